@@ -1,0 +1,486 @@
+"""Patients as validated values: endpoints, ordered treatment phases, covariates, time unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.errors import NAMED_PATIENTS, DataError, Problem, SpecError
+
+Floats = NDArray[np.float64]
+
+DAYS_PER_UNIT: Mapping[str, float] = MappingProxyType(
+    {"days": 1.0, "weeks": 7.0, "months": 365.25 / 12, "years": 365.25}
+)
+LONGEST_MEDIAN_FOLLOW_UP_YEARS = 50.0
+SHORTEST_MEDIAN_FOLLOW_UP_DAYS = 1.0
+RESERVED_PHASES = frozenset({"entry", "off treatment", "transplant"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Columns of one time-to-event endpoint.
+
+    Parameters
+    ----------
+    time
+        Column with the time of the event or of censoring, from the common origin.
+    event
+        Column with 1 (event) or 0 (censored).
+    entry
+        Column with the time at which the patient came under observation for this endpoint
+        (delayed entry); a missing value means that the patient never did. Without it, everybody
+        enters at time 0.
+
+    Examples
+    --------
+    >>> Endpoint(time="rfs_months", event="relapse_or_death", entry="remission_month").entry
+    'remission_month'
+    """
+
+    time: str
+    event: str
+    entry: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """Columns of one treatment phase.
+
+    Parameters
+    ----------
+    start
+        Column with the time at which the phase starts; missing if it never did.
+    end
+        Column with the time at which it ends, if ends are known; missing if it went on.
+    """
+
+    start: str
+    end: str | None = None
+
+
+class Phases:
+    """Ordered treatment phases and the columns that hold their starts.
+
+    Parameters
+    ----------
+    **phases
+        Phase names in the order in which patients pass through them, each with its start column
+        or a `Phase`.
+
+    Examples
+    --------
+    >>> Phases(consolidation="c_month", maintenance=Phase(start="m_month", end="m_end")).names
+    ('consolidation', 'maintenance')
+    """
+
+    __slots__ = ("_phases",)
+
+    def __init__(self, **phases: str | Phase) -> None:
+        self._phases = MappingProxyType(
+            {
+                name: phase if isinstance(phase, Phase) else Phase(start=phase)
+                for name, phase in phases.items()
+            }
+        )
+        if not phases:
+            raise SpecError("Name at least one phase: Phases(maintenance='maintenance_month').")
+        for name in phases:
+            if name in RESERVED_PHASES or name.startswith("before "):
+                raise SpecError(f"'{name}' has a meaning of its own; give the phase another name.")
+
+    @classmethod
+    def from_dict(cls, phases: Mapping[str, str | Phase]) -> Phases:
+        """Make phases from a mapping, for names that are no Python identifiers.
+
+        Parameters
+        ----------
+        phases
+            Phase names in order, each with its start column or a `Phase`.
+
+        Returns
+        -------
+        Phases
+            The same as ``Phases(**phases)``.
+        """
+        return cls(**phases)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Phase names in order."""
+        return tuple(self._phases)
+
+    def items(self) -> tuple[tuple[str, Phase], ...]:
+        """Names and columns, in order."""
+        return tuple(self._phases.items())
+
+    def __repr__(self) -> str:
+        """Show the call that makes it."""
+        return f"Phases({', '.join(f'{name}={phase!r}' for name, phase in self.items())})"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare names, order and columns."""
+        return isinstance(other, Phases) and self.items() == other.items()
+
+    def __hash__(self) -> int:
+        """Hash names, order and columns."""
+        return hash(self.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Outcome:
+    """One endpoint of all patients.
+
+    Attributes
+    ----------
+    time : ndarray, shape (patient,)
+        Time of event or censoring; NaN where the patient never came under observation.
+    event : ndarray of bool, shape (patient,)
+        Whether the time is that of an event.
+    entry : ndarray, shape (patient,)
+        Time of entry into observation; NaN where there was none.
+    """
+
+    time: Floats
+    event: NDArray[np.bool_]
+    entry: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Covariate:
+    """One baseline covariate of all patients.
+
+    Attributes
+    ----------
+    kind
+        ``"categorical"`` or ``"continuous"``.
+    values : ndarray, shape (patient,)
+        Numbers, or for a categorical covariate the position of each patient's level.
+    levels
+        Levels of a categorical covariate, the reference first; empty for a continuous one.
+    """
+
+    kind: Literal["categorical", "continuous"]
+    values: Floats
+    levels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """A repair that was asked for, and whom it changed.
+
+    Attributes
+    ----------
+    rule
+        What was done, in words.
+    patients
+        Ids of the patients whose data it changed.
+    """
+
+    rule: str
+    patients: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of patients changed."""
+        return len(self.patients)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cohort:
+    """Validated patients: one row each, arrays read-only.
+
+    Built by `bayesblina.read_cohort`; validated completely when made.
+
+    Attributes
+    ----------
+    patients : ndarray of str, shape (patient,)
+        Patient ids.
+    unit
+        Time unit: ``"days"``, ``"weeks"``, ``"months"`` or ``"years"``.
+    endpoints
+        An `Outcome` by endpoint name.
+    phases
+        Phase names in order.
+    phase_start, phase_end : ndarray, shape (patient, phase)
+        Start and end of each phase, NaN where there was none.
+    phase_ends_known
+        Whether any phase has an end column.
+    transplant : ndarray, shape (patient,), or None
+        Time of transplant, NaN without one; None if the table says nothing of transplants.
+    covariates
+        A `Covariate` by name.
+    synthetic
+        Whether the patients are simulated; carried into everything that is made of them.
+    source
+        Where the table came from (a file's name, never its content).
+    repairs
+        Repairs that were asked for, with the patients changed.
+
+    Raises
+    ------
+    DataError
+        If anything is inconsistent; the error carries all problems at once.
+    """
+
+    patients: NDArray[np.str_]
+    unit: str
+    endpoints: Mapping[str, Outcome]
+    phases: tuple[str, ...]
+    phase_start: Floats
+    phase_end: Floats
+    phase_ends_known: bool = False
+    transplant: Floats | None = None
+    covariates: Mapping[str, Covariate] = field(default_factory=dict)
+    synthetic: bool = False
+    source: str = "a table"
+    repairs: tuple[Repair, ...] = ()
+
+    def __post_init__(self) -> None:
+        problems = find_problems(self)
+        if problems:
+            raise DataError(problems, source=self.source)
+        freeze = object.__setattr__
+        freeze(self, "endpoints", MappingProxyType(dict(self.endpoints)))
+        freeze(self, "covariates", MappingProxyType(dict(self.covariates)))
+        arrays = [self.patients, self.phase_start, self.phase_end]
+        arrays += [covariate.values for covariate in self.covariates.values()]
+        for outcome in self.endpoints.values():
+            arrays += [outcome.time, outcome.event, outcome.entry]
+        if self.transplant is not None:
+            arrays.append(self.transplant)
+        for array in arrays:
+            array.flags.writeable = False
+
+    @property
+    def size(self) -> int:
+        """Number of patients."""
+        return int(self.patients.size)
+
+    def __repr__(self) -> str:
+        """Show counts, never patients."""
+        ends = ", ".join(
+            f"{name}: {int(outcome.event.sum())} events"
+            for name, outcome in self.endpoints.items()
+        )
+        started = ", ".join(
+            f"{name}: {int(np.isfinite(self.phase_start[:, index]).sum())}"
+            for index, name in enumerate(self.phases)
+        )
+        kind = "synthetic " if self.synthetic else ""
+        return f"Cohort({self.size} {kind}patients, {self.unit}; {ends}; phases {started})"
+
+
+class _Report(Protocol):
+    def __call__(
+        self, role: str, rows: NDArray[np.bool_], found: str, expected: str
+    ) -> None: ...
+
+
+def find_problems(cohort: Cohort) -> list[Problem]:
+    """Find everything that is inconsistent in a cohort's arrays.
+
+    Parameters
+    ----------
+    cohort
+        The cohort, possibly not valid.
+
+    Returns
+    -------
+    list of Problem
+        Empty if all is well. Columns are named by role: ``"os.time"``, ``"maintenance.start"``.
+    """
+    problems = _problems_of_shape(cohort)
+    if problems:
+        return problems
+    ids = cohort.patients
+
+    def report(role: str, rows: NDArray[np.bool_], found: str, expected: str) -> None:
+        if rows.any():
+            who = tuple(str(patient) for patient in ids[rows])
+            problems.append(Problem(column=role, found=found, expected=expected, patients=who))
+
+    missing = np.flatnonzero(ids == "")
+    if missing.size:
+        rows = ", ".join(str(row + 1) for row in missing[:NAMED_PATIENTS])
+        more = f" and {missing.size - NAMED_PATIENTS} more" if missing.size > 10 else ""
+        problems.append(
+            Problem(
+                column="patient",
+                found=f"missing ids in rows {rows}{more}",
+                expected="Every patient needs an id.",
+            )
+        )
+    unique, counts = np.unique(ids, return_counts=True)
+    report(
+        "patient",
+        np.isin(ids, unique[(counts > 1) & (unique != "")]),
+        "ids that stand in more than one row",
+        "Expected one row per patient; merge or rename them.",
+    )
+    for name, outcome in cohort.endpoints.items():
+        _check_endpoint(name, outcome, report)
+    _check_phases(cohort, report)
+    if cohort.transplant is not None:
+        report(
+            "transplant",
+            (cohort.transplant < 0) | np.isinf(cohort.transplant),
+            "negative or infinite times",
+            "Expected finite times from the origin, empty without a transplant.",
+        )
+        report(
+            "transplant",
+            np.isfinite(cohort.transplant) & (cohort.transplant > _last_seen(cohort)),
+            "transplant after the end of follow-up",
+            "Correct the dates, or ask for the repair drop_late_phases=True.",
+        )
+    for name, covariate in cohort.covariates.items():
+        report(
+            name,
+            ~np.isfinite(covariate.values),
+            "missing or infinite values",
+            "Every patient needs a value; impute before, or leave the covariate out.",
+        )
+    problems += _check_unit(cohort)
+    return problems
+
+
+def _problems_of_shape(cohort: Cohort) -> list[Problem]:
+    problems = []
+    if cohort.unit not in DAYS_PER_UNIT:
+        known = ", ".join(DAYS_PER_UNIT)
+        problems.append(
+            Problem(column="unit", found=f"'{cohort.unit}'", expected=f"Expected one of {known}.")
+        )
+    if not cohort.endpoints:
+        problems.append(
+            Problem(column="endpoints", found="none", expected="Declare at least one endpoint.")
+        )
+    if cohort.size == 0:
+        problems.append(
+            Problem(column="patient", found="no rows", expected="Expected one row per patient.")
+        )
+    size = cohort.size
+    shape = (size, len(cohort.phases))
+    sized = {
+        **{f"{name}.time": outcome.time.shape for name, outcome in cohort.endpoints.items()},
+        **{f"{name}.event": outcome.event.shape for name, outcome in cohort.endpoints.items()},
+        **{f"{name}.entry": outcome.entry.shape for name, outcome in cohort.endpoints.items()},
+        **{name: covariate.values.shape for name, covariate in cohort.covariates.items()},
+    }
+    problems += [
+        Problem(column=name, found=f"shape {found}", expected=f"Expected ({size},).")
+        for name, found in sized.items()
+        if found != (size,)
+    ]
+    problems += [
+        Problem(column=name, found=f"shape {array.shape}", expected=f"Expected {shape}.")
+        for name, array in (("phase_start", cohort.phase_start), ("phase_end", cohort.phase_end))
+        if array.shape != shape
+    ]
+    return problems
+
+
+def _check_endpoint(name: str, outcome: Outcome, report: _Report) -> None:
+    time, entry = outcome.time, outcome.entry
+    entered = np.isfinite(entry)
+    report(
+        f"{name}.time",
+        np.isinf(time) | (time < 0),
+        "negative or infinite times",
+        "Expected finite times from the origin.",
+    )
+    report(
+        f"{name}.time",
+        time == 0,
+        "times of 0: nobody is at risk at the origin itself",
+        "Give the true time, or ask for the repair zero_times=<a small time>.",
+    )
+    report(
+        f"{name}.time",
+        np.isnan(time) & entered,
+        "missing times",
+        "Every patient under observation needs a time of event or censoring.",
+    )
+    report(
+        f"{name}.entry",
+        (entry < 0) | np.isinf(entry),
+        "negative or infinite entry times",
+        "Expected finite times from the origin.",
+    )
+    report(
+        f"{name}.entry",
+        entered & (time > 0) & (entry >= time),
+        f"entry at or after the end of follow-up for {name}",
+        "Such patients are never at risk: correct the times, or leave entry and time empty.",
+    )
+
+
+def _last_seen(cohort: Cohort) -> Floats:
+    """Return the end of follow-up over all endpoints, shape (patient,); inf if unknown."""
+    times = np.stack([outcome.time for outcome in cohort.endpoints.values()])
+    known = np.where(np.isfinite(times), times, -np.inf).max(axis=0)
+    return np.where(np.isfinite(known), known, np.inf)
+
+
+def _check_phases(cohort: Cohort, report: _Report) -> None:
+    last = _last_seen(cohort)
+    for index, phase in enumerate(cohort.phases):
+        start, end = cohort.phase_start[:, index], cohort.phase_end[:, index]
+        report(
+            f"{phase}.start",
+            (start < 0) | np.isinf(start),
+            "negative or infinite starts",
+            "Expected finite times from the origin, empty if the phase never started.",
+        )
+        report(
+            f"{phase}.start",
+            np.isfinite(start) & (start > last),
+            f"{phase} starts after the end of follow-up",
+            "Correct the dates, or ask for the repair drop_late_phases=True.",
+        )
+        report(
+            f"{phase}.end",
+            np.isinf(end) | (end < start) | (np.isfinite(end) & np.isnan(start)),
+            f"{phase} ends before it starts, or without having started",
+            "Correct the dates.",
+        )
+        for earlier in range(index):
+            before = cohort.phase_start[:, earlier]
+            report(
+                f"{phase}.start",
+                start < before,
+                f"{phase} starts before {cohort.phases[earlier]}",
+                "Phases must start in the order in which they are declared.",
+            )
+
+
+def _check_unit(cohort: Cohort) -> list[Problem]:
+    problems = []
+    for name, outcome in cohort.endpoints.items():
+        time = outcome.time[np.isfinite(outcome.time) & (outcome.time > 0)]
+        if not time.size:
+            continue
+        median = float(np.median(time))
+        days = median * DAYS_PER_UNIT[cohort.unit]
+        too_long = days > LONGEST_MEDIAN_FOLLOW_UP_YEARS * DAYS_PER_UNIT["years"]
+        if too_long or days < SHORTEST_MEDIAN_FOLLOW_UP_DAYS:
+            fitting = [
+                unit
+                for unit, length in DAYS_PER_UNIT.items()
+                if 30 <= median * length <= 30 * DAYS_PER_UNIT["years"]
+            ]
+            hint = f" Perhaps {' or '.join(fitting)}?" if fitting else ""
+            problems.append(
+                Problem(
+                    column=f"{name}.time",
+                    found=f"a median follow-up of {median:.4g} {cohort.unit}",
+                    expected=f"That is impossible: check the unit.{hint}",
+                )
+            )
+    return problems

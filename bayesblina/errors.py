@@ -1,0 +1,136 @@
+"""The errors that bayesblina raises, and how a list of problems is worded."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+NAMED_PATIENTS = 10
+
+
+class BayesblinaError(Exception):
+    """Base of every error that bayesblina raises on purpose."""
+
+
+class SpecError(BayesblinaError):
+    """A question, model definition or study file says something impossible."""
+
+
+class EstimandError(BayesblinaError):
+    """A quantity was asked for that is not defined; says why and what is."""
+
+
+class ConvergenceError(BayesblinaError):
+    """A converged fit was required and this one is not."""
+
+
+class StorageError(BayesblinaError):
+    """A file could not be written, or is damaged, foreign or of a newer schema."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with a table.
+
+    Attributes
+    ----------
+    column
+        Column (or columns) of the user's table.
+    found
+        What was found there.
+    expected
+        What was expected, and what to do about it.
+    patients
+        Ids of all patients concerned, in the order of the table.
+    """
+
+    column: str
+    found: str
+    expected: str
+    patients: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Word the problem, naming at most ten patients."""
+        who = f" [{name_patients(self.patients)}]" if self.patients else ""
+        return f"{self.column}: {self.found}{who}. {self.expected}"
+
+
+class DataError(BayesblinaError):
+    """A table cannot be used; carries every problem that was found in it.
+
+    Parameters
+    ----------
+    problems
+        What is wrong, at least one.
+    source
+        Where the table came from, for the message.
+
+    Attributes
+    ----------
+    problems : tuple of Problem
+        All problems, machine-readable, with all patient ids.
+    """
+
+    def __init__(self, problems: Sequence[Problem], *, source: str = "the table") -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        head = f"{count} problem{'s' if count != 1 else ''} in {source}:"
+        super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+
+
+def name_patients(patients: Sequence[str]) -> str:
+    """Name up to ten patients and say how many more there are.
+
+    Parameters
+    ----------
+    patients
+        Patient ids.
+
+    Returns
+    -------
+    str
+        For example ``"3 patients: A, B, C"``.
+
+    Examples
+    --------
+    >>> name_patients(["A", "B"])
+    '2 patients: A, B'
+    >>> name_patients([str(i) for i in range(12)])
+    '12 patients: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
+    """
+    named = ", ".join(patient if len(patient) <= 40 else patient[:37] + "..."
+                      for patient in patients[:NAMED_PATIENTS])
+    more = len(patients) - NAMED_PATIENTS
+    tail = f" and {more} more" if more > 0 else ""
+    return f"{len(patients)} patient{'s' if len(patients) != 1 else ''}: {named}{tail}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Suggest the known names nearest to a misspelt one.
+
+    Parameters
+    ----------
+    name
+        The name that was not found.
+    known
+        The names that exist.
+
+    Returns
+    -------
+    str
+        A sentence that lists the nearest names, or all when none is near.
+
+    Examples
+    --------
+    >>> nearest("os_month", ["os_months", "died"])
+    'Nearest: os_months.'
+    """
+    names = [str(item) for item in known]
+    matches = difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
+    if matches:
+        return f"Nearest: {', '.join(matches)}."
+    if not names:
+        return "There are none."
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return f"There are: {shown}."

@@ -1,0 +1,1 @@
+"""Hazard models: definitions in a closed vocabulary, built into PyMC models by pure functions."""

@@ -1,0 +1,263 @@
+"""Cut points and the overlap of follow-up with intervals; numpy only.
+
+Intervals are half open, ``(start, stop]``: what happens at a cut belongs to the earlier
+interval. The last interval is open to the right, so no follow-up is ever lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesblina.errors import SpecError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+TIE_TOLERANCE = 1e-9
+MINIMUM_EVENTS_PER_INTERVAL = 5.0
+
+
+def validate_cuts(cuts: ArrayLike) -> Floats:
+    """Check inner cut points and return them as a sorted float array.
+
+    Parameters
+    ----------
+    cuts : array_like, shape (n_cuts,)
+        Inner cut points, strictly increasing, finite and positive, in the cohort's time unit.
+        An empty sequence gives one interval (a constant hazard).
+
+    Returns
+    -------
+    ndarray of float, shape (n_cuts,)
+        The cut points.
+
+    Raises
+    ------
+    SpecError
+        If they are not one-dimensional, finite, positive and strictly increasing.
+
+    Examples
+    --------
+    >>> validate_cuts([3, 6, 12])
+    array([ 3.,  6., 12.])
+    """
+    try:
+        values = np.asarray(cuts, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"cuts must be numbers, got {cuts!r}.") from error
+    if values.ndim != 1:
+        raise SpecError(f"cuts must be a flat sequence, got {values.ndim} dimensions.")
+    if not np.isfinite(values).all() or (values <= 0).any():
+        raise SpecError("cuts must be finite and greater than 0; leave out 0 and infinity.")
+    if (np.diff(values) <= TIE_TOLERANCE * values[1:]).any():
+        raise SpecError("cuts must be strictly increasing.")
+    return values.copy()
+
+
+def number_of_intervals(events: float) -> int:
+    """Choose the number of intervals for a given mean number of events per endpoint.
+
+    Coarse intervals bias a phase effect, since the mix of phases changes within an interval; the
+    bias falls with the square of the number of intervals while the posterior's spread falls
+    with the square root of the number of events, so a growth with the fourth root keeps the bias
+    a fixed, small part of the spread. Small cohorts are limited to five events per interval on
+    average. ``docs/decisions/0005-number-of-intervals.md`` has the measurements.
+
+    Parameters
+    ----------
+    events
+        Mean number of events per endpoint.
+
+    Returns
+    -------
+    int
+        Number of intervals, at least one.
+
+    Examples
+    --------
+    >>> [number_of_intervals(events) for events in (20, 100, 150_000)]
+    [4, 18, 118]
+    """
+    smooth = 6.0 * max(events, 0.0) ** 0.25
+    return max(1, int(min(events / MINIMUM_EVENTS_PER_INTERVAL, smooth)))
+
+
+def default_cuts(event_times: ArrayLike, *, endpoints: int = 1) -> Floats:
+    """Place cut points at quantiles of the event times.
+
+    Parameters
+    ----------
+    event_times : array_like, shape (n_events,)
+        Times of all events in the eligible cohort, all endpoints together.
+    endpoints
+        Number of endpoints that share the cuts; at least five events per interval and
+        endpoint are asked for, on average.
+
+    Returns
+    -------
+    ndarray of float, shape (n_intervals - 1,)
+        Inner cut points, strictly increasing. The last event lies after the last cut.
+
+    Examples
+    --------
+    >>> default_cuts(np.arange(1.0, 21.0))
+    array([ 5., 10., 15.])
+    """
+    times = np.sort(np.asarray(event_times, dtype=np.float64))
+    count = number_of_intervals(times.size / endpoints)
+    if count < 2:
+        return np.empty(0)
+    ranks = np.arange(1, count) / count
+    cuts = np.unique(np.quantile(times, ranks, method="inverted_cdf"))
+    return cuts[cuts < times[-1]]
+
+
+def snap(values: Sequence[Floats], *, tolerance: float = TIE_TOLERANCE) -> list[Floats]:
+    """Make times equal that differ only by floating-point noise.
+
+    All arrays are looked at together. Within a run of neighbours whose relative distance is at
+    most `tolerance`, every time becomes the run's smallest, so that ties are exact afterwards;
+    the rule of R's ``survival::timefix``. Infinite and missing values are left alone.
+
+    Parameters
+    ----------
+    values
+        Arrays of times, any shapes.
+    tolerance
+        Relative distance below which two times are the same.
+
+    Returns
+    -------
+    list of ndarray
+        Snapped copies in the shapes given.
+
+    Examples
+    --------
+    >>> snap([np.array([0.3]), np.array([0.1 + 0.2])])
+    [array([0.3]), array([0.3])]
+    """
+    flat = np.concatenate([np.ravel(array) for array in values])
+    finite = np.isfinite(flat)
+    unique, inverse = np.unique(flat[finite], return_inverse=True)
+    if unique.size > 1:
+        scale = np.maximum(np.abs(unique[1:]), np.abs(unique[:-1]))
+        fresh = np.concatenate([[True], np.diff(unique) > tolerance * scale])
+        first = unique[np.maximum.accumulate(np.where(fresh, np.arange(unique.size), 0))]
+        flat = flat.copy()
+        flat[finite] = first[inverse]
+    ends = np.cumsum([array.size for array in values])[:-1]
+    return [
+        part.reshape(array.shape)
+        for part, array in zip(np.split(flat, ends), values, strict=True)
+    ]
+
+
+def interval_of(times: ArrayLike, cuts: Floats) -> Ints:
+    """Find the interval of each time; a time at a cut belongs to the earlier interval.
+
+    Parameters
+    ----------
+    times : array_like, shape (n,)
+        Times.
+    cuts : ndarray, shape (n_intervals - 1,)
+        Inner cut points.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        Interval numbers from 0.
+
+    Examples
+    --------
+    >>> interval_of([1.0, 3.0, 3.5], np.array([3.0]))
+    array([0, 0, 1])
+    """
+    return np.searchsorted(cuts, np.asarray(times, dtype=np.float64), side="left").astype(np.int64)
+
+
+def exposure_by_group(
+    start: Floats, stop: Floats, group: Ints, *, groups: int, cuts: Floats
+) -> Floats:
+    """Sum the time at risk by group and interval without expanding episodes into rows.
+
+    The overlap of ``(start, stop]`` with an interval is the part of ``(0, stop]`` in it less the
+    part of ``(0, start]``. Each episode end therefore needs only its interval and its distance
+    from that interval's left edge; all earlier intervals are whole, and counted.
+
+    Parameters
+    ----------
+    start, stop : ndarray, shape (n,)
+        Episodes ``(start, stop]`` with ``0 <= start <= stop``.
+    group : ndarray of int, shape (n,)
+        Group of each episode, from 0.
+    groups
+        Number of groups.
+    cuts : ndarray, shape (n_intervals - 1,)
+        Inner cut points.
+
+    Returns
+    -------
+    ndarray, shape (groups, n_intervals)
+        Person-time; exactly zero where no episode overlaps.
+
+    Examples
+    --------
+    >>> exposure_by_group(np.array([0.0]), np.array([5.0]), np.array([0]), groups=1,
+    ...                   cuts=np.array([2.0, 4.0]))
+    array([[2., 2., 1.]])
+    """
+    edges = np.concatenate([[0.0], cuts])
+    intervals = edges.size
+    shape = (groups, intervals)
+    total = np.zeros(shape)
+    passed = np.zeros(shape, dtype=np.int64)
+    for ends, sign in ((stop, 1), (start, -1)):
+        interval = interval_of(ends, cuts)
+        cell = group * intervals + interval
+        size = groups * intervals
+        partial = np.bincount(cell, weights=ends - edges[interval], minlength=size)
+        total += sign * partial.reshape(shape)
+        passed += sign * np.bincount(cell, minlength=size).reshape(shape)
+    later = passed[:, ::-1].cumsum(axis=1)[:, ::-1] - passed
+    total[:, :-1] += later[:, :-1] * np.diff(edges)
+    return total
+
+
+def split(start: Floats, stop: Floats, cuts: Floats) -> tuple[Ints, Ints, Floats]:
+    """Split episodes at the cuts; the sparse form of the episode-by-interval overlap.
+
+    Parameters
+    ----------
+    start, stop : ndarray, shape (n,)
+        Episodes ``(start, stop]`` with ``0 <= start < stop``.
+    cuts : ndarray, shape (n_intervals - 1,)
+        Inner cut points.
+
+    Returns
+    -------
+    episode : ndarray of int, shape (n_parts,)
+        The episode that each part belongs to, in order.
+    interval : ndarray of int, shape (n_parts,)
+        The interval that it lies in.
+    length : ndarray, shape (n_parts,)
+        Its length, greater than 0.
+
+    Examples
+    --------
+    >>> split(np.array([1.0]), np.array([5.0]), np.array([2.0, 4.0]))
+    (array([0, 0, 0]), array([0, 1, 2]), array([1., 2., 1.]))
+    """
+    # A start exactly at a cut opens the later interval; a stop exactly at one closes the earlier.
+    first = np.searchsorted(cuts, start, side="right").astype(np.int64)
+    last = interval_of(stop, cuts)
+    parts = last - first + 1
+    episode = np.repeat(np.arange(start.size), parts)
+    offset = np.arange(episode.size) - np.repeat(np.cumsum(parts) - parts, parts)
+    interval = first[episode] + offset
+    left = np.concatenate([[0.0], cuts])[interval]
+    right = np.concatenate([cuts, [np.inf]])[interval]
+    length = np.minimum(stop[episode], right) - np.maximum(start[episode], left)
+    return episode, interval, length

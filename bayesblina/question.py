@@ -1,0 +1,194 @@
+"""The question asked: an estimand in the terms of ICH E9(R1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from bayesblina.cohort import Cohort
+from bayesblina.errors import SpecError, nearest
+
+ENTRY = "entry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Who is compared, on what, from when, and what happens at intercurrent events.
+
+    The attributes are those of an estimand in ICH E9(R1): population (`eligible_from`,
+    `landmark`), treatment condition (`exposed`, `reference`, `lag`, `phase_end`), variable
+    (`endpoints`), intercurrent events (`transplant`, `phase_end`). The summary measure is the
+    estimand function that is called on the fit.
+
+    Parameters
+    ----------
+    exposed
+        Phase whose effect is asked for. It is a time-varying state: a patient counts as exposed
+        only from the phase's start.
+    eligible_from
+        Population: ``"entry"`` (at risk from each endpoint's own entry) or a phase (only patients
+        who reached it, at risk from its start).
+    reference
+        Phase to compare with. None means every eligible moment that is not exposed; then all
+        other phases share one hazard. With a named reference each remaining phase has an
+        effect of its own.
+    endpoints
+        Endpoints to analyse; None means all that the cohort declares.
+    landmark
+        Only patients at risk at this time, and only their time at risk after it.
+    lag
+        Exposure counts only from this long after the phase's start; until then the patient
+        remains in the state before.
+    phase_end
+        What happens when a phase ends: ``"ever"`` (once entered, always counted as in it) or
+        ``"current"`` (off treatment until the next phase). Must be chosen where the cohort has
+        phase ends.
+    transplant
+        ``"censor"`` (at the transplant), ``"phase"`` (a state of its own, with its own effect,
+        for good) or ``"ignore"``. Must be chosen where the cohort records transplants.
+
+    Raises
+    ------
+    SpecError
+        If a value is impossible in itself.
+
+    Examples
+    --------
+    >>> Question(exposed="maintenance", eligible_from="consolidation").reference is None
+    True
+    """
+
+    exposed: str
+    eligible_from: str
+    reference: str | None = None
+    endpoints: tuple[str, ...] | None = None
+    landmark: float | None = None
+    lag: float = 0.0
+    phase_end: Literal["ever", "current"] | None = None
+    transplant: Literal["censor", "phase", "ignore"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.reference is not None and self.reference == self.exposed:
+            raise SpecError(f"exposed and reference are both '{self.exposed}'.")
+        if self.landmark is not None and not 0 <= self.landmark < np.inf:
+            raise SpecError(f"landmark must be a time from 0 on, got {self.landmark!r}.")
+        if not 0 <= self.lag < np.inf:
+            raise SpecError(f"lag must be a length of time from 0 on, got {self.lag!r}.")
+        if self.phase_end not in (None, "ever", "current"):
+            raise SpecError(f"phase_end must be 'ever' or 'current', got {self.phase_end!r}.")
+        if self.transplant not in (None, "censor", "phase", "ignore"):
+            raise SpecError(
+                f"transplant must be 'censor', 'phase' or 'ignore', got {self.transplant!r}."
+            )
+        if self.endpoints is not None:
+            names = (self.endpoints,) if isinstance(self.endpoints, str) else tuple(self.endpoints)
+            object.__setattr__(self, "endpoints", names)
+            if not names or len(set(names)) != len(names):
+                raise SpecError(f"endpoints must name each endpoint once, got {names!r}.")
+
+    def estimand(self) -> dict[str, str]:
+        """Put the question into the attributes of ICH E9(R1).
+
+        Returns
+        -------
+        dict of str
+            One sentence for each attribute.
+        """
+        population = (
+            "all patients, from each endpoint's own entry"
+            if self.eligible_from == ENTRY
+            else f"patients who reached {self.eligible_from}, from its start"
+        )
+        if self.landmark is not None:
+            population += f", event-free and under observation at {self.landmark:g}"
+        treatment = f"{self.exposed} (time-varying) against "
+        treatment += self.reference or f"every eligible moment without {self.exposed}"
+        if self.lag:
+            treatment += f"; exposure counts from {self.lag:g} after its start"
+        events = []
+        if self.phase_end is not None:
+            what = "stays in it" if self.phase_end == "ever" else "returns to off treatment"
+            events.append(f"at a phase's end the patient {what}")
+        if self.transplant is not None:
+            what = {
+                "censor": "censors follow-up",
+                "phase": "is a state of its own",
+                "ignore": "is ignored (treatment policy)",
+            }[self.transplant]
+            events.append(f"transplant {what}")
+        return {
+            "population": population,
+            "treatment": treatment,
+            "variable": "all endpoints" if self.endpoints is None else ", ".join(self.endpoints),
+            "intercurrent events": "; ".join(events) or "none recorded",
+            "summary measure": "conditional hazard ratio; survival curves standardised over the "
+            "population's covariates",
+        }
+
+
+def bind(question: Question, cohort: Cohort) -> tuple[str, ...]:
+    """Check that a question can be asked of a cohort.
+
+    Parameters
+    ----------
+    question
+        The question.
+    cohort
+        The patients.
+
+    Returns
+    -------
+    tuple of str
+        Names of the endpoints to analyse.
+
+    Raises
+    ------
+    SpecError
+        If it names phases or endpoints that the cohort does not have, or leaves open a choice
+        that the cohort's data demand.
+    """
+    for role, name in (
+        ("exposed", question.exposed),
+        ("reference", question.reference),
+        ("eligible_from", None if question.eligible_from == ENTRY else question.eligible_from),
+    ):
+        if name is not None and name not in cohort.phases:
+            hint = " or 'entry'" if role == "eligible_from" else ""
+            raise SpecError(
+                f"{role}: the cohort has no phase '{name}'. "
+                f"{nearest(name, cohort.phases)} Expected a phase{hint}."
+            )
+    if question.eligible_from != ENTRY:
+        order = cohort.phases.index
+        if question.reference is not None and order(question.reference) < order(
+            question.eligible_from
+        ):
+            raise SpecError(
+                f"reference '{question.reference}' comes before eligible_from "
+                f"'{question.eligible_from}': nobody eligible is ever in it."
+            )
+    names = tuple(cohort.endpoints) if question.endpoints is None else question.endpoints
+    for name in names:
+        if name not in cohort.endpoints:
+            raise SpecError(
+                f"endpoints: the cohort has no endpoint '{name}'. "
+                f"{nearest(name, cohort.endpoints)}"
+            )
+    if cohort.transplant is None and question.transplant in ("censor", "phase"):
+        raise SpecError(
+            f"transplant='{question.transplant}', but the cohort records no transplants: pass "
+            "transplant='<column>' to read_cohort, or leave it out of the Question."
+        )
+    if cohort.transplant is not None and question.transplant is None:
+        raise SpecError(
+            "The cohort records transplants: say what happens at one, with "
+            "Question(transplant='censor'), 'phase' or 'ignore'."
+        )
+    if cohort.phase_ends_known and question.phase_end is None:
+        raise SpecError(
+            "The cohort records phase ends: say what happens at one, with "
+            "Question(phase_end='ever') or 'current'."
+        )
+    return names

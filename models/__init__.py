@@ -1,0 +1,1 @@
+"""Model definitions that ship with bayesblina, one TOML file each."""

@@ -1,0 +1,371 @@
+"""PyMC models to draws: compiled once per structure, sampled by nutpie.
+
+The density, its gradient and the map to the reported variables come from the PyMC model alone.
+They are compiled as functions of three flat vectors - the point, the data and the sizes - so one
+compiled function serves any data and any sizes of its structure, and PyTensor's numba cache on
+disk serves later processes. Where that path does not fit the installed libraries, PyMC's own
+`pymc.sample` takes over.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import nutpie
+import pandas as pd
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+import xarray as xr
+from numba import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+from nutpie.compile_pymc import CompiledPyMCModel
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph import clone_replace, rewrite_graph
+from pytensor.graph.traversal import graph_inputs
+from pytensor.link.numba.cache import CACHED_SRC_FUNCTIONS, compile_numba_function_src
+
+from bayesblina.hazard.build import BuiltModel
+
+Floats = NDArray[np.float64]
+Progress = Callable[[int, int, int], None]
+
+WRAPPER_VERSION = 1
+TARGET_ACCEPT = 0.9
+_log = logging.getLogger("bayesblina")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerSettings:
+    """How long to sample.
+
+    Parameters
+    ----------
+    draws, tune
+        Draws kept and draws for adaptation, per chain.
+    chains
+        Number of chains.
+    cores
+        Chains that run at the same time; None means as many as the machine has.
+    target_accept
+        Acceptance rate that the step size is adapted to.
+    """
+
+    draws: int = 1000
+    tune: int = 1000
+    chains: int = 4
+    cores: int | None = None
+    target_accept: float = TARGET_ACCEPT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Compiled:
+    log_density: Any
+    expand: Any
+    dims: tuple[str, ...]
+    data_names: tuple[str, ...]
+    extra_names: tuple[str, ...]
+    # numba's compiled code lives only as long as these do.
+    keep: tuple[Any, ...]
+
+
+_COMPILED: dict[str, _Compiled] = {}
+
+
+def compiled_structures() -> tuple[str, ...]:
+    """Structures that this process has compiled.
+
+    Returns
+    -------
+    tuple of str
+        In the order in which they were first needed.
+    """
+    return tuple(_COMPILED)
+
+
+def sample(
+    built: BuiltModel,
+    *,
+    seed: int,
+    settings: SamplerSettings,
+    progress: Progress | None = None,
+) -> tuple[xr.DataTree, dict[str, float | str]]:
+    """Draw from the posterior.
+
+    Parameters
+    ----------
+    built
+        The model.
+    seed
+        Seed; the same seed gives the same draws.
+    settings
+        How long to sample.
+    progress
+        Called now and then with (draws finished, draws in all, divergences).
+
+    Returns
+    -------
+    draws : xarray.DataTree
+        Groups ``posterior`` and ``sample_stats``.
+    timing : dict
+        Seconds spent compiling and sampling, and the engine used.
+    """
+    began = time.perf_counter()
+    try:
+        compiled = _compile(built)
+        bound = _bind(compiled, built)
+    except Exception as error:  # any change of the libraries' inside ends here
+        _log.warning("bayesblina's compiled path is not available (%s); using pymc.sample", error)
+        return _sample_with_pymc(built, seed=seed, settings=settings)
+    ready = time.perf_counter()
+
+    def report(chains: Any) -> None:
+        if progress is not None:
+            progress(
+                sum(chain.finished_draws for chain in chains),
+                sum(chain.total_draws for chain in chains),
+                sum(chain.divergences for chain in chains),
+            )
+
+    trace = nutpie.sample(
+        bound,
+        draws=settings.draws,
+        tune=settings.tune,
+        chains=settings.chains,
+        cores=settings.cores,
+        seed=seed,
+        target_accept=settings.target_accept,
+        progress_bar=False,
+        progress_callback=report,
+        save_warmup=False,
+    )
+    done = time.perf_counter()
+    tree = xr.DataTree.from_dict(
+        {
+            "/posterior": trace["posterior"].to_dataset(),
+            "/sample_stats": trace["sample_stats"].to_dataset(),
+        }
+    )
+    return tree, {"engine": "compiled", "compile": ready - began, "sample": done - ready}
+
+
+def _sample_with_pymc(
+    built: BuiltModel, *, seed: int, settings: SamplerSettings
+) -> tuple[xr.DataTree, dict[str, float | str]]:
+    began = time.perf_counter()
+    trace = pm.sample(
+        settings.draws,
+        tune=settings.tune,
+        chains=settings.chains,
+        cores=settings.cores,
+        model=built.model,
+        nuts_sampler="nutpie",
+        nuts={"target_accept": settings.target_accept},
+        random_seed=seed,
+        progressbar=False,
+        quiet=True,
+        compute_convergence_checks=False,
+    )
+    tree = xr.DataTree.from_dict(
+        {
+            "/posterior": trace["posterior"].to_dataset(),
+            "/sample_stats": trace["sample_stats"].to_dataset(),
+        }
+    )
+    return tree, {"engine": "pymc", "compile": 0.0, "sample": time.perf_counter() - began}
+
+
+def _compile(built: BuiltModel) -> _Compiled:
+    found = _COMPILED.get(built.structure)
+    if found is None:
+        found = _COMPILED[built.structure] = _compile_structure(built.model)
+    return found
+
+
+def _compile_structure(model: Any) -> _Compiled:
+    values = [model.rvs_to_values[variable] for variable in model.free_RVs]
+    log_density = rewrite_graph(
+        model.logp(), include=["canonicalize", "stabilize", "local_remove_check_parameter"]
+    )
+    gradients = pt.grad(log_density, values)
+    extras = [variable for variable in model.unobserved_value_vars if variable not in values]
+    outputs = [log_density, *gradients, *extras]
+    point, data, sizes = pt.dvector("point"), pt.dvector("data"), pt.lvector("sizes")
+    dims = tuple(model.dim_lengths)
+    length = {dim: sizes[index] for index, dim in enumerate(dims)}
+    length_names = {shared: dim for dim, shared in model.dim_lengths.items()}
+    shared = sorted(
+        {v for v in graph_inputs(outputs) if isinstance(v, SharedVariable)}, key=lambda v: v.name
+    )
+    replacements: dict[Any, Any] = {}
+    data_names: list[str] = []
+    cursor, offset = len(dims), pt.constant(0, dtype="int64")
+    for variable in shared:
+        if variable in length_names:
+            replacements[variable] = length[length_names[variable]].astype(variable.dtype)
+            continue
+        shape = [sizes[cursor + axis] for axis in range(variable.ndim)]
+        cursor += variable.ndim
+        count = math.prod(shape[1:], start=shape[0])
+        flat = data[offset : offset + count]
+        replacements[variable] = variable.type.filter_variable(flat.reshape(shape))
+        offset = offset + count
+        data_names.append(variable.name)
+    offset = pt.constant(0, dtype="int64")
+    for variable, value in zip(model.free_RVs, values, strict=True):
+        shape = [length[dim] for dim in model.named_vars_to_dims[variable.name]]
+        count = math.prod(shape[1:], start=shape[0])
+        flat = point[offset : offset + count]
+        replacements[value] = value.type.filter_variable(flat.reshape(shape))
+        offset = offset + count
+    outputs = clone_replace(outputs, replacements)
+    split = 1 + len(gradients)
+    gradient = pt.concatenate([part.ravel() for part in outputs[1:split]])
+    expanded = pt.concatenate([point, *[part.ravel() for part in outputs[split:]]])
+    inputs = [point, data, sizes]
+    functions = [
+        pytensor.function(inputs, out, mode="NUMBA", on_unused_input="ignore")
+        for out in ([outputs[0], gradient], [expanded])
+    ]
+    double, unsigned = types.CPointer(types.double), types.uint64
+    density_type = types.int64(unsigned, double, double, double, types.voidptr)
+    expand_type = types.int64(unsigned, unsigned, double, double, types.voidptr)
+    return _Compiled(
+        log_density=_callback(functions[0], _DENSITY_SOURCE, "log_density", density_type),
+        expand=_callback(functions[1], _EXPAND_SOURCE, "expand", expand_type),
+        dims=dims,
+        data_names=tuple(data_names),
+        extra_names=tuple(variable.name for variable in extras),
+        keep=tuple(functions),
+    )
+
+
+def _pointer_to(element: Any) -> Any:
+    @intrinsic
+    def as_pointer(typing_context: Any, address: Any) -> Any:  # noqa: ARG001
+        signature = types.CPointer(element)(address)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return signature, generate
+
+    return as_pointer
+
+
+_as_doubles = _pointer_to(types.float64)
+_as_integers = _pointer_to(types.int64)
+
+# What nutpie calls: addresses and lengths of the data and the sizes come in `user`.
+_DENSITY_SOURCE = """
+def log_density(dimension, point_, gradient_, value_, user_):
+    user = carray(user_, (4,), dtype=uint64)
+    point = carray(point_, (dimension,))
+    gradient = carray(gradient_, (dimension,))
+    value = carray(value_, (1,))
+    data = carray(as_doubles(user[0]), (user[1],))
+    sizes = carray(as_integers(user[2]), (user[3],))
+    result, slope = inner(point, data, sizes)
+    value[0] = result.item()
+    finite = np.isfinite(value[0])
+    for i in range(dimension):
+        gradient[i] = slope[i]
+        finite = finite and np.isfinite(slope[i])
+    return 0 if finite else 3
+"""
+_EXPAND_SOURCE = """
+def expand(dimension, expanded, point_, out_, user_):
+    user = carray(user_, (4,), dtype=uint64)
+    point = carray(point_, (dimension,))
+    out = carray(out_, (expanded,))
+    data = carray(as_doubles(user[0]), (user[1],))
+    sizes = carray(as_integers(user[2]), (user[3],))
+    (values,) = inner(point, data, sizes)
+    for i in range(expanded):
+        out[i] = values[i]
+    return 0
+"""
+
+
+def _callback(function: Any, source: str, name: str, signature: Any) -> Any:
+    inner = function.vm.jit_fn
+    key = CACHED_SRC_FUNCTIONS.get(inner.py_func)
+    environment = {
+        "__name__": __name__,
+        "np": np,
+        "carray": numba.carray,
+        "uint64": np.uint64,
+        "as_doubles": _as_doubles,
+        "as_integers": _as_integers,
+        "inner": inner,
+    }
+
+    def compile_it(cache_key: str | None) -> Any:
+        wrapper = compile_numba_function_src(
+            source, name, global_env=dict(environment), cache_key=cache_key
+        )
+        return numba.cfunc(signature, cache=cache_key is not None)(wrapper)
+
+    if key is None:
+        return compile_it(None)
+    try:
+        return compile_it(f"bayesblina_{name}_{WRAPPER_VERSION}_{key}")
+    except Exception as error:  # a damaged entry of the cache on disk
+        _log.warning("A compiled function on disk could not be used (%s); compiling anew.", error)
+        return compile_it(None)
+
+
+def _bind(compiled: _Compiled, built: BuiltModel) -> CompiledPyMCModel:
+    """Join a compiled structure with one model's data, sizes and labels."""
+    model = built.model
+    values = {variable.name: variable.get_value() for variable in model.data_vars}
+    lengths = {
+        dim: int(np.asarray(variable.get_value())) for dim, variable in model.dim_lengths.items()
+    }
+    data = np.concatenate(
+        [np.ravel(values[name]).astype(np.float64) for name in compiled.data_names]
+    )
+    shapes = [size for name in compiled.data_names for size in values[name].shape]
+    sizes = np.array([*(lengths[dim] for dim in compiled.dims), *shapes], dtype=np.int64)
+    names, dimensions, start = [], [], []
+    for variable in model.free_RVs:
+        shape = tuple(lengths[dim] for dim in model.named_vars_to_dims[variable.name])
+        names.append(model.rvs_to_values[variable].name)
+        dimensions.append(shape)
+        start.append(np.broadcast_to(built.start.get(variable.name, np.zeros(())), shape).ravel())
+    dimension = sum(math.prod(shape) for shape in dimensions)
+    for name in compiled.extra_names:
+        names.append(name)
+        dimensions.append(tuple(lengths[dim] for dim in model.named_vars_to_dims[name]))
+    middle = np.concatenate(start)
+
+    def initial_point(seed: int) -> Floats:
+        jitter: Floats = np.random.default_rng(seed).uniform(-0.5, 0.5, dimension)
+        return middle + jitter
+
+    addresses = [data.ctypes.data, data.size, sizes.ctypes.data, sizes.size]
+    return CompiledPyMCModel(
+        dims=dict(model.named_vars_to_dims),
+        reparameterized_names=[name for name in names if name.endswith("__")],
+        compiled_logp_func=compiled.log_density,
+        compiled_expand_func=compiled.expand,
+        initial_point_func=initial_point,
+        shared_data={"data": data, "sizes": sizes},
+        shared_var_keys={},
+        user_data=np.array(addresses, dtype=np.uint64),
+        n_expanded=sum(math.prod(shape) for shape in dimensions),
+        shape_info=(names, None, dimensions),
+        logp_func=None,
+        expand_func=None,
+        _n_dim=dimension,
+        _shapes=dict(zip(names, dimensions, strict=True)),
+        _coords={dim: pd.Index(list(labels)) for dim, labels in model.coords.items()},
+    )

@@ -1,0 +1,72 @@
+"""Bayesian survival analysis of treatment phases that patients enter later.
+
+Every public name is loaded when it is first used, so that importing the package is cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bayesblina import simulate as simulate
+    from bayesblina.cohort import Cohort as Cohort
+    from bayesblina.cohort import Endpoint as Endpoint
+    from bayesblina.cohort import Phase as Phase
+    from bayesblina.cohort import Phases as Phases
+    from bayesblina.estimands import hazard_ratio as hazard_ratio
+    from bayesblina.estimands import survival as survival
+    from bayesblina.exposure import Exposure as Exposure
+    from bayesblina.exposure import expose as expose
+    from bayesblina.fitting import Fit as Fit
+    from bayesblina.fitting import fit as fit
+    from bayesblina.hazard.definition import HazardRatioPrior as HazardRatioPrior
+    from bayesblina.hazard.definition import ModelDefinition as ModelDefinition
+    from bayesblina.hazard.definition import load_model as load_model
+    from bayesblina.question import Question as Question
+    from bayesblina.readers import Repairs as Repairs
+    from bayesblina.readers import read_cohort as read_cohort
+    from bayesblina.regimes import From as From
+    from bayesblina.regimes import Never as Never
+    from bayesblina.summaries import summarise as summarise
+
+_HOME = {
+    "Cohort": "cohort",
+    "Endpoint": "cohort",
+    "Phase": "cohort",
+    "Phases": "cohort",
+    "hazard_ratio": "estimands",
+    "survival": "estimands",
+    "Exposure": "exposure",
+    "expose": "exposure",
+    "Fit": "fitting",
+    "fit": "fitting",
+    "HazardRatioPrior": "hazard.definition",
+    "ModelDefinition": "hazard.definition",
+    "load_model": "hazard.definition",
+    "Question": "question",
+    "Repairs": "readers",
+    "read_cohort": "readers",
+    "From": "regimes",
+    "Never": "regimes",
+    "summarise": "summaries",
+}
+_MODULES = frozenset({"simulate"})
+
+__all__ = [*_HOME, *_MODULES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module."""
+    if name in _MODULES:
+        return importlib.import_module(f"bayesblina.{name}")
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"bayesblina.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'bayesblina' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

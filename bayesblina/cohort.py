@@ -265,8 +265,7 @@ class Cohort:
     def __repr__(self) -> str:
         """Show counts, never patients."""
         ends = ", ".join(
-            f"{name}: {int(outcome.event.sum())} events"
-            for name, outcome in self.endpoints.items()
+            f"{name}: {int(outcome.event.sum())} events" for name, outcome in self.endpoints.items()
         )
         started = ", ".join(
             f"{name}: {int(np.isfinite(self.phase_start[:, index]).sum())}"
@@ -277,9 +276,7 @@ class Cohort:
 
 
 class _Report(Protocol):
-    def __call__(
-        self, role: str, rows: NDArray[np.bool_], found: str, expected: str
-    ) -> None: ...
+    def __call__(self, role: str, rows: NDArray[np.bool_], found: str, expected: str) -> None: ...
 
 
 def find_problems(cohort: Cohort) -> list[Problem]:

@@ -99,8 +99,10 @@ def name_patients(patients: Sequence[str]) -> str:
     >>> name_patients([str(i) for i in range(12)])
     '12 patients: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
     """
-    named = ", ".join(patient if len(patient) <= 40 else patient[:37] + "..."
-                      for patient in patients[:NAMED_PATIENTS])
+    named = ", ".join(
+        patient if len(patient) <= 40 else patient[:37] + "..."
+        for patient in patients[:NAMED_PATIENTS]
+    )
     more = len(patients) - NAMED_PATIENTS
     tail = f" and {more} more" if more > 0 else ""
     return f"{len(patients)} patient{'s' if len(patients) != 1 else ''}: {named}{tail}"

@@ -313,9 +313,7 @@ def _state_bounds(cohort: Cohort, question: Question) -> tuple[Floats, tuple[str
     return bounds, tuple(phases), np.asarray(state)
 
 
-def expose(
-    cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None
-) -> Exposure:
+def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None) -> Exposure:
     """Sum events and person-time by endpoint, interval, phase and covariate pattern.
 
     Parameters
@@ -346,11 +344,16 @@ def expose(
     --------
     >>> import pandas as pd
     >>> import bayesblina as bb
-    >>> table = pd.DataFrame({"id": ["a", "b"], "months": [4.0, 9.0], "died": [1, 1],
-    ...                       "start": [2.0, None]})
-    >>> cohort = bb.read_cohort(table, patient="id", unit="months",
-    ...                         endpoints={"os": bb.Endpoint(time="months", event="died")},
-    ...                         phases=bb.Phases(maintenance="start"))
+    >>> table = pd.DataFrame(
+    ...     {"id": ["a", "b"], "months": [4.0, 9.0], "died": [1, 1], "start": [2.0, None]}
+    ... )
+    >>> cohort = bb.read_cohort(
+    ...     table,
+    ...     patient="id",
+    ...     unit="months",
+    ...     endpoints={"os": bb.Endpoint(time="months", event="died")},
+    ...     phases=bb.Phases(maintenance="start"),
+    ... )
     >>> question = bb.Question(exposed="maintenance", eligible_from="entry")
     >>> exposure = bb.expose(cohort, question, cuts=[3.0])
     >>> exposure.table["exposure"].sel(endpoint="os").isel(pattern=0).values
@@ -391,9 +394,7 @@ def expose(
         exposure[index] = by_group.T.reshape(intervals, len(phases), patterns)
         cell = interval_of(found.stop[found.event], inner) * by_group.shape[0]
         cell += group[found.event]
-        events[index] = np.bincount(cell, minlength=events[index].size).reshape(
-            events[index].shape
-        )
+        events[index] = np.bincount(cell, minlength=events[index].size).reshape(events[index].shape)
         first = np.concatenate([[True], np.diff(found.patient) != 0])
         last = np.concatenate([first[1:], [True]])
         begin[index, who[first]] = found.start[first]
@@ -428,9 +429,7 @@ def expose(
         },
         coords={"endpoint": list(episodes), "patient": cohort.patients[used]},
     )
-    parts = xr.Dataset(
-        {name: ("episode", np.concatenate(values)) for name, values in rows.items()}
-    )
+    parts = xr.Dataset({name: ("episode", np.concatenate(values)) for name, values in rows.items()})
     result = Exposure(
         table=table,
         people=people,
@@ -555,8 +554,9 @@ def _check_conservation(
         if events[index] != happened:
             failures.append((name, f"{events[index]} events of {happened}"))
         if used[index] + out != cohort.size:
-            failures.append((name, f"{used[index]} patients used and {out} left out of "
-                                   f"{cohort.size}"))
+            failures.append(
+                (name, f"{used[index]} patients used and {out} left out of {cohort.size}")
+            )
         if (exposure.table["exposure"].values[index] < 0).any():
             failures.append((name, "negative person-time in a cell"))
     if failures:

@@ -150,8 +150,7 @@ def snap(values: Sequence[Floats], *, tolerance: float = TIE_TOLERANCE) -> list[
         flat[finite] = first[inverse]
     ends = np.cumsum([array.size for array in values])[:-1]
     return [
-        part.reshape(array.shape)
-        for part, array in zip(np.split(flat, ends), values, strict=True)
+        part.reshape(array.shape) for part, array in zip(np.split(flat, ends), values, strict=True)
     ]
 
 
@@ -205,8 +204,9 @@ def exposure_by_group(
 
     Examples
     --------
-    >>> exposure_by_group(np.array([0.0]), np.array([5.0]), np.array([0]), groups=1,
-    ...                   cuts=np.array([2.0, 4.0]))
+    >>> exposure_by_group(
+    ...     np.array([0.0]), np.array([5.0]), np.array([0]), groups=1, cuts=np.array([2.0, 4.0])
+    ... )
     array([[2., 2., 1.]])
     """
     edges = np.concatenate([[0.0], cuts])

@@ -173,8 +173,7 @@ def bind(question: Question, cohort: Cohort) -> tuple[str, ...]:
     for name in names:
         if name not in cohort.endpoints:
             raise SpecError(
-                f"endpoints: the cohort has no endpoint '{name}'. "
-                f"{nearest(name, cohort.endpoints)}"
+                f"endpoints: the cohort has no endpoint '{name}'. {nearest(name, cohort.endpoints)}"
             )
     if cohort.transplant is None and question.transplant in ("censor", "phase"):
         raise SpecError(

@@ -104,11 +104,16 @@ def read_cohort(
     Examples
     --------
     >>> import pandas as pd
-    >>> table = pd.DataFrame({"id": ["a", "b"], "months": [4.0, 9.0], "died": [1, 0],
-    ...                       "start": [2.0, None]})
-    >>> read_cohort(table, patient="id", unit="months",
-    ...             endpoints={"os": Endpoint(time="months", event="died")},
-    ...             phases=Phases(maintenance="start"))
+    >>> table = pd.DataFrame(
+    ...     {"id": ["a", "b"], "months": [4.0, 9.0], "died": [1, 0], "start": [2.0, None]}
+    ... )
+    >>> read_cohort(
+    ...     table,
+    ...     patient="id",
+    ...     unit="months",
+    ...     endpoints={"os": Endpoint(time="months", event="died")},
+    ...     phases=Phases(maintenance="start"),
+    ... )
     Cohort(2 patients, months; os: 1 events; phases maintenance: 1)
     """
     frame, source = _load(table)
@@ -198,9 +203,7 @@ def _load(table: pd.DataFrame | str | PathLike[str]) -> tuple[pd.DataFrame, str]
 def _read_csv(path: Path) -> pd.DataFrame:
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = next(csv.reader(file), [])
-    problems = [
-        _duplicate_header(name) for name in dict.fromkeys(header) if header.count(name) > 1
-    ]
+    problems = [_duplicate_header(name) for name in dict.fromkeys(header) if header.count(name) > 1]
     if problems:
         raise DataError(problems, source=path.name)
     frame = pd.read_csv(
@@ -291,9 +294,7 @@ class _Reader:
         missing = series.isna().to_numpy()
         return np.where(missing, "", series.astype(str).str.strip().to_numpy(dtype=str)).astype(str)
 
-    def _report(
-        self, column: str, rows: NDArray[np.bool_], found: str, expected: str
-    ) -> None:
+    def _report(self, column: str, rows: NDArray[np.bool_], found: str, expected: str) -> None:
         if rows.any():
             who = tuple(str(patient) for patient in self.ids[rows])
             self.problems.append(

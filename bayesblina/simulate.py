@@ -516,9 +516,7 @@ def blinatumomab_cohort(
         unit="months",
         endpoints={
             "os": Endpoint(time="os_months", event="died"),
-            "rfs": Endpoint(
-                time="rfs_months", event="relapse_or_death", entry="remission_month"
-            ),
+            "rfs": Endpoint(time="rfs_months", event="relapse_or_death", entry="remission_month"),
         },
         phases=Phases(consolidation="consolidation_month", maintenance="maintenance_month"),
         covariates=["age_group", "prior_salvage", "marrow_blasts"],
@@ -621,7 +619,9 @@ def _draw(
     early_death = _next_event(
         rng,
         np.zeros(n_patients),
-        np.outer(truth.relative_hazard("no_remission", table), truth.baseline["no_remission"].hazards),
+        np.outer(
+            truth.relative_hazard("no_remission", table), truth.baseline["no_remission"].hazards
+        ),
         np.array(truth.baseline["no_remission"].cuts),
     )
     log_odds = truth.remission_log_odds["intercept"] + truth._design(table) @ np.array(
@@ -715,8 +715,7 @@ class _RemissionHazards(NamedTuple):
         cuts = truth._joint_cuts()
         ends = np.append(cuts, np.inf)
         death, failure = (
-            np.outer(truth.relative_hazard(e, table), truth.baseline[e].at(ends))
-            for e in ENDPOINTS
+            np.outer(truth.relative_hazard(e, table), truth.baseline[e].at(ends)) for e in ENDPOINTS
         )
         return cls(cuts, death, failure)
 
@@ -738,9 +737,7 @@ class _RemissionHazards(NamedTuple):
         )
 
 
-def _next_event(
-    rng: np.random.Generator, start: Floats, hazards: Floats, cuts: Floats
-) -> Floats:
+def _next_event(rng: np.random.Generator, start: Floats, hazards: Floats, cuts: Floats) -> Floats:
     """First event after `start` by inversion of the cumulative hazard.
 
     `start` has shape ``(patient,)``, `hazards` ``(patient, piece)``, `cuts` one less than pieces.

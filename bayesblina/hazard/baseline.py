@@ -122,9 +122,7 @@ def walk_geometry(exposure: Exposure, design: Design, *, prior_sd: Floats) -> Wa
             basis[index] = vector[:, 1:]
             roughness[index] = np.sqrt(value[1:])
             centre[index] = vector[:, 1:].T @ (weight * crude)
-    return WalkGeometry(
-        level_centre=level_centre, basis=basis, roughness=roughness, centre=centre
-    )
+    return WalkGeometry(level_centre=level_centre, basis=basis, roughness=roughness, centre=centre)
 
 
 def _adjusted_time(events: Floats, time: Floats, effects: Floats, prior_sd: Floats) -> Floats:

@@ -123,9 +123,7 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
             log_baseline = level[:, None] + BatchedMatrixVector()(basis, coefficient)
         else:
             log_baseline = level[:, None] + pt.zeros((events.shape[0], events.shape[1]))
-        log_baseline = pm.Deterministic(
-            "log_baseline", log_baseline, dims=("endpoint", "interval")
-        )
+        log_baseline = pm.Deterministic("log_baseline", log_baseline, dims=("endpoint", "interval"))
         ratio = pm.Normal("log_hazard_ratio", prior[2], prior[3], dims=("endpoint", "effect"))
         by_phase = BatchedMatrixVector()(contrast, ratio)
         if has_terms:

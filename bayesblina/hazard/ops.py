@@ -89,7 +89,9 @@ class PiecewiseExponential(Op):  # type: ignore[misc,unused-ignore]
 
     __props__ = ()
 
-    def make_node(self, events: Any, exposure: Any, baseline: Any, phase: Any, pattern: Any) -> Apply:
+    def make_node(
+        self, events: Any, exposure: Any, baseline: Any, phase: Any, pattern: Any
+    ) -> Apply:
         """Take (endpoint, interval, phase, pattern) tables and the three parts.
 
         Outputs are the log-likelihood and its gradients by interval, phase and pattern.
@@ -150,5 +152,3 @@ def _piecewise_exponential_kernel(op: Any, node: Any, **kwargs: Any) -> Any:  # 
         return np.asarray(total), by_interval, by_phase, by_pattern
 
     return piecewise_exponential, KERNEL_VERSION
-
-

@@ -1,0 +1,121 @@
+"""The convergence gate: what draws must pass before anything is read off them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+R_HAT = 1.01
+ESS = 400.0
+BFMI = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Convergence:
+    """Outcome of the convergence gate.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        One row per parameter: ``parameter``, ``r_hat``, ``ess_bulk``, ``ess_tail``.
+    criteria : pandas.DataFrame
+        One row per criterion: ``criterion``, ``value``, ``limit``, ``passed``.
+
+    Notes
+    -----
+    Rank-normalised R-hat and effective sample sizes after Vehtari et al. (2021),
+    doi:10.1214/20-BA1221; BFMI after Betancourt (2016), arXiv:1604.00695.
+    """
+
+    table: pd.DataFrame
+    criteria: pd.DataFrame
+
+    @property
+    def passed(self) -> bool:
+        """Whether every criterion is met."""
+        return bool(self.criteria["passed"].all())
+
+    def failures(self) -> list[str]:
+        """Word the criteria that are not met.
+
+        Returns
+        -------
+        list of str
+            Empty if all are.
+        """
+        failed = self.criteria[~self.criteria["passed"]]
+        return [
+            f"{row.criterion} is {row.value:.4g} (must be {row.limit})"
+            for row in failed.itertuples()
+        ]
+
+
+def assess_convergence(draws: xr.DataTree) -> Convergence:
+    """Hold draws against the convergence gate.
+
+    Parameters
+    ----------
+    draws
+        Tree with the groups ``posterior`` and ``sample_stats``.
+
+    Returns
+    -------
+    Convergence
+        Every parameter's diagnostics and every criterion's outcome. A diagnostic that cannot be
+        computed fails its criterion.
+    """
+    posterior = draws["posterior"].to_dataset()
+    statistics = {
+        "r_hat": az.rhat(posterior),
+        "ess_bulk": az.ess(posterior, method="bulk"),
+        "ess_tail": az.ess(posterior, method="tail"),
+    }
+    rows: dict[str, list[float]] = {}
+    names: list[str] = []
+    for column, dataset in statistics.items():
+        rows[column] = []
+        for name, values in dataset.data_vars.items():
+            flat = np.ravel(values.values)
+            rows[column].extend(float(value) for value in flat)
+            if column == "r_hat":
+                names.extend(_labels(str(name), values))
+    table = pd.DataFrame({"parameter": names, **rows})
+    stats = draws["sample_stats"]
+    divergences = int(stats["diverging"].sum())
+    energy = stats["energy"].values
+    bfmi = float(np.min(np.square(np.diff(energy, axis=1)).mean(1) / np.var(energy, axis=1)))
+    worst = {
+        "largest R-hat": (float(table["r_hat"].max(skipna=False)), f"< {R_HAT}"),
+        "smallest bulk ESS": (float(table["ess_bulk"].min(skipna=False)), f"> {ESS:g}"),
+        "smallest tail ESS": (float(table["ess_tail"].min(skipna=False)), f"> {ESS:g}"),
+        "divergences": (float(divergences), "0"),
+        "smallest BFMI": (bfmi, f"> {BFMI}"),
+    }
+    limits = (
+        worst["largest R-hat"][0] < R_HAT,
+        worst["smallest bulk ESS"][0] > ESS,
+        worst["smallest tail ESS"][0] > ESS,
+        divergences == 0,
+        bfmi > BFMI,
+    )
+    criteria = pd.DataFrame(
+        {
+            "criterion": list(worst),
+            "value": [value for value, _ in worst.values()],
+            "limit": [limit for _, limit in worst.values()],
+            "passed": list(limits),
+        }
+    )
+    return Convergence(table=table, criteria=criteria)
+
+
+def _labels(name: str, values: xr.DataArray) -> list[str]:
+    if not values.dims:
+        return [name]
+    parts = [[str(label) for label in values[dim].values] for dim in values.dims]
+    index = pd.MultiIndex.from_product(parts)
+    return [f"{name}[{', '.join(labels)}]" for labels in index]

@@ -1,0 +1,318 @@
+"""From patients and a question to draws: the one call that fits."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from os import PathLike
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bayesblina.cohort import Cohort
+from bayesblina.convergence import Convergence, assess_convergence
+from bayesblina.errors import ConvergenceError, SpecError
+from bayesblina.exposure import Exposure, expose
+from bayesblina.hazard.build import BuiltModel, build_model
+from bayesblina.hazard.definition import ModelDefinition, load_model
+from bayesblina.hazard.effects import Design, make_design
+from bayesblina.hazard.likelihood import patient_log_likelihood
+from bayesblina.question import Question
+from bayesblina.sampling import SamplerSettings, sample
+
+# Patients x draws above which the patient-level log-likelihood is not kept with the draws.
+LARGEST_LOG_LIKELIHOOD = 50_000_000
+PRIOR_DRAWS = 4000
+LIBRARIES = ("bayesblina", "pymc", "nutpie", "pytensor", "numba", "arviz", "numpy", "xarray")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a fit came from.
+
+    Attributes
+    ----------
+    seed
+        Seed of the draws.
+    settings
+        How long was sampled.
+    data_hash
+        SHA-256 of the events and person-time used.
+    versions
+        Versions of the libraries.
+    seconds
+        Duration of each stage.
+    engine
+        ``"compiled"`` or ``"pymc"`` (see `bayesblina.sampling`).
+    notes
+        Anything that was not done, and why.
+    """
+
+    seed: int
+    settings: SamplerSettings
+    data_hash: str
+    versions: Mapping[str, str]
+    seconds: Mapping[str, float]
+    engine: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fit:
+    """Draws from the posterior, with all that is needed to read and to repeat them.
+
+    Attributes
+    ----------
+    draws : xarray.DataTree
+        Groups ``posterior``, ``sample_stats``, ``prior``, ``log_likelihood`` (variable
+        ``survival`` over (chain, draw, patient): all endpoints together), ``observed_data``,
+        ``constant_data``.
+    question
+        The question.
+    definition
+        The hazard model.
+    exposure
+        Events and person-time.
+    convergence
+        Outcome of the convergence gate.
+    provenance
+        Where it came from.
+    """
+
+    draws: xr.DataTree
+    question: Question
+    definition: ModelDefinition
+    exposure: Exposure
+    convergence: Convergence
+    provenance: Provenance
+
+    @property
+    def posterior(self) -> xr.Dataset:
+        """Draws of the parameters, over (chain, draw, ...)."""
+        return self.draws["posterior"].to_dataset()
+
+    @property
+    def converged(self) -> bool:
+        """Whether the draws passed the convergence gate."""
+        return self.convergence.passed
+
+    @property
+    def design(self) -> Design:
+        """Phase contrasts and standardised covariates."""
+        return make_design(self.exposure)
+
+    def require_converged(self) -> None:
+        """Raise unless the draws passed the convergence gate.
+
+        Raises
+        ------
+        ConvergenceError
+            With the criteria that failed.
+        """
+        if not self.converged:
+            raise ConvergenceError("Not converged: " + "; ".join(self.convergence.failures()))
+
+    def __repr__(self) -> str:
+        """Show the model, the size and whether it converged."""
+        sizes = self.draws["posterior"].sizes
+        state = "converged" if self.converged else "NOT CONVERGED"
+        kind = ", synthetic patients" if self.exposure.synthetic else ""
+        return (
+            f"Fit({self.definition.name}; {', '.join(self.exposure.endpoints)}; "
+            f"{sizes['chain']} chains x {sizes['draw']} draws; {state}{kind})"
+        )
+
+
+def fit(
+    cohort: Cohort,
+    question: Question,
+    *,
+    seed: int,
+    model: str | PathLike[str] | ModelDefinition = "primary",
+    cuts: ArrayLike | None = None,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    cores: int | None = None,
+    progress: bool = True,
+) -> Fit:
+    """Fit a hazard model to a cohort; all endpoints together, compiled once.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    question
+        Who is compared, and how.
+    seed
+        Seed of the draws, from 0 on; the same seed gives the same draws.
+    model
+        Name of a shipped model, path of a model file, or a definition.
+    cuts : array_like, shape (n_intervals - 1,), optional
+        Inner cut points in the cohort's unit; by default chosen from the events.
+    draws, tune
+        Draws kept and draws for adaptation, per chain.
+    chains, cores
+        Number of chains, and how many run at the same time.
+    progress
+        Whether to show a progress bar (on a terminal or in a notebook).
+
+    Returns
+    -------
+    Fit
+        Marked by whether it passed the convergence gate; nothing is raised if it did not.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to compare.
+    SpecError
+        If the question, the cuts or the model are impossible.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> fit
+    Fit(primary; os, rfs; 4 chains x 1000 draws; converged, synthetic patients)
+    """
+    settings = _settings(draws, tune, chains, cores, seed)
+    definition = model if isinstance(model, ModelDefinition) else load_model(model)
+    clock = time.perf_counter()
+    exposure = expose(cohort, question, cuts=cuts)
+    exposed = time.perf_counter()
+    built = build_model(definition, exposure)
+    ready = time.perf_counter()
+    tree, timing = _with_bar(built, seed=seed, settings=settings, show=progress)
+    notes = []
+    sampled = time.perf_counter()
+    posterior = tree["posterior"].to_dataset()
+    if exposure.people.sizes["patient"] * draws * chains <= LARGEST_LOG_LIKELIHOOD:
+        total = sum(
+            patient_log_likelihood(posterior, exposure, built.design, endpoint=name)
+            for name in exposure.endpoints
+        )
+        assert isinstance(total, xr.DataArray)
+        tree["log_likelihood"] = xr.DataTree(total.to_dataset(name="survival"))
+    else:
+        notes.append(
+            "the patient-level log-likelihood was not kept: "
+            f"{exposure.people.sizes['patient']} patients x {draws * chains} draws are too many"
+        )
+    tree["prior"] = xr.DataTree(_prior(built, definition, exposure, seed=seed))
+    tree["observed_data"] = xr.DataTree(exposure.table[["events"]])
+    tree["constant_data"] = xr.DataTree(exposure.table.drop_vars("events"))
+    convergence = assess_convergence(tree)
+    done = time.perf_counter()
+    return Fit(
+        draws=tree,
+        question=question,
+        definition=definition,
+        exposure=exposure,
+        convergence=convergence,
+        provenance=Provenance(
+            seed=seed,
+            settings=settings,
+            data_hash=_hash(exposure),
+            versions={name: version(name) for name in LIBRARIES},
+            seconds={
+                "exposure": exposed - clock,
+                "build": ready - exposed,
+                "compile": float(timing["compile"]),
+                "sample": float(timing["sample"]),
+                "finish": done - sampled,
+            },
+            engine=str(timing["engine"]),
+            notes=tuple(notes),
+        ),
+    )
+
+
+def _settings(draws: int, tune: int, chains: int, cores: int | None, seed: int) -> SamplerSettings:
+    for name, value, least in (
+        ("draws", draws, 4),
+        ("tune", tune, 1),
+        ("chains", chains, 1),
+        ("seed", seed, 0),
+        ("cores", 1 if cores is None else cores, 1),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise SpecError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    return SamplerSettings(draws=draws, tune=tune, chains=chains, cores=cores)
+
+
+def _with_bar(
+    built: BuiltModel, *, seed: int, settings: SamplerSettings, show: bool
+) -> tuple[xr.DataTree, dict[str, float | str]]:
+    if not show:
+        return sample(built, seed=seed, settings=settings)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("compiling", total=None)
+
+        def report(finished: int, total: int, divergences: int) -> None:
+            words = f"sampling, {divergences} divergences" if divergences else "sampling"
+            bar.update(task, description=words, completed=finished, total=total)
+
+        return sample(built, seed=seed, settings=settings, progress=report)
+
+
+def _prior(
+    built: BuiltModel, definition: ModelDefinition, exposure: Exposure, *, seed: int
+) -> xr.Dataset:
+    """Draw the parameters that have a meaning of their own from the prior."""
+    generator = np.random.default_rng([seed, 1])
+    endpoints = list(exposure.endpoints)
+    design = built.design
+
+    def normal(mean: float, sd: float, *shape: int) -> np.ndarray:
+        return generator.normal(mean, sd, (1, PRIOR_DRAWS, len(endpoints), *shape))
+
+    baseline, phases = definition.baseline, definition.phases.prior
+    covariates = definition.covariates.prior
+    variables = {
+        "level": (
+            ("chain", "draw", "endpoint"),
+            built.start["level"] + normal(0.0, baseline.level_sd),
+        ),
+        "walk_sd": (("chain", "draw", "endpoint"), np.abs(normal(0.0, baseline.walk_sd))),
+        "log_hazard_ratio": (
+            ("chain", "draw", "endpoint", "effect"),
+            normal(phases.mean, phases.sd, len(design.effects)),
+        ),
+    }
+    coords = {"endpoint": endpoints, "effect": list(design.effects)}
+    if design.term_names:
+        variables["coefficient"] = (
+            ("chain", "draw", "endpoint", "term"),
+            normal(covariates.mean, covariates.sd, len(design.term_names)),
+        )
+        coords["term"] = list(design.term_names)
+    return xr.Dataset(variables, coords=coords)
+
+
+def _hash(exposure: Exposure) -> str:
+    digest = hashlib.sha256()
+    for dataset in (exposure.table, exposure.people, exposure.episodes):
+        for name in sorted(map(str, dataset.data_vars)):
+            values = dataset[name].values
+            digest.update(name.encode())
+            content = (
+                values.astype(str).tobytes() if values.dtype.kind in "OU" else values.tobytes()
+            )
+            digest.update(content)
+    return digest.hexdigest()

@@ -84,7 +84,7 @@ def assess_convergence(draws: xr.DataTree) -> Convergence:
             if column == "r_hat":
                 names.extend(_labels(str(name), values))
     table = pd.DataFrame({"parameter": names, **rows})
-    stats = draws["sample_stats"]
+    stats = draws["sample_stats"].to_dataset()
     divergences = int(stats["diverging"].sum())
     energy = stats["energy"].values
     bfmi = float(np.min(np.square(np.diff(energy, axis=1)).mean(1) / np.var(energy, axis=1)))

@@ -251,12 +251,12 @@ def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
         ]
         in_play = np.ones(cohort.size, dtype=bool)
         left_out = []
-        for reason, rows in reasons:
-            out = in_play & rows
-            in_play &= ~rows
+        for reason, affected in reasons:
+            out = in_play & affected
+            in_play &= ~affected
             if out.any():
-                who = tuple(str(patient) for patient in cohort.patients[out])
-                left_out.append(LeftOut(endpoint=name, reason=reason, patients=who))
+                ids = tuple(str(patient) for patient in cohort.patients[out])
+                left_out.append(LeftOut(endpoint=name, reason=reason, patients=ids))
         rows = np.flatnonzero(in_play)
         lower = np.clip(bounds[rows, :-1], begin[rows, None], stop[rows, None])
         upper = np.clip(bounds[rows, 1:], begin[rows, None], stop[rows, None])
@@ -363,8 +363,8 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
     episodes = find_episodes(cohort, question)
     _require_comparison(episodes, question)
     if cuts is None:
-        events = [found.stop[found.event] for found in episodes.values()]
-        inner = default_cuts(np.concatenate(events), endpoints=len(episodes))
+        event_times = [found.stop[found.event] for found in episodes.values()]
+        inner = default_cuts(np.concatenate(event_times), endpoints=len(episodes))
     else:
         inner = _snap_cuts(validate_cuts(cuts), episodes)
     used = np.unique(np.concatenate([found.patient for found in episodes.values()]))
@@ -382,7 +382,7 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
     begin = np.full((len(episodes), used.size), np.nan)
     end = np.full(begin.shape, np.nan)
     died = np.zeros(begin.shape, dtype=bool)
-    rows: dict[str, list[NDArray[np.generic]]] = {
+    parts_by_name: dict[str, list[NDArray[np.generic]]] = {
         name: [] for name in ("endpoint", "patient", "phase", "start", "stop")
     }
     for index, found in enumerate(episodes.values()):
@@ -394,15 +394,16 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
         exposure[index] = by_group.T.reshape(intervals, len(phases), patterns)
         cell = interval_of(found.stop[found.event], inner) * by_group.shape[0]
         cell += group[found.event]
-        events[index] = np.bincount(cell, minlength=events[index].size).reshape(events[index].shape)
+        counts = np.bincount(cell, minlength=by_group.size)
+        events[index] = counts.reshape(exposure.shape[1:])
         first = np.concatenate([[True], np.diff(found.patient) != 0])
         last = np.concatenate([first[1:], [True]])
         begin[index, who[first]] = found.start[first]
         end[index, who[last]] = found.stop[last]
         died[index, who[last]] = found.event[last]
         columns = (np.full(who.size, index), who, phase, found.start, found.stop)
-        for column, values in zip(rows.values(), columns, strict=True):
-            column.append(values)
+        for part, values in zip(parts_by_name.values(), columns, strict=True):
+            part.append(values)
     table = xr.Dataset(
         {
             "events": (("endpoint", "interval", "phase", "pattern"), events),
@@ -429,7 +430,9 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
         },
         coords={"endpoint": list(episodes), "patient": cohort.patients[used]},
     )
-    parts = xr.Dataset({name: ("episode", np.concatenate(values)) for name, values in rows.items()})
+    parts = xr.Dataset(
+        {name: ("episode", np.concatenate(values)) for name, values in parts_by_name.items()}
+    )
     result = Exposure(
         table=table,
         people=people,
@@ -500,7 +503,8 @@ def _patterns(cohort: Cohort, used: Ints) -> tuple[Ints, Floats, list[str]]:
     terms : list of str
         Term names; terms that do not vary among the patients used are left out.
     """
-    columns, terms = [], []
+    columns: list[Floats] = []
+    terms: list[str] = []
     for name, covariate in cohort.covariates.items():
         values = covariate.values[used]
         if covariate.kind == "continuous":

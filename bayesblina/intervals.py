@@ -112,7 +112,7 @@ def default_cuts(event_times: ArrayLike, *, endpoints: int = 1) -> Floats:
         return np.empty(0)
     ranks = np.arange(1, count) / count
     cuts = np.unique(np.quantile(times, ranks, method="inverted_cdf"))
-    return cuts[cuts < times[-1]]
+    return np.asarray(cuts[cuts < times[-1]])
 
 
 def snap(values: Sequence[Floats], *, tolerance: float = TIE_TOLERANCE) -> list[Floats]:

@@ -83,10 +83,11 @@ class Question:
                 f"transplant must be 'censor', 'phase' or 'ignore', got {self.transplant!r}."
             )
         if self.endpoints is not None:
-            names = (self.endpoints,) if isinstance(self.endpoints, str) else tuple(self.endpoints)
-            object.__setattr__(self, "endpoints", names)
+            names = self.endpoints
             if not names or len(set(names)) != len(names):
-                raise SpecError(f"endpoints must name each endpoint once, got {names!r}.")
+                raise SpecError(
+                    f"endpoints must be a tuple that names each endpoint once, got {names!r}."
+                )
 
     def estimand(self) -> dict[str, str]:
         """Put the question into the attributes of ICH E9(R1).

@@ -397,7 +397,7 @@ class Truth:
         before = baseline.cumulative(np.minimum(at, maintenance_start))
         ratio = np.exp(self.log_hazard_ratio[endpoint])
         total = before + ratio * (baseline.cumulative(at) - before)
-        return self.relative_hazard(endpoint, table)[:, None] * total
+        return np.asarray(self.relative_hazard(endpoint, table)[:, None] * total)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dictionary of everything, made of what JSON knows; ``from_dict`` reads it."""
@@ -418,7 +418,9 @@ class Truth:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Truth:
         """Truth from what `as_dict` made."""
-        kept = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        kept: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
         if "baseline" in kept:
             kept["baseline"] = {
                 k: PiecewiseHazard(cuts=tuple(v["cuts"]), hazards=tuple(v["hazards"]))

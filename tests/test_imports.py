@@ -22,7 +22,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"exposure", "simulate"}),
     frozenset({"classical", "hazard"}),
     frozenset({"sampling"}),
-    frozenset({"fit"}),
+    frozenset({"convergence"}),
+    frozenset({"fitting"}),
     frozenset({"regimes"}),
     frozenset({"estimands"}),
     frozenset({"checks"}),
@@ -121,35 +122,35 @@ def test_imports_follow_the_order() -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "import bayesblina.fit",
-        "import bayesblina.fit as later",
-        "from bayesblina import fit",
-        "from bayesblina.fit import Fit",
-        "from . import fit",
-        "from .fit import Fit",
-        "def read():\n    from bayesblina.fit import Fit",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from bayesblina.fit import Fit",
-        "try:\n    import bayesblina.fit\nexcept ImportError:\n    pass",
+        "import bayesblina.fitting",
+        "import bayesblina.fitting as later",
+        "from bayesblina import fitting",
+        "from bayesblina.fitting import Fit",
+        "from . import fitting",
+        "from .fitting import Fit",
+        "def read():\n    from bayesblina.fitting import Fit",
+        "from typing import TYPE_CHECKING as T\nif T:\n    from bayesblina.fitting import Fit",
+        "try:\n    import bayesblina.fitting\nexcept ImportError:\n    pass",
     ],
 )
 def test_upward_import_is_caught(tmp_path: Path, source: str) -> None:
-    modules = plant(tmp_path, {"__init__.py": "", "fit.py": "", "cohort.py": source})
+    modules = plant(tmp_path, {"__init__.py": "", "fitting.py": "", "cohort.py": source})
     (message,) = violations(modules)
     assert message.startswith("bayesblina.cohort:")
-    assert "imports bayesblina.fit" in message
+    assert "imports bayesblina.fitting" in message
 
 
 @pytest.mark.parametrize(
     ("module", "source", "message"),
     [
         ("readers.py", "import bayesblina.question", "bayesblina.readers:1 imports"),
-        ("fit.py", "import bayesblina", "bayesblina.fit:1 imports bayesblina,"),
-        ("fit.py", "from bayesblina import Cohort", "bayesblina.fit:1 imports bayesblina,"),
-        ("hazard/build.py", "from ..fit import Fit", "bayesblina.hazard.build:1 imports"),
-        ("hazard/__init__.py", "from ..fit import Fit", "bayesblina.hazard:1 imports"),
+        ("fitting.py", "import bayesblina", "bayesblina.fitting:1 imports bayesblina,"),
+        ("fitting.py", "from bayesblina import Cohort", "bayesblina.fitting:1 imports bayesblina,"),
+        ("hazard/build.py", "from ..fitting import Fit", "bayesblina.hazard.build:1 imports"),
+        ("hazard/__init__.py", "from ..fitting import Fit", "bayesblina.hazard:1 imports"),
         ("__init__.py", "from bayesblina.cli import main", "bayesblina:1 imports bayesblina.cli"),
         ("stray.py", "", "bayesblina.stray has no place"),
-        ("fit.py", "import bayesblina.stray", "bayesblina.stray, which has no place"),
+        ("fitting.py", "import bayesblina.stray", "bayesblina.stray, which has no place"),
     ],
 )
 def test_other_violations_are_caught(
@@ -175,9 +176,9 @@ def test_downward_imports_pass(tmp_path: Path) -> None:
     modules = plant(
         tmp_path,
         {
-            "__init__.py": "from bayesblina.fit import Fit\nfrom bayesblina import plots",
-            "plots.py": "import numpy\nfrom bayesblina.fit import Fit",
-            "fit.py": "from bayesblina.hazard import build\nfrom .hazard.effects import add",
+            "__init__.py": "from bayesblina.fitting import Fit\nfrom bayesblina import plots",
+            "plots.py": "import numpy\nfrom bayesblina.fitting import Fit",
+            "fitting.py": "from bayesblina.hazard import build\nfrom .hazard.effects import add",
             "hazard/__init__.py": "from bayesblina.hazard.build import build",
             "hazard/build.py": "from bayesblina.hazard import effects\nfrom ..errors import Bad",
             "hazard/effects.py": "",

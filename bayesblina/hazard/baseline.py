@@ -68,7 +68,7 @@ def midpoints(exposure: Exposure) -> Floats:
     last = float(np.nanmax(exposure.people["exit"].values))
     if last <= start[-1]:
         last = start[-1] + (start[-1] - start[-2])
-    return (start + np.append(start[1:], last)) / 2.0
+    return np.asarray((start + np.append(start[1:], last)) / 2.0)
 
 
 def walk_geometry(exposure: Exposure, design: Design, *, prior_sd: Floats) -> WalkGeometry:

@@ -17,7 +17,7 @@ from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_defa
 KERNEL_VERSION = 1
 
 
-class BatchedMatrixVector(Op):  # type: ignore[misc,unused-ignore]
+class BatchedMatrixVector(Op):
     """Multiply each endpoint's matrix with its vector.
 
     Parameters
@@ -79,7 +79,7 @@ def _matrix_vector_kernel(op: BatchedMatrixVector, node: Any, **kwargs: Any) -> 
     return matrix_vector, KERNEL_VERSION
 
 
-class PiecewiseExponential(Op):  # type: ignore[misc,unused-ignore]
+class PiecewiseExponential(Op):
     """Log-likelihood of a proportional piecewise-exponential model, with its gradients.
 
     The log hazard of a cell is the sum of an interval's, a phase's and a pattern's part, so the

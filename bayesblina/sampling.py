@@ -148,13 +148,16 @@ def sample(
         save_warmup=False,
     )
     done = time.perf_counter()
-    tree = xr.DataTree.from_dict(
-        {
-            "/posterior": trace["posterior"].to_dataset(),
-            "/sample_stats": trace["sample_stats"].to_dataset(),
-        }
-    )
+    tree = _tree(trace)
     return tree, {"engine": "compiled", "compile": ready - began, "sample": done - ready}
+
+
+def _tree(trace: xr.DataTree) -> xr.DataTree:
+    """Keep draws and statistics, without attributes that differ from run to run (dates)."""
+    groups = ("posterior", "sample_stats")
+    return xr.DataTree.from_dict(
+        {f"/{name}": trace[name].to_dataset().drop_attrs() for name in groups}
+    )
 
 
 def _sample_with_pymc(
@@ -174,19 +177,17 @@ def _sample_with_pymc(
         quiet=True,
         compute_convergence_checks=False,
     )
-    tree = xr.DataTree.from_dict(
-        {
-            "/posterior": trace["posterior"].to_dataset(),
-            "/sample_stats": trace["sample_stats"].to_dataset(),
-        }
-    )
+    tree = _tree(trace)
     return tree, {"engine": "pymc", "compile": 0.0, "sample": time.perf_counter() - began}
 
 
 def _compile(built: BuiltModel) -> _Compiled:
     found = _COMPILED.get(built.structure)
     if found is None:
-        found = _COMPILED[built.structure] = _compile_structure(built.model)
+        # Without fast-math the result of an expression does not depend on how it was inlined, so
+        # that a fresh compilation and one read from disk draw the same.
+        with pytensor.config.change_flags(numba__fastmath=False):
+            found = _COMPILED[built.structure] = _compile_structure(built.model)
     return found
 
 

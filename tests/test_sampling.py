@@ -1,0 +1,233 @@
+"""The compiled density is PyMC's; structures compile once; seeds reproduce draws."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytest
+
+import bayesblina as bb
+from bayesblina.exposure import Exposure
+from bayesblina.hazard.baseline import midpoints
+from bayesblina.hazard.build import BuiltModel, build_model
+from bayesblina.hazard.ops import BatchedMatrixVector, PiecewiseExponential
+from bayesblina.sampling import (
+    SamplerSettings,
+    _bind,
+    _compile,
+    _sample_with_pymc,
+    compiled_structures,
+    sample,
+)
+
+QUICK = SamplerSettings(draws=50, tune=100, chains=2, cores=2)
+
+
+@pytest.fixture(scope="module")
+def exposure() -> Exposure:
+    cohort, _ = bb.simulate.blinatumomab_cohort(seed=3)
+    question = bb.Question(
+        exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    )
+    return bb.expose(cohort, question)
+
+
+@pytest.fixture(scope="module")
+def built(exposure: Exposure) -> BuiltModel:
+    return build_model(bb.load_model("primary"), exposure)
+
+
+def small(seed: int, *, cuts: list[float], covariates: list[str]) -> BuiltModel:
+    import pandas as pd
+
+    generator = np.random.default_rng(seed)
+    size = 80
+    time = generator.exponential(10, size) + 0.1
+    start = generator.uniform(0, 12, size)
+    table = pd.DataFrame(
+        {
+            "id": [f"p{index}" for index in range(size)],
+            "time": time,
+            "event": generator.integers(0, 2, size),
+            "start": np.where(start < time, start, np.nan),
+            "arm": generator.choice(["a", "b", "c"], size),
+            "age": generator.normal(50, 10, size),
+        }
+    )
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="time", event="event")},
+        phases=bb.Phases(late="start"),
+        covariates=covariates,
+    )
+    question = bb.Question(exposed="late", eligible_from="entry")
+    return build_model(bb.load_model("primary"), bb.expose(cohort, question, cuts=cuts))
+
+
+STRUCTURES: dict[str, Callable[[], BuiltModel]] = {
+    "walk, covariates": lambda: small(1, cuts=[2.0, 5.0, 9.0], covariates=["arm", "age"]),
+    "walk, no covariates": lambda: small(2, cuts=[3.0, 8.0], covariates=[]),
+    "constant, covariates": lambda: small(3, cuts=[], covariates=["arm"]),
+    "constant, no covariates": lambda: small(4, cuts=[], covariates=[]),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_compiled_density_and_gradient_are_pymcs(name: str) -> None:
+    model = STRUCTURES[name]()
+    bound = _bind(_compile(model), model)
+    reference = model.model.logp_dlogp_function(ravel_inputs=True)
+    reference.set_extra_values({})
+    generator = np.random.default_rng(5)
+    for _ in range(20):
+        point = np.concatenate(
+            [
+                np.broadcast_to(
+                    model.start.get(variable.name, np.zeros(())),
+                    bound.shapes[model.model.rvs_to_values[variable].name],
+                ).ravel()
+                for variable in model.model.free_RVs
+            ]
+        ) + generator.normal(0, 0.7, bound.n_dim)
+        gradient, value = np.empty(bound.n_dim), np.empty(1)
+        status = bound.compiled_logp_func.ctypes(
+            bound.n_dim,
+            *(
+                array.ctypes.data_as(bound.compiled_logp_func.ctypes.argtypes[1])
+                for array in (point, gradient, value)
+            ),
+            bound.user_data.ctypes.data,
+        )
+        assert status == 0
+        expected, slope = reference(point)
+        assert value[0] == pytest.approx(float(expected), rel=1e-9, abs=1e-9)
+        np.testing.assert_allclose(gradient, slope, rtol=1e-9, atol=1e-9)
+
+
+def test_likelihood_kernel_is_its_definition() -> None:
+    generator = np.random.default_rng(0)
+    shape = (2, 4, 3, 5)
+    values = [
+        generator.integers(0, 3, shape).astype(float),
+        generator.uniform(0, 4, shape),
+        generator.normal(-2, 1, (2, 4)),
+        generator.normal(0, 1, (2, 3)),
+        generator.normal(0, 1, (2, 5)),
+    ]
+    inputs = [pytensor.tensor.tensor(dtype="float64", shape=(None,) * v.ndim) for v in values]
+    function = pytensor.function(inputs, PiecewiseExponential()(*inputs), mode="NUMBA")
+    storage: list[list[object]] = [[None] for _ in range(4)]
+    PiecewiseExponential().perform(None, values, storage)
+    for got, (expected,) in zip(function(*values), storage, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+    matrix, vector = generator.normal(size=(2, 3, 4)), generator.normal(size=(2, 4))
+    for transposed, right in ((False, vector), (True, generator.normal(size=(2, 3)))):
+        op = BatchedMatrixVector(transposed=transposed)
+        a, x = pytensor.tensor.dtensor3(), pytensor.tensor.dmatrix()
+        got = pytensor.function([a, x], op(a, x), mode="NUMBA")(matrix, right)
+        subscripts = "eji,ej->ei" if transposed else "eij,ej->ei"
+        np.testing.assert_allclose(got, np.einsum(subscripts, matrix, right), rtol=1e-12)
+
+
+def test_gradients_match_finite_differences() -> None:
+    generator = np.random.default_rng(1)
+    shape = (1, 3, 2, 2)
+    events = generator.integers(0, 3, shape).astype(float)
+    time = generator.uniform(0, 4, shape)
+    parts = [generator.normal(-1, 1, (1, size)) for size in (3, 2, 2)]
+
+    def density(values: list[np.ndarray]) -> list[np.ndarray]:
+        storage: list[list[object]] = [[None] for _ in range(4)]
+        PiecewiseExponential().perform(None, [events, time, *values], storage)
+        return [np.asarray(cell[0]) for cell in storage]
+
+    value, *gradients = density(parts)
+    step = 1e-6
+    for index, part in enumerate(parts):
+        for column in range(part.shape[1]):
+            moved = [p.copy() for p in parts]
+            moved[index][0, column] += step
+            slope = (density(moved)[0] - value) / step
+            assert gradients[index][0, column] == pytest.approx(float(slope), abs=1e-3)
+
+
+def test_other_data_and_sizes_compile_nothing(built: BuiltModel) -> None:
+    sample(built, seed=1, settings=QUICK)
+    before = compiled_structures()
+    compiled = _compile(built)
+    other = small(9, cuts=[2.0, 4.0, 6.0, 8.0, 10.0], covariates=["arm", "age"])
+    assert other.structure == built.structure
+    draws, timing = sample(other, seed=1, settings=QUICK)
+    assert compiled_structures() == before
+    assert _compile(other) is compiled
+    assert draws["posterior"]["log_baseline"].shape == (2, 50, 1, 6)
+    assert timing["engine"] == "compiled"
+
+
+def test_same_seed_same_draws(built: BuiltModel) -> None:
+    one, _ = sample(built, seed=11, settings=QUICK)
+    two, _ = sample(built, seed=11, settings=QUICK)
+    other, _ = sample(built, seed=12, settings=QUICK)
+    assert one["posterior"].to_dataset().identical(two["posterior"].to_dataset())
+    assert not one["posterior"].to_dataset().identical(other["posterior"].to_dataset())
+
+
+SCRIPT = """
+import bayesblina as bb
+cohort, _ = bb.simulate.blinatumomab_cohort(seed=3)
+question = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
+fit = bb.fit(cohort, question, seed=4, draws=100, tune=200, progress=False)
+values = fit.posterior["log_hazard_ratio"].values
+print(fit.provenance.engine, values.tobytes().hex()[:4000])
+"""
+
+
+def test_empty_and_warm_cache_give_the_same_draws(tmp_path: object) -> None:
+    import os
+
+    environment = {**os.environ, "PYTENSOR_FLAGS": f"base_compiledir={tmp_path}"}
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert outputs[0] == outputs[1]
+    assert outputs[0].startswith("compiled ")
+
+
+def test_pymcs_own_path_agrees(built: BuiltModel) -> None:
+    settings = SamplerSettings(draws=1000, tune=1000, chains=2, cores=2)
+    ours, _ = sample(built, seed=1, settings=settings)
+    theirs, timing = _sample_with_pymc(built, seed=1, settings=settings)
+    assert timing["engine"] == "pymc"
+    for name in ("log_hazard_ratio", "level", "walk_sd"):
+        a, b = (tree["posterior"][name] for tree in (ours, theirs))
+        spread = np.sqrt(a.var(("chain", "draw")) / 400 + b.var(("chain", "draw")) / 400)
+        difference = np.abs(a.mean(("chain", "draw")) - b.mean(("chain", "draw")))
+        assert bool((difference < 4 * spread).all())
+
+
+def test_the_walks_prior_is_width_aware(built: BuiltModel, exposure: Exposure) -> None:
+    walk_sd, log_baseline, ratio = pm.draw(
+        [built.model[name] for name in ("walk_sd", "log_baseline", "log_hazard_ratio")],
+        draws=20_000,
+        random_seed=1,
+    )
+    scaled = np.diff(log_baseline[:, 0], axis=1) / walk_sd[:, :1]
+    span = float(np.nanmax(exposure.people["exit"].values))
+    expected = np.sqrt(np.diff(midpoints(exposure)) / span)
+    # The standard error of a standard deviation of n normals is sd / sqrt(2 n).
+    tolerance = 4 / np.sqrt(2 * 20_000)
+    np.testing.assert_allclose(scaled.std(axis=0), expected, rtol=tolerance)
+    prior = bb.load_model("primary").phases.prior
+    assert ratio.std() == pytest.approx(prior.sd, rel=tolerance)

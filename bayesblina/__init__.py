@@ -9,7 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bayesblina import plots as plots
     from bayesblina import simulate as simulate
+    from bayesblina.checks import check as check
     from bayesblina.cohort import Cohort as Cohort
     from bayesblina.cohort import Endpoint as Endpoint
     from bayesblina.cohort import Phase as Phase
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from bayesblina.summaries import summarise as summarise
 
 _HOME = {
+    "check": "checks",
     "Cohort": "cohort",
     "Endpoint": "cohort",
     "Phase": "cohort",
@@ -51,7 +54,7 @@ _HOME = {
     "Never": "regimes",
     "summarise": "summaries",
 }
-_MODULES = frozenset({"simulate"})
+_MODULES = frozenset({"plots", "simulate"})
 
 __all__ = [*_HOME, *_MODULES]  # noqa: PLE0604
 

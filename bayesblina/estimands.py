@@ -239,7 +239,8 @@ def _average(cumulative: Floats, relative: Floats, weight: Floats) -> Floats:
     for first in range(0, draws, step):
         rows = slice(first, first + step)
         each = np.exp(-cumulative[rows, :, None] * relative[rows, None, :])
-        out[rows] = each @ weight
+        # Weights add up to 1 only within rounding; survival at the landmark is exactly 1.
+        out[rows] = np.where(cumulative[rows] == 0, 1.0, each @ weight)
     return out
 
 

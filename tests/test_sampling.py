@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -121,7 +122,7 @@ def test_likelihood_kernel_is_its_definition() -> None:
     ]
     inputs = [pytensor.tensor.tensor(dtype="float64", shape=(None,) * v.ndim) for v in values]
     function = pytensor.function(inputs, PiecewiseExponential()(*inputs), mode="NUMBA")
-    storage: list[list[object]] = [[None] for _ in range(4)]
+    storage: list[list[Any]] = [[None] for _ in range(4)]
     PiecewiseExponential().perform(None, values, storage)
     for got, (expected,) in zip(function(*values), storage, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)

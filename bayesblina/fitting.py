@@ -289,12 +289,14 @@ def _prior(
             ("chain", "draw", "endpoint"),
             built.start["level"] + normal(0.0, baseline.level_sd),
         ),
-        "walk_sd": (("chain", "draw", "endpoint"), np.abs(normal(0.0, baseline.walk_sd))),
         "log_hazard_ratio": (
             ("chain", "draw", "endpoint", "effect"),
             normal(phases.mean, phases.sd, len(design.effects)),
         ),
     }
+    if not baseline.walk_sd_known:
+        scale = np.abs(normal(0.0, baseline.walk_sd))
+        variables["walk_sd"] = (("chain", "draw", "endpoint"), scale)
     coords = {"endpoint": endpoints, "effect": list(design.effects)}
     if design.term_names:
         variables["coefficient"] = (

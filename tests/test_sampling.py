@@ -41,7 +41,9 @@ def built(exposure: Exposure) -> BuiltModel:
     return build_model(bb.load_model("primary"), exposure)
 
 
-def small(seed: int, *, cuts: list[float], covariates: list[str]) -> BuiltModel:
+def small(
+    seed: int, *, cuts: list[float], covariates: list[str], known: bool = False
+) -> BuiltModel:
     import pandas as pd
 
     generator = np.random.default_rng(seed)
@@ -67,12 +69,14 @@ def small(seed: int, *, cuts: list[float], covariates: list[str]) -> BuiltModel:
         covariates=covariates,
     )
     question = bb.Question(exposed="late", eligible_from="entry")
-    return build_model(bb.load_model("primary"), bb.expose(cohort, question, cuts=cuts))
+    definition = bb.load_model("primary").with_priors(walk_sd_known=known)
+    return build_model(definition, bb.expose(cohort, question, cuts=cuts))
 
 
 STRUCTURES: dict[str, Callable[[], BuiltModel]] = {
     "walk, covariates": lambda: small(1, cuts=[2.0, 5.0, 9.0], covariates=["arm", "age"]),
     "walk, no covariates": lambda: small(2, cuts=[3.0, 8.0], covariates=[]),
+    "known walk": lambda: small(6, cuts=[3.0, 8.0], covariates=["arm"], known=True),
     "constant, covariates": lambda: small(3, cuts=[], covariates=["arm"]),
     "constant, no covariates": lambda: small(4, cuts=[], covariates=[]),
 }

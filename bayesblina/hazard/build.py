@@ -111,7 +111,10 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
             basis = pm.Data("basis", geometry.basis)
             inverse_roughness = pm.Data("inverse_roughness", 1.0 / geometry.roughness)
             likely = pm.Data("walk_centre", geometry.centre)
-            walk_sd = pm.HalfNormal("walk_sd", prior[1], dims="endpoint")
+            if definition.baseline.walk_sd_known:
+                walk_sd = prior[1] + pt.zeros_like(level)
+            else:
+                walk_sd = pm.HalfNormal("walk_sd", prior[1], dims="endpoint")
             sd = walk_sd[:, None] * inverse_roughness
             wide = pt.sqrt(1.0 + sd**2)
             shrink = sd / wide
@@ -135,7 +138,7 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         density = PiecewiseExponential()(events, exposed, log_baseline, by_phase, by_pattern)
         pm.Potential("log_likelihood", density[0])
     parts = (
-        definition.baseline.kind if has_walk else "constant",
+        _baseline_part(definition) if has_walk else "constant",
         definition.phases.kind,
         "covariates" if has_terms else "no covariates",
         definition.endpoints.kind,
@@ -146,3 +149,8 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         start={"level": geometry.level_centre},
         design=design,
     )
+
+
+def _baseline_part(definition: ModelDefinition) -> str:
+    known = definition.baseline.walk_sd_known
+    return f"{definition.baseline.kind}, sd known" if known else definition.baseline.kind

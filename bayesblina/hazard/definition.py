@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from statistics import NormalDist
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from scipy.stats import norm
 
 from bayesblina.errors import SpecError, nearest
 
@@ -50,13 +50,15 @@ class HazardRatioPrior(_Section):
     @property
     def mean(self) -> float:
         """Prior mean of the log hazard ratio."""
-        return float(np.mean(np.log(self.hazard_ratio)))
+        lower, upper = self.hazard_ratio
+        return (math.log(lower) + math.log(upper)) / 2.0
 
     @property
     def sd(self) -> float:
         """Prior standard deviation of the log hazard ratio."""
-        lower, upper = np.log(self.hazard_ratio)
-        return float((upper - lower) / (2.0 * norm.isf((1.0 - self.mass) / 2.0)))
+        lower, upper = self.hazard_ratio
+        width = math.log(upper) - math.log(lower)
+        return width / (2.0 * NormalDist().inv_cdf((1.0 + self.mass) / 2.0))
 
     @classmethod
     def from_sd(cls, sd: float) -> HazardRatioPrior:
@@ -72,8 +74,8 @@ class HazardRatioPrior(_Section):
         HazardRatioPrior
             The same prior as an interval.
         """
-        half = float(norm.isf(0.025)) * sd
-        return cls(hazard_ratio=(float(np.exp(-half)), float(np.exp(half))), mass=0.95)
+        half = NormalDist().inv_cdf(0.975) * sd
+        return cls(hazard_ratio=(math.exp(-half), math.exp(half)), mass=0.95)
 
 
 class RandomWalk(_Section):
@@ -82,6 +84,9 @@ class RandomWalk(_Section):
     kind: Literal["random_walk"] = "random_walk"
     level_sd: Positive = 1.5
     walk_sd: Positive = 1.5
+    # Whether walk_sd is the walk's sd itself, rather than the half-normal scale of its prior. A
+    # large known sd gives nearly independent intervals.
+    walk_sd_known: bool = False
 
 
 class ProportionalPhases(_Section):
@@ -134,6 +139,7 @@ class ModelDefinition(_Section):
         covariates: HazardRatioPrior | None = None,
         level_sd: float | None = None,
         walk_sd: float | None = None,
+        walk_sd_known: bool | None = None,
     ) -> ModelDefinition:
         """Return the same model with other priors.
 
@@ -143,6 +149,8 @@ class ModelDefinition(_Section):
             Priors of the hazard ratios.
         level_sd, walk_sd
             Scales of the baseline's prior.
+        walk_sd_known
+            Whether `walk_sd` is the walk's sd itself, rather than the scale of its prior.
 
         Returns
         -------
@@ -169,6 +177,8 @@ class ModelDefinition(_Section):
             content["baseline"]["level_sd"] = level_sd
         if walk_sd is not None:
             content["baseline"]["walk_sd"] = walk_sd
+        if walk_sd_known is not None:
+            content["baseline"]["walk_sd_known"] = walk_sd_known
         return parse_model(content, source=f"model '{self.name}'")
 
 
@@ -229,15 +239,21 @@ def explain(error: ValidationError, schema: type[BaseModel], *, source: str) -> 
 
 
 def _known_keys(schema: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    fields = schema.model_fields
+    """List the keys that a schema knows at a path; none where the path leaves the schema."""
+    here: Any = schema
     for part in path:
-        match = next((f for n, f in fields.items() if part in (n, f.alias)), None)
-        if match is None or not isinstance(match.annotation, type):
+        if get_origin(here) is dict:
+            here = get_args(here)[1]
+        elif isinstance(here, type) and issubclass(here, BaseModel):
+            fields = here.model_fields.items()
+            here = next((f.annotation for n, f in fields if part in (n, f.alias)), None)
+        else:
             return []
-        if not issubclass(match.annotation, BaseModel):
-            return []
-        fields = match.annotation.model_fields
-    return [field.alias or name for name, field in fields.items()]
+        if get_origin(here) is Annotated:
+            here = get_args(here)[0]
+    if not (isinstance(here, type) and issubclass(here, BaseModel)):
+        return []
+    return [field.alias or name for name, field in here.model_fields.items()]
 
 
 def model_names() -> tuple[str, ...]:

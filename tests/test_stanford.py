@@ -1,0 +1,52 @@
+"""The Stanford heart-transplant data through the whole pipeline, against R."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bayesblina as bb
+from bayesblina.cohort import Cohort
+
+CUTS = (30, 60, 90, 180, 365, 730)
+QUESTION = bb.Question(exposed="transplantation", eligible_from="entry")
+# tests/data/stanford_jasa1.R
+EVENTS = [[17, 6], [7, 7], [2, 10], [2, 5], [2, 9], [0, 2], [0, 6]]
+DAYS = [
+    [1983, 624.5],
+    [828, 1256],
+    [445, 1259],
+    [731, 3344],
+    [769, 5621],
+    [427, 7348],
+    [670, 6546],
+]
+LOG_HAZARD_RATIO, STANDARD_ERROR = -0.04456901, 0.28023422
+
+
+@pytest.fixture(scope="module")
+def cohort() -> Cohort:
+    return bb.read_cohort(
+        Path(__file__).parent / "data" / "stanford_jasa1.csv",
+        patient="id",
+        unit="days",
+        endpoints=bb.Endpoint(time="days", event="died"),
+        phases=bb.Phases(transplantation="transplant_day"),
+    )
+
+
+def test_cells_equal_rs_exactly(cohort: Cohort) -> None:
+    table = bb.expose(cohort, QUESTION, cuts=CUTS).table.isel(endpoint=0, pattern=0)
+    np.testing.assert_array_equal(table["events"].values, EVENTS)
+    np.testing.assert_array_equal(table["exposure"].values, DAYS)
+
+
+def test_weak_priors_give_the_maximum_likelihood_estimate(cohort: Cohort) -> None:
+    weak = bb.load_model("primary").with_priors(
+        phases=bb.HazardRatioPrior.from_sd(10.0), level_sd=10.0, walk_sd=30.0, walk_sd_known=True
+    )
+    fit = bb.fit(cohort, QUESTION, model=weak, cuts=CUTS, seed=1, progress=False)
+    assert fit.converged
+    ratio = fit.posterior["log_hazard_ratio"]
+    assert float(ratio.mean()) == pytest.approx(LOG_HAZARD_RATIO, abs=0.03)
+    assert float(ratio.std()) == pytest.approx(STANDARD_ERROR, rel=0.10)

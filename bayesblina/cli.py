@@ -1,0 +1,530 @@
+"""The command line: one function for each subcommand, no statistics.
+
+Only typer and the errors are imported here; each command imports what it needs, so that help
+comes at once.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bayesblina.errors import BayesblinaError, ConvergenceError, SpecError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+    from bayesblina.cohort import Cohort
+    from bayesblina.fitting import Fit
+    from bayesblina.study import Study
+
+ANSWERED, NOT_CONVERGED, BAD_INPUT, FAULT = 0, 1, 2, 3
+RESULTS = frozenset(
+    {
+        "hazard_ratios.csv",
+        "survival.csv",
+        "diagnostics.csv",
+        "classical.csv",
+        "fit.nc",
+        "summary.md",
+    }
+)
+AT_RISK_TIMES = 7
+DEMO_MARK = "# The synthetic study of `bayesblina demo`; never patient data.\n"
+
+app = typer.Typer(
+    help="Bayesian survival analysis of treatment phases that patients enter later.",
+    epilog="Exit codes: 0 answered, 1 not converged (results are written, marked), 2 bad input.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+models_app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app.add_typer(models_app, name="models", help="List the models, or show one.")
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
+StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    debug: bool = False
+    quiet: bool = False
+
+    def say(self, text: str) -> None:
+        """Print unless quiet."""
+        if not self.quiet:
+            typer.echo(text)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="bayesblina")
+
+
+@app.callback()
+def _options(context: typer.Context, debug: Debug = False, quiet: Quiet = False) -> None:
+    context.obj = _Manner(debug, quiet)
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results/demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the study and of the draws.")] = 1,
+    debug: Debug = False,
+    quiet: Quiet = False,
+) -> None:
+    """Analyse the synthetic study, end to end; leaves its data and its study file there too."""
+    with _reported(context, debug=debug, quiet=quiet) as manner:
+        from bayesblina.study import read_study
+
+        _make_folder(out)
+        _write_demo(out, seed=seed)
+        code = _run(read_study(out / "study.toml"), out, manner)
+    raise typer.Exit(code)
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    study: StudyPath,
+    out: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")],
+    debug: Debug = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a study and write hazard ratios, curves, diagnostics, figures and a summary."""
+    with _reported(context, debug=debug, quiet=quiet) as manner:
+        from bayesblina.study import read_study
+
+        read = read_study(study)
+        code = _run(read, out, manner)
+    raise typer.Exit(code)
+
+
+@app.command()
+def validate(
+    context: typer.Context, study: StudyPath, debug: Debug = False, quiet: Quiet = False
+) -> None:
+    """Check a study file, its data and its question, without fitting anything."""
+    with _reported(context, debug=debug, quiet=quiet) as manner:
+        from bayesblina.question import bind
+        from bayesblina.study import read_study
+
+        read = read_study(study)
+        question, model = read.question(), read.model()
+        read.regimes()
+        cohort = read.cohort()
+        bind(question, cohort)
+        manner.say(f"{study} is valid.")
+        manner.say(f"  patients: {cohort!r}")
+        for repair in cohort.repairs:
+            manner.say(f"  repaired: {repair.rule} ({repair.count} patients)")
+        for attribute, words in question.estimand().items():
+            manner.say(f"  {attribute}: {words}")
+        manner.say(f"  model: {model.name} ({model.title})")
+
+
+@models_app.callback(invoke_without_command=True)
+def _models(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        _list_models()
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """List the models that ship with the package."""
+    _list_models()
+
+
+@models_app.command("show")
+def models_show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name, or a .toml file.")],
+    debug: Debug = False,
+) -> None:
+    """Show a model's definition."""
+    with _reported(context, debug=debug, quiet=False):
+        from importlib.resources import files
+
+        from bayesblina.hazard.definition import load_model
+
+        load_model(name)
+        source = Path(name)
+        if source.suffix == ".toml":
+            text = source.read_text(encoding="utf-8")
+        else:
+            text = files("bayesblina.models").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+        typer.echo(text, nl=False)
+
+
+def _list_models() -> None:
+    from bayesblina.hazard.definition import load_model, model_names
+
+    for name in model_names():
+        typer.echo(f"{name}  {load_model(name).title}")
+
+
+@contextmanager
+def _reported(context: typer.Context, *, debug: bool, quiet: bool) -> Iterator[_Manner]:
+    """Turn errors into one readable message and an exit code."""
+    above = context.find_root().obj or _Manner()
+    manner = _Manner(debug or above.debug, quiet or above.quiet)
+    try:
+        yield manner
+    except (BayesblinaError, OSError) as error:
+        if manner.debug:
+            typer.echo(traceback.format_exc(), err=True, nl=False)
+        else:
+            typer.echo(f"bayesblina: {error}", err=True)
+        code = NOT_CONVERGED if isinstance(error, ConvergenceError) else BAD_INPUT
+        raise typer.Exit(code) from None
+    except Exception as error:
+        if manner.debug:
+            typer.echo(traceback.format_exc(), err=True, nl=False)
+        else:
+            typer.echo(
+                f"bayesblina: {type(error).__name__}: {error}\nThis is a fault in bayesblina, not "
+                "in your study. Please report it with what --debug shows.",
+                err=True,
+            )
+        raise typer.Exit(FAULT) from None
+
+
+def _make_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise SpecError(f"--out '{out}' is a file; expected a folder.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(f"Cannot make the folder '{out}': {error.strerror}.") from error
+
+
+def _write_demo(out: Path, *, seed: int) -> None:
+    from bayesblina.simulate import blinatumomab_table
+    from bayesblina.storage import write_text
+
+    study = out / "study.toml"
+    ours = study.is_file() and study.read_text("utf-8", errors="replace").startswith(DEMO_MARK)
+    for name in ("patients.csv", "study.toml"):
+        if (out / name).exists() and not ours:
+            raise SpecError(
+                f"'{out / name}' exists and is not the demo's: give another folder with --out."
+            )
+    write_text(study, DEMO_MARK + DEMO_STUDY.format(seed=seed))
+    write_text(out / "patients.csv", _to_csv(blinatumomab_table(seed)))
+
+
+def _run(study: Study, out: Path, manner: _Manner) -> int:
+    """Fit a study and write all results; return the exit code."""
+    data = study.path.parent / study.content.data.file
+    for path in (study.path, data):
+        if path.resolve().parent == out.resolve() and path.name in RESULTS:
+            raise SpecError(f"'{path}' would be overwritten by a result: give another --out.")
+    question, model, regimes = study.question(), study.model(), study.regimes()
+    cohort = study.cohort()
+    _make_folder(out)
+    manner.say(f"{cohort!r}")
+
+    from bayesblina.estimands import hazard_ratio, survival
+    from bayesblina.fitting import fit
+    from bayesblina.storage import save, write_text
+    from bayesblina.summaries import summarise
+
+    asked, curves_asked = study.content.fit, study.content.curves
+    fitted = fit(
+        cohort,
+        question,
+        model=model,
+        seed=asked.seed,
+        cuts=asked.cuts,
+        draws=asked.draws,
+        tune=asked.tune,
+        chains=asked.chains,
+        cores=asked.cores,
+        progress=not manner.quiet,
+    )
+    save(fitted, out / "fit.nc")
+    ratios = hazard_ratio(fitted)
+    table = summarise(ratios, thresholds=tuple(dict.fromkeys([1.0, *curves_asked.thresholds])))
+    write_text(out / "hazard_ratios.csv", _to_csv(table))
+    write_text(out / "diagnostics.csv", _to_csv(_diagnostics(fitted)))
+    curves = survival(
+        fitted, regimes=regimes, times=curves_asked.times, landmark=curves_asked.landmark
+    )
+    write_text(out / "survival.csv", _to_csv(summarise(curves)))
+    _write_classical(fitted, cohort, out)
+    _write_figures(fitted, cohort, ratios, curves, out)
+    sentences = [_sentence(row, fitted) for row in table.to_dict("records")]
+    write_text(out / "summary.md", _summary(study, fitted, cohort, sentences, table))
+    for sentence in sentences:
+        manner.say(sentence)
+    if not fitted.converged:
+        failures = "; ".join(fitted.convergence.failures())
+        typer.echo(
+            f"bayesblina: NOT CONVERGED: {failures}. The results in {out} are marked; sample "
+            "longer ([fit] draws, tune) before using them.",
+            err=True,
+        )
+    manner.say(f"Results: {out / 'summary.md'} and the files beside it.")
+    return ANSWERED if fitted.converged else NOT_CONVERGED
+
+
+def _to_csv(table: pd.DataFrame) -> str:
+    """Write a table as CSV whose texts no spreadsheet takes for formulas."""
+
+    def guard(cell: Any) -> Any:
+        if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+            return f"'{cell}"
+        return cell
+
+    guarded = table.copy()
+    for name in guarded.columns:
+        if guarded[name].dtype.kind not in "bifu":
+            guarded[name] = [guard(cell) for cell in guarded[name]]
+    guarded.columns = [guard(str(name)) for name in guarded.columns]
+    return str(guarded.to_csv(index=False, lineterminator="\n"))
+
+
+def _diagnostics(fit: Fit) -> pd.DataFrame:
+    """Join the criteria and every parameter's diagnostics in one table."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = [
+        {
+            "kind": "criterion",
+            "name": row["criterion"],
+            "value": row["value"],
+            "limit": row["limit"],
+            "passed": row["passed"],
+        }
+        for row in fit.convergence.criteria.to_dict("records")
+    ]
+    rows += [
+        {"kind": "parameter", "name": row["parameter"]}
+        | {name: row[name] for name in ("r_hat", "ess_bulk", "ess_tail")}
+        for row in fit.convergence.table.to_dict("records")
+    ]
+    columns = ["kind", "name", "value", "limit", "passed", "r_hat", "ess_bulk", "ess_tail"]
+    return pd.DataFrame(rows, columns=columns).assign(converged=fit.converged)
+
+
+def _classical() -> Any:
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    found = find_spec("bayesblina.classical")
+    return None if found is None else import_module("bayesblina.classical")
+
+
+def _write_classical(fit: Fit, cohort: Cohort, out: Path) -> None:
+    from bayesblina.storage import write_text
+
+    classical = _classical()
+    if classical is None:
+        return
+    table = classical.mantel_byar(cohort, fit.question).to_dataframe().reset_index()
+    write_text(out / "classical.csv", _to_csv(table))
+
+
+def _write_figures(
+    fit: Fit, cohort: Cohort, ratios: xr.Dataset, curves: xr.Dataset, out: Path
+) -> None:
+    import numpy as np
+
+    from bayesblina import plots
+
+    start, end = float(curves.attrs["landmark"]), float(curves["time"].max())
+    observed = at_risk = None
+    classical = _classical()
+    if classical is not None:
+        times = np.linspace(start, end, AT_RISK_TIMES)
+        observed = classical.simon_makuch(cohort, fit.question, landmark=start)
+        at_risk = classical.numbers_at_risk(cohort, fit.question, times)
+    for name in fit.exposure.endpoints:
+        figure = plots.survival(curves, endpoint=name, observed=observed, at_risk=at_risk)
+        _write_figure(figure, out, f"survival_{_file_name(name)}")
+    prior = fit.definition.phases.prior
+    figure = plots.hazard_ratio(ratios, prior=(prior.mean, prior.sd))
+    _write_figure(figure, out, "hazard_ratio")
+
+
+def _write_figure(figure: Figure, out: Path, name: str) -> None:
+    from io import BytesIO
+
+    import matplotlib as mpl
+
+    from bayesblina.storage import write_bytes
+
+    for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
+        buffer = BytesIO()
+        # A fixed salt and no date: the same results give the same file.
+        with mpl.rc_context({"svg.hashsalt": "bayesblina"}):
+            figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata, bbox_inches="tight")
+        write_bytes(out / f"{name}.{suffix}", buffer.getvalue())
+
+
+def _file_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)
+
+
+def _sentence(row: dict[Any, Any], fit: Fit) -> str:
+    """Answer for one endpoint, in a sentence."""
+    question = fit.question
+    against = f"against {question.reference}" if question.reference else "against none of it"
+    checks = (
+        "The convergence checks passed."
+        if fit.converged
+        else "NOT CONVERGED: do not use this number."
+    )
+    synthetic = "SYNTHETIC PATIENTS. " if fit.exposure.synthetic else ""
+    return (
+        f"{str(row['endpoint']).upper()}: hazard ratio of {question.exposed} {against} "
+        f"{row['median']:.2f} (posterior median; 95 % interval {row['lower']:.2f} to "
+        f"{row['upper']:.2f}; probability that it is below 1: {row['probability_below_1']:.3f}). "
+        f"{synthetic}{checks}"
+    )
+
+
+def _summary(
+    study: Study, fit: Fit, cohort: Cohort, sentences: list[str], table: pd.DataFrame
+) -> str:
+    """Word the results; counts only, never patients."""
+    lines = [f"# {study.content.title or study.path.stem}", ""]
+    if fit.exposure.synthetic:
+        lines += ["> **SYNTHETIC**: the patients are simulated. This is never evidence.", ""]
+    if not fit.converged:
+        lines += ["> **NOT CONVERGED**: do not use these numbers. What failed:", ">"]
+        lines += [f"> - {failure}" for failure in fit.convergence.failures()]
+        lines += [""]
+    lines += ["## Answer", "", *(f"- {sentence}" for sentence in sentences), ""]
+    kind = "conditional on the covariates" if fit.design.term_names else "without covariates"
+    lines += [f"The hazard ratios are {kind}; each interval is central (equal-tailed).", ""]
+    lines += ["## Prior and posterior", "", *_prior_lines(fit, table), ""]
+    lines += ["## Question", "", "| attribute | |", "|---|---|"]
+    lines += [
+        f"| {_cell(name)} | {_cell(words)} |" for name, words in fit.question.estimand().items()
+    ]
+    lines += ["", "## Patients", "", *_population_lines(fit, cohort), ""]
+    lines += ["## Checks", "", "| criterion | value | must be | passed |", "|---|---|---|---|"]
+    lines += [
+        f"| {row['criterion']} | {row['value']:.4g} | {row['limit']} | "
+        f"{'yes' if row['passed'] else '**NO**'} |"
+        for row in fit.convergence.criteria.to_dict("records")
+    ]
+    lines += [f"- {note}" for note in fit.provenance.notes]
+    lines += ["", "## Provenance", "", *_provenance_lines(fit, cohort), ""]
+    return "\n".join(lines)
+
+
+def _prior_lines(fit: Fit, table: pd.DataFrame) -> list[str]:
+    import math
+
+    prior = fit.definition.phases.prior
+    half = 1.959963984540054 * prior.sd
+    low, high = math.exp(prior.mean - half), math.exp(prior.mean + half)
+    lines = [
+        f"Before the data, {fit.question.exposed}'s hazard ratio lay between {low:.2f} and "
+        f"{high:.2f} with probability 95 %, around {math.exp(prior.mean):.2f}.",
+        "",
+    ]
+    for row in table.to_dict("records"):
+        share = math.log(row["upper"] / row["lower"]) / (2 * half)
+        weight = "the prior still carries much of it" if share > 0.7 else "the data dominate it"
+        lines.append(
+            f"- {str(row['endpoint']).upper()}: the posterior interval, {row['lower']:.2f} to "
+            f"{row['upper']:.2f}, has {share:.0%} of the prior's width on the log scale; {weight}."
+        )
+    return lines
+
+
+def _population_lines(fit: Fit, cohort: Cohort) -> list[str]:
+    import numpy as np
+
+    exposure = fit.exposure
+    lines = [f"{cohort.size} patients in {_cell(cohort.source)}, times in {exposure.unit}.", ""]
+    lines += ["| endpoint | patients used | events | left out | why |", "|---|---|---|---|---|"]
+    events = exposure.table["events"].sum(("interval", "phase", "pattern")).values
+    for index, name in enumerate(exposure.endpoints):
+        used = int(np.isfinite(exposure.people["exit"].values[index]).sum())
+        out = [item for item in exposure.left_out if item.endpoint == name]
+        total = sum(len(item.patients) for item in out)
+        lines.append(f"| {_cell(name)} | {used} | {int(events[index])} | {total} | |")
+        lines += [f"| | | | {len(item.patients)} | {_cell(item.reason)} |" for item in out]
+    lines += [
+        f"\nRepaired, as asked: {repair.rule} ({repair.count} patients)."
+        for repair in cohort.repairs
+    ]
+    return lines
+
+
+def _provenance_lines(fit: Fit, cohort: Cohort) -> list[str]:
+    provenance = fit.provenance
+    settings = provenance.settings
+    versions = ", ".join(f"{name} {number}" for name, number in provenance.versions.items())
+    return [
+        f"- data: {cohort.source}, SHA-256 of events and person-time `{provenance.data_hash}`",
+        f"- model: {fit.definition.name} ({fit.definition.title})",
+        f"- sampling: seed {provenance.seed}, {settings.chains} chains of {settings.draws} draws "
+        f"after {settings.tune} for adaptation, engine {provenance.engine}",
+        f"- versions: {versions}",
+    ]
+
+
+def _cell(text: str) -> str:
+    """Keep a text from breaking a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+DEMO_STUDY = """
+schema = 1
+title = "Synthetic study: maintenance after consolidation"
+
+[data]
+file = "patients.csv"
+patient = "patient_id"
+unit = "months"
+transplant = "transplant_month"
+covariates = {{ age_group = "categorical", prior_salvage = "categorical", \
+marrow_blasts = "continuous" }}
+synthetic = true
+
+[endpoints.os]
+time = "os_months"
+event = "died"
+
+[endpoints.rfs]
+time = "rfs_months"
+event = "relapse_or_death"
+entry = "remission_month"
+
+[phases]
+consolidation = "consolidation_month"
+maintenance = "maintenance_month"
+
+[question]
+exposed = "maintenance"
+eligible_from = "consolidation"
+transplant = "censor"
+
+[model]
+name = "primary"
+
+[fit]
+seed = {seed}
+
+# Survival without maintenance and with maintenance from month 8 on, in those event-free then.
+[curves]
+landmark = 8.0
+starts = [8.0]
+"""

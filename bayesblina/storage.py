@@ -1,0 +1,371 @@
+"""Save and load fits: one netCDF file, written whole or not at all, checked when read."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayesblina.errors import StorageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from bayesblina.fitting import Fit
+
+FORMAT = "bayesblina fit"
+SCHEMA = 1
+EXPOSURE = ("table", "people", "episodes")
+# Attribute of a variable that tells how it was stored where netCDF has no such type.
+STORED = "bayesblina_dtype"
+# HDF5 does not mind bytes after its end; these tell any damage before HDF5 has to read it.
+SEAL = b"\nbayesblina sha256 "
+SEAL_LENGTH = len(SEAL) + 64
+RECORDS = ("question", "definition", "provenance", "left_out", "convergence")
+
+
+def save(fit: Fit, path: str | PathLike[str]) -> None:
+    """Save a fit in one netCDF file.
+
+    The file is written beside its destination and moved there when it is complete: whatever
+    happens, there is the old file or the new one, never half of one.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    path
+        The file, usually ``.nc``; replaced if it exists. Its folder must exist.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written: no such folder, no permission, no space.
+
+    See Also
+    --------
+    load : the way back.
+
+    Notes
+    -----
+    The draws' groups (``posterior``, ``log_likelihood``, ...) stand at the top, as ArviZ expects
+    them; events and person-time stand in ``exposure``. The file holds the ids and times of
+    patients: treat it as you treat the patients' table.
+    """
+    import xarray as xr
+
+    records = {name: json.dumps(value) for name, value in _records(fit).items()}
+    groups = {
+        node.path: _encode(node.to_dataset(inherit=False))
+        for node in fit.draws.subtree
+        if node.has_data or node.attrs
+    }
+    for name in EXPOSURE:
+        groups[f"/exposure/{name}"] = _encode(getattr(fit.exposure, name))
+    tree = xr.DataTree.from_dict(groups)
+    tree.attrs |= {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "unit": fit.exposure.unit,
+        "synthetic": int(fit.exposure.synthetic),
+        **records,
+    }
+    # In memory first: HDF5 does not survive a full disk in good order, Python does.
+    content: Any = tree.to_netcdf(None, engine="h5netcdf")
+    seal = SEAL + hashlib.sha256(content).hexdigest().encode()
+    write_bytes(path, b"".join([content, seal]))
+
+
+def load(path: str | PathLike[str]) -> Fit:
+    """Load a fit that `save` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Fit
+        Equal to the one that was saved.
+
+    Raises
+    ------
+    StorageError
+        If there is no such file, or it is damaged, foreign or of a newer schema.
+
+    See Also
+    --------
+    save : how it was written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise StorageError(f"'{path}' is a folder; expected a file that bayesblina.save wrote.")
+    if not path.is_file():
+        raise StorageError(f"No file '{path}'.")
+    sealed = _check_seal(path)
+    attributes = _read_attributes(path)
+    if attributes.get("format") != FORMAT:
+        raise StorageError(
+            f"'{path}' is a netCDF file, but not one that bayesblina.save wrote; expected the "
+            f"attribute format = '{FORMAT}'."
+        )
+    schema = int(np.ravel(attributes.get("schema", 0))[0])
+    if schema > SCHEMA:
+        raise StorageError(
+            f"'{path}' has schema {schema}; this bayesblina reads up to {SCHEMA}. It was written "
+            "by a newer version: upgrade bayesblina to read it."
+        )
+    if not sealed:
+        raise _damaged(path, ValueError("its checksum is missing"))
+    try:
+        return _read(path, attributes)
+    except StorageError:
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def write_text(path: str | PathLike[str], text: str) -> None:
+    """Write a text file whole or not at all, in UTF-8.
+
+    Parameters
+    ----------
+    path
+        The file; replaced if it exists.
+    text
+        Its content; line ends are written as they stand.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; nothing is left behind then.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | PathLike[str], content: bytes | memoryview) -> None:
+    """Write a file whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The file; replaced if it exists.
+    content
+        Its content.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; nothing is left behind then.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise StorageError(f"Cannot write '{path}': it is a folder; expected the name of a file.")
+    if not path.parent.is_dir():
+        raise StorageError(f"Cannot write '{path}': there is no folder '{path.parent}'.")
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise StorageError(f"Cannot write '{path}': {_reason(error)}.") from error
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name last through a power cut, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "there is no space left for it; free some and try again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission to write in '{Path(error.filename or '.').parent}'"
+    return (error.strerror or str(error)).lower()
+
+
+def _damaged(path: Path, error: Exception) -> StorageError:
+    said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return StorageError(f"'{path}' is damaged or incomplete and cannot be loaded ({said}).")
+
+
+def _check_seal(path: Path) -> bool:
+    """Say whether a file ends with a checksum; raise if its content does not match it."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"Cannot read '{path}': {(error.strerror or '').lower()}.") from error
+    if not content.startswith(b"\x89HDF\r\n\x1a\n"):
+        raise StorageError(
+            f"'{path}' is not a netCDF-4 file, or its beginning is damaged; expected a file that "
+            "bayesblina.save wrote."
+        )
+    seal = content[-SEAL_LENGTH:]
+    if not seal.startswith(SEAL):
+        return False
+    if hashlib.sha256(memoryview(content)[:-SEAL_LENGTH]).hexdigest().encode() != seal[len(SEAL) :]:
+        raise _damaged(path, ValueError("its content does not match its checksum"))
+    return True
+
+
+def _read_attributes(path: Path) -> dict[str, Any]:
+    import h5py  # type: ignore[import-untyped]
+
+    try:
+        with h5py.File(path, "r") as file:
+            return dict(file.attrs)
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def _read(path: Path, attributes: Mapping[str, Any]) -> Fit:
+    import xarray as xr
+
+    from bayesblina.convergence import Convergence
+    from bayesblina.exposure import Exposure, LeftOut
+    from bayesblina.fitting import Fit, Provenance
+    from bayesblina.hazard.definition import parse_model
+    from bayesblina.question import Question
+    from bayesblina.sampling import SamplerSettings
+
+    with xr.open_datatree(
+        path, engine="h5netcdf", decode_times=False, decode_timedelta=False
+    ) as tree:
+        groups = {
+            node.path: node.to_dataset(inherit=False).load()
+            for node in tree.subtree
+            if node.path != "/" and (node.has_data or node.attrs)
+        }
+    decoded = {name: _decode(dataset) for name, dataset in groups.items()}
+    record = {name: json.loads(attributes[name]) for name in RECORDS}
+    exposure = Exposure(
+        **{name: decoded.pop(f"/exposure/{name}") for name in EXPOSURE},
+        left_out=tuple(
+            LeftOut(**(item | {"patients": tuple(item["patients"])})) for item in record["left_out"]
+        ),
+        unit=str(attributes["unit"]),
+        synthetic=bool(np.ravel(attributes["synthetic"])[0]),
+    )
+    question = record["question"]
+    if question["endpoints"] is not None:
+        question["endpoints"] = tuple(question["endpoints"])
+    provenance = record["provenance"]
+    provenance["settings"] = SamplerSettings(**provenance["settings"])
+    provenance["notes"] = tuple(provenance["notes"])
+    return Fit(
+        draws=xr.DataTree.from_dict(decoded),
+        question=Question(**question),
+        definition=parse_model(record["definition"], source=path.name),
+        exposure=exposure,
+        convergence=Convergence(
+            **{name: _frame(columns) for name, columns in record["convergence"].items()}
+        ),
+        provenance=Provenance(**provenance),
+    )
+
+
+def _records(fit: Fit) -> dict[str, Any]:
+    """Put all that is not an array into what JSON can say."""
+    provenance = fit.provenance
+    return {
+        "question": asdict(fit.question),
+        "definition": fit.definition.model_dump(mode="json", by_alias=True),
+        "provenance": {
+            "seed": provenance.seed,
+            "settings": asdict(provenance.settings),
+            "data_hash": provenance.data_hash,
+            "versions": dict(provenance.versions),
+            "seconds": dict(provenance.seconds),
+            "engine": provenance.engine,
+            "notes": list(provenance.notes),
+        },
+        "left_out": [asdict(item) for item in fit.exposure.left_out],
+        "convergence": {
+            "table": _columns(fit.convergence.table),
+            "criteria": _columns(fit.convergence.criteria),
+        },
+    }
+
+
+def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:
+    return {str(name): table[name].tolist() for name in table.columns}
+
+
+def _frame(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(dict(columns))
+
+
+def _encode(dataset: xr.Dataset) -> xr.Dataset:
+    """Turn booleans, texts and objects into what netCDF holds, and note what they were."""
+    import xarray as xr
+
+    variables = {}
+    for name, variable in dataset.variables.items():
+        values, attributes = variable.values, dict(variable.attrs)
+        if values.dtype == bool:
+            attributes[STORED] = "bool"
+            values = values.astype(np.int8)
+        elif values.dtype.kind == "U":
+            attributes[STORED] = values.dtype.str
+        elif values.dtype == object:
+            plain = all(isinstance(item, str) for item in values.flat)
+            attributes[STORED] = "object" if plain else "json"
+            texts = [item if plain else json.dumps(item) for item in values.flat]
+            values = np.asarray(texts, dtype=str).reshape(values.shape)
+        encoding = {"_FillValue": None} if values.dtype.kind == "f" else {}
+        variables[name] = xr.Variable(variable.dims, values, attributes, encoding)
+    return _dataset(variables, dataset)
+
+
+def _decode(dataset: xr.Dataset) -> xr.Dataset:
+    import xarray as xr
+
+    variables = {}
+    for name, variable in dataset.variables.items():
+        values, attributes = variable.values, dict(variable.attrs)
+        stored = attributes.pop(STORED, None)
+        if stored == "json":
+            objects = np.empty(values.size, dtype=object)
+            objects[:] = [json.loads(str(item)) for item in values.flat]
+            values = objects.reshape(values.shape)
+        elif stored is not None:
+            values = values.astype(stored)
+        variables[name] = xr.Variable(variable.dims, values, attributes)
+    return _dataset(variables, dataset)
+
+
+def _dataset(variables: Mapping[Any, xr.Variable], like: xr.Dataset) -> xr.Dataset:
+    import xarray as xr
+
+    return xr.Dataset(
+        {name: variables[name] for name in like.data_vars},
+        coords={name: variables[name] for name in like.coords},
+        attrs=like.attrs,
+    )

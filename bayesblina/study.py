@@ -1,0 +1,335 @@
+"""Study files: one TOML file that names the data, the question, the model and the curves."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from bayesblina.errors import SpecError
+from bayesblina.hazard.definition import HazardRatioPrior, ModelDefinition, explain, load_model
+
+if TYPE_CHECKING:
+    from bayesblina.cohort import Cohort
+    from bayesblina.question import Question
+    from bayesblina.regimes import Regime
+
+Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class RepairsSection(_Section):
+    """``[data.repairs]``: what `bayesblina.Repairs` takes."""
+
+    zero_times: Positive | None = None
+    drop_late_phases: bool = False
+
+
+def _kinds(value: Any) -> Any:
+    """Read a list of covariates as a table whose kinds are taken from the columns."""
+    if not isinstance(value, list):
+        return value
+    if not all(isinstance(name, str) for name in value):
+        raise ValueError("expected column names")
+    if len(set(value)) != len(value):
+        raise ValueError("a column stands twice")
+    return dict.fromkeys(value)
+
+
+def _start_only(value: Any) -> Any:
+    """Read a phase given by one column as the table it stands for."""
+    return {"start": value} if isinstance(value, str) else value
+
+
+class DataSection(_Section):
+    """``[data]``: the table of patients, relative to the study file."""
+
+    file: Name
+    patient: Name
+    unit: Literal["days", "weeks", "months", "years"]
+    transplant: Name | None = None
+    covariates: Annotated[
+        dict[str, Literal["categorical", "continuous"] | None], BeforeValidator(_kinds)
+    ] = Field(default_factory=dict)
+    synthetic: bool = False
+    repairs: RepairsSection | None = None
+
+
+class EndpointSection(_Section):
+    """``[endpoints.NAME]``: the columns of one endpoint."""
+
+    time: Name
+    event: Name
+    entry: Name | None = None
+
+
+class PhaseSection(_Section):
+    """A phase of ``[phases]``: its columns."""
+
+    start: Name
+    end: Name | None = None
+
+
+class QuestionSection(_Section):
+    """``[question]``: what `bayesblina.Question` takes."""
+
+    exposed: Name
+    eligible_from: Name
+    reference: Name | None = None
+    endpoints: list[str] | None = None
+    landmark: Time | None = None
+    lag: Time = 0.0
+    phase_end: Literal["ever", "current"] | None = None
+    transplant: Literal["censor", "phase", "ignore"] | None = None
+
+
+class PriorsSection(_Section):
+    """``[model.priors]``: priors that replace those of the model's own file.
+
+    Hazard ratios are given by the ends of the interval that holds 95 % of the prior.
+    """
+
+    phases: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
+    covariates: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
+    level_sd: Positive | None = None
+    walk_sd: Positive | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PriorsSection:
+        for name, interval in (("phases", self.phases), ("covariates", self.covariates)):
+            if interval is not None and interval[0] >= interval[1]:
+                raise ValueError(f"{name} must be [lower, upper] with lower < upper")
+        return self
+
+
+class ModelSection(_Section):
+    """``[model]``: a shipped model or a file of one's own, and other priors."""
+
+    name: Name | None = None
+    file: Name | None = None
+    priors: PriorsSection = PriorsSection()
+
+    @model_validator(mode="after")
+    def _one(self) -> ModelSection:
+        if self.name is not None and self.file is not None:
+            raise ValueError("give a shipped model's name or a file, not both")
+        return self
+
+
+class FitSection(_Section):
+    """``[fit]``: cut points, and how long to sample."""
+
+    cuts: list[Positive] | None = None
+    draws: Annotated[int, Field(ge=4)] = 1000
+    tune: Annotated[int, Field(ge=1)] = 1000
+    chains: Annotated[int, Field(ge=1)] = 4
+    cores: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 1
+
+
+class CurvesSection(_Section):
+    """``[curves]``: survival curves under never and from each start, and HR thresholds."""
+
+    landmark: Time | None = None
+    times: list[Time] | None = Field(default=None, min_length=1)
+    starts: list[Time] = Field(default_factory=list)
+    thresholds: list[Positive] = Field(default_factory=list)
+
+
+class StudyFile(_Section):
+    """What a study file may say; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    schema_version: Literal[1] = Field(alias="schema")
+    title: str = ""
+    data: DataSection
+    endpoints: dict[str, EndpointSection] = Field(min_length=1)
+    phases: dict[str, Annotated[PhaseSection, BeforeValidator(_start_only)]] = Field(min_length=1)
+    question: QuestionSection
+    model: ModelSection = ModelSection()
+    fit: FitSection = FitSection()
+    curves: CurvesSection = CurvesSection()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A study file that was read.
+
+    Attributes
+    ----------
+    path
+        The file.
+    content
+        What it says.
+    """
+
+    path: Path
+    content: StudyFile
+
+    def cohort(self) -> Cohort:
+        """Read the patients.
+
+        Returns
+        -------
+        Cohort
+            The validated patients.
+
+        Raises
+        ------
+        DataError
+            If the table cannot be read or anything in it is wrong.
+        SpecError
+            If phases or covariates are named impossibly.
+        """
+        from bayesblina.cohort import Endpoint, Phase, Phases
+        from bayesblina.readers import Repairs, read_cohort
+
+        data = self.content.data
+        kinds = {name: kind for name, kind in data.covariates.items() if kind is not None}
+        if kinds and len(kinds) != len(data.covariates):  # pragma: no cover
+            raise SpecError("covariates: give the kind of each, or a list of columns.")
+        return read_cohort(
+            self.path.parent / data.file,
+            patient=data.patient,
+            unit=data.unit,
+            endpoints={
+                name: Endpoint(time=columns.time, event=columns.event, entry=columns.entry)
+                for name, columns in self.content.endpoints.items()
+            },
+            phases=Phases.from_dict(
+                {
+                    name: Phase(start=columns.start, end=columns.end)
+                    for name, columns in self.content.phases.items()
+                }
+            ),
+            covariates=kinds or list(data.covariates),
+            transplant=data.transplant,
+            repairs=None if data.repairs is None else Repairs(**data.repairs.model_dump()),
+            synthetic=data.synthetic,
+        )
+
+    def question(self) -> Question:
+        """Make the question.
+
+        Returns
+        -------
+        Question
+            The question.
+
+        Raises
+        ------
+        SpecError
+            If it is impossible in itself.
+        """
+        from bayesblina.question import Question
+
+        content = self.content.question.model_dump()
+        if content["endpoints"] is not None:
+            content["endpoints"] = tuple(content["endpoints"])
+        return Question(**content)
+
+    def model(self) -> ModelDefinition:
+        """Load the model, with the study's priors.
+
+        Returns
+        -------
+        ModelDefinition
+            The model.
+
+        Raises
+        ------
+        SpecError
+            If there is no such model or its file is not valid.
+        """
+        section = self.content.model
+        if section.file is not None:
+            if not section.file.endswith(".toml"):
+                raise SpecError(f"model.file: expected a .toml file, got '{section.file}'.")
+            model = load_model(self.path.parent / section.file)
+        else:
+            model = load_model(section.name or "primary")
+        priors = section.priors
+
+        def prior(interval: list[float] | None) -> HazardRatioPrior | None:
+            if interval is None:
+                return None
+            return HazardRatioPrior(hazard_ratio=(interval[0], interval[1]))
+
+        return model.with_priors(
+            phases=prior(priors.phases),
+            covariates=prior(priors.covariates),
+            level_sd=priors.level_sd,
+            walk_sd=priors.walk_sd,
+        )
+
+    def regimes(self) -> tuple[Regime, ...]:
+        """Name the regimes to draw curves for.
+
+        Returns
+        -------
+        tuple of Never and From
+            Never, then one for each of the study's starts.
+        """
+        from bayesblina.regimes import From, Never
+
+        return (Never(), *(From(start) for start in self.content.curves.starts))
+
+
+def read_study(path: str | PathLike[str]) -> Study:
+    """Read and check a study file; the data are not touched yet.
+
+    Parameters
+    ----------
+    path
+        A TOML file.
+
+    Returns
+    -------
+    Study
+        What it says.
+
+    Raises
+    ------
+    SpecError
+        If there is no such file, it is not TOML, or says anything that is unknown or impossible;
+        all of it is told at once, with the keys that are known.
+
+    Examples
+    --------
+    >>> read_study("no_such_study.toml")
+    Traceback (most recent call last):
+    bayesblina.errors.SpecError: No study file 'no_such_study.toml'.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder, not a study file" if path.is_dir() else ""
+        raise SpecError(f"'{path}' {what}." if what else f"No study file '{path}'.")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise SpecError(f"'{path}' cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise SpecError(f"'{path}' is not UTF-8 text: save it as UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{path.name} is not valid TOML: {error}.") from None
+    try:
+        return Study(path=path, content=StudyFile.model_validate(content))
+    except ValidationError as error:
+        raise SpecError(explain(error, StudyFile, source=path.name)) from None

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from bayesblina import plots as plots
     from bayesblina import simulate as simulate
     from bayesblina.checks import check as check
+    from bayesblina.classical import mantel_byar as mantel_byar
+    from bayesblina.classical import numbers_at_risk as numbers_at_risk
+    from bayesblina.classical import simon_makuch as simon_makuch
     from bayesblina.cohort import Cohort as Cohort
     from bayesblina.cohort import Endpoint as Endpoint
     from bayesblina.cohort import Phase as Phase
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 
 _HOME = {
     "check": "checks",
+    "mantel_byar": "classical",
+    "numbers_at_risk": "classical",
+    "simon_makuch": "classical",
     "Cohort": "cohort",
     "Endpoint": "cohort",
     "Phase": "cohort",

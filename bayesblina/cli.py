@@ -6,8 +6,9 @@ comes at once.
 
 from __future__ import annotations
 
+import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,9 +68,24 @@ class _Manner:
             typer.echo(text)
 
 
-def main() -> None:
-    """Run the command line."""
-    app(prog_name="bayesblina")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments
+        What would stand after ``bayesblina``; by default what the process was started with.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    try:
+        app(arguments, prog_name="bayesblina")
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return ANSWERED
 
 
 @app.callback()
@@ -236,6 +252,7 @@ def _run(study: Study, out: Path, manner: _Manner) -> int:
     _make_folder(out)
     manner.say(f"{cohort!r}")
 
+    from bayesblina.classical import mantel_byar
     from bayesblina.estimands import hazard_ratio, survival
     from bayesblina.fitting import fit
     from bayesblina.storage import save, write_text
@@ -252,7 +269,7 @@ def _run(study: Study, out: Path, manner: _Manner) -> int:
         tune=asked.tune,
         chains=asked.chains,
         cores=asked.cores,
-        progress=not manner.quiet,
+        progress=not manner.quiet and sys.stdout.isatty(),
     )
     save(fitted, out / "fit.nc")
     ratios = hazard_ratio(fitted)
@@ -263,7 +280,8 @@ def _run(study: Study, out: Path, manner: _Manner) -> int:
         fitted, regimes=regimes, times=curves_asked.times, landmark=curves_asked.landmark
     )
     write_text(out / "survival.csv", _to_csv(summarise(curves)))
-    _write_classical(fitted, cohort, out)
+    comparison = mantel_byar(cohort, question).to_dataframe().reset_index()
+    write_text(out / "classical.csv", _to_csv(comparison))
     _write_figures(fitted, cohort, ratios, curves, out)
     sentences = [_sentence(row, fitted) for row in table.to_dict("records")]
     write_text(out / "summary.md", _summary(study, fitted, cohort, sentences, table))
@@ -319,38 +337,20 @@ def _diagnostics(fit: Fit) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).assign(converged=fit.converged)
 
 
-def _classical() -> Any:
-    from importlib import import_module
-    from importlib.util import find_spec
-
-    found = find_spec("bayesblina.classical")
-    return None if found is None else import_module("bayesblina.classical")
-
-
-def _write_classical(fit: Fit, cohort: Cohort, out: Path) -> None:
-    from bayesblina.storage import write_text
-
-    classical = _classical()
-    if classical is None:
-        return
-    table = classical.mantel_byar(cohort, fit.question).to_dataframe().reset_index()
-    write_text(out / "classical.csv", _to_csv(table))
-
-
 def _write_figures(
     fit: Fit, cohort: Cohort, ratios: xr.Dataset, curves: xr.Dataset, out: Path
 ) -> None:
     import numpy as np
+    from matplotlib.ticker import MaxNLocator
 
     from bayesblina import plots
+    from bayesblina.classical import numbers_at_risk, simon_makuch
 
     start, end = float(curves.attrs["landmark"]), float(curves["time"].max())
-    observed = at_risk = None
-    classical = _classical()
-    if classical is not None:
-        times = np.linspace(start, end, AT_RISK_TIMES)
-        observed = classical.simon_makuch(cohort, fit.question, landmark=start)
-        at_risk = classical.numbers_at_risk(cohort, fit.question, times)
+    observed = simon_makuch(cohort, fit.question, landmark=start)
+    ticks = np.asarray(MaxNLocator(AT_RISK_TIMES).tick_values(start, end))
+    ticks = ticks[(ticks >= start) & (ticks <= end)]
+    at_risk = numbers_at_risk(cohort, fit.question, ticks)
     for name in fit.exposure.endpoints:
         figure = plots.survival(curves, endpoint=name, observed=observed, at_risk=at_risk)
         _write_figure(figure, out, f"survival_{_file_name(name)}")

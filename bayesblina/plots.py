@@ -34,8 +34,8 @@ def survival(
     observed
         What `bayesblina.simon_makuch` gives: steps drawn over the curves.
     at_risk
-        Tidy table (endpoint, group, time, at_risk): patients at risk by current phase, written
-        below the axes.
+        What `bayesblina.numbers_at_risk` gives: patients at risk by current phase, written below
+        the axes, which get their ticks there.
     mass
         Probability of the bands.
 
@@ -95,6 +95,8 @@ def _survival_axis(
 def _numbers_at_risk(axis: Axes, rows: pd.DataFrame) -> None:
     transform = axis.get_xaxis_transform()
     low, high = axis.get_xlim()
+    ticks = rows["time"].unique()
+    axis.set_xticks(ticks[(ticks >= low) & (ticks <= high)])
     for line, (group, one) in enumerate(rows.groupby("group", sort=False)):
         height = -0.24 - 0.07 * line
         axis.text(

@@ -8,6 +8,7 @@ from importlib.resources import files
 from os import PathLike
 from pathlib import Path
 from statistics import NormalDist
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -251,6 +252,8 @@ def _known_keys(schema: type[BaseModel], path: tuple[int | str, ...]) -> list[st
             return []
         if get_origin(here) is Annotated:
             here = get_args(here)[0]
+        if isinstance(here, UnionType):
+            here = next((one for one in get_args(here) if one is not NoneType), None)
     if not (isinstance(here, type) and issubclass(here, BaseModel)):
         return []
     return [field.alias or name for name, field in here.model_fields.items()]

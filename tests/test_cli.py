@@ -1,0 +1,256 @@
+"""The command line answers, marks what did not converge, and words what is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import bayesblina as bb
+from bayesblina import cli, storage
+
+Result = Any
+
+TABLES = ("hazard_ratios.csv", "survival.csv", "diagnostics.csv")
+FIGURES = ("survival_os", "survival_rfs", "hazard_ratio")
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    out = tmp_path_factory.mktemp("demo") / "results" / "demo"
+    return out, call("demo", "--out", out)
+
+
+@pytest.fixture(scope="module")
+def short(
+    demo: tuple[Path, Result], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Result]:
+    """A run of the demo's study that is far too short to converge."""
+    folder = tmp_path_factory.mktemp("short")
+    text = (demo[0] / "study.toml").read_text()
+    (folder / "patients.csv").write_bytes((demo[0] / "patients.csv").read_bytes())
+    (folder / "study.toml").write_text(
+        text.replace("[fit]", "[fit]\ndraws = 20\ntune = 50\nchains = 2").replace(
+            "[curves]", "[curves]\ntimes = [8.0, 12.0]\nthresholds = [0.8]"
+        )
+    )
+    return folder, call("run", folder / "study.toml", "--out", folder / "out")
+
+
+def test_demo_answers(demo: tuple[Path, Result]) -> None:
+    out, result = demo
+    assert result.exit_code == 0, result.output
+    assert "OS: hazard ratio of maintenance" in result.stdout
+    expected = {*TABLES, "fit.nc", "summary.md", "patients.csv", "study.toml"}
+    expected |= {f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg")}
+    assert expected <= {item.name for item in out.iterdir()}
+    assert not [item.name for item in out.iterdir() if item.name.startswith(".")]
+    assert all(item.stat().st_size > 0 for item in out.iterdir())
+
+
+def test_hazard_ratios(demo: tuple[Path, Result]) -> None:
+    table = pd.read_csv(demo[0] / "hazard_ratios.csv")
+    assert list(table.columns) == [
+        "endpoint",
+        "mean",
+        "median",
+        "sd",
+        "lower",
+        "upper",
+        "probability_below_1",
+        "mcse",
+        "ess_bulk",
+        "ess_tail",
+        "r_hat",
+        "converged",
+    ]
+    assert table["endpoint"].tolist() == ["os", "rfs"]
+    assert table["converged"].all()
+    assert (table["lower"] < table["median"]).all()
+
+
+def test_curves_and_diagnostics(demo: tuple[Path, Result]) -> None:
+    curves = pd.read_csv(demo[0] / "survival.csv")
+    assert set(curves["regime"]) == {"never", "from 8"}
+    assert curves["time"].min() == 8.0
+    assert curves["mean"].between(0, 1).all()
+    diagnostics = pd.read_csv(demo[0] / "diagnostics.csv")
+    assert diagnostics["kind"].value_counts()["criterion"] == 5
+    assert "log_hazard_ratio[os, maintenance]" in set(diagnostics["name"])
+
+
+def test_saved_fit_gives_the_same_numbers(demo: tuple[Path, Result]) -> None:
+    table = bb.summarise(bb.hazard_ratio(storage.load(demo[0] / "fit.nc")))
+    written = pd.read_csv(demo[0] / "hazard_ratios.csv", float_precision="round_trip")
+    pd.testing.assert_frame_equal(table, written, check_exact=True)
+
+
+def test_summary_tells_all_but_patients(demo: tuple[Path, Result]) -> None:
+    summary = (demo[0] / "summary.md").read_text()
+    for words in (
+        "SYNTHETIC",
+        "OS: hazard ratio of maintenance",
+        "RFS: hazard ratio of maintenance",
+        "The convergence checks passed",
+        "Before the data",
+        "never reached consolidation",
+        "267 patients",
+        "seed 1",
+    ):
+        assert words in summary
+    for item in demo[0].iterdir():
+        if item.suffix in (".md", ".svg") or item.name in TABLES:
+            assert "SYN-0" not in item.read_text(), item
+
+
+def test_run_repeats_the_demo(demo: tuple[Path, Result], tmp_path: Path) -> None:
+    result = call("run", demo[0] / "study.toml", "--out", tmp_path / "again", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert result.output == ""
+    for item in demo[0].iterdir():
+        if item.name not in ("patients.csv", "study.toml", "fit.nc"):
+            assert (tmp_path / "again" / item.name).read_bytes() == item.read_bytes(), item.name
+
+
+def test_not_converged_is_marked_everywhere(short: tuple[Path, Result]) -> None:
+    folder, result = short
+    assert result.exit_code == 1
+    assert "NOT CONVERGED" in result.stderr
+    assert "NOT CONVERGED: do not use" in result.stdout
+    out = folder / "out"
+    assert (out / "summary.md").read_text().count("NOT CONVERGED") >= 3
+    for name in TABLES:
+        assert not pd.read_csv(out / name)["converged"].any(), name
+    assert not storage.load(out / "fit.nc").converged
+    assert "probability_below_0.8" in pd.read_csv(out / "hazard_ratios.csv")
+    assert sorted(pd.read_csv(out / "survival.csv")["time"].unique()) == [8.0, 12.0]
+
+
+def test_validate(demo: tuple[Path, Result]) -> None:
+    result = call("validate", demo[0] / "study.toml")
+    assert result.exit_code == 0, result.output
+    assert "is valid" in result.stdout
+    assert "patients who reached consolidation" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[fit]", "[fitt]", "fitt: unknown key. Nearest: fit."),
+        ("os_months", "os_month", "os_month: no such column. Nearest: os_months"),
+        ('name = "primary"', 'name = "primry"', "No model 'primry'. Nearest: primary."),
+        ('exposed = "maintenance"', 'exposed = "x"', "exposed: the cohort has no phase 'x'."),
+        ('"censor"', '"cencor"', "question.transplant"),
+    ],
+)
+@pytest.mark.parametrize("command", ["validate", "run"])
+def test_bad_input(
+    demo: tuple[Path, Result], tmp_path: Path, command: str, old: str, new: str, message: str
+) -> None:
+    text = (demo[0] / "study.toml").read_text().replace(old, new)
+    text = text.replace('"patients.csv"', f"'{demo[0] / 'patients.csv'}'")
+    (tmp_path / "study.toml").write_text(text)
+    more = ["--out", str(tmp_path / "out")] if command == "run" else []
+    result = call(command, tmp_path / "study.toml", *more)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert result.stdout.count("is valid") == 0
+    debugged = call("--debug", command, tmp_path / "study.toml", *more)
+    assert debugged.exit_code == 2
+    assert "Traceback" in debugged.stderr
+    assert message in debugged.stderr
+
+
+def test_impossible_folders(demo: tuple[Path, Result], tmp_path: Path) -> None:
+    study = demo[0] / "study.toml"
+    (tmp_path / "file").write_text("")
+    result = call("run", study, "--out", tmp_path / "file")
+    assert (result.exit_code, "is a file; expected a folder" in result.stderr) == (2, True)
+    (tmp_path / "patients.csv").write_text("mine")
+    result = call("demo", "--out", tmp_path)
+    assert (result.exit_code, "is not the demo's" in result.stderr) == (2, True)
+    assert (tmp_path / "patients.csv").read_text() == "mine"
+    (tmp_path / "survival.csv").write_text("mine")
+    text = study.read_text().replace("patients.csv", "survival.csv")
+    (tmp_path / "study.toml").write_text(text)
+    result = call("run", tmp_path / "study.toml", "--out", tmp_path)
+    assert (result.exit_code, "would be overwritten" in result.stderr) == (2, True)
+
+
+def test_undefined_curves_are_bad_input(demo: tuple[Path, Result], tmp_path: Path) -> None:
+    text = (demo[0] / "study.toml").read_text().replace("[8.0]", "[0.5]")
+    text = text.replace("landmark = 8.0", "landmark = 0.0")
+    text = text.replace('"patients.csv"', f"'{demo[0] / 'patients.csv'}'")
+    text = text.replace("[fit]", "[fit]\ndraws = 10\ntune = 20\nchains = 2")
+    (tmp_path / "study.toml").write_text(text)
+    result = call("run", tmp_path / "study.toml", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "From(0.5) is not defined here" in result.stderr
+
+
+def test_fault_is_told_apart(demo: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("bayesblina.study.read_study", fail)
+    result = call("validate", demo[0] / "study.toml")
+    assert result.exit_code == cli.FAULT
+    assert "fault in bayesblina" in result.stderr
+    assert "Traceback" in call("validate", demo[0] / "study.toml", "--debug").stderr
+
+
+def test_models() -> None:
+    for arguments in (["models"], ["models", "list"]):
+        result = call(*arguments)
+        assert result.exit_code == 0
+        assert result.stdout.startswith("primary  Random-walk")
+    result = call("models", "show", "primary")
+    assert result.exit_code == 0
+    assert "[baseline]" in result.stdout
+    wrong = call("models", "show", "primry")
+    assert wrong.exit_code == 2
+    assert "Nearest: primary." in wrong.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["run", "--help"]])
+def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
+    program = (
+        "import sys\n"
+        "from bayesblina.cli import app\n"
+        f"app({arguments!r}, standalone_mode=False)\n"
+        "heavy = {'numpy', 'pandas', 'xarray', 'scipy', 'pymc', 'nutpie', 'arviz', 'matplotlib'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+
+
+def test_validate_imports_no_sampler(demo: tuple[Path, Result]) -> None:
+    program = (
+        "import sys\n"
+        "from bayesblina.cli import app\n"
+        f"app(['validate', {str(demo[0] / 'study.toml')!r}], standalone_mode=False)\n"
+        "heavy = {'xarray', 'scipy', 'pymc', 'nutpie', 'arviz', 'matplotlib'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+
+
+def test_csv_texts_are_no_formulas() -> None:
+    table = pd.DataFrame({"endpoint": ["=cmd()", "@x", "-os", "os", "+1"], "mean": [-1.0] * 5})
+    lines = cli._to_csv(table).splitlines()
+    assert lines == [
+        "endpoint,mean",
+        "'=cmd(),-1.0",
+        "'@x,-1.0",
+        "'-os,-1.0",
+        "os,-1.0",
+        "'+1,-1.0",
+    ]

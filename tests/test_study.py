@@ -1,0 +1,207 @@
+"""A study file says all, in a closed vocabulary; what is wrong is told at once."""
+
+from pathlib import Path
+
+import pytest
+
+import bayesblina as bb
+from bayesblina.errors import DataError, SpecError
+from bayesblina.study import Study, read_study
+
+TABLE = """id,months,died,entry,c_month,m_month,m_end,sct,age,sex
+a,4,1,0,1,2,3,,50,f
+b,9,1,1,2,,,8,61,m
+c,12,0,,3,5,12,,44,f
+"""
+STUDY = """
+schema = 1
+title = "A study"
+
+[data]
+file = "data/patients.csv"
+patient = "id"
+unit = "months"
+transplant = "sct"
+covariates = ["age", "sex"]
+repairs = { zero_times = 0.1 }
+
+[endpoints.os]
+time = "months"
+event = "died"
+
+[endpoints.rfs]
+time = "months"
+event = "died"
+entry = "entry"
+
+[phases]
+consolidation = "c_month"
+maintenance = { start = "m_month", end = "m_end" }
+
+[question]
+exposed = "maintenance"
+eligible_from = "consolidation"
+endpoints = ["os"]
+landmark = 1
+lag = 0.5
+phase_end = "ever"
+transplant = "censor"
+
+[model]
+name = "primary"
+priors = { phases = [0.1, 10], covariates = [0.5, 2.0], level_sd = 3, walk_sd = 0.7 }
+
+[fit]
+cuts = [3, 6.5]
+draws = 200
+tune = 300
+chains = 2
+cores = 1
+seed = 7
+
+[curves]
+landmark = 2
+times = [2, 3.5]
+starts = [2.0, 4]
+thresholds = [0.8]
+"""
+
+
+def write(folder: Path, text: str = STUDY) -> Path:
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data" / "patients.csv").write_text(TABLE)
+    path = folder / "study.toml"
+    path.write_text(text)
+    return path
+
+
+def read(folder: Path, old: str = "", new: str = "") -> Study:
+    assert old in STUDY
+    return read_study(write(folder, STUDY.replace(old, new) if old else STUDY))
+
+
+def test_everything_arrives(tmp_path: Path) -> None:
+    study = read(tmp_path)
+    cohort = study.cohort()
+    assert cohort.patients.tolist() == ["a", "b", "c"]
+    assert tuple(cohort.endpoints) == ("os", "rfs")
+    assert cohort.phases == ("consolidation", "maintenance")
+    assert cohort.phase_ends_known
+    assert cohort.transplant is not None
+    assert {name: value.kind for name, value in cohort.covariates.items()} == {
+        "age": "continuous",
+        "sex": "categorical",
+    }
+    assert not cohort.synthetic
+    assert [repair.count for repair in cohort.repairs] == [0]
+    assert study.question() == bb.Question(
+        exposed="maintenance",
+        eligible_from="consolidation",
+        endpoints=("os",),
+        landmark=1.0,
+        lag=0.5,
+        phase_end="ever",
+        transplant="censor",
+    )
+    model = study.model()
+    assert model.phases.prior.hazard_ratio == (0.1, 10.0)
+    assert model.covariates.prior.hazard_ratio == (0.5, 2.0)
+    assert (model.baseline.level_sd, model.baseline.walk_sd) == (3.0, 0.7)
+    assert study.regimes() == (bb.Never(), bb.From(2.0), bb.From(4.0))
+    fit = study.content.fit
+    assert (fit.cuts, fit.draws, fit.tune, fit.chains, fit.cores, fit.seed) == (
+        [3.0, 6.5],
+        200,
+        300,
+        2,
+        1,
+        7,
+    )
+    assert study.content.curves.thresholds == [0.8]
+
+
+def test_only_the_needful(tmp_path: Path) -> None:
+    text = STUDY[: STUDY.index("[model]")].replace('endpoints = ["os"]\n', "")
+    study = read_study(write(tmp_path, text))
+    assert study.model() == bb.load_model("primary")
+    assert study.question().endpoints is None
+    assert study.regimes() == (bb.Never(),)
+    assert (study.content.fit.draws, study.content.fit.chains) == (1000, 4)
+
+
+def test_covariates_with_kinds(tmp_path: Path) -> None:
+    kinds = '{ age = "categorical", sex = "categorical" }'
+    study = read(tmp_path, '["age", "sex"]', kinds)
+    assert {value.kind for value in study.cohort().covariates.values()} == {"categorical"}
+
+
+def test_own_model_beside_the_study(tmp_path: Path) -> None:
+    source = Path(__file__).parents[1] / "models" / "primary.toml"
+    text = source.read_text().replace('name = "primary"', 'name = "mine"')
+    (tmp_path / "mine.toml").write_text(text)
+    assert read(tmp_path, 'name = "primary"', 'file = "mine.toml"').model().name == "mine"
+    with pytest.raises(SpecError, match="No model file"):
+        read(tmp_path, 'name = "primary"', 'file = "none.toml"').model()
+    with pytest.raises(SpecError, match=r"expected a \.toml file"):
+        read(tmp_path, 'name = "primary"', 'file = "primary"').model()
+    with pytest.raises(SpecError, match="not both"):
+        read(tmp_path, 'name = "primary"', 'name = "primary"\nfile = "mine.toml"')
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("schema = 1", "schema = 2", r"schema: Input should be 1"),
+        ("schema = 1", "", r"schema: Field required"),
+        ("[fit]", "[fitt]", r"fitt: unknown key. Nearest: fit"),
+        ("draws = 200", "draw = 200", r"fit.draw: unknown key. Nearest: draws"),
+        ("draws = 200", "draws = 200.5", r"fit.draws"),
+        ("draws = 200", "draws = true", r"fit.draws"),
+        ("seed = 7", "seed = -7", r"fit.seed"),
+        ('unit = "months"', 'unit = "month"', r"data.unit.*'months'"),
+        ('file = "data/patients.csv"', "", r"data.file: Field required"),
+        ("zero_times = 0.1", "zero_time = 0.1", r"data.repairs.zero_time: .*zero_times"),
+        ('["age", "sex"]', '["age", "age"]', r"data.covariates: a column stands twice"),
+        ('["age", "sex"]', "[1]", r"data.covariates: expected column names"),
+        ('["age", "sex"]', '{ age = "number" }', r"data.covariates.age.*'continuous'"),
+        ('entry = "entry"', 'entri = "entry"', r"endpoints.rfs.entri: .*entry"),
+        ('end = "m_end"', 'stop = "m_end"', r"phases.maintenance.stop: .*start, end"),
+        ("lag = 0.5", "lag = inf", r"question.lag"),
+        ('exposed = "maintenance"', "", r"question.exposed: Field required"),
+        ('transplant = "censor"', 'transplant = "drop"', r"question.transplant.*'ignore'"),
+        ("phases = [0.1, 10]", "phases = [10, 0.1]", r"lower < upper"),
+        ("phases = [0.1, 10]", "phases = [10]", r"model.priors.phases"),
+        ("walk_sd = 0.7", "walk_sd = 0", r"model.priors.walk_sd"),
+        ("starts = [2.0, 4]", "starts = [-1]", r"curves.starts.0"),
+        ("starts = [2.0, 4]", "start = [1]", r"curves.start: unknown key. Nearest: starts"),
+        ("schema = 1", "schema =", r"not valid TOML"),
+    ],
+)
+def test_mistakes_are_told(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        read(tmp_path, old, new)
+
+
+def test_all_mistakes_at_once(tmp_path: Path) -> None:
+    text = STUDY.replace("draws", "draw").replace("starts", "start")
+    with pytest.raises(SpecError, match=r"2 problems in study\.toml"):
+        read_study(write(tmp_path, text))
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="No study file"):
+        read_study(tmp_path / "none.toml")
+    with pytest.raises(SpecError, match="is a folder"):
+        read_study(tmp_path)
+    (tmp_path / "latin.toml").write_bytes(b'title = "\xe9"')
+    with pytest.raises(SpecError, match="not UTF-8"):
+        read_study(tmp_path / "latin.toml")
+
+
+def test_data_are_checked_when_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"months2: no such column. Nearest: months"):
+        read(
+            tmp_path, 'time = "months"\nevent = "died"\n\n', 'time = "months2"\nevent = "died"\n\n'
+        ).cohort()
+    with pytest.raises(DataError, match="no such file"):
+        read(tmp_path, "data/patients.csv", "data/none.csv").cohort()

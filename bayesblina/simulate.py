@@ -1,9 +1,10 @@
 """Synthetic cohorts with a known truth: nothing in here is, or stems from, patient data.
 
-`blinatumomab_cohort` draws a trial shaped like the published blinatumomab arm of NCT02013167
-(Blood Advances 2020;4(7):1518): the numbers of patients per treatment phase are exactly the
-published ones, and the Simon-Makuch medians are calibrated to the published medians
-(``docs/validation/simulation-calibration.md``). The true log hazard ratios come with it.
+`blinatumomab_cohort` draws a study shaped like the published blinatumomab arm of NCT02013167
+(Blood Advances 2020;4(7):1518). The numbers of patients per treatment phase are exactly the
+published ones, and the Simon-Makuch medians are calibrated to the published medians, for patients
+who reached consolidation, from its start, with transplant censored
+(``docs/validation/synthetic_study.md``). The true log hazard ratios come with it.
 
 How a patient is made (time in months from the first dose):
 
@@ -11,7 +12,9 @@ How a patient is made (time in months from the first dose):
    the candidate remission month is in remission from then on; the others keep that hazard.
 2. In remission, death has hazard ``h_os(t) exp(x'g_os + b_os m(t))``, and relapse-or-death has
    ``h_rfs(t) exp(x'g_rfs + b_rfs m(t))``, where ``m(t)`` is 1 from the start of maintenance on.
-   Relapse itself has the difference of the two, which `Truth` proves positive.
+   Relapse itself has the difference of the two, which `Truth` proves positive. Both hazards are
+   low until month 3, so that medians hardly depend on whether patients are at risk from remission
+   or from consolidation.
 3. The death hazard does *not* depend on relapse. This is a simplification: in patients a relapse
    shortens survival. It buys that both endpoints are exactly proportional in maintenance given
    the covariates, and that relapse, which bars a patient from maintenance, cannot confound the
@@ -20,8 +23,8 @@ How a patient is made (time in months from the first dose):
    remission, alive, relapse-free, followed and not transplanted; maintenance by a second lottery
    among those in consolidation who reach theirs. Neither lottery knows the future, covariates
    play no part in it, and consolidation itself changes no hazard.
-5. Transplant comes at a constant hazard in the months after remission, only while relapse-free
-   and not maintained; it multiplies both hazards by the same ratio.
+5. Transplant comes at a constant hazard after remission, only while relapse-free and not
+   maintained; it multiplies both hazards by the same ratio.
 6. Follow-up ends at the data cut-off: accrual is uniform, so censoring is uniform too.
 
 Times are exact draws by inversion of piecewise-linear cumulative hazards. Where a lottery changes
@@ -30,38 +33,72 @@ a hazard, the path up to that moment is drawn without the change, and what remai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.cohort import Cohort, Endpoint, Phases
+from bayesblina.errors import SpecError
 from bayesblina.readers import read_cohort
 
-__all__ = [
-    "PiecewiseHazard",
-    "SyntheticStudy",
-    "Truth",
-    "blinatumomab_cohort",
-    "blinatumomab_table",
-]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
-type Floats = npt.NDArray[np.float64]
-
-AGE_GROUPS = ("18-34", "35-54", "55+")
-PRIOR_SALVAGE = ("no", "yes")
+# Baseline covariates: levels with their shares, and marrow blasts in percent, a stretched beta.
+AGE_GROUPS = {"18-34": 0.45, "35-54": 0.29, "55+": 0.26}
+PRIOR_SALVAGE = {"no": 0.45, "yes": 0.55}
 BLASTS_RANGE = (5.0, 100.0)
+BLASTS_SHAPE = (2.0, 1.0)
+BLASTS_CENTRE = 50.0
+
+# Months. Candidate remission is uniform in a range; consolidation, and maintenance after it, come
+# after a shortest time and an exponential delay, given by its mean.
+REMISSION_RANGE = (0.9, 2.3)
+CONSOLIDATION_DELAY = (2.7, 0.4)
+MAINTENANCE_DELAY = (3.3, 0.8)
 
 ENDPOINTS = ("os", "rfs")
 PROCESSES = (*ENDPOINTS, "no_remission")
 TERMS = ("age_group[35-54]", "age_group[55+]", "prior_salvage[yes]", "marrow_blasts")
 
-# Too few patients at a lottery happens in less than one draw in a hundred at the default sizes.
+# With the default sizes, fewer than one draw in a hundred has too few patients for a lottery.
 MAX_DRAWS = 200
+
+
+def _named(what: str, given: Mapping[str, Any], expected: tuple[str, ...]) -> dict[str, Any]:
+    """Return a mapping's values in the expected order; raise unless it names exactly these."""
+    if not isinstance(given, Mapping):
+        raise SpecError(f"{what} must map {', '.join(expected)}, got {given!r}.")
+    missing = [name for name in expected if name not in given]
+    unknown = [str(name) for name in given if name not in expected]
+    if missing or unknown:
+        raise SpecError(
+            f"{what} must name exactly {', '.join(expected)}; "
+            f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}."
+        )
+    return {name: given[name] for name in expected}
+
+
+def _finite(what: str, values: Iterable[Any]) -> tuple[float, ...]:
+    """Return plain finite numbers; raise if they are not."""
+    try:
+        numbers = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        raise SpecError(f"{what} must be made of numbers, got {values!r}.") from None
+    if not np.isfinite(numbers).all():
+        raise SpecError(f"{what} must be finite, got {numbers!r}.")
+    return numbers
+
+
+def _numbers(what: str, given: Mapping[str, Any], expected: tuple[str, ...]) -> Mapping[str, float]:
+    """Return a read-only mapping of exactly the expected names to plain finite numbers."""
+    values = _named(what, given, expected)
+    return MappingProxyType(dict(zip(values, _finite(what, values.values()), strict=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +107,15 @@ class PiecewiseHazard:
 
     Parameters
     ----------
-    cuts : tuple of float
+    cuts
         Inner cut points in months, strictly increasing and positive. Pieces are (start, stop];
         the last one is open.
-    hazards : tuple of float
+    hazards
         Events per patient-month in each piece, positive; one more than there are cuts.
 
     Raises
     ------
-    ValueError
+    SpecError
         If the cuts are not positive and increasing, if a hazard is not positive and finite, or
         if there is not exactly one hazard more than there are cuts.
 
@@ -92,263 +129,165 @@ class PiecewiseHazard:
     hazards: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check the cut points and the hazards."""
-        if len(self.hazards) != len(self.cuts) + 1:
-            raise ValueError(
-                f"{len(self.cuts)} cuts make {len(self.cuts) + 1} pieces, "
-                f"but {len(self.hazards)} hazards were given: give one hazard per piece."
+        cuts = _finite("cuts", self.cuts)
+        hazards = _finite("hazards", self.hazards)
+        if len(hazards) != len(cuts) + 1:
+            raise SpecError(
+                f"{len(cuts)} cuts make {len(cuts) + 1} pieces, but {len(hazards)} hazards were "
+                "given: give one hazard per piece."
             )
-        edges = np.array((0.0, *self.cuts))
-        if not (np.isfinite(edges).all() and (np.diff(edges) > 0).all()):
-            raise ValueError(f"cuts must be positive and strictly increasing; got {self.cuts}.")
-        rates = np.array(self.hazards)
-        if not (np.isfinite(rates).all() and (rates > 0).all()):
-            raise ValueError(f"hazards must be positive and finite; got {self.hazards}.")
+        if not (np.diff((0.0, *cuts)) > 0).all():
+            raise SpecError(f"cuts must be positive and strictly increasing, got {cuts!r}.")
+        if min(hazards) <= 0:
+            raise SpecError(f"hazards must be positive, got {hazards!r}.")
+        object.__setattr__(self, "cuts", cuts)
+        object.__setattr__(self, "hazards", hazards)
 
-    def at(self, times: npt.ArrayLike) -> Floats:
-        """Hazard just before each time, per month; same shape as `times`."""
-        piece = np.searchsorted(np.array(self.cuts), np.asarray(times, float), side="left")
-        return np.array(self.hazards)[piece]
+    def cumulative(self, times: ArrayLike) -> Floats:
+        """Cumulative hazard from the first dose to each time.
 
-    def cumulative(self, times: npt.ArrayLike) -> Floats:
-        """Cumulative hazard from the first dose to each time (months); same shape as `times`."""
-        edges = np.array((0.0, *self.cuts))
-        rates = np.array(self.hazards)
-        at_edges = np.concatenate([[0.0], np.cumsum(np.diff(edges) * rates[:-1])])
-        at = np.asarray(times, float)
-        piece = np.searchsorted(edges[1:], at, side="left")
-        return np.asarray(at_edges[piece] + rates[piece] * (at - edges[piece]))
+        Parameters
+        ----------
+        times
+            Months from the first dose, any shape.
+
+        Returns
+        -------
+        ndarray
+            Cumulative hazards, of the same shape.
+        """
+        at = np.asarray(times, float)[..., None]
+        starts, stops = (0.0, *self.cuts), (*self.cuts, np.inf)
+        return np.asarray((np.clip(at, starts, stops) - starts) @ np.array(self.hazards))
+
+    def _in_pieces(self, cuts: Floats) -> Floats:
+        """Hazard in each of the pieces that finer cuts make."""
+        return np.array(self.hazards)[np.searchsorted(self.cuts, np.append(cuts, np.inf))]
 
 
-def _default_log_hazard_ratio() -> Mapping[str, float]:
-    return {"os": float(np.log(0.45)), "rfs": float(np.log(0.7))}
-
-
-def _default_covariates() -> Mapping[str, Mapping[str, float]]:
-    ratios = {
-        "os": (1.15, 1.40, 1.30, 1.004),
-        "rfs": (1.10, 1.30, 1.35, 1.005),
-        "no_remission": (1.15, 1.50, 1.20, 1.004),
+# Calibrated: `docs/validation/synthetic_study.md` shows what these defaults give.
+LOG_HAZARD_RATIO = MappingProxyType({"os": float(np.log(0.45)), "rfs": float(np.log(0.70))})
+BASELINE = MappingProxyType(
+    {
+        "os": PiecewiseHazard(cuts=(3.0, 18.0), hazards=(0.006, 0.040, 0.018)),
+        "rfs": PiecewiseHazard(cuts=(3.0, 6.0, 18.0), hazards=(0.010, 0.057, 0.085, 0.045)),
+        "no_remission": PiecewiseHazard(cuts=(1.0, 9.0), hazards=(0.060, 0.108, 0.070)),
     }
-    return {k: dict(zip(TERMS, np.log(v).tolist(), strict=True)) for k, v in ratios.items()}
-
-
-def _default_baseline() -> Mapping[str, PiecewiseHazard]:
-    return {
-        "os": PiecewiseHazard(cuts=(6.0, 18.0), hazards=(0.035, 0.045, 0.025)),
-        "rfs": PiecewiseHazard(cuts=(6.0, 18.0), hazards=(0.060, 0.085, 0.045)),
-        "no_remission": PiecewiseHazard(cuts=(1.0, 9.0), hazards=(0.070, 0.150, 0.090)),
+)
+COVARIATE_LOG_HAZARD_RATIOS = MappingProxyType(
+    {
+        process: MappingProxyType(dict(zip(TERMS, np.log(ratios).tolist(), strict=True)))
+        for process, ratios in {
+            "os": (1.15, 1.40, 1.30, 1.004),
+            "rfs": (1.10, 1.30, 1.35, 1.005),
+            "no_remission": (1.15, 1.50, 1.20, 1.004),
+        }.items()
     }
-
-
-def _default_remission() -> Mapping[str, float]:
-    return {
-        "intercept": 0.70,
-        "age_group[35-54]": 0.0,
-        "age_group[55+]": 0.10,
-        "prior_salvage[yes]": -0.40,
-        "marrow_blasts": -0.010,
-    }
+)
+REMISSION_LOG_ODDS = MappingProxyType(
+    dict(zip(("intercept", *TERMS), (0.50, 0.0, 0.10, -0.40, -0.010), strict=True))
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """Everything that generated a synthetic study; enough to compute its true survival curves.
+    """What generates a synthetic study; enough to compute its true survival curves.
 
-    Baseline hazards are those of a patient aged 18-34 without prior salvage therapy, with
-    `blasts_centre` percent marrow blasts, in remission (``"os"``, ``"rfs"``) or not
-    (``"no_remission"``), not maintained, not transplanted.
+    Baseline hazards are those of a patient aged 18-34 without prior salvage therapy, with 50
+    percent marrow blasts, in remission (``"os"``, ``"rfs"``) or not (``"no_remission"``), not
+    maintained, not transplanted. Mappings become read-only.
 
     Parameters
     ----------
-    log_hazard_ratio : mapping of str to float
+    log_hazard_ratio
         Maintenance against no maintenance, for ``"os"`` and ``"rfs"``, given the covariates.
-    covariate_log_hazard_ratios : mapping of str to mapping of str to float
+    covariate_log_hazard_ratios
         For ``"os"``, ``"rfs"`` and ``"no_remission"``: one log hazard ratio per term
         (``"age_group[35-54]"``, ``"age_group[55+]"``, ``"prior_salvage[yes]"``, and
-        ``"marrow_blasts"`` per percentage point above `blasts_centre`).
-    baseline : mapping of str to PiecewiseHazard
+        ``"marrow_blasts"`` per percentage point above 50).
+    baseline
         Baseline hazard per month, for ``"os"``, ``"rfs"`` and ``"no_remission"``.
-    transplant_log_hazard_ratio : float
+    transplant_log_hazard_ratio
         After transplant against before it, the same for both endpoints.
-    transplant_hazard : float
-        Transplants per month while relapse-free in remission and not maintained.
-    transplant_window : float
-        Months after remission in which transplants happen.
-    remission_log_odds : mapping of str to float
+    transplant_hazard
+        Transplants per month while relapse-free in remission and not maintained; 0 for none.
+    remission_log_odds
         Log odds of being a responder: ``"intercept"`` and the covariate terms.
-    remission_month : tuple of float
-        Range of the candidate remission month, uniform.
-    consolidation_month : tuple of float
-        Earliest candidate month of consolidation, and the mean of the exponential delay after it.
-    maintenance_gap : tuple of float
-        Shortest time from consolidation to candidate maintenance in months, and the mean of the
-        exponential delay after it.
-    follow_up : tuple of float
+    follow_up
         Shortest and longest potential follow-up in months; uniform, as accrual is.
-    age_group_probabilities : tuple of float
-        Shares of the three age groups.
-    prior_salvage_probability : float
-        Share with prior salvage therapy.
-    blasts_shape : tuple of float
-        Beta distribution of the marrow blasts, stretched to 5-100 percent.
-    blasts_centre : float
-        Percent of marrow blasts to which the baselines belong.
 
     Raises
     ------
-    ValueError
-        If a mapping lacks a name or holds an unknown one, if a number is out of its range, if a
-        remission could come after a consolidation, or if the hazard of relapse, the difference of
-        the hazards of the two endpoints, is not positive for every possible patient and time.
+    SpecError
+        If a mapping lacks a name or holds an unknown one, if a number is out of its range, or if
+        the hazard of relapse, the difference of the hazards of the two endpoints, is not positive
+        for every possible patient and time.
 
     Examples
     --------
     A study in which maintenance does nothing:
 
     >>> null = Truth(log_hazard_ratio={"os": 0.0, "rfs": 0.0})
-    >>> null.smallest_relapse_share > 0
-    True
+    >>> cohort, truth = blinatumomab_cohort(1, truth=null)
+    >>> truth.log_hazard_ratio["os"]
+    0.0
     """
 
-    log_hazard_ratio: Mapping[str, float] = field(default_factory=_default_log_hazard_ratio)
-    covariate_log_hazard_ratios: Mapping[str, Mapping[str, float]] = field(
-        default_factory=_default_covariates
-    )
-    baseline: Mapping[str, PiecewiseHazard] = field(default_factory=_default_baseline)
-    transplant_log_hazard_ratio: float = float(np.log(0.7))
+    log_hazard_ratio: Mapping[str, float] = LOG_HAZARD_RATIO
+    covariate_log_hazard_ratios: Mapping[str, Mapping[str, float]] = COVARIATE_LOG_HAZARD_RATIOS
+    baseline: Mapping[str, PiecewiseHazard] = BASELINE
+    transplant_log_hazard_ratio: float = float(np.log(0.85))
     transplant_hazard: float = 0.03
-    transplant_window: float = 10.0
-    remission_log_odds: Mapping[str, float] = field(default_factory=_default_remission)
-    remission_month: tuple[float, float] = (0.9, 2.3)
-    consolidation_month: tuple[float, float] = (2.7, 0.4)
-    maintenance_gap: tuple[float, float] = (3.3, 0.8)
+    remission_log_odds: Mapping[str, float] = REMISSION_LOG_ODDS
     follow_up: tuple[float, float] = (12.0, 36.0)
-    age_group_probabilities: tuple[float, float, float] = (0.45, 0.29, 0.26)
-    prior_salvage_probability: float = 0.55
-    blasts_shape: tuple[float, float] = (2.0, 1.0)
-    blasts_centre: float = 50.0
 
     def __post_init__(self) -> None:
-        """Check every value and make the mappings read-only."""
-        _expect_names("log_hazard_ratio", self.log_hazard_ratio, ENDPOINTS)
-        _expect_names("baseline", self.baseline, PROCESSES)
-        _expect_names("covariate_log_hazard_ratios", self.covariate_log_hazard_ratios, PROCESSES)
-        for process, terms in self.covariate_log_hazard_ratios.items():
-            _expect_names(f"covariate_log_hazard_ratios[{process!r}]", terms, TERMS)
-        _expect_names("remission_log_odds", self.remission_log_odds, ("intercept", *TERMS))
-        self._check_ranges()
+        baseline = _named("baseline", self.baseline, PROCESSES)
+        for process, hazard in baseline.items():
+            if not isinstance(hazard, PiecewiseHazard):
+                raise SpecError(f"baseline['{process}'] must be a PiecewiseHazard, got {hazard!r}.")
         covariates = {
-            process: MappingProxyType(dict(terms))
-            for process, terms in self.covariate_log_hazard_ratios.items()
+            process: _numbers(f"covariate_log_hazard_ratios['{process}']", terms, TERMS)
+            for process, terms in _named(
+                "covariate_log_hazard_ratios", self.covariate_log_hazard_ratios, PROCESSES
+            ).items()
         }
-        for name, value in (
-            ("log_hazard_ratio", self.log_hazard_ratio),
-            ("baseline", self.baseline),
-            ("covariate_log_hazard_ratios", covariates),
-            ("remission_log_odds", self.remission_log_odds),
-        ):
-            object.__setattr__(self, name, MappingProxyType(dict(value)))
-        if not self.smallest_relapse_share > 0:
-            raise ValueError(
+        (ratio,) = _finite("transplant_log_hazard_ratio", [self.transplant_log_hazard_ratio])
+        (hazard,) = _finite("transplant_hazard", [self.transplant_hazard])
+        if hazard < 0:
+            raise SpecError(f"transplant_hazard must be at least 0, got {hazard!r}.")
+        follow_up = _finite("follow_up", self.follow_up)
+        if len(follow_up) != 2 or not REMISSION_RANGE[1] < follow_up[0] <= follow_up[1]:
+            raise SpecError(
+                "follow_up must be a shortest and a longest time in months, after the last "
+                f"possible remission at {REMISSION_RANGE[1]:g}, got {follow_up!r}."
+            )
+        checked = {
+            "log_hazard_ratio": _numbers("log_hazard_ratio", self.log_hazard_ratio, ENDPOINTS),
+            "covariate_log_hazard_ratios": MappingProxyType(covariates),
+            "baseline": MappingProxyType(baseline),
+            "transplant_log_hazard_ratio": ratio,
+            "transplant_hazard": hazard,
+            "remission_log_odds": _numbers(
+                "remission_log_odds", self.remission_log_odds, ("intercept", *TERMS)
+            ),
+            "follow_up": follow_up,
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        share = self._smallest_relapse_share()
+        if not share > 0:
+            raise SpecError(
                 "the hazard of relapse is the rfs hazard minus the os hazard and must be positive "
                 "for every patient and time, but its smallest share of the rfs hazard is "
-                f"{self.smallest_relapse_share:.3f}: raise the rfs hazards or lower the os ones."
+                f"{share:.3f}: raise the rfs hazards or lower the os ones."
             )
-
-    def _check_ranges(self) -> None:
-        numbers = [
-            *self.log_hazard_ratio.values(),
-            *(v for terms in self.covariate_log_hazard_ratios.values() for v in terms.values()),
-            *self.remission_log_odds.values(),
-            self.transplant_log_hazard_ratio,
-        ]
-        remission, consolidation, gap = (
-            self.remission_month,
-            self.consolidation_month,
-            self.maintenance_gap,
-        )
-        shares = self.age_group_probabilities
-        expected = {
-            "log ratios must be finite": bool(np.isfinite(numbers).all()),
-            "transplant_hazard and transplant_window must be positive and finite": (
-                0 < self.transplant_hazard < np.inf and 0 < self.transplant_window < np.inf
-            ),
-            "remission_month must be 0 < first <= last < first consolidation_month": (
-                0 < remission[0] <= remission[1] < consolidation[0]
-            ),
-            "consolidation_month and maintenance_gap must be a positive start and delay": (
-                min(*consolidation, *gap) > 0 and np.isfinite([*consolidation, *gap]).all()
-            ),
-            "follow_up must be last remission_month < shortest <= longest < inf": (
-                remission[1] < self.follow_up[0] <= self.follow_up[1] < np.inf
-            ),
-            "age_group_probabilities must be three shares that sum to 1": (
-                len(shares) == len(AGE_GROUPS) and min(shares) >= 0 and abs(sum(shares) - 1) < 1e-9
-            ),
-            "prior_salvage_probability must be in 0..1": 0 <= self.prior_salvage_probability <= 1,
-            "blasts_shape must be two positive numbers": min(self.blasts_shape) > 0,
-            "blasts_centre must be in 5..100": (
-                BLASTS_RANGE[0] <= self.blasts_centre <= BLASTS_RANGE[1]
-            ),
-        }
-        wrong = [text for text, holds in expected.items() if not holds]
-        if wrong:
-            raise ValueError("; ".join(wrong) + ".")
-
-    @property
-    def smallest_relapse_share(self) -> float:
-        """Smallest possible share of relapse in the hazard of relapse or death.
-
-        It is taken over all times, covariates and both states of maintenance; transplant cancels.
-        Positive for every valid truth.
-        """
-        excess = {
-            term: self.covariate_log_hazard_ratios["os"][term]
-            - self.covariate_log_hazard_ratios["rfs"][term]
-            for term in TERMS
-        }
-        blasts = [excess["marrow_blasts"] * (x - self.blasts_centre) for x in BLASTS_RANGE]
-        worst = (
-            max(0.0, excess["age_group[35-54]"], excess["age_group[55+]"])
-            + max(0.0, excess["prior_salvage[yes]"])
-            + max(blasts)
-            + max(0.0, self.log_hazard_ratio["os"] - self.log_hazard_ratio["rfs"])
-        )
-        ends = np.array([*self._joint_cuts(), np.inf])
-        ratio = self.baseline["os"].at(ends) / self.baseline["rfs"].at(ends)
-        return float(1.0 - ratio.max() * np.exp(worst))
-
-    def relative_hazard(self, process: str, table: pd.DataFrame) -> Floats:
-        """Hazard of each patient relative to the baseline patient.
-
-        Parameters
-        ----------
-        process : str
-            ``"os"``, ``"rfs"`` or ``"no_remission"``.
-        table : pandas.DataFrame
-            Columns ``age_group``, ``prior_salvage`` and ``marrow_blasts``.
-
-        Returns
-        -------
-        numpy.ndarray
-            Ratios, shape ``(patient,)``.
-
-        Raises
-        ------
-        ValueError
-            If `process` is not one of the three.
-        """
-        if process not in PROCESSES:
-            raise ValueError(f"unknown process {process!r}: one of {', '.join(PROCESSES)}.")
-        terms = self.covariate_log_hazard_ratios[process]
-        return np.asarray(np.exp(self._design(table) @ np.array([terms[t] for t in TERMS])))
 
     def cumulative_hazard(
         self,
         endpoint: str,
         table: pd.DataFrame,
-        times: npt.ArrayLike,
+        times: ArrayLike,
         *,
         maintenance_start: float = np.inf,
     ) -> Floats:
@@ -358,23 +297,23 @@ class Truth:
 
         Parameters
         ----------
-        endpoint : str
+        endpoint
             ``"os"`` or ``"rfs"``.
-        table : pandas.DataFrame
+        table
             Columns ``age_group``, ``prior_salvage`` and ``marrow_blasts``.
-        times : array-like
-            Months from the first dose, shape ``(time,)``.
-        maintenance_start : float, optional
+        times : array_like, shape (time,)
+            Months from the first dose.
+        maintenance_start
             Month from which maintenance is given; by default never.
 
         Returns
         -------
-        numpy.ndarray
-            Cumulative hazards, shape ``(patient, time)``.
+        ndarray, shape (patient, time)
+            Cumulative hazards.
 
         Raises
         ------
-        ValueError
+        SpecError
             If `endpoint` is neither ``"os"`` nor ``"rfs"``.
 
         Examples
@@ -391,60 +330,99 @@ class Truth:
         True
         """
         if endpoint not in ENDPOINTS:
-            raise ValueError(f"unknown endpoint {endpoint!r}: one of {', '.join(ENDPOINTS)}.")
+            raise SpecError(f"unknown endpoint '{endpoint}': expected one of os, rfs.")
         at = np.asarray(times, float)
         baseline = self.baseline[endpoint]
         before = baseline.cumulative(np.minimum(at, maintenance_start))
         ratio = np.exp(self.log_hazard_ratio[endpoint])
         total = before + ratio * (baseline.cumulative(at) - before)
-        return np.asarray(self.relative_hazard(endpoint, table)[:, None] * total)
+        return np.asarray(self._relative_hazard(endpoint, _design(table))[:, None] * total)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain dictionary of everything, made of what JSON knows; ``from_dict`` reads it."""
-        out: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        out["baseline"] = {
-            k: {"cuts": list(v.cuts), "hazards": list(v.hazards)} for k, v in self.baseline.items()
+        """Everything in it, as plain values that JSON knows.
+
+        Returns
+        -------
+        dict
+            What `from_dict` reads.
+        """
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return values | {
+            "log_hazard_ratio": dict(self.log_hazard_ratio),
+            "covariate_log_hazard_ratios": {
+                process: dict(terms) for process, terms in self.covariate_log_hazard_ratios.items()
+            },
+            "baseline": {
+                process: {"cuts": list(hazard.cuts), "hazards": list(hazard.hazards)}
+                for process, hazard in self.baseline.items()
+            },
+            "remission_log_odds": dict(self.remission_log_odds),
+            "follow_up": list(self.follow_up),
         }
-        out["covariate_log_hazard_ratios"] = {
-            k: dict(v) for k, v in self.covariate_log_hazard_ratios.items()
-        }
-        for name, value in out.items():
-            if isinstance(value, Mapping):
-                out[name] = dict(value)
-            elif isinstance(value, tuple):
-                out[name] = list(value)
-        return out
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Truth:
-        """Truth from what `as_dict` made."""
-        kept: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        """Make a truth from what `as_dict` gave.
+
+        Parameters
+        ----------
+        values
+            All fields by name.
+
+        Returns
+        -------
+        Truth
+            Equal to the one that `as_dict` was called on.
+
+        Raises
+        ------
+        SpecError
+            If a name is missing or unknown, or a value is impossible.
+
+        Examples
+        --------
+        >>> Truth.from_dict(Truth().as_dict()) == Truth()
+        True
+        """
+        kept = _named("truth", values, tuple(item.name for item in fields(cls)))
+        kept["baseline"] = {
+            process: PiecewiseHazard(
+                **_named(f"baseline['{process}']", hazard, ("cuts", "hazards"))
+            )
+            for process, hazard in _named("baseline", kept["baseline"], PROCESSES).items()
         }
-        if "baseline" in kept:
-            kept["baseline"] = {
-                k: PiecewiseHazard(cuts=tuple(v["cuts"]), hazards=tuple(v["hazards"]))
-                for k, v in kept["baseline"].items()
-            }
         return cls(**kept)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and send between processes through plain values: read-only mappings refuse."""
         return (Truth.from_dict, (self.as_dict(),))
 
+    def _relative_hazard(self, process: str, design: Floats) -> Floats:
+        """Hazard of each patient relative to the baseline patient, shape (patient,)."""
+        terms = self.covariate_log_hazard_ratios[process]
+        return np.asarray(np.exp(design @ np.array([terms[term] for term in TERMS])))
+
     def _joint_cuts(self) -> Floats:
         return np.union1d(self.baseline["os"].cuts, self.baseline["rfs"].cuts)
 
-    def _design(self, table: pd.DataFrame) -> Floats:
-        age = table["age_group"].to_numpy()
-        return np.column_stack(
-            [
-                age == "35-54",
-                age == "55+",
-                table["prior_salvage"].to_numpy() == "yes",
-                table["marrow_blasts"].to_numpy(float) - self.blasts_centre,
-            ]
-        ).astype(float)
+    def _smallest_relapse_share(self) -> float:
+        """Smallest share of relapse in the hazard of relapse or death.
+
+        It is taken over all times, covariates and both states of maintenance; transplant cancels.
+        """
+        age_middle, age_old, salvage, blasts = (
+            self.covariate_log_hazard_ratios["os"][term]
+            - self.covariate_log_hazard_ratios["rfs"][term]
+            for term in TERMS
+        )
+        worst = (
+            max(0.0, age_middle, age_old)
+            + max(0.0, salvage)
+            + max(blasts * (percent - BLASTS_CENTRE) for percent in BLASTS_RANGE)
+            + max(0.0, self.log_hazard_ratio["os"] - self.log_hazard_ratio["rfs"])
+        )
+        death, failure = (self.baseline[e]._in_pieces(self._joint_cuts()) for e in ENDPOINTS)
+        return float(1.0 - (death / failure).max() * np.exp(worst))
 
 
 class SyntheticStudy(NamedTuple):
@@ -474,12 +452,12 @@ def blinatumomab_cohort(
 
     Parameters
     ----------
-    seed : int
+    seed
         Non-negative; the same seed gives the same study.
-    n_patients, n_consolidation, n_maintenance : int, optional
+    n_patients, n_consolidation, n_maintenance
         Exact numbers of patients in all, in consolidation and in maintenance. The defaults are
         those of NCT02013167.
-    truth : Truth, optional
+    truth
         What generates the study; by default the calibrated `Truth`.
 
     Returns
@@ -491,7 +469,7 @@ def blinatumomab_cohort(
 
     Raises
     ------
-    ValueError
+    SpecError
         As for `blinatumomab_table`.
 
     See Also
@@ -547,11 +525,11 @@ def blinatumomab_table(
 
     Parameters
     ----------
-    seed : int
+    seed
         Non-negative; the same seed gives the same table.
-    n_patients, n_consolidation, n_maintenance : int, optional
+    n_patients, n_consolidation, n_maintenance
         Exact numbers of patients in all, in consolidation and in maintenance.
-    truth : Truth, optional
+    truth
         What generates the study; by default the calibrated `Truth`.
 
     Returns
@@ -569,9 +547,10 @@ def blinatumomab_table(
 
     Raises
     ------
-    ValueError
-        If the seed is negative, if the numbers are not 0 <= maintenance <= consolidation <= all,
-        or if too few patients reach a lottery in every one of many draws.
+    SpecError
+        If the seed is not a non-negative integer, if the numbers are not
+        0 <= maintenance <= consolidation <= all, or if too few patients reach a lottery in every
+        one of many draws.
 
     References
     ----------
@@ -585,25 +564,32 @@ def blinatumomab_table(
     >>> table[["consolidation_month", "maintenance_month"]].notna().sum().tolist()
     [86, 36]
     """
-    if seed < 0:
-        raise ValueError(f"seed must be a non-negative integer; got {seed}.")
-    if not 0 <= n_maintenance <= n_consolidation <= n_patients or n_patients < 1:
-        raise ValueError(
-            "expected 0 <= n_maintenance <= n_consolidation <= n_patients and a patient; got "
-            f"{n_maintenance}, {n_consolidation}, {n_patients}."
+    whole: dict[str, object] = {
+        "seed": seed,
+        "n_maintenance": n_maintenance,
+        "n_consolidation": n_consolidation,
+        "n_patients": n_patients,
+    }
+    for name, number in whole.items():
+        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
+            raise SpecError(f"{name} must be an integer from 0 on, got {number!r}.")
+    if not n_maintenance <= n_consolidation <= n_patients or n_patients == 0:
+        raise SpecError(
+            "expected n_maintenance <= n_consolidation <= n_patients and at least one patient, "
+            f"got {n_maintenance}, {n_consolidation}, {n_patients}."
         )
     truth = Truth() if truth is None else truth
-    most = (-1, -1)
+    best = (0, 0)
     for attempt in range(MAX_DRAWS):
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(attempt,)))
+        rng = np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=(attempt,)))
         drawn = _draw(rng, n_patients, n_consolidation, n_maintenance, truth)
         if isinstance(drawn, pd.DataFrame):
             return drawn
-        most = max(most, drawn)
-    raise ValueError(
-        f"in {MAX_DRAWS} draws of {n_patients} patients, at best {max(most[0], 0)} reached the "
-        f"start of consolidation ({n_consolidation} wanted) and {max(most[1], 0)} that of "
-        f"maintenance ({n_maintenance} wanted): ask for fewer or draw more patients."
+        best = max(best, drawn)
+    raise SpecError(
+        f"in {MAX_DRAWS} draws of {n_patients} patients, at best {best[0]} reached the start of "
+        f"consolidation ({n_consolidation} wanted) and {best[1]} that of maintenance "
+        f"({n_maintenance} wanted): ask for fewer or draw more patients."
     )
 
 
@@ -615,68 +601,63 @@ def _draw(
     truth: Truth,
 ) -> pd.DataFrame | tuple[int, int]:
     """Draw one table, or return how many reached the lotteries if these are too few."""
-    table = _draw_covariates(rng, n_patients, truth)
+    covariates = _draw_covariates(rng, n_patients)
+    design = _design(covariates)
     censoring = rng.uniform(*truth.follow_up, n_patients)
 
+    no_remission = truth.baseline["no_remission"]
     early_death = _next_event(
         rng,
         np.zeros(n_patients),
-        np.outer(
-            truth.relative_hazard("no_remission", table), truth.baseline["no_remission"].hazards
-        ),
-        np.array(truth.baseline["no_remission"].cuts),
+        np.outer(truth._relative_hazard("no_remission", design), no_remission.hazards),
+        np.array(no_remission.cuts),
     )
-    log_odds = truth.remission_log_odds["intercept"] + truth._design(table) @ np.array(
-        [truth.remission_log_odds[t] for t in TERMS]
+    log_odds = truth.remission_log_odds["intercept"] + design @ np.array(
+        [truth.remission_log_odds[term] for term in TERMS]
     )
     responder = rng.random(n_patients) < 1.0 / (1.0 + np.exp(-log_odds))
-    remission = rng.uniform(*truth.remission_month, n_patients)
+    remission = rng.uniform(*REMISSION_RANGE, n_patients)
     in_remission = responder & (remission < early_death)
 
-    hazards = _RemissionHazards.from_truth(truth, table)
-    death, relapse = hazards.draw(rng, remission)
-    transplant = remission + rng.exponential(1.0 / truth.transplant_hazard, n_patients)
-    transplant[transplant > remission + truth.transplant_window] = np.inf
+    death, relapse = _draw_in_remission(rng, truth, design, remission)
+    with np.errstate(divide="ignore"):
+        transplant = remission + rng.exponential(size=n_patients) / truth.transplant_hazard
     leaves = np.minimum.reduce([death, relapse, transplant, censoring])
 
-    consolidation = truth.consolidation_month[0] + rng.exponential(
-        truth.consolidation_month[1], n_patients
-    )
+    consolidation = _delayed(rng, CONSOLIDATION_DELAY, n_patients)
     reached = in_remission & (consolidation < leaves)
     n_reached = int(reached.sum())
     if n_reached < n_consolidation:
-        return n_reached, -1
+        return n_reached, 0
     consolidated = _lottery(rng, reached, n_consolidation)
-    maintenance = (
-        consolidation
-        + truth.maintenance_gap[0]
-        + rng.exponential(truth.maintenance_gap[1], n_patients)
-    )
+    maintenance = consolidation + _delayed(rng, MAINTENANCE_DELAY, n_patients)
     reached = consolidated & (maintenance < leaves)
     if int(reached.sum()) < n_maintenance:
         return n_reached, int(reached.sum())
     maintained = _lottery(rng, reached, n_maintenance)
 
     transplanted = in_remission & ~maintained & (transplant == leaves)
-    changes = np.where(maintained, maintenance, transplant)
-    log_ratios = {
-        endpoint: np.where(
-            maintained, truth.log_hazard_ratio[endpoint], truth.transplant_log_hazard_ratio
-        )
-        for endpoint in ENDPOINTS
-    }
     changed = maintained | transplanted
-    later_death, later_relapse = hazards.draw(
-        rng, np.where(changed, changes, remission), log_ratios=log_ratios
+    later_death, later_relapse = _draw_in_remission(
+        rng,
+        truth,
+        design,
+        np.where(maintained, maintenance, np.where(transplanted, transplant, remission)),
+        log_ratios={
+            endpoint: np.where(
+                maintained, truth.log_hazard_ratio[endpoint], truth.transplant_log_hazard_ratio
+            )
+            for endpoint in ENDPOINTS
+        },
     )
     death = np.where(changed, later_death, np.where(in_remission, death, early_death))
     relapse = np.where(changed, later_relapse, relapse)
-
     failure = np.minimum(relapse, death)
+
     nan = np.nan
-    out = pd.DataFrame(
+    table = pd.DataFrame(
         {
-            "patient_id": "SYN-" + pd.Series(np.arange(1, n_patients + 1).astype(str)).str.zfill(4),
+            "patient_id": [f"SYN-{number:04d}" for number in range(1, n_patients + 1)],
             "os_months": np.minimum(death, censoring),
             "died": (death <= censoring).astype(int),
             "rfs_months": np.where(in_remission, np.minimum(failure, censoring), nan),
@@ -687,62 +668,61 @@ def _draw(
             "transplant_month": np.where(transplanted, transplant, nan),
         }
     )
-    out = pd.concat([out, table], axis=1)
-    out.attrs["synthetic"] = True
-    return out
+    table = pd.concat([table, covariates], axis=1)
+    table.attrs["synthetic"] = True
+    return table
 
 
-def _draw_covariates(rng: np.random.Generator, n_patients: int, truth: Truth) -> pd.DataFrame:
-    age = rng.choice(len(AGE_GROUPS), n_patients, p=np.array(truth.age_group_probabilities))
-    salvage = rng.random(n_patients) < truth.prior_salvage_probability
+def _draw_covariates(rng: np.random.Generator, n_patients: int) -> pd.DataFrame:
+    age = rng.choice(len(AGE_GROUPS), n_patients, p=list(AGE_GROUPS.values()))
+    salvage = rng.random(n_patients) < PRIOR_SALVAGE["yes"]
     low, high = BLASTS_RANGE
     return pd.DataFrame(
         {
-            "age_group": np.array(AGE_GROUPS, dtype=object)[age],
-            "prior_salvage": np.array(PRIOR_SALVAGE, dtype=object)[salvage.astype(int)],
-            "marrow_blasts": low + (high - low) * rng.beta(*truth.blasts_shape, n_patients),
+            "age_group": np.array(list(AGE_GROUPS), dtype=object)[age],
+            "prior_salvage": np.array(list(PRIOR_SALVAGE), dtype=object)[salvage.astype(int)],
+            "marrow_blasts": low + (high - low) * rng.beta(*BLASTS_SHAPE, n_patients),
         }
     )
 
 
-class _RemissionHazards(NamedTuple):
-    """Hazards per month of patients in remission, shape ``(patient, piece)``, and their cuts."""
+def _design(table: pd.DataFrame) -> Floats:
+    """Terms of each patient, shape (patient, term)."""
+    age = table["age_group"].to_numpy()
+    return np.column_stack(
+        [
+            age == "35-54",
+            age == "55+",
+            table["prior_salvage"].to_numpy() == "yes",
+            table["marrow_blasts"].to_numpy(float) - BLASTS_CENTRE,
+        ]
+    ).astype(float)
 
-    cuts: Floats
-    death: Floats
-    failure: Floats
 
-    @classmethod
-    def from_truth(cls, truth: Truth, table: pd.DataFrame) -> _RemissionHazards:
-        cuts = truth._joint_cuts()
-        ends = np.append(cuts, np.inf)
-        death, failure = (
-            np.outer(truth.relative_hazard(e, table), truth.baseline[e].at(ends)) for e in ENDPOINTS
+def _draw_in_remission(
+    rng: np.random.Generator,
+    truth: Truth,
+    design: Floats,
+    start: Floats,
+    *,
+    log_ratios: Mapping[str, Floats | float] = MappingProxyType({"os": 0.0, "rfs": 0.0}),
+) -> tuple[Floats, Floats]:
+    """Months of death and of relapse after `start`, as if neither stopped the other."""
+    cuts = truth._joint_cuts()
+    death, failure = (
+        np.outer(
+            truth._relative_hazard(endpoint, design) * np.exp(log_ratios[endpoint]),
+            truth.baseline[endpoint]._in_pieces(cuts),
         )
-        return cls(cuts, death, failure)
-
-    def draw(
-        self,
-        rng: np.random.Generator,
-        start: Floats,
-        *,
-        log_ratios: Mapping[str, Floats] | None = None,
-    ) -> tuple[Floats, Floats]:
-        """Months of death and of relapse after `start`, as if neither stopped the other."""
-        death, failure = self.death, self.failure
-        if log_ratios is not None:
-            death = death * np.exp(log_ratios["os"])[:, None]
-            failure = failure * np.exp(log_ratios["rfs"])[:, None]
-        return (
-            _next_event(rng, start, death, self.cuts),
-            _next_event(rng, start, failure - death, self.cuts),
-        )
+        for endpoint in ENDPOINTS
+    )
+    return _next_event(rng, start, death, cuts), _next_event(rng, start, failure - death, cuts)
 
 
 def _next_event(rng: np.random.Generator, start: Floats, hazards: Floats, cuts: Floats) -> Floats:
     """First event after `start` by inversion of the cumulative hazard.
 
-    `start` has shape ``(patient,)``, `hazards` ``(patient, piece)``, `cuts` one less than pieces.
+    `start` has shape (patient,), `hazards` (patient, piece), `cuts` one less than pieces.
     """
     edges = np.concatenate([[0.0], cuts])
     begin = np.maximum(edges, start[:, None])
@@ -757,19 +737,12 @@ def _next_event(rng: np.random.Generator, start: Floats, hazards: Floats, cuts: 
     return np.asarray(base + (target - level) / hazard)
 
 
-def _lottery(
-    rng: np.random.Generator, reached: npt.NDArray[np.bool_], places: int
-) -> npt.NDArray[np.bool_]:
+def _delayed(rng: np.random.Generator, delay: tuple[float, float], size: int) -> Floats:
+    """Shortest time plus an exponential delay of given mean."""
+    return delay[0] + rng.exponential(delay[1], size)
+
+
+def _lottery(rng: np.random.Generator, reached: Bools, places: int) -> Bools:
     chosen = np.zeros(reached.size, dtype=bool)
     chosen[rng.choice(np.flatnonzero(reached), places, replace=False)] = True
     return chosen
-
-
-def _expect_names(what: str, given: Mapping[str, Any], expected: tuple[str, ...]) -> None:
-    missing = [name for name in expected if name not in given]
-    unknown = [name for name in given if name not in expected]
-    if missing or unknown:
-        raise ValueError(
-            f"{what} must name exactly {', '.join(expected)}; "
-            f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}."
-        )

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bayesblina import errors as errors
     from bayesblina import plots as plots
     from bayesblina import simulate as simulate
     from bayesblina.checks import check as check
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from bayesblina.readers import read_cohort as read_cohort
     from bayesblina.regimes import From as From
     from bayesblina.regimes import Never as Never
+    from bayesblina.storage import load as load
+    from bayesblina.storage import save as save
     from bayesblina.summaries import summarise as summarise
 
 _HOME = {
@@ -58,9 +61,11 @@ _HOME = {
     "read_cohort": "readers",
     "From": "regimes",
     "Never": "regimes",
+    "load": "storage",
+    "save": "storage",
     "summarise": "summaries",
 }
-_MODULES = frozenset({"plots", "simulate"})
+_MODULES = frozenset({"errors", "plots", "simulate"})
 
 __all__ = [*_HOME, *_MODULES]  # noqa: PLE0604
 

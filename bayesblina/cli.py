@@ -370,7 +370,7 @@ def _write_figure(figure: Figure, out: Path, name: str) -> None:
         buffer = BytesIO()
         # A fixed salt and no date: the same results give the same file.
         with mpl.rc_context({"svg.hashsalt": "bayesblina"}):
-            figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata, bbox_inches="tight")
+            figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
         write_bytes(out / f"{name}.{suffix}", buffer.getvalue())
 
 

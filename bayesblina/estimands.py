@@ -16,9 +16,9 @@ from bayesblina.regimes import From, Never, Regime, require_defined
 
 Floats = NDArray[np.float64]
 
-DEFAULT_TIMES = 101
-# Numbers held at once while curves are averaged over patients.
-BLOCK = 4_000_000
+DEFAULT_TIMES = 51
+# Numbers held at once while curves are averaged over patients: they should stay in the cache.
+BLOCK = 200_000
 
 
 def hazard_ratio(fit: Fit) -> xr.Dataset:
@@ -81,7 +81,7 @@ def survival(
     regimes
         `Never` and `From` values.
     times : array_like, shape (time,), optional
-        Times from the origin, none before the landmark; by default 101 from the landmark to the
+        Times from the origin, none before the landmark; by default 51 from the landmark to the
         end of follow-up.
     landmark
         Time at which patients are event-free. By default the question's landmark; without one
@@ -238,7 +238,8 @@ def _average(cumulative: Floats, relative: Floats, weight: Floats) -> Floats:
     step = max(1, BLOCK // (times * weight.size))
     for first in range(0, draws, step):
         rows = slice(first, first + step)
-        each = np.exp(-cumulative[rows, :, None] * relative[rows, None, :])
+        each = np.multiply(cumulative[rows, :, None], -relative[rows, None, :])
+        np.exp(each, out=each)
         # Weights add up to 1 only within rounding; survival at the landmark is exactly 1.
         out[rows] = np.where(cumulative[rows] == 0, 1.0, each @ weight)
     return out

@@ -100,7 +100,7 @@ def _numbers_at_risk(axis: Axes, rows: pd.DataFrame) -> None:
     for line, (group, one) in enumerate(rows.groupby("group", sort=False)):
         height = -0.24 - 0.07 * line
         axis.text(
-            -0.02,
+            -0.05,
             height,
             str(group),
             transform=axis.transAxes,
@@ -120,7 +120,7 @@ def _numbers_at_risk(axis: Axes, rows: pd.DataFrame) -> None:
                     fontsize="x-small",
                 )
     axis.text(
-        -0.02,
+        -0.05,
         -0.17,
         "at risk, by current phase",
         transform=axis.transAxes,

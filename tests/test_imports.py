@@ -33,6 +33,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"study"}),
     frozenset({PACKAGE}),
     frozenset({"cli"}),
+    frozenset({"__main__"}),
 )
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 

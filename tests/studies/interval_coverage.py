@@ -1,0 +1,127 @@
+"""Coverage of the hazard ratio over many synthetic cohorts, and the bias of ever against never.
+
+uv run python tests/studies/interval_coverage.py
+
+Each cohort is analysed twice with the same model: with maintenance as the state it is, and with
+maintenance counted from the start of consolidation in all who ever receive it, which is what a
+comparison of ever with never does.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import bayesblina as bb
+from bayesblina.cohort import Cohort
+from bayesblina.storage import write_text
+
+COHORTS = 200
+DRAWS = 500
+REPORT = Path(__file__).parents[2] / "docs" / "validation" / "interval_coverage.md"
+QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
+
+
+def ever_never(cohort: Cohort) -> Cohort:
+    """Count all time of those who ever receive maintenance as time in it: the mistake."""
+    consolidation, maintenance = cohort.phase_start.T
+    wrong = np.where(np.isnan(maintenance), np.nan, consolidation)
+    return replace(cohort, phase_start=np.column_stack([consolidation, wrong]))
+
+
+def run(cohorts: int = COHORTS) -> pd.DataFrame:
+    """Fit all cohorts; one row for each cohort, analysis and endpoint."""
+    rows = []
+    for seed in range(cohorts):
+        cohort, truth = bb.simulate.blinatumomab_cohort(seed)
+        for analysis, patients in (
+            ("time-varying", cohort),
+            ("ever against never", ever_never(cohort)),
+        ):
+            fit = bb.fit(patients, QUESTION, seed=seed, draws=DRAWS, tune=DRAWS, progress=False)
+            ratios = bb.hazard_ratio(fit)["hazard_ratio"]
+            for name in fit.exposure.endpoints:
+                one = np.log(ratios.sel(endpoint=name).values.ravel())
+                lower, upper = np.quantile(one, [0.025, 0.975])
+                rows.append(
+                    {
+                        "seed": seed,
+                        "analysis": analysis,
+                        "endpoint": name,
+                        "truth": truth.log_hazard_ratio[name],
+                        "mean": one.mean(),
+                        "sd": one.std(ddof=1),
+                        "covered": lower <= truth.log_hazard_ratio[name] <= upper,
+                        "no_divergences": not int(fit.draws["sample_stats"]["diverging"].sum()),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Coverage, bias and spread by analysis and endpoint."""
+    groups = rows.assign(error=rows["mean"] - rows["truth"]).groupby(
+        ["analysis", "endpoint"], sort=False
+    )
+    return pd.DataFrame(
+        {
+            "true log HR": groups["truth"].first(),
+            "mean of the posterior means": groups["mean"].mean(),
+            "bias": groups["error"].mean(),
+            "its standard error": groups["error"].sem(),
+            "sd of the posterior means": groups["mean"].std(),
+            "mean posterior sd": groups["sd"].mean(),
+            "coverage of 95 % intervals": groups["covered"].mean(),
+        }
+    ).reset_index()
+
+
+def report(rows: pd.DataFrame) -> str:
+    """Word the results."""
+    table = summarise(rows)
+    cells = [
+        [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
+        for row in table.itertuples(index=False)
+    ]
+    lines = [f"| {' | '.join(row)} |" for row in [list(table.columns), ["---"] * 9, *cells]]
+    cohorts = rows["seed"].nunique()
+    clean = rows.groupby("seed")["no_divergences"].all().sum()
+    return "\n".join(
+        [
+            "# Coverage on synthetic cohorts",
+            "",
+            "SYNTHETIC patients throughout; no number here is evidence about a treatment.",
+            "",
+            f"`uv run python tests/studies/interval_coverage.py --cohorts {cohorts}`",
+            "",
+            f"{cohorts} cohorts (seeds 0 to {cohorts - 1}) of `blinatumomab_cohort`, each of 267 "
+            "patients, 86 of them",
+            "eligible and 36 exposed; the primary model with its default priors and cuts, 4 chains "
+            f"of {DRAWS} draws after",
+            f"{DRAWS}. No divergence in {clean} of {cohorts} cohorts. The standard error of a "
+            f"coverage of 95 % is {100 * np.sqrt(0.05 * 0.95 / cohorts):.1f} points.",
+            "",
+            *lines,
+            "",
+            "Ever against never counts the time before maintenance, which nobody who died in it",
+            "could have as an exposed patient, as time in maintenance: the treatment looks better",
+            "than it is.",
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cohorts", type=int, default=COHORTS)
+    parser.add_argument("--out", type=Path, default=REPORT)
+    given = parser.parse_args()
+    write_text(given.out, report(run(given.cohorts)))
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.errors import NAMED_PATIENTS, DataError, Problem, SpecError
+from bayesblina.intervals import TIE_TOLERANCE
 
 Floats = NDArray[np.float64]
 
@@ -332,7 +333,8 @@ def find_problems(cohort: Cohort) -> list[Problem]:
         )
         report(
             "transplant",
-            np.isfinite(cohort.transplant) & (cohort.transplant > _last_seen(cohort)),
+            np.isfinite(cohort.transplant)
+            & is_after(cohort.transplant, last_seen(cohort.endpoints)),
             "transplant after the end of follow-up",
             "Correct the dates, or ask for the repair drop_late_phases=True.",
         )
@@ -370,6 +372,8 @@ def _problems_of_shape(cohort: Cohort) -> list[Problem]:
         **{f"{name}.entry": outcome.entry.shape for name, outcome in cohort.endpoints.items()},
         **{name: covariate.values.shape for name, covariate in cohort.covariates.items()},
     }
+    if cohort.transplant is not None:
+        sized["transplant"] = cohort.transplant.shape
     problems += [
         Problem(column=name, found=f"shape {found}", expected=f"Expected ({size},).")
         for name, found in sized.items()
@@ -412,21 +416,53 @@ def _check_endpoint(name: str, outcome: Outcome, report: _Report) -> None:
     )
     report(
         f"{name}.entry",
-        entered & (time > 0) & (entry >= time),
+        entered & (time > 0) & ~is_after(time, entry),
         f"entry at or after the end of follow-up for {name}",
         "Such patients are never at risk: correct the times, or leave entry and time empty.",
     )
 
 
-def _last_seen(cohort: Cohort) -> Floats:
-    """Return the end of follow-up over all endpoints, shape (patient,); inf if unknown."""
-    times = np.stack([outcome.time for outcome in cohort.endpoints.values()])
+def is_after(later: Floats, earlier: Floats) -> NDArray[np.bool_]:
+    """Compare times; those that differ only by floating-point noise are the same time.
+
+    Parameters
+    ----------
+    later, earlier : ndarray
+        Times; a missing one is after nothing, and nothing is after it.
+
+    Returns
+    -------
+    ndarray of bool
+        Whether `later` is after `earlier`.
+
+    Examples
+    --------
+    >>> is_after(np.array([0.1 + 0.2, 0.4]), np.array([0.3, 0.3]))
+    array([False,  True])
+    """
+    return later > earlier * (1.0 + TIE_TOLERANCE)
+
+
+def last_seen(endpoints: Mapping[str, Outcome]) -> Floats:
+    """Find the end of follow-up over all endpoints.
+
+    Parameters
+    ----------
+    endpoints
+        An `Outcome` by endpoint name.
+
+    Returns
+    -------
+    ndarray, shape (patient,)
+        The latest time of each patient; infinite where none is known.
+    """
+    times = np.stack([outcome.time for outcome in endpoints.values()])
     known = np.where(np.isfinite(times), times, -np.inf).max(axis=0)
     return np.where(np.isfinite(known), known, np.inf)
 
 
 def _check_phases(cohort: Cohort, report: _Report) -> None:
-    last = _last_seen(cohort)
+    last = last_seen(cohort.endpoints)
     for index, phase in enumerate(cohort.phases):
         start, end = cohort.phase_start[:, index], cohort.phase_end[:, index]
         report(
@@ -437,13 +473,13 @@ def _check_phases(cohort: Cohort, report: _Report) -> None:
         )
         report(
             f"{phase}.start",
-            np.isfinite(start) & (start > last),
+            np.isfinite(start) & is_after(start, last),
             f"{phase} starts after the end of follow-up",
             "Correct the dates, or ask for the repair drop_late_phases=True.",
         )
         report(
             f"{phase}.end",
-            np.isinf(end) | (end < start) | (np.isfinite(end) & np.isnan(start)),
+            np.isinf(end) | is_after(start, end) | (np.isfinite(end) & np.isnan(start)),
             f"{phase} ends before it starts, or without having started",
             "Correct the dates.",
         )
@@ -451,7 +487,7 @@ def _check_phases(cohort: Cohort, report: _Report) -> None:
             before = cohort.phase_start[:, earlier]
             report(
                 f"{phase}.start",
-                start < before,
+                is_after(before, start),
                 f"{phase} starts before {cohort.phases[earlier]}",
                 "Phases must start in the order in which they are declared.",
             )

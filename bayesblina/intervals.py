@@ -63,8 +63,9 @@ def number_of_intervals(events: float) -> int:
     Coarse intervals bias a phase effect, since the mix of phases changes within an interval; the
     bias falls with the square of the number of intervals while the posterior's spread falls
     with the square root of the number of events, so a growth with the fourth root keeps the bias
-    a fixed, small part of the spread. Small cohorts are limited to five events per interval on
-    average. ``docs/decisions/0005-number-of-intervals.md`` has the measurements.
+    a fixed, small part of the spread. Small cohorts have at most twenty intervals, and on average
+    at least five events in each. ``docs/decisions/0005-number-of-intervals.md`` has the
+    measurements.
 
     Parameters
     ----------
@@ -79,10 +80,10 @@ def number_of_intervals(events: float) -> int:
     Examples
     --------
     >>> [number_of_intervals(events) for events in (20, 100, 150_000)]
-    [4, 18, 118]
+    [4, 20, 49]
     """
-    smooth = 6.0 * max(events, 0.0) ** 0.25
-    return max(1, int(min(events / MINIMUM_EVENTS_PER_INTERVAL, smooth)))
+    enough = max(20.0, 2.5 * max(events, 0.0) ** 0.25)
+    return max(1, int(min(events / MINIMUM_EVENTS_PER_INTERVAL, enough)))
 
 
 def default_cuts(event_times: ArrayLike, *, endpoints: int = 1) -> Floats:
@@ -214,8 +215,10 @@ def exposure_by_group(
     shape = (groups, intervals)
     total = np.zeros(shape)
     passed = np.zeros(shape, dtype=np.int64)
-    for ends, sign in ((stop, 1), (start, -1)):
-        interval = interval_of(ends, cuts)
+    # A start at a cut opens the later interval. In the earlier one its whole widths would cancel
+    # only up to rounding, and leave time, even negative time, in a cell without any.
+    opened = np.searchsorted(cuts, start, side="right").astype(np.int64)
+    for ends, interval, sign in ((stop, interval_of(stop, cuts), 1), (start, opened, -1)):
         cell = group * intervals + interval
         size = groups * intervals
         partial = np.bincount(cell, weights=ends - edges[interval], minlength=size)

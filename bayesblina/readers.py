@@ -20,6 +20,8 @@ from bayesblina.cohort import (
     Outcome,
     Phases,
     Repair,
+    is_after,
+    last_seen,
 )
 from bayesblina.errors import DataError, Problem, SpecError, nearest
 
@@ -194,7 +196,7 @@ def _load(table: pd.DataFrame | str | PathLike[str]) -> tuple[pd.DataFrame, str]
             return _read_csv(path), source
     except UnicodeDecodeError:
         raise unreadable("not UTF-8 text", "Save the file as UTF-8.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         reason = str(error).splitlines()[0][:200]
         raise unreadable(f"it cannot be read ({reason})", "Export it again.") from None
     raise unreadable(f"files of type '{suffix}' are not read", "Expected .csv or .parquet.")
@@ -202,27 +204,29 @@ def _load(table: pd.DataFrame | str | PathLike[str]) -> tuple[pd.DataFrame, str]
 
 def _read_csv(path: Path) -> pd.DataFrame:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        header = next(csv.reader(file), [])
+        lines = csv.reader(file)
+        header = next((line for line in lines if line), [])
+        # pandas fills lines that are too short and cuts those that are too long.
+        uneven = [lines.line_num for line in lines if line and len(line) != len(header)]
     problems = [_duplicate_header(name) for name in dict.fromkeys(header) if header.count(name) > 1]
     if problems:
         raise DataError(problems, source=path.name)
-    frame = pd.read_csv(
-        path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
-    )
-    short = frame.isna().any(axis=1).to_numpy()
-    if short.any():
-        rows = ", ".join(str(row + 2) for row in np.flatnonzero(short)[:10])
+    if uneven:
+        first = ", ".join(str(number) for number in uneven[:10])
         raise DataError(
             [
                 Problem(
                     column="file",
-                    found=f"lines with too few cells ({int(short.sum())}; first: {rows})",
-                    expected=f"Expected {len(header)} cells in each line; is the file cut short?",
+                    found=f"lines with too few or too many cells ({len(uneven)}; first: {first})",
+                    expected=f"Expected {len(header)} cells in each line, as in the header; is the "
+                    "file cut short, or a comma not quoted?",
                 )
             ],
             source=path.name,
         )
-    return frame
+    return pd.read_csv(
+        path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
+    )
 
 
 def _duplicate_header(name: str) -> Problem:
@@ -251,7 +255,7 @@ def _roles(
 
 
 def _missing_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> list[Problem]:
-    present = [str(name) for name in frame.columns]
+    present = list(frame.columns)
     return [
         Problem(column=name, found="no such column", expected=nearest(name, present))
         for name in dict.fromkeys(wanted)
@@ -307,7 +311,8 @@ class _Reader:
         if pd.api.types.is_bool_dtype(series):
             return series.to_numpy(dtype=np.float64, na_value=np.nan)
         if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_complex_dtype(series):
-            return series.to_numpy(dtype=np.float64, na_value=np.nan)
+            # A copy: the cohort must not change with the caller's table.
+            return series.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
         text = pd.Series(self._text(column))
         readable = text.str.fullmatch(DECIMAL).to_numpy(dtype=bool)
         bad = ~readable & (text != "").to_numpy()
@@ -410,12 +415,11 @@ def _drop_late_phases(
     transplant: Floats | None,
     ids: NDArray[np.str_],
 ) -> tuple[Floats, Floats, Floats | None, Repair]:
-    times = np.stack([outcome.time for outcome in outcomes.values()])
-    last = np.where(np.isfinite(times), times, -np.inf).max(axis=0)
-    late = starts > last[:, None]
+    last = last_seen(outcomes)
+    late = is_after(starts, last[:, None])
     changed = late.any(axis=1)
     if transplant is not None:
-        late_transplant = transplant > last
+        late_transplant = is_after(transplant, last)
         changed |= late_transplant
         transplant = np.where(late_transplant, np.nan, transplant)
     repair = Repair(

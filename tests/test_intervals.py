@@ -1,0 +1,259 @@
+"""Cut points and overlaps against brute force, over all the ties that can occur."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from bayesblina.errors import SpecError
+from bayesblina.intervals import (
+    default_cuts,
+    exposure_by_group,
+    interval_of,
+    number_of_intervals,
+    snap,
+    split,
+    validate_cuts,
+)
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+relaxed = settings(deadline=None)
+
+GROUPS = 3
+# Few distinct times, so that most of them tie with a cut; most are not exact in binary.
+GRID: Floats = np.arange(40, dtype=np.float64) * np.float64(0.1)
+cut_lists = st.sets(st.integers(1, 39), max_size=8).map(lambda ranks: GRID[sorted(ranks)])
+grid_times = st.integers(0, 39).map(lambda rank: float(GRID[rank]))
+grid_or_any = st.one_of(grid_times, st.floats(0, 5))
+
+
+class Case(NamedTuple):
+    """Episodes that are not empty, by group, and two sets of cuts."""
+
+    start: Floats
+    stop: Floats
+    group: Ints
+    cuts: Floats
+    more: Floats
+
+    def exposure(self, cuts: Floats) -> Floats:
+        return exposure_by_group(self.start, self.stop, self.group, groups=GROUPS, cuts=cuts)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    ends = draw(st.lists(st.tuples(grid_or_any, grid_or_any), max_size=25))
+    one, other, cuts, more = snap(
+        [
+            np.array([pair[0] for pair in ends]),
+            np.array([pair[1] for pair in ends]),
+            draw(cut_lists),
+            draw(cut_lists),
+        ]
+    )
+    kept = one != other
+    start, stop = np.minimum(one, other)[kept], np.maximum(one, other)[kept]
+    groups = st.lists(st.integers(0, GROUPS - 1), min_size=start.size, max_size=start.size)
+    return Case(start, stop, np.array(draw(groups), dtype=np.int64), cuts, more)
+
+
+def overlaps(start: Floats, stop: Floats, cuts: Floats) -> Floats:
+    """Length of every episode in every interval, one at a time."""
+    edges = [0.0, *cuts, np.inf]
+    lengths = np.zeros((start.size, cuts.size + 1))
+    for row in range(start.size):
+        for column in range(cuts.size + 1):
+            length = min(stop[row], edges[column + 1]) - max(start[row], edges[column])
+            lengths[row, column] = max(length, 0.0)
+    return lengths
+
+
+@relaxed
+@given(cases())
+def test_exposure_is_the_sum_of_overlaps(case: Case) -> None:
+    got = case.exposure(case.cuts)
+    expected = np.zeros((GROUPS, case.cuts.size + 1))
+    np.add.at(expected, case.group, overlaps(case.start, case.stop, case.cuts))
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+    assert got.sum() == pytest.approx((case.stop - case.start).sum(), rel=1e-9)
+    # A cell that no episode touches holds exactly nothing, and none holds less than nothing.
+    np.testing.assert_array_equal(got[expected == 0], 0.0)
+    assert (got >= 0).all()
+
+
+@relaxed
+@given(cases())
+def test_split_lists_every_overlap_once(case: Case) -> None:
+    episode, interval, length = split(case.start, case.stop, case.cuts)
+    assert (length > 0).all()
+    cells = list(zip(episode.tolist(), interval.tolist(), strict=True))
+    assert cells == sorted(set(cells))
+    dense = np.zeros((case.start.size, case.cuts.size + 1))
+    np.add.at(dense, (episode, interval), length)
+    expected = overlaps(case.start, case.stop, case.cuts)
+    np.testing.assert_allclose(dense, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(dense.sum(axis=1), case.stop - case.start, rtol=1e-9)
+    by_group = np.zeros((GROUPS, case.cuts.size + 1))
+    np.add.at(by_group, (case.group[episode], interval), length)
+    np.testing.assert_allclose(by_group, case.exposure(case.cuts), rtol=1e-9, atol=1e-12)
+
+
+@relaxed
+@given(cases())
+def test_more_cuts_merge_back_to_the_same(case: Case) -> None:
+    fine = np.union1d(case.cuts, case.more)
+    merged = np.zeros((case.cuts.size + 1, GROUPS))
+    np.add.at(merged, interval_of(np.append(fine, np.inf), case.cuts), case.exposure(fine).T)
+    np.testing.assert_allclose(merged.T, case.exposure(case.cuts), rtol=1e-9, atol=1e-12)
+
+
+@relaxed
+@given(cases(), st.integers(0, 2**32 - 1))
+def test_order_of_episodes_does_not_matter(case: Case, seed: int) -> None:
+    order = np.random.default_rng(seed).permutation(case.start.size)
+    shuffled = case._replace(
+        start=case.start[order], stop=case.stop[order], group=case.group[order]
+    )
+    np.testing.assert_allclose(
+        shuffled.exposure(case.cuts), case.exposure(case.cuts), rtol=1e-12, atol=1e-13
+    )
+
+
+@pytest.mark.parametrize("width", [0.1, 0.3, 0.7, 2.3])
+def test_many_starts_at_a_cut_leave_nothing_before_it(width: float) -> None:
+    """Summed one by one, widths differ from their product by rounding, to either side."""
+    for count in range(1, 40):
+        start = np.full(count, width)
+        got = exposure_by_group(
+            start, start + 1.0, np.zeros(count, np.int64), groups=1, cuts=np.array([width])
+        )
+        assert got[0, 0] == 0.0
+        assert got[0, 1] == pytest.approx(count)
+
+
+def test_delayed_entry_counts_from_entry() -> None:
+    got = exposure_by_group(
+        np.array([2.5, 4.0]),
+        np.array([7.0, 6.0]),
+        np.array([0, 1]),
+        groups=2,
+        cuts=np.array([2.0, 4.0, 6.0]),
+    )
+    np.testing.assert_array_equal(got, [[0.0, 1.5, 2.0, 1.0], [0.0, 0.0, 2.0, 0.0]])
+
+
+@relaxed
+@given(st.lists(grid_or_any, max_size=20), cut_lists)
+def test_a_time_at_a_cut_belongs_to_the_earlier_interval(times: list[float], cuts: Floats) -> None:
+    got = interval_of(times, cuts)
+    edges = np.array([-np.inf, *cuts, np.inf])
+    assert got.tolist() == [sum(cut < time for cut in cuts) for time in times]
+    assert (edges[got] < times).all()
+    assert (times <= edges[got + 1]).all()
+
+
+@relaxed
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=30),
+    st.lists(st.integers(-9, 9), min_size=30, max_size=30),
+)
+def test_snap_makes_near_ties_exact_and_keeps_the_rest(ranks: list[int], noise: list[int]) -> None:
+    exact = np.array(ranks) * 0.1
+    noisy = exact * (1.0 + np.array(noise[: exact.size]) * 1e-11)
+    before = noisy.copy()
+    first, second = snap([noisy, exact])
+    np.testing.assert_array_equal(noisy, before)
+    np.testing.assert_array_equal(first, second)
+    assert np.unique(first).size == len(set(ranks))
+    np.testing.assert_allclose(first, exact, rtol=1e-9)
+    # The smallest of its run, and nothing left to snap.
+    for rank in set(ranks):
+        run = np.array(ranks) == rank
+        assert first[run][0] == min(noisy[run].min(), exact[run].min())
+    np.testing.assert_array_equal(snap([first])[0], first)
+
+
+def test_snap_knows_famous_near_ties() -> None:
+    assert 0.1 + 0.2 != 0.3
+    (got, table) = snap([np.array([0.1 + 0.2, np.nan, np.inf, 0.0]), np.array([[0.3], [0.31]])])
+    np.testing.assert_array_equal(got, [0.3, np.nan, np.inf, 0.0])
+    np.testing.assert_array_equal(table, [[0.3], [0.31]])
+
+
+@pytest.mark.parametrize(("distance", "tied"), [(0.5e-9, True), (2e-9, False)])
+@pytest.mark.parametrize("time", [1e-3, 1.0, 4e4])
+def test_snap_is_relative(time: float, distance: float, *, tied: bool) -> None:
+    (got,) = snap([np.array([time, time * (1.0 + distance)])])
+    assert (got[0] == got[1]) == tied
+
+
+@relaxed
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=120), st.integers(1, 3))
+def test_default_cuts_are_event_times_with_events_between(ranks: list[int], endpoints: int) -> None:
+    times = np.array(ranks) * 0.7
+    cuts = default_cuts(times, endpoints=endpoints)
+    assert np.isin(cuts, times).all()
+    assert (np.diff(cuts) > 0).all()
+    assert cuts.size < number_of_intervals(times.size / endpoints)
+    assert set(interval_of(times, cuts)) == set(range(cuts.size + 1))
+    np.testing.assert_allclose(
+        default_cuts(30.4375 * times, endpoints=endpoints), 30.4375 * cuts, rtol=1e-12
+    )
+
+
+def test_default_cuts_share_the_events_out() -> None:
+    times = np.random.default_rng(1).permutation(np.arange(1.0, 101.0))
+    cuts = default_cuts(times)
+    counts = np.bincount(interval_of(times, cuts))
+    assert counts.size == number_of_intervals(100) > 10
+    assert counts.mean() >= 5
+    assert np.ptp(counts) <= 2
+    assert default_cuts(times, endpoints=10).tolist() == [50.0]
+    assert default_cuts(times[:9]).size == 0
+    assert default_cuts(np.full(50, 3.0)).size == 0
+
+
+@relaxed
+@given(st.floats(0, 1e7), st.floats(0, 1e7))
+def test_number_of_intervals_grows_slowly(one: float, other: float) -> None:
+    fewer, more = sorted((one, other))
+    assert 1 <= number_of_intervals(fewer) <= number_of_intervals(more)
+    assert number_of_intervals(more) <= max(1.0, more / 5)
+    if fewer >= 100:  # past five events an interval: the fourth root, up to rounding
+        assert number_of_intervals(16 * fewer) <= 2 * number_of_intervals(fewer) + 2
+
+
+@relaxed
+@given(cut_lists)
+def test_good_cuts_come_back_as_a_copy(cuts: Floats) -> None:
+    got = validate_cuts(cuts)
+    np.testing.assert_array_equal(got, cuts)
+    assert got.dtype == np.float64
+    assert not np.shares_memory(got, cuts)
+    np.testing.assert_array_equal(validate_cuts(tuple(cuts)), cuts)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "message"),
+    [
+        ("soon", "cuts must be numbers, got 'soon'"),
+        ([3, "x"], "cuts must be numbers"),
+        ([[3.0, 6.0]], "flat sequence, got 2 dimensions"),
+        (5.0, "flat sequence, got 0 dimensions"),
+        ([0.0, 3.0], "leave out 0 and infinity"),
+        ([-1.0], "greater than 0"),
+        ([3.0, np.inf], "finite"),
+        ([np.nan], "finite"),
+        ([6.0, 3.0], "strictly increasing"),
+        ([3.0, 3.0], "strictly increasing"),
+        ([0.3, 0.1 + 0.2], "strictly increasing"),
+    ],
+)
+def test_impossible_cuts_are_refused(cuts: Any, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        validate_cuts(cuts)

@@ -30,8 +30,13 @@ if TYPE_CHECKING:
     from bayesblina.hazard.definition import ModelDefinition as ModelDefinition
     from bayesblina.hazard.definition import load_model as load_model
     from bayesblina.question import Question as Question
+    from bayesblina.readers import AdamEndpoint as AdamEndpoint
+    from bayesblina.readers import DatedEndpoint as DatedEndpoint
     from bayesblina.readers import Repairs as Repairs
+    from bayesblina.readers import read_adam as read_adam
     from bayesblina.readers import read_cohort as read_cohort
+    from bayesblina.readers import read_counting_process as read_counting_process
+    from bayesblina.readers import read_dated_cohort as read_dated_cohort
     from bayesblina.regimes import From as From
     from bayesblina.regimes import Never as Never
     from bayesblina.storage import load as load
@@ -57,8 +62,13 @@ _HOME = {
     "ModelDefinition": "hazard.definition",
     "load_model": "hazard.definition",
     "Question": "question",
+    "AdamEndpoint": "readers",
+    "DatedEndpoint": "readers",
     "Repairs": "readers",
+    "read_adam": "readers",
     "read_cohort": "readers",
+    "read_counting_process": "readers",
+    "read_dated_cohort": "readers",
     "From": "regimes",
     "Never": "regimes",
     "load": "storage",

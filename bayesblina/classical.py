@@ -16,7 +16,7 @@ from scipy.stats import chi2, norm
 
 from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError
-from bayesblina.exposure import TRANSPLANT, Episodes, find_episodes
+from bayesblina.follow_up import Episodes, find_episodes, roles_of
 from bayesblina.question import Question
 
 Floats = NDArray[np.float64]
@@ -299,13 +299,8 @@ def _labels(question: Question) -> tuple[str, str]:
 
 def _groups(found: Episodes, question: Question) -> tuple[Bools, Bools]:
     """Rows of the exposed and of the reference group; other states belong to neither."""
-    exposed = found.phase == found.phases.index(question.exposed)
-    if question.reference is not None:
-        return exposed, found.phase == found.phases.index(question.reference)
-    reference = ~exposed
-    if TRANSPLANT in found.phases:
-        reference &= found.phase != found.phases.index(TRANSPLANT)
-    return exposed, reference
+    role = np.asarray(roles_of(found.phases, question))[found.phase]
+    return role == "exposed", role == "reference"
 
 
 def _at_risk(found: Episodes, rows: Bools, times: Floats) -> Ints:

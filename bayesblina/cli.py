@@ -130,25 +130,59 @@ def run(
 
 @app.command()
 def validate(
-    context: typer.Context, study: StudyPath, debug: Debug = False, quiet: Quiet = False
+    context: typer.Context,
+    path: Annotated[
+        Path, typer.Argument(metavar="STUDY|DATA", help="A study file; or, with --study, a table.")
+    ],
+    study: Annotated[
+        Path | None, typer.Option(help="The study file, when DATA is another table than its own.")
+    ] = None,
+    debug: Debug = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Check a study file, its data and its question, without fitting anything."""
+    """Check a study file, its data and its question, without fitting; account for all patients."""
     with _reported(context, debug=debug, quiet=quiet) as manner:
-        from bayesblina.question import bind
+        from bayesblina.account import Account
+        from bayesblina.follow_up import account_of, find_episodes, require_comparison, roles_of
         from bayesblina.study import read_study
 
-        read = read_study(study)
+        read = read_study(path if study is None else study)
         question, model = read.question(), read.model()
         read.regimes()
-        cohort = read.cohort()
-        bind(question, cohort)
-        manner.say(f"{study} is valid.")
+        cohort = read.cohort(None if study is None else path)
+        episodes = find_episodes(cohort, question)
+        require_comparison(episodes, question)
+        flow = [
+            line
+            for found in episodes.values()
+            for line in account_of(found, cohort.patients, roles_of(found.phases, question))
+        ]
+        manner.say(f"{path} is valid.")
         manner.say(f"  patients: {cohort!r}")
-        for repair in cohort.repairs:
-            manner.say(f"  repaired: {repair.rule} ({repair.count} patients)")
         for attribute, words in question.estimand().items():
             manner.say(f"  {attribute}: {words}")
-        manner.say(f"  model: {model.name} ({model.title})")
+        manner.say(f"  model: {model.name} ({model.title})\n")
+        before = cohort.account(cuts=read.content.fit.cuts or ())
+        manner.say(repr(before + Account(lines=tuple(flow), unit=cohort.unit)))
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A table, one row per patient.")],
+    out: Annotated[Path, typer.Option(help="The study file to write.")] = Path("study.toml"),
+    debug: Debug = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a first study file, guessed from the columns of a table, with comments."""
+    with _reported(context, debug=debug, quiet=quiet) as manner:
+        from bayesblina.drafting import draft_study
+        from bayesblina.storage import write_text
+
+        if out.exists():
+            raise SpecError(f"'{out}' exists: give another file with --out.")
+        write_text(out, draft_study(data, relative_to=out.parent))
+        manner.say(f"{out}: a draft; check every line, then: bayesblina validate {out}")
 
 
 @models_app.callback(invoke_without_command=True)
@@ -449,23 +483,12 @@ def _prior_lines(fit: Fit, table: pd.DataFrame) -> list[str]:
 
 
 def _population_lines(fit: Fit, cohort: Cohort) -> list[str]:
-    import numpy as np
-
-    exposure = fit.exposure
-    lines = [f"{cohort.size} patients in {_cell(cohort.source)}, times in {exposure.unit}.", ""]
-    lines += ["| endpoint | patients used | events | left out | why |", "|---|---|---|---|---|"]
-    events = exposure.table["events"].sum(("interval", "phase", "pattern")).values
-    for index, name in enumerate(exposure.endpoints):
-        used = int(np.isfinite(exposure.people["exit"].values[index]).sum())
-        out = [item for item in exposure.left_out if item.endpoint == name]
-        total = sum(len(item.patients) for item in out)
-        lines.append(f"| {_cell(name)} | {used} | {int(events[index])} | {total} | |")
-        lines += [f"| | | | {len(item.patients)} | {_cell(item.reason)} |" for item in out]
-    lines += [
-        f"\nRepaired, as asked: {repair.rule} ({repair.count} patients)."
-        for repair in cohort.repairs
+    account = cohort.account(cuts=fit.exposure.cuts) + fit.exposure.account()
+    return [
+        f"{cohort.size} patients in {_cell(cohort.source)}, times in {fit.exposure.unit}.",
+        "",
+        account.to_markdown(),
     ]
-    return lines
 
 
 def _provenance_lines(fit: Fit, cohort: Cohort) -> list[str]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
-from bayesblina.errors import NAMED_PATIENTS, DataError, Problem, SpecError
-from bayesblina.intervals import TIE_TOLERANCE
+from bayesblina.account import POSITIONS, Account, Line, to_html
+from bayesblina.episodes import cut_follow_up, state_bounds
+from bayesblina.errors import NAMED_PATIENTS, DataError, Problem, SpecError, nearest
+from bayesblina.intervals import TIE_TOLERANCE, snap, split, validate_cuts
 
 Floats = NDArray[np.float64]
 
@@ -20,6 +23,7 @@ DAYS_PER_UNIT: Mapping[str, float] = MappingProxyType(
 )
 LONGEST_MEDIAN_FOLLOW_UP_YEARS = 50.0
 SHORTEST_MEDIAN_FOLLOW_UP_DAYS = 1.0
+LONGEST_LIFE_YEARS = 150.0
 RESERVED_PHASES = frozenset({"entry", "off treatment", "transplant"})
 
 
@@ -192,6 +196,22 @@ class Repair:
         return len(self.patients)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exclusion:
+    """Patients whom a reader left out, and why.
+
+    Attributes
+    ----------
+    reason
+        Why, in words.
+    patients
+        Their ids.
+    """
+
+    reason: str
+    patients: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cohort:
     """Validated patients: one row each, arrays read-only.
@@ -222,6 +242,8 @@ class Cohort:
         Where the table came from (a file's name, never its content).
     repairs
         Repairs that were asked for, with the patients changed.
+    exclusions
+        Patients of the table who are not in the cohort, by reason.
 
     Raises
     ------
@@ -241,6 +263,7 @@ class Cohort:
     synthetic: bool = False
     source: str = "a table"
     repairs: tuple[Repair, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
 
     def __post_init__(self) -> None:
         problems = find_problems(self)
@@ -263,6 +286,172 @@ class Cohort:
         """Number of patients."""
         return int(self.patients.size)
 
+    def account(self, *, cuts: ArrayLike = ()) -> Account:
+        """Say what happened to every patient of the table.
+
+        Parameters
+        ----------
+        cuts : array_like, shape (n_cuts,)
+            Cut points, to count phases that start exactly at one.
+
+        Returns
+        -------
+        Account
+            Patients read, excluded and repaired; for each endpoint those under observation, their
+            events and time; and where in follow-up each phase starts, counted as R's
+            ``survival::tmerge`` does.
+
+        See Also
+        --------
+        bayesblina.Exposure.account : what a question then makes of them.
+
+        Examples
+        --------
+        >>> import bayesblina as bb
+        >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+        >>> table = cohort.account().table
+        >>> int(table.loc[table["step"] == "read", "patients"].iloc[0])
+        267
+        """
+        out = tuple(patient for one in self.exclusions for patient in one.patients)
+        whole = (*map(str, self.patients), *out)
+        lines = [Line(step="read", what=f"patients in {self.source}", patients=whole)]
+        lines += [
+            Line(step="excluded", what=one.reason, patients=one.patients) for one in self.exclusions
+        ]
+        lines += [
+            Line(step="repaired", what=one.rule, patients=one.patients) for one in self.repairs
+        ]
+        for name in self.endpoints:
+            lines += self._account_of(name, validate_cuts(cuts))
+        return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
+
+    def _account_of(self, name: str, cuts: Floats) -> list[Line]:
+        outcome = self.endpoints[name]
+        time, entry, starts, cuts = snap([outcome.time, outcome.entry, self.phase_start, cuts])
+        seen = np.isfinite(entry)
+
+        def line(rows: NDArray[np.bool_], **what: Any) -> Line:
+            ids = tuple(str(patient) for patient in self.patients[rows])
+            return Line(endpoint=name, patients=ids, **what)
+
+        lines = [
+            line(
+                seen,
+                step="observed",
+                what="under observation",
+                events=int(outcome.event[seen].sum()),
+                person_time=float((time[seen] - entry[seen]).sum()),
+            )
+        ]
+        if not seen.all():
+            lines.append(line(~seen, step="observed", what="never under observation"))
+        for index, phase in enumerate(self.phases):
+            start = starts[:, index]
+            inside = (start > entry) & (start < time)
+            met = np.isin(start, cuts)
+            for other in range(index):
+                met |= start == starts[:, other]
+            where = {
+                "early": start < entry,
+                "leading": start == entry,
+                "within": inside & ~met,
+                "boundary": inside & met,
+                "trailing": start == time,
+                "late": start > time,
+            }
+            lines += [
+                line(rows, step="phase start", phase=phase, what=POSITIONS[position])
+                for position, rows in where.items()
+                if rows.any() or position == "within"
+            ]
+        return lines
+
+    def to_counting_process(
+        self, *, endpoint: str | None = None, cuts: ArrayLike | None = None
+    ) -> pd.DataFrame:
+        """Write one row per patient and state, ready for R's ``survival`` or lifelines.
+
+        Parameters
+        ----------
+        endpoint
+            One endpoint; by default all, below each other.
+        cuts : array_like, shape (n_cuts,), optional
+            Cut points at which rows are split too.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``patient``, ``endpoint``, ``start``, ``stop``, ``event`` (0 or 1), ``phase``;
+            with `cuts` also ``interval``; then the covariates and ``transplant``, if known.
+            `bayesblina.read_counting_process` reads it back.
+
+        Raises
+        ------
+        SpecError
+            If there is no such endpoint, the cuts are impossible, or a covariate has the name of
+            one of the columns.
+
+        Examples
+        --------
+        >>> import bayesblina as bb
+        >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+        >>> rows = cohort.to_counting_process(endpoint="os")
+        >>> int(rows["event"].sum()) == int(cohort.endpoints["os"].event.sum())
+        True
+        """
+        names = list(self.endpoints) if endpoint is None else [endpoint]
+        columns = ["patient", "endpoint", "start", "stop", "event", "phase", "interval"]
+        taken = [name for name in (*columns, "transplant") if name in self.covariates]
+        if taken:
+            raise SpecError(f"Rename the covariate '{taken[0]}': a column has that name.")
+        ends = self.phase_end if self.phase_ends_known else None
+        bounds, states, state = state_bounds(self.phases, self.phase_start, ends=ends)
+        inner = None if cuts is None else validate_cuts(cuts)
+        tables = []
+        for name in names:
+            if name not in self.endpoints:
+                raise SpecError(
+                    f"The cohort has no endpoint '{name}'. {nearest(name, self.endpoints)}"
+                )
+            outcome = self.endpoints[name]
+            edges, time, entry = snap([bounds, outcome.time, outcome.entry])
+            seen = np.flatnonzero(np.isfinite(entry))
+            row, segment, start, stop = cut_follow_up(edges[seen], entry[seen], time[seen])
+            who = seen[row]
+            extra = {}
+            if inner is not None:
+                piece, interval, _ = split(start, stop, inner)
+                first = np.concatenate([[True], piece[1:] != piece[:-1]])
+                last = np.concatenate([first[1:], [True]])
+                knots = np.concatenate([[0.0], inner, [np.inf]])
+                start = np.where(first, start[piece], knots[interval])
+                stop = np.where(last, stop[piece], knots[interval + 1])
+                who, segment = who[piece], segment[piece]
+                extra["interval"] = interval
+            final = np.concatenate([who[1:] != who[:-1], [True]]) if who.size else np.zeros(0, bool)
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "patient": self.patients[who],
+                        "endpoint": name,
+                        "start": start,
+                        "stop": stop,
+                        "event": (outcome.event[who] & final).astype(np.int64),
+                        "phase": np.asarray(states)[state[segment]],
+                        **extra,
+                        **{
+                            key: _shown(covariate, who)
+                            for key, covariate in self.covariates.items()
+                        },
+                        **({} if self.transplant is None else {"transplant": self.transplant[who]}),
+                    }
+                )
+            )
+        result = pd.concat(tables, ignore_index=True)
+        result.attrs["synthetic"] = self.synthetic
+        return result
+
     def __repr__(self) -> str:
         """Show counts, never patients."""
         ends = ", ".join(
@@ -274,6 +463,31 @@ class Cohort:
         )
         kind = "synthetic " if self.synthetic else ""
         return f"Cohort({self.size} {kind}patients, {self.unit}; {ends}; phases {started})"
+
+    def _repr_html_(self) -> str:
+        kind = "synthetic " if self.synthetic else ""
+        rows = [
+            (
+                f"{name}: events",
+                f"{int(outcome.event.sum())} of {int(np.isfinite(outcome.entry).sum())}",
+            )
+            for name, outcome in self.endpoints.items()
+        ]
+        rows += [
+            (f"{name}: started", str(int(np.isfinite(self.phase_start[:, index]).sum())))
+            for index, name in enumerate(self.phases)
+        ]
+        rows += [(f"covariate {name}", one.kind) for name, one in self.covariates.items()]
+        return to_html(("Cohort", f"{self.size} {kind}patients, times in {self.unit}"), rows)
+
+
+def _shown(covariate: Covariate, rows: NDArray[np.int64]) -> Any:
+    """Give a covariate's values as the table had them."""
+    values = covariate.values[rows]
+    if covariate.kind == "continuous":
+        return values
+    dtype = pd.CategoricalDtype(list(covariate.levels))
+    return pd.Categorical(np.asarray(covariate.levels)[values.astype(np.int64)], dtype=dtype)
 
 
 class _Report(Protocol):
@@ -321,8 +535,15 @@ def find_problems(cohort: Cohort) -> list[Problem]:
         "ids that stand in more than one row",
         "Expected one row per patient; merge or rename them.",
     )
+    lifetime = LONGEST_LIFE_YEARS * DAYS_PER_UNIT["years"] / DAYS_PER_UNIT[cohort.unit]
     for name, outcome in cohort.endpoints.items():
         _check_endpoint(name, outcome, report)
+        report(
+            f"{name}.time",
+            np.isfinite(outcome.time) & (outcome.time > lifetime),
+            "times longer than a life",
+            f"Expected at most {LONGEST_LIFE_YEARS:g} years; correct them, or the unit.",
+        )
     _check_phases(cohort, report)
     if cohort.transplant is not None:
         report(

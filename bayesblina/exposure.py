@@ -14,80 +14,30 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from bayesblina.account import Account, to_html
 from bayesblina.cohort import Cohort
 from bayesblina.errors import DataError, Problem
+from bayesblina.follow_up import (
+    Episodes,
+    LeftOut,
+    account_of,
+    find_episodes,
+    require_comparison,
+    roles_of,
+)
 from bayesblina.intervals import (
     TIE_TOLERANCE,
     default_cuts,
     exposure_by_group,
     interval_of,
-    snap,
     split,
     validate_cuts,
 )
-from bayesblina.question import ENTRY, Question, bind
+from bayesblina.question import Question
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-
-OFF_TREATMENT = "off treatment"
-TRANSPLANT = "transplant"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
-    """Patients who do not contribute to an endpoint, and why.
-
-    Attributes
-    ----------
-    endpoint
-        The endpoint.
-    reason
-        Why they do not contribute.
-    patients
-        Their ids.
-    """
-
-    endpoint: str
-    reason: str
-    patients: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Episodes:
-    """One endpoint's time at risk, cut at changes of phase.
-
-    Attributes
-    ----------
-    endpoint
-        The endpoint.
-    patient : ndarray of int, shape (episode,)
-        Row of the cohort.
-    phase : ndarray of int, shape (episode,)
-        Position in `phases`.
-    start, stop : ndarray, shape (episode,)
-        The episode ``(start, stop]``; never empty.
-    event : ndarray of bool, shape (episode,)
-        Whether it ends with the endpoint's event.
-    phases
-        Names of all possible states.
-    left_out
-        Who does not contribute, by reason.
-    time_at_risk, events
-        Totals over the patients who contribute, taken before their time was cut.
-    """
-
-    endpoint: str
-    patient: Ints
-    phase: Ints
-    start: Floats
-    stop: Floats
-    event: Bools
-    phases: tuple[str, ...]
-    left_out: tuple[LeftOut, ...]
-    time_at_risk: float
-    events: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -132,22 +82,81 @@ class Exposure:
         """Inner cut points, shape (n_intervals - 1,)."""
         return np.asarray(self.table["interval_start"].values[1:], dtype=np.float64)
 
+    def account(self) -> Account:
+        """Say who is in the analysis, who is not and why, and where their time was spent.
+
+        Returns
+        -------
+        Account
+            For each endpoint the patients left out by reason, those eligible with their events
+            and time, and the same in each phase.
+
+        See Also
+        --------
+        bayesblina.Cohort.account : what happened before.
+        """
+        ids = self.people["patient"].values
+        roles = [str(role) for role in self.table["role"].values]
+        lines = [
+            line
+            for name in self.endpoints
+            for line in account_of(self._episodes_of(name), ids, roles)
+        ]
+        return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
+
+    def _episodes_of(self, endpoint: str) -> Episodes:
+        index = self.endpoints.index(endpoint)
+        rows = self.episodes["endpoint"].values == index
+        patient, phase, start, stop = (
+            self.episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
+        )
+        last = stop == self.people["exit"].values[index][patient]
+        event = last & self.people["event"].values[index][patient]
+        return Episodes(
+            endpoint=endpoint,
+            patient=patient,
+            phase=phase,
+            start=start,
+            stop=stop,
+            event=event,
+            phases=tuple(str(name) for name in self.table["phase"].values),
+            left_out=tuple(one for one in self.left_out if one.endpoint == endpoint),
+            time_at_risk=float((stop - start).sum()),
+            events=int(event.sum()),
+        )
+
+    def _totals(self) -> tuple[tuple[str, int, float], ...]:
+        """Events and person-time of each endpoint."""
+        total = self.table[["events", "exposure"]].sum(("interval", "phase", "pattern"))
+        return tuple(
+            (name, int(total["events"].values[index]), float(total["exposure"].values[index]))
+            for index, name in enumerate(self.endpoints)
+        )
+
+    def _cells(self) -> str:
+        sizes = self.table.sizes
+        return (
+            f"{sizes['interval']} intervals x {sizes['phase']} phases x {sizes['pattern']} patterns"
+        )
+
+    def _subjects(self) -> str:
+        kind = "synthetic " if self.synthetic else ""
+        return f"{self.people.sizes['patient']} {kind}patients"
+
     def __repr__(self) -> str:
         """Show counts, never patients."""
-        events = self.table["events"].sum(("interval", "phase", "pattern"))
-        time = self.table["exposure"].sum(("interval", "phase", "pattern"))
         parts = ", ".join(
-            f"{name}: {int(events.sel(endpoint=name))} events in "
-            f"{float(time.sel(endpoint=name)):.6g} person-{self.unit}"
-            for name in self.endpoints
+            f"{name}: {events} events in {time:.6g} person-{self.unit}"
+            for name, events, time in self._totals()
         )
-        sizes = self.table.sizes
-        kind = "synthetic " if self.synthetic else ""
-        return (
-            f"Exposure({self.people.sizes['patient']} {kind}patients; {parts}; "
-            f"{sizes['interval']} intervals x {sizes['phase']} phases x "
-            f"{sizes['pattern']} patterns)"
-        )
+        return f"Exposure({self._subjects()}; {parts}; {self._cells()})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, f"{events} events in {time:.6g} person-{self.unit}")
+            for name, events, time in self._totals()
+        ]
+        return to_html(("Exposure", self._subjects()), [*rows, ("cells", self._cells())])
 
     def patient_cells(self, endpoint: str) -> sparse.csr_array:
         """Time at risk by patient and cell of one endpoint, sparse.
@@ -163,15 +172,12 @@ class Exposure:
             Time at risk; rows sum to each patient's time at risk. Columns run over intervals,
             phases fastest.
         """
-        rows = self.episodes["endpoint"].values == self.endpoints.index(endpoint)
-        patient, phase, start, stop = (
-            self.episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
-        )
-        episode, interval, length = split(start, stop, self.cuts)
+        found = self._episodes_of(endpoint)
+        episode, interval, length = split(found.start, found.stop, self.cuts)
         phases = self.table.sizes["phase"]
-        cell = interval * phases + phase[episode]
+        cell = interval * phases + found.phase[episode]
         shape = (self.people.sizes["patient"], self.table.sizes["interval"] * phases)
-        return sparse.csr_array((length, (patient[episode], cell)), shape=shape)
+        return sparse.csr_array((length, (found.patient[episode], cell)), shape=shape)
 
     def event_cells(self, endpoint: str) -> tuple[Ints, Ints]:
         """Return who has the event, and in which cell.
@@ -188,135 +194,10 @@ class Exposure:
         cell : ndarray of int, shape (n_events,)
             Cell, numbered as the columns of `patient_cells`.
         """
-        index = self.endpoints.index(endpoint)
-        stop = self.episodes["stop"].values
-        patient = self.episodes["patient"].values
-        event = self.people["event"].values[index]
-        rows = (
-            (self.episodes["endpoint"].values == index)
-            & event[patient]
-            & (stop == self.people["exit"].values[index][patient])
-        )
-        interval = interval_of(stop[rows], self.cuts)
-        cell = interval * self.table.sizes["phase"] + self.episodes["phase"].values[rows]
-        return patient[rows], cell
-
-
-def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
-    """Cut each endpoint's time at risk at changes of phase.
-
-    Near-ties of times are made exact first (relative 1e-9). A phase that starts exactly at the
-    end of follow-up contributes nothing, and the event stays in the earlier phase.
-
-    Parameters
-    ----------
-    cohort
-        The patients.
-    question
-        Who is at risk, from when, in which state.
-
-    Returns
-    -------
-    dict of Episodes
-        By endpoint.
-
-    Raises
-    ------
-    SpecError
-        If the question cannot be asked of the cohort.
-    """
-    names = bind(question, cohort)
-    bounds, phases, state = _state_bounds(cohort, question)
-    eligible = (
-        np.zeros(cohort.size)
-        if question.eligible_from == ENTRY
-        else cohort.phase_start[:, cohort.phases.index(question.eligible_from)]
-    )
-    transplant = np.full(cohort.size, np.inf)
-    if cohort.transplant is not None and question.transplant == "censor":
-        transplant = np.where(np.isnan(cohort.transplant), np.inf, cohort.transplant)
-    landmark = np.array([question.landmark or 0.0])
-    arrays = [bounds, eligible, transplant, landmark]
-    for name in names:
-        arrays += [cohort.endpoints[name].time, cohort.endpoints[name].entry]
-    bounds, eligible, transplant, landmark, *rest = snap(arrays)
-    found = {}
-    for position, name in enumerate(names):
-        time, entry = rest[2 * position], rest[2 * position + 1]
-        stop = np.fmin(time, transplant)
-        event = cohort.endpoints[name].event & (time <= transplant)
-        begin = np.fmax(np.fmax(entry, eligible), landmark[0])
-        reasons = [
-            ("never under observation for this endpoint", np.isnan(entry)),
-            (f"never reached {question.eligible_from}", np.isnan(eligible)),
-            ("follow-up ended by the start of eligibility", time <= np.fmax(entry, eligible)),
-            ("follow-up ended by the landmark", time <= landmark[0]),
-            ("transplanted by the start of eligibility or the landmark", stop <= begin),
-        ]
-        in_play = np.ones(cohort.size, dtype=bool)
-        left_out = []
-        for reason, affected in reasons:
-            out = in_play & affected
-            in_play &= ~affected
-            if out.any():
-                ids = tuple(str(patient) for patient in cohort.patients[out])
-                left_out.append(LeftOut(endpoint=name, reason=reason, patients=ids))
-        rows = np.flatnonzero(in_play)
-        lower = np.clip(bounds[rows, :-1], begin[rows, None], stop[rows, None])
-        upper = np.clip(bounds[rows, 1:], begin[rows, None], stop[rows, None])
-        who, segment = np.nonzero(upper > lower)
-        ends = upper[who, segment]
-        found[name] = Episodes(
-            endpoint=name,
-            patient=rows[who],
-            phase=state[segment],
-            start=lower[who, segment],
-            stop=ends,
-            event=event[rows[who]] & (ends == stop[rows[who]]),
-            phases=phases,
-            left_out=tuple(left_out),
-            time_at_risk=float((stop[rows] - begin[rows]).sum()),
-            events=int(event[rows].sum()),
-        )
-    return found
-
-
-def _state_bounds(cohort: Cohort, question: Question) -> tuple[Floats, tuple[str, ...], Ints]:
-    """Find when each patient enters each state.
-
-    Returns
-    -------
-    bounds : ndarray, shape (patient, segment + 1)
-        Segment s of a patient is ``(bounds[s], bounds[s + 1]]``; empty if it never happened.
-    phases : tuple of str
-        State names.
-    state : ndarray of int, shape (segment,)
-        State of each segment.
-    """
-    current = question.phase_end == "current"
-    phases = [f"before {cohort.phases[0]}", *cohort.phases]
-    if current:
-        phases.append(OFF_TREATMENT)
-    if question.transplant == "phase":
-        phases.append(TRANSPLANT)
-    lower = [np.zeros(cohort.size)]
-    state = [0]
-    for index, name in enumerate(cohort.phases):
-        lag = question.lag if name == question.exposed else 0.0
-        lower.append(cohort.phase_start[:, index] + lag)
-        state.append(1 + index)
-        if current:
-            lower.append(cohort.phase_end[:, index])
-            state.append(phases.index(OFF_TREATMENT))
-    if question.transplant == "phase" and cohort.transplant is not None:
-        lower.append(cohort.transplant)
-        state.append(phases.index(TRANSPLANT))
-    lower.append(np.full(cohort.size, np.inf))
-    starts = np.stack(lower, axis=1)
-    starts = np.where(np.isnan(starts), np.inf, starts)
-    # A state lasts until the next one that is entered, whatever lies between them in the order.
-    bounds = np.minimum.accumulate(starts[:, ::-1], axis=1)[:, ::-1]
-    return bounds, tuple(phases), np.asarray(state)
+        found = self._episodes_of(endpoint)
+        interval = interval_of(found.stop[found.event], self.cuts)
+        cell = interval * self.table.sizes["phase"] + found.phase[found.event]
+        return found.patient[found.event], cell
 
 
 def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None) -> Exposure:
@@ -367,7 +248,7 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
            [6., 1.]])
     """
     episodes = find_episodes(cohort, question)
-    _require_comparison(episodes, question)
+    require_comparison(episodes, question)
     if cuts is None:
         event_times = [found.stop[found.event] for found in episodes.values()]
         inner = default_cuts(np.concatenate(event_times), endpoints=len(episodes))
@@ -416,7 +297,7 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
             "exposure": (("endpoint", "interval", "phase", "pattern"), exposure),
             "interval_start": ("interval", np.concatenate([[0.0], inner])),
             "interval_stop": ("interval", np.concatenate([inner, [np.inf]])),
-            "role": ("phase", _roles(phases, question)),
+            "role": ("phase", roles_of(phases, question)),
             "design": (("pattern", "term"), design),
         },
         coords={
@@ -449,38 +330,6 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
     )
     _check_conservation(result, cohort, episodes)
     return result
-
-
-def _require_comparison(episodes: Mapping[str, Episodes], question: Question) -> None:
-    problems = []
-    for name, found in episodes.items():
-        exposed = found.phase == found.phases.index(question.exposed)
-        compared = ~exposed
-        against = f"time outside {question.exposed}"
-        if question.reference is not None:
-            compared = found.phase == found.phases.index(question.reference)
-            against = f"time in {question.reference}"
-        elif TRANSPLANT in found.phases:
-            compared &= found.phase != found.phases.index(TRANSPLANT)
-        checks = (
-            (found.patient.size, "no patient is ever eligible"),
-            (found.event.sum(), "no event among the eligible patients"),
-            (exposed.sum(), f"no eligible patient has time in {question.exposed}"),
-            (compared.sum(), f"no eligible patient has {against}"),
-        )
-        for count, message in checks:
-            if not count:
-                problems.append(
-                    Problem(
-                        column=name,
-                        found=message,
-                        expected="There is nothing to compare: check the endpoint's columns and "
-                        "the Question's eligible_from, landmark, lag and reference.",
-                    )
-                )
-                break
-    if problems:
-        raise DataError(problems, source="the question asked of this cohort")
 
 
 def _snap_cuts(cuts: Floats, episodes: Mapping[str, Episodes]) -> Floats:
@@ -528,18 +377,6 @@ def _patterns(cohort: Cohort, used: Ints) -> tuple[Ints, Floats, list[str]]:
     matrix = np.stack([columns[index] for index in varying], axis=1)
     design, pattern = np.unique(matrix, axis=0, return_inverse=True)
     return pattern.reshape(-1).astype(np.int64), design, terms
-
-
-def _roles(phases: list[str], question: Question) -> list[str]:
-    roles = []
-    for name in phases:
-        if name == question.exposed:
-            roles.append("exposed")
-        elif question.reference is None:
-            roles.append("other" if name == TRANSPLANT else "reference")
-        else:
-            roles.append("reference" if name == question.reference else "other")
-    return roles
 
 
 def _check_conservation(

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from bayesblina.account import to_html
 from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError, nearest
 
@@ -127,6 +128,9 @@ class Question:
             "summary measure": "conditional hazard ratio; survival curves standardised over the "
             "population's covariates",
         }
+
+    def _repr_html_(self) -> str:
+        return to_html(("Question", ""), list(self.estimand().items()))
 
 
 def bind(question: Question, cohort: Cohort) -> tuple[str, ...]:

@@ -247,8 +247,9 @@ def _read(path: Path, attributes: Mapping[str, Any]) -> Fit:
     import xarray as xr
 
     from bayesblina.convergence import Convergence
-    from bayesblina.exposure import Exposure, LeftOut
+    from bayesblina.exposure import Exposure
     from bayesblina.fitting import Fit, Provenance
+    from bayesblina.follow_up import LeftOut
     from bayesblina.hazard.definition import parse_model
     from bayesblina.question import Question
     from bayesblina.sampling import SamplerSettings

@@ -183,8 +183,13 @@ class Study:
     path: Path
     content: StudyFile
 
-    def cohort(self) -> Cohort:
+    def cohort(self, table: str | PathLike[str] | None = None) -> Cohort:
         """Read the patients.
+
+        Parameters
+        ----------
+        table
+            Another table than the study's own.
 
         Returns
         -------
@@ -206,7 +211,7 @@ class Study:
         if kinds and len(kinds) != len(data.covariates):  # pragma: no cover
             raise SpecError("covariates: give the kind of each, or a list of columns.")
         return read_cohort(
-            self.path.parent / data.file,
+            self.path.parent / data.file if table is None else table,
             patient=data.patient,
             unit=data.unit,
             endpoints={

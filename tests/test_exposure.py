@@ -25,7 +25,8 @@ from bayesblina import exposure as exposure_module
 from bayesblina import intervals
 from bayesblina.cohort import Cohort, Covariate, Outcome
 from bayesblina.errors import DataError, SpecError
-from bayesblina.exposure import Exposure, find_episodes
+from bayesblina.exposure import Exposure
+from bayesblina.follow_up import find_episodes
 from bayesblina.intervals import default_cuts
 
 Floats = NDArray[np.float64]
@@ -228,7 +229,8 @@ class Count:
             return any(cell[0] == name and self.role(cell[2]) == role for cell in self.time)
 
         return all(
-            has(name, "exposed")
+            len({cell[3] for cell in self.time if cell[0] == name}) > 1
+            and has(name, "exposed")
             and has(name, "reference")
             and any(cell[0] == name for cell in self.events)
             for name in self.case.analysed

@@ -16,9 +16,10 @@ PACKAGE = "bayesblina"
 # those of one package may import each other, in no circle. `bayesblina` is `__init__.py`.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "models"}),
-    frozenset({"intervals"}),
+    frozenset({"account", "episodes", "intervals"}),
     frozenset({"cohort"}),
     frozenset({"question", "readers"}),
+    frozenset({"follow_up"}),
     frozenset({"exposure", "simulate"}),
     frozenset({"classical", "hazard"}),
     frozenset({"sampling"}),
@@ -30,7 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"summaries"}),
     frozenset({"plots"}),
     frozenset({"storage"}),
-    frozenset({"study"}),
+    frozenset({"drafting", "study"}),
     frozenset({PACKAGE}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

@@ -16,7 +16,7 @@ import pandas as pd
 
 import bayesblina as bb
 from bayesblina.cohort import Cohort
-from bayesblina.exposure import find_episodes
+from bayesblina.follow_up import find_episodes
 from bayesblina.storage import write_text
 
 PATIENTS = 200_000

@@ -16,8 +16,8 @@ import pandas as pd
 
 import bayesblina as bb
 from bayesblina.cohort import Cohort
-from bayesblina.exposure import find_episodes
 from bayesblina.fitting import Fit
+from bayesblina.follow_up import find_episodes
 from bayesblina.storage import write_text
 
 ELIGIBLE = 200_000

@@ -1,0 +1,191 @@
+"""What happened to every patient: counts with the ids behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import pandas as pd
+
+COLUMNS = ("step", "endpoint", "phase", "what", "patients", "events", "person_time")
+# Where a phase can start within a patient's follow-up, in the terms of R's `survival::tmerge`.
+POSITIONS: Mapping[str, str] = {
+    "early": "before entry",
+    "leading": "exactly at entry",
+    "within": "during follow-up",
+    "boundary": "exactly at the start of another phase or at a cut",
+    "trailing": "exactly at the end of follow-up: no time at risk in the phase",
+    "late": "after the end of follow-up",
+}
+
+
+def to_html(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """Write a small HTML table; everything in it is escaped.
+
+    Parameters
+    ----------
+    head, rows
+        Texts of the cells.
+    caption
+        Text above the table; none if empty.
+
+    Returns
+    -------
+    str
+        The table.
+
+    Examples
+    --------
+    >>> to_html(["a"], [["<b>"]])
+    '<table><thead><tr><th>a</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table>'
+    """
+    titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{above}<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of an account.
+
+    Attributes
+    ----------
+    step
+        Stage of the way from the table to the analysis.
+    what
+        What holds for these patients.
+    patients
+        Their ids.
+    endpoint, phase
+        The endpoint and phase that it is about; empty where it is about neither.
+    events
+        Number of events, where it has a meaning.
+    person_time
+        Time at risk, where it has a meaning.
+    """
+
+    step: str
+    what: str
+    patients: tuple[str, ...]
+    endpoint: str = ""
+    phase: str = ""
+    events: int | None = None
+    person_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Account:
+    """An account of patients, the numbers of a CONSORT flow diagram.
+
+    Attributes
+    ----------
+    lines
+        The lines in order, with patient ids; the only part that holds ids.
+    unit
+        Time unit of the person-time.
+    synthetic
+        Whether the patients are simulated.
+    """
+
+    lines: tuple[Line, ...]
+    unit: str
+    synthetic: bool = False
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Counts without ids: step, endpoint, phase, what, patients, events, person_time."""
+        rows = [
+            {
+                "step": line.step,
+                "endpoint": line.endpoint,
+                "phase": line.phase,
+                "what": line.what,
+                "patients": len(line.patients),
+                "events": line.events,
+                "person_time": line.person_time,
+            }
+            for line in self.lines
+        ]
+        return pd.DataFrame(rows, columns=list(COLUMNS)).astype(
+            {"patients": "int64", "events": "Int64", "person_time": "Float64"}
+        )
+
+    def patients(
+        self, *, step: str | None = None, what: str | None = None, endpoint: str | None = None
+    ) -> tuple[str, ...]:
+        """Look up who is behind the counts.
+
+        Parameters
+        ----------
+        step, what, endpoint
+            Keep the lines that have these values; None keeps all.
+
+        Returns
+        -------
+        tuple of str
+            Ids in the lines' order, each once.
+        """
+        chosen = [
+            line.patients
+            for line in self.lines
+            if step in (None, line.step)
+            and what in (None, line.what)
+            and endpoint in (None, line.endpoint)
+        ]
+        return tuple(dict.fromkeys(patient for ids in chosen for patient in ids))
+
+    def __add__(self, other: Account) -> Account:
+        """Put another account's lines below these."""
+        return Account(lines=self.lines + other.lines, unit=self.unit, synthetic=self.synthetic)
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                line.step,
+                line.endpoint,
+                line.phase,
+                line.what,
+                str(len(line.patients)),
+                "" if line.events is None else str(line.events),
+                "" if line.person_time is None else f"{line.person_time:.6g}",
+            )
+            for line in self.lines
+        ]
+
+    def _head(self) -> tuple[str, ...]:
+        return (*COLUMNS[:-1], f"person-{self.unit}")
+
+    def __repr__(self) -> str:
+        """Show the counts as aligned columns, without ids."""
+        rows = [self._head(), *self._cells()]
+        widths = [max(len(row[index]) for row in rows) for index in range(len(COLUMNS))]
+        numbers = len(COLUMNS) - 3
+        lines = [
+            "  ".join(
+                cell.ljust(width) if index < numbers else cell.rjust(width)
+                for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join(["synthetic patients", *lines] if self.synthetic else lines)
+
+    def _repr_html_(self) -> str:
+        return to_html(self._head(), self._cells(), "synthetic patients" if self.synthetic else "")
+
+    def to_markdown(self) -> str:
+        """Write the counts as a Markdown table, without ids.
+
+        Returns
+        -------
+        str
+            The table.
+        """
+        rows = [self._head(), ("---",) * len(COLUMNS), *self._cells()]
+        return "\n".join(
+            "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in row) + " |"
+            for row in rows
+        )

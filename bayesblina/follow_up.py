@@ -1,0 +1,274 @@
+"""Who is at risk for a question, when, and in which state; numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.account import Line
+from bayesblina.cohort import Cohort
+from bayesblina.episodes import TRANSPLANT, cut_follow_up, state_bounds
+from bayesblina.errors import DataError, Problem
+from bayesblina.intervals import snap
+from bayesblina.question import ENTRY, Question, bind
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """Patients who do not contribute to an endpoint, and why.
+
+    Attributes
+    ----------
+    endpoint
+        The endpoint.
+    reason
+        Why they do not contribute.
+    patients
+        Their ids.
+    """
+
+    endpoint: str
+    reason: str
+    patients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Episodes:
+    """One endpoint's time at risk, cut at changes of phase.
+
+    Attributes
+    ----------
+    endpoint
+        The endpoint.
+    patient : ndarray of int, shape (episode,)
+        Row of the cohort.
+    phase : ndarray of int, shape (episode,)
+        Position in `phases`.
+    start, stop : ndarray, shape (episode,)
+        The episode ``(start, stop]``; never empty.
+    event : ndarray of bool, shape (episode,)
+        Whether it ends with the endpoint's event.
+    phases
+        Names of all possible states.
+    left_out
+        Who does not contribute, by reason.
+    time_at_risk, events
+        Totals over the patients who contribute, taken before their time was cut.
+    """
+
+    endpoint: str
+    patient: Ints
+    phase: Ints
+    start: Floats
+    stop: Floats
+    event: Bools
+    phases: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
+    time_at_risk: float
+    events: int
+
+
+def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
+    """Cut each endpoint's time at risk at changes of phase.
+
+    Near-ties of times are made exact first (relative 1e-9). A phase that starts exactly at the
+    end of follow-up contributes nothing, and the event stays in the earlier phase.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    question
+        Who is at risk, from when, in which state.
+
+    Returns
+    -------
+    dict of Episodes
+        By endpoint.
+
+    Raises
+    ------
+    SpecError
+        If the question cannot be asked of the cohort.
+    """
+    names = bind(question, cohort)
+    lags = [question.lag if phase == question.exposed else 0.0 for phase in cohort.phases]
+    bounds, phases, state = state_bounds(
+        cohort.phases,
+        cohort.phase_start,
+        ends=cohort.phase_end if question.phase_end == "current" else None,
+        lags=lags,
+        transplant=cohort.transplant if question.transplant == "phase" else None,
+    )
+    eligible = (
+        np.zeros(cohort.size)
+        if question.eligible_from == ENTRY
+        else cohort.phase_start[:, cohort.phases.index(question.eligible_from)]
+    )
+    transplant = np.full(cohort.size, np.inf)
+    if cohort.transplant is not None and question.transplant == "censor":
+        transplant = np.where(np.isnan(cohort.transplant), np.inf, cohort.transplant)
+    landmark = np.array([question.landmark or 0.0])
+    arrays = [bounds, eligible, transplant, landmark]
+    for name in names:
+        arrays += [cohort.endpoints[name].time, cohort.endpoints[name].entry]
+    bounds, eligible, transplant, landmark, *rest = snap(arrays)
+    found = {}
+    for position, name in enumerate(names):
+        time, entry = rest[2 * position], rest[2 * position + 1]
+        stop = np.fmin(time, transplant)
+        event = cohort.endpoints[name].event & (time <= transplant)
+        begin = np.fmax(np.fmax(entry, eligible), landmark[0])
+        reasons = [
+            ("never under observation for this endpoint", np.isnan(entry)),
+            (f"never reached {question.eligible_from}", np.isnan(eligible)),
+            ("follow-up ended by the start of eligibility", time <= np.fmax(entry, eligible)),
+            ("follow-up ended by the landmark", time <= landmark[0]),
+            ("transplanted by the start of eligibility or the landmark", stop <= begin),
+        ]
+        in_play = np.ones(cohort.size, dtype=bool)
+        left_out = []
+        for reason, affected in reasons:
+            out = in_play & affected
+            in_play &= ~affected
+            if out.any():
+                ids = tuple(str(patient) for patient in cohort.patients[out])
+                left_out.append(LeftOut(endpoint=name, reason=reason, patients=ids))
+        rows = np.flatnonzero(in_play)
+        who, segment, starts, ends = cut_follow_up(bounds[rows], begin[rows], stop[rows])
+        found[name] = Episodes(
+            endpoint=name,
+            patient=rows[who],
+            phase=state[segment],
+            start=starts,
+            stop=ends,
+            event=event[rows[who]] & (ends == stop[rows[who]]),
+            phases=phases,
+            left_out=tuple(left_out),
+            time_at_risk=float((stop[rows] - begin[rows]).sum()),
+            events=int(event[rows].sum()),
+        )
+    return found
+
+
+def roles_of(phases: Sequence[str], question: Question) -> list[str]:
+    """Say what each state is to a question.
+
+    Parameters
+    ----------
+    phases
+        State names.
+    question
+        Who is compared.
+
+    Returns
+    -------
+    list of str
+        ``"exposed"``, ``"reference"`` or ``"other"`` for each state.
+
+    Examples
+    --------
+    >>> question = Question(exposed="maintenance", eligible_from="consolidation")
+    >>> roles_of(["consolidation", "maintenance", "transplant"], question)
+    ['reference', 'exposed', 'other']
+    """
+
+    def role(name: str) -> str:
+        if name == question.exposed:
+            return "exposed"
+        if question.reference is None:
+            return "other" if name == TRANSPLANT else "reference"
+        return "reference" if name == question.reference else "other"
+
+    return [role(name) for name in phases]
+
+
+def require_comparison(episodes: Mapping[str, Episodes], question: Question) -> None:
+    """Check that there is something to compare.
+
+    Parameters
+    ----------
+    episodes
+        By endpoint.
+    question
+        Who is compared.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two eligible patients, no events, nobody exposed or nobody
+        unexposed, for any endpoint.
+    """
+    against = question.reference
+    outside = f"time outside {question.exposed}" if against is None else f"time in {against}"
+    problems = []
+    for name, found in episodes.items():
+        role = np.asarray(roles_of(found.phases, question))[found.phase]
+        checks = (
+            (found.patient.size > 0, "no patient is ever eligible"),
+            (np.unique(found.patient).size > 1, "only one patient is eligible"),
+            (found.event.any(), "no event among the eligible patients"),
+            ((role == "exposed").any(), f"no eligible patient has time in {question.exposed}"),
+            ((role == "reference").any(), f"no eligible patient has {outside}"),
+        )
+        failed = next((message for passed, message in checks if not passed), None)
+        if failed is not None:
+            problems.append(
+                Problem(
+                    column=name,
+                    found=failed,
+                    expected="There is nothing to compare: check the endpoint's columns and "
+                    "the Question's eligible_from, landmark, lag and reference.",
+                )
+            )
+    if problems:
+        raise DataError(problems, source="the question asked of this cohort")
+
+
+def account_of(found: Episodes, ids: NDArray[np.str_], roles: Sequence[str]) -> list[Line]:
+    """Say who is in the analysis of an endpoint, who is not and why, and where time was spent.
+
+    Parameters
+    ----------
+    found
+        The endpoint's time at risk.
+    ids : ndarray of str, shape (patient,)
+        Patient ids, which the episodes number.
+    roles
+        Role of each state.
+
+    Returns
+    -------
+    list of Line
+        Patients left out by reason, those eligible, and those in each state that anybody is ever
+        in, with their events and time.
+    """
+
+    def counted(rows: Bools, step: str, what: str, phase: str = "") -> Line:
+        return Line(
+            step=step,
+            endpoint=found.endpoint,
+            phase=phase,
+            what=what,
+            patients=tuple(str(patient) for patient in ids[np.unique(found.patient[rows])]),
+            events=int(found.event[rows].sum()),
+            person_time=float((found.stop - found.start)[rows].sum()),
+        )
+
+    lines = [
+        Line(step="left out", endpoint=found.endpoint, what=one.reason, patients=one.patients)
+        for one in found.left_out
+    ]
+    lines.append(counted(np.ones(found.patient.size, dtype=bool), "eligible", "at risk"))
+    for index, (phase, role) in enumerate(zip(found.phases, roles, strict=True)):
+        rows = found.phase == index
+        if rows.any():
+            lines.append(counted(rows, "in phase", role, phase))
+    return lines

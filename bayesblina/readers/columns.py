@@ -1,0 +1,463 @@
+"""Columns read strictly, and the one way from columns to a cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesblina.cohort import (
+    Cohort,
+    Covariate,
+    Exclusion,
+    Outcome,
+    Repair,
+    is_after,
+    last_seen,
+)
+from bayesblina.errors import DataError, Problem, SpecError
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+CovariateKind = Literal["categorical", "continuous"]
+PartialDates = Literal["refuse", "first", "middle", "last"]
+
+MOST_LEVELS = 50
+LONGEST_TEXT = 200
+DECIMAL = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+ISO_DATE = r"(?P<year>[0-9]{4})(?:-(?P<month>[0-9]{2})(?:-(?P<day>[0-9]{2})(?:[T ][0-9:.,]*Z?)?)?)?"
+EARLIEST_YEAR, LATEST_YEAR = 1900, 2100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repairs:
+    """Repairs that a reader may make; each counts whom it changed.
+
+    Parameters
+    ----------
+    zero_times
+        Replace times of exactly 0 by this small time (as R's examples use half a day), in the
+        cohort's unit. None leaves them an error.
+    drop_late_phases
+        Treat a phase (or transplant) that starts after the end of follow-up as never started.
+    partial_dates
+        Dates of which only the year or the month is known: ``"refuse"`` them, or take the
+        ``"first"``, the ``"middle"`` (the 15th, or 1 July) or the ``"last"`` possible day.
+
+    Examples
+    --------
+    >>> Repairs(zero_times=0.5).drop_late_phases
+    False
+    """
+
+    zero_times: float | None = None
+    drop_late_phases: bool = False
+    partial_dates: PartialDates = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.zero_times is not None and not 0 < self.zero_times < np.inf:
+            raise SpecError("zero_times must be a small time greater than 0.")
+        if self.partial_dates not in ("refuse", "first", "middle", "last"):
+            raise SpecError(
+                "partial_dates must be 'refuse', 'first', 'middle' or 'last', got "
+                f"{self.partial_dates!r}."
+            )
+
+
+class Columns:
+    """Reads the columns of one table and collects what could not be read."""
+
+    def __init__(
+        self, frame: pd.DataFrame, patient: str, *, partial_dates: PartialDates = "refuse"
+    ) -> None:
+        self.frame = frame
+        self.problems: list[Problem] = []
+        self.partial_dates = partial_dates
+        self.imputed: dict[str, None] = {}
+        self.ids = self.text(patient)
+        self._refuse_long(patient, self.ids)
+
+    def text(self, column: str) -> NDArray[np.str_]:
+        """Read text; whole numbers are written without a decimal point, missing cells are empty."""
+        series = self.frame[column]
+        if pd.api.types.is_float_dtype(series):
+            values = series.to_numpy(dtype=np.float64, na_value=np.nan)
+            whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
+            text = np.where(whole, np.where(whole, values, 0).astype(np.int64).astype(str), "")
+            return np.where(np.isnan(values) | whole, text, values.astype(str)).astype(str)
+        missing = series.isna().to_numpy()
+        return np.where(missing, "", series.astype(str).str.strip().to_numpy(dtype=str)).astype(str)
+
+    def _refuse_long(self, column: str, text: NDArray[np.str_]) -> None:
+        self.report(
+            column,
+            np.char.str_len(text) > LONGEST_TEXT,
+            f"texts of more than {LONGEST_TEXT} characters",
+            "Expected an id or a short name; is a quotation mark missing?",
+        )
+
+    def report(self, column: str, rows: Bools, found: str, expected: str) -> None:
+        """Note a problem with some rows, if there are any."""
+        if rows.any():
+            who = tuple(dict.fromkeys(str(patient) for patient in self.ids[rows]))
+            self.problems.append(
+                Problem(column=column, found=found, expected=expected, patients=who)
+            )
+
+    def numbers(self, column: str | None) -> Floats:
+        """Read numbers; what is none is reported and becomes NaN. All NaN without a column."""
+        if column is None:
+            return np.full(len(self.frame), np.nan)
+        series = self.frame[column]
+        if pd.api.types.is_bool_dtype(series):
+            return series.to_numpy(dtype=np.float64, na_value=np.nan)
+        if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_complex_dtype(series):
+            # A copy: the cohort must not change with the caller's table.
+            return series.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+        text = pd.Series(self.text(column))
+        readable = text.str.fullmatch(DECIMAL).to_numpy(dtype=bool)
+        bad = ~readable & (text != "").to_numpy()
+        dates = "; for dates there is read_dated_cohort" if _is_date(series) else ""
+        self.report(
+            column,
+            bad,
+            f"values that are not numbers ({examples_of(text[bad])})",
+            f"Expected plain decimal numbers such as 12.5; leave missing values empty{dates}.",
+        )
+        values = np.full(text.size, np.nan)
+        values[readable] = text[readable].astype(np.float64)
+        return values
+
+    def dates(self, column: str | None) -> Floats:
+        """Read calendar days, as days since 1970; the time of day is not used."""
+        if column is None:
+            return np.full(len(self.frame), np.nan)
+        series = self.frame[column]
+        if pd.api.types.is_datetime64_any_dtype(series):
+            if series.dt.tz is not None:
+                series = series.dt.tz_localize(None)
+            days = series.to_numpy(dtype="datetime64[D]")
+            values = np.where(np.isnat(days), np.nan, days.astype(np.float64))
+            return self._plausible(column, values)
+        if pd.api.types.is_numeric_dtype(series):
+            self.report(
+                column,
+                series.notna().to_numpy(),
+                "numbers where dates were expected",
+                "Expected dates, or ISO 8601 text such as 2015-03-31; give numbers of days their "
+                "date format before exporting.",
+            )
+            return np.full(len(series), np.nan)
+        text = pd.Series(self.text(column))
+        parts = text.str.extract(f"^{ISO_DATE}$").astype("Float64")
+        year, month, day = (
+            parts[name].to_numpy(dtype=np.float64, na_value=np.nan)
+            for name in ("year", "month", "day")
+        )
+        known = np.isfinite(year)
+        partial = known & np.isnan(day)
+        if self.partial_dates == "refuse":
+            self.report(
+                column,
+                partial,
+                f"partial dates ({examples_of(text[partial])})",
+                "Complete them, or ask for a rule: Repairs(partial_dates='first'), 'middle' or "
+                "'last'.",
+            )
+            complete = known & ~partial
+        else:
+            self.imputed |= dict.fromkeys(map(str, self.ids[partial]))
+            complete = known
+        values = np.full(text.size, np.nan)
+        values[complete] = _days(
+            year[complete], month[complete], day[complete], rule=self.partial_dates
+        )
+        self.report(
+            column,
+            (text != "").to_numpy() & (~known | (complete & np.isnan(values))),
+            f"values that are not dates ({examples_of(text[(text != '') & ~known])})",
+            "Expected ISO 8601 dates such as 2015-03-31; leave missing dates empty.",
+        )
+        return self._plausible(column, values)
+
+    def _plausible(self, column: str, days: Floats) -> Floats:
+        first, last = (
+            float(np.datetime64(f"{year}-01-01", "D").astype(np.int64))
+            for year in (EARLIEST_YEAR, LATEST_YEAR)
+        )
+        self.report(
+            column,
+            (days < first) | (days >= last),
+            f"dates before {EARLIEST_YEAR} or after {LATEST_YEAR - 1}",
+            "Correct them; a placeholder such as 9999-12-31 should be left empty.",
+        )
+        return days
+
+    def events(self, column: str, needed: Bools) -> Bools:
+        """Read 1 (event) and 0 (censored), which every patient `needed` must have."""
+        event = self.numbers(column)
+        self.report(
+            column,
+            needed & ~np.isin(event, (0.0, 1.0)),
+            "values other than 0 and 1",
+            "Expected 1 for an event and 0 for censoring.",
+        )
+        return np.asarray(event == 1.0)
+
+    def covariate(self, column: str, kind: CovariateKind | None) -> Covariate:
+        """Read a covariate, taking its kind from the column unless it is given."""
+        if kind not in (None, "categorical", "continuous"):
+            raise SpecError(
+                f"covariate '{column}': unknown type '{kind}'; expected 'categorical' or "
+                "'continuous'."
+            )
+        series = self.frame[column]
+        categorical = isinstance(series.dtype, pd.CategoricalDtype)
+        text = pd.Series(self.text(column))
+        if kind is None:
+            numeric = pd.api.types.is_numeric_dtype(series) or bool(
+                not categorical and (text.str.fullmatch(DECIMAL) | (text == "")).all()
+            )
+            logical = pd.api.types.is_bool_dtype(series)
+            kind = "continuous" if numeric and not logical else "categorical"
+            if _is_date(series):
+                self.report(
+                    column,
+                    np.ones(len(series), dtype=bool),
+                    "dates, which are no covariate",
+                    "Turn them into numbers or groups first.",
+                )
+        if kind == "continuous":
+            return Covariate(kind="continuous", values=self.numbers(column))
+        self._refuse_long(column, self.text(column))
+        known = set(text) - {""}
+        levels = (
+            tuple(level for level in map(str, series.cat.categories) if level in known)
+            if categorical
+            else tuple(sorted(known))
+        )
+        if len(levels) > MOST_LEVELS:
+            self.report(
+                column,
+                np.ones(len(series), dtype=bool),
+                f"{len(levels)} different texts",
+                f"A categorical covariate has at most {MOST_LEVELS} levels; group them, or say "
+                "'continuous' if it is a number.",
+            )
+        position = {level: float(index) for index, level in enumerate(levels)}
+        return Covariate(
+            kind="categorical",
+            values=text.map(position).to_numpy(dtype=np.float64, na_value=np.nan),
+            levels=levels,
+        )
+
+    def covariates(
+        self, wanted: Sequence[str] | Mapping[str, CovariateKind]
+    ) -> dict[str, Covariate]:
+        """Read all covariates."""
+        kinds = wanted if isinstance(wanted, Mapping) else dict.fromkeys(wanted)
+        return {name: self.covariate(name, kind) for name, kind in kinds.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The arrays that a reader found, in the rows of its `Columns`."""
+
+    outcomes: Mapping[str, Outcome]
+    phases: tuple[str, ...]
+    starts: Floats
+    ends: Floats
+    ends_known: bool
+    transplant: Floats | None
+    covariates: Mapping[str, Covariate]
+
+
+def make_cohort(
+    columns: Columns,
+    parts: Parts,
+    *,
+    unit: str,
+    repairs: Repairs | None,
+    roles: Mapping[str, str],
+    source: str,
+    synthetic: bool | None,
+    exclusions: Sequence[Exclusion] = (),
+    made: Sequence[Repair] = (),
+) -> Cohort:
+    """Make the repairs that were asked for, and a cohort, or raise all problems at once.
+
+    Parameters
+    ----------
+    columns
+        The columns read; their problems are raised together with the cohort's.
+    parts
+        What was found.
+    unit
+        Time unit.
+    repairs
+        Repairs to make.
+    roles
+        The user's column by role, as `bayesblina.cohort.find_problems` names the roles.
+    source
+        Name of the table.
+    synthetic
+        Whether the patients are simulated; None takes what the table says.
+    exclusions
+        Whom the reader left out, and why.
+    made
+        Repairs that were made already.
+
+    Returns
+    -------
+    Cohort
+        The patients.
+
+    Raises
+    ------
+    DataError
+        With all problems.
+    """
+    outcomes, starts, ends = dict(parts.outcomes), parts.starts, parts.ends
+    transplant = parts.transplant
+    done = list(made)
+    if columns.partial_dates != "refuse":
+        done.append(
+            Repair(
+                rule=f"partial dates became the {columns.partial_dates} possible day",
+                patients=tuple(columns.imputed),
+            )
+        )
+    if repairs is not None and repairs.zero_times is not None:
+        outcomes, repair = _repair_zero_times(outcomes, repairs.zero_times, columns.ids)
+        done.append(repair)
+    if repairs is not None and repairs.drop_late_phases:
+        starts, ends, transplant, repair = _drop_late_phases(
+            outcomes, starts, ends, transplant, columns.ids
+        )
+        done.append(repair)
+    flagged = (
+        synthetic if synthetic is not None else bool(columns.frame.attrs.get("synthetic", False))
+    )
+    try:
+        cohort = Cohort(
+            patients=columns.ids,
+            unit=unit,
+            endpoints=outcomes,
+            phases=parts.phases,
+            phase_start=starts,
+            phase_end=ends,
+            phase_ends_known=parts.ends_known,
+            transplant=transplant,
+            covariates=parts.covariates,
+            synthetic=flagged,
+            source=source,
+            repairs=tuple(done),
+            exclusions=tuple(exclusions),
+        )
+    except DataError as error:
+        raise DataError(_merge(columns.problems, error.problems, roles), source=source) from None
+    if columns.problems:
+        raise DataError(columns.problems, source=source)
+    return cohort
+
+
+def examples_of(text: Any) -> str:
+    """Quote up to three of the texts, shortened.
+
+    Parameters
+    ----------
+    text : pandas.Series
+        The texts.
+
+    Returns
+    -------
+    str
+        The quotation.
+    """
+    return ", ".join(repr(value[:20]) for value in text.unique()[:3])
+
+
+def _is_date(series: pd.Series) -> bool:
+    if pd.api.types.is_datetime64_any_dtype(series):
+        return True
+    return series.dtype == object and pd.api.types.infer_dtype(series, skipna=True) in (
+        "date",
+        "datetime",
+    )
+
+
+def _days(year: Floats, month: Floats, day: Floats, *, rule: PartialDates) -> Floats:
+    """Days since 1970; NaN for a day that does not exist. Missing parts are filled by the rule."""
+    whole_year = np.isnan(month)
+    filled_month = np.where(
+        whole_year, {"first": 1.0, "middle": 7.0, "last": 12.0}.get(rule, np.nan), month
+    )
+    legal = (filled_month >= 1) & (filled_month <= 12)
+    months = ((year - 1970) * 12 + np.where(legal, filled_month, 1) - 1).astype(np.int64)
+    first, following = (
+        month.astype("datetime64[M]").astype("datetime64[D]").astype(np.float64)
+        for month in (months, months + 1)
+    )
+    length = following - first
+    middle = np.where(whole_year, 1.0, 15.0)
+    instead = {"first": np.ones(year.size), "middle": middle, "last": length}.get(
+        rule, np.full(year.size, np.nan)
+    )
+    filled = np.where(np.isnan(day), instead, day)
+    legal &= (filled >= 1) & (filled <= length)
+    return np.where(legal, first + filled - 1, np.nan)
+
+
+def _merge(
+    read: Sequence[Problem], found: Sequence[Problem], roles: Mapping[str, str]
+) -> list[Problem]:
+    """Join the reader's problems with the cohort's, each patient once for each column."""
+    known: dict[str, set[str]] = {}
+    for problem in read:
+        known.setdefault(problem.column, set()).update(problem.patients)
+    merged = list(read)
+    for problem in found:
+        column = roles.get(problem.column, problem.column)
+        seen = known.get(column, set())
+        left = tuple(patient for patient in problem.patients if patient not in seen)
+        if left or not problem.patients:
+            merged.append(replace(problem, column=column, patients=left))
+    return merged
+
+
+def _repair_zero_times(
+    outcomes: Mapping[str, Outcome], instead: float, ids: NDArray[np.str_]
+) -> tuple[dict[str, Outcome], Repair]:
+    changed = np.zeros(ids.size, dtype=bool)
+    repaired = {}
+    for name, outcome in outcomes.items():
+        zero = outcome.time == 0
+        changed |= zero
+        repaired[name] = replace(outcome, time=np.where(zero, instead, outcome.time))
+    rule = f"times of 0 became {instead:g}"
+    return repaired, Repair(rule=rule, patients=tuple(map(str, ids[changed])))
+
+
+def _drop_late_phases(
+    outcomes: Mapping[str, Outcome],
+    starts: Floats,
+    ends: Floats,
+    transplant: Floats | None,
+    ids: NDArray[np.str_],
+) -> tuple[Floats, Floats, Floats | None, Repair]:
+    last = last_seen(outcomes)
+    late = is_after(starts, last[:, None])
+    changed = late.any(axis=1)
+    if transplant is not None:
+        late_transplant = is_after(transplant, last)
+        changed |= late_transplant
+        transplant = np.where(late_transplant, np.nan, transplant)
+    repair = Repair(
+        rule="phases after the end of follow-up count as never started",
+        patients=tuple(map(str, ids[changed])),
+    )
+    return np.where(late, np.nan, starts), np.where(late, np.nan, ends), transplant, repair

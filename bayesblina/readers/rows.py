@@ -1,0 +1,329 @@
+"""Counting-process rows: one row per patient and state, as R's `tmerge` makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesblina.cohort import RESERVED_PHASES, Cohort, Outcome, Phases
+from bayesblina.episodes import OFF_TREATMENT, before_first
+from bayesblina.errors import DataError, SpecError, nearest
+from bayesblina.intervals import snap
+from bayesblina.readers.columns import (
+    Columns,
+    CovariateKind,
+    Parts,
+    Repairs,
+    examples_of,
+    make_cohort,
+)
+from bayesblina.readers.sources import load_table, missing_columns
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+def read_counting_process(
+    table: Any,
+    *,
+    patient: str,
+    start: str,
+    stop: str,
+    event: str,
+    phase: str,
+    phases: Sequence[str] | Mapping[str, str],
+    unit: str,
+    before: str | None = None,
+    endpoint: str | None = None,
+    covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
+    transplant: str | None = None,
+    repairs: Repairs | None = None,
+    synthetic: bool | None = None,
+) -> Cohort:
+    """Read counting-process rows into a validated cohort.
+
+    Parameters
+    ----------
+    table
+        As for `read_cohort`, with one row for each patient (and endpoint) and state: at risk in
+        ``(start, stop]``. Rows may stand in any order.
+    patient, start, stop, event
+        Columns with the patient's id, the row's beginning and end, and 1 where the row ends with
+        the event.
+    phase
+        Column with the state of each row.
+    phases
+        Phases in order: their names as the column gives them, or a mapping from the names wanted
+        to the texts in the column (``{"transplantation": "1"}``).
+    unit
+        Unit of all times.
+    before
+        Text in the phase column that means that no phase has started yet; by default an empty
+        cell or ``"before <first phase>"``. ``"off treatment"`` after a phase means that it has
+        ended.
+    endpoint
+        Column with the endpoint's name, where the table has more than one; without it there is one
+        endpoint, called ``"survival"``.
+    covariates
+        As for `read_cohort`; a covariate must not change within a patient.
+    transplant
+        Column with the time of transplant, the same in all of a patient's rows.
+    repairs, synthetic
+        As for `read_cohort`.
+
+    Returns
+    -------
+    Cohort
+        The patients in the order of their first rows. A patient without rows for an endpoint was
+        never under observation for it. A patient whose first row lies in a phase counts as having
+        started it there.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be read or anything in it is wrong, with all problems at once: gaps,
+        overlaps, events before the last row, phases that go backwards, covariates that change.
+    SpecError
+        If the call itself is impossible.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = pd.DataFrame(
+    ...     {
+    ...         "id": ["a", "a", "b"],
+    ...         "start": [0.0, 2.0, 0.0],
+    ...         "stop": [2.0, 4.0, 9.0],
+    ...         "event": [0, 1, 0],
+    ...         "transplant": [0, 1, 0],
+    ...     }
+    ... )
+    >>> read_counting_process(
+    ...     rows,
+    ...     patient="id",
+    ...     start="start",
+    ...     stop="stop",
+    ...     event="event",
+    ...     phase="transplant",
+    ...     phases={"transplantation": "1"},
+    ...     before="0",
+    ...     unit="months",
+    ... )
+    Cohort(2 patients, months; survival: 1 events; phases transplantation: 1)
+    """
+    frame, source = load_table(table)
+    if isinstance(phases, str) or isinstance(covariates, str):
+        raise SpecError("phases and covariates must be lists of names, not one string.")
+    labels = dict(phases) if isinstance(phases, Mapping) else {name: name for name in phases}
+    names = Phases.from_dict(labels).names  # which refuses reserved names
+    taken = RESERVED_PHASES & set(labels.values())
+    if taken or len(set(labels.values())) != len(labels):
+        raise SpecError(f"phases: each needs a text of its own in the column, got {labels!r}.")
+    roles = {"patient": patient}
+    wanted = [patient, start, stop, event, phase, *covariates]
+    wanted += [column for column in (endpoint, transplant) if column is not None]
+    missing = missing_columns(frame, wanted)
+    if missing:
+        raise DataError(missing, source=source)
+    if frame.empty:
+        frame = frame.iloc[:0]
+    rows = Columns(frame, patient)
+    patients, first_row, who = _first_appearance(rows.ids)
+    endpoint_names, which = _endpoints(rows, endpoint)
+    begin, end = snap([rows.numbers(start), rows.numbers(stop)])
+    happened = rows.events(event, np.ones(len(frame), dtype=bool))
+    state = _states(rows, phase, labels, before)
+    rows.report(patient, rows.ids == "", "missing ids", "Every row needs its patient's id.")
+    for column, values in ((start, begin), (stop, end)):
+        rows.report(column, ~np.isfinite(values), "missing or infinite times", "Expected times.")
+    rows.report(
+        stop,
+        end <= begin,
+        "rows that end at or before they start",
+        "Expected start < stop in each row; leave empty stretches out.",
+    )
+    order = np.lexsort((end, begin, who, which))
+    group = (which * patients.size + who)[order]
+    _check_sequence(rows, order, group, begin, end, happened, state, names, (start, event, phase))
+    constant = [*covariates, *([transplant] if transplant is not None else [])]
+    for column in constant:
+        text = rows.text(column)
+        rows.report(
+            column,
+            text != text[first_row][who],
+            "values that change within a patient",
+            "Expected one value for each patient, in all rows.",
+        )
+    if rows.problems:
+        raise DataError(rows.problems, source=source)
+
+    last = np.concatenate([group[1:] != group[:-1], [True]])
+    first = np.concatenate([[True], last[:-1]])
+    outcomes = {}
+    for index, name in enumerate(endpoint_names):
+        time, entry = (np.full(patients.size, np.nan) for _ in range(2))
+        died = np.zeros(patients.size, dtype=bool)
+        ends, begins = order[last & (which[order] == index)], order[first & (which[order] == index)]
+        time[who[ends]], died[who[ends]] = end[ends], happened[ends]
+        entry[who[begins]] = begin[begins]
+        outcomes[name] = Outcome(time=time, event=died, entry=entry)
+    starts, stops = _phase_times(rows, order, first, group, who, begin, state, names, phase)
+    one = Columns(frame.iloc[first_row].reset_index(drop=True), patient)
+    one.problems = rows.problems
+    one.frame.attrs = frame.attrs
+    parts = Parts(
+        outcomes=outcomes,
+        phases=names,
+        starts=starts,
+        ends=stops,
+        ends_known=bool((state == len(names) + 1).any()),
+        transplant=None if transplant is None else one.numbers(transplant),
+        covariates=one.covariates(covariates),
+    )
+    for name in endpoint_names:
+        roles |= {f"{name}.time": stop, f"{name}.event": event, f"{name}.entry": start}
+    roles |= {f"{name}.{side}": phase for name in names for side in ("start", "end")}
+    if transplant is not None:
+        roles["transplant"] = transplant
+    return make_cohort(
+        one, parts, unit=unit, repairs=repairs, roles=roles, source=source, synthetic=synthetic
+    )
+
+
+def _first_appearance(ids: NDArray[np.str_]) -> tuple[NDArray[np.str_], Ints, Ints]:
+    """Patients in the order of their first rows, those rows, and each row's patient."""
+    who, patients = pd.factorize(ids)
+    first = np.unique(who, return_index=True)[1]
+    return np.asarray(patients, dtype=str), first, who.astype(np.int64)
+
+
+def _endpoints(rows: Columns, column: str | None) -> tuple[list[str], Ints]:
+    if column is None:
+        return ["survival"], np.zeros(len(rows.frame), dtype=np.int64)
+    text = rows.text(column)
+    rows.report(column, text == "", "missing names of endpoints", "Every row needs one.")
+    which, names = pd.factorize(text)
+    return [str(name) for name in names], which.astype(np.int64)
+
+
+def _states(rows: Columns, column: str, labels: Mapping[str, str], before: str | None) -> Ints:
+    """Position of each row's state: 0 before all phases, then the phases, then off treatment."""
+    text = pd.Series(rows.text(column))
+    first = next(iter(labels))
+    none = ("", before_first((first,))) if before is None else (before,)
+    position = dict.fromkeys(none, 0)
+    position |= {label: index for index, label in enumerate(labels.values(), start=1)}
+    position[OFF_TREATMENT] = len(labels) + 1
+    state = text.map(position)
+    unknown = state.isna()
+    rows.report(
+        column,
+        unknown.to_numpy(),
+        f"unknown states ({examples_of(text[unknown])})",
+        nearest(str(text[unknown].iloc[0]) if unknown.any() else "", [*labels.values(), *none])
+        + " Name the text for no phase yet with before=.",
+    )
+    return np.asarray(state.fillna(0), dtype=np.int64)
+
+
+def _check_sequence(
+    rows: Columns,
+    order: Ints,
+    group: Ints,
+    begin: Floats,
+    end: Floats,
+    happened: Bools,
+    state: Ints,
+    names: tuple[str, ...],
+    columns: tuple[str, str, str],
+) -> None:
+    """Check each patient's rows, in the order of time, against the next one."""
+    start_column, event_column, phase_column = columns
+
+    def report(column: str, later: Bools, found: str, expected: str) -> None:
+        wrong = np.zeros(order.size, dtype=bool)
+        wrong[order[1:][later]] = True
+        rows.report(column, wrong, found, expected)
+
+    same = group[1:] == group[:-1]
+    opened, closed = begin[order][1:], end[order][:-1]
+    report(
+        start_column,
+        same & (opened > closed),
+        "gaps between rows",
+        "Each row must start where the one before it stops.",
+    )
+    report(
+        start_column,
+        same & (opened < closed),
+        "rows that overlap",
+        "Each row must start where the one before it stops.",
+    )
+    report(
+        event_column,
+        same & happened[order][:-1],
+        "events before the last row",
+        "Expected 1 in a patient's last row only.",
+    )
+    off = len(names) + 1
+    now = state[order]
+    in_phase = np.where(now == off, 0, now)
+    reached = np.maximum.accumulate(group * (off + 1) + in_phase) - group * (off + 1)
+    highest, following = reached[:-1], now[1:]
+    returns = (following == highest) & (following > 0) & (now[:-1] == off)
+    report(
+        phase_column,
+        same & (following != off) & ((following < highest) | returns),
+        "phases that go backwards",
+        f"A phase, once left, does not come again; expected the order {', '.join(names)}.",
+    )
+    rows.report(
+        phase_column,
+        np.isin(np.arange(order.size), order[(now == off) & (reached == 0)]),
+        f"'{OFF_TREATMENT}' before any phase",
+        "It means that a phase has ended.",
+    )
+
+
+def _phase_times(
+    rows: Columns,
+    order: Ints,
+    first: Bools,
+    group: Ints,
+    who: Ints,
+    begin: Floats,
+    state: Ints,
+    names: tuple[str, ...],
+    column: str,
+) -> tuple[Floats, Floats]:
+    """When each patient enters and leaves each phase, over all endpoints."""
+    count = int(who.max(initial=-1)) + 1
+    shape = (count, len(names))
+    off = len(names) + 1
+    now = state[order]
+    reached = np.maximum.accumulate(group * (off + 1) + np.where(now == off, 0, now))
+    reached -= group * (off + 1)
+    enters = np.concatenate([[True], now[1:] != now[:-1]]) | first
+    found = []
+    for chosen, phase in (
+        (enters & (now > 0) & (now < off), now - 1),
+        (enters & (now == off), reached - 1),
+    ):
+        row = order[chosen]
+        times = np.full(shape, np.inf)
+        np.minimum.at(times, (who[row], phase[chosen]), begin[row])
+        # Where the endpoint's own first row lies later in the phase it says nothing of its start.
+        differs = (begin[row] != times[who[row], phase[chosen]]) & ~first[chosen]
+        rows.report(
+            column,
+            np.isin(np.arange(order.size), row[differs]),
+            "phases that start or end at different times for different endpoints",
+            "A phase starts once, whatever the endpoint.",
+        )
+        found.append(np.where(np.isfinite(times), times, np.nan))
+    return found[0], found[1]

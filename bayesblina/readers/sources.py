@@ -1,0 +1,173 @@
+"""Any kind of table to one kind: a pandas frame in which nothing has been guessed."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bayesblina.errors import DataError, Problem, SpecError, nearest
+
+FORMATS = ".csv, .parquet, .arrow, .feather, .xpt or .sas7bdat"
+
+
+def load_table(table: Any) -> tuple[pd.DataFrame, str]:
+    """Load a table and name it; the cells of a CSV file stay text, so that nothing is guessed.
+
+    Parameters
+    ----------
+    table
+        A DataFrame (pandas, polars, Arrow, or any other that narwhals knows and that is held in
+        memory), or the path of a file.
+
+    Returns
+    -------
+    frame : pandas.DataFrame
+        Its columns; the caller's own frame is never changed.
+    source : str
+        The file's name, or ``"the table"``.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or two columns have one name.
+    SpecError
+        If it is no table.
+    """
+    if isinstance(table, str | PathLike):
+        path = Path(table)
+        frame, source = _load_file(path), path.name
+    else:
+        frame, source = _load_frame(table), "the table"
+    repeated = frame.columns[frame.columns.duplicated()].unique()
+    if len(repeated):
+        raise DataError([_duplicate(str(name)) for name in repeated], source=source)
+    return frame, source
+
+
+def missing_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> list[Problem]:
+    """Find the columns that a table lacks.
+
+    Parameters
+    ----------
+    frame
+        The table.
+    wanted
+        Names of columns.
+
+    Returns
+    -------
+    list of Problem
+        One for each missing column, with the nearest names that exist.
+    """
+    present = list(frame.columns)
+    return [
+        Problem(column=name, found="no such column", expected=nearest(name, present))
+        for name in dict.fromkeys(wanted)
+        if name not in present
+    ]
+
+
+def _load_frame(table: Any) -> pd.DataFrame:
+    if isinstance(table, pd.DataFrame):
+        return table
+    import narwhals as nw
+
+    try:
+        known = nw.from_native(table, eager_only=True)
+    except TypeError:
+        kind = f"{type(table).__module__.partition('.')[0]}.{type(table).__name__}"
+        raise SpecError(
+            f"Expected a DataFrame that is held in memory or a path, got {kind}; call .collect() "
+            "on a lazy frame."
+        ) from None
+    frame: pd.DataFrame = known.to_arrow().to_pandas()
+    return frame
+
+
+def _load_file(path: Path) -> pd.DataFrame:
+    def unreadable(found: str, expected: str) -> DataError:
+        problem = Problem(column="file", found=found, expected=expected)
+        return DataError([problem], source=path.name)
+
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        raise unreadable(f"'{path}' is {what}", f"Expected a file: {FORMATS}.")
+    read = READERS.get(path.suffix.lower())
+    if read is None:
+        raise unreadable(f"files of type '{path.suffix}' are not read", f"Expected {FORMATS}.")
+    if path.stat().st_size == 0:
+        raise unreadable("it is empty", "Export it again.")
+    try:
+        return read(path)
+    except (DataError, SpecError, MemoryError):
+        raise
+    except UnicodeDecodeError:
+        raise unreadable("not UTF-8 text", "Save the file as UTF-8.") from None
+    except Exception as error:  # whatever a library says of a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise unreadable(f"it cannot be read ({reason})", "Export it again.") from None
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    if b"\0" in path.read_bytes():
+        raise ValueError("it is no text file")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, strict=True)
+        header = next((line for line in lines if line), [])
+        # pandas fills lines that are too short and cuts those that are too long.
+        uneven = [lines.line_num for line in lines if line and len(line) != len(header)]
+    problems = [_duplicate(name) for name in dict.fromkeys(header) if header.count(name) > 1]
+    if problems:
+        raise DataError(problems, source=path.name)
+    if uneven:
+        first = ", ".join(str(number) for number in uneven[:10])
+        problem = Problem(
+            column="file",
+            found=f"lines with too few or too many cells ({len(uneven)}; first: {first})",
+            expected=f"Expected {len(header)} cells in each line, as in the header; is the file "
+            "cut short, or a comma not quoted?",
+        )
+        raise DataError([problem], source=path.name)
+    return pd.read_csv(
+        path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
+    )
+
+
+def _read_arrow(path: Path) -> pd.DataFrame:
+    import pyarrow.feather
+
+    frame: pd.DataFrame = pyarrow.feather.read_table(path).to_pandas()
+    return frame
+
+
+def _read_sas(path: Path) -> pd.DataFrame:
+    try:
+        import pyreadstat
+    except ImportError:
+        raise SpecError(
+            "Reading SAS files needs pyreadstat: install bayesblina[sas], or export to CSV."
+        ) from None
+    read = pyreadstat.read_xport if path.suffix.lower() == ".xpt" else pyreadstat.read_sas7bdat
+    frame, _ = read(str(path))
+    return frame
+
+
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    ".csv": _read_csv,
+    ".parquet": pd.read_parquet,
+    ".arrow": _read_arrow,
+    ".feather": _read_arrow,
+    ".xpt": _read_sas,
+    ".sas7bdat": _read_sas,
+}
+
+
+def _duplicate(name: str) -> Problem:
+    return Problem(
+        column=name, found="more than one column has this name", expected="Rename one of them."
+    )

@@ -1,0 +1,332 @@
+"""One row per patient, with times or with dates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from bayesblina.cohort import DAYS_PER_UNIT, Cohort, Endpoint, Outcome, Phases, Repair
+from bayesblina.errors import DataError, SpecError
+from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
+from bayesblina.readers.sources import load_table, missing_columns
+
+SameDay = Literal["refuse", "half day", "end of day"]
+
+
+def read_cohort(
+    table: Any,
+    *,
+    patient: str,
+    unit: str,
+    endpoints: Mapping[str, Endpoint] | Endpoint,
+    phases: Phases,
+    covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
+    transplant: str | None = None,
+    repairs: Repairs | None = None,
+    synthetic: bool | None = None,
+) -> Cohort:
+    """Read one row per patient into a validated cohort.
+
+    Parameters
+    ----------
+    table
+        A DataFrame (pandas, polars, Arrow), or the path of a ``.csv``, ``.parquet``, ``.arrow``,
+        ``.feather``, ``.xpt`` or ``.sas7bdat`` file.
+    patient
+        Column with patient ids; unique, none missing.
+    unit
+        Unit of all times: ``"days"``, ``"weeks"``, ``"months"`` or ``"years"``.
+    endpoints
+        Endpoints by name, or a single one (then called ``"survival"``).
+    phases
+        Ordered treatment phases.
+    covariates
+        Baseline covariates: column names, whose type is taken from the column (numbers are
+        continuous; text, categories and booleans are categorical), or a mapping of names to
+        ``"categorical"`` or ``"continuous"``.
+    transplant
+        Column with the time of transplant, if there is one.
+    repairs
+        Repairs to make; by default none, and whatever is wrong is an error.
+    synthetic
+        Whether the patients are simulated. By default what ``table.attrs["synthetic"]`` says,
+        else False.
+
+    Returns
+    -------
+    Cohort
+        The patients in the table's order.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be read or anything in it is wrong, with all problems at once.
+    SpecError
+        If the call itself is impossible.
+
+    See Also
+    --------
+    read_dated_cohort : dates instead of times.
+    read_counting_process : one row per patient and state.
+    read_adam : CDISC ADaM datasets.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {"id": ["a", "b"], "months": [4.0, 9.0], "died": [1, 0], "start": [2.0, None]}
+    ... )
+    >>> read_cohort(
+    ...     table,
+    ...     patient="id",
+    ...     unit="months",
+    ...     endpoints={"os": Endpoint(time="months", event="died")},
+    ...     phases=Phases(maintenance="start"),
+    ... )
+    Cohort(2 patients, months; os: 1 events; phases maintenance: 1)
+    """
+    frame, source = load_table(table)
+    if isinstance(endpoints, Endpoint):
+        endpoints = {"survival": endpoints}
+    _check_call(endpoints, Endpoint, phases, covariates)
+    roles = {"patient": patient}
+    for name, endpoint in endpoints.items():
+        roles[f"{name}.time"] = endpoint.time
+        roles[f"{name}.event"] = endpoint.event
+        if endpoint.entry is not None:
+            roles[f"{name}.entry"] = endpoint.entry
+    roles |= _phase_roles(phases, transplant)
+    missing = missing_columns(frame, [*roles.values(), *covariates])
+    if missing:
+        raise DataError(missing, source=source)
+    columns = Columns(frame, patient)
+    outcomes = {}
+    for name, endpoint in endpoints.items():
+        time = columns.numbers(endpoint.time)
+        entry = np.zeros(time.size) if endpoint.entry is None else columns.numbers(endpoint.entry)
+        event = columns.events(endpoint.event, np.isfinite(entry))
+        outcomes[name] = Outcome(time=time, event=event, entry=entry)
+    parts = Parts(
+        outcomes=outcomes,
+        phases=phases.names,
+        starts=np.stack([columns.numbers(phase.start) for _, phase in phases.items()], axis=1),
+        ends=np.stack([columns.numbers(phase.end) for _, phase in phases.items()], axis=1),
+        ends_known=any(phase.end is not None for _, phase in phases.items()),
+        transplant=None if transplant is None else columns.numbers(transplant),
+        covariates=columns.covariates(covariates),
+    )
+    return make_cohort(
+        columns,
+        parts,
+        unit=unit,
+        repairs=repairs,
+        roles=roles,
+        source=source,
+        synthetic=synthetic,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatedEndpoint:
+    """Columns of one endpoint given by dates.
+
+    Parameters
+    ----------
+    date
+        Column with the date of the event or of censoring.
+    event
+        Column with 1 (event) or 0 (censored).
+    origin
+        Column with the date from which the patient is under observation for this endpoint, where
+        that is not the common origin (delayed entry, such as remission for relapse-free
+        survival); a missing date means that the patient never was.
+
+    Examples
+    --------
+    >>> DatedEndpoint(date="relapse_or_last_seen", event="relapsed", origin="remission").origin
+    'remission'
+    """
+
+    date: str
+    event: str
+    origin: str | None = None
+
+
+def read_dated_cohort(
+    table: Any,
+    *,
+    patient: str,
+    origin: str,
+    unit: str,
+    endpoints: Mapping[str, DatedEndpoint] | DatedEndpoint,
+    phases: Phases,
+    covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
+    transplant: str | None = None,
+    same_day: SameDay = "refuse",
+    repairs: Repairs | None = None,
+    synthetic: bool | None = None,
+) -> Cohort:
+    """Read one row per patient, with dates instead of times, into a validated cohort.
+
+    Parameters
+    ----------
+    table
+        As for `read_cohort`. Dates are a table's own dates or ISO 8601 text (2015-03-31).
+    patient
+        Column with patient ids.
+    origin
+        Column with the common origin of all times, such as the date of the first dose.
+    unit
+        Unit that the times get: ``"days"``, ``"weeks"``, ``"months"`` (30.4375 days) or
+        ``"years"`` (365.25 days).
+    endpoints
+        Endpoints by name, or a single one (then called ``"survival"``).
+    phases
+        Ordered treatment phases; their columns hold dates.
+    covariates
+        As for `read_cohort`.
+    transplant
+        Column with the date of transplant, if there is one.
+    same_day
+        What follow-up that ends on the day it starts means. ``"refuse"``: times are differences
+        of dates, and a difference of 0 is an error. ``"half day"``: a difference of 0 becomes
+        half a day. ``"end of day"``: all follow-up ends at its day's end while entries and
+        phases start at their day's beginning, so each end is one day later (the convention of
+        CDISC's analysis values).
+    repairs
+        Repairs to make, partial dates among them; by default none.
+    synthetic
+        Whether the patients are simulated, as for `read_cohort`.
+
+    Returns
+    -------
+    Cohort
+        The patients in the table's order.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be read or anything in it is wrong, with all problems at once.
+    SpecError
+        If the call itself is impossible.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "id": ["a", "b"],
+    ...         "first_dose": ["2015-01-01", "2015-02-01"],
+    ...         "last_seen": ["2015-03-01", "2016-02-01"],
+    ...         "died": [1, 0],
+    ...         "maintenance": [None, "2015-08-01"],
+    ...     }
+    ... )
+    >>> cohort = read_dated_cohort(
+    ...     table,
+    ...     patient="id",
+    ...     origin="first_dose",
+    ...     unit="days",
+    ...     endpoints={"os": DatedEndpoint(date="last_seen", event="died")},
+    ...     phases=Phases(maintenance="maintenance"),
+    ... )
+    >>> cohort.endpoints["os"].time
+    array([ 59., 365.])
+    """
+    frame, source = load_table(table)
+    if isinstance(endpoints, DatedEndpoint):
+        endpoints = {"survival": endpoints}
+    _check_call(endpoints, DatedEndpoint, phases, covariates)
+    if same_day not in ("refuse", "half day", "end of day"):
+        raise SpecError(f"same_day must be 'refuse', 'half day' or 'end of day', got {same_day!r}.")
+    if unit not in DAYS_PER_UNIT:
+        raise SpecError(f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.")
+    roles = {"patient": patient, "origin": origin}
+    for name, endpoint in endpoints.items():
+        roles[f"{name}.time"] = endpoint.date
+        roles[f"{name}.event"] = endpoint.event
+        if endpoint.origin is not None:
+            roles[f"{name}.entry"] = endpoint.origin
+    roles |= _phase_roles(phases, transplant)
+    missing = missing_columns(frame, [*roles.values(), *covariates])
+    if missing:
+        raise DataError(missing, source=source)
+    partial = "refuse" if repairs is None else repairs.partial_dates
+    columns = Columns(frame, patient, partial_dates=partial)
+    zero = columns.dates(origin)
+    columns.report(
+        origin,
+        (columns.text(origin) == ""),
+        "missing dates of origin",
+        "Every patient needs one.",
+    )
+    per_unit = DAYS_PER_UNIT[unit]
+
+    def since_origin(column: str | None) -> np.ndarray:
+        return (columns.dates(column) - zero) / per_unit
+
+    outcomes = {}
+    lengthened = np.zeros(len(frame), dtype=bool)
+    for name, endpoint in endpoints.items():
+        days = columns.dates(endpoint.date) - zero
+        own = np.zeros(days.size)
+        if endpoint.origin is not None:
+            own = columns.dates(endpoint.origin) - zero
+        if same_day == "end of day":
+            days = days + 1.0
+        elif same_day == "half day":
+            lengthened |= days == own
+            days = np.where(days == own, days + 0.5, days)
+        event = columns.events(endpoint.event, np.isfinite(own))
+        outcomes[name] = Outcome(time=days / per_unit, event=event, entry=own / per_unit)
+    parts = Parts(
+        outcomes=outcomes,
+        phases=phases.names,
+        starts=np.stack([since_origin(phase.start) for _, phase in phases.items()], axis=1),
+        ends=np.stack([since_origin(phase.end) for _, phase in phases.items()], axis=1),
+        ends_known=any(phase.end is not None for _, phase in phases.items()),
+        transplant=None if transplant is None else since_origin(transplant),
+        covariates=columns.covariates(covariates),
+    )
+    made = []
+    if same_day == "half day":
+        who = tuple(str(patient) for patient in columns.ids[lengthened])
+        made.append(
+            Repair(rule="follow-up that ended on its first day lasts half a day", patients=who)
+        )
+    return make_cohort(
+        columns,
+        parts,
+        unit=unit,
+        repairs=repairs,
+        roles=roles,
+        source=source,
+        synthetic=synthetic,
+        made=made,
+    )
+
+
+def _check_call(endpoints: Any, kind: type, phases: Any, covariates: Any) -> None:
+    if not isinstance(endpoints, Mapping) or not all(
+        isinstance(endpoint, kind) for endpoint in endpoints.values()
+    ):
+        raise SpecError(f"endpoints must be a {kind.__name__}, or a mapping of names to them.")
+    if not isinstance(phases, Phases):
+        raise SpecError("phases must be a Phases value: Phases(maintenance='maintenance_month').")
+    if isinstance(covariates, str):
+        raise SpecError("covariates must be a list of columns, not one string.")
+
+
+def _phase_roles(phases: Phases, transplant: str | None) -> dict[str, str]:
+    """Map each role of `bayesblina.cohort.find_problems` to the user's column."""
+    roles = {}
+    for name, phase in phases.items():
+        roles[f"{name}.start"] = phase.start
+        if phase.end is not None:
+            roles[f"{name}.end"] = phase.end
+    if transplant is not None:
+        roles["transplant"] = transplant
+    return roles

@@ -154,10 +154,14 @@ def sample(
 
 def _tree(trace: xr.DataTree) -> xr.DataTree:
     """Keep draws and statistics, without attributes that differ from run to run (dates)."""
-    groups = ("posterior", "sample_stats")
-    return xr.DataTree.from_dict(
-        {f"/{name}": trace[name].to_dataset().drop_attrs() for name in groups}
-    )
+    groups = {}
+    for name in ("posterior", "sample_stats"):
+        kept = trace[name].to_dataset()
+        kept.attrs = {}
+        for variable in kept.variables.values():
+            variable.attrs = {}
+        groups[f"/{name}"] = kept
+    return xr.DataTree.from_dict(groups)
 
 
 def _sample_with_pymc(

@@ -114,22 +114,29 @@ def test_compiled_density_and_gradient_are_pymcs(name: str) -> None:
         np.testing.assert_allclose(gradient, slope, rtol=1e-9, atol=1e-9)
 
 
+def sums(events: np.ndarray) -> list[np.ndarray]:
+    """Events by interval, by phase and by pattern."""
+    return [events.sum(axes) for axes in ((2, 3), (1, 3), (1, 2))]
+
+
 def test_likelihood_kernel_is_its_definition() -> None:
     generator = np.random.default_rng(0)
-    shape = (2, 4, 3, 5)
-    values = [
-        generator.integers(0, 3, shape).astype(float),
-        generator.uniform(0, 4, shape),
-        generator.normal(-2, 1, (2, 4)),
-        generator.normal(0, 1, (2, 3)),
-        generator.normal(0, 1, (2, 5)),
-    ]
+    shape = (2, 4, 3, 11)
+    events = generator.integers(0, 3, shape).astype(float)
+    time = generator.uniform(0, 4, shape)
+    parts = [generator.normal(-1, 1, (2, size)) for size in shape[1:]]
+    values = [*sums(events), time, *parts]
     inputs = [pytensor.tensor.tensor(dtype="float64", shape=(None,) * v.ndim) for v in values]
     function = pytensor.function(inputs, PiecewiseExponential()(*inputs), mode="NUMBA")
     storage: list[list[Any]] = [[None] for _ in range(4)]
     PiecewiseExponential().perform(None, values, storage)
     for got, (expected,) in zip(function(*values), storage, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+    log_hazard = (
+        parts[0][:, :, None, None] + parts[1][:, None, :, None] + parts[2][:, None, None, :]
+    )
+    by_cell = (events * log_hazard - time * np.exp(log_hazard)).sum()
+    assert float(storage[0][0]) == pytest.approx(by_cell, rel=1e-12)
     matrix, vector = generator.normal(size=(2, 3, 4)), generator.normal(size=(2, 4))
     for transposed, right in ((False, vector), (True, generator.normal(size=(2, 3)))):
         op = BatchedMatrixVector(transposed=transposed)
@@ -148,7 +155,7 @@ def test_gradients_match_finite_differences() -> None:
 
     def density(values: list[np.ndarray]) -> list[np.ndarray]:
         storage: list[list[object]] = [[None] for _ in range(4)]
-        PiecewiseExponential().perform(None, [events, time, *values], storage)
+        PiecewiseExponential().perform(None, [*sums(events), time, *values], storage)
         return [np.asarray(cell[0]) for cell in storage]
 
     value, *gradients = density(parts)

@@ -89,7 +89,14 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
     # The supports are built in, so the bounds checks could never fail; they only cost.
     with pm.Model(coords=coords, check_bounds=False) as model:
         cell = ("endpoint", "interval", "phase", "pattern")
-        events = pm.Data("events", table["events"].values.astype(np.float64), dims=cell)
+        events = [
+            pm.Data(
+                f"events_by_{kept}",
+                table["events"].sum(set(cell[1:]) - {kept}).values.astype(np.float64),
+                dims=("endpoint", kept),
+            )
+            for kept in cell[1:]
+        ]
         exposed = pm.Data("exposure", table["exposure"].values, dims=cell)
         contrast = pm.Data("contrast", np.stack([design.contrast] * endpoints))
         centre = pm.Data("level_centre", geometry.level_centre, dims="endpoint")
@@ -125,7 +132,7 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
             coefficient = shrink * (shrink * likely + innovation)
             log_baseline = level[:, None] + BatchedMatrixVector()(basis, coefficient)
         else:
-            log_baseline = level[:, None] + pt.zeros((events.shape[0], events.shape[1]))
+            log_baseline = level[:, None] + pt.zeros_like(events[0])
         log_baseline = pm.Deterministic("log_baseline", log_baseline, dims=("endpoint", "interval"))
         ratio = pm.Normal("log_hazard_ratio", prior[2], prior[3], dims=("endpoint", "effect"))
         by_phase = BatchedMatrixVector()(contrast, ratio)
@@ -134,8 +141,8 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
             slope = pm.Normal("coefficient", prior[4], prior[5], dims=("endpoint", "term"))
             by_pattern = BatchedMatrixVector()(terms, slope)
         else:
-            by_pattern = pt.zeros((events.shape[0], events.shape[3]))
-        density = PiecewiseExponential()(events, exposed, log_baseline, by_phase, by_pattern)
+            by_pattern = pt.zeros_like(events[2])
+        density = PiecewiseExponential()(*events, exposed, log_baseline, by_phase, by_pattern)
         pm.Potential("log_likelihood", density[0])
     parts = (
         _baseline_part(definition) if has_walk else "constant",

@@ -2,9 +2,10 @@
 
 uv run python tests/studies/interval_coverage.py
 
-Each cohort is analysed three times: with the primary model as it is; with a prior on the hazard ratios
-so wide that it says nothing; and, with the primary model, counting maintenance from the start of
-consolidation in all who ever receive it, which is what a comparison of ever with never does.
+Each cohort is analysed three times: with the primary model as it is; with a prior on the hazard
+ratios so wide that it says nothing; and, with the primary model, counting maintenance from the
+start of consolidation in all who ever receive it, which is what a comparison of ever with never
+does.
 """
 
 from __future__ import annotations
@@ -112,9 +113,9 @@ def report(rows: pd.DataFrame) -> str:
             "",
             *lines,
             "",
-            "The default prior puts 95 % of its mass on hazard ratios between 0.2 and 5 and pulls a",
-            "cohort with so few events towards 1; under the flat prior (standard deviation 10 on the",
-            "log scale) that pull is gone, and the spread is larger.",
+            "The default prior puts 95 % of its mass on hazard ratios between 0.2 and 5 and pulls",
+            "a cohort with so few events towards 1; under the flat prior (standard deviation 10 on",
+            "the log scale) that pull is gone, and the spread is larger.",
             "",
             "Ever against never counts the time before maintenance, which nobody who died in it",
             "could have as an exposed patient, as time in maintenance: the treatment looks better",

@@ -20,15 +20,21 @@ if TYPE_CHECKING:
     from bayesblina.cohort import Endpoint as Endpoint
     from bayesblina.cohort import Phase as Phase
     from bayesblina.cohort import Phases as Phases
+    from bayesblina.estimands import contrast as contrast
+    from bayesblina.estimands import cumulative_hazard as cumulative_hazard
+    from bayesblina.estimands import hazard as hazard
     from bayesblina.estimands import hazard_ratio as hazard_ratio
+    from bayesblina.estimands import life_years_lost as life_years_lost
+    from bayesblina.estimands import rmst as rmst
     from bayesblina.estimands import survival as survival
+    from bayesblina.estimands import survival_quantile as survival_quantile
     from bayesblina.exposure import Exposure as Exposure
     from bayesblina.exposure import expose as expose
     from bayesblina.fitting import Fit as Fit
     from bayesblina.fitting import fit as fit
-    from bayesblina.hazard.definition import HazardRatioPrior as HazardRatioPrior
-    from bayesblina.hazard.definition import ModelDefinition as ModelDefinition
-    from bayesblina.hazard.definition import load_model as load_model
+    from bayesblina.hazards.definition import HazardRatioPrior as HazardRatioPrior
+    from bayesblina.hazards.definition import ModelDefinition as ModelDefinition
+    from bayesblina.hazards.definition import load_model as load_model
     from bayesblina.question import Question as Question
     from bayesblina.readers import AdamEndpoint as AdamEndpoint
     from bayesblina.readers import DatedEndpoint as DatedEndpoint
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     from bayesblina.readers import read_dated_cohort as read_dated_cohort
     from bayesblina.regimes import From as From
     from bayesblina.regimes import Never as Never
+    from bayesblina.regimes import WithPhases as WithPhases
     from bayesblina.storage import load as load
     from bayesblina.storage import save as save
     from bayesblina.summaries import summarise as summarise
@@ -52,15 +59,21 @@ _HOME = {
     "Endpoint": "cohort",
     "Phase": "cohort",
     "Phases": "cohort",
+    "contrast": "estimands",
+    "cumulative_hazard": "estimands",
+    "hazard": "estimands",
     "hazard_ratio": "estimands",
+    "life_years_lost": "estimands",
+    "rmst": "estimands",
     "survival": "estimands",
+    "survival_quantile": "estimands",
     "Exposure": "exposure",
     "expose": "exposure",
     "Fit": "fitting",
     "fit": "fitting",
-    "HazardRatioPrior": "hazard.definition",
-    "ModelDefinition": "hazard.definition",
-    "load_model": "hazard.definition",
+    "HazardRatioPrior": "hazards.definition",
+    "ModelDefinition": "hazards.definition",
+    "load_model": "hazards.definition",
     "Question": "question",
     "AdamEndpoint": "readers",
     "DatedEndpoint": "readers",
@@ -71,6 +84,7 @@ _HOME = {
     "read_dated_cohort": "readers",
     "From": "regimes",
     "Never": "regimes",
+    "WithPhases": "regimes",
     "load": "storage",
     "save": "storage",
     "summarise": "summaries",

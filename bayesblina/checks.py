@@ -11,7 +11,7 @@ import xarray as xr
 
 from bayesblina.convergence import Convergence
 from bayesblina.fitting import Fit
-from bayesblina.hazard.likelihood import patient_log_likelihood
+from bayesblina.hazards.likelihood import patient_log_likelihood
 
 ALL_ENDPOINTS = "all endpoints"
 

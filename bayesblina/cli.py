@@ -207,7 +207,7 @@ def models_show(
     with _reported(context, debug=debug, quiet=False):
         from importlib.resources import files
 
-        from bayesblina.hazard.definition import load_model
+        from bayesblina.hazards.definition import load_model
 
         load_model(name)
         source = Path(name)
@@ -219,7 +219,7 @@ def models_show(
 
 
 def _list_models() -> None:
-    from bayesblina.hazard.definition import load_model, model_names
+    from bayesblina.hazards.definition import load_model, model_names
 
     for name in model_names():
         typer.echo(f"{name}  {load_model(name).title}")

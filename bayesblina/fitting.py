@@ -18,10 +18,10 @@ from bayesblina.cohort import Cohort
 from bayesblina.convergence import Convergence, assess_convergence
 from bayesblina.errors import ConvergenceError, SpecError
 from bayesblina.exposure import Exposure, expose
-from bayesblina.hazard.build import BuiltModel, build_model
-from bayesblina.hazard.definition import ModelDefinition, load_model
-from bayesblina.hazard.effects import Design, make_design
-from bayesblina.hazard.likelihood import patient_log_likelihood
+from bayesblina.hazards.build import BuiltModel, build_model
+from bayesblina.hazards.definition import ModelDefinition, load_model
+from bayesblina.hazards.effects import Design, make_design
+from bayesblina.hazards.likelihood import patient_log_likelihood
 from bayesblina.question import Question
 from bayesblina.sampling import SamplerSettings, sample
 

@@ -33,7 +33,7 @@ from pytensor.graph import clone_replace, rewrite_graph
 from pytensor.graph.traversal import graph_inputs
 from pytensor.link.numba.cache import CACHED_SRC_FUNCTIONS, compile_numba_function_src
 
-from bayesblina.hazard.build import BuiltModel
+from bayesblina.hazards.build import BuiltModel
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int, int, int], None]

@@ -250,7 +250,7 @@ def _read(path: Path, attributes: Mapping[str, Any]) -> Fit:
     from bayesblina.exposure import Exposure
     from bayesblina.fitting import Fit, Provenance
     from bayesblina.follow_up import LeftOut
-    from bayesblina.hazard.definition import parse_model
+    from bayesblina.hazards.definition import parse_model
     from bayesblina.question import Question
     from bayesblina.sampling import SamplerSettings
 

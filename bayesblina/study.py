@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from bayesblina.errors import SpecError
-from bayesblina.hazard.definition import HazardRatioPrior, ModelDefinition, explain, load_model
+from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition, explain, load_model
 
 if TYPE_CHECKING:
     from bayesblina.cohort import Cohort

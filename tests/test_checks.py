@@ -8,8 +8,8 @@ import xarray as xr
 import bayesblina as bb
 from bayesblina.errors import ConvergenceError
 from bayesblina.fitting import Fit
-from bayesblina.hazard.effects import make_design
-from bayesblina.hazard.likelihood import patient_log_likelihood
+from bayesblina.hazards.effects import make_design
+from bayesblina.hazards.likelihood import patient_log_likelihood
 
 DAYS = 365.25 / 12
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")

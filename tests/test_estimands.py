@@ -11,7 +11,14 @@ from scipy.integrate import quad
 
 import bayesblina as bb
 from bayesblina.errors import EstimandError
-from bayesblina.estimands import cumulative_hazard
+from bayesblina.estimands.paths import (
+    Path,
+    average_relative,
+    average_survival,
+    hazard_at_survival,
+    make_path,
+    restricted_mean,
+)
 from bayesblina.fitting import Fit
 
 
@@ -97,14 +104,10 @@ def test_cumulative_hazard_is_the_integral(
 ) -> None:
     cuts = np.array([2.0, 5.0, 9.0])
     time = landmark + length
-    got = cumulative_hazard(
-        np.array([hazards]),
-        np.array([ratio]),
-        cuts,
-        np.array([time]),
-        start=landmark,
-        regime=bb.From(start),
-    )[0, 0]
+    path = make_path(
+        np.array([hazards]), cuts, [(start, np.array([ratio]))], start=landmark, end=20.0
+    )
+    got = path.cumulative(np.array([time]))[0, 0]
 
     def hazard(t: float) -> float:
         return hazards[int(np.searchsorted(cuts, t))] * (ratio if t > start else 1.0)
@@ -131,3 +134,96 @@ def test_constants_have_no_error(synthetic_fit: Fit) -> None:
     assert table.loc[("os", 8.0), "mean"] == 1.0
     assert table.loc[("os", 8.0), "mcse"] == 0.0
     assert not table.isna().any().any()
+
+
+@st.composite
+def averages(draw: st.DrawFn) -> tuple[Path, np.ndarray, np.ndarray]:
+    """A path that may have hazards of 0, and patterns of patients."""
+    pieces = draw(st.integers(1, 5))
+    widths = draw(st.lists(st.floats(0.1, 5), min_size=pieces, max_size=pieces))
+    rates = draw(st.lists(st.just(0.0) | st.floats(1e-4, 2.0), min_size=pieces, max_size=pieces))
+    begin = draw(st.floats(0, 10))
+    patterns = draw(st.integers(1, 4))
+    relative = draw(st.lists(st.floats(0.05, 20.0), min_size=patterns, max_size=patterns))
+    weight = np.array(draw(st.lists(st.integers(1, 9), min_size=patterns, max_size=patterns)))
+    path = Path(knots=begin + np.concatenate([[0.0], np.cumsum(widths)]), rates=np.array([rates]))
+    return path, np.array([relative]), weight / weight.sum()
+
+
+@settings(max_examples=1000, deadline=None)
+@given(case=averages(), share=st.floats(0.05, 1.0))
+def test_restricted_mean_equals_quadrature(
+    case: tuple[Path, np.ndarray, np.ndarray], share: float
+) -> None:
+    path, relative, weight = case
+    begin, end = path.knots[0], path.knots[-1]
+    horizon = begin + share * (end - begin)
+    got = restricted_mean(path, relative, weight, horizon=horizon)[0]
+
+    def survives(t: float) -> float:
+        return float(average_survival(path.cumulative(np.array([t])), relative, weight)[0, 0])
+
+    edges = [begin, *(k for k in path.knots[1:] if k < horizon), horizon]
+    expected = sum(quad(survives, a, b, epsabs=1e-13, epsrel=1e-13)[0] for a, b in pairwise(edges))
+    assert got == pytest.approx(expected, rel=1e-10, abs=1e-10)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(case=averages(), level=st.floats(0.02, 0.98))
+def test_quantile_is_where_survival_first_falls_to_the_level(
+    case: tuple[Path, np.ndarray, np.ndarray], level: float
+) -> None:
+    path, relative, weight = case
+    horizon = float(path.knots[-1])
+
+    def survives(t: float) -> float:
+        return float(average_survival(path.cumulative(np.array([t])), relative, weight)[0, 0])
+
+    needed = hazard_at_survival(relative, weight, survival=level)
+    (time,), (reached,) = path.inverse(needed, horizon=horizon)
+    if not reached:
+        assert time == horizon
+        assert survives(horizon) > level * (1 - 1e-10)
+        return
+    assert survives(time) == pytest.approx(level, rel=1e-10)
+    earlier = path.knots[0] + (time - path.knots[0]) * (1 - 1e-6)
+    assert survives(earlier) >= level * (1 - 1e-10)
+
+
+@settings(max_examples=200, deadline=None)
+@given(case=averages(), share=st.floats(0.05, 0.95))
+def test_marginal_hazard_is_the_slope_of_the_curve(
+    case: tuple[Path, np.ndarray, np.ndarray], share: float
+) -> None:
+    path, relative, weight = case
+    time = path.knots[0] + share * (path.knots[-1] - path.knots[0])
+    cumulative = path.cumulative(np.array([time]))
+    got = (path.rate(np.array([time])) * average_relative(cumulative, relative, weight))[0, 0]
+    alive = np.exp(-cumulative[0, 0] * relative[0])
+    expected = path.rate(np.array([time]))[0, 0] * (weight * relative[0] * alive).sum()
+    assert got == pytest.approx(expected / (weight * alive).sum(), rel=1e-9)
+
+
+def test_estimates_agree_with_the_curve(synthetic_fit: Fit) -> None:
+    regimes: list[bb.Never | bb.From] = [bb.Never(), bb.From(10.0)]
+    times = np.linspace(8.0, 24.0, 16001)
+    options = {"regimes": regimes, "landmark": 8.0}
+    few = synthetic_fit.draws["posterior"].isel(draw=slice(0, 5))
+    assert few.sizes["draw"] == 5
+    curve = bb.survival(synthetic_fit, times=[8.0, 24.0], **options)["survival"]  # type: ignore[arg-type]
+    mean = bb.rmst(synthetic_fit, horizon=24.0, **options)["rmst"]  # type: ignore[arg-type]
+    lost = bb.life_years_lost(synthetic_fit, horizon=24.0, **options)["time_lost"]  # type: ignore[arg-type]
+    np.testing.assert_allclose(mean + lost, 16.0)
+    assert (mean <= 16.0).all()
+    assert (mean >= 16.0 * curve.sel(time=24.0, drop=True)).all()
+    assert times.size > 0
+    both = bb.contrast(
+        bb.rmst(synthetic_fit, horizon=24.0, **options),  # type: ignore[arg-type]
+        bb.From(10.0),
+        bb.Never(),
+    )
+    np.testing.assert_array_equal(
+        both["rmst_difference"], mean.sel(regime="from 10") - mean.sel(regime="never")
+    )
+    minus_log = bb.cumulative_hazard(synthetic_fit, times=[8.0, 24.0], **options)  # type: ignore[arg-type]
+    np.testing.assert_allclose(np.exp(-minus_log["cumulative_hazard"]), curve)

@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"question", "readers"}),
     frozenset({"follow_up"}),
     frozenset({"exposure", "simulate"}),
-    frozenset({"classical", "hazard"}),
+    frozenset({"classical", "hazards"}),
     frozenset({"sampling"}),
     frozenset({"convergence"}),
     frozenset({"fitting"}),
@@ -148,8 +148,8 @@ def test_upward_import_is_caught(tmp_path: Path, source: str) -> None:
         ("readers.py", "import bayesblina.question", "bayesblina.readers:1 imports"),
         ("fitting.py", "import bayesblina", "bayesblina.fitting:1 imports bayesblina,"),
         ("fitting.py", "from bayesblina import Cohort", "bayesblina.fitting:1 imports bayesblina,"),
-        ("hazard/build.py", "from ..fitting import Fit", "bayesblina.hazard.build:1 imports"),
-        ("hazard/__init__.py", "from ..fitting import Fit", "bayesblina.hazard:1 imports"),
+        ("hazards/build.py", "from ..fitting import Fit", "bayesblina.hazards.build:1 imports"),
+        ("hazards/__init__.py", "from ..fitting import Fit", "bayesblina.hazards:1 imports"),
         ("__init__.py", "from bayesblina.cli import main", "bayesblina:1 imports bayesblina.cli"),
         ("stray.py", "", "bayesblina.stray has no place"),
         ("fitting.py", "import bayesblina.stray", "bayesblina.stray, which has no place"),
@@ -166,12 +166,12 @@ def test_circle_within_a_package_is_caught(tmp_path: Path) -> None:
     modules = plant(
         tmp_path,
         {
-            "hazard/build.py": "from bayesblina.hazard import effects",
-            "hazard/effects.py": "from bayesblina.hazard.build import build",
+            "hazards/build.py": "from bayesblina.hazards import effects",
+            "hazards/effects.py": "from bayesblina.hazards.build import build",
         },
     )
     (message,) = violations(modules)
-    assert message.startswith("circle: bayesblina.hazard.")
+    assert message.startswith("circle: bayesblina.hazards.")
 
 
 def test_downward_imports_pass(tmp_path: Path) -> None:
@@ -180,10 +180,10 @@ def test_downward_imports_pass(tmp_path: Path) -> None:
         {
             "__init__.py": "from bayesblina.fitting import Fit\nfrom bayesblina import plots",
             "plots.py": "import numpy\nfrom bayesblina.fitting import Fit",
-            "fitting.py": "from bayesblina.hazard import build\nfrom .hazard.effects import add",
-            "hazard/__init__.py": "from bayesblina.hazard.build import build",
-            "hazard/build.py": "from bayesblina.hazard import effects\nfrom ..errors import Bad",
-            "hazard/effects.py": "",
+            "fitting.py": "from bayesblina.hazards import build\nfrom .hazards.effects import add",
+            "hazards/__init__.py": "from bayesblina.hazards.build import build",
+            "hazards/build.py": "from bayesblina.hazards import effects\nfrom ..errors import Bad",
+            "hazards/effects.py": "",
             "errors.py": "import bayesblinatumomab",
             "cli.py": "import bayesblina as bb",
         },

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pymc as pm
 import pytensor
 import pytest
 
 import bayesblina as bb
 from bayesblina.exposure import Exposure
-from bayesblina.hazard.baseline import midpoints
-from bayesblina.hazard.build import BuiltModel, build_model
-from bayesblina.hazard.ops import BatchedMatrixVector, PiecewiseExponential
+from bayesblina.hazards.baseline import distances
+from bayesblina.hazards.build import BuiltModel, build_model
+from bayesblina.hazards.ops import BatchedMatrixVector, PiecewiseExponential
 from bayesblina.sampling import (
     SamplerSettings,
     _bind,
@@ -236,10 +237,38 @@ def test_the_walks_prior_is_width_aware(built: BuiltModel, exposure: Exposure) -
         random_seed=1,
     )
     scaled = np.diff(log_baseline[:, 0], axis=1) / walk_sd[:, :1]
-    span = float(np.nanmax(exposure.people["exit"].values))
-    expected = np.sqrt(np.diff(midpoints(exposure)) / span)
+    expected = np.sqrt(distances(exposure)[0])
     # The standard error of a standard deviation of n normals is sd / sqrt(2 n).
     tolerance = 4 / np.sqrt(2 * 20_000)
     np.testing.assert_allclose(scaled.std(axis=0), expected, rtol=tolerance)
     prior = bb.load_model("primary").phases.prior
     assert ratio.std() == pytest.approx(prior.sd, rel=tolerance)
+
+
+def test_the_walks_clock_by_hand() -> None:
+    # Deaths at 1, 2, 3, 4, 12, 20 under cuts at 2, 4, 12: two, two, one and one of six events.
+    table = pd.DataFrame(
+        {
+            "id": range(6),
+            "t": [1.0, 2.0, 3.0, 4.0, 12.0, 20.0],
+            "d": 1,
+            "m": [None, 1.0, None, 2.0, 3.0, None],
+        }
+    )
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="t", event="d")},
+        phases=bb.Phases(m="m"),
+    )
+    question = bb.Question(exposed="m", eligible_from="entry")
+    apart = distances(bb.expose(cohort, question, cuts=[2.0, 4.0, 12.0]))
+    # Midpoints 1, 3, 8, 16 of 20; events passed at them 1, 3, 4.5, 5.5 of 6.
+    time, events = np.array([2, 5, 8]) / 20, np.array([2, 1.5, 1]) / 6
+    np.testing.assert_allclose(apart, [(time + events) / 2])
+    # A further cut that parts the events of an interval evenly moves no other midpoint.
+    finer = distances(bb.expose(cohort, question, cuts=[2.0, 3.0, 4.0, 12.0]))
+    # Midpoints 1, 2.5, 3.5, 8, 16; events passed 1, 2.5, 3.5, 4.5, 5.5.
+    expected = (np.array([1.5, 1, 4.5, 8]) / 20 + np.array([1.5, 1, 1, 1]) / 6) / 2
+    np.testing.assert_allclose(finer, [expected])

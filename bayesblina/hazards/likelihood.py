@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesblina.exposure import Exposure
-from bayesblina.hazard.effects import Design
+from bayesblina.hazards.effects import Design
 
 Floats = NDArray[np.float64]
 

@@ -11,10 +11,10 @@ import pytensor.tensor as pt
 from numpy.typing import NDArray
 
 from bayesblina.exposure import Exposure
-from bayesblina.hazard.baseline import walk_geometry
-from bayesblina.hazard.definition import ModelDefinition
-from bayesblina.hazard.effects import Design, make_design
-from bayesblina.hazard.ops import BatchedMatrixVector, PiecewiseExponential
+from bayesblina.hazards.baseline import walk_geometry
+from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.effects import Design, make_design
+from bayesblina.hazards.ops import BatchedMatrixVector, PiecewiseExponential
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
     """Build the PyMC model of a definition for given events and person-time.
 
     Free variables: ``level`` (endpoint), ``walk_sd`` (endpoint), ``walk_innovation`` (endpoint,
-    component; the sampler's coordinates of the walk, see `bayesblina.hazard.baseline`),
+    component; the sampler's coordinates of the walk, see `bayesblina.hazards.baseline`),
     ``log_hazard_ratio`` (endpoint, effect) and ``coefficient`` (endpoint, term). Deterministic:
     ``log_baseline`` (endpoint, interval), the log hazard per time unit in the reference phase at
     mean covariates.

@@ -1,7 +1,8 @@
 """The geometry of a random-walk baseline: what its prior says, and good sampling coordinates.
 
 The walk's prior is an intrinsic Gaussian field: steps have variances proportional to the distance
-between interval midpoints, and the event-weighted mean of the log hazard has a prior of its own.
+between interval midpoints, measured half in time and half in events (`distances`), and the
+event-weighted mean of the log hazard has a prior of its own.
 In the basis that diagonalises the walk's precision and the events together, coefficient k has
 prior ``Normal(0, walk_sd / roughness_k)`` and, to a second-order approximation, a likelihood
 ``Normal(centre_k, 1)``. Sampling ``(coefficient - mean given walk_sd) / (sd given walk_sd)``
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from bayesblina.exposure import Exposure
-from bayesblina.hazard.effects import Design
+from bayesblina.hazards.effects import Design
 
 Floats = NDArray[np.float64]
 
@@ -71,6 +72,33 @@ def midpoints(exposure: Exposure) -> Floats:
     return np.asarray((start + np.append(start[1:], last)) / 2.0)
 
 
+def distances(exposure: Exposure) -> Floats:
+    """Distances between the midpoints of neighbouring intervals, on the walk's own clock.
+
+    The clock runs from 0 to 1 over follow-up, at half its speed with time and at half its speed
+    with the endpoint's events, which are taken as spread evenly within an interval. Hazards often
+    change fastest where events are dense and intervals short, early in follow-up; a clock of time
+    alone would hold them equal there. One of events alone would hold the hazard equal over a long
+    stretch without any. Neither depends on how finely follow-up is cut.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+
+    Returns
+    -------
+    ndarray, shape (endpoint, interval - 1)
+        Distances, greater than 0; their sum is below 1.
+    """
+    middle = midpoints(exposure)
+    span = float(np.nanmax(exposure.people["exit"].values))
+    events = exposure.table["events"].sum(("phase", "pattern")).values.astype(np.float64)
+    share = events / events.sum(axis=1, keepdims=True)
+    passed = np.cumsum(share, axis=1) - share / 2.0
+    return np.asarray((np.diff(middle) / span + np.diff(passed, axis=1)) / 2.0)
+
+
 def walk_geometry(exposure: Exposure, design: Design, *, prior_sd: Floats) -> WalkGeometry:
     """Work out the walk's basis for the events at hand.
 
@@ -97,10 +125,8 @@ def walk_geometry(exposure: Exposure, design: Design, *, prior_sd: Floats) -> Wa
     roughness = np.ones((endpoints, intervals - 1))
     centre = np.zeros((endpoints, intervals - 1))
     if intervals > 1:
-        middle = midpoints(exposure)
-        span = float(np.nanmax(exposure.people["exit"].values))
         step = np.diff(np.eye(intervals), axis=0)
-        precision = step.T @ (step / (np.diff(middle) / span)[:, None])
+        apart = distances(exposure)
         effects = np.concatenate(
             [
                 np.repeat(design.contrast, design.terms.shape[0], axis=0),
@@ -109,6 +135,7 @@ def walk_geometry(exposure: Exposure, design: Design, *, prior_sd: Floats) -> Wa
             axis=1,
         )
         for index in range(endpoints):
+            precision = step.T @ (step / apart[index][:, None])
             adjusted = _adjusted_time(
                 events[index].reshape(intervals, -1),
                 time[index].reshape(intervals, -1),

@@ -1,0 +1,585 @@
+"""Curves and times under treatment regimes, by draw, averaged over patients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from bayesblina.errors import EstimandError
+from bayesblina.estimands.paths import (
+    Path,
+    average_relative,
+    average_survival,
+    hazard_at_survival,
+    make_path,
+    restricted_mean,
+)
+from bayesblina.fitting import Fit
+from bayesblina.hazards.likelihood import log_parts
+from bayesblina.regimes import Never, Regime, require_defined
+
+Floats = NDArray[np.float64]
+
+DEFAULT_TIMES = 51
+
+
+def hazard_ratio(fit: Fit) -> xr.Dataset:
+    """Hazard ratio of the exposed phase against the reference, by draw.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``hazard_ratio`` over (chain, draw, endpoint). It is conditional on the covariates in
+        the model; the attributes say so.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> bb.hazard_ratio(fit)["hazard_ratio"].dims
+    ('chain', 'draw', 'endpoint')
+    """
+    log_ratio = fit.posterior["log_hazard_ratio"].sel(effect=fit.question.exposed, drop=True)
+    ratio = np.exp(log_ratio.transpose("chain", "draw", "endpoint"))
+    reference = fit.question.reference or f"no {fit.question.exposed}"
+    conditional = "conditional on covariates" if fit.design.term_names else "without covariates"
+    return xr.Dataset(
+        {"hazard_ratio": ratio},
+        attrs={
+            **_attributes(fit),
+            "exposed": fit.question.exposed,
+            "reference": reference,
+            "kind": conditional,
+        },
+    )
+
+
+def survival(
+    fit: Fit,
+    *,
+    regimes: Sequence[Regime] = (Never(),),
+    times: ArrayLike | None = None,
+    landmark: float | None = None,
+) -> xr.Dataset:
+    """Survival under treatment regimes, given event-free at a landmark, by draw.
+
+    Exact: the cumulative hazard is piecewise linear with the cut points, the landmark and the
+    regimes' starts among its knots. The curves are averaged over the covariates of the patients
+    at risk at the landmark, the same patients under every regime.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    regimes
+        `Never`, `From` and `WithPhases` values.
+    times : array_like, shape (time,), optional
+        Times from the origin, none before the landmark; by default 51 from the landmark to the
+        end of follow-up.
+    landmark
+        Time at which patients are event-free. By default the question's landmark; without one
+        the median time at which the eligible patients came under observation (0 when all do at
+        the origin).
+
+    Returns
+    -------
+    xarray.Dataset
+        ``survival`` over (chain, draw, endpoint, regime, time).
+
+    Raises
+    ------
+    EstimandError
+        If a regime is not defined, nobody is at risk at the landmark, or times lie before it.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> curves = bb.survival(
+    ...     fit, regimes=[bb.Never(), bb.From(8.0)], times=[8.0, 12.0], landmark=8.0
+    ... )
+    >>> curves["survival"].dims
+    ('chain', 'draw', 'endpoint', 'regime', 'time')
+    """
+    return _over_time(
+        fit,
+        "survival",
+        regimes,
+        times,
+        landmark,
+        lambda one, at: average_survival(one.path.cumulative(at), one.relative, one.weight),
+    )
+
+
+def cumulative_hazard(
+    fit: Fit,
+    *,
+    regimes: Sequence[Regime] = (Never(),),
+    times: ArrayLike | None = None,
+    landmark: float | None = None,
+) -> xr.Dataset:
+    """Cumulative hazard from the landmark on, of the average over patients, by draw.
+
+    It is minus the logarithm of `survival`: the marginal one, not that of average covariates.
+
+    Parameters
+    ----------
+    fit, regimes, times, landmark
+        As for `survival`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``cumulative_hazard`` over (chain, draw, endpoint, regime, time).
+
+    Raises
+    ------
+    EstimandError
+        As for `survival`.
+    """
+
+    def evaluate(one: _Population, at: Floats) -> Floats:
+        alive = average_survival(one.path.cumulative(at), one.relative, one.weight)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.abs(np.log(alive)))
+
+    return _over_time(fit, "cumulative_hazard", regimes, times, landmark, evaluate)
+
+
+def hazard(
+    fit: Fit,
+    *,
+    regimes: Sequence[Regime] = (Never(),),
+    times: ArrayLike | None = None,
+    landmark: float | None = None,
+) -> xr.Dataset:
+    """Hazard of the average over patients, by draw.
+
+    It is the average of the hazards of those still event-free under the regime, per unit of time:
+    marginal over covariates. Its ratio between regimes is not the conditional hazard ratio, and
+    fades as those at high risk leave first.
+
+    Parameters
+    ----------
+    fit, regimes, times, landmark
+        As for `survival`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``hazard`` over (chain, draw, endpoint, regime, time); at a cut point that of the interval
+        which ends there.
+
+    Raises
+    ------
+    EstimandError
+        As for `survival`.
+    """
+
+    def evaluate(one: _Population, at: Floats) -> Floats:
+        relative = average_relative(one.path.cumulative(at), one.relative, one.weight)
+        return np.asarray(one.path.rate(at) * relative)
+
+    return _over_time(fit, "hazard", regimes, times, landmark, evaluate)
+
+
+def rmst(
+    fit: Fit,
+    *,
+    horizon: float,
+    regimes: Sequence[Regime] = (Never(),),
+    landmark: float | None = None,
+) -> xr.Dataset:
+    """Mean time event-free between the landmark and a horizon, by draw.
+
+    The integral of `survival`, exactly: each piece's is closed, for hazards of 0 too.
+
+    Parameters
+    ----------
+    fit, regimes, landmark
+        As for `survival`.
+    horizon
+        Time from the origin to which time is counted; after the landmark, and within follow-up.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``rmst`` over (chain, draw, endpoint, regime), in the cohort's unit.
+
+    Raises
+    ------
+    EstimandError
+        As for `survival`, or if the horizon lies outside follow-up.
+
+    Notes
+    -----
+    Royston and Parmar (2013), doi:10.1186/1471-2288-13-152.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> bb.rmst(fit, horizon=24.0, regimes=[bb.From(8.0)], landmark=8.0)["rmst"].dims
+    ('chain', 'draw', 'endpoint', 'regime')
+    """
+    populations = _populations(fit, regimes, landmark)
+    _check_horizon(horizon, populations)
+    values = _collect(
+        fit,
+        populations,
+        lambda one: restricted_mean(one.path, one.relative, one.weight, horizon=horizon),
+    )
+    return _dataset(fit, {"rmst": values}, populations, horizon=float(horizon))
+
+
+def life_years_lost(
+    fit: Fit,
+    *,
+    horizon: float,
+    regimes: Sequence[Regime] = (Never(),),
+    landmark: float | None = None,
+) -> xr.Dataset:
+    """Mean time lost to the event between the landmark and a horizon, by draw.
+
+    Parameters
+    ----------
+    fit, horizon, regimes, landmark
+        As for `rmst`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``time_lost`` over (chain, draw, endpoint, regime), in the cohort's unit: the length of the
+        window less `rmst`.
+
+    Raises
+    ------
+    EstimandError
+        As for `rmst`.
+    """
+    kept = rmst(fit, horizon=horizon, regimes=regimes, landmark=landmark)
+    lost = (horizon - float(kept.attrs["landmark"])) - kept["rmst"]
+    return xr.Dataset({"time_lost": lost}, attrs=kept.attrs)
+
+
+def survival_quantile(
+    fit: Fit,
+    *,
+    survival: float = 0.5,
+    regimes: Sequence[Regime] = (Never(),),
+    landmark: float | None = None,
+    horizon: float | None = None,
+) -> xr.Dataset:
+    """Time at which average survival falls to a level, by draw; the median for 0.5.
+
+    Parameters
+    ----------
+    fit, regimes, landmark
+        As for `survival`.
+    survival
+        The level, between 0 and 1.
+    horizon
+        Time from the origin up to which is searched; by default the end of follow-up. Beyond it
+        there are no data, and nothing is extrapolated.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``quantile`` over (chain, draw, endpoint, regime), the time from the origin, and
+        ``reached``: where a draw's curve is still above the level at the horizon it is False, and
+        ``quantile`` is the horizon, a lower bound.
+
+    Raises
+    ------
+    EstimandError
+        As for `survival`, or if the level or the horizon is impossible.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> median = bb.survival_quantile(fit, regimes=[bb.Never(), bb.From(8.0)], landmark=8.0)
+    >>> sorted(median.data_vars)
+    ['quantile', 'reached']
+    """
+    if not 0 < survival < 1:
+        raise EstimandError(f"survival must lie between 0 and 1, got {survival!r}.")
+    populations = _populations(fit, regimes, landmark)
+    limit = populations.last if horizon is None else float(horizon)
+    _check_horizon(limit, populations)
+
+    def evaluate(one: _Population) -> Floats:
+        level = hazard_at_survival(one.relative, one.weight, survival=survival)
+        return np.stack(one.path.inverse(level, horizon=limit), axis=1)
+
+    both = _collect(fit, populations, evaluate, ("part",))
+    return _dataset(
+        fit,
+        {
+            "quantile": both.isel(part=0),
+            "reached": both.isel(part=1).astype(bool),
+        },
+        populations,
+        horizon=limit,
+        survival=float(survival),
+    )
+
+
+def contrast(
+    estimate: xr.Dataset,
+    regime: Regime,
+    against: Regime,
+    *,
+    kind: Literal["difference", "ratio"] = "difference",
+) -> xr.Dataset:
+    """Compare an estimate between two regimes, draw by draw.
+
+    Parameters
+    ----------
+    estimate
+        What one of the estimand functions gives for both regimes.
+    regime, against
+        The regimes; the result is the first less, or over, the second.
+    kind
+        ``"difference"`` or ``"ratio"``.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``<variable>_difference`` or ``<variable>_ratio``, without the regime.
+
+    Raises
+    ------
+    EstimandError
+        If the estimate has no such regimes, is a quantile that some draws do not reach, or, for a
+        ratio, is 0 under the second.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> both = [bb.From(8.0), bb.Never()]
+    >>> gain = bb.contrast(bb.rmst(fit, horizon=24.0, regimes=both, landmark=8.0), *both)
+    >>> list(gain.data_vars)
+    ['rmst_difference']
+    """
+    if kind not in ("difference", "ratio"):
+        raise EstimandError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
+    known = [str(label) for label in estimate["regime"].values] if "regime" in estimate.dims else []
+    for one in (regime, against):
+        if one.label not in known:
+            raise EstimandError(
+                f"The estimate has no regime '{one.label}'; it has {', '.join(known) or 'none'}."
+            )
+    if "reached" in estimate and not bool(estimate["reached"].all()):
+        share = 1.0 - float(estimate["reached"].mean())
+        raise EstimandError(
+            f"{share:.1%} of the draws do not reach the quantile by {estimate.attrs['horizon']:g}: "
+            "its difference is not known there. Compare survival at a time, or rmst."
+        )
+    name = next(iter(estimate.data_vars))
+    first = estimate[name].sel(regime=regime.label, drop=True)
+    second = estimate[name].sel(regime=against.label, drop=True)
+    if kind == "ratio" and bool((second == 0).any()):
+        raise EstimandError(f"{name} is 0 under '{against.label}' in some draws: no ratio.")
+    value = first - second if kind == "difference" else first / second
+    return xr.Dataset(
+        {f"{name}_{kind}": value},
+        attrs={**estimate.attrs, "regime": regime.label, "against": against.label},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Population:
+    """One endpoint's path under one regime, and the patients it is averaged over."""
+
+    path: Path
+    relative: Floats
+    weight: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Populations:
+    by_endpoint: list[list[_Population]]
+    regimes: tuple[Regime, ...]
+    start: float
+    last: float
+
+
+def _populations(
+    fit: Fit, regimes: Sequence[Regime], landmark: float | None, *, end: float | None = None
+) -> _Populations:
+    regimes = tuple(regimes)
+    people = fit.exposure.people
+    begin, exits = people["begin"].values, people["exit"].values
+    start = _landmark(fit, landmark)
+    phases = [str(name) for name in fit.exposure.table["phase"].values]
+    spent = fit.exposure.episodes
+    earliest = {
+        name: float(spent["start"].values[spent["phase"].values == index].min())
+        for index, name in enumerate(phases)
+    }
+    require_defined(
+        regimes,
+        landmark=start,
+        earliest=earliest,
+        exposed=fit.question.exposed,
+        unit=fit.exposure.unit,
+    )
+    last = float(np.nanmax(exits))
+    at_risk = (begin <= start) & (exits > start)
+    posterior, design = fit.posterior, fit.design
+    found = []
+    for index, name in enumerate(fit.exposure.endpoints):
+        if not at_risk[index].any():
+            raise EstimandError(
+                f"{name}: nobody is at risk at the landmark {start:g}; patients are under "
+                f"observation between {np.nanmin(begin[index]):g} and {np.nanmax(exits[index]):g}."
+            )
+        baseline, phase, pattern = log_parts(posterior, design, endpoint=name)
+        weight = np.bincount(
+            people["pattern"].values[at_risk[index]], minlength=pattern.shape[1]
+        ).astype(np.float64)
+        used = np.flatnonzero(weight)
+        weight = weight[used] / weight.sum()
+        relative = np.exp(pattern[:, used])
+        rates, ratios = np.exp(baseline), np.exp(phase)
+        found.append(
+            [
+                _Population(
+                    path=make_path(
+                        rates,
+                        fit.exposure.cuts,
+                        [
+                            (time, ratios[:, phases.index(entered)])
+                            for entered, time in regime.changes(fit.question.exposed)
+                        ],
+                        start=start,
+                        end=last if end is None else max(end, last),
+                    ),
+                    relative=relative,
+                    weight=weight,
+                )
+                for regime in regimes
+            ]
+        )
+    return _Populations(by_endpoint=found, regimes=regimes, start=start, last=last)
+
+
+def _over_time(
+    fit: Fit,
+    name: str,
+    regimes: Sequence[Regime],
+    times: ArrayLike | None,
+    landmark: float | None,
+    evaluate: Callable[[_Population, Floats], Floats],
+) -> xr.Dataset:
+    populations = _populations(fit, regimes, landmark)
+    start = populations.start
+    if times is None:
+        times = np.linspace(start, populations.last, DEFAULT_TIMES)
+    grid = np.asarray(times, dtype=np.float64)
+    if grid.ndim != 1 or not np.isfinite(grid).all():
+        raise EstimandError("times must be a flat sequence of finite numbers.")
+    if (grid < start).any():
+        raise EstimandError(
+            f"Survival is asked for before the landmark {start:g}: it is conditional on being "
+            "event-free there. Give a landmark at or before the first time."
+        )
+    values = _collect(fit, populations, lambda one: evaluate(one, grid), ("time",))
+    return _dataset(fit, {name: values.assign_coords(time=grid)}, populations)
+
+
+def _collect(
+    fit: Fit,
+    populations: _Populations,
+    evaluate: Callable[[_Population], Floats],
+    dims: tuple[str, ...] = (),
+) -> xr.DataArray:
+    """Evaluate every endpoint and regime; (chain, draw, endpoint, regime, *dims)."""
+    sizes = fit.posterior.sizes
+    by_endpoint = [np.stack([evaluate(one) for one in row]) for row in populations.by_endpoint]
+    values = np.moveaxis(np.stack(by_endpoint), 2, 0)
+    shape = (sizes["chain"], sizes["draw"], *values.shape[1:])
+    return xr.DataArray(
+        np.ascontiguousarray(values).reshape(shape),
+        dims=("chain", "draw", "endpoint", "regime", *dims),
+        coords={
+            "chain": fit.posterior["chain"],
+            "draw": fit.posterior["draw"],
+            "endpoint": list(fit.exposure.endpoints),
+            "regime": [regime.label for regime in populations.regimes],
+        },
+    )
+
+
+def _dataset(
+    fit: Fit, variables: dict[str, xr.DataArray], populations: _Populations, **more: float
+) -> xr.Dataset:
+    return xr.Dataset(
+        variables,
+        attrs={
+            **_attributes(fit),
+            "landmark": populations.start,
+            "unit": fit.exposure.unit,
+            "population": "eligible patients at risk at the landmark",
+            **more,
+        },
+    )
+
+
+def _check_horizon(horizon: float, populations: _Populations) -> None:
+    if not populations.start < horizon <= populations.last * (1 + 1e-9):
+        raise EstimandError(
+            f"horizon must lie after the landmark {populations.start:g} and within follow-up, "
+            f"which ends at {populations.last:g}; got {horizon!r}."
+        )
+
+
+def _landmark(fit: Fit, landmark: float | None) -> float:
+    if landmark is None:
+        landmark = fit.question.landmark
+    if landmark is None:
+        begin = fit.exposure.people["begin"].values
+        return float(np.nanmedian(begin))
+    if not 0 <= landmark < np.inf:
+        raise EstimandError(f"landmark must be a time from 0 on, got {landmark!r}.")
+    return float(landmark)
+
+
+def _attributes(fit: Fit) -> dict[str, object]:
+    return {
+        "model": fit.definition.name,
+        "converged": int(fit.converged),
+        "synthetic": int(fit.exposure.synthetic),
+    }

@@ -1,0 +1,260 @@
+"""Hazards along a path, exactly: averages over patients of survival, restricted means, quantiles.
+
+A path is a piecewise-constant hazard from a landmark on, by draw. A patient's hazard is the path's
+times a relative hazard that does not change along it, so that the average survival of a population
+depends on time only through the path's cumulative hazard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+# Numbers held at once while curves are averaged over patients: they should stay in the cache.
+BLOCK = 200_000
+STEPS = 100
+PRECISION = 1e-14
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Path:
+    """A piecewise-constant hazard by draw.
+
+    Attributes
+    ----------
+    knots : ndarray, shape (piece + 1,)
+        Ends of the pieces; the first is where the path begins.
+    rates : ndarray, shape (draws, piece)
+        Hazards, none negative. The last piece goes on beyond the last knot.
+    """
+
+    knots: Floats
+    rates: Floats
+
+    @property
+    def at_knots(self) -> Floats:
+        """Cumulative hazard at the knots, shape (draws, piece + 1)."""
+        steps = self.rates * np.diff(self.knots)
+        return np.concatenate([np.zeros((steps.shape[0], 1)), np.cumsum(steps, axis=1)], axis=1)
+
+    def rate(self, times: Floats) -> Floats:
+        """Hazard at times, shape (draws, time); at a knot that of the piece which it ends."""
+        piece = np.searchsorted(self.knots, times, side="left") - 1
+        return np.asarray(self.rates[:, np.clip(piece, 0, self.rates.shape[1] - 1)])
+
+    def cumulative(self, times: Floats) -> Floats:
+        """Cumulative hazard from the path's beginning to times, shape (draws, time)."""
+        piece = np.searchsorted(self.knots, times, side="left") - 1
+        piece = np.clip(piece, 0, self.rates.shape[1] - 1)
+        return np.asarray(
+            self.at_knots[:, piece] + self.rates[:, piece] * (times - self.knots[piece])
+        )
+
+    def inverse(self, level: Floats, *, horizon: float) -> tuple[Floats, Bools]:
+        """Find when each draw's cumulative hazard first reaches a level.
+
+        Parameters
+        ----------
+        level : ndarray, shape (draws,)
+            Levels, greater than 0.
+        horizon
+            Where the search ends.
+
+        Returns
+        -------
+        time : ndarray, shape (draws,)
+            The times; the horizon where the level is not reached by then.
+        reached : ndarray of bool, shape (draws,)
+            Whether it is.
+
+        Examples
+        --------
+        >>> path = Path(knots=np.array([0.0, 2.0, 9.0]), rates=np.array([[0.1, 0.2]]))
+        >>> path.inverse(np.array([0.4]), horizon=9.0)
+        (array([3.]), array([ True]))
+        """
+        cumulative = self.at_knots
+        last = self.rates.shape[1] - 1
+        # Pieces wholly below the level; one with hazard 0 at the level itself is never entered.
+        piece = np.minimum((cumulative[:, 1:] < level[:, None]).sum(axis=1), last)
+        row = np.arange(level.size)
+        rate = self.rates[row, piece]
+        rest = level - cumulative[row, piece]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            time = self.knots[piece] + np.where(rest > 0, rest / rate, 0.0)
+        reached = time <= horizon
+        return np.where(reached, time, horizon), reached
+
+
+def make_path(
+    hazard: Floats, cuts: Floats, changes: list[tuple[float, Floats]], *, start: float, end: float
+) -> Path:
+    """Lay a path through the intervals of a model.
+
+    Parameters
+    ----------
+    hazard : ndarray, shape (draws, interval)
+        Baseline hazards.
+    cuts : ndarray, shape (interval - 1,)
+        Inner cut points.
+    changes
+        Times, rising, from which on the hazard is the baseline's times a ratio of shape (draws,);
+        before the first the ratio is 1.
+    start, end
+        Where the path begins, and the last knot; later times belong to its last piece.
+
+    Returns
+    -------
+    Path
+        The path.
+
+    Examples
+    --------
+    >>> path = make_path(
+    ...     np.array([[0.1, 0.2]]), np.array([2.0]), [(3.0, np.array([0.5]))], start=0.0, end=4.0
+    ... )
+    >>> path.knots, path.rates
+    (array([0., 2., 3., 4.]), array([[0.1, 0.2, 0.1]]))
+    """
+    begins = np.array([time for time, _ in changes])
+    inner = [point for point in (*cuts, *begins) if start < point < end]
+    knots = np.unique(np.array([start, *inner, max(end, np.nextafter(start, np.inf))]))
+    rates = hazard[:, np.searchsorted(cuts, knots[1:], side="left")].copy()
+    state = np.searchsorted(begins, knots[:-1], side="right") - 1
+    for index, (_, ratio) in enumerate(changes):
+        rates[:, state == index] *= ratio[:, None]
+    return Path(knots=knots, rates=rates)
+
+
+def _blocks(draws: int, numbers: int) -> Iterator[slice]:
+    step = max(1, BLOCK // max(numbers, 1))
+    for first in range(0, draws, step):
+        yield slice(first, first + step)
+
+
+def average_survival(cumulative: Floats, relative: Floats, weight: Floats) -> Floats:
+    """Average survival over patients.
+
+    Parameters
+    ----------
+    cumulative : ndarray, shape (draws, time)
+        Cumulative hazards of the path.
+    relative : ndarray, shape (draws, pattern)
+        Relative hazards.
+    weight : ndarray, shape (pattern,)
+        Share of the patients; sums to 1.
+
+    Returns
+    -------
+    ndarray, shape (draws, time)
+        Average survival; exactly 1 where no hazard has accumulated.
+    """
+    out = np.empty(cumulative.shape)
+    for rows in _blocks(cumulative.shape[0], cumulative.shape[1] * weight.size):
+        each = np.multiply(cumulative[rows, :, None], -relative[rows, None, :])
+        np.exp(each, out=each)
+        # Weights add up to 1 only within rounding.
+        out[rows] = np.where(cumulative[rows] == 0, 1.0, each @ weight)
+    return out
+
+
+def average_relative(cumulative: Floats, relative: Floats, weight: Floats) -> Floats:
+    """Average relative hazard of the patients still event-free, shape (draws, time)."""
+    out = np.empty(cumulative.shape)
+    for rows in _blocks(cumulative.shape[0], cumulative.shape[1] * weight.size):
+        # Exponents are taken from the best survivor's, so that not all vanish.
+        least = relative[rows].min(axis=1)[:, None, None]
+        each = np.exp(cumulative[rows, :, None] * (least - relative[rows, None, :])) * weight
+        out[rows] = (each * relative[rows, None, :]).sum(axis=2) / each.sum(axis=2)
+    return out
+
+
+def restricted_mean(path: Path, relative: Floats, weight: Floats, *, horizon: float) -> Floats:
+    """Integrate average survival from the path's beginning to a horizon, exactly.
+
+    Parameters
+    ----------
+    path
+        The path.
+    relative : ndarray, shape (draws, pattern)
+        Relative hazards.
+    weight : ndarray, shape (pattern,)
+        Share of the patients; sums to 1.
+    horizon
+        Where the integral ends.
+
+    Returns
+    -------
+    ndarray, shape (draws,)
+        Mean time event-free between the beginning and the horizon.
+
+    Examples
+    --------
+    >>> path = Path(knots=np.array([0.0, 2.0]), rates=np.array([[0.0]]))
+    >>> restricted_mean(path, np.ones((1, 1)), np.ones(1), horizon=2.0)
+    array([2.])
+    """
+    inside = path.knots < horizon
+    knots = np.append(path.knots[inside], horizon)
+    rates = path.rates[:, np.minimum(np.arange(knots.size - 1), path.rates.shape[1] - 1)]
+    width = np.diff(knots)
+    steps = rates * width
+    before = np.cumsum(steps, axis=1) - steps
+    out = np.empty(rates.shape[0])
+    for rows in _blocks(rates.shape[0], rates.shape[1] * weight.size):
+        ratio = relative[rows, None, :]
+        passed = steps[rows, :, None] * ratio
+        # (1 - exp(-x)) / x, which is 1 at 0.
+        share = np.divide(-np.expm1(-passed), passed, out=np.ones_like(passed), where=passed > 0)
+        alive = np.exp(-before[rows, :, None] * ratio)
+        out[rows] = ((alive * share) @ weight) @ width
+    return out
+
+
+def hazard_at_survival(relative: Floats, weight: Floats, *, survival: float) -> Floats:
+    """Find the path's cumulative hazard at which average survival falls to a level.
+
+    Newton's method on the logarithm of the average, which is convex in the cumulative hazard: from
+    0 on it approaches the solution from one side.
+
+    Parameters
+    ----------
+    relative : ndarray, shape (draws, pattern)
+        Relative hazards, greater than 0.
+    weight : ndarray, shape (pattern,)
+        Share of the patients; sums to 1.
+    survival
+        The level, between 0 and 1.
+
+    Returns
+    -------
+    ndarray, shape (draws,)
+        The cumulative hazards.
+
+    Examples
+    --------
+    >>> hazard_at_survival(np.array([[2.0]]), np.ones(1), survival=0.5).round(4)
+    array([0.3466])
+    """
+    level = np.zeros(relative.shape[0])
+    target = np.log(survival)
+    with np.errstate(divide="ignore"):
+        log_weight = np.log(weight)
+    for _ in range(STEPS):
+        exponent = log_weight - relative * level[:, None]
+        largest = exponent.max(axis=1, keepdims=True)
+        each = np.exp(exponent - largest)
+        total = each.sum(axis=1)
+        value = np.log(total) + largest[:, 0]
+        slope = (each * relative).sum(axis=1) / total
+        step = (value - target) / slope
+        level = level + step
+        if (np.abs(step) <= PRECISION * level).all():
+            break
+    return level

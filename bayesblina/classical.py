@@ -6,8 +6,6 @@ numbers come from the same episodes as the models, and none depends on the time 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -134,7 +132,9 @@ def simon_makuch(
     question
         Who is compared.
     landmark
-        Where the curves start; overrides the question's landmark.
+        Where the curves start: survival is given event-free there. By default the question's
+        landmark, else the start of observation. Other than the question's, it leaves nobody out
+        who comes under observation later.
     minimum_at_risk
         Events of a group are not counted until its risk set has once reached this size: while
         it is tiny a single event can send the curve to 0 for good. 1 counts all.
@@ -173,13 +173,16 @@ def simon_makuch(
         raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
     if minimum_at_risk < 1:
         raise SpecError(f"minimum_at_risk must be at least 1, got {minimum_at_risk!r}.")
-    if landmark is not None:
-        question = replace(question, landmark=landmark)
+    begin = question.landmark if landmark is None else landmark
+    if begin is not None and not 0 <= begin < np.inf:
+        raise SpecError(f"landmark must be a time from 0 on, got {begin!r}.")
     tables = []
     for name, found in find_episodes(cohort, question).items():
-        for label, rows in zip(_labels(question), _groups(found, question), strict=True):
+        after = found.stop > (-np.inf if begin is None else begin)
+        for label, group in zip(_labels(question), _groups(found, question), strict=True):
+            rows = group & after
             if rows.any():
-                curve = _product_limit(found, rows, question, minimum_at_risk, mass)
+                curve = _product_limit(found, rows, begin, minimum_at_risk, mass)
                 tables.append(curve.assign(endpoint=name, group=label))
     columns = ["endpoint", "group", "time", "survival", "lower", "upper", "at_risk", "events"]
     if not tables:
@@ -190,9 +193,10 @@ def simon_makuch(
 
 
 def _product_limit(
-    found: Episodes, rows: Bools, question: Question, minimum: int, mass: float
+    found: Episodes, rows: Bools, begin: float | None, minimum: int, mass: float
 ) -> pd.DataFrame:
-    begin = question.landmark if question.landmark is not None else float(found.start[rows].min())
+    if begin is None:
+        begin = float(found.start[rows].min())
     times = np.unique(found.stop[found.event & rows])
     at_risk = _at_risk(found, rows, times)
     events = _events_at(found, rows, times)

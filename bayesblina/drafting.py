@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bayesblina.cohort import RESERVED_PHASES
 from bayesblina.errors import SpecError
 from bayesblina.readers.columns import DECIMAL, MOST_LEVELS
 from bayesblina.readers.sources import load_table
@@ -172,10 +175,16 @@ def _phase_name(column: str) -> str:
     return "_".join(words) or column
 
 
+def _free(name: str, taken: Collection[str]) -> str:
+    """Number a name that is taken already."""
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbered) if one not in taken)
+
+
 def _quote(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     escaped = "".join(
-        letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in escaped
+        letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in escaped
     )
     return f'"{escaped}"'
 
@@ -209,7 +218,10 @@ def _write(guess: _Guess, file: str) -> str:
     if guess.unused:
         shown = ", ".join(_quote(name) for name in guess.unused)
         lines.append(f"# not used: {shown}")
-    for name, time, event, entry in guess.endpoints or [("os", CHOOSE, CHOOSE, "")]:
+    endpoints: set[str] = set()
+    for guessed, time, event, entry in guess.endpoints or [("os", CHOOSE, CHOOSE, "")]:
+        name = _free(guessed or "endpoint", endpoints)
+        endpoints.add(name)
         lines += ["", f"[endpoints.{_key(name)}]", f"time = {_quote(time)}"]
         lines += ["# 1 for an event, 0 for censoring", f"event = {_quote(event)}"]
         if entry:
@@ -220,8 +232,7 @@ def _write(guess: _Guess, file: str) -> str:
     lines += ["", "# in the order in which patients pass through them", "[phases]"]
     names: dict[str, str] = {}
     for column in guess.phases:
-        name = _phase_name(column)
-        names[name if name not in names else column] = column
+        names[_free(_phase_name(column), {*names, *RESERVED_PHASES})] = column
     lines += [f"{_key(name)} = {_quote(column)}" for name, column in names.items()] or [
         f"{CHOOSE.lower()} = {_quote(CHOOSE)}"
     ]

@@ -115,7 +115,7 @@ def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
     transplant = np.full(cohort.size, np.inf)
     if cohort.transplant is not None and question.transplant == "censor":
         transplant = np.where(np.isnan(cohort.transplant), np.inf, cohort.transplant)
-    landmark = np.array([question.landmark or 0.0])
+    landmark = np.array([-np.inf if question.landmark is None else question.landmark])
     arrays = [bounds, eligible, transplant, landmark]
     for name in names:
         arrays += [cohort.endpoints[name].time, cohort.endpoints[name].entry]
@@ -131,6 +131,10 @@ def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
             (f"never reached {question.eligible_from}", np.isnan(eligible)),
             ("follow-up ended by the start of eligibility", time <= np.fmax(entry, eligible)),
             ("follow-up ended by the landmark", time <= landmark[0]),
+            (
+                "came under observation after the landmark",
+                (begin > landmark[0]) & (question.landmark is not None),
+            ),
             ("transplanted by the start of eligibility or the landmark", stop <= begin),
         ]
         in_play = np.ones(cohort.size, dtype=bool)

@@ -20,7 +20,8 @@ def summarise(
     Parameters
     ----------
     draws
-        Dataset of one variable over (chain, draw, ...), as the estimand functions give.
+        Dataset of one variable over (chain, draw, ...), as the estimand functions give; or of
+        ``quantile`` and ``reached``.
     mass
         Probability of the central (equal-tailed) interval.
     thresholds
@@ -33,6 +34,11 @@ def summarise(
         ``probability_below_<threshold>`` (hazard ratios only), ``mcse`` (of the mean),
         ``ess_bulk``, ``ess_tail``, ``r_hat``, ``converged``. A quantity that is the same in every
         draw has ``sd`` and ``mcse`` 0, all draws as its effective sample size, and R-hat 1.
+
+        For times that some draws do not reach by the horizon there is no mean: the columns are
+        ``median``, ``lower``, ``upper``, each with ``<column>_reached`` (False: it lies beyond the
+        horizon, which stands in its place), ``probability_reached``, and the diagnostics of the
+        time up to the horizon, with ``mcse`` that of the median.
 
     Raises
     ------
@@ -52,6 +58,9 @@ def summarise(
     >>> float(summarise(draws)["probability_below_1"].iloc[0].round(1))
     0.5
     """
+    reached = draws.get("reached")
+    if reached is not None:
+        draws = draws.drop_vars("reached")
     if len(draws.data_vars) != 1:
         raise SpecError(f"Expected one variable, got {list(draws.data_vars)}.")
     if not 0 < mass < 1:
@@ -64,7 +73,7 @@ def summarise(
     tail = (1.0 - mass) / 2.0
     count = values.sizes["chain"] * values.sizes["draw"]
     constant = values.max(over) == values.min(over)
-    columns = {
+    columns: dict[str, xr.DataArray] = {
         "mean": values.mean(over),
         "median": values.median(over),
         "sd": values.std(over, ddof=1).where(~constant, 0.0),
@@ -74,6 +83,12 @@ def summarise(
     if name == "hazard_ratio":
         for threshold in thresholds:
             columns[f"probability_below_{threshold:g}"] = (values < threshold).mean(over)
+    if reached is not None:
+        del columns["mean"], columns["sd"]
+        share = reached.mean(over)
+        for column, part in (("median", 0.5), ("lower", tail), ("upper", 1.0 - tail)):
+            columns[f"{column}_reached"] = share > part
+        columns["probability_reached"] = share
     # A constant has no Monte-Carlo error; the diagnostics would divide 0 by 0.
     noise = xr.zeros_like(values) + xr.DataArray(
         np.random.default_rng(0).normal(size=(values.sizes["chain"], values.sizes["draw"])),
@@ -81,16 +96,16 @@ def summarise(
     )
     safe = values.where(~constant, noise)
     columns |= {
-        "mcse": az.mcse(safe, method="mean").where(~constant, 0.0),
+        "mcse": az.mcse(safe, method="mean" if reached is None else "median").where(~constant, 0.0),
         "ess_bulk": az.ess(safe, method="bulk").where(~constant, float(count)),
         "ess_tail": az.ess(safe, method="tail").where(~constant, float(count)),
         "r_hat": az.rhat(safe).where(~constant, 1.0),
     }
-    if not columns["mean"].dims:
+    if not columns["median"].dims:
         table = pd.DataFrame({key: [float(value)] for key, value in columns.items()})
     else:
         table = xr.Dataset(columns).to_dataframe().reset_index()
-        table = table[[*map(str, columns["mean"].dims), *columns]]
+        table = table[[*map(str, columns["median"].dims), *columns]]
     if "converged" in draws.attrs:
         table["converged"] = bool(draws.attrs["converged"])
     return table

@@ -1,5 +1,6 @@
 """Mantel-Byar and Simon-Makuch against R, hand computation and the time unit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,16 @@ def test_tiny_first_risk_set() -> None:
         exposed = curves[curves["group"] == "transplantation"]
         assert exposed["survival"].iloc[-1] == 0.5
     assert landmarked["time"].min() == 2
+    # A landmark for the curves keeps those who come under observation later.
+    late = small([(5, 1, 3), (6, 0, 2), (5, 1, None)])
+    late = replace(
+        late,
+        endpoints={"survival": replace(late.endpoints["survival"], entry=np.array([2.5, 0, 0]))},
+    )
+    curves = bb.simon_makuch(late, QUESTION, landmark=1)
+    assert curves.loc[curves["group"] == "transplantation", "at_risk"].max() == 2
+    only = bb.simon_makuch(late, replace(QUESTION, landmark=1.0))
+    assert only.loc[only["group"] == "transplantation", "at_risk"].max() == 1
 
 
 def test_nothing_to_compare() -> None:

@@ -20,6 +20,7 @@ from bayesblina.estimands.paths import (
     restricted_mean,
 )
 from bayesblina.fitting import Fit
+from bayesblina.regimes import Regime
 
 
 def test_hazard_ratio_is_the_exponential(synthetic_fit: Fit) -> None:
@@ -205,25 +206,125 @@ def test_marginal_hazard_is_the_slope_of_the_curve(
 
 
 def test_estimates_agree_with_the_curve(synthetic_fit: Fit) -> None:
-    regimes: list[bb.Never | bb.From] = [bb.Never(), bb.From(10.0)]
-    times = np.linspace(8.0, 24.0, 16001)
-    options = {"regimes": regimes, "landmark": 8.0}
-    few = synthetic_fit.draws["posterior"].isel(draw=slice(0, 5))
-    assert few.sizes["draw"] == 5
-    curve = bb.survival(synthetic_fit, times=[8.0, 24.0], **options)["survival"]  # type: ignore[arg-type]
-    mean = bb.rmst(synthetic_fit, horizon=24.0, **options)["rmst"]  # type: ignore[arg-type]
-    lost = bb.life_years_lost(synthetic_fit, horizon=24.0, **options)["time_lost"]  # type: ignore[arg-type]
-    np.testing.assert_allclose(mean + lost, 16.0)
-    assert (mean <= 16.0).all()
-    assert (mean >= 16.0 * curve.sel(time=24.0, drop=True)).all()
-    assert times.size > 0
-    both = bb.contrast(
-        bb.rmst(synthetic_fit, horizon=24.0, **options),  # type: ignore[arg-type]
-        bb.From(10.0),
-        bb.Never(),
+    never, later = bb.Never(), bb.From(10.0)
+    regimes: list[Regime] = [never, later]
+    curve = bb.survival(synthetic_fit, regimes=regimes, landmark=8.0, times=[8.0, 16.0, 24.0])
+    alive = curve["survival"]
+    kept = bb.rmst(synthetic_fit, regimes=regimes, landmark=8.0, horizon=24.0)
+    lost = bb.life_years_lost(synthetic_fit, regimes=regimes, landmark=8.0, horizon=24.0)
+    np.testing.assert_allclose(kept["rmst"] + lost["time_lost"], 16.0)
+    # The curve falls: the mean lies between the sums of rectangles below and above it.
+    below, above = (8 * (alive.sel(time=a) + alive.sel(time=b)) for a, b in ((16, 24), (8, 16)))
+    assert bool(((kept["rmst"] >= below) & (kept["rmst"] <= above)).all())
+    gain = bb.contrast(kept, later, never)["rmst_difference"]
+    expected = kept["rmst"].sel(regime="from 10") - kept["rmst"].sel(regime="never")
+    np.testing.assert_array_equal(gain, expected)
+    ratio = bb.contrast(curve, later, never, kind="ratio")["survival_ratio"]
+    np.testing.assert_allclose(
+        ratio, alive.sel(regime="from 10", drop=True) / alive.sel(regime="never", drop=True)
     )
-    np.testing.assert_array_equal(
-        both["rmst_difference"], mean.sel(regime="from 10") - mean.sel(regime="never")
+    minus_log = bb.cumulative_hazard(
+        synthetic_fit, regimes=regimes, landmark=8.0, times=[8.0, 16.0, 24.0]
     )
-    minus_log = bb.cumulative_hazard(synthetic_fit, times=[8.0, 24.0], **options)  # type: ignore[arg-type]
-    np.testing.assert_allclose(np.exp(-minus_log["cumulative_hazard"]), curve)
+    np.testing.assert_allclose(np.exp(-minus_log["cumulative_hazard"]), alive)
+
+
+def test_the_marginal_hazard_is_the_curves_slope(synthetic_fit: Fit) -> None:
+    step, regimes = 1e-5, [bb.From(10.0)]
+    for time in (9.0, 12.3, 20.1):
+        around = bb.survival(
+            synthetic_fit, regimes=regimes, landmark=8.0, times=[time - step, time, time + step]
+        )["survival"]
+        slope = (around.isel(time=0) - around.isel(time=2)) / (2 * step) / around.isel(time=1)
+        rate = bb.hazard(synthetic_fit, regimes=regimes, landmark=8.0, times=[time])
+        np.testing.assert_allclose(rate["hazard"].isel(time=0), slope, rtol=1e-5)
+
+
+def test_the_median_is_where_the_curve_is_one_half(synthetic_fit: Fit) -> None:
+    regimes: list[Regime] = [bb.Never(), bb.From(10.0)]
+    found = bb.survival_quantile(synthetic_fit, regimes=regimes, landmark=8.0)
+    reached = found["reached"].values
+    assert 0 < reached.mean() < 1
+    assert (found["quantile"].values[~reached] == found.attrs["horizon"]).all()
+    for index in np.argwhere(reached)[::997]:
+        chain, draw, endpoint, regime = (int(number) for number in index)
+        time = float(found["quantile"].values[tuple(index)])
+        curve = bb.survival(synthetic_fit, regimes=regimes, landmark=8.0, times=[time])
+        assert float(curve["survival"][chain, draw, endpoint, regime, 0]) == pytest.approx(0.5)
+    table = bb.summarise(found)
+    assert not table.isna().any().any()
+    assert np.isfinite(table.select_dtypes("number").to_numpy()).all()
+    one = found.sel(endpoint="os", regime="never")
+    row = table[(table["endpoint"] == "os") & (table["regime"] == "never")].iloc[0]
+    share = float(one["reached"].mean())
+    assert row["probability_reached"] == pytest.approx(share)
+    assert bool(row["median_reached"]) == (share > 0.5)
+    assert row["median"] == pytest.approx(np.median(one["quantile"].values))
+    assert bool(row["upper_reached"]) == (share > 0.975)
+    with pytest.raises(EstimandError, match="do not reach the quantile"):
+        bb.contrast(found, bb.From(10.0), bb.Never())
+
+
+def test_each_phase_has_its_effect() -> None:
+    """Two phases in turn, against the hazard put together by hand."""
+    table = bb.simulate.blinatumomab_table(3)
+    cohort = bb.read_cohort(
+        table,
+        patient="patient_id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="os_months", event="died")},
+        phases=bb.Phases(consolidation="consolidation_month", maintenance="maintenance_month"),
+        transplant="transplant_month",
+    )
+    question = bb.Question(
+        exposed="maintenance", reference="consolidation", eligible_from="entry", transplant="phase"
+    )
+    fit = bb.fit(cohort, question, seed=1, draws=100, tune=200, chains=2, progress=False)
+    regimes: list[Regime] = [bb.Never(), bb.WithPhases({"maintenance": 8.0, "transplant": 10.0})]
+    rate = bb.hazard(fit, regimes=regimes, landmark=7.0, times=[7.5, 9.0, 11.0])["hazard"]
+    never, phases = (rate.sel(regime=one.label, endpoint="os") for one in regimes)
+    effect = fit.posterior["log_hazard_ratio"].sel(endpoint="os")
+    np.testing.assert_allclose(phases.sel(time=7.5), never.sel(time=7.5))
+    for time, phase in ((9.0, "maintenance"), (11.0, "transplant")):
+        expected = never.sel(time=time).values * np.exp(effect.sel(effect=phase).values)
+        np.testing.assert_allclose(phases.sel(time=time), expected)
+
+
+@pytest.mark.parametrize(
+    ("regime", "message"),
+    [
+        ({}, "expected times from 0 on"),
+        ({"consolidation": -1.0}, "expected times from 0 on"),
+        ({"consolidation": 8.0, "maintenance": 8.0}, "must start after the one before"),
+    ],
+)
+def test_impossible_phases(regime: dict[str, float], message: str) -> None:
+    with pytest.raises(EstimandError, match=message):
+        bb.WithPhases(regime)
+
+
+def test_impossible_estimates(synthetic_fit: Fit) -> None:
+    for wrong, message in (
+        (
+            {"maintenence": 9.0},
+            r"no eligible patient is ever in 'maintenence'\. Nearest: maintenance",
+        ),
+        ({"maintenance": 8.0, "consolidation": 9.0}, "the phases' order is"),
+    ):
+        with pytest.raises(EstimandError, match=message):
+            bb.survival(synthetic_fit, regimes=[bb.WithPhases(wrong)], landmark=8.0)
+    with pytest.raises(EstimandError, match="horizon must lie after the landmark 8"):
+        bb.rmst(synthetic_fit, horizon=8.0, landmark=8.0)
+    with pytest.raises(EstimandError, match="within follow-up"):
+        bb.rmst(synthetic_fit, horizon=600.0, landmark=8.0)
+    with pytest.raises(EstimandError, match="survival must lie between 0 and 1"):
+        bb.survival_quantile(synthetic_fit, survival=1.0, landmark=8.0)
+    with pytest.raises(EstimandError, match="no regime 'from 9'; it has never"):
+        bb.contrast(bb.rmst(synthetic_fit, horizon=20.0, landmark=8.0), bb.From(9.0), bb.Never())
+    with pytest.raises(EstimandError, match="kind must be"):
+        bb.contrast(
+            bb.rmst(synthetic_fit, horizon=20.0, landmark=8.0),
+            bb.Never(),
+            bb.Never(),
+            kind="odds",  # type: ignore[arg-type]
+        )

@@ -178,7 +178,8 @@ class Count:
         for step in range(1, LAST + 1):
             transplanted = patient.transplant is not None and step > patient.transplant
             if (
-                window[0] <= step - 1
+                not (question.landmark is not None and window[0] > question.landmark)
+                and window[0] <= step - 1
                 and step <= window[1]
                 and (question.landmark is None or step - 1 >= question.landmark)
                 and not (question.transplant == "censor" and transplanted)
@@ -197,6 +198,8 @@ class Count:
             return "follow-up ended by the start of eligibility"
         if self.case.question.landmark is not None and window[1] <= self.case.question.landmark:
             return "follow-up ended by the landmark"
+        if self.case.question.landmark is not None and window[0] > self.case.question.landmark:
+            return "came under observation after the landmark"
         return "transplanted by the start of eligibility or the landmark"
 
     def _state(self, patient: Patient, now: int) -> str:

@@ -155,6 +155,10 @@ def read_adam(
         raise SpecError("endpoints must map names to AdamEndpoint values.")
     if value not in (None, "dates", "AVAL"):
         raise SpecError(f"value must be 'dates' or 'AVAL', got {value!r}.")
+    if isinstance(covariates, str):
+        raise SpecError("covariates must be a list of columns, not one string.")
+    if not isinstance(phases, Mapping):
+        raise SpecError("phases must map names to cycles, texts or columns.")
     names = Phases.from_dict(dict.fromkeys(phases, "column")).names
     partial = "refuse" if repairs is None else repairs.partial_dates
 
@@ -162,28 +166,36 @@ def read_adam(
     without = adex is None
     wanted = ["USUBJID", origin, *covariates, *([population] if population else [])]
     wanted += [transplant] if transplant else []
+    columns_of_phases = {name: str(column) for name, column in phases.items()} if without else {}
     if without:
-        columns_of_phases = {name: str(column) for name, column in phases.items()}
+        if not all(isinstance(column, str) for column in phases.values()):
+            raise SpecError(
+                "phases: without ADEX each needs a date column of ADSL, such as "
+                f"{{'maintenance': 'MAINTDT'}}, got {dict(phases)!r}."
+            )
         wanted += columns_of_phases.values()
     missing = missing_columns(subjects, wanted)
     if missing:
         raise DataError(missing, source=source)
-    keep, exclusions, problems = _population(subjects, population)
-    if problems:
-        raise DataError(problems, source=source)
-    frame = subjects.loc[keep].reset_index(drop=True)
-    frame.attrs = dict(subjects.attrs)
-    people = Columns(frame, "USUBJID", partial_dates=partial)
-    people.report(
+    everybody = Columns(subjects, "USUBJID")
+    everybody.report(
         "USUBJID",
-        pd.Series(people.ids).duplicated(keep=False).to_numpy(),
+        pd.Series(everybody.ids).duplicated(keep=False).to_numpy(),
         "ids that stand in more than one row",
         "ADSL has one row per patient.",
     )
+    keep, exclusions = _population(everybody, population)
+    frame = subjects.loc[keep].reset_index(drop=True)
+    frame.attrs = dict(subjects.attrs)
+    people = Columns(frame, "USUBJID", partial_dates=partial)
+    people.problems = everybody.problems
     zero = people.dates(origin)
     people.report(
         origin, people.text(origin) == "", "missing dates of origin", "Every patient needs one."
     )
+    phase_days = [people.dates(column) for column in columns_of_phases.values()]
+    transplanted = None if transplant is None else people.dates(transplant)
+    baseline = people.covariates(covariates)
     if people.problems:
         raise DataError(people.problems, source=source)
     known = pd.Series(np.arange(people.ids.size), index=people.ids)
@@ -195,7 +207,7 @@ def read_adam(
     )
     per_unit = DAYS_PER_UNIT[unit]
     if without:
-        days = np.stack([people.dates(column) for column in columns_of_phases.values()], axis=1)
+        days = np.stack(phase_days, axis=1)
     else:
         doses, dose_source = _load(adex, "ADEX")
         days = _first_doses(doses, dose_source, people, known, excluded, phases, cycle, partial)
@@ -206,8 +218,8 @@ def read_adam(
         starts=starts,
         ends=np.full(starts.shape, np.nan),
         ends_known=False,
-        transplant=None if transplant is None else (people.dates(transplant) - zero) / per_unit,
-        covariates=people.covariates(covariates),
+        transplant=None if transplanted is None else (transplanted - zero) / per_unit,
+        covariates=baseline,
     )
     roles = {"patient": "USUBJID"}
     for name, endpoint in endpoints.items():
@@ -238,13 +250,10 @@ def _load(table: Any, name: str) -> tuple[pd.DataFrame, str]:
     return frame, name if source == "the table" else source
 
 
-def _population(
-    frame: pd.DataFrame, flag: str | None
-) -> tuple[Bools, tuple[Exclusion, ...], list[Problem]]:
-    """Rows in the population, whom that leaves out, and flags that are neither Y nor N."""
+def _population(columns: Columns, flag: str | None) -> tuple[Bools, tuple[Exclusion, ...]]:
+    """Rows in the population, and whom that leaves out."""
     if flag is None:
-        return np.ones(len(frame), dtype=bool), (), []
-    columns = Columns(frame, "USUBJID")
+        return np.ones(columns.ids.size, dtype=bool), ()
     text = columns.text(flag)
     columns.report(
         flag,
@@ -255,17 +264,21 @@ def _population(
     keep = text == "Y"
     out = tuple(str(patient) for patient in columns.ids[~keep])
     exclusions = (Exclusion(reason=f"{flag} is not Y", patients=out),) if out else ()
-    return keep, exclusions, columns.problems
+    return keep, exclusions
 
 
-def _match(columns: Columns, known: pd.Series, excluded: frozenset[str]) -> NDArray[np.int64]:
-    """Row of ADSL of each row; -1 for patients outside the population. Strangers are reported."""
-    ids = pd.Series(columns.ids)
-    row = ids.map(known)
-    stranger = row.isna() & ~ids.isin(excluded)
+def _without(table: pd.DataFrame, excluded: frozenset[str]) -> pd.DataFrame:
+    """Leave out the rows of patients outside the population, whatever is in them."""
+    outside = pd.Series(Columns(table, "USUBJID").ids).isin(excluded).to_numpy()
+    return table.loc[~outside].reset_index(drop=True)
+
+
+def _match(columns: Columns, known: pd.Series) -> NDArray[np.int64]:
+    """Row of ADSL of each row; -1 for strangers, who are reported."""
+    row = pd.Series(columns.ids).map(known)
     columns.report(
         "USUBJID",
-        stranger.to_numpy(),
+        row.isna().to_numpy(),
         "patients who are not in ADSL",
         "Every USUBJID must have a row in ADSL.",
     )
@@ -295,6 +308,7 @@ def _outcomes(
     missing = missing_columns(table, wanted)
     if missing:
         raise DataError(missing, source=source)
+    table = _without(table, excluded)
     codes = Columns(table, "USUBJID").text("PARAMCD")
     outcomes = {}
     problems: list[Problem] = []
@@ -311,7 +325,7 @@ def _outcomes(
             )
             continue
         rows = Columns(table.loc[chosen].reset_index(drop=True), "USUBJID", partial_dates=partial)
-        row = _match(rows, known, excluded)
+        row = _match(rows, known)
         rows.report(
             "USUBJID",
             pd.Series(rows.ids).duplicated(keep=False).to_numpy(),
@@ -396,8 +410,8 @@ def _first_doses(
     missing = missing_columns(table, ["USUBJID", cycle, date])
     if missing:
         raise DataError(missing, source=source)
-    rows = Columns(table.reset_index(drop=True), "USUBJID", partial_dates=partial)
-    row = _match(rows, known, excluded)
+    rows = Columns(_without(table, excluded), "USUBJID", partial_dates=partial)
+    row = _match(rows, known)
     text = pd.Series(rows.text(cycle))
     numbered = [start for start in phases.values() if isinstance(start, int)]
     number = text.str.extract(CYCLE, expand=False)
@@ -406,6 +420,12 @@ def _first_doses(
     if numbered != sorted(set(numbered)):
         raise SpecError(f"phases: the cycles must rise, got {dict(phases)!r}.")
     texts = [start for start in phases.values() if not isinstance(start, int)]
+    written = sorted({*Columns(table, "USUBJID").text(cycle).tolist()} - {""})
+    rows.problems += [
+        Problem(column=cycle, found=f"no row with {start!r}", expected=nearest(start, written))
+        for start in texts
+        if start not in written
+    ]
     if numbered:
         rows.report(
             cycle,

@@ -104,9 +104,9 @@ class Columns:
         """Note a problem with some rows, if there are any."""
         if rows.any():
             who = tuple(dict.fromkeys(str(patient) for patient in self.ids[rows]))
-            self.problems.append(
-                Problem(column=column, found=found, expected=expected, patients=who)
-            )
+            problem = Problem(column=column, found=found, expected=expected, patients=who)
+            if problem not in self.problems:  # a column may be read for more than one role
+                self.problems.append(problem)
 
     def numbers(self, column: str | None) -> Floats:
         """Read numbers; what is none is reported and becomes NaN. All NaN without a column."""
@@ -176,10 +176,11 @@ class Columns:
         values[complete] = _days(
             year[complete], month[complete], day[complete], rule=self.partial_dates
         )
+        bad = (text != "").to_numpy() & (~known | (complete & np.isnan(values)))
         self.report(
             column,
-            (text != "").to_numpy() & (~known | (complete & np.isnan(values))),
-            f"values that are not dates ({examples_of(text[(text != '') & ~known])})",
+            bad,
+            f"values that are not dates ({examples_of(text[bad])})",
             "Expected ISO 8601 dates such as 2015-03-31; leave missing dates empty.",
         )
         return self._plausible(column, values)

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.cohort import RESERVED_PHASES, Cohort, Outcome, Phases
-from bayesblina.episodes import OFF_TREATMENT, before_first
+from bayesblina.episodes import OFF_TREATMENT, before_first, state_bounds
 from bayesblina.errors import DataError, SpecError, nearest
 from bayesblina.intervals import snap
 from bayesblina.readers.columns import (
@@ -121,9 +121,15 @@ def read_counting_process(
         raise SpecError("phases and covariates must be lists of names, not one string.")
     labels = dict(phases) if isinstance(phases, Mapping) else {name: name for name in phases}
     names = Phases.from_dict(labels).names  # which refuses reserved names
-    taken = RESERVED_PHASES & set(labels.values())
+    none = ("", before_first(names)) if before is None else (before,)
+    taken = (RESERVED_PHASES | set(none)) & set(labels.values())
     if taken or len(set(labels.values())) != len(labels):
-        raise SpecError(f"phases: each needs a text of its own in the column, got {labels!r}.")
+        raise SpecError(
+            f"phases: each needs a text of its own in the column, got {labels!r}, and "
+            f"{' or '.join(map(repr, none))} for no phase yet."
+        )
+    if before == OFF_TREATMENT:
+        raise SpecError(f"before: '{OFF_TREATMENT}' means that a phase has ended.")
     roles = {"patient": patient}
     wanted = [patient, start, stop, event, phase, *covariates]
     wanted += [column for column in (endpoint, transplant) if column is not None]
@@ -137,10 +143,11 @@ def read_counting_process(
     endpoint_names, which = _endpoints(rows, endpoint)
     begin, end = snap([rows.numbers(start), rows.numbers(stop)])
     happened = rows.events(event, np.ones(len(frame), dtype=bool))
-    state = _states(rows, phase, labels, before)
+    state = _states(rows, phase, labels, none)
     rows.report(patient, rows.ids == "", "missing ids", "Every row needs its patient's id.")
     for column, values in ((start, begin), (stop, end)):
-        rows.report(column, ~np.isfinite(values), "missing or infinite times", "Expected times.")
+        unknown = (rows.text(column) == "") | np.isinf(values)
+        rows.report(column, unknown, "missing or infinite times", "Expected times.")
     rows.report(
         stop,
         end <= begin,
@@ -149,7 +156,9 @@ def read_counting_process(
     )
     order = np.lexsort((end, begin, who, which))
     group = (which * patients.size + who)[order]
-    _check_sequence(rows, order, group, begin, end, happened, state, names, (start, event, phase))
+    _check_sequence(
+        rows, order, group, who, begin, end, happened, state, names, (start, event, phase)
+    )
     constant = [*covariates, *([transplant] if transplant is not None else [])]
     for column in constant:
         text = rows.text(column)
@@ -172,7 +181,8 @@ def read_counting_process(
         time[who[ends]], died[who[ends]] = end[ends], happened[ends]
         entry[who[begins]] = begin[begins]
         outcomes[name] = Outcome(time=time, event=died, entry=entry)
-    starts, stops = _phase_times(rows, order, first, group, who, begin, state, names, phase)
+    starts, stops = _phase_times(order, first, group, who, begin, state, names)
+    _check_histories(rows, who, begin, end, state, starts, stops, names, phase)
     one = Columns(frame.iloc[first_row].reset_index(drop=True), patient)
     one.problems = rows.problems
     one.frame.attrs = frame.attrs
@@ -211,11 +221,9 @@ def _endpoints(rows: Columns, column: str | None) -> tuple[list[str], Ints]:
     return [str(name) for name in names], which.astype(np.int64)
 
 
-def _states(rows: Columns, column: str, labels: Mapping[str, str], before: str | None) -> Ints:
+def _states(rows: Columns, column: str, labels: Mapping[str, str], none: tuple[str, ...]) -> Ints:
     """Position of each row's state: 0 before all phases, then the phases, then off treatment."""
     text = pd.Series(rows.text(column))
-    first = next(iter(labels))
-    none = ("", before_first((first,))) if before is None else (before,)
     position = dict.fromkeys(none, 0)
     position |= {label: index for index, label in enumerate(labels.values(), start=1)}
     position[OFF_TREATMENT] = len(labels) + 1
@@ -235,6 +243,7 @@ def _check_sequence(
     rows: Columns,
     order: Ints,
     group: Ints,
+    who: Ints,
     begin: Floats,
     end: Floats,
     happened: Bools,
@@ -282,16 +291,18 @@ def _check_sequence(
         "phases that go backwards",
         f"A phase, once left, does not come again; expected the order {', '.join(names)}.",
     )
+    # Which phase has ended may be told by the rows of another endpoint, entered earlier.
+    treated = np.unique(who[(state > 0) & (state < off)])
     rows.report(
         phase_column,
-        np.isin(np.arange(order.size), order[(now == off) & (reached == 0)]),
+        np.isin(np.arange(order.size), order[(now == off) & (reached == 0)])
+        & ~np.isin(who, treated),
         f"'{OFF_TREATMENT}' before any phase",
         "It means that a phase has ended.",
     )
 
 
 def _phase_times(
-    rows: Columns,
     order: Ints,
     first: Bools,
     group: Ints,
@@ -299,9 +310,8 @@ def _phase_times(
     begin: Floats,
     state: Ints,
     names: tuple[str, ...],
-    column: str,
 ) -> tuple[Floats, Floats]:
-    """When each patient enters and leaves each phase, over all endpoints."""
+    """When each patient first enters and leaves each phase, over all endpoints."""
     count = int(who.max(initial=-1)) + 1
     shape = (count, len(names))
     off = len(names) + 1
@@ -312,18 +322,33 @@ def _phase_times(
     found = []
     for chosen, phase in (
         (enters & (now > 0) & (now < off), now - 1),
-        (enters & (now == off), reached - 1),
+        (enters & (now == off) & (reached > 0), reached - 1),
     ):
         row = order[chosen]
         times = np.full(shape, np.inf)
         np.minimum.at(times, (who[row], phase[chosen]), begin[row])
-        # Where the endpoint's own first row lies later in the phase it says nothing of its start.
-        differs = (begin[row] != times[who[row], phase[chosen]]) & ~first[chosen]
-        rows.report(
-            column,
-            np.isin(np.arange(order.size), row[differs]),
-            "phases that start or end at different times for different endpoints",
-            "A phase starts once, whatever the endpoint.",
-        )
         found.append(np.where(np.isfinite(times), times, np.nan))
     return found[0], found[1]
+
+
+def _check_histories(
+    rows: Columns,
+    who: Ints,
+    begin: Floats,
+    end: Floats,
+    state: Ints,
+    starts: Floats,
+    stops: Floats,
+    names: tuple[str, ...],
+    column: str,
+) -> None:
+    """Check each row's state against the one history that all of the patient's rows make."""
+    bounds, _, states = state_bounds(names, starts, ends=stops)
+    own = bounds[who]
+    segment = np.maximum((own[:, :-1] <= begin[:, None]).sum(axis=1) - 1, 0)
+    rows.report(
+        column,
+        (states[segment] != state) | (end > own[np.arange(who.size), segment + 1]),
+        "phases that start or end at different times for different endpoints",
+        "A phase starts and ends once, whatever the endpoint.",
+    )

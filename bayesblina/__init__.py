@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from bayesblina.hazards.definition import HazardRatioPrior as HazardRatioPrior
     from bayesblina.hazards.definition import ModelDefinition as ModelDefinition
     from bayesblina.hazards.definition import load_model as load_model
+    from bayesblina.ladder import bias_ladder as bias_ladder
+    from bayesblina.ladder import cox as cox
     from bayesblina.question import Question as Question
     from bayesblina.readers import AdamEndpoint as AdamEndpoint
     from bayesblina.readers import DatedEndpoint as DatedEndpoint
@@ -82,6 +84,8 @@ _HOME = {
     "read_cohort": "readers",
     "read_counting_process": "readers",
     "read_dated_cohort": "readers",
+    "bias_ladder": "ladder",
+    "cox": "ladder",
     "From": "regimes",
     "Never": "regimes",
     "WithPhases": "regimes",

@@ -257,7 +257,7 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
     used = np.unique(np.concatenate([found.patient for found in episodes.values()]))
     new_position = np.full(cohort.size, -1, dtype=np.int64)
     new_position[used] = np.arange(used.size)
-    pattern, design, terms = _patterns(cohort, used)
+    pattern, design, terms = covariate_patterns(cohort, used)
     all_phases = next(iter(episodes.values())).phases
     seen = np.unique(np.concatenate([found.phase for found in episodes.values()]))
     new_phase = np.full(len(all_phases), -1, dtype=np.int64)
@@ -346,8 +346,15 @@ def _snap_cuts(cuts: Floats, episodes: Mapping[str, Episodes]) -> Floats:
     return np.where(close, near, cuts)
 
 
-def _patterns(cohort: Cohort, used: Ints) -> tuple[Ints, Floats, list[str]]:
-    """Group the patients used by their covariates.
+def covariate_patterns(cohort: Cohort, used: Ints) -> tuple[Ints, Floats, list[str]]:
+    """Group patients by their covariates.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    used : ndarray of int, shape (used,)
+        Rows of those to group.
 
     Returns
     -------

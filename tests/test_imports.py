@@ -16,7 +16,7 @@ PACKAGE = "bayesblina"
 # those of one package may import each other, in no circle. `bayesblina` is `__init__.py`.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "models"}),
-    frozenset({"account", "episodes", "intervals"}),
+    frozenset({"account", "episodes", "intervals", "partial_likelihood"}),
     frozenset({"cohort"}),
     frozenset({"question", "readers"}),
     frozenset({"follow_up"}),
@@ -27,7 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"fitting"}),
     frozenset({"regimes"}),
     frozenset({"estimands"}),
-    frozenset({"checks"}),
+    frozenset({"checks", "ladder"}),
     frozenset({"summaries"}),
     frozenset({"plots"}),
     frozenset({"storage"}),

@@ -1,0 +1,243 @@
+"""The bias ladder: the same comparison, from the wrong way to the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from bayesblina.classical import mantel_byar
+from bayesblina.cohort import Cohort
+from bayesblina.errors import SpecError
+from bayesblina.estimands import hazard_ratio
+from bayesblina.exposure import covariate_patterns
+from bayesblina.follow_up import Episodes, find_episodes, roles_of
+from bayesblina.partial_likelihood import fit_cox
+from bayesblina.question import Question
+
+if TYPE_CHECKING:
+    from bayesblina.fitting import Fit
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+COLUMNS = ("endpoint", "method", "estimate", "lower", "upper", "patients", "events", "note")
+NAIVE = "ever against never"
+COX = "time-varying Cox"
+MANTEL_BYAR = "Mantel-Byar (Peto)"
+BAYESIAN = "Bayesian"
+
+
+def cox(
+    cohort: Cohort,
+    question: Question,
+    *,
+    adjusted: bool = False,
+    ties: Literal["efron", "breslow"] = "efron",
+) -> pd.DataFrame:
+    """Hazard ratio of the exposed phase by the Cox model with the phase as it changes.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    question
+        Who is compared.
+    adjusted
+        Whether the cohort's covariates are in the model.
+    ties
+        How tied events are handled.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per endpoint: ``endpoint``, ``method``, ``estimate`` (the hazard ratio) with
+        ``lower`` and ``upper`` (95 %), ``patients``, ``events`` and ``note``. The estimate is
+        missing, and the note says so, where the partial likelihood has no maximum.
+
+    Raises
+    ------
+    SpecError
+        If the question cannot be asked of the cohort.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> list(bb.cox(cohort, question)["method"].unique())
+    ['time-varying Cox']
+    """
+    rows = []
+    for name, found in find_episodes(cohort, question).items():
+        role = np.asarray(roles_of(found.phases, question))[found.phase]
+        others = np.unique(found.phase[role == "other"])
+        columns = [role == "exposed", *(found.phase == phase for phase in others)]
+        rows.append(
+            _row(name, COX, cohort, found, np.stack(columns, axis=1), adjusted=adjusted, ties=ties)
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def bias_ladder(
+    cohort: Cohort,
+    question: Question,
+    *,
+    landmarks: Sequence[float] = (),
+    fit: Fit | None = None,
+) -> pd.DataFrame:
+    """Answer a question by methods from the biased to the sound, in one table.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    question
+        Who is compared. Its own landmark, if any, holds for all but the landmark analyses.
+    landmarks
+        Times of landmark analyses: patients at risk then, by whether they are exposed then.
+    fit
+        A fit of the same question, for the last rung.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``endpoint``, ``method``, ``estimate``, ``lower``, ``upper``, ``patients``, ``events``,
+        ``note``: for each endpoint ever against never (biased by immortal time: patients count as
+        exposed before they are), landmark analyses (free of it; later phases are ignored), the
+        Mantel-Byar odds ratio, the time-varying Cox model (unadjusted), and the Bayesian posterior
+        (median; adjusted for the model's covariates).
+
+    Raises
+    ------
+    SpecError
+        If the question cannot be asked of the cohort, or the fit answers another one.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> ladder = bb.bias_ladder(cohort, question, landmarks=[8.0])
+    >>> list(ladder.loc[ladder["endpoint"] == "os", "method"])
+    ['ever against never', 'landmark at 8', 'Mantel-Byar (Peto)', 'time-varying Cox']
+    """
+    if fit is not None and fit.question != question:
+        raise SpecError("The fit answers another question than the one given.")
+    episodes = find_episodes(cohort, question)
+    compared = mantel_byar(cohort, question)
+    models = {row["endpoint"]: row for row in cox(cohort, question).to_dict("records")}
+    draws = None if fit is None else hazard_ratio(fit)["hazard_ratio"]
+    rows: list[dict[str, object]] = []
+    for name, found in episodes.items():
+        rows.append(_naive(name, cohort, found, question))
+        rows += [_landmark(name, cohort, found, question, time) for time in landmarks]
+        one = compared.sel(endpoint=name)
+        rows.append(
+            {
+                "endpoint": name,
+                "method": MANTEL_BYAR,
+                "estimate": float(one["peto_odds_ratio"]),
+                "lower": float(one["peto_lower"]),
+                "upper": float(one["peto_upper"]),
+                "patients": int(np.unique(found.patient).size),
+                "events": int(one["observed"] + one["observed_reference"]),
+                "note": "odds ratio, near the hazard ratio",
+            }
+        )
+        rows.append({str(column): value for column, value in models[name].items()})
+        if draws is not None and fit is not None:
+            values = draws.sel(endpoint=name).values.ravel()
+            lower, middle, upper = np.quantile(values, [0.025, 0.5, 0.975])
+            rows.append(
+                {
+                    "endpoint": name,
+                    "method": BAYESIAN,
+                    "estimate": float(middle),
+                    "lower": float(lower),
+                    "upper": float(upper),
+                    "patients": int(np.unique(found.patient).size),
+                    "events": int(found.event.sum()),
+                    "note": "posterior median" if fit.converged else "NOT CONVERGED",
+                }
+            )
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table.attrs["synthetic"] = cohort.synthetic
+    return table
+
+
+def _naive(name: str, cohort: Cohort, found: Episodes, question: Question) -> dict[str, object]:
+    """Compare those who are ever exposed with the others, from the start: the mistake."""
+    exposed = found.phase == found.phases.index(question.exposed)
+    ever = np.isin(found.patient, found.patient[exposed])
+    row = _row(name, NAIVE, cohort, found, ever[:, None].astype(np.float64))
+    return row | {"note": row["note"] or "biased: exposed before they could be"}
+
+
+def _landmark(
+    name: str, cohort: Cohort, found: Episodes, question: Question, time: float
+) -> dict[str, object]:
+    """Compare those exposed at a landmark with the others at risk then, whatever happens later."""
+    exposed = found.phase == found.phases.index(question.exposed)
+    now = (found.start <= time) & (time < found.stop)
+    at_risk = np.isin(found.patient, found.patient[now]) & (found.stop > time)
+    then = np.isin(found.patient, found.patient[now & exposed])
+    kept = Episodes(
+        endpoint=name,
+        patient=found.patient[at_risk],
+        phase=found.phase[at_risk],
+        start=np.maximum(found.start[at_risk], time),
+        stop=found.stop[at_risk],
+        event=found.event[at_risk],
+        phases=found.phases,
+        left_out=found.left_out,
+        time_at_risk=float((found.stop - np.maximum(found.start, time))[at_risk].sum()),
+        events=int(found.event[at_risk].sum()),
+    )
+    columns = then[at_risk][:, None].astype(np.float64)
+    return _row(name, f"landmark at {time:g}", cohort, kept, columns)
+
+
+def _row(
+    name: str,
+    method: str,
+    cohort: Cohort,
+    found: Episodes,
+    columns: NDArray[np.generic],
+    *,
+    adjusted: bool = False,
+    ties: Literal["efron", "breslow"] = "efron",
+) -> dict[str, object]:
+    """Fit a Cox model to episodes; its first column is what is asked for."""
+    matrix = np.asarray(columns, dtype=np.float64)
+    used, position = np.unique(found.patient, return_inverse=True)
+    if adjusted and cohort.covariates:
+        pattern, design, _ = covariate_patterns(cohort, used)
+        matrix = np.concatenate([matrix, design[pattern][position]], axis=1)
+    row: dict[str, object] = {
+        "endpoint": name,
+        "method": method,
+        "estimate": np.nan,
+        "lower": np.nan,
+        "upper": np.nan,
+        "patients": int(used.size),
+        "events": int(found.event.sum()),
+        "note": "no finite estimate",
+    }
+    if not found.patient.size:
+        return row
+    result = fit_cox(found.start, found.stop, found.event, matrix, ties=ties)
+    if not result.converged:
+        return row
+    middle, error = float(result.estimate[0]), float(np.sqrt(result.covariance[0, 0]))
+    half = float(norm.isf(0.025)) * error
+    estimate, lower, upper = np.exp([middle, middle - half, middle + half])
+    return row | {"estimate": estimate, "lower": lower, "upper": upper, "note": ""}

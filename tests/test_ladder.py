@@ -1,0 +1,194 @@
+"""The Cox model against R, and the ladder from the biased method to the sound one."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bayesblina as bb
+from bayesblina.cohort import Cohort
+from bayesblina.errors import SpecError
+from bayesblina.fitting import Fit
+from bayesblina.partial_likelihood import fit_cox
+
+ROOT = Path(__file__).parents[1]
+TRANSPLANT = bb.Question(exposed="transplantation", eligible_from="entry")
+
+
+def read(table: pd.DataFrame, unit: str = "days", **columns: str) -> Cohort:
+    names = {"patient": "id", "time": "days", "start": "transplant_day"} | columns
+    return bb.read_cohort(
+        table,
+        patient=names["patient"],
+        unit=unit,
+        endpoints={"os": bb.Endpoint(time=names["time"], event="died")},
+        phases=bb.Phases(transplantation=names["start"]),
+        covariates=[name for name in ("age", "surgery") if name in table],
+    )
+
+
+@pytest.fixture(scope="module")
+def heart() -> Cohort:
+    table = runpy.run_path(str(ROOT / "examples" / "stanford_heart.py"))["one_row_per_patient"]()
+    return read(table.reset_index(), patient="patient")
+
+
+@pytest.fixture(scope="module")
+def jasa1() -> Cohort:
+    return read(pd.read_csv(ROOT / "tests" / "data" / "stanford_jasa1.csv"))
+
+
+def test_cox_equals_r(heart: Cohort, jasa1: Cohort) -> None:
+    # R 4.2, survival 3.5-3; tests/data/stanford_heart.R for the adjusted one.
+    for ties, expected in (("breslow", 1.13390), ("efron", 1.13558)):
+        row = bb.cox(heart, TRANSPLANT, ties=ties).iloc[0]  # type: ignore[arg-type]
+        assert row["estimate"] == pytest.approx(expected, abs=6e-6)
+    row = bb.cox(jasa1, TRANSPLANT).iloc[0]
+    assert np.log(row["estimate"]) == pytest.approx(0.1252, abs=6e-5)
+    error = np.log(row["upper"] / row["lower"]) / (2 * 1.959964)
+    assert error == pytest.approx(0.3008, abs=6e-5)
+    adjusted = bb.cox(heart, TRANSPLANT, adjusted=True).iloc[0]
+    found = [adjusted[name] for name in ("estimate", "lower", "upper")]
+    np.testing.assert_allclose(found, [1.0162258, 0.5550365, 1.8606254], rtol=1e-6)
+
+
+def test_any_unit(jasa1: Cohort) -> None:
+    table = pd.read_csv(ROOT / "tests" / "data" / "stanford_jasa1.csv")
+    table[["days", "transplant_day"]] /= 365.25
+    ladders = [
+        bb.bias_ladder(jasa1, TRANSPLANT, landmarks=[30.0]),
+        bb.bias_ladder(read(table, unit="years"), TRANSPLANT, landmarks=[30 / 365.25]),
+    ]
+    columns = ["estimate", "lower", "upper", "patients", "events"]
+    pd.testing.assert_frame_equal(ladders[0][columns], ladders[1][columns])
+
+
+def test_ladder_on_the_stanford_data(heart: Cohort) -> None:
+    ladder = bb.bias_ladder(heart, TRANSPLANT, landmarks=[30.0, 60.0]).set_index("method")
+    assert list(ladder.index) == [
+        "ever against never",
+        "landmark at 30",
+        "landmark at 60",
+        "Mantel-Byar (Peto)",
+        "time-varying Cox",
+    ]
+    # R: coxph on the ever transplanted, tests/data/stanford_heart.R.
+    assert ladder.loc["ever against never", "estimate"] == pytest.approx(0.2662166, rel=1e-6)
+    assert ladder.loc["Mantel-Byar (Peto)", "estimate"] == pytest.approx(1.13280, abs=6e-6)
+    # R: coxph of those alive after day 30 by transplant until then, tests/data/stanford_landmark.R.
+    landmark = ladder.loc["landmark at 30"]
+    assert (landmark["patients"], landmark["events"]) == (79, 52)
+    assert landmark["estimate"] == pytest.approx(1.054236, abs=6e-7)
+
+
+def test_the_naive_rung_is_wrong_and_the_others_are_not() -> None:
+    cohort, truth = bb.simulate.blinatumomab_cohort(
+        5, n_patients=13_350, n_consolidation=4_300, n_maintenance=1_800
+    )
+    question = bb.Question(
+        exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    )
+    ladder = bb.bias_ladder(cohort, question)
+    naive = ladder[ladder["method"] == "ever against never"].set_index("endpoint")
+    adjusted = bb.cox(cohort, question, adjusted=True).set_index("endpoint")
+    for name, log_ratio in truth.log_hazard_ratio.items():
+        assert naive["upper"][name] < np.exp(log_ratio)
+        row = adjusted.loc[name]
+        assert row["note"] == ""
+        error = np.log(row["upper"] / row["lower"]) / (2 * 1.959964)
+        assert abs(np.log(row["estimate"]) - log_ratio) < 4 * error
+
+
+def test_with_a_fit(synthetic_fit: Fit) -> None:
+    cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
+    ladder = bb.bias_ladder(cohort, synthetic_fit.question, fit=synthetic_fit)
+    bayesian = ladder[ladder["method"] == "Bayesian"].set_index("endpoint")
+    table = bb.summarise(bb.hazard_ratio(synthetic_fit)).set_index("endpoint")
+    pd.testing.assert_series_equal(
+        bayesian["estimate"], table["median"], check_names=False, check_exact=False
+    )
+    with pytest.raises(SpecError, match="answers another question"):
+        bb.bias_ladder(cohort, TRANSPLANT, fit=synthetic_fit)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 5),
+            st.integers(1, 6),
+            st.booleans(),
+            st.integers(0, 1),
+            st.integers(-2, 2),
+        ),
+        min_size=6,
+        max_size=25,
+    ),
+    st.sampled_from(["efron", "breslow"]),
+)
+def test_against_plain_sums(rows: list[tuple[int, int, bool, int, int]], ties: str) -> None:
+    """The score is zero at the estimate, with the partial likelihood summed event by event."""
+    start = np.array([row[0] for row in rows], dtype=float)
+    stop = start + np.array([row[1] for row in rows])
+    event = np.array([row[2] for row in rows])
+    columns = np.array([row[3:] for row in rows], dtype=float)
+    fit = fit_cox(start, stop, event, columns, ties=ties)  # type: ignore[arg-type]
+    if not fit.converged:
+        return
+
+    def log_likelihood(parameter: np.ndarray) -> float:
+        linear = columns @ parameter
+        total = 0.0
+        for time in np.unique(stop[event]):
+            tied = event & (stop == time)
+            at_risk = (start < time) & (time <= stop)
+            total += linear[tied].sum()
+            for index in range(int(tied.sum())):
+                gone = index / tied.sum() if ties == "efron" else 0.0
+                whole = np.exp(linear[at_risk]).sum() - gone * np.exp(linear[tied]).sum()
+                total -= np.log(whole)
+        return float(total)
+
+    step = 1e-4
+    here = log_likelihood(fit.estimate)
+    for direction in np.eye(2):
+        moved = [log_likelihood(fit.estimate + sign * step * direction) for sign in (1, -1)]
+        assert (moved[0] - moved[1]) / (2 * step) == pytest.approx(0.0, abs=1e-5)
+        assert max(moved) <= here + 1e-12
+        curvature = -(moved[0] - 2 * here + moved[1]) / step**2
+        information = np.linalg.inv(fit.covariance)
+        assert curvature == pytest.approx(float(direction @ information @ direction), abs=1e-4)
+
+
+def test_the_score_test_is_mantel_byars_without_ties() -> None:
+    generator = np.random.default_rng(4)
+    for _ in range(20):
+        time = generator.exponential(10, 40) + 0.1
+        start = np.where(generator.random(40) < 0.6, time * generator.random(40), np.nan)
+        table = pd.DataFrame(
+            {"id": range(40), "days": time, "died": generator.integers(0, 2, 40), "t": start}
+        )
+        cohort = read(table, unit="months", start="t")
+        rows = cohort.to_counting_process()
+        fit = fit_cox(
+            rows["start"].to_numpy(),
+            rows["stop"].to_numpy(),
+            rows["event"].to_numpy() == 1,
+            (rows["phase"] == "transplantation").to_numpy().astype(np.float64)[:, None],
+        )
+        compared = bb.mantel_byar(cohort, TRANSPLANT)
+        assert fit.score_test == pytest.approx(float(compared["chi2"].values[0]))
+
+
+def test_no_finite_estimate() -> None:
+    table = pd.DataFrame(
+        {"id": range(6), "days": [1.0, 2, 3, 4, 5, 6], "died": [1, 1, 1, 0, 0, 0], "t": [None] * 6}
+    )
+    table["t"] = [np.nan, np.nan, np.nan, 0.5, 0.5, 0.5]
+    row = bb.cox(read(table, unit="months", start="t"), TRANSPLANT).iloc[0]
+    assert np.isnan(row["estimate"])
+    assert row["note"] == "no finite estimate"

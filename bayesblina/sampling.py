@@ -3,17 +3,25 @@
 The density, its gradient and the map to the reported variables come from the PyMC model alone.
 They are compiled as functions of three flat vectors - the point, the data and the sizes - so one
 compiled function serves any data and any sizes of its structure, and PyTensor's numba cache on
-disk serves later processes. Where that path does not fit the installed libraries, PyMC's own
-`pymc.sample` takes over.
+disk serves later processes. These need not build the graph again: a record beside the cache,
+named by everything that the graph depends on, says which functions they are. Where all this does
+not fit the installed libraries, PyMC's own `pymc.sample` takes over.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
+import os
+import platform
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -73,8 +81,10 @@ class _Compiled:
     dims: tuple[str, ...]
     data_names: tuple[str, ...]
     extra_names: tuple[str, ...]
+    # Names of the two functions in the cache on disk; None where they are not in it.
+    cached: tuple[str | None, str | None]
     # numba's compiled code lives only as long as these do.
-    keep: tuple[Any, ...]
+    keep: tuple[Any, ...] = ()
 
 
 _COMPILED: dict[str, _Compiled] = {}
@@ -191,8 +201,56 @@ def _compile(built: BuiltModel) -> _Compiled:
         # Without fast-math the result of an expression does not depend on how it was inlined, so
         # that a fresh compilation and one read from disk draw the same.
         with pytensor.config.change_flags(numba__fastmath=False):
-            found = _COMPILED[built.structure] = _compile_structure(built.model)
+            found = _recall(built.structure)
+            if found is None:
+                found = _compile_structure(built.model)
+                _remember(built.structure, found)
+        _COMPILED[built.structure] = found
     return found
+
+
+def _record(structure: str) -> Path:
+    """Name the record of a structure by all that its compiled functions depend on."""
+    digest = hashlib.sha256()
+    for library in ("pymc", "pytensor", "numba", "llvmlite", "numpy"):
+        digest.update(f"{library} {version(library)} ".encode())
+    digest.update(f"{sys.version} {platform.machine()} {structure}".encode())
+    here = Path(__file__)
+    for source in (here, *sorted((here.parent / "hazards").glob("*.py"))):
+        digest.update(source.read_bytes())
+    return Path(pytensor.config.compiledir) / f"bayesblina_{digest.hexdigest()}.json"
+
+
+def _remember(structure: str, compiled: _Compiled) -> None:
+    if None in compiled.cached:
+        return
+    names = ("cached", "dims", "data_names", "extra_names")
+    record = _record(structure)
+    temporary = record.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps({name: getattr(compiled, name) for name in names}))
+        os.replace(temporary, record)
+    except OSError as error:
+        _log.warning("What was compiled could not be recorded (%s).", error)
+        temporary.unlink(missing_ok=True)
+
+
+def _recall(structure: str) -> _Compiled | None:
+    """Load the functions of a structure from the cache on disk, if all is there."""
+    try:
+        record = json.loads(_record(structure).read_text())
+        density, expand = record["cached"]
+        return _Compiled(
+            log_density=_cfunc(_DENSITY_SOURCE, "log_density", _DENSITY_TYPE, None, density),
+            expand=_cfunc(_EXPAND_SOURCE, "expand", _EXPAND_TYPE, None, expand),
+            cached=(density, expand),
+            **{name: tuple(record[name]) for name in ("dims", "data_names", "extra_names")},
+        )
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a damaged record, or a cache that was emptied meanwhile
+        _log.info("What an earlier process compiled is not used (%s).", error)
+        return None
 
 
 def _compile_structure(model: Any) -> _Compiled:
@@ -240,12 +298,12 @@ def _compile_structure(model: Any) -> _Compiled:
         pytensor.function(inputs, out, mode="NUMBA", on_unused_input="ignore")
         for out in ([outputs[0], gradient], [expanded])
     ]
-    double, unsigned = types.CPointer(types.double), types.uint64
-    density_type = types.int64(unsigned, double, double, double, types.voidptr)
-    expand_type = types.int64(unsigned, unsigned, double, double, types.voidptr)
+    density, density_key = _callback(functions[0], _DENSITY_SOURCE, "log_density", _DENSITY_TYPE)
+    expand, expand_key = _callback(functions[1], _EXPAND_SOURCE, "expand", _EXPAND_TYPE)
     return _Compiled(
-        log_density=_callback(functions[0], _DENSITY_SOURCE, "log_density", density_type),
-        expand=_callback(functions[1], _EXPAND_SOURCE, "expand", expand_type),
+        log_density=density,
+        expand=expand,
+        cached=(density_key, expand_key),
         dims=dims,
         data_names=tuple(data_names),
         extra_names=tuple(variable.name for variable in extras),
@@ -300,9 +358,27 @@ def expand(dimension, expanded, point_, out_, user_):
 """
 
 
-def _callback(function: Any, source: str, name: str, signature: Any) -> Any:
+_DOUBLE = types.CPointer(types.double)
+_DENSITY_TYPE = types.int64(types.uint64, _DOUBLE, _DOUBLE, _DOUBLE, types.voidptr)
+_EXPAND_TYPE = types.int64(types.uint64, types.uint64, _DOUBLE, _DOUBLE, types.voidptr)
+
+
+def _callback(function: Any, source: str, name: str, signature: Any) -> tuple[Any, str | None]:
+    """Compile what nutpie calls around a compiled function; and its name in the cache on disk."""
     inner = function.vm.jit_fn
     key = CACHED_SRC_FUNCTIONS.get(inner.py_func)
+    if key is None:
+        return _cfunc(source, name, signature, inner, None), None
+    cached = f"bayesblina_{name}_{WRAPPER_VERSION}_{key}"
+    try:
+        return _cfunc(source, name, signature, inner, cached), cached
+    except Exception as error:  # a damaged entry of the cache on disk
+        _log.warning("A compiled function on disk could not be used (%s); compiling anew.", error)
+        return _cfunc(source, name, signature, inner, None), None
+
+
+def _cfunc(source: str, name: str, signature: Any, inner: Any, cached: str | None) -> Any:
+    """Compile a C callback, or load it; without `inner` it can only be loaded."""
     environment = {
         "__name__": __name__,
         "np": np,
@@ -313,19 +389,8 @@ def _callback(function: Any, source: str, name: str, signature: Any) -> Any:
         "inner": inner,
     }
 
-    def compile_it(cache_key: str | None) -> Any:
-        wrapper = compile_numba_function_src(
-            source, name, global_env=dict(environment), cache_key=cache_key
-        )
-        return numba.cfunc(signature, cache=cache_key is not None)(wrapper)
-
-    if key is None:
-        return compile_it(None)
-    try:
-        return compile_it(f"bayesblina_{name}_{WRAPPER_VERSION}_{key}")
-    except Exception as error:  # a damaged entry of the cache on disk
-        _log.warning("A compiled function on disk could not be used (%s); compiling anew.", error)
-        return compile_it(None)
+    wrapper = compile_numba_function_src(source, name, global_env=environment, cache_key=cached)
+    return numba.cfunc(signature, cache=cached is not None)(wrapper)
 
 
 def _bind(compiled: _Compiled, built: BuiltModel) -> CompiledPyMCModel:

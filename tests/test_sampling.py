@@ -1,8 +1,10 @@
 """The compiled density is PyMC's; structures compile once; seeds reproduce draws."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -200,22 +202,27 @@ print(fit.provenance.engine, values.tobytes().hex()[:4000])
 """
 
 
-def test_empty_and_warm_cache_give_the_same_draws(tmp_path: object) -> None:
-    import os
-
+def test_empty_warm_and_damaged_cache_give_the_same_draws(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTENSOR_FLAGS": f"base_compiledir={tmp_path}"}
-    outputs = [
-        subprocess.run(
+
+    def run() -> str:
+        return subprocess.run(
             [sys.executable, "-c", SCRIPT],
             env=environment,
             check=True,
             capture_output=True,
             text=True,
         ).stdout
-        for _ in range(2)
-    ]
-    assert outputs[0] == outputs[1]
-    assert outputs[0].startswith("compiled ")
+
+    empty, warm = run(), run()
+    assert empty.startswith("compiled ")
+    assert warm == empty
+    (record,) = tmp_path.rglob("bayesblina_*.json")
+    whole = record.read_text()
+    for damaged in (whole[:20], whole.replace("log_density", "log_nothing")):
+        record.write_text(damaged)
+        assert run() == empty
+        assert record.read_text() == whole
 
 
 def test_pymcs_own_path_agrees(built: BuiltModel) -> None:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from bayesblina.hazards.definition import load_model as load_model
     from bayesblina.ladder import bias_ladder as bias_ladder
     from bayesblina.ladder import cox as cox
+    from bayesblina.paper import compare_with_published as compare_with_published
+    from bayesblina.paper import published as published
     from bayesblina.question import Question as Question
     from bayesblina.readers import AdamEndpoint as AdamEndpoint
     from bayesblina.readers import DatedEndpoint as DatedEndpoint
@@ -77,6 +79,8 @@ _HOME = {
     "ModelDefinition": "hazards.definition",
     "load_model": "hazards.definition",
     "Question": "question",
+    "compare_with_published": "paper",
+    "published": "paper",
     "AdamEndpoint": "readers",
     "DatedEndpoint": "readers",
     "Repairs": "readers",

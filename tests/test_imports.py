@@ -27,7 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"fitting"}),
     frozenset({"regimes"}),
     frozenset({"estimands"}),
-    frozenset({"checks", "ladder"}),
+    frozenset({"checks", "ladder", "paper"}),
     frozenset({"summaries"}),
     frozenset({"plots"}),
     frozenset({"storage"}),

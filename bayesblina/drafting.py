@@ -84,11 +84,11 @@ def _guess(frame: pd.DataFrame) -> _Guess:
     guess = _Guess()
     columns = [str(name) for name in frame.columns]
     numbers = {name: _numbers(frame[name]) for name in columns}
-    unique = [
-        name for name in columns if frame[name].notna().all() and frame[name].astype(str).is_unique
-    ]
+    unique = [name for name in columns if _is_unique(frame[name])]
     named = [name for name in unique if re.search(r"(^|_)(id|subj|usubjid|patient)", name, re.I)]
-    guess.patient = next(iter([*named, *unique]), "")
+    # Numbers that differ between patients are times or measurements, unless they come first.
+    other = [name for name in unique if numbers[name] is None or name == columns[0]]
+    guess.patient = next(iter([*named, *other]), "")
     left = [name for name in columns if name != guess.patient]
     events = [
         name
@@ -152,6 +152,12 @@ def _guess(frame: pd.DataFrame) -> _Guess:
     return guess
 
 
+def _is_unique(series: pd.Series) -> bool:
+    """Whether every row has a value of its own."""
+    text = series.astype("string").str.strip().fillna("")
+    return bool((text != "").all() and text.is_unique)
+
+
 def _is_entry(values: pd.Series | None, time: pd.Series, name: str, taken: set[str]) -> bool:
     """Whether a column is missing exactly where the endpoint's time is, and always before it."""
     if values is None or name in taken or not time.isna().any():
@@ -176,7 +182,7 @@ def _phase_name(column: str) -> str:
 
 
 def _free(name: str, taken: Collection[str]) -> str:
-    """Number a name that is taken already."""
+    """Find a name that is free: this one, or numbered."""
     numbered = (f"{name}_{number}" for number in itertools.count(2))
     return next(one for one in itertools.chain([name], numbered) if one not in taken)
 

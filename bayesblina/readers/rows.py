@@ -292,11 +292,13 @@ def _check_sequence(
         f"A phase, once left, does not come again; expected the order {', '.join(names)}.",
     )
     # Which phase has ended may be told by the rows of another endpoint, entered earlier.
-    treated = np.unique(who[(state > 0) & (state < off)])
+    earliest = np.full(int(who.max(initial=-1)) + 1, np.inf)
+    treated = (state > 0) & (state < off)
+    np.fmin.at(earliest, who[treated], begin[treated])
     rows.report(
         phase_column,
         np.isin(np.arange(order.size), order[(now == off) & (reached == 0)])
-        & ~np.isin(who, treated),
+        & ~(earliest[who] < begin),
         f"'{OFF_TREATMENT}' before any phase",
         "It means that a phase has ended.",
     )

@@ -27,7 +27,7 @@ def analyse(path: Path) -> bb.Exposure:
 
 def test_there_are_enough() -> None:
     assert len(CASES) >= 60
-    assert {path.name for path in BROKEN.iterdir()} == {
+    assert {path.name for path in BROKEN.iterdir() if path.name != "__pycache__"} == {
         "make.py",
         *CASES,
         *(f"{name}.expected" for name in CASES),

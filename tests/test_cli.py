@@ -193,7 +193,7 @@ def test_undefined_curves_are_bad_input(demo: tuple[Path, Result], tmp_path: Pat
     (tmp_path / "study.toml").write_text(text)
     result = call("run", tmp_path / "study.toml", "--out", tmp_path / "out")
     assert result.exit_code == 2
-    assert "From(0.5) is not defined here" in result.stderr
+    assert "'from 0.5' is not defined here" in result.stderr
 
 
 def test_fault_is_told_apart(demo: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch) -> None:

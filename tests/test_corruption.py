@@ -113,8 +113,7 @@ def check(source: Any, header: list[str], rows: list[list[str]]) -> bool:
     """Read a table; whether it was accepted. What is accepted must be what it says."""
     try:
         cohort = bb.read_cohort(source, **OPTIONS)
-    except (DataError, SpecError) as error:
-        assert len(str(error)) < 5_000
+    except (DataError, SpecError):
         return False
     found, expected = totals_of(cohort), totals(header, rows)
     for name in ("os", "rfs"):
@@ -150,8 +149,10 @@ def test_the_table_itself() -> None:
 @pytest.mark.parametrize(
     ("row", "column", "text", "accepted"),
     [
-        (0, "os_days", "36", False),  # before the phases
-        (0, "os_days", "3600", True),
+        (0, "os_days", "36", True),  # rfs, and the phases, last longer: endpoints are separate
+        (2, "os_days", "3", True),
+        (1, "rfs_days", "3", False),  # before entry
+        (5, "os_days", "7200", True),
         (0, "os_days", "360 ", True),
         (0, "os_days", "36O", False),
         (0, "os_days", "3 60", False),
@@ -229,8 +230,8 @@ def corrupted(draw: st.DrawFn) -> Table:
             rows[row][column] = draw(texts)
         elif kind == "magnitude":
             power = draw(st.integers(-12, 12))
-            value = number(cell) if column not in (0, 9) and cell else 1.0
-            rows[row][column] = repr(value * 10.0**power * draw(st.sampled_from([1, -1])))
+            sign = draw(st.sampled_from(["", "-"]))
+            rows[row][column] = sign + (cell or "1") + (f"e{power}" if power else "")
         elif kind == "repeat":
             rows.insert(draw(st.integers(0, len(rows))), list(rows[row]))
         elif kind == "drop" and len(rows) > 1:

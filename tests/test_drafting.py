@@ -182,6 +182,21 @@ def test_formats_give_one_draft(tmp_path: Path) -> None:
     assert texts[0] == texts[1]
 
 
+def test_what_is_neither_event_nor_phase(tmp_path: Path) -> None:
+    """0 and 1 before any time; a time beyond follow-up; a column of empty cells."""
+    table = patients(late=[3.0, 99.0, None, None], empty=None)
+    table.insert(1, "treated_before", [1, 0, 0, 1])
+    drafted = draft(table, tmp_path)
+    assert list(drafted["endpoints"]) == ["os"]
+    assert list(drafted["phases"]) == ["c", "m"]
+    assert drafted["data"]["covariates"] == {"treated_before": "categorical"}
+    text = draft_study(tmp_path / "patients.csv", relative_to=tmp_path)
+    assert '# not used: "late", "empty"' in text
+    table.assign(died=table["died"] == 1).to_parquet(tmp_path / "patients.parquet")
+    text = draft_study(tmp_path / "patients.parquet", relative_to=tmp_path)
+    assert tomllib.loads(text)["endpoints"] == drafted["endpoints"]
+
+
 def test_one_phase_asks_of_everybody(tmp_path: Path) -> None:
     drafted = draft(patients().drop(columns="c_start"), tmp_path)
     assert drafted["question"] == {"exposed": "m", "eligible_from": "entry"}

@@ -245,7 +245,7 @@ def _settings(draws: int, tune: int, chains: int, cores: int | None, seed: int) 
         ("seed", seed, 0),
         ("cores", 1 if cores is None else cores, 1),
     ):
-        if int(value) != value or value < least:
+        if not isinstance(value, int | np.integer) or value < least:
             raise SpecError(f"{name} must be a whole number of at least {least}, got {value!r}.")
     return SamplerSettings(draws=draws, tune=tune, chains=chains, cores=cores)
 

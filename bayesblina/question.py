@@ -152,8 +152,11 @@ def bind(question: Question, cohort: Cohort) -> tuple[str, ...]:
     ------
     SpecError
         If it names phases or endpoints that the cohort does not have, or leaves open a choice
-        that the cohort's data demand.
+        that the cohort's data demand; or if the two are no such values.
     """
+    for kind, value in ((Question, question), (Cohort, cohort)):
+        if not isinstance(value, kind):
+            raise SpecError(f"Expected a {kind.__name__}, got {type(value).__name__}.")
     for role, name in (
         ("exposed", question.exposed),
         ("reference", question.reference),

@@ -129,6 +129,13 @@ def frame_of(table: Table) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(header), dtype=object)
 
 
+def write(folder: Path, header: list[str], rows: list[list[str]]) -> Path:
+    path = folder / "table.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
 def test_the_table_itself() -> None:
     """By hand, so that both computations are checked."""
     assert check(frame_of((HEADER, ROWS)), HEADER, ROWS)
@@ -177,6 +184,8 @@ def test_the_table_itself() -> None:
         (0, "cons", "NA", False),
         (0, "main", "360", True),
         (0, "main", "24O", False),
+        (1, "main", "nan", False),
+        (1, "main", "None", False),
         (0, "age", "", False),
         (0, "age", "x", False),
         (0, "age", "-540", True),
@@ -187,10 +196,11 @@ def test_the_table_itself() -> None:
         (0, "id", "P", True),
     ],
 )
-def test_one_cell(row: int, column: str, text: str, *, accepted: bool) -> None:
+def test_one_cell(row: int, column: str, text: str, tmp_path: Path, *, accepted: bool) -> None:
     rows = [list(cells) for cells in ROWS]
     rows[row][HEADER.index(column)] = text
-    assert check(frame_of((HEADER, rows)), HEADER, rows) == accepted
+    for source in (frame_of((HEADER, rows)), write(tmp_path, HEADER, rows)):
+        assert check(source, HEADER, rows) == accepted
 
 
 # Random corruptions.
@@ -256,10 +266,8 @@ def test_random_corruptions_of_cells(table: Table) -> None:
 @given(table=corrupted())
 def test_random_corruptions_of_cells_in_a_file(table: Table, tmp_path: Path) -> None:
     header, rows = table
-    path = tmp_path / "table.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
     # A file and a frame are accepted, or refused, alike.
+    path = write(tmp_path, header, rows)
     assert check(path, header, rows) == check(frame_of(table), header, rows)
 
 
@@ -278,6 +286,8 @@ TEXT = "\n".join(",".join(cells) for cells in (HEADER, *ROWS)) + "\n"
     ),
 )
 @example(at=TEXT.index("360"), kind="insert", letter='"')
+@example(at=TEXT.index("360"), kind="insert", letter=",")
+@example(at=TEXT.index("high") + 4, kind="insert", letter=",")
 @example(at=TEXT.index("P-3"), kind="insert", letter="\n")
 @example(at=TEXT.index("P-3") - 1, kind="delete", letter="")
 @example(at=TEXT.rindex("101") + 2, kind="cut", letter="")

@@ -321,6 +321,10 @@ def test_impossible_estimates(synthetic_fit: Fit) -> None:
         bb.survival_quantile(synthetic_fit, survival=1.0, landmark=8.0)
     with pytest.raises(EstimandError, match="no regime 'from 9'; it has never"):
         bb.contrast(bb.rmst(synthetic_fit, horizon=20.0, landmark=8.0), bb.From(9.0), bb.Never())
+    with pytest.raises(EstimandError, match=r"regimes must be a list, such as \[Never"):
+        bb.survival(synthetic_fit, regimes=bb.Never(), landmark=8.0)  # type: ignore[arg-type]
+    with pytest.raises(EstimandError, match="times must be numbers, got 'soon'"):
+        bb.survival(synthetic_fit, times="soon", landmark=8.0)
     with pytest.raises(EstimandError, match="kind must be"):
         bb.contrast(
             bb.rmst(synthetic_fit, horizon=20.0, landmark=8.0),

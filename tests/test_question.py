@@ -189,3 +189,16 @@ def test_notebooks_show_the_estimand() -> None:
     for attribute, text in ask(transplant="ignore").estimand().items():
         assert attribute in shown
         assert html.escape(text) in shown
+
+
+@pytest.mark.parametrize(
+    ("question", "cohort", "message"),
+    [
+        ("maintenance", None, "Expected a Question, got str"),
+        (None, pd.DataFrame(), "Expected a Cohort, got DataFrame"),
+    ],
+)
+def test_no_such_values(question: Any, cohort: Any, message: str) -> None:
+    asked = bb.Question(exposed="second", eligible_from="entry") if question is None else question
+    with pytest.raises(SpecError, match=message):
+        bb.expose(read() if cohort is None else cohort, asked)

@@ -439,6 +439,10 @@ class _Populations:
 def _populations(
     fit: Fit, regimes: Sequence[Regime], landmark: float | None, *, end: float | None = None
 ) -> _Populations:
+    if not isinstance(regimes, Sequence) or isinstance(regimes, str):
+        raise EstimandError(
+            f"regimes must be a list, such as [Never(), From(6.0)]; got {regimes!r}."
+        )
     regimes = tuple(regimes)
     people = fit.exposure.people
     begin, exits = people["begin"].values, people["exit"].values
@@ -508,7 +512,10 @@ def _over_time(
     start = populations.start
     if times is None:
         times = np.linspace(start, populations.last, DEFAULT_TIMES)
-    grid = np.asarray(times, dtype=np.float64)
+    try:
+        grid = np.asarray(times, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise EstimandError(f"times must be numbers, got {times!r}.") from None
     if grid.ndim != 1 or not np.isfinite(grid).all():
         raise EstimandError("times must be a flat sequence of finite numbers.")
     if (grid < start).any():

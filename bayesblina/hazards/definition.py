@@ -299,6 +299,8 @@ def load_model(model: str | PathLike[str]) -> ModelDefinition:
     >>> load_model("primary").baseline.kind
     'random_walk'
     """
+    if not isinstance(model, str | PathLike):
+        raise SpecError(f"model must be a name, a path or a ModelDefinition, got {model!r}.")
     path = Path(model)
     if path.suffix == ".toml":
         if not path.is_file():

@@ -238,13 +238,14 @@ def fit(
 
 
 def _settings(draws: int, tune: int, chains: int, cores: int | None, seed: int) -> SamplerSettings:
-    for name, value, least in (
+    whole: tuple[tuple[str, object, int], ...] = (
         ("draws", draws, 4),
         ("tune", tune, 1),
         ("chains", chains, 1),
         ("seed", seed, 0),
         ("cores", 1 if cores is None else cores, 1),
-    ):
+    )
+    for name, value, least in whole:
         if not isinstance(value, int | np.integer) or value < least:
             raise SpecError(f"{name} must be a whole number of at least {least}, got {value!r}.")
     return SamplerSettings(draws=draws, tune=tune, chains=chains, cores=cores)

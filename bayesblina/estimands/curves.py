@@ -439,10 +439,9 @@ class _Populations:
 def _populations(
     fit: Fit, regimes: Sequence[Regime], landmark: float | None, *, end: float | None = None
 ) -> _Populations:
-    if not isinstance(regimes, Sequence) or isinstance(regimes, str):
-        raise EstimandError(
-            f"regimes must be a list, such as [Never(), From(6.0)]; got {regimes!r}."
-        )
+    given: object = regimes
+    if not isinstance(given, list | tuple):
+        raise EstimandError(f"regimes must be a list, such as [Never(), From(6.0)]; got {given!r}.")
     regimes = tuple(regimes)
     people = fit.exposure.people
     begin, exits = people["begin"].values, people["exit"].values

@@ -86,7 +86,7 @@ class Phases:
 
     __slots__ = ("_phases",)
 
-    def __init__(self, **phases: str | Phase) -> None:
+    def __init__(self, /, **phases: str | Phase) -> None:
         self._phases = MappingProxyType(
             {
                 name: phase if isinstance(phase, Phase) else Phase(start=phase)
@@ -407,7 +407,7 @@ class Cohort:
             raise SpecError(f"Rename the covariate '{taken[0]}': a column has that name.")
         ends = self.phase_end if self.phase_ends_known else None
         bounds, states, state = state_bounds(self.phases, self.phase_start, ends=ends)
-        inner = None if cuts is None else validate_cuts(cuts)
+        wanted = validate_cuts(() if cuts is None else cuts)
         tables = []
         for name in names:
             if name not in self.endpoints:
@@ -415,12 +415,12 @@ class Cohort:
                     f"The cohort has no endpoint '{name}'. {nearest(name, self.endpoints)}"
                 )
             outcome = self.endpoints[name]
-            edges, time, entry = snap([bounds, outcome.time, outcome.entry])
+            edges, time, entry, inner = snap([bounds, outcome.time, outcome.entry, wanted])
             seen = np.flatnonzero(np.isfinite(entry))
             row, segment, start, stop = cut_follow_up(edges[seen], entry[seen], time[seen])
             who = seen[row]
             extra = {}
-            if inner is not None:
+            if cuts is not None:
                 piece, interval, _ = split(start, stop, inner)
                 first = np.concatenate([[True], piece[1:] != piece[:-1]])
                 last = np.concatenate([first[1:], [True]])

@@ -535,3 +535,18 @@ def test_synthetic_is_carried_through_rows() -> None:
     assert rows.attrs["synthetic"]
     assert read(rows, patient="patient").synthetic
     assert not read(table(VALID)).to_counting_process().attrs["synthetic"]
+
+
+def test_cuts_at_near_ties_leave_no_slivers() -> None:
+    table = pd.DataFrame({"id": ["a"], "t": [9.0], "d": [1], "m": [0.1 + 0.2]})
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="t", event="d")},
+        phases=bb.Phases.from_dict({"self": "m"}),
+    )
+    rows = cohort.to_counting_process(cuts=[0.3])
+    assert rows["phase"].tolist() == ["before self", "self"]
+    assert rows["interval"].tolist() == [0, 1]
+    assert rows["stop"].tolist() == [0.3, 9.0]

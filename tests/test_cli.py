@@ -254,3 +254,17 @@ def test_csv_texts_are_no_formulas() -> None:
         "os,-1.0",
         "'+1,-1.0",
     ]
+
+
+def test_validate_another_table(demo: tuple[Path, Result], tmp_path: Path) -> None:
+    lines = (demo[0] / "patients.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "fewer.csv").write_text("".join(lines[:120]))
+    study = demo[0] / "study.toml"
+    result = call("validate", tmp_path / "fewer.csv", "--study", study)
+    assert result.exit_code == 0, result.output
+    assert "patients in fewer.csv" in result.stdout
+    assert "SYN-0" not in result.output
+    (tmp_path / "broken.csv").write_text("patient_id\n1\n")
+    result = call("validate", tmp_path / "broken.csv", "--study", study)
+    assert result.exit_code == 2
+    assert "11 problems in broken.csv" in result.stderr

@@ -28,6 +28,7 @@ import numba
 import numpy as np
 import nutpie
 import pandas as pd
+import pyarrow
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
@@ -42,12 +43,24 @@ from pytensor.graph.traversal import graph_inputs
 from pytensor.link.numba.cache import CACHED_SRC_FUNCTIONS, compile_numba_function_src
 
 from bayesblina.hazards.build import BuiltModel
+from bayesblina.hazards.kernel import Kernel
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int, int, int], None]
 
 WRAPPER_VERSION = 1
 TARGET_ACCEPT = 0.9
+# What is kept of nutpie's statistics.
+STATISTICS = [
+    "diverging",
+    "energy",
+    "logp",
+    "n_steps",
+    "depth",
+    "maxdepth_reached",
+    "step_size",
+    "mean_tree_accept",
+]
 _log = logging.getLogger("bayesblina")
 
 
@@ -155,23 +168,50 @@ def sample(
         target_accept=settings.target_accept,
         progress_bar=False,
         progress_callback=report,
-        save_warmup=False,
+        return_raw_trace=True,
     )
+    tree = _gather(trace, bound)
     done = time.perf_counter()
-    tree = _tree(trace)
     return tree, {"engine": "compiled", "compile": ready - began, "sample": done - ready}
 
 
-def _tree(trace: xr.DataTree) -> xr.DataTree:
-    """Keep draws and statistics, without attributes that differ from run to run (dates)."""
-    groups = {}
-    for name in ("posterior", "sample_stats"):
-        kept = trace[name].to_dataset()
-        kept.attrs = {}
-        for variable in kept.variables.values():
-            variable.attrs = {}
-        groups[f"/{name}"] = kept
-    return xr.DataTree.from_dict(groups)
+def _gather(trace: Any, bound: CompiledPyMCModel) -> xr.DataTree:
+    """Take draws and statistics after adaptation from what the sampler stored, by chain."""
+    draws, statistics = trace.get_arrow_trace()
+    kept = [~np.asarray(pyarrow.array(batch.column("tuning"))) for batch in statistics]
+    chains, count = len(kept), int(kept[0].sum())
+    coords = {"chain": np.arange(chains), "draw": np.arange(count)}
+
+    def columns(batches: Any, names: list[str]) -> dict[str, Any]:
+        values = {}
+        for name in names:
+            parts = []
+            for batch, after in zip(batches, kept, strict=True):
+                column = pyarrow.array(batch.column(name))
+                flat = column.flatten() if hasattr(column, "flatten") else column
+                part = flat.to_numpy(zero_copy_only=False).reshape(after.size, -1)
+                parts.append(part[after])
+            values[name] = np.stack(parts)
+        return values
+
+    names = [name for name in draws[0].column_names if not name.endswith("__")]
+    posterior = {}
+    for name, values in columns(draws, names).items():
+        dims = tuple(bound.dims[name])
+        shape = tuple(len(bound.coords[dim]) for dim in dims)
+        posterior[name] = (("chain", "draw", *dims), values.reshape(chains, count, *shape))
+    used = {dim for dims, _ in posterior.values() for dim in dims[2:]}
+    labels = {dim: bound.coords[dim] for dim in bound.coords if dim in used}
+    stats = {
+        name: (("chain", "draw"), values[:, :, 0])
+        for name, values in columns(statistics, STATISTICS).items()
+    }
+    return xr.DataTree.from_dict(
+        {
+            "/posterior": xr.Dataset(posterior, coords={**coords, **labels}),
+            "/sample_stats": xr.Dataset(stats, coords=coords),
+        }
+    )
 
 
 def _sample_with_pymc(
@@ -191,7 +231,16 @@ def _sample_with_pymc(
         quiet=True,
         compute_convergence_checks=False,
     )
-    tree = _tree(trace)
+    groups = {}
+    for name in ("posterior", "sample_stats"):
+        kept = trace[name].to_dataset()
+        kept = kept if name == "posterior" else kept[STATISTICS]
+        # Attributes hold the date and the like, which differ from run to run.
+        kept.attrs = {}
+        for variable in kept.variables.values():
+            variable.attrs = {}
+        groups[f"/{name}"] = kept
+    tree = xr.DataTree.from_dict(groups)
     return tree, {"engine": "pymc", "compile": 0.0, "sample": time.perf_counter() - began}
 
 
@@ -203,7 +252,7 @@ def _compile(built: BuiltModel) -> _Compiled:
         with pytensor.config.change_flags(numba__fastmath=False):
             found = _recall(built.structure)
             if found is None:
-                found = _compile_structure(built.model)
+                found = _compile_structure(built)
                 _remember(built.structure, found)
         _COMPILED[built.structure] = found
     return found
@@ -253,62 +302,99 @@ def _recall(structure: str) -> _Compiled | None:
         return None
 
 
-def _compile_structure(model: Any) -> _Compiled:
-    values = [model.rvs_to_values[variable] for variable in model.free_RVs]
-    log_density = rewrite_graph(
-        model.logp(), include=["canonicalize", "stabilize", "local_remove_check_parameter"]
+def _compile_structure(built: BuiltModel) -> _Compiled:
+    """Compile a structure: its kernel where it has one, everything else from PyMC's graph."""
+    model = built.model
+    extras = [
+        variable
+        for variable in model.unobserved_value_vars
+        if variable not in model.rvs_to_values.values()
+    ]
+    keep: list[Any] = []
+    if built.make_kernel is not None:
+        kernel = built.make_kernel()
+        dims, data_names = kernel.dims, kernel.data_names
+        _require_layout(model, kernel)
+        key = _record(built.structure).stem.rpartition("_")[2]
+        density = _callback(kernel.function, key, _DENSITY_SOURCE, "log_density", _DENSITY_TYPE)
+        inputs, (expanded,) = _flat(model, dims, data_names, [pt.concatenate(_ravelled(extras))])
+    else:
+        values = [model.rvs_to_values[variable] for variable in model.free_RVs]
+        log_density = rewrite_graph(
+            model.logp(), include=["canonicalize", "stabilize", "local_remove_check_parameter"]
+        )
+        gradient = pt.concatenate(_ravelled(pt.grad(log_density, values)))
+        dims = tuple(model.dim_lengths)
+        data_names = tuple(sorted(variable.name for variable in model.data_vars))
+        outputs = [log_density, gradient, pt.concatenate(_ravelled(extras))]
+        inputs, (log_density, gradient, expanded) = _flat(model, dims, data_names, outputs)
+        function = _function(inputs, [log_density, gradient])
+        keep.append(function)
+        inner = function.vm.jit_fn
+        key = CACHED_SRC_FUNCTIONS.get(inner.py_func)
+        density = _callback(inner, key, _DENSITY_SOURCE, "log_density", _DENSITY_TYPE)
+    function = _function(inputs, [pt.concatenate([inputs[0], expanded])])
+    keep.append(function)
+    inner = function.vm.jit_fn
+    key = CACHED_SRC_FUNCTIONS.get(inner.py_func)
+    expand = _callback(inner, key, _EXPAND_SOURCE, "expand", _EXPAND_TYPE)
+    return _Compiled(
+        log_density=density[0],
+        expand=expand[0],
+        cached=(density[1], expand[1]),
+        dims=dims,
+        data_names=data_names,
+        extra_names=tuple(variable.name for variable in extras),
+        keep=tuple(keep),
     )
-    gradients = pt.grad(log_density, values)
-    extras = [variable for variable in model.unobserved_value_vars if variable not in values]
-    outputs = [log_density, *gradients, *extras]
+
+
+def _require_layout(model: Any, kernel: Kernel) -> None:
+    """Raise unless a kernel takes exactly the data and dimensions that the model has."""
+    names = tuple(sorted(variable.name for variable in model.data_vars))
+    if names != kernel.data_names or set(model.dim_lengths) != set(kernel.dims):
+        raise RuntimeError(f"the kernel '{kernel.name}' does not fit the model's data")
+
+
+def _ravelled(parts: list[Any]) -> list[Any]:
+    return [part.ravel() for part in parts]
+
+
+def _function(inputs: list[Any], outputs: list[Any]) -> Any:
+    return pytensor.function(inputs, outputs, mode="NUMBA", on_unused_input="ignore")
+
+
+def _flat(
+    model: Any, dims: tuple[str, ...], data_names: tuple[str, ...], outputs: list[Any]
+) -> tuple[list[Any], list[Any]]:
+    """Rewrite outputs as functions of the point, the data and the sizes, each a flat vector."""
     point, data, sizes = pt.dvector("point"), pt.dvector("data"), pt.lvector("sizes")
-    dims = tuple(model.dim_lengths)
     length = {dim: sizes[index] for index, dim in enumerate(dims)}
     length_names = {shared: dim for dim, shared in model.dim_lengths.items()}
-    shared = sorted(
-        {v for v in graph_inputs(outputs) if isinstance(v, SharedVariable)}, key=lambda v: v.name
-    )
-    replacements: dict[Any, Any] = {}
-    data_names: list[str] = []
+    shared = {variable.name: variable for variable in model.data_vars}
+    replacements: dict[Any, Any] = {
+        variable: length[length_names[variable]].astype(variable.dtype)
+        for variable in graph_inputs(outputs)
+        if isinstance(variable, SharedVariable) and variable in length_names
+    }
     cursor, offset = len(dims), pt.constant(0, dtype="int64")
-    for variable in shared:
-        if variable in length_names:
-            replacements[variable] = length[length_names[variable]].astype(variable.dtype)
-            continue
+    for name in data_names:
+        variable = shared[name]
         shape = [sizes[cursor + axis] for axis in range(variable.ndim)]
         cursor += variable.ndim
         count = math.prod(shape[1:], start=shape[0])
         flat = data[offset : offset + count]
         replacements[variable] = variable.type.filter_variable(flat.reshape(shape))
         offset = offset + count
-        data_names.append(variable.name)
     offset = pt.constant(0, dtype="int64")
-    for variable, value in zip(model.free_RVs, values, strict=True):
+    for variable in model.free_RVs:
+        value = model.rvs_to_values[variable]
         shape = [length[dim] for dim in model.named_vars_to_dims[variable.name]]
         count = math.prod(shape[1:], start=shape[0])
         flat = point[offset : offset + count]
         replacements[value] = value.type.filter_variable(flat.reshape(shape))
         offset = offset + count
-    outputs = clone_replace(outputs, replacements)
-    split = 1 + len(gradients)
-    gradient = pt.concatenate([part.ravel() for part in outputs[1:split]])
-    expanded = pt.concatenate([point, *[part.ravel() for part in outputs[split:]]])
-    inputs = [point, data, sizes]
-    functions = [
-        pytensor.function(inputs, out, mode="NUMBA", on_unused_input="ignore")
-        for out in ([outputs[0], gradient], [expanded])
-    ]
-    density, density_key = _callback(functions[0], _DENSITY_SOURCE, "log_density", _DENSITY_TYPE)
-    expand, expand_key = _callback(functions[1], _EXPAND_SOURCE, "expand", _EXPAND_TYPE)
-    return _Compiled(
-        log_density=density,
-        expand=expand,
-        cached=(density_key, expand_key),
-        dims=dims,
-        data_names=tuple(data_names),
-        extra_names=tuple(variable.name for variable in extras),
-        keep=tuple(functions),
-    )
+    return [point, data, sizes], clone_replace(outputs, replacements)
 
 
 def _pointer_to(element: Any) -> Any:
@@ -363,10 +449,10 @@ _DENSITY_TYPE = types.int64(types.uint64, _DOUBLE, _DOUBLE, _DOUBLE, types.voidp
 _EXPAND_TYPE = types.int64(types.uint64, types.uint64, _DOUBLE, _DOUBLE, types.voidptr)
 
 
-def _callback(function: Any, source: str, name: str, signature: Any) -> tuple[Any, str | None]:
+def _callback(
+    inner: Any, key: str | None, source: str, name: str, signature: Any
+) -> tuple[Any, str | None]:
     """Compile what nutpie calls around a compiled function; and its name in the cache on disk."""
-    inner = function.vm.jit_fn
-    key = CACHED_SRC_FUNCTIONS.get(inner.py_func)
     if key is None:
         return _cfunc(source, name, signature, inner, None), None
     cached = f"bayesblina_{name}_{WRAPPER_VERSION}_{key}"

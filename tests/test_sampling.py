@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +80,20 @@ def small(
 STRUCTURES: dict[str, Callable[[], BuiltModel]] = {
     "walk, covariates": lambda: small(1, cuts=[2.0, 5.0, 9.0], covariates=["arm", "age"]),
     "walk, no covariates": lambda: small(2, cuts=[3.0, 8.0], covariates=[]),
+    "known walk, no covariates": lambda: small(5, cuts=[3.0, 8.0], covariates=[], known=True),
     "known walk": lambda: small(6, cuts=[3.0, 8.0], covariates=["arm"], known=True),
     "constant, covariates": lambda: small(3, cuts=[], covariates=["arm"]),
     "constant, no covariates": lambda: small(4, cuts=[], covariates=[]),
 }
 
 
+@pytest.mark.parametrize("path", ["kernel", "graph"])
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_compiled_density_and_gradient_are_pymcs(name: str) -> None:
+def test_compiled_density_and_gradient_are_pymcs(name: str, path: str) -> None:
     model = STRUCTURES[name]()
+    assert model.make_kernel is not None
+    if path == "graph":
+        model = replace(model, make_kernel=None, structure=f"{model.structure}, from the graph")
     bound = _bind(_compile(model), model)
     reference = model.model.logp_dlogp_function(ravel_inputs=True)
     reference.set_extra_values({})

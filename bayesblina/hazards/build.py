@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from bayesblina.exposure import Exposure
 from bayesblina.hazards.baseline import walk_geometry
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design, make_design
+from bayesblina.hazards.kernel import Kernel, proportional_kernel
 from bayesblina.hazards.ops import BatchedMatrixVector, PiecewiseExponential
 
 Floats = NDArray[np.float64]
@@ -33,12 +36,15 @@ class BuiltModel:
         Where chains start, for variables that should not start near 0.
     design
         Phase contrasts and standardised covariates.
+    make_kernel
+        Makes a faster form of the same density; None where there is none.
     """
 
     model: Any
     structure: str
     start: dict[str, Floats]
     design: Design
+    make_kernel: Callable[[], Kernel] | None
 
 
 def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
@@ -137,9 +143,9 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         ratio = pm.Normal("log_hazard_ratio", prior[2], prior[3], dims=("endpoint", "effect"))
         by_phase = BatchedMatrixVector()(contrast, ratio)
         if has_terms:
-            terms = pm.Data("terms", np.stack([design.terms] * endpoints))
+            terms = pm.Data("terms", np.stack([design.terms.T] * endpoints))
             slope = pm.Normal("coefficient", prior[4], prior[5], dims=("endpoint", "term"))
-            by_pattern = BatchedMatrixVector()(terms, slope)
+            by_pattern = BatchedMatrixVector(transposed=True)(terms, slope)
         else:
             by_pattern = pt.zeros_like(events[2])
         density = PiecewiseExponential()(*events, exposed, log_baseline, by_phase, by_pattern)
@@ -155,6 +161,12 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         structure=" / ".join(parts),
         start={"level": geometry.level_centre},
         design=design,
+        make_kernel=partial(
+            proportional_kernel,
+            walk=has_walk,
+            walk_sd_known=definition.baseline.walk_sd_known,
+            terms=has_terms,
+        ),
     )
 
 

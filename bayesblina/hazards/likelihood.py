@@ -90,12 +90,16 @@ def patient_log_likelihood(
         Over (chain, draw, patient); 0 for patients who do not contribute to the endpoint.
     """
     baseline, phase, pattern = log_parts(posterior, design, endpoint=endpoint)
-    log_hazard = (baseline[:, :, None] + phase[:, None, :]).reshape(baseline.shape[0], -1)
+    # Draws run along rows, so that picking cells and patients picks whole rows.
+    log_hazard = np.ascontiguousarray(
+        (baseline[:, :, None] + phase[:, None, :]).reshape(baseline.shape[0], -1).T
+    )
+    by_pattern = np.ascontiguousarray(pattern.T)
     who = exposure.people["pattern"].values
-    relative = pattern.T[who]
-    values = -(exposure.patient_cells(endpoint) @ np.exp(log_hazard.T)) * np.exp(relative)
+    values = exposure.patient_cells(endpoint) @ np.exp(log_hazard)
+    values *= -np.exp(by_pattern)[who]
     patient, cell = exposure.event_cells(endpoint)
-    values[patient] += log_hazard.T[cell] + relative[patient]
+    values[patient] += log_hazard[cell] + by_pattern[who[patient]]
     sizes = posterior.sizes
     shaped = values.T.reshape(sizes["chain"], sizes["draw"], -1)
     return xr.DataArray(

@@ -1,0 +1,264 @@
+"""Hand-written log densities and gradients of the commonest model structures.
+
+PyMC stays the definition: `tests/test_sampling.py` holds every structure here against PyMC's own
+log density and gradient at random points. A structure that is not here is compiled from the graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+HALF_LOG_TWO_OVER_PI = 0.5 * math.log(2.0 / math.pi)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A log density with its gradient, for numba.
+
+    Attributes
+    ----------
+    function
+        Takes the point, the data and the sizes as flat vectors, and gives the log density, as an
+        array of no dimension, and its gradient.
+    name
+        Tells kernels apart.
+    data_names
+        Names of the model's data, in the order in which the data hold them.
+    dims
+        Names of the model's dimensions, in the order in which the sizes hold them. The shapes of
+        the data follow, each in full.
+    """
+
+    function: Callable[..., Any]
+    name: str
+    data_names: tuple[str, ...]
+    dims: tuple[str, ...]
+
+
+def _dot(left: Any, right: Any) -> Any:
+    """Sum products.
+
+    Four sums run side by side: the processor need not wait for each addition, and their order is
+    the same on every machine.
+
+    Parameters
+    ----------
+    left, right : ndarray, shape (n,)
+        What to multiply.
+
+    Returns
+    -------
+    float
+        The sum.
+    """
+    whole = left.size - left.size % 4
+    first, second, third, fourth = 0.0, 0.0, 0.0, 0.0
+    for i in range(0, whole, 4):
+        first += left[i] * right[i]
+        second += left[i + 1] * right[i + 1]
+        third += left[i + 2] * right[i + 2]
+        fourth += left[i + 3] * right[i + 3]
+    for i in range(whole, left.size):
+        first += left[i] * right[i]
+    return (first + second) + (third + fourth)
+
+
+dot: Any = numba.njit(fastmath=False, inline="always")(_dot)
+
+
+def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kernel:
+    """Make the kernel of proportional phases over a random-walk or a constant baseline.
+
+    Parameters
+    ----------
+    walk
+        Whether there is more than one interval.
+    walk_sd_known
+        Whether the walk's sd is not estimated.
+    terms
+        Whether there are covariates.
+
+    Returns
+    -------
+    Kernel
+        The kernel.
+    """
+    free = walk and not walk_sd_known
+
+    def log_density(point: Any, data: Any, sizes: Any) -> Any:
+        endpoints, intervals, phases = sizes[0], sizes[1], sizes[2]
+        patterns, effects = sizes[3], sizes[4]
+        components = sizes[5] if walk else 0
+        count = sizes[6 if walk else 5] if terms else 0
+        # Positions in the data, whose parts are in alphabetical order.
+        at = 0
+        basis = at
+        at += endpoints * intervals * components
+        contrast = at
+        at += endpoints * phases * effects
+        events_interval = at
+        at += endpoints * intervals
+        events_pattern = at
+        at += endpoints * patterns
+        events_phase = at
+        at += endpoints * phases
+        exposure = at
+        at += endpoints * intervals * phases * patterns
+        inverse_roughness = at
+        at += endpoints * components
+        centre = at
+        at += endpoints
+        prior = data[at : at + 6]
+        at += 6
+        term = at
+        at += endpoints * patterns * count
+        likely = at
+        # Positions in the point.
+        sd_at = endpoints
+        innovation_at = sd_at + (endpoints if free else 0)
+        ratio_at = innovation_at + endpoints * components
+        slope_at = ratio_at + endpoints * effects
+
+        gradient = np.zeros(point.size)
+        coefficient = np.empty(components)
+        by_coefficient = np.empty(components)
+        baseline = np.empty(intervals)
+        by_interval = np.empty(intervals)
+        phase = np.empty(phases)
+        by_phase = np.empty(phases)
+        pattern = np.empty(patterns)
+        relative = np.empty(patterns)
+        by_slope = np.empty(count)
+        weighted = np.empty(patterns)
+        log_level, log_walk = math.log(prior[0]), math.log(prior[1])
+        log_ratio, log_slope = math.log(prior[3]), math.log(prior[5])
+        total = 0.0
+        for e in range(endpoints):
+            standard = (point[e] - data[centre + e]) / prior[0]
+            total -= 0.5 * standard * standard + log_level + HALF_LOG_TWO_PI
+            gradient[e] -= standard / prior[0]
+            walk_sd = prior[1]
+            if free:
+                walk_sd = math.exp(point[sd_at + e])
+                standard = walk_sd / prior[1]
+                total += HALF_LOG_TWO_OVER_PI - log_walk - 0.5 * standard * standard
+                total += point[sd_at + e]
+                gradient[sd_at + e] += 1.0 - standard * standard
+            for c in range(components):
+                sd = walk_sd * data[inverse_roughness + e * components + c]
+                shrink = sd / math.sqrt(1.0 + sd * sd)
+                innovation = point[innovation_at + e * components + c]
+                coefficient[c] = shrink * (shrink * data[likely + e * components + c] + innovation)
+                by_coefficient[c] = 0.0
+            for j in range(intervals):
+                row = basis + (e * intervals + j) * components
+                value = point[e]
+                for c in range(components):
+                    value += data[row + c] * coefficient[c]
+                baseline[j] = math.exp(value)
+                by_interval[j] = data[events_interval + e * intervals + j]
+                total += by_interval[j] * value
+            for k in range(phases):
+                row = contrast + (e * phases + k) * effects
+                value = 0.0
+                for i in range(effects):
+                    value += data[row + i] * point[ratio_at + e * effects + i]
+                phase[k] = math.exp(value)
+                by_phase[k] = data[events_phase + e * phases + k]
+                total += by_phase[k] * value
+            at = term + e * patterns * count
+            rows = data[at : at + count * patterns].reshape((count, patterns))
+            at = events_pattern + e * patterns
+            by_pattern = data[at : at + patterns]
+            at = slope_at + e * count
+            slopes = point[at : at + count]
+            for p in range(patterns):
+                pattern[p] = 0.0
+                weighted[p] = 0.0
+            for t in range(count):
+                row, slope = rows[t], slopes[t]
+                for p in range(patterns):
+                    pattern[p] += slope * row[p]
+            for p in range(patterns):
+                relative[p] = math.exp(pattern[p])
+            total += dot(by_pattern, pattern)
+            for j in range(intervals):
+                for k in range(phases):
+                    at = exposure + ((e * intervals + j) * phases + k) * patterns
+                    row_time = data[at : at + patterns]
+                    hazard = baseline[j] * phase[k]
+                    for p in range(patterns):
+                        weighted[p] += hazard * row_time[p]
+                    expected = hazard * dot(row_time, relative)
+                    by_interval[j] -= expected
+                    by_phase[k] -= expected
+                    total -= expected
+            for j in range(intervals):
+                gradient[e] += by_interval[j]
+                row = basis + (e * intervals + j) * components
+                for c in range(components):
+                    by_coefficient[c] += data[row + c] * by_interval[j]
+            for c in range(components):
+                inverse = data[inverse_roughness + e * components + c]
+                middle = data[likely + e * components + c]
+                innovation = point[innovation_at + e * components + c]
+                sd = walk_sd * inverse
+                square = 1.0 + sd * sd
+                wide = math.sqrt(square)
+                shrink = sd / wide
+                standard = (innovation + middle * shrink) / wide
+                total -= 0.5 * standard * standard + 0.5 * math.log(square) + HALF_LOG_TWO_PI
+                slope = by_coefficient[c]
+                gradient[innovation_at + e * components + c] += slope * shrink - standard / wide
+                if free:
+                    by_shrink = slope * (2.0 * shrink * middle + innovation)
+                    by_shrink -= middle * standard / wide
+                    by_wide = (standard * standard - 1.0) / wide
+                    by_sd = by_wide * shrink + by_shrink / (square * wide)
+                    gradient[sd_at + e] += by_sd * inverse * walk_sd
+            for i in range(effects):
+                standard = (point[ratio_at + e * effects + i] - prior[2]) / prior[3]
+                total -= 0.5 * standard * standard + log_ratio + HALF_LOG_TWO_PI
+                slope = -standard / prior[3]
+                for k in range(phases):
+                    slope += data[contrast + (e * phases + k) * effects + i] * by_phase[k]
+                gradient[ratio_at + e * effects + i] += slope
+            for t in range(count):
+                standard = (slopes[t] - prior[4]) / prior[5]
+                total -= 0.5 * standard * standard + log_slope + HALF_LOG_TWO_PI
+                by_slope[t] = -standard / prior[5]
+            for p in range(patterns):
+                pattern[p] = by_pattern[p] - weighted[p] * relative[p]
+            for t in range(count):
+                by_slope[t] += dot(rows[t], pattern)
+            at = slope_at + e * count
+            gradient[at : at + count] = by_slope
+        return np.asarray(total), gradient
+
+    walk_data = ("basis", "inverse_roughness", "walk_centre") if walk else ()
+    names = (
+        "contrast",
+        "events_by_interval",
+        "events_by_pattern",
+        "events_by_phase",
+        "exposure",
+        "level_centre",
+        "prior",
+        *walk_data,
+        *(("terms",) if terms else ()),
+    )
+    dims = ("endpoint", "interval", "phase", "pattern", "effect")
+    kind = ("free walk" if free else "known walk") if walk else "constant"
+    return Kernel(
+        function=numba.njit(fastmath=False)(log_density),
+        name=f"proportional, {kind}, {'terms' if terms else 'no terms'}",
+        data_names=tuple(sorted(names)),
+        dims=(*dims, *(("component",) if walk else ()), *(("term",) if terms else ())),
+    )

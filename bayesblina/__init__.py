@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bayesblina.estimands import hazard as hazard
     from bayesblina.estimands import hazard_ratio as hazard_ratio
     from bayesblina.estimands import life_years_lost as life_years_lost
+    from bayesblina.estimands import number_needed_to_treat as number_needed_to_treat
     from bayesblina.estimands import rmst as rmst
     from bayesblina.estimands import survival as survival
     from bayesblina.estimands import survival_quantile as survival_quantile
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from bayesblina.regimes import WithPhases as WithPhases
     from bayesblina.storage import load as load
     from bayesblina.storage import save as save
+    from bayesblina.summaries import probabilities as probabilities
     from bayesblina.summaries import summarise as summarise
 
 _HOME = {
@@ -68,6 +70,7 @@ _HOME = {
     "hazard": "estimands",
     "hazard_ratio": "estimands",
     "life_years_lost": "estimands",
+    "number_needed_to_treat": "estimands",
     "rmst": "estimands",
     "survival": "estimands",
     "survival_quantile": "estimands",
@@ -95,6 +98,7 @@ _HOME = {
     "WithPhases": "regimes",
     "load": "storage",
     "save": "storage",
+    "probabilities": "summaries",
     "summarise": "summaries",
 }
 _MODULES = frozenset({"errors", "plots", "simulate"})

@@ -6,8 +6,10 @@ state of each patient, so no time before a phase's start can count as time in it
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -38,6 +40,28 @@ from bayesblina.question import Question
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CovariateTerms:
+    """A covariate of the patients used.
+
+    Attributes
+    ----------
+    name, kind
+        Its name; ``"categorical"`` or ``"continuous"``.
+    levels
+        Levels that occur among them, the reference first; each other has the term
+        ``name[level]``. Empty for a continuous covariate.
+    low, high
+        Range of a continuous covariate; 0 for a categorical one.
+    """
+
+    name: str
+    kind: Literal["categorical", "continuous"]
+    levels: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,6 +105,14 @@ class Exposure:
     def cuts(self) -> Floats:
         """Inner cut points, shape (n_intervals - 1,)."""
         return np.asarray(self.table["interval_start"].values[1:], dtype=np.float64)
+
+    @property
+    def covariates(self) -> tuple[CovariateTerms, ...]:
+        """Covariates of the patients used, and how they became terms."""
+        return tuple(
+            CovariateTerms(**{**one, "levels": tuple(one["levels"])})
+            for one in json.loads(self.table.attrs["covariates"])
+        )
 
     def account(self) -> Account:
         """Say who is in the analysis, who is not and why, and where their time was spent.
@@ -258,6 +290,7 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
     new_position = np.full(cohort.size, -1, dtype=np.int64)
     new_position[used] = np.arange(used.size)
     pattern, design, terms = covariate_patterns(cohort, used)
+    described = [asdict(covariate) for covariate in describe_covariates(cohort, used)]
     all_phases = next(iter(episodes.values())).phases
     seen = np.unique(np.concatenate([found.phase for found in episodes.values()]))
     new_phase = np.full(len(all_phases), -1, dtype=np.int64)
@@ -307,6 +340,7 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
             "pattern": np.arange(patterns),
             "term": np.asarray(terms, dtype=str),
         },
+        attrs={"covariates": json.dumps(described)},
     )
     people = xr.Dataset(
         {
@@ -384,6 +418,33 @@ def covariate_patterns(cohort: Cohort, used: Ints) -> tuple[Ints, Floats, list[s
     matrix = np.stack([columns[index] for index in varying], axis=1)
     design, pattern = np.unique(matrix, axis=0, return_inverse=True)
     return pattern.reshape(-1).astype(np.int64), design, terms
+
+
+def describe_covariates(cohort: Cohort, used: Ints) -> list[CovariateTerms]:
+    """Say what values the covariates have among the patients used.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    used : ndarray of int, shape (used,)
+        Rows of those used.
+
+    Returns
+    -------
+    list of CovariateTerms
+        In the cohort's order.
+    """
+    found = []
+    for name, covariate in cohort.covariates.items():
+        values = covariate.values[used]
+        if covariate.kind == "continuous":
+            low, high = float(values.min()), float(values.max())
+            found.append(CovariateTerms(name=name, kind="continuous", low=low, high=high))
+        else:
+            levels = tuple(covariate.levels[int(index)] for index in np.unique(values))
+            found.append(CovariateTerms(name=name, kind="categorical", levels=levels))
+    return found
 
 
 def _check_conservation(

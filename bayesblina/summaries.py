@@ -61,14 +61,9 @@ def summarise(
     reached = draws.get("reached")
     if reached is not None:
         draws = draws.drop_vars("reached")
-    if len(draws.data_vars) != 1:
-        raise SpecError(f"Expected one variable, got {list(draws.data_vars)}.")
+    name, values = _one_variable(draws)
     if not 0 < mass < 1:
         raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
-    name = str(next(iter(draws.data_vars)))
-    values = draws[name]
-    if not {"chain", "draw"} <= set(values.dims):
-        raise SpecError(f"'{name}' has no chain and draw dimensions.")
     over = ("chain", "draw")
     tail = (1.0 - mass) / 2.0
     count = values.sizes["chain"] * values.sizes["draw"]
@@ -90,22 +85,131 @@ def summarise(
             columns[f"{column}_reached"] = share > part
         columns["probability_reached"] = share
     # A constant has no Monte-Carlo error; the diagnostics would divide 0 by 0.
-    noise = xr.zeros_like(values) + xr.DataArray(
-        np.random.default_rng(0).normal(size=(values.sizes["chain"], values.sizes["draw"])),
-        dims=over,
-    )
-    safe = values.where(~constant, noise)
+    safe = values.where(~constant, _noise(values))
     columns |= {
         "mcse": az.mcse(safe, method="mean" if reached is None else "median").where(~constant, 0.0),
         "ess_bulk": az.ess(safe, method="bulk").where(~constant, float(count)),
         "ess_tail": az.ess(safe, method="tail").where(~constant, float(count)),
         "r_hat": az.rhat(safe).where(~constant, 1.0),
     }
-    if not columns["median"].dims:
-        table = pd.DataFrame({key: [float(value)] for key, value in columns.items()})
-    else:
-        table = xr.Dataset(columns).to_dataframe().reset_index()
-        table = table[[*map(str, columns["median"].dims), *columns]]
+    table = _tabulate(columns)
     if "converged" in draws.attrs:
         table["converged"] = bool(draws.attrs["converged"])
     return table
+
+
+def probabilities(
+    draws: xr.Dataset,
+    *,
+    thresholds: Sequence[float] = (),
+    equivalence: tuple[float, float] | None = None,
+) -> pd.DataFrame:
+    """Posterior probabilities of statements about an estimate.
+
+    Parameters
+    ----------
+    draws
+        Dataset of one variable over (chain, draw, ...), as the estimand functions give.
+    thresholds
+        Report the probability of lying below each.
+    equivalence
+        Region of practical equivalence: report the probabilities of lying below, within (its ends
+        included) and above it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per quantity and statement: the variable's coordinates, ``statement`` (such as
+        ``"hazard_ratio < 0.8"``), ``probability``, ``mcse`` (from the effective sample size of
+        the statement's own draws; 0 where all or none agree) and ``converged``.
+
+    Raises
+    ------
+    SpecError
+        If the dataset does not hold one variable over chains and draws, nothing is asked, or the
+        region's ends are not in order.
+
+    Notes
+    -----
+    Region of practical equivalence: Kruschke (2018), doi:10.1177/2515245918771304.
+
+    Examples
+    --------
+    >>> draws = xr.Dataset(
+    ...     {
+    ...         "rmst_difference": (
+    ...             ("chain", "draw"),
+    ...             np.random.default_rng(1).normal(1.0, 1.0, size=(4, 500)),
+    ...         )
+    ...     }
+    ... )
+    >>> table = probabilities(draws, thresholds=[0.0], equivalence=(-0.5, 0.5))
+    >>> table["statement"].iloc[2]
+    '-0.5 <= rmst_difference <= 0.5'
+    """
+    name, values = _one_variable(draws)
+    statements = [(f"{name} < {threshold:g}", values < threshold) for threshold in thresholds]
+    if equivalence is not None:
+        low, high = equivalence
+        if not low < high:
+            raise SpecError(f"equivalence must be (lower, upper) in order, got {equivalence!r}.")
+        statements += [
+            (f"{name} < {low:g}", values < low),
+            (f"{low:g} <= {name} <= {high:g}", (values >= low) & (values <= high)),
+            (f"{name} > {high:g}", values > high),
+        ]
+    if not statements:
+        raise SpecError("Ask for thresholds, an equivalence region, or both.")
+    if bool(np.isnan(values.values).any()):
+        raise SpecError(f"'{name}' is missing in some draws: no statement holds or fails there.")
+    tables = []
+    for statement, holds in statements:
+        share = holds.mean(("chain", "draw"))
+        certain = (share == 0) | (share == 1)
+        safe = holds.astype(float).where(~certain, _noise(values))
+        error = np.sqrt(share * (1 - share) / az.ess(safe, method="mean")).where(~certain, 0.0)
+        columns = {"probability": share, "mcse": error}
+        tables.append(_tabulate(columns).assign(statement=statement))
+    table = pd.concat(tables, ignore_index=True)
+    dims = [str(dim) for dim in values.dims if dim not in ("chain", "draw")]
+    table = table[[*dims, "statement", "probability", "mcse"]]
+    if dims:
+        table = table.sort_values(dims, kind="stable", key=_in_order).reset_index(drop=True)
+    if "converged" in draws.attrs:
+        table["converged"] = bool(draws.attrs["converged"])
+    return table
+
+
+def _in_order(column: pd.Series) -> pd.Series:
+    """Sort by first appearance."""
+    return pd.Series(pd.factorize(column)[0], index=column.index)
+
+
+def _one_variable(draws: xr.Dataset) -> tuple[str, xr.DataArray]:
+    if len(draws.data_vars) != 1:
+        raise SpecError(f"Expected one variable, got {list(draws.data_vars)}.")
+    name = str(next(iter(draws.data_vars)))
+    values = draws[name]
+    if not {"chain", "draw"} <= set(values.dims):
+        raise SpecError(f"'{name}' has no chain and draw dimensions.")
+    return name, values
+
+
+def _noise(values: xr.DataArray) -> xr.DataArray:
+    """Stand in for a constant, whose diagnostics would divide 0 by 0."""
+    return xr.zeros_like(values, dtype=np.float64) + xr.DataArray(
+        np.random.default_rng(0).normal(size=(values.sizes["chain"], values.sizes["draw"])),
+        dims=("chain", "draw"),
+    )
+
+
+def _tabulate(columns: dict[str, xr.DataArray]) -> pd.DataFrame:
+    first = next(iter(columns.values()))
+    if not first.dims:
+        return pd.DataFrame({key: [float(value)] for key, value in columns.items()})
+    bare = {
+        key: value.drop_vars([str(name) for name in value.coords if name not in value.dims])
+        for key, value in columns.items()
+    }
+    table = xr.Dataset(bare).to_dataframe().reset_index()
+    return table[[*map(str, first.dims), *columns]]

@@ -1,15 +1,15 @@
 """What is read off a fit: hazard ratios, curves and times under regimes, by draw."""
 
+from bayesblina.estimands.comparisons import contrast, number_needed_to_treat
 from bayesblina.estimands.curves import (
-    contrast,
     cumulative_hazard,
     hazard,
-    hazard_ratio,
     life_years_lost,
     rmst,
     survival,
     survival_quantile,
 )
+from bayesblina.estimands.ratios import hazard_ratio
 
 __all__ = [
     "contrast",
@@ -17,6 +17,7 @@ __all__ = [
     "hazard",
     "hazard_ratio",
     "life_years_lost",
+    "number_needed_to_treat",
     "rmst",
     "survival",
     "survival_quantile",

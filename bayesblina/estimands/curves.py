@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -19,6 +18,13 @@ from bayesblina.estimands.paths import (
     make_path,
     restricted_mean,
 )
+from bayesblina.estimands.populations import (
+    Group,
+    Population,
+    eligible_groups,
+    supplied_groups,
+)
+from bayesblina.estimands.ratios import attributes_of
 from bayesblina.fitting import Fit
 from bayesblina.hazards.likelihood import log_parts
 from bayesblina.regimes import Never, Regime, require_defined
@@ -28,58 +34,20 @@ Floats = NDArray[np.float64]
 DEFAULT_TIMES = 51
 
 
-def hazard_ratio(fit: Fit) -> xr.Dataset:
-    """Hazard ratio of the exposed phase against the reference, by draw.
-
-    Parameters
-    ----------
-    fit
-        The fit.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``hazard_ratio`` over (chain, draw, endpoint). It is conditional on the covariates in
-        the model; the attributes say so.
-
-    Examples
-    --------
-    >>> import bayesblina as bb
-    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
-    >>> question = bb.Question(
-    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
-    ... )
-    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
-    >>> bb.hazard_ratio(fit)["hazard_ratio"].dims
-    ('chain', 'draw', 'endpoint')
-    """
-    log_ratio = fit.posterior["log_hazard_ratio"].sel(effect=fit.question.exposed, drop=True)
-    ratio = np.exp(log_ratio.transpose("chain", "draw", "endpoint"))
-    reference = fit.question.reference or f"no {fit.question.exposed}"
-    conditional = "conditional on covariates" if fit.design.term_names else "without covariates"
-    return xr.Dataset(
-        {"hazard_ratio": ratio},
-        attrs={
-            **_attributes(fit),
-            "exposed": fit.question.exposed,
-            "reference": reference,
-            "kind": conditional,
-        },
-    )
-
-
 def survival(
     fit: Fit,
     *,
     regimes: Sequence[Regime] = (Never(),),
     times: ArrayLike | None = None,
     landmark: float | None = None,
+    population: Population | None = None,
+    by: str | None = None,
 ) -> xr.Dataset:
     """Survival under treatment regimes, given event-free at a landmark, by draw.
 
     Exact: the cumulative hazard is piecewise linear with the cut points, the landmark and the
-    regimes' starts among its knots. The curves are averaged over the covariates of the patients
-    at risk at the landmark, the same patients under every regime.
+    regimes' starts among its knots. The curves are averaged over the covariates of the same
+    patients under every regime, by default those at risk at the landmark.
 
     Parameters
     ----------
@@ -94,16 +62,25 @@ def survival(
         Time at which patients are event-free. By default the question's landmark; without one
         the median time at which the eligible patients came under observation (0 when all do at
         the origin).
+    population
+        Whose covariates the curves are averaged over: by default those of the eligible patients
+        at risk at the landmark; a `Cohort` (all its patients, such as those of a target trial);
+        or the covariates of one patient, as a mapping of all that are in the model. Covariates
+        outside the range of the patients fitted are counted in the attribute ``population``.
+    by
+        Categorical covariate: one curve for each of its levels in the population.
 
     Returns
     -------
     xarray.Dataset
-        ``survival`` over (chain, draw, endpoint, regime, time).
+        ``survival`` over (chain, draw, endpoint, regime, time); with `by` over (chain, draw,
+        endpoint, subgroup, regime, time).
 
     Raises
     ------
     EstimandError
-        If a regime is not defined, nobody is at risk at the landmark, or times lie before it.
+        If a regime is not defined, nobody is at risk at the landmark, times lie before it, or the
+        population's covariates are not those of the model.
 
     Examples
     --------
@@ -125,6 +102,7 @@ def survival(
         regimes,
         times,
         landmark,
+        (population, by),
         lambda one, at: average_survival(one.path.cumulative(at), one.relative, one.weight),
     )
 
@@ -135,6 +113,8 @@ def cumulative_hazard(
     regimes: Sequence[Regime] = (Never(),),
     times: ArrayLike | None = None,
     landmark: float | None = None,
+    population: Population | None = None,
+    by: str | None = None,
 ) -> xr.Dataset:
     """Cumulative hazard from the landmark on, of the average over patients, by draw.
 
@@ -142,7 +122,7 @@ def cumulative_hazard(
 
     Parameters
     ----------
-    fit, regimes, times, landmark
+    fit, regimes, times, landmark, population, by
         As for `survival`.
 
     Returns
@@ -161,7 +141,9 @@ def cumulative_hazard(
         with np.errstate(divide="ignore"):
             return np.asarray(np.abs(np.log(alive)))
 
-    return _over_time(fit, "cumulative_hazard", regimes, times, landmark, evaluate)
+    return _over_time(
+        fit, "cumulative_hazard", regimes, times, landmark, (population, by), evaluate
+    )
 
 
 def hazard(
@@ -170,6 +152,8 @@ def hazard(
     regimes: Sequence[Regime] = (Never(),),
     times: ArrayLike | None = None,
     landmark: float | None = None,
+    population: Population | None = None,
+    by: str | None = None,
 ) -> xr.Dataset:
     """Hazard of the average over patients, by draw.
 
@@ -179,7 +163,7 @@ def hazard(
 
     Parameters
     ----------
-    fit, regimes, times, landmark
+    fit, regimes, times, landmark, population, by
         As for `survival`.
 
     Returns
@@ -198,7 +182,7 @@ def hazard(
         relative = average_relative(one.path.cumulative(at), one.relative, one.weight)
         return np.asarray(one.path.rate(at) * relative)
 
-    return _over_time(fit, "hazard", regimes, times, landmark, evaluate)
+    return _over_time(fit, "hazard", regimes, times, landmark, (population, by), evaluate)
 
 
 def rmst(
@@ -207,6 +191,8 @@ def rmst(
     horizon: float,
     regimes: Sequence[Regime] = (Never(),),
     landmark: float | None = None,
+    population: Population | None = None,
+    by: str | None = None,
 ) -> xr.Dataset:
     """Mean time event-free between the landmark and a horizon, by draw.
 
@@ -214,7 +200,7 @@ def rmst(
 
     Parameters
     ----------
-    fit, regimes, landmark
+    fit, regimes, landmark, population, by
         As for `survival`.
     horizon
         Time from the origin to which time is counted; after the landmark, and within follow-up.
@@ -244,7 +230,7 @@ def rmst(
     >>> bb.rmst(fit, horizon=24.0, regimes=[bb.From(8.0)], landmark=8.0)["rmst"].dims
     ('chain', 'draw', 'endpoint', 'regime')
     """
-    populations = _populations(fit, regimes, landmark)
+    populations = _populations(fit, regimes, landmark, (population, by))
     _check_horizon(horizon, populations)
     values = _collect(
         fit,
@@ -260,12 +246,14 @@ def life_years_lost(
     horizon: float,
     regimes: Sequence[Regime] = (Never(),),
     landmark: float | None = None,
+    population: Population | None = None,
+    by: str | None = None,
 ) -> xr.Dataset:
     """Mean time lost to the event between the landmark and a horizon, by draw.
 
     Parameters
     ----------
-    fit, horizon, regimes, landmark
+    fit, horizon, regimes, landmark, population, by
         As for `rmst`.
 
     Returns
@@ -279,7 +267,9 @@ def life_years_lost(
     EstimandError
         As for `rmst`.
     """
-    kept = rmst(fit, horizon=horizon, regimes=regimes, landmark=landmark)
+    kept = rmst(
+        fit, horizon=horizon, regimes=regimes, landmark=landmark, population=population, by=by
+    )
     lost = (horizon - float(kept.attrs["landmark"])) - kept["rmst"]
     return xr.Dataset({"time_lost": lost}, attrs=kept.attrs)
 
@@ -291,12 +281,14 @@ def survival_quantile(
     regimes: Sequence[Regime] = (Never(),),
     landmark: float | None = None,
     horizon: float | None = None,
+    population: Population | None = None,
+    by: str | None = None,
 ) -> xr.Dataset:
     """Time at which average survival falls to a level, by draw; the median for 0.5.
 
     Parameters
     ----------
-    fit, regimes, landmark
+    fit, regimes, landmark, population, by
         As for `survival`.
     survival
         The level, between 0 and 1.
@@ -330,7 +322,7 @@ def survival_quantile(
     """
     if not 0 < survival < 1:
         raise EstimandError(f"survival must lie between 0 and 1, got {survival!r}.")
-    populations = _populations(fit, regimes, landmark)
+    populations = _populations(fit, regimes, landmark, (population, by))
     limit = populations.last if horizon is None else float(horizon)
     _check_horizon(limit, populations)
 
@@ -351,74 +343,6 @@ def survival_quantile(
     )
 
 
-def contrast(
-    estimate: xr.Dataset,
-    regime: Regime,
-    against: Regime,
-    *,
-    kind: Literal["difference", "ratio"] = "difference",
-) -> xr.Dataset:
-    """Compare an estimate between two regimes, draw by draw.
-
-    Parameters
-    ----------
-    estimate
-        What one of the estimand functions gives for both regimes.
-    regime, against
-        The regimes; the result is the first less, or over, the second.
-    kind
-        ``"difference"`` or ``"ratio"``.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``<variable>_difference`` or ``<variable>_ratio``, without the regime.
-
-    Raises
-    ------
-    EstimandError
-        If the estimate has no such regimes, is a quantile that some draws do not reach, or, for a
-        ratio, is 0 under the second.
-
-    Examples
-    --------
-    >>> import bayesblina as bb
-    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
-    >>> question = bb.Question(
-    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
-    ... )
-    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
-    >>> both = [bb.From(8.0), bb.Never()]
-    >>> gain = bb.contrast(bb.rmst(fit, horizon=24.0, regimes=both, landmark=8.0), *both)
-    >>> list(gain.data_vars)
-    ['rmst_difference']
-    """
-    if kind not in ("difference", "ratio"):
-        raise EstimandError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
-    known = [str(label) for label in estimate["regime"].values] if "regime" in estimate.dims else []
-    for one in (regime, against):
-        if one.label not in known:
-            raise EstimandError(
-                f"The estimate has no regime '{one.label}'; it has {', '.join(known) or 'none'}."
-            )
-    if "reached" in estimate and not bool(estimate["reached"].all()):
-        share = 1.0 - float(estimate["reached"].mean())
-        raise EstimandError(
-            f"{share:.1%} of the draws do not reach the quantile by {estimate.attrs['horizon']:g}: "
-            "its difference is not known there. Compare survival at a time, or rmst."
-        )
-    name = next(iter(estimate.data_vars))
-    first = estimate[name].sel(regime=regime.label, drop=True)
-    second = estimate[name].sel(regime=against.label, drop=True)
-    if kind == "ratio" and bool((second == 0).any()):
-        raise EstimandError(f"{name} is 0 under '{against.label}' in some draws: no ratio.")
-    value = first - second if kind == "difference" else first / second
-    return xr.Dataset(
-        {f"{name}_{kind}": value},
-        attrs={**estimate.attrs, "regime": regime.label, "against": against.label},
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Population:
     """One endpoint's path under one regime, and the patients it is averaged over."""
@@ -430,14 +354,21 @@ class _Population:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Populations:
-    by_endpoint: list[list[_Population]]
+    # By endpoint, subgroup and regime.
+    members: list[list[list[_Population]]]
     regimes: tuple[Regime, ...]
+    # Labels of the subgroups; None where there are none.
+    subgroups: tuple[str, ...] | None
+    description: str
     start: float
     last: float
 
 
 def _populations(
-    fit: Fit, regimes: Sequence[Regime], landmark: float | None, *, end: float | None = None
+    fit: Fit,
+    regimes: Sequence[Regime],
+    landmark: float | None,
+    whom: tuple[Population | None, str | None],
 ) -> _Populations:
     given: object = regimes
     if not isinstance(given, list | tuple):
@@ -462,41 +393,50 @@ def _populations(
     last = float(np.nanmax(exits))
     at_risk = (begin <= start) & (exits > start)
     posterior, design = fit.posterior, fit.design
-    found = []
+    population, by = whom
+    description = "eligible patients at risk at the landmark"
+    supplied: list[Group] = []
+    if population is not None:
+        supplied, description = supplied_groups(fit.exposure, population, by=by)
+    found, groups = [], supplied
     for index, name in enumerate(fit.exposure.endpoints):
         if not at_risk[index].any():
             raise EstimandError(
                 f"{name}: nobody is at risk at the landmark {start:g}; patients are under "
                 f"observation between {np.nanmin(begin[index]):g} and {np.nanmax(exits[index]):g}."
             )
-        baseline, phase, pattern = log_parts(posterior, design, endpoint=name)
-        weight = np.bincount(
-            people["pattern"].values[at_risk[index]], minlength=pattern.shape[1]
-        ).astype(np.float64)
-        used = np.flatnonzero(weight)
-        weight = weight[used] / weight.sum()
-        relative = np.exp(pattern[:, used])
+        if population is None:
+            groups = eligible_groups(fit.exposure, at_risk[index], by=by, endpoint=name)
+        baseline, phase, _ = log_parts(posterior, design, endpoint=name)
         rates, ratios = np.exp(baseline), np.exp(phase)
+        paths = [
+            make_path(
+                rates,
+                fit.exposure.cuts,
+                [
+                    (time, ratios[:, phases.index(entered)])
+                    for entered, time in regime.changes(fit.question.exposed)
+                ],
+                start=start,
+                end=last,
+            )
+            for regime in regimes
+        ]
+        relative = [group.relative(posterior, design, endpoint=name) for group in groups]
         found.append(
             [
-                _Population(
-                    path=make_path(
-                        rates,
-                        fit.exposure.cuts,
-                        [
-                            (time, ratios[:, phases.index(entered)])
-                            for entered, time in regime.changes(fit.question.exposed)
-                        ],
-                        start=start,
-                        end=last if end is None else max(end, last),
-                    ),
-                    relative=relative,
-                    weight=weight,
-                )
-                for regime in regimes
+                [_Population(path=path, relative=ratio, weight=group.weight) for path in paths]
+                for group, ratio in zip(groups, relative, strict=True)
             ]
         )
-    return _Populations(by_endpoint=found, regimes=regimes, start=start, last=last)
+    return _Populations(
+        members=found,
+        regimes=regimes,
+        subgroups=None if by is None else tuple(group.label for group in groups),
+        description=description if by is None else f"{description}, by {by}",
+        start=start,
+        last=last,
+    )
 
 
 def _over_time(
@@ -505,9 +445,10 @@ def _over_time(
     regimes: Sequence[Regime],
     times: ArrayLike | None,
     landmark: float | None,
+    whom: tuple[Population | None, str | None],
     evaluate: Callable[[_Population, Floats], Floats],
 ) -> xr.Dataset:
-    populations = _populations(fit, regimes, landmark)
+    populations = _populations(fit, regimes, landmark, whom)
     start = populations.start
     if times is None:
         times = np.linspace(start, populations.last, DEFAULT_TIMES)
@@ -532,21 +473,29 @@ def _collect(
     evaluate: Callable[[_Population], Floats],
     dims: tuple[str, ...] = (),
 ) -> xr.DataArray:
-    """Evaluate every endpoint and regime; (chain, draw, endpoint, regime, *dims)."""
+    """Evaluate all; (chain, draw, endpoint, [subgroup,] regime, *dims)."""
     sizes = fit.posterior.sizes
-    by_endpoint = [np.stack([evaluate(one) for one in row]) for row in populations.by_endpoint]
-    values = np.moveaxis(np.stack(by_endpoint), 2, 0)
-    shape = (sizes["chain"], sizes["draw"], *values.shape[1:])
-    return xr.DataArray(
-        np.ascontiguousarray(values).reshape(shape),
-        dims=("chain", "draw", "endpoint", "regime", *dims),
-        coords={
-            "chain": fit.posterior["chain"],
-            "draw": fit.posterior["draw"],
-            "endpoint": list(fit.exposure.endpoints),
-            "regime": [regime.label for regime in populations.regimes],
-        },
+    stacked = np.stack(
+        [
+            np.stack([np.stack([evaluate(one) for one in row]) for row in groups])
+            for groups in populations.members
+        ]
     )
+    values = np.moveaxis(stacked, 3, 0)
+    coords = {
+        "chain": fit.posterior["chain"],
+        "draw": fit.posterior["draw"],
+        "endpoint": list(fit.exposure.endpoints),
+        "regime": [regime.label for regime in populations.regimes],
+    }
+    over: tuple[str, ...] = ("chain", "draw", "endpoint", "subgroup", "regime", *dims)
+    if populations.subgroups is None:
+        values = values[:, :, 0]
+        over = tuple(dim for dim in over if dim != "subgroup")
+    else:
+        coords["subgroup"] = list(populations.subgroups)
+    shape = (sizes["chain"], sizes["draw"], *values.shape[1:])
+    return xr.DataArray(np.ascontiguousarray(values).reshape(shape), dims=over, coords=coords)
 
 
 def _dataset(
@@ -555,10 +504,11 @@ def _dataset(
     return xr.Dataset(
         variables,
         attrs={
-            **_attributes(fit),
+            **attributes_of(fit),
             "landmark": populations.start,
             "unit": fit.exposure.unit,
-            "population": "eligible patients at risk at the landmark",
+            "population": populations.description,
+            "kind": "marginal: averaged over the covariates of the population",
             **more,
         },
     )
@@ -581,11 +531,3 @@ def _landmark(fit: Fit, landmark: float | None) -> float:
     if not 0 <= landmark < np.inf:
         raise EstimandError(f"landmark must be a time from 0 on, got {landmark!r}.")
     return float(landmark)
-
-
-def _attributes(fit: Fit) -> dict[str, object]:
-    return {
-        "model": fit.definition.name,
-        "converged": int(fit.converged),
-        "synthetic": int(fit.exposure.synthetic),
-    }

@@ -1,0 +1,198 @@
+"""Estimates compared between regimes: differences, ratios, numbers needed to treat."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from bayesblina.errors import EstimandError
+from bayesblina.estimands.curves import survival
+from bayesblina.estimands.populations import Population
+from bayesblina.fitting import Fit
+from bayesblina.regimes import Never, Regime
+
+NEVER = Never()
+
+
+def contrast(
+    estimate: xr.Dataset,
+    regime: Regime,
+    against: Regime,
+    *,
+    kind: Literal["difference", "ratio"] = "difference",
+) -> xr.Dataset:
+    """Compare an estimate between two regimes, draw by draw.
+
+    Parameters
+    ----------
+    estimate
+        What one of the estimand functions gives for both regimes.
+    regime, against
+        The regimes; the result is the first less, or over, the second.
+    kind
+        ``"difference"`` or ``"ratio"``.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``<variable>_difference`` or ``<variable>_ratio``, without the regime.
+
+    Raises
+    ------
+    EstimandError
+        If the estimate has no such regimes, is a quantile that some draws do not reach, or, for a
+        ratio, is 0 under the second.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> both = [bb.From(8.0), bb.Never()]
+    >>> gain = bb.contrast(bb.rmst(fit, horizon=24.0, regimes=both, landmark=8.0), *both)
+    >>> list(gain.data_vars)
+    ['rmst_difference']
+    """
+    if kind not in ("difference", "ratio"):
+        raise EstimandError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
+    known = [str(label) for label in estimate["regime"].values] if "regime" in estimate.dims else []
+    for one in (regime, against):
+        if one.label not in known:
+            raise EstimandError(
+                f"The estimate has no regime '{one.label}'; it has {', '.join(known) or 'none'}."
+            )
+    if "reached" in estimate and not bool(estimate["reached"].all()):
+        share = 1.0 - float(estimate["reached"].mean())
+        raise EstimandError(
+            f"{share:.1%} of the draws do not reach the quantile by {estimate.attrs['horizon']:g}: "
+            "its difference is not known there. Compare survival at a time, or rmst."
+        )
+    name = next(iter(estimate.data_vars))
+    first = estimate[name].sel(regime=regime.label, drop=True)
+    second = estimate[name].sel(regime=against.label, drop=True)
+    if kind == "ratio" and bool((second == 0).any()):
+        raise EstimandError(f"{name} is 0 under '{against.label}' in some draws: no ratio.")
+    value = first - second if kind == "difference" else first / second
+    return xr.Dataset(
+        {f"{name}_{kind}": value},
+        attrs={**estimate.attrs, "regime": regime.label, "against": against.label},
+    )
+
+
+def number_needed_to_treat(
+    fit: Fit,
+    *,
+    time: float,
+    regime: Regime,
+    against: Regime = NEVER,
+    landmark: float | None = None,
+    population: Population | None = None,
+    mass: float = 0.95,
+) -> xr.Dataset:
+    """Patients to treat so that one more is event-free at a time.
+
+    It is 1 over the difference of survival. The difference may be 0, so the number has neither a
+    mean nor an interval of its own: what is reported are the ends of the difference's interval,
+    turned over. An interval of the difference that includes 0 makes one of the number that runs
+    through infinity, from benefit to harm.
+
+    Parameters
+    ----------
+    fit, landmark, population
+        As for `survival`.
+    time
+        Time from the origin, after the landmark.
+    regime, against
+        The regimes compared.
+    mass
+        Probability of the central interval.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``survival_difference`` over (chain, draw, endpoint); and over endpoint
+        ``number_needed_to_treat`` (1 over the median difference; negative for harm),
+        ``number_at_lower`` and ``number_at_upper`` (1 over the ends of the difference's interval;
+        the first negative and the second positive where it includes 0),
+        ``probability_of_benefit`` and ``statement``, all of it in words.
+
+    Raises
+    ------
+    EstimandError
+        As for `survival`; or if the time is not after the landmark, the regimes do not differ by
+        then, or `mass` is impossible.
+
+    Notes
+    -----
+    Altman (1998), doi:10.1136/bmj.317.7168.1309, for intervals through infinity.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> needed = bb.number_needed_to_treat(fit, time=24.0, regime=bb.From(8.0), landmark=8.0)
+    >>> float(needed["number_needed_to_treat"].sel(endpoint="os")) > 1
+    True
+    """
+    if not 0 < mass < 1:
+        raise EstimandError(f"mass must lie between 0 and 1, got {mass!r}.")
+    curves = survival(
+        fit, regimes=[regime, against], times=[time], landmark=landmark, population=population
+    )
+    difference = contrast(curves, regime, against)["survival_difference"].isel(time=0, drop=True)
+    if not bool((difference != 0).any()):
+        raise EstimandError(
+            f"'{regime.label}' and '{against.label}' do not differ by {time:g}: there is no number "
+            "needed to treat. Ask for a later time."
+        )
+    over = ("chain", "draw")
+    tail = (1.0 - mass) / 2.0
+    lower, middle, upper = (
+        difference.quantile(part, over).drop_vars("quantile") for part in (tail, 0.5, 1.0 - tail)
+    )
+    with np.errstate(divide="ignore"):
+        numbers = [1.0 / value for value in (middle, lower, upper)]
+    statements = [
+        _statement(float(one), float(low), float(high), mass)
+        for one, low, high in zip(middle.values, lower.values, upper.values, strict=True)
+    ]
+    return xr.Dataset(
+        {
+            "survival_difference": difference,
+            "number_needed_to_treat": numbers[0],
+            "number_at_lower": numbers[1],
+            "number_at_upper": numbers[2],
+            "probability_of_benefit": (difference > 0).mean(over),
+            "statement": ("endpoint", statements),
+        },
+        attrs={
+            **curves.attrs,
+            "time": float(time),
+            "regime": regime.label,
+            "against": against.label,
+            "mass": mass,
+        },
+    )
+
+
+def _statement(middle: float, lower: float, upper: float, mass: float) -> str:
+    def worded(difference: float) -> str:
+        if difference == 0:
+            return "infinity"
+        return f"{'benefit' if difference > 0 else 'harm'} {1.0 / abs(difference):.3g}"
+
+    if lower < 0 < upper:
+        interval = f"{worded(upper)} to infinity to {worded(lower)}"
+    else:
+        first, last = sorted([lower, upper], key=abs, reverse=True)
+        interval = f"{worded(first)} to {worded(last)}"
+    return f"{worded(middle)} ({mass:.0%} interval {interval})"

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from bayesblina import plots as plots
     from bayesblina import simulate as simulate
     from bayesblina.checks import check as check
+    from bayesblina.classical import kaplan_meier as kaplan_meier
     from bayesblina.classical import mantel_byar as mantel_byar
+    from bayesblina.classical import nelson_aalen as nelson_aalen
     from bayesblina.classical import numbers_at_risk as numbers_at_risk
     from bayesblina.classical import simon_makuch as simon_makuch
     from bayesblina.cohort import Cohort as Cohort
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from bayesblina.hazards.definition import load_model as load_model
     from bayesblina.ladder import bias_ladder as bias_ladder
     from bayesblina.ladder import cox as cox
+    from bayesblina.ladder import ever_never as ever_never
+    from bayesblina.ladder import landmark_analysis as landmark_analysis
     from bayesblina.paper import compare_with_published as compare_with_published
     from bayesblina.paper import published as published
     from bayesblina.question import Question as Question
@@ -58,7 +62,9 @@ if TYPE_CHECKING:
 
 _HOME = {
     "check": "checks",
+    "kaplan_meier": "classical",
     "mantel_byar": "classical",
+    "nelson_aalen": "classical",
     "numbers_at_risk": "classical",
     "simon_makuch": "classical",
     "Cohort": "cohort",
@@ -93,6 +99,8 @@ _HOME = {
     "read_dated_cohort": "readers",
     "bias_ladder": "ladder",
     "cox": "ladder",
+    "ever_never": "ladder",
+    "landmark_analysis": "ladder",
     "From": "regimes",
     "Never": "regimes",
     "WithPhases": "regimes",

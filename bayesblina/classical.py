@@ -1,10 +1,13 @@
-"""Classical companions of the Bayesian answer: Mantel-Byar and Simon-Makuch.
+"""Classical companions of the Bayesian answer: Mantel-Byar, Simon-Makuch and their relatives.
 
-Both let a patient change groups when the phase changes, so both are free of immortal time. All
+The first two let a patient change groups when the phase changes: no time is immortal. All
 numbers come from the same episodes as the models, and none depends on the time unit.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -13,8 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2, norm
 
 from bayesblina.cohort import Cohort
-from bayesblina.errors import SpecError
+from bayesblina.errors import SpecError, nearest
 from bayesblina.follow_up import Episodes, find_episodes, roles_of
+from bayesblina.intervals import snap
+from bayesblina.product_limit import (
+    bootstrap_band,
+    count_at_risk,
+    count_events,
+    count_present,
+    product_limit,
+    sum_of_hazards,
+)
 from bayesblina.question import Question
 
 Floats = NDArray[np.float64]
@@ -27,7 +39,7 @@ LABEL = (
 )
 
 
-def mantel_byar(cohort: Cohort, question: Question) -> xr.Dataset:
+def mantel_byar(cohort: Cohort, question: Question, *, strata: Sequence[str] = ()) -> xr.Dataset:
     """Compare exposed with reference by the Mantel-Byar test.
 
     Parameters
@@ -36,6 +48,9 @@ def mantel_byar(cohort: Cohort, question: Question) -> xr.Dataset:
         The patients.
     question
         Who is compared.
+    strata
+        Categorical covariates: patients are compared with those of the same levels only, and
+        observed and expected events and the variance are summed over all combinations of levels.
 
     Returns
     -------
@@ -48,7 +63,7 @@ def mantel_byar(cohort: Cohort, question: Question) -> xr.Dataset:
     Raises
     ------
     SpecError
-        If the question cannot be asked of the cohort.
+        If the question cannot be asked of the cohort, or a stratum is no categorical covariate.
 
     Notes
     -----
@@ -67,8 +82,9 @@ def mantel_byar(cohort: Cohort, question: Question) -> xr.Dataset:
     """
     columns: dict[str, list[float]] = {}
     episodes = find_episodes(cohort, question)
+    stratum, _ = _levels(cohort, strata)
     for found in episodes.values():
-        for name, value in _mantel_byar(found, question).items():
+        for name, value in _mantel_byar(found, question, stratum[found.patient]).items():
             columns.setdefault(name, []).append(value)
     return xr.Dataset(
         {name: ("endpoint", values) for name, values in columns.items()},
@@ -77,17 +93,32 @@ def mantel_byar(cohort: Cohort, question: Question) -> xr.Dataset:
     )
 
 
-def _mantel_byar(found: Episodes, question: Question) -> dict[str, float]:
-    exposed, reference = _groups(found, question)
-    times = np.unique(found.stop[found.event & (exposed | reference)])
-    at_risk = [_at_risk(found, rows, times) for rows in (exposed, reference)]
-    events = [_events_at(found, rows, times) for rows in (exposed, reference)]
-    n, d = at_risk[0] + at_risk[1], events[0] + events[1]
-    share = at_risk[0] / n
-    rest = np.divide(n - d, n - 1, out=np.zeros(n.size), where=n > 1)
-    variance = float((d * share * (1 - share) * rest).sum())
-    observed, expected = float(events[0].sum()), float((d * share).sum())
-    other, other_expected = float(events[1].sum()), float((d * (1 - share)).sum())
+def _levels(cohort: Cohort, names: Sequence[str]) -> tuple[Ints, list[str]]:
+    """Number each patient's combination of levels; and label the combinations."""
+    if isinstance(names, str):
+        raise SpecError(f"strata must be a list of covariates, such as ['{names}'].")
+    categorical = [
+        name for name, covariate in cohort.covariates.items() if covariate.kind == "categorical"
+    ]
+    number, labels = np.zeros(cohort.size, dtype=np.int64), [""]
+    for name in names:
+        if name not in categorical:
+            raise SpecError(f"No categorical covariate '{name}'. {nearest(name, categorical)}")
+        covariate = cohort.covariates[name]
+        number = number * len(covariate.levels) + covariate.values.astype(np.int64)
+        labels = [
+            ", ".join(part for part in (label, level) if part)
+            for label in labels
+            for level in covariate.levels
+        ]
+    return number, labels
+
+
+def _mantel_byar(found: Episodes, question: Question, stratum: Ints) -> dict[str, float]:
+    sums = np.zeros(5)
+    for value in np.unique(stratum):
+        sums += _excess(found, *(rows & (stratum == value) for rows in _groups(found, question)))
+    observed, expected, other, other_expected, variance = (float(value) for value in sums)
     excess = observed - expected
     comparable = variance > 0
     nan = float("nan")
@@ -112,6 +143,22 @@ def _mantel_byar(found: Episodes, question: Question) -> dict[str, float]:
     }
 
 
+def _excess(found: Episodes, exposed: Bools, reference: Bools) -> Floats:
+    """Sum observed and expected events of both groups, and the variance, over event times."""
+    times = np.unique(found.stop[found.event & (exposed | reference)])
+    at_risk = [
+        count_at_risk(found.start[rows], found.stop[rows], times) for rows in (exposed, reference)
+    ]
+    events = [count_events(found.stop[found.event & rows], times) for rows in (exposed, reference)]
+    n, d = at_risk[0] + at_risk[1], events[0] + events[1]
+    share = at_risk[0] / n
+    rest = np.divide(n - d, n - 1, out=np.zeros(n.size), where=n > 1)
+    variance = (d * share * (1 - share) * rest).sum()
+    return np.array(
+        [events[0].sum(), (d * share).sum(), events[1].sum(), (d * (1 - share)).sum(), variance]
+    )
+
+
 def simon_makuch(
     cohort: Cohort,
     question: Question,
@@ -119,6 +166,9 @@ def simon_makuch(
     landmark: float | None = None,
     minimum_at_risk: int = 1,
     mass: float = 0.95,
+    band: Literal["greenwood", "bootstrap"] = "greenwood",
+    seed: int | None = None,
+    replicates: int = 1000,
 ) -> pd.DataFrame:
     """Survival curves of the exposed and the reference group by Simon and Makuch.
 
@@ -139,14 +189,19 @@ def simon_makuch(
         Events of a group are not counted until its risk set has once reached this size: while
         it is tiny a single event can send the curve to 0 for good. 1 counts all.
     mass
-        Probability of the pointwise confidence band (Greenwood, on the log-log scale).
+        Probability of the pointwise confidence band.
+    band
+        ``"greenwood"`` (on the log-log scale) or ``"bootstrap"`` (percentiles over replicates in
+        which whole patients, with all their changes of group, are drawn again).
+    seed, replicates
+        Seed and number of the bootstrap's replicates.
 
     Returns
     -------
     pandas.DataFrame
         Columns ``endpoint``, ``group`` (the exposed phase, and ``no <phase>`` or the reference),
-        ``time``, ``survival``, ``lower``, ``upper`` (NaN where Greenwood's variance is
-        undefined: at survival 1 or 0), ``at_risk`` (just before the time), ``events``. Each
+        ``time``, ``survival``, ``lower``, ``upper`` (NaN at survival 1 or 0, where Greenwood's
+        variance is undefined), ``at_risk`` (just before the time), ``events``. Each
         group starts with a row at the start of the curve; further rows are its event times and
         the end of its follow-up.
 
@@ -169,71 +224,179 @@ def simon_makuch(
     >>> sorted(bb.simon_makuch(cohort, question, landmark=8.0)["group"].unique())
     ['maintenance', 'no maintenance']
     """
-    if not 0 < mass < 1:
-        raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
-    if minimum_at_risk < 1:
-        raise SpecError(f"minimum_at_risk must be at least 1, got {minimum_at_risk!r}.")
     begin = question.landmark if landmark is None else landmark
-    if begin is not None and not 0 <= begin < np.inf:
-        raise SpecError(f"landmark must be a time from 0 on, got {begin!r}.")
+    _check(begin, minimum_at_risk, mass)
+    if band not in ("greenwood", "bootstrap"):
+        raise SpecError(f"band must be 'greenwood' or 'bootstrap', got {band!r}.")
+    if band == "bootstrap" and (seed is None or replicates < 2):
+        raise SpecError("A bootstrap band needs a seed, and replicates of at least 2.")
     tables = []
     for name, found in find_episodes(cohort, question).items():
         after = found.stop > (-np.inf if begin is None else begin)
         for label, group in zip(_labels(question), _groups(found, question), strict=True):
             rows = group & after
+            if not rows.any():
+                continue
+            start, stop, event = found.start[rows], found.stop[rows], found.event[rows]
+            curve = product_limit(
+                start, stop, event, begin=begin, minimum=minimum_at_risk, mass=mass
+            )
+            if band == "bootstrap":
+                # The same patients are drawn for both groups: a replicate is a whole study.
+                patients, who = np.unique(found.patient, return_inverse=True)
+                lower, upper = bootstrap_band(
+                    start,
+                    stop,
+                    event,
+                    who[rows],
+                    times=curve["time"].to_numpy()[1:],
+                    patients=patients.size,
+                    minimum=minimum_at_risk,
+                    mass=mass,
+                    generator=np.random.default_rng(seed),
+                    replicates=replicates,
+                )
+                curve["lower"] = np.concatenate([[1.0], lower])
+                curve["upper"] = np.concatenate([[1.0], upper])
+            tables.append(curve.assign(endpoint=name, group=label))
+    return _join(tables, "survival", cohort)
+
+
+def kaplan_meier(
+    cohort: Cohort,
+    *,
+    by: str | None = None,
+    landmark: float | None = None,
+    minimum_at_risk: int = 1,
+    mass: float = 0.95,
+) -> pd.DataFrame:
+    """Survival of all patients, or by a baseline covariate, by Kaplan and Meier.
+
+    Patients are at risk from their entry on. Treatment phases and transplants play no part; for
+    curves by phase see `simon_makuch`.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    by
+        Categorical covariate: one curve for each of its levels.
+    landmark
+        Where the curves start: survival is given event-free there. By default the first entry.
+    minimum_at_risk, mass
+        As for `simon_makuch`; the band is Greenwood's, on the log-log scale.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `simon_makuch`; ``group`` is the level, or ``all``.
+
+    Raises
+    ------
+    SpecError
+        If the covariate is not a categorical one, or an argument is impossible.
+
+    Notes
+    -----
+    Kaplan and Meier (1958), doi:10.1080/01621459.1958.10501452; with delayed entry Tsai, Jewell
+    and Wang (1987), doi:10.1093/biomet/74.4.883.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> list(bb.kaplan_meier(cohort, by="age_group")["group"].unique())
+    ['18-34', '35-54', '55+']
+    """
+    _check(landmark, minimum_at_risk, mass)
+    tables = [
+        product_limit(
+            start, stop, event, begin=landmark, minimum=minimum_at_risk, mass=mass
+        ).assign(endpoint=name, group=label)
+        for name, label, start, stop, event in _by_group(cohort, by, landmark)
+    ]
+    return _join(tables, "survival", cohort)
+
+
+def nelson_aalen(
+    cohort: Cohort,
+    *,
+    by: str | None = None,
+    landmark: float | None = None,
+    minimum_at_risk: int = 1,
+    mass: float = 0.95,
+) -> pd.DataFrame:
+    """Cumulative hazard of all patients, or by a baseline covariate, by Nelson and Aalen.
+
+    Parameters
+    ----------
+    cohort, by, landmark, minimum_at_risk
+        As for `kaplan_meier`.
+    mass
+        Probability of the pointwise confidence band (Aalen's variance, on the log scale).
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``endpoint``, ``group``, ``time``, ``cumulative_hazard``, ``lower``, ``upper``
+        (NaN before the first event), ``at_risk``, ``events``.
+
+    Raises
+    ------
+    SpecError
+        As for `kaplan_meier`.
+
+    Notes
+    -----
+    Aalen (1978), doi:10.1214/aos/1176344198.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> "cumulative_hazard" in bb.nelson_aalen(cohort)
+    True
+    """
+    _check(landmark, minimum_at_risk, mass)
+    tables = [
+        sum_of_hazards(
+            start, stop, event, begin=landmark, minimum=minimum_at_risk, mass=mass
+        ).assign(endpoint=name, group=label)
+        for name, label, start, stop, event in _by_group(cohort, by, landmark)
+    ]
+    return _join(tables, "cumulative_hazard", cohort)
+
+
+def _check(begin: float | None, minimum_at_risk: int, mass: float) -> None:
+    if not 0 < mass < 1:
+        raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
+    if minimum_at_risk < 1:
+        raise SpecError(f"minimum_at_risk must be at least 1, got {minimum_at_risk!r}.")
+    if begin is not None and not 0 <= begin < np.inf:
+        raise SpecError(f"landmark must be a time from 0 on, got {begin!r}.")
+
+
+def _by_group(
+    cohort: Cohort, by: str | None, landmark: float | None
+) -> Iterator[tuple[str, str, Floats, Floats, Bools]]:
+    """Entry, exit and event of the patients of each endpoint and group that has any."""
+    number, labels = _levels(cohort, [] if by is None else [by])
+    for name, endpoint in cohort.endpoints.items():
+        entry, time = snap([endpoint.entry, endpoint.time])
+        used = ~np.isnan(entry) & (time > (-np.inf if landmark is None else landmark))
+        for index, label in enumerate(labels):
+            rows = used & (number == index)
             if rows.any():
-                curve = _product_limit(found, rows, begin, minimum_at_risk, mass)
-                tables.append(curve.assign(endpoint=name, group=label))
-    columns = ["endpoint", "group", "time", "survival", "lower", "upper", "at_risk", "events"]
+                yield name, label or "all", entry[rows], time[rows], endpoint.event[rows]
+
+
+def _join(tables: list[pd.DataFrame], value: str, cohort: Cohort) -> pd.DataFrame:
+    columns = ["endpoint", "group", "time", value, "lower", "upper", "at_risk", "events"]
     if not tables:
         return pd.DataFrame(columns=columns)
     result = pd.concat(tables, ignore_index=True)[columns]
     result.attrs["synthetic"] = cohort.synthetic
     return result
-
-
-def _product_limit(
-    found: Episodes, rows: Bools, begin: float | None, minimum: int, mass: float
-) -> pd.DataFrame:
-    if begin is None:
-        begin = float(found.start[rows].min())
-    times = np.unique(found.stop[found.event & rows])
-    at_risk = _at_risk(found, rows, times)
-    events = _events_at(found, rows, times)
-    counted = np.maximum.accumulate(at_risk) >= minimum if times.size else np.zeros(0, dtype=bool)
-    times, at_risk, events = times[counted], at_risk[counted], events[counted]
-    survival = np.cumprod(1.0 - events / at_risk)
-    left = at_risk - events
-    with np.errstate(divide="ignore", invalid="ignore"):
-        greenwood = np.cumsum(events / (at_risk * np.where(left > 0, left, 0).astype(float)))
-        width = norm.isf((1.0 - mass) / 2.0) * np.sqrt(greenwood) / np.abs(np.log(survival))
-        lower = survival ** np.exp(width)
-        upper = survival ** np.exp(-width)
-    defined = (survival > 0) & (survival < 1) & np.isfinite(greenwood)
-    lower, upper = np.where(defined, lower, np.nan), np.where(defined, upper, np.nan)
-    end = float(found.stop[rows].max())
-    last = survival[-1] if survival.size else 1.0
-    tail = end > (times[-1] if times.size else begin)
-    nan = np.full(1, np.nan)
-
-    def join(first: ArrayLike, middle: ArrayLike, final: ArrayLike) -> NDArray[np.float64]:
-        parts = [np.atleast_1d(first), np.asarray(middle)]
-        return np.concatenate([*parts, np.atleast_1d(final)] if tail else parts)
-
-    return pd.DataFrame(
-        {
-            "time": join(begin, times, end),
-            "survival": join(1.0, survival, last),
-            "lower": join(nan, lower, lower[-1] if lower.size else nan),
-            "upper": join(nan, upper, upper[-1] if upper.size else nan),
-            "at_risk": join(
-                _occupancy(found, rows, np.array([begin])),
-                at_risk,
-                _at_risk(found, rows, np.array([end])),
-            ).astype(np.int64),
-            "events": join(0, events, 0).astype(np.int64),
-        }
-    )
 
 
 def numbers_at_risk(cohort: Cohort, question: Question, times: ArrayLike) -> pd.DataFrame:
@@ -271,7 +434,7 @@ def numbers_at_risk(cohort: Cohort, question: Question, times: ArrayLike) -> pd.
                 "endpoint": name,
                 "group": label,
                 "time": grid,
-                "at_risk": _occupancy(found, rows, grid),
+                "at_risk": count_present(found.start[rows], found.stop[rows], grid),
             }
         )
         for name, found in find_episodes(cohort, question).items()
@@ -305,24 +468,3 @@ def _groups(found: Episodes, question: Question) -> tuple[Bools, Bools]:
     """Rows of the exposed and of the reference group; other states belong to neither."""
     role = np.asarray(roles_of(found.phases, question))[found.phase]
     return role == "exposed", role == "reference"
-
-
-def _at_risk(found: Episodes, rows: Bools, times: Floats) -> Ints:
-    """Count episodes with start < time <= stop."""
-    started = np.searchsorted(np.sort(found.start[rows]), times, side="left")
-    stopped = np.searchsorted(np.sort(found.stop[rows]), times, side="left")
-    return np.asarray(started - stopped, dtype=np.int64)
-
-
-def _occupancy(found: Episodes, rows: Bools, times: Floats) -> Ints:
-    """Count episodes with start <= time < stop."""
-    started = np.searchsorted(np.sort(found.start[rows]), times, side="right")
-    stopped = np.searchsorted(np.sort(found.stop[rows]), times, side="right")
-    return np.asarray(started - stopped, dtype=np.int64)
-
-
-def _events_at(found: Episodes, rows: Bools, times: Floats) -> Ints:
-    """Count events at each of the times."""
-    happened = found.stop[found.event & rows]
-    position = np.searchsorted(times, happened)
-    return np.bincount(position, minlength=times.size).astype(np.int64)

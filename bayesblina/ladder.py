@@ -82,7 +82,107 @@ def cox(
         rows.append(
             _row(name, COX, cohort, found, np.stack(columns, axis=1), adjusted=adjusted, ties=ties)
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return _table(rows, cohort)
+
+
+def ever_never(cohort: Cohort, question: Question) -> pd.DataFrame:
+    """Compare those who are ever exposed with those who never are, from the start: the mistake.
+
+    Patients count as exposed before they are, in a time that only those who live on survive
+    (immortal time). It is here to be shown beside the others, not to be believed.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    question
+        Who is compared.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `cox`.
+
+    Raises
+    ------
+    SpecError
+        If the question cannot be asked of the cohort.
+
+    Notes
+    -----
+    Suissa (2008), doi:10.1093/aje/kwm324.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> naive, sound = bb.ever_never(cohort, question), bb.cox(cohort, question)
+    >>> bool((naive["estimate"] < sound["estimate"]).all())
+    True
+    """
+    found = find_episodes(cohort, question)
+    return _table([_naive(name, cohort, one, question) for name, one in found.items()], cohort)
+
+
+def landmark_analysis(
+    cohort: Cohort, question: Question, *, landmarks: Sequence[float]
+) -> pd.DataFrame:
+    """Compare patients at risk at a landmark by whether they are exposed then, whatever follows.
+
+    Free of immortal time; but those who start later count as not exposed, and what happened before
+    the landmark is not used.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    question
+        Who is compared. Its own landmark, if any, holds too.
+    landmarks
+        Times of the analyses, one each.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `cox`, one row per endpoint and landmark.
+
+    Raises
+    ------
+    SpecError
+        If the question cannot be asked of the cohort, or a landmark is no time.
+
+    Notes
+    -----
+    Anderson, Cain and Gelber (1983), doi:10.1200/JCO.1983.1.11.710.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> list(bb.landmark_analysis(cohort, question, landmarks=[6.0, 8.0])["method"].unique())
+    ['landmark at 6', 'landmark at 8']
+    """
+    for time in landmarks:
+        if not 0 <= time < np.inf:
+            raise SpecError(f"landmarks must be times from 0 on, got {time!r}.")
+    rows = [
+        _landmark(name, cohort, one, question, time)
+        for name, one in find_episodes(cohort, question).items()
+        for time in landmarks
+    ]
+    return _table(rows, cohort)
+
+
+def _table(rows: list[dict[str, object]], cohort: Cohort) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table.attrs["synthetic"] = cohort.synthetic
+    return table
 
 
 def bias_ladder(
@@ -133,13 +233,15 @@ def bias_ladder(
     if fit is not None and fit.question != question:
         raise SpecError("The fit answers another question than the one given.")
     episodes = find_episodes(cohort, question)
+    landmarked = landmark_analysis(cohort, question, landmarks=landmarks)
     compared = mantel_byar(cohort, question)
     models = {row["endpoint"]: row for row in cox(cohort, question).to_dict("records")}
     draws = None if fit is None else hazard_ratio(fit)["hazard_ratio"]
     rows: list[dict[str, object]] = []
     for name, found in episodes.items():
         rows.append(_naive(name, cohort, found, question))
-        rows += [_landmark(name, cohort, found, question, time) for time in landmarks]
+        here = landmarked[landmarked["endpoint"] == name]
+        rows += [{str(key): value for key, value in row.items()} for row in here.to_dict("records")]
         one = compared.sel(endpoint=name)
         rows.append(
             {
@@ -169,9 +271,7 @@ def bias_ladder(
                     "note": "posterior median" if fit.converged else "NOT CONVERGED",
                 }
             )
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table.attrs["synthetic"] = cohort.synthetic
-    return table
+    return _table(rows, cohort)
 
 
 def _naive(name: str, cohort: Cohort, found: Episodes, question: Question) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -205,12 +205,96 @@ def hazard_ratio(
     return figure
 
 
+def bias_ladder(
+    ladder: pd.DataFrame,
+    *,
+    truth: Mapping[str, float] | None = None,
+    endpoint: str | None = None,
+) -> Figure:
+    """Draw the bias ladder: every method's estimate with its interval, the naive one on top.
+
+    Parameters
+    ----------
+    ladder
+        What `bayesblina.bias_ladder` gives.
+    truth
+        Hazard ratio of each endpoint with which the patients were simulated, drawn as a line.
+    endpoint
+        Endpoint to draw; by default all, side by side.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure; nothing is shown or saved. Estimates that do not exist are named as such.
+    """
+    names = list(ladder["endpoint"].unique()) if endpoint is None else [endpoint]
+    methods = list(ladder["method"].unique())
+    figure = Figure(
+        figsize=(1.8 + 4.2 * len(names), 1.4 + 0.42 * len(methods)), layout="constrained"
+    )
+    axes = figure.subplots(1, len(names), squeeze=False, sharey=True, sharex=True)[0]
+    for axis, name in zip(axes, names, strict=True):
+        rows = ladder[ladder["endpoint"] == name]
+        for row in rows.to_dict("records"):
+            height = methods.index(row["method"])
+            biased = str(row["note"]).startswith("biased")
+            colour = COLOURS[1] if biased else COLOURS[0]
+            if not np.isfinite(row["estimate"]):
+                axis.annotate(
+                    "no finite estimate",
+                    (0.5, height),
+                    xycoords=("axes fraction", "data"),
+                    ha="center",
+                    va="center",
+                    fontsize="x-small",
+                )
+                continue
+            axis.plot([row["lower"], row["upper"]], [height, height], color=colour)
+            axis.plot(
+                row["estimate"], height, color=colour, marker="X" if biased else "o", linestyle=""
+            )
+        axis.axvline(1.0, color="0.7", linewidth=0.8)
+        if truth is not None:
+            axis.axvline(truth[name], color=COLOURS[2], linestyle="--", label="simulated truth")
+        axis.set(xscale="log", title=str(name).upper(), xlabel="hazard ratio (log scale)")
+        axis.spines[["top", "right"]].set_visible(False)
+    low, high = axes[0].get_xlim()
+    ticks = [tick for tick in (0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5) if low <= tick <= high]
+    axes[0].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    for axis in axes:
+        axis.minorticks_off()
+    labels = [
+        f"{method} (biased)"
+        if ladder.loc[ladder["method"] == method, "note"].str.startswith("biased").any()
+        else method
+        for method in methods
+    ]
+    axes[0].set_yticks(range(len(methods)), labels)
+    axes[0].set_ylim(len(methods) - 0.5, -0.5)
+    if truth is not None:
+        axes[-1].legend(frameon=False, fontsize="small", loc="best")
+    _say(
+        figure,
+        synthetic=bool(ladder.attrs.get("synthetic")),
+        converged=not ladder["note"].eq("NOT CONVERGED").any(),
+    )
+    return figure
+
+
 def _mark(figure: Figure, dataset: xr.Dataset) -> None:
     """Say in the figure itself what must not be overlooked."""
+    _say(
+        figure,
+        synthetic=bool(dataset.attrs.get("synthetic")),
+        converged=bool(dataset.attrs.get("converged", 1)),
+    )
+
+
+def _say(figure: Figure, *, synthetic: bool, converged: bool) -> None:
     words = []
-    if dataset.attrs.get("synthetic"):
+    if synthetic:
         words.append("synthetic patients")
-    if not dataset.attrs.get("converged", 1):
+    if not converged:
         words.append("NOT CONVERGED")
     if words:
         figure.suptitle(" - ".join(words), fontsize="small", color="#B00000")

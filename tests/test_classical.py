@@ -195,3 +195,134 @@ def test_any_cohort_against_plain_counting(rows: list[tuple[int, int, int | None
     counts = bb.numbers_at_risk(cohort, QUESTION, np.arange(10.0))
     total = counts.groupby("time")["at_risk"].sum()
     assert total.tolist() == [sum(t > time for t, _, _ in legal) for time in range(10)]
+
+
+def test_stratified_mantel_byar_equals_r() -> None:
+    # R: d <- survival::jasa1; d$half <- ifelse(as.integer(as.character(d$id)) %% 2, "odd", "even")
+    # coxph(Surv(start, stop, event) ~ transplant + strata(half), d, ties = "exact")$score, whose
+    # test is the Mantel-Haenszel one with ties; and 1 / $var at iter = 0.
+    table = pd.read_csv(STANFORD).assign(half=lambda d: np.where(d["id"] % 2, "odd", "even"))
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="days",
+        endpoints=bb.Endpoint(time="days", event="died"),
+        phases=bb.Phases(transplantation="transplant_day"),
+        covariates=["half"],
+    )
+    result = bb.mantel_byar(cohort, QUESTION, strata=["half"]).isel(endpoint=0)
+    assert float(result["chi2"]) == pytest.approx(0.154282555, rel=1e-8)
+    assert float(result["variance"]) == pytest.approx(10.9683154, rel=1e-8)
+    assert float(result["observed"] + result["observed_reference"]) == 75
+    plain = bb.mantel_byar(cohort, QUESTION).isel(endpoint=0)
+    assert float(plain["chi2"]) == pytest.approx(0.1699896, rel=1e-6)
+    for strata, message in (
+        (["halves"], "No categorical covariate 'halves'. Nearest: half"),
+        ("half", r"such as \['half'\]"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            bb.mantel_byar(cohort, QUESTION, strata=strata)
+
+
+def transplanted() -> Cohort:
+    """Stanford's transplanted patients, under observation from the transplant on."""
+    table = pd.read_csv(STANFORD)
+    table = table[table["transplant_day"].notna() & (table["transplant_day"] < table["days"])]
+    return bb.read_cohort(
+        table.assign(never=np.nan),
+        patient="id",
+        unit="days",
+        endpoints=bb.Endpoint(time="days", event="died", entry="transplant_day"),
+        phases=bb.Phases(late="never"),
+    )
+
+
+@pytest.mark.parametrize("curve", ["kaplan_meier", "nelson_aalen"])
+def test_curves_with_delayed_entry_equal_r(curve: str) -> None:
+    # R: k <- survfit(Surv(start, stop, event) ~ 1, subset(jasa1, transplant == 1),
+    # conf.type = "log-log"); summary(k, times = c(30, 90, 180, 365)); with ctype = 1 and
+    # conf.type = "log" the cumulative hazard and its std.chaz.
+    table = getattr(bb, curve)(transplanted())
+    at = np.searchsorted(table["time"], [30, 90, 180, 365], side="right") - 1
+    one = table.iloc[at]
+    if curve == "kaplan_meier":
+        expected = {
+            "survival": [0.735421441, 0.492176643, 0.431270659, 0.321095219],
+            "lower": [0.480499471, 0.324130943, 0.280153789, 0.199264341],
+            "upper": [0.879102858, 0.640128585, 0.573566076, 0.449318513],
+        }
+    else:
+        total = np.array([0.295861981, 0.691722233, 0.822092076, 1.111200013])
+        error = np.array([0.130701705, 0.162212821, 0.172384572, 0.197649678])
+        factor = np.exp(norm.isf(0.025) * error / total)
+        expected = {
+            "cumulative_hazard": list(total),
+            "lower": list(total / factor),
+            "upper": list(total * factor),
+        }
+    for column, values in expected.items():
+        np.testing.assert_allclose(one[column], values, rtol=1e-8)
+    assert table["events"].sum() == 45
+
+
+def test_curves_by_covariate_are_those_of_each_level() -> None:
+    cohort = bb.simulate.blinatumomab_cohort(seed=2)[0]
+    table = bb.kaplan_meier(cohort, by="prior_salvage", landmark=3.0)
+    raw = bb.simulate.blinatumomab_table(2)
+    for level in ("no", "yes"):
+        one = table[(table["endpoint"] == "os") & (table["group"] == level)]
+        rows = raw[(raw["prior_salvage"] == level) & (raw["os_months"] > 3.0)]
+        survival, left = 1.0, len(rows)
+        for time, died in rows[["os_months", "died"]].sort_values("os_months").to_numpy():
+            if died:
+                survival *= 1 - 1 / left
+            left -= 1
+            here = one[one["time"] <= time]
+            assert here["survival"].iloc[-1] == pytest.approx(survival, rel=1e-9)
+    with pytest.raises(SpecError, match="No categorical covariate 'sex'"):
+        bb.kaplan_meier(cohort, by="sex")
+    with pytest.raises(SpecError, match="mass must lie"):
+        bb.nelson_aalen(cohort, mass=95)
+
+
+def test_bootstrap_band_equals_a_loop_over_drawn_studies() -> None:
+    cohort = stanford()
+    replicates, mass = 40, 0.8
+    got = bb.simon_makuch(
+        cohort, QUESTION, band="bootstrap", seed=7, replicates=replicates, mass=mass
+    )
+    weights = np.random.default_rng(7).multinomial(103, np.full(103, 1 / 103), size=replicates)
+    raw = pd.read_csv(STANFORD)
+    start = raw["transplant_day"].fillna(np.inf).to_numpy()
+    time, died = raw["days"].to_numpy(), raw["died"].to_numpy() == 1
+    for group, one in got.groupby("group"):
+        exposed = group == "transplantation"
+        curves = []
+        for weight in weights:
+            survival, curve = 1.0, []
+            for t in one["time"].to_numpy()[1:]:
+                inside = (time >= t) & ((start < t) if exposed else (start >= t))
+                dead = weight[inside & (time == t) & died].sum()
+                if dead:
+                    survival *= 1 - dead / weight[inside].sum()
+                curve.append(survival)
+            curves.append(curve)
+        lower, upper = np.quantile(curves, [0.1, 0.9], axis=0)
+        np.testing.assert_allclose(one["lower"].to_numpy()[1:], lower, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(one["upper"].to_numpy()[1:], upper, rtol=1e-9, atol=1e-12)
+    with pytest.raises(SpecError, match="needs a seed"):
+        bb.simon_makuch(cohort, QUESTION, band="bootstrap")
+
+
+def test_bootstrap_band_agrees_with_greenwoods() -> None:
+    """Without delayed entry or changes of phase both estimate the same standard error."""
+    generator = np.random.default_rng(3)
+    cohort = small([(float(t), 1, None) for t in generator.exponential(10, 800)])
+    question = bb.Question(exposed="transplantation", eligible_from="entry")
+    one, two = (
+        bb.simon_makuch(cohort, question, band=band, seed=1) for band in ("greenwood", "bootstrap")
+    )
+    middle = slice(100, 700)
+    width = [(t["upper"] - t["lower"]).to_numpy()[middle] for t in (one, two)]
+    # The percentiles of 1000 replicates are known to about 4 % of the width.
+    np.testing.assert_allclose(width[1], width[0], rtol=0.16)

@@ -192,3 +192,47 @@ def test_no_finite_estimate() -> None:
     row = bb.cox(read(table, unit="months", start="t"), TRANSPLANT).iloc[0]
     assert np.isnan(row["estimate"])
     assert row["note"] == "no finite estimate"
+
+
+def test_the_figure_shows_every_rung_and_the_truth(synthetic_fit: Fit) -> None:
+    cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    ladder = bb.bias_ladder(cohort, synthetic_fit.question, landmarks=[0.5, 8.0], fit=synthetic_fit)
+    ratios = {name: float(np.exp(value)) for name, value in truth.log_hazard_ratio.items()}
+    figure = bb.plots.bias_ladder(ladder, truth=ratios)
+    assert figure.get_suptitle() == "synthetic patients"
+    for axis, name in zip(figure.axes, ("os", "rfs"), strict=True):
+        rows = ladder[ladder["endpoint"] == name]
+        drawn = [line for line in axis.lines if line.get_linestyle() == "None"]
+        np.testing.assert_allclose(
+            [float(np.ravel(line.get_xdata())[0]) for line in drawn],
+            rows["estimate"].dropna().to_numpy(),
+        )
+        dashed = [line for line in axis.lines if line.get_label() == "simulated truth"]
+        assert np.ravel(dashed[0].get_xdata())[0] == pytest.approx(ratios[name])
+        assert [text.get_text() for text in axis.texts] == ["no finite estimate"]
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels[0] == "ever against never (biased)"
+    assert labels[-1] == "Bayesian"
+    ladder.loc[ladder["method"] == "Bayesian", "note"] = "NOT CONVERGED"
+    assert "NOT CONVERGED" in bb.plots.bias_ladder(ladder).get_suptitle()
+
+
+def test_rungs_stand_alone() -> None:
+    cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
+    question = bb.Question(
+        exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    )
+    ladder = bb.bias_ladder(cohort, question, landmarks=[8.0, 10.0])
+    alone = pd.concat(
+        [
+            bb.ever_never(cohort, question),
+            bb.landmark_analysis(cohort, question, landmarks=[8.0, 10.0]),
+            bb.cox(cohort, question),
+        ]
+    )
+    merged = alone.merge(ladder, on=["endpoint", "method"], suffixes=("", "_ladder"))
+    assert len(merged) == 8
+    for column in ("estimate", "lower", "upper", "events"):
+        np.testing.assert_array_equal(merged[column], merged[f"{column}_ladder"])
+    with pytest.raises(SpecError, match="landmarks must be times"):
+        bb.landmark_analysis(cohort, question, landmarks=[-1.0])

@@ -31,3 +31,20 @@ def test_gate_and_default_cuts_at_both_sizes() -> None:
     for endpoint in ("os", "rfs"):
         default, finer = large.loc[endpoint, "default"], large.loc[endpoint, "twice the default"]
         assert abs(float(default["log HR"]) - float(finer["log HR"])) < float(default["sd"])
+
+
+@pytest.mark.slow
+def test_estimands_cover_the_truth_and_the_ladder_leads_to_it() -> None:
+    study = runpy.run_path(str(STUDIES / "estimands.py"))
+    table = study["summarise"](study["run"]()).set_index(["analysis", "what", "endpoint"])
+    for endpoint in ("os", "rfs"):
+        for estimand in (study["HAZARD_RATIO"], study["SURVIVAL"], study["RMST"]):
+            for analysis in ("primary", "flat prior"):
+                # 95 % less or more three standard errors of a coverage over 200 cohorts, and what
+                # the prior's pull and the smoothed baseline cost.
+                assert table.loc[(analysis, estimand, endpoint), "coverage"] >= 0.90
+        naive = table.loc[("primary", "ladder: ever against never", endpoint)]
+        bayesian = table.loc[("primary", "ladder: Bayesian", endpoint)]
+        assert naive["coverage"] < 0.75
+        assert bayesian["coverage"] >= 0.90
+        assert abs(naive["bias"]) > 3 * abs(bayesian["bias"])

@@ -55,6 +55,13 @@ if TYPE_CHECKING:
     from bayesblina.regimes import From as From
     from bayesblina.regimes import Never as Never
     from bayesblina.regimes import WithPhases as WithPhases
+    from bayesblina.safety import AdverseEvents as AdverseEvents
+    from bayesblina.safety import adverse_events as adverse_events
+    from bayesblina.safety import event_rate as event_rate
+    from bayesblina.safety import event_rates_by_term as event_rates_by_term
+    from bayesblina.safety import incidence as incidence
+    from bayesblina.safety import paired_incidence as paired_incidence
+    from bayesblina.safety import phase_contrast as phase_contrast
     from bayesblina.storage import load as load
     from bayesblina.storage import save as save
     from bayesblina.summaries import probabilities as probabilities
@@ -104,6 +111,13 @@ _HOME = {
     "From": "regimes",
     "Never": "regimes",
     "WithPhases": "regimes",
+    "AdverseEvents": "safety",
+    "adverse_events": "safety",
+    "event_rate": "safety",
+    "event_rates_by_term": "safety",
+    "incidence": "safety",
+    "paired_incidence": "safety",
+    "phase_contrast": "safety",
     "load": "storage",
     "save": "storage",
     "probabilities": "summaries",

@@ -94,7 +94,7 @@ def mantel_byar(cohort: Cohort, question: Question, *, strata: Sequence[str] = (
 
 
 def _levels(cohort: Cohort, names: Sequence[str]) -> tuple[Ints, list[str]]:
-    """Number each patient's combination of levels; and label the combinations."""
+    """Give each patient the number of its combination of levels; and the combinations' labels."""
     if isinstance(names, str):
         raise SpecError(f"strata must be a list of covariates, such as ['{names}'].")
     categorical = [

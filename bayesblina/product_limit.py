@@ -165,7 +165,7 @@ def _frame(
     steps: dict[str, Floats],
     first: dict[str, float],
 ) -> pd.DataFrame:
-    """Put a row before the first step, and one at the end of follow-up if it lies after the last."""
+    """Put a row before the first step, and one at the end of follow-up if that is later."""
     if begin is None:
         begin = float(start.min())
     end = float(stop.max())

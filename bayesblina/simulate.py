@@ -43,6 +43,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.cohort import Cohort, Endpoint, Phases
+from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import SpecError
 from bayesblina.readers import read_cohort
 
@@ -591,6 +592,79 @@ def blinatumomab_table(
         f"consolidation ({n_consolidation} wanted) and {best[1]} that of maintenance "
         f"({n_maintenance} wanted): ask for fewer or draw more patients."
     )
+
+
+# Events per month of a synthetic patient, by phase in order; falling as treatment goes on.
+ADVERSE_EVENT_RATES: Mapping[str, tuple[float, ...]] = MappingProxyType(
+    {
+        "cytopenia": (0.30, 0.12, 0.06),
+        "fever": (0.45, 0.10, 0.04),
+        "headache": (0.25, 0.08, 0.05),
+        "infection": (0.20, 0.15, 0.12),
+        "neurologic event": (0.15, 0.04, 0.01),
+        "raised liver enzymes": (0.12, 0.08, 0.08),
+    }
+)
+# Months for which adverse events are reported after the start of each phase.
+REPORTED_MONTHS = 4.0
+GRADE_SHARES = (0.40, 0.30, 0.20, 0.08, 0.02)
+
+
+def adverse_events(cohort: Cohort, *, seed: int) -> pd.DataFrame:
+    """Draw synthetic adverse events for a cohort, more of them in earlier phases.
+
+    Parameters
+    ----------
+    cohort
+        The patients, with phases in order; from the third phase on rates stay as in the third.
+    seed
+        Non-negative; the same seed gives the same table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per event: ``patient_id``, ``term``, ``grade`` (1 to 5) and ``month`` from the
+        origin. ``attrs["synthetic"]`` is True. Events happen at constant rates within 4 months of
+        the start of each phase, while the patient is in it and alive.
+
+    Raises
+    ------
+    SpecError
+        If the seed is negative, or the cohort is not in months.
+
+    Examples
+    --------
+    >>> cohort, truth = blinatumomab_cohort(seed=1)
+    >>> list(adverse_events(cohort, seed=1).columns)
+    ['patient_id', 'term', 'grade', 'month']
+    """
+    if seed < 0:
+        raise SpecError(f"seed must be a whole number from 0 on, got {seed!r}.")
+    if cohort.unit != "months":
+        raise SpecError(f"The rates are per month, but the cohort is in {cohort.unit}.")
+    rng = np.random.default_rng(seed)
+    stop = np.fmax.reduce(np.stack([one.time for one in cohort.endpoints.values()]), axis=0)
+    bounds, _, state = state_bounds(cohort.phases, cohort.phase_start)
+    row, segment, begin, end = cut_follow_up(bounds, np.zeros(cohort.size), stop)
+    length = np.minimum(end - begin, REPORTED_MONTHS)
+    parts = []
+    for term, rates in ADVERSE_EVENT_RATES.items():
+        rate = np.asarray(rates)[np.minimum(state[segment], len(rates) - 1)]
+        episode = np.repeat(np.arange(row.size), rng.poisson(rate * length))
+        month = begin[episode] + rng.random(episode.size) * length[episode]
+        parts.append(
+            pd.DataFrame(
+                {
+                    "patient_id": cohort.patients[row[episode]].astype(str),
+                    "term": term,
+                    "grade": rng.choice(5, size=episode.size, p=GRADE_SHARES) + 1,
+                    "month": month,
+                }
+            )
+        )
+    table = pd.concat(parts).sort_values(["patient_id", "month"], kind="stable", ignore_index=True)
+    table.attrs["synthetic"] = True
+    return table
 
 
 def _draw(

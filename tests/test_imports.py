@@ -27,7 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"fitting"}),
     frozenset({"regimes"}),
     frozenset({"estimands"}),
-    frozenset({"checks", "ladder", "paper"}),
+    frozenset({"checks", "ladder", "paper", "safety"}),
     frozenset({"summaries"}),
     frozenset({"plots"}),
     frozenset({"storage"}),

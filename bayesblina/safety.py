@@ -1,0 +1,705 @@
+"""Adverse events by treatment phase: incidence, rates, and rates of each term with shrinkage.
+
+An event belongs to the phase that its patient is in when it starts; one that starts at the very
+moment of a phase's start belongs to that phase. (Survival asks for the state just before an event;
+safety asks for the treatment being given.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesblina.cohort import DAYS_PER_UNIT, Cohort
+from bayesblina.convergence import assess_convergence
+from bayesblina.episodes import cut_follow_up, state_bounds
+from bayesblina.errors import DataError, EstimandError, SpecError, nearest
+from bayesblina.intervals import TIE_TOLERANCE
+from bayesblina.readers.columns import Columns
+from bayesblina.readers.sources import load_table, missing_columns
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+CHAINS = 4
+GRADES = (1, 5)
+# Jeffreys' priors of a probability and of a rate.
+JEFFREYS_INCIDENCE = (0.5, 0.5)
+JEFFREYS_RATE = (0.5, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AdverseEvents:
+    """Adverse events and time at risk of them, by patient and phase.
+
+    Attributes
+    ----------
+    phases
+        Names of the states, those that any patient was in.
+    terms
+        Names of the event terms, in alphabetical order.
+    person_time : ndarray, shape (patient, phase)
+        Time in each phase; 0 where the patient never was in it.
+    patient, phase, term : ndarray of int, shape (event,)
+        Positions of each event's patient, phase and term.
+    unit
+        Time unit.
+    minimum_grade
+        Events below this grade are not in it; None where grades are not known.
+    synthetic
+        Whether the patients are simulated.
+    """
+
+    phases: tuple[str, ...]
+    terms: tuple[str, ...]
+    person_time: Floats
+    patient: Ints
+    phase: Ints
+    term: Ints
+    unit: str
+    minimum_grade: int | None
+    synthetic: bool
+
+    @property
+    def counts(self) -> Ints:
+        """Events of all terms, shape (patient, phase)."""
+        cell = self.patient * len(self.phases) + self.phase
+        counts = np.bincount(cell, minlength=self.person_time.size)
+        return counts.reshape(self.person_time.shape).astype(np.int64)
+
+    def table(self) -> pd.DataFrame:
+        """Count by phase.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``phase``, ``patients`` (ever in it), ``with_event``, ``share`` of them, ``events``
+            and ``person_time``.
+        """
+        present = self.person_time > 0
+        counts = self.counts
+        with_event = ((counts > 0) & present).sum(axis=0)
+        return pd.DataFrame(
+            {
+                "phase": self.phases,
+                "patients": present.sum(axis=0),
+                "with_event": with_event,
+                "share": with_event / present.sum(axis=0),
+                "events": counts.sum(axis=0),
+                "person_time": self.person_time.sum(axis=0),
+            }
+        )
+
+    def position(self, phase: str) -> int:
+        """Find a phase.
+
+        Parameters
+        ----------
+        phase
+            Its name.
+
+        Returns
+        -------
+        int
+            Its position.
+
+        Raises
+        ------
+        EstimandError
+            If no patient was ever in it.
+        """
+        if phase not in self.phases:
+            raise EstimandError(
+                f"No patient is ever in '{phase}'. {nearest(str(phase), self.phases)}"
+            )
+        return self.phases.index(phase)
+
+    def __repr__(self) -> str:
+        """Show counts, never patients."""
+        kind = "synthetic " if self.synthetic else ""
+        grade = f", grade >= {self.minimum_grade}" if self.minimum_grade is not None else ""
+        return (
+            f"AdverseEvents({self.patient.size} events of {len(self.terms)} terms{grade} in "
+            f"{self.person_time.shape[0]} {kind}patients; {', '.join(self.phases)})"
+        )
+
+
+def adverse_events(
+    table: Any,
+    cohort: Cohort,
+    *,
+    patient: str,
+    term: str,
+    start: str,
+    grade: str | None = None,
+    minimum_grade: int | None = None,
+    endpoint: str | None = None,
+    phase_end: Literal["ever", "current"] | None = None,
+) -> AdverseEvents:
+    """Assign adverse events to the phases in which they start.
+
+    Parameters
+    ----------
+    table
+        One row per event: a path or a DataFrame, as for `read_cohort`.
+    cohort
+        The patients; those without a row had no event.
+    patient, term, start
+        Columns: patient id as in the cohort, event term, start time from the origin in the
+        cohort's unit.
+    grade
+        Column of the grade, a whole number from 1 to 5.
+    minimum_grade
+        Use only events of at least this grade.
+    endpoint
+        Endpoint whose time ends the observation of adverse events. By default each patient's
+        longest follow-up over all endpoints.
+    phase_end
+        Whether a phase that ends is left (``"current"``) or stayed in (``"ever"``). Must be
+        chosen where the cohort has phase ends.
+
+    Returns
+    -------
+    AdverseEvents
+        Events and person-time by patient and phase; time before the first phase is a state of its
+        own, ``before <phase>``. Patients are observed from the origin on.
+
+    Raises
+    ------
+    DataError
+        If anything in the table is wrong, with all problems at once.
+    SpecError
+        If the call itself is impossible.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> table = bb.simulate.adverse_events(cohort, seed=1)
+    >>> events = bb.adverse_events(table, cohort, patient="patient_id", term="term", start="month")
+    >>> events.phases
+    ('before consolidation', 'consolidation', 'maintenance')
+    """
+    if endpoint is not None and endpoint not in cohort.endpoints:
+        raise SpecError(
+            f"endpoint: the cohort has no '{endpoint}'. {nearest(endpoint, cohort.endpoints)}"
+        )
+    if phase_end not in (None, "ever", "current"):
+        raise SpecError(f"phase_end must be 'ever' or 'current', got {phase_end!r}.")
+    if cohort.phase_ends_known and phase_end is None:
+        raise SpecError("The cohort records phase ends: say phase_end='ever' or 'current'.")
+    if minimum_grade is not None and (grade is None or minimum_grade not in range(1, 6)):
+        raise SpecError("minimum_grade must be from 1 to 5, and needs the grade's column.")
+    frame, source = load_table(table)
+    wanted = [patient, term, start, *([] if grade is None else [grade])]
+    problems = missing_columns(frame, wanted)
+    if problems:
+        raise DataError(problems, source=source)
+    columns = Columns(frame, patient)
+    ids = pd.Index(cohort.patients.astype(str))
+    who = ids.get_indexer(pd.Index(columns.ids))
+    columns.report(
+        patient, who < 0, "patients who are not in the cohort", "Expected the cohort's ids."
+    )
+    names = columns.text(term)
+    columns.report(term, names == "", "events without a term", "Name every event.")
+    times = columns.numbers(start)
+    columns.report(
+        start,
+        ~(times >= 0) | np.isinf(times),
+        "starts that are missing, negative or infinite",
+        f"Expected {cohort.unit} from the origin.",
+    )
+    stop = _end_of_observation(cohort, endpoint)
+    # A row whose patient is unknown has been reported; any row of the cohort will do for it.
+    known = np.maximum(who, 0)
+    late = (who >= 0) & (times > stop[known] * (1 + TIE_TOLERANCE))
+    columns.report(
+        start,
+        late,
+        "starts after the end of follow-up",
+        "Leave such events out, or correct the follow-up.",
+    )
+    kept = np.ones(times.size, dtype=bool)
+    if grade is not None:
+        grades = columns.numbers(grade)
+        low, high = GRADES
+        bad = ~((grades >= low) & (grades <= high) & (grades == np.round(grades)))
+        columns.report(grade, bad, "grades that are not 1, 2, 3, 4 or 5", "Expected CTCAE grades.")
+        kept = grades >= (1 if minimum_grade is None else minimum_grade)
+    if columns.problems:
+        raise DataError(columns.problems, source=source)
+    return _assign(cohort, who[kept], names[kept], times[kept], stop, phase_end, minimum_grade)
+
+
+def _end_of_observation(cohort: Cohort, endpoint: str | None) -> Floats:
+    names = list(cohort.endpoints) if endpoint is None else [endpoint]
+    times = np.stack([cohort.endpoints[name].time for name in names])
+    return np.where(np.isnan(times).all(axis=0), 0.0, np.fmax.reduce(times, axis=0))
+
+
+def _assign(
+    cohort: Cohort,
+    who: Ints,
+    names: NDArray[np.str_],
+    times: Floats,
+    stop: Floats,
+    phase_end: str | None,
+    minimum_grade: int | None,
+) -> AdverseEvents:
+    bounds, phases, state = state_bounds(
+        cohort.phases,
+        cohort.phase_start,
+        ends=cohort.phase_end if phase_end == "current" else None,
+    )
+    row, segment, begin, end = cut_follow_up(bounds, np.zeros(cohort.size), stop)
+    time = np.zeros((cohort.size, len(phases)))
+    np.add.at(time, (row, state[segment]), end - begin)
+    # The last segment that is not empty and has begun by the time of the event.
+    lower = np.minimum(bounds[:, :-1], stop[:, None])
+    upper = np.minimum(bounds[:, 1:], stop[:, None])
+    reached = lower[who] <= (times * (1 + TIE_TOLERANCE))[:, None]
+    begun = reached & (upper[who] > lower[who])
+    last = begun.shape[1] - 1 - np.argmax(begun[:, ::-1], axis=1)
+    phase = state[last]
+    seen = np.flatnonzero((time > 0).any(axis=0))
+    terms, term = np.unique(names, return_inverse=True)
+    return AdverseEvents(
+        phases=tuple(phases[index] for index in seen),
+        terms=tuple(str(name) for name in terms),
+        person_time=time[:, seen],
+        patient=who.astype(np.int64),
+        phase=np.searchsorted(seen, phase).astype(np.int64),
+        term=term.reshape(-1).astype(np.int64),
+        unit=cohort.unit,
+        minimum_grade=minimum_grade,
+        synthetic=cohort.synthetic,
+    )
+
+
+def incidence(
+    events: AdverseEvents,
+    *,
+    seed: int,
+    among: str | None = None,
+    prior: tuple[float, float] = JEFFREYS_INCIDENCE,
+    draws: int = 1000,
+) -> xr.Dataset:
+    """Probability that a patient in a phase has at least one event in it.
+
+    Parameters
+    ----------
+    events
+        The events.
+    seed
+        Seed of the draws.
+    among
+        Only patients who were ever in this phase.
+    prior
+        Parameters of the beta prior; by default Jeffreys'.
+    draws
+        Draws per chain, of 4; they are independent.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``incidence`` over (chain, draw, phase), with the counts ``patients`` and ``with_event``
+        beside the phases. The same patients are in several phases: to compare phases take
+        `paired_incidence`.
+
+    Raises
+    ------
+    EstimandError
+        If the phase is unknown.
+    SpecError
+        If the prior is impossible.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> table = bb.simulate.adverse_events(cohort, seed=1)
+    >>> events = bb.adverse_events(table, cohort, patient="patient_id", term="term", start="month")
+    >>> found = bb.incidence(events, seed=1, among="maintenance")
+    >>> found["patients"].values
+    array([36, 36, 36])
+    """
+    if min(prior) <= 0:
+        raise SpecError(f"prior must be two numbers greater than 0, got {prior!r}.")
+    present, affected = _affected(events, among)
+    patients, hit = present.sum(axis=0), affected.sum(axis=0)
+    generator = np.random.default_rng(seed)
+    values = generator.beta(
+        prior[0] + hit, prior[1] + patients - hit, size=(CHAINS, draws, len(events.phases))
+    )
+    counts = {"patients": patients, "with_event": hit}
+    return _by_phase(events, "incidence", values, counts, among=among)
+
+
+def paired_incidence(
+    events: AdverseEvents,
+    phase: str,
+    against: str,
+    *,
+    seed: int,
+    kind: Literal["difference", "ratio"] = "difference",
+    draws: int = 1000,
+) -> xr.Dataset:
+    """Compare the incidence in two phases, within the patients who were in both.
+
+    Parameters
+    ----------
+    events
+        The events.
+    phase, against
+        The phases; the result is the first less, or over, the second.
+    seed
+        Seed of the draws.
+    kind
+        ``"difference"`` or ``"ratio"``.
+    draws
+        Draws per chain, of 4; they are independent.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``incidence_difference`` or ``incidence_ratio`` over (chain, draw); the attributes ``both``,
+        ``only_first``, ``only_second`` and ``neither`` are the patients with events in these
+        phases. Their shares have a Dirichlet posterior; the prior's four parameters are 1/4, so
+        that each phase's incidence has Jeffreys' prior.
+
+    Raises
+    ------
+    EstimandError
+        If a phase is unknown, or nobody was in both.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> table = bb.simulate.adverse_events(cohort, seed=1)
+    >>> events = bb.adverse_events(table, cohort, patient="patient_id", term="term", start="month")
+    >>> found = bb.paired_incidence(events, "maintenance", "consolidation", seed=1)
+    >>> sum(found.attrs[name] for name in ("both", "only_first", "only_second", "neither"))
+    36
+    """
+    if kind not in ("difference", "ratio"):
+        raise SpecError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
+    first, second = events.position(phase), events.position(against)
+    if first == second:
+        raise EstimandError(f"'{phase}' stands on both sides.")
+    present, affected = _affected(events, None)
+    rows = present[:, first] & present[:, second]
+    if not rows.any():
+        raise EstimandError(f"Nobody was in both '{phase}' and '{against}'.")
+    one, two = affected[rows, first], affected[rows, second]
+    cells = {
+        "both": int((one & two).sum()),
+        "only_first": int((one & ~two).sum()),
+        "only_second": int((~one & two).sum()),
+        "neither": int((~one & ~two).sum()),
+    }
+    share = np.random.default_rng(seed).dirichlet(
+        np.array(list(cells.values())) + 0.25, size=(CHAINS, draws)
+    )
+    high, low = share[..., 0] + share[..., 1], share[..., 0] + share[..., 2]
+    values = high - low if kind == "difference" else high / low
+    return xr.Dataset(
+        {f"incidence_{kind}": (("chain", "draw"), values)},
+        coords=_coords(draws),
+        attrs={**_attributes(events), "phase": phase, "against": against, **cells},
+    )
+
+
+def event_rate(
+    events: AdverseEvents,
+    *,
+    seed: int,
+    per: str = "years",
+    among: str | None = None,
+    prior: tuple[float, float] = JEFFREYS_RATE,
+    draws: int = 1000,
+) -> xr.Dataset:
+    """Events per patient-time in a phase, all terms together.
+
+    Parameters
+    ----------
+    events
+        The events.
+    seed
+        Seed of the draws.
+    per
+        Unit of the patient-time: ``"days"``, ``"weeks"``, ``"months"`` or ``"years"``.
+    among
+        Only patients who were ever in this phase.
+    prior
+        Shape and rate of the gamma prior, the rate in units of `per`; by default Jeffreys'.
+    draws
+        Draws per chain, of 4; they are independent.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``event_rate`` over (chain, draw, phase), with ``events`` and ``person_time`` (in `per`)
+        beside the phases. Events are taken as Poisson: where some patients have many, the interval
+        is too narrow.
+
+    Raises
+    ------
+    EstimandError
+        If the phase is unknown.
+    SpecError
+        If the unit or the prior is impossible.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> table = bb.simulate.adverse_events(cohort, seed=1)
+    >>> events = bb.adverse_events(table, cohort, patient="patient_id", term="term", start="month")
+    >>> bb.event_rate(events, seed=1)["event_rate"].dims
+    ('chain', 'draw', 'phase')
+    """
+    if prior[0] <= 0 or prior[1] < 0:
+        raise SpecError(f"prior must be a shape above 0 and a rate from 0 on, got {prior!r}.")
+    rows = _rows(events, among)
+    time = events.person_time[rows].sum(axis=0) * _in_units(events, per)
+    count = events.counts[rows].sum(axis=0)
+    if prior[1] == 0 and (time == 0).any():
+        raise EstimandError("A phase without patient-time needs a prior with a rate above 0.")
+    size = (CHAINS, draws, len(events.phases))
+    values = np.random.default_rng(seed).gamma(prior[0] + count, 1.0 / (prior[1] + time), size=size)
+    counts = {"events": count, "person_time": time}
+    found = _by_phase(events, "event_rate", values, counts, among=among)
+    return found.assign_attrs(per=per)
+
+
+def phase_contrast(
+    rates: xr.Dataset,
+    phase: str,
+    against: str,
+    *,
+    kind: Literal["difference", "ratio"] = "ratio",
+) -> xr.Dataset:
+    """Compare event rates between two phases, draw by draw.
+
+    Parameters
+    ----------
+    rates
+        What `event_rate` or `event_rates_by_term` gives.
+    phase, against
+        The phases; the result is the first less, or over, the second.
+    kind
+        ``"difference"`` or ``"ratio"``.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``event_rate_difference`` or ``event_rate_ratio``, without the phase.
+
+    Raises
+    ------
+    EstimandError
+        If a phase is not there, or the estimate is an incidence, whose phases share patients.
+    """
+    if kind not in ("difference", "ratio"):
+        raise SpecError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
+    if "event_rate" not in rates:
+        raise EstimandError("Only rates are compared here; for incidences take paired_incidence.")
+    known = [str(name) for name in rates["phase"].values]
+    for name in (phase, against):
+        if name not in known:
+            raise EstimandError(f"No phase '{name}'. {nearest(str(name), known)}")
+    one, two = (
+        rates["event_rate"]
+        .sel(phase=name)
+        .drop_vars(
+            [name for name in rates["event_rate"].coords if rates[name].dims == ("phase",)],
+            errors="ignore",
+        )
+        for name in (phase, against)
+    )
+    value = one - two if kind == "difference" else one / two
+    return xr.Dataset(
+        {f"event_rate_{kind}": value.drop_vars("phase", errors="ignore")},
+        attrs={**rates.attrs, "phase": phase, "against": against},
+    )
+
+
+def event_rates_by_term(
+    events: AdverseEvents,
+    *,
+    seed: int,
+    per: str = "years",
+    term_sd: float = 1.5,
+    deviation_sd: float = 0.5,
+    draws: int = 1000,
+    tune: int = 1000,
+) -> xr.Dataset:
+    """Rate of each event term in each phase, rare ones drawn towards the others.
+
+    The log rate is a phase's mean, plus a term's effect, plus a deviation of the term in the phase;
+    the spreads of both are learnt from all terms together. So a term with a handful of events is
+    not believed to be ten times as frequent in one phase, and many terms may be looked at.
+
+    Parameters
+    ----------
+    events
+        The events.
+    seed
+        Seed of the draws.
+    per
+        Unit of the patient-time.
+    term_sd, deviation_sd
+        Scales of the half-normal priors of the two spreads, on the log scale.
+    draws, tune
+        Draws kept and draws for adaptation, per chain, of 4.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``event_rate`` over (chain, draw, term, phase), events of the term per patient-time; the
+        attribute ``converged`` says whether all parameters passed the convergence gate.
+
+    Raises
+    ------
+    EstimandError
+        If there are fewer than two terms, or no events.
+    SpecError
+        If the unit or a scale is impossible.
+
+    Notes
+    -----
+    Berry and Berry (2004), doi:10.1111/j.0006-341X.2004.00186.x, for borrowing between event terms.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> table = bb.simulate.adverse_events(cohort, seed=1)
+    >>> events = bb.adverse_events(table, cohort, patient="patient_id", term="term", start="month")
+    >>> rates = bb.event_rates_by_term(events, seed=1)
+    >>> rates["event_rate"].dims
+    ('chain', 'draw', 'term', 'phase')
+    """
+    import pymc as pm
+
+    if len(events.terms) < 2:
+        raise EstimandError("Shrinkage needs at least two event terms; take event_rate.")
+    if not (term_sd > 0 and deviation_sd > 0):
+        raise SpecError("term_sd and deviation_sd must be greater than 0.")
+    time = events.person_time.sum(axis=0) * _in_units(events, per)
+    cell = events.term * len(events.phases) + events.phase
+    shape = (len(events.terms), len(events.phases))
+    count = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
+    # Where the data put the effects, roughly: for the sampler's coordinates, not for the model.
+    observed = np.log((count + 0.5) / time)
+    level = np.log((count.sum(axis=0) + 0.5) / shape[0] / time)
+    crude = observed - observed.mean(axis=0)
+    coords = {"term": list(events.terms), "phase": list(events.phases)}
+    with pm.Model(coords=coords):
+        mean = pm.Normal("phase_mean", level, 1.5, dims="phase")
+        spread = pm.HalfNormal("term_sd", term_sd)
+        wobble = pm.HalfNormal("deviation_sd", deviation_sd)
+        # Effects are taken from their means, which the phases' means hold already.
+        term = _effects("term", spread, crude.mean(axis=1), count.sum(axis=1), ("term",))
+        term -= term.mean()
+        deviation = _effects(
+            "deviation", wobble, crude - crude.mean(axis=1)[:, None], count, ("term", "phase")
+        )
+        deviation -= deviation.mean(axis=0)[None, :]
+        deviation -= deviation.mean(axis=1)[:, None]
+        log_rate = mean[None, :] + term[:, None] + deviation
+        rate = pm.Deterministic("event_rate", pm.math.exp(log_rate), dims=("term", "phase"))
+        pm.Poisson("count", rate * time[None, :], observed=count, dims=("term", "phase"))
+        tree = pm.sample(
+            draws,
+            tune=tune,
+            chains=CHAINS,
+            nuts_sampler="nutpie",
+            nuts={"target_accept": 0.95},
+            random_seed=seed,
+            progressbar=False,
+            quiet=True,
+            compute_convergence_checks=False,
+        )
+    values = tree["posterior"]["event_rate"].transpose("chain", "draw", "term", "phase")
+    return xr.Dataset(
+        {"event_rate": (values.dims, values.values)},
+        coords={**_coords(draws), **coords},
+        attrs={
+            **_attributes(events),
+            "converged": int(assess_convergence(tree).passed),
+            "per": per,
+        },
+    )
+
+
+def _effects(name: str, sd: Any, likely: Floats, count: Ints, dims: tuple[str, ...]) -> Any:
+    """Draw Normal(0, sd) effects in coordinates that are near independent standard normals.
+
+    The change of coordinates is exact whatever `likely` is (see `bayesblina.hazards.baseline`):
+    with counts of this size the data know an effect to about 1 / sqrt(count).
+    """
+    import pymc as pm
+
+    unit = 1.0 / np.sqrt(count + 0.5)
+    ratio = sd / unit
+    wide = pm.math.sqrt(1.0 + ratio**2)
+    shrink = ratio / wide
+    centre = likely / unit
+    innovation = pm.Normal(f"{name}_innovation", -centre * shrink, wide, dims=dims)
+    return unit * shrink * (shrink * centre + innovation)
+
+
+def _rows(events: AdverseEvents, among: str | None) -> Bools:
+    if among is None:
+        return np.ones(events.person_time.shape[0], dtype=bool)
+    return np.asarray(events.person_time[:, events.position(among)] > 0)
+
+
+def _affected(events: AdverseEvents, among: str | None) -> tuple[Bools, Bools]:
+    """Who was in each phase, and who had an event in it; shape (patient, phase)."""
+    rows = _rows(events, among)
+    present = (events.person_time > 0) & rows[:, None]
+    return present, present & (events.counts > 0)
+
+
+def _in_units(events: AdverseEvents, per: str) -> float:
+    if per not in DAYS_PER_UNIT:
+        raise SpecError(f"per must be one of {', '.join(DAYS_PER_UNIT)}, got {per!r}.")
+    return DAYS_PER_UNIT[events.unit] / DAYS_PER_UNIT[per]
+
+
+def _coords(draws: int) -> dict[str, object]:
+    return {"chain": np.arange(CHAINS), "draw": np.arange(draws)}
+
+
+def _attributes(events: AdverseEvents) -> dict[str, object]:
+    grade = {} if events.minimum_grade is None else {"minimum_grade": events.minimum_grade}
+    return {"synthetic": int(events.synthetic), **grade}
+
+
+def _by_phase(
+    events: AdverseEvents,
+    name: str,
+    values: Floats,
+    counts: dict[str, Any],
+    *,
+    among: str | None,
+) -> xr.Dataset:
+    return xr.Dataset(
+        {name: (("chain", "draw", "phase"), values)},
+        coords={
+            **_coords(values.shape[1]),
+            "phase": list(events.phases),
+            **{key: ("phase", value) for key, value in counts.items()},
+        },
+        attrs={**_attributes(events), "among": among or "everybody"},
+    )

@@ -44,6 +44,11 @@ if TYPE_CHECKING:
     from bayesblina.ladder import landmark_analysis as landmark_analysis
     from bayesblina.paper import compare_with_published as compare_with_published
     from bayesblina.paper import published as published
+    from bayesblina.predictive import calibration as calibration
+    from bayesblina.predictive import martingale_residuals as martingale_residuals
+    from bayesblina.predictive import prior_predictive as prior_predictive
+    from bayesblina.predictive import replicated_events as replicated_events
+    from bayesblina.predictive import replicated_simon_makuch as replicated_simon_makuch
     from bayesblina.question import Question as Question
     from bayesblina.readers import AdamEndpoint as AdamEndpoint
     from bayesblina.readers import DatedEndpoint as DatedEndpoint
@@ -94,6 +99,11 @@ _HOME = {
     "HazardRatioPrior": "hazards.definition",
     "ModelDefinition": "hazards.definition",
     "load_model": "hazards.definition",
+    "calibration": "predictive",
+    "martingale_residuals": "predictive",
+    "prior_predictive": "predictive",
+    "replicated_events": "predictive",
+    "replicated_simon_makuch": "predictive",
     "Question": "question",
     "compare_with_published": "paper",
     "published": "paper",

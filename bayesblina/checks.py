@@ -1,4 +1,4 @@
-"""Can the fit be believed: convergence, and leave-one-patient-out prediction."""
+"""Can the fit be believed: convergence, leave-one-patient-out prediction, events by interval."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import xarray as xr
 from bayesblina.convergence import Convergence
 from bayesblina.fitting import Fit
 from bayesblina.hazards.likelihood import patient_log_likelihood
+from bayesblina.predictive import replicated_events
 
 ALL_ENDPOINTS = "all endpoints"
 
@@ -29,12 +30,17 @@ class Checks:
         together: ``endpoint``, ``patients``, ``elpd``, ``se``, ``p_loo``, ``largest_pareto_k``,
         ``patients_above_limit`` (whose Pareto k exceeds ``pareto_k_limit``), ``reliable``. Empty
         when the fit kept no log-likelihood.
+    predictive : pandas.DataFrame
+        Events by endpoint and interval: ``endpoint``, ``interval_start``, ``interval_stop``,
+        ``observed``, ``expected`` (posterior mean) and ``p_value``, the posterior predictive
+        probability of more events than observed (half that of as many added).
     notes
         What was not checked, and why.
     """
 
     convergence: Convergence
     loo: pd.DataFrame
+    predictive: pd.DataFrame
     notes: tuple[str, ...]
 
     @property
@@ -54,8 +60,8 @@ def check(fit: Fit) -> Checks:
     Returns
     -------
     Checks
-        Convergence and patient-level LOO. Predictive accuracy is counted per patient, never per
-        row, so redundant cut points do not change it.
+        Convergence, patient-level LOO, and events by interval against those expected. Predictive
+        accuracy is counted per patient, never per row, so redundant cut points do not change it.
 
     Notes
     -----
@@ -96,8 +102,24 @@ def check(fit: Fit) -> Checks:
     return Checks(
         convergence=fit.convergence,
         loo=pd.DataFrame(rows, columns=columns),
+        predictive=_predictive(fit),
         notes=fit.provenance.notes,
     )
+
+
+def _predictive(fit: Fit) -> pd.DataFrame:
+    # The p-values are exact averages over draws: the seed is for replicates, which are not used.
+    events = replicated_events(fit, seed=0)
+    summed = events[["observed", "expected"]].sum("phase")
+    table = xr.Dataset(
+        {
+            "observed": summed["observed"],
+            "expected": summed["expected"].mean(("chain", "draw")),
+            "p_value": events["p_value_interval"],
+        }
+    )
+    columns = ["endpoint", "interval_start", "interval_stop", "observed", "expected", "p_value"]
+    return table.to_dataframe().reset_index()[columns]
 
 
 def _loo(values: xr.DataArray, posterior: xr.Dataset, *, endpoint: str) -> dict[str, object]:

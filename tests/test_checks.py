@@ -112,3 +112,19 @@ def test_a_fit_that_did_not_converge_says_so() -> None:
     assert not bb.summarise(bb.hazard_ratio(fit))["converged"].any()
     with pytest.raises(ConvergenceError, match="smallest bulk ESS"):
         fit.require_converged()
+
+
+def test_events_by_interval_are_checked(synthetic_fit: Fit) -> None:
+    table = bb.check(synthetic_fit).predictive
+    events = synthetic_fit.exposure.table["events"]
+    assert len(table) == events.sizes["endpoint"] * events.sizes["interval"]
+    for name, one in table.groupby("endpoint"):
+        by_interval = events.sel(endpoint=name).sum(("phase", "pattern")).values
+        np.testing.assert_array_equal(one["observed"], by_interval)
+        np.testing.assert_array_equal(
+            one["interval_start"].to_numpy()[1:], synthetic_fit.exposure.cuts
+        )
+        # More events than expected go with a small p-value, and the other way round.
+        surplus = one["observed"] - one["expected"]
+        assert ((one["p_value"] < 0.5) == (surplus > 0))[surplus.abs() > 1].all()
+    assert table["p_value"].between(0.001, 0.999).all()

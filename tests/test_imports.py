@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"convergence"}),
     frozenset({"fitting"}),
     frozenset({"regimes"}),
-    frozenset({"estimands"}),
+    frozenset({"estimands", "predictive"}),
     frozenset({"checks", "ladder", "paper", "safety"}),
     frozenset({"summaries"}),
     frozenset({"plots"}),

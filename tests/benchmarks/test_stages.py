@@ -6,6 +6,7 @@ uv run pytest -m benchmark -s --no-cov tests/benchmarks
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -138,3 +139,23 @@ def test_processes(tmp_path: Path) -> None:
         env=os.environ | cold | {"NUMBA_CACHE_DIR": str(tmp_path / "cold_numba")},
     )
     print("same, empty caches:  ", stages.stdout.strip())
+
+
+@pytest.mark.benchmark
+def test_standardisation(tmp_path: Path) -> None:
+    """1,000 patients x 4,000 draws x 100 times x 2 regimes, for each of two endpoints."""
+    fit = bb.fit(read(write(tmp_path / "small.csv", 267, 86, 36)), QUESTION, seed=1, progress=False)
+    population = read(write(tmp_path / "other.csv", 1000, 300, 100))
+    regimes: list[bb.Never | bb.From] = [bb.Never(), bb.From(10.0)]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    took = seconds(
+        lambda: bb.survival(
+            fit,
+            regimes=regimes,
+            times=np.linspace(10.0, 30.0, 100),
+            landmark=10.0,
+            population=population,
+        )
+    )
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"\nstandardised curves        {took:12.3f} s, {(after - before) / 1024:.0f} MiB more")

@@ -1,0 +1,561 @@
+"""Predictive checks: does the model say what happened, within the time at risk that was observed.
+
+Events are replicated given who was at risk, when and in which phase. Nothing has to be assumed
+about when patients who died would have been censored, or would have changed phases: given the past,
+the events of the next moment are those of a Poisson process whose rate is the sum of the hazards of
+the patients at risk. Observed less expected events form a martingale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from scipy.stats import poisson
+
+from bayesblina.errors import EstimandError, SpecError
+from bayesblina.exposure import Exposure
+from bayesblina.fitting import Fit
+from bayesblina.hazards.baseline import walk_geometry
+from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.effects import make_design
+from bayesblina.hazards.likelihood import log_parts
+from bayesblina.intervals import interval_of
+from bayesblina.product_limit import product_limit
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+GRID = 51
+# Numbers held at once while hazards are added up over patients.
+BLOCK = 20_000_000
+
+
+def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
+    """Events that the model expects by interval and phase, beside those observed.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    seed
+        Seed of the replicates.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``observed`` and ``exposure`` over (endpoint, interval, phase); ``expected`` and
+        ``replicated`` over (chain, draw, endpoint, interval, phase); and Bayesian p-values
+        ``p_value`` over (endpoint, interval, phase) and ``p_value_interval`` over (endpoint,
+        interval): the probability of more events than observed, plus half that of as many.
+        Near 0: more events than the model expects; near 1: fewer. They are averages over draws of
+        exact Poisson probabilities, without noise from the replicates. The same data have been
+        fitted, so they vary less than uniformly. A cell without person-time has 0.5.
+
+    Notes
+    -----
+    Gelman, Meng and Stern (1996), Statistica Sinica 6, 733-760.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> events = bb.replicated_events(fit, seed=1)
+    >>> events["p_value"].dims
+    ('endpoint', 'interval', 'phase')
+    """
+    table = fit.exposure.table
+    observed = table["events"].sum("pattern").transpose("endpoint", "interval", "phase")
+    time = table["exposure"].transpose("endpoint", "interval", "phase", "pattern").values
+    parts = []
+    for index, name in enumerate(fit.exposure.endpoints):
+        baseline, phase, pattern = log_parts(fit.posterior, fit.design, endpoint=name)
+        flat = time[index].reshape(-1, time.shape[3])
+        adjusted = (np.exp(pattern) @ flat.T).reshape(-1, *time.shape[1:3])
+        parts.append(adjusted * np.exp(baseline[:, :, None] + phase[:, None, :]))
+    expected = np.stack(parts, axis=1)
+    counts = observed.values
+    cells = ("endpoint", "interval", "phase")
+    sizes = fit.posterior.sizes
+    shape = (sizes["chain"], sizes["draw"], *counts.shape)
+    drawn = np.random.default_rng(seed).poisson(expected)
+    by_draw = ("chain", "draw", *cells)
+    return xr.Dataset(
+        {
+            "observed": (cells, counts),
+            "exposure": (cells, time.sum(axis=3)),
+            "expected": (by_draw, expected.reshape(shape)),
+            "replicated": (by_draw, drawn.reshape(shape)),
+            "p_value": (cells, _more_than(counts, expected)),
+            "p_value_interval": (cells[:2], _more_than(counts.sum(axis=2), expected.sum(axis=3))),
+        },
+        coords={
+            "chain": fit.posterior["chain"],
+            "draw": fit.posterior["draw"],
+            "endpoint": list(fit.exposure.endpoints),
+            "interval": table["interval"].values,
+            "interval_start": ("interval", table["interval_start"].values),
+            "interval_stop": ("interval", table["interval_stop"].values),
+            "phase": table["phase"].values,
+        },
+        attrs=_attributes(fit),
+    )
+
+
+def _more_than(observed: Ints, expected: Floats) -> Floats:
+    """Average over draws of P(more) + P(equal) / 2."""
+    more = poisson.sf(observed[None], expected) + 0.5 * poisson.pmf(observed[None], expected)
+    return np.asarray(np.mean(np.asarray(more), axis=0))
+
+
+def replicated_simon_makuch(
+    fit: Fit,
+    *,
+    seed: int,
+    draws: int = 200,
+    times: ArrayLike | None = None,
+    landmark: float | None = None,
+) -> xr.Dataset:
+    """Simon-Makuch curves of replicated events, to be laid over the observed one.
+
+    Between any two times at which the risk set changes, the number of events is drawn from its
+    Poisson distribution given the patients at risk then.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    seed
+        Seed of the replicates, and of which draws are used.
+    draws
+        Number of replicates, at most the number of posterior draws.
+    times : array_like, shape (time,), optional
+        Times from the origin; by default 51 from the start to the end of follow-up.
+    landmark
+        Where the curves start, as in `simon_makuch`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``survival`` over (replicate, endpoint, group, time), with the groups of `simon_makuch`.
+        NaN after the end of a group's follow-up.
+
+    Raises
+    ------
+    SpecError
+        If the number of draws or the landmark is impossible.
+    EstimandError
+        If a group has no time at risk after the landmark.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> bb.replicated_simon_makuch(fit, seed=1, draws=20)["survival"].sizes["replicate"]
+    20
+    """
+    begin = fit.question.landmark if landmark is None else landmark
+    if begin is not None and not 0 <= begin < np.inf:
+        raise SpecError(f"landmark must be a time from 0 on, got {begin!r}.")
+    sizes = fit.posterior.sizes
+    total = sizes["chain"] * sizes["draw"]
+    if not 1 <= draws <= total:
+        raise SpecError(f"draws must be from 1 to the {total} posterior draws, got {draws!r}.")
+    generator = np.random.default_rng(seed)
+    chosen = np.sort(generator.choice(total, draws, replace=False))
+    last = float(np.nanmax(fit.exposure.people["exit"].values))
+    role = fit.exposure.table["role"].values
+    exposed, against = fit.question.exposed, fit.question.reference
+    groups = {exposed: role == "exposed", against or f"no {exposed}": role == "reference"}
+    first = begin if begin is not None else float(np.nanmin(fit.exposure.people["begin"].values))
+    grid = np.linspace(first, last, GRID) if times is None else np.asarray(times, dtype=np.float64)
+    values = np.full((draws, len(fit.exposure.endpoints), len(groups), grid.size), np.nan)
+    for index, name in enumerate(fit.exposure.endpoints):
+        for place, (label, states) in enumerate(groups.items()):
+            risk = _risk_sets(
+                fit, name, chosen, keep_phase=states, keep_patient=None, begin=begin, at=grid
+            )
+            if risk is None:
+                raise EstimandError(f"{name}: '{label}' has no time at risk after {begin:g}.")
+            knots, at_risk, hazard = risk
+            dead = generator.poisson(hazard * np.diff(knots))
+            share = np.divide(
+                np.minimum(dead, at_risk), at_risk, out=np.zeros(dead.shape), where=at_risk > 0
+            )
+            curve = np.cumprod(1.0 - share, axis=1)
+            values[:, index, place] = _read(curve, 1.0, knots, grid)
+    return xr.Dataset(
+        {"survival": (("replicate", "endpoint", "group", "time"), values)},
+        coords={
+            "replicate": np.arange(draws),
+            "endpoint": list(fit.exposure.endpoints),
+            "group": list(groups),
+            "time": grid,
+        },
+        attrs={**_attributes(fit), "unit": fit.exposure.unit},
+    )
+
+
+def martingale_residuals(fit: Fit) -> xr.Dataset:
+    """Each patient's events less those expected of the patient's own follow-up.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over (endpoint, patient): ``residual`` (posterior mean), ``expected`` (posterior mean of the
+        cumulative hazard) and ``sd`` (its posterior sd); NaN for patients who do not contribute to
+        the endpoint. Residuals are at most 1; their sum is the events observed less expected.
+
+    Notes
+    -----
+    Therneau, Grambsch and Fleming (1990), doi:10.1093/biomet/77.1.147.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> bool((bb.martingale_residuals(fit)["residual"] <= 1).any())
+    True
+    """
+    people = fit.exposure.people
+    who = people["pattern"].values
+    columns: dict[str, list[Floats]] = {"residual": [], "expected": [], "sd": []}
+    for name in fit.exposure.endpoints:
+        one = people.sel(endpoint=name)
+        cells = fit.exposure.patient_cells(name)
+        mean, square = np.zeros(who.size), np.zeros(who.size)
+        baseline, phase, pattern = log_parts(fit.posterior, fit.design, endpoint=name)
+        hazard = np.exp(baseline[:, :, None] + phase[:, None, :]).reshape(baseline.shape[0], -1)
+        step = max(1, BLOCK // who.size)
+        for at in range(0, hazard.shape[0], step):
+            part = slice(at, at + step)
+            expected = (cells @ hazard[part].T) * np.exp(pattern[part]).T[who]
+            mean += expected.sum(axis=1)
+            square += (expected**2).sum(axis=1)
+        mean /= hazard.shape[0]
+        spread = np.sqrt(np.maximum(square / hazard.shape[0] - mean**2, 0.0))
+        out = np.isnan(one["exit"].values)
+        residual = one["event"].values.astype(np.float64) - mean
+        for key, values in (("residual", residual), ("expected", mean), ("sd", spread)):
+            columns[key].append(np.where(out, np.nan, values))
+    return xr.Dataset(
+        {key: (("endpoint", "patient"), np.stack(values)) for key, values in columns.items()},
+        coords={"endpoint": list(fit.exposure.endpoints), "patient": people["patient"].values},
+        attrs=_attributes(fit),
+    )
+
+
+def calibration(
+    fit: Fit,
+    *,
+    times: Sequence[float],
+    groups: int = 4,
+    landmark: float | None = None,
+    mass: float = 0.95,
+) -> pd.DataFrame:
+    """Predicted against observed survival of patients grouped by their predicted risk.
+
+    Delayed entry and changes of phase are those observed: at each moment the predicted hazard of a
+    group is the mean of its patients at risk then, each in the current phase. It is compared with
+    the group's Kaplan-Meier estimate with delayed entry.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    times
+        Times from the origin, after the landmark.
+    groups
+        Groups of about equal size, by the posterior mean of the log relative hazard of the
+        patients' covariates; 1 where the model has no covariates.
+    landmark
+        Survival is given event-free there. By default the question's landmark, else the median
+        time at which the eligible patients came under observation.
+    mass
+        Probability of the intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``endpoint``, ``group`` (1 has the lowest risk), ``time``, ``patients``, ``predicted``
+        with ``predicted_lower`` and ``predicted_upper`` (posterior), ``observed`` with
+        ``observed_lower`` and ``observed_upper`` (Greenwood), ``events`` and ``expected``
+        (posterior mean) between landmark and time. Times after a group's follow-up are left out.
+
+    Raises
+    ------
+    SpecError
+        If an argument is impossible.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> bb.calibration(fit, times=[12.0, 18.0], groups=2)["group"].unique().tolist()
+    [1, 2]
+    """
+    if groups < 1:
+        raise SpecError(f"groups must be at least 1, got {groups!r}.")
+    if not 0 < mass < 1:
+        raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
+    people = fit.exposure.people
+    begin = fit.question.landmark if landmark is None else landmark
+    if begin is None:
+        begin = float(np.nanmedian(people["begin"].values))
+    grid = np.asarray(times, dtype=np.float64)
+    if grid.ndim != 1 or not (grid > begin).all() or not np.isfinite(grid).all():
+        raise SpecError(f"times must be finite and after the landmark {begin:g}, got {times!r}.")
+    sizes = fit.posterior.sizes
+    everyone = np.arange(sizes["chain"] * sizes["draw"])
+    tail = (1.0 - mass) / 2.0
+    rows = []
+    for name in fit.exposure.endpoints:
+        one = people.sel(endpoint=name)
+        entry, stop, event = (one[key].values for key in ("begin", "exit", "event"))
+        used = np.flatnonzero(stop > begin)
+        _, _, pattern = log_parts(fit.posterior, fit.design, endpoint=name)
+        score = pattern.mean(axis=0)[people["pattern"].values[used]]
+        number = 1 if np.ptp(pattern) == 0 else min(groups, used.size)
+        rank = np.argsort(np.argsort(score, kind="stable"), kind="stable")
+        member = rank * number // used.size
+        for group in range(number):
+            inside = np.zeros(entry.size, dtype=bool)
+            inside[used[member == group]] = True
+            risk = _risk_sets(
+                fit, name, everyone, keep_phase=None, keep_patient=inside, begin=begin, at=grid
+            )
+            if risk is None:
+                continue
+            knots, at_risk, hazard = risk
+            expected = np.cumsum(hazard * np.diff(knots), axis=1)
+            mean = np.divide(hazard, at_risk, out=np.zeros(hazard.shape), where=at_risk > 0)
+            total = np.cumsum(mean * np.diff(knots), axis=1)
+            curve = product_limit(
+                np.maximum(entry[inside], begin),
+                stop[inside],
+                event[inside],
+                begin=begin,
+                minimum=1,
+                mass=mass,
+            )
+            end = float(stop[inside].max())
+            for time in grid[grid <= end]:
+                here = curve[curve["time"] <= time].iloc[-1]
+                alive = np.exp(-_read(total, 0.0, knots, np.array([time]))[:, 0])
+                lower, middle, upper = np.quantile(alive, [tail, 0.5, 1.0 - tail])
+                awaited = _read(expected, 0.0, knots, np.array([time]))[:, 0].mean()
+                rows.append(
+                    {
+                        "endpoint": name,
+                        "group": group + 1,
+                        "time": float(time),
+                        "patients": int(inside.sum()),
+                        "predicted": middle,
+                        "predicted_lower": lower,
+                        "predicted_upper": upper,
+                        "observed": here["survival"],
+                        "observed_lower": here["lower"],
+                        "observed_upper": here["upper"],
+                        "events": int((event[inside] & (stop[inside] <= time)).sum()),
+                        "expected": float(awaited),
+                    }
+                )
+    table = pd.DataFrame(rows)
+    table.attrs |= {**_attributes(fit), "unit": fit.exposure.unit, "landmark": float(begin)}
+    return table
+
+
+def prior_predictive(
+    definition: ModelDefinition,
+    exposure: Exposure,
+    *,
+    seed: int,
+    draws: int = 1000,
+    times: ArrayLike | None = None,
+) -> xr.Dataset:
+    """Draw what the priors say before any data: hazard ratios and curves.
+
+    Parameters
+    ----------
+    definition
+        The hazard model.
+    exposure
+        Events and person-time. Of these the prior takes only its units: the crude rate, at which
+        the level's prior is centred, the cut points, and the walk's clock.
+    seed
+        Seed of the draws.
+    draws
+        Number of draws.
+    times : array_like, shape (time,), optional
+        Times from the origin; by default 51 up to the end of follow-up.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``hazard_ratio`` over (draw, endpoint), ``log_baseline`` over (draw, endpoint, interval) and
+        ``survival`` over (draw, endpoint, time), in the reference phase at mean covariates, from
+        the origin.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> prior = bb.prior_predictive(bb.load_model("primary"), bb.expose(cohort, question), seed=1)
+    >>> prior["survival"].dims
+    ('draw', 'endpoint', 'time')
+    """
+    if draws < 1:
+        raise SpecError(f"draws must be at least 1, got {draws!r}.")
+    generator = np.random.default_rng(seed)
+    design = make_design(exposure)
+    phases, covariates, baseline = (
+        definition.phases.prior,
+        definition.covariates.prior,
+        definition.baseline,
+    )
+    sd = [phases.sd] * len(design.effects) + [covariates.sd] * len(design.term_names)
+    geometry = walk_geometry(exposure, design, prior_sd=np.array(sd))
+    endpoints = len(exposure.endpoints)
+    level = geometry.level_centre + baseline.level_sd * generator.normal(size=(draws, endpoints))
+    walk_sd = np.full((draws, endpoints), baseline.walk_sd)
+    if not baseline.walk_sd_known:
+        walk_sd = np.abs(generator.normal(0.0, baseline.walk_sd, size=(draws, endpoints)))
+    standard = generator.normal(size=(draws, *geometry.roughness.shape))
+    coefficient = walk_sd[:, :, None] * standard / geometry.roughness
+    log_baseline = level[:, :, None] + np.einsum("ejc,dec->dej", geometry.basis, coefficient)
+    ratio = np.exp(generator.normal(phases.mean, phases.sd, size=(draws, endpoints)))
+    last = float(np.nanmax(exposure.people["exit"].values))
+    grid = np.linspace(0.0, last, GRID) if times is None else np.asarray(times, dtype=np.float64)
+    start = np.concatenate([[0.0], exposure.cuts])
+    stop = np.append(exposure.cuts, np.inf)
+    inside = np.clip(grid[:, None], start, stop) - start
+    # A hazard beyond all measure kills at once: its survival is 0, and no overflow is needed.
+    hazard = np.exp(np.minimum(log_baseline, 300.0))
+    return xr.Dataset(
+        {
+            "hazard_ratio": (("draw", "endpoint"), ratio),
+            "log_baseline": (("draw", "endpoint", "interval"), log_baseline),
+            "survival": (("draw", "endpoint", "time"), np.exp(-(hazard @ inside.T))),
+        },
+        coords={
+            "draw": np.arange(draws),
+            "endpoint": list(exposure.endpoints),
+            "interval": exposure.table["interval"].values,
+            "time": grid,
+        },
+        attrs={
+            "model": definition.name,
+            "synthetic": int(exposure.synthetic),
+            "unit": exposure.unit,
+        },
+    )
+
+
+def _risk_sets(
+    fit: Fit,
+    endpoint: str,
+    draws: Ints,
+    *,
+    keep_phase: NDArray[np.bool_] | None,
+    keep_patient: NDArray[np.bool_] | None,
+    begin: float | None,
+    at: Floats,
+) -> tuple[Floats, Ints, Floats] | None:
+    """Add up hazards over patients at risk, between all times at which anything changes.
+
+    Gives the times (knot), the number at risk (piece) and the summed hazard (draw, piece); None if
+    nobody is at risk after the beginning.
+    """
+    exposure = fit.exposure
+    rows = exposure.episodes["endpoint"].values == exposure.endpoints.index(endpoint)
+    patient, state, start, stop = (
+        exposure.episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
+    )
+    kept = np.ones(patient.size, dtype=bool)
+    if keep_phase is not None:
+        kept &= keep_phase[state]
+    if keep_patient is not None:
+        kept &= keep_patient[patient]
+    if begin is not None:
+        kept &= stop > begin
+        start = np.maximum(start, begin)
+    if not kept.any():
+        return None
+    patient, state, start, stop = patient[kept], state[kept], start[kept], stop[kept]
+    first, last = float(start.min()) if begin is None else begin, float(stop.max())
+    inner = np.concatenate([start, stop, exposure.cuts, at])
+    knots = np.unique(np.append(inner[(inner > first) & (inner < last)], [first, last]))
+    pieces = knots.size - 1
+    episode = np.arange(patient.size)
+    changes = sparse.csr_array(
+        (
+            np.repeat([1.0, -1.0], patient.size),
+            (
+                np.concatenate([episode, episode]),
+                np.concatenate([np.searchsorted(knots, start), np.searchsorted(knots, stop)]),
+            ),
+        ),
+        shape=(patient.size, pieces + 1),
+    )
+    ones = np.ones((1, patient.size))
+    at_risk = np.rint(np.cumsum((changes.T @ ones.T).T, axis=1)[0, :-1]).astype(np.int64)
+    baseline, phase, pattern = (
+        part[draws] for part in log_parts(fit.posterior, fit.design, endpoint=endpoint)
+    )
+    middle = interval_of((knots[:-1] + knots[1:]) / 2.0, exposure.cuts)
+    who = exposure.people["pattern"].values[patient]
+    hazard = np.empty((draws.size, pieces))
+    step = max(1, BLOCK // max(patient.size, pieces))
+    for place in range(0, draws.size, step):
+        part = slice(place, place + step)
+        relative = np.exp(pattern[part][:, who] + phase[part][:, state])
+        summed = np.cumsum((changes.T @ relative.T).T, axis=1)[:, :-1]
+        # Sums of differences leave rounding where nobody is at risk.
+        summed = np.where(at_risk > 0, np.maximum(summed, 0.0), 0.0)
+        hazard[part] = summed * np.exp(baseline[part][:, middle])
+    return knots, at_risk, hazard
+
+
+def _read(curve: Floats, first: float, knots: Floats, times: Floats) -> Floats:
+    """Read step curves, given after each piece, at times that are knots or outside them."""
+    whole = np.concatenate([np.full((curve.shape[0], 1), first), curve], axis=1)
+    place = np.searchsorted(knots, times, side="right") - 1
+    values = whole[:, np.clip(place, 0, None)]
+    values[:, (times > knots[-1]) | (times < knots[0])] = np.nan
+    return values
+
+
+def _attributes(fit: Fit) -> dict[str, object]:
+    return {
+        "model": fit.definition.name,
+        "converged": int(fit.converged),
+        "synthetic": int(fit.exposure.synthetic),
+    }

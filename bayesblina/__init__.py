@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bayesblina.estimands import hazard as hazard
     from bayesblina.estimands import hazard_ratio as hazard_ratio
     from bayesblina.estimands import life_years_lost as life_years_lost
+    from bayesblina.estimands import median as median
     from bayesblina.estimands import number_needed_to_treat as number_needed_to_treat
     from bayesblina.estimands import rmst as rmst
     from bayesblina.estimands import survival as survival
@@ -88,6 +89,7 @@ _HOME = {
     "hazard": "estimands",
     "hazard_ratio": "estimands",
     "life_years_lost": "estimands",
+    "median": "estimands",
     "number_needed_to_treat": "estimands",
     "rmst": "estimands",
     "survival": "estimands",

@@ -10,6 +10,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bayesblina.errors import SpecError
+
 # Okabe and Ito's palette: distinguishable with colour-blindness and in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 DENSITY_POINTS = 400
@@ -43,7 +45,14 @@ def survival(
     -------
     matplotlib.figure.Figure
         The figure; nothing is shown or saved.
+
+    Raises
+    ------
+    SpecError
+        If the curves are those of several subgroups.
     """
+    if "subgroup" in curves.dims:
+        raise SpecError("Choose a subgroup to draw: curves.sel(subgroup=...).")
     names = [str(name) for name in curves["endpoint"].values] if endpoint is None else [endpoint]
     figure = Figure(figsize=(5.6 * len(names), 4.8), layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False)[0]

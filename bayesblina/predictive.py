@@ -328,7 +328,7 @@ def calibration(
     if begin is None:
         begin = float(np.nanmedian(people["begin"].values))
     grid = np.asarray(times, dtype=np.float64)
-    if grid.ndim != 1 or not (grid > begin).all() or not np.isfinite(grid).all():
+    if grid.ndim != 1 or not grid.size or not (grid > begin).all() or not np.isfinite(grid).all():
         raise SpecError(f"times must be finite and after the landmark {begin:g}, got {times!r}.")
     sizes = fit.posterior.sizes
     everyone = np.arange(sizes["chain"] * sizes["draw"])
@@ -385,7 +385,9 @@ def calibration(
                         "expected": float(awaited),
                     }
                 )
-    table = pd.DataFrame(rows)
+    columns = ["endpoint", "group", "time", "patients", "predicted", "predicted_lower"]
+    columns += ["predicted_upper", "observed", "observed_lower", "observed_upper", "events"]
+    table = pd.DataFrame(rows, columns=[*columns, "expected"])
     table.attrs |= {**_attributes(fit), "unit": fit.exposure.unit, "landmark": float(begin)}
     return table
 

@@ -139,9 +139,7 @@ def test_a_patients_curve_and_quantile(synthetic_fit: Fit) -> None:
     expected = [curve(synthetic_fit, one, relative, START, time) for time in TIMES]
     values = got.sel(endpoint="rfs", regime="from 10").isel(chain=0, draw=5).values
     np.testing.assert_allclose(values, expected, rtol=1e-10)
-    median = bb.survival_quantile(
-        synthetic_fit, regimes=[bb.Never()], landmark=LANDMARK, population=patient
-    )
+    median = bb.median(synthetic_fit, regimes=[bb.Never()], landmark=LANDMARK, population=patient)
     time = float(median["quantile"].isel(chain=0, draw=5).sel(endpoint="rfs", regime="never"))
     if bool(median["reached"].isel(chain=0, draw=5).sel(endpoint="rfs", regime="never")):
         assert curve(synthetic_fit, one, relative, np.inf, time) == pytest.approx(0.5, rel=1e-9)
@@ -173,7 +171,8 @@ def test_patients_outside_the_range_are_counted(synthetic_fit: Fit) -> None:
             None,
             "marrow_blasts must be finite",
         ),
-        ([1, 2], None, "population must be a Cohort or a mapping"),
+        ([1, 2], None, "population must be a Cohort or a mapping.*got list"),
+        (None, ["age_group"], "by must be the name of one covariate"),
         (None, "marrow_blasts", "no categorical covariate 'marrow_blasts'"),
         (
             {"age_group": "55+", "prior_salvage": "yes", "marrow_blasts": 50.0},
@@ -183,7 +182,7 @@ def test_patients_outside_the_range_are_counted(synthetic_fit: Fit) -> None:
     ],
 )
 def test_impossible_populations(
-    synthetic_fit: Fit, population: object, by: str | None, message: str
+    synthetic_fit: Fit, population: object, by: object, message: str
 ) -> None:
     with pytest.raises(EstimandError, match=message):
         bb.survival(
@@ -191,7 +190,7 @@ def test_impossible_populations(
             landmark=LANDMARK,
             times=[9.0],
             population=population,  # type: ignore[arg-type]
-            by=by,
+            by=by,  # type: ignore[arg-type]
         )
 
 
@@ -283,10 +282,12 @@ def test_ratio_between_sets_of_phases() -> None:
         (["maintenance"], ["maintenance"], "stands on both sides"),
         ("maintenance", {"age_group": "55+"}, "phases with phases"),
         ([], "consolidation", "empty set"),
+        (3, "consolidation", "Expected a phase"),
+        (["maintenance", "maintenance"], "consolidation", "stands twice"),
         ("maintenence", "consolidation", "Nearest: maintenance"),
     ):
         with pytest.raises(EstimandError, match=message):
-            bb.hazard_ratio(fit, exposed=exposed, reference=reference)
+            bb.hazard_ratio(fit, exposed=exposed, reference=reference)  # type: ignore[arg-type]
 
 
 def test_number_needed_to_treat(synthetic_fit: Fit) -> None:
@@ -390,6 +391,11 @@ def test_survival_equals_the_gamma_conjugate_posteriors() -> None:
     times = [2.0, 10.0, 25.0]
     got = bb.survival(fit, regimes=[bb.Never()], times=times, landmark=0.0, by="arm")
     summary = bb.summarise(got)
+    # 70 of the 120 patients are in arm a.
+    whole = bb.survival(fit, regimes=[bb.Never()], times=times, landmark=0.0)["survival"]
+    parts = got["survival"]
+    mixed = (70 * parts.sel(subgroup="a") + 50 * parts.sel(subgroup="b")) / 120
+    np.testing.assert_allclose(whole.values, mixed.values, rtol=1e-12)
     exposed = table["start"].notna()
     for name in ("a", "b"):
         rows = table["arm"] == name

@@ -343,6 +343,37 @@ def survival_quantile(
     )
 
 
+def median(
+    fit: Fit,
+    *,
+    regimes: Sequence[Regime] = (Never(),),
+    landmark: float | None = None,
+    horizon: float | None = None,
+    population: Population | None = None,
+    by: str | None = None,
+) -> xr.Dataset:
+    """Time at which average survival falls to one half, by draw.
+
+    Parameters
+    ----------
+    fit, regimes, landmark, horizon, population, by
+        As for `survival_quantile`.
+
+    Returns
+    -------
+    xarray.Dataset
+        What `survival_quantile` gives for a level of 0.5.
+
+    Raises
+    ------
+    EstimandError
+        As for `survival_quantile`.
+    """
+    return survival_quantile(
+        fit, regimes=regimes, landmark=landmark, horizon=horizon, population=population, by=by
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Population:
     """One endpoint's path under one regime, and the patients it is averaged over."""

@@ -159,7 +159,8 @@ def supplied_groups(
         who = "a patient with " + ", ".join(f"{name} {population[name]}" for name in names)
     else:
         raise EstimandError(
-            f"population must be a Cohort or a mapping of covariates, got {population!r}."
+            "population must be a Cohort or a mapping of covariates to one patient's values, got "
+            f"{type(population).__name__}."
         )
     columns: dict[str, Floats] = {}
     outside = np.zeros(size, dtype=bool)
@@ -213,6 +214,8 @@ def _split(
     """Split patterns into groups by a categorical covariate."""
     if by is None:
         return [_group("", terms, patients)]
+    if not isinstance(by, str):
+        raise EstimandError(f"by must be the name of one covariate, got {by!r}.")
     categorical = {
         covariate.name: covariate
         for covariate in exposure.covariates

@@ -144,8 +144,13 @@ def hazard_ratio(
 
 
 def _phases(fit: Fit, side: str | Sequence[str]) -> list[str]:
+    given: object = side
+    if not isinstance(given, str | list | tuple):
+        raise EstimandError(f"Expected a phase, a list of phases or covariates, got {given!r}.")
     known = [str(name) for name in fit.exposure.table["phase"].values]
     names = [side] if isinstance(side, str) else list(side)
+    if len(set(names)) != len(names):
+        raise EstimandError(f"A phase stands twice in {names!r}.")
     if not names:
         raise EstimandError("An empty set of phases has no hazard.")
     for name in names:

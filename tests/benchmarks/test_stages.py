@@ -143,10 +143,14 @@ def test_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.benchmark
-def test_standardisation(tmp_path: Path) -> None:
+def test_standardisation() -> None:
     """1,000 patients x 4,000 draws x 100 times x 2 regimes, for each of two endpoints."""
-    fit = bb.fit(read(write(tmp_path / "small.csv", 267, 86, 36)), QUESTION, seed=1, progress=False)
-    population = read(write(tmp_path / "other.csv", 1000, 300, 100))
+    cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
+    fit = bb.fit(cohort, QUESTION, seed=1, progress=False)
+    # No two of these patients have the same covariates: one of them is continuous.
+    population, _ = bb.simulate.blinatumomab_cohort(
+        seed=2, n_patients=1000, n_consolidation=300, n_maintenance=100
+    )
     regimes: list[bb.Never | bb.From] = [bb.Never(), bb.From(10.0)]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     took = seconds(

@@ -226,6 +226,7 @@ def simon_makuch(
     """
     begin = question.landmark if landmark is None else landmark
     _check(begin, minimum_at_risk, mass)
+    question.require_landmark(begin)
     if band not in ("greenwood", "bootstrap"):
         raise SpecError(f"band must be 'greenwood' or 'bootstrap', got {band!r}.")
     if band == "bootstrap" and (seed is None or replicates < 2):
@@ -417,6 +418,11 @@ def numbers_at_risk(cohort: Cohort, question: Question, times: ArrayLike) -> pd.
         Columns ``endpoint``, ``group``, ``time``, ``at_risk``: the patients under observation in
         the group's phase just after the time.
 
+    Raises
+    ------
+    SpecError
+        If the times are no numbers, or the question cannot be asked of the cohort.
+
     Examples
     --------
     >>> import bayesblina as bb
@@ -427,7 +433,12 @@ def numbers_at_risk(cohort: Cohort, question: Question, times: ArrayLike) -> pd.
     >>> list(bb.numbers_at_risk(cohort, question, [12.0]).columns)
     ['endpoint', 'group', 'time', 'at_risk']
     """
-    grid = np.asarray(times, dtype=np.float64)
+    try:
+        grid = np.asarray(times, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise SpecError(f"times must be numbers, got {times!r}.") from None
+    if grid.ndim != 1:
+        raise SpecError(f"times must be a flat sequence of numbers, got {times!r}.")
     tables = [
         pd.DataFrame(
             {
@@ -456,7 +467,8 @@ def median_time(curve: pd.DataFrame) -> float | None:
     float or None
         First time at which survival is at most one half; None if that is not reached.
     """
-    reached = curve.loc[curve["survival"] <= 0.5, "time"]
+    # The product of the steps may miss one half by a rounding error.
+    reached = curve.loc[curve["survival"] <= 0.5 * (1 + 1e-9), "time"]
     return None if reached.empty else float(reached.iloc[0])
 
 

@@ -43,7 +43,8 @@ DEMO_MARK = "# The synthetic study of `bayesblina demo`; never patient data.\n"
 
 app = typer.Typer(
     help="Bayesian survival analysis of treatment phases that patients enter later.",
-    epilog="Exit codes: 0 answered, 1 not converged (results are written, marked), 2 bad input.",
+    epilog="Exit codes: 0 answered, 1 not converged (results are written, marked), 2 bad input, "
+    "3 a fault in bayesblina.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -143,15 +144,15 @@ def validate(
     """Check a study file, its data and its question, without fitting; account for all patients."""
     with _reported(context, debug=debug, quiet=quiet) as manner:
         from bayesblina.account import Account
-        from bayesblina.follow_up import account_of, find_episodes, require_comparison, roles_of
+        from bayesblina.follow_up import account_of, find_episodes, roles_of
         from bayesblina.study import read_study
 
         read = read_study(path if study is None else study)
         question, model = read.question(), read.model()
-        read.regimes()
         cohort = read.cohort(None if study is None else path)
+        _require_curves(read, cohort)
         episodes = find_episodes(cohort, question)
-        require_comparison(episodes, question)
+        before = cohort.account(cuts=read.content.fit.cuts or ())
         flow = [
             line
             for found in episodes.values()
@@ -162,7 +163,6 @@ def validate(
         for attribute, words in question.estimand().items():
             manner.say(f"  {attribute}: {words}")
         manner.say(f"  model: {model.name} ({model.title})\n")
-        before = cohort.account(cuts=read.content.fit.cuts or ())
         manner.say(repr(before + Account(lines=tuple(flow), unit=cohort.unit)))
 
 
@@ -283,7 +283,9 @@ def _run(study: Study, out: Path, manner: _Manner) -> int:
             raise SpecError(f"'{path}' would be overwritten by a result: give another --out.")
     question, model, regimes = study.question(), study.model(), study.regimes()
     cohort = study.cohort()
+    _require_curves(study, cohort)
     _make_folder(out)
+    _remove_results(out, question.endpoints or tuple(cohort.endpoints))
     manner.say(f"{cohort!r}")
 
     from bayesblina.classical import mantel_byar
@@ -330,6 +332,41 @@ def _run(study: Study, out: Path, manner: _Manner) -> int:
         )
     manner.say(f"Results: {out / 'summary.md'} and the files beside it.")
     return ANSWERED if fitted.converged else NOT_CONVERGED
+
+
+def _require_curves(study: Study, cohort: Cohort) -> None:
+    """Refuse what could only fail after sampling: cuts, regimes, landmark, times, file names."""
+    from bayesblina.follow_up import find_episodes, require_comparison
+    from bayesblina.intervals import validate_cuts
+    from bayesblina.regimes import observation, require_curves
+
+    question, asked, cuts = study.question(), study.content.curves, study.content.fit.cuts
+    if cuts is not None:
+        validate_cuts(cuts)
+    episodes = find_episodes(cohort, question)
+    require_comparison(episodes, question)
+    require_curves(
+        observation(episodes, unit=cohort.unit),
+        question,
+        regimes=tuple(study.regimes()),
+        landmark=asked.landmark,
+        times=asked.times,
+    )
+    by_file: dict[str, str] = {}
+    for name in episodes:
+        other = by_file.setdefault(_file_name(name).lower(), name)
+        if other != name:
+            raise SpecError(
+                f"The endpoints '{other}' and '{name}' would share a figure's file: rename one."
+            )
+
+
+def _remove_results(out: Path, endpoints: Sequence[str]) -> None:
+    """Remove an earlier run's results: none must stand beside those of this one."""
+    figures = ["hazard_ratio", *(f"survival_{_file_name(name)}" for name in endpoints)]
+    names = [f"{name}.{suffix}" for name in figures for suffix in ("png", "svg")]
+    for name in [*RESULTS, *names]:
+        (out / name).unlink(missing_ok=True)
 
 
 def _to_csv(table: pd.DataFrame) -> str:
@@ -415,7 +452,7 @@ def _file_name(name: str) -> str:
 def _sentence(row: dict[Any, Any], fit: Fit) -> str:
     """Answer for one endpoint, in a sentence."""
     question = fit.question
-    against = f"against {question.reference}" if question.reference else "against none of it"
+    against = f"against {question.against}"
     checks = (
         "The convergence checks passed."
         if fit.converged
@@ -474,7 +511,8 @@ def _prior_lines(fit: Fit, table: pd.DataFrame) -> list[str]:
     ]
     for row in table.to_dict("records"):
         share = math.log(row["upper"] / row["lower"]) / (2 * half)
-        weight = "the prior still carries much of it" if share > 0.7 else "the data dominate it"
+        # In a normal approximation the prior's share of the precision is the width's square.
+        weight = f"the prior carries about {share**2:.0%} of what is known"
         lines.append(
             f"- {str(row['endpoint']).upper()}: the posterior interval, {row['lower']:.2f} to "
             f"{row['upper']:.2f}, has {share:.0%} of the prior's width on the log scale; {weight}."

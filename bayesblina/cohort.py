@@ -712,6 +712,12 @@ def _check_phases(cohort: Cohort, report: _Report) -> None:
                 f"{phase} starts before {cohort.phases[earlier]}",
                 "Phases must start in the order in which they are declared.",
             )
+            report(
+                f"{cohort.phases[earlier]}.end",
+                is_after(cohort.phase_end[:, earlier], start),
+                f"{cohort.phases[earlier]} ends after {phase} has started",
+                "A patient is in one phase at a time: end it at the start of the next.",
+            )
 
 
 def _check_unit(cohort: Cohort) -> list[Problem]:

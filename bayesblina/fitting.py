@@ -220,9 +220,9 @@ def fit(
         exposure=exposure,
         convergence=convergence,
         provenance=Provenance(
-            seed=seed,
+            seed=int(seed),
             settings=settings,
-            data_hash=_hash(exposure),
+            data_hash=hash_of(exposure),
             versions={name: version(name) for name in LIBRARIES},
             seconds={
                 "exposure": exposed - clock,
@@ -246,9 +246,14 @@ def _settings(draws: int, tune: int, chains: int, cores: int | None, seed: int) 
         ("cores", 1 if cores is None else cores, 1),
     )
     for name, value, least in whole:
-        if not isinstance(value, int | np.integer) or value < least:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise SpecError(f"{name} must be a whole number of at least {least}, got {value!r}.")
-    return SamplerSettings(draws=draws, tune=tune, chains=chains, cores=cores)
+    return SamplerSettings(
+        draws=int(draws),
+        tune=int(tune),
+        chains=int(chains),
+        cores=None if cores is None else int(cores),
+    )
 
 
 def _with_bar(
@@ -308,7 +313,19 @@ def _prior(
     return xr.Dataset(variables, coords=coords)
 
 
-def _hash(exposure: Exposure) -> str:
+def hash_of(exposure: Exposure) -> str:
+    """Hash events, person-time and patients.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+
+    Returns
+    -------
+    str
+        SHA-256 of all numbers and ids.
+    """
     digest = hashlib.sha256()
     for dataset in (exposure.table, exposure.people, exposure.episodes):
         for name in sorted(map(str, dataset.data_vars)):

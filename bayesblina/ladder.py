@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,13 +14,11 @@ from bayesblina.classical import mantel_byar
 from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError
 from bayesblina.estimands import hazard_ratio
-from bayesblina.exposure import covariate_patterns
+from bayesblina.exposure import covariate_patterns, expose
+from bayesblina.fitting import Fit, hash_of
 from bayesblina.follow_up import Episodes, find_episodes, roles_of
 from bayesblina.partial_likelihood import fit_cox
 from bayesblina.question import Question
-
-if TYPE_CHECKING:
-    from bayesblina.fitting import Fit
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -168,6 +166,9 @@ def landmark_analysis(
     >>> list(bb.landmark_analysis(cohort, question, landmarks=[6.0, 8.0])["method"].unique())
     ['landmark at 6', 'landmark at 8']
     """
+    given: object = landmarks
+    if not isinstance(given, list | tuple):
+        raise SpecError(f"landmarks must be a list of times, got {landmarks!r}.")
     for time in landmarks:
         if not 0 <= time < np.inf:
             raise SpecError(f"landmarks must be times from 0 on, got {time!r}.")
@@ -232,6 +233,10 @@ def bias_ladder(
     """
     if fit is not None and fit.question != question:
         raise SpecError("The fit answers another question than the one given.")
+    if fit is not None:
+        same = expose(cohort, question, cuts=fit.exposure.cuts)
+        if hash_of(same) != fit.provenance.data_hash:
+            raise SpecError("The fit is of other patients than the cohort given.")
     episodes = find_episodes(cohort, question)
     landmarked = landmark_analysis(cohort, question, landmarks=landmarks)
     compared = mantel_byar(cohort, question)

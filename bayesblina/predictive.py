@@ -169,6 +169,7 @@ def replicated_simon_makuch(
     begin = fit.question.landmark if landmark is None else landmark
     if begin is not None and not 0 <= begin < np.inf:
         raise SpecError(f"landmark must be a time from 0 on, got {begin!r}.")
+    fit.question.require_landmark(begin)
     sizes = fit.posterior.sizes
     total = sizes["chain"] * sizes["draw"]
     if not 1 <= draws <= total:
@@ -327,6 +328,7 @@ def calibration(
     begin = fit.question.landmark if landmark is None else landmark
     if begin is None:
         begin = float(np.nanmedian(people["begin"].values))
+    fit.question.require_landmark(begin)
     grid = np.asarray(times, dtype=np.float64)
     if grid.ndim != 1 or not grid.size or not (grid > begin).all() or not np.isfinite(grid).all():
         raise SpecError(f"times must be finite and after the landmark {begin:g}, got {times!r}.")

@@ -32,9 +32,9 @@ class Question:
         Population: ``"entry"`` (at risk from each endpoint's own entry) or a phase (only patients
         who reached it, at risk from its start).
     reference
-        Phase to compare with. None means every eligible moment that is not exposed; then all
-        other phases share one hazard. With a named reference each remaining phase has an
-        effect of its own.
+        Phase to compare with. None means every eligible moment that is not exposed (nor, with
+        ``transplant="phase"``, after transplant); all other phases then share one hazard. With a
+        named reference each remaining phase has an effect of its own.
     endpoints
         Endpoints to analyse; None means all that the cohort declares.
     landmark
@@ -71,6 +71,20 @@ class Question:
     transplant: Literal["censor", "phase", "ignore"] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("landmark", "lag"):
+            value: object = getattr(self, name)
+            if value is None and name == "landmark":
+                continue
+            if isinstance(value, bool | np.bool_) or not isinstance(
+                value, int | float | np.integer | np.floating
+            ):
+                raise SpecError(f"{name} must be a number, got {value!r}.")
+            object.__setattr__(self, name, float(value))
+        names: object = self.endpoints
+        if names is not None:
+            if not isinstance(names, list | tuple):
+                raise SpecError(f"endpoints must be a tuple of names, got {names!r}.")
+            object.__setattr__(self, "endpoints", tuple(str(name) for name in names))
         if self.reference is not None and self.reference == self.exposed:
             raise SpecError(f"exposed and reference are both '{self.exposed}'.")
         if self.landmark is not None and not 0 <= self.landmark < np.inf:
@@ -83,12 +97,41 @@ class Question:
             raise SpecError(
                 f"transplant must be 'censor', 'phase' or 'ignore', got {self.transplant!r}."
             )
-        if self.endpoints is not None:
-            names = self.endpoints
-            if not names or len(set(names)) != len(names):
-                raise SpecError(
-                    f"endpoints must be a tuple that names each endpoint once, got {names!r}."
-                )
+        if self.endpoints is not None and (
+            not self.endpoints or len(set(self.endpoints)) != len(self.endpoints)
+        ):
+            raise SpecError(
+                f"endpoints must be a tuple that names each endpoint once, got {self.endpoints!r}."
+            )
+
+    @property
+    def against(self) -> str:
+        """What the exposed phase is compared with, in words."""
+        if self.reference is not None:
+            return self.reference
+        transplanted = " and before transplant" if self.transplant == "phase" else ""
+        return f"every eligible moment without {self.exposed}{transplanted}"
+
+    def require_landmark(self, landmark: float | None) -> None:
+        """Refuse curves from before the question's own landmark.
+
+        Parameters
+        ----------
+        landmark
+            Where curves are to start; None for no landmark.
+
+        Raises
+        ------
+        SpecError
+            If it is earlier than the question's: only patients who lived to that are in the
+            analysis, so time before it would be immortal.
+        """
+        if self.landmark is not None and landmark is not None and landmark < self.landmark:
+            raise SpecError(
+                f"landmark {landmark:g} lies before the question's own, {self.landmark:g}: all its "
+                "patients lived to that, so nobody could die in between. Ask from there, or leave "
+                "the landmark out of the Question."
+            )
 
     def estimand(self) -> dict[str, str]:
         """Put the question into the attributes of ICH E9(R1).
@@ -106,9 +149,9 @@ class Question:
         if self.landmark is not None:
             population += f", event-free and under observation at {self.landmark:g}"
         treatment = f"{self.exposed} (time-varying) against "
-        treatment += self.reference or f"every eligible moment without {self.exposed}"
+        treatment += self.against
         if self.lag:
-            treatment += f"; exposure counts from {self.lag:g} after its start"
+            treatment += f"; exposure counts from {self.lag:g} after its start, not before"
         events = []
         if self.phase_end is not None:
             what = "stays in it" if self.phase_end == "ever" else "returns to off treatment"

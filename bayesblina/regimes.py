@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesblina.errors import EstimandError, nearest
+from bayesblina.follow_up import Episodes
+from bayesblina.intervals import TIE_TOLERANCE
+from bayesblina.question import Question
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,8 @@ class Never:
 @dataclass(frozen=True, slots=True)
 class From:
     """The exposed phase starts at a given time in those event-free then; before it, as never.
+
+    Where the question has a lag, its effect begins that long after the start.
 
     Parameters
     ----------
@@ -109,6 +117,146 @@ class WithPhases:
 
 
 Regime = Never | From | WithPhases
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Observation:
+    """When patients were under observation, and when states were first seen.
+
+    Attributes
+    ----------
+    begin, end : dict of ndarray, shape (patient,)
+        Start and end of each patient's time at risk, by endpoint; NaN where there is none.
+    earliest
+        Earliest time at which any patient is in each state that is ever seen, in the states' order.
+    unit
+        Time unit.
+    """
+
+    begin: Mapping[str, Floats]
+    end: Mapping[str, Floats]
+    earliest: Mapping[str, float]
+    unit: str
+
+
+def observation(episodes: Mapping[str, Episodes], *, unit: str) -> Observation:
+    """Read the bounds of observation off episodes.
+
+    Parameters
+    ----------
+    episodes
+        By endpoint.
+    unit
+        Time unit.
+
+    Returns
+    -------
+    Observation
+        The bounds; patients are those of each endpoint, in order.
+    """
+    begin, end = {}, {}
+    first: dict[str, float] = {}
+    names = next(iter(episodes.values())).phases
+    for name, found in episodes.items():
+        turn = np.concatenate([[True], np.diff(found.patient) != 0])
+        begin[name] = found.start[turn]
+        end[name] = found.stop[np.concatenate([turn[1:], [True]])]
+        for index in np.unique(found.phase):
+            here = float(found.start[found.phase == index].min())
+            first[names[index]] = min(here, first.get(names[index], np.inf))
+    earliest = {name: first[name] for name in names if name in first}
+    return Observation(begin=begin, end=end, earliest=earliest, unit=unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Where curves may begin and end.
+
+    Attributes
+    ----------
+    start
+        The landmark.
+    last
+        End of the follow-up of that endpoint whose follow-up ends first.
+    """
+
+    start: float
+    last: float
+
+
+def require_curves(
+    observed: Observation,
+    question: Question,
+    *,
+    regimes: tuple[Regime, ...],
+    landmark: float | None,
+    times: Sequence[float] | None = None,
+) -> Window:
+    """Refuse curves that the data cannot give, before anything is sampled or computed.
+
+    Parameters
+    ----------
+    observed
+        When patients were under observation.
+    question
+        The question.
+    regimes
+        The regimes.
+    landmark
+        Time at which patients are event-free. By default the question's landmark; without one the
+        median time at which the eligible patients came under observation.
+    times
+        Times asked for, if any.
+
+    Returns
+    -------
+    Window
+        The landmark, and the end of follow-up.
+
+    Raises
+    ------
+    EstimandError
+        If a regime is not defined, nobody is at risk at the landmark, or times lie before it or
+        after follow-up.
+    """
+    if landmark is None:
+        landmark = question.landmark
+    everybody = np.concatenate(list(observed.begin.values()))
+    start = float(np.nanmedian(everybody)) if landmark is None else float(landmark)
+    if not 0 <= start < np.inf:
+        raise EstimandError(f"landmark must be a time from 0 on, got {landmark!r}.")
+    # A phase that counts from a lag after its start can be started that much earlier.
+    earliest = {
+        phase: first - (question.lag if phase == question.exposed else 0.0)
+        for phase, first in observed.earliest.items()
+    }
+    require_defined(
+        regimes,
+        landmark=start,
+        earliest=earliest,
+        exposed=question.exposed,
+        unit=observed.unit,
+    )
+    for name, begin in observed.begin.items():
+        end = observed.end[name]
+        if not ((begin <= start) & (end > start)).any():
+            raise EstimandError(
+                f"{name}: nobody is at risk at the landmark {start:g}; patients are under "
+                f"observation between {np.nanmin(begin):g} and {np.nanmax(end):g}."
+            )
+    last = min(float(np.nanmax(end)) for end in observed.end.values())
+    if times is not None:
+        if min(times) < start:
+            raise EstimandError(
+                f"A time lies before the landmark {start:g}: curves are conditional on being "
+                "event-free there. Give a landmark at or before the first time."
+            )
+        if max(times) > last * (1 + TIE_TOLERANCE):
+            raise EstimandError(
+                f"A time lies after the end of follow-up, {last:g} {observed.unit}: there are no "
+                "data, and nothing is extrapolated."
+            )
+    return Window(start=start, last=last)
 
 
 def require_defined(

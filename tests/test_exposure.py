@@ -257,8 +257,14 @@ def patients(draw: st.DrawFn, *, endpoints: int, phases: int) -> Patient:
     last = max((time for time in times if time is not None), default=LAST)
     marks = sorted(draw(st.lists(st.integers(0, last), min_size=phases, max_size=phases)))
     starts = [draw(st.sampled_from([mark, mark, None])) for mark in marks]
+    # A phase ends by the start of the next that is entered.
+    following = [
+        min((later for later in starts[index + 1 :] if later is not None), default=LAST + 2)
+        for index in range(phases)
+    ]
     ends = [
-        None if start is None else draw(sometimes(st.integers(start, LAST + 2))) for start in starts
+        None if start is None else draw(sometimes(st.integers(start, until)))
+        for start, until in zip(starts, following, strict=True)
     ]
     return Patient(
         times=tuple(times),

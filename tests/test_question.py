@@ -4,6 +4,7 @@ import html
 from dataclasses import FrozenInstanceError
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -149,7 +150,7 @@ def test_the_plainest_estimand() -> None:
             {"reference": "consolidation", "lag": 1.5},
             "treatment",
             "maintenance (time-varying) against consolidation; exposure counts from 1.5 after its "
-            "start",
+            "start, not before",
         ),
         ({"endpoints": ("os", "rfs")}, "variable", "os, rfs"),
         (
@@ -162,7 +163,6 @@ def test_the_plainest_estimand() -> None:
             "intercurrent events",
             "at a phase's end the patient returns to off treatment; transplant censors follow-up",
         ),
-        ({"transplant": "phase"}, "intercurrent events", "transplant is a state of its own"),
         (
             {"transplant": "ignore"},
             "intercurrent events",
@@ -175,6 +175,35 @@ def test_estimand_says_what_was_chosen(options: dict[str, Any], attribute: str, 
     assert got.pop(attribute) == text
     plain.pop(attribute)
     assert got == plain
+
+
+def test_transplant_as_a_phase_is_not_in_the_reference() -> None:
+    got = ask(transplant="phase").estimand()
+    assert got["intercurrent events"] == "transplant is a state of its own"
+    assert got["treatment"].endswith("without maintenance and before transplant")
+    named = ask(transplant="phase", reference="consolidation").estimand()
+    assert named["treatment"] == "maintenance (time-varying) against consolidation"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"landmark": "8"}, "landmark must be a number"),
+        ({"landmark": True}, "landmark must be a number"),
+        ({"lag": None}, "lag must be a number"),
+        ({"endpoints": "os"}, "endpoints must be a tuple"),
+        ({"endpoints": 5}, "endpoints must be a tuple"),
+    ],
+)
+def test_wrong_types_are_told(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        ask(**options)
+
+
+def test_numbers_of_numpy_and_lists_become_plain() -> None:
+    question = ask(landmark=np.int64(8), lag=np.float32(2.0), endpoints=["os"])
+    assert question == ask(landmark=8.0, lag=2.0, endpoints=("os",))
+    assert type(question.landmark) is type(question.lag) is float
 
 
 @pytest.mark.parametrize(("landmark", "shown"), [(0.0, "0"), (8.0, "8"), (2.5, "2.5")])

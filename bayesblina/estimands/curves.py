@@ -27,7 +27,7 @@ from bayesblina.estimands.populations import (
 from bayesblina.estimands.ratios import attributes_of
 from bayesblina.fitting import Fit
 from bayesblina.hazards.likelihood import log_parts
-from bayesblina.regimes import Never, Regime, require_defined
+from bayesblina.regimes import Never, Observation, Regime, require_curves
 
 Floats = NDArray[np.float64]
 
@@ -56,8 +56,8 @@ def survival(
     regimes
         `Never`, `From` and `WithPhases` values.
     times : array_like, shape (time,), optional
-        Times from the origin, none before the landmark; by default 51 from the landmark to the
-        end of follow-up.
+        Times from the origin, none before the landmark or after follow-up; by default 51 from the
+        landmark to the end of follow-up, of the endpoint whose follow-up ends first.
     landmark
         Time at which patients are event-free. By default the question's landmark; without one
         the median time at which the eligible patients came under observation (0 when all do at
@@ -79,8 +79,8 @@ def survival(
     Raises
     ------
     EstimandError
-        If a regime is not defined, nobody is at risk at the landmark, times lie before it, or the
-        population's covariates are not those of the model.
+        If a regime is not defined, nobody is at risk at the landmark, times lie before it or after
+        follow-up, or the population's covariates are not those of the model.
 
     Examples
     --------
@@ -405,24 +405,13 @@ def _populations(
     if not isinstance(given, list | tuple):
         raise EstimandError(f"regimes must be a list, such as [Never(), From(6.0)]; got {given!r}.")
     regimes = tuple(regimes)
+    seen = _observation(fit)
+    window = require_curves(seen, fit.question, regimes=regimes, landmark=landmark)
+    start, last = window.start, window.last
     people = fit.exposure.people
-    begin, exits = people["begin"].values, people["exit"].values
-    start = _landmark(fit, landmark)
+    at_risk = (people["begin"].values <= start) & (people["exit"].values > start)
     phases = [str(name) for name in fit.exposure.table["phase"].values]
-    spent = fit.exposure.episodes
-    earliest = {
-        name: float(spent["start"].values[spent["phase"].values == index].min())
-        for index, name in enumerate(phases)
-    }
-    require_defined(
-        regimes,
-        landmark=start,
-        earliest=earliest,
-        exposed=fit.question.exposed,
-        unit=fit.exposure.unit,
-    )
-    last = float(np.nanmax(exits))
-    at_risk = (begin <= start) & (exits > start)
+    lag = {fit.question.exposed: fit.question.lag}
     posterior, design = fit.posterior, fit.design
     population, by = whom
     description = "eligible patients at risk at the landmark"
@@ -431,11 +420,6 @@ def _populations(
         supplied, description = supplied_groups(fit.exposure, population, by=by)
     found, groups = [], supplied
     for index, name in enumerate(fit.exposure.endpoints):
-        if not at_risk[index].any():
-            raise EstimandError(
-                f"{name}: nobody is at risk at the landmark {start:g}; patients are under "
-                f"observation between {np.nanmin(begin[index]):g} and {np.nanmax(exits[index]):g}."
-            )
         if population is None:
             groups = eligible_groups(fit.exposure, at_risk[index], by=by, endpoint=name)
         baseline, phase, _ = log_parts(posterior, design, endpoint=name)
@@ -445,7 +429,7 @@ def _populations(
                 rates,
                 fit.exposure.cuts,
                 [
-                    (time, ratios[:, phases.index(entered)])
+                    (time + lag.get(entered, 0.0), ratios[:, phases.index(entered)])
                     for entered, time in regime.changes(fit.question.exposed)
                 ],
                 start=start,
@@ -470,6 +454,20 @@ def _populations(
     )
 
 
+def _observation(fit: Fit) -> Observation:
+    people, spent = fit.exposure.people, fit.exposure.episodes
+    names = fit.exposure.endpoints
+    return Observation(
+        begin=dict(zip(names, people["begin"].values, strict=True)),
+        end=dict(zip(names, people["exit"].values, strict=True)),
+        earliest={
+            str(phase): float(spent["start"].values[spent["phase"].values == index].min())
+            for index, phase in enumerate(fit.exposure.table["phase"].values)
+        },
+        unit=fit.exposure.unit,
+    )
+
+
 def _over_time(
     fit: Fit,
     name: str,
@@ -489,11 +487,9 @@ def _over_time(
         raise EstimandError(f"times must be numbers, got {times!r}.") from None
     if grid.ndim != 1 or not np.isfinite(grid).all():
         raise EstimandError("times must be a flat sequence of finite numbers.")
-    if (grid < start).any():
-        raise EstimandError(
-            f"Survival is asked for before the landmark {start:g}: it is conditional on being "
-            "event-free there. Give a landmark at or before the first time."
-        )
+    if grid.size:
+        seen, asked = _observation(fit), populations.regimes
+        require_curves(seen, fit.question, regimes=asked, landmark=start, times=grid.tolist())
     values = _collect(fit, populations, lambda one: evaluate(one, grid), ("time",))
     return _dataset(fit, {name: values.assign_coords(time=grid)}, populations)
 
@@ -551,14 +547,3 @@ def _check_horizon(horizon: float, populations: _Populations) -> None:
             f"horizon must lie after the landmark {populations.start:g} and within follow-up, "
             f"which ends at {populations.last:g}; got {horizon!r}."
         )
-
-
-def _landmark(fit: Fit, landmark: float | None) -> float:
-    if landmark is None:
-        landmark = fit.question.landmark
-    if landmark is None:
-        begin = fit.exposure.people["begin"].values
-        return float(np.nanmedian(begin))
-    if not 0 <= landmark < np.inf:
-        raise EstimandError(f"landmark must be a time from 0 on, got {landmark!r}.")
-    return float(landmark)

@@ -1,0 +1,167 @@
+"""Faults that an independent review found, each with its own test."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesblina as bb
+from bayesblina import cli
+from bayesblina.classical import median_time
+from bayesblina.cohort import Cohort
+from bayesblina.errors import DataError, EstimandError, SpecError
+from bayesblina.fitting import Fit
+
+QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
+
+
+def read(rows: list[dict[str, float]]) -> Cohort:
+    table = pd.DataFrame(rows, columns=["time", "event", "c", "ce", "m", "me"]).assign(
+        id=[f"p{row}" for row in range(len(rows))]
+    )
+    return bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="time", event="event")},
+        phases=bb.Phases(c=bb.Phase(start="c", end="ce"), m=bb.Phase(start="m", end="me")),
+    )
+
+
+def test_phases_do_not_overlap() -> None:
+    patient = {"time": 20.0, "event": 1.0, "c": 3.0, "ce": 10.0, "m": 5.0, "me": 7.0}
+    with pytest.raises(DataError, match="c ends after m has started"):
+        read([patient])
+    # At the start of the next is the latest that is possible.
+    assert read([patient | {"ce": 5.0}]).size == 1
+
+
+def test_a_lag_moves_the_effect_and_not_the_start() -> None:
+    cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
+    lagged = bb.Question(
+        exposed="maintenance", eligible_from="consolidation", transplant="censor", lag=3.0
+    )
+    fit = bb.fit(cohort, lagged, seed=1, draws=100, tune=200, progress=False)
+    rates = bb.hazard(fit, regimes=[bb.Never(), bb.From(8.0)], landmark=8.0, times=[10.9, 11.1])[
+        "hazard"
+    ]
+    never, treated = (rates.sel(regime=one) for one in ("never", "from 8"))
+    np.testing.assert_array_equal(treated.sel(time=10.9), never.sel(time=10.9))
+    assert not np.allclose(treated.sel(time=11.1), never.sel(time=11.1))
+    # Maintenance starts from 6.1 on; with the lag nobody counts as exposed before 9.1.
+    assert bb.survival(fit, regimes=[bb.From(7.0)], landmark=7.0).sizes["regime"] == 1
+    with pytest.raises(EstimandError, match=r"nobody eligible is in it before 6\.1"):
+        bb.survival(fit, regimes=[bb.From(5.0)], landmark=5.0)
+
+
+def test_no_curve_starts_before_the_questions_landmark() -> None:
+    cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
+    question = bb.Question(
+        exposed="maintenance", eligible_from="consolidation", transplant="censor", landmark=8.0
+    )
+    with pytest.raises(SpecError, match="nobody could die in between"):
+        bb.simon_makuch(cohort, question, landmark=6.0)
+    assert len(bb.simon_makuch(cohort, question, landmark=9.0))
+    fit = bb.fit(cohort, question, seed=1, draws=100, tune=200, progress=False)
+    for draw in (
+        lambda: bb.replicated_simon_makuch(fit, seed=1, draws=5, landmark=6.0),
+        lambda: bb.calibration(fit, times=[12.0], landmark=6.0),
+    ):
+        with pytest.raises(SpecError, match="nobody could die in between"):
+            draw()
+
+
+def test_nothing_is_extrapolated(synthetic_fit: Fit) -> None:
+    last = np.nanmax(synthetic_fit.exposure.people["exit"].values, axis=1)
+    default = bb.survival(synthetic_fit, landmark=8.0)
+    assert float(default["time"].max()) == pytest.approx(last.min())
+    for function in (bb.survival, bb.hazard, bb.cumulative_hazard):
+        with pytest.raises(EstimandError, match="nothing is extrapolated"):
+            function(synthetic_fit, landmark=8.0, times=[9.0, float(last.max())])
+
+
+def test_numpys_numbers_are_saved(tmp_path: Path) -> None:
+    cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
+    question = bb.Question(
+        exposed="maintenance",
+        eligible_from="consolidation",
+        transplant="censor",
+        landmark=np.int64(7),  # type: ignore[arg-type]
+        lag=np.float32(0.5),  # type: ignore[arg-type]
+        endpoints=["os"],  # type: ignore[arg-type]
+    )
+    numbers: dict[str, Any] = {"seed": np.int64(1), "draws": np.int64(50)}
+    fit = bb.fit(cohort, question, tune=100, progress=False, **numbers)
+    bb.save(fit, tmp_path / "fit.nc")
+    assert bb.load(tmp_path / "fit.nc").question == question
+
+
+@pytest.mark.parametrize("size", [24, 28, 30, 38, 44, 46, 54])
+def test_the_median_is_not_missed_by_rounding(size: int) -> None:
+    rows = [{"time": float(t), "event": 1.0, "m": 0.0} for t in range(1, size + 1)]
+    question = bb.Question(exposed="m", eligible_from="entry", phase_end="ever")
+    curve = bb.simon_makuch(read(rows), question)
+    assert median_time(curve[curve["group"] == "m"]) == size / 2
+
+
+def test_a_ladder_takes_no_other_patients_fit(synthetic_fit: Fit) -> None:
+    other, _ = bb.simulate.blinatumomab_cohort(seed=2)
+    with pytest.raises(SpecError, match="other patients"):
+        bb.bias_ladder(other, QUESTION, fit=synthetic_fit)
+    own, _ = bb.simulate.blinatumomab_cohort(seed=1)
+    assert "Bayesian" in set(bb.bias_ladder(own, QUESTION, fit=synthetic_fit)["method"])
+    with pytest.raises(SpecError, match="landmarks must be a list"):
+        bb.bias_ladder(own, QUESTION, landmarks=8.0)  # type: ignore[arg-type]
+    for times in (5.0, "x"):
+        with pytest.raises(SpecError, match="times must be"):
+            bb.numbers_at_risk(own, QUESTION, times)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("study")
+    cli._write_demo(path, seed=1)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("[curves]\nlandmark = 1.0\nstarts = [1.0]\n", "a state that a patient must live to"),
+        ("[curves]\nlandmark = 8.0\ntimes = [2.0, 9.0]\n", "before the landmark"),
+        ("[curves]\nlandmark = 8.0\ntimes = [9.0, 400.0]\n", "nothing is extrapolated"),
+        ("[curves]\nlandmark = 8.0\nstarts = [8.0, 8.0]\n", "stands twice"),
+        ("[fit]\nseed = 1\ncuts = [6.0, 3.0]\n", "strictly increasing"),
+    ],
+)
+def test_what_run_would_refuse_validate_refuses(
+    folder: Path, section: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (folder / "study.toml").read_text()
+    name = section.partition("\n")[0]
+    start = text.index(name)
+    end = text.find("\n[", start + 1)
+    study = folder / "other.toml"
+    study.write_text(text[:start] + section + (text[end:] if end > 0 else ""))
+    for arguments in (["validate", str(study)], ["run", str(study), "--out", str(folder / "new")]):
+        assert cli.main(arguments) == 2
+        shown = capsys.readouterr()
+        assert message in shown.err
+        assert "is valid" not in shown.out
+    assert not (folder / "new").exists()
+
+
+def test_endpoints_do_not_share_a_figures_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (folder / "study.toml").read_text()
+    study = folder / "names.toml"
+    study.write_text(
+        text.replace("[endpoints.os]", '[endpoints."a b"]').replace(
+            "[endpoints.rfs]", "[endpoints.a_b]"
+        )
+    )
+    assert cli.main(["validate", str(study)]) == 2
+    assert "would share a figure's file" in capsys.readouterr().err

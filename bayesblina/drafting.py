@@ -20,12 +20,16 @@ from bayesblina.readers.sources import load_table
 UNITS = {"day": "days", "week": "weeks", "month": "months", "year": "years"}
 CHOOSE = "CHOOSE"
 
+# What `bayesblina.simulate` puts before the number of a simulated patient.
+SYNTHETIC_ID = "SYN-"
+
 
 @dataclass(slots=True)
 class _Guess:
     patient: str = ""
     endpoints: list[tuple[str, str, str, str]] = field(default_factory=list)
     phases: list[str] = field(default_factory=list)
+    synthetic: bool = False
     transplant: str = ""
     covariates: dict[str, str] = field(default_factory=dict)
     unit: str = ""
@@ -89,6 +93,9 @@ def _guess(frame: pd.DataFrame) -> _Guess:
     # Numbers that differ between patients are times or measurements, unless they come first.
     other = [name for name in unique if numbers[name] is None or name == columns[0]]
     guess.patient = next(iter([*named, *other]), "")
+    if guess.patient:
+        ids = frame[guess.patient].astype("string")
+        guess.synthetic = bool(ids.str.startswith(SYNTHETIC_ID).all())
     left = [name for name in columns if name != guess.patient]
     events = [
         name
@@ -213,6 +220,8 @@ def _write(guess: _Guess, file: str) -> str:
         "# days, weeks, months or years: the unit of all times",
         f"unit = {_quote(guess.unit or CHOOSE)}",
     ]
+    if guess.synthetic:
+        lines += ["# the ids are those of simulated patients", "synthetic = true"]
     if guess.transplant:
         lines.append(f"transplant = {_quote(guess.transplant)}")
     if guess.covariates:

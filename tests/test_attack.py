@@ -165,3 +165,18 @@ def test_endpoints_do_not_share_a_figures_file(
     )
     assert cli.main(["validate", str(study)]) == 2
     assert "would share a figure's file" in capsys.readouterr().err
+
+
+def test_nothing_is_named_twice() -> None:
+    with pytest.raises(SpecError, match="both start with the column 'x'"):
+        bb.Phases(early="x", late="x")
+    table = pd.DataFrame({"id": ["a"], "t": [1.0], "d": [1], "s": [0.5], "arm": ["b"]})
+    with pytest.raises(SpecError, match="names 'arm' twice"):
+        bb.read_cohort(
+            table,
+            patient="id",
+            unit="months",
+            endpoints={"os": bb.Endpoint(time="t", event="d")},
+            phases=bb.Phases(late="s"),
+            covariates=["arm", "arm"],
+        )

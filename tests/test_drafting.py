@@ -60,14 +60,12 @@ def test_the_draft_is_the_demo(tmp_path: Path) -> None:
     assert "CHOOSE marks" in text
     assert text.count("CHOOSE") == 1
     drafted, demo = tomllib.loads(text), tomllib.loads(cli.DEMO_STUDY.format(seed=1))
-    # No column says whether patients are simulated.
-    assert demo["data"].pop("synthetic")
     for section in ("schema", "data", "endpoints", "phases", "question", "model", "fit"):
         assert drafted[section] == demo[section]
     assert list(drafted["phases"]) == list(demo["phases"])
     valid = call("validate", out)
     assert valid.exit_code == 0, valid.output
-    assert "267 patients" in valid.stdout
+    assert "267 synthetic patients" in valid.stdout
     cohort = read_study(out).cohort()
     expected, _ = bb.simulate.blinatumomab_cohort(seed=1)
     pd.testing.assert_frame_equal(cohort.to_counting_process(), expected.to_counting_process())
@@ -374,3 +372,12 @@ def test_any_names(names: list[str], tmp_path_factory: pytest.TempPathFactory) -
     if "transplant" in drafted["data"]:
         starts.append(drafted["data"]["transplant"])
     assert sorted(starts) == sorted(columns[2:])
+
+
+def test_simulated_patients_stay_synthetic(tmp_path: Path) -> None:
+    table = bb.simulate.blinatumomab_table(1)
+    table.to_csv(tmp_path / "patients.csv", index=False)
+    assert "synthetic = true" in draft_study(tmp_path / "patients.csv", relative_to=tmp_path)
+    table["patient_id"] = table["patient_id"].str.removeprefix("SYN-")
+    table.to_csv(tmp_path / "patients.csv", index=False)
+    assert "synthetic" not in draft_study(tmp_path / "patients.csv", relative_to=tmp_path)

@@ -318,6 +318,10 @@ def _check_call(endpoints: Any, kind: type, phases: Any, covariates: Any) -> Non
         raise SpecError("phases must be a Phases value: Phases(maintenance='maintenance_month').")
     if isinstance(covariates, str):
         raise SpecError("covariates must be a list of columns, not one string.")
+    names = list(covariates)
+    twice = sorted({str(name) for name in names if names.count(name) > 1})
+    if twice:
+        raise SpecError(f"covariates names '{twice[0]}' twice.")
 
 
 def _phase_roles(phases: Phases, transplant: str | None) -> dict[str, str]:

@@ -98,14 +98,6 @@ class Phases:
         for name in phases:
             if name in RESERVED_PHASES or name.startswith("before "):
                 raise SpecError(f"'{name}' has a meaning of its own; give the phase another name.")
-        starts: dict[str, str] = {}
-        for name, phase in self._phases.items():
-            other = starts.setdefault(phase.start, name)
-            if other != name:
-                raise SpecError(
-                    f"'{other}' and '{name}' both start with the column '{phase.start}': each "
-                    "phase has its own."
-                )
 
     @classmethod
     def from_dict(cls, phases: Mapping[str, str | Phase]) -> Phases:

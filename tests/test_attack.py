@@ -167,16 +167,21 @@ def test_endpoints_do_not_share_a_figures_file(
     assert "would share a figure's file" in capsys.readouterr().err
 
 
-def test_nothing_is_named_twice() -> None:
-    with pytest.raises(SpecError, match="both start with the column 'x'"):
-        bb.Phases(early="x", late="x")
+@pytest.mark.parametrize(
+    ("phases", "covariates", "message"),
+    [
+        (bb.Phases(early="s", late="s"), [], "both start with the column 's'"),
+        (bb.Phases(late="s"), ["arm", "arm"], "names 'arm' twice"),
+    ],
+)
+def test_nothing_is_named_twice(phases: bb.Phases, covariates: list[str], message: str) -> None:
     table = pd.DataFrame({"id": ["a"], "t": [1.0], "d": [1], "s": [0.5], "arm": ["b"]})
-    with pytest.raises(SpecError, match="names 'arm' twice"):
+    with pytest.raises(SpecError, match=message):
         bb.read_cohort(
             table,
             patient="id",
             unit="months",
             endpoints={"os": bb.Endpoint(time="t", event="d")},
-            phases=bb.Phases(late="s"),
-            covariates=["arm", "arm"],
+            phases=phases,
+            covariates=covariates,
         )

@@ -318,6 +318,11 @@ def _check_call(endpoints: Any, kind: type, phases: Any, covariates: Any) -> Non
         raise SpecError("phases must be a Phases value: Phases(maintenance='maintenance_month').")
     if isinstance(covariates, str):
         raise SpecError("covariates must be a list of columns, not one string.")
+    starts: dict[str, str] = {}
+    for name, phase in phases.items():
+        other = starts.setdefault(phase.start, name)
+        if other != name:
+            raise SpecError(f"'{other}' and '{name}' both start with the column '{phase.start}'.")
     names = list(covariates)
     twice = sorted({str(name) for name in names if names.count(name) > 1})
     if twice:

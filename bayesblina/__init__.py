@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bayesblina.fitting import fit as fit
     from bayesblina.hazards.definition import HazardRatioPrior as HazardRatioPrior
     from bayesblina.hazards.definition import ModelDefinition as ModelDefinition
+    from bayesblina.hazards.definition import SpreadPrior as SpreadPrior
     from bayesblina.hazards.definition import load_model as load_model
     from bayesblina.ladder import bias_ladder as bias_ladder
     from bayesblina.ladder import cox as cox
@@ -100,6 +101,7 @@ _HOME = {
     "fit": "fitting",
     "HazardRatioPrior": "hazards.definition",
     "ModelDefinition": "hazards.definition",
+    "SpreadPrior": "hazards.definition",
     "load_model": "hazards.definition",
     "calibration": "predictive",
     "martingale_residuals": "predictive",

@@ -221,8 +221,11 @@ def models_show(
 def _list_models() -> None:
     from bayesblina.hazards.definition import load_model, model_names
 
-    for name in model_names():
-        typer.echo(f"{name}  {load_model(name).title}")
+    # The default first.
+    names = sorted(model_names(), key=lambda name: (name != "primary", name))
+    width = max(map(len, names))
+    for name in names:
+        typer.echo(f"{name:{width}}  {load_model(name).title}")
 
 
 @contextmanager

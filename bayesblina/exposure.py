@@ -18,11 +18,12 @@ from scipy import sparse
 
 from bayesblina.account import Account, to_html
 from bayesblina.cohort import Cohort
-from bayesblina.errors import DataError, Problem
+from bayesblina.errors import DataError, Problem, SpecError
 from bayesblina.follow_up import (
     Episodes,
     LeftOut,
     account_of,
+    cut_since_entry,
     find_episodes,
     require_comparison,
     roles_of,
@@ -72,13 +73,15 @@ class Exposure:
     ----------
     table : xarray.Dataset
         ``events`` and ``exposure`` over (endpoint, interval, phase, pattern); ``interval_start``
-        and ``interval_stop`` over interval (the last is infinite); ``role`` over phase
-        (``"exposed"``, ``"reference"`` or ``"other"``); ``design`` over (pattern, term), the raw
-        covariate terms of each pattern.
+        and ``interval_stop`` over interval (the last is infinite); over phase ``role``
+        (``"exposed"``, ``"reference"`` or ``"other"``), ``treatment`` (the phase's name) and
+        ``since`` (time since entering it at which the entry begins: the exposed phase has an
+        entry for each piece of that time where it is cut); ``design`` over (pattern, term), the
+        raw covariate terms of each pattern.
     people : xarray.Dataset
-        Over patient: ``pattern``; over (endpoint, patient): ``begin``, ``exit`` (NaN where the
-        patient does not contribute) and ``event``. Patients who contribute to no endpoint are
-        not in it.
+        Over patient: ``pattern`` and ``weight`` (1 without weights); over (endpoint, patient):
+        ``begin``, ``exit`` (NaN where the patient does not contribute) and ``event``. Patients who
+        contribute to no endpoint are not in it.
     episodes : xarray.Dataset
         Over episode: ``endpoint``, ``patient`` and ``phase`` as positions, ``start``, ``stop``.
     left_out
@@ -105,6 +108,16 @@ class Exposure:
     def cuts(self) -> Floats:
         """Inner cut points, shape (n_intervals - 1,)."""
         return np.asarray(self.table["interval_start"].values[1:], dtype=np.float64)
+
+    @property
+    def by_patient(self) -> bool:
+        """Whether every patient has a pattern of its own."""
+        return bool(self.table.attrs["by_patient"])
+
+    @property
+    def weighted(self) -> bool:
+        """Whether patients have weights other than 1."""
+        return bool((self.people["weight"].values != 1.0).any())
 
     @property
     def covariates(self) -> tuple[CovariateTerms, ...]:
@@ -152,16 +165,18 @@ class Exposure:
             stop=stop,
             event=event,
             phases=tuple(str(name) for name in self.table["phase"].values),
+            phase_names=tuple(str(name) for name in self.table["treatment"].values),
+            since=tuple(float(time) for time in self.table["since"].values),
             left_out=tuple(one for one in self.left_out if one.endpoint == endpoint),
             time_at_risk=float((stop - start).sum()),
             events=int(event.sum()),
         )
 
-    def _totals(self) -> tuple[tuple[str, int, float], ...]:
+    def _totals(self) -> tuple[tuple[str, float, float], ...]:
         """Events and person-time of each endpoint."""
         total = self.table[["events", "exposure"]].sum(("interval", "phase", "pattern"))
         return tuple(
-            (name, int(total["events"].values[index]), float(total["exposure"].values[index]))
+            (name, float(total["events"].values[index]), float(total["exposure"].values[index]))
             for index, name in enumerate(self.endpoints)
         )
 
@@ -172,20 +187,20 @@ class Exposure:
         )
 
     def _subjects(self) -> str:
-        kind = "synthetic " if self.synthetic else ""
+        kind = ("weighted " if self.weighted else "") + ("synthetic " if self.synthetic else "")
         return f"{self.people.sizes['patient']} {kind}patients"
 
     def __repr__(self) -> str:
         """Show counts, never patients."""
         parts = ", ".join(
-            f"{name}: {events} events in {time:.6g} person-{self.unit}"
+            f"{name}: {events:.6g} events in {time:.6g} person-{self.unit}"
             for name, events, time in self._totals()
         )
         return f"Exposure({self._subjects()}; {parts}; {self._cells()})"
 
     def _repr_html_(self) -> str:
         rows = [
-            (name, f"{events} events in {time:.6g} person-{self.unit}")
+            (name, f"{events:.6g} events in {time:.6g} person-{self.unit}")
             for name, events, time in self._totals()
         ]
         return to_html(("Exposure", self._subjects()), [*rows, ("cells", self._cells())])
@@ -232,7 +247,15 @@ class Exposure:
         return found.patient[found.event], cell
 
 
-def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None) -> Exposure:
+def expose(
+    cohort: Cohort,
+    question: Question,
+    *,
+    cuts: ArrayLike | None = None,
+    phase_cuts: ArrayLike | None = None,
+    by_patient: bool = False,
+    weights: ArrayLike | None = None,
+) -> Exposure:
     """Sum events and person-time by endpoint, interval, phase and covariate pattern.
 
     Parameters
@@ -244,6 +267,14 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
     cuts : array_like, shape (n_intervals - 1,), optional
         Inner cut points in the cohort's unit; by default quantiles of the event times, their
         number growing with the events.
+    phase_cuts : array_like, shape (n_pieces - 1,), optional
+        Times since entering the exposed phase, in the cohort's unit, at which time in it is cut
+        into pieces.
+    by_patient
+        Whether every patient is a pattern of its own.
+    weights : array_like, shape (patient,), optional
+        Weights of the cohort's patients, in its order, such as those of inverse probabilities:
+        events and time at risk of a patient count as many times.
 
     Returns
     -------
@@ -254,7 +285,7 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
     Raises
     ------
     SpecError
-        If the question cannot be asked of the cohort, or the cuts are impossible.
+        If the question cannot be asked of the cohort, or the cuts or weights are impossible.
     DataError
         If there is nothing to compare: no eligible patients, no events, nobody exposed or
         nobody unexposed.
@@ -281,6 +312,14 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
     """
     episodes = find_episodes(cohort, question)
     require_comparison(episodes, question)
+    weight = _valid_weights(weights, cohort)
+    if phase_cuts is not None:
+        pieces = validate_cuts(phase_cuts)
+        entered = cohort.phase_start[:, cohort.phases.index(question.exposed)]
+        episodes = {
+            name: cut_since_entry(found, entered, pieces, phase=question.exposed)
+            for name, found in episodes.items()
+        }
     if cuts is None:
         event_times = [found.stop[found.event] for found in episodes.values()]
         inner = default_cuts(np.concatenate(event_times), endpoints=len(episodes))
@@ -289,16 +328,17 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
     used = np.unique(np.concatenate([found.patient for found in episodes.values()]))
     new_position = np.full(cohort.size, -1, dtype=np.int64)
     new_position[used] = np.arange(used.size)
-    pattern, design, terms = covariate_patterns(cohort, used)
+    pattern, design, terms = covariate_patterns(cohort, used, by_patient=by_patient)
     described = [asdict(covariate) for covariate in describe_covariates(cohort, used)]
-    all_phases = next(iter(episodes.values())).phases
+    labelled = next(iter(episodes.values()))
+    all_phases = labelled.phases
     seen = np.unique(np.concatenate([found.phase for found in episodes.values()]))
     new_phase = np.full(len(all_phases), -1, dtype=np.int64)
     new_phase[seen] = np.arange(seen.size)
     phases = [all_phases[index] for index in seen]
     intervals, patterns = inner.size + 1, design.shape[0]
     exposure = np.zeros((len(episodes), intervals, len(phases), patterns))
-    events = np.zeros(exposure.shape, dtype=np.int64)
+    events = np.zeros(exposure.shape, dtype=np.int64 if weight is None else np.float64)
     begin = np.full((len(episodes), used.size), np.nan)
     end = np.full(begin.shape, np.nan)
     died = np.zeros(begin.shape, dtype=bool)
@@ -308,13 +348,19 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
     for index, found in enumerate(episodes.values()):
         who, phase = new_position[found.patient], new_phase[found.phase]
         group = phase * patterns + pattern[who]
-        by_group = exposure_by_group(
-            found.start, found.stop, group, groups=len(phases) * patterns, cuts=inner
-        )
+        if weight is None:
+            by_group = exposure_by_group(
+                found.start, found.stop, group, groups=len(phases) * patterns, cuts=inner
+            )
+        else:
+            of, interval, length = split(found.start, found.stop, inner)
+            by_group = np.zeros((len(phases) * patterns, intervals))
+            np.add.at(by_group, (group[of], interval), length * weight[found.patient[of]])
         exposure[index] = by_group.T.reshape(intervals, len(phases), patterns)
         cell = interval_of(found.stop[found.event], inner) * by_group.shape[0]
         cell += group[found.event]
-        counts = np.bincount(cell, minlength=by_group.size)
+        counted = None if weight is None else weight[found.patient[found.event]]
+        counts = np.bincount(cell, weights=counted, minlength=by_group.size)
         events[index] = counts.reshape(exposure.shape[1:])
         first = np.concatenate([[True], np.diff(found.patient) != 0])
         last = np.concatenate([first[1:], [True]])
@@ -330,7 +376,9 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
             "exposure": (("endpoint", "interval", "phase", "pattern"), exposure),
             "interval_start": ("interval", np.concatenate([[0.0], inner])),
             "interval_stop": ("interval", np.concatenate([inner, [np.inf]])),
-            "role": ("phase", roles_of(phases, question)),
+            "role": ("phase", roles_of([labelled.phase_names[i] for i in seen], question)),
+            "treatment": ("phase", [labelled.phase_names[i] for i in seen]),
+            "since": ("phase", [labelled.since[i] for i in seen]),
             "design": (("pattern", "term"), design),
         },
         coords={
@@ -340,11 +388,12 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
             "pattern": np.arange(patterns),
             "term": np.asarray(terms, dtype=str),
         },
-        attrs={"covariates": json.dumps(described)},
+        attrs={"covariates": json.dumps(described), "by_patient": int(by_patient)},
     )
     people = xr.Dataset(
         {
             "pattern": ("patient", pattern),
+            "weight": ("patient", np.ones(used.size) if weight is None else weight[used]),
             "begin": (("endpoint", "patient"), begin),
             "exit": (("endpoint", "patient"), end),
             "event": (("endpoint", "patient"), died),
@@ -362,8 +411,37 @@ def expose(cohort: Cohort, question: Question, *, cuts: ArrayLike | None = None)
         unit=cohort.unit,
         synthetic=cohort.synthetic,
     )
-    _check_conservation(result, cohort, episodes)
+    _check_conservation(result, cohort, episodes, weight)
     return result
+
+
+def _valid_weights(weights: ArrayLike | None, cohort: Cohort) -> Floats | None:
+    if weights is None:
+        return None
+    try:
+        values = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise SpecError("weights must be numbers, one for each patient of the cohort.") from None
+    if values.shape != (cohort.size,):
+        raise SpecError(
+            f"weights must be {cohort.size} numbers, one for each patient in the cohort's order; "
+            f"got an array of shape {values.shape}."
+        )
+    wrong = ~(np.isfinite(values) & (values > 0))
+    if wrong.any():
+        raise DataError(
+            [
+                Problem(
+                    column="weights",
+                    patients=tuple(str(patient) for patient in cohort.patients[wrong]),
+                    found="weights that are missing, infinite, 0 or negative",
+                    expected="Every weight must be a finite number greater than 0; leave "
+                    "patients out of the cohort instead of giving them no weight.",
+                )
+            ],
+            source="the weights",
+        )
+    return values
 
 
 def _snap_cuts(cuts: Floats, episodes: Mapping[str, Episodes]) -> Floats:
@@ -380,7 +458,9 @@ def _snap_cuts(cuts: Floats, episodes: Mapping[str, Episodes]) -> Floats:
     return np.where(close, near, cuts)
 
 
-def covariate_patterns(cohort: Cohort, used: Ints) -> tuple[Ints, Floats, list[str]]:
+def covariate_patterns(
+    cohort: Cohort, used: Ints, *, by_patient: bool = False
+) -> tuple[Ints, Floats, list[str]]:
     """Group patients by their covariates.
 
     Parameters
@@ -389,6 +469,8 @@ def covariate_patterns(cohort: Cohort, used: Ints) -> tuple[Ints, Floats, list[s
         The patients.
     used : ndarray of int, shape (used,)
         Rows of those to group.
+    by_patient
+        Whether every patient is a pattern of its own.
 
     Returns
     -------
@@ -413,6 +495,10 @@ def covariate_patterns(cohort: Cohort, used: Ints) -> tuple[Ints, Floats, list[s
             terms.append(f"{name}[{covariate.levels[index]}]")
     varying = [index for index, column in enumerate(columns) if np.ptp(column) > 0]
     terms = [terms[index] for index in varying]
+    if by_patient:
+        rows = np.arange(used.size, dtype=np.int64)
+        chosen = [columns[index] for index in varying]
+        return rows, np.stack(chosen, axis=1) if chosen else np.zeros((used.size, 0)), terms
     if not varying:
         return np.zeros(used.size, dtype=np.int64), np.zeros((1, 0)), terms
     matrix = np.stack([columns[index] for index in varying], axis=1)
@@ -448,7 +534,10 @@ def describe_covariates(cohort: Cohort, used: Ints) -> list[CovariateTerms]:
 
 
 def _check_conservation(
-    exposure: Exposure, cohort: Cohort, episodes: Mapping[str, Episodes]
+    exposure: Exposure,
+    cohort: Cohort,
+    episodes: Mapping[str, Episodes],
+    weight: Floats | None,
 ) -> None:
     """Raise unless person-time, events and patients are all accounted for."""
     cells = ("interval", "phase", "pattern")
@@ -460,10 +549,16 @@ def _check_conservation(
     for index, name in enumerate(exposure.endpoints):
         found = episodes[name]
         out = sum(len(item.patients) for item in exposure.left_out if item.endpoint == name)
-        if abs(time[index] - found.time_at_risk) > 1e-9 * scale[index]:
-            failures.append((name, f"person-time {time[index]:.17g} of {found.time_at_risk:.17g}"))
-        if events[index] != found.events:
-            failures.append((name, f"{events[index]} events of {found.events}"))
+        at_risk, expected, rounding = found.time_at_risk, float(found.events), 0.0
+        largest = scale[index]
+        if weight is not None:
+            at_risk = float((weight[found.patient] * (found.stop - found.start)).sum())
+            expected = float(weight[found.patient[found.event]].sum())
+            rounding, largest = 1e-9 * expected, scale[index] * float(weight.max())
+        if abs(time[index] - at_risk) > 1e-9 * largest:
+            failures.append((name, f"person-time {time[index]:.17g} of {at_risk:.17g}"))
+        if abs(events[index] - expected) > rounding:
+            failures.append((name, f"{events[index]} events of {expected}"))
         if used[index] + out != cohort.size:
             failures.append(
                 (name, f"{used[index]} patients used and {out} left out of {cohort.size}")

@@ -11,19 +11,28 @@ from os import PathLike
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bayesblina.cohort import Cohort
 from bayesblina.convergence import Convergence, assess_convergence
 from bayesblina.errors import ConvergenceError, SpecError
 from bayesblina.exposure import Exposure, expose
+from bayesblina.follow_up import find_episodes, require_comparison
 from bayesblina.hazards.build import BuiltModel, build_model
-from bayesblina.hazards.definition import ModelDefinition, load_model
+from bayesblina.hazards.definition import (
+    ModelDefinition,
+    PatientFrailty,
+    PhasesSinceEntry,
+    load_model,
+)
 from bayesblina.hazards.effects import Design, make_design
 from bayesblina.hazards.likelihood import patient_log_likelihood
+from bayesblina.intervals import default_cuts
 from bayesblina.question import Question
 from bayesblina.sampling import SamplerSettings, sample
+
+Floats = NDArray[np.float64]
 
 # Patients x draws above which the patient-level log-likelihood is not kept with the draws.
 LARGEST_LOG_LIKELIHOOD = 50_000_000
@@ -104,7 +113,7 @@ class Fit:
     @property
     def design(self) -> Design:
         """Phase contrasts and standardised covariates."""
-        return make_design(self.exposure)
+        return make_design(self.exposure, self.definition)
 
     def require_converged(self) -> None:
         """Raise unless the draws passed the convergence gate.
@@ -135,6 +144,8 @@ def fit(
     seed: int,
     model: str | PathLike[str] | ModelDefinition = "primary",
     cuts: ArrayLike | None = None,
+    phase_cuts: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     draws: int = 1000,
     tune: int = 1000,
     chains: int = 4,
@@ -155,6 +166,12 @@ def fit(
         Name of a shipped model, path of a model file, or a definition.
     cuts : array_like, shape (n_intervals - 1,), optional
         Inner cut points in the cohort's unit; by default chosen from the events.
+    phase_cuts : array_like, shape (n_pieces - 1,), optional
+        For a model whose effect varies with time since entering the exposed phase: the times since
+        entry at which it may change; by default chosen from the events in the phase.
+    weights : array_like, shape (patient,), optional
+        Weights of the cohort's patients, in its order. The posterior is then a weighted
+        pseudo-posterior, and the provenance says so.
     draws, tune
         Draws kept and draws for adaptation, per chain.
     chains, cores
@@ -188,7 +205,9 @@ def fit(
     settings = _settings(draws, tune, chains, cores, seed)
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
     clock = time.perf_counter()
-    exposure = expose(cohort, question, cuts=cuts)
+    exposure = expose_for(
+        definition, cohort, question, cuts=cuts, phase_cuts=phase_cuts, weights=weights
+    )
     exposed = time.perf_counter()
     built = build_model(definition, exposure)
     ready = time.perf_counter()
@@ -197,18 +216,19 @@ def fit(
     sampled = time.perf_counter()
     posterior = tree["posterior"].to_dataset()
     if exposure.people.sizes["patient"] * draws * chains <= LARGEST_LOG_LIKELIHOOD:
-        total = sum(
-            patient_log_likelihood(posterior, exposure, built.design, endpoint=name)
-            for name in exposure.endpoints
-        )
-        assert isinstance(total, xr.DataArray)
+        total = patient_log_likelihood(posterior, exposure, built.design)
         tree["log_likelihood"] = xr.DataTree(total.to_dataset(name="survival"))
     else:
         notes.append(
             "the patient-level log-likelihood was not kept: "
             f"{exposure.people.sizes['patient']} patients x {draws * chains} draws are too many"
         )
-    tree["prior"] = xr.DataTree(_prior(built, definition, exposure, seed=seed))
+    if exposure.weighted:
+        notes.append(
+            "patients have weights: this is a weighted pseudo-posterior, whose spread is not that "
+            "of the estimate"
+        )
+    tree["prior"] = xr.DataTree(_prior(built, seed=seed))
     tree["observed_data"] = xr.DataTree(exposure.table[["events"]])
     tree["constant_data"] = xr.DataTree(exposure.table.drop_vars("events"))
     convergence = assess_convergence(tree)
@@ -277,40 +297,96 @@ def _with_bar(
         return sample(built, seed=seed, settings=settings, progress=report)
 
 
-def _prior(
-    built: BuiltModel, definition: ModelDefinition, exposure: Exposure, *, seed: int
-) -> xr.Dataset:
+def _prior(built: BuiltModel, *, seed: int) -> xr.Dataset:
     """Draw the parameters that have a meaning of their own from the prior."""
     generator = np.random.default_rng([seed, 1])
-    endpoints = list(exposure.endpoints)
-    design = built.design
-
-    def normal(mean: float, sd: float, *shape: int) -> np.ndarray:
-        return generator.normal(mean, sd, (1, PRIOR_DRAWS, len(endpoints), *shape))
-
-    baseline, phases = definition.baseline, definition.phases.prior
-    covariates = definition.covariates.prior
-    variables = {
-        "level": (
-            ("chain", "draw", "endpoint"),
-            built.start["level"] + normal(0.0, baseline.level_sd),
-        ),
-        "log_hazard_ratio": (
-            ("chain", "draw", "endpoint", "effect"),
-            normal(phases.mean, phases.sd, len(design.effects)),
-        ),
-    }
-    if not baseline.walk_sd_known:
-        scale = np.abs(normal(0.0, baseline.walk_sd))
-        variables["walk_sd"] = (("chain", "draw", "endpoint"), scale)
-    coords = {"endpoint": endpoints, "effect": list(design.effects)}
-    if design.term_names:
-        variables["coefficient"] = (
-            ("chain", "draw", "endpoint", "term"),
-            normal(covariates.mean, covariates.sd, len(design.term_names)),
-        )
-        coords["term"] = list(design.term_names)
+    variables: dict[str, tuple[tuple[str, ...], Floats]] = {}
+    coords: dict[str, list[str]] = {}
+    for name, (dims, draw) in built.priors.items():
+        values = draw(generator, PRIOR_DRAWS)
+        variables[name] = (("chain", "draw", *dims), values[None])
+        coords |= {dim: list(built.model.coords[dim]) for dim in dims}
     return xr.Dataset(variables, coords=coords)
+
+
+def expose_for(
+    definition: ModelDefinition,
+    cohort: Cohort,
+    question: Question,
+    *,
+    cuts: ArrayLike | None = None,
+    phase_cuts: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> Exposure:
+    """Sum events and person-time as a model needs them.
+
+    Parameters
+    ----------
+    definition
+        The hazard model.
+    cohort, question, cuts, weights
+        As for `bayesblina.expose`.
+    phase_cuts : array_like, shape (n_pieces - 1,), optional
+        Times since entering the exposed phase; only for a model whose effect varies with it.
+
+    Returns
+    -------
+    Exposure
+        Events and person-time.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to compare.
+    SpecError
+        If the question or the cuts are impossible, or there are too few events in the exposed
+        phase for its effect to vary with time since entering it.
+    """
+    by_patient = isinstance(definition.groups, PatientFrailty)
+    if not isinstance(definition.phases, PhasesSinceEntry):
+        if phase_cuts is not None:
+            raise SpecError(
+                f"phase_cuts are for a model whose effect varies with time since entering the "
+                f"phase, such as 'since_entry'; '{definition.name}' has none."
+            )
+        return expose(cohort, question, cuts=cuts, by_patient=by_patient, weights=weights)
+    if phase_cuts is None:
+        phase_cuts = _phase_cuts(cohort, question)
+    return expose(
+        cohort,
+        question,
+        cuts=cuts,
+        phase_cuts=phase_cuts,
+        by_patient=by_patient,
+        weights=weights,
+    )
+
+
+def _phase_cuts(cohort: Cohort, question: Question) -> Floats:
+    """Choose when the exposed phase's effect may change: quantiles of time since entry at events.
+
+    At least the median.
+    """
+    episodes = find_episodes(cohort, question)
+    require_comparison(episodes, question)
+    entered = cohort.phase_start[:, cohort.phases.index(question.exposed)]
+    times = np.concatenate(
+        [
+            (found.stop - entered[found.patient])[
+                found.event & (found.phase == found.phases.index(question.exposed))
+            ]
+            for found in episodes.values()
+        ]
+    )
+    if np.unique(times).size < 2:
+        raise SpecError(
+            f"Fewer than two events in {question.exposed}: its effect cannot vary with time since "
+            "entering it. Take a model with a constant effect, or give phase_cuts."
+        )
+    cuts = default_cuts(times, endpoints=len(episodes))
+    if cuts.size:
+        return cuts
+    return np.asarray(np.quantile(times, [0.5], method="inverted_cdf"))
 
 
 def hash_of(exposure: Exposure) -> str:

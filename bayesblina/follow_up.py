@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from bayesblina.account import Line
 from bayesblina.cohort import Cohort
 from bayesblina.episodes import TRANSPLANT, cut_follow_up, state_bounds
 from bayesblina.errors import DataError, Problem
-from bayesblina.intervals import snap
+from bayesblina.intervals import TIE_TOLERANCE, snap
 from bayesblina.question import ENTRY, Question, bind
 
 Floats = NDArray[np.float64]
@@ -57,6 +59,10 @@ class Episodes:
         Whether it ends with the endpoint's event.
     phases
         Names of all possible states.
+    phase_names : tuple of str
+        The phase that each state is, or is a piece of.
+    since : tuple of float
+        Time since entering the phase at which each state begins; 0 unless it is a later piece.
     left_out
         Who does not contribute, by reason.
     time_at_risk, events
@@ -70,6 +76,8 @@ class Episodes:
     stop: Floats
     event: Bools
     phases: tuple[str, ...]
+    phase_names: tuple[str, ...]
+    since: tuple[float, ...]
     left_out: tuple[LeftOut, ...]
     time_at_risk: float
     events: int
@@ -155,11 +163,67 @@ def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
             stop=ends,
             event=event[rows[who]] & (ends == stop[rows[who]]),
             phases=phases,
+            phase_names=phases,
+            since=(0.0,) * len(phases),
             left_out=tuple(left_out),
             time_at_risk=float((stop[rows] - begin[rows]).sum()),
             events=int(event[rows].sum()),
         )
     return found
+
+
+def cut_since_entry(found: Episodes, entered: Floats, cuts: Floats, *, phase: str) -> Episodes:
+    """Cut the time in a phase by the time since entering it.
+
+    Parameters
+    ----------
+    found
+        An endpoint's time at risk.
+    entered : ndarray, shape (cohort patient,)
+        When each patient entered the phase; NaN for never.
+    cuts : ndarray, shape (n_pieces - 1,)
+        Times since entry.
+    phase
+        The phase.
+
+    Returns
+    -------
+    Episodes
+        The same time at risk; the phase's state is replaced by one for each piece. A piece ends at
+        its cut, and an event there belongs to it.
+    """
+    index = found.phases.index(phase)
+    edges = np.concatenate([[0.0], cuts])
+    names = [f"{phase} {low:g} to {high:g}" for low, high in pairwise(edges)]
+    names.append(f"{phase} from {edges[-1]:g}")
+    inside = found.phase == index
+    # Outside the phase nothing is cut: the origin of its clock lies after the episode.
+    origin = np.where(inside, entered[found.patient], found.stop)
+    bounds = origin[:, None] + np.append(edges, np.inf)
+    bounds[:, 0] = -np.inf
+    near = np.abs(bounds - found.stop[:, None]) <= TIE_TOLERANCE * found.stop[:, None]
+    bounds = np.where(near, found.stop[:, None], bounds)
+    near = np.abs(bounds - found.start[:, None]) <= TIE_TOLERANCE * found.stop[:, None]
+    bounds = np.where(near, found.start[:, None], bounds)
+    episode, piece, start, stop = cut_follow_up(bounds, found.start, found.stop)
+    state = found.phase[episode]
+    state = np.where(state > index, state + cuts.size, state)
+    state = np.where(inside[episode], index + piece, state)
+
+    def spread(values: tuple[Any, ...], pieces: Sequence[Any]) -> tuple[Any, ...]:
+        return (*values[:index], *pieces, *values[index + 1 :])
+
+    return replace(
+        found,
+        patient=found.patient[episode],
+        phase=state,
+        start=start,
+        stop=stop,
+        event=found.event[episode] & (stop == found.stop[episode]),
+        phases=spread(found.phases, names),
+        phase_names=spread(found.phase_names, [phase] * len(names)),
+        since=spread(found.since, edges.tolist()),
+    )
 
 
 def roles_of(phases: Sequence[str], question: Question) -> list[str]:
@@ -214,7 +278,7 @@ def require_comparison(episodes: Mapping[str, Episodes], question: Question) -> 
     outside = f"time outside {question.exposed}" if against is None else f"time in {against}"
     problems = []
     for name, found in episodes.items():
-        role = np.asarray(roles_of(found.phases, question))[found.phase]
+        role = np.asarray(roles_of(found.phase_names, question))[found.phase]
         checks = (
             (found.patient.size > 0, "no patient is ever eligible"),
             (np.unique(found.patient).size > 1, "only one patient is eligible"),

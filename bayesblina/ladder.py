@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -295,15 +296,13 @@ def _landmark(
     now = (found.start <= time) & (time < found.stop)
     at_risk = np.isin(found.patient, found.patient[now]) & (found.stop > time)
     then = np.isin(found.patient, found.patient[now & exposed])
-    kept = Episodes(
-        endpoint=name,
+    kept = replace(
+        found,
         patient=found.patient[at_risk],
         phase=found.phase[at_risk],
         start=np.maximum(found.start[at_risk], time),
         stop=found.stop[at_risk],
         event=found.event[at_risk],
-        phases=found.phases,
-        left_out=found.left_out,
         time_at_risk=float((found.stop - np.maximum(found.start, time))[at_risk].sum()),
         events=int(found.event[at_risk].sum()),
     )

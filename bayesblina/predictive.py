@@ -9,6 +9,7 @@ the patients at risk. Observed less expected events form a martingale.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -20,10 +21,9 @@ from scipy.stats import poisson
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import Fit
-from bayesblina.hazards.baseline import walk_geometry
+from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.definition import ModelDefinition
-from bayesblina.hazards.effects import make_design
-from bayesblina.hazards.likelihood import log_parts
+from bayesblina.hazards.likelihood import log_hazard
 from bayesblina.intervals import interval_of
 from bayesblina.product_limit import product_limit
 
@@ -77,10 +77,14 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
     time = table["exposure"].transpose("endpoint", "interval", "phase", "pattern").values
     parts = []
     for index, name in enumerate(fit.exposure.endpoints):
-        baseline, phase, pattern = log_parts(fit.posterior, fit.design, endpoint=name)
+        found = log_hazard(fit.posterior, fit.design, endpoint=name)
         flat = time[index].reshape(-1, time.shape[3])
-        adjusted = (np.exp(pattern) @ flat.T).reshape(-1, *time.shape[1:3])
-        parts.append(adjusted * np.exp(baseline[:, :, None] + phase[:, None, :]))
+        relative, total = np.exp(found.pattern), np.zeros(())
+        for one in range(found.shared.shape[1]):
+            inside = found.class_of == one
+            adjusted = (relative[:, inside] @ flat[:, inside].T).reshape(-1, *time.shape[1:3])
+            total = total + adjusted * np.exp(found.shared[:, one])
+        parts.append(total)
     expected = np.stack(parts, axis=1)
     counts = observed.values
     cells = ("endpoint", "interval", "phase")
@@ -246,12 +250,16 @@ def martingale_residuals(fit: Fit) -> xr.Dataset:
         one = people.sel(endpoint=name)
         cells = fit.exposure.patient_cells(name)
         mean, square = np.zeros(who.size), np.zeros(who.size)
-        baseline, phase, pattern = log_parts(fit.posterior, fit.design, endpoint=name)
-        hazard = np.exp(baseline[:, :, None] + phase[:, None, :]).reshape(baseline.shape[0], -1)
+        found = log_hazard(fit.posterior, fit.design, endpoint=name)
+        hazard = np.exp(found.shared).reshape(*found.shared.shape[:2], -1)
         step = max(1, BLOCK // who.size)
         for at in range(0, hazard.shape[0], step):
             part = slice(at, at + step)
-            expected = (cells @ hazard[part].T) * np.exp(pattern[part]).T[who]
+            expected = np.empty((who.size, hazard[part].shape[0]))
+            for class_ in range(hazard.shape[1]):
+                inside = found.class_of[who] == class_
+                expected[inside] = cells[inside] @ hazard[part, class_].T
+            expected *= np.exp(found.pattern[part]).T[who]
             mean += expected.sum(axis=1)
             square += (expected**2).sum(axis=1)
         mean /= hazard.shape[0]
@@ -340,7 +348,7 @@ def calibration(
         one = people.sel(endpoint=name)
         entry, stop, event = (one[key].values for key in ("begin", "exit", "event"))
         used = np.flatnonzero(stop > begin)
-        _, _, pattern = log_parts(fit.posterior, fit.design, endpoint=name)
+        pattern = log_hazard(fit.posterior, fit.design, endpoint=name).pattern
         score = pattern.mean(axis=0)[people["pattern"].values[used]]
         number = 1 if np.ptp(pattern) == 0 else min(groups, used.size)
         rank = np.argsort(np.argsort(score, kind="stable"), kind="stable")
@@ -421,9 +429,10 @@ def prior_predictive(
     Returns
     -------
     xarray.Dataset
-        ``hazard_ratio`` over (draw, endpoint), ``log_baseline`` over (draw, endpoint, interval) and
-        ``survival`` over (draw, endpoint, time), in the reference phase at mean covariates, from
-        the origin.
+        ``hazard_ratio`` of the exposed phase and ``log_baseline`` over (draw, endpoint, interval),
+        and ``survival`` over (draw, endpoint, time), in the reference phase at mean covariates,
+        from the origin; of the first stratum and subgroup, and of the exposed phase's first piece,
+        where a model has several: their priors are alike.
 
     Examples
     --------
@@ -438,24 +447,16 @@ def prior_predictive(
     """
     if draws < 1:
         raise SpecError(f"draws must be at least 1, got {draws!r}.")
-    generator = np.random.default_rng(seed)
-    design = make_design(exposure)
-    phases, covariates, baseline = (
-        definition.phases.prior,
-        definition.covariates.prior,
-        definition.baseline,
-    )
-    sd = [phases.sd] * len(design.effects) + [covariates.sd] * len(design.term_names)
-    geometry = walk_geometry(exposure, design, prior_sd=np.array(sd))
-    endpoints = len(exposure.endpoints)
-    level = geometry.level_centre + baseline.level_sd * generator.normal(size=(draws, endpoints))
-    walk_sd = np.full((draws, endpoints), baseline.walk_sd)
-    if not baseline.walk_sd_known:
-        walk_sd = np.abs(generator.normal(0.0, baseline.walk_sd, size=(draws, endpoints)))
-    standard = generator.normal(size=(draws, *geometry.roughness.shape))
-    coefficient = walk_sd[:, :, None] * standard / geometry.roughness
-    log_baseline = level[:, :, None] + np.einsum("ejc,dec->dej", geometry.basis, coefficient)
-    ratio = np.exp(generator.normal(phases.mean, phases.sd, size=(draws, endpoints)))
+    built = build_model(definition, exposure)
+    prior = draw_prior(built, seed=seed, draws=draws)
+    found = [log_hazard(prior, built.design, endpoint=name).shared for name in exposure.endpoints]
+    states = exposure.table["role"].values
+    first = int(np.flatnonzero(states == "reference")[0])
+    # (draw, endpoint, class, interval, state)
+    hazards = np.stack(found, axis=1)
+    log_baseline = hazards[:, :, 0, :, first]
+    exposed = int(np.flatnonzero(states == "exposed")[0])
+    ratio = np.exp(hazards[:, :, 0, :, exposed] - log_baseline)
     last = float(np.nanmax(exposure.people["exit"].values))
     grid = np.linspace(0.0, last, GRID) if times is None else np.asarray(times, dtype=np.float64)
     start = np.concatenate([[0.0], exposure.cuts])
@@ -465,7 +466,7 @@ def prior_predictive(
     hazard = np.exp(np.minimum(log_baseline, 300.0))
     return xr.Dataset(
         {
-            "hazard_ratio": (("draw", "endpoint"), ratio),
+            "hazard_ratio": (("draw", "endpoint", "interval"), ratio),
             "log_baseline": (("draw", "endpoint", "interval"), log_baseline),
             "survival": (("draw", "endpoint", "time"), np.exp(-(hazard @ inside.T))),
         },
@@ -531,20 +532,26 @@ def _risk_sets(
     )
     ones = np.ones((1, patient.size))
     at_risk = np.rint(np.cumsum((changes.T @ ones.T).T, axis=1)[0, :-1]).astype(np.int64)
-    baseline, phase, pattern = (
-        part[draws] for part in log_parts(fit.posterior, fit.design, endpoint=endpoint)
-    )
+    found = log_hazard(fit.posterior, fit.design, endpoint=endpoint)
+    relative, shared = found.pattern[draws], found.shared[draws]
     middle = interval_of((knots[:-1] + knots[1:]) / 2.0, exposure.cuts)
     who = exposure.people["pattern"].values[patient]
     hazard = np.empty((draws.size, pieces))
     step = max(1, BLOCK // max(patient.size, pieces))
     for place in range(0, draws.size, step):
         part = slice(place, place + step)
-        relative = np.exp(pattern[part][:, who] + phase[part][:, state])
-        summed = np.cumsum((changes.T @ relative.T).T, axis=1)[:, :-1]
-        # Sums of differences leave rounding where nobody is at risk.
-        summed = np.where(at_risk > 0, np.maximum(summed, 0.0), 0.0)
-        hazard[part] = summed * np.exp(baseline[part][:, middle])
+        total = np.zeros(())
+        for class_, one in product(range(shared.shape[1]), range(shared.shape[3])):
+            here = (state == one) & (found.class_of[who] == class_)
+            if not here.any():
+                continue
+            present = np.rint(np.cumsum(changes[here].sum(axis=0))[:-1])
+            each = np.exp(relative[part][:, who[here]])
+            summed = np.cumsum((changes[here].T @ each.T).T, axis=1)[:, :-1]
+            # Sums of differences leave rounding where nobody is at risk.
+            summed = np.where(present > 0, np.maximum(summed, 0.0), 0.0)
+            total = total + summed * np.exp(shared[part, class_][:, middle, one])
+        hazard[part] = total
     return knots, at_risk, hazard
 
 

@@ -49,7 +49,6 @@ Floats = NDArray[np.float64]
 Progress = Callable[[int, int, int], None]
 
 WRAPPER_VERSION = 1
-TARGET_ACCEPT = 0.9
 # What is kept of nutpie's statistics.
 STATISTICS = [
     "diverging",
@@ -77,14 +76,14 @@ class SamplerSettings:
     cores
         Chains that run at the same time; None means as many as the machine has.
     target_accept
-        Acceptance rate that the step size is adapted to.
+        Acceptance rate that the step size is adapted to; None means the model's own.
     """
 
     draws: int = 1000
     tune: int = 1000
     chains: int = 4
     cores: int | None = None
-    target_accept: float = TARGET_ACCEPT
+    target_accept: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -165,7 +164,7 @@ def sample(
         chains=settings.chains,
         cores=settings.cores,
         seed=seed,
-        target_accept=settings.target_accept,
+        target_accept=settings.target_accept or built.target_accept,
         progress_bar=False,
         progress_callback=report,
         return_raw_trace=True,
@@ -225,7 +224,7 @@ def _sample_with_pymc(
         cores=settings.cores,
         model=built.model,
         nuts_sampler="nutpie",
-        nuts={"target_accept": settings.target_accept},
+        nuts={"target_accept": settings.target_accept or built.target_accept},
         random_seed=seed,
         progressbar=False,
         quiet=True,

@@ -18,7 +18,13 @@ from pydantic import (
 )
 
 from bayesblina.errors import SpecError
-from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition, explain, load_model
+from bayesblina.hazards.definition import (
+    HazardRatioPrior,
+    ModelDefinition,
+    SpreadPrior,
+    explain,
+    load_model,
+)
 
 if TYPE_CHECKING:
     from bayesblina.cohort import Cohort
@@ -107,22 +113,28 @@ class PriorsSection(_Section):
 
     phases: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
     covariates: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
-    level_sd: Positive | None = None
-    walk_sd: Positive | None = None
+    level: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
+    change: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
+    phase_change: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
+    spread: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
 
     @model_validator(mode="after")
     def _ordered(self) -> PriorsSection:
-        for name, interval in (("phases", self.phases), ("covariates", self.covariates)):
+        for name in type(self).model_fields:
+            interval = getattr(self, name)
             if interval is not None and interval[0] >= interval[1]:
                 raise ValueError(f"{name} must be [lower, upper] with lower < upper")
         return self
 
 
 class ModelSection(_Section):
-    """``[model]``: a shipped model or a file of one's own, and other priors."""
+    """``[model]``: a shipped model or a file of one's own, its covariates, and other priors."""
 
     name: Name | None = None
     file: Name | None = None
+    stratum: Name | None = None
+    subgroup: Name | None = None
+    group: Name | None = None
     priors: PriorsSection = PriorsSection()
 
     @model_validator(mode="after")
@@ -270,6 +282,9 @@ class Study:
             model = load_model(self.path.parent / section.file)
         else:
             model = load_model(section.name or "primary")
+        model = model.with_covariates(
+            stratum=section.stratum, subgroup=section.subgroup, group=section.group
+        )
         priors = section.priors
 
         def prior(interval: list[float] | None) -> HazardRatioPrior | None:
@@ -277,11 +292,24 @@ class Study:
                 return None
             return HazardRatioPrior(hazard_ratio=(interval[0], interval[1]))
 
+        def spread(name: str, interval: list[float] | None) -> SpreadPrior | None:
+            if interval is None:
+                return None
+            try:
+                return SpreadPrior(hazard_ratio=(interval[0], interval[1]))
+            except ValidationError:
+                raise SpecError(
+                    f"model.priors.{name} must be [1 / u, u] with u > 1, such as [0.5, 2.0], got "
+                    f"{interval}."
+                ) from None
+
         return model.with_priors(
             phases=prior(priors.phases),
             covariates=prior(priors.covariates),
-            level_sd=priors.level_sd,
-            walk_sd=priors.walk_sd,
+            level=prior(priors.level),
+            change=spread("change", priors.change),
+            phase_change=spread("phase_change", priors.phase_change),
+            spread=spread("spread", priors.spread),
         )
 
     def regimes(self) -> tuple[Regime, ...]:

@@ -14,6 +14,8 @@ from bayesblina.hazards.likelihood import patient_log_likelihood
 DAYS = 365.25 / 12
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 
+PRIMARY = bb.load_model("primary")
+
 
 def test_loo_counts_patients(synthetic_fit: Fit) -> None:
     checks = bb.check(synthetic_fit)
@@ -41,7 +43,9 @@ def test_log_likelihood_by_hand() -> None:
         },
         coords={"endpoint": ["os"], "chain": [0], "draw": [0]},
     )
-    values = patient_log_likelihood(posterior, exposure, make_design(exposure), endpoint="os")
+    values = patient_log_likelihood(
+        posterior, exposure, make_design(exposure, PRIMARY), endpoint="os"
+    )
     first = np.log(0.2 * 0.5) - (2 * 0.1 + 1 * 0.1 * 0.5 + 1 * 0.2 * 0.5)
     second = -(3 * 0.1 + 6 * 0.2)
     np.testing.assert_allclose(values.values[0, 0], [first, second], rtol=1e-14)
@@ -68,7 +72,7 @@ def test_redundant_cuts_change_nothing(synthetic_fit: Fit) -> None:
     )
     for endpoint in exposure.endpoints:
         one = patient_log_likelihood(posterior, exposure, synthetic_fit.design, endpoint=endpoint)
-        two = patient_log_likelihood(same, finer, make_design(finer), endpoint=endpoint)
+        two = patient_log_likelihood(same, finer, make_design(finer, PRIMARY), endpoint=endpoint)
         np.testing.assert_allclose(one.values, two.values, atol=1e-8, rtol=0)
 
 
@@ -97,7 +101,9 @@ def test_days_differ_from_months_by_the_known_constant(synthetic_fit: Fit) -> No
     slower = posterior.assign(log_baseline=posterior["log_baseline"] - np.log(DAYS))
     for index, endpoint in enumerate(exposure.endpoints):
         one = patient_log_likelihood(posterior, exposure, synthetic_fit.design, endpoint=endpoint)
-        two = patient_log_likelihood(slower, in_days, make_design(in_days), endpoint=endpoint)
+        two = patient_log_likelihood(
+            slower, in_days, make_design(in_days, PRIMARY), endpoint=endpoint
+        )
         events = exposure.people["event"].values[index]
         np.testing.assert_allclose(
             two.values + events * np.log(DAYS), one.values, atol=1e-8, rtol=0

@@ -211,7 +211,9 @@ def test_models() -> None:
     for arguments in (["models"], ["models", "list"]):
         result = call(*arguments)
         assert result.exit_code == 0
-        assert result.stdout.startswith("primary  Random-walk")
+        lines = result.stdout.splitlines()
+        assert lines[0].split(maxsplit=1) == ["primary", bb.load_model("primary").title]
+        assert sorted(line.split()[0] for line in lines) == list(model_names())
     result = call("models", "show", "primary")
     assert result.exit_code == 0
     assert "[baseline]" in result.stdout

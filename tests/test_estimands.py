@@ -105,9 +105,8 @@ def test_cumulative_hazard_is_the_integral(
 ) -> None:
     cuts = np.array([2.0, 5.0, 9.0])
     time = landmark + length
-    path = make_path(
-        np.array([hazards]), cuts, [(start, np.array([ratio]))], start=landmark, end=20.0
-    )
+    by_state = np.outer(hazards, [1.0, ratio])[None]
+    path = make_path(by_state, cuts, [(start, 1)], first=0, start=landmark, end=20.0)
     got = path.cumulative(np.array([time]))[0, 0]
 
     def hazard(t: float) -> float:

@@ -385,7 +385,7 @@ def test_survival_equals_the_gamma_conjugate_posteriors() -> None:
         covariates=["arm"],
     )
     flat = bb.HazardRatioPrior.from_sd(50.0)
-    model = bb.load_model("primary").with_priors(phases=flat, covariates=flat, level_sd=50.0)
+    model = bb.load_model("primary").with_priors(phases=flat, covariates=flat, level=flat)
     question = bb.Question(exposed="late", eligible_from="entry")
     fit = bb.fit(cohort, question, model=model, cuts=[], seed=1, progress=False)
     times = [2.0, 10.0, 25.0]

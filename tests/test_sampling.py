@@ -16,7 +16,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.exposure import Exposure
-from bayesblina.hazards.baseline import distances
+from bayesblina.hazards.baseline import clock, follow_up_end
 from bayesblina.hazards.build import BuiltModel, build_model
 from bayesblina.hazards.ops import BatchedMatrixVector, PiecewiseExponential
 from bayesblina.sampling import (
@@ -73,7 +73,9 @@ def small(
         covariates=covariates,
     )
     question = bb.Question(exposed="late", eligible_from="entry")
-    definition = bb.load_model("primary").with_priors(walk_sd_known=known)
+    definition = bb.load_model("primary")
+    if known:
+        definition = definition.with_priors(change=bb.SpreadPrior.from_scale(1.5, known=True))
     return build_model(definition, bb.expose(cohort, question, cuts=cuts))
 
 
@@ -123,29 +125,41 @@ def test_compiled_density_and_gradient_are_pymcs(name: str, path: str) -> None:
         np.testing.assert_allclose(gradient, slope, rtol=1e-9, atol=1e-9)
 
 
-def sums(events: np.ndarray) -> list[np.ndarray]:
-    """Events by interval, by phase and by pattern."""
-    return [events.sum(axes) for axes in ((2, 3), (1, 3), (1, 2))]
-
-
-def test_likelihood_kernel_is_its_definition() -> None:
-    generator = np.random.default_rng(0)
-    shape = (2, 4, 3, 11)
-    events = generator.integers(0, 3, shape).astype(float)
+def drawn(
+    generator: np.random.Generator, shape: tuple[int, int, int, int], classes: int
+) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+    """Inputs of the density: data and parts; and the log hazard of every cell."""
+    endpoints, intervals, phases, patterns = shape
+    counts = generator.integers(0, 3, shape).astype(float)
     time = generator.uniform(0, 4, shape)
-    parts = [generator.normal(-1, 1, (2, size)) for size in shape[1:]]
-    values = [*sums(events), time, *parts]
+    class_of = generator.integers(0, classes, patterns)
+    shared = generator.normal(-1, 1, (endpoints, classes, intervals, phases))
+    pattern = generator.normal(-1, 1, (endpoints, patterns))
+    events = np.zeros(shared.shape)
+    for p, c in enumerate(class_of):
+        events[:, c] += counts[..., p]
+    log_hazard = np.stack(
+        [shared[:, c] + pattern[:, None, None, p] for p, c in enumerate(class_of)]
+    )
+    by_cell = counts * np.moveaxis(log_hazard, 0, -1) - time * np.exp(
+        np.moveaxis(log_hazard, 0, -1)
+    )
+    data = [events, counts.sum((1, 2)), time, class_of.astype(float)]
+    return data, [shared, pattern], by_cell
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_likelihood_kernel_is_its_definition(classes: int) -> None:
+    generator = np.random.default_rng(0)
+    data, parts, by_cell = drawn(generator, (2, 4, 3, 11), classes)
+    values = [*data, *parts]
     inputs = [pytensor.tensor.tensor(dtype="float64", shape=(None,) * v.ndim) for v in values]
     function = pytensor.function(inputs, PiecewiseExponential()(*inputs), mode="NUMBA")
-    storage: list[list[Any]] = [[None] for _ in range(4)]
+    storage: list[list[Any]] = [[None] for _ in range(3)]
     PiecewiseExponential().perform(None, values, storage)
     for got, (expected,) in zip(function(*values), storage, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
-    log_hazard = (
-        parts[0][:, :, None, None] + parts[1][:, None, :, None] + parts[2][:, None, None, :]
-    )
-    by_cell = (events * log_hazard - time * np.exp(log_hazard)).sum()
-    assert float(storage[0][0]) == pytest.approx(by_cell, rel=1e-12)
+    assert float(storage[0][0]) == pytest.approx(by_cell.sum(), rel=1e-12)
     matrix, vector = generator.normal(size=(2, 3, 4)), generator.normal(size=(2, 4))
     for transposed, right in ((False, vector), (True, generator.normal(size=(2, 3)))):
         op = BatchedMatrixVector(transposed=transposed)
@@ -157,24 +171,21 @@ def test_likelihood_kernel_is_its_definition() -> None:
 
 def test_gradients_match_finite_differences() -> None:
     generator = np.random.default_rng(1)
-    shape = (1, 3, 2, 2)
-    events = generator.integers(0, 3, shape).astype(float)
-    time = generator.uniform(0, 4, shape)
-    parts = [generator.normal(-1, 1, (1, size)) for size in (3, 2, 2)]
+    data, parts, _ = drawn(generator, (1, 3, 2, 4), 2)
 
     def density(values: list[np.ndarray]) -> list[np.ndarray]:
-        storage: list[list[object]] = [[None] for _ in range(4)]
-        PiecewiseExponential().perform(None, [*sums(events), time, *values], storage)
+        storage: list[list[object]] = [[None] for _ in range(3)]
+        PiecewiseExponential().perform(None, [*data, *values], storage)
         return [np.asarray(cell[0]) for cell in storage]
 
     value, *gradients = density(parts)
     step = 1e-6
     for index, part in enumerate(parts):
-        for column in range(part.shape[1]):
+        for place in np.ndindex(part.shape):
             moved = [p.copy() for p in parts]
-            moved[index][0, column] += step
+            moved[index][place] += step
             slope = (density(moved)[0] - value) / step
-            assert gradients[index][0, column] == pytest.approx(float(slope), abs=1e-3)
+            assert gradients[index][place] == pytest.approx(float(slope), abs=1e-3)
 
 
 def test_other_data_and_sizes_compile_nothing(built: BuiltModel) -> None:
@@ -241,6 +252,12 @@ def test_pymcs_own_path_agrees(built: BuiltModel) -> None:
         spread = np.sqrt(a.var(("chain", "draw")) / 400 + b.var(("chain", "draw")) / 400)
         difference = np.abs(a.mean(("chain", "draw")) - b.mean(("chain", "draw")))
         assert bool((difference < 4 * spread).all())
+
+
+def distances(exposure: Exposure) -> np.ndarray:
+    start = exposure.table["interval_start"].values
+    events = exposure.table["events"].values.sum(axis=(2, 3))
+    return clock(start, follow_up_end(exposure), events)
 
 
 def test_the_walks_prior_is_width_aware(built: BuiltModel, exposure: Exposure) -> None:

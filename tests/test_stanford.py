@@ -43,7 +43,9 @@ def test_cells_equal_rs_exactly(cohort: Cohort) -> None:
 
 def test_weak_priors_give_the_maximum_likelihood_estimate(cohort: Cohort) -> None:
     weak = bb.load_model("primary").with_priors(
-        phases=bb.HazardRatioPrior.from_sd(10.0), level_sd=10.0, walk_sd=30.0, walk_sd_known=True
+        phases=bb.HazardRatioPrior.from_sd(10.0),
+        level=bb.HazardRatioPrior.from_sd(10.0),
+        change=bb.SpreadPrior.from_scale(30.0, known=True),
     )
     fit = bb.fit(cohort, QUESTION, model=weak, cuts=CUTS, seed=1, progress=False)
     assert fit.converged

@@ -6,6 +6,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.errors import DataError, SpecError
+from bayesblina.hazards.definition import RandomWalk
 from bayesblina.study import Study, read_study
 
 TABLE = """id,months,died,entry,c_month,m_month,m_end,sct,age,sex
@@ -49,7 +50,7 @@ transplant = "censor"
 
 [model]
 name = "primary"
-priors = { phases = [0.1, 10], covariates = [0.5, 2.0], level_sd = 3, walk_sd = 0.7 }
+priors = { phases = [0.1, 10], covariates = [0.5, 2.0], level = [0.1, 10.0], change = [0.2, 5.0] }
 
 [fit]
 cuts = [3, 6.5]
@@ -106,7 +107,9 @@ def test_everything_arrives(tmp_path: Path) -> None:
     model = study.model()
     assert model.phases.prior.hazard_ratio == (0.1, 10.0)
     assert model.covariates.prior.hazard_ratio == (0.5, 2.0)
-    assert (model.baseline.level_sd, model.baseline.walk_sd) == (3.0, 0.7)
+    assert isinstance(model.baseline, RandomWalk)
+    assert model.baseline.level.hazard_ratio == (0.1, 10.0)
+    assert model.baseline.change.hazard_ratio == (0.2, 5.0)
     assert study.regimes() == (bb.Never(), bb.From(2.0), bb.From(4.0))
     fit = study.content.fit
     assert (fit.cuts, fit.draws, fit.tune, fit.chains, fit.cores, fit.seed) == (
@@ -171,7 +174,7 @@ def test_own_model_beside_the_study(tmp_path: Path) -> None:
         ('transplant = "censor"', 'transplant = "drop"', r"question.transplant.*'ignore'"),
         ("phases = [0.1, 10]", "phases = [10, 0.1]", r"lower < upper"),
         ("phases = [0.1, 10]", "phases = [10]", r"model.priors.phases"),
-        ("walk_sd = 0.7", "walk_sd = 0", r"model.priors.walk_sd"),
+        ("change = [0.2, 5.0]", "change = [0, 5.0]", r"model.priors.change"),
         ("starts = [2.0, 4]", "starts = [-1]", r"curves.starts.0"),
         ("starts = [2.0, 4]", "start = [1]", r"curves.start: unknown key. Nearest: starts"),
         ("schema = 1", "schema =", r"not valid TOML"),

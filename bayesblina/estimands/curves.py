@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.errors import EstimandError
 from bayesblina.estimands.paths import (
-    Path,
-    average_relative,
-    average_survival,
-    hazard_at_survival,
+    Part,
     make_path,
+    mixed_hazard,
+    mixed_survival,
+    quantile_time,
     restricted_mean,
 )
 from bayesblina.estimands.populations import (
@@ -26,7 +26,7 @@ from bayesblina.estimands.populations import (
 )
 from bayesblina.estimands.ratios import attributes_of
 from bayesblina.fitting import Fit
-from bayesblina.hazards.likelihood import log_parts
+from bayesblina.hazards.likelihood import log_hazard
 from bayesblina.regimes import Never, Observation, Regime, require_curves
 
 Floats = NDArray[np.float64]
@@ -103,7 +103,7 @@ def survival(
         times,
         landmark,
         (population, by),
-        lambda one, at: average_survival(one.path.cumulative(at), one.relative, one.weight),
+        mixed_survival,
     )
 
 
@@ -136,10 +136,9 @@ def cumulative_hazard(
         As for `survival`.
     """
 
-    def evaluate(one: _Population, at: Floats) -> Floats:
-        alive = average_survival(one.path.cumulative(at), one.relative, one.weight)
+    def evaluate(parts: tuple[Part, ...], at: Floats) -> Floats:
         with np.errstate(divide="ignore"):
-            return np.asarray(np.abs(np.log(alive)))
+            return np.asarray(np.abs(np.log(mixed_survival(parts, at))))
 
     return _over_time(
         fit, "cumulative_hazard", regimes, times, landmark, (population, by), evaluate
@@ -177,12 +176,7 @@ def hazard(
     EstimandError
         As for `survival`.
     """
-
-    def evaluate(one: _Population, at: Floats) -> Floats:
-        relative = average_relative(one.path.cumulative(at), one.relative, one.weight)
-        return np.asarray(one.path.rate(at) * relative)
-
-    return _over_time(fit, "hazard", regimes, times, landmark, (population, by), evaluate)
+    return _over_time(fit, "hazard", regimes, times, landmark, (population, by), mixed_hazard)
 
 
 def rmst(
@@ -232,11 +226,15 @@ def rmst(
     """
     populations = _populations(fit, regimes, landmark, (population, by))
     _check_horizon(horizon, populations)
-    values = _collect(
-        fit,
-        populations,
-        lambda one: restricted_mean(one.path, one.relative, one.weight, horizon=horizon),
-    )
+
+    def evaluate(parts: tuple[Part, ...]) -> Floats:
+        means = [
+            one.share * restricted_mean(one.path, one.relative, one.weight, horizon=horizon)
+            for one in parts
+        ]
+        return np.asarray(sum(means))
+
+    values = _collect(fit, populations, evaluate)
     return _dataset(fit, {"rmst": values}, populations, horizon=float(horizon))
 
 
@@ -326,9 +324,8 @@ def survival_quantile(
     limit = populations.last if horizon is None else float(horizon)
     _check_horizon(limit, populations)
 
-    def evaluate(one: _Population) -> Floats:
-        level = hazard_at_survival(one.relative, one.weight, survival=survival)
-        return np.stack(one.path.inverse(level, horizon=limit), axis=1)
+    def evaluate(parts: tuple[Part, ...]) -> Floats:
+        return np.stack(quantile_time(parts, survival=survival, horizon=limit), axis=1)
 
     both = _collect(fit, populations, evaluate, ("part",))
     return _dataset(
@@ -375,18 +372,9 @@ def median(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Population:
-    """One endpoint's path under one regime, and the patients it is averaged over."""
-
-    path: Path
-    relative: Floats
-    weight: Floats
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Populations:
     # By endpoint, subgroup and regime.
-    members: list[list[list[_Population]]]
+    members: list[list[list[tuple[Part, ...]]]]
     regimes: tuple[Regime, ...]
     # Labels of the subgroups; None where there are none.
     subgroups: tuple[str, ...] | None
@@ -410,38 +398,53 @@ def _populations(
     start, last = window.start, window.last
     people = fit.exposure.people
     at_risk = (people["begin"].values <= start) & (people["exit"].values > start)
-    phases = [str(name) for name in fit.exposure.table["phase"].values]
-    lag = {fit.question.exposed: fit.question.lag}
-    posterior, design = fit.posterior, fit.design
+    posterior, design, exposure = fit.posterior, fit.design, fit.exposure
     population, by = whom
     description = "eligible patients at risk at the landmark"
     supplied: list[Group] = []
     if population is not None:
-        supplied, description = supplied_groups(fit.exposure, population, by=by)
+        group = fit.definition.roles.get("group")
+        supplied, description = supplied_groups(exposure, population, by=by, group=group)
+    elif design.groups:
+        description += ", with their own groups' effects"
     found, groups = [], supplied
-    for index, name in enumerate(fit.exposure.endpoints):
+    changes = [_changes(fit, regime) for regime in regimes]
+    first = int(np.flatnonzero(exposure.table["role"].values == "reference")[0])
+    for index, name in enumerate(exposure.endpoints):
         if population is None:
-            groups = eligible_groups(fit.exposure, at_risk[index], by=by, endpoint=name)
-        baseline, phase, _ = log_parts(posterior, design, endpoint=name)
-        rates, ratios = np.exp(baseline), np.exp(phase)
-        paths = [
-            make_path(
-                rates,
-                fit.exposure.cuts,
-                [
-                    (time + lag.get(entered, 0.0), ratios[:, phases.index(entered)])
-                    for entered, time in regime.changes(fit.question.exposed)
-                ],
+            groups = eligible_groups(exposure, at_risk[index], by=by, endpoint=name)
+        hazards = np.exp(log_hazard(posterior, design, endpoint=name).shared)
+        paths = {
+            (class_, regime): make_path(
+                hazards[:, class_],
+                exposure.cuts,
+                entered,
+                first=first,
                 start=start,
                 end=last,
             )
-            for regime in regimes
+            for class_ in range(design.classes)
+            for regime, entered in enumerate(changes)
+        }
+        members = [
+            group.members(posterior, exposure, fit.definition, design, endpoint=name)
+            for group in groups
         ]
-        relative = [group.relative(posterior, design, endpoint=name) for group in groups]
         found.append(
             [
-                [_Population(path=path, relative=ratio, weight=group.weight) for path in paths]
-                for group, ratio in zip(groups, relative, strict=True)
+                [
+                    tuple(
+                        Part(
+                            path=paths[one.class_, regime],
+                            relative=one.relative,
+                            weight=one.weight,
+                            share=one.share,
+                        )
+                        for one in group
+                    )
+                    for regime in range(len(regimes))
+                ]
+                for group in members
             ]
         )
     return _Populations(
@@ -454,16 +457,41 @@ def _populations(
     )
 
 
+def _changes(fit: Fit, regime: Regime) -> list[tuple[float, int]]:
+    """When a regime enters which states, in the order of time."""
+    table, question = fit.exposure.table, fit.question
+    treatment = table["treatment"].values.astype(str)
+    since = table["since"].values
+    found = []
+    for phase, time in regime.changes(question.exposed):
+        lag = question.lag if phase == question.exposed else 0.0
+        states = np.flatnonzero(treatment == phase)
+        # A piece that ends before the lag is never entered.
+        begun = [state for state in states if since[state] <= lag] or [states[0]]
+        found.append((time + lag, int(begun[-1])))
+        found += [
+            (time + float(since[state]), int(state)) for state in states if since[state] > lag
+        ]
+    later = [time for time, _ in found]
+    # A phase ends where the next one is entered, whatever its pieces.
+    return [
+        (time, state)
+        for index, (time, state) in enumerate(found)
+        if all(time < other for other in later[index + 1 :])
+    ]
+
+
 def _observation(fit: Fit) -> Observation:
     people, spent = fit.exposure.people, fit.exposure.episodes
     names = fit.exposure.endpoints
+    earliest: dict[str, float] = {}
+    for index, phase in enumerate(fit.exposure.table["treatment"].values):
+        begun = float(spent["start"].values[spent["phase"].values == index].min())
+        earliest[str(phase)] = min(begun, earliest.get(str(phase), np.inf))
     return Observation(
         begin=dict(zip(names, people["begin"].values, strict=True)),
         end=dict(zip(names, people["exit"].values, strict=True)),
-        earliest={
-            str(phase): float(spent["start"].values[spent["phase"].values == index].min())
-            for index, phase in enumerate(fit.exposure.table["phase"].values)
-        },
+        earliest=earliest,
         unit=fit.exposure.unit,
     )
 
@@ -475,7 +503,7 @@ def _over_time(
     times: ArrayLike | None,
     landmark: float | None,
     whom: tuple[Population | None, str | None],
-    evaluate: Callable[[_Population, Floats], Floats],
+    evaluate: Callable[[tuple[Part, ...], Floats], Floats],
 ) -> xr.Dataset:
     populations = _populations(fit, regimes, landmark, whom)
     start = populations.start
@@ -497,7 +525,7 @@ def _over_time(
 def _collect(
     fit: Fit,
     populations: _Populations,
-    evaluate: Callable[[_Population], Floats],
+    evaluate: Callable[[tuple[Part, ...]], Floats],
     dims: tuple[str, ...] = (),
 ) -> xr.DataArray:
     """Evaluate all; (chain, draw, endpoint, [subgroup,] regime, *dims)."""

@@ -20,6 +20,7 @@ Bools = NDArray[np.bool_]
 BLOCK = 200_000
 STEPS = 100
 PRECISION = 1e-14
+BISECTIONS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,19 +94,26 @@ class Path:
 
 
 def make_path(
-    hazard: Floats, cuts: Floats, changes: list[tuple[float, Floats]], *, start: float, end: float
+    hazard: Floats,
+    cuts: Floats,
+    changes: list[tuple[float, int]],
+    *,
+    first: int,
+    start: float,
+    end: float,
 ) -> Path:
-    """Lay a path through the intervals of a model.
+    """Lay a path through the intervals and states of a model.
 
     Parameters
     ----------
-    hazard : ndarray, shape (draws, interval)
-        Baseline hazards.
+    hazard : ndarray, shape (draws, interval, state)
+        Hazards.
     cuts : ndarray, shape (interval - 1,)
         Inner cut points.
     changes
-        Times, rising, from which on the hazard is the baseline's times a ratio of shape (draws,);
-        before the first the ratio is 1.
+        Times, rising, each with the state that is entered then.
+    first
+        The state before the first of them.
     start, end
         Where the path begins, and the last knot; later times belong to its last piece.
 
@@ -117,19 +125,23 @@ def make_path(
     Examples
     --------
     >>> path = make_path(
-    ...     np.array([[0.1, 0.2]]), np.array([2.0]), [(3.0, np.array([0.5]))], start=0.0, end=4.0
+    ...     np.array([[[0.1, 0.05], [0.2, 0.1]]]),
+    ...     np.array([2.0]),
+    ...     [(3.0, 1)],
+    ...     first=0,
+    ...     start=0.0,
+    ...     end=4.0,
     ... )
     >>> path.knots, path.rates
     (array([0., 2., 3., 4.]), array([[0.1, 0.2, 0.1]]))
     """
     begins = np.array([time for time, _ in changes])
+    states = np.array([first, *(state for _, state in changes)])
     inner = [point for point in (*cuts, *begins) if start < point < end]
     knots = np.unique(np.array([start, *inner, max(end, np.nextafter(start, np.inf))]))
-    rates = hazard[:, np.searchsorted(cuts, knots[1:], side="left")].copy()
-    state = np.searchsorted(begins, knots[:-1], side="right") - 1
-    for index, (_, ratio) in enumerate(changes):
-        rates[:, state == index] *= ratio[:, None]
-    return Path(knots=knots, rates=rates)
+    interval = np.searchsorted(cuts, knots[1:], side="left")
+    state = states[np.searchsorted(begins, knots[:-1], side="right")]
+    return Path(knots=knots, rates=np.ascontiguousarray(hazard[:, interval, state]))
 
 
 def _blocks(draws: int, numbers: int) -> Iterator[slice]:
@@ -215,6 +227,134 @@ def restricted_mean(path: Path, relative: Floats, weight: Floats, *, horizon: fl
         alive = np.exp(-before[rows, :, None] * ratio)
         out[rows] = ((alive * share) @ weight) @ width
     return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """Patients whose hazards are proportional to one path.
+
+    Attributes
+    ----------
+    path
+        The path.
+    relative : ndarray, shape (draws, pattern)
+        Relative hazards.
+    weight : ndarray, shape (pattern,)
+        Share of the part's patients; sums to 1.
+    share
+        Share of all patients that are of this part.
+    """
+
+    path: Path
+    relative: Floats
+    weight: Floats
+    share: float
+
+    def survival(self, times: Floats) -> Floats:
+        """Average survival at times, shape (draws, time)."""
+        return average_survival(self.path.cumulative(times), self.relative, self.weight)
+
+    def hazard(self, times: Floats) -> Floats:
+        """Hazard of the part's average survival at times, shape (draws, time)."""
+        relative = average_relative(self.path.cumulative(times), self.relative, self.weight)
+        return np.asarray(self.path.rate(times) * relative)
+
+
+def mixed_survival(parts: tuple[Part, ...], times: Floats) -> Floats:
+    """Average survival of several parts at times.
+
+    Parameters
+    ----------
+    parts
+        The parts; their shares sum to 1.
+    times : ndarray, shape (time,)
+        Times.
+
+    Returns
+    -------
+    ndarray, shape (draws, time)
+        Average survival.
+    """
+    if len(parts) == 1:
+        return parts[0].survival(times)
+    mixed = sum(one.share * one.survival(times) for one in parts)
+    # Shares add up to 1 only within rounding.
+    return np.asarray(np.minimum(mixed, 1.0))
+
+
+def mixed_hazard(parts: tuple[Part, ...], times: Floats) -> Floats:
+    """Hazard of the average survival of several parts at times, shape (draws, time).
+
+    Parameters
+    ----------
+    parts
+        The parts; their shares sum to 1.
+    times : ndarray, shape (time,)
+        Times.
+
+    Returns
+    -------
+    ndarray, shape (draws, time)
+        Mean hazard of those still event-free.
+    """
+    if len(parts) == 1:
+        return parts[0].hazard(times)
+    alive = [one.share * one.survival(times) for one in parts]
+    dying = sum(each * one.hazard(times) for each, one in zip(alive, parts, strict=True))
+    return np.asarray(dying / sum(alive))
+
+
+def quantile_time(
+    parts: tuple[Part, ...], *, survival: float, horizon: float
+) -> tuple[Floats, Bools]:
+    """Find when the average survival of parts falls to a level.
+
+    Parameters
+    ----------
+    parts
+        The parts; their shares sum to 1.
+    survival
+        The level, between 0 and 1.
+    horizon
+        Where the search ends.
+
+    Returns
+    -------
+    time : ndarray, shape (draws,)
+        The times; the horizon where the level is not reached by then.
+    reached : ndarray of bool, shape (draws,)
+        Whether it is.
+
+    Notes
+    -----
+    One part's time is that of its path's cumulative hazard. Several have none in common: the piece
+    is found from survival at the knots, and the time in it by bisection to machine precision.
+    """
+    if len(parts) == 1:
+        (one,) = parts
+        level = hazard_at_survival(one.relative, one.weight, survival=survival)
+        return one.path.inverse(level, horizon=horizon)
+    knots = np.unique(np.concatenate([one.path.knots for one in parts]))
+    knots = np.append(knots[knots < horizon], horizon)
+    at_knots = mixed_survival(parts, knots)
+    reached = at_knots[:, -1] <= survival
+    above = np.minimum((at_knots > survival).sum(axis=1), knots.size - 1)
+    low, high = knots[np.maximum(above - 1, 0)], knots[above]
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2.0
+        alive = sum(one.share * _survival_by_draw(one, middle) for one in parts)
+        fallen = alive <= survival
+        high = np.where(fallen, middle, high)
+        low = np.where(fallen, low, middle)
+    return np.where(reached, high, horizon), reached
+
+
+def _survival_by_draw(part: Part, times: Floats) -> Floats:
+    """Average survival at a time of each draw's own, shape (draws,)."""
+    path, row = part.path, np.arange(times.size)
+    piece = np.clip(np.searchsorted(path.knots, times, side="left") - 1, 0, path.rates.shape[1] - 1)
+    passed = path.at_knots[row, piece] + path.rates[row, piece] * (times - path.knots[piece])
+    return np.asarray(np.exp(-passed[:, None] * part.relative) @ part.weight)
 
 
 def hazard_at_survival(relative: Floats, weight: Floats, *, survival: float) -> Floats:

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError, nearest
 from bayesblina.exposure import CovariateTerms, Exposure
-from bayesblina.hazards.effects import Design
-from bayesblina.hazards.likelihood import flat_draws
+from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.effects import Design, levels_of
+from bayesblina.hazards.likelihood import group_effects, group_sd, normal_nodes, relative_of
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 # A cohort whose patients' covariates are averaged over, or the covariates of one patient.
 Population = Cohort | Mapping[str, str | float]
@@ -30,38 +32,105 @@ class Group:
     ----------
     label
         The subgroup; empty for everybody.
-    terms : ndarray, shape (pattern, term)
+    terms : ndarray, shape (pattern, raw term)
         Their covariate terms, as in the exposure's ``design``.
     weight : ndarray, shape (pattern,)
         Share of the patients; sums to 1.
+    patterns : ndarray of int, shape (pattern,), or None
+        Their patterns in the exposure; None for patients who are not in it.
     """
 
     label: str
     terms: Floats
     weight: Floats
+    patterns: Ints | None
 
-    def relative(self, posterior: xr.Dataset, design: Design, *, endpoint: str) -> Floats:
-        """Work out hazards relative to mean covariates.
+    def members(
+        self,
+        posterior: xr.Dataset,
+        exposure: Exposure,
+        definition: ModelDefinition,
+        design: Design,
+        *,
+        endpoint: str,
+    ) -> list[Members]:
+        """Work out hazards relative to mean covariates, class by class.
+
+        Patients in the exposure have their own groups' effects; others belong to new groups, over
+        which hazards are integrated by quadrature.
 
         Parameters
         ----------
         posterior
             Draws.
+        exposure
+            Events and person-time.
+        definition
+            The hazard model.
         design
-            How terms are standardised.
+            Terms, classes and groups.
         endpoint
             Endpoint.
 
         Returns
         -------
-        ndarray, shape (draws, pattern)
-            Relative hazards.
+        list of Members
+            One for each class that occurs.
         """
-        if not design.term_names:
-            sizes = posterior.sizes
-            return np.ones((sizes["chain"] * sizes["draw"], self.weight.size))
-        slope = flat_draws(posterior.sel(endpoint=endpoint), "coefficient", "term")
-        return np.asarray(np.exp(slope @ ((self.terms - design.centre) / design.scale).T))
+        roles = definition.roles
+        _, stratum = levels_of(exposure, roles.get("stratum"), self.terms)
+        _, subgroup = levels_of(exposure, roles.get("subgroup"), self.terms)
+        class_of = stratum * len(design.subgroups) + subgroup
+        log_relative = relative_of(
+            posterior, design, design.standardised(self.terms), endpoint=endpoint
+        )
+        weight = self.weight
+        sd = group_sd(posterior, endpoint=endpoint)
+        if sd is not None and self.patterns is not None:
+            effects = group_effects(posterior, design, endpoint=endpoint)
+            log_relative = log_relative + effects[:, self.patterns]
+        elif sd is not None:
+            nodes, shares = normal_nodes()
+            new = log_relative[:, :, None] + sd[:, None, None] * nodes
+            log_relative = new.reshape(new.shape[0], -1)
+            weight = (weight[:, None] * shares).ravel()
+            class_of = np.repeat(class_of, nodes.size)
+        relative = np.exp(log_relative)
+        found = []
+        for one in np.unique(class_of):
+            inside = class_of == one
+            share = float(weight[inside].sum())
+            found.append(
+                Members(
+                    class_=int(one),
+                    relative=relative[:, inside],
+                    weight=weight[inside] / share,
+                    share=share,
+                )
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Members:
+    """Patients of a group who are of one class.
+
+    Attributes
+    ----------
+    class_
+        The class.
+    relative : ndarray, shape (draws, member)
+        Relative hazards.
+    weight : ndarray, shape (member,)
+        Share of the class's members; sums to 1.
+    share
+        Share of the group that is of this class.
+    """
+
+    class_: int
+    relative: Floats
+    weight: Floats
+    share: float
 
 
 def eligible_groups(
@@ -91,14 +160,18 @@ def eligible_groups(
         If there is no such covariate, or nobody of a level is at risk.
     """
     design = exposure.table["design"].values
+    people = exposure.people
     patients = np.bincount(
-        exposure.people["pattern"].values[at_risk], minlength=design.shape[0]
-    ).astype(np.float64)
-    return _split(exposure, design, patients, by=by, where=f"{endpoint}: at the landmark")
+        people["pattern"].values[at_risk],
+        weights=people["weight"].values[at_risk],
+        minlength=design.shape[0],
+    )
+    where = f"{endpoint}: at the landmark"
+    return _split(exposure, design, patients, by=by, where=where, known=True)
 
 
 def supplied_groups(
-    exposure: Exposure, population: Population, *, by: str | None
+    exposure: Exposure, population: Population, *, by: str | None, group: str | None = None
 ) -> tuple[list[Group], str]:
     """Group supplied patients by their covariates.
 
@@ -110,6 +183,9 @@ def supplied_groups(
         A cohort, or the covariates of one patient.
     by
         Categorical covariate to group by; None for one group.
+    group
+        Covariate whose levels are the model's groups: supplied patients belong to new ones, so it
+        is not needed.
 
     Returns
     -------
@@ -123,7 +199,7 @@ def supplied_groups(
     EstimandError
         If covariates of the model are missing, unknown or have levels that the model has not seen.
     """
-    known = exposure.covariates
+    known = tuple(one for one in exposure.covariates if one.name != group)
     names = [covariate.name for covariate in known]
     if isinstance(population, Cohort):
         values = {}
@@ -147,6 +223,11 @@ def supplied_groups(
         size, who = population.size, f"{population.size} supplied patients"
     elif isinstance(population, Mapping):
         for name in population:
+            if name == group:
+                raise EstimandError(
+                    f"'{name}' makes the model's groups, and supplied patients belong to new ones: "
+                    "leave it out."
+                )
             if name not in names:
                 raise EstimandError(
                     f"The model has no covariate '{name}'. {nearest(str(name), names)}"
@@ -167,14 +248,16 @@ def supplied_groups(
     for covariate in known:
         outside |= _add_terms(columns, covariate, values[covariate.name])
     terms = [str(name) for name in exposure.table["term"].values]
+    columns |= {name: np.zeros(size) for name in terms if name not in columns}
     matrix = np.stack([columns[name] for name in terms], axis=1) if terms else np.zeros((size, 0))
     if outside.any():
         who += f" ({int(outside.sum())} outside the range of the patients fitted)"
     unique, count = np.unique(matrix, axis=0, return_counts=True)
     if not terms:
         unique, count = np.zeros((1, 0)), np.array([size])
-    groups = _split(exposure, unique, count.astype(np.float64), by=by, where="the population")
-    return groups, who
+    patients = count.astype(np.float64)
+    groups = _split(exposure, unique, patients, by=by, where="the population", known=False)
+    return groups, who if group is None else f"{who}, of new {group}"
 
 
 def _add_terms(
@@ -209,11 +292,17 @@ def _add_terms(
 
 
 def _split(
-    exposure: Exposure, terms: Floats, patients: Floats, *, by: str | None, where: str
+    exposure: Exposure,
+    terms: Floats,
+    patients: Floats,
+    *,
+    by: str | None,
+    where: str,
+    known: bool,
 ) -> list[Group]:
     """Split patterns into groups by a categorical covariate."""
     if by is None:
-        return [_group("", terms, patients)]
+        return [_group("", terms, patients, known=known)]
     if not isinstance(by, str):
         raise EstimandError(f"by must be the name of one covariate, got {by!r}.")
     categorical = {
@@ -225,20 +314,21 @@ def _split(
         raise EstimandError(
             f"by: no categorical covariate '{by}' in the model. {nearest(by, list(categorical))}"
         )
-    names = [str(name) for name in exposure.table["term"].values]
-    levels = categorical[by].levels
-    level = np.zeros(terms.shape[0], dtype=np.int64)
-    for index, name in enumerate(levels[1:], start=1):
-        level[terms[:, names.index(f"{by}[{name}]")] == 1.0] = index
+    levels, level = levels_of(exposure, by, terms)
     groups = []
     for index, name in enumerate(levels):
         counted = np.where(level == index, patients, 0.0)
         if not counted.any():
             raise EstimandError(f"{where}: nobody has {by} '{name}', so there is no average.")
-        groups.append(_group(name, terms, counted))
+        groups.append(_group(name, terms, counted, known=known))
     return groups
 
 
-def _group(label: str, terms: Floats, patients: Floats) -> Group:
+def _group(label: str, terms: Floats, patients: Floats, *, known: bool) -> Group:
     used = np.flatnonzero(patients)
-    return Group(label=label, terms=terms[used], weight=patients[used] / patients.sum())
+    return Group(
+        label=label,
+        terms=terms[used],
+        weight=patients[used] / patients.sum(),
+        patterns=used if known else None,
+    )

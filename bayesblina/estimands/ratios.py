@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from bayesblina.errors import EstimandError, nearest
 from bayesblina.estimands.populations import supplied_groups
 from bayesblina.fitting import Fit
-from bayesblina.hazards.likelihood import log_parts
+from bayesblina.hazards.definition import PatientFrailty
+from bayesblina.hazards.likelihood import log_hazard, relative_of
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 # A phase, several phases, or values of covariates.
 Side = str | Sequence[str] | Mapping[str, str | float]
@@ -25,13 +27,15 @@ def hazard_ratio(
     *,
     exposed: Side | None = None,
     reference: Side | None = None,
-    over: Literal["average", "interval"] = "average",
+    over: Literal["average", "interval", "since_entry"] = "average",
+    by: str | None = None,
 ) -> xr.Dataset:
     """Hazard ratio between phases, sets of phases, or covariate values, by draw.
 
     A set of phases has the mean of its phases' hazards, weighted in each interval by the
     person-time spent in them (where there is none, by that of all intervals). So a ratio of sets
-    may change over time although the phases' own ratios do not.
+    may change over time although the phases' own ratios do not. A phase that the model cuts by time
+    since entering it is such a set, of its pieces.
 
     Parameters
     ----------
@@ -44,13 +48,18 @@ def hazard_ratio(
     over
         ``"average"``: one ratio, the geometric mean over intervals weighted by the endpoint's
         events, which is the average over the event times of those at risk. ``"interval"``: the
-        ratio in each interval.
+        ratio in each interval. ``"since_entry"``: the exposed phase's ratio by time since entering
+        it, in a model in which it varies so, averaged over intervals by the events in the phase.
+    by
+        Covariate by whose levels the phase's effect differs in the model (its subgroup): one ratio
+        for each level. Without it the ratio is averaged over levels, too, by their events.
 
     Returns
     -------
     xarray.Dataset
         ``hazard_ratio`` over (chain, draw, endpoint), or (chain, draw, endpoint, interval) with
-        the coordinates ``interval_start`` and ``interval_stop``. It is conditional on the
+        the coordinates ``interval_start`` and ``interval_stop``, or (chain, draw, endpoint, piece)
+        with the coordinate ``since``; with `by` over (..., subgroup). It is conditional on the
         covariates in the model; the attributes say so. For the marginal ratio, which fades over
         time, compare `hazard` between regimes.
 
@@ -77,8 +86,14 @@ def hazard_ratio(
     >>> older.attrs["exposed"]
     'age_group 55+'
     """
-    if over not in ("average", "interval"):
-        raise EstimandError(f"over must be 'average' or 'interval', got {over!r}.")
+    if over not in ("average", "interval", "since_entry"):
+        raise EstimandError(f"over must be 'average', 'interval' or 'since_entry', got {over!r}.")
+    design = fit.design
+    if by is not None and fit.definition.roles.get("subgroup") != by:
+        raise EstimandError(
+            f"The hazard ratio does not differ by '{by}' in model '{fit.definition.name}'. Fit the "
+            "model 'by_subgroup' with that covariate as its subgroup."
+        )
     question = fit.question
     default = exposed is None and reference is None
     if exposed is None:
@@ -89,10 +104,13 @@ def hazard_ratio(
         role = fit.exposure.table["role"].values
         reference = [
             str(name)
-            for name, one in zip(fit.exposure.table["phase"].values, role, strict=True)
+            for name, one in zip(fit.exposure.table["treatment"].values, role, strict=True)
             if one == "reference"
         ]
+    labels: list[str]
     if isinstance(exposed, Mapping) and isinstance(reference, Mapping):
+        if over == "since_entry" or by is not None:
+            raise EstimandError("A ratio between covariate values varies with neither.")
         log_ratio = _between_covariates(fit, exposed, reference)
         labels = [
             ", ".join(f"{name} {value}" for name, value in side.items())
@@ -104,50 +122,133 @@ def hazard_ratio(
             raise EstimandError(
                 f"{' and '.join(sorted(set(sets[0]) & set(sets[1])))} stands on both sides."
             )
-        log_ratio = _between_phases(fit, sets[0], sets[1])
         labels = [" or ".join(side) for side in sets]
         if default:
             labels[1] = question.reference or f"no {question.exposed}"
+        if over == "since_entry":
+            return _since_entry(fit, sets[0], sets[1], labels, by=by)
+        log_ratio = _between_phases(fit, sets[0], sets[1])
     else:
         raise EstimandError("Compare phases with phases, or covariates with covariates.")
-    attrs = {
-        **attributes_of(fit),
-        "exposed": labels[0],
-        "reference": labels[1],
-        "kind": "conditional on covariates" if fit.design.term_names else "without covariates",
-    }
-    dims: tuple[str, ...] = ("chain", "draw", "endpoint")
-    sizes = fit.posterior.sizes
-    coords: dict[str, object] = {
-        "chain": fit.posterior["chain"],
-        "draw": fit.posterior["draw"],
-        "endpoint": list(fit.exposure.endpoints),
-    }
-    table = fit.exposure.table
-    if over == "average":
-        events = table["events"].sum(("phase", "pattern")).values
-        share = events / events.sum(axis=1, keepdims=True)
-        constant = np.ptp(log_ratio, axis=2) == 0
-        mean = np.einsum("dej,ej->de", log_ratio, share)
-        # Shares add up to 1 only within rounding.
-        log_ratio = np.where(constant, log_ratio[:, :, 0], mean)
+    # (endpoint, class, interval)
+    events = _events_by_class(fit)
+    if by is None:
+        values = _averaged(log_ratio, events, axes=(2,))
+        weights = events.sum(axis=1, keepdims=True)
     else:
+        strata, subgroups = len(design.strata), len(design.subgroups)
+        shape = (*log_ratio.shape[:2], strata, subgroups, log_ratio.shape[-1])
+        apart = np.broadcast_to(log_ratio, (*shape[:2], design.classes, shape[-1])).reshape(shape)
+        weights = events.reshape(events.shape[0], strata, subgroups, -1)
+        values = _averaged(apart, weights, axes=(2,))[:, :, 0]
+        weights = weights.sum(axis=1)
+    dims: tuple[str, ...] = ("chain", "draw", "endpoint", "subgroup")
+    coords: dict[str, object] = {"subgroup": list(design.subgroups)} if by is not None else {}
+    if over == "average":
+        values = _averaged(values, weights, axes=(values.ndim - 1,))[..., 0]
+    else:
+        table = fit.exposure.table
         dims = (*dims, "interval")
         coords |= {
             "interval": table["interval"].values,
             "interval_start": ("interval", table["interval_start"].values),
             "interval_stop": ("interval", table["interval_stop"].values),
         }
+    if by is None:
+        values = values[:, :, 0]
+        dims = tuple(dim for dim in dims if dim != "subgroup")
+    return _dataset(fit, values, dims, coords, labels)
+
+
+def _dataset(
+    fit: Fit,
+    log_ratio: Floats,
+    dims: tuple[str, ...],
+    coords: dict[str, object],
+    labels: list[str],
+) -> xr.Dataset:
+    sizes = fit.posterior.sizes
     shape = (sizes["chain"], sizes["draw"], *log_ratio.shape[1:])
-    values = (dims, np.exp(log_ratio).reshape(shape))
-    return xr.Dataset({"hazard_ratio": values}, coords=coords, attrs=attrs)
+    kind = "conditional on covariates" if fit.design.term_names else "without covariates"
+    if fit.design.groups:
+        one = "patient" if isinstance(fit.definition.groups, PatientFrailty) else "group"
+        kind += f", given the {one}'s own effect"
+    return xr.Dataset(
+        {"hazard_ratio": (dims, np.exp(log_ratio).reshape(shape))},
+        coords={
+            "chain": fit.posterior["chain"],
+            "draw": fit.posterior["draw"],
+            "endpoint": list(fit.exposure.endpoints),
+            **coords,
+        },
+        attrs={
+            **attributes_of(fit),
+            "exposed": labels[0],
+            "reference": labels[1],
+            "kind": kind,
+        },
+    )
+
+
+def _events_by_class(fit: Fit) -> Floats:
+    """Events, shape (endpoint, class, interval)."""
+    design = fit.design
+    member = np.arange(design.classes)[:, None] == design.class_of
+    events = fit.exposure.table["events"].sum("phase").values.astype(np.float64)
+    return np.asarray(np.einsum("ejp,cp->ecj", events, member))
+
+
+def _averaged(values: Floats, weights: Floats, *, axes: tuple[int, ...]) -> Floats:
+    """Average over an axis that stays, with length 1; shape (draws, endpoint, ...).
+
+    Weights have the shape of the values without the draws. Where values do not differ, their
+    average is exactly they.
+    """
+    (axis,) = axes
+    if values.shape[axis] == 1:
+        return values
+    broadcast = np.broadcast_to(weights, values.shape[1:])
+    total = broadcast.sum(axis=axis - 1, keepdims=True)
+    # Where there are no events at all, everything counts alike.
+    even = np.full(broadcast.shape, 1.0 / values.shape[axis])
+    share = np.divide(broadcast, total, out=even, where=total > 0)
+    mean = (values * share).sum(axis=axis, keepdims=True)
+    constant = np.ptp(values, axis=axis, keepdims=True) == 0
+    return np.where(constant, np.take(values, [0], axis=axis), mean)
+
+
+def _since_entry(
+    fit: Fit, exposed: list[str], reference: list[str], labels: list[str], *, by: str | None
+) -> xr.Dataset:
+    table = fit.exposure.table
+    treatment = table["treatment"].values.astype(str)
+    states = np.flatnonzero(treatment == exposed[0])
+    if len(exposed) > 1 or by is not None or "log_hazard_ratio_by_piece" not in fit.posterior:
+        raise EstimandError(
+            "Only the exposed phase of a model in which its effect varies with time since entering "
+            "it has a ratio by that time: fit the model 'since_entry'."
+        )
+    others = np.flatnonzero(np.isin(treatment, reference))
+    events = table["events"].sum("pattern").values.astype(np.float64)
+    out = []
+    for piece in states:
+        ratio = _between_states(fit, np.array([piece]), others)
+        weights = np.broadcast_to(events[:, None, :, piece], ratio.shape[1:])
+        averaged = _averaged(ratio, weights, axes=(2,))
+        out.append(_averaged(averaged, weights[:, :1], axes=(3,))[:, :, 0, 0])
+    coords = {
+        "piece": [str(name) for name in table["phase"].values[states]],
+        "since": ("piece", table["since"].values[states]),
+    }
+    dims = ("chain", "draw", "endpoint", "piece")
+    return _dataset(fit, np.stack(out, axis=2), dims, dict(coords), labels)
 
 
 def _phases(fit: Fit, side: str | Sequence[str]) -> list[str]:
     given: object = side
     if not isinstance(given, str | list | tuple):
         raise EstimandError(f"Expected a phase, a list of phases or covariates, got {given!r}.")
-    known = [str(name) for name in fit.exposure.table["phase"].values]
+    known = list(dict.fromkeys(str(name) for name in fit.exposure.table["treatment"].values))
     names = [side] if isinstance(side, str) else list(side)
     if len(set(names)) != len(names):
         raise EstimandError(f"A phase stands twice in {names!r}.")
@@ -162,25 +263,33 @@ def _phases(fit: Fit, side: str | Sequence[str]) -> list[str]:
 
 
 def _between_phases(fit: Fit, exposed: Sequence[str], reference: Sequence[str]) -> Floats:
-    """Log ratio, shape (draws, endpoint, interval)."""
-    table = fit.exposure.table
-    names = [str(name) for name in table["phase"].values]
-    time = table["exposure"].sum("pattern").transpose("endpoint", "interval", "phase").values
+    """Log ratio, shape (draws, endpoint, class, interval)."""
+    treatment = fit.exposure.table["treatment"].values.astype(str)
+    sides = [np.flatnonzero(np.isin(treatment, side)) for side in (exposed, reference)]
+    return _between_states(fit, *sides)
+
+
+def _between_states(fit: Fit, exposed: Ints, reference: Ints) -> Floats:
+    """Log ratio of sets of states, shape (draws, endpoint, class, interval)."""
+    table, design = fit.exposure.table, fit.design
+    member = np.arange(design.classes)[:, None] == design.class_of
+    time = np.einsum("ejkp,cp->ecjk", table["exposure"].values, member)
     out = []
     for index, endpoint in enumerate(fit.exposure.endpoints):
-        _, phase, _ = log_parts(fit.posterior, fit.design, endpoint=endpoint)
+        ratio = log_hazard(fit.posterior, design, endpoint=endpoint).ratio
         sides = []
-        for side in (exposed, reference):
-            columns = [names.index(name) for name in side]
-            log_hazard = phase[:, columns]
-            if np.ptp(log_hazard, axis=1).max() == 0:
+        for states in (exposed, reference):
+            hazards = ratio[..., states]
+            if np.ptp(hazards, axis=-1).max() == 0:
                 # Phases that share a hazard have it, however time divides between them.
-                sides.append(np.repeat(log_hazard[:, :1], time.shape[1], axis=1))
+                sides.append(hazards[..., 0])
                 continue
-            spent = time[index][:, columns]
-            spent = np.where(spent.sum(axis=1, keepdims=True) > 0, spent, spent.sum(axis=0))
-            share = spent / spent.sum(axis=1, keepdims=True)
-            sides.append(np.log(np.exp(log_hazard) @ share.T))
+            spent = time[index][..., states]
+            everywhere = spent.sum(axis=1, keepdims=True)
+            even = np.broadcast_to(np.where(everywhere > 0, everywhere, 1.0), spent.shape)
+            spent = np.where(spent.sum(axis=-1, keepdims=True) > 0, spent, even)
+            share = spent / spent.sum(axis=-1, keepdims=True)
+            sides.append(np.log((np.exp(hazards) * share).sum(axis=-1)))
         out.append(sides[0] - sides[1])
     return np.stack(out, axis=1)
 
@@ -188,27 +297,35 @@ def _between_phases(fit: Fit, exposed: Sequence[str], reference: Sequence[str]) 
 def _between_covariates(
     fit: Fit, exposed: Mapping[str, str | float], reference: Mapping[str, str | float]
 ) -> Floats:
-    """Log ratio, shape (draws, endpoint, interval)."""
+    """Log ratio, shape (draws, endpoint, 1, interval)."""
     if set(exposed) != set(reference):
         raise EstimandError(
             "Give both sides the same covariates: others are equal, whatever they are."
         )
     if dict(exposed) == dict(reference):
         raise EstimandError("The two sides are equal.")
+    apart = [name for name in fit.definition.roles.values() if name in exposed]
+    if apart:
+        raise EstimandError(
+            f"{apart[0]} has a part of its own in model '{fit.definition.name}', not one hazard "
+            "ratio. Compare curves of its levels: survival(..., by=...)."
+        )
     equal = {
         one.name: one.levels[0] if one.kind == "categorical" else one.low
         for one in fit.exposure.covariates
     }
-    (first,), _ = supplied_groups(fit.exposure, {**equal, **exposed}, by=None)
-    (second,), _ = supplied_groups(fit.exposure, {**equal, **reference}, by=None)
+    sides = [
+        supplied_groups(fit.exposure, {**equal, **side}, by=None)[0][0].terms
+        for side in (exposed, reference)
+    ]
     intervals = fit.exposure.table.sizes["interval"]
-    ratios = []
+    design, ratios = fit.design, []
     for endpoint in fit.exposure.endpoints:
         one, other = (
-            group.relative(fit.posterior, fit.design, endpoint=endpoint)
-            for group in (first, second)
+            relative_of(fit.posterior, design, design.standardised(terms), endpoint=endpoint)
+            for terms in sides
         )
-        ratios.append(np.repeat(np.log(one / other), intervals, axis=1))
+        ratios.append(np.repeat((one - other)[:, :, None], intervals, axis=2))
     return np.stack(ratios, axis=1)
 
 

@@ -1,8 +1,9 @@
-"""The geometry of a random-walk baseline: what its prior says, and good sampling coordinates.
+"""Geometry of random walks: what their priors say, and good sampling coordinates.
 
-The walk's prior is an intrinsic Gaussian field: steps have variances proportional to the distance
-between interval midpoints, measured half in time and half in events (`distances`), and the
-event-weighted mean of the log hazard has a prior of its own.
+A walk's prior is an intrinsic Gaussian field: steps have variances proportional to the distance
+between interval midpoints, measured half in time and half in events (`clock`). The event-weighted
+mean of the log hazard has a prior of its own. A walk of order 2 has second differences of that
+kind, and its straight line a prior of its own too.
 In the basis that diagonalises the walk's precision and the events together, coefficient k has
 prior ``Normal(0, walk_sd / roughness_k)`` and, to a second-order approximation, a likelihood
 ``Normal(centre_k, 1)``. Sampling ``(coefficient - mean given walk_sd) / (sd given walk_sd)``
@@ -31,125 +32,238 @@ PSEUDO_EVENTS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class WalkGeometry:
-    """Basis and scales of the random walk.
+class Walks:
+    """Bases and scales of random walks, one for each curve.
 
     Attributes
     ----------
-    level_centre : ndarray, shape (endpoint,)
-        Crude log rate, the prior mean of the level.
-    basis : ndarray, shape (endpoint, interval, component)
-        Log-hazard deviation of each coefficient; its event-weighted mean is zero.
-    roughness : ndarray, shape (endpoint, component)
-        Prior sd of a coefficient is ``walk_sd / roughness``.
-    centre : ndarray, shape (endpoint, component)
+    basis : ndarray, shape (curve, interval, component)
+        Deviation of each coefficient; its event-weighted mean is zero.
+    inverse_roughness : ndarray, shape (curve, component)
+        Prior sd of a coefficient is ``walk_sd * inverse_roughness``.
+    centre : ndarray, shape (curve, component)
         Approximate maximum-likelihood coefficients, for the sampler's coordinates only.
+    line : ndarray, shape (curve, interval)
+        The straight line that a walk of order 2 leaves free: it rises by 1 over the clock, and its
+        event-weighted mean is zero.
+    weight : ndarray, shape (curve, interval)
+        Events by interval, and half of one.
     """
 
-    level_centre: Floats
     basis: Floats
-    roughness: Floats
+    inverse_roughness: Floats
     centre: Floats
+    line: Floats
+    weight: Floats
+
+    def coefficients(self, values: Floats) -> Floats:
+        """Find the coefficients of deviations, shape (curve, component)."""
+        return np.asarray(np.einsum("cjk,cj->ck", self.basis, self.weight * values))
 
 
-def midpoints(exposure: Exposure) -> Floats:
-    """Midpoints of the intervals; the open one ends with follow-up.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Curves:
+    """What a baseline's curves are fitted to: one for each endpoint and stratum.
+
+    Attributes
+    ----------
+    events, time : ndarray, shape (curve, interval, cell)
+        Events and person-time by phase x pattern.
+    level_centre : ndarray, shape (curve,)
+        Crude log rate, at which the prior of the level is centred.
+    crude : ndarray, shape (curve, interval)
+        Log rate of each interval less the level's, at equal phases and covariates; approximate.
+    clock : ndarray, shape (curve, interval - 1)
+        Distances between neighbouring intervals.
+    """
+
+    events: Floats
+    time: Floats
+    level_centre: Floats
+    crude: Floats
+    clock: Floats
+
+
+def midpoints(start: Floats, last: float) -> Floats:
+    """Midpoints of intervals; the open one ends with follow-up.
 
     Parameters
     ----------
-    exposure
-        Events and person-time.
+    start : ndarray, shape (interval,)
+        Where the intervals begin.
+    last
+        The end of follow-up.
 
     Returns
     -------
     ndarray, shape (interval,)
         Times.
     """
-    start = exposure.table["interval_start"].values
-    last = float(np.nanmax(exposure.people["exit"].values))
     if last <= start[-1]:
-        last = start[-1] + (start[-1] - start[-2])
+        last = float(start[-1] + (start[-1] - start[-2]))
     return np.asarray((start + np.append(start[1:], last)) / 2.0)
 
 
-def distances(exposure: Exposure) -> Floats:
+def clock(start: Floats, last: float, events: Floats) -> Floats:
     """Distances between the midpoints of neighbouring intervals, on the walk's own clock.
 
     The clock runs from 0 to 1 over follow-up, at half its speed with time and at half its speed
-    with the endpoint's events, which are taken as spread evenly within an interval. Hazards often
+    with the curve's events, which are taken as spread evenly within an interval. Hazards often
     change fastest where events are dense and intervals short, early in follow-up; a clock of time
     alone would hold them equal there. One of events alone would hold the hazard equal over a long
     stretch without any. Neither depends on how finely follow-up is cut.
 
     Parameters
     ----------
+    start : ndarray, shape (interval,)
+        Where the intervals begin.
+    last
+        The end of follow-up.
+    events : ndarray, shape (curve, interval)
+        Events.
+
+    Returns
+    -------
+    ndarray, shape (curve, interval - 1)
+        Distances, greater than 0; their sum is below 1.
+    """
+    middle = midpoints(start, last)
+    total = events.sum(axis=1, keepdims=True)
+    even = np.full(events.shape, 1.0 / events.shape[1])
+    share = np.divide(events, total, out=even, where=total > 0)
+    passed = np.cumsum(share, axis=1) - share / 2.0
+    return np.asarray((np.diff(middle) / max(last, middle[-1]) + np.diff(passed, axis=1)) / 2.0)
+
+
+def walks(distances: Floats, weight: Floats, crude: Floats, *, order: int = 1) -> Walks:
+    """Work out the bases of random walks.
+
+    Parameters
+    ----------
+    distances : ndarray, shape (curve, interval - 1)
+        Distances between neighbouring intervals; at least one.
+    weight : ndarray, shape (curve, interval)
+        Events by interval, none of them 0.
+    crude : ndarray, shape (curve, interval)
+        Approximate deviations.
+    order
+        1: independent steps. 2: independent changes of slope (Lindgren and Rue 2008,
+        doi:10.1111/j.1467-9469.2008.00610.x); scaled such that ``walk_sd`` is the sd of the
+        departure at the end of the clock from the line through its beginning.
+
+    Returns
+    -------
+    Walks
+        The bases.
+    """
+    curves, intervals = weight.shape
+    components = intervals - order
+    basis = np.zeros((curves, intervals, max(components, 0)))
+    inverse = np.ones((curves, max(components, 0)))
+    position = np.concatenate([np.zeros((curves, 1)), np.cumsum(distances, axis=1)], axis=1)
+    line = position - np.average(position, axis=1, weights=weight)[:, None]
+    step = np.diff(np.eye(intervals), axis=0)
+    for index in range(curves if components > 0 else 0):
+        slope = step / distances[index][:, None]
+        if order == 1:
+            precision = step.T @ slope
+        else:
+            bend = np.diff(slope, axis=0)
+            width = (distances[index][1:] + distances[index][:-1]) / 2.0
+            # The end's departure from the line has variance 1/3 per unit of the bends'.
+            precision = bend.T @ (bend / width[:, None]) / 3.0
+        value, vector = eigh(precision, np.diag(weight[index]))
+        basis[index] = vector[:, order:]
+        inverse[index] = 1.0 / np.sqrt(value[order:])
+    found = Walks(
+        basis=basis,
+        inverse_roughness=inverse,
+        centre=np.zeros(inverse.shape),
+        line=line,
+        weight=weight,
+    )
+    return Walks(
+        basis=basis,
+        inverse_roughness=inverse,
+        centre=found.coefficients(crude),
+        line=line,
+        weight=weight,
+    )
+
+
+def follow_up_end(exposure: Exposure) -> float:
+    """End of the longest follow-up.
+
+    Parameters
+    ----------
     exposure
         Events and person-time.
 
     Returns
     -------
-    ndarray, shape (endpoint, interval - 1)
-        Distances, greater than 0; their sum is below 1.
+    float
+        Time.
     """
-    middle = midpoints(exposure)
-    span = float(np.nanmax(exposure.people["exit"].values))
-    events = exposure.table["events"].sum(("phase", "pattern")).values.astype(np.float64)
-    share = events / events.sum(axis=1, keepdims=True)
-    passed = np.cumsum(share, axis=1) - share / 2.0
-    return np.asarray((np.diff(middle) / span + np.diff(passed, axis=1)) / 2.0)
+    return float(np.nanmax(exposure.people["exit"].values))
 
 
-def walk_geometry(exposure: Exposure, design: Design, *, prior_sd: Floats) -> WalkGeometry:
-    """Work out the walk's basis for the events at hand.
+def baseline_curves(exposure: Exposure, design: Design, *, prior_sd: Floats) -> Curves:
+    """Collect events and person-time by endpoint and stratum.
 
     Parameters
     ----------
     exposure
         Events and person-time.
     design
-        Phase contrasts and standardised covariates.
+        Phase contrasts, covariates and strata.
     prior_sd : ndarray, shape (effect + term,)
         Prior sds of the log hazard ratios, which keep the approximation finite.
 
     Returns
     -------
-    WalkGeometry
-        Basis, scales and centres by endpoint.
+    Curves
+        One for each endpoint and stratum, strata fastest.
     """
     events = exposure.table["events"].values.astype(np.float64)
     time = exposure.table["exposure"].values
-    endpoints, intervals = events.shape[:2]
-    by_interval = events.sum((2, 3))
-    level_centre = np.log((by_interval.sum(1) + PSEUDO_EVENTS) / time.sum((1, 2, 3)))
-    basis = np.zeros((endpoints, intervals, intervals - 1))
-    roughness = np.ones((endpoints, intervals - 1))
-    centre = np.zeros((endpoints, intervals - 1))
-    if intervals > 1:
-        step = np.diff(np.eye(intervals), axis=0)
-        apart = distances(exposure)
-        effects = np.concatenate(
-            [
-                np.repeat(design.contrast, design.terms.shape[0], axis=0),
-                np.tile(design.terms, (design.contrast.shape[0], 1)),
-            ],
-            axis=1,
-        )
-        for index in range(endpoints):
-            precision = step.T @ (step / apart[index][:, None])
-            adjusted = _adjusted_time(
-                events[index].reshape(intervals, -1),
-                time[index].reshape(intervals, -1),
-                effects,
-                prior_sd,
-            )
-            weight = by_interval[index] + PSEUDO_EVENTS
-            value, vector = eigh(precision, np.diag(weight))
-            prior_time = PSEUDO_EVENTS / np.exp(level_centre[index])
-            crude = np.log(weight / (adjusted + prior_time)) - level_centre[index]
-            basis[index] = vector[:, 1:]
-            roughness[index] = np.sqrt(value[1:])
-            centre[index] = vector[:, 1:].T @ (weight * crude)
-    return WalkGeometry(level_centre=level_centre, basis=basis, roughness=roughness, centre=centre)
+    endpoints, intervals, states, patterns = events.shape
+    strata = len(design.strata)
+    member = np.arange(strata)[:, None] == design.class_of // len(design.subgroups)
+    shape = (endpoints * strata, intervals, states * patterns)
+    by_curve = [
+        (values[:, None] * member[None, :, None, None, :]).reshape(shape)
+        for values in (events, time)
+    ]
+    effects = np.concatenate(
+        [
+            np.repeat(design.contrast, patterns, axis=0),
+            np.tile(design.terms, (states, 1)),
+        ],
+        axis=1,
+    )
+    by_interval = by_curve[0].sum(axis=2)
+    total = by_curve[1].sum(axis=(1, 2))
+    # A stratum without time at risk for an endpoint takes the endpoint's rate.
+    everywhere = np.repeat(time.sum(axis=(1, 2, 3)), strata)
+    rate = (by_interval.sum(axis=1) + PSEUDO_EVENTS) / np.where(total > 0, total, everywhere)
+    level_centre = np.log(rate)
+    adjusted = np.stack(
+        [
+            _adjusted_time(counts, spent, effects, prior_sd)
+            for counts, spent in zip(*by_curve, strict=True)
+        ]
+    )
+    weight = by_interval + PSEUDO_EVENTS
+    prior_time = PSEUDO_EVENTS / rate
+    crude = np.log(weight / (adjusted + prior_time[:, None])) - level_centre[:, None]
+    start = exposure.table["interval_start"].values
+    return Curves(
+        events=by_curve[0],
+        time=by_curve[1],
+        level_centre=level_centre,
+        crude=crude,
+        clock=clock(start, follow_up_end(exposure), by_interval),
+    )
 
 
 def _adjusted_time(events: Floats, time: Floats, effects: Floats, prior_sd: Floats) -> Floats:

@@ -1,8 +1,8 @@
-"""Definitions and exposure into a PyMC model; the only PyMC code for densities."""
+"""Definitions and exposure into a PyMC model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,16 +10,34 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+import xarray as xr
 from numpy.typing import NDArray
 
 from bayesblina.exposure import Exposure
-from bayesblina.hazards.baseline import walk_geometry
-from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.baseline import baseline_curves
+from bayesblina.hazards.components import (
+    Sampler,
+    Workbench,
+    baseline_part,
+    effects_part,
+    groups_part,
+    phases_part,
+    structure_of,
+)
+from bayesblina.hazards.definition import (
+    Independent,
+    ModelDefinition,
+    ProportionalPhases,
+    RandomWalk,
+)
 from bayesblina.hazards.effects import Design, make_design
 from bayesblina.hazards.kernel import Kernel, proportional_kernel
 from bayesblina.hazards.ops import BatchedMatrixVector, PiecewiseExponential
 
 Floats = NDArray[np.float64]
+
+TARGET_ACCEPT = 0.9
+CAREFUL = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,7 +53,12 @@ class BuiltModel:
     start : dict of ndarray
         Where chains start, for variables that should not start near 0.
     design
-        Phase contrasts and standardised covariates.
+        Phase contrasts, standardised covariates, classes and groups.
+    priors : dict
+        Of parameters with a meaning of their own: dimensions and a sampler of the prior.
+    target_accept
+        Acceptance rate that the sampler's steps should have: higher where sds of few members are
+        estimated.
     make_kernel
         Makes a faster form of the same density; None where there is none.
     """
@@ -44,17 +67,20 @@ class BuiltModel:
     structure: str
     start: dict[str, Floats]
     design: Design
+    priors: Mapping[str, tuple[tuple[str, ...], Sampler]]
+    target_accept: float
     make_kernel: Callable[[], Kernel] | None
 
 
 def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
     """Build the PyMC model of a definition for given events and person-time.
 
-    Free variables: ``level`` (endpoint), ``walk_sd`` (endpoint), ``walk_innovation`` (endpoint,
-    component; the sampler's coordinates of the walk, see `bayesblina.hazards.baseline`),
-    ``log_hazard_ratio`` (endpoint, effect) and ``coefficient`` (endpoint, term). Deterministic:
-    ``log_baseline`` (endpoint, interval), the log hazard per time unit in the reference phase at
-    mean covariates.
+    Every model has ``log_hazard_ratio`` (endpoint, effect), the log hazard ratio of each phase
+    that has an effect (of the exposed phase the average one, where its effect varies);
+    ``coefficient`` (endpoint, term) where there are covariates; and ``log_baseline`` (endpoint,
+    [stratum,] interval), the log hazard per time unit in the reference phase at mean covariates.
+    Variables whose names end with ``_innovation`` are the sampler's coordinates
+    (`bayesblina.hazards.baseline`), without a meaning of their own.
 
     Parameters
     ----------
@@ -67,20 +93,19 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
     -------
     BuiltModel
         The model and its structure.
+
+    Raises
+    ------
+    SpecError
+        If the model needs a covariate that is not named or not there, or events and person-time
+        that were summed in another way.
     """
-    design = make_design(exposure)
-    phase_prior, covariate_prior = definition.phases.prior, definition.covariates.prior
-    prior_sd = np.concatenate(
-        [
-            np.full(len(design.effects), phase_prior.sd),
-            np.full(len(design.term_names), covariate_prior.sd),
-        ]
-    )
-    geometry = walk_geometry(exposure, design, prior_sd=prior_sd)
+    design = make_design(exposure, definition)
+    sds = [definition.phases.prior.sd] * len(design.effects)
+    sds += [definition.covariates.prior.sd] * len(design.term_names)
+    curves = baseline_curves(exposure, design, prior_sd=np.array(sds))
     table = exposure.table
-    endpoints = table.sizes["endpoint"]
-    has_walk = table.sizes["interval"] > 1
-    has_terms = bool(design.term_names)
+    stratified = len(design.strata) > 1
     coords: dict[str, Any] = {
         "endpoint": list(exposure.endpoints),
         "interval": table["interval"].values,
@@ -88,88 +113,121 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         "pattern": table["pattern"].values,
         "effect": list(design.effects),
     }
-    if has_walk:
-        coords["component"] = np.arange(table.sizes["interval"] - 1)
-    if has_terms:
+    if stratified:
+        coords["stratum"] = list(design.strata)
+        coords["curve"] = [f"{one}, {two}" for one in exposure.endpoints for two in design.strata]
+    if design.term_names:
         coords["term"] = list(design.term_names)
+    if getattr(definition.baseline, "shared", False) or definition.groups is not None:
+        # What all endpoints share has a dimension of length 1.
+        coords["shape"] = ["shared"]
+    bench = Workbench(
+        definition=definition,
+        exposure=exposure,
+        design=design,
+        curves=curves,
+        curve="curve" if stratified else "endpoint",
+    )
+    member = np.arange(design.classes)[:, None] == design.class_of
+    events = table["events"].values.astype(np.float64)
     # The supports are built in, so the bounds checks could never fail; they only cost.
     with pm.Model(coords=coords, check_bounds=False) as model:
-        cell = ("endpoint", "interval", "phase", "pattern")
-        events = [
-            pm.Data(
-                f"events_by_{kept}",
-                table["events"].sum(set(cell[1:]) - {kept}).values.astype(np.float64),
-                dims=("endpoint", kept),
-            )
-            for kept in cell[1:]
-        ]
-        exposed = pm.Data("exposure", table["exposure"].values, dims=cell)
-        contrast = pm.Data("contrast", np.stack([design.contrast] * endpoints))
-        centre = pm.Data("level_centre", geometry.level_centre, dims="endpoint")
-        prior = pm.Data(
-            "prior",
-            np.array(
-                [
-                    definition.baseline.level_sd,
-                    definition.baseline.walk_sd,
-                    phase_prior.mean,
-                    phase_prior.sd,
-                    covariate_prior.mean,
-                    covariate_prior.sd,
-                ]
-            ),
-        )
-        level = pm.Normal("level", centre, prior[0], dims="endpoint")
-        if has_walk:
-            basis = pm.Data("basis", geometry.basis)
-            inverse_roughness = pm.Data("inverse_roughness", 1.0 / geometry.roughness)
-            likely = pm.Data("walk_centre", geometry.centre)
-            if definition.baseline.walk_sd_known:
-                walk_sd = prior[1] + pt.zeros_like(level)
-            else:
-                walk_sd = pm.HalfNormal("walk_sd", prior[1], dims="endpoint")
-            sd = walk_sd[:, None] * inverse_roughness
-            wide = pt.sqrt(1.0 + sd**2)
-            shrink = sd / wide
-            # coefficient = shrink * (shrink * likely + innovation), which is Normal(0, sd).
-            innovation = pm.Normal(
-                "walk_innovation", -likely * shrink, wide, dims=("endpoint", "component")
-            )
-            coefficient = shrink * (shrink * likely + innovation)
-            log_baseline = level[:, None] + BatchedMatrixVector()(basis, coefficient)
+        counted = pm.Data("events", np.einsum("ejkp,cp->ecjk", events, member))
+        by_pattern = pm.Data("events_by_pattern", events.sum(axis=(1, 2)))
+        exposed = pm.Data("exposure", table["exposure"].values)
+        class_of = pm.Data("class_of", design.class_of.astype(np.float64))
+        contrast = pm.Data("contrast", np.stack([design.contrast] * bench.endpoints))
+        lengths = model.dim_lengths
+        endpoints, intervals = lengths["endpoint"], lengths["interval"]
+        baseline = baseline_part(bench)
+        if stratified:
+            baseline = baseline.reshape((endpoints, lengths["stratum"], intervals))
+            dims: tuple[str, ...] = ("endpoint", "stratum", "interval")
+            baseline = pm.Deterministic("log_baseline", baseline, dims=dims)
         else:
-            log_baseline = level[:, None] + pt.zeros_like(events[0])
-        log_baseline = pm.Deterministic("log_baseline", log_baseline, dims=("endpoint", "interval"))
-        ratio = pm.Normal("log_hazard_ratio", prior[2], prior[3], dims=("endpoint", "effect"))
-        by_phase = BatchedMatrixVector()(contrast, ratio)
-        if has_terms:
-            terms = pm.Data("terms", np.stack([design.terms.T] * endpoints))
-            slope = pm.Normal("coefficient", prior[4], prior[5], dims=("endpoint", "term"))
-            by_pattern = BatchedMatrixVector(transposed=True)(terms, slope)
-        else:
-            by_pattern = pt.zeros_like(events[2])
-        density = PiecewiseExponential()(*events, exposed, log_baseline, by_phase, by_pattern)
+            baseline = baseline + pt.zeros((endpoints, intervals))
+            baseline = pm.Deterministic("log_baseline", baseline, dims=("endpoint", "interval"))
+            baseline = baseline[:, None, :]
+        ratio = effects_part(bench)
+        by_phase = phases_part(bench, BatchedMatrixVector()(contrast, ratio))
+        # (endpoint, stratum, subgroup, interval, phase)
+        shared = baseline[:, :, None, :, None] + by_phase[:, None]
+        shared = (shared + pt.zeros((1, 1, 1, 1, 1))).reshape(counted.shape)
+        pattern = pt.zeros_like(by_pattern)
+        if design.term_names:
+            terms = pm.Data("terms", np.stack([design.terms.T] * bench.endpoints))
+            prior = definition.covariates.prior
+            slope = bench.normal("coefficient", prior, dims=("endpoint", "term"))
+            pattern = BatchedMatrixVector(transposed=True)(terms, slope)
+        by_group = groups_part(bench)
+        if by_group is not None:
+            pattern = pattern + by_group
+        density = PiecewiseExponential()(counted, by_pattern, exposed, class_of, shared, pattern)
         pm.Potential("log_likelihood", density[0])
-    parts = (
-        _baseline_part(definition) if has_walk else "constant",
-        definition.phases.kind,
-        "covariates" if has_terms else "no covariates",
-        definition.endpoints.kind,
-    )
+    kernel = _kernel(definition, exposure, design)
     return BuiltModel(
         model=model,
-        structure=" / ".join(parts),
-        start={"level": geometry.level_centre},
+        structure=structure_of(definition, exposure, design),
+        start=bench.start,
         design=design,
-        make_kernel=partial(
-            proportional_kernel,
-            walk=has_walk,
-            walk_sd_known=definition.baseline.walk_sd_known,
-            terms=has_terms,
-        ),
+        priors=bench.priors,
+        target_accept=TARGET_ACCEPT if kernel else CAREFUL,
+        make_kernel=kernel,
     )
 
 
-def _baseline_part(definition: ModelDefinition) -> str:
-    known = definition.baseline.walk_sd_known
-    return f"{definition.baseline.kind}, sd known" if known else definition.baseline.kind
+def _kernel(
+    definition: ModelDefinition, exposure: Exposure, design: Design
+) -> Callable[[], Kernel] | None:
+    """Find the hand-written form of a model's density, if there is one."""
+    baseline = definition.baseline
+    plain = (
+        isinstance(baseline, RandomWalk)
+        and baseline.order == 1
+        and not baseline.shared
+        and isinstance(definition.phases, ProportionalPhases)
+        and (isinstance(definition.endpoints, Independent) or len(exposure.endpoints) == 1)
+        and definition.groups is None
+        and design.classes == 1
+    )
+    if not plain:
+        return None
+    assert isinstance(baseline, RandomWalk)
+    return partial(
+        proportional_kernel,
+        walk=exposure.table.sizes["interval"] > 1,
+        walk_sd_known=baseline.change.known,
+        terms=bool(design.term_names),
+    )
+
+
+def draw_prior(built: BuiltModel, *, seed: int, draws: int) -> xr.Dataset:
+    """Draw all parameters from the prior.
+
+    Parameters
+    ----------
+    built
+        The model.
+    seed
+        Seed of the draws.
+    draws
+        Number of draws.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over (chain, draw, ...), with the variables of a posterior.
+    """
+    model = built.model
+    variables = [*model.free_RVs, *model.deterministics]
+    # Compiling would take longer than drawing.
+    values = pm.draw(variables, draws=draws, random_seed=seed, mode="FAST_COMPILE")
+    coords = model.coords
+    dims = {variable.name: model.named_vars_to_dims[variable.name] for variable in variables}
+    return xr.Dataset(
+        {
+            variable.name: (("chain", "draw", *dims[variable.name]), np.asarray(value)[None])
+            for variable, value in zip(variables, values, strict=True)
+        },
+        coords={dim: list(coords[dim]) for names in dims.values() for dim in names},
+    )

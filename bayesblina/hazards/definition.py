@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from functools import cache
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
@@ -79,15 +80,161 @@ class HazardRatioPrior(_Section):
         return cls(hazard_ratio=(math.exp(-half), math.exp(half)), mass=0.95)
 
 
+class SpreadPrior(_Section):
+    """A prior on how far log hazards spread, stated through an interval of the hazard ratio.
+
+    The ratio of a single member (of a group to the average, of the end of follow-up to its
+    beginning, ...) is ``exp(sd * z)`` with ``z`` standard normal and ``sd`` half-normal; the
+    half-normal's scale is such that the ratio lies in the interval with the probability given.
+
+    Parameters
+    ----------
+    hazard_ratio
+        Lower and upper end, one the inverse of the other.
+    mass
+        Prior probability of that interval.
+    known
+        Whether the sd is fixed, at the value that gives the interval, instead of estimated.
+
+    Examples
+    --------
+    >>> prior = SpreadPrior(hazard_ratio=(0.5, 2.0), mass=0.95)
+    >>> round(prior.scale, 3)
+    0.318
+    >>> round(SpreadPrior(hazard_ratio=(0.5, 2.0), mass=0.95, known=True).scale, 3)
+    0.354
+    """
+
+    hazard_ratio: tuple[Positive, Positive]
+    mass: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    known: bool = False
+
+    @model_validator(mode="after")
+    def _symmetric(self) -> SpreadPrior:
+        lower, upper = self.hazard_ratio
+        if not lower < 1.0 < upper or abs(math.log(lower) + math.log(upper)) > 0.01:
+            raise ValueError("hazard_ratio must be [1 / u, u] with u > 1, such as [0.5, 2.0]")
+        return self
+
+    @property
+    def scale(self) -> float:
+        """Scale of the half-normal prior of the sd; the sd itself where it is known."""
+        lower, upper = self.hazard_ratio
+        half = (math.log(upper) - math.log(lower)) / 2.0
+        if self.known:
+            return half / NormalDist().inv_cdf((1.0 + self.mass) / 2.0)
+        return half / _product_quantile(self.mass)
+
+    @classmethod
+    def from_scale(cls, scale: float, *, known: bool = False) -> SpreadPrior:
+        """State a prior with a given scale through its central 95 % interval.
+
+        Parameters
+        ----------
+        scale
+            Scale of the half-normal prior of the sd, or the sd itself.
+        known
+            Whether it is the sd itself.
+
+        Returns
+        -------
+        SpreadPrior
+            The same prior as an interval.
+        """
+        one = NormalDist().inv_cdf(0.975) if known else _product_quantile(0.95)
+        half = scale * one
+        return cls(hazard_ratio=(math.exp(-half), math.exp(half)), mass=0.95, known=known)
+
+
+@cache
+def _product_quantile(mass: float) -> float:
+    """End of the central interval of a product of two independent standard normals."""
+    from scipy.optimize import brentq
+    from scipy.special import iti0k0
+
+    # The product's density is K0(|x|) / pi.
+    def excess(end: float) -> float:
+        return 2.0 * float(iti0k0(end)[1]) / math.pi - mass
+
+    return float(brentq(excess, 1e-9, 50.0, xtol=1e-12))
+
+
 class RandomWalk(_Section):
     """A width-aware Gaussian random walk on each endpoint's log baseline hazard."""
 
     kind: Literal["random_walk"] = "random_walk"
-    level_sd: Positive = 1.5
-    walk_sd: Positive = 1.5
-    # Whether walk_sd is the walk's sd itself, rather than the half-normal scale of its prior. A
-    # large known sd gives nearly independent intervals.
-    walk_sd_known: bool = False
+    # 1: shrinks to a constant hazard. 2: shrinks to a log-linear one, without kinks.
+    order: Literal[1, 2] = 1
+    # Event-weighted mean hazard against the crude rate.
+    level: HazardRatioPrior
+    # Order 1: hazard at the end of follow-up against its beginning. Order 2: departure at the end
+    # from the straight line through the beginning.
+    change: SpreadPrior
+    # Order 2: hazard at the end against the beginning along the straight line.
+    slope: HazardRatioPrior | None = None
+    stratum: str | None = None
+    stratified: bool = False
+    shared: bool = False
+
+    @model_validator(mode="after")
+    def _complete(self) -> RandomWalk:
+        if (self.order == 2) != (self.slope is not None):
+            raise ValueError("a walk of order 2 needs a prior for slope, and only that one")
+        if self.stratum is not None and not self.stratified:
+            raise ValueError("stratum is for a baseline with stratified = true")
+        return self
+
+
+class Weibull(_Section):
+    """A log hazard linear in log time, and a random walk of departures from it."""
+
+    kind: Literal["weibull"] = "weibull"
+    level: HazardRatioPrior
+    # Hazard at twice the time against that at the time: 1 is a constant hazard.
+    doubling: HazardRatioPrior
+    # Departure from the Weibull hazard over the whole of follow-up.
+    change: SpreadPrior
+
+
+class GaussianProcess(_Section):
+    """A smooth log hazard in log time: a Gaussian process, approximated in a Hilbert space."""
+
+    kind: Literal["gaussian_process"] = "gaussian_process"
+    level: HazardRatioPrior
+    # Hazard at one time against its mean.
+    change: SpreadPrior
+    # Central 95 % interval of the length scale, in halves of the range of log time.
+    length_scale: tuple[Positive, Positive] = (0.3, 1.5)
+    functions: Annotated[int, Field(ge=5, le=100)] = 40
+
+
+class Gamma(_Section):
+    """Independent gamma hazards: the conjugate reference, without any smoothing."""
+
+    kind: Literal["gamma"] = "gamma"
+    # Each interval's hazard against the crude rate.
+    prior: HazardRatioPrior
+
+    @property
+    def shape_rate(self) -> tuple[float, float]:
+        """Shape and rate of the gamma distribution that has the interval as its central one."""
+        from scipy.optimize import brentq
+        from scipy.stats import gamma
+
+        lower, upper = self.prior.hazard_ratio
+        tails = ((1.0 - self.prior.mass) / 2.0, (1.0 + self.prior.mass) / 2.0)
+
+        def excess(log_shape: float) -> float:
+            low, high = (float(gamma.ppf(tail, math.exp(log_shape))) for tail in tails)
+            # The lower quantile of a very small shape is 0 to a computer.
+            width = math.log(high) - math.log(max(low, 1e-300))
+            return width - math.log(upper / lower)
+
+        shape = math.exp(float(brentq(excess, math.log(0.02), math.log(1e6), xtol=1e-12)))
+        return shape, float(gamma.ppf(tails[1], shape)) / upper
+
+
+Baseline = Annotated[RandomWalk | Weibull | GaussianProcess | Gamma, Field(discriminator="kind")]
 
 
 class ProportionalPhases(_Section):
@@ -97,16 +244,108 @@ class ProportionalPhases(_Section):
     prior: HazardRatioPrior
 
 
+class PhasesOverTime(_Section):
+    """The exposed phase's effect varies over follow-up, and shrinks to a constant."""
+
+    kind: Literal["over_time"] = "over_time"
+    prior: HazardRatioPrior
+    # Hazard ratio at the end of follow-up against that at its beginning.
+    change: SpreadPrior
+
+
+class PhasesSinceEntry(_Section):
+    """The exposed phase's effect varies with time since entering it: delay and waning."""
+
+    kind: Literal["since_entry"] = "since_entry"
+    prior: HazardRatioPrior
+    # Hazard ratio long after entry against that just after it.
+    change: SpreadPrior
+
+
+class PhasesBySubgroup(_Section):
+    """The exposed phase's effect differs between levels of a covariate, and shrinks to one."""
+
+    kind: Literal["by_subgroup"] = "by_subgroup"
+    prior: HazardRatioPrior
+    # Hazard ratio in one subgroup against the average.
+    change: SpreadPrior
+    subgroup: str | None = None
+
+
+Phases = Annotated[
+    ProportionalPhases | PhasesOverTime | PhasesSinceEntry | PhasesBySubgroup,
+    Field(discriminator="kind"),
+]
+
+
 class Covariates(_Section):
     """Covariate effects that multiply the hazard by a constant."""
 
     prior: HazardRatioPrior
 
 
-class Endpoints(_Section):
-    """How the endpoints hang together."""
+class Independent(_Section):
+    """Endpoints that share nothing."""
 
     kind: Literal["independent"] = "independent"
+
+
+class Correlated(_Section):
+    """Log hazard ratios of the phases correlated between endpoints."""
+
+    kind: Literal["correlated"] = "correlated"
+    # LKJ prior of the correlation matrix; 1 is uniform, larger favours independence.
+    concentration: Positive = 2.0
+
+
+Endpoints = Annotated[Independent | Correlated, Field(discriminator="kind")]
+
+
+class SiteFrailty(_Section):
+    """Levels of a covariate (sites, regions) whose hazards differ at random."""
+
+    kind: Literal["levels"] = "levels"
+    # Hazard of one level against the average.
+    spread: SpreadPrior
+    group: str | None = None
+
+    @model_validator(mode="after")
+    def _estimated(self) -> SiteFrailty:
+        return _require_estimated(self)
+
+
+class PatientFrailty(_Section):
+    """Patients whose hazards differ at random, of all endpoints alike."""
+
+    kind: Literal["patient"] = "patient"
+    # Hazard of one patient against the average.
+    spread: SpreadPrior
+
+    @model_validator(mode="after")
+    def _estimated(self) -> PatientFrailty:
+        return _require_estimated(self)
+
+
+def _require_estimated[T: (SiteFrailty, PatientFrailty)](groups: T) -> T:
+    if groups.spread.known:
+        raise ValueError("the spread of groups is estimated: known is not for it")
+    return groups
+
+
+Groups = Annotated[SiteFrailty | PatientFrailty, Field(discriminator="kind")]
+
+KINDS = frozenset(
+    kind
+    for schema in (
+        *(RandomWalk, Weibull, GaussianProcess, Gamma),
+        *(ProportionalPhases, PhasesOverTime, PhasesSinceEntry, PhasesBySubgroup),
+        *(Independent, Correlated, SiteFrailty, PatientFrailty),
+    )
+    for kind in get_args(schema.model_fields["kind"].annotation)
+)
+
+# Covariates that a model gives a part of their own, by what they are to it.
+ROLES = ("stratum", "subgroup", "group")
 
 
 class ModelDefinition(_Section):
@@ -118,8 +357,8 @@ class ModelDefinition(_Section):
         Version of the vocabulary (``schema`` in the file).
     name, title, description
         What it is called, in a word, a line and a paragraph.
-    baseline, phases, covariates, endpoints
-        Its parts.
+    baseline, phases, covariates, endpoints, groups
+        Its parts; `groups` may be left out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -128,19 +367,79 @@ class ModelDefinition(_Section):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     title: str
     description: str = ""
-    baseline: RandomWalk
-    phases: ProportionalPhases
+    baseline: Baseline
+    phases: Phases
     covariates: Covariates
-    endpoints: Endpoints = Endpoints()
+    endpoints: Endpoints = Independent()
+    groups: Groups | None = None
+
+    @property
+    def roles(self) -> dict[str, str | None]:
+        """Covariates that the model gives a part of their own; None where none is named yet."""
+        found: dict[str, str | None] = {}
+        if isinstance(self.baseline, RandomWalk) and self.baseline.stratified:
+            found["stratum"] = self.baseline.stratum
+        if isinstance(self.phases, PhasesBySubgroup):
+            found["subgroup"] = self.phases.subgroup
+        if isinstance(self.groups, SiteFrailty):
+            found["group"] = self.groups.group
+        return found
+
+    def with_covariates(
+        self,
+        *,
+        stratum: str | None = None,
+        subgroup: str | None = None,
+        group: str | None = None,
+    ) -> ModelDefinition:
+        """Name the covariates to which the model gives a part of their own.
+
+        Parameters
+        ----------
+        stratum
+            Each of its levels has a baseline of its own.
+        subgroup
+            The exposed phase's effect differs between its levels.
+        group
+            Its levels' hazards differ at random.
+
+        Returns
+        -------
+        ModelDefinition
+            A new definition.
+
+        Raises
+        ------
+        SpecError
+            If the model has no such part.
+
+        Examples
+        --------
+        >>> model = load_model("by_subgroup").with_covariates(subgroup="age_group")
+        >>> model.roles
+        {'subgroup': 'age_group'}
+        """
+        content = self.model_dump(by_alias=True)
+        given = {"stratum": stratum, "subgroup": subgroup, "group": group}
+        part = {"stratum": "baseline", "subgroup": "phases", "group": "groups"}
+        for role, name in given.items():
+            if name is None:
+                continue
+            if role not in self.roles:
+                has = ", ".join(self.roles) or "none"
+                raise SpecError(f"Model '{self.name}' has no {role}; what it can be given: {has}.")
+            content[part[role]][role] = name
+        return parse_model(content, source=f"model '{self.name}'")
 
     def with_priors(
         self,
         *,
         phases: HazardRatioPrior | None = None,
         covariates: HazardRatioPrior | None = None,
-        level_sd: float | None = None,
-        walk_sd: float | None = None,
-        walk_sd_known: bool | None = None,
+        level: HazardRatioPrior | None = None,
+        change: SpreadPrior | None = None,
+        phase_change: SpreadPrior | None = None,
+        spread: SpreadPrior | None = None,
     ) -> ModelDefinition:
         """Return the same model with other priors.
 
@@ -148,10 +447,12 @@ class ModelDefinition(_Section):
         ----------
         phases, covariates
             Priors of the hazard ratios.
-        level_sd, walk_sd
-            Scales of the baseline's prior.
-        walk_sd_known
-            Whether `walk_sd` is the walk's sd itself, rather than the scale of its prior.
+        level, change
+            Priors of the baseline.
+        phase_change
+            Prior of how the exposed phase's effect varies.
+        spread
+            Prior of how groups differ.
 
         Returns
         -------
@@ -161,7 +462,7 @@ class ModelDefinition(_Section):
         Raises
         ------
         SpecError
-            If a scale is not positive.
+            If the model has no such prior.
 
         Examples
         --------
@@ -170,16 +471,20 @@ class ModelDefinition(_Section):
         10.0
         """
         content = self.model_dump(by_alias=True)
-        if phases is not None:
-            content["phases"]["prior"] = phases.model_dump()
-        if covariates is not None:
-            content["covariates"]["prior"] = covariates.model_dump()
-        if level_sd is not None:
-            content["baseline"]["level_sd"] = level_sd
-        if walk_sd is not None:
-            content["baseline"]["walk_sd"] = walk_sd
-        if walk_sd_known is not None:
-            content["baseline"]["walk_sd_known"] = walk_sd_known
+        given: tuple[tuple[str, str, str, HazardRatioPrior | SpreadPrior | None], ...] = (
+            ("phases", "phases", "prior", phases),
+            ("covariates", "covariates", "prior", covariates),
+            ("level", "baseline", "level", level),
+            ("change", "baseline", "change", change),
+            ("phase_change", "phases", "change", phase_change),
+            ("spread", "groups", "spread", spread),
+        )
+        for argument, part, key, prior in given:
+            if prior is None:
+                continue
+            if content[part] is None or key not in content[part]:
+                raise SpecError(f"Model '{self.name}' has no prior '{argument}'.")
+            content[part][key] = prior.model_dump()
         return parse_model(content, source=f"model '{self.name}'")
 
 
@@ -228,7 +533,8 @@ def explain(error: ValidationError, schema: type[BaseModel], *, source: str) -> 
     """
     lines = []
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "the file"
+        place = [part for part in item["loc"] if part not in KINDS]
+        where = ".".join(str(part) for part in place) or "the file"
         if item["type"] == "extra_forbidden":
             known = _known_keys(schema, item["loc"][:-1])
             lines.append(f"{where}: unknown key. {nearest(str(item['loc'][-1]), known)}")
@@ -243,6 +549,16 @@ def _known_keys(schema: type[BaseModel], path: tuple[int | str, ...]) -> list[st
     """List the keys that a schema knows at a path; none where the path leaves the schema."""
     here: Any = schema
     for part in path:
+        members = [here]
+        if isinstance(here, UnionType):
+            # The parts of a union of kinds are told apart by the kind.
+            members = [one for one in map(_bare, get_args(here)) if one is not NoneType]
+            members = [one for member in members for one in (get_args(member) or [member])]
+            tagged = next((one for one in members if _kind(one) == part), None)
+            if tagged is not None:
+                here = tagged
+                continue
+            here = members[0]
         if get_origin(here) is dict:
             here = get_args(here)[1]
         elif isinstance(here, type) and issubclass(here, BaseModel):
@@ -250,13 +566,23 @@ def _known_keys(schema: type[BaseModel], path: tuple[int | str, ...]) -> list[st
             here = next((f.annotation for n, f in fields if part in (n, f.alias)), None)
         else:
             return []
-        if get_origin(here) is Annotated:
-            here = get_args(here)[0]
-        if isinstance(here, UnionType):
-            here = next((one for one in get_args(here) if one is not NoneType), None)
+        here = _bare(here)
+    if isinstance(here, UnionType):
+        here = next((one for one in get_args(here) if one is not NoneType), None)
     if not (isinstance(here, type) and issubclass(here, BaseModel)):
         return []
     return [field.alias or name for name, field in here.model_fields.items()]
+
+
+def _bare(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _kind(schema: Any) -> str | None:
+    if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
+        return None
+    field = schema.model_fields.get("kind")
+    return None if field is None else field.default
 
 
 def model_names() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Phase contrasts and standardised covariates: numpy only."""
+"""Phase contrasts, standardised covariates, classes and groups of patterns: numpy only."""
 
 from __future__ import annotations
 
@@ -7,70 +7,215 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesblina.errors import SpecError, nearest
 from bayesblina.exposure import Exposure
+from bayesblina.hazards.definition import ModelDefinition, PatientFrailty, PhasesSinceEntry
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Design:
-    """What multiplies the log hazard ratios.
+    """What multiplies the log hazard ratios, and who shares which hazard.
+
+    Patterns of one class have proportional hazards throughout. Classes are the combinations of
+    strata, which have baselines of their own, and subgroups, in which the exposed phase has an
+    effect of its own; most models have one class.
 
     Attributes
     ----------
     effects : tuple of str
         Phases that have an effect, the exposed one first.
-    contrast : ndarray, shape (phase, effect)
-        Indicators; the reference has none.
+    contrast : ndarray, shape (state, effect)
+        Indicators; the reference has none. States are the entries of the exposure's dimension
+        ``phase``: the phases, of which one may be cut by time since entering it.
+    exposed : ndarray, shape (state,)
+        1 for the exposed phase.
+    pieces : ndarray, shape (state, piece)
+        Indicators of the exposed phase's pieces by time since entry; no columns unless it is cut.
     term_names : tuple of str
         Covariate terms.
     terms : ndarray, shape (pattern, term)
         Standardised terms of each pattern.
+    columns : ndarray of int, shape (term,)
+        Their columns in the exposure's ``design``.
     centre, scale : ndarray, shape (term,)
         What was subtracted from the raw terms and what they were divided by.
+    strata, subgroups : tuple of str
+        Levels; one empty name where there are none.
+    class_of : ndarray of int, shape (pattern,)
+        Class: stratum x number of subgroups + subgroup.
+    groups : tuple of str
+        Levels whose hazards differ at random, or the patterns (patients); empty where none do.
+    group_of : ndarray of int, shape (pattern,)
+        Group of each pattern; 0 where there are none.
     """
 
     effects: tuple[str, ...]
     contrast: Floats
+    exposed: Floats
+    pieces: Floats
     term_names: tuple[str, ...]
     terms: Floats
+    columns: Ints
     centre: Floats
     scale: Floats
+    strata: tuple[str, ...]
+    subgroups: tuple[str, ...]
+    class_of: Ints
+    groups: tuple[str, ...]
+    group_of: Ints
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.strata) * len(self.subgroups)
+
+    def standardised(self, raw: Floats) -> Floats:
+        """Standardise covariate terms of other patients.
+
+        Parameters
+        ----------
+        raw : ndarray, shape (pattern, raw term)
+            Terms, as in the exposure's ``design``.
+
+        Returns
+        -------
+        ndarray, shape (pattern, term)
+            Standardised terms.
+        """
+        return np.asarray((raw[:, self.columns] - self.centre) / self.scale)
 
 
-def make_design(exposure: Exposure) -> Design:
-    """Work out phase contrasts and standardised covariates.
+def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
+    """Work out phase contrasts, standardised covariates, classes and groups.
 
     Continuous terms are centred at their mean over patients and divided by their sd; indicators
-    of levels are centred only, so that their coefficient stays that of the level.
+    of levels are centred only, so that their coefficient stays that of the level. Covariates that
+    make strata or groups have no term.
 
     Parameters
     ----------
     exposure
         Events and person-time.
+    definition
+        The hazard model.
 
     Returns
     -------
     Design
         The design.
+
+    Raises
+    ------
+    SpecError
+        If the model needs a covariate that is not named or not there, or events and person-time
+        that were summed in another way.
     """
+    roles = _named_roles(exposure, definition)
     role = exposure.table["role"].values
-    phases = exposure.table["phase"].values
-    order = [*np.flatnonzero(role == "exposed"), *np.flatnonzero(role == "other")]
-    contrast = np.zeros((phases.size, len(order)))
-    contrast[order, np.arange(len(order))] = 1.0
+    treatment = np.asarray(exposure.table["treatment"].values).astype(str)
+    order = [*dict.fromkeys(treatment[role == "exposed"])]
+    order += dict.fromkeys(treatment[role == "other"])
+    contrast = (treatment[:, None] == np.array(order)[None, :]).astype(np.float64)
+    exposed = (role == "exposed").astype(np.float64)
+    pieces = np.zeros((treatment.size, 0))
+    if isinstance(definition.phases, PhasesSinceEntry):
+        pieces = np.eye(treatment.size)[:, role == "exposed"]
     raw = exposure.table["design"].values
-    names = tuple(str(name) for name in exposure.table["term"].values)
+    names = [str(name) for name in exposure.table["term"].values]
+    apart = [f"{roles[one]}[" for one in ("stratum", "group") if one in roles]
+    columns = np.array(
+        [i for i, name in enumerate(names) if not name.startswith(tuple(apart))], dtype=np.int64
+    )
+    raw_kept = raw[:, columns]
     patients = np.bincount(exposure.people["pattern"].values, minlength=raw.shape[0])
-    centre = np.average(raw, axis=0, weights=patients)
-    spread = np.sqrt(np.average((raw - centre) ** 2, axis=0, weights=patients))
-    indicator = np.array([bool(((column == 0) | (column == 1)).all()) for column in raw.T])
-    scale = np.where(indicator, 1.0, spread) if names else spread
+    centre = np.average(raw_kept, axis=0, weights=patients)
+    spread = np.sqrt(np.average((raw_kept - centre) ** 2, axis=0, weights=patients))
+    indicator = np.array([bool(((column == 0) | (column == 1)).all()) for column in raw_kept.T])
+    scale = np.where(indicator, 1.0, spread) if columns.size else spread
+    strata, stratum = levels_of(exposure, roles.get("stratum"), raw)
+    subgroups, subgroup = levels_of(exposure, roles.get("subgroup"), raw)
+    groups, group = levels_of(exposure, roles.get("group"), raw)
+    if isinstance(definition.groups, PatientFrailty):
+        if not exposure.by_patient:
+            raise SpecError(
+                f"Model '{definition.name}' has an effect for each patient: sum events and "
+                "person-time with expose(..., by_patient=True)."
+            )
+        groups = tuple(str(index) for index in range(raw.shape[0]))
+        group = np.arange(raw.shape[0])
     return Design(
-        effects=tuple(str(phases[index]) for index in order),
+        effects=tuple(order),
         contrast=contrast,
-        term_names=names,
-        terms=(raw - centre) / scale,
+        exposed=exposed,
+        pieces=pieces,
+        term_names=tuple(names[index] for index in columns),
+        terms=(raw_kept - centre) / scale,
+        columns=columns,
         centre=centre,
         scale=scale,
+        strata=strata,
+        subgroups=subgroups,
+        class_of=stratum * len(subgroups) + subgroup,
+        groups=groups if definition.groups is not None else (),
+        group_of=group,
     )
+
+
+def levels_of(
+    exposure: Exposure, covariate: str | None, raw: Floats
+) -> tuple[tuple[str, ...], Ints]:
+    """Read a categorical covariate's levels back off covariate terms.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+    covariate
+        Its name; None for no covariate.
+    raw : ndarray, shape (pattern, raw term)
+        Terms, as in the exposure's ``design``.
+
+    Returns
+    -------
+    levels : tuple of str
+        Levels, the reference first; one empty name without a covariate.
+    level : ndarray of int, shape (pattern,)
+        Level of each pattern.
+    """
+    level = np.zeros(raw.shape[0], dtype=np.int64)
+    if covariate is None:
+        return ("",), level
+    found = next(one for one in exposure.covariates if one.name == covariate)
+    names = [str(name) for name in exposure.table["term"].values]
+    for index, name in enumerate(found.levels[1:], start=1):
+        level[raw[:, names.index(f"{covariate}[{name}]")] == 1.0] = index
+    return found.levels, level
+
+
+def _named_roles(exposure: Exposure, definition: ModelDefinition) -> dict[str, str]:
+    """Check the covariates to which a model gives a part of their own."""
+    categorical = [one.name for one in exposure.covariates if one.kind == "categorical"]
+    found = {}
+    for role, name in definition.roles.items():
+        if name is None:
+            raise SpecError(
+                f"Model '{definition.name}' needs a covariate as its {role}: name it with "
+                f"load_model('{definition.name}').with_covariates({role}=...), or {role} = ... "
+                f"under [model] in a study file. Categorical covariates: "
+                f"{', '.join(categorical) or 'none'}."
+            )
+        if name not in categorical:
+            raise SpecError(
+                f"{role}: no categorical covariate '{name}' among the patients' covariates. "
+                f"{nearest(name, categorical)}"
+            )
+        levels = next(one for one in exposure.covariates if one.name == name).levels
+        if len(levels) < 2:
+            raise SpecError(f"{role}: all eligible patients have {name} '{levels[0]}'.")
+        found[role] = name
+    if found.get("stratum") is not None and found.get("stratum") == found.get("group"):
+        raise SpecError(f"'{found['stratum']}' cannot be both the stratum and the group.")
+    return found

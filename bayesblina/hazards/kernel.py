@@ -101,25 +101,31 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
         at = 0
         basis = at
         at += endpoints * intervals * components
+        # All patterns are of one class.
+        at += patterns
+        slope_prior = data[at : at + 2]
+        at += 2 if terms else 0
         contrast = at
         at += endpoints * phases * effects
-        events_interval = at
-        at += endpoints * intervals
+        events = at
+        at += endpoints * intervals * phases
         events_pattern = at
         at += endpoints * patterns
-        events_phase = at
-        at += endpoints * phases
         exposure = at
         at += endpoints * intervals * phases * patterns
         inverse_roughness = at
         at += endpoints * components
         centre = at
         at += endpoints
-        prior = data[at : at + 6]
-        at += 6
+        level_prior = data[at : at + 2]
+        at += 2
+        ratio_prior = data[at : at + 2]
+        at += 2
         term = at
         at += endpoints * patterns * count
         likely = at
+        at += endpoints * components
+        walk_prior = at
         # Positions in the point.
         sd_at = endpoints
         innovation_at = sd_at + (endpoints if free else 0)
@@ -137,18 +143,19 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
         relative = np.empty(patterns)
         by_slope = np.empty(count)
         weighted = np.empty(patterns)
-        log_level, log_walk = math.log(prior[0]), math.log(prior[1])
-        log_ratio, log_slope = math.log(prior[3]), math.log(prior[5])
+        log_level, log_ratio = math.log(level_prior[1]), math.log(ratio_prior[1])
+        log_slope = math.log(slope_prior[1]) if terms else 0.0
         total = 0.0
         for e in range(endpoints):
-            standard = (point[e] - data[centre + e]) / prior[0]
+            standard = (point[e] - data[centre + e] - level_prior[0]) / level_prior[1]
             total -= 0.5 * standard * standard + log_level + HALF_LOG_TWO_PI
-            gradient[e] -= standard / prior[0]
-            walk_sd = prior[1]
+            gradient[e] -= standard / level_prior[1]
+            walk_sd = data[walk_prior + e] if walk else 1.0
             if free:
+                scale = walk_sd
                 walk_sd = math.exp(point[sd_at + e])
-                standard = walk_sd / prior[1]
-                total += HALF_LOG_TWO_OVER_PI - log_walk - 0.5 * standard * standard
+                standard = walk_sd / scale
+                total += HALF_LOG_TWO_OVER_PI - math.log(scale) - 0.5 * standard * standard
                 total += point[sd_at + e]
                 gradient[sd_at + e] += 1.0 - standard * standard
             for c in range(components):
@@ -163,7 +170,9 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
                 for c in range(components):
                     value += data[row + c] * coefficient[c]
                 baseline[j] = math.exp(value)
-                by_interval[j] = data[events_interval + e * intervals + j]
+                by_interval[j] = 0.0
+                for k in range(phases):
+                    by_interval[j] += data[events + (e * intervals + j) * phases + k]
                 total += by_interval[j] * value
             for k in range(phases):
                 row = contrast + (e * phases + k) * effects
@@ -171,7 +180,9 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
                 for i in range(effects):
                     value += data[row + i] * point[ratio_at + e * effects + i]
                 phase[k] = math.exp(value)
-                by_phase[k] = data[events_phase + e * phases + k]
+                by_phase[k] = 0.0
+                for j in range(intervals):
+                    by_phase[k] += data[events + (e * intervals + j) * phases + k]
                 total += by_phase[k] * value
             at = term + e * patterns * count
             rows = data[at : at + count * patterns].reshape((count, patterns))
@@ -224,16 +235,16 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
                     by_sd = by_wide * shrink + by_shrink / (square * wide)
                     gradient[sd_at + e] += by_sd * inverse * walk_sd
             for i in range(effects):
-                standard = (point[ratio_at + e * effects + i] - prior[2]) / prior[3]
+                standard = (point[ratio_at + e * effects + i] - ratio_prior[0]) / ratio_prior[1]
                 total -= 0.5 * standard * standard + log_ratio + HALF_LOG_TWO_PI
-                slope = -standard / prior[3]
+                slope = -standard / ratio_prior[1]
                 for k in range(phases):
                     slope += data[contrast + (e * phases + k) * effects + i] * by_phase[k]
                 gradient[ratio_at + e * effects + i] += slope
             for t in range(count):
-                standard = (slopes[t] - prior[4]) / prior[5]
+                standard = (slopes[t] - slope_prior[0]) / slope_prior[1]
                 total -= 0.5 * standard * standard + log_slope + HALF_LOG_TWO_PI
-                by_slope[t] = -standard / prior[5]
+                by_slope[t] = -standard / slope_prior[1]
             for p in range(patterns):
                 pattern[p] = by_pattern[p] - weighted[p] * relative[p]
             for t in range(count):
@@ -242,17 +253,18 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
             gradient[at : at + count] = by_slope
         return np.asarray(total), gradient
 
-    walk_data = ("basis", "inverse_roughness", "walk_centre") if walk else ()
+    walk_data = ("basis", "inverse_roughness", "walk_centre", "walk_sd_prior") if walk else ()
     names = (
+        "class_of",
         "contrast",
-        "events_by_interval",
+        "events",
         "events_by_pattern",
-        "events_by_phase",
         "exposure",
         "level_centre",
-        "prior",
+        "level_prior",
+        "log_hazard_ratio_prior",
         *walk_data,
-        *(("terms",) if terms else ()),
+        *(("coefficient_prior", "terms") if terms else ()),
     )
     dims = ("endpoint", "interval", "phase", "pattern", "effect")
     kind = ("free walk" if free else "known walk") if walk else "constant"

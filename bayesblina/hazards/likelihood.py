@@ -1,15 +1,46 @@
-"""Patient-level log-likelihood from draws; a sparse matrix product, never one term per row."""
+"""Hazards and patient-level log-likelihoods from draws; sparse matrix products, no row by row."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from bayesblina.exposure import Exposure
 from bayesblina.hazards.effects import Design
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# Nodes of the quadrature over effects of new groups.
+NODES = 21
+# Nodes over the effects of single patients in their likelihood.
+PATIENT_NODES = 51
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LogHazard:
+    """Log hazards of one endpoint by draw: a part of the class and one of the pattern.
+
+    Attributes
+    ----------
+    shared : ndarray, shape (draws, class, interval, state)
+        What the patterns of a class share.
+    ratio : ndarray, shape (draws, class, interval, state)
+        The log hazard ratio in it: of each state against the reference.
+    pattern : ndarray, shape (draws, pattern)
+        Log hazard ratio of each pattern against mean covariates, with its group's effect.
+    class_of : ndarray of int, shape (pattern,)
+        Class of each pattern.
+    """
+
+    shared: Floats
+    ratio: Floats
+    pattern: Floats
+    class_of: Ints
 
 
 def flat_draws(posterior: xr.Dataset, name: str, *dims: str) -> Floats:
@@ -33,45 +64,150 @@ def flat_draws(posterior: xr.Dataset, name: str, *dims: str) -> Floats:
     return np.asarray(values.reshape(-1, *values.shape[2:]), dtype=np.float64)
 
 
-def log_parts(
-    posterior: xr.Dataset, design: Design, *, endpoint: str
-) -> tuple[Floats, Floats, Floats]:
-    """Parts of the log hazard of one endpoint, by draw.
+def log_hazard(posterior: xr.Dataset, design: Design, *, endpoint: str) -> LogHazard:
+    """Work out the log hazards of one endpoint, by draw.
 
     Parameters
     ----------
     posterior
         Draws.
     design
-        Phase contrasts and standardised covariates.
+        Phase contrasts, standardised covariates, classes and groups.
     endpoint
         Endpoint.
 
     Returns
     -------
-    baseline : ndarray, shape (draws, interval)
-        Log baseline hazard.
-    phase : ndarray, shape (draws, phase)
-        Log hazard ratio of each phase against the reference.
-    pattern : ndarray, shape (draws, pattern)
-        Log hazard ratio of each pattern against mean covariates.
+    LogHazard
+        Its parts.
     """
     one = posterior.sel(endpoint=endpoint)
-    baseline = flat_draws(one, "log_baseline", "interval")
+    if "stratum" in one["log_baseline"].dims:
+        baseline = flat_draws(one, "log_baseline", "stratum", "interval")
+    else:
+        baseline = flat_draws(one, "log_baseline", "interval")[:, None, :]
     phase = flat_draws(one, "log_hazard_ratio", "effect") @ design.contrast.T
-    pattern = np.zeros((baseline.shape[0], design.terms.shape[0]))
-    if design.term_names:
-        pattern = flat_draws(one, "coefficient", "term") @ design.terms.T
-    return baseline, phase, pattern
+    # (draws, subgroup, interval, state)
+    varying = phase[:, None, None, :]
+    exposed = design.exposed == 1.0
+    if "log_hazard_ratio_by_interval" in one:
+        ratio = flat_draws(one, "log_hazard_ratio_by_interval", "interval")
+        varying = np.where(exposed, ratio[:, None, :, None], varying)
+    elif "log_hazard_ratio_by_subgroup" in one:
+        ratio = flat_draws(one, "log_hazard_ratio_by_subgroup", "subgroup")
+        varying = np.where(exposed, ratio[:, :, None, None], varying)
+    elif "log_hazard_ratio_by_piece" in one:
+        ratio = flat_draws(one, "log_hazard_ratio_by_piece", "piece")
+        varying = np.where(exposed, (ratio @ design.pieces.T)[:, None, None, :], varying)
+    shape = (baseline.shape[0], design.classes, baseline.shape[2], phase.shape[1])
+    apart = (shape[0], len(design.strata), len(design.subgroups), *shape[2:])
+    ratio = np.broadcast_to(varying[:, None], apart)
+    return LogHazard(
+        shared=(baseline[:, :, None, :, None] + ratio).reshape(shape),
+        ratio=ratio.reshape(shape),
+        pattern=relative_of(posterior, design, design.terms, endpoint=endpoint)
+        + group_effects(posterior, design, endpoint=endpoint),
+        class_of=design.class_of,
+    )
+
+
+def relative_of(posterior: xr.Dataset, design: Design, terms: Floats, *, endpoint: str) -> Floats:
+    """Log hazard ratios of covariates against their means.
+
+    Parameters
+    ----------
+    posterior
+        Draws.
+    design
+        Which terms there are.
+    terms : ndarray, shape (pattern, term)
+        Standardised terms.
+    endpoint
+        Endpoint.
+
+    Returns
+    -------
+    ndarray, shape (draws, pattern)
+        Log hazard ratios.
+    """
+    if not design.term_names:
+        return np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], terms.shape[0]))
+    return flat_draws(posterior.sel(endpoint=endpoint), "coefficient", "term") @ terms.T
+
+
+def group_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Floats:
+    """Log hazard ratios of the patterns' groups against the average group.
+
+    Parameters
+    ----------
+    posterior
+        Draws.
+    design
+        Which groups there are.
+    endpoint
+        Endpoint.
+
+    Returns
+    -------
+    ndarray, shape (draws, pattern), or (draws, 1) where there are no groups
+        Log hazard ratios.
+    """
+    if "patient_effect" in posterior:
+        return flat_draws(posterior, "patient_effect", "pattern")
+    if "group_effect" in posterior:
+        effect = flat_draws(posterior.sel(endpoint=endpoint), "group_effect", "group")
+        return np.asarray(effect[:, design.group_of])
+    return np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], 1))
+
+
+def group_sd(posterior: xr.Dataset, *, endpoint: str) -> Floats | None:
+    """Sd of the log hazards of groups, by draw.
+
+    Parameters
+    ----------
+    posterior
+        Draws.
+    endpoint
+        Endpoint.
+
+    Returns
+    -------
+    ndarray, shape (draws,), or None
+        The sds; None in a model without groups.
+    """
+    if "patient_sd" in posterior:
+        return flat_draws(posterior, "patient_sd", "shape")[:, 0]
+    if "group_sd" in posterior:
+        return flat_draws(posterior.sel(endpoint=endpoint), "group_sd")
+    return None
+
+
+def normal_nodes(count: int = NODES) -> tuple[Floats, Floats]:
+    """Nodes and weights of Gauss-Hermite quadrature over a standard normal.
+
+    Parameters
+    ----------
+    count
+        Number of nodes.
+
+    Returns
+    -------
+    nodes, weights : ndarray, shape (node,)
+        The weights sum to 1.
+    """
+    nodes, weights = np.polynomial.hermite_e.hermegauss(count)
+    return np.asarray(nodes), np.asarray(weights / weights.sum())
 
 
 def patient_log_likelihood(
-    posterior: xr.Dataset, exposure: Exposure, design: Design, *, endpoint: str
+    posterior: xr.Dataset, exposure: Exposure, design: Design, *, endpoint: str | None = None
 ) -> xr.DataArray:
-    """Log-likelihood of each patient's follow-up for one endpoint.
+    """Log-likelihood of each patient's follow-up.
 
     It is the sum over cells of events x log hazard - time at risk x hazard, without terms that
-    depend on how follow-up was cut; redundant cuts leave it as it is.
+    depend on how follow-up was cut; redundant cuts leave it as it is. Effects of single patients
+    are integrated out, by adaptive quadrature: what is predicted is a new patient. Weights multiply
+    it.
 
     Parameters
     ----------
@@ -80,30 +216,34 @@ def patient_log_likelihood(
     exposure
         Events and person-time.
     design
-        Phase contrasts and standardised covariates.
+        Phase contrasts, standardised covariates, classes and groups.
     endpoint
-        Endpoint.
+        Endpoint; None for all endpoints together.
 
     Returns
     -------
     xarray.DataArray
         Over (chain, draw, patient); 0 for patients who do not contribute to the endpoint.
     """
-    baseline, phase, pattern = log_parts(posterior, design, endpoint=endpoint)
-    # Draws run along rows, so that picking cells and patients picks whole rows.
-    log_hazard = np.ascontiguousarray(
-        (baseline[:, :, None] + phase[:, None, :]).reshape(baseline.shape[0], -1).T
-    )
-    by_pattern = np.ascontiguousarray(pattern.T)
-    who = exposure.people["pattern"].values
-    values = exposure.patient_cells(endpoint) @ np.exp(log_hazard)
-    values *= -np.exp(by_pattern)[who]
-    patient, cell = exposure.event_cells(endpoint)
-    values[patient] += log_hazard[cell] + by_pattern[who[patient]]
+    names = exposure.endpoints if endpoint is None else (endpoint,)
+    integrated = "patient_effect" in posterior
+    total: Floats | None = None
+    expected: Floats | None = None
+    for name in names:
+        values, hazard = _of_endpoint(posterior, exposure, design, name, apart=integrated)
+        total = values if total is None else total + values
+        expected = hazard if expected is None else expected + hazard
+    assert total is not None
+    assert expected is not None
+    if integrated:
+        people = exposure.people.sel(endpoint=list(names))
+        events = people["event"].values.sum(axis=0).astype(np.float64)
+        sd = flat_draws(posterior, "patient_sd", "shape")[:, 0]
+        total += _integrated(events, expected, sd)
+    total *= exposure.people["weight"].values[:, None]
     sizes = posterior.sizes
-    shaped = values.T.reshape(sizes["chain"], sizes["draw"], -1)
     return xr.DataArray(
-        shaped,
+        total.T.reshape(sizes["chain"], sizes["draw"], -1),
         dims=("chain", "draw", "patient"),
         coords={
             "chain": posterior["chain"],
@@ -112,3 +252,66 @@ def patient_log_likelihood(
         },
         name="survival",
     )
+
+
+def _of_endpoint(
+    posterior: xr.Dataset, exposure: Exposure, design: Design, endpoint: str, *, apart: bool
+) -> tuple[Floats, Floats]:
+    """Log-likelihood and cumulative hazard of each patient, both of shape (patient, draws).
+
+    With `apart` patients have no effects of their own, and the log-likelihood is without its
+    cumulative hazard, which the second then is; else the second is 0.
+    """
+    found = log_hazard(posterior, design, endpoint=endpoint)
+    relative = found.pattern
+    if apart:
+        relative = relative_of(posterior, design, design.terms, endpoint=endpoint)
+    # Draws run along rows, so that picking cells and patients picks whole rows.
+    draws = relative.shape[0]
+    by_pattern = np.ascontiguousarray(relative.T)
+    who = exposure.people["pattern"].values
+    cells = exposure.patient_cells(endpoint)
+    event_patient, event_cell = exposure.event_cells(endpoint)
+    values = np.zeros((who.size, draws))
+    events = np.zeros((who.size, draws)) if apart else np.zeros((1, 1))
+    for one in range(design.classes):
+        log_cells = np.ascontiguousarray(found.shared[:, one].reshape(draws, -1).T)
+        inside = found.class_of[who] == one
+        expected = (cells[inside] @ np.exp(log_cells)) * np.exp(by_pattern)[who[inside]]
+        values[inside] += expected
+        here = inside[event_patient]
+        patient, cell = event_patient[here], event_cell[here]
+        target = events if apart else values
+        if not apart:
+            values[inside] *= -1.0
+        target[patient] += log_cells[cell] + by_pattern[who[patient]]
+    return (events, values) if apart else (values, np.zeros((1, 1)))
+
+
+def _integrated(events: Floats, expected: Floats, sd: Floats) -> Floats:
+    """Log of the integral of exp(events b - expected exp(b)) over b ~ Normal(0, sd).
+
+    Gauss-Hermite quadrature about each integrand's mode, scaled by its curvature there.
+    Shapes are (patient,), (patient, draws) and (draws,).
+    """
+    nodes, weights = normal_nodes(PATIENT_NODES)
+    mode = np.zeros(expected.shape)
+    count = events[:, None]
+    variance = sd**2
+    for _ in range(30):
+        rate = expected * np.exp(mode)
+        step = (count - rate - mode / variance) / (rate + 1.0 / variance)
+        mode += np.clip(step, -2.0, 2.0)
+    rate = expected * np.exp(mode)
+    width = 1.0 / np.sqrt(rate + 1.0 / variance)
+    terms = []
+    for node, weight in zip(nodes, weights, strict=True):
+        effect = mode + width * node
+        terms.append(
+            np.log(weight)
+            + node**2 / 2.0
+            + count * effect
+            - expected * np.exp(effect)
+            - effect**2 / (2.0 * variance)
+        )
+    return np.asarray(logsumexp(np.stack(terms), axis=0) + np.log(width / sd))

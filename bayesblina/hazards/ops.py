@@ -14,7 +14,7 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
-KERNEL_VERSION = 2
+KERNEL_VERSION = 3
 
 
 class BatchedMatrixVector(Op):
@@ -80,39 +80,41 @@ def _matrix_vector_kernel(op: BatchedMatrixVector, node: Any, **kwargs: Any) -> 
 
 
 class PiecewiseExponential(Op):
-    """Log-likelihood of a proportional piecewise-exponential model, with its gradients.
+    """Log-likelihood of a piecewise-exponential model, with its gradients.
 
-    The log hazard of a cell is the sum of an interval's, a phase's and a pattern's part, so events
-    matter through their sums by interval, by phase and by pattern, and the expected events are
-    products of the person-time table with vectors of exponentials: no exponential is taken by cell.
+    The log hazard of a cell is the sum of a part that the patterns of a class share, over interval
+    and phase, and a part of the pattern, constant over time. Events matter through their sums over
+    either, and no exponential is taken by cell.
     """
 
     __props__ = ()
 
     def make_node(self, *inputs: Any) -> Apply:
-        """Take sums of events, person-time and the three parts of the log hazard.
+        """Take sums of events, person-time and the two parts of the log hazard.
 
-        Inputs are the events by (endpoint, interval), (endpoint, phase) and (endpoint, pattern),
-        the person-time over (endpoint, interval, phase, pattern), and the parts by interval, phase
-        and pattern. Outputs are the log-likelihood and its gradients by the three parts.
+        Inputs are the events by (endpoint, class, interval, phase) and by (endpoint, pattern), the
+        person-time over (endpoint, interval, phase, pattern), the class of each pattern, and the
+        parts by class, interval and phase and by pattern. Outputs are the log-likelihood and its
+        gradients by the two parts.
         """
         variables = [pt.as_tensor_variable(value) for value in inputs]
-        return Apply(self, variables, [pt.dscalar(), pt.dmatrix(), pt.dmatrix(), pt.dmatrix()])
+        return Apply(self, variables, [pt.dscalar(), pt.dtensor4(), pt.dmatrix()])
 
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:  # noqa: ARG002
         """Evaluate with numpy."""
-        *events, exposure, baseline, phase, pattern = inputs
+        events, by_pattern, exposure, class_of, shared, pattern = inputs
+        member = np.arange(shared.shape[1])[:, None] == class_of
+        # (endpoint, interval, phase, pattern)
         expected = exposure * np.exp(
-            baseline[:, :, None, None] + phase[:, None, :, None] + pattern[:, None, None, :]
+            np.moveaxis(shared[:, class_of.astype(np.int64)], 1, -1) + pattern[:, None, None, :]
         )
-        parts = (baseline, phase, pattern)
-        log_density = sum((count * part).sum() for count, part in zip(events, parts, strict=True))
-        output_storage[0][0] = np.asarray(log_density - expected.sum())
-        for index, others in enumerate(((2, 3), (1, 3), (1, 2))):
-            output_storage[1 + index][0] = events[index] - expected.sum(others)
+        log_density = (events * shared).sum() + (by_pattern * pattern).sum() - expected.sum()
+        output_storage[0][0] = np.asarray(log_density)
+        output_storage[1][0] = events - np.einsum("ejkp,cp->ecjk", expected, member)
+        output_storage[2][0] = by_pattern - expected.sum((1, 2))
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
-        """Differentiate by the three parts; the rest is data."""
+        """Differentiate by the two parts; the rest is data."""
         data = [pt.zeros_like(value) for value in inputs[:4]]
         return [*data, *(cotangents[0] * gradient for gradient in outputs[1:])]
 
@@ -121,52 +123,38 @@ class PiecewiseExponential(Op):
 def _piecewise_exponential_kernel(op: Any, node: Any, **kwargs: Any) -> Any:  # noqa: ARG001
     @numba_njit
     def piecewise_exponential(
-        events_interval: Any,
-        events_phase: Any,
-        events_pattern: Any,
-        exposure: Any,
-        baseline: Any,
-        phase: Any,
-        pattern: Any,
+        events: Any, by_pattern: Any, exposure: Any, class_of: Any, shared: Any, pattern: Any
     ) -> Any:
         endpoints, intervals, phases, patterns = exposure.shape
-        by_interval = events_interval.copy()
-        by_phase = events_phase.copy()
-        by_pattern = events_pattern.copy()
+        classes = shared.shape[1]
+        out_shared = events.copy()
+        out_pattern = by_pattern.copy()
         relative = np.empty(patterns)
         weighted = np.empty(patterns)
+        hazard = np.empty(classes)
+        expected = np.empty(classes)
         total = 0.0
         for e in range(endpoints):
             for p in range(patterns):
-                total += events_pattern[e, p] * pattern[e, p]
+                total += by_pattern[e, p] * pattern[e, p]
                 relative[p] = np.exp(pattern[e, p])
                 weighted[p] = 0.0
-            for k in range(phases):
-                total += events_phase[e, k] * phase[e, k]
             for j in range(intervals):
-                total += events_interval[e, j] * baseline[e, j]
                 for k in range(phases):
-                    hazard = np.exp(baseline[e, j] + phase[e, k])
+                    for c in range(classes):
+                        total += events[e, c, j, k] * shared[e, c, j, k]
+                        hazard[c] = np.exp(shared[e, c, j, k])
+                        expected[c] = 0.0
                     row = exposure[e, j, k]
                     for p in range(patterns):
-                        weighted[p] += hazard * row[p]
-                    # Four sums side by side: the processor need not wait for each addition, and
-                    # their order is the same on every machine.
-                    first, second, third, fourth = 0.0, 0.0, 0.0, 0.0
-                    whole = patterns - patterns % 4
-                    for p in range(0, whole, 4):
-                        first += row[p] * relative[p]
-                        second += row[p + 1] * relative[p + 1]
-                        third += row[p + 2] * relative[p + 2]
-                        fourth += row[p + 3] * relative[p + 3]
-                    for p in range(whole, patterns):
-                        first += row[p] * relative[p]
-                    expected = hazard * ((first + second) + (third + fourth))
-                    by_interval[e, j] -= expected
-                    by_phase[e, k] -= expected
-                    total -= expected
+                        c = int(class_of[p])
+                        weighted[p] += hazard[c] * row[p]
+                        expected[c] += row[p] * relative[p]
+                    for c in range(classes):
+                        out_shared[e, c, j, k] -= hazard[c] * expected[c]
+                        total -= hazard[c] * expected[c]
             for p in range(patterns):
-                by_pattern[e, p] -= weighted[p] * relative[p]
-        return np.asarray(total), by_interval, by_phase, by_pattern
+                out_pattern[e, p] -= weighted[p] * relative[p]
+        return np.asarray(total), out_shared, out_pattern
 
     return piecewise_exponential, KERNEL_VERSION

@@ -1,0 +1,487 @@
+"""The parts of a hazard model as PyMC variables: baselines, phase effects, groups.
+
+Each function adds its free variables to the model that is open and gives its part of the log
+hazard. Every table, scale and size is data, so that models of one structure share one graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from math import log, sqrt
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+
+from bayesblina.exposure import Exposure
+from bayesblina.hazards.baseline import (
+    PSEUDO_EVENTS,
+    Curves,
+    Walks,
+    clock,
+    follow_up_end,
+    midpoints,
+    walks,
+)
+from bayesblina.hazards.definition import (
+    Baseline,
+    Correlated,
+    Gamma,
+    GaussianProcess,
+    HazardRatioPrior,
+    ModelDefinition,
+    PatientFrailty,
+    PhasesBySubgroup,
+    PhasesOverTime,
+    PhasesSinceEntry,
+    RandomWalk,
+    SiteFrailty,
+    SpreadPrior,
+    Weibull,
+)
+from bayesblina.hazards.effects import Design
+from bayesblina.hazards.ops import BatchedMatrixVector
+
+Floats = NDArray[np.float64]
+# Draws a parameter from its prior: takes a generator and the number of draws.
+Sampler = Callable[[np.random.Generator, int], Floats]
+
+# The basis of the Hilbert space reaches beyond the data by this factor.
+BOUNDARY = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workbench:
+    """What the parts of one model are made from, and what they leave behind.
+
+    Attributes
+    ----------
+    definition, exposure, design, curves
+        The model, the data and what was worked out from them.
+    curve
+        Name of the dimension of baseline curves: ``"endpoint"``, or ``"curve"`` with strata.
+    priors : dict
+        Of parameters with a meaning of their own: dimensions and a sampler of the prior.
+    start : dict of ndarray
+        Where chains start, for variables that should not start near 0.
+    """
+
+    definition: ModelDefinition
+    exposure: Exposure
+    design: Design
+    curves: Curves
+    curve: str
+    priors: dict[str, tuple[tuple[str, ...], Sampler]] = field(default_factory=dict)
+    start: dict[str, Floats] = field(default_factory=dict)
+
+    @property
+    def endpoints(self) -> int:
+        """Number of endpoints."""
+        return len(self.exposure.endpoints)
+
+    def normal(
+        self, name: str, prior: HazardRatioPrior, *, dims: tuple[str, ...], unit: float = 1.0
+    ) -> Any:
+        """Add a normal variable whose prior is stated for `unit` times it."""
+        mean, sd = prior.mean / unit, prior.sd / unit
+        self.known(name, dims, lambda rng, size: rng.normal(mean, sd, size))
+        values = pm.Data(f"{name}_prior", np.array([mean, sd]))
+        return pm.Normal(name, values[0], values[1], dims=dims)
+
+    def spread(self, name: str, prior: SpreadPrior, *, dims: tuple[str, ...]) -> Any:
+        """Add the sd of a spread, or its known value."""
+        scale = prior.scale
+        values = pm.Data(f"{name}_prior", np.full(self.sizes(dims), scale))
+        if prior.known:
+            return values
+        self.known(name, dims, lambda rng, size: np.abs(rng.normal(0.0, scale, size)))
+        return pm.HalfNormal(name, values, dims=dims)
+
+    def known(
+        self, name: str, dims: tuple[str, ...], draw: Callable[[np.random.Generator, Any], Floats]
+    ) -> None:
+        """Record how to draw a parameter from its prior."""
+        shape = self.sizes(dims)
+        self.priors[name] = (dims, lambda rng, count: draw(rng, (count, *shape)))
+
+    def sizes(self, dims: tuple[str, ...]) -> tuple[int, ...]:
+        """Lengths of dimensions of the model that is open."""
+        coords = pm.modelcontext(None).coords
+        return tuple(len(coords[dim]) for dim in dims)
+
+
+def adapted(name: str, sd: Any, *, likely: Any, mean: Any = 0.0, dims: tuple[str, ...]) -> Any:
+    """Add variables with ``Normal(mean, sd)`` priors in coordinates that suit the data.
+
+    Parameters
+    ----------
+    name
+        Name of the coordinates.
+    sd
+        Prior sds in units in which the likelihood has an sd of about 1.
+    likely
+        Where the likelihood is, about; only the sampler's speed depends on it.
+    mean
+        Prior means.
+    dims
+        Dimensions.
+
+    Returns
+    -------
+    tensor
+        The variables.
+    """
+    wide = pt.sqrt(1.0 + sd**2)
+    shrink = sd / wide
+    away = likely - mean
+    innovation = pm.Normal(name, -away * shrink, wide, dims=dims)
+    return mean + shrink * (shrink * away + innovation)
+
+
+def baseline_part(bench: Workbench) -> Any:
+    """Add the baseline.
+
+    Parameters
+    ----------
+    bench
+        The model's parts.
+
+    Returns
+    -------
+    tensor, shape (curve, interval)
+        Log baseline hazards.
+    """
+    kind = bench.definition.baseline
+    if isinstance(kind, Gamma):
+        return _gamma(bench, kind)
+    curve, centre = bench.curve, bench.curves.level_centre
+    mean, sd = kind.level.mean, kind.level.sd
+    bench.known("level", (curve,), lambda rng, size: centre + rng.normal(mean, sd, size))
+    bench.start["level"] = centre
+    prior = pm.Data("level_prior", np.array([mean, sd]))
+    middle = pm.Data("level_centre", centre, dims=curve)
+    level = pm.Normal("level", middle + prior[0], prior[1], dims=curve)
+    intervals = bench.exposure.table.sizes["interval"]
+    if intervals == 1:
+        return level[:, None] + pt.zeros((1, 1))
+    if isinstance(kind, GaussianProcess):
+        return level[:, None] + _gaussian_process(bench, kind)
+    return level[:, None] + _walk(bench, kind)
+
+
+def _walk(bench: Workbench, kind: RandomWalk | Weibull) -> Any:
+    curves = bench.curves
+    shared = isinstance(kind, RandomWalk) and kind.shared
+    curve = "shape" if shared else bench.curve
+    weight = curves.events.sum(axis=2) + PSEUDO_EVENTS
+    distances, crude = curves.clock, curves.crude
+    if shared:
+        start = bench.exposure.table["interval_start"].values
+        total = weight.sum(axis=0, keepdims=True)
+        crude = (weight * crude).sum(axis=0, keepdims=True) / total
+        distances = clock(start, follow_up_end(bench.exposure), total)
+        weight = total
+    order = kind.order if isinstance(kind, RandomWalk) else 1
+    found = walks(distances, weight, crude, order=order)
+    shape: Any = 0.0
+    mean: Any = 0.0
+    if isinstance(kind, RandomWalk) and kind.slope is not None:
+        slope = bench.normal("slope", kind.slope, dims=(curve,))
+        shape = slope[:, None] * pm.Data("line", found.line)
+    if isinstance(kind, Weibull):
+        # The walk's coefficients are those of the line in log time, and departures from it.
+        line = np.log(midpoints(bench.exposure.table["interval_start"].values, _last(bench)))
+        slope = bench.normal("slope", kind.doubling, dims=(curve,), unit=log(2.0))
+        straight = np.broadcast_to(line, found.weight.shape)
+        mean = slope[:, None] * pm.Data("line_coefficient", found.coefficients(straight))
+    if found.centre.shape[1]:
+        walk_sd = bench.spread("walk_sd", kind.change, dims=(curve,))
+        sd = walk_sd[:, None] * pm.Data("inverse_roughness", found.inverse_roughness)
+        likely = pm.Data("walk_centre", found.centre)
+        pm.modelcontext(None).add_coord("component", np.arange(found.centre.shape[1]))
+        coefficient = adapted(
+            "walk_innovation", sd, likely=likely, mean=mean, dims=(curve, "component")
+        )
+        shape = shape + BatchedMatrixVector()(pm.Data("basis", found.basis), coefficient)
+    # What is shared has one row, which the compiler must know.
+    return shape[0][None, :] if shared else shape
+
+
+def _last(bench: Workbench) -> float:
+    return follow_up_end(bench.exposure)
+
+
+def _gaussian_process(bench: Workbench, kind: GaussianProcess) -> Any:
+    curve = bench.curve
+    times = np.log(midpoints(bench.exposure.table["interval_start"].values, _last(bench)))
+    half = (times[-1] - times[0]) / 2.0
+    place = (times - times.mean() if half == 0 else times - times[0] - half) / (half or 1.0)
+    frequency = np.arange(1, kind.functions + 1) * np.pi / (2.0 * BOUNDARY)
+    basis = np.sin(frequency * (place[:, None] + BOUNDARY)) / sqrt(BOUNDARY)
+    weight = bench.curves.events.sum(axis=2) + PSEUDO_EVENTS
+    share = weight / weight.sum(axis=1, keepdims=True)
+    # The level is the event-weighted mean of the log hazard.
+    bases = basis[None] - np.einsum("cj,jm->cm", share, basis)[:, None, :]
+    root = np.sqrt(np.einsum("cj,cjm->cm", weight, bases**2))
+    model = pm.modelcontext(None)
+    model.add_coord("component", np.arange(kind.functions))
+    lower, upper = np.log(kind.length_scale)
+    middle, spread = (lower + upper) / 2.0, (upper - lower) / (2.0 * 1.959963984540054)
+    bench.known("length_scale", (curve,), lambda rng, size: rng.lognormal(middle, spread, size))
+    prior = pm.Data("length_prior", np.array([middle, spread]))
+    length = pm.LogNormal("length_scale", prior[0], prior[1], dims=curve)[:, None]
+    process_sd = bench.spread("process_sd", kind.change, dims=(curve,))
+    squared = pm.Data("squared_frequency", frequency**2)
+    # Spectral density of the Matern 5/2 covariance in one dimension.
+    density = (16.0 / 3.0) * 5.0**2.5 / length**5 / (5.0 / length**2 + squared) ** 3
+    roots = pm.Data("process_root", root)
+    sd = process_sd[:, None] * pt.sqrt(density) * roots
+    weights = adapted("process_innovation", sd, likely=0.0, dims=(curve, "component")) / roots
+    return BatchedMatrixVector()(pm.Data("basis", bases), weights)
+
+
+def _gamma(bench: Workbench, kind: Gamma) -> Any:
+    shape, rate = kind.shape_rate
+    dims = (bench.curve, "interval")
+    bench.known("relative_hazard", dims, lambda rng, size: rng.gamma(shape, 1.0 / rate, size))
+    prior = pm.Data("gamma_prior", np.array([shape, rate]))
+    middle = pm.Data("level_centre", bench.curves.level_centre, dims=bench.curve)
+    relative = pm.Gamma("relative_hazard", alpha=prior[0], beta=prior[1], dims=dims)
+    return middle[:, None] + pt.log(relative)
+
+
+def effects_part(bench: Workbench) -> Any:
+    """Add the log hazard ratios of the phases that have an effect.
+
+    Parameters
+    ----------
+    bench
+        The model's parts.
+
+    Returns
+    -------
+    tensor, shape (endpoint, effect)
+        Log hazard ratios; the average one of the exposed phase where its effect varies.
+    """
+    prior, dims = bench.definition.phases.prior, ("endpoint", "effect")
+    kind = bench.definition.endpoints
+    names = bench.exposure.endpoints
+    if not isinstance(kind, Correlated) or len(names) < 2:
+        return bench.normal("log_hazard_ratio", prior, dims=dims)
+    pairs = list(combinations(range(len(names)), 2))
+    pm.modelcontext(None).add_coord("pair", [f"{names[i]}, {names[j]}" for i, j in pairs])
+    # Partial correlations given all endpoints before; Lewandowski, Kurowicka and Joe (2009),
+    # doi:10.1016/j.jmva.2009.04.008.
+    shape = np.array([kind.concentration + (len(names) - 2 - i) / 2.0 for i, _ in pairs])
+    prior_shape = pm.Data("correlation_prior", shape)
+    share = pm.Beta("partial_correlation_share", prior_shape, prior_shape, dims="pair")
+    partial = {pair: 2.0 * share[index] - 1.0 for index, pair in enumerate(pairs)}
+    rows: list[list[Any]] = []
+    for j in range(len(names)):
+        row, rest = [], pt.as_tensor_variable(np.float64(1.0))
+        for i in range(j):
+            row.append(partial[i, j] * pt.sqrt(rest))
+            rest = rest * (1.0 - partial[i, j] ** 2)
+        row.append(pt.sqrt(rest))
+        rows.append(row)
+    values = pm.Data("log_hazard_ratio_prior", np.array([prior.mean, prior.sd]))
+    standard = pm.Normal("log_hazard_ratio_standard", 0.0, 1.0, dims=dims)
+    mixed = [sum(part * standard[i] for i, part in enumerate(row)) for row in rows]
+    correlation = [
+        sum(one * other for one, other in zip(rows[i], rows[j], strict=False)) for i, j in pairs
+    ]
+    pm.Deterministic("correlation", pt.stack(correlation), dims="pair")
+    mean, sd = prior.mean, prior.sd
+    bench.known("log_hazard_ratio", dims, lambda rng, size: rng.normal(mean, sd, size))
+    return pm.Deterministic("log_hazard_ratio", values[0] + values[1] * pt.stack(mixed), dims=dims)
+
+
+def phases_part(bench: Workbench, by_phase: Any) -> Any:
+    """Add what makes the exposed phase's effect vary.
+
+    Parameters
+    ----------
+    bench
+        The model's parts.
+    by_phase : tensor, shape (endpoint, state)
+        Log hazard ratios; average ones of the exposed phase.
+
+    Returns
+    -------
+    tensor, shape (endpoint, subgroup, interval, state)
+        Log hazard ratios; dimensions along which nothing varies have length 1.
+    """
+    kind, design = bench.definition.phases, bench.design
+    model = pm.modelcontext(None)
+    if kind.kind == "proportional":
+        return by_phase[:, None, None, :]
+    exposed = pm.Data("exposed", design.exposed)
+    table = bench.exposure.table
+    counts = table["events"].values.astype(np.float64)
+    if isinstance(kind, PhasesOverTime) and table.sizes["interval"] > 1:
+        inside = counts[:, :, design.exposed == 1.0].sum(axis=(2, 3))
+        start = table["interval_start"].values
+        distances = clock(start, _last(bench), counts.sum(axis=(2, 3)))
+        departure = _departures(bench, kind.change, distances, inside)
+        ratio = _exposed_mean(by_phase, exposed)[:, None] + departure
+        pm.Deterministic("log_hazard_ratio_by_interval", ratio, dims=("endpoint", "interval"))
+        return by_phase[:, None, None, :] + departure[:, None, :, None] * exposed
+    if isinstance(kind, PhasesSinceEntry) and design.pieces.shape[1] > 1:
+        states = design.pieces.argmax(axis=0)
+        inside = counts[:, :, states].sum(axis=(1, 3))
+        since = table["since"].values[states]
+        distances = clock(since, longest_since_entry(bench.exposure), inside)
+        departure = _departures(bench, kind.change, distances, inside)
+        ratio = _exposed_mean(by_phase, exposed)[:, None] + departure
+        labels = [str(name) for name in table["phase"].values[states]]
+        model.add_coord("piece", labels)
+        pm.Deterministic("log_hazard_ratio_by_piece", ratio, dims=("endpoint", "piece"))
+        pieces = pm.Data("pieces", np.stack([design.pieces] * bench.endpoints))
+        by_state = by_phase + BatchedMatrixVector()(pieces, departure)
+        return by_state[:, None, None, :]
+    if isinstance(kind, PhasesBySubgroup):
+        member = np.arange(len(design.subgroups))[:, None] == design.class_of % len(
+            design.subgroups
+        )
+        inside = np.einsum("ejkp,k,gp->eg", counts, design.exposed, member)
+        model.add_coord("subgroup", list(design.subgroups))
+        spread = bench.spread("subgroup_sd", kind.change, dims=("endpoint",))
+        root = pm.Data("subgroup_root", np.sqrt(inside + PSEUDO_EVENTS))
+        dims = ("endpoint", "subgroup")
+        departure = (
+            adapted("subgroup_innovation", spread[:, None] * root, likely=0.0, dims=dims) / root
+        )
+        ratio = _exposed_mean(by_phase, exposed)[:, None] + departure
+        pm.Deterministic("log_hazard_ratio_by_subgroup", ratio, dims=dims)
+        return by_phase[:, None, None, :] + departure[:, :, None, None] * exposed
+    return by_phase[:, None, None, :]
+
+
+def _exposed_mean(by_phase: Any, exposed: Any) -> Any:
+    return (by_phase * exposed).sum(axis=1) / exposed.sum()
+
+
+def _departures(bench: Workbench, prior: SpreadPrior, distances: Floats, events: Floats) -> Any:
+    """Add a walk of departures from an effect's average, shape (endpoint, piece)."""
+    weight = events + PSEUDO_EVENTS
+    found: Walks = walks(distances, weight, np.zeros(weight.shape))
+    pm.modelcontext(None).add_coord("phase_component", np.arange(found.centre.shape[1]))
+    walk_sd = bench.spread("phase_walk_sd", prior, dims=("endpoint",))
+    sd = walk_sd[:, None] * pm.Data("phase_inverse_roughness", found.inverse_roughness)
+    dims = ("endpoint", "phase_component")
+    coefficient = adapted("phase_innovation", sd, likely=0.0, dims=dims)
+    return BatchedMatrixVector()(pm.Data("phase_basis", found.basis), coefficient)
+
+
+def longest_since_entry(exposure: Exposure) -> float:
+    """Longest time since entering the exposed phase at which anybody is at risk in it.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+
+    Returns
+    -------
+    float
+        Time; that of the last piece's patients who were seen to enter it, or any later time.
+    """
+    since = exposure.table["since"].values
+    role = exposure.table["role"].values
+    pieces = np.flatnonzero(role == "exposed")
+    spent = exposure.episodes
+    longest = 0.0
+    for piece in pieces:
+        rows = spent["phase"].values == piece
+        if rows.any():
+            length = float((spent["stop"].values[rows] - spent["start"].values[rows]).max())
+            longest = max(longest, float(since[piece]) + length)
+    return longest
+
+
+def groups_part(bench: Workbench) -> Any:
+    """Add hazards that differ at random between groups.
+
+    Parameters
+    ----------
+    bench
+        The model's parts.
+
+    Returns
+    -------
+    tensor, shape (endpoint, pattern), or None
+        Log hazard ratios against the average group.
+    """
+    kind, design = bench.definition.groups, bench.design
+    model = pm.modelcontext(None)
+    counts = bench.exposure.table["events"].values.astype(np.float64)
+    if isinstance(kind, SiteFrailty):
+        member = np.arange(len(design.groups))[:, None] == design.group_of
+        inside = np.einsum("ejkp,gp->eg", counts, member)
+        model.add_coord("group", list(design.groups))
+        spread = bench.spread("group_sd", kind.spread, dims=("endpoint",))
+        root = pm.Data("group_root", np.sqrt(inside + PSEUDO_EVENTS))
+        dims = ("endpoint", "group")
+        effect = adapted("group_innovation", spread[:, None] * root, likely=0.0, dims=dims) / root
+        pm.Deterministic("group_effect", effect, dims=dims)
+        members = pm.Data("members", np.stack([member.T.astype(np.float64)] * bench.endpoints))
+        return BatchedMatrixVector()(members, effect)
+    if isinstance(kind, PatientFrailty):
+        spread = bench.spread("patient_sd", kind.spread, dims=("shape",))
+        standard = pm.Normal("patient_standard", 0.0, 1.0, dims="pattern")
+        effect = pm.Deterministic("patient_effect", spread[0] * standard, dims="pattern")
+        return effect[None, :]
+    return None
+
+
+def structure_of(definition: ModelDefinition, exposure: Exposure, design: Design) -> str:
+    """Name the graph of a model: what differs in data and sizes only has one name.
+
+    Parameters
+    ----------
+    definition, exposure, design
+        The model, the data and their design.
+
+    Returns
+    -------
+    str
+        The name.
+    """
+    baseline = definition.baseline
+    intervals = exposure.table.sizes["interval"]
+    parts = [
+        "constant" if intervals == 1 and not isinstance(baseline, Gamma) else _kind(baseline),
+        "strata" if len(design.strata) > 1 else "",
+        definition.phases.kind,
+    ]
+    if isinstance(baseline, RandomWalk) and baseline.order == 2 and intervals == 2:
+        parts.append("a line alone")
+    if isinstance(definition.phases, PhasesOverTime) and intervals == 1:
+        parts.append("never varying")
+    if isinstance(definition.phases, PhasesSinceEntry) and design.pieces.shape[1] < 2:
+        parts.append("never varying")
+    changing: Mapping[str, Any] = {"change": getattr(definition.phases, "change", None)}
+    parts += ["known" for prior in changing.values() if prior is not None and prior.known]
+    parts.append("covariates" if design.term_names else "no covariates")
+    endpoints = definition.endpoints
+    if isinstance(endpoints, Correlated) and len(exposure.endpoints) > 1:
+        parts.append(f"correlated {len(exposure.endpoints)}")
+    else:
+        parts.append("independent")
+    if definition.groups is not None:
+        parts.append(f"groups: {definition.groups.kind}")
+    return " / ".join(part for part in parts if part)
+
+
+def _kind(baseline: Baseline) -> str:
+    words: list[str] = [baseline.kind]
+    if isinstance(baseline, RandomWalk):
+        words.append(f"order {baseline.order}")
+        words += ["shared"] if baseline.shared else []
+    if not isinstance(baseline, Gamma) and baseline.change.known:
+        words.append("sd known")
+    return ", ".join(words)

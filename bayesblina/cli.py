@@ -177,7 +177,7 @@ def init(
     """Write a first study file, guessed from the columns of a table, with comments."""
     with _reported(context, debug=debug, quiet=quiet) as manner:
         from bayesblina.drafting import draft_study
-        from bayesblina.storage import write_text
+        from bayesblina.files import write_text
 
         if out.exists():
             raise SpecError(f"'{out}' exists: give another file with --out.")
@@ -264,8 +264,8 @@ def _make_folder(out: Path) -> None:
 
 
 def _write_demo(out: Path, *, seed: int) -> None:
+    from bayesblina.files import write_text
     from bayesblina.simulate import blinatumomab_table
-    from bayesblina.storage import write_text
 
     study = out / "study.toml"
     ours = study.is_file() and study.read_text("utf-8", errors="replace").startswith(DEMO_MARK)
@@ -293,8 +293,9 @@ def _run(study: Study, out: Path, manner: _Manner) -> int:
 
     from bayesblina.classical import mantel_byar
     from bayesblina.estimands import hazard_ratio, survival
+    from bayesblina.files import write_text
     from bayesblina.fitting import fit
-    from bayesblina.storage import save, write_text
+    from bayesblina.storage import save
     from bayesblina.summaries import summarise
 
     asked, curves_asked = study.content.fit, study.content.curves
@@ -438,7 +439,7 @@ def _write_figure(figure: Figure, out: Path, name: str) -> None:
 
     import matplotlib as mpl
 
-    from bayesblina.storage import write_bytes
+    from bayesblina.files import write_bytes
 
     for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
         buffer = BytesIO()

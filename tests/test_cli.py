@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import bayesblina as bb
 from bayesblina import cli, storage
+from bayesblina.hazards.definition import model_names
 
 Result = Any
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import bayesblina as bb
+from bayesblina.files import write_text
 from bayesblina.fitting import Fit
-from bayesblina.storage import write_text
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import bayesblina as bb
-from bayesblina import storage
+from bayesblina import files, storage
 from bayesblina.convergence import Convergence
 from bayesblina.errors import StorageError
 from bayesblina.fitting import Fit
@@ -169,14 +169,14 @@ def test_failed_write_keeps_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
 ) -> None:
     path = tmp_path / "summary.md"
-    storage.write_text(path, "old")
+    files.write_text(path, "old")
 
     def fail(_: int) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(StorageError, match=rf"(?i)Cannot write .*summary\.md.*{words}"):
-        storage.write_text(path, "new")
+        files.write_text(path, "new")
     assert path.read_text() == "old"
     assert [item.name for item in tmp_path.iterdir()] == ["summary.md"]
 
@@ -187,7 +187,7 @@ def test_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        storage.write_bytes(tmp_path / "a.csv", b"1")
+        files.write_bytes(tmp_path / "a.csv", b"1")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -203,11 +203,11 @@ def test_unwritable_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(StorageError, match="no permission to write in"):
-            storage.write_text(tmp_path / "a.md", "text")
+            files.write_text(tmp_path / "a.md", "text")
     finally:
         tmp_path.chmod(0o700)
 
 
 def test_text_is_written_as_it_stands(tmp_path: Path) -> None:
-    storage.write_text(tmp_path / "a.md", "β\nline\n")
+    files.write_text(tmp_path / "a.md", "β\nline\n")
     assert (tmp_path / "a.md").read_bytes() == "β\nline\n".encode()

@@ -23,8 +23,8 @@ from scipy.stats import CensoredData, ecdf
 import bayesblina as bb
 from bayesblina.classical import median_time
 from bayesblina.cohort import Cohort
+from bayesblina.files import write_text
 from bayesblina.simulate import Truth, blinatumomab_cohort, blinatumomab_table
-from bayesblina.storage import write_text
 
 type Key = tuple[str, str]
 Floats = NDArray[np.float64]

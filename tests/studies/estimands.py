@@ -16,9 +16,9 @@ import pandas as pd
 import xarray as xr
 
 import bayesblina as bb
+from bayesblina.files import write_text
 from bayesblina.fitting import Fit
 from bayesblina.simulate import Truth
-from bayesblina.storage import write_text
 
 COHORTS = 200
 DRAWS = 500

@@ -19,7 +19,7 @@ import pandas as pd
 
 import bayesblina as bb
 from bayesblina.cohort import Cohort
-from bayesblina.storage import write_text
+from bayesblina.files import write_text
 
 COHORTS = 200
 DRAWS = 500

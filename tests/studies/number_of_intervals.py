@@ -16,8 +16,8 @@ import pandas as pd
 
 import bayesblina as bb
 from bayesblina.cohort import Cohort
+from bayesblina.files import write_text
 from bayesblina.follow_up import find_episodes
-from bayesblina.storage import write_text
 
 PATIENTS = 200_000
 INTERVALS = (5, 10, 15, 20, 30, 40, 60, 110, 440)

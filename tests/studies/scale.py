@@ -16,9 +16,9 @@ import pandas as pd
 
 import bayesblina as bb
 from bayesblina.cohort import Cohort
+from bayesblina.files import write_text
 from bayesblina.fitting import Fit
 from bayesblina.follow_up import find_episodes
-from bayesblina.storage import write_text
 
 ELIGIBLE = 200_000
 SIMULATED = (267, 86, 36)

@@ -1,0 +1,5 @@
+"""Can the numbers be believed: checks of a fit, and of the models themselves."""
+
+from bayesblina.checks.posterior import ALL_ENDPOINTS, Checks, check
+
+__all__ = ["ALL_ENDPOINTS", "Checks", "check"]

@@ -1,0 +1,84 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+
+from bayesblina.errors import StorageError
+
+
+def write_text(path: str | PathLike[str], text: str) -> None:
+    """Write a text file whole or not at all, in UTF-8.
+
+    Parameters
+    ----------
+    path
+        The file; replaced if it exists.
+    text
+        Its content; line ends are written as they stand.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; nothing is left behind then.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | PathLike[str], content: bytes | memoryview) -> None:
+    """Write a file whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The file; replaced if it exists.
+    content
+        Its content.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; nothing is left behind then.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise StorageError(f"Cannot write '{path}': it is a folder; expected the name of a file.")
+    if not path.parent.is_dir():
+        raise StorageError(f"Cannot write '{path}': there is no folder '{path.parent}'.")
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise StorageError(f"Cannot write '{path}': {_reason(error)}.") from error
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name last through a power cut, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "there is no space left for it; free some and try again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission to write in '{Path(error.filename or '.').parent}'"
+    return (error.strerror or str(error)).lower()

@@ -203,19 +203,68 @@ def models_show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name, or a .toml file.")],
     debug: Debug = False,
 ) -> None:
-    """Show a model's definition."""
+    """Show a model's definition, and its mathematics."""
     with _reported(context, debug=debug, quiet=False):
         from importlib.resources import files
 
         from bayesblina.hazards.definition import load_model
+        from bayesblina.hazards.mathematics import mathematics
 
-        load_model(name)
+        definition = load_model(name)
         source = Path(name)
         if source.suffix == ".toml":
             text = source.read_text(encoding="utf-8")
         else:
             text = files("bayesblina.models").joinpath(f"{name}.toml").read_text(encoding="utf-8")
-        typer.echo(text, nl=False)
+        typer.echo(text.rstrip())
+        # Comments, so that the whole stays a model file.
+        typer.echo()
+        for line in mathematics(definition).splitlines():
+            typer.echo(f"# {line}".rstrip())
+
+
+@models_app.command("prior")
+def models_prior(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name, or a .toml file.")],
+    study: Annotated[
+        Path | None, typer.Option(help="Study file: its patients, question and covariates.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for prior.csv and the figure.")] = None,
+    draws: Annotated[int, typer.Option(min=100, help="Draws from the prior.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 1,
+    debug: Debug = False,
+) -> None:
+    """Draw the curves and hazard ratios that a model's priors imply, before any data."""
+    with _reported(context, debug=debug, quiet=False):
+        if out is not None:
+            _make_folder(out)
+        from bayesblina.checks.calibration import synthetic_setting
+        from bayesblina.files import write_text
+        from bayesblina.fitting import expose_for
+        from bayesblina.hazards.definition import load_model
+        from bayesblina.predictive import prior_predictive
+        from bayesblina.study import read_study
+        from bayesblina.summaries import prior_table
+
+        if study is None:
+            definition, exposure = synthetic_setting(name)
+            typer.echo("Patients, cut points and units of the SYNTHETIC study; see --study.")
+        else:
+            content = read_study(study)
+            named = {role: name for role, name in content.model().roles.items() if name}
+            definition = load_model(name)
+            known = {role: one for role, one in named.items() if role in definition.roles}
+            definition = definition.with_covariates(**known)
+            exposure = expose_for(definition, content.cohort(), content.question())
+        prior = prior_predictive(definition, exposure, seed=seed, draws=draws)
+        table = prior_table(prior)
+        typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+        if out is not None:
+            from bayesblina import plots
+
+            write_text(out / "prior.csv", _to_csv(table))
+            _write_figure(plots.prior_predictive(prior), out, "prior")
 
 
 def _list_models() -> None:

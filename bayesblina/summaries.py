@@ -180,6 +180,61 @@ def probabilities(
     return table
 
 
+def prior_table(prior: xr.Dataset, *, mass: float = 0.95) -> pd.DataFrame:
+    """Summarise what priors imply, before any data.
+
+    Parameters
+    ----------
+    prior
+        What `bayesblina.prior_predictive` gives.
+    mass
+        Probability of the central intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``endpoint``, ``quantity``, ``lower``, ``median`` and ``upper``: the exposed phase's hazard
+        ratio in the first interval; that in the last against the first; the baseline hazard in the
+        last interval against the first; and survival at a quarter, half and the whole of the times.
+        Their model, unit and whether the patients are synthetic are attributes.
+
+    Raises
+    ------
+    SpecError
+        If `mass` is impossible.
+    """
+    if not 0 < mass < 1:
+        raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
+    tail = (1.0 - mass) / 2.0
+    rows = []
+    for name in prior["endpoint"].values:
+        one = prior.sel(endpoint=name)
+        ratio, log_baseline = one["hazard_ratio"].values, one["log_baseline"].values
+        quantities = {
+            "hazard ratio of the exposed phase": ratio[:, 0],
+            "hazard ratio, end against beginning": ratio[:, -1] / ratio[:, 0],
+            "hazard, end against beginning": np.exp(log_baseline[:, -1] - log_baseline[:, 0]),
+        }
+        last = one.sizes["time"] - 1
+        for place in (last // 4, last // 2, last):
+            time = float(one["time"].values[place])
+            quantities[f"survival at {time:.3g}"] = one["survival"].values[:, place]
+        for words, values in quantities.items():
+            lower, median, upper = np.quantile(values, [tail, 0.5, 1.0 - tail])
+            rows.append(
+                {
+                    "endpoint": str(name),
+                    "quantity": words,
+                    "lower": lower,
+                    "median": median,
+                    "upper": upper,
+                }
+            )
+    table = pd.DataFrame(rows)
+    table.attrs |= prior.attrs
+    return table
+
+
 def _in_order(column: pd.Series) -> pd.Series:
     """Sort by first appearance."""
     return pd.Series(pd.factorize(column)[0], index=column.index)

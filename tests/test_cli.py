@@ -1,5 +1,6 @@
 """The command line answers, marks what did not converge, and words what is wrong."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -221,6 +222,34 @@ def test_models() -> None:
     wrong = call("models", "show", "primry")
     assert wrong.exit_code == 2
     assert "Nearest: primary." in wrong.stderr
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_what_models_show_is_a_model_file(name: str, tmp_path: Path) -> None:
+    result = call("models", "show", name)
+    assert result.exit_code == 0
+    copy = tmp_path / f"{name}.toml"
+    copy.write_text(result.stdout, encoding="utf-8")
+    assert bb.load_model(copy) == bb.load_model(name)
+    for part in ("# log h[e, i](t) = ", "# Likelihood", "# Baseline", "# Phases", "# Covariates"):
+        assert part in result.stdout
+    prior = bb.load_model(name).phases.prior
+    assert f"95% in {prior.hazard_ratio[0]:g} to {prior.hazard_ratio[1]:g}" in result.stdout
+
+
+def test_models_prior_is_what_the_file_states(tmp_path: Path) -> None:
+    result = call("models", "prior", "primary", "--out", str(tmp_path), "--draws", "2000")
+    assert result.exit_code == 0, result.output
+    assert "SYNTHETIC" in result.stdout
+    table = pd.read_csv(tmp_path / "prior.csv").set_index(["endpoint", "quantity"])
+    stated = bb.load_model("primary").phases.prior
+    for endpoint in ("os", "rfs"):
+        row = table.loc[(endpoint, "hazard ratio of the exposed phase")]
+        # The sd of a normal's 2.5 % quantile from 2000 draws is 0.06 of its sd.
+        slack = 4 * 0.06 * stated.sd
+        for column, end in zip(("lower", "upper"), stated.hazard_ratio, strict=True):
+            assert math.log(row[column]) == pytest.approx(math.log(end), abs=slack)
+    assert (tmp_path / "prior.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["models"], ["run", "--help"]])

@@ -134,7 +134,7 @@ def calibrate(
         raise SpecError(f"Calibration needs 10 replications and {KEPT} draws at least.")
     built = build_model(definition, exposure)
     truth = draw_prior(built, seed=seed, draws=replications)
-    names = [name for name in map(str, truth.data_vars) if _has_meaning(name)]
+    names = [name for name in map(str, truth.data_vars) if has_meaning(name)]
     flow = _flow(exposure)
     hazards = [log_hazard(truth, built.design, endpoint=name) for name in exposure.endpoints]
     thinned = np.linspace(0, total - 1, KEPT).round().astype(np.int64)
@@ -160,7 +160,7 @@ def calibrate(
         ranks.append(np.concatenate(below))
         if progress is not None:
             progress(index + 1)
-    labels = [label for name in names for label in _labels(name, truth[name])]
+    labels = [label for name in names for label in labels_of(name, truth[name])]
     matrix = np.array(ranks)
     array = xr.DataArray(
         matrix,
@@ -175,12 +175,37 @@ def calibrate(
     )
 
 
-def _has_meaning(name: str) -> bool:
-    """Whether a variable is more than a coordinate of the sampler."""
+def has_meaning(name: str) -> bool:
+    """Say whether a variable is more than a coordinate of the sampler.
+
+    Parameters
+    ----------
+    name
+        Variable.
+
+    Returns
+    -------
+    bool
+        Whether it has a meaning of its own.
+    """
     return not name.endswith(("_innovation", "_standard", "_share"))
 
 
-def _labels(name: str, values: xr.DataArray) -> list[str]:
+def labels_of(name: str, values: xr.DataArray) -> list[str]:
+    """Name the entries of a variable.
+
+    Parameters
+    ----------
+    name
+        Variable.
+    values : DataArray
+        Over (chain, draw, ...).
+
+    Returns
+    -------
+    list of str
+        ``name[label, ...]`` for each entry.
+    """
     dims = [dim for dim in values.dims if dim not in ("chain", "draw")]
     parts = [[str(label) for label in values[dim].values] for dim in dims]
     index = pd.MultiIndex.from_product(parts)

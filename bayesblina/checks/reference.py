@@ -1,0 +1,203 @@
+"""Reference posteriors: what a model must give on a fixed synthetic cohort.
+
+A long run is stored beside each model's file; a normal run is held against it.
+
+    python -m bayesblina.checks.reference NAME --out FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayesblina.checks.calibration import has_meaning, labels_of, synthetic_setting
+from bayesblina.convergence import assess_convergence
+from bayesblina.errors import ConvergenceError, SpecError
+from bayesblina.files import write_text
+from bayesblina.fitting import LIBRARIES, hash_of
+from bayesblina.hazards.build import build_model
+from bayesblina.sampling import SamplerSettings, sample
+
+LONG = SamplerSettings(draws=10_000, tune=2000, chains=4, target_accept=0.98)
+SEED = 20_261_124
+
+
+def moments(posterior: xr.Dataset) -> pd.DataFrame:
+    """Means and sds of the parameters that have a meaning, with Monte-Carlo errors.
+
+    Parameters
+    ----------
+    posterior
+        Draws over (chain, draw, ...).
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per parameter: ``parameter``, ``mean``, ``sd``, ``mcse_mean``, ``mcse_sd``.
+    """
+    kept = posterior[[name for name in map(str, posterior.data_vars) if has_meaning(name)]]
+    errors = {method: az.mcse(kept, method=method) for method in ("mean", "sd")}
+    rows = []
+    for name in map(str, kept.data_vars):
+        values = kept[name]
+        columns = [
+            np.ravel(values.mean(("chain", "draw")).values),
+            np.ravel(values.std(("chain", "draw"), ddof=1).values),
+            *(np.ravel(errors[method][name].values) for method in ("mean", "sd")),
+        ]
+        rows += [
+            {"parameter": label, "mean": mean, "sd": sd, "mcse_mean": one, "mcse_sd": two}
+            for label, mean, sd, one, two in zip(labels_of(name, values), *columns, strict=True)
+        ]
+    return pd.DataFrame(rows)
+
+
+def compute_reference(
+    name: str, *, settings: SamplerSettings = LONG, seed: int = SEED
+) -> dict[str, Any]:
+    """Sample a model for long.
+
+    Parameters
+    ----------
+    name
+        Model.
+    settings
+        How long.
+    seed
+        Seed.
+
+    Returns
+    -------
+    dict
+        What is stored: the moments, the hash of events and person-time, settings and versions.
+
+    Raises
+    ------
+    ConvergenceError
+        If the run did not converge.
+    """
+    definition, exposure = synthetic_setting(name)
+    built = build_model(definition, exposure)
+    tree, _ = sample(built, seed=seed, settings=settings)
+    convergence = assess_convergence(tree)
+    if not convergence.passed:
+        raise ConvergenceError(f"{name}: {'; '.join(convergence.failures())}")
+    table = moments(tree["posterior"].to_dataset())
+    return {
+        "model": name,
+        "command": f"python -m bayesblina.checks.reference {name}",
+        "definition": definition.model_dump(mode="json", by_alias=True),
+        "data_hash": hash_of(exposure),
+        "draws": settings.draws * settings.chains,
+        "seed": seed,
+        "versions": {library: version(library) for library in LIBRARIES},
+        "moments": {
+            row["parameter"]: [row[key] for key in ("mean", "sd", "mcse_mean", "mcse_sd")]
+            for row in table.to_dict("records")
+        },
+    }
+
+
+def load_reference(name: str) -> dict[str, Any]:
+    """Load the reference posterior of a shipped model.
+
+    Parameters
+    ----------
+    name
+        Model.
+
+    Returns
+    -------
+    dict
+        What `compute_reference` gave.
+
+    Raises
+    ------
+    SpecError
+        If there is none.
+    """
+    path = files("bayesblina.models").joinpath(f"{name}.reference.json")
+    if not path.is_file():
+        raise SpecError(f"No reference posterior of '{name}'.")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert isinstance(content, dict)
+    return content
+
+
+def compare_with_reference(posterior: xr.Dataset, reference: dict[str, Any]) -> pd.DataFrame:
+    """Hold draws against a reference.
+
+    Parameters
+    ----------
+    posterior
+        Draws over (chain, draw, ...).
+    reference
+        What `load_reference` gives.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per parameter: ``parameter``, ``distance_mean`` and ``distance_sd``, the differences
+        of means and of sds in combined Monte-Carlo standard errors.
+
+    Raises
+    ------
+    SpecError
+        If the parameters are not the same.
+    """
+    stored = reference["moments"]
+    found = moments(posterior)
+    if list(found["parameter"]) != list(stored):
+        raise SpecError("The parameters are not those of the reference posterior.")
+    rows = []
+    for row in found.to_dict("records"):
+        mean, sd, error_mean, error_sd = stored[row["parameter"]]
+        rows.append(
+            {
+                "parameter": row["parameter"],
+                "distance_mean": abs(row["mean"] - mean) / np.hypot(row["mcse_mean"], error_mean),
+                "distance_sd": abs(row["sd"] - sd) / np.hypot(row["mcse_sd"], error_sd),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compute reference posteriors from the command line.
+
+    Parameters
+    ----------
+    arguments
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        0.
+    """
+    parser = argparse.ArgumentParser(prog="python -m bayesblina.checks.reference")
+    parser.add_argument("names", nargs="+", help="shipped models")
+    parser.add_argument("--out", type=Path, required=True, help="folder for NAME.reference.json")
+    given = parser.parse_args(arguments)
+    for name in given.names:
+        content = compute_reference(name)
+        for values in content["moments"].values():
+            values[:] = [float(f"{value:.8g}") for value in values]
+        write_text(given.out / f"{name}.reference.json", json.dumps(content, indent=1) + "\n")
+        sys.stderr.write(f"{name}: done\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

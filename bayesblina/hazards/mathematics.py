@@ -1,0 +1,228 @@
+"""A hazard model in words and formulas; no numbers are computed here."""
+
+from __future__ import annotations
+
+import textwrap
+
+from bayesblina.hazards.definition import (
+    Correlated,
+    Gamma,
+    GaussianProcess,
+    HazardRatioPrior,
+    ModelDefinition,
+    PatientFrailty,
+    PhasesBySubgroup,
+    PhasesOverTime,
+    PhasesSinceEntry,
+    RandomWalk,
+    SiteFrailty,
+    SpreadPrior,
+    Weibull,
+)
+
+WIDTH = 98
+
+
+def mathematics(definition: ModelDefinition) -> str:
+    """Write a model's hazard, likelihood and priors.
+
+    Parameters
+    ----------
+    definition
+        The model.
+
+    Returns
+    -------
+    str
+        Plain text.
+
+    Examples
+    --------
+    >>> from bayesblina import load_model
+    >>> print(mathematics(load_model("gamma")).splitlines()[0])
+    log h[e, i](t) = b[e](t) + r[e, k] + x[i]'c[e]
+    """
+    hazard = "log h[e, i](t) = " + " + ".join(
+        part
+        for part in (
+            f"b[e{', s' if _stratified(definition) else ''}](t)",
+            _ratio(definition),
+            "x[i]'c[e]",
+            _group(definition),
+        )
+        if part
+    )
+    what = [
+        "endpoint e, patient i, phase k at time t",
+        "hazards constant within intervals j between cut points",
+    ]
+    if _stratified(definition):
+        what.append("stratum s")
+    lines = [hazard, *(f"  {one}" for one in what), ""]
+    for title, text in (
+        ("Likelihood", _likelihood(definition)),
+        ("Baseline", _baseline(definition)),
+        ("Phases", _phases(definition)),
+        ("Covariates", _covariates(definition)),
+        ("Endpoints", _endpoints(definition)),
+        ("Groups", _groups(definition)),
+    ):
+        if text:
+            lines += [
+                title,
+                *textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  "),
+            ]
+    return "\n".join([*lines, ""])
+
+
+def _stratified(definition: ModelDefinition) -> bool:
+    return isinstance(definition.baseline, RandomWalk) and definition.baseline.stratified
+
+
+def _ratio(definition: ModelDefinition) -> str:
+    phases = definition.phases
+    if isinstance(phases, PhasesOverTime):
+        return "r[e, k](t)"
+    if isinstance(phases, PhasesSinceEntry):
+        return "r[e, k](t - entry)"
+    if isinstance(phases, PhasesBySubgroup):
+        return "r[e, k, g]"
+    return "r[e, k]"
+
+
+def _group(definition: ModelDefinition) -> str:
+    if isinstance(definition.groups, SiteFrailty):
+        return "u[e, g]"
+    return "u[i]" if isinstance(definition.groups, PatientFrailty) else ""
+
+
+def _likelihood(definition: ModelDefinition) -> str:
+    text = (
+        "The sum over cells (endpoint, interval, phase, covariate pattern) of events x log hazard "
+        "- person-time x hazard."
+    )
+    if isinstance(definition.groups, PatientFrailty):
+        text += " Every patient is a pattern; patient-level predictions integrate u[i] out."
+    return text
+
+
+def _interval(prior: HazardRatioPrior | SpreadPrior) -> str:
+    lower, upper = prior.hazard_ratio
+    return f"{prior.mass:.0%} in {lower:g} to {upper:g}"
+
+
+def _level(prior: HazardRatioPrior) -> str:
+    return (
+        f"exp(a[e]) / crude rate: {_interval(prior)}, that is a[e] ~ Normal(log crude rate"
+        f"{_plus(prior.mean)}, {prior.sd:.3g})"
+    )
+
+
+def _plus(mean: float) -> str:
+    return "" if abs(mean) < 1e-12 else f" + {mean:.3g}"
+
+
+def _spread(prior: SpreadPrior, name: str) -> str:
+    if prior.known:
+        return f"{_interval(prior)}, with {name} = {prior.scale:.3g} known"
+    return f"{_interval(prior)}, that is {name} ~ HalfNormal({prior.scale:.3g})"
+
+
+def _baseline(definition: ModelDefinition) -> str:
+    kind = definition.baseline
+    if isinstance(kind, Gamma):
+        shape, rate = kind.shape_rate
+        return (
+            "exp(b[e, j]) / crude rate is gamma, independently by interval: "
+            f"{_interval(kind.prior)}, that is Gamma(shape {shape:.3g}, rate {rate:.3g})."
+        )
+    if isinstance(kind, Weibull):
+        return (
+            "b[e, j] = a[e] + slope[e] x log t[j] (centred at events) + w[e, j]; "
+            f"{_level(kind.level)}; hazard at twice the time: {_interval(kind.doubling)}; w a "
+            "random walk of departures on a clock half time, half events, over the whole of "
+            f"follow-up: {_spread(kind.change, 'walk_sd')}."
+        )
+    if isinstance(kind, GaussianProcess):
+        low, high = kind.length_scale
+        return (
+            "b[e, j] = a[e] + f[e](log t[j]), event-weighted mean of f zero; "
+            f"{_level(kind.level)}; f a Gaussian process with Matern 5/2 covariance by {kind.functions} functions in a "
+            f"Hilbert space; one time against the mean: {_spread(kind.change, 'process_sd')}; "
+            f"length scale log-normal, 95% in {low:g} to {high:g} halves of the range of log time."
+        )
+    whose = "one w for all endpoints" if kind.shared else "a w for each"
+    curve = " and stratum" if kind.stratified else ""
+    text = f"b[e, j] = a[e] + w[e, j], event-weighted mean of w zero; {_level(kind.level)}{curve}; "
+    if kind.order == 1:
+        return text + (
+            f"w a random walk ({whose}) whose steps have variance walk_sd^2 x distance on a clock "
+            "half time, half events; end of follow-up against its beginning: "
+            f"{_spread(kind.change, 'walk_sd')}."
+        )
+    assert kind.slope is not None
+    return text + (
+        f"w a walk of order 2 ({whose}): a straight line on a clock half time, half events, whose "
+        f"end against its beginning has {_interval(kind.slope)}, and independent bends; departure "
+        f"from the line at the end: {_spread(kind.change, 'walk_sd')}."
+    )
+
+
+def _phases(definition: ModelDefinition) -> str:
+    phases = definition.phases
+    sd = phases.prior.sd
+    prior = f"exp(r): {_interval(phases.prior)}, that is Normal({phases.prior.mean:.3g}, {sd:.3g})"
+    if isinstance(phases, PhasesOverTime):
+        return (
+            f"{prior}, for the event-weighted average; the exposed phase's departs from it by a "
+            "random walk over follow-up, end against beginning: "
+            f"{_spread(phases.change, 'phase_walk_sd')}."
+        )
+    if isinstance(phases, PhasesSinceEntry):
+        return (
+            f"{prior}, for the event-weighted average; the exposed phase's departs from it by a "
+            "random walk over the time since entering the phase, long after against just after: "
+            f"{_spread(phases.change, 'phase_walk_sd')}."
+        )
+    if isinstance(phases, PhasesBySubgroup):
+        name = phases.subgroup or "a covariate to be named"
+        return (
+            f"{prior}, for the average; the exposed phase's in level g of {name} is "
+            f"Normal(average, subgroup_sd), one level against the average: "
+            f"{_spread(phases.change, 'subgroup_sd')}."
+        )
+    return f"{prior}; 0 in the reference."
+
+
+def _covariates(definition: ModelDefinition) -> str:
+    prior = definition.covariates.prior
+    return (
+        f"exp(c), per sd of a continuous covariate or per level: {_interval(prior)}, that is "
+        f"Normal({prior.mean:.3g}, {prior.sd:.3g})."
+    )
+
+
+def _endpoints(definition: ModelDefinition) -> str:
+    kind = definition.endpoints
+    if isinstance(kind, Correlated):
+        return (
+            "r of the endpoints are jointly normal, with an LKJ prior of concentration "
+            f"{kind.concentration:g} on their correlation."
+        )
+    return "Independent given the parameters; fitted together."
+
+
+def _groups(definition: ModelDefinition) -> str:
+    groups = definition.groups
+    if isinstance(groups, SiteFrailty):
+        name = groups.group or "a covariate to be named"
+        return (
+            f"u[e, g] ~ Normal(0, group_sd[e]) for the levels g of {name}; one level against the "
+            f"average: {_spread(groups.spread, 'group_sd')}."
+        )
+    if isinstance(groups, PatientFrailty):
+        return (
+            "u[i] ~ Normal(0, patient_sd), of all endpoints alike; one patient against the "
+            f"average: {_spread(groups.spread, 'patient_sd')}."
+        )
+    return ""

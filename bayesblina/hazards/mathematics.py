@@ -147,8 +147,9 @@ def _baseline(definition: ModelDefinition) -> str:
         low, high = kind.length_scale
         return (
             "b[e, j] = a[e] + f[e](log t[j]), event-weighted mean of f zero; "
-            f"{_level(kind.level)}; f a Gaussian process with Matern 5/2 covariance by {kind.functions} functions in a "
-            f"Hilbert space; one time against the mean: {_spread(kind.change, 'process_sd')}; "
+            f"{_level(kind.level)}; f a Gaussian process with Matern 5/2 covariance by "
+            f"{kind.functions} functions in a Hilbert space; one time against the mean: "
+            f"{_spread(kind.change, 'process_sd')}; "
             f"length scale log-normal, 95% in {low:g} to {high:g} halves of the range of log time."
         )
     whose = "one w for all endpoints" if kind.shared else "a w for each"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bayesblina.cohort import Endpoint as Endpoint
     from bayesblina.cohort import Phase as Phase
     from bayesblina.cohort import Phases as Phases
+    from bayesblina.estimands import average_hazard_ratio as average_hazard_ratio
     from bayesblina.estimands import contrast as contrast
     from bayesblina.estimands import cumulative_hazard as cumulative_hazard
     from bayesblina.estimands import hazard as hazard
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     from bayesblina.estimands import median as median
     from bayesblina.estimands import number_needed_to_treat as number_needed_to_treat
     from bayesblina.estimands import rmst as rmst
+    from bayesblina.estimands import state_occupancy as state_occupancy
     from bayesblina.estimands import survival as survival
     from bayesblina.estimands import survival_quantile as survival_quantile
+    from bayesblina.estimands import time_in_states as time_in_states
     from bayesblina.exposure import Exposure as Exposure
     from bayesblina.exposure import expose as expose
     from bayesblina.fitting import Fit as Fit
@@ -85,7 +88,10 @@ _HOME = {
     "Endpoint": "cohort",
     "Phase": "cohort",
     "Phases": "cohort",
+    "average_hazard_ratio": "estimands",
     "contrast": "estimands",
+    "state_occupancy": "estimands",
+    "time_in_states": "estimands",
     "cumulative_hazard": "estimands",
     "hazard": "estimands",
     "hazard_ratio": "estimands",

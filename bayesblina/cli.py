@@ -475,7 +475,7 @@ def _write_figures(
     ticks = np.asarray(MaxNLocator(AT_RISK_TIMES).tick_values(start, end))
     ticks = ticks[(ticks >= start) & (ticks <= end)]
     at_risk = numbers_at_risk(cohort, fit.question, ticks)
-    for name in fit.exposure.endpoints:
+    for name in map(str, curves["endpoint"].values):
         figure = plots.survival(curves, endpoint=name, observed=observed, at_risk=at_risk)
         _write_figure(figure, out, f"survival_{_file_name(name)}")
     prior = fit.definition.phases.prior

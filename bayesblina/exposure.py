@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -37,6 +37,7 @@ from bayesblina.intervals import (
     validate_cuts,
 )
 from bayesblina.question import Question
+from bayesblina.transitions import find_transitions
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -113,6 +114,12 @@ class Exposure:
     def by_patient(self) -> bool:
         """Whether every patient has a pattern of its own."""
         return bool(self.table.attrs["by_patient"])
+
+    @property
+    def courses(self) -> tuple[str, str] | None:
+        """Endpoints death and relapse-free survival, where the endpoints here are transitions."""
+        found = json.loads(self.table.attrs["courses"])
+        return None if found is None else (str(found[0]), str(found[1]))
 
     @property
     def weighted(self) -> bool:
@@ -255,6 +262,7 @@ def expose(
     phase_cuts: ArrayLike | None = None,
     by_patient: bool = False,
     weights: ArrayLike | None = None,
+    courses: tuple[str, str] | None = None,
 ) -> Exposure:
     """Sum events and person-time by endpoint, interval, phase and covariate pattern.
 
@@ -275,6 +283,9 @@ def expose(
     weights : array_like, shape (patient,), optional
         Weights of the cohort's patients, in its order, such as those of inverse probabilities:
         events and time at risk of a patient count as many times.
+    courses : tuple of (str, str), optional
+        Names of the endpoints death and relapse-free survival: events and time at risk are then
+        those of the transitions of an illness-death course (`bayesblina.transitions`).
 
     Returns
     -------
@@ -310,8 +321,14 @@ def expose(
     array([[5., 1.],
            [6., 1.]])
     """
-    episodes = find_episodes(cohort, question)
-    require_comparison(episodes, question)
+    if courses is None:
+        episodes = find_episodes(cohort, question)
+        require_comparison(episodes, question)
+    else:
+        death, relapse_free = courses
+        both = replace(question, endpoints=(death, relapse_free))
+        require_comparison(find_episodes(cohort, both), question)
+        episodes = find_transitions(cohort, question, death=death, relapse_free=relapse_free)
     weight = _valid_weights(weights, cohort)
     if phase_cuts is not None:
         pieces = validate_cuts(phase_cuts)
@@ -388,7 +405,11 @@ def expose(
             "pattern": np.arange(patterns),
             "term": np.asarray(terms, dtype=str),
         },
-        attrs={"covariates": json.dumps(described), "by_patient": int(by_patient)},
+        attrs={
+            "covariates": json.dumps(described),
+            "by_patient": int(by_patient),
+            "courses": json.dumps(courses),
+        },
     )
     people = xr.Dataset(
         {

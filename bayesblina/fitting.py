@@ -21,6 +21,7 @@ from bayesblina.exposure import Exposure, expose
 from bayesblina.follow_up import find_episodes, require_comparison
 from bayesblina.hazards.build import BuiltModel, build_model
 from bayesblina.hazards.definition import (
+    IllnessDeath,
     ModelDefinition,
     PatientFrailty,
     PhasesSinceEntry,
@@ -343,13 +344,23 @@ def expose_for(
         phase for its effect to vary with time since entering it.
     """
     by_patient = isinstance(definition.groups, PatientFrailty)
+    courses = None
+    if isinstance(definition.endpoints, IllnessDeath):
+        courses = (definition.endpoints.death, definition.endpoints.relapse_free)
     if not isinstance(definition.phases, PhasesSinceEntry):
         if phase_cuts is not None:
             raise SpecError(
                 f"phase_cuts are for a model whose effect varies with time since entering the "
                 f"phase, such as 'since_entry'; '{definition.name}' has none."
             )
-        return expose(cohort, question, cuts=cuts, by_patient=by_patient, weights=weights)
+        return expose(
+            cohort,
+            question,
+            cuts=cuts,
+            by_patient=by_patient,
+            weights=weights,
+            courses=courses,
+        )
     if phase_cuts is None:
         phase_cuts = _phase_cuts(cohort, question)
     return expose(
@@ -359,6 +370,7 @@ def expose_for(
         phase_cuts=phase_cuts,
         by_patient=by_patient,
         weights=weights,
+        courses=courses,
     )
 
 

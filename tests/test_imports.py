@@ -16,11 +16,22 @@ PACKAGE = "bayesblina"
 # those of one package may import each other, in no circle. `bayesblina` is `__init__.py`.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "models"}),
-    frozenset({"account", "episodes", "files", "intervals", "partial_likelihood", "product_limit"}),
+    frozenset(
+        {
+            "account",
+            "episodes",
+            "files",
+            "intervals",
+            "occupancy",
+            "partial_likelihood",
+            "product_limit",
+        }
+    ),
     frozenset({"cohort"}),
     frozenset({"question", "readers"}),
     frozenset({"follow_up"}),
-    frozenset({"exposure", "simulate"}),
+    frozenset({"simulate", "transitions"}),
+    frozenset({"exposure"}),
     frozenset({"classical", "hazards"}),
     frozenset({"sampling"}),
     frozenset({"convergence"}),

@@ -1,6 +1,10 @@
 """What is read off a fit: hazard ratios, curves and times under regimes, by draw."""
 
-from bayesblina.estimands.comparisons import contrast, number_needed_to_treat
+from bayesblina.estimands.comparisons import (
+    average_hazard_ratio,
+    contrast,
+    number_needed_to_treat,
+)
 from bayesblina.estimands.curves import (
     cumulative_hazard,
     hazard,
@@ -10,9 +14,11 @@ from bayesblina.estimands.curves import (
     survival,
     survival_quantile,
 )
+from bayesblina.estimands.occupancies import state_occupancy, time_in_states
 from bayesblina.estimands.ratios import hazard_ratio
 
 __all__ = [
+    "average_hazard_ratio",
     "contrast",
     "cumulative_hazard",
     "hazard",
@@ -21,6 +27,8 @@ __all__ = [
     "median",
     "number_needed_to_treat",
     "rmst",
+    "state_occupancy",
     "survival",
     "survival_quantile",
+    "time_in_states",
 ]

@@ -10,14 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.errors import EstimandError
-from bayesblina.estimands.paths import (
-    Part,
-    make_path,
-    mixed_hazard,
-    mixed_survival,
-    quantile_time,
-    restricted_mean,
-)
+from bayesblina.estimands.paths import Mixture, Part, make_path
 from bayesblina.estimands.populations import (
     Group,
     Population,
@@ -25,6 +18,7 @@ from bayesblina.estimands.populations import (
     supplied_groups,
 )
 from bayesblina.estimands.ratios import attributes_of
+from bayesblina.estimands.states import Courses, Route, StateAverage
 from bayesblina.fitting import Fit
 from bayesblina.hazards.likelihood import log_hazard
 from bayesblina.regimes import Never, Observation, Regime, require_curves
@@ -32,6 +26,9 @@ from bayesblina.regimes import Never, Observation, Regime, require_curves
 Floats = NDArray[np.float64]
 
 DEFAULT_TIMES = 51
+
+# The average over patients of one endpoint's courses under one regime.
+Average = Mixture | StateAverage
 
 
 def survival(
@@ -103,7 +100,7 @@ def survival(
         times,
         landmark,
         (population, by),
-        mixed_survival,
+        lambda one, at: one.survival(at),
     )
 
 
@@ -136,9 +133,9 @@ def cumulative_hazard(
         As for `survival`.
     """
 
-    def evaluate(parts: tuple[Part, ...], at: Floats) -> Floats:
+    def evaluate(one: Average, at: Floats) -> Floats:
         with np.errstate(divide="ignore"):
-            return np.asarray(np.abs(np.log(mixed_survival(parts, at))))
+            return np.asarray(np.abs(np.log(one.survival(at))))
 
     return _over_time(
         fit, "cumulative_hazard", regimes, times, landmark, (population, by), evaluate
@@ -176,7 +173,15 @@ def hazard(
     EstimandError
         As for `survival`.
     """
-    return _over_time(fit, "hazard", regimes, times, landmark, (population, by), mixed_hazard)
+    return _over_time(
+        fit,
+        "hazard",
+        regimes,
+        times,
+        landmark,
+        (population, by),
+        lambda one, at: one.hazard(at),
+    )
 
 
 def rmst(
@@ -224,18 +229,10 @@ def rmst(
     >>> bb.rmst(fit, horizon=24.0, regimes=[bb.From(8.0)], landmark=8.0)["rmst"].dims
     ('chain', 'draw', 'endpoint', 'regime')
     """
-    populations = _populations(fit, regimes, landmark, (population, by))
-    _check_horizon(horizon, populations)
-
-    def evaluate(parts: tuple[Part, ...]) -> Floats:
-        means = [
-            one.share * restricted_mean(one.path, one.relative, one.weight, horizon=horizon)
-            for one in parts
-        ]
-        return np.asarray(sum(means))
-
-    values = _collect(fit, populations, evaluate)
-    return _dataset(fit, {"rmst": values}, populations, horizon=float(horizon))
+    populations = populations_of(fit, regimes, landmark, (population, by))
+    require_horizon(horizon, populations)
+    values = _collect(fit, populations, lambda one: one.restricted_mean(horizon))
+    return described(fit, {"rmst": values}, populations, horizon=float(horizon))
 
 
 def life_years_lost(
@@ -320,15 +317,15 @@ def survival_quantile(
     """
     if not 0 < survival < 1:
         raise EstimandError(f"survival must lie between 0 and 1, got {survival!r}.")
-    populations = _populations(fit, regimes, landmark, (population, by))
+    populations = populations_of(fit, regimes, landmark, (population, by))
     limit = populations.last if horizon is None else float(horizon)
-    _check_horizon(limit, populations)
+    require_horizon(limit, populations)
 
-    def evaluate(parts: tuple[Part, ...]) -> Floats:
-        return np.stack(quantile_time(parts, survival=survival, horizon=limit), axis=1)
+    def evaluate(one: Average) -> Floats:
+        return np.stack(one.quantile(survival, horizon=limit), axis=1)
 
     both = _collect(fit, populations, evaluate, ("part",))
-    return _dataset(
+    return described(
         fit,
         {
             "quantile": both.isel(part=0),
@@ -372,33 +369,67 @@ def median(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Populations:
-    # By endpoint, subgroup and regime.
-    members: list[list[list[tuple[Part, ...]]]]
+class Populations:
+    """Courses by endpoint, subgroup and regime.
+
+    Attributes
+    ----------
+    members : list of list of list of Average
+        By endpoint, subgroup and regime.
+    endpoints, regimes
+        What they are.
+    subgroups
+        Labels of the subgroups; None where there are none.
+    description
+        Who the patients are.
+    start, last
+        The landmark, and the end of follow-up.
+    """
+
+    members: list[list[list[Average]]]
+    endpoints: tuple[str, ...]
     regimes: tuple[Regime, ...]
-    # Labels of the subgroups; None where there are none.
     subgroups: tuple[str, ...] | None
     description: str
     start: float
     last: float
 
 
-def _populations(
+def populations_of(
     fit: Fit,
     regimes: Sequence[Regime],
     landmark: float | None,
     whom: tuple[Population | None, str | None],
-) -> _Populations:
+) -> Populations:
+    """Work out the courses under regimes of the patients to average over.
+
+    Parameters
+    ----------
+    fit, regimes, landmark
+        As for `survival`.
+    whom
+        The population and the covariate to split it by, as for `survival`.
+
+    Returns
+    -------
+    Populations
+        By endpoint, subgroup and regime.
+
+    Raises
+    ------
+    EstimandError
+        As for `survival`.
+    """
     given: object = regimes
     if not isinstance(given, list | tuple):
         raise EstimandError(f"regimes must be a list, such as [Never(), From(6.0)]; got {given!r}.")
     regimes = tuple(regimes)
-    seen = _observation(fit)
+    seen = observed_by(fit)
     window = require_curves(seen, fit.question, regimes=regimes, landmark=landmark)
     start, last = window.start, window.last
     people = fit.exposure.people
     at_risk = (people["begin"].values <= start) & (people["exit"].values > start)
-    posterior, design, exposure = fit.posterior, fit.design, fit.exposure
+    design, exposure = fit.design, fit.exposure
     population, by = whom
     description = "eligible patients at risk at the landmark"
     supplied: list[Group] = []
@@ -407,54 +438,76 @@ def _populations(
         supplied, description = supplied_groups(exposure, population, by=by, group=group)
     elif design.groups:
         description += ", with their own groups' effects"
-    found, groups = [], supplied
     changes = [_changes(fit, regime) for regime in regimes]
     first = int(np.flatnonzero(exposure.table["role"].values == "reference")[0])
-    for index, name in enumerate(exposure.endpoints):
+    routes = [Route(changes=tuple(one), first=first, start=start, end=last) for one in changes]
+    found: list[list[list[Average]]] = []
+    groups = supplied
+    endpoints = exposure.endpoints
+    if exposure.courses is not None:
         if population is None:
-            groups = eligible_groups(exposure, at_risk[index], by=by, endpoint=name)
-        hazards = np.exp(log_hazard(posterior, design, endpoint=name).shared)
-        paths = {
-            (class_, regime): make_path(
-                hazards[:, class_],
-                exposure.cuts,
-                entered,
-                first=first,
-                start=start,
-                end=last,
-            )
-            for class_ in range(design.classes)
-            for regime, entered in enumerate(changes)
-        }
-        members = [
-            group.members(posterior, exposure, fit.definition, design, endpoint=name)
-            for group in groups
-        ]
-        found.append(
-            [
-                [
-                    tuple(
-                        Part(
-                            path=paths[one.class_, regime],
-                            relative=one.relative,
-                            weight=one.weight,
-                            share=one.share,
-                        )
-                        for one in group
-                    )
-                    for regime in range(len(regimes))
-                ]
-                for group in members
-            ]
-        )
-    return _Populations(
+            groups = eligible_groups(exposure, at_risk[0], by=by, endpoint=endpoints[0])
+        courses = [Courses.of(fit, group, route) for group in groups for route in routes]
+        for of_death in (True, False):
+            averages = [StateAverage(courses=one, of_death=of_death) for one in courses]
+            size = len(routes)
+            found.append([list(averages[at : at + size]) for at in range(0, len(courses), size)])
+        endpoints = exposure.courses
+    else:
+        for index, name in enumerate(endpoints):
+            if population is None:
+                groups = eligible_groups(exposure, at_risk[index], by=by, endpoint=name)
+            found.append(_of_endpoint(fit, name, groups, routes))
+    return Populations(
         members=found,
+        endpoints=endpoints,
         regimes=regimes,
         subgroups=None if by is None else tuple(group.label for group in groups),
         description=description if by is None else f"{description}, by {by}",
         start=start,
         last=last,
     )
+
+
+def _of_endpoint(
+    fit: Fit, name: str, groups: list[Group], routes: list[Route]
+) -> list[list[Average]]:
+    """Averages of one endpoint, by group and regime."""
+    hazards = np.exp(log_hazard(fit.posterior, fit.design, endpoint=name).shared)
+    paths = {
+        (class_, index): make_path(
+            hazards[:, class_],
+            fit.exposure.cuts,
+            list(route.changes),
+            first=route.first,
+            start=route.start,
+            end=route.end,
+        )
+        for class_ in range(fit.design.classes)
+        for index, route in enumerate(routes)
+    }
+    found: list[list[Average]] = []
+    for group in groups:
+        members = group.members(
+            fit.posterior, fit.exposure, fit.definition, fit.design, endpoint=name
+        )
+        found.append(
+            [
+                Mixture(
+                    parts=tuple(
+                        Part(
+                            path=paths[one.class_, index],
+                            relative=one.relative,
+                            weight=one.weight,
+                            share=one.share,
+                        )
+                        for one in members
+                    )
+                )
+                for index in range(len(routes))
+            ]
+        )
+    return found
 
 
 def _changes(fit: Fit, regime: Regime) -> list[tuple[float, int]]:
@@ -481,16 +534,32 @@ def _changes(fit: Fit, regime: Regime) -> list[tuple[float, int]]:
     ]
 
 
-def _observation(fit: Fit) -> Observation:
+def observed_by(fit: Fit) -> Observation:
+    """Say when the patients of a fit were under observation.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    Observation
+        Of every endpoint; of an illness-death course that of remission, where courses begin.
+    """
     people, spent = fit.exposure.people, fit.exposure.episodes
-    names = fit.exposure.endpoints
+    names = fit.exposure.endpoints if fit.exposure.courses is None else fit.exposure.endpoints[:1]
+    count = len(names)
+    within = spent["endpoint"].values < count
     earliest: dict[str, float] = {}
     for index, phase in enumerate(fit.exposure.table["treatment"].values):
-        begun = float(spent["start"].values[spent["phase"].values == index].min())
-        earliest[str(phase)] = min(begun, earliest.get(str(phase), np.inf))
+        begun = spent["start"].values[within & (spent["phase"].values == index)]
+        if begun.size:
+            first = float(begun.min())
+            earliest[str(phase)] = min(first, earliest.get(str(phase), np.inf))
     return Observation(
-        begin=dict(zip(names, people["begin"].values, strict=True)),
-        end=dict(zip(names, people["exit"].values, strict=True)),
+        begin=dict(zip(names, people["begin"].values[:count], strict=True)),
+        end=dict(zip(names, people["exit"].values[:count], strict=True)),
         earliest=earliest,
         unit=fit.exposure.unit,
     )
@@ -503,9 +572,9 @@ def _over_time(
     times: ArrayLike | None,
     landmark: float | None,
     whom: tuple[Population | None, str | None],
-    evaluate: Callable[[tuple[Part, ...], Floats], Floats],
+    evaluate: Callable[[Average, Floats], Floats],
 ) -> xr.Dataset:
-    populations = _populations(fit, regimes, landmark, whom)
+    populations = populations_of(fit, regimes, landmark, whom)
     start = populations.start
     if times is None:
         times = np.linspace(start, populations.last, DEFAULT_TIMES)
@@ -516,16 +585,16 @@ def _over_time(
     if grid.ndim != 1 or not np.isfinite(grid).all():
         raise EstimandError("times must be a flat sequence of finite numbers.")
     if grid.size:
-        seen, asked = _observation(fit), populations.regimes
+        seen, asked = observed_by(fit), populations.regimes
         require_curves(seen, fit.question, regimes=asked, landmark=start, times=grid.tolist())
     values = _collect(fit, populations, lambda one: evaluate(one, grid), ("time",))
-    return _dataset(fit, {name: values.assign_coords(time=grid)}, populations)
+    return described(fit, {name: values.assign_coords(time=grid)}, populations)
 
 
 def _collect(
     fit: Fit,
-    populations: _Populations,
-    evaluate: Callable[[tuple[Part, ...]], Floats],
+    populations: Populations,
+    evaluate: Callable[[Average], Floats],
     dims: tuple[str, ...] = (),
 ) -> xr.DataArray:
     """Evaluate all; (chain, draw, endpoint, [subgroup,] regime, *dims)."""
@@ -540,7 +609,7 @@ def _collect(
     coords = {
         "chain": fit.posterior["chain"],
         "draw": fit.posterior["draw"],
-        "endpoint": list(fit.exposure.endpoints),
+        "endpoint": list(populations.endpoints),
         "regime": [regime.label for regime in populations.regimes],
     }
     over: tuple[str, ...] = ("chain", "draw", "endpoint", "subgroup", "regime", *dims)
@@ -553,9 +622,27 @@ def _collect(
     return xr.DataArray(np.ascontiguousarray(values).reshape(shape), dims=over, coords=coords)
 
 
-def _dataset(
-    fit: Fit, variables: dict[str, xr.DataArray], populations: _Populations, **more: float
+def described(
+    fit: Fit, variables: dict[str, xr.DataArray], populations: Populations, **more: object
 ) -> xr.Dataset:
+    """Make estimates a dataset that says what they are.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    variables
+        The estimates.
+    populations
+        Whom they are averaged over.
+    **more
+        Further attributes.
+
+    Returns
+    -------
+    xarray.Dataset
+        With the attributes that every estimate has.
+    """
     return xr.Dataset(
         variables,
         attrs={
@@ -569,7 +656,21 @@ def _dataset(
     )
 
 
-def _check_horizon(horizon: float, populations: _Populations) -> None:
+def require_horizon(horizon: float, populations: Populations) -> None:
+    """Refuse a horizon outside follow-up.
+
+    Parameters
+    ----------
+    horizon
+        The horizon.
+    populations
+        Where curves begin and end.
+
+    Raises
+    ------
+    EstimandError
+        If it does not lie after the landmark and within follow-up.
+    """
     if not populations.start < horizon <= populations.last * (1 + 1e-9):
         raise EstimandError(
             f"horizon must lie after the landmark {populations.start:g} and within follow-up, "

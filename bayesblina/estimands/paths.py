@@ -260,93 +260,79 @@ class Part:
         return np.asarray(self.path.rate(times) * relative)
 
 
-def mixed_survival(parts: tuple[Part, ...], times: Floats) -> Floats:
-    """Average survival of several parts at times.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Mixture:
+    """An average over patients of one hazard's courses.
 
-    Parameters
+    Attributes
     ----------
-    parts
-        The parts; their shares sum to 1.
-    times : ndarray, shape (time,)
-        Times.
-
-    Returns
-    -------
-    ndarray, shape (draws, time)
-        Average survival.
+    parts : tuple of Part
+        Patients with proportional hazards; their shares sum to 1.
     """
-    if len(parts) == 1:
-        return parts[0].survival(times)
-    mixed = sum(one.share * one.survival(times) for one in parts)
-    # Shares add up to 1 only within rounding.
-    return np.asarray(np.minimum(mixed, 1.0))
 
+    parts: tuple[Part, ...]
 
-def mixed_hazard(parts: tuple[Part, ...], times: Floats) -> Floats:
-    """Hazard of the average survival of several parts at times, shape (draws, time).
+    def survival(self, times: Floats) -> Floats:
+        """Average survival at times, shape (draws, time)."""
+        if len(self.parts) == 1:
+            return self.parts[0].survival(times)
+        mixed = sum(one.share * one.survival(times) for one in self.parts)
+        # Shares add up to 1 only within rounding.
+        return np.asarray(np.minimum(mixed, 1.0))
 
-    Parameters
-    ----------
-    parts
-        The parts; their shares sum to 1.
-    times : ndarray, shape (time,)
-        Times.
+    def hazard(self, times: Floats) -> Floats:
+        """Mean hazard of those still event-free at times, shape (draws, time)."""
+        if len(self.parts) == 1:
+            return self.parts[0].hazard(times)
+        alive = [one.share * one.survival(times) for one in self.parts]
+        dying = sum(each * one.hazard(times) for each, one in zip(alive, self.parts, strict=True))
+        return np.asarray(dying / sum(alive))
 
-    Returns
-    -------
-    ndarray, shape (draws, time)
-        Mean hazard of those still event-free.
-    """
-    if len(parts) == 1:
-        return parts[0].hazard(times)
-    alive = [one.share * one.survival(times) for one in parts]
-    dying = sum(each * one.hazard(times) for each, one in zip(alive, parts, strict=True))
-    return np.asarray(dying / sum(alive))
+    def restricted_mean(self, horizon: float) -> Floats:
+        """Integral of average survival to a horizon, shape (draws,)."""
+        means = [
+            one.share * restricted_mean(one.path, one.relative, one.weight, horizon=horizon)
+            for one in self.parts
+        ]
+        return np.asarray(sum(means))
 
+    def quantile(self, level: float, *, horizon: float) -> tuple[Floats, Bools]:
+        """Find when average survival falls to a level, by draw.
 
-def quantile_time(
-    parts: tuple[Part, ...], *, survival: float, horizon: float
-) -> tuple[Floats, Bools]:
-    """Find when the average survival of parts falls to a level.
+        One part's time is that of its path's cumulative hazard. Several have none in common: the
+        piece is found from survival at the knots, and the time in it by bisection.
 
-    Parameters
-    ----------
-    parts
-        The parts; their shares sum to 1.
-    survival
-        The level, between 0 and 1.
-    horizon
-        Where the search ends.
+        Parameters
+        ----------
+        level
+            The level, between 0 and 1.
+        horizon
+            Where the search ends.
 
-    Returns
-    -------
-    time : ndarray, shape (draws,)
-        The times; the horizon where the level is not reached by then.
-    reached : ndarray of bool, shape (draws,)
-        Whether it is.
-
-    Notes
-    -----
-    One part's time is that of its path's cumulative hazard. Several have none in common: the piece
-    is found from survival at the knots, and the time in it by bisection to machine precision.
-    """
-    if len(parts) == 1:
-        (one,) = parts
-        level = hazard_at_survival(one.relative, one.weight, survival=survival)
-        return one.path.inverse(level, horizon=horizon)
-    knots = np.unique(np.concatenate([one.path.knots for one in parts]))
-    knots = np.append(knots[knots < horizon], horizon)
-    at_knots = mixed_survival(parts, knots)
-    reached = at_knots[:, -1] <= survival
-    above = np.minimum((at_knots > survival).sum(axis=1), knots.size - 1)
-    low, high = knots[np.maximum(above - 1, 0)], knots[above]
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2.0
-        alive = sum(one.share * _survival_by_draw(one, middle) for one in parts)
-        fallen = alive <= survival
-        high = np.where(fallen, middle, high)
-        low = np.where(fallen, low, middle)
-    return np.where(reached, high, horizon), reached
+        Returns
+        -------
+        time : ndarray, shape (draws,)
+            The times; the horizon where the level is not reached by then.
+        reached : ndarray of bool, shape (draws,)
+            Whether it is.
+        """
+        if len(self.parts) == 1:
+            (one,) = self.parts
+            passed = hazard_at_survival(one.relative, one.weight, survival=level)
+            return one.path.inverse(passed, horizon=horizon)
+        knots = np.unique(np.concatenate([one.path.knots for one in self.parts]))
+        knots = np.append(knots[knots < horizon], horizon)
+        at_knots = self.survival(knots)
+        reached = at_knots[:, -1] <= level
+        above = np.minimum((at_knots > level).sum(axis=1), knots.size - 1)
+        low, high = knots[np.maximum(above - 1, 0)], knots[above]
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2.0
+            alive = sum(one.share * _survival_by_draw(one, middle) for one in self.parts)
+            fallen = alive <= level
+            high = np.where(fallen, middle, high)
+            low = np.where(fallen, low, middle)
+        return np.where(reached, high, horizon), reached
 
 
 def _survival_by_draw(part: Part, times: Floats) -> Floats:

@@ -25,7 +25,7 @@ from bayesblina.hazards.components import (
     structure_of,
 )
 from bayesblina.hazards.definition import (
-    Independent,
+    Correlated,
     ModelDefinition,
     ProportionalPhases,
     RandomWalk,
@@ -186,7 +186,7 @@ def _kernel(
         and baseline.order == 1
         and not baseline.shared
         and isinstance(definition.phases, ProportionalPhases)
-        and (isinstance(definition.endpoints, Independent) or len(exposure.endpoints) == 1)
+        and (not isinstance(definition.endpoints, Correlated) or len(exposure.endpoints) == 1)
         and definition.groups is None
         and design.classes == 1
     )

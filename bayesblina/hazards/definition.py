@@ -298,7 +298,16 @@ class Correlated(_Section):
     concentration: Positive = 2.0
 
 
-Endpoints = Annotated[Independent | Correlated, Field(discriminator="kind")]
+class IllnessDeath(_Section):
+    """Relapse, death in remission and death after relapse: three transitions of one course."""
+
+    kind: Literal["illness_death"] = "illness_death"
+    # Names of the two endpoints that tell the course.
+    death: Annotated[str, Field(min_length=1)] = "os"
+    relapse_free: Annotated[str, Field(min_length=1)] = "rfs"
+
+
+Endpoints = Annotated[Independent | Correlated | IllnessDeath, Field(discriminator="kind")]
 
 
 class SiteFrailty(_Section):
@@ -339,7 +348,7 @@ KINDS = frozenset(
     for schema in (
         *(RandomWalk, Weibull, GaussianProcess, Gamma),
         *(ProportionalPhases, PhasesOverTime, PhasesSinceEntry, PhasesBySubgroup),
-        *(Independent, Correlated, SiteFrailty, PatientFrailty),
+        *(Independent, Correlated, IllnessDeath, SiteFrailty, PatientFrailty),
     )
     for kind in get_args(schema.model_fields["kind"].annotation)
 )

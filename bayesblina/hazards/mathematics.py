@@ -9,6 +9,7 @@ from bayesblina.hazards.definition import (
     Gamma,
     GaussianProcess,
     HazardRatioPrior,
+    IllnessDeath,
     ModelDefinition,
     PatientFrailty,
     PhasesBySubgroup,
@@ -209,6 +210,15 @@ def _endpoints(definition: ModelDefinition) -> str:
         return (
             "r of the endpoints are jointly normal, with an LKJ prior of concentration "
             f"{kind.concentration:g} on their correlation."
+        )
+    if isinstance(kind, IllnessDeath):
+        return (
+            "The transitions remission to relapse, remission to death and relapse to death, each "
+            f"with hazards of its own, from '{kind.relapse_free}' and '{kind.death}'. With P0 the "
+            "probability of remission and P1 that of being alive after relapse: "
+            "P0' = -(h_relapse + h_death in remission) P0, "
+            "P1' = h_relapse P0 - h_death after relapse P1; "
+            f"{kind.relapse_free} is P0, {kind.death} is P0 + P1."
         )
     return "Independent given the parameters; fitted together."
 

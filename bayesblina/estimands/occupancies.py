@@ -1,0 +1,201 @@
+"""States of illness-death courses: who is in which, when, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from bayesblina.errors import EstimandError
+from bayesblina.estimands.curves import (
+    DEFAULT_TIMES,
+    Populations,
+    described,
+    populations_of,
+    require_horizon,
+)
+from bayesblina.estimands.populations import Population
+from bayesblina.estimands.states import Courses, StateAverage
+from bayesblina.fitting import Fit
+from bayesblina.intervals import TIE_TOLERANCE
+from bayesblina.regimes import Never, Regime
+
+Floats = NDArray[np.float64]
+
+STATES = ("in remission", "alive after relapse", "dead in remission", "dead after relapse")
+
+
+def state_occupancy(
+    fit: Fit,
+    *,
+    regimes: Sequence[Regime] = (Never(),),
+    times: ArrayLike | None = None,
+    landmark: float | None = None,
+    population: Population | None = None,
+    by: str | None = None,
+) -> xr.Dataset:
+    """Probability of being in each state of an illness-death course, by draw.
+
+    Exact: a product of matrix exponentials over the pieces between cut points, the landmark and the
+    regimes' starts. A regime starts phases in those who are in remission; whoever has relapsed
+    stays in the treatment state of that moment.
+
+    Parameters
+    ----------
+    fit
+        A fit of the model ``illness_death``.
+    regimes, times, landmark, population, by
+        As for `survival`; patients are in remission at the landmark.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``probability`` over (chain, draw, [subgroup,] regime, time, state); the states are in
+        remission, alive after relapse, dead in remission and dead after relapse, and their
+        probabilities add up to 1. ``relapse_probability``, over (chain, draw, [subgroup,] regime,
+        time), is that of having relapsed by then, dead or alive.
+
+    Raises
+    ------
+    EstimandError
+        If the fit is of another model; or as for `survival`.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, model="illness_death", seed=1, progress=False)
+    >>> states = bb.state_occupancy(fit, regimes=[bb.From(8.0)], times=[12.0], landmark=8.0)
+    >>> states["probability"].dims
+    ('chain', 'draw', 'regime', 'time', 'state')
+    """
+    populations = _of_courses(fit, regimes, landmark, (population, by))
+    start = populations.start
+    grid = np.asarray(
+        np.linspace(start, populations.last, DEFAULT_TIMES) if times is None else times,
+        dtype=np.float64,
+    )
+    if grid.ndim != 1 or not grid.size or not np.isfinite(grid).all():
+        raise EstimandError("times must be a flat sequence of finite numbers.")
+    if grid.min() < start or grid.max() > populations.last * (1 + TIE_TOLERANCE):
+        raise EstimandError(
+            f"times must lie between the landmark {start:g} and the end of follow-up, "
+            f"{populations.last:g}: nothing is extrapolated."
+        )
+
+    def evaluate(courses: Courses) -> Floats:
+        knots = courses.knots(grid)
+        place = np.searchsorted(knots, grid)
+        out = np.empty((courses.draws, grid.size, len(STATES)))
+        for rows, course in courses.follow(knots):
+            states = (
+                course.remission,
+                course.alive_after_relapse,
+                course.dead_in_remission,
+                course.dead_after_relapse,
+            )
+            for index, values in enumerate(states):
+                out[rows, :, index] = courses.average(values[..., place])
+        return out
+
+    values = _collect(fit, populations, evaluate, ("time", "state"))
+    values = values.assign_coords(time=grid, state=list(STATES))
+    relapsed = values.sel(state="alive after relapse", drop=True)
+    relapsed = relapsed + values.sel(state="dead after relapse", drop=True)
+    return described(fit, {"probability": values, "relapse_probability": relapsed}, populations)
+
+
+def time_in_states(
+    fit: Fit,
+    *,
+    horizon: float,
+    regimes: Sequence[Regime] = (Never(),),
+    landmark: float | None = None,
+    population: Population | None = None,
+    by: str | None = None,
+) -> xr.Dataset:
+    """Mean time in each state of an illness-death course up to a horizon, by draw.
+
+    Parameters
+    ----------
+    fit, regimes, landmark, population, by
+        As for `state_occupancy`.
+    horizon
+        Time from the origin to which time is counted; after the landmark, and within follow-up.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``time`` over (chain, draw, [subgroup,] regime, state), in the cohort's unit, of the states
+        in remission and alive after relapse: the integrals of `state_occupancy`, exactly.
+
+    Raises
+    ------
+    EstimandError
+        As for `state_occupancy`, or if the horizon lies outside follow-up.
+    """
+    populations = _of_courses(fit, regimes, landmark, (population, by))
+    require_horizon(horizon, populations)
+
+    def evaluate(courses: Courses) -> Floats:
+        knots = courses.knots(np.array([horizon]))
+        place = int(np.searchsorted(knots, horizon))
+        out = np.empty((courses.draws, 2))
+        for rows, course in courses.follow(knots):
+            for index, values in enumerate((course.time_in_remission, course.time_after_relapse)):
+                out[rows, index] = courses.average(values[..., place])
+        return out
+
+    values = _collect(fit, populations, evaluate, ("state",))
+    values = values.assign_coords(state=list(STATES[:2]))
+    return described(fit, {"time": values}, populations, horizon=float(horizon))
+
+
+def _of_courses(
+    fit: Fit,
+    regimes: Sequence[Regime],
+    landmark: float | None,
+    whom: tuple[Population | None, str | None],
+) -> Populations:
+    if fit.exposure.courses is None:
+        raise EstimandError(
+            f"Model '{fit.definition.name}' has no states: relapse and death are told apart by the "
+            "model 'illness_death'."
+        )
+    return populations_of(fit, regimes, landmark, whom)
+
+
+def _collect(
+    fit: Fit,
+    populations: Populations,
+    evaluate: Callable[[Courses], Floats],
+    dims: tuple[str, ...],
+) -> xr.DataArray:
+    """Evaluate all courses; (chain, draw, [subgroup,] regime, *dims)."""
+    rows = []
+    for group in populations.members[0]:
+        row = []
+        for average in group:
+            assert isinstance(average, StateAverage)
+            row.append(evaluate(average.courses))
+        rows.append(np.stack(row))
+    values = np.moveaxis(np.stack(rows), 2, 0)
+    coords: dict[str, object] = {
+        "chain": fit.posterior["chain"],
+        "draw": fit.posterior["draw"],
+        "regime": [regime.label for regime in populations.regimes],
+    }
+    over: tuple[str, ...] = ("chain", "draw", "subgroup", "regime", *dims)
+    if populations.subgroups is None:
+        values = values[:, 0]
+        over = ("chain", "draw", "regime", *dims)
+    else:
+        coords["subgroup"] = list(populations.subgroups)
+    sizes = fit.posterior.sizes
+    shape = (sizes["chain"], sizes["draw"], *values.shape[1:])
+    return xr.DataArray(np.ascontiguousarray(values).reshape(shape), dims=over, coords=coords)

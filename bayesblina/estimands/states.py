@@ -1,0 +1,303 @@
+"""Averages over patients of illness-death courses, by draw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.estimands.populations import Group
+from bayesblina.fitting import Fit
+from bayesblina.hazards.likelihood import log_hazard
+from bayesblina.occupancy import Course, follow, probabilities, step
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+# Numbers held at once by course, over draws, patients and pieces.
+BLOCK = 2_000_000
+BISECTIONS = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A regime as states entered at times.
+
+    Attributes
+    ----------
+    changes : tuple of (float, int)
+        Times, rising, each with the state that is entered then.
+    first
+        The state before the first of them.
+    start, end
+        The landmark, and the end of follow-up.
+    """
+
+    changes: tuple[tuple[float, int], ...]
+    first: int
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Courses:
+    """Illness-death courses of patients under a regime, from remission at the landmark.
+
+    Whoever relapses stays in the treatment state of that moment: a regime starts phases in those
+    who are in remission.
+
+    Attributes
+    ----------
+    hazards : tuple of ndarray, shape (draws, class, interval, state)
+        Of relapse, death in remission and death after relapse, at mean covariates.
+    relative : tuple of ndarray, shape (draws, member)
+        Relative hazards of the three.
+    class_of : ndarray of int, shape (member,)
+        Class of each member.
+    weight : ndarray, shape (member,)
+        Shares of the patients; they sum to 1.
+    cuts : ndarray, shape (interval - 1,)
+        Inner cut points.
+    route
+        The regime.
+    """
+
+    hazards: tuple[Floats, ...]
+    relative: tuple[Floats, ...]
+    class_of: Ints
+    weight: Floats
+    cuts: Floats
+    route: Route
+
+    @classmethod
+    def of(cls, fit: Fit, group: Group, route: Route) -> Courses:
+        """Take the courses of a group of patients from a fit.
+
+        Parameters
+        ----------
+        fit
+            A fit of transitions.
+        group
+            The patients.
+        route
+            The regime.
+
+        Returns
+        -------
+        Courses
+            Their courses.
+        """
+        posterior, design = fit.posterior, fit.design
+        members = [
+            group.members(posterior, fit.exposure, fit.definition, design, endpoint=name)
+            for name in fit.exposure.endpoints
+        ]
+        one = members[0]
+        return cls(
+            hazards=tuple(
+                np.exp(log_hazard(posterior, design, endpoint=name).shared)
+                for name in fit.exposure.endpoints
+            ),
+            relative=tuple(
+                np.concatenate([part.relative for part in found], axis=1) for found in members
+            ),
+            class_of=np.concatenate([np.full(part.weight.size, part.class_) for part in one]),
+            weight=np.concatenate([part.share * part.weight for part in one]),
+            cuts=fit.exposure.cuts,
+            route=route,
+        )
+
+    @property
+    def draws(self) -> int:
+        """Number of draws."""
+        return int(self.hazards[0].shape[0])
+
+    def knots(self, times: Floats) -> Floats:
+        """Cut points, changes of treatment and times, from the landmark on."""
+        route = self.route
+        inner = [*self.cuts, *(time for time, _ in route.changes), *times]
+        points = [point for point in inner if point > route.start]
+        return np.unique(np.array([route.start, *points, max(route.end, *times, route.start)]))
+
+    def states(self) -> Ints:
+        """Treatment state of each epoch."""
+        return np.array([self.route.first, *(state for _, state in self.route.changes)])
+
+    def rates(self, knots: Floats, rows: slice) -> tuple[Floats, Floats, Floats, Ints]:
+        """Hazards of some draws between knots.
+
+        Parameters
+        ----------
+        knots : ndarray, shape (piece + 1,)
+            Knots.
+        rows
+            The draws.
+
+        Returns
+        -------
+        relapse, death_in_remission : ndarray, shape (draws, member, piece)
+            Hazards in remission.
+        death_after_relapse : ndarray, shape (draws, member, epoch, piece)
+            Hazards by the epoch in which the relapse happened.
+        epoch : ndarray of int, shape (piece,)
+            Epoch of each piece.
+        """
+        begins = np.array([time for time, _ in self.route.changes])
+        epoch = np.searchsorted(begins, knots[:-1], side="right")
+        interval = np.searchsorted(self.cuts, knots[1:], side="left")
+        states = self.states()
+        remission = [
+            shared[rows][:, :, interval, states[epoch]][:, self.class_of]
+            * relative[rows][:, :, None]
+            for shared, relative in zip(self.hazards[:2], self.relative[:2], strict=True)
+        ]
+        shared, relative = self.hazards[2][rows], self.relative[2][rows]
+        # (draws, class, piece, epoch)
+        after = shared[:, :, interval][:, :, :, states]
+        after = np.moveaxis(after, 3, 2)[:, self.class_of] * relative[:, :, None, None]
+        return remission[0], remission[1], after, epoch
+
+    def blocks(self, pieces: int) -> Iterator[slice]:
+        """Draws that are worked on together."""
+        numbers = self.weight.size * pieces * (2 + self.states().size)
+        size = max(1, BLOCK // max(numbers, 1))
+        for first in range(0, self.draws, size):
+            yield slice(first, first + size)
+
+    def alive(self, knots: Floats) -> Iterator[tuple[slice, Floats, Floats]]:
+        """Probabilities at knots, block by block.
+
+        Of remission, shape (draws, member, knot), and of being alive after a relapse, shape
+        (draws, member, epoch, knot).
+        """
+        for rows in self.blocks(knots.size):
+            relapse, die, after, epoch = self.rates(knots, rows)
+            yield rows, *probabilities(knots, relapse, die, after, epoch)
+
+    def follow(self, knots: Floats) -> Iterator[tuple[slice, Course]]:
+        """Courses at knots, block by block; shapes (draws, member, knot)."""
+        for rows in self.blocks(knots.size):
+            relapse, die, after, epoch = self.rates(knots, rows)
+            yield rows, follow(knots, relapse, die, after, epoch)
+
+    def average(self, values: Floats) -> Floats:
+        """Average over members, shape (draws, ...)."""
+        return np.asarray(np.einsum("dm...,m->d...", values, self.weight))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StateAverage:
+    """Overall or relapse-free survival of illness-death courses, averaged over patients.
+
+    Attributes
+    ----------
+    courses
+        The courses.
+    of_death
+        Whether the event is death, rather than relapse or death.
+    """
+
+    courses: Courses
+    of_death: bool
+
+    def survival(self, times: Floats) -> Floats:
+        """Average survival at times, shape (draws, time)."""
+        knots = self.courses.knots(times)
+        place = np.searchsorted(knots, times)
+        out = np.empty((self.courses.draws, times.size))
+        for rows, alive, relapsed in self.courses.alive(knots):
+            if self.of_death:
+                out[rows] = self.courses.average((alive + relapsed.sum(axis=-2))[..., place])
+            else:
+                out[rows] = self.courses.average(alive[..., place])
+        return np.minimum(out, 1.0)
+
+    def hazard(self, times: Floats) -> Floats:
+        """Mean hazard of those still event-free at times, shape (draws, time)."""
+        courses = self.courses
+        knots = courses.knots(times)
+        place = np.searchsorted(knots, times)
+        piece = np.maximum(place - 1, 0)
+        out = np.empty((courses.draws, times.size))
+        for rows, remission, relapsed in courses.alive(knots):
+            relapse, die, after, _ = courses.rates(knots, rows)
+            alive = remission[..., place]
+            leaving = alive * die[..., piece]
+            if self.of_death:
+                later = relapsed[..., place]
+                leaving = leaving + (later * after[..., piece]).sum(axis=-2)
+                alive = alive + later.sum(axis=-2)
+            else:
+                leaving = leaving + alive * relapse[..., piece]
+            out[rows] = courses.average(leaving) / courses.average(alive)
+        return out
+
+    def restricted_mean(self, horizon: float) -> Floats:
+        """Integral of average survival to a horizon, shape (draws,)."""
+        knots = self.courses.knots(np.array([horizon]))
+        place = int(np.searchsorted(knots, horizon))
+        out = np.empty(self.courses.draws)
+        for rows, course in self.courses.follow(knots):
+            spent = course.time_in_remission[..., place]
+            if self.of_death:
+                spent = spent + course.time_after_relapse[..., place]
+            out[rows] = self.courses.average(spent)
+        return out
+
+    def quantile(self, level: float, *, horizon: float) -> tuple[Floats, Bools]:
+        """Find when average survival falls to a level, by draw.
+
+        The piece is found from survival at the knots, the time in it by bisection.
+
+        Parameters
+        ----------
+        level
+            The level, between 0 and 1.
+        horizon
+            Where the search ends.
+
+        Returns
+        -------
+        time : ndarray, shape (draws,)
+            The times; the horizon where the level is not reached by then.
+        reached : ndarray of bool, shape (draws,)
+            Whether it is.
+        """
+        courses = self.courses
+        knots = courses.knots(np.array([horizon]))
+        knots = knots[knots <= horizon]
+        time = np.full(courses.draws, horizon)
+        reached = np.zeros(courses.draws, dtype=bool)
+        for rows, remission, relapsed in courses.alive(knots):
+            relapse, die, after, epoch = courses.rates(knots, rows)
+            alive = remission + relapsed.sum(axis=-2) if self.of_death else remission
+            average = courses.average(alive)
+            found = average[:, -1] <= level
+            piece = np.clip((average > level).sum(axis=1) - 1, 0, knots.size - 2)
+            times = np.full(found.size, horizon)
+            for one in np.unique(piece[found]):
+                here = np.flatnonzero(found & (piece == one))
+                low = np.zeros(here.size)
+                high = np.full(here.size, knots[one + 1] - knots[one])
+                begun = relapsed[here][..., one]
+                for _ in range(BISECTIONS):
+                    middle = (low + high) / 2.0
+                    staying, later, _ = step(
+                        remission[here][..., one],
+                        begun,
+                        relapse[here][..., one],
+                        die[here][..., one],
+                        after[here][..., one],
+                        np.broadcast_to(middle[:, None], begun.shape[:-1]),
+                        int(epoch[one]),
+                    )
+                    left = staying + later.sum(axis=-1) if self.of_death else staying
+                    fallen = courses.average(left) <= level
+                    high = np.where(fallen, middle, high)
+                    low = np.where(fallen, low, middle)
+                times[here] = knots[one] + high
+            time[rows], reached[rows] = times, found
+        return time, reached

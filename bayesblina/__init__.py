@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from bayesblina import errors as errors
     from bayesblina import plots as plots
     from bayesblina import simulate as simulate
+    from bayesblina.bootstrap import bayesian_bootstrap as bayesian_bootstrap
+    from bayesblina.borrowing import borrowing as borrowing
     from bayesblina.checks import check as check
     from bayesblina.classical import kaplan_meier as kaplan_meier
     from bayesblina.classical import mantel_byar as mantel_byar
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from bayesblina.cohort import Endpoint as Endpoint
     from bayesblina.cohort import Phase as Phase
     from bayesblina.cohort import Phases as Phases
+    from bayesblina.comparison import compare as compare
+    from bayesblina.comparison import k_fold as k_fold
+    from bayesblina.comparison import leave_one_out as leave_one_out
     from bayesblina.estimands import average_hazard_ratio as average_hazard_ratio
     from bayesblina.estimands import contrast as contrast
     from bayesblina.estimands import cumulative_hazard as cumulative_hazard
@@ -78,7 +83,12 @@ if TYPE_CHECKING:
     from bayesblina.summaries import summarise as summarise
 
 _HOME = {
+    "bayesian_bootstrap": "bootstrap",
+    "borrowing": "borrowing",
     "check": "checks",
+    "compare": "comparison",
+    "k_fold": "comparison",
+    "leave_one_out": "comparison",
     "kaplan_meier": "classical",
     "mantel_byar": "classical",
     "nelson_aalen": "classical",

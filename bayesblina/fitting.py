@@ -25,6 +25,7 @@ from bayesblina.hazards.definition import (
     ModelDefinition,
     PatientFrailty,
     PhasesSinceEntry,
+    PowerPrior,
     load_model,
 )
 from bayesblina.hazards.effects import Design, make_design
@@ -224,11 +225,13 @@ def fit(
             "the patient-level log-likelihood was not kept: "
             f"{exposure.people.sizes['patient']} patients x {draws * chains} draws are too many"
         )
-    if exposure.weighted:
+    if weights is not None:
         notes.append(
             "patients have weights: this is a weighted pseudo-posterior, whose spread is not that "
-            "of the estimate"
+            "of the estimate; see bayesian_bootstrap"
         )
+    if isinstance(definition.borrowing, PowerPrior):
+        notes.append(f"external patients count {definition.borrowing.weight:g} each (power prior)")
     tree["prior"] = xr.DataTree(_prior(built, seed=seed))
     tree["observed_data"] = xr.DataTree(exposure.table[["events"]])
     tree["constant_data"] = xr.DataTree(exposure.table.drop_vars("events"))
@@ -344,6 +347,8 @@ def expose_for(
         phase for its effect to vary with time since entering it.
     """
     by_patient = isinstance(definition.groups, PatientFrailty)
+    if isinstance(definition.borrowing, PowerPrior):
+        weights = _power_weights(definition, cohort, weights)
     courses = None
     if isinstance(definition.endpoints, IllnessDeath):
         courses = (definition.endpoints.death, definition.endpoints.relapse_free)
@@ -372,6 +377,24 @@ def expose_for(
         weights=weights,
         courses=courses,
     )
+
+
+def _power_weights(
+    definition: ModelDefinition, cohort: Cohort, weights: ArrayLike | None
+) -> Floats:
+    """Let external patients count their share."""
+    assert isinstance(definition.borrowing, PowerPrior)
+    name = definition.borrowing.source
+    found = None if name is None else cohort.covariates.get(name)
+    if name is None or found is None or found.kind != "categorical":
+        known = [key for key, one in cohort.covariates.items() if one.kind == "categorical"]
+        raise SpecError(
+            f"Model '{definition.name}' needs a categorical covariate that tells external "
+            f"patients: name it with with_covariates(source=...). There are: "
+            f"{', '.join(known) or 'none'}."
+        )
+    share = np.where(found.values == 0, 1.0, definition.borrowing.weight)
+    return share if weights is None else share * np.asarray(weights, dtype=np.float64)
 
 
 def _phase_cuts(cohort: Cohort, question: Question) -> Floats:

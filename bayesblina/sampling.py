@@ -37,6 +37,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 from nutpie.compile_pymc import CompiledPyMCModel
+from pymc.distributions.transforms import LogOddsTransform, LogTransform
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph import clone_replace, rewrite_graph
 from pytensor.graph.traversal import graph_inputs
@@ -524,3 +525,83 @@ def _bind(compiled: _Compiled, built: BuiltModel) -> CompiledPyMCModel:
         _shapes=dict(zip(names, dimensions, strict=True)),
         _coords={dim: pd.Index(list(labels)) for dim, labels in model.coords.items()},
     )
+
+
+def unconstrain(built: BuiltModel, posterior: xr.Dataset) -> Floats:
+    """Take draws to the sampler's own coordinates.
+
+    Parameters
+    ----------
+    built
+        The model.
+    posterior
+        Its draws over (chain, draw, ...).
+
+    Returns
+    -------
+    ndarray, shape (chain * draw, dimension)
+        The points.
+    """
+    model, parts = built.model, []
+    for variable in model.free_RVs:
+        dims = model.named_vars_to_dims[variable.name]
+        values = posterior[variable.name].transpose("chain", "draw", *dims).values
+        flat = values.reshape(values.shape[0] * values.shape[1], -1).astype(np.float64)
+        transform = model.rvs_to_transforms[variable]
+        if isinstance(transform, LogTransform):
+            flat = np.log(flat)
+        elif isinstance(transform, LogOddsTransform):
+            flat = np.log(flat) - np.log1p(-flat)
+        elif transform is not None:
+            raise RuntimeError(f"no way back through {type(transform).__name__}")
+        parts.append(flat)
+    return np.concatenate(parts, axis=1)
+
+
+def evaluate(built: BuiltModel, points: Floats) -> tuple[Floats, xr.Dataset]:
+    """Evaluate the density, and all reported variables, at points.
+
+    Parameters
+    ----------
+    built
+        The model.
+    points : ndarray, shape (point, dimension)
+        Points in the sampler's coordinates.
+
+    Returns
+    -------
+    log_density : ndarray, shape (point,)
+        Log density of the sampler's coordinates, up to a constant; minus infinity where it is not
+        finite.
+    variables : xarray.Dataset
+        Over (chain, draw, ...), with one chain and a draw for each point.
+    """
+    bound = _bind(_compile(built), built)
+    count, dimension = points.shape
+    points = np.ascontiguousarray(points)
+    values, gradient = np.empty(count), np.empty(dimension)
+    total = sum(math.prod(shape) for shape in bound.shape_info[2])
+    expanded = np.empty((count, total))
+    address = bound.user_data.ctypes.data
+    pointer = bound.compiled_logp_func.ctypes.argtypes[1]
+    slope = gradient.ctypes.data_as(pointer)
+    for index in range(count):
+        place = points[index].ctypes.data_as(pointer)
+        density = values[index : index + 1].ctypes.data_as(pointer)
+        status = bound.compiled_logp_func.ctypes(dimension, place, slope, density, address)
+        if status:
+            values[index] = -np.inf
+        out = expanded[index].ctypes.data_as(pointer)
+        bound.compiled_expand_func.ctypes(dimension, total, place, out, address)
+    variables, offset = {}, 0
+    used: set[str] = set()
+    for name, shape in zip(bound.shape_info[0], bound.shape_info[2], strict=True):
+        size = math.prod(shape)
+        if not name.endswith("__"):
+            dims = tuple(bound.dims[name])
+            part = expanded[:, offset : offset + size].reshape(1, count, *shape)
+            variables[name] = (("chain", "draw", *dims), part)
+            used |= set(dims)
+        offset += size
+    labels = {dim: names for dim, names in bound.coords.items() if dim in used}
+    return values, xr.Dataset(variables, coords=labels)

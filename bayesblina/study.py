@@ -135,6 +135,7 @@ class ModelSection(_Section):
     stratum: Name | None = None
     subgroup: Name | None = None
     group: Name | None = None
+    source: Name | None = None
     priors: PriorsSection = PriorsSection()
 
     @model_validator(mode="after")
@@ -283,7 +284,10 @@ class Study:
         else:
             model = load_model(section.name or "primary")
         model = model.with_covariates(
-            stratum=section.stratum, subgroup=section.subgroup, group=section.group
+            stratum=section.stratum,
+            subgroup=section.subgroup,
+            group=section.group,
+            source=section.source,
         )
         priors = section.priors
 

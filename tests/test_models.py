@@ -18,12 +18,13 @@ from scipy import stats
 from scipy.special import logsumexp
 
 import bayesblina as bb
+from bayesblina.borrowing import probability_apart
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import expose_for
 from bayesblina.hazards.baseline import walks
 from bayesblina.hazards.build import BuiltModel, build_model
-from bayesblina.hazards.definition import ModelDefinition, model_names
+from bayesblina.hazards.definition import ModelDefinition, RobustMixture, model_names
 from bayesblina.hazards.likelihood import (
     _integrated,
     group_effects,
@@ -35,17 +36,17 @@ from bayesblina.sampling import _bind, _compile
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 ROLES = {"stratified": "stratum", "by_subgroup": "subgroup", "frailty": "group"}
+NAMED = {
+    "stratum": "prior_salvage",
+    "subgroup": "age_group",
+    "group": "age_group",
+    "source": "prior_salvage",
+}
 
 
 def definition_of(name: str) -> ModelDefinition:
     model = bb.load_model(name)
-    if name == "stratified":
-        return model.with_covariates(stratum="prior_salvage")
-    if name == "by_subgroup":
-        return model.with_covariates(subgroup="age_group")
-    if name == "frailty":
-        return model.with_covariates(group="age_group")
-    return model
+    return model.with_covariates(**{role: NAMED[role] for role in model.roles})
 
 
 @cache
@@ -734,3 +735,125 @@ def test_weights_count_patients_so_many_times() -> None:
     with pytest.raises(SpecError, match="one for each patient"):
         bb.expose(patients, question, weights=[1.0])
     assert not bb.expose(patients, question, weights=np.ones(patients.size)).weighted
+
+
+# Borrowing.
+
+
+def test_a_power_prior_weights_external_patients() -> None:
+    definition, exposure, _ = built("power_prior")
+    plain = bb.expose(cohort(), QUESTION, cuts=exposure.cuts)
+    names = [str(term) for term in plain.table["term"].values]
+    external = plain.table["design"].values[:, names.index("prior_salvage[yes]")] == 1.0
+    weight = np.where(external, 0.5, 1.0)
+    for name in ("events", "exposure"):
+        np.testing.assert_allclose(exposure.table[name], plain.table[name] * weight, rtol=1e-12)
+    assert definition.borrowing is not None
+    with pytest.raises(SpecError, match="tells external patients"):
+        expose_for(bb.load_model("power_prior"), cohort(), QUESTION)
+
+
+def two_sources(ratio: float, *, seed: int) -> bb.Cohort:
+    """300 current and 300 external patients, whose hazard is `ratio` times as high."""
+    generator = np.random.default_rng(seed)
+    size = 600
+    external = np.arange(size) >= 300
+    time = generator.exponential(10.0, size) / np.where(external, ratio, 1.0)
+    start = generator.exponential(5.0, size)
+    table = pd.DataFrame(
+        {
+            "id": np.arange(size),
+            "time": np.minimum(time, 24.0),
+            "event": (time <= 24.0).astype(int),
+            "start": np.where(start < np.minimum(time, 24.0), start, np.nan),
+            "source": np.where(external, "historical", "current"),
+        }
+    )
+    return bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="time", event="event")},
+        phases=bb.Phases(late="start"),
+        covariates=["source"],
+    )
+
+
+def test_borrowing_gives_way_to_conflict() -> None:
+    question = bb.Question(exposed="late", eligible_from="entry")
+    rows = {}
+    for ratio in (1.0, 4.0):
+        patients = two_sources(ratio, seed=1)
+        for name in ("commensurate", "robust_mixture", "power_prior"):
+            model = bb.load_model(name).with_covariates(source="source")
+            fit = bb.fit(
+                patients, question, model=model, cuts=[6.0], seed=1, draws=500, progress=False
+            )
+            rows[name, ratio] = bb.borrowing(fit).iloc[0]
+    for ratio in (1.0, 4.0):
+        # The external hazard is found, whatever the prior says of it: its sd is about 0.1.
+        found = rows["robust_mixture", ratio]["hazard_ratio"]
+        assert abs(math.log(found / ratio)) < 0.5
+        power = rows["power_prior", ratio]
+        assert power["effective_events"] == 0.5 * power["events"]
+    assert rows["robust_mixture", 1.0]["probability_apart"] < 0.2
+    assert rows["robust_mixture", 4.0]["probability_apart"] > 0.9
+    for name in ("commensurate", "robust_mixture"):
+        assert rows[name, 4.0]["share"] < rows[name, 1.0]["share"]
+    with pytest.raises(EstimandError, match="has no external patients"):
+        bb.borrowing(with_posterior("primary"))
+
+
+def test_a_robust_mixture_starts_at_its_probability() -> None:
+    definition, _, model = built("robust_mixture")
+    prior, _ = prior_points(model, draws=4000, seed=1)
+    assert isinstance(definition.borrowing, RobustMixture)
+    apart = probability_apart(definition.borrowing, prior["source_effect"].values[..., 0, :])
+    # A mean of indicators' probabilities varies less than one of indicators.
+    assert apart.mean() == pytest.approx(0.2, abs=4 * math.sqrt(0.16 / 4000))
+
+
+def test_external_patients_are_not_averaged_over() -> None:
+    fit = with_posterior("commensurate", draws=3)
+    curves = bb.survival(fit, times=[15.0], landmark=8.0)
+    assert curves.attrs["population"].startswith("current eligible patients")
+    exposure, design = fit.exposure, fit.design
+    one = exposure.people.sel(endpoint="os")
+    at_risk = (one["begin"].values <= 8.0) & (one["exit"].values > 8.0)
+    pattern = one["pattern"].values[at_risk & (design.source_of[one["pattern"].values] == 0)]
+    found = log_hazard(fit.posterior, design, endpoint="os")
+    edges = np.array([0.0, *exposure.cuts, 1e9])
+    inside = np.clip(15.0, edges[:-1], edges[1:]) - np.clip(8.0, edges[:-1], edges[1:])
+    passed = np.exp(found.shared[:, 0, :, 0]) @ inside
+    expected = np.exp(-passed[:, None] * np.exp(found.pattern[:, pattern])).mean(axis=1)
+    got = curves["survival"].sel(endpoint="os").values[0, :, 0, 0]
+    np.testing.assert_allclose(got, expected, rtol=1e-10)
+
+
+def test_the_bootstrap_has_the_estimates_spread() -> None:
+    """Doubling every patient's weight halves the posterior's variance, and not the estimate's."""
+    patients = two_sources(1.0, seed=3)
+    question = bb.Question(exposed="late", eligible_from="entry")
+    flat = bb.load_model("primary").with_priors(phases=bb.HazardRatioPrior.from_sd(10.0))
+    sds = {}
+    for weight in (1.0, 4.0):
+        fit = bb.fit(
+            patients,
+            question,
+            model=flat,
+            cuts=[6.0],
+            weights=np.full(patients.size, weight) if weight != 1.0 else None,
+            seed=1,
+            draws=500,
+            progress=False,
+        )
+        found = bb.bayesian_bootstrap(fit, seed=2, replicates=60)
+        posterior = float(fit.posterior["log_hazard_ratio"].std())
+        sds[weight] = (posterior, float(found["log_hazard_ratio"].std()))
+        assert ("weighted pseudo-posterior" in " ".join(fit.provenance.notes)) == (weight != 1.0)
+    assert sds[4.0][0] == pytest.approx(sds[1.0][0] / 2, rel=0.15)
+    # The sd of 60 replicates has a relative error of 1 / sqrt(120); both use the same weights.
+    assert sds[4.0][1] == pytest.approx(sds[1.0][1], rel=0.1)
+    assert sds[1.0][1] == pytest.approx(sds[1.0][0], rel=4 / math.sqrt(120))
+    with pytest.raises(SpecError, match="at least 2"):
+        bb.bayesian_bootstrap(fit, seed=1, replicates=1)

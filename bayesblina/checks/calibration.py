@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from bayesblina.errors import SpecError
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import LIBRARIES, expose_for
-from bayesblina.hazards.build import BuiltModel, build_model, draw_prior
+from bayesblina.hazards.build import BuiltModel, build_model, draw_prior, with_tables
 from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.likelihood import log_hazard
 from bayesblina.intervals import split
@@ -45,7 +45,12 @@ UNIFORM_DRAWS = 4000
 # Ranks are among this many draws, thinned from all.
 KEPT = 199
 # Which covariate of the synthetic study plays which part.
-ROLES = {"stratum": "prior_salvage", "subgroup": "age_group", "group": "age_group"}
+ROLES = {
+    "stratum": "prior_salvage",
+    "subgroup": "age_group",
+    "group": "age_group",
+    "source": "prior_salvage",
+}
 QUESTION = Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 
 
@@ -121,7 +126,8 @@ def calibrate(
     Raises
     ------
     SpecError
-        If there are fewer than 10 replications, or too few draws to rank among.
+        If there are fewer than 10 replications, too few draws to rank among, or patients have
+        weights.
 
     Notes
     -----
@@ -132,6 +138,8 @@ def calibrate(
     total = settings.draws * settings.chains
     if replications < 10 or total < KEPT:
         raise SpecError(f"Calibration needs 10 replications and {KEPT} draws at least.")
+    if exposure.weighted:
+        raise SpecError("A model whose patients have weights draws no data: it has no calibration.")
     built = build_model(definition, exposure)
     truth = draw_prior(built, seed=seed, draws=replications)
     names = [name for name in map(str, truth.data_vars) if has_meaning(name)]
@@ -266,10 +274,7 @@ def _simulate(
         cell = (flow.interval, flow.state, pattern)
         np.add.at(time[index], cell, length)
         np.add.at(events[index], cell, died)
-    member = np.arange(design.classes)[:, None] == design.class_of
-    built.model.set_data("events", np.einsum("ejkp,cp->ecjk", events, member))
-    built.model.set_data("events_by_pattern", events.sum(axis=(1, 2)))
-    built.model.set_data("exposure", time)
+    with_tables(built, events, time)
 
 
 def _first_event(

@@ -434,10 +434,16 @@ def populations_of(
     description = "eligible patients at risk at the landmark"
     supplied: list[Group] = []
     if population is not None:
-        group = fit.definition.roles.get("group")
-        supplied, description = supplied_groups(exposure, population, by=by, group=group)
+        roles = fit.definition.roles
+        supplied, description = supplied_groups(
+            exposure, population, by=by, group=roles.get("group"), source=roles.get("source")
+        )
     elif design.groups:
         description += ", with their own groups' effects"
+    current = None
+    if fit.definition.borrowing is not None and population is None:
+        current = design.source_of == 0
+        description = description.replace("eligible", "current eligible")
     changes = [_changes(fit, regime) for regime in regimes]
     first = int(np.flatnonzero(exposure.table["role"].values == "reference")[0])
     routes = [Route(changes=tuple(one), first=first, start=start, end=last) for one in changes]
@@ -446,7 +452,9 @@ def populations_of(
     endpoints = exposure.endpoints
     if exposure.courses is not None:
         if population is None:
-            groups = eligible_groups(exposure, at_risk[0], by=by, endpoint=endpoints[0])
+            groups = eligible_groups(
+                exposure, at_risk[0], by=by, endpoint=endpoints[0], current=current
+            )
         courses = [Courses.of(fit, group, route) for group in groups for route in routes]
         for of_death in (True, False):
             averages = [StateAverage(courses=one, of_death=of_death) for one in courses]
@@ -456,7 +464,9 @@ def populations_of(
     else:
         for index, name in enumerate(endpoints):
             if population is None:
-                groups = eligible_groups(exposure, at_risk[index], by=by, endpoint=name)
+                groups = eligible_groups(
+                    exposure, at_risk[index], by=by, endpoint=name, current=current
+                )
             found.append(_of_endpoint(fit, name, groups, routes))
     return Populations(
         members=found,

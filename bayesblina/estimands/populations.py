@@ -134,7 +134,12 @@ class Members:
 
 
 def eligible_groups(
-    exposure: Exposure, at_risk: Bools, *, by: str | None, endpoint: str
+    exposure: Exposure,
+    at_risk: Bools,
+    *,
+    by: str | None,
+    endpoint: str,
+    current: Bools | None = None,
 ) -> list[Group]:
     """Group the eligible patients at risk.
 
@@ -148,6 +153,8 @@ def eligible_groups(
         Categorical covariate to group by; None for one group.
     endpoint
         Endpoint, for the message.
+    current : ndarray of bool, shape (pattern,)
+        Patterns of current patients, where others come from elsewhere; None for all.
 
     Returns
     -------
@@ -166,12 +173,19 @@ def eligible_groups(
         weights=people["weight"].values[at_risk],
         minlength=design.shape[0],
     )
+    if current is not None:
+        patients = np.where(current, patients, 0.0)
     where = f"{endpoint}: at the landmark"
     return _split(exposure, design, patients, by=by, where=where, known=True)
 
 
 def supplied_groups(
-    exposure: Exposure, population: Population, *, by: str | None, group: str | None = None
+    exposure: Exposure,
+    population: Population,
+    *,
+    by: str | None,
+    group: str | None = None,
+    source: str | None = None,
 ) -> tuple[list[Group], str]:
     """Group supplied patients by their covariates.
 
@@ -186,6 +200,8 @@ def supplied_groups(
     group
         Covariate whose levels are the model's groups: supplied patients belong to new ones, so it
         is not needed.
+    source
+        Covariate that tells external patients: supplied patients are as the current ones.
 
     Returns
     -------
@@ -199,7 +215,7 @@ def supplied_groups(
     EstimandError
         If covariates of the model are missing, unknown or have levels that the model has not seen.
     """
-    known = tuple(one for one in exposure.covariates if one.name != group)
+    known = tuple(one for one in exposure.covariates if one.name not in (group, source))
     names = [covariate.name for covariate in known]
     if isinstance(population, Cohort):
         values = {}
@@ -223,6 +239,11 @@ def supplied_groups(
         size, who = population.size, f"{population.size} supplied patients"
     elif isinstance(population, Mapping):
         for name in population:
+            if name == source:
+                raise EstimandError(
+                    f"'{name}' tells external patients, and supplied ones are as the current: "
+                    "leave it out."
+                )
             if name == group:
                 raise EstimandError(
                     f"'{name}' makes the model's groups, and supplied patients belong to new ones: "

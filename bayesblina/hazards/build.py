@@ -22,6 +22,7 @@ from bayesblina.hazards.components import (
     effects_part,
     groups_part,
     phases_part,
+    source_part,
     structure_of,
 )
 from bayesblina.hazards.definition import (
@@ -159,9 +160,9 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
             prior = definition.covariates.prior
             slope = bench.normal("coefficient", prior, dims=("endpoint", "term"))
             pattern = BatchedMatrixVector(transposed=True)(terms, slope)
-        by_group = groups_part(bench)
-        if by_group is not None:
-            pattern = pattern + by_group
+        for part in (groups_part(bench), source_part(bench)):
+            if part is not None:
+                pattern = pattern + part
         density = PiecewiseExponential()(counted, by_pattern, exposed, class_of, shared, pattern)
         pm.Potential("log_likelihood", density[0])
     kernel = _kernel(definition, exposure, design)
@@ -188,6 +189,7 @@ def _kernel(
         and isinstance(definition.phases, ProportionalPhases)
         and (not isinstance(definition.endpoints, Correlated) or len(exposure.endpoints) == 1)
         and definition.groups is None
+        and not design.sources
         and design.classes == 1
     )
     if not plain:
@@ -231,3 +233,48 @@ def draw_prior(built: BuiltModel, *, seed: int, draws: int) -> xr.Dataset:
         },
         coords={dim: list(coords[dim]) for names in dims.values() for dim in names},
     )
+
+
+def with_tables(built: BuiltModel, events: Floats, time: Floats) -> None:
+    """Put other events and person-time into a model, with the same prior.
+
+    Parameters
+    ----------
+    built
+        The model; changed in place.
+    events, time : ndarray, shape (endpoint, interval, phase, pattern)
+        Events and person-time.
+    """
+    design = built.design
+    member = np.arange(design.classes)[:, None] == design.class_of
+    built.model.set_data("events", np.einsum("ejkp,cp->ecjk", events, member))
+    built.model.set_data("events_by_pattern", events.sum(axis=(1, 2)))
+    built.model.set_data("exposure", time)
+
+
+def with_weights(built: BuiltModel, exposure: Exposure, weights: Floats) -> None:
+    """Weight the patients of a model, or leave some out, with the same prior.
+
+    Parameters
+    ----------
+    built
+        The model of all patients; changed in place.
+    exposure
+        Their events and person-time.
+    weights : ndarray, shape (patient,)
+        What the patients' own weights are multiplied by; 0 leaves a patient out.
+    """
+    shape = tuple(exposure.table["exposure"].shape)
+    events, time = np.zeros(shape), np.zeros(shape)
+    pattern = exposure.people["pattern"].values
+    weight = exposure.people["weight"].values * weights
+    states = shape[2]
+    for index, name in enumerate(exposure.endpoints):
+        cells = exposure.patient_cells(name).tocoo()
+        who, where = cells.coords
+        spent = cells.data * weight[who]
+        np.add.at(time[index], (where // states, where % states, pattern[who]), spent)
+        patient, cell = exposure.event_cells(name)
+        place = (cell // states, cell % states, pattern[patient])
+        np.add.at(events[index], place, weight[patient])
+    with_tables(built, events, time)

@@ -29,6 +29,7 @@ from bayesblina.hazards.baseline import (
 )
 from bayesblina.hazards.definition import (
     Baseline,
+    Commensurate,
     Correlated,
     Gamma,
     GaussianProcess,
@@ -39,6 +40,7 @@ from bayesblina.hazards.definition import (
     PhasesOverTime,
     PhasesSinceEntry,
     RandomWalk,
+    RobustMixture,
     SiteFrailty,
     SpreadPrior,
     Weibull,
@@ -438,6 +440,53 @@ def groups_part(bench: Workbench) -> Any:
     return None
 
 
+def source_part(bench: Workbench) -> Any:
+    """Add hazards of external patients that may differ from those of the current ones.
+
+    Parameters
+    ----------
+    bench
+        The model's parts.
+
+    Returns
+    -------
+    tensor, shape (endpoint, pattern), or None
+        Log hazard ratios against current patients, for whom they are 0.
+    """
+    kind, design = bench.definition.borrowing, bench.design
+    if not design.sources:
+        return None
+    pm.modelcontext(None).add_coord("source", list(design.sources))
+    dims = ("endpoint", "source")
+    member = (np.arange(len(design.sources))[:, None] + 1 == design.source_of).astype(np.float64)
+    if isinstance(kind, Commensurate):
+        counts = bench.exposure.table["events"].values.astype(np.float64)
+        inside = np.einsum("ejkp,sp->es", counts, member)
+        spread = bench.spread("source_sd", kind.spread, dims=("endpoint",))
+        root = pm.Data("source_root", np.sqrt(inside + PSEUDO_EVENTS))
+        effect = adapted("source_innovation", spread[:, None] * root, likely=0.0, dims=dims) / root
+        effect = pm.Deterministic("source_effect", effect, dims=dims)
+    else:
+        assert isinstance(kind, RobustMixture)
+        share = np.array([kind.probability, 1.0 - kind.probability])
+        means = np.array([kind.close.mean, kind.apart.mean])
+        sds = np.array([kind.close.sd, kind.apart.sd])
+        mixture = (
+            pm.Data(f"source_{name}", values)
+            for name, values in (("share", share), ("mean", means), ("sd", sds))
+        )
+        weights, middle, width = mixture
+        effect = pm.NormalMixture("source_effect", w=weights, mu=middle, sigma=width, dims=dims)
+
+        def draw(rng: np.random.Generator, size: Any) -> Floats:
+            part = rng.choice(2, size=size, p=share)
+            return np.asarray(rng.normal(means[part], sds[part]))
+
+        bench.known("source_effect", dims, draw)
+    members = pm.Data("source_members", np.stack([member.T] * bench.endpoints))
+    return BatchedMatrixVector()(members, effect)
+
+
 def structure_of(definition: ModelDefinition, exposure: Exposure, design: Design) -> str:
     """Name the graph of a model: what differs in data and sizes only has one name.
 
@@ -474,6 +523,8 @@ def structure_of(definition: ModelDefinition, exposure: Exposure, design: Design
         parts.append("independent")
     if definition.groups is not None:
         parts.append(f"groups: {definition.groups.kind}")
+    if design.sources and definition.borrowing is not None:
+        parts.append(f"sources: {definition.borrowing.kind}")
     return " / ".join(part for part in parts if part)
 
 

@@ -343,18 +343,63 @@ def _require_estimated[T: (SiteFrailty, PatientFrailty)](groups: T) -> T:
 
 Groups = Annotated[SiteFrailty | PatientFrailty, Field(discriminator="kind")]
 
+
+class PowerPrior(_Section):
+    """External patients count a fixed share."""
+
+    kind: Literal["power"] = "power"
+    weight: Annotated[float, Field(gt=0, le=1)]
+    source: str | None = None
+
+
+class Commensurate(_Section):
+    """External patients' hazards differ from the current ones by an amount that is estimated."""
+
+    kind: Literal["commensurate"] = "commensurate"
+    # Hazard of the external patients against that of the current ones.
+    spread: SpreadPrior
+    source: str | None = None
+
+    @model_validator(mode="after")
+    def _estimated(self) -> Commensurate:
+        if self.spread.known:
+            raise ValueError("the spread of sources is estimated: known is not for it")
+        return self
+
+
+class RobustMixture(_Section):
+    """External patients' hazards are close to the current ones, or else may lie far from them."""
+
+    kind: Literal["robust"] = "robust"
+    # Prior probability that they are close.
+    probability: Annotated[float, Field(gt=0, lt=1)]
+    # Hazard of the external patients against that of the current ones, in either case.
+    close: HazardRatioPrior
+    apart: HazardRatioPrior
+    source: str | None = None
+
+    @model_validator(mode="after")
+    def _wider(self) -> RobustMixture:
+        if self.apart.sd <= self.close.sd:
+            raise ValueError("apart must be wider than close")
+        return self
+
+
+Borrowing = Annotated[PowerPrior | Commensurate | RobustMixture, Field(discriminator="kind")]
+
 KINDS = frozenset(
     kind
     for schema in (
         *(RandomWalk, Weibull, GaussianProcess, Gamma),
         *(ProportionalPhases, PhasesOverTime, PhasesSinceEntry, PhasesBySubgroup),
         *(Independent, Correlated, IllnessDeath, SiteFrailty, PatientFrailty),
+        *(PowerPrior, Commensurate, RobustMixture),
     )
     for kind in get_args(schema.model_fields["kind"].annotation)
 )
 
 # Covariates that a model gives a part of their own, by what they are to it.
-ROLES = ("stratum", "subgroup", "group")
+ROLES = ("stratum", "subgroup", "group", "source")
 
 
 class ModelDefinition(_Section):
@@ -366,8 +411,8 @@ class ModelDefinition(_Section):
         Version of the vocabulary (``schema`` in the file).
     name, title, description
         What it is called, in a word, a line and a paragraph.
-    baseline, phases, covariates, endpoints, groups
-        Its parts; `groups` may be left out.
+    baseline, phases, covariates, endpoints, groups, borrowing
+        Its parts; the last two may be left out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -381,6 +426,7 @@ class ModelDefinition(_Section):
     covariates: Covariates
     endpoints: Endpoints = Independent()
     groups: Groups | None = None
+    borrowing: Borrowing | None = None
 
     @property
     def roles(self) -> dict[str, str | None]:
@@ -392,6 +438,8 @@ class ModelDefinition(_Section):
             found["subgroup"] = self.phases.subgroup
         if isinstance(self.groups, SiteFrailty):
             found["group"] = self.groups.group
+        if self.borrowing is not None:
+            found["source"] = self.borrowing.source
         return found
 
     def with_covariates(
@@ -400,6 +448,7 @@ class ModelDefinition(_Section):
         stratum: str | None = None,
         subgroup: str | None = None,
         group: str | None = None,
+        source: str | None = None,
     ) -> ModelDefinition:
         """Name the covariates to which the model gives a part of their own.
 
@@ -411,6 +460,9 @@ class ModelDefinition(_Section):
             The exposed phase's effect differs between its levels.
         group
             Its levels' hazards differ at random.
+        source
+            Where patients come from: its reference level is the current study, the others are
+            external.
 
         Returns
         -------
@@ -429,8 +481,13 @@ class ModelDefinition(_Section):
         {'subgroup': 'age_group'}
         """
         content = self.model_dump(by_alias=True)
-        given = {"stratum": stratum, "subgroup": subgroup, "group": group}
-        part = {"stratum": "baseline", "subgroup": "phases", "group": "groups"}
+        given = {"stratum": stratum, "subgroup": subgroup, "group": group, "source": source}
+        part = {
+            "stratum": "baseline",
+            "subgroup": "phases",
+            "group": "groups",
+            "source": "borrowing",
+        }
         for role, name in given.items():
             if name is None:
                 continue

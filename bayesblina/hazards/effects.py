@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from bayesblina.errors import SpecError, nearest
 from bayesblina.exposure import Exposure
-from bayesblina.hazards.definition import ModelDefinition, PatientFrailty, PhasesSinceEntry
+from bayesblina.hazards.definition import (
+    Commensurate,
+    ModelDefinition,
+    PatientFrailty,
+    PhasesSinceEntry,
+    RobustMixture,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -50,6 +56,11 @@ class Design:
         Levels whose hazards differ at random, or the patterns (patients); empty where none do.
     group_of : ndarray of int, shape (pattern,)
         Group of each pattern; 0 where there are none.
+    sources : tuple of str
+        External sources whose hazards may differ; empty where there are none, or where they
+        count as the current patients do.
+    source_of : ndarray of int, shape (pattern,)
+        0 for current patients, else the source's position from 1 on.
     """
 
     effects: tuple[str, ...]
@@ -66,6 +77,8 @@ class Design:
     class_of: Ints
     groups: tuple[str, ...]
     group_of: Ints
+    sources: tuple[str, ...]
+    source_of: Ints
 
     @property
     def classes(self) -> int:
@@ -125,7 +138,7 @@ def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
         pieces = np.eye(treatment.size)[:, role == "exposed"]
     raw = exposure.table["design"].values
     names = [str(name) for name in exposure.table["term"].values]
-    apart = [f"{roles[one]}[" for one in ("stratum", "group") if one in roles]
+    apart = [f"{roles[one]}[" for one in ("stratum", "group", "source") if one in roles]
     columns = np.array(
         [i for i, name in enumerate(names) if not name.startswith(tuple(apart))], dtype=np.int64
     )
@@ -138,6 +151,8 @@ def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
     strata, stratum = levels_of(exposure, roles.get("stratum"), raw)
     subgroups, subgroup = levels_of(exposure, roles.get("subgroup"), raw)
     groups, group = levels_of(exposure, roles.get("group"), raw)
+    sources, source = levels_of(exposure, roles.get("source"), raw)
+    differ = isinstance(definition.borrowing, Commensurate | RobustMixture)
     if isinstance(definition.groups, PatientFrailty):
         if not exposure.by_patient:
             raise SpecError(
@@ -161,6 +176,8 @@ def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
         class_of=stratum * len(subgroups) + subgroup,
         groups=groups if definition.groups is not None else (),
         group_of=group,
+        sources=sources[1:] if differ else (),
+        source_of=source,
     )
 
 
@@ -216,6 +233,7 @@ def _named_roles(exposure: Exposure, definition: ModelDefinition) -> dict[str, s
         if len(levels) < 2:
             raise SpecError(f"{role}: all eligible patients have {name} '{levels[0]}'.")
         found[role] = name
-    if found.get("stratum") is not None and found.get("stratum") == found.get("group"):
-        raise SpecError(f"'{found['stratum']}' cannot be both the stratum and the group.")
+    apart = [name for role, name in found.items() if role != "subgroup"]
+    if len(set(apart)) != len(apart):
+        raise SpecError("One covariate cannot be two of stratum, group and source.")
     return found

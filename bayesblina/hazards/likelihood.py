@@ -106,7 +106,8 @@ def log_hazard(posterior: xr.Dataset, design: Design, *, endpoint: str) -> LogHa
         shared=(baseline[:, :, None, :, None] + ratio).reshape(shape),
         ratio=ratio.reshape(shape),
         pattern=relative_of(posterior, design, design.terms, endpoint=endpoint)
-        + group_effects(posterior, design, endpoint=endpoint),
+        + group_effects(posterior, design, endpoint=endpoint)
+        + source_effects(posterior, design, endpoint=endpoint),
         class_of=design.class_of,
     )
 
@@ -158,6 +159,30 @@ def group_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Fl
         effect = flat_draws(posterior.sel(endpoint=endpoint), "group_effect", "group")
         return np.asarray(effect[:, design.group_of])
     return np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], 1))
+
+
+def source_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Floats:
+    """Log hazard ratios of the patterns' sources against current patients.
+
+    Parameters
+    ----------
+    posterior
+        Draws.
+    design
+        Which sources there are.
+    endpoint
+        Endpoint.
+
+    Returns
+    -------
+    ndarray, shape (draws, pattern), or (draws, 1) where there are no sources
+        Log hazard ratios; 0 for current patients.
+    """
+    if "source_effect" not in posterior:
+        return np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], 1))
+    effect = flat_draws(posterior.sel(endpoint=endpoint), "source_effect", "source")
+    both = np.concatenate([np.zeros((effect.shape[0], 1)), effect], axis=1)
+    return np.asarray(both[:, design.source_of])
 
 
 def group_sd(posterior: xr.Dataset, *, endpoint: str) -> Floats | None:
@@ -266,6 +291,7 @@ def _of_endpoint(
     relative = found.pattern
     if apart:
         relative = relative_of(posterior, design, design.terms, endpoint=endpoint)
+        relative = relative + source_effects(posterior, design, endpoint=endpoint)
     # Draws run along rows, so that picking cells and patients picks whole rows.
     draws = relative.shape[0]
     by_pattern = np.ascontiguousarray(relative.T)

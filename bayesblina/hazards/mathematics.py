@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from bayesblina.hazards.definition import (
+    Commensurate,
     Correlated,
     Gamma,
     GaussianProcess,
@@ -15,7 +16,9 @@ from bayesblina.hazards.definition import (
     PhasesBySubgroup,
     PhasesOverTime,
     PhasesSinceEntry,
+    PowerPrior,
     RandomWalk,
+    RobustMixture,
     SiteFrailty,
     SpreadPrior,
     Weibull,
@@ -50,6 +53,7 @@ def mathematics(definition: ModelDefinition) -> str:
             _ratio(definition),
             "x[i]'c[e]",
             _group(definition),
+            "d[e, source]" if _differs(definition) else "",
         )
         if part
     )
@@ -67,6 +71,7 @@ def mathematics(definition: ModelDefinition) -> str:
         ("Covariates", _covariates(definition)),
         ("Endpoints", _endpoints(definition)),
         ("Groups", _groups(definition)),
+        ("Borrowing", _borrowing(definition)),
     ):
         if text:
             lines += [
@@ -235,5 +240,33 @@ def _groups(definition: ModelDefinition) -> str:
         return (
             "u[i] ~ Normal(0, patient_sd), of all endpoints alike; one patient against the "
             f"average: {_spread(groups.spread, 'patient_sd')}."
+        )
+    return ""
+
+
+def _differs(definition: ModelDefinition) -> bool:
+    return isinstance(definition.borrowing, Commensurate | RobustMixture)
+
+
+def _borrowing(definition: ModelDefinition) -> str:
+    kind = definition.borrowing
+    name = (kind and kind.source) or "a covariate to be named"
+    if isinstance(kind, PowerPrior):
+        return (
+            f"Events and person-time of external patients (levels of {name} other than its "
+            f"reference) count {kind.weight:g} times."
+        )
+    if isinstance(kind, Commensurate):
+        return (
+            f"d of external patients (levels of {name} other than its reference) ~ Normal(0, "
+            f"source_sd[e]), 0 for current ones; external against current: "
+            f"{_spread(kind.spread, 'source_sd')}."
+        )
+    if isinstance(kind, RobustMixture):
+        return (
+            f"d of external patients (levels of {name} other than its reference), 0 for current "
+            f"ones: with probability {kind.probability:g} exp(d) has {_interval(kind.close)}, "
+            f"Normal({kind.close.mean:.3g}, {kind.close.sd:.3g}); else {_interval(kind.apart)}, "
+            f"Normal({kind.apart.mean:.3g}, {kind.apart.sd:.3g})."
         )
     return ""

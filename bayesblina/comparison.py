@@ -1,0 +1,557 @@
+"""Models compared by how well they predict patients whom they have not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
+
+from bayesblina.cohort import Cohort
+from bayesblina.convergence import assess_convergence
+from bayesblina.errors import DataError, EstimandError, Problem, SpecError, nearest
+from bayesblina.exposure import Exposure
+from bayesblina.fitting import Fit, expose_for
+from bayesblina.hazards.build import BuiltModel, build_model, with_weights
+from bayesblina.hazards.definition import ModelDefinition, load_model
+from bayesblina.hazards.effects import levels_of
+from bayesblina.hazards.likelihood import patient_log_likelihood
+from bayesblina.question import Question
+from bayesblina.sampling import SamplerSettings, evaluate, sample, unconstrain
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+LEAVE_ONE_OUT = "leave one patient out"
+STACKING_STEPS = 20_000
+STACKING_PRECISION = 1e-10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prediction:
+    """How well a model predicts each patient from the others.
+
+    Attributes
+    ----------
+    elpd : xarray.DataArray
+        Over patient: log predictive density of the patient's follow-up, for those who contribute.
+    pareto_k : xarray.DataArray
+        Over patient: Pareto k of the importance weights; 0 where nothing was reweighted.
+    limit
+        Pareto k above which an estimate is not reliable.
+    effective
+        Effective number of parameters; NaN where it is not known.
+    scheme
+        Who was left out at a time. Only predictions of one scheme can be compared.
+    endpoints
+        The endpoints predicted.
+    unit
+        Time unit.
+    converged
+        Whether all draws passed the convergence gate.
+    synthetic
+        Whether the patients are simulated.
+    follow_up : pandas.DataFrame
+        What was predicted, by patient: ``begin``, ``exit`` and ``event`` of each endpoint.
+    """
+
+    elpd: xr.DataArray
+    pareto_k: xr.DataArray
+    limit: float
+    effective: float
+    scheme: str
+    endpoints: tuple[str, ...]
+    unit: str
+    converged: bool
+    synthetic: bool
+    follow_up: pd.DataFrame
+
+    @property
+    def reliable(self) -> bool:
+        """Whether no patient's Pareto k is above the limit."""
+        return not bool((self.pareto_k > self.limit).any())
+
+
+def compare(
+    predictions: Mapping[str, Fit | Prediction], *, endpoint: str | None = None
+) -> pd.DataFrame:
+    """Compare models by the log predictive density of patients left out.
+
+    Patients are aligned by their ids. The log-likelihood is that of patients, not of rows, so that
+    models may have different cut points.
+
+    Parameters
+    ----------
+    predictions
+        By label: fits, for which Pareto-smoothed importance sampling leaves out one patient at a
+        time (`leave_one_out`), or what `leave_one_out` and `k_fold` give.
+    endpoint
+        Compare by one endpoint; by default by all together. Only for fits.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The best first: ``model``, ``rank``, ``elpd``, ``se``, ``elpd_difference`` (to the best) and
+        ``se_difference``, paired over patients, ``p_loo``, ``weight`` (stacking),
+        ``largest_pareto_k``, ``patients_above_limit``, ``reliable``, ``converged``. Differences
+        of less than about 4, or less than twice their standard error, tell little.
+
+    Raises
+    ------
+    SpecError
+        If there are fewer than two, or what is compared differs: patients, their follow-up, time
+        unit, endpoints, or who is left out at a time.
+    EstimandError
+        If a fit has no such endpoint.
+
+    Notes
+    -----
+    Vehtari, Gelman and Gabry (2017), doi:10.1007/s11222-016-9696-4; stacking: Yao et al. (2018),
+    doi:10.1214/17-BA1091.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fits = {
+    ...     name: bb.fit(cohort, question, model=name, seed=1, progress=False)
+    ...     for name in ("primary", "weibull")
+    ... }
+    >>> sorted(bb.compare(fits)["model"])
+    ['primary', 'weibull']
+    """
+    if len(predictions) < 2:
+        raise SpecError("compare needs at least two models.")
+    found = {}
+    for label, one in predictions.items():
+        if isinstance(one, Fit):
+            found[str(label)] = leave_one_out(one, endpoint=endpoint)
+        elif endpoint is not None:
+            raise SpecError("endpoint is for fits; give it to leave_one_out or k_fold instead.")
+        else:
+            found[str(label)] = one
+    first_label, first = next(iter(found.items()))
+    order = np.sort(first.elpd["patient"].values.astype(str))
+    for label, one in found.items():
+        _require_same(first_label, first, label, one, order)
+    elpd = np.stack([one.elpd.sel(patient=order).values for one in found.values()], axis=1)
+    weights = stacking_weights(elpd)
+    best = int(elpd.sum(axis=0).argmax())
+    rows = []
+    for index, (label, one) in enumerate(found.items()):
+        difference = elpd[:, index] - elpd[:, best]
+        rows.append(
+            {
+                "model": label,
+                "elpd": float(elpd[:, index].sum()),
+                "se": _standard_error(elpd[:, index]),
+                "elpd_difference": float(difference.sum()),
+                "se_difference": _standard_error(difference),
+                "p_loo": one.effective,
+                "weight": float(weights[index]),
+                "largest_pareto_k": float(one.pareto_k.max()),
+                "patients_above_limit": int((one.pareto_k > one.limit).sum()),
+                "reliable": one.reliable,
+                "converged": one.converged,
+            }
+        )
+    table = pd.DataFrame(rows).sort_values("elpd", ascending=False, ignore_index=True)
+    table.insert(1, "rank", np.arange(1, len(table) + 1))
+    table.attrs |= {
+        "scheme": first.scheme,
+        "endpoints": ", ".join(first.endpoints),
+        "unit": first.unit,
+        "patients": order.size,
+        "synthetic": int(first.synthetic),
+    }
+    return table
+
+
+def _standard_error(values: Floats) -> float:
+    return float(np.sqrt(values.size * values.var(ddof=1)))
+
+
+def _require_same(
+    first_label: str, first: Prediction, label: str, one: Prediction, order: NDArray[np.str_]
+) -> None:
+    both = f"'{first_label}' and '{label}'"
+    for words, mine, other in (
+        ("time units", first.unit, one.unit),
+        ("endpoints", first.endpoints, one.endpoints),
+        ("ways of leaving patients out", first.scheme, one.scheme),
+    ):
+        if mine != other:
+            raise SpecError(f"{both} have different {words}: {mine} and {other}.")
+    patients = np.sort(one.elpd["patient"].values.astype(str))
+    if not np.array_equal(patients, order):
+        apart = np.setxor1d(patients, order).size
+        raise SpecError(
+            f"{both} predict different patients: {apart} are in one of them only. Fit both to the "
+            "same cohort with the same question."
+        )
+    tables = [part.follow_up.reindex(order.tolist()).to_numpy(float) for part in (first, one)]
+    differs = ~np.isclose(tables[0], tables[1], rtol=1e-9, equal_nan=True)
+    if differs.any():
+        raise SpecError(
+            f"{both} predict different follow-up of {int(differs.any(axis=1).sum())} patients: "
+            "fit both with the same question (landmark, lag, transplant)."
+        )
+
+
+def stacking_weights(elpd: Floats) -> Floats:
+    """Weights of the mixture of predictive distributions that predicts best.
+
+    Parameters
+    ----------
+    elpd : ndarray, shape (patient, model)
+        Log predictive densities.
+
+    Returns
+    -------
+    ndarray, shape (model,)
+        Weights from 0 to 1 that add up to 1.
+
+    Notes
+    -----
+    The mean log score is concave in the weights; each step is that of expectation-maximisation,
+    which never lowers it.
+
+    Examples
+    --------
+    >>> stacking_weights(np.log([[0.5, 0.1], [0.4, 0.1]])).round(3)
+    array([1., 0.])
+    """
+    density = np.exp(elpd - elpd.max(axis=1, keepdims=True))
+    weights = np.full(elpd.shape[1], 1.0 / elpd.shape[1])
+    for _ in range(STACKING_STEPS):
+        share = weights * density
+        updated = (share / share.sum(axis=1, keepdims=True)).mean(axis=0)
+        if np.abs(updated - weights).max() < STACKING_PRECISION:
+            break
+        weights = updated
+    return np.asarray(weights)
+
+
+def leave_one_out(
+    fit: Fit, *, endpoint: str | None = None, moment_match: bool = False, refit: bool = False
+) -> Prediction:
+    """Predict each patient from all others, without fitting again.
+
+    Pareto-smoothed importance sampling of the draws. Effects of single patients are integrated out
+    of the likelihood first.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    endpoint
+        Endpoint; None for all together.
+    moment_match
+        Whether to move the draws towards what they would be without the patient, where the Pareto
+        k is above its limit.
+    refit
+        Whether to fit again, exactly, without each patient whose Pareto k is (still) above its
+        limit.
+
+    Returns
+    -------
+    Prediction
+        By patient.
+
+    Raises
+    ------
+    EstimandError
+        If the fit has no such endpoint.
+
+    Notes
+    -----
+    Moment matching: Paananen et al. (2021), doi:10.1007/s11222-020-09982-2.
+    """
+    posterior, exposure = fit.posterior, fit.exposure
+    used = _contributing(exposure, endpoint)
+    values = patient_log_likelihood(posterior, exposure, fit.design, endpoint=endpoint)
+    values = values.isel(patient=used)
+    tree = xr.DataTree.from_dict(
+        {"/posterior": posterior, "/log_likelihood": values.to_dataset(name="survival")}
+    )
+    result = az.loo(tree, var_name="survival", pointwise=True)
+    if moment_match and bool((result.pareto_k > result.good_k).any()):
+        result = _moment_matched(fit, tree, result, used, endpoint)
+    elpd, pareto_k = result.elpd_i.copy(), result.pareto_k.copy()
+    converged = fit.converged
+    if refit:
+        bad = np.flatnonzero(pareto_k.values > result.good_k)
+        built = build_model(fit.definition, exposure)
+        for place in bad:
+            alone = np.array([used[place]])
+            seed = fit.provenance.seed + 1 + int(place)
+            held, passed = _held_out(
+                built, exposure, alone, endpoint, fit.provenance.settings, seed
+            )
+            elpd[place], pareto_k[place] = held[0], 0.0
+            converged &= passed
+    density = logsumexp(values.values, axis=(0, 1)) - np.log(values[:, :, 0].size)
+    return _prediction(
+        exposure,
+        endpoint,
+        used,
+        elpd=np.asarray(elpd.values),
+        pareto_k=np.asarray(pareto_k.values),
+        limit=float(result.good_k),
+        effective=float(density.sum() - elpd.values.sum()),
+        scheme=LEAVE_ONE_OUT,
+        converged=converged,
+    )
+
+
+def k_fold(
+    cohort: Cohort,
+    question: Question,
+    *,
+    model: str | ModelDefinition = "primary",
+    seed: int,
+    folds: int = 10,
+    by: str | None = None,
+    endpoint: str | None = None,
+    cuts: ArrayLike | None = None,
+    settings: SamplerSettings | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prediction:
+    """Predict patients by folds: fit without each fold, and predict it.
+
+    Cut points and what the prior takes from data (the crude rate, the standardisation) are those
+    of all patients in every fold, as they are where patients are left out by reweighting.
+
+    Parameters
+    ----------
+    cohort, question, cuts
+        As for `bayesblina.fit`.
+    model
+        The model.
+    seed
+        Seed of the folds and of the draws.
+    folds
+        Number of folds; patients with events and exposed ones are spread evenly over them. As many
+        as patients leaves out one at a time, exactly.
+    by
+        Covariate whose levels are the folds instead, such as a site: patients of a level are
+        predicted from those of the others.
+    endpoint
+        Endpoint; None for all together.
+    settings
+        How long each fit is sampled.
+    progress
+        Called with the number of folds done and that of all.
+
+    Returns
+    -------
+    Prediction
+        By patient; to be compared with others of the same folds.
+
+    Raises
+    ------
+    SpecError
+        If the folds or the covariate are impossible.
+    DataError
+        If a fold leaves nobody exposed or no events to fit to.
+    EstimandError
+        If there is no such endpoint.
+    """
+    definition = model if isinstance(model, ModelDefinition) else load_model(model)
+    settings = settings or SamplerSettings()
+    exposure = expose_for(definition, cohort, question, cuts=cuts)
+    used = _contributing(exposure, endpoint)
+    member, scheme = _folds(exposure, folds=folds, by=by, seed=seed)
+    built = build_model(definition, exposure)
+    count = int(member.max()) + 1
+    elpd = np.zeros(member.size)
+    converged = True
+    for fold in range(count):
+        out = np.flatnonzero(member == fold)
+        _require_rest(exposure, member != fold, question, fold=fold)
+        held, passed = _held_out(built, exposure, out, endpoint, settings, seed + 1 + fold)
+        elpd[out] = held
+        converged &= passed
+        if progress is not None:
+            progress(fold + 1, count)
+    return _prediction(
+        exposure,
+        endpoint,
+        used,
+        elpd=elpd[used],
+        pareto_k=np.zeros(used.size),
+        limit=1.0,
+        effective=float("nan"),
+        scheme=scheme,
+        converged=converged,
+    )
+
+
+def _contributing(exposure: Exposure, endpoint: str | None) -> Ints:
+    """Positions of the patients who contribute to an endpoint, or to any."""
+    names = list(exposure.endpoints)
+    if endpoint is not None and endpoint not in names:
+        raise EstimandError(f"No endpoint '{endpoint}'. {nearest(endpoint, names)}")
+    exits = exposure.people["exit"].sel(endpoint=names if endpoint is None else [endpoint]).values
+    return np.flatnonzero(np.isfinite(exits).any(axis=0))
+
+
+def _prediction(
+    exposure: Exposure,
+    endpoint: str | None,
+    used: Ints,
+    *,
+    elpd: Floats,
+    pareto_k: Floats,
+    limit: float,
+    effective: float,
+    scheme: str,
+    converged: bool,
+) -> Prediction:
+    patients = exposure.people["patient"].values[used].astype(str)
+    names = exposure.endpoints if endpoint is None else (endpoint,)
+    people = exposure.people.isel(patient=used)
+    columns = {
+        f"{what} {name}": people[what].sel(endpoint=name).values.astype(float)
+        for name in names
+        for what in ("begin", "exit", "event")
+    }
+    coords = {"patient": patients}
+    return Prediction(
+        elpd=xr.DataArray(elpd, dims="patient", coords=coords),
+        pareto_k=xr.DataArray(pareto_k, dims="patient", coords=coords),
+        limit=limit,
+        effective=effective,
+        scheme=scheme,
+        endpoints=tuple(names),
+        unit=exposure.unit,
+        converged=converged,
+        synthetic=exposure.synthetic,
+        follow_up=pd.DataFrame(columns, index=patients),
+    )
+
+
+def _held_out(
+    built: BuiltModel,
+    exposure: Exposure,
+    out: Ints,
+    endpoint: str | None,
+    settings: SamplerSettings,
+    seed: int,
+) -> tuple[Floats, bool]:
+    """Log predictive densities of patients by a fit without them, and whether it converged."""
+    kept = np.ones(exposure.people.sizes["patient"])
+    kept[out] = 0.0
+    with_weights(built, exposure, kept)
+    tree, _ = sample(built, seed=seed, settings=settings)
+    posterior = tree["posterior"].to_dataset()
+    values = patient_log_likelihood(posterior, exposure, built.design, endpoint=endpoint)
+    held = values.isel(patient=out).values.reshape(-1, out.size)
+    density = logsumexp(held, axis=0) - np.log(held.shape[0])
+    return np.asarray(density), assess_convergence(tree).passed
+
+
+def _folds(exposure: Exposure, *, folds: int, by: str | None, seed: int) -> tuple[Ints, str]:
+    """Fold of each patient, and what the folds are."""
+    people = exposure.people
+    size = people.sizes["patient"]
+    if by is not None:
+        categorical = [one.name for one in exposure.covariates if one.kind == "categorical"]
+        if by not in categorical:
+            raise SpecError(f"by: no categorical covariate '{by}'. {nearest(by, categorical)}")
+        levels, level = levels_of(exposure, by, exposure.table["design"].values)
+        if len(levels) < 2:
+            raise SpecError(f"by: all eligible patients have {by} '{levels[0]}'.")
+        return level[people["pattern"].values], f"folds by {by}"
+    if not 2 <= folds <= size:
+        raise SpecError(f"folds must be from 2 to the {size} patients, got {folds!r}.")
+    if folds == size:
+        return np.arange(size), LEAVE_ONE_OUT
+    spent = exposure.episodes
+    exposed = np.zeros(size, dtype=bool)
+    role = exposure.table["role"].values == "exposed"
+    exposed[spent["patient"].values[role[spent["phase"].values]]] = True
+    events = people["event"].values.sum(axis=0)
+    shuffled = np.random.default_rng(seed).permutation(size)
+    # Neighbours in this order are alike, and go to different folds.
+    order = shuffled[np.lexsort((events[shuffled], exposed[shuffled]))]
+    member = np.empty(size, dtype=np.int64)
+    member[order] = np.arange(size) % folds
+    return member, f"{folds} folds of patients, seed {seed}"
+
+
+def _require_rest(
+    exposure: Exposure, kept: NDArray[np.bool_], question: Question, *, fold: int
+) -> None:
+    """Raise unless there is something to fit to without a fold."""
+    people, spent = exposure.people, exposure.episodes
+    role = exposure.table["role"].values
+    inside = kept[spent["patient"].values]
+    for index, name in enumerate(exposure.endpoints):
+        rows = inside & (spent["endpoint"].values == index)
+        roles = set(role[spent["phase"].values[rows]])
+        events = bool((people["event"].values[index] & kept).any())
+        if not events or not {"exposed", "reference"} <= roles:
+            raise DataError(
+                [
+                    Problem(
+                        column=name,
+                        found=f"without fold {fold + 1} there are no events, or nobody is in or "
+                        f"outside {question.exposed}",
+                        expected="Take more folds of patients, or other levels.",
+                    )
+                ],
+                source="the folds",
+            )
+
+
+def _moment_matched(
+    fit: Fit, tree: xr.DataTree, result: Any, used: Ints, endpoint: str | None
+) -> Any:
+    """Improve importance sampling for patients whose Pareto k is above the limit."""
+    built = build_model(fit.definition, fit.exposure)
+    posterior = fit.posterior
+    sizes = (posterior.sizes["chain"], posterior.sizes["draw"])
+    points = unconstrain(built, posterior)
+    dims = ("chain", "draw", "coordinate")
+    start = xr.DataArray(
+        points.reshape(*sizes, -1),
+        dims=dims,
+        coords={"chain": posterior["chain"], "draw": posterior["draw"]},
+    )
+
+    def flat(values: xr.DataArray) -> Floats:
+        ordered = values.transpose(*dims).values
+        return np.asarray(ordered.reshape(-1, ordered.shape[2]))
+
+    def shaped(values: Floats, like: xr.DataArray) -> xr.DataArray:
+        coords = {"chain": like["chain"], "draw": like["draw"]}
+        shape = (like.sizes["chain"], like.sizes["draw"])
+        return xr.DataArray(values.reshape(shape), dims=dims[:2], coords=coords)
+
+    def log_density(values: xr.DataArray) -> xr.DataArray:
+        return shaped(evaluate(built, flat(values))[0], values)
+
+    def log_likelihood(values: xr.DataArray, patient: int) -> xr.DataArray:
+        _, variables = evaluate(built, flat(values))
+        found = patient_log_likelihood(variables, fit.exposure, fit.design, endpoint=endpoint)
+        return shaped(found.values[0, :, used[patient]], values)
+
+    return az.loo_moment_match(
+        tree,
+        result,
+        log_prob_upars_fn=log_density,
+        log_lik_i_upars_fn=log_likelihood,
+        upars=start,
+        var_name="survival",
+        pointwise=True,
+    )

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from bayesblina import plots as plots
     from bayesblina import simulate as simulate
     from bayesblina.bootstrap import bayesian_bootstrap as bayesian_bootstrap
-    from bayesblina.borrowing import borrowing as borrowing
     from bayesblina.checks import check as check
     from bayesblina.classical import kaplan_meier as kaplan_meier
     from bayesblina.classical import mantel_byar as mantel_byar
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from bayesblina.estimands import time_in_states as time_in_states
     from bayesblina.exposure import Exposure as Exposure
     from bayesblina.exposure import expose as expose
+    from bayesblina.external import borrowing as borrowing
     from bayesblina.fitting import Fit as Fit
     from bayesblina.fitting import fit as fit
     from bayesblina.hazards.definition import HazardRatioPrior as HazardRatioPrior
@@ -84,7 +84,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "bayesian_bootstrap": "bootstrap",
-    "borrowing": "borrowing",
+    "borrowing": "external",
     "check": "checks",
     "compare": "comparison",
     "k_fold": "comparison",

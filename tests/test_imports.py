@@ -38,7 +38,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"fitting"}),
     frozenset({"regimes"}),
     frozenset({"estimands", "predictive"}),
-    frozenset({"bootstrap", "borrowing", "checks", "comparison", "ladder", "paper", "safety"}),
+    frozenset({"bootstrap", "checks", "comparison", "external", "ladder", "paper", "safety"}),
     frozenset({"summaries"}),
     frozenset({"plots"}),
     frozenset({"storage"}),

@@ -18,9 +18,9 @@ from scipy import stats
 from scipy.special import logsumexp
 
 import bayesblina as bb
-from bayesblina.borrowing import probability_apart
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.exposure import Exposure
+from bayesblina.external import probability_apart
 from bayesblina.fitting import expose_for
 from bayesblina.hazards.baseline import walks
 from bayesblina.hazards.build import BuiltModel, build_model

@@ -1,0 +1,144 @@
+"""Every model against its reference posterior, and calibration in small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import kstest
+
+import bayesblina as bb
+from bayesblina.checks.calibration import (
+    _first_event,
+    _flow,
+    calibrate,
+    least_probability,
+    synthetic_setting,
+)
+from bayesblina.checks.calibration import main as calibration_main
+from bayesblina.checks.reference import compare_with_reference, load_reference
+from bayesblina.errors import SpecError
+from bayesblina.fitting import hash_of
+from bayesblina.hazards.build import BuiltModel, build_model, draw_prior
+from bayesblina.hazards.definition import model_names, parse_model
+from bayesblina.sampling import SamplerSettings, sample
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_a_normal_run_is_the_reference_posterior(name: str) -> None:
+    definition, exposure = synthetic_setting(name)
+    reference = load_reference(name)
+    assert reference["data_hash"] == hash_of(exposure)
+    assert parse_model(reference["definition"], source=name) == definition
+    settings = SamplerSettings(draws=1000, tune=1000, chains=4)
+    tree, _ = sample(build_model(definition, exposure), seed=5, settings=settings)
+    distance = compare_with_reference(tree["posterior"].to_dataset(), reference)
+    assert distance["distance_mean"].max() < 4
+    assert distance["distance_sd"].max() < 4.5
+
+
+def test_a_wrong_posterior_is_noticed() -> None:
+    definition, exposure = synthetic_setting("primary")
+    narrow = definition.with_priors(phases=bb.HazardRatioPrior(hazard_ratio=(0.3, 3.0)))
+    settings = SamplerSettings(draws=1000, tune=1000, chains=4)
+    tree, _ = sample(build_model(narrow, exposure), seed=5, settings=settings)
+    distance = compare_with_reference(tree["posterior"].to_dataset(), load_reference("primary"))
+    ratio = distance[distance["parameter"].str.startswith("log_hazard_ratio")]
+    assert ratio["distance_mean"].max() > 4
+    with pytest.raises(SpecError, match="parameters are not those"):
+        compare_with_reference(tree["posterior"].to_dataset(), load_reference("gamma"))
+    with pytest.raises(SpecError, match="No reference posterior of 'none'"):
+        load_reference("none")
+
+
+@pytest.mark.parametrize("name", ["primary", "gamma", "by_subgroup"])
+def test_calibration_in_small(name: str) -> None:
+    definition, exposure = synthetic_setting(name)
+    found = calibrate(definition, exposure, seed=11, replications=40)
+    assert found.ranks.sizes["replication"] == 40
+    assert found.passed, found.table.sort_values("p_value").head()
+
+
+def test_calibration_notices_a_wrong_prior(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Truths from a wide prior, a posterior under a narrow one: ranks pile up at the ends."""
+    definition, exposure = synthetic_setting("primary")
+    narrow = definition.with_priors(phases=bb.HazardRatioPrior(hazard_ratio=(0.8, 1.25)))
+    wide = build_model(definition, exposure)
+
+    def from_the_wide_one(_: BuiltModel, *, seed: int, draws: int) -> xr.Dataset:
+        return draw_prior(wide, seed=seed, draws=draws)
+
+    monkeypatch.setattr("bayesblina.checks.calibration.draw_prior", from_the_wide_one)
+    found = calibrate(narrow, exposure, seed=3, replications=60)
+    assert not found.passed
+    table = found.table.set_index("parameter")
+    assert float(table["coverage_95"].loc["log_hazard_ratio[os, maintenance]"]) < 0.8
+
+
+def test_stored_calibrations_are_of_the_models_that_ship() -> None:
+    folder = ROOT / "docs" / "validation" / "calibration"
+    stored = {path.stem for path in folder.glob("*.json")}
+    # A power prior weights patients: it draws no data.
+    assert stored == set(model_names()) - {"power_prior"}
+    for path in folder.glob("*.json"):
+        content = json.loads(path.read_text())
+        assert content["passed"] is True, path.stem
+        counts = np.array(list(content["ranks"].values()))
+        assert (counts.sum(axis=1) >= 300).all()
+        page = path.with_suffix(".md").read_text()
+        assert "**passed**" in page
+        assert content["command"] in page
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_simulated_events_are_exponential(seed: int) -> None:
+    """Whatever the pieces: cumulative hazards at events, and censoring, are as they must be."""
+    _, exposure = synthetic_setting("primary")
+    flow = _flow(exposure)[0]
+    generator = np.random.default_rng(seed)
+    rate = generator.uniform(0.01, 0.5, flow.patient.size)
+    died, length = _first_event(flow, rate, generator)
+    group = np.cumsum(flow.first) - 1
+    passed = np.bincount(group, rate * length)
+    whole = np.bincount(group, rate * flow.length)
+    event = np.bincount(group, died)
+    assert set(np.unique(event)) <= {0.0, 1.0}
+    assert ((length >= 0) & (length <= flow.length + 1e-12)).all()
+    # Without an event all of the follow-up is at risk; with one, less.
+    np.testing.assert_allclose(passed[event == 0], whole[event == 0])
+    # Given its limit, 1 - exp(-passed) of an event is uniform up to that of the whole.
+    share = (1 - np.exp(-passed[event == 1])) / (1 - np.exp(-whole[event == 1]))
+    assert kstest(share, "uniform").pvalue > 1e-6
+
+
+def test_the_bands_hold_their_level() -> None:
+    generator = np.random.default_rng(1)
+    reference = np.sort(least_probability(generator.random((100, 4000))))
+    again = least_probability(generator.random((100, 2000)))
+    level = np.searchsorted(reference, again) / 4000
+    share = float((level < 0.05).mean())
+    assert share == pytest.approx(0.05, abs=4 * np.sqrt(0.05 * 0.95 * (1 / 2000 + 1 / 4000)))
+    # A shift is noticed.
+    assert (least_probability(generator.random((100, 5)) ** 2) < reference[40]).all()
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["primary", "--replications", "12", "--out", str(tmp_path)]
+    assert calibration_main(arguments) in (0, 1)
+    page = (tmp_path / "primary.md").read_text()
+    assert "12 replications" in page
+    assert "python -m bayesblina.checks.calibration primary --replications 12 --seed 1" in page
+    assert json.loads((tmp_path / "primary.json").read_text())["model"] == "primary"
+    capsys.readouterr()
+    with pytest.raises(SpecError, match="10 replications"):
+        calibrate(*synthetic_setting("primary"), seed=1, replications=3)
+    with pytest.raises(SpecError, match="draws no data"):
+        calibrate(*synthetic_setting("power_prior"), seed=1)

@@ -354,6 +354,7 @@ def _run(study: Study, out: Path, manner: _Manner) -> int:
         model=model,
         seed=asked.seed,
         cuts=asked.cuts,
+        phase_cuts=asked.phase_cuts,
         draws=asked.draws,
         tune=asked.tune,
         chains=asked.chains,
@@ -390,8 +391,10 @@ def _run(study: Study, out: Path, manner: _Manner) -> int:
 def _require_curves(study: Study, cohort: Cohort) -> None:
     """Refuse what could only fail after sampling: cuts, regimes, landmark, times, file names."""
     from bayesblina.follow_up import find_episodes, require_comparison
+    from bayesblina.hazards.definition import IllnessDeath, require_roles
     from bayesblina.intervals import validate_cuts
     from bayesblina.regimes import observation, require_curves
+    from bayesblina.transitions import find_transitions
 
     question, asked, cuts = study.question(), study.content.curves, study.content.fit.cuts
     if cuts is not None:
@@ -405,6 +408,14 @@ def _require_curves(study: Study, cohort: Cohort) -> None:
         landmark=asked.landmark,
         times=asked.times,
     )
+    definition = study.model()
+    levels = {
+        name: one.levels for name, one in cohort.covariates.items() if one.kind == "categorical"
+    }
+    require_roles(definition, levels)
+    if isinstance(definition.endpoints, IllnessDeath):
+        joint = definition.endpoints
+        find_transitions(cohort, question, death=joint.death, relapse_free=joint.relapse_free)
     by_file: dict[str, str] = {}
     for name in episodes:
         other = by_file.setdefault(_file_name(name).lower(), name)

@@ -148,6 +148,7 @@ class ModelSection(_Section):
 class FitSection(_Section):
     """``[fit]``: cut points, and how long to sample."""
 
+    phase_cuts: list[Positive] | None = None
     cuts: list[Positive] | None = None
     draws: Annotated[int, Field(ge=4)] = 1000
     tune: Annotated[int, Field(ge=1)] = 1000

@@ -301,3 +301,29 @@ def test_validate_another_table(demo: tuple[Path, Result], tmp_path: Path) -> No
     result = call("validate", tmp_path / "broken.csv", "--study", study)
     assert result.exit_code == 2
     assert "11 problems in broken.csv" in result.stderr
+
+
+def test_validate_asks_for_what_the_model_needs(tmp_path: Path) -> None:
+    assert call("demo", "--out", str(tmp_path), "--help").exit_code == 0
+    bb.simulate.blinatumomab_table(seed=1).to_csv(tmp_path / "patients.csv", index=False)
+    study = (
+        'schema = 1\n[data]\nfile = "patients.csv"\npatient = "patient_id"\nunit = "months"\n'
+        'covariates = ["age_group"]\ntransplant = "transplant_month"\n'
+        '[endpoints.os]\ntime = "os_months"\nevent = "died"\n'
+        '[endpoints.rfs]\ntime = "rfs_months"\nevent = "relapse_or_death"\n'
+        'entry = "remission_month"\n[phases]\nconsolidation = "consolidation_month"\n'
+        'maintenance = "maintenance_month"\n[question]\nexposed = "maintenance"\n'
+        'eligible_from = "consolidation"\ntransplant = "censor"\n[model]\n{model}\n'
+    )
+    path = tmp_path / "study.toml"
+    for model, message in (
+        ('name = "frailty"', "needs a covariate as its group"),
+        ('name = "frailty"\ngroup = "age"', "no categorical covariate 'age'"),
+        ('name = "primary"\ngroup = "age_group"', "has no group"),
+        ('name = "frailty"\ngroup = "age_group"', ""),
+        ('name = "illness_death"', ""),
+    ):
+        path.write_text(study.replace("{model}", model), encoding="utf-8")
+        result = call("validate", str(path))
+        assert result.exit_code == (2 if message else 0), result.output
+        assert message in result.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from os import PathLike
@@ -552,6 +553,51 @@ class ModelDefinition(_Section):
                 raise SpecError(f"Model '{self.name}' has no prior '{argument}'.")
             content[part][key] = prior.model_dump()
         return parse_model(content, source=f"model '{self.name}'")
+
+
+def require_roles(
+    definition: ModelDefinition, levels: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """Check the covariates to which a model gives a part of their own.
+
+    Parameters
+    ----------
+    definition
+        The model.
+    levels
+        Categorical covariates of the patients, and their levels.
+
+    Returns
+    -------
+    dict of str
+        Covariates by role.
+
+    Raises
+    ------
+    SpecError
+        If one is not named, is no categorical covariate, has one level, or stands for two parts.
+    """
+    found = {}
+    for role, name in definition.roles.items():
+        if name is None:
+            raise SpecError(
+                f"Model '{definition.name}' needs a covariate as its {role}: name it with "
+                f"load_model('{definition.name}').with_covariates({role}=...), or {role} = ... "
+                f"under [model] in a study file. Categorical covariates: "
+                f"{', '.join(levels) or 'none'}."
+            )
+        if name not in levels:
+            raise SpecError(
+                f"{role}: no categorical covariate '{name}' among the patients' covariates. "
+                f"{nearest(name, list(levels))}"
+            )
+        if len(levels[name]) < 2:
+            raise SpecError(f"{role}: all eligible patients have {name} '{levels[name][0]}'.")
+        found[role] = name
+    apart = [name for role, name in found.items() if role != "subgroup"]
+    if len(set(apart)) != len(apart):
+        raise SpecError("One covariate cannot be two of stratum, group and source.")
+    return found
 
 
 def parse_model(content: dict[str, Any], *, source: str) -> ModelDefinition:

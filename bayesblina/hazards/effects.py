@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.errors import SpecError, nearest
+from bayesblina.errors import SpecError
 from bayesblina.exposure import Exposure
 from bayesblina.hazards.definition import (
     Commensurate,
@@ -15,6 +15,7 @@ from bayesblina.hazards.definition import (
     PatientFrailty,
     PhasesSinceEntry,
     RobustMixture,
+    require_roles,
 )
 
 Floats = NDArray[np.float64]
@@ -126,7 +127,10 @@ def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
         If the model needs a covariate that is not named or not there, or events and person-time
         that were summed in another way.
     """
-    roles = _named_roles(exposure, definition)
+    roles = require_roles(
+        definition,
+        {one.name: one.levels for one in exposure.covariates if one.kind == "categorical"},
+    )
     role = exposure.table["role"].values
     treatment = np.asarray(exposure.table["treatment"].values).astype(str)
     order = [*dict.fromkeys(treatment[role == "exposed"])]
@@ -210,30 +214,3 @@ def levels_of(
     for index, name in enumerate(found.levels[1:], start=1):
         level[raw[:, names.index(f"{covariate}[{name}]")] == 1.0] = index
     return found.levels, level
-
-
-def _named_roles(exposure: Exposure, definition: ModelDefinition) -> dict[str, str]:
-    """Check the covariates to which a model gives a part of their own."""
-    categorical = [one.name for one in exposure.covariates if one.kind == "categorical"]
-    found = {}
-    for role, name in definition.roles.items():
-        if name is None:
-            raise SpecError(
-                f"Model '{definition.name}' needs a covariate as its {role}: name it with "
-                f"load_model('{definition.name}').with_covariates({role}=...), or {role} = ... "
-                f"under [model] in a study file. Categorical covariates: "
-                f"{', '.join(categorical) or 'none'}."
-            )
-        if name not in categorical:
-            raise SpecError(
-                f"{role}: no categorical covariate '{name}' among the patients' covariates. "
-                f"{nearest(name, categorical)}"
-            )
-        levels = next(one for one in exposure.covariates if one.name == name).levels
-        if len(levels) < 2:
-            raise SpecError(f"{role}: all eligible patients have {name} '{levels[0]}'.")
-        found[role] = name
-    apart = [name for role, name in found.items() if role != "subgroup"]
-    if len(set(apart)) != len(apart):
-        raise SpecError("One covariate cannot be two of stratum, group and source.")
-    return found

@@ -30,7 +30,7 @@ END = 36.0
 def joint_models(cohorts: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Convergence of the joint models, and their survival beside that of the primary model."""
     rows, curves = [], []
-    regimes = [bb.Never(), bb.From(LANDMARK)]
+    regimes: list[bb.Never | bb.From] = [bb.Never(), bb.From(LANDMARK)]
     for seed in range(1, cohorts + 2):
         cohort, _ = bb.simulate.blinatumomab_cohort(seed=seed)
         for name in ("primary", *JOINT):
@@ -69,7 +69,7 @@ def smooth_log_hazard(times: np.ndarray) -> np.ndarray:
 
 def kinked_log_hazard(times: np.ndarray) -> np.ndarray:
     """Rises to a kink at month 6, falls, and is level from month 18 on."""
-    return np.interp(times, [0.0, 6.0, 18.0, END], [-4.0, -2.2, -3.8, -3.8])
+    return np.asarray(np.interp(times, [0.0, 6.0, 18.0, END], [-4.0, -2.2, -3.8, -3.8]))
 
 
 def simulated(log_hazard: Callable[[np.ndarray], np.ndarray], seed: int) -> bb.Cohort:

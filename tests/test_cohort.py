@@ -311,6 +311,7 @@ def test_exactly_the_impossible_patients_are_named(rows: list[list[float]]) -> N
             or later < start
             or end < start
             or later_end < later
+            or end > later
             or (np.isnan(start) and not np.isnan(end))
             or (np.isnan(later) and not np.isnan(later_end))
         )

@@ -237,6 +237,7 @@ def require_curves(
         exposed=question.exposed,
         unit=observed.unit,
     )
+    _require_reference(regimes, question, start=start, earliest=earliest, unit=observed.unit)
     for name, begin in observed.begin.items():
         end = observed.end[name]
         if not ((begin <= start) & (end > start)).any():
@@ -257,6 +258,31 @@ def require_curves(
                 "data, and nothing is extrapolated."
             )
     return Window(start=start, last=last)
+
+
+def _require_reference(
+    regimes: tuple[Regime, ...],
+    question: Question,
+    *,
+    start: float,
+    earliest: Mapping[str, float],
+    unit: str,
+) -> None:
+    """Refuse regimes that begin in a named reference before anybody can be in it."""
+    reference = question.reference
+    if reference is None or start >= earliest[reference] * (1 - 1e-9):
+        return
+    for regime in regimes:
+        begun = (
+            time + (question.lag if phase == question.exposed else 0.0)
+            for phase, time in regime.changes(question.exposed)
+        )
+        if not any(time <= start for time in begun):
+            raise EstimandError(
+                f"'{regime.label}' is not defined here: until a phase is named it is the reference "
+                f"{reference}, and nobody eligible is in it before {earliest[reference]:g} {unit}. "
+                "Take a landmark there, or name the state at the landmark with WithPhases."
+            )
 
 
 def require_defined(

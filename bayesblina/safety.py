@@ -219,7 +219,13 @@ def adverse_events(
     stop = _end_of_observation(cohort, endpoint)
     # A row whose patient is unknown has been reported; any row of the cohort will do for it.
     known = np.maximum(who, 0)
-    late = (who >= 0) & (times > stop[known] * (1 + TIE_TOLERANCE))
+    columns.report(
+        patient,
+        (who >= 0) & (stop[known] == 0),
+        "events of patients without follow-up",
+        "Leave such events out, or give the patients' follow-up.",
+    )
+    late = (who >= 0) & (stop[known] > 0) & (times > stop[known] * (1 + TIE_TOLERANCE))
     columns.report(
         start,
         late,

@@ -185,3 +185,57 @@ def test_nothing_is_named_twice(phases: bb.Phases, covariates: list[str], messag
             phases=phases,
             covariates=covariates,
         )
+
+
+def test_a_named_reference_is_not_assumed_before_anybody_is_in_it() -> None:
+    cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
+    question = bb.Question(
+        exposed="maintenance",
+        reference="consolidation",
+        eligible_from="entry",
+        transplant="censor",
+        endpoints=("os",),
+    )
+    fit = bb.fit(cohort, question, seed=1, draws=50, tune=100, chains=2, progress=False)
+    for regime in (bb.Never(), bb.WithPhases({"consolidation": 3.0, "maintenance": 8.0})):
+        with pytest.raises(EstimandError, match="nobody eligible is in it before"):
+            bb.survival(fit, regimes=[regime], times=[6.0], landmark=0.0)
+        assert bb.survival(fit, regimes=[regime], times=[12.0], landmark=6.0)["survival"].size
+    whole = bb.WithPhases({"before consolidation": 0.0, "consolidation": 3.0, "maintenance": 8.0})
+    assert bb.survival(fit, regimes=[whole], times=[6.0], landmark=0.0)["survival"].size
+
+
+def test_a_phase_whose_lag_outlasts_it_is_never_entered() -> None:
+    cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
+    question = bb.Question(
+        exposed="maintenance", eligible_from="consolidation", transplant="phase", lag=3.0
+    )
+    fit = bb.fit(cohort, question, seed=1, draws=50, tune=100, chains=2, progress=False)
+    both = {"consolidation": 3.0, "maintenance": 8.0, "transplant": 10.0}
+    one = {"consolidation": 3.0, "transplant": 10.0}
+    first, second = (
+        bb.survival(fit, regimes=[bb.WithPhases(path)], times=[12.0, 20.0], landmark=8.0)[
+            "survival"
+        ].values
+        for path in (both, one)
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+def test_an_adverse_event_needs_follow_up() -> None:
+    rows = [
+        {"time": 9.0, "event": 1.0, "c": 1.0, "m": 4.0},
+        {"time": 9.0, "event": 1.0, "c": 1.0},
+    ]
+    table = pd.DataFrame(rows).assign(id=["p0", "p1"], entry=[0.0, 0.0])
+    table.loc[1, ["time", "event", "entry", "c"]] = np.nan
+    cohort = bb.read_cohort(
+        table.assign(other=[9.0, np.nan]),
+        patient="id",
+        unit="months",
+        endpoints={"rfs": bb.Endpoint(time="time", event="event", entry="entry")},
+        phases=bb.Phases(c="c", m="m"),
+    )
+    events = pd.DataFrame({"id": ["p0", "p1"], "term": ["fever", "fever"], "start": [2.0, 0.0]})
+    with pytest.raises(DataError, match=r"patients without follow-up.*p1"):
+        bb.adverse_events(events, cohort, patient="id", term="term", start="start")

@@ -13,6 +13,17 @@ settings.register_profile("repeatable", derandomize=True)
 if not os.environ.get("HYPOTHESIS_RANDOM"):
     settings.load_profile("repeatable")
 
+# These need the same compiled models: in one process each is compiled once.
+MODELS = {"test_models", "test_reference", "test_comparison", "test_illness_death"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file, and those of the models, in one process."""
+    for item in items:
+        group = "models" if item.path.stem in MODELS else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 
 

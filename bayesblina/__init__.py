@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bayesblina import simulate as simulate
     from bayesblina.bootstrap import bayesian_bootstrap as bayesian_bootstrap
     from bayesblina.checks import check as check
+    from bayesblina.checks import cure_identifiability as cure_identifiability
     from bayesblina.classical import kaplan_meier as kaplan_meier
     from bayesblina.classical import mantel_byar as mantel_byar
     from bayesblina.classical import nelson_aalen as nelson_aalen
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from bayesblina.estimands import average_hazard_ratio as average_hazard_ratio
     from bayesblina.estimands import contrast as contrast
     from bayesblina.estimands import cumulative_hazard as cumulative_hazard
+    from bayesblina.estimands import cured_fraction as cured_fraction
     from bayesblina.estimands import hazard as hazard
     from bayesblina.estimands import hazard_ratio as hazard_ratio
     from bayesblina.estimands import life_years_lost as life_years_lost
@@ -44,8 +46,10 @@ if TYPE_CHECKING:
     from bayesblina.external import borrowing as borrowing
     from bayesblina.fitting import Fit as Fit
     from bayesblina.fitting import fit as fit
+    from bayesblina.hazards.definition import FractionPrior as FractionPrior
     from bayesblina.hazards.definition import HazardRatioPrior as HazardRatioPrior
     from bayesblina.hazards.definition import ModelDefinition as ModelDefinition
+    from bayesblina.hazards.definition import OddsRatioPrior as OddsRatioPrior
     from bayesblina.hazards.definition import SpreadPrior as SpreadPrior
     from bayesblina.hazards.definition import load_model as load_model
     from bayesblina.ladder import bias_ladder as bias_ladder
@@ -86,6 +90,7 @@ _HOME = {
     "bayesian_bootstrap": "bootstrap",
     "borrowing": "external",
     "check": "checks",
+    "cure_identifiability": "checks",
     "compare": "comparison",
     "k_fold": "comparison",
     "leave_one_out": "comparison",
@@ -103,6 +108,7 @@ _HOME = {
     "state_occupancy": "estimands",
     "time_in_states": "estimands",
     "cumulative_hazard": "estimands",
+    "cured_fraction": "estimands",
     "hazard": "estimands",
     "hazard_ratio": "estimands",
     "life_years_lost": "estimands",
@@ -115,8 +121,10 @@ _HOME = {
     "expose": "exposure",
     "Fit": "fitting",
     "fit": "fitting",
+    "FractionPrior": "hazards.definition",
     "HazardRatioPrior": "hazards.definition",
     "ModelDefinition": "hazards.definition",
+    "OddsRatioPrior": "hazards.definition",
     "SpreadPrior": "hazards.definition",
     "load_model": "hazards.definition",
     "calibration": "predictive",

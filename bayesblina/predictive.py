@@ -8,7 +8,8 @@ the patients at risk. Observed less expected events form a martingale.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -16,6 +17,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from scipy.special import expit
 from scipy.stats import poisson
 
 from bayesblina.errors import EstimandError, SpecError
@@ -23,7 +25,14 @@ from bayesblina.exposure import Exposure
 from bayesblina.fitting import Fit
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.definition import ModelDefinition
-from bayesblina.hazards.likelihood import log_hazard
+from bayesblina.hazards.likelihood import LogHazard, hazard_of_segments, log_hazard
+from bayesblina.hazards.survivors import (
+    Segments,
+    expected_events,
+    log_survival,
+    segments_of,
+    sums,
+)
 from bayesblina.intervals import interval_of
 from bayesblina.product_limit import product_limit
 
@@ -78,6 +87,15 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
     parts = []
     for index, name in enumerate(fit.exposure.endpoints):
         found = log_hazard(fit.posterior, fit.design, endpoint=name)
+        if found.cured is not None:
+            part = segments_of(fit.exposure, name)
+            cell = part.interval * time.shape[2] + part.state
+            weight = fit.exposure.people["weight"].values[part.patient]
+            awaited = np.zeros((time.shape[1] * time.shape[2], found.pattern.shape[0]))
+            for rows, values in _expected(fit, found, part):
+                awaited[:, rows] = sums(values * weight[:, None], cell, awaited.shape[0])
+            parts.append(awaited.T.reshape(-1, *time.shape[1:3]))
+            continue
         flat = time[index].reshape(-1, time.shape[3])
         relative, total = np.exp(found.pattern), np.zeros(())
         for one in range(found.shared.shape[1]):
@@ -260,6 +278,8 @@ def martingale_residuals(fit: Fit) -> xr.Dataset:
                 inside = found.class_of[who] == class_
                 expected[inside] = cells[inside] @ hazard[part, class_].T
             expected *= np.exp(found.pattern[part]).T[who]
+            if found.cured is not None:
+                expected = np.abs(log_survival(found.cured[part].T[who], expected))
             mean += expected.sum(axis=1)
             square += (expected**2).sum(axis=1)
         mean /= hazard.shape[0]
@@ -464,11 +484,15 @@ def prior_predictive(
     inside = np.clip(grid[:, None], start, stop) - start
     # A hazard beyond all measure kills at once: its survival is 0, and no overflow is needed.
     hazard = np.exp(np.minimum(log_baseline, 300.0))
+    alive = np.exp(-(hazard @ inside.T))
+    if definition.cure is not None:
+        cured = expit(prior["cured_log_odds"].values[0])[:, :, None]
+        alive = cured + (1.0 - cured) * alive
     return xr.Dataset(
         {
             "hazard_ratio": (("draw", "endpoint", "interval"), ratio),
             "log_baseline": (("draw", "endpoint", "interval"), log_baseline),
-            "survival": (("draw", "endpoint", "time"), np.exp(-(hazard @ inside.T))),
+            "survival": (("draw", "endpoint", "time"), alive),
         },
         coords={
             "draw": np.arange(draws),
@@ -504,6 +528,7 @@ def _risk_sets(
     patient, state, start, stop = (
         exposure.episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
     )
+    found = log_hazard(fit.posterior, fit.design, endpoint=endpoint)
     kept = np.ones(patient.size, dtype=bool)
     if keep_phase is not None:
         kept &= keep_phase[state]
@@ -532,7 +557,21 @@ def _risk_sets(
     )
     ones = np.ones((1, patient.size))
     at_risk = np.rint(np.cumsum((changes.T @ ones.T).T, axis=1)[0, :-1]).astype(np.int64)
-    found = log_hazard(fit.posterior, fit.design, endpoint=endpoint)
+    if found.cured is not None:
+        # Knots before the first are needed too: who is cured shows in the time since entry.
+        points = np.unique(np.concatenate([exposure.cuts, knots]))
+        follow_up = segments_of(exposure, endpoint, points=points)
+        opens = np.concatenate([[0.0], points])[follow_up.piece]
+        piece = np.searchsorted(knots, opens)
+        mine = (opens >= first) & (opens < last)
+        if keep_phase is not None:
+            mine &= keep_phase[follow_up.state]
+        if keep_patient is not None:
+            mine &= keep_patient[follow_up.patient]
+        hazard = np.empty((draws.size, pieces))
+        for chosen, values in _expected(fit, found, follow_up, draws=draws):
+            hazard[chosen] = sums(values[mine], piece[mine], pieces).T
+        return knots, at_risk, hazard / np.diff(knots)
     relative, shared = found.pattern[draws], found.shared[draws]
     middle = interval_of((knots[:-1] + knots[1:]) / 2.0, exposure.cuts)
     who = exposure.people["pattern"].values[patient]
@@ -553,6 +592,26 @@ def _risk_sets(
             total = total + summed * np.exp(shared[part, class_][:, middle, one])
         hazard[part] = total
     return knots, at_risk, hazard
+
+
+def _expected(
+    fit: Fit, found: LogHazard, part: Segments, *, draws: Ints | None = None
+) -> Iterator[tuple[slice, Floats]]:
+    """Events expected in segments of follow-up, of shape (segment, draws), some draws at a time."""
+    assert found.cured is not None
+    pattern_of = fit.exposure.people["pattern"].values
+    chosen = np.arange(found.pattern.shape[0]) if draws is None else draws
+    step = max(1, BLOCK // max(part.patient.size, 1))
+    for place in range(0, chosen.size, step):
+        rows = slice(place, place + step)
+        one = replace(
+            found,
+            shared=found.shared[chosen[rows]],
+            pattern=found.pattern[chosen[rows]],
+        )
+        passed = hazard_of_segments(one, part, pattern_of).T
+        log_odds = found.cured[chosen[rows]][:, pattern_of[part.patient]].T
+        yield rows, expected_events(passed, part.patient, log_odds)
 
 
 def _read(curve: Floats, first: float, knots: Floats, times: Floats) -> Floats:

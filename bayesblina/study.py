@@ -19,6 +19,7 @@ from pydantic import (
 
 from bayesblina.errors import SpecError
 from bayesblina.hazards.definition import (
+    FractionPrior,
     HazardRatioPrior,
     ModelDefinition,
     SpreadPrior,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -108,7 +110,8 @@ class QuestionSection(_Section):
 class PriorsSection(_Section):
     """``[model.priors]``: priors that replace those of the model's own file.
 
-    Hazard ratios are given by the ends of the interval that holds 95 % of the prior.
+    Hazard ratios, and the cured fraction, are given by the ends of the interval that holds 95 % of
+    the prior.
     """
 
     phases: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
@@ -117,6 +120,7 @@ class PriorsSection(_Section):
     change: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
     phase_change: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
     spread: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
+    cured: list[Share] | None = Field(default=None, min_length=2, max_length=2)
 
     @model_validator(mode="after")
     def _ordered(self) -> PriorsSection:
@@ -315,6 +319,9 @@ class Study:
             change=spread("change", priors.change),
             phase_change=spread("phase_change", priors.phase_change),
             spread=spread("spread", priors.spread),
+            cured=None
+            if priors.cured is None
+            else FractionPrior(fraction=(priors.cured[0], priors.cured[1])),
         )
 
     def regimes(self) -> tuple[Regime, ...]:

@@ -14,7 +14,7 @@ if not os.environ.get("HYPOTHESIS_RANDOM"):
     settings.load_profile("repeatable")
 
 # These need the same compiled models: in one process each is compiled once.
-MODELS = {"test_models", "test_reference", "test_comparison", "test_illness_death"}
+MODELS = {"test_models", "test_reference", "test_comparison", "test_illness_death", "test_cure"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

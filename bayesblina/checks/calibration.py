@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from bayesblina.errors import SpecError
 from bayesblina.exposure import Exposure
@@ -155,6 +156,7 @@ def calibrate(
             flow,
             [np.exp(one.shared[index]) for one in hazards],
             [np.exp(one.pattern[index]) for one in hazards],
+            [None if one.cured is None else expit(one.cured[index]) for one in hazards],
             generator,
         )
         draws, _ = sample(built, seed=int(generator.integers(2**31)), settings=settings)
@@ -259,6 +261,7 @@ def _simulate(
     flows: list[_Flow],
     shared: list[Floats],
     relative: list[Floats],
+    cured: list[Floats | None],
     generator: np.random.Generator,
 ) -> None:
     """Draw events, and put them and the time at risk before them into the model."""
@@ -266,15 +269,21 @@ def _simulate(
     shape = tuple(exposure.table["exposure"].shape)
     events, time = np.zeros(shape), np.zeros(shape)
     of = exposure.people["pattern"].values
+    survived = np.isfinite(exposure.people["exit"].values).astype(np.float64)
     for index, flow in enumerate(flows):
         pattern = of[flow.patient]
         rate = shared[index][design.class_of[pattern], flow.interval, flow.state]
         rate = rate * relative[index][np.minimum(pattern, relative[index].size - 1)]
+        share = cured[index]
+        if share is not None:
+            never = generator.random(of.size) < share[of]
+            rate = np.where(never[flow.patient], 0.0, rate)
         died, length = _first_event(flow, rate, generator)
         cell = (flow.interval, flow.state, pattern)
         np.add.at(time[index], cell, length)
         np.add.at(events[index], cell, died)
-    with_tables(built, events, time)
+        survived[index, flow.patient[died == 1.0]] = 0.0
+    with_tables(built, events, time, survived=survived)
 
 
 def _first_event(
@@ -288,7 +297,7 @@ def _first_event(
     begun = passed - hazard - before
     target = generator.exponential(size=int(group[-1]) + 1)[group]
     died = (begun < target) & (target <= begun + hazard)
-    length = np.where(died, (target - begun) / rate, flow.length)
+    length = np.divide(target - begun, rate, out=flow.length.copy(), where=died)
     return died.astype(np.float64), np.where(target <= begun, 0.0, np.minimum(length, flow.length))
 
 

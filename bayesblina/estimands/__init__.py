@@ -5,6 +5,7 @@ from bayesblina.estimands.comparisons import (
     contrast,
     number_needed_to_treat,
 )
+from bayesblina.estimands.cures import cured_fraction
 from bayesblina.estimands.curves import (
     cumulative_hazard,
     hazard,
@@ -21,6 +22,7 @@ __all__ = [
     "average_hazard_ratio",
     "contrast",
     "cumulative_hazard",
+    "cured_fraction",
     "hazard",
     "hazard_ratio",
     "life_years_lost",

@@ -499,21 +499,16 @@ def _of_endpoint(
     found: list[list[Average]] = []
     for group in groups:
         members = group.members(
-            fit.posterior, fit.exposure, fit.definition, fit.design, endpoint=name
+            fit.posterior,
+            fit.exposure,
+            fit.definition,
+            fit.design,
+            endpoint=name,
+            landmark=routes[0].start,
         )
         found.append(
             [
-                Mixture(
-                    parts=tuple(
-                        Part(
-                            path=paths[one.class_, index],
-                            relative=one.relative,
-                            weight=one.weight,
-                            share=one.share,
-                        )
-                        for one in members
-                    )
-                )
+                Mixture(parts=tuple(Part.of(paths[one.class_, index], one) for one in members))
                 for index in range(len(routes))
             ]
         )

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesblina.estimands.populations import Members
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -159,7 +161,7 @@ def average_survival(cumulative: Floats, relative: Floats, weight: Floats) -> Fl
         Cumulative hazards of the path.
     relative : ndarray, shape (draws, pattern)
         Relative hazards.
-    weight : ndarray, shape (pattern,)
+    weight : ndarray, shape (pattern,) or (draws, pattern)
         Share of the patients; sums to 1.
 
     Returns
@@ -168,22 +170,30 @@ def average_survival(cumulative: Floats, relative: Floats, weight: Floats) -> Fl
         Average survival; exactly 1 where no hazard has accumulated.
     """
     out = np.empty(cumulative.shape)
-    for rows in _blocks(cumulative.shape[0], cumulative.shape[1] * weight.size):
+    for rows in _blocks(cumulative.shape[0], cumulative.shape[1] * relative.shape[1]):
         each = np.multiply(cumulative[rows, :, None], -relative[rows, None, :])
         np.exp(each, out=each)
         # Weights add up to 1 only within rounding.
-        out[rows] = np.where(cumulative[rows] == 0, 1.0, each @ weight)
+        out[rows] = np.where(cumulative[rows] == 0, 1.0, _mean(each, weight, rows))
     return out
+
+
+def _mean(values: Floats, weight: Floats, rows: slice) -> Floats:
+    """Average over patterns, of some draws; shape (draws, ...)."""
+    if weight.ndim == 1:
+        return np.asarray(values @ weight)
+    return np.asarray(np.einsum("d...p,dp->d...", values, weight[rows]))
 
 
 def average_relative(cumulative: Floats, relative: Floats, weight: Floats) -> Floats:
     """Average relative hazard of the patients still event-free, shape (draws, time)."""
     out = np.empty(cumulative.shape)
-    for rows in _blocks(cumulative.shape[0], cumulative.shape[1] * weight.size):
+    for rows in _blocks(cumulative.shape[0], cumulative.shape[1] * relative.shape[1]):
         # Exponents are taken from the best survivor's, so that not all vanish.
         least = relative[rows].min(axis=1)[:, None, None]
-        each = np.exp(cumulative[rows, :, None] * (least - relative[rows, None, :])) * weight
-        out[rows] = (each * relative[rows, None, :]).sum(axis=2) / each.sum(axis=2)
+        each = np.exp(cumulative[rows, :, None] * (least - relative[rows, None, :]))
+        dying = _mean(each * relative[rows, None, :], weight, rows)
+        out[rows] = dying / _mean(each, weight, rows)
     return out
 
 
@@ -196,7 +206,7 @@ def restricted_mean(path: Path, relative: Floats, weight: Floats, *, horizon: fl
         The path.
     relative : ndarray, shape (draws, pattern)
         Relative hazards.
-    weight : ndarray, shape (pattern,)
+    weight : ndarray, shape (pattern,) or (draws, pattern)
         Share of the patients; sums to 1.
     horizon
         Where the integral ends.
@@ -219,13 +229,13 @@ def restricted_mean(path: Path, relative: Floats, weight: Floats, *, horizon: fl
     steps = rates * width
     before = np.cumsum(steps, axis=1) - steps
     out = np.empty(rates.shape[0])
-    for rows in _blocks(rates.shape[0], rates.shape[1] * weight.size):
+    for rows in _blocks(rates.shape[0], rates.shape[1] * relative.shape[1]):
         ratio = relative[rows, None, :]
         passed = steps[rows, :, None] * ratio
         # (1 - exp(-x)) / x, which is 1 at 0.
         share = np.divide(-np.expm1(-passed), passed, out=np.ones_like(passed), where=passed > 0)
         alive = np.exp(-before[rows, :, None] * ratio)
-        out[rows] = ((alive * share) @ weight) @ width
+        out[rows] = _mean(alive * share, weight, rows) @ width
     return out
 
 
@@ -238,8 +248,8 @@ class Part:
     path
         The path.
     relative : ndarray, shape (draws, pattern)
-        Relative hazards.
-    weight : ndarray, shape (pattern,)
+        Relative hazards; 0 for patients who are cured.
+    weight : ndarray, shape (pattern,) or (draws, pattern)
         Share of the part's patients; sums to 1.
     share
         Share of all patients that are of this part.
@@ -249,6 +259,29 @@ class Part:
     relative: Floats
     weight: Floats
     share: float
+
+    @classmethod
+    def of(cls, path: Path, members: Members) -> Part:
+        """Lay members along a path; of whom some are cured, those are as many more with no hazard.
+
+        Parameters
+        ----------
+        path
+            The path.
+        members
+            The members.
+
+        Returns
+        -------
+        Part
+            The part.
+        """
+        relative, weight = members.relative, members.weight
+        if members.cured is not None:
+            cured = (weight * members.cured).sum(axis=1, keepdims=True)
+            weight = np.concatenate([weight * (1.0 - members.cured), cured], axis=1)
+            relative = np.concatenate([relative, np.zeros(cured.shape)], axis=1)
+        return cls(path=path, relative=relative, weight=weight, share=members.share)
 
     def survival(self, times: Floats) -> Floats:
         """Average survival at times, shape (draws, time)."""
@@ -340,7 +373,7 @@ def _survival_by_draw(part: Part, times: Floats) -> Floats:
     path, row = part.path, np.arange(times.size)
     piece = np.clip(np.searchsorted(path.knots, times, side="left") - 1, 0, path.rates.shape[1] - 1)
     passed = path.at_knots[row, piece] + path.rates[row, piece] * (times - path.knots[piece])
-    return np.asarray(np.exp(-passed[:, None] * part.relative) @ part.weight)
+    return _mean(np.exp(-passed[:, None] * part.relative), part.weight, slice(None))
 
 
 def hazard_at_survival(relative: Floats, weight: Floats, *, survival: float) -> Floats:
@@ -352,8 +385,8 @@ def hazard_at_survival(relative: Floats, weight: Floats, *, survival: float) -> 
     Parameters
     ----------
     relative : ndarray, shape (draws, pattern)
-        Relative hazards, greater than 0.
-    weight : ndarray, shape (pattern,)
+        Relative hazards; 0 for patients who are cured.
+    weight : ndarray, shape (pattern,) or (draws, pattern)
         Share of the patients; sums to 1.
     survival
         The level, between 0 and 1.
@@ -361,17 +394,20 @@ def hazard_at_survival(relative: Floats, weight: Floats, *, survival: float) -> 
     Returns
     -------
     ndarray, shape (draws,)
-        The cumulative hazards.
+        The cumulative hazards; infinite where so many are cured that the level is never reached.
 
     Examples
     --------
     >>> hazard_at_survival(np.array([[2.0]]), np.ones(1), survival=0.5).round(4)
     array([0.3466])
     """
+    plateau = (np.where(relative == 0, 1.0, 0.0) * weight).sum(axis=1)
+    falls = plateau < survival
+    relative = relative[falls]
     level = np.zeros(relative.shape[0])
     target = np.log(survival)
     with np.errstate(divide="ignore"):
-        log_weight = np.log(weight)
+        log_weight = np.log(weight if weight.ndim == 1 else weight[falls])
     for _ in range(STEPS):
         exponent = log_weight - relative * level[:, None]
         largest = exponent.max(axis=1, keepdims=True)
@@ -383,4 +419,6 @@ def hazard_at_survival(relative: Floats, weight: Floats, *, survival: float) -> 
         level = level + step
         if (np.abs(step) <= PRECISION * level).all():
             break
-    return level
+    found = np.full(falls.size, np.inf)
+    found[falls] = level
+    return found

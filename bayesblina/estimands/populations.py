@@ -8,13 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError, nearest
 from bayesblina.exposure import CovariateTerms, Exposure
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design, levels_of
-from bayesblina.hazards.likelihood import group_effects, group_sd, normal_nodes, relative_of
+from bayesblina.hazards.likelihood import (
+    cured_log_odds,
+    group_effects,
+    group_sd,
+    hazard_of_segments,
+    log_hazard,
+    normal_nodes,
+    relative_of,
+)
+from bayesblina.hazards.survivors import cured_given_survival, segments_of, sums
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -53,11 +63,14 @@ class Group:
         design: Design,
         *,
         endpoint: str,
+        landmark: float,
     ) -> list[Members]:
         """Work out hazards relative to mean covariates, class by class.
 
         Patients in the exposure have their own groups' effects; others belong to new groups, over
-        which hazards are integrated by quadrature.
+        which hazards are integrated by quadrature. Where some are cured, patients in the exposure
+        are so with the probability that their own follow-up up to the landmark leaves; others as
+        if they came under observation at the landmark.
 
         Parameters
         ----------
@@ -71,6 +84,8 @@ class Group:
             Terms, classes and groups.
         endpoint
             Endpoint.
+        landmark
+            Where patients are event-free.
 
         Returns
         -------
@@ -85,6 +100,7 @@ class Group:
             posterior, design, design.standardised(self.terms), endpoint=endpoint
         )
         weight = self.weight
+        cured = self._cured(posterior, exposure, design, endpoint=endpoint, landmark=landmark)
         sd = group_sd(posterior, endpoint=endpoint)
         if sd is not None and self.patterns is not None:
             effects = group_effects(posterior, design, endpoint=endpoint)
@@ -95,6 +111,7 @@ class Group:
             log_relative = new.reshape(new.shape[0], -1)
             weight = (weight[:, None] * shares).ravel()
             class_of = np.repeat(class_of, nodes.size)
+            cured = None if cured is None else np.repeat(cured, nodes.size, axis=1)
         relative = np.exp(log_relative)
         found = []
         for one in np.unique(class_of):
@@ -106,9 +123,44 @@ class Group:
                     relative=relative[:, inside],
                     weight=weight[inside] / share,
                     share=share,
+                    cured=None if cured is None else cured[:, inside],
                 )
             )
         return found
+
+    def _cured(
+        self,
+        posterior: xr.Dataset,
+        exposure: Exposure,
+        design: Design,
+        *,
+        endpoint: str,
+        landmark: float,
+    ) -> Floats | None:
+        """Probability of being cured given event-free at the landmark, shape (draws, pattern)."""
+        terms = design.standardised(self.terms)
+        log_odds = cured_log_odds(posterior, design, terms, endpoint=endpoint)
+        if log_odds is None or self.patterns is None:
+            return None if log_odds is None else expit(log_odds)
+        found = log_hazard(posterior, design, endpoint=endpoint)
+        people = exposure.people.sel(endpoint=endpoint)
+        at_risk = (people["begin"].values <= landmark) & (people["exit"].values > landmark)
+        who = np.flatnonzero(at_risk)
+        pattern = people["pattern"].values[who]
+        earlier = segments_of(exposure, endpoint, until=landmark)
+        passed = sums(
+            hazard_of_segments(found, earlier, people["pattern"].values).T,
+            earlier.patient,
+            at_risk.size,
+        )[who]
+        place = np.full(design.class_of.size, -1, dtype=np.int64)
+        place[self.patterns] = np.arange(self.patterns.size)
+        mine = place[pattern] >= 0
+        each = cured_given_survival(log_odds.T[place[pattern[mine]]], passed[mine])
+        weight = people["weight"].values[who[mine]]
+        total = sums(weight[:, None], place[pattern[mine]], self.patterns.size)
+        mean = sums(weight[:, None] * each, place[pattern[mine]], self.patterns.size) / total
+        return np.asarray(mean.T)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,12 +177,15 @@ class Members:
         Share of the class's members; sums to 1.
     share
         Share of the group that is of this class.
+    cured : ndarray, shape (draws, member), or None
+        Probability of being cured; None in a model without cured patients.
     """
 
     class_: int
     relative: Floats
     weight: Floats
     share: float
+    cured: Floats | None
 
 
 def eligible_groups(

@@ -61,7 +61,8 @@ def hazard_ratio(
         the coordinates ``interval_start`` and ``interval_stop``, or (chain, draw, endpoint, piece)
         with the coordinate ``since``; with `by` over (..., subgroup). It is conditional on the
         covariates in the model; the attributes say so. For the marginal ratio, which fades over
-        time, compare `hazard` between regimes.
+        time, compare `hazard` between regimes. In a model with cured patients it is the ratio
+        among those who are not; `average_hazard_ratio` is that of all.
 
     Raises
     ------
@@ -173,6 +174,8 @@ def _dataset(
     if fit.design.groups:
         one = "patient" if isinstance(fit.definition.groups, PatientFrailty) else "group"
         kind += f", given the {one}'s own effect"
+    if fit.definition.cure is not None:
+        kind += ", among patients who are not cured"
     return xr.Dataset(
         {"hazard_ratio": (dims, np.exp(log_ratio).reshape(shape))},
         coords={

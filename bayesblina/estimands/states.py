@@ -92,7 +92,14 @@ class Courses:
         """
         posterior, design = fit.posterior, fit.design
         members = [
-            group.members(posterior, fit.exposure, fit.definition, design, endpoint=name)
+            group.members(
+                posterior,
+                fit.exposure,
+                fit.definition,
+                design,
+                endpoint=name,
+                landmark=route.start,
+            )
             for name in fit.exposure.endpoints
         ]
         one = members[0]

@@ -19,6 +19,7 @@ from bayesblina.hazards.components import (
     Sampler,
     Workbench,
     baseline_part,
+    cured_part,
     effects_part,
     groups_part,
     phases_part,
@@ -33,7 +34,8 @@ from bayesblina.hazards.definition import (
 )
 from bayesblina.hazards.effects import Design, make_design
 from bayesblina.hazards.kernel import Kernel, proportional_kernel
-from bayesblina.hazards.ops import BatchedMatrixVector, PiecewiseExponential
+from bayesblina.hazards.ops import BatchedMatrixVector, CuredMixture, PiecewiseExponential
+from bayesblina.hazards.survivors import follow_up_of, survivors
 
 Floats = NDArray[np.float64]
 
@@ -164,7 +166,20 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
             if part is not None:
                 pattern = pattern + part
         density = PiecewiseExponential()(counted, by_pattern, exposed, class_of, shared, pattern)
-        pm.Potential("log_likelihood", density[0])
+        log_likelihood = density[0]
+        log_odds = cured_part(bench)
+        if log_odds is not None:
+            found = follow_up_of(exposure)
+            follow_up = (
+                pm.Data("pattern_of", exposure.people["pattern"].values.astype(np.float64)),
+                pm.Data("survived", found.survived),
+                pm.Data("follow_up_first", found.first),
+                pm.Data("follow_up_cell", found.cell),
+                pm.Data("follow_up_time", found.time),
+            )
+            mixture = CuredMixture()(by_pattern, *follow_up, class_of, shared, pattern, log_odds)
+            log_likelihood = log_likelihood + mixture[0]
+        pm.Potential("log_likelihood", log_likelihood)
     kernel = _kernel(definition, exposure, design)
     return BuiltModel(
         model=model,
@@ -191,6 +206,7 @@ def _kernel(
         and definition.groups is None
         and not design.sources
         and design.classes == 1
+        and definition.cure is None
     )
     if not plain:
         return None
@@ -235,7 +251,9 @@ def draw_prior(built: BuiltModel, *, seed: int, draws: int) -> xr.Dataset:
     )
 
 
-def with_tables(built: BuiltModel, events: Floats, time: Floats) -> None:
+def with_tables(
+    built: BuiltModel, events: Floats, time: Floats, *, survived: Floats | None = None
+) -> None:
     """Put other events and person-time into a model, with the same prior.
 
     Parameters
@@ -244,12 +262,19 @@ def with_tables(built: BuiltModel, events: Floats, time: Floats) -> None:
         The model; changed in place.
     events, time : ndarray, shape (endpoint, interval, phase, pattern)
         Events and person-time.
+    survived : ndarray, shape (endpoint, patient), optional
+        Weights of the patients who are event-free at the end of their own follow-up; used by a
+        model in which some are cured, and needed by it.
     """
     design = built.design
     member = np.arange(design.classes)[:, None] == design.class_of
     built.model.set_data("events", np.einsum("ejkp,cp->ecjk", events, member))
     built.model.set_data("events_by_pattern", events.sum(axis=(1, 2)))
     built.model.set_data("exposure", time)
+    if "survived" in built.model.named_vars:
+        if survived is None:
+            raise TypeError("a model in which some are cured needs the survivors")
+        built.model.set_data("survived", survived)
 
 
 def with_weights(built: BuiltModel, exposure: Exposure, weights: Floats) -> None:
@@ -277,4 +302,4 @@ def with_weights(built: BuiltModel, exposure: Exposure, weights: Floats) -> None
         patient, cell = exposure.event_cells(name)
         place = (cell // states, cell % states, pattern[patient])
         np.add.at(events[index], place, weight[patient])
-    with_tables(built, events, time)
+    with_tables(built, events, time, survived=survivors(exposure) * weights)

@@ -487,6 +487,38 @@ def source_part(bench: Workbench) -> Any:
     return BatchedMatrixVector()(members, effect)
 
 
+def cured_part(bench: Workbench) -> Any:
+    """Add the log odds of being cured.
+
+    Parameters
+    ----------
+    bench
+        The model's parts.
+
+    Returns
+    -------
+    tensor, shape (endpoint, pattern), or None
+        Log odds as patients come under observation; None in a model without cured patients.
+    """
+    kind, design = bench.definition.cure, bench.design
+    if kind is None:
+        return None
+    mean, sd = kind.fraction.mean, kind.fraction.sd
+    bench.known("cured_log_odds", ("endpoint",), lambda rng, size: rng.normal(mean, sd, size))
+    prior = pm.Data("cured_log_odds_prior", np.array([mean, sd]))
+    middle = pm.Normal("cured_log_odds", prior[0], prior[1], dims=("endpoint",))
+    if not design.term_names:
+        patterns = pm.modelcontext(None).dim_lengths["pattern"]
+        return middle[:, None] + pt.zeros((1, patterns))
+    center, spread = kind.covariates.mean, kind.covariates.sd
+    dims = ("endpoint", "term")
+    bench.known("cured_coefficient", dims, lambda rng, size: rng.normal(center, spread, size))
+    prior = pm.Data("cured_coefficient_prior", np.array([center, spread]))
+    slope = pm.Normal("cured_coefficient", prior[0], prior[1], dims=dims)
+    terms = pm.Data("cured_terms", np.stack([design.terms.T] * bench.endpoints))
+    return middle[:, None] + BatchedMatrixVector(transposed=True)(terms, slope)
+
+
 def structure_of(definition: ModelDefinition, exposure: Exposure, design: Design) -> str:
     """Name the graph of a model: what differs in data and sizes only has one name.
 
@@ -525,6 +557,8 @@ def structure_of(definition: ModelDefinition, exposure: Exposure, design: Design
         parts.append(f"groups: {definition.groups.kind}")
     if design.sources and definition.borrowing is not None:
         parts.append(f"sources: {definition.borrowing.kind}")
+    if definition.cure is not None:
+        parts.append("cure")
     return " / ".join(part for part in parts if part)
 
 

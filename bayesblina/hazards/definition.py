@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from bayesblina.errors import SpecError, nearest
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class _Section(BaseModel):
@@ -53,15 +54,16 @@ class HazardRatioPrior(_Section):
     @property
     def mean(self) -> float:
         """Prior mean of the log hazard ratio."""
-        lower, upper = self.hazard_ratio
-        return (math.log(lower) + math.log(upper)) / 2.0
+        return self._moments()[0]
 
     @property
     def sd(self) -> float:
         """Prior standard deviation of the log hazard ratio."""
+        return self._moments()[1]
+
+    def _moments(self) -> tuple[float, float]:
         lower, upper = self.hazard_ratio
-        width = math.log(upper) - math.log(lower)
-        return width / (2.0 * NormalDist().inv_cdf((1.0 + self.mass) / 2.0))
+        return _normal((math.log(lower), math.log(upper)), self.mass)
 
     @classmethod
     def from_sd(cls, sd: float) -> HazardRatioPrior:
@@ -79,6 +81,89 @@ class HazardRatioPrior(_Section):
         """
         half = NormalDist().inv_cdf(0.975) * sd
         return cls(hazard_ratio=(math.exp(-half), math.exp(half)), mass=0.95)
+
+
+def _normal(interval: tuple[float, float], mass: float) -> tuple[float, float]:
+    """Mean and sd of the normal distribution with a given central interval."""
+    lower, upper = interval
+    return (lower + upper) / 2.0, (upper - lower) / (2.0 * NormalDist().inv_cdf((1.0 + mass) / 2.0))
+
+
+class OddsRatioPrior(_Section):
+    """A normal prior on a log odds ratio, stated through an interval of the odds ratio.
+
+    Parameters
+    ----------
+    odds_ratio
+        Lower and upper end of the central interval.
+    mass
+        Prior probability of that interval.
+    """
+
+    odds_ratio: tuple[Positive, Positive]
+    mass: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _ordered(self) -> OddsRatioPrior:
+        if self.odds_ratio[0] >= self.odds_ratio[1]:
+            raise ValueError("odds_ratio must be [lower, upper] with lower < upper")
+        return self
+
+    @property
+    def mean(self) -> float:
+        """Prior mean of the log odds ratio."""
+        return self._moments()[0]
+
+    @property
+    def sd(self) -> float:
+        """Prior standard deviation of the log odds ratio."""
+        return self._moments()[1]
+
+    def _moments(self) -> tuple[float, float]:
+        lower, upper = self.odds_ratio
+        return _normal((math.log(lower), math.log(upper)), self.mass)
+
+
+class FractionPrior(_Section):
+    """A normal prior on the log odds of a fraction, stated through an interval of the fraction.
+
+    Parameters
+    ----------
+    fraction
+        Lower and upper end of the central interval, between 0 and 1.
+    mass
+        Prior probability of that interval.
+
+    Examples
+    --------
+    >>> prior = FractionPrior(fraction=(0.2, 0.8), mass=0.95)
+    >>> round(prior.mean, 3), round(prior.sd, 3)
+    (0.0, 0.707)
+    """
+
+    fraction: tuple[Share, Share]
+    mass: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _ordered(self) -> FractionPrior:
+        if self.fraction[0] >= self.fraction[1]:
+            raise ValueError("fraction must be [lower, upper] with lower < upper")
+        return self
+
+    @property
+    def mean(self) -> float:
+        """Prior mean of the log odds."""
+        return self._moments()[0]
+
+    @property
+    def sd(self) -> float:
+        """Prior standard deviation of the log odds."""
+        return self._moments()[1]
+
+    def _moments(self) -> tuple[float, float]:
+        lower, upper = self.fraction
+        log_odds = (math.log(lower / (1.0 - lower)), math.log(upper / (1.0 - upper)))
+        return _normal(log_odds, self.mass)
 
 
 class SpreadPrior(_Section):
@@ -386,6 +471,15 @@ class RobustMixture(_Section):
         return self
 
 
+class Cure(_Section):
+    """Patients who will never have the event: a fraction that depends on covariates."""
+
+    # Of patients at mean covariates, as they come under observation.
+    fraction: FractionPrior
+    # Odds of being cured per sd of a continuous covariate, per level of a categorical one.
+    covariates: OddsRatioPrior
+
+
 Borrowing = Annotated[PowerPrior | Commensurate | RobustMixture, Field(discriminator="kind")]
 
 KINDS = frozenset(
@@ -412,8 +506,8 @@ class ModelDefinition(_Section):
         Version of the vocabulary (``schema`` in the file).
     name, title, description
         What it is called, in a word, a line and a paragraph.
-    baseline, phases, covariates, endpoints, groups, borrowing
-        Its parts; the last two may be left out.
+    baseline, phases, covariates, endpoints, groups, borrowing, cure
+        Its parts; the last three may be left out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -428,6 +522,15 @@ class ModelDefinition(_Section):
     endpoints: Endpoints = Independent()
     groups: Groups | None = None
     borrowing: Borrowing | None = None
+    cure: Cure | None = None
+
+    @model_validator(mode="after")
+    def _compatible(self) -> ModelDefinition:
+        if self.cure is not None and isinstance(self.endpoints, IllnessDeath):
+            raise ValueError("cure is for endpoints of their own, not for an illness-death course")
+        if self.cure is not None and isinstance(self.groups, PatientFrailty):
+            raise ValueError("cure and effects of single patients cannot be told apart: take one")
+        return self
 
     @property
     def roles(self) -> dict[str, str | None]:
@@ -507,6 +610,7 @@ class ModelDefinition(_Section):
         change: SpreadPrior | None = None,
         phase_change: SpreadPrior | None = None,
         spread: SpreadPrior | None = None,
+        cured: FractionPrior | None = None,
     ) -> ModelDefinition:
         """Return the same model with other priors.
 
@@ -520,6 +624,8 @@ class ModelDefinition(_Section):
             Prior of how the exposed phase's effect varies.
         spread
             Prior of how groups differ.
+        cured
+            Prior of the cured fraction.
 
         Returns
         -------
@@ -538,13 +644,15 @@ class ModelDefinition(_Section):
         10.0
         """
         content = self.model_dump(by_alias=True)
-        given: tuple[tuple[str, str, str, HazardRatioPrior | SpreadPrior | None], ...] = (
+        priors = HazardRatioPrior | SpreadPrior | FractionPrior
+        given: tuple[tuple[str, str, str, priors | None], ...] = (
             ("phases", "phases", "prior", phases),
             ("covariates", "covariates", "prior", covariates),
             ("level", "baseline", "level", level),
             ("change", "baseline", "change", change),
             ("phase_change", "phases", "change", phase_change),
             ("spread", "groups", "spread", spread),
+            ("cured", "cure", "fraction", cured),
         )
         for argument, part, key, prior in given:
             if prior is None:

@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 
 from bayesblina.exposure import Exposure
 from bayesblina.hazards.effects import Design
+from bayesblina.hazards.survivors import Segments, log_survival
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -35,12 +36,16 @@ class LogHazard:
         Log hazard ratio of each pattern against mean covariates, with its group's effect.
     class_of : ndarray of int, shape (pattern,)
         Class of each pattern.
+    cured : ndarray, shape (draws, pattern), or None
+        Log odds of being cured as patients come under observation; hazards are of those who are
+        not. None in a model without cured patients.
     """
 
     shared: Floats
     ratio: Floats
     pattern: Floats
     class_of: Ints
+    cured: Floats | None
 
 
 def flat_draws(posterior: xr.Dataset, name: str, *dims: str) -> Floats:
@@ -109,7 +114,60 @@ def log_hazard(posterior: xr.Dataset, design: Design, *, endpoint: str) -> LogHa
         + group_effects(posterior, design, endpoint=endpoint)
         + source_effects(posterior, design, endpoint=endpoint),
         class_of=design.class_of,
+        cured=cured_log_odds(posterior, design, design.terms, endpoint=endpoint),
     )
+
+
+def cured_log_odds(
+    posterior: xr.Dataset, design: Design, terms: Floats, *, endpoint: str
+) -> Floats | None:
+    """Log odds of being cured as patients come under observation.
+
+    Parameters
+    ----------
+    posterior
+        Draws.
+    design
+        Which terms there are.
+    terms : ndarray, shape (pattern, term)
+        Standardised terms.
+    endpoint
+        Endpoint.
+
+    Returns
+    -------
+    ndarray, shape (draws, pattern), or None
+        Log odds; None in a model without cured patients.
+    """
+    if "cured_log_odds" not in posterior:
+        return None
+    one = posterior.sel(endpoint=endpoint)
+    middle = flat_draws(one, "cured_log_odds")[:, None]
+    if not design.term_names:
+        return np.repeat(middle, terms.shape[0], axis=1)
+    return np.asarray(middle + flat_draws(one, "cured_coefficient", "term") @ terms.T)
+
+
+def hazard_of_segments(found: LogHazard, segments: Segments, pattern_of: Ints) -> Floats:
+    """Cumulative hazard within segments of follow-up, of patients who are not cured.
+
+    Parameters
+    ----------
+    found
+        The endpoint's hazards.
+    segments
+        Its follow-up.
+    pattern_of : ndarray of int, shape (patient,)
+        Pattern of each patient.
+
+    Returns
+    -------
+    ndarray, shape (draws, segment)
+        Hazard times length.
+    """
+    pattern = pattern_of[segments.patient]
+    shared = found.shared[:, found.class_of[pattern], segments.interval, segments.state]
+    return np.asarray(np.exp(shared + found.pattern[:, pattern]) * segments.length)
 
 
 def relative_of(posterior: xr.Dataset, design: Design, terms: Floats, *, endpoint: str) -> Floats:
@@ -311,6 +369,14 @@ def _of_endpoint(
         if not apart:
             values[inside] *= -1.0
         target[patient] += log_cells[cell] + by_pattern[who[patient]]
+    if found.cured is not None:
+        log_odds = np.ascontiguousarray(found.cured.T)[who]
+        died = np.zeros(who.size, dtype=bool)
+        died[event_patient] = True
+        # Not cured, or the mixture instead of the survival of those who are not.
+        values[died] -= np.logaddexp(0.0, log_odds[died])
+        passed = -values[~died]
+        values[~died] = log_survival(log_odds[~died], passed)
     return (events, values) if apart else (values, np.zeros((1, 1)))
 
 

@@ -7,11 +7,13 @@ import textwrap
 from bayesblina.hazards.definition import (
     Commensurate,
     Correlated,
+    FractionPrior,
     Gamma,
     GaussianProcess,
     HazardRatioPrior,
     IllnessDeath,
     ModelDefinition,
+    OddsRatioPrior,
     PatientFrailty,
     PhasesBySubgroup,
     PhasesOverTime,
@@ -72,6 +74,7 @@ def mathematics(definition: ModelDefinition) -> str:
         ("Endpoints", _endpoints(definition)),
         ("Groups", _groups(definition)),
         ("Borrowing", _borrowing(definition)),
+        ("Cure", _cure(definition)),
     ):
         if text:
             lines += [
@@ -109,11 +112,22 @@ def _likelihood(definition: ModelDefinition) -> str:
     )
     if isinstance(definition.groups, PatientFrailty):
         text += " Every patient is a pattern; patient-level predictions integrate u[i] out."
+    if definition.cure is not None:
+        text += (
+            " That takes everybody as not cured: a patient with the event adds log(1 - p[e, i]), "
+            "one without log(p[e, i] + (1 - p[e, i]) exp(-H)) + H, with H the cumulative hazard "
+            "over the patient's follow-up."
+        )
     return text
 
 
-def _interval(prior: HazardRatioPrior | SpreadPrior) -> str:
-    lower, upper = prior.hazard_ratio
+def _interval(prior: HazardRatioPrior | SpreadPrior | FractionPrior | OddsRatioPrior) -> str:
+    if isinstance(prior, FractionPrior):
+        lower, upper = prior.fraction
+    elif isinstance(prior, OddsRatioPrior):
+        lower, upper = prior.odds_ratio
+    else:
+        lower, upper = prior.hazard_ratio
     return f"{prior.mass:.0%} in {lower:g} to {upper:g}"
 
 
@@ -270,3 +284,17 @@ def _borrowing(definition: ModelDefinition) -> str:
             f"Normal({kind.apart.mean:.3g}, {kind.apart.sd:.3g})."
         )
     return ""
+
+
+def _cure(definition: ModelDefinition) -> str:
+    kind = definition.cure
+    if kind is None:
+        return ""
+    fraction, ratio = kind.fraction, kind.covariates
+    return (
+        "With probability p[e, i] the patient never has the event, from coming under observation "
+        "on: logit p[e, i] = m[e] + x[i]'q[e]; h is the hazard of the others. At mean covariates "
+        f"p: {_interval(fraction)}, that is m ~ Normal({fraction.mean:.3g}, {fraction.sd:.3g}); "
+        f"exp(q), per sd of a continuous covariate or per level: {_interval(ratio)}, that is "
+        f"Normal({ratio.mean:.3g}, {ratio.sd:.3g})."
+    )

@@ -1,6 +1,6 @@
-"""Two PyTensor operations with hand-written kernels, which keep compiling short.
+"""PyTensor operations with hand-written kernels, which keep compiling short.
 
-Both are defined by their `perform` methods, in plain numpy; the numba kernels are tested against
+All are defined by their `perform` methods, in plain numpy; the numba kernels are tested against
 them and their gradients against finite differences.
 """
 
@@ -158,3 +158,127 @@ def _piecewise_exponential_kernel(op: Any, node: Any, **kwargs: Any) -> Any:  # 
         return np.asarray(total), out_shared, out_pattern
 
     return piecewise_exponential, KERNEL_VERSION
+
+
+class CuredMixture(Op):
+    """What cured patients add to the log-likelihood of a piecewise-exponential model.
+
+    With probability ``p`` a patient never has the event, else the hazard is that of the model. The
+    model's own log-likelihood takes everybody as not cured; a patient with the event adds
+    ``log(1 - p)`` to it, one without adds ``log(p + (1 - p) exp(-H)) + H``, where ``H`` is the
+    cumulative hazard over the patient's follow-up.
+    """
+
+    __props__ = ()
+
+    def make_node(self, *inputs: Any) -> Apply:
+        """Take follow-up by patient and the parts of the log hazard.
+
+        Inputs are the events by (endpoint, pattern); the patterns of patients; the weights of
+        survivors over (endpoint, patient); where each patient's entries begin, over (endpoint,
+        patient + 1); the entries' cells and times; the class of each pattern; the parts of the log
+        hazard by (endpoint, class, interval, phase) and by (endpoint, pattern); and the log odds of
+        being cured by (endpoint, pattern). Outputs are the sum and its gradients by the last three.
+        """
+        variables = [pt.as_tensor_variable(value) for value in inputs]
+        return Apply(self, variables, [pt.dscalar(), pt.dtensor4(), pt.dmatrix(), pt.dmatrix()])
+
+    def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:  # noqa: ARG002
+        """Evaluate with numpy."""
+        events, pattern_of, survived, first, cell, time, class_of, shared, pattern, odds = inputs
+        who, begins = pattern_of.astype(np.int64), first.astype(np.int64)
+        of = class_of.astype(np.int64)[who]
+        cure = 1.0 / (1.0 + np.exp(-odds))
+        total = -(events * np.logaddexp(0.0, odds)).sum()
+        by_shared, by_pattern = np.zeros(shared.shape), np.zeros(pattern.shape)
+        by_odds = -events * cure
+        for e in range(survived.shape[0]):
+            entries = slice(begins[e, 0], begins[e, -1])
+            patient = np.repeat(np.arange(who.size), np.diff(begins[e]))
+            cells = (of[patient], cell[entries].astype(np.int64))
+            hazard = np.exp(shared[e]).reshape(shared.shape[1], -1)
+            spent = time[entries] * hazard[cells] * np.exp(pattern[e, who[patient]])
+            passed = np.bincount(patient, weights=spent, minlength=who.size)
+            log_odds, weight = odds[e, who], survived[e]
+            mixed = np.logaddexp(log_odds, -passed) - np.logaddexp(0.0, log_odds) + passed
+            total += (weight * mixed).sum()
+            slope = weight / (1.0 + np.exp(-log_odds - passed))
+            np.add.at(by_shared[e].reshape(hazard.shape), cells, slope[patient] * spent)
+            np.add.at(by_pattern[e], who, slope * passed)
+            np.add.at(by_odds[e], who, slope - weight * cure[e, who])
+        for storage, value in zip(
+            output_storage, (np.asarray(total), by_shared, by_pattern, by_odds), strict=True
+        ):
+            storage[0] = value
+
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+        """Differentiate by the last three inputs; the rest is data."""
+        data = [pt.zeros_like(value) for value in inputs[:7]]
+        return [*data, *(cotangents[0] * gradient for gradient in outputs[1:])]
+
+
+@register_funcify_default_op_cache_key(CuredMixture)
+def _cured_mixture_kernel(op: Any, node: Any, **kwargs: Any) -> Any:  # noqa: ARG001
+    @numba_njit
+    def cured_mixture(
+        events: Any,
+        pattern_of: Any,
+        survived: Any,
+        first: Any,
+        cell: Any,
+        time: Any,
+        class_of: Any,
+        shared: Any,
+        pattern: Any,
+        odds: Any,
+    ) -> Any:
+        endpoints, patients = survived.shape
+        classes, intervals, phases = shared.shape[1:]
+        by_shared = np.zeros(shared.shape)
+        by_pattern = np.zeros(pattern.shape)
+        by_odds = np.empty(odds.shape)
+        patterns = odds.shape[1]
+        log_not = np.empty(patterns)
+        cure = np.empty(patterns)
+        relative = np.empty(patterns)
+        hazard = np.empty((classes, intervals * phases))
+        total = 0.0
+        for e in range(endpoints):
+            for p in range(patterns):
+                # log(1 + exp(x)) and 1 / (1 + exp(-x)), without overflow.
+                small = np.exp(-abs(odds[e, p]))
+                log_not[p] = max(odds[e, p], 0.0) + np.log1p(small)
+                cure[p] = (1.0 if odds[e, p] > 0.0 else small) / (1.0 + small)
+                relative[p] = np.exp(pattern[e, p])
+                total -= events[e, p] * log_not[p]
+                by_odds[e, p] = -events[e, p] * cure[p]
+            for c in range(classes):
+                for j in range(intervals):
+                    for k in range(phases):
+                        hazard[c, j * phases + k] = np.exp(shared[e, c, j, k])
+            for i in range(patients):
+                weight = survived[e, i]
+                if weight == 0.0:
+                    continue
+                p = int(pattern_of[i])
+                c = int(class_of[p])
+                begin, end = int(first[e, i]), int(first[e, i + 1])
+                passed = 0.0
+                for m in range(begin, end):
+                    passed += time[m] * hazard[c, int(cell[m])]
+                passed *= relative[p]
+                # log(odds + exp(-passed)) + passed = log(1 + exp(log odds + passed)).
+                sum_ = odds[e, p] + passed
+                small = np.exp(-abs(sum_))
+                total += weight * (max(sum_, 0.0) + np.log1p(small) - log_not[p])
+                slope = weight * (1.0 if sum_ > 0.0 else small) / (1.0 + small)
+                by_pattern[e, p] += slope * passed
+                by_odds[e, p] += slope - weight * cure[p]
+                scaled = slope * relative[p]
+                for m in range(begin, end):
+                    at = int(cell[m])
+                    j, k = at // phases, at % phases
+                    by_shared[e, c, j, k] += scaled * time[m] * hazard[c, at]
+        return np.asarray(total), by_shared, by_pattern, by_odds
+
+    return cured_mixture, KERNEL_VERSION

@@ -110,7 +110,7 @@ def recovery(cohorts: int) -> pd.DataFrame:
         for seed in range(cohorts):
             cohort = simulated(truth, seed)
             for name in BASELINES:
-                fit = bb.fit(cohort, question, model=name, seed=seed, draws=500, progress=False)
+                fit = bb.fit(cohort, question, model=name, seed=seed, progress=False)
                 one = fit.posterior["log_baseline"].sel(endpoint="os").mean(("chain", "draw"))
                 interval = np.searchsorted(fit.exposure.cuts, times)
                 error = one.values[interval] - truth(times)

@@ -1,0 +1,129 @@
+"""The fraction of patients who will never have the event."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from scipy.special import expit
+
+from bayesblina.errors import EstimandError
+from bayesblina.estimands.populations import Group, Population, eligible_groups, supplied_groups
+from bayesblina.estimands.ratios import attributes_of
+from bayesblina.fitting import Fit
+from bayesblina.hazards.likelihood import cured_log_odds
+
+
+def cured_fraction(
+    fit: Fit, *, population: Population | None = None, by: str | None = None
+) -> xr.Dataset:
+    """Fraction of patients who will never have the event, by draw.
+
+    It is that of patients as they come under observation, before anything is known of how they
+    fare. Whether the data say anything of it is for `cure_identifiability` to show.
+
+    Parameters
+    ----------
+    fit
+        A fit of a model with cured patients, such as ``mixture_cure``.
+    population
+        Whose covariates the fraction is averaged over: by default those of the eligible patients;
+        or as for `survival`.
+    by
+        Categorical covariate: one fraction for each of its levels in the population.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``cured_fraction`` over (chain, draw, endpoint); with `by` over (chain, draw, endpoint,
+        subgroup).
+
+    Raises
+    ------
+    EstimandError
+        If the model has no cured patients, or the population's covariates are not those of the
+        model.
+
+    Notes
+    -----
+    Mixture cure models: Farewell (1982), doi:10.2307/2529885; Amico and Van Keilegom (2018),
+    doi:10.1146/annurev-statistics-031017-100101.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, model="mixture_cure", seed=1, progress=False)
+    >>> bb.cured_fraction(fit, by="age_group")["cured_fraction"].dims
+    ('chain', 'draw', 'endpoint', 'subgroup')
+    """
+    require_cure(fit)
+    posterior, exposure, design = fit.posterior, fit.exposure, fit.design
+    roles = fit.definition.roles
+    description = "eligible patients as they come under observation"
+    supplied: list[Group] = []
+    if population is not None:
+        supplied, description = supplied_groups(
+            exposure, population, by=by, group=roles.get("group"), source=roles.get("source")
+        )
+    current = None
+    if fit.definition.borrowing is not None and population is None:
+        current = design.source_of == 0
+        description = description.replace("eligible", "current eligible")
+    labels: list[str] = []
+    fractions = []
+    for endpoint in exposure.endpoints:
+        groups = supplied
+        if population is None:
+            followed = np.isfinite(exposure.people["exit"].sel(endpoint=endpoint).values)
+            groups = eligible_groups(exposure, followed, by=by, endpoint=endpoint, current=current)
+        labels = [group.label for group in groups]
+        means = []
+        for group in groups:
+            terms = design.standardised(group.terms)
+            log_odds = cured_log_odds(posterior, design, terms, endpoint=endpoint)
+            assert log_odds is not None
+            means.append(expit(log_odds) @ group.weight)
+        fractions.append(np.stack(means, axis=1))
+    values = np.stack(fractions, axis=1)
+    dims: tuple[str, ...] = ("chain", "draw", "endpoint", "subgroup")
+    coords = {
+        "chain": posterior["chain"],
+        "draw": posterior["draw"],
+        "endpoint": list(exposure.endpoints),
+    }
+    if by is None:
+        values, dims = values[:, :, 0], dims[:3]
+    else:
+        coords["subgroup"] = labels
+    sizes = (posterior.sizes["chain"], posterior.sizes["draw"])
+    return xr.Dataset(
+        {"cured_fraction": (dims, values.reshape(*sizes, *values.shape[1:]))},
+        coords=coords,
+        attrs={
+            **attributes_of(fit),
+            "population": description if by is None else f"{description}, by {by}",
+            "kind": "marginal: averaged over the covariates of the population",
+        },
+    )
+
+
+def require_cure(fit: Fit) -> None:
+    """Raise unless a fit is of a model with cured patients.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Raises
+    ------
+    EstimandError
+        If it is not.
+    """
+    if fit.definition.cure is None:
+        raise EstimandError(
+            f"Model '{fit.definition.name}' has no cured patients: fit 'mixture_cure'."
+        )

@@ -1,0 +1,283 @@
+"""Patients who will never have the event: their part of the likelihood, and of hazards.
+
+A patient is cured with a probability that depends on covariates, from coming under observation on;
+whoever is not has the model's hazard. Nobody's state is seen: a patient who is still event-free at
+the end of follow-up may be either. Arrays in, arrays out; no cell and no patient is looped over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.special import expit
+
+from bayesblina.exposure import Exposure
+from bayesblina.intervals import split
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FollowUp:
+    """The follow-up of every patient, in cells, one patient after the other.
+
+    Attributes
+    ----------
+    survived : ndarray, shape (endpoint, patient)
+        Weight of patients who are event-free at the end of their follow-up; 0 for others.
+    first : ndarray, shape (endpoint, patient + 1)
+        Where each patient's entries in the next two begin.
+    cell, time : ndarray, shape (entry,)
+        Cell of an endpoint (interval x states + state), and time at risk in it.
+    """
+
+    survived: Floats
+    first: Floats
+    cell: Floats
+    time: Floats
+
+
+def follow_up_of(exposure: Exposure) -> FollowUp:
+    """Lay out patients' follow-up for the likelihood of a mixture cure model.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+
+    Returns
+    -------
+    FollowUp
+        In the order of the exposure's patients.
+    """
+    first, cells, times, offset = [], [], [], 0
+    for name in exposure.endpoints:
+        spent = exposure.patient_cells(name)
+        first.append(spent.indptr + offset)
+        cells.append(spent.indices)
+        times.append(spent.data)
+        offset += spent.data.size
+    return FollowUp(
+        survived=survivors(exposure),
+        first=np.stack(first).astype(np.float64),
+        cell=np.concatenate(cells).astype(np.float64),
+        time=np.concatenate(times),
+    )
+
+
+def survivors(exposure: Exposure) -> Floats:
+    """Weights of the patients who are event-free at the end of their follow-up.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+
+    Returns
+    -------
+    ndarray, shape (endpoint, patient)
+        Weights; 0 for patients with the event or without follow-up.
+    """
+    people = exposure.people
+    free = np.isfinite(people["exit"].values) & ~people["event"].values
+    return np.asarray(free * people["weight"].values)
+
+
+def log_survival(log_odds: Floats, cumulative: Floats) -> Floats:
+    """Logarithm of the survival of patients of whom some are cured.
+
+    Parameters
+    ----------
+    log_odds
+        Log odds of being cured.
+    cumulative
+        Cumulative hazard of those who are not.
+
+    Returns
+    -------
+    ndarray
+        Log survival, of the shape that the two make together.
+
+    Examples
+    --------
+    >>> float(np.exp(log_survival(np.array(0.0), np.array(np.inf))))
+    0.5
+    """
+    return np.asarray(np.logaddexp(log_odds, -cumulative) - np.logaddexp(0.0, log_odds))
+
+
+def cured_given_survival(log_odds: Floats, cumulative: Floats) -> Floats:
+    """Probability that patients who are still event-free are cured.
+
+    Parameters
+    ----------
+    log_odds
+        Log odds of being cured at the beginning.
+    cumulative
+        Cumulative hazard since, of those who are not.
+
+    Returns
+    -------
+    ndarray
+        Probabilities.
+
+    Examples
+    --------
+    >>> float(cured_given_survival(np.array(0.0), np.array(0.0)))
+    0.5
+    """
+    return np.asarray(expit(log_odds + cumulative))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Segments:
+    """One endpoint's follow-up in parts within which no hazard changes, in the order of time.
+
+    Attributes
+    ----------
+    patient, state, piece : ndarray of int, shape (segment,)
+        Whose it is, the state, and the piece between the points at which it was cut.
+    interval : ndarray of int, shape (segment,)
+        The model's interval.
+    length : ndarray, shape (segment,)
+        Its length, greater than 0.
+    """
+
+    patient: Ints
+    state: Ints
+    piece: Ints
+    interval: Ints
+    length: Floats
+
+    @property
+    def patients(self) -> Ints:
+        """Who has follow-up, in order; shape (contributor,)."""
+        return np.unique(self.patient)
+
+
+def segments_of(
+    exposure: Exposure,
+    endpoint: str,
+    *,
+    points: Floats | None = None,
+    until: float = np.inf,
+) -> Segments:
+    """Cut the follow-up of one endpoint.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+    endpoint
+        Endpoint.
+    points : ndarray, shape (n_pieces - 1,), optional
+        Where to cut, the model's cut points among them; by default only those.
+    until
+        Follow-up after this time is left out.
+
+    Returns
+    -------
+    Segments
+        Patient by patient.
+    """
+    cuts = exposure.cuts
+    rows = exposure.episodes["endpoint"].values == exposure.endpoints.index(endpoint)
+    rows &= exposure.episodes["start"].values < until
+    patient, state, start, stop = (
+        exposure.episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
+    )
+    inner = cuts if points is None else points
+    episode, piece, length = split(start, np.minimum(stop, until), inner)
+    opens = np.concatenate([[0.0], inner])[piece]
+    return Segments(
+        patient=patient[episode],
+        state=state[episode],
+        piece=piece,
+        interval=np.searchsorted(cuts, opens, side="right"),
+        length=length,
+    )
+
+
+def passed_before(hazard: Floats, patient: Ints) -> Floats:
+    """Cumulative hazard of each segment's patient from entry to the segment's beginning.
+
+    Parameters
+    ----------
+    hazard : ndarray, shape (segment, draws)
+        Hazard of each segment times its length.
+    patient : ndarray of int, shape (segment,)
+        Whose it is; a patient's segments follow each other.
+
+    Returns
+    -------
+    ndarray, shape (segment, draws)
+        Cumulative hazards.
+
+    Examples
+    --------
+    >>> passed_before(np.array([[1.0], [2.0], [4.0]]), np.array([0, 0, 1]))[:, 0]
+    array([0., 1., 0.])
+    """
+    if not patient.size:
+        return np.zeros(hazard.shape)
+    opens = np.concatenate([[True], np.diff(patient) != 0])
+    before = np.cumsum(hazard, axis=0) - hazard
+    entry = before[opens][np.cumsum(opens) - 1]
+    # Differences of sums leave rounding; a patient's first segment has nothing before it.
+    return np.where(opens[:, None], 0.0, np.maximum(before - entry, 0.0))
+
+
+def expected_events(hazard: Floats, patient: Ints, log_odds: Floats | None) -> Floats:
+    """Events expected in each segment given survival to its beginning.
+
+    Parameters
+    ----------
+    hazard : ndarray, shape (segment, draws)
+        Hazard of each segment, of those who are not cured, times its length.
+    patient : ndarray of int, shape (segment,)
+        Whose it is; a patient's segments follow each other.
+    log_odds : ndarray, shape (segment, draws), or None
+        Log odds of being cured at entry; None where nobody is.
+
+    Returns
+    -------
+    ndarray, shape (segment, draws)
+        What the event process's intensity adds up to: minus the logarithm of survival through the
+        segment given survival to its beginning.
+    """
+    if log_odds is None:
+        return hazard
+    before = passed_before(hazard, patient)
+    later = np.logaddexp(log_odds, -(before + hazard))
+    return np.asarray(np.maximum(np.logaddexp(log_odds, -before) - later, 0.0))
+
+
+def sums(values: Floats, place: Ints, size: int) -> Floats:
+    """Add rows up by place.
+
+    Parameters
+    ----------
+    values : ndarray, shape (row, draws)
+        Values.
+    place : ndarray of int, shape (row,)
+        Where each row belongs.
+    size
+        Number of places.
+
+    Returns
+    -------
+    ndarray, shape (place, draws)
+        Sums.
+
+    Examples
+    --------
+    >>> sums(np.array([[1.0], [2.0], [4.0]]), np.array([1, 0, 1]), 2)[:, 0]
+    array([2., 5.])
+    """
+    rows = np.arange(place.size)
+    matrix = sparse.csr_array((np.ones(place.size), (place, rows)), shape=(size, place.size))
+    return np.asarray(matrix @ values)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from bayesblina.errors import SpecError
 
 # Okabe and Ito's palette: distinguishable with colour-blindness and in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 DENSITY_POINTS = 400
+# Uniform ranks from which the bands of a calibration are taken.
+UNIFORM_RANKS = 10_000
+_BAND: Mapping[str, Any] = {"color": "0.85", "linewidth": 0}
+Floats = NDArray[np.float64]
 
 
 def survival(
@@ -504,3 +510,85 @@ def _say(figure: Figure, *, synthetic: bool, converged: bool) -> None:
         words.append("NOT CONVERGED")
     if words:
         figure.suptitle(" - ".join(words), fontsize="small", color="#B00000")
+
+
+def calibration_ranks(
+    counts: Mapping[str, Mapping[str, Sequence[int]]], *, level: float = 0.99, seed: int = 1
+) -> Figure:
+    """Draw the ranks of a simulation-based calibration: histograms, and distribution functions.
+
+    Parameters
+    ----------
+    counts
+        By model and parameter, how many replications have their rank in each of equally wide
+        bins: ``ranks`` of the files that `bayesblina.checks.calibration` writes.
+    level
+        Probability that all lines of one calibrated model stay within its bands.
+    seed
+        Seed of the uniform ranks from which the bands are taken.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One row per model. On the left a step line per parameter, on the right the distribution
+        function of its ranks less that of uniform ranks; grey bands hold all lines of a model, at
+        all places together, with the given probability.
+
+    Raises
+    ------
+    SpecError
+        If there is nothing to draw, or parameters of a model differ in bins or replications.
+
+    Notes
+    -----
+    Bands after Säilynoja, Bürkner and Vehtari (2022), doi:10.1007/s11222-022-10090-6.
+    """
+    if not counts or not all(counts.values()):
+        raise SpecError("There are no ranks to draw.")
+    figure = Figure(figsize=(9.0, 0.6 + 2.0 * len(counts)), layout="constrained")
+    axes = figure.subplots(len(counts), 2, squeeze=False)
+    for (left, right), (model, ranks) in zip(axes, counts.items(), strict=True):
+        lengths = {len(row) for row in ranks.values()}
+        totals = {sum(row) for row in ranks.values()}
+        if len(lengths) > 1 or len(totals) > 1 or min(lengths) < 2:
+            raise SpecError(f"{model}: parameters differ in bins or replications.")
+        table = np.array(list(ranks.values()))
+        replications, bins = int(table[0].sum()), table.shape[1]
+        edges = np.arange(bins + 1) / bins
+        tail = (1.0 - level) / len(ranks)
+        uniform = np.random.default_rng(seed).multinomial(
+            replications, np.full(bins, 1.0 / bins), size=UNIFORM_RANKS
+        )
+        low, high = _binomial_band(uniform, np.full(bins, 1.0 / bins), replications, tail)
+        left.fill_between(edges, *(np.append(end, end[-1]) for end in (low, high)), **_BAND)
+        inner = edges[1:-1]
+        below = np.cumsum(uniform, axis=1)[:, :-1]
+        low, high = _binomial_band(below, inner, replications, tail)
+        right.fill_between(inner, low / replications - inner, high / replications - inner, **_BAND)
+        for row in table:
+            left.stairs(row, edges, color=COLOURS[0], linewidth=0.7, alpha=0.6)
+            difference = np.cumsum(row)[:-1] / replications - inner
+            right.plot(inner, difference, color=COLOURS[0], linewidth=0.7, alpha=0.6)
+        right.axhline(0.0, color="black", linewidth=0.6)
+        left.set(title=model, ylabel="replications", xlim=(0, 1), ylim=(0, None))
+        title = f"{replications} replications, {len(ranks)} parameters"
+        right.set(title=title, ylabel="difference", xlim=(0, 1))
+        for axis in (left, right):
+            axis.spines[["top", "right"]].set_visible(False)
+    axes[-1][0].set_xlabel("rank of the true value")
+    axes[-1][1].set_xlabel("rank: distribution function less uniform")
+    return figure
+
+
+def _binomial_band(
+    simulated: NDArray[np.int64], probability: Floats, size: int, tail: float
+) -> tuple[Floats, Floats]:
+    """Binomial quantiles that hold all places of a row together but for the tail probability."""
+    from scipy.stats import binom
+
+    one = np.minimum(
+        binom.cdf(simulated, size, probability), binom.sf(simulated - 1, size, probability)
+    ).min(axis=1)
+    place = float(np.quantile(one, tail))
+    low, high = binom.ppf(place, size, probability), binom.isf(place, size, probability)
+    return np.asarray(low), np.asarray(high)

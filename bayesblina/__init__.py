@@ -85,6 +85,11 @@ if TYPE_CHECKING:
     from bayesblina.storage import save as save
     from bayesblina.summaries import probabilities as probabilities
     from bayesblina.summaries import summarise as summarise
+    from bayesblina.what_if import Scenario as Scenario
+    from bayesblina.what_if import Sensitivity as Sensitivity
+    from bayesblina.what_if import load_sensitivity as load_sensitivity
+    from bayesblina.what_if import scenarios as scenarios
+    from bayesblina.what_if import sensitivity as sensitivity
 
 _HOME = {
     "bayesian_bootstrap": "bootstrap",
@@ -160,6 +165,11 @@ _HOME = {
     "save": "storage",
     "probabilities": "summaries",
     "summarise": "summaries",
+    "Scenario": "what_if",
+    "Sensitivity": "what_if",
+    "load_sensitivity": "what_if",
+    "scenarios": "what_if",
+    "sensitivity": "what_if",
 }
 _MODULES = frozenset({"errors", "plots", "simulate"})
 

@@ -167,6 +167,51 @@ def validate(
 
 
 @app.command()
+def sensitivity(
+    context: typer.Context,
+    study: StudyPath,
+    out: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from what an earlier run left in the folder.")
+    ] = False,
+    engine: Annotated[
+        str, typer.Option(help="local: processes of this machine; dask: an existing cluster.")
+    ] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="The cluster's scheduler.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Local processes; by default one for each core.")
+    ] = None,
+    keep_draws: Annotated[
+        bool, typer.Option("--keep-draws", help="Keep draws of the log hazard ratios, too.")
+    ] = False,
+    debug: Debug = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the scenarios of a study's section [sensitivity]; a killed run can be resumed."""
+    with _reported(context, debug=debug, quiet=quiet) as manner:
+        from bayesblina.study import read_study
+
+        read = read_study(study)
+        if engine not in ("local", "dask"):
+            raise SpecError(f"--engine must be local or dask, got '{engine}'.")
+        code = _sensitivity(
+            read,
+            out,
+            manner,
+            {
+                "resume": resume,
+                "engine": engine,
+                "scheduler": scheduler,
+                "workers": workers,
+                "keep_draws": keep_draws,
+            },
+        )
+    raise typer.Exit(code)
+
+
+@app.command()
 def init(
     context: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A table, one row per patient.")],
@@ -386,6 +431,65 @@ def _run(study: Study, out: Path, manner: _Manner) -> int:
         )
     manner.say(f"Results: {out / 'summary.md'} and the files beside it.")
     return ANSWERED if fitted.converged else NOT_CONVERGED
+
+
+def _sensitivity(study: Study, out: Path, manner: _Manner, how: dict[str, Any]) -> int:
+    """Run a study's scenarios and write table and figures; return the exit code."""
+    cohort = study.cohort()
+    what_if = study.scenarios(cohort)
+    manner.say(f"{cohort!r}\n{len(what_if)} scenarios")
+
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from bayesblina import plots
+    from bayesblina.files import write_text
+    from bayesblina.what_if import sensitivity as run_all
+
+    asked = study.content.fit
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed} of {task.total}"),
+        TimeRemainingColumn(),
+    )
+    shown = not manner.quiet and sys.stdout.isatty()
+    with Progress(*columns, transient=True, disable=not shown) as bar:
+        task = bar.add_task("scenarios", total=len(what_if))
+        found = run_all(
+            cohort,
+            what_if,
+            out=out,
+            seed=asked.seed,
+            draws=asked.draws,
+            tune=asked.tune,
+            chains=asked.chains,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            **how,
+        )
+    write_text(out / "scenarios.csv", _to_csv(found.table))
+    complete = bool((found.table["status"] == "converged").all())
+    for name in found.table["endpoint"].dropna().unique():
+        rows = found.table[found.table["endpoint"] == name]
+        if not (rows["status"] == "converged").any():
+            continue
+        _write_figure(
+            plots.specification_curve(found, str(name)), out, f"specification_{_file_name(name)}"
+        )
+        effects = found.effects(str(name))
+        write_text(out / f"effects_{_file_name(name)}.csv", _to_csv(effects))
+        if len(effects):
+            figure = plots.tornado(found, str(name))
+            _write_figure(figure, out, f"tornado_{_file_name(name)}")
+        manner.say(str(found.holds(str(name))))
+    if not complete:
+        silent = found.table[found.table["status"] != "converged"].drop_duplicates("key")
+        for row in silent.to_dict("records"):
+            typer.echo(
+                f"bayesblina: {row['scenario']}: {str(row['status']).upper()}: {row['reason']}",
+                err=True,
+            )
+    manner.say(f"Results: {out / 'scenarios.csv'} and the files beside it.")
+    return ANSWERED if complete else NOT_CONVERGED
 
 
 def _require_curves(study: Study, cohort: Cohort) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
@@ -281,6 +281,13 @@ class Cohort:
         for array in arrays:
             array.flags.writeable = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process by being made there again."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values["endpoints"] = dict(self.endpoints)
+        values["covariates"] = dict(self.covariates)
+        return _made, (values,)
+
     @property
     def size(self) -> int:
         """Number of patients."""
@@ -479,6 +486,10 @@ class Cohort:
         ]
         rows += [(f"covariate {name}", one.kind) for name, one in self.covariates.items()]
         return to_html(("Cohort", f"{self.size} {kind}patients, times in {self.unit}"), rows)
+
+
+def _made(values: dict[str, Any]) -> Cohort:
+    return Cohort(**values)
 
 
 def _shown(covariate: Covariate, rows: NDArray[np.int64]) -> Any:

@@ -61,7 +61,7 @@ def write_bytes(path: str | PathLike[str], content: bytes | memoryview) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise StorageError(f"Cannot write '{path}': {_reason(error)}.") from error
+            raise StorageError(f"Cannot write '{path}': {reason_of(error)}.") from error
         raise
     _sync_folder(path.parent)
 
@@ -76,7 +76,19 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
+    """Word why a file cannot be written.
+
+    Parameters
+    ----------
+    error
+        The error.
+
+    Returns
+    -------
+    str
+        The reason, without a full stop.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "there is no space left for it; free some and try again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -204,12 +204,70 @@ def fit(
     >>> fit
     Fit(primary; os, rfs; 4 chains x 1000 draws; converged, synthetic patients)
     """
-    settings = _settings(draws, tune, chains, cores, seed)
+    settings = sampler_settings(draws, tune, chains, cores, seed)
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
     clock = time.perf_counter()
     exposure = expose_for(
         definition, cohort, question, cuts=cuts, phase_cuts=phase_cuts, weights=weights
     )
+    return fit_exposure(
+        definition,
+        exposure,
+        question,
+        seed=seed,
+        settings=settings,
+        weighted=weights is not None,
+        progress=progress,
+        before={"exposure": time.perf_counter() - clock},
+    )
+
+
+def fit_exposure(
+    definition: ModelDefinition,
+    exposure: Exposure,
+    question: Question,
+    *,
+    seed: int,
+    settings: SamplerSettings,
+    weighted: bool = False,
+    complete: bool = True,
+    progress: bool = False,
+    before: Mapping[str, float] | None = None,
+) -> Fit:
+    """Fit a model to events and person-time.
+
+    Parameters
+    ----------
+    definition
+        The hazard model.
+    exposure
+        Events and person-time, as the model needs them (`expose_for`).
+    question
+        The question that they answer.
+    seed
+        Seed of the draws.
+    settings
+        How long to sample.
+    weighted
+        Whether patients have weights of their own.
+    complete
+        Whether to keep draws from the prior and the patient-level log-likelihood.
+    progress
+        Whether to show a progress bar.
+    before
+        Seconds spent on earlier stages, for the provenance.
+
+    Returns
+    -------
+    Fit
+        Marked by whether it passed the convergence gate.
+
+    Raises
+    ------
+    SpecError
+        If the model needs a covariate that is not named or not there, or events and person-time
+        that were summed in another way.
+    """
     exposed = time.perf_counter()
     built = build_model(definition, exposure)
     ready = time.perf_counter()
@@ -217,22 +275,26 @@ def fit(
     notes = []
     sampled = time.perf_counter()
     posterior = tree["posterior"].to_dataset()
-    if exposure.people.sizes["patient"] * draws * chains <= LARGEST_LOG_LIKELIHOOD:
+    count = settings.draws * settings.chains
+    if not complete:
+        notes.append("draws from the prior and the patient-level log-likelihood were not kept")
+    elif exposure.people.sizes["patient"] * count <= LARGEST_LOG_LIKELIHOOD:
         total = patient_log_likelihood(posterior, exposure, built.design)
         tree["log_likelihood"] = xr.DataTree(total.to_dataset(name="survival"))
     else:
         notes.append(
             "the patient-level log-likelihood was not kept: "
-            f"{exposure.people.sizes['patient']} patients x {draws * chains} draws are too many"
+            f"{exposure.people.sizes['patient']} patients x {count} draws are too many"
         )
-    if weights is not None:
+    if weighted:
         notes.append(
             "patients have weights: this is a weighted pseudo-posterior, whose spread is not that "
             "of the estimate; see bayesian_bootstrap"
         )
     if isinstance(definition.borrowing, PowerPrior):
         notes.append(f"external patients count {definition.borrowing.weight:g} each (power prior)")
-    tree["prior"] = xr.DataTree(_prior(built, seed=seed))
+    if complete:
+        tree["prior"] = xr.DataTree(_prior(built, seed=seed))
     tree["observed_data"] = xr.DataTree(exposure.table[["events"]])
     tree["constant_data"] = xr.DataTree(exposure.table.drop_vars("events"))
     convergence = assess_convergence(tree)
@@ -249,7 +311,7 @@ def fit(
             data_hash=hash_of(exposure),
             versions={name: version(name) for name in LIBRARIES},
             seconds={
-                "exposure": exposed - clock,
+                **(before or {}),
                 "build": ready - exposed,
                 "compile": float(timing["compile"]),
                 "sample": float(timing["sample"]),
@@ -261,7 +323,26 @@ def fit(
     )
 
 
-def _settings(draws: int, tune: int, chains: int, cores: int | None, seed: int) -> SamplerSettings:
+def sampler_settings(
+    draws: int, tune: int, chains: int, cores: int | None, seed: int
+) -> SamplerSettings:
+    """Check how long is to be sampled.
+
+    Parameters
+    ----------
+    draws, tune, chains, cores, seed
+        As for `fit`.
+
+    Returns
+    -------
+    SamplerSettings
+        The settings.
+
+    Raises
+    ------
+    SpecError
+        If a number is not whole, or too small.
+    """
     whole: tuple[tuple[str, object, int], ...] = (
         ("draws", draws, 4),
         ("tune", tune, 1),

@@ -12,7 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bayesblina.errors import SpecError
+from bayesblina.axes import BASE
+from bayesblina.errors import SpecError, nearest
+from bayesblina.what_if import Sensitivity
 
 # Okabe and Ito's palette: distinguishable with colour-blindness and in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -20,6 +22,7 @@ DENSITY_POINTS = 400
 # Uniform ranks from which the bands of a calibration are taken.
 UNIFORM_RANKS = 10_000
 _BAND: Mapping[str, Any] = {"color": "0.85", "linewidth": 0}
+_BESIDE: Mapping[str, Any] = {"fontsize": "x-small", "va": "center", "ha": "left"}
 Floats = NDArray[np.float64]
 
 
@@ -578,6 +581,206 @@ def calibration_ranks(
     axes[-1][0].set_xlabel("rank of the true value")
     axes[-1][1].set_xlabel("rank: distribution function less uniform")
     return figure
+
+
+def specification_curve(found: Sensitivity, endpoint: str, *, largest: int = 200) -> Figure:
+    """Draw the hazard ratio of every scenario, sorted, with the settings below.
+
+    Parameters
+    ----------
+    found
+        What `bayesblina.sensitivity` gives.
+    endpoint
+        Endpoint.
+    largest
+        Scenarios above which figures are refused: nobody could read them.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Above, medians with 95 % intervals, the base case marked; below, a dot for each scenario
+        in the row of its setting.
+
+    Raises
+    ------
+    SpecError
+        If the endpoint is unknown, no scenario converged, or there are more than `largest`.
+    """
+    rows = found.of_endpoint(endpoint).sort_values("median", kind="stable").reset_index(drop=True)
+    if len(rows) > largest:
+        raise SpecError(f"{len(rows)} scenarios are too many to draw: choose rows of the table.")
+    settings = [
+        (axis, str(value))
+        for axis in found.axes
+        for value in dict.fromkeys(found.table[axis])
+        if (rows[axis] == value).any()
+    ]
+    place = np.arange(len(rows))
+    base = (rows[list(found.axes)] == BASE).all(axis=1).to_numpy()
+    height = 3.2 + 0.2 * len(settings)
+    figure = Figure(figsize=(min(4.0 + 0.12 * len(rows), 14.0), height), layout="constrained")
+    shares = {"height_ratios": [3.0, max(0.2 * len(settings), 0.2)]}
+    top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw=shares)
+    for chosen, colour, size in ((~base, COLOURS[0], 3.0), (base, COLOURS[1], 5.0)):
+        inside = rows[chosen]
+        if inside.empty:
+            continue
+        ends = [inside["median"] - inside["lower"], inside["upper"] - inside["median"]]
+        label = "base case" if colour == COLOURS[1] else None
+        top.errorbar(
+            place[chosen],
+            inside["median"],
+            yerr=np.array(ends),
+            fmt="o",
+            color=colour,
+            markersize=size,
+            elinewidth=0.8,
+            label=label,
+        )
+    top.axhline(1.0, color="black", linewidth=0.8)
+    _ratio_scale(top)
+    top.set(ylabel="hazard ratio", title=f"{endpoint.upper()}: {len(rows)} scenarios")
+    if base.any():
+        top.legend(frameon=False, fontsize="small", loc="upper left")
+    for line, (axis, value) in enumerate(settings):
+        mine = (rows[axis].astype(str) == value).to_numpy()
+        bottom.plot(place[mine], np.full(mine.sum(), line), ".", color="0.25", markersize=4)
+    labels = [f"{axis}: {value}" for axis, value in settings]
+    bottom.set_yticks(np.arange(len(settings)), labels, fontsize="small")
+    bottom.set(ylim=(len(settings) - 0.5, -0.5), xlabel="scenarios, by hazard ratio")
+    for axis in (top, bottom):
+        axis.spines[["top", "right"]].set_visible(False)
+    _say(figure, synthetic=found.synthetic, converged=True)
+    return figure
+
+
+def tornado(found: Sensitivity, endpoint: str) -> Figure:
+    """Draw which axis moves the answer most.
+
+    Parameters
+    ----------
+    found
+        What `bayesblina.sensitivity` gives.
+    endpoint
+        Endpoint.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        On the left the mean log hazard ratio between the extreme settings of each axis; on the
+        right the probability of a hazard ratio below 1. Pairs of axes, where they were combined,
+        show what the combination has beyond both.
+
+    Raises
+    ------
+    SpecError
+        If the endpoint is unknown, or nothing was varied.
+    """
+    effects = found.effects(endpoint)
+    if effects.empty:
+        raise SpecError("Nothing was varied: there is nothing to compare.")
+    paired = effects["axis"].str.contains(" x ", regex=False)
+    parts = [one for one in (effects[~paired], effects[paired]) if len(one)]
+    figure = Figure(figsize=(11.0, 1.6 + 0.42 * len(effects)), layout="constrained")
+    shares = [len(one) + 1.0 for one in parts]
+    axes = figure.subplots(len(parts), 2, squeeze=False, gridspec_kw={"height_ratios": shares})
+    for (left, right), table in zip(axes, parts, strict=True):
+        _bars(left, right, table, pairs=bool(paired.any()) and table is parts[-1])
+    if len(parts) == 2 or not paired.any():
+        axes[0, 0].set_title(f"{endpoint.upper()}: one axis at a time")
+    if paired.any():
+        axes[-1, 0].set_title("two axes together, beyond what each does alone")
+    _say(figure, synthetic=found.synthetic, converged=True)
+    return figure
+
+
+def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool) -> None:
+    """Draw bars from low to high, the longest on top; those of pairs start at 0."""
+    for line, row in enumerate(table.to_dict("records")):
+        low, high = str(row["low"]), str(row["high"])
+        for axis, name in ((left, "log_ratio"), (right, "probability")):
+            start = 0.0 if pairs else float(row[f"{name}_low"])
+            width = float(row[f"{name}_range"])
+            axis.barh(line, width, left=start, color=COLOURS[2 if pairs else 0], alpha=0.6)
+            if axis is left and pairs:
+                axis.annotate(f" {high}", (max(start, start + width), line), **_BESIDE)
+            elif axis is left:
+                axis.annotate(f"{low} ", (start, line), **{**_BESIDE, "ha": "right"})
+                axis.annotate(f" {high}", (start + width, line), **_BESIDE)
+    left.set_yticks(np.arange(len(table)), table["axis"], fontsize="small")
+    right.set_yticks([])
+    left.set_xlabel("difference of log hazard ratios" if pairs else "mean log hazard ratio")
+    right.set_xlabel("difference of P(HR < 1)" if pairs else "P(HR < 1)")
+    left.use_sticky_edges = False
+    left.margins(x=0.35)
+    for axis in (left, right):
+        axis.set_ylim(len(table) - 0.5, -0.5)
+        axis.spines[["top", "right"]].set_visible(False)
+
+
+def scenario_map(
+    found: Sensitivity, endpoint: str, rows: str, columns: str, *, value: str = "median"
+) -> Figure:
+    """Draw the answer over two axes as a map.
+
+    Parameters
+    ----------
+    found
+        What `bayesblina.sensitivity` gives.
+    endpoint
+        Endpoint.
+    rows, columns
+        Axes; of all others the base case's setting.
+    value
+        Column of the table that is shown.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One field per combination, with its number; empty where there is none.
+
+    Raises
+    ------
+    SpecError
+        If an axis or the column is unknown, or the axes are the same.
+    """
+    table = found.of_endpoint(endpoint)
+    for name in (rows, columns):
+        if name not in found.axes:
+            raise SpecError(f"No axis '{name}'. {nearest(name, found.axes)}")
+    if rows == columns:
+        raise SpecError("Give two different axes.")
+    if value not in table.columns:
+        raise SpecError(f"No column '{value}'. {nearest(value, [str(c) for c in table.columns])}")
+    others = [name for name in found.axes if name not in (rows, columns)]
+    inside = table[(table[others] == BASE).all(axis=1)]
+    wide = inside.pivot_table(index=rows, columns=columns, values=value, sort=False)
+    numbers = wide.to_numpy(float)
+    figure = Figure(
+        figsize=(2.5 + 1.1 * wide.shape[1], 1.6 + 0.5 * wide.shape[0]), layout="constrained"
+    )
+    axis = figure.subplots()
+    image = axis.imshow(numbers, cmap="cividis", aspect="auto")
+    middle = float(np.nanmean([np.nanmin(numbers), np.nanmax(numbers)]))
+    for (row, column), number in np.ndenumerate(numbers):
+        if np.isfinite(number):
+            colour = "white" if number < middle else "black"
+            axis.text(column, row, f"{number:.2f}", ha="center", va="center", color=colour)
+    axis.set_xticks(np.arange(wide.shape[1]), [str(one) for one in wide.columns])
+    axis.set_yticks(np.arange(wide.shape[0]), [str(one) for one in wide.index])
+    axis.set(xlabel=columns, ylabel=rows, title=f"{endpoint.upper()}: {value}")
+    figure.colorbar(image, ax=axis)
+    _say(figure, synthetic=found.synthetic, converged=True)
+    return figure
+
+
+def _ratio_scale(axis: Axes) -> None:
+    """Put ratios on a logarithmic vertical axis with readable ticks."""
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    ticks = [one for one in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if low <= one <= high]
+    axis.set_yticks(ticks, [f"{one:g}" for one in ticks])
+    axis.minorticks_off()
 
 
 def _binomial_band(

@@ -17,7 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from bayesblina.errors import SpecError
+from bayesblina.axes import AXES, NONE, QUESTION_AXES
+from bayesblina.errors import SpecError, nearest
 from bayesblina.hazards.definition import (
     FractionPrior,
     HazardRatioPrior,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from bayesblina.cohort import Cohort
     from bayesblina.question import Question
     from bayesblina.regimes import Regime
+    from bayesblina.what_if import Scenario
 
 Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -170,6 +172,25 @@ class CurvesSection(_Section):
     thresholds: list[Positive] = Field(default_factory=list)
 
 
+class SensitivitySection(_Section):
+    """``[sensitivity]``: what is varied around the study, and how."""
+
+    design: Literal["full", "one_at_a_time"] = "one_at_a_time"
+    invalid: Literal["raise", "row"] = "raise"
+    axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    scenarios: list[dict[str, Any]] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _known(self) -> SensitivitySection:
+        names = [*self.axes, *(name for one in self.scenarios for name in one)]
+        for name in names:
+            if name not in AXES:
+                raise ValueError(f"no axis '{name}'. {nearest(name, AXES)}")
+        if not names:
+            raise ValueError("name what is varied: axes, or scenarios")
+        return self
+
+
 class StudyFile(_Section):
     """What a study file may say; unknown keys are errors."""
 
@@ -184,6 +205,7 @@ class StudyFile(_Section):
     model: ModelSection = ModelSection()
     fit: FitSection = FitSection()
     curves: CurvesSection = CurvesSection()
+    sensitivity: SensitivitySection | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,6 +344,56 @@ class Study:
             cured=None
             if priors.cured is None
             else FractionPrior(fraction=(priors.cured[0], priors.cured[1])),
+        )
+
+    def scenarios(self, cohort: Cohort) -> tuple[Scenario, ...]:
+        """Lay out the scenarios of the study's sensitivity section, the study itself first.
+
+        Parameters
+        ----------
+        cohort
+            The study's patients.
+
+        Returns
+        -------
+        tuple of Scenario
+            What `bayesblina.scenarios` gives.
+
+        Raises
+        ------
+        SpecError
+            If the study has no such section, or scenarios cannot be asked.
+        """
+        from bayesblina.what_if import scenarios
+
+        section = self.content.sensitivity
+        if section is None:
+            raise SpecError(
+                f"'{self.path}' has no section [sensitivity], which says what is varied."
+            )
+        fit = self.content.fit
+        if fit.phase_cuts is not None:
+            raise SpecError(
+                "fit.phase_cuts cannot be held in a study of sensitivity: leave it out."
+            )
+
+        def read(name: str, value: Any) -> Any:
+            if value == NONE and name in QUESTION_AXES:
+                return None
+            return tuple(value) if name == "endpoints" and isinstance(value, list) else value
+
+        return scenarios(
+            cohort,
+            self.question(),
+            {name: [read(name, one) for one in values] for name, values in section.axes.items()},
+            model=self.model(),
+            cuts=fit.cuts,
+            design=section.design,
+            explicit=[
+                {name: read(name, value) for name, value in one.items()}
+                for one in section.scenarios
+            ],
+            invalid=section.invalid,
         )
 
     def regimes(self) -> tuple[Regime, ...]:

@@ -19,6 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "account",
+            "axes",
             "episodes",
             "files",
             "intervals",
@@ -40,6 +41,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"estimands", "predictive"}),
     frozenset({"bootstrap", "checks", "comparison", "external", "ladder", "paper", "safety"}),
     frozenset({"summaries"}),
+    frozenset({"what_if"}),
     frozenset({"plots"}),
     frozenset({"storage"}),
     frozenset({"drafting", "study"}),

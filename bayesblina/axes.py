@@ -1,0 +1,22 @@
+"""Names of what a study of sensitivity may vary."""
+
+from __future__ import annotations
+
+QUESTION_AXES = (
+    "landmark",
+    "lag",
+    "transplant",
+    "phase_end",
+    "eligible_from",
+    "reference",
+    "endpoints",
+)
+CUT_AXES = ("intervals", "cuts")
+PRIORS = ("phases", "covariates", "level", "change", "phase_change", "spread", "cured")
+PRIOR_AXES = tuple(f"prior.{name}" for name in PRIORS)
+COHORT_AXES = ("covariates", "only", "without", "phase_shift", "phase_jitter")
+AXES = (*QUESTION_AXES, *CUT_AXES, "model", *PRIOR_AXES, *COHORT_AXES)
+# What stands in a study file, which has no empty value, for the lack of a landmark and the like.
+NONE = "none"
+# What stands on an axis for the base case's own value.
+BASE = "base"

@@ -1,0 +1,195 @@
+"""Results of scenarios on disk: one line each, appended at once, checksummed.
+
+A line is a JSON object and the SHA-256 of it. Whatever ends the process, every line that was
+finished can be read; half a line at the end is what a kill left, and is cut off. When all scenarios
+are done the lines are put into their order, so that the file does not tell which came first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bayesblina.errors import StorageError
+from bayesblina.files import reason_of, write_text
+
+NAME = "scenarios.jsonl"
+FORMAT = "bayesblina sensitivity"
+SCHEMA = 1
+_SEPARATOR = " sha256 "
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    text = json.dumps(record, sort_keys=True, allow_nan=False)
+    return f"{text}{_SEPARATOR}{hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """Read a line; None if it is damaged."""
+    text, found, digest = line.rstrip("\n").rpartition(_SEPARATOR)
+    if not found or hashlib.sha256(text.encode()).hexdigest() != digest:
+        return None
+    record: dict[str, Any] = json.loads(text)
+    return record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """A folder with the results of one study of sensitivity.
+
+    Attributes
+    ----------
+    folder
+        The folder.
+    """
+
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        """The file of lines."""
+        return self.folder / NAME
+
+    def begin(self, header: Mapping[str, Any], *, resume: bool) -> dict[str, dict[str, Any]]:
+        """Make the store, or read what an earlier run left in it.
+
+        Parameters
+        ----------
+        header
+            What the results depend on besides the scenario: data, seed, sampler, versions.
+        resume
+            Whether an earlier run may be there.
+
+        Returns
+        -------
+        dict
+            Finished records by the scenarios' keys.
+
+        Raises
+        ------
+        StorageError
+            If the folder cannot be written to; there are results and `resume` is not set; they
+            belong to other data or settings; or a line in the middle is damaged.
+        """
+        head = {"format": FORMAT, "schema": SCHEMA, **header}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            exists = self.path.exists()
+        except OSError as error:
+            raise StorageError(
+                f"Cannot make the folder '{self.folder}': {reason_of(error)}."
+            ) from None
+        if not exists:
+            write_text(self.path, _line(head))
+            return {}
+        if not resume:
+            raise StorageError(
+                f"'{self.folder}' holds results of an earlier run: continue it with resume (on the "
+                "command line --resume), or give another folder."
+            )
+        found, records, whole = self.read()
+        differs = [name for name in head if found.get(name) != head[name]]
+        if differs:
+            raise StorageError(
+                f"'{self.folder}' holds results of another study: {', '.join(differs)} differ. "
+                "Give another folder."
+            )
+        if whole < self.path.stat().st_size:
+            # What a kill left of a line that was being written.
+            with self._opened("r+b") as file:
+                file.truncate(whole)
+        return {str(record["key"]): record for record in records}
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Put one finished record on disk.
+
+        Parameters
+        ----------
+        record
+            The record, with its ``key``.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written; records before it can still be read.
+        """
+        content = _line(record).encode()
+        try:
+            with self._opened("ab") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError(
+                f"Cannot write to '{self.path}': {reason_of(error)}. Finished scenarios are kept; "
+                "continue with resume."
+            ) from None
+
+    def read(self) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
+        """Read all records.
+
+        Returns
+        -------
+        header : dict
+            What the results depend on.
+        records : list of dict
+            Finished records.
+        whole
+            Number of bytes up to the end of the last whole line.
+
+        Raises
+        ------
+        StorageError
+            If there is no store, or a line other than the last is damaged.
+        """
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise StorageError(f"Cannot read '{self.path}': {reason_of(error)}.") from None
+        records: list[dict[str, Any]] = []
+        whole, lines = 0, content.splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            record = _parse(line.decode("utf-8", errors="replace")) if line[-1:] == b"\n" else None
+            if record is None:
+                if number < len(lines):
+                    raise StorageError(
+                        f"'{self.path}': line {number} is damaged (its checksum is wrong). Remove "
+                        "that line; resume then computes its scenario again."
+                    )
+                break
+            whole += len(line)
+            records.append(record)
+        if not records or records[0].get("format") != FORMAT:
+            raise StorageError(f"'{self.path}' is not a store of scenarios.")
+        if records[0].get("schema") != SCHEMA:
+            raise StorageError(f"'{self.path}' was written by another version of bayesblina.")
+        return records[0], records[1:], whole
+
+    def finish(self, keys: Sequence[str]) -> None:
+        """Put the lines into the order of the scenarios.
+
+        Parameters
+        ----------
+        keys
+            Keys of the scenarios, in order.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written; the lines then stay in the order in which they came.
+        """
+        header, records, _ = self.read()
+        place = {key: index for index, key in enumerate(keys)}
+        ordered = sorted(records, key=lambda record: place.get(str(record["key"]), len(place)))
+        write_text(self.path, "".join(_line(record) for record in (header, *ordered)))
+
+    def _opened(self, mode: str) -> Any:
+        try:
+            return self.path.open(mode)
+        except OSError as error:
+            raise StorageError(f"Cannot open '{self.path}': {reason_of(error)}.") from None

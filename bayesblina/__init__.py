@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from bayesblina import errors as errors
     from bayesblina import plots as plots
     from bayesblina import simulate as simulate
+    from bayesblina.bias_analysis import adjust_for_confounder as adjust_for_confounder
+    from bayesblina.bias_analysis import (
+        adjust_for_misclassification as adjust_for_misclassification,
+    )
+    from bayesblina.bias_analysis import bounding_factor as bounding_factor
+    from bayesblina.bias_analysis import confounding as confounding
+    from bayesblina.bias_analysis import e_value as e_value
+    from bayesblina.bias_analysis import e_values as e_values
+    from bayesblina.bias_analysis import informative_dropout as informative_dropout
+    from bayesblina.bias_analysis import tipping_points as tipping_points
     from bayesblina.bootstrap import bayesian_bootstrap as bayesian_bootstrap
     from bayesblina.checks import check as check
     from bayesblina.checks import cure_identifiability as cure_identifiability
@@ -63,6 +73,10 @@ if TYPE_CHECKING:
     from bayesblina.predictive import prior_predictive as prior_predictive
     from bayesblina.predictive import replicated_events as replicated_events
     from bayesblina.predictive import replicated_simon_makuch as replicated_simon_makuch
+    from bayesblina.prior_sensitivity import most_sceptical_prior as most_sceptical_prior
+    from bayesblina.prior_sensitivity import power_scaling as power_scaling
+    from bayesblina.prior_sensitivity import sceptical_priors as sceptical_priors
+    from bayesblina.prior_sensitivity import scepticism_limit as scepticism_limit
     from bayesblina.question import Question as Question
     from bayesblina.readers import AdamEndpoint as AdamEndpoint
     from bayesblina.readers import DatedEndpoint as DatedEndpoint
@@ -94,6 +108,18 @@ if TYPE_CHECKING:
 _HOME = {
     "bayesian_bootstrap": "bootstrap",
     "borrowing": "external",
+    "most_sceptical_prior": "prior_sensitivity",
+    "power_scaling": "prior_sensitivity",
+    "sceptical_priors": "prior_sensitivity",
+    "scepticism_limit": "prior_sensitivity",
+    "adjust_for_confounder": "bias_analysis",
+    "adjust_for_misclassification": "bias_analysis",
+    "bounding_factor": "bias_analysis",
+    "confounding": "bias_analysis",
+    "e_value": "bias_analysis",
+    "e_values": "bias_analysis",
+    "informative_dropout": "bias_analysis",
+    "tipping_points": "bias_analysis",
     "check": "checks",
     "cure_identifiability": "checks",
     "compare": "comparison",

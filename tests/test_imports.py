@@ -39,7 +39,19 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"fitting"}),
     frozenset({"regimes"}),
     frozenset({"estimands", "predictive"}),
-    frozenset({"bootstrap", "checks", "comparison", "external", "ladder", "paper", "safety"}),
+    frozenset(
+        {
+            "bias_analysis",
+            "bootstrap",
+            "checks",
+            "comparison",
+            "external",
+            "ladder",
+            "paper",
+            "prior_sensitivity",
+            "safety",
+        }
+    ),
     frozenset({"summaries"}),
     frozenset({"what_if"}),
     frozenset({"plots"}),

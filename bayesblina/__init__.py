@@ -99,6 +99,9 @@ if TYPE_CHECKING:
     from bayesblina.storage import save as save
     from bayesblina.summaries import probabilities as probabilities
     from bayesblina.summaries import summarise as summarise
+    from bayesblina.weighting import Weighted as Weighted
+    from bayesblina.weighting import clone_censor_weight as clone_censor_weight
+    from bayesblina.weighting import starting_weights as starting_weights
     from bayesblina.what_if import Scenario as Scenario
     from bayesblina.what_if import Sensitivity as Sensitivity
     from bayesblina.what_if import load_sensitivity as load_sensitivity
@@ -191,6 +194,9 @@ _HOME = {
     "save": "storage",
     "probabilities": "summaries",
     "summarise": "summaries",
+    "Weighted": "weighting",
+    "clone_censor_weight": "weighting",
+    "starting_weights": "weighting",
     "Scenario": "what_if",
     "Sensitivity": "what_if",
     "load_sensitivity": "what_if",

@@ -31,7 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cohort"}),
     frozenset({"question", "readers"}),
     frozenset({"follow_up"}),
-    frozenset({"simulate", "transitions"}),
+    frozenset({"simulate", "transitions", "weighting"}),
     frozenset({"exposure"}),
     frozenset({"classical", "hazards"}),
     frozenset({"sampling"}),

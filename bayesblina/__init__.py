@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from bayesblina.comparison import compare as compare
     from bayesblina.comparison import k_fold as k_fold
     from bayesblina.comparison import leave_one_out as leave_one_out
+    from bayesblina.deletion import influence as influence
+    from bayesblina.deletion import most_influential as most_influential
     from bayesblina.estimands import average_hazard_ratio as average_hazard_ratio
     from bayesblina.estimands import contrast as contrast
     from bayesblina.estimands import cumulative_hazard as cumulative_hazard
@@ -68,6 +70,11 @@ if TYPE_CHECKING:
     from bayesblina.ladder import landmark_analysis as landmark_analysis
     from bayesblina.paper import compare_with_published as compare_with_published
     from bayesblina.paper import published as published
+    from bayesblina.planning import StudyDesign as StudyDesign
+    from bayesblina.planning import design_grid as design_grid
+    from bayesblina.planning import operating_characteristics as operating_characteristics
+    from bayesblina.planning import sample_size as sample_size
+    from bayesblina.planning import simulate_cohorts as simulate_cohorts
     from bayesblina.predictive import calibration as calibration
     from bayesblina.predictive import martingale_residuals as martingale_residuals
     from bayesblina.predictive import prior_predictive as prior_predictive
@@ -176,6 +183,13 @@ _HOME = {
     "read_cohort": "readers",
     "read_counting_process": "readers",
     "read_dated_cohort": "readers",
+    "influence": "deletion",
+    "most_influential": "deletion",
+    "StudyDesign": "planning",
+    "design_grid": "planning",
+    "operating_characteristics": "planning",
+    "sample_size": "planning",
+    "simulate_cohorts": "planning",
     "bias_ladder": "ladder",
     "cox": "ladder",
     "ever_never": "ladder",

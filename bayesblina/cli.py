@@ -212,6 +212,52 @@ def sensitivity(
 
 
 @app.command()
+def design(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="DESIGN", help="A design file (TOML).")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables; made if missing.")],
+    debug: Debug = False,
+    quiet: Quiet = False,
+) -> None:
+    """Simulate a planned study: bias, coverage, power or assurance, sample size, grids."""
+    with _reported(context, debug=debug, quiet=quiet) as manner:
+        from bayesblina.design_file import read_design
+        from bayesblina.files import write_text
+        from bayesblina.planning import design_grid, operating_characteristics, sample_size
+
+        read = read_design(path)
+        planned, asked = read.study_design(), read.analysis
+        _make_folder(out)
+        same: dict[str, Any] = {
+            "seed": asked.seed,
+            "replications": asked.replications,
+            "success": asked.success,
+            "prior": read.prior,
+            "effect": read.effect,
+        }
+        table = operating_characteristics(planned, analysis=asked.method, model=asked.model, **same)
+        write_text(out / "operating_characteristics.csv", _to_csv(table))
+        row = table.iloc[0]
+        what = "Assurance" if read.effect else "Probability of success"
+        manner.say(
+            f"{planned.patients} patients, {row['events']:.0f} events, {row['exposed']:.0f} "
+            f"exposed on average.\n{what}: {row['success']:.1%} (Monte-Carlo error "
+            f"{row['success_mcse']:.1%}); bias of the log hazard ratio {row['bias']:+.3f}, "
+            f"coverage {row['coverage']:.1%}, in {asked.replications} simulated cohorts."
+        )
+        if read.sample_size is not None:
+            sizes = sample_size(planned, power=read.sample_size.power, **same)
+            write_text(out / "sample_size.csv", _to_csv(sizes))
+            enough = sizes[sizes["success"] >= read.sample_size.power]["patients"].iloc[0]
+            manner.say(f"{read.sample_size.power:.0%} is reached with {enough} patients.")
+        if read.grid:
+            grid = design_grid(planned, read.grid, **same)
+            write_text(out / "grid.csv", _to_csv(grid))
+        manner.say(f"Results: the tables in {out}.")
+    raise typer.Exit(ANSWERED)
+
+
+@app.command()
 def init(
     context: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A table, one row per patient.")],

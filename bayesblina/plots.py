@@ -774,6 +774,114 @@ def scenario_map(
     return figure
 
 
+def tipping_points(found: xr.Dataset, endpoint: str) -> Figure:
+    """Draw what a confounder must be to change the answer.
+
+    Parameters
+    ----------
+    found
+        What `bayesblina.tipping_points` gives.
+    endpoint
+        Endpoint.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        P(HR < 1) without the confounder, by its prevalence among the unexposed and its hazard
+        ratio; lines at 0.5, 0.8, 0.95 and 0.975.
+    """
+    one = found.sel(endpoint=endpoint)["probability_below_1"].transpose("ratio", "prevalence")
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axis = figure.subplots()
+    across, up = one["prevalence"].values, one["ratio"].values
+    shown = axis.pcolormesh(across, up, one.values, cmap="cividis", vmin=0, vmax=1)
+    if min(one.shape) > 1:
+        levels = [0.5, 0.8, 0.95, 0.975]
+        lines = axis.contour(across, up, one.values, levels, colors="white")
+        axis.clabel(lines, fontsize="small")
+    among = float(found.attrs["prevalence_exposed"])
+    axis.set_xlabel(f"prevalence among the unexposed (among the exposed: {among:g})")
+    axis.set_ylabel("hazard ratio of the confounder")
+    axis.set_title(f"{endpoint.upper()}: P(HR < 1) without it")
+    figure.colorbar(shown, ax=axis)
+    _mark(figure, found)
+    return figure
+
+
+def balance(table: pd.DataFrame) -> Figure:
+    """Draw how alike those who start and those who could have are, before and after weighting.
+
+    Parameters
+    ----------
+    table
+        ``balance`` of what `bayesblina.starting_weights` gives.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A love plot: standardised mean differences, with lines at 0.1.
+    """
+    figure = Figure(figsize=(6.4, 1.4 + 0.35 * len(table)), layout="constrained")
+    axis = figure.subplots()
+    place = np.arange(len(table))
+    for column, colour, marker in (("unweighted", COLOURS[1], "o"), ("weighted", COLOURS[0], "s")):
+        axis.plot(table[column], place, marker, color=colour, label=column)
+    for one in (-0.1, 0.1):
+        axis.axvline(one, color="0.6", linewidth=0.8, linestyle="--")
+    axis.axvline(0.0, color="black", linewidth=0.8)
+    axis.set_yticks(place, table["covariate"])
+    axis.set(
+        xlabel="standardised mean difference, starting less at risk", ylim=(len(table) - 0.5, -0.5)
+    )
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def sceptical_priors(table: pd.DataFrame, endpoint: str) -> Figure:
+    """Draw how the conclusion depends on how sceptical the prior is.
+
+    Parameters
+    ----------
+    table
+        What `bayesblina.sceptical_priors` gives.
+    endpoint
+        Endpoint.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        P(HR < 1) against the upper end of the prior's 95 % interval; hollow where the weights are
+        not to be relied on.
+    """
+    rows = table[table["endpoint"] == endpoint].sort_values("prior_upper")
+    figure = Figure(figsize=(6.0, 3.8), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(rows["prior_upper"], rows["probability_below_1"], color=COLOURS[0], linewidth=1)
+    good = (rows["pareto_k"] <= 0.7).to_numpy()
+    for chosen, face in ((good, COLOURS[0]), (~good, "white")):
+        axis.plot(
+            rows["prior_upper"][chosen],
+            rows["probability_below_1"][chosen],
+            "o",
+            color=COLOURS[0],
+            markerfacecolor=face,
+        )
+    for one in (0.95, 0.975):
+        axis.axhline(one, color="0.6", linewidth=0.8, linestyle="--")
+    axis.set_xscale("log")
+    ticks = [float(one) for one in rows["prior_upper"]]
+    axis.set_xticks(
+        ticks, [f"{1 / one:.2g} to {one:.3g}" for one in ticks], rotation=45, ha="right"
+    )
+    axis.minorticks_off()
+    axis.set(
+        xlabel="95 % of the prior of the hazard ratio", ylabel="P(HR < 1)", title=endpoint.upper()
+    )
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def _ratio_scale(axis: Axes) -> None:
     """Put ratios on a logarithmic vertical axis with readable ticks."""
     axis.set_yscale("log")

@@ -81,16 +81,14 @@ def simulated(
     history = pd.concat(
         [
             pd.DataFrame({"patient": table["id"], "time": 0.0, "worse": 0.0}),
-            pd.DataFrame(
-                {"patient": table["id"][changed], "time": worse_at[changed], "worse": 1.0}
-            ),
+            pd.DataFrame(later),
         ]
     )
     return cohort, history
 
 
 def log_ratio(
-    cohort: bb.Cohort, question: bb.Question, *, weights: object = None
+    cohort: bb.Cohort, question: bb.Question, *, weights: np.ndarray | None = None
 ) -> tuple[float, float]:
     """Posterior mean and sd of the log hazard ratio."""
     fit = bb.fit(
@@ -98,7 +96,7 @@ def log_ratio(
         question,
         seed=1,
         weights=weights,
-        cuts=[4.0, 9.0, 15.0],
+        cuts=np.arange(1.0, 26.0),
         draws=300,
         tune=400,
         chains=2,
@@ -116,8 +114,11 @@ def replicate(seed: int) -> list[dict[str, object]]:
         cohort, QUESTION, endpoint="os", history=history, truncate=(0.0, 1.0)
     )
     baseline = bb.starting_weights(cohort, QUESTION, endpoint="os", truncate=(0.0, 1.0))
-    clones = bb.clone_censor_weight(
-        cohort, QUESTION, endpoint="os", grace=GRACE, history=history, truncate=(0.0, 0.995)
+    clones, truncated = (
+        bb.clone_censor_weight(
+            cohort, QUESTION, endpoint="os", grace=GRACE, history=history, truncate=(0.0, high)
+        )
+        for high in (1.0, 0.995)
     )
     rows: list[dict[str, object]] = []
     methods: tuple[tuple[str, bb.Cohort, bb.Question, np.ndarray | None], ...] = (
@@ -126,6 +127,12 @@ def replicate(seed: int) -> list[dict[str, object]]:
         ("weights, baseline covariate only", baseline.cohort, baseline.question, baseline.weights),
         ("weights, all confounders", weighted.cohort, weighted.question, weighted.weights),
         ("clone, censor, weight", clones.cohort, clones.question, clones.weights),
+        (
+            "clone, censor, weight, truncated at 99.5 %",
+            truncated.cohort,
+            truncated.question,
+            truncated.weights,
+        ),
     )
     for name, patients, question, weights in methods:
         mean, sd = log_ratio(patients, question, weights=weights)

@@ -1,0 +1,285 @@
+"""Designs: simulated as they say, analysed as the model does, searched."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesblina as bb
+from bayesblina.cli import main
+from bayesblina.errors import SpecError
+from bayesblina.planning import (
+    Cohorts,
+    StudyDesign,
+    _cumulative,
+    _inner_cuts,
+    _inverse,
+    as_cohort,
+    normal_posterior,
+    operating_characteristics,
+)
+
+DESIGN = StudyDesign(
+    patients=267,
+    hazards=(0.02, 0.05, 0.03),
+    cuts=(3.0, 12.0),
+    start_hazards=(0.0, 0.05),
+    start_cuts=(3.0,),
+    hazard_ratio=0.5,
+    follow_up=12.0,
+    accrual=24.0,
+    dropout=0.005,
+)
+WIDE = bb.HazardRatioPrior(hazard_ratio=(0.001, 1000.0))
+
+
+def test_cohorts_have_the_hazards_of_their_design() -> None:
+    """Events over person-time in every piece, in and out of the phase."""
+    found = bb.simulate_cohorts(DESIGN, cohorts=1500, seed=1)
+    when = np.minimum(found.start, found.time)
+    inside = found.start < found.time
+    for low, high, rate in ((0.0, 3.0, 0.02), (3.0, 12.0, 0.05), (12.0, 99.0, 0.03)):
+        here = found.event & (found.time > low) & (found.time <= high)
+        before = np.clip(np.minimum(when, high) - low, 0, None).sum()
+        whole = np.clip(np.minimum(found.time, high) - low, 0, None).sum()
+        for events, spent, hazard in (
+            ((here & ~inside).sum(), before, rate),
+            ((here & inside).sum(), whole - before, rate * 0.5),
+        ):
+            assert abs(events - spent * hazard) < 4 * math.sqrt(max(spent * hazard, 1))
+    # Starts: none before month 3, then 0.05 a month while at risk.
+    starts = inside.sum()
+    at_risk = np.clip(when - 3.0, 0, None).sum()
+    assert found.start[inside].min() >= 3.0
+    assert abs(starts - 0.05 * at_risk) < 4 * math.sqrt(0.05 * at_risk)
+    assert found.time.max() <= 36.0
+    # Dropout: leaving before the shortest administrative end.
+    left = (~found.event & (found.time < 12.0)).sum()
+    exposed = np.minimum(found.time, 12.0).sum()
+    assert abs(left - 0.005 * exposed) < 4 * math.sqrt(0.005 * exposed)
+
+
+def test_hazards_and_their_inverse() -> None:
+    times = np.array([0.0, 1.0, 4.0, 30.0])
+    cumulative = _cumulative((3.0, 12.0), (0.02, 0.0, 0.03), times)
+    np.testing.assert_allclose(cumulative, [0.0, 0.02, 0.06, 0.06 + 18 * 0.03])
+    np.testing.assert_allclose(
+        _inverse((3.0, 12.0), (0.02, 0.0, 0.03), np.array([0.02, 0.06, 0.09])), [1.0, 3.0, 13.0]
+    )
+    assert _inverse((3.0,), (0.1, 0.0), np.array([0.4]))[0] == math.inf
+
+
+def test_ten_thousand_cohorts_take_seconds() -> None:
+    began = time.perf_counter()
+    found = bb.simulate_cohorts(DESIGN, cohorts=10_000, seed=2)
+    assert found.time.shape == (10_000, 267)
+    assert time.perf_counter() - began < 10.0
+
+
+def test_type_one_error_and_coverage() -> None:
+    """Under no effect and a flat prior a one-sided 2.5 % test has its level."""
+    null = replace(DESIGN, hazard_ratio=1.0)
+    row = operating_characteristics(null, replications=4000, seed=1, prior=WIDE).iloc[0]
+    assert row["success"] == pytest.approx(0.025, abs=4 * math.sqrt(0.025 * 0.975 / 4000))
+    assert row["coverage"] == pytest.approx(0.95, abs=4 * math.sqrt(0.05 * 0.95 / 4000))
+    assert abs(row["bias"]) < 4 * row["bias_mcse"] + 0.005
+    assert row["analysed"] == 4000
+
+
+def test_the_normal_approximation_is_that_of_a_free_baseline() -> None:
+    """The gamma model with the same cut points and wide hazards, sampled.
+
+    A normal approximation about the maximum is off by terms of the order of 1 / events, here of a
+    tenth of an sd.
+    """
+    prior = bb.HazardRatioPrior(hazard_ratio=(0.2, 5.0))
+    model = bb.load_model("gamma").with_priors(phases=prior)
+    content = model.model_dump(by_alias=True)
+    content["baseline"]["prior"] = {"hazard_ratio": [0.001, 10.0], "mass": 0.95}
+    wide = bb.ModelDefinition.model_validate(content)
+    question = bb.Question(exposed="exposed", eligible_from="entry")
+    for seed in range(4):
+        cohorts = bb.simulate_cohorts(DESIGN, cohorts=1, seed=seed)
+        (mean,), (sd,) = normal_posterior(cohorts, prior)
+        fit = bb.fit(
+            as_cohort(cohorts, 0, DESIGN),
+            question,
+            model=wide,
+            cuts=_inner_cuts(cohorts),
+            seed=1,
+            progress=False,
+        )
+        found = fit.posterior["log_hazard_ratio"]
+        assert float(found.mean()) == pytest.approx(mean, abs=0.15 * sd)
+        assert float(found.std()) == pytest.approx(sd, rel=0.1)
+
+
+def test_both_analyses_tell_the_same() -> None:
+    small = replace(DESIGN, patients=120)
+    quick = operating_characteristics(small, replications=12, seed=3).iloc[0]
+    seen: list[tuple[int, int]] = []
+    slow = operating_characteristics(
+        small,
+        replications=12,
+        seed=3,
+        analysis="model",
+        progress=lambda done, total: seen.append((done, total)),
+    ).iloc[0]
+    assert quick["events"] == slow["events"]
+    assert slow["bias"] == pytest.approx(quick["bias"], abs=0.1)
+    assert slow["width"] == pytest.approx(quick["width"], rel=0.15)
+    assert seen[-1] == (12, 12)
+
+
+def test_nobody_exposed_is_no_success() -> None:
+    time_ = np.ones((2, 5))
+    start = np.full((2, 5), np.inf)
+    start[1, :2] = 0.5
+    event = np.ones((2, 5), dtype=bool)
+    cohorts = Cohorts(time=time_, start=start, event=event, hazard_ratio=np.ones(2))
+    mean, _ = normal_posterior(cohorts, WIDE)
+    assert np.isnan(mean[0])
+    assert np.isfinite(mean[1])
+    rare = replace(DESIGN, patients=3, start_hazards=(0.0, 0.001))
+    row = operating_characteristics(rare, replications=200, seed=1).iloc[0]
+    assert row["analysed"] < 200
+    assert row["success"] <= row["analysed"] / 200
+
+
+def test_assurance_averages_power_over_the_effect() -> None:
+    effect = bb.HazardRatioPrior(hazard_ratio=(0.3, 0.9))
+    assurance = operating_characteristics(DESIGN, replications=4000, seed=1, effect=effect).iloc[0]
+    drawn = np.exp(np.random.default_rng(2).normal(effect.mean, effect.sd, 60))
+    power = [
+        operating_characteristics(
+            replace(DESIGN, hazard_ratio=float(ratio)), replications=400, seed=3
+        )["success"].iloc[0]
+        for ratio in drawn
+    ]
+    error = math.sqrt(np.var(power) / 60 + assurance["success_mcse"] ** 2)
+    assert abs(assurance["success"] - np.mean(power)) < 4 * error
+
+
+def test_sample_size_is_where_the_power_is_reached() -> None:
+    design = replace(DESIGN, hazard_ratio=0.6)
+    found = bb.sample_size(design, power=0.8, seed=1, replications=1000)
+    assert found["patients"].is_monotonic_increasing
+    enough = found[found["success"] >= 0.8]["patients"].iloc[0]
+    again = operating_characteristics(
+        replace(design, patients=int(enough)), replications=8000, seed=9
+    ).iloc[0]
+    # The search stops within 1 %; its own error is that of 1000 replications.
+    assert again["success"] == pytest.approx(0.8, abs=4 * math.sqrt(0.16 / 1000))
+    with pytest.raises(SpecError, match="cannot"):
+        bb.sample_size(replace(design, hazard_ratio=1.0), power=0.8, seed=1, replications=20)
+    with pytest.raises(SpecError, match="power must"):
+        bb.sample_size(design, power=1.0, seed=1)
+
+
+def test_grids_of_designs() -> None:
+    found = bb.design_grid(
+        DESIGN, {"patients": [100, 300], "hazard_ratio": [0.5, 1.0]}, seed=1, replications=300
+    )
+    assert list(zip(found["patients"], found["hazard_ratio"], strict=True)) == [
+        (100, 0.5),
+        (100, 1.0),
+        (300, 0.5),
+        (300, 1.0),
+    ]
+    alone = operating_characteristics(replace(DESIGN, patients=300), replications=300, seed=1)
+    assert found["success"].iloc[2] == alone["success"].iloc[0]
+    with pytest.raises(SpecError, match="has no 'patient'"):
+        bb.design_grid(DESIGN, {"patient": [1]}, seed=1)
+    with pytest.raises(SpecError, match="give a list"):
+        bb.design_grid(DESIGN, {"patients": 100}, seed=1)  # type: ignore[dict-item]
+    with pytest.raises(SpecError, match="drawn from `effect`"):
+        bb.design_grid(DESIGN, {"hazard_ratio": [0.5]}, seed=1, effect=WIDE)
+
+
+def test_impossible_designs() -> None:
+    for changes, words in (
+        ({"patients": 1}, "at least 2"),
+        ({"hazards": (0.1,)}, "need 3 hazards"),
+        ({"hazards": (0.0, 0.0, 0.0)}, "not all 0"),
+        ({"cuts": (5.0, 3.0)}, "strictly increasing"),
+        ({"hazard_ratio": 0.0}, "greater than 0"),
+        ({"follow_up": -1.0}, "greater than 0"),
+        ({"dropout": math.inf}, "finite"),
+    ):
+        with pytest.raises(SpecError, match=words):
+            replace(DESIGN, **changes)  # type: ignore[arg-type]
+    for arguments, words in (
+        ({"replications": 1}, "at least 2"),
+        ({"success": 1.0}, "a probability"),
+        ({"analysis": "exact"}, "'normal' or 'model'"),
+    ):
+        with pytest.raises(SpecError, match=words):
+            operating_characteristics(DESIGN, seed=1, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="at least 1"):
+        bb.simulate_cohorts(DESIGN, cohorts=0, seed=1)
+
+
+FILE = """
+schema = 1
+
+[design]
+patients = 86
+hazards = [0.05, 0.03]
+cuts = [12.0]
+start_hazards = [0.0, 0.1]
+start_cuts = [3.0]
+hazard_ratio = 0.5
+accrual = 24.0
+follow_up = 12.0
+
+[analysis]
+replications = 200
+
+[sample_size]
+power = 0.7
+
+[grid]
+patients = [86, 150]
+hazard_ratio = [0.5, 1.0]
+"""
+
+
+def test_the_command_runs_a_design(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "design.toml", tmp_path / "out"
+    path.write_text(FILE)
+    assert main(["design", str(path), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "Probability of success" in printed
+    assert "70% is reached with" in printed
+    assert len(pd.read_csv(out / "grid.csv")) == 4
+    one = pd.read_csv(out / "operating_characteristics.csv").iloc[0]
+    design = StudyDesign(
+        patients=86,
+        hazards=(0.05, 0.03),
+        cuts=(12.0,),
+        start_hazards=(0.0, 0.1),
+        start_cuts=(3.0,),
+        hazard_ratio=0.5,
+        accrual=24.0,
+        follow_up=12.0,
+    )
+    expected = operating_characteristics(design, replications=200, seed=1).iloc[0]
+    assert one["success"] == expected["success"]
+    for old, new, words in (
+        ("patients = 86\n", "patient = 86\n", "unknown key"),
+        ("hazards = [0.05, 0.03]", "hazards = [0.05]", "need 2 hazards"),
+        ("[grid]\n", "[grid]\nsize = [1]\n", "a design has no 'size'"),
+        ("replications = 200", "effect = [0.3, 0.9]", "leave out one"),
+        ("replications = 200", "prior = [2.0, 1.0]", "lower < upper"),
+        ("schema = 1", "schema = ", "not valid TOML"),
+    ):
+        path.write_text(FILE.replace(old, new, 1))
+        assert main(["design", str(path), "--out", str(out)]) == 2
+        assert words in capsys.readouterr().err
+    assert main(["design", str(tmp_path / "none.toml"), "--out", str(out)]) == 2

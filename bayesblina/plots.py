@@ -870,7 +870,11 @@ def sceptical_priors(table: pd.DataFrame, endpoint: str) -> Figure:
     for one in (0.95, 0.975):
         axis.axhline(one, color="0.6", linewidth=0.8, linestyle="--")
     axis.set_xscale("log")
-    ticks = [float(one) for one in rows["prior_upper"]]
+    ticks: list[float] = []
+    for one in rows["prior_upper"]:
+        # Labels of neighbours would overlap.
+        if not ticks or one / ticks[-1] > 1.17:
+            ticks.append(float(one))
     axis.set_xticks(
         ticks, [f"{1 / one:.2g} to {one:.3g}" for one in ticks], rotation=45, ha="right"
     )

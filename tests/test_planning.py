@@ -213,14 +213,14 @@ def test_impossible_designs() -> None:
         ({"dropout": math.inf}, "finite"),
     ):
         with pytest.raises(SpecError, match=words):
-            replace(DESIGN, **changes)  # type: ignore[arg-type]
+            replace(DESIGN, **changes)
     for arguments, words in (
         ({"replications": 1}, "at least 2"),
         ({"success": 1.0}, "a probability"),
         ({"analysis": "exact"}, "'normal' or 'model'"),
     ):
         with pytest.raises(SpecError, match=words):
-            operating_characteristics(DESIGN, seed=1, **arguments)  # type: ignore[arg-type]
+            operating_characteristics(DESIGN, seed=1, **arguments)
     with pytest.raises(SpecError, match="at least 1"):
         bb.simulate_cohorts(DESIGN, cohorts=0, seed=1)
 

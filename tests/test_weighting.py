@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -208,8 +209,9 @@ def test_what_cannot_be_weighted_is_refused() -> None:
         ({"history": history.rename(columns={"worse": "marker"})}, "of the cohort and of the"),
         ({"history": history.assign(worse=1.0)}, "same for everybody"),
     ):
+        given: dict[str, Any] = {"endpoint": "os", **arguments}
         with pytest.raises(SpecError, match=words):
-            bb.starting_weights(cohort, QUESTION, **{"endpoint": "os", **arguments})
+            bb.starting_weights(cohort, QUESTION, **given)
     for frame, words in (
         (one, "no values at or before"),
         (history.assign(patient="x"), "not in the cohort"),

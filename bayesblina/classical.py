@@ -18,7 +18,7 @@ from scipy.stats import chi2, norm
 from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError, nearest
 from bayesblina.follow_up import Episodes, find_episodes, roles_of
-from bayesblina.intervals import snap
+from bayesblina.intervals import snap, snap_to
 from bayesblina.product_limit import (
     bootstrap_band,
     count_at_risk,
@@ -232,7 +232,10 @@ def simon_makuch(
     if band == "bootstrap" and (seed is None or replicates < 2):
         raise SpecError("A bootstrap band needs a seed, and replicates of at least 2.")
     tables = []
+    asked = begin
     for name, found in find_episodes(cohort, question).items():
+        if asked is not None:
+            begin = snap_to(asked, np.concatenate([found.start, found.stop]))
         after = found.stop > (-np.inf if begin is None else begin)
         for label, group in zip(_labels(question), _groups(found, question), strict=True):
             rows = group & after
@@ -384,7 +387,8 @@ def _by_group(
     number, labels = _levels(cohort, [] if by is None else [by])
     for name, endpoint in cohort.endpoints.items():
         entry, time = snap([endpoint.entry, endpoint.time])
-        used = ~np.isnan(entry) & (time > (-np.inf if landmark is None else landmark))
+        begin = -np.inf if landmark is None else snap_to(landmark, np.concatenate([entry, time]))
+        used = ~np.isnan(entry) & (time > begin)
         for index, label in enumerate(labels):
             rows = used & (number == index)
             if rows.any():
@@ -445,13 +449,21 @@ def numbers_at_risk(cohort: Cohort, question: Question, times: ArrayLike) -> pd.
                 "endpoint": name,
                 "group": label,
                 "time": grid,
-                "at_risk": count_present(found.start[rows], found.stop[rows], grid),
+                "at_risk": count_present(
+                    found.start[rows], found.stop[rows], _snapped(grid, found)
+                ),
             }
         )
         for name, found in find_episodes(cohort, question).items()
         for label, rows in zip(_labels(question), _groups(found, question), strict=True)
     ]
     return pd.concat(tables, ignore_index=True)
+
+
+def _snapped(grid: Floats, found: Episodes) -> Floats:
+    """Move times onto those of the data that differ by floating-point noise only."""
+    known = np.concatenate([found.start, found.stop])
+    return np.array([snap_to(time, known) for time in grid])
 
 
 def median_time(curve: pd.DataFrame) -> float | None:

@@ -155,6 +155,35 @@ def snap(values: Sequence[Floats], *, tolerance: float = TIE_TOLERANCE) -> list[
     ]
 
 
+def snap_to(time: float, times: Floats) -> float:
+    """Move a time onto the nearest of others, if it differs by floating-point noise only.
+
+    Parameters
+    ----------
+    time
+        The time.
+    times
+        The others, any shape; missing and infinite ones are left out.
+
+    Returns
+    -------
+    float
+        One of them, or the time itself.
+
+    Examples
+    --------
+    >>> snap_to(0.1 + 0.2, np.array([0.3, 4.0]))
+    0.3
+    """
+    known = np.ravel(times)
+    known = known[np.isfinite(known)]
+    if not known.size:
+        return float(time)
+    nearest = float(known[np.abs(known - time).argmin()])
+    close = abs(nearest - time) <= TIE_TOLERANCE * max(abs(nearest), abs(time))
+    return nearest if close else float(time)
+
+
 def interval_of(times: ArrayLike, cuts: Floats) -> Ints:
     """Find the interval of each time; a time at a cut belongs to the earlier interval.
 

@@ -18,6 +18,7 @@ from bayesblina.estimands import hazard_ratio
 from bayesblina.exposure import covariate_patterns, expose
 from bayesblina.fitting import Fit, hash_of
 from bayesblina.follow_up import Episodes, find_episodes, roles_of
+from bayesblina.intervals import snap_to
 from bayesblina.partial_likelihood import fit_cox
 from bayesblina.question import Question
 
@@ -292,6 +293,7 @@ def _landmark(
     name: str, cohort: Cohort, found: Episodes, question: Question, time: float
 ) -> dict[str, object]:
     """Compare those exposed at a landmark with the others at risk then, whatever happens later."""
+    time = snap_to(time, np.concatenate([found.start, found.stop]))
     exposed = found.phase == found.phases.index(question.exposed)
     now = (found.start <= time) & (time < found.stop)
     at_risk = np.isin(found.patient, found.patient[now]) & (found.stop > time)

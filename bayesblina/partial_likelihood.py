@@ -13,7 +13,9 @@ Bools = NDArray[np.bool_]
 
 NEWTON_STEPS = 50
 LARGEST_STEP = 2.0
-LARGEST_RANGE = 20.0
+# Log ratios within the rows beyond which sums of weights would cancel to nothing.
+LARGEST_RANGE = 25.0
+HALVINGS = 12
 PRECISION = 1e-10
 
 
@@ -83,7 +85,10 @@ def fit_cox(
     >>> fit.estimate.round(4)
     array([0.9406])
     """
-    centred = columns - columns.mean(axis=0)
+    # In units of their sd, so that a covariate's unit does not matter.
+    scale = columns.std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    centred = (columns - columns.mean(axis=0)) / scale
     by_stop, by_start = np.argsort(stop, kind="stable"), np.argsort(start, kind="stable")
     rows = np.flatnonzero(event)
     rows = rows[np.argsort(stop[rows], kind="stable")]
@@ -122,16 +127,24 @@ def fit_cox(
     for _ in range(NEWTON_STEPS):
         step = np.linalg.solve(information, score)
         largest = float(np.abs(step).max())
-        parameter = parameter + step * min(1.0, LARGEST_STEP / max(largest, LARGEST_STEP))
-        # Without a maximum the estimates run away; sums of such weights would cancel to nothing.
-        if np.ptp(centred @ parameter) > LARGEST_RANGE:
+        step *= min(1.0, LARGEST_STEP / max(largest, LARGEST_STEP))
+        # Without a maximum the estimates run away; a step too far on the way to one is halved.
+        for _ in range(HALVINGS):
+            if np.ptp(centred @ (parameter + step)) <= LARGEST_RANGE:
+                break
+            step = step / 2.0
+        else:
             return failed
+        parameter = parameter + step
         score, information = derivatives(parameter)
         if np.linalg.matrix_rank(information) < parameter.size:
             return failed
         if largest < PRECISION:
             covariance = np.linalg.inv(information)
             return CoxFit(
-                estimate=parameter, covariance=covariance, score_test=score_test, converged=True
+                estimate=parameter / scale,
+                covariance=covariance / np.outer(scale, scale),
+                score_test=score_test,
+                converged=True,
             )
     return failed

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bayesblina.errors import EstimandError, nearest
 from bayesblina.follow_up import Episodes
-from bayesblina.intervals import TIE_TOLERANCE
+from bayesblina.intervals import TIE_TOLERANCE, snap_to
 from bayesblina.question import Question
 
 Floats = NDArray[np.float64]
@@ -36,7 +36,9 @@ class Never:
 class From:
     """The exposed phase starts at a given time in those event-free then; before it, as never.
 
-    Where the question has a lag, its effect begins that long after the start.
+    It lasts from then on, also where the question has phases end (``phase_end="current"``): for
+    one that is given for some time use `WithPhases`, with ``"off treatment"`` at its end. Where the
+    question has a lag, its effect begins that long after the start.
 
     Parameters
     ----------
@@ -57,7 +59,9 @@ class From:
     start: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start < np.inf:
+        given: object = self.start
+        number = isinstance(given, int | float | np.integer | np.floating)
+        if isinstance(given, bool) or not number or not 0 <= self.start < np.inf:
             raise EstimandError(f"From({self.start!r}): expected a time from 0 on.")
 
     @property
@@ -225,6 +229,7 @@ def require_curves(
     start = float(np.nanmedian(everybody)) if landmark is None else float(landmark)
     if not 0 <= start < np.inf:
         raise EstimandError(f"landmark must be a time from 0 on, got {landmark!r}.")
+    start = snap_to(start, np.concatenate([everybody, *observed.end.values()]))
     # A phase that counts from a lag after its start can be started that much earlier.
     earliest = {
         phase: first - (question.lag if phase == question.exposed else 0.0)

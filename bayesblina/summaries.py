@@ -109,7 +109,8 @@ def probabilities(
     Parameters
     ----------
     draws
-        Dataset of one variable over (chain, draw, ...), as the estimand functions give.
+        Dataset of one variable over (chain, draw, ...), as the estimand functions give; or of
+        ``quantile`` and ``reached``, of which limits up to the horizon can be asked.
     thresholds
         Report the probability of lying below each.
     equivalence
@@ -147,7 +148,20 @@ def probabilities(
     >>> table["statement"].iloc[2]
     '-0.5 <= rmst_difference <= 0.5'
     """
+    reached = draws.get("reached")
+    if reached is not None:
+        draws = draws.drop_vars("reached")
     name, values = _one_variable(draws)
+    limits = [*thresholds, *(equivalence or ())]
+    if reached is not None and not bool(reached.all()):
+        horizon = float(draws.attrs["horizon"])
+        if any(limit > horizon for limit in limits):
+            raise SpecError(
+                f"Some draws do not reach the quantile by {horizon:g}: statements on later times "
+                "are not known."
+            )
+        # It lies beyond the horizon, and so beyond every limit.
+        values = values.where(reached, np.inf)
     statements = [(f"{name} < {threshold:g}", values < threshold) for threshold in thresholds]
     if equivalence is not None:
         low, high = equivalence

@@ -13,6 +13,7 @@ from bayesblina.classical import median_time
 from bayesblina.cohort import Cohort
 from bayesblina.errors import DataError, EstimandError, SpecError
 from bayesblina.fitting import Fit
+from bayesblina.partial_likelihood import fit_cox
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 
@@ -239,3 +240,68 @@ def test_an_adverse_event_needs_follow_up() -> None:
     events = pd.DataFrame({"id": ["p0", "p1"], "term": ["fever", "fever"], "start": [2.0, 0.0]})
     with pytest.raises(DataError, match=r"patients without follow-up.*p1"):
         bb.adverse_events(events, cohort, patient="id", term="term", start="start")
+
+
+def steep() -> tuple[np.ndarray, ...]:
+    """Delayed entry and a covariate with a log hazard ratio of 14 over its range."""
+    random = np.random.default_rng(11)
+    x = random.random(1500)
+    time = random.exponential(1 / np.exp(14 * (x - 1)))
+    entry = np.minimum(random.uniform(0, 0.05, 1500), time / 2)
+    return entry, np.minimum(time, 3.0), time <= 3.0, x
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e9])
+def test_a_cox_model_does_not_depend_on_a_covariates_unit(unit: float) -> None:
+    """R's survival::coxph gives 13.8074497918 (0.9646550689) for these rows, in any unit."""
+    entry, stop, event, x = steep()
+    found = fit_cox(entry, stop, event, (x * unit)[:, None])
+    assert found.converged
+    assert found.estimate[0] * unit == pytest.approx(13.8074497918, rel=1e-8)
+    assert np.sqrt(found.covariance[0, 0]) * unit == pytest.approx(0.9646550689, rel=1e-7)
+
+
+def test_landmarks_are_tied_with_times_that_differ_by_noise() -> None:
+    """One death at 3.0000000000000004, a unit conversion away from a landmark at 3."""
+    noisy = float(np.nextafter(3.0, 4.0))
+    rows = [
+        {"time": noisy, "event": 1.0},
+        {"time": 9.0, "event": 1.0, "m": 1.0, "me": 8.5},
+        {"time": 8.0, "event": 0.0},
+        {"time": 10.0, "event": 0.0, "m": 2.0, "me": 9.5},
+        {"time": 7.0, "event": 1.0},
+    ]
+    cohort = read(rows)
+    asked = {"exposed": "m", "eligible_from": "entry", "phase_end": "ever"}
+    question = bb.Question(**asked)  # type: ignore[arg-type]
+    own = bb.Question(**asked, landmark=3.0)  # type: ignore[arg-type]
+    at, its = (
+        bb.simon_makuch(cohort, question, landmark=3.0),
+        bb.simon_makuch(cohort, own),
+    )
+    pd.testing.assert_frame_equal(at, its)
+    curve = bb.kaplan_meier(cohort, landmark=3.0)
+    assert curve["at_risk"].iloc[0] == 4
+    risk = bb.numbers_at_risk(cohort, question, [3.0])
+    assert risk["at_risk"].sum() == 4
+    table = bb.landmark_analysis(cohort, question, landmarks=[3.0])
+    assert int(table["patients"].iloc[0]) == 4
+
+
+def test_probabilities_of_times_that_some_draws_do_not_reach(synthetic_fit: Fit) -> None:
+    median = bb.median(synthetic_fit, regimes=[bb.Never(), bb.From(8.0)], landmark=8.0)
+    assert not bool(median["reached"].all())
+    horizon = float(median.attrs["horizon"])
+    table = bb.probabilities(median, thresholds=[15.0])
+    below = ((median["quantile"] < 15.0) & median["reached"]).mean(("chain", "draw"))
+    for row in table.to_dict("records"):
+        here = below.sel(endpoint=row["endpoint"], regime=row["regime"])
+        assert row["probability"] == pytest.approx(float(here), abs=1e-12)
+    with pytest.raises(SpecError, match="later times are not known"):
+        bb.probabilities(median, thresholds=[horizon + 1.0])
+
+
+def test_a_start_is_a_number() -> None:
+    for wrong in ("3", None, True, float("nan")):
+        with pytest.raises(EstimandError, match="a time from 0 on"):
+            bb.From(wrong)  # type: ignore[arg-type]

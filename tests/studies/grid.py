@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ import bayesblina as bb
 from bayesblina.files import write_text
 from bayesblina.fitting import LIBRARIES
 
-AXES = {
+AXES: dict[str, list[Any]] = {
     "lag": [0.5, 1.0, 1.5, 2.0],
     "transplant": ["ignore"],
     "prior.phases": [(0.1, 10.0), (0.5, 2.0), (0.25, 4.0), (0.33, 3.0)],

@@ -30,6 +30,7 @@ NAIVE = "ever against never"
 COX = "time-varying Cox"
 MANTEL_BYAR = "Mantel-Byar (Peto)"
 BAYESIAN = "Bayesian"
+EVERYBODY_ELSE = "against everybody else, not the reference alone"
 
 
 def cox(
@@ -215,7 +216,8 @@ def bias_ladder(
         ``note``: for each endpoint ever against never (biased by immortal time: patients count as
         exposed before they are), landmark analyses (free of it; later phases are ignored), the
         Mantel-Byar odds ratio, the time-varying Cox model (unadjusted), and the Bayesian posterior
-        (median; adjusted for the model's covariates).
+        (median; adjusted for the model's covariates). With a named reference, or a state after
+        transplant, the first two still compare with everybody else, and their notes say so.
 
     Raises
     ------
@@ -246,9 +248,17 @@ def bias_ladder(
     draws = None if fit is None else hazard_ratio(fit)["hazard_ratio"]
     rows: list[dict[str, object]] = []
     for name, found in episodes.items():
-        rows.append(_naive(name, cohort, found, question))
+        role = np.asarray(roles_of(found.phases, question))[found.phase]
+        compared_states = found.patient[role != "other"]
         here = landmarked[landmarked["endpoint"] == name]
-        rows += [{str(key): value for key, value in row.items()} for row in here.to_dict("records")]
+        rough = [_naive(name, cohort, found, question)]
+        rough += [
+            {str(key): value for key, value in row.items()} for row in here.to_dict("records")
+        ]
+        if (role == "other").any():
+            for row in rough:
+                row["note"] = "; ".join(filter(None, [str(row["note"]), EVERYBODY_ELSE]))
+        rows += rough
         one = compared.sel(endpoint=name)
         rows.append(
             {
@@ -257,7 +267,7 @@ def bias_ladder(
                 "estimate": float(one["peto_odds_ratio"]),
                 "lower": float(one["peto_lower"]),
                 "upper": float(one["peto_upper"]),
-                "patients": int(np.unique(found.patient).size),
+                "patients": int(np.unique(compared_states).size),
                 "events": int(one["observed"] + one["observed_reference"]),
                 "note": "odds ratio, near the hazard ratio",
             }

@@ -259,9 +259,15 @@ def test_figures(synthetic_fit: Fit) -> None:
         (bb.plots.replicated_simon_makuch(curves, observed), 4),
         (bb.plots.calibration(table), 2),
         (bb.plots.prior_predictive(prior), 4),
+        (bb.plots.martingale_residuals(bb.martingale_residuals(synthetic_fit)), 2),
     ):
         assert len(figure.axes) == panels
         assert figure.get_suptitle() == "synthetic patients"
+    residuals = bb.martingale_residuals(synthetic_fit)
+    points = bb.plots.martingale_residuals(residuals).axes[0].lines
+    deaths = int(synthetic_fit.exposure.people["event"].sel(endpoint="os").sum())
+    assert np.size(points[0].get_xdata()) == deaths
+    assert np.size(points[1].get_xdata()) == 86 - deaths
     dots = bb.plots.replicated_events(events).axes[0]
     shown = next(line for line in dots.lines if line.get_label() == "observed")
     np.testing.assert_array_equal(

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from statistics import NormalDist
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -25,7 +25,40 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
-class HazardRatioPrior(_Section):
+class _NormalPrior(_Section):
+    """A normal prior, stated through a central interval on a scale that people think on."""
+
+    mass: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+    # The field that holds the interval.
+    _stated: ClassVar[str]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        lower, upper = getattr(self, self._stated)
+        if lower >= upper:
+            raise ValueError(f"{self._stated} must be [lower, upper] with lower < upper")
+        return self
+
+    def _interval(self) -> tuple[float, float]:
+        """Give the interval on the scale on which the prior is normal."""
+        lower, upper = getattr(self, self._stated)
+        return math.log(lower), math.log(upper)
+
+    @property
+    def mean(self) -> float:
+        """Prior mean on the log, or log-odds, scale."""
+        lower, upper = self._interval()
+        return (lower + upper) / 2.0
+
+    @property
+    def sd(self) -> float:
+        """Prior standard deviation on the log, or log-odds, scale."""
+        lower, upper = self._interval()
+        return (upper - lower) / (2.0 * NormalDist().inv_cdf((1.0 + self.mass) / 2.0))
+
+
+class HazardRatioPrior(_NormalPrior):
     """A normal prior on a log hazard ratio, stated through an interval of the hazard ratio.
 
     Parameters
@@ -43,27 +76,7 @@ class HazardRatioPrior(_Section):
     """
 
     hazard_ratio: tuple[Positive, Positive]
-    mass: Annotated[float, Field(gt=0, lt=1)] = 0.95
-
-    @model_validator(mode="after")
-    def _ordered(self) -> HazardRatioPrior:
-        if self.hazard_ratio[0] >= self.hazard_ratio[1]:
-            raise ValueError("hazard_ratio must be [lower, upper] with lower < upper")
-        return self
-
-    @property
-    def mean(self) -> float:
-        """Prior mean of the log hazard ratio."""
-        return self._moments()[0]
-
-    @property
-    def sd(self) -> float:
-        """Prior standard deviation of the log hazard ratio."""
-        return self._moments()[1]
-
-    def _moments(self) -> tuple[float, float]:
-        lower, upper = self.hazard_ratio
-        return _normal((math.log(lower), math.log(upper)), self.mass)
+    _stated = "hazard_ratio"
 
     @classmethod
     def from_sd(cls, sd: float) -> HazardRatioPrior:
@@ -83,13 +96,7 @@ class HazardRatioPrior(_Section):
         return cls(hazard_ratio=(math.exp(-half), math.exp(half)), mass=0.95)
 
 
-def _normal(interval: tuple[float, float], mass: float) -> tuple[float, float]:
-    """Mean and sd of the normal distribution with a given central interval."""
-    lower, upper = interval
-    return (lower + upper) / 2.0, (upper - lower) / (2.0 * NormalDist().inv_cdf((1.0 + mass) / 2.0))
-
-
-class OddsRatioPrior(_Section):
+class OddsRatioPrior(_NormalPrior):
     """A normal prior on a log odds ratio, stated through an interval of the odds ratio.
 
     Parameters
@@ -101,30 +108,10 @@ class OddsRatioPrior(_Section):
     """
 
     odds_ratio: tuple[Positive, Positive]
-    mass: Annotated[float, Field(gt=0, lt=1)] = 0.95
-
-    @model_validator(mode="after")
-    def _ordered(self) -> OddsRatioPrior:
-        if self.odds_ratio[0] >= self.odds_ratio[1]:
-            raise ValueError("odds_ratio must be [lower, upper] with lower < upper")
-        return self
-
-    @property
-    def mean(self) -> float:
-        """Prior mean of the log odds ratio."""
-        return self._moments()[0]
-
-    @property
-    def sd(self) -> float:
-        """Prior standard deviation of the log odds ratio."""
-        return self._moments()[1]
-
-    def _moments(self) -> tuple[float, float]:
-        lower, upper = self.odds_ratio
-        return _normal((math.log(lower), math.log(upper)), self.mass)
+    _stated = "odds_ratio"
 
 
-class FractionPrior(_Section):
+class FractionPrior(_NormalPrior):
     """A normal prior on the log odds of a fraction, stated through an interval of the fraction.
 
     Parameters
@@ -142,28 +129,12 @@ class FractionPrior(_Section):
     """
 
     fraction: tuple[Share, Share]
-    mass: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    _stated = "fraction"
 
-    @model_validator(mode="after")
-    def _ordered(self) -> FractionPrior:
-        if self.fraction[0] >= self.fraction[1]:
-            raise ValueError("fraction must be [lower, upper] with lower < upper")
-        return self
-
-    @property
-    def mean(self) -> float:
-        """Prior mean of the log odds."""
-        return self._moments()[0]
-
-    @property
-    def sd(self) -> float:
-        """Prior standard deviation of the log odds."""
-        return self._moments()[1]
-
-    def _moments(self) -> tuple[float, float]:
+    def _interval(self) -> tuple[float, float]:
+        """Give the interval on the log-odds scale."""
         lower, upper = self.fraction
-        log_odds = (math.log(lower / (1.0 - lower)), math.log(upper / (1.0 - upper)))
-        return _normal(log_odds, self.mass)
+        return math.log(lower / (1.0 - lower)), math.log(upper / (1.0 - upper))
 
 
 class SpreadPrior(_Section):

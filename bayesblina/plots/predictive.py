@@ -1,0 +1,348 @@
+"""Figures of checks: before the data, after them, and of calibrations by simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from bayesblina.errors import SpecError
+from bayesblina.plots.style import COLOURS, mark, say
+
+# Uniform ranks from which the bands of a calibration are taken.
+UNIFORM_RANKS = 10_000
+_BAND: Mapping[str, Any] = {"color": "0.85", "linewidth": 0}
+Floats = NDArray[np.float64]
+
+
+def replicated_events(events: xr.Dataset) -> Figure:
+    """Draw observed events over those that the model expects, by interval and phase.
+
+    Parameters
+    ----------
+    events
+        What `bayesblina.replicated_events` gives.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per endpoint and phase: the central 95 % of the replicated events, their median,
+        and the observed number; cells with a p-value below 0.025 or above 0.975 are marked.
+    """
+    names, phases = (list(events[dim].values) for dim in ("endpoint", "phase"))
+    figure = Figure(figsize=(1.2 + 3.4 * len(phases), 0.8 + 2.2 * len(names)), layout="constrained")
+    axes = figure.subplots(len(names), len(phases), squeeze=False, sharex=True)
+    number = np.arange(events.sizes["interval"])
+    for row, name in zip(axes, names, strict=True):
+        for axis, phase in zip(row, phases, strict=True):
+            one = events.sel(endpoint=name, phase=phase)
+            low, middle, high = (
+                one["replicated"].quantile([0.025, 0.5, 0.975], ("chain", "draw")).values
+            )
+            axis.vlines(number, low, high, color=COLOURS[0], alpha=0.4, linewidth=5)
+            axis.plot(number, middle, "_", color=COLOURS[0], label="replicated, 95 %")
+            surprising = (one["p_value"].values < 0.025) | (one["p_value"].values > 0.975)
+            observed = one["observed"].values
+            axis.plot(number, observed, "o", color="0.1", markersize=4, label="observed")
+            axis.plot(
+                number[surprising],
+                observed[surprising],
+                "o",
+                color=COLOURS[1],
+                markersize=9,
+                fillstyle="none",
+                label="_surprising",
+            )
+            axis.set_title(f"{str(name).upper()}, {phase}", fontsize="medium", loc="left")
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.yaxis.get_major_locator().set_params(integer=True)
+    starts = events["interval_start"].values
+    shown = number[:: max(1, number.size // 6)]
+    for axis in axes[-1]:
+        axis.set_xticks(shown, [f"{starts[index]:.3g}" for index in shown])
+        axis.set_xlabel("start of the interval")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("events")
+    axes[0, 0].legend(frameon=False, fontsize="small")
+    mark(figure, events)
+    return figure
+
+
+def replicated_simon_makuch(
+    replicated: xr.Dataset, observed: pd.DataFrame, *, mass: float = 0.95
+) -> Figure:
+    """Draw the observed Simon-Makuch curves over replicated ones.
+
+    Parameters
+    ----------
+    replicated
+        What `bayesblina.replicated_simon_makuch` gives.
+    observed
+        What `bayesblina.simon_makuch` gives, from the same landmark.
+    mass
+        Probability of the band of the replicates.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per endpoint and group.
+    """
+    names, groups = (list(replicated[dim].values) for dim in ("endpoint", "group"))
+    figure = Figure(figsize=(1.0 + 3.8 * len(groups), 0.8 + 2.6 * len(names)), layout="constrained")
+    axes = figure.subplots(len(names), len(groups), squeeze=False, sharex=True, sharey=True)
+    time = replicated["time"].values
+    tail = (1.0 - mass) / 2.0
+    for row, name in zip(axes, names, strict=True):
+        for axis, group, colour in zip(row, groups, COLOURS, strict=False):
+            values = replicated["survival"].sel(endpoint=name, group=group).values
+            inside = np.isfinite(values).all(axis=0)
+            lower, upper = np.quantile(values[:, inside], [tail, 1.0 - tail], axis=0)
+            axis.plot(time[inside], values[:30, inside].T, color=colour, alpha=0.15, linewidth=0.6)
+            axis.fill_between(
+                time[inside], lower, upper, color=colour, alpha=0.2, linewidth=0, label="replicated"
+            )
+            one = observed[(observed["endpoint"] == name) & (observed["group"] == group)]
+            axis.step(one["time"], one["survival"], where="post", color="0.1", label="observed")
+            axis.set_title(f"{str(name).upper()}, {group}", fontsize="medium", loc="left")
+            axis.set_ylim(0, 1.02)
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.legend(frameon=False, fontsize="small")
+    for axis in axes[-1]:
+        axis.set_xlabel(f"{replicated.attrs.get('unit', 'time')} from the origin")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("survival (Simon-Makuch)")
+    mark(figure, replicated)
+    return figure
+
+
+def calibration(table: pd.DataFrame) -> Figure:
+    """Draw observed against predicted survival of groups by risk.
+
+    Parameters
+    ----------
+    table
+        What `bayesblina.calibration` gives.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per endpoint, one colour per time, with both intervals.
+    """
+    names, times = table["endpoint"].unique(), table["time"].unique()
+    figure = Figure(figsize=(0.6 + 4.0 * len(names), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    unit = table.attrs.get("unit", "")
+    for axis, name in zip(axes, names, strict=True):
+        axis.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
+        for index, time in enumerate(times):
+            colour = COLOURS[index % len(COLOURS)]
+            one = table[(table["endpoint"] == name) & (table["time"] == time)]
+            axis.hlines(
+                one["observed"], one["predicted_lower"], one["predicted_upper"], color=colour
+            )
+            axis.vlines(
+                one["predicted"], one["observed_lower"], one["observed_upper"], color=colour
+            )
+            axis.plot(
+                one["predicted"], one["observed"], "o", color=colour, label=f"{time:g} {unit}"
+            )
+        axis.set(
+            xlim=(0, 1.02), ylim=(0, 1.02), title=str(name).upper(), xlabel="predicted survival"
+        )
+        axis.set_aspect("equal")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("observed survival (Kaplan-Meier)")
+    axes[0].legend(frameon=False, fontsize="small")
+    say(
+        figure,
+        synthetic=bool(table.attrs.get("synthetic")),
+        converged=bool(table.attrs.get("converged", 1)),
+    )
+    return figure
+
+
+def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95) -> Figure:
+    """Draw what the priors imply: curves in the reference phase, and hazard ratios.
+
+    Parameters
+    ----------
+    prior
+        What `bayesblina.prior_predictive` gives.
+    mass
+        Probability of the bands.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Two panels per endpoint.
+    """
+    names = list(prior["endpoint"].values)
+    figure = Figure(figsize=(8.0, 0.6 + 2.6 * len(names)), layout="constrained")
+    axes = figure.subplots(len(names), 2, squeeze=False)
+    tail = (1.0 - mass) / 2.0
+    time = prior["time"].values
+    for (left, right), name in zip(axes, names, strict=True):
+        values = prior["survival"].sel(endpoint=name).values
+        for one_mass, shade in ((mass, 0.15), (0.5, 0.3)):
+            edge = (1.0 - one_mass) / 2.0
+            lower, upper = np.quantile(values, [edge, 1.0 - edge], axis=0)
+            left.fill_between(
+                time,
+                lower,
+                upper,
+                color=COLOURS[0],
+                alpha=shade,
+                linewidth=0,
+                label=f"{one_mass:.0%} of the prior",
+            )
+        left.plot(time, values[:20].T, color=COLOURS[0], alpha=0.4, linewidth=0.6)
+        left.set(ylim=(0, 1.02), ylabel="survival", title=f"{str(name).upper()}, prior")
+        logs = np.log(prior["hazard_ratio"].sel(endpoint=name).values)
+        low, high = np.quantile(logs, [tail, 1.0 - tail])
+        right.hist(logs, bins=40, color=COLOURS[0], alpha=0.4)
+        ticks = np.log([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0])
+        right.set_xticks(ticks, ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
+        right.set(yticks=[], title=f"{mass:.0%} between {np.exp(low):.2g} and {np.exp(high):.2g}")
+        for axis in (left, right):
+            axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].legend(frameon=False, fontsize="small")
+    axes[-1, 0].set_xlabel(f"{prior.attrs.get('unit', 'time')} from the origin")
+    axes[-1, 1].set_xlabel("hazard ratio of the exposed phase (log scale)")
+    mark(figure, prior)
+    return figure
+
+
+def calibration_ranks(
+    counts: Mapping[str, Mapping[str, Sequence[int]]], *, level: float = 0.99, seed: int = 1
+) -> Figure:
+    """Draw the ranks of a simulation-based calibration: histograms, and distribution functions.
+
+    Parameters
+    ----------
+    counts
+        By model and parameter, how many replications have their rank in each of equally wide
+        bins: ``ranks`` of the files that `bayesblina.checks.calibration` writes.
+    level
+        Probability that all lines of one calibrated model stay within its bands.
+    seed
+        Seed of the uniform ranks from which the bands are taken.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One row per model. On the left a step line per parameter, on the right the distribution
+        function of its ranks less that of uniform ranks; grey bands hold all lines of a model, at
+        all places together, with the given probability.
+
+    Raises
+    ------
+    SpecError
+        If there is nothing to draw, or parameters of a model differ in bins or replications.
+
+    Notes
+    -----
+    Bands after Säilynoja, Bürkner and Vehtari (2022), doi:10.1007/s11222-022-10090-6.
+    """
+    if not counts or not all(counts.values()):
+        raise SpecError("There are no ranks to draw.")
+    figure = Figure(figsize=(9.0, 0.6 + 2.0 * len(counts)), layout="constrained")
+    axes = figure.subplots(len(counts), 2, squeeze=False)
+    for (left, right), (model, ranks) in zip(axes, counts.items(), strict=True):
+        lengths = {len(row) for row in ranks.values()}
+        totals = {sum(row) for row in ranks.values()}
+        if len(lengths) > 1 or len(totals) > 1 or min(lengths) < 2:
+            raise SpecError(f"{model}: parameters differ in bins or replications.")
+        table = np.array(list(ranks.values()))
+        replications, bins = int(table[0].sum()), table.shape[1]
+        edges = np.arange(bins + 1) / bins
+        tail = (1.0 - level) / len(ranks)
+        inner = edges[1:-1]
+        single, cumulative = _rank_bands(replications, bins, tail, seed)
+        left.fill_between(edges, *(np.append(end, end[-1]) for end in single), **_BAND)
+        right.fill_between(inner, *(end / replications - inner for end in cumulative), **_BAND)
+        for row in table:
+            left.stairs(row, edges, color=COLOURS[0], linewidth=0.7, alpha=0.6)
+            difference = np.cumsum(row)[:-1] / replications - inner
+            right.plot(inner, difference, color=COLOURS[0], linewidth=0.7, alpha=0.6)
+        right.axhline(0.0, color="black", linewidth=0.6)
+        left.set(title=model, ylabel="replications", xlim=(0, 1), ylim=(0, None))
+        title = f"{replications} replications, {len(ranks)} parameters"
+        right.set(title=title, ylabel="difference", xlim=(0, 1))
+        for axis in (left, right):
+            axis.spines[["top", "right"]].set_visible(False)
+    axes[-1][0].set_xlabel("rank of the true value")
+    axes[-1][1].set_xlabel("rank: distribution function less uniform")
+    return figure
+
+
+@cache
+def _rank_bands(
+    replications: int, bins: int, tail: float, seed: int
+) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """Bands of counts by bin, and of counts up to each inner edge."""
+    share = np.full(bins, 1.0 / bins)
+    uniform = np.random.default_rng(seed).multinomial(replications, share, size=UNIFORM_RANKS)
+    below = np.cumsum(uniform, axis=1)[:, :-1]
+    inner = np.arange(1, bins) / bins
+    return (
+        _binomial_band(uniform, share, replications, tail),
+        _binomial_band(below, inner, replications, tail),
+    )
+
+
+def _binomial_band(
+    simulated: NDArray[np.int64], probability: Floats, size: int, tail: float
+) -> tuple[Floats, Floats]:
+    """Binomial quantiles that hold all places of a row together but for the tail probability."""
+    from scipy.stats import binom
+
+    one = np.minimum(
+        binom.cdf(simulated, size, probability), binom.sf(simulated - 1, size, probability)
+    ).min(axis=1)
+    place = float(np.quantile(one, tail))
+    low, high = binom.ppf(place, size, probability), binom.isf(place, size, probability)
+    return np.asarray(low), np.asarray(high)
+
+
+def martingale_residuals(residuals: xr.Dataset) -> Figure:
+    """Draw each patient's residual against the events expected of the patient's follow-up.
+
+    Parameters
+    ----------
+    residuals
+        What `bayesblina.martingale_residuals` gives.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per endpoint, patients with and without the event apart. Patients without it lie
+        on the line of minus what was expected of them.
+    """
+    names = [str(name) for name in residuals["endpoint"].values]
+    figure = Figure(figsize=(4.8 * len(names), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    for axis, name in zip(axes, names, strict=True):
+        one = residuals.sel(endpoint=name)
+        expected, residual = one["expected"].values, one["residual"].values
+        used = np.isfinite(residual)
+        # The residual is the event less what was expected.
+        event = used & (residual + expected > 0.5)
+        for chosen, colour, label in (
+            (event, COLOURS[1], "event"),
+            (used & ~event, COLOURS[0], "no event"),
+        ):
+            axis.plot(
+                expected[chosen], residual[chosen], "o", color=colour, markersize=3, label=label
+            )
+        axis.axhline(0.0, color="black", linewidth=0.8)
+        axis.set(xlabel="events expected", ylabel="martingale residual", title=name.upper())
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False, fontsize="small")
+    mark(figure, residuals)
+    return figure

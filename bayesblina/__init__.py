@@ -71,7 +71,6 @@ if TYPE_CHECKING:
     from bayesblina.paper import compare_with_published as compare_with_published
     from bayesblina.paper import published as published
     from bayesblina.planning import StudyDesign as StudyDesign
-    from bayesblina.planning import design_grid as design_grid
     from bayesblina.planning import operating_characteristics as operating_characteristics
     from bayesblina.planning import sample_size as sample_size
     from bayesblina.planning import simulate_cohorts as simulate_cohorts
@@ -111,6 +110,7 @@ if TYPE_CHECKING:
     from bayesblina.weighting import starting_weights as starting_weights
     from bayesblina.what_if import Scenario as Scenario
     from bayesblina.what_if import Sensitivity as Sensitivity
+    from bayesblina.what_if import design_grid as design_grid
     from bayesblina.what_if import load_sensitivity as load_sensitivity
     from bayesblina.what_if import scenarios as scenarios
     from bayesblina.what_if import sensitivity as sensitivity
@@ -186,7 +186,6 @@ _HOME = {
     "influence": "deletion",
     "most_influential": "deletion",
     "StudyDesign": "planning",
-    "design_grid": "planning",
     "operating_characteristics": "planning",
     "sample_size": "planning",
     "simulate_cohorts": "planning",
@@ -213,6 +212,7 @@ _HOME = {
     "starting_weights": "weighting",
     "Scenario": "what_if",
     "Sensitivity": "what_if",
+    "design_grid": "what_if",
     "load_sensitivity": "what_if",
     "scenarios": "what_if",
     "sensitivity": "what_if",

@@ -216,6 +216,12 @@ def design(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar="DESIGN", help="A design file (TOML).")],
     out: Annotated[Path, typer.Option(help="Folder for the tables; made if missing.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the grid that an earlier run left.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes for the grid; by default one each core.")
+    ] = None,
     debug: Debug = False,
     quiet: Quiet = False,
 ) -> None:
@@ -223,7 +229,8 @@ def design(
     with _reported(context, debug=debug, quiet=quiet) as manner:
         from bayesblina.design_file import read_design
         from bayesblina.files import write_text
-        from bayesblina.planning import design_grid, operating_characteristics, sample_size
+        from bayesblina.planning import operating_characteristics, sample_size
+        from bayesblina.what_if import design_grid
 
         read = read_design(path)
         planned, asked = read.study_design(), read.analysis
@@ -251,7 +258,16 @@ def design(
             enough = sizes[sizes["success"] >= read.sample_size.power]["patients"].iloc[0]
             manner.say(f"{read.sample_size.power:.0%} is reached with {enough} patients.")
         if read.grid:
-            grid = design_grid(planned, read.grid, **same)
+            grid = design_grid(
+                planned,
+                read.grid,
+                out=out / "grid",
+                resume=resume,
+                workers=workers,
+                analysis=asked.method,
+                model=asked.model,
+                **same,
+            )
             write_text(out / "grid.csv", _to_csv(grid))
         manner.say(f"Results: the tables in {out}.")
     raise typer.Exit(ANSWERED)

@@ -8,9 +8,9 @@ piecewise-exponential model with a free baseline, combined with a normal prior.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from bayesblina.cohort import Cohort, Outcome
-from bayesblina.errors import DataError, SpecError, nearest
+from bayesblina.errors import DataError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import expose_for, fit_exposure
 from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition, load_model
@@ -539,61 +539,3 @@ def sample_size(
         ignore_index=True,
     )
     return table[["patients", *(name for name in table.columns if name != "patients")]]
-
-
-def design_grid(
-    design: StudyDesign,
-    axes: Mapping[str, Sequence[Any]],
-    *,
-    seed: int,
-    replications: int = 1000,
-    success: float = 0.975,
-    prior: HazardRatioPrior = DEFAULT_PRIOR,
-    effect: HazardRatioPrior | None = None,
-) -> pd.DataFrame:
-    """Vary a design: all combinations of settings of its attributes.
-
-    Parameters
-    ----------
-    design
-        The design.
-    axes
-        By attribute of `StudyDesign` the settings to try.
-    seed, replications, success, prior, effect
-        As for `operating_characteristics`, with its normal approximation.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per combination: its settings, and what `operating_characteristics` gives.
-
-    Raises
-    ------
-    SpecError
-        If an attribute is unknown or a setting impossible.
-    """
-    if effect is not None and "hazard_ratio" in axes:
-        raise SpecError("The hazard ratio is drawn from `effect`, so it cannot be varied too.")
-    known = [name for name in StudyDesign.__dataclass_fields__ if name != "unit"]
-    for name, values in axes.items():
-        if name not in known:
-            raise SpecError(f"A design has no '{name}'. {nearest(name, known)}")
-        if isinstance(values, str) or not isinstance(values, list | tuple) or not values:
-            raise SpecError(f"{name}: give a list of settings, got {values!r}.")
-    rows = []
-    for combination in product(*axes.values()):
-        settings = dict(zip(axes, combination, strict=True))
-        found = operating_characteristics(
-            replace(design, **settings),
-            replications=replications,
-            seed=seed,
-            success=success,
-            prior=prior,
-            effect=effect,
-        )
-        rows.append(
-            pd.DataFrame(
-                [{k: str(v) if isinstance(v, tuple) else v for k, v in settings.items()}]
-            ).join(found)
-        )
-    return pd.concat(rows, ignore_index=True)

@@ -16,12 +16,16 @@ if not os.environ.get("HYPOTHESIS_RANDOM"):
 # These need the same compiled models: in one process each is compiled once.
 MODELS = {"test_models", "test_reference", "test_comparison", "test_illness_death", "test_cure"}
 
+LONG = {"test_what_if", "test_weighting", "test_cli", "test_examples"}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file, and those of the models, in one process."""
     for item in items:
         group = "models" if item.path.stem in MODELS else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
+    # The longest first, so that no process waits for another at the end.
+    items.sort(key=lambda item: (item.path.stem not in MODELS, item.path.stem not in LONG))
 
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")

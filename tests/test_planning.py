@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.cli import main
-from bayesblina.errors import SpecError
+from bayesblina.errors import SpecError, StorageError
 from bayesblina.planning import (
     Cohorts,
     StudyDesign,
@@ -202,6 +203,36 @@ def test_grids_of_designs() -> None:
         bb.design_grid(DESIGN, {"hazard_ratio": [0.5]}, seed=1, effect=WIDE)
 
 
+def test_a_grid_is_kept_and_resumed_as_scenarios_are(tmp_path: Path) -> None:
+    axes: dict[str, list[Any]] = {
+        "patients": [60, 80],
+        "hazard_ratio": [0.5, 0.7],
+        "cuts": [(3.0, 12.0), (2.0, 9.0)],
+    }
+    given: dict[str, Any] = {"seed": 1, "replications": 50}
+    plain = bb.design_grid(DESIGN, axes, **given)
+    stored = bb.design_grid(DESIGN, axes, out=tmp_path / "a", workers=2, **given)
+    pd.testing.assert_frame_equal(plain, stored)
+    whole = (tmp_path / "a" / "scenarios.jsonl").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    (tmp_path / "a" / "scenarios.jsonl").write_bytes(b"".join(lines[:4]) + lines[4][:50])
+    again = bb.design_grid(DESIGN, axes, out=tmp_path / "a", resume=True, **given)
+    pd.testing.assert_frame_equal(plain, again)
+    assert (tmp_path / "a" / "scenarios.jsonl").read_bytes() == whole
+    with pytest.raises(StorageError, match="replications differ"):
+        bb.design_grid(DESIGN, axes, out=tmp_path / "a", resume=True, seed=1, replications=60)
+    with pytest.raises(SpecError, match="no scenarios of an analysis but designs"):
+        bb.load_sensitivity(tmp_path / "a")
+    by_model = bb.design_grid(
+        replace(DESIGN, patients=60),
+        {"hazard_ratio": [0.5]},
+        analysis="model",
+        seed=1,
+        replications=3,
+    )
+    assert by_model["analysed"].iloc[0] == 3
+
+
 def test_impossible_designs() -> None:
     for changes, words in (
         ({"patients": 1}, "at least 2"),
@@ -283,3 +314,7 @@ def test_the_command_runs_a_design(tmp_path: Path, capsys: pytest.CaptureFixture
         assert main(["design", str(path), "--out", str(out)]) == 2
         assert words in capsys.readouterr().err
     assert main(["design", str(tmp_path / "none.toml"), "--out", str(out)]) == 2
+    path.write_text(FILE)
+    assert main(["design", str(path), "--out", str(out)]) == 2
+    assert "holds results of an earlier run" in capsys.readouterr().err
+    assert main(["design", str(path), "--out", str(out), "--resume", "--quiet"]) == 0

@@ -1,5 +1,6 @@
 """What if: hundreds of scenarios of one analysis, resumable, on one machine or a cluster."""
 
+from bayesblina.what_if.designs import design_grid
 from bayesblina.what_if.reading import Sensitivity, load_sensitivity
 from bayesblina.what_if.running import sensitivity
 from bayesblina.what_if.scenarios import Scenario, scenarios
@@ -7,6 +8,7 @@ from bayesblina.what_if.scenarios import Scenario, scenarios
 __all__ = [
     "Scenario",
     "Sensitivity",
+    "design_grid",
     "load_sensitivity",
     "scenarios",
     "sensitivity",

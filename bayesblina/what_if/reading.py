@@ -298,6 +298,8 @@ def load_sensitivity(folder: str | PathLike[str]) -> Sensitivity:
         If no scenario is finished yet.
     """
     header, records, _ = Store(folder=Path(folder)).read()
+    if header.get("what") != "scenarios":
+        raise SpecError(f"'{folder}' holds no scenarios of an analysis but {header.get('what')}.")
     if not records:
         raise SpecError(f"'{folder}': no scenario is finished yet.")
     return Sensitivity.of(header, records)

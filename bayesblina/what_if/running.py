@@ -1,36 +1,30 @@
-"""Run scenarios: on this machine's cores or an existing cluster; what is finished stays."""
+"""Run scenarios of one analysis, and keep what is finished."""
 
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from bayesblina.cohort import Cohort
-from bayesblina.errors import BayesblinaError, DataError, SpecError, StorageError
+from bayesblina.errors import SpecError, StorageError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.files import reason_of, write_bytes
 from bayesblina.fitting import LIBRARIES, Fit, fit_exposure, sampler_settings
 from bayesblina.sampling import SamplerSettings
 from bayesblina.summaries import summarise
+from bayesblina.what_if.engine import Engine, Workers, reason_of_failure, run_stored
 from bayesblina.what_if.reading import SUMMARY, Sensitivity
 from bayesblina.what_if.scenarios import Scenario
 from bayesblina.what_if.store import Store
 
-Engine = Literal["local", "dask"]
 DRAWS = "draws"
-# Scenarios that wait at each worker: enough to keep it busy, few enough to stop soon.
-QUEUE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,19 +84,13 @@ def run_scenario(work: Work, scenario: Scenario) -> tuple[dict[str, Any], Any]:
             complete=False,
         )
         results, draws = _results(fitted)
-    except (BayesblinaError, ArithmeticError, ValueError) as error:
-        return {**record, "status": "failed", "reason": _reason(error), "results": []}, None
+    except Exception as error:
+        reason = reason_of_failure(error)
+        return {**record, "status": "failed", "reason": reason, "results": []}, None
     failures = fitted.convergence.failures()
     status = "not converged" if failures else "converged"
     record |= {"status": status, "reason": "; ".join(failures), "results": results}
     return record, draws if work.draws else None
-
-
-def _reason(error: Exception) -> str:
-    """Say why a scenario failed, without naming patients: the store may be shown to others."""
-    if isinstance(error, DataError):
-        return "; ".join(f"{one.column}: {one.found}" for one in error.problems)
-    return " ".join(str(error).split())
 
 
 def _results(fitted: Fit) -> tuple[list[dict[str, Any]], Any]:
@@ -215,19 +203,15 @@ def sensitivity(
     Sensitivity(2 scenarios; 2 converged; synthetic patients)
     """
     settings = sampler_settings(draws, tune, chains, 1, seed)
-    if engine not in ("local", "dask"):
-        raise SpecError(f"engine must be 'local' or 'dask', got {engine!r}.")
-    if (engine == "dask") != (scheduler is not None):
-        raise SpecError("Give the scheduler's address with engine 'dask', and only there.")
-    if workers is not None and (isinstance(workers, bool) or workers < 1):
-        raise SpecError(f"workers must be at least 1, got {workers!r}.")
+    where = Workers(engine=engine, scheduler=scheduler, count=workers)
     if not scenarios:
         raise SpecError("There are no scenarios to run.")
-    keys = [one.key for one in scenarios]
-    if len(set(keys)) != len(keys):
+    tasks = {one.key: one for one in scenarios}
+    if len(tasks) != len(scenarios):
         raise SpecError("A scenario stands twice: lay scenarios out with bayesblina.scenarios.")
     store = Store(folder=Path(out))
     header = {
+        "what": "scenarios",
         "seed": int(seed),
         "sampler": {k: v for k, v in asdict(settings).items() if k != "cores"},
         "data": hash_of_cohort(cohort),
@@ -235,116 +219,34 @@ def sensitivity(
         "synthetic": cohort.synthetic,
         "versions": {name: version(name) for name in LIBRARIES},
     }
-    done = store.begin(header, resume=resume)
     folder = store.folder / DRAWS
-    if keep_draws:
+
+    def keep(record: dict[str, Any], found: Any) -> None:
+        if found is None:
+            return
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise StorageError(f"Cannot make the folder '{folder}': {reason_of(error)}.") from None
-    wanted = [
-        one
-        for one in scenarios
-        if one.key not in done
-        or (keep_draws and done[one.key]["results"] and not (folder / f"{one.key}.npy").exists())
-    ]
-    work = Work(cohort=cohort, seed=int(seed), settings=settings, draws=keep_draws)
-    finished = len(scenarios) - len(wanted)
-    if progress is not None:
-        progress(finished, len(scenarios))
-    if engine == "dask":
-        assert scheduler is not None
-        outcomes = _on_cluster(work, wanted, scheduler)
-    else:
-        outcomes = _on_this_machine(work, wanted, min(workers or os.cpu_count() or 1, len(wanted)))
-    for record, found in outcomes:
-        if keep_draws and found is not None:
-            write_bytes(folder / f"{record['key']}.npy", _as_bytes(found))
-        if record["key"] not in done:
-            store.append(record)
-            done[str(record["key"])] = record
-        finished += 1
-        if progress is not None:
-            progress(finished, len(scenarios))
-    store.finish(keys)
-    return Sensitivity.of(header, [done[key] for key in keys])
+        write_bytes(folder / f"{record['key']}.npy", _as_bytes(found))
 
+    def lacks(record: dict[str, Any]) -> bool:
+        wanted = keep_draws and bool(record["results"])
+        return wanted and not (folder / f"{record['key']}.npy").exists()
 
-def _on_this_machine(
-    work: Work, wanted: Sequence[Scenario], workers: int
-) -> Iterator[tuple[dict[str, Any], Any]]:
-    if workers <= 1:
-        for one in wanted:
-            yield run_scenario(work, one)
-        return
-    # Threads of a fork would be lost in its child; a fresh interpreter reads the compiled cache.
-    context = multiprocessing.get_context("spawn")
-    waiting = iter(wanted)
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_begin, initargs=(work,)
-    ) as pool:
-        running: set[Future[tuple[dict[str, Any], Any]]] = set()
-        try:
-            for one in waiting:
-                running.add(pool.submit(_run_here, one))
-                if len(running) < workers * QUEUE:
-                    continue
-                ended, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    yield future.result()
-            while running:
-                ended, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    yield future.result()
-        except BrokenProcessPool:
-            raise BayesblinaError(
-                "A worker process ended abruptly (out of memory, or killed). Finished scenarios "
-                "are kept: continue with resume, perhaps with fewer workers. A script must call it "
-                "under if __name__ == '__main__', for its workers start by reading the script."
-            ) from None
-        finally:
-            for future in running:
-                future.cancel()
-
-
-_WORK: list[Work] = []
-
-
-def _begin(work: Work) -> None:
-    """Keep in a worker process what every scenario needs."""
-    _WORK[:] = [work]
-
-
-def _run_here(scenario: Scenario) -> tuple[dict[str, Any], Any]:
-    return run_scenario(_WORK[0], scenario)
-
-
-def _on_cluster(
-    work: Work, wanted: Sequence[Scenario], scheduler: str
-) -> Iterator[tuple[dict[str, Any], Any]]:
-    try:
-        from distributed import Client, as_completed
-    except ImportError:
-        raise SpecError(
-            "engine 'dask' needs the extra 'cluster': install bayesblina[cluster]."
-        ) from None
-    try:
-        client: Any = Client(scheduler, set_as_default=False, timeout="20s")  # type: ignore[no-untyped-call]
-    except (OSError, TimeoutError, ValueError) as error:
-        raise SpecError(f"No Dask scheduler answers at '{scheduler}' ({error}).") from None
-    with client:
-        shared = client.scatter(work, broadcast=True, hash=False)
-        # A worker that dies takes its scenario back to the queue, up to the cluster's own limit.
-        futures = client.map(_run_there, wanted, work=shared, pure=False, retries=3)
-        try:
-            for future in as_completed(futures, loop=client.loop):  # type: ignore[no-untyped-call]
-                yield future.result()
-        finally:
-            client.cancel(futures)
-
-
-def _run_there(scenario: Scenario, *, work: Work) -> tuple[dict[str, Any], Any]:
-    return run_scenario(work, scenario)
+    records = run_stored(
+        store,
+        header,
+        tasks,
+        run_scenario,
+        Work(cohort=cohort, seed=int(seed), settings=settings, draws=keep_draws),
+        workers=where,
+        resume=resume,
+        progress=progress,
+        keep=keep,
+        lacks=lacks,
+    )
+    return Sensitivity.of(header, records)
 
 
 def _as_bytes(values: Any) -> bytes:

@@ -19,7 +19,7 @@ from bayesblina.errors import StorageError
 from bayesblina.files import reason_of, write_text
 
 NAME = "scenarios.jsonl"
-FORMAT = "bayesblina sensitivity"
+FORMAT = "bayesblina scenarios"
 SCHEMA = 1
 _SEPARATOR = " sha256 "
 

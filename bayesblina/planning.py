@@ -35,6 +35,20 @@ BLOCK = 2_000_000
 NEWTON_STEPS = 40
 INTERVALS = 8
 LARGEST = 100_000
+CHARACTERISTICS = (
+    "replications",
+    "analysed",
+    "bias",
+    "bias_mcse",
+    "coverage",
+    "coverage_mcse",
+    "success",
+    "success_mcse",
+    "width",
+    "events",
+    "exposed",
+    "converged",
+)
 DEFAULT_PRIOR = HazardRatioPrior(hazard_ratio=(0.2, 5.0))
 
 
@@ -344,7 +358,7 @@ def operating_characteristics(
         "exposed": float(exposed.mean()),
         "converged": float(converged[good].mean()) if good.any() else math.nan,
     }
-    return pd.DataFrame([row])
+    return pd.DataFrame([row], columns=list(CHARACTERISTICS))
 
 
 def normal_posterior(cohorts: Cohorts, prior: HazardRatioPrior) -> tuple[Floats, Floats]:

@@ -460,7 +460,7 @@ def scepticism_limit(lower: float, upper: float) -> float:
     Examples
     --------
     >>> round(scepticism_limit(0.5, 0.9), 3)
-    1.376
+    1.377
     """
     if not 0 < lower < upper < math.inf or (lower - 1.0) * (upper - 1.0) <= 0:
         raise SpecError(

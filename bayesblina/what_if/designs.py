@@ -18,7 +18,12 @@ import pandas as pd
 from bayesblina.errors import SpecError, nearest
 from bayesblina.fitting import LIBRARIES
 from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition, load_model
-from bayesblina.planning import DEFAULT_PRIOR, StudyDesign, operating_characteristics
+from bayesblina.planning import (
+    CHARACTERISTICS,
+    DEFAULT_PRIOR,
+    StudyDesign,
+    operating_characteristics,
+)
 from bayesblina.sampling import SamplerSettings
 from bayesblina.what_if.engine import Engine, Progress, Workers, reason_of_failure, run_stored
 from bayesblina.what_if.store import Store
@@ -95,8 +100,8 @@ def design_grid(
     Returns
     -------
     pandas.DataFrame
-        One row per combination: its settings, and what `operating_characteristics` gives; for a
-        design that failed only ``reason``.
+        One row per combination: its settings, what `operating_characteristics` gives, and
+        ``reason``, empty unless the design failed.
 
     Raises
     ------
@@ -164,7 +169,8 @@ def design_grid(
     for one in planned:
         record = records[one.key]
         shown = {name: str(v) if isinstance(v, tuple | list) else v for name, v in one.varied}
-        rows.append({**shown, **(record["results"] or {"reason": record["reason"]})})
+        results = {name: record["results"].get(name) for name in CHARACTERISTICS}
+        rows.append({**shown, **results, "reason": record["reason"]})
     return pd.DataFrame(rows)
 
 

@@ -60,7 +60,11 @@ def test_a_wrong_posterior_is_noticed() -> None:
 
 @pytest.mark.parametrize(
     ("name", "replications"),
-    [("primary", 40), ("gamma", 20), pytest.param("by_subgroup", 40, marks=pytest.mark.slow)],
+    [
+        ("primary", 40),
+        pytest.param("gamma", 40, marks=pytest.mark.slow),
+        pytest.param("by_subgroup", 40, marks=pytest.mark.slow),
+    ],
 )
 def test_calibration_in_small(name: str, replications: int) -> None:
     definition, exposure = synthetic_setting(name)

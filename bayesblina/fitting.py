@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from bayesblina.cohort import Cohort
 from bayesblina.convergence import Convergence, assess_convergence
 from bayesblina.errors import ConvergenceError, SpecError
-from bayesblina.exposure import Exposure, expose
+from bayesblina.exposure import MANY, Exposure, expose
 from bayesblina.follow_up import find_episodes, require_comparison
 from bayesblina.hazards.build import BuiltModel, build_model
 from bayesblina.hazards.definition import (
@@ -39,6 +39,17 @@ Floats = NDArray[np.float64]
 # Patients x draws above which the patient-level log-likelihood is not kept with the draws.
 LARGEST_LOG_LIKELIHOOD = 50_000_000
 PRIOR_DRAWS = 4000
+# What is hashed of an exposure's table; the rest follows from it and from the patients.
+HASHED = (
+    "design",
+    "events",
+    "exposure",
+    "interval_start",
+    "interval_stop",
+    "role",
+    "since",
+    "treatment",
+)
 LIBRARIES = ("bayesblina", "pymc", "nutpie", "pytensor", "numba", "arviz", "numpy", "xarray")
 
 
@@ -516,11 +527,17 @@ def hash_of(exposure: Exposure) -> str:
     Returns
     -------
     str
-        SHA-256 of all numbers and ids.
+        SHA-256 of all numbers of the table; and of the single patients, unless they are many or
+        only sums over them are known.
     """
     digest = hashlib.sha256()
-    for dataset in (exposure.table, exposure.people, exposure.episodes):
-        for name in sorted(map(str, dataset.data_vars)):
+    parts = [(exposure.table, list(HASHED))]
+    if exposure.complete and exposure.size < MANY:
+        people = sorted(map(str, exposure.people.drop_vars("category").data_vars))
+        parts.append((exposure.people, people))
+        parts.append((exposure.episodes, sorted(map(str, exposure.episodes.data_vars))))
+    for dataset, names in parts:
+        for name in names:
             values = dataset[name].values
             digest.update(name.encode())
             content = (

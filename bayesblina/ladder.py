@@ -336,8 +336,8 @@ def _row(
     matrix = np.asarray(columns, dtype=np.float64)
     used, position = np.unique(found.patient, return_inverse=True)
     if adjusted and cohort.covariates:
-        pattern, design, _ = covariate_patterns(cohort, used)
-        matrix = np.concatenate([matrix, design[pattern][position]], axis=1)
+        pattern, terms = covariate_patterns(cohort, used)
+        matrix = np.concatenate([matrix, terms.design[pattern][position]], axis=1)
     row: dict[str, object] = {
         "endpoint": name,
         "method": method,

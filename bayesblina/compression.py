@@ -35,6 +35,8 @@ LARGEST_COEFFICIENT = 1.5
 SMALLEST_SWING = 6.0
 # Fewer patterns than this are kept as they are.
 FEWEST_PATTERNS = 1000
+# Different values of a covariate are counted up to this many.
+DIFFERENT = 20_000
 # Averages of survival over patients must be at least as accurate as this.
 SURVIVAL_TOLERANCE = 1e-4
 
@@ -247,6 +249,34 @@ def plan(
         return None
     found = compress(names, low, high, sd)
     return found if always or 2 * groups * found.size <= patterns else None
+
+
+def number_of_patterns(groups: int, different: Sequence[int], patients: int) -> int:
+    """Bound the number of covariate patterns from what is quickly counted.
+
+    Parameters
+    ----------
+    groups
+        Number of patterns of the categorical covariates.
+    different
+        Number of different values of each continuous covariate, counted up to `DIFFERENT`.
+    patients
+        Number of patients.
+
+    Returns
+    -------
+    int
+        The bound: all combinations, but no more than there are patients.
+
+    Examples
+    --------
+    >>> number_of_patterns(6, [50], 200_000)
+    300
+    """
+    bound = groups
+    for count in different:
+        bound *= min(count, DIFFERENT)
+    return min(bound, patients)
 
 
 def compress(names: Sequence[str], low: Floats, high: Floats, sd: Floats) -> Compression:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bayesblina.account import Line
 from bayesblina.cohort import Cohort
 from bayesblina.episodes import TRANSPLANT, cut_follow_up, state_bounds
-from bayesblina.errors import DataError, Problem
+from bayesblina.errors import DataError, Problem, SpecError
 from bayesblina.intervals import TIE_TOLERANCE, snap
 from bayesblina.question import ENTRY, Question, bind
 from bayesblina.segments import reasons
@@ -116,6 +116,11 @@ def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
         If the question cannot be asked of the cohort.
     """
     names = bind(question, cohort)
+    if not isinstance(cohort, Cohort):
+        raise SpecError(
+            "This looks at single patients, and these are in a query engine: read them into memory "
+            "with read_cohort."
+        )
     lags = [question.lag if phase == question.exposed else 0.0 for phase in cohort.phases]
     bounds, phases, state = state_bounds(
         cohort.phases,

@@ -289,6 +289,33 @@ def exposure_by_group(
     return total
 
 
+def person_time(partial: Floats, passed: Floats, opened: Ints, cuts: Floats) -> Floats:
+    """Turn sums at the ends of episodes into person-time by interval.
+
+    Parameters
+    ----------
+    partial : ndarray, shape (state, group, interval, moment)
+        Sums of the distances from the interval's left edge, of stops less starts; changed in place.
+    passed : ndarray, shape (state, group, interval, moment)
+        Numbers of stops less those of starts.
+    opened : ndarray of int, shape (state, group, interval + 1)
+        Numbers of episodes that begin in an interval less those that ended in the one before.
+    cuts : ndarray, shape (interval - 1,)
+        Inner cut points.
+
+    Returns
+    -------
+    ndarray, shape (state, group, interval, moment)
+        Person-time; exactly zero where no episode overlaps.
+    """
+    edges = np.concatenate([[0.0], cuts])
+    later = passed[:, :, ::-1].cumsum(axis=2)[:, :, ::-1] - passed
+    partial[:, :, :-1] += later[:, :, :-1] * np.diff(edges)[:, None]
+    # Where nobody is at risk, sums of whole widths cancel only up to rounding.
+    partial[opened.cumsum(axis=2)[:, :, :-1] == 0] = 0.0
+    return partial
+
+
 def split(start: Floats, stop: Floats, cuts: Floats) -> tuple[Ints, Ints, Floats]:
     """Split episodes at the cuts; the sparse form of the episode-by-interval overlap.
 

@@ -15,13 +15,14 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesblina.cohort import DAYS_PER_UNIT, Cohort
+from bayesblina.cohort import Cohort
 from bayesblina.convergence import assess_convergence
 from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import DataError, EstimandError, SpecError, nearest
 from bayesblina.intervals import TIE_TOLERANCE
 from bayesblina.readers.columns import Columns
 from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.rules import DAYS_PER_UNIT
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Literal
 
 from bayesblina.episodes import OFF_TREATMENT, TRANSPLANT, before_first
 from bayesblina.intervals import Floats
-from bayesblina.question import ENTRY, Question
+from bayesblina.question import ENTRY, Enrolled, Question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +70,7 @@ class Course:
     censor_at_transplant: bool
 
 
-class HasPhases(Protocol):
-    """What patients say of their phases."""
-
-    @property
-    def phases(self) -> tuple[str, ...]:
-        """Phase names in order."""
-        ...
-
-
-def course_of(patients: HasPhases, question: Question, phase_cuts: Floats | None = None) -> Course:
+def course_of(patients: Enrolled, question: Question, phase_cuts: Floats | None = None) -> Course:
     """Work out the states of a question, and their marks.
 
     Parameters

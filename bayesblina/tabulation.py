@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.cohort import Cohort
-from bayesblina.intervals import TIE_TOLERANCE
+from bayesblina.intervals import TIE_TOLERANCE, person_time
 from bayesblina.segments import Course
 
 Floats = NDArray[np.float64]
@@ -192,11 +192,7 @@ def tally(
         longest,
         visitors,
     )
-    later = passed[:, :, ::-1].cumsum(axis=2)[:, :, ::-1] - passed
-    partial[:, :, :-1] += later[:, :, :-1] * np.diff(edges)[:, None]
-    touched = opened.cumsum(axis=2)[:, :, :-1]
-    # Where nobody is at risk, sums of whole widths cancel only up to rounding.
-    partial[touched == 0] = 0.0
+    partial = person_time(partial, passed, opened, cuts)
     return Tally(events=events, exposure=partial, visitors=visitors, first=first, longest=longest)
 
 

@@ -28,9 +28,10 @@ LAYERS: tuple[frozenset[str], ...] = (
             "product_limit",
         }
     ),
+    frozenset({"rules"}),
     frozenset({"cohort"}),
     frozenset({"question", "readers"}),
-    frozenset({"compression", "segments"}),
+    frozenset({"compression", "scan", "segments"}),
     frozenset({"follow_up", "tabulation"}),
     frozenset({"simulate", "transitions", "weighting"}),
     frozenset({"exposure"}),

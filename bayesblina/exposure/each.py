@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesblina.cohort import Cohort
-from bayesblina.compression import Compression, plan
+from bayesblina.compression import Compression, number_of_patterns, plan
 from bayesblina.exposure.assembling import Sums, assemble
 from bayesblina.exposure.patterns import (
     Terms,
@@ -153,7 +153,11 @@ def plan_of(terms: Terms, pattern: Ints, *, always: bool) -> tuple[Terms, Ints, 
         values.min(axis=0),
         values.max(axis=0),
         sd,
-        patterns=values.shape[0],
+        patterns=number_of_patterns(
+            design.shape[0],
+            [np.unique(column).size for column in values.T],
+            int(patients.sum()),
+        ),
         groups=design.shape[0],
         always=always,
     )

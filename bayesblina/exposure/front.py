@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from bayesblina.exposure.value import Exposure
 from bayesblina.follow_up import cut_since_entry, find_episodes, require_comparison
 from bayesblina.intervals import default_cuts, validate_cuts
 from bayesblina.question import Question
+from bayesblina.scan import CohortScan
 from bayesblina.transitions import find_transitions
 
 Floats = NDArray[np.float64]
@@ -23,7 +25,7 @@ MANY = 50_000
 
 
 def expose(
-    cohort: Cohort,
+    cohort: Cohort | CohortScan,
     question: Question,
     *,
     cuts: ArrayLike | None = None,
@@ -32,13 +34,14 @@ def expose(
     weights: ArrayLike | None = None,
     courses: tuple[str, str] | None = None,
     compress: bool | None = None,
+    landmarks: Sequence[float] = (),
 ) -> Exposure:
     """Sum events and person-time by endpoint, interval, phase and covariate pattern.
 
     Parameters
     ----------
     cohort
-        The patients.
+        The patients: a `Cohort`, or a `CohortScan`, whose patients stay in their query engine.
     question
         The question asked of them.
     cuts : array_like, shape (n_intervals - 1,), optional
@@ -59,6 +62,9 @@ def expose(
         Whether continuous covariates are compressed to a few nodes (`bayesblina.compression`), at
         an error below 1e-9 of every sum of hazards; by default where that leaves less than half of
         1000 or more patterns. Never with `by_patient`.
+    landmarks
+        Of a scan: landmarks of the curves that will be asked for, besides the usual one. In memory
+        any can be asked for.
 
     Returns
     -------
@@ -94,9 +100,25 @@ def expose(
     array([[5., 1.],
            [6., 1.]])
     """
-    weight = _valid_weights(weights, cohort)
     inner = None if cuts is None else validate_cuts(cuts)
     pieces = None if phase_cuts is None else validate_cuts(phase_cuts)
+    if isinstance(cohort, CohortScan):
+        if by_patient or weights is not None or courses is not None:
+            raise SpecError(
+                "Effects of single patients, weights, borrowing by weights and illness-death "
+                "courses need patients in memory: read them with read_cohort."
+            )
+        from bayesblina.exposure.scanned import expose_scan
+
+        return expose_scan(
+            cohort,
+            question,
+            cuts=inner,
+            phase_cuts=pieces,
+            compress=compress,
+            landmarks=landmarks,
+        )
+    weight = _valid_weights(weights, cohort)
     size = getattr(cohort, "size", 0)
     if size >= MANY and courses is None and not by_patient:
         from bayesblina.exposure.many import expose_many

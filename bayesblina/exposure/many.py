@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.cohort import Cohort
-from bayesblina.compression import Compression, plan
+from bayesblina.compression import Compression, number_of_patterns, plan
 from bayesblina.exposure.assembling import Sums, assemble, require_contents_of
 from bayesblina.exposure.each import single_patients
 from bayesblina.exposure.patterns import (
@@ -19,6 +19,7 @@ from bayesblina.exposure.patterns import (
     compressed_terms,
     covariate_patterns,
     describe_covariates,
+    levels_of_codes,
     terms_of,
     unique_rows,
 )
@@ -177,7 +178,7 @@ def _group(
             code = code * len(one.levels) + place[covariate.values.astype(np.int64)]
             codes *= len(one.levels)
     present, group = _present(code, used, codes)
-    values = _levels(described, present)
+    values = levels_of_codes(described, present)
     for one in continuous:
         values[one.name] = np.zeros(present.size)
     unordered = terms_of(described, values, size=present.size)
@@ -195,15 +196,13 @@ def _group(
     found = None
     if compress is not False:
         columns = [cohort.covariates[one.name].values for one in continuous]
-        different = design.shape[0]
-        for column in columns:
-            different = min(different * pd.unique(column[used]).size, used.size)
+        different = [pd.unique(column[used]).size for column in columns]
         found = plan(
             [one.name for one in continuous],
             np.array([one.low for one in continuous]),
             np.array([one.high for one in continuous]),
             np.array([column[used].std() for column in columns]),
-            patterns=different,
+            patterns=number_of_patterns(design.shape[0], different, used.size),
             groups=design.shape[0],
             always=compress is True,
         )
@@ -233,17 +232,6 @@ def _present(code: Ints, used: Ints, codes: int) -> tuple[Ints, Ints]:
     position = np.zeros(codes, dtype=np.int64)
     position[present] = np.arange(present.size)
     return present, position[code]
-
-
-def _levels(described: list[CovariateTerms], codes: Ints) -> dict[str, NDArray[np.generic]]:
-    """Levels that codes stand for, by covariate."""
-    values: dict[str, NDArray[np.generic]] = {}
-    for one in reversed(described):
-        if one.kind == "categorical":
-            size = len(one.levels)
-            values[one.name] = np.asarray(one.levels)[codes % size]
-            codes = codes // size
-    return values
 
 
 def _by_pattern(parts: list[Floats], found: _Groups, *, whole: bool) -> NDArray[np.generic]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,7 +88,7 @@ def describe_covariates(cohort: Cohort, used: Ints) -> list[CovariateTerms]:
 
 
 def terms_of(
-    covariates: list[CovariateTerms], values: dict[str, NDArray[np.generic]], *, size: int
+    covariates: Sequence[CovariateTerms], values: Mapping[str, NDArray[np.generic]], *, size: int
 ) -> Terms:
     """Make terms of covariates.
 
@@ -124,6 +125,32 @@ def terms_of(
         continuous=tuple(continuous),
         design=np.stack(columns, axis=1) if columns else np.zeros((size, 0)),
     )
+
+
+def levels_of_codes(
+    covariates: Sequence[CovariateTerms], codes: Ints
+) -> dict[str, NDArray[np.generic]]:
+    """Look up the levels that numbers of combinations stand for.
+
+    Parameters
+    ----------
+    covariates
+        The covariates; only categorical ones are looked at, the last one varies fastest.
+    codes : ndarray of int, shape (group,)
+        Numbers of combinations of their levels.
+
+    Returns
+    -------
+    dict of ndarray of str, shape (group,)
+        By covariate.
+    """
+    values: dict[str, NDArray[np.generic]] = {}
+    for one in reversed(covariates):
+        if one.kind == "categorical":
+            size = max(len(one.levels), 1)
+            values[one.name] = np.asarray(one.levels)[codes % size]
+            codes = codes // size
+    return values
 
 
 def covariate_patterns(

@@ -318,7 +318,7 @@ class Exposure:
                 what="at risk",
                 patients=(),
                 count=int(one["contributors"]),
-                events=int(spent["events"].sum()),
+                events=round(float(spent["events"].sum())),
                 person_time=float(spent["exposure"].sum()),
             )
         )
@@ -332,7 +332,7 @@ class Exposure:
                         what=role,
                         patients=(),
                         count=int(one["visitors"].values[index]),
-                        events=int(spent["events"].values[index]),
+                        events=round(float(spent["events"].values[index])),
                         person_time=float(spent["exposure"].values[index]),
                     )
                 )

@@ -101,6 +101,8 @@ if TYPE_CHECKING:
     from bayesblina.safety import incidence as incidence
     from bayesblina.safety import paired_incidence as paired_incidence
     from bayesblina.safety import phase_contrast as phase_contrast
+    from bayesblina.scan import CohortScan as CohortScan
+    from bayesblina.scan import scan_cohort as scan_cohort
     from bayesblina.storage import load as load
     from bayesblina.storage import save as save
     from bayesblina.summaries import probabilities as probabilities
@@ -197,6 +199,8 @@ _HOME = {
     "Never": "regimes",
     "WithPhases": "regimes",
     "AdverseEvents": "safety",
+    "CohortScan": "scan",
+    "scan_cohort": "scan",
     "adverse_events": "safety",
     "event_rate": "safety",
     "event_rates_by_term": "safety",

@@ -22,6 +22,7 @@ from bayesblina.hazards.build import BuiltModel, build_model, with_weights
 from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.effects import levels_of
 from bayesblina.hazards.likelihood import patient_log_likelihood
+from bayesblina.pointwise import BLOCK, pointwise
 from bayesblina.question import Question
 from bayesblina.sampling import SamplerSettings, evaluate, sample, unconstrain
 
@@ -278,6 +279,25 @@ def leave_one_out(
     """
     posterior, exposure = fit.posterior, fit.exposure
     used = _contributing(exposure, endpoint)
+    draws = posterior.sizes["chain"] * posterior.sizes["draw"]
+    if draws * used.size > BLOCK:
+        if moment_match or refit:
+            raise SpecError(
+                f"moment_match and refit are for fewer patients: {used.size} patients x {draws} "
+                "draws do not fit into memory. Leave them out, or take fewer draws."
+            )
+        found = pointwise(fit, endpoint=endpoint, rows=used)
+        return _prediction(
+            exposure,
+            endpoint,
+            used,
+            elpd=found.elpd,
+            pareto_k=found.pareto_k,
+            limit=found.limit,
+            effective=float(found.lpd.sum() - found.elpd.sum()),
+            scheme=LEAVE_ONE_OUT,
+            converged=fit.converged,
+        )
     values = patient_log_likelihood(posterior, exposure, fit.design, endpoint=endpoint)
     values = values.isel(patient=used)
     tree = xr.DataTree.from_dict(
@@ -471,7 +491,7 @@ def _folds(exposure: Exposure, *, folds: int, by: str | None, seed: int) -> tupl
         levels, level = levels_of(exposure, by, exposure.table["design"].values)
         if len(levels) < 2:
             raise SpecError(f"by: all eligible patients have {by} '{levels[0]}'.")
-        return level[people["pattern"].values], f"folds by {by}"
+        return level[people["category"].values], f"folds by {by}"
     if not 2 <= folds <= size:
         raise SpecError(f"folds must be from 2 to the {size} patients, got {folds!r}.")
     if folds == size:

@@ -17,7 +17,8 @@ from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import Fit
 from bayesblina.hazards.build import build_model
 from bayesblina.hazards.definition import Correlated, Gamma
-from bayesblina.hazards.likelihood import flat_draws, patient_log_likelihood
+from bayesblina.hazards.likelihood import flat_draws
+from bayesblina.pointwise import log_likelihood_of
 
 Floats = NDArray[np.float64]
 
@@ -198,10 +199,9 @@ def _by_draw(fit: Fit, values: Floats) -> xr.DataArray:
 
 def _log_likelihood(fit: Fit) -> xr.DataArray:
     if "log_likelihood" in fit.draws.children:
-        found = fit.draws["log_likelihood"].to_dataset()["survival"]
-    else:
-        found = patient_log_likelihood(fit.posterior, fit.exposure, fit.design)
-    return found.sum("patient")
+        found: xr.DataArray = fit.draws["log_likelihood"].to_dataset()["survival"].sum("patient")
+        return found
+    return _by_draw(fit, log_likelihood_of(fit))
 
 
 def _log_priors(fit: Fit) -> dict[str, xr.DataArray]:

@@ -298,7 +298,9 @@ def settled(expression: Any, *, embedded: bool) -> Any:
         return expression
     backend = expression.get_backend()
     if embedded:
-        return backend.create_view(ibis.util.gen_name("bayesblina"), expression)
+        view = backend.create_view(ibis.util.gen_name("bayesblina"), expression)
+        # The engine has its own idea of the types of constants.
+        return view.cast(dict(expression.schema().items()))
     return backend.sql(str(backend.compile(expression)), schema=expression.schema())
 
 

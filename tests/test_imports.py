@@ -39,7 +39,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"sampling"}),
     frozenset({"convergence"}),
     frozenset({"fitting"}),
-    frozenset({"regimes"}),
+    frozenset({"pointwise", "regimes"}),
     frozenset({"estimands", "predictive"}),
     frozenset(
         {

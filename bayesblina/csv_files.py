@@ -15,8 +15,8 @@ from bayesblina.files import reason_of
 
 # What a spreadsheet runs, in full-width letters too; apostrophes before it are counted, so that
 # guarding can be undone without asking what a text was.
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
-_GUARDED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_GUARDED = re.compile(r"'+[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 def to_csv(table: pd.DataFrame) -> str:

@@ -20,6 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "account",
             "axes",
+            "csv_files",
             "episodes",
             "files",
             "intervals",
@@ -59,6 +60,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"plots"}),
     frozenset({"storage"}),
     frozenset({"design_file", "drafting", "study"}),
+    frozenset({"report"}),
     frozenset({PACKAGE}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

@@ -3,6 +3,7 @@
 from bayesblina.report.page import REPORT as REPORT
 from bayesblina.report.page import render as render
 from bayesblina.report.page import write_report as write_report
+from bayesblina.report.results import Analysis as Analysis
 from bayesblina.report.results import Curves as Curves
 from bayesblina.report.results import Results as Results
 from bayesblina.report.results import analyse as analyse

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 WIDTH = 560.0
 LEFT, RIGHT, TOP = 52.0, 14.0, 14.0
 HEIGHT = 250.0
-LINE = 17.0
+LINE = 20.0
 DENSITY_POINTS = 160
 RATIO_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 COLOURS = 5
@@ -214,6 +214,7 @@ def survival(
     regimes: Sequence[str],
     observed: Mapping[str, tuple[Floats, Floats]],
     at_risk: Mapping[str, Sequence[tuple[float, str]]],
+    colours: Mapping[str, int],
     title: str,
     unit: str,
     landmark: float,
@@ -232,6 +233,8 @@ def survival(
         Times and values of the observed curves, by group.
     at_risk
         Times and worded numbers of patients at risk, by group.
+    colours
+        Number of each observed group's colour.
     title
         Title.
     unit
@@ -288,20 +291,22 @@ def survival(
             f"{regime}: {last['median']:.0%} ({last['lower']:.0%} to {last['upper']:.0%}) at "
             f"{last['time']:g}"
         )
-    for index, (group, (at, values)) in enumerate(observed.items()):
+    for group, (at, values) in observed.items():
         steps = [(x(time), y(value)) for time, value in zip(at, values, strict=True)]
         if len(steps) > 1:
             parts.append(
                 _tag(
                     "g",
-                    {"class": f"observed o{index % COLOURS}"},
+                    {"class": f"observed c{colours[group] % COLOURS}"},
                     _tag("title", {}, f"{group} (observed)"),
                     _path(steps, "seen"),
                 )
             )
     height = bottom + 46.0
     if at_risk:
-        parts.append(_text(4, height + 12, "at risk, by current phase", anchor="start", kind="name"))
+        parts.append(
+            _text(4, height + 12, "at risk, by current phase", anchor="start", kind="name")
+        )
         height += LINE + 4
         for group, counts in at_risk.items():
             label = shorten(group, 66)
@@ -401,7 +406,9 @@ def density(
     parts += [
         _tag("g", {"class": "prior"}, _path(places(grid, before), "curve dash1")),
         _tag("g", {"class": "c0"}, _path(places(grid, after), "curve")),
-        _line(x(median), y(float(np.interp(math.log(median), grid, after))), x(median), bottom, "mid"),
+        _line(
+            x(median), y(float(np.interp(math.log(median), grid, after))), x(median), bottom, "mid"
+        ),
     ]
     for threshold in thresholds:
         if math.exp(low) <= threshold <= math.exp(high):
@@ -450,7 +457,9 @@ def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figur
     for index, row in enumerate(rows):
         py = TOP + step * (index + 0.5)
         label = str(row["label"])
-        parts.append(_text(left - 10, py + 4.5, shorten(label, 25), anchor="end", full=label))
+        parts.append(
+            _text(left - 10, py + 4.5, shorten(label, 25), anchor="end", kind="row", full=label)
+        )
         if not math.isfinite(row["estimate"]):
             parts.append(_text((left + WIDTH) / 2, py + 4.5, "no finite estimate", kind="name"))
             words.append(f"{label}: no finite estimate")
@@ -544,6 +553,7 @@ def bands(
     curves: pd.DataFrame,
     *,
     observed: Mapping[str, tuple[Floats, Floats]],
+    colours: Mapping[str, int],
     title: str,
     axis: str,
 ) -> Figure:
@@ -557,6 +567,8 @@ def bands(
         ``group``, ``time``, ``lower``, ``median``, ``upper``; missing after the end of follow-up.
     observed
         Times and values of the observed curves, by group.
+    colours
+        Number of each group's colour.
     title
         Title.
     axis
@@ -573,7 +585,8 @@ def bands(
     x = Scale(low=low, high=high, start=LEFT, stop=WIDTH - RIGHT)
     y = Scale(low=0.0, high=1.0, start=bottom, stop=TOP)
     parts = _axes(x, y, ticks_of(low, high), axis, bottom=bottom)
-    for index, group in enumerate(dict.fromkeys(known["group"])):
+    for group in dict.fromkeys(known["group"]):
+        index = colours[group]
         one = known[known["group"] == group]
         place = [x(time) for time in one["time"]]
         upper = [(px, y(value)) for px, value in zip(place, one["upper"], strict=True)]
@@ -642,7 +655,9 @@ def specification(
     for line, (axis, value) in enumerate(settings):
         label = f"{axis}: {value}"
         py = bottom + 16 + step * (line + 0.5)
-        parts.append(_text(left - 8, py + 4, shorten(label, 27), anchor="end", full=label))
+        parts.append(
+            _text(left - 8, py + 4, shorten(label, 27), anchor="end", kind="row", full=label)
+        )
         parts.append(_line(left, py, WIDTH - RIGHT, py, "grid"))
     for index, row in enumerate(rows.to_dict("records")):
         px = left + width * (index + 0.5)
@@ -708,7 +723,9 @@ def tornado(name: str, effects: pd.DataFrame, *, title: str) -> Figure:
         start, stop = x(math.exp(row["log_ratio_low"])), x(math.exp(row["log_ratio_high"]))
         label = str(row["axis"])
         ends = f"{row['low']} to {row['high']}"
-        parts.append(_text(left - 10, py + 1, shorten(label, 18), anchor="end", full=label))
+        parts.append(
+            _text(left - 10, py + 1, shorten(label, 18), anchor="end", kind="row", full=label)
+        )
         bar = {"x": start, "y": py - 12, "width": max(stop - start, 1.5), "height": 15.0}
         parts.append(_tag("g", {"class": "c0"}, _tag("rect", {**bar, "class": "bar"})))
         middle = min(max((start + stop) / 2, left + 110), WIDTH - 125)

@@ -126,9 +126,7 @@ def _sums(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list
 
 def _hidden_times(lines: Sequence[Mapping[str, Any]], masked: Masked) -> set[int]:
     """Person-time of hidden patients is hidden, and never alone: the rest would give it away."""
-    hidden = {
-        index for index in range(len(lines)) if f"{index}.patients" in masked.hidden
-    }
+    hidden = {index for index in range(len(lines)) if f"{index}.patients" in masked.hidden}
     for endpoint in dict.fromkeys(str(line["endpoint"]) for line in lines):
         group = [
             index

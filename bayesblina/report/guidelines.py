@@ -86,7 +86,11 @@ def checklist(fit: Fit, *, shown: Collection[str], sensitivity: bool) -> list[It
             "C. Resolution of the chains",
             ("convergence", "effective sample sizes and Monte-Carlo errors"),
         ),
-        (computation, "D. If not by Markov chains", ("", "does not apply: Markov chains were used")),
+        (
+            computation,
+            "D. If not by Markov chains",
+            ("", "does not apply: Markov chains were used"),
+        ),
         (
             posterior,
             "A. Posterior predictive check",

@@ -141,6 +141,6 @@ def _safe(
         cost[place[name]] = sign
         found = linprog(cost, A_eq=np.array(rows), b_eq=np.array(right), bounds=(1, None))
         # Without a bound a count may be as large as one likes.
-        ends.append(np.inf if found.status == 3 else float(sign * found.fun))
+        ends.append(np.inf if found.fun is None else sign * float(found.fun))
     low, high = ends
     return low <= 1.0 + 1e-6 and high >= minimum - 1e-6

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
@@ -106,7 +106,7 @@ def write_report(
     --------
     >>> write_report("no_such_folder")
     Traceback (most recent call last):
-    bayesblina.errors.StorageError: No folder 'no_such_folder': expected one that bayesblina run wrote.
+    bayesblina.errors.StorageError: No folder 'no_such_folder': expected one that bayesblina ...
     """
     results = read_results(folder, sensitivity=sensitivity)
     target = Path(folder) / REPORT if out is None else Path(out)
@@ -169,7 +169,7 @@ def _policy(css: str, script: str) -> str:
 
 
 def embedded(value: object) -> Markup:
-    """Write a value as JSON that may stand inside a script element.
+    r"""Write a value as JSON that may stand inside a script element.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def embedded(value: object) -> Markup:
     Examples
     --------
     >>> str(embedded({"regime": "</script>"}))
-    '{"regime":"\\\\u003c/script\\\\u003e"}'
+    '{"regime":"\\u003c/script\\u003e"}'
     """
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     for letter in "<>&":
@@ -202,7 +202,9 @@ def _content(results: Results, minimum: int) -> Row:
         if "patient_flow" in tables
         else None
     )
-    masked = flow.masked if flow else Masked(minimum=minimum, hidden=frozenset(), values=frozenset())
+    masked = (
+        flow.masked if flow else Masked(minimum=minimum, hidden=frozenset(), values=frozenset())
+    )
     curves, data, landmarks, regimes = _curves(results, endpoints, masked)
     thresholds = [
         str(name).removeprefix("probability_below_")
@@ -239,6 +241,7 @@ def _content(results: Results, minimum: int) -> Row:
         "first_landmark": _first_landmark(results, landmarks),
         "regimes": regimes,
         "curves": curves,
+        "groups": list(_colours(results).items()),
         "means": _means(results),
         "densities": _densities(results, ratios["hazard_ratio"], thresholds),
         "thresholds": thresholds,
@@ -268,7 +271,7 @@ def _records(table: pd.DataFrame) -> list[Row]:
 
 
 def _trio(row: Row, table: str, shape: str = ".2f") -> Row:
-    """The posterior median with its interval."""
+    """Take the posterior median with its interval."""
     return {name: number(row, name, shape, table=table) for name in ("median", "lower", "upper")}
 
 
@@ -276,22 +279,21 @@ def _answers(results: Results) -> list[Row]:
     fit = results.fit
     found = []
     for row in _records(results.tables["hazard_ratios"]):
-        gains = []
         means = results.tables.get("restricted_means", pd.DataFrame({"endpoint": []}))
-        # One for each endpoint: the regime at the first landmark.
-        for gain in _records(means[means["endpoint"] == row["endpoint"]])[:1]:
-            gains.append(
-                (
-                    f"Mean time event-free from {gain['landmark']:g} up to {gain['horizon']:g} "
-                    f"{fit.exposure.unit}, {fit.question.exposed} {gain['regime']} against never: ",
-                    number(gain, "median", "+.2f", table="restricted_means"),
-                    " (",
-                    number(gain, "lower", "+.2f", table="restricted_means"),
-                    " to ",
-                    number(gain, "upper", "+.2f", table="restricted_means"),
-                    ").",
-                )
+        gains = [
+            (
+                f"Mean time event-free from {gain['landmark']:g} up to {gain['horizon']:.1f} "
+                f"{fit.exposure.unit}, {fit.question.exposed} {gain['regime']} against never: ",
+                number(gain, "median", "+.2f", table="restricted_means"),
+                " (",
+                number(gain, "lower", "+.2f", table="restricted_means"),
+                " to ",
+                number(gain, "upper", "+.2f", table="restricted_means"),
+                ").",
             )
+            # One for each endpoint: the regime at the first landmark.
+            for gain in _records(means[means["endpoint"] == row["endpoint"]])[:1]
+        ]
         found.append(
             {
                 "endpoint": row["endpoint"],
@@ -335,6 +337,7 @@ def _curves(
                 regimes=regimes,
                 observed=_observed(results, endpoint, landmark, times, masked.minimum),
                 at_risk=_at_risk(results, endpoint, masked),
+                colours=_colours(results),
                 title=f"{endpoint}: survival",
                 unit=fit.exposure.unit,
                 landmark=landmark,
@@ -348,6 +351,11 @@ def _curves(
                     "endpoint_index": first,
                     "landmark_index": second,
                     "landmark": f"{landmark:g}",
+                    "legend": [
+                        (regime, index % COLOURS)
+                        for index, regime in enumerate(regimes)
+                        if (rows["regime"] == regime).any()
+                    ],
                     "steps": times.size - 1,
                     "middle": (times.size - 1) // 2,
                     "rows": [
@@ -370,10 +378,10 @@ def _first_landmark(results: Results, landmarks: Sequence[float]) -> int:
     table = results.tables.get("survival_by_landmark")
     if table is None or own not in landmarks:
         return 0
-    several = table.groupby("landmark")["regime"].nunique() > 1
-    if bool(several.get(own, False)) or not several.any():
-        return landmarks.index(own)
-    return landmarks.index(float(several.index[several.to_numpy()][0]))
+    several = [
+        one for one in landmarks if len(set(table.loc[table["landmark"] == one, "regime"])) > 1
+    ]
+    return landmarks.index(own if own in several or not several else several[0])
 
 
 def _observed(
@@ -400,9 +408,16 @@ def _observed(
     return found
 
 
-def _at_risk(
-    results: Results, endpoint: str, masked: Masked
-) -> dict[str, list[tuple[float, str]]]:
+def _colours(results: Results) -> dict[str, int]:
+    """Colours of the observed groups: those of the regimes that they resemble."""
+    names: list[str] = []
+    for name in ("simon_makuch", "predictive_curves"):
+        if name in results.tables:
+            names += [str(group) for group in dict.fromkeys(results.tables[name]["group"])]
+    return {name: int(name == results.fit.question.exposed) for name in names}
+
+
+def _at_risk(results: Results, endpoint: str, masked: Masked) -> dict[str, list[tuple[float, str]]]:
     table = results.tables.get("at_risk")
     if table is None:
         return {}
@@ -580,9 +595,7 @@ def _shown(value: float, shape: str, *, estimate: bool = False) -> Number:
     return Number(value=float(value), text=format(value, shape), estimate=estimate)
 
 
-def _predictive(
-    results: Results, endpoints: Sequence[str], flow: Flow | None, minimum: int
-) -> Row:
+def _predictive(results: Results, endpoints: Sequence[str], flow: Flow | None, minimum: int) -> Row:
     fit, tables = results.fit, results.tables
     found: Row = {"events": [], "p_words": "", "replicated": [], "loo": []}
     if "predictive" in tables:
@@ -622,11 +635,11 @@ def _predictive(
                 f"replicated-{index}",
                 rows,
                 observed=_observed(results, endpoint, start, times, minimum),
+                colours=_colours(results),
                 title=f"{endpoint}: replicated and observed curves",
                 axis=f"{fit.exposure.unit} from the origin, event-free at {start:g}",
             )
-            groups = ", ".join(str(one) for one in dict.fromkeys(rows["group"]))
-            found["replicated"].append({"figure": figure, "endpoint": endpoint, "groups": groups})
+            found["replicated"].append({"figure": figure, "endpoint": endpoint})
     if "leave_one_out" in tables:
         for row in _records(tables["leave_one_out"]):
             named = {
@@ -709,7 +722,7 @@ def _criteria(results: Results) -> list[Row]:
 
 
 def _parameters(results: Results) -> list[Row]:
-    """The worst of each kind; single parameters may bear the names of patients."""
+    """Take the worst of each kind; single parameters may bear the names of patients."""
     table = results.tables["diagnostics"]
     rows = table[table["kind"] == "parameter"]
     kinds = rows["name"].str.partition("[")[0]
@@ -737,7 +750,10 @@ def _scaling(results: Results) -> list[Row]:
                 "endpoint": row["endpoint"],
                 "component": row["component"],
                 "alpha": f"{row['alpha']:g}",
-                **{name: number(row, name, ".2f", table=where) for name in ("mean", "lower", "upper")},
+                **{
+                    name: number(row, name, ".2f", table=where)
+                    for name in ("mean", "lower", "upper")
+                },
                 "below": number(row, "probability_below_null", ".3f", table=where),
                 "k": f"{row['pareto_k']:.2f}",
                 "reading": row["reading"],
@@ -758,7 +774,7 @@ def _implied(results: Results) -> list[Row]:
                 name: number(
                     row,
                     name,
-                    ".3g",
+                    ".3f",
                     table=f"prior_predictive/{row['quantity']}",
                     estimate=False,
                 )
@@ -766,6 +782,8 @@ def _implied(results: Results) -> list[Row]:
             },
         }
         for row in _records(table)
+        # What the model holds constant says nothing.
+        if row["lower"] < row["upper"]
     ]
 
 
@@ -782,9 +800,7 @@ def _safety(results: Results, minimum: int) -> list[Row]:
         share = not few and not is_small(hit, minimum) and not is_small(patients - hit, minimum)
         rate = not few and not is_small(events, minimum) and share
 
-        def cell(
-            shown: bool, column: str, shape: str, row: Row = row
-        ) -> Number | None:
+        def cell(shown: bool, column: str, shape: str, row: Row = row) -> Number | None:
             if not shown:
                 return None
             where = f"safety/{row['phase']}"
@@ -810,9 +826,10 @@ def _safety(results: Results, minimum: int) -> list[Row]:
 def _provenance(results: Results) -> list[tuple[str, str]]:
     fit, record = results.fit, results.record
     provenance, settings = fit.provenance, fit.provenance.settings
-    seconds: Callable[[Mapping[str, float]], str] = lambda found: ", ".join(
-        f"{name} {value:.1f} s" for name, value in found.items()
-    )
+
+    def seconds(found: Mapping[str, float]) -> str:
+        return ", ".join(f"{name} {value:.1f} s" for name, value in found.items())
+
     rows = [
         ("command", str(record["command"])),
         ("begun", str(record.get("started", ""))),

@@ -209,10 +209,10 @@ def analyse(
     attempt("restricted_means", lambda: _restricted_means(fit, starts, end=end))
     stage("comparisons")
     tables["classical"] = mantel_byar(cohort, fit.question).to_dataframe().reset_index()
-    landmarks = tuple(one for one in starts if one > 0)
-    attempt(
-        "bias_ladder", lambda: bias_ladder(cohort, fit.question, landmarks=landmarks, fit=fit)
-    )
+    asked = (curves.landmark, fit.question.landmark, *(curves.landmarks or ()))
+    named = {float(one) for one in asked if one is not None}
+    landmarks = tuple(sorted(one for one in starts if one > 0 and (one in named or not named)))
+    attempt("bias_ladder", lambda: bias_ladder(cohort, fit.question, landmarks=landmarks, fit=fit))
     attempt(
         "simon_makuch",
         lambda: pd.concat(
@@ -239,6 +239,7 @@ def _by_landmark(
 ) -> tuple[pd.DataFrame, dict[float, tuple[Regime, ...]]]:
     """Curves from each landmark on; those of the first are the ones already there."""
     wanted = _quartiles(fit, cohort) if curves.landmarks is None else curves.landmarks
+
     def read(draws: Dataset, landmark: float) -> pd.DataFrame:
         values, over = draws["survival"], ("chain", "draw")
         tail = (1.0 - MASS) / 2.0
@@ -255,8 +256,12 @@ def _by_landmark(
     found: dict[float, tuple[Regime, ...]] = {start: curves.regimes}
     starts = [one.start for one in curves.regimes if isinstance(one, From)]
     for landmark in sorted({float(one) for one in wanted} - {start}):
-        later = sorted({landmark, *(one for one in starts if one > landmark)})
-        regimes = (Never(), *(From(one) for one in later if one < end))
+        # Asked for by name, a landmark has the study's later starts too.
+        later = [one for one in starts if one > landmark and curves.landmarks is not None]
+        regimes: tuple[Regime, ...] = (
+            Never(),
+            *(From(one) for one in sorted({landmark, *later}) if one < end),
+        )
         if landmark >= end:
             continue
         try:
@@ -300,7 +305,7 @@ def _quartiles(fit: Fit, cohort: Cohort) -> tuple[float, ...]:
 def _restricted_means(
     fit: Fit, starts: Mapping[float, tuple[Regime, ...]], *, end: float
 ) -> pd.DataFrame:
-    """What starting the exposed phase adds to the mean time event-free up to the end of curves."""
+    """Compare mean times event-free up to the end of the curves with those under never."""
     parts = []
     for landmark, regimes in starts.items():
         if len(regimes) < 2 or not isinstance(regimes[0], Never):
@@ -308,8 +313,7 @@ def _restricted_means(
         means = rmst(fit, horizon=end, regimes=regimes, landmark=landmark)
         for regime in regimes[1:]:
             gain = summarise(contrast(means, regime, regimes[0]))
-            named = {"landmark": landmark, "regime": regime.label, "horizon": end}
-            parts.append(gain.assign(**named))
+            parts.append(gain.assign(landmark=landmark, regime=regime.label, horizon=end))
     if not parts:
         raise EstimandError("No regime enters the exposed phase: give [curves] starts.")
     table = pd.concat(parts, ignore_index=True)
@@ -340,7 +344,7 @@ def _checks(
         )["survival"]
         tail = (1.0 - MASS) / 2.0
         # NaN after the end of a group's follow-up.
-        known = curves.notnull().any("replicate")
+        known = curves.count("replicate") > 0
         bands = curves.where(known, 0.0).quantile([tail, 0.5, 1.0 - tail], "replicate")
         bands = bands.where(known)
         names = ("lower", "median", "upper")
@@ -363,7 +367,7 @@ def _checks(
 
 
 def _safety(events: AdverseEvents, *, seed: int) -> pd.DataFrame:
-    """Counts by phase, with the posteriors of the share of patients and of the rate."""
+    """Count by phase, with the posteriors of the share of patients and of the rate."""
     table = events.table()
     for name, found in (
         ("incidence", incidence(events, seed=seed)),
@@ -479,7 +483,10 @@ def _sha256(path: Path) -> str:
 
 
 def read_results(
-    folder: str | PathLike[str], *, sensitivity: str | PathLike[str] | None = None
+    folder: str | PathLike[str],
+    *,
+    sensitivity: str | PathLike[str] | None = None,
+    beside: str | PathLike[str] | None = None,
 ) -> Results:
     """Read a folder of results, and check that its files belong together.
 
@@ -488,7 +495,10 @@ def read_results(
     folder
         What ``bayesblina run`` wrote.
     sensitivity
-        Folder of the scenarios; by default the same, if any are there.
+        Folder of the scenarios, which must be of the same analysis. By default they are looked
+        for in `folder`, and left out with a note if they are of another one.
+    beside
+        Where to look for them by default, in place of `folder`.
 
     Returns
     -------
@@ -524,16 +534,13 @@ def read_results(
         for name, texts in TEXTS.items()
         if f"{name}.csv" in record["sha256"]
     }
-    scenarios, why = _scenarios(
-        folder if sensitivity is None else Path(sensitivity), record, tables["hazard_ratios"]
-    )
+    where = Path(sensitivity or beside or folder)
+    scenarios, why = _scenarios(where, record, tables["hazard_ratios"])
     if sensitivity is not None and scenarios is None:
         raise StorageError(f"'{sensitivity}': {why or f'there is no {SCENARIOS}'}.")
     if why:
         record["notes"]["sensitivity"] = why
-    return Results(
-        fit=load(folder / FIT), tables=tables, record=record, sensitivity=scenarios
-    )
+    return Results(fit=load(folder / FIT), tables=tables, record=record, sensitivity=scenarios)
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

@@ -75,10 +75,38 @@ def number(
     labels = [str(row[name]) for name in ("endpoint", "landmark", "regime", "time") if name in row]
     return Number(
         value=value,
-        text=format(value, shape) if math.isfinite(value) else "not known",
+        text=shown(value, shape),
         key="/".join([table, *labels, column]),
         estimate=estimate,
     )
+
+
+def shown(value: float, shape: str) -> str:
+    """Word a number; one that rounding would turn into 0 is said to be below what is shown.
+
+    Parameters
+    ----------
+    value
+        The number.
+    shape
+        How it is shown, as in a format string.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Examples
+    --------
+    >>> shown(0.4536, ".2f"), shown(0.0004, ".3f"), shown(float("nan"), ".2f")
+    ('0.45', '< 0.001', '–')
+    """
+    if not math.isfinite(value):
+        return "–"
+    text = format(value, shape)
+    if shape.startswith(".") and shape.endswith("f") and value > 0 and float(text) == 0:
+        return f"< {10.0 ** -int(shape[1:-1]):{shape}}"
+    return text
 
 
 def plain(words: Words) -> str:

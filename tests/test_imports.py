@@ -20,7 +20,6 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "account",
             "axes",
-            "csv_files",
             "episodes",
             "files",
             "intervals",
@@ -29,7 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "product_limit",
         }
     ),
-    frozenset({"cohort"}),
+    frozenset({"cohort", "csv_files"}),
     frozenset({"question", "readers"}),
     frozenset({"follow_up"}),
     frozenset({"simulate", "transitions", "weighting"}),

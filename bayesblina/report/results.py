@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -332,7 +333,10 @@ def _checks(
     fit: Fit, attempt: Callable[[str, Callable[[], pd.DataFrame]], None], *, start: float
 ) -> None:
     """Predictive checks, leave-one-out prediction and what the priors do."""
-    found = check(fit)
+    with warnings.catch_warnings():
+        # The table says which estimates are not to be relied on, and the report shows it.
+        warnings.filterwarnings("ignore", message="Estimated shape parameter", category=UserWarning)
+        found = check(fit)
     attempt("predictive", lambda: found.predictive)
     attempt("leave_one_out", lambda: found.loo)
 

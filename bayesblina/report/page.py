@@ -685,7 +685,8 @@ def joined_events(replicated: Any, *, minimum: int) -> pd.DataFrame:
         if observed[groups[-1]].sum() >= minimum and index + 1 < observed.size:
             groups.append([])
     if len(groups) > 1 and observed[groups[-1]].sum() < minimum:
-        groups[-2] += groups.pop()
+        rest = groups.pop()
+        groups[-1] += rest
     rows = []
     for group in groups:
         lower, upper = np.quantile(drawn[:, group].sum(axis=1), [0.025, 0.975])

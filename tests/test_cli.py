@@ -114,8 +114,8 @@ def test_summary_tells_all_but_patients(demo: tuple[Path, Result]) -> None:
 
 
 def test_run_repeats_the_demo(demo: tuple[Path, Result], tmp_path: Path) -> None:
-    again = ["--out", tmp_path / "again", "--quiet", "--no-report"]
-    result = call("run", demo[0] / "study.toml", *again)
+    again = str(tmp_path / "again")
+    result = call("run", demo[0] / "study.toml", "--out", again, "--quiet", "--no-report")
     assert result.exit_code == 0, result.output
     assert result.output == ""
     # These tell how long it took, or what was typed.

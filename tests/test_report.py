@@ -166,8 +166,9 @@ def test_restricted_means_are_differences(demo: tuple[Path, Any]) -> None:
     table = read_csv(demo[0] / "restricted_means.csv", texts=TEXTS["restricted_means"])
     row = table[(table["endpoint"] == "os") & (table["landmark"] == 8.0)].iloc[0]
     assert row["regime"] == "from 8"
-    regimes = [bb.Never(), bb.From(8.0)]
-    means = bb.rmst(fit, horizon=row["horizon"], regimes=regimes, landmark=8.0)["rmst"]
+    means = bb.rmst(fit, horizon=row["horizon"], regimes=[bb.Never(), bb.From(8.0)], landmark=8.0)[
+        "rmst"
+    ]
     gain = means.sel(endpoint="os", regime="from 8") - means.sel(endpoint="os", regime="never")
     assert float(gain.median()) == pytest.approx(row["median"], rel=1e-12)
 

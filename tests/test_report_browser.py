@@ -110,7 +110,7 @@ def listener() -> Iterator[tuple[str, list[str]]]:
     heard: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             heard.append(self.path)
             self.send_response(204)
             self.end_headers()

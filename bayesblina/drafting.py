@@ -136,6 +136,10 @@ def _guess(frame: pd.DataFrame) -> _Guess:
             guess.transplant = name
         else:
             guess.phases.append(name)
+    if not guess.phases and guess.transplant:
+        # Nothing else is ever entered: the transplant is what is asked about.
+        guess.phases.append(guess.transplant)
+        guess.transplant = ""
     # A phase that starts later, in those who have both, comes later.
     guess.phases.sort(key=lambda name: float(np.nanmedian(numbers[name])))  # type: ignore[arg-type]
     for name in left:
@@ -247,7 +251,10 @@ def _write(guess: _Guess, file: str) -> str:
     lines += ["", "# in the order in which patients pass through them", "[phases]"]
     names: dict[str, str] = {}
     for column in guess.phases:
-        names[_free(_phase_name(column), {*names, *RESERVED_PHASES})] = column
+        name = _phase_name(column)
+        # The name of a state of its own cannot be that of a phase.
+        name = f"{name}_phase" if name in RESERVED_PHASES else name
+        names[_free(name, {*names, *RESERVED_PHASES})] = column
     lines += [f"{_key(name)} = {_quote(column)}" for name, column in names.items()] or [
         f"{CHOOSE.lower()} = {_quote(CHOOSE)}"
     ]

@@ -263,6 +263,9 @@ def test_it_fits_three_widths(page: Any, scheme: str, tmp_path: Path) -> None:
         page.set_viewport_size({"width": width, "height": 900})
         wide = page.evaluate("() => document.documentElement.scrollWidth")
         assert wide <= width
+        # What is wider scrolls in a frame of its own, by keys too.
+        frames = page.locator(".wide[tabindex]").count()
+        assert frames > 0 if width == WIDTHS[-1] else frames == 0
         picture = tmp_path / f"{width}.png"
         page.screenshot(path=picture)
         assert picture.stat().st_size > 10_000

@@ -108,7 +108,7 @@ def demo(
                 report=report,
                 minimum_count=minimum_count,
             )
-        code = _tell(result, out, manner)
+        code = _tell(result, out, manner, command="demo")
     raise typer.Exit(code)
 
 
@@ -148,7 +148,7 @@ def run(
                 report=report,
                 minimum_count=minimum_count,
             )
-        code = _tell(result, out, manner)
+        code = _tell(result, out, manner, command="run")
     raise typer.Exit(code)
 
 
@@ -472,7 +472,7 @@ def _keep_inputs(study: Study, out: Path) -> None:
             raise SpecError(f"'{path}' would be overwritten by a result: give another --out.")
 
 
-def _tell(result: tuple[Fit, Analysis], out: Path, manner: Manner) -> int:
+def _tell(result: tuple[Fit, Analysis], out: Path, manner: Manner, *, command: str) -> int:
     """Say the answer; return the exit code."""
     from bayesblina.report.wording import sentence
 
@@ -496,7 +496,7 @@ def _tell(result: tuple[Fit, Analysis], out: Path, manner: Manner) -> int:
     )
     manner.give(
         {
-            "command": "run",
+            "command": command,
             "exit_code": code,
             "out": out,
             "files": sorted(path.name for path in out.iterdir() if path.is_file()),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 WIDTH = 560.0
-LEFT, RIGHT, TOP = 52.0, 14.0, 14.0
+LEFT, RIGHT, TOP = 52.0, 24.0, 14.0
 HEIGHT = 250.0
 LINE = 20.0
 DENSITY_POINTS = 160

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bayesblina.checks import check
+from bayesblina.checks import Checks, check
 from bayesblina.classical import mantel_byar, numbers_at_risk, simon_makuch
 from bayesblina.cohort import Cohort
 from bayesblina.csv_files import read_csv, to_csv
@@ -333,12 +333,25 @@ def _checks(
     fit: Fit, attempt: Callable[[str, Callable[[], pd.DataFrame]], None], *, start: float
 ) -> None:
     """Predictive checks, leave-one-out prediction and what the priors do."""
-    with warnings.catch_warnings():
-        # The table says which estimates are not to be relied on, and the report shows it.
-        warnings.filterwarnings("ignore", message="Estimated shape parameter", category=UserWarning)
-        found = check(fit)
-    attempt("predictive", lambda: found.predictive)
-    attempt("leave_one_out", lambda: found.loo)
+    checked: list[Checks] = []
+
+    def predictive() -> pd.DataFrame:
+        with warnings.catch_warnings():
+            # The table says which estimates are not to be relied on, and the report shows it.
+            words = "Estimated shape parameter"
+            warnings.filterwarnings("ignore", message=words, category=UserWarning)
+            checked.append(check(fit))
+        return checked[0].predictive
+
+    def leave_one_out() -> pd.DataFrame:
+        if not checked:
+            raise EstimandError("the fit could not be checked")
+        if checked[0].loo.empty:
+            raise EstimandError("; ".join(checked[0].notes) or "there is no log-likelihood")
+        return checked[0].loo
+
+    attempt("predictive", predictive)
+    attempt("leave_one_out", leave_one_out)
 
     def replicates() -> pd.DataFrame:
         sizes = fit.posterior.sizes

@@ -99,6 +99,16 @@
     update();
   }
 
+  // A table that is wider than the screen is scrolled by keys, too.
+  const scrollable = () => {
+    for (const one of document.querySelectorAll(".wide")) {
+      if (one.scrollWidth > one.clientWidth) one.tabIndex = 0;
+      else one.removeAttribute("tabindex");
+    }
+  };
+  window.addEventListener("resize", scrollable);
+  scrollable();
+
   let closed = [];
   window.addEventListener("beforeprint", () => {
     closed = [...document.querySelectorAll("details:not([open])")];

@@ -251,10 +251,7 @@ def _write(guess: _Guess, file: str) -> str:
     lines += ["", "# in the order in which patients pass through them", "[phases]"]
     names: dict[str, str] = {}
     for column in guess.phases:
-        name = _phase_name(column)
-        # The name of a state of its own cannot be that of a phase.
-        name = f"{name}_phase" if name in RESERVED_PHASES else name
-        names[_free(name, {*names, *RESERVED_PHASES})] = column
+        names[_free(_phase_name(column), {*names, *RESERVED_PHASES})] = column
     lines += [f"{_key(name)} = {_quote(column)}" for name, column in names.items()] or [
         f"{CHOOSE.lower()} = {_quote(CHOOSE)}"
     ]

@@ -161,6 +161,17 @@ def test_first_landmark_is_the_studys(demo: tuple[Path, Any]) -> None:
         np.testing.assert_array_equal(both[f"{column}_x"], both[f"{column}_y"])
 
 
+def test_the_ladder_ends_with_the_answer(demo: tuple[Path, Any]) -> None:
+    ladder = read_csv(demo[0] / "bias_ladder.csv", texts=TEXTS["bias_ladder"])
+    ratios = read_csv(demo[0] / "hazard_ratios.csv", texts=["endpoint"])
+    cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
+    fit = bb.load(demo[0] / "fit.nc")
+    own = bb.bias_ladder(cohort, fit.question, landmarks=[8.0, 12.0, 16.0], fit=fit)
+    pd.testing.assert_frame_equal(ladder, own, check_exact=False, rtol=1e-12)
+    last = ladder.groupby("endpoint", sort=False).last()
+    assert last["estimate"].tolist() == ratios["median"].tolist()
+
+
 def test_restricted_means_are_differences(demo: tuple[Path, Any]) -> None:
     fit = bb.load(demo[0] / "fit.nc")
     table = read_csv(demo[0] / "restricted_means.csv", texts=TEXTS["restricted_means"])

@@ -23,6 +23,7 @@ from bayesblina.errors import SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.files import write_text
 from bayesblina.hazards.mathematics import mathematics
+from bayesblina.ladder import BAYESIAN
 from bayesblina.predictive import replicated_events
 from bayesblina.report import figures
 from bayesblina.report.figures import COLOURS, MASK, shorten
@@ -501,7 +502,7 @@ def _ladder(results: Results, endpoints: Sequence[str]) -> list[Row]:
                 "kind": "biased"
                 if row["note"].startswith("biased")
                 else "own"
-                if row["method"] == "Bayesian"
+                if row["method"] == BAYESIAN
                 else "other",
             }
             for row in rows
@@ -521,7 +522,7 @@ def _ladder(results: Results, endpoints: Sequence[str]) -> list[Row]:
                                 name,
                                 ".2f",
                                 table=f"bias_ladder/{row['method']}",
-                                estimate=row["method"] == "Bayesian",
+                                estimate=row["method"] == BAYESIAN,
                             )
                             for name in ("estimate", "lower", "upper")
                         },

@@ -24,7 +24,8 @@ from bayesblina.estimands import contrast, hazard_ratio, rmst, survival
 from bayesblina.files import reason_of, write_text
 from bayesblina.fitting import Fit
 from bayesblina.follow_up import find_episodes
-from bayesblina.ladder import bias_ladder
+from bayesblina.hazards.definition import PowerPrior
+from bayesblina.ladder import BAYESIAN, COX, bias_ladder
 from bayesblina.predictive import prior_predictive, replicated_simon_makuch
 from bayesblina.prior_sensitivity import power_scaling
 from bayesblina.regimes import From, Never, Regime
@@ -213,7 +214,7 @@ def analyse(
     asked = (curves.landmark, fit.question.landmark, *(curves.landmarks or ()))
     named = {float(one) for one in asked if one is not None}
     landmarks = tuple(sorted(one for one in starts if one > 0 and (one in named or not named)))
-    attempt("bias_ladder", lambda: bias_ladder(cohort, fit.question, landmarks=landmarks, fit=fit))
+    attempt("bias_ladder", lambda: _ladder(fit, cohort, tables["hazard_ratios"], landmarks))
     attempt(
         "simon_makuch",
         lambda: pd.concat(
@@ -233,6 +234,31 @@ def analyse(
         stage("safety")
         attempt("safety", lambda: _safety(safety, seed=fit.provenance.seed))
     return Analysis(tables=tables, ratios=ratios, curves=drawn, notes=notes)
+
+
+def _ladder(
+    fit: Fit, cohort: Cohort, ratios: pd.DataFrame, landmarks: Sequence[float]
+) -> pd.DataFrame:
+    """Set the answer below those of other methods; its rung is the table of hazard ratios'."""
+    if isinstance(fit.definition.borrowing, PowerPrior):
+        raise EstimandError("external patients would count in full in the other methods")
+    ladder = bias_ladder(cohort, fit.question, landmarks=landmarks)
+    parts = []
+    for row in ratios.to_dict("records"):
+        others = ladder[ladder["endpoint"] == row["endpoint"]]
+        whole = others[others["method"] == COX].iloc[0]
+        own = {
+            "endpoint": row["endpoint"],
+            "method": BAYESIAN,
+            "estimate": row["median"],
+            "lower": row["lower"],
+            "upper": row["upper"],
+            "patients": whole["patients"],
+            "events": whole["events"],
+            "note": "posterior median" if fit.converged else "NOT CONVERGED",
+        }
+        parts += [others, pd.DataFrame([own])]
+    return pd.concat(parts, ignore_index=True)
 
 
 def _by_landmark(

@@ -196,7 +196,8 @@ def embedded(value: object) -> Markup:
 def _content(results: Results, minimum: int) -> Row:
     fit, tables, record = results.fit, results.tables, results.record
     question = fit.question
-    endpoints = [str(name) for name in dict.fromkeys(tables["hazard_ratios"]["endpoint"])]
+    # An illness-death model has hazard ratios of transitions, and curves of endpoints.
+    endpoints = _endpoints(tables["survival"])
     ratios = hazard_ratio(fit)
     flow = (
         account(tables["patient_flow"], exposed=question.exposed, minimum=minimum)
@@ -247,9 +248,9 @@ def _content(results: Results, minimum: int) -> Row:
         "densities": _densities(results, ratios["hazard_ratio"], thresholds),
         "thresholds": thresholds,
         "ratios": _ratios(results, thresholds),
-        "ladder": _ladder(results, endpoints),
+        "ladder": _ladder(results),
         "sensitivity": _sensitivity(results.sensitivity),
-        **_predictive(results, endpoints, flow, minimum),
+        **_predictive(results, flow, minimum),
         "criteria": _criteria(results),
         "parameters": _parameters(results),
         "prior_sentence": prior_sentence(fit),
@@ -265,6 +266,10 @@ def _content(results: Results, minimum: int) -> Row:
         "fit_notes": fit.provenance.notes,
         "data": embedded({"curves": data, "colours": COLOURS, "mark": mark}),
     }
+
+
+def _endpoints(table: pd.DataFrame) -> list[str]:
+    return [str(name) for name in dict.fromkeys(table["endpoint"])]
 
 
 def _records(table: pd.DataFrame) -> list[Row]:
@@ -486,12 +491,12 @@ def _ratios(results: Results, thresholds: Sequence[str]) -> list[Row]:
     ]
 
 
-def _ladder(results: Results, endpoints: Sequence[str]) -> list[Row]:
+def _ladder(results: Results) -> list[Row]:
     table = results.tables.get("bias_ladder")
     if table is None:
         return []
     found = []
-    for index, endpoint in enumerate(endpoints):
+    for index, endpoint in enumerate(_endpoints(table)):
         rows = _records(table[table["endpoint"] == endpoint])
         drawn = [
             {
@@ -596,7 +601,7 @@ def _shown(value: float, shape: str, *, estimate: bool = False) -> Number:
     return Number(value=float(value), text=format(value, shape), estimate=estimate)
 
 
-def _predictive(results: Results, endpoints: Sequence[str], flow: Flow | None, minimum: int) -> Row:
+def _predictive(results: Results, flow: Flow | None, minimum: int) -> Row:
     fit, tables = results.fit, results.tables
     found: Row = {"events": [], "p_words": "", "replicated": [], "loo": []}
     if "predictive" in tables:
@@ -609,7 +614,7 @@ def _predictive(results: Results, endpoints: Sequence[str], flow: Flow | None, m
             "fitted, so that middling values say little and extreme ones much."
         )
         replicated = replicated_events(fit, seed=fit.provenance.seed)
-        for index, endpoint in enumerate(endpoints):
+        for index, endpoint in enumerate(_endpoints(tables["predictive"])):
             rows = joined_events(replicated.sel(endpoint=endpoint), minimum=minimum)
             hidden = flow is not None and not flow.shows_events(endpoint)
             joined = (
@@ -628,7 +633,7 @@ def _predictive(results: Results, endpoints: Sequence[str], flow: Flow | None, m
             found["events"].append({"endpoint": endpoint, "figure": figure, "joined": joined})
     if "predictive_curves" in tables:
         table = tables["predictive_curves"]
-        for index, endpoint in enumerate(endpoints):
+        for index, endpoint in enumerate(_endpoints(table)):
             rows = table[table["endpoint"] == endpoint]
             times = np.sort(rows["time"].unique()).astype(float)
             start = float(times[0])

@@ -244,11 +244,16 @@ def _ladder(
         raise EstimandError("external patients would count in full in the other methods")
     ladder = bias_ladder(cohort, fit.question, landmarks=landmarks)
     parts = []
-    for row in ratios.to_dict("records"):
-        others = ladder[ladder["endpoint"] == row["endpoint"]]
-        whole = others[others["method"] == COX].iloc[0]
+    for endpoint in dict.fromkeys(ladder["endpoint"]):
+        others = ladder[ladder["endpoint"] == endpoint]
+        parts.append(others)
+        found = ratios[ratios["endpoint"] == endpoint].to_dict("records")
+        # The ratios of an illness-death model are those of its transitions, which have no ladder.
+        if not found:
+            continue
+        row, whole = found[0], others[others["method"] == COX].iloc[0]
         own = {
-            "endpoint": row["endpoint"],
+            "endpoint": endpoint,
             "method": BAYESIAN,
             "estimate": row["median"],
             "lower": row["lower"],
@@ -257,7 +262,7 @@ def _ladder(
             "events": whole["events"],
             "note": "posterior median" if fit.converged else "NOT CONVERGED",
         }
-        parts += [others, pd.DataFrame([own])]
+        parts.append(pd.DataFrame([own]))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -94,6 +94,8 @@ if TYPE_CHECKING:
     from bayesblina.regimes import From as From
     from bayesblina.regimes import Never as Never
     from bayesblina.regimes import WithPhases as WithPhases
+    from bayesblina.report import read_results as read_results
+    from bayesblina.report import write_report as write_report
     from bayesblina.safety import AdverseEvents as AdverseEvents
     from bayesblina.safety import adverse_events as adverse_events
     from bayesblina.safety import event_rate as event_rate
@@ -198,6 +200,8 @@ _HOME = {
     "From": "regimes",
     "Never": "regimes",
     "WithPhases": "regimes",
+    "read_results": "report",
+    "write_report": "report",
     "AdverseEvents": "safety",
     "CohortScan": "scan",
     "scan_cohort": "scan",

@@ -136,6 +136,10 @@ def _guess(frame: pd.DataFrame) -> _Guess:
             guess.transplant = name
         else:
             guess.phases.append(name)
+    if not guess.phases and guess.transplant:
+        # Nothing else is ever entered: the transplant is what is asked about.
+        guess.phases.append(guess.transplant)
+        guess.transplant = ""
     # A phase that starts later, in those who have both, comes later.
     guess.phases.sort(key=lambda name: float(np.nanmedian(numbers[name])))  # type: ignore[arg-type]
     for name in left:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bayesblina.cohort import Cohort
     from bayesblina.question import Question
     from bayesblina.regimes import Regime
+    from bayesblina.safety import AdverseEvents
     from bayesblina.what_if import Scenario
 
 Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -164,12 +165,27 @@ class FitSection(_Section):
 
 
 class CurvesSection(_Section):
-    """``[curves]``: survival curves under never and from each start, and HR thresholds."""
+    """``[curves]``: survival curves under never and from each start, and HR thresholds.
+
+    ``landmarks`` are further ones, for the report.
+    """
 
     landmark: Time | None = None
+    landmarks: list[Time] | None = None
     times: list[Time] | None = Field(default=None, min_length=1)
     starts: list[Time] = Field(default_factory=list)
     thresholds: list[Positive] = Field(default_factory=list)
+
+
+class AdverseEventsSection(_Section):
+    """``[adverse_events]``: what `bayesblina.adverse_events` takes."""
+
+    file: Name
+    patient: Name
+    term: Name
+    start: Name
+    grade: Name | None = None
+    minimum_grade: Annotated[int, Field(ge=1, le=5)] | None = None
 
 
 class SensitivitySection(_Section):
@@ -206,6 +222,7 @@ class StudyFile(_Section):
     fit: FitSection = FitSection()
     curves: CurvesSection = CurvesSection()
     sensitivity: SensitivitySection | None = None
+    adverse_events: AdverseEventsSection | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +285,62 @@ class Study:
             transplant=data.transplant,
             repairs=None if data.repairs is None else Repairs(**data.repairs.model_dump()),
             synthetic=data.synthetic,
+        )
+
+    def require_adverse_events(self) -> None:
+        """Check that the table of adverse events is there, with its columns, if one is named.
+
+        Raises
+        ------
+        DataError
+            If it cannot be read, or columns are missing.
+        """
+        section = self.content.adverse_events
+        if section is None:
+            return
+        from bayesblina.errors import DataError
+        from bayesblina.readers.sources import load_table, missing_columns
+
+        frame, source = load_table(self.path.parent / section.file)
+        names = [section.patient, section.term, section.start]
+        problems = missing_columns(frame, [*names, *([section.grade] if section.grade else [])])
+        if problems:
+            raise DataError(problems, source=source)
+
+    def adverse_events(self, cohort: Cohort) -> AdverseEvents | None:
+        """Read the adverse events, by phase.
+
+        Parameters
+        ----------
+        cohort
+            The study's patients.
+
+        Returns
+        -------
+        AdverseEvents or None
+            None if the study names no table of them.
+
+        Raises
+        ------
+        DataError
+            If anything in the table is wrong.
+        SpecError
+            If a grade is asked for without its column.
+        """
+        from bayesblina.safety import adverse_events
+
+        section = self.content.adverse_events
+        if section is None:
+            return None
+        return adverse_events(
+            self.path.parent / section.file,
+            cohort,
+            patient=section.patient,
+            term=section.term,
+            start=section.start,
+            grade=section.grade,
+            minimum_grade=section.minimum_grade,
+            phase_end=self.content.question.phase_end,
         )
 
     def question(self) -> Question:

@@ -123,7 +123,7 @@ def test_a_ladder_takes_no_other_patients_fit(synthetic_fit: Fit) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("study")
-    cli._write_demo(path, seed=1)
+    cli.write_demo(path, seed=1)
     return path
 
 

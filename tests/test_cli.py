@@ -1,6 +1,8 @@
 """The command line answers, marks what did not converge, and words what is wrong."""
 
+import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 import bayesblina as bb
 from bayesblina import cli, storage
 from bayesblina.hazards.definition import model_names
+from bayesblina.report.results import TEXTS
 
 Result = Any
 
@@ -25,19 +28,14 @@ def call(*arguments: str | Path) -> Result:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
-    out = tmp_path_factory.mktemp("demo") / "results" / "demo"
-    return out, call("demo", "--out", out)
-
-
-@pytest.fixture(scope="module")
 def short(
     demo: tuple[Path, Result], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Result]:
     """A run of the demo's study that is far too short to converge."""
     folder = tmp_path_factory.mktemp("short")
     text = (demo[0] / "study.toml").read_text()
-    (folder / "patients.csv").write_bytes((demo[0] / "patients.csv").read_bytes())
+    for name in ("patients.csv", "adverse_events.csv"):
+        (folder / name).write_bytes((demo[0] / name).read_bytes())
     (folder / "study.toml").write_text(
         text.replace("[fit]", "[fit]\ndraws = 20\ntune = 50\nchains = 2").replace(
             "[curves]", "[curves]\ntimes = [8.0, 12.0]\nthresholds = [0.8]"
@@ -50,7 +48,9 @@ def test_demo_answers(demo: tuple[Path, Result]) -> None:
     out, result = demo
     assert result.exit_code == 0, result.output
     assert "OS: hazard ratio of maintenance" in result.stdout
-    expected = {*TABLES, "fit.nc", "summary.md", "patients.csv", "study.toml"}
+    expected = {*TABLES, "fit.nc", "summary.md", "report.html", "results.json"}
+    expected |= {"patients.csv", "adverse_events.csv", "study.toml"}
+    expected |= {f"{name}.csv" for name in TEXTS}
     expected |= {f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg")}
     assert expected <= {item.name for item in out.iterdir()}
     assert not [item.name for item in out.iterdir() if item.name.startswith(".")]
@@ -108,16 +108,20 @@ def test_summary_tells_all_but_patients(demo: tuple[Path, Result]) -> None:
     ):
         assert words in summary
     for item in demo[0].iterdir():
-        if item.suffix in (".md", ".svg") or item.name in TABLES:
+        tables = item.suffix == ".csv" and item.name not in ("patients.csv", "adverse_events.csv")
+        if item.suffix in (".md", ".svg", ".html", ".json") or tables:
             assert "SYN-0" not in item.read_text(), item
 
 
 def test_run_repeats_the_demo(demo: tuple[Path, Result], tmp_path: Path) -> None:
-    result = call("run", demo[0] / "study.toml", "--out", tmp_path / "again", "--quiet")
+    again = str(tmp_path / "again")
+    result = call("run", demo[0] / "study.toml", "--out", again, "--quiet", "--no-report")
     assert result.exit_code == 0, result.output
     assert result.output == ""
+    # These tell how long it took, or what was typed.
+    differ = ("fit.nc", "report.html", "results.json")
     for item in demo[0].iterdir():
-        if item.name not in ("patients.csv", "study.toml", "fit.nc"):
+        if item.name not in ("patients.csv", "adverse_events.csv", "study.toml", *differ):
             assert (tmp_path / "again" / item.name).read_bytes() == item.read_bytes(), item.name
 
 
@@ -276,19 +280,6 @@ def test_validate_imports_no_sampler(demo: tuple[Path, Result]) -> None:
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
 
 
-def test_csv_texts_are_no_formulas() -> None:
-    table = pd.DataFrame({"endpoint": ["=cmd()", "@x", "-os", "os", "+1"], "mean": [-1.0] * 5})
-    lines = cli._to_csv(table).splitlines()
-    assert lines == [
-        "endpoint,mean",
-        "'=cmd(),-1.0",
-        "'@x,-1.0",
-        "'-os,-1.0",
-        "os,-1.0",
-        "'+1,-1.0",
-    ]
-
-
 def test_validate_another_table(demo: tuple[Path, Result], tmp_path: Path) -> None:
     lines = (demo[0] / "patients.csv").read_text().splitlines(keepends=True)
     (tmp_path / "fewer.csv").write_text("".join(lines[:120]))
@@ -327,3 +318,130 @@ def test_validate_asks_for_what_the_model_needs(tmp_path: Path) -> None:
         result = call("validate", str(path))
         assert result.exit_code == (2 if message else 0), result.output
         assert message in result.output
+
+
+def test_results_are_one_list() -> None:
+    from bayesblina.cli.analysis import RECORD, RESULTS
+    from bayesblina.report import REPORT, results
+
+    assert RECORD == results.RECORD
+    tables = {f"{name}.csv" for name in TEXTS}
+    assert tables | {results.FIT, results.RECORD, REPORT, "summary.md"} == RESULTS
+
+
+def test_json_is_the_answer(demo: tuple[Path, Result]) -> None:
+    result = call("report", demo[0], "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["report"] == str(demo[0] / "report.html")
+    assert (told["converged"], told["synthetic"], told["exit_code"]) == (True, True, 0)
+    result = call("validate", demo[0] / "study.toml", "--json")
+    told = json.loads(result.stdout)
+    assert told["patients"] == 267
+    assert told["account"][0]["patients"] == 267
+    assert "SYN-0" not in result.stdout
+
+
+def test_json_is_the_error(tmp_path: Path) -> None:
+    result = call("--json", "validate", tmp_path / "none.toml")
+    assert result.exit_code == 2
+    told = json.loads(result.stdout)
+    assert told["error"]["kind"] == "SpecError"
+    assert "No study file" in told["error"]["message"]
+    assert "No study file" in result.stderr
+
+
+def test_json_of_models() -> None:
+    told = json.loads(call("models", "list", "--json").stdout)
+    assert sorted(told["models"]) == list(model_names())
+    shown = json.loads(call("models", "show", "primary", "--json").stdout)
+    assert shown["definition"]["name"] == "primary"
+
+
+def test_seed_and_json_of_run(short: tuple[Path, Result], tmp_path: Path) -> None:
+    folder, _ = short
+    result = call("run", folder / "study.toml", "--out", tmp_path / "x", "--seed", "9", "--json")
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    assert (told["seed"], told["converged"], told["synthetic"]) == (9, False, True)
+    assert told["failures"]
+    table = pd.read_csv(tmp_path / "x" / "hazard_ratios.csv", float_precision="round_trip")
+    assert [row["median"] for row in told["hazard_ratios"]] == table["median"].tolist()
+    other = pd.read_csv(folder / "out" / "hazard_ratios.csv")
+    assert table["median"].iloc[0] != other["median"].iloc[0]
+    assert set(told["seconds"]) >= {"read", "fit", "curves", "figures", "tables", "report"}
+    assert "report.html" in told["files"]
+    record = json.loads((tmp_path / "x" / "results.json").read_text())
+    # No folder of this machine is in it.
+    assert record["command"] == "bayesblina run study.toml --out x --seed 9"
+    assert storage.load(tmp_path / "x" / "fit.nc").provenance.seed == 9
+
+
+def test_stages_tell_their_times(demo: tuple[Path, Result]) -> None:
+    for stage in ("read", "fit", "curves", "checks", "figures", "report"):
+        line = next(one for one in demo[1].stderr.splitlines() if one.split()[:1] == [stage])
+        assert line.endswith(" s")
+        assert float(line.split()[-2]) >= 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        *([name] for name in ("demo", "run", "report", "validate", "init")),
+        *([name] for name in ("sensitivity", "design", "models")),
+        ["models", "show"],
+        ["models", "prior"],
+    ],
+)
+def test_help_has_examples(command: list[str]) -> None:
+    result = call(*command, "--help")
+    assert result.exit_code == 0
+    _, _, examples = result.stdout.partition("Examples:\n")
+    assert examples.strip().startswith(f"bayesblina {' '.join(command)}".strip())
+
+
+def test_completion() -> None:
+    # What the shell asks for after `bayesblina models show il<TAB>`.
+    asked = {
+        "_BAYESBLINA_COMPLETE": "complete_bash",
+        "COMP_WORDS": "bayesblina models show il",
+        "COMP_CWORD": "3",
+    }
+    program = "from bayesblina.cli import app; app(prog_name='bayesblina')"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["illness_death"]
+
+
+def test_report_needs_results(tmp_path: Path) -> None:
+    result = call("report", tmp_path)
+    assert result.exit_code == 2
+    assert "expected a folder that bayesblina run wrote" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_landmarks_are_checked_before_the_fit(demo: tuple[Path, Result], tmp_path: Path) -> None:
+    text = (demo[0] / "study.toml").read_text().replace("[12.0, 16.0]", "[12.0, 400.0]")
+    text = text.replace('"patients.csv"', f"'{demo[0] / 'patients.csv'}'")
+    (tmp_path / "study.toml").write_text(text)
+    result = call("validate", tmp_path / "study.toml")
+    assert result.exit_code == 2
+    assert "nobody is at risk at the landmark 400" in result.stderr
+
+
+def test_adverse_events_are_checked_before_the_fit(
+    demo: tuple[Path, Result], tmp_path: Path
+) -> None:
+    text = (demo[0] / "study.toml").read_text().replace('term = "term"', 'term = "trem"')
+    for name in ("patients.csv", "adverse_events.csv"):
+        text = text.replace(f'"{name}"', f"'{demo[0] / name}'")
+    (tmp_path / "study.toml").write_text(text)
+    result = call("validate", tmp_path / "study.toml")
+    assert result.exit_code == 2
+    assert "trem: no such column. Nearest: term" in result.stderr

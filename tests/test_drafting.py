@@ -71,6 +71,21 @@ def test_the_draft_is_the_demo(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(cohort.to_counting_process(), expected.to_counting_process())
 
 
+def test_a_transplant_alone_is_the_phase(tmp_path: Path) -> None:
+    """As in the Stanford heart transplant programme, written as a plain CSV."""
+    (tmp_path / "heart.csv").write_text(
+        "patient,days,died,transplant_day\n1,50,1,\n2,6,1,\n3,16,1,1\n4,39,1,36\n5,900,0,51\n"
+    )
+    out = tmp_path / "study.toml"
+    assert call("init", tmp_path / "heart.csv", "--out", out).exit_code == 0
+    drafted = tomllib.loads(out.read_text(encoding="utf-8"))
+    assert drafted["phases"] == {"transplant_2": "transplant_day"}
+    assert drafted["question"] == {"exposed": "transplant_2", "eligible_from": "entry"}
+    assert "transplant" not in drafted["data"]
+    valid = call("validate", out)
+    assert valid.exit_code == 0, valid.output
+
+
 def test_the_path_is_relative_to_the_study(tmp_path: Path) -> None:
     data = tmp_path / "data of trial"
     (tmp_path / "studies").mkdir()

@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"rules"}),
-    frozenset({"cohort"}),
+    frozenset({"cohort", "csv_files"}),
     frozenset({"question", "readers"}),
     frozenset({"compression", "scan", "segments"}),
     frozenset({"follow_up", "tabulation"}),
@@ -61,6 +61,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"plots"}),
     frozenset({"storage"}),
     frozenset({"design_file", "drafting", "study"}),
+    frozenset({"report"}),
     frozenset({PACKAGE}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

@@ -1,0 +1,631 @@
+"""Commands from a study file to its answer: demo, run, report, validate, init."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bayesblina.cli.application import app
+from bayesblina.cli.manner import (
+    ANSWERED,
+    NOT_CONVERGED,
+    Debug,
+    Json,
+    Manner,
+    Quiet,
+    StudyPath,
+    examples,
+    reported,
+    typed,
+)
+from bayesblina.cli.output import file_name, write_figure
+from bayesblina.cli.staging import require_folder, staged
+from bayesblina.errors import SpecError
+
+if TYPE_CHECKING:
+    from bayesblina.cohort import Cohort
+    from bayesblina.fitting import Fit
+    from bayesblina.report import Analysis
+    from bayesblina.safety import AdverseEvents
+    from bayesblina.study import Study
+
+RECORD = "results.json"
+RESULTS = frozenset(
+    {
+        "at_risk.csv",
+        "bias_ladder.csv",
+        "classical.csv",
+        "diagnostics.csv",
+        "fit.nc",
+        "hazard_ratios.csv",
+        "leave_one_out.csv",
+        "patient_flow.csv",
+        "predictive.csv",
+        "predictive_curves.csv",
+        "prior_predictive.csv",
+        "prior_sensitivity.csv",
+        "report.html",
+        "restricted_means.csv",
+        RECORD,
+        "safety.csv",
+        "simon_makuch.csv",
+        "summary.md",
+        "survival.csv",
+        "survival_by_landmark.csv",
+    }
+)
+AT_RISK_TIMES = 7
+MINIMUM_COUNT = 5
+DEMO_MARK = "# The synthetic study of `bayesblina demo`; never patient data.\n"
+DEMO_FILES = ("patients.csv", "adverse_events.csv", "study.toml")
+
+MinimumCount = Annotated[
+    int,
+    typer.Option(
+        "--minimum-count",
+        min=1,
+        help="Counts of patients or events from 1 up to below this are masked in the report; 1 "
+        "shows all.",
+    ),
+]
+WithReport = Annotated[
+    bool, typer.Option("--report/--no-report", help="Whether to write report.html at the end.")
+]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Seed of the draws, in place of the study's own.")
+]
+
+
+@app.command(epilog=examples("bayesblina demo", "bayesblina demo --out /tmp/demo --seed 7 --json"))
+def demo(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results/demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the study and of the draws.")] = 1,
+    report: WithReport = True,
+    minimum_count: MinimumCount = MINIMUM_COUNT,
+    debug: Debug = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Analyse the synthetic study, end to end; leaves its data and its study file there too."""
+    with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
+        require_folder(out)
+        _require_own_demo(out)
+        with _results_in(out, manner) as stage:
+            with manner.stage("simulate"):
+                write_demo(stage, seed=seed)
+            command = typed("demo", "--out", out, "--seed", str(seed))
+            result = _run(
+                stage / "study.toml",
+                stage,
+                out,
+                manner,
+                command=command,
+                report=report,
+                minimum_count=minimum_count,
+            )
+        code = _tell(result, out, manner, command="demo")
+    raise typer.Exit(code)
+
+
+@app.command(
+    epilog=examples(
+        "bayesblina run study.toml --out results",
+        "bayesblina run study.toml --out results --seed 2 --minimum-count 10",
+        "bayesblina run study.toml --out results --json > answer.json",
+    )
+)
+def run(
+    context: typer.Context,
+    study: StudyPath,
+    out: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")],
+    seed: Seed = None,
+    report: WithReport = True,
+    minimum_count: MinimumCount = MINIMUM_COUNT,
+    debug: Debug = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Fit a study and write hazard ratios, curves, checks, figures and a report.
+
+    Results appear whole or not at all: what an earlier run left stays until then.
+    """
+    with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
+        own = [] if seed is None else ["--seed", str(seed)]
+        command = typed("run", study, "--out", out, *own)
+        with _results_in(out, manner, study=study) as stage:
+            result = _run(
+                study,
+                stage,
+                out,
+                manner,
+                command=command,
+                seed=seed,
+                report=report,
+                minimum_count=minimum_count,
+            )
+        code = _tell(result, out, manner, command="run")
+    raise typer.Exit(code)
+
+
+@app.command(
+    epilog=examples(
+        "bayesblina report results",
+        "bayesblina report results --out for_the_board.html --minimum-count 10",
+        "bayesblina report results --sensitivity what_if",
+    )
+)
+def report(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What bayesblina run wrote.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file; by default report.html in the folder.")
+    ] = None,
+    minimum_count: MinimumCount = MINIMUM_COUNT,
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(help="Folder of scenarios of the same study; by default those in DIR."),
+    ] = None,
+    debug: Debug = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write the report of a folder of results: one HTML file that needs nothing else."""
+    with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
+        from bayesblina.report import read_results, render
+        from bayesblina.report.page import REPORT
+
+        with manner.stage("read"):
+            results = read_results(folder, sensitivity=sensitivity)
+        with manner.stage("report"):
+            page = render(results, minimum_count=minimum_count)
+        target = folder / REPORT if out is None else out
+        with manner.interrupts.held():
+            from bayesblina.files import write_text
+
+            write_text(target, page)
+        converged = results.fit.converged
+        manner.say(f"Report: {target}")
+        if not converged:
+            manner.warn("NOT CONVERGED: the report says so beside every number.")
+        code = ANSWERED if converged else NOT_CONVERGED
+        manner.give(
+            {
+                "command": "report",
+                "exit_code": code,
+                "report": target,
+                "bytes": len(page.encode("utf-8")),
+                "converged": converged,
+                "synthetic": results.synthetic,
+                "minimum_count": minimum_count,
+            }
+        )
+    raise typer.Exit(code)
+
+
+@app.command(
+    epilog=examples(
+        "bayesblina validate study.toml",
+        "bayesblina validate other_patients.csv --study study.toml",
+    )
+)
+def validate(
+    context: typer.Context,
+    path: Annotated[
+        Path, typer.Argument(metavar="STUDY|DATA", help="A study file; or, with --study, a table.")
+    ],
+    study: Annotated[
+        Path | None, typer.Option(help="The study file, when DATA is another table than its own.")
+    ] = None,
+    debug: Debug = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Check a study file, its data and its question, without fitting; account for all patients."""
+    with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
+        from bayesblina.account import Account
+        from bayesblina.follow_up import account_of, find_episodes, roles_of
+        from bayesblina.study import read_study
+
+        read = read_study(path if study is None else study)
+        question, model = read.question(), read.model()
+        cohort = read.cohort(None if study is None else path)
+        _require_curves(read, cohort)
+        read.require_adverse_events()
+        episodes = find_episodes(cohort, question)
+        before = cohort.account(cuts=read.content.fit.cuts or ())
+        flow = [
+            line
+            for found in episodes.values()
+            for line in account_of(found, cohort.patients, roles_of(found.phases, question))
+        ]
+        account = before + Account(lines=tuple(flow), unit=cohort.unit)
+        manner.say(f"{path} is valid.")
+        manner.say(f"  patients: {cohort!r}")
+        for attribute, words in question.estimand().items():
+            manner.say(f"  {attribute}: {words}")
+        manner.say(f"  model: {model.name} ({model.title})\n")
+        manner.say(repr(account))
+        manner.give(
+            {
+                "command": "validate",
+                "exit_code": ANSWERED,
+                "valid": True,
+                "patients": cohort.size,
+                "synthetic": cohort.synthetic,
+                "estimand": question.estimand(),
+                "model": model.name,
+                "account": [
+                    {
+                        "step": line.step,
+                        "endpoint": line.endpoint,
+                        "phase": line.phase,
+                        "what": line.what,
+                        "patients": len(line.patients),
+                        "events": line.events,
+                        "person_time": line.person_time,
+                    }
+                    for line in account.lines
+                ],
+            }
+        )
+
+
+@app.command(
+    epilog=examples("bayesblina init patients.csv", "bayesblina init adsl.xpt --out s.toml")
+)
+def init(
+    context: typer.Context,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A table, one row per patient.")],
+    out: Annotated[Path, typer.Option(help="The study file to write.")] = Path("study.toml"),
+    debug: Debug = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write a first study file, guessed from the columns of a table, with comments."""
+    with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
+        from bayesblina.drafting import draft_study
+        from bayesblina.files import write_text
+
+        if out.exists():
+            raise SpecError(f"'{out}' exists: give another file with --out.")
+        write_text(out, draft_study(data, relative_to=out.parent))
+        manner.say(f"{out}: a draft; check every line, then: bayesblina validate {out}")
+        manner.give({"command": "init", "exit_code": ANSWERED, "study": out})
+
+
+def _results_in(out: Path, manner: Manner, *, study: Path | None = None) -> Any:
+    """Stage a folder of results; figures of an earlier run are removed with its tables."""
+    old = set(RESULTS)
+    if out.is_dir():
+        figures = (*out.glob("survival_*.png"), *out.glob("survival_*.svg"))
+        old |= {path.name for path in (*figures, *out.glob("hazard_ratio.*"))}
+    if study is not None and study.resolve().parent == out.resolve() and study.name in old:
+        raise SpecError(f"'{study}' would be overwritten by a result: give another --out.")
+    return staged(out, manner.interrupts, old=old, last=RECORD)
+
+
+def _require_own_demo(out: Path) -> None:
+    """Refuse to write over anybody's files."""
+    study = out / "study.toml"
+    ours = study.is_file() and study.read_text("utf-8", errors="replace").startswith(DEMO_MARK)
+    for name in DEMO_FILES:
+        if (out / name).exists() and not ours:
+            raise SpecError(
+                f"'{out / name}' exists and is not the demo's: give another folder with --out."
+            )
+
+
+def write_demo(folder: Path, *, seed: int) -> None:
+    """Write the synthetic study: its patients, adverse events and study file.
+
+    Parameters
+    ----------
+    folder
+        The folder, which exists.
+    seed
+        Seed of the study and of the draws.
+    """
+    from bayesblina.csv_files import to_csv
+    from bayesblina.files import write_text
+    from bayesblina.simulate import adverse_events, blinatumomab_cohort, blinatumomab_table
+
+    write_text(folder / "study.toml", DEMO_MARK + DEMO_STUDY.format(seed=seed))
+    write_text(folder / "patients.csv", to_csv(blinatumomab_table(seed)))
+    events = adverse_events(blinatumomab_cohort(seed).cohort, seed=seed)
+    write_text(folder / "adverse_events.csv", to_csv(events))
+
+
+def _run(
+    path: Path,
+    stage: Path,
+    out: Path,
+    manner: Manner,
+    *,
+    command: str,
+    seed: int | None = None,
+    report: bool,
+    minimum_count: int,
+) -> tuple[Fit, Analysis]:
+    """Fit a study and write all results into the stage."""
+    from bayesblina.study import read_study
+
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    with manner.stage("read"):
+        study = read_study(path)
+        question, model, regimes = study.question(), study.model(), study.regimes()
+        _keep_inputs(study, out)
+        cohort = study.cohort()
+        _require_curves(study, cohort)
+        study.require_adverse_events()
+    manner.say(f"{cohort!r}")
+    with manner.stage("load libraries"):
+        from bayesblina.files import write_text
+        from bayesblina.fitting import fit
+        from bayesblina.report import Curves, analyse, make_record, write_tables
+        from bayesblina.report.page import REPORT, render
+        from bayesblina.report.results import read_results
+        from bayesblina.report.summary import summary
+        from bayesblina.storage import save
+
+        # Read before anything is sampled: what is wrong with it is told now.
+        safety = study.adverse_events(cohort)
+    asked, curves = study.content.fit, study.content.curves
+    with manner.stage("fit", bar=True):
+        fitted = fit(
+            cohort,
+            question,
+            model=model,
+            seed=asked.seed if seed is None else seed,
+            cuts=asked.cuts,
+            phase_cuts=asked.phase_cuts,
+            draws=asked.draws,
+            tune=asked.tune,
+            chains=asked.chains,
+            cores=asked.cores,
+            progress=manner.bars,
+        )
+    with manner.stage("save"):
+        save(fitted, stage / "fit.nc")
+    found = _analyse(
+        analyse,
+        fitted,
+        cohort,
+        manner,
+        Curves(
+            regimes=regimes,
+            landmark=curves.landmark,
+            times=curves.times,
+            landmarks=None if curves.landmarks is None else tuple(curves.landmarks),
+            thresholds=tuple(curves.thresholds),
+        ),
+        safety,
+    )
+    title = study.content.title or study.path.stem
+    with manner.stage("figures"):
+        _write_figures(fitted, cohort, found, stage)
+    with manner.stage("tables"):
+        write_tables(stage, found.tables)
+        account = cohort.account(cuts=fitted.exposure.cuts) + fitted.exposure.account()
+        words = summary(
+            fitted,
+            found.tables["hazard_ratios"],
+            title=title,
+            source=cohort.source,
+            size=cohort.size,
+            account=account,
+        )
+        write_text(stage / "summary.md", words)
+        data = study.path.parent / study.content.data.file
+        record = make_record(
+            stage,
+            title=title,
+            command=command,
+            source=cohort.source,
+            data_file=data if data.is_file() else None,
+            cohort=cohort,
+            seconds=manner.seconds,
+            started=started,
+            notes=found.notes,
+        )
+        write_text(stage / RECORD, record)
+    if report:
+        with manner.stage("report"):
+            results = read_results(stage, beside=out)
+            write_text(stage / REPORT, render(results, minimum_count=minimum_count))
+    return fitted, found
+
+
+def _analyse(
+    analyse: Any,
+    fitted: Fit,
+    cohort: Cohort,
+    manner: Manner,
+    curves: Any,
+    safety: AdverseEvents | None,
+) -> Analysis:
+    """Compute all tables, telling each stage as it begins."""
+    from contextlib import ExitStack
+
+    with ExitStack() as running:
+
+        def begin(name: str) -> None:
+            running.pop_all().close()
+            running.enter_context(manner.stage(name))
+
+        found: Analysis = analyse(fitted, cohort, curves=curves, safety=safety, stage=begin)
+    return found
+
+
+def _keep_inputs(study: Study, out: Path) -> None:
+    """Refuse to write results over what they are made from."""
+    content = study.content
+    inputs = [study.path, study.path.parent / content.data.file]
+    if content.adverse_events is not None:
+        inputs.append(study.path.parent / content.adverse_events.file)
+    for path in inputs:
+        if path.resolve().parent == out.resolve() and path.name in RESULTS:
+            raise SpecError(f"'{path}' would be overwritten by a result: give another --out.")
+
+
+def _tell(result: tuple[Fit, Analysis], out: Path, manner: Manner, *, command: str) -> int:
+    """Say the answer; return the exit code."""
+    from bayesblina.report.wording import sentence
+
+    fitted, found = result
+    rows = found.tables["hazard_ratios"].to_dict("records")
+    sentences = [sentence({str(key): row[key] for key in row}, fitted) for row in rows]
+    for words in sentences:
+        manner.say(words)
+    code = ANSWERED if fitted.converged else NOT_CONVERGED
+    if not fitted.converged:
+        failures = "; ".join(fitted.convergence.failures())
+        manner.warn(
+            f"NOT CONVERGED: {failures}. The results in {out} are marked; sample longer ([fit] "
+            "draws, tune) before using them."
+        )
+    page = out / "report.html"
+    manner.say(
+        f"Report: {page}\nResults: {out / 'summary.md'} and the files beside it."
+        if page.is_file()
+        else f"Results: {out / 'summary.md'} and the files beside it."
+    )
+    manner.give(
+        {
+            "command": command,
+            "exit_code": code,
+            "out": out,
+            "files": sorted(path.name for path in out.iterdir() if path.is_file()),
+            "converged": fitted.converged,
+            "failures": fitted.convergence.failures(),
+            "synthetic": fitted.exposure.synthetic,
+            "seed": fitted.provenance.seed,
+            "hazard_ratios": rows,
+            "sentences": sentences,
+            "seconds": manner.seconds,
+        }
+    )
+    return code
+
+
+def _require_curves(study: Study, cohort: Cohort) -> None:
+    """Refuse what could only fail after sampling: cuts, regimes, landmarks, times, file names."""
+    from bayesblina.follow_up import find_episodes, require_comparison
+    from bayesblina.hazards.definition import IllnessDeath, require_roles
+    from bayesblina.intervals import validate_cuts
+    from bayesblina.regimes import From, Never, observation, require_curves
+    from bayesblina.transitions import find_transitions
+
+    question, asked, cuts = study.question(), study.content.curves, study.content.fit.cuts
+    if cuts is not None:
+        validate_cuts(cuts)
+    episodes = find_episodes(cohort, question)
+    require_comparison(episodes, question)
+    observed = observation(episodes, unit=cohort.unit)
+    require_curves(
+        observed,
+        question,
+        regimes=tuple(study.regimes()),
+        landmark=asked.landmark,
+        times=asked.times,
+    )
+    for landmark in asked.landmarks or ():
+        question.require_landmark(landmark)
+        require_curves(observed, question, regimes=(Never(), From(landmark)), landmark=landmark)
+    definition = study.model()
+    levels = {
+        name: one.levels for name, one in cohort.covariates.items() if one.kind == "categorical"
+    }
+    require_roles(definition, levels)
+    if isinstance(definition.endpoints, IllnessDeath):
+        joint = definition.endpoints
+        find_transitions(cohort, question, death=joint.death, relapse_free=joint.relapse_free)
+    _require_file_names(list(episodes))
+
+
+def _require_file_names(endpoints: Sequence[str]) -> None:
+    by_file: dict[str, str] = {}
+    for name in endpoints:
+        other = by_file.setdefault(file_name(name).lower(), name)
+        if other != name:
+            raise SpecError(
+                f"The endpoints '{other}' and '{name}' would share a figure's file: rename one."
+            )
+
+
+def _write_figures(fit: Fit, cohort: Cohort, found: Analysis, out: Path) -> None:
+    import numpy as np
+    from matplotlib.ticker import MaxNLocator
+
+    from bayesblina import plots
+    from bayesblina.classical import numbers_at_risk, simon_makuch
+
+    ratios, curves = found.ratios, found.curves
+    start, end = float(curves.attrs["landmark"]), float(curves["time"].max())
+    observed = simon_makuch(cohort, fit.question, landmark=start)
+    ticks = np.asarray(MaxNLocator(AT_RISK_TIMES).tick_values(start, end))
+    ticks = ticks[(ticks >= start) & (ticks <= end)]
+    at_risk = numbers_at_risk(cohort, fit.question, ticks)
+    for name in map(str, curves["endpoint"].values):
+        figure = plots.survival(curves, endpoint=name, observed=observed, at_risk=at_risk)
+        write_figure(figure, out, f"survival_{file_name(name)}")
+    prior = fit.definition.phases.prior
+    figure = plots.hazard_ratio(ratios, prior=(prior.mean, prior.sd))
+    write_figure(figure, out, "hazard_ratio")
+
+
+DEMO_STUDY = """
+schema = 1
+title = "Synthetic study: maintenance after consolidation"
+
+[data]
+file = "patients.csv"
+patient = "patient_id"
+unit = "months"
+transplant = "transplant_month"
+covariates = {{ age_group = "categorical", prior_salvage = "categorical", \
+marrow_blasts = "continuous" }}
+synthetic = true
+
+[endpoints.os]
+time = "os_months"
+event = "died"
+
+[endpoints.rfs]
+time = "rfs_months"
+event = "relapse_or_death"
+entry = "remission_month"
+
+[phases]
+consolidation = "consolidation_month"
+maintenance = "maintenance_month"
+
+[question]
+exposed = "maintenance"
+eligible_from = "consolidation"
+transplant = "censor"
+
+[model]
+name = "primary"
+
+[fit]
+seed = {seed}
+
+# Survival without maintenance and with maintenance from month 8 on, in those event-free then.
+[curves]
+landmark = 8.0
+starts = [8.0]
+# For the report, the same from other months on.
+landmarks = [12.0, 16.0]
+
+[adverse_events]
+file = "adverse_events.csv"
+patient = "patient_id"
+term = "term"
+start = "month"
+grade = "grade"
+"""

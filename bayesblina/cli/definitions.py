@@ -1,0 +1,161 @@
+"""Commands about models: list, show, prior."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bayesblina.cli.application import app
+from bayesblina.cli.manner import ANSWERED, Debug, Json, Manner, Quiet, examples, reported
+from bayesblina.cli.output import write_figure
+from bayesblina.cli.staging import require_folder, staged
+
+models_app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app.add_typer(
+    models_app,
+    name="models",
+    help="List the models, or show one.",
+    epilog=examples("bayesblina models", "bayesblina models show primary"),
+)
+
+
+def _names(incomplete: str) -> list[str]:
+    """Complete the name of a model without reading any."""
+    from importlib.resources import files
+
+    found = (one.name for one in files("bayesblina.models").iterdir())
+    names = sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="A model's name, or a .toml file.", autocompletion=_names),
+]
+
+
+@models_app.callback(invoke_without_command=True)
+def _models(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        _list_models(context.find_root().obj or Manner())
+
+
+@models_app.command("list", epilog=examples("bayesblina models list --json"))
+def models_list(context: typer.Context, as_json: Json = False) -> None:
+    """List the models that ship with the package."""
+    with reported(context, debug=False, quiet=False, as_json=as_json) as manner:
+        _list_models(manner)
+
+
+@models_app.command(
+    "show",
+    epilog=examples(
+        "bayesblina models show primary", "bayesblina models show primary > my_model.toml"
+    ),
+)
+def models_show(
+    context: typer.Context, name: Name, debug: Debug = False, as_json: Json = False
+) -> None:
+    """Show a model's definition, and its mathematics."""
+    with reported(context, debug=debug, quiet=False, as_json=as_json) as manner:
+        from importlib.resources import files
+
+        from bayesblina.hazards.definition import load_model
+        from bayesblina.hazards.mathematics import mathematics
+
+        definition = load_model(name)
+        source = Path(name)
+        if source.suffix == ".toml":
+            text = source.read_text(encoding="utf-8")
+        else:
+            text = files("bayesblina.models").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+        formulas = mathematics(definition)
+        # Comments, so that the whole stays a model file.
+        comments = [f"# {line}".rstrip() for line in formulas.splitlines()]
+        manner.say("\n".join([text.rstrip(), "", *comments]))
+        manner.give(
+            {
+                "command": "models show",
+                "exit_code": ANSWERED,
+                "definition": definition.model_dump(mode="json", by_alias=True),
+                "mathematics": formulas,
+            }
+        )
+
+
+@models_app.command(
+    "prior",
+    epilog=examples(
+        "bayesblina models prior primary",
+        "bayesblina models prior primary --study study.toml --out prior",
+    ),
+)
+def models_prior(
+    context: typer.Context,
+    name: Name,
+    study: Annotated[
+        Path | None, typer.Option(help="Study file: its patients, question and covariates.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for prior.csv and the figure.")] = None,
+    draws: Annotated[int, typer.Option(min=100, help="Draws from the prior.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 1,
+    debug: Debug = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Draw the curves and hazard ratios that a model's priors imply, before any data."""
+    with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
+        if out is not None:
+            require_folder(out)
+        from bayesblina.checks.calibration import synthetic_setting
+        from bayesblina.csv_files import to_csv
+        from bayesblina.files import write_text
+        from bayesblina.fitting import expose_for
+        from bayesblina.hazards.definition import load_model
+        from bayesblina.predictive import prior_predictive
+        from bayesblina.study import read_study
+        from bayesblina.summaries import prior_table
+
+        if study is None:
+            definition, exposure = synthetic_setting(name)
+            manner.say("Patients, cut points and units of the SYNTHETIC study; see --study.")
+        else:
+            content = read_study(study)
+            named = {role: name for role, name in content.model().roles.items() if name}
+            definition = load_model(name)
+            known = {role: one for role, one in named.items() if role in definition.roles}
+            definition = definition.with_covariates(**known)
+            exposure = expose_for(definition, content.cohort(), content.question())
+        prior = prior_predictive(definition, exposure, seed=seed, draws=draws)
+        table = prior_table(prior)
+        manner.say(table.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+        if out is not None:
+            from bayesblina import plots
+
+            with staged(out, manner.interrupts) as stage:
+                write_text(stage / "prior.csv", to_csv(table))
+                write_figure(plots.prior_predictive(prior), stage, "prior")
+        manner.give(
+            {
+                "command": "models prior",
+                "exit_code": ANSWERED,
+                "model": definition.name,
+                "synthetic": study is None or exposure.synthetic,
+                "prior": table.to_dict("records"),
+                "out": out,
+            }
+        )
+
+
+def _list_models(manner: Manner) -> None:
+    from bayesblina.hazards.definition import load_model, model_names
+
+    # The default first.
+    names = sorted(model_names(), key=lambda name: (name != "primary", name))
+    width = max(map(len, names))
+    titles = {name: load_model(name).title for name in names}
+    for name, title in titles.items():
+        manner.say(f"{name:{width}}  {title}")
+    manner.give({"command": "models list", "exit_code": ANSWERED, "models": titles})

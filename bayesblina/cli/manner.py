@@ -1,0 +1,231 @@
+"""How the command line speaks: progress, results for people or machines, errors and exit codes."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bayesblina.cli.interrupts import Interrupts
+from bayesblina.errors import BayesblinaError, ConvergenceError
+
+ANSWERED, NOT_CONVERGED, BAD_INPUT, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result, or the error, as one JSON object.")
+]
+StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How one call of the command line speaks.
+
+    Attributes
+    ----------
+    debug
+        Whether an error shows its traceback.
+    quiet
+        Whether only errors are printed.
+    json
+        Whether the result is one JSON object on standard output; progress stays on standard error.
+    interrupts
+        Whether Ctrl-C was pressed.
+    seconds
+        Duration of each stage, in order.
+    """
+
+    debug: bool = False
+    quiet: bool = False
+    json: bool = False
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def bars(self) -> bool:
+        """Whether bars may move on the terminal."""
+        return not self.quiet and not self.json and sys.stdout.isatty()
+
+    def say(self, text: str) -> None:
+        """Print for people.
+
+        Parameters
+        ----------
+        text
+            What is said; nothing is if quiet or if the result is for a machine.
+        """
+        if not self.quiet and not self.json:
+            typer.echo(text)
+
+    def warn(self, text: str) -> None:
+        """Print on standard error, quiet or not.
+
+        Parameters
+        ----------
+        text
+            What is wrong.
+        """
+        typer.echo(f"bayesblina: {text}", err=True)
+
+    def give(self, result: Mapping[str, Any]) -> None:
+        """Print a result for a machine, if one is asked for.
+
+        Parameters
+        ----------
+        result
+            What JSON can say; numbers that are none become null.
+        """
+        if self.json:
+            typer.echo(json.dumps(_speakable(result), ensure_ascii=False, allow_nan=False))
+
+    @contextmanager
+    def stage(self, name: str, *, bar: bool = False) -> Iterator[None]:
+        """Take the time of a stage, and say so.
+
+        Parameters
+        ----------
+        name
+            What is done.
+        bar
+            Whether the stage may show a bar of its own.
+        """
+        begun = time.perf_counter()
+        ahead = not self.quiet and not (bar and self.bars)
+        if ahead:
+            typer.echo(f"  {name:<16}", err=True, nl=False)
+        try:
+            yield
+        except BaseException:
+            if ahead:
+                typer.echo("", err=True)
+            raise
+        took = time.perf_counter() - begun
+        self.seconds[name] = self.seconds.get(name, 0.0) + took
+        if not self.quiet:
+            typer.echo(f"{took:7.1f} s" if ahead else f"  {name:<16}{took:7.1f} s", err=True)
+        self.interrupts.raise_if_any()
+
+
+@contextmanager
+def reported(
+    context: typer.Context, *, debug: bool, quiet: bool, as_json: bool = False, left: str = ""
+) -> Iterator[Manner]:
+    """Turn errors into one readable message and an exit code.
+
+    Parameters
+    ----------
+    context
+        Typer's context of the command.
+    debug, quiet, as_json
+        What the command was called with; the same may stand before the command.
+    left
+        What an interruption leaves behind, in words.
+
+    Yields
+    ------
+    Manner
+        How to speak.
+
+    Raises
+    ------
+    typer.Exit
+        With the code of what went wrong.
+    """
+    above = context.find_root().obj or Manner()
+    manner = Manner(
+        debug=debug or above.debug, quiet=quiet or above.quiet, json=as_json or above.json
+    )
+    try:
+        with manner.interrupts.noted():
+            yield manner
+            manner.interrupts.raise_if_any()
+    except KeyboardInterrupt:
+        message = f"interrupted: {left or 'nothing was written'}."
+        _fail(context, manner, INTERRUPTED, "interrupted", message)
+    except (BayesblinaError, OSError) as error:
+        code = NOT_CONVERGED if isinstance(error, ConvergenceError) else BAD_INPUT
+        _fail(context, manner, code, type(error).__name__, str(error))
+    except typer.Exit:
+        raise
+    except Exception as error:
+        message = (
+            f"{type(error).__name__}: {error}\nThis is a fault in bayesblina, not in your study. "
+            "Please report it with what --debug shows."
+        )
+        _fail(context, manner, FAULT, type(error).__name__, message)
+
+
+def _fail(context: typer.Context, manner: Manner, code: int, kind: str, message: str) -> None:
+    if manner.debug and code != INTERRUPTED:
+        typer.echo(traceback.format_exc(), err=True, nl=False)
+    else:
+        manner.warn(message)
+    manner.give(
+        {
+            "command": context.info_name,
+            "exit_code": code,
+            "error": {"kind": kind, "message": message},
+        }
+    )
+    raise typer.Exit(code) from None
+
+
+def _speakable(value: Any) -> Any:
+    """Put a value into what JSON can say."""
+    if isinstance(value, Mapping):
+        return {str(key): _speakable(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_speakable(one) for one in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def examples(*lines: str) -> str:
+    """Word examples for the end of a command's help.
+
+    Parameters
+    ----------
+    *lines
+        Commands.
+
+    Returns
+    -------
+    str
+        The text, whose line ends are kept.
+    """
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def typed(*parts: str | Path) -> str:
+    """Word a command as it may be typed again, without the folders of this machine.
+
+    Parameters
+    ----------
+    *parts
+        Words and paths.
+
+    Returns
+    -------
+    str
+        The command.
+    """
+    words: Sequence[str] = [
+        str(part.name if part.is_absolute() else part) if isinstance(part, Path) else part
+        for part in parts
+    ]
+    return shlex.join(["bayesblina", *words])

@@ -1,0 +1,261 @@
+"""Commands about what could be otherwise: sensitivity and design."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bayesblina.cli.application import app
+from bayesblina.cli.manner import (
+    ANSWERED,
+    NOT_CONVERGED,
+    Debug,
+    Json,
+    Manner,
+    Quiet,
+    StudyPath,
+    examples,
+    reported,
+)
+from bayesblina.cli.output import file_name, write_figure
+from bayesblina.cli.staging import require_folder, staged
+from bayesblina.errors import SpecError
+
+if TYPE_CHECKING:
+    from bayesblina.study import Study
+    from bayesblina.what_if import Sensitivity
+
+Workers = Annotated[int | None, typer.Option(min=1, help="Local processes; by default one a core.")]
+
+
+@app.command(
+    epilog=examples(
+        "bayesblina sensitivity study.toml --out results",
+        "bayesblina sensitivity study.toml --out results --resume",
+        "bayesblina report results",
+    )
+)
+def sensitivity(
+    context: typer.Context,
+    study: StudyPath,
+    out: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from what an earlier run left in the folder.")
+    ] = False,
+    engine: Annotated[
+        str, typer.Option(help="local: processes of this machine; dask: an existing cluster.")
+    ] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="The cluster's scheduler.")
+    ] = None,
+    workers: Workers = None,
+    keep_draws: Annotated[
+        bool, typer.Option("--keep-draws", help="Keep draws of the log hazard ratios, too.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of all scenarios, in place of the study's own.")
+    ] = None,
+    debug: Debug = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run the scenarios of a study's section [sensitivity]; a killed run can be resumed."""
+    left = f"finished scenarios are kept in {out}; go on with --resume"
+    with reported(context, debug=debug, quiet=quiet, as_json=as_json, left=left) as manner:
+        from bayesblina.study import read_study
+
+        with manner.stage("read"):
+            read = read_study(study)
+        if engine not in ("local", "dask"):
+            raise SpecError(f"--engine must be local or dask, got '{engine}'.")
+        require_folder(out)
+        code = _sensitivity(
+            read,
+            out,
+            manner,
+            {
+                "seed": read.content.fit.seed if seed is None else seed,
+                "resume": resume,
+                "engine": engine,
+                "scheduler": scheduler,
+                "workers": workers,
+                "keep_draws": keep_draws,
+            },
+        )
+    raise typer.Exit(code)
+
+
+def _sensitivity(study: Study, out: Path, manner: Manner, how: dict[str, Any]) -> int:
+    """Run a study's scenarios and write table and figures; return the exit code."""
+    with manner.stage("lay out"):
+        cohort = study.cohort()
+        what_if = study.scenarios(cohort)
+    manner.say(f"{cohort!r}\n{len(what_if)} scenarios")
+
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from bayesblina.what_if import sensitivity as run_all
+
+    asked = study.content.fit
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed} of {task.total}"),
+        TimeRemainingColumn(),
+    )
+    with (
+        manner.stage("scenarios", bar=True),
+        Progress(*columns, transient=True, disable=not manner.bars) as bar,
+    ):
+        task = bar.add_task("scenarios", total=len(what_if))
+        found = run_all(
+            cohort,
+            what_if,
+            out=out,
+            draws=asked.draws,
+            tune=asked.tune,
+            chains=asked.chains,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            **how,
+        )
+    with manner.stage("figures"):
+        conclusions = _write_sensitivity(found, out, manner)
+    for conclusion in conclusions:
+        manner.say(conclusion)
+    complete = bool((found.table["status"] == "converged").all())
+    silent = found.table[found.table["status"] != "converged"].drop_duplicates("key")
+    for row in silent.to_dict("records"):
+        manner.warn(f"{row['scenario']}: {str(row['status']).upper()}: {row['reason']}")
+    manner.say(f"Results: {out / 'scenarios.csv'} and the files beside it.")
+    if (out / "results.json").is_file():
+        manner.say(f"To have them in the report: bayesblina report {out}")
+    code = ANSWERED if complete else NOT_CONVERGED
+    manner.give(
+        {
+            "command": "sensitivity",
+            "exit_code": code,
+            "out": out,
+            "scenarios": len(what_if),
+            "synthetic": cohort.synthetic,
+            "conclusions": conclusions,
+            "table": found.table.to_dict("records"),
+            "seconds": manner.seconds,
+        }
+    )
+    return code
+
+
+def _write_sensitivity(found: Sensitivity, out: Path, manner: Manner) -> list[str]:
+    """Write tables and figures, all or none; return what holds, endpoint by endpoint."""
+    from bayesblina import plots
+    from bayesblina.csv_files import to_csv
+    from bayesblina.files import write_text
+
+    conclusions = []
+    with staged(out, manner.interrupts) as stage:
+        write_text(stage / "scenarios.csv", to_csv(found.table))
+        for name in map(str, found.table["endpoint"].dropna().unique()):
+            rows = found.table[found.table["endpoint"] == name]
+            if not (rows["status"] == "converged").any():
+                continue
+            figure = plots.specification_curve(found, name)
+            write_figure(figure, stage, f"specification_{file_name(name)}")
+            effects = found.effects(name)
+            write_text(stage / f"effects_{file_name(name)}.csv", to_csv(effects))
+            if len(effects):
+                write_figure(plots.tornado(found, name), stage, f"tornado_{file_name(name)}")
+            conclusions.append(str(found.holds(name)))
+    return conclusions
+
+
+@app.command(
+    epilog=examples(
+        "bayesblina design design.toml --out planned",
+        "bayesblina design design.toml --out planned --seed 3 --resume",
+    )
+)
+def design(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="DESIGN", help="A design file (TOML).")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables; made if missing.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the grid that an earlier run left.")
+    ] = False,
+    workers: Workers = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the simulations, in place of the file's own.")
+    ] = None,
+    debug: Debug = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Simulate a planned study: bias, coverage, power or assurance, sample size, grids."""
+    left = f"finished designs of a grid are kept in {out}; go on with --resume"
+    with reported(context, debug=debug, quiet=quiet, as_json=as_json, left=left) as manner:
+        from bayesblina.csv_files import to_csv
+        from bayesblina.design_file import read_design
+        from bayesblina.files import write_text
+        from bayesblina.planning import operating_characteristics, sample_size
+        from bayesblina.what_if import design_grid
+
+        with manner.stage("read"):
+            read = read_design(path)
+            planned, asked = read.study_design(), read.analysis
+        require_folder(out)
+        same: dict[str, Any] = {
+            "seed": asked.seed if seed is None else seed,
+            "replications": asked.replications,
+            "success": asked.success,
+            "prior": read.prior,
+            "effect": read.effect,
+        }
+        tables = {}
+        with manner.stage("simulate"):
+            tables["operating_characteristics"] = operating_characteristics(
+                planned, analysis=asked.method, model=asked.model, **same
+            )
+        row = tables["operating_characteristics"].iloc[0]
+        what = "Assurance" if read.effect else "Probability of success"
+        manner.say(
+            f"{planned.patients} patients, {row['events']:.0f} events, {row['exposed']:.0f} "
+            f"exposed on average.\n{what}: {row['success']:.1%} (Monte-Carlo error "
+            f"{row['success_mcse']:.1%}); bias of the log hazard ratio {row['bias']:+.3f}, "
+            f"coverage {row['coverage']:.1%}, in {asked.replications} simulated cohorts."
+        )
+        enough = None
+        if read.sample_size is not None:
+            with manner.stage("sample size"):
+                sizes = sample_size(planned, power=read.sample_size.power, **same)
+            tables["sample_size"] = sizes
+            reached = sizes[sizes["success"] >= read.sample_size.power]
+            enough = int(reached["patients"].iloc[0])
+            manner.say(f"{read.sample_size.power:.0%} is reached with {enough} patients.")
+        if read.grid:
+            with manner.stage("grid"):
+                tables["grid"] = design_grid(
+                    planned,
+                    read.grid,
+                    out=out / "grid",
+                    resume=resume,
+                    workers=workers,
+                    analysis=asked.method,
+                    model=asked.model,
+                    **same,
+                )
+        with staged(out, manner.interrupts) as stage:
+            for name, table in tables.items():
+                write_text(stage / f"{name}.csv", to_csv(table))
+        manner.say(f"Results: the tables in {out}.")
+        manner.give(
+            {
+                "command": "design",
+                "exit_code": ANSWERED,
+                "out": out,
+                "sample_size": enough,
+                "seconds": manner.seconds,
+                **{name: table.to_dict("records") for name, table in tables.items()},
+            }
+        )
+    raise typer.Exit(ANSWERED)

@@ -1,0 +1,164 @@
+"""The account of patients as the report shows it, with small counts masked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bayesblina.report.figures import MASK
+from bayesblina.report.masking import Masked, Sum, mask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """The account, ready to be shown.
+
+    Attributes
+    ----------
+    rows
+        Lines of the account: ``step``, ``endpoint``, ``phase``, ``what``, and the worded
+        ``patients``, ``events`` and ``person_time``.
+    chains
+        For each endpoint the main steps, each with a worded ``count`` and ``words``.
+    masked
+        What is hidden.
+    """
+
+    rows: tuple[Mapping[str, str], ...]
+    chains: tuple[tuple[str, tuple[Mapping[str, str], ...]], ...]
+    masked: Masked
+
+    def shows_events(self, endpoint: str) -> bool:
+        """Whether the number of events in the analysis of an endpoint is shown."""
+        return any(
+            row["step"] == "eligible" and row["endpoint"] == endpoint and row["events"] != MASK
+            for row in self.rows
+        )
+
+
+def account(table: pd.DataFrame, *, exposed: str, minimum: int) -> Flow:
+    """Word the account of patients.
+
+    Parameters
+    ----------
+    table
+        ``step``, ``endpoint``, ``phase``, ``what``, ``patients``, ``events``, ``person_time``.
+    exposed
+        Name of the exposed phase.
+    minimum
+        Smallest count that is shown.
+
+    Returns
+    -------
+    Flow
+        The account.
+    """
+    lines: list[dict[str, Any]] = [
+        {str(key): value for key, value in row.items()} for row in table.to_dict("records")
+    ]
+    counts: dict[str, int] = {}
+    for index, line in enumerate(lines):
+        counts[f"{index}.patients"] = int(line["patients"])
+        if not pd.isna(line["events"]):
+            counts[f"{index}.events"] = int(line["events"])
+    masked = mask(counts, _sums(lines, counts), minimum=minimum)
+    times = _hidden_times(lines, masked)
+    rows = []
+    for index, line in enumerate(lines):
+        time = line["person_time"]
+        rows.append(
+            {
+                **{name: str(line[name]) for name in ("step", "endpoint", "phase", "what")},
+                **{
+                    column: _worded(f"{index}.{column}", counts, masked)
+                    for column in ("patients", "events")
+                },
+                "person_time": ""
+                if pd.isna(time)
+                else MASK
+                if index in times
+                else f"{float(time):,.0f}",
+            }
+        )
+    return Flow(rows=tuple(rows), chains=_chains(rows, exposed=exposed), masked=masked)
+
+
+def _worded(name: str, counts: Mapping[str, int], masked: Masked) -> str:
+    if name not in counts:
+        return ""
+    return MASK if name in masked.hidden else f"{counts[name]:,}"
+
+
+def _sums(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list[Sum]:
+    """Which counts add up to which; a sum that these numbers do not fulfil is none."""
+
+    def of(*steps: str, endpoint: str = "", column: str = "patients") -> list[str]:
+        return [
+            f"{index}.{column}"
+            for index, line in enumerate(lines)
+            if line["step"] in steps
+            and line["endpoint"] == endpoint
+            and f"{index}.{column}" in counts
+        ]
+
+    out = of("excluded")
+    found: list[Sum] = []
+    for endpoint in dict.fromkeys(str(line["endpoint"]) for line in lines if line["endpoint"]):
+        eligible = of("eligible", endpoint=endpoint)
+        events = of("eligible", endpoint=endpoint, column="events")
+        inside = of("in phase", endpoint=endpoint, column="events")
+        seen = of("observed", endpoint=endpoint)
+        left = [*of("left out", endpoint=endpoint), *eligible]
+        found += [(whole, [*out, *parts]) for whole in of("read") for parts in (seen, left)]
+        found += [(whole, inside) for whole in events]
+        # Both add up to the cohort, whether or not the number read is shown.
+        if len(seen) == 1:
+            found.append((seen[0], left))
+    return [
+        (whole, parts)
+        for whole, parts in found
+        if parts and counts[whole] == sum(counts[part] for part in parts)
+    ]
+
+
+def _hidden_times(lines: Sequence[Mapping[str, Any]], masked: Masked) -> set[int]:
+    """Person-time of hidden patients is hidden, and never alone: the rest would give it away."""
+    hidden = {index for index in range(len(lines)) if f"{index}.patients" in masked.hidden}
+    for endpoint in dict.fromkeys(str(line["endpoint"]) for line in lines):
+        group = [
+            index
+            for index, line in enumerate(lines)
+            if line["endpoint"] == endpoint and line["step"] in ("eligible", "in phase")
+        ]
+        inside = [index for index in group if index in hidden]
+        others = [index for index in group if index not in hidden]
+        if len(inside) == 1 and others:
+            hidden.add(min(others, key=lambda index: float(lines[index]["person_time"])))
+    return hidden
+
+
+def _chains(
+    rows: Sequence[Mapping[str, str]], *, exposed: str
+) -> tuple[tuple[str, tuple[Mapping[str, str], ...]], ...]:
+    read = [row for row in rows if row["step"] == "read"]
+    chains = []
+    for endpoint in dict.fromkeys(row["endpoint"] for row in rows if row["endpoint"]):
+        own = [row for row in rows if row["endpoint"] == endpoint]
+        steps: list[Mapping[str, str]] = [
+            {"count": row["patients"], "words": "in the table"} for row in read
+        ]
+        for row in own:
+            if row["step"] == "observed" and row["what"] == "under observation":
+                steps.append({"count": row["patients"], "words": "under observation"})
+            if row["step"] == "eligible":
+                words = f"eligible, {row['events']} events"
+                steps.append({"count": row["patients"], "words": words})
+        for row in own:
+            if row["step"] == "in phase" and row["what"] == "exposed":
+                words = f"ever in {row['phase'] or exposed}, {row['events']} events in it"
+                steps.append({"count": row["patients"], "words": words})
+        chains.append((endpoint, tuple(steps)))
+    return tuple(chains)

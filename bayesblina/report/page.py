@@ -1,0 +1,865 @@
+"""The report: what the tables say, put into one HTML file that asks for nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from bayesblina.axes import BASE
+from bayesblina.errors import SpecError
+from bayesblina.estimands import hazard_ratio
+from bayesblina.files import write_text
+from bayesblina.hazards.mathematics import mathematics
+from bayesblina.ladder import BAYESIAN
+from bayesblina.predictive import replicated_events
+from bayesblina.report import figures
+from bayesblina.report.figures import COLOURS, MASK, shorten
+from bayesblina.report.flow import Flow, account
+from bayesblina.report.guidelines import checklist
+from bayesblina.report.masking import MINIMUM_COUNT, Masked, is_small
+from bayesblina.report.methods import REFERENCES, numbered, paragraphs
+from bayesblina.report.results import Results, read_results
+from bayesblina.report.wording import (
+    Number,
+    answer,
+    number,
+    prior_sentence,
+    prior_weight,
+    reading,
+)
+from bayesblina.what_if.reading import Sensitivity
+
+Floats = NDArray[np.float64]
+
+REPORT = "report.html"
+SECTIONS = (
+    ("answer", "Answer"),
+    ("estimand", "Estimand"),
+    ("flow", "Patients"),
+    ("curves", "Survival"),
+    ("ratios", "Hazard ratios"),
+    ("ladder", "Bias ladder"),
+    ("sensitivity", "Sensitivity"),
+    ("predictive", "Predictive checks"),
+    ("convergence", "Convergence"),
+    ("prior", "What the prior does"),
+    ("safety", "Safety by phase"),
+    ("methods", "Methods"),
+    ("guidelines", "Reporting guidelines"),
+    ("provenance", "Provenance"),
+)
+TABLE_ROWS = 7
+LARGEST_SPECIFICATION = 200
+OPTION_LENGTH = 60
+EXTREME = 0.025
+Row = dict[str, Any]
+
+
+def write_report(
+    folder: str | PathLike[str],
+    *,
+    out: str | PathLike[str] | None = None,
+    minimum_count: int = MINIMUM_COUNT,
+    sensitivity: str | PathLike[str] | None = None,
+) -> Path:
+    """Write the report of a folder of results: one HTML file, complete in itself.
+
+    Its numbers are those of the folder's tables, read back and rounded. No patient ids are in it,
+    and no count of patients or events between 1 and below `minimum_count`.
+
+    Parameters
+    ----------
+    folder
+        What ``bayesblina run`` wrote.
+    out
+        The file; by default ``report.html`` in the folder.
+    minimum_count
+        Smallest count that is shown; 1 shows all.
+    sensitivity
+        Folder of scenarios of the same analysis; by default those in the folder, if any.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    StorageError
+        If the folder holds no results, they were changed since, or the file cannot be written.
+    SpecError
+        If the minimum is no whole number from 1 on.
+
+    Examples
+    --------
+    >>> write_report("no_such_folder")
+    Traceback (most recent call last):
+    bayesblina.errors.StorageError: No folder 'no_such_folder': expected one that bayesblina ...
+    """
+    results = read_results(folder, sensitivity=sensitivity)
+    target = Path(folder) / REPORT if out is None else Path(out)
+    write_text(target, render(results, minimum_count=minimum_count))
+    return target
+
+
+def render(results: Results, *, minimum_count: int = MINIMUM_COUNT) -> str:
+    """Write results as one HTML page.
+
+    Parameters
+    ----------
+    results
+        The results.
+    minimum_count
+        Smallest count of patients or events that is shown; 1 shows all.
+
+    Returns
+    -------
+    str
+        The page. Every text is escaped, and its content-security policy allows nothing that is not
+        in it.
+
+    Raises
+    ------
+    SpecError
+        If the minimum is no whole number from 1 on.
+    """
+    given: object = minimum_count
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise SpecError(f"minimum_count must be a whole number from 1 on, got {minimum_count!r}.")
+    templates = files("bayesblina.report").joinpath("templates")
+    css, script, page = (
+        templates.joinpath(name).read_text(encoding="utf-8")
+        for name in ("report.css", "report.js", "report.html")
+    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment.filters["short"] = lambda text: shorten(str(text), OPTION_LENGTH)
+    content = _content(results, minimum_count)
+    content |= {"css": Markup(css), "script": Markup(script), "policy": _policy(css, script)}
+    return environment.from_string(page).render(content) + "\n"
+
+
+def _policy(css: str, script: str) -> str:
+    """Allow the page's own style and script, by their hashes, and nothing else."""
+
+    def hashed(text: str) -> str:
+        return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"style-src 'sha256-{hashed(css)}'",
+            f"script-src 'sha256-{hashed(script)}'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+
+
+def embedded(value: object) -> Markup:
+    r"""Write a value as JSON that may stand inside a script element.
+
+    Parameters
+    ----------
+    value
+        The value.
+
+    Returns
+    -------
+    markupsafe.Markup
+        JSON in which no ``<``, ``>`` or ``&`` stands.
+
+    Examples
+    --------
+    >>> str(embedded({"regime": "</script>"}))
+    '{"regime":"\\u003c/script\\u003e"}'
+    """
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Markup(text)
+
+
+def _content(results: Results, minimum: int) -> Row:
+    fit, tables, record = results.fit, results.tables, results.record
+    question = fit.question
+    # An illness-death model has hazard ratios of transitions, and curves of endpoints.
+    endpoints = _endpoints(tables["survival"])
+    ratios = hazard_ratio(fit)
+    flow = (
+        account(tables["patient_flow"], exposed=question.exposed, minimum=minimum)
+        if "patient_flow" in tables
+        else None
+    )
+    masked = (
+        flow.masked if flow else Masked(minimum=minimum, hidden=frozenset(), values=frozenset())
+    )
+    curves, data, landmarks, regimes = _curves(results, endpoints, masked)
+    thresholds = [
+        str(name).removeprefix("probability_below_")
+        for name in tables["hazard_ratios"].columns
+        if str(name).startswith("probability_below_")
+    ]
+    shown = [*tables, *(["thresholds"] if len(thresholds) > 1 else [])]
+    methods = paragraphs(fit, shown=shown, unit=fit.exposure.unit)
+    kind = str(ratios.attrs["kind"])
+    synthetic = results.synthetic
+    mark = (" (synthetic patients)" if synthetic else "") + (
+        "" if fit.converged else " NOT CONVERGED"
+    )
+    more = ("e9", "immortal", "simon", "rmst", "rhat", "bfmi", "loo", "scaling", "masking", "barg")
+    return {
+        "title": record["title"],
+        "subtitle": f"{question.exposed} against {question.against}: {', '.join(endpoints)}",
+        "version": fit.provenance.versions.get("bayesblina", ""),
+        "synthetic": synthetic,
+        "converged": fit.converged,
+        "failures": fit.convergence.failures(),
+        "sections": SECTIONS,
+        "notes": dict(record["notes"]),
+        "mask": MASK,
+        "minimum": minimum,
+        "unit": fit.exposure.unit,
+        "exposed": question.exposed,
+        "kind": kind,
+        "answers": _answers(results),
+        "estimand": _estimand(results, endpoints),
+        "flow": flow,
+        "endpoints": endpoints,
+        "landmarks": [f"{one:g}" for one in landmarks],
+        "first_landmark": _first_landmark(results, landmarks),
+        "regimes": regimes,
+        "curves": curves,
+        "groups": list(_colours(results).items()),
+        "means": _means(results),
+        "densities": _densities(results, ratios["hazard_ratio"], thresholds),
+        "thresholds": thresholds,
+        "ratios": _ratios(results, thresholds),
+        "ladder": _ladder(results),
+        "sensitivity": _sensitivity(results.sensitivity),
+        **_predictive(results, flow, minimum),
+        "criteria": _criteria(results),
+        "parameters": _parameters(results),
+        "prior_sentence": prior_sentence(fit),
+        "scaling": _scaling(results),
+        "implied": _implied(results),
+        "safety": _safety(results, minimum),
+        "methods": methods,
+        "mathematics": mathematics(fit.definition),
+        "numbers": numbered(methods, *more),
+        "references": REFERENCES,
+        "checklist": checklist(fit, shown=shown, sensitivity=results.sensitivity is not None),
+        "provenance": _provenance(results),
+        "fit_notes": fit.provenance.notes,
+        "data": embedded({"curves": data, "colours": COLOURS, "mark": mark}),
+    }
+
+
+def _endpoints(table: pd.DataFrame) -> list[str]:
+    return [str(name) for name in dict.fromkeys(table["endpoint"])]
+
+
+def _records(table: pd.DataFrame) -> list[Row]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _trio(row: Row, table: str, shape: str = ".2f") -> Row:
+    """Take the posterior median with its interval."""
+    return {name: number(row, name, shape, table=table) for name in ("median", "lower", "upper")}
+
+
+def _answers(results: Results) -> list[Row]:
+    fit = results.fit
+    found = []
+    for row in _records(results.tables["hazard_ratios"]):
+        means = results.tables.get("restricted_means", pd.DataFrame({"endpoint": []}))
+        gains = [
+            (
+                f"Mean time event-free from {gain['landmark']:g} up to {gain['horizon']:.1f} "
+                f"{fit.exposure.unit}, {fit.question.exposed} {gain['regime']} against never: ",
+                number(gain, "median", "+.2f", table="restricted_means"),
+                " (",
+                number(gain, "lower", "+.2f", table="restricted_means"),
+                " to ",
+                number(gain, "upper", "+.2f", table="restricted_means"),
+                ").",
+            )
+            # One for each endpoint: the regime at the first landmark.
+            for gain in _records(means[means["endpoint"] == row["endpoint"]])[:1]
+        ]
+        found.append(
+            {
+                "endpoint": row["endpoint"],
+                **_trio(row, "hazard_ratios"),
+                "sentence": answer(row, fit),
+                "reading": reading(row, fit),
+                "gains": gains,
+                "prior": prior_weight(row, fit),
+            }
+        )
+    return found
+
+
+def _estimand(results: Results, endpoints: Sequence[str]) -> list[tuple[str, str]]:
+    attributes = dict(results.fit.question.estimand())
+    attributes["variable"] = ", ".join(endpoints)
+    return list(attributes.items())
+
+
+def _curves(
+    results: Results, endpoints: Sequence[str], masked: Masked
+) -> tuple[list[Row], Row, list[float], list[str]]:
+    """Draw survival for every endpoint and landmark."""
+    fit, tables = results.fit, results.tables
+    name = "survival_by_landmark" if "survival_by_landmark" in tables else "survival"
+    table = tables[name]
+    if "landmark" not in table.columns:
+        table = table.assign(landmark=float(table["time"].min()))
+    landmarks = sorted(float(one) for one in table["landmark"].unique())
+    regimes = [str(one) for one in dict.fromkeys(table["regime"])]
+    found, data = [], {}
+    for first, endpoint in enumerate(endpoints):
+        for second, landmark in enumerate(landmarks):
+            rows = table[(table["endpoint"] == endpoint) & (table["landmark"] == landmark)]
+            if rows.empty:
+                continue
+            times = np.sort(rows["time"].unique()).astype(float)
+            figure, drawn = figures.survival(
+                f"survival-{first}-{second}",
+                rows,
+                regimes=regimes,
+                observed=_observed(results, endpoint, landmark, times, masked.minimum),
+                at_risk=_at_risk(results, endpoint, masked),
+                colours=_colours(results),
+                title=f"{endpoint}: survival",
+                unit=fit.exposure.unit,
+                landmark=landmark,
+            )
+            data[figure.name] = drawn
+            kept = set(times[np.linspace(0, times.size - 1, TABLE_ROWS).round().astype(int)])
+            found.append(
+                {
+                    "figure": figure,
+                    "endpoint": endpoint,
+                    "endpoint_index": first,
+                    "landmark_index": second,
+                    "landmark": f"{landmark:g}",
+                    "legend": [
+                        (regime, index % COLOURS)
+                        for index, regime in enumerate(regimes)
+                        if (rows["regime"] == regime).any()
+                    ],
+                    "steps": times.size - 1,
+                    "middle": (times.size - 1) // 2,
+                    "rows": [
+                        {
+                            "regime": row["regime"],
+                            "time": f"{row['time']:.1f}",
+                            **_trio(row, name, ".3f"),
+                        }
+                        for row in _records(rows)
+                        if row["time"] in kept
+                    ],
+                }
+            )
+    return found, data, landmarks, regimes
+
+
+def _first_landmark(results: Results, landmarks: Sequence[float]) -> int:
+    """Show the study's own landmark first; where it has one regime only, one that has more."""
+    own = float(results.tables["survival"]["time"].min())
+    table = results.tables.get("survival_by_landmark")
+    if table is None or own not in landmarks:
+        return 0
+    several = [
+        one for one in landmarks if len(set(table.loc[table["landmark"] == one, "regime"])) > 1
+    ]
+    return landmarks.index(own if own in several or not several else several[0])
+
+
+def _observed(
+    results: Results, endpoint: str, landmark: float, times: Floats, minimum: int
+) -> dict[str, tuple[Floats, Floats]]:
+    """Read observed curves at the times of the others, while enough patients are at risk.
+
+    So the times of single events are not in the report.
+    """
+    table = results.tables.get("simon_makuch")
+    if table is None:
+        return {}
+    inside = table[(table["endpoint"] == endpoint) & (table["landmark"] == landmark)]
+    found = {}
+    for group in dict.fromkeys(inside["group"]):
+        rows = inside[inside["group"] == group].sort_values("time")
+        few = rows.loc[rows["at_risk"] < max(minimum, 1), "time"]
+        until = float(few.min()) if len(few) else float(rows["time"].max())
+        at = times[times < until] if len(few) else times[times <= until]
+        place = np.searchsorted(rows["time"].to_numpy(float), at, side="right") - 1
+        known = place >= 0
+        values = rows["survival"].to_numpy(float)[place[known]]
+        found[str(group)] = (at[known], values)
+    return found
+
+
+def _colours(results: Results) -> dict[str, int]:
+    """Colours of the observed groups: those of the regimes that they resemble."""
+    names: list[str] = []
+    for name in ("simon_makuch", "predictive_curves"):
+        if name in results.tables:
+            names += [str(group) for group in dict.fromkeys(results.tables[name]["group"])]
+    return {name: int(name == results.fit.question.exposed) for name in names}
+
+
+def _at_risk(results: Results, endpoint: str, masked: Masked) -> dict[str, list[tuple[float, str]]]:
+    table = results.tables.get("at_risk")
+    if table is None:
+        return {}
+    rows = table[table["endpoint"] == endpoint]
+    return {
+        str(group): [
+            (float(row["time"]), f"{row['at_risk']:.0f}" if masked.shows(row["at_risk"]) else MASK)
+            for row in _records(rows[rows["group"] == group])
+        ]
+        for group in dict.fromkeys(rows["group"])
+    }
+
+
+def _means(results: Results) -> list[Row]:
+    table = results.tables.get("restricted_means")
+    if table is None:
+        return []
+    return [
+        {
+            "endpoint": row["endpoint"],
+            "regime": row["regime"],
+            "landmark": f"{row['landmark']:g}",
+            "horizon": f"{row['horizon']:.1f}",
+            **_trio(row, "restricted_means", "+.2f"),
+        }
+        for row in _records(table)
+    ]
+
+
+def _densities(results: Results, ratios: Any, thresholds: Sequence[str]) -> list[Row]:
+    fit = results.fit
+    prior = fit.definition.phases.prior
+    found = []
+    for index, row in enumerate(_records(results.tables["hazard_ratios"])):
+        endpoint = str(row["endpoint"])
+        draws = np.log(ratios.sel(endpoint=endpoint).values.ravel())
+        figure = figures.density(
+            f"density-{index}",
+            draws,
+            prior=(prior.mean, prior.sd),
+            interval=(row["lower"], row["upper"]),
+            median=row["median"],
+            thresholds=[float(one) for one in thresholds],
+            title=f"{endpoint}: hazard ratio of {fit.question.exposed}",
+            axis=f"{endpoint}: hazard ratio of {fit.question.exposed} (log scale)",
+        )
+        found.append({"figure": figure, "endpoint": endpoint})
+    return found
+
+
+def _ratios(results: Results, thresholds: Sequence[str]) -> list[Row]:
+    table = "hazard_ratios"
+    return [
+        {
+            "endpoint": row["endpoint"],
+            **_trio(row, table),
+            "mean": number(row, "mean", ".2f", table=table),
+            "below": [
+                number(row, f"probability_below_{one}", ".3f", table=table) for one in thresholds
+            ],
+            "mcse": number(row, "mcse", ".4f", table=table),
+            "ess": number(row, "ess_bulk", ".0f", table=table),
+        }
+        for row in _records(results.tables[table])
+    ]
+
+
+def _ladder(results: Results) -> list[Row]:
+    table = results.tables.get("bias_ladder")
+    if table is None:
+        return []
+    found = []
+    for index, endpoint in enumerate(_endpoints(table)):
+        rows = _records(table[table["endpoint"] == endpoint])
+        drawn = [
+            {
+                "label": row["method"],
+                "estimate": row["estimate"],
+                "lower": row["lower"],
+                "upper": row["upper"],
+                "kind": "biased"
+                if row["note"].startswith("biased")
+                else "own"
+                if row["method"] == BAYESIAN
+                else "other",
+            }
+            for row in rows
+        ]
+        figure = figures.forest(f"ladder-{index}", drawn, title=f"{endpoint}: bias ladder")
+        found.append(
+            {
+                "figure": figure,
+                "endpoint": endpoint,
+                "rows": [
+                    {
+                        "method": row["method"],
+                        "note": row["note"],
+                        **{
+                            name: number(
+                                row,
+                                name,
+                                ".2f",
+                                table=f"bias_ladder/{row['method']}",
+                                estimate=row["method"] == BAYESIAN,
+                            )
+                            for name in ("estimate", "lower", "upper")
+                        },
+                    }
+                    for row in rows
+                ],
+            }
+        )
+    return found
+
+
+def _sensitivity(found: Sensitivity | None) -> Row | None:
+    if found is None:
+        return None
+    whole = found.table.drop_duplicates("key")
+    counts = whole["status"].value_counts()
+    worded = ", ".join(
+        f"{counts[status]} {status}"
+        for status in ("converged", "not converged", "failed")
+        if status in counts
+    )
+    endpoints = []
+    for index, endpoint in enumerate(found.table["endpoint"].dropna().unique()):
+        inside = found.table[found.table["endpoint"] == endpoint]
+        if not (inside["status"] == "converged").any():
+            continue
+        endpoints.append(_scenarios(found, str(endpoint), index))
+    return {"counts": f"{len(whole)} scenarios: {worded}.", "endpoints": endpoints}
+
+
+def _scenarios(found: Sensitivity, endpoint: str, index: int) -> Row:
+    rows = found.of_endpoint(endpoint).sort_values("median", kind="stable").reset_index(drop=True)
+    base = (rows[list(found.axes)] == BASE).all(axis=1).to_numpy(dtype=bool)
+    drawn = []
+    if len(rows) <= LARGEST_SPECIFICATION and found.axes:
+        figure = figures.specification(
+            f"specification-{index}",
+            rows,
+            axes=found.axes,
+            base=base,
+            title=f"{endpoint}: specification curve",
+        )
+        words = f"{endpoint}: every scenario, by its median, with its settings below."
+        drawn.append({"figure": figure, "words": words})
+    effects = found.effects(endpoint)
+    single = effects[~effects["axis"].str.contains(" x ", regex=False)] if len(effects) else effects
+    if len(single):
+        figure = figures.tornado(f"tornado-{index}", single, title=f"{endpoint}: what moves it")
+        drawn.append({"figure": figure, "words": f"{endpoint}: what moves the answer most."})
+    return {
+        "endpoint": endpoint,
+        "holds": str(found.holds(endpoint)),
+        "figures": drawn,
+        "effects": [
+            {
+                "axis": row["axis"],
+                "low": str(row["low"]),
+                "high": str(row["high"]),
+                "ratio_low": _shown(math.exp(row["log_ratio_low"]), ".2f"),
+                "ratio_high": _shown(math.exp(row["log_ratio_high"]), ".2f"),
+                "p_low": _shown(row["probability_low"], ".3f"),
+                "p_high": _shown(row["probability_high"], ".3f"),
+            }
+            for row in _records(effects)
+        ],
+    }
+
+
+def _shown(value: float, shape: str, *, estimate: bool = False) -> Number:
+    """Scenarios that did not converge are left out, whatever became of the fit itself."""
+    return Number(value=float(value), text=format(value, shape), estimate=estimate)
+
+
+def _predictive(results: Results, flow: Flow | None, minimum: int) -> Row:
+    fit, tables = results.fit, results.tables
+    found: Row = {"events": [], "p_words": "", "replicated": [], "loo": []}
+    if "predictive" in tables:
+        values = tables["predictive"]["p_value"]
+        extreme = int(((values < EXTREME) | (values > 1 - EXTREME)).sum())
+        found["p_words"] = (
+            f"Posterior predictive p-values of the {len(values)} intervals lie between "
+            f"{values.min():.3f} and {values.max():.3f}; {extreme} outside 0.025 to 0.975. Near 0 "
+            "there were more events than the model expects, near 1 fewer. The data are those "
+            "fitted, so that middling values say little and extreme ones much."
+        )
+        replicated = replicated_events(fit, seed=fit.provenance.seed)
+        for index, endpoint in enumerate(_endpoints(tables["predictive"])):
+            rows = joined_events(replicated.sel(endpoint=endpoint), minimum=minimum)
+            hidden = flow is not None and not flow.shows_events(endpoint)
+            joined = (
+                f"; neighbouring intervals are joined until each has {minimum} events"
+                if len(rows) < replicated.sizes["interval"]
+                else ""
+            )
+            figure = None
+            if not hidden and not any(is_small(int(one), minimum) for one in rows["observed"]):
+                figure = figures.events(
+                    f"events-{index}",
+                    rows,
+                    title=f"{endpoint}: events by interval",
+                    unit=fit.exposure.unit,
+                )
+            found["events"].append({"endpoint": endpoint, "figure": figure, "joined": joined})
+    if "predictive_curves" in tables:
+        table = tables["predictive_curves"]
+        for index, endpoint in enumerate(_endpoints(table)):
+            rows = table[table["endpoint"] == endpoint]
+            times = np.sort(rows["time"].unique()).astype(float)
+            start = float(times[0])
+            figure = figures.bands(
+                f"replicated-{index}",
+                rows,
+                observed=_observed(results, endpoint, start, times, minimum),
+                colours=_colours(results),
+                title=f"{endpoint}: replicated and observed curves",
+                axis=f"{fit.exposure.unit} from the origin, event-free at {start:g}",
+            )
+            found["replicated"].append({"figure": figure, "endpoint": endpoint})
+    if "leave_one_out" in tables:
+        for row in _records(tables["leave_one_out"]):
+            named = {
+                "elpd": ("elpd", ".1f"),
+                "se": ("se", ".1f"),
+                "p_loo": ("p_loo", ".1f"),
+                "k": ("largest_pareto_k", ".2f"),
+            }
+            cells = {
+                name: number(row, column, shape, table="leave_one_out")
+                for name, (column, shape) in named.items()
+            }
+            found["loo"].append(
+                {"endpoint": row["endpoint"], **cells, "reliable": bool(row["reliable"])}
+            )
+    return found
+
+
+def joined_events(replicated: Any, *, minimum: int) -> pd.DataFrame:
+    """Join neighbouring intervals until each has enough events to be shown.
+
+    Parameters
+    ----------
+    replicated
+        What `bayesblina.replicated_events` gives, of one endpoint.
+    minimum
+        Smallest number of events of an interval.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``interval_start``, ``interval_stop``, ``observed``, ``expected`` (posterior mean), and
+        ``lower`` and ``upper`` of the central 95 % of replicates. What is left at the end joins the
+        interval before it.
+    """
+    observed = replicated["observed"].sum("phase").values
+    expected = replicated["expected"].sum("phase").mean(("chain", "draw")).values
+    drawn = replicated["replicated"].sum("phase")
+    drawn = drawn.transpose("chain", "draw", "interval").values.reshape(-1, observed.size)
+    groups: list[list[int]] = [[]]
+    for index in range(observed.size):
+        groups[-1].append(index)
+        if observed[groups[-1]].sum() >= minimum and index + 1 < observed.size:
+            groups.append([])
+    if len(groups) > 1 and observed[groups[-1]].sum() < minimum:
+        rest = groups.pop()
+        groups[-1] += rest
+    rows = []
+    for group in groups:
+        lower, upper = np.quantile(drawn[:, group].sum(axis=1), [0.025, 0.975])
+        rows.append(
+            {
+                "interval_start": float(replicated["interval_start"].values[group[0]]),
+                "interval_stop": float(replicated["interval_stop"].values[group[-1]]),
+                "observed": float(observed[group].sum()),
+                "expected": float(expected[group].sum()),
+                "lower": float(lower),
+                "upper": float(upper),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _criteria(results: Results) -> list[Row]:
+    table = results.tables["diagnostics"]
+    return [
+        {
+            "criterion": row["name"],
+            "value": number(
+                {**row, "endpoint": row["name"]},
+                "value",
+                ".4g",
+                table="diagnostics",
+                estimate=False,
+            ),
+            "limit": row["limit"],
+            "passed": str(row["passed"]) == "True",
+        }
+        for row in _records(table[table["kind"] == "criterion"])
+    ]
+
+
+def _parameters(results: Results) -> list[Row]:
+    """Take the worst of each kind; single parameters may bear the names of patients."""
+    table = results.tables["diagnostics"]
+    rows = table[table["kind"] == "parameter"]
+    kinds = rows["name"].str.partition("[")[0]
+    return [
+        {
+            "name": kind,
+            "count": len(one),
+            "r_hat": f"{one['r_hat'].max():.4f}",
+            "bulk": f"{one['ess_bulk'].min():.0f}",
+            "tail": f"{one['ess_tail'].min():.0f}",
+        }
+        for kind, one in rows.groupby(kinds, sort=False)
+    ]
+
+
+def _scaling(results: Results) -> list[Row]:
+    table = results.tables.get("prior_sensitivity")
+    if table is None:
+        return []
+    found = []
+    for row in _records(table):
+        where = f"prior_sensitivity/{row['component']}/{row['alpha']:g}"
+        found.append(
+            {
+                "endpoint": row["endpoint"],
+                "component": row["component"],
+                "alpha": f"{row['alpha']:g}",
+                **{
+                    name: number(row, name, ".2f", table=where)
+                    for name in ("mean", "lower", "upper")
+                },
+                "below": number(row, "probability_below_null", ".3f", table=where),
+                "k": f"{row['pareto_k']:.2f}",
+                "reading": row["reading"],
+            }
+        )
+    return found
+
+
+def _implied(results: Results) -> list[Row]:
+    table = results.tables.get("prior_predictive")
+    if table is None:
+        return []
+    return [
+        {
+            "endpoint": row["endpoint"],
+            "quantity": row["quantity"],
+            **{
+                name: number(
+                    row,
+                    name,
+                    ".3f",
+                    table=f"prior_predictive/{row['quantity']}",
+                    estimate=False,
+                )
+                for name in ("median", "lower", "upper")
+            },
+        }
+        for row in _records(table)
+        # What the model holds constant says nothing.
+        if row["lower"] < row["upper"]
+    ]
+
+
+def _safety(results: Results, minimum: int) -> list[Row]:
+    """Adverse events by phase; what would give away a small count is hidden with it."""
+    table = results.tables.get("safety")
+    if table is None:
+        return []
+    found = []
+    for row in _records(table):
+        patients, hit, events = (int(row[name]) for name in ("patients", "with_event", "events"))
+        # Estimates are functions of the counts, and so are the patients without an event.
+        few = is_small(patients, minimum)
+        share = not few and not is_small(hit, minimum) and not is_small(patients - hit, minimum)
+        rate = not few and not is_small(events, minimum) and share
+
+        def cell(shown: bool, column: str, shape: str, row: Row = row) -> Number | None:
+            if not shown:
+                return None
+            where = f"safety/{row['phase']}"
+            return number(row, column, shape, table=where, estimate=False)
+
+        found.append(
+            {
+                "phase": row["phase"],
+                "patients": MASK if few else f"{patients:,}",
+                "with_event": f"{hit:,}" if share else MASK,
+                "events": f"{events:,}" if rate else MASK,
+                "share": cell(share, "incidence_median", ".3f"),
+                "share_lower": cell(share, "incidence_lower", ".3f"),
+                "share_upper": cell(share, "incidence_upper", ".3f"),
+                "rate": cell(rate, "rate_per_year_median", ".2f"),
+                "rate_lower": cell(rate, "rate_per_year_lower", ".2f"),
+                "rate_upper": cell(rate, "rate_per_year_upper", ".2f"),
+            }
+        )
+    return found
+
+
+def _provenance(results: Results) -> list[tuple[str, str]]:
+    fit, record = results.fit, results.record
+    provenance, settings = fit.provenance, fit.provenance.settings
+
+    def seconds(found: Mapping[str, float]) -> str:
+        return ", ".join(f"{name} {value:.1f} s" for name, value in found.items())
+
+    rows = [
+        ("command", str(record["command"])),
+        ("begun", str(record.get("started", ""))),
+        (
+            "duration",
+            f"{sum(record['seconds'].values()):.1f} s ({seconds(record['seconds'])})",
+        ),
+        ("of which the fit", seconds(provenance.seconds)),
+        ("data", str(record["source"])),
+    ]
+    if record.get("source_sha256"):
+        rows.append(("SHA-256 of the table", str(record["source_sha256"])))
+    return [
+        *rows,
+        ("SHA-256 of events and person-time", provenance.data_hash),
+        ("model", f"{fit.definition.name} ({fit.definition.title})"),
+        (
+            "sampling",
+            f"seed {provenance.seed}, {settings.chains} chains of {settings.draws} draws after "
+            f"{settings.tune} for adaptation, engine {provenance.engine}",
+        ),
+        (
+            "versions",
+            ", ".join(f"{name} {one}" for name, one in provenance.versions.items()),
+        ),
+    ]

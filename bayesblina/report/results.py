@@ -1,0 +1,641 @@
+"""Results of one study: what is computed from a fit, and how it lies in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayesblina.checks import Checks, check
+from bayesblina.classical import mantel_byar, numbers_at_risk, simon_makuch
+from bayesblina.cohort import Cohort
+from bayesblina.csv_files import read_csv, to_csv
+from bayesblina.errors import BayesblinaError, DataError, EstimandError, StorageError
+from bayesblina.estimands import contrast, hazard_ratio, rmst, survival
+from bayesblina.files import reason_of, write_text
+from bayesblina.fitting import Fit
+from bayesblina.follow_up import find_episodes
+from bayesblina.hazards.definition import PowerPrior
+from bayesblina.ladder import BAYESIAN, COX, bias_ladder
+from bayesblina.predictive import prior_predictive, replicated_simon_makuch
+from bayesblina.prior_sensitivity import power_scaling
+from bayesblina.regimes import From, Never, Regime
+from bayesblina.safety import AdverseEvents, event_rate, incidence
+from bayesblina.storage import load
+from bayesblina.summaries import prior_table, summarise
+from bayesblina.what_if import load_sensitivity
+from bayesblina.what_if.reading import Sensitivity
+from bayesblina.what_if.running import hash_of_cohort
+from bayesblina.what_if.scenarios import BASE_LABEL
+from bayesblina.what_if.store import NAME as SCENARIOS
+from bayesblina.what_if.store import Store
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+FIT = "fit.nc"
+RECORD = "results.json"
+FORMAT = "bayesblina results"
+SCHEMA = 1
+# Tables that a folder of results may have, with their columns of texts.
+TEXTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "hazard_ratios": ("endpoint",),
+        "survival": ("endpoint", "regime"),
+        "survival_by_landmark": ("endpoint", "regime"),
+        "restricted_means": ("endpoint", "regime"),
+        "diagnostics": ("kind", "name", "limit"),
+        "classical": ("endpoint",),
+        "bias_ladder": ("endpoint", "method", "note"),
+        "simon_makuch": ("endpoint", "group"),
+        "at_risk": ("endpoint", "group"),
+        "patient_flow": ("step", "endpoint", "phase", "what"),
+        "predictive": ("endpoint",),
+        "predictive_curves": ("endpoint", "group"),
+        "leave_one_out": ("endpoint",),
+        "prior_predictive": ("endpoint", "quantity"),
+        "prior_sensitivity": ("endpoint", "component", "reading"),
+        "safety": ("phase",),
+    }
+)
+NEEDED = ("hazard_ratios", "survival", "diagnostics")
+# Power-scaling looks at each prior at half and at twice its weight.
+ALPHAS = (0.5, 2.0)
+PRIOR_DRAWS = 1000
+FURTHER_TIMES = 26
+AT_RISK_TIMES = 7
+REPLICATES = 200
+MASS = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """What curves are drawn, beside those that the study's own section asks for.
+
+    Attributes
+    ----------
+    regimes
+        Regimes at the first landmark.
+    landmark
+        The first landmark; None takes that of `bayesblina.survival`.
+    times
+        Times at the first landmark; None takes those of `bayesblina.survival`.
+    landmarks
+        Further landmarks; None takes the quartiles of the times at which eligible patients entered
+        the exposed phase.
+    thresholds
+        Hazard ratios below which the posterior probability is asked for, besides 1.
+    """
+
+    regimes: tuple[Regime, ...] = (Never(),)
+    landmark: float | None = None
+    times: Sequence[float] | None = None
+    landmarks: tuple[float, ...] | None = None
+    thresholds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Results:
+    """Everything that a report tells.
+
+    Attributes
+    ----------
+    fit
+        The fit.
+    tables
+        Tables by name: those of `TEXTS` that could be computed.
+    record
+        Title, command, durations, hashes and notes; what is no table and not in the fit.
+    sensitivity
+        Scenarios of the same patients, if any were run.
+    """
+
+    fit: Fit
+    tables: Mapping[str, pd.DataFrame]
+    record: Mapping[str, Any]
+    sensitivity: Sensitivity | None = None
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the patients are simulated."""
+        return self.fit.exposure.synthetic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Analysis:
+    """What is computed from a fit and its cohort.
+
+    Attributes
+    ----------
+    tables
+        Tables by name.
+    ratios, curves
+        Draws of the hazard ratios, and of survival at the first landmark.
+    notes
+        Why a table could not be computed, by name.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    ratios: Dataset
+    curves: Dataset
+    notes: Mapping[str, str]
+
+
+def analyse(
+    fit: Fit,
+    cohort: Cohort,
+    *,
+    curves: Curves,
+    safety: AdverseEvents | None = None,
+    stage: Callable[[str], None] = lambda _: None,
+) -> Analysis:
+    """Compute all tables of a study.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    cohort
+        Its patients.
+    curves
+        What curves are drawn.
+    safety
+        Adverse events, if any are known.
+    stage
+        Called with the name of each stage as it begins.
+
+    Returns
+    -------
+    Analysis
+        The tables. One that this model or this cohort does not allow is left out, with the reason.
+
+    Raises
+    ------
+    EstimandError
+        If the curves of the first landmark are not defined.
+    """
+    notes: dict[str, str] = {}
+    tables: dict[str, pd.DataFrame] = {}
+
+    def attempt(name: str, compute: Callable[[], pd.DataFrame]) -> None:
+        try:
+            tables[name] = compute()
+        except DataError:
+            # Its words name patients.
+            notes[name] = "the data do not allow it"
+        except BayesblinaError as error:
+            notes[name] = str(error).rstrip(".")
+
+    stage("hazard ratios")
+    ratios = hazard_ratio(fit)
+    thresholds = tuple(dict.fromkeys([1.0, *curves.thresholds]))
+    tables["hazard_ratios"] = summarise(ratios, thresholds=thresholds)
+    tables["diagnostics"] = _diagnostics(fit)
+    stage("curves")
+    drawn = survival(fit, regimes=curves.regimes, times=curves.times, landmark=curves.landmark)
+    tables["survival"] = summarise(drawn)
+    start = float(drawn.attrs["landmark"])
+    end = float(drawn["time"].max())
+    tables["survival_by_landmark"], starts = _by_landmark(
+        fit, cohort, curves, tables["survival"], start=start, end=end
+    )
+    attempt("restricted_means", lambda: _restricted_means(fit, starts, end=end))
+    stage("comparisons")
+    tables["classical"] = mantel_byar(cohort, fit.question).to_dataframe().reset_index()
+    asked = (curves.landmark, fit.question.landmark, *(curves.landmarks or ()))
+    named = {float(one) for one in asked if one is not None}
+    landmarks = tuple(sorted(one for one in starts if one > 0 and (one in named or not named)))
+    attempt("bias_ladder", lambda: _ladder(fit, cohort, tables["hazard_ratios"], landmarks))
+    attempt(
+        "simon_makuch",
+        lambda: pd.concat(
+            [
+                simon_makuch(cohort, fit.question, landmark=one).assign(landmark=one)
+                for one in starts
+            ],
+            ignore_index=True,
+        ),
+    )
+    attempt("at_risk", lambda: _at_risk(fit, cohort, start=min(starts), end=end))
+    account = cohort.account(cuts=fit.exposure.cuts) + fit.exposure.account()
+    tables["patient_flow"] = account.table
+    stage("checks")
+    _checks(fit, attempt, start=start)
+    if safety is not None:
+        stage("safety")
+        attempt("safety", lambda: _safety(safety, seed=fit.provenance.seed))
+    return Analysis(tables=tables, ratios=ratios, curves=drawn, notes=notes)
+
+
+def _ladder(
+    fit: Fit, cohort: Cohort, ratios: pd.DataFrame, landmarks: Sequence[float]
+) -> pd.DataFrame:
+    """Set the answer below those of other methods; its rung is the table of hazard ratios'."""
+    if isinstance(fit.definition.borrowing, PowerPrior):
+        raise EstimandError("external patients would count in full in the other methods")
+    ladder = bias_ladder(cohort, fit.question, landmarks=landmarks)
+    parts = []
+    for endpoint in dict.fromkeys(ladder["endpoint"]):
+        others = ladder[ladder["endpoint"] == endpoint]
+        parts.append(others)
+        found = ratios[ratios["endpoint"] == endpoint].to_dict("records")
+        # The ratios of an illness-death model are those of its transitions, which have no ladder.
+        if not found:
+            continue
+        row, whole = found[0], others[others["method"] == COX].iloc[0]
+        own = {
+            "endpoint": endpoint,
+            "method": BAYESIAN,
+            "estimate": row["median"],
+            "lower": row["lower"],
+            "upper": row["upper"],
+            "patients": whole["patients"],
+            "events": whole["events"],
+            "note": "posterior median" if fit.converged else "NOT CONVERGED",
+        }
+        parts.append(pd.DataFrame([own]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _by_landmark(
+    fit: Fit, cohort: Cohort, curves: Curves, first: pd.DataFrame, *, start: float, end: float
+) -> tuple[pd.DataFrame, dict[float, tuple[Regime, ...]]]:
+    """Curves from each landmark on; those of the first are the ones already there."""
+    wanted = _quartiles(fit, cohort) if curves.landmarks is None else curves.landmarks
+
+    def read(draws: Dataset, landmark: float) -> pd.DataFrame:
+        values, over = draws["survival"], ("chain", "draw")
+        tail = (1.0 - MASS) / 2.0
+        bands = values.quantile([tail, 0.5, 1.0 - tail], over)
+        wide = {
+            name: bands.isel(quantile=index, drop=True).to_series()
+            for index, name in enumerate(("lower", "median", "upper"))
+        }
+        table = pd.DataFrame(wide).reset_index()
+        return table.assign(landmark=landmark, converged=fit.converged)[columns]
+
+    columns = ["endpoint", "landmark", "regime", "time", "median", "lower", "upper", "converged"]
+    parts = [first.assign(landmark=start)[columns]]
+    found: dict[float, tuple[Regime, ...]] = {start: curves.regimes}
+    starts = [one.start for one in curves.regimes if isinstance(one, From)]
+    for landmark in sorted({float(one) for one in wanted} - {start}):
+        # Asked for by name, a landmark has the study's later starts too.
+        later = [one for one in starts if one > landmark and curves.landmarks is not None]
+        regimes: tuple[Regime, ...] = (
+            Never(),
+            *(From(one) for one in sorted({landmark, *later}) if one < end),
+        )
+        if landmark >= end:
+            continue
+        try:
+            more = survival(
+                fit,
+                regimes=regimes,
+                landmark=landmark,
+                times=np.linspace(landmark, end, FURTHER_TIMES),
+            )
+        except EstimandError:
+            # Asked for by the study file it was refused before the fit; a quartile may not do.
+            continue
+        parts.append(read(more, landmark))
+        found[landmark] = regimes
+    if len(curves.regimes) == 1:
+        # Nobody asked for a regime with the exposed phase: it starts at the landmark if it can.
+        regimes = (Never(), From(start))
+        try:
+            both = survival(fit, regimes=regimes, landmark=start, times=curves.times)
+        except EstimandError:
+            pass
+        else:
+            parts.insert(1, read(both.sel(regime=[regimes[1].label]), start))
+            found[start] = regimes
+    return pd.concat(parts, ignore_index=True), found
+
+
+def _quartiles(fit: Fit, cohort: Cohort) -> tuple[float, ...]:
+    """First and third quartile of the times at which eligible patients enter the exposed phase."""
+    index = cohort.phases.index(fit.question.exposed)
+    episodes = find_episodes(cohort, fit.question)
+    who = np.unique(np.concatenate([found.patient for found in episodes.values()]))
+    times = cohort.phase_start[who, index]
+    times = times[np.isfinite(times) & (times > (fit.question.landmark or 0.0))]
+    if not times.size:
+        return ()
+    # Two digits: nobody's own date.
+    return tuple(float(f"{one:.2g}") for one in np.quantile(times, [0.25, 0.75]))
+
+
+def _restricted_means(
+    fit: Fit, starts: Mapping[float, tuple[Regime, ...]], *, end: float
+) -> pd.DataFrame:
+    """Compare mean times event-free up to the end of the curves with those under never."""
+    parts = []
+    for landmark, regimes in starts.items():
+        if len(regimes) < 2 or not isinstance(regimes[0], Never):
+            continue
+        means = rmst(fit, horizon=end, regimes=regimes, landmark=landmark)
+        for regime in regimes[1:]:
+            gain = summarise(contrast(means, regime, regimes[0]))
+            parts.append(gain.assign(landmark=landmark, regime=regime.label, horizon=end))
+    if not parts:
+        raise EstimandError("No regime enters the exposed phase: give [curves] starts.")
+    table = pd.concat(parts, ignore_index=True)
+    leading = ["endpoint", "landmark", "regime", "horizon"]
+    return table[[*leading, *(name for name in table.columns if name not in leading)]]
+
+
+def _at_risk(fit: Fit, cohort: Cohort, *, start: float, end: float) -> pd.DataFrame:
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = np.asarray(MaxNLocator(AT_RISK_TIMES).tick_values(start, end))
+    return numbers_at_risk(cohort, fit.question, ticks[(ticks >= start) & (ticks <= end)])
+
+
+def _checks(
+    fit: Fit, attempt: Callable[[str, Callable[[], pd.DataFrame]], None], *, start: float
+) -> None:
+    """Predictive checks, leave-one-out prediction and what the priors do."""
+    checked: list[Checks] = []
+
+    def predictive() -> pd.DataFrame:
+        with warnings.catch_warnings():
+            # The table says which estimates are not to be relied on, and the report shows it.
+            words = "Estimated shape parameter"
+            warnings.filterwarnings("ignore", message=words, category=UserWarning)
+            checked.append(check(fit))
+        return checked[0].predictive
+
+    def leave_one_out() -> pd.DataFrame:
+        if not checked:
+            raise EstimandError("the fit could not be checked")
+        if checked[0].loo.empty:
+            raise EstimandError("; ".join(checked[0].notes) or "there is no log-likelihood")
+        return checked[0].loo
+
+    attempt("predictive", predictive)
+    attempt("leave_one_out", leave_one_out)
+
+    def replicates() -> pd.DataFrame:
+        sizes = fit.posterior.sizes
+        draws = min(REPLICATES, sizes["chain"] * sizes["draw"])
+        curves = replicated_simon_makuch(
+            fit, seed=fit.provenance.seed, draws=draws, landmark=start
+        )["survival"]
+        tail = (1.0 - MASS) / 2.0
+        # NaN after the end of a group's follow-up.
+        known = curves.count("replicate") > 0
+        bands = curves.where(known, 0.0).quantile([tail, 0.5, 1.0 - tail], "replicate")
+        bands = bands.where(known)
+        names = ("lower", "median", "upper")
+        wide = {
+            name: bands.isel(quantile=index, drop=True).to_series()
+            for index, name in enumerate(names)
+        }
+        return pd.DataFrame(wide).reset_index()
+
+    attempt("predictive_curves", replicates)
+    attempt(
+        "prior_predictive",
+        lambda: prior_table(
+            prior_predictive(
+                fit.definition, fit.exposure, seed=fit.provenance.seed, draws=PRIOR_DRAWS
+            )
+        ),
+    )
+    attempt("prior_sensitivity", lambda: power_scaling(fit, alphas=ALPHAS))
+
+
+def _safety(events: AdverseEvents, *, seed: int) -> pd.DataFrame:
+    """Count by phase, with the posteriors of the share of patients and of the rate."""
+    table = events.table()
+    for name, found in (
+        ("incidence", incidence(events, seed=seed)),
+        ("rate_per_year", event_rate(events, seed=seed, per="years")),
+    ):
+        summary = summarise(found).set_index("phase").loc[list(events.phases)]
+        for column in ("median", "lower", "upper"):
+            table[f"{name}_{column}"] = summary[column].to_numpy()
+    return table
+
+
+def _diagnostics(fit: Fit) -> pd.DataFrame:
+    """Join the criteria and every parameter's diagnostics in one table."""
+    rows: list[dict[str, Any]] = [
+        {
+            "kind": "criterion",
+            "name": row["criterion"],
+            "value": row["value"],
+            "limit": row["limit"],
+            "passed": row["passed"],
+        }
+        for row in fit.convergence.criteria.to_dict("records")
+    ]
+    rows += [
+        {"kind": "parameter", "name": row["parameter"]}
+        | {name: row[name] for name in ("r_hat", "ess_bulk", "ess_tail")}
+        for row in fit.convergence.table.to_dict("records")
+    ]
+    columns = ["kind", "name", "value", "limit", "passed", "r_hat", "ess_bulk", "ess_tail"]
+    return pd.DataFrame(rows, columns=columns).assign(converged=fit.converged)
+
+
+def write_tables(folder: str | PathLike[str], tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write tables as CSV files.
+
+    Parameters
+    ----------
+    folder
+        The folder, which exists.
+    tables
+        Tables by name.
+
+    Raises
+    ------
+    StorageError
+        If one cannot be written.
+    """
+    for name, table in tables.items():
+        write_text(Path(folder) / f"{name}.csv", to_csv(table))
+
+
+def make_record(
+    folder: str | PathLike[str],
+    *,
+    title: str,
+    command: str,
+    source: str,
+    data_file: str | PathLike[str] | None,
+    cohort: Cohort,
+    seconds: Mapping[str, float],
+    started: str,
+    notes: Mapping[str, str],
+) -> str:
+    """Describe a folder of results, so that a report can tell whether its files belong together.
+
+    Parameters
+    ----------
+    folder
+        The folder, with the fit and all tables in it.
+    title
+        Title of the study.
+    command
+        What was typed.
+    source
+        Name of the patients' table.
+    data_file
+        The table, to be hashed; None if there is no file.
+    cohort
+        The patients.
+    seconds
+        Duration of each stage.
+    started
+        When the analysis began, ISO 8601.
+    notes
+        Why tables are missing, by name.
+
+    Returns
+    -------
+    str
+        JSON.
+    """
+    folder = Path(folder)
+    names = [FIT, *(f"{name}.csv" for name in TEXTS)]
+    record = {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "title": title,
+        "command": command,
+        "source": source,
+        "source_sha256": None if data_file is None else _sha256(Path(data_file)),
+        "cohort_sha256": hash_of_cohort(cohort),
+        "started": started,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "notes": dict(notes),
+        "sha256": {name: _sha256(folder / name) for name in names if (folder / name).is_file()},
+    }
+    return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_results(
+    folder: str | PathLike[str],
+    *,
+    sensitivity: str | PathLike[str] | None = None,
+    beside: str | PathLike[str] | None = None,
+) -> Results:
+    """Read a folder of results, and check that its files belong together.
+
+    Parameters
+    ----------
+    folder
+        What ``bayesblina run`` wrote.
+    sensitivity
+        Folder of the scenarios, which must be of the same analysis. By default they are looked
+        for in `folder`, and left out with a note if they are of another one.
+    beside
+        Where to look for them by default, in place of `folder`.
+
+    Returns
+    -------
+    Results
+        The results.
+
+    Raises
+    ------
+    StorageError
+        If there are none, a file is damaged or was changed since, or the scenarios of
+        `sensitivity` are those of other patients or another analysis.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise StorageError(f"No folder '{folder}': expected one that bayesblina run wrote.")
+    record = _read_record(folder)
+    for name, digest in record["sha256"].items():
+        path = folder / name
+        if not path.is_file():
+            raise StorageError(
+                f"'{path}' is missing, which belongs to these results: run the study again."
+            )
+        if _sha256(path) != digest:
+            raise StorageError(
+                f"'{path}' was changed after the analysis: its numbers are not those of the fit. "
+                "Run the study again."
+            )
+    missing = [name for name in NEEDED if f"{name}.csv" not in record["sha256"]]
+    if missing or FIT not in record["sha256"]:
+        raise StorageError(f"'{folder / RECORD}' lacks {', '.join(missing) or FIT}.")
+    tables = {
+        name: read_csv(folder / f"{name}.csv", texts=texts)
+        for name, texts in TEXTS.items()
+        if f"{name}.csv" in record["sha256"]
+    }
+    where = Path(sensitivity or beside or folder)
+    scenarios, why = _scenarios(where, record, tables["hazard_ratios"])
+    if sensitivity is not None and scenarios is None:
+        raise StorageError(f"'{sensitivity}': {why or f'there is no {SCENARIOS}'}.")
+    if why:
+        record["notes"]["sensitivity"] = why
+    return Results(fit=load(folder / FIT), tables=tables, record=record, sensitivity=scenarios)
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StorageError(
+            f"'{folder}' has no {RECORD}: expected a folder that bayesblina run wrote, and that it "
+            "finished."
+        ) from None
+    except OSError as error:
+        raise StorageError(f"Cannot read '{path}': {reason_of(error)}.") from None
+    except ValueError as error:
+        raise StorageError(f"'{path}' is damaged ({error}): run the study again.") from None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise StorageError(f"'{path}' is not a record that bayesblina run wrote.")
+    if record.get("schema") != SCHEMA:
+        raise StorageError(
+            f"'{path}' has schema {record.get('schema')}; this bayesblina reads {SCHEMA}."
+        )
+    expected = {"title", "command", "source", "cohort_sha256", "seconds", "notes", "sha256"}
+    if not expected <= set(record):
+        raise StorageError(f"'{path}' lacks {', '.join(sorted(expected - set(record)))}.")
+    known = {FIT, *(f"{name}.csv" for name in TEXTS)}
+    if not set(record["sha256"]) <= known:
+        raise StorageError(f"'{path}' names files that are no results.")
+    return dict(record)
+
+
+def _scenarios(
+    folder: Path, record: Mapping[str, Any], ratios: pd.DataFrame
+) -> tuple[Sensitivity | None, str]:
+    """Read scenarios, if they are of the same patients and their base case is this analysis."""
+    if not (folder / SCENARIOS).is_file():
+        return None, ""
+    header, _, _ = Store(folder=folder).read()
+    if header.get("what") != "scenarios":
+        return None, "these are no scenarios of an analysis"
+    if header.get("data") != record["cohort_sha256"]:
+        return None, "the scenarios are of other patients"
+    found = load_sensitivity(folder)
+    base = found.table[found.table["scenario"] == BASE_LABEL].dropna(subset=["endpoint"])
+    for row in base.to_dict("records"):
+        own = ratios[ratios["endpoint"] == row["endpoint"]]
+        error = float(np.hypot(own["mcse"].iloc[0], row["mcse"])) if len(own) else 0.0
+        # Other seeds, same posterior: six Monte-Carlo standard errors are never passed by chance.
+        if not len(own) or abs(float(own["mean"].iloc[0]) - row["mean"]) > 6 * error + 1e-9:
+            return None, "the scenarios' base case is another analysis than this one"
+    return found, ""

@@ -1,0 +1,262 @@
+"""Answers and priors in words; numbers come from the tables, and know where they come from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bayesblina.fitting import Fit
+
+HALF_NORMAL_WIDTH = 1.959963984540054
+NOT_CONVERGED = "NOT CONVERGED: do not use this number."
+SYNTHETIC = "SYNTHETIC PATIENTS."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """A number as it is shown, with what it was rounded from.
+
+    Attributes
+    ----------
+    value
+        The number, as in the table.
+    text
+        What is shown.
+    key
+        Where it comes from: table, row and column.
+    estimate
+        Whether it was read off the draws, and so hangs on their convergence.
+    """
+
+    value: float
+    text: str
+    key: str = ""
+    estimate: bool = True
+
+    def __str__(self) -> str:
+        """Show it."""
+        return self.text
+
+
+Words = Sequence[str | Number]
+
+
+def number(
+    row: Mapping[Any, Any], column: str, shape: str, *, table: str = "", estimate: bool = True
+) -> Number:
+    """Take a number out of a row of a table.
+
+    Parameters
+    ----------
+    row
+        The row.
+    column
+        The column.
+    shape
+        How it is shown, as in a format string.
+    table
+        Name of the table.
+    estimate
+        Whether it was read off the draws.
+
+    Returns
+    -------
+    Number
+        The number.
+
+    Examples
+    --------
+    >>> str(number({"endpoint": "os", "median": 0.4536}, "median", ".2f", table="hazard_ratios"))
+    '0.45'
+    """
+    value = float(row[column])
+    labels = [str(row[name]) for name in ("endpoint", "landmark", "regime", "time") if name in row]
+    return Number(
+        value=value,
+        text=shown(value, shape),
+        key="/".join([table, *labels, column]),
+        estimate=estimate,
+    )
+
+
+def shown(value: float, shape: str) -> str:
+    """Word a number; one that rounding would turn into 0 is said to be below what is shown.
+
+    Parameters
+    ----------
+    value
+        The number.
+    shape
+        How it is shown, as in a format string.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Examples
+    --------
+    >>> shown(0.4536, ".2f"), shown(0.0004, ".3f"), shown(float("nan"), ".2f")
+    ('0.45', '< 0.001', '–')
+    """
+    if not math.isfinite(value):
+        return "–"
+    text = format(value, shape)
+    if shape.startswith(".") and shape.endswith("f") and value > 0 and float(text) == 0:
+        return f"< {10.0 ** -int(shape[1:-1]):{shape}}"
+    return text
+
+
+def plain(words: Words) -> str:
+    """Join words and numbers to a text.
+
+    Parameters
+    ----------
+    words
+        Words and numbers.
+
+    Returns
+    -------
+    str
+        The text.
+    """
+    return "".join(map(str, words))
+
+
+def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
+    """Answer for one endpoint, in a sentence.
+
+    Parameters
+    ----------
+    row
+        Its row of the table of hazard ratios.
+    fit
+        The fit.
+
+    Returns
+    -------
+    tuple of str and Number
+        The sentence: the hazard ratio with its interval, and the probability that it is below 1.
+    """
+
+    def one(column: str, shape: str = ".2f") -> Number:
+        return number(row, column, shape, table="hazard_ratios")
+
+    return (
+        f"{str(row['endpoint']).upper()}: hazard ratio of {fit.question.exposed} against "
+        f"{fit.question.against} ",
+        one("median"),
+        " (posterior median; 95 % interval ",
+        one("lower"),
+        " to ",
+        one("upper"),
+        "; probability that it is below 1: ",
+        one("probability_below_1", ".3f"),
+        ").",
+    )
+
+
+def reading(row: Mapping[Any, Any], fit: Fit) -> str:
+    """Say what an answer means and what it does not.
+
+    Parameters
+    ----------
+    row
+        A row of the table of hazard ratios.
+    fit
+        The fit.
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    exposed = fit.question.exposed
+    if not fit.converged:
+        return "The draws did not converge, so nothing can be read off them."
+    if row["upper"] < 1:
+        return (
+            f"Given the model and its prior, the hazard in {exposed} is lower: the 95 % interval "
+            "lies below 1."
+        )
+    if row["lower"] > 1:
+        return (
+            f"Given the model and its prior, the hazard in {exposed} is higher: the 95 % interval "
+            "lies above 1."
+        )
+    return (
+        f"Whether {exposed} lowers or raises the hazard is left open: the 95 % interval holds "
+        "values on both sides of 1."
+    )
+
+
+def sentence(row: Mapping[Any, Any], fit: Fit) -> str:
+    """Answer for one endpoint as plain text, with what must not be overlooked.
+
+    Parameters
+    ----------
+    row
+        Its row of the table of hazard ratios.
+    fit
+        The fit.
+
+    Returns
+    -------
+    str
+        The sentence, whether patients are synthetic, and whether the draws converged.
+    """
+    checks = "The convergence checks passed." if fit.converged else NOT_CONVERGED
+    synthetic = f"{SYNTHETIC} " if fit.exposure.synthetic else ""
+    return f"{plain(answer(row, fit))} {synthetic}{checks}"
+
+
+def prior_sentence(fit: Fit) -> str:
+    """Say what was believed of the hazard ratio before the data.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    prior = fit.definition.phases.prior
+    half = HALF_NORMAL_WIDTH * prior.sd
+    low, high = math.exp(prior.mean - half), math.exp(prior.mean + half)
+    return (
+        f"Before the data, {fit.question.exposed}'s hazard ratio lay between {low:.2f} and "
+        f"{high:.2f} with probability 95 %, around {math.exp(prior.mean):.2f}."
+    )
+
+
+def prior_weight(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
+    """Say how much of an answer the prior is.
+
+    Parameters
+    ----------
+    row
+        A row of the table of hazard ratios.
+    fit
+        The fit.
+
+    Returns
+    -------
+    tuple of str and Number
+        A sentence.
+    """
+    half = HALF_NORMAL_WIDTH * fit.definition.phases.prior.sd
+    share = math.log(row["upper"] / row["lower"]) / (2 * half)
+    # In a normal approximation the prior's share of the precision is the width's square.
+    return (
+        f"{str(row['endpoint']).upper()}: the posterior interval, ",
+        number(row, "lower", ".2f", table="hazard_ratios"),
+        " to ",
+        number(row, "upper", ".2f", table="hazard_ratios"),
+        f", has {share:.0%} of the prior's width on the log scale; the prior carries about "
+        f"{share**2:.0%} of what is known.",
+    )

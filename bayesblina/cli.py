@@ -600,19 +600,9 @@ def _remove_results(out: Path, endpoints: Sequence[str]) -> None:
 
 
 def _to_csv(table: pd.DataFrame) -> str:
-    """Write a table as CSV whose texts no spreadsheet takes for formulas."""
+    from bayesblina.tables import to_csv
 
-    def guard(cell: Any) -> Any:
-        if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
-            return f"'{cell}"
-        return cell
-
-    guarded = table.copy()
-    for name in guarded.columns:
-        if guarded[name].dtype.kind not in "bifu":
-            guarded[name] = [guard(cell) for cell in guarded[name]]
-    guarded.columns = [guard(str(name)) for name in guarded.columns]
-    return str(guarded.to_csv(index=False, lineterminator="\n"))
+    return to_csv(table)
 
 
 def _diagnostics(fit: Fit) -> pd.DataFrame:

@@ -28,7 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "product_limit",
         }
     ),
-    frozenset({"cohort"}),
+    frozenset({"cohort", "tables"}),
     frozenset({"question", "readers"}),
     frozenset({"follow_up"}),
     frozenset({"simulate", "transitions", "weighting"}),

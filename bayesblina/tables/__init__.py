@@ -1,0 +1,32 @@
+"""Tidy tables for print: numbers by stated rules, text escaped in every format."""
+
+from bayesblina.tables.build import (
+    account,
+    adverse_events,
+    bias_ladder,
+    convergence,
+    estimates,
+    leave_one_out,
+    models,
+    probabilities,
+    publish,
+    scenarios,
+)
+from bayesblina.tables.table import NOT_CONVERGED, SYNTHETIC, Table, to_csv
+
+__all__ = [
+    "NOT_CONVERGED",
+    "SYNTHETIC",
+    "Table",
+    "account",
+    "adverse_events",
+    "bias_ladder",
+    "convergence",
+    "estimates",
+    "leave_one_out",
+    "models",
+    "probabilities",
+    "publish",
+    "scenarios",
+    "to_csv",
+]

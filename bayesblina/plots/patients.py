@@ -36,9 +36,11 @@ from bayesblina.tables import numbers
 FOR_THE_ANALYST = "single patients: for the analyst, not for release"
 WITH_IDS = "single patients with their ids: for the analyst, not for release"
 # Inches of a line of text, and between a box's frame and its text.
-LINE, PAD, GAP = 0.125, 0.07, 0.2
-# Letters on an inch, at the size of the boxes' texts.
-LETTERS = 15.5
+LINE, PAD, GAP = 0.118, 0.07, 0.2
+# Letters on an inch, at the size of the boxes' texts; where arrows run, from a column's left.
+LETTERS, ARROW = 17.0, 0.35
+# How the reason begins that both accounts give.
+NEVER = "never under observation"
 
 
 def swimmer(
@@ -158,7 +160,7 @@ def swimmer(
     axis.spines["left"].set_visible(False)
     axis.set(ylim=(-1, len(ends)), xlim=(0, float(ends.max()) * 1.02))
     axis.set_xlabel(f"{literal(cohort.unit)} from the origin")
-    whole = "" if among is None else f", of those who start {among}"
+    whole = "" if among is None else f" who start {among}"
     count = f"{len(ends)} of {everybody}" if len(ends) < everybody else f"{everybody}"
     entitle(axis, f"{endpoint.upper()}: {count} patients{whole}")
     axis.legend(fontsize=SMALL, frameon=False, loc="lower right")
@@ -213,7 +215,7 @@ def patient_flow(
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> figure = patient_flow(cohort.account())
     >>> figure.axes[0].texts[0].get_text()
-    '267 patients in the synthetic study'
+    '267 patients in the table'
     """
     if isinstance(minimum, bool) or minimum < 1:
         raise SpecError(f"minimum must be at least 1, got {minimum!r}.")
@@ -259,71 +261,66 @@ class _Chart:
     arrows: list[tuple[float, float, float]] = field(default_factory=list)
 
     def common(self, table: pd.DataFrame, across: float) -> float:
-        """Lay out what all endpoints share; give where the next boxes start."""
-        read = table[table["step"] == "read"]
-        out = table[table["step"].isin(["excluded", "repaired"])]
-        if read.empty:
+        """Lay out what all endpoints share; give where it ends."""
+        rows = table[table["step"].isin(["read", "excluded", "repaired"])].to_dict("records")
+        if not rows:
             return 0.0
-        half = across * 0.45
-        row = read.to_dict("records")[0]
-        main = self._add(0.0, 0.0, half, [f"{self._count(row['patients'])} {row['what']}"])
-        bottom = main.bottom
-        if not out.empty:
-            side = self._add(
-                half + GAP,
-                0.0,
-                across - half - GAP,
-                [
-                    f"{one['step']}: {one['what']} ({self._count(one['patients'])})"
-                    for one in out.to_dict("records")
-                ],
-                framed=False,
-            )
-            bottom = max(bottom, side.bottom)
-        return bottom + GAP
+        lines = [
+            f"{self._count(row['patients'])} {row['what']}"
+            if row["step"] == "read"
+            else f"{row['step']}: {row['what']} ({self._count(row['patients'])})"
+            for row in rows
+        ]
+        return self._add(0.0, 0.0, across, lines).bottom
 
     def column(
         self, table: pd.DataFrame, name: str, left: float, width: float, top: float
     ) -> float:
-        """Lay out one endpoint; give where it ends."""
-        main = width * 0.5
-        middle = left + main / 2
+        """Lay out one endpoint below what all share; give where it ends."""
         records = table.to_dict("records")
-        if top:
-            self.arrows.append((middle, top - GAP, top))
-        for step, words in (("observed", "under observation"), ("eligible", "at risk")):
-            for row in (one for one in records if one["step"] == step and one["what"] == words):
-                box = self._add(
-                    left,
-                    top,
-                    main,
-                    [f"{name.upper()}: {self._count(row['patients'])} {words}", *self._sizes(row)],
-                )
-                beside = [
-                    f"{one['what']} ({self._count(one['patients'])})"
-                    for one in records
-                    if (one["step"], step) in (("left out", "observed"),)
-                    or (one["step"] == step and one["what"] != words)
-                ]
-                bottom = box.bottom
-                if beside:
-                    side = self._add(
-                        left + main + 0.05, top, width - main - 0.1, beside, framed=False
-                    )
-                    bottom = max(bottom, side.bottom)
-                top = bottom + GAP
-                self.arrows.append((middle, box.bottom, top))
-        phases = [one for one in records if one["step"] == "in phase"]
-        if not phases:
-            # Nothing follows the last arrow.
-            if self.arrows:
-                self.arrows.pop()
-            return top - GAP
-        lines = []
-        for one in phases:
-            lines += [f"{one['phase']} ({one['what']}): {self._count(one['patients'])}"]
-            lines += [f"   {text}" for text in self._sizes(one)]
-        return self._add(left, top, width * 0.62, lines).bottom
+        never = [
+            self._reason(row)
+            for row in records
+            if row["step"] == "observed" and row["what"] != "under observation"
+        ]
+        left_out = [
+            self._reason(row)
+            for row in records
+            # The cohort's account says it, too.
+            if row["step"] == "left out" and not (never and row["what"].startswith(NEVER))
+        ]
+        phases = [row for row in records if row["step"] == "in phase"]
+        steps: list[tuple[list[str], list[str]]] = []
+        for step, words, before in (
+            ("observed", "under observation", never),
+            ("eligible", "at risk", left_out),
+        ):
+            for row in records:
+                if row["step"] == step and row["what"] == words:
+                    head = f"{name.upper()}: {self._count(row['patients'])} {words}"
+                    steps.append((before, [head, *self._sizes(row)]))
+        if phases:
+            lines = []
+            for row in phases:
+                lines += [f"{row['phase']} ({row['what']}): {self._count(row['patients'])}"]
+                lines += [f"   {text}" for text in self._sizes(row)]
+            steps.append(([], lines))
+        arrow = left + ARROW
+        for before, lines in steps:
+            end = top
+            if top or before:
+                notes = top
+                if before:
+                    room = width - ARROW - 2 * PAD
+                    notes = self._add(arrow + PAD, top, room, before, framed=False).bottom
+                end = max(top + GAP, notes)
+                if top:
+                    self.arrows.append((arrow, top, end))
+            top = self._add(left, end, width * 0.72, lines).bottom
+        return top
+
+    def _reason(self, row: Mapping[Any, Any]) -> str:
+        return f"{row['what']} ({self._count(row['patients'])})"
 
     def _count(self, value: float) -> str:
         return f"<{self.minimum}" if 0 < value < self.minimum else f"{value:.0f}"
@@ -347,7 +344,11 @@ class _Chart:
         for text in texts:
             indent = " " * (len(text) - len(text.lstrip()))
             lines += textwrap.wrap(
-                literal(text), room, initial_indent=indent, subsequent_indent=indent + "  "
+                literal(text),
+                room,
+                initial_indent=indent,
+                subsequent_indent=f"{indent}  ",
+                break_on_hyphens=False,
             )
         box = _Box(left=left, top=top, width=width, lines=tuple(lines), framed=framed)
         self.boxes.append(box)

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bayesblina.axes import BASE
 from bayesblina.errors import SpecError, nearest
@@ -110,7 +111,7 @@ def specification_curve(
         bottom.plot(place[mine], np.full(mine.sum(), line), ".", color=DARK, markersize=3)
     labels = [f"{axis}: {literal(value)}" for axis, value in settings]
     bottom.set_yticks(np.arange(len(settings)), labels)
-    bottom.set(ylim=(len(settings) - 0.5, -0.5), xlabel="scenarios, by hazard ratio")
+    bottom.set(ylim=(len(settings) - 0.5, -0.5), xlabel="scenarios, by hazard ratio", xticks=[])
     say(drawn, synthetic=found.synthetic, converged=True)
     return drawn.figure
 
@@ -180,6 +181,8 @@ def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool) -> None:
     left.margins(x=0.6 if pairs else 0.45)
     for axis in (left, right):
         axis.set_ylim(len(table) - 0.5, -0.5)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.xaxis.set_major_formatter("{x:.5g}")
 
 
 def _beside(axis: Axes, text: str, where: float, line: int, *, after: bool) -> None:
@@ -297,7 +300,7 @@ def tipping_points(
     shown = axis.pcolormesh(across, up, one.values, cmap="cividis", vmin=0, vmax=1)
     if min(one.shape) > 1:
         levels = [0.5, 0.8, 0.95, 0.975]
-        lines = axis.contour(across, up, one.values, levels, colors="white")
+        lines = axis.contour(across, up, one.values, levels, colors="black", linewidths=1)
         axis.clabel(lines, fontsize=SMALL)
     among = float(found.attrs["prevalence_exposed"])
     axis.set_xlabel(f"prevalence among the unexposed (among the exposed: {among:g})")

@@ -29,6 +29,8 @@ SIZE, SMALL, TINY = 8.0, 7.0, 6.0
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DARK, GREY, PALE = "0.15", "0.45", "0.85"
 ALARM = "#B00000"
+# Letters on an inch, at the size of what is written above a figure.
+LETTERS = 17.0
 SYNTHETIC = "synthetic patients"
 NOT_CONVERGED = "NOT CONVERGED"
 # Ticks of ratios, in the order in which they are wanted.
@@ -355,9 +357,12 @@ def say(drawn: Canvas, *, synthetic: bool, converged: bool, more: str = "") -> N
         Anything else.
     """
     parts = [SYNTHETIC if synthetic else "", "" if converged else NOT_CONVERGED, more]
-    words = " - ".join(part for part in parts if part)
-    if not words:
+    parts = [part for part in parts if part]
+    if not parts:
         return
+    words = " - ".join(parts)
+    if len(words) > LETTERS * drawn.figure.get_figwidth():
+        words = "\n".join(parts)
     weight = "normal" if converged else "bold"
     if drawn.own:
         drawn.figure.suptitle(words, fontsize=SMALL, color=ALARM, fontweight=weight)

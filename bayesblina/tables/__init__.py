@@ -12,11 +12,13 @@ from bayesblina.tables.build import (
     publish,
     scenarios,
 )
+from bayesblina.tables.numbers import Kind
 from bayesblina.tables.table import NOT_CONVERGED, SYNTHETIC, Table, to_csv
 
 __all__ = [
     "NOT_CONVERGED",
     "SYNTHETIC",
+    "Kind",
     "Table",
     "account",
     "adverse_events",

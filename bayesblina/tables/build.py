@@ -428,7 +428,7 @@ def leave_one_out(loo: pd.DataFrame, *, title: str = "", synthetic: bool = False
         If the table is another one.
     """
     _require(loo, ("endpoint", "patients", "elpd", "se", "reliable"), "bayesblina.check")
-    return publish(_flagged(loo, synthetic), title=title)
+    return publish(_flagged(loo, synthetic), title=title, kinds=_densities(loo))
 
 
 def models(comparison: pd.DataFrame, *, title: str = "", synthetic: bool = False) -> Table:
@@ -454,7 +454,9 @@ def models(comparison: pd.DataFrame, *, title: str = "", synthetic: bool = False
         If the table is another one.
     """
     _require(comparison, ("model", "rank", "elpd", "elpd_difference"), "bayesblina.compare")
-    kinds: dict[str, Kind] = {"weight": "probability"} if "weight" in comparison else {}
+    kinds = _densities(comparison)
+    if "weight" in comparison:
+        kinds["weight"] = "probability"
     return publish(_flagged(comparison, synthetic), title=title, kinds=kinds)
 
 
@@ -537,6 +539,12 @@ def scenarios(table: pd.DataFrame, *, title: str = "", synthetic: bool = False) 
         }
     )
     return publish(_flagged(shown, synthetic), title=title, kinds={"P(HR < 1)": "probability"})
+
+
+def _densities(table: pd.DataFrame) -> dict[str, Kind]:
+    """Columns of log predictive densities and their errors."""
+    names = ("elpd", "se", "p_loo", "elpd_difference", "se_difference")
+    return {name: "log density" for name in names if name in table}
 
 
 def _estimate(row: Mapping[Any, Any], write: Callable[[float], str]) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 from bayesblina.errors import SpecError
 
 # What a number is, and so how it is written.
-Kind = Literal["ratio", "probability", "percent", "time", "number"]
+Kind = Literal["ratio", "probability", "percent", "time", "log density", "number"]
 MISSING = "–"
 MINUS = "−"
 # Decimals of times: about a day in each unit, or a tenth of a month.
@@ -139,6 +139,27 @@ def time(value: float, unit: str) -> str:
     return _signed(f"{value:.{TIME_DECIMALS[unit]}f}")
 
 
+def log_density(value: float) -> str:
+    """Write a log predictive density, or a difference of two: one decimal.
+
+    Parameters
+    ----------
+    value
+        The log density.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Examples
+    --------
+    >>> log_density(-172.04)
+    '−172.0'
+    """
+    return MISSING if math.isnan(value) else _signed(f"{value:.1f}")
+
+
 def number(value: float) -> str:
     """Write any other number: three significant digits, never with an exponent's letter.
 
@@ -223,6 +244,7 @@ def writer(kind: Kind, *, unit: str = "months") -> Callable[[float], str]:
         "probability": probability,
         "percent": percent,
         "time": lambda value: time(value, unit),
+        "log density": log_density,
         "number": number,
     }
     if kind not in known:

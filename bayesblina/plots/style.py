@@ -411,7 +411,7 @@ def _ratio_ticks(low: float, high: float, *, inches: float) -> list[float]:
     if len(inside) < 3:
         # Too narrow for the usual ones.
         found = MaxNLocator(4).tick_values(low, high)
-        inside = [float(one) for one in found if low <= one <= high and one > 0]
+        inside = [one for one in (1.0, *map(float, found)) if low <= one <= high and one > 0]
     scale = inches / math.log(high / low)
     kept: list[float] = []
     for one in inside:

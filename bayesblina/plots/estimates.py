@@ -352,8 +352,11 @@ def bias_ladder(
     # The scale is shared, but not the switch for minor ticks.
     for axis in drawn.axes[0]:
         axis.minorticks_off()
-    if truth is not None:
-        explain(drawn.axes[0, -1])
+    if truth is not None and drawn.own:
+        line = drawn.axis.get_legend_handles_labels()
+        drawn.figure.legend(*line, loc="outside lower right", frameon=False, fontsize=SMALL)
+    elif truth is not None:
+        explain(drawn.axis)
     say(
         drawn,
         synthetic=bool(ladder.attrs.get("synthetic")),

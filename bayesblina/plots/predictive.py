@@ -26,6 +26,7 @@ from bayesblina.plots.style import (
     entitle,
     explain,
     mark,
+    paired,
     require,
     tails,
 )
@@ -278,7 +279,7 @@ def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95, width: Width = "t
     require(prior, ["survival", "hazard_ratio"], "bayesblina.prior_predictive")
     low_tail, high_tail = tails(mass)
     names = chosen(prior["endpoint"].values, None)
-    drawn = canvas(len(names), 2, height=0.6 + 1.9 * len(names), width=width)
+    drawn = paired(len(names), height=0.6 + 1.9 * len(names), width=width)
     axes = drawn.axes
     time = prior["time"].values
     for (left, right), name in zip(axes, names, strict=True):
@@ -351,7 +352,7 @@ def calibration_ranks(
     """
     if not counts or not all(counts.values()):
         raise SpecError("There are no ranks to draw.")
-    drawn = canvas(len(counts), 2, height=0.5 + 1.6 * len(counts), width=width)
+    drawn = paired(len(counts), height=0.5 + 1.6 * len(counts), width=width)
     axes = drawn.axes
     for (left, right), (model, ranks) in zip(axes, counts.items(), strict=True):
         lengths = {len(row) for row in ranks.values()}

@@ -27,6 +27,7 @@ from bayesblina.plots.style import (
     explain,
     literal,
     mark,
+    paired,
     ratio_scale,
     require,
     say,
@@ -143,23 +144,29 @@ def tornado(found: Sensitivity, endpoint: str, *, width: Width = "two") -> Figur
     effects = found.effects(endpoint)
     if effects.empty:
         raise SpecError("Nothing was varied: there is nothing to compare.")
-    paired = effects["axis"].str.contains(" x ", regex=False)
-    parts = [one for one in (effects[~paired], effects[paired]) if len(one)]
+    crossed = effects["axis"].str.contains(" x ", regex=False)
+    parts = [one for one in (effects[~crossed], effects[crossed]) if len(one)]
     height = 0.7 + 0.6 * len(parts) + 0.28 * len(effects)
     shares = [len(one) + 1.0 for one in parts]
-    drawn = canvas(len(parts), 2, height=height, width=width, heights=shares)
+    drawn = paired(len(parts), height=height, width=width, heights=shares)
     axes = drawn.axes
     for (left, right), table in zip(axes, parts, strict=True):
-        _bars(left, right, table, pairs=bool(paired.any()) and table is parts[-1])
-    if len(parts) == 2 or not paired.any():
+        _bars(
+            left,
+            right,
+            table,
+            pairs=bool(crossed.any()) and table is parts[-1],
+            named=width == "one",
+        )
+    if len(parts) == 2 or not crossed.any():
         entitle(axes[0, 0], f"{endpoint.upper()}: one axis at a time")
-    if paired.any():
+    if crossed.any():
         entitle(axes[-1, 0], "two axes together, beyond what each does alone")
     say(drawn, synthetic=found.synthetic, converged=True)
     return drawn.figure
 
 
-def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool) -> None:
+def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool, named: bool) -> None:
     """Draw bars from low to high, the longest on top; those of pairs start at 0."""
     for line, row in enumerate(table.to_dict("records")):
         low, high = literal(row["low"]), literal(row["high"])
@@ -174,7 +181,9 @@ def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool) -> None:
                 _beside(axis, low, ends[0], line, after=False)
                 _beside(axis, high, ends[1], line, after=True)
     left.set_yticks(np.arange(len(table)), [literal(name) for name in table["axis"]])
-    right.set_yticks([])
+    # Below each other, each panel needs the names.
+    names = [literal(name) for name in table["axis"]] if named else []
+    right.set_yticks(np.arange(len(names)), names)
     left.set_xlabel("difference of log hazard ratios" if pairs else "mean log hazard ratio")
     right.set_xlabel("difference of P(HR < 1)" if pairs else "P(HR < 1)")
     left.use_sticky_edges = False

@@ -150,6 +150,33 @@ def canvas(
     return Canvas(figure=figure, axes=axes, own=True)
 
 
+def paired(rows: int, *, height: float, width: Width, heights: Sequence[float] = ()) -> Canvas:
+    """Make a figure of pairs of panels: beside each other on two columns, else below each other.
+
+    Parameters
+    ----------
+    rows
+        Number of pairs.
+    height
+        Height in inches of a figure with pairs beside each other.
+    width
+        One column of a journal's page (89 mm) or two (183 mm).
+    heights
+        Relative heights of the pairs; by default equal.
+
+    Returns
+    -------
+    Canvas
+        Panels of shape (pair, 2).
+    """
+    shares = list(heights) or [1.0] * rows
+    if width != "one":
+        return canvas(rows, 2, height=height, width=width, heights=shares)
+    doubled = [share for share in shares for _ in range(2)]
+    stacked = canvas(2 * rows, 1, height=1.8 * height, width=width, heights=doubled)
+    return Canvas(figure=stacked.figure, axes=stacked.axes.reshape(rows, 2), own=True)
+
+
 def dress(axis: Axes) -> None:
     """Give a panel the style of all figures.
 
@@ -175,7 +202,7 @@ def entitle(axis: Axes, text: str) -> None:
     text
         The title.
     """
-    axis.set_title(literal(text), loc="left", fontsize=SIZE, fontweight="bold")
+    axis.set_title(literal(text), loc="left", fontsize=SIZE, fontweight="bold", wrap=True)
 
 
 def literal(text: object) -> str:

@@ -142,17 +142,15 @@ class Fit:
     def _repr_html_(self) -> str:
         sizes = self.draws["posterior"].sizes
         failed = "NOT CONVERGED, do not use: " + "; ".join(self.convergence.failures())
-        kind = "synthetic " if self.exposure.synthetic else ""
         rows = [
             ("model", f"{self.definition.name}: {self.definition.title}"),
-            ("patients", f"{self.exposure.people.sizes['patient']} {kind}patients"),
-            ("endpoints", ", ".join(self.exposure.endpoints)),
             ("compared", f"{self.question.exposed} against {self.question.against}"),
             ("draws", f"{sizes['chain']} chains x {sizes['draw']}, seed {self.provenance.seed}"),
             ("convergence", "passed" if self.converged else failed),
             *(("note", text) for text in self.provenance.notes),
         ]
-        return to_html(("Fit", "" if self.converged else "NOT CONVERGED"), rows)
+        outcome = "" if self.converged else "NOT CONVERGED"
+        return to_html(("Fit", outcome), rows) + self.exposure._repr_html_()
 
 
 def fit(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bayesblina import errors as errors
     from bayesblina import plots as plots
     from bayesblina import simulate as simulate
+    from bayesblina import tables as tables
     from bayesblina.bias_analysis import adjust_for_confounder as adjust_for_confounder
     from bayesblina.bias_analysis import (
         adjust_for_misclassification as adjust_for_misclassification,
@@ -225,7 +226,7 @@ _HOME = {
     "scenarios": "what_if",
     "sensitivity": "what_if",
 }
-_MODULES = frozenset({"errors", "plots", "simulate"})
+_MODULES = frozenset({"errors", "plots", "simulate", "tables"})
 
 __all__ = [*_HOME, *_MODULES]  # noqa: PLE0604
 

@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
+from bayesblina.account import to_html
 from bayesblina.cohort import Cohort
 from bayesblina.convergence import assess_convergence
 from bayesblina.errors import DataError, EstimandError, Problem, SpecError, nearest
@@ -77,6 +78,27 @@ class Prediction:
     def reliable(self) -> bool:
         """Whether no patient's Pareto k is above the limit."""
         return not bool((self.pareto_k > self.limit).any())
+
+    def _lines(self) -> list[tuple[str, str]]:
+        """Say what it is, never of which patients."""
+        kind = "synthetic " if self.synthetic else ""
+        values = self.elpd.values
+        above = int((self.pareto_k > self.limit).sum())
+        return [
+            ("scheme", self.scheme),
+            ("endpoints", ", ".join(self.endpoints)),
+            ("patients", f"{values.size} {kind}patients"),
+            ("ELPD", f"{values.sum():.1f} (SE {np.sqrt(values.size * values.var(ddof=1)):.1f})"),
+            ("reliable", "yes" if self.reliable else f"NO: {above} patients above the limit"),
+            ("convergence", "passed" if self.converged else "NOT CONVERGED"),
+        ]
+
+    def __repr__(self) -> str:
+        """Show counts, never patients."""
+        return f"Prediction({'; '.join(f'{name} {text}' for name, text in self._lines())})"
+
+    def _repr_html_(self) -> str:
+        return to_html(("Prediction", "" if self.converged else "NOT CONVERGED"), self._lines())
 
 
 def compare(

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayesblina.tables import build as tables
+
 R_HAT = 1.01
 ESS = 400.0
 BFMI = 0.3
@@ -52,6 +54,16 @@ class Convergence:
             f"{row.criterion} is {row.value:.4g} (must be {row.limit})"
             for row in failed.itertuples()
         ]
+
+    def __repr__(self) -> str:
+        """Show the outcome, and what failed."""
+        if self.passed:
+            return f"Convergence(passed; {len(self.table)} parameters)"
+        return f"Convergence(NOT CONVERGED; {'; '.join(self.failures())})"
+
+    def _repr_html_(self) -> str:
+        title = "Convergence: passed" if self.passed else "NOT CONVERGED"
+        return tables.convergence(self.criteria, title=title).to_html()
 
 
 def assess_convergence(draws: xr.DataTree) -> Convergence:

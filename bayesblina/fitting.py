@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bayesblina.account import to_html
 from bayesblina.cohort import Cohort
 from bayesblina.convergence import Convergence, assess_convergence
 from bayesblina.errors import ConvergenceError, SpecError
@@ -151,6 +152,19 @@ class Fit:
             f"Fit({self.definition.name}; {', '.join(self.exposure.endpoints)}; "
             f"{sizes['chain']} chains x {sizes['draw']} draws; {state}{kind})"
         )
+
+    def _repr_html_(self) -> str:
+        sizes = self.draws["posterior"].sizes
+        failed = "NOT CONVERGED, do not use: " + "; ".join(self.convergence.failures())
+        rows = [
+            ("model", f"{self.definition.name}: {self.definition.title}"),
+            ("compared", f"{self.question.exposed} against {self.question.against}"),
+            ("draws", f"{sizes['chain']} chains x {sizes['draw']}, seed {self.provenance.seed}"),
+            ("convergence", "passed" if self.converged else failed),
+            *(("note", text) for text in self.provenance.notes),
+        ]
+        outcome = "" if self.converged else "NOT CONVERGED"
+        return to_html(("Fit", outcome), rows) + self.exposure._repr_html_()
 
 
 def fit(

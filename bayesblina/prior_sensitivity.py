@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -289,6 +290,9 @@ class Scepticism:
             f"{self.endpoint}: P(HR < 1) stays at {self.probability:g} or more unless a sceptic is "
             f"sure that the hazard ratio lies within {lower:.2f} to {upper:.2f} (95 %){doubt}."
         )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self))}</p>"
 
 
 def sceptical_priors(

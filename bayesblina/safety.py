@@ -23,6 +23,7 @@ from bayesblina.intervals import TIE_TOLERANCE
 from bayesblina.readers.columns import Columns
 from bayesblina.readers.sources import load_table, missing_columns
 from bayesblina.rules import DAYS_PER_UNIT
+from bayesblina.tables import build as tables
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -129,6 +130,11 @@ class AdverseEvents:
             f"AdverseEvents({self.patient.size} events of {len(self.terms)} terms{grade} in "
             f"{self.person_time.shape[0]} {kind}patients; {', '.join(self.phases)})"
         )
+
+    def _repr_html_(self) -> str:
+        return tables.adverse_events(
+            self.table(), unit=self.unit, title=repr(self), synthetic=self.synthetic
+        ).to_html()
 
 
 def adverse_events(

@@ -33,7 +33,8 @@ def summarise(
         The variable's coordinates, then ``mean``, ``median``, ``sd``, ``lower``, ``upper``,
         ``probability_below_<threshold>`` (hazard ratios only), ``mcse`` (of the mean),
         ``ess_bulk``, ``ess_tail``, ``r_hat``, ``converged``. A quantity that is the same in every
-        draw has ``sd`` and ``mcse`` 0, all draws as its effective sample size, and R-hat 1.
+        draw has ``sd`` and ``mcse`` 0, all draws as its effective sample size, and R-hat 1. Its
+        attributes ``synthetic`` and ``unit`` are those of the draws, where they have any.
 
         For times that some draws do not reach by the horizon there is no mean: the columns are
         ``median``, ``lower``, ``upper``, each with ``<column>_reached`` (False: it lies beyond the
@@ -95,6 +96,7 @@ def summarise(
     table = _tabulate(columns)
     if "converged" in draws.attrs:
         table["converged"] = bool(draws.attrs["converged"])
+    table.attrs |= _kept(draws)
     return table
 
 
@@ -191,6 +193,7 @@ def probabilities(
         table = table.sort_values(dims, kind="stable", key=_in_order).reset_index(drop=True)
     if "converged" in draws.attrs:
         table["converged"] = bool(draws.attrs["converged"])
+    table.attrs |= _kept(draws)
     return table
 
 
@@ -247,6 +250,16 @@ def prior_table(prior: xr.Dataset, *, mass: float = 0.95) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     table.attrs |= prior.attrs
     return table
+
+
+def _kept(draws: xr.Dataset) -> dict[str, bool | str]:
+    """Attributes that tables for print and figures need."""
+    found: dict[str, bool | str] = {}
+    if "synthetic" in draws.attrs:
+        found["synthetic"] = bool(draws.attrs["synthetic"])
+    if "unit" in draws.attrs:
+        found["unit"] = str(draws.attrs["unit"])
+    return found
 
 
 def _in_order(column: pd.Series) -> pd.Series:

@@ -28,8 +28,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "product_limit",
         }
     ),
-    frozenset({"rules"}),
-    frozenset({"cohort", "csv_files"}),
+    frozenset({"csv_files", "rules"}),
+    frozenset({"cohort", "tables"}),
     frozenset({"question", "readers"}),
     frozenset({"compression", "scan", "segments"}),
     frozenset({"follow_up", "tabulation"}),

@@ -11,6 +11,8 @@ from bayesblina.convergence import Convergence
 from bayesblina.fitting import Fit
 from bayesblina.pointwise import leave_one_out_total
 from bayesblina.predictive import replicated_events
+from bayesblina.tables import Kind
+from bayesblina.tables import build as tables
 
 ALL_ENDPOINTS = "all endpoints"
 
@@ -46,6 +48,24 @@ class Checks:
     def passed(self) -> bool:
         """Whether the draws converged and every LOO estimate is reliable."""
         return self.convergence.passed and bool(self.loo["reliable"].all())
+
+    def __repr__(self) -> str:
+        """Show the outcome."""
+        state = "converged" if self.convergence.passed else "NOT CONVERGED"
+        reliable = int(self.loo["reliable"].sum())
+        notes = f"; {len(self.notes)} notes" if self.notes else ""
+        return f"Checks({state}; {reliable} of {len(self.loo)} LOO estimates reliable{notes})"
+
+    def _repr_html_(self) -> str:
+        kinds: dict[str, Kind] = {"p_value": "probability"}
+        parts = [
+            self.convergence._repr_html_(),
+            tables.leave_one_out(self.loo, title="Leave one patient out").to_html(),
+            tables.publish(
+                self.predictive, title="Events by interval", kinds=kinds, notes=self.notes
+            ).to_html(),
+        ]
+        return "\n".join(parts)
 
 
 def check(fit: Fit) -> Checks:

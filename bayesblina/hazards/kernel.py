@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numba
@@ -20,13 +21,21 @@ HALF_LOG_TWO_OVER_PI = 0.5 * math.log(2.0 / math.pi)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """A log density with its gradient, for numba.
+    """A log density with its gradient, and the reported variables, for numba.
+
+    Both functions take pointers: slices and views of arrays would take numba longer to compile
+    than everything else.
 
     Attributes
     ----------
     function
-        Takes the point, the data and the sizes as flat vectors, and gives the log density, as an
-        array of no dimension, and its gradient.
+        Takes the dimension, the point, the data, the sizes and where to put the gradient, and
+        gives the log density.
+    expand
+        Takes the point, the data, the sizes and where to put the variables that are no
+        coordinates of the point, in the order of `extra_names`.
+    extra_names
+        Names of these variables.
     name
         Tells kernels apart.
     data_names
@@ -37,6 +46,8 @@ class Kernel:
     """
 
     function: Callable[..., Any]
+    expand: Callable[..., Any]
+    extra_names: tuple[str, ...]
     name: str
     data_names: tuple[str, ...]
     dims: tuple[str, ...]
@@ -75,7 +86,10 @@ def _dot(left: Any, i: int, right: Any, j: int, count: int) -> Any:
     return (first + second) + (third + fourth)
 
 
-dot: Any = numba.njit(fastmath=False, inline="always")(_dot)
+# Without fast-math, so that results do not depend on how code was inlined; and a division by zero
+# gives infinity, which the sampler takes as a divergence, not an exception that nobody sees.
+_compiled = partial(numba.njit, fastmath=False, error_model="numpy")
+dot: Any = _compiled(inline="always")(_dot)
 
 
 def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kernel:
@@ -97,7 +111,7 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
     """
     free = walk and not walk_sd_known
 
-    def log_density(point: Any, data: Any, sizes: Any) -> Any:
+    def log_density(dimension: Any, point: Any, data: Any, sizes: Any, gradient: Any) -> Any:
         endpoints, intervals, phases = sizes[0], sizes[1], sizes[2]
         patterns, effects = sizes[3], sizes[4]
         components = sizes[5] if walk else 0
@@ -137,7 +151,8 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
         ratio_at = innovation_at + endpoints * components
         slope_at = ratio_at + endpoints * effects
 
-        gradient = np.zeros(point.size)
+        for i in range(dimension):
+            gradient[i] = 0.0
         coefficient = np.empty(components)
         by_coefficient = np.empty(components)
         baseline = np.empty(intervals)
@@ -256,7 +271,40 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
             for t in range(count):
                 by_slope[t] += dot(data, rows + t * patterns, pattern, 0, patterns)
                 gradient[slopes + t] = by_slope[t]
-        return np.asarray(total), gradient
+        return total
+
+    def expand(point: Any, data: Any, sizes: Any, out: Any) -> None:
+        endpoints, intervals, phases = sizes[0], sizes[1], sizes[2]
+        patterns, effects = sizes[3], sizes[4]
+        components = sizes[5] if walk else 0
+        count = sizes[6 if walk else 5] if terms else 0
+        inverse_roughness = endpoints * intervals * components + patterns + (2 if terms else 0)
+        inverse_roughness += endpoints * phases * effects
+        inverse_roughness += endpoints * intervals * phases + endpoints * patterns
+        inverse_roughness += endpoints * intervals * phases * patterns
+        likely = inverse_roughness + endpoints * components + endpoints + 2 + 2
+        likely += endpoints * patterns * count
+        walk_prior = likely + endpoints * components
+        innovation_at = endpoints + (endpoints if free else 0)
+        log_baseline = endpoints if free else 0
+        coefficient = np.empty(components)
+        for e in range(endpoints):
+            walk_sd = data[walk_prior + e] if walk else 1.0
+            if free:
+                walk_sd = math.exp(point[endpoints + e])
+                out[e] = walk_sd
+            for c in range(components):
+                sd = walk_sd * data[inverse_roughness + e * components + c]
+                wide = math.sqrt(1.0 + sd * sd)
+                shrink = sd / wide
+                innovation = point[innovation_at + e * components + c]
+                coefficient[c] = shrink * (shrink * data[likely + e * components + c] + innovation)
+            for j in range(intervals):
+                deviation = 0.0
+                for c in range(components):
+                    # The basis comes first in the data.
+                    deviation += data[(e * intervals + j) * components + c] * coefficient[c]
+                out[log_baseline + e * intervals + j] = point[e] + deviation
 
     walk_data = ("basis", "inverse_roughness", "walk_centre", "walk_sd_prior") if walk else ()
     names = (
@@ -274,7 +322,9 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
     dims = ("endpoint", "interval", "phase", "pattern", "effect")
     kind = ("free walk" if free else "known walk") if walk else "constant"
     return Kernel(
-        function=numba.njit(fastmath=False)(log_density),
+        function=_compiled(log_density),
+        expand=_compiled(expand),
+        extra_names=(*(("walk_sd",) if free else ()), "log_baseline"),
         name=f"proportional, {kind}, {'terms' if terms else 'no terms'}",
         data_names=tuple(sorted(names)),
         dims=(*dims, *(("component",) if walk else ()), *(("term",) if terms else ())),

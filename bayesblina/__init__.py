@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from bayesblina.code_cache import shelter_pytensor
+
 if TYPE_CHECKING:
     from bayesblina import errors as errors
     from bayesblina import plots as plots
@@ -217,6 +219,9 @@ _HOME = {
     "scenarios": "what_if",
     "sensitivity": "what_if",
 }
+# Before anything can import PyTensor.
+shelter_pytensor()
+
 _MODULES = frozenset({"errors", "plots", "simulate"})
 
 __all__ = [*_HOME, *_MODULES]  # noqa: PLE0604

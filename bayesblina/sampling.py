@@ -11,6 +11,7 @@ not fit the installed libraries, PyMC's own `pymc.sample` takes over.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import logging
 import math
@@ -24,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import nutpie
 import pandas as pd
 import pyarrow
 import pymc as pm
@@ -32,7 +32,6 @@ import pytensor
 import pytensor.tensor as pt
 import xarray as xr
 from numpy.typing import NDArray
-from nutpie.compile_pymc import CompiledPyMCModel
 from pymc.distributions.transforms import LogOddsTransform, LogTransform
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph import clone_replace, rewrite_graph
@@ -152,7 +151,7 @@ def sample(
                 sum(chain.divergences for chain in chains),
             )
 
-    trace = nutpie.sample(
+    trace = _nutpie().sample(
         bound,
         draws=settings.draws,
         tune=settings.tune,
@@ -169,7 +168,25 @@ def sample(
     return tree, {"engine": "compiled", "compile": ready - began, "sample": done - ready}
 
 
-def _gather(trace: Any, bound: CompiledPyMCModel) -> xr.DataTree:
+def _nutpie() -> Any:
+    """Import nutpie without ArviZ, which takes longer to import than a fit takes.
+
+    nutpie needs it for draws that it converts itself, and these are not: ArviZ is loaded when
+    somebody first uses it (`importlib.util.LazyLoader`).
+    """
+    if "arviz" not in sys.modules:
+        spec = importlib.util.find_spec("arviz")
+        if spec is not None and spec.loader is not None:
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+            module = importlib.util.module_from_spec(spec)
+            sys.modules["arviz"] = module
+            spec.loader.exec_module(module)
+    import nutpie
+
+    return nutpie
+
+
+def _gather(trace: Any, bound: Any) -> xr.DataTree:
     """Take draws and statistics after adaptation from what the sampler stored, by chain."""
     draws, statistics = trace.get_arrow_trace()
     kept = [~np.asarray(pyarrow.array(batch.column("tuning"))) for batch in statistics]
@@ -527,7 +544,7 @@ def _wrapper(source: str, name: str, inner: Any) -> Any:
     return made[name]
 
 
-def _bind(compiled: _Compiled, built: BuiltModel) -> CompiledPyMCModel:
+def _bind(compiled: _Compiled, built: BuiltModel) -> Any:
     """Join a compiled structure with one model's data, sizes and labels."""
     model = built.model
     values = {variable.name: variable.get_value() for variable in model.data_vars}
@@ -556,7 +573,7 @@ def _bind(compiled: _Compiled, built: BuiltModel) -> CompiledPyMCModel:
         return middle + jitter
 
     addresses = [data.ctypes.data, data.size, sizes.ctypes.data, sizes.size]
-    return CompiledPyMCModel(
+    return _nutpie().compile_pymc.CompiledPyMCModel(
         dims=dict(model.named_vars_to_dims),
         reparameterized_names=[name for name in names if name.endswith("__")],
         compiled_logp_func=compiled.log_density,

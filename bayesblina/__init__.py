@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from bayesblina.code_cache import shelter_pytensor
-
 if TYPE_CHECKING:
     from bayesblina import errors as errors
     from bayesblina import plots as plots
@@ -220,7 +218,7 @@ _HOME = {
     "sensitivity": "what_if",
 }
 # Before anything can import PyTensor.
-shelter_pytensor()
+importlib.import_module("bayesblina.code_cache").shelter_pytensor()
 
 _MODULES = frozenset({"errors", "plots", "simulate"})
 

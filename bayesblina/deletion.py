@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -68,7 +71,7 @@ def influence(fit: Fit) -> xr.Dataset:
     step = max(1, BLOCK // logs.shape[1])
     for first in range(0, patients, step):
         part = slice(first, first + step)
-        log_weights, shapes = values.isel(patient=part).azstats.psislw(dim=["chain", "draw"])
+        log_weights, shapes = _statistics(values.isel(patient=part)).psislw(dim=["chain", "draw"])
         flat = log_weights.transpose("patient", "chain", "draw").values
         flat = flat.reshape(flat.shape[0], -1)
         weights = np.exp(flat - flat.max(axis=1, keepdims=True))
@@ -166,3 +169,9 @@ def most_influential(
         else:
             columns[name] = values
     return pd.DataFrame(columns)
+
+
+def _statistics(values: Any) -> Any:
+    """Give ArviZ's accessor, which there is once ArviZ is imported."""
+    importlib.import_module("arviz_stats")
+    return values.azstats

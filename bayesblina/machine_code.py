@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 POINTER = ctypes.POINTER(ctypes.c_double)
-_CPOINTERS = {"double*": POINTER, "uint64": ctypes.c_uint64, "void*": ctypes.c_void_p}
+_CPOINTERS: dict[str, Any] = {
+    "double*": POINTER,
+    "uint64": ctypes.c_uint64,
+    "void*": ctypes.c_void_p,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@ not fit the installed libraries, PyMC's own `pymc.sample` takes over.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib
 import json
 import logging
 import math
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -168,22 +169,26 @@ def sample(
     return tree, {"engine": "compiled", "compile": ready - began, "sample": done - ready}
 
 
+class _Later(ModuleType):
+    """Stand for a module until something of it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
 def _nutpie() -> Any:
     """Import nutpie without ArviZ, which takes longer to import than a fit takes.
 
-    nutpie needs it for draws that it converts itself, and these are not: ArviZ is loaded when
-    somebody first uses it (`importlib.util.LazyLoader`).
+    nutpie needs ArviZ for draws that it converts itself, and these are not. Only nutpie holds the
+    stand-in, and gets the module itself when it uses it.
     """
-    if "arviz" not in sys.modules:
-        spec = importlib.util.find_spec("arviz")
-        if spec is not None and spec.loader is not None:
-            spec.loader = importlib.util.LazyLoader(spec.loader)
-            module = importlib.util.module_from_spec(spec)
-            sys.modules["arviz"] = module
-            spec.loader.exec_module(module)
-    import nutpie
-
-    return nutpie
+    if "nutpie" in sys.modules or "arviz" in sys.modules:
+        return importlib.import_module("nutpie")
+    sys.modules["arviz"] = _Later("arviz")
+    try:
+        return importlib.import_module("nutpie")
+    finally:
+        del sys.modules["arviz"]
 
 
 def _gather(trace: Any, bound: Any) -> xr.DataTree:

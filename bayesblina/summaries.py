@@ -182,7 +182,8 @@ def probabilities(
         share = holds.mean(("chain", "draw"))
         certain = (share == 0) | (share == 1)
         safe = holds.astype(float).where(~certain, _noise(values))
-        error = np.sqrt(share * (1 - share) / _each(ess_mean, safe)).where(~certain, 0.0)
+        variance = share * (1 - share) / _each(ess_mean, safe)
+        error = (variance**0.5).where(~certain, 0.0)
         columns = {"probability": share, "mcse": error}
         tables.append(_tabulate(columns).assign(statement=statement))
     table = pd.concat(tables, ignore_index=True)

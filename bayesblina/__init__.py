@@ -226,6 +226,9 @@ _HOME = {
     "scenarios": "what_if",
     "sensitivity": "what_if",
 }
+# Before anything can import PyTensor.
+importlib.import_module("bayesblina.code_cache").shelter_pytensor()
+
 _MODULES = frozenset({"errors", "plots", "simulate", "tables"})
 
 __all__ = [*_HOME, *_MODULES]  # noqa: PLE0604

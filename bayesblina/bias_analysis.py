@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
-from scipy.stats import norm
+from scipy.special import expit, logit, ndtri
 
 from bayesblina.cohort import Cohort, Outcome
 from bayesblina.errors import EstimandError, SpecError
@@ -558,5 +557,5 @@ def _ends(name: str, value: tuple[float, float]) -> tuple[float, float]:
 
 
 def _normal(ends: Floats, shape: tuple[int, ...], generator: np.random.Generator) -> Floats:
-    sd = (ends[1] - ends[0]) / (2.0 * norm.ppf(0.975))
+    sd = (ends[1] - ends[0]) / (2.0 * ndtri(0.975))
     return generator.normal(ends.mean(), sd, shape)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -156,3 +159,9 @@ def most_influential(
         else:
             columns[name] = values
     return pd.DataFrame(columns)
+
+
+def _statistics(values: Any) -> Any:
+    """Give ArviZ's accessor, which there is once ArviZ is imported."""
+    importlib.import_module("arviz_stats")
+    return values.azstats

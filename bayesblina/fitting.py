@@ -12,7 +12,6 @@ from os import PathLike
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bayesblina.account import to_html
 from bayesblina.cohort import Cohort
@@ -479,6 +478,8 @@ def _with_bar(
 ) -> tuple[xr.DataTree, dict[str, float | str]]:
     if not show:
         return sample(built, seed=seed, settings=settings)
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

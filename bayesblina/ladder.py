@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from bayesblina.classical import mantel_byar
 from bayesblina.cohort import Cohort
@@ -354,6 +354,6 @@ def _row(
     if not result.converged:
         return row
     middle, error = float(result.estimate[0]), float(np.sqrt(result.covariance[0, 0]))
-    half = float(norm.isf(0.025)) * error
+    half = float(-ndtri(0.025)) * error
     estimate, lower, upper = np.exp([middle, middle - half, middle + half])
     return row | {"estimate": estimate, "lower": lower, "upper": upper, "note": ""}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -97,7 +99,7 @@ def power_scaling(
     indices: dict[str, xr.DataArray] = {}
     for component, log_density in components.items():
         near = [_weights(log_density, alpha)[0] for alpha in NEAR]
-        moved = values.to_dataset(name=name).azstats.power_scale_sense(
+        moved = _statistics(values.to_dataset(name=name)).power_scale_sense(
             lower_w=near[0],
             upper_w=near[1],
             lower_alpha=NEAR[0],
@@ -179,7 +181,7 @@ def _smoothed(log_weights: xr.DataArray) -> tuple[xr.DataArray, float]:
     if effective < FEWEST:
         return raw, math.inf
     # The function takes minus the logarithm of what it smooths.
-    found, shape = (-log_weights).azstats.psislw(dim=["chain", "draw"])
+    found, shape = _statistics(-log_weights).psislw(dim=["chain", "draw"])
     pareto_k = float(shape)
     weights = xr.apply_ufunc(np.exp, found - found.max())
     return weights / weights.sum(), pareto_k
@@ -507,3 +509,9 @@ def _normal_limit(values: Floats, mean: float, sd: float, probability: float) ->
     # Under N(0, s^2): z = -alone x precision / sqrt(precision + 1 / s^2) = needed.
     rest = (alone * precision / needed) ** 2 - precision
     return 1.0 / math.sqrt(rest) if rest > 0 and alone < 0 else float("nan")
+
+
+def _statistics(values: Any) -> Any:
+    """Give ArviZ's accessor, which there is once ArviZ is imported."""
+    importlib.import_module("arviz_stats")
+    return values.azstats

@@ -20,9 +20,12 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "account",
             "axes",
+            "code_cache",
             "episodes",
             "files",
             "intervals",
+            "machine_code",
+            "mixing",
             "occupancy",
             "partial_likelihood",
             "product_limit",

@@ -11,8 +11,6 @@ from io import BytesIO
 from os import PathLike
 from pathlib import Path
 
-import pandas as pd
-
 from bayesblina.errors import SpecError
 from bayesblina.files import write_bytes, write_text
 

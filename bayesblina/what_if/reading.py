@@ -16,7 +16,7 @@ import pandas as pd
 from bayesblina.axes import AXES, BASE
 from bayesblina.errors import SpecError, nearest
 from bayesblina.tables import build as tables
-from bayesblina.what_if.scenarios import BASE_LABEL
+from bayesblina.what_if.layout import BASE_LABEL
 from bayesblina.what_if.store import Store
 
 # Rows that a notebook shows.

@@ -76,9 +76,7 @@ def clashing_names() -> list[str]:
     """
     names = [name for group in public_names().values() for name in group]
     return [
-        f"bayesblina.{name}"
-        for name in names
-        if name != name.lower() and name.lower() in names
+        f"bayesblina.{name}" for name in names if name != name.lower() and name.lower() in names
     ]
 
 

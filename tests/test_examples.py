@@ -128,7 +128,9 @@ def test_notebook_reads_as_a_story(path: Path) -> None:
     assert text.count("```") % 2 == 0
     assert "format_name: myst" in text.split("---")[1]
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    assert re.search(r"\*\*(All patients are synthetic|Everything here is simulated)|Real data", prose)
+    assert re.search(
+        r"\*\*(All patients are synthetic|Everything here is simulated)|Real data", prose
+    )
     assert len(prose.split()) > 120
 
 

@@ -18,6 +18,13 @@ import bayesblina as bb
 ROOT = Path(__file__).parents[1]
 HEART = ROOT / "examples" / "stanford_heart.py"
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.md"))
+# Pages of the documentation that compute what they say.
+PAGES = sorted(
+    path
+    for path in (ROOT / "docs").rglob("*.md")
+    if "{code-cell}" in path.read_text(encoding="utf-8")
+    and not {"_build", "examples"} & {*path.relative_to(ROOT / "docs").parts}
+)
 # Seconds of computing, so that a busy machine does not make a cell long.
 LONGEST_CELL = 60.0
 README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
@@ -105,10 +112,11 @@ def run_cell(cell: Cell, names: dict[str, object], *, file: str) -> None:
             html()
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *PAGES], ids=lambda path: path.stem)
 def test_notebook(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cell runs, warns of nothing, takes no minute, and leaves nothing behind."""
-    monkeypatch.chdir(tmp_path)
+    # Pages read files beside them; notebooks read none, and may be run anywhere.
+    monkeypatch.chdir(path.parent if path in PAGES else tmp_path)
     cells = code_cells(path.read_text(encoding="utf-8"))
     assert len(cells) > 3
     names: dict[str, object] = {"__name__": "notebook"}

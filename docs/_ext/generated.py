@@ -35,12 +35,18 @@ def pages() -> dict[str, str]:
     }
 
 
+def download(name: str) -> str:
+    """Offer a notebook, as it was run, at the end of its page."""
+    return f"\n---\n\nThis page as a notebook: {{nb-download}}`{name}.ipynb`.\n"
+
+
 def write(app: Sphinx, config: Config) -> None:
     """Write what has changed, so that Sphinx reads nothing else again."""
     config.autosummary_filename_map = {name: f"{name}-class" for name in clashing_names()}
     sources = {Path(name): text for name, text in pages().items()}
     for notebook in sorted(NOTEBOOKS.glob("*.md")):
-        sources[Path("examples") / notebook.name] = notebook.read_text(encoding="utf-8")
+        text = notebook.read_text(encoding="utf-8")
+        sources[Path("examples") / notebook.name] = text + download(notebook.stem)
     for name, text in sources.items():
         target = Path(app.srcdir) / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def _value_name(parameter: Any) -> str:
         return str(parameter.metavar)
     annotation = parameter.type_descriptor.annotation
     types = [one for one in (get_args(annotation) or (annotation,)) if one is not NoneType]
-    return {int: "NUMBER", float: "NUMBER"}.get(types[0], types[0].__name__.upper())
+    return "NUMBER" if types[0] in (int, float) else str(types[0].__name__).upper()
 
 
 def _usage(parameter: Any) -> Iterator[str]:

@@ -15,7 +15,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Models and priors": ("hazards.definition",),
     "Fitting, saving, loading": ("fitting", "storage"),
     "Regimes and estimands": ("regimes", "estimands"),
-    "Tables": ("summaries",),
+    "Tables and reports": ("summaries", "tables", "report"),
     "Is it to be believed": ("checks", "predictive", "comparison", "deletion"),
     "Classical companions": ("classical", "ladder", "paper"),
     "What if": ("what_if", "prior_sensitivity", "bias_analysis"),

@@ -35,6 +35,16 @@ def pages() -> dict[str, str]:
     }
 
 
+def from_the_root() -> dict[str, str]:
+    """Bring pages that lie in the repository's root, their links turned to where they are now."""
+    made = {}
+    for name in ("ARCHITECTURE", "CONTRIBUTING"):
+        text = (DOCS.parent / f"{name}.md").read_text(encoding="utf-8")
+        text = text.replace("(docs/", "(../../").replace("(ARCHITECTURE.md)", "(architecture.md)")
+        made[f"reference/generated/{name.lower()}.md"] = text
+    return made
+
+
 def download(name: str) -> str:
     """Offer a notebook, as it was run, at the end of its page."""
     return f"\n---\n\nThis page as a notebook: {{nb-download}}`{name}.ipynb`.\n"
@@ -43,7 +53,7 @@ def download(name: str) -> str:
 def write(app: Sphinx, config: Config) -> None:
     """Write what has changed, so that Sphinx reads nothing else again."""
     config.autosummary_filename_map = {name: f"{name}-class" for name in clashing_names()}
-    sources = {Path(name): text for name, text in pages().items()}
+    sources = {Path(name): text for name, text in (pages() | from_the_root()).items()}
     for notebook in sorted(NOTEBOOKS.glob("*.md")):
         text = notebook.read_text(encoding="utf-8")
         sources[Path("examples") / notebook.name] = text + download(notebook.stem)

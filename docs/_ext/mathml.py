@@ -18,9 +18,9 @@ _LOGGER = logging.getLogger(__name__)
 
 def _convert(formula: str, node: nodes.Element, *, block: bool) -> str:
     text = formula.strip()
-    if block and "\\begin{" not in text:
-        environment = pick_math_environment(text)
-        text = f"\\begin{{{environment}}}{text}\\end{{{environment}}}"
+    # Lines that are aligned need an environment of their own.
+    if block and "\\begin{" not in text and pick_math_environment(text) == "align*":
+        text = f"\\begin{{align*}}{text}\\end{{align*}}"
     try:
         return str(tex2mathml(text, as_block=block))
     except MathError as error:

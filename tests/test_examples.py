@@ -107,9 +107,10 @@ def run_cell(cell: Cell, names: dict[str, object], *, file: str) -> None:
     if isinstance(last, ast.Expr):
         shown = eval(compile(ast.Expression(last.value), file, "eval"), names)
         repr(shown)
-        html = getattr(shown, "_repr_html_", None)
-        if html is not None:
-            html()
+        for name in ("_repr_html_", "_repr_png_"):
+            show = getattr(shown, name, None)
+            if show is not None:
+                show()
 
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, *PAGES], ids=lambda path: path.stem)

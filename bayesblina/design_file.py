@@ -42,6 +42,7 @@ class DesignSection(_Section):
 class AnalysisSection(_Section):
     """``[analysis]``: how every simulated cohort is analysed, and what counts as success."""
 
+    # The normal approximation, or the hazard model fitted to every cohort.
     method: Literal["normal", "model"] = "normal"
     model: str = "primary"
     # The interval that holds 95 % of the prior of the hazard ratio.
@@ -70,11 +71,14 @@ class SampleSizeSection(_Section):
 class DesignFile(_Section):
     """What a design file may say; unknown keys are errors."""
 
+    # Version of the vocabulary.
     schema_version: Literal[1] = Field(alias="schema")
+    # For the reader of the file.
     title: str = ""
     design: DesignSection
     analysis: AnalysisSection = AnalysisSection()
     sample_size: SampleSizeSection | None = None
+    # Keys of `[design]`, each with the values to try, in all combinations.
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")

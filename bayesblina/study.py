@@ -71,6 +71,7 @@ def _start_only(value: Any) -> Any:
 class DataSection(_Section):
     """``[data]``: the table of patients, relative to the study file."""
 
+    # The table, as for `bayesblina.read_cohort`; a path from this file's folder.
     file: Name
     patient: Name
     unit: Literal["days", "weeks", "months", "years"]
@@ -137,7 +138,9 @@ class PriorsSection(_Section):
 class ModelSection(_Section):
     """``[model]``: a shipped model or a file of one's own, its covariates, and other priors."""
 
+    # Name of a shipped model; by default primary.
     name: Name | None = None
+    # A model file of one's own, from this file's folder.
     file: Name | None = None
     stratum: Name | None = None
     subgroup: Name | None = None
@@ -173,7 +176,9 @@ class CurvesSection(_Section):
     landmark: Time | None = None
     landmarks: list[Time] | None = None
     times: list[Time] | None = Field(default=None, min_length=1)
+    # Times from which on the exposed phase is given, a regime and a curve each.
     starts: list[Time] = Field(default_factory=list)
+    # Hazard ratios for each of which the probability of being below is told.
     thresholds: list[Positive] = Field(default_factory=list)
 
 
@@ -194,6 +199,7 @@ class SensitivitySection(_Section):
     design: Literal["full", "one_at_a_time"] = "one_at_a_time"
     invalid: Literal["raise", "row"] = "raise"
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    # Further scenarios: each sets some axes.
     scenarios: list[dict[str, Any]] = Field(default_factory=list)
 
     @model_validator(mode="after")
@@ -212,7 +218,9 @@ class StudyFile(_Section):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    # Version of the vocabulary.
     schema_version: Literal[1] = Field(alias="schema")
+    # Heading of the results.
     title: str = ""
     data: DataSection
     endpoints: dict[str, EndpointSection] = Field(min_length=1)

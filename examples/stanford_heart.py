@@ -1,6 +1,7 @@
 """Stanford heart-transplant data, from lifelines' counting-process table to results.
 
 uv run python examples/stanford_heart.py --out results/stanford_heart
+uv run python examples/stanford_heart.py --table heart.csv
 """
 
 import argparse
@@ -35,7 +36,12 @@ def one_row_per_patient() -> pd.DataFrame:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/stanford_heart"))
-    out = parser.parse_args().out
+    parser.add_argument("--table", type=Path, help="write the patients' table, and nothing else")
+    given = parser.parse_args()
+    if given.table is not None:
+        write_text(given.table, one_row_per_patient().to_csv())
+        return 0
+    out = given.out
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "patients.csv", one_row_per_patient().to_csv())
     shutil.copyfile(STUDY, out / "study.toml")

@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import bayesblina as bb
 from bayesblina import cli
-from bayesblina.drafting import draft_study
+from bayesblina.drafting import CENSORED, NO_TIME, _round_up, _says, draft_study
 from bayesblina.errors import DataError, SpecError
 from bayesblina.simulate import blinatumomab_table
 from bayesblina.study import read_study
@@ -235,7 +235,7 @@ def test_names_that_would_be_taken_twice(tmp_path: Path) -> None:
         "m": "m_start",
         "m_2": "m",
         # As a phase's name, "transplant" has a meaning of its own.
-        "transplant_2": "transplant_month_on",
+        "transplantation": "transplant_month_on",
     }
     assert drafted["phases"] == phases
     assert drafted["data"]["unit"] == "CHOOSE"
@@ -243,6 +243,89 @@ def test_names_that_would_be_taken_twice(tmp_path: Path) -> None:
     text = draft_study(tmp_path / "patients.csv", relative_to=tmp_path)
     study.write_text(text.replace("CHOOSE", "months"))
     assert read_study(study).cohort().phases == tuple(phases)
+
+
+def test_a_lone_transplant_is_the_phase(tmp_path: Path) -> None:
+    """Where there is no other phase, a transplant is what the study is about."""
+    table = patients(transplant_day=[3.0, None, 6.5, None], surgery=[0, 1, 1, 0])
+    drafted = draft(table.drop(columns=["c_start", "m_start"]), tmp_path)
+    assert "transplant" not in drafted["data"]
+    assert drafted["data"]["covariates"] == {"surgery": "categorical"}
+    assert drafted["phases"] == {"transplantation": "transplant_day"}
+    assert drafted["question"] == {"exposed": "transplantation", "eligible_from": "entry"}
+
+
+def test_curves_start_when_half_had_started(tmp_path: Path) -> None:
+    """By hand: the median of 5.03 and 6 is 5.515, rounded up so that somebody had started."""
+    drafted = draft(patients(m_start=[5.03, 6.0, None, None]), tmp_path)
+    assert drafted["curves"] == {"landmark": 5.6, "starts": [5.6]}
+    for value, expected in ((0.0, 0.0), (26.0, 26.0), (123.0, 130.0), (0.0123, 0.013)):
+        assert _round_up(value) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("maintained", [1, 1, 0, 0]),
+        ("c_ever", [1, 1, 1, 0]),
+        ("response", [1, 1, 1, 0]),
+        ("relapsed", [1, 1, 1, 0]),
+        ("days_on_study", [270.0, 240.0, 210.0, 180.0]),
+        ("transplant", [0, 1, 1, 0]),
+        ("exit_reason", ["x", "x", "y", "y"]),
+    ],
+)
+def test_what_happened_later_is_no_covariate(
+    tmp_path: Path, column: str, values: list[Any]
+) -> None:
+    """Adjusting for it, or for ever having had the phase, would be immortal time by the tool."""
+    table = patients(**{column: values})
+    order = [column, *(name for name in table.columns if name != column)]
+    drafted = draft(table[order], tmp_path)
+    assert "covariates" not in drafted["data"]
+    assert list(drafted["endpoints"]) == ["os"]
+    text = draft_study(tmp_path / "patients.csv", relative_to=tmp_path)
+    assert f'# not used: "{column}". They may tell what happened later' in text
+
+
+@pytest.mark.parametrize("column", ["cens", "CNSR", "alive", "OSCensored", "os_cens"])
+def test_censoring_is_not_taken_for_events(tmp_path: Path, column: str) -> None:
+    table = patients().rename(columns={"died": column})
+    table[column] = 1 - table[column]
+    assert draft(table, tmp_path)["endpoints"] == {"os": {"time": "CHOOSE", "event": "CHOOSE"}}
+    text = draft_study(tmp_path / "patients.csv", relative_to=tmp_path)
+    assert f'# not used: "{column}". An event is 1 and censoring 0 here; a' in text
+
+
+def test_names_and_values_that_are_no_times(tmp_path: Path) -> None:
+    """A score known for some patients is no phase; an age is no follow-up, known for all."""
+    table = patients(mscore=[1.0, 2.0, None, None], age=[5, 6, 6, 7], surgery=[0, 1, 1, 0])
+    drafted = draft(table, tmp_path)
+    assert list(drafted["phases"]) == ["c", "m"]
+    assert list(drafted["endpoints"]) == ["os"]
+    assert drafted["data"]["covariates"] == {"age": "continuous", "surgery": "categorical"}
+
+
+def test_camel_case(tmp_path: Path) -> None:
+    renamed = patients().rename(columns={"os_months": "OSMonths", "died": "OSEvent"})
+    assert draft(renamed, tmp_path)["endpoints"] == {"os": {"time": "OSMonths", "event": "OSEvent"}}
+
+
+def test_other_kinds_of_tables_are_named(tmp_path: Path) -> None:
+    dated = patients(accepted=["1970-01-01", "1970-02", "", "1971-05-06"])
+    draft(dated, tmp_path)
+    text = draft_study(tmp_path / "patients.csv", relative_to=tmp_path)
+    assert '# not used: "accepted". A study file takes times as numbers' in text
+    assert "bayesblina.read_dated_cohort" in text
+    rows = pd.DataFrame(
+        {"id": [1, 1, 2], "start": [0.0, 5.0, 0.0], "stop": [5.0, 9.0, 7.0], "event": [0, 1, 1]}
+    )
+    drafted = draft(rows, tmp_path)
+    assert drafted["data"]["patient"] == "CHOOSE"
+    assert "covariates" not in drafted["data"]
+    text = draft_study(tmp_path / "patients.csv", relative_to=tmp_path)
+    assert '# "id": patients have several rows here' in text
+    assert "bayesblina.read_counting_process" in text
 
 
 # What cannot be guessed.
@@ -375,6 +458,8 @@ def test_strange_names(tmp_path: Path, role: str, name: str) -> None:
 def test_any_names(names: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     """Whatever the names, the draft parses, and its columns exist."""
     folder = tmp_path_factory.getbasetemp()
+    # Names that say what a column is not: a grade is no start, and who was censored had no event.
+    assume(not any(_says(name, f"age|{NO_TIME}|{CENSORED}") for name in names))
     suffixes = ["_months", " event", "_start", "|later"]
     columns = [name + suffix for name, suffix in zip(names, suffixes, strict=True)]
     table = patients()

@@ -229,8 +229,11 @@ class RandomWalk(_Section):
     change: SpreadPrior
     # Order 2: hazard at the end against the beginning along the straight line.
     slope: HazardRatioPrior | None = None
+    # That covariate.
     stratum: str | None = None
+    # Whether each level of a covariate has a baseline of its own.
     stratified: bool = False
+    # Whether the endpoints' log baselines are parallel.
     shared: bool = False
 
     @model_validator(mode="after")
@@ -246,6 +249,7 @@ class Weibull(_Section):
     """A log hazard linear in log time, and a random walk of departures from it."""
 
     kind: Literal["weibull"] = "weibull"
+    # Event-weighted mean hazard against the crude rate.
     level: HazardRatioPrior
     # Hazard at twice the time against that at the time: 1 is a constant hazard.
     doubling: HazardRatioPrior
@@ -257,11 +261,13 @@ class GaussianProcess(_Section):
     """A smooth log hazard in log time: a Gaussian process, approximated in a Hilbert space."""
 
     kind: Literal["gaussian_process"] = "gaussian_process"
+    # Event-weighted mean hazard against the crude rate.
     level: HazardRatioPrior
     # Hazard at one time against its mean.
     change: SpreadPrior
     # Central 95 % interval of the length scale, in halves of the range of log time.
     length_scale: tuple[Positive, Positive] = (0.3, 1.5)
+    # Basis functions of the approximation.
     functions: Annotated[int, Field(ge=5, le=100)] = 40
 
 
@@ -298,6 +304,7 @@ class ProportionalPhases(_Section):
     """Phase effects that multiply the hazard by a constant."""
 
     kind: Literal["proportional"] = "proportional"
+    # Hazard in a phase against the reference.
     prior: HazardRatioPrior
 
 
@@ -305,6 +312,7 @@ class PhasesOverTime(_Section):
     """The exposed phase's effect varies over follow-up, and shrinks to a constant."""
 
     kind: Literal["over_time"] = "over_time"
+    # Hazard in a phase against the reference, on average.
     prior: HazardRatioPrior
     # Hazard ratio at the end of follow-up against that at its beginning.
     change: SpreadPrior
@@ -314,6 +322,7 @@ class PhasesSinceEntry(_Section):
     """The exposed phase's effect varies with time since entering it: delay and waning."""
 
     kind: Literal["since_entry"] = "since_entry"
+    # Hazard in a phase against the reference, on average.
     prior: HazardRatioPrior
     # Hazard ratio long after entry against that just after it.
     change: SpreadPrior
@@ -323,9 +332,11 @@ class PhasesBySubgroup(_Section):
     """The exposed phase's effect differs between levels of a covariate, and shrinks to one."""
 
     kind: Literal["by_subgroup"] = "by_subgroup"
+    # Hazard in a phase against the reference, on average.
     prior: HazardRatioPrior
     # Hazard ratio in one subgroup against the average.
     change: SpreadPrior
+    # The covariate.
     subgroup: str | None = None
 
 
@@ -338,6 +349,7 @@ Phases = Annotated[
 class Covariates(_Section):
     """Covariate effects that multiply the hazard by a constant."""
 
+    # Per standard deviation of a continuous covariate, per level of a categorical one.
     prior: HazardRatioPrior
 
 
@@ -359,8 +371,9 @@ class IllnessDeath(_Section):
     """Relapse, death in remission and death after relapse: three transitions of one course."""
 
     kind: Literal["illness_death"] = "illness_death"
-    # Names of the two endpoints that tell the course.
+    # The endpoint that ends with death.
     death: Annotated[str, Field(min_length=1)] = "os"
+    # The one that ends with relapse or death.
     relapse_free: Annotated[str, Field(min_length=1)] = "rfs"
 
 
@@ -373,6 +386,7 @@ class SiteFrailty(_Section):
     kind: Literal["levels"] = "levels"
     # Hazard of one level against the average.
     spread: SpreadPrior
+    # The covariate.
     group: str | None = None
 
     @model_validator(mode="after")
@@ -405,7 +419,9 @@ class PowerPrior(_Section):
     """External patients count a fixed share."""
 
     kind: Literal["power"] = "power"
+    # The share.
     weight: Annotated[float, Field(gt=0, le=1)]
+    # The covariate; its reference level is the current study.
     source: str | None = None
 
 
@@ -415,6 +431,7 @@ class Commensurate(_Section):
     kind: Literal["commensurate"] = "commensurate"
     # Hazard of the external patients against that of the current ones.
     spread: SpreadPrior
+    # The covariate; its reference level is the current study.
     source: str | None = None
 
     @model_validator(mode="after")
@@ -432,7 +449,9 @@ class RobustMixture(_Section):
     probability: Annotated[float, Field(gt=0, lt=1)]
     # Hazard of the external patients against that of the current ones, in either case.
     close: HazardRatioPrior
+    # The wider of the two.
     apart: HazardRatioPrior
+    # The covariate; its reference level is the current study.
     source: str | None = None
 
     @model_validator(mode="after")

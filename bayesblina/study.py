@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bayesblina.question import Question
     from bayesblina.regimes import Regime
     from bayesblina.safety import AdverseEvents
+    from bayesblina.scan import CohortScan
     from bayesblina.what_if import Scenario
 
 Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -81,6 +82,17 @@ class DataSection(_Section):
     ] = Field(default_factory=dict)
     synthetic: bool = False
     repairs: RepairsSection | None = None
+    # Where the patients are added up: in memory, or by DuckDB from Parquet or CSV files of any size
+    # (a path or glob), without reading them whole.
+    engine: Literal["memory", "duckdb"] = "memory"
+    # What DuckDB may use before it goes on with a temporary folder.
+    memory_limit: Name = "1GB"
+
+    @model_validator(mode="after")
+    def _possible(self) -> DataSection:
+        if self.engine == "duckdb" and self.repairs is not None:
+            raise ValueError("repairs are made in memory only: leave them out, or engine")
+        return self
 
 
 class EndpointSection(_Section):
@@ -249,7 +261,7 @@ class Study:
     content: StudyFile
 
     def cohort(self, table: str | PathLike[str] | None = None) -> Cohort:
-        """Read the patients.
+        """Read the patients into memory.
 
         Parameters
         ----------
@@ -266,6 +278,29 @@ class Study:
         DataError
             If the table cannot be read or anything in it is wrong.
         SpecError
+            If phases or covariates are named impossibly, or the study's patients are to stay in a
+            query engine.
+        """
+        return in_memory(self.patients(table))
+
+    def patients(self, table: str | PathLike[str] | None = None) -> Cohort | CohortScan:
+        """Read the patients, or scan them where the study says ``engine = "duckdb"``.
+
+        Parameters
+        ----------
+        table
+            Another table than the study's own.
+
+        Returns
+        -------
+        Cohort or CohortScan
+            The validated patients.
+
+        Raises
+        ------
+        DataError
+            If the table cannot be read or anything in it is wrong.
+        SpecError
             If phases or covariates are named impossibly.
         """
         from bayesblina.cohort import Endpoint, Phase, Phases
@@ -275,20 +310,37 @@ class Study:
         kinds = {name: kind for name, kind in data.covariates.items() if kind is not None}
         if kinds and len(kinds) != len(data.covariates):  # pragma: no cover
             raise SpecError("covariates: give the kind of each, or a list of columns.")
+        path = self.path.parent / data.file if table is None else table
+        endpoints = {
+            name: Endpoint(time=columns.time, event=columns.event, entry=columns.entry)
+            for name, columns in self.content.endpoints.items()
+        }
+        phases = Phases.from_dict(
+            {
+                name: Phase(start=columns.start, end=columns.end)
+                for name, columns in self.content.phases.items()
+            }
+        )
+        if data.engine == "duckdb":
+            from bayesblina.scan import scan_cohort
+
+            return scan_cohort(
+                path,
+                patient=data.patient,
+                unit=data.unit,
+                endpoints=endpoints,
+                phases=phases,
+                covariates=kinds or list(data.covariates),
+                transplant=data.transplant,
+                synthetic=data.synthetic,
+                memory_limit=data.memory_limit,
+            )
         return read_cohort(
-            self.path.parent / data.file if table is None else table,
+            path,
             patient=data.patient,
             unit=data.unit,
-            endpoints={
-                name: Endpoint(time=columns.time, event=columns.event, entry=columns.entry)
-                for name, columns in self.content.endpoints.items()
-            },
-            phases=Phases.from_dict(
-                {
-                    name: Phase(start=columns.start, end=columns.end)
-                    for name, columns in self.content.phases.items()
-                }
-            ),
+            endpoints=endpoints,
+            phases=phases,
             covariates=kinds or list(data.covariates),
             transplant=data.transplant,
             repairs=None if data.repairs is None else Repairs(**data.repairs.model_dump()),
@@ -315,7 +367,7 @@ class Study:
         if problems:
             raise DataError(problems, source=source)
 
-    def adverse_events(self, cohort: Cohort) -> AdverseEvents | None:
+    def adverse_events(self, cohort: Cohort | CohortScan) -> AdverseEvents | None:
         """Read the adverse events, by phase.
 
         Parameters
@@ -340,6 +392,7 @@ class Study:
         section = self.content.adverse_events
         if section is None:
             return None
+        cohort = in_memory(cohort)
         return adverse_events(
             self.path.parent / section.file,
             cohort,
@@ -488,6 +541,34 @@ class Study:
         from bayesblina.regimes import From, Never
 
         return (Never(), *(From(start) for start in self.content.curves.starts))
+
+
+def in_memory(cohort: Cohort | CohortScan) -> Cohort:
+    """Require patients in memory.
+
+    Parameters
+    ----------
+    cohort
+        Patients of a study.
+
+    Returns
+    -------
+    Cohort
+        The same.
+
+    Raises
+    ------
+    SpecError
+        If they are in a query engine.
+    """
+    from bayesblina.cohort import Cohort
+
+    if not isinstance(cohort, Cohort):
+        raise SpecError(
+            'This looks at single patients: leave engine = "duckdb" out of [data], so that they '
+            "are read into memory."
+        )
+    return cohort
 
 
 def read_study(path: str | PathLike[str]) -> Study:

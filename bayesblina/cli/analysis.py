@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bayesblina.fitting import Fit
     from bayesblina.report import Analysis
     from bayesblina.safety import AdverseEvents
+    from bayesblina.scan import CohortScan
     from bayesblina.study import Study
 
 RECORD = "results.json"
@@ -228,14 +229,29 @@ def validate(
     """Check a study file, its data and its question, without fitting; account for all patients."""
     with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
         from bayesblina.account import Account
+        from bayesblina.cohort import Cohort
         from bayesblina.follow_up import account_of, find_episodes, roles_of
         from bayesblina.study import read_study
 
         read = read_study(path if study is None else study)
         question, model = read.question(), read.model()
-        cohort = read.cohort(None if study is None else path)
+        cohort = read.patients(None if study is None else path)
         _require_curves(read, cohort)
         read.require_adverse_events()
+        if not isinstance(cohort, Cohort):
+            manner.say(f"{path} is valid.\n  patients: {cohort!r}")
+            manner.give(
+                {
+                    "command": "validate",
+                    "exit_code": ANSWERED,
+                    "valid": True,
+                    "patients": cohort.size,
+                    "synthetic": cohort.synthetic,
+                    "estimand": question.estimand(),
+                    "model": model.name,
+                }
+            )
+            return
         episodes = find_episodes(cohort, question)
         before = cohort.account(cuts=read.content.fit.cuts or ())
         flow = [
@@ -265,7 +281,7 @@ def validate(
                         "endpoint": line.endpoint,
                         "phase": line.phase,
                         "what": line.what,
-                        "patients": len(line.patients),
+                        "patients": line.size,
                         "events": line.events,
                         "person_time": line.person_time,
                     }
@@ -359,7 +375,7 @@ def _run(
         study = read_study(path)
         question, model, regimes = study.question(), study.model(), study.regimes()
         _keep_inputs(study, out)
-        cohort = study.cohort()
+        cohort = study.patients()
         _require_curves(study, cohort)
         study.require_adverse_events()
     manner.say(f"{cohort!r}")
@@ -368,7 +384,7 @@ def _run(
         from bayesblina.fitting import fit
         from bayesblina.report import Curves, analyse, make_record, write_tables
         from bayesblina.report.page import REPORT, render
-        from bayesblina.report.results import read_results
+        from bayesblina.report.results import account_of_both, read_results
         from bayesblina.report.summary import summary
         from bayesblina.storage import save
 
@@ -383,6 +399,7 @@ def _run(
             seed=asked.seed if seed is None else seed,
             cuts=asked.cuts,
             phase_cuts=asked.phase_cuts,
+            landmarks=[one for one in (curves.landmark, *(curves.landmarks or ())) if one],
             draws=asked.draws,
             tune=asked.tune,
             chains=asked.chains,
@@ -410,7 +427,7 @@ def _run(
         _write_figures(fitted, cohort, found, stage)
     with manner.stage("tables"):
         write_tables(stage, found.tables)
-        account = cohort.account(cuts=fitted.exposure.cuts) + fitted.exposure.account()
+        account = account_of_both(cohort, fitted)
         words = summary(
             fitted,
             found.tables["hazard_ratios"],
@@ -443,7 +460,7 @@ def _run(
 def _analyse(
     analyse: Any,
     fitted: Fit,
-    cohort: Cohort,
+    cohort: Cohort | CohortScan,
     manner: Manner,
     curves: Any,
     safety: AdverseEvents | None,
@@ -512,17 +529,25 @@ def _tell(result: tuple[Fit, Analysis], out: Path, manner: Manner, *, command: s
     return code
 
 
-def _require_curves(study: Study, cohort: Cohort) -> None:
+def _require_curves(study: Study, cohort: Cohort | CohortScan) -> None:
     """Refuse what could only fail after sampling: cuts, regimes, landmarks, times, file names."""
+    from bayesblina.cohort import Cohort
     from bayesblina.follow_up import find_episodes, require_comparison
     from bayesblina.hazards.definition import IllnessDeath, require_roles
     from bayesblina.intervals import validate_cuts
+    from bayesblina.question import bind
     from bayesblina.regimes import From, Never, observation, require_curves
     from bayesblina.transitions import find_transitions
 
     question, asked, cuts = study.question(), study.content.curves, study.content.fit.cuts
     if cuts is not None:
         validate_cuts(cuts)
+    if not isinstance(cohort, Cohort):
+        # Who is at risk is known when the engine has added up.
+        levels = {one.name: one.levels for one in cohort.covariates if one.kind == "categorical"}
+        require_roles(study.model(), levels)
+        _require_file_names(bind(question, cohort))
+        return
     episodes = find_episodes(cohort, question)
     require_comparison(episodes, question)
     observed = observation(episodes, unit=cohort.unit)
@@ -557,19 +582,22 @@ def _require_file_names(endpoints: Sequence[str]) -> None:
             )
 
 
-def _write_figures(fit: Fit, cohort: Cohort, found: Analysis, out: Path) -> None:
+def _write_figures(fit: Fit, cohort: Cohort | CohortScan, found: Analysis, out: Path) -> None:
     import numpy as np
     from matplotlib.ticker import MaxNLocator
 
     from bayesblina import plots
     from bayesblina.classical import numbers_at_risk, simon_makuch
+    from bayesblina.cohort import Cohort
 
     ratios, curves = found.ratios, found.curves
     start, end = float(curves.attrs["landmark"]), float(curves["time"].max())
-    observed = simon_makuch(cohort, fit.question, landmark=start)
+    observed, at_risk = None, None
     ticks = np.asarray(MaxNLocator(AT_RISK_TIMES).tick_values(start, end))
     ticks = ticks[(ticks >= start) & (ticks <= end)]
-    at_risk = numbers_at_risk(cohort, fit.question, ticks)
+    if isinstance(cohort, Cohort):
+        observed = simon_makuch(cohort, fit.question, landmark=start)
+        at_risk = numbers_at_risk(cohort, fit.question, ticks)
     for name in map(str, curves["endpoint"].values):
         figure = plots.survival(curves, endpoint=name, observed=observed, at_risk=at_risk)
         write_figure(figure, out, f"survival_{file_name(name)}")

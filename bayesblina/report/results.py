@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayesblina.account import Account, Line
 from bayesblina.checks import Checks, check
 from bayesblina.classical import mantel_byar, numbers_at_risk, simon_makuch
 from bayesblina.cohort import Cohort
@@ -30,7 +31,9 @@ from bayesblina.predictive import prior_predictive, replicated_simon_makuch
 from bayesblina.prior_sensitivity import power_scaling
 from bayesblina.regimes import From, Never, Regime
 from bayesblina.safety import AdverseEvents, event_rate, incidence
+from bayesblina.scan import CohortScan
 from bayesblina.storage import load
+from bayesblina.study import in_memory
 from bayesblina.summaries import prior_table, summarise
 from bayesblina.what_if import load_sensitivity
 from bayesblina.what_if.layout import BASE_LABEL
@@ -152,7 +155,7 @@ class Analysis:
 
 def analyse(
     fit: Fit,
-    cohort: Cohort,
+    cohort: Cohort | CohortScan,
     *,
     curves: Curves,
     safety: AdverseEvents | None = None,
@@ -165,7 +168,7 @@ def analyse(
     fit
         The fit.
     cohort
-        Its patients.
+        Its patients; what looks at single ones is left out where they are in a query engine.
     curves
         What curves are drawn.
     safety
@@ -210,23 +213,28 @@ def analyse(
     )
     attempt("restricted_means", lambda: _restricted_means(fit, starts, end=end))
     stage("comparisons")
-    tables["classical"] = mantel_byar(cohort, fit.question).to_dataframe().reset_index()
+    attempt(
+        "classical",
+        lambda: mantel_byar(in_memory(cohort), fit.question).to_dataframe().reset_index(),
+    )
     asked = (curves.landmark, fit.question.landmark, *(curves.landmarks or ()))
     named = {float(one) for one in asked if one is not None}
     landmarks = tuple(sorted(one for one in starts if one > 0 and (one in named or not named)))
-    attempt("bias_ladder", lambda: _ladder(fit, cohort, tables["hazard_ratios"], landmarks))
+    attempt(
+        "bias_ladder", lambda: _ladder(fit, in_memory(cohort), tables["hazard_ratios"], landmarks)
+    )
     attempt(
         "simon_makuch",
         lambda: pd.concat(
             [
-                simon_makuch(cohort, fit.question, landmark=one).assign(landmark=one)
+                simon_makuch(in_memory(cohort), fit.question, landmark=one).assign(landmark=one)
                 for one in starts
             ],
             ignore_index=True,
         ),
     )
-    attempt("at_risk", lambda: _at_risk(fit, cohort, start=min(starts), end=end))
-    account = cohort.account(cuts=fit.exposure.cuts) + fit.exposure.account()
+    attempt("at_risk", lambda: _at_risk(fit, in_memory(cohort), start=min(starts), end=end))
+    account = account_of_both(cohort, fit)
     tables["patient_flow"] = account.table
     stage("checks")
     _checks(fit, attempt, start=start)
@@ -234,6 +242,28 @@ def analyse(
         stage("safety")
         attempt("safety", lambda: _safety(safety, seed=fit.provenance.seed))
     return Analysis(tables=tables, ratios=ratios, curves=drawn, notes=notes)
+
+
+def account_of_both(cohort: Cohort | CohortScan, fit: Fit) -> Account:
+    """Join what happened to the patients of the table and of the analysis.
+
+    Parameters
+    ----------
+    cohort
+        The table's patients.
+    fit
+        The analysis.
+
+    Returns
+    -------
+    Account
+        Of a table in a query engine it begins with the number of patients read.
+    """
+    if isinstance(cohort, Cohort):
+        return cohort.account(cuts=fit.exposure.cuts) + fit.exposure.account()
+    read = Line(step="read", what=f"patients in {cohort.source}", patients=(), count=cohort.size)
+    whole = Account(lines=(read,), unit=cohort.unit, synthetic=cohort.synthetic)
+    return whole + fit.exposure.account()
 
 
 def _ladder(
@@ -268,10 +298,18 @@ def _ladder(
 
 
 def _by_landmark(
-    fit: Fit, cohort: Cohort, curves: Curves, first: pd.DataFrame, *, start: float, end: float
+    fit: Fit,
+    cohort: Cohort | CohortScan,
+    curves: Curves,
+    first: pd.DataFrame,
+    *,
+    start: float,
+    end: float,
 ) -> tuple[pd.DataFrame, dict[float, tuple[Regime, ...]]]:
     """Curves from each landmark on; those of the first are the ones already there."""
-    wanted = _quartiles(fit, cohort) if curves.landmarks is None else curves.landmarks
+    wanted = curves.landmarks
+    if wanted is None:
+        wanted = _quartiles(fit, cohort) if isinstance(cohort, Cohort) else ()
 
     def read(draws: Dataset, landmark: float) -> pd.DataFrame:
         values, over = draws["survival"], ("chain", "draw")
@@ -475,7 +513,7 @@ def make_record(
     command: str,
     source: str,
     data_file: str | PathLike[str] | None,
-    cohort: Cohort,
+    cohort: Cohort | CohortScan,
     seconds: Mapping[str, float],
     started: str,
     notes: Mapping[str, str],
@@ -517,7 +555,7 @@ def make_record(
         "command": command,
         "source": source,
         "source_sha256": None if data_file is None else _sha256(Path(data_file)),
-        "cohort_sha256": hash_of_cohort(cohort),
+        "cohort_sha256": hash_of_cohort(cohort) if isinstance(cohort, Cohort) else None,
         "started": started,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "notes": dict(notes),

@@ -1,0 +1,313 @@
+"""Patients in a query engine: numbers as in memory, and the same words for what is wrong."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+import bayesblina as bb
+from bayesblina.cohort import Cohort
+from bayesblina.errors import DataError, EstimandError, SpecError
+from bayesblina.exposure import Exposure
+from bayesblina.exposure.lookup import interval_expression
+from bayesblina.exposure.ranks import order_statistics
+from bayesblina.scan import CohortScan, scan_cohort
+from tests.test_exposure import Case, cases
+
+ibis = pytest.importorskip("ibis", reason="the extra `scale` is not installed")
+
+QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
+ENDPOINTS = {
+    "os": bb.Endpoint(time="os_months", event="died"),
+    "rfs": bb.Endpoint(time="rfs_months", event="relapse_or_death", entry="remission_month"),
+}
+COLUMNS: dict[str, Any] = {
+    "patient": "patient_id",
+    "unit": "months",
+    "endpoints": ENDPOINTS,
+    "phases": bb.Phases(consolidation="consolidation_month", maintenance="maintenance_month"),
+    "transplant": "transplant_month",
+    "covariates": ["age_group", "prior_salvage"],
+}
+
+
+def table_of(cohort: Cohort) -> pd.DataFrame:
+    """Write a cohort as one row per patient."""
+    columns: dict[str, Any] = {"id": cohort.patients.astype(object)}
+    for name, outcome in cohort.endpoints.items():
+        columns |= {
+            f"{name} time": outcome.time,
+            f"{name} event": outcome.event.astype(int),
+            f"{name} entry": outcome.entry,
+        }
+    for index, phase in enumerate(cohort.phases):
+        columns |= {
+            f"{phase} start": cohort.phase_start[:, index],
+            f"{phase} end": cohort.phase_end[:, index],
+        }
+    if cohort.transplant is not None:
+        columns["transplant"] = cohort.transplant
+    for name, covariate in cohort.covariates.items():
+        columns[name] = (
+            np.asarray(covariate.levels, dtype=object)[covariate.values.astype(int)]
+            if covariate.kind == "categorical"
+            else covariate.values
+        )
+    return pd.DataFrame(columns)
+
+
+def scanned(cohort: Cohort, table: Any = None) -> CohortScan:
+    return scan_cohort(
+        table_of(cohort) if table is None else table,
+        patient="id",
+        unit=cohort.unit,
+        endpoints={
+            name: bb.Endpoint(time=f"{name} time", event=f"{name} event", entry=f"{name} entry")
+            for name in cohort.endpoints
+        },
+        phases=bb.Phases.from_dict(
+            {
+                phase: bb.Phase(
+                    start=f"{phase} start",
+                    end=f"{phase} end" if cohort.phase_ends_known else None,
+                )
+                for phase in cohort.phases
+            }
+        ),
+        covariates=list(cohort.covariates),
+        transplant=None if cohort.transplant is None else "transplant",
+    )
+
+
+def require_same(one: Exposure, other: Exposure) -> None:
+    """Events exactly, person-time to 1e-9; compressed sums to 1e-9 of the largest."""
+    exact = one.compression is None
+    for name in one.table.variables:
+        left, right = one.table[name], other.table[name]
+        assert left.dims == right.dims
+        if left.dtype.kind == "f":
+            scale = 1e-9 * float(np.abs(left.values[np.isfinite(left.values)]).max(initial=1.0))
+            np.testing.assert_allclose(
+                right.values, left.values, rtol=1e-9, atol=1e-12 if exact else scale, err_msg=name
+            )
+        else:
+            assert left.equals(right), name
+    assert [(left.endpoint, left.reason, left.size) for left in one.left_out] == [
+        (left.endpoint, left.reason, left.size) for left in other.left_out
+    ]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(cases(), st.sampled_from([None, (1,), (1, 3)]))
+def test_an_engine_sums_what_memory_sums(case: Case, pieces: tuple[int, ...] | None) -> None:
+    """Ties, boundaries and noise of the hypothesis cases of test_exposure, in DuckDB."""
+    assume(case.counted.comparable())
+    cohort, question = case.cohort(), case.asked()
+    # Levels of an engine are sorted; the cohort's come in an order of their own.
+    cohort = replace(cohort, covariates={})
+    cuts = [case.unit * cut for cut in case.cuts]
+    phase_cuts = None if pieces is None else [case.unit * piece for piece in pieces]
+    one = bb.expose(cohort, question, cuts=cuts, phase_cuts=phase_cuts)
+    other = bb.expose(scanned(cohort), question, cuts=cuts, phase_cuts=phase_cuts)
+    require_same(one, other)
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return bb.simulate.blinatumomab_table(
+        5, n_patients=3000, n_consolidation=960, n_maintenance=400
+    )
+
+
+@pytest.fixture(scope="module")
+def cohort(table: pd.DataFrame) -> Cohort:
+    return bb.read_cohort(table, **COLUMNS)
+
+
+@pytest.fixture(scope="module")
+def parquet(table: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("patients")
+    for index in range(3):
+        table.iloc[index::3].to_parquet(folder / f"part{index}.parquet", index=False)
+    table.to_csv(folder / "all.csv", index=False)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["frame", "parquet", "csv", "ibis"])
+def test_every_kind_of_table_gives_the_same(
+    kind: str, table: pd.DataFrame, cohort: Cohort, parquet: Path
+) -> None:
+    source: Any = {
+        "frame": table,
+        "parquet": str(parquet / "part*.parquet"),
+        "csv": parquet / "all.csv",
+        "ibis": ibis.memtable(table),
+    }[kind]
+    scan = scan_cohort(source, synthetic=True, **COLUMNS)
+    assert scan.size == 3000
+    assert "synthetic" in repr(scan)
+    one, other = bb.expose(cohort, QUESTION), bb.expose(scan, QUESTION)
+    require_same(one, other)
+    assert repr(one) == repr(other)
+    landmark = 8.0
+    wanted = bb.expose(scan, QUESTION, landmarks=[landmark])
+    np.testing.assert_array_equal(one.at_risk(landmark), wanted.at_risk(landmark))
+    with pytest.raises(EstimandError, match=r"landmarks=\[8\]"):
+        other.at_risk(landmark)
+
+
+def test_continuous_covariates_are_compressed_alike(table: pd.DataFrame) -> None:
+    columns = COLUMNS | {"covariates": ["age_group", "marrow_blasts"]}
+    one = bb.expose(bb.read_cohort(table, **columns), QUESTION, compress=True)
+    other = bb.expose(scan_cohort(table, **columns), QUESTION)
+    require_same(one, other)
+    with pytest.raises(SpecError, match="compress=False"):
+        bb.expose(scan_cohort(table, **columns), QUESTION, compress=False)
+
+
+def test_single_patients_are_refused_and_a_sample_is_known(table: pd.DataFrame) -> None:
+    scan = scan_cohort(table, **COLUMNS)
+    exposure = bb.expose(scan, QUESTION)
+    assert not exposure.complete
+    with pytest.raises(EstimandError, match="read_cohort"):
+        _ = exposure.people
+    sample = exposure.patients()
+    assert not sample.complete
+    assert sample.people.sizes["patient"] == 960
+    with pytest.raises(SpecError, match="read them into memory"):
+        bb.mantel_byar(scan, QUESTION)  # type: ignore[arg-type]
+    assert "at risk" in repr(exposure.account())
+    assert exposure.account().table["patients"].iloc[0] == 2040
+
+
+def test_order_statistics_are_exact() -> None:
+    values = np.round(np.random.default_rng(1).exponential(5.0, 4000), 2)
+    column = ibis.memtable({"value": values})
+    ranks = np.array([0, 1, 17, 2000, 3999])
+    found = order_statistics([column, column], ranks, last=float(values.max()))
+    np.testing.assert_array_equal(found, np.sort(np.concatenate([values, values]))[ranks])
+
+
+@given(
+    st.lists(st.integers(1, 10**6), min_size=1, max_size=60, unique=True),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=15, deadline=None)
+def test_intervals_are_those_of_comparing_with_every_cut(cuts: list[int], seed: int) -> None:
+    edges = np.sort(np.array(cuts, dtype=np.float64)) / 7.0
+    random = np.random.default_rng(seed).uniform(0.0, 1.2 * edges[-1], 200)
+    near = np.concatenate([np.nextafter(edges, 0.0), edges, np.nextafter(edges, np.inf)])
+    times = np.concatenate([[0.0], random, near])
+    column = ibis.memtable({"time": times})
+    for closed, side in ((False, "left"), (True, "right")):
+        found = column.select(n=interval_expression(column["time"], edges, closed=closed))
+        expected = np.searchsorted(edges, times, side="right" if closed else "left")
+        np.testing.assert_array_equal(found.execute()["n"].to_numpy(), expected, err_msg=side)
+
+
+def wrong(table: pd.DataFrame, column: str, rows: list[int], value: Any) -> pd.DataFrame:
+    damaged = table.head(40).copy()
+    if isinstance(value, str):
+        damaged[column] = damaged[column].astype(object)
+    damaged.loc[damaged.index[rows], column] = value
+    return damaged
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("os_months", -1.0),
+        ("os_months", 0.0),
+        ("os_months", np.inf),
+        ("os_months", 5000.0),
+        ("os_months", np.nan),
+        ("os_months", "twelve"),
+        ("died", 2.0),
+        ("remission_month", 900.0),
+        ("consolidation_month", 500.0),
+        ("consolidation_month", -2.0),
+        ("transplant_month", 500.0),
+        ("age_group", None),
+        ("patient_id", "SYN-0001"),
+        ("patient_id", "x" * 300),
+    ],
+)
+def test_what_is_wrong_is_told_as_in_memory(table: pd.DataFrame, column: str, value: Any) -> None:
+    damaged = wrong(table, column, [3, 5], value)
+    with pytest.raises(DataError) as memory:
+        bb.read_cohort(damaged, **COLUMNS)
+    with pytest.raises(DataError) as engine:
+        scan_cohort(damaged, **COLUMNS)
+
+    def told(error: DataError) -> set[tuple[str, str, int]]:
+        return {
+            (one.column, one.found.split(" (")[0], one.count or len(one.patients))
+            for one in error.problems
+        }
+
+    # A repeated id is counted by row in one place and by id in the other.
+    if column != "patient_id":
+        assert told(engine.value) == told(memory.value)
+    for one in engine.value.problems:
+        assert one.patients
+    assert {one.column for one in engine.value.problems} == {
+        one.column for one in memory.value.problems
+    }
+
+
+def test_patients_are_named_up_to_ten_and_counted(table: pd.DataFrame) -> None:
+    damaged = wrong(table, "os_months", list(range(20)), -1.0)
+    with pytest.raises(DataError, match=r"20 patients: .* and 10 more"):
+        scan_cohort(damaged, **COLUMNS)
+
+
+def test_impossible_calls_are_refused(table: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Nearest: os_months"):
+        scan_cohort(table.rename(columns={"os_months": "os_month"}), **COLUMNS)
+    with pytest.raises(SpecError, match="no path of this machine"):
+        scan_cohort("remote://bucket/part*.parquet", **COLUMNS)
+    with pytest.raises(SpecError, match=r"\.parquet or \.csv"):
+        scan_cohort(tmp_path / "patients.xpt", **COLUMNS)
+    with pytest.raises(DataError, match="cannot be read"):
+        scan_cohort(tmp_path / "none*.parquet", **COLUMNS)
+    (tmp_path / "damaged.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(DataError, match="cannot be read"):
+        scan_cohort(tmp_path / "damaged.parquet", **COLUMNS)
+    with pytest.raises(SpecError, match="memory_limit"):
+        scan_cohort(table, memory_limit="a lot", **COLUMNS)
+    with pytest.raises(SpecError, match="patients in memory"):
+        bb.fit(scan_cohort(table, **COLUMNS), QUESTION, model="illness_death", seed=1)
+
+
+def test_a_scan_is_fitted_checked_and_kept(
+    table: pd.DataFrame, cohort: Cohort, tmp_path: Path
+) -> None:
+    scan = scan_cohort(table, synthetic=True, **COLUMNS)
+    fit = bb.fit(scan, QUESTION, seed=1, landmarks=[8.0], progress=False)
+    same = bb.fit(cohort, QUESTION, seed=1, progress=False)
+    assert fit.converged
+    over = ("chain", "draw")
+    one, other = fit.posterior["log_hazard_ratio"], same.posterior["log_hazard_ratio"]
+    # Sums differ in the last bits, so the chains part: both means have Monte-Carlo errors.
+    assert float((abs(one.mean(over) - other.mean(over)) / other.std(over)).max()) < 0.1
+    regimes: list[bb.Never | bb.From] = [bb.Never(), bb.From(8.0)]
+    curves = bb.survival(fit, regimes=regimes, landmark=8.0, times=[12.0])
+    wanted = bb.survival(same, regimes=regimes, landmark=8.0, times=[12.0])
+    np.testing.assert_allclose(
+        curves["survival"].mean(("chain", "draw")),
+        wanted["survival"].mean(("chain", "draw")),
+        atol=0.01,
+    )
+    checks = bb.check(fit)
+    assert list(checks.loo["patients"]) == [960, 960, 960]
+    assert "sample" in " ".join(checks.notes)
+    bb.save(fit, tmp_path / "fit.nc")
+    back = bb.load(tmp_path / "fit.nc")
+    assert not back.exposure.complete
+    assert back.exposure.table.equals(fit.exposure.table)
+    np.testing.assert_array_equal(back.exposure.at_risk(8.0), fit.exposure.at_risk(8.0))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bayesblina import errors as errors
     from bayesblina import plots as plots
     from bayesblina import simulate as simulate
+    from bayesblina import tables as tables
     from bayesblina.bias_analysis import adjust_for_confounder as adjust_for_confounder
     from bayesblina.bias_analysis import (
         adjust_for_misclassification as adjust_for_misclassification,
@@ -103,6 +104,8 @@ if TYPE_CHECKING:
     from bayesblina.safety import incidence as incidence
     from bayesblina.safety import paired_incidence as paired_incidence
     from bayesblina.safety import phase_contrast as phase_contrast
+    from bayesblina.scan import CohortScan as CohortScan
+    from bayesblina.scan import scan_cohort as scan_cohort
     from bayesblina.storage import load as load
     from bayesblina.storage import save as save
     from bayesblina.summaries import probabilities as probabilities
@@ -201,6 +204,8 @@ _HOME = {
     "read_results": "report",
     "write_report": "report",
     "AdverseEvents": "safety",
+    "CohortScan": "scan",
+    "scan_cohort": "scan",
     "adverse_events": "safety",
     "event_rate": "safety",
     "event_rates_by_term": "safety",
@@ -221,7 +226,10 @@ _HOME = {
     "scenarios": "what_if",
     "sensitivity": "what_if",
 }
-_MODULES = frozenset({"errors", "plots", "simulate"})
+# Before anything can import PyTensor.
+importlib.import_module("bayesblina.code_cache").shelter_pytensor()
+
+_MODULES = frozenset({"errors", "plots", "simulate", "tables"})
 
 __all__ = [*_HOME, *_MODULES]  # noqa: PLE0604
 

@@ -59,7 +59,9 @@ class Line:
     what
         What holds for these patients.
     patients
-        Their ids.
+        Their ids; where patients are only counted, those of the first few, or none.
+    count
+        Number of patients, where they are only counted.
     endpoint, phase
         The endpoint and phase that it is about; empty where it is about neither.
     events
@@ -75,6 +77,12 @@ class Line:
     phase: str = ""
     events: int | None = None
     person_time: float | None = None
+    count: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of patients."""
+        return len(self.patients) if self.count is None else self.count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,7 +112,7 @@ class Account:
                 "endpoint": line.endpoint,
                 "phase": line.phase,
                 "what": line.what,
-                "patients": len(line.patients),
+                "patients": line.size,
                 "events": line.events,
                 "person_time": line.person_time,
             }
@@ -149,7 +157,7 @@ class Account:
                 line.endpoint,
                 line.phase,
                 line.what,
-                str(len(line.patients)),
+                str(line.size),
                 "" if line.events is None else str(line.events),
                 "" if line.person_time is None else f"{line.person_time:.6g}",
             )

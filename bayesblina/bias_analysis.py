@@ -9,14 +9,13 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
-from scipy.stats import norm
+from scipy.special import expit, logit, ndtri
 
 from bayesblina.cohort import Cohort, Outcome
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import Fit, expose_for, fit_exposure
-from bayesblina.hazards.likelihood import log_hazard
+from bayesblina.hazards.likelihood import hazards_of_patients
 from bayesblina.sampling import SamplerSettings
 
 Floats = NDArray[np.float64]
@@ -475,7 +474,7 @@ def _completed(
     edges = np.concatenate([[0.0], exposure.cuts, [np.inf]])
     outcomes = dict(cohort.endpoints)
     for index, name in enumerate(exposure.endpoints):
-        found = log_hazard(fit.posterior, design, endpoint=name)
+        found, pattern_of = hazards_of_patients(fit.posterior, exposure, design, endpoint=name)
         stop = people["exit"].values[index]
         free = np.isfinite(stop) & ~people["event"].values[index] & (stop < horizon)
         # Whoever's follow-up was ended by the question, as at a transplant, has not dropped out.
@@ -484,11 +483,11 @@ def _completed(
         inside = spent["endpoint"].values == index
         last = np.zeros(people.sizes["patient"], dtype=np.int64)
         last[spent["patient"].values[inside]] = spent["phase"].values[inside]
-        state, pattern = last[who], people["pattern"].values[who]
+        state, pattern = last[who], pattern_of[who]
         factor = np.where(exposed[state], *factors)
         # (patient, interval)
         rate = np.exp(
-            found.shared[draw][design.class_of[pattern], :, state]
+            found.shared[draw][found.class_of[pattern], :, state]
             + found.pattern[draw][pattern][:, None]
         )
         rate *= factor[:, None]
@@ -558,5 +557,5 @@ def _ends(name: str, value: tuple[float, float]) -> tuple[float, float]:
 
 
 def _normal(ends: Floats, shape: tuple[int, ...], generator: np.random.Generator) -> Floats:
-    sd = (ends[1] - ends[0]) / (2.0 * norm.ppf(0.975))
+    sd = (ends[1] - ends[0]) / (2.0 * ndtri(0.975))
     return generator.normal(ends.mean(), sd, shape)

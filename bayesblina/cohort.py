@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,16 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from bayesblina.account import POSITIONS, Account, Line, to_html
 from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import NAMED_PATIENTS, DataError, Problem, SpecError, nearest
-from bayesblina.intervals import TIE_TOLERANCE, snap, split, validate_cuts
+from bayesblina.intervals import snap, split, validate_cuts
+from bayesblina.rules import DAYS_PER_UNIT, Columns, InMemory, rules, unit_words
 
 Floats = NDArray[np.float64]
 
-DAYS_PER_UNIT: Mapping[str, float] = MappingProxyType(
-    {"days": 1.0, "weeks": 7.0, "months": 365.25 / 12, "years": 365.25}
-)
-LONGEST_MEDIAN_FOLLOW_UP_YEARS = 50.0
-SHORTEST_MEDIAN_FOLLOW_UP_DAYS = 1.0
-LONGEST_LIFE_YEARS = 150.0
 RESERVED_PHASES = frozenset({"entry", "off treatment", "transplant"})
 
 
@@ -501,10 +496,6 @@ def _shown(covariate: Covariate, rows: NDArray[np.int64]) -> Any:
     return pd.Categorical(np.asarray(covariate.levels)[values.astype(np.int64)], dtype=dtype)
 
 
-class _Report(Protocol):
-    def __call__(self, role: str, rows: NDArray[np.bool_], found: str, expected: str) -> None: ...
-
-
 def find_problems(cohort: Cohort) -> list[Problem]:
     """Find everything that is inconsistent in a cohort's arrays.
 
@@ -546,37 +537,8 @@ def find_problems(cohort: Cohort) -> list[Problem]:
         "ids that stand in more than one row",
         "Expected one row per patient; merge or rename them.",
     )
-    lifetime = LONGEST_LIFE_YEARS * DAYS_PER_UNIT["years"] / DAYS_PER_UNIT[cohort.unit]
-    for name, outcome in cohort.endpoints.items():
-        _check_endpoint(name, outcome, report)
-        report(
-            f"{name}.time",
-            np.isfinite(outcome.time) & (outcome.time > lifetime),
-            "times longer than a life",
-            f"Expected at most {LONGEST_LIFE_YEARS:g} years; correct them, or the unit.",
-        )
-    _check_phases(cohort, report)
-    if cohort.transplant is not None:
-        report(
-            "transplant",
-            (cohort.transplant < 0) | np.isinf(cohort.transplant),
-            "negative or infinite times",
-            "Expected finite times from the origin, empty without a transplant.",
-        )
-        report(
-            "transplant",
-            np.isfinite(cohort.transplant)
-            & is_after(cohort.transplant, last_seen(cohort.endpoints)),
-            "transplant after the end of follow-up",
-            "Correct the dates, or ask for the repair drop_late_phases=True.",
-        )
-    for name, covariate in cohort.covariates.items():
-        report(
-            name,
-            ~np.isfinite(covariate.values),
-            "missing or infinite values",
-            "Every patient needs a value; impute before, or leave the covariate out.",
-        )
+    for broken in rules(columns_of(cohort), InMemory(), unit=cohort.unit):
+        report(broken.role, broken.rows, broken.found, broken.expected)
     problems += _check_unit(cohort)
     return problems
 
@@ -619,60 +581,27 @@ def _problems_of_shape(cohort: Cohort) -> list[Problem]:
     return problems
 
 
-def _check_endpoint(name: str, outcome: Outcome, report: _Report) -> None:
-    time, entry = outcome.time, outcome.entry
-    entered = np.isfinite(entry)
-    report(
-        f"{name}.time",
-        np.isinf(time) | (time < 0),
-        "negative or infinite times",
-        "Expected finite times from the origin.",
-    )
-    report(
-        f"{name}.time",
-        time == 0,
-        "times of 0: nobody is at risk at the origin itself",
-        "Give the true time, or ask for the repair zero_times=<a small time>.",
-    )
-    report(
-        f"{name}.time",
-        np.isnan(time) & entered,
-        "missing times",
-        "Every patient under observation needs a time of event or censoring.",
-    )
-    report(
-        f"{name}.entry",
-        (entry < 0) | np.isinf(entry),
-        "negative or infinite entry times",
-        "Expected finite times from the origin.",
-    )
-    report(
-        f"{name}.entry",
-        entered & (time > 0) & ~is_after(time, entry),
-        f"entry at or after the end of follow-up for {name}",
-        "Such patients are never at risk: correct the times, or leave entry and time empty.",
-    )
-
-
-def is_after(later: Floats, earlier: Floats) -> NDArray[np.bool_]:
-    """Compare times; those that differ only by floating-point noise are the same time.
+def columns_of(cohort: Cohort) -> Columns:
+    """Lay out a cohort's times for `bayesblina.rules`.
 
     Parameters
     ----------
-    later, earlier : ndarray
-        Times; a missing one is after nothing, and nothing is after it.
+    cohort
+        The cohort, possibly not valid.
 
     Returns
     -------
-    ndarray of bool
-        Whether `later` is after `earlier`.
-
-    Examples
-    --------
-    >>> is_after(np.array([0.1 + 0.2, 0.4]), np.array([0.3, 0.3]))
-    array([False,  True])
+    Columns
+        Its columns.
     """
-    return later > earlier * (1.0 + TIE_TOLERANCE)
+    return Columns(
+        time={name: outcome.time for name, outcome in cohort.endpoints.items()},
+        entry={name: outcome.entry for name, outcome in cohort.endpoints.items()},
+        start={name: cohort.phase_start[:, index] for index, name in enumerate(cohort.phases)},
+        end={name: cohort.phase_end[:, index] for index, name in enumerate(cohort.phases)},
+        transplant=cohort.transplant,
+        covariates={name: covariate.values for name, covariate in cohort.covariates.items()},
+    )
 
 
 def last_seen(endpoints: Mapping[str, Outcome]) -> Floats:
@@ -688,47 +617,8 @@ def last_seen(endpoints: Mapping[str, Outcome]) -> Floats:
     ndarray, shape (patient,)
         The latest time of each patient; infinite where none is known.
     """
-    times = np.stack([outcome.time for outcome in endpoints.values()])
-    known = np.where(np.isfinite(times), times, -np.inf).max(axis=0)
-    return np.where(np.isfinite(known), known, np.inf)
-
-
-def _check_phases(cohort: Cohort, report: _Report) -> None:
-    last = last_seen(cohort.endpoints)
-    for index, phase in enumerate(cohort.phases):
-        start, end = cohort.phase_start[:, index], cohort.phase_end[:, index]
-        report(
-            f"{phase}.start",
-            (start < 0) | np.isinf(start),
-            "negative or infinite starts",
-            "Expected finite times from the origin, empty if the phase never started.",
-        )
-        report(
-            f"{phase}.start",
-            np.isfinite(start) & is_after(start, last),
-            f"{phase} starts after the end of follow-up",
-            "Correct the dates, or ask for the repair drop_late_phases=True.",
-        )
-        report(
-            f"{phase}.end",
-            np.isinf(end) | is_after(start, end) | (np.isfinite(end) & np.isnan(start)),
-            f"{phase} ends before it starts, or without having started",
-            "Correct the dates.",
-        )
-        for earlier in range(index):
-            before = cohort.phase_start[:, earlier]
-            report(
-                f"{phase}.start",
-                is_after(before, start),
-                f"{phase} starts before {cohort.phases[earlier]}",
-                "Phases must start in the order in which they are declared.",
-            )
-            report(
-                f"{cohort.phases[earlier]}.end",
-                is_after(cohort.phase_end[:, earlier], start),
-                f"{cohort.phases[earlier]} ends after {phase} has started",
-                "A patient is in one phase at a time: end it at the start of the next.",
-            )
+    found: Floats = InMemory().latest([outcome.time for outcome in endpoints.values()])
+    return found
 
 
 def _check_unit(cohort: Cohort) -> list[Problem]:
@@ -737,21 +627,8 @@ def _check_unit(cohort: Cohort) -> list[Problem]:
         time = outcome.time[np.isfinite(outcome.time) & (outcome.time > 0)]
         if not time.size:
             continue
-        median = float(np.median(time))
-        days = median * DAYS_PER_UNIT[cohort.unit]
-        too_long = days > LONGEST_MEDIAN_FOLLOW_UP_YEARS * DAYS_PER_UNIT["years"]
-        if too_long or days < SHORTEST_MEDIAN_FOLLOW_UP_DAYS:
-            fitting = [
-                unit
-                for unit, length in DAYS_PER_UNIT.items()
-                if 30 <= median * length <= 30 * DAYS_PER_UNIT["years"]
-            ]
-            hint = f" Perhaps {' or '.join(fitting)}?" if fitting else ""
-            problems.append(
-                Problem(
-                    column=f"{name}.time",
-                    found=f"a median follow-up of {median:.4g} {cohort.unit}",
-                    expected=f"That is impossible: check the unit.{hint}",
-                )
-            )
+        words = unit_words(cohort.unit, float(np.median(time)))
+        if words is not None:
+            found, expected = words
+            problems.append(Problem(column=f"{name}.time", found=found, expected=expected))
     return problems

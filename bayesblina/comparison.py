@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
+from bayesblina.account import to_html
 from bayesblina.cohort import Cohort
 from bayesblina.convergence import assess_convergence
 from bayesblina.errors import DataError, EstimandError, Problem, SpecError, nearest
@@ -22,6 +23,7 @@ from bayesblina.hazards.build import BuiltModel, build_model, with_weights
 from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.effects import levels_of
 from bayesblina.hazards.likelihood import patient_log_likelihood
+from bayesblina.pointwise import BLOCK, pointwise
 from bayesblina.question import Question
 from bayesblina.sampling import SamplerSettings, evaluate, sample, unconstrain
 
@@ -76,6 +78,27 @@ class Prediction:
     def reliable(self) -> bool:
         """Whether no patient's Pareto k is above the limit."""
         return not bool((self.pareto_k > self.limit).any())
+
+    def _lines(self) -> list[tuple[str, str]]:
+        """Say what it is, never of which patients."""
+        kind = "synthetic " if self.synthetic else ""
+        values = self.elpd.values
+        above = int((self.pareto_k > self.limit).sum())
+        return [
+            ("scheme", self.scheme),
+            ("endpoints", ", ".join(self.endpoints)),
+            ("patients", f"{values.size} {kind}patients"),
+            ("ELPD", f"{values.sum():.1f} (SE {np.sqrt(values.size * values.var(ddof=1)):.1f})"),
+            ("reliable", "yes" if self.reliable else f"NO: {above} patients above the limit"),
+            ("convergence", "passed" if self.converged else "NOT CONVERGED"),
+        ]
+
+    def __repr__(self) -> str:
+        """Show counts, never patients."""
+        return f"Prediction({'; '.join(f'{name} {text}' for name, text in self._lines())})"
+
+    def _repr_html_(self) -> str:
+        return to_html(("Prediction", "" if self.converged else "NOT CONVERGED"), self._lines())
 
 
 def compare(
@@ -278,6 +301,25 @@ def leave_one_out(
     """
     posterior, exposure = fit.posterior, fit.exposure
     used = _contributing(exposure, endpoint)
+    draws = posterior.sizes["chain"] * posterior.sizes["draw"]
+    if draws * used.size > BLOCK:
+        if moment_match or refit:
+            raise SpecError(
+                f"moment_match and refit are for fewer patients: {used.size} patients x {draws} "
+                "draws do not fit into memory. Leave them out, or take fewer draws."
+            )
+        found = pointwise(fit, endpoint=endpoint, rows=used)
+        return _prediction(
+            exposure,
+            endpoint,
+            used,
+            elpd=found.elpd,
+            pareto_k=found.pareto_k,
+            limit=found.limit,
+            effective=float(found.lpd.sum() - found.elpd.sum()),
+            scheme=LEAVE_ONE_OUT,
+            converged=fit.converged,
+        )
     values = patient_log_likelihood(posterior, exposure, fit.design, endpoint=endpoint)
     values = values.isel(patient=used)
     tree = xr.DataTree.from_dict(
@@ -471,7 +513,7 @@ def _folds(exposure: Exposure, *, folds: int, by: str | None, seed: int) -> tupl
         levels, level = levels_of(exposure, by, exposure.table["design"].values)
         if len(levels) < 2:
             raise SpecError(f"by: all eligible patients have {by} '{levels[0]}'.")
-        return level[people["pattern"].values], f"folds by {by}"
+        return level[people["category"].values], f"folds by {by}"
     if not 2 <= folds <= size:
         raise SpecError(f"folds must be from 2 to the {size} patients, got {folds!r}.")
     if folds == size:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import arviz as az
 import numpy as np
 import pandas as pd
 import xarray as xr
+
+from bayesblina.mixing import ess_bulk, ess_tail, rhat
+from bayesblina.tables import build as tables
 
 R_HAT = 1.01
 ESS = 400.0
@@ -53,6 +55,16 @@ class Convergence:
             for row in failed.itertuples()
         ]
 
+    def __repr__(self) -> str:
+        """Show the outcome, and what failed."""
+        if self.passed:
+            return f"Convergence(passed; {len(self.table)} parameters)"
+        return f"Convergence(NOT CONVERGED; {'; '.join(self.failures())})"
+
+    def _repr_html_(self) -> str:
+        title = "Convergence: passed" if self.passed else "NOT CONVERGED"
+        return tables.convergence(self.criteria, title=title).to_html()
+
 
 def assess_convergence(draws: xr.DataTree) -> Convergence:
     """Hold draws against the convergence gate.
@@ -69,21 +81,21 @@ def assess_convergence(draws: xr.DataTree) -> Convergence:
         computed fails its criterion.
     """
     posterior = draws["posterior"].to_dataset()
-    statistics = {
-        "r_hat": az.rhat(posterior),
-        "ess_bulk": az.ess(posterior, method="bulk"),
-        "ess_tail": az.ess(posterior, method="tail"),
-    }
-    rows: dict[str, list[float]] = {}
     names: list[str] = []
-    for column, dataset in statistics.items():
-        rows[column] = []
-        for name, values in dataset.data_vars.items():
-            flat = np.ravel(values.values)
-            rows[column].extend(float(value) for value in flat)
-            if column == "r_hat":
-                names.extend(_labels(str(name), values))
-    table = pd.DataFrame({"parameter": names, **rows})
+    parts = []
+    for name, values in posterior.data_vars.items():
+        whole = values.transpose("chain", "draw", ...)
+        names.extend(_labels(str(name), whole[0, 0]))
+        parts.append(whole.values.reshape(*whole.shape[:2], -1))
+    together = np.concatenate(parts, axis=2)
+    table = pd.DataFrame(
+        {
+            "parameter": names,
+            "r_hat": rhat(together),
+            "ess_bulk": ess_bulk(together),
+            "ess_tail": ess_tail(together),
+        }
+    )
     stats = draws["sample_stats"].to_dataset()
     divergences = int(stats["diverging"].sum())
     energy = stats["energy"].values

@@ -42,11 +42,13 @@ def to_csv(table: pd.DataFrame) -> str:
     def guard(cell: Any) -> Any:
         return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
 
-    guarded = table.copy()
-    for name in guarded.columns:
-        if guarded[name].dtype.kind not in "bifu":
-            guarded[name] = [guard(cell) for cell in guarded[name]]
-    guarded.columns = [guard(str(name)) for name in guarded.columns]
+    # By position: columns may share a name.
+    columns = [
+        column if column.dtype.kind in "bifu" else pd.Series(map(guard, column), index=table.index)
+        for column in (table.iloc[:, index] for index in range(table.shape[1]))
+    ]
+    guarded = pd.concat(columns, axis=1) if columns else table.copy()
+    guarded.columns = pd.Index([guard(str(name)) for name in table.columns])
     return str(guarded.to_csv(index=False, lineterminator="\n"))
 
 

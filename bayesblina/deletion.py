@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -11,13 +14,11 @@ from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import Fit
-from bayesblina.hazards.likelihood import patient_log_likelihood
+from bayesblina.pointwise import log_likelihoods, profiles, smoothed
 
 Floats = NDArray[np.float64]
 
 GOOD_K = 0.7
-# Numbers held at once: draws x patients.
-BLOCK = 20_000_000
 
 
 def influence(fit: Fit) -> xr.Dataset:
@@ -53,29 +54,21 @@ def influence(fit: Fit) -> xr.Dataset:
     >>> bb.influence(fit)["change"].dims
     ('endpoint', 'patient')
     """
-    posterior = fit.posterior
-    if "log_likelihood" in fit.draws.children:
-        values = fit.draws["log_likelihood"].to_dataset()["survival"]
-    else:
-        values = patient_log_likelihood(posterior, fit.exposure, fit.design)
+    people = fit.exposure.people
     ratios = hazard_ratio(fit)["hazard_ratio"].transpose("endpoint", "chain", "draw")
     logs = np.log(ratios.values).reshape(ratios.sizes["endpoint"], -1)
     below = (logs < 0).astype(np.float64)
-    patients = values.sizes["patient"]
-    shape = (logs.shape[0], patients)
+    patients = people.sizes["patient"]
+    first, profile = profiles(fit.exposure, np.arange(patients))
+    shape = (logs.shape[0], first.size)
     change, probability = np.empty(shape), np.empty(shape)
-    pareto_k = np.empty(patients)
-    step = max(1, BLOCK // logs.shape[1])
-    for first in range(0, patients, step):
-        part = slice(first, first + step)
-        log_weights, shapes = values.isel(patient=part).azstats.psislw(dim=["chain", "draw"])
-        flat = log_weights.transpose("patient", "chain", "draw").values
-        flat = flat.reshape(flat.shape[0], -1)
-        weights = np.exp(flat - flat.max(axis=1, keepdims=True))
-        weights /= weights.sum(axis=1, keepdims=True)
+    pareto_k = np.empty(first.size)
+    for part, values in log_likelihoods(fit, first):
+        log_weights, pareto_k[part] = smoothed(values)
+        weights = np.exp(log_weights)
         change[:, part] = logs @ weights.T - logs.mean(axis=1, keepdims=True)
         probability[:, part] = below @ weights.T - below.mean(axis=1, keepdims=True)
-        pareto_k[part] = shapes.values
+    change, probability, pareto_k = change[:, profile], probability[:, profile], pareto_k[profile]
     dims = ("endpoint", "patient")
     return xr.Dataset(
         {
@@ -85,7 +78,7 @@ def influence(fit: Fit) -> xr.Dataset:
         },
         coords={
             "endpoint": list(fit.exposure.endpoints),
-            "patient": fit.exposure.people["patient"].values,
+            "patient": people["patient"].values,
         },
         attrs={
             "model": fit.definition.name,
@@ -166,3 +159,9 @@ def most_influential(
         else:
             columns[name] = values
     return pd.DataFrame(columns)
+
+
+def _statistics(values: Any) -> Any:
+    """Give ArviZ's accessor, which there is once ArviZ is imported."""
+    importlib.import_module("arviz_stats")
+    return values.azstats

@@ -42,17 +42,21 @@ class Problem:
     expected
         What was expected, and what to do about it.
     patients
-        Ids of all patients concerned, in the order of the table.
+        Ids of all patients concerned, in the order of the table; of a table in a query engine
+        those of the first few.
+    count
+        Number of patients, where not all are named.
     """
 
     column: str
     found: str
     expected: str
     patients: tuple[str, ...] = ()
+    count: int | None = None
 
     def __str__(self) -> str:
         """Word the problem, naming at most ten patients."""
-        who = f" [{name_patients(self.patients)}]" if self.patients else ""
+        who = f" [{name_patients(self.patients, count=self.count)}]" if self.patients else ""
         return f"{self.column}: {self.found}{who}. {self.expected}"
 
 
@@ -79,13 +83,15 @@ class DataError(BayesblinaError):
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
 
 
-def name_patients(patients: Sequence[str]) -> str:
+def name_patients(patients: Sequence[str], *, count: int | None = None) -> str:
     """Name up to ten patients and say how many more there are.
 
     Parameters
     ----------
     patients
         Patient ids.
+    count
+        How many patients there are, where these are only the first.
 
     Returns
     -------
@@ -103,9 +109,10 @@ def name_patients(patients: Sequence[str]) -> str:
         patient if len(patient) <= 40 else patient[:37] + "..."
         for patient in patients[:NAMED_PATIENTS]
     )
-    more = len(patients) - NAMED_PATIENTS
+    total = len(patients) if count is None else count
+    more = total - min(len(patients), NAMED_PATIENTS)
     tail = f" and {more} more" if more > 0 else ""
-    return f"{len(patients)} patient{'s' if len(patients) != 1 else ''}: {named}{tail}"
+    return f"{total} patient{'s' if total != 1 else ''}: {named}{tail}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

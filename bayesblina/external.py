@@ -75,7 +75,7 @@ def borrowing(fit: Fit, *, mass: float = 0.95) -> pd.DataFrame:
         raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
     exposure = fit.exposure
     sources, source_of = levels_of(exposure, kind.source, exposure.table["design"].values)
-    member = source_of[exposure.people["pattern"].values]
+    member = source_of[exposure.people["category"].values]
     events = exposure.people["event"].values
     used = np.isfinite(exposure.people["exit"].values)
     tail = (1.0 - mass) / 2.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from os import PathLike
@@ -12,12 +12,12 @@ from os import PathLike
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bayesblina.account import to_html
 from bayesblina.cohort import Cohort
 from bayesblina.convergence import Convergence, assess_convergence
 from bayesblina.errors import ConvergenceError, SpecError
-from bayesblina.exposure import Exposure, expose
+from bayesblina.exposure import MANY, Exposure, expose
 from bayesblina.follow_up import find_episodes, require_comparison
 from bayesblina.hazards.build import BuiltModel, build_model
 from bayesblina.hazards.definition import (
@@ -33,12 +33,26 @@ from bayesblina.hazards.likelihood import patient_log_likelihood
 from bayesblina.intervals import default_cuts
 from bayesblina.question import Question
 from bayesblina.sampling import SamplerSettings, sample
+from bayesblina.scan import CohortScan
 
 Floats = NDArray[np.float64]
 
 # Patients x draws above which the patient-level log-likelihood is not kept with the draws.
 LARGEST_LOG_LIKELIHOOD = 50_000_000
 PRIOR_DRAWS = 4000
+# Compressed covariates may change sums of hazards by this factor at most.
+LARGEST_COMPRESSION_ERROR = 1e-6
+# What is hashed of an exposure's table; the rest follows from it and from the patients.
+HASHED = (
+    "design",
+    "events",
+    "exposure",
+    "interval_start",
+    "interval_stop",
+    "role",
+    "since",
+    "treatment",
+)
 LIBRARIES = ("bayesblina", "pymc", "nutpie", "pytensor", "numba", "arviz", "numpy", "xarray")
 
 
@@ -138,9 +152,22 @@ class Fit:
             f"{sizes['chain']} chains x {sizes['draw']} draws; {state}{kind})"
         )
 
+    def _repr_html_(self) -> str:
+        sizes = self.draws["posterior"].sizes
+        failed = "NOT CONVERGED, do not use: " + "; ".join(self.convergence.failures())
+        rows = [
+            ("model", f"{self.definition.name}: {self.definition.title}"),
+            ("compared", f"{self.question.exposed} against {self.question.against}"),
+            ("draws", f"{sizes['chain']} chains x {sizes['draw']}, seed {self.provenance.seed}"),
+            ("convergence", "passed" if self.converged else failed),
+            *(("note", text) for text in self.provenance.notes),
+        ]
+        outcome = "" if self.converged else "NOT CONVERGED"
+        return to_html(("Fit", outcome), rows) + self.exposure._repr_html_()
+
 
 def fit(
-    cohort: Cohort,
+    cohort: Cohort | CohortScan,
     question: Question,
     *,
     seed: int,
@@ -148,6 +175,8 @@ def fit(
     cuts: ArrayLike | None = None,
     phase_cuts: ArrayLike | None = None,
     weights: ArrayLike | None = None,
+    compress: bool | None = None,
+    landmarks: Sequence[float] = (),
     draws: int = 1000,
     tune: int = 1000,
     chains: int = 4,
@@ -159,7 +188,7 @@ def fit(
     Parameters
     ----------
     cohort
-        The patients.
+        The patients: a `Cohort`, or a `CohortScan`, whose patients stay in their query engine.
     question
         Who is compared, and how.
     seed
@@ -174,6 +203,8 @@ def fit(
     weights : array_like, shape (patient,), optional
         Weights of the cohort's patients, in its order. The posterior is then a weighted
         pseudo-posterior, and the provenance says so.
+    compress, landmarks
+        As for `bayesblina.expose`.
     draws, tune
         Draws kept and draws for adaptation, per chain.
     chains, cores
@@ -208,7 +239,14 @@ def fit(
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
     clock = time.perf_counter()
     exposure = expose_for(
-        definition, cohort, question, cuts=cuts, phase_cuts=phase_cuts, weights=weights
+        definition,
+        cohort,
+        question,
+        cuts=cuts,
+        phase_cuts=phase_cuts,
+        weights=weights,
+        compress=compress,
+        landmarks=landmarks,
     )
     return fit_exposure(
         definition,
@@ -278,14 +316,20 @@ def fit_exposure(
     count = settings.draws * settings.chains
     if not complete:
         notes.append("draws from the prior and the patient-level log-likelihood were not kept")
-    elif exposure.people.sizes["patient"] * count <= LARGEST_LOG_LIKELIHOOD:
+    elif not exposure.complete:
+        notes.append(
+            "events and person-time were added up in a query engine: of single patients only a "
+            f"sample of {exposure.patients().people.sizes['patient']} is known"
+        )
+    elif exposure.size * count <= LARGEST_LOG_LIKELIHOOD:
         total = patient_log_likelihood(posterior, exposure, built.design)
         tree["log_likelihood"] = xr.DataTree(total.to_dataset(name="survival"))
     else:
         notes.append(
             "the patient-level log-likelihood was not kept: "
-            f"{exposure.people.sizes['patient']} patients x {count} draws are too many"
+            f"{exposure.size} patients x {count} draws are too many"
         )
+    notes += compression_notes(exposure, posterior, built.design)
     if weighted:
         notes.append(
             "patients have weights: this is a weighted pseudo-posterior, whose spread is not that "
@@ -321,6 +365,74 @@ def fit_exposure(
             notes=tuple(notes),
         ),
     )
+
+
+def swings(exposure: Exposure, posterior: xr.Dataset, design: Design) -> list[float]:
+    """Find how far log hazards move over the ranges of compressed covariates.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+    posterior
+        Draws.
+    design
+        Standardised covariates.
+
+    Returns
+    -------
+    list of float
+        For each compressed covariate the largest absolute log hazard ratio between the middle and
+        an end of its range, in any draw and endpoint.
+    """
+    found = exposure.compression
+    assert found is not None
+    names = list(design.term_names)
+    largest = abs(posterior["coefficient"]).max(("chain", "draw", "endpoint")).values
+    return [
+        float(largest[names.index(axis.name)] / design.scale[names.index(axis.name)])
+        * (axis.high - axis.low)
+        / 2.0
+        for axis in found.axes
+    ]
+
+
+def compression_notes(exposure: Exposure, posterior: xr.Dataset, design: Design) -> list[str]:
+    """Say how continuous covariates were compressed, and bound the error.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+    posterior
+        Draws.
+    design
+        Standardised covariates.
+
+    Returns
+    -------
+    list of str
+        One note, or none where nothing is compressed.
+
+    Raises
+    ------
+    SpecError
+        If log hazard ratios are so large that the bound is not met.
+    """
+    found = exposure.compression
+    if found is None:
+        return []
+    error = found.hazard_error(swings(exposure, posterior, design))
+    if error > LARGEST_COMPRESSION_ERROR:
+        raise SpecError(
+            "Log hazard ratios of the continuous covariates are so large that compressing them may "
+            f"be off by {error:.1g}: pass compress=False, or transform the covariates."
+        )
+    nodes = ", ".join(f"{axis.name} to {axis.nodes}" for axis in found.axes)
+    return [
+        f"continuous covariates were compressed (nodes: {nodes}); sums of hazards are within a "
+        f"factor of 1 plus or minus {max(error, 1e-15):.1g} in every draw"
+    ]
 
 
 def sampler_settings(
@@ -366,6 +478,8 @@ def _with_bar(
 ) -> tuple[xr.DataTree, dict[str, float | str]]:
     if not show:
         return sample(built, seed=seed, settings=settings)
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -396,12 +510,14 @@ def _prior(built: BuiltModel, *, seed: int) -> xr.Dataset:
 
 def expose_for(
     definition: ModelDefinition,
-    cohort: Cohort,
+    cohort: Cohort | CohortScan,
     question: Question,
     *,
     cuts: ArrayLike | None = None,
     phase_cuts: ArrayLike | None = None,
     weights: ArrayLike | None = None,
+    compress: bool | None = None,
+    landmarks: Sequence[float] = (),
 ) -> Exposure:
     """Sum events and person-time as a model needs them.
 
@@ -409,7 +525,7 @@ def expose_for(
     ----------
     definition
         The hazard model.
-    cohort, question, cuts, weights
+    cohort, question, cuts, weights, compress, landmarks
         As for `bayesblina.expose`.
     phase_cuts : array_like, shape (n_pieces - 1,), optional
         Times since entering the exposed phase; only for a model whose effect varies with it.
@@ -428,7 +544,12 @@ def expose_for(
         phase for its effect to vary with time since entering it.
     """
     by_patient = isinstance(definition.groups, PatientFrailty)
-    if isinstance(definition.borrowing, PowerPrior):
+    if not isinstance(cohort, Cohort):
+        _require_cells(definition)
+    if definition.cure is not None:
+        # Who is cured is a mixture over each patient's own follow-up.
+        compress = False
+    if isinstance(definition.borrowing, PowerPrior) and isinstance(cohort, Cohort):
         weights = _power_weights(definition, cohort, weights)
     courses = None
     if isinstance(definition.endpoints, IllnessDeath):
@@ -446,8 +567,15 @@ def expose_for(
             by_patient=by_patient,
             weights=weights,
             courses=courses,
+            compress=compress,
+            landmarks=landmarks,
         )
     if phase_cuts is None:
+        if not isinstance(cohort, Cohort):
+            raise SpecError(
+                "Give phase_cuts: in a query engine the times since entering the phase at which "
+                "its effect may change are not chosen from the events."
+            )
         phase_cuts = _phase_cuts(cohort, question)
     return expose(
         cohort,
@@ -457,7 +585,25 @@ def expose_for(
         by_patient=by_patient,
         weights=weights,
         courses=courses,
+        compress=compress,
+        landmarks=landmarks,
     )
+
+
+def _require_cells(definition: ModelDefinition) -> None:
+    """Refuse models that look at single patients."""
+    single = {
+        "effects of single patients": isinstance(definition.groups, PatientFrailty),
+        "external patients who count less": isinstance(definition.borrowing, PowerPrior),
+        "an illness-death course": isinstance(definition.endpoints, IllnessDeath),
+        "cured patients": definition.cure is not None,
+    }
+    for what, wanted in single.items():
+        if wanted:
+            raise SpecError(
+                f"Model '{definition.name}' has {what}, which needs patients in memory: read them "
+                "with read_cohort, or take another model."
+            )
 
 
 def _power_weights(
@@ -516,11 +662,17 @@ def hash_of(exposure: Exposure) -> str:
     Returns
     -------
     str
-        SHA-256 of all numbers and ids.
+        SHA-256 of all numbers of the table; and of the single patients, unless they are many or
+        only sums over them are known.
     """
     digest = hashlib.sha256()
-    for dataset in (exposure.table, exposure.people, exposure.episodes):
-        for name in sorted(map(str, dataset.data_vars)):
+    parts = [(exposure.table, list(HASHED))]
+    if exposure.complete and exposure.size < MANY:
+        people = sorted(map(str, exposure.people.drop_vars("category").data_vars))
+        parts.append((exposure.people, people))
+        parts.append((exposure.episodes, sorted(map(str, exposure.episodes.data_vars))))
+    for dataset, names in parts:
+        for name in names:
             values = dataset[name].values
             digest.update(name.encode())
             content = (

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from bayesblina.account import Line
 from bayesblina.cohort import Cohort
 from bayesblina.episodes import TRANSPLANT, cut_follow_up, state_bounds
-from bayesblina.errors import DataError, Problem
+from bayesblina.errors import DataError, Problem, SpecError
 from bayesblina.intervals import TIE_TOLERANCE, snap
 from bayesblina.question import ENTRY, Question, bind
+from bayesblina.segments import reasons
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -33,12 +34,20 @@ class LeftOut:
     reason
         Why they do not contribute.
     patients
-        Their ids.
+        Their ids; where patients are only counted, those of the first few.
+    count
+        Number of patients, where they are only counted.
     """
 
     endpoint: str
     reason: str
     patients: tuple[str, ...]
+    count: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of patients."""
+        return len(self.patients) if self.count is None else self.count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -107,6 +116,11 @@ def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
         If the question cannot be asked of the cohort.
     """
     names = bind(question, cohort)
+    if not isinstance(cohort, Cohort):
+        raise SpecError(
+            "This looks at single patients, and these are in a query engine: read them into memory "
+            "with read_cohort."
+        )
     lags = [question.lag if phase == question.exposed else 0.0 for phase in cohort.phases]
     bounds, phases, state = state_bounds(
         cohort.phases,
@@ -134,20 +148,17 @@ def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
         stop = np.fmin(time, transplant)
         event = cohort.endpoints[name].event & (time <= transplant)
         begin = np.fmax(np.fmax(entry, eligible), landmark[0])
-        reasons = [
-            ("never under observation for this endpoint", np.isnan(entry)),
-            (f"never reached {question.eligible_from}", np.isnan(eligible)),
-            ("follow-up ended by the start of eligibility", time <= np.fmax(entry, eligible)),
-            ("follow-up ended by the landmark", time <= landmark[0]),
-            (
-                "came under observation after the landmark",
-                (begin > landmark[0]) & (question.landmark is not None),
-            ),
-            ("transplanted by the start of eligibility or the landmark", stop <= begin),
-        ]
+        affected_by = (
+            np.isnan(entry),
+            np.isnan(eligible),
+            time <= np.fmax(entry, eligible),
+            time <= landmark[0],
+            (begin > landmark[0]) & (question.landmark is not None),
+            stop <= begin,
+        )
         in_play = np.ones(cohort.size, dtype=bool)
         left_out = []
-        for reason, affected in reasons:
+        for reason, affected in zip(reasons(question), affected_by, strict=True):
             out = in_play & affected
             in_play &= ~affected
             if out.any():
@@ -258,6 +269,23 @@ def roles_of(phases: Sequence[str], question: Question) -> list[str]:
     return [role(name) for name in phases]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What there is to compare for one endpoint.
+
+    Attributes
+    ----------
+    patients, events
+        How many contribute.
+    visited
+        Roles of the states in which anybody has time at risk.
+    """
+
+    patients: int
+    events: float
+    visited: frozenset[str]
+
+
 def require_comparison(episodes: Mapping[str, Episodes], question: Question) -> None:
     """Check that there is something to compare.
 
@@ -274,17 +302,46 @@ def require_comparison(episodes: Mapping[str, Episodes], question: Question) -> 
         If there are fewer than two eligible patients, no events, nobody exposed or nobody
         unexposed, for any endpoint.
     """
+    require_contents(
+        {
+            name: Contents(
+                patients=int(np.unique(found.patient).size),
+                events=float(found.event.sum()),
+                visited=frozenset(
+                    np.asarray(roles_of(found.phase_names, question))[found.phase].tolist()
+                ),
+            )
+            for name, found in episodes.items()
+        },
+        question,
+    )
+
+
+def require_contents(contents: Mapping[str, Contents], question: Question) -> None:
+    """Check that there is something to compare, where it is counted already.
+
+    Parameters
+    ----------
+    contents
+        By endpoint.
+    question
+        Who is compared.
+
+    Raises
+    ------
+    DataError
+        As for `require_comparison`.
+    """
     against = question.reference
     outside = f"time outside {question.exposed}" if against is None else f"time in {against}"
     problems = []
-    for name, found in episodes.items():
-        role = np.asarray(roles_of(found.phase_names, question))[found.phase]
+    for name, found in contents.items():
         checks = (
-            (found.patient.size > 0, "no patient is ever eligible"),
-            (np.unique(found.patient).size > 1, "only one patient is eligible"),
-            (found.event.any(), "no event among the eligible patients"),
-            ((role == "exposed").any(), f"no eligible patient has time in {question.exposed}"),
-            ((role == "reference").any(), f"no eligible patient has {outside}"),
+            (found.patients > 0, "no patient is ever eligible"),
+            (found.patients > 1, "only one patient is eligible"),
+            (found.events > 0, "no event among the eligible patients"),
+            ("exposed" in found.visited, f"no eligible patient has time in {question.exposed}"),
+            ("reference" in found.visited, f"no eligible patient has {outside}"),
         )
         failed = next((message for passed, message in checks if not passed), None)
         if failed is not None:

@@ -187,6 +187,8 @@ def snap_to(time: float, times: Floats) -> float:
 def interval_of(times: ArrayLike, cuts: Floats) -> Ints:
     """Find the interval of each time; a time at a cut belongs to the earlier interval.
 
+    So does one that lies after it by floating-point noise only.
+
     Parameters
     ----------
     times : array_like, shape (n,)
@@ -204,7 +206,35 @@ def interval_of(times: ArrayLike, cuts: Floats) -> Ints:
     >>> interval_of([1.0, 3.0, 3.5], np.array([3.0]))
     array([0, 0, 1])
     """
-    return np.searchsorted(cuts, np.asarray(times, dtype=np.float64), side="left").astype(np.int64)
+    after = cuts * (1.0 + TIE_TOLERANCE)
+    return np.searchsorted(after, np.asarray(times, dtype=np.float64), side="left").astype(np.int64)
+
+
+def interval_from(times: ArrayLike, cuts: Floats) -> Ints:
+    """Find the interval that begins at or before each time; one at a cut opens the later interval.
+
+    So does one that lies before it by floating-point noise only.
+
+    Parameters
+    ----------
+    times : array_like, shape (n,)
+        Times.
+    cuts : ndarray, shape (n_intervals - 1,)
+        Inner cut points.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        Interval numbers from 0.
+
+    Examples
+    --------
+    >>> interval_from([1.0, 3.0, 3.5], np.array([3.0]))
+    array([0, 1, 1])
+    """
+    before = cuts * (1.0 - TIE_TOLERANCE)
+    found = np.searchsorted(before, np.asarray(times, dtype=np.float64), side="right")
+    return found.astype(np.int64)
 
 
 def exposure_by_group(
@@ -246,8 +276,9 @@ def exposure_by_group(
     passed = np.zeros(shape, dtype=np.int64)
     # A start at a cut opens the later interval. In the earlier one its whole widths would cancel
     # only up to rounding, and leave time, even negative time, in a cell without any.
-    opened = np.searchsorted(cuts, start, side="right").astype(np.int64)
-    for ends, interval, sign in ((stop, interval_of(stop, cuts), 1), (start, opened, -1)):
+    last = interval_of(stop, cuts)
+    opened = np.minimum(interval_from(start, cuts), last)
+    for ends, interval, sign in ((stop, last, 1), (start, opened, -1)):
         cell = group * intervals + interval
         size = groups * intervals
         partial = np.bincount(cell, weights=ends - edges[interval], minlength=size)
@@ -256,6 +287,33 @@ def exposure_by_group(
     later = passed[:, ::-1].cumsum(axis=1)[:, ::-1] - passed
     total[:, :-1] += later[:, :-1] * np.diff(edges)
     return total
+
+
+def person_time(partial: Floats, passed: Floats, opened: Ints, cuts: Floats) -> Floats:
+    """Turn sums at the ends of episodes into person-time by interval.
+
+    Parameters
+    ----------
+    partial : ndarray, shape (state, group, interval, moment)
+        Sums of the distances from the interval's left edge, of stops less starts; changed in place.
+    passed : ndarray, shape (state, group, interval, moment)
+        Numbers of stops less those of starts.
+    opened : ndarray of int, shape (state, group, interval + 1)
+        Numbers of episodes that begin in an interval less those that ended in the one before.
+    cuts : ndarray, shape (interval - 1,)
+        Inner cut points.
+
+    Returns
+    -------
+    ndarray, shape (state, group, interval, moment)
+        Person-time; exactly zero where no episode overlaps.
+    """
+    edges = np.concatenate([[0.0], cuts])
+    later = passed[:, :, ::-1].cumsum(axis=2)[:, :, ::-1] - passed
+    partial[:, :, :-1] += later[:, :, :-1] * np.diff(edges)[:, None]
+    # Where nobody is at risk, sums of whole widths cancel only up to rounding.
+    partial[opened.cumsum(axis=2)[:, :, :-1] == 0] = 0.0
+    return partial
 
 
 def split(start: Floats, stop: Floats, cuts: Floats) -> tuple[Ints, Ints, Floats]:
@@ -283,8 +341,8 @@ def split(start: Floats, stop: Floats, cuts: Floats) -> tuple[Ints, Ints, Floats
     (array([0, 0, 0]), array([0, 1, 2]), array([1., 2., 1.]))
     """
     # A start exactly at a cut opens the later interval; a stop exactly at one closes the earlier.
-    first = np.searchsorted(cuts, start, side="right").astype(np.int64)
     last = interval_of(stop, cuts)
+    first = np.minimum(interval_from(start, cuts), last)
     parts = last - first + 1
     episode = np.repeat(np.arange(start.size), parts)
     offset = np.arange(episode.size) - np.repeat(np.cumsum(parts) - parts, parts)

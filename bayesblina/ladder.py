@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from bayesblina.classical import mantel_byar
 from bayesblina.cohort import Cohort
@@ -336,8 +336,8 @@ def _row(
     matrix = np.asarray(columns, dtype=np.float64)
     used, position = np.unique(found.patient, return_inverse=True)
     if adjusted and cohort.covariates:
-        pattern, design, _ = covariate_patterns(cohort, used)
-        matrix = np.concatenate([matrix, design[pattern][position]], axis=1)
+        pattern, terms = covariate_patterns(cohort, used)
+        matrix = np.concatenate([matrix, terms.design[pattern][position]], axis=1)
     row: dict[str, object] = {
         "endpoint": name,
         "method": method,
@@ -354,6 +354,6 @@ def _row(
     if not result.converged:
         return row
     middle, error = float(result.estimate[0]), float(np.sqrt(result.covariance[0, 0]))
-    half = float(norm.isf(0.025)) * error
+    half = float(-ndtri(0.025)) * error
     estimate, lower, upper = np.exp([middle, middle - half, middle + half])
     return row | {"estimate": estimate, "lower": lower, "upper": upper, "note": ""}

@@ -7,11 +7,12 @@ import pandas as pd
 import xarray as xr
 
 from bayesblina.classical import mantel_byar, median_time, simon_makuch
-from bayesblina.cohort import DAYS_PER_UNIT, Cohort
+from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError
 from bayesblina.estimands import survival_quantile
 from bayesblina.fitting import Fit
 from bayesblina.regimes import From, Never, Regime
+from bayesblina.rules import DAYS_PER_UNIT
 
 SOURCE = "Blood Advances 2020;4(7):1518 (NCT02013167)"
 

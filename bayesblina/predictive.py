@@ -25,7 +25,12 @@ from bayesblina.exposure import Exposure
 from bayesblina.fitting import Fit
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.definition import ModelDefinition
-from bayesblina.hazards.likelihood import LogHazard, hazard_of_segments, log_hazard
+from bayesblina.hazards.likelihood import (
+    LogHazard,
+    hazard_of_segments,
+    hazards_of_patients,
+    log_hazard,
+)
 from bayesblina.hazards.survivors import (
     Segments,
     expected_events,
@@ -198,11 +203,11 @@ def replicated_simon_makuch(
         raise SpecError(f"draws must be from 1 to the {total} posterior draws, got {draws!r}.")
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.choice(total, draws, replace=False))
-    last = float(np.nanmax(fit.exposure.people["exit"].values))
+    last = float(fit.exposure.table["last_exit"].values.max())
     role = fit.exposure.table["role"].values
     exposed, against = fit.question.exposed, fit.question.reference
     groups = {exposed: role == "exposed", against or f"no {exposed}": role == "reference"}
-    first = begin if begin is not None else float(np.nanmin(fit.exposure.people["begin"].values))
+    first = begin if begin is not None else float(fit.exposure.table["first_begin"].values.min())
     grid = np.linspace(first, last, GRID) if times is None else np.asarray(times, dtype=np.float64)
     values = np.full((draws, len(fit.exposure.endpoints), len(groups), grid.size), np.nan)
     for index, name in enumerate(fit.exposure.endpoints):
@@ -262,14 +267,13 @@ def martingale_residuals(fit: Fit) -> xr.Dataset:
     True
     """
     people = fit.exposure.people
-    who = people["pattern"].values
     columns: dict[str, list[Floats]] = {"residual": [], "expected": [], "sd": []}
     for name in fit.exposure.endpoints:
         one = people.sel(endpoint=name)
         cells = fit.exposure.patient_cells(name)
-        mean, square = np.zeros(who.size), np.zeros(who.size)
-        found = log_hazard(fit.posterior, fit.design, endpoint=name)
+        found, who = hazards_of_patients(fit.posterior, fit.exposure, fit.design, endpoint=name)
         hazard = np.exp(found.shared).reshape(*found.shared.shape[:2], -1)
+        mean, square = np.zeros(who.size), np.zeros(who.size)
         step = max(1, BLOCK // who.size)
         for at in range(0, hazard.shape[0], step):
             part = slice(at, at + step)
@@ -368,8 +372,11 @@ def calibration(
         one = people.sel(endpoint=name)
         entry, stop, event = (one[key].values for key in ("begin", "exit", "event"))
         used = np.flatnonzero(stop > begin)
-        pattern = log_hazard(fit.posterior, fit.design, endpoint=name).pattern
-        score = pattern.mean(axis=0)[people["pattern"].values[used]]
+        found, who = hazards_of_patients(
+            fit.posterior, fit.exposure, fit.design, endpoint=name, rows=used
+        )
+        pattern = found.pattern
+        score = pattern.mean(axis=0)[who]
         number = 1 if np.ptp(pattern) == 0 else min(groups, used.size)
         rank = np.argsort(np.argsort(score, kind="stable"), kind="stable")
         member = rank * number // used.size
@@ -477,7 +484,7 @@ def prior_predictive(
     log_baseline = hazards[:, :, 0, :, first]
     exposed = int(np.flatnonzero(states == "exposed")[0])
     ratio = np.exp(hazards[:, :, 0, :, exposed] - log_baseline)
-    last = float(np.nanmax(exposure.people["exit"].values))
+    last = float(exposure.table["last_exit"].values.max())
     grid = np.linspace(0.0, last, GRID) if times is None else np.asarray(times, dtype=np.float64)
     start = np.concatenate([[0.0], exposure.cuts])
     stop = np.append(exposure.cuts, np.inf)
@@ -528,7 +535,7 @@ def _risk_sets(
     patient, state, start, stop = (
         exposure.episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
     )
-    found = log_hazard(fit.posterior, fit.design, endpoint=endpoint)
+    found, pattern_of = hazards_of_patients(fit.posterior, exposure, fit.design, endpoint=endpoint)
     kept = np.ones(patient.size, dtype=bool)
     if keep_phase is not None:
         kept &= keep_phase[state]
@@ -574,7 +581,7 @@ def _risk_sets(
         return knots, at_risk, hazard / np.diff(knots)
     relative, shared = found.pattern[draws], found.shared[draws]
     middle = interval_of((knots[:-1] + knots[1:]) / 2.0, exposure.cuts)
-    who = exposure.people["pattern"].values[patient]
+    who = pattern_of[patient]
     hazard = np.empty((draws.size, pieces))
     step = max(1, BLOCK // max(patient.size, pieces))
     for place in range(0, draws.size, step):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +20,8 @@ from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import Fit
 from bayesblina.hazards.build import build_model
 from bayesblina.hazards.definition import Correlated, Gamma
-from bayesblina.hazards.likelihood import flat_draws, patient_log_likelihood
+from bayesblina.hazards.likelihood import flat_draws
+from bayesblina.pointwise import log_likelihood_of
 
 Floats = NDArray[np.float64]
 
@@ -95,7 +99,7 @@ def power_scaling(
     indices: dict[str, xr.DataArray] = {}
     for component, log_density in components.items():
         near = [_weights(log_density, alpha)[0] for alpha in NEAR]
-        moved = values.to_dataset(name=name).azstats.power_scale_sense(
+        moved = _statistics(values.to_dataset(name=name)).power_scale_sense(
             lower_w=near[0],
             upper_w=near[1],
             lower_alpha=NEAR[0],
@@ -177,7 +181,7 @@ def _smoothed(log_weights: xr.DataArray) -> tuple[xr.DataArray, float]:
     if effective < FEWEST:
         return raw, math.inf
     # The function takes minus the logarithm of what it smooths.
-    found, shape = (-log_weights).azstats.psislw(dim=["chain", "draw"])
+    found, shape = _statistics(-log_weights).psislw(dim=["chain", "draw"])
     pareto_k = float(shape)
     weights = xr.apply_ufunc(np.exp, found - found.max())
     return weights / weights.sum(), pareto_k
@@ -198,10 +202,9 @@ def _by_draw(fit: Fit, values: Floats) -> xr.DataArray:
 
 def _log_likelihood(fit: Fit) -> xr.DataArray:
     if "log_likelihood" in fit.draws.children:
-        found = fit.draws["log_likelihood"].to_dataset()["survival"]
-    else:
-        found = patient_log_likelihood(fit.posterior, fit.exposure, fit.design)
-    return found.sum("patient")
+        found: xr.DataArray = fit.draws["log_likelihood"].to_dataset()["survival"].sum("patient")
+        return found
+    return _by_draw(fit, log_likelihood_of(fit))
 
 
 def _log_priors(fit: Fit) -> dict[str, xr.DataArray]:
@@ -289,6 +292,9 @@ class Scepticism:
             f"{self.endpoint}: P(HR < 1) stays at {self.probability:g} or more unless a sceptic is "
             f"sure that the hazard ratio lies within {lower:.2f} to {upper:.2f} (95 %){doubt}."
         )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self))}</p>"
 
 
 def sceptical_priors(
@@ -503,3 +509,9 @@ def _normal_limit(values: Floats, mean: float, sd: float, probability: float) ->
     # Under N(0, s^2): z = -alone x precision / sqrt(precision + 1 / s^2) = needed.
     rest = (alone * precision / needed) ** 2 - precision
     return 1.0 / math.sqrt(rest) if rest > 0 and alone < 0 else float("nan")
+
+
+def _statistics(values: Any) -> Any:
+    """Give ArviZ's accessor, which there is once ArviZ is imported."""
+    importlib.import_module("arviz_stats")
+    return values.azstats

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -107,7 +107,7 @@ def product_limit(
     left = at_risk - events
     with np.errstate(divide="ignore", invalid="ignore"):
         greenwood = np.cumsum(events / (at_risk * np.where(left > 0, left, 0).astype(float)))
-        width = norm.isf((1.0 - mass) / 2.0) * np.sqrt(greenwood) / np.abs(np.log(survival))
+        width = -ndtri((1.0 - mass) / 2.0) * np.sqrt(greenwood) / np.abs(np.log(survival))
         lower = survival ** np.exp(width)
         upper = survival ** np.exp(-width)
     defined = (survival > 0) & (survival < 1) & np.isfinite(greenwood)
@@ -142,7 +142,7 @@ def sum_of_hazards(
     times, at_risk, events = _counted(start, stop, event, minimum)
     total = np.cumsum(events / at_risk)
     error = np.sqrt(np.cumsum(events / at_risk.astype(float) ** 2))
-    factor = np.exp(norm.isf((1.0 - mass) / 2.0) * error / total)
+    factor = np.exp(-ndtri((1.0 - mass) / 2.0) * error / total)
     steps = {"cumulative_hazard": total, "lower": total / factor, "upper": total * factor}
     return _frame(start, stop, begin, times, at_risk, events, steps, {"cumulative_hazard": 0.0})
 

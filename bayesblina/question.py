@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from bayesblina.account import to_html
-from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError, nearest
 
 ENTRY = "entry"
@@ -176,7 +176,32 @@ class Question:
         return to_html(("Question", ""), list(self.estimand().items()))
 
 
-def bind(question: Question, cohort: Cohort) -> tuple[str, ...]:
+@runtime_checkable
+class Enrolled(Protocol):
+    """What a question needs to know of patients, wherever they are."""
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Phase names in order."""
+        ...
+
+    @property
+    def phase_ends_known(self) -> bool:
+        """Whether any phase has an end column."""
+        ...
+
+    @property
+    def endpoints(self) -> Mapping[str, object]:
+        """Endpoints by name."""
+        ...
+
+    @property
+    def transplant(self) -> object:
+        """Times of transplants; None if nothing is known of them."""
+        ...
+
+
+def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
     """Check that a question can be asked of a cohort.
 
     Parameters
@@ -197,9 +222,10 @@ def bind(question: Question, cohort: Cohort) -> tuple[str, ...]:
         If it names phases or endpoints that the cohort does not have, or leaves open a choice
         that the cohort's data demand; or if the two are no such values.
     """
-    for kind, value in ((Question, question), (Cohort, cohort)):
-        if not isinstance(value, kind):
-            raise SpecError(f"Expected a {kind.__name__}, got {type(value).__name__}.")
+    if not isinstance(question, Question):
+        raise SpecError(f"Expected a Question, got {type(question).__name__}.")
+    if not isinstance(cohort, Enrolled):
+        raise SpecError(f"Expected a Cohort, got {type(cohort).__name__}.")
     for role, name in (
         ("exposed", question.exposed),
         ("reference", question.reference),

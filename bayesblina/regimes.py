@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
@@ -129,16 +129,26 @@ class Observation:
 
     Attributes
     ----------
-    begin, end : dict of ndarray, shape (patient,)
-        Start and end of each patient's time at risk, by endpoint; NaN where there is none.
+    first, last : dict of float
+        Bounds of time at risk, by endpoint.
+    median
+        Median time at which patients came under observation, endpoints together.
+    times : ndarray
+        All bounds of single patients' time at risk, where they are known; a landmark that differs
+        from one by noise is that one.
+    anybody
+        Says whether anybody is at risk for an endpoint at a time.
     earliest
         Earliest time at which any patient is in each state that is ever seen, in the states' order.
     unit
         Time unit.
     """
 
-    begin: Mapping[str, Floats]
-    end: Mapping[str, Floats]
+    first: Mapping[str, float]
+    last: Mapping[str, float]
+    median: float
+    times: Floats
+    anybody: Callable[[str, float], bool]
     earliest: Mapping[str, float]
     unit: str
 
@@ -156,7 +166,7 @@ def observation(episodes: Mapping[str, Episodes], *, unit: str) -> Observation:
     Returns
     -------
     Observation
-        The bounds; patients are those of each endpoint, in order.
+        The bounds.
     """
     begin, end = {}, {}
     first: dict[str, float] = {}
@@ -169,7 +179,40 @@ def observation(episodes: Mapping[str, Episodes], *, unit: str) -> Observation:
             here = float(found.start[found.phase == index].min())
             first[names[index]] = min(here, first.get(names[index], np.inf))
     earliest = {name: first[name] for name in names if name in first}
-    return Observation(begin=begin, end=end, earliest=earliest, unit=unit)
+    return observation_of(begin, end, earliest, unit=unit)
+
+
+def observation_of(
+    begin: Mapping[str, Floats],
+    end: Mapping[str, Floats],
+    earliest: Mapping[str, float],
+    *,
+    unit: str,
+) -> Observation:
+    """Summarise when single patients were under observation.
+
+    Parameters
+    ----------
+    begin, end : dict of ndarray, shape (patient,)
+        Start and end of each patient's time at risk, by endpoint; NaN where there is none.
+    earliest, unit
+        As in `Observation`.
+
+    Returns
+    -------
+    Observation
+        The bounds.
+    """
+    everybody = np.concatenate(list(begin.values()))
+    return Observation(
+        first={name: float(np.nanmin(times)) for name, times in begin.items()},
+        last={name: float(np.nanmax(times)) for name, times in end.items()},
+        median=float(np.nanmedian(everybody)),
+        times=np.concatenate([everybody, *end.values()]),
+        anybody=lambda name, time: bool(((begin[name] <= time) & (end[name] > time)).any()),
+        earliest=earliest,
+        unit=unit,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,11 +268,10 @@ def require_curves(
     """
     if landmark is None:
         landmark = question.landmark
-    everybody = np.concatenate(list(observed.begin.values()))
-    start = float(np.nanmedian(everybody)) if landmark is None else float(landmark)
+    start = observed.median if landmark is None else float(landmark)
     if not 0 <= start < np.inf:
         raise EstimandError(f"landmark must be a time from 0 on, got {landmark!r}.")
-    start = snap_to(start, np.concatenate([everybody, *observed.end.values()]))
+    start = snap_to(start, observed.times)
     # A phase that counts from a lag after its start can be started that much earlier.
     earliest = {
         phase: first - (question.lag if phase == question.exposed else 0.0)
@@ -243,14 +285,13 @@ def require_curves(
         unit=observed.unit,
     )
     _require_reference(regimes, question, start=start, earliest=earliest, unit=observed.unit)
-    for name, begin in observed.begin.items():
-        end = observed.end[name]
-        if not ((begin <= start) & (end > start)).any():
+    for name, first in observed.first.items():
+        if not observed.anybody(name, start):
             raise EstimandError(
                 f"{name}: nobody is at risk at the landmark {start:g}; patients are under "
-                f"observation between {np.nanmin(begin):g} and {np.nanmax(end):g}."
+                f"observation between {first:g} and {observed.last[name]:g}."
             )
-    last = min(float(np.nanmax(end)) for end in observed.end.values())
+    last = min(observed.last.values())
     if times is not None:
         if min(times) < start:
             raise EstimandError(

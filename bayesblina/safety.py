@@ -15,13 +15,15 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesblina.cohort import DAYS_PER_UNIT, Cohort
+from bayesblina.cohort import Cohort
 from bayesblina.convergence import assess_convergence
 from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import DataError, EstimandError, SpecError, nearest
 from bayesblina.intervals import TIE_TOLERANCE
 from bayesblina.readers.columns import Columns
 from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.rules import DAYS_PER_UNIT
+from bayesblina.tables import build as tables
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -128,6 +130,11 @@ class AdverseEvents:
             f"AdverseEvents({self.patient.size} events of {len(self.terms)} terms{grade} in "
             f"{self.person_time.shape[0]} {kind}patients; {', '.join(self.phases)})"
         )
+
+    def _repr_html_(self) -> str:
+        return tables.adverse_events(
+            self.table(), unit=self.unit, title=repr(self), synthetic=self.synthetic
+        ).to_html()
 
 
 def adverse_events(

@@ -11,45 +11,41 @@ not fit the installed libraries, PyMC's own `pymc.sample` takes over.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import logging
 import math
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import numba
 import numpy as np
-import nutpie
 import pandas as pd
 import pyarrow
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import xarray as xr
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
-from nutpie.compile_pymc import CompiledPyMCModel
 from pymc.distributions.transforms import LogOddsTransform, LogTransform
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph import clone_replace, rewrite_graph
 from pytensor.graph.traversal import graph_inputs
-from pytensor.link.numba.cache import CACHED_SRC_FUNCTIONS, compile_numba_function_src
 
+from bayesblina.code_cache import read_entry, write_entry
 from bayesblina.hazards.build import BuiltModel
 from bayesblina.hazards.kernel import Kernel
+from bayesblina.machine_code import Callback, callback_of, extract, load, processor
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int, int, int], None]
 
-WRAPPER_VERSION = 1
 # What is kept of nutpie's statistics.
 STATISTICS = [
     "diverging",
@@ -89,13 +85,11 @@ class SamplerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Compiled:
-    log_density: Any
-    expand: Any
+    log_density: Callback
+    expand: Callback
     dims: tuple[str, ...]
     data_names: tuple[str, ...]
     extra_names: tuple[str, ...]
-    # Names of the two functions in the cache on disk; None where they are not in it.
-    cached: tuple[str | None, str | None]
     # numba's compiled code lives only as long as these do.
     keep: tuple[Any, ...] = ()
 
@@ -158,7 +152,7 @@ def sample(
                 sum(chain.divergences for chain in chains),
             )
 
-    trace = nutpie.sample(
+    trace = _nutpie().sample(
         bound,
         draws=settings.draws,
         tune=settings.tune,
@@ -175,7 +169,29 @@ def sample(
     return tree, {"engine": "compiled", "compile": ready - began, "sample": done - ready}
 
 
-def _gather(trace: Any, bound: CompiledPyMCModel) -> xr.DataTree:
+class _Later(ModuleType):
+    """Stand for a module until something of it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def _nutpie() -> Any:
+    """Import nutpie without ArviZ, which takes longer to import than a fit takes.
+
+    nutpie needs ArviZ for draws that it converts itself, and these are not. Only nutpie holds the
+    stand-in, and gets the module itself when it uses it.
+    """
+    if "nutpie" in sys.modules or "arviz" in sys.modules:
+        return importlib.import_module("nutpie")
+    sys.modules["arviz"] = _Later("arviz")
+    try:
+        return importlib.import_module("nutpie")
+    finally:
+        del sys.modules["arviz"]
+
+
+def _gather(trace: Any, bound: Any) -> xr.DataTree:
     """Take draws and statistics after adaptation from what the sampler stored, by chain."""
     draws, statistics = trace.get_arrow_trace()
     kept = [~np.asarray(pyarrow.array(batch.column("tuning"))) for batch in statistics]
@@ -247,112 +263,152 @@ def _sample_with_pymc(
 def _compile(built: BuiltModel) -> _Compiled:
     found = _COMPILED.get(built.structure)
     if found is None:
-        # Without fast-math the result of an expression does not depend on how it was inlined, so
-        # that a fresh compilation and one read from disk draw the same.
-        with pytensor.config.change_flags(numba__fastmath=False):
-            found = _recall(built.structure)
-            if found is None:
-                found = _compile_structure(built)
-                _remember(built.structure, found)
+        key = _key(built.structure)
+        found = _recall(key)
+        if found is None:
+            found = _compile_structure(built, key)
         _COMPILED[built.structure] = found
     return found
 
 
-def _record(structure: str) -> Path:
-    """Name the record of a structure by all that its compiled functions depend on."""
+def _key(structure: str) -> str:
+    """Say all that the compiled functions of a structure depend on."""
+    libraries = ("pymc", "pytensor", "numba", "llvmlite", "numpy")
     digest = hashlib.sha256()
-    for library in ("pymc", "pytensor", "numba", "llvmlite", "numpy"):
-        digest.update(f"{library} {version(library)} ".encode())
-    digest.update(f"{sys.version} {platform.machine()} {structure}".encode())
     here = Path(__file__)
-    for source in (here, *sorted((here.parent / "hazards").glob("*.py"))):
-        digest.update(source.read_bytes())
-    return Path(pytensor.config.compiledir) / f"bayesblina_{digest.hexdigest()}.json"
-
-
-def _remember(structure: str, compiled: _Compiled) -> None:
-    if None in compiled.cached:
-        return
-    names = ("cached", "dims", "data_names", "extra_names")
-    record = _record(structure)
-    temporary = record.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps({name: getattr(compiled, name) for name in names}))
-        os.replace(temporary, record)
-    except OSError as error:
-        _log.warning("What was compiled could not be recorded (%s).", error)
-        temporary.unlink(missing_ok=True)
-
-
-def _recall(structure: str) -> _Compiled | None:
-    """Load the functions of a structure from the cache on disk, if all is there."""
-    try:
-        record = json.loads(_record(structure).read_text())
-        density, expand = record["cached"]
-        return _Compiled(
-            log_density=_cfunc(_DENSITY_SOURCE, "log_density", _DENSITY_TYPE, None, density),
-            expand=_cfunc(_EXPAND_SOURCE, "expand", _EXPAND_TYPE, None, expand),
-            cached=(density, expand),
-            **{name: tuple(record[name]) for name in ("dims", "data_names", "extra_names")},
-        )
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # a damaged record, or a cache that was emptied meanwhile
-        _log.info("What an earlier process compiled is not used (%s).", error)
-        return None
-
-
-def _compile_structure(built: BuiltModel) -> _Compiled:
-    """Compile a structure: its kernel where it has one, everything else from PyMC's graph."""
-    model = built.model
-    extras = [
-        variable
-        for variable in model.unobserved_value_vars
-        if variable not in model.rvs_to_values.values()
-    ]
-    keep: list[Any] = []
-    if built.make_kernel is not None:
-        kernel = built.make_kernel()
-        dims, data_names = kernel.dims, kernel.data_names
-        _require_layout(model, kernel)
-        key = _record(built.structure).stem.rpartition("_")[2]
-        density = _callback(kernel.function, key, _DENSITY_SOURCE, "log_density", _DENSITY_TYPE)
-        inputs, (expanded,) = _flat(model, dims, data_names, [pt.concatenate(_ravelled(extras))])
-    else:
-        values = [model.rvs_to_values[variable] for variable in model.free_RVs]
-        log_density = rewrite_graph(
-            model.logp(), include=["canonicalize", "stabilize", "local_remove_check_parameter"]
-        )
-        gradient = pt.concatenate(_ravelled(pt.grad(log_density, values)))
-        dims = tuple(model.dim_lengths)
-        data_names = tuple(sorted(variable.name for variable in model.data_vars))
-        outputs = [log_density, gradient, pt.concatenate(_ravelled(extras))]
-        inputs, (log_density, gradient, expanded) = _flat(model, dims, data_names, outputs)
-        function = _function(inputs, [log_density, gradient])
-        keep.append(function)
-        inner = function.vm.jit_fn
-        key = CACHED_SRC_FUNCTIONS.get(inner.py_func)
-        density = _callback(inner, key, _DENSITY_SOURCE, "log_density", _DENSITY_TYPE)
-    function = _function(inputs, [pt.concatenate([inputs[0], expanded])])
-    keep.append(function)
-    inner = function.vm.jit_fn
-    key = CACHED_SRC_FUNCTIONS.get(inner.py_func)
-    expand = _callback(inner, key, _EXPAND_SOURCE, "expand", _EXPAND_TYPE)
-    return _Compiled(
-        log_density=density[0],
-        expand=expand[0],
-        cached=(density[1], expand[1]),
-        dims=dims,
-        data_names=data_names,
-        extra_names=tuple(variable.name for variable in extras),
-        keep=tuple(keep),
+    for source in (here, here.with_name("machine_code.py"), *sorted(here.parent.glob("hazards/*"))):
+        if source.suffix == ".py":
+            digest.update(source.read_bytes())
+    settings = {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name.startswith("NUMBA_") and name != "NUMBA_CACHE_DIR"
+    }
+    return json.dumps(
+        {
+            "structure": structure,
+            "versions": {name: version(name) for name in libraries},
+            "python": sys.version,
+            "processor": processor(),
+            "numba": settings,
+            "float": pytensor.config.floatX,
+            "sources": digest.hexdigest(),
+        }
     )
+
+
+def _recall(key: str) -> _Compiled | None:
+    """Load the functions of a structure from the cache on disk, if all is there."""
+    found = read_entry(key)
+    if found is None:
+        return None
+    header, parts = found
+    try:
+        log_density = load(parts[0], header["symbols"][0], _DENSITY_ARGUMENTS)
+        expand = load(parts[1], header["symbols"][1], _EXPAND_ARGUMENTS)
+        names = {name: tuple(header[name]) for name in ("dims", "data_names", "extra_names")}
+    except Exception as error:  # numba's or LLVM's inside changed: compile
+        _log.debug("What an earlier process compiled is not used (%s).", error)
+        return None
+    return _Compiled(log_density=log_density, expand=expand, **names)
+
+
+def _compile_structure(built: BuiltModel, key: str) -> _Compiled:
+    """Compile a structure: its kernel where it has one, else PyMC's graph; and keep it on disk."""
+    import numba
+
+    # PyTensor's cache on disk, which holds pickles, is neither read nor written. Without fast-math
+    # the result of an expression does not depend on how it was inlined, so that a fresh compilation
+    # and one read from disk draw the same.
+    with pytensor.config.change_flags(numba__fastmath=False, numba__cache=False):
+        functions, names, keep = (
+            _graph_functions(built) if built.make_kernel is None else _kernel_functions(built)
+        )
+        types = numba.types
+        double, size = types.CPointer(types.double), types.uint64
+        signatures = (
+            types.int64(size, double, double, double, types.voidptr),
+            types.int64(size, size, double, double, types.voidptr),
+        )
+        compiled = [
+            numba.cfunc(signature)(function)
+            for signature, function in zip(signatures, functions, strict=True)
+        ]
+    try:
+        codes, symbols = zip(*(extract(one) for one in compiled), strict=True)
+        write_entry(key, {**names, "symbols": symbols}, codes)
+    except Exception as error:  # numba's inside changed: this process does without
+        _log.debug("What was compiled is not kept on disk (%s).", error)
+    return _Compiled(
+        log_density=callback_of(compiled[0], _DENSITY_ARGUMENTS),
+        expand=callback_of(compiled[1], _EXPAND_ARGUMENTS),
+        keep=keep,
+        **names,
+    )
+
+
+def _kernel_functions(
+    built: BuiltModel,
+) -> tuple[list[Any], dict[str, tuple[str, ...]], tuple[Any, ...]]:
+    assert built.make_kernel is not None
+    kernel = built.make_kernel()
+    _require_layout(built.model, kernel)
+    functions = [
+        _wrapper(_KERNEL_SOURCE, "log_density", kernel.function),
+        _wrapper(_KERNEL_EXPAND_SOURCE, "expand", kernel.expand),
+    ]
+    names = {
+        "dims": kernel.dims,
+        "data_names": kernel.data_names,
+        "extra_names": kernel.extra_names,
+    }
+    return functions, names, ()
+
+
+def _graph_functions(
+    built: BuiltModel,
+) -> tuple[list[Any], dict[str, tuple[str, ...]], tuple[Any, ...]]:
+    # Tells numba of the operations.
+    importlib.import_module("bayesblina.hazards.op_kernels")
+
+    model = built.model
+    extras = _extras(model)
+    values = [model.rvs_to_values[variable] for variable in model.free_RVs]
+    log_density = rewrite_graph(
+        model.logp(), include=["canonicalize", "stabilize", "local_remove_check_parameter"]
+    )
+    gradient = pt.concatenate(_ravelled(pt.grad(log_density, values)))
+    names = {
+        "dims": tuple(model.dim_lengths),
+        "data_names": tuple(sorted(variable.name for variable in model.data_vars)),
+        "extra_names": tuple(variable.name for variable in extras),
+    }
+    outputs = [log_density, gradient, pt.concatenate(_ravelled(extras))]
+    inputs, (log_density, gradient, expanded) = _flat(
+        model, names["dims"], names["data_names"], outputs
+    )
+    density = _function(inputs, [log_density, gradient])
+    expand = _function(inputs, [pt.concatenate([inputs[0], expanded])])
+    functions = [
+        _wrapper(_DENSITY_SOURCE, "log_density", density.vm.jit_fn),
+        _wrapper(_EXPAND_SOURCE, "expand", expand.vm.jit_fn),
+    ]
+    return functions, names, (density, expand)
+
+
+def _extras(model: Any) -> list[Any]:
+    """Find the variables that are reported, and no coordinates of the point."""
+    coordinates = set(model.rvs_to_values.values())
+    return [one for one in model.unobserved_value_vars if one not in coordinates]
 
 
 def _require_layout(model: Any, kernel: Kernel) -> None:
     """Raise unless a kernel takes exactly the data and dimensions that the model has."""
     names = tuple(sorted(variable.name for variable in model.data_vars))
-    if names != kernel.data_names or set(model.dim_lengths) != set(kernel.dims):
+    extras = tuple(variable.name for variable in _extras(model))
+    if (names, extras) != (kernel.data_names, kernel.extra_names) or set(model.dim_lengths) != set(
+        kernel.dims
+    ):
         raise RuntimeError(f"the kernel '{kernel.name}' does not fit the model's data")
 
 
@@ -397,22 +453,6 @@ def _flat(
     return [point, data, sizes], clone_replace(outputs, replacements)
 
 
-def _pointer_to(element: Any) -> Any:
-    @intrinsic
-    def as_pointer(typing_context: Any, address: Any) -> Any:  # noqa: ARG001
-        signature = types.CPointer(element)(address)
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-        return signature, generate
-
-    return as_pointer
-
-
-_as_doubles = _pointer_to(types.float64)
-_as_integers = _pointer_to(types.int64)
-
 # What nutpie calls: addresses and lengths of the data and the sizes come in `user`.
 _DENSITY_SOURCE = """
 def log_density(dimension, point_, gradient_, value_, user_):
@@ -443,43 +483,74 @@ def expand(dimension, expanded, point_, out_, user_):
     return 0
 """
 
+_KERNEL_SOURCE = """
+def log_density(dimension, point, gradient, value, user_):
+    user = as_words(user_)
+    value[0] = inner(dimension, point, as_doubles(user[0]), as_integers(user[2]), gradient)
+    finite = isfinite(value[0])
+    for i in range(dimension):
+        finite = finite and isfinite(gradient[i])
+    return 0 if finite else 3
+"""
+_KERNEL_EXPAND_SOURCE = """
+def expand(dimension, expanded, point, out, user_):
+    user = as_words(user_)
+    for i in range(dimension):
+        out[i] = point[i]
+    inner(point, as_doubles(user[0]), as_integers(user[2]), behind(out, dimension))
+    return 0
+"""
+_DENSITY_ARGUMENTS = ("uint64", "double*", "double*", "double*", "void*")
+_EXPAND_ARGUMENTS = ("uint64", "uint64", "double*", "double*", "void*")
 
-_DOUBLE = types.CPointer(types.double)
-_DENSITY_TYPE = types.int64(types.uint64, _DOUBLE, _DOUBLE, _DOUBLE, types.voidptr)
-_EXPAND_TYPE = types.int64(types.uint64, types.uint64, _DOUBLE, _DOUBLE, types.voidptr)
 
+def _wrapper(source: str, name: str, inner: Any) -> Any:
+    """Make the Python form of what nutpie calls around a compiled function."""
+    import numba
+    from numba.extending import intrinsic
 
-def _callback(
-    inner: Any, key: str | None, source: str, name: str, signature: Any
-) -> tuple[Any, str | None]:
-    """Compile what nutpie calls around a compiled function; and its name in the cache on disk."""
-    if key is None:
-        return _cfunc(source, name, signature, inner, None), None
-    cached = f"bayesblina_{name}_{WRAPPER_VERSION}_{key}"
-    try:
-        return _cfunc(source, name, signature, inner, cached), cached
-    except Exception as error:  # a damaged entry of the cache on disk
-        _log.warning("A compiled function on disk could not be used (%s); compiling anew.", error)
-        return _cfunc(source, name, signature, inner, None), None
+    types = numba.types
 
+    def pointer_to(element: Any) -> Any:
+        @intrinsic
+        def as_pointer(typing_context: Any, address: Any) -> Any:  # noqa: ARG001
+            signature = types.CPointer(element)(address)
 
-def _cfunc(source: str, name: str, signature: Any, inner: Any, cached: str | None) -> Any:
-    """Compile a C callback, or load it; without `inner` it can only be loaded."""
+            def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+                kind = context.get_value_type(signature.return_type)
+                if signature.args[0] == types.voidptr:
+                    return builder.bitcast(arguments[0], kind)
+                return builder.inttoptr(arguments[0], kind)
+
+            return signature, generate
+
+        return as_pointer
+
+    @intrinsic
+    def behind(typing_context: Any, pointer: Any, count: Any) -> Any:  # noqa: ARG001
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+            return builder.gep(arguments[0], [arguments[1]])
+
+        return pointer(pointer, count), generate
+
     environment = {
         "__name__": __name__,
         "np": np,
+        "isfinite": math.isfinite,
         "carray": numba.carray,
         "uint64": np.uint64,
-        "as_doubles": _as_doubles,
-        "as_integers": _as_integers,
+        "as_words": pointer_to(types.uint64),
+        "as_doubles": pointer_to(types.float64),
+        "as_integers": pointer_to(types.int64),
+        "behind": behind,
         "inner": inner,
     }
+    made: dict[str, Any] = {}
+    exec(source, environment, made)
+    return made[name]
 
-    wrapper = compile_numba_function_src(source, name, global_env=environment, cache_key=cached)
-    return numba.cfunc(signature, cache=cached is not None)(wrapper)
 
-
-def _bind(compiled: _Compiled, built: BuiltModel) -> CompiledPyMCModel:
+def _bind(compiled: _Compiled, built: BuiltModel) -> Any:
     """Join a compiled structure with one model's data, sizes and labels."""
     model = built.model
     values = {variable.name: variable.get_value() for variable in model.data_vars}
@@ -508,7 +579,7 @@ def _bind(compiled: _Compiled, built: BuiltModel) -> CompiledPyMCModel:
         return middle + jitter
 
     addresses = [data.ctypes.data, data.size, sizes.ctypes.data, sizes.size]
-    return CompiledPyMCModel(
+    return _nutpie().compile_pymc.CompiledPyMCModel(
         dims=dict(model.named_vars_to_dims),
         reparameterized_names=[name for name in names if name.endswith("__")],
         compiled_logp_func=compiled.log_density,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT = "bayesblina fit"
 SCHEMA = 1
-EXPOSURE = ("table", "people", "episodes")
+PATIENTS = ("people", "episodes")
 # Attribute of a variable that tells how it was stored where netCDF has no such type.
 STORED = "bayesblina_dtype"
 # HDF5 does not mind bytes after its end; these tell any damage before HDF5 has to read it.
@@ -68,8 +68,12 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
         for node in fit.draws.subtree
         if node.has_data or node.attrs
     }
-    for name in EXPOSURE:
-        groups[f"/exposure/{name}"] = _encode(getattr(fit.exposure, name))
+    exposure, held = fit.exposure, fit.exposure.patients()
+    groups["/exposure/table"] = _encode(exposure.table)
+    if exposure.risk_sets is not None:
+        groups["/exposure/risk_sets"] = _encode(exposure.risk_sets)
+    for name in PATIENTS:
+        groups[f"/exposure/{name}"] = _encode(getattr(held, name))
     tree = xr.DataTree.from_dict(groups)
     tree.attrs |= {
         "format": FORMAT,
@@ -172,7 +176,7 @@ def _read(path: Path, attributes: Mapping[str, Any]) -> Fit:
     import xarray as xr
 
     from bayesblina.convergence import Convergence
-    from bayesblina.exposure import Exposure
+    from bayesblina.exposure import Exposure, Lazily, Patients
     from bayesblina.fitting import Fit, Provenance
     from bayesblina.follow_up import LeftOut
     from bayesblina.hazards.definition import parse_model
@@ -189,11 +193,18 @@ def _read(path: Path, attributes: Mapping[str, Any]) -> Fit:
         }
     decoded = {name: _decode(dataset) for name, dataset in groups.items()}
     record = {name: json.loads(attributes[name]) for name in RECORDS}
-    exposure = Exposure(
-        **{name: decoded.pop(f"/exposure/{name}") for name in EXPOSURE},
+    risk_sets = decoded.pop("/exposure/risk_sets", None)
+    held = Patients(
+        **{name: decoded.pop(f"/exposure/{name}") for name in PATIENTS},
         left_out=tuple(
             LeftOut(**(item | {"patients": tuple(item["patients"])})) for item in record["left_out"]
         ),
+        complete=risk_sets is None,
+    )
+    exposure = Exposure(
+        table=decoded.pop("/exposure/table"),
+        risk_sets=risk_sets,
+        patients=Lazily.of(held),
         unit=str(attributes["unit"]),
         synthetic=bool(np.ravel(attributes["synthetic"])[0]),
     )

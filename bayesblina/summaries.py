@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import arviz as az
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bayesblina.errors import SpecError
+from bayesblina.mixing import ess_bulk, ess_mean, ess_tail, mcse_mean, mcse_median, rhat
 
 
 def summarise(
@@ -33,7 +34,8 @@ def summarise(
         The variable's coordinates, then ``mean``, ``median``, ``sd``, ``lower``, ``upper``,
         ``probability_below_<threshold>`` (hazard ratios only), ``mcse`` (of the mean),
         ``ess_bulk``, ``ess_tail``, ``r_hat``, ``converged``. A quantity that is the same in every
-        draw has ``sd`` and ``mcse`` 0, all draws as its effective sample size, and R-hat 1.
+        draw has ``sd`` and ``mcse`` 0, all draws as its effective sample size, and R-hat 1. Its
+        attributes ``synthetic`` and ``unit`` are those of the draws, where they have any.
 
         For times that some draws do not reach by the horizon there is no mean: the columns are
         ``median``, ``lower``, ``upper``, each with ``<column>_reached`` (False: it lies beyond the
@@ -87,14 +89,15 @@ def summarise(
     # A constant has no Monte-Carlo error; the diagnostics would divide 0 by 0.
     safe = values.where(~constant, _noise(values))
     columns |= {
-        "mcse": az.mcse(safe, method="mean" if reached is None else "median").where(~constant, 0.0),
-        "ess_bulk": az.ess(safe, method="bulk").where(~constant, float(count)),
-        "ess_tail": az.ess(safe, method="tail").where(~constant, float(count)),
-        "r_hat": az.rhat(safe).where(~constant, 1.0),
+        "mcse": _each(mcse_mean if reached is None else mcse_median, safe).where(~constant, 0.0),
+        "ess_bulk": _each(ess_bulk, safe).where(~constant, float(count)),
+        "ess_tail": _each(ess_tail, safe).where(~constant, float(count)),
+        "r_hat": _each(rhat, safe).where(~constant, 1.0),
     }
     table = _tabulate(columns)
     if "converged" in draws.attrs:
         table["converged"] = bool(draws.attrs["converged"])
+    table.attrs |= _kept(draws)
     return table
 
 
@@ -181,7 +184,8 @@ def probabilities(
         share = holds.mean(("chain", "draw"))
         certain = (share == 0) | (share == 1)
         safe = holds.astype(float).where(~certain, _noise(values))
-        error = np.sqrt(share * (1 - share) / az.ess(safe, method="mean")).where(~certain, 0.0)
+        variance = share * (1 - share) / _each(ess_mean, safe)
+        error = (variance**0.5).where(~certain, 0.0)
         columns = {"probability": share, "mcse": error}
         tables.append(_tabulate(columns).assign(statement=statement))
     table = pd.concat(tables, ignore_index=True)
@@ -191,6 +195,7 @@ def probabilities(
         table = table.sort_values(dims, kind="stable", key=_in_order).reset_index(drop=True)
     if "converged" in draws.attrs:
         table["converged"] = bool(draws.attrs["converged"])
+    table.attrs |= _kept(draws)
     return table
 
 
@@ -249,6 +254,16 @@ def prior_table(prior: xr.Dataset, *, mass: float = 0.95) -> pd.DataFrame:
     return table
 
 
+def _kept(draws: xr.Dataset) -> dict[str, bool | str]:
+    """Attributes that tables for print and figures need."""
+    found: dict[str, bool | str] = {}
+    if "synthetic" in draws.attrs:
+        found["synthetic"] = bool(draws.attrs["synthetic"])
+    if "unit" in draws.attrs:
+        found["unit"] = str(draws.attrs["unit"])
+    return found
+
+
 def _in_order(column: pd.Series) -> pd.Series:
     """Sort by first appearance."""
     return pd.Series(pd.factorize(column)[0], index=column.index)
@@ -262,6 +277,14 @@ def _one_variable(draws: xr.Dataset) -> tuple[str, xr.DataArray]:
     if not {"chain", "draw"} <= set(values.dims):
         raise SpecError(f"'{name}' has no chain and draw dimensions.")
     return name, values
+
+
+def _each(function: Callable[[Any], Any], values: xr.DataArray) -> xr.DataArray:
+    """Apply a function of (chain, draw, parameter) to draws of any shape."""
+    whole = values.transpose("chain", "draw", ...)
+    like = whole.isel(chain=0, draw=0, drop=True)
+    flat = np.asarray(whole.values, dtype=np.float64).reshape(*whole.shape[:2], -1)
+    return like.copy(data=function(flat).reshape(like.shape))
 
 
 def _noise(values: xr.DataArray) -> xr.DataArray:

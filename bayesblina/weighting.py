@@ -21,6 +21,7 @@ from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.follow_up import find_episodes
 from bayesblina.intervals import split, validate_cuts
 from bayesblina.question import ENTRY, Question
+from bayesblina.tables import build as tables
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -81,6 +82,11 @@ class Weighted:
             f"{row['starts']:.0f} starts; weights {row['smallest']:.2f} to {row['largest']:.2f}, "
             f"mean {row['mean']:.2f})"
         )
+
+    def _repr_html_(self) -> str:
+        balance = self.balance.copy()
+        balance.attrs["synthetic"] = self.cohort.synthetic
+        return tables.publish(balance, title=repr(self), notes=[self.caveat]).to_html()
 
 
 def starting_weights(

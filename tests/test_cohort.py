@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bayesblina.cohort import (
-    DAYS_PER_UNIT,
     RESERVED_PHASES,
     Cohort,
     Covariate,
@@ -21,6 +20,7 @@ from bayesblina.cohort import (
     Repair,
 )
 from bayesblina.errors import DataError, Problem, SpecError, name_patients, nearest
+from bayesblina.rules import DAYS_PER_UNIT
 
 nan, inf = np.nan, np.inf
 

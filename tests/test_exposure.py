@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import bayesblina as bb
-from bayesblina import exposure as exposure_module
 from bayesblina import intervals
 from bayesblina.cohort import Cohort, Covariate, Outcome
 from bayesblina.errors import DataError, SpecError
-from bayesblina.exposure import Exposure
+from bayesblina.exposure import Exposure, each, front
+from bayesblina.exposure.many import expose_many
 from bayesblina.follow_up import find_episodes
 from bayesblina.intervals import default_cuts
 
@@ -375,6 +375,56 @@ def test_cells_equal_the_count(case: Case) -> None:
     assert sum(len(item.patients) for item in exposure.left_out) == len(left)
     assert len(used) + len(left) == len(case.patients) * len(case.analysed)
     assert set(row_of) == {row for _, row in used}
+
+
+def same_exposure(one: Exposure, other: Exposure) -> None:
+    """Check that two ways of summing gave the same."""
+    assert list(one.table.data_vars) == list(other.table.data_vars)
+    assert one.table.attrs == other.table.attrs
+    for name in one.table.variables:
+        left, right = one.table[name], other.table[name]
+        assert left.dims == right.dims
+        if left.dtype.kind == "f":
+            np.testing.assert_allclose(right.values, left.values, rtol=1e-9, atol=1e-12)
+        else:
+            assert left.equals(right), name
+
+
+@many
+@given(cases(), st.booleans(), st.sampled_from([None, (1,), (1, 3)]))
+def test_one_pass_over_many_patients_gives_the_same(
+    case: Case, weighted: bool, pieces: tuple[int, ...] | None
+) -> None:
+    assume(case.counted.comparable())
+    cohort, question = case.cohort(), case.asked()
+    weights = np.linspace(0.5, 2.0, cohort.size) if weighted else None
+    phase_cuts = None if pieces is None else [case.unit * piece for piece in pieces]
+    cuts = np.array([case.unit * cut for cut in case.cuts])
+    one = bb.expose(cohort, question, cuts=cuts, weights=weights, phase_cuts=phase_cuts)
+    other = expose_many(
+        cohort,
+        question,
+        cuts=cuts,
+        phase_cuts=None if phase_cuts is None else np.array(phase_cuts),
+        weight=weights,
+        compress=None,
+    )
+    same_exposure(one, other)
+    assert one.people.equals(other.people[list(one.people.data_vars)])
+    assert one.episodes.equals(other.episodes)
+    assert one.left_out == other.left_out
+
+
+@some
+@given(cases())
+def test_one_pass_places_the_same_cuts(case: Case) -> None:
+    assume(case.counted.comparable())
+    one = bb.expose(case.cohort(), case.asked())
+    other = expose_many(
+        case.cohort(), case.asked(), cuts=None, phase_cuts=None, weight=None, compress=None
+    )
+    np.testing.assert_allclose(other.cuts, one.cuts, rtol=1e-9)
+    assert one.table["events"].equals(other.table["events"])
 
 
 @some
@@ -778,7 +828,7 @@ def test_lost_time_is_an_error(monkeypatch: pytest.MonkeyPatch, damage: Any, fou
     def damaged(*arguments: Any, **options: Any) -> Any:
         return damage(whole(*arguments, **options))
 
-    monkeypatch.setattr(exposure_module, "exposure_by_group", damaged)
+    monkeypatch.setattr(each, "exposure_by_group", damaged)
     cohort = read({"months": [10.0, 3.0], "died": [1, 1], "start": [6.0, None]})
     with pytest.raises(DataError, match=found):
         bb.expose(cohort, MAINTENANCE, cuts=[3.0])
@@ -793,7 +843,7 @@ def test_a_lost_event_or_patient_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
             for name, found in whole(cohort, question).items()
         }
 
-    monkeypatch.setattr(exposure_module, "find_episodes", damaged)
+    monkeypatch.setattr(front, "find_episodes", damaged)
     table: dict[str, list[Any]] = {
         "months": [10.0, 3.0, 1.0],
         "died": [1, 1, 1],

@@ -13,7 +13,8 @@ import pytest
 from scipy.optimize import minimize
 
 import bayesblina as bb
-from bayesblina.cohort import DAYS_PER_UNIT, Cohort
+from bayesblina.cohort import Cohort
+from bayesblina.rules import DAYS_PER_UNIT
 
 ROOT = Path(__file__).parents[1]
 QUESTION = bb.Question(exposed="transplantation", eligible_from="entry")

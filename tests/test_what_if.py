@@ -20,8 +20,8 @@ from bayesblina.axes import AXES, PRIORS
 from bayesblina.cli import main
 from bayesblina.errors import SpecError, StorageError
 from bayesblina.fitting import fit_exposure, sampler_settings
+from bayesblina.what_if.layout import _PRIORS
 from bayesblina.what_if.reading import Sensitivity
-from bayesblina.what_if.scenarios import _PRIORS
 from bayesblina.what_if.store import Store
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")

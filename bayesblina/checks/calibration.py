@@ -35,6 +35,7 @@ from bayesblina.intervals import split
 from bayesblina.question import Question
 from bayesblina.sampling import SamplerSettings, sample
 from bayesblina.simulate import blinatumomab_cohort
+from bayesblina.tables import build as tables
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -87,6 +88,17 @@ class Calibration:
     def passed(self) -> bool:
         """Whether no parameter's ranks leave the 99 % bands, all parameters taken together."""
         return self.p_value > 1.0 - LEVEL
+
+    def __repr__(self) -> str:
+        """Show the outcome."""
+        state = "passed" if self.passed else "FAILED"
+        return (
+            f"Calibration({state}; {self.ranks.sizes['replication']} replications of "
+            f"{len(self.table)} parameters; {self.divergent} with divergent transitions)"
+        )
+
+    def _repr_html_(self) -> str:
+        return tables.publish(self.table, title=repr(self)).to_html()
 
 
 def calibrate(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import arviz as az
-import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bayesblina.convergence import Convergence
 from bayesblina.fitting import Fit
-from bayesblina.hazards.likelihood import patient_log_likelihood
+from bayesblina.pointwise import leave_one_out_total
 from bayesblina.predictive import replicated_events
+from bayesblina.tables import Kind
+from bayesblina.tables import build as tables
 
 ALL_ENDPOINTS = "all endpoints"
 
@@ -28,8 +28,9 @@ class Checks:
     loo : pandas.DataFrame
         Leave-one-patient-out cross-validation by PSIS, one row per endpoint and one for all
         together: ``endpoint``, ``patients``, ``elpd``, ``se``, ``p_loo``, ``largest_pareto_k``,
-        ``patients_above_limit`` (whose Pareto k exceeds ``pareto_k_limit``), ``reliable``. Empty
-        when the fit kept no log-likelihood.
+        ``patients_above_limit`` (whose Pareto k exceeds ``pareto_k_limit``), ``reliable``,
+        ``evaluated`` (how many patients were left out: of many a sample is, and stands for the
+        others) and ``sampling_se`` (the standard error from that).
     predictive : pandas.DataFrame
         Events by endpoint and interval: ``endpoint``, ``interval_start``, ``interval_stop``,
         ``observed``, ``expected`` (posterior mean) and ``p_value``, the posterior predictive
@@ -47,6 +48,24 @@ class Checks:
     def passed(self) -> bool:
         """Whether the draws converged and every LOO estimate is reliable."""
         return self.convergence.passed and bool(self.loo["reliable"].all())
+
+    def __repr__(self) -> str:
+        """Show the outcome."""
+        state = "converged" if self.convergence.passed else "NOT CONVERGED"
+        reliable = int(self.loo["reliable"].sum())
+        notes = f"; {len(self.notes)} notes" if self.notes else ""
+        return f"Checks({state}; {reliable} of {len(self.loo)} LOO estimates reliable{notes})"
+
+    def _repr_html_(self) -> str:
+        kinds: dict[str, Kind] = {"p_value": "probability"}
+        parts = [
+            self.convergence._repr_html_(),
+            tables.leave_one_out(self.loo, title="Leave one patient out").to_html(),
+            tables.publish(
+                self.predictive, title="Events by interval", kinds=kinds, notes=self.notes
+            ).to_html(),
+        ]
+        return "\n".join(parts)
 
 
 def check(fit: Fit) -> Checks:
@@ -78,32 +97,19 @@ def check(fit: Fit) -> Checks:
     >>> list(checks.loo["endpoint"])
     ['os', 'rfs', 'all endpoints']
     """
-    rows = []
-    if "log_likelihood" in fit.draws.children:
-        posterior = fit.posterior
-        for name in fit.exposure.endpoints:
-            values = patient_log_likelihood(posterior, fit.exposure, fit.design, endpoint=name)
-            used = np.isfinite(fit.exposure.people["exit"].sel(endpoint=name).values)
-            rows.append(_loo(values.isel(patient=used), posterior, endpoint=name))
-        if len(fit.exposure.endpoints) > 1:
-            together = fit.draws["log_likelihood"].to_dataset()["survival"]
-            rows.append(_loo(together, posterior, endpoint=ALL_ENDPOINTS))
-    columns = [
-        "endpoint",
-        "patients",
-        "elpd",
-        "se",
-        "p_loo",
-        "largest_pareto_k",
-        "pareto_k_limit",
-        "patients_above_limit",
-        "reliable",
-    ]
+    names: list[str | None] = [*fit.exposure.endpoints]
+    rows = [_loo(fit, name) for name in (names if len(names) == 1 else [*names, None])]
+    notes = list(fit.provenance.notes)
+    if rows[0]["evaluated"] != rows[0]["patients"]:
+        notes.append(
+            f"leave-one-out prediction: {rows[0]['evaluated']} of {rows[0]['patients']} patients "
+            "were left out, and stand for the others (sampling_se)"
+        )
     return Checks(
         convergence=fit.convergence,
-        loo=pd.DataFrame(rows, columns=columns),
+        loo=pd.DataFrame(rows),
         predictive=_predictive(fit),
-        notes=fit.provenance.notes,
+        notes=tuple(notes),
     )
 
 
@@ -122,20 +128,18 @@ def _predictive(fit: Fit) -> pd.DataFrame:
     return table.to_dataframe().reset_index()[columns]
 
 
-def _loo(values: xr.DataArray, posterior: xr.Dataset, *, endpoint: str) -> dict[str, object]:
-    tree = xr.DataTree.from_dict(
-        {"/posterior": posterior, "/log_likelihood": values.to_dataset(name="survival")}
-    )
-    result = az.loo(tree, var_name="survival", pointwise=True)
-    above = int((result.pareto_k > result.good_k).sum())
+def _loo(fit: Fit, endpoint: str | None) -> dict[str, object]:
+    found = leave_one_out_total(fit, endpoint=endpoint)
     return {
-        "endpoint": endpoint,
-        "patients": int(values.sizes["patient"]),
-        "elpd": float(result.elpd),
-        "se": float(result.se),
-        "p_loo": float(result.p),
-        "largest_pareto_k": float(result.pareto_k.max()),
-        "pareto_k_limit": float(result.good_k),
-        "patients_above_limit": above,
-        "reliable": above == 0,
+        "endpoint": ALL_ENDPOINTS if endpoint is None else endpoint,
+        "patients": found.patients,
+        "elpd": found.elpd,
+        "se": found.se,
+        "p_loo": found.p_loo,
+        "largest_pareto_k": found.largest_pareto_k,
+        "pareto_k_limit": found.limit,
+        "patients_above_limit": found.above_limit,
+        "reliable": found.above_limit == 0,
+        "evaluated": found.evaluated,
+        "sampling_se": found.sampling_se,
     }

@@ -21,7 +21,7 @@ from bayesblina.estimands.ratios import attributes_of
 from bayesblina.estimands.states import Courses, Route, StateAverage
 from bayesblina.fitting import Fit
 from bayesblina.hazards.likelihood import log_hazard
-from bayesblina.regimes import Never, Observation, Regime, require_curves
+from bayesblina.regimes import Never, Observation, Regime, observation_of, require_curves
 
 Floats = NDArray[np.float64]
 
@@ -427,12 +427,11 @@ def populations_of(
     seen = observed_by(fit)
     window = require_curves(seen, fit.question, regimes=regimes, landmark=landmark)
     start, last = window.start, window.last
-    people = fit.exposure.people
-    at_risk = (people["begin"].values <= start) & (people["exit"].values > start)
     design, exposure = fit.design, fit.exposure
     population, by = whom
     description = "eligible patients at risk at the landmark"
     supplied: list[Group] = []
+    at_risk = exposure.at_risk(start) if population is None else np.zeros((0, 0))
     if population is not None:
         roles = fit.definition.roles
         supplied, description = supplied_groups(
@@ -552,21 +551,33 @@ def observed_by(fit: Fit) -> Observation:
     Observation
         Of every endpoint; of an illness-death course that of remission, where courses begin.
     """
-    people, spent = fit.exposure.people, fit.exposure.episodes
-    names = fit.exposure.endpoints if fit.exposure.courses is None else fit.exposure.endpoints[:1]
+    exposure = fit.exposure
+    names = exposure.endpoints if exposure.courses is None else exposure.endpoints[:1]
     count = len(names)
-    within = spent["endpoint"].values < count
+    table = exposure.table
     earliest: dict[str, float] = {}
-    for index, phase in enumerate(fit.exposure.table["treatment"].values):
-        begun = spent["start"].values[within & (spent["phase"].values == index)]
-        if begun.size:
-            first = float(begun.min())
-            earliest[str(phase)] = min(first, earliest.get(str(phase), np.inf))
-    return Observation(
-        begin=dict(zip(names, people["begin"].values[:count], strict=True)),
-        end=dict(zip(names, people["exit"].values[:count], strict=True)),
-        earliest=earliest,
-        unit=fit.exposure.unit,
+    first_in = table["first_in"].values[:count].min(axis=0)
+    for phase, first in zip(table["treatment"].values.tolist(), first_in.tolist(), strict=True):
+        if first < np.inf:
+            earliest[phase] = min(first, earliest.get(phase, np.inf))
+    if exposure.risk_sets is not None:
+        return Observation(
+            first=dict(zip(names, table["first_begin"].values.tolist(), strict=True)),
+            last=dict(zip(names, table["last_exit"].values.tolist(), strict=True)),
+            median=float(exposure.risk_sets.attrs["median_begin"]),
+            times=np.asarray(exposure.risk_sets["landmark"].values),
+            anybody=lambda name, time: bool(
+                np.abs(exposure.at_risk(time)[names.index(name)]).any()
+            ),
+            earliest=earliest,
+            unit=exposure.unit,
+        )
+    people = exposure.people
+    return observation_of(
+        dict(zip(names, people["begin"].values[:count], strict=True)),
+        dict(zip(names, people["exit"].values[:count], strict=True)),
+        earliest,
+        unit=exposure.unit,
     )
 
 

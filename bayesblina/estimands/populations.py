@@ -190,7 +190,7 @@ class Members:
 
 def eligible_groups(
     exposure: Exposure,
-    at_risk: Bools,
+    at_risk: Floats,
     *,
     by: str | None,
     endpoint: str,
@@ -202,8 +202,8 @@ def eligible_groups(
     ----------
     exposure
         Events and person-time.
-    at_risk : ndarray of bool, shape (patient,)
-        Who is at risk at the landmark.
+    at_risk : ndarray, shape (pattern,)
+        How many are at risk at the landmark.
     by
         Categorical covariate to group by; None for one group.
     endpoint
@@ -222,14 +222,7 @@ def eligible_groups(
         If there is no such covariate, or nobody of a level is at risk.
     """
     design = exposure.table["design"].values
-    people = exposure.people
-    patients = np.bincount(
-        people["pattern"].values[at_risk],
-        weights=people["weight"].values[at_risk],
-        minlength=design.shape[0],
-    )
-    if current is not None:
-        patients = np.where(current, patients, 0.0)
+    patients = at_risk if current is None else np.where(current, at_risk, 0.0)
     where = f"{endpoint}: at the landmark"
     return _split(exposure, design, patients, by=by, where=where, known=True)
 

@@ -189,6 +189,7 @@ def _dataset(
             "exposed": labels[0],
             "reference": labels[1],
             "kind": kind,
+            "unit": fit.exposure.unit,
         },
     )
 

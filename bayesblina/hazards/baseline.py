@@ -204,7 +204,7 @@ def follow_up_end(exposure: Exposure) -> float:
     float
         Time.
     """
-    return float(np.nanmax(exposure.people["exit"].values))
+    return float(exposure.table["last_exit"].values.max())
 
 
 def baseline_curves(exposure: Exposure, design: Design, *, prior_sd: Floats) -> Curves:

@@ -12,6 +12,7 @@ import pymc as pm
 import pytensor.tensor as pt
 import xarray as xr
 from numpy.typing import NDArray
+from scipy import sparse
 
 from bayesblina.exposure import Exposure
 from bayesblina.hazards.baseline import baseline_curves
@@ -291,15 +292,13 @@ def with_weights(built: BuiltModel, exposure: Exposure, weights: Floats) -> None
     """
     shape = tuple(exposure.table["exposure"].shape)
     events, time = np.zeros(shape), np.zeros(shape)
-    pattern = exposure.people["pattern"].values
     weight = exposure.people["weight"].values * weights
-    states = shape[2]
+    counted = sparse.diags_array(weight) @ exposure.projection()
     for index, name in enumerate(exposure.endpoints):
-        cells = exposure.patient_cells(name).tocoo()
-        who, where = cells.coords
-        spent = cells.data * weight[who]
-        np.add.at(time[index], (where // states, where % states, pattern[who]), spent)
+        time[index] = (exposure.patient_cells(name).T @ counted).toarray().reshape(shape[1:])
         patient, cell = exposure.event_cells(name)
-        place = (cell // states, cell % states, pattern[patient])
-        np.add.at(events[index], place, weight[patient])
+        had = sparse.csr_array(
+            (np.ones(patient.size), (cell, patient)), shape=(shape[1] * shape[2], weight.size)
+        )
+        events[index] = (had @ counted).toarray().reshape(shape[1:])
     with_tables(built, events, time, survived=survivors(exposure) * weights)

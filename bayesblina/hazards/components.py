@@ -395,14 +395,9 @@ def longest_since_entry(exposure: Exposure) -> float:
     since = exposure.table["since"].values
     role = exposure.table["role"].values
     pieces = np.flatnonzero(role == "exposed")
-    spent = exposure.episodes
-    longest = 0.0
-    for piece in pieces:
-        rows = spent["phase"].values == piece
-        if rows.any():
-            length = float((spent["stop"].values[rows] - spent["start"].values[rows]).max())
-            longest = max(longest, float(since[piece]) + length)
-    return longest
+    spent = exposure.table["longest_in"].values.max(axis=0)
+    ends = [float(since[piece] + spent[piece]) for piece in pieces if spent[piece] > 0]
+    return max(ends, default=0.0)
 
 
 def groups_part(bench: Workbench) -> Any:

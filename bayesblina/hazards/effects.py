@@ -147,7 +147,7 @@ def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
         [i for i, name in enumerate(names) if not name.startswith(tuple(apart))], dtype=np.int64
     )
     raw_kept = raw[:, columns]
-    patients = np.bincount(exposure.people["pattern"].values, minlength=raw.shape[0])
+    patients = exposure.table["patients"].values
     centre = np.average(raw_kept, axis=0, weights=patients)
     spread = np.sqrt(np.average((raw_kept - centre) ** 2, axis=0, weights=patients))
     indicator = np.array([bool(((column == 0) | (column == 1)).all()) for column in raw_kept.T])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -282,8 +282,98 @@ def normal_nodes(count: int = NODES) -> tuple[Floats, Floats]:
     return np.asarray(nodes), np.asarray(weights / weights.sum())
 
 
-def patient_log_likelihood(
+def hazards_of_patients(
+    posterior: xr.Dataset,
+    exposure: Exposure,
+    design: Design,
+    *,
+    endpoint: str,
+    rows: Ints | None = None,
+) -> tuple[LogHazard, Ints]:
+    """Work out the log hazards of single patients, with their own covariates.
+
+    Parameters
+    ----------
+    posterior
+        Draws.
+    exposure
+        Events and person-time.
+    design
+        Phase contrasts, standardised covariates, classes and groups.
+    endpoint
+        Endpoint.
+    rows : ndarray of int, shape (patient,), optional
+        Positions of the patients; all by default.
+
+    Returns
+    -------
+    hazard : LogHazard
+        By pattern; where continuous covariates are compressed each patient is one.
+    pattern : ndarray of int, shape (patient,)
+        Pattern of each patient there.
+    """
+    people = exposure.patients().people
+    rows = np.arange(people.sizes["patient"]) if rows is None else rows
+    if exposure.compression is None:
+        return log_hazard(posterior, design, endpoint=endpoint), people["pattern"].values[rows]
+    category = people["category"].values[rows]
+    own = replace(
+        design,
+        terms=design.standardised(exposure.terms_of(rows)),
+        class_of=design.class_of[category],
+        group_of=design.group_of[category],
+        source_of=design.source_of[category],
+    )
+    return log_hazard(posterior, own, endpoint=endpoint), np.arange(rows.size)
+
+
+def total_log_likelihood(
     posterior: xr.Dataset, exposure: Exposure, design: Design, *, endpoint: str | None = None
+) -> Floats:
+    """Log-likelihood of all patients together, from events and person-time by cell.
+
+    Parameters
+    ----------
+    posterior
+        Draws.
+    exposure
+        Events and person-time.
+    design
+        Phase contrasts, standardised covariates, classes and groups.
+    endpoint
+        Endpoint; None for all endpoints together.
+
+    Returns
+    -------
+    ndarray, shape (chain * draw,)
+        The sum of `patient_log_likelihood`, where hazards are those of patterns: not for models in
+        which some are cured or single patients have effects.
+    """
+    total = np.zeros(posterior.sizes["chain"] * posterior.sizes["draw"])
+    for index, name in enumerate(exposure.endpoints):
+        if endpoint not in (None, name):
+            continue
+        found = log_hazard(posterior, design, endpoint=name)
+        events = exposure.table["events"].values[index].astype(np.float64)
+        time = exposure.table["exposure"].values[index]
+        total += found.pattern @ events.sum(axis=(0, 1))
+        relative = np.exp(found.pattern)
+        for one in range(design.classes):
+            inside = found.class_of == one
+            shared = found.shared[:, one].reshape(total.size, -1)
+            total += shared @ events[:, :, inside].sum(axis=2).ravel()
+            adjusted = relative[:, inside] @ time[:, :, inside].reshape(shared.shape[1], -1).T
+            total -= (adjusted * np.exp(shared)).sum(axis=1)
+    return total
+
+
+def patient_log_likelihood(
+    posterior: xr.Dataset,
+    exposure: Exposure,
+    design: Design,
+    *,
+    endpoint: str | None = None,
+    rows: Ints | None = None,
 ) -> xr.DataArray:
     """Log-likelihood of each patient's follow-up.
 
@@ -302,6 +392,8 @@ def patient_log_likelihood(
         Phase contrasts, standardised covariates, classes and groups.
     endpoint
         Endpoint; None for all endpoints together.
+    rows : ndarray of int, shape (patient,), optional
+        Positions of the patients wanted; all by default. Of a sample of patients it is theirs.
 
     Returns
     -------
@@ -310,20 +402,23 @@ def patient_log_likelihood(
     """
     names = exposure.endpoints if endpoint is None else (endpoint,)
     integrated = "patient_effect" in posterior
+    everybody = exposure.patients().people
+    rows = np.arange(everybody.sizes["patient"]) if rows is None else rows
+    chosen = everybody.isel(patient=rows)
     total: Floats | None = None
     expected: Floats | None = None
     for name in names:
-        values, hazard = _of_endpoint(posterior, exposure, design, name, apart=integrated)
+        values, hazard = _of_endpoint(posterior, exposure, design, name, rows, apart=integrated)
         total = values if total is None else total + values
         expected = hazard if expected is None else expected + hazard
     assert total is not None
     assert expected is not None
     if integrated:
-        people = exposure.people.sel(endpoint=list(names))
+        people = chosen.sel(endpoint=list(names))
         events = people["event"].values.sum(axis=0).astype(np.float64)
         sd = flat_draws(posterior, "patient_sd", "shape")[:, 0]
         total += _integrated(events, expected, sd)
-    total *= exposure.people["weight"].values[:, None]
+    total *= chosen["weight"].values[:, None]
     sizes = posterior.sizes
     return xr.DataArray(
         total.T.reshape(sizes["chain"], sizes["draw"], -1),
@@ -331,31 +426,40 @@ def patient_log_likelihood(
         coords={
             "chain": posterior["chain"],
             "draw": posterior["draw"],
-            "patient": exposure.people["patient"],
+            "patient": chosen["patient"],
         },
         name="survival",
     )
 
 
 def _of_endpoint(
-    posterior: xr.Dataset, exposure: Exposure, design: Design, endpoint: str, *, apart: bool
+    posterior: xr.Dataset,
+    exposure: Exposure,
+    design: Design,
+    endpoint: str,
+    rows: Ints,
+    *,
+    apart: bool,
 ) -> tuple[Floats, Floats]:
     """Log-likelihood and cumulative hazard of each patient, both of shape (patient, draws).
 
     With `apart` patients have no effects of their own, and the log-likelihood is without its
     cumulative hazard, which the second then is; else the second is 0.
     """
-    found = log_hazard(posterior, design, endpoint=endpoint)
+    found, who = hazards_of_patients(posterior, exposure, design, endpoint=endpoint, rows=rows)
     relative = found.pattern
     if apart:
         relative = relative_of(posterior, design, design.terms, endpoint=endpoint)
         relative = relative + source_effects(posterior, design, endpoint=endpoint)
     # Draws run along rows, so that picking cells and patients picks whole rows.
     draws = relative.shape[0]
-    by_pattern = np.ascontiguousarray(relative.T)
-    who = exposure.people["pattern"].values
-    cells = exposure.patient_cells(endpoint)
+    by_pattern = np.ascontiguousarray(np.broadcast_to(relative, (draws, found.class_of.size)).T)
+    cells = exposure.patient_cells(endpoint)[rows]
     event_patient, event_cell = exposure.event_cells(endpoint)
+    place = np.full(exposure.patients().people.sizes["patient"], -1, dtype=np.int64)
+    place[rows] = np.arange(rows.size)
+    chosen = place[event_patient] >= 0
+    event_patient, event_cell = place[event_patient[chosen]], event_cell[chosen]
     values = np.zeros((who.size, draws))
     events = np.zeros((who.size, draws)) if apart else np.zeros((1, 1))
     for one in range(design.classes):

@@ -1,10 +1,20 @@
 """Figures from computed datasets: bands, steps and densities."""
 
-from bayesblina.plots.estimates import (
-    bias_ladder,
-    hazard_ratio,
+from bayesblina.plots.curves import (
+    cumulative_hazard,
+    cumulative_incidence,
+    hazard,
+    hazard_ratio_over_time,
+    state_occupancy,
     survival,
 )
+from bayesblina.plots.draws import chain_ranks, prior_posterior
+from bayesblina.plots.estimates import (
+    bias_ladder,
+    forest,
+    hazard_ratio,
+)
+from bayesblina.plots.patients import patient_flow, swimmer
 from bayesblina.plots.predictive import (
     calibration,
     calibration_ranks,
@@ -27,15 +37,25 @@ __all__ = [
     "bias_ladder",
     "calibration",
     "calibration_ranks",
+    "chain_ranks",
+    "cumulative_hazard",
+    "cumulative_incidence",
+    "forest",
+    "hazard",
     "hazard_ratio",
+    "hazard_ratio_over_time",
     "martingale_residuals",
+    "patient_flow",
+    "prior_posterior",
     "prior_predictive",
     "replicated_events",
     "replicated_simon_makuch",
     "scenario_map",
     "sceptical_priors",
     "specification_curve",
+    "state_occupancy",
     "survival",
+    "swimmer",
     "tipping_points",
     "tornado",
 ]

@@ -1,4 +1,4 @@
-"""Figures of estimates: survival curves, hazard ratios, the bias ladder."""
+"""Figures of estimates: densities and forests of hazard ratios, the bias ladder."""
 
 from __future__ import annotations
 
@@ -11,140 +11,44 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bayesblina.errors import SpecError
-from bayesblina.plots.style import COLOURS, mark, say
+from bayesblina.plots.style import (
+    COLOURS,
+    DARK,
+    GREY,
+    SMALL,
+    Width,
+    canvas,
+    chosen,
+    entitle,
+    explain,
+    literal,
+    mark,
+    ratio_scale,
+    require,
+    say,
+    tails,
+)
+from bayesblina.tables import numbers
 
 DENSITY_POINTS = 400
-
-
-def survival(
-    curves: xr.Dataset,
-    *,
-    endpoint: str | None = None,
-    observed: pd.DataFrame | None = None,
-    at_risk: pd.DataFrame | None = None,
-    mass: float = 0.95,
-) -> Figure:
-    """Draw posterior survival curves with bands, observed steps and numbers at risk.
-
-    Parameters
-    ----------
-    curves
-        What `bayesblina.survival` gives.
-    endpoint
-        Endpoint to draw; by default all, side by side.
-    observed
-        What `bayesblina.simon_makuch` gives: steps drawn over the curves.
-    at_risk
-        What `bayesblina.numbers_at_risk` gives: patients at risk by current phase, written below
-        the axes, which get their ticks there.
-    mass
-        Probability of the bands.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The figure; nothing is shown or saved.
-
-    Raises
-    ------
-    SpecError
-        If the curves are those of several subgroups.
-    """
-    if "subgroup" in curves.dims:
-        raise SpecError("Choose a subgroup to draw: curves.sel(subgroup=...).")
-    names = [str(name) for name in curves["endpoint"].values] if endpoint is None else [endpoint]
-    figure = Figure(figsize=(5.6 * len(names), 4.8), layout="constrained")
-    axes = figure.subplots(1, len(names), squeeze=False)[0]
-    for axis, name in zip(axes, names, strict=True):
-        _survival_axis(axis, curves.sel(endpoint=name), observed, at_risk, name, mass)
-    mark(figure, curves)
-    return figure
-
-
-def _survival_axis(
-    axis: Axes,
-    curves: xr.Dataset,
-    observed: pd.DataFrame | None,
-    at_risk: pd.DataFrame | None,
-    name: str,
-    mass: float,
-) -> None:
-    tail = (1.0 - mass) / 2.0
-    time = curves["time"].values
-    unit = str(curves.attrs.get("unit", "time"))
-    for colour, regime in zip(COLOURS, curves["regime"].values, strict=False):
-        values = curves["survival"].sel(regime=regime)
-        lower, middle, upper = values.quantile([tail, 0.5, 1.0 - tail], ("chain", "draw")).values
-        axis.fill_between(time, lower, upper, color=colour, alpha=0.2, linewidth=0)
-        axis.plot(time, middle, color=colour, label=f"{regime} (posterior, {mass:.0%} band)")
-    if observed is not None:
-        rows = observed[observed["endpoint"] == name]
-        groups = sorted(rows["group"].unique(), key=lambda group: not group.startswith("no "))
-        for colour, group in zip(COLOURS, groups, strict=False):
-            one = rows[rows["group"] == group]
-            axis.step(
-                one["time"],
-                one["survival"],
-                where="post",
-                color=colour,
-                linestyle="--",
-                linewidth=1,
-                label=f"{group} (Simon-Makuch)",
-            )
-    axis.set(ylim=(0, 1.02), xlim=(time.min(), time.max()), title=name.upper())
-    axis.set_xlabel(f"{unit} from the origin, event-free at {curves.attrs.get('landmark', 0):g}")
-    axis.set_ylabel("survival")
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize="small")
-    if at_risk is not None:
-        _numbers_at_risk(axis, at_risk[at_risk["endpoint"] == name])
-
-
-def _numbers_at_risk(axis: Axes, rows: pd.DataFrame) -> None:
-    transform = axis.get_xaxis_transform()
-    low, high = axis.get_xlim()
-    ticks = rows["time"].unique()
-    axis.set_xticks(ticks[(ticks >= low) & (ticks <= high)])
-    for line, (group, one) in enumerate(rows.groupby("group", sort=False)):
-        height = -0.24 - 0.07 * line
-        axis.text(
-            -0.05,
-            height,
-            str(group),
-            transform=axis.transAxes,
-            ha="right",
-            va="center",
-            fontsize="x-small",
-        )
-        for time, count in zip(one["time"].to_numpy(), one["at_risk"].to_numpy(), strict=True):
-            if low <= time <= high:
-                axis.text(
-                    time,
-                    height,
-                    f"{count:.0f}",
-                    transform=transform,
-                    ha="center",
-                    va="center",
-                    fontsize="x-small",
-                )
-    axis.text(
-        -0.05,
-        -0.17,
-        "at risk, by current phase",
-        transform=axis.transAxes,
-        ha="right",
-        va="center",
-        fontsize="x-small",
-        style="italic",
-    )
+# Inches for each line of a forest, and for what stands around them.
+LINE, FRAME = 0.2, 0.75
+_INTERVAL = ("median", "lower", "upper")
+# Columns of a summary that are no labels of its rows.
+_NO_LABELS = frozenset(
+    {"mean", "sd", *_INTERVAL, "mcse", "ess_bulk", "ess_tail", "r_hat", "converged"}
+)
 
 
 def hazard_ratio(
     ratios: xr.Dataset,
     *,
+    endpoint: str | None = None,
     prior: tuple[float, float] | None = None,
     thresholds: Sequence[float] = (1.0,),
     mass: float = 0.95,
+    width: Width = "two",
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw the posterior density of each endpoint's hazard ratio.
 
@@ -152,33 +56,64 @@ def hazard_ratio(
     ----------
     ratios
         What `bayesblina.hazard_ratio` gives.
+    endpoint
+        Endpoint to draw; by default all, below each other.
     prior
         Mean and sd of the normal prior of the log hazard ratio, drawn for comparison.
     thresholds
-        Hazard ratios to mark.
+        Hazard ratios to mark; the titles say how probable lower ones are.
     mass
         Probability of the interval shaded.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw one endpoint on, in a figure of one's own; by default a new figure.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The figure; nothing is shown or saved.
+        The figure; nothing is shown or saved. Densities are those of the log hazard ratio.
+
+    Raises
+    ------
+    SpecError
+        If the ratios vary over time or by subgroup, a threshold is not above 0, the endpoint is
+        unknown, or `ax` is given for several endpoints.
     """
     from scipy.stats import gaussian_kde, norm
 
-    names = [str(name) for name in ratios["endpoint"].values]
-    figure = Figure(figsize=(6.4, 1.2 + 1.9 * len(names)), layout="constrained")
-    axes = figure.subplots(len(names), 1, squeeze=False, sharex=True)[:, 0]
+    require(ratios, ["hazard_ratio"], "bayesblina.hazard_ratio")
+    more = [str(dim) for dim in ratios["hazard_ratio"].dims if dim not in ("chain", "draw")]
+    if more not in ([], ["endpoint"]):
+        raise SpecError(
+            f"One density cannot show ratios by {' and '.join(set(more) - {'endpoint'})}: choose "
+            "one with .sel, or draw a forest or hazard_ratio_over_time."
+        )
+    if not thresholds or min(thresholds) <= 0:
+        raise SpecError(f"thresholds must be hazard ratios above 0, got {list(thresholds)!r}.")
+    low_tail, high_tail = tails(mass)
+    if not more:
+        name = str(ratios["endpoint"].values) if "endpoint" in ratios.coords else "all"
+        ratios = ratios.drop_vars("endpoint", errors="ignore").expand_dims(endpoint=[name])
+    names = chosen(ratios["endpoint"].values, endpoint)
+    drawn = canvas(len(names), 1, height=0.7 + 1.3 * len(names), width=width, ax=ax, share_x=True)
     logs = {
         name: np.log(ratios["hazard_ratio"].sel(endpoint=name).values.ravel()) for name in names
     }
     low = min(float(np.quantile(values, 0.0005)) for values in logs.values())
     high = max(float(np.quantile(values, 0.9995)) for values in logs.values())
-    grid = np.linspace(min(low, np.log(0.2)), max(high, np.log(2.0)), DENSITY_POINTS)
-    tail = (1.0 - mass) / 2.0
-    for axis, colour, name in zip(axes, COLOURS, names, strict=False):
+    marks = np.log(np.asarray(thresholds, dtype=np.float64))
+    grid = np.linspace(
+        min(low, np.log(0.5), marks.min() - 0.1),
+        max(high, np.log(1.5), marks.max() + 0.1),
+        DENSITY_POINTS,
+    )
+    for index, (axis, name) in enumerate(zip(drawn.axes[:, 0], names, strict=True)):
+        colour = COLOURS[index % len(COLOURS)]
+        if np.ptp(logs[name]) == 0:
+            raise SpecError(f"{name}: the hazard ratio is the same in every draw: no density.")
         density = gaussian_kde(logs[name])(grid)
-        lower, upper = np.quantile(logs[name], [tail, 1.0 - tail])
+        lower, upper = np.quantile(logs[name], [low_tail, high_tail])
         inside = (grid >= lower) & (grid <= upper)
         axis.plot(np.exp(grid), density, color=colour, label="posterior")
         axis.fill_between(
@@ -191,26 +126,137 @@ def hazard_ratio(
         )
         if prior is not None:
             axis.plot(
-                np.exp(grid), norm.pdf(grid, *prior), color="0.4", linestyle=":", label="prior"
+                np.exp(grid), norm.pdf(grid, *prior), color=GREY, linestyle=":", label="prior"
             )
         for threshold in thresholds:
-            axis.axvline(threshold, color="0.2", linewidth=0.8)
-        below = float((logs[name] < 0).mean())
-        axis.set_title(f"{name.upper()}: P(HR < 1) = {below:.3f}", loc="left", fontsize="medium")
-        axis.set(yticks=[], xscale="log")
-        axis.spines[["top", "right", "left"]].set_visible(False)
-    axes[0].legend(frameon=False, fontsize="small")
-    ticks = [
-        tick
-        for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5)
-        if np.exp(grid[0]) <= tick <= np.exp(grid[-1])
-    ]
-    axes[-1].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes[-1].minorticks_off()
-    exposed, reference = ratios.attrs.get("exposed", ""), ratios.attrs.get("reference", "")
-    axes[-1].set_xlabel(f"hazard ratio, {exposed} against {reference} (log scale)")
-    mark(figure, ratios)
-    return figure
+            axis.axvline(threshold, color=DARK, linewidth=0.7)
+        parts = []
+        for threshold in thresholds:
+            text = numbers.probability(float((np.exp(logs[name]) < threshold).mean()))
+            sign = "" if text[0] in "<>" else "= "
+            parts.append(f"P(HR < {threshold:g}) {sign}{text}")
+        entitle(axis, f"{name.upper()}: {', '.join(parts)}")
+        axis.set(yticks=[], ylim=(0, None))
+        axis.spines["left"].set_visible(False)
+    explain(drawn.axis)
+    bottom = drawn.axes[-1, 0]
+    ratio_scale(bottom, "x")
+    bottom.set_xlabel(_compared(ratios))
+    mark(drawn, ratios)
+    return drawn.figure
+
+
+def forest(
+    summary: pd.DataFrame,
+    *,
+    labels: Sequence[str] | None = None,
+    quantity: str = "hazard ratio",
+    logarithmic: bool = True,
+    null: float | None = 1.0,
+    synthetic: bool = False,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw estimates with their intervals below each other, their numbers beside them.
+
+    Parameters
+    ----------
+    summary
+        What `bayesblina.summarise` gives, of one or of several quantities (`pandas.concat`): any
+        table with ``median``, ``lower`` and ``upper``.
+    labels
+        Columns that name the rows; by default all that hold text.
+    quantity
+        What the estimates are, for the axis.
+    logarithmic
+        Whether the axis is logarithmic, as ratios want it.
+    null
+        Where a line stands for no difference; None for no line.
+    synthetic
+        Whether the patients are simulated, where the table's attributes do not say so: tables that
+        were joined may have lost them.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw on, in a figure of one's own; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One line per row, in the table's order; a row that did not converge has a hollow marker
+        and says so. Numbers are written as `bayesblina.tables` writes them.
+
+    Raises
+    ------
+    SpecError
+        If a column is missing, there are no rows, or a logarithmic axis gets what is not above 0.
+
+    Examples
+    --------
+    >>> summary = pd.DataFrame(
+    ...     {
+    ...         "endpoint": ["os", "rfs"],
+    ...         "median": [0.5, 0.6],
+    ...         "lower": [0.3, 0.4],
+    ...         "upper": [0.9, 1.1],
+    ...     }
+    ... )
+    >>> [text.get_text() for text in forest(summary).axes[0].texts]
+    ['0.50 (0.30 to 0.90)', '0.60 (0.40 to 1.10)']
+    """
+    require(summary, _INTERVAL, "bayesblina.summarise")
+    if summary.empty:
+        raise SpecError("There are no estimates to draw.")
+    if labels is not None:
+        require(summary, labels, "bayesblina.summarise")
+    if {f"{name}_reached" for name in _INTERVAL} & set(summary.columns):
+        raise SpecError(
+            "Times that some draws do not reach have no interval to draw: use tables.estimates."
+        )
+    kind: numbers.Kind = "ratio" if logarithmic else "number"
+    rows = summary.reset_index(drop=True)
+    known = rows[list(_INTERVAL)].astype(float).notna().all(axis=1).to_numpy()
+    if logarithmic and known.any() and not (rows.loc[known, list(_INTERVAL)] > 0).all(axis=None):
+        raise SpecError("A logarithmic axis needs numbers above 0: set logarithmic=False.")
+    drawn = canvas(height=FRAME + LINE * len(rows), width=width, ax=ax)
+    axis = drawn.axis
+    for place, row in enumerate(rows.to_dict("records")):
+        fine = bool(row.get("converged", True))
+        text = "no finite estimate"
+        if known[place]:
+            colour = COLOURS[0] if fine else COLOURS[1]
+            axis.plot([row["lower"], row["upper"]], [place, place], color=colour, linewidth=1.2)
+            axis.plot(
+                row["median"],
+                place,
+                "o",
+                color=colour,
+                markersize=4,
+                markerfacecolor=colour if fine else "white",
+            )
+            text = numbers.interval(row["median"], row["lower"], row["upper"], kind=kind)
+        axis.annotate(
+            text if fine else f"{text}, NOT CONVERGED",
+            (1.0, place),
+            (6.0, 0.0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            fontsize=SMALL,
+            annotation_clip=False,
+        )
+    if null is not None:
+        axis.axvline(null, color=GREY, linewidth=0.7, zorder=0)
+    names = _row_labels(rows, labels)
+    axis.set_yticks(np.arange(len(rows)), names)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.set_xlabel(literal(quantity) + (" (log scale)" if logarithmic else ""))
+    mark(drawn, summary, synthetic=synthetic)
+    if logarithmic:
+        ratio_scale(axis, "x")
+    return drawn.figure
 
 
 def bias_ladder(
@@ -218,6 +264,8 @@ def bias_ladder(
     *,
     truth: Mapping[str, float] | None = None,
     endpoint: str | None = None,
+    width: Width = "two",
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw the bias ladder: every method's estimate with its interval, the naive one on top.
 
@@ -229,19 +277,39 @@ def bias_ladder(
         Hazard ratio of each endpoint with which the patients were simulated, drawn as a line.
     endpoint
         Endpoint to draw; by default all, side by side.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw one endpoint on, in a figure of one's own; by default a new figure.
 
     Returns
     -------
     matplotlib.figure.Figure
         The figure; nothing is shown or saved. Estimates that do not exist are named as such.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one, the endpoint or its truth is unknown, or `ax` is given for
+        several endpoints.
     """
-    names = list(ladder["endpoint"].unique()) if endpoint is None else [endpoint]
+    needed = ["endpoint", "method", "estimate", "lower", "upper", "note"]
+    require(ladder, needed, "bayesblina.bias_ladder")
+    names = chosen(list(ladder["endpoint"]), endpoint)
+    unknown = [name for name in names if truth is not None and name not in truth]
+    if unknown:
+        raise SpecError(f"truth has no hazard ratio of '{unknown[0]}'.")
     methods = list(ladder["method"].unique())
-    figure = Figure(
-        figsize=(1.8 + 4.2 * len(names), 1.4 + 0.42 * len(methods)), layout="constrained"
+    drawn = canvas(
+        1,
+        len(names),
+        height=FRAME + 0.25 + 0.27 * len(methods),
+        width=width,
+        ax=ax,
+        share_x=True,
+        share_y=True,
     )
-    axes = figure.subplots(1, len(names), squeeze=False, sharey=True, sharex=True)[0]
-    for axis, name in zip(axes, names, strict=True):
+    for axis, name in zip(drawn.axes[0], names, strict=True):
         rows = ladder[ladder["endpoint"] == name]
         for row in rows.to_dict("records"):
             height = methods.index(row["method"])
@@ -254,36 +322,66 @@ def bias_ladder(
                     xycoords=("axes fraction", "data"),
                     ha="center",
                     va="center",
-                    fontsize="x-small",
+                    fontsize=SMALL,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
                 )
                 continue
             axis.plot([row["lower"], row["upper"]], [height, height], color=colour)
             axis.plot(
-                row["estimate"], height, color=colour, marker="X" if biased else "o", linestyle=""
+                row["estimate"],
+                height,
+                color=colour,
+                marker="X" if biased else "o",
+                markersize=5,
+                linestyle="",
             )
-        axis.axvline(1.0, color="0.7", linewidth=0.8)
+        axis.axvline(1.0, color=GREY, linewidth=0.7, zorder=0)
         if truth is not None:
             axis.axvline(truth[name], color=COLOURS[2], linestyle="--", label="simulated truth")
-        axis.set(xscale="log", title=str(name).upper(), xlabel="hazard ratio (log scale)")
-        axis.spines[["top", "right"]].set_visible(False)
-    low, high = axes[0].get_xlim()
-    ticks = [tick for tick in (0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5) if low <= tick <= high]
-    axes[0].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    for axis in axes:
-        axis.minorticks_off()
+        axis.set_xlabel("hazard ratio (log scale)")
+        entitle(axis, name.upper())
     labels = [
-        f"{method} (biased)"
+        f"{literal(method)} (biased)"
         if ladder.loc[ladder["method"] == method, "note"].str.startswith("biased").any()
-        else method
+        else literal(method)
         for method in methods
     ]
-    axes[0].set_yticks(range(len(methods)), labels)
-    axes[0].set_ylim(len(methods) - 0.5, -0.5)
-    if truth is not None:
-        axes[-1].legend(frameon=False, fontsize="small", loc="best")
+    drawn.axis.set_yticks(range(len(methods)), labels)
+    drawn.axis.set_ylim(len(methods) - 0.5, -0.5)
+    ratio_scale(drawn.axis, "x")
+    # The scale is shared, but not the switch for minor ticks.
+    for axis in drawn.axes[0]:
+        axis.minorticks_off()
+    if truth is not None and drawn.own:
+        line = drawn.axis.get_legend_handles_labels()
+        drawn.figure.legend(*line, loc="outside lower right", frameon=False, fontsize=SMALL)
+    elif truth is not None:
+        explain(drawn.axis)
     say(
-        figure,
+        drawn,
         synthetic=bool(ladder.attrs.get("synthetic")),
         converged=not ladder["note"].eq("NOT CONVERGED").any(),
     )
-    return figure
+    return drawn.figure
+
+
+def _compared(ratios: xr.Dataset) -> str:
+    exposed, reference = ratios.attrs.get("exposed"), ratios.attrs.get("reference")
+    what = f", {literal(exposed)} against {literal(reference)}" if exposed and reference else ""
+    return f"hazard ratio{what} (log scale)"
+
+
+def _row_labels(rows: pd.DataFrame, labels: Sequence[str] | None) -> list[str]:
+    """Name the rows by the columns given, or by all that hold text."""
+    if labels is None:
+        labels = [
+            str(name)
+            for name in rows.columns
+            if str(name) not in _NO_LABELS and not pd.api.types.is_numeric_dtype(rows[name])
+        ]
+    return [
+        ", ".join(
+            literal(cell) for cell in row if cell is not None and not pd.isna(cell) and cell != ""
+        )
+        for row in rows[list(labels)].itertuples(index=False, name=None)
+    ]

@@ -9,58 +9,96 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bayesblina.errors import SpecError
-from bayesblina.plots.style import COLOURS, mark, say
+from bayesblina.plots.style import (
+    COLOURS,
+    DARK,
+    GREY,
+    PALE,
+    Width,
+    canvas,
+    chosen,
+    colours,
+    entitle,
+    explain,
+    mark,
+    paired,
+    require,
+    tails,
+)
 
 # Uniform ranks from which the bands of a calibration are taken.
 UNIFORM_RANKS = 10_000
-_BAND: Mapping[str, Any] = {"color": "0.85", "linewidth": 0}
+_BAND: Mapping[str, Any] = {"color": PALE, "linewidth": 0}
 Floats = NDArray[np.float64]
 
 
-def replicated_events(events: xr.Dataset) -> Figure:
+def replicated_events(
+    events: xr.Dataset,
+    *,
+    endpoint: str | None = None,
+    phase: str | None = None,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
     """Draw observed events over those that the model expects, by interval and phase.
 
     Parameters
     ----------
     events
         What `bayesblina.replicated_events` gives.
+    endpoint, phase
+        Endpoint and phase to draw; by default all.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw one panel on, in a figure of one's own; by default a new figure.
 
     Returns
     -------
     matplotlib.figure.Figure
         One panel per endpoint and phase: the central 95 % of the replicated events, their median,
         and the observed number; cells with a p-value below 0.025 or above 0.975 are marked.
+
+    Raises
+    ------
+    SpecError
+        If the dataset is another one, an endpoint or phase is unknown, or `ax` is given for several
+        panels.
     """
-    names, phases = (list(events[dim].values) for dim in ("endpoint", "phase"))
-    figure = Figure(figsize=(1.2 + 3.4 * len(phases), 0.8 + 2.2 * len(names)), layout="constrained")
-    axes = figure.subplots(len(names), len(phases), squeeze=False, sharex=True)
+    require(events, ["replicated", "observed", "p_value"], "bayesblina.replicated_events")
+    names = chosen(events["endpoint"].values, endpoint)
+    phases = chosen(events["phase"].values, phase, what="phase")
+    drawn = canvas(
+        len(names), len(phases), height=0.6 + 1.6 * len(names), width=width, ax=ax, share_x=True
+    )
+    axes = drawn.axes
     number = np.arange(events.sizes["interval"])
     for row, name in zip(axes, names, strict=True):
-        for axis, phase in zip(row, phases, strict=True):
-            one = events.sel(endpoint=name, phase=phase)
+        for axis, state in zip(row, phases, strict=True):
+            one = events.sel(endpoint=name, phase=state)
             low, middle, high = (
                 one["replicated"].quantile([0.025, 0.5, 0.975], ("chain", "draw")).values
             )
-            axis.vlines(number, low, high, color=COLOURS[0], alpha=0.4, linewidth=5)
+            axis.vlines(number, low, high, color=COLOURS[0], alpha=0.4, linewidth=4)
             axis.plot(number, middle, "_", color=COLOURS[0], label="replicated, 95 %")
             surprising = (one["p_value"].values < 0.025) | (one["p_value"].values > 0.975)
             observed = one["observed"].values
-            axis.plot(number, observed, "o", color="0.1", markersize=4, label="observed")
+            axis.plot(number, observed, "o", color=DARK, markersize=3, label="observed")
             axis.plot(
                 number[surprising],
                 observed[surprising],
                 "o",
                 color=COLOURS[1],
-                markersize=9,
+                markersize=7,
                 fillstyle="none",
                 label="_surprising",
             )
-            axis.set_title(f"{str(name).upper()}, {phase}", fontsize="medium", loc="left")
-            axis.spines[["top", "right"]].set_visible(False)
+            entitle(axis, f"{name.upper()}, {state}")
             axis.yaxis.get_major_locator().set_params(integer=True)
     starts = events["interval_start"].values
     shown = number[:: max(1, number.size // 6)]
@@ -69,13 +107,20 @@ def replicated_events(events: xr.Dataset) -> Figure:
         axis.set_xlabel("start of the interval")
     for axis in axes[:, 0]:
         axis.set_ylabel("events")
-    axes[0, 0].legend(frameon=False, fontsize="small")
-    mark(figure, events)
-    return figure
+    explain(axes[0, 0])
+    mark(drawn, events)
+    return drawn.figure
 
 
 def replicated_simon_makuch(
-    replicated: xr.Dataset, observed: pd.DataFrame, *, mass: float = 0.95
+    replicated: xr.Dataset,
+    observed: pd.DataFrame,
+    *,
+    endpoint: str | None = None,
+    group: str | None = None,
+    mass: float = 0.95,
+    width: Width = "two",
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw the observed Simon-Makuch curves over replicated ones.
 
@@ -85,63 +130,106 @@ def replicated_simon_makuch(
         What `bayesblina.replicated_simon_makuch` gives.
     observed
         What `bayesblina.simon_makuch` gives, from the same landmark.
+    endpoint, group
+        Endpoint and group to draw; by default all.
     mass
         Probability of the band of the replicates.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw one panel on, in a figure of one's own; by default a new figure.
 
     Returns
     -------
     matplotlib.figure.Figure
         One panel per endpoint and group.
+
+    Raises
+    ------
+    SpecError
+        If the dataset is another one, an endpoint or group is unknown, or `ax` is given for several
+        panels.
     """
-    names, groups = (list(replicated[dim].values) for dim in ("endpoint", "group"))
-    figure = Figure(figsize=(1.0 + 3.8 * len(groups), 0.8 + 2.6 * len(names)), layout="constrained")
-    axes = figure.subplots(len(names), len(groups), squeeze=False, sharex=True, sharey=True)
+    require(replicated, ["survival", "group"], "bayesblina.replicated_simon_makuch")
+    require(observed, ["endpoint", "group", "time", "survival"], "bayesblina.simon_makuch")
+    names = chosen(replicated["endpoint"].values, endpoint)
+    groups = chosen(replicated["group"].values, group, what="group")
+    drawn = canvas(
+        len(names),
+        len(groups),
+        height=0.6 + 1.9 * len(names),
+        width=width,
+        ax=ax,
+        share_x=True,
+        share_y=True,
+    )
+    axes = drawn.axes
     time = replicated["time"].values
-    tail = (1.0 - mass) / 2.0
+    low_tail, high_tail = tails(mass)
+    everyone = [str(one) for one in replicated["group"].values]
     for row, name in zip(axes, names, strict=True):
-        for axis, group, colour in zip(row, groups, COLOURS, strict=False):
-            values = replicated["survival"].sel(endpoint=name, group=group).values
+        for axis, label in zip(row, groups, strict=True):
+            colour = COLOURS[everyone.index(label) % len(COLOURS)]
+            values = replicated["survival"].sel(endpoint=name, group=label).values
             inside = np.isfinite(values).all(axis=0)
-            lower, upper = np.quantile(values[:, inside], [tail, 1.0 - tail], axis=0)
+            lower, upper = np.quantile(values[:, inside], [low_tail, high_tail], axis=0)
             axis.plot(time[inside], values[:30, inside].T, color=colour, alpha=0.15, linewidth=0.6)
             axis.fill_between(
                 time[inside], lower, upper, color=colour, alpha=0.2, linewidth=0, label="replicated"
             )
-            one = observed[(observed["endpoint"] == name) & (observed["group"] == group)]
-            axis.step(one["time"], one["survival"], where="post", color="0.1", label="observed")
-            axis.set_title(f"{str(name).upper()}, {group}", fontsize="medium", loc="left")
+            one = observed[(observed["endpoint"] == name) & (observed["group"] == label)]
+            axis.step(one["time"], one["survival"], where="post", color=DARK, label="observed")
+            entitle(axis, f"{name.upper()}, {label}")
             axis.set_ylim(0, 1.02)
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.legend(frameon=False, fontsize="small")
+            explain(axis)
     for axis in axes[-1]:
         axis.set_xlabel(f"{replicated.attrs.get('unit', 'time')} from the origin")
     for axis in axes[:, 0]:
         axis.set_ylabel("survival (Simon-Makuch)")
-    mark(figure, replicated)
-    return figure
+    mark(drawn, replicated, observed)
+    return drawn.figure
 
 
-def calibration(table: pd.DataFrame) -> Figure:
+def calibration(
+    table: pd.DataFrame,
+    *,
+    endpoint: str | None = None,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
     """Draw observed against predicted survival of groups by risk.
 
     Parameters
     ----------
     table
         What `bayesblina.calibration` gives.
+    endpoint
+        Endpoint to draw; by default all.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw one panel on, in a figure of one's own; by default a new figure.
 
     Returns
     -------
     matplotlib.figure.Figure
         One panel per endpoint, one colour per time, with both intervals.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one, the endpoint is unknown, there are more times than colours, or
+        `ax` is given for several endpoints.
     """
-    names, times = table["endpoint"].unique(), table["time"].unique()
-    figure = Figure(figsize=(0.6 + 4.0 * len(names), 4.2), layout="constrained")
-    axes = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    require(table, ["endpoint", "time", "observed", "predicted"], "bayesblina.calibration")
+    names, times = chosen(list(table["endpoint"]), endpoint), table["time"].unique()
+    palette = colours(len(times), "times")
+    drawn = canvas(1, len(names), height=3.4, width=width, ax=ax, share_y=True)
+    axes = drawn.axes[0]
     unit = table.attrs.get("unit", "")
     for axis, name in zip(axes, names, strict=True):
-        axis.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
-        for index, time in enumerate(times):
-            colour = COLOURS[index % len(COLOURS)]
+        axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.7)
+        for time, colour in zip(times, palette, strict=True):
             one = table[(table["endpoint"] == name) & (table["time"] == time)]
             axis.hlines(
                 one["observed"], one["predicted_lower"], one["predicted_upper"], color=colour
@@ -150,24 +238,23 @@ def calibration(table: pd.DataFrame) -> Figure:
                 one["predicted"], one["observed_lower"], one["observed_upper"], color=colour
             )
             axis.plot(
-                one["predicted"], one["observed"], "o", color=colour, label=f"{time:g} {unit}"
+                one["predicted"],
+                one["observed"],
+                "o",
+                markersize=4,
+                color=colour,
+                label=f"{time:g} {unit}",
             )
-        axis.set(
-            xlim=(0, 1.02), ylim=(0, 1.02), title=str(name).upper(), xlabel="predicted survival"
-        )
+        axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="predicted survival")
+        entitle(axis, name.upper())
         axis.set_aspect("equal")
-        axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("observed survival (Kaplan-Meier)")
-    axes[0].legend(frameon=False, fontsize="small")
-    say(
-        figure,
-        synthetic=bool(table.attrs.get("synthetic")),
-        converged=bool(table.attrs.get("converged", 1)),
-    )
-    return figure
+    explain(axes[0])
+    mark(drawn, table)
+    return drawn.figure
 
 
-def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95) -> Figure:
+def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95, width: Width = "two") -> Figure:
     """Draw what the priors imply: curves in the reference phase, and hazard ratios.
 
     Parameters
@@ -176,16 +263,24 @@ def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95) -> Figure:
         What `bayesblina.prior_predictive` gives.
     mass
         Probability of the bands.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
 
     Returns
     -------
     matplotlib.figure.Figure
         Two panels per endpoint.
+
+    Raises
+    ------
+    SpecError
+        If the dataset is another one, or `mass` is impossible.
     """
-    names = list(prior["endpoint"].values)
-    figure = Figure(figsize=(8.0, 0.6 + 2.6 * len(names)), layout="constrained")
-    axes = figure.subplots(len(names), 2, squeeze=False)
-    tail = (1.0 - mass) / 2.0
+    require(prior, ["survival", "hazard_ratio"], "bayesblina.prior_predictive")
+    low_tail, high_tail = tails(mass)
+    names = chosen(prior["endpoint"].values, None)
+    drawn = paired(len(names), height=0.6 + 1.9 * len(names), width=width)
+    axes = drawn.axes
     time = prior["time"].values
     for (left, right), name in zip(axes, names, strict=True):
         values = prior["survival"].sel(endpoint=name).values
@@ -202,24 +297,28 @@ def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95) -> Figure:
                 label=f"{one_mass:.0%} of the prior",
             )
         left.plot(time, values[:20].T, color=COLOURS[0], alpha=0.4, linewidth=0.6)
-        left.set(ylim=(0, 1.02), ylabel="survival", title=f"{str(name).upper()}, prior")
+        left.set(ylim=(0, 1.02), ylabel="survival")
+        entitle(left, f"{name.upper()}, prior")
         logs = np.log(prior["hazard_ratio"].sel(endpoint=name).values)
-        low, high = np.quantile(logs, [tail, 1.0 - tail])
+        low, high = np.quantile(logs, [low_tail, high_tail])
         right.hist(logs, bins=40, color=COLOURS[0], alpha=0.4)
         ticks = np.log([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0])
         right.set_xticks(ticks, ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
-        right.set(yticks=[], title=f"{mass:.0%} between {np.exp(low):.2g} and {np.exp(high):.2g}")
-        for axis in (left, right):
-            axis.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].legend(frameon=False, fontsize="small")
+        right.set_yticks([])
+        entitle(right, f"{mass:.0%} between {np.exp(low):.2g} and {np.exp(high):.2g}")
+    explain(axes[0, 0])
     axes[-1, 0].set_xlabel(f"{prior.attrs.get('unit', 'time')} from the origin")
     axes[-1, 1].set_xlabel("hazard ratio of the exposed phase (log scale)")
-    mark(figure, prior)
-    return figure
+    mark(drawn, prior)
+    return drawn.figure
 
 
 def calibration_ranks(
-    counts: Mapping[str, Mapping[str, Sequence[int]]], *, level: float = 0.99, seed: int = 1
+    counts: Mapping[str, Mapping[str, Sequence[int]]],
+    *,
+    level: float = 0.99,
+    seed: int = 1,
+    width: Width = "two",
 ) -> Figure:
     """Draw the ranks of a simulation-based calibration: histograms, and distribution functions.
 
@@ -232,6 +331,8 @@ def calibration_ranks(
         Probability that all lines of one calibrated model stay within its bands.
     seed
         Seed of the uniform ranks from which the bands are taken.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
 
     Returns
     -------
@@ -251,8 +352,8 @@ def calibration_ranks(
     """
     if not counts or not all(counts.values()):
         raise SpecError("There are no ranks to draw.")
-    figure = Figure(figsize=(9.0, 0.6 + 2.0 * len(counts)), layout="constrained")
-    axes = figure.subplots(len(counts), 2, squeeze=False)
+    drawn = paired(len(counts), height=0.5 + 1.6 * len(counts), width=width)
+    axes = drawn.axes
     for (left, right), (model, ranks) in zip(axes, counts.items(), strict=True):
         lengths = {len(row) for row in ranks.values()}
         totals = {sum(row) for row in ranks.values()}
@@ -270,15 +371,14 @@ def calibration_ranks(
             left.stairs(row, edges, color=COLOURS[0], linewidth=0.7, alpha=0.6)
             difference = np.cumsum(row)[:-1] / replications - inner
             right.plot(inner, difference, color=COLOURS[0], linewidth=0.7, alpha=0.6)
-        right.axhline(0.0, color="black", linewidth=0.6)
-        left.set(title=model, ylabel="replications", xlim=(0, 1), ylim=(0, None))
-        title = f"{replications} replications, {len(ranks)} parameters"
-        right.set(title=title, ylabel="difference", xlim=(0, 1))
-        for axis in (left, right):
-            axis.spines[["top", "right"]].set_visible(False)
+        right.axhline(0.0, color=DARK, linewidth=0.6)
+        left.set(ylabel="replications", xlim=(0, 1), ylim=(0, None))
+        entitle(left, model)
+        right.set(ylabel="difference", xlim=(0, 1))
+        entitle(right, f"{replications} replications, {len(ranks)} parameters")
     axes[-1][0].set_xlabel("rank of the true value")
     axes[-1][1].set_xlabel("rank: distribution function less uniform")
-    return figure
+    return drawn.figure
 
 
 @cache
@@ -310,39 +410,58 @@ def _binomial_band(
     return np.asarray(low), np.asarray(high)
 
 
-def martingale_residuals(residuals: xr.Dataset) -> Figure:
+def martingale_residuals(
+    residuals: xr.Dataset,
+    *,
+    endpoint: str | None = None,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
     """Draw each patient's residual against the events expected of the patient's follow-up.
 
     Parameters
     ----------
     residuals
         What `bayesblina.martingale_residuals` gives.
+    endpoint
+        Endpoint to draw; by default all.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw one panel on, in a figure of one's own; by default a new figure.
 
     Returns
     -------
     matplotlib.figure.Figure
         One panel per endpoint, patients with and without the event apart. Patients without it lie
-        on the line of minus what was expected of them.
+        on the line of minus what was expected of them. Each point is a patient.
+
+    Raises
+    ------
+    SpecError
+        If the dataset is another one, the endpoint is unknown, or `ax` is given for several.
     """
-    names = [str(name) for name in residuals["endpoint"].values]
-    figure = Figure(figsize=(4.8 * len(names), 3.8), layout="constrained")
-    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    require(residuals, ["residual", "expected"], "bayesblina.martingale_residuals")
+    names = chosen(residuals["endpoint"].values, endpoint)
+    drawn = canvas(1, len(names), height=2.8, width=width, ax=ax, share_y=True)
+    axes = drawn.axes[0]
     for axis, name in zip(axes, names, strict=True):
         one = residuals.sel(endpoint=name)
         expected, residual = one["expected"].values, one["residual"].values
         used = np.isfinite(residual)
         # The residual is the event less what was expected.
         event = used & (residual + expected > 0.5)
-        for chosen, colour, label in (
+        for which, colour, label in (
             (event, COLOURS[1], "event"),
             (used & ~event, COLOURS[0], "no event"),
         ):
             axis.plot(
-                expected[chosen], residual[chosen], "o", color=colour, markersize=3, label=label
+                expected[which], residual[which], "o", color=colour, markersize=2.5, label=label
             )
-        axis.axhline(0.0, color="black", linewidth=0.8)
-        axis.set(xlabel="events expected", ylabel="martingale residual", title=name.upper())
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False, fontsize="small")
-    mark(figure, residuals)
-    return figure
+        axis.axhline(0.0, color=DARK, linewidth=0.7)
+        axis.set_xlabel("events expected")
+        entitle(axis, name.upper())
+    axes[0].set_ylabel("martingale residual")
+    explain(axes[0])
+    mark(drawn, residuals)
+    return drawn.figure

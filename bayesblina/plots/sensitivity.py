@@ -10,18 +10,39 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bayesblina.axes import BASE
 from bayesblina.errors import SpecError, nearest
-from bayesblina.plots.style import COLOURS, mark, ratio_scale, say
+from bayesblina.plots.style import (
+    COLOURS,
+    DARK,
+    GREY,
+    SMALL,
+    TINY,
+    Width,
+    canvas,
+    chosen,
+    entitle,
+    explain,
+    literal,
+    mark,
+    paired,
+    ratio_scale,
+    require,
+    say,
+)
 
 if TYPE_CHECKING:
     from bayesblina.what_if import Sensitivity
 
-_BESIDE: Mapping[str, Any] = {"fontsize": "x-small", "va": "center", "ha": "left"}
+_CENTRED: Mapping[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
+_BESIDE: Mapping[str, Any] = {"fontsize": TINY, "va": "center"}
 
 
-def specification_curve(found: Sensitivity, endpoint: str, *, largest: int = 200) -> Figure:
+def specification_curve(
+    found: Sensitivity, endpoint: str, *, largest: int = 200, width: Width = "two"
+) -> Figure:
     """Draw the hazard ratio of every scenario, sorted, with the settings below.
 
     Parameters
@@ -32,6 +53,8 @@ def specification_curve(found: Sensitivity, endpoint: str, *, largest: int = 200
         Endpoint.
     largest
         Scenarios above which figures are refused: nobody could read them.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
 
     Returns
     -------
@@ -55,18 +78,19 @@ def specification_curve(found: Sensitivity, endpoint: str, *, largest: int = 200
     ]
     place = np.arange(len(rows))
     base = (rows[list(found.axes)] == BASE).all(axis=1).to_numpy()
-    height = 3.2 + 0.2 * len(settings)
-    figure = Figure(figsize=(min(4.0 + 0.12 * len(rows), 14.0), height), layout="constrained")
-    shares = {"height_ratios": [3.0, max(0.2 * len(settings), 0.2)]}
-    top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw=shares)
-    for chosen, colour, size in ((~base, COLOURS[0], 3.0), (base, COLOURS[1], 5.0)):
-        inside = rows[chosen]
+    below = 0.16 * len(settings)
+    drawn = canvas(
+        2, 1, height=2.6 + below, width=width, share_x=True, heights=[2.0, max(below, 0.2)]
+    )
+    top, bottom = drawn.axes[:, 0]
+    for which, colour, size in ((~base, COLOURS[0], 2.5), (base, COLOURS[1], 4.5)):
+        inside = rows[which]
         if inside.empty:
             continue
         ends = [inside["median"] - inside["lower"], inside["upper"] - inside["median"]]
         label = "base case" if colour == COLOURS[1] else None
         top.errorbar(
-            place[chosen],
+            place[which],
             inside["median"],
             yerr=np.array(ends),
             fmt="o",
@@ -75,24 +99,25 @@ def specification_curve(found: Sensitivity, endpoint: str, *, largest: int = 200
             elinewidth=0.8,
             label=label,
         )
-    top.axhline(1.0, color="black", linewidth=0.8)
+    top.axhline(1.0, color=DARK, linewidth=0.7)
     ratio_scale(top)
-    top.set(ylabel="hazard ratio", title=f"{endpoint.upper()}: {len(rows)} scenarios")
+    silent = found.table.loc[found.table["status"] != "converged", "scenario"].nunique()
+    without = f" ({silent} more without an answer)" if silent else ""
+    top.set_ylabel("hazard ratio (log scale)")
+    entitle(top, f"{endpoint.upper()}: {len(rows)} scenarios{without}")
     if base.any():
-        top.legend(frameon=False, fontsize="small", loc="upper left")
+        explain(top, place="upper left")
     for line, (axis, value) in enumerate(settings):
         mine = (rows[axis].astype(str) == value).to_numpy()
-        bottom.plot(place[mine], np.full(mine.sum(), line), ".", color="0.25", markersize=4)
-    labels = [f"{axis}: {value}" for axis, value in settings]
-    bottom.set_yticks(np.arange(len(settings)), labels, fontsize="small")
-    bottom.set(ylim=(len(settings) - 0.5, -0.5), xlabel="scenarios, by hazard ratio")
-    for axis in (top, bottom):
-        axis.spines[["top", "right"]].set_visible(False)
-    say(figure, synthetic=found.synthetic, converged=True)
-    return figure
+        bottom.plot(place[mine], np.full(mine.sum(), line), ".", color=DARK, markersize=3)
+    labels = [f"{axis}: {literal(value)}" for axis, value in settings]
+    bottom.set_yticks(np.arange(len(settings)), labels)
+    bottom.set(ylim=(len(settings) - 0.5, -0.5), xlabel="scenarios, by hazard ratio", xticks=[])
+    say(drawn, synthetic=found.synthetic, converged=True)
+    return drawn.figure
 
 
-def tornado(found: Sensitivity, endpoint: str) -> Figure:
+def tornado(found: Sensitivity, endpoint: str, *, width: Width = "two") -> Figure:
     """Draw which axis moves the answer most.
 
     Parameters
@@ -101,6 +126,8 @@ def tornado(found: Sensitivity, endpoint: str) -> Figure:
         What `bayesblina.sensitivity` gives.
     endpoint
         Endpoint.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
 
     Returns
     -------
@@ -117,47 +144,76 @@ def tornado(found: Sensitivity, endpoint: str) -> Figure:
     effects = found.effects(endpoint)
     if effects.empty:
         raise SpecError("Nothing was varied: there is nothing to compare.")
-    paired = effects["axis"].str.contains(" x ", regex=False)
-    parts = [one for one in (effects[~paired], effects[paired]) if len(one)]
-    figure = Figure(figsize=(11.0, 1.6 + 0.42 * len(effects)), layout="constrained")
+    crossed = effects["axis"].str.contains(" x ", regex=False)
+    parts = [one for one in (effects[~crossed], effects[crossed]) if len(one)]
+    height = 0.7 + 0.6 * len(parts) + 0.28 * len(effects)
     shares = [len(one) + 1.0 for one in parts]
-    axes = figure.subplots(len(parts), 2, squeeze=False, gridspec_kw={"height_ratios": shares})
+    drawn = paired(len(parts), height=height, width=width, heights=shares)
+    axes = drawn.axes
     for (left, right), table in zip(axes, parts, strict=True):
-        _bars(left, right, table, pairs=bool(paired.any()) and table is parts[-1])
-    if len(parts) == 2 or not paired.any():
-        axes[0, 0].set_title(f"{endpoint.upper()}: one axis at a time")
-    if paired.any():
-        axes[-1, 0].set_title("two axes together, beyond what each does alone")
-    say(figure, synthetic=found.synthetic, converged=True)
-    return figure
+        _bars(
+            left,
+            right,
+            table,
+            pairs=bool(crossed.any()) and table is parts[-1],
+            named=width == "one",
+        )
+    if len(parts) == 2 or not crossed.any():
+        entitle(axes[0, 0], f"{endpoint.upper()}: one axis at a time")
+    if crossed.any():
+        entitle(axes[-1, 0], "two axes together, beyond what each does alone")
+    say(drawn, synthetic=found.synthetic, converged=True)
+    return drawn.figure
 
 
-def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool) -> None:
+def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool, named: bool) -> None:
     """Draw bars from low to high, the longest on top; those of pairs start at 0."""
     for line, row in enumerate(table.to_dict("records")):
-        low, high = str(row["low"]), str(row["high"])
+        low, high = literal(row["low"]), literal(row["high"])
         for axis, name in ((left, "log_ratio"), (right, "probability")):
             start = 0.0 if pairs else float(row[f"{name}_low"])
-            width = float(row[f"{name}_range"])
-            axis.barh(line, width, left=start, color=COLOURS[2 if pairs else 0], alpha=0.6)
+            extent = float(row[f"{name}_range"])
+            axis.barh(line, extent, left=start, color=COLOURS[2 if pairs else 0], alpha=0.6)
+            ends = sorted((start, start + extent))
             if axis is left and pairs:
-                axis.annotate(f" {high}", (max(start, start + width), line), **_BESIDE)
+                _beside(axis, high, ends[1], line, after=True)
             elif axis is left:
-                axis.annotate(f"{low} ", (start, line), **{**_BESIDE, "ha": "right"})
-                axis.annotate(f" {high}", (start + width, line), **_BESIDE)
-    left.set_yticks(np.arange(len(table)), table["axis"], fontsize="small")
-    right.set_yticks([])
+                _beside(axis, low, ends[0], line, after=False)
+                _beside(axis, high, ends[1], line, after=True)
+    left.set_yticks(np.arange(len(table)), [literal(name) for name in table["axis"]])
+    # Below each other, each panel needs the names.
+    names = [literal(name) for name in table["axis"]] if named else []
+    right.set_yticks(np.arange(len(names)), names)
     left.set_xlabel("difference of log hazard ratios" if pairs else "mean log hazard ratio")
     right.set_xlabel("difference of P(HR < 1)" if pairs else "P(HR < 1)")
     left.use_sticky_edges = False
-    left.margins(x=0.35)
+    left.margins(x=0.6 if pairs else 0.45)
     for axis in (left, right):
         axis.set_ylim(len(table) - 0.5, -0.5)
-        axis.spines[["top", "right"]].set_visible(False)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.xaxis.set_major_formatter("{x:.5g}")
+
+
+def _beside(axis: Axes, text: str, where: float, line: int, *, after: bool) -> None:
+    axis.annotate(
+        text,
+        (where, line),
+        (2.0 if after else -2.0, 0.0),
+        textcoords="offset points",
+        ha="left" if after else "right",
+        **_BESIDE,
+    )
 
 
 def scenario_map(
-    found: Sensitivity, endpoint: str, rows: str, columns: str, *, value: str = "median"
+    found: Sensitivity,
+    endpoint: str,
+    rows: str,
+    columns: str,
+    *,
+    value: str = "median",
+    width: Width = "two",
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw the answer over two axes as a map.
 
@@ -171,6 +227,10 @@ def scenario_map(
         Axes; of all others the base case's setting.
     value
         Column of the table that is shown.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw on, in a figure of one's own; by default a new figure.
 
     Returns
     -------
@@ -194,25 +254,28 @@ def scenario_map(
     inside = table[(table[others] == BASE).all(axis=1)]
     wide = inside.pivot_table(index=rows, columns=columns, values=value, sort=False)
     numbers = wide.to_numpy(float)
-    figure = Figure(
-        figsize=(2.5 + 1.1 * wide.shape[1], 1.6 + 0.5 * wide.shape[0]), layout="constrained"
-    )
-    axis = figure.subplots()
+    drawn = canvas(height=0.9 + 0.35 * wide.shape[0], width=width, ax=ax)
+    axis = drawn.axis
     image = axis.imshow(numbers, cmap="cividis", aspect="auto")
     middle = float(np.nanmean([np.nanmin(numbers), np.nanmax(numbers)]))
     for (row, column), number in np.ndenumerate(numbers):
         if np.isfinite(number):
             colour = "white" if number < middle else "black"
-            axis.text(column, row, f"{number:.2f}", ha="center", va="center", color=colour)
-    axis.set_xticks(np.arange(wide.shape[1]), [str(one) for one in wide.columns])
-    axis.set_yticks(np.arange(wide.shape[0]), [str(one) for one in wide.index])
-    axis.set(xlabel=columns, ylabel=rows, title=f"{endpoint.upper()}: {value}")
-    figure.colorbar(image, ax=axis)
-    say(figure, synthetic=found.synthetic, converged=True)
-    return figure
+            axis.text(
+                column, row, f"{number:.2f}", ha="center", va="center", color=colour, fontsize=SMALL
+            )
+    axis.set_xticks(np.arange(wide.shape[1]), [literal(one) for one in wide.columns])
+    axis.set_yticks(np.arange(wide.shape[0]), [literal(one) for one in wide.index])
+    axis.set(xlabel=columns, ylabel=rows)
+    entitle(axis, f"{endpoint.upper()}: {value}")
+    drawn.figure.colorbar(image, ax=axis).ax.tick_params(labelsize=SMALL)
+    say(drawn, synthetic=found.synthetic, converged=True)
+    return drawn.figure
 
 
-def tipping_points(found: xr.Dataset, endpoint: str) -> Figure:
+def tipping_points(
+    found: xr.Dataset, endpoint: str, *, width: Width = "two", ax: Axes | None = None
+) -> Figure:
     """Draw what a confounder must be to change the answer.
 
     Parameters
@@ -221,62 +284,94 @@ def tipping_points(found: xr.Dataset, endpoint: str) -> Figure:
         What `bayesblina.tipping_points` gives.
     endpoint
         Endpoint.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw on, in a figure of one's own; by default a new figure.
 
     Returns
     -------
     matplotlib.figure.Figure
         P(HR < 1) without the confounder, by its prevalence among the unexposed and its hazard
         ratio; lines at 0.5, 0.8, 0.95 and 0.975.
+
+    Raises
+    ------
+    SpecError
+        If the dataset is another one, or the endpoint is unknown.
     """
+    require(found, ["probability_below_1"], "bayesblina.tipping_points")
+    chosen(found["endpoint"].values, endpoint)
     one = found.sel(endpoint=endpoint)["probability_below_1"].transpose("ratio", "prevalence")
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axis = figure.subplots()
+    drawn = canvas(height=3.2, width=width, ax=ax)
+    axis = drawn.axis
     across, up = one["prevalence"].values, one["ratio"].values
     shown = axis.pcolormesh(across, up, one.values, cmap="cividis", vmin=0, vmax=1)
     if min(one.shape) > 1:
         levels = [0.5, 0.8, 0.95, 0.975]
-        lines = axis.contour(across, up, one.values, levels, colors="white")
-        axis.clabel(lines, fontsize="small")
+        lines = axis.contour(across, up, one.values, levels, colors="black", linewidths=1)
+        axis.clabel(lines, fontsize=SMALL)
     among = float(found.attrs["prevalence_exposed"])
     axis.set_xlabel(f"prevalence among the unexposed (among the exposed: {among:g})")
     axis.set_ylabel("hazard ratio of the confounder")
-    axis.set_title(f"{endpoint.upper()}: P(HR < 1) without it")
-    figure.colorbar(shown, ax=axis)
-    mark(figure, found)
-    return figure
+    entitle(axis, f"{endpoint.upper()}: P(HR < 1) without it")
+    drawn.figure.colorbar(shown, ax=axis).ax.tick_params(labelsize=SMALL)
+    mark(drawn, found)
+    return drawn.figure
 
 
-def balance(table: pd.DataFrame) -> Figure:
+def balance(
+    table: pd.DataFrame, *, synthetic: bool = False, width: Width = "two", ax: Axes | None = None
+) -> Figure:
     """Draw how alike those who start and those who could have are, before and after weighting.
 
     Parameters
     ----------
     table
         ``balance`` of what `bayesblina.starting_weights` gives.
+    synthetic
+        Whether the patients are simulated: the table does not know.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw on, in a figure of one's own; by default a new figure.
 
     Returns
     -------
     matplotlib.figure.Figure
         A love plot: standardised mean differences, with lines at 0.1.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one.
     """
-    figure = Figure(figsize=(6.4, 1.4 + 0.35 * len(table)), layout="constrained")
-    axis = figure.subplots()
+    require(table, ["covariate", "unweighted", "weighted"], "bayesblina.starting_weights")
+    drawn = canvas(height=0.9 + 0.2 * len(table), width=width, ax=ax)
+    axis = drawn.axis
     place = np.arange(len(table))
     for column, colour, marker in (("unweighted", COLOURS[1], "o"), ("weighted", COLOURS[0], "s")):
-        axis.plot(table[column], place, marker, color=colour, label=column)
+        axis.plot(table[column], place, marker, color=colour, markersize=4, label=column)
     for one in (-0.1, 0.1):
-        axis.axvline(one, color="0.6", linewidth=0.8, linestyle="--")
-    axis.axvline(0.0, color="black", linewidth=0.8)
-    axis.set_yticks(place, table["covariate"])
+        axis.axvline(one, color=GREY, linewidth=0.7, linestyle="--")
+    axis.axvline(0.0, color=DARK, linewidth=0.7)
+    axis.set_yticks(place, [literal(name) for name in table["covariate"]])
     axis.set(
         xlabel="standardised mean difference, starting less at risk", ylim=(len(table) - 0.5, -0.5)
     )
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize="small")
-    return figure
+    explain(axis)
+    mark(drawn, table, synthetic=synthetic)
+    return drawn.figure
 
 
-def sceptical_priors(table: pd.DataFrame, endpoint: str) -> Figure:
+def sceptical_priors(
+    table: pd.DataFrame,
+    endpoint: str,
+    *,
+    synthetic: bool = False,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
     """Draw how the conclusion depends on how sceptical the prior is.
 
     Parameters
@@ -285,28 +380,43 @@ def sceptical_priors(table: pd.DataFrame, endpoint: str) -> Figure:
         What `bayesblina.sceptical_priors` gives.
     endpoint
         Endpoint.
+    synthetic
+        Whether the patients are simulated: the table does not know.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw on, in a figure of one's own; by default a new figure.
 
     Returns
     -------
     matplotlib.figure.Figure
         P(HR < 1) against the upper end of the prior's 95 % interval; hollow where the weights are
         not to be relied on.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one, or the endpoint is unknown.
     """
+    needed = ["endpoint", "prior_upper", "probability_below_1", "pareto_k"]
+    require(table, needed, "bayesblina.sceptical_priors")
+    chosen(list(table["endpoint"]), endpoint)
     rows = table[table["endpoint"] == endpoint].sort_values("prior_upper")
-    figure = Figure(figsize=(6.0, 3.8), layout="constrained")
-    axis = figure.subplots()
+    drawn = canvas(height=2.8, width=width, ax=ax)
+    axis = drawn.axis
     axis.plot(rows["prior_upper"], rows["probability_below_1"], color=COLOURS[0], linewidth=1)
     good = (rows["pareto_k"] <= 0.7).to_numpy()
-    for chosen, face in ((good, COLOURS[0]), (~good, "white")):
+    for which, face in ((good, COLOURS[0]), (~good, "white")):
         axis.plot(
-            rows["prior_upper"][chosen],
-            rows["probability_below_1"][chosen],
+            rows["prior_upper"][which],
+            rows["probability_below_1"][which],
             "o",
+            markersize=4,
             color=COLOURS[0],
             markerfacecolor=face,
         )
     for one in (0.95, 0.975):
-        axis.axhline(one, color="0.6", linewidth=0.8, linestyle="--")
+        axis.axhline(one, color=GREY, linewidth=0.7, linestyle="--")
     axis.set_xscale("log")
     ticks: list[float] = []
     for one in rows["prior_upper"]:
@@ -317,8 +427,7 @@ def sceptical_priors(table: pd.DataFrame, endpoint: str) -> Figure:
         ticks, [f"{1 / one:.2g} to {one:.3g}" for one in ticks], rotation=45, ha="right"
     )
     axis.minorticks_off()
-    axis.set(
-        xlabel="95 % of the prior of the hazard ratio", ylabel="P(HR < 1)", title=endpoint.upper()
-    )
-    axis.spines[["top", "right"]].set_visible(False)
-    return figure
+    axis.set(xlabel="95 % of the prior of the hazard ratio", ylabel="P(HR < 1)")
+    entitle(axis, endpoint.upper())
+    mark(drawn, table, synthetic=synthetic)
+    return drawn.figure

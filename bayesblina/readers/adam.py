@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesblina.cohort import DAYS_PER_UNIT, Cohort, Exclusion, Outcome, Phases
+from bayesblina.cohort import Cohort, Exclusion, Outcome, Phases
 from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
 from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.rules import DAYS_PER_UNIT
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -10,16 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesblina.cohort import (
-    Cohort,
-    Covariate,
-    Exclusion,
-    Outcome,
-    Repair,
-    is_after,
-    last_seen,
-)
+from bayesblina.cohort import Cohort, Covariate, Exclusion, Outcome, Repair, last_seen
 from bayesblina.errors import DataError, Problem, SpecError
+from bayesblina.rules import is_after
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bayesblina.cohort import DAYS_PER_UNIT, Cohort, Endpoint, Outcome, Phases, Repair
+from bayesblina.cohort import Cohort, Endpoint, Outcome, Phases, Repair
 from bayesblina.errors import DataError, SpecError
 from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
 from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.rules import DAYS_PER_UNIT
 
 SameDay = Literal["refuse", "half day", "end of day"]
 
@@ -91,14 +92,8 @@ def read_cohort(
     frame, source = load_table(table)
     if isinstance(endpoints, Endpoint):
         endpoints = {"survival": endpoints}
-    _check_call(endpoints, Endpoint, phases, covariates)
-    roles = {"patient": patient}
-    for name, endpoint in endpoints.items():
-        roles[f"{name}.time"] = endpoint.time
-        roles[f"{name}.event"] = endpoint.event
-        if endpoint.entry is not None:
-            roles[f"{name}.entry"] = endpoint.entry
-    roles |= _phase_roles(phases, transplant)
+    check_call(endpoints, Endpoint, phases, covariates)
+    roles = roles_of_columns(patient, endpoints, phases, transplant)
     missing = missing_columns(frame, [*roles.values(), *covariates])
     if missing:
         raise DataError(missing, source=source)
@@ -239,7 +234,7 @@ def read_dated_cohort(
     frame, source = load_table(table)
     if isinstance(endpoints, DatedEndpoint):
         endpoints = {"survival": endpoints}
-    _check_call(endpoints, DatedEndpoint, phases, covariates)
+    check_call(endpoints, DatedEndpoint, phases, covariates)
     if same_day not in ("refuse", "half day", "end of day"):
         raise SpecError(f"same_day must be 'refuse', 'half day' or 'end of day', got {same_day!r}.")
     if unit not in DAYS_PER_UNIT:
@@ -309,7 +304,45 @@ def read_dated_cohort(
     )
 
 
-def _check_call(endpoints: Any, kind: type, phases: Any, covariates: Any) -> None:
+def roles_of_columns(
+    patient: str, endpoints: Mapping[str, Endpoint], phases: Phases, transplant: str | None
+) -> dict[str, str]:
+    """Map each role of a column, as `bayesblina.rules` names them, to the user's column.
+
+    Parameters
+    ----------
+    patient, endpoints, phases, transplant
+        As for `read_cohort`.
+
+    Returns
+    -------
+    dict of str
+        By role, such as ``"os.time"``.
+    """
+    roles = {"patient": patient}
+    for name, endpoint in endpoints.items():
+        roles[f"{name}.time"] = endpoint.time
+        roles[f"{name}.event"] = endpoint.event
+        if endpoint.entry is not None:
+            roles[f"{name}.entry"] = endpoint.entry
+    return roles | _phase_roles(phases, transplant)
+
+
+def check_call(endpoints: Any, kind: type, phases: Any, covariates: Any) -> None:
+    """Refuse calls that name columns impossibly.
+
+    Parameters
+    ----------
+    endpoints, phases, covariates
+        As for `read_cohort`.
+    kind
+        What each endpoint must be.
+
+    Raises
+    ------
+    SpecError
+        If they are.
+    """
     if not isinstance(endpoints, Mapping) or not all(
         isinstance(endpoint, kind) for endpoint in endpoints.values()
     ):
@@ -330,7 +363,7 @@ def _check_call(endpoints: Any, kind: type, phases: Any, covariates: Any) -> Non
 
 
 def _phase_roles(phases: Phases, transplant: str | None) -> dict[str, str]:
-    """Map each role of `bayesblina.cohort.find_problems` to the user's column."""
+    """Map each role of phases and transplant to the user's column."""
     roles = {}
     for name, phase in phases.items():
         roles[f"{name}.start"] = phase.start

@@ -33,9 +33,9 @@ from bayesblina.safety import AdverseEvents, event_rate, incidence
 from bayesblina.storage import load
 from bayesblina.summaries import prior_table, summarise
 from bayesblina.what_if import load_sensitivity
+from bayesblina.what_if.layout import BASE_LABEL
 from bayesblina.what_if.reading import Sensitivity
 from bayesblina.what_if.running import hash_of_cohort
-from bayesblina.what_if.scenarios import BASE_LABEL
 from bayesblina.what_if.store import NAME as SCENARIOS
 from bayesblina.what_if.store import Store
 
@@ -263,7 +263,8 @@ def _ladder(
             "note": "posterior median" if fit.converged else "NOT CONVERGED",
         }
         parts.append(pd.DataFrame([own]))
-    return pd.concat(parts, ignore_index=True)
+    joined: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return joined
 
 
 def _by_landmark(

@@ -1,9 +1,9 @@
 """What if: hundreds of scenarios of one analysis, resumable, on one machine or a cluster."""
 
 from bayesblina.what_if.designs import design_grid
+from bayesblina.what_if.layout import Scenario, scenarios
 from bayesblina.what_if.reading import Sensitivity, load_sensitivity
 from bayesblina.what_if.running import sensitivity
-from bayesblina.what_if.scenarios import Scenario, scenarios
 
 __all__ = [
     "Scenario",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import combinations
 from os import PathLike
 from pathlib import Path
@@ -14,9 +15,12 @@ import pandas as pd
 
 from bayesblina.axes import AXES, BASE
 from bayesblina.errors import SpecError, nearest
-from bayesblina.what_if.scenarios import BASE_LABEL
+from bayesblina.tables import build as tables
+from bayesblina.what_if.layout import BASE_LABEL
 from bayesblina.what_if.store import Store
 
+# Rows that a notebook shows.
+DISPLAYED = 40
 LEADING = ("scenario", "status", "reason")
 SUMMARY = ("mean", "median", "sd", "lower", "upper", "probability_below_1", "mcse", "ess_bulk")
 NUMBERS = (*SUMMARY, "mean_log", "sd_log", "patients", "events", "events_exposed")
@@ -244,6 +248,12 @@ class Sensitivity:
         kind = "; synthetic patients" if self.synthetic else ""
         return f"Sensitivity({len(one)} scenarios; {', '.join(parts)}{kind})"
 
+    def _repr_html_(self) -> str:
+        shown = self.table.head(DISPLAYED)
+        more = len(self.table) - len(shown)
+        title = repr(self) + (f", the first {DISPLAYED} rows and {more} more" if more else "")
+        return tables.scenarios(shown, title=title, synthetic=self.synthetic).to_html()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holds:
@@ -275,6 +285,9 @@ class Holds:
         if self.without_answer:
             text += f"; without an answer: {' | '.join(self.without_answer)}"
         return f"{text}."
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self))}</p>"
 
 
 def load_sensitivity(folder: str | PathLike[str]) -> Sensitivity:

@@ -20,8 +20,8 @@ from bayesblina.fitting import LIBRARIES, Fit, fit_exposure, sampler_settings
 from bayesblina.sampling import SamplerSettings
 from bayesblina.summaries import summarise
 from bayesblina.what_if.engine import Engine, Workers, reason_of_failure, run_stored
+from bayesblina.what_if.layout import Scenario
 from bayesblina.what_if.reading import SUMMARY, Sensitivity
-from bayesblina.what_if.scenarios import Scenario
 from bayesblina.what_if.store import Store
 
 DRAWS = "draws"

@@ -1,0 +1,435 @@
+"""Continuous covariates of many patients, exactly enough, at a cost that does not grow with them.
+
+With a continuous covariate every patient is a covariate pattern of its own. The likelihood needs
+only sums over patients of time at risk times ``exp(x b)``, which are smooth functions of ``x``. A
+patient is therefore spread over a few fixed values of the covariate, the Chebyshev nodes of its
+range, with the weights of polynomial interpolation. These weights reproduce polynomials exactly, so
+that person-time, events, means and variances stay as they are; for the exponential they converge
+faster than any power of the number of nodes, with the error bounds below. Weights may be negative,
+sums are not (up to the bound). What comes out has the form of any other table of patterns.
+
+Trefethen (2019), Approximation Theory and Approximation Practice, doi:10.1137/1.9781611975949,
+chapters 2 to 8.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ive
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# Sums of hazards are at most this far from the exact ones, relative to them.
+TOLERANCE = 1e-9
+# For log hazard ratios per sd of a covariate up to this ...
+LARGEST_COEFFICIENT = 1.5
+# ... and between the middle and the ends of its range at least up to this.
+SMALLEST_SWING = 6.0
+# Fewer patterns than this are kept as they are.
+FEWEST_PATTERNS = 1000
+# Different values of a covariate are counted up to this many.
+DIFFERENT = 20_000
+# Averages of survival over patients must be at least as accurate as this.
+SURVIVAL_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """The nodes that stand for one continuous covariate.
+
+    Attributes
+    ----------
+    name
+        The covariate.
+    low, high
+        Its range.
+    nodes
+        Number of nodes.
+    swing
+        Largest log hazard ratio between the middle and the ends of the range for which sums of
+        hazards are within `TOLERANCE`.
+    """
+
+    name: str
+    low: float
+    high: float
+    nodes: int
+    swing: float
+
+    def scaled(self, values: Floats) -> Floats:
+        """Take values to the interval from -1 to 1.
+
+        Parameters
+        ----------
+        values : ndarray
+            Values of the covariate.
+
+        Returns
+        -------
+        ndarray
+            Of the same shape.
+        """
+        middle, half = (self.low + self.high) / 2.0, (self.high - self.low) / 2.0
+        return np.asarray(np.clip((values - middle) / half, -1.0, 1.0))
+
+    @property
+    def values(self) -> Floats:
+        """The covariate at the nodes, shape (node,), rising."""
+        middle, half = (self.low + self.high) / 2.0, (self.high - self.low) / 2.0
+        return np.asarray(middle + half * nodes(self.nodes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compression:
+    """How continuous covariates are compressed.
+
+    Attributes
+    ----------
+    axes
+        One for each continuous covariate.
+    """
+
+    axes: tuple[Axis, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of nodes of all axes together."""
+        return math.prod(axis.nodes for axis in self.axes)
+
+    @property
+    def values(self) -> Floats:
+        """Covariates at the nodes, shape (node, covariate), the last covariate fastest."""
+        grids = np.meshgrid(*(axis.values for axis in self.axes), indexing="ij")
+        return np.stack([grid.ravel() for grid in grids], axis=1)
+
+    def projection(self, covariates: Floats) -> Floats:
+        """Spread patients over the nodes.
+
+        Parameters
+        ----------
+        covariates : ndarray, shape (patient, covariate)
+            Their covariates, in the order of the axes.
+
+        Returns
+        -------
+        ndarray, shape (patient, node)
+            Weights; each row sums to 1 and reproduces the patient's covariates.
+        """
+        weights = np.ones((covariates.shape[0], 1))
+        for index, axis in enumerate(self.axes):
+            one = interpolation(axis.scaled(covariates[:, index]), axis.nodes)
+            weights = (weights[:, :, None] * one[:, None, :]).reshape(weights.shape[0], -1)
+        return weights
+
+    def from_moments(self, sums: Floats) -> Floats:
+        """Turn sums of products of Chebyshev polynomials into sums at the nodes.
+
+        Parameters
+        ----------
+        sums : ndarray, shape (..., node)
+            Sums over patients of the products of the axes' polynomials, the last axis fastest.
+
+        Returns
+        -------
+        ndarray, shape (..., node)
+            Sums over patients of their weights at the nodes.
+        """
+        values = sums.reshape(*sums.shape[:-1], *(axis.nodes for axis in self.axes))
+        for index, axis in enumerate(self.axes):
+            place = sums.ndim - 1 + index
+            values = np.moveaxis(
+                np.tensordot(values, _from_polynomials(axis.nodes), axes=(place, 1)), -1, place
+            )
+        return np.asarray(values.reshape(sums.shape))
+
+    def hazard_error(self, swings: Sequence[float]) -> float:
+        """Bound the relative error of sums of hazards over patients.
+
+        Parameters
+        ----------
+        swings
+            For each axis the absolute log hazard ratio between the middle and an end of its range.
+
+        Returns
+        -------
+        float
+            The bound.
+        """
+        factor = 1.0
+        for axis, swing in zip(self.axes, swings, strict=True):
+            factor *= 1.0 + exponential_error(axis.nodes, swing)
+        return factor - 1.0
+
+    def survival_error(self, swings: Sequence[float]) -> float:
+        """Bound the error of survival averaged over patients.
+
+        Parameters
+        ----------
+        swings
+            As for `hazard_error`.
+
+        Returns
+        -------
+        float
+            The bound, absolute.
+        """
+        total, lebesgue = 0.0, 1.0
+        for axis, swing in zip(self.axes, swings, strict=True):
+            total += lebesgue * double_exponential_error(axis.nodes, swing)
+            lebesgue *= 1.0 + 2.0 / math.pi * math.log(axis.nodes)
+        return min(total, 1.0)
+
+    def to_json(self) -> str:
+        """Write it as JSON.
+
+        Returns
+        -------
+        str
+            What `from_json` reads.
+        """
+        return json.dumps([asdict(axis) for axis in self.axes])
+
+    @classmethod
+    def from_json(cls, text: str) -> Compression | None:
+        """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        text
+            JSON; of an empty list where nothing is compressed.
+
+        Returns
+        -------
+        Compression or None
+            How covariates are compressed.
+        """
+        axes = tuple(Axis(**one) for one in json.loads(text))
+        return cls(axes=axes) if axes else None
+
+
+def plan(
+    names: Sequence[str],
+    low: Floats,
+    high: Floats,
+    sd: Floats,
+    *,
+    patterns: int,
+    groups: int,
+    always: bool = False,
+) -> Compression | None:
+    """Decide whether to compress.
+
+    Parameters
+    ----------
+    names
+        Continuous covariates that vary.
+    low, high, sd : ndarray, shape (covariate,)
+        Their ranges and standard deviations over patients.
+    patterns
+        Number of covariate patterns as they are.
+    groups
+        Number of patterns of the categorical covariates.
+    always
+        Whether to compress however few patterns there are.
+
+    Returns
+    -------
+    Compression or None
+        None where there are few patterns, or compressing would not make them half as many.
+    """
+    if not names or (patterns < FEWEST_PATTERNS and not always):
+        return None
+    found = compress(names, low, high, sd)
+    return found if always or 2 * groups * found.size <= patterns else None
+
+
+def number_of_patterns(groups: int, different: Sequence[int], patients: int) -> int:
+    """Bound the number of covariate patterns from what is quickly counted.
+
+    Parameters
+    ----------
+    groups
+        Number of patterns of the categorical covariates.
+    different
+        Number of different values of each continuous covariate, counted up to `DIFFERENT`.
+    patients
+        Number of patients.
+
+    Returns
+    -------
+    int
+        The bound: all combinations, but no more than there are patients.
+
+    Examples
+    --------
+    >>> number_of_patterns(6, [50], 200_000)
+    300
+    """
+    bound = groups
+    for count in different:
+        bound *= min(count, DIFFERENT)
+    return min(bound, patients)
+
+
+def compress(names: Sequence[str], low: Floats, high: Floats, sd: Floats) -> Compression:
+    """Choose the nodes.
+
+    Parameters
+    ----------
+    names, low, high, sd
+        As for `plan`.
+
+    Returns
+    -------
+    Compression
+        With as many nodes as the tolerance needs.
+
+    Examples
+    --------
+    >>> one = compress(["age"], np.array([20.0]), np.array([80.0]), np.array([12.0]))
+    >>> one.axes[0].nodes
+    25
+    """
+    axes = []
+    for index, name in enumerate(names):
+        half = float(high[index] - low[index]) / 2.0
+        swing = max(SMALLEST_SWING, LARGEST_COEFFICIENT * half / float(sd[index]))
+        count = 2
+        while exponential_error(count, swing) > TOLERANCE / len(names):
+            count += 1
+        axes.append(
+            Axis(
+                name=name, low=float(low[index]), high=float(high[index]), nodes=count, swing=swing
+            )
+        )
+    return Compression(axes=tuple(axes))
+
+
+def nodes(count: int) -> Floats:
+    """Chebyshev nodes of the first kind.
+
+    Parameters
+    ----------
+    count
+        Number of nodes.
+
+    Returns
+    -------
+    ndarray, shape (node,)
+        Within -1 to 1, rising.
+    """
+    return np.asarray(-np.cos(np.pi * (np.arange(count) + 0.5) / count))
+
+
+def _polynomials(x: Floats, count: int) -> Floats:
+    """Chebyshev polynomials of degrees below `count`, shape (..., degree)."""
+    return np.asarray(np.polynomial.chebyshev.chebvander(x, count - 1), dtype=np.float64)
+
+
+def _from_polynomials(count: int) -> Floats:
+    """Lagrange polynomials of the nodes in terms of Chebyshev's, shape (node, degree)."""
+    basis = _polynomials(nodes(count), count) * (2.0 / count)
+    basis[:, 0] /= 2.0
+    return np.asarray(basis)
+
+
+def interpolation(x: Floats, count: int) -> Floats:
+    """Weights with which a polynomial's values at the nodes give its value elsewhere.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n,)
+        Places within -1 to 1.
+    count
+        Number of nodes.
+
+    Returns
+    -------
+    ndarray, shape (n, node)
+        Weights.
+
+    Examples
+    --------
+    >>> weights = interpolation(np.array([0.3]), 5)
+    >>> bool(np.isclose(weights @ nodes(5) ** 4, 0.3**4)[0])
+    True
+    """
+    return np.asarray(_polynomials(x, count) @ _from_polynomials(count).T)
+
+
+def exponential_error(count: int, swing: float) -> float:
+    """Bound the error of interpolating ``exp(a x)`` on -1 to 1, relative to its value.
+
+    Parameters
+    ----------
+    count
+        Number of nodes.
+    swing
+        Absolute value of ``a``.
+
+    Returns
+    -------
+    float
+        Four times the sum of the modified Bessel functions ``I_m(a)`` from ``m = count`` on (the
+        Chebyshev coefficients that are cut off, and their aliases), over the smallest value.
+    """
+    if swing == 0.0:
+        return 0.0
+    if swing > 300.0:
+        return math.inf
+    # Terms fall faster than geometrically once m exceeds the swing.
+    degrees = np.arange(count, count + 60 + int(2 * swing))
+    return float(4.0 * ive(degrees, swing).sum() * math.exp(2.0 * swing))
+
+
+def double_exponential_error(count: int, swing: float) -> float:
+    """Bound the error of interpolating ``exp(-h exp(a x))`` on -1 to 1, for any ``h`` from 0 on.
+
+    Parameters
+    ----------
+    count
+        Number of nodes.
+    swing
+        Absolute value of ``a``.
+
+    Returns
+    -------
+    float
+        The bound: the function is at most 1 within the ellipse on which the imaginary part of ``a
+        x`` stays below a right angle.
+    """
+    if swing == 0.0:
+        return 0.0
+    minor = math.pi / (2.0 * swing)
+    rho = minor + math.sqrt(1.0 + minor**2)
+    return 4.0 * rho ** (1 - count) / (rho - 1.0)
+
+
+def node_grid(groups: int, found: Compression) -> tuple[Ints, Floats]:
+    """Lay out the patterns that stand for groups of patients with continuous covariates.
+
+    Parameters
+    ----------
+    groups
+        Number of patterns of the categorical covariates.
+    found
+        How continuous covariates are compressed.
+
+    Returns
+    -------
+    group : ndarray of int, shape (group * node,)
+        Group of each pattern, nodes fastest.
+    values : ndarray, shape (group * node, covariate)
+        Continuous covariates of each pattern.
+    """
+    pairs = list(product(range(groups), range(found.size)))
+    group = np.array([one for one, _ in pairs], dtype=np.int64)
+    return group, found.values[[node for _, node in pairs]]

@@ -1,0 +1,19 @@
+"""Events and person-time by cell: the sufficient statistics of a piecewise-exponential model.
+
+A cell is an endpoint x interval x phase x covariate pattern. Treatment phase is a time-varying
+state of each patient, so no time before a phase's start can count as time in it.
+"""
+
+from bayesblina.exposure.front import MANY, expose
+from bayesblina.exposure.patterns import CovariateTerms, covariate_patterns
+from bayesblina.exposure.value import Exposure, Lazily, Patients
+
+__all__ = [
+    "MANY",
+    "CovariateTerms",
+    "Exposure",
+    "Lazily",
+    "Patients",
+    "covariate_patterns",
+    "expose",
+]

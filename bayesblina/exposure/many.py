@@ -1,0 +1,301 @@
+"""Events and person-time of many patients in memory, summed in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesblina.cohort import Cohort
+from bayesblina.compression import Compression, number_of_patterns, plan
+from bayesblina.exposure.assembling import Sums, assemble, require_contents_of
+from bayesblina.exposure.each import single_patients
+from bayesblina.exposure.patterns import (
+    CovariateTerms,
+    Terms,
+    compressed_terms,
+    covariate_patterns,
+    describe_covariates,
+    levels_of_codes,
+    terms_of,
+    unique_rows,
+)
+from bayesblina.exposure.value import Exposure, Lazily, Patients
+from bayesblina.follow_up import cut_since_entry, find_episodes
+from bayesblina.intervals import default_cuts
+from bayesblina.question import Question, bind
+from bayesblina.segments import course_of
+from bayesblina.tabulation import AT_RISK, at_risk, tally
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Groups:
+    """Groups in which patients are summed; patterns, unless covariates are compressed."""
+
+    group: NDArray[np.int32]
+    groups: int
+    terms: Terms
+    compression: Compression | None
+    scaled: Floats | None
+
+
+def expose_many(
+    cohort: Cohort,
+    question: Question,
+    *,
+    cuts: Floats | None,
+    phase_cuts: Floats | None,
+    weight: Floats | None,
+    compress: bool | None,
+) -> Exposure:
+    """Sum events and person-time in one pass; single patients are looked at when asked for.
+
+    Parameters
+    ----------
+    cohort, question, compress
+        As for `bayesblina.expose`.
+    cuts : ndarray, shape (interval - 1,), or None
+        Inner cut points; None for quantiles of the event times.
+    phase_cuts : ndarray, shape (n_pieces - 1,), or None
+        Times since entering the exposed phase at which it is cut.
+    weight : ndarray, shape (patient,), or None
+        Weights of the cohort's patients.
+
+    Returns
+    -------
+    Exposure
+        As patient by patient, up to rounding.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to compare, or conservation fails.
+    SpecError
+        If the question cannot be asked of the cohort.
+    """
+    names = bind(question, cohort)
+    course = course_of(cohort, question, phase_cuts)
+    risks = {name: at_risk(cohort, course, name) for name in names}
+    if cuts is None:
+        times = [risk.stop[risk.event] for risk in risks.values()]
+        cuts = default_cuts(np.concatenate(times), endpoints=len(names))
+    contributes = {name: risk.reason == AT_RISK for name, risk in risks.items()}
+    anywhere = np.logical_or.reduce(list(contributes.values()))
+    used = np.flatnonzero(anywhere)
+    if not used.size:
+        # Nothing to group: the check below says so.
+        anywhere[:] = True
+        used = np.arange(cohort.size)
+    described = describe_covariates(cohort, used)
+    found = _group(cohort, used, described, compress)
+    tallies = [
+        tally(
+            cohort,
+            course,
+            risk,
+            cuts=cuts,
+            group=found.group,
+            groups=found.groups,
+            weight=weight,
+            moments=None
+            if found.compression is None or found.scaled is None
+            else (found.scaled, tuple(axis.nodes for axis in found.compression.axes)),
+        )
+        for risk in risks.values()
+    ]
+    node = None
+    terms = found.terms
+    if found.compression is not None:
+        terms, node = compressed_terms(found.terms, found.compression)
+    times_of = [risk.stop - risk.begin for risk in risks.values()]
+    factor = np.ones(1) if weight is None else weight
+    sums = Sums(
+        events=_by_pattern([one.events for one in tallies], found, whole=weight is None),
+        exposure=np.asarray(
+            _by_pattern([one.exposure for one in tallies], found, whole=False), dtype=np.float64
+        ),
+        first_in=np.stack([one.first for one in tallies]),
+        longest_in=np.stack([one.longest for one in tallies]),
+        visitors=np.stack([one.visitors for one in tallies]),
+        contributors=np.array([one.sum() for one in contributes.values()], dtype=np.int64),
+        left_out=np.array([(~one).sum() for one in contributes.values()], dtype=np.int64),
+        first_begin=np.array([_least(risk.begin) for risk in risks.values()]),
+        last_exit=np.array([-_least(-risk.stop) for risk in risks.values()]),
+        time_at_risk=np.array([np.nansum(time * factor) for time in times_of]),
+        event_count=np.array([float((risk.event * factor).sum()) for risk in risks.values()]),
+        patients=_counts(found, used),
+    )
+    require_contents_of(names, course.phase_names, sums, question)
+    table = assemble(
+        names,
+        course.states,
+        course.phase_names,
+        course.since,
+        sums,
+        cuts=cuts,
+        terms=terms,
+        node=node,
+        covariates=described,
+        question=question,
+        compression=found.compression,
+        size=cohort.size,
+        weighted=weight is not None,
+    )
+    phases = tuple(str(name) for name in table["phase"].values)
+    return Exposure(
+        table=table,
+        unit=cohort.unit,
+        synthetic=cohort.synthetic,
+        patients=Lazily(
+            partial(_single, cohort, question, phase_cuts, weight, found, phases=phases)
+        ),
+    )
+
+
+def _least(values: Floats) -> float:
+    return float(np.min(values[~np.isnan(values)], initial=np.inf))
+
+
+def _group(
+    cohort: Cohort, used: Ints, described: list[CovariateTerms], compress: bool | None
+) -> _Groups:
+    """Group patients by categorical covariates, and by continuous ones unless compressed."""
+    continuous = [one for one in described if one.kind == "continuous" and one.high > one.low]
+    code = np.zeros(cohort.size, dtype=np.int64)
+    codes = 1
+    for one in described:
+        if one.kind == "categorical" and len(one.levels) > 1:
+            covariate = cohort.covariates[one.name]
+            place = np.zeros(len(covariate.levels), dtype=np.int64)
+            for index, level in enumerate(one.levels):
+                place[covariate.levels.index(level)] = index
+            code = code * len(one.levels) + place[covariate.values.astype(np.int64)]
+            codes *= len(one.levels)
+    present, group = _present(code, used, codes)
+    values = levels_of_codes(described, present)
+    for one in continuous:
+        values[one.name] = np.zeros(present.size)
+    unordered = terms_of(described, values, size=present.size)
+    design, order = unique_rows(unordered.design)
+    categories = Terms(names=unordered.names, continuous=unordered.continuous, design=design)
+    numbers = order[group].astype(np.int32)
+    if not continuous:
+        return _Groups(
+            group=numbers,
+            groups=design.shape[0],
+            terms=categories,
+            compression=None,
+            scaled=None,
+        )
+    found = None
+    if compress is not False:
+        columns = [cohort.covariates[one.name].values for one in continuous]
+        different = [pd.unique(column[used]).size for column in columns]
+        found = plan(
+            [one.name for one in continuous],
+            np.array([one.low for one in continuous]),
+            np.array([one.high for one in continuous]),
+            np.array([column[used].std() for column in columns]),
+            patterns=number_of_patterns(design.shape[0], different, used.size),
+            groups=design.shape[0],
+            always=compress is True,
+        )
+    if found is not None:
+        scaled = [axis.scaled(column) for axis, column in zip(found.axes, columns, strict=True)]
+        return _Groups(
+            group=numbers,
+            groups=design.shape[0],
+            terms=categories,
+            compression=found,
+            scaled=np.stack(scaled, axis=1),
+        )
+    pattern, terms = covariate_patterns(cohort, used)
+    exact = np.zeros(cohort.size, dtype=np.int32)
+    exact[used] = pattern
+    return _Groups(
+        group=exact, groups=terms.design.shape[0], terms=terms, compression=None, scaled=None
+    )
+
+
+def _present(code: Ints, used: Ints, codes: int) -> tuple[Ints, Ints]:
+    """Codes that occur among the patients used, and the position of each patient's code there."""
+    if codes > code.size:
+        present = np.unique(code[used])
+        return present, np.clip(np.searchsorted(present, code), 0, present.size - 1)
+    present = np.flatnonzero(np.bincount(code[used], minlength=codes))
+    position = np.zeros(codes, dtype=np.int64)
+    position[present] = np.arange(present.size)
+    return present, position[code]
+
+
+def _by_pattern(parts: list[Floats], found: _Groups, *, whole: bool) -> NDArray[np.generic]:
+    """Take (state, group, interval, moment) to (endpoint, interval, state, pattern)."""
+    stacked = np.stack(parts)
+    if found.compression is not None:
+        stacked = found.compression.from_moments(stacked)
+    moved = np.moveaxis(stacked, 3, 1)
+    values = np.ascontiguousarray(moved.reshape(*moved.shape[:3], -1))
+    return values.astype(np.int64) if whole and found.compression is None else values
+
+
+def _counts(found: _Groups, used: Ints) -> Floats:
+    """Patients by pattern."""
+    if found.compression is None or found.scaled is None:
+        return np.bincount(found.group[used], minlength=found.groups).astype(np.float64)
+    total = np.zeros((found.groups, found.compression.size))
+    step = max(1, 4_000_000 // found.compression.size)
+    moments = [axis.nodes for axis in found.compression.axes]
+    for first in range(0, used.size, step):
+        rows = used[first : first + step]
+        values = np.ones((rows.size, 1))
+        for index, count in enumerate(moments):
+            one = np.polynomial.chebyshev.chebvander(found.scaled[rows, index], count - 1)
+            values = (values[:, :, None] * one[:, None, :]).reshape(rows.size, -1)
+        for group in range(found.groups):
+            total[group] += values[found.group[rows] == group].sum(axis=0)
+    return found.compression.from_moments(total).ravel()
+
+
+def _single(
+    cohort: Cohort,
+    question: Question,
+    phase_cuts: Floats | None,
+    weight: Floats | None,
+    found: _Groups,
+    *,
+    phases: tuple[str, ...],
+) -> Patients:
+    """Lay out single patients, with the patterns that they have in the table."""
+    episodes = find_episodes(cohort, question)
+    if phase_cuts is not None:
+        entered = cohort.phase_start[:, cohort.phases.index(question.exposed)]
+        episodes = {
+            name: cut_since_entry(one, entered, phase_cuts, phase=question.exposed)
+            for name, one in episodes.items()
+        }
+    used = np.unique(np.concatenate([one.patient for one in episodes.values()]))
+    patients = single_patients(cohort, episodes, used, weight=weight)
+    labelled = next(iter(episodes.values()))
+    number = np.array(
+        [phases.index(name) if name in phases else -1 for name in labelled.phases], dtype=np.int64
+    )
+    spent = patients.episodes.assign(phase=("episode", number[patients.episodes["phase"].values]))
+    group = found.group[used].astype(np.int64)
+    if found.compression is None:
+        people = patients.people.assign(pattern=("patient", group), category=("patient", group))
+    else:
+        rows = found.terms.design[group]
+        for axis in found.compression.axes:
+            column = found.terms.names.index(axis.name)
+            rows[:, column] = cohort.covariates[axis.name].values[used]
+        people = patients.people.assign(
+            category=("patient", group * found.compression.size),
+            design=(("patient", "term"), rows),
+        ).assign_coords(term=np.asarray(found.terms.names, dtype=str))
+    return Patients(people=people, episodes=spent, left_out=patients.left_out)

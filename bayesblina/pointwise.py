@@ -1,0 +1,377 @@
+"""Patients left out one at a time: exactly in blocks, or of many patients from a sample.
+
+Nothing here holds draws x patients at once. Patients whose follow-up and covariates are equal are
+exchangeable: each such profile is worked out once, and counts as often as there are patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import arviz as az
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from bayesblina.exposure import Exposure
+from bayesblina.fitting import Fit
+from bayesblina.hazards.definition import PatientFrailty
+from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_likelihood
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# Numbers held at once: draws x patients.
+BLOCK = 20_000_000
+# Above this many patients a sample of them is left out, and stands for the others.
+LARGEST = 20_000
+SAMPLE = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pointwise:
+    """Patients predicted from all others.
+
+    Attributes
+    ----------
+    rows : ndarray of int, shape (patient,)
+        Positions of the patients.
+    elpd, lpd : ndarray, shape (patient,)
+        Log predictive density without the patient, and with.
+    pareto_k : ndarray, shape (patient,)
+        How far importance sampling can be relied on.
+    limit
+        Largest Pareto k that is reliable, for this number of draws.
+    """
+
+    rows: Ints
+    elpd: Floats
+    lpd: Floats
+    pareto_k: Floats
+    limit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveOneOut:
+    """Leave-one-out cross-validation of an endpoint.
+
+    Attributes
+    ----------
+    patients
+        How many patients there are.
+    evaluated
+        How many of them were left out; the others are estimated from these.
+    elpd, se
+        Expected log predictive density of all patients, and its standard error over patients.
+    sampling_se
+        Standard error from evaluating only a sample; 0 without one.
+    p_loo
+        Effective number of parameters.
+    largest_pareto_k, limit
+        The largest Pareto k, and the largest that is reliable.
+    above_limit
+        How many of the patients evaluated are above it.
+    """
+
+    patients: int
+    evaluated: int
+    elpd: float
+    se: float
+    sampling_se: float
+    p_loo: float
+    largest_pareto_k: float
+    limit: float
+    above_limit: int
+
+
+def profiles(exposure: Exposure, rows: Ints) -> tuple[Ints, Ints]:
+    """Find patients whose follow-up, events, weights and covariates are equal.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+    rows : ndarray of int, shape (patient,)
+        Positions of the patients.
+
+    Returns
+    -------
+    first : ndarray of int, shape (profile,)
+        Position of a patient of each profile.
+    profile : ndarray of int, shape (patient,)
+        Profile of each patient.
+    """
+    held = exposure.patients()
+    people = held.people.isel(patient=rows)
+    columns = [people["weight"].values, people["category"].values.astype(np.float64)]
+    if "design" in people:
+        columns += list(people["design"].values.T)
+    place = np.full(held.people.sizes["patient"], -1, dtype=np.int64)
+    place[rows] = np.arange(rows.size)
+    for index in range(len(exposure.endpoints)):
+        columns += [np.nan_to_num(people[key].values[index], nan=-1.0) for key in ("begin", "exit")]
+        columns.append(people["event"].values[index].astype(np.float64))
+        spent = held.episodes.isel(episode=held.episodes["endpoint"].values == index)
+        who = place[spent["patient"].values]
+        mine = who >= 0
+        who = who[mine]
+        if not who.size:
+            continue
+        # Number of each episode among its patient's own; they stand patient by patient.
+        fresh = np.concatenate([[True], who[1:] != who[:-1]])
+        order = np.arange(who.size)
+        number = order - np.maximum.accumulate(np.where(fresh, order, 0))
+        for key in ("phase", "start"):
+            marks = np.full((rows.size, int(number.max()) + 1), -1.0)
+            marks[who, number] = spent[key].values[mine]
+            columns += list(marks.T)
+    _, first, profile = np.unique(
+        np.stack(columns, axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    return rows[first], profile.reshape(-1).astype(np.int64)
+
+
+def log_likelihoods(
+    fit: Fit, rows: Ints, *, endpoint: str | None = None
+) -> Iterator[tuple[slice, Floats]]:
+    """Go through the log-likelihoods of patients, some at a time.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    rows : ndarray of int, shape (patient,)
+        Positions of the patients.
+    endpoint
+        Endpoint; None for all together.
+
+    Yields
+    ------
+    part : slice
+        Which of the patients.
+    values : ndarray, shape (chain, draw, patient)
+        Their log-likelihoods.
+    """
+    sizes = fit.posterior.sizes
+    step = max(1, BLOCK // (sizes["chain"] * sizes["draw"]))
+    for begin in range(0, rows.size, step):
+        part = slice(begin, min(begin + step, rows.size))
+        found = patient_log_likelihood(
+            fit.posterior, fit.exposure, fit.design, endpoint=endpoint, rows=rows[part]
+        )
+        yield part, found.transpose("chain", "draw", "patient").values
+
+
+def smoothed(values: Floats, *, efficiency: float = 1.0) -> tuple[Floats, Floats]:
+    """Weigh draws as if patients had been left out: Pareto-smoothed importance sampling.
+
+    Parameters
+    ----------
+    values : ndarray, shape (chain, draw, patient)
+        Log-likelihoods.
+    efficiency
+        Effective sample size of the draws over their number.
+
+    Returns
+    -------
+    log_weights : ndarray, shape (patient, chain * draw)
+        Normalised.
+    pareto_k : ndarray, shape (patient,)
+        Shapes of the tails of the weights.
+
+    Notes
+    -----
+    Vehtari, Simpson, Gelman, Yao and Gabry (2024), Journal of Machine Learning Research 25 (72).
+    """
+    array = xr.DataArray(values, dims=("chain", "draw", "patient"))
+    accessor: Any = array.azstats
+    found, shapes = accessor.psislw(dim=["chain", "draw"], r_eff=efficiency)
+    flat = found.transpose("patient", "chain", "draw").values.reshape(values.shape[2], -1)
+    return flat - logsumexp(flat, axis=1, keepdims=True), np.asarray(shapes.values)
+
+
+def pointwise(fit: Fit, *, endpoint: str | None = None, rows: Ints | None = None) -> Pointwise:
+    """Predict patients from all others, one at a time.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    endpoint
+        Endpoint; None for all together.
+    rows : ndarray of int, shape (patient,), optional
+        Positions of the patients; by default all who contribute.
+
+    Returns
+    -------
+    Pointwise
+        By patient. Memory does not grow with their number.
+    """
+    rows = contributing(fit.exposure, endpoint) if rows is None else rows
+    first, profile = profiles(fit.exposure, rows)
+    efficiency = _efficiency(fit)
+    elpd, lpd, pareto_k = (np.empty(first.size) for _ in range(3))
+    for part, values in log_likelihoods(fit, first, endpoint=endpoint):
+        log_weights, pareto_k[part] = smoothed(values, efficiency=efficiency)
+        flat = values.reshape(-1, values.shape[2]).T
+        elpd[part] = logsumexp(log_weights + flat, axis=1)
+        lpd[part] = logsumexp(flat, axis=1) - np.log(flat.shape[1])
+    sizes = fit.posterior.sizes
+    return Pointwise(
+        rows=rows,
+        elpd=elpd[profile],
+        lpd=lpd[profile],
+        pareto_k=pareto_k[profile],
+        limit=min(1.0 - 1.0 / np.log10(sizes["chain"] * sizes["draw"]), 0.7),
+    )
+
+
+def _efficiency(fit: Fit) -> float:
+    """Effective sample size over the number of draws, averaged over all variables as ArviZ does."""
+    sizes = fit.posterior.sizes
+    if sizes["chain"] == 1:
+        return 1.0
+    found = az.ess(fit.posterior, method="mean")
+    parts = [np.ravel(found[name].values) for name in found.data_vars]
+    return float(np.concatenate(parts).mean() / (sizes["chain"] * sizes["draw"]))
+
+
+def contributing(exposure: Exposure, endpoint: str | None) -> Ints:
+    """Find the patients who contribute to an endpoint, or to any, among those who are known.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+    endpoint
+        Endpoint; None for any.
+
+    Returns
+    -------
+    ndarray of int, shape (patient,)
+        Their positions.
+    """
+    names = list(exposure.endpoints) if endpoint is None else [endpoint]
+    exits = exposure.patients().people["exit"].sel(endpoint=names).values
+    return np.flatnonzero(np.isfinite(exits).any(axis=0))
+
+
+def has_total(fit: Fit) -> bool:
+    """Say whether the log-likelihood of all patients follows from events and person-time.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    bool
+        Not where some are cured or single patients have effects.
+    """
+    alone = isinstance(fit.definition.groups, PatientFrailty)
+    return not alone and fit.definition.cure is None
+
+
+def log_likelihood_of(fit: Fit, *, endpoint: str | None = None) -> Floats:
+    """Log-likelihood of all patients together.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    endpoint
+        Endpoint; None for all together.
+
+    Returns
+    -------
+    ndarray, shape (chain * draw,)
+        By draw.
+    """
+    if has_total(fit):
+        return total_log_likelihood(fit.posterior, fit.exposure, fit.design, endpoint=endpoint)
+    rows = contributing(fit.exposure, endpoint)
+    parts = [values.sum(axis=2) for _, values in log_likelihoods(fit, rows, endpoint=endpoint)]
+    return np.asarray(np.sum(parts, axis=0).ravel())
+
+
+def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0) -> LeaveOneOut:
+    """Sum the predictions of all patients, each from all others.
+
+    Up to `LARGEST` patients all are left out. Of more a sample is, and the others are estimated:
+    the log-likelihood of everybody at the posterior means of the log hazards, which the sums by
+    cell give exactly, and the mean difference to it in the sample.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    endpoint
+        Endpoint; None for all together.
+    seed
+        Seed of the sample.
+
+    Returns
+    -------
+    LeaveOneOut
+        The sums, and how sure they are.
+
+    Notes
+    -----
+    The difference estimator of Magnusson, Vehtari, Jonasson and Andersen (2020), Proceedings of
+    Machine Learning Research 108, 341-351.
+    """
+    exposure = fit.exposure
+    rows = contributing(exposure, endpoint)
+    if exposure.complete and (rows.size <= LARGEST or not has_total(fit)):
+        found = pointwise(fit, endpoint=endpoint, rows=rows)
+        return _summed(found, patients=rows.size)
+    patients = exposure.size
+    if endpoint is not None:
+        patients = int(exposure.table["contributors"].sel(endpoint=endpoint))
+    if exposure.complete:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE, replace=False))
+    found = pointwise(fit, endpoint=endpoint, rows=rows)
+    middle = _at_the_middle(fit)
+    at_middle = patient_log_likelihood(
+        middle, exposure, fit.design, endpoint=endpoint, rows=rows
+    ).values.reshape(-1)
+    whole = total_log_likelihood(middle, exposure, fit.design, endpoint=endpoint)[0]
+    difference = found.elpd - at_middle
+    # A finite population is sampled without replacement.
+    unseen = max(1.0 - rows.size / patients, 0.0)
+    sampling = patients * float(difference.std(ddof=1)) * np.sqrt(unseen / rows.size)
+    summed = _summed(found, patients=patients)
+    return LeaveOneOut(
+        patients=patients,
+        evaluated=rows.size,
+        elpd=float(whole + patients * difference.mean()),
+        se=float(np.sqrt(patients) * found.elpd.std(ddof=1)),
+        sampling_se=float(sampling),
+        p_loo=float(patients * (found.lpd - found.elpd).mean()),
+        largest_pareto_k=summed.largest_pareto_k,
+        limit=summed.limit,
+        above_limit=summed.above_limit,
+    )
+
+
+def _summed(found: Pointwise, *, patients: int) -> LeaveOneOut:
+    return LeaveOneOut(
+        patients=patients,
+        evaluated=found.rows.size,
+        elpd=float(found.elpd.sum()),
+        se=float(np.sqrt(found.elpd.size) * found.elpd.std(ddof=1)),
+        sampling_se=0.0,
+        p_loo=float(found.lpd.sum() - found.elpd.sum()),
+        largest_pareto_k=float(found.pareto_k.max()),
+        limit=found.limit,
+        above_limit=int((found.pareto_k > found.limit).sum()),
+    )
+
+
+def _at_the_middle(fit: Fit) -> xr.Dataset:
+    """Posterior means of the parameters, as one draw."""
+    return fit.posterior.mean(("chain", "draw")).expand_dims(chain=[0], draw=[0])

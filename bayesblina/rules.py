@@ -1,0 +1,285 @@
+"""What patients' times must satisfy, stated once for tables in memory and in query engines.
+
+The rules are written with operators that numpy arrays and columns of an engine have alike; what
+differs between them is in `Arithmetic`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+
+from bayesblina.intervals import TIE_TOLERANCE
+
+DAYS_PER_UNIT: Mapping[str, float] = MappingProxyType(
+    {"days": 1.0, "weeks": 7.0, "months": 365.25 / 12, "years": 365.25}
+)
+LONGEST_MEDIAN_FOLLOW_UP_YEARS = 50.0
+SHORTEST_MEDIAN_FOLLOW_UP_DAYS = 1.0
+LONGEST_LIFE_YEARS = 150.0
+
+
+class Arithmetic(Protocol):
+    """What numpy and an engine name differently; missing times compare as False."""
+
+    def missing(self, values: Any) -> Any:
+        """Say which values are missing."""
+        ...
+
+    def infinite(self, values: Any) -> Any:
+        """Say which values are infinite."""
+        ...
+
+    def known(self, values: Any) -> Any:
+        """Say which values are neither missing nor infinite."""
+        ...
+
+    def latest(self, columns: Sequence[Any]) -> Any:
+        """Take the latest finite time of each patient; infinite where there is none."""
+        ...
+
+
+class InMemory:
+    """`Arithmetic` of numpy arrays."""
+
+    def missing(self, values: Any) -> Any:
+        """Say which values are missing."""
+        return np.isnan(values)
+
+    def infinite(self, values: Any) -> Any:
+        """Say which values are infinite."""
+        return np.isinf(values)
+
+    def known(self, values: Any) -> Any:
+        """Say which values are neither missing nor infinite."""
+        return np.isfinite(values)
+
+    def latest(self, columns: Sequence[Any]) -> Any:
+        """Take the latest finite time of each patient; infinite where there is none."""
+        times = np.stack(columns)
+        known = np.where(np.isfinite(times), times, -np.inf).max(axis=0)
+        return np.where(np.isfinite(known), known, np.inf)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Columns of patients, by what they hold.
+
+    Attributes
+    ----------
+    time, entry
+        By endpoint.
+    start, end
+        By phase, in order.
+    transplant
+        Times of transplants; None if nothing is known of them.
+    covariates
+        By name: numbers, or positions of levels.
+    """
+
+    time: Mapping[str, Any]
+    entry: Mapping[str, Any]
+    start: Mapping[str, Any]
+    end: Mapping[str, Any]
+    transplant: Any = None
+    covariates: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """A rule, and who breaks it.
+
+    Attributes
+    ----------
+    role
+        The column's role, such as ``"os.time"`` or ``"maintenance.start"``.
+    rows
+        Who breaks the rule, as booleans.
+    found, expected
+        The problem in words.
+    """
+
+    role: str
+    rows: Any
+    found: str
+    expected: str
+
+
+def is_after(later: Any, earlier: Any) -> Any:
+    """Compare times; those that differ only by floating-point noise are the same time.
+
+    Parameters
+    ----------
+    later, earlier : ndarray
+        Times; a missing one is after nothing, and nothing is after it.
+
+    Returns
+    -------
+    ndarray of bool
+        Whether `later` is after `earlier`.
+
+    Examples
+    --------
+    >>> is_after(np.array([0.1 + 0.2, 0.4]), np.array([0.3, 0.3]))
+    array([False,  True])
+    """
+    return later > earlier * (1.0 + TIE_TOLERANCE)
+
+
+def rules(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Broken]:
+    """Go through all rules for single patients.
+
+    Parameters
+    ----------
+    columns
+        The patients.
+    arithmetic
+        Of the kind of columns they are.
+    unit
+        Time unit.
+
+    Yields
+    ------
+    Broken
+        Each rule with those who break it, if there are any.
+    """
+    lifetime = LONGEST_LIFE_YEARS * DAYS_PER_UNIT["years"] / DAYS_PER_UNIT[unit]
+    for name, time in columns.time.items():
+        yield from _of_endpoint(name, time, columns.entry[name], arithmetic)
+        yield Broken(
+            role=f"{name}.time",
+            rows=arithmetic.known(time) & (time > lifetime),
+            found="times longer than a life",
+            expected=f"Expected at most {LONGEST_LIFE_YEARS:g} years; correct them, or the unit.",
+        )
+    last = arithmetic.latest(list(columns.time.values()))
+    yield from _of_phases(columns, last, arithmetic)
+    if columns.transplant is not None:
+        yield Broken(
+            role="transplant",
+            rows=(columns.transplant < 0) | arithmetic.infinite(columns.transplant),
+            found="negative or infinite times",
+            expected="Expected finite times from the origin, empty without a transplant.",
+        )
+        yield Broken(
+            role="transplant",
+            rows=arithmetic.known(columns.transplant) & is_after(columns.transplant, last),
+            found="transplant after the end of follow-up",
+            expected="Correct the dates, or ask for the repair drop_late_phases=True.",
+        )
+    for name, values in columns.covariates.items():
+        yield Broken(
+            role=name,
+            rows=~arithmetic.known(values),
+            found="missing or infinite values",
+            expected="Every patient needs a value; impute before, or leave the covariate out.",
+        )
+
+
+def _of_endpoint(name: str, time: Any, entry: Any, arithmetic: Arithmetic) -> Iterator[Broken]:
+    entered = arithmetic.known(entry)
+    yield Broken(
+        role=f"{name}.time",
+        rows=arithmetic.infinite(time) | (time < 0),
+        found="negative or infinite times",
+        expected="Expected finite times from the origin.",
+    )
+    yield Broken(
+        role=f"{name}.time",
+        rows=time == 0,
+        found="times of 0: nobody is at risk at the origin itself",
+        expected="Give the true time, or ask for the repair zero_times=<a small time>.",
+    )
+    yield Broken(
+        role=f"{name}.time",
+        rows=arithmetic.missing(time) & entered,
+        found="missing times",
+        expected="Every patient under observation needs a time of event or censoring.",
+    )
+    yield Broken(
+        role=f"{name}.entry",
+        rows=(entry < 0) | arithmetic.infinite(entry),
+        found="negative or infinite entry times",
+        expected="Expected finite times from the origin.",
+    )
+    yield Broken(
+        role=f"{name}.entry",
+        rows=entered & (time > 0) & ~is_after(time, entry),
+        found=f"entry at or after the end of follow-up for {name}",
+        expected="Such patients are never at risk: correct the times, or leave entry and time "
+        "empty.",
+    )
+
+
+def _of_phases(columns: Columns, last: Any, arithmetic: Arithmetic) -> Iterator[Broken]:
+    names = list(columns.start)
+    for index, phase in enumerate(names):
+        start, end = columns.start[phase], columns.end[phase]
+        yield Broken(
+            role=f"{phase}.start",
+            rows=(start < 0) | arithmetic.infinite(start),
+            found="negative or infinite starts",
+            expected="Expected finite times from the origin, empty if the phase never started.",
+        )
+        yield Broken(
+            role=f"{phase}.start",
+            rows=arithmetic.known(start) & is_after(start, last),
+            found=f"{phase} starts after the end of follow-up",
+            expected="Correct the dates, or ask for the repair drop_late_phases=True.",
+        )
+        yield Broken(
+            role=f"{phase}.end",
+            rows=arithmetic.infinite(end)
+            | is_after(start, end)
+            | (arithmetic.known(end) & arithmetic.missing(start)),
+            found=f"{phase} ends before it starts, or without having started",
+            expected="Correct the dates.",
+        )
+        for earlier in names[:index]:
+            yield Broken(
+                role=f"{phase}.start",
+                rows=is_after(columns.start[earlier], start),
+                found=f"{phase} starts before {earlier}",
+                expected="Phases must start in the order in which they are declared.",
+            )
+            yield Broken(
+                role=f"{earlier}.end",
+                rows=is_after(columns.end[earlier], start),
+                found=f"{earlier} ends after {phase} has started",
+                expected="A patient is in one phase at a time: end it at the start of the next.",
+            )
+
+
+def unit_words(unit: str, median: float) -> tuple[str, str] | None:
+    """Say what is wrong with a unit, if the median follow-up is impossible in it.
+
+    Parameters
+    ----------
+    unit
+        Time unit.
+    median
+        Median time of an endpoint.
+
+    Returns
+    -------
+    tuple of (str, str), or None
+        What was found and what was expected; None if the unit is possible.
+    """
+    days = median * DAYS_PER_UNIT[unit]
+    too_long = days > LONGEST_MEDIAN_FOLLOW_UP_YEARS * DAYS_PER_UNIT["years"]
+    if not too_long and days >= SHORTEST_MEDIAN_FOLLOW_UP_DAYS:
+        return None
+    fitting = [
+        unit
+        for unit, length in DAYS_PER_UNIT.items()
+        if 30 <= median * length <= 30 * DAYS_PER_UNIT["years"]
+    ]
+    hint = f" Perhaps {' or '.join(fitting)}?" if fitting else ""
+    return (
+        f"a median follow-up of {median:.4g} {unit}",
+        f"That is impossible: check the unit.{hint}",
+    )

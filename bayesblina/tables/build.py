@@ -1,0 +1,618 @@
+"""From tidy tables to tables for print: which columns, under which titles, by which rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bayesblina.errors import SpecError, nearest
+from bayesblina.tables import numbers
+from bayesblina.tables.numbers import Kind
+from bayesblina.tables.table import NOT_CONVERGED, SYNTHETIC, Table
+
+# Columns of the summaries that are no coordinates.
+STATISTICS = frozenset(
+    {
+        "mean",
+        "median",
+        "sd",
+        "lower",
+        "upper",
+        "mcse",
+        "ess_bulk",
+        "ess_tail",
+        "r_hat",
+        "converged",
+        "median_reached",
+        "lower_reached",
+        "upper_reached",
+        "probability_reached",
+    }
+)
+# How columns that hold numbers are written, wherever they stand.
+KINDS: Mapping[str, Kind] = {
+    "p_value": "probability",
+    "probability": "probability",
+    "probability_reached": "probability",
+    "share": "percent",
+    "odds_ratio": "ratio",
+}
+TITLES: Mapping[str, str] = {
+    "r_hat": "R-hat",
+    "ess_bulk": "bulk ESS",
+    "ess_tail": "tail ESS",
+    "mcse": "MCSE",
+    "sd": "SD",
+    "elpd": "ELPD",
+    "se": "SE",
+    "p_loo": "effective parameters",
+    "largest_pareto_k": "largest Pareto k",
+    "pareto_k_limit": "limit of Pareto k",
+    "share": "share, %",
+    "p_value": "p-value",
+}
+# Identifiers never go into print.
+IDENTIFIERS = frozenset({"patient", "patient_id", "usubjid", "subjid", "id"})
+_BELOW = "probability_below_"
+
+
+def publish(
+    table: pd.DataFrame,
+    *,
+    title: str = "",
+    columns: Sequence[str] | None = None,
+    names: Mapping[str, str] | None = None,
+    kinds: Mapping[str, Kind] | None = None,
+    unit: str = "months",
+    notes: Sequence[str] = (),
+) -> Table:
+    """Make any tidy table one for print.
+
+    Parameters
+    ----------
+    table
+        The tidy table. Its attributes ``synthetic`` and ``converged``, and a column ``converged``,
+        become notes where there is something to say.
+    title
+        Title.
+    columns
+        Columns to show, in this order; by default all but ``converged`` where all rows agree.
+    names
+        Titles in place of the columns' names.
+    kinds
+        What numbers of columns are, in place of the rules that the names imply.
+    unit
+        Unit of columns that are times.
+    notes
+        Further notes below the table.
+
+    Returns
+    -------
+    Table
+        The table: counts as they stand, R-hat with three decimals, effective sample sizes as whole
+        numbers, Monte-Carlo errors with two significant digits, the rest by the rules of
+        `bayesblina.tables.numbers`.
+
+    Raises
+    ------
+    SpecError
+        If a column is not there, or holds identifiers of patients.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"model": ["primary"], "p_value": [0.0312]})
+    >>> publish(table).rows
+    (('primary', '0.031'),)
+    """
+    known = [str(name) for name in table.columns]
+    shown = list(columns) if columns is not None else known
+    for name in (*shown, *(names or {}), *(kinds or {})):
+        if name not in known:
+            raise SpecError(f"No column '{name}'. {nearest(name, known)}")
+    for name in shown:
+        if name.lower() in IDENTIFIERS:
+            raise SpecError(
+                f"Column '{name}' may identify patients: choose columns= without it for print."
+            )
+    if columns is None and "converged" in shown and table["converged"].nunique() < 2:
+        shown.remove("converged")
+    numeric = tuple(
+        pd.api.types.is_numeric_dtype(table[name]) and not pd.api.types.is_bool_dtype(table[name])
+        for name in shown
+    )
+    writers = [_writer(name, {**KINDS, **(kinds or {})}.get(name), unit) for name in shown]
+    rows = [
+        tuple(write(cell) for write, cell in zip(writers, row, strict=True))
+        for row in table[shown].itertuples(index=False, name=None)
+    ]
+    return Table(
+        title=title,
+        head=tuple((names or {}).get(name) or TITLES.get(name) or _words(name) for name in shown),
+        rows=tuple(rows),
+        numeric=numeric,
+        notes=(*notes, *_warnings(table)),
+    )
+
+
+def estimates(
+    summary: pd.DataFrame,
+    *,
+    kind: Kind,
+    quantity: str = "",
+    unit: str | None = None,
+    title: str = "",
+    mass: float = 0.95,
+    diagnostics: bool = False,
+    synthetic: bool = False,
+) -> Table:
+    """Make a table of estimates with their intervals.
+
+    Parameters
+    ----------
+    summary
+        What `bayesblina.summarise` gives.
+    kind
+        What the estimates are: ``"ratio"``, ``"probability"``, ``"percent"`` (of a share),
+        ``"time"`` or ``"number"``.
+    quantity
+        What they are called in the table's head, such as ``"HR"``.
+    unit
+        Unit of times; by default the summary's own, which is an attribute of it.
+    title
+        Title.
+    mass
+        Probability of the summary's intervals, for the head.
+    diagnostics
+        Whether to show Monte-Carlo errors, effective sample sizes and R-hat.
+    synthetic
+        Whether the patients are simulated, where the summary's attributes do not say so: tables
+        that were joined may have lost them.
+
+    Returns
+    -------
+    Table
+        Coordinates, "median (lower to upper)", and probabilities. Times beyond the horizon are
+        written as ">horizon".
+
+    Raises
+    ------
+    SpecError
+        If the table is no summary, or the kind is unknown.
+
+    Examples
+    --------
+    >>> summary = pd.DataFrame(
+    ...     {"endpoint": ["os"], "median": [0.45], "lower": [0.22], "upper": [0.91]}
+    ... )
+    >>> estimates(summary, kind="ratio", quantity="HR").rows
+    (('os', '0.45 (0.22 to 0.91)'),)
+    """
+    _require(summary, ("median", "lower", "upper"), "bayesblina.summarise")
+    unit = unit or str(summary.attrs.get("unit", "months"))
+    write = numbers.writer(kind, unit=unit)
+    below = [str(name) for name in summary.columns if str(name).startswith(_BELOW)]
+    labels = [
+        str(name)
+        for name in summary.columns
+        if str(name) not in STATISTICS and not str(name).startswith(_BELOW)
+    ]
+    shown = summary[labels].copy()
+    what = " ".join(filter(None, [quantity or "estimate", f"({mass:.0%} interval)"]))
+    shown[what] = [_estimate(row, write) for row in summary.to_dict("records")]
+    names = {what: what}
+    kinds: dict[str, Kind] = {}
+    for name in below:
+        shown[name] = summary[name]
+        kinds[name] = "probability"
+        names[name] = f"P({quantity or 'estimate'} < {name.removeprefix(_BELOW)})"
+    if "probability_reached" in summary:
+        shown["probability_reached"] = summary["probability_reached"]
+        names["probability_reached"] = "P(reached)"
+    if diagnostics:
+        for name in ("mcse", "ess_bulk", "ess_tail", "r_hat"):
+            if name in summary:
+                shown[name] = summary[name]
+    if "converged" in summary:
+        shown["converged"] = summary["converged"]
+    shown.attrs = {**summary.attrs}
+    if synthetic:
+        shown.attrs["synthetic"] = True
+    columns = [str(name) for name in shown.columns]
+    if "converged" in columns and shown["converged"].nunique() < 2:
+        columns.remove("converged")
+    made = publish(shown, title=title, columns=columns, names=names, kinds=kinds, unit=unit)
+    place = columns.index(what)
+    numeric = tuple(one or index == place for index, one in enumerate(made.numeric))
+    return Table(
+        title=made.title, head=made.head, rows=made.rows, numeric=numeric, notes=made.notes
+    )
+
+
+def probabilities(table: pd.DataFrame, *, title: str = "", synthetic: bool = False) -> Table:
+    """Make a table of posterior probabilities of statements.
+
+    Parameters
+    ----------
+    table
+        What `bayesblina.probabilities` gives.
+    title
+        Title.
+    synthetic
+        Whether the patients are simulated.
+
+    Returns
+    -------
+    Table
+        The table.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one.
+    """
+    _require(table, ("statement", "probability"), "bayesblina.probabilities")
+    return publish(_flagged(table, synthetic), title=title)
+
+
+def account(
+    table: pd.DataFrame,
+    *,
+    unit: str,
+    title: str = "",
+    minimum: int = 1,
+    synthetic: bool = False,
+) -> Table:
+    """Make a table of what happened to the patients.
+
+    Parameters
+    ----------
+    table
+        ``table`` of an account (`bayesblina.Cohort.account`, `bayesblina.Exposure.account`): counts
+        without ids.
+    unit
+        Time unit of the person-time: ``unit`` of the account.
+    title
+        Title.
+    minimum
+        Counts of patients and events from 1 to below this are written as "<minimum", and the
+        person-time of such rows is left out. Differences between rows may still tell them.
+    synthetic
+        Whether the patients are simulated: ``synthetic`` of the account.
+
+    Returns
+    -------
+    Table
+        The table; columns in which nothing stands are left out.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one, or `minimum` is below 1.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> found = cohort.account()
+    >>> account(found.table, unit=found.unit, synthetic=found.synthetic).notes
+    ('Synthetic patients.',)
+    """
+    _require(table, ("step", "what", "patients", "events", "person_time"), "Account.table")
+    if isinstance(minimum, bool) or minimum < 1:
+        raise SpecError(f"minimum must be at least 1, got {minimum!r}.")
+    shown = table.copy()
+    small = pd.Series(False, index=table.index)
+    for name in ("patients", "events"):
+        few = (table[name].fillna(0) > 0) & (table[name].fillna(0) < minimum)
+        small |= few
+        shown[name] = [
+            "" if pd.isna(cell) else f"<{minimum}" if masked else f"{cell:d}"
+            for cell, masked in zip(table[name], few, strict=True)
+        ]
+    shown["person_time"] = [
+        "" if pd.isna(cell) else numbers.MISSING if masked else numbers.time(float(cell), unit)
+        for cell, masked in zip(table["person_time"], small, strict=True)
+    ]
+    columns = [str(name) for name in shown.columns if (shown[name] != "").any()]
+    names = {name: name for name in columns} | {"person_time": f"person-{unit}"}
+    made = publish(
+        _flagged(shown, synthetic),
+        title=title,
+        columns=columns,
+        names={name: text for name, text in names.items() if name in columns},
+    )
+    counts = tuple(name in ("patients", "events", "person_time") for name in columns)
+    return Table(title=made.title, head=made.head, rows=made.rows, numeric=counts, notes=made.notes)
+
+
+def bias_ladder(table: pd.DataFrame, *, title: str = "") -> Table:
+    """Make a table of the bias ladder.
+
+    Parameters
+    ----------
+    table
+        What `bayesblina.bias_ladder` gives, or `bayesblina.cox`, `bayesblina.ever_never` and
+        `bayesblina.landmark_analysis`.
+    title
+        Title.
+
+    Returns
+    -------
+    Table
+        The table: what is biased says so in its note.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one.
+    """
+    _require(table, ("endpoint", "method", "estimate", "lower", "upper", "note"), "bias_ladder")
+    summary = table.rename(columns={"estimate": "median"})
+    made = estimates(summary, kind="ratio", quantity="hazard ratio")
+    place = len(made.head) - 1
+    order = [0, 1, place, *range(2, place)]
+    failed = table["note"].eq("NOT CONVERGED").any()
+    return Table(
+        title=title,
+        head=tuple(made.head[index] for index in order),
+        rows=tuple(tuple(row[index] for index in order) for row in made.rows),
+        numeric=tuple(made.numeric[index] for index in order),
+        notes=(*made.notes, *((NOT_CONVERGED,) if failed else ())),
+    )
+
+
+def convergence(criteria: pd.DataFrame, *, title: str = "", synthetic: bool = False) -> Table:
+    """Make a table of the convergence gate.
+
+    Parameters
+    ----------
+    criteria
+        ``criteria`` of a fit's ``convergence``.
+    title
+        Title.
+    synthetic
+        Whether the patients are simulated.
+
+    Returns
+    -------
+    Table
+        One row per criterion, passed or FAILED.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one.
+    """
+    _require(criteria, ("criterion", "value", "limit", "passed"), "Convergence.criteria")
+    shown = criteria.assign(
+        value=[
+            numbers.MISSING if math.isnan(value) else f"{value:.4g}"
+            for value in criteria["value"].astype(float)
+        ],
+        passed=["yes" if passed else "FAILED" for passed in criteria["passed"]],
+    )
+    made = publish(_flagged(shown, synthetic), title=title)
+    failed = not criteria["passed"].all()
+    return Table(
+        title=made.title,
+        head=made.head,
+        rows=made.rows,
+        numeric=(False, True, True, False),
+        notes=(*made.notes, *((NOT_CONVERGED,) if failed else ())),
+    )
+
+
+def leave_one_out(loo: pd.DataFrame, *, title: str = "", synthetic: bool = False) -> Table:
+    """Make a table of leave-one-patient-out predictions.
+
+    Parameters
+    ----------
+    loo
+        ``loo`` of what `bayesblina.check` gives.
+    title
+        Title.
+    synthetic
+        Whether the patients are simulated.
+
+    Returns
+    -------
+    Table
+        The table.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one.
+    """
+    _require(loo, ("endpoint", "patients", "elpd", "se", "reliable"), "bayesblina.check")
+    return publish(_flagged(loo, synthetic), title=title, kinds=_densities(loo))
+
+
+def models(comparison: pd.DataFrame, *, title: str = "", synthetic: bool = False) -> Table:
+    """Make a table of models compared by prediction.
+
+    Parameters
+    ----------
+    comparison
+        What `bayesblina.compare` gives.
+    title
+        Title.
+    synthetic
+        Whether the patients are simulated.
+
+    Returns
+    -------
+    Table
+        The table.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one.
+    """
+    _require(comparison, ("model", "rank", "elpd", "elpd_difference"), "bayesblina.compare")
+    kinds = _densities(comparison)
+    if "weight" in comparison:
+        kinds["weight"] = "probability"
+    return publish(_flagged(comparison, synthetic), title=title, kinds=kinds)
+
+
+def adverse_events(
+    table: pd.DataFrame, *, unit: str, title: str = "", synthetic: bool = False
+) -> Table:
+    """Make a table of adverse events by phase.
+
+    Parameters
+    ----------
+    table
+        ``table()`` of what `bayesblina.adverse_events` gives.
+    unit
+        Time unit of the person-time.
+    title
+        Title.
+    synthetic
+        Whether the patients are simulated.
+
+    Returns
+    -------
+    Table
+        The table, shares as percentages.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one.
+    """
+    _require(table, ("phase", "patients", "with_event", "share"), "AdverseEvents.table()")
+    return publish(
+        _flagged(table, synthetic),
+        title=title,
+        names={"with_event": "with an event", "person_time": f"person-{unit}"},
+        kinds={"person_time": "time"},
+        unit=unit,
+    )
+
+
+def scenarios(table: pd.DataFrame, *, title: str = "", synthetic: bool = False) -> Table:
+    """Make a table of what-if scenarios.
+
+    Parameters
+    ----------
+    table
+        ``table`` of what `bayesblina.sensitivity` gives.
+    title
+        Title.
+    synthetic
+        Whether the patients are simulated: ``synthetic`` of the same.
+
+    Returns
+    -------
+    Table
+        One row per scenario and endpoint. A scenario that failed has its reason; numbers of one
+        that did not converge are not shown.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one.
+    """
+    needed = ("scenario", "status", "reason", "endpoint", "median", "lower", "upper")
+    _require(table, needed, "bayesblina.sensitivity")
+    good = table["status"] == "converged"
+    rows = table.to_dict("records")
+    shown = pd.DataFrame(
+        {
+            "scenario": table["scenario"],
+            "endpoint": table["endpoint"].fillna(""),
+            "hazard ratio (95% interval)": [
+                _estimate(row, numbers.ratio) if fine else numbers.MISSING
+                for row, fine in zip(rows, good, strict=True)
+            ],
+            "P(HR < 1)": table["probability_below_1"].astype(float).where(good),
+            "status": [
+                str(row["status"]) if not row["reason"] else f"{row['status']}: {row['reason']}"
+                for row in rows
+            ],
+        }
+    )
+    return publish(_flagged(shown, synthetic), title=title, kinds={"P(HR < 1)": "probability"})
+
+
+def _densities(table: pd.DataFrame) -> dict[str, Kind]:
+    """Columns of log predictive densities and their errors."""
+    names = ("elpd", "se", "p_loo", "elpd_difference", "se_difference")
+    return {name: "log density" for name in names if name in table}
+
+
+def _estimate(row: Mapping[Any, Any], write: Callable[[float], str]) -> str:
+    """Write an estimate with its interval; what lies beyond the horizon is only known to."""
+
+    def one(name: str) -> str:
+        reached = row.get(f"{name}_reached", True)
+        text = write(float(row[name]))
+        return text if reached else f">{text}"
+
+    if math.isnan(float(row["median"])):
+        return numbers.MISSING
+    return f"{one('median')} ({one('lower')} to {one('upper')})"
+
+
+def _writer(name: str, kind: Kind | None, unit: str) -> Callable[[object], str]:
+    """Choose how the cells of a column are written."""
+
+    def write(cell: Any) -> str:
+        if isinstance(cell, str):
+            return cell
+        if cell is None or pd.isna(cell):
+            return numbers.MISSING
+        if isinstance(cell, bool) or pd.api.types.is_bool(cell):
+            return "yes" if cell else "no"
+        if not pd.api.types.is_number(cell):
+            return str(cell)
+        value = float(cell)
+        if name == "r_hat":
+            return f"{value:.3f}"
+        if name in ("ess_bulk", "ess_tail"):
+            return f"{value:.0f}"
+        if name == "mcse":
+            return f"{value:.2g}"
+        if kind is not None:
+            return numbers.writer(kind, unit=unit)(value)
+        return numbers.number(value)
+
+    return write
+
+
+def _warnings(table: pd.DataFrame) -> list[str]:
+    found = []
+    if table.attrs.get("synthetic"):
+        found.append(SYNTHETIC)
+    apart = "converged" in table and not table["converged"].astype(bool).all()
+    if apart or not table.attrs.get("converged", 1):
+        found.append(NOT_CONVERGED)
+    return found
+
+
+def _flagged(table: pd.DataFrame, synthetic: bool) -> pd.DataFrame:
+    """Say of a copy whether its patients are simulated."""
+    if not synthetic:
+        return table
+    copy = table.copy()
+    copy.attrs["synthetic"] = True
+    return copy
+
+
+def _require(table: pd.DataFrame, columns: Sequence[str], source: str) -> None:
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise SpecError(
+            f"The table has no column '{missing[0]}'; expected what {source} gives, found columns "
+            f"{', '.join(map(str, table.columns)) or 'none'}."
+        )
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

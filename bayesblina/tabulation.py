@@ -1,0 +1,367 @@
+"""Events and person-time of many patients, summed in one pass; no patient is expanded into rows.
+
+The rules are those of `bayesblina.follow_up`: states by their marks (`bayesblina.segments`),
+intervals open to the left, ties within floating-point noise. Each patient's own times are compared
+with each other and with the cuts; patients are not compared with one another.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.cohort import Cohort
+from bayesblina.intervals import TIE_TOLERANCE, person_time
+from bayesblina.segments import Course
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+NEVER_OBSERVED, NEVER_ELIGIBLE, OVER_BY_START, OVER_BY_LANDMARK, TOO_LATE, TRANSPLANTED = range(6)
+AT_RISK = 6
+_KINDS = {"start": 0, "end": 1, "transplant": 2}
+_log = logging.getLogger("bayesblina")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AtRisk:
+    """When patients are at risk for one endpoint.
+
+    Attributes
+    ----------
+    begin, stop : ndarray, shape (patient,)
+        Time at risk ``(begin, stop]``; only of those who contribute.
+    event : ndarray of bool, shape (patient,)
+        Whether it ends with the event.
+    reason : ndarray of int, shape (patient,)
+        `AT_RISK`, or the first reason for which the patient does not contribute.
+    """
+
+    begin: Floats
+    stop: Floats
+    event: Bools
+    reason: NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tally:
+    """Sums of one endpoint over patients.
+
+    Attributes
+    ----------
+    events, exposure : ndarray, shape (state, group, interval, moment)
+        Weighted events and person-time, each multiplied by the moments' polynomials.
+    visitors : ndarray of int, shape (state,)
+        How many patients are ever in the state.
+    first : ndarray, shape (state,)
+        Earliest time at which anybody is in the state; infinite for nobody.
+    longest : ndarray, shape (state,)
+        Longest time that anybody spends in it.
+    """
+
+    events: Floats
+    exposure: Floats
+    visitors: Ints
+    first: Floats
+    longest: Floats
+
+
+def at_risk(cohort: Cohort, course: Course, endpoint: str) -> AtRisk:
+    """Find who is at risk for an endpoint, and when.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    course
+        The question's states.
+    endpoint
+        Endpoint.
+
+    Returns
+    -------
+    AtRisk
+        In the cohort's order.
+    """
+    outcome = cohort.endpoints[endpoint]
+    size = cohort.size
+    found = AtRisk(
+        begin=np.empty(size),
+        stop=np.empty(size),
+        event=np.empty(size, dtype=np.bool_),
+        reason=np.empty(size, dtype=np.int8),
+    )
+    censoring = course.censor_at_transplant and cohort.transplant is not None
+    _run(
+        _at_risk,
+        outcome.time,
+        outcome.event,
+        outcome.entry,
+        cohort.phase_start,
+        -1 if course.eligible_phase is None else course.eligible_phase,
+        cohort.transplant if censoring else np.empty(0),
+        -np.inf if course.landmark is None else course.landmark,
+        found.begin,
+        found.stop,
+        found.event,
+        found.reason,
+    )
+    return found
+
+
+def tally(
+    cohort: Cohort,
+    course: Course,
+    risk: AtRisk,
+    *,
+    cuts: Floats,
+    group: NDArray[np.int32],
+    groups: int,
+    weight: Floats | None = None,
+    moments: tuple[Floats, tuple[int, ...]] | None = None,
+) -> Tally:
+    """Sum events and person-time by state, group and interval.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    course
+        The question's states.
+    risk
+        Who is at risk, and when.
+    cuts : ndarray, shape (interval - 1,)
+        Inner cut points.
+    group : ndarray of int, shape (patient,)
+        Group of each patient.
+    groups
+        Number of groups.
+    weight : ndarray, shape (patient,), optional
+        How often each patient counts.
+    moments : tuple of (ndarray, shape (patient, covariate); numbers of polynomials), optional
+        Covariates, each within -1 to 1, and how many Chebyshev polynomials of each to multiply
+        with; their products run over the last axis of the sums, the last covariate fastest.
+
+    Returns
+    -------
+    Tally
+        The sums.
+    """
+    x, degrees = (np.empty((0, 0)), ()) if moments is None else moments
+    count = int(np.prod(degrees, dtype=np.int64))
+    edges = np.concatenate([[0.0], cuts])
+    states, intervals = len(course.states), edges.size
+    shape = (states, groups, intervals, count)
+    events, partial, passed = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    opened = np.zeros((states, groups, intervals + 1), dtype=np.int64)
+    first, longest = np.full(states, np.inf), np.zeros(states)
+    visitors = np.zeros(states, dtype=np.int64)
+    marks = course.marks
+    _run(
+        _tally,
+        risk.begin,
+        risk.stop,
+        risk.event,
+        risk.reason,
+        cohort.phase_start,
+        cohort.phase_end,
+        np.empty(0) if cohort.transplant is None else cohort.transplant,
+        np.array([_KINDS[mark.kind] for mark in marks], dtype=np.int64),
+        np.array([mark.phase for mark in marks], dtype=np.int64),
+        np.array([mark.offset for mark in marks], dtype=np.float64),
+        np.array([0, *(mark.state for mark in marks)], dtype=np.int64),
+        cuts * (1.0 + TIE_TOLERANCE),
+        cuts * (1.0 - TIE_TOLERANCE),
+        edges,
+        group,
+        np.empty(0) if weight is None else weight,
+        x,
+        np.array(degrees, dtype=np.int64),
+        events,
+        partial,
+        passed,
+        opened,
+        first,
+        longest,
+        visitors,
+    )
+    partial = person_time(partial, passed, opened, cuts)
+    return Tally(events=events, exposure=partial, visitors=visitors, first=first, longest=longest)
+
+
+@numba.njit(inline="always")
+def _near(left: Any, right: Any) -> Any:
+    """Whether two times differ by floating-point noise at most."""
+    largest = max(abs(left), abs(right))
+    return left == right or (largest < np.inf and abs(left - right) <= TIE_TOLERANCE * largest)
+
+
+def _at_risk(
+    time: Any,
+    event: Any,
+    entry: Any,
+    phase_start: Any,
+    eligible_phase: Any,
+    transplant: Any,
+    landmark: Any,
+    begin: Any,
+    stop: Any,
+    ended: Any,
+    reason: Any,
+) -> None:
+    for i in range(time.size):
+        begin[i], stop[i], ended[i] = np.nan, np.nan, False
+        end, start = time[i], entry[i]
+        if np.isnan(start):
+            reason[i] = NEVER_OBSERVED
+            continue
+        if eligible_phase >= 0:
+            eligible = phase_start[i, eligible_phase]
+            if np.isnan(eligible):
+                reason[i] = NEVER_ELIGIBLE
+                continue
+            start = max(start, eligible)
+        if start >= end or _near(start, end):
+            reason[i] = OVER_BY_START
+            continue
+        if landmark > -np.inf:
+            if landmark >= end or _near(landmark, end):
+                reason[i] = OVER_BY_LANDMARK
+                continue
+            if start > landmark and not _near(start, landmark):
+                reason[i] = TOO_LATE
+                continue
+            start = landmark
+        died = event[i]
+        if transplant.size:
+            moment = transplant[i]
+            if moment < end and not _near(moment, end):
+                if moment <= start or _near(moment, start):
+                    reason[i] = TRANSPLANTED
+                    continue
+                end, died = moment, False
+        begin[i], stop[i], ended[i], reason[i] = start, end, died, AT_RISK
+
+
+def _tally(
+    begin: Any,
+    stop: Any,
+    event: Any,
+    reason: Any,
+    phase_start: Any,
+    phase_end: Any,
+    transplant: Any,
+    kinds: Any,
+    phases: Any,
+    offsets: Any,
+    states: Any,
+    upper_cuts: Any,
+    lower_cuts: Any,
+    edges: Any,
+    group: Any,
+    weight: Any,
+    x: Any,
+    degrees: Any,
+    events: Any,
+    partial: Any,
+    passed: Any,
+    opened: Any,
+    first: Any,
+    longest: Any,
+    visitors: Any,
+) -> None:
+    marks = kinds.size
+    bounds = np.empty(marks + 2)
+    count = partial.shape[3]
+    values = np.ones(count)
+    seen_by = np.full(first.size, -1)
+    for i in range(begin.size):
+        if reason[i] != AT_RISK:
+            continue
+        start, end = begin[i], stop[i]
+        bounds[0], bounds[marks + 1] = 0.0, np.inf
+        for m in range(marks):
+            if kinds[m] == 0:
+                mark = phase_start[i, phases[m]] + offsets[m]
+            elif kinds[m] == 1:
+                mark = phase_end[i, phases[m]]
+            else:
+                mark = transplant[i]
+            if np.isnan(mark):
+                mark = np.inf
+            elif _near(mark, end):
+                mark = end
+            elif _near(mark, start):
+                mark = start
+            bounds[m + 1] = mark
+        # A state lasts until the next one that is entered, whatever lies between them.
+        for m in range(marks, 0, -1):
+            bounds[m] = min(bounds[m], bounds[m + 1])
+        for m in range(marks):
+            if _near(bounds[m + 1], bounds[m]):
+                bounds[m + 1] = bounds[m]
+        times = weight[i] if weight.size else 1.0
+        if degrees.size:
+            # Products of Chebyshev polynomials, the last covariate fastest.
+            size = 1
+            values[0] = 1.0
+            for d in range(degrees.size):
+                degree, at = degrees[d], x[i, d]
+                for have in range(size - 1, -1, -1):
+                    before, now = 1.0, at
+                    whole = values[have]
+                    for t in range(degree):
+                        values[have * degree + t] = whole * before
+                        before, now = now, 2.0 * at * now - before
+                size *= degree
+        g = group[i]
+        for m in range(marks + 1):
+            low = min(max(bounds[m], start), end)
+            high = min(max(bounds[m + 1], start), end)
+            if not low < high:
+                continue
+            s = states[m]
+            if seen_by[s] != i:
+                seen_by[s] = i
+                visitors[s] += 1
+            first[s] = min(first[s], low)
+            longest[s] = max(longest[s], high - low)
+            until = np.searchsorted(upper_cuts, high)
+            since = min(np.searchsorted(lower_cuts, low, side="right"), until)
+            opened[s, g, since] += 1
+            opened[s, g, until + 1] -= 1
+            ended, left = times * (high - edges[until]), times * (low - edges[since])
+            for t in range(count):
+                value = values[t]
+                partial[s, g, until, t] += value * ended
+                partial[s, g, since, t] -= value * left
+                passed[s, g, until, t] += value * times
+                passed[s, g, since, t] -= value * times
+            if event[i] and high == end:
+                for t in range(count):
+                    events[s, g, until, t] += values[t] * times
+
+
+_READY: dict[str, Any] = {}
+
+
+def _run(function: Callable[..., None], *arguments: Any) -> None:
+    """Run a function compiled; the compiled form is kept on disk where that is possible."""
+    ready = _READY.get(function.__name__)
+    if ready is None:
+        signature = tuple(numba.typeof(argument) for argument in arguments)
+        try:
+            ready = numba.njit(cache=True, nogil=True)(function)
+            ready.compile(signature)
+        except Exception as error:  # no folder to keep it in, or what is kept there is damaged
+            _log.info("Compiled functions are not kept on disk (%s).", error)
+            ready = numba.njit(nogil=True)(function)
+        _READY[function.__name__] = ready
+    ready(*arguments)

@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from itertools import product
@@ -26,7 +27,7 @@ from bayesblina.errors import SpecError, StorageError
 from bayesblina.report import page, read_results, render, write_report
 from bayesblina.report.figures import MASK, Scale, ratio_ticks, ticks_of
 from bayesblina.report.flow import account
-from bayesblina.report.masking import Sum, is_small, mask
+from bayesblina.report.masking import Masked, Sum, is_small, mask
 from bayesblina.report.results import TEXTS
 from bayesblina.report.wording import shown
 from bayesblina.what_if.running import hash_of_cohort
@@ -461,6 +462,24 @@ def test_no_small_count_is_in_the_report(demo: tuple[Path, Any], minimum: int) -
     ]
     ticks = {f"{one:g}" for one in read_csv(demo[0] / "at_risk.csv")["time"].unique()}
     assert all(one in ticks or int(one) >= minimum for one in at_risk)
+
+
+def test_safety_hides_what_gives_a_count_away(demo: tuple[Path, Any]) -> None:
+    results = read_results(demo[0])
+    table = results.tables["safety"].iloc[[0, 1, 2, 0, 0]].reset_index(drop=True)
+    table["patients"] = [80, 60, 36, 3, 33]
+    table["with_event"] = [70, 57, 4, 2, 20]
+    table["events"] = [90, 99, 8, 2, 50]
+    tables = {**results.tables, "safety": table}
+    # Another table hides 33 with a small count.
+    masked = Masked(minimum=5, hidden=frozenset({"x"}), values=frozenset({33}))
+    rows = page._safety(replace(results, tables=tables), masked)
+    assert [row["patients"] for row in rows] == ["80", "60", "36", MASK, MASK]
+    # 60 - 57 and 4 are few; estimates would tell them.
+    assert [row["with_event"] for row in rows] == ["70", MASK, MASK, MASK, MASK]
+    assert [row["share"] is None for row in rows] == [False, True, True, True, True]
+    assert [row["events"] for row in rows] == ["90", MASK, MASK, MASK, MASK]
+    assert [row["rate"] is None for row in rows] == [False, True, True, True, True]
 
 
 def test_observed_curves_end_with_their_patients(demo: tuple[Path, Any]) -> None:

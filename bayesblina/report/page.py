@@ -256,7 +256,7 @@ def _content(results: Results, minimum: int) -> Row:
         "prior_sentence": prior_sentence(fit),
         "scaling": _scaling(results),
         "implied": _implied(results),
-        "safety": _safety(results, minimum),
+        "safety": _safety(results, masked),
         "methods": methods,
         "mathematics": mathematics(fit.definition),
         "numbers": numbered(methods, *more),
@@ -794,7 +794,7 @@ def _implied(results: Results) -> list[Row]:
     ]
 
 
-def _safety(results: Results, minimum: int) -> list[Row]:
+def _safety(results: Results, masked: Masked) -> list[Row]:
     """Adverse events by phase; what would give away a small count is hidden with it."""
     table = results.tables.get("safety")
     if table is None:
@@ -803,9 +803,9 @@ def _safety(results: Results, minimum: int) -> list[Row]:
     for row in _records(table):
         patients, hit, events = (int(row[name]) for name in ("patients", "with_event", "events"))
         # Estimates are functions of the counts, and so are the patients without an event.
-        few = is_small(patients, minimum)
-        share = not few and not is_small(hit, minimum) and not is_small(patients - hit, minimum)
-        rate = not few and not is_small(events, minimum) and share
+        few = not masked.shows(patients)
+        share = not few and masked.shows(hit) and not is_small(patients - hit, masked.minimum)
+        rate = share and masked.shows(events)
 
         def cell(shown: bool, column: str, shape: str, row: Row = row) -> Number | None:
             if not shown:

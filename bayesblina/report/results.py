@@ -273,7 +273,7 @@ def _ladder(
     if isinstance(fit.definition.borrowing, PowerPrior):
         raise EstimandError("external patients would count in full in the other methods")
     ladder = bias_ladder(cohort, fit.question, landmarks=landmarks)
-    parts = []
+    parts: list[pd.DataFrame] = []
     for endpoint in dict.fromkeys(ladder["endpoint"]):
         others = ladder[ladder["endpoint"] == endpoint]
         parts.append(others)
@@ -319,7 +319,7 @@ def _by_landmark(
             name: bands.isel(quantile=index, drop=True).to_series()
             for index, name in enumerate(("lower", "median", "upper"))
         }
-        table = pd.DataFrame(wide).reset_index()
+        table: pd.DataFrame = pd.DataFrame(wide).reset_index()
         return table.assign(landmark=landmark, converged=fit.converged)[columns]
 
     columns = ["endpoint", "landmark", "regime", "time", "median", "lower", "upper", "converged"]

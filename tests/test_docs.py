@@ -36,7 +36,7 @@ TUTORIAL = DOCS / "tutorial" / "first_study.md"
 @pytest.fixture
 def extensions(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
     """Modules that make pages; they are no part of the package."""
-    names = ("api_reference", "cli_reference", "file_reference", "generated")
+    names = ("api_reference", "cli_reference", "file_reference", "generated", "mathml")
     monkeypatch.syspath_prepend(str(DOCS / "_ext"))
     yield {name: importlib.import_module(name) for name in names}
     for name in names:
@@ -135,6 +135,19 @@ def test_code_is_code(path: Path) -> None:
         ast.parse(code)
     for code in re.findall(r"^```toml\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         tomllib.loads(code)
+
+
+def test_formulas_are_understood(extensions: dict[str, ModuleType]) -> None:
+    formulas = [
+        formula
+        for path in SOURCES
+        for formula in re.findall(r"^\$\$\n(.*?)\n\$\$", path.read_text("utf-8"), re.DOTALL | re.M)
+    ]
+    assert len(formulas) > 3
+    for formula in [*formulas, "a &= b \\\\ c &= d"]:
+        made = extensions["mathml"]._convert(formula, None, block=True)
+        assert made.startswith("<math"), formula
+    assert extensions["mathml"]._convert(r"\nothing", None, block=False).startswith("<code>")
 
 
 def test_pages_name_no_other_places() -> None:

@@ -20,7 +20,7 @@ def _convert(formula: str, node: nodes.Element, *, block: bool) -> str:
     text = formula.strip()
     # Lines that are aligned need an environment of their own.
     if block and "\\begin{" not in text and pick_math_environment(text) == "align*":
-        text = f"\\begin{{align*}}{text}\\end{{align*}}"
+        text = f"\\begin{{aligned}}{text}\\end{{aligned}}"
     try:
         return str(tex2mathml(text, as_block=block))
     except MathError as error:

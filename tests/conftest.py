@@ -1,5 +1,6 @@
 """One fit of the synthetic study, shared by all tests that read from a fit."""
 
+import importlib
 import os
 
 import pytest
@@ -7,6 +8,9 @@ from hypothesis import settings
 
 import bayesblina as bb
 from bayesblina.fitting import Fit
+
+# Tests compile PyMC's own form of models too, which the package does where nothing else works.
+importlib.import_module("bayesblina.hazards.op_kernels")
 
 # The same examples in every run; HYPOTHESIS_RANDOM=1 looks for new ones.
 settings.register_profile("repeatable", derandomize=True)

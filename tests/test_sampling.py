@@ -89,7 +89,9 @@ STRUCTURES: dict[str, Callable[[], BuiltModel]] = {
 def evaluated(model: BuiltModel, point: np.ndarray) -> np.ndarray:
     """Take a point to all reported variables, by the compiled code."""
     _, variables = evaluate(model, point[None])
-    return np.concatenate([variables[name].values.ravel() for name in sorted(variables.data_vars, key=str)])
+    return np.concatenate(
+        [variables[name].values.ravel() for name in sorted(variables.data_vars, key=str)]
+    )
 
 
 @pytest.mark.parametrize("path", ["kernel", "graph"])

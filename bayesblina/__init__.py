@@ -117,8 +117,8 @@ if TYPE_CHECKING:
     from bayesblina.what_if import Sensitivity as Sensitivity
     from bayesblina.what_if import design_grid as design_grid
     from bayesblina.what_if import load_sensitivity as load_sensitivity
-    from bayesblina.what_if import scenarios as scenarios
     from bayesblina.what_if import sensitivity as sensitivity
+    from bayesblina.what_if.layout import scenarios as scenarios
 
 _HOME = {
     "bayesian_bootstrap": "bootstrap",

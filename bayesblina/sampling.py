@@ -2,10 +2,9 @@
 
 The density, its gradient and the map to the reported variables come from the PyMC model alone.
 They are compiled as functions of three flat vectors - the point, the data and the sizes - so one
-compiled function serves any data and any sizes of its structure, and PyTensor's numba cache on
-disk serves later processes. These need not build the graph again: a record beside the cache,
-named by everything that the graph depends on, says which functions they are. Where all this does
-not fit the installed libraries, PyMC's own `pymc.sample` takes over.
+compiled function serves any data and any sizes of its structure. Its machine code is kept on disk,
+named by everything that it depends on, and serves later processes (`code_cache`). Where all this
+does not fit the installed libraries, PyMC's own `pymc.sample` takes over.
 """
 
 from __future__ import annotations
@@ -233,6 +232,7 @@ def _gather(trace: Any, bound: Any) -> xr.DataTree:
 def _sample_with_pymc(
     built: BuiltModel, *, seed: int, settings: SamplerSettings
 ) -> tuple[xr.DataTree, dict[str, float | str]]:
+    _register_kernels()
     began = time.perf_counter()
     trace = pm.sample(
         settings.draws,
@@ -368,9 +368,7 @@ def _kernel_functions(
 def _graph_functions(
     built: BuiltModel,
 ) -> tuple[list[Any], dict[str, tuple[str, ...]], tuple[Any, ...]]:
-    # Tells numba of the operations.
-    importlib.import_module("bayesblina.hazards.op_kernels")
-
+    _register_kernels()
     model = built.model
     extras = _extras(model)
     values = [model.rvs_to_values[variable] for variable in model.free_RVs]
@@ -394,6 +392,11 @@ def _graph_functions(
         _wrapper(_EXPAND_SOURCE, "expand", expand.vm.jit_fn),
     ]
     return functions, names, (density, expand)
+
+
+def _register_kernels() -> None:
+    """Tell PyTensor's compiler of the operations' kernels, before it meets one."""
+    importlib.import_module("bayesblina.hazards.op_kernels")
 
 
 def _extras(model: Any) -> list[Any]:

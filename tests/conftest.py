@@ -1,5 +1,6 @@
 """One fit of the synthetic study, shared by all tests that read from a fit."""
 
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import bayesblina as bb
 from bayesblina import cli
 from bayesblina.fitting import Fit
 from bayesblina.report import Curves, analyse, make_record, write_tables
+
+# Tests compile PyMC's own form of models too, which the package does where nothing else works.
+importlib.import_module("bayesblina.hazards.op_kernels")
 
 # The same examples in every run; HYPOTHESIS_RANDOM=1 looks for new ones.
 settings.register_profile("repeatable", derandomize=True)

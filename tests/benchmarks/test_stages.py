@@ -131,13 +131,13 @@ def test_processes(tmp_path: Path) -> None:
         print(f"{name:30s} {command(*arguments):7.2f}")
     stages = subprocess.run([sys.executable, "-c", FIT], check=True, capture_output=True, text=True)
     print("fit in a new process:", stages.stdout.strip())
-    cold = {"PYTENSOR_FLAGS": f"base_compiledir={tmp_path / 'cold'}"}
+    cold = {"BAYESBLINA_CACHE_DIR": str(tmp_path / "cold")}
     stages = subprocess.run(
         [sys.executable, "-c", FIT],
         check=True,
         capture_output=True,
         text=True,
-        env=os.environ | cold | {"NUMBA_CACHE_DIR": str(tmp_path / "cold_numba")},
+        env=os.environ | cold,
     )
     print("same, empty caches:  ", stages.stdout.strip())
 

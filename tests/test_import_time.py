@@ -30,10 +30,10 @@ def loaded(*arguments: str) -> set[str]:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the demo's study file and its table."""
-    from bayesblina.cli import _write_demo
+    from bayesblina.cli.analysis import write_demo
 
     folder = tmp_path_factory.mktemp("demo")
-    _write_demo(folder, seed=1)
+    write_demo(folder, seed=1)
     return folder
 
 

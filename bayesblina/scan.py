@@ -338,7 +338,11 @@ class _Reading:
         self.raw = raw
         self.broken: dict[tuple[str, str], Broken] = {}
         self.ids = self._text(patient)
-        self._refuse_long(patient, self.ids)
+        whole = raw[patient].type().is_integer()
+        # Numbers are compared as numbers: a hundred million texts take long.
+        self.key = raw[patient] if whole else self.ids.nullif("")
+        if not whole:
+            self._refuse_long(patient, self.ids)
 
     def zero(self) -> Any:
         """Give the time 0 to everybody."""
@@ -588,7 +592,7 @@ def _problems(
         counts[f"long{index}"] = (
             (good & (days[name] > longest)).fill_null(False).cast("int64").sum()
         )
-    counts["nameless"] = (reading.ids == "").cast("int64").sum()
+    counts["nameless"] = reading.key.isnull().cast("int64").sum()
     source = "the table"
     row = _run(reading.raw.aggregate(**counts), source).iloc[0].fillna(0).astype("int64")
     problems = []
@@ -636,8 +640,8 @@ def _named(reading: _Reading, broken: Broken, count: int) -> Problem:
 
 def _repeated(reading: _Reading, column: str) -> list[Problem]:
     """Find ids that stand in more than one row."""
-    found = reading.raw.select(id=reading.ids)
-    found = found.filter(found.id != "")
+    found = reading.raw.select(id=reading.key)
+    found = found.filter(found.id.notnull())
     found = found.group_by("id").aggregate(rows=found.count())
     twice = found.filter(found.rows > 1)
     first = twice.order_by("id").limit(NAMED_PATIENTS + 1).execute()

@@ -1,0 +1,16 @@
+"""A short form of the table of targets: printed, nothing asserted of times."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.targets import Table, exposures, large_fits
+
+
+@pytest.mark.benchmark
+def test_short(tmp_path: Path) -> None:
+    table = Table()
+    print()
+    large_fits(table, 20_000)
+    exposures(table, 300_000, tmp_path)
+    assert len(table.rows) == 4

@@ -10,7 +10,7 @@ import bayesblina
 
 # The public names by what they are for, in the order of an analysis: names of home modules.
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Reading patients": ("readers", "cohort"),
+    "Reading patients": ("readers", "cohort", "scan"),
     "The question, and who is at risk": ("question", "exposure"),
     "Models and priors": ("hazards.definition",),
     "Fitting, saving, loading": ("fitting", "storage"),

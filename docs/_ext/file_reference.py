@@ -60,6 +60,7 @@ STUDY = FilePage(
         "FitSection": "fit",
         "CurvesSection": "survival",
         "SensitivitySection": "scenarios",
+        "AdverseEventsSection": "adverse_events",
     },
 )
 DESIGN = FilePage(

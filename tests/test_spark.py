@@ -43,8 +43,10 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, Pa
         7, n_patients=900, n_consolidation=290, n_maintenance=120
     )
     # Ties: events at cuts, phases that start at the end of follow-up.
-    times = [name for name in table.columns if name.endswith(("months", "month"))]
-    table[times] = np.ceil(table[times] * 2.0) / 2.0
+    # Whole cut points are met by rounding some times to them, all of a patient's in one order.
+    for name in ("os_months", "rfs_months", "consolidation_month", "maintenance_month"):
+        near = table[name].sub(table[name].round()).abs() < 0.02
+        table.loc[near, name] = table[name].round()
     late = table["maintenance_month"] > table["os_months"]
     table.loc[late, "maintenance_month"] = table["os_months"]
     path = tmp_path_factory.mktemp("patients") / "patients.parquet"

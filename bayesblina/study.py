@@ -186,6 +186,7 @@ class CurvesSection(_Section):
     """
 
     landmark: Time | None = None
+    # Further landmarks, for which the report has curves too.
     landmarks: list[Time] | None = None
     times: list[Time] | None = Field(default=None, min_length=1)
     # Times from which on the exposed phase is given, a regime and a curve each.
@@ -197,6 +198,7 @@ class CurvesSection(_Section):
 class AdverseEventsSection(_Section):
     """``[adverse_events]``: what `bayesblina.adverse_events` takes."""
 
+    # The table of adverse events, one row for each; a path from this file's folder.
     file: Name
     patient: Name
     term: Name

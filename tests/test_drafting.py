@@ -79,8 +79,8 @@ def test_a_transplant_alone_is_the_phase(tmp_path: Path) -> None:
     out = tmp_path / "study.toml"
     assert call("init", tmp_path / "heart.csv", "--out", out).exit_code == 0
     drafted = tomllib.loads(out.read_text(encoding="utf-8"))
-    assert drafted["phases"] == {"transplant_2": "transplant_day"}
-    assert drafted["question"] == {"exposed": "transplant_2", "eligible_from": "entry"}
+    assert drafted["phases"] == {"transplantation": "transplant_day"}
+    assert drafted["question"] == {"exposed": "transplantation", "eligible_from": "entry"}
     assert "transplant" not in drafted["data"]
     valid = call("validate", out)
     assert valid.exit_code == 0, valid.output

@@ -89,6 +89,8 @@ def test_an_interrupt_that_is_swallowed_counts(
         return real(*given, **named) if name == "read_study" else None
 
     monkeypatch.setattr(place, swallow)
+    # A shell may have started this process with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     result = call("run", demo[0] / "study.toml", "--out", tmp_path / "out")
     assert result.exit_code == cli.INTERRUPTED
     assert list(tmp_path.iterdir()) == []

@@ -77,8 +77,10 @@ def cured_fraction(
     for endpoint in exposure.endpoints:
         groups = supplied
         if population is None:
-            followed = np.isfinite(exposure.people["exit"].sel(endpoint=endpoint).values)
-            groups = eligible_groups(exposure, followed, by=by, endpoint=endpoint, current=current)
+            people = exposure.people
+            followed = np.isfinite(people["exit"].sel(endpoint=endpoint).values)
+            counts = (followed * people["weight"].values) @ exposure.projection()
+            groups = eligible_groups(exposure, counts, by=by, endpoint=endpoint, current=current)
         labels = [group.label for group in groups]
         means = []
         for group in groups:

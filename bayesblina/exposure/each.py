@@ -95,7 +95,7 @@ def expose_each(
         compression=compression,
         size=cohort.size,
         by_patient=by_patient,
-        weighted=weight is not None,
+        weighted=weight is not None and bool((weight[used] != 1.0).any()),
         courses=courses,
     )
     # States that nobody is ever in have no entry.

@@ -145,7 +145,7 @@ def expose_many(
         question=question,
         compression=found.compression,
         size=cohort.size,
-        weighted=weight is not None,
+        weighted=weight is not None and bool((weight[used] != 1.0).any()),
     )
     phases = tuple(str(name) for name in table["phase"].values)
     return Exposure(

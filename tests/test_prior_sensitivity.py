@@ -58,8 +58,9 @@ def test_scaling_the_phases_prior_is_another_normal_prior() -> None:
         row = table.loc[endpoint]
         below = exact.loc[endpoint, "probability_below_1"]
         # Both are shares of draws worth some 5000 independent ones.
-        error = math.sqrt(2.0 * below * (1.0 - below) / 5000)
-        assert row["probability_below_null"] == pytest.approx(below, abs=4.0 * error)
+        share = float(np.asarray(below))
+        error = math.sqrt(2.0 * share * (1.0 - share) / 5000)
+        assert row["probability_below_null"] == pytest.approx(share, abs=4.0 * error)
         assert row["mean"] == pytest.approx(exact.loc[endpoint, "mean"], rel=0.03)
     # More of the likelihood narrows the interval, less widens it.
     likelihood = bb.power_scaling(fit, alphas=[0.8, 1.25])

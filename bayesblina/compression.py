@@ -37,8 +37,6 @@ SMALLEST_SWING = 6.0
 FEWEST_PATTERNS = 1000
 # Different values of a covariate are counted up to this many.
 DIFFERENT = 20_000
-# Averages of survival over patients must be at least as accurate as this.
-SURVIVAL_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,6 +92,33 @@ def require_contents_of(
     )
 
 
+def by_pattern(
+    parts: Sequence[Floats], compression: Compression | None, *, whole: bool
+) -> NDArray[np.generic]:
+    """Lay out sums by group and moment as the table has them.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray, shape (state, group, interval, moment)
+        Sums, by endpoint.
+    compression
+        How continuous covariates are compressed.
+    whole
+        Whether they are whole numbers, unless covariates are compressed.
+
+    Returns
+    -------
+    ndarray, shape (endpoint, interval, state, pattern)
+        The sums.
+    """
+    stacked = np.stack(parts)
+    if compression is not None:
+        stacked = compression.from_moments(stacked)
+    moved = np.moveaxis(stacked, 3, 1)
+    values = np.ascontiguousarray(moved.reshape(*moved.shape[:3], -1))
+    return values.astype(np.int64) if whole and compression is None else values
+
+
 def assemble(
     endpoints: Sequence[str],
     states: Sequence[str],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bayesblina.cohort import Cohort
 from bayesblina.compression import Compression, number_of_patterns, plan
-from bayesblina.exposure.assembling import Sums, assemble, require_contents_of
+from bayesblina.exposure.assembling import Sums, assemble, by_pattern, require_contents_of
 from bayesblina.exposure.each import single_patients
 from bayesblina.exposure.patterns import (
     CovariateTerms,
@@ -116,9 +116,10 @@ def expose_many(
     times_of = [risk.stop - risk.begin for risk in risks.values()]
     factor = np.ones(1) if weight is None else weight
     sums = Sums(
-        events=_by_pattern([one.events for one in tallies], found, whole=weight is None),
+        events=by_pattern([one.events for one in tallies], found.compression, whole=weight is None),
         exposure=np.asarray(
-            _by_pattern([one.exposure for one in tallies], found, whole=False), dtype=np.float64
+            by_pattern([one.exposure for one in tallies], found.compression, whole=False),
+            dtype=np.float64,
         ),
         first_in=np.stack([one.first for one in tallies]),
         longest_in=np.stack([one.longest for one in tallies]),
@@ -232,16 +233,6 @@ def _present(code: Ints, used: Ints, codes: int) -> tuple[Ints, Ints]:
     position = np.zeros(codes, dtype=np.int64)
     position[present] = np.arange(present.size)
     return present, position[code]
-
-
-def _by_pattern(parts: list[Floats], found: _Groups, *, whole: bool) -> NDArray[np.generic]:
-    """Take (state, group, interval, moment) to (endpoint, interval, state, pattern)."""
-    stacked = np.stack(parts)
-    if found.compression is not None:
-        stacked = found.compression.from_moments(stacked)
-    moved = np.moveaxis(stacked, 3, 1)
-    values = np.ascontiguousarray(moved.reshape(*moved.shape[:3], -1))
-    return values.astype(np.int64) if whole and found.compression is None else values
 
 
 def _counts(found: _Groups, used: Ints) -> Floats:

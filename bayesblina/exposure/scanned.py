@@ -20,7 +20,7 @@ from bayesblina.cohort import Cohort, Covariate, Outcome
 from bayesblina.compression import Compression
 from bayesblina.compression import compress as nodes_for
 from bayesblina.errors import NAMED_PATIENTS, SpecError
-from bayesblina.exposure.assembling import Sums, assemble, require_contents_of
+from bayesblina.exposure.assembling import Sums, assemble, by_pattern, require_contents_of
 from bayesblina.exposure.each import single_patients
 from bayesblina.exposure.lookup import interval_expression
 from bayesblina.exposure.patterns import (
@@ -441,8 +441,8 @@ def _sums(
         first.append(earliest)
         longest.append(most)
     return {
-        "events": _by_pattern(events, compression, whole=True),
-        "exposure": _by_pattern(exposure, compression, whole=False),
+        "events": by_pattern(events, compression, whole=True),
+        "exposure": by_pattern(exposure, compression, whole=False),
         "first": np.stack(first),
         "longest": np.stack(longest),
         "patients": _patients(risk, len(names), grouping, used, polynomials),
@@ -571,18 +571,6 @@ def _add(
             np.add.at(target.passed[state, :, :, t], (group, lower), -passed[rows])
             at_end = grouped[f"u{m}"].to_numpy(dtype=np.int64)[final]
             np.add.at(target.events[state, :, :, t], (pattern[final], at_end), died[final])
-
-
-def _by_pattern(
-    parts: list[Floats], compression: Compression | None, *, whole: bool
-) -> NDArray[Any]:
-    """Take (state, group, interval, moment) to (endpoint, interval, state, pattern)."""
-    stacked = np.stack(parts)
-    if compression is not None:
-        stacked = compression.from_moments(stacked)
-    moved = np.moveaxis(stacked, 3, 1)
-    values = np.ascontiguousarray(moved.reshape(*moved.shape[:3], -1))
-    return values.astype(np.int64) if whole and compression is None else values
 
 
 def _patients(

@@ -295,7 +295,7 @@ def person_time(partial: Floats, passed: Floats, opened: Ints, cuts: Floats) -> 
     Parameters
     ----------
     partial : ndarray, shape (state, group, interval, moment)
-        Sums of the distances from the interval's left edge, of stops less starts; changed in place.
+        Sums of the distances from the interval's left edge, of stops less starts.
     passed : ndarray, shape (state, group, interval, moment)
         Numbers of stops less those of starts.
     opened : ndarray of int, shape (state, group, interval + 1)
@@ -310,10 +310,11 @@ def person_time(partial: Floats, passed: Floats, opened: Ints, cuts: Floats) -> 
     """
     edges = np.concatenate([[0.0], cuts])
     later = passed[:, :, ::-1].cumsum(axis=2)[:, :, ::-1] - passed
-    partial[:, :, :-1] += later[:, :, :-1] * np.diff(edges)[:, None]
+    total = partial.copy()
+    total[:, :, :-1] += later[:, :, :-1] * np.diff(edges)[:, None]
     # Where nobody is at risk, sums of whole widths cancel only up to rounding.
-    partial[opened.cumsum(axis=2)[:, :, :-1] == 0] = 0.0
-    return partial
+    total[opened.cumsum(axis=2)[:, :, :-1] == 0] = 0.0
+    return total
 
 
 def split(start: Floats, stop: Floats, cuts: Floats) -> tuple[Ints, Ints, Floats]:

@@ -6,7 +6,7 @@ this process; nothing is fetched, and nothing that a table holds is executed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -28,6 +28,7 @@ from bayesblina.rules import (
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
+    import pyarrow as pa
 
 MEMORY_LIMIT = "1GB"
 FILES = (".parquet", ".csv")
@@ -205,7 +206,7 @@ def scan_cohort(
     _require_columns(raw, [*roles.values(), *covariates], source)
     reading = _Reading(raw, patient)
     kinds = _kinds(raw, covariates)
-    columns = {_name("patient"): reading.ids}
+    columns = {_name("patient"): reading.key}
     for name, endpoint in endpoints.items():
         columns[_name("time", name)] = reading.number(endpoint.time)
         entry = reading.zero() if endpoint.entry is None else reading.number(endpoint.entry)
@@ -278,6 +279,45 @@ def ibis_module() -> Any:
     return ibis
 
 
+def coded(scan: CohortScan) -> Any:
+    """Give each patient the number of the combination of categorical covariates.
+
+    Parameters
+    ----------
+    scan
+        The patients.
+
+    Returns
+    -------
+    ibis table expression
+        ``id``, ``code``; ``x0`` and so on, the continuous covariates; ``start0``, ``end0`` and so
+        on, the bounds of phases; ``transplant`` where it is known; ``time:name``, ``event:name``
+        and ``entry:name`` of each endpoint.
+    """
+    ibis = ibis_module()
+    code = ibis.literal(0, type="int64")
+    for one in scan.covariates:
+        if one.kind == "continuous":
+            continue
+        place = scan.column("covariate", one.name).cases(
+            *((level, index) for index, level in enumerate(one.levels)), else_=0
+        )
+        code = code * len(one.levels) + place.cast("int64")
+    columns = {"id": scan.column("patient"), "code": code}
+    continuous = [one.name for one in scan.covariates if one.kind == "continuous"]
+    for index, name in enumerate(continuous):
+        columns[f"x{index}"] = scan.column("covariate", name)
+    for index, name in enumerate(scan.phases):
+        columns[f"start{index}"] = scan.column("start", name)
+        columns[f"end{index}"] = scan.column("end", name)
+    if scan.transplant is not None:
+        columns["transplant"] = scan.column("transplant")
+    for name in scan.endpoints:
+        for kind in ("time", "event", "entry"):
+            columns[f"{kind}:{name}"] = scan.column(kind, name)
+    return scan.table.select(**columns)
+
+
 def settled(expression: Any, *, embedded: bool) -> Any:
     """Compile an expression once, so that what is built on it need not compile it again.
 
@@ -302,6 +342,46 @@ def settled(expression: Any, *, embedded: bool) -> Any:
         # The engine has its own idea of the types of constants.
         return view.cast(dict(expression.schema().items()))
     return backend.sql(str(backend.compile(expression)), schema=expression.schema())
+
+
+def number(value: float) -> Any:
+    """Write a constant that every engine takes as just this floating-point number.
+
+    Digits alone are a decimal number in SQL, of a precision and a range of its own.
+
+    Parameters
+    ----------
+    value
+        Any finite number.
+
+    Returns
+    -------
+    ibis scalar
+        The constant.
+    """
+    return ibis_module().literal(repr(float(value))).cast("float64")
+
+
+def batches(expression: Any, rows: int) -> Iterator[pa.RecordBatch]:
+    """Read a table of the embedded engine piece by piece, in the order of its files.
+
+    Parameters
+    ----------
+    expression : ibis table expression
+        The table; nothing else may be asked of the engine until all of it is read.
+    rows
+        Rows of each piece.
+
+    Yields
+    ------
+    pyarrow.RecordBatch
+        The pieces, none of them empty.
+    """
+    backend = expression.get_backend()
+    query = str(backend.compile(expression))
+    for batch in backend.con.sql(query).to_arrow_reader(rows):
+        if batch.num_rows:
+            yield batch
 
 
 class InEngine:
@@ -479,7 +559,8 @@ def _embedded(memory_limit: str) -> Any:
     try:
         return ibis.duckdb.connect(
             memory_limit=memory_limit,
-            preserve_insertion_order=False,
+            # So that sums are made in one order, whoever reads first.
+            preserve_insertion_order=True,
             autoinstall_known_extensions=False,
             autoload_known_extensions=False,
         )

@@ -2,21 +2,22 @@
 
 The rules are those of `bayesblina.follow_up`: states by their marks (`bayesblina.segments`),
 intervals open to the left, ties within floating-point noise. Each patient's own times are compared
-with each other and with the cuts; patients are not compared with one another.
+with each other and with the cuts; patients are not compared with one another. Patients come in
+blocks, one after the other, so that no more than a block of them need be in memory.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.cohort import Cohort
+from bayesblina.cohort import Outcome
 from bayesblina.intervals import TIE_TOLERANCE, person_time
 from bayesblina.segments import Course
 
@@ -28,6 +29,35 @@ NEVER_OBSERVED, NEVER_ELIGIBLE, OVER_BY_START, OVER_BY_LANDMARK, TOO_LATE, TRANS
 AT_RISK = 6
 _KINDS = {"start": 0, "end": 1, "transplant": 2}
 _log = logging.getLogger("bayesblina")
+
+
+class Block(Protocol):
+    """Patients whose times are at hand: a whole cohort, or some of them."""
+
+    @property
+    def size(self) -> int:
+        """Number of patients."""
+        ...
+
+    @property
+    def endpoints(self) -> Mapping[str, Outcome]:
+        """Outcomes by endpoint."""
+        ...
+
+    @property
+    def phase_start(self) -> Floats:
+        """Starts of phases, shape (patient, phase)."""
+        ...
+
+    @property
+    def phase_end(self) -> Floats:
+        """Ends of phases, shape (patient, phase)."""
+        ...
+
+    @property
+    def transplant(self) -> Floats | None:
+        """Times of transplants."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,12 +103,12 @@ class Tally:
     longest: Floats
 
 
-def at_risk(cohort: Cohort, course: Course, endpoint: str) -> AtRisk:
+def at_risk(block: Block, course: Course, endpoint: str) -> AtRisk:
     """Find who is at risk for an endpoint, and when.
 
     Parameters
     ----------
-    cohort
+    block
         The patients.
     course
         The question's states.
@@ -88,25 +118,25 @@ def at_risk(cohort: Cohort, course: Course, endpoint: str) -> AtRisk:
     Returns
     -------
     AtRisk
-        In the cohort's order.
+        In the order of the patients.
     """
-    outcome = cohort.endpoints[endpoint]
-    size = cohort.size
+    outcome = block.endpoints[endpoint]
+    size = block.size
     found = AtRisk(
         begin=np.empty(size),
         stop=np.empty(size),
         event=np.empty(size, dtype=np.bool_),
         reason=np.empty(size, dtype=np.int8),
     )
-    censoring = course.censor_at_transplant and cohort.transplant is not None
-    _run(
+    transplant = block.transplant if course.censor_at_transplant else None
+    run_compiled(
         _at_risk,
-        outcome.time,
-        outcome.event,
-        outcome.entry,
-        cohort.phase_start,
+        constant(outcome.time),
+        constant(outcome.event),
+        constant(outcome.entry),
+        constant(block.phase_start),
         -1 if course.eligible_phase is None else course.eligible_phase,
-        cohort.transplant if censoring else np.empty(0),
+        constant(np.empty(0) if transplant is None else transplant),
         -np.inf if course.landmark is None else course.landmark,
         found.begin,
         found.stop,
@@ -116,84 +146,140 @@ def at_risk(cohort: Cohort, course: Course, endpoint: str) -> AtRisk:
     return found
 
 
-def tally(
-    cohort: Cohort,
-    course: Course,
-    risk: AtRisk,
-    *,
-    cuts: Floats,
-    group: NDArray[np.int32],
-    groups: int,
-    weight: Floats | None = None,
-    moments: tuple[Floats, tuple[int, ...]] | None = None,
-) -> Tally:
-    """Sum events and person-time by state, group and interval.
+class Tallying:
+    """Sums events and person-time of one endpoint by state, group and interval, block by block.
 
     Parameters
     ----------
-    cohort
-        The patients.
     course
         The question's states.
-    risk
-        Who is at risk, and when.
     cuts : ndarray, shape (interval - 1,)
         Inner cut points.
-    group : ndarray of int, shape (patient,)
-        Group of each patient.
     groups
         Number of groups.
-    weight : ndarray, shape (patient,), optional
-        How often each patient counts.
-    moments : tuple of (ndarray, shape (patient, covariate); numbers of polynomials), optional
-        Covariates, each within -1 to 1, and how many Chebyshev polynomials of each to multiply
-        with; their products run over the last axis of the sums, the last covariate fastest.
+    degrees
+        Of each continuous covariate, how many Chebyshev polynomials to multiply with; their
+        products run over the last axis of the sums, the last covariate fastest.
+    """
+
+    def __init__(
+        self, course: Course, *, cuts: Floats, groups: int, degrees: tuple[int, ...] = ()
+    ) -> None:
+        states = len(course.states)
+        shape = (states, groups, cuts.size + 1, int(np.prod(degrees, dtype=np.int64)))
+        self._cuts = cuts
+        self._course = course
+        self._degrees = np.array(degrees, dtype=np.int64)
+        self._events, self._partial, self._passed = (np.zeros(shape) for _ in range(3))
+        self._opened = np.zeros((states, groups, cuts.size + 2), dtype=np.int64)
+        self._first, self._longest = np.full(states, np.inf), np.zeros(states)
+        self._visitors = np.zeros(states, dtype=np.int64)
+
+    def add(
+        self,
+        block: Block,
+        risk: AtRisk,
+        group: NDArray[np.int32],
+        *,
+        weight: Floats | None = None,
+        scaled: Floats | None = None,
+    ) -> None:
+        """Add patients.
+
+        Parameters
+        ----------
+        block
+            The patients.
+        risk
+            Who of them is at risk, and when.
+        group : ndarray of int, shape (patient,)
+            Group of each patient.
+        weight : ndarray, shape (patient,), optional
+            How often each patient counts.
+        scaled : ndarray, shape (patient, covariate), optional
+            Continuous covariates, each within -1 to 1.
+        """
+        marks = self._course.marks
+        run_compiled(
+            _tally,
+            constant(risk.begin),
+            constant(risk.stop),
+            constant(risk.event),
+            constant(risk.reason),
+            constant(block.phase_start),
+            constant(block.phase_end),
+            constant(np.empty(0) if block.transplant is None else block.transplant),
+            np.array([_KINDS[mark.kind] for mark in marks], dtype=np.int64),
+            np.array([mark.phase for mark in marks], dtype=np.int64),
+            np.array([mark.offset for mark in marks], dtype=np.float64),
+            np.array([0, *(mark.state for mark in marks)], dtype=np.int64),
+            self._cuts * (1.0 + TIE_TOLERANCE),
+            self._cuts * (1.0 - TIE_TOLERANCE),
+            np.concatenate([[0.0], self._cuts]),
+            constant(group),
+            constant(np.empty(0) if weight is None else weight),
+            constant(np.empty((0, 0)) if scaled is None else scaled),
+            self._degrees,
+            self._events,
+            self._partial,
+            self._passed,
+            self._opened,
+            self._first,
+            self._longest,
+            self._visitors,
+        )
+
+    def tally(self) -> Tally:
+        """Return the sums over all patients added.
+
+        Returns
+        -------
+        Tally
+            The sums.
+        """
+        return Tally(
+            events=self._events.copy(),
+            exposure=person_time(self._partial, self._passed, self._opened, self._cuts),
+            visitors=self._visitors.copy(),
+            first=self._first.copy(),
+            longest=self._longest.copy(),
+        )
+
+
+def moments_by_group(
+    inside: Bools,
+    group: NDArray[np.int32],
+    *,
+    groups: int,
+    scaled: Floats | None = None,
+    degrees: tuple[int, ...] = (),
+) -> Floats:
+    """Sum the polynomials of some patients' covariates; without covariates, count the patients.
+
+    Parameters
+    ----------
+    inside : ndarray of bool, shape (patient,)
+        Who counts.
+    group, scaled
+        As for `Tallying.add`.
+    groups, degrees
+        As for `Tallying`.
 
     Returns
     -------
-    Tally
+    ndarray, shape (group, moment)
         The sums.
     """
-    x, degrees = (np.empty((0, 0)), ()) if moments is None else moments
-    count = int(np.prod(degrees, dtype=np.int64))
-    edges = np.concatenate([[0.0], cuts])
-    states, intervals = len(course.states), edges.size
-    shape = (states, groups, intervals, count)
-    events, partial, passed = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    opened = np.zeros((states, groups, intervals + 1), dtype=np.int64)
-    first, longest = np.full(states, np.inf), np.zeros(states)
-    visitors = np.zeros(states, dtype=np.int64)
-    marks = course.marks
-    _run(
-        _tally,
-        risk.begin,
-        risk.stop,
-        risk.event,
-        risk.reason,
-        cohort.phase_start,
-        cohort.phase_end,
-        np.empty(0) if cohort.transplant is None else cohort.transplant,
-        np.array([_KINDS[mark.kind] for mark in marks], dtype=np.int64),
-        np.array([mark.phase for mark in marks], dtype=np.int64),
-        np.array([mark.offset for mark in marks], dtype=np.float64),
-        np.array([0, *(mark.state for mark in marks)], dtype=np.int64),
-        cuts * (1.0 + TIE_TOLERANCE),
-        cuts * (1.0 - TIE_TOLERANCE),
-        edges,
-        group,
-        np.empty(0) if weight is None else weight,
-        x,
+    total = np.zeros((groups, int(np.prod(degrees, dtype=np.int64))))
+    run_compiled(
+        _moments,
+        constant(inside),
+        constant(group),
+        constant(np.empty((0, 0)) if scaled is None else scaled),
         np.array(degrees, dtype=np.int64),
-        events,
-        partial,
-        passed,
-        opened,
-        first,
-        longest,
-        visitors,
+        total,
     )
-    partial = person_time(partial, passed, opened, cuts)
-    return Tally(events=events, exposure=partial, visitors=visitors, first=first, longest=longest)
+    return total
 
 
 @numba.njit(inline="always")
@@ -201,6 +287,22 @@ def _near(left: Any, right: Any) -> Any:
     """Whether two times differ by floating-point noise at most."""
     largest = max(abs(left), abs(right))
     return left == right or (largest < np.inf and abs(left - right) <= TIE_TOLERANCE * largest)
+
+
+@numba.njit(inline="always")
+def _products(values: Any, degrees: Any, x: Any, i: Any) -> None:
+    """Products of Chebyshev polynomials of a patient's covariates, the last covariate fastest."""
+    size = 1
+    values[0] = 1.0
+    for d in range(degrees.size):
+        degree, at = degrees[d], x[i, d]
+        for have in range(size - 1, -1, -1):
+            before, now = 1.0, at
+            whole = values[have]
+            for t in range(degree):
+                values[have * degree + t] = whole * before
+                before, now = now, 2.0 * at * now - before
+        size *= degree
 
 
 def _at_risk(
@@ -309,18 +411,7 @@ def _tally(
                 bounds[m + 1] = bounds[m]
         times = weight[i] if weight.size else 1.0
         if degrees.size:
-            # Products of Chebyshev polynomials, the last covariate fastest.
-            size = 1
-            values[0] = 1.0
-            for d in range(degrees.size):
-                degree, at = degrees[d], x[i, d]
-                for have in range(size - 1, -1, -1):
-                    before, now = 1.0, at
-                    whole = values[have]
-                    for t in range(degree):
-                        values[have * degree + t] = whole * before
-                        before, now = now, 2.0 * at * now - before
-                size *= degree
+            _products(values, degrees, x, i)
         g = group[i]
         for m in range(marks + 1):
             low = min(max(bounds[m], start), end)
@@ -349,11 +440,48 @@ def _tally(
                     events[s, g, until, t] += values[t] * times
 
 
+def _moments(inside: Any, group: Any, x: Any, degrees: Any, total: Any) -> None:
+    values = np.ones(total.shape[1])
+    for i in range(inside.size):
+        if not inside[i]:
+            continue
+        if degrees.size:
+            _products(values, degrees, x, i)
+        for t in range(values.size):
+            total[group[i], t] += values[t]
+
+
 _READY: dict[str, Any] = {}
 
 
-def _run(function: Callable[..., None], *arguments: Any) -> None:
-    """Run a function compiled; the compiled form is kept on disk where that is possible."""
+def constant[T: np.generic](values: NDArray[T]) -> NDArray[T]:
+    """View an array as one that cannot be written to, so that one compiled form serves all.
+
+    Parameters
+    ----------
+    values : ndarray
+        Any.
+
+    Returns
+    -------
+    ndarray
+        The same memory.
+    """
+    view = values.view()
+    view.flags.writeable = False
+    return view
+
+
+def run_compiled(function: Callable[..., None], *arguments: Any) -> None:
+    """Run a function compiled; the compiled form is kept on disk where that is possible.
+
+    Parameters
+    ----------
+    function
+        A function that numba can compile, the only one of its name.
+    *arguments
+        Its arguments.
+    """
     ready = _READY.get(function.__name__)
     if ready is None:
         signature = tuple(numba.typeof(argument) for argument in arguments)

@@ -102,25 +102,60 @@ def require_same(one: Exposure, other: Exposure) -> None:
     ]
 
 
-@settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-    # A query takes long; shrinking would take minutes.
-    phases=[Phase.explicit, Phase.generate],
-)
-@given(cases(), st.sampled_from([None, (1,), (1, 3)]))
-def test_an_engine_sums_what_memory_sums(case: Case, pieces: tuple[int, ...] | None) -> None:
-    """Ties, boundaries and noise of the hypothesis cases of test_exposure, in DuckDB."""
-    assume(case.counted.comparable())
+def both_ways(
+    case: Case, pieces: tuple[int, ...] | None, *, embedded: bool
+) -> tuple[Exposure, Exposure]:
+    """Sum a case in memory, and in DuckDB: embedded, or as any engine."""
     cohort, question = case.cohort(), case.asked()
     # Levels of an engine are sorted; the cohort's come in an order of their own.
     cohort = replace(cohort, covariates={})
     cuts = [case.unit * cut for cut in case.cuts]
     phase_cuts = None if pieces is None else [case.unit * piece for piece in pieces]
+    table = table_of(cohort)
+    scan = scanned(cohort, table if embedded else ibis.memtable(table))
+    assert scan.embedded == embedded
     one = bb.expose(cohort, question, cuts=cuts, phase_cuts=phase_cuts)
-    other = bb.expose(scanned(cohort), question, cuts=cuts, phase_cuts=phase_cuts)
-    require_same(one, other)
+    return one, bb.expose(scan, question, cuts=cuts, phase_cuts=phase_cuts)
+
+
+PIECES = st.sampled_from([None, (1,), (1, 3)])
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(cases(), PIECES)
+def test_a_stream_sums_what_memory_sums(case: Case, pieces: tuple[int, ...] | None) -> None:
+    """Ties, boundaries and noise of the hypothesis cases of test_exposure, block by block."""
+    assume(case.counted.comparable())
+    require_same(*both_ways(case, pieces, embedded=True))
+
+
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    # A query takes long; shrinking would take minutes.
+    phases=[Phase.explicit, Phase.generate],
+)
+@given(cases(), PIECES)
+def test_an_engine_sums_what_memory_sums(case: Case, pieces: tuple[int, ...] | None) -> None:
+    """The same by expressions, as for engines elsewhere."""
+    assume(case.counted.comparable())
+    require_same(*both_ways(case, pieces, embedded=False))
+
+
+def test_phases_may_last_beyond_the_endpoints_asked_about(table: pd.DataFrame) -> None:
+    """Single patients are validated with all their endpoints."""
+    late = table.copy()
+    # Some relapse shortly before maintenance starts.
+    before = late["maintenance_month"] - 0.01
+    some = before > late[["remission_month", "consolidation_month"]].max(axis=1)
+    some &= late.index % 3 == 0
+    assert some.sum() > 50
+    late.loc[some, "rfs_months"] = before
+    question = replace(QUESTION, endpoints=("rfs",))
+    one = bb.expose(bb.read_cohort(late, **COLUMNS), question)
+    for source in (late, ibis.memtable(late)):
+        require_same(one, bb.expose(scan_cohort(source, **COLUMNS), question))
 
 
 @pytest.fixture(scope="module")

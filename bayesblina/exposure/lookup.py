@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.scan import ibis_module
+from bayesblina.scan import ibis_module, number
 
 Floats = NDArray[np.float64]
 
@@ -39,9 +39,9 @@ def interval_expression(time: Any, cuts: Floats, *, closed: bool = False) -> Any
         return ibis.literal(0, type="int32")
     cells, surely, at_most = _grid(cuts)
     width = float(cuts[-1]) / cells
-    cell = ibis.least((time / width).floor(), float(cells)).cast("int32")
+    cell = ibis.least((time / number(width)).floor(), float(cells)).cast("int32")
     count = ibis.array([int(one) for one in surely])[cell].cast("int32")
-    following = ibis.array([*(float(cut) for cut in cuts), float("1e308")])
+    following = ibis.array([number(cut) for cut in [*cuts, 1e308]])
     start = count
     for step in range(at_most):
         cut = following[ibis.least(start + step, cuts.size)]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from bayesblina.cohort import Cohort
 from bayesblina.compression import Compression, number_of_patterns, plan
 from bayesblina.exposure.assembling import Sums, assemble, by_pattern, require_contents_of
-from bayesblina.exposure.each import single_patients
 from bayesblina.exposure.patterns import (
     CovariateTerms,
     Terms,
@@ -23,12 +22,12 @@ from bayesblina.exposure.patterns import (
     terms_of,
     unique_rows,
 )
-from bayesblina.exposure.value import Exposure, Lazily, Patients
-from bayesblina.follow_up import cut_since_entry, find_episodes
+from bayesblina.exposure.singles import patients_in_groups
+from bayesblina.exposure.value import Exposure, Lazily
 from bayesblina.intervals import default_cuts
 from bayesblina.question import Question, bind
 from bayesblina.segments import course_of
-from bayesblina.tabulation import AT_RISK, at_risk, tally
+from bayesblina.tabulation import AT_RISK, Tallying, at_risk, moments_by_group
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -94,21 +93,14 @@ def expose_many(
         used = np.arange(cohort.size)
     described = describe_covariates(cohort, used)
     found = _group(cohort, used, described, compress)
-    tallies = [
-        tally(
-            cohort,
-            course,
-            risk,
-            cuts=cuts,
-            group=found.group,
-            groups=found.groups,
-            weight=weight,
-            moments=None
-            if found.compression is None or found.scaled is None
-            else (found.scaled, tuple(axis.nodes for axis in found.compression.axes)),
-        )
-        for risk in risks.values()
-    ]
+    degrees: tuple[int, ...] = ()
+    if found.compression is not None:
+        degrees = tuple(axis.nodes for axis in found.compression.axes)
+    tallies = []
+    for risk in risks.values():
+        summed = Tallying(course, cuts=cuts, groups=found.groups, degrees=degrees)
+        summed.add(cohort, risk, found.group, weight=weight, scaled=found.scaled)
+        tallies.append(summed.tally())
     node = None
     terms = found.terms
     if found.compression is not None:
@@ -130,7 +122,7 @@ def expose_many(
         last_exit=np.array([-_least(-risk.stop) for risk in risks.values()]),
         time_at_risk=np.array([np.nansum(time * factor) for time in times_of]),
         event_count=np.array([float((risk.event * factor).sum()) for risk in risks.values()]),
-        patients=_counts(found, used),
+        patients=_counts(found, anywhere),
     )
     require_contents_of(names, course.phase_names, sums, question)
     table = assemble(
@@ -154,7 +146,17 @@ def expose_many(
         unit=cohort.unit,
         synthetic=cohort.synthetic,
         patients=Lazily(
-            partial(_single, cohort, question, phase_cuts, weight, found, phases=phases)
+            partial(
+                patients_in_groups,
+                cohort,
+                question,
+                phase_cuts=phase_cuts,
+                weight=weight,
+                group=found.group,
+                terms=found.terms,
+                compression=found.compression,
+                phases=phases,
+            )
         ),
     )
 
@@ -235,58 +237,11 @@ def _present(code: Ints, used: Ints, codes: int) -> tuple[Ints, Ints]:
     return present, position[code]
 
 
-def _counts(found: _Groups, used: Ints) -> Floats:
+def _counts(found: _Groups, anywhere: NDArray[np.bool_]) -> Floats:
     """Patients by pattern."""
-    if found.compression is None or found.scaled is None:
-        return np.bincount(found.group[used], minlength=found.groups).astype(np.float64)
-    total = np.zeros((found.groups, found.compression.size))
-    step = max(1, 4_000_000 // found.compression.size)
-    moments = [axis.nodes for axis in found.compression.axes]
-    for first in range(0, used.size, step):
-        rows = used[first : first + step]
-        values = np.ones((rows.size, 1))
-        for index, count in enumerate(moments):
-            one = np.polynomial.chebyshev.chebvander(found.scaled[rows, index], count - 1)
-            values = (values[:, :, None] * one[:, None, :]).reshape(rows.size, -1)
-        for group in range(found.groups):
-            total[group] += values[found.group[rows] == group].sum(axis=0)
-    return found.compression.from_moments(total).ravel()
-
-
-def _single(
-    cohort: Cohort,
-    question: Question,
-    phase_cuts: Floats | None,
-    weight: Floats | None,
-    found: _Groups,
-    *,
-    phases: tuple[str, ...],
-) -> Patients:
-    """Lay out single patients, with the patterns that they have in the table."""
-    episodes = find_episodes(cohort, question)
-    if phase_cuts is not None:
-        entered = cohort.phase_start[:, cohort.phases.index(question.exposed)]
-        episodes = {
-            name: cut_since_entry(one, entered, phase_cuts, phase=question.exposed)
-            for name, one in episodes.items()
-        }
-    used = np.unique(np.concatenate([one.patient for one in episodes.values()]))
-    patients = single_patients(cohort, episodes, used, weight=weight)
-    labelled = next(iter(episodes.values()))
-    number = np.array(
-        [phases.index(name) if name in phases else -1 for name in labelled.phases], dtype=np.int64
+    compression = found.compression
+    degrees = () if compression is None else tuple(axis.nodes for axis in compression.axes)
+    total = moments_by_group(
+        anywhere, found.group, groups=found.groups, scaled=found.scaled, degrees=degrees
     )
-    spent = patients.episodes.assign(phase=("episode", number[patients.episodes["phase"].values]))
-    group = found.group[used].astype(np.int64)
-    if found.compression is None:
-        people = patients.people.assign(pattern=("patient", group), category=("patient", group))
-    else:
-        rows = found.terms.design[group]
-        for axis in found.compression.axes:
-            column = found.terms.names.index(axis.name)
-            rows[:, column] = cohort.covariates[axis.name].values[used]
-        people = patients.people.assign(
-            category=("patient", group * found.compression.size),
-            design=(("patient", "term"), rows),
-        ).assign_coords(term=np.asarray(found.terms.names, dtype=str))
-    return Patients(people=people, episodes=spent, left_out=patients.left_out)
+    return (total if compression is None else compression.from_moments(total)).ravel()

@@ -1,0 +1,466 @@
+"""Patients of files added up block by block, as in memory; no more than a block of them is held.
+
+The columns that are needed come from the engine in the order of the files, so that sums, and with
+them the draws of a seed, do not depend on how many threads read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesblina.cohort import Outcome
+from bayesblina.errors import NAMED_PATIENTS
+from bayesblina.exposure.summing import (
+    SAMPLE,
+    Grouping,
+    GroupSums,
+    Moment,
+    Survey,
+    continuous_of,
+    endpoint_columns,
+)
+from bayesblina.intervals import TIE_TOLERANCE
+from bayesblina.scan import CohortScan, batches, coded
+from bayesblina.segments import Course
+from bayesblina.tabulation import (
+    AT_RISK,
+    AtRisk,
+    Tallying,
+    at_risk,
+    constant,
+    moments_by_group,
+    run_compiled,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+ROWS = 262_144
+# Times are counted by the leading bits of their binary form: 1024 bins for each factor of 2.
+SHIFT = 42
+BINS = 1 << (63 - SHIFT)
+# More values than this are kept as different values and their counts.
+HELD = 4_000_000
+# More combinations of levels than this are looked up by bisection.
+LISTED = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Rows:
+    """Some patients: `bayesblina.tabulation.Block`, and their groups and covariates."""
+
+    size: int
+    endpoints: Mapping[str, Outcome]
+    phase_start: Floats
+    phase_end: Floats
+    transplant: Floats | None
+    batch: pa.RecordBatch
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Take a column as an array."""
+        return np.asarray(self.batch.column(name).to_numpy(zero_copy_only=False))
+
+
+class StreamedSums:
+    """`bayesblina.exposure.summing.Summing` for tables of an engine within this process.
+
+    Parameters
+    ----------
+    scan
+        The patients.
+    course
+        The question's states.
+    names
+        Endpoints.
+    """
+
+    def __init__(self, scan: CohortScan, course: Course, names: Sequence[str]) -> None:
+        self._scan, self._course, self._names = scan, course, list(names)
+        self._coded = coded(scan)
+        self._bins: dict[Moment, Ints] = {}
+        self._named: dict[tuple[int, int], pa.Array] = {}
+        self._sample: pd.DataFrame | None = None
+
+    def _blocks(self, columns: Sequence[str], *, everybody: bool = False) -> Iterator[_Rows]:
+        """Read columns, block by block; unless of everybody, of those who may become eligible."""
+        table, scan = self._coded, self._scan
+        first = self._course.eligible_phase
+        if not everybody and first is not None:
+            table = table.filter(table[f"start{first}"].notnull())
+        asked = {name: table[name] for name in columns}
+        if everybody:
+            asked["hash"] = table["id"].hash()
+        for batch in batches(table.select(**asked), ROWS):
+
+            def numbers(name: str, batch: Any = batch) -> Floats:
+                values = batch.column(name).to_numpy(zero_copy_only=False)
+                return np.asarray(values, dtype=np.float64)
+
+            def matrix(kind: str, numbers: Any = numbers, batch: Any = batch) -> Floats:
+                parts = [
+                    numbers(f"{kind}{index}")
+                    if f"{kind}{index}" in asked
+                    else np.full(batch.num_rows, np.nan)
+                    for index in range(len(scan.phases))
+                ]
+                return np.stack(parts, axis=1)
+
+            yield _Rows(
+                size=batch.num_rows,
+                endpoints={
+                    name: Outcome(
+                        time=numbers(f"time:{name}"),
+                        event=np.asarray(
+                            batch.column(f"event:{name}").to_numpy(zero_copy_only=False),
+                            dtype=np.bool_,
+                        ),
+                        entry=numbers(f"entry:{name}"),
+                    )
+                    for name in self._names
+                },
+                phase_start=matrix("start"),
+                phase_end=matrix("end"),
+                transplant=numbers("transplant") if "transplant" in asked else None,
+                batch=batch,
+            )
+
+    def _risks(self, block: _Rows) -> list[AtRisk]:
+        return [at_risk(block, self._course, name) for name in self._names]
+
+    def survey(self) -> Survey:
+        """Look at all patients once."""
+        endpoints = range(len(self._names))
+        counts = np.zeros((len(self._names), AT_RISK + 1), dtype=np.int64)
+        bounds = np.tile([np.inf, 0.0, 0.0, 0.0], (len(self._names), 1))
+        events = np.zeros(len(self._names), dtype=np.int64)
+        bins = {"event": np.zeros(BINS, dtype=np.int64), "begin": np.zeros(BINS, dtype=np.int64)}
+        spread = [_Spread() for _ in continuous_of(self._scan)]
+        codes = _Codes(_combinations(self._scan))
+        chosen = _Chosen()
+        for block in self._blocks(self._coded.columns, everybody=True):
+            anywhere = np.zeros(block.size, dtype=np.bool_)
+            ids = block.batch.column("id")
+            for e, risk in enumerate(self._risks(block)):
+                run_compiled(
+                    _survey,
+                    constant(risk.begin),
+                    constant(risk.stop),
+                    constant(risk.event),
+                    constant(risk.reason),
+                    constant(_bins_of(risk.begin)),
+                    constant(_bins_of(risk.stop)),
+                    anywhere,
+                    counts[e],
+                    bounds[e],
+                    events[e : e + 1],
+                    bins["event"],
+                    bins["begin"],
+                )
+                for reason in range(AT_RISK):
+                    if counts[e, reason]:
+                        self._name(e, reason, ids, risk.reason == reason)
+            codes.add(block.column("code")[anywhere])
+            for index, one in enumerate(spread):
+                one.add(block.column(f"x{index}")[anywhere])
+            chosen.add(block.batch, block.column("hash"), anywhere)
+        self._bins = {"event": bins["event"], "begin": bins["begin"]}
+        self._sample = chosen.frame(self._coded.columns)
+        found, patients = codes.counts()
+        return Survey(
+            codes=found,
+            patients=patients,
+            reasons=counts,
+            first_begin=bounds[endpoints, 0],
+            last_begin=bounds[endpoints, 1],
+            last_exit=bounds[endpoints, 2],
+            time_at_risk=bounds[endpoints, 3],
+            events=events,
+            low=np.array([one.low for one in spread]),
+            high=np.array([one.high for one in spread]),
+            sd=np.array([one.sd for one in spread]),
+        )
+
+    def _name(self, endpoint: int, reason: int, ids: pa.Array, rows: Bools) -> None:
+        """Keep the first few ids of those who do not contribute."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        found = ids.filter(pa.array(rows))
+        known = self._named.get((endpoint, reason))
+        if known is not None and len(known) == NAMED_PATIENTS:
+            found = found.filter(pc.less(found, known[-1]))
+        if len(found):
+            merged = found if known is None else pa.concat_arrays([known, found])
+            first = pc.select_k_unstable(merged, NAMED_PATIENTS, [("", "ascending")])
+            self._named[endpoint, reason] = merged.take(first)
+
+    def left_out(self, endpoint: int, reason: int) -> tuple[str, ...]:
+        """Name the first few patients who do not contribute to an endpoint, for a reason."""
+        known = self._named.get((endpoint, reason))
+        return () if known is None else tuple(str(one) for one in known.to_pylist())
+
+    def order_statistics(self, ranks: Mapping[Moment, Ints]) -> dict[Moment, Floats]:
+        """Look up times at given ranks, of all endpoints together: those of events, or begins."""
+        until = {moment: np.cumsum(self._bins[moment]) for moment in ranks}
+        held = {moment: _Values() for moment in ranks}
+        wanted = {}
+        for moment, asked in ranks.items():
+            wanted[moment] = np.zeros(BINS, dtype=np.bool_)
+            wanted[moment][np.searchsorted(until[moment], asked, side="right")] = True
+        for block in self._blocks(self._times()):
+            for risk in self._risks(block):
+                for moment in ranks:
+                    times = risk.stop if moment == "event" else risk.begin
+                    inside = risk.reason == AT_RISK
+                    rows = risk.event if moment == "event" else inside
+                    held[moment].add(times[rows & wanted[moment][_bins_of(times)]])
+        found: dict[Moment, Floats] = {}
+        for moment, asked in ranks.items():
+            values, counts = held[moment].counts()
+            # Those of bins that were not wanted lie between.
+            bin_of = _bins_of(values)
+            upto = (until[moment] - self._bins[moment])[bin_of] + _running(counts, bin_of)
+            found[moment] = values[np.searchsorted(upto, asked, side="right")]
+        return found
+
+    def _times(self) -> list[str]:
+        """Name the columns that say who is at risk, and when."""
+        columns = endpoint_columns(self._names)
+        if self._course.eligible_phase is not None:
+            columns.append(f"start{self._course.eligible_phase}")
+        if self._course.censor_at_transplant and self._scan.transplant is not None:
+            columns.append("transplant")
+        return columns
+
+    def sums(self, grouping: Grouping, cuts: Floats, landmarks: Floats) -> GroupSums:
+        """Sum events and person-time."""
+        continuous = continuous_of(self._scan)
+        axes = () if grouping.compression is None else grouping.compression.axes
+        degrees = tuple(axis.nodes for axis in axes)
+        tallies = [
+            Tallying(self._course, cuts=cuts, groups=grouping.groups, degrees=degrees)
+            for _ in self._names
+        ]
+        patients = np.zeros((grouping.groups, grouping.moments))
+        present = np.zeros((len(self._names), landmarks.size, *patients.shape))
+        later = landmarks * (1.0 + TIE_TOLERANCE)
+        combinations = _combinations(self._scan)
+        listed = grouping.group_of(np.arange(combinations)) if combinations <= LISTED else None
+        columns = [one for one in self._coded.columns if one != "id"]
+        for block in self._blocks(columns):
+            code = block.column("code")
+            group = (grouping.group_of(code) if listed is None else listed[code]).astype(np.int32)
+            scaled = None
+            if axes:
+                values = [block.column(f"x{continuous.index(axis.name)}") for axis in axes]
+                parts = [axis.scaled(one) for axis, one in zip(axes, values, strict=True)]
+                scaled = np.stack(parts, axis=1)
+            anywhere = np.zeros(block.size, dtype=np.bool_)
+            for e, risk in enumerate(self._risks(block)):
+                inside = risk.reason == AT_RISK
+                anywhere |= inside
+                tallies[e].add(block, risk, group, scaled=scaled)
+                for index, time in enumerate(later):
+                    now = inside & (risk.begin <= time) & (risk.stop > time)
+                    present[e, index] += moments_by_group(
+                        now, group, groups=grouping.groups, scaled=scaled, degrees=degrees
+                    )
+            patients += moments_by_group(
+                anywhere, group, groups=grouping.groups, scaled=scaled, degrees=degrees
+            )
+        summed = [one.tally() for one in tallies]
+        return GroupSums(
+            events=np.stack([one.events for one in summed]),
+            exposure=np.stack([one.exposure for one in summed]),
+            first=np.stack([one.first for one in summed]),
+            longest=np.stack([one.longest for one in summed]),
+            visitors=np.stack([one.visitors for one in summed]),
+            patients=patients,
+            at_risk=present,
+        )
+
+    def sample(self) -> pd.DataFrame:
+        """Read `SAMPLE` contributors chosen by a hash of their ids: columns of `coded`."""
+        assert self._sample is not None
+        return self._sample
+
+
+def _combinations(scan: CohortScan) -> int:
+    """Count the combinations of levels."""
+    found = 1
+    for one in scan.covariates:
+        if one.kind == "categorical":
+            found *= max(len(one.levels), 1)
+    return found
+
+
+def _bins_of(times: Floats) -> Ints:
+    """Take the leading bits of times from 0 on; a larger time has no smaller ones."""
+    # A negative zero becomes a positive one.
+    return np.asarray((times + 0.0).view(np.int64) >> SHIFT)
+
+
+def _running(counts: Ints, bin_of: Ints) -> Ints:
+    """Sum counts of sorted values from the first of each bin on."""
+    total = np.cumsum(counts)
+    starts = np.flatnonzero(np.concatenate([[True], bin_of[1:] != bin_of[:-1]]))
+    before = np.concatenate([[0], total])[starts]
+    return np.asarray(total - np.repeat(before, np.diff(np.append(starts, total.size))))
+
+
+class _Values:
+    """Values with their counts, in little memory where many are the same."""
+
+    def __init__(self) -> None:
+        self._parts: list[Floats] = []
+        self._waiting = 0
+        self._values, self._counts = np.empty(0), np.empty(0, dtype=np.int64)
+
+    def add(self, values: Floats) -> None:
+        """Add values."""
+        self._parts.append(values)
+        self._waiting += values.size
+        if self._waiting > HELD:
+            self._settle()
+
+    def _settle(self) -> None:
+        merged = np.concatenate([self._values, *self._parts])
+        weight = np.ones(merged.size, dtype=np.int64)
+        weight[: self._counts.size] = self._counts
+        self._values, place = np.unique(merged, return_inverse=True)
+        counts = np.zeros(self._values.size, dtype=np.int64)
+        np.add.at(counts, place, weight)
+        self._counts, self._parts, self._waiting = counts, [], 0
+
+    def counts(self) -> tuple[Floats, Ints]:
+        """Return the different values, rising, and how often each was added."""
+        self._settle()
+        return self._values, self._counts
+
+
+class _Codes:
+    """Counts of combinations of levels."""
+
+    def __init__(self, combinations: int) -> None:
+        self._listed = combinations <= LISTED
+        self._counts = np.zeros(combinations if self._listed else 0, dtype=np.int64)
+        self._values = _Values()
+
+    def add(self, codes: Ints) -> None:
+        """Add patients."""
+        if self._listed:
+            self._counts += np.bincount(codes, minlength=self._counts.size)
+        else:
+            self._values.add(codes.astype(np.float64))
+
+    def counts(self) -> tuple[Ints, Ints]:
+        """Return the codes that occur, rising, and how many patients have each."""
+        if self._listed:
+            present = np.flatnonzero(self._counts)
+            return present, self._counts[present]
+        codes, counts = self._values.counts()
+        return codes.astype(np.int64), counts
+
+
+class _Spread:
+    """Range and standard deviation of a covariate."""
+
+    def __init__(self) -> None:
+        self.low, self.high = np.inf, -np.inf
+        self._count, self._mean, self._squares = 0, 0.0, 0.0
+
+    def add(self, values: Floats) -> None:
+        """Add values."""
+        if not values.size:
+            return
+        self.low, self.high = min(self.low, values.min()), max(self.high, values.max())
+        mean, count = float(values.mean()), self._count + values.size
+        apart = mean - self._mean
+        self._squares += float(((values - mean) ** 2).sum())
+        self._squares += apart**2 * self._count * values.size / count
+        self._mean += apart * values.size / count
+        self._count = count
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of the values added."""
+        return float(np.sqrt(self._squares / self._count)) if self._count else 0.0
+
+
+class _Chosen:
+    """Patients with the smallest hashes."""
+
+    def __init__(self) -> None:
+        self._batches: list[pa.Table] = []
+        self._rows = 0
+        self._largest: Any = None
+
+    def add(self, batch: pa.RecordBatch, hashes: NDArray[Any], rows: Bools) -> None:
+        """Look for patients to keep."""
+        import pyarrow as pa
+
+        kept = rows if self._largest is None else rows & (hashes <= self._largest)
+        places = np.flatnonzero(kept)
+        if places.size:
+            self._batches.append(pa.Table.from_batches([batch]).take(pa.array(places)))
+            self._rows += places.size
+        if self._rows > 10 * SAMPLE:
+            self._prune()
+
+    def _prune(self) -> None:
+        import pyarrow as pa
+
+        whole = pa.concat_tables(self._batches)
+        whole = whole.sort_by([("hash", "ascending"), ("id", "ascending")]).slice(0, SAMPLE)
+        self._batches, self._rows = [whole], whole.num_rows
+        if self._rows == SAMPLE:
+            self._largest = whole.column("hash")[-1].as_py()
+
+    def frame(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Return the patients kept."""
+        if not self._batches:
+            return pd.DataFrame({name: [] for name in columns})
+        self._prune()
+        found: pd.DataFrame = self._batches[0].select(list(columns)).to_pandas()
+        return found
+
+
+def _survey(
+    begin: Any,
+    stop: Any,
+    event: Any,
+    reason: Any,
+    begin_bin: Any,
+    stop_bin: Any,
+    anywhere: Any,
+    counts: Any,
+    bounds: Any,
+    events: Any,
+    event_bins: Any,
+    begin_bins: Any,
+) -> None:
+    spent = 0.0
+    for i in range(begin.size):
+        counts[reason[i]] += 1
+        if reason[i] != AT_RISK:
+            continue
+        anywhere[i] = True
+        bounds[0] = min(bounds[0], begin[i])
+        bounds[1] = max(bounds[1], begin[i])
+        bounds[2] = max(bounds[2], stop[i])
+        spent += stop[i] - begin[i]
+        begin_bins[begin_bin[i]] += 1
+        if event[i]:
+            events[0] += 1
+            event_bins[stop_bin[i]] += 1
+    bounds[3] += spent

@@ -27,7 +27,8 @@ from bayesblina.exposure.summing import (
     continuous_of,
 )
 from bayesblina.intervals import TIE_TOLERANCE, person_time
-from bayesblina.scan import CohortScan, coded, ibis_module, number, settled
+from bayesblina.scan import CohortScan, coded
+from bayesblina.scan.engines import ibis_module, number, settled
 from bayesblina.segments import Course
 from bayesblina.tabulation import AT_RISK
 

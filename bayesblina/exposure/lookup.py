@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.scan import ibis_module, number
+from bayesblina.scan.engines import ibis_module, number
 
 Floats = NDArray[np.float64]
 

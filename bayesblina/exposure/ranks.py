@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.scan import ibis_module
+from bayesblina.scan.engines import ibis_module
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

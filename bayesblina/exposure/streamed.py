@@ -26,10 +26,13 @@ from bayesblina.exposure.summing import (
     endpoint_columns,
 )
 from bayesblina.intervals import TIE_TOLERANCE
-from bayesblina.scan import CohortScan, batches, coded
+from bayesblina.scan import CohortScan, coded
+from bayesblina.scan.engines import batches
 from bayesblina.segments import Course
 from bayesblina.tabulation import (
     AT_RISK,
+    NEVER_ELIGIBLE,
+    NEVER_OBSERVED,
     AtRisk,
     Tallying,
     at_risk,
@@ -91,16 +94,24 @@ class StreamedSums:
         self._named: dict[tuple[int, int], pa.Array] = {}
         self._sample: pd.DataFrame | None = None
 
-    def _blocks(self, columns: Sequence[str], *, everybody: bool = False) -> Iterator[_Rows]:
-        """Read columns, block by block; unless of everybody, of those who may become eligible."""
+    def _never_eligible(self) -> Iterator[pa.RecordBatch]:
+        """Read ids and entries of those who never reach the phase of eligibility."""
+        table, first = self._coded, self._course.eligible_phase
+        if first is not None:
+            table = table.filter(table[f"start{first}"].isnull())
+            columns = ["id", *(f"entry:{name}" for name in self._names)]
+            yield from batches(table.select(*columns), ROWS, self._scan.source)
+
+    def _blocks(self, columns: Sequence[str], *, hashed: bool = False) -> Iterator[_Rows]:
+        """Read columns of those who may become eligible, block by block."""
         table, scan = self._coded, self._scan
         first = self._course.eligible_phase
-        if not everybody and first is not None:
+        if first is not None:
             table = table.filter(table[f"start{first}"].notnull())
         asked = {name: table[name] for name in columns}
-        if everybody:
+        if hashed:
             asked["hash"] = table["id"].hash()
-        for batch in batches(table.select(**asked), ROWS):
+        for batch in batches(table.select(**asked), ROWS, scan.source):
 
             def numbers(name: str, batch: Any = batch) -> Floats:
                 values = batch.column(name).to_numpy(zero_copy_only=False)
@@ -147,7 +158,13 @@ class StreamedSums:
         spread = [_Spread() for _ in continuous_of(self._scan)]
         codes = _Codes(_combinations(self._scan))
         chosen = _Chosen()
-        for block in self._blocks(self._coded.columns, everybody=True):
+        for batch in self._never_eligible():
+            for e, name in enumerate(self._names):
+                missing = batch.column(f"entry:{name}").is_null().to_numpy(zero_copy_only=False)
+                for reason, rows in ((NEVER_OBSERVED, missing), (NEVER_ELIGIBLE, ~missing)):
+                    counts[e, reason] += np.count_nonzero(rows)
+                    self._name(e, reason, batch.column("id"), rows)
+        for block in self._blocks(self._coded.columns, hashed=True):
             anywhere = np.zeros(block.size, dtype=np.bool_)
             ids = block.batch.column("id")
             for e, risk in enumerate(self._risks(block)):

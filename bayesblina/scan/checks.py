@@ -1,0 +1,558 @@
+"""What is wrong with a table of an engine: all of it at once, in the words of tables in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.errors import NAMED_PATIENTS, Problem, SpecError
+from bayesblina.readers.columns import DECIMAL, LONGEST_TEXT, MOST_LEVELS, CovariateKind
+from bayesblina.rules import (
+    DAYS_PER_UNIT,
+    LONGEST_MEDIAN_FOLLOW_UP_YEARS,
+    SHORTEST_MEDIAN_FOLLOW_UP_DAYS,
+    Arithmetic,
+    Broken,
+    Columns,
+    InMemory,
+    rules,
+    unit_words,
+)
+from bayesblina.scan.engines import batches, ibis_module, number, run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Ints = NDArray[np.int64]
+
+ROWS = 262_144
+NOT_NUMBERS = "values that are not numbers"
+
+
+class InEngine:
+    """`bayesblina.rules.Arithmetic` of columns of an engine."""
+
+    def missing(self, values: Any) -> Any:
+        """Say which values are missing."""
+        return values.isnull()
+
+    def infinite(self, values: Any) -> Any:
+        """Say which values are infinite."""
+        return values.abs() == float("inf")
+
+    def known(self, values: Any) -> Any:
+        """Say which values are neither missing nor infinite."""
+        return values.notnull() & (values.abs() < float("inf"))
+
+    def latest(self, columns: Sequence[Any]) -> Any:
+        """Take the latest finite time of each patient; infinite where there is none."""
+        ibis = ibis_module()
+        times = [self._finite(column).fill_null(-1.0) for column in columns]
+        last = times[0] if len(times) == 1 else ibis.greatest(*times)
+        return ibis.ifelse(last < 0, float("inf"), last)
+
+    def _finite(self, column: Any) -> Any:
+        ibis = ibis_module()
+        return ibis.ifelse(column.abs() < float("inf"), column, None).cast("float64")
+
+
+class Reading:
+    """Reads columns strictly: what cannot be read is missing, and remembered as a problem.
+
+    Parameters
+    ----------
+    raw : ibis table expression
+        The table.
+    patient
+        Its column of ids.
+    """
+
+    def __init__(self, raw: Any, patient: str) -> None:
+        self.raw = raw
+        self.patient = patient
+        self.broken: dict[tuple[str, str], Broken] = {}
+        self.ids = self._text(patient)
+        whole = raw[patient].type().is_integer()
+        # Numbers are compared as numbers: a hundred million texts take long.
+        self.key = raw[patient] if whole else self.ids.nullif("")
+        if not whole:
+            self._refuse_long(patient, self.ids)
+
+    def zero(self) -> Any:
+        """Give the time 0 to everybody."""
+        return self._constant(number(0.0))
+
+    def nothing(self) -> Any:
+        """Give no time to anybody."""
+        return self._constant(ibis_module().null("float64"))
+
+    def _constant(self, value: Any) -> Any:
+        """Make a column of a constant."""
+        return ibis_module().ifelse(self.raw[self.patient].isnull(), value, value)
+
+    def report(self, column: str, rows: Any, found: str, expected: str) -> None:
+        """Remember who breaks a rule."""
+        self.broken[column, found] = Broken(role=column, rows=rows, found=found, expected=expected)
+
+    def _text(self, column: str) -> Any:
+        values = self.raw[column]
+        if values.type().is_floating():
+            ibis = ibis_module()
+            whole = ibis.ifelse(
+                (values == values.floor()) & (values.abs() < 2.0**53),
+                values.cast("int64").cast("string"),
+                values.cast("string"),
+            )
+            return ibis.ifelse(values.isnan(), None, whole).fill_null("")
+        return values.cast("string").strip().fill_null("")
+
+    def _refuse_long(self, column: str, text: Any) -> None:
+        self.report(
+            column,
+            text.length() > LONGEST_TEXT,
+            f"texts of more than {LONGEST_TEXT} characters",
+            "Expected an id or a short name; is a quotation mark missing?",
+        )
+
+    def number(self, column: str) -> Any:
+        """Read numbers; missing where there is none."""
+        ibis = ibis_module()
+        values = self.raw[column]
+        kind = values.type()
+        if kind.is_floating():
+            wide = values.cast("float64")
+            return ibis.ifelse(wide.isnan(), None, wide).cast("float64")
+        if kind.is_numeric():
+            return values.cast("float64")
+        if kind.is_boolean():
+            return values.cast("int8").cast("float64")
+        text = self._text(column)
+        readable = text.re_search(f"^(?:{DECIMAL})$")
+        dates = "; for dates there is read_dated_cohort" if kind.is_temporal() else ""
+        self.report(
+            column,
+            (text != "") & ~readable,
+            NOT_NUMBERS,
+            f"Expected plain decimal numbers such as 12.5; leave missing values empty{dates}.",
+        )
+        return ibis.ifelse(readable, text, None).cast("string").cast("float64")
+
+    def event(self, column: str, entry: Any) -> Any:
+        """Read 1 (event) and 0 (censored), which everybody under observation must have."""
+        event = self.number(column)
+        self.report(
+            column,
+            (entry.notnull() & (entry.abs() < float("inf")))
+            & ~((event == 0.0) | (event == 1.0)).fill_null(False),
+            "values other than 0 and 1",
+            "Expected 1 for an event and 0 for censoring.",
+        )
+        return (event == 1.0).fill_null(False)
+
+    def words(self, column: str) -> Any:
+        """Read levels; missing where there is none."""
+        text = self._text(column)
+        self._refuse_long(column, text)
+        return text.nullif("")
+
+
+def kinds_of(
+    raw: Any, covariates: Sequence[str] | Mapping[str, CovariateKind]
+) -> dict[str, CovariateKind]:
+    """Take the kinds of covariates from their columns, unless they are given.
+
+    Parameters
+    ----------
+    raw : ibis table expression
+        The table.
+    covariates
+        Names, or kinds by name.
+
+    Returns
+    -------
+    dict of str
+        Kinds by name.
+
+    Raises
+    ------
+    SpecError
+        If a kind is unknown.
+    """
+    given = covariates if isinstance(covariates, Mapping) else dict.fromkeys(covariates)
+    kinds: dict[str, CovariateKind] = {}
+    for name, kind in given.items():
+        if kind not in (None, "categorical", "continuous"):
+            raise SpecError(
+                f"covariate '{name}': unknown type '{kind}'; expected 'categorical' or "
+                "'continuous'."
+            )
+        if kind is not None:
+            kinds[name] = kind
+            continue
+        column = raw[name]
+        numeric = column.type().is_numeric()
+        if column.type().is_string():
+            text = column.strip().fill_null("")
+            other = raw.filter((text != "") & ~text.re_search(f"^(?:{DECIMAL})$"))
+            numeric = int(other.limit(1).count().execute()) == 0
+        kinds[name] = "continuous" if numeric else "categorical"
+    return kinds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Declared:
+    """What was declared of a table, and read from it.
+
+    Attributes
+    ----------
+    columns
+        By what they hold, as in `bayesblina.rules.Columns`.
+    roles
+        Columns by role, such as ``"os.time"``.
+    categorical
+        Categorical covariates, as texts.
+    unit
+        Time unit.
+    """
+
+    columns: Columns
+    roles: Mapping[str, str]
+    categorical: Mapping[str, Any]
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Counts:
+    """Counts over all rows.
+
+    Attributes
+    ----------
+    broken : ndarray of int, shape (rule,)
+        Who breaks each rule.
+    timed, short, long : ndarray of int, shape (endpoint,)
+        Times from 0 on; those that are implausibly short, and long.
+    nameless
+        Rows without an id.
+    size
+        Rows.
+    rising
+        Whether every id is larger than the one before, and so none stands twice.
+    """
+
+    broken: Ints
+    timed: Ints
+    short: Ints
+    long: Ints
+    nameless: int
+    size: int
+    rising: bool
+
+
+def find_problems(
+    reading: Reading, declared: Declared, *, embedded: bool, source: str
+) -> tuple[list[Problem], int]:
+    """Find all problems: one pass that counts, and a look-up of patients for each problem.
+
+    Parameters
+    ----------
+    reading
+        Reads the table.
+    declared
+        What was declared of it.
+    embedded
+        Whether the engine was started for the table.
+    source
+        What the table is called.
+
+    Returns
+    -------
+    problems : list of Problem
+        Problems.
+    size : int
+        Number of rows.
+
+    Raises
+    ------
+    DataError
+        If the engine fails.
+    """
+    told = _told(reading, declared)
+    unread = _unread(told, [one.rows for one in told])
+    broken = [*told, *_rules(declared, declared.columns, InEngine(), unread)]
+    count = _count_here if embedded else _count_there
+    counts = count(reading, declared, broken, source)
+    problems = [
+        _named(reading, one, int(found))
+        for one, found in zip(broken, counts.broken.tolist(), strict=True)
+        if found
+    ]
+    patient = declared.roles["patient"]
+    if counts.nameless:
+        problems.append(
+            Problem(
+                column=patient,
+                found=f"missing ids in {counts.nameless} rows",
+                expected="Every patient needs an id.",
+            )
+        )
+    if not counts.rising:
+        problems += _repeated(reading, patient)
+    for index, (name, time) in enumerate(declared.columns.time.items()):
+        half = counts.timed[index] / 2
+        if half and (counts.short[index] > half or counts.long[index] > half):
+            positive = reading.raw.select(time=time).filter(ibis_module()._.time > 0)
+            words = unit_words(declared.unit, float(run(positive.time.median(), source)))
+            if words is not None:
+                problems.append(
+                    Problem(
+                        column=declared.roles[f"{name}.time"], found=words[0], expected=words[1]
+                    )
+                )
+    return problems, counts.size
+
+
+def _told(reading: Reading, declared: Declared) -> list[Broken]:
+    """List what broke while columns were read, then who lacks a categorical covariate."""
+    return [
+        *reading.broken.values(),
+        *(
+            Broken(
+                role=name,
+                rows=values.isnull(),
+                found="missing or infinite values",
+                expected="Every patient needs a value; impute before, or leave the covariate out.",
+            )
+            for name, values in declared.categorical.items()
+        ),
+    ]
+
+
+def _rules(
+    declared: Declared, columns: Columns, arithmetic: Arithmetic, unread: Mapping[str, Any]
+) -> list[Broken]:
+    """Go through the rules, of columns of the engine or of arrays."""
+    found = []
+    for one in rules(columns, arithmetic, unit=declared.unit):
+        column = declared.roles.get(one.role, one.role)
+        # Whoever's value could not be read has been told so.
+        rows = one.rows & ~unread[column] if column in unread else one.rows
+        found.append(Broken(role=column, rows=rows, found=one.found, expected=one.expected))
+    return found
+
+
+def _unread(told: Sequence[Broken], rows: Sequence[Any]) -> dict[str, Any]:
+    """Pick, by column, the rows whose values are no numbers."""
+    return {
+        one.role: values for one, values in zip(told, rows, strict=True) if one.found == NOT_NUMBERS
+    }
+
+
+def _limits(unit: str) -> tuple[float, float]:
+    """Implausibly short and long times, in the unit."""
+    longest = LONGEST_MEDIAN_FOLLOW_UP_YEARS * DAYS_PER_UNIT["years"]
+    return SHORTEST_MEDIAN_FOLLOW_UP_DAYS / DAYS_PER_UNIT[unit], longest / DAYS_PER_UNIT[unit]
+
+
+def _count_there(
+    reading: Reading, declared: Declared, broken: Sequence[Broken], source: str
+) -> _Counts:
+    """Count in the engine."""
+
+    def total(rows: Any) -> Any:
+        return rows.fill_null(False).cast("int64").sum()
+
+    wanted = {f"n{index}": total(one.rows) for index, one in enumerate(broken)}
+    short, long = _limits(declared.unit)
+    for index, time in enumerate(declared.columns.time.values()):
+        good = (time > 0) & (time.abs() < float("inf"))
+        wanted[f"timed{index}"] = total(good)
+        wanted[f"short{index}"] = total(good & (time < number(short)))
+        wanted[f"long{index}"] = total(good & (time > number(long)))
+    wanted["nameless"] = reading.key.isnull().cast("int64").sum()
+    wanted["size"] = reading.raw.count()
+    row = run(reading.raw.aggregate(**wanted), source).iloc[0].fillna(0).astype("int64")
+
+    def counts(name: str, many: int) -> Ints:
+        return np.array([row[f"{name}{index}"] for index in range(many)], dtype=np.int64)
+
+    endpoints = len(declared.columns.time)
+    return _Counts(
+        broken=counts("n", len(broken)),
+        timed=counts("timed", endpoints),
+        short=counts("short", endpoints),
+        long=counts("long", endpoints),
+        nameless=int(row["nameless"]),
+        size=int(row["size"]),
+        rising=False,
+    )
+
+
+def _count_here(
+    reading: Reading, declared: Declared, broken: Sequence[Broken], source: str
+) -> _Counts:
+    """Count block by block: the engine reads, the rules are those of arrays."""
+    told = _told(reading, declared)
+    table = declared.columns
+    groups = {
+        "time": table.time,
+        "entry": table.entry,
+        "start": table.start,
+        "end": table.end,
+        "covariate": table.covariates,
+    }
+    asked: dict[str, Any] = {"id": reading.key}
+    asked |= {f"told{index}": one.rows.fill_null(False) for index, one in enumerate(told)}
+    for kind, columns in groups.items():
+        asked |= {f"{kind}{index}": column for index, column in enumerate(columns.values())}
+    if table.transplant is not None:
+        asked["transplant"] = table.transplant
+    short, long = _limits(declared.unit)
+    counts = np.zeros(len(broken), dtype=np.int64)
+    timed = np.zeros((3, len(table.time)), dtype=np.int64)
+    nameless, size = 0, 0
+    order = _Order()
+    for batch in batches(reading.raw.select(**asked), ROWS, source):
+
+        def array(name: str, batch: Any = batch) -> NDArray[Any]:
+            return np.asarray(batch.column(name).to_numpy(zero_copy_only=False))
+
+        def numbers(kind: str, array: Any = array) -> dict[str, NDArray[Any]]:
+            return {
+                name: array(f"{kind}{index}").astype(np.float64, copy=False)
+                for index, name in enumerate(groups[kind])
+            }
+
+        here = Columns(
+            time=numbers("time"),
+            entry=numbers("entry"),
+            start=numbers("start"),
+            end=numbers("end"),
+            transplant=None
+            if table.transplant is None
+            else array("transplant").astype(np.float64, copy=False),
+            covariates=numbers("covariate"),
+        )
+        rows = [array(f"told{index}") for index in range(len(told))]
+        ruled = _rules(declared, here, InMemory(), _unread(told, rows))
+        counts += [int(np.count_nonzero(one)) for one in (*rows, *(one.rows for one in ruled))]
+        for index, time in enumerate(here.time.values()):
+            good = time[(time > 0) & np.isfinite(time)]
+            timed[:, index] += [good.size, (good < short).sum(), (good > long).sum()]
+        ids = batch.column("id")
+        nameless += ids.null_count
+        size += batch.num_rows
+        order.add(ids)
+    return _Counts(
+        broken=counts,
+        timed=timed[0],
+        short=timed[1],
+        long=timed[2],
+        nameless=nameless,
+        size=size,
+        rising=order.rising,
+    )
+
+
+class _Order:
+    """Whether ids rise from row to row, so that none stands twice."""
+
+    def __init__(self) -> None:
+        self.rising = True
+        self._last: Any = None
+
+    def add(self, ids: pa.Array) -> None:
+        """Look at the next ids."""
+        import pyarrow.compute as pc
+
+        if not self.rising:
+            return
+        known = ids.drop_null()
+        if not len(known):
+            return
+        self.rising = bool(pc.all(pc.less(known[:-1], known[1:])).as_py() is not False)
+        if self._last is not None:
+            self.rising = self.rising and bool(pc.less(self._last, known[0]).as_py())
+        self._last = known[-1]
+
+
+def _named(reading: Reading, broken: Broken, count: int) -> Problem:
+    """Name the first patients who break a rule."""
+    found = reading.raw.select(id=reading.key, broken=broken.rows.fill_null(False))
+    first = (
+        found.filter(found.broken & found.id.notnull())
+        .select("id")
+        .distinct()
+        .order_by("id")
+        .limit(NAMED_PATIENTS)
+    )
+    first = first.order_by("id").limit(NAMED_PATIENTS)
+    ids = [str(one) for one in first.execute()["id"]]
+    return Problem(
+        column=broken.role,
+        found=broken.found,
+        expected=broken.expected,
+        patients=tuple(ids),
+        count=count,
+    )
+
+
+def _repeated(reading: Reading, column: str) -> list[Problem]:
+    """Find ids that stand in more than one row."""
+    found = reading.raw.select(id=reading.key)
+    found = found.filter(found.id.notnull())
+    found = found.group_by("id").aggregate(rows=found.count())
+    twice = found.filter(found.rows > 1)
+    first = twice.order_by("id").limit(NAMED_PATIENTS + 1).execute()
+    if not len(first):
+        return []
+    count = len(first) if len(first) <= NAMED_PATIENTS else int(twice.count().execute())
+    return [
+        Problem(
+            column=column,
+            found="ids that stand in more than one row",
+            expected="Expected one row per patient; merge or rename them.",
+            patients=tuple(str(one) for one in first["id"].iloc[:NAMED_PATIENTS]),
+            count=count,
+        )
+    ]
+
+
+def levels_of(
+    reading: Reading, categorical: Mapping[str, Any]
+) -> tuple[dict[str, tuple[str, ...]], list[Problem]]:
+    """Look up the levels of categorical covariates.
+
+    Parameters
+    ----------
+    reading
+        Reads the table.
+    categorical
+        Covariates by name, as texts.
+
+    Returns
+    -------
+    levels : dict of tuple of str
+        Sorted levels by covariate.
+    problems : list of Problem
+        Those of too many.
+    """
+    levels: dict[str, tuple[str, ...]] = {}
+    problems = []
+    for name, column in categorical.items():
+        present = reading.raw.select(level=column).distinct().limit(MOST_LEVELS + 2).execute()
+        names = sorted(str(one) for one in present["level"].dropna())
+        levels[name] = tuple(names)
+        if len(names) > MOST_LEVELS:
+            problems.append(
+                Problem(
+                    column=name,
+                    found=f"more than {MOST_LEVELS} different texts",
+                    expected=f"A categorical covariate has at most {MOST_LEVELS} levels; group "
+                    "them, or say 'continuous' if it is a number.",
+                )
+            )
+    return levels, problems

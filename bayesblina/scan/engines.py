@@ -1,0 +1,250 @@
+"""Tables of query engines: opened, compiled once, read piece by piece.
+
+Every engine that ibis speaks is spoken to in the same expressions. Files are read by DuckDB, inside
+this process; nothing is fetched, and nothing that a table holds is executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bayesblina.errors import DataError, Problem, SpecError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FILES = (".parquet", ".csv")
+
+
+def ibis_module() -> Any:
+    """Import ibis.
+
+    Returns
+    -------
+    module
+        It.
+
+    Raises
+    ------
+    SpecError
+        If it is not installed.
+    """
+    try:
+        import ibis
+    except ImportError:
+        raise SpecError(
+            "Tables in a query engine need ibis and DuckDB: install bayesblina[scale], or read the "
+            "patients into memory with read_cohort."
+        ) from None
+    return ibis
+
+
+def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
+    """Make an ibis table of anything.
+
+    Parameters
+    ----------
+    table
+        Path or glob, DataFrame, or ibis table expression.
+    memory_limit
+        What DuckDB may use.
+
+    Returns
+    -------
+    table : ibis table expression
+        The table.
+    source : str
+        What it is called.
+    embedded : bool
+        Whether its engine was started for it, in this process.
+
+    Raises
+    ------
+    DataError
+        If files are not there, or damaged.
+    SpecError
+        If it is nothing of these.
+    """
+    ibis = ibis_module()
+    if isinstance(table, ibis.expr.types.Table):
+        return table, "the table", False
+    if not isinstance(table, str | PathLike):
+        import pandas as pd
+        import pyarrow as pa
+
+        from bayesblina.readers.sources import load_table
+
+        frame, source = load_table(table)
+        plain = frame.copy(deep=False)
+        for name in plain.columns:
+            if isinstance(plain[name].dtype, pd.CategoricalDtype):
+                plain[name] = plain[name].astype(object)
+        connection = _embedded(memory_limit)
+        connection.con.register("patients", pa.Table.from_pandas(plain, preserve_index=False))
+        return connection.table("patients"), source, True
+    path = str(table)
+    name = Path(path).name
+    if "://" in path:
+        raise SpecError(
+            f"'{path}' is no path of this machine: open it with the engine that holds it, and give "
+            "its ibis table."
+        )
+    suffix = Path(path).suffix.lower()
+    if suffix not in FILES:
+        raise SpecError(f"Expected a path or glob of {' or '.join(FILES)} files, got '{path}'.")
+    connection = _embedded(memory_limit)
+    try:
+        if suffix == ".csv":
+            # Text stays text, so that nothing is guessed.
+            opened = connection.read_csv(path, all_varchar=True, header=True, null_padding=False)
+            return opened, name, True
+        return connection.read_parquet(path), name, True
+    except Exception as error:  # whatever DuckDB says of files that are not there, or damaged
+        raise DataError([unreadable(error)], source=name) from None
+
+
+def unreadable(error: Exception) -> Problem:
+    """Word what an engine says of a file.
+
+    Parameters
+    ----------
+    error
+        What it raised.
+
+    Returns
+    -------
+    Problem
+        The first line of it.
+    """
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return Problem(
+        column="file",
+        found=f"it cannot be read ({reason})",
+        expected="Check it, or export it again.",
+    )
+
+
+def _embedded(memory_limit: str) -> Any:
+    """Start DuckDB in this process; it fetches nothing and loads no extensions."""
+    ibis = ibis_module()
+    if not isinstance(memory_limit, str):
+        raise SpecError(f"memory_limit must be text such as '1GB', got {memory_limit!r}.")
+    try:
+        return ibis.duckdb.connect(
+            memory_limit=memory_limit,
+            # So that sums are made in one order, whoever reads first.
+            preserve_insertion_order=True,
+            autoinstall_known_extensions=False,
+            autoload_known_extensions=False,
+        )
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise SpecError(f"memory_limit must be text such as '1GB' ({reason}).") from None
+
+
+def settled(expression: Any, *, embedded: bool) -> Any:
+    """Compile an expression once, so that what is built on it need not compile it again.
+
+    Parameters
+    ----------
+    expression : ibis table expression
+        Any.
+    embedded
+        Whether the engine is the one that `scan_cohort` started, in which views may be made.
+
+    Returns
+    -------
+    ibis table expression
+        The same table, as the engine's own query; tables that ibis itself holds stay as they are.
+    """
+    ibis = ibis_module()
+    if expression.op().find(ibis.expr.operations.InMemoryTable):
+        return expression
+    backend = expression.get_backend()
+    if embedded:
+        view = backend.create_view(ibis.util.gen_name("bayesblina"), expression)
+        # The engine has its own idea of the types of constants.
+        return view.cast(dict(expression.schema().items()))
+    return backend.sql(str(backend.compile(expression)), schema=expression.schema())
+
+
+def number(value: float) -> Any:
+    """Write a constant that every engine takes as just this floating-point number.
+
+    Digits alone are a decimal number in SQL, of a precision and a range of its own.
+
+    Parameters
+    ----------
+    value
+        Any finite number.
+
+    Returns
+    -------
+    ibis scalar
+        The constant.
+    """
+    return ibis_module().literal(repr(float(value))).cast("float64")
+
+
+def batches(expression: Any, rows: int, source: str) -> Iterator[pa.RecordBatch]:
+    """Read a table of the embedded engine piece by piece, in the order of its files.
+
+    Parameters
+    ----------
+    expression : ibis table expression
+        The table; nothing else may be asked of the engine until all of it is read.
+    rows
+        Rows of each piece.
+    source
+        What the table is called.
+
+    Yields
+    ------
+    pyarrow.RecordBatch
+        The pieces, none of them empty.
+
+    Raises
+    ------
+    DataError
+        If the engine fails.
+    """
+    backend = expression.get_backend()
+    query = str(backend.compile(expression))
+    try:
+        reader = backend.con.sql(query).to_arrow_reader(rows)
+        batch = next(reader, None)
+        while batch is not None:
+            if batch.num_rows:
+                yield batch
+            batch = next(reader, None)
+    except Exception as error:
+        raise DataError([unreadable(error)], source=source) from error
+
+
+def run(expression: Any, source: str) -> Any:
+    """Let the engine work; what it says of damaged files becomes one clear error.
+
+    Parameters
+    ----------
+    expression : ibis expression
+        What is wanted.
+    source
+        What the table is called.
+
+    Returns
+    -------
+    object
+        The result.
+
+    Raises
+    ------
+    DataError
+        If the engine fails.
+    """
+    try:
+        return expression.execute()
+    except Exception as error:
+        raise DataError([unreadable(error)], source=source) from error

@@ -1,0 +1,311 @@
+"""Patients in a table of a query engine: declared, checked and described, never read whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bayesblina.cohort import Endpoint, Phases
+from bayesblina.errors import DataError, Problem, SpecError, nearest
+from bayesblina.readers.columns import CovariateKind
+from bayesblina.readers.wide import check_call, roles_of_columns
+from bayesblina.rules import DAYS_PER_UNIT, Columns
+from bayesblina.scan.checks import Declared, Reading, find_problems, kinds_of, levels_of
+from bayesblina.scan.engines import ibis_module, open_table, settled
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+MEMORY_LIMIT = "1GB"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScannedCovariate:
+    """A covariate of the patients of a scan.
+
+    Attributes
+    ----------
+    name, kind
+        Its name; ``"categorical"`` or ``"continuous"``.
+    levels
+        Levels of a categorical covariate, sorted.
+    """
+
+    name: str
+    kind: CovariateKind
+    levels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CohortScan:
+    """Validated patients in a table of a query engine.
+
+    Made by `scan_cohort`; `bayesblina.expose` and `bayesblina.fit` take it in place of a `Cohort`.
+
+    Attributes
+    ----------
+    table : ibis table expression
+        One row per patient, with the columns that `column` names.
+    unit
+        Time unit.
+    endpoints
+        Endpoints by name, with the columns that they were read from.
+    phases
+        Phase names in order.
+    phase_ends_known
+        Whether any phase has an end column.
+    transplant
+        Column of the time of transplant; None if nothing is known of transplants.
+    covariates
+        The covariates.
+    size
+        Number of patients.
+    synthetic
+        Whether the patients are simulated.
+    source
+        Where the table came from (never its content).
+    embedded
+        Whether the engine is DuckDB in this process, started for this table.
+    """
+
+    table: ir.Table = field(repr=False)
+    unit: str
+    endpoints: Mapping[str, Endpoint]
+    phases: tuple[str, ...]
+    phase_ends_known: bool
+    transplant: str | None
+    covariates: tuple[ScannedCovariate, ...]
+    size: int
+    synthetic: bool
+    source: str
+    embedded: bool
+
+    def column(self, kind: str, name: str = "") -> Any:
+        """Pick a column of the table by what it holds.
+
+        Parameters
+        ----------
+        kind
+            ``"patient"``, ``"transplant"``; or with a name ``"time"``, ``"event"``, ``"entry"``,
+            ``"start"``, ``"end"`` or ``"covariate"``.
+        name
+            The endpoint, phase or covariate.
+
+        Returns
+        -------
+        ibis column
+            Times are numbers, missing where there is none; events are booleans; categorical
+            covariates are text.
+        """
+        return self.table[_name(kind, name)]
+
+    def __repr__(self) -> str:
+        """Show counts, never patients."""
+        kind = "synthetic " if self.synthetic else ""
+        return (
+            f"CohortScan({self.size} {kind}patients in {self.source}, {self.unit}; "
+            f"{', '.join(self.endpoints)}; phases {', '.join(self.phases)})"
+        )
+
+
+def scan_cohort(
+    table: Any,
+    *,
+    patient: str,
+    unit: str,
+    endpoints: Mapping[str, Endpoint] | Endpoint,
+    phases: Phases,
+    covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
+    transplant: str | None = None,
+    synthetic: bool = False,
+    memory_limit: str = MEMORY_LIMIT,
+) -> CohortScan:
+    """Declare and check one row per patient in a table that need not fit into memory.
+
+    The same arguments as for `read_cohort`, the same rules, the same words for what breaks them.
+    All of it runs in the engine, which names the first patients of each problem and counts the
+    rest.
+
+    Parameters
+    ----------
+    table
+        Path or glob of Parquet or CSV files (``"patients/*.parquet"``); a DataFrame; or an ibis
+        table expression of any engine.
+    patient
+        Column with patient ids; unique, none missing.
+    unit
+        Unit of all times: ``"days"``, ``"weeks"``, ``"months"`` or ``"years"``.
+    endpoints
+        Endpoints by name, or a single one (then called ``"survival"``).
+    phases
+        Ordered treatment phases.
+    covariates
+        Baseline covariates, as for `read_cohort`.
+    transplant
+        Column with the time of transplant, if there is one.
+    synthetic
+        Whether the patients are simulated.
+    memory_limit
+        What DuckDB may use, for files and DataFrames; it goes on with a temporary folder beyond.
+
+    Returns
+    -------
+    CohortScan
+        The patients, where they are.
+
+    Raises
+    ------
+    DataError
+        If anything in the table is wrong, with all problems at once.
+    SpecError
+        If the call itself is impossible, or the extra ``scale`` is not installed.
+
+    See Also
+    --------
+    read_cohort : patients in memory, for everything that looks at single patients.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {"id": ["a", "b"], "months": [4.0, 9.0], "died": [1, 0], "start": [2.0, None]}
+    ... )
+    >>> scan_cohort(
+    ...     table,
+    ...     patient="id",
+    ...     unit="months",
+    ...     endpoints={"os": Endpoint(time="months", event="died")},
+    ...     phases=Phases(maintenance="start"),
+    ... )
+    CohortScan(2 patients in the table, months; os; phases maintenance)
+    """
+    if isinstance(endpoints, Endpoint):
+        endpoints = {"survival": endpoints}
+    check_call(endpoints, Endpoint, phases, covariates)
+    if unit not in DAYS_PER_UNIT:
+        raise SpecError(f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.")
+    if not endpoints:
+        raise SpecError("Declare at least one endpoint.")
+    raw, source, embedded = open_table(table, memory_limit)
+    roles = roles_of_columns(patient, endpoints, phases, transplant)
+    _require_columns(raw, [*roles.values(), *covariates], source)
+    reading = Reading(raw, patient)
+    kinds = kinds_of(raw, covariates)
+    columns = {_name("patient"): reading.key}
+    for name, endpoint in endpoints.items():
+        columns[_name("time", name)] = reading.number(endpoint.time)
+        entry = reading.zero() if endpoint.entry is None else reading.number(endpoint.entry)
+        columns[_name("entry", name)] = entry
+        columns[_name("event", name)] = reading.event(endpoint.event, entry)
+    for name, phase in phases.items():
+        columns[_name("start", name)] = reading.number(phase.start)
+        columns[_name("end", name)] = (
+            reading.nothing() if phase.end is None else reading.number(phase.end)
+        )
+    if transplant is not None:
+        columns[_name("transplant")] = reading.number(transplant)
+    for name, kind in kinds.items():
+        one = reading.number(name) if kind == "continuous" else reading.words(name)
+        columns[_name("covariate", name)] = one
+    categorical = {
+        name: columns[_name("covariate", name)] for name in kinds if kinds[name] == "categorical"
+    }
+    declared = Declared(
+        columns=Columns(
+            time={name: columns[_name("time", name)] for name in endpoints},
+            entry={name: columns[_name("entry", name)] for name in endpoints},
+            start={name: columns[_name("start", name)] for name in phases.names},
+            end={name: columns[_name("end", name)] for name in phases.names},
+            transplant=columns.get(_name("transplant")),
+            covariates={
+                name: columns[_name("covariate", name)]
+                for name in kinds
+                if kinds[name] == "continuous"
+            },
+        ),
+        roles=roles,
+        categorical=categorical,
+        unit=unit,
+    )
+    problems, size = find_problems(reading, declared, embedded=embedded, source=source)
+    found = raw.select(**columns)
+    levels, more = levels_of(reading, categorical)
+    problems += more
+    if not size:
+        problems = [
+            Problem(column="patient", found="no rows", expected="Expected one row per patient.")
+        ]
+    if problems:
+        raise DataError(problems, source=source)
+    return CohortScan(
+        table=settled(found, embedded=embedded),
+        embedded=embedded,
+        unit=unit,
+        endpoints=dict(endpoints),
+        phases=phases.names,
+        phase_ends_known=any(phase.end is not None for _, phase in phases.items()),
+        transplant=transplant,
+        covariates=tuple(
+            ScannedCovariate(name=name, kind=kind, levels=levels.get(name, ()))
+            for name, kind in kinds.items()
+        ),
+        size=size,
+        synthetic=synthetic,
+        source=source,
+    )
+
+
+def _name(kind: str, name: str = "") -> str:
+    """Name a column by what it holds; users' names never meet."""
+    return f"{kind}:{name}" if name else kind
+
+
+def coded(scan: CohortScan) -> Any:
+    """Give each patient the number of the combination of categorical covariates.
+
+    Parameters
+    ----------
+    scan
+        The patients.
+
+    Returns
+    -------
+    ibis table expression
+        ``id``, ``code``; ``x0`` and so on, the continuous covariates; ``start0``, ``end0`` and so
+        on, the bounds of phases; ``transplant`` where it is known; ``time:name``, ``event:name``
+        and ``entry:name`` of each endpoint.
+    """
+    ibis = ibis_module()
+    code = ibis.literal(0, type="int64")
+    for one in scan.covariates:
+        if one.kind == "continuous":
+            continue
+        place = scan.column("covariate", one.name).cases(
+            *((level, index) for index, level in enumerate(one.levels)), else_=0
+        )
+        code = code * len(one.levels) + place.cast("int64")
+    columns = {"id": scan.column("patient"), "code": code}
+    continuous = [one.name for one in scan.covariates if one.kind == "continuous"]
+    for index, name in enumerate(continuous):
+        columns[f"x{index}"] = scan.column("covariate", name)
+    for index, name in enumerate(scan.phases):
+        columns[f"start{index}"] = scan.column("start", name)
+        columns[f"end{index}"] = scan.column("end", name)
+    if scan.transplant is not None:
+        columns["transplant"] = scan.column("transplant")
+    for name in scan.endpoints:
+        for kind in ("time", "event", "entry"):
+            columns[f"{kind}:{name}"] = scan.column(kind, name)
+    return scan.table.select(**columns)
+
+
+def _require_columns(raw: Any, wanted: Sequence[str], source: str) -> None:
+    present = list(raw.columns)
+    missing = [
+        Problem(column=name, found="no such column", expected=nearest(name, present))
+        for name in dict.fromkeys(wanted)
+        if name not in present
+    ]
+    if missing:
+        raise DataError(missing, source=source)

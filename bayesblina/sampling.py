@@ -17,7 +17,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -320,7 +321,10 @@ def _compile_structure(built: BuiltModel, key: str) -> _Compiled:
     # PyTensor's cache on disk, which holds pickles, is neither read nor written. Without fast-math
     # the result of an expression does not depend on how it was inlined, so that a fresh compilation
     # and one read from disk draw the same.
-    with pytensor.config.change_flags(numba__fastmath=False, numba__cache=False):
+    with (
+        pytensor.config.change_flags(numba__fastmath=False, numba__cache=False),
+        _operations_shared(),
+    ):
         functions, names, keep = (
             _graph_functions(built) if built.make_kernel is None else _kernel_functions(built)
         )
@@ -345,6 +349,44 @@ def _compile_structure(built: BuiltModel, key: str) -> _Compiled:
         keep=keep,
         **names,
     )
+
+
+_OPERATIONS: dict[Any, Any] = {}
+
+
+@contextmanager
+def _operations_shared() -> Iterator[None]:
+    """Let structures of this process share the compiled forms of their operations.
+
+    PyTensor names what it generates for an operation by a key, for a cache on disk that is not used
+    here. The same key with the same kinds of arguments gets the same function, which numba compiles
+    once. Where PyTensor's inside is another, nothing is shared.
+    """
+    from pytensor.link.numba.dispatch import basic
+
+    original = getattr(basic, "numba_funcify_ensure_cache", None)
+    keyed = getattr(basic, "numba_funcify_and_cache_key", None)
+    if original is None or keyed is None:
+        yield
+        return
+
+    def shared(op: Any, node: Any = None, **options: Any) -> tuple[Any, str | None]:
+        function, key = keyed(op, node=node, **options)
+        if key is None:
+            return function, None
+        owner = op if node is None else node
+        kinds = tuple(
+            (type(one.type), getattr(one.type, "dtype", ""), getattr(one.type, "ndim", 0))
+            for one in owner.inputs
+        )
+        name = (key, kinds, len(owner.outputs), pytensor.config.numba__fastmath)
+        return _OPERATIONS.setdefault(name, function), key
+
+    basic.numba_funcify_ensure_cache = shared
+    try:
+        yield
+    finally:
+        basic.numba_funcify_ensure_cache = original
 
 
 def _kernel_functions(

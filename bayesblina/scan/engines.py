@@ -133,7 +133,7 @@ def _embedded(memory_limit: str) -> Any:
     if not isinstance(memory_limit, str):
         raise SpecError(f"memory_limit must be text such as '1GB', got {memory_limit!r}.")
     try:
-        return ibis.duckdb.connect(
+        connection = ibis.duckdb.connect(
             memory_limit=memory_limit,
             # So that sums are made in one order, whoever reads first.
             preserve_insertion_order=True,
@@ -143,6 +143,9 @@ def _embedded(memory_limit: str) -> Any:
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise SpecError(f"memory_limit must be text such as '1GB' ({reason}).") from None
+    # So that the next blocks are read while one is summed.
+    connection.con.sql("SET streaming_buffer_size = '100MB'")
+    return connection
 
 
 def settled(expression: Any, *, embedded: bool) -> Any:

@@ -3,12 +3,14 @@
 uv run python tests/benchmarks/targets.py --out docs/validation/speed.md
 
 Seconds are those of one machine at one time; what to trust are the ratios, all from the same run. A
-peer that is not installed is left out and named. SYNTHETIC patients throughout.
+peer that is not installed is left out. SYNTHETIC patients throughout. A folder that
+`tests/benchmarks/patients.py` wrote adds the row of patients who do not fit into memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import resource
@@ -22,9 +24,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pymc as pm
+from matplotlib.figure import Figure
 
 import bayesblina as bb
 from bayesblina.cohort import Cohort
@@ -52,13 +56,65 @@ fit <- stan_glm(events ~ 0 + factor(interval) + on + factor(pattern), offset = l
                 data = cells, family = poisson(), refresh = 0, cores = 2, seed = 1)
 cat(proc.time()[["elapsed"]] - began, coef(fit)[["on"]])
 """
-COX = """
+# Classical fits of survival, one number each: seconds, and the log hazard ratio.
+PEERS = {
+    "R survival, coxph": """
 suppressMessages(library(survival))
 rows <- read.csv(commandArgs(TRUE)[1])
 began <- proc.time()[["elapsed"]]
 fit <- coxph(Surv(start, stop, event) ~ on, data = rows)
 cat(proc.time()[["elapsed"]] - began, coef(fit)[["on"]])
+""",
+    "R glm, Poisson on cells": """
+cells <- read.csv(commandArgs(TRUE)[2])
+cells <- cells[cells$exposure > 0, ]
+began <- proc.time()[["elapsed"]]
+fit <- glm(events ~ 0 + factor(interval) + on, offset = log(exposure), data = cells,
+           family = poisson())
+cat(proc.time()[["elapsed"]] - began, coef(fit)[["on"]])
+""",
+    "R mgcv, bam on cells": """
+suppressMessages(library(mgcv))
+cells <- read.csv(commandArgs(TRUE)[2])
+cells <- cells[cells$exposure > 0, ]
+began <- proc.time()[["elapsed"]]
+fit <- bam(events ~ s(interval, k = 8) + on + offset(log(exposure)), data = cells,
+           family = poisson(), discrete = TRUE)
+cat(proc.time()[["elapsed"]] - began, coef(fit)[["on"]])
+""",
+    "R pammtools, pam on its own rows": """
+suppressMessages({library(pammtools); library(mgcv)})
+rows <- read.csv(commandArgs(TRUE)[1])
+began <- proc.time()[["elapsed"]]
+first <- rows[!duplicated(rows$id), ]
+last <- rows[!duplicated(rows$id, fromLast = TRUE), ]
+people <- data.frame(id = last$id, time = last$stop, status = last$event, dummy = 0)
+moves <- data.frame(id = rows$id, at = rows$start, on = rows$on)
+ped <- as_ped(list(people, moves), Surv(time, status) ~ dummy + concurrent(on, tz_var = "at"),
+              id = "id")
+# Time before eligibility is no time at risk.
+begin <- first$start[match(ped$id, first$id)]
+ped <- ped[ped$tstart >= begin, ]
+fit <- bam(ped_status ~ s(tend, k = 8) + on, offset = offset, data = ped, family = poisson(),
+           discrete = TRUE)
+cat(proc.time()[["elapsed"]] - began, coef(fit)[["on"]])
+""",
+}
+LIFELINES = """
+import sys, time, warnings
+import pandas as pd
+from lifelines import CoxTimeVaryingFitter
+warnings.simplefilter("ignore")
+rows = pd.read_csv(sys.argv[1])[["id", "start", "stop", "event", "on"]]
+began = time.perf_counter()
+fit = CoxTimeVaryingFitter().fit(
+    rows, id_col="id", start_col="start", stop_col="stop", event_col="event"
+)
+print(time.perf_counter() - began, fit.params_["on"])
 """
+SIZES = (267, 2_000, 20_000, 200_000)
+# Peers that expand patients into rows are not asked for more.
+LARGEST_PEER = {"R pammtools, pam on its own rows": 20_000, "lifelines": 20_000}
 
 
 @dataclass
@@ -66,10 +122,16 @@ class Table:
     """Rows measured so far, printed as they come."""
 
     rows: list[tuple[str, str, str, str]] = field(default_factory=list)
+    growth: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
 
     def add(self, what: str, measured: str, target: str, ratio: str = "") -> None:
         self.rows.append((what, measured, target, ratio))
         print(f"{what:62s} {measured:>16s}  {target:>22s}  {ratio}", flush=True)
+
+    def grows(self, panel: str, what: str, patients: int, took: float) -> None:
+        """Keep a point of a plot of time against patients."""
+        self.growth.setdefault(panel, {}).setdefault(what, {})[patients] = took
+        print(f"  {panel}: {what}, {patients:,} patients: {took:.3g} s", flush=True)
 
 
 def seconds(work: Callable[[], object], *, repeats: int = 3) -> float:
@@ -179,23 +241,16 @@ def small_fits(table: Table, folder: Path) -> None:
     )
     refit = seconds(lambda: bb.fit(cohort, QUESTION, seed=2, progress=False), repeats=5)
     table.add("refit in one process, all of it", f"{refit:.2f} s", "0.5 s (0.2 s)")
-    dense = dense_pymc(cohort)
+    whole = command("-c", PROCESS)
+    began = time.perf_counter()
+    subprocess.run([sys.executable, __file__, "--dense"], check=True, stdout=subprocess.DEVNULL)
+    dense = time.perf_counter() - began
     table.add(
-        "dense patient x interval form, PyMC's own sampler",
-        f"{dense:.1f} s",
-        "",
-        f"{dense / refit:.0f} times our refit",
+        "whole process, 267 patients, warm, both endpoints",
+        f"{whole:.1f} s",
+        "4 x (8 x) faster",
+        f"{dense / whole:.1f} x faster than the dense form in PyMC, one endpoint ({dense:.1f} s)",
     )
-    if shutil.which("Rscript"):
-        rows = cohort.to_counting_process(endpoint="os").drop(columns="patient")
-        rows["on"] = (rows["phase"] == "maintenance").astype(int)
-        path = folder / "rows.csv"
-        rows.to_csv(path, index=False)
-        done = subprocess.run(
-            ["Rscript", "-e", COX, str(path)], capture_output=True, text=True, check=False
-        )
-        if not done.returncode:
-            table.add("R coxph, one endpoint (no posterior)", f"{done.stdout.split()[0]} s", "")
 
 
 def dense_pymc(cohort: Cohort) -> float:
@@ -213,48 +268,147 @@ def dense_pymc(cohort: Cohort) -> float:
     return time.perf_counter() - began
 
 
-def large_fits(table: Table, patients: int) -> None:
+CUTS = [2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 18.0, 24.0]
+
+
+def large_fits(table: Table, sizes: tuple[int, ...]) -> None:
     """Sampling many patients over few; and with a continuous covariate."""
-    times = []
-    for size in (267, patients):
-        cohort = read(table_of(size), CATEGORICAL)
-        cuts = [2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 18.0, 24.0]
-        fits = [
-            bb.fit(cohort, QUESTION, seed=seed, cuts=cuts, progress=False) for seed in (1, 2, 3)
-        ]
-        times.append(min(fit.provenance.seconds["sample"] for fit in fits))
+    panel = "one fit, sampling"
+    for size in sizes:
+        frame = table_of(size)
+        cohort = read(frame, CATEGORICAL)
+        for what, cuts in (("same cuts", CUTS), ("default cuts", None)):
+            fits = [
+                bb.fit(cohort, QUESTION, seed=seed, cuts=cuts, progress=False) for seed in (1, 2, 3)
+            ]
+            table.grows(panel, what, size, min(fit.provenance.seconds["sample"] for fit in fits))
+        cohort = read(frame, [*CATEGORICAL, "marrow_blasts"])
+        fit = bb.fit(cohort, QUESTION, seed=1, progress=False)
+        what = "with a continuous covariate"
+        table.grows(panel, what, size, fit.provenance.seconds["sample"])
+    few, many = sizes[0], sizes[-1]
+    same = table.growth[panel]["same cuts"]
     table.add(
-        f"sampling, {patients:,} patients over 267, same cuts",
-        f"{times[1]:.2f} s",
+        f"sampling, {many:,} patients over {few:,}, same cuts",
+        f"{same[many]:.2f} s",
         "2 (1.3)",
-        f"{times[1] / times[0]:.2f}",
+        f"{same[many] / same[few]:.2f}",
     )
-    cohort = read(table_of(patients), [*CATEGORICAL, "marrow_blasts"])
-    fit = bb.fit(cohort, QUESTION, seed=1, progress=False)
-    took = fit.provenance.seconds["sample"]
+    took = table.growth[panel]["with a continuous covariate"][many]
     bound = next(note for note in fit.provenance.notes if "compressed" in note)
     table.add(
-        f"continuous covariate, {patients:,} patients, sampling", f"{took:.2f} s", "5 s (1 s)"
+        f"continuous covariate, {many:,} patients, sampling", f"{took:.2f} s", "5 s (1 s)", bound
     )
-    print(f"  {bound}")
 
 
-def exposures(table: Table, patients: int, folder: Path) -> None:
+def peers(table: Table, folder: Path, sizes: tuple[int, ...]) -> None:
+    """Fit survival elsewhere, to the same patients: one estimate, no posterior."""
+    for size in sizes:
+        cohort = read(table_of(size), CATEGORICAL)
+        rows = cohort.to_counting_process(endpoint="os")
+        rows = rows.rename(columns={"patient": "id"})
+        rows["id"] = pd.factorize(rows["id"])[0]
+        rows["on"] = (rows["phase"] == "maintenance").astype(int)
+        eligible = rows["phase"] != f"before {cohort.phases[0]}"
+        rows.loc[eligible].to_csv(folder / "rows.csv", index=False)
+        exposure = bb.expose(cohort, QUESTION)
+        cells_of(exposure, "os").to_csv(folder / "cells.csv", index=False)
+        programs = {"lifelines": [sys.executable, "-c", LIFELINES]}
+        if shutil.which("Rscript"):
+            programs |= {name: ["Rscript", "-e", code] for name, code in PEERS.items()}
+        for name, program in programs.items():
+            if size > LARGEST_PEER.get(name, size):
+                continue
+            files = [str(folder / "rows.csv"), str(folder / "cells.csv")]
+            done = subprocess.run([*program, *files], capture_output=True, text=True, check=False)
+            if done.returncode:
+                print(f"  {name} is not installed, or failed: {done.stderr.strip()[-200:]}")
+                continue
+            took, ratio = done.stdout.split()[-2:]
+            table.grows("elsewhere, one endpoint, no posterior", name, size, float(took))
+            print(f"    log hazard ratio {float(ratio):.3f}")
+
+
+def grid(table: Table) -> None:
+    """A grid of 100 scenarios, against as many fits in processes of their own."""
+    spec = [sys.executable, "tests/studies/grid.py", "--separate", "4", "--out"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "grid.md"
+        subprocess.run([*spec, str(path)], check=True, stdout=subprocess.DEVNULL)
+        text = path.read_text(encoding="utf-8")
+    found = {
+        line.split(" | ")[0].strip("| "): float(line.split(" | ")[1].strip(" |"))
+        for line in text.splitlines()
+        if line.startswith("| ") and "seconds" not in line
+    }
+    two, separate = found["the grid, 2 processes"], found["100 separate fits (100 times that)"]
+    table.add(
+        "100 scenarios, full draws, 2 processes",
+        f"{two:.1f} s",
+        "40 s, 15 x (15 s)",
+        f"1/{separate / two:.0f} of separate fits",
+    )
+
+
+def exposures(table: Table, sizes: tuple[int, ...], folder: Path) -> None:
     """Sum many patients in memory and from Parquet."""
-    frame = table_of(patients)
-    cohort = read(frame, CATEGORICAL)
-    cuts = np.quantile(frame["os_months"], np.arange(1, 20) / 20)
-    bb.expose(cohort, ENTRY, cuts=cuts)
-    took = seconds(lambda: bb.expose(cohort, ENTRY, cuts=cuts))
-    what = f"exposure, {patients:,} patients, 2 endpoints"
-    table.add(f"{what}, in memory", f"{took:.2f} s", "0.5 s at 10^7")
-    path = folder / "patients.parquet"
-    frame["patient_id"] = np.arange(patients)
-    frame.to_parquet(path, index=False)
-    del frame
-    scan = bb.scan_cohort(path, **columns(CATEGORICAL))  # type: ignore[arg-type]
-    took = seconds(lambda: bb.expose(scan, ENTRY, cuts=cuts))
-    table.add(f"{what}, from Parquet", f"{took:.2f} s", "1 s at 10^7")
+    panel = "exposure, two endpoints, everybody at risk"
+    for patients in sizes:
+        frame = table_of(patients)
+        cohort = read(frame, CATEGORICAL)
+        cuts = np.quantile(frame["os_months"], np.arange(1, 20) / 20)
+        bb.expose(cohort, ENTRY, cuts=cuts)
+        took = seconds(lambda: bb.expose(cohort, ENTRY, cuts=cuts))  # noqa: B023
+        table.grows(panel, "in memory", patients, took)
+        path = folder / f"patients{patients}.parquet"
+        frame["patient_id"] = np.arange(patients)
+        frame.to_parquet(path, index=False, row_group_size=1_000_000)
+        scan = bb.scan_cohort(path, **columns(CATEGORICAL))  # type: ignore[arg-type]
+        took = seconds(lambda: bb.expose(scan, ENTRY, cuts=cuts))  # noqa: B023
+        table.grows(panel, "from Parquet", patients, took)
+    for way, target in (("in memory", "0.5 s at 10^7"), ("from Parquet", "1 s at 10^7")):
+        found = table.growth[panel][way]
+        for patients in sizes[-1:]:
+            what = f"exposure, {patients:,} patients, 2 endpoints, {way}"
+            each = found[patients] / patients * 1e7
+            table.add(what, f"{found[patients]:.2f} s", target, f"{each:.2f} s for 10^7")
+
+
+def beyond_memory(table: Table, parquet: Path, folder: Path) -> None:
+    """Go the whole way, from files that do not fit into memory, in one command."""
+    scan = bb.scan_cohort(parquet / "patients-*.parquet", **columns(CATEGORICAL))  # type: ignore[arg-type]
+    took = seconds(lambda: bb.expose(scan, QUESTION, cuts=CUTS), repeats=1)
+    what = f"exposure, {scan.size:,} patients from Parquet, a third of them eligible"
+    table.add(what, f"{took:.1f} s", "10 s, under 1 GB")
+    for study in ("study", "continuous"):
+        out = folder / study
+        arguments = ["run", str(parquet / f"{study}.toml"), "--out", str(out), "--quiet"]
+        child = subprocess.Popen([sys.executable, "-m", "bayesblina", *arguments])
+        _, status, used = os.wait4(child.pid, 0)
+        if status:
+            raise SystemExit(f"bayesblina run of {study}.toml failed")
+        stages = json.loads((out / "results.json").read_text(encoding="utf-8"))["seconds"]
+        shown = ", ".join(f"{name} {took:.0f} s" for name, took in stages.items() if took >= 1)
+        table.add(
+            f"{scan.size:,} patients from Parquet, {study}.toml, all files and the report",
+            f"{sum(stages.values()):.0f} s",
+            "under 2 GB",
+            f"{used.ru_maxrss / 1024**2:.2f} GiB at most; {shown}",
+        )
+
+
+def draw_growth(growth: dict[str, dict[str, dict[int, float]]], path: Path) -> None:
+    """Draw time against patients, a panel for each kind of work."""
+    with mpl.rc_context({"svg.hashsalt": "bayesblina", "font.size": 8}):
+        figure = Figure(figsize=(10, 3.4), layout="constrained")
+        panels = np.atleast_1d(figure.subplots(1, len(growth)))
+        for axes, (title, lines) in zip(panels, growth.items(), strict=True):
+            for what, points in lines.items():
+                sizes = sorted(points)
+                axes.plot(sizes, [points[size] for size in sizes], marker="o", label=what)
+            axes.set(xscale="log", yscale="log", xlabel="patients", ylabel="seconds", title=title)
+            axes.legend(fontsize=6)
+        figure.savefig(path, metadata={"Date": None})
 
 
 def after_the_fit(table: Table) -> None:
@@ -290,31 +444,53 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="Markdown file to write.")
     parser.add_argument("--patients", type=int, default=10_000_000, help="For the exposures.")
-    parser.add_argument("--large", type=int, default=200_000, help="For the fits.")
+    parser.add_argument("--parquet", type=Path, help="A folder that patients.py wrote.")
+    parser.add_argument("--dense", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.dense:
+        dense_pymc(read(table_of(267), CATEGORICAL))
+        return
     table = Table()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         processes(table, folder)
         small_fits(table, folder)
-        large_fits(table, asked.large)
+        grid(table)
+        large_fits(table, SIZES)
         after_the_fit(table)
-        exposures(table, asked.patients, folder)
+        exposures(table, (100_000, 1_000_000, asked.patients), folder)
+        peers(table, folder, SIZES)
+        if asked.parquet is not None:
+            beyond_memory(table, asked.parquet, folder)
     if asked.out is not None:
+        plot = asked.out.with_suffix(".svg")
+        draw_growth(table.growth, plot)
         lines = [
             "# Speed, measured",
             "",
             "SYNTHETIC patients throughout. Seconds are those of one machine at one time: the",
             "ratios are what to trust. Targets: to reach (stretch).",
             "",
-            f"`uv run python tests/benchmarks/targets.py --patients {asked.patients} "
-            f"--large {asked.large}`",
+            f"`uv run python tests/benchmarks/targets.py --out {asked.out}"
+            + ("" if asked.parquet is None else " --parquet FOLDER")
+            + "`, where `tests/benchmarks/patients.py` wrote FOLDER.",
             "",
             f"{machine()}.",
             "",
             "| what | measured | target | ratio |",
             "|---|---|---|---|",
             *(f"| {' | '.join(row)} |" for row in table.rows),
+            "",
+            f"![Time against patients]({plot.name})",
+            "",
+            "| work | | patients | seconds |",
+            "|---|---|---|---|",
+            *(
+                f"| {panel} | {what} | {size:,} | {took:.3g} |"
+                for panel, found in table.growth.items()
+                for what, points in found.items()
+                for size, took in sorted(points.items())
+            ),
             "",
         ]
         write_text(asked.out, "\n".join(lines))

@@ -11,6 +11,6 @@ from tests.benchmarks.targets import Table, exposures, large_fits
 def test_short(tmp_path: Path) -> None:
     table = Table()
     print()
-    large_fits(table, 20_000)
-    exposures(table, 300_000, tmp_path)
+    large_fits(table, (267, 20_000))
+    exposures(table, (30_000, 300_000), tmp_path)
     assert len(table.rows) == 4

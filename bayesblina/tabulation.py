@@ -81,6 +81,28 @@ class AtRisk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bounds:
+    """What is known of an endpoint's time at risk before it is cut.
+
+    Attributes
+    ----------
+    reasons : ndarray of int, shape (reason,)
+        Patients by the reason for which they do not contribute; those who do come last.
+    first_begin, last_begin, last_exit
+        Bounds of time at risk; infinite, 0 and 0 where there is none.
+    time_at_risk, events
+        Weighted totals.
+    """
+
+    reasons: Ints
+    first_begin: float
+    last_begin: float
+    last_exit: float
+    time_at_risk: float
+    events: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tally:
     """Sums of one endpoint over patients.
 
@@ -144,6 +166,43 @@ def at_risk(block: Block, course: Course, endpoint: str) -> AtRisk:
         found.reason,
     )
     return found
+
+
+def bounds_of(risk: AtRisk, weight: Floats | None = None) -> Bounds:
+    """Add up time at risk.
+
+    Parameters
+    ----------
+    risk
+        Who is at risk, and when.
+    weight : ndarray, shape (patient,), optional
+        How often each patient counts.
+
+    Returns
+    -------
+    Bounds
+        Totals and bounds.
+    """
+    reasons, found = np.zeros(AT_RISK + 1, dtype=np.int64), np.array([np.inf, 0.0, 0.0, 0.0, 0.0])
+    run_compiled(
+        _bounds,
+        constant(risk.begin),
+        constant(risk.stop),
+        constant(risk.event),
+        constant(risk.reason),
+        constant(np.empty(0) if weight is None else weight),
+        reasons,
+        found,
+    )
+    first_begin, last_begin, last_exit, time, events = found.tolist()
+    return Bounds(
+        reasons=reasons,
+        first_begin=first_begin,
+        last_begin=last_begin,
+        last_exit=last_exit,
+        time_at_risk=time,
+        events=events,
+    )
 
 
 class Tallying:
@@ -438,6 +497,31 @@ def _tally(
             if event[i] and high == end:
                 for t in range(count):
                     events[s, g, until, t] += values[t] * times
+
+
+def _bounds(
+    begin: Any, stop: Any, event: Any, reason: Any, weight: Any, reasons: Any, found: Any
+) -> None:
+    # Sums of runs of patients, then of these: rounding grows with the number of runs only.
+    spent, died, run = 0.0, 0.0, 0
+    for i in range(begin.size):
+        reasons[reason[i]] += 1
+        if reason[i] != AT_RISK:
+            continue
+        times = weight[i] if weight.size else 1.0
+        found[0] = min(found[0], begin[i])
+        found[1] = max(found[1], begin[i])
+        found[2] = max(found[2], stop[i])
+        spent += times * (stop[i] - begin[i])
+        if event[i]:
+            died += times
+        run += 1
+        if run == 4096:
+            found[3] += spent
+            found[4] += died
+            spent, died, run = 0.0, 0.0, 0
+    found[3] += spent
+    found[4] += died
 
 
 def _moments(inside: Any, group: Any, x: Any, degrees: Any, total: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,7 +28,15 @@ from bayesblina.exposure.value import Exposure, Lazily
 from bayesblina.intervals import default_cuts
 from bayesblina.question import Question, bind
 from bayesblina.segments import course_of
-from bayesblina.tabulation import AT_RISK, Tallying, at_risk, moments_by_group
+from bayesblina.tabulation import (
+    AT_RISK,
+    AtRisk,
+    Tally,
+    Tallying,
+    at_risk,
+    bounds_of,
+    moments_by_group,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -80,12 +89,14 @@ def expose_many(
     """
     names = bind(question, cohort)
     course = course_of(cohort, question, phase_cuts)
-    risks = {name: at_risk(cohort, course, name) for name in names}
+    # Compiled code leaves other threads free: endpoints are summed side by side.
+    with ThreadPoolExecutor(max_workers=len(names)) as threads:
+        risks = list(threads.map(lambda name: at_risk(cohort, course, name), names))
+        bounds = list(threads.map(lambda risk: bounds_of(risk, weight), risks))
     if cuts is None:
-        times = [risk.stop[risk.event] for risk in risks.values()]
+        times = [risk.stop[risk.event] for risk in risks]
         cuts = default_cuts(np.concatenate(times), endpoints=len(names))
-    contributes = {name: risk.reason == AT_RISK for name, risk in risks.items()}
-    anywhere = np.logical_or.reduce(list(contributes.values()))
+    anywhere = np.logical_or.reduce([risk.reason == AT_RISK for risk in risks])
     used = np.flatnonzero(anywhere)
     if not used.size:
         # Nothing to group: the check below says so.
@@ -96,17 +107,18 @@ def expose_many(
     degrees: tuple[int, ...] = ()
     if found.compression is not None:
         degrees = tuple(axis.nodes for axis in found.compression.axes)
-    tallies = []
-    for risk in risks.values():
+
+    def tally(risk: AtRisk) -> Tally:
         summed = Tallying(course, cuts=cuts, groups=found.groups, degrees=degrees)
         summed.add(cohort, risk, found.group, weight=weight, scaled=found.scaled)
-        tallies.append(summed.tally())
+        return summed.tally()
+
+    with ThreadPoolExecutor(max_workers=len(names)) as threads:
+        tallies = list(threads.map(tally, risks))
     node = None
     terms = found.terms
     if found.compression is not None:
         terms, node = compressed_terms(found.terms, found.compression)
-    times_of = [risk.stop - risk.begin for risk in risks.values()]
-    factor = np.ones(1) if weight is None else weight
     sums = Sums(
         events=by_pattern([one.events for one in tallies], found.compression, whole=weight is None),
         exposure=np.asarray(
@@ -116,12 +128,12 @@ def expose_many(
         first_in=np.stack([one.first for one in tallies]),
         longest_in=np.stack([one.longest for one in tallies]),
         visitors=np.stack([one.visitors for one in tallies]),
-        contributors=np.array([one.sum() for one in contributes.values()], dtype=np.int64),
-        left_out=np.array([(~one).sum() for one in contributes.values()], dtype=np.int64),
-        first_begin=np.array([_least(risk.begin) for risk in risks.values()]),
-        last_exit=np.array([-_least(-risk.stop) for risk in risks.values()]),
-        time_at_risk=np.array([np.nansum(time * factor) for time in times_of]),
-        event_count=np.array([float((risk.event * factor).sum()) for risk in risks.values()]),
+        contributors=np.array([one.reasons[AT_RISK] for one in bounds]),
+        left_out=np.array([one.reasons[:AT_RISK].sum() for one in bounds]),
+        first_begin=np.array([one.first_begin for one in bounds]),
+        last_exit=np.array([one.last_exit for one in bounds]),
+        time_at_risk=np.array([one.time_at_risk for one in bounds]),
+        event_count=np.array([one.events for one in bounds]),
         patients=_counts(found, anywhere),
     )
     require_contents_of(names, course.phase_names, sums, question)
@@ -159,10 +171,6 @@ def expose_many(
             )
         ),
     )
-
-
-def _least(values: Floats) -> float:
-    return float(np.min(values[~np.isnan(values)], initial=np.inf))
 
 
 def _group(

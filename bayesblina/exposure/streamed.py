@@ -34,8 +34,10 @@ from bayesblina.tabulation import (
     NEVER_ELIGIBLE,
     NEVER_OBSERVED,
     AtRisk,
+    Bounds,
     Tallying,
     at_risk,
+    bounds_of,
     constant,
     moments_by_group,
     run_compiled,
@@ -152,9 +154,11 @@ class StreamedSums:
         """Look at all patients once."""
         endpoints = range(len(self._names))
         counts = np.zeros((len(self._names), AT_RISK + 1), dtype=np.int64)
-        bounds = np.tile([np.inf, 0.0, 0.0, 0.0], (len(self._names), 1))
-        events = np.zeros(len(self._names), dtype=np.int64)
-        bins = {"event": np.zeros(BINS, dtype=np.int64), "begin": np.zeros(BINS, dtype=np.int64)}
+        bounds: list[list[Bounds]] = [[] for _ in endpoints]
+        bins: dict[Moment, Ints] = {
+            "event": np.zeros(BINS, dtype=np.int64),
+            "begin": np.zeros(BINS, dtype=np.int64),
+        }
         spread = [_Spread() for _ in continuous_of(self._scan)]
         codes = _Codes(_combinations(self._scan))
         chosen = _Chosen()
@@ -168,40 +172,40 @@ class StreamedSums:
             anywhere = np.zeros(block.size, dtype=np.bool_)
             ids = block.batch.column("id")
             for e, risk in enumerate(self._risks(block)):
-                run_compiled(
-                    _survey,
-                    constant(risk.begin),
-                    constant(risk.stop),
-                    constant(risk.event),
-                    constant(risk.reason),
-                    constant(_bins_of(risk.begin)),
-                    constant(_bins_of(risk.stop)),
-                    anywhere,
-                    counts[e],
-                    bounds[e],
-                    events[e : e + 1],
-                    bins["event"],
-                    bins["begin"],
-                )
+                inside = risk.reason == AT_RISK
+                anywhere |= inside
+                here = bounds_of(risk)
+                counts[e] += here.reasons
+                bounds[e].append(here)
+                _count_bins(risk.begin, inside, bins["begin"])
+                _count_bins(risk.stop, risk.event, bins["event"])
                 for reason in range(AT_RISK):
-                    if counts[e, reason]:
+                    if here.reasons[reason]:
                         self._name(e, reason, ids, risk.reason == reason)
             codes.add(block.column("code")[anywhere])
             for index, one in enumerate(spread):
                 one.add(block.column(f"x{index}")[anywhere])
             chosen.add(block.batch, block.column("hash"), anywhere)
-        self._bins = {"event": bins["event"], "begin": bins["begin"]}
+        self._bins = bins
         self._sample = chosen.frame(self._coded.columns)
         found, patients = codes.counts()
         return Survey(
             codes=found,
             patients=patients,
             reasons=counts,
-            first_begin=bounds[endpoints, 0],
-            last_begin=bounds[endpoints, 1],
-            last_exit=bounds[endpoints, 2],
-            time_at_risk=bounds[endpoints, 3],
-            events=events,
+            first_begin=np.array(
+                [min((one.first_begin for one in parts), default=np.inf) for parts in bounds]
+            ),
+            last_begin=np.array(
+                [max((one.last_begin for one in parts), default=0.0) for parts in bounds]
+            ),
+            last_exit=np.array(
+                [max((one.last_exit for one in parts), default=0.0) for parts in bounds]
+            ),
+            time_at_risk=np.array([sum(one.time_at_risk for one in parts) for parts in bounds]),
+            events=np.array(
+                [sum(round(one.events) for one in parts) for parts in bounds], dtype=np.int64
+            ),
             low=np.array([one.low for one in spread]),
             high=np.array([one.high for one in spread]),
             sd=np.array([one.sd for one in spread]),
@@ -452,32 +456,12 @@ class _Chosen:
         return found
 
 
-def _survey(
-    begin: Any,
-    stop: Any,
-    event: Any,
-    reason: Any,
-    begin_bin: Any,
-    stop_bin: Any,
-    anywhere: Any,
-    counts: Any,
-    bounds: Any,
-    events: Any,
-    event_bins: Any,
-    begin_bins: Any,
-) -> None:
-    spent = 0.0
-    for i in range(begin.size):
-        counts[reason[i]] += 1
-        if reason[i] != AT_RISK:
-            continue
-        anywhere[i] = True
-        bounds[0] = min(bounds[0], begin[i])
-        bounds[1] = max(bounds[1], begin[i])
-        bounds[2] = max(bounds[2], stop[i])
-        spent += stop[i] - begin[i]
-        begin_bins[begin_bin[i]] += 1
-        if event[i]:
-            events[0] += 1
-            event_bins[stop_bin[i]] += 1
-    bounds[3] += spent
+def _count_bins(times: Floats, rows: Bools, counts: Ints) -> None:
+    """Add some times to the counts of their bins."""
+    run_compiled(_add_to_bins, constant(_bins_of(times)), constant(rows), counts)
+
+
+def _add_to_bins(bins: Any, rows: Any, counts: Any) -> None:
+    for i in range(bins.size):
+        if rows[i]:
+            counts[bins[i]] += 1

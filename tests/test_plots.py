@@ -450,6 +450,27 @@ SAYS = {
     "power_scaling": "synthetic patients - scaled prior: phases",
     "power_scaling_quantities": "synthetic patients - scaled prior: phases",
 }
+# Figures with a panel for each of two endpoints, regimes or phases.
+TWO_PANELS: dict[str, Callable[..., Any]] = {
+    "survival": lambda **more: plots.survival(
+        survival(), observed=simon_makuch(), at_risk=at_risk(), **more
+    ),
+    "hazard": lambda **more: plots.hazard(over_time("hazard", lambda hazard: hazard), **more),
+    "cumulative_incidence": lambda **more: plots.cumulative_incidence(occupancy(), **more),
+    "state_occupancy": lambda **more: plots.state_occupancy(occupancy(), **more),
+    "hazard_ratio_over_time": lambda **more: plots.hazard_ratio_over_time(
+        ratios("interval"), **more
+    ),
+    "bias_ladder": lambda **more: plots.bias_ladder(
+        pd.concat([ladder(), ladder().assign(endpoint="rfs")], ignore_index=True), **more
+    ),
+    "calibration": lambda **more: plots.calibration(
+        pd.concat([calibration(), calibration().assign(endpoint="rfs")], ignore_index=True), **more
+    ),
+    "martingale_residuals": lambda **more: plots.martingale_residuals(
+        xr.concat([residuals(), residuals().assign_coords(endpoint=["rfs"])], "endpoint"), **more
+    ),
+}
 # These need draws of a fit, or single patients.
 ELSEWHERE = {"prior_posterior", "chain_ranks", "swimmer"}
 
@@ -490,6 +511,45 @@ def test_figures_have_the_size_of_a_page_and_are_marked(name: str) -> None:
     assert figure.get_suptitle() == SAYS.get(name, "synthetic patients")
     for text in figure.findobj(mpl.text.Text):
         assert text.get_fontsize() >= 6 or not text.get_text()
+
+
+@pytest.mark.parametrize("width", ["one", "two"])
+@pytest.mark.parametrize("draw", [*TWO_PANELS.values(), *ONE_PANEL.values()])
+def test_nothing_is_cut_off_or_written_over(draw: Callable[..., Figure], width: str) -> None:
+    figure = draw(width=width)
+    figure.draw_without_rendering()
+    written = [
+        text
+        for axis in figure.axes
+        for text in (
+            *axis.texts,
+            axis.title,
+            axis._left_title,
+            axis.xaxis.label,
+            axis.yaxis.label,
+            *(axis.get_legend().get_texts() if axis.get_legend() else ()),
+        )
+        if text.get_text().strip()
+    ]
+    slack = 0.01 * figure.bbox.width
+    for text in written:
+        box = text.get_window_extent()
+        assert box.x0 > -slack, text
+        assert box.x1 < figure.bbox.x1 + slack, text
+    titles = [axis.title for axis in figure.axes] + [axis.xaxis.label for axis in figure.axes]
+    extents = [one.get_window_extent() for one in titles if one.get_text()]
+    for index, one in enumerate(extents):
+        assert not any(one.overlaps(other) for other in extents[index + 1 :])
+
+
+@pytest.mark.parametrize("draw", TWO_PANELS.values(), ids=TWO_PANELS)
+def test_panels_stand_below_each_other_on_one_column(draw: Callable[..., Figure]) -> None:
+    one, two = (
+        [axis.get_subplotspec().get_geometry()[:2] for axis in draw(width=width).axes]
+        for width in ("one", "two")
+    )
+    assert one == [(2, 1), (2, 1)]
+    assert two == [(1, 2), (1, 2)]
 
 
 def test_a_notebook_shows_figures_without_pyplot() -> None:
@@ -948,6 +1008,9 @@ def test_some_of_many_patients() -> None:
     times = np.sort(everybody.endpoints["os"].time)
     assert len(ends) == 10
     assert (ends[0], ends[-1]) == (times[0], times[-1])
+    # Nobody has a transplant after starting maintenance: the legend names none.
+    late = plots.swimmer(everybody, "os", among="maintenance")
+    assert "transplant" not in labels(late.axes[0])
 
 
 def test_patient_flow_counts_without_ids() -> None:

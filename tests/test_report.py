@@ -464,22 +464,42 @@ def test_no_small_count_is_in_the_report(demo: tuple[Path, Any], minimum: int) -
     assert all(one in ticks or int(one) >= minimum for one in at_risk)
 
 
+def test_curves_whose_steps_would_tell_hidden_events_are_not_drawn(demo: tuple[Path, Any]) -> None:
+    """OS has 9 events in maintenance, RFS 23: a minimum of 15 hides the first."""
+    results = read_results(demo[0])
+    tables = results.tables
+    flow = account(tables["patient_flow"], exposed="maintenance", minimum=15)
+    assert not flow.shows_steps("os")
+    assert flow.shows_steps("rfs")
+    text = render(results, minimum_count=15)
+    for found in re.findall(r"<figure data-curves.*?</figure>", text, re.DOTALL):
+        hidden = 'data-endpoint="0"' in found
+        assert (">maintenance (observed)</title>" in found) != hidden
+        assert ("dotted: observed" in found) != hidden
+        assert ("Observed curves are masked" in found) == hidden
+    checks = re.findall(r'<figure id="replicated-\d">.*?</figure>', text, re.DOTALL)
+    assert ["Observed curves are masked" in one for one in checks] == [True, False]
+    whole = render(results)
+    assert "Observed curves are masked" not in whole
+
+
 def test_safety_hides_what_gives_a_count_away(demo: tuple[Path, Any]) -> None:
     results = read_results(demo[0])
-    table = results.tables["safety"].iloc[[0, 1, 2, 0, 0]].reset_index(drop=True)
-    table["patients"] = [80, 60, 36, 3, 33]
-    table["with_event"] = [70, 57, 4, 2, 20]
-    table["events"] = [90, 99, 8, 2, 50]
+    table = results.tables["safety"].iloc[[0, 1, 2, 0, 0, 1]].reset_index(drop=True)
+    table["patients"] = [80, 60, 36, 3, 33, 70]
+    table["with_event"] = [70, 57, 4, 2, 20, 40]
+    table["events"] = [90, 99, 8, 2, 50, 42]
     tables = {**results.tables, "safety": table}
     # Another table hides 33 with a small count.
     masked = Masked(minimum=5, hidden=frozenset({"x"}), values=frozenset({33}))
     rows = page._safety(replace(results, tables=tables), masked)
-    assert [row["patients"] for row in rows] == ["80", "60", "36", MASK, MASK]
-    # 60 - 57 and 4 are few; estimates would tell them.
-    assert [row["with_event"] for row in rows] == ["70", MASK, MASK, MASK, MASK]
-    assert [row["share"] is None for row in rows] == [False, True, True, True, True]
-    assert [row["events"] for row in rows] == ["90", MASK, MASK, MASK, MASK]
-    assert [row["rate"] is None for row in rows] == [False, True, True, True, True]
+    assert [row["patients"] for row in rows] == ["80", "60", "36", MASK, MASK, "70"]
+    # 60 - 57 and 4 are few; estimates would tell them. So are those who had the two events of
+    # 42 beyond one for each of 40.
+    assert [row["with_event"] for row in rows] == ["70", MASK, MASK, MASK, MASK, "40"]
+    assert [row["share"] is None for row in rows] == [False, True, True, True, True, False]
+    assert [row["events"] for row in rows] == ["90", MASK, MASK, MASK, MASK, MASK]
+    assert [row["rate"] is None for row in rows] == [False, True, True, True, True, True]
 
 
 def test_observed_curves_end_with_their_patients(demo: tuple[Path, Any]) -> None:

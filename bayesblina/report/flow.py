@@ -38,6 +38,15 @@ class Flow:
             for row in self.rows
         )
 
+    def shows_steps(self, endpoint: str) -> bool:
+        """Whether observed curves of an endpoint may be shown: their steps can be counted."""
+        return not any(
+            row["endpoint"] == endpoint
+            and row["events"] == MASK
+            and (row["step"] == "eligible" or row["what"] == "exposed")
+            for row in self.rows
+        )
+
 
 def account(table: pd.DataFrame, *, exposed: str, minimum: int) -> Flow:
     """Word the account of patients.

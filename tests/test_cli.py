@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import bayesblina as bb
 from bayesblina import cli, storage
 from bayesblina.hazards.definition import model_names
-from bayesblina.report.results import TEXTS
+from bayesblina.report.results import OFF_DRAWS, TEXTS
 
 Result = Any
 
@@ -132,7 +132,7 @@ def test_not_converged_is_marked_everywhere(short: tuple[Path, Result]) -> None:
     assert "NOT CONVERGED: do not use" in result.stdout
     out = folder / "out"
     assert (out / "summary.md").read_text().count("NOT CONVERGED") >= 3
-    for name in TABLES:
+    for name in (*TABLES, *(f"{name}.csv" for name in OFF_DRAWS)):
         assert not pd.read_csv(out / name)["converged"].any(), name
     assert not storage.load(out / "fit.nc").converged
     assert "probability_below_0.8" in pd.read_csv(out / "hazard_ratios.csv")

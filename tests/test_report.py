@@ -22,6 +22,7 @@ from hypothesis import settings as setting
 from hypothesis import strategies as st
 
 import bayesblina as bb
+from bayesblina.account import Account, Line
 from bayesblina.csv_files import read_csv
 from bayesblina.errors import SpecError, StorageError
 from bayesblina.report import page, read_results, render, write_report
@@ -29,6 +30,7 @@ from bayesblina.report.figures import MASK, Scale, ratio_ticks, ticks_of
 from bayesblina.report.flow import account
 from bayesblina.report.masking import Masked, Sum, is_small, mask
 from bayesblina.report.results import TEXTS
+from bayesblina.report.summary import summary
 from bayesblina.report.wording import shown
 from bayesblina.what_if.running import hash_of_cohort
 from bayesblina.what_if.store import Store
@@ -462,6 +464,31 @@ def test_no_small_count_is_in_the_report(demo: tuple[Path, Any], minimum: int) -
     ]
     ticks = {f"{one:g}" for one in read_csv(demo[0] / "at_risk.csv")["time"].unique()}
     assert all(one in ticks or int(one) >= minimum for one in at_risk)
+
+
+def test_nothing_of_the_data_is_markup_in_the_summary(demo: tuple[Path, Any]) -> None:
+    fit, evil = bb.load(demo[0] / "fit.nc"), "<img src=x> ![a](http://b.c) *d* | e\x00\u202e"
+    lines = (Line(step="read", what=evil, patients=("P-1",), endpoint="<script>"),)
+    text = summary(
+        fit,
+        read_csv(demo[0] / "hazard_ratios.csv").assign(endpoint=["<b>", "[x](y)"]),
+        title=evil,
+        source=evil,
+        size=1,
+        account=Account(lines=lines, unit="months"),
+    )
+    assert not re.search(r"<[a-z/!]", text)
+    assert not re.search(r"(?<!\\)[\[\]]", text)
+    assert "\x00" not in text
+    assert "\u202e" not in text
+    assert text.count("&lt;img src=x&gt; ") == 4
+
+
+def test_control_characters_are_not_in_the_report(demo: tuple[Path, Any]) -> None:
+    results = read_results(demo[0])
+    text = render(replace(results, record={**results.record, "title": "a\x00\x1b\ud800b"}))
+    assert "<bdi>ab</bdi>" in text
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", text)
 
 
 def test_curves_whose_steps_would_tell_hidden_events_are_not_drawn(demo: tuple[Path, Any]) -> None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from os import PathLike
@@ -144,11 +145,22 @@ def render(results: Results, *, minimum_count: int = MINIMUM_COUNT) -> str:
         templates.joinpath(name).read_text(encoding="utf-8")
         for name in ("report.css", "report.js", "report.html")
     )
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_printable)
     environment.filters["short"] = lambda text: shorten(str(text), OPTION_LENGTH)
     content = _content(results, minimum_count)
     content |= {"css": Markup(css), "script": Markup(script), "policy": _policy(css, script)}
     return environment.from_string(page).render(content) + "\n"
+
+
+def _printable(value: object) -> object:
+    """Take out what HTML has no place for: control characters, and halves of letters."""
+    if type(value) is not str:
+        return value
+    return "".join(
+        letter
+        for letter in value
+        if letter in "\n\t" or unicodedata.category(letter) not in ("Cc", "Cs")
+    )
 
 
 def _policy(css: str, script: str) -> str:

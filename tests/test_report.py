@@ -22,7 +22,7 @@ from hypothesis import settings as setting
 from hypothesis import strategies as st
 
 import bayesblina as bb
-from bayesblina.account import Account, Line
+from bayesblina.account import POSITIONS, Account, Line
 from bayesblina.csv_files import read_csv
 from bayesblina.errors import SpecError, StorageError
 from bayesblina.report import page, read_results, render, write_report
@@ -426,6 +426,32 @@ def test_the_account_is_masked() -> None:
     assert account(table, exposed="m", minimum=1).rows[3]["patients"] == "2"
     (endpoint, steps), *_ = found.chains
     assert (endpoint, steps[-1]["words"]) == ("os", f"ever in m, {MASK} events in it")
+
+
+def test_starts_of_phases_do_not_tell_hidden_ones() -> None:
+    """86 - 84 with time at risk, and 88 - 84 - 2 of the other endpoint, must not follow."""
+    within, late = POSITIONS["within"], POSITIONS["late"]
+    table = _flow(
+        [
+            ("phase start", "os", "c", within, 84, None, None),
+            ("phase start", "os", "c", POSITIONS["boundary"], 2, None, None),
+            ("phase start", "os", "m", within, 40, None, None),
+            ("phase start", "rfs", "m", within, 37, None, None),
+            ("phase start", "rfs", "m", late, 3, None, None),
+            ("eligible", "os", "", "at risk", 86, 41, 800.0),
+            ("in phase", "os", "c", "reference", 86, 21, 500.0),
+            ("in phase", "os", "m", "exposed", 40, 20, 300.0),
+        ]
+    )
+    found = account(table, exposed="m", minimum=5)
+    patients = [row["patients"] for row in found.rows]
+    assert [patients[index] for index in (1, 4)] == [MASK, MASK]
+    # Without either of these two the small ones would be a difference.
+    assert MASK in (patients[0], patients[5])
+    assert MASK in (patients[2], patients[3])
+    # Late starts are in no phase: 40 of 43 must not be held for all.
+    alone = account(table.iloc[[3, 4]], exposed="m", minimum=5)
+    assert [row["patients"] for row in alone.rows] == ["37", MASK]
 
 
 def test_person_time_of_hidden_patients_is_hidden_with_another() -> None:

@@ -8,8 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from bayesblina.account import POSITIONS
 from bayesblina.report.figures import MASK
-from bayesblina.report.masking import Masked, Sum, mask
+from bayesblina.report.masking import LESS, Masked, Sum, mask, terms
+
+# Starts of a phase without time at risk in it.
+WITHOUT = frozenset({POSITIONS["trailing"], POSITIONS["late"]})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,11 +130,34 @@ def _sums(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list
         # Both add up to the cohort, whether or not the number read is shown.
         if len(seen) == 1:
             found.append((seen[0], left))
+    found += _sums_of_starts(lines)
     return [
-        (whole, parts)
-        for whole, parts in found
-        if parts and counts[whole] == sum(counts[part] for part in parts)
+        one
+        for one in found
+        if len(terms(one)) > 1 and not sum(sign * counts[name] for name, sign in terms(one))
     ]
+
+
+def _sums_of_starts(lines: Sequence[Mapping[str, Any]]) -> list[Sum]:
+    """Add up starts of phases: those with time at risk are in it, and endpoints share them all."""
+    starts: dict[tuple[str, str], list[int]] = {}
+    for index, line in enumerate(lines):
+        if line["step"] == "phase start":
+            starts.setdefault((str(line["phase"]), str(line["endpoint"])), []).append(index)
+    found: list[Sum] = []
+    first: dict[str, list[str]] = {}
+    for (phase, endpoint), places in starts.items():
+        names = [f"{index}.patients" for index in places]
+        with_time = [f"{index}.patients" for index in places if lines[index]["what"] not in WITHOUT]
+        for index, line in enumerate(lines):
+            own = line["step"] == "in phase" and line["phase"] == phase
+            if line["endpoint"] == endpoint and (own or line["step"] == "eligible"):
+                found.append((f"{index}.patients", with_time))
+        if phase in first:
+            one, *others = first[phase]
+            found.append((one, [*names, *(f"{LESS}{other}" for other in others)]))
+        first.setdefault(phase, names)
+    return found
 
 
 def _hidden_times(lines: Sequence[Mapping[str, Any]], masked: Masked) -> set[int]:

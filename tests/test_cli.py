@@ -445,3 +445,28 @@ def test_adverse_events_are_checked_before_the_fit(
     result = call("validate", tmp_path / "study.toml")
     assert result.exit_code == 2
     assert "trem: no such column. Nearest: term" in result.stderr
+
+
+def test_nobody_has_to_listen_to_the_end(demo: tuple[Path, Result]) -> None:
+    """As with `| head -1`: what is left unsaid is no error, and no work is given up for it."""
+    words = [sys.executable, "-m", "bayesblina", "validate", str(demo[0] / "study.toml")]
+    for more in ([], ["--json"]):
+        gone, ours = os.pipe()
+        os.close(gone)
+        ran = subprocess.run(
+            [*words, *more], stdout=ours, stderr=subprocess.PIPE, text=True, check=False
+        )
+        os.close(ours)
+        assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_said_in_a_line(demo: tuple[Path, Result]) -> None:
+    words = [sys.executable, "-m", "bayesblina", "validate", str(demo[0] / "study.toml"), "--json"]
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr == (
+        "bayesblina: Cannot write to standard output: there is no space left for it; free some and "
+        "try again.\n"
+    )

@@ -344,4 +344,9 @@ def test_hostile_names_are_inert(
     # The override inside one name turns nothing around outside it.
     isolated = page.evaluate("() => getComputedStyle(document.querySelector('bdi')).unicodeBidi")
     assert isolated in ("isolate", "isolate-override")
+    # Nor is a column of a long name, or of what did not converge, printed beside the paper.
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 687, "height": 1000})
+    wide = "() => [...document.querySelectorAll('table')].map(one => one.offsetWidth)"
+    assert max(page.evaluate(wide)) <= 687
     page.close()

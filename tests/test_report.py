@@ -428,6 +428,23 @@ def test_the_account_is_masked() -> None:
     assert (endpoint, steps[-1]["words"]) == ("os", f"ever in m, {MASK} events in it")
 
 
+def test_those_under_observation_do_not_tell_who_is_left_out() -> None:
+    """33 under observation less 30 at risk are 3 who never reached the phase."""
+    table = _flow(
+        [
+            ("read", "", "", "patients in x", 50, None, None),
+            ("observed", "rfs", "", "under observation", 33, 27, 371.0),
+            ("observed", "rfs", "", "never under observation", 17, None, None),
+            ("left out", "rfs", "", "never under observation for this endpoint", 17, None, None),
+            ("left out", "rfs", "", "never reached c", 3, None, None),
+            ("eligible", "rfs", "", "at risk", 30, 21, 265.0),
+        ]
+    )
+    rows = account(table, exposed="m", minimum=5).rows
+    assert rows[4]["patients"] == MASK
+    assert MASK in (rows[1]["patients"], rows[5]["patients"])
+
+
 def test_starts_of_phases_do_not_tell_hidden_ones() -> None:
     """86 - 84 with time at risk, and 88 - 84 - 2 of the other endpoint, must not follow."""
     within, late = POSITIONS["within"], POSITIONS["late"]

@@ -127,15 +127,26 @@ def _sums(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list
         left = [*of("left out", endpoint=endpoint), *eligible]
         found += [(whole, [*out, *parts]) for whole in of("read") for parts in (seen, left)]
         found += [(whole, inside) for whole in events]
-        # Both add up to the cohort, whether or not the number read is shown.
+        # Both add up to the cohort, whether or not the number read is shown; and of those under
+        # observation and of those who never were, each by itself.
         if len(seen) == 1:
             found.append((seen[0], left))
+        for never in (False, True):
+            own = [
+                [name for name in names if _never(lines[int(name.split(".")[0])]) == never]
+                for names in (seen, left)
+            ]
+            found += [(whole, own[1]) for whole in own[0]]
     found += _sums_of_starts(lines)
     return [
         one
         for one in found
         if len(terms(one)) > 1 and not sum(sign * counts[name] for name, sign in terms(one))
     ]
+
+
+def _never(line: Mapping[str, Any]) -> bool:
+    return str(line["what"]).startswith("never under observation")
 
 
 def _sums_of_starts(lines: Sequence[Mapping[str, Any]]) -> list[Sum]:

@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from bayesblina.predictive import replicated_simon_makuch as replicated_simon_makuch
     from bayesblina.prior_sensitivity import most_sceptical_prior as most_sceptical_prior
     from bayesblina.prior_sensitivity import power_scaling as power_scaling
+    from bayesblina.prior_sensitivity import power_scaling_draws as power_scaling_draws
     from bayesblina.prior_sensitivity import sceptical_priors as sceptical_priors
     from bayesblina.prior_sensitivity import scepticism_limit as scepticism_limit
     from bayesblina.question import Question as Question
@@ -125,6 +126,7 @@ _HOME = {
     "borrowing": "external",
     "most_sceptical_prior": "prior_sensitivity",
     "power_scaling": "prior_sensitivity",
+    "power_scaling_draws": "prior_sensitivity",
     "sceptical_priors": "prior_sensitivity",
     "scepticism_limit": "prior_sensitivity",
     "adjust_for_confounder": "bias_analysis",

@@ -9,6 +9,13 @@ from html import escape
 import pandas as pd
 
 COLUMNS = ("step", "endpoint", "phase", "what", "patients", "events", "person_time")
+# What would be markup or HTML in a cell of a Markdown table; and control characters, which are none
+# that anybody sees, and those that turn the direction of what follows.
+_MARKDOWN: dict[int, str | None] = {
+    **{ord(letter): f"\\{letter}" for letter in "|[]`*_"},
+    **{ord(letter): escape(letter) for letter in "&<>"},
+    **dict.fromkeys([*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]),
+}
 # Where a phase can start within a patient's follow-up, in the terms of R's `survival::tmerge`.
 POSITIONS: Mapping[str, str] = {
     "early": "before entry",
@@ -194,6 +201,6 @@ class Account:
         """
         rows = [self._head(), ("---",) * len(COLUMNS), *self._cells()]
         return "\n".join(
-            "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in row) + " |"
+            "| " + " | ".join(" ".join(cell.split()).translate(_MARKDOWN) for cell in row) + " |"
             for row in rows
         )

@@ -141,6 +141,58 @@ def power_scaling(
     return pd.DataFrame(rows)
 
 
+def power_scaling_draws(fit: Fit, estimate: xr.Dataset | None = None) -> xr.DataTree:
+    """Put together what power-scaling takes: draws, log prior densities and log-likelihood.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    estimate
+        What an estimand function gives, of one variable over (chain, draw, ...); by default the
+        hazard ratio, of which the logarithm is taken.
+
+    Returns
+    -------
+    xarray.DataTree
+        As ArviZ wants it: ``posterior`` with the estimate; ``log_prior`` with one variable per part
+        of the prior (``phases``, ``covariates``, ``baseline``); ``log_likelihood`` with that of all
+        patients together. All over (chain, draw). For `bayesblina.plots.power_scaling`, and for
+        ArviZ's ``psense_summary``.
+
+    Raises
+    ------
+    EstimandError
+        If the fit's priors are not of a kind that can be scaled.
+    SpecError
+        If the estimate is not one variable.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> draws = bb.power_scaling_draws(bb.fit(cohort, question, seed=1, progress=False))
+    >>> list(draws.children)
+    ['posterior', 'log_prior', 'log_likelihood']
+    """
+    name, values = _quantity(fit, estimate)
+    name = "log_hazard_ratio" if name == "hazard_ratio" else name
+    kept = [dim for dim in values.dims if dim in values.coords]
+    posterior = values.reset_coords(drop=True).assign_coords({dim: values[dim] for dim in kept})
+    tree = xr.DataTree.from_dict(
+        {
+            "/posterior": posterior.to_dataset(name=name),
+            "/log_prior": xr.Dataset(_log_priors(fit)),
+            "/log_likelihood": _log_likelihood(fit).to_dataset(name="survival"),
+        }
+    )
+    tree.attrs |= {"synthetic": int(fit.exposure.synthetic), "converged": int(fit.converged)}
+    return tree
+
+
 def _reading(follows: dict[str, float], component: str) -> str:
     if component == LIKELIHOOD:
         return "" if follows[LIKELIHOOD] >= SENSITIVE else "weak likelihood"

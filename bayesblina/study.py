@@ -40,6 +40,8 @@ Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(min_length=1)]
+# More draws, or chains, are a slip: no memory holds them, and the machine would go down first.
+LONGEST, MOST_CHAINS = 1_000_000, 1000
 
 
 class _Section(BaseModel):
@@ -172,9 +174,9 @@ class FitSection(_Section):
 
     phase_cuts: list[Positive] | None = None
     cuts: list[Positive] | None = None
-    draws: Annotated[int, Field(ge=4)] = 1000
-    tune: Annotated[int, Field(ge=1)] = 1000
-    chains: Annotated[int, Field(ge=1)] = 4
+    draws: Annotated[int, Field(ge=4, le=LONGEST)] = 1000
+    tune: Annotated[int, Field(ge=1, le=LONGEST)] = 1000
+    chains: Annotated[int, Field(ge=1, le=MOST_CHAINS)] = 4
     cores: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 1
 

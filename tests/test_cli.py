@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import bayesblina as bb
 from bayesblina import cli, storage
 from bayesblina.hazards.definition import model_names
-from bayesblina.report.results import TEXTS
+from bayesblina.report.results import OFF_DRAWS, TEXTS
 
 Result = Any
 
@@ -132,7 +132,7 @@ def test_not_converged_is_marked_everywhere(short: tuple[Path, Result]) -> None:
     assert "NOT CONVERGED: do not use" in result.stdout
     out = folder / "out"
     assert (out / "summary.md").read_text().count("NOT CONVERGED") >= 3
-    for name in TABLES:
+    for name in (*TABLES, *(f"{name}.csv" for name in OFF_DRAWS)):
         assert not pd.read_csv(out / name)["converged"].any(), name
     assert not storage.load(out / "fit.nc").converged
     assert "probability_below_0.8" in pd.read_csv(out / "hazard_ratios.csv")
@@ -445,3 +445,28 @@ def test_adverse_events_are_checked_before_the_fit(
     result = call("validate", tmp_path / "study.toml")
     assert result.exit_code == 2
     assert "trem: no such column. Nearest: term" in result.stderr
+
+
+def test_nobody_has_to_listen_to_the_end(demo: tuple[Path, Result]) -> None:
+    """As with `| head -1`: what is left unsaid is no error, and no work is given up for it."""
+    words = [sys.executable, "-m", "bayesblina", "validate", str(demo[0] / "study.toml")]
+    for more in ([], ["--json"]):
+        gone, ours = os.pipe()
+        os.close(gone)
+        ran = subprocess.run(
+            [*words, *more], stdout=ours, stderr=subprocess.PIPE, text=True, check=False
+        )
+        os.close(ours)
+        assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_said_in_a_line(demo: tuple[Path, Result]) -> None:
+    words = [sys.executable, "-m", "bayesblina", "validate", str(demo[0] / "study.toml"), "--json"]
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr == (
+        "bayesblina: Cannot write to standard output: there is no space left for it; free some and "
+        "try again.\n"
+    )

@@ -98,7 +98,7 @@ def test_types_are_said_in_words(extensions: dict[str, ModuleType]) -> None:
     page = module.file_page(module.STUDY)
     for row in (
         '| `unit` | `"days"`, `"weeks"`, `"months"` or `"years"` | required |',
-        "| `draws` | whole number ≥ 4 | `1000` |",
+        "| `draws` | whole number ≥ 4, ≤ 1000000 | `1000` |",
         "| `lag` | number ≥ 0 | `0.0` |",
         "| `phases` | list of number > 0, exactly 2 |  |",
         "| `file` | text | required |",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +25,7 @@ from PIL import Image
 import bayesblina as bb
 from bayesblina import plots
 from bayesblina.account import Account, Line
+from bayesblina.comparison import Prediction
 from bayesblina.errors import SpecError
 from bayesblina.fitting import Fit
 from bayesblina.plots.style import COLOURS, INCHES, _ratio_ticks
@@ -299,6 +301,76 @@ def account() -> Account:
     )
 
 
+def events(**attributes: object) -> xr.Dataset:
+    values = np.random.default_rng(5).gamma([12.5, 3.5, 40.5], [0.1, 0.05, 0.2], (2, 200, 3))
+    return xr.Dataset(
+        {"event_rate": (("chain", "draw", "phase"), values)},
+        coords={
+            "phase": ["before a", "a", "b"],
+            "events": ("phase", [12, 3, 40]),
+            "person_time": ("phase", [10.0, 20.0, 5.0]),
+        },
+        attrs={**ATTRIBUTES, "per": "years", **attributes},
+    )
+
+
+def affected() -> xr.Dataset:
+    values = np.random.default_rng(6).beta([3.5, 20.5], [20.5, 3.5], (2, 200, 2))
+    return xr.Dataset(
+        {"incidence": (("chain", "draw", "phase"), values)},
+        coords={
+            "phase": ["a", "b"],
+            "patients": ("phase", [23, 23]),
+            "with_event": ("phase", [3, 20]),
+        },
+        attrs=ATTRIBUTES,
+    )
+
+
+def by_term() -> xr.Dataset:
+    terms = xr.DataArray([0.5, 2.0], dims="term", coords={"term": ["rare $x$", "often"]})
+    found = events()["event_rate"].reset_coords(drop=True) * terms
+    return found.to_dataset(name="event_rate").assign_attrs(events().attrs)
+
+
+def left_out() -> Prediction:
+    shapes = xr.DataArray(
+        [0.1, 0.9, 0.3, 0.75, -0.2],
+        dims="patient",
+        coords={"patient": [f"P-{one}" for one in range(5)]},
+    )
+    return Prediction(
+        elpd=-shapes,
+        pareto_k=shapes,
+        limit=0.7,
+        effective=1.0,
+        scheme="leave one patient out",
+        endpoints=("os",),
+        unit="months",
+        converged=True,
+        synthetic=True,
+        follow_up=pd.DataFrame(),
+    )
+
+
+def scalable(*endpoints: str) -> xr.DataTree:
+    """Draws of Normal(0, 1) whose prior, scaled, says that they are higher."""
+    generator = np.random.default_rng(7)
+    values = generator.normal(0.0, 1.0, (4, 500, len(endpoints)))
+    over = ("chain", "draw", "endpoint")
+    one = xr.Dataset({"log_hazard_ratio": (over, values)}, coords={"endpoint": list(endpoints)})
+    prior = one["log_hazard_ratio"].sum("endpoint")
+    tree = xr.DataTree.from_dict(
+        {
+            "/posterior": one,
+            "/log_prior": xr.Dataset({"phases": prior, "baseline": -prior}),
+            "/log_likelihood": xr.Dataset({"survival": 0.0 * prior - (prior**2) / 2}),
+        }
+    )
+    tree.attrs |= ATTRIBUTES
+    return tree
+
+
 @pytest.fixture(scope="module")
 def cohort() -> bb.Cohort:
     table = pd.DataFrame(
@@ -357,6 +429,8 @@ ONE_PANEL: dict[str, Callable[..., Any]] = {
         sceptics(), "os", synthetic=True, **more
     ),
     "patient_flow": lambda **more: plots.patient_flow(account(), **more),
+    "adverse_events": lambda **more: plots.adverse_events(events(), **more),
+    "pareto_k": lambda **more: plots.pareto_k(left_out(), **more),
 }
 SEVERAL_PANELS: dict[str, Callable[..., Any]] = {
     "prior_predictive": lambda **more: plots.prior_predictive(prior(), **more),
@@ -364,6 +438,37 @@ SEVERAL_PANELS: dict[str, Callable[..., Any]] = {
     "tornado": lambda **more: plots.tornado(sensitivity(), "os", **more),
     "calibration_ranks": lambda **more: plots.calibration_ranks(
         {"primary": {"a": [25, 25, 25, 25], "b": [30, 20, 20, 30]}}, **more
+    ),
+    "power_scaling": lambda **more: plots.power_scaling(scalable("os"), **more),
+    "power_scaling_quantities": lambda **more: plots.power_scaling_quantities(
+        scalable("os", "rfs"), **more
+    ),
+}
+# What a figure says of itself besides.
+SAYS = {
+    "calibration_ranks": "",
+    "power_scaling": "synthetic patients - scaled prior: phases",
+    "power_scaling_quantities": "synthetic patients - scaled prior: phases",
+}
+# Figures with a panel for each of two endpoints, regimes or phases.
+TWO_PANELS: dict[str, Callable[..., Any]] = {
+    "survival": lambda **more: plots.survival(
+        survival(), observed=simon_makuch(), at_risk=at_risk(), **more
+    ),
+    "hazard": lambda **more: plots.hazard(over_time("hazard", lambda hazard: hazard), **more),
+    "cumulative_incidence": lambda **more: plots.cumulative_incidence(occupancy(), **more),
+    "state_occupancy": lambda **more: plots.state_occupancy(occupancy(), **more),
+    "hazard_ratio_over_time": lambda **more: plots.hazard_ratio_over_time(
+        ratios("interval"), **more
+    ),
+    "bias_ladder": lambda **more: plots.bias_ladder(
+        pd.concat([ladder(), ladder().assign(endpoint="rfs")], ignore_index=True), **more
+    ),
+    "calibration": lambda **more: plots.calibration(
+        pd.concat([calibration(), calibration().assign(endpoint="rfs")], ignore_index=True), **more
+    ),
+    "martingale_residuals": lambda **more: plots.martingale_residuals(
+        xr.concat([residuals(), residuals().assign_coords(endpoint=["rfs"])], "endpoint"), **more
     ),
 }
 # These need draws of a fit, or single patients.
@@ -403,10 +508,42 @@ def test_figures_have_the_size_of_a_page_and_are_marked(name: str) -> None:
     figure = (ONE_PANEL | SEVERAL_PANELS)[name](width="one")
     assert figure.get_figwidth() == pytest.approx(89 / 25.4)
     assert not plt.get_fignums()
-    # Only ranks of models say nothing of patients.
-    assert (figure.get_suptitle() == "synthetic patients") == (name != "calibration_ranks")
+    assert figure.get_suptitle() == SAYS.get(name, "synthetic patients")
     for text in figure.findobj(mpl.text.Text):
         assert text.get_fontsize() >= 6 or not text.get_text()
+
+
+@pytest.mark.parametrize("width", ["one", "two"])
+@pytest.mark.parametrize("draw", [*TWO_PANELS.values(), *ONE_PANEL.values()])
+def test_nothing_is_cut_off_or_written_over(draw: Callable[..., Figure], width: str) -> None:
+    figure = draw(width=width)
+    figure.draw_without_rendering()
+    written = [
+        text
+        for axis in figure.axes
+        for text in [*axis.texts, axis.xaxis.label, axis.yaxis.label]
+        if text.get_text().strip()
+    ]
+    for axis in figure.axes:
+        legend = axis.get_legend()
+        written += [] if legend is None else legend.get_texts()
+    slack = 0.01 * figure.bbox.width
+    for text in written:
+        box = text.get_window_extent()
+        assert box.x0 > -slack, text
+        assert box.x1 < figure.bbox.x1 + slack, text
+    across = [axis.xaxis.label for axis in figure.axes]
+    extents = [one.get_window_extent() for one in across if one.get_text()]
+    for index, one in enumerate(extents):
+        assert not any(one.overlaps(other) for other in extents[index + 1 :])
+
+
+@pytest.mark.parametrize("draw", TWO_PANELS.values(), ids=TWO_PANELS)
+def test_panels_stand_below_each_other_on_one_column(draw: Callable[..., Figure]) -> None:
+    for width, across, down in (("one", 1, 2), ("two", 2, 1)):
+        boxes = [axis.get_position() for axis in draw(width=width).axes]
+        assert len({round(box.x0, 2) for box in boxes}) == across
+        assert len({round(box.y0, 2) for box in boxes}) == down
 
 
 def test_a_notebook_shows_figures_without_pyplot() -> None:
@@ -463,6 +600,8 @@ def test_an_unknown_width_is_refused() -> None:
         lambda: plots.martingale_residuals(residuals().assign_attrs(converged=0)),
         lambda: plots.tipping_points(tipping().assign_attrs(converged=0), "os"),
         lambda: plots.forest(summary()),
+        lambda: plots.adverse_events(by_term().assign_attrs(converged=0)),
+        lambda: plots.pareto_k(replace(left_out(), converged=False)),
     ],
 )
 def test_what_did_not_converge_says_so(draw: Callable[[], Figure]) -> None:
@@ -517,6 +656,15 @@ def test_hostile_labels_are_text() -> None:
         (lambda: plots.patient_flow(Account(lines=(), unit="days")), "no endpoint to draw"),
         (lambda: plots.sceptical_priors(sceptics(), "pfs"), "No endpoint 'pfs'"),
         (lambda: plots.tipping_points(tipping(), "pfs"), "No endpoint 'pfs'"),
+        (lambda: plots.adverse_events(survival()), "bayesblina.event_rate"),
+        (lambda: plots.adverse_events(events().isel(phase=0)), "check phase"),
+        (lambda: plots.adverse_events(events(), minimum=0), "minimum must be at least 1"),
+        (lambda: plots.adverse_events(by_term(), minimum=5), "no counts to go by"),
+        (lambda: plots.adverse_events(by_term().isel(term=[0] * 61)), "61 terms are too many"),
+        (lambda: plots.power_scaling(xr.DataTree()), "bayesblina.power_scaling_draws"),
+        (lambda: plots.power_scaling(scalable("os"), priors=["x"]), "No draws of 'x'"),
+        (lambda: plots.power_scaling(scalable("os"), alphas=(0.5, 0.9)), "one above 1"),
+        (lambda: plots.power_scaling(scalable(*map(str, range(13)))), "13 rows are too many"),
     ],
 )
 def test_refusals(draw: Callable[[], Figure], message: str) -> None:
@@ -724,6 +872,97 @@ def test_forest_of_differences_is_linear() -> None:
     assert texts(axis) == ["−1 (−2 to 0.500)"]
 
 
+def test_rates_of_adverse_events_with_their_counts() -> None:
+    found = events()
+    axis = plots.adverse_events(found, mass=0.9).axes[0]
+    shown = [label.get_text() for label in axis.get_yticklabels()]
+    assert shown == [
+        "before a\n12 in 10 patient-years",
+        "a\n3 in 20 patient-years",
+        "b\n40 in 5 patient-years",
+    ]
+    assert axis.get_xlabel() == "adverse events per patient-year,\n90% interval"
+    assert axis.get_xlim()[0] == 0.0
+    expected = quantiles(found["event_rate"], 0.5, 0.05, 0.95)
+    bars, dots = lines(axis)[::2], lines(axis)[1::2]
+    np.testing.assert_allclose([bar.get_xdata() for bar in bars], expected[1:].T)
+    np.testing.assert_allclose([dot.get_xdata()[0] for dot in dots], expected[0])
+    assert texts(axis)[2].startswith(f"{expected[0, 2]:.3g} (")
+    assert plots.adverse_events(found, logarithmic=True).axes[0].get_xscale() == "log"
+
+
+def test_few_adverse_events_are_not_shown() -> None:
+    axis = plots.adverse_events(events(), minimum=5).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()][1] == "a\nfew events"
+    assert texts(axis)[1] == "not shown: fewer than 5"
+    assert {float(y) for line in lines(axis) for y in np.ravel(line.get_ydata())} == {0.0, 2.0}
+    # Those without an event are as few as those with one.
+    shares = plots.adverse_events(affected(), minimum=4).axes[0]
+    assert texts(shares) == ["not shown: fewer than 4"] * 2
+    assert not lines(shares)
+    whole = plots.adverse_events(affected()).axes[0]
+    assert [label.get_text() for label in whole.get_yticklabels()] == [
+        "a\n3 of 23 patients",
+        "b\n20 of 23 patients",
+    ]
+    assert "share of patients" in whole.get_xlabel()
+
+
+def test_terms_stand_in_the_order_of_their_rates() -> None:
+    found = by_term()
+    axis = plots.adverse_events(found).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["often", "rare \\$x\\$"]
+    assert labels(axis) == ["before a", "a", "b"]
+    middle = found["event_rate"].median(("chain", "draw")).transpose("phase", "term").values
+    dots = lines(axis)[1::2]
+    np.testing.assert_allclose([dot.get_xdata()[0] for dot in dots], middle[:, ::-1].ravel())
+    assert [to_hex(dot.get_color()).upper() for dot in dots[::2]] == list(COLOURS[:3])
+
+
+def test_pareto_k_of_each_patient_without_ids() -> None:
+    figure = plots.pareto_k(left_out())
+    axis = figure.axes[0]
+    assert axis.get_title(loc="left") == "2 of 5 patients above the limit"
+    points = areas(axis)[0]
+    np.testing.assert_allclose(points.get_offsets(), np.c_[np.arange(5), left_out().pareto_k])
+    drawn = [to_hex(colour).upper() for colour in points.get_facecolors()]
+    assert drawn == [COLOURS[one] for one in (0, 1, 0, 1, 0)]
+    np.testing.assert_allclose(lines(axis)[0].get_ydata(), 0.7)
+    everything = " ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
+    assert "P-" not in everything
+    assert "limit 0.70" in everything
+
+
+def test_power_scaled_posteriors() -> None:
+    """A prior of exp(x) to the power a, over Normal(0, 1), moves the mean by a - 1."""
+    figure = plots.power_scaling(scalable("os"), alphas=(0.5, 2.0))
+    assert [axis.get_title(loc="left") for axis in figure.axes] == [
+        "prior scaled: os",
+        "likelihood scaled: os",
+    ]
+    for axis, moves in zip(figure.axes, (1.0, 0.0), strict=True):
+        densities = {str(line.get_label()): line for line in lines(axis)}
+        for label, shift in (("power 0.5", -0.5), ("as it is", 0.0), ("power 2", 1.0)):
+            across, height = (np.asarray(one) for one in densities[label].get_data())
+            mean = np.trapezoid(across * height, across) / np.trapezoid(height, across)
+            assert mean == pytest.approx(moves * shift, abs=0.15)
+    drawn = figure.legends[0].get_texts()
+    assert [text.get_text() for text in drawn] == ["power 0.5", "as it is", "power 2"]
+
+
+def test_quantities_of_power_scaled_posteriors() -> None:
+    figure = plots.power_scaling_quantities(scalable("os", "rfs"), priors=["baseline"])
+    assert [axis.get_title(loc="left") for axis in figure.axes] == [
+        *("mean: os", "sd: os", "mean: rfs", "sd: rfs")
+    ]
+    assert figure.get_suptitle().endswith("scaled prior: baseline")
+    prior = next(line for line in lines(figure.axes[0]) if line.get_label() == "prior")
+    np.testing.assert_array_equal(prior.get_xdata(), [0.8, 1.0, 1.25])
+    # exp(-x) to the powers.
+    np.testing.assert_allclose(prior.get_ydata(), [0.2, 0.0, -0.25], atol=0.12)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["prior", "likelihood"]
+
+
 def test_single_patients_are_marked_and_nameless(cohort: bb.Cohort) -> None:
     figure = plots.swimmer(cohort, "os")
     assert figure.get_suptitle() == "single patients: for the analyst, not for release"
@@ -763,6 +1002,9 @@ def test_some_of_many_patients() -> None:
     times = np.sort(everybody.endpoints["os"].time)
     assert len(ends) == 10
     assert (ends[0], ends[-1]) == (times[0], times[-1])
+    # Nobody has a transplant after starting maintenance: the legend names none.
+    late = plots.swimmer(everybody, "os", among="maintenance")
+    assert "transplant" not in labels(late.axes[0])
 
 
 def test_patient_flow_counts_without_ids() -> None:
@@ -826,6 +1068,7 @@ def test_figures_of_a_fits_results(synthetic_fit: Fit) -> None:
         plots.forest(bb.summarise(bb.hazard_ratio(synthetic_fit))),
         plots.prior_posterior(synthetic_fit),
         plots.chain_ranks(synthetic_fit),
+        plots.pareto_k(bb.leave_one_out(synthetic_fit)),
         plots.patient_flow(cohort.account() + synthetic_fit.exposure.account()),
     ]
     for figure in figures:

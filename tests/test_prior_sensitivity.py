@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from functools import cache
 
+import arviz as az
 import numpy as np
 import pytest
 import xarray as xr
@@ -173,3 +174,17 @@ def test_smoothed_weights() -> None:
     log_weights = norm.logpdf(values, 0, 0.7) - norm.logpdf(values, 0, 1.0)
     weights, _ = _smoothed(xr.DataArray(log_weights, dims=("chain", "draw")))
     assert float((weights * values**2).sum()) == pytest.approx(0.49, abs=0.02)
+
+
+def test_draws_for_arviz_give_the_index_of_the_table() -> None:
+    fit = long_fit()
+    draws = bb.power_scaling_draws(fit)
+    assert draws.attrs == {"synthetic": 1, "converged": 1}
+    table = bb.power_scaling(fit, alphas=[1.0])
+    for component in ("phases", "covariates", "baseline"):
+        found = az.psense(draws, group_var_names=component)["log_hazard_ratio"]
+        rows = table[table["component"] == component].set_index("endpoint")["sensitivity"]
+        for endpoint in ("os", "rfs"):
+            assert float(found.sel(endpoint=endpoint)) == pytest.approx(rows[endpoint], rel=0.02)
+    gain = bb.rmst(fit, regimes=[bb.Never()], horizon=24.0, landmark=8.0)
+    assert list(bb.power_scaling_draws(fit, gain)["posterior"].data_vars) == list(gain.data_vars)

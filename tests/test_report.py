@@ -22,6 +22,7 @@ from hypothesis import settings as setting
 from hypothesis import strategies as st
 
 import bayesblina as bb
+from bayesblina.account import POSITIONS, Account, Line
 from bayesblina.csv_files import read_csv
 from bayesblina.errors import SpecError, StorageError
 from bayesblina.report import page, read_results, render, write_report
@@ -29,6 +30,7 @@ from bayesblina.report.figures import MASK, Scale, ratio_ticks, ticks_of
 from bayesblina.report.flow import account
 from bayesblina.report.masking import Masked, Sum, is_small, mask
 from bayesblina.report.results import TEXTS
+from bayesblina.report.summary import summary
 from bayesblina.report.wording import shown
 from bayesblina.what_if.running import hash_of_cohort
 from bayesblina.what_if.store import Store
@@ -426,6 +428,49 @@ def test_the_account_is_masked() -> None:
     assert (endpoint, steps[-1]["words"]) == ("os", f"ever in m, {MASK} events in it")
 
 
+def test_those_under_observation_do_not_tell_who_is_left_out() -> None:
+    """33 under observation less 30 at risk are 3 who never reached the phase."""
+    table = _flow(
+        [
+            ("read", "", "", "patients in x", 50, None, None),
+            ("observed", "rfs", "", "under observation", 33, 27, 371.0),
+            ("observed", "rfs", "", "never under observation", 17, None, None),
+            ("left out", "rfs", "", "never under observation for this endpoint", 17, None, None),
+            ("left out", "rfs", "", "never reached c", 3, None, None),
+            ("eligible", "rfs", "", "at risk", 30, 21, 265.0),
+        ]
+    )
+    rows = account(table, exposed="m", minimum=5).rows
+    assert rows[4]["patients"] == MASK
+    assert MASK in (rows[1]["patients"], rows[5]["patients"])
+
+
+def test_starts_of_phases_do_not_tell_hidden_ones() -> None:
+    """86 - 84 with time at risk, and 88 - 84 - 2 of the other endpoint, must not follow."""
+    within, late = POSITIONS["within"], POSITIONS["late"]
+    table = _flow(
+        [
+            ("phase start", "os", "c", within, 84, None, None),
+            ("phase start", "os", "c", POSITIONS["boundary"], 2, None, None),
+            ("phase start", "os", "m", within, 40, None, None),
+            ("phase start", "rfs", "m", within, 37, None, None),
+            ("phase start", "rfs", "m", late, 3, None, None),
+            ("eligible", "os", "", "at risk", 86, 41, 800.0),
+            ("in phase", "os", "c", "reference", 86, 21, 500.0),
+            ("in phase", "os", "m", "exposed", 40, 20, 300.0),
+        ]
+    )
+    found = account(table, exposed="m", minimum=5)
+    patients = [row["patients"] for row in found.rows]
+    assert [patients[index] for index in (1, 4)] == [MASK, MASK]
+    # Without either of these two the small ones would be a difference.
+    assert MASK in (patients[0], patients[5])
+    assert MASK in (patients[2], patients[3])
+    # Late starts are in no phase: 40 of 43 must not be held for all.
+    alone = account(table.iloc[[3, 4]], exposed="m", minimum=5)
+    assert [row["patients"] for row in alone.rows] == ["37", MASK]
+
+
 def test_person_time_of_hidden_patients_is_hidden_with_another() -> None:
     table = _flow(
         [
@@ -464,22 +509,67 @@ def test_no_small_count_is_in_the_report(demo: tuple[Path, Any], minimum: int) -
     assert all(one in ticks or int(one) >= minimum for one in at_risk)
 
 
+def test_nothing_of_the_data_is_markup_in_the_summary(demo: tuple[Path, Any]) -> None:
+    fit, evil = bb.load(demo[0] / "fit.nc"), "<img src=x> ![a](http://b.c) *d* | e\x00\u202e"
+    lines = (Line(step="read", what=evil, patients=("P-1",), endpoint="<script>"),)
+    text = summary(
+        fit,
+        read_csv(demo[0] / "hazard_ratios.csv").assign(endpoint=["<b>", "[x](y)"]),
+        title=evil,
+        source=evil,
+        size=1,
+        account=Account(lines=lines, unit="months"),
+    )
+    assert not re.search(r"<[a-z/!]", text)
+    assert not re.search(r"(?<!\\)[\[\]]", text)
+    assert "\x00" not in text
+    assert "\u202e" not in text
+    assert text.count("&lt;img src=x&gt; ") == 4
+
+
+def test_control_characters_are_not_in_the_report(demo: tuple[Path, Any]) -> None:
+    results = read_results(demo[0])
+    text = render(replace(results, record={**results.record, "title": "a\x00\x1b\ud800b"}))
+    assert "<bdi>ab</bdi>" in text
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", text)
+
+
+def test_curves_whose_steps_would_tell_hidden_events_are_not_drawn(demo: tuple[Path, Any]) -> None:
+    """OS has 9 events in maintenance, RFS 23: a minimum of 15 hides the first."""
+    results = read_results(demo[0])
+    tables = results.tables
+    flow = account(tables["patient_flow"], exposed="maintenance", minimum=15)
+    assert not flow.shows_steps("os")
+    assert flow.shows_steps("rfs")
+    text = render(results, minimum_count=15)
+    for found in re.findall(r"<figure data-curves.*?</figure>", text, re.DOTALL):
+        hidden = 'data-endpoint="0"' in found
+        assert (">maintenance (observed)</title>" in found) != hidden
+        assert ("dotted: observed" in found) != hidden
+        assert ("Observed curves are masked" in found) == hidden
+    checks = re.findall(r'<figure id="replicated-\d">.*?</figure>', text, re.DOTALL)
+    assert ["Observed curves are masked" in one for one in checks] == [True, False]
+    whole = render(results)
+    assert "Observed curves are masked" not in whole
+
+
 def test_safety_hides_what_gives_a_count_away(demo: tuple[Path, Any]) -> None:
     results = read_results(demo[0])
-    table = results.tables["safety"].iloc[[0, 1, 2, 0, 0]].reset_index(drop=True)
-    table["patients"] = [80, 60, 36, 3, 33]
-    table["with_event"] = [70, 57, 4, 2, 20]
-    table["events"] = [90, 99, 8, 2, 50]
+    table = results.tables["safety"].iloc[[0, 1, 2, 0, 0, 1]].reset_index(drop=True)
+    table["patients"] = [80, 60, 36, 3, 33, 70]
+    table["with_event"] = [70, 57, 4, 2, 20, 40]
+    table["events"] = [90, 99, 8, 2, 50, 42]
     tables = {**results.tables, "safety": table}
     # Another table hides 33 with a small count.
     masked = Masked(minimum=5, hidden=frozenset({"x"}), values=frozenset({33}))
     rows = page._safety(replace(results, tables=tables), masked)
-    assert [row["patients"] for row in rows] == ["80", "60", "36", MASK, MASK]
-    # 60 - 57 and 4 are few; estimates would tell them.
-    assert [row["with_event"] for row in rows] == ["70", MASK, MASK, MASK, MASK]
-    assert [row["share"] is None for row in rows] == [False, True, True, True, True]
-    assert [row["events"] for row in rows] == ["90", MASK, MASK, MASK, MASK]
-    assert [row["rate"] is None for row in rows] == [False, True, True, True, True]
+    assert [row["patients"] for row in rows] == ["80", "60", "36", MASK, MASK, "70"]
+    # 60 - 57 and 4 are few; estimates would tell them. So are those who had the two events of
+    # 42 beyond one for each of 40.
+    assert [row["with_event"] for row in rows] == ["70", MASK, MASK, MASK, MASK, "40"]
+    assert [row["share"] is None for row in rows] == [False, True, True, True, True, False]
+    assert [row["events"] for row in rows] == ["90", MASK, MASK, MASK, MASK, MASK]
+    assert [row["rate"] is None for row in rows] == [False, True, True, True, True, True]
 
 
 def test_observed_curves_end_with_their_patients(demo: tuple[Path, Any]) -> None:

@@ -280,6 +280,18 @@ def test_it_fits_three_widths(page: Any, scheme: str, tmp_path: Path) -> None:
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}[scheme]
 
 
+def test_captions_of_wide_tables_stay_on_a_phone(page: Any) -> None:
+    page.set_viewport_size({"width": 375, "height": 800})
+    far = """() => [...document.querySelectorAll('.wide')].flatMap(one => {
+        one.scrollLeft = one.scrollWidth;
+        const box = one.querySelector('caption')?.getBoundingClientRect();
+        return box ? [[box.left, box.right]] : [];
+    })"""
+    for left, right in page.evaluate(far):
+        assert left >= 0
+        assert right <= 375
+
+
 def test_it_prints(page: Any, tmp_path: Path) -> None:
     page.emulate_media(color_scheme="dark", media="print")
     assert page.locator("nav").is_hidden()
@@ -288,6 +300,17 @@ def test_it_prints(page: Any, tmp_path: Path) -> None:
     # Dark screens do not make dark paper, and what is folded is unfolded.
     ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     assert ground == "rgb(255, 255, 255)"
+    # No endpoint is left on the screen, and no column beside the paper.
+    printed = page.locator("figure[data-curves]:visible")
+    assert [one.get_attribute("data-endpoint") for one in printed.all()] == ["0", "1"]
+    assert len({one.get_attribute("data-landmark") for one in printed.all()}) == 1
+    # A4 less its margins, in CSS pixels.
+    page.set_viewport_size({"width": 687, "height": 1000})
+    wide = "() => [...document.querySelectorAll('table')].map(one => one.offsetWidth)"
+    assert max(page.evaluate(wide)) <= 687
+    # The foot is a table's, which takes its own room on every page.
+    foot = "() => getComputedStyle(document.querySelector('.ribbon')).display"
+    assert page.evaluate(foot) == "table-footer-group"
     content = page.pdf(path=tmp_path / "report.pdf", format="A4")
     assert content.startswith(b"%PDF")
     assert len(content) > 50_000
@@ -321,4 +344,9 @@ def test_hostile_names_are_inert(
     # The override inside one name turns nothing around outside it.
     isolated = page.evaluate("() => getComputedStyle(document.querySelector('bdi')).unicodeBidi")
     assert isolated in ("isolate", "isolate-override")
+    # Nor is a column of a long name, or of what did not converge, printed beside the paper.
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 687, "height": 1000})
+    wide = "() => [...document.querySelectorAll('table')].map(one => one.offsetWidth)"
+    assert max(page.evaluate(wide)) <= 687
     page.close()

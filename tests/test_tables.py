@@ -466,6 +466,11 @@ def test_shares_and_densities() -> None:
         {"endpoint": ["os"], "patients": [86], "elpd": [-172.04], "se": [15.1], "reliable": [True]}
     )
     assert tables.leave_one_out(loo).rows == (("os", "86", "−172.0", "15.1", "yes"),)
+    # How many were left out stands there where it is a sample.
+    every = loo.assign(evaluated=86, sampling_se=0.0)
+    assert tables.leave_one_out(every).head == tables.leave_one_out(loo).head
+    some = tables.leave_one_out(loo.assign(evaluated=20, sampling_se=2.5))
+    assert some.head[-2:] == ("evaluated", "SE of sampling")
     ranked = pd.DataFrame(
         {
             "model": ["primary"],

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,8 @@ from typing import Annotated, Any
 import typer
 
 from bayesblina.cli.interrupts import Interrupts
-from bayesblina.errors import BayesblinaError, ConvergenceError
+from bayesblina.errors import BayesblinaError, ConvergenceError, StorageError
+from bayesblina.files import reason_of
 
 ANSWERED, NOT_CONVERGED, BAD_INPUT, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -67,7 +69,7 @@ class Manner:
             What is said; nothing is if quiet or if the result is for a machine.
         """
         if not self.quiet and not self.json:
-            typer.echo(text)
+            _speak(text)
 
     def warn(self, text: str) -> None:
         """Print on standard error, quiet or not.
@@ -77,7 +79,7 @@ class Manner:
         text
             What is wrong.
         """
-        typer.echo(f"bayesblina: {text}", err=True)
+        _speak(f"bayesblina: {text}", err=True)
 
     def give(self, result: Mapping[str, Any]) -> None:
         """Print a result for a machine, if one is asked for.
@@ -88,7 +90,7 @@ class Manner:
             What JSON can say; numbers that are none become null.
         """
         if self.json:
-            typer.echo(json.dumps(_speakable(result), ensure_ascii=False, allow_nan=False))
+            _speak(json.dumps(_speakable(result), ensure_ascii=False, allow_nan=False))
 
     @contextmanager
     def stage(self, name: str, *, bar: bool = False) -> Iterator[None]:
@@ -104,17 +106,17 @@ class Manner:
         begun = time.perf_counter()
         ahead = not self.quiet and not (bar and self.bars)
         if ahead:
-            typer.echo(f"  {name:<16}", err=True, nl=False)
+            _speak(f"  {name:<16}", err=True, end="")
         try:
             yield
         except BaseException:
             if ahead:
-                typer.echo("", err=True)
+                _speak("", err=True)
             raise
         took = time.perf_counter() - begun
         self.seconds[name] = self.seconds.get(name, 0.0) + took
         if not self.quiet:
-            typer.echo(f"{took:7.1f} s" if ahead else f"  {name:<16}{took:7.1f} s", err=True)
+            _speak(f"{took:7.1f} s" if ahead else f"  {name:<16}{took:7.1f} s", err=True)
         self.interrupts.raise_if_any()
 
 
@@ -169,7 +171,7 @@ def reported(
 
 def _fail(context: typer.Context, manner: Manner, code: int, kind: str, message: str) -> None:
     if manner.debug and code != INTERRUPTED:
-        typer.echo(traceback.format_exc(), err=True, nl=False)
+        _speak(traceback.format_exc(), err=True, end="")
     else:
         manner.warn(message)
     manner.give(
@@ -180,6 +182,22 @@ def _fail(context: typer.Context, manner: Manner, code: int, kind: str, message:
         }
     )
     raise typer.Exit(code) from None
+
+
+def _speak(text: str, *, err: bool = False, end: str = "\n") -> None:
+    """Print; once nobody reads any more, nothing is printed, and work goes on."""
+    try:
+        typer.echo(f"{text}{end}", err=err, nl=False)
+    except OSError as error:
+        # What could not be written is still in the stream, and would fail again at the end.
+        stream = sys.stderr if err else sys.stdout
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+        if not isinstance(error, BrokenPipeError):
+            where = "standard error" if err else "standard output"
+            raise StorageError(f"Cannot write to {where}: {reason_of(error)}.") from None
 
 
 def _speakable(value: Any) -> Any:

@@ -8,7 +8,13 @@ from bayesblina.plots.curves import (
     state_occupancy,
     survival,
 )
-from bayesblina.plots.draws import chain_ranks, prior_posterior
+from bayesblina.plots.draws import (
+    chain_ranks,
+    pareto_k,
+    power_scaling,
+    power_scaling_quantities,
+    prior_posterior,
+)
 from bayesblina.plots.estimates import (
     bias_ladder,
     forest,
@@ -23,6 +29,7 @@ from bayesblina.plots.predictive import (
     replicated_events,
     replicated_simon_makuch,
 )
+from bayesblina.plots.safety import adverse_events
 from bayesblina.plots.sensitivity import (
     balance,
     scenario_map,
@@ -33,6 +40,7 @@ from bayesblina.plots.sensitivity import (
 )
 
 __all__ = [
+    "adverse_events",
     "balance",
     "bias_ladder",
     "calibration",
@@ -45,7 +53,10 @@ __all__ = [
     "hazard_ratio",
     "hazard_ratio_over_time",
     "martingale_residuals",
+    "pareto_k",
     "patient_flow",
+    "power_scaling",
+    "power_scaling_quantities",
     "prior_posterior",
     "prior_predictive",
     "replicated_events",

@@ -18,11 +18,12 @@ from bayesblina.plots.style import (
     TINY,
     Canvas,
     Width,
-    canvas,
     chosen,
     colours,
     entitle,
     explain,
+    in_a_row,
+    label_left,
     literal,
     mark,
     ratio_scale,
@@ -236,13 +237,13 @@ def cumulative_incidence(
         titles = {name: name.upper() for name in names}
     _one_group(curves)
     names = chosen(list(found), event, what="event")
-    drawn = canvas(1, len(names), height=HEIGHT, width=width, ax=ax, share_y=True)
+    drawn = in_a_row(len(names), height=HEIGHT, width=width, ax=ax, share_y=True)
     for axis, name in zip(drawn.axes[0], names, strict=True):
         _bands(axis, found[name], mass=mass)
         axis.set(ylim=(0, 1.02))
         _times(axis, curves)
         entitle(axis, titles[name])
-    drawn.axis.set_ylabel("cumulative incidence")
+    label_left(drawn, "cumulative incidence")
     explain(drawn.axis)
     mark(drawn, curves)
     return drawn.figure
@@ -284,7 +285,7 @@ def state_occupancy(
     fills = ("#0072B2", "#E69F00", "0.55", "0.25", "#009E73", "#CC79A7")
     if len(states) > len(fills):
         raise SpecError(f"{len(states)} states are too many to tell apart; {len(fills)} at most.")
-    drawn = canvas(1, len(regimes), height=HEIGHT + 0.3, width=width, ax=ax, share_y=True)
+    drawn = in_a_row(len(regimes), height=HEIGHT + 0.3, width=width, ax=ax, share_y=True)
     time = occupancy["time"].values
     for axis, name in zip(drawn.axes[0], regimes, strict=True):
         mean = occupancy["probability"].sel(regime=name).mean(("chain", "draw"))
@@ -299,7 +300,7 @@ def state_occupancy(
         axis.set(ylim=(0, 1))
         _times(axis, occupancy)
         entitle(axis, name)
-    drawn.axis.set_ylabel("probability (posterior mean)")
+    label_left(drawn, "probability (posterior mean)")
     handles, labels = drawn.axis.get_legend_handles_labels()
     # From the top down, as the areas lie.
     if drawn.own:
@@ -367,7 +368,7 @@ def hazard_ratio_over_time(
     edges = np.append(start, last)
     dim = "interval" if "interval" in ratios.dims else "piece"
     names = chosen(ratios["endpoint"].values, endpoint)
-    drawn = canvas(1, len(names), height=HEIGHT, width=width, ax=ax, share_y=True, share_x=True)
+    drawn = in_a_row(len(names), height=HEIGHT, width=width, ax=ax, share_y=True, share_x=True)
     low, high = tails(mass)
     for axis, name in zip(drawn.axes[0], names, strict=True):
         values = ratios["hazard_ratio"].sel(endpoint=name).transpose("chain", "draw", dim)
@@ -389,10 +390,11 @@ def hazard_ratio_over_time(
                 )
         axis.axhline(1.0, color=DARK, linewidth=0.7)
         axis.set_xlim(edges[0], edges[-1])
-        axis.set_xlabel(f"{literal(_unit(ratios))} {literal(clock)}")
         entitle(axis, name.upper())
+    for axis in drawn.axes[0] if width == "two" else drawn.axes[0, -1:]:
+        axis.set_xlabel(f"{literal(_unit(ratios))} {literal(clock)}")
     ratio_scale(drawn.axis)
-    drawn.axis.set_ylabel(_against(ratios))
+    label_left(drawn, _against(ratios))
     explain(drawn.axis)
     mark(drawn, ratios)
     return drawn.figure
@@ -431,7 +433,7 @@ def _by_endpoint(
     for table, source in ((observed, "simon_makuch"), (at_risk, "numbers_at_risk")):
         if table is not None:
             require(table, ["endpoint", "group", "time", "at_risk"], f"bayesblina.{source}")
-    return canvas(1, len(names), height=HEIGHT + (0.5 if counts else 0.0), width=width, ax=ax)
+    return in_a_row(len(names), height=HEIGHT + (0.5 if counts else 0.0), width=width, ax=ax)
 
 
 def _one_group(curves: xr.Dataset) -> None:

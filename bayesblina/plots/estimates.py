@@ -21,6 +21,7 @@ from bayesblina.plots.style import (
     chosen,
     entitle,
     explain,
+    in_a_row,
     literal,
     mark,
     ratio_scale,
@@ -300,8 +301,7 @@ def bias_ladder(
     if unknown:
         raise SpecError(f"truth has no hazard ratio of '{unknown[0]}'.")
     methods = list(ladder["method"].unique())
-    drawn = canvas(
-        1,
+    drawn = in_a_row(
         len(names),
         height=FRAME + 0.25 + 0.27 * len(methods),
         width=width,
@@ -338,8 +338,9 @@ def bias_ladder(
         axis.axvline(1.0, color=GREY, linewidth=0.7, zorder=0)
         if truth is not None:
             axis.axvline(truth[name], color=COLOURS[2], linestyle="--", label="simulated truth")
-        axis.set_xlabel("hazard ratio (log scale)")
         entitle(axis, name.upper())
+    for axis in drawn.axes[0] if width == "two" else drawn.axes[0, -1:]:
+        axis.set_xlabel("hazard ratio (log scale)")
     labels = [
         f"{literal(method)} (biased)"
         if ladder.loc[ladder["method"] == method, "note"].str.startswith("biased").any()

@@ -145,14 +145,15 @@ def swimmer(
         times = pd.Series(cohort.transplant, index=[str(one) for one in cohort.patients])
         times = times[ends.index]
         within = (times <= ends).to_numpy()
-        axis.plot(
-            times.to_numpy()[within],
-            place.to_numpy()[within],
-            "D",
-            color=ALARM,
-            markersize=3,
-            label="transplant",
-        )
+        if within.any():
+            axis.plot(
+                times.to_numpy()[within],
+                place.to_numpy()[within],
+                "D",
+                color=ALARM,
+                markersize=3,
+                label="transplant",
+            )
     axis.set_yticks(
         place.to_numpy() if ids else [], [literal(one) for one in ends.index] if ids else []
     )

@@ -25,6 +25,8 @@ from bayesblina.plots.style import (
     colours,
     entitle,
     explain,
+    in_a_row,
+    label_left,
     mark,
     paired,
     require,
@@ -104,6 +106,8 @@ def replicated_events(
     shown = number[:: max(1, number.size // 6)]
     for axis in axes[-1]:
         axis.set_xticks(shown, [f"{starts[index]:.3g}" for index in shown])
+        if width == "one" and len(phases) > 1:
+            axis.tick_params(axis="x", labelrotation=90)
         axis.set_xlabel("start of the interval")
     for axis in axes[:, 0]:
         axis.set_ylabel("events")
@@ -224,7 +228,7 @@ def calibration(
     require(table, ["endpoint", "time", "observed", "predicted"], "bayesblina.calibration")
     names, times = chosen(list(table["endpoint"]), endpoint), table["time"].unique()
     palette = colours(len(times), "times")
-    drawn = canvas(1, len(names), height=3.4, width=width, ax=ax, share_y=True)
+    drawn = in_a_row(len(names), height=3.4, width=width, ax=ax, share_y=True)
     axes = drawn.axes[0]
     unit = table.attrs.get("unit", "")
     for axis, name in zip(axes, names, strict=True):
@@ -248,7 +252,7 @@ def calibration(
         axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="predicted survival")
         entitle(axis, name.upper())
         axis.set_aspect("equal")
-    axes[0].set_ylabel("observed survival (Kaplan-Meier)")
+    label_left(drawn, "observed survival (Kaplan-Meier)")
     explain(axes[0])
     mark(drawn, table)
     return drawn.figure
@@ -443,7 +447,7 @@ def martingale_residuals(
     """
     require(residuals, ["residual", "expected"], "bayesblina.martingale_residuals")
     names = chosen(residuals["endpoint"].values, endpoint)
-    drawn = canvas(1, len(names), height=2.8, width=width, ax=ax, share_y=True)
+    drawn = in_a_row(len(names), height=2.8, width=width, ax=ax, share_y=True)
     axes = drawn.axes[0]
     for axis, name in zip(axes, names, strict=True):
         one = residuals.sel(endpoint=name)
@@ -461,7 +465,7 @@ def martingale_residuals(
         axis.axhline(0.0, color=DARK, linewidth=0.7)
         axis.set_xlabel("events expected")
         entitle(axis, name.upper())
-    axes[0].set_ylabel("martingale residual")
+    label_left(drawn, "martingale residual")
     explain(axes[0])
     mark(drawn, residuals)
     return drawn.figure

@@ -312,7 +312,7 @@ def tipping_points(
         lines = axis.contour(across, up, one.values, levels, colors="black", linewidths=1)
         axis.clabel(lines, fontsize=SMALL)
     among = float(found.attrs["prevalence_exposed"])
-    axis.set_xlabel(f"prevalence among the unexposed (among the exposed: {among:g})")
+    axis.set_xlabel(f"prevalence among the unexposed\n(among the exposed: {among:g})")
     axis.set_ylabel("hazard ratio of the confounder")
     entitle(axis, f"{endpoint.upper()}: P(HR < 1) without it")
     drawn.figure.colorbar(shown, ax=axis).ax.tick_params(labelsize=SMALL)

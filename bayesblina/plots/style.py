@@ -177,6 +177,57 @@ def paired(rows: int, *, height: float, width: Width, heights: Sequence[float] =
     return Canvas(figure=stacked.figure, axes=stacked.axes.reshape(rows, 2), own=True)
 
 
+def in_a_row(
+    count: int,
+    *,
+    height: float,
+    width: Width,
+    ax: Axes | None = None,
+    share_x: bool = False,
+    share_y: bool = False,
+) -> Canvas:
+    """Make panels beside each other on two columns, else below each other.
+
+    Parameters
+    ----------
+    count
+        How many.
+    height
+        Height in inches of each.
+    width
+        One column of a journal's page (89 mm) or two (183 mm).
+    ax
+        The caller's panel.
+    share_x, share_y
+        Whether panels share their axes.
+
+    Returns
+    -------
+    Canvas
+        Panels of shape (1, count).
+    """
+    if width != "one" or count == 1 or ax is not None:
+        return canvas(1, count, height=height, width=width, ax=ax, share_x=share_x, share_y=share_y)
+    stacked = canvas(count, 1, height=count * height, width=width, share_x=share_x, share_y=share_y)
+    return Canvas(figure=stacked.figure, axes=stacked.axes.reshape(1, count), own=True)
+
+
+def label_left(drawn: Canvas, text: str) -> None:
+    """Name the vertical axis of every panel that has none to its left.
+
+    Parameters
+    ----------
+    drawn
+        The figure.
+    text
+        The name.
+    """
+    for axis in drawn.axes.flat:
+        place = axis.get_subplotspec()
+        if not drawn.own or place is None or place.is_first_col():
+            axis.set_ylabel(text)
+
+
 def dress(axis: Axes) -> None:
     """Give a panel the style of all figures.
 

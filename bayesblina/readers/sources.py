@@ -92,7 +92,7 @@ def _load_frame(table: Any) -> pd.DataFrame:
 def _load_file(path: Path) -> pd.DataFrame:
     def unreadable(found: str, expected: str) -> DataError:
         problem = Problem(column="file", found=found, expected=expected)
-        return DataError([problem], source=path.name)
+        return DataError([problem], source=path.name or str(path))
 
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no such file"
@@ -123,7 +123,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         uneven = [lines.line_num for line in lines if line and len(line) != len(header)]
     problems = [_duplicate(name) for name in dict.fromkeys(header) if header.count(name) > 1]
     if problems:
-        raise DataError(problems, source=path.name)
+        raise DataError(problems, source=path.name or str(path))
     if uneven:
         first = ", ".join(str(number) for number in uneven[:10])
         problem = Problem(
@@ -132,7 +132,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
             expected=f"Expected {len(header)} cells in each line, as in the header; is the file "
             "cut short, or a comma not quoted?",
         )
-        raise DataError([problem], source=path.name)
+        raise DataError([problem], source=path.name or str(path))
     return pd.read_csv(
         path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
     )

@@ -8,8 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from bayesblina.account import POSITIONS
 from bayesblina.report.figures import MASK
-from bayesblina.report.masking import Masked, Sum, mask
+from bayesblina.report.masking import LESS, Masked, Sum, mask, terms
+
+# Starts of a phase without time at risk in it.
+WITHOUT = frozenset({POSITIONS["trailing"], POSITIONS["late"]})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,15 @@ class Flow:
         """Whether the number of events in the analysis of an endpoint is shown."""
         return any(
             row["step"] == "eligible" and row["endpoint"] == endpoint and row["events"] != MASK
+            for row in self.rows
+        )
+
+    def shows_steps(self, endpoint: str) -> bool:
+        """Whether observed curves of an endpoint may be shown: their steps can be counted."""
+        return not any(
+            row["endpoint"] == endpoint
+            and row["events"] == MASK
+            and (row["step"] == "eligible" or row["what"] == "exposed")
             for row in self.rows
         )
 
@@ -114,14 +127,48 @@ def _sums(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list
         left = [*of("left out", endpoint=endpoint), *eligible]
         found += [(whole, [*out, *parts]) for whole in of("read") for parts in (seen, left)]
         found += [(whole, inside) for whole in events]
-        # Both add up to the cohort, whether or not the number read is shown.
+        # Both add up to the cohort, whether or not the number read is shown; and of those under
+        # observation and of those who never were, each by itself.
         if len(seen) == 1:
             found.append((seen[0], left))
+        for never in (False, True):
+            own = [
+                [name for name in names if _never(lines[int(name.split(".")[0])]) == never]
+                for names in (seen, left)
+            ]
+            found += [(whole, own[1]) for whole in own[0]]
+    found += _sums_of_starts(lines)
     return [
-        (whole, parts)
-        for whole, parts in found
-        if parts and counts[whole] == sum(counts[part] for part in parts)
+        one
+        for one in found
+        if len(terms(one)) > 1 and not sum(sign * counts[name] for name, sign in terms(one))
     ]
+
+
+def _never(line: Mapping[str, Any]) -> bool:
+    return str(line["what"]).startswith("never under observation")
+
+
+def _sums_of_starts(lines: Sequence[Mapping[str, Any]]) -> list[Sum]:
+    """Add up starts of phases: those with time at risk are in it, and endpoints share them all."""
+    starts: dict[tuple[str, str], list[int]] = {}
+    for index, line in enumerate(lines):
+        if line["step"] == "phase start":
+            starts.setdefault((str(line["phase"]), str(line["endpoint"])), []).append(index)
+    found: list[Sum] = []
+    first: dict[str, list[str]] = {}
+    for (phase, endpoint), places in starts.items():
+        names = [f"{index}.patients" for index in places]
+        with_time = [f"{index}.patients" for index in places if lines[index]["what"] not in WITHOUT]
+        for index, line in enumerate(lines):
+            own = line["step"] == "in phase" and line["phase"] == phase
+            if line["endpoint"] == endpoint and (own or line["step"] == "eligible"):
+                found.append((f"{index}.patients", with_time))
+        if phase in first:
+            one, *others = first[phase]
+            found.append((one, [*names, *(f"{LESS}{other}" for other in others)]))
+        first.setdefault(phase, names)
+    return found
 
 
 def _hidden_times(lines: Sequence[Mapping[str, Any]], masked: Masked) -> set[int]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# A whole and the parts that add up to it, all by name.
+# A whole and the parts that add up to it, all by name; a part after a minus is taken off.
 Sum = tuple[str, Sequence[str]]
+LESS = "-"
 
 MINIMUM_COUNT = 5
 
@@ -73,7 +74,7 @@ def mask(counts: Mapping[str, int], sums: Sequence[Sum], *, minimum: int) -> Mas
     counts
         Counts by name.
     sums
-        Wholes with the parts that add up to them.
+        Wholes with the parts that add up to them; a name with a minus before it is taken off.
     minimum
         Smallest count that is shown.
 
@@ -100,9 +101,9 @@ def mask(counts: Mapping[str, int], sums: Sequence[Sum], *, minimum: int) -> Mas
             # Any sum that a hidden count of this one's system stands in can be loosened.
             near = {
                 other
-                for whole, parts in sums
-                if hidden & {whole, *parts}
-                for other in (whole, *parts)
+                for names in ([name for name, _ in terms(one)] for one in sums)
+                if hidden & set(names)
+                for other in names
                 if other not in hidden and counts[other] > 0
             }
             if not near:
@@ -114,6 +115,31 @@ def mask(counts: Mapping[str, int], sums: Sequence[Sum], *, minimum: int) -> Mas
     return Masked(minimum=minimum, hidden=frozenset(hidden), values=values)
 
 
+def terms(one: Sum) -> list[tuple[str, float]]:
+    """Write a sum as terms that together are 0.
+
+    Parameters
+    ----------
+    one
+        The sum.
+
+    Returns
+    -------
+    list of (str, float)
+        Names with their signs.
+
+    Examples
+    --------
+    >>> terms(("all", ["old", "-left"]))
+    [('all', 1.0), ('old', -1.0), ('left', 1.0)]
+    """
+    whole, parts = one
+    return [
+        (whole, 1.0),
+        *((part.removeprefix(LESS), 1.0 if part.startswith(LESS) else -1.0) for part in parts),
+    ]
+
+
 def _safe(
     name: str, counts: Mapping[str, int], sums: Sequence[Sum], hidden: set[str], minimum: int
 ) -> bool:
@@ -123,9 +149,9 @@ def _safe(
     unknown = sorted(hidden)
     place = {other: index for index, other in enumerate(unknown)}
     rows, right = [], []
-    for whole, parts in sums:
+    for one in sums:
         row, known = np.zeros(len(unknown)), 0.0
-        for other, sign in ((whole, 1.0), *((part, -1.0) for part in parts)):
+        for other, sign in terms(one):
             if other in place:
                 row[place[other]] += sign
             else:

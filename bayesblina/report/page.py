@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from os import PathLike
@@ -144,11 +145,22 @@ def render(results: Results, *, minimum_count: int = MINIMUM_COUNT) -> str:
         templates.joinpath(name).read_text(encoding="utf-8")
         for name in ("report.css", "report.js", "report.html")
     )
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_printable)
     environment.filters["short"] = lambda text: shorten(str(text), OPTION_LENGTH)
     content = _content(results, minimum_count)
     content |= {"css": Markup(css), "script": Markup(script), "policy": _policy(css, script)}
     return environment.from_string(page).render(content) + "\n"
+
+
+def _printable(value: object) -> object:
+    """Take out what HTML has no place for: control characters, and halves of letters."""
+    if type(value) is not str:
+        return value
+    return "".join(
+        letter
+        for letter in value
+        if letter in "\n\t" or unicodedata.category(letter) not in ("Cc", "Cs")
+    )
 
 
 def _policy(css: str, script: str) -> str:
@@ -207,7 +219,7 @@ def _content(results: Results, minimum: int) -> Row:
     masked = (
         flow.masked if flow else Masked(minimum=minimum, hidden=frozenset(), values=frozenset())
     )
-    curves, data, landmarks, regimes = _curves(results, endpoints, masked)
+    curves, data, landmarks, regimes = _curves(results, endpoints, flow, masked)
     thresholds = [
         str(name).removeprefix("probability_below_")
         for name in tables["hazard_ratios"].columns
@@ -244,6 +256,7 @@ def _content(results: Results, minimum: int) -> Row:
         "regimes": regimes,
         "curves": curves,
         "groups": list(_colours(results).items()),
+        "steps": "Observed curves are masked: their steps would tell how many events there were.",
         "means": _means(results),
         "densities": _densities(results, ratios["hazard_ratio"], thresholds),
         "thresholds": thresholds,
@@ -320,7 +333,7 @@ def _estimand(results: Results, endpoints: Sequence[str]) -> list[tuple[str, str
 
 
 def _curves(
-    results: Results, endpoints: Sequence[str], masked: Masked
+    results: Results, endpoints: Sequence[str], flow: Flow | None, masked: Masked
 ) -> tuple[list[Row], Row, list[float], list[str]]:
     """Draw survival for every endpoint and landmark."""
     fit, tables = results.fit, results.tables
@@ -337,11 +350,12 @@ def _curves(
             if rows.empty:
                 continue
             times = np.sort(rows["time"].unique()).astype(float)
+            observed = _observed(results, endpoint, landmark, times, masked.minimum, flow=flow)
             figure, drawn = figures.survival(
                 f"survival-{first}-{second}",
                 rows,
                 regimes=regimes,
-                observed=_observed(results, endpoint, landmark, times, masked.minimum),
+                observed=observed,
                 at_risk=_at_risk(results, endpoint, masked),
                 colours=_colours(results),
                 title=f"{endpoint}: survival",
@@ -354,6 +368,12 @@ def _curves(
                 {
                     "figure": figure,
                     "endpoint": endpoint,
+                    "observed": [
+                        (group, colour)
+                        for group, colour in _colours(results).items()
+                        if group in observed
+                    ],
+                    "hidden": flow is not None and not flow.shows_steps(endpoint),
                     "endpoint_index": first,
                     "landmark_index": second,
                     "landmark": f"{landmark:g}",
@@ -391,14 +411,21 @@ def _first_landmark(results: Results, landmarks: Sequence[float]) -> int:
 
 
 def _observed(
-    results: Results, endpoint: str, landmark: float, times: Floats, minimum: int
+    results: Results,
+    endpoint: str,
+    landmark: float,
+    times: Floats,
+    minimum: int,
+    *,
+    flow: Flow | None = None,
 ) -> dict[str, tuple[Floats, Floats]]:
     """Read observed curves at the times of the others, while enough patients are at risk.
 
-    So the times of single events are not in the report.
+    So the times of single events are not in the report. Where the number of events in a group is
+    hidden there is no curve: its steps would tell.
     """
     table = results.tables.get("simon_makuch")
-    if table is None:
+    if table is None or (flow is not None and not flow.shows_steps(endpoint)):
         return {}
     inside = table[(table["endpoint"] == endpoint) & (table["landmark"] == landmark)]
     found = {}
@@ -640,12 +667,13 @@ def _predictive(results: Results, flow: Flow | None, minimum: int) -> Row:
             figure = figures.bands(
                 f"replicated-{index}",
                 rows,
-                observed=_observed(results, endpoint, start, times, minimum),
+                observed=_observed(results, endpoint, start, times, minimum, flow=flow),
                 colours=_colours(results),
                 title=f"{endpoint}: replicated and observed curves",
                 axis=f"{fit.exposure.unit} from the origin, event-free at {start:g}",
             )
-            found["replicated"].append({"figure": figure, "endpoint": endpoint})
+            hidden = flow is not None and not flow.shows_steps(endpoint)
+            found["replicated"].append({"figure": figure, "endpoint": endpoint, "hidden": hidden})
     if "leave_one_out" in tables:
         for row in _records(tables["leave_one_out"]):
             named = {
@@ -805,7 +833,8 @@ def _safety(results: Results, masked: Masked) -> list[Row]:
         # Estimates are functions of the counts, and so are the patients without an event.
         few = not masked.shows(patients)
         share = not few and masked.shows(hit) and not is_small(patients - hit, masked.minimum)
-        rate = share and masked.shows(events)
+        # Few more events than patients with one are those of few patients.
+        rate = share and masked.shows(events) and not is_small(events - hit, masked.minimum)
 
         def cell(shown: bool, column: str, shape: str, row: Row = row) -> Number | None:
             if not shown:

@@ -71,6 +71,8 @@ TEXTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 NEEDED = ("hazard_ratios", "survival", "diagnostics")
+# Tables read off the draws that do not know by themselves whether these converged.
+OFF_DRAWS = ("predictive", "predictive_curves", "leave_one_out", "prior_sensitivity")
 # Power-scaling looks at each prior at half and at twice its weight.
 ALPHAS = (0.5, 2.0)
 PRIOR_DRAWS = 1000
@@ -238,6 +240,9 @@ def analyse(
     tables["patient_flow"] = account.table
     stage("checks")
     _checks(fit, attempt, start=start)
+    for name in OFF_DRAWS:
+        if name in tables:
+            tables[name] = tables[name].assign(converged=fit.converged)
     if safety is not None:
         stage("safety")
         attempt("safety", lambda: _safety(safety, seed=fit.provenance.seed))

@@ -10,6 +10,8 @@ import pandas as pd
 from bayesblina.account import Account
 from bayesblina.fitting import Fit
 from bayesblina.report.wording import plain, prior_sentence, prior_weight, sentence
+from bayesblina.tables.table import markdown
+from bayesblina.tables.table import plain as one_line
 
 
 def summary(
@@ -45,7 +47,7 @@ def summary(
         lines += ["> **SYNTHETIC**: the patients are simulated. This is never evidence.", ""]
     if not fit.converged:
         lines += ["> **NOT CONVERGED**: do not use these numbers. What failed:", ">"]
-        lines += [f"> - {failure}" for failure in fit.convergence.failures()]
+        lines += [f"> - {_cell(failure)}" for failure in fit.convergence.failures()]
         lines += [""]
     lines += ["## Answer", "", *(f"- {_cell(sentence(row, fit))}" for row in rows), ""]
     kind = "conditional on the covariates" if fit.design.term_names else "without covariates"
@@ -65,7 +67,7 @@ def summary(
         f"{'yes' if row['passed'] else '**NO**'} |"
         for row in fit.convergence.criteria.to_dict("records")
     ]
-    lines += [f"- {note}" for note in fit.provenance.notes]
+    lines += [f"- {_cell(note)}" for note in fit.provenance.notes]
     lines += ["", "## Provenance", "", *_provenance(fit, source), ""]
     return "\n".join(lines)
 
@@ -75,7 +77,7 @@ def _provenance(fit: Fit, source: str) -> list[str]:
     versions = ", ".join(f"{name} {number}" for name, number in provenance.versions.items())
     return [
         f"- data: {_cell(source)}, SHA-256 of events and person-time `{provenance.data_hash}`",
-        f"- model: {fit.definition.name} ({fit.definition.title})",
+        f"- model: {_cell(f'{fit.definition.name} ({fit.definition.title})')}",
         f"- sampling: seed {provenance.seed}, {settings.chains} chains of {settings.draws} draws "
         f"after {settings.tune} for adaptation, engine {provenance.engine}",
         f"- versions: {versions}",
@@ -83,5 +85,5 @@ def _provenance(fit: Fit, source: str) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """Keep a text from breaking a line of Markdown, or a table."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """Write a text in one line of Markdown: nothing that stands in data is markup or HTML."""
+    return markdown(one_line(text))

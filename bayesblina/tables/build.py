@@ -48,6 +48,7 @@ TITLES: Mapping[str, str] = {
     "sd": "SD",
     "elpd": "ELPD",
     "se": "SE",
+    "sampling_se": "SE of sampling",
     "p_loo": "effective parameters",
     "largest_pareto_k": "largest Pareto k",
     "pareto_k_limit": "limit of Pareto k",
@@ -420,7 +421,7 @@ def leave_one_out(loo: pd.DataFrame, *, title: str = "", synthetic: bool = False
     Returns
     -------
     Table
-        The table.
+        The table; how many were left out stands in it where that is a sample of the patients.
 
     Raises
     ------
@@ -428,6 +429,9 @@ def leave_one_out(loo: pd.DataFrame, *, title: str = "", synthetic: bool = False
         If the table is another one.
     """
     _require(loo, ("endpoint", "patients", "elpd", "se", "reliable"), "bayesblina.check")
+    if "evaluated" in loo and (loo["evaluated"] == loo["patients"]).all():
+        # Nobody stands for others.
+        loo = loo.drop(columns=["evaluated", "sampling_se"], errors="ignore")
     return publish(_flagged(loo, synthetic), title=title, kinds=_densities(loo))
 
 

@@ -72,6 +72,8 @@
       const on =
         figure.dataset.endpoint === endpoint.value && figure.dataset.landmark === landmark.value;
       figure.hidden = !on;
+      // Paper has no controls: it shows every endpoint.
+      figure.classList.toggle("printed", figure.dataset.landmark === landmark.value);
       for (const group of figure.querySelectorAll(".regime")) {
         group.classList.toggle("off", !chosen(`regime-${group.dataset.regime}`));
       }

@@ -120,13 +120,11 @@ class StreamedSums:
                 return np.asarray(values, dtype=np.float64)
 
             def matrix(kind: str, numbers: Any = numbers, batch: Any = batch) -> Floats:
-                parts = [
-                    numbers(f"{kind}{index}")
-                    if f"{kind}{index}" in asked
-                    else np.full(batch.num_rows, np.nan)
-                    for index in range(len(scan.phases))
-                ]
-                return np.stack(parts, axis=1)
+                found = np.full((batch.num_rows, len(scan.phases)), np.nan)
+                for index in range(len(scan.phases)):
+                    if f"{kind}{index}" in asked:
+                        found[:, index] = numbers(f"{kind}{index}")
+                return found
 
             yield _Rows(
                 size=batch.num_rows,
@@ -277,7 +275,10 @@ class StreamedSums:
         later = landmarks * (1.0 + TIE_TOLERANCE)
         combinations = _combinations(self._scan)
         listed = grouping.group_of(np.arange(combinations)) if combinations <= LISTED else None
-        columns = [one for one in self._coded.columns if one != "id"]
+        unread = {"id"}
+        if not self._scan.phase_ends_known:
+            unread |= {f"end{index}" for index in range(len(self._scan.phases))}
+        columns = [one for one in self._coded.columns if one not in unread]
         for block in self._blocks(columns):
             code = block.column("code")
             group = (grouping.group_of(code) if listed is None else listed[code]).astype(np.int32)

@@ -68,8 +68,8 @@ def test_scaling_the_phases_prior_is_another_normal_prior() -> None:
         row = table.loc[endpoint]
         # The prior of both endpoints' effects is scaled.
         both = fit.posterior["log_hazard_ratio"].isel(effect=0)
-        raw = np.exp(-(both**2).sum("endpoint") / (2.0 * sd**2))
-        weight = raw / raw.mean()
+        raw: xr.DataArray = xr.apply_ufunc(np.exp, -(both**2).sum("endpoint") / (2.0 * sd**2))
+        weight: xr.DataArray = raw / raw.mean()
         here, there = (
             each.posterior["log_hazard_ratio"].sel(endpoint=endpoint).isel(effect=0)
             for each in (fit, other)

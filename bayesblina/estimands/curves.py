@@ -449,8 +449,10 @@ def in_blocks(
     if step >= sizes["draw"]:
         return estimate(fit)
     parts = []
+    # Draws without numbers get theirs before they are taken apart.
+    posterior = fit.posterior.assign_coords(draw=fit.posterior["draw"].values)
     for begin in range(0, sizes["draw"], step):
-        some = fit.posterior.isel(draw=slice(begin, begin + step))
+        some = posterior.isel(draw=slice(begin, begin + step))
         parts.append(estimate(replace(fit, draws=xr.DataTree.from_dict({"/posterior": some}))))
     whole = xr.concat(parts, dim="draw", data_vars="all", join="exact", combine_attrs="override")
     errors = [part.attrs["survival_error"] for part in parts if "survival_error" in part.attrs]

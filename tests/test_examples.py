@@ -116,7 +116,7 @@ def run_cell(cell: Cell, names: dict[str, object], *, file: str) -> None:
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, *PAGES], ids=lambda path: path.stem)
 def test_notebook(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every cell runs, warns of nothing, takes no minute, compiling included, and leaves nothing."""
+    """Every cell runs, warns of nothing, takes no minute with its compiling, and leaves nothing."""
     # Pages read files beside them; notebooks read none, and may be run anywhere.
     monkeypatch.chdir(path.parent if path in PAGES else tmp_path)
     cells = code_cells(path.read_text(encoding="utf-8"))

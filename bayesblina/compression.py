@@ -161,28 +161,34 @@ class Compression:
         float
             The bound.
         """
-        factor = 1.0
-        for axis, swing in zip(self.axes, swings, strict=True):
-            factor *= 1.0 + exponential_error(axis.nodes, swing)
-        return factor - 1.0
+        # Products of 1 + error, less 1, without losing errors below the rounding of 1.
+        logs = [
+            math.log1p(exponential_error(axis.nodes, swing) + rounding(axis.nodes, swing))
+            for axis, swing in zip(self.axes, swings, strict=True)
+        ]
+        total = math.fsum(logs)
+        return math.expm1(total) if total < 700.0 else math.inf
 
-    def survival_error(self, swings: Sequence[float]) -> float:
+    def survival_error(self, swings: Sequence[float], *, courses: bool = False) -> float:
         """Bound the error of survival averaged over patients.
 
         Parameters
         ----------
         swings
             As for `hazard_error`.
+        courses
+            Whether it is survival with or without a relapse, of an illness-death course.
 
         Returns
         -------
         float
-            The bound, absolute.
+            The bound, absolute, whatever the time and the baseline hazards.
         """
         total, lebesgue = 0.0, 1.0
         for axis, swing in zip(self.axes, swings, strict=True):
-            total += lebesgue * double_exponential_error(axis.nodes, swing)
-            lebesgue *= 1.0 + 2.0 / math.pi * math.log(axis.nodes)
+            error = double_exponential_error(axis.nodes, swing, courses=courses)
+            total += lebesgue * (error + rounding(axis.nodes, 0.0))
+            lebesgue *= lebesgue_constant(axis.nodes)
         return min(total, 1.0)
 
     def to_json(self) -> str:
@@ -388,8 +394,8 @@ def exponential_error(count: int, swing: float) -> float:
     return float(4.0 * ive(degrees, swing).sum() * math.exp(2.0 * swing))
 
 
-def double_exponential_error(count: int, swing: float) -> float:
-    """Bound the error of interpolating ``exp(-h exp(a x))`` on -1 to 1, for any ``h`` from 0 on.
+def rounding(count: int, swing: float) -> float:
+    """Bound what floating-point rounding adds to the error of interpolating ``exp(a x)``.
 
     Parameters
     ----------
@@ -401,14 +407,54 @@ def double_exponential_error(count: int, swing: float) -> float:
     Returns
     -------
     float
-        The bound: the function is at most 1 within the ellipse on which the imaginary part of ``a
-        x`` stays below a right angle.
+        Relative to the value: weights are off by twice the machine precision for each node, and
+        are multiplied by at most the largest value over the smallest.
+    """
+    return float(2 * count * np.finfo(np.float64).eps * math.exp(min(2.0 * swing, 700.0)))
+
+
+def lebesgue_constant(count: int) -> float:
+    """Bound how much interpolation enlarges: the largest sum of absolute weights.
+
+    Parameters
+    ----------
+    count
+        Number of nodes.
+
+    Returns
+    -------
+    float
+        The bound; of Chebyshev nodes it grows with the logarithm of their number.
+    """
+    return 1.0 + 2.0 / math.pi * math.log(count)
+
+
+def double_exponential_error(count: int, swing: float, *, courses: bool = False) -> float:
+    """Bound the error of interpolating ``exp(-h exp(a x))`` on -1 to 1, for any ``h`` from 0 on.
+
+    Parameters
+    ----------
+    count
+        Number of nodes.
+    swing
+        Absolute value of ``a``.
+    courses
+        Whether to bound that of survival in an illness-death course.
+
+    Returns
+    -------
+    float
+        The bound. Within the ellipse on which the imaginary part of ``a x`` stays below a right
+        angle no hazard has a negative real part, so that survival, of one hazard or of several, is
+        at most 1. With a relapse on the way there is an integral over its density, which is at
+        most ``1 / cos(angle)`` below a smaller angle: 2 at 60 degrees, and 3 together.
     """
     if swing == 0.0:
         return 0.0
-    minor = math.pi / (2.0 * swing)
-    rho = minor + math.sqrt(1.0 + minor**2)
-    return 4.0 * rho ** (1 - count) / (rho - 1.0)
+    angle, largest = (math.pi / 3.0, 3.0) if courses else (math.pi / 2.0, 1.0)
+    # The ellipse's parameter is the exponential of this.
+    log_rho = math.asinh(angle / swing)
+    return 4.0 * largest * math.exp(-count * log_rho) / -math.expm1(-log_rho)
 
 
 def node_grid(groups: int, found: Compression) -> tuple[Ints, Floats]:

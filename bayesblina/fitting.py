@@ -422,7 +422,9 @@ def compression_notes(exposure: Exposure, posterior: xr.Dataset, design: Design)
     found = exposure.compression
     if found is None:
         return []
-    error = found.hazard_error(swings(exposure, posterior, design))
+    largest = swings(exposure, posterior, design)
+    error = found.hazard_error(largest)
+    alive = found.survival_error(largest, courses=exposure.courses is not None)
     if error > LARGEST_COMPRESSION_ERROR:
         raise SpecError(
             "Log hazard ratios of the continuous covariates are so large that compressing them may "
@@ -431,7 +433,8 @@ def compression_notes(exposure: Exposure, posterior: xr.Dataset, design: Design)
     nodes = ", ".join(f"{axis.name} to {axis.nodes}" for axis in found.axes)
     return [
         f"continuous covariates were compressed (nodes: {nodes}); sums of hazards are within a "
-        f"factor of 1 plus or minus {max(error, 1e-15):.1g} in every draw"
+        f"factor of 1 plus or minus {error:.1g} in every draw, survival averaged over the patients "
+        f"within {alive:.1g}"
     ]
 
 

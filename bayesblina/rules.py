@@ -39,7 +39,7 @@ class Arithmetic(Protocol):
         ...
 
     def latest(self, columns: Sequence[Any]) -> Any:
-        """Take the latest finite time of each patient; infinite where there is none."""
+        """Take each patient's latest finite time from 0 on; infinite where there is none."""
         ...
 
 
@@ -59,10 +59,11 @@ class InMemory:
         return np.isfinite(values)
 
     def latest(self, columns: Sequence[Any]) -> Any:
-        """Take the latest finite time of each patient; infinite where there is none."""
+        """Take each patient's latest finite time from 0 on; infinite where there is none."""
         times = np.stack(columns)
-        known = np.where(np.isfinite(times), times, -np.inf).max(axis=0)
-        return np.where(np.isfinite(known), known, np.inf)
+        # Negative times are told as such, and end nobody's follow-up.
+        known = np.where(np.isfinite(times), times, -1.0).max(axis=0)
+        return np.where(known < 0, np.inf, known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,8 @@ def is_after(later: Any, earlier: Any) -> Any:
     >>> is_after(np.array([0.1 + 0.2, 0.4]), np.array([0.3, 0.3]))
     array([False,  True])
     """
-    return later > earlier * (1.0 + TIE_TOLERANCE)
+    # Not by multiplying the other: the largest number there is has no larger one.
+    return later / (1.0 + TIE_TOLERANCE) > earlier
 
 
 def rules(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Broken]:

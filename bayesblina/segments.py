@@ -1,7 +1,7 @@
 """What marks the states of a course of treatment: the rules that every way of summing shares.
 
 A state lasts from its mark - the start or end of a phase, a transplant - until the next mark that
-is reached. `bayesblina.tabulation` follows these marks in memory, `bayesblina.engine` in a query
+is reached. `bayesblina.tabulation` follows these marks in memory, `bayesblina.exposure` in a query
 engine.
 """
 

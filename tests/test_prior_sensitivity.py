@@ -33,6 +33,11 @@ def under(interval: tuple[float, float]) -> Fit:
     return bb.fit(cohort, QUESTION, model=model, seed=2, draws=5000, progress=False)
 
 
+def mcse(values: xr.DataArray) -> float:
+    """Monte-Carlo error of a mean, from the draws' autocorrelation."""
+    return float(az.mcse(values.to_dataset(name="x"), method="mean")["x"])
+
+
 def test_reweighted_posteriors_are_those_of_other_priors() -> None:
     """A sceptical prior by weights against a fit under it; tolerances from Monte-Carlo errors."""
     fit, other = long_fit(), under((0.5, 2.0))
@@ -48,21 +53,43 @@ def test_reweighted_posteriors_are_those_of_other_priors() -> None:
 
 
 def test_scaling_the_phases_prior_is_another_normal_prior() -> None:
-    """A normal density to the power alpha has the variance divided by alpha."""
+    """A normal density to the power alpha has the variance divided by alpha.
+
+    Against weights in closed form, on the same draws, and against a fit under that prior, within
+    Monte-Carlo errors. The second alone would hardly tell a scaled prior from one that is not.
+    """
     fit = long_fit()
     table = bb.power_scaling(fit, alphas=[2.0])
     table = table[table["component"] == "phases"].set_index("endpoint")
-    narrow = 0.8211567 / math.sqrt(2.0)
-    end = math.exp(1.959964 * narrow)
-    exact = bb.summarise(bb.hazard_ratio(under((1 / end, end)))).set_index("endpoint")
+    sd = 0.8211567
+    end = math.exp(1.959964 * sd / math.sqrt(2.0))
+    other = under((1 / end, end))
     for endpoint in ("os", "rfs"):
         row = table.loc[endpoint]
-        below = exact.loc[endpoint, "probability_below_1"]
-        # Both are shares of draws worth some 5000 independent ones.
-        share = float(np.asarray(below))
-        error = math.sqrt(2.0 * share * (1.0 - share) / 5000)
-        assert row["probability_below_null"] == pytest.approx(share, abs=4.0 * error)
-        assert row["mean"] == pytest.approx(exact.loc[endpoint, "mean"], rel=0.03)
+        # The prior of both endpoints' effects is scaled.
+        both = fit.posterior["log_hazard_ratio"].isel(effect=0)
+        raw: xr.DataArray = xr.apply_ufunc(np.exp, -(both**2).sum("endpoint") / (2.0 * sd**2))
+        weight: xr.DataArray = raw / raw.mean()
+        here, there = (
+            each.posterior["log_hazard_ratio"].sel(endpoint=endpoint).isel(effect=0)
+            for each in (fit, other)
+        )
+        # Smoothing moves the largest weights only, and none below or above all of them: at most
+        # 3 sqrt(n / efficiency) of them, for an efficiency down to 0.3.
+        least = np.sort(weight.values.ravel())[-round(3.0 * math.sqrt(20_000 / 0.3))]
+        most = float(weight.max())
+        moved = np.maximum(most - weight, weight - least).where(weight >= least, 0.0)
+        quantities: list[tuple[str, xr.DataArray, xr.DataArray]] = [
+            ("probability_below_null", 1.0 * (here < 0), 1.0 * (there < 0)),
+            ("mean", xr.apply_ufunc(np.exp, here), xr.apply_ufunc(np.exp, there)),
+        ]
+        for name, scaled, fitted in quantities:
+            closed = float((weight * scaled).mean())
+            limit = float((moved * abs(scaled - closed)).mean()) / (1.0 - float(moved.mean()))
+            assert row[name] == pytest.approx(closed, abs=limit)
+            assert abs(float(scaled.mean()) - closed) > 2.0 * limit
+            error = math.hypot(mcse(weight * (scaled - closed)), mcse(fitted))
+            assert row[name] == pytest.approx(float(fitted.mean()), abs=4.0 * error)
     # More of the likelihood narrows the interval, less widens it.
     likelihood = bb.power_scaling(fit, alphas=[0.8, 1.25])
     one = likelihood[(likelihood["component"] == "likelihood") & (likelihood["endpoint"] == "os")]

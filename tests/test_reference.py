@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from bayesblina.checks.calibration import (
 from bayesblina.checks.calibration import main as calibration_main
 from bayesblina.checks.reference import compare_with_reference, load_reference, totals
 from bayesblina.errors import SpecError
+from bayesblina.exposure import Exposure
+from bayesblina.exposure.value import Lazily
 from bayesblina.hazards.build import BuiltModel, build_model, draw_prior
 from bayesblina.hazards.definition import model_names, parse_model
 from bayesblina.sampling import SamplerSettings, sample
@@ -43,6 +46,43 @@ def test_a_normal_run_is_the_reference_posterior(name: str) -> None:
     distance = compare_with_reference(tree["posterior"].to_dataset(), reference)
     assert distance["distance_mean"].max() < 4
     assert distance["distance_sd"].max() < 4.5
+
+
+def exchanged(exposure: Exposure, names: list[str], one: int, other: int) -> Exposure:
+    """Two patients with some of what is known of them exchanged."""
+    held = exposure.patients()
+    order = np.arange(held.people.sizes["patient"])
+    order[[one, other]] = order[[other, one]]
+    moved = {name: held.people[name].isel(patient=order).variable for name in names}
+    people = held.people.assign(moved)
+    return replace(exposure, patients=Lazily.of(replace(held, people=people)))
+
+
+def test_data_of_a_reference_are_told_from_others() -> None:
+    """Whatever leaves the plain sums alone: patients or cells exchanged; noise is not told."""
+    _, exposure = synthetic_setting("primary")
+    stored = totals(exposure)
+
+    def same(other: Exposure) -> bool:
+        return all(
+            values == pytest.approx(stored[name], rel=1e-9)
+            for name, values in totals(other).items()
+        )
+
+    people = exposure.people
+    one, other = 0, int(np.flatnonzero(people["pattern"].values != people["pattern"].values[0])[0])
+    for names in (["begin"], ["exit"], ["pattern", "category"], ["begin", "exit", "event"]):
+        assert not same(exchanged(exposure, names, one, other)), names
+    died = people["event"].values[0]
+    assert not same(exchanged(exposure, ["event"], int(died.argmax()), int((~died).argmax())))
+    table = exposure.table
+    for name in ("events", "exposure"):
+        turned = table[name].copy(data=table[name].values[:, ::-1])
+        assert not same(replace(exposure, table=table.assign({name: turned})))
+    # As much as processors differ in: the last bits of every time.
+    random = np.random.default_rng(1)
+    noise = 1.0 + 1e-15 * random.integers(-9, 10, table["exposure"].shape)
+    assert same(replace(exposure, table=table.assign(exposure=table["exposure"] * noise)))
 
 
 def test_a_wrong_posterior_is_noticed() -> None:

@@ -20,6 +20,7 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from bayesblina.checks.calibration import has_meaning, labels_of, synthetic_setting
 from bayesblina.convergence import assess_convergence
@@ -81,7 +82,7 @@ def compute_reference(
     Returns
     -------
     dict
-        What is stored: the moments, the hash of events and person-time, settings and versions.
+        What is stored: the moments, sums of events and person-time (`totals`), settings, versions.
 
     Raises
     ------
@@ -111,9 +112,11 @@ def compute_reference(
 
 
 def totals(exposure: Exposure) -> dict[str, list[float]]:
-    """Sum up the data of a reference posterior.
+    """Sum up the data of a reference posterior, plainly and with weights that tell places apart.
 
     The synthetic patients' times differ in their last bits between processors, so their hash would.
+    Sums whose weights are those of the place in the order are the same everywhere up to rounding,
+    and others as soon as cells or patients are exchanged.
 
     Parameters
     ----------
@@ -123,13 +126,29 @@ def totals(exposure: Exposure) -> dict[str, list[float]]:
     Returns
     -------
     dict of list of float
-        By endpoint: events and person-time.
+        By endpoint: events and person-time; both weighted by the place of the cell; times of entry
+        and exit, events, weights and patterns weighted by the place of the patient.
     """
-    table = exposure.table[["events", "exposure"]].sum(("interval", "phase", "pattern"))
-    return {
-        name: [float(table["events"].values[index]), float(table["exposure"].values[index])]
-        for index, name in enumerate(exposure.endpoints)
-    }
+    people = exposure.people
+    patterns = people["category"].values.astype(np.float64) + 1.0
+    found = {}
+    for index, name in enumerate(exposure.endpoints):
+        cells = [exposure.table[key].values[index].ravel() for key in ("events", "exposure")]
+        single = [
+            *(np.nan_to_num(people[key].values[index], nan=-1.0) for key in ("begin", "exit")),
+            people["event"].values[index].astype(np.float64),
+            people["weight"].values,
+            patterns,
+        ]
+        plain = [float(values.sum()) for values in cells]
+        weighted = [float(values @ _places(values.size)) for values in (*cells, *single)]
+        found[name] = plain + weighted
+    return found
+
+
+def _places(size: int) -> NDArray[np.float64]:
+    """Weights between 0 and 1, no two alike: multiples of the golden ratio without their wholes."""
+    return np.asarray(np.arange(1, size + 1) * ((np.sqrt(5.0) - 1.0) / 2.0) % 1.0)
 
 
 def load_reference(name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from bayesblina.errors import EstimandError
 from bayesblina.estimands.curves import (
     described,
     hazard,
+    in_blocks,
     populations_of,
     require_horizon,
     survival,
@@ -242,40 +243,44 @@ def average_hazard_ratio(
     >>> ratio["hazard_ratio"].dims
     ('chain', 'draw', 'endpoint')
     """
-    both = [regime, against]
-    populations = populations_of(fit, both, landmark, (population, None))
-    start, last = populations.start, populations.last
-    end = last if horizon is None else float(horizon)
-    require_horizon(end, populations)
-    changes = [
-        time + (fit.question.lag if phase == fit.question.exposed else 0.0)
-        for one in both
-        for phase, time in one.changes(fit.question.exposed)
-    ]
-    since = fit.exposure.table["since"].values
-    inner = [*fit.exposure.cuts, *(time + later for time in changes for later in since)]
-    knots = np.unique([start, *(point for point in inner if start < point < end), end])
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    width = np.diff(knots)[:, None]
-    times = (knots[:-1, None] + width * (nodes + 1.0) / 2.0).ravel()
-    spread = (width * weights / 2.0).ravel()
-    hazards = hazard(fit, regimes=both, times=times, landmark=start, population=population)
-    alive = survival(fit, regimes=both, times=times, landmark=start, population=population)
-    rates = hazards["hazard"]
-    density = rates * alive["survival"]
-    weight: xr.DataArray = density.mean("regime") * xr.DataArray(spread, dims="time")
-    one, other = (rates.sel(regime=each.label, drop=True) for each in both)
-    log_ratio: xr.DataArray = xr.apply_ufunc(np.log, one) - xr.apply_ufunc(np.log, other)
-    weighted: xr.DataArray = log_ratio * weight
-    average = xr.apply_ufunc(np.exp, weighted.sum("time") / weight.sum("time"))
-    return described(
-        fit,
-        {"hazard_ratio": average},
-        populations,
-        horizon=end,
-        exposed=regime.label,
-        reference=against.label,
-    )
+
+    def estimate(part: Fit) -> xr.Dataset:
+        both = [regime, against]
+        populations = populations_of(part, both, landmark, (population, None))
+        start, last = populations.start, populations.last
+        end = last if horizon is None else float(horizon)
+        require_horizon(end, populations)
+        changes = [
+            time + (part.question.lag if phase == part.question.exposed else 0.0)
+            for one in both
+            for phase, time in one.changes(part.question.exposed)
+        ]
+        since = part.exposure.table["since"].values
+        inner = [*part.exposure.cuts, *(time + later for time in changes for later in since)]
+        knots = np.unique([start, *(point for point in inner if start < point < end), end])
+        nodes, weights = np.polynomial.legendre.leggauss(NODES)
+        width = np.diff(knots)[:, None]
+        times = (knots[:-1, None] + width * (nodes + 1.0) / 2.0).ravel()
+        spread = (width * weights / 2.0).ravel()
+        hazards = hazard(part, regimes=both, times=times, landmark=start, population=population)
+        alive = survival(part, regimes=both, times=times, landmark=start, population=population)
+        rates = hazards["hazard"]
+        density = rates * alive["survival"]
+        weight: xr.DataArray = density.mean("regime") * xr.DataArray(spread, dims="time")
+        one, other = (rates.sel(regime=each.label, drop=True) for each in both)
+        log_ratio: xr.DataArray = xr.apply_ufunc(np.log, one) - xr.apply_ufunc(np.log, other)
+        weighted: xr.DataArray = log_ratio * weight
+        average = xr.apply_ufunc(np.exp, weighted.sum("time") / weight.sum("time"))
+        return described(
+            part,
+            {"hazard_ratio": average},
+            populations,
+            horizon=end,
+            exposed=regime.label,
+            reference=against.label,
+        )
+
+    return in_blocks(fit, population, estimate)
 
 
 def _statement(middle: float, lower: float, upper: float, mass: float) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError
 from bayesblina.estimands.paths import Mixture, Part, make_path
 from bayesblina.estimands.populations import (
@@ -19,13 +20,17 @@ from bayesblina.estimands.populations import (
 )
 from bayesblina.estimands.ratios import attributes_of
 from bayesblina.estimands.states import Courses, Route, StateAverage
-from bayesblina.fitting import Fit
-from bayesblina.hazards.likelihood import log_hazard
+from bayesblina.fitting import Fit, swings
+from bayesblina.hazards.likelihood import NODES, group_sd, log_hazard
 from bayesblina.regimes import Never, Observation, Regime, observation_of, require_curves
 
 Floats = NDArray[np.float64]
 
 DEFAULT_TIMES = 51
+# Numbers held at once: draws x patterns of covariates.
+LARGEST = 20_000_000
+# Compressed covariates may change survival averaged over patients by this much at most.
+LARGEST_SURVIVAL_ERROR = 1e-3
 
 # The average over patients of one endpoint's courses under one regime.
 Average = Mixture | StateAverage
@@ -77,7 +82,8 @@ def survival(
     ------
     EstimandError
         If a regime is not defined, nobody is at risk at the landmark, times lie before it or after
-        follow-up, or the population's covariates are not those of the model.
+        follow-up, the population's covariates are not those of the model, or averages over
+        compressed covariates may be off by more than 0.001.
 
     Examples
     --------
@@ -229,10 +235,14 @@ def rmst(
     >>> bb.rmst(fit, horizon=24.0, regimes=[bb.From(8.0)], landmark=8.0)["rmst"].dims
     ('chain', 'draw', 'endpoint', 'regime')
     """
-    populations = populations_of(fit, regimes, landmark, (population, by))
-    require_horizon(horizon, populations)
-    values = _collect(fit, populations, lambda one: one.restricted_mean(horizon))
-    return described(fit, {"rmst": values}, populations, horizon=float(horizon))
+
+    def estimate(part: Fit) -> xr.Dataset:
+        populations = populations_of(part, regimes, landmark, (population, by))
+        require_horizon(horizon, populations)
+        values = _collect(part, populations, lambda one: one.restricted_mean(horizon))
+        return described(part, {"rmst": values}, populations, horizon=float(horizon))
+
+    return in_blocks(fit, population, estimate)
 
 
 def life_years_lost(
@@ -317,24 +327,35 @@ def survival_quantile(
     """
     if not 0 < survival < 1:
         raise EstimandError(f"survival must lie between 0 and 1, got {survival!r}.")
-    populations = populations_of(fit, regimes, landmark, (population, by))
-    limit = populations.last if horizon is None else float(horizon)
-    require_horizon(limit, populations)
 
-    def evaluate(one: Average) -> Floats:
-        return np.stack(one.quantile(survival, horizon=limit), axis=1)
+    def estimate(part: Fit) -> xr.Dataset:
+        populations = populations_of(part, regimes, landmark, (population, by))
+        if survival <= populations.error:
+            raise EstimandError(
+                f"survival of {survival!r} is not told from 0: averages over compressed covariates "
+                f"are known within {populations.error:.1g}. Fit with compress=False, or pass the "
+                "patients as population."
+            )
+        limit = populations.last if horizon is None else float(horizon)
+        require_horizon(limit, populations)
+        both = _collect(
+            part,
+            populations,
+            lambda one: np.stack(one.quantile(survival, horizon=limit), axis=1),
+            ("part",),
+        )
+        return described(
+            part,
+            {
+                "quantile": both.isel(part=0),
+                "reached": both.isel(part=1).astype(bool),
+            },
+            populations,
+            horizon=limit,
+            survival=float(survival),
+        )
 
-    both = _collect(fit, populations, evaluate, ("part",))
-    return described(
-        fit,
-        {
-            "quantile": both.isel(part=0),
-            "reached": both.isel(part=1).astype(bool),
-        },
-        populations,
-        horizon=limit,
-        survival=float(survival),
-    )
+    return in_blocks(fit, population, estimate)
 
 
 def median(
@@ -384,6 +405,9 @@ class Populations:
         Who the patients are.
     start, last
         The landmark, and the end of follow-up.
+    error
+        Bound of what compressed covariates change in survival averaged over them; 0 where the
+        covariates are the patients' own.
     """
 
     members: list[list[list[Average]]]
@@ -393,6 +417,63 @@ class Populations:
     description: str
     start: float
     last: float
+    error: float
+
+
+def in_blocks(
+    fit: Fit, population: Population | None, estimate: Callable[[Fit], xr.Dataset]
+) -> xr.Dataset:
+    """Estimate for some draws at a time, so that memory does not grow with the population.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    population
+        As for `survival`.
+    estimate
+        Estimates from a fit, draw by draw: it gets the fit with some of its draws.
+
+    Returns
+    -------
+    xarray.Dataset
+        The estimates of all draws.
+    """
+    sizes = fit.posterior.sizes
+    patterns = fit.exposure.table.sizes["pattern"]
+    if population is not None:
+        patterns = population.size if isinstance(population, Cohort) else 1
+        if group_sd(fit.posterior, endpoint=fit.exposure.endpoints[0]) is not None:
+            patterns *= NODES
+    step = max(1, LARGEST // (sizes["chain"] * max(patterns, 1)))
+    if step >= sizes["draw"]:
+        return estimate(fit)
+    parts = []
+    # Draws without numbers get theirs before they are taken apart.
+    posterior = fit.posterior.assign_coords(draw=fit.posterior["draw"].values)
+    for begin in range(0, sizes["draw"], step):
+        some = posterior.isel(draw=slice(begin, begin + step))
+        parts.append(estimate(replace(fit, draws=xr.DataTree.from_dict({"/posterior": some}))))
+    whole = xr.concat(parts, dim="draw", data_vars="all", join="exact", combine_attrs="override")
+    errors = [part.attrs["survival_error"] for part in parts if "survival_error" in part.attrs]
+    return whole.assign_attrs({"survival_error": max(errors)} if errors else {})
+
+
+def _survival_error(fit: Fit, population: Population | None) -> float:
+    """Bound what compressed covariates change in survival averaged over them; refuse too much."""
+    exposure = fit.exposure
+    found = exposure.compression
+    if found is None or population is not None:
+        return 0.0
+    largest = swings(exposure, fit.posterior, fit.design)
+    error = found.survival_error(largest, courses=exposure.courses is not None)
+    if error > LARGEST_SURVIVAL_ERROR:
+        raise EstimandError(
+            "Log hazard ratios of the continuous covariates are so large that survival averaged "
+            f"over the patients may be off by {error:.1g}, since the covariates are compressed: "
+            "fit with compress=False, or pass the patients (or a sample of them) as population."
+        )
+    return error
 
 
 def populations_of(
@@ -429,6 +510,7 @@ def populations_of(
     start, last = window.start, window.last
     design, exposure = fit.design, fit.exposure
     population, by = whom
+    error = _survival_error(fit, population)
     description = "eligible patients at risk at the landmark"
     supplied: list[Group] = []
     at_risk = exposure.at_risk(start) if population is None else np.zeros((0, 0))
@@ -475,6 +557,7 @@ def populations_of(
         description=description if by is None else f"{description}, by {by}",
         start=start,
         last=last,
+        error=error,
     )
 
 
@@ -590,21 +673,25 @@ def _over_time(
     whom: tuple[Population | None, str | None],
     evaluate: Callable[[Average, Floats], Floats],
 ) -> xr.Dataset:
-    populations = populations_of(fit, regimes, landmark, whom)
-    start = populations.start
-    if times is None:
-        times = np.linspace(start, populations.last, DEFAULT_TIMES)
-    try:
-        grid = np.asarray(times, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise EstimandError(f"times must be numbers, got {times!r}.") from None
-    if grid.ndim != 1 or not np.isfinite(grid).all():
-        raise EstimandError("times must be a flat sequence of finite numbers.")
-    if grid.size:
-        seen, asked = observed_by(fit), populations.regimes
-        require_curves(seen, fit.question, regimes=asked, landmark=start, times=grid.tolist())
-    values = _collect(fit, populations, lambda one: evaluate(one, grid), ("time",))
-    return described(fit, {name: values.assign_coords(time=grid)}, populations)
+    def estimate(part: Fit) -> xr.Dataset:
+        populations = populations_of(part, regimes, landmark, whom)
+        start = populations.start
+        try:
+            grid = np.asarray(
+                np.linspace(start, populations.last, DEFAULT_TIMES) if times is None else times,
+                dtype=np.float64,
+            )
+        except (TypeError, ValueError):
+            raise EstimandError(f"times must be numbers, got {times!r}.") from None
+        if grid.ndim != 1 or not np.isfinite(grid).all():
+            raise EstimandError("times must be a flat sequence of finite numbers.")
+        if grid.size:
+            seen, asked = observed_by(part), populations.regimes
+            require_curves(seen, part.question, regimes=asked, landmark=start, times=grid.tolist())
+        values = _collect(part, populations, lambda one: evaluate(one, grid), ("time",))
+        return described(part, {name: values.assign_coords(time=grid)}, populations)
+
+    return in_blocks(fit, whom[0], estimate)
 
 
 def _collect(
@@ -657,7 +744,8 @@ def described(
     Returns
     -------
     xarray.Dataset
-        With the attributes that every estimate has.
+        With the attributes that every estimate has; where covariates are compressed also
+        ``survival_error``, the bound of what that changes in averaged survival.
     """
     return xr.Dataset(
         variables,
@@ -667,6 +755,7 @@ def described(
             "unit": fit.exposure.unit,
             "population": populations.description,
             "kind": "marginal: averaged over the covariates of the population",
+            **({"survival_error": populations.error} if populations.error else {}),
             **more,
         },
     )

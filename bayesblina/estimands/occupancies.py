@@ -13,6 +13,7 @@ from bayesblina.estimands.curves import (
     DEFAULT_TIMES,
     Populations,
     described,
+    in_blocks,
     populations_of,
     require_horizon,
 )
@@ -74,40 +75,46 @@ def state_occupancy(
     >>> states["probability"].dims
     ('chain', 'draw', 'regime', 'time', 'state')
     """
-    populations = _of_courses(fit, regimes, landmark, (population, by))
-    start = populations.start
-    grid = np.asarray(
-        np.linspace(start, populations.last, DEFAULT_TIMES) if times is None else times,
-        dtype=np.float64,
-    )
-    if grid.ndim != 1 or not grid.size or not np.isfinite(grid).all():
-        raise EstimandError("times must be a flat sequence of finite numbers.")
-    if grid.min() < start or grid.max() > populations.last * (1 + TIE_TOLERANCE):
-        raise EstimandError(
-            f"times must lie between the landmark {start:g} and the end of follow-up, "
-            f"{populations.last:g}: nothing is extrapolated."
+
+    def estimate(part: Fit) -> xr.Dataset:
+        populations = _of_courses(part, regimes, landmark, (population, by))
+        start = populations.start
+        grid = np.asarray(
+            np.linspace(start, populations.last, DEFAULT_TIMES) if times is None else times,
+            dtype=np.float64,
+        )
+        if grid.ndim != 1 or not grid.size or not np.isfinite(grid).all():
+            raise EstimandError("times must be a flat sequence of finite numbers.")
+        if grid.min() < start or grid.max() > populations.last * (1 + TIE_TOLERANCE):
+            raise EstimandError(
+                f"times must lie between the landmark {start:g} and the end of follow-up, "
+                f"{populations.last:g}: nothing is extrapolated."
+            )
+
+        def evaluate(courses: Courses) -> Floats:
+            knots = courses.knots(grid)
+            place = np.searchsorted(knots, grid)
+            out = np.empty((courses.draws, grid.size, len(STATES)))
+            for rows, course in courses.follow(knots):
+                states = (
+                    course.remission,
+                    course.alive_after_relapse,
+                    course.dead_in_remission,
+                    course.dead_after_relapse,
+                )
+                for index, values in enumerate(states):
+                    out[rows, :, index] = courses.average(values[..., place])
+            return out
+
+        values = _collect(part, populations, evaluate, ("time", "state"))
+        values = values.assign_coords(time=grid, state=list(STATES))
+        relapsed = values.sel(state="alive after relapse", drop=True)
+        relapsed = relapsed + values.sel(state="dead after relapse", drop=True)
+        return described(
+            part, {"probability": values, "relapse_probability": relapsed}, populations
         )
 
-    def evaluate(courses: Courses) -> Floats:
-        knots = courses.knots(grid)
-        place = np.searchsorted(knots, grid)
-        out = np.empty((courses.draws, grid.size, len(STATES)))
-        for rows, course in courses.follow(knots):
-            states = (
-                course.remission,
-                course.alive_after_relapse,
-                course.dead_in_remission,
-                course.dead_after_relapse,
-            )
-            for index, values in enumerate(states):
-                out[rows, :, index] = courses.average(values[..., place])
-        return out
-
-    values = _collect(fit, populations, evaluate, ("time", "state"))
-    values = values.assign_coords(time=grid, state=list(STATES))
-    relapsed = values.sel(state="alive after relapse", drop=True)
-    relapsed = relapsed + values.sel(state="dead after relapse", drop=True)
-    return described(fit, {"probability": values, "relapse_probability": relapsed}, populations)
+    return in_blocks(fit, population, estimate)
 
 
 def time_in_states(
@@ -139,21 +146,27 @@ def time_in_states(
     EstimandError
         As for `state_occupancy`, or if the horizon lies outside follow-up.
     """
-    populations = _of_courses(fit, regimes, landmark, (population, by))
-    require_horizon(horizon, populations)
 
-    def evaluate(courses: Courses) -> Floats:
-        knots = courses.knots(np.array([horizon]))
-        place = int(np.searchsorted(knots, horizon))
-        out = np.empty((courses.draws, 2))
-        for rows, course in courses.follow(knots):
-            for index, values in enumerate((course.time_in_remission, course.time_after_relapse)):
-                out[rows, index] = courses.average(values[..., place])
-        return out
+    def estimate(part: Fit) -> xr.Dataset:
+        populations = _of_courses(part, regimes, landmark, (population, by))
+        require_horizon(horizon, populations)
 
-    values = _collect(fit, populations, evaluate, ("state",))
-    values = values.assign_coords(state=list(STATES[:2]))
-    return described(fit, {"time": values}, populations, horizon=float(horizon))
+        def evaluate(courses: Courses) -> Floats:
+            knots = courses.knots(np.array([horizon]))
+            place = int(np.searchsorted(knots, horizon))
+            out = np.empty((courses.draws, 2))
+            for rows, course in courses.follow(knots):
+                for index, values in enumerate(
+                    (course.time_in_remission, course.time_after_relapse)
+                ):
+                    out[rows, index] = courses.average(values[..., place])
+            return out
+
+        values = _collect(part, populations, evaluate, ("state",))
+        values = values.assign_coords(state=list(STATES[:2]))
+        return described(part, {"time": values}, populations, horizon=float(horizon))
+
+    return in_blocks(fit, population, estimate)
 
 
 def _of_courses(

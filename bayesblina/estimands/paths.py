@@ -162,12 +162,12 @@ def average_survival(cumulative: Floats, relative: Floats, weight: Floats) -> Fl
     relative : ndarray, shape (draws, pattern)
         Relative hazards.
     weight : ndarray, shape (pattern,) or (draws, pattern)
-        Share of the patients; sums to 1.
+        Share of the patients; sums to 1. At the nodes of a compressed covariate some are negative.
 
     Returns
     -------
     ndarray, shape (draws, time)
-        Average survival; exactly 1 where no hazard has accumulated.
+        Average survival, from 0 to 1; exactly 1 where no hazard has accumulated.
     """
     out = np.empty(cumulative.shape)
     for rows in _blocks(cumulative.shape[0], cumulative.shape[1] * relative.shape[1]):
@@ -175,7 +175,7 @@ def average_survival(cumulative: Floats, relative: Floats, weight: Floats) -> Fl
         np.exp(each, out=each)
         # Weights add up to 1 only within rounding.
         out[rows] = np.where(cumulative[rows] == 0, 1.0, _mean(each, weight, rows))
-    return out
+    return np.clip(out, 0.0, 1.0, out=out)
 
 
 def _mean(values: Floats, weight: Floats, rows: slice) -> Floats:
@@ -387,7 +387,7 @@ def hazard_at_survival(relative: Floats, weight: Floats, *, survival: float) -> 
     relative : ndarray, shape (draws, pattern)
         Relative hazards; 0 for patients who are cured.
     weight : ndarray, shape (pattern,) or (draws, pattern)
-        Share of the patients; sums to 1.
+        Share of the patients; sums to 1. At the nodes of a compressed covariate some are negative.
     survival
         The level, between 0 and 1.
 
@@ -406,16 +406,13 @@ def hazard_at_survival(relative: Floats, weight: Floats, *, survival: float) -> 
     relative = relative[falls]
     level = np.zeros(relative.shape[0])
     target = np.log(survival)
-    with np.errstate(divide="ignore"):
-        log_weight = np.log(weight if weight.ndim == 1 else weight[falls])
+    weight = weight if weight.ndim == 1 else weight[falls]
     for _ in range(STEPS):
-        exponent = log_weight - relative * level[:, None]
-        largest = exponent.max(axis=1, keepdims=True)
-        each = np.exp(exponent - largest)
+        # The average never falls below the level on the way, so that it does not vanish.
+        each = weight * np.exp(-relative * level[:, None])
         total = each.sum(axis=1)
-        value = np.log(total) + largest[:, 0]
         slope = (each * relative).sum(axis=1) / total
-        step = (value - target) / slope
+        step = (np.log(total) - target) / slope
         level = level + step
         if (np.abs(step) <= PRECISION * level).all():
             break

@@ -220,7 +220,7 @@ class StateAverage:
                 out[rows] = self.courses.average((alive + relapsed.sum(axis=-2))[..., place])
             else:
                 out[rows] = self.courses.average(alive[..., place])
-        return np.minimum(out, 1.0)
+        return np.clip(out, 0.0, 1.0, out=out)
 
     def hazard(self, times: Floats) -> Floats:
         """Mean hazard of those still event-free at times, shape (draws, time)."""

@@ -212,7 +212,7 @@ def group_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Fl
         Log hazard ratios.
     """
     if "patient_effect" in posterior:
-        return flat_draws(posterior, "patient_effect", "pattern")
+        return np.asarray(flat_draws(posterior, "patient_effect", "pattern")[:, design.group_of])
     if "group_effect" in posterior:
         effect = flat_draws(posterior.sel(endpoint=endpoint), "group_effect", "group")
         return np.asarray(effect[:, design.group_of])
@@ -308,23 +308,37 @@ def hazards_of_patients(
     Returns
     -------
     hazard : LogHazard
-        By pattern; where continuous covariates are compressed each patient is one.
+        By pattern, of the patterns that these patients have; where continuous covariates are
+        compressed each patient is one.
     pattern : ndarray of int, shape (patient,)
         Pattern of each patient there.
     """
+    own, pattern = _design_of_patients(exposure, design, rows)
+    return log_hazard(posterior, own, endpoint=endpoint), pattern
+
+
+def _design_of_patients(
+    exposure: Exposure, design: Design, rows: Ints | None
+) -> tuple[Design, Ints]:
+    """Covariates of single patients and no others, and the place of each patient's there."""
     people = exposure.patients().people
-    rows = np.arange(people.sizes["patient"]) if rows is None else rows
     if exposure.compression is None:
-        return log_hazard(posterior, design, endpoint=endpoint), people["pattern"].values[rows]
-    category = people["category"].values[rows]
+        if rows is None:
+            return design, people["pattern"].values
+        present, pattern = np.unique(people["pattern"].values[rows], return_inverse=True)
+        terms = design.terms[present]
+    else:
+        rows = np.arange(people.sizes["patient"]) if rows is None else rows
+        present, pattern = people["category"].values[rows], np.arange(rows.size)
+        terms = design.standardised(exposure.terms_of(rows))
     own = replace(
         design,
-        terms=design.standardised(exposure.terms_of(rows)),
-        class_of=design.class_of[category],
-        group_of=design.group_of[category],
-        source_of=design.source_of[category],
+        terms=terms,
+        class_of=design.class_of[present],
+        group_of=design.group_of[present],
+        source_of=design.source_of[present],
     )
-    return log_hazard(posterior, own, endpoint=endpoint), np.arange(rows.size)
+    return own, pattern
 
 
 def total_log_likelihood(
@@ -446,11 +460,12 @@ def _of_endpoint(
     With `apart` patients have no effects of their own, and the log-likelihood is without its
     cumulative hazard, which the second then is; else the second is 0.
     """
-    found, who = hazards_of_patients(posterior, exposure, design, endpoint=endpoint, rows=rows)
+    own, who = _design_of_patients(exposure, design, rows)
+    found = log_hazard(posterior, own, endpoint=endpoint)
     relative = found.pattern
     if apart:
-        relative = relative_of(posterior, design, design.terms, endpoint=endpoint)
-        relative = relative + source_effects(posterior, design, endpoint=endpoint)
+        relative = relative_of(posterior, own, own.terms, endpoint=endpoint)
+        relative = relative + source_effects(posterior, own, endpoint=endpoint)
     # Draws run along rows, so that picking cells and patients picks whole rows.
     draws = relative.shape[0]
     by_pattern = np.ascontiguousarray(np.broadcast_to(relative, (draws, found.class_of.size)).T)

@@ -6,11 +6,11 @@ exchangeable: each such profile is worked out once, and counts as often as there
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import arviz as az
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from bayesblina.exposure import Exposure
 from bayesblina.fitting import Fit
 from bayesblina.hazards.definition import PatientFrailty
 from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_likelihood
+from bayesblina.mixing import ess_mean
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -186,6 +187,7 @@ def smoothed(values: Floats, *, efficiency: float = 1.0) -> tuple[Floats, Floats
     -----
     Vehtari, Simpson, Gelman, Yao and Gabry (2024), Journal of Machine Learning Research 25 (72).
     """
+    importlib.import_module("arviz_stats")
     array = xr.DataArray(values, dims=("chain", "draw", "patient"))
     accessor: Any = array.azstats
     found, shapes = accessor.psislw(dim=["chain", "draw"], r_eff=efficiency)
@@ -234,9 +236,12 @@ def _efficiency(fit: Fit) -> float:
     sizes = fit.posterior.sizes
     if sizes["chain"] == 1:
         return 1.0
-    found = az.ess(fit.posterior, method="mean")
-    parts = [np.ravel(found[name].values) for name in found.data_vars]
-    return float(np.concatenate(parts).mean() / (sizes["chain"] * sizes["draw"]))
+    draws = [
+        one.transpose("chain", "draw", ...).values.reshape(sizes["chain"], sizes["draw"], -1)
+        for one in fit.posterior.data_vars.values()
+    ]
+    found = np.concatenate([ess_mean(one) for one in draws])
+    return float(found.mean() / (sizes["chain"] * sizes["draw"]))
 
 
 def contributing(exposure: Exposure, endpoint: str | None) -> Ints:

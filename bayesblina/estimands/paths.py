@@ -7,7 +7,9 @@ depends on time only through the path's cumulative hazard.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +22,8 @@ Bools = NDArray[np.bool_]
 
 # Numbers held at once while curves are averaged over patients: they should stay in the cache.
 BLOCK = 200_000
+# From so many blocks on they are worked through side by side.
+SIDE_BY_SIDE = 50
 STEPS = 100
 PRECISION = 1e-14
 BISECTIONS = 60
@@ -146,10 +150,20 @@ def make_path(
     return Path(knots=knots, rates=np.ascontiguousarray(hazard[:, interval, state]))
 
 
-def _blocks(draws: int, numbers: int) -> Iterator[slice]:
+def _in_blocks(draws: int, numbers: int, work: Callable[[slice], None]) -> None:
+    """Work through some draws at a time, side by side where it takes long.
+
+    numpy leaves other threads free while it computes, and each draw's numbers are its own.
+    """
     step = max(1, BLOCK // max(numbers, 1))
-    for first in range(0, draws, step):
-        yield slice(first, first + step)
+    blocks = [slice(first, first + step) for first in range(0, draws, step)]
+    if len(blocks) < SIDE_BY_SIDE:
+        for rows in blocks:
+            work(rows)
+        return
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        # What a block raises comes out here.
+        list(threads.map(work, blocks))
 
 
 def average_survival(cumulative: Floats, relative: Floats, weight: Floats) -> Floats:
@@ -170,11 +184,14 @@ def average_survival(cumulative: Floats, relative: Floats, weight: Floats) -> Fl
         Average survival, from 0 to 1; exactly 1 where no hazard has accumulated.
     """
     out = np.empty(cumulative.shape)
-    for rows in _blocks(cumulative.shape[0], cumulative.shape[1] * relative.shape[1]):
+
+    def work(rows: slice) -> None:
         each = np.multiply(cumulative[rows, :, None], -relative[rows, None, :])
         np.exp(each, out=each)
         # Weights add up to 1 only within rounding.
         out[rows] = np.where(cumulative[rows] == 0, 1.0, _mean(each, weight, rows))
+
+    _in_blocks(cumulative.shape[0], cumulative.shape[1] * relative.shape[1], work)
     return np.clip(out, 0.0, 1.0, out=out)
 
 
@@ -188,12 +205,15 @@ def _mean(values: Floats, weight: Floats, rows: slice) -> Floats:
 def average_relative(cumulative: Floats, relative: Floats, weight: Floats) -> Floats:
     """Average relative hazard of the patients still event-free, shape (draws, time)."""
     out = np.empty(cumulative.shape)
-    for rows in _blocks(cumulative.shape[0], cumulative.shape[1] * relative.shape[1]):
+
+    def work(rows: slice) -> None:
         # Exponents are taken from the best survivor's, so that not all vanish.
         least = relative[rows].min(axis=1)[:, None, None]
         each = np.exp(cumulative[rows, :, None] * (least - relative[rows, None, :]))
         dying = _mean(each * relative[rows, None, :], weight, rows)
         out[rows] = dying / _mean(each, weight, rows)
+
+    _in_blocks(cumulative.shape[0], cumulative.shape[1] * relative.shape[1], work)
     return out
 
 
@@ -229,13 +249,16 @@ def restricted_mean(path: Path, relative: Floats, weight: Floats, *, horizon: fl
     steps = rates * width
     before = np.cumsum(steps, axis=1) - steps
     out = np.empty(rates.shape[0])
-    for rows in _blocks(rates.shape[0], rates.shape[1] * relative.shape[1]):
+
+    def work(rows: slice) -> None:
         ratio = relative[rows, None, :]
         passed = steps[rows, :, None] * ratio
         # (1 - exp(-x)) / x, which is 1 at 0.
         share = np.divide(-np.expm1(-passed), passed, out=np.ones_like(passed), where=passed > 0)
         alive = np.exp(-before[rows, :, None] * ratio)
         out[rows] = _mean(alive * share, weight, rows) @ width
+
+    _in_blocks(rates.shape[0], rates.shape[1] * relative.shape[1], work)
     return out
 
 

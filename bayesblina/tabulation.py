@@ -9,7 +9,7 @@ blocks, one after the other, so that no more than a block of them need be in mem
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -58,6 +58,55 @@ class Block(Protocol):
     def transplant(self) -> Floats | None:
         """Times of transplants."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """Some of a block's patients.
+
+    Attributes
+    ----------
+    rows
+        Which of them.
+    size, endpoints, phase_start, phase_end, transplant
+        As of a `Block`.
+    """
+
+    rows: slice
+    size: int
+    endpoints: Mapping[str, Outcome]
+    phase_start: Floats
+    phase_end: Floats
+    transplant: Floats | None
+
+
+def part_of(block: Block, rows: slice) -> Part:
+    """Take some patients of a block; nothing is copied.
+
+    Parameters
+    ----------
+    block
+        The patients.
+    rows
+        Which of them.
+
+    Returns
+    -------
+    Part
+        Those.
+    """
+    start = block.phase_start[rows]
+    return Part(
+        rows=rows,
+        size=start.shape[0],
+        endpoints={
+            name: Outcome(time=one.time[rows], event=one.event[rows], entry=one.entry[rows])
+            for name, one in block.endpoints.items()
+        },
+        phase_start=start,
+        phase_end=block.phase_end[rows],
+        transplant=None if block.transplant is None else block.transplant[rows],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -205,6 +254,31 @@ def bounds_of(risk: AtRisk, weight: Floats | None = None) -> Bounds:
     )
 
 
+def merged_bounds(parts: Sequence[Bounds]) -> Bounds:
+    """Put the bounds of parts of the patients together.
+
+    Parameters
+    ----------
+    parts
+        Those of all parts, in their order.
+
+    Returns
+    -------
+    Bounds
+        Of all patients.
+    """
+    return Bounds(
+        reasons=np.sum([one.reasons for one in parts], axis=0, dtype=np.int64)
+        if parts
+        else np.zeros(AT_RISK + 1, dtype=np.int64),
+        first_begin=min((one.first_begin for one in parts), default=np.inf),
+        last_begin=max((one.last_begin for one in parts), default=0.0),
+        last_exit=max((one.last_exit for one in parts), default=0.0),
+        time_at_risk=sum(one.time_at_risk for one in parts),
+        events=sum(one.events for one in parts),
+    )
+
+
 class Tallying:
     """Sums events and person-time of one endpoint by state, group and interval, block by block.
 
@@ -226,13 +300,18 @@ class Tallying:
     ) -> None:
         states = len(course.states)
         shape = (states, groups, cuts.size + 1, int(np.prod(degrees, dtype=np.int64)))
-        self._cuts = cuts
+        self.cuts = cuts
         self._course = course
         self._degrees = np.array(degrees, dtype=np.int64)
-        self._events, self._partial, self._passed = (np.zeros(shape) for _ in range(3))
-        self._opened = np.zeros((states, groups, cuts.size + 2), dtype=np.int64)
-        self._first, self._longest = np.full(states, np.inf), np.zeros(states)
-        self._visitors = np.zeros(states, dtype=np.int64)
+        self.sums: dict[str, NDArray[Any]] = {
+            "events": np.zeros(shape),
+            "partial": np.zeros(shape),
+            "passed": np.zeros(shape),
+            "opened": np.zeros((states, groups, cuts.size + 2), dtype=np.int64),
+            "first": np.full(states, np.inf),
+            "longest": np.zeros(states),
+            "visitors": np.zeros(states, dtype=np.int64),
+        }
 
     def add(
         self,
@@ -272,20 +351,14 @@ class Tallying:
             np.array([mark.phase for mark in marks], dtype=np.int64),
             np.array([mark.offset for mark in marks], dtype=np.float64),
             np.array([0, *(mark.state for mark in marks)], dtype=np.int64),
-            self._cuts * (1.0 + TIE_TOLERANCE),
-            self._cuts * (1.0 - TIE_TOLERANCE),
-            np.concatenate([[0.0], self._cuts]),
+            self.cuts * (1.0 + TIE_TOLERANCE),
+            self.cuts * (1.0 - TIE_TOLERANCE),
+            np.concatenate([[0.0], self.cuts]),
             constant(group),
             constant(np.empty(0) if weight is None else weight),
             constant(np.empty((0, 0)) if scaled is None else scaled),
             self._degrees,
-            self._events,
-            self._partial,
-            self._passed,
-            self._opened,
-            self._first,
-            self._longest,
-            self._visitors,
+            *self.sums.values(),
         )
 
     def tally(self) -> Tally:
@@ -296,13 +369,35 @@ class Tallying:
         Tally
             The sums.
         """
-        return Tally(
-            events=self._events.copy(),
-            exposure=person_time(self._partial, self._passed, self._opened, self._cuts),
-            visitors=self._visitors.copy(),
-            first=self._first.copy(),
-            longest=self._longest.copy(),
-        )
+        return merged([self])
+
+
+def merged(parts: Sequence[Tallying]) -> Tally:
+    """Put the sums over parts of the patients together.
+
+    Parameters
+    ----------
+    parts
+        Those of all parts, in their order; at least one.
+
+    Returns
+    -------
+    Tally
+        The sums over all patients.
+    """
+    first, *others = (one.sums for one in parts)
+    total = {name: values.copy() for name, values in first.items()}
+    for one in others:
+        for name, values in one.items():
+            how = {"first": np.minimum, "longest": np.maximum}.get(name, np.add)
+            how(total[name], values, out=total[name])
+    return Tally(
+        events=total["events"],
+        exposure=person_time(total["partial"], total["passed"], total["opened"], parts[0].cuts),
+        visitors=total["visitors"],
+        first=total["first"],
+        longest=total["longest"],
+    )
 
 
 def moments_by_group(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +22,6 @@ from bayesblina.exposure.patterns import (
     Terms,
     compressed_terms,
     covariate_patterns,
-    describe_covariates,
     levels_of_codes,
     terms_of,
     unique_rows,
@@ -31,15 +34,24 @@ from bayesblina.segments import course_of
 from bayesblina.tabulation import (
     AT_RISK,
     AtRisk,
-    Tally,
+    Part,
     Tallying,
     at_risk,
     bounds_of,
+    merged,
+    merged_bounds,
     moments_by_group,
+    part_of,
 )
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+# Patients who are summed by one thread at a time.
+PART = 500_000
+# More combinations of levels than this are looked for among the patients first.
+LISTED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,6 +61,7 @@ class _Groups:
     group: NDArray[np.int32]
     groups: int
     terms: Terms
+    described: tuple[CovariateTerms, ...]
     compression: Compression | None
     scaled: Floats | None
 
@@ -89,32 +102,49 @@ def expose_many(
     """
     names = bind(question, cohort)
     course = course_of(cohort, question, phase_cuts)
-    # Compiled code leaves other threads free: endpoints are summed side by side.
-    with ThreadPoolExecutor(max_workers=len(names)) as threads:
-        risks = list(threads.map(lambda name: at_risk(cohort, course, name), names))
-        bounds = list(threads.map(lambda risk: bounds_of(risk, weight), risks))
+    parts = [part_of(cohort, slice(first, first + PART)) for first in range(0, cohort.size, PART)]
+    # Compiled code leaves other threads free: parts are summed side by side, and put together in
+    # their order.
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        risks = [
+            list(threads.map(lambda part: at_risk(part, course, name), parts))  # noqa: B023
+            for name in names
+        ]
+        bounds = [
+            merged_bounds(list(threads.map(bounds_of, one, _weights(weight, parts))))
+            for one in risks
+        ]
     if cuts is None:
-        times = [risk.stop[risk.event] for risk in risks]
+        times = [risk.stop[risk.event] for one in risks for risk in one]
         cuts = default_cuts(np.concatenate(times), endpoints=len(names))
-    anywhere = np.logical_or.reduce([risk.reason == AT_RISK for risk in risks])
-    used = np.flatnonzero(anywhere)
-    if not used.size:
+    anywhere = np.concatenate(
+        [
+            np.logical_or.reduce([risk.reason == AT_RISK for risk in same])
+            for same in zip(*risks, strict=True)
+        ]
+    )
+    if not anywhere.any():
         # Nothing to group: the check below says so.
         anywhere[:] = True
-        used = np.arange(cohort.size)
-    described = describe_covariates(cohort, used)
-    found = _group(cohort, used, described, compress)
+    found = _group(cohort, anywhere, compress)
     degrees: tuple[int, ...] = ()
     if found.compression is not None:
         degrees = tuple(axis.nodes for axis in found.compression.axes)
 
-    def tally(risk: AtRisk) -> Tally:
+    def tally(part: Part, risk: AtRisk) -> Tallying:
         summed = Tallying(course, cuts=cuts, groups=found.groups, degrees=degrees)
-        summed.add(cohort, risk, found.group, weight=weight, scaled=found.scaled)
-        return summed.tally()
+        rows = part.rows
+        summed.add(
+            part,
+            risk,
+            found.group[rows],
+            weight=None if weight is None else weight[rows],
+            scaled=None if found.scaled is None else found.scaled[rows],
+        )
+        return summed
 
-    with ThreadPoolExecutor(max_workers=len(names)) as threads:
-        tallies = list(threads.map(tally, risks))
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        tallies = [merged(list(threads.map(tally, parts, one))) for one in risks]
     node = None
     terms = found.terms
     if found.compression is not None:
@@ -146,11 +176,11 @@ def expose_many(
         cuts=cuts,
         terms=terms,
         node=node,
-        covariates=described,
+        covariates=found.described,
         question=question,
         compression=found.compression,
         size=cohort.size,
-        weighted=weight is not None and bool((weight[used] != 1.0).any()),
+        weighted=weight is not None and bool((weight[anywhere] != 1.0).any()),
     )
     phases = tuple(str(name) for name in table["phase"].values)
     return Exposure(
@@ -173,34 +203,42 @@ def expose_many(
     )
 
 
-def _group(
-    cohort: Cohort, used: Ints, described: list[CovariateTerms], compress: bool | None
-) -> _Groups:
+def _weights(weight: Floats | None, parts: Sequence[Part]) -> list[Floats | None]:
+    """Weights of the parts' patients."""
+    return [None if weight is None else weight[part.rows] for part in parts]
+
+
+def _group(cohort: Cohort, anywhere: Bools, compress: bool | None) -> _Groups:
     """Group patients by categorical covariates, and by continuous ones unless compressed."""
+    code, present, declared = _codes(cohort)
+    codes = present.size
+    occurs = moments_by_group(anywhere, code, groups=codes)[:, 0] > 0
+    values = levels_of_codes(declared, present[occurs])
+    described = []
+    for name, covariate in cohort.covariates.items():
+        if covariate.kind == "continuous":
+            inside = covariate.values[anywhere]
+            low, high = float(inside.min()), float(inside.max())
+            described.append(CovariateTerms(name=name, kind="continuous", low=low, high=high))
+            values[name] = np.zeros(int(occurs.sum()))
+        else:
+            seen = set(values[name].tolist())
+            levels = tuple(level for level in covariate.levels if level in seen)
+            described.append(CovariateTerms(name=name, kind="categorical", levels=levels))
     continuous = [one for one in described if one.kind == "continuous" and one.high > one.low]
-    code = np.zeros(cohort.size, dtype=np.int64)
-    codes = 1
-    for one in described:
-        if one.kind == "categorical" and len(one.levels) > 1:
-            covariate = cohort.covariates[one.name]
-            place = np.zeros(len(covariate.levels), dtype=np.int64)
-            for index, level in enumerate(one.levels):
-                place[covariate.levels.index(level)] = index
-            code = code * len(one.levels) + place[covariate.values.astype(np.int64)]
-            codes *= len(one.levels)
-    present, group = _present(code, used, codes)
-    values = levels_of_codes(described, present)
-    for one in continuous:
-        values[one.name] = np.zeros(present.size)
-    unordered = terms_of(described, values, size=present.size)
+    unordered = terms_of(described, values, size=int(occurs.sum()))
     design, order = unique_rows(unordered.design)
     categories = Terms(names=unordered.names, continuous=unordered.continuous, design=design)
-    numbers = order[group].astype(np.int32)
+    position = np.zeros(codes, dtype=np.int32)
+    position[occurs] = order
+    numbers = position[code]
+    used = np.flatnonzero(anywhere) if continuous else np.empty(0, dtype=np.int64)
     if not continuous:
         return _Groups(
             group=numbers,
             groups=design.shape[0],
             terms=categories,
+            described=tuple(described),
             compression=None,
             scaled=None,
         )
@@ -223,6 +261,7 @@ def _group(
             group=numbers,
             groups=design.shape[0],
             terms=categories,
+            described=tuple(described),
             compression=found,
             scaled=np.stack(scaled, axis=1),
         )
@@ -230,22 +269,40 @@ def _group(
     exact = np.zeros(cohort.size, dtype=np.int32)
     exact[used] = pattern
     return _Groups(
-        group=exact, groups=terms.design.shape[0], terms=terms, compression=None, scaled=None
+        group=exact,
+        groups=terms.design.shape[0],
+        terms=terms,
+        described=tuple(described),
+        compression=None,
+        scaled=None,
     )
 
 
-def _present(code: Ints, used: Ints, codes: int) -> tuple[Ints, Ints]:
-    """Codes that occur among the patients used, and the position of each patient's code there."""
-    if codes > code.size:
-        present = np.unique(code[used])
-        return present, np.clip(np.searchsorted(present, code), 0, present.size - 1)
-    present = np.flatnonzero(np.bincount(code[used], minlength=codes))
-    position = np.zeros(codes, dtype=np.int64)
-    position[present] = np.arange(present.size)
-    return present, position[code]
+def _codes(cohort: Cohort) -> tuple[NDArray[np.int32], Ints, list[CovariateTerms]]:
+    """Look up each patient's combination of levels, the last covariate fastest.
+
+    Returned are its position in the list of combinations, this list, and the covariates.
+    """
+    declared = [
+        CovariateTerms(name=name, kind="categorical", levels=one.levels)
+        for name, one in cohort.covariates.items()
+        if one.kind == "categorical"
+    ]
+    codes = math.prod(len(one.levels) for one in declared)
+
+    def add_up(code: NDArray[Any]) -> NDArray[Any]:
+        for one in declared:
+            np.multiply(code, len(one.levels), out=code)
+            np.add(code, cohort.covariates[one.name].values, out=code, casting="unsafe")
+        return code
+
+    if codes <= LISTED:
+        return add_up(np.zeros(cohort.size, dtype=np.int32)), np.arange(codes), declared
+    present, place = np.unique(add_up(np.zeros(cohort.size, dtype=np.int64)), return_inverse=True)
+    return place.astype(np.int32), present, declared
 
 
-def _counts(found: _Groups, anywhere: NDArray[np.bool_]) -> Floats:
+def _counts(found: _Groups, anywhere: Bools) -> Floats:
     """Patients by pattern."""
     compression = found.compression
     degrees = () if compression is None else tuple(axis.nodes for axis in compression.axes)

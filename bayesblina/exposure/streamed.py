@@ -39,6 +39,7 @@ from bayesblina.tabulation import (
     at_risk,
     bounds_of,
     constant,
+    merged_bounds,
     moments_by_group,
     run_compiled,
 )
@@ -187,23 +188,16 @@ class StreamedSums:
         self._bins = bins
         self._sample = chosen.frame(self._coded.columns)
         found, patients = codes.counts()
+        whole = [merged_bounds(parts) for parts in bounds]
         return Survey(
             codes=found,
             patients=patients,
             reasons=counts,
-            first_begin=np.array(
-                [min((one.first_begin for one in parts), default=np.inf) for parts in bounds]
-            ),
-            last_begin=np.array(
-                [max((one.last_begin for one in parts), default=0.0) for parts in bounds]
-            ),
-            last_exit=np.array(
-                [max((one.last_exit for one in parts), default=0.0) for parts in bounds]
-            ),
-            time_at_risk=np.array([sum(one.time_at_risk for one in parts) for parts in bounds]),
-            events=np.array(
-                [sum(round(one.events) for one in parts) for parts in bounds], dtype=np.int64
-            ),
+            first_begin=np.array([one.first_begin for one in whole]),
+            last_begin=np.array([one.last_begin for one in whole]),
+            last_exit=np.array([one.last_exit for one in whole]),
+            time_at_risk=np.array([one.time_at_risk for one in whole]),
+            events=np.array([round(one.events) for one in whole], dtype=np.int64),
             low=np.array([one.low for one in spread]),
             high=np.array([one.high for one in spread]),
             sd=np.array([one.sd for one in spread]),

@@ -13,4 +13,4 @@ def test_short(tmp_path: Path) -> None:
     print()
     large_fits(table, (267, 20_000))
     exposures(table, (30_000, 300_000), tmp_path)
-    assert len(table.rows) == 4
+    assert len(table.rows) == 6

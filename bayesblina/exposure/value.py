@@ -22,6 +22,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+# Patients who are spread over the nodes of compressed covariates at a time.
+SPREAD = 100_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Patients:
@@ -235,7 +238,14 @@ class Exposure:
             return np.stack(
                 [np.bincount(pattern[one], weight[one], minlength=size) for one in inside]
             )
-        return np.asarray((inside * weight) @ self.projection())
+        counted, total = (
+            inside * weight,
+            np.zeros((len(self.endpoints), self.table.sizes["pattern"])),
+        )
+        for first in range(0, weight.size, SPREAD):
+            rows = slice(first, first + SPREAD)
+            total += counted[:, rows] @ self.projection(rows)
+        return total
 
     @property
     def endpoints(self) -> tuple[str, ...]:

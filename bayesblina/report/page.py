@@ -40,6 +40,7 @@ from bayesblina.report.wording import (
     prior_sentence,
     prior_weight,
     reading,
+    shape_of,
 )
 from bayesblina.what_if.reading import Sensitivity
 
@@ -289,8 +290,9 @@ def _records(table: pd.DataFrame) -> list[Row]:
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
-def _trio(row: Row, table: str, shape: str = ".2f") -> Row:
+def _trio(row: Row, table: str, *, least: int = 2, signed: bool = False) -> Row:
     """Take the posterior median with its interval."""
+    shape = shape_of(row, least=least, signed=signed)
     return {name: number(row, name, shape, table=table) for name in ("median", "lower", "upper")}
 
 
@@ -303,11 +305,11 @@ def _answers(results: Results) -> list[Row]:
             (
                 f"Mean time event-free from {gain['landmark']:g} up to {gain['horizon']:.1f} "
                 f"{fit.exposure.unit}, {fit.question.exposed} {gain['regime']} against never: ",
-                number(gain, "median", "+.2f", table="restricted_means"),
+                number(gain, "median", shape_of(gain, signed=True), table="restricted_means"),
                 " (",
-                number(gain, "lower", "+.2f", table="restricted_means"),
+                number(gain, "lower", shape_of(gain, signed=True), table="restricted_means"),
                 " to ",
-                number(gain, "upper", "+.2f", table="restricted_means"),
+                number(gain, "upper", shape_of(gain, signed=True), table="restricted_means"),
                 ").",
             )
             # One for each endpoint: the regime at the first landmark.
@@ -388,7 +390,7 @@ def _curves(
                         {
                             "regime": row["regime"],
                             "time": f"{row['time']:.1f}",
-                            **_trio(row, name, ".3f"),
+                            **_trio(row, name, least=3),
                         }
                         for row in _records(rows)
                         if row["time"] in kept
@@ -474,7 +476,7 @@ def _means(results: Results) -> list[Row]:
             "regime": row["regime"],
             "landmark": f"{row['landmark']:g}",
             "horizon": f"{row['horizon']:.1f}",
-            **_trio(row, "restricted_means", "+.2f"),
+            **_trio(row, "restricted_means", signed=True),
         }
         for row in _records(table)
     ]

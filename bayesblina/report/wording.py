@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bayesblina.fitting import Fit
@@ -109,6 +109,56 @@ def shown(value: float, shape: str) -> str:
     return text
 
 
+def certain(value: float) -> str:
+    """Word a probability; draws tell none of exactly 0 or 1.
+
+    Parameters
+    ----------
+    value
+        The probability.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Examples
+    --------
+    >>> certain(0.984), certain(1.0), certain(0.0)
+    ('0.984', '> 0.999', '< 0.001')
+    """
+    if value > 0.9995:
+        return "> 0.999"
+    return "< 0.001" if value < 0.0005 else f"{value:.3f}"
+
+
+def shape_of(row: Mapping[Any, Any], *, least: int = 2, signed: bool = False) -> str:
+    """Choose digits that tell the ends of an interval apart.
+
+    Parameters
+    ----------
+    row
+        Has ``lower`` and ``upper``.
+    least
+        Decimals at least.
+    signed
+        Whether a plus sign is shown.
+
+    Returns
+    -------
+    str
+        Format with so many decimals that the interval's width has two digits.
+
+    Examples
+    --------
+    >>> shape_of({"lower": 0.23, "upper": 0.93}), shape_of({"lower": 0.4475, "upper": 0.4487})
+    ('.2f', '.4f')
+    """
+    width = float(row["upper"]) - float(row["lower"])
+    more = math.ceil(-math.log10(width)) + 1 if width > 0 else least
+    return f"{'+' if signed else ''}.{min(max(more, least), 6)}f"
+
+
 def plain(words: Words) -> str:
     """Join words and numbers to a text.
 
@@ -140,8 +190,9 @@ def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
     tuple of str and Number
         The sentence: the hazard ratio with its interval, and the probability that it is below 1.
     """
+    shape = shape_of(row)
 
-    def one(column: str, shape: str = ".2f") -> Number:
+    def one(column: str, shape: str = shape) -> Number:
         return number(row, column, shape, table="hazard_ratios")
 
     return (
@@ -153,7 +204,7 @@ def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
         " to ",
         one("upper"),
         "; probability that it is below 1: ",
-        one("probability_below_1", ".3f"),
+        replace(one("probability_below_1", ".3f"), text=certain(float(row["probability_below_1"]))),
         ").",
     )
 
@@ -234,6 +285,10 @@ def prior_sentence(fit: Fit) -> str:
     )
 
 
+def _percent(share: float) -> str:
+    return "less than 1%" if share < 0.005 else f"{share:.0%}"
+
+
 def prior_weight(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
     """Say how much of an answer the prior is.
 
@@ -254,9 +309,9 @@ def prior_weight(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
     # In a normal approximation the prior's share of the precision is the width's square.
     return (
         f"{str(row['endpoint']).upper()}: the posterior interval, ",
-        number(row, "lower", ".2f", table="hazard_ratios"),
+        number(row, "lower", shape_of(row), table="hazard_ratios"),
         " to ",
-        number(row, "upper", ".2f", table="hazard_ratios"),
-        f", has {share:.0%} of the prior's width on the log scale; the prior carries about "
-        f"{share**2:.0%} of what is known.",
+        number(row, "upper", shape_of(row), table="hazard_ratios"),
+        f", has {_percent(share)} of the prior's width on the log scale; the prior carries "
+        f"{'' if share**2 < 0.005 else 'about '}{_percent(share**2)} of what is known.",
     )

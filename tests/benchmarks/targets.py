@@ -428,8 +428,10 @@ def beyond_memory(table: Table, parquet: Path, folder: Path) -> None:
         )
 
 
-def draw_growth(growth: dict[str, dict[str, dict[int, float]]], path: Path) -> None:
-    """Draw time against patients, a panel for each kind of work."""
+def draw_growth(
+    growth: dict[str, dict[str, dict[int, float]]], path: Path, *, across: str | None = "patients"
+) -> None:
+    """Draw time against size, a panel for each kind of work; or each against what it is of."""
     with mpl.rc_context({"svg.hashsalt": "bayesblina", "font.size": 8}):
         figure = Figure(figsize=(10, 4.4), layout="constrained")
         panels = np.atleast_1d(figure.subplots(1, len(growth)))
@@ -437,7 +439,13 @@ def draw_growth(growth: dict[str, dict[str, dict[int, float]]], path: Path) -> N
             for what, points in lines.items():
                 sizes = sorted(points)
                 axes.plot(sizes, [points[size] for size in sizes], marker="o", label=what)
-            axes.set(xscale="log", yscale="log", xlabel="patients", ylabel="seconds", title=title)
+            axes.set(
+                xscale="log",
+                yscale="log",
+                xlabel=across or title,
+                ylabel="seconds" if across else "",
+            )
+            axes.set_title(title if across else "")
             axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
         figure.savefig(path, metadata={"Date": None})
 

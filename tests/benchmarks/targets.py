@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 import pymc as pm
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 import bayesblina as bb
 from bayesblina.cohort import Cohort
@@ -446,7 +447,11 @@ def draw_growth(
                 ylabel="seconds" if across else "",
             )
             axes.set_title(title if across else "")
-            axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
+            sizes = sorted({size for points in lines.values() for size in points})
+            axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=40, ha="right")
+            axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.35), frameon=False)
         figure.savefig(path, metadata={"Date": None})
 
 

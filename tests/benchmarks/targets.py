@@ -452,7 +452,7 @@ def draw_growth(
             axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
             axes.yaxis.set_minor_formatter(NullFormatter())
             axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.35), frameon=False)
-        figure.savefig(path, metadata={"Date": None})
+        figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
 
 
 def after_the_fit(table: Table) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import bayesblina as bb
 from bayesblina.cohort import Cohort
 from bayesblina.errors import DataError, EstimandError, SpecError
-from bayesblina.exposure import Exposure
+from bayesblina.exposure import Exposure, streamed
 from bayesblina.exposure.lookup import interval_expression
 from bayesblina.exposure.ranks import order_statistics
 from bayesblina.scan import CohortScan, scan_cohort
@@ -209,6 +209,18 @@ def test_continuous_covariates_are_compressed_alike(table: pd.DataFrame) -> None
     require_same(one, other)
     with pytest.raises(SpecError, match="compress=False"):
         bb.expose(scan_cohort(table, **columns), QUESTION, compress=False)
+
+
+def test_sums_are_the_same_whoever_reads(parquet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit: the draws of a seed depend on it."""
+    whole = bb.expose(scan_cohort(parquet / "part*.parquet", **COLUMNS), QUESTION).table
+    monkeypatch.setattr(streamed, "ROWS", 100)
+    scan = scan_cohort(parquet / "part*.parquet", **COLUMNS)
+    for threads in (1, 4, 4):
+        scan.table.get_backend().con.sql(f"SET threads = {threads}")
+        found = bb.expose(scan, QUESTION).table
+        for name in ("events", "exposure"):
+            np.testing.assert_array_equal(found[name].values, whole[name].values, err_msg=name)
 
 
 def test_single_patients_are_refused_and_a_sample_is_known(table: pd.DataFrame) -> None:

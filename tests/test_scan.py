@@ -361,3 +361,31 @@ def test_a_scan_is_fitted_checked_and_kept(
     assert not back.exposure.complete
     assert back.exposure.table.equals(fit.exposure.table)
     np.testing.assert_array_equal(back.exposure.at_risk(8.0), fit.exposure.at_risk(8.0))
+
+
+def test_files_of_unlike_kinds_of_numbers_are_read_whole(
+    table: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Whole months in the first file do not round those of the second."""
+    unlike = table.copy()
+    first = unlike.index < 1000
+    unlike.loc[first, "os_months"] = np.ceil(unlike.loc[first, "os_months"])
+    whole = unlike[first].astype({"os_months": "int64"})
+    whole.to_parquet(tmp_path / "1.parquet", index=False)
+    unlike[~first].to_parquet(tmp_path / "2.parquet", index=False)
+    one = bb.expose(bb.read_cohort(unlike, **COLUMNS), QUESTION)
+    require_same(one, bb.expose(scan_cohort(tmp_path / "*.parquet", **COLUMNS), QUESTION))
+    # Nobody is untreated because one file lacks the column.
+    lacking = unlike[~first].drop(columns="maintenance_month")
+    lacking.to_parquet(tmp_path / "2.parquet", index=False)
+    with pytest.raises(DataError, match="maintenance_month: no such column"):
+        scan_cohort(tmp_path / "*.parquet", **COLUMNS)
+
+
+def test_columns_of_one_name_are_refused_in_files(table: pd.DataFrame, tmp_path: Path) -> None:
+    lines = table.to_csv(index=False).splitlines()
+    lines[0] = lines[0].replace("marrow_blasts", "os_months")
+    (tmp_path / "twice.csv").write_text("\n".join(lines) + "\n")
+    for read in (bb.read_cohort, scan_cohort):
+        with pytest.raises(DataError, match="os_months: more than one column has this name"):
+            read(tmp_path / "twice.csv", **COLUMNS)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesblina.errors import DataError, Problem, SpecError
+from bayesblina.readers.sources import duplicate_column, load_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,8 +76,6 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
         import pandas as pd
         import pyarrow as pa
 
-        from bayesblina.readers.sources import load_table
-
         frame, source = load_table(table)
         plain = frame.copy(deep=False)
         for name in plain.columns:
@@ -98,12 +97,52 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
     connection = _embedded(memory_limit)
     try:
         if suffix == ".csv":
+            repeated = _repeated_names(connection, path)
             # Text stays text, so that nothing is guessed.
             opened = connection.read_csv(path, all_varchar=True, header=True, null_padding=False)
-            return opened, name, True
-        return connection.read_parquet(path), name, True
+        else:
+            repeated = []
+            opened = _parquet(connection, path)
     except Exception as error:  # whatever DuckDB says of files that are not there, or damaged
         raise DataError([unreadable(error)], source=name) from None
+    if repeated:
+        raise DataError([duplicate_column(one) for one in repeated], source=name)
+    return opened, name, True
+
+
+def _files(connection: Any, path: str) -> list[str]:
+    """List the files of a path or glob."""
+    return [
+        file for (file,) in connection.con.execute("SELECT file FROM glob(?)", [path]).fetchall()
+    ]
+
+
+def _repeated_names(connection: Any, path: str) -> list[str]:
+    """Find names that several columns of a CSV file have; DuckDB would rename all but one."""
+    found: dict[str, None] = {}
+    for file in _files(connection, path):
+        options = "all_varchar = true, header = false"
+        query = f"SELECT * FROM read_csv(?, {options}) LIMIT 1"
+        header = connection.con.execute(query, [file]).fetchone() or ()
+        found |= {name: None for name in header if name and header.count(name) > 1}
+    return list(found)
+
+
+def _parquet(connection: Any, path: str) -> Any:
+    """Open Parquet files with the columns that all of them have.
+
+    Whole numbers in one file and others in the next are numbers: DuckDB by itself makes all of them
+    what they are in the first file, rounded if need be. Taken together by name it would leave empty
+    what a file lacks.
+    """
+    import pyarrow.parquet as pq
+
+    files = _files(connection, path)
+    if len(files) < 2:
+        return connection.read_parquet(path)
+    present = set.intersection(*({*map(str.lower, pq.read_schema(file).names)} for file in files))
+    opened = connection.read_parquet(path, union_by_name=True)
+    return opened.select(*(name for name in opened.columns if name.lower() in present))
 
 
 def unreadable(error: Exception) -> Problem:

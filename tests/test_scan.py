@@ -389,3 +389,25 @@ def test_columns_of_one_name_are_refused_in_files(table: pd.DataFrame, tmp_path:
     for read in (bb.read_cohort, scan_cohort):
         with pytest.raises(DataError, match="os_months: more than one column has this name"):
             read(tmp_path / "twice.csv", **COLUMNS)
+
+
+@pytest.mark.parametrize("count", [56, 70])
+def test_combinations_beyond_exact_numbers_are_told_apart(
+    count: int, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many flags have more combinations than floating-point numbers, or 64 bits, tell apart."""
+    some = table.head(400)
+    random = np.random.default_rng(count)
+    flags = {f"flag{one}": random.choice(["no", "yes"], len(some)) for one in range(count)}
+    wide = pd.concat([some, pd.DataFrame(flags, index=some.index)], axis=1)
+    columns = COLUMNS | {"covariates": list(flags)}
+    cohort = bb.read_cohort(wide, **columns)
+    one = bb.expose(cohort, QUESTION, cuts=[6.0])
+    monkeypatch.setattr("bayesblina.exposure.front.MANY", 1)
+    require_same(one, bb.expose(cohort, QUESTION, cuts=[6.0]))
+    scan = scan_cohort(wide, **columns)
+    if count < 63:
+        require_same(one, bb.expose(scan, QUESTION, cuts=[6.0]))
+    else:
+        with pytest.raises(SpecError, match="combinations of levels"):
+            bb.expose(scan, QUESTION, cuts=[6.0])

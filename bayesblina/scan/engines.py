@@ -123,8 +123,8 @@ def _repeated_names(connection: Any, path: str) -> list[str]:
     for file in _files(connection, path):
         options = "all_varchar = true, header = false"
         query = f"SELECT * FROM read_csv(?, {options}) LIMIT 1"
-        header = connection.con.execute(query, [file]).fetchone() or ()
-        found |= {name: None for name in header if name and header.count(name) > 1}
+        for header in connection.con.execute(query, [file]).fetchall():
+            found |= {name: None for name in header if name and header.count(name) > 1}
     return list(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 MEMORY_LIMIT = "1GB"
+# Combinations of levels are numbered by 64 bits.
+MOST_COMBINATIONS = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +264,22 @@ def _name(kind: str, name: str = "") -> str:
     return f"{kind}:{name}" if name else kind
 
 
+def combinations(scan: CohortScan) -> int:
+    """Count the combinations of levels of categorical covariates.
+
+    Parameters
+    ----------
+    scan
+        The patients.
+
+    Returns
+    -------
+    int
+        All that are possible.
+    """
+    return math.prod(max(len(one.levels), 1) for one in scan.covariates if one.kind != "continuous")
+
+
 def coded(scan: CohortScan) -> Any:
     """Give each patient the number of the combination of categorical covariates.
 
@@ -275,8 +294,18 @@ def coded(scan: CohortScan) -> Any:
         ``id``, ``code``; ``x0`` and so on, the continuous covariates; ``start0``, ``end0`` and so
         on, the bounds of phases; ``transplant`` where it is known; ``time:name``, ``event:name``
         and ``entry:name`` of each endpoint.
+
+    Raises
+    ------
+    SpecError
+        If there are more combinations than numbers for them.
     """
     ibis = ibis_module()
+    if combinations(scan) > MOST_COMBINATIONS:
+        raise SpecError(
+            f"The categorical covariates have {combinations(scan):.2g} combinations of levels; in "
+            "a query engine there may be 9e18. Leave some out, or read patients with read_cohort."
+        )
     code = ibis.literal(0, type="int64")
     for one in scan.covariates:
         if one.kind == "continuous":

@@ -411,3 +411,23 @@ def test_combinations_beyond_exact_numbers_are_told_apart(
     else:
         with pytest.raises(SpecError, match="combinations of levels"):
             bb.expose(scan, QUESTION, cuts=[6.0])
+
+
+@pytest.mark.parametrize("change", ["written anew", "deleted", "added"])
+def test_files_must_stay_as_they_were_checked(
+    change: str, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Levels that nobody had would count as the first one."""
+    table.head(1500).to_parquet(tmp_path / "1.parquet", index=False)
+    table.tail(1500).to_parquet(tmp_path / "2.parquet", index=False)
+    scan = scan_cohort(tmp_path / "*.parquet", **COLUMNS)
+    bb.expose(scan, QUESTION)
+    if change == "written anew":
+        other = table.tail(1500).assign(age_group="another")
+        other.to_parquet(tmp_path / "2.parquet", index=False)
+    elif change == "deleted":
+        (tmp_path / "2.parquet").unlink()
+    else:
+        table.tail(10).to_parquet(tmp_path / "3.parquet", index=False)
+    with pytest.raises(DataError, match="not as it was when it was scanned"):
+        bb.expose(scan, QUESTION)

@@ -68,10 +68,11 @@ def expose_scan(
     Raises
     ------
     DataError
-        If there is nothing to compare, or conservation fails.
+        If there is nothing to compare, files have changed, or conservation fails.
     SpecError
         If the question cannot be asked of the patients.
     """
+    scan.require_unchanged()
     names = bind(question, scan)
     course = course_of(scan, question, phase_cuts)
     summing: Summing = (StreamedSums if scan.embedded else EngineSums)(scan, course, names)
@@ -100,6 +101,7 @@ def expose_scan(
     usual = median if question.landmark is None else question.landmark
     moments = np.unique([float(usual), *(float(time) for time in landmarks)])
     sums = summing.sums(grouping, cuts, moments)
+    scan.require_unchanged()
     compression = grouping.compression
     whole = by_pattern([*sums.events], compression, whole=True)
     totals = Sums(

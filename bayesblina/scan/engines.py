@@ -7,6 +7,7 @@ this process; nothing is fetched, and nothing that a table holds is executed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,31 @@ def _files(connection: Any, path: str) -> list[str]:
     return [
         file for (file,) in connection.con.execute("SELECT file FROM glob(?)", [path]).fetchall()
     ]
+
+
+def stamps(table: Any, connection: Any) -> tuple[tuple[str, int, int], ...]:
+    """Say which files a path or glob stands for now, and in which state they are.
+
+    Parameters
+    ----------
+    table
+        What was given to `open_table`.
+    connection
+        The embedded engine.
+
+    Returns
+    -------
+    tuple of (str, int, int)
+        Name, size and time of the last change of each; nothing of what is no path.
+    """
+    if not isinstance(table, str | PathLike):
+        return ()
+    found = []
+    for file in sorted(_files(connection, str(table))):
+        with suppress(OSError):
+            state = Path(file).stat()
+            found.append((file, state.st_size, state.st_mtime_ns))
+    return tuple(found)
 
 
 def _repeated_names(connection: Any, path: str) -> list[str]:

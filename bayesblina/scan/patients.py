@@ -13,7 +13,7 @@ from bayesblina.readers.columns import CovariateKind
 from bayesblina.readers.wide import check_call, roles_of_columns
 from bayesblina.rules import DAYS_PER_UNIT, Columns
 from bayesblina.scan.checks import Declared, Reading, find_problems, kinds_of, levels_of
-from bayesblina.scan.engines import ibis_module, open_table, settled
+from bayesblina.scan.engines import ibis_module, open_table, settled, stamps
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -70,6 +70,10 @@ class CohortScan:
         Where the table came from (never its content).
     embedded
         Whether the engine is DuckDB in this process, started for this table.
+    path
+        Path or glob of the files; None for other tables.
+    files
+        Their names, sizes and times of the last change when they were checked.
     """
 
     table: ir.Table = field(repr=False)
@@ -83,6 +87,25 @@ class CohortScan:
     synthetic: bool
     source: str
     embedded: bool
+    path: str | None = field(default=None, repr=False)
+    files: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
+
+    def require_unchanged(self) -> None:
+        """Raise if files are others than those that were checked.
+
+        Raises
+        ------
+        DataError
+            If so.
+        """
+        if self.path is None or stamps(self.path, self.table.get_backend()) == self.files:
+            return
+        problem = Problem(
+            column="file",
+            found="it is not as it was when it was scanned",
+            expected="Files must stay as they are while they are used; scan them again.",
+        )
+        raise DataError([problem], source=self.source)
 
     def column(self, kind: str, name: str = "") -> Any:
         """Pick a column of the table by what it holds.
@@ -191,6 +214,7 @@ def scan_cohort(
     if not endpoints:
         raise SpecError("Declare at least one endpoint.")
     raw, source, embedded = open_table(table, memory_limit)
+    files = stamps(table, raw.get_backend()) if embedded else ()
     roles = roles_of_columns(patient, endpoints, phases, transplant)
     _require_columns(raw, [*roles.values(), *covariates], source)
     reading = Reading(raw, patient)
@@ -256,6 +280,8 @@ def scan_cohort(
         size=size,
         synthetic=synthetic,
         source=source,
+        path=str(table) if files else None,
+        files=files,
     )
 
 

@@ -431,3 +431,24 @@ def test_files_must_stay_as_they_were_checked(
         table.tail(10).to_parquet(tmp_path / "3.parquet", index=False)
     with pytest.raises(DataError, match="not as it was when it was scanned"):
         bb.expose(scan, QUESTION)
+
+
+def test_levels_with_unusual_blanks_are_told(table: pd.DataFrame) -> None:
+    """In memory they are taken off; an engine would see two levels."""
+    first = table["age_group"].iloc[0]
+    spaced = wrong(table, "age_group", [0], f"{first}\u00a0")
+    assert bb.read_cohort(spaced, **COLUMNS).size == 40
+    with pytest.raises(DataError, match="age_group: blanks of an unusual kind"):
+        scan_cohort(spaced, **COLUMNS)
+
+
+def test_what_an_engine_cannot_take_is_one_error(table: pd.DataFrame, tmp_path: Path) -> None:
+    mixed = table.head(40).astype({"patient_id": object})
+    mixed.loc[0, "patient_id"] = 1
+    with pytest.raises(DataError, match="the table:\n  - file: it cannot be read"):
+        scan_cohort(mixed, **COLUMNS)
+    # The second file has no header; found out while the covariates are looked at.
+    table.head(40).to_csv(tmp_path / "1.csv", index=False)
+    table.tail(40).to_csv(tmp_path / "2.csv", index=False, header=False)
+    with pytest.raises(DataError, match="cannot be read"):
+        scan_cohort(tmp_path / "*.csv", **COLUMNS)

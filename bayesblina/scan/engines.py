@@ -83,7 +83,11 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
             if isinstance(plain[name].dtype, pd.CategoricalDtype):
                 plain[name] = plain[name].astype(object)
         connection = _embedded(memory_limit)
-        connection.con.register("patients", pa.Table.from_pandas(plain, preserve_index=False))
+        try:
+            held = pa.Table.from_pandas(plain, preserve_index=False)
+        except pa.ArrowException as error:  # columns that hold values of several kinds
+            raise DataError([unreadable(error)], source=source) from None
+        connection.con.register("patients", held)
         return connection.table("patients"), source, True
     path = str(table)
     name = Path(path).name

@@ -218,7 +218,7 @@ def scan_cohort(
     roles = roles_of_columns(patient, endpoints, phases, transplant)
     _require_columns(raw, [*roles.values(), *covariates], source)
     reading = Reading(raw, patient)
-    kinds = kinds_of(raw, covariates)
+    kinds = kinds_of(raw, covariates, source)
     columns = {_name("patient"): reading.key}
     for name, endpoint in endpoints.items():
         columns[_name("time", name)] = reading.number(endpoint.time)
@@ -257,7 +257,7 @@ def scan_cohort(
     )
     problems, size = find_problems(reading, declared, embedded=embedded, source=source)
     found = raw.select(**columns)
-    levels, more = levels_of(reading, categorical)
+    levels, more = levels_of(reading, categorical, source)
     problems += more
     if not size:
         problems = [

@@ -567,10 +567,11 @@ def levels_of(
         levels[name] = tuple(names)
         blank = [one for one in names if one != one.strip()]
         if blank:
+            shown = examples_of(pd.Series(blank))
             problems.append(
                 Problem(
                     column=name,
-                    found=f"blanks of an unusual kind around texts ({examples_of(pd.Series(blank))})",
+                    found=f"blanks of an unusual kind around texts ({shown})",
                     expected="Remove them: such as no-break spaces, which make one level two.",
                 )
             )

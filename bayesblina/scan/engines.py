@@ -150,12 +150,15 @@ def stamps(table: Any, connection: Any) -> tuple[tuple[str, int, int], ...]:
 def _repeated_names(connection: Any, path: str) -> list[str]:
     """Find names that several columns of a CSV file have; DuckDB would rename all but one."""
     found: dict[str, None] = {}
+    names: tuple[str, ...] | None = None
     for file in _files(connection, path):
         options = "all_varchar = true, header = false"
         query = f"SELECT * FROM read_csv(?, {options}) LIMIT 1"
         for header in connection.con.execute(query, [file]).fetchall():
-            found |= {name: None for name in header if name and header.count(name) > 1}
-    return list(found)
+            # A file without names, which begins with cells, is told by the engine.
+            names = header if names is None else names
+            found |= {one: None for one in header if one in names and header.count(one) > 1}
+    return [one for one in found if one]
 
 
 def _parquet(connection: Any, path: str) -> Any:

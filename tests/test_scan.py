@@ -452,3 +452,26 @@ def test_what_an_engine_cannot_take_is_one_error(table: pd.DataFrame, tmp_path: 
     table.tail(40).to_csv(tmp_path / "2.csv", index=False, header=False)
     with pytest.raises(DataError, match="cannot be read"):
         scan_cohort(tmp_path / "*.csv", **COLUMNS)
+
+
+def test_files_mean_what_stands_in_them(table: pd.DataFrame, tmp_path: Path) -> None:
+    """Neither names of folders nor the first lines of a file change what the rest says."""
+    folder = tmp_path / "os_months=60" / "age_group=none"
+    folder.mkdir(parents=True)
+    many = pd.concat([table.iloc[:900]] * 30, ignore_index=True)
+    late = many.index >= 25_000
+    many["patient_id"] = [f"{'#' if one else 'p'}{row}" for row, one in enumerate(late)]
+    many.loc[late, "age_group"] = 'over, or "above"\n60'
+    many.to_csv(folder / "all.csv", index=False)
+    many.to_parquet(folder / "all.parquet", index=False)
+    one = bb.expose(bb.read_cohort(many, **COLUMNS), QUESTION)
+    for kind in ("csv", "parquet"):
+        scan = scan_cohort(folder / f"all.{kind}", **COLUMNS)
+        assert scan.size == len(many)
+        require_same(one, bb.expose(scan, QUESTION))
+    # A line that begins like a comment may be a patient, and is not passed over.
+    lines = table.to_csv(index=False).splitlines()
+    lines.insert(7, "# a remark")
+    (tmp_path / "remark.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError):
+        scan_cohort(tmp_path / "remark.csv", **COLUMNS)

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FILES = (".parquet", ".csv")
+# Text stays text, so that nothing is guessed; no line is a comment, since ids may begin with "#";
+# folders called "column=value" say nothing of the patients.
+CSV = {
+    "all_varchar": True,
+    "quote": '"',
+    "escape": '"',
+    "comment": "",
+    "hive_partitioning": False,
+}
 
 
 def ibis_module() -> Any:
@@ -103,8 +112,7 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
     try:
         if suffix == ".csv":
             repeated = _repeated_names(connection, path)
-            # Text stays text, so that nothing is guessed.
-            opened = connection.read_csv(path, all_varchar=True, header=True, null_padding=False)
+            opened = connection.read_csv(path, header=True, null_padding=False, **CSV)
         else:
             repeated = []
             opened = _parquet(connection, path)
@@ -152,8 +160,8 @@ def _repeated_names(connection: Any, path: str) -> list[str]:
     found: dict[str, None] = {}
     names: tuple[str, ...] | None = None
     for file in _files(connection, path):
-        options = "all_varchar = true, header = false"
-        query = f"SELECT * FROM read_csv(?, {options}) LIMIT 1"
+        options = ", ".join(f"{name} = {value!r}" for name, value in CSV.items())
+        query = f"SELECT * FROM read_csv(?, header = false, {options}) LIMIT 1"
         for header in connection.con.execute(query, [file]).fetchall():
             # A file without names, which begins with cells, is told by the engine.
             names = header if names is None else names
@@ -172,9 +180,9 @@ def _parquet(connection: Any, path: str) -> Any:
 
     files = _files(connection, path)
     if len(files) < 2:
-        return connection.read_parquet(path)
+        return connection.read_parquet(path, hive_partitioning=False)
     present = set.intersection(*({*map(str.lower, pq.read_schema(file).names)} for file in files))
-    opened = connection.read_parquet(path, union_by_name=True)
+    opened = connection.read_parquet(path, union_by_name=True, hive_partitioning=False)
     return opened.select(*(name for name in opened.columns if name.lower() in present))
 
 

@@ -112,8 +112,33 @@ def default_cuts(event_times: ArrayLike, *, endpoints: int = 1) -> Floats:
     if count < 2:
         return np.empty(0)
     ranks = np.arange(1, count) / count
-    cuts = np.unique(np.quantile(times, ranks, method="inverted_cdf"))
-    return np.asarray(cuts[cuts < times[-1]])
+    return cuts_among(np.quantile(times, ranks, method="inverted_cdf"), times[-1])
+
+
+def cuts_among(quantiles: Floats, last: float) -> Floats:
+    """Take the different quantiles of event times before the last event as cut points.
+
+    Parameters
+    ----------
+    quantiles : ndarray, shape (n,)
+        Times of events.
+    last
+        Time of the last event.
+
+    Returns
+    -------
+    ndarray of float, shape (n_cuts,)
+        Cut points, strictly increasing. Of times that differ only by floating-point noise the
+        smallest is kept: an interval between them would hold nothing.
+
+    Examples
+    --------
+    >>> cuts_among(np.array([0.3, 0.1 + 0.2, 0.7]), 0.7)
+    array([0.3])
+    """
+    (cuts,) = snap([quantiles])
+    cuts = np.unique(cuts)
+    return np.asarray(cuts[cuts * (1.0 + TIE_TOLERANCE) < last])
 
 
 def snap(values: Sequence[Floats], *, tolerance: float = TIE_TOLERANCE) -> list[Floats]:

@@ -257,3 +257,11 @@ def test_good_cuts_come_back_as_a_copy(cuts: Floats) -> None:
 def test_impossible_cuts_are_refused(cuts: Any, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         validate_cuts(cuts)
+
+
+def test_default_cuts_do_not_part_times_that_differ_by_noise() -> None:
+    """Many patients are not compared with one another: their times come with noise."""
+    times = np.repeat([1.0, 2.0, 3.0, 4.0], 100)
+    noise = np.random.default_rng(1).integers(-3, 4, times.size) * 1e-13
+    cuts = default_cuts(times * (1.0 + noise))
+    np.testing.assert_allclose(cuts, [1.0, 2.0, 3.0], rtol=1e-12)

@@ -373,3 +373,117 @@ def test_a_scan_is_fitted_checked_and_kept(
     assert not back.exposure.complete
     assert back.exposure.table.equals(fit.exposure.table)
     np.testing.assert_array_equal(back.exposure.at_risk(8.0), fit.exposure.at_risk(8.0))
+
+
+def test_files_of_unlike_kinds_of_numbers_are_read_whole(
+    table: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Whole months in the first file do not round those of the second."""
+    unlike = table.copy()
+    first = unlike.index < 1000
+    unlike.loc[first, "os_months"] = np.ceil(unlike.loc[first, "os_months"])
+    whole = unlike[first].astype({"os_months": "int64"})
+    whole.to_parquet(tmp_path / "1.parquet", index=False)
+    unlike[~first].to_parquet(tmp_path / "2.parquet", index=False)
+    one = bb.expose(bb.read_cohort(unlike, **COLUMNS), QUESTION)
+    require_same(one, bb.expose(scan_cohort(tmp_path / "*.parquet", **COLUMNS), QUESTION))
+    # Nobody is untreated because one file lacks the column.
+    lacking = unlike[~first].drop(columns="maintenance_month")
+    lacking.to_parquet(tmp_path / "2.parquet", index=False)
+    with pytest.raises(DataError, match="maintenance_month: no such column"):
+        scan_cohort(tmp_path / "*.parquet", **COLUMNS)
+
+
+def test_columns_of_one_name_are_refused_in_files(table: pd.DataFrame, tmp_path: Path) -> None:
+    lines = table.to_csv(index=False).splitlines()
+    lines[0] = lines[0].replace("marrow_blasts", "os_months")
+    (tmp_path / "twice.csv").write_text("\n".join(lines) + "\n")
+    for read in (bb.read_cohort, scan_cohort):
+        with pytest.raises(DataError, match="os_months: more than one column has this name"):
+            read(tmp_path / "twice.csv", **COLUMNS)
+
+
+@pytest.mark.parametrize("count", [56, 70])
+def test_combinations_beyond_exact_numbers_are_told_apart(
+    count: int, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many flags have more combinations than floating-point numbers, or 64 bits, tell apart."""
+    some = table.head(400)
+    random = np.random.default_rng(count)
+    flags = {f"flag{one}": random.choice(["no", "yes"], len(some)) for one in range(count)}
+    wide = pd.concat([some, pd.DataFrame(flags, index=some.index)], axis=1)
+    columns = COLUMNS | {"covariates": list(flags)}
+    cohort = bb.read_cohort(wide, **columns)
+    one = bb.expose(cohort, QUESTION, cuts=[6.0])
+    monkeypatch.setattr("bayesblina.exposure.front.MANY", 1)
+    require_same(one, bb.expose(cohort, QUESTION, cuts=[6.0]))
+    scan = scan_cohort(wide, **columns)
+    if count < 63:
+        require_same(one, bb.expose(scan, QUESTION, cuts=[6.0]))
+    else:
+        with pytest.raises(SpecError, match="combinations of levels"):
+            bb.expose(scan, QUESTION, cuts=[6.0])
+
+
+@pytest.mark.parametrize("change", ["written anew", "deleted", "added"])
+def test_files_must_stay_as_they_were_checked(
+    change: str, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Levels that nobody had would count as the first one."""
+    table.head(1500).to_parquet(tmp_path / "1.parquet", index=False)
+    table.tail(1500).to_parquet(tmp_path / "2.parquet", index=False)
+    scan = scan_cohort(tmp_path / "*.parquet", **COLUMNS)
+    bb.expose(scan, QUESTION)
+    if change == "written anew":
+        other = table.tail(1500).assign(age_group="another")
+        other.to_parquet(tmp_path / "2.parquet", index=False)
+    elif change == "deleted":
+        (tmp_path / "2.parquet").unlink()
+    else:
+        table.tail(10).to_parquet(tmp_path / "3.parquet", index=False)
+    with pytest.raises(DataError, match="not as it was when it was scanned"):
+        bb.expose(scan, QUESTION)
+
+
+def test_levels_with_unusual_blanks_are_told(table: pd.DataFrame) -> None:
+    """In memory they are taken off; an engine would see two levels."""
+    first = table["age_group"].iloc[0]
+    spaced = wrong(table, "age_group", [0], f"{first}\u00a0")
+    assert bb.read_cohort(spaced, **COLUMNS).size == 40
+    with pytest.raises(DataError, match="age_group: blanks of an unusual kind"):
+        scan_cohort(spaced, **COLUMNS)
+
+
+def test_what_an_engine_cannot_take_is_one_error(table: pd.DataFrame, tmp_path: Path) -> None:
+    mixed = table.head(40).astype({"patient_id": object})
+    mixed.loc[0, "patient_id"] = 1
+    with pytest.raises(DataError, match="the table:\n  - file: it cannot be read"):
+        scan_cohort(mixed, **COLUMNS)
+    # The second file has no header; found out while the covariates are looked at.
+    table.head(40).to_csv(tmp_path / "1.csv", index=False)
+    table.tail(40).to_csv(tmp_path / "2.csv", index=False, header=False)
+    with pytest.raises(DataError, match="cannot be read"):
+        scan_cohort(tmp_path / "*.csv", **COLUMNS)
+
+
+def test_files_mean_what_stands_in_them(table: pd.DataFrame, tmp_path: Path) -> None:
+    """Neither names of folders nor the first lines of a file change what the rest says."""
+    folder = tmp_path / "os_months=60" / "age_group=none"
+    folder.mkdir(parents=True)
+    many = pd.concat([table.iloc[:900]] * 30, ignore_index=True)
+    late = many.index >= 25_000
+    many["patient_id"] = [f"{'#' if one else 'p'}{row}" for row, one in enumerate(late)]
+    many.loc[late, "age_group"] = 'over, or "above"\n60'
+    many.to_csv(folder / "all.csv", index=False)
+    many.to_parquet(folder / "all.parquet", index=False)
+    one = bb.expose(bb.read_cohort(many, **COLUMNS), QUESTION)
+    for kind in ("csv", "parquet"):
+        scan = scan_cohort(folder / f"all.{kind}", **COLUMNS)
+        assert scan.size == len(many)
+        require_same(one, bb.expose(scan, QUESTION))
+    # A line that begins like a comment may be a patient, and is not passed over.
+    lines = table.to_csv(index=False).splitlines()
+    lines.insert(7, "# a remark")
+    (tmp_path / "remark.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError):
+        scan_cohort(tmp_path / "remark.csv", **COLUMNS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from bayesblina.follow_up import cut_since_entry, find_episodes, require_compari
 from bayesblina.intervals import default_cuts, validate_cuts
 from bayesblina.question import Question
 from bayesblina.scan import CohortScan
+from bayesblina.scan.patients import MOST_COMBINATIONS
 from bayesblina.transitions import find_transitions
 
 Floats = NDArray[np.float64]
@@ -120,7 +122,7 @@ def expose(
         )
     weight = _valid_weights(weights, cohort)
     size = getattr(cohort, "size", 0)
-    if size >= MANY and courses is None and not by_patient:
+    if size >= MANY and courses is None and not by_patient and _numbered(cohort):
         from bayesblina.exposure.many import expose_many
 
         return expose_many(
@@ -158,6 +160,12 @@ def expose(
         courses=courses,
         compress=compress,
     )
+
+
+def _numbered(cohort: Cohort) -> bool:
+    """Say whether every combination of levels has a number of its own in 64 bits."""
+    levels = (len(one.levels) for one in cohort.covariates.values() if one.kind == "categorical")
+    return math.prod(levels) <= MOST_COMBINATIONS
 
 
 def _valid_weights(weights: ArrayLike | None, cohort: Cohort) -> Floats | None:

@@ -293,7 +293,8 @@ def _codes(cohort: Cohort) -> tuple[NDArray[np.int32], Ints, list[CovariateTerms
     def add_up(code: NDArray[Any]) -> NDArray[Any]:
         for one in declared:
             np.multiply(code, len(one.levels), out=code)
-            np.add(code, cohort.covariates[one.name].values, out=code, casting="unsafe")
+            # As whole numbers: floating-point ones would round the larger codes.
+            np.add(code, cohort.covariates[one.name].values.astype(code.dtype), out=code)
         return code
 
     if codes <= LISTED:

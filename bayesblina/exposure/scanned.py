@@ -28,7 +28,7 @@ from bayesblina.exposure.streamed import StreamedSums
 from bayesblina.exposure.summing import Grouping, Moment, Summing, Survey, continuous_of
 from bayesblina.exposure.value import Exposure, Lazily
 from bayesblina.follow_up import LeftOut
-from bayesblina.intervals import number_of_intervals
+from bayesblina.intervals import cuts_among, number_of_intervals
 from bayesblina.question import Question, bind
 from bayesblina.scan import CohortScan
 from bayesblina.segments import course_of, reasons
@@ -68,10 +68,11 @@ def expose_scan(
     Raises
     ------
     DataError
-        If there is nothing to compare, or conservation fails.
+        If there is nothing to compare, files have changed, or conservation fails.
     SpecError
         If the question cannot be asked of the patients.
     """
+    scan.require_unchanged()
     names = bind(question, scan)
     course = course_of(scan, question, phase_cuts)
     summing: Summing = (StreamedSums if scan.embedded else EngineSums)(scan, course, names)
@@ -95,12 +96,12 @@ def expose_scan(
         ranks["begin"] = np.array([(people - 1) // 2, people // 2])
     times = summing.order_statistics(ranks) if ranks else {}
     if count > 1:
-        found = np.unique(times["event"][:-1])
-        cuts = found[found < times["event"][-1]]
+        cuts = cuts_among(times["event"][:-1], float(times["event"][-1]))
     median = float(times["begin"].mean()) if people else 0.0
     usual = median if question.landmark is None else question.landmark
     moments = np.unique([float(usual), *(float(time) for time in landmarks)])
     sums = summing.sums(grouping, cuts, moments)
+    scan.require_unchanged()
     compression = grouping.compression
     whole = by_pattern([*sums.events], compression, whole=True)
     totals = Sums(

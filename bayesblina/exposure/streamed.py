@@ -26,7 +26,7 @@ from bayesblina.exposure.summing import (
     endpoint_columns,
 )
 from bayesblina.intervals import TIE_TOLERANCE
-from bayesblina.scan import CohortScan, coded
+from bayesblina.scan import CohortScan, coded, combinations
 from bayesblina.scan.engines import batches
 from bayesblina.segments import Course
 from bayesblina.tabulation import (
@@ -159,7 +159,7 @@ class StreamedSums:
             "begin": np.zeros(BINS, dtype=np.int64),
         }
         spread = [_Spread() for _ in continuous_of(self._scan)]
-        codes = _Codes(_combinations(self._scan))
+        codes = _Codes(combinations(self._scan))
         chosen = _Chosen()
         for batch in self._never_eligible():
             for e, name in enumerate(self._names):
@@ -267,8 +267,8 @@ class StreamedSums:
         patients = np.zeros((grouping.groups, grouping.moments))
         present = np.zeros((len(self._names), landmarks.size, *patients.shape))
         later = landmarks * (1.0 + TIE_TOLERANCE)
-        combinations = _combinations(self._scan)
-        listed = grouping.group_of(np.arange(combinations)) if combinations <= LISTED else None
+        number = combinations(self._scan)
+        listed = grouping.group_of(np.arange(number)) if number <= LISTED else None
         unread = {"id"}
         if not self._scan.phase_ends_known:
             unread |= {f"end{index}" for index in range(len(self._scan.phases))}
@@ -311,15 +311,6 @@ class StreamedSums:
         return self._sample
 
 
-def _combinations(scan: CohortScan) -> int:
-    """Count the combinations of levels."""
-    found = 1
-    for one in scan.covariates:
-        if one.kind == "categorical":
-            found *= max(len(one.levels), 1)
-    return found
-
-
 def _bins_of(times: Floats) -> Ints:
     """Take the leading bits of times from 0 on; a larger time has no smaller ones."""
     # A negative zero becomes a positive one.
@@ -337,12 +328,13 @@ def _running(counts: Ints, bin_of: Ints) -> Ints:
 class _Values:
     """Values with their counts, in little memory where many are the same."""
 
-    def __init__(self) -> None:
-        self._parts: list[Floats] = []
+    def __init__(self, kind: type[np.generic] = np.float64) -> None:
+        self._parts: list[NDArray[Any]] = []
         self._waiting = 0
-        self._values, self._counts = np.empty(0), np.empty(0, dtype=np.int64)
+        self._values: NDArray[Any] = np.empty(0, dtype=kind)
+        self._counts = np.empty(0, dtype=np.int64)
 
-    def add(self, values: Floats) -> None:
+    def add(self, values: NDArray[Any]) -> None:
         """Add values."""
         self._parts.append(values)
         self._waiting += values.size
@@ -358,7 +350,7 @@ class _Values:
         np.add.at(counts, place, weight)
         self._counts, self._parts, self._waiting = counts, [], 0
 
-    def counts(self) -> tuple[Floats, Ints]:
+    def counts(self) -> tuple[NDArray[Any], Ints]:
         """Return the different values, rising, and how often each was added."""
         self._settle()
         return self._values, self._counts
@@ -370,22 +362,21 @@ class _Codes:
     def __init__(self, combinations: int) -> None:
         self._listed = combinations <= LISTED
         self._counts = np.zeros(combinations if self._listed else 0, dtype=np.int64)
-        self._values = _Values()
+        self._values = _Values(np.int64)
 
     def add(self, codes: Ints) -> None:
         """Add patients."""
         if self._listed:
             self._counts += np.bincount(codes, minlength=self._counts.size)
         else:
-            self._values.add(codes.astype(np.float64))
+            self._values.add(codes)
 
     def counts(self) -> tuple[Ints, Ints]:
         """Return the codes that occur, rising, and how many patients have each."""
         if self._listed:
             present = np.flatnonzero(self._counts)
             return present, self._counts[present]
-        codes, counts = self._values.counts()
-        return codes.astype(np.int64), counts
+        return self._values.counts()
 
 
 class _Spread:

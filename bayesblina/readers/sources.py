@@ -45,7 +45,7 @@ def load_table(table: Any) -> tuple[pd.DataFrame, str]:
         frame, source = _load_frame(table), "the table"
     repeated = frame.columns[frame.columns.duplicated()].unique()
     if len(repeated):
-        raise DataError([_duplicate(str(name)) for name in repeated], source=source)
+        raise DataError([duplicate_column(str(name)) for name in repeated], source=source)
     return frame, source
 
 
@@ -121,7 +121,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         header = next((line for line in lines if line), [])
         # pandas fills lines that are too short and cuts those that are too long.
         uneven = [lines.line_num for line in lines if line and len(line) != len(header)]
-    problems = [_duplicate(name) for name in dict.fromkeys(header) if header.count(name) > 1]
+    problems = [duplicate_column(name) for name in dict.fromkeys(header) if header.count(name) > 1]
     if problems:
         raise DataError(problems, source=path.name or str(path))
     if uneven:
@@ -167,7 +167,19 @@ READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
 }
 
 
-def _duplicate(name: str) -> Problem:
+def duplicate_column(name: str) -> Problem:
+    """Say that several columns have one name.
+
+    Parameters
+    ----------
+    name
+        The name.
+
+    Returns
+    -------
+    Problem
+        In words.
+    """
     return Problem(
         column=name, found="more than one column has this name", expected="Rename one of them."
     )

@@ -3,6 +3,6 @@
 `patients` declares them, `checks` finds what is wrong, `engines` opens and reads tables.
 """
 
-from bayesblina.scan.patients import CohortScan, ScannedCovariate, coded, scan_cohort
+from bayesblina.scan.patients import CohortScan, ScannedCovariate, coded, combinations, scan_cohort
 
-__all__ = ["CohortScan", "ScannedCovariate", "coded", "scan_cohort"]
+__all__ = ["CohortScan", "ScannedCovariate", "coded", "combinations", "scan_cohort"]

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.errors import NAMED_PATIENTS, Problem, SpecError
-from bayesblina.readers.columns import DECIMAL, LONGEST_TEXT, MOST_LEVELS, CovariateKind
+from bayesblina.readers.columns import (
+    DECIMAL,
+    LONGEST_TEXT,
+    MOST_LEVELS,
+    CovariateKind,
+    examples_of,
+)
 from bayesblina.rules import (
     DAYS_PER_UNIT,
     LONGEST_MEDIAN_FOLLOW_UP_YEARS,
@@ -161,7 +168,7 @@ class Reading:
 
 
 def kinds_of(
-    raw: Any, covariates: Sequence[str] | Mapping[str, CovariateKind]
+    raw: Any, covariates: Sequence[str] | Mapping[str, CovariateKind], source: str
 ) -> dict[str, CovariateKind]:
     """Take the kinds of covariates from their columns, unless they are given.
 
@@ -171,6 +178,8 @@ def kinds_of(
         The table.
     covariates
         Names, or kinds by name.
+    source
+        What the table is called.
 
     Returns
     -------
@@ -179,6 +188,8 @@ def kinds_of(
 
     Raises
     ------
+    DataError
+        If the engine fails.
     SpecError
         If a kind is unknown.
     """
@@ -198,7 +209,7 @@ def kinds_of(
         if column.type().is_string():
             text = column.strip().fill_null("")
             other = raw.filter((text != "") & ~text.re_search(f"^(?:{DECIMAL})$"))
-            numeric = int(other.limit(1).count().execute()) == 0
+            numeric = int(run(other.limit(1).count(), source)) == 0
         kinds[name] = "continuous" if numeric else "categorical"
     return kinds
 
@@ -286,7 +297,7 @@ def find_problems(
     count = _count_here if embedded else _count_there
     counts = count(reading, declared, broken, source)
     problems = [
-        _named(reading, one, int(found))
+        _named(reading, one, int(found), source)
         for one, found in zip(broken, counts.broken.tolist(), strict=True)
         if found
     ]
@@ -300,7 +311,7 @@ def find_problems(
             )
         )
     if not counts.rising:
-        problems += _repeated(reading, patient)
+        problems += _repeated(reading, patient, source)
     for index, (name, time) in enumerate(declared.columns.time.items()):
         half = counts.timed[index] / 2
         if half and (counts.short[index] > half or counts.long[index] > half):
@@ -479,7 +490,7 @@ class _Order:
         self._last = known[-1]
 
 
-def _named(reading: Reading, broken: Broken, count: int) -> Problem:
+def _named(reading: Reading, broken: Broken, count: int, source: str) -> Problem:
     """Name the first patients who break a rule."""
     found = reading.raw.select(id=reading.key, broken=broken.rows.fill_null(False))
     first = (
@@ -490,7 +501,7 @@ def _named(reading: Reading, broken: Broken, count: int) -> Problem:
         .limit(NAMED_PATIENTS)
     )
     first = first.order_by("id").limit(NAMED_PATIENTS)
-    ids = [str(one) for one in first.execute()["id"]]
+    ids = [str(one) for one in run(first, source)["id"]]
     return Problem(
         column=broken.role,
         found=broken.found,
@@ -500,16 +511,16 @@ def _named(reading: Reading, broken: Broken, count: int) -> Problem:
     )
 
 
-def _repeated(reading: Reading, column: str) -> list[Problem]:
+def _repeated(reading: Reading, column: str, source: str) -> list[Problem]:
     """Find ids that stand in more than one row."""
     found = reading.raw.select(id=reading.key)
     found = found.filter(found.id.notnull())
     found = found.group_by("id").aggregate(rows=found.count())
     twice = found.filter(found.rows > 1)
-    first = twice.order_by("id").limit(NAMED_PATIENTS + 1).execute()
+    first = run(twice.order_by("id").limit(NAMED_PATIENTS + 1), source)
     if not len(first):
         return []
-    count = len(first) if len(first) <= NAMED_PATIENTS else int(twice.count().execute())
+    count = len(first) if len(first) <= NAMED_PATIENTS else int(run(twice.count(), source))
     return [
         Problem(
             column=column,
@@ -522,7 +533,7 @@ def _repeated(reading: Reading, column: str) -> list[Problem]:
 
 
 def levels_of(
-    reading: Reading, categorical: Mapping[str, Any]
+    reading: Reading, categorical: Mapping[str, Any], source: str
 ) -> tuple[dict[str, tuple[str, ...]], list[Problem]]:
     """Look up the levels of categorical covariates.
 
@@ -532,20 +543,38 @@ def levels_of(
         Reads the table.
     categorical
         Covariates by name, as texts.
+    source
+        What the table is called.
 
     Returns
     -------
     levels : dict of tuple of str
         Sorted levels by covariate.
     problems : list of Problem
-        Those of too many.
+        Those of too many, and of blanks that an engine does not know as such.
+
+    Raises
+    ------
+    DataError
+        If the engine fails.
     """
     levels: dict[str, tuple[str, ...]] = {}
     problems = []
     for name, column in categorical.items():
-        present = reading.raw.select(level=column).distinct().limit(MOST_LEVELS + 2).execute()
+        different = reading.raw.select(level=column).distinct().limit(MOST_LEVELS + 2)
+        present = run(different, source)
         names = sorted(str(one) for one in present["level"].dropna())
         levels[name] = tuple(names)
+        blank = [one for one in names if one != one.strip()]
+        if blank:
+            shown = examples_of(pd.Series(blank))
+            problems.append(
+                Problem(
+                    column=name,
+                    found=f"blanks of an unusual kind around texts ({shown})",
+                    expected="Remove them: such as no-break spaces, which make one level two.",
+                )
+            )
         if len(names) > MOST_LEVELS:
             problems.append(
                 Problem(

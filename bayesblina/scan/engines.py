@@ -7,16 +7,27 @@ this process; nothing is fetched, and nothing that a table holds is executed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesblina.errors import DataError, Problem, SpecError
+from bayesblina.readers.sources import duplicate_column, load_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FILES = (".parquet", ".csv")
+# Text stays text, so that nothing is guessed; no line is a comment, since ids may begin with "#";
+# folders called "column=value" say nothing of the patients.
+CSV = {
+    "all_varchar": True,
+    "quote": '"',
+    "escape": '"',
+    "comment": "",
+    "hive_partitioning": False,
+}
 
 
 def ibis_module() -> Any:
@@ -75,15 +86,17 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
         import pandas as pd
         import pyarrow as pa
 
-        from bayesblina.readers.sources import load_table
-
         frame, source = load_table(table)
         plain = frame.copy(deep=False)
         for name in plain.columns:
             if isinstance(plain[name].dtype, pd.CategoricalDtype):
                 plain[name] = plain[name].astype(object)
         connection = _embedded(memory_limit)
-        connection.con.register("patients", pa.Table.from_pandas(plain, preserve_index=False))
+        try:
+            held = pa.Table.from_pandas(plain, preserve_index=False)
+        except pa.ArrowException as error:  # columns that hold values of several kinds
+            raise DataError([unreadable(error)], source=source) from None
+        connection.con.register("patients", held)
         return connection.table("patients"), source, True
     path = str(table)
     name = Path(path).name
@@ -98,12 +111,79 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
     connection = _embedded(memory_limit)
     try:
         if suffix == ".csv":
-            # Text stays text, so that nothing is guessed.
-            opened = connection.read_csv(path, all_varchar=True, header=True, null_padding=False)
-            return opened, name, True
-        return connection.read_parquet(path), name, True
+            repeated = _repeated_names(connection, path)
+            opened = connection.read_csv(path, header=True, null_padding=False, **CSV)
+        else:
+            repeated = []
+            opened = _parquet(connection, path)
     except Exception as error:  # whatever DuckDB says of files that are not there, or damaged
         raise DataError([unreadable(error)], source=name) from None
+    if repeated:
+        raise DataError([duplicate_column(one) for one in repeated], source=name)
+    return opened, name, True
+
+
+def _files(connection: Any, path: str) -> list[str]:
+    """List the files of a path or glob."""
+    return [
+        file for (file,) in connection.con.execute("SELECT file FROM glob(?)", [path]).fetchall()
+    ]
+
+
+def stamps(table: Any, connection: Any) -> tuple[tuple[str, int, int], ...]:
+    """Say which files a path or glob stands for now, and in which state they are.
+
+    Parameters
+    ----------
+    table
+        What was given to `open_table`.
+    connection
+        The embedded engine.
+
+    Returns
+    -------
+    tuple of (str, int, int)
+        Name, size and time of the last change of each; nothing of what is no path.
+    """
+    if not isinstance(table, str | PathLike):
+        return ()
+    found = []
+    for file in sorted(_files(connection, str(table))):
+        with suppress(OSError):
+            state = Path(file).stat()
+            found.append((file, state.st_size, state.st_mtime_ns))
+    return tuple(found)
+
+
+def _repeated_names(connection: Any, path: str) -> list[str]:
+    """Find names that several columns of a CSV file have; DuckDB would rename all but one."""
+    found: dict[str, None] = {}
+    names: tuple[str, ...] | None = None
+    for file in _files(connection, path):
+        options = ", ".join(f"{name} = {value!r}" for name, value in CSV.items())
+        query = f"SELECT * FROM read_csv(?, header = false, {options}) LIMIT 1"
+        for header in connection.con.execute(query, [file]).fetchall():
+            # A file without names, which begins with cells, is told by the engine.
+            names = header if names is None else names
+            found |= {one: None for one in header if one in names and header.count(one) > 1}
+    return [one for one in found if one]
+
+
+def _parquet(connection: Any, path: str) -> Any:
+    """Open Parquet files with the columns that all of them have.
+
+    Whole numbers in one file and others in the next are numbers: DuckDB by itself makes all of them
+    what they are in the first file, rounded if need be. Taken together by name it would leave empty
+    what a file lacks.
+    """
+    import pyarrow.parquet as pq
+
+    files = _files(connection, path)
+    if len(files) < 2:
+        return connection.read_parquet(path, hive_partitioning=False)
+    present = set.intersection(*({*map(str.lower, pq.read_schema(file).names)} for file in files))
+    opened = connection.read_parquet(path, union_by_name=True, hive_partitioning=False)
+    return opened.select(*(name for name in opened.columns if name.lower() in present))
 
 
 def unreadable(error: Exception) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,14 @@ from bayesblina.readers.columns import CovariateKind
 from bayesblina.readers.wide import check_call, roles_of_columns
 from bayesblina.rules import DAYS_PER_UNIT, Columns
 from bayesblina.scan.checks import Declared, Reading, find_problems, kinds_of, levels_of
-from bayesblina.scan.engines import ibis_module, open_table, settled
+from bayesblina.scan.engines import ibis_module, open_table, settled, stamps
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 MEMORY_LIMIT = "1GB"
+# Combinations of levels are numbered by 64 bits.
+MOST_COMBINATIONS = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,10 @@ class CohortScan:
         Where the table came from (never its content).
     embedded
         Whether the engine is DuckDB in this process, started for this table.
+    path
+        Path or glob of the files; None for other tables.
+    files
+        Their names, sizes and times of the last change when they were checked.
     """
 
     table: ir.Table = field(repr=False)
@@ -80,6 +87,25 @@ class CohortScan:
     synthetic: bool
     source: str
     embedded: bool
+    path: str | None = field(default=None, repr=False)
+    files: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
+
+    def require_unchanged(self) -> None:
+        """Raise if files are others than those that were checked.
+
+        Raises
+        ------
+        DataError
+            If so.
+        """
+        if self.path is None or stamps(self.path, self.table.get_backend()) == self.files:
+            return
+        problem = Problem(
+            column="file",
+            found="it is not as it was when it was scanned",
+            expected="Files must stay as they are while they are used; scan them again.",
+        )
+        raise DataError([problem], source=self.source)
 
     def column(self, kind: str, name: str = "") -> Any:
         """Pick a column of the table by what it holds.
@@ -188,10 +214,11 @@ def scan_cohort(
     if not endpoints:
         raise SpecError("Declare at least one endpoint.")
     raw, source, embedded = open_table(table, memory_limit)
+    files = stamps(table, raw.get_backend()) if embedded else ()
     roles = roles_of_columns(patient, endpoints, phases, transplant)
     _require_columns(raw, [*roles.values(), *covariates], source)
     reading = Reading(raw, patient)
-    kinds = kinds_of(raw, covariates)
+    kinds = kinds_of(raw, covariates, source)
     columns = {_name("patient"): reading.key}
     for name, endpoint in endpoints.items():
         columns[_name("time", name)] = reading.number(endpoint.time)
@@ -230,7 +257,7 @@ def scan_cohort(
     )
     problems, size = find_problems(reading, declared, embedded=embedded, source=source)
     found = raw.select(**columns)
-    levels, more = levels_of(reading, categorical)
+    levels, more = levels_of(reading, categorical, source)
     problems += more
     if not size:
         problems = [
@@ -253,12 +280,30 @@ def scan_cohort(
         size=size,
         synthetic=synthetic,
         source=source,
+        path=str(table) if files else None,
+        files=files,
     )
 
 
 def _name(kind: str, name: str = "") -> str:
     """Name a column by what it holds; users' names never meet."""
     return f"{kind}:{name}" if name else kind
+
+
+def combinations(scan: CohortScan) -> int:
+    """Count the combinations of levels of categorical covariates.
+
+    Parameters
+    ----------
+    scan
+        The patients.
+
+    Returns
+    -------
+    int
+        All that are possible.
+    """
+    return math.prod(max(len(one.levels), 1) for one in scan.covariates if one.kind != "continuous")
 
 
 def coded(scan: CohortScan) -> Any:
@@ -275,8 +320,18 @@ def coded(scan: CohortScan) -> Any:
         ``id``, ``code``; ``x0`` and so on, the continuous covariates; ``start0``, ``end0`` and so
         on, the bounds of phases; ``transplant`` where it is known; ``time:name``, ``event:name``
         and ``entry:name`` of each endpoint.
+
+    Raises
+    ------
+    SpecError
+        If there are more combinations than numbers for them.
     """
     ibis = ibis_module()
+    if combinations(scan) > MOST_COMBINATIONS:
+        raise SpecError(
+            f"The categorical covariates have {combinations(scan):.2g} combinations of levels; in "
+            "a query engine there may be 9e18. Leave some out, or read patients with read_cohort."
+        )
     code = ibis.literal(0, type="int64")
     for one in scan.covariates:
         if one.kind == "continuous":

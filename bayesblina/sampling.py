@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -352,6 +353,7 @@ def _compile_structure(built: BuiltModel, key: str) -> _Compiled:
 
 
 _OPERATIONS: dict[Any, Any] = {}
+_PATCHING = threading.Lock()
 
 
 @contextmanager
@@ -364,9 +366,8 @@ def _operations_shared() -> Iterator[None]:
     """
     from pytensor.link.numba.dispatch import basic
 
-    original = getattr(basic, "numba_funcify_ensure_cache", None)
     keyed = getattr(basic, "numba_funcify_and_cache_key", None)
-    if original is None or keyed is None:
+    if keyed is None or not hasattr(basic, "numba_funcify_ensure_cache"):
         yield
         return
 
@@ -382,11 +383,14 @@ def _operations_shared() -> Iterator[None]:
         name = (key, kinds, len(owner.outputs), pytensor.config.numba__fastmath)
         return _OPERATIONS.setdefault(name, function), key
 
-    basic.numba_funcify_ensure_cache = shared
-    try:
-        yield
-    finally:
-        basic.numba_funcify_ensure_cache = original
+    # One at a time: what stands in PyTensor's place must be put back.
+    with _PATCHING:
+        original = basic.numba_funcify_ensure_cache
+        basic.numba_funcify_ensure_cache = shared
+        try:
+            yield
+        finally:
+            basic.numba_funcify_ensure_cache = original
 
 
 def _kernel_functions(

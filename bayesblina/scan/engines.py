@@ -6,6 +6,9 @@ this process; nothing is fetched, and nothing that a table holds is executed.
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from os import PathLike
@@ -212,9 +215,14 @@ def _embedded(memory_limit: str) -> Any:
     ibis = ibis_module()
     if not isinstance(memory_limit, str):
         raise SpecError(f"memory_limit must be text such as '1GB', got {memory_limit!r}.")
+    # What does not fit goes where only this user can read it, until the process ends; DuckDB's
+    # own place is the working directory.
+    folder = tempfile.mkdtemp(prefix="bayesblina-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
         connection = ibis.duckdb.connect(
             memory_limit=memory_limit,
+            temp_directory=folder,
             # So that sums are made in one order, whoever reads first.
             preserve_insertion_order=True,
             autoinstall_known_extensions=False,

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import bayesblina as bb
 from bayesblina.cohort import Cohort
 from bayesblina.errors import DataError, EstimandError, SpecError
-from bayesblina.exposure import Exposure, streamed
+from bayesblina.exposure import Exposure
 from bayesblina.exposure.lookup import interval_expression
 from bayesblina.exposure.ranks import order_statistics
-from bayesblina.scan import CohortScan, scan_cohort
+from bayesblina.scan import CohortScan, engines, scan_cohort
 from tests.test_exposure import Case, cases
 
 ibis = pytest.importorskip("ibis", reason="the extra `scale` is not installed")
@@ -214,7 +214,7 @@ def test_continuous_covariates_are_compressed_alike(table: pd.DataFrame) -> None
 def test_sums_are_the_same_whoever_reads(parquet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit: the draws of a seed depend on it."""
     whole = bb.expose(scan_cohort(parquet / "part*.parquet", **COLUMNS), QUESTION).table
-    monkeypatch.setattr(streamed, "ROWS", 100)
+    monkeypatch.setattr(engines, "ROWS", 100)
     scan = scan_cohort(parquet / "part*.parquet", **COLUMNS)
     for threads in (1, 4, 4):
         scan.table.get_backend().con.sql(f"SET threads = {threads}")

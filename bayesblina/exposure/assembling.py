@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bayesblina.compression import Compression
 from bayesblina.errors import DataError, Problem
-from bayesblina.exposure.patterns import CovariateTerms, Terms
+from bayesblina.exposure.patterns import CovariateTerms, Terms, compressed_terms
 from bayesblina.follow_up import Contents, require_contents, roles_of
 from bayesblina.question import Question
 
@@ -128,7 +128,6 @@ def assemble(
     *,
     cuts: Floats,
     terms: Terms,
-    node: Ints | None,
     covariates: Sequence[CovariateTerms],
     question: Question,
     compression: Compression | None,
@@ -149,8 +148,8 @@ def assemble(
         What was summed.
     cuts : ndarray, shape (interval - 1,)
         Inner cut points.
-    terms, node
-        Covariate terms of each pattern, and its node where covariates are compressed.
+    terms
+        Covariate terms of each group, which is a pattern unless covariates are compressed.
     covariates
         What the terms come from.
     question
@@ -176,6 +175,9 @@ def assemble(
     kept = [str(states[index]) for index in seen]
     names = [str(phase_names[index]) for index in seen]
     cells = ("endpoint", "interval", "phase", "pattern")
+    node = np.zeros(terms.design.shape[0], dtype=np.int64)
+    if compression is not None:
+        terms, node = compressed_terms(terms, compression)
     patterns = terms.design.shape[0]
     by_endpoint = ("endpoint", "phase")
     table = xr.Dataset(
@@ -188,7 +190,7 @@ def assemble(
             "treatment": ("phase", names),
             "since": ("phase", [float(since[index]) for index in seen]),
             "design": (("pattern", "term"), terms.design),
-            "node": ("pattern", np.zeros(patterns, dtype=np.int64) if node is None else node),
+            "node": ("pattern", node),
             "patients": ("pattern", sums.patients),
             "contributors": ("endpoint", sums.contributors),
             "first_begin": ("endpoint", sums.first_begin),

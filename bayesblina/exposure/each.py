@@ -14,7 +14,6 @@ from bayesblina.compression import Compression, number_of_patterns, plan
 from bayesblina.exposure.assembling import Sums, assemble
 from bayesblina.exposure.patterns import (
     Terms,
-    compressed_terms,
     covariate_patterns,
     describe_covariates,
     unique_rows,
@@ -68,7 +67,7 @@ def expose_each(
     sums = _sums(cohort, episodes, used, pattern, terms.design.shape[0], cuts=cuts, weight=weight)
     labelled = next(iter(episodes.values()))
     patients = single_patients(cohort, episodes, used, weight=weight)
-    node, compression = None, None
+    compression = None
     exact = terms
     if compress is not False and not by_patient:
         categories, category, compression = plan_of(terms, pattern, always=compress is True)
@@ -76,7 +75,7 @@ def expose_each(
         people = patients.people.assign(pattern=("patient", pattern), category=("patient", pattern))
     else:
         sums = _compressed(sums, exact, category, categories.design.shape[0], compression)
-        terms, node = compressed_terms(categories, compression)
+        terms = categories
         people = patients.people.assign(
             category=("patient", category[pattern] * compression.size),
             design=(("patient", "term"), exact.design[pattern]),
@@ -89,7 +88,6 @@ def expose_each(
         sums,
         cuts=cuts,
         terms=terms,
-        node=node,
         covariates=described,
         question=question,
         compression=compression,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,8 @@ from bayesblina.exposure.summing import (
     GroupSums,
     Moment,
     Survey,
-    continuous_of,
 )
+from bayesblina.exposure.value import Lazily
 from bayesblina.intervals import TIE_TOLERANCE, person_time
 from bayesblina.scan import CohortScan, coded
 from bayesblina.scan.engines import ibis_module, number, settled
@@ -59,12 +60,7 @@ class EngineSums:
     def __init__(self, scan: CohortScan, course: Course, names: Sequence[str]) -> None:
         self._scan, self._course, self._names = scan, course, names
         self._risk = settled(_at_risk(coded(scan), scan, course, names), embedded=scan.embedded)
-        self._counted: list[pd.DataFrame] = []
-
-    def _flow(self) -> pd.DataFrame:
-        if not self._counted:
-            self._counted.append(_flow(self._risk, self._names))
-        return self._counted[0]
+        self._flow = Lazily(partial(_flow, self._risk, self._names))
 
     def survey(self) -> Survey:
         """Look at all patients once."""
@@ -72,18 +68,16 @@ class EngineSums:
         count = flow["n"].to_numpy(dtype=np.int64)
         reason = np.stack([flow[f"r{e}"].to_numpy(dtype=np.int64) for e in endpoints])
         used = flow.loc[(reason == AT_RISK).any(axis=0)]
-        codes, place = np.unique(used["code"].to_numpy(dtype=np.int64), return_inverse=True)
         weight = used["n"].to_numpy(dtype=np.float64)
         low, high, sd = [], [], []
-        for index in range(len(continuous_of(self._scan))):
+        for index in range(len(self._scan.continuous)):
             low.append(float(used[f"x{index}lo"].min()))
             high.append(float(used[f"x{index}hi"].max()))
             mean = float(used[f"x{index}sum"].sum()) / max(weight.sum(), 1.0)
             square = float(used[f"x{index}sq"].sum()) / max(weight.sum(), 1.0)
             sd.append(float(np.sqrt(max(square - mean**2, 0.0))))
         return Survey(
-            codes=codes,
-            patients=np.bincount(place, weight, minlength=codes.size).astype(np.int64),
+            codes=np.unique(used["code"].to_numpy(dtype=np.int64)),
             reasons=np.stack(
                 [np.bincount(reason[e], count, AT_RISK + 1) for e in endpoints]
             ).astype(np.int64),

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,11 +20,8 @@ from bayesblina.exposure.assembling import Sums, assemble, by_pattern, require_c
 from bayesblina.exposure.patterns import (
     CovariateTerms,
     Terms,
-    compressed_terms,
     covariate_patterns,
-    levels_of_codes,
-    terms_of,
-    unique_rows,
+    groups_of_codes,
 )
 from bayesblina.exposure.singles import patients_in_groups
 from bayesblina.exposure.value import Exposure, Lazily
@@ -107,7 +104,7 @@ def expose_many(
     # their order.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         risks = [
-            list(threads.map(lambda part: at_risk(part, course, name), parts))  # noqa: B023
+            list(threads.map(partial(at_risk, course=course, endpoint=name), parts))
             for name in names
         ]
         bounds = [
@@ -145,10 +142,6 @@ def expose_many(
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         tallies = [merged(list(threads.map(tally, parts, one))) for one in risks]
-    node = None
-    terms = found.terms
-    if found.compression is not None:
-        terms, node = compressed_terms(found.terms, found.compression)
     sums = Sums(
         events=by_pattern([one.events for one in tallies], found.compression, whole=weight is None),
         exposure=np.asarray(
@@ -174,8 +167,7 @@ def expose_many(
         course.since,
         sums,
         cuts=cuts,
-        terms=terms,
-        node=node,
+        terms=found.terms,
         covariates=found.described,
         question=question,
         compression=found.compression,
@@ -213,35 +205,28 @@ def _group(cohort: Cohort, anywhere: Bools, compress: bool | None) -> _Groups:
     code, present, declared = _codes(cohort)
     codes = present.size
     occurs = moments_by_group(anywhere, code, groups=codes)[:, 0] > 0
-    values = levels_of_codes(declared, present[occurs])
-    described = []
     for name, covariate in cohort.covariates.items():
         if covariate.kind == "continuous":
             inside = covariate.values[anywhere]
             low, high = float(inside.min()), float(inside.max())
-            described.append(CovariateTerms(name=name, kind="continuous", low=low, high=high))
-            values[name] = np.zeros(int(occurs.sum()))
-        else:
-            seen = set(values[name].tolist())
-            levels = tuple(level for level in covariate.levels if level in seen)
-            described.append(CovariateTerms(name=name, kind="categorical", levels=levels))
+            declared[name] = CovariateTerms(name=name, kind="continuous", low=low, high=high)
+    described, terms, order = groups_of_codes(
+        [declared[name] for name in cohort.covariates], present[occurs]
+    )
     continuous = [one for one in described if one.kind == "continuous" and one.high > one.low]
-    unordered = terms_of(described, values, size=int(occurs.sum()))
-    design, order = unique_rows(unordered.design)
-    categories = Terms(names=unordered.names, continuous=unordered.continuous, design=design)
     position = np.zeros(codes, dtype=np.int32)
     position[occurs] = order
-    numbers = position[code]
-    used = np.flatnonzero(anywhere) if continuous else np.empty(0, dtype=np.int64)
+    groups = _Groups(
+        group=position[code],
+        groups=terms.design.shape[0],
+        terms=terms,
+        described=tuple(described),
+        compression=None,
+        scaled=None,
+    )
     if not continuous:
-        return _Groups(
-            group=numbers,
-            groups=design.shape[0],
-            terms=categories,
-            described=tuple(described),
-            compression=None,
-            scaled=None,
-        )
+        return groups
+    used = np.flatnonzero(anywhere)
     found = None
     if compress is not False:
         columns = [cohort.covariates[one.name].values for one in continuous]
@@ -251,47 +236,33 @@ def _group(cohort: Cohort, anywhere: Bools, compress: bool | None) -> _Groups:
             np.array([one.low for one in continuous]),
             np.array([one.high for one in continuous]),
             np.array([column[used].std() for column in columns]),
-            patterns=number_of_patterns(design.shape[0], different, used.size),
-            groups=design.shape[0],
+            patterns=number_of_patterns(groups.groups, different, used.size),
+            groups=groups.groups,
             always=compress is True,
         )
     if found is not None:
         scaled = [axis.scaled(column) for axis, column in zip(found.axes, columns, strict=True)]
-        return _Groups(
-            group=numbers,
-            groups=design.shape[0],
-            terms=categories,
-            described=tuple(described),
-            compression=found,
-            scaled=np.stack(scaled, axis=1),
-        )
+        return replace(groups, compression=found, scaled=np.stack(scaled, axis=1))
     pattern, terms = covariate_patterns(cohort, used)
     exact = np.zeros(cohort.size, dtype=np.int32)
     exact[used] = pattern
-    return _Groups(
-        group=exact,
-        groups=terms.design.shape[0],
-        terms=terms,
-        described=tuple(described),
-        compression=None,
-        scaled=None,
-    )
+    return replace(groups, group=exact, groups=terms.design.shape[0], terms=terms)
 
 
-def _codes(cohort: Cohort) -> tuple[NDArray[np.int32], Ints, list[CovariateTerms]]:
+def _codes(cohort: Cohort) -> tuple[NDArray[np.int32], Ints, dict[str, CovariateTerms]]:
     """Look up each patient's combination of levels, the last covariate fastest.
 
     Returned are its position in the list of combinations, this list, and the covariates.
     """
-    declared = [
-        CovariateTerms(name=name, kind="categorical", levels=one.levels)
+    declared = {
+        name: CovariateTerms(name=name, kind="categorical", levels=one.levels)
         for name, one in cohort.covariates.items()
         if one.kind == "categorical"
-    ]
-    codes = math.prod(len(one.levels) for one in declared)
+    }
+    codes = math.prod(len(one.levels) for one in declared.values())
 
     def add_up(code: NDArray[Any]) -> NDArray[Any]:
-        for one in declared:
+        for one in declared.values():
             np.multiply(code, len(one.levels), out=code)
             # As whole numbers: floating-point ones would round the larger codes.
             np.add(code, cohort.covariates[one.name].values.astype(code.dtype), out=code)

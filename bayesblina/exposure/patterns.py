@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -151,6 +151,41 @@ def levels_of_codes(
             values[one.name] = np.asarray(one.levels)[codes % size]
             codes = codes // size
     return values
+
+
+def groups_of_codes(
+    covariates: Sequence[CovariateTerms], codes: Ints
+) -> tuple[list[CovariateTerms], Terms, Ints]:
+    """Group the combinations of levels that occur among patients.
+
+    Parameters
+    ----------
+    covariates
+        All covariates: categorical ones with all their levels, continuous ones with their range.
+    codes : ndarray of int, shape (code,)
+        Numbers of the combinations that occur, as in `levels_of_codes`.
+
+    Returns
+    -------
+    described : list of CovariateTerms
+        The covariates, with the levels that occur.
+    terms : Terms
+        Of each group; continuous covariates are 0.
+    group : ndarray of int, shape (code,)
+        Group of each combination.
+    """
+    values = levels_of_codes(covariates, codes)
+    described = []
+    for one in covariates:
+        if one.kind == "categorical":
+            seen = set(values[one.name].tolist())
+            described.append(replace(one, levels=tuple(x for x in one.levels if x in seen)))
+        else:
+            values[one.name] = np.zeros(codes.size)
+            described.append(one)
+    found = terms_of(described, values, size=codes.size)
+    design, group = unique_rows(found.design)
+    return described, replace(found, design=design), group
 
 
 def covariate_patterns(

@@ -18,14 +18,11 @@ from bayesblina.exposure.engine_sums import EngineSums
 from bayesblina.exposure.patterns import (
     CovariateTerms,
     Terms,
-    compressed_terms,
-    levels_of_codes,
-    terms_of,
-    unique_rows,
+    groups_of_codes,
 )
 from bayesblina.exposure.singles import patients_in_groups
 from bayesblina.exposure.streamed import StreamedSums
-from bayesblina.exposure.summing import Grouping, Moment, Summing, Survey, continuous_of
+from bayesblina.exposure.summing import Grouping, Moment, Summing, Survey
 from bayesblina.exposure.value import Exposure, Lazily
 from bayesblina.follow_up import LeftOut
 from bayesblina.intervals import cuts_among, number_of_intervals
@@ -121,9 +118,6 @@ def expose_scan(
         patients=_at_nodes(sums.patients, grouping).ravel(),
     )
     require_contents_of(names, course.phase_names, totals, question)
-    terms, node = grouping.terms, None
-    if compression is not None:
-        terms, node = compressed_terms(grouping.terms, compression)
     table = assemble(
         names,
         course.states,
@@ -131,8 +125,7 @@ def expose_scan(
         course.since,
         totals,
         cuts=cuts,
-        terms=terms,
-        node=node,
+        terms=grouping.terms,
         covariates=grouping.described,
         question=question,
         compression=compression,
@@ -148,7 +141,7 @@ def expose_scan(
         coords={
             "endpoint": list(names),
             "landmark": moments,
-            "pattern": np.arange(terms.design.shape[0]),
+            "pattern": table["pattern"].values,
         },
         attrs={"median_begin": median},
     )
@@ -208,26 +201,16 @@ def _nothing() -> Grouping:
 
 def _grouping(scan: CohortScan, seen: Survey, compress: bool | None) -> Grouping:
     """Say which pattern each code is, and whether continuous covariates are compressed."""
-    declared = [one for one in scan.covariates if one.kind == "categorical"]
-    everything = [
-        CovariateTerms(name=one.name, kind="categorical", levels=one.levels) for one in declared
-    ]
-    levels = levels_of_codes(everything, seen.codes)
-    names = continuous_of(scan)
-    described = []
+    names = scan.continuous
+    bounds = dict(zip(names, zip(seen.low.tolist(), seen.high.tolist(), strict=True), strict=True))
+    declared = []
     for one in scan.covariates:
-        if one.kind == "continuous":
-            place = names.index(one.name)
-            low, high = float(seen.low[place]), float(seen.high[place])
-            described.append(CovariateTerms(name=one.name, kind="continuous", low=low, high=high))
-        else:
-            present = set(levels[one.name].tolist())
-            kept = tuple(level for level in one.levels if level in present)
-            described.append(CovariateTerms(name=one.name, kind="categorical", levels=kept))
+        low, high = bounds.get(one.name, (0.0, 0.0))
+        declared.append(
+            CovariateTerms(name=one.name, kind=one.kind, levels=one.levels, low=low, high=high)
+        )
+    described, terms, group = groups_of_codes(declared, seen.codes)
     varying = np.flatnonzero(seen.high > seen.low)
-    values = {**levels, **{name: np.zeros(seen.codes.size) for name in names}}
-    unordered = terms_of(described, values, size=seen.codes.size)
-    design, order = unique_rows(unordered.design)
     compression = None
     if varying.size:
         if compress is False:
@@ -243,8 +226,8 @@ def _grouping(scan: CohortScan, seen: Survey, compress: bool | None) -> Grouping
         )
     return Grouping(
         codes=seen.codes,
-        group=order,
-        terms=Terms(names=unordered.names, continuous=unordered.continuous, design=design),
+        group=group,
+        terms=terms,
         described=tuple(described),
         compression=compression,
     )
@@ -276,7 +259,7 @@ def _cohort_of(frame: pd.DataFrame, scan: CohortScan) -> Cohort:
         transplant=None if scan.transplant is None else numbers("transplant"),
         covariates={
             name: Covariate(kind="continuous", values=numbers(f"x{index}"))
-            for index, name in enumerate(continuous_of(scan))
+            for index, name in enumerate(scan.continuous)
         },
         synthetic=scan.synthetic,
         source=scan.source,

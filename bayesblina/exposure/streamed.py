@@ -22,12 +22,11 @@ from bayesblina.exposure.summing import (
     GroupSums,
     Moment,
     Survey,
-    continuous_of,
     endpoint_columns,
 )
 from bayesblina.intervals import TIE_TOLERANCE
 from bayesblina.scan import CohortScan, coded, combinations
-from bayesblina.scan.engines import batches
+from bayesblina.scan.engines import array_of, batches
 from bayesblina.segments import Course
 from bayesblina.tabulation import (
     AT_RISK,
@@ -51,7 +50,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-ROWS = 262_144
 # Times are counted by the leading bits of their binary form: 1024 bins for each factor of 2.
 SHIFT = 42
 BINS = 1 << (63 - SHIFT)
@@ -74,7 +72,7 @@ class _Rows:
 
     def column(self, name: str) -> NDArray[Any]:
         """Take a column as an array."""
-        return np.asarray(self.batch.column(name).to_numpy(zero_copy_only=False))
+        return array_of(self.batch, name)
 
 
 class StreamedSums:
@@ -103,7 +101,7 @@ class StreamedSums:
         if first is not None:
             table = table.filter(table[f"start{first}"].isnull())
             columns = ["id", *(f"entry:{name}" for name in self._names)]
-            yield from batches(table.select(*columns), ROWS, self._scan.source)
+            yield from batches(table.select(*columns), self._scan.source)
 
     def _blocks(self, columns: Sequence[str], *, hashed: bool = False) -> Iterator[_Rows]:
         """Read columns of those who may become eligible, block by block."""
@@ -114,11 +112,10 @@ class StreamedSums:
         asked = {name: table[name] for name in columns}
         if hashed:
             asked["hash"] = table["id"].hash()
-        for batch in batches(table.select(**asked), ROWS, scan.source):
+        for batch in batches(table.select(**asked), scan.source):
 
             def numbers(name: str, batch: Any = batch) -> Floats:
-                values = batch.column(name).to_numpy(zero_copy_only=False)
-                return np.asarray(values, dtype=np.float64)
+                return array_of(batch, name).astype(np.float64, copy=False)
 
             def matrix(kind: str, numbers: Any = numbers, batch: Any = batch) -> Floats:
                 found = np.full((batch.num_rows, len(scan.phases)), np.nan)
@@ -132,10 +129,7 @@ class StreamedSums:
                 endpoints={
                     name: Outcome(
                         time=numbers(f"time:{name}"),
-                        event=np.asarray(
-                            batch.column(f"event:{name}").to_numpy(zero_copy_only=False),
-                            dtype=np.bool_,
-                        ),
+                        event=array_of(batch, f"event:{name}").astype(np.bool_, copy=False),
                         entry=numbers(f"entry:{name}"),
                     )
                     for name in self._names
@@ -158,7 +152,7 @@ class StreamedSums:
             "event": np.zeros(BINS, dtype=np.int64),
             "begin": np.zeros(BINS, dtype=np.int64),
         }
-        spread = [_Spread() for _ in continuous_of(self._scan)]
+        spread = [_Spread() for _ in self._scan.continuous]
         codes = _Codes(combinations(self._scan))
         chosen = _Chosen()
         for batch in self._never_eligible():
@@ -187,11 +181,9 @@ class StreamedSums:
             chosen.add(block.batch, block.column("hash"), anywhere)
         self._bins = bins
         self._sample = chosen.frame(self._coded.columns)
-        found, patients = codes.counts()
         whole = [merged_bounds(parts) for parts in bounds]
         return Survey(
-            codes=found,
-            patients=patients,
+            codes=codes.present(),
             reasons=counts,
             first_begin=np.array([one.first_begin for one in whole]),
             last_begin=np.array([one.last_begin for one in whole]),
@@ -257,7 +249,7 @@ class StreamedSums:
 
     def sums(self, grouping: Grouping, cuts: Floats, landmarks: Floats) -> GroupSums:
         """Sum events and person-time."""
-        continuous = continuous_of(self._scan)
+        continuous = self._scan.continuous
         axes = () if grouping.compression is None else grouping.compression.axes
         degrees = tuple(axis.nodes for axis in axes)
         tallies = [
@@ -328,13 +320,13 @@ def _running(counts: Ints, bin_of: Ints) -> Ints:
 class _Values:
     """Values with their counts, in little memory where many are the same."""
 
-    def __init__(self, kind: type[np.generic] = np.float64) -> None:
-        self._parts: list[NDArray[Any]] = []
+    def __init__(self) -> None:
+        self._parts: list[Floats] = []
         self._waiting = 0
-        self._values: NDArray[Any] = np.empty(0, dtype=kind)
+        self._values = np.empty(0)
         self._counts = np.empty(0, dtype=np.int64)
 
-    def add(self, values: NDArray[Any]) -> None:
+    def add(self, values: Floats) -> None:
         """Add values."""
         self._parts.append(values)
         self._waiting += values.size
@@ -350,33 +342,29 @@ class _Values:
         np.add.at(counts, place, weight)
         self._counts, self._parts, self._waiting = counts, [], 0
 
-    def counts(self) -> tuple[NDArray[Any], Ints]:
+    def counts(self) -> tuple[Floats, Ints]:
         """Return the different values, rising, and how often each was added."""
         self._settle()
         return self._values, self._counts
 
 
 class _Codes:
-    """Counts of combinations of levels."""
+    """Combinations of levels that occur."""
 
     def __init__(self, combinations: int) -> None:
-        self._listed = combinations <= LISTED
-        self._counts = np.zeros(combinations if self._listed else 0, dtype=np.int64)
-        self._values = _Values(np.int64)
+        self._listed = np.zeros(combinations, dtype=np.bool_) if combinations <= LISTED else None
+        self._found = np.empty(0, dtype=np.int64)
 
     def add(self, codes: Ints) -> None:
         """Add patients."""
-        if self._listed:
-            self._counts += np.bincount(codes, minlength=self._counts.size)
+        if self._listed is None:
+            self._found = np.union1d(self._found, codes)
         else:
-            self._values.add(codes)
+            self._listed[codes] = True
 
-    def counts(self) -> tuple[Ints, Ints]:
-        """Return the codes that occur, rising, and how many patients have each."""
-        if self._listed:
-            present = np.flatnonzero(self._counts)
-            return present, self._counts[present]
-        return self._values.counts()
+    def present(self) -> Ints:
+        """Return the codes that occur, rising."""
+        return self._found if self._listed is None else np.flatnonzero(self._listed)
 
 
 class _Spread:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from bayesblina.compression import Compression
 from bayesblina.exposure.patterns import CovariateTerms, Terms
-from bayesblina.scan import CohortScan
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,8 +30,6 @@ class Survey:
     ----------
     codes : ndarray of int, shape (code,)
         Combinations of categorical covariates that contributors have, rising.
-    patients : ndarray of int, shape (code,)
-        How many contributors have each.
     reasons : ndarray of int, shape (endpoint, reason)
         Patients by the reason for which they do not contribute; those who do come last.
     first_begin, last_begin, last_exit : ndarray, shape (endpoint,)
@@ -46,7 +43,6 @@ class Survey:
     """
 
     codes: Ints
-    patients: Ints
     reasons: Ints
     first_begin: Floats
     last_begin: Floats
@@ -158,22 +154,6 @@ class Summing(Protocol):
     def sample(self) -> pd.DataFrame:
         """Read `SAMPLE` contributors chosen by a hash of their ids: columns of `coded`."""
         ...
-
-
-def continuous_of(scan: CohortScan) -> list[str]:
-    """Name the continuous covariates of a scan.
-
-    Parameters
-    ----------
-    scan
-        The patients.
-
-    Returns
-    -------
-    list of str
-        In their order.
-    """
-    return [one.name for one in scan.covariates if one.kind == "continuous"]
 
 
 def endpoint_columns(names: Sequence[str]) -> list[str]:

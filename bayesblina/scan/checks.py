@@ -29,14 +29,13 @@ from bayesblina.rules import (
     rules,
     unit_words,
 )
-from bayesblina.scan.engines import batches, ibis_module, number, run
+from bayesblina.scan.engines import array_of, batches, ibis_module, number, run
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Ints = NDArray[np.int64]
 
-ROWS = 262_144
 NOT_NUMBERS = "values that are not numbers"
 
 
@@ -406,7 +405,7 @@ def _count_here(
     reading: Reading, declared: Declared, broken: Sequence[Broken], source: str
 ) -> _Counts:
     """Count block by block: the engine reads, the rules are those of arrays."""
-    told = _told(reading, declared)
+    told = broken[: len(reading.broken) + len(declared.categorical)]
     table = declared.columns
     groups = {
         "time": table.time,
@@ -426,14 +425,11 @@ def _count_here(
     timed = np.zeros((3, len(table.time)), dtype=np.int64)
     nameless, size = 0, 0
     order = _Order()
-    for batch in batches(reading.raw.select(**asked), ROWS, source):
+    for batch in batches(reading.raw.select(**asked), source):
 
-        def array(name: str, batch: Any = batch) -> NDArray[Any]:
-            return np.asarray(batch.column(name).to_numpy(zero_copy_only=False))
-
-        def numbers(kind: str, array: Any = array) -> dict[str, NDArray[Any]]:
+        def numbers(kind: str, batch: Any = batch) -> dict[str, NDArray[Any]]:
             return {
-                name: array(f"{kind}{index}").astype(np.float64, copy=False)
+                name: array_of(batch, f"{kind}{index}").astype(np.float64, copy=False)
                 for index, name in enumerate(groups[kind])
             }
 
@@ -444,10 +440,10 @@ def _count_here(
             end=numbers("end"),
             transplant=None
             if table.transplant is None
-            else array("transplant").astype(np.float64, copy=False),
+            else array_of(batch, "transplant").astype(np.float64, copy=False),
             covariates=numbers("covariate"),
         )
-        rows = [array(f"told{index}") for index in range(len(told))]
+        rows = [array_of(batch, f"told{index}") for index in range(len(told))]
         ruled = _rules(declared, here, InMemory(), _unread(told, rows))
         counts += [int(np.count_nonzero(one)) for one in (*rows, *(one.rows for one in ruled))]
         for index, time in enumerate(here.time.values()):

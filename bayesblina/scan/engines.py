@@ -15,12 +15,17 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bayesblina.errors import DataError, Problem, SpecError
 from bayesblina.readers.sources import duplicate_column, load_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Rows that are read at a time.
+ROWS = 262_144
 FILES = (".parquet", ".csv")
 # Text stays text, so that nothing is guessed; no line is a comment, since ids may begin with "#";
 # folders called "column=value" say nothing of the patients.
@@ -280,15 +285,13 @@ def number(value: float) -> Any:
     return ibis_module().literal(repr(float(value))).cast("float64")
 
 
-def batches(expression: Any, rows: int, source: str) -> Iterator[pa.RecordBatch]:
+def batches(expression: Any, source: str) -> Iterator[pa.RecordBatch]:
     """Read a table of the embedded engine piece by piece, in the order of its files.
 
     Parameters
     ----------
     expression : ibis table expression
         The table; nothing else may be asked of the engine until all of it is read.
-    rows
-        Rows of each piece.
     source
         What the table is called.
 
@@ -305,7 +308,7 @@ def batches(expression: Any, rows: int, source: str) -> Iterator[pa.RecordBatch]
     backend = expression.get_backend()
     query = str(backend.compile(expression))
     try:
-        reader = backend.con.sql(query).to_arrow_reader(rows)
+        reader = backend.con.sql(query).to_arrow_reader(ROWS)
         batch = next(reader, None)
         while batch is not None:
             if batch.num_rows:
@@ -313,6 +316,24 @@ def batches(expression: Any, rows: int, source: str) -> Iterator[pa.RecordBatch]
             batch = next(reader, None)
     except Exception as error:
         raise DataError([unreadable(error)], source=source) from error
+
+
+def array_of(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
+    """Take a column of a piece as an array; numbers that are missing are NaN.
+
+    Parameters
+    ----------
+    batch
+        The piece.
+    name
+        The column.
+
+    Returns
+    -------
+    ndarray, shape (row,)
+        Its values.
+    """
+    return np.asarray(batch.column(name).to_numpy(zero_copy_only=False))
 
 
 def run(expression: Any, source: str) -> Any:

@@ -90,6 +90,11 @@ class CohortScan:
     path: str | None = field(default=None, repr=False)
     files: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
 
+    @property
+    def continuous(self) -> list[str]:
+        """Names of the continuous covariates."""
+        return [one.name for one in self.covariates if one.kind == "continuous"]
+
     def require_unchanged(self) -> None:
         """Raise if files are others than those that were checked.
 
@@ -341,8 +346,7 @@ def coded(scan: CohortScan) -> Any:
         )
         code = code * len(one.levels) + place.cast("int64")
     columns = {"id": scan.column("patient"), "code": code}
-    continuous = [one.name for one in scan.covariates if one.kind == "continuous"]
-    for index, name in enumerate(continuous):
+    for index, name in enumerate(scan.continuous):
         columns[f"x{index}"] = scan.column("covariate", name)
     for index, name in enumerate(scan.phases):
         columns[f"start{index}"] = scan.column("start", name)

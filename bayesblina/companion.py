@@ -6,7 +6,7 @@ the same posterior of the log hazard ratios: Breslow's treatment of ties is its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log, pi
 
 import numpy as np
@@ -29,7 +29,7 @@ from bayesblina.hazards.definition import (
 from bayesblina.hazards.effects import Design, make_design
 from bayesblina.importance import pareto_smoothed, resample, student_proposals
 from bayesblina.mixing import ess_mean
-from bayesblina.risk_sets import Block, PartialLikelihood, RiskSets, find_risk_sets, halved
+from bayesblina.risk_sets import Block, PartialLikelihood, RiskSets, find_risk_sets, same_states
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -44,7 +44,12 @@ HALVINGS = 30
 PRECISION = 1e-7
 # A mode farther out than this in a direction without a prior is none.
 FARTHEST = 20.0
-# Products of draws, event times and groups beyond which fewer draws are taken.
+# Products of draws, event times and groups beyond which times are grouped for the draws ...
+BUDGET = 4e8
+# ... or where they are grouped already.
+BUDGET_GROUPED = 1e8
+FEWEST_TIMES = 256
+# Products beyond which fewer draws are taken.
 MOST_PRODUCTS = 2e10
 FEWEST_DRAWS = 256
 
@@ -219,10 +224,11 @@ def partial_posterior(
     if reason:
         return _not_compared(exposure, reason)
     design = make_design(exposure, definition)
+    same = same_states(design.contrast, design.exposed, design.pieces)
     strata = design.class_of // len(design.subgroups) if len(design.strata) > 1 else None
     found = []
     for index, name in enumerate(exposure.endpoints):
-        sets, grouped = find_risk_sets(exposure, index, stratum_of=strata)
+        sets, grouped = find_risk_sets(exposure, index, same=same, stratum_of=strata)
         target = _target(definition, design, sets, flat)
         laplace = find_mode(target)
         if laplace is None:
@@ -232,16 +238,13 @@ def partial_posterior(
                 f"without the prior of {without} nothing identifies a log hazard ratio of {name}: "
                 "its posterior is improper",
             )
-        rougher = None
-        if grouped:
-            rougher = _target(definition, design, [halved(one) for one in sets], flat)
         found.append(
             draw_from(
                 target,
                 laplace,
                 count=draws,
                 seed=(seed, index),
-                rougher=rougher,
+                grouped=grouped,
                 effects=len(design.effects),
             )
         )
@@ -375,7 +378,7 @@ def draw_from(
     *,
     count: int,
     seed: tuple[int, ...],
-    rougher: Target | None = None,
+    grouped: bool = False,
     effects: int = 1,
 ) -> Drawn:
     """Draw from a density by importance sampling around its mode.
@@ -390,8 +393,8 @@ def draw_from(
         Number of draws.
     seed
         Seed of the draws.
-    rougher
-        The density with event times grouped half as finely; the difference is the stated error.
+    grouped
+        Whether event times are grouped.
     effects
         Number of parameters, the first ones, for which the error is stated.
 
@@ -400,8 +403,14 @@ def draw_from(
     Drawn
         Equally weighted draws.
     """
-    products = sum(block.at_risk.size for block in target.likelihood.blocks)
-    wanted = int(min(count, max(FEWEST_DRAWS, MOST_PRODUCTS / max(products, 1))))
+    finest = target.likelihood
+    affordable = (BUDGET_GROUPED if grouped else BUDGET) / (finest.cost() * count)
+    share = max(affordable, FEWEST_TIMES / max(finest.times, 1))
+    if share < 1.0:
+        # Far from the mode the shape of the density matters, near it what is exact.
+        rough = finest.coarser(share).corrected(finest, laplace.mode)
+        target = replace(target, likelihood=rough)
+    wanted = int(min(count, max(FEWEST_DRAWS, MOST_PRODUCTS / max(target.likelihood.cost(), 1))))
     proposed = 1 << (wanted - 1).bit_length()
     standard, log_proposal = student_proposals(
         proposed, target.mean.size, degrees=DEGREES, seed=seed
@@ -410,11 +419,14 @@ def draw_from(
     log_weights = target.value(parameters) - log_proposal
     weights, pareto_k = pareto_smoothed(log_weights)
     error = 0.0
-    if rougher is not None:
-        away = rougher.likelihood.value(parameters) - target.likelihood.value(parameters)
-        tilted = weights * np.exp(away - away @ weights)
+    if grouped:
+        error += _mode_error(finest, laplace, effects)
+    if share < 1.0:
+        rougher = finest.coarser(share / 2.0).corrected(finest, laplace.mode)
+        away = rougher.value(parameters) - target.likelihood.value(parameters)
+        tilted = weights * np.exp(away - away.max())
         shift = (tilted / tilted.sum() - weights) @ parameters[:, :effects]
-        error = float(np.abs(shift).max())
+        error += float(np.abs(shift).max())
     rng = np.random.default_rng((*seed, 1))
     taken = resample(weights, wanted, key=parameters[:, 0], rng=rng)
     if pareto_k <= LARGEST_K:
@@ -444,6 +456,14 @@ def draw_from(
         effective_draws=float(ess_mean(whole).min()) if length >= 4 else float(chains),
         error=error,
     )
+
+
+def _mode_error(likelihood: PartialLikelihood, laplace: Laplace, effects: int) -> float:
+    """How far the mode moves if event times are grouped half as finely."""
+    _, gradient, _ = likelihood.derivatives(laplace.mode)
+    _, other, _ = likelihood.coarser(0.5).derivatives(laplace.mode)
+    shift = cho_solve((laplace.root, True), other - gradient, check_finite=False)
+    return float(np.abs(shift[:effects]).max())
 
 
 def log_evidence(target: Target, laplace: Laplace) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-# More distinct event times than this are grouped, into as many groups as the second number.
-MOST_TIMES = 2000
-GROUPED_TIMES = 1000
+# More distinct event times than this are grouped, into about as many groups of equal events.
+MOST_TIMES = 4000
 FEWEST_TIMES = 50
 # Most numbers in a table of risk sets.
 LARGEST_TABLE = 20_000_000
@@ -30,6 +30,8 @@ FEWEST_AT_ONCE = 64
 # Products at once up to which BLAS uses one thread: waking others takes longer than small products.
 ONE_THREAD = 260_000
 SMALLEST = 1e-300
+# Products that take as long as a logarithm.
+LOGARITHM = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,10 +82,10 @@ def find_risk_sets(
     exposure: Exposure,
     endpoint: int,
     *,
+    same: Ints,
     stratum_of: Ints | None = None,
     cuts: Floats | None = None,
     most_times: int = MOST_TIMES,
-    grouped_times: int = GROUPED_TIMES,
 ) -> tuple[list[RiskSets], bool]:
     """Count events and those at risk by distinct event time.
 
@@ -96,13 +98,14 @@ def find_risk_sets(
         Events and person-time, with single patients.
     endpoint
         Position of the endpoint.
+    same : ndarray of int, shape (state,)
+        States with the same number have the same hazard: numbers from 0 on.
     stratum_of : ndarray of int, shape (pattern,), optional
         Stratum of each pattern: risk sets are of one stratum each.
     cuts : ndarray, shape (interval - 1,), optional
         Times between which risk sets are given apart.
-    most_times, grouped_times
-        More distinct times than the first number are grouped into about the second number of
-        groups, of equally many events.
+    most_times
+        More distinct times than this are grouped, into about as many groups of equal events.
 
     Returns
     -------
@@ -111,25 +114,19 @@ def find_risk_sets(
     grouped
         Whether times were grouped.
     """
-    rows = _rows_of(exposure, endpoint, stratum_of)
+    rows = _rows_of(exposure, endpoint, same, stratum_of)
+    inner = np.empty(0) if cuts is None else cuts
     found: list[RiskSets] = []
     grouped = False
     for stratum in range(1 if stratum_of is None else int(stratum_of.max()) + 1):
         inside = rows if stratum_of is None else _only(rows, rows.stratum == stratum)
-        parts, coarse = _of_stratum(
-            exposure,
-            inside,
-            stratum,
-            cuts=np.empty(0) if cuts is None else cuts,
-            most=most_times,
-            groups=grouped_times,
-        )
+        parts, coarse = _of_stratum(exposure, inside, stratum, same, cuts=inner, most=most_times)
         found += parts
         grouped = grouped or coarse
     return found, grouped
 
 
-def _rows_of(exposure: Exposure, endpoint: int, stratum_of: Ints | None) -> _Rows:
+def _rows_of(exposure: Exposure, endpoint: int, same: Ints, stratum_of: Ints | None) -> _Rows:
     people, episodes = exposure.people, exposure.episodes
     mine = episodes["endpoint"].values == endpoint
     patient, state, start, stop = (
@@ -139,7 +136,7 @@ def _rows_of(exposure: Exposure, endpoint: int, stratum_of: Ints | None) -> _Row
     category = people["category"].values
     return _Rows(
         patient=patient,
-        state=state,
+        state=same[state],
         start=start,
         stop=stop,
         event=last & people["event"].values[endpoint][patient],
@@ -163,7 +160,7 @@ def _only(rows: _Rows, inside: Bools) -> _Rows:
 
 
 def _of_stratum(
-    exposure: Exposure, rows: _Rows, stratum: int, *, cuts: Floats, most: int, groups: int
+    exposure: Exposure, rows: _Rows, stratum: int, same: Ints, *, cuts: Floats, most: int
 ) -> tuple[list[RiskSets], bool]:
     """Count within one stratum, by interval."""
     times, place = np.unique(rows.stop[rows.event], return_inverse=True)
@@ -171,100 +168,87 @@ def _of_stratum(
         return [], False
     events = np.bincount(place, weights=rows.weight[rows.event], minlength=times.size)
     interval = interval_of(times, cuts)
-    width = exposure.table.sizes["phase"] * exposure.table.sizes["pattern"]
-    room = max(FEWEST_TIMES, LARGEST_TABLE // width)
-    grouped = times.size > min(most, room)
-    bin_of = np.arange(times.size)
+    states, patterns = int(same.max()) + 1, exposure.table.sizes["pattern"]
+    most = min(most, max(FEWEST_TIMES, LARGEST_TABLE // (states * patterns)))
+    grouped = times.size > most
+    group = np.arange(times.size)
     if grouped:
         passed = np.cumsum(events) - events / 2.0
-        bin_of = np.floor(passed * (min(groups, room) / events.sum())).astype(np.int64)
-        _, bin_of = np.unique(interval * (bin_of.max() + 1) + bin_of, return_inverse=True)
-    in_bin = np.bincount(bin_of, weights=events)
-    at_risk = _at_risk(exposure, rows, times, events, bin_of, in_bin, exact=not grouped)
-    last = np.concatenate([np.flatnonzero(np.diff(bin_of)), [times.size - 1]])
-    interval_of_bin = interval[last]
-    row_interval = interval_of(rows.stop[rows.event], cuts)
-    events_of = _spread(
-        exposure,
-        row_interval,
-        cuts.size + 1,
+        group = np.floor(passed * (most / events.sum())).astype(np.int64)
+        _, group = np.unique(interval * (most + 1) + group, return_inverse=True)
+    in_group = np.bincount(group, weights=events)
+    last = np.concatenate([np.flatnonzero(np.diff(group)), [times.size - 1]])
+    columns = _edges(rows, times, events, group, in_group)
+    size = in_group.size
+    # Events stand in rows of their own, by interval.
+    counted = (
+        2 * size + interval[place],
         rows.state[rows.event],
         rows.patient[rows.event],
         rows.weight[rows.event],
     )
-    patterns = exposure.table.sizes["pattern"]
+    columns = [np.concatenate(pair) for pair in zip(columns, counted, strict=True)]
+    table = _spread(exposure, 2 * size + cuts.size + 1, states, *columns)
+    at_risk = np.cumsum(table[:size], axis=0) + table[size : 2 * size]
+    if (rows.weight != 1.0).any() and exposure.compression is None:
+        # Sums of weights of those who came and went cancel up to rounding.
+        at_risk[np.abs(at_risk) < 1e-12 * np.abs(at_risk).max(initial=0.0)] = 0.0
+    first = np.unique(same, return_index=True)[1]
     found = []
-    for index in np.unique(interval_of_bin):
-        mine = interval_of_bin == index
-        counts = at_risk[mine]
-        used = np.flatnonzero((counts != 0.0).any(axis=0))
+    for index in np.unique(interval[last]):
+        mine = interval[last] == index
+        used = np.flatnonzero((at_risk[mine] != 0.0).any(axis=0))
         found.append(
             RiskSets(
                 stratum=stratum,
                 interval=int(index),
                 times=times[last[mine]],
-                events=in_bin[mine],
-                at_risk=np.ascontiguousarray(counts[:, used]),
-                events_of=events_of[index, used],
-                state=used // patterns,
+                events=in_group[mine],
+                at_risk=np.ascontiguousarray(at_risk[mine][:, used]),
+                events_of=table[2 * size + index, used],
+                state=first[used // patterns],
                 pattern=used % patterns,
             )
         )
     return found, grouped
 
 
-def _at_risk(
-    exposure: Exposure,
-    rows: _Rows,
-    times: Floats,
-    events: Floats,
-    bin_of: Ints,
-    in_bin: Floats,
-    *,
-    exact: bool,
-) -> Floats:
-    """Count who is at risk, (time, state x pattern): who has started, less who has stopped."""
-    bins = in_bin.size
+def _edges(
+    rows: _Rows, times: Floats, events: Floats, group: Ints, in_group: Floats
+) -> list[NDArray[Any]]:
+    """Row, state, patient and weight of each start of time at risk, and with a minus of each end.
+
+    They count from the first event time after them on. Where times are grouped, a second set of
+    rows takes off what is too much there, since only a share of the group's events lies after them.
+    """
+    size = in_group.size
     passed = np.concatenate([[0.0], np.cumsum(events)])
-    ends = np.cumsum(in_bin)
-    first = np.append(bin_of, bins)
+    until = np.cumsum(in_group)
     parts = []
     for sign, edge in ((1.0, rows.start), (-1.0, rows.stop)):
-        # The first event time after the edge is the first at which it counts.
         after = np.searchsorted(times, edge, side="right")
         kept = after < times.size
         after = after[kept]
-        place = first[after]
-        # Share of the events of its own group that lie after the edge.
-        share = np.ones(after.size)
-        if not exact:
-            share = (ends[place] - passed[after]) / in_bin[place]
-        parts.append(
-            (
-                place,
-                rows.state[kept],
-                rows.patient[kept],
-                sign * rows.weight[kept],
-                sign * rows.weight[kept] * (share - 1.0),
-            )
-        )
-    place, state, patient, weight, partial = (
-        np.concatenate(columns) for columns in zip(*parts, strict=True)
-    )
-    total = np.cumsum(_spread(exposure, place, bins, state, patient, weight), axis=0)
-    if not exact:
-        total += _spread(exposure, place, bins, state, patient, partial)
-    if (rows.weight != 1.0).any() and exposure.compression is None:
-        # Sums of weights of those who came and went cancel up to rounding.
-        total[np.abs(total) < 1e-12 * np.abs(total).max(initial=0.0)] = 0.0
-    return total
+        place, weight = group[after], sign * rows.weight[kept]
+        who = rows.state[kept], rows.patient[kept]
+        parts.append((place, *who, weight))
+        if size < times.size:
+            before = 1.0 - (until[place] - passed[after]) / in_group[place]
+            parts.append((place + size, *who, -weight * before))
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 
 def _spread(
-    exposure: Exposure, row: Ints, rows: int, state: Ints, patient: Ints, weight: Floats
+    exposure: Exposure,
+    rows: int,
+    states: int,
+    row: Ints,
+    state: Ints,
+    patient: Ints,
+    weight: Floats,
 ) -> Floats:
-    """Sum weights by row, state and the patterns that patients count in, (row, state x pattern)."""
-    states, patterns = exposure.table.sizes["phase"], exposure.table.sizes["pattern"]
+    """Sum weights by row, state and pattern that patients count in, (row, state x pattern)."""
+    patterns = exposure.table.sizes["pattern"]
     people, found = exposure.people, exposure.compression
     cell = row * states + state
     if found is None:
@@ -284,30 +268,28 @@ def _spread(
     return total.reshape(rows, states * patterns)
 
 
-def halved(found: RiskSets) -> RiskSets:
-    """Group neighbouring times in pairs, to see what grouping does.
+def same_states(*columns: Floats) -> Ints:
+    """Give states that have equal rows in all columns the same number.
 
     Parameters
     ----------
-    found
-        Risk sets.
+    columns : ndarray, shape (state,) or (state, column)
+        What tells states apart.
 
     Returns
     -------
-    RiskSets
-        With half as many times.
+    ndarray of int, shape (state,)
+        Numbers from 0 on.
+
+    Examples
+    --------
+    >>> same_states(np.array([[0.0], [0.0], [1.0]]))
+    array([0, 0, 1])
     """
-    pair = np.arange(found.times.size) // 2
-    size = int(pair[-1]) + 1
-    events = np.bincount(pair, weights=found.events, minlength=size)
-    at_risk = np.zeros((size, found.at_risk.shape[1]))
-    np.add.at(at_risk, pair, found.at_risk * found.events[:, None])
-    return replace(
-        found,
-        times=found.times[np.minimum(2 * np.arange(size) + 1, found.times.size - 1)],
-        events=events,
-        at_risk=at_risk / events[:, None],
-    )
+    rows = np.column_stack(columns)
+    if not rows.shape[1]:
+        return np.zeros(rows.shape[0], dtype=np.int64)
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -341,6 +323,37 @@ class Block:
             score=found.events_of @ design,
         )
 
+    def coarser(self, times: int) -> Block:
+        """Group neighbouring event times into at most that many groups."""
+        size = min(times, self.events.size)
+        first = np.arange(size) * self.events.size // size
+        events = np.add.reduceat(self.events, first)
+        at_risk = np.add.reduceat(self.at_risk * self.events[:, None], first, axis=0)
+        return replace(self, events=events, at_risk=at_risk / events[:, None])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Correction:
+    """A quadratic function.
+
+    Attributes
+    ----------
+    point, gradient : ndarray, shape (parameter,)
+        Where it is 0, and its gradient there.
+    information : ndarray, shape (parameter, parameter)
+        Its curvature, with the sign changed.
+    """
+
+    point: Floats
+    gradient: Floats
+    information: Floats
+
+    def value(self, parameters: Floats) -> Floats:
+        """Values, shape (draw,), at parameters of shape (draw, parameter)."""
+        away = parameters - self.point
+        square = np.einsum("np,pq,nq->n", away, self.information, away, optimize=True)
+        return np.asarray(away @ self.gradient - 0.5 * square)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PartialLikelihood:
@@ -352,6 +365,8 @@ class PartialLikelihood:
         Risk sets with their designs.
     dimension
         Number of parameters.
+    correction
+        Quadratic function that is added.
 
     Notes
     -----
@@ -361,6 +376,7 @@ class PartialLikelihood:
 
     blocks: tuple[Block, ...]
     dimension: int
+    correction: Correction | None = None
 
     def value(self, parameters: Floats) -> Floats:
         """Log partial likelihood, shape (draw,), of parameters of shape (draw, parameter)."""
@@ -373,6 +389,8 @@ class PartialLikelihood:
                 np.maximum(at_risk, SMALLEST, out=at_risk)
                 total[some] -= _weighted_logs(block.events, at_risk) + block.events.sum() * top
             total += parameters @ block.score
+        if self.correction is not None:
+            total += self.correction.value(parameters)
         return total
 
     def derivatives(self, parameter: Floats) -> tuple[float, Floats, Floats]:
@@ -391,6 +409,11 @@ class PartialLikelihood:
             gradient += block.score - share @ block.design
             information += block.design.T @ (share[:, None] * block.design)
             information -= mean.T @ (block.events[:, None] * mean)
+        if self.correction is not None:
+            away = parameter - self.correction.point
+            value += float(self.correction.value(parameter[None])[0])
+            gradient += self.correction.gradient - self.correction.information @ away
+            information += self.correction.information
         return value, gradient, information
 
     def gradients(self, parameters: Floats) -> tuple[Floats, Floats]:
@@ -407,7 +430,38 @@ class PartialLikelihood:
                 gradient[some] -= share.T @ block.design
             value += parameters @ block.score
             gradient += block.score
+        if self.correction is not None:
+            value += self.correction.value(parameters)
+            away = parameters - self.correction.point
+            gradient += self.correction.gradient - away @ self.correction.information
         return value, gradient
+
+    @property
+    def times(self) -> int:
+        """Number of event times, over all blocks."""
+        return sum(block.events.size for block in self.blocks)
+
+    def cost(self) -> int:
+        """Products that one evaluation takes, about; a logarithm counts as many."""
+        return sum(
+            block.events.size * (block.at_risk.shape[1] + LOGARITHM) for block in self.blocks
+        )
+
+    def coarser(self, share: float) -> PartialLikelihood:
+        """Group event times, to about a share of their number."""
+        blocks = (block.coarser(max(1, round(share * block.events.size))) for block in self.blocks)
+        return replace(self, blocks=tuple(blocks))
+
+    def corrected(self, finer: PartialLikelihood, point: Floats) -> PartialLikelihood:
+        """Add what makes gradient and information at a point those of finer groups of times."""
+        _, gradient, information = self.derivatives(point)
+        _, exact, exact_information = finer.derivatives(point)
+        correction = Correction(
+            point=point,
+            gradient=exact - gradient,
+            information=exact_information - information,
+        )
+        return replace(self, correction=correction)
 
 
 def _parts(draws: int, at_risk: Floats) -> Iterator[slice]:

@@ -18,8 +18,9 @@ Ints = NDArray[np.int64]
 
 TIE_TOLERANCE = 1e-9
 MINIMUM_EVENTS_PER_INTERVAL = 5.0
-# Shares of those who enter, at which the default cuts lie.
-ENTRY_QUANTILES = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
+MOST_PARTS = 100.0
+# Between these shares of those who enter lie the default cuts, at equal distances.
+ENTRY_SHARES = (0.05, 0.95)
 
 
 def validate_cuts(cuts: ArrayLike) -> Floats:
@@ -60,14 +61,14 @@ def validate_cuts(cuts: ArrayLike) -> Floats:
 
 
 def number_of_intervals(events: float) -> int:
-    """Choose the number of intervals for a given mean number of events per endpoint.
+    """Choose into how many parts the default cuts share the events.
 
-    Coarse intervals bias a phase effect, since the mix of phases changes within an interval; the
-    bias falls with the square of the number of intervals while the posterior's spread falls
-    with the square root of the number of events, so a growth with the fourth root keeps the bias
-    a fixed, small part of the spread. Small cohorts have at most twenty intervals, and on average
-    at least five events in each. ``docs/decisions/0005-number-of-intervals.md`` has the
-    measurements.
+    Coarse intervals bias a phase effect, since the mix of phases changes within an interval. With
+    the cuts where patients enter (`number_of_entry_cuts`) one part for five events, and at most
+    twenty, keep that bias far below the posterior's spread up to some 4,000 events; beyond, the
+    spread falls with the square root of the number of events, and the parts grow with its third
+    root. From some 450,000 events on there are a hundred: the bias is then below 0.001, however
+    narrow the posterior. ``docs/decisions/0016-the-baseline.md`` has the measurements.
 
     Parameters
     ----------
@@ -77,15 +78,37 @@ def number_of_intervals(events: float) -> int:
     Returns
     -------
     int
-        Number of intervals, at least one.
+        Number of parts, at least one.
 
     Examples
     --------
-    >>> [number_of_intervals(events) for events in (20, 100, 150_000)]
-    [4, 20, 49]
+    >>> [number_of_intervals(events) for events in (20, 100, 100_000)]
+    [4, 20, 60]
     """
-    enough = max(20.0, 2.5 * max(events, 0.0) ** 0.25)
+    enough = min(max(20.0, 1.3 * max(events, 0.0) ** (1.0 / 3.0)), MOST_PARTS)
     return max(1, int(min(events / MINIMUM_EVENTS_PER_INTERVAL, enough)))
+
+
+def number_of_entry_cuts(parts: int) -> int:
+    """Choose how many default cuts lie where patients enter a state.
+
+    Parameters
+    ----------
+    parts
+        Into how many parts the events are shared.
+
+    Returns
+    -------
+    int
+        Number of cuts for each kind of entry: seven, and a quarter of the parts where these are
+        many.
+
+    Examples
+    --------
+    >>> [number_of_entry_cuts(parts) for parts in (1, 20, 60)]
+    [7, 7, 15]
+    """
+    return max(7, parts // 4)
 
 
 def default_cuts(
@@ -142,7 +165,7 @@ def default_cuts(
     pooled = np.unique(np.concatenate([events, *entries])) if entries else different
     before = np.concatenate([[-np.inf], pooled])
     for times in entries:
-        found = np.sort(times)[entry_ranks(times.size)]
+        found = np.sort(times)[entry_ranks(times.size, parts=count)]
         pairs.append(np.stack([before[np.searchsorted(pooled, found)], found]))
     return cuts_between(np.concatenate(pairs, axis=1), float(different[-1]))
 
@@ -166,20 +189,22 @@ def event_ranks(events: int, *, parts: int) -> Ints:
     return _ranks(np.arange(1, parts) / parts, events)
 
 
-def entry_ranks(entries: int) -> Ints:
+def entry_ranks(entries: int, *, parts: int) -> Ints:
     """Ranks of the entries before which the default cuts lie.
 
     Parameters
     ----------
     entries
         Number of entries of one kind.
+    parts
+        Into how many parts the events are shared.
 
     Returns
     -------
     ndarray of int, shape (n,)
         From 0 on.
     """
-    return _ranks(np.array(ENTRY_QUANTILES), entries)
+    return _ranks(np.linspace(*ENTRY_SHARES, number_of_entry_cuts(parts)), entries)
 
 
 def _ranks(shares: Floats, size: int) -> Ints:

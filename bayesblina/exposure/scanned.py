@@ -169,8 +169,8 @@ def _ranks_of_cuts(summing: Summing, seen: Survey) -> dict[Moment, Ints]:
     parts = number_of_intervals(events / seen.events.size)
     ranks = {
         EVENT: np.append(event_ranks(events, parts=parts), events - 1),
-        BEGIN: entry_ranks(begins - seen.earliest) + seen.earliest,
-        **{moment: entry_ranks(count) for moment, count in summing.entries().items()},
+        BEGIN: entry_ranks(begins - seen.earliest, parts=parts) + seen.earliest,
+        **{moment: entry_ranks(count, parts=parts) for moment, count in summing.entries().items()},
     }
     return {moment: one for moment, one in ranks.items() if one.size}
 

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 TIE_TOLERANCE = 1e-9
-MINIMUM_EVENTS_PER_INTERVAL = 5.0
+MINIMUM_EVENTS_PER_INTERVAL = 3.0
 MOST_PARTS = 100.0
 # Between these shares of those who enter lie the default cuts, at equal distances.
 ENTRY_SHARES = (0.05, 0.95)
@@ -64,10 +64,10 @@ def number_of_intervals(events: float) -> int:
     """Choose into how many parts the default cuts share the events.
 
     Coarse intervals bias a phase effect, since the mix of phases changes within an interval. With
-    the cuts where patients enter (`number_of_entry_cuts`) one part for five events, and at most
-    twenty, keep that bias far below the posterior's spread up to some 4,000 events; beyond, the
+    the cuts where patients enter (`number_of_entry_cuts`) one part for three events, and at most
+    twenty, keep that bias far below the posterior's spread up to some 1,500 events; beyond, the
     spread falls with the square root of the number of events, and the parts grow with its third
-    root. From some 450,000 events on there are a hundred: the bias is then below 0.001, however
+    root. From some 190,000 events on there are a hundred: the bias is then below 0.001, however
     narrow the posterior. ``docs/decisions/0016-the-baseline.md`` has the measurements.
 
     Parameters
@@ -83,9 +83,9 @@ def number_of_intervals(events: float) -> int:
     Examples
     --------
     >>> [number_of_intervals(events) for events in (20, 100, 100_000)]
-    [4, 20, 60]
+    [6, 20, 81]
     """
-    enough = min(max(20.0, 1.3 * max(events, 0.0) ** (1.0 / 3.0)), MOST_PARTS)
+    enough = min(max(20.0, 1.75 * max(events, 0.0) ** (1.0 / 3.0)), MOST_PARTS)
     return max(1, int(min(events / MINIMUM_EVENTS_PER_INTERVAL, enough)))
 
 
@@ -105,8 +105,8 @@ def number_of_entry_cuts(parts: int) -> int:
 
     Examples
     --------
-    >>> [number_of_entry_cuts(parts) for parts in (1, 20, 60)]
-    [7, 7, 15]
+    >>> [number_of_entry_cuts(parts) for parts in (1, 20, 81)]
+    [7, 7, 20]
     """
     return max(7, parts // 4)
 
@@ -147,10 +147,10 @@ def default_cuts(
 
     Examples
     --------
-    >>> default_cuts(np.arange(1.0, 21.0))
-    array([ 5.5, 10.5, 15.5])
-    >>> default_cuts(np.arange(1.0, 21.0), entry_times=[[2.5, 2.5, 2.5]])
-    array([ 2.25,  5.5 , 10.5 , 15.5 ])
+    >>> default_cuts(np.arange(1.0, 13.0))
+    array([3.5, 6.5, 9.5])
+    >>> default_cuts(np.arange(1.0, 13.0), entry_times=[[2.5, 2.5, 2.5]])
+    array([2.25, 3.5 , 6.5 , 9.5 ])
     """
     events, *entries = snap(
         [np.asarray(one, dtype=np.float64) for one in (event_times, *entry_times)]

@@ -481,7 +481,7 @@ def _correlated(
                 linear[places[j], places[i]] = sd * partial[i, j] * np.sqrt(rest)
                 rest *= 1.0 - partial[i, j] ** 2
             linear[places[j], places[j]] = sd * np.sqrt(rest)
-        return linear
+        return np.asarray(linear)
 
     uniform = tuple(Spread(high=1.0, precision=0.0) for _ in pairs)
     return replace(

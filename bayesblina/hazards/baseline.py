@@ -68,8 +68,8 @@ class Walks:
 class Steps:
     """Sampling coordinates of random walks of known step sd, one for each curve.
 
-    Deviations are ``likely + basis @ innovation``, an exact change of coordinates whatever the data;
-    where the likelihood is about normal the innovations are, given the level, standard normals.
+    Deviations are ``likely + basis @ innovation``, exactly so for any data. Where
+    the likelihood is about normal the innovations are, given the level, standard normals.
 
     Attributes
     ----------

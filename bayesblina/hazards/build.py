@@ -195,7 +195,7 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
 
 
 def _estimates_sds(definition: ModelDefinition, exposure: Exposure, design: Design) -> bool:
-    """Say whether a posterior may be far from normal, as those of sds, correlations and cures are."""
+    """Say whether a posterior may be far from normal, as those of sds and correlations are."""
     several = isinstance(definition.endpoints, Correlated) and len(exposure.endpoints) > 1
     return (
         not isinstance(definition.baseline, RandomWalk)

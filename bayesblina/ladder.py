@@ -295,7 +295,7 @@ def bias_ladder(
 
 def _same_patients(one: Exposure, other: Exposure) -> bool:
     """Whether both hold the same events and person-time, as another processor may round them."""
-    parts = [(one.table, other.table, HASHED)]
+    parts = [(one.table, other.table, tuple(HASHED))]
     if all(each.complete and each.size < MANY for each in (one, other)):
         people = tuple(map(str, one.people.drop_vars("category").data_vars))
         parts.append((one.people, other.people, people))

@@ -38,7 +38,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"follow_up", "tabulation"}),
     frozenset({"simulate", "transitions", "weighting"}),
     frozenset({"exposure"}),
-    frozenset({"classical", "hazards"}),
+    frozenset({"classical", "event_times", "hazards"}),
     frozenset({"sampling"}),
     frozenset({"convergence"}),
     frozenset({"fitting"}),

@@ -41,7 +41,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"follow_up", "tabulation"}),
     frozenset({"simulate", "transitions", "weighting"}),
     frozenset({"exposure"}),
-    frozenset({"classical", "hazards", "risk_sets"}),
+    frozenset({"classical", "event_times", "hazards", "risk_sets"}),
     frozenset({"partial_models", "sampling"}),
     frozenset({"companion", "convergence", "step_baseline"}),
     frozenset({"fitting"}),

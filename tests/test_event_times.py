@@ -168,7 +168,8 @@ def test_half_days_go_to_one_side() -> None:
     for day, share in ((243.0, 0.0), (244.0, 1.0)):
         for unit in ("days", "weeks", "months", "years"):
             per = DAYS_PER_UNIT[unit]
-            end = np.full(20, day) / per * per
+            # Rounding of conversions, to both sides.
+            end = np.full(20, day) / per * per + np.repeat([-1e-10, 1e-10], 10)
             found = coarseness(
                 np.zeros(20), end, np.ones(20, dtype=bool), np.full(20, 200.0), posterior_sd=1e-3
             )
@@ -307,6 +308,26 @@ def test_no_longer_unit_turns_a_coarse_table_into_visits(recording: float, size:
         time, event, start = drawn(size, recording, seed=seed)
         coarse = np.maximum(np.round(start / recording), 1.0) * recording
         assert looked_at(time, event, coarse).state != "failed"
+
+
+def test_a_wave_of_events_in_a_coarse_table_is_told() -> None:
+    """Whole weeks, and half of all events in months 5 to 7: more at week 23 than by chance."""
+    random = np.random.default_rng(3)
+    size = 20_000
+    start = np.where(random.random(size) < 0.55, random.uniform(0, 6, size), np.inf)
+    time = random.exponential(12.0, size)
+    time = np.where(random.random(size) < 0.5, random.uniform(5, 7, size), time)
+    event = time < 36
+    time = np.where(event, np.ceil(time * MONTH / 7) * 7, 36 * MONTH)
+    start = np.maximum(np.round(start * MONTH / 7), 1.0) * 7
+    found = coarseness(np.zeros(size), time, event, start, posterior_sd=0.02)
+    assert (found.unit, found.state, found.starts_too) == ("1 week", "told", True)
+    assert found.index > FAILED
+    # The same days against the days alone: the longer unit says more, and starts are none of it.
+    other = np.where(np.arange(size) % 12, start, start + 1.0)
+    found = coarseness(np.zeros(size), time, event, other, posterior_sd=0.02)
+    assert (found.state, found.starts_too) == ("failed", False)
+    assert found.days > 100.0
 
 
 def test_visits_in_a_coarse_table_fail() -> None:

@@ -454,6 +454,8 @@ def test_of_a_scan_the_sample_is_looked_at(tmp_path: Path) -> None:
     exposure = bb.expose(scan, QUESTION, cuts=[200.0])
     assert not exposure.complete
     assert exposure.recorded == {"y": "exact"}
+    (line,) = [one for one in exposure.account().lines if one.step == "recorded"]
+    assert (line.what, line.size) == ("event times exact: declared", event.sum())
     found = coarse_event_times(exposure, {"y": 0.1})
     assert found.table["state"].tolist() == ["failed"]
     assert found.table["events"].iloc[0] < event.sum()

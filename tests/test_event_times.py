@@ -67,7 +67,7 @@ def sd_of(time: Floats, event: NDArray[np.bool_], start: Floats) -> float:
         np.concatenate([np.zeros(time.size), start[later]]),
         np.concatenate([np.fmin(time, start), time[later]]),
         np.concatenate([event & ~later, event[later]]),
-        np.repeat([0.0, 1.0], [time.size, later.sum()])[:, None],
+        np.repeat([0.0, 1.0], [time.size, int(later.sum())])[:, None],
         ties="breslow",
     )
     prior = np.log(5.0) / 1.96
@@ -455,7 +455,7 @@ def test_of_a_scan_the_sample_is_looked_at(tmp_path: Path) -> None:
     assert not exposure.complete
     assert exposure.recorded == {"y": "exact"}
     (line,) = [one for one in exposure.account().lines if one.step == "recorded"]
-    assert (line.what, line.size) == ("event times exact: declared", event.sum())
+    assert (line.what, line.size) == ("event times exact: declared", int(event.sum()))
     found = coarse_event_times(exposure, {"y": 0.1})
     assert found.table["state"].tolist() == ["failed"]
     assert found.table["events"].iloc[0] < event.sum()

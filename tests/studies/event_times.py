@@ -164,10 +164,17 @@ def report(rows: pd.DataFrame) -> str:
     lines = {}
     for until_found in (True, False):
         found = [
-            [one.recording, f"{one.size}", f"{one.index:.2f}", f"{100 * one.told:.0f} %",
-             f"{100 * one.failed:.0f} %", one.unit, f"{one.log_hr:+.2f}"]
-            for one in table[table["until_found"] == until_found].itertuples(index=False)
-        ]  # fmt: skip
+            [
+                str(row["recording"]),
+                f"{row['size']}",
+                f"{row['index']:.2f}",
+                f"{100 * row['told']:.0f} %",
+                f"{100 * row['failed']:.0f} %",
+                str(row["unit"]),
+                f"{row['log_hr']:+.2f}",
+            ]
+            for row in table[table["until_found"] == until_found].to_dict("records")
+        ]
         shown = [head, ["---", *["--:"] * 4, "---", "--:"], *found]
         lines[until_found] = [f"| {' | '.join(row)} |" for row in shown]
     return "\n".join(

@@ -32,6 +32,8 @@ FEWEST_TIMES = 256
 # Products beyond which fewer draws are taken.
 MOST_PRODUCTS = 2e10
 FEWEST_DRAWS = 256
+# Event times are grouped so much less finely to see what grouping does.
+COARSER = (0.5, 0.25)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,7 +68,7 @@ def draw(
     count: int,
     seed: tuple[int, ...],
     grouped: bool = False,
-    rougher: PartialLikelihood | None = None,
+    rougher: Sequence[PartialLikelihood] = (),
     told: Sequence[int] = (0,),
 ) -> Drawn:
     """Draw from a posterior by importance sampling around the modes at the nodes.
@@ -84,7 +86,7 @@ def draw(
     grouped
         Whether event times are grouped.
     rougher
-        The likelihood with times grouped half as finely; by default it is worked out.
+        Likelihoods with times grouped less finely; by default they are worked out.
     told
         Parameters for which the error is stated.
 
@@ -115,7 +117,8 @@ def draw(
     weights, pareto_k = pareto_smoothed(known + log_prior - log_proposal)
     error = 0.0
     if grouped:
-        error += _mode_error(finest, rougher or finest.coarser(0.5), middle, told)
+        coarse = rougher or [finest.coarser(part) for part in COARSER]
+        error += max(_mode_error(finest, one, middle, told) for one in coarse)
     if share < 1.0:
         away = finest.coarser(share / 2.0).corrected(finest, point).value(parameters) - known
         tilted = weights * np.exp(away - away.max())
@@ -174,7 +177,7 @@ def _mode_error(
     node: Node,
     told: Sequence[int],
 ) -> float:
-    """How far the mode moves if event times are grouped half as finely."""
+    """How far the mode moves if event times are grouped less finely."""
     point = node.target.parameters(node.laplace.mode[None])[0]
     _, gradient, _ = likelihood.derivatives(point)
     _, other, _ = rougher.derivatives(point)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -82,13 +82,14 @@ class PartialModel:
     grouped
         Whether event times are grouped.
     rougher
-        The likelihood from sums on intervals twice as long, where only sums are known.
+        The likelihoods from sums on intervals two and four times as long, where only sums are
+        known.
     """
 
     problem: Problem
     members: tuple[Member, ...]
     grouped: bool
-    rougher: PartialLikelihood | None
+    rougher: tuple[PartialLikelihood, ...]
 
 
 def partial_models(
@@ -190,7 +191,7 @@ def _of(
         problem=_problem(definition, design, members, finest, flat, offsets=np.zeros((0, 0))),
         members=members,
         grouped=grouped,
-        rougher=None if exposure.complete else _likelihood(blocks(2)[0], size),
+        rougher=_coarser(exposure, blocks, size),
     )
 
 
@@ -243,8 +244,17 @@ def _with_one_baseline(
         problem=problem,
         members=members,
         grouped=grouped,
-        rougher=None if exposure.complete else _likelihood(blocks(2)[0], size),
+        rougher=_coarser(exposure, blocks, size),
     )
+
+
+def _coarser(
+    exposure: Exposure, blocks: Callable[[int], tuple[list[Block], bool]], size: int
+) -> tuple[PartialLikelihood, ...]:
+    """Give likelihoods on longer intervals, where only sums are known."""
+    if exposure.complete:
+        return ()
+    return tuple(_likelihood(blocks(share)[0], size) for share in (2, 4))
 
 
 def _likelihood(blocks: Sequence[Block], size: int) -> PartialLikelihood:

@@ -363,6 +363,12 @@ def risk_sets_of_sums(
         happened = np.where(inside, events, 0.0).reshape(opens.size, -1)
         at_risk = np.where(inside, spent, 0.0).reshape(opens.size, -1)
         counted = happened.sum(axis=1)
+        # Who has the event is at risk at it, but on average for half of the interval only: of d
+        # that happen in it d / 2 count in the mean, and (d + 1) / 2 at the events.
+        share_of = np.divide(
+            happened, counted[:, None], out=np.zeros_like(happened), where=counted[:, None] > 0.5
+        )
+        at_risk = at_risk + share_of / 2.0
         for index in np.unique(interval[opens]):
             # Sums over nodes of compressed covariates leave rounding.
             mine = (interval[opens] == index) & (counted > 0.5)

@@ -103,7 +103,11 @@ def expose_scan(
     moments = np.unique([float(usual), *(float(time) for time in landmarks)])
     compression = grouping.compression
     cells = len(course.states) * grouping.groups * (1 if compression is None else compression.size)
-    parts = finer_cuts(cuts, float(seen.last_exit.max()), most=max(1, LARGEST_FINER // cells))
+    parts = cuts
+    if scan.embedded:
+        # Statements to other engines grow with the cuts that they name.
+        last = float(seen.last_exit.max())
+        parts = finer_cuts(cuts, last, most=max(1, LARGEST_FINER // cells))
     sums = summing.sums(grouping, parts, moments)
     scan.require_unchanged()
     events = by_pattern([*sums.events], compression, whole=True)

@@ -32,6 +32,7 @@ _PRIORS: Mapping[str, Callable[[tuple[float, float]], Any]] = {
     "phases": lambda interval: HazardRatioPrior(hazard_ratio=interval),
     "covariates": lambda interval: HazardRatioPrior(hazard_ratio=interval),
     "level": lambda interval: HazardRatioPrior(hazard_ratio=interval),
+    "step": lambda interval: HazardRatioPrior(hazard_ratio=interval),
     "change": lambda interval: SpreadPrior(hazard_ratio=interval),
     "phase_change": lambda interval: SpreadPrior(hazard_ratio=interval),
     "spread": lambda interval: SpreadPrior(hazard_ratio=interval),

@@ -40,7 +40,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"follow_up", "tabulation"}),
     frozenset({"simulate", "transitions", "weighting"}),
     frozenset({"exposure"}),
-    frozenset({"classical", "hazards"}),
+    frozenset({"classical", "event_times", "hazards"}),
     frozenset({"risk_sets", "sampling"}),
     frozenset({"companion", "convergence"}),
     frozenset({"fitting"}),

@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesblina.cohort import RESERVED_PHASES, Cohort, Outcome, Phases
+from bayesblina.cohort import (
+    RESERVED_PHASES,
+    Cohort,
+    Outcome,
+    Phases,
+    Recorded,
+    require_recorded,
+)
 from bayesblina.episodes import OFF_TREATMENT, before_first, state_bounds
 from bayesblina.errors import DataError, SpecError, nearest
 from bayesblina.intervals import snap
@@ -42,6 +49,7 @@ def read_counting_process(
     endpoint: str | None = None,
     covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
     transplant: str | None = None,
+    recorded: Mapping[str, Recorded] | Recorded | None = None,
     repairs: Repairs | None = None,
     synthetic: bool | None = None,
 ) -> Cohort:
@@ -73,6 +81,8 @@ def read_counting_process(
         As for `read_cohort`; a covariate must not change within a patient.
     transplant
         Column with the time of transplant, the same in all of a patient's rows.
+    recorded
+        How events are recorded, as for `Endpoint`: of all endpoints alike, or by endpoint.
     repairs, synthetic
         As for `read_cohort`.
 
@@ -138,9 +148,17 @@ def read_counting_process(
         raise DataError(missing, source=source)
     if frame.empty:
         frame = frame.iloc[:0]
+    declared = dict(recorded) if isinstance(recorded, Mapping) else {}
+    for one in [*declared.values(), None if declared else recorded]:
+        require_recorded(one)
     rows = Columns(frame, patient)
     patients, first_row, who = _first_appearance(rows.ids)
     endpoint_names, which = _endpoints(rows, endpoint)
+    for name in declared:
+        if name not in endpoint_names:
+            raise SpecError(f"recorded names no endpoint '{name}'. {nearest(name, endpoint_names)}")
+    if not isinstance(recorded, Mapping) and recorded is not None:
+        declared = dict.fromkeys(endpoint_names, recorded)
     begin, end = snap([rows.numbers(start), rows.numbers(stop)])
     happened = rows.events(event, np.ones(len(frame), dtype=bool))
     state = _states(rows, phase, labels, none)
@@ -180,7 +198,7 @@ def read_counting_process(
         ends, begins = order[last & (which[order] == index)], order[first & (which[order] == index)]
         time[who[ends]], died[who[ends]] = end[ends], happened[ends]
         entry[who[begins]] = begin[begins]
-        outcomes[name] = Outcome(time=time, event=died, entry=entry)
+        outcomes[name] = Outcome(time=time, event=died, entry=entry, recorded=declared.get(name))
     starts, stops = _phase_times(order, first, group, who, begin, state, names)
     _check_histories(rows, who, begin, end, state, starts, stops, names, phase)
     one = Columns(frame.iloc[first_row].reset_index(drop=True), patient)

@@ -42,7 +42,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"exposure"}),
     frozenset({"classical", "event_times", "hazards"}),
     frozenset({"risk_sets", "sampling"}),
-    frozenset({"companion", "convergence"}),
+    frozenset({"baseline_gate", "companion", "convergence"}),
     frozenset({"fitting"}),
     frozenset({"pointwise", "regimes"}),
     frozenset({"estimands", "predictive"}),

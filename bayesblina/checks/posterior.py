@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
 import xarray as xr
 
+from bayesblina.baseline_gate import BaselineGate
+from bayesblina.checks.pulls import pulls
+from bayesblina.checks.weaknesses import weaknesses
 from bayesblina.convergence import Convergence
+from bayesblina.event_times import EventTimes
 from bayesblina.fitting import Fit
 from bayesblina.pointwise import leave_one_out_total
 from bayesblina.predictive import replicated_events
@@ -35,6 +41,15 @@ class Checks:
         Events by endpoint and interval: ``endpoint``, ``interval_start``, ``interval_stop``,
         ``observed``, ``expected`` (posterior mean) and ``p_value``, the posterior predictive
         probability of more events than observed (half that of as many added).
+    gate
+        The baseline gate.
+    event_times
+        Whether event times are those of visits; None where it was not looked at.
+    pulls : pandas.DataFrame
+        How far the priors and the baseline pull the hazard ratio of each endpoint
+        (`bayesblina.checks.pulls`).
+    weaknesses
+        What weakens the answer, in short sentences.
     notes
         What was not checked, and why.
     """
@@ -42,30 +57,56 @@ class Checks:
     convergence: Convergence
     loo: pd.DataFrame
     predictive: pd.DataFrame
+    gate: BaselineGate
+    event_times: EventTimes | None
+    pulls: pd.DataFrame
+    weaknesses: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether the draws converged and every LOO estimate is reliable."""
-        return self.convergence.passed and bool(self.loo["reliable"].all())
+        """Whether the draws converged, every LOO estimate is reliable and no gate was failed.
+
+        The baseline gate is failed where the baseline moves a hazard ratio; the rule on event times
+        where they are those of visits.
+        """
+        exact = self.event_times is None or self.event_times.passed
+        reliable = bool(self.loo["reliable"].all())
+        return self.convergence.passed and reliable and self.gate.passed and exact
 
     def __repr__(self) -> str:
         """Show the outcome."""
-        state = "converged" if self.convergence.passed else "NOT CONVERGED"
         reliable = int(self.loo["reliable"].sum())
-        notes = f"; {len(self.notes)} notes" if self.notes else ""
-        return f"Checks({state}; {reliable} of {len(self.loo)} LOO estimates reliable{notes})"
+        messages = () if self.event_times is None else self.event_times.messages
+        parts = [
+            "converged" if self.convergence.passed else "NOT CONVERGED",
+            self.gate.words(),
+            *messages,
+            f"{reliable} of {len(self.loo)} LOO estimates reliable",
+            *([f"{len(self.weaknesses)} weaknesses"] if self.weaknesses else []),
+            *([f"{len(self.notes)} notes"] if self.notes else []),
+        ]
+        return f"Checks({'; '.join(parts)})"
 
     def _repr_html_(self) -> str:
         kinds: dict[str, Kind] = {"p_value": "probability"}
         parts = [
             self.convergence._repr_html_(),
+            self.gate._repr_html_(),
+            *([] if self.event_times is None else [self.event_times._repr_html_()]),
+            tables.publish(self.pulls, title="What pulls the hazard ratio").to_html(),
+            *([_listed("What weakens the answer", self.weaknesses)] if self.weaknesses else []),
             tables.leave_one_out(self.loo, title="Leave one patient out").to_html(),
             tables.publish(
                 self.predictive, title="Events by interval", kinds=kinds, notes=self.notes
             ).to_html(),
         ]
         return "\n".join(parts)
+
+
+def _listed(title: str, sentences: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(one)}</li>" for one in sentences)
+    return f"<p>{escape(title)}</p><ul>{items}</ul>"
 
 
 def check(fit: Fit) -> Checks:
@@ -79,7 +120,8 @@ def check(fit: Fit) -> Checks:
     Returns
     -------
     Checks
-        Convergence, patient-level LOO, and events by interval against those expected. Predictive
+        Convergence, the baseline gate, whether event times are those of visits, patient-level LOO,
+        events by interval against those expected, and what pulls and weakens the answer. Predictive
         accuracy is counted per patient, never per row, so redundant cut points do not change it.
 
     Notes
@@ -105,10 +147,17 @@ def check(fit: Fit) -> Checks:
             f"leave-one-out prediction: {rows[0]['evaluated']} of {rows[0]['patients']} patients "
             "were left out, and stand for the others (sampling_se)"
         )
+    if fit.event_times is not None:
+        notes += fit.event_times.notes
+    pulled = pulls(fit)
     return Checks(
         convergence=fit.convergence,
         loo=pd.DataFrame(rows),
         predictive=_predictive(fit),
+        gate=fit.gate,
+        event_times=fit.event_times,
+        pulls=pulled,
+        weaknesses=weaknesses(fit, pulled),
         notes=tuple(notes),
     )
 

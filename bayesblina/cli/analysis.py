@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bayesblina.cli.application import app
+from bayesblina.cli.gates import failures_in_words, gates
 from bayesblina.cli.manner import (
     ANSWERED,
-    NOT_CONVERGED,
+    MARKED,
     Debug,
     Json,
     Manner,
@@ -189,18 +190,18 @@ def report(
             from bayesblina.files import write_text
 
             write_text(target, page)
-        converged = results.fit.converged
         manner.say(f"Report: {target}")
-        if not converged:
-            manner.warn("NOT CONVERGED: the report says so beside every number.")
-        code = ANSWERED if converged else NOT_CONVERGED
+        for words in failures_in_words(results.fit):
+            manner.warn(f"{words} The report says so beside every number.")
+        code = MARKED if results.fit.failed else ANSWERED
         manner.give(
             {
                 "command": "report",
                 "exit_code": code,
                 "report": target,
                 "bytes": len(page.encode("utf-8")),
-                "converged": converged,
+                "converged": results.fit.converged,
+                **gates(results.fit),
                 "synthetic": results.synthetic,
                 "minimum_count": minimum_count,
             }
@@ -498,13 +499,9 @@ def _tell(result: tuple[Fit, Analysis], out: Path, manner: Manner, *, command: s
     sentences = [sentence({str(key): row[key] for key in row}, fitted) for row in rows]
     for words in sentences:
         manner.say(words)
-    code = ANSWERED if fitted.converged else NOT_CONVERGED
-    if not fitted.converged:
-        failures = "; ".join(fitted.convergence.failures())
-        manner.warn(
-            f"NOT CONVERGED: {failures}. The results in {out} are marked; sample longer ([fit] "
-            "draws, tune) before using them."
-        )
+    code = MARKED if fitted.failed else ANSWERED
+    for words in failures_in_words(fitted):
+        manner.warn(f"{words} The results in {out} are marked.")
     page = out / "report.html"
     manner.say(
         f"Report: {page}\nResults: {out / 'summary.md'} and the files beside it."
@@ -519,6 +516,7 @@ def _tell(result: tuple[Fit, Analysis], out: Path, manner: Manner, *, command: s
             "files": sorted(path.name for path in out.iterdir() if path.is_file()),
             "converged": fitted.converged,
             "failures": fitted.convergence.failures(),
+            **gates(fitted),
             "synthetic": fitted.exposure.synthetic,
             "seed": fitted.provenance.seed,
             "hazard_ratios": rows,

@@ -22,7 +22,6 @@ from bayesblina.hazards.definition import (
     RandomWalk,
     RobustMixture,
     SiteFrailty,
-    SmoothWalk,
     SpreadPrior,
     Weibull,
 )

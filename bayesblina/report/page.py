@@ -20,6 +20,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from bayesblina.axes import BASE
+from bayesblina.checks.weaknesses import weaknesses
 from bayesblina.errors import SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.files import write_text
@@ -27,6 +28,15 @@ from bayesblina.hazards.mathematics import mathematics
 from bayesblina.ladder import BAYESIAN
 from bayesblina.predictive import replicated_events
 from bayesblina.report import figures
+from bayesblina.report.answer import (
+    banners,
+    compared,
+    event_times_in_words,
+    gate_rows,
+    gate_words,
+    known,
+    pulled,
+)
 from bayesblina.report.figures import COLOURS, MASK, shorten
 from bayesblina.report.flow import Flow, account
 from bayesblina.report.guidelines import checklist
@@ -42,6 +52,7 @@ from bayesblina.report.wording import (
     reading,
     shape_of,
 )
+from bayesblina.tables.marks import BASELINE, CONVERGED, LONG
 from bayesblina.what_if.reading import Sensitivity
 
 Floats = NDArray[np.float64]
@@ -57,12 +68,15 @@ SECTIONS = (
     ("sensitivity", "Sensitivity"),
     ("predictive", "Predictive checks"),
     ("convergence", "Convergence"),
+    ("baseline", "Baseline"),
     ("prior", "What the prior does"),
     ("safety", "Safety by phase"),
     ("methods", "Methods"),
     ("guidelines", "Reporting guidelines"),
     ("provenance", "Provenance"),
 )
+# How the states of the baseline gate look.
+STATES = {"passed": "pass", "told": "told", "failed": "fail", "not compared": "told"}
 TABLE_ROWS = 7
 LARGEST_SPECIFICATION = 200
 OPTION_LENGTH = 60
@@ -230,9 +244,8 @@ def _content(results: Results, minimum: int) -> Row:
     methods = paragraphs(fit, shown=shown, unit=fit.exposure.unit)
     kind = str(ratios.attrs["kind"])
     synthetic = results.synthetic
-    mark = (" (synthetic patients)" if synthetic else "") + (
-        "" if fit.converged else " NOT CONVERGED"
-    )
+    marks = [LONG[name].partition(":")[0] for name in fit.failed]
+    mark = " ".join(filter(None, [" (synthetic patients)" if synthetic else "", *marks]))
     more = ("e9", "immortal", "simon", "rmst", "rhat", "bfmi", "loo", "scaling", "masking", "barg")
     return {
         "title": record["title"],
@@ -241,6 +254,8 @@ def _content(results: Results, minimum: int) -> Row:
         "synthetic": synthetic,
         "converged": fit.converged,
         "failures": fit.convergence.failures(),
+        "banners": banners(fit, coarse=minimum > 1),
+        "marks": [one for name, one in zip(fit.failed, marks, strict=True) if name != CONVERGED],
         "sections": SECTIONS,
         "notes": dict(record["notes"]),
         "mask": MASK,
@@ -249,6 +264,11 @@ def _content(results: Results, minimum: int) -> Row:
         "exposed": question.exposed,
         "kind": kind,
         "answers": _answers(results),
+        "weaknesses": weaknesses(fit),
+        "gate": gate_rows(fit),
+        "states": STATES,
+        "gate_words": gate_words(fit),
+        "event_times": event_times_in_words(fit, coarse=minimum > 1),
         "estimand": _estimand(results, endpoints),
         "flow": flow,
         "endpoints": endpoints,
@@ -323,9 +343,24 @@ def _answers(results: Results) -> list[Row]:
                 "reading": reading(row, fit),
                 "gains": gains,
                 "prior": prior_weight(row, fit),
+                "companion": _companion(row),
+                "compared": compared(row, fit),
+                "state": str(row.get(BASELINE, "not compared")),
+                "pulled": pulled(row),
             }
         )
     return found
+
+
+def _companion(row: Row) -> Row | None:
+    """Take the answer without a baseline, if there is one."""
+    if not known(row, "companion_median"):
+        return None
+    shape = shape_of(row)
+    return {
+        name: number(row, f"companion_{name}", shape, table="hazard_ratios")
+        for name in ("median", "lower", "upper")
+    }
 
 
 def _estimand(results: Results, endpoints: Sequence[str]) -> list[tuple[str, str]]:
@@ -509,6 +544,8 @@ def _ratios(results: Results, thresholds: Sequence[str]) -> list[Row]:
         {
             "endpoint": row["endpoint"],
             **_trio(row, table),
+            "companion": _companion(row),
+            "state": str(row.get(BASELINE, "not compared")),
             "mean": number(row, "mean", ".2f", table=table),
             "below": [
                 number(row, f"probability_below_{one}", ".3f", table=table) for one in thresholds

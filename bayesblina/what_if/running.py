@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError, StorageError
@@ -21,7 +22,7 @@ from bayesblina.sampling import SamplerSettings
 from bayesblina.summaries import summarise
 from bayesblina.what_if.engine import Engine, Workers, reason_of_failure, run_stored
 from bayesblina.what_if.layout import Scenario
-from bayesblina.what_if.reading import SUMMARY, Sensitivity
+from bayesblina.what_if.reading import BESIDE_RATIO, SUMMARY, Sensitivity
 from bayesblina.what_if.store import Store
 
 DRAWS = "draws"
@@ -82,6 +83,7 @@ def run_scenario(work: Work, scenario: Scenario) -> tuple[dict[str, Any], Any]:
             seed=record["seed"],
             settings=work.settings,
             complete=False,
+            compared=True,
         )
         results, draws = _results(fitted)
     except Exception as error:
@@ -113,6 +115,7 @@ def _results(fitted: Fit) -> tuple[list[dict[str, Any]], Any]:
                 "patients": int(np.isfinite(people["exit"].sel(endpoint=name).values).sum()),
                 "events": float(events.sum()),
                 "events_exposed": float(events[:, exposed].sum()),
+                **_beside(row),
             }
         )
     for one in results:
@@ -124,6 +127,18 @@ def _results(fitted: Fit) -> tuple[list[dict[str, Any]], Any]:
         if unusable:
             raise ArithmeticError(f"{one['endpoint']}: {', '.join(unusable)} is not finite")
     return results, logs
+
+
+def _beside(row: pd.Series) -> dict[str, Any]:
+    """Take what stands beside a hazard ratio; what is missing is left out."""
+    found: dict[str, Any] = {}
+    for name in BESIDE_RATIO:
+        value = row.get(name)
+        if isinstance(value, str):
+            found[name] = value
+        elif value is not None and math.isfinite(value):
+            found[name] = float(value)
+    return found
 
 
 def sensitivity(

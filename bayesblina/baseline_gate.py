@@ -209,7 +209,7 @@ def not_compared(reason: str, endpoints: tuple[str, ...] = ()) -> BaselineGate:
     >>> not_compared("there is no partial likelihood", ("os",))
     BaselineGate(not compared with a model without a baseline: there is no partial likelihood)
     """
-    rows = [
+    rows: list[dict[str, object]] = [
         {"endpoint": name, "effect": "", "state": "not compared", "reason": reason}
         for name in endpoints or ("",)
     ]

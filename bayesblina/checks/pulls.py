@@ -115,7 +115,7 @@ def told_pulls(table: pd.DataFrame, *, exposed: str) -> list[str]:
             if abs(row[pull]) > PULL_TOLD * row["companion_sd"]:
                 found.append(
                     f"{row['endpoint']}: {said} from {row[without]:.2f} to "
-                    f"{row[without] * np.exp(row[pull]):.2f}, "
-                    f"{abs(row[pull]) / row['companion_sd']:.1f} sds"
+                    f"{row[without] * np.exp(row[pull]):.2f} "
+                    f"({abs(row[pull]) / row['companion_sd']:.1f} standard deviations)"
                 )
     return [*found, *dict.fromkeys(one for one in table["reason"] if one.startswith("without the"))]

@@ -76,11 +76,8 @@ def compared(row: Mapping[Any, Any], fit: Fit) -> Words:
         text=certain(float(row["companion_probability_below_1"])),
     )
     state = str(row[BASELINE])
-    size = (
-        ""
-        if state == "passed"
-        else f", by {abs(float(row['baseline_shift'])):.1f} standard deviations"
-    )
+    apart = abs(float(row["baseline_shift"]))
+    size = "" if state == "passed" else f", by {apart:.1f} standard deviations"
     return (
         "With a baseline hazard the hazard ratio is ",
         number(row, "median", shape, table=TABLE),

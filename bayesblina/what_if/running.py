@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from os import PathLike
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError, StorageError
@@ -97,14 +96,14 @@ def run_scenario(work: Work, scenario: Scenario) -> tuple[dict[str, Any], Any]:
 
 def _results(fitted: Fit) -> tuple[list[dict[str, Any]], Any]:
     ratios = hazard_ratio(fitted)
-    table = summarise(ratios).set_index("endpoint")
+    table = {str(row["endpoint"]): row for row in summarise(ratios).to_dict("records")}
     logs = np.log(ratios["hazard_ratio"].transpose("chain", "draw", "endpoint").values)
     counts = fitted.exposure.table[["events", "exposure"]]
     exposed = fitted.exposure.table["role"].values == "exposed"
     people = fitted.exposure.people
     results = []
     for index, name in enumerate(fitted.exposure.endpoints):
-        row = table.loc[name]
+        row = table[name]
         events = counts["events"].sel(endpoint=name).values
         results.append(
             {
@@ -129,7 +128,7 @@ def _results(fitted: Fit) -> tuple[list[dict[str, Any]], Any]:
     return results, logs
 
 
-def _beside(row: pd.Series) -> dict[str, Any]:
+def _beside(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Take what stands beside a hazard ratio; what is missing is left out."""
     found: dict[str, Any] = {}
     for name in BESIDE_RATIO:

@@ -83,17 +83,19 @@ class Checks:
             self.gate.words(),
             *messages,
             f"{reliable} of {len(self.loo)} LOO estimates reliable",
-            *([f"{len(self.weaknesses)} weaknesses"] if self.weaknesses else []),
-            *([f"{len(self.notes)} notes"] if self.notes else []),
+            *_counted(self.weaknesses, "weakness", "weaknesses"),
+            *_counted(self.notes, "note", "notes"),
         ]
         return f"Checks({'; '.join(parts)})"
 
     def _repr_html_(self) -> str:
         kinds: dict[str, Kind] = {"p_value": "probability"}
+        exact = self.event_times
         parts = [
             self.convergence._repr_html_(),
             self.gate._repr_html_(),
-            *([] if self.event_times is None else [self.event_times._repr_html_()]),
+            *([] if exact is None else [exact._repr_html_()]),
+            *([_listed("Event times", exact.messages)] if exact and exact.messages else []),
             tables.publish(self.pulls, title="What pulls the hazard ratio").to_html(),
             *([_listed("What weakens the answer", self.weaknesses)] if self.weaknesses else []),
             tables.leave_one_out(self.loo, title="Leave one patient out").to_html(),
@@ -102,6 +104,11 @@ class Checks:
             ).to_html(),
         ]
         return "\n".join(parts)
+
+
+def _counted(texts: Sequence[str], one: str, several: str) -> list[str]:
+    """Say how many there are, if there are any."""
+    return [f"{len(texts)} {one if len(texts) == 1 else several}"] if texts else []
 
 
 def _listed(title: str, sentences: Sequence[str]) -> str:

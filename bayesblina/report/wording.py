@@ -90,7 +90,7 @@ def number(
         value=value,
         text=shown(value, shape),
         key="/".join([table, *labels, column]),
-        estimate=estimate and not without,
+        estimate=estimate,
         mark=beside(gates),
     )
 

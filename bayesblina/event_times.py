@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -21,9 +22,9 @@ Bools = NDArray[np.bool_]
 State = Literal["passed", "told", "failed", "not looked at"]
 
 TOLD, FAILED = 0.25, 0.5
-# How far the share of events must exceed chance, in binomial standard errors, and how many events
-# there must be: fewer are no pattern, since every single day is a multiple of itself.
-STANDARD_ERRORS, FEWEST_EVENTS = 5.0, 5
+# How far a share must exceed chance, in binomial standard errors, and how many times there must be:
+# fewer are no pattern, since every single day is a multiple of itself.
+STANDARD_ERRORS, FEWEST = 5.0, 5
 # Share of the starts from which on they count as recorded by the same unit.
 ALIKE = 0.95
 # Units: every whole number of days from 2 up, which holds weeks and cycles, and of months.
@@ -75,7 +76,8 @@ class Coarseness:
         Product of the two, in posterior standard deviations of the log hazard ratio; 0 if events
         are multiples of no unit.
     starts_too
-        Whether at least 95 % of the starts of the exposed phase are multiples of it too.
+        Whether at least 95 % of the starts of the exposed phase are multiples of it too, and they
+        are at least five.
     """
 
     unit: str
@@ -140,7 +142,8 @@ class EventTimes:
             for row in self.table.itertuples(index=False)
         ]
         state = "passed" if self.passed else "FAILED"
-        return to_html(COLUMNS, rows, f"Event times by the day: {state}")
+        said = "".join(f"<p>{escape(text)}.</p>" for text in (*self.messages, *self.notes))
+        return to_html(COLUMNS, rows, f"Event times by the day: {state}") + said
 
 
 def coarse_event_times(exposure: Exposure, posterior_sd: Mapping[str, float]) -> EventTimes:
@@ -288,7 +291,8 @@ def coarseness(
     """
     seen = np.isfinite(begin) & np.isfinite(end)
     value = np.ones(begin.size) if weight is None else weight
-    begin, end, event, start, value = (values[seen] for values in (begin, end, event, start, value))
+    begin, end, start, value = (times[seen] for times in (begin, end, start, value))
+    event = event[seen]
     events = _Counter(end[event], value[event])
     if not events.size:
         return _NO_EVENTS
@@ -312,9 +316,10 @@ def coarseness(
     at_start = starts.within(multiple - HALF_DAY, multiple + HALF_DAY)
     started_at = np.bincount(unit, at_start, length.size) / max(starts.total, 1e-300)
     alike = (started_at >= ALIKE) & _exceeds(started_at, 1.0 / length, starts)
+    alike &= starts.effective >= FEWEST * (1.0 - 1e-9)
     p = count / events.total
     chance = _by_chance(p, length, alike)
-    counted = _exceeds(p, chance, events) & (p * events.effective >= FEWEST_EVENTS * (1.0 - 1e-9))
+    counted = _exceeds(p, chance, events) & (p * events.effective >= FEWEST * (1.0 - 1e-9))
     beyond = np.where(counted, (p - chance) / (1.0 - chance), 0.0)
     index = beyond * starters / posterior_sd
     # Of units that say the same, the longest: that of the visits.
@@ -410,7 +415,7 @@ def _by_chance(share: Floats, length: Floats, alike: Bools) -> Floats:
     near = np.abs(length - times * length[recording]) <= HALF_DAY + ROUNDING
     longer = (times >= 2.0) & near
     among = np.divide(share[recording], times, out=np.zeros(times.size), where=longer)
-    return np.maximum(chance, among)
+    return np.asarray(np.maximum(chance, among))
 
 
 def _message(row: Any) -> str:

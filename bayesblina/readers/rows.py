@@ -99,7 +99,7 @@ def read_counting_process(
         If the table cannot be read or anything in it is wrong, with all problems at once: gaps,
         overlaps, events before the last row, phases that go backwards, covariates that change.
     SpecError
-        If the call itself is impossible.
+        If the call itself is impossible, or `recorded` cannot be said (see `Endpoint`).
 
     Examples
     --------
@@ -148,17 +148,10 @@ def read_counting_process(
         raise DataError(missing, source=source)
     if frame.empty:
         frame = frame.iloc[:0]
-    declared = dict(recorded) if isinstance(recorded, Mapping) else {}
-    for one in [*declared.values(), None if declared else recorded]:
-        require_recorded(one)
     rows = Columns(frame, patient)
     patients, first_row, who = _first_appearance(rows.ids)
     endpoint_names, which = _endpoints(rows, endpoint)
-    for name in declared:
-        if name not in endpoint_names:
-            raise SpecError(f"recorded names no endpoint '{name}'. {nearest(name, endpoint_names)}")
-    if not isinstance(recorded, Mapping) and recorded is not None:
-        declared = dict.fromkeys(endpoint_names, recorded)
+    declared = _declared(recorded, endpoint_names)
     begin, end = snap([rows.numbers(start), rows.numbers(stop)])
     happened = rows.events(event, np.ones(len(frame), dtype=bool))
     state = _states(rows, phase, labels, none)
@@ -237,6 +230,20 @@ def _endpoints(rows: Columns, column: str | None) -> tuple[list[str], Ints]:
     rows.report(column, text == "", "missing names of endpoints", "Every row needs one.")
     which, names = pd.factorize(text)
     return [str(name) for name in names], which.astype(np.int64)
+
+
+def _declared(
+    recorded: Mapping[str, Recorded] | Recorded | None, names: Sequence[str]
+) -> dict[str, Recorded]:
+    """How the events of each endpoint are declared to be recorded, where anything is."""
+    if not isinstance(recorded, Mapping):
+        require_recorded(recorded)
+        return {} if recorded is None else dict.fromkeys(names, recorded)
+    for name, said in recorded.items():
+        if name not in names:
+            raise SpecError(f"recorded: no endpoint '{name}'. {nearest(name, names)}")
+        require_recorded(said)
+    return dict(recorded)
 
 
 def _states(rows: Columns, column: str, labels: Mapping[str, str], none: tuple[str, ...]) -> Ints:

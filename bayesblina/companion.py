@@ -6,47 +6,29 @@ the same posterior of the log hazard ratios: Breslow's treatment of ties is its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from math import log, pi
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky
 
 from bayesblina.errors import SpecError
 from bayesblina.exposure import Exposure
-from bayesblina.hamiltonian import hamiltonian
 from bayesblina.hazards.definition import (
     Commensurate,
-    Correlated,
-    HazardRatioPrior,
     ModelDefinition,
     PatientFrailty,
     RobustMixture,
 )
 from bayesblina.hazards.effects import Design, make_design
-from bayesblina.importance import pareto_smoothed, resample, student_proposals
-from bayesblina.mixing import ess_mean
-from bayesblina.risk_sets import Block, PartialLikelihood, RiskSets, find_risk_sets, halved
+from bayesblina.laplace import Drawn, draw, find_nodes
+from bayesblina.partial_models import Member, partial_models
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 FLAT = ("phases", "covariates")
-DEGREES = 6.0
-# Above this Pareto k draws are made by Hamiltonian Monte Carlo.
-LARGEST_K = 0.5
-CHAINS = 200
-NEWTON_STEPS = 60
-HALVINGS = 30
-PRECISION = 1e-7
-# A mode farther out than this in a direction without a prior is none.
-FARTHEST = 20.0
-# Products of draws, event times and groups beyond which fewer draws are taken.
-MOST_PRODUCTS = 2e10
-FEWEST_DRAWS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,90 +53,6 @@ class Companion:
     draws: xr.Dataset | None
     table: pd.DataFrame
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Target:
-    """A normal prior times a partial likelihood.
-
-    Attributes
-    ----------
-    likelihood
-        The partial likelihood.
-    mean, precision : ndarray, shape (parameter,)
-        Of the prior; a precision of 0 is a flat prior.
-    """
-
-    likelihood: PartialLikelihood
-    mean: Floats
-    precision: Floats
-
-    def value(self, parameters: Floats) -> Floats:
-        """Log densities, up to a constant, (draw,)."""
-        away = parameters - self.mean
-        return self.likelihood.value(parameters) - 0.5 * away**2 @ self.precision
-
-    def derivatives(self, parameter: Floats) -> tuple[float, Floats, Floats]:
-        """Log density at one point, its gradient and its curvature, with the sign changed."""
-        value, gradient, curvature = self.likelihood.derivatives(parameter)
-        away = parameter - self.mean
-        value -= 0.5 * float(away**2 @ self.precision)
-        return value, gradient - away * self.precision, curvature + np.diag(self.precision)
-
-    def gradients(self, parameters: Floats) -> tuple[Floats, Floats]:
-        """Log densities, (draw,), and gradients, (draw, parameter)."""
-        value, gradient = self.likelihood.gradients(parameters)
-        away = parameters - self.mean
-        return value - 0.5 * away**2 @ self.precision, gradient - away * self.precision
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Laplace:
-    """The normal approximation at the mode.
-
-    Attributes
-    ----------
-    mode : ndarray, shape (parameter,)
-        Where the density is largest.
-    root : ndarray, shape (parameter, parameter)
-        Lower Cholesky factor of the curvature.
-    """
-
-    mode: Floats
-    root: Floats
-
-    def unwhitened(self, standard: Floats) -> Floats:
-        """Take coordinates whose sds are about 1 to parameters, (draw, parameter)."""
-        return np.asarray(self.mode + standard @ self.inverse)
-
-    @property
-    def inverse(self) -> Floats:
-        """Inverse of the root, lower triangular."""
-        return np.asarray(np.linalg.inv(self.root))
-
-    @property
-    def log_determinant(self) -> float:
-        """Log determinant of the root of the curvature."""
-        return float(np.log(np.diag(self.root)).sum())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Drawn:
-    """Draws of the parameters of one endpoint.
-
-    Attributes
-    ----------
-    parameters : ndarray, shape (draw, parameter)
-        Equally weighted.
-    method, pareto_k, effective_draws, error
-        As in the table of a `Companion`.
-    """
-
-    parameters: Floats
-    method: str
-    pareto_k: float
-    effective_draws: float
-    error: float = field(default=0.0)
 
 
 def partial_posterior(
@@ -219,34 +117,31 @@ def partial_posterior(
     if reason:
         return _not_compared(exposure, reason)
     design = make_design(exposure, definition)
-    strata = design.class_of // len(design.subgroups) if len(design.strata) > 1 else None
-    found = []
-    for index, name in enumerate(exposure.endpoints):
-        sets, grouped = find_risk_sets(exposure, index, stratum_of=strata)
-        target = _target(definition, design, sets, flat)
-        laplace = find_mode(target)
-        if laplace is None:
-            without = " and ".join(flat)
+    found: list[tuple[tuple[Member, ...], Drawn]] = []
+    for number, model in enumerate(partial_models(definition, exposure, design, flat=flat)):
+        nodes = find_nodes(model.problem)
+        if nodes is None:
+            names = " and ".join(exposure.endpoints[one.endpoint] for one in model.members)
             return _not_compared(
                 exposure,
-                f"without the prior of {without} nothing identifies a log hazard ratio of {name}: "
-                "its posterior is improper",
+                f"not compared: without the prior of {' and '.join(flat)} nothing identifies a log "
+                f"hazard ratio of {names}, whose posterior is improper",
             )
-        rougher = None
-        if grouped:
-            rougher = _target(definition, design, [halved(one) for one in sets], flat)
-        found.append(
-            draw_from(
-                target,
-                laplace,
-                count=draws,
-                seed=(seed, index),
-                rougher=rougher,
-                effects=len(design.effects),
-            )
+        drawn = draw(
+            model.problem,
+            nodes,
+            count=draws,
+            seed=(seed, number),
+            grouped=model.grouped,
+            told=[one.first + k for one in model.members for k in range(len(design.effects))],
         )
+        found.append((model.members, drawn))
+    by_endpoint = {one.endpoint: (one, drawn) for members, drawn in found for one in members}
+    pairs = [by_endpoint[index] for index in range(len(exposure.endpoints))]
     return Companion(
-        draws=_dataset(exposure, design, found), table=_table(exposure, found), reason=""
+        draws=_dataset(exposure, design, pairs),
+        table=_table(exposure, [drawn for _, drawn in pairs]),
+        reason="",
     )
 
 
@@ -282,8 +177,6 @@ def reason_for_none(definition: ModelDefinition, exposure: Exposure) -> str:
             "not compared: how far external patients are borrowed from is estimated together with "
             "their baseline"
         )
-    if isinstance(definition.endpoints, Correlated) and len(exposure.endpoints) > 1:
-        return "not compared: the prior ties the endpoints' log hazard ratios to each other"
     return ""
 
 
@@ -302,170 +195,7 @@ def _not_compared(exposure: Exposure, reason: str) -> Companion:
     return Companion(draws=None, table=pd.DataFrame(rows), reason=reason)
 
 
-def _target(
-    definition: ModelDefinition, design: Design, sets: list[RiskSets], flat: tuple[str, ...]
-) -> Target:
-    blocks = [
-        Block.of(one, np.concatenate([design.contrast[one.state], design.terms[one.pattern]], 1))
-        for one in sets
-    ]
-    parts: tuple[tuple[str, HazardRatioPrior, int], ...] = (
-        ("phases", definition.phases.prior, len(design.effects)),
-        ("covariates", definition.covariates.prior, len(design.term_names)),
-    )
-    mean = np.concatenate([np.full(size, prior.mean) for _, prior, size in parts])
-    precision = np.concatenate(
-        [np.full(size, 0.0 if name in flat else prior.sd**-2) for name, prior, size in parts]
-    )
-    return Target(
-        likelihood=PartialLikelihood(blocks=tuple(blocks), dimension=mean.size),
-        mean=mean,
-        precision=precision,
-    )
-
-
-def find_mode(target: Target, start: Floats | None = None) -> Laplace | None:
-    """Find the mode by Newton's method with halved steps.
-
-    Parameters
-    ----------
-    target
-        The density; its logarithm is concave.
-    start : ndarray, shape (parameter,), optional
-        Where to start; by default at the prior's mean.
-
-    Returns
-    -------
-    Laplace or None
-        None where there is no finite mode.
-    """
-    place = np.where(target.precision > 0.0, target.mean, 0.0) if start is None else start
-    value, gradient, curvature = target.derivatives(place)
-    for _ in range(NEWTON_STEPS):
-        root = _root(curvature)
-        if root is None:
-            return None
-        step = cho_solve((root, True), gradient, check_finite=False)
-        size = 1.0
-        for _ in range(HALVINGS):
-            moved = target.derivatives(place + size * step)
-            if moved[0] >= value - 1e-9 * abs(value):
-                break
-            size /= 2.0
-        place = place + size * step
-        value, gradient, curvature = moved
-        if np.abs(place[target.precision == 0.0]).max(initial=0.0) > FARTHEST:
-            return None
-        if float(np.abs(step).max(initial=0.0)) < PRECISION:
-            root = _root(curvature)
-            return None if root is None else Laplace(mode=place, root=root)
-    return None
-
-
-def _root(curvature: Floats) -> Floats | None:
-    try:
-        return np.asarray(cholesky(curvature, lower=True, check_finite=False))
-    except np.linalg.LinAlgError:
-        return None
-
-
-def draw_from(
-    target: Target,
-    laplace: Laplace,
-    *,
-    count: int,
-    seed: tuple[int, ...],
-    rougher: Target | None = None,
-    effects: int = 1,
-) -> Drawn:
-    """Draw from a density by importance sampling around its mode.
-
-    Parameters
-    ----------
-    target
-        The density.
-    laplace
-        Its normal approximation.
-    count
-        Number of draws.
-    seed
-        Seed of the draws.
-    rougher
-        The density with event times grouped half as finely; the difference is the stated error.
-    effects
-        Number of parameters, the first ones, for which the error is stated.
-
-    Returns
-    -------
-    Drawn
-        Equally weighted draws.
-    """
-    products = sum(block.at_risk.size for block in target.likelihood.blocks)
-    wanted = int(min(count, max(FEWEST_DRAWS, MOST_PRODUCTS / max(products, 1))))
-    proposed = 1 << (wanted - 1).bit_length()
-    standard, log_proposal = student_proposals(
-        proposed, target.mean.size, degrees=DEGREES, seed=seed
-    )
-    parameters = laplace.unwhitened(standard)
-    log_weights = target.value(parameters) - log_proposal
-    weights, pareto_k = pareto_smoothed(log_weights)
-    error = 0.0
-    if rougher is not None:
-        away = rougher.likelihood.value(parameters) - target.likelihood.value(parameters)
-        tilted = weights * np.exp(away - away @ weights)
-        shift = (tilted / tilted.sum() - weights) @ parameters[:, :effects]
-        error = float(np.abs(shift).max())
-    rng = np.random.default_rng((*seed, 1))
-    taken = resample(weights, wanted, key=parameters[:, 0], rng=rng)
-    if pareto_k <= LARGEST_K:
-        return Drawn(
-            parameters=parameters[taken],
-            method="importance",
-            pareto_k=pareto_k,
-            effective_draws=float(1.0 / (weights**2).sum()),
-            error=error,
-        )
-    chains, inverse = min(CHAINS, wanted), laplace.inverse
-
-    def density(point: Floats) -> tuple[Floats, Floats]:
-        value, gradient = target.gradients(laplace.mode + point @ inverse)
-        return value, gradient @ inverse.T
-
-    length = -(-wanted // chains)
-    chain_draws = hamiltonian(
-        density, standard[taken[:chains]], draws=length, warm_up=50, seed=(*seed, 2)
-    )
-    found = laplace.unwhitened(chain_draws.reshape(chains * length, -1))
-    whole = found.reshape(chains, length, -1)
-    return Drawn(
-        parameters=rng.permutation(found)[:wanted],
-        method="hmc",
-        pareto_k=pareto_k,
-        effective_draws=float(ess_mean(whole).min()) if length >= 4 else float(chains),
-        error=error,
-    )
-
-
-def log_evidence(target: Target, laplace: Laplace) -> float:
-    """Approximate the log of a density's integral by Laplace's method.
-
-    Parameters
-    ----------
-    target
-        The density.
-    laplace
-        Its normal approximation.
-
-    Returns
-    -------
-    float
-        The logarithm.
-    """
-    peak = float(target.value(laplace.mode[None])[0])
-    return peak + laplace.mode.size / 2.0 * log(2.0 * pi) - laplace.log_determinant
-
-
-def _table(exposure: Exposure, found: list[Drawn]) -> pd.DataFrame:
+def _table(exposure: Exposure, found: Sequence[Drawn]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "endpoint": list(exposure.endpoints),
@@ -477,23 +207,24 @@ def _table(exposure: Exposure, found: list[Drawn]) -> pd.DataFrame:
     )
 
 
-def _dataset(exposure: Exposure, design: Design, found: list[Drawn]) -> xr.Dataset:
-    count = min(one.parameters.shape[0] for one in found)
-    values = np.stack([one.parameters[:count] for one in found], axis=1)[None]
-    effects = len(design.effects)
-    variables = {
-        "log_hazard_ratio": (("chain", "draw", "endpoint", "effect"), values[..., :effects])
-    }
-    coords: dict[str, list[str] | Ints] = {
+def _dataset(
+    exposure: Exposure, design: Design, found: Sequence[tuple[Member, Drawn]]
+) -> xr.Dataset:
+    count = min(drawn.parameters.shape[0] for _, drawn in found)
+    parts: dict[str, tuple[str, Sequence[object], list[Floats]]] = {}
+    for member, drawn in found:
+        for name, dim, labels, values in member.read(drawn.parameters[:count], design):
+            parts.setdefault(name, (dim, labels, []))[2].append(values)
+    coords: dict[str, object] = {
         "chain": np.arange(1),
         "draw": np.arange(count),
         "endpoint": list(exposure.endpoints),
-        "effect": list(design.effects),
     }
-    if design.term_names:
-        variables["coefficient"] = (
-            ("chain", "draw", "endpoint", "term"),
-            values[..., effects : effects + len(design.term_names)],
-        )
-        coords["term"] = list(design.term_names)
-    return xr.Dataset(variables, coords=coords)
+    coords |= {dim: list(labels) for dim, labels, _ in parts.values()}
+    return xr.Dataset(
+        {
+            name: (("chain", "draw", "endpoint", dim), np.stack(values, axis=1)[None])
+            for name, (dim, _, values) in parts.items()
+        },
+        coords=coords,
+    )

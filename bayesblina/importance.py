@@ -91,7 +91,7 @@ def pareto_smoothed(log_weights: Floats) -> tuple[Floats, float]:
     """
     values = log_weights - log_weights.max()
     size = values.size
-    tail = int(np.ceil(min(0.2 * size, 3.0 * sqrt(size))))
+    tail = int(min(0.2 * size, 3.0 * sqrt(size)))
     order = np.argsort(values, kind="stable")[-tail - 1 :]
     cutoff = max(float(values[order[0]]), log(np.finfo(np.float64).tiny))
     order = order[values[order] > cutoff]

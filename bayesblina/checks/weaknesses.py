@@ -64,6 +64,15 @@ def weaknesses(fit: Fit, pulled: pd.DataFrame | None = None) -> tuple[str, ...]:
     )
 
 
+def _where(fit: Fit) -> dict[str, str]:
+    """Word the sides that are compared."""
+    exposed, reference = fit.question.exposed, fit.question.reference
+    return {
+        "exposed": f"in {exposed}",
+        "reference": f"in {reference}" if reference else f"without {exposed}",
+    }
+
+
 def _by_role(exposure: Exposure, name: str, role: str) -> Floats:
     """Sum over the states of a role; shape (endpoint,)."""
     states = exposure.table["role"].values == role
@@ -72,15 +81,15 @@ def _by_role(exposure: Exposure, name: str, role: str) -> Floats:
 
 
 def _without_events(fit: Fit) -> list[str]:
-    question, found = fit.question, []
-    for role, where in (("exposed", question.exposed), ("reference", question.against)):
+    found = []
+    for role, where in _where(fit).items():
         for name, events in zip(
             fit.exposure.endpoints, _by_role(fit.exposure, "events", role), strict=True
         ):
             if events <= NOBODY:
                 bound = "how low" if role == "exposed" else "how high"
                 found.append(
-                    f"{name}: no event in {where}; {bound} the hazard ratio may be is what its "
+                    f"{name}: no event {where}; {bound} the hazard ratio may be is what its "
                     "prior says"
                 )
     return found
@@ -180,12 +189,11 @@ def _nobody_at_risk(fit: Fit) -> list[str]:
     """Gaps in the follow-up of a state that is compared, to two digits: nobody's own time."""
     exposure, found = fit.exposure, []
     table = supported(exposure)
-    names = {"exposed": fit.question.exposed, "reference": fit.question.against}
     for index, endpoint in enumerate(exposure.endpoints):
         first, last = (
             float(exposure.table[one].values[index]) for one in ("first_begin", "last_exit")
         )
-        for role, where in names.items():
+        for role, where in _where(fit).items():
             rows = table[(table["endpoint"] == endpoint) & (table["role"] == role)]
             if rows.empty:
                 continue
@@ -193,14 +201,14 @@ def _nobody_at_risk(fit: Fit) -> list[str]:
             least = GAP * (last - first)
             unit = exposure.unit
             found += [
-                f"{endpoint}: nobody is at risk in {where} from {a:.2g} to {b:.2g} {unit}; curves "
+                f"{endpoint}: nobody is at risk {where} from {a:.2g} to {b:.2g} {unit}; curves "
                 "under it are the model's alone there"
                 for a, b in zip(stops[:-1], starts[1:], strict=True)
                 if b - a > least
             ]
             if last - stops[-1] > least:
                 found.append(
-                    f"{endpoint}: nobody is at risk in {where} after {stops[-1]:.2g} {unit}; "
+                    f"{endpoint}: nobody is at risk {where} after {stops[-1]:.2g} {unit}; "
                     "curves under it are the model's alone there"
                 )
     return found

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
 from bayesblina.baseline_gate import WORDS
 from bayesblina.event_times import UNSEEN
 from bayesblina.fitting import Fit
@@ -255,5 +257,17 @@ def gate_rows(fit: Fit) -> list[dict[str, str]]:
             "state": str(row["state"]),
             "reason": str(row["reason"]),
         }
-        for row in fit.gate.table.to_dict("records")
+        for row in _furthest(fit.gate.table)
     ]
+
+
+def _furthest(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of the gate; of many intervals of an endpoint the one whose ratios are furthest apart."""
+    rows = table.reset_index(drop=True)
+    many = rows["effect"].str.startswith("interval ")
+    found = rows[~many]
+    for _, inside in rows[many].groupby("endpoint", sort=False):
+        worst = inside.loc[[inside["shift"].abs().fillna(0.0).idxmax()]]
+        label = f"{worst['effect'].iloc[0]}, the furthest of {len(inside)}"
+        found = pd.concat([found, worst.assign(effect=label)])
+    return [{str(key): value for key, value in row.items()} for row in found.to_dict("records")]

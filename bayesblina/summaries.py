@@ -13,7 +13,7 @@ from bayesblina.errors import SpecError
 from bayesblina.mixing import ess_bulk, ess_mean, ess_tail, mcse_mean, mcse_median, rhat
 from bayesblina.tables.marks import BASELINE, EVENT_TIMES, FAILED
 
-# Coordinates of hazard ratios that stand beside each.
+# Coordinates of estimates that stand beside each.
 BESIDE_NUMBERS = (
     "companion_median",
     "companion_lower",
@@ -22,6 +22,8 @@ BESIDE_NUMBERS = (
     BASELINE,
     "baseline_shift",
     EVENT_TIMES,
+    # Beside curves: whether anybody is at risk there.
+    "supported",
 )
 
 
@@ -48,9 +50,9 @@ def summarise(
         ``ess_bulk``, ``ess_tail``, ``r_hat``; for hazard ratios what stands beside each
         (`bayesblina.hazard_ratio`): ``companion_median``, ``companion_lower``, ``companion_upper``
         (95 %), ``companion_probability_below_1``, ``baseline``, ``baseline_shift``,
-        ``event_times``; and ``converged``. A quantity that is the same in every draw has ``sd`` and
-        ``mcse`` 0, all draws as its effective sample size, and R-hat 1. Its attributes
-        ``synthetic`` and ``unit`` are those of the draws, where they have any.
+        ``event_times``; for curves ``supported``; and ``converged``. A quantity that is the same in
+        every draw has ``sd`` and ``mcse`` 0, all draws as its effective sample size, and R-hat 1.
+        Its attributes ``synthetic`` and ``unit`` are those of the draws, where they have any.
 
         For times that some draws do not reach by the horizon there is no mean: the columns are
         ``median``, ``lower``, ``upper``, each with ``<column>_reached`` (False: it lies beyond the

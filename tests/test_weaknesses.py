@@ -11,10 +11,11 @@ import xarray as xr
 import bayesblina as bb
 from bayesblina.checks.proportional import early_and_late
 from bayesblina.checks.pulls import COLUMNS, pulls, told_pulls
-from bayesblina.checks.weaknesses import supported, weaknesses
+from bayesblina.checks.weaknesses import weaknesses
 from bayesblina.cohort import Cohort
 from bayesblina.companion import partial_posterior
 from bayesblina.convergence import Convergence
+from bayesblina.estimands.support import supported
 from bayesblina.fitting import Fit, Provenance, expose_for, sampler_settings
 from bayesblina.hazards.definition import ModelDefinition
 

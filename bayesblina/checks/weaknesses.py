@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from bayesblina.checks.proportional import early_and_late
 from bayesblina.checks.pulls import pulls, told_pulls
+from bayesblina.estimands.support import NOBODY, supported
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import Fit
 from bayesblina.hazards.definition import PowerPrior
@@ -19,8 +20,6 @@ Floats = NDArray[np.float64]
 GAP = 0.05
 # Share of the precision from which on a prior is said to speak.
 PRIOR_SPEAKS = 0.25
-# Sums over nodes of compressed covariates are 0 up to rounding.
-NOBODY = 1e-6
 
 
 def weaknesses(fit: Fit, pulled: pd.DataFrame | None = None) -> tuple[str, ...]:
@@ -138,51 +137,6 @@ def _never_exposed(fit: Fit) -> list[str]:
                 f"{where}nobody with {one.name} {label} was ever in {fit.question.exposed}; {end}"
             )
     return found
-
-
-def supported(exposure: Exposure) -> pd.DataFrame:
-    """Find when anybody is at risk in the states that are compared.
-
-    Parameters
-    ----------
-    exposure
-        Events and person-time.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per endpoint, role (``"exposed"``, ``"reference"``) and stretch of time without a
-        gap: ``endpoint``, ``role``, ``start``, ``stop``. To the interval where only sums are known.
-    """
-    rows: list[dict[str, object]] = []
-    role = exposure.table["role"].values.astype(str)
-    for index, name in enumerate(exposure.endpoints):
-        for one in ("exposed", "reference"):
-            for start, stop in _stretches(exposure, index, role == one):
-                rows.append({"endpoint": name, "role": one, "start": start, "stop": stop})
-    return pd.DataFrame(rows, columns=["endpoint", "role", "start", "stop"])
-
-
-def _stretches(exposure: Exposure, index: int, states: NDArray[np.bool_]) -> list[Floats]:
-    """Join the times at risk in some states; each (start, stop)."""
-    if exposure.complete:
-        episodes = exposure.episodes
-        rows = (episodes["endpoint"].values == index) & states[episodes["phase"].values]
-        start, stop = episodes["start"].values[rows], episodes["stop"].values[rows]
-    else:
-        table = exposure.table
-        time = table["exposure"].transpose("endpoint", "interval", "phase", "pattern").values
-        there = time[index][:, states].sum(axis=(1, 2)) > NOBODY
-        start = table["interval_start"].values[there]
-        last = float(table["last_exit"].values[index])
-        stop = np.minimum(table["interval_stop"].values[there], last)
-    if not start.size:
-        return []
-    order = np.argsort(start, kind="stable")
-    start, reached = start[order], np.maximum.accumulate(stop[order])
-    fresh = np.concatenate([[True], start[1:] > reached[:-1]])
-    ends = np.append(np.flatnonzero(fresh)[1:] - 1, start.size - 1)
-    return [np.array([one, other]) for one, other in zip(start[fresh], reached[ends], strict=True)]
 
 
 def _nobody_at_risk(fit: Fit) -> list[str]:

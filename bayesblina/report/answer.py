@@ -262,7 +262,7 @@ def gate_rows(fit: Fit) -> list[dict[str, str]]:
 
 
 def _furthest(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of the gate; of many intervals of an endpoint the one whose ratios are furthest apart."""
+    """Rows of the gate; of an endpoint's many intervals the one whose ratios are furthest apart."""
     rows = table.reset_index(drop=True)
     many = rows["effect"].str.startswith("interval ")
     found = rows[~many]

@@ -215,6 +215,7 @@ def survival(
     observed: Mapping[str, tuple[Floats, Floats]],
     at_risk: Mapping[str, Sequence[tuple[float, str]]],
     colours: Mapping[str, int],
+    known_until: Mapping[str, float],
     title: str,
     unit: str,
     landmark: float,
@@ -235,6 +236,8 @@ def survival(
         Times and worded numbers of patients at risk, by group.
     colours
         Number of each observed group's colour.
+    known_until
+        By regime the time up to which enough patients are at risk; curves are grey beyond it.
     title
         Title.
     unit
@@ -268,14 +271,21 @@ def survival(
         lower = [(px, y(value)) for px, value in zip(place, one["lower"], strict=True)]
         middle = [(px, y(value)) for px, value in zip(place, one["median"], strict=True)]
         colour = f"c{index % COLOURS}"
-        parts.append(
-            _tag(
-                "g",
-                {"class": f"regime {colour}", "data-regime": index},
-                _path([*upper, *reversed(lower)], "band", closed=True),
-                _path(middle, f"curve dash{index % COLOURS}"),
-            )
-        )
+        # The last time at which enough are at risk belongs to both parts.
+        until = known_until.get(regime, np.inf)
+        count = int((one["time"] <= until).sum())
+        beyond = slice(max(count - 1, 0), None)
+        pieces = [
+            _path([*upper[:count], *reversed(lower[:count])], "band", closed=True),
+            _path(middle[:count], f"curve dash{index % COLOURS}"),
+        ]
+        if count < len(middle):
+            pieces += [
+                _path([*upper[beyond], *reversed(lower[beyond])], "band beyond", closed=True),
+                _path(middle[beyond], "curve beyond"),
+            ]
+        kept = pieces if count > 1 else pieces[2:]
+        parts.append(_tag("g", {"class": f"regime {colour}", "data-regime": index}, *kept))
         curves.append(
             {
                 "regime": index,

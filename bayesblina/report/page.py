@@ -27,6 +27,7 @@ from bayesblina.files import write_text
 from bayesblina.hazards.mathematics import mathematics
 from bayesblina.ladder import BAYESIAN
 from bayesblina.predictive import replicated_events
+from bayesblina.regimes import Never
 from bayesblina.report import figures
 from bayesblina.report.answer import (
     banners,
@@ -395,6 +396,7 @@ def _curves(
                 observed=observed,
                 at_risk=_at_risk(results, endpoint, masked),
                 colours=_colours(results),
+                known_until=_known_until(results, observed, regimes, times),
                 title=f"{endpoint}: survival",
                 unit=fit.exposure.unit,
                 landmark=landmark,
@@ -410,6 +412,7 @@ def _curves(
                         for group, colour in _colours(results).items()
                         if group in observed
                     ],
+                    "beyond": bool(_known_until(results, observed, regimes, times)),
                     "hidden": flow is not None and not flow.shows_steps(endpoint),
                     "endpoint_index": first,
                     "landmark_index": second,
@@ -433,6 +436,21 @@ def _curves(
                 }
             )
     return found, data, landmarks, regimes
+
+
+def _known_until(
+    results: Results,
+    observed: Mapping[str, tuple[Floats, Floats]],
+    regimes: Sequence[str],
+    times: Floats,
+) -> dict[str, float]:
+    """Find where too few are at risk for a regime: where the observed curve of its colour ends."""
+    colours, found = _colours(results), {}
+    for regime in regimes:
+        for group, (at, _) in observed.items():
+            if colours[group] == int(regime != Never().label) and at.size and at[-1] < times[-1]:
+                found[regime] = float(at[-1])
+    return found
 
 
 def _first_landmark(results: Results, landmarks: Sequence[float]) -> int:

@@ -37,6 +37,7 @@ BESIDE = frozenset(
         "prior_pull",
         "covariate_prior_pull",
         EVENT_TIMES,
+        "supported",
     }
 )
 

@@ -23,7 +23,8 @@ TOLD, FAILED, SPREAD = 0.25, 0.5, 0.25
 LEAST = 0.01
 # No chance of the draws fails a fit: the difference must be too large by so many standard errors.
 ERRORS = 2.0
-PREFIX = "log_hazard_ratio"
+RATIO = "log_hazard_ratio"
+RATIOS = (RATIO, *(f"{RATIO}_by_{part}" for part in ("interval", "subgroup", "piece")))
 AGAINST = "the partial likelihood with the same priors"
 COLUMNS = (
     "endpoint",
@@ -326,7 +327,7 @@ def gate_of(
         names = tuple(str(name) for name in posterior["endpoint"].values)
         return not_compared(reason.removeprefix("not compared: "), names)
     rows: list[dict[str, object]] = []
-    for name in (str(one) for one in posterior.data_vars if str(one).startswith(PREFIX)):
+    for name in (one for one in RATIOS if one in posterior):
         own = posterior[name].transpose("chain", "draw", "endpoint", ...)
         labels = _labels(own)
         other = companion.get(name)
@@ -362,7 +363,7 @@ def exposed_sds(posterior: xr.Dataset) -> dict[str, float]:
     dict of float
         By endpoint.
     """
-    logs = posterior[PREFIX].isel(effect=0).std(("chain", "draw"), ddof=1)
+    logs = posterior[RATIO].isel(effect=0).std(("chain", "draw"), ddof=1)
     return {
         str(name): float(sd) for name, sd in zip(logs["endpoint"].values, logs.values, strict=True)
     }

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesblina.baseline_gate import PREFIX, judge, stated_of
+from bayesblina.baseline_gate import RATIOS, judge, stated_of
 from bayesblina.companion import Companion
 from bayesblina.fitting import Fit
 
@@ -34,8 +34,8 @@ def without_baseline(fit: Fit, companion: Companion | None = None) -> Fit | None
         Without a baseline it has hazard ratios and no hazards. None where there is no companion.
     """
     draws = (fit.companion if companion is None else companion).draws
-    names = [str(one) for one in fit.posterior.data_vars if str(one).startswith(PREFIX)]
-    if draws is None or any(name not in draws for name in names):
+    posterior = fit.posterior
+    if draws is None or any(name in posterior and name not in draws for name in RATIOS):
         return None
     return replace(fit, draws=xr.DataTree.from_dict({"/posterior": draws}))
 

@@ -279,10 +279,10 @@ def metropolis(table: pd.DataFrame, *, steps: int, seed: int) -> Floats:
 
     def log_density(beta: Floats) -> float:
         total = -0.5 * float((beta**2).sum()) / SD**2
-        for time, inside, x in rows:
+        for now, risk_set, x in rows:
             linear = x @ beta
-            who = died & (ends == time)
-            total += float(linear[who].sum() - who.sum() * np.log(np.exp(linear[inside]).sum()))
+            who = died & (ends == now)
+            total += float(linear[who].sum() - who.sum() * np.log(np.exp(linear[risk_set]).sum()))
         return total
 
     rng = np.random.default_rng(seed)

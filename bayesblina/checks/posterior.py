@@ -13,6 +13,7 @@ from bayesblina.baseline_gate import BaselineGate
 from bayesblina.checks.pulls import pulls
 from bayesblina.checks.weaknesses import weaknesses
 from bayesblina.convergence import Convergence
+from bayesblina.errors import EstimandError
 from bayesblina.event_times import EventTimes
 from bayesblina.fitting import Fit
 from bayesblina.pointwise import leave_one_out_total
@@ -21,6 +22,20 @@ from bayesblina.tables import Kind
 from bayesblina.tables import build as tables
 
 ALL_ENDPOINTS = "all endpoints"
+EVENT_COLUMNS = ["endpoint", "interval_start", "interval_stop", "observed", "expected", "p_value"]
+LOO_COLUMNS = [
+    "endpoint",
+    "patients",
+    "elpd",
+    "se",
+    "p_loo",
+    "largest_pareto_k",
+    "pareto_k_limit",
+    "patients_above_limit",
+    "reliable",
+    "evaluated",
+    "sampling_se",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -130,6 +145,8 @@ def check(fit: Fit) -> Checks:
         Convergence, the baseline gate, whether event times are those of visits, patient-level LOO,
         events by interval against those expected, and what pulls and weakens the answer. Predictive
         accuracy is counted per patient, never per row, so redundant cut points do not change it.
+        Of a model of jumps at the event times the tables of both predictions are empty, and the
+        notes say why.
 
     Notes
     -----
@@ -146,26 +163,41 @@ def check(fit: Fit) -> Checks:
     >>> list(checks.loo["endpoint"])
     ['os', 'rfs', 'all endpoints']
     """
-    names: list[str | None] = [*fit.exposure.endpoints]
-    rows = [_loo(fit, name) for name in (names if len(names) == 1 else [*names, None])]
     notes = list(fit.provenance.notes)
-    if rows[0]["evaluated"] != rows[0]["patients"]:
-        notes.append(
-            f"leave-one-out prediction: {rows[0]['evaluated']} of {rows[0]['patients']} patients "
-            "were left out, and stand for the others (sampling_se)"
-        )
+    loo = pd.DataFrame(columns=LOO_COLUMNS).astype({"reliable": bool})
+    predictive = pd.DataFrame(columns=EVENT_COLUMNS)
+    try:
+        fit.definition.require_hazard("Prediction of events and of patients who are left out")
+    except EstimandError as reason:
+        notes.append(str(reason))
+    else:
+        loo, predictive = _left_out(fit), _predictive(fit)
+        left, patients = int(loo["evaluated"].iloc[0]), int(loo["patients"].iloc[0])
+        if left != patients:
+            notes.append(
+                f"leave-one-out prediction: {left} of {patients} patients were left out, and stand "
+                "for the others (sampling_se)"
+            )
     if fit.event_times is not None:
         notes += fit.event_times.notes
     pulled = pulls(fit)
     return Checks(
         convergence=fit.convergence,
-        loo=pd.DataFrame(rows),
-        predictive=_predictive(fit),
+        loo=loo,
+        predictive=predictive,
         gate=fit.gate,
         event_times=fit.event_times,
         pulls=pulled,
         weaknesses=weaknesses(fit, pulled),
         notes=tuple(notes),
+    )
+
+
+def _left_out(fit: Fit) -> pd.DataFrame:
+    """Leave patients out of each endpoint and, where there are several, of all together."""
+    names: list[str | None] = [*fit.exposure.endpoints]
+    return pd.DataFrame(
+        [_loo(fit, name) for name in (names if len(names) == 1 else [*names, None])]
     )
 
 
@@ -180,8 +212,7 @@ def _predictive(fit: Fit) -> pd.DataFrame:
             "p_value": events["p_value_interval"],
         }
     )
-    columns = ["endpoint", "interval_start", "interval_stop", "observed", "expected", "p_value"]
-    return table.to_dataframe().reset_index()[columns]
+    return table.to_dataframe().reset_index()[EVENT_COLUMNS]
 
 
 def _loo(fit: Fit, endpoint: str | None) -> dict[str, object]:

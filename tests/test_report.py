@@ -593,7 +593,7 @@ def test_observed_curves_end_with_their_patients(demo: tuple[Path, Any]) -> None
 def test_intervals_are_joined_until_they_hold_enough(demo: tuple[Path, Any]) -> None:
     fit = bb.load(demo[0] / "fit.nc")
     events = bb.replicated_events(fit, seed=1).sel(endpoint="os")
-    whole = page.joined_events(events, minimum=1)
+    whole = page.joined_events(events, minimum=0)
     table = read_csv(demo[0] / "predictive.csv", texts=["endpoint"])
     table = table[table["endpoint"] == "os"]
     np.testing.assert_array_equal(whole["observed"], table["observed"])

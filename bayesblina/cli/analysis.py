@@ -41,6 +41,7 @@ RESULTS = frozenset(
         "at_risk.csv",
         "bias_ladder.csv",
         "classical.csv",
+        "curve_shift.csv",
         "diagnostics.csv",
         "fit.nc",
         "hazard_ratios.csv",
@@ -381,6 +382,8 @@ def _run(
         study.require_adverse_events()
     manner.say(f"{cohort!r}")
     with manner.stage("load libraries"):
+        from bayesblina.checks.refit import with_refit
+        from bayesblina.cohort import Cohort
         from bayesblina.files import write_text
         from bayesblina.fitting import fit
         from bayesblina.report import Curves, analyse, make_record, write_tables
@@ -407,6 +410,9 @@ def _run(
             cores=asked.cores,
             progress=manner.bars,
         )
+    if isinstance(cohort, Cohort) and fitted.companion.draws is None:
+        with manner.stage("baseline again"):
+            fitted = with_refit(fitted, cohort)
     with manner.stage("save"):
         save(fitted, stage / "fit.nc")
     found = _analyse(
@@ -436,6 +442,7 @@ def _run(
             source=cohort.source,
             size=cohort.size,
             account=account,
+            curves=found.tables.get("curve_shift"),
         )
         write_text(stage / "summary.md", words)
         data = study.path.parent / study.content.data.file

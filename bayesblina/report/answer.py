@@ -64,10 +64,11 @@ def compared(row: Mapping[Any, Any], fit: Fit) -> Words:
         The sentence, with as many digits as the answer has.
     """
     if not known(row, "companion_median"):
-        why = fit.gate.reason or "nobody asked for it"
+        why = fit.companion.reason.removeprefix("not compared: ")
+        words = f"Not compared with a model without a baseline: {why}"
         if fit.gate.against:
-            return (f"Against {fit.gate.against}: {fit.gate.words()}.",)
-        return (f"Not compared with a model without a baseline: {why}.",)
+            words += f". Compared with {fit.gate.against}: {WORDS[fit.gate.state]}"
+        return (f"{words}.",)
     shape = shape_of(row)
 
     def one(column: str, form: str = shape) -> Number:
@@ -170,6 +171,31 @@ def event_times_in_words(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
             for row in rows
         )
     return (*messages, *found.notes, UNSEEN.rstrip("."))
+
+
+def curves_in_words(table: pd.DataFrame | None, unit: str) -> list[str]:
+    """Say how far the baseline moves curves.
+
+    Parameters
+    ----------
+    table
+        ``curve_shift`` of the results; None if it is not known.
+    unit
+        Time unit.
+
+    Returns
+    -------
+    list of str
+        One text for each endpoint and regime, without its full stop.
+    """
+    rows = [] if table is None else table.to_dict("records")
+    return [
+        f"{row['endpoint']}, {row['regime']}: furthest from a baseline that jumps at the event "
+        f"times at {row['time']:.1f} {unit}, survival {row['survival']:.2f} against "
+        f"{row['survival_free']:.2f}, {row['largest']:.1f} standard deviations"
+        for row in rows
+        if math.isfinite(row["largest"])
+    ]
 
 
 def banners(fit: Fit, *, coarse: bool = False) -> list[dict[str, Any]]:

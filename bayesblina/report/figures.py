@@ -273,18 +273,18 @@ def survival(
         colour = f"c{index % COLOURS}"
         # The last time at which enough are at risk belongs to both parts.
         until = known_until.get(regime, np.inf)
-        count = int((one["time"] <= until).sum())
-        beyond = slice(max(count - 1, 0), None)
+        enough = int((one["time"] <= until).sum())
+        beyond = slice(max(enough - 1, 0), None)
         pieces = [
-            _path([*upper[:count], *reversed(lower[:count])], "band", closed=True),
-            _path(middle[:count], f"curve dash{index % COLOURS}"),
+            _path([*upper[:enough], *reversed(lower[:enough])], "band", closed=True),
+            _path(middle[:enough], f"curve dash{index % COLOURS}"),
         ]
-        if count < len(middle):
+        if enough < len(middle):
             pieces += [
                 _path([*upper[beyond], *reversed(lower[beyond])], "band beyond", closed=True),
                 _path(middle[beyond], "curve beyond"),
             ]
-        kept = pieces if count > 1 else pieces[2:]
+        kept = pieces if enough > 1 else pieces[2:]
         parts.append(_tag("g", {"class": f"regime {colour}", "data-regime": index}, *kept))
         curves.append(
             {

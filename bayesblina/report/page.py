@@ -52,6 +52,7 @@ from bayesblina.report.wording import (
     prior_weight,
     reading,
     shape_of,
+    shown,
 )
 from bayesblina.tables.marks import BASELINE, CONVERGED, LONG
 from bayesblina.what_if.reading import Sensitivity
@@ -269,6 +270,7 @@ def _content(results: Results, minimum: int) -> Row:
         "gate": gate_rows(fit),
         "states": STATES,
         "gate_words": gate_words(fit),
+        "curve_shift": _curve_shift(results, flow),
         "event_times": event_times_in_words(fit, coarse=minimum > 1),
         "estimand": _estimand(results, endpoints),
         "flow": flow,
@@ -451,6 +453,25 @@ def _known_until(
             if colours[group] == int(regime != Never().label) and at.size and at[-1] < times[-1]:
                 found[regime] = float(at[-1])
     return found
+
+
+def _curve_shift(results: Results, flow: Flow | None) -> list[Row]:
+    """Write how far the baseline moves curves; not where steps would tell how many events are."""
+    table = results.tables.get("curve_shift")
+    if table is None:
+        return []
+    return [
+        {
+            "endpoint": row["endpoint"],
+            "regime": row["regime"],
+            "largest": shown(row["largest"], ".1f"),
+            "time": f"{row['time']:.1f}",
+            "own": shown(row["survival"], ".2f"),
+            "free": shown(row["survival_free"], ".2f"),
+        }
+        for row in _records(table)
+        if flow is None or flow.shows_steps(row["endpoint"])
+    ]
 
 
 def _first_landmark(results: Results, landmarks: Sequence[float]) -> int:

@@ -18,6 +18,7 @@ import pandas as pd
 from bayesblina.account import Account, Line
 from bayesblina.baseline_gate import FAILED
 from bayesblina.checks import Checks, check
+from bayesblina.checks.curves import curve_shift
 from bayesblina.checks.pulls import COLUMNS as PULLS
 from bayesblina.checks.pulls import pulls
 from bayesblina.classical import mantel_byar, numbers_at_risk, simon_makuch
@@ -63,6 +64,7 @@ TEXTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "restricted_means": ("endpoint", "regime"),
         "diagnostics": ("kind", "name", "limit"),
         "classical": ("endpoint",),
+        "curve_shift": ("endpoint", "regime"),
         "bias_ladder": ("endpoint", "method", "note"),
         "simon_makuch": ("endpoint", "group"),
         "at_risk": ("endpoint", "group"),
@@ -241,6 +243,9 @@ def analyse(
         ),
     )
     attempt("at_risk", lambda: _at_risk(fit, in_memory(cohort), start=min(starts), end=end))
+    attempt(
+        "curve_shift", lambda: curve_shift(fit, in_memory(cohort), drawn, regimes=curves.regimes)
+    )
     account = account_of_both(cohort, fit)
     tables["patient_flow"] = account.table
     stage("checks")

@@ -10,7 +10,7 @@ import pandas as pd
 from bayesblina.account import Account
 from bayesblina.checks.weaknesses import weaknesses
 from bayesblina.fitting import Fit
-from bayesblina.report.answer import compared, event_times_in_words, pulled
+from bayesblina.report.answer import compared, curves_in_words, event_times_in_words, pulled
 from bayesblina.report.wording import plain, prior_sentence, prior_weight, sentence
 from bayesblina.tables.marks import BASELINE, EVENT_TIMES, LONG
 from bayesblina.tables.table import markdown
@@ -18,7 +18,14 @@ from bayesblina.tables.table import plain as one_line
 
 
 def summary(
-    fit: Fit, ratios: pd.DataFrame, *, title: str, source: str, size: int, account: Account
+    fit: Fit,
+    ratios: pd.DataFrame,
+    *,
+    title: str,
+    source: str,
+    size: int,
+    account: Account,
+    curves: pd.DataFrame | None = None,
 ) -> str:
     """Word the results.
 
@@ -36,6 +43,8 @@ def summary(
         Number of patients in it.
     account
         What happened to every patient.
+    curves
+        How far the baseline moves curves (``curve_shift`` of the results), if it is known.
 
     Returns
     -------
@@ -83,6 +92,7 @@ def summary(
         for row in fit.convergence.criteria.to_dict("records")
     ]
     lines += ["", f"- Baseline: {_cell(fit.gate.words())}."]
+    lines += [f"- Curves: {_cell(one)}." for one in curves_in_words(curves, fit.exposure.unit)]
     lines += [f"- Event times: {_cell(one)}." for one in event_times_in_words(fit)]
     lines += [f"- {_cell(note)}" for note in fit.provenance.notes]
     lines += ["", "## Provenance", "", *_provenance(fit, source), ""]

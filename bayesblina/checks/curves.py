@@ -92,6 +92,18 @@ def curve_shift(
     ------
     EstimandError
         If the model has no counterpart with a free baseline.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> curves = bb.survival(fit, landmark=8.0)
+    >>> list(bb.curve_shift(fit, cohort, curves, regimes=[bb.Never()])["regime"])
+    ['never', 'never']
     """
     definition = free_model(fit.definition)
     if isinstance(fit.definition.baseline, Free):

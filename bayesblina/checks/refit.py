@@ -39,6 +39,17 @@ def with_refit(fit: Fit, cohort: Cohort) -> Fit:
     ------
     DataError, SpecError
         As for `bayesblina.fit`.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> with_refit(fit, cohort) is fit
+    True
     """
     if fit.companion.draws is not None:
         return fit

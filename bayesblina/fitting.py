@@ -472,9 +472,9 @@ def _fit_free(
         notes.append(f"only {posterior.sizes['draw']} draws were made: patients are many")
     largest = float(found.table["error"].max())
     if largest > 0.0:
-        notes.append(f"event times were grouped: log hazard ratios are within {largest:.1g}")
+        notes.append(f"event times were grouped: log hazard ratios are within {largest:.2g}")
     if steps.error > 0.0:
-        notes.append(f"jumps of the hazard were grouped: survival is within {steps.error:.1g}")
+        notes.append(f"jumps of the hazard were grouped: survival is within {steps.error:.2g}")
     notes += compression_notes(exposure, posterior, design)
     notes += _weighting_notes(definition, weighted=weighted)
     tree = xr.DataTree.from_dict({"/posterior": posterior})

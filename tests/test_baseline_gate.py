@@ -185,8 +185,8 @@ def test_stored_and_loaded(synthetic_fit: Fit, tmp_path: Path) -> None:
     assert synthetic_fit.companion.draws is not None
     xr.testing.assert_identical(again.companion.draws, synthetic_fit.companion.draws)
     assert set(again.draws.children) == set(synthetic_fit.draws.children)
-    columns = [bb.summarise(bb.hazard_ratio(one)) for one in (synthetic_fit, again)]
-    pd.testing.assert_frame_equal(*columns)
+    before, after = (bb.summarise(bb.hazard_ratio(one)) for one in (synthetic_fit, again))
+    pd.testing.assert_frame_equal(before, after)
 
 
 def test_nothing_to_compare_with_is_stored_too(synthetic_fit: Fit, tmp_path: Path) -> None:

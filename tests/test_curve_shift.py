@@ -14,11 +14,12 @@ from bayesblina.checks.refit import compare_with_refit, more_cuts, with_refit
 from bayesblina.companion import Companion
 from bayesblina.errors import EstimandError
 from bayesblina.fitting import Fit
+from bayesblina.regimes import Regime
 from bayesblina.report.answer import compared, curves_in_words
 from bayesblina.report.wording import plain
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
-REGIMES = [bb.Never(), bb.From(8.0)]
+REGIMES: list[Regime] = [bb.Never(), bb.From(8.0)]
 
 
 @pytest.fixture(scope="module")

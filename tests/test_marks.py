@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from click.testing import Result
 from typer.testing import CliRunner
 
 import bayesblina as bb
@@ -154,12 +153,13 @@ def test_companion_beside_the_answer(synthetic_fit: Fit) -> None:
     draws = np.exp(synthetic_fit.companion.draws["log_hazard_ratio"].values[0, :, :, 0])
     for index, name in enumerate(("os", "rfs")):
         expected = np.quantile(draws[:, index], [0.5, 0.025, 0.975])
-        found = table.loc[name, ["companion_median", "companion_lower", "companion_upper"]]
-        np.testing.assert_allclose(found.to_numpy(float), expected, rtol=1e-6)
-        below = table.loc[name, "companion_probability_below_1"]
+        row = table.to_dict("index")[name]
+        found = [row[f"companion_{one}"] for one in ("median", "lower", "upper")]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        below = row["companion_probability_below_1"]
         assert below == pytest.approx((draws[:, index] < 1).mean(), abs=1e-12)
         gate = synthetic_fit.gate.table.set_index("endpoint").loc[name]
-        assert table.loc[name, "baseline_shift"] == pytest.approx(gate["shift"], rel=1e-9)
+        assert row["baseline_shift"] == pytest.approx(gate["shift"], rel=1e-9)
 
 
 def test_ratios_of_covariates_have_companions_too(synthetic_fit: Fit) -> None:
@@ -169,7 +169,7 @@ def test_ratios_of_covariates_have_companions_too(synthetic_fit: Fit) -> None:
     assert synthetic_fit.companion.draws is not None
     coefficient = synthetic_fit.companion.draws["coefficient"].sel(term="age_group[55+]")
     expected = np.exp(coefficient.median(("chain", "draw")))
-    np.testing.assert_allclose(older["companion_median"].values, expected.values, rtol=1e-12)
+    np.testing.assert_allclose(older["companion_median"], expected, rtol=1e-12)
     over = bb.hazard_ratio(synthetic_fit, over="interval")
     assert over["baseline"].dims == ("endpoint", "interval")
     assert set(over["baseline"].values.ravel()) == {"passed"}
@@ -333,7 +333,7 @@ def test_hidden_counts_stay_hidden(folder: Path) -> None:
     assert all(len(cell.partition(".")[2]) <= 1 for cell in cells if cell[0] in "+-")
 
 
-def called(*arguments: object) -> Result:
+def called(*arguments: object) -> Any:
     return CliRunner().invoke(cli.app, [str(one) for one in arguments])
 
 
@@ -402,6 +402,10 @@ def test_scenarios_keep_their_row_marked() -> None:
     assert SHORT in cells["other"][2]
     assert SHORT not in cells[record["label"]][2]
     assert SHORT not in cells["early"][2]
+    figure = bb.plots.specification_curve(found, "os")
+    crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    assert [np.size(line.get_xdata()) for line in crosses] == [1]
+    assert "crosses: the baseline moves" in figure._suptitle.get_text()  # type: ignore[attr-defined]
     from bayesblina.cli.gates import marked_scenarios
 
     assert marked_scenarios(found.table) == [f"other, {name}: {MOVES}" for name in ("os", "rfs")]

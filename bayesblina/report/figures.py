@@ -12,6 +12,8 @@ import pandas as pd
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from bayesblina.tables.marks import beside
+
 Floats = NDArray[np.float64]
 
 WIDTH = 560.0
@@ -673,11 +675,18 @@ def specification(
         px = left + width * (index + 0.5)
         colour = "c1" if base[index] else "c0"
         words = f"{row['scenario']}: {row['median']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})"
+        words = " ".join(filter(None, [words, beside(row)]))
         marks = [
             _tag("title", {}, words),
             _line(px, y(row["lower"]), px, y(row["upper"]), "stroke"),
             _tag("circle", {"cx": px, "cy": y(row["median"]), "r": 3.6, "class": "dot"}),
         ]
+        if beside(row):
+            at = y(row["median"])
+            marks += [
+                _line(px - 5, at - 5, px + 5, at + 5, "marked"),
+                _line(px - 5, at + 5, px + 5, at - 5, "marked"),
+            ]
         marks += [
             _tag(
                 "circle",

@@ -54,7 +54,7 @@ from bayesblina.report.wording import (
     shape_of,
     shown,
 )
-from bayesblina.tables.marks import BASELINE, CONVERGED, LONG
+from bayesblina.tables.marks import BASELINE, CONVERGED, LONG, beside
 from bayesblina.what_if.reading import Sensitivity
 
 Floats = NDArray[np.float64]
@@ -654,6 +654,12 @@ def _sensitivity(found: Sensitivity | None) -> Row | None:
         for status in ("converged", "not converged", "failed")
         if status in counts
     )
+    marked = {row["key"] for row in _records(found.table) if beside(row)}
+    if marked:
+        worded += (
+            f"; {len(marked)} marked (crosses): the baseline moves the hazard ratio, or event "
+            "times are those of visits"
+        )
     endpoints = []
     for index, endpoint in enumerate(found.table["endpoint"].dropna().unique()):
         inside = found.table[found.table["endpoint"] == endpoint]

@@ -24,7 +24,7 @@ from bayesblina.event_times import EventTimes
 from bayesblina.fitting import Fit
 from bayesblina.ladder import BAYESIAN, COMPANION, rungs
 from bayesblina.report import Curves, analyse, make_record, read_results, render, write_tables
-from bayesblina.report.answer import compared, pulled
+from bayesblina.report.answer import compared, pulled, weak_points
 from bayesblina.report.summary import summary
 from bayesblina.report.wording import plain, sentence
 from bayesblina.tables.marks import beside, failed, failed_in
@@ -298,6 +298,16 @@ def test_summary_in_words(folder: Path) -> None:
     assert "What pulls it" in answer
     assert "What weakens it" in answer
     assert "cannot be seen in the times" in text
+
+
+def test_event_times_that_are_told_weaken_the_answer(synthetic_fit: Fit, coarse: Fit) -> None:
+    words = weak_points(coarse)
+    assert words[:-1] == weak_points(synthetic_fit)
+    assert "event times are those of visits: declare them (100% of the events" in words[-1]
+    hidden = weak_points(coarse, coarse=True)[-1]
+    assert "multiples of 3 months" in hidden
+    assert "0.8 posterior sds" in hidden
+    assert "%" not in hidden
 
 
 def test_report(folder: Path) -> None:

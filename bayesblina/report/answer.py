@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bayesblina.baseline_gate import WORDS
+from bayesblina.checks.weaknesses import weaknesses
 from bayesblina.event_times import UNSEEN
 from bayesblina.fitting import Fit
 from bayesblina.report.wording import Number, Words, certain, number, shape_of
@@ -171,6 +172,26 @@ def event_times_in_words(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
             for row in rows
         )
     return (*messages, *found.notes, UNSEEN.rstrip("."))
+
+
+def weak_points(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
+    """Say what weakens the answer, event times that are told among it.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    coarse
+        As for `event_times_in_words`.
+
+    Returns
+    -------
+    tuple of str
+        Sentences without their full stops.
+    """
+    found = fit.event_times
+    told = () if found is None else event_times_in_words(fit, coarse=coarse)[: len(found.messages)]
+    return (*weaknesses(fit), *told)
 
 
 def curves_in_words(table: pd.DataFrame | None, unit: str) -> list[str]:

@@ -20,7 +20,6 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from bayesblina.axes import BASE
-from bayesblina.checks.weaknesses import weaknesses
 from bayesblina.errors import SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.files import write_text
@@ -37,6 +36,7 @@ from bayesblina.report.answer import (
     gate_words,
     known,
     pulled,
+    weak_points,
 )
 from bayesblina.report.figures import COLOURS, MASK, shorten
 from bayesblina.report.flow import Flow, account
@@ -266,7 +266,7 @@ def _content(results: Results, minimum: int) -> Row:
         "exposed": question.exposed,
         "kind": kind,
         "answers": _answers(results),
-        "weaknesses": weaknesses(fit),
+        "weaknesses": weak_points(fit, coarse=minimum > 1),
         "gate": gate_rows(fit),
         "states": STATES,
         "gate_words": gate_words(fit),

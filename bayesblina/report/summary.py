@@ -8,9 +8,14 @@ from typing import Any
 import pandas as pd
 
 from bayesblina.account import Account
-from bayesblina.checks.weaknesses import weaknesses
 from bayesblina.fitting import Fit
-from bayesblina.report.answer import compared, curves_in_words, event_times_in_words, pulled
+from bayesblina.report.answer import (
+    compared,
+    curves_in_words,
+    event_times_in_words,
+    pulled,
+    weak_points,
+)
 from bayesblina.report.wording import plain, prior_sentence, prior_weight, sentence
 from bayesblina.tables.marks import BASELINE, EVENT_TIMES, LONG
 from bayesblina.tables.table import markdown
@@ -71,7 +76,7 @@ def summary(
         beside = (compared(row, fit), pulled(row))
         lines += [f"  - {_cell(plain(words))}" for words in beside if words]
     lines += [""]
-    weak = weaknesses(fit)
+    weak = weak_points(fit)
     if weak:
         lines += ["### What weakens it", "", *(f"- {_cell(one)}." for one in weak), ""]
     kind = "conditional on the covariates" if fit.design.term_names else "without covariates"

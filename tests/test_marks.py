@@ -303,10 +303,10 @@ def test_summary_in_words(folder: Path) -> None:
 def test_event_times_that_are_told_weaken_the_answer(synthetic_fit: Fit, coarse: Fit) -> None:
     words = weak_points(coarse)
     assert words[:-1] == weak_points(synthetic_fit)
-    assert "event times are those of visits: declare them (100% of the events" in words[-1]
+    assert "event times are those of visits: declare them. 100 % of the events" in words[-1]
     hidden = weak_points(coarse, coarse=True)[-1]
     assert "multiples of 3 months" in hidden
-    assert "0.8 posterior sds" in hidden
+    assert "0.8 posterior standard deviations" in hidden
     assert "%" not in hidden
 
 
@@ -334,9 +334,9 @@ def test_hidden_counts_stay_hidden(folder: Path) -> None:
     results = read_results(folder)
     text = render(results, minimum_count=5)
     section = text[text.index('<section id="baseline"') : text.index('<section id="prior"')]
-    assert "30%" not in text[text.index("<body>") : text.index('<section id="estimand"')]
-    assert "30%" not in section
-    assert "30%" in render(results, minimum_count=1)
+    assert "30 %" not in text[text.index("<body>") : text.index('<section id="estimand"')]
+    assert "30 %" not in section
+    assert "30 %" in render(results, minimum_count=1)
     cells = [cell.split("<")[0] for cell in section.split('<td class="n">')[1:]]
     assert cells
     assert all(len(cell.partition(".")[2]) <= 2 for cell in cells)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bayesblina.baseline_gate import WORDS
 from bayesblina.checks.weaknesses import weaknesses
-from bayesblina.event_times import UNSEEN
+from bayesblina.event_times import DECLARE, UNSEEN
 from bayesblina.fitting import Fit
 from bayesblina.report.wording import Number, Words, certain, number, shape_of
 from bayesblina.tables.marks import BASELINE, EVENT_TIMES, FAILED
@@ -166,9 +166,9 @@ def event_times_in_words(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
     messages = found.messages
     if coarse:
         messages = tuple(
-            f"{row['endpoint']}: event times are those of visits: declare them (more of them than "
-            f"by chance are multiples of {row['unit']}; the hazard ratio may be off by as much as "
-            f"{row['index']:.1f} posterior sds, in either direction)"
+            f"{row['endpoint']}: {DECLARE}. More of them than by chance are multiples of "
+            f"{row['unit']}; the hazard ratio may be off by as much as {row['index']:.1f} posterior "
+            "standard deviations, in either direction"
             for row in rows
         )
     return (*messages, *found.notes, UNSEEN.rstrip("."))

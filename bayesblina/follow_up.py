@@ -269,6 +269,66 @@ def roles_of(phases: Sequence[str], question: Question) -> list[str]:
     return [role(name) for name in phases]
 
 
+def effect_kinds(phases: Sequence[str], question: Question) -> tuple[int, ...]:
+    """Give each state the number of its effect on the hazard.
+
+    Parameters
+    ----------
+    phases
+        For each state the phase that it is, or is a piece of.
+    question
+        Who is compared.
+
+    Returns
+    -------
+    tuple of int
+        Equal for states that share an effect: 0 for the reference, the others from 1 on.
+
+    Examples
+    --------
+    >>> question = Question(exposed="maintenance", eligible_from="consolidation")
+    >>> effect_kinds(["consolidation", "maintenance", "off treatment"], question)
+    (0, 1, 0)
+    """
+    labels = [
+        "" if role == "reference" else name
+        for name, role in zip(phases, roles_of(phases, question), strict=True)
+    ]
+    order = ["", *dict.fromkeys(label for label in labels if label)]
+    return tuple(order.index(label) for label in labels)
+
+
+def entry_times(episodes: Mapping[str, Episodes], question: Question) -> list[Floats]:
+    """Find when patients enter states with another effect, or come under observation late.
+
+    Parameters
+    ----------
+    episodes
+        By endpoint.
+    question
+        Who is compared.
+
+    Returns
+    -------
+    list of ndarray
+        Times by kind, all endpoints together: entries into each kind of state of `effect_kinds`
+        from one of another kind; at last the begins of follow-up after the earliest of all.
+    """
+    kinds = np.array(effect_kinds(next(iter(episodes.values())).phase_names, question))
+    times: list[list[Floats]] = [[] for _ in range(int(kinds.max()) + 1)]
+    begins = []
+    for found in episodes.values():
+        kind = kinds[found.phase]
+        first = np.diff(found.patient, prepend=-1) != 0
+        changed = ~first & (np.diff(kind, prepend=-1) != 0)
+        for index, held in enumerate(times):
+            held.append(found.start[changed & (kind == index)])
+        begins.append(found.start[first])
+    begin = np.concatenate(begins)
+    late = begin > begin.min(initial=np.inf) * (1.0 + TIE_TOLERANCE)
+    return [*(np.concatenate(held) for held in times), begin[late]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
     """What there is to compare for one endpoint.

@@ -17,7 +17,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 TIE_TOLERANCE = 1e-9
-MINIMUM_EVENTS_PER_INTERVAL = 5.0
+MINIMUM_EVENTS_PER_INTERVAL = 3.0
+MOST_PARTS = 100.0
+# Between these shares of those who enter lie the default cuts, at equal distances.
+ENTRY_SHARES = (0.05, 0.95)
 
 
 def validate_cuts(cuts: ArrayLike) -> Floats:
@@ -58,14 +61,14 @@ def validate_cuts(cuts: ArrayLike) -> Floats:
 
 
 def number_of_intervals(events: float) -> int:
-    """Choose the number of intervals for a given mean number of events per endpoint.
+    """Choose into how many parts the default cuts share the events.
 
-    Coarse intervals bias a phase effect, since the mix of phases changes within an interval; the
-    bias falls with the square of the number of intervals while the posterior's spread falls
-    with the square root of the number of events, so a growth with the fourth root keeps the bias
-    a fixed, small part of the spread. Small cohorts have at most twenty intervals, and on average
-    at least five events in each. ``docs/decisions/0005-number-of-intervals.md`` has the
-    measurements.
+    Coarse intervals bias a phase effect, since the mix of phases changes within an interval. With
+    the cuts where patients enter (`number_of_entry_cuts`) one part for three events, and at most
+    twenty, keep that bias far below the posterior's spread up to some 1,500 events; beyond, the
+    spread falls with the square root of the number of events, and the parts grow with its third
+    root. From some 190,000 events on there are a hundred: the bias is then below 0.001, however
+    narrow the posterior. ``docs/decisions/0016-the-baseline.md`` has the measurements.
 
     Parameters
     ----------
@@ -75,70 +78,167 @@ def number_of_intervals(events: float) -> int:
     Returns
     -------
     int
-        Number of intervals, at least one.
+        Number of parts, at least one.
 
     Examples
     --------
-    >>> [number_of_intervals(events) for events in (20, 100, 150_000)]
-    [4, 20, 49]
+    >>> [number_of_intervals(events) for events in (20, 100, 100_000)]
+    [6, 20, 81]
     """
-    enough = max(20.0, 2.5 * max(events, 0.0) ** 0.25)
+    enough = min(max(20.0, 1.75 * max(events, 0.0) ** (1.0 / 3.0)), MOST_PARTS)
     return max(1, int(min(events / MINIMUM_EVENTS_PER_INTERVAL, enough)))
 
 
-def default_cuts(event_times: ArrayLike, *, endpoints: int = 1) -> Floats:
-    """Place cut points at quantiles of the event times.
+def number_of_entry_cuts(parts: int) -> int:
+    """Choose how many default cuts lie where patients enter a state.
+
+    Parameters
+    ----------
+    parts
+        Into how many parts the events are shared.
+
+    Returns
+    -------
+    int
+        Number of cuts for each kind of entry: seven, and a quarter of the parts where these are
+        many.
+
+    Examples
+    --------
+    >>> [number_of_entry_cuts(parts) for parts in (1, 20, 81)]
+    [7, 7, 20]
+    """
+    return max(7, parts // 4)
+
+
+def default_cuts(
+    event_times: ArrayLike,
+    *,
+    endpoints: int = 1,
+    entry_times: Sequence[ArrayLike] = (),
+    parts: int | None = None,
+) -> Floats:
+    """Place cut points between event times, and where patients enter states.
+
+    One set of cuts serves all endpoints: times are pooled over them. Cuts of the first kind share
+    the events out, `number_of_intervals` parts of about as many; each lies midway between two
+    neighbouring different event times, so that no interval ends with its event. Cuts of the second
+    kind lie at quantiles of each kind of entry: just before the quantile, midway between it and the
+    time of an event or an entry before it. Without them an interval in which patients enter, and in
+    which the hazard changes, could not tell the two apart.
 
     Parameters
     ----------
     event_times : array_like, shape (n_events,)
         Times of all events in the eligible cohort, all endpoints together.
     endpoints
-        Number of endpoints that share the cuts; at least five events per interval and
-        endpoint are asked for, on average.
+        Number of endpoints that share the cuts; the number of intervals follows from the mean
+        number of events per endpoint.
+    entry_times : sequence of array_like, shape (n_entries,)
+        For each kind of entry (into a state with an effect of its own, or late into observation)
+        when patients enter, all endpoints together.
+    parts
+        Into how many parts the events are shared; None for `number_of_intervals`.
 
     Returns
     -------
     ndarray of float, shape (n_intervals - 1,)
-        Inner cut points, strictly increasing. The last event lies after the last cut.
+        Inner cut points, strictly increasing; none after the last event.
 
     Examples
     --------
-    >>> default_cuts(np.arange(1.0, 21.0))
-    array([ 5., 10., 15.])
+    >>> default_cuts(np.arange(1.0, 13.0))
+    array([3.5, 6.5, 9.5])
+    >>> default_cuts(np.arange(1.0, 13.0), entry_times=[[2.5, 2.5, 2.5]])
+    array([2.25, 3.5 , 6.5 , 9.5 ])
     """
-    times = np.sort(np.asarray(event_times, dtype=np.float64))
-    count = number_of_intervals(times.size / endpoints)
-    if count < 2:
+    events, *entries = snap(
+        [np.asarray(one, dtype=np.float64) for one in (event_times, *entry_times)]
+    )
+    different, counts = np.unique(events, return_counts=True)
+    if not different.size:
         return np.empty(0)
-    ranks = np.arange(1, count) / count
-    return cuts_among(np.quantile(times, ranks, method="inverted_cdf"), times[-1])
+    count = number_of_intervals(events.size / endpoints) if parts is None else parts
+    ranks = event_ranks(events.size, parts=count)
+    place = np.searchsorted(np.cumsum(counts), ranks, side="right")
+    pairs = [np.stack([different[place], np.append(different, np.inf)[place + 1]])]
+    pooled = np.unique(np.concatenate([events, *entries])) if entries else different
+    before = np.concatenate([[-np.inf], pooled])
+    for times in entries:
+        found = np.sort(times)[entry_ranks(times.size, parts=count)]
+        pairs.append(np.stack([before[np.searchsorted(pooled, found)], found]))
+    return cuts_between(np.concatenate(pairs, axis=1), float(different[-1]))
 
 
-def cuts_among(quantiles: Floats, last: float) -> Floats:
-    """Take the different quantiles of event times before the last event as cut points.
+def event_ranks(events: int, *, parts: int) -> Ints:
+    """Ranks of the events after which the default cuts lie.
 
     Parameters
     ----------
-    quantiles : ndarray, shape (n,)
-        Times of events.
+    events
+        Number of events, all endpoints together.
+    parts
+        Into how many parts the events are shared.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        From 0 on, of the last event before each cut: the smallest time that at least a share of
+        the events do not exceed.
+    """
+    return _ranks(np.arange(1, parts) / parts, events)
+
+
+def entry_ranks(entries: int, *, parts: int) -> Ints:
+    """Ranks of the entries before which the default cuts lie.
+
+    Parameters
+    ----------
+    entries
+        Number of entries of one kind.
+    parts
+        Into how many parts the events are shared.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        From 0 on.
+    """
+    return _ranks(np.linspace(*ENTRY_SHARES, number_of_entry_cuts(parts)), entries)
+
+
+def _ranks(shares: Floats, size: int) -> Ints:
+    """Find the rank of the smallest value that at least a share of all do not exceed."""
+    if not size:
+        return np.empty(0, dtype=np.int64)
+    return np.unique(np.ceil(shares * size - 1e-9).astype(np.int64) - 1)
+
+
+def cuts_between(pairs: Floats, last: float) -> Floats:
+    """Take the midpoints of pairs of neighbouring times as cut points.
+
+    Parameters
+    ----------
+    pairs : ndarray, shape (2, n)
+        Earlier and later times; infinite where there is no such neighbour.
     last
         Time of the last event.
 
     Returns
     -------
     ndarray of float, shape (n_cuts,)
-        Cut points, strictly increasing. Of times that differ only by floating-point noise the
-        smallest is kept: an interval between them would hold nothing.
+        Cut points before the last event, strictly increasing.
 
     Examples
     --------
-    >>> cuts_among(np.array([0.3, 0.1 + 0.2, 0.7]), 0.7)
-    array([0.3])
+    >>> cuts_between(np.array([[1.0, 4.0, -np.inf], [2.0, 5.0, 0.5]]), 4.2)
+    array([1.5])
     """
-    (cuts,) = snap([quantiles])
-    cuts = np.unique(cuts)
-    return np.asarray(cuts[cuts * (1.0 + TIE_TOLERANCE) < last])
+    cuts = pairs.sum(axis=0) / 2.0
+    cuts = np.unique(cuts[np.isfinite(cuts)])
+    cuts = cuts[(cuts > 0.0) & (cuts * (1.0 + TIE_TOLERANCE) < last)]
+    fresh = np.diff(cuts, prepend=0.0) > 2.0 * TIE_TOLERANCE * cuts
+    return np.asarray(cuts[fresh])
 
 
 def snap(values: Sequence[Floats], *, tolerance: float = TIE_TOLERANCE) -> list[Floats]:

@@ -135,6 +135,7 @@ class PriorsSection(_Section):
     phases: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
     covariates: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
     level: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
+    step: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
     change: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
     phase_change: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
     spread: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
@@ -476,6 +477,7 @@ class Study:
             phases=prior(priors.phases),
             covariates=prior(priors.covariates),
             level=prior(priors.level),
+            step=prior(priors.step),
             change=spread("change", priors.change),
             phase_change=spread("phase_change", priors.phase_change),
             spread=spread("spread", priors.spread),

@@ -279,6 +279,57 @@ def merged_bounds(parts: Sequence[Bounds]) -> Bounds:
     )
 
 
+def entries_of(block: Block, risk: AtRisk, course: Course, effects: Sequence[int]) -> list[Floats]:
+    """Find when patients enter states with another effect on the hazard.
+
+    Parameters
+    ----------
+    block
+        The patients.
+    risk
+        Who of them is at risk, and when.
+    course
+        The question's states.
+    effects
+        Number of each state's effect (`bayesblina.follow_up.effect_kinds`).
+
+    Returns
+    -------
+    list of ndarray
+        Times by effect.
+    """
+    number = np.array([0, *(mark.state for mark in course.marks)], dtype=np.int64)
+    of_state = np.array(effects, dtype=np.int64)
+    room = block.size * max(len(course.marks), 1)
+    times, effect = np.empty(room), np.empty(room, dtype=np.int8)
+    found = np.zeros(1, dtype=np.int64)
+    run_compiled(
+        _entries,
+        constant(risk.begin),
+        constant(risk.stop),
+        constant(risk.reason),
+        *_marks(block, course),
+        of_state[number],
+        times,
+        effect,
+        found,
+    )
+    times, effect = times[: found[0]], effect[: found[0]]
+    return [times[effect == index] for index in range(max(effects) + 1)]
+
+
+def _marks(block: Block, course: Course) -> tuple[NDArray[Any], ...]:
+    """Lay out what begins states, for compiled functions."""
+    return (
+        constant(block.phase_start),
+        constant(block.phase_end),
+        constant(np.empty(0) if block.transplant is None else block.transplant),
+        np.array([_KINDS[mark.kind] for mark in course.marks], dtype=np.int64),
+        np.array([mark.phase for mark in course.marks], dtype=np.int64),
+        np.array([mark.offset for mark in course.marks], dtype=np.float64),
+    )
+
+
 class Tallying:
     """Sums events and person-time of one endpoint by state, group and interval, block by block.
 
@@ -344,12 +395,7 @@ class Tallying:
             constant(risk.stop),
             constant(risk.event),
             constant(risk.reason),
-            constant(block.phase_start),
-            constant(block.phase_end),
-            constant(np.empty(0) if block.transplant is None else block.transplant),
-            np.array([_KINDS[mark.kind] for mark in marks], dtype=np.int64),
-            np.array([mark.phase for mark in marks], dtype=np.int64),
-            np.array([mark.offset for mark in marks], dtype=np.float64),
+            *_marks(block, self._course),
             np.array([0, *(mark.state for mark in marks)], dtype=np.int64),
             self.cuts * (1.0 + TIE_TOLERANCE),
             self.cuts * (1.0 - TIE_TOLERANCE),
@@ -506,6 +552,79 @@ def _at_risk(
         begin[i], stop[i], ended[i], reason[i] = start, end, died, AT_RISK
 
 
+@numba.njit(inline="always")
+def _fill(
+    bounds: Any,
+    i: Any,
+    start: Any,
+    end: Any,
+    phase_start: Any,
+    phase_end: Any,
+    transplant: Any,
+    kinds: Any,
+    phases: Any,
+    offsets: Any,
+) -> None:
+    """Find where a patient's states begin and end."""
+    marks = kinds.size
+    bounds[0], bounds[marks + 1] = 0.0, np.inf
+    for m in range(marks):
+        if kinds[m] == 0:
+            mark = phase_start[i, phases[m]] + offsets[m]
+        elif kinds[m] == 1:
+            mark = phase_end[i, phases[m]]
+        else:
+            mark = transplant[i]
+        if np.isnan(mark):
+            mark = np.inf
+        elif _near(mark, end):
+            mark = end
+        elif _near(mark, start):
+            mark = start
+        bounds[m + 1] = mark
+    # A state lasts until the next one that is entered, whatever lies between them.
+    for m in range(marks, 0, -1):
+        bounds[m] = min(bounds[m], bounds[m + 1])
+    for m in range(marks):
+        if _near(bounds[m + 1], bounds[m]):
+            bounds[m + 1] = bounds[m]
+
+
+def _entries(
+    begin: Any,
+    stop: Any,
+    reason: Any,
+    phase_start: Any,
+    phase_end: Any,
+    transplant: Any,
+    kinds: Any,
+    phases: Any,
+    offsets: Any,
+    effects: Any,
+    times: Any,
+    effect: Any,
+    found: Any,
+) -> None:
+    marks = kinds.size
+    bounds = np.empty(marks + 2)
+    count = 0
+    for i in range(begin.size):
+        if reason[i] != AT_RISK:
+            continue
+        start, end = begin[i], stop[i]
+        _fill(bounds, i, start, end, phase_start, phase_end, transplant, kinds, phases, offsets)
+        before = -1
+        for m in range(marks + 1):
+            low = min(max(bounds[m], start), end)
+            if not low < min(max(bounds[m + 1], start), end):
+                continue
+            if before >= 0 and before != effects[m]:
+                times[count], effect[count] = low, effects[m]
+                count += 1
+            before = effects[m]
+    found[0] = count
+
+
 def _tally(
     begin: Any,
     stop: Any,
@@ -542,27 +661,7 @@ def _tally(
         if reason[i] != AT_RISK:
             continue
         start, end = begin[i], stop[i]
-        bounds[0], bounds[marks + 1] = 0.0, np.inf
-        for m in range(marks):
-            if kinds[m] == 0:
-                mark = phase_start[i, phases[m]] + offsets[m]
-            elif kinds[m] == 1:
-                mark = phase_end[i, phases[m]]
-            else:
-                mark = transplant[i]
-            if np.isnan(mark):
-                mark = np.inf
-            elif _near(mark, end):
-                mark = end
-            elif _near(mark, start):
-                mark = start
-            bounds[m + 1] = mark
-        # A state lasts until the next one that is entered, whatever lies between them.
-        for m in range(marks, 0, -1):
-            bounds[m] = min(bounds[m], bounds[m + 1])
-        for m in range(marks):
-            if _near(bounds[m + 1], bounds[m]):
-                bounds[m + 1] = bounds[m]
+        _fill(bounds, i, start, end, phase_start, phase_end, transplant, kinds, phases, offsets)
         times = weight[i] if weight.size else 1.0
         if degrees.size:
             _products(values, degrees, x, i)

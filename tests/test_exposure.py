@@ -787,7 +787,7 @@ def test_the_first_level_that_occurs_is_the_reference() -> None:
     assert sorted(design.values.tolist()) == [[0, 0, 0.2], [0, 1, 0.4], [1, 0, 0.2]]
 
 
-def test_default_cuts_are_quantiles_of_the_eligible_events() -> None:
+def test_default_cuts_are_those_of_the_eligible_patients() -> None:
     months = np.arange(1.0, 41.0)
     cohort = read(
         {
@@ -803,8 +803,10 @@ def test_default_cuts_are_quantiles_of_the_eligible_events() -> None:
     )
     exposure = bb.expose(cohort, replace(MAINTENANCE, landmark=5.0))
     events = np.concatenate([months, months / 2])
-    expected = default_cuts(events[events > 5.0], endpoints=2)
+    # One patient enters maintenance at 6, and counts for both endpoints; nobody begins late.
+    expected = default_cuts(events[events > 5.0], endpoints=2, entry_times=[[6.0, 6.0]])
     assert expected.size > 3
+    assert 5.75 in expected
     np.testing.assert_array_equal(exposure.cuts, expected)
 
 

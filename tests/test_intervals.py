@@ -193,16 +193,40 @@ def test_snap_is_relative(time: float, distance: float, *, tied: bool) -> None:
 
 
 @relaxed
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=120), st.integers(1, 3))
-def test_default_cuts_are_event_times_with_events_between(ranks: list[int], endpoints: int) -> None:
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=120),
+    st.lists(st.lists(st.integers(1, 60), max_size=40), max_size=3),
+    st.integers(1, 3),
+)
+def test_default_cuts_lie_between_different_times(
+    ranks: list[int], entered: list[list[int]], endpoints: int
+) -> None:
     times = np.array(ranks) * 0.7
-    cuts = default_cuts(times, endpoints=endpoints)
-    assert np.isin(cuts, times).all()
+    entries = [np.array(one) * 0.7 for one in entered]
+    cuts = default_cuts(times, endpoints=endpoints, entry_times=entries)
     assert (np.diff(cuts) > 0).all()
-    assert cuts.size < number_of_intervals(times.size / endpoints)
-    assert set(interval_of(times, cuts)) == set(range(cuts.size + 1))
+    assert (cuts < times.max()).all()
+    pooled = np.unique(np.concatenate([times, *entries]))
+    assert not np.isin(cuts, times).any()
+    # Each is the middle of two neighbours: of event times, or of all times.
+    for cut in cuts:
+        middles = [
+            (one[one > cut].min(initial=np.inf) + one[one < cut].max(initial=-np.inf)) / 2.0
+            for one in (np.unique(times), pooled)
+        ]
+        assert np.isclose(middles, cut, rtol=1e-12).any()
+    # Without entries every interval has events.
+    alone = default_cuts(times, endpoints=endpoints)
+    assert set(interval_of(times, alone)) == set(range(alone.size + 1))
+    assert alone.size < number_of_intervals(times.size / endpoints)
     np.testing.assert_allclose(
-        default_cuts(30.4375 * times, endpoints=endpoints), 30.4375 * cuts, rtol=1e-12
+        default_cuts(
+            30.4375 * times,
+            endpoints=endpoints,
+            entry_times=[30.4375 * one for one in entries],
+        ),
+        30.4375 * cuts,
+        rtol=1e-12,
     )
 
 
@@ -211,11 +235,27 @@ def test_default_cuts_share_the_events_out() -> None:
     cuts = default_cuts(times)
     counts = np.bincount(interval_of(times, cuts))
     assert counts.size == number_of_intervals(100) > 10
-    assert counts.mean() >= 5
     assert np.ptp(counts) <= 2
-    assert default_cuts(times, endpoints=10).tolist() == [50.0]
-    assert default_cuts(times[:9]).size == 0
+    assert default_cuts(times, parts=2).tolist() == [50.5]
+    assert default_cuts(times, parts=1).size == 0
     assert default_cuts(np.full(50, 3.0)).size == 0
+    assert default_cuts([]).size == 0
+
+
+def test_default_cuts_where_patients_enter() -> None:
+    events = [1.0, 4.0, 6.0, 9.0]
+    # All enter at once: one cut, just before, next to the event before.
+    assert default_cuts(events, parts=1, entry_times=[np.full(80, 3.0)]).tolist() == [2.0]
+    # Quantiles of twenty: the 1st, 4th, 7th, 10th, 13th, 16th and 19th, each before its quantile.
+    entered = 4.0 + np.arange(1, 21) / 10.0
+    expected = 4.0 + (np.array([1, 4, 7, 10, 13, 16, 19]) - 0.5) / 10.0
+    # The first one's neighbour is the event at 4, the last one's that at 5.8 before it.
+    np.testing.assert_allclose(default_cuts(events, parts=1, entry_times=[entered]), expected)
+    # Nobody's time lies before, or no event after: no cut.
+    assert default_cuts(events, parts=1, entry_times=[[0.5], [12.0], []]).size == 0
+    # Kinds are taken apart: few who enter one state are seen beside many who enter another.
+    both = default_cuts(events, parts=1, entry_times=[np.full(80, 3.0), [8.0]])
+    assert both.tolist() == [2.0, 7.0]
 
 
 @relaxed
@@ -223,9 +263,10 @@ def test_default_cuts_share_the_events_out() -> None:
 def test_number_of_intervals_grows_slowly(one: float, other: float) -> None:
     fewer, more = sorted((one, other))
     assert 1 <= number_of_intervals(fewer) <= number_of_intervals(more)
-    assert number_of_intervals(more) <= max(1.0, more / 5)
-    if fewer >= 100:  # past five events an interval: the fourth root, up to rounding
-        assert number_of_intervals(16 * fewer) <= 2 * number_of_intervals(fewer) + 2
+    assert number_of_intervals(more) <= max(1.0, more / 3)
+    assert number_of_intervals(more) <= 100
+    if 2_000 <= fewer <= 20_000:  # the third root, up to rounding
+        assert abs(number_of_intervals(8 * fewer) - 2 * number_of_intervals(fewer)) <= 2
 
 
 @relaxed
@@ -264,4 +305,4 @@ def test_default_cuts_do_not_part_times_that_differ_by_noise() -> None:
     times = np.repeat([1.0, 2.0, 3.0, 4.0], 100)
     noise = np.random.default_rng(1).integers(-3, 4, times.size) * 1e-13
     cuts = default_cuts(times * (1.0 + noise))
-    np.testing.assert_allclose(cuts, [1.0, 2.0, 3.0], rtol=1e-12)
+    np.testing.assert_allclose(cuts, [1.5, 2.5, 3.5], rtol=1e-12)

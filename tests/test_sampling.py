@@ -14,6 +14,7 @@ import bayesblina as bb
 from bayesblina.exposure import Exposure
 from bayesblina.hazards.baseline import clock, follow_up_end
 from bayesblina.hazards.build import BuiltModel, build_model
+from bayesblina.hazards.definition import RandomWalk
 from bayesblina.hazards.ops import BatchedMatrixVector, PiecewiseExponential
 from bayesblina.sampling import (
     SamplerSettings,
@@ -42,11 +43,7 @@ def built(exposure: Exposure) -> BuiltModel:
     return build_model(bb.load_model("primary"), exposure)
 
 
-def small(
-    seed: int, *, cuts: list[float], covariates: list[str], known: bool = False
-) -> BuiltModel:
-    import pandas as pd
-
+def small(seed: int, *, cuts: list[float], covariates: list[str]) -> BuiltModel:
     generator = np.random.default_rng(seed)
     size = 80
     time = generator.exponential(10, size) + 0.1
@@ -70,17 +67,12 @@ def small(
         covariates=covariates,
     )
     question = bb.Question(exposed="late", eligible_from="entry")
-    definition = bb.load_model("primary")
-    if known:
-        definition = definition.with_priors(change=bb.SpreadPrior.from_scale(1.5, known=True))
-    return build_model(definition, bb.expose(cohort, question, cuts=cuts))
+    return build_model(bb.load_model("primary"), bb.expose(cohort, question, cuts=cuts))
 
 
 STRUCTURES: dict[str, Callable[[], BuiltModel]] = {
     "walk, covariates": lambda: small(1, cuts=[2.0, 5.0, 9.0], covariates=["arm", "age"]),
     "walk, no covariates": lambda: small(2, cuts=[3.0, 8.0], covariates=[]),
-    "known walk, no covariates": lambda: small(5, cuts=[3.0, 8.0], covariates=[], known=True),
-    "known walk": lambda: small(6, cuts=[3.0, 8.0], covariates=["arm"], known=True),
     "constant, covariates": lambda: small(3, cuts=[], covariates=["arm"]),
     "constant, no covariates": lambda: small(4, cuts=[], covariates=[]),
 }
@@ -241,7 +233,7 @@ def test_pymcs_own_path_agrees(built: BuiltModel) -> None:
     ours, _ = sample(built, seed=1, settings=settings)
     theirs, timing = _sample_with_pymc(built, seed=1, settings=settings)
     assert timing["engine"] == "pymc"
-    for name in ("log_hazard_ratio", "level", "walk_sd"):
+    for name in ("log_hazard_ratio", "level", "walk_innovation"):
         a, b = (tree["posterior"][name] for tree in (ours, theirs))
         spread = np.sqrt(a.var(("chain", "draw")) / 400 + b.var(("chain", "draw")) / 400)
         difference = np.abs(a.mean(("chain", "draw")) - b.mean(("chain", "draw")))
@@ -254,19 +246,40 @@ def distances(exposure: Exposure) -> np.ndarray:
     return clock(start, follow_up_end(exposure), events)
 
 
-def test_the_walks_prior_is_width_aware(built: BuiltModel, exposure: Exposure) -> None:
-    walk_sd, log_baseline, ratio = pm.draw(
-        [built.model[name] for name in ("walk_sd", "log_baseline", "log_hazard_ratio")],
-        draws=20_000,
+# The standard error of a standard deviation of n normals is sd / sqrt(2 n).
+PRIOR_DRAWS = 20_000
+SD_TOLERANCE = 4 / np.sqrt(2 * PRIOR_DRAWS)
+
+
+def test_steps_between_neighbours_have_the_sd_of_the_definition(built: BuiltModel) -> None:
+    log_baseline, level, ratio = pm.draw(
+        [built.model[name] for name in ("log_baseline", "level", "log_hazard_ratio")],
+        draws=PRIOR_DRAWS,
+        random_seed=1,
+    )
+    definition = bb.load_model("primary")
+    assert isinstance(definition.baseline, RandomWalk)
+    sd = definition.baseline.step.sd
+    assert sd == pytest.approx(np.log(20.0) / 1.959964, rel=1e-6)
+    steps = np.diff(log_baseline, axis=2)
+    np.testing.assert_allclose(steps.std(axis=0), sd, rtol=SD_TOLERANCE)
+    # One step says nothing of the next.
+    together = np.einsum("dej,dej->ej", steps[:, :, 1:], steps[:, :, :-1]) / PRIOR_DRAWS
+    assert np.abs(together / sd**2).max() < 5 / np.sqrt(PRIOR_DRAWS)
+    assert level.std(axis=0) == pytest.approx(definition.baseline.level.sd, rel=SD_TOLERANCE)
+    assert ratio.std() == pytest.approx(definition.phases.prior.sd, rel=SD_TOLERANCE)
+
+
+def test_a_curve_models_walk_is_width_aware(exposure: Exposure) -> None:
+    found = build_model(bb.load_model("mixture_cure"), exposure)
+    walk_sd, log_baseline = pm.draw(
+        [found.model[name] for name in ("walk_sd", "log_baseline")],
+        draws=PRIOR_DRAWS,
         random_seed=1,
     )
     scaled = np.diff(log_baseline[:, 0], axis=1) / walk_sd[:, :1]
     expected = np.sqrt(distances(exposure)[0])
-    # The standard error of a standard deviation of n normals is sd / sqrt(2 n).
-    tolerance = 4 / np.sqrt(2 * 20_000)
-    np.testing.assert_allclose(scaled.std(axis=0), expected, rtol=tolerance)
-    prior = bb.load_model("primary").phases.prior
-    assert ratio.std() == pytest.approx(prior.sd, rel=tolerance)
+    np.testing.assert_allclose(scaled.std(axis=0), expected, rtol=SD_TOLERANCE)
 
 
 def test_the_walks_clock_by_hand() -> None:

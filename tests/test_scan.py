@@ -238,12 +238,32 @@ def test_single_patients_are_refused_and_a_sample_is_known(table: pd.DataFrame) 
     assert exposure.account().table["patients"].iloc[0] == 2040
 
 
-def test_order_statistics_are_exact() -> None:
-    values = np.round(np.random.default_rng(1).exponential(5.0, 4000), 2)
-    column = ibis.memtable({"value": values})
-    ranks = np.array([0, 1, 17, 2000, 3999])
-    found = order_statistics([column, column], ranks, last=float(values.max()))
-    np.testing.assert_array_equal(found, np.sort(np.concatenate([values, values]))[ranks])
+def test_order_statistics_and_their_neighbours_are_exact() -> None:
+    generator = np.random.default_rng(1)
+    events = np.round(generator.exponential(5.0, 4000), 2) + 0.01
+    entered = np.round(generator.exponential(3.0, 500), 1) + 0.003
+    begins = np.where(generator.random(900) < 0.5, 0.5, 0.5 + generator.exponential(1.0, 900))
+    sets = {
+        moment: [ibis.memtable({"value": half}) for half in np.split(values, 2)]
+        for moment, values in (("event", events), ("entry 1", entered), ("begin", begins))
+    }
+    ranks = {
+        "event": np.array([0, 1, 17, 2000, 3999]),
+        "entry 1": np.array([3, 250, 499]),
+        "begin": np.array([600, 899]),
+    }
+    found = order_statistics(sets, ranks, last=float(events.max()), earliest=0.5)
+    pooled = np.concatenate([events, entered, begins[begins > 0.5]])
+    for moment, values in (("event", events), ("entry 1", entered), ("begin", begins)):
+        expected = np.sort(values)[ranks[moment]]
+        np.testing.assert_array_equal(found[moment][0], expected)
+        for index, time in enumerate(expected):
+            if moment == "event":
+                after = events[events > time].min(initial=np.inf)
+                assert found[moment][2, index] == after
+            else:
+                before = pooled[(pooled < time) & (pooled > 0.5)].max(initial=-np.inf)
+                assert found[moment][1, index] == before
 
 
 @given(

@@ -18,8 +18,11 @@ from numpy.typing import NDArray
 
 from bayesblina.errors import NAMED_PATIENTS
 from bayesblina.exposure.lookup import interval_expression
+from bayesblina.exposure.ordered import moments
 from bayesblina.exposure.ranks import order_statistics
 from bayesblina.exposure.summing import (
+    BEGIN,
+    EVENT,
     SAMPLE,
     Grouping,
     GroupSums,
@@ -55,10 +58,15 @@ class EngineSums:
         The question's states.
     names
         Endpoints.
+    effects
+        Number of each state's effect.
     """
 
-    def __init__(self, scan: CohortScan, course: Course, names: Sequence[str]) -> None:
+    def __init__(
+        self, scan: CohortScan, course: Course, names: Sequence[str], effects: tuple[int, ...]
+    ) -> None:
         self._scan, self._course, self._names = scan, course, names
+        self._effects = effects
         self._risk = settled(_at_risk(coded(scan), scan, course, names), embedded=scan.embedded)
         self._flow = Lazily(partial(_flow, self._risk, self._names))
 
@@ -89,6 +97,23 @@ class EngineSums:
             low=np.array(low),
             high=np.array(high),
             sd=np.array(sd),
+            earliest=self._at_first(),
+        )
+
+    def _at_first(self) -> int:
+        """Count whose time at risk begins at the earliest time of all."""
+        risk, flow = self._risk, self._flow()
+        endpoints = range(len(self._names))
+        first = min(_bound(flow, f"b{e}", "min") for e in endpoints) * (1.0 + TIE_TOLERANCE)
+        if not np.isfinite(first):
+            return 0
+        return sum(
+            int(
+                risk.filter((risk[f"r{e}"] == AT_RISK) & (risk[f"b{e}"] <= number(first)))
+                .count()
+                .execute()
+            )
+            for e in endpoints
         )
 
     def left_out(self, endpoint: int, reason: int) -> tuple[str, ...]:
@@ -97,21 +122,42 @@ class EngineSums:
         first = risk.filter(risk[f"r{endpoint}"] == reason).select("id").order_by("id")
         return tuple(str(one) for one in first.limit(NAMED_PATIENTS).execute()["id"])
 
+    def _moments(self) -> dict[Moment, list[Any]]:
+        """Give the times of events, of begins and of entries, each as tables with one column."""
+        risk, endpoints = self._risk, range(len(self._names))
+        found: dict[Moment, list[Any]] = {EVENT: [], BEGIN: []}
+        entered = moments(self._effects)
+        found |= {moment: [] for moment in entered}
+        for e in endpoints:
+            inside = risk[f"r{e}"] == AT_RISK
+            found[EVENT].append(risk.filter(inside & risk[f"d{e}"]).select(value=risk[f"s{e}"]))
+            found[BEGIN].append(risk.filter(inside).select(value=risk[f"b{e}"]))
+            changes = _changes(risk, self._course, self._effects, e)
+            for moment, effect in entered.items():
+                found[moment] += [
+                    risk.filter(inside & changed).select(value=risk[f"e{e}_{m}"])
+                    for m, changed in changes.items()
+                    if self._effects[self._course.marks[m - 1].state] == effect
+                ]
+        return {moment: columns for moment, columns in found.items() if columns}
+
+    def entries(self) -> dict[Moment, int]:
+        """Count the entries into states of each effect, all endpoints together."""
+        return {
+            moment: sum(int(column.count().execute()) for column in columns)
+            for moment, columns in self._moments().items()
+            if moment not in (EVENT, BEGIN)
+        }
+
     def order_statistics(self, ranks: Mapping[Moment, Ints]) -> dict[Moment, Floats]:
-        """Look up times at given ranks, of all endpoints together: those of events, or begins."""
-        risk, seen, found = self._risk, self.survey(), {}
-        for moment, wanted in ranks.items():
-            begins = moment == "begin"
-            columns = []
-            for e in range(len(self._names)):
-                inside = risk[f"r{e}"] == AT_RISK
-                rows = inside if begins else inside & risk[f"d{e}"]
-                columns.append(risk.filter(rows).select(value=risk[f"{'b' if begins else 's'}{e}"]))
-            last = float((seen.last_begin if begins else seen.last_exit).max())
-            found[moment] = (
-                order_statistics(columns, wanted, last=last) if last else np.zeros(wanted.size)
-            )
-        return found
+        """Look up times at given ranks, all endpoints together, and their neighbours."""
+        seen = self.survey()
+        return order_statistics(
+            self._moments(),
+            ranks,
+            last=float(seen.last_exit.max()),
+            earliest=float(seen.first_begin.min()),
+        )
 
     def sums(self, grouping: Grouping, cuts: Floats, landmarks: Floats) -> GroupSums:
         """Sum events and person-time."""
@@ -171,6 +217,20 @@ class EngineSums:
         chosen = inside.order_by(inside["id"].hash(), inside["id"]).limit(SAMPLE)
         frame: pd.DataFrame = chosen.select(*coded(self._scan).columns).execute()
         return frame
+
+
+def _changes(risk: Any, course: Course, effects: tuple[int, ...], e: int) -> dict[int, Any]:
+    """Say at which marks an endpoint's patients enter states of another effect."""
+    ibis = ibis_module()
+    mask = risk[f"k{e}"]
+    before = ibis.ifelse((mask & 1) > 0, effects[0], -1)
+    found = {}
+    for m, mark in enumerate(course.marks, start=1):
+        visited = (mask & (1 << m)) > 0
+        effect = effects[mark.state]
+        found[m] = visited & (before >= 0) & (before != effect)
+        before = ibis.ifelse(visited, effect, before)
+    return found
 
 
 def _contributes(risk: Any, endpoints: int) -> Any:

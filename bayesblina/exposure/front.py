@@ -13,7 +13,12 @@ from bayesblina.cohort import Cohort
 from bayesblina.errors import DataError, Problem, SpecError
 from bayesblina.exposure.each import expose_each
 from bayesblina.exposure.value import Exposure
-from bayesblina.follow_up import cut_since_entry, find_episodes, require_comparison
+from bayesblina.follow_up import (
+    cut_since_entry,
+    entry_times,
+    find_episodes,
+    require_comparison,
+)
 from bayesblina.intervals import default_cuts, validate_cuts
 from bayesblina.question import Question
 from bayesblina.scan import CohortScan
@@ -47,8 +52,8 @@ def expose(
     question
         The question asked of them.
     cuts : array_like, shape (n_intervals - 1,), optional
-        Inner cut points in the cohort's unit; by default quantiles of the event times, their
-        number growing with the events.
+        Inner cut points in the cohort's unit; by default between event times and where patients
+        enter states (`bayesblina.intervals.default_cuts`), their number growing with the events.
     phase_cuts : array_like, shape (n_pieces - 1,), optional
         Times since entering the exposed phase, in the cohort's unit, at which time in it is cut
         into pieces.
@@ -149,7 +154,11 @@ def expose(
         }
     if inner is None:
         event_times = [found.stop[found.event] for found in episodes.values()]
-        inner = default_cuts(np.concatenate(event_times), endpoints=len(episodes))
+        inner = default_cuts(
+            np.concatenate(event_times),
+            endpoints=len(episodes),
+            entry_times=entry_times(episodes, question),
+        )
     return expose_each(
         cohort,
         question,

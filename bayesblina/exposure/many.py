@@ -25,9 +25,10 @@ from bayesblina.exposure.patterns import (
 )
 from bayesblina.exposure.singles import patients_in_groups
 from bayesblina.exposure.value import Exposure, Lazily
-from bayesblina.intervals import default_cuts
+from bayesblina.follow_up import effect_kinds
+from bayesblina.intervals import TIE_TOLERANCE, default_cuts
 from bayesblina.question import Question, bind
-from bayesblina.segments import course_of
+from bayesblina.segments import Course, course_of
 from bayesblina.tabulation import (
     AT_RISK,
     AtRisk,
@@ -35,6 +36,7 @@ from bayesblina.tabulation import (
     Tallying,
     at_risk,
     bounds_of,
+    entries_of,
     merged,
     merged_bounds,
     moments_by_group,
@@ -79,7 +81,7 @@ def expose_many(
     cohort, question, compress
         As for `bayesblina.expose`.
     cuts : ndarray, shape (interval - 1,), or None
-        Inner cut points; None for quantiles of the event times.
+        Inner cut points; None for the default ones.
     phase_cuts : ndarray, shape (n_pieces - 1,), or None
         Times since entering the exposed phase at which it is cut.
     weight : ndarray, shape (patient,), or None
@@ -112,8 +114,7 @@ def expose_many(
             for one in risks
         ]
     if cuts is None:
-        times = [risk.stop[risk.event] for one in risks for risk in one]
-        cuts = default_cuts(np.concatenate(times), endpoints=len(names))
+        cuts = _default_cuts(parts, risks, course, question)
     anywhere = np.concatenate(
         [
             np.logical_or.reduce([risk.reason == AT_RISK for risk in same])
@@ -192,6 +193,26 @@ def expose_many(
                 phases=phases,
             )
         ),
+    )
+
+
+def _default_cuts(
+    parts: Sequence[Part], risks: Sequence[Sequence[AtRisk]], course: Course, question: Question
+) -> Floats:
+    """Choose cut points from the times of events and entries."""
+    effects = effect_kinds(course.phase_names, question)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        entered = [
+            one
+            for same in risks
+            for one in threads.map(partial(entries_of, course=course, effects=effects), parts, same)
+        ]
+    begin = np.concatenate([one.begin[one.reason == AT_RISK] for same in risks for one in same])
+    late = begin > begin.min(initial=np.inf) * (1.0 + TIE_TOLERANCE)
+    return default_cuts(
+        np.concatenate([one.stop[one.event] for same in risks for one in same]),
+        endpoints=len(risks),
+        entry_times=[*map(np.concatenate, zip(*entered, strict=True)), begin[late]],
     )
 
 

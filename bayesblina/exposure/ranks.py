@@ -1,13 +1,15 @@
-"""Exact order statistics of a column in a query engine, in two passes over it."""
+"""Exact order statistics of times in a query engine, and their neighbours, in two passes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesblina.exposure.ordered import bins_to_read, look_up
+from bayesblina.exposure.summing import Moment
 from bayesblina.scan.engines import ibis_module
 
 Floats = NDArray[np.float64]
@@ -16,50 +18,62 @@ Ints = NDArray[np.int64]
 BINS = 8192
 
 
-def order_statistics(columns: Sequence[Any], ranks: Ints, *, last: float) -> Floats:
-    """Look up the values at given ranks, exactly.
+def order_statistics(
+    sets: Mapping[Moment, Sequence[Any]],
+    ranks: Mapping[Moment, Ints],
+    *,
+    last: float,
+    earliest: float,
+) -> dict[Moment, Floats]:
+    """Look up times at given ranks, exactly, and their neighbours.
 
-    The first pass counts values in bins, the second fetches the different values of those bins that
-    hold a rank.
+    A first query of each kind of moment counts times in bins, a second one fetches the different
+    times of those bins that hold a rank or a neighbour.
 
     Parameters
     ----------
-    columns
-        Tables with one column, ``value``: numbers from 0 to `last`, all taken together.
-    ranks : ndarray of int, shape (rank,)
+    sets
+        By kind of moment, tables with one column, ``value``: times from 0 to `last`, all taken
+        together.
+    ranks : mapping of ndarray of int, shape (rank,)
         Ranks from 0 on.
     last
-        Largest value.
+        Largest time, greater than 0.
+    earliest
+        The earliest begin of follow-up.
 
     Returns
     -------
-    ndarray, shape (rank,)
-        The values.
+    dict of ndarray, shape (3, rank)
+        As of `bayesblina.exposure.ordered.look_up`.
     """
     ibis = ibis_module()
     scale = BINS / last
-    values = columns[0]
-    for column in columns[1:]:
-        values = values.union(column)
-    binned = values.mutate(
-        bin=ibis.least((values["value"] * scale).floor().cast("int64"), BINS - 1)
-    )
-    found = binned.group_by("bin").aggregate(n=binned.count()).execute()
-    counts = np.zeros(BINS, dtype=np.int64)
-    counts[found["bin"].to_numpy(dtype=np.int64)] = found["n"].to_numpy(dtype=np.int64)
-    until = np.cumsum(counts)
-    wanted = np.unique(np.searchsorted(until, ranks, side="right"))
-    inside = binned.filter(binned["bin"].isin([int(one) for one in wanted]))
-    different = inside.group_by(["bin", "value"]).aggregate(n=inside.count()).execute()
-    different = different.sort_values("value")
-    value = different["value"].to_numpy(dtype=np.float64)
-    place = different["bin"].to_numpy(dtype=np.int64)
-    count = different["n"].to_numpy(dtype=np.int64)
-    before = (until - counts)[place]
-    # Rank of the last of each value: those in earlier bins, and those of its own bin up to it.
-    passed = np.cumsum(count)
-    earlier = passed - count
-    starts = np.concatenate([[True], place[1:] != place[:-1]])
-    base = np.repeat(earlier[starts], np.diff(np.append(np.flatnonzero(starts), place.size)))
-    upto = before + passed - base
-    return np.asarray(value[np.searchsorted(upto, ranks, side="right")])
+    binned, counts = {}, {}
+    for moment, columns in sets.items():
+        values = columns[0]
+        for column in columns[1:]:
+            values = values.union(column)
+        binned[moment] = values.mutate(
+            bin=ibis.least((values["value"] * scale).floor().cast("int64"), BINS - 1)
+        )
+        found = binned[moment].group_by("bin").aggregate(n=binned[moment].count()).execute()
+        counts[moment] = np.zeros(BINS, dtype=np.int64)
+        counts[moment][found["bin"].to_numpy(dtype=np.int64)] = found["n"].to_numpy(dtype=np.int64)
+    values_of = {}
+    places: dict[float, int] = {}
+    for moment, wanted in bins_to_read(counts, ranks).items():
+        inside = binned[moment].filter(
+            binned[moment]["bin"].isin([int(one) for one in np.flatnonzero(wanted)])
+        )
+        found = inside.group_by(["bin", "value"]).aggregate(n=inside.count()).execute()
+        found = found.sort_values("value")
+        value = found["value"].to_numpy(dtype=np.float64)
+        # The engine's own bins: rounding may put a time at an edge elsewhere.
+        places |= dict(zip(value.tolist(), found["bin"].tolist(), strict=True))
+        values_of[moment] = (value, found["n"].to_numpy(dtype=np.int64))
+
+    def bin_of(times: Floats) -> Ints:
+        return np.array([places[time] for time in times.tolist()], dtype=np.int64)
+
+    return look_up(counts, values_of, ranks, bin_of=bin_of, earliest=earliest)

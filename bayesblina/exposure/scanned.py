@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,10 +22,10 @@ from bayesblina.exposure.patterns import (
 )
 from bayesblina.exposure.singles import patients_in_groups
 from bayesblina.exposure.streamed import StreamedSums
-from bayesblina.exposure.summing import Grouping, Moment, Summing, Survey
+from bayesblina.exposure.summing import BEGIN, EVENT, Grouping, Moment, Summing, Survey
 from bayesblina.exposure.value import Exposure, Lazily
-from bayesblina.follow_up import LeftOut
-from bayesblina.intervals import cuts_among, number_of_intervals
+from bayesblina.follow_up import LeftOut, effect_kinds
+from bayesblina.intervals import cuts_between, entry_ranks, event_ranks, number_of_intervals
 from bayesblina.question import Question, bind
 from bayesblina.scan import CohortScan
 from bayesblina.segments import course_of, reasons
@@ -53,7 +53,7 @@ def expose_scan(
     question, compress, landmarks
         As for `bayesblina.expose`.
     cuts : ndarray, shape (interval - 1,), or None
-        Inner cut points; None for quantiles of the event times.
+        Inner cut points; None for the default ones.
     phase_cuts : ndarray, shape (n_pieces - 1,), or None
         Times since entering the exposed phase at which it is cut.
 
@@ -72,29 +72,23 @@ def expose_scan(
     scan.require_unchanged()
     names = bind(question, scan)
     course = course_of(scan, question, phase_cuts)
-    summing: Summing = (StreamedSums if scan.embedded else EngineSums)(scan, course, names)
+    effects = effect_kinds(course.phase_names, question)
+    way = StreamedSums if scan.embedded else EngineSums
+    summing: Summing = way(scan, course, names, effects)
     seen = summing.survey()
     contributors = seen.reasons[:, AT_RISK]
     # Where nobody contributes, the check below says so.
     grouping = _grouping(scan, seen, compress) if contributors.any() else _nothing()
-    if cuts is None:
-        cuts = np.empty(0)
-        count = number_of_intervals(float(seen.events.sum()) / len(names))
-    else:
-        count = 1
-    ranks: dict[Moment, Ints] = {}
-    total = int(seen.events.sum())
-    if count > 1:
-        # The smallest time that at least this share of the events do not exceed, and the last.
-        inner = np.ceil(np.arange(1, count) / count * total - 1e-9).astype(np.int64) - 1
-        ranks["event"] = np.append(inner, total - 1)
+    ranks = {} if cuts is not None else _ranks_of_cuts(summing, seen)
     people = int(contributors.sum())
+    asked = ranks.get(BEGIN, np.empty(0, dtype=np.int64))
     if people:
-        ranks["begin"] = np.array([(people - 1) // 2, people // 2])
+        middle = np.array([(people - 1) // 2, people // 2])
+        ranks[BEGIN] = np.append(asked, middle)
     times = summing.order_statistics(ranks) if ranks else {}
-    if count > 1:
-        cuts = cuts_among(times["event"][:-1], float(times["event"][-1]))
-    median = float(times["begin"].mean()) if people else 0.0
+    median = float(times[BEGIN][0, asked.size :].mean()) if people else 0.0
+    if cuts is None:
+        cuts = _cuts_at(times, asked.size) if ranks.get(EVENT) is not None else np.empty(0)
     usual = median if question.landmark is None else question.landmark
     moments = np.unique([float(usual), *(float(time) for time in landmarks)])
     sums = summing.sums(grouping, cuts, moments)
@@ -164,6 +158,33 @@ def expose_scan(
         patients=Lazily.of(replace(held, left_out=left_out, complete=False)),
         risk_sets=risk_sets,
     )
+
+
+def _ranks_of_cuts(summing: Summing, seen: Survey) -> dict[Moment, Ints]:
+    """Say at which ranks the default cuts lie; none where there is no event."""
+    events = int(seen.events.sum())
+    if not events:
+        return {}
+    begins = int(seen.reasons[:, AT_RISK].sum())
+    parts = number_of_intervals(events / seen.events.size)
+    ranks = {
+        EVENT: np.append(event_ranks(events, parts=parts), events - 1),
+        BEGIN: entry_ranks(begins - seen.earliest, parts=parts) + seen.earliest,
+        **{moment: entry_ranks(count, parts=parts) for moment, count in summing.entries().items()},
+    }
+    return {moment: one for moment, one in ranks.items() if one.size}
+
+
+def _cuts_at(times: Mapping[Moment, Floats], late: int) -> Floats:
+    """Take the default cuts from the times at their ranks, the last of them that of all events."""
+    at, _, after = times[EVENT]
+    pairs = [np.stack([at[:-1], after[:-1]])]
+    for moment, (entered, before, _) in times.items():
+        if moment != EVENT:
+            # The last begins are those of the median.
+            count = late if moment == BEGIN else entered.size
+            pairs.append(np.stack([before[:count], entered[:count]]))
+    return cuts_between(np.concatenate(pairs, axis=1), float(at[-1]))
 
 
 def _at_nodes(sums: Floats, grouping: Grouping) -> Floats:

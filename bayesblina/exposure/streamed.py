@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 from bayesblina.cohort import Outcome
 from bayesblina.errors import NAMED_PATIENTS
+from bayesblina.exposure.ordered import bins_to_read, look_up, moments
 from bayesblina.exposure.summing import (
+    BEGIN,
+    EVENT,
     SAMPLE,
     Grouping,
     GroupSums,
@@ -38,6 +41,7 @@ from bayesblina.tabulation import (
     at_risk,
     bounds_of,
     constant,
+    entries_of,
     merged_bounds,
     moments_by_group,
     run_compiled,
@@ -86,10 +90,16 @@ class StreamedSums:
         The question's states.
     names
         Endpoints.
+    effects
+        Number of each state's effect.
     """
 
-    def __init__(self, scan: CohortScan, course: Course, names: Sequence[str]) -> None:
+    def __init__(
+        self, scan: CohortScan, course: Course, names: Sequence[str], effects: tuple[int, ...]
+    ) -> None:
         self._scan, self._course, self._names = scan, course, list(names)
+        self._effects, self._entries = effects, moments(effects)
+        self._earliest = np.inf
         self._coded = coded(scan)
         self._bins: dict[Moment, Ints] = {}
         self._named: dict[tuple[int, int], pa.Array] = {}
@@ -149,9 +159,9 @@ class StreamedSums:
         counts = np.zeros((len(self._names), AT_RISK + 1), dtype=np.int64)
         bounds: list[list[Bounds]] = [[] for _ in endpoints]
         bins: dict[Moment, Ints] = {
-            "event": np.zeros(BINS, dtype=np.int64),
-            "begin": np.zeros(BINS, dtype=np.int64),
+            moment: np.zeros(BINS, dtype=np.int64) for moment in (EVENT, BEGIN, *self._entries)
         }
+        at_first = _AtFirst()
         spread = [_Spread() for _ in self._scan.continuous]
         codes = _Codes(combinations(self._scan))
         chosen = _Chosen()
@@ -170,8 +180,11 @@ class StreamedSums:
                 here = bounds_of(risk)
                 counts[e] += here.reasons
                 bounds[e].append(here)
-                _count_bins(risk.begin, inside, bins["begin"])
-                _count_bins(risk.stop, risk.event, bins["event"])
+                at_first.add(risk.begin[inside])
+                _count_bins(risk.begin, inside, bins[BEGIN])
+                _count_bins(risk.stop, risk.event, bins[EVENT])
+                for moment, times in self._entered(block, risk).items():
+                    _count_bins(times, np.ones(times.size, dtype=np.bool_), bins[moment])
                 for reason in range(AT_RISK):
                     if here.reasons[reason]:
                         self._name(e, reason, ids, risk.reason == reason)
@@ -179,7 +192,7 @@ class StreamedSums:
             for index, one in enumerate(spread):
                 one.add(block.column(f"x{index}")[anywhere])
             chosen.add(block.batch, block.column("hash"), anywhere)
-        self._bins = bins
+        self._bins, self._earliest = bins, at_first.time
         self._sample = chosen.frame(self._coded.columns)
         whole = [merged_bounds(parts) for parts in bounds]
         return Survey(
@@ -193,7 +206,17 @@ class StreamedSums:
             low=np.array([one.low for one in spread]),
             high=np.array([one.high for one in spread]),
             sd=np.array([one.sd for one in spread]),
+            earliest=at_first.count,
         )
+
+    def _entered(self, block: _Rows, risk: AtRisk) -> dict[Moment, Floats]:
+        """Find when patients of a block enter states of each effect."""
+        times = entries_of(block, risk, self._course, self._effects)
+        return {moment: times[effect] for moment, effect in self._entries.items()}
+
+    def entries(self) -> dict[Moment, int]:
+        """Count the entries into states of each effect, all endpoints together."""
+        return {moment: int(self._bins[moment].sum()) for moment in self._entries}
 
     def _name(self, endpoint: int, reason: int, ids: pa.Array, rows: Bools) -> None:
         """Keep the first few ids of those who do not contribute."""
@@ -215,37 +238,40 @@ class StreamedSums:
         return () if known is None else tuple(str(one) for one in known.to_pylist())
 
     def order_statistics(self, ranks: Mapping[Moment, Ints]) -> dict[Moment, Floats]:
-        """Look up times at given ranks, of all endpoints together: those of events, or begins."""
-        until = {moment: np.cumsum(self._bins[moment]) for moment in ranks}
-        held = {moment: _Values() for moment in ranks}
-        wanted = {}
-        for moment, asked in ranks.items():
-            wanted[moment] = np.zeros(BINS, dtype=np.bool_)
-            wanted[moment][np.searchsorted(until[moment], asked, side="right")] = True
+        """Look up times at given ranks, all endpoints together, and their neighbours."""
+        wanted = bins_to_read(self._bins, ranks)
+        held = {moment: _Values() for moment in self._bins}
         for block in self._blocks(self._times()):
             for risk in self._risks(block):
-                for moment in ranks:
-                    times = risk.stop if moment == "event" else risk.begin
-                    inside = risk.reason == AT_RISK
-                    rows = risk.event if moment == "event" else inside
-                    held[moment].add(times[rows & wanted[moment][_bins_of(times)]])
-        found: dict[Moment, Floats] = {}
-        for moment, asked in ranks.items():
-            values, counts = held[moment].counts()
-            # Those of bins that were not wanted lie between.
-            bin_of = _bins_of(values)
-            upto = (until[moment] - self._bins[moment])[bin_of] + _running(counts, bin_of)
-            found[moment] = values[np.searchsorted(upto, asked, side="right")]
-        return found
+                at = {
+                    EVENT: risk.stop[risk.event],
+                    BEGIN: risk.begin[risk.reason == AT_RISK],
+                    **self._entered(block, risk),
+                }
+                for moment, times in at.items():
+                    held[moment].add(times[wanted[moment][_bins_of(times)]])
+        return look_up(
+            self._bins,
+            {moment: one.counts() for moment, one in held.items()},
+            ranks,
+            bin_of=_bins_of,
+            earliest=self._earliest,
+        )
 
     def _times(self) -> list[str]:
-        """Name the columns that say who is at risk, and when."""
-        columns = endpoint_columns(self._names)
+        """Name the columns that say who is at risk, when, and in which state."""
+        kinds = {"start": "start", "end": "end"}
+        columns = dict.fromkeys(endpoint_columns(self._names))
         if self._course.eligible_phase is not None:
-            columns.append(f"start{self._course.eligible_phase}")
-        if self._course.censor_at_transplant and self._scan.transplant is not None:
-            columns.append("transplant")
-        return columns
+            columns[f"start{self._course.eligible_phase}"] = None
+        for mark in self._course.marks:
+            if mark.kind in kinds:
+                columns[f"{kinds[mark.kind]}{mark.phase}"] = None
+        by_transplant = any(mark.kind == "transplant" for mark in self._course.marks)
+        censors = self._course.censor_at_transplant and self._scan.transplant is not None
+        if censors or by_transplant:
+            columns["transplant"] = None
+        return list(columns)
 
     def sums(self, grouping: Grouping, cuts: Floats, landmarks: Floats) -> GroupSums:
         """Sum events and person-time."""
@@ -309,14 +335,6 @@ def _bins_of(times: Floats) -> Ints:
     return np.asarray((times + 0.0).view(np.int64) >> SHIFT)
 
 
-def _running(counts: Ints, bin_of: Ints) -> Ints:
-    """Sum counts of sorted values from the first of each bin on."""
-    total = np.cumsum(counts)
-    starts = np.flatnonzero(np.concatenate([[True], bin_of[1:] != bin_of[:-1]]))
-    before = np.concatenate([[0], total])[starts]
-    return np.asarray(total - np.repeat(before, np.diff(np.append(starts, total.size))))
-
-
 class _Values:
     """Values with their counts, in little memory where many are the same."""
 
@@ -346,6 +364,22 @@ class _Values:
         """Return the different values, rising, and how often each was added."""
         self._settle()
         return self._values, self._counts
+
+
+class _AtFirst:
+    """The smallest of all times, and how many there are of it."""
+
+    def __init__(self) -> None:
+        self.time, self.count = np.inf, 0
+
+    def add(self, times: Floats) -> None:
+        """Add times."""
+        if not times.size:
+            return
+        smallest = float(times.min())
+        if smallest * (1.0 + TIE_TOLERANCE) < self.time:
+            self.time, self.count = smallest, 0
+        self.count += int(np.count_nonzero(times <= self.time * (1.0 + TIE_TOLERANCE)))
 
 
 class _Codes:

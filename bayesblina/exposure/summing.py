@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,9 @@ Ints = NDArray[np.int64]
 # Patients who are looked at singly, for what can be estimated from a sample.
 SAMPLE = 2000
 
-Moment = Literal["event", "begin"]
+# What happens at a time: an event, the begin of time at risk, or an entry into states of an effect.
+Moment = str
+EVENT, BEGIN = "event", "begin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,6 +42,8 @@ class Survey:
         Number of events.
     low, high, sd : ndarray, shape (covariate,)
         Range and standard deviation of continuous covariates among contributors.
+    earliest : int
+        Of how many, all endpoints together, time at risk begins at the earliest time of all.
     """
 
     codes: Ints
@@ -52,6 +56,7 @@ class Survey:
     low: Floats
     high: Floats
     sd: Floats
+    earliest: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -143,8 +148,12 @@ class Summing(Protocol):
         """Name the first few patients who do not contribute to an endpoint, for a reason."""
         ...
 
+    def entries(self) -> dict[Moment, int]:
+        """Count the entries into states of each effect, all endpoints together."""
+        ...
+
     def order_statistics(self, ranks: Mapping[Moment, Ints]) -> dict[Moment, Floats]:
-        """Look up times at given ranks, of all endpoints together: those of events, or begins."""
+        """Look up times at given ranks, all endpoints together, and their neighbours."""
         ...
 
     def sums(self, grouping: Grouping, cuts: Floats, landmarks: Floats) -> GroupSums:

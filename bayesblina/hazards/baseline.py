@@ -1,9 +1,11 @@
 """Geometry of random walks: what their priors say, and good sampling coordinates.
 
-A walk's prior is an intrinsic Gaussian field: steps have variances proportional to the distance
-between interval midpoints, measured half in time and half in events (`clock`). The event-weighted
-mean of the log hazard has a prior of its own. A walk of order 2 has second differences of that
-kind, and its straight line a prior of its own too.
+A walk's prior is an intrinsic Gaussian field: steps have variances proportional to distances. The
+baseline of most models has one distance between any two neighbouring intervals and a known sd; the
+walks of curve models and of varying effects have those between interval midpoints, measured half in
+time and half in events (`clock`), and an sd that is estimated. The event-weighted mean of the log
+hazard has a prior of its own. A walk of order 2 has second differences of that kind, and its
+straight line a prior of its own too.
 In the basis that diagonalises the walk's precision and the events together, coefficient k has
 prior ``Normal(0, walk_sd / roughness_k)`` and, to a second-order approximation, a likelihood
 ``Normal(centre_k, 1)``. Sampling ``(coefficient - mean given walk_sd) / (sd given walk_sd)``

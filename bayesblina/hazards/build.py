@@ -200,7 +200,6 @@ def _kernel(
     baseline = definition.baseline
     plain = (
         isinstance(baseline, RandomWalk)
-        and baseline.order == 1
         and not baseline.shared
         and isinstance(definition.phases, ProportionalPhases)
         and (not isinstance(definition.endpoints, Correlated) or len(exposure.endpoints) == 1)
@@ -211,11 +210,9 @@ def _kernel(
     )
     if not plain:
         return None
-    assert isinstance(baseline, RandomWalk)
     return partial(
         proportional_kernel,
         walk=exposure.table.sizes["interval"] > 1,
-        walk_sd_known=baseline.change.known,
         terms=bool(design.term_names),
     )
 

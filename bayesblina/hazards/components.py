@@ -42,6 +42,7 @@ from bayesblina.hazards.definition import (
     RandomWalk,
     RobustMixture,
     SiteFrailty,
+    SmoothWalk,
     SpreadPrior,
     Weibull,
 )
@@ -172,26 +173,48 @@ def baseline_part(bench: Workbench) -> Any:
         return level[:, None] + pt.zeros((1, 1))
     if isinstance(kind, GaussianProcess):
         return level[:, None] + _gaussian_process(bench, kind)
-    return level[:, None] + _walk(bench, kind)
+    if isinstance(kind, RandomWalk):
+        return level[:, None] + _random_walk(bench, kind)
+    return level[:, None] + _curve_walk(bench, kind)
 
 
-def _walk(bench: Workbench, kind: RandomWalk | Weibull) -> Any:
+def _random_walk(bench: Workbench, kind: RandomWalk) -> Any:
+    """Add a walk of known step sd: deviations are an affine function of independent normals."""
     curves = bench.curves
-    shared = isinstance(kind, RandomWalk) and kind.shared
-    curve = "shape" if shared else bench.curve
+    curve = "shape" if kind.shared else bench.curve
     weight = curves.events.sum(axis=2) + PSEUDO_EVENTS
-    distances, crude = curves.clock, curves.crude
-    if shared:
-        start = bench.exposure.table["interval_start"].values
+    crude = curves.crude
+    if kind.shared:
         total = weight.sum(axis=0, keepdims=True)
         crude = (weight * crude).sum(axis=0, keepdims=True) / total
-        distances = clock(start, follow_up_end(bench.exposure), total)
         weight = total
-    order = kind.order if isinstance(kind, RandomWalk) else 1
-    found = walks(distances, weight, crude, order=order)
+    found = walks(np.ones((weight.shape[0], weight.shape[1] - 1)), weight, crude)
+    sd = kind.step.sd * found.inverse_roughness
+    wide = np.sqrt(1.0 + sd**2)
+    shrink = sd / wide
+    pm.modelcontext(None).add_coord("component", np.arange(sd.shape[1]))
+    dims = (curve, "component")
+    innovation = pm.Normal(
+        "walk_innovation",
+        pm.Data("walk_prior_mean", -found.centre * shrink),
+        pm.Data("walk_prior_sd", wide),
+        dims=dims,
+    )
+    likely = np.einsum("cjk,ck->cj", found.basis, shrink**2 * found.centre)
+    basis = pm.Data("basis", found.basis * shrink[:, None, :])
+    shape = pm.Data("walk_offset", likely) + BatchedMatrixVector()(basis, innovation)
+    # What is shared has one row, which the compiler must know.
+    return shape[0][None, :] if kind.shared else shape
+
+
+def _curve_walk(bench: Workbench, kind: SmoothWalk | Weibull) -> Any:
+    curves, curve = bench.curves, bench.curve
+    weight = curves.events.sum(axis=2) + PSEUDO_EVENTS
+    order = kind.order if isinstance(kind, SmoothWalk) else 1
+    found = walks(curves.clock, weight, curves.crude, order=order)
     shape: Any = 0.0
     mean: Any = 0.0
-    if isinstance(kind, RandomWalk) and kind.slope is not None:
+    if isinstance(kind, SmoothWalk) and kind.slope is not None:
         slope = bench.normal("slope", kind.slope, dims=(curve,))
         shape = slope[:, None] * pm.Data("line", found.line)
     if isinstance(kind, Weibull):
@@ -209,8 +232,7 @@ def _walk(bench: Workbench, kind: RandomWalk | Weibull) -> Any:
             "walk_innovation", sd, likely=likely, mean=mean, dims=(curve, "component")
         )
         shape = shape + BatchedMatrixVector()(pm.Data("basis", found.basis), coefficient)
-    # What is shared has one row, which the compiler must know.
-    return shape[0][None, :] if shared else shape
+    return shape
 
 
 def _last(bench: Workbench) -> float:
@@ -534,7 +556,7 @@ def structure_of(definition: ModelDefinition, exposure: Exposure, design: Design
         "strata" if len(design.strata) > 1 else "",
         definition.phases.kind,
     ]
-    if isinstance(baseline, RandomWalk) and baseline.order == 2 and intervals == 2:
+    if isinstance(baseline, SmoothWalk) and baseline.order == 2 and intervals == 2:
         parts.append("a line alone")
     if isinstance(definition.phases, PhasesOverTime) and intervals == 1:
         parts.append("never varying")
@@ -560,8 +582,10 @@ def structure_of(definition: ModelDefinition, exposure: Exposure, design: Design
 def _kind(baseline: Baseline) -> str:
     words: list[str] = [baseline.kind]
     if isinstance(baseline, RandomWalk):
-        words.append(f"order {baseline.order}")
         words += ["shared"] if baseline.shared else []
+        return ", ".join(words)
+    if isinstance(baseline, SmoothWalk):
+        words.append(f"order {baseline.order}")
     if not isinstance(baseline, Gamma) and baseline.change.known:
         words.append("sd known")
     return ", ".join(words)

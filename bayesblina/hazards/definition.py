@@ -20,6 +20,9 @@ from bayesblina.errors import SpecError, nearest
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
+# The middle of an interval of log hazard ratios that is stated about 0, up to rounding of its ends.
+SYMMETRIC = 0.005
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
@@ -169,7 +172,7 @@ class SpreadPrior(_Section):
     @model_validator(mode="after")
     def _symmetric(self) -> SpreadPrior:
         lower, upper = self.hazard_ratio
-        if not lower < 1.0 < upper or abs(math.log(lower) + math.log(upper)) > 0.01:
+        if not lower < 1.0 < upper or abs(math.log(lower) + math.log(upper)) > 2.0 * SYMMETRIC:
             raise ValueError("hazard_ratio must be [1 / u, u] with u > 1, such as [0.5, 2.0]")
         return self
 
@@ -217,18 +220,17 @@ def _product_quantile(mass: float) -> float:
 
 
 class RandomWalk(_Section):
-    """A width-aware Gaussian random walk on each endpoint's log baseline hazard."""
+    """A Gaussian random walk of each endpoint's log baseline hazard, its step sd known.
+
+    Steps lie between neighbouring intervals, whatever the intervals' widths: nothing is learnt from
+    quiet parts of follow-up about how far the hazard may step where patients enter a phase.
+    """
 
     kind: Literal["random_walk"] = "random_walk"
-    # 1: shrinks to a constant hazard. 2: shrinks to a log-linear one, without kinks.
-    order: Literal[1, 2] = 1
     # Event-weighted mean hazard against the crude rate.
     level: HazardRatioPrior
-    # Order 1: hazard at the end of follow-up against its beginning. Order 2: departure at the end
-    # from the straight line through the beginning.
-    change: SpreadPrior
-    # Order 2: hazard at the end against the beginning along the straight line.
-    slope: HazardRatioPrior | None = None
+    # Hazard in an interval against that in the one before.
+    step: HazardRatioPrior
     # That covariate.
     stratum: str | None = None
     # Whether each level of a covariate has a baseline of its own.
@@ -238,10 +240,31 @@ class RandomWalk(_Section):
 
     @model_validator(mode="after")
     def _complete(self) -> RandomWalk:
-        if (self.order == 2) != (self.slope is not None):
-            raise ValueError("a walk of order 2 needs a prior for slope, and only that one")
+        if abs(self.step.mean) > SYMMETRIC:
+            raise ValueError("step must be [1 / u, u] with u > 1, such as [0.05, 20.0]")
         if self.stratum is not None and not self.stratified:
             raise ValueError("stratum is for a baseline with stratified = true")
+        return self
+
+
+class SmoothWalk(_Section):
+    """A random walk whose step sd is estimated, on a clock half time and half events: a curve."""
+
+    kind: Literal["smooth_walk"] = "smooth_walk"
+    # 1: shrinks to a constant hazard. 2: shrinks to a log-linear one, without kinks.
+    order: Literal[1, 2] = 1
+    # Event-weighted mean hazard against the crude rate.
+    level: HazardRatioPrior
+    # Order 1: hazard at the end of follow-up against its beginning. Order 2: departure at the end
+    # from the straight line through the beginning.
+    change: SpreadPrior
+    # Order 2: hazard at the end against the beginning along the straight line.
+    slope: HazardRatioPrior | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> SmoothWalk:
+        if (self.order == 2) != (self.slope is not None):
+            raise ValueError("a walk of order 2 needs a prior for slope, and only that one")
         return self
 
 
@@ -297,7 +320,9 @@ class Gamma(_Section):
         return shape, float(gamma.ppf(tails[1], shape)) / upper
 
 
-Baseline = Annotated[RandomWalk | Weibull | GaussianProcess | Gamma, Field(discriminator="kind")]
+Baseline = Annotated[
+    RandomWalk | SmoothWalk | Weibull | GaussianProcess | Gamma, Field(discriminator="kind")
+]
 
 
 class ProportionalPhases(_Section):
@@ -475,7 +500,7 @@ Borrowing = Annotated[PowerPrior | Commensurate | RobustMixture, Field(discrimin
 KINDS = frozenset(
     kind
     for schema in (
-        *(RandomWalk, Weibull, GaussianProcess, Gamma),
+        *(RandomWalk, SmoothWalk, Weibull, GaussianProcess, Gamma),
         *(ProportionalPhases, PhasesOverTime, PhasesSinceEntry, PhasesBySubgroup),
         *(Independent, Correlated, IllnessDeath, SiteFrailty, PatientFrailty),
         *(PowerPrior, Commensurate, RobustMixture),
@@ -597,6 +622,7 @@ class ModelDefinition(_Section):
         phases: HazardRatioPrior | None = None,
         covariates: HazardRatioPrior | None = None,
         level: HazardRatioPrior | None = None,
+        step: HazardRatioPrior | None = None,
         change: SpreadPrior | None = None,
         phase_change: SpreadPrior | None = None,
         spread: SpreadPrior | None = None,
@@ -608,8 +634,10 @@ class ModelDefinition(_Section):
         ----------
         phases, covariates
             Priors of the hazard ratios.
-        level, change
+        level, step
             Priors of the baseline.
+        change
+            Prior of a curve model's baseline.
         phase_change
             Prior of how the exposed phase's effect varies.
         spread
@@ -639,6 +667,7 @@ class ModelDefinition(_Section):
             ("phases", "phases", "prior", phases),
             ("covariates", "covariates", "prior", covariates),
             ("level", "baseline", "level", level),
+            ("step", "baseline", "step", step),
             ("change", "baseline", "change", change),
             ("phase_change", "phases", "change", phase_change),
             ("spread", "groups", "spread", spread),

@@ -16,7 +16,6 @@ import numba
 import numpy as np
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
-HALF_LOG_TWO_OVER_PI = 0.5 * math.log(2.0 / math.pi)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +91,13 @@ _compiled = partial(numba.njit, fastmath=False, error_model="numpy")
 dot: Any = _compiled(inline="always")(_dot)
 
 
-def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kernel:
+def proportional_kernel(*, walk: bool, terms: bool) -> Kernel:
     """Make the kernel of proportional phases over a random-walk or a constant baseline.
 
     Parameters
     ----------
     walk
         Whether there is more than one interval.
-    walk_sd_known
-        Whether the walk's sd is not estimated.
     terms
         Whether there are covariates.
 
@@ -109,7 +106,33 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
     Kernel
         The kernel.
     """
-    free = walk and not walk_sd_known
+    walk_data = ("basis", "walk_offset", "walk_prior_mean", "walk_prior_sd") if walk else ()
+    names = (
+        "class_of",
+        "contrast",
+        "events",
+        "events_by_pattern",
+        "exposure",
+        "level_centre",
+        "level_prior",
+        "log_hazard_ratio_prior",
+        *walk_data,
+        *(("coefficient_prior", "terms") if terms else ()),
+    )
+    dims = ("endpoint", "interval", "phase", "pattern", "effect")
+    kind = "random walk" if walk else "constant"
+    return Kernel(
+        function=_compiled(_log_density(walk=walk, terms=terms)),
+        expand=_compiled(_expansion(walk=walk, terms=terms)),
+        extra_names=("log_baseline",),
+        name=f"proportional, {kind}, {'terms' if terms else 'no terms'}",
+        data_names=tuple(sorted(names)),
+        dims=(*dims, *(("component",) if walk else ()), *(("term",) if terms else ())),
+    )
+
+
+def _log_density(*, walk: bool, terms: bool) -> Callable[..., Any]:
+    """Write the log density and its gradient."""
 
     def log_density(dimension: Any, point: Any, data: Any, sizes: Any, gradient: Any) -> Any:
         endpoints, intervals, phases = sizes[0], sizes[1], sizes[2]
@@ -132,8 +155,6 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
         at += endpoints * patterns
         exposure = at
         at += endpoints * intervals * phases * patterns
-        inverse_roughness = at
-        at += endpoints * components
         centre = at
         at += endpoints
         level_prior = at
@@ -142,19 +163,18 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
         at += 2
         term = at
         at += endpoints * patterns * count
-        likely = at
+        offset = at
+        at += endpoints * intervals if walk else 0
+        walk_mean = at
         at += endpoints * components
-        walk_prior = at
+        walk_sd = at
         # Positions in the point.
-        sd_at = endpoints
-        innovation_at = sd_at + (endpoints if free else 0)
+        innovation_at = endpoints
         ratio_at = innovation_at + endpoints * components
         slope_at = ratio_at + endpoints * effects
 
         for i in range(dimension):
             gradient[i] = 0.0
-        coefficient = np.empty(components)
-        by_coefficient = np.empty(components)
         baseline = np.empty(intervals)
         by_interval = np.empty(intervals)
         phase = np.empty(phases)
@@ -175,25 +195,13 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
             standard = (point[e] - data[centre + e] - level_mean) / level_sd
             total -= 0.5 * standard * standard + log_level + HALF_LOG_TWO_PI
             gradient[e] -= standard / level_sd
-            walk_sd = data[walk_prior + e] if walk else 1.0
-            if free:
-                scale = walk_sd
-                walk_sd = math.exp(point[sd_at + e])
-                standard = walk_sd / scale
-                total += HALF_LOG_TWO_OVER_PI - math.log(scale) - 0.5 * standard * standard
-                total += point[sd_at + e]
-                gradient[sd_at + e] += 1.0 - standard * standard
-            for c in range(components):
-                sd = walk_sd * data[inverse_roughness + e * components + c]
-                shrink = sd / math.sqrt(1.0 + sd * sd)
-                innovation = point[innovation_at + e * components + c]
-                coefficient[c] = shrink * (shrink * data[likely + e * components + c] + innovation)
-                by_coefficient[c] = 0.0
+            first = innovation_at + e * components
             for j in range(intervals):
                 row = basis + (e * intervals + j) * components
                 value = point[e]
-                for c in range(components):
-                    value += data[row + c] * coefficient[c]
+                if walk:
+                    value += data[offset + e * intervals + j]
+                    value += dot(data, row, point, first, components)
                 baseline[j] = math.exp(value)
                 by_interval[j] = 0.0
                 for k in range(phases):
@@ -232,29 +240,16 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
                     by_interval[j] -= expected
                     by_phase[k] -= expected
                     total -= expected
+            for c in range(components):
+                sd = data[walk_sd + e * components + c]
+                standard = (point[first + c] - data[walk_mean + e * components + c]) / sd
+                total -= 0.5 * standard * standard + math.log(sd) + HALF_LOG_TWO_PI
+                gradient[first + c] -= standard / sd
             for j in range(intervals):
                 gradient[e] += by_interval[j]
                 row = basis + (e * intervals + j) * components
                 for c in range(components):
-                    by_coefficient[c] += data[row + c] * by_interval[j]
-            for c in range(components):
-                inverse = data[inverse_roughness + e * components + c]
-                middle = data[likely + e * components + c]
-                innovation = point[innovation_at + e * components + c]
-                sd = walk_sd * inverse
-                square = 1.0 + sd * sd
-                wide = math.sqrt(square)
-                shrink = sd / wide
-                standard = (innovation + middle * shrink) / wide
-                total -= 0.5 * standard * standard + 0.5 * math.log(square) + HALF_LOG_TWO_PI
-                slope = by_coefficient[c]
-                gradient[innovation_at + e * components + c] += slope * shrink - standard / wide
-                if free:
-                    by_shrink = slope * (2.0 * shrink * middle + innovation)
-                    by_shrink -= middle * standard / wide
-                    by_wide = (standard * standard - 1.0) / wide
-                    by_sd = by_wide * shrink + by_shrink / (square * wide)
-                    gradient[sd_at + e] += by_sd * inverse * walk_sd
+                    gradient[first + c] += data[row + c] * by_interval[j]
             for i in range(effects):
                 standard = (point[ratio_at + e * effects + i] - ratio_mean) / ratio_sd
                 total -= 0.5 * standard * standard + log_ratio + HALF_LOG_TWO_PI
@@ -273,59 +268,31 @@ def proportional_kernel(*, walk: bool, walk_sd_known: bool, terms: bool) -> Kern
                 gradient[slopes + t] = by_slope[t]
         return total
 
+    return log_density
+
+
+def _expansion(*, walk: bool, terms: bool) -> Callable[..., Any]:
+    """Write the map from a point to the log baseline hazards."""
+
     def expand(point: Any, data: Any, sizes: Any, out: Any) -> None:
         endpoints, intervals, phases = sizes[0], sizes[1], sizes[2]
         patterns, effects = sizes[3], sizes[4]
         components = sizes[5] if walk else 0
         count = sizes[6 if walk else 5] if terms else 0
-        inverse_roughness = endpoints * intervals * components + patterns + (2 if terms else 0)
-        inverse_roughness += endpoints * phases * effects
-        inverse_roughness += endpoints * intervals * phases + endpoints * patterns
-        inverse_roughness += endpoints * intervals * phases * patterns
-        likely = inverse_roughness + endpoints * components + endpoints + 2 + 2
-        likely += endpoints * patterns * count
-        walk_prior = likely + endpoints * components
-        innovation_at = endpoints + (endpoints if free else 0)
-        log_baseline = endpoints if free else 0
-        coefficient = np.empty(components)
+        offset = endpoints * intervals * components + patterns + (2 if terms else 0)
+        offset += endpoints * phases * effects
+        offset += endpoints * intervals * phases + endpoints * patterns
+        offset += endpoints * intervals * phases * patterns + endpoints + 2 + 2
+        offset += endpoints * patterns * count
         for e in range(endpoints):
-            walk_sd = data[walk_prior + e] if walk else 1.0
-            if free:
-                walk_sd = math.exp(point[endpoints + e])
-                out[e] = walk_sd
-            for c in range(components):
-                sd = walk_sd * data[inverse_roughness + e * components + c]
-                wide = math.sqrt(1.0 + sd * sd)
-                shrink = sd / wide
-                innovation = point[innovation_at + e * components + c]
-                coefficient[c] = shrink * (shrink * data[likely + e * components + c] + innovation)
+            first = endpoints + e * components
             for j in range(intervals):
-                deviation = 0.0
-                for c in range(components):
+                value = point[e]
+                if walk:
                     # The basis comes first in the data.
-                    deviation += data[(e * intervals + j) * components + c] * coefficient[c]
-                out[log_baseline + e * intervals + j] = point[e] + deviation
+                    row = (e * intervals + j) * components
+                    value += data[offset + e * intervals + j]
+                    value += dot(data, row, point, first, components)
+                out[e * intervals + j] = value
 
-    walk_data = ("basis", "inverse_roughness", "walk_centre", "walk_sd_prior") if walk else ()
-    names = (
-        "class_of",
-        "contrast",
-        "events",
-        "events_by_pattern",
-        "exposure",
-        "level_centre",
-        "level_prior",
-        "log_hazard_ratio_prior",
-        *walk_data,
-        *(("coefficient_prior", "terms") if terms else ()),
-    )
-    dims = ("endpoint", "interval", "phase", "pattern", "effect")
-    kind = ("free walk" if free else "known walk") if walk else "constant"
-    return Kernel(
-        function=_compiled(log_density),
-        expand=_compiled(expand),
-        extra_names=(*(("walk_sd",) if free else ()), "log_baseline"),
-        name=f"proportional, {kind}, {'terms' if terms else 'no terms'}",
-        data_names=tuple(sorted(names)),
-        dims=(*dims, *(("component",) if walk else ()), *(("term",) if terms else ())),
-    )
+    return expand

@@ -172,20 +172,25 @@ def _baseline(definition: ModelDefinition) -> str:
             f"{_spread(kind.change, 'process_sd')}; "
             f"length scale log-normal, 95% in {low:g} to {high:g} halves of the range of log time."
         )
-    whose = "one w for all endpoints" if kind.shared else "a w for each"
-    curve = " and stratum" if kind.stratified else ""
-    text = f"b[e, j] = a[e] + w[e, j], event-weighted mean of w zero; {_level(kind.level)}{curve}; "
+    text = f"b[e, j] = a[e] + w[e, j], event-weighted mean of w zero; {_level(kind.level)}"
+    if isinstance(kind, RandomWalk):
+        whose = "one w for all endpoints" if kind.shared else "a w for each"
+        curve = " and stratum" if kind.stratified else ""
+        return text + (
+            f"{curve}; w a random walk ({whose}) whose steps from one interval to the next are "
+            f"independent: {_interval(kind.step)}, that is Normal(0, {kind.step.sd:.3g}), known."
+        )
     if kind.order == 1:
         return text + (
-            f"w a random walk ({whose}) whose steps have variance walk_sd^2 x distance on a clock "
-            "half time, half events; end of follow-up against its beginning: "
+            "; w a random walk (a w for each) whose steps have variance walk_sd^2 x distance on a "
+            "clock half time, half events; end of follow-up against its beginning: "
             f"{_spread(kind.change, 'walk_sd')}."
         )
     assert kind.slope is not None
     return text + (
-        f"w a walk of order 2 ({whose}): a straight line on a clock half time, half events, whose "
-        f"end against its beginning has {_interval(kind.slope)}, and independent bends; departure "
-        f"from the line at the end: {_spread(kind.change, 'walk_sd')}."
+        "; w a walk of order 2 (a w for each): a straight line on a clock half time, half events, "
+        f"whose end against its beginning has {_interval(kind.slope)}, and independent bends; "
+        f"departure from the line at the end: {_spread(kind.change, 'walk_sd')}."
     )
 
 

@@ -17,7 +17,7 @@ from bayesblina.cohort import Cohort, Covariate, Outcome
 from bayesblina.errors import BayesblinaError, SpecError, nearest
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import expose_for
-from bayesblina.follow_up import find_episodes
+from bayesblina.follow_up import entry_times, find_episodes, require_comparison
 from bayesblina.hazards.definition import (
     FractionPrior,
     HazardRatioPrior,
@@ -26,12 +26,14 @@ from bayesblina.hazards.definition import (
     load_model,
 )
 from bayesblina.hazards.effects import make_design
+from bayesblina.intervals import default_cuts
 from bayesblina.question import Question
 
 _PRIORS: Mapping[str, Callable[[tuple[float, float]], Any]] = {
     "phases": lambda interval: HazardRatioPrior(hazard_ratio=interval),
     "covariates": lambda interval: HazardRatioPrior(hazard_ratio=interval),
     "level": lambda interval: HazardRatioPrior(hazard_ratio=interval),
+    "step": lambda interval: HazardRatioPrior(hazard_ratio=interval),
     "change": lambda interval: SpreadPrior(hazard_ratio=interval),
     "phase_change": lambda interval: SpreadPrior(hazard_ratio=interval),
     "spread": lambda interval: SpreadPrior(hazard_ratio=interval),
@@ -57,7 +59,8 @@ class Scenario:
     cuts : tuple of float, or None
         Inner cut points; None for the default ones.
     intervals
-        Number of intervals between quantiles of the event times; None for the default number.
+        Into how many parts the default cuts share the events, beside the cuts where patients enter
+        states; None for the default number.
     covariates : tuple of str, or None
         Covariates in the model; None for all of the cohort's.
     only, without : (str, str), or None
@@ -142,7 +145,7 @@ class Scenario:
         patients = self.cohort(cohort, seed=seed)
         cuts: Sequence[float] | None = self.cuts
         if self.intervals is not None:
-            cuts = _quantiles(patients, self.question, self.intervals)
+            cuts = _cuts(patients, self.question, self.intervals)
         return expose_for(self.model, patients, self.question, cuts=cuts)
 
     def cohort(self, cohort: Cohort, *, seed: int) -> Cohort:
@@ -241,14 +244,16 @@ def _has_level(cohort: Cohort, name: str, level: str) -> Bools:
     return np.asarray(found.values == found.levels.index(level))
 
 
-def _quantiles(cohort: Cohort, question: Question, intervals: int) -> list[float]:
+def _cuts(cohort: Cohort, question: Question, parts: int) -> list[float]:
+    """Place the default cuts, with the events shared into another number of parts."""
     episodes = find_episodes(cohort, question)
-    times = np.sort(np.concatenate([found.stop[found.event] for found in episodes.values()]))
-    if intervals == 1 or not times.size:
-        return []
-    ranks = np.arange(1, intervals) / intervals
-    cuts = np.unique(np.quantile(times, ranks, method="inverted_cdf"))
-    return [float(cut) for cut in cuts[cuts < times[-1]]]
+    require_comparison(episodes, question)
+    cuts = default_cuts(
+        np.concatenate([found.stop[found.event] for found in episodes.values()]),
+        entry_times=entry_times(episodes, question),
+        parts=parts,
+    )
+    return [float(cut) for cut in cuts]
 
 
 def scenarios(
@@ -271,7 +276,8 @@ def scenarios(
     axes
         By axis the settings to try besides the base case's own. Axes are the question's attributes
         (``landmark``, ``lag``, ``transplant``, ``phase_end``, ``eligible_from``, ``reference``,
-        ``endpoints``); ``intervals`` (their number) and ``cuts`` (lists of cut points); ``model``
+        ``endpoints``); ``intervals`` (into how many parts the default cuts share the events) and
+        ``cuts`` (lists of cut points), both part of the prior of the baseline; ``model``
         (names or definitions); ``prior.NAME`` (intervals that hold 95 % of the prior, NAME as in
         `ModelDefinition.with_priors`); ``covariates`` (lists of names), ``only`` and ``without``
         (pairs of a covariate and a level; ``without`` a covariate alone is each of its levels in

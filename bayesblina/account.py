@@ -25,6 +25,9 @@ POSITIONS: Mapping[str, str] = {
     "trailing": "exactly at the end of follow-up: no time at risk in the phase",
     "late": "after the end of follow-up",
 }
+# How an endpoint's events are recorded.
+DECLARED = "event times exact: declared"
+UNDECLARED = "event times taken as exact: not declared"
 
 
 def to_html(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:

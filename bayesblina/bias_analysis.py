@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, ndtri
 
-from bayesblina.cohort import Cohort, Outcome
+from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import Fit, expose_for, fit_exposure
@@ -507,7 +507,7 @@ def _completed(
         new_time, new_event = one.time.copy(), one.event.copy()
         new_time[place[who]] = np.where(dies, time, horizon)
         new_event[place[who]] = dies
-        outcomes[name] = Outcome(time=new_time, event=new_event, entry=one.entry.copy())
+        outcomes[name] = replace(one, time=new_time, event=new_event, entry=one.entry.copy())
     return replace(cohort, endpoints=outcomes)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bayesblina.account import POSITIONS, Account, Line, to_html
+from bayesblina.account import DECLARED, POSITIONS, UNDECLARED, Account, Line, to_html
 from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import NAMED_PATIENTS, DataError, Problem, SpecError, nearest
 from bayesblina.intervals import snap, split, validate_cuts
@@ -20,6 +20,33 @@ from bayesblina.rules import DAYS_PER_UNIT, Columns, InMemory, rules, unit_words
 Floats = NDArray[np.float64]
 
 RESERVED_PHASES = frozenset({"entry", "off treatment", "transplant"})
+
+Recorded = Literal["exact", "visits"]
+VISITS = (
+    "recorded = 'visits': an event that is found at a visit happened at some time since the visit "
+    "before, which takes a likelihood of its own, and that is not part of bayesblina yet: it is to "
+    "come. Until then declare recorded = 'exact', which takes the day of the visit for that of the "
+    "event, and read what check says of event times before the hazard ratio"
+)
+
+
+def require_recorded(recorded: object) -> None:
+    """Refuse what cannot be said of how an endpoint's events are recorded.
+
+    Parameters
+    ----------
+    recorded
+        As for `Endpoint`.
+
+    Raises
+    ------
+    SpecError
+        Unless it is ``"exact"`` or None.
+    """
+    if recorded == "visits":
+        raise SpecError(f"{VISITS}.")
+    if recorded not in (None, "exact"):
+        raise SpecError(f"recorded must be 'exact' or 'visits', got {recorded!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +63,32 @@ class Endpoint:
         Column with the time at which the patient came under observation for this endpoint
         (delayed entry); a missing value means that the patient never did. Without it, everybody
         enters at time 0.
+    recorded
+        How events are recorded: ``"exact"``, on the day on which they happened, or ``"visits"``,
+        on that of the visit at which they were found, as relapses are. Without it they are taken
+        as exact, and results say so. Whatever is declared, event times are looked at:
+        `bayesblina.event_times`.
+
+    Raises
+    ------
+    SpecError
+        If `recorded` is ``"visits"``, for which there is no likelihood yet, or unknown.
 
     Examples
     --------
     >>> Endpoint(time="rfs_months", event="relapse_or_death", entry="remission_month").entry
     'remission_month'
+    >>> Endpoint(time="os_months", event="died", recorded="exact").recorded
+    'exact'
     """
 
     time: str
     event: str
     entry: str | None = None
+    recorded: Recorded | None = None
+
+    def __post_init__(self) -> None:
+        require_recorded(self.recorded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +187,18 @@ class Outcome:
         Whether the time is that of an event.
     entry : ndarray, shape (patient,)
         Time of entry into observation; NaN where there was none.
+    recorded
+        ``"exact"`` if events are declared to be recorded on their day; None if nothing is
+        declared, and they are taken as such.
     """
 
     time: Floats
     event: NDArray[np.bool_]
     entry: Floats
+    recorded: Recorded | None = None
+
+    def __post_init__(self) -> None:
+        require_recorded(self.recorded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -300,7 +350,8 @@ class Cohort:
         -------
         Account
             Patients read, excluded and repaired; for each endpoint those under observation, their
-            events and time; and where in follow-up each phase starts, counted as R's
+            events and time, and whether these events are declared to be recorded on their day or
+            taken as such; and where in follow-up each phase starts, counted as R's
             ``survival::tmerge`` does.
 
         See Also
@@ -348,6 +399,15 @@ class Cohort:
         ]
         if not seen.all():
             lines.append(line(~seen, step="observed", what="never under observation"))
+        happened = seen & outcome.event
+        lines.append(
+            line(
+                happened,
+                step="recorded",
+                what=DECLARED if outcome.recorded == "exact" else UNDECLARED,
+                events=int(happened.sum()),
+            )
+        )
         for index, phase in enumerate(self.phases):
             start = starts[:, index]
             inside = (start > entry) & (start < time)

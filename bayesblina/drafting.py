@@ -25,6 +25,7 @@ CHOOSE = "CHOOSE"
 ENDPOINT = r"os|pfs|rfs|efs|dfs|ttp"
 EVENT = rf"died|dead|deaths?|events?|status|relapsed?|recurrence|progress\w*|fail\w*|{ENDPOINT}"
 TIME = rf"times?|days?|weeks?|months?|years?|stop|follow\w*|futime|duration|t|{ENDPOINT}"
+RELAPSE = r"relaps\w*|recurr\w*|progress\w*|rfs|pfs|efs|dfs|lfs|ttp|ttr"
 CENSORED = r"cens\w*|cnsr|alive"
 NO_TIME = r"year|score|mscore|mismatch|hla|grade|stage|ecog|dose|weight|height|bmi|blasts?|count"
 TRANSPLANT = r"transplant|sct"
@@ -387,6 +388,12 @@ def _write(guess: _Guess, file: str) -> str:
             lines += [
                 "# under observation for this endpoint from here on (delayed entry)",
                 f"entry = {_quote(entry)}",
+            ]
+        if _says(f"{name} {time} {event}", RELAPSE):
+            lines += [
+                '# "exact" if the events stand on the days on which they happened; "visits" if on',
+                "# those of the visits at which they were found: no likelihood for that yet",
+                f"recorded = {_quote(CHOOSE)}",
             ]
     lines += ["", "# in the order in which patients pass through them", "[phases]"]
     names: dict[str, str] = {}

@@ -192,7 +192,7 @@ def fit(
     question
         Who is compared, and how.
     seed
-        Seed of the draws, from 0 on; the same seed gives the same draws.
+        Seed of the draws, from 0 on; the same seed gives the same draws on the same machine.
     model
         Name of a shipped model, path of a model file, or a definition.
     cuts : array_like, shape (n_intervals - 1,), optional

@@ -445,7 +445,7 @@ def prior_predictive(
         The hazard model.
     exposure
         Events and person-time. Of these the prior takes only its units: the crude rate, at which
-        the level's prior is centred, the cut points, and the walk's clock.
+        the level's prior is centred, the cut points, and the clock of a curve model's walk.
     seed
         Seed of the draws.
     draws

@@ -19,7 +19,7 @@ from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import Fit
 from bayesblina.hazards.build import build_model
-from bayesblina.hazards.definition import Correlated, Gamma
+from bayesblina.hazards.definition import Correlated, Gamma, RandomWalk
 from bayesblina.hazards.likelihood import flat_draws
 from bayesblina.pointwise import log_likelihood_of
 
@@ -275,6 +275,10 @@ def _log_priors(fit: Fit) -> dict[str, xr.DataArray]:
         centre = build_model(definition, fit.exposure).start["level"]
         levels = flat_draws(posterior, "level", *_others(posterior["level"]))
         total = norm.logpdf(levels - centre, baseline.level.mean, baseline.level.sd).sum(axis=1)
+        if isinstance(baseline, RandomWalk):
+            total = total + _of_steps(posterior, baseline)
+            found["baseline"] = _by_draw(fit, np.asarray(total))
+            return found
         for name in ("walk_sd", "process_sd"):
             if name in posterior:
                 spread = flat_draws(posterior, name, *_others(posterior[name]))
@@ -282,6 +286,15 @@ def _log_priors(fit: Fit) -> dict[str, xr.DataArray]:
                 total = total - squares.sum(axis=1) / 2.0
         found["baseline"] = _by_draw(fit, np.asarray(total))
     return found
+
+
+def _of_steps(posterior: xr.Dataset, baseline: RandomWalk) -> Floats:
+    """Log prior density of the steps of a random walk, up to a constant."""
+    # Endpoints with parallel baselines have the same steps.
+    one = posterior[["log_baseline"]].isel(endpoint=slice(0, 1 if baseline.shared else None))
+    steps = np.diff(flat_draws(one, "log_baseline", *_others(one["log_baseline"])), axis=-1)
+    squares = (steps.reshape(steps.shape[0], -1) / baseline.step.sd) ** 2
+    return np.asarray(-squares.sum(axis=1) / 2.0)
 
 
 def _others(values: xr.DataArray) -> list[str]:

@@ -123,7 +123,7 @@ def sample(
     built
         The model.
     seed
-        Seed; the same seed gives the same draws.
+        Seed; the same seed gives the same draws on the same machine.
     settings
         How long to sample.
     progress

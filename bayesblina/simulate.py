@@ -454,7 +454,7 @@ def blinatumomab_cohort(
     Parameters
     ----------
     seed
-        Non-negative; the same seed gives the same study.
+        Non-negative; the same seed gives the same study, within rounding on another processor.
     n_patients, n_consolidation, n_maintenance
         Exact numbers of patients in all, in consolidation and in maintenance. The defaults are
         those of NCT02013167.
@@ -527,7 +527,7 @@ def blinatumomab_table(
     Parameters
     ----------
     seed
-        Non-negative; the same seed gives the same table.
+        Non-negative; the same seed gives the same table, within rounding on another processor.
     n_patients, n_consolidation, n_maintenance
         Exact numbers of patients in all, in consolidation and in maintenance.
     truth
@@ -618,7 +618,7 @@ def adverse_events(cohort: Cohort, *, seed: int) -> pd.DataFrame:
     cohort
         The patients, with phases in order; from the third phase on rates stay as in the third.
     seed
-        Non-negative; the same seed gives the same table.
+        Non-negative; the same seed gives the same table, within rounding on another processor.
 
     Returns
     -------

@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -103,6 +104,19 @@ class EndpointSection(_Section):
     time: Name
     event: Name
     entry: Name | None = None
+    # How events are recorded: on the day on which they happened, or on that of the visit at which
+    # they were found (which is refused as long as there is no likelihood for it). Without it they
+    # are taken as exact, and results say so.
+    recorded: Literal["exact", "visits"] | None = None
+
+    @field_validator("recorded")
+    @classmethod
+    def _known(cls, recorded: str | None) -> str | None:
+        if recorded == "visits":
+            from bayesblina.cohort import VISITS
+
+            raise ValueError(VISITS)
+        return recorded
 
 
 class PhaseSection(_Section):
@@ -317,7 +331,12 @@ class Study:
             raise SpecError("covariates: give the kind of each, or a list of columns.")
         path = self.path.parent / data.file if table is None else table
         endpoints = {
-            name: Endpoint(time=columns.time, event=columns.event, entry=columns.entry)
+            name: Endpoint(
+                time=columns.time,
+                event=columns.event,
+                entry=columns.entry,
+                recorded=columns.recorded,
+            )
             for name, columns in self.content.endpoints.items()
         }
         phases = Phases.from_dict(

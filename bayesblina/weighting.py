@@ -605,6 +605,7 @@ def _weighted(
                 time=course.last[rows] - clock,
                 event=course.event[rows],
                 entry=np.maximum(course.first[rows] - clock, 0.0),
+                recorded=cohort.endpoints[course.endpoint].recorded,
             )
         },
         phases=(phase,),

@@ -28,6 +28,12 @@ def synthetic(folder: Path) -> Path:
     return path
 
 
+def choose(study: Path) -> None:
+    """Declare exact what a draft leaves to choose of how events are recorded."""
+    text = study.read_text(encoding="utf-8")
+    study.write_text(text.replace('recorded = "CHOOSE"', 'recorded = "exact"'), encoding="utf-8")
+
+
 def draft(frame: pd.DataFrame, folder: Path) -> dict[str, Any]:
     """Write a table, draft a study for it, and parse the draft."""
     frame.to_csv(folder / "patients.csv", index=False)
@@ -58,8 +64,16 @@ def test_the_draft_is_the_demo(tmp_path: Path) -> None:
     assert f"bayesblina validate {out}" in made.stdout
     text = out.read_text(encoding="utf-8")
     assert "CHOOSE marks" in text
-    assert text.count("CHOOSE") == 1
+    assert text.count("CHOOSE") == 2
     drafted, demo = tomllib.loads(text), tomllib.loads(cli.DEMO_STUDY.format(seed=1))
+    # Whether relapses were found at visits is for the analyst to say.
+    assert drafted["endpoints"]["rfs"]["recorded"] == "CHOOSE"
+    refused = call("validate", out)
+    assert refused.exit_code == 2
+    assert "endpoints.rfs.recorded: Input should be 'exact' or 'visits'" in refused.stderr
+    choose(out)
+    drafted = tomllib.loads(out.read_text(encoding="utf-8"))
+    drafted["endpoints"]["os"]["recorded"] = "exact"
     for section in ("schema", "data", "endpoints", "phases", "question", "model", "fit"):
         assert drafted[section] == demo[section]
     assert list(drafted["phases"]) == list(demo["phases"])
@@ -69,6 +83,7 @@ def test_the_draft_is_the_demo(tmp_path: Path) -> None:
     cohort = read_study(out).cohort()
     expected, _ = bb.simulate.blinatumomab_cohort(seed=1)
     pd.testing.assert_frame_equal(cohort.to_counting_process(), expected.to_counting_process())
+    assert [one.recorded for one in cohort.endpoints.values()] == [None, "exact"]
 
 
 def test_a_transplant_alone_is_the_phase(tmp_path: Path) -> None:
@@ -93,7 +108,33 @@ def test_the_path_is_relative_to_the_study(tmp_path: Path) -> None:
     out = tmp_path / "studies" / "first.toml"
     assert call("init", synthetic(data), "--out", out).exit_code == 0
     assert tomllib.loads(out.read_text())["data"]["file"] == "../data of trial/patients.csv"
+    choose(out)
     assert call("validate", out).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("time", "event", "asked"),
+    [
+        ("os_months", "died", False),
+        ("rfs_months", "event", True),
+        ("efs_months", "event", True),
+        ("PFS_Days", "status", True),
+        ("ttp_days", "status", True),
+        ("dfs_time", "failed", True),
+        ("months", "relapsed", True),
+        ("days", "progression", True),
+        ("days", "Recurrence", True),
+        ("days", "event", False),
+        ("stop", "status", False),
+    ],
+)
+def test_relapse_is_asked_how_it_was_recorded(
+    tmp_path: Path, time: str, event: str, asked: bool
+) -> None:
+    frame = patients().rename(columns={"os_months": time, "died": event})
+    ((_, endpoint),) = draft(frame, tmp_path)["endpoints"].items()
+    assert (endpoint["time"], endpoint["event"]) == (time, event)
+    assert endpoint.get("recorded") == ("CHOOSE" if asked else None)
 
 
 # The command.
@@ -173,7 +214,12 @@ def test_guesses(tmp_path: Path) -> None:
     }
     assert drafted["endpoints"] == {
         "os": {"time": "os_months", "event": "died"},
-        "pfs": {"time": "pfs_months", "event": "progressed", "entry": "response_month"},
+        "pfs": {
+            "time": "pfs_months",
+            "event": "progressed",
+            "entry": "response_month",
+            "recorded": "CHOOSE",
+        },
     }
     assert list(drafted["phases"].items()) == [("c", "c_start"), ("m", "m_start")]
     assert drafted["question"] == {

@@ -45,7 +45,7 @@ def test_weak_priors_give_the_maximum_likelihood_estimate(cohort: Cohort) -> Non
     weak = bb.load_model("primary").with_priors(
         phases=bb.HazardRatioPrior.from_sd(10.0),
         level=bb.HazardRatioPrior.from_sd(10.0),
-        change=bb.SpreadPrior.from_scale(30.0, known=True),
+        step=bb.HazardRatioPrior.from_sd(30.0),
     )
     fit = bb.fit(cohort, QUESTION, model=weak, cuts=CUTS, seed=1, progress=False)
     assert fit.converged

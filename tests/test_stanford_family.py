@@ -43,7 +43,7 @@ def exposure_of(covariates: list[str]) -> Exposure:
 
 
 def wide(name: str) -> ModelDefinition:
-    model = bb.load_model(name).with_priors(phases=WIDE, covariates=WIDE, level=WIDE, change=FREE)
+    model = bb.load_model(name).with_priors(phases=WIDE, covariates=WIDE, level=WIDE, step=WIDE)
     content = model.model_dump(by_alias=True)
     if "change" in content["phases"]:
         content["phases"]["change"] = FREE.model_dump()

@@ -50,7 +50,7 @@ transplant = "censor"
 
 [model]
 name = "primary"
-priors = { phases = [0.1, 10], covariates = [0.5, 2.0], level = [0.1, 10.0], change = [0.2, 5.0] }
+priors = { phases = [0.1, 10], covariates = [0.5, 2.0], level = [0.1, 10.0], step = [0.2, 5.0] }
 
 [fit]
 cuts = [3, 6.5]
@@ -109,7 +109,7 @@ def test_everything_arrives(tmp_path: Path) -> None:
     assert model.covariates.prior.hazard_ratio == (0.5, 2.0)
     assert isinstance(model.baseline, RandomWalk)
     assert model.baseline.level.hazard_ratio == (0.1, 10.0)
-    assert model.baseline.change.hazard_ratio == (0.2, 5.0)
+    assert model.baseline.step.hazard_ratio == (0.2, 5.0)
     assert study.regimes() == (bb.Never(), bb.From(2.0), bb.From(4.0))
     fit = study.content.fit
     assert (fit.cuts, fit.draws, fit.tune, fit.chains, fit.cores, fit.seed) == (
@@ -174,7 +174,7 @@ def test_own_model_beside_the_study(tmp_path: Path) -> None:
         ('transplant = "censor"', 'transplant = "drop"', r"question.transplant.*'ignore'"),
         ("phases = [0.1, 10]", "phases = [10, 0.1]", r"lower < upper"),
         ("phases = [0.1, 10]", "phases = [10]", r"model.priors.phases"),
-        ("change = [0.2, 5.0]", "change = [0, 5.0]", r"model.priors.change"),
+        ("step = [0.2, 5.0]", "step = [0, 5.0]", r"model.priors.step"),
         ("starts = [2.0, 4]", "starts = [-1]", r"curves.starts.0"),
         ("starts = [2.0, 4]", "start = [1]", r"curves.start: unknown key. Nearest: starts"),
         ("schema = 1", "schema =", r"not valid TOML"),

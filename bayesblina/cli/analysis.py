@@ -622,11 +622,13 @@ synthetic = true
 [endpoints.os]
 time = "os_months"
 event = "died"
+recorded = "exact"
 
 [endpoints.rfs]
 time = "rfs_months"
 event = "relapse_or_death"
 entry = "remission_month"
+recorded = "exact"
 
 [phases]
 consolidation = "consolidation_month"

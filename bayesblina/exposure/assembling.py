@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesblina.cohort import Endpoint, Outcome
 from bayesblina.compression import Compression
 from bayesblina.errors import DataError, Problem
 from bayesblina.exposure.patterns import CovariateTerms, Terms, compressed_terms
 from bayesblina.follow_up import Contents, require_contents, roles_of
 from bayesblina.question import Question
+from bayesblina.transitions import DEATH_AFTER_RELAPSE
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -119,6 +121,36 @@ def by_pattern(
     return values.astype(np.int64) if whole and compression is None else values
 
 
+def recorded_of(
+    endpoints: Mapping[str, Outcome] | Mapping[str, Endpoint],
+    names: Sequence[str],
+    courses: tuple[str, str] | None = None,
+) -> dict[str, str | None]:
+    """Look up how events are declared to be recorded.
+
+    Parameters
+    ----------
+    endpoints
+        The cohort's endpoints.
+    names
+        Endpoints of the table.
+    courses
+        Death and relapse-free survival, where these are transitions.
+
+    Returns
+    -------
+    dict of str or None
+        By endpoint of the table; a transition's is that of the endpoint that it comes from.
+    """
+    if courses is None:
+        return {name: endpoints[name].recorded for name in names}
+    death, relapse_free = courses
+    return {
+        name: endpoints[death if name == DEATH_AFTER_RELAPSE else relapse_free].recorded
+        for name in names
+    }
+
+
 def assemble(
     endpoints: Sequence[str],
     states: Sequence[str],
@@ -135,6 +167,7 @@ def assemble(
     by_patient: bool = False,
     weighted: bool = False,
     courses: tuple[str, str] | None = None,
+    recorded: Mapping[str, str | None] | None = None,
 ) -> xr.Dataset:
     """Make the table of an `Exposure`, of the states that anybody is ever in.
 
@@ -160,6 +193,8 @@ def assemble(
         Number of patients, used or left out.
     by_patient, weighted, courses
         As for `bayesblina.expose`.
+    recorded
+        How the events of each endpoint are declared to be recorded; None if nothing is declared.
 
     Returns
     -------
@@ -211,6 +246,7 @@ def assemble(
             "by_patient": int(by_patient),
             "courses": json.dumps(courses),
             "weighted": int(weighted),
+            "recorded": json.dumps({} if recorded is None else dict(recorded)),
             "compression": "[]" if compression is None else compression.to_json(),
         },
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bayesblina.cohort import Cohort
 from bayesblina.compression import Compression, number_of_patterns, plan
-from bayesblina.exposure.assembling import Sums, assemble
+from bayesblina.exposure.assembling import Sums, assemble, recorded_of
 from bayesblina.exposure.patterns import (
     Terms,
     covariate_patterns,
@@ -95,6 +95,7 @@ def expose_each(
         by_patient=by_patient,
         weighted=weight is not None and bool((weight[used] != 1.0).any()),
         courses=courses,
+        recorded=recorded_of(cohort.endpoints, list(episodes), courses),
     )
     # States that nobody is ever in have no entry.
     position = {name: index for index, name in enumerate(table["phase"].values.tolist())}

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from bayesblina.cohort import Cohort
 from bayesblina.compression import Compression, number_of_patterns, plan
-from bayesblina.exposure.assembling import Sums, assemble, by_pattern, require_contents_of
+from bayesblina.exposure.assembling import (
+    Sums,
+    assemble,
+    by_pattern,
+    recorded_of,
+    require_contents_of,
+)
 from bayesblina.exposure.patterns import (
     CovariateTerms,
     Terms,
@@ -174,6 +180,7 @@ def expose_many(
         compression=found.compression,
         size=cohort.size,
         weighted=weight is not None and bool((weight[anywhere] != 1.0).any()),
+        recorded=recorded_of(cohort.endpoints, names),
     )
     phases = tuple(str(name) for name in table["phase"].values)
     return Exposure(

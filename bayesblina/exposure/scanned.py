@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from bayesblina.cohort import Cohort, Covariate, Outcome
 from bayesblina.compression import compress as nodes_for
 from bayesblina.errors import SpecError
-from bayesblina.exposure.assembling import Sums, assemble, by_pattern, require_contents_of
+from bayesblina.exposure.assembling import (
+    Sums,
+    assemble,
+    by_pattern,
+    recorded_of,
+    require_contents_of,
+)
 from bayesblina.exposure.engine_sums import EngineSums
 from bayesblina.exposure.patterns import (
     CovariateTerms,
@@ -124,6 +130,7 @@ def expose_scan(
         question=question,
         compression=compression,
         size=scan.size,
+        recorded=recorded_of(scan.endpoints, names),
     )
     risk_sets = xr.Dataset(
         {
@@ -270,8 +277,9 @@ def _cohort_of(frame: pd.DataFrame, scan: CohortScan) -> Cohort:
                 time=numbers(f"time:{name}"),
                 event=frame[f"event:{name}"].to_numpy(dtype=bool),
                 entry=numbers(f"entry:{name}"),
+                recorded=columns.recorded,
             )
-            for name in scan.endpoints
+            for name, columns in scan.endpoints.items()
         },
         phases=scan.phases,
         phase_start=np.stack([numbers(f"start{index}") for index in phases], axis=1),

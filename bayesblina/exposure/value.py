@@ -269,6 +269,13 @@ class Exposure:
         return None if found is None else (str(found[0]), str(found[1]))
 
     @property
+    def recorded(self) -> dict[str, str | None]:
+        """How each endpoint's events are declared to be recorded: exact, or None for no word."""
+        # Fits that were saved before there was such a declaration hold none.
+        said = json.loads(self.table.attrs.get("recorded", "{}"))
+        return {name: said.get(name) for name in self.endpoints}
+
+    @property
     def weighted(self) -> bool:
         """Whether patients have weights other than 1."""
         return bool(self.table.attrs["weighted"])

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
+from scipy.linalg import eigh, null_space
 
 from bayesblina.exposure import Exposure
 from bayesblina.hazards.effects import Design
@@ -29,6 +29,7 @@ Floats = NDArray[np.float64]
 
 NEWTON_STEPS = 30
 LARGEST_STEP = 2.0
+NEAR_ENOUGH = 1e-6
 # Half an event in each interval keeps weights and crude rates finite where there is none.
 PSEUDO_EVENTS = 0.5
 
@@ -64,6 +65,91 @@ class Walks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Steps:
+    """Sampling coordinates of random walks of known step sd, one for each curve.
+
+    Deviations are ``likely + basis @ innovation``, exactly so for any data. Where
+    the likelihood is about normal the innovations are, given the level, standard normals.
+
+    Attributes
+    ----------
+    likely : ndarray, shape (curve, interval)
+        Deviations at about the posterior's mode; their event-weighted mean is zero.
+    basis : ndarray, shape (curve, interval, component)
+        Deviation of each innovation; its event-weighted mean is zero.
+    prior_mean, prior_sd : ndarray, shape (curve, component)
+        Of the innovations, which are independent normals in the prior.
+    """
+
+    likely: Floats
+    basis: Floats
+    prior_mean: Floats
+    prior_sd: Floats
+
+
+def steps(weight: Floats, time: Floats, *, sd: float) -> Steps:
+    """Work out coordinates of random walks with independent steps of known sd.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (curve, interval)
+        Events by interval, and half of one; at least two intervals.
+    time : ndarray, shape (curve, interval)
+        Person-time at equal phases and covariates, from 0 on.
+    sd
+        Of the steps between neighbouring intervals.
+
+    Returns
+    -------
+    Steps
+        The coordinates.
+    """
+    curves, intervals = weight.shape
+    step = np.diff(np.eye(intervals), axis=0)
+    precision = step.T @ step / sd**2
+    mode, information = _mode(weight - PSEUDO_EVENTS, time, precision)
+    share = weight / weight.sum(axis=1, keepdims=True)
+    likely = mode - (share * mode).sum(axis=1, keepdims=True)
+    basis = np.zeros((curves, intervals, intervals - 1))
+    prior_mean, prior_sd = np.zeros((curves, intervals - 1)), np.ones((curves, intervals - 1))
+    for index in range(curves):
+        # Columns are orthogonal to the events.
+        free = null_space(weight[index][None])
+        value, vector = eigh(
+            free.T @ precision @ free, free.T @ (information[index][:, None] * free)
+        )
+        directions = free @ vector
+        # Of a coefficient the prior's precision is `value`, and the likelihood's about 1.
+        width = 1.0 / np.sqrt(1.0 + value)
+        basis[index] = directions * width
+        pull = directions.T @ (precision @ likely[index]) / value
+        prior_mean[index], prior_sd[index] = -pull / width, 1.0 / (np.sqrt(value) * width)
+    return Steps(likely=likely, basis=basis, prior_mean=prior_mean, prior_sd=prior_sd)
+
+
+def _mode(events: Floats, time: Floats, precision: Floats) -> tuple[Floats, Floats]:
+    """Log hazards at the mode under a walk's prior, and the expected events there.
+
+    Both of shape (curve, interval). Half an event in all of follow-up keeps the level finite.
+    """
+    total = events.sum(axis=1, keepdims=True) + PSEUDO_EVENTS
+    rate = total / np.where(time.sum(axis=1, keepdims=True) > 0, time.sum(axis=1, keepdims=True), 1)
+    spread = PSEUDO_EVENTS / events.shape[1]
+    counts, spent = events + spread, time + spread / rate
+    log_hazard = np.broadcast_to(np.log(rate), events.shape).copy()
+    for _ in range(NEWTON_STEPS):
+        expected = spent * np.exp(log_hazard)
+        gradient = counts - expected - log_hazard @ precision
+        curvature = precision + np.eye(events.shape[1]) * expected[:, None, :]
+        move = np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
+        largest = np.abs(move).max(axis=1, keepdims=True)
+        log_hazard += move * np.minimum(1.0, LARGEST_STEP / np.maximum(largest, 1e-300))
+        if largest.max() < NEAR_ENOUGH:
+            break
+    return log_hazard, spent * np.exp(log_hazard)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Curves:
     """What a baseline's curves are fitted to: one for each endpoint and stratum.
 
@@ -73,8 +159,10 @@ class Curves:
         Events and person-time by phase x pattern.
     level_centre : ndarray, shape (curve,)
         Crude log rate, at which the prior of the level is centred.
+    adjusted : ndarray, shape (curve, interval)
+        Person-time at equal phases and covariates; approximate.
     crude : ndarray, shape (curve, interval)
-        Log rate of each interval less the level's, at equal phases and covariates; approximate.
+        Log rate of each interval less the level's, for that person-time.
     clock : ndarray, shape (curve, interval - 1)
         Distances between neighbouring intervals.
     """
@@ -82,6 +170,7 @@ class Curves:
     events: Floats
     time: Floats
     level_centre: Floats
+    adjusted: Floats
     crude: Floats
     clock: Floats
 
@@ -263,6 +352,7 @@ def baseline_curves(exposure: Exposure, design: Design, *, prior_sd: Floats) -> 
         events=by_curve[0],
         time=by_curve[1],
         level_centre=level_centre,
+        adjusted=adjusted,
         crude=crude,
         clock=clock(start, follow_up_end(exposure), by_interval),
     )

@@ -40,7 +40,8 @@ from bayesblina.hazards.survivors import follow_up_of, survivors
 
 Floats = NDArray[np.float64]
 
-TARGET_ACCEPT = 0.9
+TARGET_ACCEPT = 0.8
+# Where sds are estimated.
 CAREFUL = 0.95
 
 
@@ -188,8 +189,21 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         start=bench.start,
         design=design,
         priors=bench.priors,
-        target_accept=TARGET_ACCEPT if kernel else CAREFUL,
+        target_accept=CAREFUL if _estimates_sds(definition, exposure, design) else TARGET_ACCEPT,
         make_kernel=kernel,
+    )
+
+
+def _estimates_sds(definition: ModelDefinition, exposure: Exposure, design: Design) -> bool:
+    """Say whether a posterior may be far from normal, as those of sds and correlations are."""
+    several = isinstance(definition.endpoints, Correlated) and len(exposure.endpoints) > 1
+    return (
+        not isinstance(definition.baseline, RandomWalk)
+        or not isinstance(definition.phases, ProportionalPhases)
+        or definition.groups is not None
+        or bool(design.sources)
+        or definition.cure is not None
+        or several
     )
 
 

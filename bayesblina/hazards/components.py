@@ -25,6 +25,7 @@ from bayesblina.hazards.baseline import (
     clock,
     follow_up_end,
     midpoints,
+    steps,
     walks,
 )
 from bayesblina.hazards.definition import (
@@ -182,27 +183,20 @@ def _random_walk(bench: Workbench, kind: RandomWalk) -> Any:
     """Add a walk of known step sd: deviations are an affine function of independent normals."""
     curves = bench.curves
     curve = "shape" if kind.shared else bench.curve
-    weight = curves.events.sum(axis=2) + PSEUDO_EVENTS
-    crude = curves.crude
+    weight, time = curves.events.sum(axis=2) + PSEUDO_EVENTS, curves.adjusted
     if kind.shared:
-        total = weight.sum(axis=0, keepdims=True)
-        crude = (weight * crude).sum(axis=0, keepdims=True) / total
-        weight = total
-    found = walks(np.ones((weight.shape[0], weight.shape[1] - 1)), weight, crude)
-    sd = kind.step.sd * found.inverse_roughness
-    wide = np.sqrt(1.0 + sd**2)
-    shrink = sd / wide
-    pm.modelcontext(None).add_coord("component", np.arange(sd.shape[1]))
-    dims = (curve, "component")
+        weight = weight.sum(axis=0, keepdims=True)
+        time = (time * np.exp(curves.level_centre)[:, None]).sum(axis=0, keepdims=True)
+    found = steps(weight, time, sd=kind.step.sd)
+    pm.modelcontext(None).add_coord("component", np.arange(found.basis.shape[2]))
     innovation = pm.Normal(
         "walk_innovation",
-        pm.Data("walk_prior_mean", -found.centre * shrink),
-        pm.Data("walk_prior_sd", wide),
-        dims=dims,
+        pm.Data("walk_prior_mean", found.prior_mean),
+        pm.Data("walk_prior_sd", found.prior_sd),
+        dims=(curve, "component"),
     )
-    likely = np.einsum("cjk,ck->cj", found.basis, shrink**2 * found.centre)
-    basis = pm.Data("basis", found.basis * shrink[:, None, :])
-    shape = pm.Data("walk_offset", likely) + BatchedMatrixVector()(basis, innovation)
+    basis = pm.Data("basis", found.basis)
+    shape = pm.Data("walk_offset", found.likely) + BatchedMatrixVector()(basis, innovation)
     # What is shared has one row, which the compiler must know.
     return shape[0][None, :] if kind.shared else shape
 

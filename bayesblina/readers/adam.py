@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesblina.cohort import Cohort, Exclusion, Outcome, Phases
+from bayesblina.cohort import Cohort, Exclusion, Outcome, Phases, Recorded, require_recorded
 from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
 from bayesblina.readers.sources import load_table, missing_columns
@@ -48,6 +48,13 @@ class AdamEndpoint:
         Whether only some patients have it, such as relapse-free survival in those who reached
         remission. Patients without a record were then never under observation for it; without
         this a missing record is an error.
+    recorded
+        How events are recorded, as for `bayesblina.Endpoint`.
+
+    Raises
+    ------
+    SpecError
+        As for `bayesblina.Endpoint`.
 
     Examples
     --------
@@ -57,6 +64,10 @@ class AdamEndpoint:
 
     paramcd: str
     some_patients: bool = False
+    recorded: Recorded | None = None
+
+    def __post_init__(self) -> None:
+        require_recorded(self.recorded)
 
 
 def read_adam(
@@ -371,7 +382,7 @@ def _outcomes(
                         patients=tuple(str(patient) for patient in people.ids[absent]),
                     )
                 )
-        outcomes[name] = Outcome(time=time, event=event, entry=entry)
+        outcomes[name] = Outcome(time=time, event=event, entry=entry, recorded=endpoint.recorded)
     if problems:
         raise DataError(problems, source=source)
     return outcomes

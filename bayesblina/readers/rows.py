@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesblina.cohort import RESERVED_PHASES, Cohort, Outcome, Phases
+from bayesblina.cohort import (
+    RESERVED_PHASES,
+    Cohort,
+    Outcome,
+    Phases,
+    Recorded,
+    require_recorded,
+)
 from bayesblina.episodes import OFF_TREATMENT, before_first, state_bounds
 from bayesblina.errors import DataError, SpecError, nearest
 from bayesblina.intervals import snap
@@ -42,6 +49,7 @@ def read_counting_process(
     endpoint: str | None = None,
     covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
     transplant: str | None = None,
+    recorded: Mapping[str, Recorded] | Recorded | None = None,
     repairs: Repairs | None = None,
     synthetic: bool | None = None,
 ) -> Cohort:
@@ -73,6 +81,8 @@ def read_counting_process(
         As for `read_cohort`; a covariate must not change within a patient.
     transplant
         Column with the time of transplant, the same in all of a patient's rows.
+    recorded
+        How events are recorded, as for `Endpoint`: of all endpoints alike, or by endpoint.
     repairs, synthetic
         As for `read_cohort`.
 
@@ -89,7 +99,7 @@ def read_counting_process(
         If the table cannot be read or anything in it is wrong, with all problems at once: gaps,
         overlaps, events before the last row, phases that go backwards, covariates that change.
     SpecError
-        If the call itself is impossible.
+        If the call itself is impossible, or `recorded` cannot be said (see `Endpoint`).
 
     Examples
     --------
@@ -141,6 +151,7 @@ def read_counting_process(
     rows = Columns(frame, patient)
     patients, first_row, who = _first_appearance(rows.ids)
     endpoint_names, which = _endpoints(rows, endpoint)
+    declared = _declared(recorded, endpoint_names)
     begin, end = snap([rows.numbers(start), rows.numbers(stop)])
     happened = rows.events(event, np.ones(len(frame), dtype=bool))
     state = _states(rows, phase, labels, none)
@@ -180,7 +191,7 @@ def read_counting_process(
         ends, begins = order[last & (which[order] == index)], order[first & (which[order] == index)]
         time[who[ends]], died[who[ends]] = end[ends], happened[ends]
         entry[who[begins]] = begin[begins]
-        outcomes[name] = Outcome(time=time, event=died, entry=entry)
+        outcomes[name] = Outcome(time=time, event=died, entry=entry, recorded=declared.get(name))
     starts, stops = _phase_times(order, first, group, who, begin, state, names)
     _check_histories(rows, who, begin, end, state, starts, stops, names, phase)
     one = Columns(frame.iloc[first_row].reset_index(drop=True), patient)
@@ -219,6 +230,20 @@ def _endpoints(rows: Columns, column: str | None) -> tuple[list[str], Ints]:
     rows.report(column, text == "", "missing names of endpoints", "Every row needs one.")
     which, names = pd.factorize(text)
     return [str(name) for name in names], which.astype(np.int64)
+
+
+def _declared(
+    recorded: Mapping[str, Recorded] | Recorded | None, names: Sequence[str]
+) -> dict[str, Recorded]:
+    """How the events of each endpoint are declared to be recorded, where anything is."""
+    if not isinstance(recorded, Mapping):
+        require_recorded(recorded)
+        return {} if recorded is None else dict.fromkeys(names, recorded)
+    for name, said in recorded.items():
+        if name not in names:
+            raise SpecError(f"recorded: no endpoint '{name}'. {nearest(name, names)}")
+        require_recorded(said)
+    return dict(recorded)
 
 
 def _states(rows: Columns, column: str, labels: Mapping[str, str], none: tuple[str, ...]) -> Ints:

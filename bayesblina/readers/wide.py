@@ -8,7 +8,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bayesblina.cohort import Cohort, Endpoint, Outcome, Phases, Repair
+from bayesblina.cohort import (
+    Cohort,
+    Endpoint,
+    Outcome,
+    Phases,
+    Recorded,
+    Repair,
+    require_recorded,
+)
 from bayesblina.errors import DataError, SpecError
 from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
 from bayesblina.readers.sources import load_table, missing_columns
@@ -103,7 +111,7 @@ def read_cohort(
         time = columns.numbers(endpoint.time)
         entry = np.zeros(time.size) if endpoint.entry is None else columns.numbers(endpoint.entry)
         event = columns.events(endpoint.event, np.isfinite(entry))
-        outcomes[name] = Outcome(time=time, event=event, entry=entry)
+        outcomes[name] = Outcome(time=time, event=event, entry=entry, recorded=endpoint.recorded)
     parts = Parts(
         outcomes=outcomes,
         phases=phases.names,
@@ -138,6 +146,13 @@ class DatedEndpoint:
         Column with the date from which the patient is under observation for this endpoint, where
         that is not the common origin (delayed entry, such as remission for relapse-free
         survival); a missing date means that the patient never was.
+    recorded
+        How events are recorded, as for `Endpoint`.
+
+    Raises
+    ------
+    SpecError
+        As for `Endpoint`.
 
     Examples
     --------
@@ -148,6 +163,10 @@ class DatedEndpoint:
     date: str
     event: str
     origin: str | None = None
+    recorded: Recorded | None = None
+
+    def __post_init__(self) -> None:
+        require_recorded(self.recorded)
 
 
 def read_dated_cohort(
@@ -276,7 +295,9 @@ def read_dated_cohort(
             lengthened |= days == own
             days = np.where(days == own, days + 0.5, days)
         event = columns.events(endpoint.event, np.isfinite(own))
-        outcomes[name] = Outcome(time=days / per_unit, event=event, entry=own / per_unit)
+        outcomes[name] = Outcome(
+            time=days / per_unit, event=event, entry=own / per_unit, recorded=endpoint.recorded
+        )
     parts = Parts(
         outcomes=outcomes,
         phases=phases.names,

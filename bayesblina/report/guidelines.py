@@ -151,7 +151,11 @@ def checklist(fit: Fit, *, shown: Collection[str], sensitivity: bool) -> list[It
             "B. Data and scripts",
             ("provenance", "the table's hash; the data themselves are not in this report"),
         ),
-        (again, "C. The same draws again", ("provenance", f"seed {fit.provenance.seed}")),
+        (
+            again,
+            "C. The same draws again",
+            ("provenance", f"seed {fit.provenance.seed}, same machine and versions"),
+        ),
     ]
     return [
         Item(step=step, item=item, section=section, words=words)

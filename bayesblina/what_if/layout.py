@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.axes import AXES, BASE, PRIOR_AXES, QUESTION_AXES
-from bayesblina.cohort import Cohort, Covariate, Outcome
+from bayesblina.cohort import Cohort, Covariate
 from bayesblina.errors import BayesblinaError, SpecError, nearest
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import expose_for
@@ -191,7 +191,9 @@ class Scenario:
             cohort,
             patients=cohort.patients[keep],
             endpoints={
-                name: Outcome(time=one.time[keep], event=one.event[keep], entry=one.entry[keep])
+                name: replace(
+                    one, time=one.time[keep], event=one.event[keep], entry=one.entry[keep]
+                )
                 for name, one in cohort.endpoints.items()
             },
             phase_start=start,

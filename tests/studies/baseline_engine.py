@@ -1,9 +1,9 @@
 """Deterministic posteriors of one log hazard ratio; they share no code with the package.
 
 The log hazard ratio asked for lies on a grid. At each of its values the log hazards of the
-intervals, and the coefficients of other effects, are integrated by Laplace's approximation with
-the next term of its expansion (Shun and McCullagh 1995, doi:10.1111/j.2517-6161.1995.tb02060.x);
-the other coefficients of a partial likelihood likewise. Every log posterior here is concave.
+intervals, and the coefficients of other effects, are integrated by Laplace's approximation (Tierney
+and Kadane 1986, doi:10.1080/01621459.1986.10478240); the other coefficients of a partial likelihood
+likewise. Every log posterior here is concave.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 NORMAL_95 = 1.959963984540054
-# 95 % of the prior mass of a hazard ratio in 0.2 to 5; of the level and of a step in 0.05 to 20.
+# 95 % of the prior mass of a phase's hazard ratio in 0.2 to 5; the others' in 0.05 to 20.
 EFFECT_SD = float(np.log(5.0) / NORMAL_95)
+COVARIATE_SD = float(np.log(20.0) / NORMAL_95)
 LEVEL_SD = float(np.log(20.0) / NORMAL_95)
 STEP_SD = float(np.log(20.0) / NORMAL_95)
 HALF_AN_EVENT = 0.5
 GRID_POINTS = 41
 GRID_SDS = 8.0
 FINE_POINTS = 2001
+# Log density below the highest at which survival is not worked out.
+NEGLIGIBLE = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,7 +56,15 @@ class Posterior:
 
 
 @njit(cache=True)
-def tabulate(entry, stop, event, bounds, pattern, patterns, cuts):
+def tabulate(
+    entry: Floats,
+    stop: Floats,
+    event: Floats,
+    bounds: Floats,
+    pattern: Ints,
+    patterns: int,
+    cuts: Floats,
+) -> tuple[Floats, Floats]:
     """Events and person-time, shape (interval, state x pattern); state k lasts to ``bounds[k]``."""
     intervals, states = cuts.size + 1, bounds.shape[1] + 1
     events = np.zeros((intervals, states * patterns))
@@ -84,7 +96,9 @@ def tabulate(entry, stop, event, bounds, pattern, patterns, cuts):
 
 
 @njit(cache=True)
-def risk_sets(entry, stop, event, bounds, pattern, patterns):
+def risk_sets(
+    entry: Floats, stop: Floats, event: Floats, bounds: Floats, pattern: Ints, patterns: int
+) -> tuple[Floats, Floats, Floats]:
     """Events at each distinct time and patients at risk there, shape (time, state x pattern)."""
     states = bounds.shape[1] + 1
     times = np.unique(stop[event > 0])
@@ -109,7 +123,7 @@ def risk_sets(entry, stop, event, bounds, pattern, patterns):
 
 
 @njit(cache=True)
-def _factor(diagonal, off):
+def _factor(diagonal: Floats, off: Floats) -> tuple[Floats, Floats, float]:
     """LDL' of a tridiagonal matrix; its log determinant."""
     size = diagonal.size
     pivot, lower = diagonal.copy(), np.empty(max(size - 1, 0))
@@ -120,7 +134,7 @@ def _factor(diagonal, off):
 
 
 @njit(cache=True)
-def _solve(pivot, lower, right):
+def _solve(pivot: Floats, lower: Floats, right: Floats) -> Floats:
     """Solve with the factor, for one right-hand side."""
     found = right.copy()
     for j in range(1, found.size):
@@ -132,21 +146,17 @@ def _solve(pivot, lower, right):
 
 
 @njit(cache=True)
-def _second_term(mean, variance):
-    """Next term of Laplace's expansion for Poisson terms with these means and this covariance."""
-    size = mean.size
-    term = 0.0
-    for i in range(size):
-        term -= mean[i] * variance[i, i] ** 2 / 8.0
-        for k in range(size):
-            v = variance[i, k]
-            both = mean[i] * mean[k] * v
-            term += both * (variance[i, i] * variance[k, k] / 8.0 + v * v / 12.0)
-    return term
-
-
-@njit(cache=True)
-def _log_posterior(events, time, design, precision, step, unit, centre, a, beta):
+def _log_posterior(
+    events: Floats,
+    time: Floats,
+    design: Floats,
+    precision: Floats,
+    step: Floats,
+    unit: Floats,
+    centre: float,
+    a: Floats,
+    beta: Floats,
+) -> tuple[float, Floats]:
     """Log density of the log hazards and coefficients, and the expected events by cell."""
     relative = design @ beta
     value = -0.5 * (beta * beta * precision).sum() - 0.5 * ((unit * a).sum() - centre) ** 2
@@ -162,7 +172,9 @@ def _log_posterior(events, time, design, precision, step, unit, centre, a, beta)
 
 
 @njit(cache=True)
-def _system(expected, design, precision, step, unit):
+def _system(
+    expected: Floats, design: Floats, precision: Floats, step: Floats, unit: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
     """Bordered tridiagonal Hessian: diagonal, off-diagonal, border, corner.
 
     The level's rank-one term stands in the border with a corner of -1, which eliminates to it.
@@ -188,14 +200,22 @@ def _system(expected, design, precision, step, unit):
 
 
 @njit(cache=True)
-def _mode(events, time, design, precision, step, unit, centre, a, beta):
+def _mode(
+    events: Floats,
+    time: Floats,
+    design: Floats,
+    precision: Floats,
+    step: Floats,
+    unit: Floats,
+    centre: float,
+    a: Floats,
+    beta: Floats,
+) -> tuple[float, Floats, Floats, Floats]:
     """Newton's method from a start; column 0 of the design is held."""
     q = design.shape[1]
     by_interval = events.sum(axis=1)
     by_cell = events.sum(axis=0)
-    value, expected = _log_posterior(
-        events, time, design, precision, step, unit, centre, a, beta
-    )
+    value, expected = _log_posterior(events, time, design, precision, step, unit, centre, a, beta)
     for _ in range(200):
         diagonal, off, border, corner = _system(expected, design, precision, step, unit)
         pivot, lower, _unused = _factor(diagonal, off)
@@ -233,7 +253,9 @@ def _mode(events, time, design, precision, step, unit, centre, a, beta):
 
 
 @njit(cache=True)
-def _covariance(diagonal, off, border, corner):
+def _covariance(
+    diagonal: Floats, off: Floats, border: Floats, corner: Floats
+) -> tuple[Floats, float]:
     """Inverse of the bordered matrix in the log hazards and other coefficients; log determinant."""
     intervals, q = border.shape
     pivot, lower, log_det = _factor(diagonal, off)
@@ -257,8 +279,34 @@ def _covariance(diagonal, off, border, corner):
 
 
 @njit(cache=True)
-def walk_log_density(events, time, design, precision, step, unit, centre, grid, second):
-    """Log posterior of coefficient 0 on a grid; modes, mean shifts and variances of log hazards.
+def _shifted_mode(a: Floats, expected: Floats, design: Floats, full: Floats) -> Floats:
+    """Means of log hazards: modes, and what the asymmetry of the Poisson terms adds."""
+    intervals, cells = expected.shape
+    if design.shape[1] == 1:
+        return a - 0.5 * full @ (expected.sum(axis=1) * np.diag(full))
+    pull = np.zeros(full.shape[0])
+    for c in range(cells):
+        direction = design[c, 1:].copy()
+        along = np.ascontiguousarray(full[:, intervals:]) @ direction
+        for j in range(intervals):
+            variance = full[j, j] + 2.0 * along[j] + (direction * along[intervals:]).sum()
+            pull += (full[:, j] + along) * (expected[j, c] * variance)
+    return a - 0.5 * pull[:intervals]
+
+
+@njit(cache=True)
+def walk_log_density(
+    events: Floats,
+    time: Floats,
+    design: Floats,
+    precision: Floats,
+    step: Floats,
+    unit: Floats,
+    centre: float,
+    grid: Floats,
+    overlap: Floats,
+) -> tuple[Floats, Floats, Floats]:
+    """Log posterior of coefficient 0 on a grid; mean and variance of cumulative hazards.
 
     Parameters
     ----------
@@ -276,15 +324,14 @@ def walk_log_density(events, time, design, precision, step, unit, centre, grid, 
         Prior mean of the level over its prior sd.
     grid : ndarray, shape (point,)
         Values of coefficient 0.
-    second
-        Whether the second term of the expansion is taken.
+    overlap : ndarray, shape (span, interval)
+        Time in each interval of spans whose cumulative hazard is asked for.
     """
-    intervals, cells = time.shape
     q = design.shape[1]
     density = np.empty(grid.size)
-    modes = np.empty((grid.size, intervals))
-    shifts = np.zeros((grid.size, intervals))
-    total = time.sum(axis=1) + 1e-12
+    mean = np.zeros((grid.size, overlap.shape[0]))
+    variance = np.zeros((grid.size, overlap.shape[0]))
+    total = time.sum(axis=1)
     a = np.log((events.sum(axis=1) + 0.5) / (total + 0.5 * total.sum() / (events.sum() + 0.5)))
     beta = np.zeros(q)
     constant = 0.5 * np.log(step).sum()
@@ -294,40 +341,22 @@ def walk_log_density(events, time, design, precision, step, unit, centre, grid, 
             events, time, design, precision, step, unit, centre, a, beta
         )
         diagonal, off, border, corner = _system(expected, design, precision, step, unit)
-        if not second:
-            pivot, lower, log_det = _factor(diagonal, off)
-            by = np.empty(border.shape)
-            for k in range(q):
-                by[:, k] = _solve(pivot, lower, border[:, k].copy())
-            log_det += np.log(np.abs(np.linalg.det(corner - border.T @ by)))
-            density[g] = value + constant - 0.5 * log_det
-            modes[g] = a
-            continue
         full, log_det = _covariance(diagonal, off, border, corner)
         density[g] = value + constant - 0.5 * log_det
-        if q == 1:
-            mean = expected.sum(axis=1)
-            variance = full
-        else:
-            mean = expected.ravel()
-            lift = np.zeros((intervals * cells, intervals + q - 1))
-            for j in range(intervals):
-                for c in range(cells):
-                    lift[j * cells + c, j] = 1.0
-                    lift[j * cells + c, intervals:] = design[c, 1:]
-            variance = lift @ full @ lift.T
-        density[g] += _second_term(mean, variance)
-        modes[g] = a
-        if q == 1:
-            shifts[g] = -0.5 * full @ (mean * np.diag(full))
-        else:
-            pulled = lift.T @ (mean * np.diag(variance))
-            shifts[g] = -0.5 * (full @ pulled)[:intervals]
-    return density, modes, shifts
+        if not overlap.shape[0] or density[g] < density[: g + 1].max() - NEGLIGIBLE:
+            continue
+        middle = _shifted_mode(a, expected, design, full)
+        hazard = np.exp(middle + np.diag(full)[: a.size] / 2.0)
+        spread = np.exp(full[: a.size, : a.size]) - 1.0
+        for r in range(overlap.shape[0]):
+            passed = overlap[r] * hazard
+            mean[g, r] = passed.sum()
+            variance[g, r] = (passed * (spread @ passed)).sum()
+    return density, mean, variance
 
 
 @njit(cache=True)
-def _partial_parts(events, at_risk, relative):
+def _partial_parts(events: Floats, at_risk: Floats, relative: Floats) -> tuple[float, Floats]:
     """Log partial likelihood (Breslow), share of each risk set by cell."""
     value = (events.sum(axis=0) * relative).sum()
     share = at_risk * np.exp(relative)
@@ -339,7 +368,9 @@ def _partial_parts(events, at_risk, relative):
 
 
 @njit(cache=True)
-def partial_log_density(events, at_risk, design, precision, grid):
+def partial_log_density(
+    events: Floats, at_risk: Floats, design: Floats, precision: Floats, grid: Floats
+) -> tuple[Floats, Floats]:
     """Log posterior of coefficient 0 on a grid under the partial likelihood; other modes."""
     q = design.shape[1]
     density = np.empty(grid.size)
@@ -373,7 +404,9 @@ def partial_log_density(events, at_risk, design, precision, grid):
 
 
 @njit(cache=True)
-def partial_estimate(events, at_risk, design, precision):
+def partial_estimate(
+    events: Floats, at_risk: Floats, design: Floats, precision: Floats
+) -> tuple[Floats, Floats]:
     """Maximum of the (penalised) partial likelihood and the standard errors."""
     q = design.shape[1]
     beta = np.zeros(q)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -60,20 +61,30 @@ def _kept(job: tuple[Setting, Path]) -> pd.DataFrame:
     if path.exists():
         return pd.DataFrame(pd.read_pickle(path))
     found = simulate(setting)
-    partial = path.with_suffix(".part")
+    partial = path.with_suffix(f".{os.getpid()}.part")
     found.to_pickle(partial)
     partial.rename(path)
     return found
 
 
+def _spend(folder: Path, seconds: float) -> float:
+    """Add up the time of all runs that used a folder."""
+    path = folder / "seconds"
+    total = seconds + (float(path.read_text()) if path.exists() else 0.0)
+    write_text(path, str(total))
+    return total
+
+
 def gather(settings: Sequence[Setting], folder: Path, processes: int) -> pd.DataFrame:
     """Simulate cells, several at a time."""
+    began = time.perf_counter()
     jobs = [(setting, folder) for setting in settings]
     found = []
     with get_context("fork").Pool(processes) as pool:
         for index, part in enumerate(pool.imap(_kept, jobs), start=1):
             found.append(part)
             sys.stderr.write(f"\r{index} of {len(jobs)} cells ")
+    _spend(folder, time.perf_counter() - began)
     return pd.concat(found, ignore_index=True)
 
 
@@ -87,6 +98,7 @@ def worst_scenarios(rows: pd.DataFrame, count: int = WORST) -> list[tuple[str, s
 
 def fits(folder: Path) -> pd.DataFrame:
     """The engine against the package's sampler on sixty data sets."""
+    began = time.perf_counter()
     path = folder / "fits.json"
     rows = json.loads(path.read_text()) if path.exists() else []
     done = {row["number"] for row in rows}
@@ -95,6 +107,7 @@ def fits(folder: Path) -> pd.DataFrame:
             rows += [{"number": number, **row} for row in compare(setting)]
             write_text(path, json.dumps(rows))
             sys.stderr.write(f"\r{number + 1} fits ")
+    _spend(folder, time.perf_counter() - began)
     return pd.DataFrame(rows)
 
 
@@ -106,7 +119,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--out", type=Path, default=REPORT)
     given = parser.parse_args(arguments)
-    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,11 +126,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         worst = worst_scenarios(first)
         second = gather(second_round(worst, given.replications), folder, given.processes)
         compared = fits(folder)
+        seconds = _spend(folder, 0.0)
     rows = pd.concat([first, second], ignore_index=True)
     command = "uv run python tests/studies/baseline.py"
     if given.replications != REPLICATIONS:
         command += f" --replications {given.replications}"
-    seconds = time.perf_counter() - began
     write_text(given.out, page.text(rows, compared, worst, command=command, seconds=seconds))
     write_text(given.out.with_suffix(".csv"), page.by_cell(rows).to_csv(index=False))
     return 0

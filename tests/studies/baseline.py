@@ -23,6 +23,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bayesblina.files import write_text
+from tests.studies import baseline_large as large
 from tests.studies import baseline_page as page
 from tests.studies.baseline_fits import chosen, compare
 from tests.studies.baseline_methods import rows_of
@@ -111,6 +112,18 @@ def fits(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _large(folder: Path) -> pd.DataFrame:
+    """Bias by number of intervals where patients are many."""
+    began = time.perf_counter()
+    path = folder / "large.pkl"
+    if path.exists():
+        return pd.DataFrame(pd.read_pickle(path))
+    found = large.run()
+    found.to_pickle(path)
+    _spend(folder, time.perf_counter() - began)
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -126,12 +139,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         worst = worst_scenarios(first)
         second = gather(second_round(worst, given.replications), folder, given.processes)
         compared = fits(folder)
+        many = _large(folder)
         seconds = _spend(folder, 0.0)
     rows = pd.concat([first, second], ignore_index=True)
     command = "uv run python tests/studies/baseline.py"
     if given.replications != REPLICATIONS:
         command += f" --replications {given.replications}"
-    write_text(given.out, page.text(rows, compared, worst, command=command, seconds=seconds))
+    write_text(
+        given.out,
+        page.text(rows, compared, worst, large.words(many), command=command, seconds=seconds),
+    )
     write_text(given.out.with_suffix(".csv"), page.by_cell(rows).to_csv(index=False))
     return 0
 

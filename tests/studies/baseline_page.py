@@ -347,6 +347,7 @@ def text(
     rows: pd.DataFrame,
     compared: pd.DataFrame,
     worst: Sequence[tuple[str, str]],
+    many: Sequence[str],
     *,
     command: str,
     seconds: float,
@@ -391,6 +392,7 @@ def text(
         "All cells and methods, with bias, RMSE, width, success and RMSE of survival: "
         "{download}`baseline.csv`.",
         "",
+        *many,
         *_fits_words(compared),
     ]
     return "\n".join(lines)

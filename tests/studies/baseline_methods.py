@@ -21,7 +21,6 @@ TIMES = np.array([3.0, 6.0, 12.0, 18.0, 24.0])
 # The half-normal prior of the old default's walk sd: a change over follow-up of 0.04 to 25.
 OLD_WALK_SCALE = 1.4752296449281626
 OLD_WALK_SDS = np.exp(np.linspace(np.log(0.03), np.log(6.0), 13))
-FURTHEST = 10.0
 METHODS = ("default", "companion", "Cox", "old default")
 
 
@@ -269,7 +268,6 @@ def rows_of(data: Data, arm: Arm, log_ratio: float) -> list[dict[str, object]]:
                     "intervals": said.intervals,
                     "mean": said.mean,
                     "sd": said.sd,
-                    "finite": abs(said.mean) < FURTHEST,
                     "covered": said.lower <= log_ratio <= said.upper,
                     "width": said.upper - said.lower,
                     "success": said.below_zero >= 0.975,

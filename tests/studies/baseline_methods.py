@@ -99,7 +99,7 @@ def _spans(cuts: Floats, begin: float) -> Floats:
     """Time in each interval of the spans from a time to `TIMES` after 0, none before it."""
     low, high = np.concatenate([[0.0], cuts]), np.append(cuts, np.inf)
     ends = np.maximum(TIMES, begin)[:, None]
-    return np.clip(np.minimum(ends, high) - np.maximum(low, begin), 0.0, None)
+    return np.asarray(np.clip(np.minimum(ends, high) - np.maximum(low, begin), 0.0, None))
 
 
 def prior_precision(arm: Arm, *, old: bool = False) -> Floats:

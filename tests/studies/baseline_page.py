@@ -407,8 +407,8 @@ def text(
         "",
         *_pooled(rows),
         *_survival_words(rows),
-        f"Cox's estimate does not exist (no event on one side, or none that compares) in {int(cox['no_estimate'].sum())} "
-        "data sets, left out of its bias, RMSE and width.",
+        "Cox's estimate does not exist (no event on one side, or none that compares) in "
+        f"{int(cox['no_estimate'].sum())} data sets, left out of its bias, RMSE and width.",
         "",
         "## Scenario by scenario, 86 patients",
         "",

@@ -94,13 +94,15 @@ def first_round(replications: int) -> list[Setting]:
 
 
 def second_round(worst: list[tuple[str, str]], replications: int) -> list[Setting]:
-    """Other sizes and covariates in the worst scenarios, and the other arms."""
+    """All scenarios at 40 patients; other sizes, covariates in the worst; the other arms."""
     half, eighth = max(1, replications // 2), max(1, replications // 8)
     found = []
     for ratio in RATIOS:
+        found += [
+            Setting(ONE_PHASE, entry, baseline, 40, ratio, half) for entry, baseline in scenarios()
+        ]
         for entry, baseline in worst:
             for arm, size, count in (
-                (ONE_PHASE, 40, half),
                 (ONE_PHASE, 267, half),
                 (ONE_PHASE, 2000, eighth),
                 (COVARIATES, 86, half),

@@ -15,6 +15,7 @@ from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import Fit, expose_for, fit_exposure
+from bayesblina.hazards.definition import Free
 from bayesblina.hazards.likelihood import hazards_of_patients
 from bayesblina.sampling import SamplerSettings
 
@@ -431,7 +432,9 @@ def informative_dropout(
     converged = fit.converged
     for draw in chosen:
         completed = _completed(cohort, fit, int(draw), out, factors, horizon, generator)
-        exposure = expose_for(fit.definition, completed, fit.question, cuts=fit.exposure.cuts)
+        # A baseline of jumps has them at the events of the patients at hand.
+        cuts = None if isinstance(fit.definition.baseline, Free) else fit.exposure.cuts
+        exposure = expose_for(fit.definition, completed, fit.question, cuts=cuts)
         again = fit_exposure(
             fit.definition,
             exposure,

@@ -299,6 +299,7 @@ def leave_one_out(
     -----
     Moment matching: Paananen et al. (2021), doi:10.1007/s11222-020-09982-2.
     """
+    fit.definition.require_hazard("Prediction of patients who are left out")
     posterior, exposure = fit.posterior, fit.exposure
     used = _contributing(exposure, endpoint)
     draws = posterior.sizes["chain"] * posterior.sizes["draw"]
@@ -409,6 +410,7 @@ def k_fold(
         If there is no such endpoint.
     """
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
+    definition.require_hazard("Prediction of patients who are left out")
     settings = settings or SamplerSettings()
     exposure = expose_for(definition, cohort, question, cuts=cuts)
     used = _contributing(exposure, endpoint)

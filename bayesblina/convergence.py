@@ -14,6 +14,7 @@ from bayesblina.tables import build as tables
 R_HAT = 1.01
 ESS = 400.0
 BFMI = 0.3
+PARETO_K = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -23,7 +24,8 @@ class Convergence:
     Attributes
     ----------
     table : pandas.DataFrame
-        One row per parameter: ``parameter``, ``r_hat``, ``ess_bulk``, ``ess_tail``.
+        One row per parameter: ``parameter``, ``r_hat``, ``ess_bulk``, ``ess_tail``; of draws by
+        importance sampling also ``pareto_k``.
     criteria : pandas.DataFrame
         One row per criterion: ``criterion``, ``value``, ``limit``, ``passed``.
 
@@ -120,6 +122,56 @@ def assess_convergence(draws: xr.DataTree) -> Convergence:
             "value": [value for value, _ in worst.values()],
             "limit": [limit for _, limit in worst.values()],
             "passed": list(limits),
+        }
+    )
+    return Convergence(table=table, criteria=criteria)
+
+
+def assess_weights(posterior: xr.Dataset, weights: pd.DataFrame) -> Convergence:
+    """Hold independent draws from weighted proposals against their own criteria.
+
+    Parameters
+    ----------
+    posterior
+        Draws of log hazard ratios.
+    weights : pandas.DataFrame
+        One row per endpoint: ``endpoint``, ``method``, ``pareto_k``, ``effective_draws``, as in
+        the table of a companion.
+
+    Returns
+    -------
+    Convergence
+        Its table has ``pareto_k`` in place of R-hat, which is NaN: there are no chains to compare.
+    """
+    names: list[str] = []
+    parts, shapes = [], []
+    by_endpoint = dict(zip(weights["endpoint"], weights["pareto_k"], strict=True))
+    for name, values in posterior.data_vars.items():
+        whole = values.transpose("chain", "draw", "endpoint", ...)
+        names.extend(_labels(str(name), whole[0, 0]))
+        parts.append(whole.values.reshape(*whole.shape[:2], -1))
+        each = parts[-1].shape[2] // whole.sizes["endpoint"]
+        shapes += [by_endpoint[one] for one in whole["endpoint"].values for _ in range(each)]
+    together = np.concatenate(parts, axis=2)
+    table = pd.DataFrame(
+        {
+            "parameter": names,
+            "r_hat": np.nan,
+            "ess_bulk": ess_bulk(together),
+            "ess_tail": ess_tail(together),
+            "pareto_k": shapes,
+        }
+    )
+    # Draws of Hamiltonian Monte Carlo have no weights.
+    weighed = weights.loc[weights["method"] == "importance", "pareto_k"]
+    largest = float(weighed.max()) if len(weighed) else float("-inf")
+    effective = float(weights["effective_draws"].min())
+    criteria = pd.DataFrame(
+        {
+            "criterion": ["largest Pareto k", "smallest effective number of draws"],
+            "value": [largest, effective],
+            "limit": [f"< {PARETO_K}", f"> {ESS:g}"],
+            "passed": [largest < PARETO_K, effective > ESS],
         }
     )
     return Convergence(table=table, criteria=criteria)

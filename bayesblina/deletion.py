@@ -54,6 +54,7 @@ def influence(fit: Fit) -> xr.Dataset:
     >>> bb.influence(fit)["change"].dims
     ('endpoint', 'patient')
     """
+    fit.definition.require_hazard("The influence of single patients")
     people = fit.exposure.people
     ratios = hazard_ratio(fit)["hazard_ratio"].transpose("endpoint", "chain", "draw")
     logs = np.log(ratios.values).reshape(ratios.sizes["endpoint"], -1)

@@ -274,9 +274,9 @@ def coarseness(
     multiples. Times this share, the share of events beyond chance measures how far the log hazard
     ratio may be off, in either direction; it is no bound of it.
 
-    Where the starts are recorded by a unit s as well, as in a table of whole weeks, chance alone
-    puts 1 / k of the events at multiples of s among its k-th multiples: that is what the longer
-    unit k s has to exceed.
+    Where the starts are recorded by a unit s as well, as in a table of whole weeks, a longer unit
+    k s has to exceed what such a recording puts at its multiples: 1 / k of the events that are
+    multiples of s, and as many as lie one s beside its multiples.
 
     Examples
     --------
@@ -302,23 +302,27 @@ def coarseness(
     leaves = _Counter(np.fmin(start, end)[unexposed], value[unexposed])
     starts = _Counter(start[starting], value[starting])
 
-    length, unit, before, multiple = _multiples(float(events.times[-1]))
-    at_event = events.within(multiple - HALF_DAY, multiple + HALF_DAY)
+    last = max(float(events.times[-1]), float(starts.times.max(initial=0.0)))
+    length, unit, before, multiple = _multiples(last)
+
+    def at_multiples(counter: _Counter, shift: float = 0.0) -> Floats:
+        at = multiple + shift
+        return _by_unit(unit, counter.within(at - HALF_DAY, at + HALF_DAY))
+
     # Between two visits, both ends within rounding.
     opening, closing = before + HALF_DAY, multiple + HALF_DAY
     not_yet = begins.until(closing) - leaves.until(opening)
-    started = starts.within(opening, closing)
-    share = np.divide(started, not_yet, out=np.zeros(started.size), where=not_yet > 0)
-    count = np.bincount(unit, at_event, length.size)
-    weighted = np.bincount(unit, at_event * share, length.size)
-    starters = np.divide(weighted, count, out=np.zeros(count.size), where=count > 0)
+    share = _ratio(starts.within(opening, closing), not_yet)
+    at_event = events.within(multiple - HALF_DAY, multiple + HALF_DAY)
+    starters = _ratio(_by_unit(unit, at_event * share), _by_unit(unit, at_event))
 
-    at_start = starts.within(multiple - HALF_DAY, multiple + HALF_DAY)
-    started_at = np.bincount(unit, at_start, length.size) / max(starts.total, 1e-300)
-    alike = (started_at >= ALIKE) & _exceeds(started_at, 1.0 / length, starts)
+    started = _ratio(at_multiples(starts), np.full(length.size, starts.total))
+    alike = (started >= ALIKE) & _exceeds(started, 1.0 / length, starts)
     alike &= starts.effective >= FEWEST * (1.0 - 1e-9)
-    p = count / events.total
-    chance = _by_chance(p, length, alike)
+    p = at_multiples(events) / events.total
+    recording = float(length[alike].max(initial=0.0))
+    beside = at_multiples(events, -recording) + at_multiples(events, recording)
+    chance = _by_chance(p, beside / 2.0 / events.total, length, recording)
     counted = _exceeds(p, chance, events) & (p * events.effective >= FEWEST * (1.0 - 1e-9))
     beyond = np.where(counted, (p - chance) / (1.0 - chance), 0.0)
     index = beyond * starters / posterior_sd
@@ -405,17 +409,30 @@ def _exceeds(share: Floats, chance: Floats, counter: _Counter) -> Bools:
     return np.asarray(share > chance + STANDARD_ERRORS * error)
 
 
-def _by_chance(share: Floats, length: Floats, alike: Bools) -> Floats:
-    """Share of events expected at multiples of each unit."""
+def _by_unit(unit: Ints, values: Floats) -> Floats:
+    """Add up over the multiples of each unit."""
+    return np.asarray(np.bincount(unit, values))
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    """Divide; nothing of nothing is 0."""
+    return np.asarray(np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0))
+
+
+def _by_chance(share: Floats, beside: Floats, length: Floats, recording: float) -> Floats:
+    """Share of events expected at multiples of each unit.
+
+    Of a table that is recorded by a unit (0 for none): at its multiples as many as there would be
+    if all of these were alike, and no fewer than at those beside them, since hazards come in waves.
+    """
     chance = 1.0 / length
-    if not alike.any():
+    if not recording > 0:
         return chance
-    recording = int(np.flatnonzero(alike)[np.argmax(length[alike])])
-    times = np.rint(length / length[recording])
-    near = np.abs(length - times * length[recording]) <= HALF_DAY + ROUNDING
-    longer = (times >= 2.0) & near
-    among = np.divide(share[recording], times, out=np.zeros(times.size), where=longer)
-    return np.asarray(np.maximum(chance, among))
+    times = np.rint(length / recording)
+    longer = (times >= 2.0) & (np.abs(length - times * recording) <= HALF_DAY + ROUNDING)
+    alike = share[length == recording] / np.fmax(times, 1.0)
+    expected = np.maximum(np.maximum(chance, beside), alike)
+    return np.asarray(np.where(longer, expected, chance))
 
 
 def _message(row: Any) -> str:

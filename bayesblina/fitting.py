@@ -15,12 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.account import to_html
 from bayesblina.cohort import Cohort
-from bayesblina.convergence import Convergence, assess_convergence
+from bayesblina.companion import partial_posterior
+from bayesblina.convergence import Convergence, assess_convergence, assess_weights
 from bayesblina.errors import ConvergenceError, SpecError
 from bayesblina.exposure import MANY, Exposure, expose
 from bayesblina.follow_up import find_episodes, require_comparison
 from bayesblina.hazards.build import BuiltModel, build_model
 from bayesblina.hazards.definition import (
+    Free,
     IllnessDeath,
     ModelDefinition,
     PatientFrailty,
@@ -34,12 +36,14 @@ from bayesblina.intervals import default_cuts
 from bayesblina.question import Question
 from bayesblina.sampling import SamplerSettings, sample
 from bayesblina.scan import CohortScan
+from bayesblina.step_baseline import jump_cuts, step_baseline
 
 Floats = NDArray[np.float64]
 
 # Patients x draws above which the patient-level log-likelihood is not kept with the draws.
 LARGEST_LOG_LIKELIHOOD = 50_000_000
 PRIOR_DRAWS = 4000
+SAMPLES = ("chain", "draw")
 # Compressed covariates may change sums of hazards by this factor at most.
 LARGEST_COMPRESSION_ERROR = 1e-6
 # What is hashed of an exposure's table; the rest follows from it and from the patients.
@@ -306,6 +310,17 @@ def fit_exposure(
         If the model needs a covariate that is not named or not there, or events and person-time
         that were summed in another way.
     """
+    if isinstance(definition.baseline, Free):
+        return _fit_free(
+            definition,
+            exposure,
+            question,
+            seed=seed,
+            settings=settings,
+            weighted=weighted,
+            complete=complete,
+            before=before,
+        )
     exposed = time.perf_counter()
     built = build_model(definition, exposure)
     ready = time.perf_counter()
@@ -330,13 +345,7 @@ def fit_exposure(
             f"{exposure.size} patients x {count} draws are too many"
         )
     notes += compression_notes(exposure, posterior, built.design)
-    if weighted:
-        notes.append(
-            "patients have weights: this is a weighted pseudo-posterior, whose spread is not that "
-            "of the estimate; see bayesian_bootstrap"
-        )
-    if isinstance(definition.borrowing, PowerPrior):
-        notes.append(f"external patients count {definition.borrowing.weight:g} each (power prior)")
+    notes += _weighting_notes(definition, weighted=weighted)
     if complete:
         tree["prior"] = xr.DataTree(_prior(built, seed=seed))
     tree["observed_data"] = xr.DataTree(exposure.table[["events"]])
@@ -365,6 +374,114 @@ def fit_exposure(
             notes=tuple(notes),
         ),
     )
+
+
+def _fit_free(
+    definition: ModelDefinition,
+    exposure: Exposure,
+    question: Question,
+    *,
+    seed: int,
+    settings: SamplerSettings,
+    weighted: bool,
+    complete: bool,
+    before: Mapping[str, float] | None,
+) -> Fit:
+    """Draw log hazard ratios from the partial likelihood, and the jumps of the baseline."""
+    began = time.perf_counter()
+    count = settings.draws * settings.chains
+    found = partial_posterior(definition, exposure, seed=seed, draws=count)
+    if found.draws is None:
+        raise SpecError(f"Model '{definition.name}' {found.reason}.")
+    design = make_design(exposure, definition)
+    # Draws are independent: chains are only a way to lay them out.
+    whole = found.draws.sizes["draw"] == count
+    chains = settings.chains if whole else 1
+    ratios = xr.Dataset(
+        {
+            str(name): (
+                values.dims,
+                values.values.reshape(chains, -1, *values.shape[2:]),
+            )
+            for name, values in found.draws.data_vars.items()
+        },
+        coords={
+            **{name: found.draws[name] for name in found.draws.coords if name not in SAMPLES},
+            "chain": np.arange(chains),
+            "draw": np.arange(found.draws.sizes["draw"] // chains),
+        },
+    )
+    steps = step_baseline(exposure, design, ratios, seed=seed)
+    posterior = ratios.assign(log_baseline=steps.log_baseline)
+    sampled = time.perf_counter()
+    notes = ["draws are independent: hazard ratios by partial likelihood, jumps given them"]
+    if not whole:
+        notes.append(f"only {posterior.sizes['draw']} draws were made: patients are many")
+    largest = float(found.table["error"].max())
+    if largest > 0.0:
+        notes.append(f"event times were grouped: log hazard ratios are within {largest:.2g}")
+    if steps.error > 0.0:
+        notes.append(f"jumps of the hazard were grouped: survival is within {steps.error:.2g}")
+    notes += compression_notes(exposure, posterior, design)
+    notes += _weighting_notes(definition, weighted=weighted)
+    tree = xr.DataTree.from_dict({"/posterior": posterior})
+    if complete:
+        tree["prior"] = xr.DataTree(_prior_ratios(definition, ratios, seed=seed))
+    tree["observed_data"] = xr.DataTree(exposure.table[["events"]])
+    tree["constant_data"] = xr.DataTree(exposure.table.drop_vars("events"))
+    return Fit(
+        draws=tree,
+        question=question,
+        definition=definition,
+        exposure=exposure,
+        convergence=assess_weights(ratios, found.table),
+        provenance=Provenance(
+            seed=int(seed),
+            settings=settings,
+            data_hash=hash_of(exposure),
+            versions={name: version(name) for name in LIBRARIES},
+            seconds={
+                **(before or {}),
+                "sample": sampled - began,
+                "finish": time.perf_counter() - sampled,
+            },
+            engine="partial likelihood",
+            notes=tuple(notes),
+        ),
+    )
+
+
+def _weighting_notes(definition: ModelDefinition, *, weighted: bool) -> list[str]:
+    """Say that patients have weights."""
+    notes = []
+    if weighted:
+        notes.append(
+            "patients have weights: this is a weighted pseudo-posterior, whose spread is not that "
+            "of the estimate; see bayesian_bootstrap"
+        )
+    if isinstance(definition.borrowing, PowerPrior):
+        notes.append(f"external patients count {definition.borrowing.weight:g} each (power prior)")
+    return notes
+
+
+def _prior_ratios(definition: ModelDefinition, ratios: xr.Dataset, *, seed: int) -> xr.Dataset:
+    """Draw log hazard ratios from the prior; the baseline has none."""
+    generator = np.random.default_rng([seed, 1])
+    priors = {
+        "log_hazard_ratio": definition.phases.prior,
+        "coefficient": definition.covariates.prior,
+    }
+    variables = {
+        str(name): (
+            values.dims,
+            generator.normal(
+                priors[str(name)].mean, priors[str(name)].sd, (1, PRIOR_DRAWS, *values.shape[2:])
+            ),
+        )
+        for name, values in ratios.data_vars.items()
+    }
+    coords = {name: ratios[name] for name in ratios.coords if name not in SAMPLES}
+    return xr.Dataset(variables, coords=coords)
 
 
 def swings(exposure: Exposure, posterior: xr.Dataset, design: Design) -> list[float]:
@@ -557,6 +674,14 @@ def expose_for(
     courses = None
     if isinstance(definition.endpoints, IllnessDeath):
         courses = (definition.endpoints.death, definition.endpoints.relapse_free)
+    if isinstance(definition.baseline, Free):
+        if cuts is not None:
+            raise SpecError(
+                f"cuts are not for model '{definition.name}': its baseline jumps at the event "
+                "times. Leave them out."
+            )
+        once = expose(cohort, question, cuts=[], weights=weights, courses=courses)
+        cuts = jump_cuts(once)
     if not isinstance(definition.phases, PhasesSinceEntry):
         if phase_cuts is not None:
             raise SpecError(
@@ -600,6 +725,7 @@ def _require_cells(definition: ModelDefinition) -> None:
         "external patients who count less": isinstance(definition.borrowing, PowerPrior),
         "an illness-death course": isinstance(definition.endpoints, IllnessDeath),
         "cured patients": definition.cure is not None,
+        "jumps at the event times": isinstance(definition.baseline, Free),
     }
     for what, wanted in single.items():
         if wanted:

@@ -11,7 +11,13 @@ from scipy.special import betaincinv
 
 from bayesblina.breslow import Block, PartialLikelihood
 from bayesblina.exposure import Exposure
-from bayesblina.hazards.baseline import PSEUDO_EVENTS, clock, follow_up_end, walks
+from bayesblina.hazards.baseline import (
+    PSEUDO_EVENTS,
+    clock,
+    follow_up_end,
+    longest_since_entry,
+    walks,
+)
 from bayesblina.hazards.definition import (
     Correlated,
     ModelDefinition,
@@ -380,8 +386,6 @@ def _departures(
             )
         )
     elif isinstance(kind, PhasesSinceEntry) and design.pieces.shape[1] > 1:
-        from bayesblina.hazards.components import longest_since_entry
-
         states = design.pieces.argmax(axis=0)
         inside = counts[:, states].sum(axis=(0, 2))
         distances = clock(

@@ -212,6 +212,7 @@ def pointwise(fit: Fit, *, endpoint: str | None = None, rows: Ints | None = None
     Pointwise
         By patient. Memory does not grow with their number.
     """
+    fit.definition.require_hazard("Prediction of patients who are left out")
     rows = contributing(fit.exposure, endpoint) if rows is None else rows
     first, profile = profiles(fit.exposure, rows)
     efficiency = _efficiency(fit)
@@ -296,6 +297,7 @@ def log_likelihood_of(fit: Fit, *, endpoint: str | None = None) -> Floats:
     ndarray, shape (chain * draw,)
         By draw.
     """
+    fit.definition.require_hazard("The likelihood of patients")
     if has_total(fit):
         return total_log_likelihood(fit.posterior, fit.exposure, fit.design, endpoint=endpoint)
     rows = contributing(fit.exposure, endpoint)
@@ -329,6 +331,7 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
     The difference estimator of Magnusson, Vehtari, Jonasson and Andersen (2020), Proceedings of
     Machine Learning Research 108, 341-351.
     """
+    fit.definition.require_hazard("Prediction of patients who are left out")
     exposure = fit.exposure
     rows = contributing(exposure, endpoint)
     if exposure.complete and (rows.size <= LARGEST or not has_total(fit)):

@@ -24,7 +24,7 @@ from bayesblina.errors import EstimandError, SpecError
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import Fit
 from bayesblina.hazards.build import build_model, draw_prior
-from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.definition import Free, ModelDefinition
 from bayesblina.hazards.likelihood import (
     LogHazard,
     hazard_of_segments,
@@ -86,6 +86,7 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
     >>> events["p_value"].dims
     ('endpoint', 'interval', 'phase')
     """
+    fit.definition.require_hazard("Replicated events")
     table = fit.exposure.table
     observed = table["events"].sum("pattern").transpose("endpoint", "interval", "phase")
     time = table["exposure"].transpose("endpoint", "interval", "phase", "pattern").values
@@ -193,6 +194,7 @@ def replicated_simon_makuch(
     >>> bb.replicated_simon_makuch(fit, seed=1, draws=20)["survival"].sizes["replicate"]
     20
     """
+    fit.definition.require_hazard("A replicated curve")
     begin = fit.question.landmark if landmark is None else landmark
     if begin is not None and not 0 <= begin < np.inf:
         raise SpecError(f"landmark must be a time from 0 on, got {begin!r}.")
@@ -474,6 +476,11 @@ def prior_predictive(
     """
     if draws < 1:
         raise SpecError(f"draws must be at least 1, got {draws!r}.")
+    if isinstance(definition.baseline, Free):
+        raise EstimandError(
+            f"Model '{definition.name}' has no prior of the baseline, so that no curve follows "
+            "before any data; its priors of hazard ratios are those that its file states."
+        )
     built = build_model(definition, exposure)
     prior = draw_prior(built, seed=seed, draws=draws)
     found = [log_hazard(prior, built.design, endpoint=name).shared for name in exposure.endpoints]

@@ -19,7 +19,7 @@ from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import Fit
 from bayesblina.hazards.build import build_model
-from bayesblina.hazards.definition import Correlated, Gamma, RandomWalk
+from bayesblina.hazards.definition import Correlated, Free, RandomWalk
 from bayesblina.hazards.likelihood import flat_draws
 from bayesblina.pointwise import log_likelihood_of
 
@@ -271,7 +271,7 @@ def _log_priors(fit: Fit) -> dict[str, xr.DataArray]:
     if fit.design.term_names:
         found["covariates"] = _normal(fit, "coefficient", definition.covariates.prior)
     baseline = definition.baseline
-    if not isinstance(baseline, Gamma) and "level" in posterior:
+    if not isinstance(baseline, Free) and "level" in posterior:
         centre = build_model(definition, fit.exposure).start["level"]
         levels = flat_draws(posterior, "level", *_others(posterior["level"]))
         total = norm.logpdf(levels - centre, baseline.level.mean, baseline.level.sd).sum(axis=1)

@@ -267,8 +267,8 @@ def few_events() -> pd.DataFrame:
 
 def metropolis(table: pd.DataFrame, *, steps: int, seed: int) -> Floats:
     """Random-walk Metropolis on a partial likelihood of its own, three effects, shape (step, 3)."""
-    site = (table["site"] == "s").to_numpy(dtype=float)
-    site = site - site.mean()
+    south = (table["site"] == "s").to_numpy(dtype=float)
+    site = south - south.mean()
     rows = []
     for time in np.unique(table["time"][table["died"]]):
         inside = ((table["entry"] < time) & (table["time"] >= time)).to_numpy()

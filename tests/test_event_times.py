@@ -67,7 +67,7 @@ def sd_of(time: Floats, event: NDArray[np.bool_], start: Floats) -> float:
         np.concatenate([np.zeros(time.size), start[later]]),
         np.concatenate([np.fmin(time, start), time[later]]),
         np.concatenate([event & ~later, event[later]]),
-        np.repeat([0.0, 1.0], [time.size, later.sum()])[:, None],
+        np.repeat([0.0, 1.0], [time.size, int(later.sum())])[:, None],
         ties="breslow",
     )
     prior = np.log(5.0) / 1.96
@@ -168,7 +168,8 @@ def test_half_days_go_to_one_side() -> None:
     for day, share in ((243.0, 0.0), (244.0, 1.0)):
         for unit in ("days", "weeks", "months", "years"):
             per = DAYS_PER_UNIT[unit]
-            end = np.full(20, day) / per * per
+            # Rounding of conversions, to both sides.
+            end = np.full(20, day) / per * per + np.repeat([-1e-10, 1e-10], 10)
             found = coarseness(
                 np.zeros(20), end, np.ones(20, dtype=bool), np.full(20, 200.0), posterior_sd=1e-3
             )
@@ -309,6 +310,26 @@ def test_no_longer_unit_turns_a_coarse_table_into_visits(recording: float, size:
         assert looked_at(time, event, coarse).state != "failed"
 
 
+def test_a_wave_of_events_in_a_coarse_table_is_told() -> None:
+    """Whole weeks, and half of all events in months 5 to 7: more at week 23 than by chance."""
+    random = np.random.default_rng(3)
+    size = 20_000
+    start = np.where(random.random(size) < 0.55, random.uniform(0, 6, size), np.inf)
+    time = random.exponential(12.0, size)
+    time = np.where(random.random(size) < 0.5, random.uniform(5, 7, size), time)
+    event = time < 36
+    time = np.where(event, np.ceil(time * MONTH / 7) * 7, 36 * MONTH)
+    start = np.maximum(np.round(start * MONTH / 7), 1.0) * 7
+    found = coarseness(np.zeros(size), time, event, start, posterior_sd=0.02)
+    assert (found.unit, found.state, found.starts_too) == ("1 week", "told", True)
+    assert found.index > FAILED
+    # The same days against the days alone: the longer unit says more, and starts are none of it.
+    other = np.where(np.arange(size) % 12, start, start + 1.0)
+    found = coarseness(np.zeros(size), time, event, other, posterior_sd=0.02)
+    assert (found.state, found.starts_too) == ("failed", False)
+    assert found.days > 100.0
+
+
 def test_visits_in_a_coarse_table_fail() -> None:
     """Everything is recorded by the month, and the events at every third."""
     time, event, start = drawn(2000, 3 * MONTH, seed=1)
@@ -433,6 +454,8 @@ def test_of_a_scan_the_sample_is_looked_at(tmp_path: Path) -> None:
     exposure = bb.expose(scan, QUESTION, cuts=[200.0])
     assert not exposure.complete
     assert exposure.recorded == {"y": "exact"}
+    (line,) = [one for one in exposure.account().lines if one.step == "recorded"]
+    assert (line.what, line.size) == ("event times exact: declared", int(event.sum()))
     found = coarse_event_times(exposure, {"y": 0.1})
     assert found.table["state"].tolist() == ["failed"]
     assert found.table["events"].iloc[0] < event.sum()

@@ -94,16 +94,14 @@ def test_type_one_error_and_coverage() -> None:
 
 
 def test_the_normal_approximation_is_that_of_a_free_baseline() -> None:
-    """The gamma model with the same cut points and wide hazards, sampled.
+    """The model with the same cut points and very wide steps, sampled.
 
     A normal approximation about the maximum is off by terms of the order of 1 / events, here of a
     tenth of an sd.
     """
     prior = bb.HazardRatioPrior(hazard_ratio=(0.2, 5.0))
-    model = bb.load_model("gamma").with_priors(phases=prior)
-    content = model.model_dump(by_alias=True)
-    content["baseline"]["prior"] = {"hazard_ratio": [0.001, 10.0], "mass": 0.95}
-    wide = bb.ModelDefinition.model_validate(content)
+    far = bb.HazardRatioPrior.from_sd(5.0)
+    wide = bb.load_model("primary").with_priors(phases=prior, level=far, step=far)
     question = bb.Question(exposed="exposed", eligible_from="entry")
     for seed in range(4):
         cohorts = bb.simulate_cohorts(DESIGN, cohorts=1, seed=seed)

@@ -36,6 +36,25 @@ def test_gate_and_default_cuts_at_both_sizes() -> None:
 
 
 @pytest.mark.slow
+def test_coarse_event_times_are_found_and_days_are_silent() -> None:
+    study = runpy.run_path(str(STUDIES / "event_times.py"))
+    table = study["cells"](study["run"]()).set_index(["recording", "until_found", "size"])
+    day, week, visits, mixed, month, _ = (one.name for one in study["RECORDINGS"])
+    for until_found in (True, False):
+        for size in study["SIZES"]:
+            for silent in (day, week):
+                assert table.loc[(silent, until_found, size), ["told", "failed"]].max() <= 0.1
+            assert table.loc[(month, until_found, size), "failed"] == 0.0
+        for size in (267, 2000):
+            assert table.loc[(visits, until_found, size), "failed"] == 1.0
+        assert table.loc[(mixed, until_found, 2000), "failed"] == 1.0
+    # 20, 70 and 67 % in another such study: exact 99.9 % binomial intervals of 30 sets.
+    assert 0.02 <= table.loc[(visits, True, 40), "failed"] <= 0.5
+    assert 0.38 <= table.loc[(visits, True, 86), "failed"] <= 0.92
+    assert 0.35 <= table.loc[(mixed, True, 267), "failed"] <= 0.9
+
+
+@pytest.mark.slow
 def test_estimands_cover_the_truth_and_the_ladder_leads_to_it() -> None:
     study = runpy.run_path(str(STUDIES / "estimands.py"))
     table = study["summarise"](study["run"]()).set_index(["analysis", "what", "endpoint"])

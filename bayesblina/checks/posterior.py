@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesblina.convergence import Convergence
+from bayesblina.errors import EstimandError
 from bayesblina.fitting import Fit
 from bayesblina.pointwise import leave_one_out_total
 from bayesblina.predictive import replicated_events
@@ -15,6 +16,20 @@ from bayesblina.tables import Kind
 from bayesblina.tables import build as tables
 
 ALL_ENDPOINTS = "all endpoints"
+EVENT_COLUMNS = ["endpoint", "interval_start", "interval_stop", "observed", "expected", "p_value"]
+LOO_COLUMNS = [
+    "endpoint",
+    "patients",
+    "elpd",
+    "se",
+    "p_loo",
+    "largest_pareto_k",
+    "pareto_k_limit",
+    "patients_above_limit",
+    "reliable",
+    "evaluated",
+    "sampling_se",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,6 +96,7 @@ def check(fit: Fit) -> Checks:
     Checks
         Convergence, patient-level LOO, and events by interval against those expected. Predictive
         accuracy is counted per patient, never per row, so redundant cut points do not change it.
+        Of a model of jumps at the event times the last two are empty, and the notes say why.
 
     Notes
     -----
@@ -97,6 +113,15 @@ def check(fit: Fit) -> Checks:
     >>> list(checks.loo["endpoint"])
     ['os', 'rfs', 'all endpoints']
     """
+    try:
+        fit.definition.require_hazard("Prediction of events and of patients who are left out")
+    except EstimandError as reason:
+        return Checks(
+            convergence=fit.convergence,
+            loo=pd.DataFrame(columns=LOO_COLUMNS).astype({"reliable": bool}),
+            predictive=pd.DataFrame(columns=EVENT_COLUMNS),
+            notes=(*fit.provenance.notes, str(reason)),
+        )
     names: list[str | None] = [*fit.exposure.endpoints]
     rows = [_loo(fit, name) for name in (names if len(names) == 1 else [*names, None])]
     notes = list(fit.provenance.notes)
@@ -124,8 +149,7 @@ def _predictive(fit: Fit) -> pd.DataFrame:
             "p_value": events["p_value_interval"],
         }
     )
-    columns = ["endpoint", "interval_start", "interval_stop", "observed", "expected", "p_value"]
-    return table.to_dataframe().reset_index()[columns]
+    return table.to_dataframe().reset_index()[EVENT_COLUMNS]
 
 
 def _loo(fit: Fit, endpoint: str | None) -> dict[str, object]:

@@ -10,7 +10,7 @@ import xarray as xr
 from bayesblina.errors import EstimandError
 from bayesblina.estimands.curves import (
     described,
-    hazard,
+    hazard_of_average,
     in_blocks,
     populations_of,
     require_horizon,
@@ -262,7 +262,9 @@ def average_hazard_ratio(
         width = np.diff(knots)[:, None]
         times = (knots[:-1, None] + width * (nodes + 1.0) / 2.0).ravel()
         spread = (width * weights / 2.0).ravel()
-        hazards = hazard(part, regimes=both, times=times, landmark=start, population=population)
+        hazards = hazard_of_average(
+            part, regimes=both, times=times, landmark=start, population=population
+        )
         alive = survival(part, regimes=both, times=times, landmark=start, population=population)
         rates = hazards["hazard"]
         density = rates * alive["survival"]

@@ -177,7 +177,34 @@ def hazard(
     Raises
     ------
     EstimandError
+        As for `survival`; or if the model has jumps in place of a hazard.
+    """
+    fit.definition.require_hazard("A hazard at a time")
+    return hazard_of_average(
+        fit, regimes=regimes, times=times, landmark=landmark, population=population, by=by
+    )
+
+
+def hazard_of_average(
+    fit: Fit,
+    *,
+    regimes: Sequence[Regime],
+    times: ArrayLike | None,
+    landmark: float | None,
+    population: Population | None,
+    by: str | None = None,
+) -> xr.Dataset:
+    """Work out the hazard of the average over patients, of jumps too, for integrals over time.
+
+    Parameters
+    ----------
+    fit, regimes, times, landmark, population, by
         As for `survival`.
+
+    Returns
+    -------
+    xarray.Dataset
+        As from `hazard`.
     """
     return _over_time(
         fit,

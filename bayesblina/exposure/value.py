@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import sparse
 
-from bayesblina.account import Account, Line, to_html
+from bayesblina.account import DECLARED, UNDECLARED, Account, Line, to_html
 from bayesblina.compression import Compression
 from bayesblina.errors import EstimandError
 from bayesblina.exposure.patterns import CovariateTerms
@@ -295,7 +295,8 @@ class Exposure:
         -------
         Account
             For each endpoint the patients left out by reason, those eligible with their events
-            and time, and the same in each phase.
+            and time, and the same in each phase; of a scan also how events are declared to be
+            recorded.
 
         See Also
         --------
@@ -303,6 +304,7 @@ class Exposure:
         """
         roles = [str(role) for role in self.table["role"].values]
         if not self.complete:
+            # A scan has no account of its own.
             lines = [line for name in self.endpoints for line in self._summed_lines(name, roles)]
             return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
         ids = self.people["patient"].values
@@ -337,6 +339,16 @@ class Exposure:
                 count=int(one["contributors"]),
                 events=round(float(spent["events"].sum())),
                 person_time=float(spent["exposure"].sum()),
+            )
+        )
+        lines.append(
+            Line(
+                step="recorded",
+                endpoint=endpoint,
+                what=DECLARED if self.recorded[endpoint] == "exact" else UNDECLARED,
+                patients=(),
+                count=round(float(spent["events"].sum())),
+                events=round(float(spent["events"].sum())),
             )
         )
         for index, (phase, role) in enumerate(zip(self.table["phase"].values, roles, strict=True)):

@@ -298,6 +298,27 @@ def follow_up_end(exposure: Exposure) -> float:
     return float(exposure.table["last_exit"].values.max())
 
 
+def longest_since_entry(exposure: Exposure) -> float:
+    """Longest time since entering the exposed phase at which anybody is at risk in it.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+
+    Returns
+    -------
+    float
+        Time; that of the last piece's patients who were seen to enter it, or any later time.
+    """
+    since = exposure.table["since"].values
+    role = exposure.table["role"].values
+    pieces = np.flatnonzero(role == "exposed")
+    spent = exposure.table["longest_in"].values.max(axis=0)
+    ends = [float(since[piece] + spent[piece]) for piece in pieces if spent[piece] > 0]
+    return max(ends, default=0.0)
+
+
 def baseline_curves(exposure: Exposure, design: Design, *, prior_sd: Floats) -> Curves:
     """Collect events and person-time by endpoint and stratum.
 

@@ -17,6 +17,7 @@ import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 
+from bayesblina.errors import SpecError
 from bayesblina.exposure import Exposure
 from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
@@ -24,6 +25,7 @@ from bayesblina.hazards.baseline import (
     Walks,
     clock,
     follow_up_end,
+    longest_since_entry,
     midpoints,
     steps,
     walks,
@@ -32,7 +34,7 @@ from bayesblina.hazards.definition import (
     Baseline,
     Commensurate,
     Correlated,
-    Gamma,
+    Free,
     GaussianProcess,
     HazardRatioPrior,
     ModelDefinition,
@@ -160,8 +162,11 @@ def baseline_part(bench: Workbench) -> Any:
         Log baseline hazards.
     """
     kind = bench.definition.baseline
-    if isinstance(kind, Gamma):
-        return _gamma(bench, kind)
+    if isinstance(kind, Free):
+        raise SpecError(
+            f"Model '{bench.definition.name}' has no density of baselines to sample from: its "
+            "draws are made by fit, from the partial likelihood."
+        )
     curve, centre = bench.curve, bench.curves.level_centre
     mean, sd = kind.level.mean, kind.level.sd
     bench.known("level", (curve,), lambda rng, size: centre + rng.normal(mean, sd, size))
@@ -260,16 +265,6 @@ def _gaussian_process(bench: Workbench, kind: GaussianProcess) -> Any:
     sd = process_sd[:, None] * pt.sqrt(density) * roots
     weights = adapted("process_innovation", sd, likely=0.0, dims=(curve, "component")) / roots
     return BatchedMatrixVector()(pm.Data("basis", bases), weights)
-
-
-def _gamma(bench: Workbench, kind: Gamma) -> Any:
-    shape, rate = kind.shape_rate
-    dims = (bench.curve, "interval")
-    bench.known("relative_hazard", dims, lambda rng, size: rng.gamma(shape, 1.0 / rate, size))
-    prior = pm.Data("gamma_prior", np.array([shape, rate]))
-    middle = pm.Data("level_centre", bench.curves.level_centre, dims=bench.curve)
-    relative = pm.Gamma("relative_hazard", alpha=prior[0], beta=prior[1], dims=dims)
-    return middle[:, None] + pt.log(relative)
 
 
 def effects_part(bench: Workbench) -> Any:
@@ -393,27 +388,6 @@ def _departures(bench: Workbench, prior: SpreadPrior, distances: Floats, events:
     dims = ("endpoint", "phase_component")
     coefficient = adapted("phase_innovation", sd, likely=0.0, dims=dims)
     return BatchedMatrixVector()(pm.Data("phase_basis", found.basis), coefficient)
-
-
-def longest_since_entry(exposure: Exposure) -> float:
-    """Longest time since entering the exposed phase at which anybody is at risk in it.
-
-    Parameters
-    ----------
-    exposure
-        Events and person-time.
-
-    Returns
-    -------
-    float
-        Time; that of the last piece's patients who were seen to enter it, or any later time.
-    """
-    since = exposure.table["since"].values
-    role = exposure.table["role"].values
-    pieces = np.flatnonzero(role == "exposed")
-    spent = exposure.table["longest_in"].values.max(axis=0)
-    ends = [float(since[piece] + spent[piece]) for piece in pieces if spent[piece] > 0]
-    return max(ends, default=0.0)
 
 
 def groups_part(bench: Workbench) -> Any:
@@ -546,7 +520,7 @@ def structure_of(definition: ModelDefinition, exposure: Exposure, design: Design
     baseline = definition.baseline
     intervals = exposure.table.sizes["interval"]
     parts = [
-        "constant" if intervals == 1 and not isinstance(baseline, Gamma) else _kind(baseline),
+        "constant" if intervals == 1 else _kind(baseline),
         "strata" if len(design.strata) > 1 else "",
         definition.phases.kind,
     ]
@@ -580,6 +554,6 @@ def _kind(baseline: Baseline) -> str:
         return ", ".join(words)
     if isinstance(baseline, SmoothWalk):
         words.append(f"order {baseline.order}")
-    if not isinstance(baseline, Gamma) and baseline.change.known:
+    if not isinstance(baseline, Free) and baseline.change.known:
         words.append("sd known")
     return ", ".join(words)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bayesblina.errors import SpecError, nearest
+from bayesblina.errors import EstimandError, SpecError, nearest
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -294,34 +294,14 @@ class GaussianProcess(_Section):
     functions: Annotated[int, Field(ge=5, le=100)] = 40
 
 
-class Gamma(_Section):
-    """Independent gamma hazards: the conjugate reference, without any smoothing."""
+class Free(_Section):
+    """No prior of the baseline: a hazard that jumps at the event times, and is 0 between them."""
 
-    kind: Literal["gamma"] = "gamma"
-    # Each interval's hazard against the crude rate.
-    prior: HazardRatioPrior
-
-    @property
-    def shape_rate(self) -> tuple[float, float]:
-        """Shape and rate of the gamma distribution that has the interval as its central one."""
-        from scipy.optimize import brentq
-        from scipy.stats import gamma
-
-        lower, upper = self.prior.hazard_ratio
-        tails = ((1.0 - self.prior.mass) / 2.0, (1.0 + self.prior.mass) / 2.0)
-
-        def excess(log_shape: float) -> float:
-            low, high = (float(gamma.ppf(tail, math.exp(log_shape))) for tail in tails)
-            # The lower quantile of a very small shape is 0 to a computer.
-            width = math.log(high) - math.log(max(low, 1e-300))
-            return width - math.log(upper / lower)
-
-        shape = math.exp(float(brentq(excess, math.log(0.02), math.log(1e6), xtol=1e-12)))
-        return shape, float(gamma.ppf(tails[1], shape)) / upper
+    kind: Literal["free"] = "free"
 
 
 Baseline = Annotated[
-    RandomWalk | SmoothWalk | Weibull | GaussianProcess | Gamma, Field(discriminator="kind")
+    RandomWalk | SmoothWalk | Weibull | GaussianProcess | Free, Field(discriminator="kind")
 ]
 
 
@@ -500,7 +480,7 @@ Borrowing = Annotated[PowerPrior | Commensurate | RobustMixture, Field(discrimin
 KINDS = frozenset(
     kind
     for schema in (
-        *(RandomWalk, SmoothWalk, Weibull, GaussianProcess, Gamma),
+        *(RandomWalk, SmoothWalk, Weibull, GaussianProcess, Free),
         *(ProportionalPhases, PhasesOverTime, PhasesSinceEntry, PhasesBySubgroup),
         *(Independent, Correlated, IllnessDeath, SiteFrailty, PatientFrailty),
         *(PowerPrior, Commensurate, RobustMixture),
@@ -545,7 +525,40 @@ class ModelDefinition(_Section):
             raise ValueError("cure is for endpoints of their own, not for an illness-death course")
         if self.cure is not None and isinstance(self.groups, PatientFrailty):
             raise ValueError("cure and effects of single patients cannot be told apart: take one")
+        if isinstance(self.baseline, Free):
+            apart = (
+                not isinstance(self.phases, ProportionalPhases),
+                isinstance(self.endpoints, Correlated),
+                self.groups is not None,
+                isinstance(self.borrowing, Commensurate | RobustMixture),
+                self.cure is not None,
+            )
+            if any(apart):
+                raise ValueError(
+                    "a free baseline goes with proportional phases and independent endpoints, "
+                    "without groups, cure and external patients other than of a power prior"
+                )
         return self
+
+    def require_hazard(self, what: str) -> None:
+        """Refuse what a baseline of jumps at the event times has no meaning for.
+
+        Parameters
+        ----------
+        what
+            What was asked for, as the subject of a sentence.
+
+        Raises
+        ------
+        EstimandError
+            If the baseline is free.
+        """
+        if isinstance(self.baseline, Free):
+            raise EstimandError(
+                f"{what} cannot be had from model '{self.name}': its hazard jumps at the event "
+                "times of these very patients and is 0 between them, so that no other event has a "
+                "density. Take a model with a hazard, such as 'primary'."
+            )
 
     @property
     def roles(self) -> dict[str, str | None]:

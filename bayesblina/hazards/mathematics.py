@@ -8,7 +8,7 @@ from bayesblina.hazards.definition import (
     Commensurate,
     Correlated,
     FractionPrior,
-    Gamma,
+    Free,
     GaussianProcess,
     HazardRatioPrior,
     IllnessDeath,
@@ -45,7 +45,7 @@ def mathematics(definition: ModelDefinition) -> str:
     Examples
     --------
     >>> from bayesblina import load_model
-    >>> print(mathematics(load_model("gamma")).splitlines()[0])
+    >>> print(mathematics(load_model("free")).splitlines()[0])
     log h[e, i](t) = b[e](t) + r[e, k] + x[i]'c[e]
     """
     hazard = "log h[e, i](t) = " + " + ".join(
@@ -61,7 +61,9 @@ def mathematics(definition: ModelDefinition) -> str:
     )
     what = [
         "endpoint e, patient i, phase k at time t",
-        "hazards constant within intervals j between cut points",
+        "hazards that jump at event times"
+        if isinstance(definition.baseline, Free)
+        else "hazards constant within intervals j between cut points",
     ]
     if _stratified(definition):
         what.append("stratum s")
@@ -106,6 +108,12 @@ def _group(definition: ModelDefinition) -> str:
 
 
 def _likelihood(definition: ModelDefinition) -> str:
+    if isinstance(definition.baseline, Free):
+        return (
+            "Breslow's partial likelihood: at each event time the log hazard ratio of those who "
+            "have the event, less the logarithm of the sum of hazard ratios of those at risk just "
+            "before."
+        )
     text = (
         "The sum over cells (endpoint, interval, phase, covariate pattern) of events x log hazard "
         "- person-time x hazard."
@@ -150,11 +158,11 @@ def _spread(prior: SpreadPrior, name: str) -> str:
 
 def _baseline(definition: ModelDefinition) -> str:
     kind = definition.baseline
-    if isinstance(kind, Gamma):
-        shape, rate = kind.shape_rate
+    if isinstance(kind, Free):
         return (
-            "exp(b[e, j]) / crude rate is gamma, independently by interval: "
-            f"{_interval(kind.prior)}, that is Gamma(shape {shape:.3g}, rate {rate:.3g})."
+            "Without a prior. Given r and c, the hazard jumps at each event time t of endpoint e "
+            "by Gamma(events at t, rate = sum over those at risk at t of exp(r + x'c)), and is 0 "
+            "between event times (Kalbfleisch 1978, doi:10.1111/j.2517-6161.1978.tb01666.x)."
         )
     if isinstance(kind, Weibull):
         return (

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from bayesblina.fitting import Fit
+from bayesblina.hazards.definition import Free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +90,9 @@ def checklist(fit: Fit, *, shown: Collection[str], sensitivity: bool) -> list[It
         (
             computation,
             "D. If not by Markov chains",
-            ("", "does not apply: Markov chains were used"),
+            ("convergence", "importance sampling, with the Pareto k of its weights")
+            if isinstance(fit.definition.baseline, Free)
+            else ("", "does not apply: Markov chains were used"),
         ),
         (
             posterior,

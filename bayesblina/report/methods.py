@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from bayesblina.convergence import BFMI, ESS, R_HAT
+from bayesblina.convergence import BFMI, ESS, PARETO_K, R_HAT
 from bayesblina.fitting import Fit
-from bayesblina.hazards.definition import IllnessDeath
+from bayesblina.hazards.definition import Free, IllnessDeath, ModelDefinition
 
 REFERENCES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -20,6 +20,16 @@ REFERENCES: Mapping[str, tuple[str, str]] = MappingProxyType(
             "Suissa S. Immortal time bias in pharmacoepidemiology. American Journal of "
             "Epidemiology 2008;167:492-499.",
             "10.1093/aje/kwm324",
+        ),
+        "jumps": (
+            "Kalbfleisch JD. Non-parametric Bayesian analysis of survival time data. Journal of"
+            " the Royal Statistical Society B 1978;40:214-221.",
+            "10.1111/j.2517-6161.1978.tb01666.x",
+        ),
+        "smoothed": (
+            "Vehtari A, Simpson D, Gelman A, Yao Y, Gabry J. Pareto smoothed importance sampling."
+            " Journal of Machine Learning Research 2024;25(72):1-58.",
+            "10.48550/arXiv.1507.02646",
         ),
         "piecewise": (
             "Friedman M. Piecewise exponential models for survival data with covariates. Annals"
@@ -130,7 +140,6 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
     """
     question, definition, exposure = fit.question, fit.definition, fit.exposure
     estimand = question.estimand()
-    settings = fit.provenance.settings
     cuts = len(exposure.cuts)
     covariates = ", ".join(fit.design.term_names)
     adjusted = (
@@ -155,13 +164,7 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
             "what led to it.",
             cites=("e9", "immortal"),
         ),
-        Paragraph(
-            text=f"Model: {definition.title}. {' '.join(definition.description.split())} Hazards "
-            f"are constant within {cuts + 1} intervals of follow-up. {adjusted}{together}"
-            "The likelihood rests on events and person-time by interval, phase and covariate "
-            "pattern.",
-            cites=("piecewise",),
-        ),
+        _model(definition, f"{adjusted}{together}", intervals=cuts + 1),
         Paragraph(
             text="Priors are stated through the interval that holds their mass; they are listed "
             "with the formulas below. "
@@ -172,15 +175,7 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
             ),
             cites=("scaling",) if "prior_sensitivity" in shown else (),
         ),
-        Paragraph(
-            text=f"Computation: {settings.chains} chains of {settings.draws} draws by the "
-            f"No-U-Turn sampler after {settings.tune} for adaptation, with PyMC "
-            f"{fit.provenance.versions.get('pymc', '')} and nutpie "
-            f"{fit.provenance.versions.get('nutpie', '')}. Draws were accepted if every R-hat was "
-            f"below {R_HAT}, bulk and tail effective sample sizes above {ESS:g}, no transition "
-            f"diverged and the energy's BFMI was above {BFMI}.",
-            cites=("pymc", "nuts", "rhat", "bfmi"),
-        ),
+        _computation(fit),
         Paragraph(
             text="Estimates: posterior medians with central (equal-tailed) 95 % intervals. Hazard "
             "ratios that vary are averaged over the events. Survival under a regime is given "
@@ -209,6 +204,44 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
     if checks:
         found.append(Paragraph(text=f"Checks: {'; '.join(checks)}.", cites=tuple(cites)))
     return found
+
+
+def _model(definition: ModelDefinition, more: str, *, intervals: int) -> Paragraph:
+    """Describe the model."""
+    what = f"Model: {definition.title}. {' '.join(definition.description.split())}"
+    if isinstance(definition.baseline, Free):
+        return Paragraph(
+            text=f"{what} {more}The likelihood is Breslow's partial likelihood.",
+            cites=("jumps",),
+        )
+    return Paragraph(
+        text=f"{what} Hazards are constant within {intervals} intervals of follow-up. {more}"
+        "The likelihood rests on events and person-time by interval, phase and covariate pattern.",
+        cites=("piecewise",),
+    )
+
+
+def _computation(fit: Fit) -> Paragraph:
+    """Describe how draws were made, and when they were accepted."""
+    settings = fit.provenance.settings
+    if isinstance(fit.definition.baseline, Free):
+        sizes = fit.posterior.sizes
+        return Paragraph(
+            text=f"Computation: {sizes['chain'] * sizes['draw']} independent draws by importance "
+            "sampling around the posterior mode, and jumps of the baseline given them. Draws were "
+            f"accepted if the Pareto k of the weights was below {PARETO_K} and the effective "
+            f"number of draws above {ESS:g}.",
+            cites=("smoothed",),
+        )
+    return Paragraph(
+        text=f"Computation: {settings.chains} chains of {settings.draws} draws by the "
+        f"No-U-Turn sampler after {settings.tune} for adaptation, with PyMC "
+        f"{fit.provenance.versions.get('pymc', '')} and nutpie "
+        f"{fit.provenance.versions.get('nutpie', '')}. Draws were accepted if every R-hat was "
+        f"below {R_HAT}, bulk and tail effective sample sizes above {ESS:g}, no transition "
+        f"diverged and the energy's BFMI was above {BFMI}.",
+        cites=("pymc", "nuts", "rhat", "bfmi"),
+    )
 
 
 def numbered(found: Sequence[Paragraph], *more: str) -> dict[str, int]:

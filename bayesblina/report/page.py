@@ -767,7 +767,8 @@ def _parameters(results: Results) -> list[Row]:
         {
             "name": kind,
             "count": len(one),
-            "r_hat": f"{one['r_hat'].max():.4f}",
+            # Independent draws have no chains to compare.
+            "r_hat": f"{one['r_hat'].max():.4f}" if one["r_hat"].notna().any() else "",
             "bulk": f"{one['ess_bulk'].min():.0f}",
             "tail": f"{one['ess_tail'].min():.0f}",
         }

@@ -416,13 +416,15 @@ def _checks(
             words = "Estimated shape parameter"
             warnings.filterwarnings("ignore", message=words, category=UserWarning)
             checked.append(check(fit))
+        if checked[0].predictive.empty:
+            raise EstimandError(checked[0].notes[-1])
         return checked[0].predictive
 
     def leave_one_out() -> pd.DataFrame:
         if not checked:
             raise EstimandError("the fit could not be checked")
         if checked[0].loo.empty:
-            raise EstimandError("; ".join(checked[0].notes) or "there is no log-likelihood")
+            raise EstimandError(checked[0].notes[-1])
         return checked[0].loo
 
     attempt("predictive", predictive)
@@ -485,10 +487,11 @@ def _diagnostics(fit: Fit) -> pd.DataFrame:
     ]
     rows += [
         {"kind": "parameter", "name": row["parameter"]}
-        | {name: row[name] for name in ("r_hat", "ess_bulk", "ess_tail")}
+        | {name: row[name] for name in ("r_hat", "ess_bulk", "ess_tail", "pareto_k") if name in row}
         for row in fit.convergence.table.to_dict("records")
     ]
     columns = ["kind", "name", "value", "limit", "passed", "r_hat", "ess_bulk", "ess_tail"]
+    columns += ["pareto_k"] if "pareto_k" in fit.convergence.table else []
     return pd.DataFrame(rows, columns=columns).assign(converged=fit.converged)
 
 

@@ -21,7 +21,7 @@ from bayesblina.fitting import LIBRARIES
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 JOINT = ("correlated", "illness_death")
-BASELINES = ("primary", "smooth", "gaussian_process", "weibull", "gamma")
+BASELINES = ("primary", "smooth", "gaussian_process", "weibull")
 LANDMARK, HORIZON = 8.0, 24.0
 PATIENTS = 1500
 END = 36.0

@@ -3,6 +3,8 @@
 import runpy
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 STUDIES = Path(__file__).parent / "studies"
@@ -67,3 +69,36 @@ def test_estimands_cover_the_truth_and_the_ladder_leads_to_it() -> None:
         assert naive["coverage"] < 0.75
         assert bayesian["coverage"] >= 0.90
         assert abs(naive["bias"]) > 3 * abs(bayesian["bias"])
+
+
+@pytest.mark.slow
+def test_the_baseline_does_not_move_the_hazard_ratio() -> None:
+    from tests.studies.baseline import simulate
+    from tests.studies.baseline_fits import BEYOND_REPLICATIONS, chosen, compare
+    from tests.studies.baseline_page import CELL, breaches
+    from tests.studies.baseline_patients import TWO_PHASES
+    from tests.studies.baseline_settings import ONE_PHASE, Setting
+
+    scenarios = (("early", "step up"), ("clustered", "step down"), ("uniform", "falling"))
+    settings = [
+        Setting(ONE_PHASE, entry, baseline, 86, ratio, 60, first=BEYOND_REPLICATIONS)
+        for entry, baseline in scenarios
+        for ratio in (0.5, 1.0)
+    ]
+    settings += [
+        Setting(ONE_PHASE, "early", "rising", 2000, 1.0, 10, first=BEYOND_REPLICATIONS),
+        Setting(TWO_PHASES, "", "", 86, 0.5, 60, first=BEYOND_REPLICATIONS),
+    ]
+    rows = pd.concat([simulate(setting) for setting in settings], ignore_index=True)
+    broken = breaches(rows)
+    assert not broken[["shift", "share beyond", "coverage", "width"]].any(axis=None), broken
+    mean = rows.pivot_table(values="shift", index=CELL, columns="method")
+    # What the old default did there, in companion sds.
+    assert (mean["old default"].abs() > 0.25).all(), mean
+    assert (mean["default"].abs() < 0.2).all(), mean
+    # The engine is the package's model: on one data set of each kind, and on average.
+    compared = pd.DataFrame([row for setting in chosen()[::8] for row in compare(setting)])
+    assert compared["same_cuts"].all()
+    assert (compared["difference"].abs() <= 0.03 + 3 * compared["error"]).all(), compared
+    error = np.sqrt((compared["error"] ** 2).sum()) / len(compared)
+    assert abs(compared["difference"].mean()) <= 0.01 + 3 * error

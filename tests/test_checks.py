@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 
 import bayesblina as bb
+from bayesblina.checks.posterior import _unreliable
 from bayesblina.errors import ConvergenceError
 from bayesblina.fitting import Fit
 from bayesblina.hazards.effects import make_design
@@ -134,3 +135,17 @@ def test_events_by_interval_are_checked(synthetic_fit: Fit) -> None:
         surplus = one["observed"] - one["expected"]
         assert ((one["p_value"] < 0.5) == (surplus > 0))[surplus.abs() > 1].all()
     assert table["p_value"].between(0.001, 0.999).all()
+
+
+def test_unreliable_predictions_are_told_with_what_to_do() -> None:
+    row = {"pareto_k_limit": 0.7, "patients_above_limit": 0, "evaluated": 86, "reliable": True}
+    loo = pd.DataFrame(
+        [
+            {**row, "endpoint": "os"},
+            {**row, "endpoint": "rfs", "patients_above_limit": 2, "reliable": False},
+        ]
+    )
+    (text,) = _unreliable(loo)
+    assert text.startswith("rfs: ")
+    assert "above 0.70 for 2 of 86 patients" in text
+    assert "refit=True" in text

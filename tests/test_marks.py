@@ -110,9 +110,9 @@ def test_a_fit_says_so(synthetic_fit: Fit, wrong: Fit, coarse: Fit) -> None:
 
 def test_checks_do_not_pass(synthetic_fit: Fit, wrong: Fit, coarse: Fit) -> None:
     whole = bb.check(synthetic_fit)
-    # Whether single patients are predicted well is another matter.
-    whole = dataclasses.replace(whole, loo=whole.loo.assign(reliable=True))
     assert whole.passed
+    # No hazard ratio hangs on leave-one-out prediction.
+    assert dataclasses.replace(whole, loo=whole.loo.assign(reliable=False)).passed
     for one, words in ((wrong, MOVES), (coarse, "visits")):
         checks = dataclasses.replace(whole, gate=one.gate, event_times=one.event_times)
         assert checks.convergence.passed

@@ -532,15 +532,17 @@ def test_a_fit_shows_itself(synthetic_fit: Fit) -> None:
 
 def test_checks_show_themselves(synthetic_fit: Fit) -> None:
     checks = bb.check(synthetic_fit)
-    # Whether single patients are predicted well is another matter.
-    checks = dataclasses.replace(checks, loo=checks.loo.assign(reliable=True))
+    assert checks.passed
+    # A patient's Pareto k lies so near the limit that another processor's draws decide.
+    checks = dataclasses.replace(
+        checks, loo=checks.loo.assign(reliable=True), weaknesses=checks.weaknesses[:1]
+    )
     assert repr(checks) == (
         "Checks(converged; the baseline does not move the hazard ratio; 3 of 3 LOO estimates "
         "reliable; 1 weakness; 1 note)"
     )
     assert checks.weaknesses[0].startswith("os: the prior of the hazard ratio moves it from 0.42")
     assert "nothing is declared of how events are recorded" in checks.notes[0]
-    assert checks.passed
     shown = checks._repr_html_()
     # Convergence, baseline, event times, pulls, leave one out, events by interval.
     assert shown.count("<table>") == 6

@@ -444,7 +444,8 @@ def informative_dropout(
             complete=False,
         )
         converged &= not any("diverg" in one for one in again.convergence.failures())
-        found.append(hazard_ratio(again)["hazard_ratio"])
+        # Without what is known of one imputation's baseline and event times.
+        found.append(hazard_ratio(again)["hazard_ratio"].reset_coords(drop=True))
     pooled = xr.concat(found, dim="chain").assign_coords(
         chain=np.arange(imputations * settings.chains)
     )

@@ -23,7 +23,7 @@ from bayesblina.hazards.definition import (
     RobustMixture,
 )
 from bayesblina.hazards.effects import Design, make_design
-from bayesblina.laplace import find_nodes
+from bayesblina.laplace import MOST_SPREADS, find_nodes, lightened
 from bayesblina.partial_draws import Drawn, draw
 from bayesblina.partial_models import Member, partial_models
 
@@ -121,7 +121,14 @@ def partial_posterior(
     design = make_design(exposure, definition)
     found: list[tuple[tuple[Member, ...], Drawn]] = []
     for number, model in enumerate(partial_models(definition, exposure, design, flat=flat)):
-        nodes = find_nodes(model.problem)
+        spreads = len(model.problem.spreads)
+        if spreads > MOST_SPREADS:
+            return _not_compared(
+                exposure,
+                f"not compared: the model has {spreads} sds and correlations, too many to "
+                "integrate over",
+            )
+        nodes = find_nodes(lightened(model.problem))
         if nodes is None:
             names = " and ".join(exposure.endpoints[one.endpoint] for one in model.members)
             return _not_compared(

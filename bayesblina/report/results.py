@@ -438,15 +438,13 @@ def _checks(
             words = "Estimated shape parameter"
             warnings.filterwarnings("ignore", message=words, category=UserWarning)
             checked.append(check(fit))
-        if checked[0].predictive.empty:
-            raise EstimandError(checked[0].notes[-1])
+        fit.definition.require_hazard("Prediction of events")
         return checked[0].predictive
 
     def leave_one_out() -> pd.DataFrame:
         if not checked:
             raise EstimandError("the fit could not be checked")
-        if checked[0].loo.empty:
-            raise EstimandError(checked[0].notes[-1])
+        fit.definition.require_hazard("Prediction of patients who are left out")
         return checked[0].loo
 
     attempt("predictive", predictive)

@@ -8,8 +8,15 @@ import numpy as np
 import pandas as pd
 
 import bayesblina as bb
-from tests.studies.baseline_methods import answers, new_cuts
-from tests.studies.baseline_patients import CONSOLIDATION, DELAYED, TWO_ENDPOINTS, TWO_PHASES, Data
+from tests.studies.baseline_methods import Answer, answers, new_cuts, spans
+from tests.studies.baseline_patients import (
+    CONSOLIDATION,
+    DELAYED,
+    TWO_ENDPOINTS,
+    TWO_PHASES,
+    Arm,
+    Data,
+)
 from tests.studies.baseline_settings import COVARIATES, ONE_PHASE, RATIOS, Setting, scenarios
 
 DRAWS, TUNE = 4000, 1000
@@ -87,6 +94,19 @@ def cohort_of(setting: Setting, data: Data) -> tuple[bb.Cohort, bb.Question]:
     return cohort, question
 
 
+def _survival_apart(fit: bb.Fit, endpoint: str, data: Data, arm: Arm, engine: Answer) -> float:
+    """Largest difference of posterior mean survival; with covariates, of who has none of them."""
+    cuts = new_cuts(data)
+    hazard = np.exp(fit.posterior["log_baseline"].sel(endpoint=endpoint).values)
+    ratio = np.exp(fit.posterior["log_hazard_ratio"].sel(endpoint=endpoint, effect="m").values)
+    unexposed, exposed = (hazard @ spans(cuts, begin).T for begin in (arm.landmark, arm.start))
+    means = (
+        np.exp(-unexposed).mean(axis=(0, 1)),
+        np.exp(-ratio[..., None] * exposed).mean(axis=(0, 1)),
+    )
+    return float(np.abs(np.stack(means) - np.stack(engine.survival)).max())
+
+
 def compare(setting: Setting) -> list[dict[str, object]]:
     """The engine's posterior of one data set beside the sampler's, by endpoint."""
     import arviz as az
@@ -112,6 +132,7 @@ def compare(setting: Setting) -> list[dict[str, object]]:
                 "difference": (engine.mean - float(draws.mean())) / engine.sd,
                 "error": error / engine.sd,
                 "sd_ratio": float(draws.std()) / engine.sd,
+                "survival": _survival_apart(fit, name, data, arm, engine),
             }
         )
     return rows

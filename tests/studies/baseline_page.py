@@ -320,7 +320,8 @@ def _fits_words(compared: pd.DataFrame) -> list[str]:
         f"error {np.sqrt((compared['error'] ** 2).sum()) / len(compared):.4f}), at most "
         f"{compared['difference'].abs().max():.3f} in one, and {outside} lie further apart than "
         "0.03 sds and three Monte-Carlo errors. The sds' ratio lies between "
-        f"{compared['sd_ratio'].min():.3f} and {compared['sd_ratio'].max():.3f}.",
+        f"{compared['sd_ratio'].min():.3f} and {compared['sd_ratio'].max():.3f}. Mean survival "
+        f"differs by at most {compared['survival'].max():.3f}.",
         "",
     ]
 

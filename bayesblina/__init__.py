@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from bayesblina.bootstrap import bayesian_bootstrap as bayesian_bootstrap
     from bayesblina.checks import check as check
     from bayesblina.checks import cure_identifiability as cure_identifiability
+    from bayesblina.checks.curves import curve_shift as curve_shift
+    from bayesblina.checks.refit import with_refit as with_refit
     from bayesblina.classical import kaplan_meier as kaplan_meier
     from bayesblina.classical import mantel_byar as mantel_byar
     from bayesblina.classical import nelson_aalen as nelson_aalen
@@ -138,6 +140,8 @@ _HOME = {
     "informative_dropout": "bias_analysis",
     "tipping_points": "bias_analysis",
     "check": "checks",
+    "curve_shift": "checks.curves",
+    "with_refit": "checks.refit",
     "cure_identifiability": "checks",
     "compare": "comparison",
     "k_fold": "comparison",

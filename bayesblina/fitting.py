@@ -10,14 +10,17 @@ from importlib.metadata import version
 from os import PathLike
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.account import to_html
+from bayesblina.baseline_gate import BaselineGate, exposed_sds, gate_of, not_compared
 from bayesblina.cohort import Cohort
-from bayesblina.companion import partial_posterior
+from bayesblina.companion import Companion, partial_posterior
 from bayesblina.convergence import Convergence, assess_convergence, assess_weights
 from bayesblina.errors import ConvergenceError, SpecError
+from bayesblina.event_times import EventTimes, coarse_event_times
 from bayesblina.exposure import MANY, Exposure, expose
 from bayesblina.follow_up import find_episodes, require_comparison
 from bayesblina.hazards.build import BuiltModel, build_model
@@ -37,6 +40,7 @@ from bayesblina.question import Question
 from bayesblina.sampling import SamplerSettings, sample
 from bayesblina.scan import CohortScan
 from bayesblina.step_baseline import jump_cuts, step_baseline
+from bayesblina.tables.marks import BASELINE, CONVERGED, EVENT_TIMES, LONG, SHORT
 
 Floats = NDArray[np.float64]
 
@@ -58,6 +62,9 @@ HASHED = (
     "treatment",
 )
 LIBRARIES = ("bayesblina", "pymc", "nutpie", "pytensor", "numba", "arviz", "numpy", "xarray")
+NOT_ASKED = "nobody asked for it"
+NO_COMPANION = Companion(draws=None, table=pd.DataFrame(), reason=NOT_ASKED)
+NOT_COMPARED = not_compared(NOT_ASKED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +118,12 @@ class Fit:
         Outcome of the convergence gate.
     provenance
         Where it came from.
+    companion
+        The same hazard ratios without a baseline, or why there are none.
+    gate
+        The baseline gate: whether the baseline moves the hazard ratios.
+    event_times
+        Whether event times are those of visits; None where it was not looked at.
     """
 
     draws: xr.DataTree
@@ -119,6 +132,9 @@ class Fit:
     exposure: Exposure
     convergence: Convergence
     provenance: Provenance
+    companion: Companion = NO_COMPANION
+    gate: BaselineGate = NOT_COMPARED
+    event_times: EventTimes | None = None
 
     @property
     def posterior(self) -> xr.Dataset:
@@ -135,6 +151,16 @@ class Fit:
         """Phase contrasts and standardised covariates."""
         return make_design(self.exposure, self.definition)
 
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Gates that were failed: of ``"converged"``, ``"baseline"`` and ``"event_times"``."""
+        outcomes = {
+            CONVERGED: self.converged,
+            BASELINE: self.gate.passed,
+            EVENT_TIMES: self.event_times is None or self.event_times.passed,
+        }
+        return tuple(name for name, passed in outcomes.items() if not passed)
+
     def require_converged(self) -> None:
         """Raise unless the draws passed the convergence gate.
 
@@ -149,11 +175,14 @@ class Fit:
     def __repr__(self) -> str:
         """Show the model, the size and whether it converged."""
         sizes = self.draws["posterior"].sizes
-        state = "converged" if self.converged else "NOT CONVERGED"
+        state = "converged" if self.converged else SHORT[CONVERGED]
+        if self.gate.state == "told":
+            state += ", baseline told"
+        marks = [LONG[name].partition(":")[0] for name in self.failed if name != CONVERGED]
         kind = ", synthetic patients" if self.exposure.synthetic else ""
         return (
             f"Fit({self.definition.name}; {', '.join(self.exposure.endpoints)}; "
-            f"{sizes['chain']} chains x {sizes['draw']} draws; {state}{kind})"
+            f"{sizes['chain']} chains x {sizes['draw']} draws; {'; '.join([state, *marks])}{kind})"
         )
 
     def _repr_html_(self) -> str:
@@ -164,10 +193,20 @@ class Fit:
             ("compared", f"{self.question.exposed} against {self.question.against}"),
             ("draws", f"{sizes['chain']} chains x {sizes['draw']}, seed {self.provenance.seed}"),
             ("convergence", "passed" if self.converged else failed),
+            ("baseline", self.gate.words()),
+            ("event times", _event_times_in_words(self.event_times)),
             *(("note", text) for text in self.provenance.notes),
         ]
-        outcome = "" if self.converged else "NOT CONVERGED"
-        return to_html(("Fit", outcome), rows) + self.exposure._repr_html_()
+        outcome = ", ".join(LONG[name].partition(":")[0] for name in self.failed)
+        return (
+            to_html(("Fit", outcome), rows) + self.gate._repr_html_() + self.exposure._repr_html_()
+        )
+
+
+def _event_times_in_words(found: EventTimes | None) -> str:
+    if found is None:
+        return "not looked at"
+    return "; ".join(found.messages) or "no sign of visits"
 
 
 def fit(
@@ -273,6 +312,7 @@ def fit_exposure(
     settings: SamplerSettings,
     weighted: bool = False,
     complete: bool = True,
+    compared: bool | None = None,
     progress: bool = False,
     before: Mapping[str, float] | None = None,
 ) -> Fit:
@@ -294,6 +334,9 @@ def fit_exposure(
         Whether patients have weights of their own.
     complete
         Whether to keep draws from the prior and the patient-level log-likelihood.
+    compared
+        Whether to compare the hazard ratios with those of a model without a baseline; by default
+        where `complete`.
     progress
         Whether to show a progress bar.
     before
@@ -351,6 +394,12 @@ def fit_exposure(
     tree["observed_data"] = xr.DataTree(exposure.table[["events"]])
     tree["constant_data"] = xr.DataTree(exposure.table.drop_vars("events"))
     convergence = assess_convergence(tree)
+    finished = time.perf_counter()
+    companion, gate = NO_COMPANION, NOT_COMPARED
+    if complete if compared is None else compared:
+        companion = partial_posterior(definition, exposure, seed=seed)
+        gate = gate_of(posterior, companion.draws, stated=companion.table, reason=companion.reason)
+    event_times = _event_times(exposure, posterior)
     done = time.perf_counter()
     return Fit(
         draws=tree,
@@ -368,11 +417,15 @@ def fit_exposure(
                 "build": ready - exposed,
                 "compile": float(timing["compile"]),
                 "sample": float(timing["sample"]),
-                "finish": done - sampled,
+                "finish": finished - sampled,
+                "companion": done - finished,
             },
             engine=str(timing["engine"]),
             notes=tuple(notes),
         ),
+        companion=companion,
+        gate=gate,
+        event_times=event_times,
     )
 
 
@@ -448,7 +501,16 @@ def _fit_free(
             engine="partial likelihood",
             notes=tuple(notes),
         ),
+        companion=found,
+        gate=gate_of(posterior, found.draws, stated=found.table),
+        event_times=_event_times(exposure, posterior),
     )
+
+
+def _event_times(exposure: Exposure, posterior: xr.Dataset) -> EventTimes | None:
+    """Look for visits, unless draws never moved."""
+    sds = exposed_sds(posterior)
+    return coarse_event_times(exposure, sds) if all(sd > 0 for sd in sds.values()) else None
 
 
 def _weighting_notes(definition: ModelDefinition, *, weighted: bool) -> list[str]:

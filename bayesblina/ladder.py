@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -21,6 +21,7 @@ from bayesblina.follow_up import Episodes, find_episodes, roles_of
 from bayesblina.intervals import snap_to
 from bayesblina.partial_likelihood import fit_cox
 from bayesblina.question import Question
+from bayesblina.tables.marks import beside as marks_beside
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -30,6 +31,8 @@ NAIVE = "ever against never"
 COX = "time-varying Cox"
 MANTEL_BYAR = "Mantel-Byar (Peto)"
 BAYESIAN = "Bayesian"
+COMPANION = "Cox, same priors, same covariates"
+COMPANION_NOTE = "posterior median, without a baseline"
 # Sums on another processor differ by so much of the largest, and no more.
 ROUNDING = 1e-9
 EVERYBODY_ELSE = "against everybody else, not the reference alone"
@@ -217,9 +220,11 @@ def bias_ladder(
         ``endpoint``, ``method``, ``estimate``, ``lower``, ``upper``, ``patients``, ``events``,
         ``note``: for each endpoint ever against never (biased by immortal time: patients count as
         exposed before they are), landmark analyses (free of it; later phases are ignored), the
-        Mantel-Byar odds ratio, the time-varying Cox model (unadjusted), and the Bayesian posterior
-        (median; adjusted for the model's covariates). With a named reference, or a state after
-        transplant, the first two still compare with everybody else, and their notes say so.
+        Mantel-Byar odds ratio, the time-varying Cox model (unadjusted), Cox's partial likelihood
+        with the fit's priors and covariates (posterior median), and the Bayesian posterior (median;
+        adjusted for the model's covariates; its note says which gates were failed). With a named
+        reference, or a state after transplant, the first two still compare with everybody else, and
+        their notes say so.
 
     Raises
     ------
@@ -247,7 +252,7 @@ def bias_ladder(
     landmarked = landmark_analysis(cohort, question, landmarks=landmarks)
     compared = mantel_byar(cohort, question)
     models = {row["endpoint"]: row for row in cox(cohort, question).to_dict("records")}
-    draws = None if fit is None else hazard_ratio(fit)["hazard_ratio"]
+    answers = {} if fit is None else _answers(fit)
     rows: list[dict[str, object]] = []
     for name, found in episodes.items():
         role = np.asarray(roles_of(found.phases, question))[found.phase]
@@ -275,22 +280,71 @@ def bias_ladder(
             }
         )
         rows.append({str(column): value for column, value in models[name].items()})
-        if draws is not None and fit is not None:
-            values = draws.sel(endpoint=name).values.ravel()
-            lower, middle, upper = np.quantile(values, [0.025, 0.5, 0.975])
-            rows.append(
-                {
-                    "endpoint": name,
-                    "method": BAYESIAN,
-                    "estimate": float(middle),
-                    "lower": float(lower),
-                    "upper": float(upper),
-                    "patients": int(np.unique(found.patient).size),
-                    "events": int(found.event.sum()),
-                    "note": "posterior median" if fit.converged else "NOT CONVERGED",
-                }
-            )
+        if name in answers:
+            size, events = int(np.unique(found.patient).size), int(found.event.sum())
+            rows += rungs(answers[name], patients=size, events=events)
     return _table(rows, cohort)
+
+
+def _answers(fit: Fit) -> dict[str, dict[str, object]]:
+    """Rows of a table of the fit's hazard ratios, by endpoint, as `rungs` takes them."""
+    ratios = hazard_ratio(fit)
+    found: dict[str, dict[str, object]] = {}
+    for name in map(str, ratios["endpoint"].values):
+        one = ratios.sel(endpoint=name)
+        lower, middle, upper = np.quantile(one["hazard_ratio"].values, [0.025, 0.5, 0.975])
+        row = {str(key): one[key].item() for key in one.coords if not one[key].dims}
+        found[name] = row | {
+            "endpoint": name,
+            "median": float(middle),
+            "lower": float(lower),
+            "upper": float(upper),
+            "converged": fit.converged,
+        }
+    return found
+
+
+def rungs(answer: Mapping[str, object], *, patients: int, events: int) -> list[dict[str, object]]:
+    """Make the last rungs of a ladder from an answer: without a baseline, and with one.
+
+    Parameters
+    ----------
+    answer
+        A row of the table of hazard ratios: ``endpoint``, ``median``, ``lower``, ``upper``, and
+        what stands beside them (`bayesblina.summarise`).
+    patients, events
+        How many there are.
+
+    Returns
+    -------
+    list of dict
+        Rows of the ladder; the first is left out where there is no companion.
+    """
+    common = {"endpoint": answer["endpoint"], "patients": patients, "events": events}
+    found: list[dict[str, object]] = []
+    middle = answer.get("companion_median", np.nan)
+    if isinstance(middle, float) and np.isfinite(middle):
+        found.append(
+            {
+                **common,
+                "method": COMPANION,
+                "estimate": middle,
+                "lower": answer["companion_lower"],
+                "upper": answer["companion_upper"],
+                "note": COMPANION_NOTE,
+            }
+        )
+    found.append(
+        {
+            **common,
+            "method": BAYESIAN,
+            "estimate": answer["median"],
+            "lower": answer["lower"],
+            "upper": answer["upper"],
+            "note": marks_beside(answer) or "posterior median",
+        }
+    )
+    return found
 
 
 def _same_patients(one: Exposure, other: Exposure) -> bool:

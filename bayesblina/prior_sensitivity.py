@@ -190,6 +190,7 @@ def power_scaling_draws(fit: Fit, estimate: xr.Dataset | None = None) -> xr.Data
         }
     )
     tree.attrs |= {"synthetic": int(fit.exposure.synthetic), "converged": int(fit.converged)}
+    tree.attrs |= dict.fromkeys((name for name in fit.failed if name != "converged"), "failed")
     return tree
 
 

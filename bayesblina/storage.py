@@ -30,6 +30,9 @@ STORED = "bayesblina_dtype"
 SEAL = b"\nbayesblina sha256 "
 SEAL_LENGTH = len(SEAL) + 64
 RECORDS = ("question", "definition", "provenance", "left_out", "convergence")
+# What files of earlier versions lack.
+LATER = ("companion", "gate", "event_times")
+COMPANION = "/companion"
 
 
 def save(fit: Fit, path: str | PathLike[str]) -> None:
@@ -68,6 +71,8 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
         for node in fit.draws.subtree
         if node.has_data or node.attrs
     }
+    if fit.companion.draws is not None:
+        groups[COMPANION] = _encode(fit.companion.draws)
     exposure, held = fit.exposure, fit.exposure.patients()
     groups["/exposure/table"] = _encode(exposure.table)
     if exposure.risk_sets is not None:
@@ -193,6 +198,7 @@ def _read(path: Path, attributes: Mapping[str, Any]) -> Fit:
         }
     decoded = {name: _decode(dataset) for name, dataset in groups.items()}
     record = {name: json.loads(attributes[name]) for name in RECORDS}
+    record |= {name: json.loads(attributes.get(name, "null")) for name in LATER}
     risk_sets = decoded.pop("/exposure/risk_sets", None)
     held = Patients(
         **{name: decoded.pop(f"/exposure/{name}") for name in PATIENTS},
@@ -214,6 +220,7 @@ def _read(path: Path, attributes: Mapping[str, Any]) -> Fit:
     provenance = record["provenance"]
     provenance["settings"] = SamplerSettings(**provenance["settings"])
     provenance["notes"] = tuple(provenance["notes"])
+    beside = _beside(record, decoded.pop(COMPANION, None))
     return Fit(
         draws=xr.DataTree.from_dict(decoded),
         question=Question(**question),
@@ -223,7 +230,29 @@ def _read(path: Path, attributes: Mapping[str, Any]) -> Fit:
             **{name: _frame(columns) for name, columns in record["convergence"].items()}
         ),
         provenance=Provenance(**provenance),
+        **beside,
     )
+
+
+def _beside(record: Mapping[str, Any], companion: xr.Dataset | None) -> dict[str, Any]:
+    """Read what stands beside the draws; files of earlier versions have none of it."""
+    from bayesblina.baseline_gate import BaselineGate
+    from bayesblina.companion import Companion
+    from bayesblina.event_times import EventTimes
+
+    found: dict[str, Any] = {}
+    if record["companion"] is not None:
+        one = record["companion"]
+        table = _frame(one["table"])
+        found["companion"] = Companion(draws=companion, table=table, reason=one["reason"])
+    if record["gate"] is not None:
+        one = record["gate"]
+        found["gate"] = BaselineGate(table=_frame(one["table"]), against=one["against"])
+    if record["event_times"] is not None:
+        one = record["event_times"]
+        table, notes = _frame(one["table"]), tuple(one["notes"])
+        found["event_times"] = EventTimes(table=table, notes=notes)
+    return found
 
 
 def _records(fit: Fit) -> dict[str, Any]:
@@ -245,6 +274,17 @@ def _records(fit: Fit) -> dict[str, Any]:
         "convergence": {
             "table": _columns(fit.convergence.table),
             "criteria": _columns(fit.convergence.criteria),
+        },
+        "companion": {
+            "table": _columns(fit.companion.table),
+            "reason": fit.companion.reason,
+        },
+        "gate": {"table": _columns(fit.gate.table), "against": fit.gate.against},
+        "event_times": None
+        if fit.event_times is None
+        else {
+            "table": _columns(fit.event_times.table),
+            "notes": list(fit.event_times.notes),
         },
     }
 

@@ -11,6 +11,20 @@ import xarray as xr
 
 from bayesblina.errors import SpecError
 from bayesblina.mixing import ess_bulk, ess_mean, ess_tail, mcse_mean, mcse_median, rhat
+from bayesblina.tables.marks import BASELINE, EVENT_TIMES, FAILED
+
+# Coordinates of estimates that stand beside each.
+BESIDE_NUMBERS = (
+    "companion_median",
+    "companion_lower",
+    "companion_upper",
+    "companion_probability_below_1",
+    BASELINE,
+    "baseline_shift",
+    EVENT_TIMES,
+    # Beside curves: whether anybody is at risk there.
+    "supported",
+)
 
 
 def summarise(
@@ -33,9 +47,12 @@ def summarise(
     pandas.DataFrame
         The variable's coordinates, then ``mean``, ``median``, ``sd``, ``lower``, ``upper``,
         ``probability_below_<threshold>`` (hazard ratios only), ``mcse`` (of the mean),
-        ``ess_bulk``, ``ess_tail``, ``r_hat``, ``converged``. A quantity that is the same in every
-        draw has ``sd`` and ``mcse`` 0, all draws as its effective sample size, and R-hat 1. Its
-        attributes ``synthetic`` and ``unit`` are those of the draws, where they have any.
+        ``ess_bulk``, ``ess_tail``, ``r_hat``; for hazard ratios what stands beside each
+        (`bayesblina.hazard_ratio`): ``companion_median``, ``companion_lower``, ``companion_upper``
+        (95 %), ``companion_probability_below_1``, ``baseline``, ``baseline_shift``,
+        ``event_times``; for curves ``supported``; and ``converged``. A quantity that is the same in
+        every draw has ``sd`` and ``mcse`` 0, all draws as its effective sample size, and R-hat 1.
+        Its attributes ``synthetic`` and ``unit`` are those of the draws, where they have any.
 
         For times that some draws do not reach by the horizon there is no mean: the columns are
         ``median``, ``lower``, ``upper``, each with ``<column>_reached`` (False: it lies beyond the
@@ -94,6 +111,7 @@ def summarise(
         "ess_tail": _each(ess_tail, safe).where(~constant, float(count)),
         "r_hat": _each(rhat, safe).where(~constant, 1.0),
     }
+    columns |= {name: values[name] for name in BESIDE_NUMBERS if name in values.coords}
     table = _tabulate(columns)
     if "converged" in draws.attrs:
         table["converged"] = bool(draws.attrs["converged"])
@@ -256,7 +274,9 @@ def prior_table(prior: xr.Dataset, *, mass: float = 0.95) -> pd.DataFrame:
 
 def _kept(draws: xr.Dataset) -> dict[str, bool | str]:
     """Attributes that tables for print and figures need."""
-    found: dict[str, bool | str] = {}
+    found: dict[str, bool | str] = {
+        name: FAILED for name in (BASELINE, EVENT_TIMES) if draws.attrs.get(name) == FAILED
+    }
     if "synthetic" in draws.attrs:
         found["synthetic"] = bool(draws.attrs["synthetic"])
     if "unit" in draws.attrs:
@@ -298,7 +318,12 @@ def _noise(values: xr.DataArray) -> xr.DataArray:
 def _tabulate(columns: dict[str, xr.DataArray]) -> pd.DataFrame:
     first = next(iter(columns.values()))
     if not first.dims:
-        return pd.DataFrame({key: [float(value)] for key, value in columns.items()})
+        return pd.DataFrame(
+            {
+                key: [value.item() if value.dtype.kind in "OU" else float(value)]
+                for key, value in columns.items()
+            }
+        )
     bare = {
         key: value.drop_vars([str(name) for name in value.coords if name not in value.dims])
         for key, value in columns.items()

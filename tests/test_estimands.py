@@ -42,6 +42,13 @@ def test_hazard_ratio_is_the_exponential(synthetic_fit: Fit) -> None:
         "ess_bulk",
         "ess_tail",
         "r_hat",
+        "companion_median",
+        "companion_lower",
+        "companion_upper",
+        "companion_probability_below_1",
+        "baseline",
+        "baseline_shift",
+        "event_times",
         "converged",
     ]
     flat = ratio.sel(endpoint="os").values.ravel()

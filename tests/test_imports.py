@@ -43,7 +43,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"exposure"}),
     frozenset({"classical", "event_times", "hazards", "risk_sets"}),
     frozenset({"partial_models", "sampling"}),
-    frozenset({"companion", "convergence", "step_baseline"}),
+    frozenset({"baseline_gate", "companion", "convergence", "step_baseline"}),
     frozenset({"fitting"}),
     frozenset({"pointwise", "regimes"}),
     frozenset({"estimands", "predictive"}),

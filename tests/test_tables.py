@@ -532,14 +532,24 @@ def test_a_fit_shows_itself(synthetic_fit: Fit) -> None:
 
 def test_checks_show_themselves(synthetic_fit: Fit) -> None:
     checks = bb.check(synthetic_fit)
-    assert repr(checks) == "Checks(converged; 3 of 3 LOO estimates reliable)"
+    # Whether single patients are predicted well is another matter.
+    checks = dataclasses.replace(checks, loo=checks.loo.assign(reliable=True))
+    assert repr(checks) == (
+        "Checks(converged; the baseline does not move the hazard ratio; 3 of 3 LOO estimates "
+        "reliable; 1 weakness; 1 note)"
+    )
+    assert checks.weaknesses[0].startswith("os: the prior of the hazard ratio moves it from 0.42")
+    assert "nothing is declared of how events are recorded" in checks.notes[0]
+    assert checks.passed
     shown = checks._repr_html_()
-    assert shown.count("<table>") == 3
+    # Convergence, baseline, event times, pulls, leave one out, events by interval.
+    assert shown.count("<table>") == 6
     assert "Convergence: passed" in shown
     failed = dataclasses.replace(
         checks, convergence=failing(synthetic_fit).convergence, notes=("<b>", "left out")
     )
-    assert repr(failed).startswith("Checks(NOT CONVERGED; 3 of 3")
+    assert repr(failed).startswith("Checks(NOT CONVERGED; the baseline does not move")
+    assert not failed.passed
     assert "NOT CONVERGED" in failed._repr_html_()
     assert "&lt;b&gt;" in failed._repr_html_()
     assert repr(failed.convergence) == ("Convergence(NOT CONVERGED; divergences is 3 (must be 0))")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
 import xarray as xr
 
+from bayesblina.baseline_gate import BaselineGate
+from bayesblina.checks.pulls import pulls
+from bayesblina.checks.weaknesses import weaknesses
 from bayesblina.convergence import Convergence
 from bayesblina.errors import EstimandError
+from bayesblina.event_times import EventTimes
 from bayesblina.fitting import Fit
 from bayesblina.pointwise import leave_one_out_total
 from bayesblina.predictive import replicated_events
@@ -50,6 +56,15 @@ class Checks:
         Events by endpoint and interval: ``endpoint``, ``interval_start``, ``interval_stop``,
         ``observed``, ``expected`` (posterior mean) and ``p_value``, the posterior predictive
         probability of more events than observed (half that of as many added).
+    gate
+        The baseline gate.
+    event_times
+        Whether event times are those of visits; None where it was not looked at.
+    pulls : pandas.DataFrame
+        How far the priors and the baseline pull the hazard ratio of each endpoint
+        (`bayesblina.checks.pulls`).
+    weaknesses
+        What weakens the answer, in short sentences.
     notes
         What was not checked, and why.
     """
@@ -57,30 +72,63 @@ class Checks:
     convergence: Convergence
     loo: pd.DataFrame
     predictive: pd.DataFrame
+    gate: BaselineGate
+    event_times: EventTimes | None
+    pulls: pd.DataFrame
+    weaknesses: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether the draws converged and every LOO estimate is reliable."""
-        return self.convergence.passed and bool(self.loo["reliable"].all())
+        """Whether the draws converged, every LOO estimate is reliable and no gate was failed.
+
+        The baseline gate is failed where the baseline moves a hazard ratio; the rule on event times
+        where they are those of visits.
+        """
+        exact = self.event_times is None or self.event_times.passed
+        reliable = bool(self.loo["reliable"].all())
+        return self.convergence.passed and reliable and self.gate.passed and exact
 
     def __repr__(self) -> str:
         """Show the outcome."""
-        state = "converged" if self.convergence.passed else "NOT CONVERGED"
         reliable = int(self.loo["reliable"].sum())
-        notes = f"; {len(self.notes)} notes" if self.notes else ""
-        return f"Checks({state}; {reliable} of {len(self.loo)} LOO estimates reliable{notes})"
+        messages = () if self.event_times is None else self.event_times.messages
+        parts = [
+            "converged" if self.convergence.passed else "NOT CONVERGED",
+            self.gate.words(),
+            *messages,
+            f"{reliable} of {len(self.loo)} LOO estimates reliable",
+            *_counted(self.weaknesses, "weakness", "weaknesses"),
+            *_counted(self.notes, "note", "notes"),
+        ]
+        return f"Checks({'; '.join(parts)})"
 
     def _repr_html_(self) -> str:
         kinds: dict[str, Kind] = {"p_value": "probability"}
+        exact = self.event_times
         parts = [
             self.convergence._repr_html_(),
+            self.gate._repr_html_(),
+            *([] if exact is None else [exact._repr_html_()]),
+            *([_listed("Event times", exact.messages)] if exact and exact.messages else []),
+            tables.publish(self.pulls, title="What pulls the hazard ratio").to_html(),
+            *([_listed("What weakens the answer", self.weaknesses)] if self.weaknesses else []),
             tables.leave_one_out(self.loo, title="Leave one patient out").to_html(),
             tables.publish(
                 self.predictive, title="Events by interval", kinds=kinds, notes=self.notes
             ).to_html(),
         ]
         return "\n".join(parts)
+
+
+def _counted(texts: Sequence[str], one: str, several: str) -> list[str]:
+    """Say how many there are, if there are any."""
+    return [f"{len(texts)} {one if len(texts) == 1 else several}"] if texts else []
+
+
+def _listed(title: str, sentences: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(one)}</li>" for one in sentences)
+    return f"<p>{escape(title)}</p><ul>{items}</ul>"
 
 
 def check(fit: Fit) -> Checks:
@@ -94,9 +142,11 @@ def check(fit: Fit) -> Checks:
     Returns
     -------
     Checks
-        Convergence, patient-level LOO, and events by interval against those expected. Predictive
+        Convergence, the baseline gate, whether event times are those of visits, patient-level LOO,
+        events by interval against those expected, and what pulls and weakens the answer. Predictive
         accuracy is counted per patient, never per row, so redundant cut points do not change it.
-        Of a model of jumps at the event times the last two are empty, and the notes say why.
+        Of a model of jumps at the event times the tables of both predictions are empty, and the
+        notes say why.
 
     Notes
     -----
@@ -113,28 +163,41 @@ def check(fit: Fit) -> Checks:
     >>> list(checks.loo["endpoint"])
     ['os', 'rfs', 'all endpoints']
     """
+    notes = list(fit.provenance.notes)
+    loo = pd.DataFrame(columns=LOO_COLUMNS).astype({"reliable": bool})
+    predictive = pd.DataFrame(columns=EVENT_COLUMNS)
     try:
         fit.definition.require_hazard("Prediction of events and of patients who are left out")
     except EstimandError as reason:
-        return Checks(
-            convergence=fit.convergence,
-            loo=pd.DataFrame(columns=LOO_COLUMNS).astype({"reliable": bool}),
-            predictive=pd.DataFrame(columns=EVENT_COLUMNS),
-            notes=(*fit.provenance.notes, str(reason)),
-        )
-    names: list[str | None] = [*fit.exposure.endpoints]
-    rows = [_loo(fit, name) for name in (names if len(names) == 1 else [*names, None])]
-    notes = list(fit.provenance.notes)
-    if rows[0]["evaluated"] != rows[0]["patients"]:
-        notes.append(
-            f"leave-one-out prediction: {rows[0]['evaluated']} of {rows[0]['patients']} patients "
-            "were left out, and stand for the others (sampling_se)"
-        )
+        notes.append(str(reason))
+    else:
+        loo, predictive = _left_out(fit), _predictive(fit)
+        left, patients = int(loo["evaluated"].iloc[0]), int(loo["patients"].iloc[0])
+        if left != patients:
+            notes.append(
+                f"leave-one-out prediction: {left} of {patients} patients were left out, and stand "
+                "for the others (sampling_se)"
+            )
+    if fit.event_times is not None:
+        notes += fit.event_times.notes
+    pulled = pulls(fit)
     return Checks(
         convergence=fit.convergence,
-        loo=pd.DataFrame(rows),
-        predictive=_predictive(fit),
+        loo=loo,
+        predictive=predictive,
+        gate=fit.gate,
+        event_times=fit.event_times,
+        pulls=pulled,
+        weaknesses=weaknesses(fit, pulled),
         notes=tuple(notes),
+    )
+
+
+def _left_out(fit: Fit) -> pd.DataFrame:
+    """Leave patients out of each endpoint and, where there are several, of all together."""
+    names: list[str | None] = [*fit.exposure.endpoints]
+    return pd.DataFrame(
+        [_loo(fit, name) for name in (names if len(names) == 1 else [*names, None])]
     )
 
 

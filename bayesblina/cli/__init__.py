@@ -13,5 +13,6 @@ from bayesblina.cli.manner import ANSWERED as ANSWERED
 from bayesblina.cli.manner import BAD_INPUT as BAD_INPUT
 from bayesblina.cli.manner import FAULT as FAULT
 from bayesblina.cli.manner import INTERRUPTED as INTERRUPTED
+from bayesblina.cli.manner import MARKED as MARKED
 from bayesblina.cli.manner import NOT_CONVERGED as NOT_CONVERGED
 from bayesblina.cli.planning import design as design

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bayesblina.cli.application import app
+from bayesblina.cli.gates import failures_in_words, gates
 from bayesblina.cli.manner import (
     ANSWERED,
-    NOT_CONVERGED,
+    MARKED,
     Debug,
     Json,
     Manner,
@@ -40,6 +41,7 @@ RESULTS = frozenset(
         "at_risk.csv",
         "bias_ladder.csv",
         "classical.csv",
+        "curve_shift.csv",
         "diagnostics.csv",
         "fit.nc",
         "hazard_ratios.csv",
@@ -189,18 +191,18 @@ def report(
             from bayesblina.files import write_text
 
             write_text(target, page)
-        converged = results.fit.converged
         manner.say(f"Report: {target}")
-        if not converged:
-            manner.warn("NOT CONVERGED: the report says so beside every number.")
-        code = ANSWERED if converged else NOT_CONVERGED
+        for words in failures_in_words(results.fit):
+            manner.warn(f"{words} The report says so beside every number.")
+        code = MARKED if results.fit.failed else ANSWERED
         manner.give(
             {
                 "command": "report",
                 "exit_code": code,
                 "report": target,
                 "bytes": len(page.encode("utf-8")),
-                "converged": converged,
+                "converged": results.fit.converged,
+                **gates(results.fit),
                 "synthetic": results.synthetic,
                 "minimum_count": minimum_count,
             }
@@ -380,6 +382,8 @@ def _run(
         study.require_adverse_events()
     manner.say(f"{cohort!r}")
     with manner.stage("load libraries"):
+        from bayesblina.checks.refit import with_refit
+        from bayesblina.cohort import Cohort
         from bayesblina.files import write_text
         from bayesblina.fitting import fit
         from bayesblina.report import Curves, analyse, make_record, write_tables
@@ -406,6 +410,9 @@ def _run(
             cores=asked.cores,
             progress=manner.bars,
         )
+    if isinstance(cohort, Cohort) and fitted.companion.draws is None:
+        with manner.stage("baseline again"):
+            fitted = with_refit(fitted, cohort)
     with manner.stage("save"):
         save(fitted, stage / "fit.nc")
     found = _analyse(
@@ -435,6 +442,7 @@ def _run(
             source=cohort.source,
             size=cohort.size,
             account=account,
+            curves=found.tables.get("curve_shift"),
         )
         write_text(stage / "summary.md", words)
         data = study.path.parent / study.content.data.file
@@ -498,13 +506,9 @@ def _tell(result: tuple[Fit, Analysis], out: Path, manner: Manner, *, command: s
     sentences = [sentence({str(key): row[key] for key in row}, fitted) for row in rows]
     for words in sentences:
         manner.say(words)
-    code = ANSWERED if fitted.converged else NOT_CONVERGED
-    if not fitted.converged:
-        failures = "; ".join(fitted.convergence.failures())
-        manner.warn(
-            f"NOT CONVERGED: {failures}. The results in {out} are marked; sample longer ([fit] "
-            "draws, tune) before using them."
-        )
+    code = MARKED if fitted.failed else ANSWERED
+    for words in failures_in_words(fitted):
+        manner.warn(f"{words} The results in {out} are marked.")
     page = out / "report.html"
     manner.say(
         f"Report: {page}\nResults: {out / 'summary.md'} and the files beside it."
@@ -519,6 +523,7 @@ def _tell(result: tuple[Fit, Analysis], out: Path, manner: Manner, *, command: s
             "files": sorted(path.name for path in out.iterdir() if path.is_file()),
             "converged": fitted.converged,
             "failures": fitted.convergence.failures(),
+            **gates(fitted),
             "synthetic": fitted.exposure.synthetic,
             "seed": fitted.provenance.seed,
             "hazard_ratios": rows,

@@ -15,8 +15,9 @@ app = typer.Typer(
         "bayesblina init patients.csv",
         "bayesblina run study.toml --out results",
     )
-    + "\n\nExit codes: 0 answered, 1 not converged (results are written, marked), 2 bad input, "
-    "3 a fault in bayesblina, 130 interrupted (no results are written).",
+    + "\n\nExit codes: 0 answered; 1 not converged, or the baseline moves the hazard ratio, or "
+    "event times are those of visits (results are written, marked); 2 bad input; 3 a fault in "
+    "bayesblina; 130 interrupted (no results are written).",
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,

@@ -21,7 +21,9 @@ from bayesblina.cli.interrupts import Interrupts
 from bayesblina.errors import BayesblinaError, ConvergenceError, StorageError
 from bayesblina.files import reason_of
 
-ANSWERED, NOT_CONVERGED, BAD_INPUT, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
+ANSWERED, MARKED, BAD_INPUT, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
+# One of the marks: results are written, and must not be used.
+NOT_CONVERGED = MARKED
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]

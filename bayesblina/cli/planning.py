@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bayesblina.cli.application import app
+from bayesblina.cli.gates import marked_scenarios
 from bayesblina.cli.manner import (
     ANSWERED,
-    NOT_CONVERGED,
+    MARKED,
     Debug,
     Json,
     Manner,
@@ -97,6 +98,7 @@ def _sensitivity(study: Study, out: Path, manner: Manner, how: dict[str, Any]) -
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from bayesblina.what_if import sensitivity as run_all
+    from bayesblina.what_if.layout import BASE_LABEL
 
     asked = study.content.fit
     columns = (
@@ -131,7 +133,11 @@ def _sensitivity(study: Study, out: Path, manner: Manner, how: dict[str, Any]) -
     manner.say(f"Results: {out / 'scenarios.csv'} and the files beside it.")
     if (out / "results.json").is_file():
         manner.say(f"To have them in the report: bayesblina report {out}")
-    code = ANSWERED if complete else NOT_CONVERGED
+    for words in marked_scenarios(found.table):
+        manner.warn(words)
+    # Scenarios that are marked stay; the base case is the answer.
+    base = found.table[found.table["scenario"] == BASE_LABEL]
+    code = ANSWERED if complete and not marked_scenarios(base) else MARKED
     manner.give(
         {
             "command": "sensitivity",

@@ -20,6 +20,7 @@ from bayesblina.estimands.populations import (
 )
 from bayesblina.estimands.ratios import attributes_of
 from bayesblina.estimands.states import Courses, Route, StateAverage
+from bayesblina.estimands.support import with_support
 from bayesblina.fitting import Fit, swings
 from bayesblina.hazards.likelihood import NODES, group_sd, log_hazard
 from bayesblina.regimes import Never, Observation, Regime, observation_of, require_curves
@@ -76,7 +77,9 @@ def survival(
     -------
     xarray.Dataset
         ``survival`` over (chain, draw, endpoint, regime, time); with `by` over (chain, draw,
-        endpoint, subgroup, regime, time).
+        endpoint, subgroup, regime, time). The coordinate ``supported`` over (endpoint, regime,
+        time) says whether anybody is at risk in the regime's state then; where nobody is, the curve
+        is the model's alone.
 
     Raises
     ------
@@ -99,7 +102,7 @@ def survival(
     >>> curves["survival"].dims
     ('chain', 'draw', 'endpoint', 'regime', 'time')
     """
-    return _over_time(
+    curves = _over_time(
         fit,
         "survival",
         regimes,
@@ -108,6 +111,7 @@ def survival(
         (population, by),
         lambda one, at: one.survival(at),
     )
+    return with_support(fit, curves, regimes)
 
 
 def cumulative_hazard(

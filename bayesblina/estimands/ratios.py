@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -10,10 +11,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesblina.errors import EstimandError, nearest
+from bayesblina.estimands.companions import beside, without_baseline
 from bayesblina.estimands.populations import supplied_groups
 from bayesblina.fitting import Fit
 from bayesblina.hazards.definition import PatientFrailty
-from bayesblina.hazards.likelihood import log_hazard, relative_of
+from bayesblina.hazards.likelihood import phase_ratios, relative_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -87,6 +89,59 @@ def hazard_ratio(
     >>> older.attrs["exposed"]
     'age_group 55+'
     """
+    found = _ratio(fit, exposed, reference, over=over, by=by)
+    bare = without_baseline(fit)
+    other = None if bare is None else _ratio(bare, exposed, reference, over=over, by=by).log_ratio
+    return _dataset(fit, found, other)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ratio:
+    """Log hazard ratios by draw, with what they are.
+
+    Attributes
+    ----------
+    log_ratio : ndarray, shape (draws, endpoint, ...)
+        All draws in front.
+    dims : tuple of str
+        Dimensions, ``chain`` and ``draw`` in front.
+    coords
+        Coordinates of those after the endpoint.
+    labels
+        What is compared: two sides.
+    """
+
+    log_ratio: Floats
+    dims: tuple[str, ...]
+    coords: dict[str, object]
+    labels: list[str]
+
+
+def answer(fit: Fit) -> Floats:
+    """Log hazard ratio of the question's phase against its reference, as `hazard_ratio` averages.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    ndarray, shape (draws, endpoint)
+        By draw.
+    """
+    return _ratio(fit, None, None, over="average", by=None).log_ratio
+
+
+def _ratio(
+    fit: Fit,
+    exposed: Side | None,
+    reference: Side | None,
+    *,
+    over: Literal["average", "interval", "since_entry"],
+    by: str | None,
+) -> Ratio:
+    """Work out what `hazard_ratio` gives."""
     if over not in ("average", "interval", "since_entry"):
         raise EstimandError(f"over must be 'average', 'interval' or 'since_entry', got {over!r}.")
     design = fit.design
@@ -158,18 +213,15 @@ def hazard_ratio(
     if by is None:
         values = values[:, :, 0]
         dims = tuple(dim for dim in dims if dim != "subgroup")
-    return _dataset(fit, values, dims, coords, labels)
+    return Ratio(log_ratio=values, dims=dims, coords=coords, labels=labels)
 
 
-def _dataset(
-    fit: Fit,
-    log_ratio: Floats,
-    dims: tuple[str, ...],
-    coords: dict[str, object],
-    labels: list[str],
-) -> xr.Dataset:
+def _dataset(fit: Fit, found: Ratio, companion: Floats | None) -> xr.Dataset:
     sizes = fit.posterior.sizes
-    shape = (sizes["chain"], sizes["draw"], *log_ratio.shape[1:])
+    shape = (sizes["chain"], sizes["draw"], *found.log_ratio.shape[1:])
+    endpoints = list(fit.exposure.endpoints)
+    own = found.log_ratio.reshape(shape)
+    other = None if companion is None else companion[None]
     kind = "conditional on covariates" if fit.design.term_names else "without covariates"
     if fit.design.groups:
         one = "patient" if isinstance(fit.definition.groups, PatientFrailty) else "group"
@@ -177,17 +229,18 @@ def _dataset(
     if fit.definition.cure is not None:
         kind += ", among patients who are not cured"
     return xr.Dataset(
-        {"hazard_ratio": (dims, np.exp(log_ratio).reshape(shape))},
+        {"hazard_ratio": (found.dims, np.exp(own))},
         coords={
             "chain": fit.posterior["chain"],
             "draw": fit.posterior["draw"],
-            "endpoint": list(fit.exposure.endpoints),
-            **coords,
+            "endpoint": endpoints,
+            **found.coords,
+            **beside(fit, own, other, found.dims[2:], endpoints),
         },
         attrs={
             **attributes_of(fit),
-            "exposed": labels[0],
-            "reference": labels[1],
+            "exposed": found.labels[0],
+            "reference": found.labels[1],
             "kind": kind,
             "unit": fit.exposure.unit,
         },
@@ -223,7 +276,7 @@ def _averaged(values: Floats, weights: Floats, *, axes: tuple[int, ...]) -> Floa
 
 def _since_entry(
     fit: Fit, exposed: list[str], reference: list[str], labels: list[str], *, by: str | None
-) -> xr.Dataset:
+) -> Ratio:
     table = fit.exposure.table
     treatment = table["treatment"].values.astype(str)
     states = np.flatnonzero(treatment == exposed[0])
@@ -245,7 +298,7 @@ def _since_entry(
         "since": ("piece", table["since"].values[states]),
     }
     dims = ("chain", "draw", "endpoint", "piece")
-    return _dataset(fit, np.stack(out, axis=2), dims, dict(coords), labels)
+    return Ratio(log_ratio=np.stack(out, axis=2), dims=dims, coords=dict(coords), labels=labels)
 
 
 def _phases(fit: Fit, side: str | Sequence[str]) -> list[str]:
@@ -275,12 +328,13 @@ def _between_phases(fit: Fit, exposed: Sequence[str], reference: Sequence[str]) 
 
 def _between_states(fit: Fit, exposed: Ints, reference: Ints) -> Floats:
     """Log ratio of sets of states, shape (draws, endpoint, class, interval)."""
-    table, design = fit.exposure.table, fit.design
+    table, design, posterior = fit.exposure.table, fit.design, fit.posterior
+    intervals = table.sizes["interval"]
     member = np.arange(design.classes)[:, None] == design.class_of
     time = np.einsum("ejkp,cp->ecjk", table["exposure"].values, member)
     out = []
     for index, endpoint in enumerate(fit.exposure.endpoints):
-        ratio = log_hazard(fit.posterior, design, endpoint=endpoint).ratio
+        ratio = phase_ratios(posterior, design, endpoint=endpoint, intervals=intervals)
         sides = []
         for states in (exposed, reference):
             hazards = ratio[..., states]
@@ -344,10 +398,13 @@ def attributes_of(fit: Fit) -> dict[str, object]:
     Returns
     -------
     dict
-        ``model``, ``converged`` and ``synthetic``.
+        ``model``, ``converged`` and ``synthetic``; ``baseline``, the state of the baseline gate,
+        and ``event_times``, ``"failed"`` where event times are those of visits.
     """
     return {
         "model": fit.definition.name,
         "converged": int(fit.converged),
         "synthetic": int(fit.exposure.synthetic),
+        "baseline": fit.gate.state,
+        "event_times": "failed" if "event_times" in fit.failed else "passed",
     }

@@ -91,6 +91,40 @@ def log_hazard(posterior: xr.Dataset, design: Design, *, endpoint: str) -> LogHa
         baseline = flat_draws(one, "log_baseline", "stratum", "interval")
     else:
         baseline = flat_draws(one, "log_baseline", "interval")[:, None, :]
+    ratio = phase_ratios(posterior, design, endpoint=endpoint, intervals=baseline.shape[2])
+    shape = ratio.shape
+    apart = (shape[0], len(design.strata), len(design.subgroups), *shape[2:])
+    return LogHazard(
+        shared=(baseline[:, :, None, :, None] + ratio.reshape(apart)).reshape(shape),
+        ratio=ratio,
+        pattern=relative_of(posterior, design, design.terms, endpoint=endpoint)
+        + group_effects(posterior, design, endpoint=endpoint)
+        + source_effects(posterior, design, endpoint=endpoint),
+        class_of=design.class_of,
+        cured=cured_log_odds(posterior, design, design.terms, endpoint=endpoint),
+    )
+
+
+def phase_ratios(posterior: xr.Dataset, design: Design, *, endpoint: str, intervals: int) -> Floats:
+    """Work out the log hazard ratios of the states against the reference, by draw.
+
+    Parameters
+    ----------
+    posterior
+        Draws.
+    design
+        Phase contrasts and classes.
+    endpoint
+        Endpoint.
+    intervals
+        Number of intervals.
+
+    Returns
+    -------
+    ndarray, shape (draws, class, interval, state)
+        Log hazard ratios.
+    """
+    one = posterior.sel(endpoint=endpoint)
     phase = flat_draws(one, "log_hazard_ratio", "effect") @ design.contrast.T
     # (draws, subgroup, interval, state)
     varying = phase[:, None, None, :]
@@ -104,18 +138,9 @@ def log_hazard(posterior: xr.Dataset, design: Design, *, endpoint: str) -> LogHa
     elif "log_hazard_ratio_by_piece" in one:
         ratio = flat_draws(one, "log_hazard_ratio_by_piece", "piece")
         varying = np.where(exposed, (ratio @ design.pieces.T)[:, None, None, :], varying)
-    shape = (baseline.shape[0], design.classes, baseline.shape[2], phase.shape[1])
-    apart = (shape[0], len(design.strata), len(design.subgroups), *shape[2:])
-    ratio = np.broadcast_to(varying[:, None], apart)
-    return LogHazard(
-        shared=(baseline[:, :, None, :, None] + ratio).reshape(shape),
-        ratio=ratio.reshape(shape),
-        pattern=relative_of(posterior, design, design.terms, endpoint=endpoint)
-        + group_effects(posterior, design, endpoint=endpoint)
-        + source_effects(posterior, design, endpoint=endpoint),
-        class_of=design.class_of,
-        cured=cured_log_odds(posterior, design, design.terms, endpoint=endpoint),
-    )
+    sizes = (phase.shape[0], len(design.strata), len(design.subgroups), intervals, phase.shape[1])
+    apart = np.broadcast_to(varying[:, None], sizes)
+    return apart.reshape(sizes[0], design.classes, *sizes[3:])
 
 
 def cured_log_odds(

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from bayesblina.errors import SpecError
 from bayesblina.plots.style import (
     DARK,
+    GREY,
+    PALE,
     SMALL,
     TINY,
     Canvas,
@@ -72,7 +74,8 @@ def survival(
     -------
     matplotlib.figure.Figure
         The figure; nothing is shown or saved. The observed group without the exposed phase has
-        the colour of the regime ``never``, the other that of the first other regime.
+        the colour of the regime ``never``, the other that of the first other regime. Curves are
+        grey and dotted where nobody with that history is at risk.
 
     Raises
     ------
@@ -476,9 +479,24 @@ def _bands(axis: Axes, values: xr.DataArray, *, mass: float, steps: bool = False
             axis.fill_between(time, lower, upper, step="pre", color=colour, alpha=0.2, linewidth=0)
             axis.step(time, middle, where="pre", color=colour, label=label)
         else:
-            axis.fill_between(time, lower, upper, color=colour, alpha=0.2, linewidth=0)
-            axis.plot(time, middle, color=colour, label=label)
+            known = _known(values, regime)
+            axis.fill_between(time, lower, upper, where=known, color=colour, alpha=0.2, linewidth=0)
+            axis.plot(time, np.where(known, middle, np.nan), color=colour, label=label)
+            if not known.all():
+                # From the last time that is known on, so that the curve does not break.
+                beyond = ~known | ~np.append(known[1:], True) | ~np.append(True, known[:-1])
+                axis.fill_between(time, lower, upper, where=beyond, color=PALE, linewidth=0)
+                axis.plot(
+                    time, np.where(beyond, middle, np.nan), color=GREY, linestyle=":", zorder=1.5
+                )
     return palette
+
+
+def _known(values: xr.DataArray, regime: str) -> NDArray[np.bool_]:
+    """Whether anybody is at risk at each time."""
+    if "supported" not in values.coords or values["supported"].dims != ("regime", "time"):
+        return np.ones(values.sizes["time"], dtype=bool)
+    return np.asarray(values["supported"].sel(regime=regime).values, dtype=bool)
 
 
 def _observed(

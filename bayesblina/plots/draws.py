@@ -31,6 +31,7 @@ from bayesblina.plots.style import (
     explain,
     say,
 )
+from bayesblina.tables.marks import failed
 
 if TYPE_CHECKING:
     from bayesblina.comparison import Prediction
@@ -368,6 +369,7 @@ def _scaled(
         drawn,
         synthetic=bool(attributes.get("synthetic", False)),
         converged=bool(attributes.get("converged", True)),
+        failed=tuple(name for name in failed(attributes) if name != "converged"),
         more=f"scaled prior: {', '.join(parts)}",
     )
     return drawn, found, name, places

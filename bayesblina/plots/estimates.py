@@ -30,6 +30,7 @@ from bayesblina.plots.style import (
     tails,
 )
 from bayesblina.tables import numbers
+from bayesblina.tables.marks import BASELINE, BESIDE, CONVERGED, EVENT_TIMES, SHORT, beside
 
 DENSITY_POINTS = 400
 # Inches for each line of a forest, and for what stands around them.
@@ -37,7 +38,7 @@ LINE, FRAME = 0.2, 0.75
 _INTERVAL = ("median", "lower", "upper")
 # Columns of a summary that are no labels of its rows.
 _NO_LABELS = frozenset(
-    {"mean", "sd", *_INTERVAL, "mcse", "ess_bulk", "ess_tail", "r_hat", "converged"}
+    {"mean", "sd", *_INTERVAL, "mcse", "ess_bulk", "ess_tail", "r_hat", "converged", *BESIDE}
 )
 
 
@@ -73,7 +74,9 @@ def hazard_ratio(
     Returns
     -------
     matplotlib.figure.Figure
-        The figure; nothing is shown or saved. Densities are those of the log hazard ratio.
+        The figure; nothing is shown or saved. Densities are those of the log hazard ratio. Where
+        the fit was compared with a model without a baseline, a bar below the density is that
+        one's interval and median.
 
     Raises
     ------
@@ -129,6 +132,7 @@ def hazard_ratio(
             axis.plot(
                 np.exp(grid), norm.pdf(grid, *prior), color=GREY, linestyle=":", label="prior"
             )
+        _without_baseline(axis, ratios.sel(endpoint=name), height=float(density.max()))
         for threshold in thresholds:
             axis.axvline(threshold, color=DARK, linewidth=0.7)
         parts = []
@@ -184,8 +188,8 @@ def forest(
     Returns
     -------
     matplotlib.figure.Figure
-        One line per row, in the table's order; a row that did not converge has a hollow marker
-        and says so. Numbers are written as `bayesblina.tables` writes them.
+        One line per row, in the table's order; a row that failed a gate has a hollow marker and
+        says so. Numbers are written as `bayesblina.tables` writes them.
 
     Raises
     ------
@@ -222,7 +226,8 @@ def forest(
     drawn = canvas(height=FRAME + LINE * len(rows), width=width, ax=ax)
     axis = drawn.axis
     for place, row in enumerate(rows.to_dict("records")):
-        fine = bool(row.get("converged", True))
+        marks = beside(row)
+        fine = not marks
         text = "no finite estimate"
         if known[place]:
             colour = COLOURS[0] if fine else COLOURS[1]
@@ -237,7 +242,7 @@ def forest(
             )
             text = numbers.interval(row["median"], row["lower"], row["upper"], kind=kind)
         axis.annotate(
-            text if fine else f"{text}, NOT CONVERGED",
+            text if fine else f"{text}, {marks}",
             (1.0, place),
             (6.0, 0.0),
             xycoords=("axes fraction", "data"),
@@ -358,12 +363,28 @@ def bias_ladder(
         drawn.figure.legend(*line, loc="outside lower right", frameon=False, fontsize=SMALL)
     elif truth is not None:
         explain(drawn.axis)
+    said = {
+        name
+        for name, words in SHORT.items()
+        if ladder["note"].str.contains(words, regex=False).any()
+    }
     say(
         drawn,
         synthetic=bool(ladder.attrs.get("synthetic")),
-        converged=not ladder["note"].eq("NOT CONVERGED").any(),
+        converged=CONVERGED not in said,
+        failed=tuple(name for name in (BASELINE, EVENT_TIMES) if name in said),
     )
     return drawn.figure
+
+
+def _without_baseline(axis: Axes, one: xr.Dataset, *, height: float) -> None:
+    """Draw the answer without a baseline as a bar in the foot of a density."""
+    if "companion_median" not in one.coords or not np.isfinite(float(one["companion_median"])):
+        return
+    middle, lower, upper = (float(one[f"companion_{name}"]) for name in _INTERVAL)
+    place = 0.06 * height
+    axis.plot([lower, upper], [place, place], color=DARK, linewidth=1.2, label="without a baseline")
+    axis.plot(middle, place, "D", color=DARK, markersize=3.5)
 
 
 def _compared(ratios: xr.Dataset) -> str:

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from bayesblina.axes import BASE
 from bayesblina.errors import SpecError, nearest
 from bayesblina.plots.style import (
+    ALARM,
     COLOURS,
     DARK,
     GREY,
@@ -32,6 +33,7 @@ from bayesblina.plots.style import (
     require,
     say,
 )
+from bayesblina.tables.marks import beside
 
 if TYPE_CHECKING:
     from bayesblina.what_if import Sensitivity
@@ -59,8 +61,9 @@ def specification_curve(
     Returns
     -------
     matplotlib.figure.Figure
-        Above, medians with 95 % intervals, the base case marked; below, a dot for each scenario
-        in the row of its setting.
+        Above, medians with 95 % intervals, the base case marked, and crosses where the baseline
+        moves the hazard ratio or event times are those of visits; below, a dot for each scenario in
+        the row of its setting.
 
     Raises
     ------
@@ -99,6 +102,9 @@ def specification_curve(
             elinewidth=0.8,
             label=label,
         )
+    marked = np.array([bool(beside(row)) for row in rows.to_dict("records")])
+    if marked.any():
+        top.plot(place[marked], rows["median"][marked], "x", color=ALARM, markersize=6)
     top.axhline(1.0, color=DARK, linewidth=0.7)
     ratio_scale(top)
     silent = found.table.loc[found.table["status"] != "converged", "scenario"].nunique()
@@ -113,7 +119,9 @@ def specification_curve(
     labels = [f"{axis}: {literal(value)}" for axis, value in settings]
     bottom.set_yticks(np.arange(len(settings)), labels)
     bottom.set(ylim=(len(settings) - 0.5, -0.5), xlabel="scenarios, by hazard ratio", xticks=[])
-    say(drawn, synthetic=found.synthetic, converged=True)
+    crosses = "crosses: the baseline moves the hazard ratio, or event times are those of visits"
+    more = crosses if marked.any() else ""
+    say(drawn, synthetic=found.synthetic, converged=True, more=more)
     return drawn.figure
 
 

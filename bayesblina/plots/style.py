@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from bayesblina.errors import SpecError, nearest
+from bayesblina.tables.marks import BASELINE, CONVERGED, EVENT_TIMES, failed_in
 
 # One column or two of a journal's page.
 Width = Literal["one", "two"]
@@ -33,6 +34,10 @@ ALARM = "#B00000"
 LETTERS = 17.0
 SYNTHETIC = "synthetic patients"
 NOT_CONVERGED = "NOT CONVERGED"
+WORDS: Mapping[str, str] = {
+    BASELINE: "THE BASELINE MOVES THE HAZARD RATIO",
+    EVENT_TIMES: "EVENT TIMES ARE THOSE OF VISITS",
+}
 # Ticks of ratios, in the order in which they are wanted.
 TICKS = (
     *(1.0, 10.0, 0.1, 100.0, 0.01, 1000.0, 0.001),
@@ -404,23 +409,33 @@ def mark(
     drawn
         The figure.
     *sources
-        What it shows; their attributes, and a table's column ``converged``, tell whether patients
-        are synthetic and draws converged.
+        What it shows; their attributes, and what stands beside each number, tell whether patients
+        are synthetic and which gates were failed (`bayesblina.tables.marks`).
     synthetic
         Whether patients are synthetic, where a table does not know.
     """
-    converged = True
+    failed: set[str] = set()
     for source in sources:
         if source is None:
             continue
         synthetic |= bool(source.attrs.get("synthetic", False))
-        converged &= bool(source.attrs.get("converged", True))
-        if isinstance(source, pd.DataFrame) and "converged" in source:
-            converged &= bool(source["converged"].astype(bool).all())
-    say(drawn, synthetic=synthetic, converged=converged)
+        failed |= set(failed_in(source))
+    say(
+        drawn,
+        synthetic=synthetic,
+        converged=CONVERGED not in failed,
+        failed=tuple(name for name in (BASELINE, EVENT_TIMES) if name in failed),
+    )
 
 
-def say(drawn: Canvas, *, synthetic: bool, converged: bool, more: str = "") -> None:
+def say(
+    drawn: Canvas,
+    *,
+    synthetic: bool,
+    converged: bool,
+    failed: Sequence[str] = (),
+    more: str = "",
+) -> None:
     """Write above a figure what must not be overlooked.
 
     Parameters
@@ -431,17 +446,24 @@ def say(drawn: Canvas, *, synthetic: bool, converged: bool, more: str = "") -> N
         Whether patients are simulated.
     converged
         Whether the draws passed the convergence gate.
+    failed
+        Other gates that were failed: ``"baseline"``, ``"event_times"``.
     more
         Anything else.
     """
-    parts = [SYNTHETIC if synthetic else "", "" if converged else NOT_CONVERGED, more]
+    parts = [
+        SYNTHETIC if synthetic else "",
+        "" if converged else NOT_CONVERGED,
+        *(WORDS[name] for name in failed),
+        more,
+    ]
     parts = [part for part in parts if part]
     if not parts:
         return
     words = " - ".join(parts)
     if len(words) > LETTERS * drawn.figure.get_figwidth():
         words = "\n".join(parts)
-    weight = "normal" if converged else "bold"
+    weight = "normal" if converged and not failed else "bold"
     if drawn.own:
         drawn.figure.suptitle(words, fontsize=SMALL, color=ALARM, fontweight=weight)
     else:

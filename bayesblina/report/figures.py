@@ -12,6 +12,8 @@ import pandas as pd
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from bayesblina.tables.marks import beside
+
 Floats = NDArray[np.float64]
 
 WIDTH = 560.0
@@ -215,6 +217,7 @@ def survival(
     observed: Mapping[str, tuple[Floats, Floats]],
     at_risk: Mapping[str, Sequence[tuple[float, str]]],
     colours: Mapping[str, int],
+    known_until: Mapping[str, float],
     title: str,
     unit: str,
     landmark: float,
@@ -235,6 +238,8 @@ def survival(
         Times and worded numbers of patients at risk, by group.
     colours
         Number of each observed group's colour.
+    known_until
+        By regime the time up to which enough patients are at risk; curves are grey beyond it.
     title
         Title.
     unit
@@ -268,14 +273,21 @@ def survival(
         lower = [(px, y(value)) for px, value in zip(place, one["lower"], strict=True)]
         middle = [(px, y(value)) for px, value in zip(place, one["median"], strict=True)]
         colour = f"c{index % COLOURS}"
-        parts.append(
-            _tag(
-                "g",
-                {"class": f"regime {colour}", "data-regime": index},
-                _path([*upper, *reversed(lower)], "band", closed=True),
-                _path(middle, f"curve dash{index % COLOURS}"),
-            )
-        )
+        # The last time at which enough are at risk belongs to both parts.
+        until = known_until.get(regime, np.inf)
+        enough = int((one["time"] <= until).sum())
+        beyond = slice(max(enough - 1, 0), None)
+        pieces = [
+            _path([*upper[:enough], *reversed(lower[:enough])], "band", closed=True),
+            _path(middle[:enough], f"curve dash{index % COLOURS}"),
+        ]
+        if enough < len(middle):
+            pieces += [
+                _path([*upper[beyond], *reversed(lower[beyond])], "band beyond", closed=True),
+                _path(middle[beyond], "curve beyond"),
+            ]
+        kept = pieces if enough > 1 else pieces[2:]
+        parts.append(_tag("g", {"class": f"regime {colour}", "data-regime": index}, *kept))
         curves.append(
             {
                 "regime": index,
@@ -663,11 +675,18 @@ def specification(
         px = left + width * (index + 0.5)
         colour = "c1" if base[index] else "c0"
         words = f"{row['scenario']}: {row['median']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})"
+        words = " ".join(filter(None, [words, beside(row)]))
         marks = [
             _tag("title", {}, words),
             _line(px, y(row["lower"]), px, y(row["upper"]), "stroke"),
             _tag("circle", {"cx": px, "cy": y(row["median"]), "r": 3.6, "class": "dot"}),
         ]
+        if beside(row):
+            at = y(row["median"])
+            marks += [
+                _line(px - 5, at - 5, px + 5, at + 5, "marked"),
+                _line(px - 5, at + 5, px + 5, at - 5, "marked"),
+            ]
         marks += [
             _tag(
                 "circle",

@@ -21,6 +21,10 @@ REFERENCES: Mapping[str, tuple[str, str]] = MappingProxyType(
             "Epidemiology 2008;167:492-499.",
             "10.1093/aje/kwm324",
         ),
+        "breslow": (
+            "Breslow N. Covariance analysis of censored survival data. Biometrics 1974;30:89-99.",
+            "10.2307/2529620",
+        ),
         "jumps": (
             "Kalbfleisch JD. Non-parametric Bayesian analysis of survival time data. Journal of"
             " the Royal Statistical Society B 1978;40:214-221.",
@@ -185,6 +189,17 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
             cites=("average", "rmst", "simon"),
         ),
     ]
+    if fit.companion.draws is not None and not isinstance(definition.baseline, Free):
+        found.append(
+            Paragraph(
+                text="Baseline: the log hazard ratios were drawn again from Breslow's partial "
+                "likelihood, which has no baseline, with the same priors, covariates and strata. "
+                "The baseline was taken to move an answer where the posterior means are more than "
+                "half a standard deviation apart. How far each prior pulls is the difference of "
+                "that posterior from the one without the prior.",
+                cites=("breslow", "jumps", "smoothed"),
+            )
+        )
     checks = []
     cites: list[str] = []
     if "predictive" in shown:

@@ -26,7 +26,18 @@ from bayesblina.files import write_text
 from bayesblina.hazards.mathematics import mathematics
 from bayesblina.ladder import BAYESIAN
 from bayesblina.predictive import replicated_events
+from bayesblina.regimes import Never
 from bayesblina.report import figures
+from bayesblina.report.answer import (
+    banners,
+    compared,
+    event_times_in_words,
+    gate_rows,
+    gate_words,
+    known,
+    pulled,
+    weak_points,
+)
 from bayesblina.report.figures import COLOURS, MASK, shorten
 from bayesblina.report.flow import Flow, account
 from bayesblina.report.guidelines import checklist
@@ -41,7 +52,9 @@ from bayesblina.report.wording import (
     prior_weight,
     reading,
     shape_of,
+    shown,
 )
+from bayesblina.tables.marks import BASELINE, CONVERGED, LONG, beside
 from bayesblina.what_if.reading import Sensitivity
 
 Floats = NDArray[np.float64]
@@ -57,12 +70,15 @@ SECTIONS = (
     ("sensitivity", "Sensitivity"),
     ("predictive", "Predictive checks"),
     ("convergence", "Convergence"),
+    ("baseline", "Baseline"),
     ("prior", "What the prior does"),
     ("safety", "Safety by phase"),
     ("methods", "Methods"),
     ("guidelines", "Reporting guidelines"),
     ("provenance", "Provenance"),
 )
+# How the states of the baseline gate look.
+STATES = {"passed": "pass", "told": "told", "failed": "fail", "not compared": "told"}
 TABLE_ROWS = 7
 LARGEST_SPECIFICATION = 200
 OPTION_LENGTH = 60
@@ -230,9 +246,8 @@ def _content(results: Results, minimum: int) -> Row:
     methods = paragraphs(fit, shown=shown, unit=fit.exposure.unit)
     kind = str(ratios.attrs["kind"])
     synthetic = results.synthetic
-    mark = (" (synthetic patients)" if synthetic else "") + (
-        "" if fit.converged else " NOT CONVERGED"
-    )
+    marks = [LONG[name].partition(":")[0] for name in fit.failed]
+    mark = " ".join(filter(None, [" (synthetic patients)" if synthetic else "", *marks]))
     more = ("e9", "immortal", "simon", "rmst", "rhat", "bfmi", "loo", "scaling", "masking", "barg")
     return {
         "title": record["title"],
@@ -241,6 +256,8 @@ def _content(results: Results, minimum: int) -> Row:
         "synthetic": synthetic,
         "converged": fit.converged,
         "failures": fit.convergence.failures(),
+        "banners": banners(fit, coarse=minimum > 1),
+        "marks": [one for name, one in zip(fit.failed, marks, strict=True) if name != CONVERGED],
         "sections": SECTIONS,
         "notes": dict(record["notes"]),
         "mask": MASK,
@@ -249,6 +266,12 @@ def _content(results: Results, minimum: int) -> Row:
         "exposed": question.exposed,
         "kind": kind,
         "answers": _answers(results),
+        "weaknesses": weak_points(fit, coarse=minimum > 1),
+        "gate": gate_rows(fit),
+        "states": STATES,
+        "gate_words": gate_words(fit),
+        "curve_shift": _curve_shift(results, flow),
+        "event_times": event_times_in_words(fit, coarse=minimum > 1),
         "estimand": _estimand(results, endpoints),
         "flow": flow,
         "endpoints": endpoints,
@@ -323,9 +346,24 @@ def _answers(results: Results) -> list[Row]:
                 "reading": reading(row, fit),
                 "gains": gains,
                 "prior": prior_weight(row, fit),
+                "companion": _companion(row),
+                "compared": compared(row, fit),
+                "state": str(row.get(BASELINE, "not compared")),
+                "pulled": pulled(row),
             }
         )
     return found
+
+
+def _companion(row: Row) -> Row | None:
+    """Take the answer without a baseline, if there is one."""
+    if not known(row, "companion_median"):
+        return None
+    shape = shape_of(row)
+    return {
+        name: number(row, f"companion_{name}", shape, table="hazard_ratios")
+        for name in ("median", "lower", "upper")
+    }
 
 
 def _estimand(results: Results, endpoints: Sequence[str]) -> list[tuple[str, str]]:
@@ -360,6 +398,7 @@ def _curves(
                 observed=observed,
                 at_risk=_at_risk(results, endpoint, masked),
                 colours=_colours(results),
+                known_until=_known_until(results, observed, regimes, times),
                 title=f"{endpoint}: survival",
                 unit=fit.exposure.unit,
                 landmark=landmark,
@@ -375,6 +414,7 @@ def _curves(
                         for group, colour in _colours(results).items()
                         if group in observed
                     ],
+                    "beyond": bool(_known_until(results, observed, regimes, times)),
                     "hidden": flow is not None and not flow.shows_steps(endpoint),
                     "endpoint_index": first,
                     "landmark_index": second,
@@ -398,6 +438,40 @@ def _curves(
                 }
             )
     return found, data, landmarks, regimes
+
+
+def _known_until(
+    results: Results,
+    observed: Mapping[str, tuple[Floats, Floats]],
+    regimes: Sequence[str],
+    times: Floats,
+) -> dict[str, float]:
+    """Find where too few are at risk for a regime: where the observed curve of its colour ends."""
+    colours, found = _colours(results), {}
+    for regime in regimes:
+        for group, (at, _) in observed.items():
+            if colours[group] == int(regime != Never().label) and at.size and at[-1] < times[-1]:
+                found[regime] = float(at[-1])
+    return found
+
+
+def _curve_shift(results: Results, flow: Flow | None) -> list[Row]:
+    """Write how far the baseline moves curves; not where steps would tell how many events are."""
+    table = results.tables.get("curve_shift")
+    if table is None:
+        return []
+    return [
+        {
+            "endpoint": row["endpoint"],
+            "regime": row["regime"],
+            "largest": shown(row["largest"], ".1f"),
+            "time": f"{row['time']:.1f}",
+            "own": shown(row["survival"], ".2f"),
+            "free": shown(row["survival_free"], ".2f"),
+        }
+        for row in _records(table)
+        if flow is None or flow.shows_steps(row["endpoint"])
+    ]
 
 
 def _first_landmark(results: Results, landmarks: Sequence[float]) -> int:
@@ -509,6 +583,8 @@ def _ratios(results: Results, thresholds: Sequence[str]) -> list[Row]:
         {
             "endpoint": row["endpoint"],
             **_trio(row, table),
+            "companion": _companion(row),
+            "state": str(row.get(BASELINE, "not compared")),
             "mean": number(row, "mean", ".2f", table=table),
             "below": [
                 number(row, f"probability_below_{one}", ".3f", table=table) for one in thresholds
@@ -578,6 +654,12 @@ def _sensitivity(found: Sensitivity | None) -> Row | None:
         for status in ("converged", "not converged", "failed")
         if status in counts
     )
+    marked = {row["key"] for row in _records(found.table) if beside(row)}
+    if marked:
+        worded += (
+            f"; {len(marked)} marked (crosses): the baseline moves the hazard ratio, or event "
+            "times are those of visits"
+        )
     endpoints = []
     for index, endpoint in enumerate(found.table["endpoint"].dropna().unique()):
         inside = found.table[found.table["endpoint"] == endpoint]

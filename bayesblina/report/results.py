@@ -16,17 +16,22 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.account import Account, Line
+from bayesblina.baseline_gate import FAILED
 from bayesblina.checks import Checks, check
+from bayesblina.checks.curves import curve_shift
+from bayesblina.checks.pulls import COLUMNS as PULLS
+from bayesblina.checks.pulls import pulls
 from bayesblina.classical import mantel_byar, numbers_at_risk, simon_makuch
 from bayesblina.cohort import Cohort
 from bayesblina.csv_files import read_csv, to_csv
 from bayesblina.errors import BayesblinaError, DataError, EstimandError, StorageError
 from bayesblina.estimands import contrast, hazard_ratio, rmst, survival
+from bayesblina.event_times import FAILED as COARSE
 from bayesblina.files import reason_of, write_text
 from bayesblina.fitting import Fit
 from bayesblina.follow_up import find_episodes
 from bayesblina.hazards.definition import PowerPrior
-from bayesblina.ladder import BAYESIAN, COX, bias_ladder
+from bayesblina.ladder import COX, bias_ladder, rungs
 from bayesblina.predictive import prior_predictive, replicated_simon_makuch
 from bayesblina.prior_sensitivity import power_scaling
 from bayesblina.regimes import From, Never, Regime
@@ -35,6 +40,7 @@ from bayesblina.scan import CohortScan
 from bayesblina.storage import load
 from bayesblina.study import in_memory
 from bayesblina.summaries import prior_table, summarise
+from bayesblina.tables.marks import BASELINE, EVENT_TIMES
 from bayesblina.what_if import load_sensitivity
 from bayesblina.what_if.layout import BASE_LABEL
 from bayesblina.what_if.reading import Sensitivity
@@ -58,6 +64,7 @@ TEXTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "restricted_means": ("endpoint", "regime"),
         "diagnostics": ("kind", "name", "limit"),
         "classical": ("endpoint",),
+        "curve_shift": ("endpoint", "regime"),
         "bias_ladder": ("endpoint", "method", "note"),
         "simon_makuch": ("endpoint", "group"),
         "at_risk": ("endpoint", "group"),
@@ -203,7 +210,7 @@ def analyse(
     stage("hazard ratios")
     ratios = hazard_ratio(fit)
     thresholds = tuple(dict.fromkeys([1.0, *curves.thresholds]))
-    tables["hazard_ratios"] = summarise(ratios, thresholds=thresholds)
+    tables["hazard_ratios"] = _with_pulls(summarise(ratios, thresholds=thresholds), fit)
     tables["diagnostics"] = _diagnostics(fit)
     stage("curves")
     drawn = survival(fit, regimes=curves.regimes, times=curves.times, landmark=curves.landmark)
@@ -236,6 +243,9 @@ def analyse(
         ),
     )
     attempt("at_risk", lambda: _at_risk(fit, in_memory(cohort), start=min(starts), end=end))
+    attempt(
+        "curve_shift", lambda: curve_shift(fit, in_memory(cohort), drawn, regimes=curves.regimes)
+    )
     account = account_of_both(cohort, fit)
     tables["patient_flow"] = account.table
     stage("checks")
@@ -243,10 +253,27 @@ def analyse(
     for name in OFF_DRAWS:
         if name in tables:
             tables[name] = tables[name].assign(converged=fit.converged)
+    if "prior_sensitivity" in tables:
+        # Its numbers are hazard ratios too.
+        states = tables["hazard_ratios"].set_index("endpoint")
+        endpoints = tables["prior_sensitivity"]["endpoint"]
+        for name in (BASELINE, EVENT_TIMES):
+            if name in states:
+                tables["prior_sensitivity"][name] = states[name].reindex(endpoints).to_numpy()
     if safety is not None:
         stage("safety")
         attempt("safety", lambda: _safety(safety, seed=fit.provenance.seed))
     return Analysis(tables=tables, ratios=ratios, curves=drawn, notes=notes)
+
+
+def _with_pulls(ratios: pd.DataFrame, fit: Fit) -> pd.DataFrame:
+    """Set beside every answer how far the priors and the baseline pull it."""
+    pulled = pulls(fit).set_index("endpoint").loc[ratios["endpoint"]]
+    place = list(ratios.columns).index("converged")
+    for column in PULLS:
+        ratios.insert(place, column, pulled[column].to_numpy())
+        place += 1
+    return ratios
 
 
 def account_of_both(cohort: Cohort | CohortScan, fit: Fit) -> Account:
@@ -286,18 +313,13 @@ def _ladder(
         # The ratios of an illness-death model are those of its transitions, which have no ladder.
         if not found:
             continue
-        row, whole = found[0], others[others["method"] == COX].iloc[0]
-        own = {
-            "endpoint": endpoint,
-            "method": BAYESIAN,
-            "estimate": row["median"],
-            "lower": row["lower"],
-            "upper": row["upper"],
-            "patients": whole["patients"],
-            "events": whole["events"],
-            "note": "posterior median" if fit.converged else "NOT CONVERGED",
-        }
-        parts.append(pd.DataFrame([own]))
+        whole = others[others["method"] == COX].iloc[0]
+        own = rungs(
+            {str(key): value for key, value in found[0].items()},
+            patients=int(whole["patients"]),
+            events=int(whole["events"]),
+        )
+        parts.append(pd.DataFrame(own))
     joined: pd.DataFrame = pd.concat(parts, ignore_index=True)
     return joined
 
@@ -474,7 +496,7 @@ def _safety(events: AdverseEvents, *, seed: int) -> pd.DataFrame:
 
 
 def _diagnostics(fit: Fit) -> pd.DataFrame:
-    """Join the criteria and every parameter's diagnostics in one table."""
+    """Join the criteria of all gates and every parameter's diagnostics in one table."""
     rows: list[dict[str, Any]] = [
         {
             "kind": "criterion",
@@ -485,6 +507,27 @@ def _diagnostics(fit: Fit) -> pd.DataFrame:
         }
         for row in fit.convergence.criteria.to_dict("records")
     ]
+    rows += [
+        {
+            "kind": "baseline",
+            "name": ", ".join(filter(None, [row["endpoint"], row["effect"]])),
+            "value": row["shift"],
+            "limit": "not compared" if row["state"] == "not compared" else f"within {FAILED:g} sds",
+            "passed": row["state"] != "failed",
+        }
+        for row in fit.gate.table.to_dict("records")
+    ]
+    if fit.event_times is not None:
+        rows += [
+            {
+                "kind": "event times",
+                "name": row["endpoint"],
+                "value": row["index"],
+                "limit": f"at most {COARSE:g} sds",
+                "passed": row["state"] != "failed",
+            }
+            for row in fit.event_times.table.to_dict("records")
+        ]
     rows += [
         {"kind": "parameter", "name": row["parameter"]}
         | {name: row[name] for name in ("r_hat", "ess_bulk", "ess_tail", "pareto_k") if name in row}

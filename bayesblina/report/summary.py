@@ -9,13 +9,28 @@ import pandas as pd
 
 from bayesblina.account import Account
 from bayesblina.fitting import Fit
+from bayesblina.report.answer import (
+    compared,
+    curves_in_words,
+    event_times_in_words,
+    pulled,
+    weak_points,
+)
 from bayesblina.report.wording import plain, prior_sentence, prior_weight, sentence
+from bayesblina.tables.marks import BASELINE, EVENT_TIMES, LONG
 from bayesblina.tables.table import markdown
 from bayesblina.tables.table import plain as one_line
 
 
 def summary(
-    fit: Fit, ratios: pd.DataFrame, *, title: str, source: str, size: int, account: Account
+    fit: Fit,
+    ratios: pd.DataFrame,
+    *,
+    title: str,
+    source: str,
+    size: int,
+    account: Account,
+    curves: pd.DataFrame | None = None,
 ) -> str:
     """Word the results.
 
@@ -33,6 +48,8 @@ def summary(
         Number of patients in it.
     account
         What happened to every patient.
+    curves
+        How far the baseline moves curves (``curve_shift`` of the results), if it is known.
 
     Returns
     -------
@@ -49,7 +66,19 @@ def summary(
         lines += ["> **NOT CONVERGED**: do not use these numbers. What failed:", ">"]
         lines += [f"> - {_cell(failure)}" for failure in fit.convergence.failures()]
         lines += [""]
-    lines += ["## Answer", "", *(f"- {_cell(sentence(row, fit))}" for row in rows), ""]
+    for name, failures in _failed(fit).items():
+        lines += [f"> **{LONG[name]}** What failed:", ">"]
+        lines += [f"> - {_cell(failure)}" for failure in failures]
+        lines += [""]
+    lines += ["## Answer", ""]
+    for row in rows:
+        lines += [f"- {_cell(sentence(row, fit))}"]
+        beside = (compared(row, fit), pulled(row))
+        lines += [f"  - {_cell(plain(words))}" for words in beside if words]
+    lines += [""]
+    weak = weak_points(fit)
+    if weak:
+        lines += ["### What weakens it", "", *(f"- {_cell(one)}." for one in weak), ""]
     kind = "conditional on the covariates" if fit.design.term_names else "without covariates"
     lines += [f"The hazard ratios are {kind}; each interval is central (equal-tailed).", ""]
     lines += ["## Prior and posterior", "", _cell(prior_sentence(fit)), ""]
@@ -67,9 +96,19 @@ def summary(
         f"{'yes' if row['passed'] else '**NO**'} |"
         for row in fit.convergence.criteria.to_dict("records")
     ]
+    lines += ["", f"- Baseline: {_cell(fit.gate.words())}."]
+    lines += [f"- Curves: {_cell(one)}." for one in curves_in_words(curves, fit.exposure.unit)]
+    lines += [f"- Event times: {_cell(one)}." for one in event_times_in_words(fit)]
     lines += [f"- {_cell(note)}" for note in fit.provenance.notes]
     lines += ["", "## Provenance", "", *_provenance(fit, source), ""]
     return "\n".join(lines)
+
+
+def _failed(fit: Fit) -> dict[str, list[str]]:
+    """Word what failed of the gates other than convergence."""
+    coarse = () if fit.event_times is None else fit.event_times.messages
+    words = {BASELINE: fit.gate.failures(), EVENT_TIMES: list(coarse)}
+    return {name: failures for name, failures in words.items() if name in fit.failed}
 
 
 def _provenance(fit: Fit, source: str) -> list[str]:

@@ -8,10 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bayesblina.fitting import Fit
+from bayesblina.tables.marks import BASELINE, EVENT_TIMES, beside, failed
+from bayesblina.tables.table import BASELINE_MOVES, VISITS
 
 HALF_NORMAL_WIDTH = 1.959963984540054
 NOT_CONVERGED = "NOT CONVERGED: do not use this number."
 SYNTHETIC = "SYNTHETIC PATIENTS."
+MARKS: Mapping[str, str] = {BASELINE: BASELINE_MOVES, EVENT_TIMES: VISITS}
+# Columns that are read off the companion.
+WITHOUT = ("companion_", "without_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +33,15 @@ class Number:
         Where it comes from: table, row and column.
     estimate
         Whether it was read off the draws, and so hangs on their convergence.
+    mark
+        Other gates that its row failed, in words.
     """
 
     value: float
     text: str
     key: str = ""
     estimate: bool = True
+    mark: str = ""
 
     def __str__(self) -> str:
         """Show it."""
@@ -72,12 +80,18 @@ def number(
     '0.45'
     """
     value = float(row[column])
+    without = column.startswith(WITHOUT)
+    # What has no baseline and no chain depends on neither.
+    gates = {
+        name: row[name] for name in (EVENT_TIMES, *(() if without else (BASELINE,))) if name in row
+    }
     labels = [str(row[name]) for name in ("endpoint", "landmark", "regime", "time") if name in row]
     return Number(
         value=value,
         text=shown(value, shape),
         key="/".join([table, *labels, column]),
         estimate=estimate,
+        mark=beside(gates),
     )
 
 
@@ -256,11 +270,13 @@ def sentence(row: Mapping[Any, Any], fit: Fit) -> str:
     Returns
     -------
     str
-        The sentence, whether patients are synthetic, and whether the draws converged.
+        The sentence, whether patients are synthetic, whether the draws converged, and which other
+        gates were failed.
     """
     checks = "The convergence checks passed." if fit.converged else NOT_CONVERGED
     synthetic = f"{SYNTHETIC} " if fit.exposure.synthetic else ""
-    return f"{plain(answer(row, fit))} {synthetic}{checks}"
+    marks = [long for name, long in MARKS.items() if name in failed(row)]
+    return " ".join([f"{plain(answer(row, fit))} {synthetic}{checks}", *marks])
 
 
 def prior_sentence(fit: Fit) -> str:

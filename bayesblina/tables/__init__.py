@@ -13,16 +13,20 @@ from bayesblina.tables.build import (
     publish,
     scenarios,
 )
+from bayesblina.tables.gate import baseline
 from bayesblina.tables.numbers import Kind
-from bayesblina.tables.table import NOT_CONVERGED, SYNTHETIC, Table
+from bayesblina.tables.table import BASELINE_MOVES, NOT_CONVERGED, SYNTHETIC, VISITS, Table
 
 __all__ = [
+    "BASELINE_MOVES",
     "NOT_CONVERGED",
     "SYNTHETIC",
+    "VISITS",
     "Kind",
     "Table",
     "account",
     "adverse_events",
+    "baseline",
     "bias_ladder",
     "convergence",
     "estimates",

@@ -10,6 +10,16 @@ import pandas as pd
 
 from bayesblina.errors import SpecError, nearest
 from bayesblina.tables import numbers
+from bayesblina.tables.marks import (
+    BASELINE,
+    BESIDE,
+    EVENT_TIMES,
+    FAILED,
+    LONG,
+    SHORT,
+    beside,
+    failed_in,
+)
 from bayesblina.tables.numbers import Kind
 from bayesblina.tables.table import NOT_CONVERGED, SYNTHETIC, Table
 
@@ -198,11 +208,12 @@ def estimates(
     labels = [
         str(name)
         for name in summary.columns
-        if str(name) not in STATISTICS and not str(name).startswith(_BELOW)
+        if str(name) not in STATISTICS | BESIDE and not str(name).startswith(_BELOW)
     ]
     shown = summary[labels].copy()
     what = " ".join(filter(None, [quantity or "estimate", f"({mass:.0%} interval)"]))
-    shown[what] = [_estimate(row, write) for row in summary.to_dict("records")]
+    rows = summary.to_dict("records")
+    shown[what] = [" ".join(filter(None, [_estimate(row, write), _apart(row)])) for row in rows]
     names = {what: what}
     kinds: dict[str, Kind] = {}
     for name in below:
@@ -216,9 +227,16 @@ def estimates(
         for name in ("mcse", "ess_bulk", "ess_tail", "r_hat"):
             if name in summary:
                 shown[name] = summary[name]
+    if "companion_median" in summary:
+        shown["companion"] = [_estimate(_companion(row), write) for row in rows]
+        names["companion"] = "without a baseline"
+    if BASELINE in summary:
+        shown[BASELINE] = summary[BASELINE]
     if "converged" in summary:
         shown["converged"] = summary["converged"]
     shown.attrs = {**summary.attrs}
+    if EVENT_TIMES in failed_in(summary):
+        shown.attrs[EVENT_TIMES] = FAILED
     if synthetic:
         shown.attrs["synthetic"] = True
     columns = [str(name) for name in shown.columns]
@@ -355,13 +373,17 @@ def bias_ladder(table: pd.DataFrame, *, title: str = "") -> Table:
     made = estimates(summary, kind="ratio", quantity="hazard ratio")
     place = len(made.head) - 1
     order = [0, 1, place, *range(2, place)]
-    failed = table["note"].eq("NOT CONVERGED").any()
+    marked = [
+        LONG[name]
+        for name, words in SHORT.items()
+        if table["note"].str.contains(words, regex=False).any()
+    ]
     return Table(
         title=title,
         head=tuple(made.head[index] for index in order),
         rows=tuple(tuple(row[index] for index in order) for row in made.rows),
         numeric=tuple(made.numeric[index] for index in order),
-        notes=(*made.notes, *((NOT_CONVERGED,) if failed else ())),
+        notes=(*made.notes, *marked),
     )
 
 
@@ -516,7 +538,8 @@ def scenarios(table: pd.DataFrame, *, title: str = "", synthetic: bool = False) 
     -------
     Table
         One row per scenario and endpoint. A scenario that failed has its reason; numbers of one
-        that did not converge are not shown.
+        that did not converge are not shown; one of which the baseline moves the hazard ratio is
+        marked.
 
     Raises
     ------
@@ -532,7 +555,9 @@ def scenarios(table: pd.DataFrame, *, title: str = "", synthetic: bool = False) 
             "scenario": table["scenario"],
             "endpoint": table["endpoint"].fillna(""),
             "hazard ratio (95% interval)": [
-                _estimate(row, numbers.ratio) if fine else numbers.MISSING
+                " ".join(filter(None, [_estimate(row, numbers.ratio), _apart(row)]))
+                if fine
+                else numbers.MISSING
                 for row, fine in zip(rows, good, strict=True)
             ],
             "P(HR < 1)": table["probability_below_1"].astype(float).where(good),
@@ -542,6 +567,13 @@ def scenarios(table: pd.DataFrame, *, title: str = "", synthetic: bool = False) 
             ],
         }
     )
+    if "companion_median" in table:
+        companions = [
+            _estimate(_companion(row), numbers.ratio) if fine else numbers.MISSING
+            for row, fine in zip(rows, good, strict=True)
+        ]
+        shown.insert(4, "without a baseline", companions)
+        shown[BASELINE] = table[BASELINE].fillna("")
     return publish(_flagged(shown, synthetic), title=title, kinds={"P(HR < 1)": "probability"})
 
 
@@ -562,6 +594,17 @@ def _estimate(row: Mapping[Any, Any], write: Callable[[float], str]) -> str:
     if math.isnan(float(row["median"])):
         return numbers.MISSING
     return f"{one('median')} ({one('lower')} to {one('upper')})"
+
+
+def _companion(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Put the companion's estimate in place of the fit's."""
+    return {name: row[f"companion_{name}"] for name in ("median", "lower", "upper")}
+
+
+def _apart(row: Mapping[Any, Any]) -> str:
+    """Mark a number of a table in which others are not marked; convergence has its own column."""
+    marks = beside({name: value for name, value in row.items() if name != "converged"})
+    return f"[{marks}]" if marks else ""
 
 
 def _writer(name: str, kind: Kind | None, unit: str) -> Callable[[object], str]:
@@ -594,10 +637,7 @@ def _warnings(table: pd.DataFrame) -> list[str]:
     found = []
     if table.attrs.get("synthetic"):
         found.append(SYNTHETIC)
-    apart = "converged" in table and not table["converged"].astype(bool).all()
-    if apart or not table.attrs.get("converged", 1):
-        found.append(NOT_CONVERGED)
-    return found
+    return [*found, *(LONG[name] for name in failed_in(table))]
 
 
 def _flagged(table: pd.DataFrame, synthetic: bool) -> pd.DataFrame:

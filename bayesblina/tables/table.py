@@ -16,6 +16,8 @@ from bayesblina.files import write_bytes, write_text
 
 SYNTHETIC = "Synthetic patients."
 NOT_CONVERGED = "NOT CONVERGED: do not use these numbers."
+BASELINE_MOVES = "THE BASELINE MOVES THE HAZARD RATIO: do not use these numbers."
+VISITS = "EVENT TIMES ARE THOSE OF VISITS: declare them, and do not use these numbers."
 SUFFIXES = (".html", ".tex", ".md", ".docx")
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -71,7 +73,8 @@ class Table:
     numeric : tuple of bool
         Which columns are aligned as numbers.
     notes : tuple of str
-        Notes below the table. `SYNTHETIC` and `NOT_CONVERGED` are among them where they apply.
+        Notes below the table. `SYNTHETIC`, `NOT_CONVERGED`, `BASELINE_MOVES` and `VISITS` are among
+        them where they apply.
 
     Raises
     ------

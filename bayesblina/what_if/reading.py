@@ -16,6 +16,7 @@ import pandas as pd
 from bayesblina.axes import AXES, BASE
 from bayesblina.errors import SpecError, nearest
 from bayesblina.tables import build as tables
+from bayesblina.tables.marks import beside
 from bayesblina.what_if.layout import BASE_LABEL
 from bayesblina.what_if.store import Store
 
@@ -23,7 +24,17 @@ from bayesblina.what_if.store import Store
 DISPLAYED = 40
 LEADING = ("scenario", "status", "reason")
 SUMMARY = ("mean", "median", "sd", "lower", "upper", "probability_below_1", "mcse", "ess_bulk")
-NUMBERS = (*SUMMARY, "mean_log", "sd_log", "patients", "events", "events_exposed")
+# What stands beside a hazard ratio, and says whether it may be used.
+BESIDE_RATIO = (
+    "baseline",
+    "baseline_shift",
+    "companion_median",
+    "companion_lower",
+    "companion_upper",
+    "companion_probability_below_1",
+    "event_times",
+)
+NUMBERS = (*SUMMARY, "mean_log", "sd_log", "patients", "events", "events_exposed", *BESIDE_RATIO)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,7 +49,11 @@ class Sensitivity:
         axis with its setting (``"base"`` for the base case's); ``endpoint``; of the hazard ratio
         ``mean``, ``median``, ``sd``, ``lower``, ``upper`` (95 %), ``probability_below_1``, ``mcse``
         and ``ess_bulk``; ``mean_log`` and ``sd_log`` of its logarithm; ``patients``, ``events``,
-        ``events_exposed``; ``key``. A failed scenario has one row, without numbers.
+        ``events_exposed``; what stands beside the hazard ratio (`bayesblina.hazard_ratio`):
+        ``baseline``, ``baseline_shift``, ``companion_median``, ``companion_lower``,
+        ``companion_upper``, ``companion_probability_below_1``, ``event_times``; ``key``. A failed
+        scenario has one row, without numbers; one of which the baseline moves the hazard ratio, or
+        whose event times are those of visits, keeps its numbers, marked in these columns.
     axes : tuple of str
         Names of the axes.
     synthetic
@@ -144,6 +159,7 @@ class Sensitivity:
             of=len(rows),
             not_in=tuple(rows.loc[~good, "scenario"]),
             without_answer=tuple(dict.fromkeys(silent["scenario"])),
+            marked=tuple(row["scenario"] for row in rows.to_dict("records") if beside(row)),
         )
 
     def effects(self, endpoint: str) -> pd.DataFrame:
@@ -245,6 +261,8 @@ class Sensitivity:
             for name in ("converged", "not converged", "failed")
             if name in counts
         ]
+        marked = len({row["key"] for row in self.table.to_dict("records") if beside(row)})
+        parts += [f"{marked} marked"] if marked else []
         kind = "; synthetic patients" if self.synthetic else ""
         return f"Sensitivity({len(one)} scenarios; {', '.join(parts)}{kind})"
 
@@ -269,6 +287,9 @@ class Holds:
         Scenarios in which it does not.
     without_answer : tuple of str
         Scenarios that failed or did not converge.
+    marked : tuple of str
+        Scenarios of which the baseline moves the hazard ratio, or whose event times are those of
+        visits; they are counted among the others.
     """
 
     endpoint: str
@@ -276,6 +297,7 @@ class Holds:
     of: int
     not_in: tuple[str, ...]
     without_answer: tuple[str, ...]
+    marked: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Say it in a sentence."""
@@ -284,6 +306,8 @@ class Holds:
             text += f"; not in: {' | '.join(self.not_in)}"
         if self.without_answer:
             text += f"; without an answer: {' | '.join(self.without_answer)}"
+        if self.marked:
+            text += f"; counted, but marked: {' | '.join(self.marked)}"
         return f"{text}."
 
     def _repr_html_(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from os import PathLike
@@ -21,7 +21,7 @@ from bayesblina.sampling import SamplerSettings
 from bayesblina.summaries import summarise
 from bayesblina.what_if.engine import Engine, Workers, reason_of_failure, run_stored
 from bayesblina.what_if.layout import Scenario
-from bayesblina.what_if.reading import SUMMARY, Sensitivity
+from bayesblina.what_if.reading import BESIDE_RATIO, SUMMARY, Sensitivity
 from bayesblina.what_if.store import Store
 
 DRAWS = "draws"
@@ -82,6 +82,7 @@ def run_scenario(work: Work, scenario: Scenario) -> tuple[dict[str, Any], Any]:
             seed=record["seed"],
             settings=work.settings,
             complete=False,
+            compared=True,
         )
         results, draws = _results(fitted)
     except Exception as error:
@@ -95,14 +96,14 @@ def run_scenario(work: Work, scenario: Scenario) -> tuple[dict[str, Any], Any]:
 
 def _results(fitted: Fit) -> tuple[list[dict[str, Any]], Any]:
     ratios = hazard_ratio(fitted)
-    table = summarise(ratios).set_index("endpoint")
+    table = {str(row["endpoint"]): row for row in summarise(ratios).to_dict("records")}
     logs = np.log(ratios["hazard_ratio"].transpose("chain", "draw", "endpoint").values)
     counts = fitted.exposure.table[["events", "exposure"]]
     exposed = fitted.exposure.table["role"].values == "exposed"
     people = fitted.exposure.people
     results = []
     for index, name in enumerate(fitted.exposure.endpoints):
-        row = table.loc[name]
+        row = table[name]
         events = counts["events"].sel(endpoint=name).values
         results.append(
             {
@@ -113,6 +114,7 @@ def _results(fitted: Fit) -> tuple[list[dict[str, Any]], Any]:
                 "patients": int(np.isfinite(people["exit"].sel(endpoint=name).values).sum()),
                 "events": float(events.sum()),
                 "events_exposed": float(events[:, exposed].sum()),
+                **_beside(row),
             }
         )
     for one in results:
@@ -124,6 +126,18 @@ def _results(fitted: Fit) -> tuple[list[dict[str, Any]], Any]:
         if unusable:
             raise ArithmeticError(f"{one['endpoint']}: {', '.join(unusable)} is not finite")
     return results, logs
+
+
+def _beside(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Take what stands beside a hazard ratio; what is missing is left out."""
+    found: dict[str, Any] = {}
+    for name in BESIDE_RATIO:
+        value = row.get(name)
+        if isinstance(value, str):
+            found[name] = value
+        elif value is not None and math.isfinite(value):
+            found[name] = float(value)
+    return found
 
 
 def sensitivity(

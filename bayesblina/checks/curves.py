@@ -1,0 +1,152 @@
+"""How far the baseline moves survival curves: against a baseline that jumps at the event times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayesblina.cohort import Cohort
+from bayesblina.errors import EstimandError
+from bayesblina.estimands import survival
+from bayesblina.fitting import Fit, expose_for, fit_exposure, sampler_settings
+from bayesblina.hazards.definition import (
+    Free,
+    Independent,
+    ModelDefinition,
+    ProportionalPhases,
+    load_model,
+)
+from bayesblina.regimes import Regime
+
+# Draws of the free baseline: what is compared are means.
+DRAWS, CHAINS = 250, 4
+# Survival that is known better than this has not begun to fall.
+LEAST_SD = 0.01
+COLUMNS = ("endpoint", "regime", "largest", "time", "survival", "survival_free", "sd_free")
+
+
+def free_model(definition: ModelDefinition) -> ModelDefinition:
+    """Give a model a baseline that jumps at the event times, and leave the rest.
+
+    Parameters
+    ----------
+    definition
+        The model.
+
+    Returns
+    -------
+    ModelDefinition
+        With the same phases, covariates and priors.
+
+    Raises
+    ------
+    EstimandError
+        If it is no model of proportional phases and independent endpoints.
+    """
+    plain = (
+        isinstance(definition.phases, ProportionalPhases)
+        and isinstance(definition.endpoints, Independent)
+        and definition.groups is None
+        and definition.borrowing is None
+        and definition.cure is None
+        and not definition.roles
+        and not getattr(definition.baseline, "shared", False)
+    )
+    if not plain:
+        raise EstimandError(
+            f"Model '{definition.name}' has no counterpart with a free baseline: model 'free' has "
+            "proportional phases and independent endpoints"
+        )
+    parts = {"phases": definition.phases, "covariates": definition.covariates}
+    return load_model("free").model_copy(update=parts)
+
+
+def curve_shift(
+    fit: Fit, cohort: Cohort, curves: xr.Dataset, *, regimes: Sequence[Regime]
+) -> pd.DataFrame:
+    """Say how far the baseline moves curves.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    cohort
+        Its patients.
+    curves
+        What `bayesblina.survival` gives of it.
+    regimes
+        Their regimes.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per endpoint and regime: ``endpoint``, ``regime``; ``largest``, the largest absolute
+        difference of mean survival from that of model ``free`` with the same priors, in sds of the
+        latter, and ``time``, where it is; ``survival``, ``survival_free`` and ``sd_free`` there.
+        Times at which that sd is below 0.01 do not count.
+
+    Raises
+    ------
+    EstimandError
+        If the model has no counterpart with a free baseline.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> curves = bb.survival(fit, landmark=8.0)
+    >>> list(bb.curve_shift(fit, cohort, curves, regimes=[bb.Never()])["regime"])
+    ['never', 'never']
+    """
+    definition = free_model(fit.definition)
+    if isinstance(fit.definition.baseline, Free):
+        raise EstimandError("Its baseline is free itself")
+    people = fit.exposure.people
+    weights = _weights(cohort, people) if fit.exposure.weighted else None
+    exposure = expose_for(definition, cohort, fit.question, weights=weights)
+    seed = fit.provenance.seed
+    settings = sampler_settings(DRAWS, 1, CHAINS, 1, seed)
+    free = fit_exposure(
+        definition, exposure, fit.question, seed=seed, settings=settings, complete=False
+    )
+    other = survival(
+        free,
+        regimes=regimes,
+        landmark=float(curves.attrs["landmark"]),
+        times=curves["time"].values,
+    )["survival"]
+    over = ("chain", "draw")
+    mean = curves["survival"].mean(over)
+    middle, sd = other.mean(over), other.std(over, ddof=1)
+    apart = (abs(mean - middle) / sd).where(sd >= LEAST_SD)
+    rows = []
+    for endpoint in map(str, apart["endpoint"].values):
+        for regime in map(str, apart["regime"].values):
+            where = {"endpoint": endpoint, "regime": regime}
+            one = apart.sel(where).values
+            known = np.isfinite(one).any()
+            place = int(np.nanargmax(one)) if known else 0
+            rows.append(
+                {
+                    **where,
+                    "largest": float(one[place]),
+                    "time": float(apart["time"].values[place]) if known else np.nan,
+                    "survival": float(mean.sel(where).values[place]),
+                    "survival_free": float(middle.sel(where).values[place]),
+                    "sd_free": float(sd.sel(where).values[place]),
+                }
+            )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _weights(cohort: Cohort, people: xr.Dataset) -> np.ndarray:
+    """Weights of the cohort's patients, in its order; 1 of those who do not contribute."""
+    found = dict(zip(people["patient"].values.tolist(), people["weight"].values, strict=True))
+    return np.array([float(found.get(one, 1.0)) for one in cohort.patients.tolist()])

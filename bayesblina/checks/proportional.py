@@ -1,0 +1,117 @@
+"""Whether the effect of the exposed phase is the same early and late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from bayesblina.exposure import Exposure
+from bayesblina.fitting import Fit
+from bayesblina.hazards.definition import ProportionalPhases
+from bayesblina.intervals import split
+from bayesblina.partial_likelihood import fit_cox
+
+Floats = NDArray[np.float64]
+
+# Two-sided.
+LEVEL = 0.05
+# Rows beyond which the check would take seconds.
+LARGEST = 50_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyLate:
+    """An endpoint's hazard ratio up to a time and after it, by the partial likelihood.
+
+    Attributes
+    ----------
+    endpoint
+        Endpoint.
+    split
+        The median time of the events in the exposed phase and its reference.
+    early, late
+        Hazard ratios of the exposed phase.
+    p_value
+        Two-sided, that they are the same.
+    """
+
+    endpoint: str
+    split: float
+    early: float
+    late: float
+    p_value: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether they differ at the 5 % level."""
+        return self.p_value < LEVEL
+
+
+def early_and_late(fit: Fit) -> tuple[EarlyLate, ...]:
+    """Estimate the exposed phase's hazard ratio in both halves of the event times.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    tuple of EarlyLate
+        One for each endpoint of which both halves have an estimate: adjusted for the covariates in
+        the model. None where the model's own effect is not one ratio, where patients have weights,
+        are only summed or are very many.
+    """
+    exposure = fit.exposure
+    if (
+        not isinstance(fit.definition.phases, ProportionalPhases)
+        or exposure.weighted
+        or not exposure.complete
+        or exposure.episodes.sizes["episode"] > LARGEST
+    ):
+        return ()
+    raw = exposure.terms_of(slice(None))
+    found = (_of_endpoint(fit, exposure, raw, index) for index in range(len(exposure.endpoints)))
+    return tuple(one for one in found if one is not None)
+
+
+def _of_endpoint(fit: Fit, exposure: Exposure, raw: Floats, index: int) -> EarlyLate | None:
+    """Cox's model with the phase's effect apart after the median event."""
+    episodes, people = exposure.episodes, exposure.people
+    rows = episodes["endpoint"].values == index
+    patient, state, start, stop = (
+        episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
+    )
+    last = stop == people["exit"].values[index][patient]
+    event = last & people["event"].values[index][patient]
+    role = exposure.table["role"].values
+    compared = event & (role[state] != "other")
+    if not compared.any():
+        return None
+    cut = float(np.median(stop[compared]))
+    piece, interval, length = split(start, stop, np.array([cut]))
+    begin = np.where(interval == 1, np.maximum(start[piece], cut), start[piece])
+    end = begin + length
+    ends = np.append(piece[1:] != piece[:-1], True)
+    phase = fit.design.contrast[state[piece]]
+    late = phase[:, :1] * (interval == 1)[:, None]
+    columns = np.concatenate([phase[:, :1] - late, late, phase[:, 1:], raw[patient[piece]]], axis=1)
+    columns = columns[:, np.ptp(columns, axis=0) > 0]
+    if not phase[:, 0].any() or not late.any() or not (phase[:, :1] - late).any():
+        return None
+    result = fit_cox(begin, np.where(ends, stop[piece], end), event[piece] & ends, columns)
+    if not result.converged:
+        return None
+    early_log, late_log = result.estimate[:2]
+    variance = result.covariance[0, 0] + result.covariance[1, 1] - 2 * result.covariance[0, 1]
+    p_value = float(2 * ndtr(-abs(late_log - early_log) / np.sqrt(variance)))
+    return EarlyLate(
+        endpoint=exposure.endpoints[index],
+        split=cut,
+        early=float(np.exp(early_log)),
+        late=float(np.exp(late_log)),
+        p_value=p_value,
+    )

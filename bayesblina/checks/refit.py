@@ -1,0 +1,153 @@
+"""Where there is no companion: a fit against itself with a freer baseline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.baseline_gate import BaselineGate, gate_of
+from bayesblina.cohort import Cohort
+from bayesblina.errors import SpecError
+from bayesblina.exposure import Exposure
+from bayesblina.fitting import Fit, expose_for, fit_exposure
+from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition
+from bayesblina.intervals import ENTRY_SHARES, TIE_TOLERANCE, cuts_between, number_of_entry_cuts
+
+Floats = NDArray[np.float64]
+
+STEP_SD = 3.0
+
+
+def with_refit(fit: Fit, cohort: Cohort) -> Fit:
+    """Hold a fit against itself with a freer baseline, where there is no companion.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    cohort
+        Its patients.
+
+    Returns
+    -------
+    Fit
+        The same, with the outcome in its baseline gate; a fit that has a companion stays as it is.
+
+    Raises
+    ------
+    DataError, SpecError
+        As for `bayesblina.fit`.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> with_refit(fit, cohort) is fit
+    True
+    """
+    if fit.companion.draws is not None:
+        return fit
+    return replace(fit, gate=compare_with_refit(fit, cohort))
+
+
+def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
+    """Fit again with more cuts where patients enter and a step sd of 3, and compare.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    cohort
+        Its patients.
+
+    Returns
+    -------
+    BaselineGate
+        The log hazard ratios against those of the second fit, which has the same priors of them,
+        seed and length. A baseline whose steps have no known sd stays as smooth as it is.
+
+    Raises
+    ------
+    DataError, SpecError
+        As for `bayesblina.fit`.
+    """
+    definition, freer = _freer(fit.definition)
+    weights = None
+    if fit.exposure.weighted:
+        people = fit.exposure.people
+        known = dict(zip(people["patient"].values.tolist(), people["weight"].values, strict=True))
+        weights = [float(known.get(one, 1.0)) for one in cohort.patients.tolist()]
+        if fit.definition.borrowing is not None:
+            raise SpecError("External patients who count less cannot be weighted again.")
+    exposure = expose_for(
+        definition,
+        cohort,
+        fit.question,
+        cuts=more_cuts(fit.exposure),
+        weights=weights,
+        compress=None if fit.exposure.compression is None else True,
+    )
+    again = fit_exposure(
+        definition,
+        exposure,
+        fit.question,
+        seed=fit.provenance.seed,
+        settings=fit.provenance.settings,
+        complete=False,
+    )
+    words = "itself with twice the cuts where patients enter"
+    if freer:
+        words += f" and a step sd of {STEP_SD:g}"
+    if not again.converged:
+        words += " (which did not converge)"
+    return gate_of(fit.posterior, again.posterior, against=words)
+
+
+def _freer(definition: ModelDefinition) -> tuple[ModelDefinition, bool]:
+    """Widen the steps of a baseline that has any."""
+    if not hasattr(definition.baseline, "step"):
+        return definition, False
+    return definition.with_priors(step=HazardRatioPrior.from_sd(STEP_SD)), True
+
+
+def more_cuts(exposure: Exposure) -> Floats:
+    """Add cuts where patients enter states or come under observation late.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+
+    Returns
+    -------
+    ndarray of float, shape (n,)
+        The cuts there are, and twice as many quantiles of each kind of entry as by default.
+    """
+    episodes, people = exposure.episodes, exposure.people
+    endpoint, patient, phase, start = (
+        episodes[name].values for name in ("endpoint", "patient", "phase", "start")
+    )
+    first = start == people["begin"].values[endpoint, patient]
+    kinds = [start[first & (start > 0)]]
+    kinds += [start[~first & (phase == one)] for one in np.unique(phase[~first])]
+    ends = people["exit"].values[people["event"].values]
+    pooled = np.unique(np.concatenate([ends, *kinds]))
+    before = np.concatenate([[-np.inf], pooled])
+    count = 2 * number_of_entry_cuts(exposure.table.sizes["interval"])
+    pairs = []
+    for times in kinds:
+        if times.size:
+            shares = np.linspace(*ENTRY_SHARES, count)
+            found = np.unique(np.quantile(times, shares, method="inverted_cdf"))
+            pairs.append(np.stack([before[np.searchsorted(pooled, found)], found]))
+    if not pairs:
+        return exposure.cuts
+    fresh = cuts_between(np.concatenate(pairs, axis=1), float(ends.max()))
+    joined = np.unique(np.concatenate([exposure.cuts, fresh]))
+    return joined[np.diff(joined, prepend=0.0) > 2.0 * TIE_TOLERANCE * joined]

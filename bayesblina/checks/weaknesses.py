@@ -1,0 +1,199 @@
+"""What weakens an answer, in short sentences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesblina.checks.proportional import early_and_late
+from bayesblina.checks.pulls import pulls, told_pulls
+from bayesblina.estimands.support import NOBODY, supported
+from bayesblina.exposure import Exposure
+from bayesblina.fitting import Fit
+from bayesblina.hazards.definition import PowerPrior
+from bayesblina.hazards.effects import levels_of
+
+Floats = NDArray[np.float64]
+
+# Share of an endpoint's follow-up that a time without anybody at risk must have to be told.
+GAP = 0.05
+# Share of the precision from which on a prior is said to speak.
+PRIOR_SPEAKS = 0.25
+
+
+def weaknesses(fit: Fit, pulled: pd.DataFrame | None = None) -> tuple[str, ...]:
+    """Say what weakens the answer of a fit, beside what the gates tell.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    pulled
+        What `bayesblina.checks.pulls.pulls` gives of it, if it is there already.
+
+    Returns
+    -------
+    tuple of str
+        Short sentences: of endpoints without events in the exposed phase or in its reference, or
+        in which a prior speaks or pulls the answer far; of covariate levels and subgroups in which
+        nobody is ever exposed; of times at which nobody is at risk in a state that is compared; of
+        effects that are not the same early and late; of weights whose sum is not the number of
+        patients. None names a patient or counts a few.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> all(isinstance(one, str) for one in weaknesses(bb.fit(cohort, question, seed=1)))
+    True
+    """
+    table = pulls(fit) if pulled is None else pulled
+    return (
+        *_without_events(fit),
+        *_prior_speaks(fit),
+        *told_pulls(table, exposed=fit.question.exposed),
+        *_never_exposed(fit),
+        *_nobody_at_risk(fit),
+        *_not_proportional(fit),
+        *_weights(fit),
+    )
+
+
+def _where(fit: Fit) -> dict[str, str]:
+    """Word the sides that are compared."""
+    exposed, reference = fit.question.exposed, fit.question.reference
+    return {
+        "exposed": f"in {exposed}",
+        "reference": f"in {reference}" if reference else f"without {exposed}",
+    }
+
+
+def _by_role(exposure: Exposure, name: str, role: str) -> Floats:
+    """Sum over the states of a role; shape (endpoint,)."""
+    states = exposure.table["role"].values == role
+    values = exposure.table[name].transpose("endpoint", "interval", "phase", "pattern").values
+    return np.asarray(values[:, :, states].sum(axis=(1, 2, 3)), dtype=np.float64)
+
+
+def _without_events(fit: Fit) -> list[str]:
+    found = []
+    for role, where in _where(fit).items():
+        for name, events in zip(
+            fit.exposure.endpoints, _by_role(fit.exposure, "events", role), strict=True
+        ):
+            if events <= NOBODY:
+                bound = "how low" if role == "exposed" else "how high"
+                found.append(
+                    f"{name}: no event {where}; {bound} the hazard ratio may be is what its "
+                    "prior says"
+                )
+    return found
+
+
+def _prior_speaks(fit: Fit) -> list[str]:
+    """Endpoints of which the prior of the hazard ratio has much of the precision."""
+    prior = fit.definition.phases.prior.sd
+    logs = fit.posterior["log_hazard_ratio"].isel(effect=0)
+    shares = np.square(logs.std(("chain", "draw"), ddof=1).values / prior)
+    return [
+        f"{name}: few events; the prior of the hazard ratio has about {share:.0%} of the precision"
+        for name, share in zip(fit.exposure.endpoints, shares, strict=True)
+        if share >= PRIOR_SPEAKS
+    ]
+
+
+def _never_exposed(fit: Fit) -> list[str]:
+    """Levels of categorical covariates in which nobody is ever exposed."""
+    exposure = fit.exposure
+    table = exposure.table
+    exposed = table["role"].values == "exposed"
+    time = table["exposure"].transpose("endpoint", "interval", "phase", "pattern").values
+    spent = time[:, :, exposed].sum(axis=(1, 2))
+    apart, found = fit.definition.roles.get("subgroup"), []
+    for one in exposure.covariates:
+        if one.kind != "categorical":
+            continue
+        levels, level = levels_of(exposure, one.name, table["design"].values)
+        for place, label in enumerate(levels):
+            there = spent[:, level == place].sum(axis=1)
+            missing = [
+                name
+                for name, total in zip(exposure.endpoints, there, strict=True)
+                if total <= NOBODY * max(float(spent.max(initial=0.0)), 1.0)
+            ]
+            if not missing:
+                continue
+            where = "" if len(missing) == len(exposure.endpoints) else f"{', '.join(missing)}: "
+            end = (
+                "its hazard ratio there is what the prior and the other subgroups say"
+                if one.name == apart
+                else "nothing is known of its effect there"
+            )
+            found.append(
+                f"{where}nobody with {one.name} {label} was ever in {fit.question.exposed}; {end}"
+            )
+    return found
+
+
+def _nobody_at_risk(fit: Fit) -> list[str]:
+    """Gaps in the follow-up of a state that is compared, to two digits: nobody's own time."""
+    exposure, found = fit.exposure, []
+    table = supported(exposure)
+    for index, endpoint in enumerate(exposure.endpoints):
+        first, last = (
+            float(exposure.table[one].values[index]) for one in ("first_begin", "last_exit")
+        )
+        for role, where in _where(fit).items():
+            rows = table[(table["endpoint"] == endpoint) & (table["role"] == role)]
+            if rows.empty:
+                continue
+            starts, stops = rows["start"].to_numpy(), rows["stop"].to_numpy()
+            least = GAP * (last - first)
+            unit = exposure.unit
+            found += [
+                f"{endpoint}: nobody is at risk {where} from {a:.2g} to {b:.2g} {unit}; curves "
+                "under it are the model's alone there"
+                for a, b in zip(stops[:-1], starts[1:], strict=True)
+                if b - a > least
+            ]
+            if last - stops[-1] > least:
+                found.append(
+                    f"{endpoint}: nobody is at risk {where} after {stops[-1]:.2g} {unit}; "
+                    "curves under it are the model's alone there"
+                )
+    return found
+
+
+def _not_proportional(fit: Fit) -> list[str]:
+    return [
+        f"{one.endpoint}: the effect of {fit.question.exposed} is not the same early and late: "
+        f"hazard ratio {one.early:.2f} up to {one.split:.2g} {fit.exposure.unit}, {one.late:.2f} "
+        f"after (p {'< 0.001' if one.p_value < 0.001 else f'= {one.p_value:.3f}'}); the one ratio "
+        "is their average"
+        for one in early_and_late(fit)
+        if one.differs
+    ]
+
+
+def _weights(fit: Fit) -> list[str]:
+    """Weights that make patients more or fewer than they are."""
+    exposure = fit.exposure
+    if not exposure.weighted or isinstance(fit.definition.borrowing, PowerPrior):
+        return []
+    if not exposure.complete:
+        return []
+    people = exposure.people
+    found = []
+    for index, name in enumerate(exposure.endpoints):
+        used = np.isfinite(people["exit"].values[index])
+        total, count = float(people["weight"].values[used].sum()), int(used.sum())
+        if abs(total - count) > 0.005 * count:
+            found.append(
+                f"{name}: the weights sum to {total / count:.2f} times the number of patients; the "
+                "interval is as wide as if there were so many"
+            )
+    return found

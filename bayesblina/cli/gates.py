@@ -1,0 +1,89 @@
+"""What the gates of a fit say, for people and for machines; nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bayesblina.fitting import Fit
+
+
+def failures_in_words(fit: Fit) -> list[str]:
+    """Say which gates a fit failed, why, and what to do.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    list of str
+        One text for each gate that was failed.
+    """
+    found = []
+    if not fit.converged:
+        found.append(
+            f"NOT CONVERGED: {'; '.join(fit.convergence.failures())}. Sample longer ([fit] draws, "
+            "tune) before using them."
+        )
+    if not fit.gate.passed:
+        found.append(
+            f"THE BASELINE MOVES THE HAZARD RATIO: {'; '.join(fit.gate.failures())}. Give more cut "
+            "points ([fit] cuts) about the times at which patients enter the phases, or use the "
+            "default ones; the answer without a baseline stands beside the other."
+        )
+    if fit.event_times is not None and not fit.event_times.passed:
+        failed = "; ".join(fit.event_times.messages)
+        found.append(f"EVENT TIMES ARE THOSE OF VISITS: {failed}.")
+    return found
+
+
+def gates(fit: Fit) -> dict[str, Any]:
+    """Say how the gates other than convergence came out, for a machine.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    dict
+        ``baseline`` and ``baseline_gate``, ``event_times`` and ``event_times_found``.
+    """
+    exact = fit.event_times
+    state = "not looked at" if exact is None else "passed" if exact.passed else "failed"
+    return {
+        "baseline": fit.gate.state,
+        "baseline_gate": fit.gate.table.to_dict("records"),
+        "event_times": state,
+        "event_times_found": [] if exact is None else list(exact.messages),
+    }
+
+
+def marked_scenarios(table: pd.DataFrame) -> list[str]:
+    """Name the scenarios whose numbers are marked, and why.
+
+    Parameters
+    ----------
+    table
+        Scenarios that were run.
+
+    Returns
+    -------
+    list of str
+        One text for each scenario and endpoint.
+    """
+    words = {
+        "baseline": "THE BASELINE MOVES THE HAZARD RATIO",
+        "event_times": "EVENT TIMES ARE THOSE OF VISITS",
+    }
+    return [
+        f"{row['scenario']}, {row['endpoint']}: {said}"
+        for row in table.to_dict("records")
+        for name, said in words.items()
+        if row[name] == "failed"
+    ]

@@ -1,0 +1,132 @@
+"""Times at which anybody with a history is at risk; beyond them curves are the model's alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesblina.exposure import Exposure
+from bayesblina.fitting import Fit
+from bayesblina.intervals import TIE_TOLERANCE
+from bayesblina.regimes import Regime
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+# Sums over nodes of compressed covariates are 0 up to rounding.
+NOBODY = 1e-6
+
+
+def supported(exposure: Exposure) -> pd.DataFrame:
+    """Find when anybody is at risk in the states that are compared.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per endpoint, role (``"exposed"``, ``"reference"``) and stretch of time without a
+        gap: ``endpoint``, ``role``, ``start``, ``stop``. To the interval where only sums are known.
+    """
+    rows: list[dict[str, object]] = []
+    role = exposure.table["role"].values.astype(str)
+    for index, name in enumerate(exposure.endpoints):
+        for one in ("exposed", "reference"):
+            for start, stop in stretches(exposure, index, role == one):
+                rows.append({"endpoint": name, "role": one, "start": start, "stop": stop})
+    return pd.DataFrame(rows, columns=["endpoint", "role", "start", "stop"])
+
+
+def stretches(exposure: Exposure, index: int, states: NDArray[np.bool_]) -> list[Floats]:
+    """Join the times at which anybody is at risk in some states.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+    index
+        Position of the endpoint.
+    states : ndarray of bool, shape (state,)
+        The states.
+
+    Returns
+    -------
+    list of ndarray, shape (2,)
+        Start and stop of each stretch of time without a gap, in order.
+    """
+    if exposure.complete:
+        episodes = exposure.episodes
+        rows = (episodes["endpoint"].values == index) & states[episodes["phase"].values]
+        start, stop = episodes["start"].values[rows], episodes["stop"].values[rows]
+    else:
+        table = exposure.table
+        time = table["exposure"].transpose("endpoint", "interval", "phase", "pattern").values
+        there = time[index][:, states].sum(axis=(1, 2)) > NOBODY
+        start = table["interval_start"].values[there]
+        last = float(table["last_exit"].values[index])
+        stop = np.minimum(table["interval_stop"].values[there], last)
+    if not start.size:
+        return []
+    order = np.argsort(start, kind="stable")
+    start, reached = start[order], np.maximum.accumulate(stop[order])
+    fresh = np.concatenate([[True], start[1:] > reached[:-1]])
+    ends = np.append(np.flatnonzero(fresh)[1:] - 1, start.size - 1)
+    return [np.array([one, other]) for one, other in zip(start[fresh], reached[ends], strict=True)]
+
+
+def with_support(fit: Fit, curves: xr.Dataset, regimes: Sequence[Regime]) -> xr.Dataset:
+    """Say beside curves at which times anybody with that history is at risk.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    curves
+        Curves over (..., endpoint, regime, time).
+    regimes
+        Their regimes.
+
+    Returns
+    -------
+    xarray.Dataset
+        The curves, with the coordinate ``supported`` over (endpoint, regime, time): whether anybody
+        is at risk then in the state that the regime is in. Curves of other endpoints than those
+        fitted, of which only the transitions are, stay as they are.
+    """
+    exposure = fit.exposure
+    names = [str(name) for name in np.atleast_1d(curves["endpoint"].values)]
+    if names != list(exposure.endpoints):
+        return curves
+    times = np.asarray(curves["time"].values, dtype=np.float64)
+    values = np.stack(
+        [
+            np.stack([_supports(fit, index, regime, times) for regime in regimes])
+            for index in range(len(names))
+        ]
+    )
+    return curves.assign_coords(supported=(("endpoint", "regime", "time"), values))
+
+
+def _supports(fit: Fit, index: int, regime: Regime, times: Floats) -> Bools:
+    """Whether anybody is at risk for an endpoint in the regime's state, at each time."""
+    table, question = fit.exposure.table, fit.question
+    treatment = table["treatment"].values.astype(str)
+    steps = [(-np.inf, table["role"].values == "reference")]
+    for phase, start in regime.changes(question.exposed):
+        lag = question.lag if phase == question.exposed else 0.0
+        steps.append((start + lag, treatment == phase))
+    ends = [start for start, _ in steps[1:]] + [np.inf]
+    found = np.zeros(times.size, dtype=bool)
+    for (start, states), end in zip(steps, ends, strict=True):
+        inside = (times >= start) & (times < end)
+        for first, last in stretches(fit.exposure, index, states):
+            slack = TIE_TOLERANCE * max(abs(float(last)), 1.0)
+            found |= inside & (times >= first - slack) & (times <= last + slack)
+    return found

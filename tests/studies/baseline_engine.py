@@ -262,7 +262,7 @@ def _log_determinant(
     by = np.empty(border.shape)
     for k in range(border.shape[1]):
         by[:, k] = _solve(pivot, lower, border[:, k].copy())
-    return found + np.log(np.abs(np.linalg.det(corner - border.T @ by)))
+    return float(found + np.log(np.abs(np.linalg.det(corner - border.T @ by))))
 
 
 @njit(cache=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 import bayesblina as bb
+from bayesblina.companion import partial_posterior
 from tests.studies.baseline_methods import Answer, answers, new_cuts, spans
 from tests.studies.baseline_patients import (
     CONSOLIDATION,
@@ -20,6 +21,7 @@ from tests.studies.baseline_patients import (
 from tests.studies.baseline_settings import COVARIATES, ONE_PHASE, RATIOS, Setting, scenarios
 
 DRAWS, TUNE = 4000, 1000
+COMPANION_DRAWS = 100_000
 SEED_OF_FITS = 20_261_130
 # How many data sets of each size and arm; with one of each scenario at 86 patients, sixty.
 OTHER_SIZES = ((40, 8), (267, 8), (2000, 3))
@@ -95,7 +97,7 @@ def cohort_of(setting: Setting, data: Data) -> tuple[bb.Cohort, bb.Question]:
 
 
 def _survival_apart(fit: bb.Fit, endpoint: str, data: Data, arm: Arm, engine: Answer) -> float:
-    """Largest difference of posterior mean survival; with covariates, of who has none of them."""
+    """Largest difference of posterior mean survival."""
     cuts = new_cuts(data)
     hazard = np.exp(fit.posterior["log_baseline"].sel(endpoint=endpoint).values)
     ratio = np.exp(fit.posterior["log_hazard_ratio"].sel(endpoint=endpoint, effect="m").values)
@@ -116,11 +118,17 @@ def compare(setting: Setting) -> list[dict[str, object]]:
     cohort, question = cohort_of(setting, data)
     fit = bb.fit(cohort, question, seed=SEED_OF_FITS, draws=DRAWS, tune=TUNE, progress=False)
     begin = fit.exposure.table["interval_start"].values
+    companion = partial_posterior(
+        bb.load_model("primary"), fit.exposure, seed=SEED_OF_FITS, draws=COMPANION_DRAWS
+    ).draws
+    assert companion is not None
     rows: list[dict[str, object]] = []
     for name, by_method in answers(data, arm).items():
         engine = by_method["default"]
         draws = fit.posterior["log_hazard_ratio"].sel(endpoint=name, effect="m")
         error = float(az.mcse(draws))
+        partial = by_method["companion"]
+        drawn = companion["log_hazard_ratio"].sel(endpoint=name, effect="m")
         rows.append(
             {
                 "arm": setting.arm,
@@ -132,7 +140,12 @@ def compare(setting: Setting) -> list[dict[str, object]]:
                 "difference": (engine.mean - float(draws.mean())) / engine.sd,
                 "error": error / engine.sd,
                 "sd_ratio": float(draws.std()) / engine.sd,
-                "survival": _survival_apart(fit, name, data, arm, engine),
+                "companion": (partial.mean - float(drawn.mean())) / partial.sd,
+                "companion_sd_ratio": float(drawn.std()) / partial.sd,
+                # With covariates the package's baseline is that of the most frequent levels.
+                "survival": float("nan")
+                if setting.arm == COVARIATES
+                else _survival_apart(fit, name, data, arm, engine),
             }
         )
     return rows

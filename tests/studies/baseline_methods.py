@@ -110,8 +110,33 @@ def prior_precision(arm: Arm, *, old: bool = False) -> Floats:
     return np.asarray(np.where(place < arm.effects, engine.EFFECT_SD, covariate) ** -2.0)
 
 
+def _mean_survival(
+    model: tuple[Floats, Floats, Floats, Floats],
+    level: tuple[Floats, float],
+    steps: list[Floats],
+    found: list[tuple[Floats, Floats, Floats]],
+    share: Floats,
+    arm: Arm,
+    cuts: Floats,
+) -> Floats:
+    """Posterior mean survival, unexposed and of who starts; shape (2 x time,)."""
+    # Half the points and the weighty walk sds are enough.
+    share = share[:, ::COARSE] / share[:, ::COARSE].sum()
+    extra = np.concatenate([spans(cuts, arm.landmark), spans(cuts, arm.start)])
+    exposed = np.repeat([0.0, 1.0], TIMES.size)
+    reference = int(np.flatnonzero(~arm.design.any(axis=1))[0])
+    curve, used = np.zeros(exposed.size), 0.0
+    for step, part, (density, modes, betas) in zip(steps, share, found, strict=True):
+        if part.sum() < LEAST_SHARE:
+            continue
+        at = [values[::COARSE].copy() for values in (modes, betas, density)]
+        curve += part @ engine.walk_survival(*model, step, *level, *at, extra, exposed, reference)
+        used += part[at[2] >= at[2].max() - engine.NEGLIGIBLE].sum()
+    return np.asarray(curve / used)
+
+
 def walk_answer(
-    patients: Patients, arm: Arm, cuts: Floats, grid: Floats, *, old: bool, step_sd: float
+    patients: Patients, arm: Arm, cuts: Floats, grid: Floats, *, old: bool, curves: bool
 ) -> Answer:
     """The default (a known step sd) or, if `old`, a walk with an estimated one on the old clock."""
     events, time = engine.tabulate(
@@ -127,7 +152,7 @@ def walk_answer(
     weight = by_interval + engine.HALF_AN_EVENT
     unit = weight / weight.sum() / engine.LEVEL_SD
     centre = np.log((by_interval.sum() + engine.HALF_AN_EVENT) / time.sum()) / engine.LEVEL_SD
-    steps, priors = [np.full(cuts.size, step_sd**-2)], np.zeros(1)
+    steps, priors = [np.full(cuts.size, engine.STEP_SD**-2)], np.zeros(1)
     if old and cuts.size:
         distances = old_distances(cuts, float(patients.stop.max()), by_interval)
         steps = [1.0 / (sd**2 * distances) for sd in OLD_WALK_SDS]
@@ -137,22 +162,10 @@ def walk_answer(
     joint = np.stack([density for density, _, _ in found]) + priors[:, None]
     highest = joint.max()
     said = engine.posterior(grid, np.log(np.exp(joint - highest).sum(axis=0)) + highest)
-    # Half the points and the weighty walk sds are enough for the curves.
-    share = np.exp(joint[:, ::COARSE] - highest)
-    share /= share.sum()
-    extra = np.concatenate([spans(cuts, arm.landmark), spans(cuts, arm.start)])
-    exposed = np.repeat([0.0, 1.0], TIMES.size)
-    reference = int(np.flatnonzero(~arm.design.any(axis=1))[0])
-    curve, used = np.zeros(exposed.size), 0.0
-    for step, part, (density, modes, betas) in zip(steps, share, found, strict=True):
-        if part.sum() < LEAST_SHARE:
-            continue
-        at = [values[::COARSE].copy() for values in (modes, betas, density)]
-        curve += part @ engine.walk_survival(
-            *model, step, unit, centre, *at, extra, exposed, reference
-        )
-        used += part[at[2] >= at[2].max() - engine.NEGLIGIBLE].sum()
-    curve /= used
+    curve = np.full(2 * TIMES.size, np.nan)
+    if curves:
+        share = np.exp(joint - highest)
+        curve = _mean_survival(model, (unit, centre), steps, found, share, arm, cuts)
     return Answer(
         mean=said.mean,
         sd=said.sd,
@@ -218,8 +231,8 @@ def partial_answers(patients: Patients, arm: Arm) -> tuple[Answer, Answer, Float
     return companion, cox, grid
 
 
-def answers(data: Data, arm: Arm) -> dict[str, dict[str, Answer]]:
-    """All methods on all endpoints of one data set."""
+def answers(data: Data, arm: Arm, *, curves: bool = True) -> dict[str, dict[str, Answer]]:
+    """All methods on all endpoints of one data set; models' curves only if asked for."""
     new, old = new_cuts(data), old_cuts(data)
     found = {}
     for name, patients in data.endpoints.items():
@@ -227,16 +240,18 @@ def answers(data: Data, arm: Arm) -> dict[str, dict[str, Answer]]:
         by_method = {"companion": companion, "Cox": cox}
         for method, cuts in (("default", new), ("old default", old)):
             by_method[method] = walk_answer(
-                patients, arm, cuts, grid, old=method != "default", step_sd=engine.STEP_SD
+                patients, arm, cuts, grid, old=method != "default", curves=curves
             )
         found[name] = by_method
     return found
 
 
-def rows_of(data: Data, arm: Arm, log_ratio: float) -> list[dict[str, object]]:
+def rows_of(
+    data: Data, arm: Arm, log_ratio: float, *, curves: bool = True
+) -> list[dict[str, object]]:
     """One row for each endpoint and method, held against the truth and the companion."""
     rows: list[dict[str, object]] = []
-    for name, by_method in answers(data, arm).items():
+    for name, by_method in answers(data, arm, curves=curves).items():
         hazard = data.hazard[name]
         truths = []
         for begin, ratio in ((arm.landmark, 1.0), (arm.start, np.exp(log_ratio))):
@@ -264,8 +279,8 @@ def rows_of(data: Data, arm: Arm, log_ratio: float) -> list[dict[str, object]]:
                     "shift": (said.mean - companion.mean) / companion.sd,
                     "difference": said.mean - companion.mean,
                     "sd_ratio": said.sd / companion.sd,
-                    "unexposed": error[0],
-                    "exposed": error[1],
+                    "unexposed": error[0] if curves else np.nan,
+                    "exposed": error[1] if curves else np.nan,
                 }
             )
     return rows

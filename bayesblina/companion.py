@@ -23,7 +23,8 @@ from bayesblina.hazards.definition import (
     RobustMixture,
 )
 from bayesblina.hazards.effects import Design, make_design
-from bayesblina.laplace import Drawn, draw, find_nodes
+from bayesblina.laplace import find_nodes
+from bayesblina.partial_draws import Drawn, draw
 from bayesblina.partial_models import Member, partial_models
 
 Floats = NDArray[np.float64]
@@ -74,7 +75,8 @@ def partial_posterior(
     definition
         The hazard model.
     exposure
-        Events and person-time, with single patients.
+        Events and person-time. Of patients in a query engine risk sets are means over short
+        intervals of time, and the error of that is stated.
     seed
         Seed of the draws.
     draws
@@ -133,6 +135,7 @@ def partial_posterior(
             count=draws,
             seed=(seed, number),
             grouped=model.grouped,
+            rougher=model.rougher,
             told=[one.first + k for one in model.members for k in range(len(design.effects))],
         )
         found.append((model.members, drawn))
@@ -160,8 +163,11 @@ def reason_for_none(definition: ModelDefinition, exposure: Exposure) -> str:
     str
         A sentence without its full stop; empty where there is one.
     """
-    if not exposure.complete:
-        return "not compared: the patients are in a query engine, and their risk sets are not known"
+    if not exposure.complete and exposure.finer is None:
+        return (
+            "not compared: the patients are in a query engine, and their events were summed on the "
+            "model's own intervals only"
+        )
     if definition.cure is not None:
         return (
             "not compared: with cured patients hazards are not proportional, and there is no "

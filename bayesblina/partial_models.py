@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,66 +13,23 @@ from bayesblina.breslow import Block, PartialLikelihood
 from bayesblina.exposure import Exposure
 from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
-    clock,
-    follow_up_end,
-    longest_since_entry,
-    walks,
 )
 from bayesblina.hazards.definition import (
     Correlated,
     ModelDefinition,
-    PhasesBySubgroup,
     PhasesOverTime,
-    PhasesSinceEntry,
     RandomWalk,
-    SiteFrailty,
-    SpreadPrior,
 )
+from bayesblina.hazards.departures import Departures, departures_of
 from bayesblina.hazards.effects import Design
 from bayesblina.laplace import Problem, Spread
-from bayesblina.risk_sets import RiskSets, find_risk_sets, same_states
+from bayesblina.risk_sets import RiskSets, find_risk_sets, risk_sets_of_sums, same_states
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 # Ranges of sds end at so many times the scale of their half-normal prior.
 LARGEST_SD = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Departures:
-    """Parameters whose sd is estimated, or known.
-
-    Attributes
-    ----------
-    name, dim, labels
-        What is read off them: a variable of the fit's posterior, its dimension and coordinates.
-    around
-        Whether it is around the exposed phase's log hazard ratio.
-    prior
-        Prior of the sd.
-    relative : ndarray, shape (parameter,)
-        Prior sds over that sd.
-    basis : ndarray, shape (label, parameter)
-        What the variable is of the parameters.
-    label_of : function
-        Gives for risk sets the label that each group belongs to, and what the variable counts in
-        it (0 or 1), each of shape (group,).
-    """
-
-    name: str
-    dim: str
-    labels: tuple[object, ...]
-    around: bool
-    prior: SpreadPrior
-    relative: Floats
-    basis: Floats
-    label_of: Callable[[RiskSets], tuple[Ints, Floats]]
-
-    def columns(self, found: RiskSets) -> Floats:
-        """Multipliers of the parameters, (group, parameter)."""
-        label, counts = self.label_of(found)
-        return np.asarray(self.basis[label] * counts[:, None])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -124,11 +81,15 @@ class PartialModel:
         Its endpoints.
     grouped
         Whether event times are grouped.
+    rougher
+        The likelihoods from sums on intervals two and four times as long, where only sums are
+        known.
     """
 
     problem: Problem
     members: tuple[Member, ...]
-    grouped: bool = field(default=False)
+    grouped: bool
+    rougher: tuple[PartialLikelihood, ...]
 
 
 def partial_models(
@@ -168,11 +129,31 @@ def _members(
     """Lay out the parameters of endpoints; also their number."""
     members, place = [], 0
     for index in endpoints:
-        parts = _departures(definition, exposure, design, index)
+        parts = departures_of(definition, exposure, design, index)
         members.append(Member(endpoint=index, first=place, departures=parts))
         place += len(design.effects) + len(design.term_names)
         place += sum(one.relative.size for one in parts)
     return tuple(members), place
+
+
+def _find(
+    exposure: Exposure,
+    design: Design,
+    endpoints: Sequence[int],
+    *,
+    stratum_of: Ints | None,
+    varying: bool,
+    share: int = 1,
+) -> tuple[list[RiskSets], bool]:
+    """Find risk sets, of single patients or from sums on short intervals."""
+    same = same_states(design.contrast, design.exposed, design.pieces)
+    cuts = exposure.cuts if varying else None
+    if exposure.complete:
+        return find_risk_sets(exposure, endpoints, same=same, stratum_of=stratum_of, cuts=cuts)
+    sets = risk_sets_of_sums(
+        exposure, endpoints, same=same, stratum_of=stratum_of, cuts=cuts, share=share
+    )
+    return sets, True
 
 
 def _of(
@@ -186,24 +167,31 @@ def _of(
     members, size = _members(definition, exposure, design, endpoints)
     strata = design.class_of // len(design.subgroups) if len(design.strata) > 1 else None
     varying = isinstance(definition.phases, PhasesOverTime) and exposure.cuts.size > 0
-    blocks, grouped = [], False
-    for member in members:
-        sets, coarse = find_risk_sets(
-            exposure,
-            [member.endpoint],
-            same=same_states(design.contrast, design.exposed, design.pieces),
-            stratum_of=strata,
-            cuts=exposure.cuts if varying else None,
-        )
-        grouped = grouped or coarse
-        for found in sets:
-            columns = np.zeros((found.state.size, size))
-            _fill(columns, found, member, design)
-            blocks.append(_block(found, columns))
+
+    def blocks(share: int) -> tuple[list[Block], bool]:
+        made, grouped = [], False
+        for member in members:
+            sets, coarse = _find(
+                exposure,
+                design,
+                [member.endpoint],
+                stratum_of=strata,
+                varying=varying,
+                share=share,
+            )
+            grouped = grouped or coarse
+            for found in sets:
+                columns = np.zeros((found.state.size, size))
+                _fill(columns, found, member, design)
+                made.append(_block(found, columns))
+        return made, grouped
+
+    finest, grouped = blocks(1)
     return PartialModel(
-        problem=_problem(definition, design, members, blocks, flat, offsets=np.zeros((0, 0))),
+        problem=_problem(definition, design, members, finest, flat, offsets=np.zeros((0, 0))),
         members=members,
         grouped=grouped,
+        rougher=_coarser(exposure, blocks, size),
     )
 
 
@@ -217,39 +205,60 @@ def _with_one_baseline(
 ) -> PartialModel:
     """All endpoints, and strata, whose log baselines are parallel: one risk set, and offsets."""
     endpoints = list(range(len(exposure.endpoints)))
-    members, size = _members(definition, exposure, design, endpoints)
+    members, inner = _members(definition, exposure, design, endpoints)
     curves = len(endpoints) * len(design.strata)
+    size = inner + curves - 1
     varying = isinstance(definition.phases, PhasesOverTime) and exposure.cuts.size > 0
-    sets, grouped = find_risk_sets(
-        exposure,
-        endpoints,
-        same=same_states(design.contrast, design.exposed, design.pieces),
-        cuts=exposure.cuts if varying else None,
-    )
-    blocks = []
-    for found in sets:
-        columns = np.zeros((found.state.size, size + curves - 1))
-        for member in members:
-            mine = found.endpoint == member.endpoint
-            part = np.zeros((found.state.size, columns.shape[1]))
-            _fill(part, found, member, design)
-            columns[mine] = part[mine]
-        stratum = design.class_of[found.pattern] // len(design.subgroups)
-        curve = found.endpoint * len(design.strata) + stratum
-        columns[:, size:] = curve[:, None] == np.arange(1, curves)
-        blocks.append(_block(found, columns))
+
+    def blocks(share: int) -> tuple[list[Block], bool]:
+        sets, grouped = _find(
+            exposure, design, endpoints, stratum_of=None, varying=varying, share=share
+        )
+        made = []
+        for found in sets:
+            columns = np.zeros((found.state.size, size))
+            for member in members:
+                mine = found.endpoint == member.endpoint
+                part = np.zeros(columns.shape)
+                _fill(part, found, member, design)
+                columns[mine] = part[mine]
+            stratum = design.class_of[found.pattern] // len(design.subgroups)
+            curve = found.endpoint * len(design.strata) + stratum
+            columns[:, inner:] = curve[:, None] == np.arange(1, curves)
+            made.append(_block(found, columns))
+        return made, grouped
+
+    finest, grouped = blocks(1)
     # Differences of independent levels.
     offsets = np.linalg.cholesky(np.eye(curves - 1) + 1.0) if curves > 1 else np.zeros((0, 0))
     problem = _problem(
         definition,
         design,
         members,
-        blocks,
+        finest,
         flat,
         offsets=offsets * level,
         levels=_levels(exposure, design),
     )
-    return PartialModel(problem=problem, members=members, grouped=grouped)
+    return PartialModel(
+        problem=problem,
+        members=members,
+        grouped=grouped,
+        rougher=_coarser(exposure, blocks, size),
+    )
+
+
+def _coarser(
+    exposure: Exposure, blocks: Callable[[int], tuple[list[Block], bool]], size: int
+) -> tuple[PartialLikelihood, ...]:
+    """Give likelihoods on longer intervals, where only sums are known."""
+    if exposure.complete:
+        return ()
+    return tuple(_likelihood(blocks(share)[0], size) for share in (2, 4))
+
+
+def _likelihood(blocks: Sequence[Block], size: int) -> PartialLikelihood:
+    return PartialLikelihood(blocks=tuple(blocks), dimension=size)
 
 
 def _levels(exposure: Exposure, design: Design) -> Floats:
@@ -276,7 +285,7 @@ def _fill(columns: Floats, found: RiskSets, member: Member, design: Design) -> N
     """Write what a member's parameters are multiplied by into a design, (group, parameter)."""
     place = member.first
     parts = [design.contrast[found.state], design.terms[found.pattern]]
-    parts += [one.columns(found) for one in member.departures]
+    parts += [one.columns(found.interval, found.state, found.pattern) for one in member.departures]
     for part in parts:
         columns[:, place : place + part.shape[1]] = part
         place += part.shape[1]
@@ -329,7 +338,7 @@ def _problem(
     if levels is not None:
         origin[inner:] = levels[1:] - levels[0]
     problem = Problem(
-        likelihood=PartialLikelihood(blocks=tuple(blocks), dimension=size),
+        likelihood=_likelihood(blocks, size),
         mean=np.concatenate(mean),
         precision=np.concatenate(precision),
         origin=origin,
@@ -341,111 +350,6 @@ def _problem(
     if isinstance(kind, Correlated) and len(members) > 1 and "phases" not in flat:
         return _correlated(problem, kind, members, effects, mean=phases.mean, sd=phases.sd)
     return problem
-
-
-def _departures(
-    definition: ModelDefinition, exposure: Exposure, design: Design, endpoint: int
-) -> tuple[Departures, ...]:
-    """Parameters of an endpoint whose sd is estimated, or known, as in the fit."""
-    kind, table = definition.phases, exposure.table
-    counts = table["events"].values[endpoint].astype(np.float64)
-    found = []
-    if isinstance(kind, PhasesBySubgroup):
-        subgroup = design.class_of % len(design.subgroups)
-        found.append(
-            Departures(
-                name="log_hazard_ratio_by_subgroup",
-                dim="subgroup",
-                labels=design.subgroups,
-                around=True,
-                prior=kind.change,
-                relative=np.ones(len(design.subgroups)),
-                basis=np.eye(len(design.subgroups)),
-                label_of=lambda sets: (subgroup[sets.pattern], design.exposed[sets.state]),
-            )
-        )
-    elif isinstance(kind, PhasesOverTime) and table.sizes["interval"] > 1:
-        inside = counts[:, design.exposed == 1.0].sum(axis=(1, 2))
-        distances = clock(
-            table["interval_start"].values,
-            follow_up_end(exposure),
-            counts.sum(axis=(1, 2))[None],
-        )
-        found.append(
-            _walk(
-                "log_hazard_ratio_by_interval",
-                "interval",
-                tuple(table["interval"].values.tolist()),
-                kind.change,
-                distances,
-                inside,
-                lambda sets: (
-                    np.full(sets.state.size, sets.interval),
-                    design.exposed[sets.state],
-                ),
-            )
-        )
-    elif isinstance(kind, PhasesSinceEntry) and design.pieces.shape[1] > 1:
-        states = design.pieces.argmax(axis=0)
-        inside = counts[:, states].sum(axis=(0, 2))
-        distances = clock(
-            table["since"].values[states], longest_since_entry(exposure), inside[None]
-        )
-        found.append(
-            _walk(
-                "log_hazard_ratio_by_piece",
-                "piece",
-                tuple(str(name) for name in table["phase"].values[states]),
-                kind.change,
-                distances,
-                inside,
-                lambda sets: (
-                    design.pieces[sets.state].argmax(axis=1),
-                    design.exposed[sets.state],
-                ),
-            )
-        )
-    if isinstance(definition.groups, SiteFrailty):
-        found.append(
-            Departures(
-                name="group_effect",
-                dim="group",
-                labels=design.groups,
-                around=False,
-                prior=definition.groups.spread,
-                relative=np.ones(len(design.groups)),
-                basis=np.eye(len(design.groups)),
-                label_of=lambda sets: (
-                    design.group_of[sets.pattern],
-                    np.ones(sets.pattern.size),
-                ),
-            )
-        )
-    return tuple(found)
-
-
-def _walk(
-    name: str,
-    dim: str,
-    labels: tuple[object, ...],
-    prior: SpreadPrior,
-    distances: Floats,
-    inside: Floats,
-    label_of: Callable[[RiskSets], tuple[Ints, Floats]],
-) -> Departures:
-    """Departures that are a walk, with an event-weighted mean of zero."""
-    weight = inside[None] + PSEUDO_EVENTS
-    found = walks(distances, weight, np.zeros(weight.shape))
-    return Departures(
-        name=name,
-        dim=dim,
-        labels=labels,
-        around=True,
-        prior=prior,
-        relative=found.inverse_roughness[0],
-        basis=found.basis[0],
-        label_of=label_of,
-    )
 
 
 def _correlated(

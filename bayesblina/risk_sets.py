@@ -308,3 +308,84 @@ def same_states(*columns: Floats) -> Ints:
     if not rows.shape[1]:
         return np.zeros(rows.shape[0], dtype=np.int64)
     return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def risk_sets_of_sums(
+    exposure: Exposure,
+    endpoints: Sequence[int],
+    *,
+    same: Ints,
+    stratum_of: Ints | None = None,
+    cuts: Floats | None = None,
+    share: int = 1,
+) -> list[RiskSets]:
+    """Take events and mean numbers at risk on short intervals, where only sums are known.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time, with sums on finer intervals than the model's.
+    endpoints, same, stratum_of, cuts
+        As for `find_risk_sets`.
+    share
+        How many of the short intervals are taken together.
+
+    Returns
+    -------
+    list of RiskSets
+        By stratum and interval, those with events; a short interval stands for its event times.
+    """
+    finer = exposure.finer
+    assert finer is not None
+    which = np.asarray(endpoints, dtype=np.int64)
+    start, stop = finer["interval_start"].values, finer["interval_stop"].values
+    interval = interval_of(stop, np.empty(0) if cuts is None else cuts)
+    first_of = np.searchsorted(interval, interval)
+    number = (np.arange(start.size) - first_of) // share
+    opens = np.flatnonzero(np.diff(interval * start.size + number, prepend=-1))
+    first, merged = (
+        np.unique(same, return_index=True)[1],
+        same[:, None] == np.arange(same.max() + 1),
+    )
+    tables = []
+    for name in ("events", "exposure"):
+        values = finer[name].values[which].astype(np.float64)
+        together = np.einsum("ejsp,sm->jemp", values, merged, optimize=True)
+        tables.append(np.add.reduceat(together, opens, axis=0))
+    events, spent = tables
+    spent /= np.add.reduceat(stop - start, opens)[:, None, None, None]
+    patterns = events.shape[3]
+    strata = np.zeros(patterns, dtype=np.int64) if stratum_of is None else stratum_of
+    ends = stop[np.append(opens[1:], start.size) - 1]
+    found = []
+    for stratum in range(int(strata.max()) + 1):
+        inside = strata == stratum
+        happened = np.where(inside, events, 0.0).reshape(opens.size, -1)
+        at_risk = np.where(inside, spent, 0.0).reshape(opens.size, -1)
+        counted = happened.sum(axis=1)
+        # Who has the event is at risk at it, but on average for half of the interval only: of d
+        # that happen in it d / 2 count in the mean, and (d + 1) / 2 at the events.
+        share_of = np.divide(
+            happened, counted[:, None], out=np.zeros_like(happened), where=counted[:, None] > 0.5
+        )
+        at_risk = at_risk + share_of / 2.0
+        for index in np.unique(interval[opens]):
+            # Sums over nodes of compressed covariates leave rounding.
+            mine = (interval[opens] == index) & (counted > 0.5)
+            if not mine.any():
+                continue
+            used = np.flatnonzero((at_risk[mine] != 0.0).any(axis=0))
+            found.append(
+                RiskSets(
+                    stratum=stratum,
+                    interval=int(index),
+                    times=ends[mine],
+                    events=counted[mine],
+                    at_risk=np.ascontiguousarray(at_risk[mine][:, used]),
+                    events_of=happened[mine][:, used].sum(axis=0),
+                    endpoint=which[used // (patterns * first.size)],
+                    state=first[used // patterns % first.size],
+                    pattern=used % patterns,
+                )
+            )
+    return found

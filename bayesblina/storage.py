@@ -77,6 +77,8 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
     groups["/exposure/table"] = _encode(exposure.table)
     if exposure.risk_sets is not None:
         groups["/exposure/risk_sets"] = _encode(exposure.risk_sets)
+    if exposure.finer is not None:
+        groups["/exposure/finer"] = _encode(exposure.finer)
     for name in PATIENTS:
         groups[f"/exposure/{name}"] = _encode(getattr(held, name))
     tree = xr.DataTree.from_dict(groups)
@@ -200,6 +202,7 @@ def _read(path: Path, attributes: Mapping[str, Any]) -> Fit:
     record = {name: json.loads(attributes[name]) for name in RECORDS}
     record |= {name: json.loads(attributes.get(name, "null")) for name in LATER}
     risk_sets = decoded.pop("/exposure/risk_sets", None)
+    finer = decoded.pop("/exposure/finer", None)
     held = Patients(
         **{name: decoded.pop(f"/exposure/{name}") for name in PATIENTS},
         left_out=tuple(
@@ -210,6 +213,7 @@ def _read(path: Path, attributes: Mapping[str, Any]) -> Fit:
     exposure = Exposure(
         table=decoded.pop("/exposure/table"),
         risk_sets=risk_sets,
+        finer=finer,
         patients=Lazily.of(held),
         unit=str(attributes["unit"]),
         synthetic=bool(np.ravel(attributes["synthetic"])[0]),

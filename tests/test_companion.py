@@ -12,7 +12,7 @@ from scipy.special import betaincinv
 from scipy.stats import norm
 
 import bayesblina as bb
-from bayesblina import laplace
+from bayesblina import partial_draws
 from bayesblina.companion import Companion, partial_posterior
 from bayesblina.errors import SpecError
 from bayesblina.exposure import Exposure
@@ -578,8 +578,8 @@ class TestManyPatients:
         self, many: Exposure, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         exact = partial_posterior(PRIMARY, many, seed=1)
-        monkeypatch.setattr(laplace, "BUDGET", 1.0)
-        monkeypatch.setattr(laplace, "FEWEST_TIMES", 60)
+        monkeypatch.setattr(partial_draws, "BUDGET", 1.0)
+        monkeypatch.setattr(partial_draws, "FEWEST_TIMES", 60)
         coarse = partial_posterior(PRIMARY, many, seed=1)
         sd = moments(exact)[1]
         assert (abs(moments(coarse)[0] - moments(exact)[0]) < 0.01 * sd).all()
@@ -609,7 +609,7 @@ class TestHamiltonian:
         if kind == "by_subgroup":
             definition = definition.with_covariates(subgroup="site")
         weighed = partial_posterior(definition, exposure, seed=1, draws=20_000)
-        monkeypatch.setattr(laplace, "LARGEST_K", -10.0)
+        monkeypatch.setattr(partial_draws, "LARGEST_K", -10.0)
         chained = partial_posterior(definition, exposure, seed=1, draws=20_000)
         assert chained.table["method"].tolist() == ["hmc"]
         effective = float(chained.table["effective_draws"].item())

@@ -251,8 +251,6 @@ def test_grouped_jumps_state_their_error(
     assert 0.0 < error < 0.3
     away = np.abs(one.values - other.values)
     assert away.max() < error
-    # At the end of follow-up everything has jumped.
-    assert away[..., -1].max() < 0.03
 
 
 def test_transitions_of_a_course(cohort: bb.Cohort) -> None:

@@ -35,7 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"csv_files", "laplace", "rules"}),
-    frozenset({"cohort", "tables"}),
+    frozenset({"cohort", "partial_draws", "tables"}),
     frozenset({"question", "readers"}),
     frozenset({"compression", "scan", "segments"}),
     frozenset({"follow_up", "tabulation"}),

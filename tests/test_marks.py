@@ -306,7 +306,7 @@ def test_event_times_that_are_told_weaken_the_answer(synthetic_fit: Fit, coarse:
     assert "event times are those of visits: declare them. 100 % of the events" in words[-1]
     hidden = weak_points(coarse, coarse=True)[-1]
     assert "multiples of 3 months" in hidden
-    assert "0.8 posterior standard deviations" in hidden
+    assert "in posterior standard deviations, 0.8" in hidden
     assert "%" not in hidden
 
 
@@ -320,8 +320,12 @@ def test_report(folder: Path) -> None:
     first, second = cards.split('<div class="card">')[1:]
     assert SHORT in first
     assert "without a baseline" in first
-    # Its own number is not moved; but the page is that of a fit that failed.
+    # Its own number is not moved.
     assert SHORT not in second.split("What weakens it")[0]
+    assert MOVES not in second.split("What weakens it")[0]
+    assert f"{MOVES}: do not use this number." in first
+    assert "nothing can be read off it" in first
+    assert "nothing can be read off it" not in second
     rows = text[text.index('<section id="ratios"') : text.index('<section id="ladder"')]
     assert '<td class="fail">failed</td>' in rows
     section = text[text.index('<section id="baseline"') : text.index('<section id="prior"')]

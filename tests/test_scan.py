@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import bayesblina as bb
 from bayesblina.cohort import Cohort
+from bayesblina.companion import partial_posterior
 from bayesblina.errors import DataError, EstimandError, SpecError
 from bayesblina.exposure import Exposure
 from bayesblina.exposure.lookup import interval_expression
@@ -507,3 +508,39 @@ def test_files_mean_what_stands_in_them(table: pd.DataFrame, tmp_path: Path) -> 
     (tmp_path / "remark.csv").write_text("\n".join(lines) + "\n")
     with pytest.raises(DataError):
         scan_cohort(tmp_path / "remark.csv", **COLUMNS)
+
+
+def test_companion_of_a_scan(tmp_path: Path) -> None:
+    """Sums on short intervals against the risk sets of the same patients in memory."""
+    table = bb.simulate.blinatumomab_table(
+        3, n_patients=2000, n_consolidation=644, n_maintenance=270
+    )
+    table.to_parquet(tmp_path / "patients.parquet")
+    question = bb.Question(exposed="maintenance", eligible_from="entry", transplant="censor")
+    scanned = bb.expose(bb.scan_cohort(tmp_path / "patients.parquet", **COLUMNS), question)
+    held = bb.expose(bb.read_cohort(table, **COLUMNS), question)
+    assert scanned.finer is not None
+    for name in ("events", "exposure"):
+        opens = np.searchsorted(scanned.finer["interval_start"], scanned.table["interval_start"])
+        parts = np.add.reduceat(scanned.finer[name].values, opens, axis=1)
+        np.testing.assert_array_equal(parts, scanned.table[name].values)
+    for model, roles in (
+        ("primary", {}),
+        ("stratified", {"stratum": "age_group"}),
+        ("by_subgroup", {"subgroup": "age_group"}),
+        ("shared_baseline", {}),
+    ):
+        definition = bb.load_model(model).with_covariates(**roles)
+        found, exact = (
+            partial_posterior(definition, one, seed=1, draws=20_000) for one in (scanned, held)
+        )
+        assert found.draws is not None
+        assert exact.draws is not None
+        one, other = (part.draws["log_hazard_ratio"] for part in (found, exact))  # type: ignore[index]
+        moved = np.abs((one.values - other.values).mean(axis=(0, 1)))[:, 0]
+        sd = other.std(("chain", "draw")).values[:, 0]
+        # The stated error, and that of the draws.
+        assert (moved < found.table["error"].to_numpy() + 0.02 * sd).all()
+        assert (found.table["error"].to_numpy() < 0.1 * sd).all()
+        assert (found.table["error"].to_numpy() > 0.0).all()
+        assert (exact.table["error"].to_numpy() < 1e-4 * sd).all()

@@ -40,6 +40,10 @@ from bayesblina.tabulation import AT_RISK
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+# Parts of intervals on which partial likelihoods rest, and most cells of their sums.
+FINER = 400
+LARGEST_FINER = 4_000_000
+
 
 def expose_scan(
     scan: CohortScan,
@@ -97,15 +101,22 @@ def expose_scan(
         cuts = _cuts_at(times, asked.size) if ranks.get(EVENT) is not None else np.empty(0)
     usual = median if question.landmark is None else question.landmark
     moments = np.unique([float(usual), *(float(time) for time in landmarks)])
-    sums = summing.sums(grouping, cuts, moments)
-    scan.require_unchanged()
     compression = grouping.compression
-    whole = by_pattern([*sums.events], compression, whole=True)
+    cells = len(course.states) * grouping.groups * (1 if compression is None else compression.size)
+    parts = cuts
+    if scan.embedded:
+        # Statements to other engines grow with the cuts that they name.
+        last = float(seen.last_exit.max())
+        parts = finer_cuts(cuts, last, most=max(1, LARGEST_FINER // cells))
+    sums = summing.sums(grouping, parts, moments)
+    scan.require_unchanged()
+    events = by_pattern([*sums.events], compression, whole=True)
+    spent = np.asarray(by_pattern([*sums.exposure], compression, whole=False), dtype=np.float64)
+    # Parts of an interval follow each other from its beginning on.
+    opens = np.searchsorted(np.concatenate([[0.0], parts]), np.concatenate([[0.0], cuts]))
     totals = Sums(
-        events=whole,
-        exposure=np.asarray(
-            by_pattern([*sums.exposure], compression, whole=False), dtype=np.float64
-        ),
+        events=np.add.reduceat(events, opens, axis=1),
+        exposure=np.add.reduceat(spent, opens, axis=1),
         first_in=sums.first,
         longest_in=sums.longest,
         visitors=sums.visitors,
@@ -131,6 +142,17 @@ def expose_scan(
         compression=compression,
         size=scan.size,
         recorded=recorded_of(scan.endpoints, names),
+    )
+    states = [str(name) for name in course.states]
+    kept = [states.index(str(name)) for name in table["phase"].values]
+    over = ("endpoint", "interval", "phase", "pattern")
+    finer = xr.Dataset(
+        {
+            "events": (over, events[:, :, kept]),
+            "exposure": (over, spent[:, :, kept]),
+            "interval_start": ("interval", np.concatenate([[0.0], parts])),
+            "interval_stop": ("interval", np.append(parts, _end(parts, seen))),
+        }
     )
     risk_sets = xr.Dataset(
         {
@@ -164,7 +186,44 @@ def expose_scan(
         synthetic=scan.synthetic,
         patients=Lazily.of(replace(held, left_out=left_out, complete=False)),
         risk_sets=risk_sets,
+        finer=finer,
     )
+
+
+def finer_cuts(cuts: Floats, last: float, *, most: int) -> Floats:
+    """Cut every interval into equal parts.
+
+    Parameters
+    ----------
+    cuts : ndarray, shape (interval - 1,)
+        Inner cut points.
+    last
+        End of follow-up.
+    most
+        Most parts, of all intervals together.
+
+    Returns
+    -------
+    ndarray, shape (part - 1,)
+        Inner cut points, those given among them.
+
+    Examples
+    --------
+    >>> finer_cuts(np.array([2.0]), 6.0, most=4)
+    array([1., 2., 4.])
+    """
+    edges = np.concatenate([[0.0], cuts, [last]])
+    pieces = min(FINER, most) // (edges.size - 1)
+    if pieces < 2 or not last > edges[-2]:
+        return cuts
+    share = np.arange(pieces) / pieces
+    return np.asarray((edges[:-1, None] + np.diff(edges)[:, None] * share).ravel()[1:])
+
+
+def _end(parts: Floats, seen: Survey) -> float:
+    """End of follow-up, or any time after the last cut where there is no follow-up."""
+    last = float(seen.last_exit.max())
+    return last if not parts.size or last > parts[-1] else float(parts[-1]) * 2.0
 
 
 def _ranks_of_cuts(summing: Summing, seen: Survey) -> dict[Moment, Ints]:

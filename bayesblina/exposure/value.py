@@ -106,6 +106,9 @@ class Exposure:
     risk_sets : xarray.Dataset, optional
         Where only sums are known: ``at_risk`` over (endpoint, landmark, pattern), and over endpoint
         ``median_begin``.
+    finer : xarray.Dataset, optional
+        Where only sums are known: ``events`` and ``exposure`` as in the table, on intervals that
+        are parts of the table's; ``interval_start`` and ``interval_stop``, which here is finite.
     """
 
     table: xr.Dataset
@@ -113,6 +116,7 @@ class Exposure:
     synthetic: bool
     patients: Lazily[Patients] = field(repr=False)
     risk_sets: xr.Dataset | None = None
+    finer: xr.Dataset | None = None
 
     @property
     def complete(self) -> bool:

@@ -19,11 +19,8 @@ from bayesblina.tables.table import BASELINE_MOVES, VISITS
 
 WITHOUT = "; without one, by Cox's partial likelihood with the same priors and covariates, it is "
 TABLE = "hazard_ratios"
-SAID: Mapping[str, str] = {
-    "passed": WORDS["passed"],
-    "told": WORDS["told"],
-    "failed": f"{WORDS['failed']}: do not use the number with one",
-}
+# What follows how far the answers are apart.
+THEN: Mapping[str, str] = {"failed": ": do not use the number with a baseline"}
 
 
 def known(row: Mapping[Any, Any], column: str) -> bool:
@@ -93,7 +90,7 @@ def compared(row: Mapping[Any, Any], fit: Fit) -> Words:
         one("upper"),
         "; probability below 1: ",
         probability,
-        f"): {SAID[state]}{size}.",
+        f"): {WORDS[state]}{size}{THEN.get(state, '')}.",
     )
 
 
@@ -167,8 +164,8 @@ def event_times_in_words(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
     if coarse:
         messages = tuple(
             f"{row['endpoint']}: {DECLARE}. More of them than by chance are multiples of "
-            f"{row['unit']}; the hazard ratio may be off by as much as {row['index']:.1f} posterior "
-            "standard deviations, in either direction"
+            f"{row['unit']}; what that may do to the hazard ratio is, in posterior standard "
+            f"deviations, {row['index']:.1f}"
             for row in rows
         )
     return (*messages, *found.notes, UNSEEN.rstrip("."))

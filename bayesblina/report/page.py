@@ -54,7 +54,7 @@ from bayesblina.report.wording import (
     shape_of,
     shown,
 )
-from bayesblina.tables.marks import BASELINE, CONVERGED, LONG, beside
+from bayesblina.tables.marks import BASELINE, CONVERGED, LONG, beside, failed
 from bayesblina.what_if.reading import Sensitivity
 
 Floats = NDArray[np.float64]
@@ -349,6 +349,7 @@ def _answers(results: Results) -> list[Row]:
                 "companion": _companion(row),
                 "compared": compared(row, fit),
                 "state": str(row.get(BASELINE, "not compared")),
+                "marks": [LONG[one].partition(":")[0] for one in failed(row) if one != CONVERGED],
                 "pulled": pulled(row),
             }
         )

@@ -241,6 +241,10 @@ def reading(row: Mapping[Any, Any], fit: Fit) -> str:
     exposed = fit.question.exposed
     if not fit.converged:
         return "The draws did not converge, so nothing can be read off them."
+    if BASELINE in failed(row):
+        return "The baseline moves this hazard ratio, so nothing can be read off it."
+    if EVENT_TIMES in failed(row):
+        return "Its event times are those of visits, so nothing can be read off it."
     if row["upper"] < 1:
         return (
             f"Given the model and its prior, the hazard in {exposed} is lower: the 95 % interval "

@@ -1,0 +1,185 @@
+"""What varies around an average, with the priors that the graph of a model has: numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.exposure import Exposure
+from bayesblina.hazards.baseline import (
+    PSEUDO_EVENTS,
+    clock,
+    follow_up_end,
+    longest_since_entry,
+    walks,
+)
+from bayesblina.hazards.definition import (
+    ModelDefinition,
+    PhasesBySubgroup,
+    PhasesOverTime,
+    PhasesSinceEntry,
+    SiteFrailty,
+    SpreadPrior,
+)
+from bayesblina.hazards.effects import Design
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Labels = Callable[[int, Ints, Ints], tuple[Ints, Floats]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Departures:
+    """Parameters whose sd is estimated, or known.
+
+    Attributes
+    ----------
+    name, dim, labels
+        What is read off them: a variable of the fit's posterior, its dimension and coordinates.
+    around
+        Whether it is around the exposed phase's log hazard ratio.
+    prior
+        Prior of the sd.
+    relative : ndarray, shape (parameter,)
+        Prior sds over that sd.
+    basis : ndarray, shape (label, parameter)
+        What the variable is of the parameters.
+    label_of : function
+        Gives for an interval, states and patterns, (group,), the label that each group belongs to,
+        and what the variable counts in it (0 or 1), each of shape (group,).
+    """
+
+    name: str
+    dim: str
+    labels: tuple[object, ...]
+    around: bool
+    prior: SpreadPrior
+    relative: Floats
+    basis: Floats
+    label_of: Labels
+
+    def columns(self, interval: int, state: Ints, pattern: Ints) -> Floats:
+        """Multipliers of the parameters, (group, parameter)."""
+        label, counts = self.label_of(interval, state, pattern)
+        return np.asarray(self.basis[label] * counts[:, None])
+
+
+def departures_of(
+    definition: ModelDefinition, exposure: Exposure, design: Design, endpoint: int
+) -> tuple[Departures, ...]:
+    """Find the parameters of an endpoint whose sd is estimated, or known, as PyMC's graph has them.
+
+    Parameters
+    ----------
+    definition, exposure, design
+        The model, the data and their design.
+    endpoint
+        Position of the endpoint.
+
+    Returns
+    -------
+    tuple of Departures
+        Of the exposed phase's effect, and of groups.
+    """
+    kind, table = definition.phases, exposure.table
+    counts = table["events"].values[endpoint].astype(np.float64)
+    found = []
+    if isinstance(kind, PhasesBySubgroup):
+        subgroup = design.class_of % len(design.subgroups)
+        found.append(
+            Departures(
+                name="log_hazard_ratio_by_subgroup",
+                dim="subgroup",
+                labels=design.subgroups,
+                around=True,
+                prior=kind.change,
+                relative=np.ones(len(design.subgroups)),
+                basis=np.eye(len(design.subgroups)),
+                label_of=lambda _, state, pattern: (subgroup[pattern], design.exposed[state]),
+            )
+        )
+    elif isinstance(kind, PhasesOverTime) and table.sizes["interval"] > 1:
+        inside = counts[:, design.exposed == 1.0].sum(axis=(1, 2))
+        distances = clock(
+            table["interval_start"].values,
+            follow_up_end(exposure),
+            counts.sum(axis=(1, 2))[None],
+        )
+        found.append(
+            _walk(
+                "log_hazard_ratio_by_interval",
+                "interval",
+                tuple(table["interval"].values.tolist()),
+                kind.change,
+                distances,
+                inside,
+                lambda interval, state, _: (
+                    np.full(state.size, interval),
+                    design.exposed[state],
+                ),
+            )
+        )
+    elif isinstance(kind, PhasesSinceEntry) and design.pieces.shape[1] > 1:
+        states = design.pieces.argmax(axis=0)
+        inside = counts[:, states].sum(axis=(0, 2))
+        distances = clock(
+            table["since"].values[states], longest_since_entry(exposure), inside[None]
+        )
+        found.append(
+            _walk(
+                "log_hazard_ratio_by_piece",
+                "piece",
+                tuple(str(name) for name in table["phase"].values[states]),
+                kind.change,
+                distances,
+                inside,
+                lambda _, state, __: (
+                    design.pieces[state].argmax(axis=1),
+                    design.exposed[state],
+                ),
+            )
+        )
+    if isinstance(definition.groups, SiteFrailty):
+        found.append(
+            Departures(
+                name="group_effect",
+                dim="group",
+                labels=design.groups,
+                around=False,
+                prior=definition.groups.spread,
+                relative=np.ones(len(design.groups)),
+                basis=np.eye(len(design.groups)),
+                label_of=lambda _, __, pattern: (
+                    design.group_of[pattern],
+                    np.ones(pattern.size),
+                ),
+            )
+        )
+    return tuple(found)
+
+
+def _walk(
+    name: str,
+    dim: str,
+    labels: tuple[object, ...],
+    prior: SpreadPrior,
+    distances: Floats,
+    inside: Floats,
+    label_of: Labels,
+) -> Departures:
+    """Departures that are a walk, with an event-weighted mean of zero."""
+    weight = inside[None] + PSEUDO_EVENTS
+    found = walks(distances, weight, np.zeros(weight.shape))
+    return Departures(
+        name=name,
+        dim=dim,
+        labels=labels,
+        around=True,
+        prior=prior,
+        relative=found.inverse_roughness[0],
+        basis=found.basis[0],
+        label_of=label_of,
+    )

@@ -75,7 +75,6 @@ def test_laplace_over_the_baseline_against_integration(engine: dict[str, Any]) -
         weight / engine["LEVEL_SD"],
         centre / engine["LEVEL_SD"],
         grid,
-        np.zeros((0, 2)),
     )
     said = engine["posterior"](grid, found)
     # The same posterior summed over a lattice of both log hazards.
@@ -95,21 +94,23 @@ def test_laplace_over_the_baseline_against_integration(engine: dict[str, Any]) -
     assert said.sd == pytest.approx(spread, rel=0.01)
 
 
-def test_cumulative_hazard_of_one_interval_is_nearly_gamma(engine: dict[str, Any]) -> None:
-    # One interval, one state, a level that is hardly held: Gamma(30, 400) times the time.
-    _, mean, variance = engine["walk_log_density"](
-        np.array([[30.0]]),
+def test_survival_of_one_interval_is_nearly_that_of_a_gamma(engine: dict[str, Any]) -> None:
+    # One interval, one state, a level that is hardly held: a hazard of Gamma(4, 400).
+    model = (
+        np.array([[4.0]]),
         np.array([[400.0]]),
         np.array([[0.0]]),
         np.ones(1),
         np.empty(0),
         np.array([1e-3]),
         0.0,
-        np.zeros(1),
-        np.array([[12.0]]),
     )
-    assert mean[0, 0] == pytest.approx(12.0 * 30.0 / 400.0, rel=2e-3)
-    assert variance[0, 0] == pytest.approx(30.0 * (12.0 / 400.0) ** 2, rel=0.05)
+    density, modes, betas = engine["walk_log_density"](*model, np.zeros(1))
+    found = engine["walk_survival"](
+        *model, modes, betas, density, np.array([[12.0], [60.0]]), np.zeros(2), 0
+    )
+    for time, survival in zip((12.0, 60.0), found[0], strict=True):
+        assert survival == pytest.approx((400.0 / (400.0 + time)) ** 4, rel=1e-3)
 
 
 def test_partial_likelihood_by_hand(engine: dict[str, Any]) -> None:

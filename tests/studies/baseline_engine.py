@@ -253,45 +253,16 @@ def _mode(
 
 
 @njit(cache=True)
-def _covariance(
-    diagonal: Floats, off: Floats, border: Floats, corner: Floats
-) -> tuple[Floats, float]:
-    """Inverse of the bordered matrix in the log hazards and other coefficients; log determinant."""
-    intervals, q = border.shape
-    pivot, lower, log_det = _factor(diagonal, off)
+def _log_determinant(
+    expected: Floats, design: Floats, precision: Floats, step: Floats, unit: Floats
+) -> float:
+    """Log determinant of the Hessian in the log hazards and other coefficients."""
+    diagonal, off, border, corner = _system(expected, design, precision, step, unit)
+    pivot, lower, found = _factor(diagonal, off)
     by = np.empty(border.shape)
-    for k in range(q):
+    for k in range(border.shape[1]):
         by[:, k] = _solve(pivot, lower, border[:, k].copy())
-    schur = corner - border.T @ by
-    inverse = np.linalg.inv(schur)
-    full = np.empty((intervals + q - 1, intervals + q - 1))
-    unit = np.zeros(intervals)
-    for j in range(intervals):
-        unit[j] = 1.0
-        full[:intervals, j] = _solve(pivot, lower, unit)
-        unit[j] = 0.0
-    full[:intervals, :intervals] += by @ inverse @ by.T
-    cross = -by @ inverse
-    full[:intervals, intervals:] = cross[:, 1:]
-    full[intervals:, :intervals] = cross[:, 1:].T
-    full[intervals:, intervals:] = inverse[1:, 1:]
-    return full, log_det + np.log(np.abs(np.linalg.det(schur)))
-
-
-@njit(cache=True)
-def _shifted_mode(a: Floats, expected: Floats, design: Floats, full: Floats) -> Floats:
-    """Means of log hazards: modes, and what the asymmetry of the Poisson terms adds."""
-    intervals, cells = expected.shape
-    if design.shape[1] == 1:
-        return a - 0.5 * full @ (expected.sum(axis=1) * np.diag(full))
-    pull = np.zeros(full.shape[0])
-    for c in range(cells):
-        direction = design[c, 1:].copy()
-        along = np.ascontiguousarray(full[:, intervals:]) @ direction
-        for j in range(intervals):
-            variance = full[j, j] + 2.0 * along[j] + (direction * along[intervals:]).sum()
-            pull += (full[:, j] + along) * (expected[j, c] * variance)
-    return a - 0.5 * pull[:intervals]
+    return float(found + np.log(np.abs(np.linalg.det(corner - border.T @ by))))
 
 
 @njit(cache=True)
@@ -304,9 +275,8 @@ def walk_log_density(
     unit: Floats,
     centre: float,
     grid: Floats,
-    overlap: Floats,
 ) -> tuple[Floats, Floats, Floats]:
-    """Log posterior of coefficient 0 on a grid; mean and variance of cumulative hazards.
+    """Log posterior of coefficient 0 on a grid; modes of log hazards and coefficients.
 
     Parameters
     ----------
@@ -324,13 +294,11 @@ def walk_log_density(
         Prior mean of the level over its prior sd.
     grid : ndarray, shape (point,)
         Values of coefficient 0.
-    overlap : ndarray, shape (span, interval)
-        Time in each interval of spans whose cumulative hazard is asked for.
     """
     q = design.shape[1]
     density = np.empty(grid.size)
-    mean = np.zeros((grid.size, overlap.shape[0]))
-    variance = np.zeros((grid.size, overlap.shape[0]))
+    modes = np.empty((grid.size, time.shape[0]))
+    betas = np.empty((grid.size, q))
     total = time.sum(axis=1)
     a = np.log((events.sum(axis=1) + 0.5) / (total + 0.5 * total.sum() / (events.sum() + 0.5)))
     beta = np.zeros(q)
@@ -340,19 +308,58 @@ def walk_log_density(
         value, expected, a, beta = _mode(
             events, time, design, precision, step, unit, centre, a, beta
         )
-        diagonal, off, border, corner = _system(expected, design, precision, step, unit)
-        full, log_det = _covariance(diagonal, off, border, corner)
-        density[g] = value + constant - 0.5 * log_det
-        if not overlap.shape[0] or density[g] < density[: g + 1].max() - NEGLIGIBLE:
+        density[g] = value + constant
+        density[g] -= 0.5 * _log_determinant(expected, design, precision, step, unit)
+        modes[g], betas[g] = a, beta
+    return density, modes, betas
+
+
+@njit(cache=True)
+def walk_survival(
+    events: Floats,
+    time: Floats,
+    design: Floats,
+    precision: Floats,
+    step: Floats,
+    unit: Floats,
+    centre: float,
+    modes: Floats,
+    betas: Floats,
+    density: Floats,
+    extra: Floats,
+    exposed: Floats,
+    reference: int,
+) -> Floats:
+    """Posterior mean survival over spans of time, given coefficient 0; shape (point, span).
+
+    Survival enters as person-time does, so its mean is a ratio of two integrals of the same kind,
+    each by Laplace's approximation: the fully exponential form, whose errors mostly cancel.
+
+    Parameters
+    ----------
+    density : ndarray, shape (point,)
+        Points below the highest by more than `NEGLIGIBLE` are left at 0.
+    extra : ndarray, shape (span, interval)
+        Time in each interval.
+    exposed : ndarray, shape (span,)
+        1 where the hazard is multiplied by coefficient 0.
+    reference
+        A cell whose row of the design is 0.
+    """
+    found = np.zeros((density.size, extra.shape[0]))
+    constant = 0.5 * np.log(step).sum()
+    for g in range(density.size):
+        if density[g] < density.max() - NEGLIGIBLE:
             continue
-        middle = _shifted_mode(a, expected, design, full)
-        hazard = np.exp(middle + np.diag(full)[: a.size] / 2.0)
-        spread = np.exp(full[: a.size, : a.size]) - 1.0
-        for r in range(overlap.shape[0]):
-            passed = overlap[r] * hazard
-            mean[g, r] = passed.sum()
-            variance[g, r] = (passed * (spread @ passed)).sum()
-    return density, mean, variance
+        for r in range(extra.shape[0]):
+            more = time.copy()
+            more[:, reference] += extra[r] * np.exp(exposed[r] * betas[g, 0])
+            value, expected, _a, _b = _mode(
+                events, more, design, precision, step, unit, centre, modes[g], betas[g].copy()
+            )
+            value += constant - 0.5 * _log_determinant(expected, design, precision, step, unit)
+            found[g, r] = np.exp(value - density[g])
+    return found
 
 
 @njit(cache=True)

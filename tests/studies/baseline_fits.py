@@ -8,11 +8,20 @@ import numpy as np
 import pandas as pd
 
 import bayesblina as bb
-from tests.studies.baseline_methods import answers, new_cuts
-from tests.studies.baseline_patients import CONSOLIDATION, DELAYED, TWO_ENDPOINTS, TWO_PHASES, Data
+from bayesblina.companion import partial_posterior
+from tests.studies.baseline_methods import Answer, answers, new_cuts, spans
+from tests.studies.baseline_patients import (
+    CONSOLIDATION,
+    DELAYED,
+    TWO_ENDPOINTS,
+    TWO_PHASES,
+    Arm,
+    Data,
+)
 from tests.studies.baseline_settings import COVARIATES, ONE_PHASE, RATIOS, Setting, scenarios
 
 DRAWS, TUNE = 4000, 1000
+COMPANION_DRAWS = 100_000
 SEED_OF_FITS = 20_261_130
 # How many data sets of each size and arm; with one of each scenario at 86 patients, sixty.
 OTHER_SIZES = ((40, 8), (267, 8), (2000, 3))
@@ -87,6 +96,19 @@ def cohort_of(setting: Setting, data: Data) -> tuple[bb.Cohort, bb.Question]:
     return cohort, question
 
 
+def _survival_apart(fit: bb.Fit, endpoint: str, data: Data, arm: Arm, engine: Answer) -> float:
+    """Largest difference of posterior mean survival."""
+    cuts = new_cuts(data)
+    hazard = np.exp(fit.posterior["log_baseline"].sel(endpoint=endpoint).values)
+    ratio = np.exp(fit.posterior["log_hazard_ratio"].sel(endpoint=endpoint, effect="m").values)
+    unexposed, exposed = (hazard @ spans(cuts, begin).T for begin in (arm.landmark, arm.start))
+    means = (
+        np.exp(-unexposed).mean(axis=(0, 1)),
+        np.exp(-ratio[..., None] * exposed).mean(axis=(0, 1)),
+    )
+    return float(np.abs(np.stack(means) - np.stack(engine.survival)).max())
+
+
 def compare(setting: Setting) -> list[dict[str, object]]:
     """The engine's posterior of one data set beside the sampler's, by endpoint."""
     import arviz as az
@@ -96,11 +118,17 @@ def compare(setting: Setting) -> list[dict[str, object]]:
     cohort, question = cohort_of(setting, data)
     fit = bb.fit(cohort, question, seed=SEED_OF_FITS, draws=DRAWS, tune=TUNE, progress=False)
     begin = fit.exposure.table["interval_start"].values
+    companion = partial_posterior(
+        bb.load_model("primary"), fit.exposure, seed=SEED_OF_FITS, draws=COMPANION_DRAWS
+    ).draws
+    assert companion is not None
     rows: list[dict[str, object]] = []
     for name, by_method in answers(data, arm).items():
         engine = by_method["default"]
         draws = fit.posterior["log_hazard_ratio"].sel(endpoint=name, effect="m")
         error = float(az.mcse(draws))
+        partial = by_method["companion"]
+        drawn = companion["log_hazard_ratio"].sel(endpoint=name, effect="m")
         rows.append(
             {
                 "arm": setting.arm,
@@ -112,6 +140,12 @@ def compare(setting: Setting) -> list[dict[str, object]]:
                 "difference": (engine.mean - float(draws.mean())) / engine.sd,
                 "error": error / engine.sd,
                 "sd_ratio": float(draws.std()) / engine.sd,
+                "companion": (partial.mean - float(drawn.mean())) / partial.sd,
+                "companion_sd_ratio": float(drawn.std()) / partial.sd,
+                # With covariates the package's baseline is that of the most frequent levels.
+                "survival": float("nan")
+                if setting.arm == COVARIATES
+                else _survival_apart(fit, name, data, arm, engine),
             }
         )
     return rows

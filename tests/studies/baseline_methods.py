@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 TIMES = np.array([3.0, 6.0, 12.0, 18.0, 24.0])
 # The half-normal prior of the old default's walk sd: a change over follow-up of 0.04 to 25.
 OLD_WALK_SCALE = 1.4752296449281626
+COARSE, LEAST_SHARE = 2, 1e-3
 OLD_WALK_SDS = np.exp(np.linspace(np.log(0.03), np.log(6.0), 13))
 METHODS = ("default", "companion", "Cox", "old default")
 
@@ -95,7 +96,7 @@ def old_distances(cuts: Floats, last: float, events: Floats) -> Floats:
     return np.asarray((np.diff(middle) / max(last, middle[-1]) + np.diff(passed)) / 2.0)
 
 
-def _spans(cuts: Floats, begin: float) -> Floats:
+def spans(cuts: Floats, begin: float) -> Floats:
     """Time in each interval of the spans from a time to `TIMES` after 0, none before it."""
     low, high = np.concatenate([[0.0], cuts]), np.append(cuts, np.inf)
     ends = np.maximum(TIMES, begin)[:, None]
@@ -109,23 +110,33 @@ def prior_precision(arm: Arm, *, old: bool = False) -> Floats:
     return np.asarray(np.where(place < arm.effects, engine.EFFECT_SD, covariate) ** -2.0)
 
 
-def _survival(
-    grid: Floats, weight: Floats, mean: Floats, variance: Floats
-) -> tuple[Floats, Floats]:
-    """Posterior mean survival; each cumulative hazard is taken as gamma distributed."""
-    size = TIMES.size
-    ratio = np.concatenate(
-        [np.ones((grid.size, size)), np.repeat(np.exp(grid)[:, None], size, 1)], axis=1
-    )
-    mean, variance = ratio * mean, ratio**2 * variance
-    shape = mean**2 / np.maximum(variance, 1e-300)
-    scale = variance / np.maximum(mean, 1e-300)
-    curve = weight @ np.where(mean > 1e-12, (1.0 + scale) ** -shape, 1.0)
-    return curve[:size], curve[size:]
+def _mean_survival(
+    model: tuple[Floats, Floats, Floats, Floats],
+    level: tuple[Floats, float],
+    steps: list[Floats],
+    found: list[tuple[Floats, Floats, Floats]],
+    share: Floats,
+    arm: Arm,
+    cuts: Floats,
+) -> Floats:
+    """Posterior mean survival, unexposed and of who starts; shape (2 x time,)."""
+    # Half the points and the weighty walk sds are enough.
+    share = share[:, ::COARSE] / share[:, ::COARSE].sum()
+    extra = np.concatenate([spans(cuts, arm.landmark), spans(cuts, arm.start)])
+    exposed = np.repeat([0.0, 1.0], TIMES.size)
+    reference = int(np.flatnonzero(~arm.design.any(axis=1))[0])
+    curve, used = np.zeros(exposed.size), 0.0
+    for step, part, (density, modes, betas) in zip(steps, share, found, strict=True):
+        if part.sum() < LEAST_SHARE:
+            continue
+        at = [values[::COARSE].copy() for values in (modes, betas, density)]
+        curve += part @ engine.walk_survival(*model, step, *level, *at, extra, exposed, reference)
+        used += part[at[2] >= at[2].max() - engine.NEGLIGIBLE].sum()
+    return np.asarray(curve / used)
 
 
 def walk_answer(
-    patients: Patients, arm: Arm, cuts: Floats, grid: Floats, *, old: bool, step_sd: float
+    patients: Patients, arm: Arm, cuts: Floats, grid: Floats, *, old: bool, curves: bool
 ) -> Answer:
     """The default (a known step sd) or, if `old`, a walk with an estimated one on the old clock."""
     events, time = engine.tabulate(
@@ -141,35 +152,27 @@ def walk_answer(
     weight = by_interval + engine.HALF_AN_EVENT
     unit = weight / weight.sum() / engine.LEVEL_SD
     centre = np.log((by_interval.sum() + engine.HALF_AN_EVENT) / time.sum()) / engine.LEVEL_SD
-    spans = np.concatenate([_spans(cuts, arm.landmark), _spans(cuts, arm.start)])
-    steps, priors = [np.full(cuts.size, step_sd**-2)], np.zeros(1)
+    steps, priors = [np.full(cuts.size, engine.STEP_SD**-2)], np.zeros(1)
     if old and cuts.size:
         distances = old_distances(cuts, float(patients.stop.max()), by_interval)
         steps = [1.0 / (sd**2 * distances) for sd in OLD_WALK_SDS]
         priors = np.log(OLD_WALK_SDS) - 0.5 * (OLD_WALK_SDS / OLD_WALK_SCALE) ** 2
-    precision = prior_precision(arm, old=old)
-    found = [
-        engine.walk_log_density(
-            events, time, arm.design, precision, step, unit, centre, grid, spans
-        )
-        for step in steps
-    ]
+    model = (events, time, arm.design, prior_precision(arm, old=old))
+    found = [engine.walk_log_density(*model, step, unit, centre, grid) for step in steps]
     joint = np.stack([density for density, _, _ in found]) + priors[:, None]
     highest = joint.max()
-    share = np.exp(joint - highest)
-    said = engine.posterior(grid, np.log(share.sum(axis=0)) + highest)
-    share /= share.sum()
-    curves = [
-        _survival(grid, part, mean, variance)
-        for part, (_, mean, variance) in zip(share, found, strict=True)
-    ]
+    said = engine.posterior(grid, np.log(np.exp(joint - highest).sum(axis=0)) + highest)
+    curve = np.full(2 * TIMES.size, np.nan)
+    if curves:
+        share = np.exp(joint - highest)
+        curve = _mean_survival(model, (unit, centre), steps, found, share, arm, cuts)
     return Answer(
         mean=said.mean,
         sd=said.sd,
         lower=said.lower,
         upper=said.upper,
         below_zero=said.below_zero,
-        survival=(np.sum([a for a, _ in curves], axis=0), np.sum([b for _, b in curves], axis=0)),
+        survival=(curve[: TIMES.size], curve[TIMES.size :]),
         intervals=cuts.size + 1,
     )
 
@@ -228,8 +231,8 @@ def partial_answers(patients: Patients, arm: Arm) -> tuple[Answer, Answer, Float
     return companion, cox, grid
 
 
-def answers(data: Data, arm: Arm) -> dict[str, dict[str, Answer]]:
-    """All methods on all endpoints of one data set."""
+def answers(data: Data, arm: Arm, *, curves: bool = True) -> dict[str, dict[str, Answer]]:
+    """All methods on all endpoints of one data set; models' curves only if asked for."""
     new, old = new_cuts(data), old_cuts(data)
     found = {}
     for name, patients in data.endpoints.items():
@@ -237,16 +240,18 @@ def answers(data: Data, arm: Arm) -> dict[str, dict[str, Answer]]:
         by_method = {"companion": companion, "Cox": cox}
         for method, cuts in (("default", new), ("old default", old)):
             by_method[method] = walk_answer(
-                patients, arm, cuts, grid, old=method != "default", step_sd=engine.STEP_SD
+                patients, arm, cuts, grid, old=method != "default", curves=curves
             )
         found[name] = by_method
     return found
 
 
-def rows_of(data: Data, arm: Arm, log_ratio: float) -> list[dict[str, object]]:
+def rows_of(
+    data: Data, arm: Arm, log_ratio: float, *, curves: bool = True
+) -> list[dict[str, object]]:
     """One row for each endpoint and method, held against the truth and the companion."""
     rows: list[dict[str, object]] = []
-    for name, by_method in answers(data, arm).items():
+    for name, by_method in answers(data, arm, curves=curves).items():
         hazard = data.hazard[name]
         truths = []
         for begin, ratio in ((arm.landmark, 1.0), (arm.start, np.exp(log_ratio))):
@@ -274,8 +279,8 @@ def rows_of(data: Data, arm: Arm, log_ratio: float) -> list[dict[str, object]]:
                     "shift": (said.mean - companion.mean) / companion.sd,
                     "difference": said.mean - companion.mean,
                     "sd_ratio": said.sd / companion.sd,
-                    "unexposed": error[0],
-                    "exposed": error[1],
+                    "unexposed": error[0] if curves else np.nan,
+                    "exposed": error[1] if curves else np.nan,
                 }
             )
     return rows

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import bayesblina as bb
@@ -52,3 +53,27 @@ def test_weak_priors_give_the_maximum_likelihood_estimate(cohort: Cohort) -> Non
     ratio = fit.posterior["log_hazard_ratio"]
     assert float(ratio.mean()) == pytest.approx(LOG_HAZARD_RATIO, abs=0.03)
     assert float(ratio.std()) == pytest.approx(STANDARD_ERROR, rel=0.10)
+
+
+@pytest.mark.parametrize("covariates", [[], ["surgery"]])
+def test_the_default_baseline_does_not_move_the_hazard_ratio(covariates: list[str]) -> None:
+    data = Path(__file__).parent / "data"
+    table = pd.read_csv(data / "stanford_jasa1.csv").merge(
+        pd.read_csv(data / "stanford_surgery.csv"), on="id"
+    )
+    table["surgery"] = np.where(table["surgery"] == 1, "yes", "no")
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="days",
+        endpoints=bb.Endpoint(time="days", event="died"),
+        phases=bb.Phases(transplantation="transplant_day"),
+        covariates=covariates,
+    )
+    fit = bb.fit(cohort, QUESTION, seed=1, progress=False)
+    assert fit.converged
+    (row,) = fit.gate.table.to_dict("records")
+    assert row["state"] == "passed"
+    # Four Monte-Carlo errors within the bound of 0.25 sds.
+    assert abs(row["difference"]) + 4 * row["mcse"] < 0.25 * row["companion_sd"]
+    assert row["sd_ratio"] == pytest.approx(1.0, abs=0.1)

@@ -279,7 +279,6 @@ def hard_fit() -> bb.Fit:
     return bb.fit(lone, SMALL, model=model, cuts=[], seed=2, draws=4000, progress=False)
 
 
-@pytest.mark.filterwarnings("ignore:Estimated shape parameter")
 def test_bad_patients_are_refitted_or_matched() -> None:
     fit = hard_fit()
     plain = bb.leave_one_out(fit)

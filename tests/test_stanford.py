@@ -70,7 +70,7 @@ def test_the_default_baseline_does_not_move_the_hazard_ratio(covariates: list[st
         phases=bb.Phases(transplantation="transplant_day"),
         covariates=covariates,
     )
-    fit = bb.fit(cohort, QUESTION, seed=1, progress=False)
+    fit = bb.fit(cohort, QUESTION, seed=1, draws=4000, progress=False)
     assert fit.converged
     (row,) = fit.gate.table.to_dict("records")
     assert row["state"] == "passed"

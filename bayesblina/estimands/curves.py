@@ -486,8 +486,10 @@ def in_blocks(
         some = posterior.isel(draw=slice(begin, begin + step))
         parts.append(estimate(replace(fit, draws=xr.DataTree.from_dict({"/posterior": some}))))
     whole = xr.concat(parts, dim="draw", data_vars="all", join="exact", combine_attrs="override")
-    errors = [part.attrs["survival_error"] for part in parts if "survival_error" in part.attrs]
-    return whole.assign_attrs({"survival_error": max(errors)} if errors else {})
+    if not any("survival_error" in part.attrs for part in parts):
+        return whole
+    # Several covariates need not swing furthest in the same draws.
+    return whole.assign_attrs({"survival_error": _survival_error(fit, population)})
 
 
 def _survival_error(fit: Fit, population: Population | None) -> float:

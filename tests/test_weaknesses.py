@@ -168,6 +168,24 @@ def test_times_without_anybody_at_risk() -> None:
     ]
 
 
+def test_times_in_days_are_whole_numbers() -> None:
+    """Two digits, and no power of ten: 960 days, not 9.6e+02."""
+    table = patients()
+    table[["s", "t"]] *= 30.4375
+    table.loc[table["s"] < table["t"], "t"] = np.minimum(table["t"], 400.0)
+    table.loc[table["s"] >= table["t"], "s"] = np.nan
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="days",
+        endpoints={"os": bb.Endpoint(time="t", event="e")},
+        phases=bb.Phases(late="s"),
+    )
+    told = [one for one in weaknesses(unsampled(cohort)) if "nobody is at risk" in one]
+    assert told
+    assert any("after 400 days" in one for one in told)
+
+
 def test_own_times_are_not_told() -> None:
     table = patients()
     table.loc[table["s"].notna(), "t"] = np.minimum(table["t"], 12.3456)

@@ -366,8 +366,7 @@ def risk_sets_of_sums(
         at_risk = np.where(inside, spent, 0.0).reshape(opens.size, -1)
         counted = happened.sum(axis=1)
         # Who has the event is at risk at it, but on average for half of the interval only: of d
-        # that happen in it d / 2 count in the mean, and (d + 1) / 2 at the events. An interval that
-        # holds one possible time, its end, misses nothing.
+        # that happen in it d / 2 count in the mean, and (d + 1) / 2 at the events (`_missed`).
         share_of = np.divide(
             happened, counted[:, None], out=np.zeros_like(happened), where=counted[:, None] > 0.5
         )

@@ -136,7 +136,8 @@ class BaselineGate:
             "failed": self.failures(),
             "told": self.told(),
             "not compared": [self.reason],
-            "passed": [],
+            # Against something weaker than a partial likelihood it says less.
+            "passed": [] if self.against in ("", AGAINST) else [f"compared with {self.against}"],
         }[self.state]
         more = "; ".join(filter(None, found))
         return f"{WORDS[self.state]}{f': {more}' if more else ''}"

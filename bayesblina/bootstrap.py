@@ -11,6 +11,7 @@ from bayesblina.errors import SpecError
 from bayesblina.fitting import Fit
 from bayesblina.hazards.build import build_model, with_weights
 from bayesblina.sampling import SamplerSettings, sample
+from bayesblina.tables.marks import CONVERGED, FAILED
 
 QUICK = SamplerSettings(draws=300, tune=400, chains=1)
 
@@ -93,5 +94,7 @@ def bayesian_bootstrap(
             "model": fit.definition.name,
             "synthetic": int(fit.exposure.synthetic),
             "replicates": replicates,
+            # What the fit's own hazard ratios are marked with, these are too.
+            **{name: FAILED for name in fit.failed if name != CONVERGED},
         },
     )

@@ -23,7 +23,13 @@ from bayesblina.hazards.definition import (
 from bayesblina.hazards.departures import Departures, departures_of
 from bayesblina.hazards.effects import Design
 from bayesblina.laplace import Problem, Spread
-from bayesblina.risk_sets import RiskSets, find_risk_sets, risk_sets_of_sums, same_states
+from bayesblina.risk_sets import (
+    RiskSets,
+    find_risk_sets,
+    holds_single_times,
+    risk_sets_of_sums,
+    same_states,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -153,7 +159,8 @@ def _find(
     sets = risk_sets_of_sums(
         exposure, endpoints, same=same, stratum_of=stratum_of, cuts=cuts, share=share
     )
-    return sets, True
+    assert exposure.finer is not None
+    return sets, not holds_single_times(exposure.finer)
 
 
 def _of(
@@ -252,7 +259,7 @@ def _coarser(
     exposure: Exposure, blocks: Callable[[int], tuple[list[Block], bool]], size: int
 ) -> tuple[PartialLikelihood, ...]:
     """Give likelihoods on longer intervals, where only sums are known."""
-    if exposure.complete:
+    if exposure.finer is None or holds_single_times(exposure.finer):
         return ()
     return tuple(_likelihood(blocks(share)[0], size) for share in (2, 4))
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 from scipy import sparse
 
 from bayesblina.exposure import Exposure
-from bayesblina.intervals import interval_of
+from bayesblina.intervals import TIE_TOLERANCE, interval_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -357,6 +358,7 @@ def risk_sets_of_sums(
     patterns = events.shape[3]
     strata = np.zeros(patterns, dtype=np.int64) if stratum_of is None else stratum_of
     ends = stop[np.append(opens[1:], start.size) - 1]
+    missed = _missed(start[opens], ends, _spacing(finer))
     found = []
     for stratum in range(int(strata.max()) + 1):
         inside = strata == stratum
@@ -364,11 +366,11 @@ def risk_sets_of_sums(
         at_risk = np.where(inside, spent, 0.0).reshape(opens.size, -1)
         counted = happened.sum(axis=1)
         # Who has the event is at risk at it, but on average for half of the interval only: of d
-        # that happen in it d / 2 count in the mean, and (d + 1) / 2 at the events.
+        # that happen in it d / 2 count in the mean, and (d + 1) / 2 at the events (`_missed`).
         share_of = np.divide(
             happened, counted[:, None], out=np.zeros_like(happened), where=counted[:, None] > 0.5
         )
-        at_risk = at_risk + share_of / 2.0
+        at_risk = at_risk + share_of * missed[:, None]
         for index in np.unique(interval[opens]):
             # Sums over nodes of compressed covariates leave rounding.
             mine = (interval[opens] == index) & (counted > 0.5)
@@ -389,3 +391,44 @@ def risk_sets_of_sums(
                 )
             )
     return found
+
+
+def holds_single_times(finer: xr.Dataset) -> bool:
+    """Say whether sums on short intervals are those of single times, and risk sets exact.
+
+    Parameters
+    ----------
+    finer
+        Sums on short intervals.
+
+    Returns
+    -------
+    bool
+        Whether times are multiples of a unit and no interval holds more than one of them.
+    """
+    start, stop = finer["interval_start"].values, finer["interval_stop"].values
+    step = _spacing(finer)
+    return step > 0.0 and bool((_multiples(start, stop, step) <= 1.0).all())
+
+
+def _spacing(finer: xr.Dataset) -> float:
+    return float(finer["spacing"]) if "spacing" in finer else 0.0
+
+
+def _multiples(start: Floats, stop: Floats, step: float) -> Floats:
+    """Count the multiples of a step in intervals, those at their ends among them."""
+    after, until = (np.floor(edge / step * (1.0 + TIE_TOLERANCE)) for edge in (start, stop))
+    return np.asarray(until - after)
+
+
+def _missed(start: Floats, stop: Floats, step: float) -> Floats:
+    """Of an event's own time at risk in its interval the part after it, on average.
+
+    Where times are multiples of a step, an interval that ends at the m-th of its multiples has
+    them at 1 / m, 2 / m, ..., 1 of its length: after them, and after half of the ties that are not
+    its own, lies (m - 1) / (2 m).
+    """
+    if not step > 0.0:
+        return np.full(start.size, 0.5)
+    found = _multiples(start, stop, step)
+    return np.where(found > 0.0, (found - 1.0) / (2.0 * np.maximum(found, 1.0)), 0.5)

@@ -81,10 +81,13 @@ def find_transitions(
             entry=np.where(later_time, stop, np.nan),
         ),
     }
-    question = replace(question, endpoints=None)
+    # Phases may start after the relapse: the follow-up of the cohort's own endpoints holds them.
+    own = {name: courses[name] for name in TRANSITIONS[:2]}
     first = find_episodes(
-        replace(cohort, endpoints={name: courses[name] for name in TRANSITIONS[:2]}), question
+        replace(cohort, endpoints={**cohort.endpoints, **own}),
+        replace(question, endpoints=TRANSITIONS[:2]),
     )
+    question = replace(question, endpoints=None)
     # Follow-up may have ended at a transplant before the relapse.
     seen = np.zeros(cohort.size, dtype=bool)
     seen[first[RELAPSE].patient[first[RELAPSE].event]] = True

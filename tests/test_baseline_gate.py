@@ -231,3 +231,20 @@ def test_gate_is_made_of_frozen_values(synthetic_fit: Fit) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         synthetic_fit.gate.against = "nothing"  # type: ignore[misc]
     assert isinstance(synthetic_fit.gate, BaselineGate)
+
+
+def test_what_a_fit_passed_against_is_said_where_it_is_weaker() -> None:
+    """Two smooth fits alike say less than the partial likelihood."""
+    draws = xr.Dataset(
+        {
+            "log_hazard_ratio": (
+                ("chain", "draw", "endpoint", "effect"),
+                np.random.default_rng(1).normal(size=(2, 500, 1, 1)),
+            )
+        },
+        coords={"endpoint": ["os"], "effect": ["b"]},
+    )
+    assert gate_of(draws, draws).words() == "the baseline does not move the hazard ratio"
+    weaker = gate_of(draws, draws, against="itself with more cuts")
+    assert weaker.passed
+    assert weaker.words().endswith("hazard ratio: compared with itself with more cuts")

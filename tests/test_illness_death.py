@@ -68,6 +68,23 @@ def test_transitions_by_hand() -> None:
     assert after.start[rows].tolist() == [4.0]
 
 
+def test_phases_may_start_after_the_relapse() -> None:
+    """Patient c starts at 5, after the relapse at 3: time of the transition after it."""
+    table = course_table()
+    table.loc[2, "m"] = 5.0
+    question = bb.Question(exposed="m", eligible_from="entry")
+    found = find_transitions(cohort_of(table), question, death="os", relapse_free="rfs")
+    for name in TRANSITIONS[:2]:
+        mine = found[name].patient == 2
+        assert found[name].start[mine].tolist() == [0.0]
+        assert found[name].stop[mine].tolist() == [3.0]
+    after = found[TRANSITIONS[2]]
+    mine = after.patient == 2
+    assert after.start[mine].tolist() == [3.0, 5.0]
+    assert after.stop[mine].tolist() == [5.0, 8.0]
+    assert [after.phases[one] for one in after.phase[mine]] == ["before m", "m"]
+
+
 @pytest.mark.parametrize(
     ("patient", "column", "value", "message"),
     [

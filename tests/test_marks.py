@@ -27,6 +27,7 @@ from bayesblina.report import Curves, analyse, make_record, read_results, render
 from bayesblina.report.answer import compared, pulled, weak_points
 from bayesblina.report.summary import summary
 from bayesblina.report.wording import plain, sentence
+from bayesblina.sampling import SamplerSettings
 from bayesblina.tables.marks import beside, failed, failed_in
 from bayesblina.what_if.reading import Sensitivity
 from bayesblina.what_if.running import Work, run_scenario
@@ -423,3 +424,10 @@ def test_scenarios_keep_their_row_marked() -> None:
     from bayesblina.cli.gates import marked_scenarios
 
     assert marked_scenarios(found.table) == [f"other, {name}: {MOVES}" for name in ("os", "rfs")]
+
+
+def test_bootstrap_of_a_marked_fit_is_marked(synthetic_fit: Fit) -> None:
+    settings = SamplerSettings(draws=20, tune=50, chains=1)
+    for fit, marks in ((synthetic_fit, ()), (moved(synthetic_fit), ("baseline",))):
+        found = bb.bayesian_bootstrap(fit, seed=1, replicates=2, settings=settings)
+        assert failed_in(found) == marks

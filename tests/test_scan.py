@@ -544,3 +544,34 @@ def test_companion_of_a_scan(tmp_path: Path) -> None:
         assert (found.table["error"].to_numpy() < 0.1 * sd).all()
         assert (found.table["error"].to_numpy() > 0.0).all()
         assert (exact.table["error"].to_numpy() < 1e-4 * sd).all()
+
+
+@pytest.mark.parametrize("digits", [0, 1])
+def test_companion_of_a_scan_with_times_by_a_unit(digits: int) -> None:
+    """Whole months, or tenths: ends, starts and events share times, which parts end at."""
+    table = bb.simulate.blinatumomab_table(
+        3, n_patients=4000, n_consolidation=1288, n_maintenance=540
+    )
+    times = [name for name in map(str, table) if name.endswith(("_month", "_months"))]
+    table[times] = table[times].round(digits)
+    unit = 10.0**-digits
+    table["os_months"] = table["os_months"].clip(lower=unit)
+    kept = table["consolidation_month"].isna() | (
+        table["maintenance_month"].isna() | (table["maintenance_month"] < table["os_months"])
+    )
+    table = table[kept]
+    columns = COLUMNS | {"endpoints": {"os": ENDPOINTS["os"]}, "covariates": []}
+    question = bb.Question(exposed="maintenance", eligible_from="entry", transplant="censor")
+    scanned = bb.expose(scan_cohort(table, **columns), question)
+    held = bb.expose(bb.read_cohort(table, **columns), question)
+    found, exact = (
+        partial_posterior(bb.load_model("primary"), one, seed=1, draws=20_000)
+        for one in (scanned, held)
+    )
+    assert found.draws is not None
+    assert exact.draws is not None
+    one, other = (part.draws["log_hazard_ratio"].values for part in (found, exact))  # type: ignore[index]
+    assert abs(one.mean() - other.mean()) < 0.02 * other.std()
+    if digits == 0:
+        # One time in each part: risk sets are exact.
+        assert found.table["error"].to_list() == [0.0]

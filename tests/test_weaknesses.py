@@ -168,6 +168,24 @@ def test_times_without_anybody_at_risk() -> None:
     ]
 
 
+def test_times_in_days_are_whole_numbers() -> None:
+    """Two digits, and no power of ten: 960 days, not 9.6e+02."""
+    table = patients()
+    table[["s", "t"]] *= 30.4375
+    table.loc[table["s"] < table["t"], "t"] = np.minimum(table["t"], 400.0)
+    table.loc[table["s"] >= table["t"], "s"] = np.nan
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="days",
+        endpoints={"os": bb.Endpoint(time="t", event="e")},
+        phases=bb.Phases(late="s"),
+    )
+    told = [one for one in weaknesses(unsampled(cohort)) if "nobody is at risk" in one]
+    assert told
+    assert any("after 400 days" in one for one in told)
+
+
 def test_own_times_are_not_told() -> None:
     table = patients()
     table.loc[table["s"].notna(), "t"] = np.minimum(table["t"], 12.3456)
@@ -224,6 +242,37 @@ def test_an_effect_that_turns_is_told() -> None:
     # A model whose effect varies says it itself.
     varying = dataclasses.replace(fit, definition=bb.load_model("over_time"))
     assert early_and_late(varying) == ()
+
+
+def test_strata_have_risk_sets_of_their_own() -> None:
+    """Early deaths in one stratum, late ones in the other, and the same effect of none in both."""
+    rng = np.random.default_rng(0)
+    early = np.repeat([True, False], 200)
+    draw = rng.exponential(size=400)
+    first = np.where(early, 0.25, 0.02)
+    time = np.where(
+        draw < 8.0 * first,
+        draw / first,
+        8.0 + (draw - 8.0 * first) / np.where(early, 0.01, 0.2),
+    )
+    start = np.where(rng.random(400) < np.where(early, 0.8, 0.2), rng.uniform(0.2, 3.0, 400), 1e9)
+    table = pd.DataFrame(
+        {
+            "id": range(400),
+            "t": np.minimum(time, 30.0),
+            "e": time <= 30.0,
+            "s": np.where(start < np.minimum(time, 30.0), start, np.nan),
+            "site": np.where(early, "a", "b"),
+        }
+    )
+    stratified = bb.load_model("stratified").with_covariates(stratum="site")
+    (found,) = early_and_late(unsampled(read(table, "site"), model=stratified))
+    # By chance once in a hundred; without strata it is 1e-15.
+    assert found.p_value > 0.01
+    each = [table[table["site"] == one] for one in ("a", "b")]
+    both = [early_and_late(unsampled(read(one))) for one in each]
+    logs = sorted(np.log(one.early) for (one,) in both)
+    assert logs[0] - 0.5 < np.log(found.early) < logs[1] + 0.5
 
 
 def test_the_same_effect_is_found_different_by_chance_only() -> None:

@@ -62,8 +62,8 @@ def early_and_late(fit: Fit) -> tuple[EarlyLate, ...]:
     -------
     tuple of EarlyLate
         One for each endpoint of which both halves have an estimate: adjusted for the covariates in
-        the model. None where the model's own effect is not one ratio, where patients have weights,
-        are only summed or are very many.
+        the model, and stratified as it is. None where the model's own effect is not one ratio,
+        where patients have weights, are only summed or are very many.
     """
     exposure = fit.exposure
     if (
@@ -99,10 +99,15 @@ def _of_endpoint(fit: Fit, exposure: Exposure, raw: Floats, index: int) -> Early
     phase = fit.design.contrast[state[piece]]
     late = phase[:, :1] * (interval == 1)[:, None]
     columns = np.concatenate([phase[:, :1] - late, late, phase[:, 1:], raw[patient[piece]]], axis=1)
-    columns = columns[:, np.ptp(columns, axis=0) > 0]
+    category = people["category"].values[patient[piece]]
+    stratum = fit.design.class_of[category] // len(fit.design.subgroups)
+    columns = columns[:, _varies(columns, stratum)]
     if not phase[:, 0].any() or not late.any() or not (phase[:, :1] - late).any():
         return None
-    result = fit_cox(begin, np.where(ends, stop[piece], end), event[piece] & ends, columns)
+    end = np.where(ends, stop[piece], end)
+    # Strata one after the other in time: no risk set holds patients of two.
+    later = stratum * (2.0 * float(end.max()))
+    result = fit_cox(begin + later, end + later, event[piece] & ends, columns)
     if not result.converged:
         return None
     early_log, late_log = result.estimate[:2]
@@ -115,3 +120,11 @@ def _of_endpoint(fit: Fit, exposure: Exposure, raw: Floats, index: int) -> Early
         late=float(np.exp(late_log)),
         p_value=p_value,
     )
+
+
+def _varies(columns: Floats, stratum: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say which columns differ within a stratum: others, such as its own, say nothing there."""
+    found = np.zeros(columns.shape[1], dtype=np.bool_)
+    for one in np.unique(stratum):
+        found |= np.ptp(columns[stratum == one], axis=0) > 0
+    return found

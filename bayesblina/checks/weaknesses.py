@@ -155,25 +155,31 @@ def _nobody_at_risk(fit: Fit) -> list[str]:
             least = GAP * (last - first)
             unit = exposure.unit
             found += [
-                f"{endpoint}: nobody is at risk {where} from {a:.2g} to {b:.2g} {unit}; curves "
-                "under it are the model's alone there"
+                f"{endpoint}: nobody is at risk {where} from {_coarse(a)} to {_coarse(b)} {unit}; "
+                "curves under it are the model's alone there"
                 for a, b in zip(stops[:-1], starts[1:], strict=True)
                 if b - a > least
             ]
             if last - stops[-1] > least:
                 found.append(
-                    f"{endpoint}: nobody is at risk {where} after {stops[-1]:.2g} {unit}; "
+                    f"{endpoint}: nobody is at risk {where} after {_coarse(stops[-1])} {unit}; "
                     "curves under it are the model's alone there"
                 )
     return found
 
 
+def _coarse(time: float) -> str:
+    """Write a time with two digits, and no power of ten."""
+    return f"{float(f'{time:.2g}'):.10g}"
+
+
 def _not_proportional(fit: Fit) -> list[str]:
     return [
         f"{one.endpoint}: the effect of {fit.question.exposed} is not the same early and late: "
-        f"hazard ratio {one.early:.2f} up to {one.split:.2g} {fit.exposure.unit}, {one.late:.2f} "
-        f"after (p {'< 0.001' if one.p_value < 0.001 else f'= {one.p_value:.3f}'}); the one ratio "
-        "is their average"
+        f"hazard ratio {one.early:.2f} up to {_coarse(one.split)} {fit.exposure.unit}, "
+        f"{one.late:.2f} after "
+        f"(p {'< 0.001' if one.p_value < 0.001 else f'= {one.p_value:.3f}'}); the one ratio is "
+        "their average"
         for one in early_and_late(fit)
         if one.differs
     ]

@@ -31,10 +31,16 @@ from bayesblina.exposure.streamed import StreamedSums
 from bayesblina.exposure.summing import BEGIN, EVENT, Grouping, Moment, Summing, Survey
 from bayesblina.exposure.value import Exposure, Lazily
 from bayesblina.follow_up import LeftOut, effect_kinds
-from bayesblina.intervals import cuts_between, entry_ranks, event_ranks, number_of_intervals
+from bayesblina.intervals import (
+    TIE_TOLERANCE,
+    cuts_between,
+    entry_ranks,
+    event_ranks,
+    number_of_intervals,
+)
 from bayesblina.question import Question, bind
 from bayesblina.scan import CohortScan
-from bayesblina.segments import course_of, reasons
+from bayesblina.segments import Course, course_of, reasons
 from bayesblina.tabulation import AT_RISK
 
 Floats = NDArray[np.float64]
@@ -43,6 +49,10 @@ Ints = NDArray[np.int64]
 # Parts of intervals on which partial likelihoods rest, and most cells of their sums.
 FINER = 400
 LARGEST_FINER = 4_000_000
+# Times are taken as multiples of a unit if they are as near to them, in units, and the longest is
+# no more of them.
+NEAR_MULTIPLE = 1e-6
+MOST_MULTIPLES = 20 * FINER
 
 
 def expose_scan(
@@ -103,11 +113,12 @@ def expose_scan(
     moments = np.unique([float(usual), *(float(time) for time in landmarks)])
     compression = grouping.compression
     cells = len(course.states) * grouping.groups * (1 if compression is None else compression.size)
-    parts = cuts
+    parts, step = cuts, 0.0
     if scan.embedded:
         # Statements to other engines grow with the cuts that they name.
         last = float(seen.last_exit.max())
-        parts = finer_cuts(cuts, last, most=max(1, LARGEST_FINER // cells))
+        step = spacing(_recorded_times(summing.sample(), course))
+        parts = finer_cuts(cuts, last, most=max(1, LARGEST_FINER // cells), step=step)
     sums = summing.sums(grouping, parts, moments)
     scan.require_unchanged()
     events = by_pattern([*sums.events], compression, whole=True)
@@ -152,6 +163,7 @@ def expose_scan(
             "exposure": (over, spent[:, :, kept]),
             "interval_start": ("interval", np.concatenate([[0.0], parts])),
             "interval_stop": ("interval", np.append(parts, _end(parts, seen))),
+            "spacing": ((), step),
         }
     )
     risk_sets = xr.Dataset(
@@ -190,7 +202,51 @@ def expose_scan(
     )
 
 
-def finer_cuts(cuts: Floats, last: float, *, most: int) -> Floats:
+def _recorded_times(frame: pd.DataFrame, course: Course) -> Floats:
+    """Take all times of some patients at which follow-up or a state may begin or end."""
+    times = frame.filter(regex=r"^(time:|entry:|start\d|end\d|transplant$)")
+    later = {
+        f"start{mark.phase} later by {mark.offset}": frame[f"start{mark.phase}"] + mark.offset
+        for mark in course.marks
+        if mark.offset > 0.0
+    }
+    return times.assign(**later).to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def spacing(times: Floats) -> float:
+    """Find the unit by which times are recorded.
+
+    Parameters
+    ----------
+    times : ndarray
+        Times from 0 on, any shape; missing and infinite ones are left out.
+
+    Returns
+    -------
+    float
+        The smallest distance between two times, if all are multiples of it; 0 if they are not, or
+        if it is so short that short intervals hold very many multiples of it.
+
+    Examples
+    --------
+    >>> spacing(np.array([0.1, 0.3, 0.4, 1.0])), spacing(np.array([0.13, 0.3, 0.4, 1.0]))
+    (0.1, 0.0)
+    """
+    known = np.unique(times[np.isfinite(times) & (times > 0.0)])
+    if not known.size:
+        return 0.0
+    gaps = np.diff(known, prepend=0.0)
+    gaps = gaps[gaps > TIE_TOLERANCE * known[-1]]
+    step = float(gaps.min())
+    if known[-1] > MOST_MULTIPLES * step:
+        return 0.0
+    # Rounding of the smallest distance adds up over the multiples.
+    step = float(known[-1] / np.rint(known[-1] / step))
+    away = np.abs(known - np.rint(known / step) * step)
+    return step if away.max() <= NEAR_MULTIPLE * step else 0.0
+
+
+def finer_cuts(cuts: Floats, last: float, *, most: int, step: float = 0.0) -> Floats:
     """Cut every interval into equal parts.
 
     Parameters
@@ -201,6 +257,9 @@ def finer_cuts(cuts: Floats, last: float, *, most: int) -> Floats:
         End of follow-up.
     most
         Most parts, of all intervals together.
+    step
+        Unit by which times are recorded, 0 for none: parts end at its multiples then, so that one
+        with a single multiple holds nothing but what happens at its end.
 
     Returns
     -------
@@ -211,13 +270,27 @@ def finer_cuts(cuts: Floats, last: float, *, most: int) -> Floats:
     --------
     >>> finer_cuts(np.array([2.0]), 6.0, most=4)
     array([1., 2., 4.])
+    >>> finer_cuts(np.array([2.5]), 6.0, most=6, step=1.0)
+    array([1. , 2. , 2.5, 3. , 5. ])
     """
     edges = np.concatenate([[0.0], cuts, [last]])
     pieces = min(FINER, most) // (edges.size - 1)
     if pieces < 2 or not last > edges[-2]:
         return cuts
+    if step > 0.0:
+        return _at_multiples(edges, pieces, step)
     share = np.arange(pieces) / pieces
     return np.asarray((edges[:-1, None] + np.diff(edges)[:, None] * share).ravel()[1:])
+
+
+def _at_multiples(edges: Floats, pieces: int, step: float) -> Floats:
+    """Cut every interval at multiples of a unit, into no more than so many parts."""
+    first = np.floor(edges[:-1] / step * (1.0 + TIE_TOLERANCE)).astype(np.int64) + 1
+    after = np.ceil(edges[1:] / step * (1.0 - TIE_TOLERANCE)).astype(np.int64)
+    each = np.maximum(-(-(after - first) // max(pieces - 1, 1)), 1)
+    inside = [np.arange(*ends) * step for ends in zip(first, after, each, strict=True)]
+    joined = np.concatenate([edges[1:-1], *inside])
+    return np.asarray(np.sort(joined))
 
 
 def _end(parts: Floats, seen: Survey) -> float:

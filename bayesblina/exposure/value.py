@@ -108,7 +108,8 @@ class Exposure:
         ``median_begin``.
     finer : xarray.Dataset, optional
         Where only sums are known: ``events`` and ``exposure`` as in the table, on intervals that
-        are parts of the table's; ``interval_start`` and ``interval_stop``, which here is finite.
+        are parts of the table's; ``interval_start`` and ``interval_stop``, which here is finite;
+        ``spacing``, the unit of which times are multiples (0 for none).
     """
 
     table: xr.Dataset

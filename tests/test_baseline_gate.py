@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import h5py  # type: ignore[import-untyped]
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.special import ndtri
 
 import bayesblina as bb
 from bayesblina.baseline_gate import BaselineGate, gate_of, judge, not_compared, worst
+from bayesblina.checks import refit
 from bayesblina.companion import Companion
 from bayesblina.fitting import Fit
 
@@ -248,3 +250,29 @@ def test_what_a_fit_passed_against_is_said_where_it_is_weaker() -> None:
     weaker = gate_of(draws, draws, against="itself with more cuts")
     assert weaker.passed
     assert weaker.words().endswith("hazard ratio: compared with itself with more cuts")
+
+
+def test_draws_that_cannot_be_read_clear_no_baseline(
+    synthetic_fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second fit is the first again: passed if it converged, and else not compared."""
+    cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
+    criteria = synthetic_fit.convergence.criteria
+    wrong = dataclasses.replace(
+        synthetic_fit.convergence, criteria=criteria.assign(passed=[False] * len(criteria))
+    )
+    failed = dataclasses.replace(synthetic_fit, convergence=wrong)
+    seen: list[tuple[Any, ...]] = []
+    for again, state in ((synthetic_fit, "passed"), (failed, "not compared")):
+
+        def second(*given: object, again: Fit = again, **_: object) -> Fit:
+            seen.append(given)
+            return again
+
+        monkeypatch.setattr(refit, "fit_exposure", second)
+        gate = refit.compare_with_refit(synthetic_fit, cohort)
+        assert gate.state == state
+        assert "itself with twice the cuts" in gate.words()
+    definition, exposure, _ = seen[0]
+    assert definition.baseline.step.sd == pytest.approx(3.0)
+    assert exposure.cuts.size > synthetic_fit.exposure.cuts.size

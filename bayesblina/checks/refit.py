@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.baseline_gate import BaselineGate, gate_of
+from bayesblina.baseline_gate import BaselineGate, gate_of, not_compared
 from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError
 from bayesblina.exposure import Exposure
@@ -106,7 +106,11 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
         words += f" and a step sd of {STEP_SD:g}"
     if not again.converged:
         words += " (which did not converge)"
-    return gate_of(fit.posterior, again.posterior, against=words)
+    found = gate_of(fit.posterior, again.posterior, against=words)
+    if not again.converged and found.passed:
+        # Draws that cannot be read clear nobody.
+        return not_compared(f"{words} is what it would be compared with", fit.exposure.endpoints)
+    return found
 
 
 def _freer(definition: ModelDefinition) -> tuple[ModelDefinition, bool]:

@@ -459,7 +459,7 @@ def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figur
     ends = [value for row in known for value in (row["lower"], row["upper"])]
     low = min([0.5, *(one for one in ends if one > 0)])
     high = max([2.0, *(one for one in ends if math.isfinite(one))])
-    left = 176.0
+    left = 230.0
     x = Scale(low=low * 0.92, high=high * 1.08, start=left, stop=WIDTH - RIGHT, log=True)
     step = 30.0
     bottom = TOP + step * len(rows)
@@ -470,7 +470,7 @@ def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figur
         py = TOP + step * (index + 0.5)
         label = str(row["label"])
         parts.append(
-            _text(left - 10, py + 4.5, shorten(label, 25), anchor="end", kind="row", full=label)
+            _text(left - 10, py + 4.5, shorten(label, 34), anchor="end", kind="row", full=label)
         )
         if not math.isfinite(row["estimate"]):
             parts.append(_text((left + WIDTH) / 2, py + 4.5, "no finite estimate", kind="name"))

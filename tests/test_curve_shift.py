@@ -86,7 +86,7 @@ def test_more_cuts_where_patients_enter(synthetic_fit: Fit) -> None:
 
 def test_a_fit_is_held_against_itself(synthetic_fit: Fit, cohort: bb.Cohort) -> None:
     assert with_refit(synthetic_fit, cohort) is synthetic_fit
-    settings = dataclasses.replace(synthetic_fit.provenance.settings, draws=1500, tune=1000)
+    settings = dataclasses.replace(synthetic_fit.provenance.settings, draws=1000, tune=1000)
     short = dataclasses.replace(
         synthetic_fit, provenance=dataclasses.replace(synthetic_fit.provenance, settings=settings)
     )

@@ -12,6 +12,7 @@ from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import Fit, expose_for, fit_exposure
+from bayesblina.hazards.build import CAREFUL
 from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition
 from bayesblina.intervals import ENTRY_SHARES, TIE_TOLERANCE, cuts_between, number_of_entry_cuts
 
@@ -98,7 +99,8 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
         exposure,
         fit.question,
         seed=fit.provenance.seed,
-        settings=fit.provenance.settings,
+        # Steps so wide leave hazards of short intervals far from normal.
+        settings=replace(fit.provenance.settings, target_accept=CAREFUL),
         complete=False,
     )
     words = "itself with twice the cuts where patients enter"

@@ -276,9 +276,11 @@ def metropolis(table: pd.DataFrame, *, steps: int, seed: int) -> Floats:
         in_b = (table["b"] < time).to_numpy() & ~in_c
         rows.append((time, inside, np.stack([in_b * 1.0, in_c * 1.0, site], axis=1)))
     died, ends = table["died"].to_numpy(), table["time"].to_numpy()
+    # Two phases between 0.2 and 5, a level of a covariate between 0.05 and 20.
+    sds = np.log([5.0, 5.0, 20.0]) / 1.959963984540054
 
     def log_density(beta: Floats) -> float:
-        total = -0.5 * float((beta**2).sum()) / SD**2
+        total = -0.5 * float(((beta / sds) ** 2).sum())
         for now, risk_set, x in rows:
             linear = x @ beta
             who = died & (ends == now)

@@ -324,9 +324,28 @@ def entry_times(episodes: Mapping[str, Episodes], question: Question) -> list[Fl
         for index, held in enumerate(times):
             held.append(found.start[changed & (kind == index)])
         begins.append(found.start[first])
-    begin = np.concatenate(begins)
-    late = begin > begin.min(initial=np.inf) * (1.0 + TIE_TOLERANCE)
-    return [*(np.concatenate(held) for held in times), begin[late]]
+    return [*(np.concatenate(held) for held in times), late_begins(np.concatenate(begins))]
+
+
+def late_begins(begin: Floats) -> Floats:
+    """Take the begins of follow-up after the earliest of all.
+
+    Parameters
+    ----------
+    begin : ndarray, shape (n,)
+        Begins.
+
+    Returns
+    -------
+    ndarray, shape (m,)
+        Those that are later by more than floating-point noise.
+
+    Examples
+    --------
+    >>> late_begins(np.array([0.0, 2.0, 0.0]))
+    array([2.])
+    """
+    return np.asarray(begin[begin > begin.min(initial=np.inf) * (1.0 + TIE_TOLERANCE)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -132,7 +132,7 @@ class EngineSums:
             inside = risk[f"r{e}"] == AT_RISK
             found[EVENT].append(risk.filter(inside & risk[f"d{e}"]).select(value=risk[f"s{e}"]))
             found[BEGIN].append(risk.filter(inside).select(value=risk[f"b{e}"]))
-            changes = _changes(risk, self._course, self._effects, e)
+            changes = _changes(risk, self._course, self._effects, e) if entered else {}
             for moment, effect in entered.items():
                 found[moment] += [
                     risk.filter(inside & changed).select(value=risk[f"e{e}_{m}"])

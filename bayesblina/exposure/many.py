@@ -31,8 +31,8 @@ from bayesblina.exposure.patterns import (
 )
 from bayesblina.exposure.singles import patients_in_groups
 from bayesblina.exposure.value import Exposure, Lazily
-from bayesblina.follow_up import effect_kinds
-from bayesblina.intervals import TIE_TOLERANCE, default_cuts
+from bayesblina.follow_up import effect_kinds, late_begins
+from bayesblina.intervals import default_cuts
 from bayesblina.question import Question, bind
 from bayesblina.segments import Course, course_of
 from bayesblina.tabulation import (
@@ -215,11 +215,10 @@ def _default_cuts(
             for one in threads.map(partial(entries_of, course=course, effects=effects), parts, same)
         ]
     begin = np.concatenate([one.begin[one.reason == AT_RISK] for same in risks for one in same])
-    late = begin > begin.min(initial=np.inf) * (1.0 + TIE_TOLERANCE)
     return default_cuts(
         np.concatenate([one.stop[one.event] for same in risks for one in same]),
         endpoints=len(risks),
-        entry_times=[*map(np.concatenate, zip(*entered, strict=True)), begin[late]],
+        entry_times=[*map(np.concatenate, zip(*entered, strict=True)), late_begins(begin)],
     )
 
 

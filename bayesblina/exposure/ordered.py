@@ -108,11 +108,11 @@ def moments(effects: tuple[int, ...]) -> dict[Moment, int]:
     Parameters
     ----------
     effects : tuple of int
-        Number of each state's effect.
+        Number of each state's effect; empty where entries are not looked for.
 
     Returns
     -------
     dict of int
         The effect that each kind of entry leads to.
     """
-    return {f"entry {effect}": effect for effect in range(max(effects) + 1)}
+    return {f"entry {effect}": effect for effect in range(max(effects, default=-1) + 1)}

@@ -92,7 +92,8 @@ def expose_scan(
     scan.require_unchanged()
     names = bind(question, scan)
     course = course_of(scan, question, phase_cuts)
-    effects = effect_kinds(course.phase_names, question)
+    # Entries are looked for where cuts are placed by them.
+    effects = effect_kinds(course.phase_names, question) if cuts is None else ()
     way = StreamedSums if scan.embedded else EngineSums
     summing: Summing = way(scan, course, names, effects)
     seen = summing.survey()

@@ -211,6 +211,8 @@ class StreamedSums:
 
     def _entered(self, block: _Rows, risk: AtRisk) -> dict[Moment, Floats]:
         """Find when patients of a block enter states of each effect."""
+        if not self._entries:
+            return {}
         times = entries_of(block, risk, self._course, self._effects)
         return {moment: times[effect] for moment, effect in self._entries.items()}
 
@@ -260,14 +262,14 @@ class StreamedSums:
 
     def _times(self) -> list[str]:
         """Name the columns that say who is at risk, when, and in which state."""
-        kinds = {"start": "start", "end": "end"}
         columns = dict.fromkeys(endpoint_columns(self._names))
         if self._course.eligible_phase is not None:
             columns[f"start{self._course.eligible_phase}"] = None
-        for mark in self._course.marks:
-            if mark.kind in kinds:
-                columns[f"{kinds[mark.kind]}{mark.phase}"] = None
-        by_transplant = any(mark.kind == "transplant" for mark in self._course.marks)
+        marks = self._course.marks if self._entries else ()
+        for mark in marks:
+            if mark.kind != "transplant":
+                columns[f"{mark.kind}{mark.phase}"] = None
+        by_transplant = any(mark.kind == "transplant" for mark in marks)
         censors = self._course.censor_at_transplant and self._scan.transplant is not None
         if censors or by_transplant:
             columns["transplant"] = None

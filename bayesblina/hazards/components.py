@@ -23,9 +23,7 @@ from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
     Curves,
     Walks,
-    clock,
     follow_up_end,
-    longest_since_entry,
     midpoints,
     steps,
     walks,
@@ -49,6 +47,7 @@ from bayesblina.hazards.definition import (
     SpreadPrior,
     Weibull,
 )
+from bayesblina.hazards.departures import walks_over_time, walks_since_entry
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.ops import BatchedMatrixVector
 
@@ -334,21 +333,14 @@ def phases_part(bench: Workbench, by_phase: Any) -> Any:
         return by_phase[:, None, None, :]
     exposed = pm.Data("exposed", design.exposed)
     table = bench.exposure.table
-    counts = table["events"].values.astype(np.float64)
     if isinstance(kind, PhasesOverTime) and table.sizes["interval"] > 1:
-        inside = counts[:, :, design.exposed == 1.0].sum(axis=(2, 3))
-        start = table["interval_start"].values
-        distances = clock(start, _last(bench), counts.sum(axis=(2, 3)))
-        departure = _departures(bench, kind.change, distances, inside)
+        departure = _departures(bench, kind.change, walks_over_time(bench.exposure, design))
         ratio = _exposed_mean(by_phase, exposed)[:, None] + departure
         pm.Deterministic("log_hazard_ratio_by_interval", ratio, dims=("endpoint", "interval"))
         return by_phase[:, None, None, :] + departure[:, None, :, None] * exposed
     if isinstance(kind, PhasesSinceEntry) and design.pieces.shape[1] > 1:
         states = design.pieces.argmax(axis=0)
-        inside = counts[:, :, states].sum(axis=(1, 3))
-        since = table["since"].values[states]
-        distances = clock(since, longest_since_entry(bench.exposure), inside)
-        departure = _departures(bench, kind.change, distances, inside)
+        departure = _departures(bench, kind.change, walks_since_entry(bench.exposure, design))
         ratio = _exposed_mean(by_phase, exposed)[:, None] + departure
         labels = [str(name) for name in table["phase"].values[states]]
         model.add_coord("piece", labels)
@@ -360,6 +352,7 @@ def phases_part(bench: Workbench, by_phase: Any) -> Any:
         member = np.arange(len(design.subgroups))[:, None] == design.class_of % len(
             design.subgroups
         )
+        counts = table["events"].values.astype(np.float64)
         inside = np.einsum("ejkp,k,gp->eg", counts, design.exposed, member)
         model.add_coord("subgroup", list(design.subgroups))
         spread = bench.spread("subgroup_sd", kind.change, dims=("endpoint",))
@@ -378,10 +371,8 @@ def _exposed_mean(by_phase: Any, exposed: Any) -> Any:
     return (by_phase * exposed).sum(axis=1) / exposed.sum()
 
 
-def _departures(bench: Workbench, prior: SpreadPrior, distances: Floats, events: Floats) -> Any:
+def _departures(bench: Workbench, prior: SpreadPrior, found: Walks) -> Any:
     """Add a walk of departures from an effect's average, shape (endpoint, piece)."""
-    weight = events + PSEUDO_EVENTS
-    found: Walks = walks(distances, weight, np.zeros(weight.shape))
     pm.modelcontext(None).add_coord("phase_component", np.arange(found.centre.shape[1]))
     walk_sd = bench.spread("phase_walk_sd", prior, dims=("endpoint",))
     sd = walk_sd[:, None] * pm.Data("phase_inverse_roughness", found.inverse_roughness)

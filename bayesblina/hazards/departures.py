@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bayesblina.exposure import Exposure
 from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
+    Walks,
     clock,
     follow_up_end,
     longest_since_entry,
@@ -67,6 +68,50 @@ class Departures:
         return np.asarray(self.basis[label] * counts[:, None])
 
 
+def walks_over_time(exposure: Exposure, design: Design) -> Walks:
+    """Work out the walks, one for each endpoint, of an effect that varies over follow-up.
+
+    Parameters
+    ----------
+    exposure, design
+        The data and their design.
+
+    Returns
+    -------
+    Walks
+        Over the intervals; their mean, weighted by the exposed phase's events, is zero.
+    """
+    counts = exposure.table["events"].values.astype(np.float64)
+    start = exposure.table["interval_start"].values
+    distances = clock(start, follow_up_end(exposure), counts.sum(axis=(2, 3)))
+    return _walks(distances, counts[:, :, design.exposed == 1.0].sum(axis=(2, 3)))
+
+
+def walks_since_entry(exposure: Exposure, design: Design) -> Walks:
+    """Work out the walks, one for each endpoint, of an effect that varies since entry.
+
+    Parameters
+    ----------
+    exposure, design
+        The data and their design, the exposed phase in at least two pieces.
+
+    Returns
+    -------
+    Walks
+        Over the pieces; their event-weighted mean is zero.
+    """
+    states = design.pieces.argmax(axis=0)
+    counts = exposure.table["events"].values.astype(np.float64)
+    inside = counts[:, :, states].sum(axis=(1, 3))
+    since = exposure.table["since"].values[states]
+    return _walks(clock(since, longest_since_entry(exposure), inside), inside)
+
+
+def _walks(distances: Floats, inside: Floats) -> Walks:
+    weight = inside + PSEUDO_EVENTS
+    return walks(distances, weight, np.zeros(weight.shape))
+
+
 def departures_of(
     definition: ModelDefinition, exposure: Exposure, design: Design, endpoint: int
 ) -> tuple[Departures, ...]:
@@ -85,7 +130,6 @@ def departures_of(
         Of the exposed phase's effect, and of groups.
     """
     kind, table = definition.phases, exposure.table
-    counts = table["events"].values[endpoint].astype(np.float64)
     found = []
     if isinstance(kind, PhasesBySubgroup):
         subgroup = design.class_of % len(design.subgroups)
@@ -102,20 +146,14 @@ def departures_of(
             )
         )
     elif isinstance(kind, PhasesOverTime) and table.sizes["interval"] > 1:
-        inside = counts[:, design.exposed == 1.0].sum(axis=(1, 2))
-        distances = clock(
-            table["interval_start"].values,
-            follow_up_end(exposure),
-            counts.sum(axis=(1, 2))[None],
-        )
         found.append(
             _walk(
                 "log_hazard_ratio_by_interval",
                 "interval",
                 tuple(table["interval"].values.tolist()),
                 kind.change,
-                distances,
-                inside,
+                walks_over_time(exposure, design),
+                endpoint,
                 lambda interval, state, _: (
                     np.full(state.size, interval),
                     design.exposed[state],
@@ -124,18 +162,14 @@ def departures_of(
         )
     elif isinstance(kind, PhasesSinceEntry) and design.pieces.shape[1] > 1:
         states = design.pieces.argmax(axis=0)
-        inside = counts[:, states].sum(axis=(0, 2))
-        distances = clock(
-            table["since"].values[states], longest_since_entry(exposure), inside[None]
-        )
         found.append(
             _walk(
                 "log_hazard_ratio_by_piece",
                 "piece",
                 tuple(str(name) for name in table["phase"].values[states]),
                 kind.change,
-                distances,
-                inside,
+                walks_since_entry(exposure, design),
+                endpoint,
                 lambda _, state, __: (
                     design.pieces[state].argmax(axis=1),
                     design.exposed[state],
@@ -166,20 +200,18 @@ def _walk(
     dim: str,
     labels: tuple[object, ...],
     prior: SpreadPrior,
-    distances: Floats,
-    inside: Floats,
+    found: Walks,
+    endpoint: int,
     label_of: Labels,
 ) -> Departures:
-    """Departures that are a walk, with an event-weighted mean of zero."""
-    weight = inside[None] + PSEUDO_EVENTS
-    found = walks(distances, weight, np.zeros(weight.shape))
+    """Departures of an endpoint that are a walk."""
     return Departures(
         name=name,
         dim=dim,
         labels=labels,
         around=True,
         prior=prior,
-        relative=found.inverse_roughness[0],
-        basis=found.basis[0],
+        relative=found.inverse_roughness[endpoint],
+        basis=found.basis[endpoint],
         label_of=label_of,
     )

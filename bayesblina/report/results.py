@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -433,11 +432,7 @@ def _checks(
     checked: list[Checks] = []
 
     def predictive() -> pd.DataFrame:
-        with warnings.catch_warnings():
-            # The table says which estimates are not to be relied on, and the report shows it.
-            words = "Estimated shape parameter"
-            warnings.filterwarnings("ignore", message=words, category=UserWarning)
-            checked.append(check(fit))
+        checked.append(check(fit))
         fit.definition.require_hazard("Prediction of events")
         return checked[0].predictive
 

@@ -4,426 +4,80 @@
 (Blood Advances 2020;4(7):1518). The numbers of patients per treatment phase are exactly the
 published ones, and the Simon-Makuch medians are calibrated to the published medians, for patients
 who reached consolidation, from its start, with transplant censored
-(``docs/validation/synthetic_study.md``). The true log hazard ratios come with it.
+(``docs/validation/synthetic_study.md``). The truth comes with it.
 
-How a patient is made (time in months from the first dose):
+How a patient is made (time in months from the first dose; hazards as `Truth` has them):
 
-1. Until remission everybody dies at the ``"no_remission"`` hazard. A responder who is alive at
-   the candidate remission month is in remission from then on; the others keep that hazard.
-2. In remission, death has hazard ``h_os(t) exp(x'g_os + b_os m(t))``, and relapse-or-death has
-   ``h_rfs(t) exp(x'g_rfs + b_rfs m(t))``, where ``m(t)`` is 1 from the start of maintenance on.
-   Relapse itself has the difference of the two, which `Truth` proves positive. Both hazards are
-   low until month 3, so that medians hardly depend on whether patients are at risk from remission
-   or from consolidation.
-3. The death hazard does *not* depend on relapse. This is a simplification: in patients a relapse
-   shortens survival. It buys that both endpoints are exactly proportional in maintenance given
-   the covariates, and that relapse, which bars a patient from maintenance, cannot confound the
-   effect of maintenance on survival.
-4. Consolidation is handed out by lottery among those who reach their candidate month in
+1. Until remission everybody dies at the hazard without remission. A responder who is alive at the
+   candidate remission month is in remission from then on; the others keep that hazard.
+2. Remission ends by a relapse or, in about one of seven, by a death. Most who relapse die within
+   months, sooner the earlier the relapse came; some reach a second remission.
+3. Consolidation is handed out by lottery among those who reach their candidate month in
    remission, alive, relapse-free, followed and not transplanted; maintenance by a second lottery
-   among those in consolidation who reach theirs. Neither lottery knows the future, covariates
-   play no part in it, and consolidation itself changes no hazard.
-5. Transplant comes at a constant hazard after remission, only while relapse-free and not
-   maintained; it multiplies both hazards by the same ratio.
-6. Follow-up ends at the data cut-off: accrual is uniform, so censoring is uniform too.
+   among those in consolidation who reach theirs. A few places of each go to patients in second
+   remission: they begin consolidation, or maintenance after a consolidation before or after the
+   relapse, when they have relapsed. No lottery knows the future, covariates play no part in it,
+   and consolidation itself changes no hazard.
+4. A first transplant comes at a constant hazard in remission, while not maintained, and at another
+   in second remission, also after maintenance that a relapse ended. Who has been transplanted
+   begins no treatment phase.
+5. Follow-up ends at the data cut-off: accrual is uniform, so censoring is uniform too.
 
-Times are exact draws by inversion of piecewise-linear cumulative hazards. Where a lottery changes
-a hazard, the path up to that moment is drawn without the change, and what remains is drawn anew.
+So relapse is a confounder of maintenance and survival that changes over time (see `Truth`): those
+in remission are treated, and those who have relapsed are at risk of death without maintenance.
+
+Times are exact draws by inversion of cumulative hazards. Where a lottery or a transplant changes a
+hazard, the path up to that moment is drawn without the change, and what remains is drawn anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from bayesblina.cohort import Cohort, Endpoint, Phases
 from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import SpecError
 from bayesblina.readers import read_cohort
+from bayesblina.rules import DAYS_PER_UNIT
+from bayesblina.synthetic_truth import (
+    AGE_GROUPS,
+    BLASTS_RANGE,
+    BLASTS_SHAPE,
+    PRIOR_SALVAGE,
+    REMISSION_RANGE,
+    LogLinearHazard,
+    Truth,
+    design,
+)
+
+__all__ = [
+    "LogLinearHazard",
+    "SyntheticStudy",
+    "Truth",
+    "adverse_events",
+    "blinatumomab_cohort",
+    "blinatumomab_table",
+    "treatment_stays",
+]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-# Baseline covariates: levels with their shares, and marrow blasts in percent, a stretched beta.
-AGE_GROUPS = {"18-34": 0.45, "35-54": 0.29, "55+": 0.26}
-PRIOR_SALVAGE = {"no": 0.45, "yes": 0.55}
-BLASTS_RANGE = (5.0, 100.0)
-BLASTS_SHAPE = (2.0, 1.0)
-BLASTS_CENTRE = 50.0
-
-# Months. Candidate remission is uniform in a range; consolidation, and maintenance after it, come
-# after a shortest time and an exponential delay, given by its mean.
-REMISSION_RANGE = (0.9, 2.3)
+# Months. Consolidation, and maintenance after it, come after a shortest time and an exponential
+# delay, given by its mean; in second remission the next phase comes so long after its start.
 CONSOLIDATION_DELAY = (2.7, 0.4)
 MAINTENANCE_DELAY = (3.3, 0.8)
-
-ENDPOINTS = ("os", "rfs")
-PROCESSES = (*ENDPOINTS, "no_remission")
-TERMS = ("age_group[35-54]", "age_group[55+]", "prior_salvage[yes]", "marrow_blasts")
+RETREATMENT_DELAY = (0.7, 0.4)
 
 # With the default sizes, fewer than one draw in a hundred has too few patients for a lottery.
 MAX_DRAWS = 200
-
-
-def _named(what: str, given: Mapping[str, Any], expected: tuple[str, ...]) -> dict[str, Any]:
-    """Return a mapping's values in the expected order; raise unless it names exactly these."""
-    if not isinstance(given, Mapping):
-        raise SpecError(f"{what} must map {', '.join(expected)}, got {given!r}.")
-    missing = [name for name in expected if name not in given]
-    unknown = [str(name) for name in given if name not in expected]
-    if missing or unknown:
-        raise SpecError(
-            f"{what} must name exactly {', '.join(expected)}; "
-            f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}."
-        )
-    return {name: given[name] for name in expected}
-
-
-def _finite(what: str, values: Iterable[Any]) -> tuple[float, ...]:
-    """Return plain finite numbers; raise if they are not."""
-    try:
-        numbers = tuple(float(value) for value in values)
-    except (TypeError, ValueError):
-        raise SpecError(f"{what} must be made of numbers, got {values!r}.") from None
-    if not np.isfinite(numbers).all():
-        raise SpecError(f"{what} must be finite, got {numbers!r}.")
-    return numbers
-
-
-def _numbers(what: str, given: Mapping[str, Any], expected: tuple[str, ...]) -> Mapping[str, float]:
-    """Return a read-only mapping of exactly the expected names to plain finite numbers."""
-    values = _named(what, given, expected)
-    return MappingProxyType(dict(zip(values, _finite(what, values.values()), strict=True)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PiecewiseHazard:
-    """A piecewise-constant hazard of one of the synthetic event processes.
-
-    Parameters
-    ----------
-    cuts
-        Inner cut points in months, strictly increasing and positive. Pieces are (start, stop];
-        the last one is open.
-    hazards
-        Events per patient-month in each piece, positive; one more than there are cuts.
-
-    Raises
-    ------
-    SpecError
-        If the cuts are not positive and increasing, if a hazard is not positive and finite, or
-        if there is not exactly one hazard more than there are cuts.
-
-    Examples
-    --------
-    >>> float(PiecewiseHazard(cuts=(6.0,), hazards=(0.1, 0.05)).cumulative(8.0).round(3))
-    0.7
-    """
-
-    cuts: tuple[float, ...]
-    hazards: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        cuts = _finite("cuts", self.cuts)
-        hazards = _finite("hazards", self.hazards)
-        if len(hazards) != len(cuts) + 1:
-            raise SpecError(
-                f"{len(cuts)} cuts make {len(cuts) + 1} pieces, but {len(hazards)} hazards were "
-                "given: give one hazard per piece."
-            )
-        if not (np.diff((0.0, *cuts)) > 0).all():
-            raise SpecError(f"cuts must be positive and strictly increasing, got {cuts!r}.")
-        if min(hazards) <= 0:
-            raise SpecError(f"hazards must be positive, got {hazards!r}.")
-        object.__setattr__(self, "cuts", cuts)
-        object.__setattr__(self, "hazards", hazards)
-
-    def cumulative(self, times: ArrayLike) -> Floats:
-        """Cumulative hazard from the first dose to each time.
-
-        Parameters
-        ----------
-        times
-            Months from the first dose, any shape.
-
-        Returns
-        -------
-        ndarray
-            Cumulative hazards, of the same shape.
-        """
-        at = np.asarray(times, float)[..., None]
-        starts, stops = (0.0, *self.cuts), (*self.cuts, np.inf)
-        return np.asarray((np.clip(at, starts, stops) - starts) @ np.array(self.hazards))
-
-    def _in_pieces(self, cuts: Floats) -> Floats:
-        """Hazard in each of the pieces that finer cuts make."""
-        return np.array(self.hazards)[np.searchsorted(self.cuts, np.append(cuts, np.inf))]
-
-
-# Calibrated: `docs/validation/synthetic_study.md` shows what these defaults give.
-LOG_HAZARD_RATIO = MappingProxyType({"os": float(np.log(0.45)), "rfs": float(np.log(0.70))})
-BASELINE = MappingProxyType(
-    {
-        "os": PiecewiseHazard(cuts=(3.0, 18.0), hazards=(0.006, 0.040, 0.018)),
-        "rfs": PiecewiseHazard(cuts=(3.0, 6.0, 18.0), hazards=(0.010, 0.057, 0.085, 0.045)),
-        "no_remission": PiecewiseHazard(cuts=(1.0, 9.0), hazards=(0.060, 0.108, 0.070)),
-    }
-)
-COVARIATE_LOG_HAZARD_RATIOS = MappingProxyType(
-    {
-        process: MappingProxyType(dict(zip(TERMS, np.log(ratios).tolist(), strict=True)))
-        for process, ratios in {
-            "os": (1.15, 1.40, 1.30, 1.004),
-            "rfs": (1.10, 1.30, 1.35, 1.005),
-            "no_remission": (1.15, 1.50, 1.20, 1.004),
-        }.items()
-    }
-)
-REMISSION_LOG_ODDS = MappingProxyType(
-    dict(zip(("intercept", *TERMS), (0.50, 0.0, 0.10, -0.40, -0.010), strict=True))
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Truth:
-    """What generates a synthetic study; enough to compute its true survival curves.
-
-    Baseline hazards are those of a patient aged 18-34 without prior salvage therapy, with 50
-    percent marrow blasts, in remission (``"os"``, ``"rfs"``) or not (``"no_remission"``), not
-    maintained, not transplanted. Mappings become read-only.
-
-    Parameters
-    ----------
-    log_hazard_ratio
-        Maintenance against no maintenance, for ``"os"`` and ``"rfs"``, given the covariates.
-    covariate_log_hazard_ratios
-        For ``"os"``, ``"rfs"`` and ``"no_remission"``: one log hazard ratio per term
-        (``"age_group[35-54]"``, ``"age_group[55+]"``, ``"prior_salvage[yes]"``, and
-        ``"marrow_blasts"`` per percentage point above 50).
-    baseline
-        Baseline hazard per month, for ``"os"``, ``"rfs"`` and ``"no_remission"``.
-    transplant_log_hazard_ratio
-        After transplant against before it, the same for both endpoints.
-    transplant_hazard
-        Transplants per month while relapse-free in remission and not maintained; 0 for none.
-    remission_log_odds
-        Log odds of being a responder: ``"intercept"`` and the covariate terms.
-    follow_up
-        Shortest and longest potential follow-up in months; uniform, as accrual is.
-
-    Raises
-    ------
-    SpecError
-        If a mapping lacks a name or holds an unknown one, if a number is out of its range, or if
-        the hazard of relapse, the difference of the hazards of the two endpoints, is not positive
-        for every possible patient and time.
-
-    Examples
-    --------
-    A study in which maintenance does nothing:
-
-    >>> null = Truth(log_hazard_ratio={"os": 0.0, "rfs": 0.0})
-    >>> cohort, truth = blinatumomab_cohort(1, truth=null)
-    >>> truth.log_hazard_ratio["os"]
-    0.0
-    """
-
-    log_hazard_ratio: Mapping[str, float] = LOG_HAZARD_RATIO
-    covariate_log_hazard_ratios: Mapping[str, Mapping[str, float]] = COVARIATE_LOG_HAZARD_RATIOS
-    baseline: Mapping[str, PiecewiseHazard] = BASELINE
-    transplant_log_hazard_ratio: float = float(np.log(0.85))
-    transplant_hazard: float = 0.03
-    remission_log_odds: Mapping[str, float] = REMISSION_LOG_ODDS
-    follow_up: tuple[float, float] = (12.0, 36.0)
-
-    def __post_init__(self) -> None:
-        baseline = _named("baseline", self.baseline, PROCESSES)
-        for process, hazard in baseline.items():
-            if not isinstance(hazard, PiecewiseHazard):
-                raise SpecError(f"baseline['{process}'] must be a PiecewiseHazard, got {hazard!r}.")
-        covariates = {
-            process: _numbers(f"covariate_log_hazard_ratios['{process}']", terms, TERMS)
-            for process, terms in _named(
-                "covariate_log_hazard_ratios", self.covariate_log_hazard_ratios, PROCESSES
-            ).items()
-        }
-        (ratio,) = _finite("transplant_log_hazard_ratio", [self.transplant_log_hazard_ratio])
-        (hazard,) = _finite("transplant_hazard", [self.transplant_hazard])
-        if hazard < 0:
-            raise SpecError(f"transplant_hazard must be at least 0, got {hazard!r}.")
-        follow_up = _finite("follow_up", self.follow_up)
-        if len(follow_up) != 2 or not REMISSION_RANGE[1] < follow_up[0] <= follow_up[1]:
-            raise SpecError(
-                "follow_up must be a shortest and a longest time in months, after the last "
-                f"possible remission at {REMISSION_RANGE[1]:g}, got {follow_up!r}."
-            )
-        checked = {
-            "log_hazard_ratio": _numbers("log_hazard_ratio", self.log_hazard_ratio, ENDPOINTS),
-            "covariate_log_hazard_ratios": MappingProxyType(covariates),
-            "baseline": MappingProxyType(baseline),
-            "transplant_log_hazard_ratio": ratio,
-            "transplant_hazard": hazard,
-            "remission_log_odds": _numbers(
-                "remission_log_odds", self.remission_log_odds, ("intercept", *TERMS)
-            ),
-            "follow_up": follow_up,
-        }
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
-        share = self._smallest_relapse_share()
-        if not share > 0:
-            raise SpecError(
-                "the hazard of relapse is the rfs hazard minus the os hazard and must be positive "
-                "for every patient and time, but its smallest share of the rfs hazard is "
-                f"{share:.3f}: raise the rfs hazards or lower the os ones."
-            )
-
-    def cumulative_hazard(
-        self,
-        endpoint: str,
-        table: pd.DataFrame,
-        times: ArrayLike,
-        *,
-        maintenance_start: float = np.inf,
-    ) -> Floats:
-        """Cumulative hazard in remission, from the first dose on, not transplanted.
-
-        Survival from a landmark L to t is ``exp(-(H(t) - H(L)))``.
-
-        Parameters
-        ----------
-        endpoint
-            ``"os"`` or ``"rfs"``.
-        table
-            Columns ``age_group``, ``prior_salvage`` and ``marrow_blasts``.
-        times : array_like, shape (time,)
-            Months from the first dose.
-        maintenance_start
-            Month from which maintenance is given; by default never.
-
-        Returns
-        -------
-        ndarray, shape (patient, time)
-            Cumulative hazards.
-
-        Raises
-        ------
-        SpecError
-            If `endpoint` is neither ``"os"`` nor ``"rfs"``.
-
-        Examples
-        --------
-        >>> truth = Truth()
-        >>> patient = pd.DataFrame(
-        ...     {"age_group": ["18-34"], "prior_salvage": ["no"], "marrow_blasts": [50.0]}
-        ... )
-        >>> untreated, treated = (
-        ...     truth.cumulative_hazard("rfs", patient, [12.0], maintenance_start=s)[0, 0]
-        ...     for s in (np.inf, 6.0)
-        ... )
-        >>> bool(treated < untreated)
-        True
-        """
-        if endpoint not in ENDPOINTS:
-            raise SpecError(f"unknown endpoint '{endpoint}': expected one of os, rfs.")
-        at = np.asarray(times, float)
-        baseline = self.baseline[endpoint]
-        before = baseline.cumulative(np.minimum(at, maintenance_start))
-        ratio = np.exp(self.log_hazard_ratio[endpoint])
-        total = before + ratio * (baseline.cumulative(at) - before)
-        return np.asarray(self._relative_hazard(endpoint, _design(table))[:, None] * total)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything in it, as plain values that JSON knows.
-
-        Returns
-        -------
-        dict
-            What `from_dict` reads.
-        """
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return values | {
-            "log_hazard_ratio": dict(self.log_hazard_ratio),
-            "covariate_log_hazard_ratios": {
-                process: dict(terms) for process, terms in self.covariate_log_hazard_ratios.items()
-            },
-            "baseline": {
-                process: {"cuts": list(hazard.cuts), "hazards": list(hazard.hazards)}
-                for process, hazard in self.baseline.items()
-            },
-            "remission_log_odds": dict(self.remission_log_odds),
-            "follow_up": list(self.follow_up),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Truth:
-        """Make a truth from what `as_dict` gave.
-
-        Parameters
-        ----------
-        values
-            All fields by name.
-
-        Returns
-        -------
-        Truth
-            Equal to the one that `as_dict` was called on.
-
-        Raises
-        ------
-        SpecError
-            If a name is missing or unknown, or a value is impossible.
-
-        Examples
-        --------
-        >>> Truth.from_dict(Truth().as_dict()) == Truth()
-        True
-        """
-        kept = _named("truth", values, tuple(item.name for item in fields(cls)))
-        kept["baseline"] = {
-            process: PiecewiseHazard(
-                **_named(f"baseline['{process}']", hazard, ("cuts", "hazards"))
-            )
-            for process, hazard in _named("baseline", kept["baseline"], PROCESSES).items()
-        }
-        return cls(**kept)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and send between processes through plain values: read-only mappings refuse."""
-        return (Truth.from_dict, (self.as_dict(),))
-
-    def _relative_hazard(self, process: str, design: Floats) -> Floats:
-        """Hazard of each patient relative to the baseline patient, shape (patient,)."""
-        terms = self.covariate_log_hazard_ratios[process]
-        return np.asarray(np.exp(design @ np.array([terms[term] for term in TERMS])))
-
-    def _joint_cuts(self) -> Floats:
-        return np.union1d(self.baseline["os"].cuts, self.baseline["rfs"].cuts)
-
-    def _smallest_relapse_share(self) -> float:
-        """Smallest share of relapse in the hazard of relapse or death.
-
-        It is taken over all times, covariates and both states of maintenance; transplant cancels.
-        """
-        age_middle, age_old, salvage, blasts = (
-            self.covariate_log_hazard_ratios["os"][term]
-            - self.covariate_log_hazard_ratios["rfs"][term]
-            for term in TERMS
-        )
-        worst = (
-            max(0.0, age_middle, age_old)
-            + max(0.0, salvage)
-            + max(blasts * (percent - BLASTS_CENTRE) for percent in BLASTS_RANGE)
-            + max(0.0, self.log_hazard_ratio["os"] - self.log_hazard_ratio["rfs"])
-        )
-        death, failure = (self.baseline[e]._in_pieces(self._joint_cuts()) for e in ENDPOINTS)
-        return float(1.0 - (death / failure).max() * np.exp(worst))
 
 
 class SyntheticStudy(NamedTuple):
@@ -434,7 +88,7 @@ class SyntheticStudy(NamedTuple):
     cohort : Cohort
         The validated synthetic cohort, marked as synthetic.
     truth : Truth
-        Its true log hazard ratios, baselines and all else.
+        Its hazards, and the true log hazard ratios and curves that follow from them.
     """
 
     cohort: Cohort
@@ -480,8 +134,8 @@ def blinatumomab_cohort(
     Examples
     --------
     >>> study = blinatumomab_cohort(1)
-    >>> round(float(np.exp(study.truth.log_hazard_ratio["os"])), 2)
-    0.45
+    >>> round(float(np.exp(study.truth.log_hazard_ratio["rfs"])), 2)
+    0.7
     """
     truth = Truth() if truth is None else truth
     table = blinatumomab_table(
@@ -517,9 +171,7 @@ def blinatumomab_table(
 ) -> pd.DataFrame:
     """Draw the synthetic blinatumomab study as a table, one row per synthetic patient.
 
-    No row is, or stems from, a patient. The death hazard does not depend on relapse, which is a
-    simplification (see the module's text); it makes the true log hazard ratios of both endpoints
-    exact for patients in remission, given covariates and with transplant censored.
+    No row is, or stems from, a patient. The module's text says how a patient is made.
 
     If fewer patients reach a lottery than it has places, the whole table is drawn again from the
     next substream of the same seed. With the default sizes and truth this is rare.
@@ -543,7 +195,8 @@ def blinatumomab_table(
         - ``rfs_months``, ``relapse_or_death``: end of relapse-free follow-up, and whether by
           relapse or death (0/1); at risk from ``remission_month`` on. NaN if never in remission.
         - ``remission_month``, ``consolidation_month``, ``maintenance_month``,
-          ``transplant_month``.
+          ``transplant_month``: the phases and the transplant may come after a relapse.
+        - ``relapse_month``, ``second_remission_month``.
         - ``age_group``, ``prior_salvage``, ``marrow_blasts`` (percent).
 
     Raises
@@ -667,6 +320,128 @@ def adverse_events(cohort: Cohort, *, seed: int) -> pd.DataFrame:
     return table
 
 
+# Days of infusion in a cycle, days from one start to the next, and the most cycles, by phase.
+CYCLES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
+    {"induction": (28, 42, 2), "consolidation": (28, 42, 3), "maintenance": (28, 84, 4)}
+)
+# Shares of the cycles after a phase's first that start late or are left out, and of all cycles
+# whose infusion is interrupted; mean days of a delay and of an interruption.
+DELAYED_SHARE, DELAY_DAYS = 0.20, 7.0
+LEFT_OUT_SHARE = 0.04
+INTERRUPTED_SHARE, INTERRUPTION_DAYS = 0.15, 4.0
+
+
+def treatment_stays(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """Draw when each patient of the synthetic study is on infusion: cycles with interruptions.
+
+    Cycles of induction and consolidation are 28 days on and 14 off, those of maintenance 28 on and
+    56 off. Some start late, some are left out, and some infusions are interrupted for days. A
+    phase's treatment ends when the next phase starts, at relapse, transplant, or the end of
+    follow-up. Infusion has no effect of its own on any hazard: the effect of maintenance is that of
+    having started it.
+
+    Parameters
+    ----------
+    table
+        As `blinatumomab_table` gives it.
+    seed
+        Non-negative; the same seed gives the same stays, within rounding on another processor.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per uninterrupted stay: ``patient_id``, ``phase`` (``"induction"``,
+        ``"consolidation"`` or ``"maintenance"``), ``cycle`` (from 1 in each phase), ``start`` and
+        ``stop`` in months from the first dose. A phase's first stay starts with the phase.
+        ``attrs["synthetic"]`` is True.
+
+    Raises
+    ------
+    SpecError
+        If the seed is negative, or the table lacks one of the columns.
+
+    Examples
+    --------
+    >>> stays = treatment_stays(blinatumomab_table(1), seed=1)
+    >>> list(stays.columns)
+    ['patient_id', 'phase', 'cycle', 'start', 'stop']
+    """
+    if seed < 0:
+        raise SpecError(f"seed must be a whole number from 0 on, got {seed!r}.")
+    months = [f"{name}_month" for name in ("consolidation", "maintenance", "relapse", "transplant")]
+    needed = ["patient_id", "os_months", *months]
+    missing = [name for name in needed if name not in table]
+    if missing:
+        raise SpecError(
+            f"the table lacks {', '.join(missing)}: give one that blinatumomab_table made."
+        )
+    rng = np.random.default_rng(seed)
+    consolidation, maintenance, relapse, transplant = table[months].to_numpy(float).T
+    last = table["os_months"].to_numpy(float)
+    starts = (np.zeros(last.size), consolidation, maintenance)
+    parts = []
+    for index, (phase, cycles) in enumerate(CYCLES.items()):
+        begin = starts[index]
+        ends = [np.where(one > begin, one, np.nan) for one in (*starts, relapse, transplant)]
+        row, cycle, start, stop = _stays(rng, begin, np.fmin.reduce([last, *ends]), cycles)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "patient_id": table["patient_id"].to_numpy()[row],
+                    "phase": phase,
+                    "cycle": cycle + 1,
+                    "start": start,
+                    "stop": stop,
+                }
+            )
+        )
+    stays = pd.concat(parts).sort_values(["patient_id", "start"], kind="stable", ignore_index=True)
+    stays.attrs["synthetic"] = True
+    return stays
+
+
+def _stays(
+    rng: np.random.Generator, begin: Floats, end: Floats, cycles: tuple[int, int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats]:
+    """Patient, cycle, start and stop of the stays of one phase, in ``(begin, end)``."""
+    month = DAYS_PER_UNIT["months"]
+    infusion, period, most = cycles[0] / month, cycles[1] / month, cycles[2]
+    shape = (begin.size, most)
+    late = (rng.random(shape) < DELAYED_SHARE) * rng.exponential(DELAY_DAYS / month, shape)
+    given = rng.random(shape) >= LEFT_OUT_SHARE
+    late[:, 0], given[:, 0] = 0.0, True
+    start = begin[:, None] + period * np.arange(most) + np.cumsum(late, axis=1)
+    stop = start + infusion
+    # An interruption lies somewhere in the infusion, and cuts its rest off if it is long.
+    broken = rng.random(shape) < INTERRUPTED_SHARE
+    halt = np.where(broken, start + rng.random(shape) * infusion, stop)
+    resume = np.where(broken, halt + rng.exponential(INTERRUPTION_DAYS / month, shape), stop)
+    starts, stops = np.stack([start, resume], axis=2), np.stack([halt, stop], axis=2)
+    stops = np.minimum(stops, end[:, None, None])
+    row, cycle, part = np.nonzero((starts < stops) & given[..., None])
+    return row, cycle, starts[row, cycle, part], stops[row, cycle, part]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Course:
+    """What happens to each patient, in months, NaN where it never does; arrays (patient,)."""
+
+    failure: Floats
+    relapse: Floats
+    second_remission: Floats
+    transplant: Floats
+    death: Floats
+
+    def replaced(self, rows: Bools, other: _Course) -> _Course:
+        """Take the course of some patients from another."""
+        return _Course(
+            **{
+                item.name: np.where(rows, getattr(other, item.name), getattr(self, item.name))
+                for item in fields(self)
+            }
+        )
+
+
 def _draw(
     rng: np.random.Generator,
     n_patients: int,
@@ -676,75 +451,131 @@ def _draw(
 ) -> pd.DataFrame | tuple[int, int]:
     """Draw one table, or return how many reached the lotteries if these are too few."""
     covariates = _draw_covariates(rng, n_patients)
-    design = _design(covariates)
+    terms = design(covariates)
     censoring = rng.uniform(*truth.follow_up, n_patients)
-
-    no_remission = truth.baseline["no_remission"]
     early_death = _next_event(
         rng,
+        truth.baseline["no_remission"],
         np.zeros(n_patients),
-        np.outer(truth._relative_hazard("no_remission", design), no_remission.hazards),
-        np.array(no_remission.cuts),
+        truth.relative_hazard("no_remission", terms),
     )
-    log_odds = truth.remission_log_odds["intercept"] + design @ np.array(
-        [truth.remission_log_odds[term] for term in TERMS]
-    )
-    responder = rng.random(n_patients) < 1.0 / (1.0 + np.exp(-log_odds))
+    responder = rng.random(n_patients) < truth.remission_share(terms)
     remission = rng.uniform(*REMISSION_RANGE, n_patients)
     in_remission = responder & (remission < early_death)
+    remission = np.where(in_remission, remission, np.nan)
+    course = _draw_course(rng, truth, terms, remission)
 
-    death, relapse = _draw_in_remission(rng, truth, design, remission)
-    with np.errstate(divide="ignore"):
-        transplant = remission + rng.exponential(size=n_patients) / truth.transplant_hazard
-    leaves = np.minimum.reduce([death, relapse, transplant, censoring])
-
-    consolidation = _delayed(rng, CONSOLIDATION_DELAY, n_patients)
-    reached = in_remission & (consolidation < leaves)
-    n_reached = int(reached.sum())
+    # Consolidation changes no hazard: the course goes on as it is.
+    leaves = np.fmin.reduce([course.failure, course.transplant, censoring])
+    leaves_again = np.fmin.reduce([course.death, course.transplant, censoring])
+    first = np.where(in_remission, _delayed(rng, CONSOLIDATION_DELAY, n_patients), np.nan)
+    again = course.second_remission + _delayed(rng, RETREATMENT_DELAY, n_patients)
+    consolidated, retreated = _lotteries(
+        rng, truth.retreated_share, n_consolidation, first < leaves, again < leaves_again
+    )
+    n_reached = int((consolidated | retreated).sum())
     if n_reached < n_consolidation:
         return n_reached, 0
-    consolidated = _lottery(rng, reached, n_consolidation)
-    maintenance = consolidation + _delayed(rng, MAINTENANCE_DELAY, n_patients)
-    reached = consolidated & (maintenance < leaves)
-    if int(reached.sum()) < n_maintenance:
-        return n_reached, int(reached.sum())
-    maintained = _lottery(rng, reached, n_maintenance)
+    consolidation = np.where(consolidated, first, np.where(retreated, again, np.nan))
 
-    transplanted = in_remission & ~maintained & (transplant == leaves)
-    changed = maintained | transplanted
-    later_death, later_relapse = _draw_in_remission(
-        rng,
-        truth,
-        design,
-        np.where(maintained, maintenance, np.where(transplanted, transplant, remission)),
-        log_ratios={
-            endpoint: np.where(
-                maintained, truth.log_hazard_ratio[endpoint], truth.transplant_log_hazard_ratio
-            )
-            for endpoint in ENDPOINTS
-        },
+    first = consolidation + _delayed(rng, MAINTENANCE_DELAY, n_patients)
+    again = np.where(
+        consolidated,
+        course.second_remission + _delayed(rng, RETREATMENT_DELAY, n_patients),
+        first,
     )
-    death = np.where(changed, later_death, np.where(in_remission, death, early_death))
-    relapse = np.where(changed, later_relapse, relapse)
-    failure = np.minimum(relapse, death)
+    maintained, remaintained = _lotteries(
+        rng,
+        truth.retreated_share,
+        n_maintenance,
+        consolidated & (first < leaves),
+        again < leaves_again,
+    )
+    n_again = int((maintained | remaintained).sum())
+    if n_again < n_maintenance:
+        return n_reached, n_again
+    maintenance = np.where(maintained, first, np.where(remaintained, again, np.nan))
+    begun = np.where(maintained, maintenance, np.nan)
+    course = course.replaced(maintained, _draw_course(rng, truth, terms, begun, maintained=True))
+    course = course.replaced(remaintained, _remaintained(rng, truth, terms, course, maintenance))
 
-    nan = np.nan
+    death = np.where(in_remission, course.death, early_death)
+    failed = course.failure <= censoring
     table = pd.DataFrame(
         {
             "patient_id": [f"SYN-{number:04d}" for number in range(1, n_patients + 1)],
             "os_months": np.minimum(death, censoring),
             "died": (death <= censoring).astype(int),
-            "rfs_months": np.where(in_remission, np.minimum(failure, censoring), nan),
-            "relapse_or_death": np.where(in_remission, (failure <= censoring).astype(float), nan),
-            "remission_month": np.where(in_remission, remission, nan),
-            "consolidation_month": np.where(consolidated, consolidation, nan),
-            "maintenance_month": np.where(maintained, maintenance, nan),
-            "transplant_month": np.where(transplanted, transplant, nan),
+            "rfs_months": np.minimum(course.failure, censoring),
+            "relapse_or_death": np.where(in_remission, failed.astype(float), np.nan),
+            "remission_month": remission,
+            "consolidation_month": consolidation,
+            "maintenance_month": maintenance,
+            **{
+                f"{name}_month": np.where(month < censoring, month, np.nan)
+                for name, month in (
+                    ("transplant", course.transplant),
+                    ("relapse", course.relapse),
+                    ("second_remission", course.second_remission),
+                )
+            },
         }
     )
     table = pd.concat([table, covariates], axis=1)
     table.attrs["synthetic"] = True
     return table
+
+
+def _draw_course(
+    rng: np.random.Generator,
+    truth: Truth,
+    terms: Floats,
+    start: Floats,
+    *,
+    maintained: bool = False,
+) -> _Course:
+    """Draw the course from a month in first remission on, maintained from then on or never."""
+    hazard = truth.baseline["in_remission"]
+    relative = truth.relative_hazard("in_remission", terms)
+    if maintained:
+        relative = relative * np.exp(truth.maintenance_log_hazard_ratio["in_remission"])
+    failure = _next_event(rng, hazard, start, relative)
+    transplant = _waiting(rng, start, truth.transplant_hazard["in_remission"])
+    transplant = np.where(~np.bool_(maintained) & (transplant < failure), transplant, np.nan)
+    transplanted = np.isfinite(transplant)
+    relative = relative * np.exp(truth.transplant_log_hazard_ratio["in_remission"])
+    failure = np.where(transplanted, _next_event(rng, hazard, transplant, relative), failure)
+    dies = rng.random(start.size) < truth.death_share(terms, transplanted=transplanted)
+
+    relapse = np.where(dies, np.nan, failure)
+    hazard = truth.baseline["after_relapse"]
+    relative = truth.after_relapse(terms, relapse, maintained=maintained)
+    death = _next_event(rng, hazard, relapse, relative)
+    second = _waiting(rng, relapse, truth.second_remission_hazard)
+    second = np.where(second < death, second, np.nan)
+    relative = relative * np.exp(truth.second_remission_log_hazard_ratio)
+    death = np.where(np.isfinite(second), _next_event(rng, hazard, second, relative), death)
+    later = _waiting(rng, second, truth.transplant_hazard["after_relapse"])
+    later = np.where(~transplanted & (later < death), later, np.nan)
+    relative = relative * np.exp(truth.transplant_log_hazard_ratio["after_relapse"])
+    death = np.where(np.isfinite(later), _next_event(rng, hazard, later, relative), death)
+    return _Course(
+        failure=failure,
+        relapse=relapse,
+        second_remission=second,
+        transplant=np.fmin(transplant, later),
+        death=np.where(dies, failure, death),
+    )
+
+
+def _remaintained(
+    rng: np.random.Generator, truth: Truth, terms: Floats, course: _Course, start: Floats
+) -> _Course:
+    """Draw what remains of a course, in second remission, from the start of maintenance on."""
+    relative = truth.after_relapse(terms, course.relapse, maintained=True)
+    relative = relative * np.exp(truth.second_remission_log_hazard_ratio)
+    death = _next_event(rng, truth.baseline["after_relapse"], start, relative)
+    return replace(course, transplant=np.full(start.size, np.nan), death=death)
 
 
 def _draw_covariates(rng: np.random.Generator, n_patients: int) -> pd.DataFrame:
@@ -760,55 +591,18 @@ def _draw_covariates(rng: np.random.Generator, n_patients: int) -> pd.DataFrame:
     )
 
 
-def _design(table: pd.DataFrame) -> Floats:
-    """Terms of each patient, shape (patient, term)."""
-    age = table["age_group"].to_numpy()
-    return np.column_stack(
-        [
-            age == "35-54",
-            age == "55+",
-            table["prior_salvage"].to_numpy() == "yes",
-            table["marrow_blasts"].to_numpy(float) - BLASTS_CENTRE,
-        ]
-    ).astype(float)
+def _next_event(
+    rng: np.random.Generator, hazard: LogLinearHazard, start: Floats, relative: Floats
+) -> Floats:
+    """First event after `start` by inversion of the cumulative hazard; NaN where that is NaN."""
+    gone = hazard.cumulative(start)
+    return hazard.inverse(gone + rng.exponential(size=start.size) / relative)
 
 
-def _draw_in_remission(
-    rng: np.random.Generator,
-    truth: Truth,
-    design: Floats,
-    start: Floats,
-    *,
-    log_ratios: Mapping[str, Floats | float] = MappingProxyType({"os": 0.0, "rfs": 0.0}),
-) -> tuple[Floats, Floats]:
-    """Months of death and of relapse after `start`, as if neither stopped the other."""
-    cuts = truth._joint_cuts()
-    death, failure = (
-        np.outer(
-            truth._relative_hazard(endpoint, design) * np.exp(log_ratios[endpoint]),
-            truth.baseline[endpoint]._in_pieces(cuts),
-        )
-        for endpoint in ENDPOINTS
-    )
-    return _next_event(rng, start, death, cuts), _next_event(rng, start, failure - death, cuts)
-
-
-def _next_event(rng: np.random.Generator, start: Floats, hazards: Floats, cuts: Floats) -> Floats:
-    """First event after `start` by inversion of the cumulative hazard.
-
-    `start` has shape (patient,), `hazards` (patient, piece), `cuts` one less than pieces.
-    """
-    edges = np.concatenate([[0.0], cuts])
-    begin = np.maximum(edges, start[:, None])
-    widths = np.maximum(edges[1:] - begin[:, :-1], 0.0)
-    reached = np.zeros(hazards.shape)
-    np.cumsum(widths * hazards[:, :-1], axis=1, out=reached[:, 1:])
-    target = rng.exponential(size=start.size)
-    piece = (reached[:, 1:] < target[:, None]).sum(axis=1)[:, None]
-    base, level, hazard = (
-        np.take_along_axis(values, piece, axis=1)[:, 0] for values in (begin, reached, hazards)
-    )
-    return np.asarray(base + (target - level) / hazard)
+def _waiting(rng: np.random.Generator, start: Floats, hazard: float) -> Floats:
+    """First event after `start` at a constant hazard, infinite if that is 0."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(start + np.divide(rng.exponential(size=start.size), hazard))
 
 
 def _delayed(rng: np.random.Generator, delay: tuple[float, float], size: int) -> Floats:
@@ -816,7 +610,22 @@ def _delayed(rng: np.random.Generator, delay: tuple[float, float], size: int) ->
     return delay[0] + rng.exponential(delay[1], size)
 
 
+def _lotteries(
+    rng: np.random.Generator, share: float, places: int, first: Bools, again: Bools
+) -> tuple[Bools, Bools]:
+    """Hand out places among those who get there in first and in second remission.
+
+    The second have a share of the places, as far as there are any; the first have the others.
+    """
+    kept = round(share * places)
+    early = _lottery(rng, first, places - kept)
+    late = _lottery(rng, again & ~early, kept)
+    missing = places - int(early.sum() + late.sum())
+    return early | _lottery(rng, first & ~early & ~late, missing), late
+
+
 def _lottery(rng: np.random.Generator, reached: Bools, places: int) -> Bools:
     chosen = np.zeros(reached.size, dtype=bool)
-    chosen[rng.choice(np.flatnonzero(reached), places, replace=False)] = True
+    candidates = np.flatnonzero(reached)
+    chosen[rng.choice(candidates, min(places, candidates.size), replace=False)] = True
     return chosen

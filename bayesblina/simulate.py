@@ -71,10 +71,10 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 # Months. Consolidation, and maintenance after it, come after a shortest time and an exponential
-# delay, given by its mean; in second remission the next phase comes so long after its start.
+# delay, given by its mean. In second remission, consolidation is to start so long after its start.
 CONSOLIDATION_DELAY = (2.7, 0.4)
 MAINTENANCE_DELAY = (3.3, 0.8)
-RETREATMENT_DELAY = (0.7, 0.4)
+RETREATMENT_DELAY = (2.0, 0.4)
 
 # With the default sizes, fewer than one draw in a hundred has too few patients for a lottery.
 MAX_DRAWS = 200
@@ -478,12 +478,10 @@ def _draw(
         return n_reached, 0
     consolidation = np.where(consolidated, first, np.where(retreated, again, np.nan))
 
-    first = consolidation + _delayed(rng, MAINTENANCE_DELAY, n_patients)
-    again = np.where(
-        consolidated,
-        course.second_remission + _delayed(rng, RETREATMENT_DELAY, n_patients),
-        first,
-    )
+    # Who relapses after consolidation goes through it again before maintenance.
+    delay = _delayed(rng, MAINTENANCE_DELAY, n_patients)
+    first = first + delay
+    again = np.where(consolidated | retreated, again + delay, np.nan)
     maintained, remaintained = _lotteries(
         rng,
         truth.retreated_share,

@@ -242,12 +242,12 @@ MAINTENANCE = MappingProxyType(
 BASELINE = MappingProxyType(
     {
         "no_remission": LogLinearHazard(
-            knots=(0.0, 2.0, 8.0, 14.0), hazards=(0.055, 0.110, 0.105, 0.070)
+            knots=(0.0, 2.0, 8.0, 14.0), hazards=(0.062, 0.127, 0.121, 0.075)
         ),
         "in_remission": LogLinearHazard(
-            knots=(1.0, 3.0, 6.0, 12.0, 24.0), hazards=(0.030, 0.052, 0.080, 0.068, 0.030)
+            knots=(1.0, 3.0, 6.0, 12.0, 24.0), hazards=(0.032, 0.048, 0.074, 0.097, 0.025)
         ),
-        "after_relapse": LogLinearHazard(knots=(0.0,), hazards=(0.16,)),
+        "after_relapse": LogLinearHazard(knots=(0.0,), hazards=(0.107,)),
     }
 )
 COVARIATE_LOG_HAZARD_RATIOS = MappingProxyType(
@@ -264,7 +264,7 @@ REMISSION_LOG_ODDS = MappingProxyType(
     dict(zip(("intercept", *TERMS), (0.50, 0.0, 0.10, -0.40, -0.010), strict=True))
 )
 DEATH_LOG_ODDS = MappingProxyType(
-    dict(zip(("intercept", *TERMS, "transplant"), (-2.1, 0.2, 0.6, 0.1, 0.0, 1.9), strict=True))
+    dict(zip(("intercept", *TERMS, "transplant"), (-2.35, 0.2, 0.6, 0.1, 0.0, 1.9), strict=True))
 )
 TRANSPLANT = MappingProxyType(
     {"in_remission": float(np.log(0.85)), "after_relapse": float(np.log(0.60))}
@@ -333,8 +333,8 @@ class Truth:
     covariate_log_hazard_ratios: Mapping[str, Mapping[str, float]] = COVARIATE_LOG_HAZARD_RATIOS
     baseline: Mapping[str, LogLinearHazard] = BASELINE
     death_in_remission_log_odds: Mapping[str, float] = DEATH_LOG_ODDS
-    late_relapse_log_hazard_ratio: float = -0.5
-    second_remission_hazard: float = 0.10
+    late_relapse_log_hazard_ratio: float = -0.42
+    second_remission_hazard: float = 0.075
     second_remission_log_hazard_ratio: float = float(np.log(0.40))
     transplant_log_hazard_ratio: Mapping[str, float] = TRANSPLANT
     transplant_hazard: Mapping[str, float] = TRANSPLANT_HAZARD

@@ -165,7 +165,9 @@ class LogLinearHazard:
         ndarray
             Events per patient-month, of the same shape.
         """
-        return np.asarray(np.exp(np.interp(times, self.knots, np.log(self.hazards))))
+        return np.asarray(
+            np.exp(np.interp(np.asarray(times, float), self.knots, np.log(self.hazards)))
+        )
 
     def cumulative(self, times: ArrayLike) -> Floats:
         """Cumulative hazard from the first dose to each time.

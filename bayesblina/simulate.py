@@ -44,6 +44,7 @@ from numpy.typing import NDArray
 from bayesblina.cohort import Cohort, Endpoint, Phases
 from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import SpecError
+from bayesblina.log_linear_hazard import LogLinearHazard
 from bayesblina.readers import read_cohort
 from bayesblina.rules import DAYS_PER_UNIT
 from bayesblina.synthetic_truth import (
@@ -52,7 +53,6 @@ from bayesblina.synthetic_truth import (
     BLASTS_SHAPE,
     PRIOR_SALVAGE,
     REMISSION_RANGE,
-    LogLinearHazard,
     Truth,
     design,
 )
@@ -497,31 +497,43 @@ def _draw(
     course = course.replaced(maintained, _draw_course(rng, truth, terms, begun, maintained=True))
     course = course.replaced(remaintained, _remaintained(rng, truth, terms, course, maintenance))
 
-    death = np.where(in_remission, course.death, early_death)
-    failed = course.failure <= censoring
-    table = pd.DataFrame(
+    course = replace(course, death=np.where(in_remission, course.death, early_death))
+    table = _tabulate(course, censoring, remission, consolidation, maintenance)
+    table = pd.concat([table, covariates], axis=1)
+    table.attrs["synthetic"] = True
+    return table
+
+
+def _tabulate(
+    course: _Course,
+    censoring: Floats,
+    remission: Floats,
+    consolidation: Floats,
+    maintenance: Floats,
+) -> pd.DataFrame:
+    """Write down what is seen of each course before follow-up ends."""
+    failed = np.where(np.isfinite(remission), course.failure <= censoring, np.nan)
+    seen = {
+        "transplant": course.transplant,
+        "relapse": course.relapse,
+        "second_remission": course.second_remission,
+    }
+    return pd.DataFrame(
         {
-            "patient_id": [f"SYN-{number:04d}" for number in range(1, n_patients + 1)],
-            "os_months": np.minimum(death, censoring),
-            "died": (death <= censoring).astype(int),
+            "patient_id": [f"SYN-{number:04d}" for number in range(1, censoring.size + 1)],
+            "os_months": np.minimum(course.death, censoring),
+            "died": (course.death <= censoring).astype(int),
             "rfs_months": np.minimum(course.failure, censoring),
-            "relapse_or_death": np.where(in_remission, failed.astype(float), np.nan),
+            "relapse_or_death": failed,
             "remission_month": remission,
             "consolidation_month": consolidation,
             "maintenance_month": maintenance,
             **{
                 f"{name}_month": np.where(month < censoring, month, np.nan)
-                for name, month in (
-                    ("transplant", course.transplant),
-                    ("relapse", course.relapse),
-                    ("second_remission", course.second_remission),
-                )
+                for name, month in seen.items()
             },
         }
     )
-    table = pd.concat([table, covariates], axis=1)
-    table.attrs["synthetic"] = True
-    return table
 
 
 def _draw_course(

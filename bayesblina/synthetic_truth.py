@@ -25,7 +25,7 @@ less than a trial would find; ``docs/validation/synthetic_study.md`` says how mu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import pairwise, product
@@ -38,6 +38,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
 from bayesblina.errors import SpecError
+from bayesblina.log_linear_hazard import LogLinearHazard, finite, named, numbers, over_argument
 from bayesblina.transitions import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 
 Floats = NDArray[np.float64]
@@ -62,179 +63,6 @@ USUAL_RELAPSE = 6.0
 RANDOMISED = 8.0
 # Longest step, in months, of the integrals over the month of relapse.
 STEP = 0.1
-
-
-def _named(what: str, given: Mapping[str, Any], expected: tuple[str, ...]) -> dict[str, Any]:
-    """Return a mapping's values in the expected order; raise unless it names exactly these."""
-    if not isinstance(given, Mapping):
-        raise SpecError(f"{what} must map {', '.join(expected)}, got {given!r}.")
-    missing = [name for name in expected if name not in given]
-    unknown = [str(name) for name in given if name not in expected]
-    if missing or unknown:
-        raise SpecError(
-            f"{what} must name exactly {', '.join(expected)}; "
-            f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}."
-        )
-    return {name: given[name] for name in expected}
-
-
-def _finite(what: str, values: Iterable[Any]) -> tuple[float, ...]:
-    """Return plain finite numbers; raise if they are not."""
-    try:
-        numbers = tuple(float(value) for value in values)
-    except (TypeError, ValueError):
-        raise SpecError(f"{what} must be made of numbers, got {values!r}.") from None
-    if not np.isfinite(numbers).all():
-        raise SpecError(f"{what} must be finite, got {numbers!r}.")
-    return numbers
-
-
-def _numbers(what: str, given: Mapping[str, Any], expected: tuple[str, ...]) -> Mapping[str, float]:
-    """Return a read-only mapping of exactly the expected names to plain finite numbers."""
-    values = _named(what, given, expected)
-    return MappingProxyType(dict(zip(values, _finite(what, values.values()), strict=True)))
-
-
-def _ratio(z: Floats, numerator: Any) -> Floats:
-    """Divide ``numerator(z)``, which is z near 0, by z."""
-    safe = np.where(np.abs(z) < 1e-12, 1.0, z)
-    return np.where(np.abs(z) < 1e-12, 1.0, numerator(safe) / safe)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogLinearHazard:
-    """A continuous hazard whose logarithm is linear between knots.
-
-    Before the first knot and after the last it is constant.
-
-    Parameters
-    ----------
-    knots
-        Months from the first dose: not negative, strictly increasing, at least one.
-    hazards
-        Events per patient-month at the knots, positive.
-
-    Raises
-    ------
-    SpecError
-        If the knots are negative or do not increase, if a hazard is not positive and finite, or
-        if there is not exactly one hazard for each knot.
-
-    Notes
-    -----
-    The cumulative hazard from a knot with hazard h and slope b of its logarithm is
-    ``h (exp(b d) - 1) / b`` after d months, which is inverted exactly.
-
-    Examples
-    --------
-    >>> hazard = LogLinearHazard(knots=(2.0, 4.0), hazards=(0.1, 0.2))
-    >>> hazard.at([0.0, 3.0, 9.0]).round(3).tolist()
-    [0.1, 0.141, 0.2]
-    >>> float(hazard.inverse(hazard.cumulative(5.0)))
-    5.0
-    """
-
-    knots: tuple[float, ...]
-    hazards: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        knots = _finite("knots", self.knots)
-        hazards = _finite("hazards", self.hazards)
-        if len(hazards) != len(knots) or not knots:
-            raise SpecError(
-                f"{len(knots)} knots and {len(hazards)} hazards were given: give at least one "
-                "knot, and one hazard for each."
-            )
-        if knots[0] < 0 or not (np.diff(knots) > 0).all():
-            raise SpecError(f"knots must not be negative and strictly increase, got {knots!r}.")
-        if min(hazards) <= 0:
-            raise SpecError(f"hazards must be positive, got {hazards!r}.")
-        object.__setattr__(self, "knots", knots)
-        object.__setattr__(self, "hazards", hazards)
-
-    def at(self, times: ArrayLike) -> Floats:
-        """Hazard at each time.
-
-        Parameters
-        ----------
-        times
-            Months from the first dose, any shape.
-
-        Returns
-        -------
-        ndarray
-            Events per patient-month, of the same shape.
-        """
-        return np.asarray(
-            np.exp(np.interp(np.asarray(times, float), self.knots, np.log(self.hazards)))
-        )
-
-    def cumulative(self, times: ArrayLike) -> Floats:
-        """Cumulative hazard from the first dose to each time.
-
-        Parameters
-        ----------
-        times
-            Months from the first dose, any shape.
-
-        Returns
-        -------
-        ndarray
-            Cumulative hazards, of the same shape.
-        """
-        starts, levels, slopes, reached = self._pieces()
-        at = np.asarray(times, float)
-        piece = np.searchsorted(starts, at, side="right") - 1
-        length = at - starts[piece]
-        return np.asarray(
-            reached[piece] + levels[piece] * length * _ratio(slopes[piece] * length, np.expm1)
-        )
-
-    def inverse(self, cumulative: ArrayLike) -> Floats:
-        """Time at which the cumulative hazard reaches each value.
-
-        Parameters
-        ----------
-        cumulative
-            Cumulative hazards, not negative, any shape.
-
-        Returns
-        -------
-        ndarray
-            Months from the first dose, of the same shape.
-        """
-        starts, levels, slopes, reached = self._pieces()
-        target = np.asarray(cumulative, float)
-        piece = np.searchsorted(reached, target, side="right") - 1
-        length = (target - reached[piece]) / levels[piece]
-        return np.asarray(starts[piece] + length * _ratio(slopes[piece] * length, np.log1p))
-
-    def scaled(self, factor: float) -> LogLinearHazard:
-        """Multiply the hazard at all times.
-
-        Parameters
-        ----------
-        factor
-            Positive.
-
-        Returns
-        -------
-        LogLinearHazard
-            With the same knots.
-        """
-        hazards = tuple(factor * hazard for hazard in self.hazards)
-        return LogLinearHazard(knots=self.knots, hazards=hazards)
-
-    def _pieces(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """Start of each piece, hazard there, slope of its logarithm, cumulative hazard there."""
-        knots, hazards = np.array(self.knots), np.array(self.hazards)
-        slopes = np.append(np.diff(np.log(hazards)) / np.diff(knots), 0.0)
-        if knots[0] > 0:
-            knots, hazards = np.append(0.0, knots), np.append(hazards[0], hazards)
-            slopes = np.append(0.0, slopes)
-        length = np.diff(knots)
-        gained = hazards[:-1] * length * _ratio(slopes[:-1] * length, np.expm1)
-        return knots, hazards, slopes, np.append(0.0, np.cumsum(gained))
 
 
 # Calibrated: `docs/validation/synthetic_study.md` shows what these defaults give.
@@ -345,13 +173,13 @@ class Truth:
     follow_up: tuple[float, float] = (12.0, 36.0)
 
     def __post_init__(self) -> None:
-        baseline = _named("baseline", self.baseline, STATES)
+        baseline = named("baseline", self.baseline, STATES)
         for state, hazard in baseline.items():
             if not isinstance(hazard, LogLinearHazard):
                 raise SpecError(f"baseline['{state}'] must be a LogLinearHazard, got {hazard!r}.")
         covariates = {
-            state: _numbers(f"covariate_log_hazard_ratios['{state}']", terms, TERMS)
-            for state, terms in _named(
+            state: numbers(f"covariate_log_hazard_ratios['{state}']", terms, TERMS)
+            for state, terms in named(
                 "covariate_log_hazard_ratios", self.covariate_log_hazard_ratios, STATES
             ).items()
         }
@@ -366,14 +194,14 @@ class Truth:
             ("transplant_hazard", TREATED),
             ("remission_log_odds", ("intercept", *TERMS)),
         ):
-            checked[name] = _numbers(name, getattr(self, name), expected)
+            checked[name] = numbers(name, getattr(self, name), expected)
         for name in (
             "late_relapse_log_hazard_ratio",
             "second_remission_hazard",
             "second_remission_log_hazard_ratio",
             "retreated_share",
         ):
-            (checked[name],) = _finite(name, [getattr(self, name)])
+            (checked[name],) = finite(name, [getattr(self, name)])
         for name, least in (
             ("transplant_hazard", min(checked["transplant_hazard"].values())),
             ("second_remission_hazard", checked["second_remission_hazard"]),
@@ -383,7 +211,7 @@ class Truth:
                 raise SpecError(f"{name} must be at least 0, got {least!r}.")
         if checked["retreated_share"] >= 1:
             raise SpecError(f"retreated_share must be below 1, got {self.retreated_share!r}.")
-        follow_up = _finite("follow_up", self.follow_up)
+        follow_up = finite("follow_up", self.follow_up)
         if len(follow_up) != 2 or not REMISSION_RANGE[1] < follow_up[0] <= follow_up[1]:
             raise SpecError(
                 "follow_up must be a shortest and a longest time in months, after the last "
@@ -428,7 +256,7 @@ class Truth:
         >>> {name: round(value, 4) for name, value in truth.log_hazard_ratio.items()}
         {'os': -0.5, 'rfs': -0.5}
         """
-        (share,) = _finite("death_share", [death_share])
+        (share,) = finite("death_share", [death_share])
         if not 0 < share < 1:
             raise SpecError(f"death_share must lie between 0 and 1, got {death_share!r}.")
         covariates = COVARIATE_LOG_HAZARD_RATIOS
@@ -659,7 +487,7 @@ class Truth:
         entering = self.second_remission_hazard * months
         lives = np.exp(-np.exp(self.second_remission_log_hazard_ratio) * dying)
         gap = -np.expm1(self.second_remission_log_hazard_ratio) * dying + entering
-        return np.exp(-dying - entering), entering * lives * _ratio(-gap, np.expm1), lives
+        return np.exp(-dying - entering), entering * lives * over_argument(-gap, np.expm1), lives
 
     def as_dict(self) -> dict[str, Any]:
         """Everything in it, as plain values that JSON knows.
@@ -709,10 +537,10 @@ class Truth:
         >>> Truth.from_dict(Truth().as_dict()) == Truth()
         True
         """
-        kept = _named("truth", values, tuple(item.name for item in fields(cls)))
+        kept = named("truth", values, tuple(item.name for item in fields(cls)))
         kept["baseline"] = {
-            state: LogLinearHazard(**_named(f"baseline['{state}']", hazard, ("knots", "hazards")))
-            for state, hazard in _named("baseline", kept["baseline"], STATES).items()
+            state: LogLinearHazard(**named(f"baseline['{state}']", hazard, ("knots", "hazards")))
+            for state, hazard in named("baseline", kept["baseline"], STATES).items()
         }
         return cls(**kept)
 

@@ -27,6 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "hamiltonian",
             "importance",
             "intervals",
+            "log_linear_hazard",
             "machine_code",
             "mixing",
             "occupancy",

@@ -100,7 +100,7 @@ def _of_endpoint(fit: Fit, exposure: Exposure, raw: Floats, index: int) -> Early
     late = phase[:, :1] * (interval == 1)[:, None]
     columns = np.concatenate([phase[:, :1] - late, late, phase[:, 1:], raw[patient[piece]]], axis=1)
     category = people["category"].values[patient[piece]]
-    stratum = fit.design.class_of[category] // len(fit.design.subgroups)
+    stratum = fit.design.stratum_of[category]
     columns = columns[:, _varies(columns, stratum)]
     if not phase[:, 0].any() or not late.any() or not (phase[:, :1] - late).any():
         return None

@@ -340,7 +340,7 @@ def baseline_curves(exposure: Exposure, design: Design, *, prior_sd: Floats) -> 
     time = exposure.table["exposure"].values
     endpoints, intervals, states, patterns = events.shape
     strata = len(design.strata)
-    member = np.arange(strata)[:, None] == design.class_of // len(design.subgroups)
+    member = np.arange(strata)[:, None] == design.stratum_of
     shape = (endpoints * strata, intervals, states * patterns)
     by_curve = [
         (values[:, None] * member[None, :, None, None, :]).reshape(shape)

@@ -380,7 +380,15 @@ def baseline_curves(exposure: Exposure, design: Design, *, prior_sd: Floats) -> 
 
 
 def _adjusted_time(events: Floats, time: Floats, effects: Floats, prior_sd: Floats) -> Floats:
-    """Person-time by interval, weighted by relative hazards fitted with the baseline profiled out.
+    """Person-time by interval, weighted by relative hazards fitted with the baseline profiled out."""
+    parameter, _ = profiled(events, time, effects, prior_sd)
+    return np.asarray((time * np.exp(effects @ parameter)).sum(1))
+
+
+def profiled(
+    events: Floats, time: Floats, effects: Floats, prior_sd: Floats
+) -> tuple[Floats, Floats]:
+    """Fit log hazard ratios with the baseline, a hazard for each interval, profiled out.
 
     Parameters
     ----------
@@ -393,10 +401,13 @@ def _adjusted_time(events: Floats, time: Floats, effects: Floats, prior_sd: Floa
 
     Returns
     -------
-    ndarray, shape (interval,)
-        Adjusted person-time.
+    parameter : ndarray, shape (parameter,)
+        Log hazard ratios at the mode.
+    curvature : ndarray, shape (parameter, parameter)
+        Minus the second derivatives there, the ridge's among them.
     """
     parameter = np.zeros(effects.shape[1])
+    curvature = np.zeros((effects.shape[1], effects.shape[1]))
     by_interval = events.sum(1)
     ridge = 1.0 / prior_sd**2
     for _ in range(NEWTON_STEPS if effects.shape[1] else 0):
@@ -417,4 +428,4 @@ def _adjusted_time(events: Floats, time: Floats, effects: Floats, prior_sd: Floa
         parameter += step * min(1.0, LARGEST_STEP / max(float(np.abs(step).max()), 1e-300))
         if np.abs(step).max() < 1e-8:
             break
-    return np.asarray((time * np.exp(effects @ parameter)).sum(1))
+    return parameter, curvature

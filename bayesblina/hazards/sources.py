@@ -13,7 +13,7 @@ import numpy as np
 import pymc as pm
 from numpy.typing import NDArray
 
-from bayesblina.hazards.baseline import PSEUDO_EVENTS
+from bayesblina.hazards.baseline import PSEUDO_EVENTS, profiled
 from bayesblina.hazards.components import Workbench, adapted
 from bayesblina.hazards.definition import (
     Commensurate,
@@ -28,6 +28,8 @@ from bayesblina.hazards.ops import BatchedMatrixVector
 
 Floats = NDArray[np.float64]
 
+# Ridge of differences where coordinates are sought.
+LOOSE = 2.0
 # What is read off each part: the differences, over (endpoint, source, ...).
 DIFFERENCES: dict[Part, str] = {
     "baseline": "source_effect",
@@ -91,19 +93,17 @@ def source_part(bench: Workbench) -> Sources:
         return Sources(by_state=None, by_pattern=None)
     model = pm.modelcontext(None)
     model.add_coord("source", list(design.sources))
-    counts = bench.exposure.table["events"].values.astype(np.float64)
     count = len(design.sources)
     # (source, pattern)
     member = (np.arange(count)[:, None] + 1 == design.source_of).astype(np.float64)
+    about = _about(bench, parts, member)
     by_state, by_pattern = None, None
     if "baseline" in parts:
-        inside = np.einsum("ejkp,sp->es", counts, member)
-        effect = _differences(bench, "baseline", inside, ("endpoint", "source"))
+        effect = _differences(bench, "baseline", about, ("endpoint", "source"))
         members = pm.Data("source_members", np.stack([member.T] * bench.endpoints))
         by_pattern = BatchedMatrixVector()(members, effect)
     if "phases" in parts:
-        inside = np.einsum("ejkp,ki,sp->esi", counts, design.contrast, member)
-        effect = _differences(bench, "phases", inside, ("endpoint", "source", "effect"))
+        effect = _differences(bench, "phases", about, ("endpoint", "source", "effect"))
         # Current patients come first, and have no differences.
         spread = np.kron(np.eye(count + 1)[:, 1:], design.contrast)
         by_state = _spread_out("source_contrast", spread, effect, bench.endpoints)
@@ -111,13 +111,54 @@ def source_part(bench: Workbench) -> Sources:
         shape = (lengths["endpoint"], lengths["source"] + 1, lengths["phase"])
         by_state = by_state.reshape(shape)
     if "covariates" in parts:
-        squares = design.terms**2
-        inside = np.einsum("ejkp,pt,sp->est", counts, squares, member)
-        effect = _differences(bench, "covariates", inside, ("endpoint", "source", "term"))
-        spread = (member.T[:, :, None] * design.terms[:, None, :]).reshape(member.shape[1], -1)
-        slopes = _spread_out("source_terms", spread, effect, bench.endpoints)
+        effect = _differences(bench, "covariates", about, ("endpoint", "source", "term"))
+        slopes = _spread_out("source_terms", _by_term(design, member), effect, bench.endpoints)
         by_pattern = slopes if by_pattern is None else by_pattern + slopes
     return Sources(by_state=by_state, by_pattern=by_pattern)
+
+
+def _by_term(design: Design, member: Floats) -> Floats:
+    """Terms of external patterns, source by source; shape (pattern, source x term)."""
+    terms = member.T[:, :, None] * design.terms[:, None, :]
+    return terms.reshape(member.shape[1], -1)
+
+
+def _about(
+    bench: Workbench, parts: Sequence[Part], member: Floats
+) -> dict[Part, tuple[Floats, Floats]]:
+    """Where differences are, about, and roots of their information; for coordinates only.
+
+    Of each part both have the shape (endpoint, differences).
+    """
+    definition, design, table = bench.definition, bench.design, bench.exposure.table
+    states, patterns = design.contrast.shape[0], member.shape[1]
+    in_state = np.repeat(design.contrast, patterns, axis=0)
+    external = np.tile(member.T, (states, 1))
+    columns: dict[Part, Floats] = {
+        "baseline": external,
+        "phases": (external[:, :, None] * in_state[:, None, :]).reshape(external.shape[0], -1),
+        "covariates": np.tile(_by_term(design, member), (states, 1)),
+    }
+    shared = [in_state, np.tile(design.terms, (states, 1))]
+    effects = np.concatenate([*shared, *(columns[part] for part in parts)], axis=1)
+    sds = [definition.phases.prior.sd] * in_state.shape[1]
+    sds += [definition.covariates.prior.sd] * design.terms.shape[1]
+    first = len(sds)
+    sds += [LOOSE] * (effects.shape[1] - first)
+    shape = (table.sizes["endpoint"], table.sizes["interval"], -1)
+    events, time = (
+        table[name].transpose("endpoint", "interval", "phase", "pattern").values.reshape(shape)
+        for name in ("events", "exposure")
+    )
+    middle, root = [], []
+    for counts, spent in zip(events.astype(np.float64), time, strict=True):
+        parameter, curvature = profiled(counts, spent, effects, np.array(sds))
+        precision = 1.0 / np.diag(np.linalg.inv(curvature)) - 1.0 / LOOSE**2
+        middle.append(parameter[first:])
+        root.append(np.sqrt(np.maximum(precision[first:], 0.0) + PSEUDO_EVENTS))
+    sizes = np.cumsum([columns[part].shape[1] for part in parts])[:-1]
+    pieces = (np.split(np.stack(values), sizes, axis=1) for values in (middle, root))
+    return {part: both for part, *both in zip(parts, *pieces, strict=True)}  # type: ignore[misc]
 
 
 def _spread_out(name: str, matrix: Floats, effect: Any, endpoints: int) -> Any:
@@ -126,23 +167,36 @@ def _spread_out(name: str, matrix: Floats, effect: Any, endpoints: int) -> Any:
     return BatchedMatrixVector()(data, effect.reshape((effect.shape[0], -1)))
 
 
-def _differences(bench: Workbench, part: Part, inside: Floats, dims: tuple[str, ...]) -> Any:
-    """Add the differences of a part; `inside` is about their information."""
+def _differences(
+    bench: Workbench,
+    part: Part,
+    about: dict[Part, tuple[Floats, Floats]],
+    dims: tuple[str, ...],
+) -> Any:
+    """Add the differences of a part."""
     name, kind = DIFFERENCES[part], bench.definition.borrowing
     if isinstance(kind, Commensurate):
-        return _commensurate(bench, name, kind.prior_of(part), inside, dims)
+        middle, root = (values.reshape(bench.sizes(dims)) for values in about[part])
+        return _commensurate(bench, name, kind.prior_of(part), middle, root, dims=dims)
     assert isinstance(kind, RobustMixture)
     return _mixture(bench, name, kind.prior_of(part), dims)
 
 
 def _commensurate(
-    bench: Workbench, name: str, prior: SpreadPrior, inside: Floats, dims: tuple[str, ...]
+    bench: Workbench,
+    name: str,
+    prior: SpreadPrior,
+    middle: Floats,
+    root: Floats,
+    *,
+    dims: tuple[str, ...],
 ) -> Any:
     """Add normal differences of one estimated sd for each endpoint."""
     spread = bench.spread(f"{name}_sd", prior, dims=("endpoint",))
-    root = pm.Data(f"{name}_root", np.sqrt(inside + PSEUDO_EVENTS))
+    likely = pm.Data(f"{name}_likely", middle * root)
+    unit = pm.Data(f"{name}_root", root)
     wide = spread.reshape((-1, *([1] * (len(dims) - 1))))
-    effect = adapted(f"{name}_innovation", wide * root, likely=0.0, dims=dims) / root
+    effect = adapted(f"{name}_innovation", wide * unit, likely=likely, dims=dims) / unit
     return pm.Deterministic(name, effect, dims=dims)
 
 

@@ -18,8 +18,8 @@ from scipy import stats
 
 import bayesblina as bb
 from bayesblina.errors import EstimandError, SpecError
+from bayesblina.estimands.sources import probability_apart
 from bayesblina.exposure import Exposure
-from bayesblina.external import probability_apart
 from bayesblina.fitting import expose_for
 from bayesblina.hazards.baseline import steps, walks
 from bayesblina.hazards.build import BuiltModel, build_model

@@ -82,6 +82,10 @@ def _of_endpoint(fit: Fit, exposure: Exposure, raw: Floats, index: int) -> Early
     """Cox's model with the phase's effect apart after the median event."""
     episodes, people = exposure.episodes, exposure.people
     rows = episodes["endpoint"].values == index
+    if fit.design.sources:
+        # The answer is that of the current patients.
+        current = fit.design.is_current[people["category"].values]
+        rows = rows & current[episodes["patient"].values]
     patient, state, start, stop = (
         episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
     )

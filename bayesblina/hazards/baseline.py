@@ -380,7 +380,7 @@ def baseline_curves(exposure: Exposure, design: Design, *, prior_sd: Floats) -> 
 
 
 def _adjusted_time(events: Floats, time: Floats, effects: Floats, prior_sd: Floats) -> Floats:
-    """Person-time by interval, weighted by relative hazards fitted with the baseline profiled out."""
+    """Person-time by interval, weighted by fitted relative hazards."""
     parameter, _ = profiled(events, time, effects, prior_sd)
     return np.asarray((time * np.exp(effects @ parameter)).sum(1))
 

@@ -465,7 +465,9 @@ class Commensurate(_Differing):
 
     @model_validator(mode="after")
     def _estimated(self) -> Commensurate:
-        if any(one is not None and one.known for one in (self.spread, self.phases, self.covariates)):
+        if any(
+            one is not None and one.known for one in (self.spread, self.phases, self.covariates)
+        ):
             raise ValueError("the spread of sources is estimated: known is not for it")
         return self
 
@@ -703,7 +705,9 @@ class ModelDefinition(_Section):
             )
         given: object = covers
         if isinstance(given, str):
-            raise SpecError(f"covers must be a list, such as ['baseline', 'phases'], got {given!r}.")
+            raise SpecError(
+                f"covers must be a list, such as ['baseline', 'phases'], got {given!r}."
+            )
         content = self.model_dump(by_alias=True)
         borrowing = content["borrowing"]
         borrowing["covers"] = tuple(covers)

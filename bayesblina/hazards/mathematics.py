@@ -309,8 +309,7 @@ def _borrowing(definition: ModelDefinition) -> str:
     missing = [DIFFERENCES[part][2] for part in DIFFERENCES if part not in kind.covers]
     shared = ["course of the hazard over time", *missing]
     return (
-        f"Of {whose}; 0 for current ones. {'; '.join(texts)}. Shared in full: "
-        f"{', '.join(shared)}."
+        f"Of {whose}; 0 for current ones. {'; '.join(texts)}. Shared in full: {', '.join(shared)}."
     )
 
 

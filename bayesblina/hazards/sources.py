@@ -54,7 +54,11 @@ def source_parts(definition: ModelDefinition, design: Design) -> tuple[Part, ...
     kind = definition.borrowing
     if not design.sources or not isinstance(kind, Commensurate | RobustMixture):
         return ()
-    there = {"baseline": True, "phases": bool(design.effects), "covariates": bool(design.term_names)}
+    there = {
+        "baseline": True,
+        "phases": bool(design.effects),
+        "covariates": bool(design.term_names),
+    }
     return tuple(part for part in DIFFERENCES if part in kind.covers and there[part])
 
 
@@ -105,7 +109,7 @@ def source_part(bench: Workbench) -> Sources:
     if "phases" in parts:
         effect = _differences(bench, "phases", about, ("endpoint", "source", "effect"))
         # Current patients come first, and have no differences.
-        spread = np.kron(np.eye(count + 1)[:, 1:], design.contrast)
+        spread: Floats = np.kron(np.eye(count + 1)[:, 1:], design.contrast).astype(np.float64)
         by_state = _spread_out("source_contrast", spread, effect, bench.endpoints)
         lengths = model.dim_lengths
         shape = (lengths["endpoint"], lengths["source"] + 1, lengths["phase"])
@@ -158,7 +162,7 @@ def _about(
         root.append(np.sqrt(np.maximum(precision[first:], 0.0) + PSEUDO_EVENTS))
     sizes = np.cumsum([columns[part].shape[1] for part in parts])[:-1]
     pieces = (np.split(np.stack(values), sizes, axis=1) for values in (middle, root))
-    return {part: both for part, *both in zip(parts, *pieces, strict=True)}  # type: ignore[misc]
+    return {part: both for part, *both in zip(parts, *pieces, strict=True)}
 
 
 def _spread_out(name: str, matrix: Floats, effect: Any, endpoints: int) -> Any:

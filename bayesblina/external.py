@@ -24,6 +24,8 @@ from bayesblina.mixing import mcse_mean
 from bayesblina.sampling import sample
 
 Floats = NDArray[np.float64]
+# At least so long are the current patients alone sampled: their model is a fast one.
+DRAWS, TUNE, CHAINS = 4000, 1000, 4
 # What of an endpoint: the part, and the phase or the covariate's term.
 Quantity = tuple[str, Part, str]
 
@@ -220,8 +222,9 @@ def _alone(fit: Fit) -> tuple[Fit, bool]:
         exposure.table["exposure"].values * current,
         survived=survivors(exposure) * member,
     )
-    provenance = fit.provenance
-    tree, _ = sample(built, seed=provenance.seed, settings=provenance.settings)
+    given = fit.provenance.settings
+    longer = {"draws": max(given.draws, DRAWS), "tune": max(given.tune, TUNE), "chains": CHAINS}
+    tree, _ = sample(built, seed=fit.provenance.seed, settings=replace(given, **longer))
     return replace(fit, draws=tree), assess_convergence(tree).passed
 
 

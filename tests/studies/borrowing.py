@@ -1,0 +1,255 @@
+"""Borrowing from external patients whose hazard ratio, or course of the hazard, is another.
+
+uv run python tests/studies/borrowing.py --cohorts 30
+
+Simulated patients of one endpoint. In the current ones the hazard ratio of the phase is 0.5; both
+models with external patients are held against a fit of the current patients alone. Rows are written
+as they come: the study may be stopped after any cohort, and `--page` writes the page again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+import bayesblina as bb
+from bayesblina.estimands.sources import differences
+from bayesblina.files import write_text
+from bayesblina.fitting import Fit
+
+Floats = NDArray[np.float64]
+
+CURRENT, EXTERNAL = 90, 300
+LOG_RATIO = float(np.log(0.5))
+HAZARD, CHANGES = 0.06, 4.0
+ENTERED, CENSORED = 4.0, (12.0, 30.0)
+MODELS = ("commensurate", "robust_mixture")
+# In which parts external patients may differ: as the models are shipped, and in the level alone.
+SHIPPED, LEVEL = "shipped", "level alone"
+ALONE = "current patients alone"
+QUESTION = bb.Question(exposed="late", eligible_from="entry")
+SETTINGS = {"draws": 1000, "tune": 1000, "chains": 2, "cores": 1}
+PAGE = Path(__file__).parents[2] / "docs" / "validation" / "borrowing.md"
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """What external patients are like: hazard ratio, and hazard before and after `CHANGES`."""
+
+    name: str
+    ratio: float
+    early: float = HAZARD
+    late: float = HAZARD
+
+
+SCENARIOS = (
+    External("hazard ratio 0.5", 0.5),
+    External("hazard ratio 1", 1.0),
+    External("hazard ratio 2", 2.0),
+    External("hazard three times as high", 0.5, 3.0 * HAZARD, 3.0 * HAZARD),
+    External("hazard falls fourfold", 0.5, 2.0 * HAZARD, 0.5 * HAZARD),
+)
+
+
+def times_of(
+    generator: np.random.Generator, size: int, ratio: float, early: float, late: float
+) -> tuple[Floats, Floats]:
+    """Times of event and of entry; `ratio` times the hazard after entry."""
+    entered = generator.exponential(ENTERED, size)
+    target = generator.exponential(1.0, size)
+    # Cumulative hazards at the two times at which the hazard changes, in their order.
+    edges = np.sort(np.stack([entered, np.full(size, CHANGES)]), axis=0)
+    begun, passed = np.zeros(size), np.zeros(size)
+    event = np.full(size, np.inf)
+    for edge in (*edges, np.full(size, np.inf)):
+        rate = np.where(begun < CHANGES, early, late) * np.where(begun < entered, 1.0, ratio)
+        here = begun + (target - passed) / rate
+        event = np.where((target >= passed) & (here <= edge), here, event)
+        passed = passed + rate * (edge - begun)
+        begun = edge
+    return event, entered
+
+
+def table_of(seed: int, external: External) -> pd.DataFrame:
+    """Current and external patients of one cohort; the current ones do not depend on the others."""
+    parts = []
+    for place, (size, ratio, early, late) in enumerate(
+        (
+            (CURRENT, np.exp(LOG_RATIO), HAZARD, HAZARD),
+            (EXTERNAL, external.ratio, external.early, external.late),
+        )
+    ):
+        generator = np.random.default_rng([seed, place])
+        event, entered = times_of(generator, size, float(ratio), early, late)
+        censored = generator.uniform(*CENSORED, size)
+        stop = np.minimum(event, censored)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "time": stop,
+                    "event": (event <= censored).astype(int),
+                    "start": np.where(entered < stop, entered, np.nan),
+                    "source": ("current", "external")[place],
+                }
+            )
+        )
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(id=np.arange(len(table)))
+
+
+def read(table: pd.DataFrame, covariates: list[str]) -> bb.Cohort:
+    """Read a table."""
+    return bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="time", event="event", recorded="exact")},
+        phases=bb.Phases(late="start"),
+        covariates=covariates,
+    )
+
+
+def row_of(fit: Fit, table: pd.DataFrame) -> dict[str, object]:
+    """What is kept of a fit."""
+    draws = np.log(bb.hazard_ratio(fit)["hazard_ratio"].values.ravel())
+    lower, upper = np.quantile(draws, [0.025, 0.975])
+    row: dict[str, object] = {
+        "mean": draws.mean(),
+        "lower": lower,
+        "upper": upper,
+        "converged": fit.converged,
+        "events": int(table.loc[table["source"] == "current", "event"].sum()),
+    }
+    for one in differences(fit):
+        row[f"{one.part} conflict"] = one.conflicts
+        if one.apart is not None:
+            row[f"{one.part} apart"] = float(one.apart.mean())
+    if fit.definition.borrowing is not None:
+        gained = bb.borrowing(fit).set_index("part")["effective_events"]
+        row |= {f"{part} events": gained[part] for part in ("baseline", "phases")}
+    return row
+
+
+def rows_of(seed: int) -> Iterator[dict[str, object]]:
+    """Fit one cohort in all ways."""
+    for place, external in enumerate(SCENARIOS):
+        table = table_of(seed, external)
+        if place == 0:
+            now = table[table["source"] == "current"]
+            fit = bb.fit(read(now, []), QUESTION, seed=seed, progress=False, **SETTINGS)
+            yield {"external": "", "model": ALONE, "covers": "", **row_of(fit, table)}
+        both = read(table, ["source"])
+        for name in MODELS:
+            for covers in (SHIPPED, LEVEL) if external.ratio != 0.5 else (SHIPPED,):
+                model = bb.load_model(name).with_covariates(source="source")
+                if covers == LEVEL:
+                    model = model.with_borrowing(covers=["baseline"])
+                fit = bb.fit(both, QUESTION, model=model, seed=seed, progress=False, **SETTINGS)
+                row = row_of(fit, table)
+                yield {"external": external.name, "model": name, "covers": covers, **row}
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Bias, coverage, width against the current patients alone, and what is told."""
+    alone = rows[rows["model"] == ALONE].set_index("seed")
+    width = (alone["upper"] - alone["lower"]).reindex(rows["seed"]).to_numpy()
+    kept = rows.assign(
+        error=rows["mean"] - LOG_RATIO,
+        inside=(rows["lower"] < LOG_RATIO) & (LOG_RATIO < rows["upper"]),
+        width=(rows["upper"] - rows["lower"]) / width,
+    )
+    groups = kept.groupby(["external", "model", "covers"], sort=False)
+    found = groups.agg(
+        cohorts=("seed", "size"),
+        bias=("error", "mean"),
+        spread=("error", "std"),
+        coverage=("inside", "mean"),
+        width=("width", "mean"),
+        converged=("converged", "mean"),
+    )
+    for part in ("baseline", "phases"):
+        for what in ("conflict", "events", "apart"):
+            column = f"{part} {what}"
+            found[column] = groups[column].apply(lambda one: one.astype(float).mean())
+    return found.reset_index()
+
+
+def page(rows: pd.DataFrame, text: str) -> str:
+    """Write the page."""
+    table = summarise(rows)
+    lines = [
+        "| external patients | model | may differ in | cohorts | bias (its s.e.) | coverage | "
+        "width / alone | events gained: ratio | level | conflict told: ratio | level |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in table.to_dict("records"):
+        error = row["spread"] / np.sqrt(row["cohorts"])
+        shares = [
+            "" if np.isnan(row[name]) else f"{row[name]:{form}}"
+            for name, form in (
+                ("phases events", ".1f"),
+                ("baseline events", ".1f"),
+                ("phases conflict", ".0%"),
+                ("baseline conflict", ".0%"),
+            )
+        ]
+        covers = {SHIPPED: "level, phases, covariates", LEVEL: "level"}.get(row["covers"], "")
+        cells = [
+            row["external"],
+            row["model"] if row["model"] == ALONE else f"`{row['model']}`",
+            covers,
+            str(row["cohorts"]),
+            f"{row['bias']:+.2f} ({error:.2f})",
+            f"{row['coverage']:.0%}",
+            f"{row['width']:.2f}",
+            *shares,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return text.format(
+        table="\n".join(lines),
+        cohorts=rows["seed"].nunique(),
+        events=rows.loc[rows["model"] == ALONE, "events"].mean(),
+        converged=rows["converged"].mean(),
+        python=platform.python_version(),
+    )
+
+
+TEXT = """# Borrowing from external patients
+
+SIMULATED patients throughout; no number here is evidence about a treatment.
+
+Made by `uv run python tests/studies/borrowing.py --cohorts {cohorts}` with Python {python}.
+
+"""
+
+
+def main() -> None:
+    """Run the study, or write its page again."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cohorts", type=int, default=30)
+    parser.add_argument("--rows", type=Path, default=Path("borrowing.csv"))
+    parser.add_argument("--page", action="store_true")
+    given = parser.parse_args()
+    if not given.page:
+        given.rows.unlink(missing_ok=True)
+        for seed in range(1, given.cohorts + 1):
+            began = time.process_time()
+            rows = pd.DataFrame([{"seed": seed, **row} for row in rows_of(seed)])
+            before = [pd.read_csv(given.rows)] if given.rows.exists() else []
+            pd.concat([*before, rows], ignore_index=True).to_csv(given.rows, index=False)
+            print(seed, f"{time.process_time() - began:.1f} s", flush=True)
+    write_text(PAGE, page(pd.read_csv(given.rows), TEXT))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()

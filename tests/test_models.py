@@ -753,8 +753,10 @@ def test_borrowing_gives_way_to_conflict() -> None:
         assert abs(math.log(found / ratio)) < 0.5
         power = rows["power_prior", ratio]
         # Half of the external events, of which as many are in the reference phase.
-        gained, error = power["effective_events"], power["effective_events_error"]
-        assert gained == pytest.approx(0.5 * power["events"], abs=4.0 * error + 15.0)
+        gained, error, external = (
+            float(power[name]) for name in ("effective_events", "effective_events_error", "events")
+        )
+        assert gained == pytest.approx(0.5 * external, abs=4.0 * error + 15.0)
     assert rows["robust_mixture", 1.0]["probability_apart"] < 0.2
     assert rows["robust_mixture", 4.0]["probability_apart"] > 0.9
     for name in ("commensurate", "robust_mixture"):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ import bayesblina as bb
 from bayesblina.estimands.sources import differences
 from bayesblina.files import write_text
 from bayesblina.fitting import Fit
+from bayesblina.hazards.definition import ModelDefinition
 
 Floats = NDArray[np.float64]
 
@@ -37,7 +39,7 @@ MODELS = ("commensurate", "robust_mixture")
 SHIPPED, LEVEL = "shipped", "level alone"
 ALONE = "current patients alone"
 QUESTION = bb.Question(exposed="late", eligible_from="entry")
-SETTINGS = {"draws": 1000, "tune": 1000, "chains": 2, "cores": 1}
+DRAWS, CHAINS = 1000, 2
 PAGE = Path(__file__).parents[2] / "docs" / "validation" / "borrowing.md"
 
 
@@ -118,6 +120,20 @@ def read(table: pd.DataFrame, covariates: list[str]) -> bb.Cohort:
     )
 
 
+def fit_of(cohort: bb.Cohort, model: ModelDefinition, seed: int) -> Fit:
+    """Fit a model, shortly."""
+    return bb.fit(
+        cohort,
+        QUESTION,
+        model=model,
+        seed=seed,
+        draws=DRAWS,
+        chains=CHAINS,
+        cores=1,
+        progress=False,
+    )
+
+
 def row_of(fit: Fit, table: pd.DataFrame) -> dict[str, object]:
     """What is kept of a fit."""
     draws = np.log(bb.hazard_ratio(fit)["hazard_ratio"].values.ravel())
@@ -145,7 +161,7 @@ def rows_of(seed: int) -> Iterator[dict[str, object]]:
         table = table_of(seed, external)
         if place == 0:
             now = table[table["source"] == "current"]
-            fit = bb.fit(read(now, []), QUESTION, seed=seed, progress=False, **SETTINGS)
+            fit = fit_of(read(now, []), bb.load_model("primary"), seed)
             yield {"external": "", "model": ALONE, "covers": "", **row_of(fit, table)}
         both = read(table, ["source"])
         for name in MODELS:
@@ -153,7 +169,7 @@ def rows_of(seed: int) -> Iterator[dict[str, object]]:
                 model = bb.load_model(name).with_covariates(source="source")
                 if covers == LEVEL:
                     model = model.with_borrowing(covers=["baseline"])
-                fit = bb.fit(both, QUESTION, model=model, seed=seed, progress=False, **SETTINGS)
+                fit = fit_of(both, model, seed)
                 row = row_of(fit, table)
                 yield {"external": external.name, "model": name, "covers": covers, **row}
 
@@ -164,7 +180,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     width = (alone["upper"] - alone["lower"]).reindex(rows["seed"]).to_numpy()
     kept = rows.assign(
         error=rows["mean"] - LOG_RATIO,
-        inside=(rows["lower"] < LOG_RATIO) & (LOG_RATIO < rows["upper"]),
+        inside=(rows["lower"] < LOG_RATIO) & (rows["upper"] > LOG_RATIO),
         width=(rows["upper"] - rows["lower"]) / width,
     )
     groups = kept.groupby(["external", "model", "covers"], sort=False)
@@ -246,7 +262,8 @@ def main() -> None:
             rows = pd.DataFrame([{"seed": seed, **row} for row in rows_of(seed)])
             before = [pd.read_csv(given.rows)] if given.rows.exists() else []
             pd.concat([*before, rows], ignore_index=True).to_csv(given.rows, index=False)
-            print(seed, f"{time.process_time() - began:.1f} s", flush=True)
+            sys.stdout.write(f"{seed}: {time.process_time() - began:.1f} s\n")
+            sys.stdout.flush()
     write_text(PAGE, page(pd.read_csv(given.rows), TEXT))
 
 

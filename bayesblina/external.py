@@ -63,7 +63,7 @@ def borrowing(fit: Fit, *, mass: float = 0.95) -> pd.DataFrame:
         ``effective_events_error``, and ``current`` and ``alone``, the current patients' hazard
         ratio (posterior median) with external patients and without them; missing for the baseline.
         The four are missing where the draws of the current patients alone did not converge
-        (attribute ``alone_converged``), or there is no current event.
+        (attribute ``alone_converged``), or there is no current event. ``converged`` is the fit's.
 
     Raises
     ------
@@ -129,6 +129,7 @@ def borrowing(fit: Fit, *, mass: float = 0.95) -> pd.DataFrame:
                     "events": int(events[index, inside].sum()),
                     **_compared(found.get((endpoint, part, name, source)), mass),
                     **gained.get((endpoint, part, name), NOTHING).columns(),
+                    "converged": fit.converged,
                 }
             )
     table = pd.DataFrame(rows)

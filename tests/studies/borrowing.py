@@ -26,7 +26,7 @@ import bayesblina as bb
 from bayesblina.estimands.sources import differences
 from bayesblina.files import write_text
 from bayesblina.fitting import Fit
-from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.definition import Commensurate, ModelDefinition, RobustMixture
 
 Floats = NDArray[np.float64]
 
@@ -39,7 +39,7 @@ MODELS = ("commensurate", "robust_mixture")
 SHIPPED, LEVEL = "shipped", "level alone"
 ALONE = "current patients alone"
 QUESTION = bb.Question(exposed="late", eligible_from="entry")
-DRAWS, CHAINS = 1000, 2
+DRAWS, TUNE, CHAINS = 500, 500, 2
 PAGE = Path(__file__).parents[2] / "docs" / "validation" / "borrowing.md"
 
 
@@ -128,6 +128,7 @@ def fit_of(cohort: bb.Cohort, model: ModelDefinition, seed: int) -> Fit:
         model=model,
         seed=seed,
         draws=DRAWS,
+        tune=TUNE,
         chains=CHAINS,
         cores=1,
         progress=False,
@@ -149,7 +150,8 @@ def row_of(fit: Fit, table: pd.DataFrame) -> dict[str, object]:
         row[f"{one.part} conflict"] = one.conflicts
         if one.apart is not None:
             row[f"{one.part} apart"] = float(one.apart.mean())
-    if fit.definition.borrowing is not None:
+    borrowing = fit.definition.borrowing
+    if isinstance(borrowing, Commensurate | RobustMixture) and "phases" in borrowing.covers:
         gained = bb.borrowing(fit).set_index("part")["effective_events"]
         row |= {f"{part} events": gained[part] for part in ("baseline", "phases")}
     return row

@@ -209,10 +209,10 @@ def _alone(fit: Fit) -> tuple[Fit, bool]:
     """
     kind = fit.definition.borrowing
     assert kind is not None
-    # A power prior's graph knows no sources; external patients are taken out of its tables.
-    plain = fit.definition.model_copy(
-        update={"borrowing": PowerPrior(kind="power", weight=1.0, source=kind.source)}
-    )
+    # Without differences the graph knows no sources; external patients are taken out of its tables.
+    plain = fit.definition
+    if not isinstance(kind, PowerPrior):
+        plain = plain.model_copy(update={"borrowing": kind.model_copy(update={"covers": ()})})
     exposure = fit.exposure
     built = build_model(plain, exposure)
     current = fit.design.is_current

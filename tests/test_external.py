@@ -104,18 +104,18 @@ def prior_density(model: ModelDefinition, part: str, at: Floats) -> Floats:
 
 
 def integrate(model: ModelDefinition, table: pd.DataFrame) -> dict[str, float]:
-    """Integrate over level, step, log hazard ratio and both differences, on grids.
+    """Integrate over level, log hazard ratio, both differences and steps, on grids.
 
     Means and variances of the current patients' quantities, with external patients and without.
     """
     events, spent = cells(table)
-    weight = events.sum(axis=(0, 2)) + 0.5
+    weight = events[0].sum(axis=1) + 0.5
     share = weight / weight.sum()
-    centre = math.log((events.sum() + 0.5) / spent.sum())
+    centre = math.log((events[0].sum() + 0.5) / spent[0].sum())
     level = centre + np.linspace(-1.8, 1.8, 49)
     ratio = np.linspace(-2.4, 2.4, 57)
     apart = np.linspace(-3.5, 3.5, 211)
-    steps = np.linspace(-2.2, 2.2, 15)
+    steps = np.linspace(-3.0, 3.0, 21)
     sd, ratio_sd = (math.log(end) / norm.ppf(0.975) for end in (20.0, 5.0))
     own = events[0].sum(axis=1) / events[0].sum()
     densities = [prior_density(model, part, apart) for part in ("baseline", "phases")]
@@ -129,21 +129,22 @@ def integrate(model: ModelDefinition, table: pd.DataFrame) -> dict[str, float]:
         linear = at * float(counts.sum()) + float(counts @ shift)
         return np.asarray(linear - np.exp(at) * float(time @ np.exp(shift)) - peak)
 
+    # External patients given the current level and log hazard ratio; the step is their own.
+    external = np.zeros((level.size, ratio.size))
+    for step in steps:
+        exposed = np.exp(log_cells(1, 1, wide[:, None] + apart, step)) @ densities[1]
+        unexposed = np.exp(log_cells(1, 0, level[:, None] + apart, step)) * densities[0]
+        for index, one in enumerate(apart):
+            there = np.interp(level[:, None] + ratio + one, wide, exposed)
+            external += norm.pdf(step, 0.0, sd) * unexposed[:, index][:, None] * there
     moments = np.zeros((2, 2, 3))
+    grid = np.ix_(level, ratio)
     for step in steps:
         shift = own @ np.array([-share[1] * step, share[0] * step])
-        grid = np.ix_(level, ratio)
         log = log_cells(0, 0, grid[0], step) + log_cells(0, 1, grid[0] + grid[1], step)
         log = log + norm.logpdf(grid[0], centre, sd) + norm.logpdf(grid[1], 0.0, ratio_sd)
         alone = np.exp(log + norm.logpdf(step, 0.0, sd))
-        # External exposed patients given what the hazard would be with the current ratio.
-        exposed = np.exp(log_cells(1, 1, wide[:, None] + apart, step)) @ densities[1]
-        unexposed = np.exp(log_cells(1, 0, level[:, None] + apart, step)) * densities[0]
-        both = np.zeros(alone.shape)
-        for index, one in enumerate(apart):
-            there = np.interp(level[:, None] + ratio + one, wide, exposed)
-            both += unexposed[:, index][:, None] * there
-        for place, density in enumerate((alone, alone * both)):
+        for place, density in enumerate((alone, alone * external)):
             for which, value in enumerate((grid[0] + shift, grid[1])):
                 moments[place, which] += [
                     density.sum(),
@@ -267,18 +268,21 @@ def test_density_is_the_sum_over_cells_written_out(name: str) -> None:
                 (s for s in ("external", "older") if column[f"source[{s}]"][pattern]), None
             )
             slope = float(one["coefficient"].sel(term="sex[m]"))
-            level = 0.0
+            level = np.zeros(2)
             ratio = float(one["log_hazard_ratio_by_subgroup"].sel(subgroup=sex))
             if source is not None:
                 other = one.sel(source=source)
-                level = float(other["source_effect"])
+                level = (
+                    float(other["source_effect"]) + other["source_shape"].sel(stratum=arm).values
+                )
                 ratio += float(other["source_phase_effect"].sel(effect="late"))
                 slope += float(other["source_coefficient"].sel(term="sex[m]"))
             for interval in range(2):
                 for state, role in enumerate(exposure.table["role"].values):
                     cell = {"interval": interval, "phase": state, "pattern": pattern}
                     cell |= {"endpoint": 0}
-                    log = float(one["log_baseline"].sel(stratum=arm).values[interval]) + level
+                    log = float(one["log_baseline"].sel(stratum=arm).values[interval])
+                    log += float(level[interval])
                     log += slope * ((sex == "m") - mean) + ratio * (role == "exposed")
                     total += float(exposure.table["events"].isel(cell)) * log
                     total -= float(exposure.table["exposure"].isel(cell)) * math.exp(log)
@@ -295,6 +299,7 @@ def test_what_is_shared_is_chosen_in_file_and_call() -> None:
     )
     parts: dict[Part, str] = {
         "baseline": "source_effect",
+        "shape": "source_shape",
         "phases": "source_phase_effect",
         "covariates": "source_coefficient",
     }
@@ -303,20 +308,20 @@ def test_what_is_shared_is_chosen_in_file_and_call() -> None:
         assert isinstance(shipped.borrowing, Commensurate | RobustMixture)
         assert shipped.borrowing.covers == tuple(parts)
         structures = set()
-        chosen: list[tuple[Part, ...]] = [tuple(parts), ("baseline",), ("phases",)]
+        chosen: list[tuple[Part, ...]] = [tuple(parts), ("shape",), ("baseline",), ("phases",)]
         chosen.append(("covariates", "baseline"))
         for covers in chosen:
             model = shipped.with_borrowing(covers=covers)
             built = build_model(model, expose_for(model, patients, QUESTION, cuts=[CUT]))
             variables = {one for one in parts.values() if one in built.model.named_vars}
             assert variables == {parts[part] for part in covers}
-            assert built.design.blocks == (2 if "phases" in covers else 1)
+            assert built.design.blocks == (2 if {"phases", "shape"} & set(covers) else 1)
             structures.add(built.structure)
-        assert len(structures) == 4
+        assert len(structures) == 5
         with pytest.raises(SpecError, match="covers must name some of baseline, phases"):
             shipped.with_borrowing(covers=[])
         with pytest.raises(SpecError, match=r"borrowing\.covers"):
-            shipped.with_borrowing(covers=["shape"])  # type: ignore[list-item]
+            shipped.with_borrowing(covers=["level"])  # type: ignore[list-item]
         content = shipped.model_dump(by_alias=True)
         content["borrowing"]["covers"] = ["baseline"]
         with pytest.raises(SpecError, match="a prior for phases, which covers does not name"):

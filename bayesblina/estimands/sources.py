@@ -87,7 +87,9 @@ def _each(fit: Fit) -> Iterator[Difference]:
     dims: dict[Part, tuple[str, ...]] = {"phases": ("effect",), "covariates": ("term",)}
     for endpoint in fit.exposure.endpoints:
         one = posterior.sel(endpoint=endpoint)
-        for part in source_parts(fit.definition, design):
+        for part in source_parts(fit.definition, fit.exposure, design):
+            if part == "shape":
+                continue
             values = flat_draws(one, DIFFERENCES[part], "source", *dims.get(part, ()))
             values = values.reshape(*values.shape[:2], -1)
             mixture = kind.prior_of(part) if isinstance(kind, RobustMixture) else None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from bayesblina.exposure import Exposure
-from bayesblina.hazards.baseline import baseline_curves
+from bayesblina.hazards.baseline import baseline_curves, prior_sds
 from bayesblina.hazards.components import (
     Sampler,
     Workbench,
@@ -107,9 +107,7 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         that were summed in another way.
     """
     design = make_design(exposure, definition)
-    sds = [definition.phases.prior.sd] * len(design.effects)
-    sds += [definition.covariates.prior.sd] * len(design.term_names)
-    curves = baseline_curves(exposure, design, prior_sd=np.array(sds))
+    curves = baseline_curves(exposure, design, prior_sd=prior_sds(definition, design))
     table = exposure.table
     stratified = len(design.strata) > 1
     coords: dict[str, Any] = {
@@ -158,12 +156,13 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         by_phase = phases_part(bench, BatchedMatrixVector()(contrast, ratio))
         # (endpoint, stratum, subgroup, interval, phase)
         shared = baseline[:, :, None, :, None] + by_phase[:, None]
-        sources = source_part(bench)
+        sources = source_part(bench, baseline)
+        # (endpoint, source, stratum, subgroup, interval, phase)
+        shared = shared[:, None] + pt.zeros((1, 1, 1, 1, 1, 1))
+        if sources.by_interval is not None:
+            shared = shared + sources.by_interval[:, :, :, None, :, None]
         if sources.by_state is not None:
-            # (endpoint, source, stratum, subgroup, interval, phase)
-            shared = shared[:, None] + sources.by_state[:, :, None, None, None, :]
-        else:
-            shared = shared + pt.zeros((1, 1, 1, 1, 1))
+            shared = shared + sources.by_state[:, :, None, None, None, :]
         shared = shared.reshape(counted.shape)
         pattern = pt.zeros_like(by_pattern)
         if design.term_names:
@@ -192,7 +191,9 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
     kernel = _kernel(definition, exposure, design)
     return BuiltModel(
         model=model,
-        structure=structure_of(definition, exposure, design, source_parts(definition, design)),
+        structure=structure_of(
+            definition, exposure, design, source_parts(definition, exposure, design)
+        ),
         start=bench.start,
         design=design,
         priors=bench.priors,
@@ -208,7 +209,7 @@ def _estimates_sds(definition: ModelDefinition, exposure: Exposure, design: Desi
         not isinstance(definition.baseline, RandomWalk)
         or not isinstance(definition.phases, ProportionalPhases)
         or definition.groups is not None
-        or bool(design.sources)
+        or bool(source_parts(definition, exposure, design))
         or definition.cure is not None
         or several
     )
@@ -225,7 +226,7 @@ def _kernel(
         and isinstance(definition.phases, ProportionalPhases)
         and (not isinstance(definition.endpoints, Correlated) or len(exposure.endpoints) == 1)
         and definition.groups is None
-        and not design.sources
+        and not source_parts(definition, exposure, design)
         and design.classes == 1
         and definition.cure is None
     )

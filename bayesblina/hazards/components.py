@@ -484,7 +484,7 @@ def structure_of(
         parts.append("independent")
     if definition.groups is not None:
         parts.append(f"groups: {definition.groups.kind}")
-    if design.sources and definition.borrowing is not None:
+    if differing and definition.borrowing is not None:
         parts.append(f"sources: {definition.borrowing.kind}, {', '.join(differing)}")
     if definition.cure is not None:
         parts.append("cure")

@@ -431,14 +431,15 @@ class PowerPrior(_Section):
 
 
 # Parts of the hazard in which external patients may differ from the current ones.
-Part = Literal["baseline", "phases", "covariates"]
+Part = Literal["baseline", "shape", "phases", "covariates"]
 
 
 class _Differing(_Section):
     """External patients' hazards may differ from the current ones in the parts that it covers."""
 
-    # The other parts are shared in full.
-    covers: tuple[Part, ...] = ("baseline", "phases", "covariates")
+    # The other parts are shared in full. Of the shape, the course of the hazard over time, nothing
+    # is borrowed where it is covered.
+    covers: tuple[Part, ...] = ("baseline", "shape", "phases", "covariates")
     # The covariate; its reference level is the current study.
     source: str | None = None
 
@@ -568,6 +569,13 @@ class ModelDefinition(_Section):
             raise ValueError("cure is for endpoints of their own, not for an illness-death course")
         if self.cure is not None and isinstance(self.groups, PatientFrailty):
             raise ValueError("cure and effects of single patients cannot be told apart: take one")
+        if isinstance(self.borrowing, Commensurate | RobustMixture):
+            own = isinstance(self.baseline, RandomWalk) and not self.baseline.shared
+            if "shape" in self.borrowing.covers and not isinstance(self.baseline, Free) and not own:
+                raise ValueError(
+                    "borrowing covers the shape only of a random_walk that endpoints do not share: "
+                    "leave 'shape' out of covers"
+                )
         if isinstance(self.baseline, Free):
             apart = (
                 not isinstance(self.phases, ProportionalPhases),
@@ -678,9 +686,10 @@ class ModelDefinition(_Section):
         Parameters
         ----------
         covers
-            Some of ``"baseline"`` (the level of the hazard), ``"phases"`` (hazard ratios of phases)
-            and ``"covariates"`` (those of covariates). The others, and the course of the baseline
-            hazard over time, are shared in full, as if all patients were of one study.
+            Some of ``"baseline"`` (the level of the hazard), ``"shape"`` (its course over time, of
+            which nothing is borrowed then), ``"phases"`` (hazard ratios of phases) and
+            ``"covariates"`` (those of covariates). The others are shared in full, as if all
+            patients were of one study.
 
         Returns
         -------

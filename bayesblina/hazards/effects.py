@@ -184,7 +184,7 @@ def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
     borrowing = definition.borrowing
     differ = isinstance(borrowing, Commensurate | RobustMixture)
     covers = borrowing.covers if isinstance(borrowing, Commensurate | RobustMixture) else ()
-    blocks = len(sources) if "phases" in covers else 1
+    blocks = len(sources) if {"phases", "shape"} & set(covers) else 1
     if isinstance(definition.groups, PatientFrailty):
         if not exposure.by_patient:
             raise SpecError(

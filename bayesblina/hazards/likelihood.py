@@ -91,11 +91,18 @@ def log_hazard(posterior: xr.Dataset, design: Design, *, endpoint: str) -> LogHa
         baseline = flat_draws(one, "log_baseline", "stratum", "interval")
     else:
         baseline = flat_draws(one, "log_baseline", "interval")[:, None, :]
-    ratio = phase_ratios(posterior, design, endpoint=endpoint, intervals=baseline.shape[2])
+    # (draws, source, stratum, interval)
+    baseline = baseline[:, None]
+    if "source_shape" in one:
+        dims = [str(dim) for dim in one["source_shape"].dims if dim not in ("chain", "draw")]
+        differing = flat_draws(one, "source_shape", *dims)
+        differing = differing.reshape(baseline.shape[0], -1, *baseline.shape[2:])
+        baseline = np.concatenate([baseline, baseline + differing], axis=1)
+    ratio = phase_ratios(posterior, design, endpoint=endpoint, intervals=baseline.shape[3])
     shape = ratio.shape
     apart = (shape[0], design.blocks, len(design.strata), len(design.subgroups), *shape[2:])
     return LogHazard(
-        shared=(baseline[:, None, :, None, :, None] + ratio.reshape(apart)).reshape(shape),
+        shared=(baseline[:, :, :, None, :, None] + ratio.reshape(apart)).reshape(shape),
         ratio=ratio,
         pattern=relative_of(posterior, design, design.terms, endpoint=endpoint)
         + group_effects(posterior, design, endpoint=endpoint)

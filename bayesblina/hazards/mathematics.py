@@ -29,9 +29,17 @@ from bayesblina.hazards.definition import (
 
 WIDTH = 98
 
+# What is shared in full of a part that is not covered.
+SHARED: dict[Part, str] = {
+    "baseline": "level of the hazard",
+    "shape": "course of the hazard over time",
+    "phases": "hazard ratios of phases",
+    "covariates": "hazard ratios of covariates",
+}
 # Of each part in which external patients may differ: the term, the ratio, its words, the index.
 DIFFERENCES: dict[Part, tuple[str, str, str, str]] = {
     "baseline": ("d[e, source]", "exp(d)", "hazard", ""),
+    "shape": ("v[e, source](t)", "", "", ""),
     "phases": ("q[e, source, k]", "exp(q)", "hazard ratios of phases", ""),
     "covariates": ("x[i]'g[e, source]", "exp(g)", "hazard ratios of covariates", ""),
 }
@@ -294,6 +302,12 @@ def _borrowing(definition: ModelDefinition) -> str:
         return ""
     texts = []
     for part in kind.covers:
+        if part == "shape":
+            texts.append(
+                "v: b + v is a walk of each source's own, of the same prior as the current "
+                "patients'; the mean of v over their events is zero"
+            )
+            continue
         symbol, ratio, what, index = DIFFERENCES[part]
         if isinstance(kind, Commensurate):
             sd = f"{symbol[0]}_sd"
@@ -306,11 +320,9 @@ def _borrowing(definition: ModelDefinition) -> str:
                 f"Normal({one.apart.mean:.3g}, {one.apart.sd:.3g}), each apart from the others"
             )
         texts.append(f"{symbol.removeprefix("x[i]'")}{index}: {what} against current ones: {prior}")
-    missing = [DIFFERENCES[part][2] for part in DIFFERENCES if part not in kind.covers]
-    shared = ["course of the hazard over time", *missing]
-    return (
-        f"Of {whose}; 0 for current ones. {'; '.join(texts)}. Shared in full: {', '.join(shared)}."
-    )
+    missing = [words for part, words in SHARED.items() if part not in kind.covers]
+    shared = f" Shared in full: {', '.join(missing)}." if missing else ""
+    return f"Of {whose}; 0 for current ones. {'; '.join(texts)}.{shared}"
 
 
 def _cure(definition: ModelDefinition) -> str:

@@ -11,15 +11,24 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
 from numpy.typing import NDArray
 
-from bayesblina.hazards.baseline import PSEUDO_EVENTS, profiled
+from bayesblina.exposure import Exposure
+from bayesblina.hazards.baseline import (
+    PSEUDO_EVENTS,
+    baseline_curves,
+    prior_sds,
+    profiled,
+    steps,
+)
 from bayesblina.hazards.components import Workbench, adapted
 from bayesblina.hazards.definition import (
     Commensurate,
     Mixture,
     ModelDefinition,
     Part,
+    RandomWalk,
     RobustMixture,
     SpreadPrior,
 )
@@ -33,18 +42,21 @@ LOOSE = 2.0
 # What is read off each part: the differences, over (endpoint, source, ...).
 DIFFERENCES: dict[Part, str] = {
     "baseline": "source_effect",
+    "shape": "source_shape",
     "phases": "source_phase_effect",
     "covariates": "source_coefficient",
 }
 
 
-def source_parts(definition: ModelDefinition, design: Design) -> tuple[Part, ...]:
+def source_parts(
+    definition: ModelDefinition, exposure: Exposure, design: Design
+) -> tuple[Part, ...]:
     """Parts in which external patients differ in a model of these data.
 
     Parameters
     ----------
-    definition, design
-        The model and the design of the data.
+    definition, exposure, design
+        The model, the data and their design.
 
     Returns
     -------
@@ -56,6 +68,7 @@ def source_parts(definition: ModelDefinition, design: Design) -> tuple[Part, ...
         return ()
     there = {
         "baseline": True,
+        "shape": exposure.table.sizes["interval"] > 1,
         "phases": bool(design.effects),
         "covariates": bool(design.term_names),
     }
@@ -68,23 +81,29 @@ class Sources:
 
     Attributes
     ----------
+    by_interval : tensor, shape (endpoint, block, stratum, interval), or None
+        Differences of the course of the log hazard over time, 0 for current patients, who come
+        first; over the current patients' events their mean is 0.
     by_state : tensor, shape (endpoint, block, state), or None
-        Differences of phases' log hazard ratios, 0 for current patients, who come first.
+        Differences of phases' log hazard ratios.
     by_pattern : tensor, shape (endpoint, pattern), or None
         Differences of the level and of covariates' log hazard ratios, 0 for current patients.
     """
 
+    by_interval: Any
     by_state: Any
     by_pattern: Any
 
 
-def source_part(bench: Workbench) -> Sources:
+def source_part(bench: Workbench, baseline: Any) -> Sources:
     """Add hazards of external patients that may differ from those of the current ones.
 
     Parameters
     ----------
     bench
         The model's parts.
+    baseline : tensor, shape (endpoint, stratum, interval)
+        Log baseline hazards of the current patients.
 
     Returns
     -------
@@ -92,15 +111,16 @@ def source_part(bench: Workbench) -> Sources:
         The differences.
     """
     definition, design = bench.definition, bench.design
-    parts = source_parts(definition, design)
+    parts = source_parts(definition, bench.exposure, design)
     if not parts:
-        return Sources(by_state=None, by_pattern=None)
+        return Sources(by_interval=None, by_state=None, by_pattern=None)
     model = pm.modelcontext(None)
     model.add_coord("source", list(design.sources))
     count = len(design.sources)
     # (source, pattern)
     member = (np.arange(count)[:, None] + 1 == design.source_of).astype(np.float64)
     about = _about(bench, parts, member)
+    by_interval = _shapes(bench, baseline) if "shape" in parts else None
     by_state, by_pattern = None, None
     if "baseline" in parts:
         effect = _differences(bench, "baseline", about, ("endpoint", "source"))
@@ -118,7 +138,64 @@ def source_part(bench: Workbench) -> Sources:
         effect = _differences(bench, "covariates", about, ("endpoint", "source", "term"))
         slopes = _spread_out("source_terms", _by_term(design, member), effect, bench.endpoints)
         by_pattern = slopes if by_pattern is None else by_pattern + slopes
-    return Sources(by_state=by_state, by_pattern=by_pattern)
+    return Sources(by_interval=by_interval, by_state=by_state, by_pattern=by_pattern)
+
+
+def _shapes(bench: Workbench, baseline: Any) -> Any:
+    """Give each source a walk of its own, of the same prior as the current patients'."""
+    design, kind = bench.design, bench.definition.baseline
+    assert isinstance(kind, RandomWalk)
+    model = pm.modelcontext(None)
+    # All walks have mean 0 over the current patients' events: levels are compared there.
+    centre = bench.curves.events.sum(axis=2) + PSEUDO_EVENTS
+    found = []
+    for place in range(len(design.sources)):
+        own = baseline_curves(
+            bench.exposure, design, prior_sd=prior_sds(bench.definition, design), source=place + 1
+        )
+        weight = own.events.sum(axis=2) + PSEUDO_EVENTS
+        found.append(steps(weight, own.adjusted, sd=kind.step.sd, centre=centre))
+
+    def by_curve(name: str) -> Floats:
+        """Curves of an endpoint by source, then by stratum."""
+        values = [getattr(one, name) for one in found]
+        split = [one.reshape(bench.endpoints, -1, *one.shape[1:]) for one in values]
+        stacked = np.stack(split, axis=1)
+        return np.asarray(stacked.reshape(-1, *stacked.shape[3:]))
+
+    strata = [f", {one}" if one else "" for one in design.strata]
+    model.add_coord(
+        "source_curve",
+        [
+            f"{endpoint}, {source}{stratum}"
+            for endpoint in bench.exposure.endpoints
+            for source in design.sources
+            for stratum in strata
+        ],
+    )
+    innovation = pm.Normal(
+        "source_walk_innovation",
+        pm.Data("source_walk_prior_mean", by_curve("prior_mean")),
+        pm.Data("source_walk_prior_sd", by_curve("prior_sd")),
+        dims=("source_curve", "component"),
+    )
+    basis = pm.Data("source_basis", by_curve("basis"))
+    own = pm.Data("source_walk_offset", by_curve("likely")) + BatchedMatrixVector()(
+        basis, innovation
+    )
+    lengths = model.dim_lengths
+    endpoints, intervals = lengths["endpoint"], lengths["interval"]
+    strata_count = baseline.shape[1]
+    own = own.reshape((endpoints, lengths["source"], strata_count, intervals))
+    share = pm.Data("source_centre", centre / centre.sum(axis=1, keepdims=True))
+    share = share.reshape((endpoints, strata_count, intervals))
+    walk = baseline - (share * baseline).sum(axis=2, keepdims=True)
+    shape = own - walk[:, None]
+    if len(design.strata) > 1:
+        pm.Deterministic("source_shape", shape, dims=("endpoint", "source", "stratum", "interval"))
+    else:
+        pm.Deterministic("source_shape", shape[:, :, 0], dims=("endpoint", "source", "interval"))
+    return pt.concatenate([pt.zeros_like(shape[:, :1]), shape], axis=1)
 
 
 def _by_term(design: Design, member: Floats) -> Floats:
@@ -143,10 +220,12 @@ def _about(
         "phases": (external[:, :, None] * in_state[:, None, :]).reshape(external.shape[0], -1),
         "covariates": np.tile(_by_term(design, member), (states, 1)),
     }
+    columns = {part: values for part, values in columns.items() if part in parts}
+    if not columns:
+        return {}
     shared = [in_state, np.tile(design.terms, (states, 1))]
-    effects = np.concatenate([*shared, *(columns[part] for part in parts)], axis=1)
-    sds = [definition.phases.prior.sd] * in_state.shape[1]
-    sds += [definition.covariates.prior.sd] * design.terms.shape[1]
+    effects = np.concatenate([*shared, *columns.values()], axis=1)
+    sds = prior_sds(definition, design).tolist()
     first = len(sds)
     sds += [LOOSE] * (effects.shape[1] - first)
     shape = (table.sizes["endpoint"], table.sizes["interval"], -1)
@@ -160,9 +239,9 @@ def _about(
         precision = 1.0 / np.diag(np.linalg.inv(curvature)) - 1.0 / LOOSE**2
         middle.append(parameter[first:])
         root.append(np.sqrt(np.maximum(precision[first:], 0.0) + PSEUDO_EVENTS))
-    sizes = np.cumsum([columns[part].shape[1] for part in parts])[:-1]
+    sizes = np.cumsum([columns[part].shape[1] for part in columns])[:-1]
     pieces = (np.split(np.stack(values), sizes, axis=1) for values in (middle, root))
-    return {part: both for part, *both in zip(parts, *pieces, strict=True)}
+    return {part: both for part, *both in zip(columns, *pieces, strict=True)}
 
 
 def _spread_out(name: str, matrix: Floats, effect: Any, endpoints: int) -> Any:

@@ -318,7 +318,7 @@ def test_what_is_shared_is_chosen_in_file_and_call() -> None:
             assert built.design.blocks == (2 if {"phases", "shape"} & set(covers) else 1)
             structures.add(built.structure)
         assert len(structures) == 5
-        with pytest.raises(SpecError, match="covers must name some of baseline, phases"):
+        with pytest.raises(SpecError, match="covers must name some of baseline, shape, phases"):
             shipped.with_borrowing(covers=[])
         with pytest.raises(SpecError, match=r"borrowing\.covers"):
             shipped.with_borrowing(covers=["level"])  # type: ignore[list-item]

@@ -26,7 +26,7 @@ import bayesblina as bb
 from bayesblina.estimands.sources import differences
 from bayesblina.files import write_text
 from bayesblina.fitting import Fit
-from bayesblina.hazards.definition import Commensurate, ModelDefinition, RobustMixture
+from bayesblina.hazards.definition import Commensurate, ModelDefinition, Part, RobustMixture
 
 Floats = NDArray[np.float64]
 
@@ -35,8 +35,12 @@ LOG_RATIO = float(np.log(0.5))
 HAZARD, CHANGES = 0.06, 4.0
 ENTERED, CENSORED = 4.0, (12.0, 30.0)
 MODELS = ("commensurate", "robust_mixture")
-# In which parts external patients may differ: as the models are shipped, and in the level alone.
-SHIPPED, LEVEL = "shipped", "level alone"
+# In which parts external patients may differ: as the models are shipped, and in fewer.
+SHIPPED, LEVEL, COURSE = "all", "level", "all but the course over time"
+COVERS: dict[str, tuple[Part, ...]] = {
+    LEVEL: ("baseline",),
+    COURSE: ("baseline", "phases", "covariates"),
+}
 ALONE = "current patients alone"
 QUESTION = bb.Question(exposed="late", eligible_from="entry")
 DRAWS, TUNE, CHAINS = 500, 500, 2
@@ -51,14 +55,16 @@ class External:
     ratio: float
     early: float = HAZARD
     late: float = HAZARD
+    # What else the first model covers here.
+    fewer: tuple[str, ...] = ()
 
 
 SCENARIOS = (
     External("hazard ratio 0.5", 0.5),
-    External("hazard ratio 1", 1.0),
-    External("hazard ratio 2", 2.0),
+    External("hazard ratio 1", 1.0, fewer=(LEVEL,)),
+    External("hazard ratio 2", 2.0, fewer=(LEVEL,)),
     External("hazard three times as high", 0.5, 3.0 * HAZARD, 3.0 * HAZARD),
-    External("hazard falls fourfold", 0.5, 2.0 * HAZARD, 0.5 * HAZARD),
+    External("hazard falls fourfold", 0.5, 2.0 * HAZARD, 0.5 * HAZARD, (COURSE,)),
 )
 
 
@@ -167,10 +173,10 @@ def rows_of(seed: int) -> Iterator[dict[str, object]]:
             yield {"external": "", "model": ALONE, "covers": "", **row_of(fit, table)}
         both = read(table, ["source"])
         for name in MODELS:
-            for covers in (SHIPPED, LEVEL) if external.ratio != 0.5 else (SHIPPED,):
+            for covers in (SHIPPED, *(external.fewer if name == MODELS[0] else ())):
                 model = bb.load_model(name).with_covariates(source="source")
-                if covers == LEVEL:
-                    model = model.with_borrowing(covers=["baseline"])
+                if covers in COVERS:
+                    model = model.with_borrowing(covers=COVERS[covers])
                 fit = fit_of(both, model, seed)
                 row = row_of(fit, table)
                 yield {"external": external.name, "model": name, "covers": covers, **row}
@@ -220,11 +226,10 @@ def page(rows: pd.DataFrame, text: str) -> str:
                 ("baseline conflict", ".0%"),
             )
         ]
-        covers = {SHIPPED: "level, phases, covariates", LEVEL: "level"}.get(row["covers"], "")
         cells = [
             row["external"],
             row["model"] if row["model"] == ALONE else f"`{row['model']}`",
-            covers,
+            row["covers"],
             str(row["cohorts"]),
             f"{row['bias']:+.2f} ({error:.2f})",
             f"{row['coverage']:.0%}",

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ import bayesblina as bb
 from bayesblina.estimands.sources import differences
 from bayesblina.files import write_text
 from bayesblina.fitting import Fit
+from bayesblina.hazards.baseline import profiled
 from bayesblina.hazards.definition import Commensurate, ModelDefinition, Part, RobustMixture
 
 Floats = NDArray[np.float64]
@@ -44,6 +46,9 @@ COVERS: dict[str, tuple[Part, ...]] = {
 ALONE = "current patients alone"
 QUESTION = bb.Question(exposed="late", eligible_from="entry")
 DRAWS, TUNE, CHAINS = 500, 500, 2
+# The external hazard before `CHANGES` against that after it, and the cuts at which it may change.
+FACTORS = (1.0, 2.0, 4.0, 0.25)
+FINE = np.array([0.0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24])
 PAGE = Path(__file__).parents[2] / "docs" / "validation" / "borrowing.md"
 
 
@@ -207,8 +212,37 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index()
 
 
+def shared_course(factor: float, *, times: int = 500, seed: int = 1) -> tuple[float, float]:
+    """Error of the current log hazard ratio where the course is shared, by maximum likelihood.
+
+    External patients' hazard falls by `factor`; they are free in level and hazard ratio. There are
+    `times` as many patients as in a cohort: the error is bias, and its standard error is given too.
+    """
+    edges = np.append(FINE, np.inf)
+    events, spent = np.zeros((FINE.size, 4)), np.zeros((FINE.size, 4))
+    root = float(np.sqrt(factor))
+    for source, (size, early, late) in enumerate(
+        ((CURRENT, HAZARD, HAZARD), (EXTERNAL, root * HAZARD, HAZARD / root))
+    ):
+        generator = np.random.default_rng([seed, source])
+        event, entered = times_of(generator, times * size, float(np.exp(LOG_RATIO)), early, late)
+        stop = np.minimum(event, generator.uniform(*CENSORED, event.size))
+        died = event == stop
+        cell = 2 * source + (stop > entered).astype(int)
+        np.add.at(events, (np.searchsorted(FINE[1:], stop)[died], cell[died]), 1.0)
+        for row, (low, high) in enumerate(pairwise(edges)):
+            whole = np.clip(stop, low, high) - low
+            before = np.clip(np.minimum(stop, entered), low, high) - low
+            spent[row, 2 * source : 2 * source + 2] += before.sum(), (whole - before).sum()
+    # Current hazard ratio; level and hazard ratio of external against current patients.
+    design = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 1]], dtype=np.float64)
+    found, curvature = profiled(events, spent, design, np.full(3, 100.0))
+    return float(found[0] - LOG_RATIO), float(np.sqrt(np.linalg.inv(curvature)[0, 0]))
+
+
 def page(rows: pd.DataFrame, text: str) -> str:
     """Write the page."""
+    rows = rows.fillna({"external": "", "covers": ""})
     table = summarise(rows)
     lines = [
         "| external patients | model | may differ in | cohorts | bias (its s.e.) | coverage | "
@@ -237,12 +271,18 @@ def page(rows: pd.DataFrame, text: str) -> str:
             *shares,
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    biases = [shared_course(factor) for factor in FACTORS]
     return text.format(
         table="\n".join(lines),
+        course="\n".join(
+            f"| {factor:g} | {bias:+.2f} ({error:.2f}) |"
+            for factor, (bias, error) in zip(FACTORS, biases, strict=True)
+        ),
         cohorts=rows["seed"].nunique(),
         events=rows.loc[rows["model"] == ALONE, "events"].mean(),
         converged=rows["converged"].mean(),
         python=platform.python_version(),
+        coverage_error=np.sqrt(0.95 * 0.05 / rows["seed"].nunique()),
     )
 
 
@@ -250,8 +290,38 @@ TEXT = """# Borrowing from external patients
 
 SIMULATED patients throughout; no number here is evidence about a treatment.
 
-Made by `uv run python tests/studies/borrowing.py --cohorts {cohorts}` with Python {python}.
+Made by `uv run python tests/studies/borrowing.py --cohorts {cohorts}` with Python {python}: 2
+chains of 500 draws; R-hat and effective sample sizes of all parameters met the gate in
+{converged:.0%} of the fits.
 
+Current patients (90, on average {events:.0f} events): hazard 0.06 a month, hazard ratio 0.5 of a
+phase that is entered after 4 months on average. External patients: 300, of the same hazard and
+with the hazard ratio that is named, unless said otherwise; "hazard falls fourfold" is from 0.12
+to 0.03 at 4 months. Current patients are the same in all rows. Bias and coverage (central 95 %
+intervals) are of the current log hazard ratio, whose prior pulls the current patients alone by
+what the first row has. *Width* is that of the interval against the one of the current patients
+alone, fitted with `primary`. *Events gained* are `effective_events` of `borrowing`. *Conflict
+told* is the share of cohorts in which the central 95 % of external against current exclude 1. A
+coverage of 95 % over {cohorts} cohorts has a standard error of {coverage_error:.1%}.
+
+{table}
+
+Under `level` external patients differ in the level of the hazard alone, and their phase effects
+are shared in full.
+
+## The course of the hazard over time
+
+Under "all but the course over time" both models would take one baseline curve for all sources,
+parallel on the log scale. It then need not fit the current patients, and their phase's effect
+takes up what is left, as with a baseline that is too smooth. Maximum likelihood on 45,000 current
+and 150,000 external patients, levels and hazard ratios free, the same current patients as above:
+
+| external hazard, early against late | error of the current log hazard ratio (its s.e.) |
+|---|---|
+{course}
+
+So by default each source has a course of its own, of which nothing is borrowed, and levels are
+compared as averages over the current patients' events.
 """
 
 

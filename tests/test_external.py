@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import norm
 
 import bayesblina as bb
+from bayesblina import external
 from bayesblina.checks.proportional import early_and_late
 from bayesblina.checks.weaknesses import weaknesses
 from bayesblina.errors import EstimandError, SpecError
@@ -197,7 +200,9 @@ def test_events_gained_are_those_of_numerical_integration(name: str) -> None:
     assert [row["current_events"] for row in rows.values()] == [current, current]
 
 
-def test_a_conflict_of_hazard_ratios_is_told_and_does_not_move_the_answer() -> None:
+def test_a_conflict_of_hazard_ratios_is_told_and_does_not_move_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     table = table_of(
         seed=2, current=120, external=300, baseline=1.0, log_ratios=(math.log(0.3), math.log(2.0))
     )
@@ -232,6 +237,20 @@ def test_a_conflict_of_hazard_ratios_is_told_and_does_not_move_the_answer() -> N
         bb.borrowing(alone)
     with pytest.raises(SpecError, match="mass must lie"):
         bb.borrowing(fit, mass=1.0)
+    # Were the current patients alone told with the same draws, or with twice their spread.
+    events = int(table.loc[table["source"] == "current", "event"].sum())
+    ratio = fit.posterior["log_hazard_ratio"]
+    middle = ratio.mean(("chain", "draw"))
+    for factor, gained in ((1.0, 0.0), (2.0, 3.0 * events)):
+        wider = fit.posterior.assign(log_hazard_ratio=middle + factor * (ratio - middle))
+        spread = replace(fit, draws=xr.DataTree.from_dict({"posterior": wider}))
+        monkeypatch.setattr(external, "_alone", lambda _, spread=spread: (spread, True))
+        phases = bb.borrowing(fit).set_index("part").loc["phases"]
+        assert phases["effective_events"] == pytest.approx(gained, abs=1e-6)
+    monkeypatch.setattr(external, "_alone", lambda _: (fit, False))
+    missing = bb.borrowing(fit)
+    assert missing["effective_events"].isna().all()
+    assert missing.attrs["alone_converged"] == 0
 
 
 def with_everything(name: str) -> ModelDefinition:

@@ -172,7 +172,7 @@ def _of(
 ) -> PartialModel:
     """Set up endpoints with baselines of their own."""
     members, size = _members(definition, exposure, design, endpoints)
-    strata = design.class_of // len(design.subgroups) if len(design.strata) > 1 else None
+    strata = design.stratum_of if len(design.strata) > 1 else None
     varying = isinstance(definition.phases, PhasesOverTime) and exposure.cuts.size > 0
 
     def blocks(share: int) -> tuple[list[Block], bool]:
@@ -229,7 +229,7 @@ def _with_one_baseline(
                 part = np.zeros(columns.shape)
                 _fill(part, found, member, design)
                 columns[mine] = part[mine]
-            stratum = design.class_of[found.pattern] // len(design.subgroups)
+            stratum = design.stratum_of[found.pattern]
             curve = found.endpoint * len(design.strata) + stratum
             columns[:, inner:] = curve[:, None] == np.arange(1, curves)
             made.append(_block(found, columns))
@@ -272,8 +272,7 @@ def _levels(exposure: Exposure, design: Design) -> Floats:
     """Crude log rates of endpoints and strata, on which the priors of levels are centred."""
     events = exposure.table["events"].values.astype(np.float64).sum(axis=(1, 2))
     time = exposure.table["exposure"].values.sum(axis=(1, 2))
-    stratum = design.class_of // len(design.subgroups)
-    member = (stratum[:, None] == np.arange(len(design.strata))).astype(np.float64)
+    member = (design.stratum_of[:, None] == np.arange(len(design.strata))).astype(np.float64)
     inside, spent = events @ member, time @ member
     spent = np.where(spent > 0, spent, time.sum(axis=1, keepdims=True))
     return np.asarray(np.log((inside + PSEUDO_EVENTS) / spent).ravel())

@@ -24,6 +24,7 @@ from bayesblina.hazards.definition import (
     FractionPrior,
     HazardRatioPrior,
     ModelDefinition,
+    Part,
     SpreadPrior,
     explain,
     load_model,
@@ -175,6 +176,8 @@ class ModelSection(_Section):
     subgroup: Name | None = None
     group: Name | None = None
     source: Name | None = None
+    # In which parts external patients may differ from the current ones.
+    covers: list[Part] | None = None
     priors: PriorsSection = PriorsSection()
 
     @model_validator(mode="after")
@@ -474,6 +477,8 @@ class Study:
             group=section.group,
             source=section.source,
         )
+        if section.covers is not None:
+            model = model.with_borrowing(covers=section.covers)
         priors = section.priors
 
         def prior(interval: list[float] | None) -> HazardRatioPrior | None:

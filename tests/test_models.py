@@ -18,8 +18,8 @@ from scipy import stats
 
 import bayesblina as bb
 from bayesblina.errors import EstimandError, SpecError
+from bayesblina.estimands.sources import probability_apart
 from bayesblina.exposure import Exposure
-from bayesblina.external import probability_apart
 from bayesblina.fitting import expose_for
 from bayesblina.hazards.baseline import steps, walks
 from bayesblina.hazards.build import BuiltModel, build_model
@@ -744,17 +744,24 @@ def test_borrowing_gives_way_to_conflict() -> None:
             fit = bb.fit(
                 patients, question, model=model, cuts=[6.0], seed=1, draws=500, progress=False
             )
-            rows[name, ratio] = bb.borrowing(fit).iloc[0]
+            table = bb.borrowing(fit).set_index("part")
+            rows[name, ratio] = table.loc["baseline"]
+            assert not table.loc["phases", "conflict"]
     for ratio in (1.0, 4.0):
         # The external hazard is found, whatever the prior says of it: its sd is about 0.1.
         found = rows["robust_mixture", ratio]["hazard_ratio"]
         assert abs(math.log(found / ratio)) < 0.5
         power = rows["power_prior", ratio]
-        assert power["effective_events"] == 0.5 * power["events"]
+        # Half of the external events, of which as many are in the reference phase.
+        gained, error, external = (
+            float(power[name]) for name in ("effective_events", "effective_events_error", "events")
+        )
+        assert gained == pytest.approx(0.5 * external, abs=4.0 * error + 15.0)
     assert rows["robust_mixture", 1.0]["probability_apart"] < 0.2
     assert rows["robust_mixture", 4.0]["probability_apart"] > 0.9
     for name in ("commensurate", "robust_mixture"):
-        assert rows[name, 4.0]["share"] < rows[name, 1.0]["share"]
+        assert rows[name, 4.0]["effective_events"] < rows[name, 1.0]["effective_events"]
+        assert [rows[name, ratio]["conflict"] for ratio in (1.0, 4.0)] == [False, True]
     with pytest.raises(EstimandError, match="has no external patients"):
         bb.borrowing(with_posterior("primary"))
 

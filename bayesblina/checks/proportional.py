@@ -82,6 +82,10 @@ def _of_endpoint(fit: Fit, exposure: Exposure, raw: Floats, index: int) -> Early
     """Cox's model with the phase's effect apart after the median event."""
     episodes, people = exposure.episodes, exposure.people
     rows = episodes["endpoint"].values == index
+    if fit.design.sources:
+        # The answer is that of the current patients.
+        current = fit.design.is_current[people["category"].values]
+        rows = rows & current[episodes["patient"].values]
     patient, state, start, stop = (
         episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
     )
@@ -100,7 +104,7 @@ def _of_endpoint(fit: Fit, exposure: Exposure, raw: Floats, index: int) -> Early
     late = phase[:, :1] * (interval == 1)[:, None]
     columns = np.concatenate([phase[:, :1] - late, late, phase[:, 1:], raw[patient[piece]]], axis=1)
     category = people["category"].values[patient[piece]]
-    stratum = fit.design.class_of[category] // len(fit.design.subgroups)
+    stratum = fit.design.stratum_of[category]
     columns = columns[:, _varies(columns, stratum)]
     if not phase[:, 0].any() or not late.any() or not (phase[:, :1] - late).any():
         return None

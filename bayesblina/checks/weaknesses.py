@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from bayesblina.checks.proportional import early_and_late
 from bayesblina.checks.pulls import pulls, told_pulls
+from bayesblina.estimands.sources import differences
 from bayesblina.estimands.support import NOBODY, supported
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import Fit
@@ -38,8 +39,9 @@ def weaknesses(fit: Fit, pulled: pd.DataFrame | None = None) -> tuple[str, ...]:
         Short sentences: of endpoints without events in the exposed phase or in its reference, or
         in which a prior speaks or pulls the answer far; of covariate levels and subgroups in which
         nobody is ever exposed; of times at which nobody is at risk in a state that is compared; of
-        effects that are not the same early and late; of weights whose sum is not the number of
-        patients. None names a patient or counts a few.
+        effects that are not the same early and late; of external patients who conflict with the
+        current ones; of weights whose sum is not the number of patients. None names a patient or
+        counts a few.
 
     Examples
     --------
@@ -59,6 +61,7 @@ def weaknesses(fit: Fit, pulled: pd.DataFrame | None = None) -> tuple[str, ...]:
         *_never_exposed(fit),
         *_nobody_at_risk(fit),
         *_not_proportional(fit),
+        *_conflicts(fit),
         *_weights(fit),
     )
 
@@ -183,6 +186,27 @@ def _not_proportional(fit: Fit) -> list[str]:
         for one in early_and_late(fit)
         if one.differs
     ]
+
+
+def _conflicts(fit: Fit) -> list[str]:
+    """External patients whose hazard or hazard ratios are not those of the current ones."""
+    covariate = fit.definition.borrowing and fit.definition.borrowing.source
+    words = {
+        "baseline": "the hazard of {who}is",
+        "phases": "the hazard ratio of {name} in {who}is",
+        "covariates": "the hazard ratio of {name} in {who}is",
+    }
+    found = []
+    for one in differences(fit):
+        if one.conflicts:
+            lower, middle, upper = one.interval(0.95)
+            who = f"external patients ({covariate} {one.source}) "
+            found.append(
+                f"{one.endpoint}: {words[one.part].format(name=one.name, who=who)} {middle:.2f} "
+                f"(95 % interval {lower:.2f} to {upper:.2f}) times the current patients': they "
+                "conflict, and little is borrowed of it"
+            )
+    return found
 
 
 def _weights(fit: Fit) -> list[str]:

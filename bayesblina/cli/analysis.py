@@ -54,6 +54,7 @@ RESULTS = frozenset(
         "report.html",
         "restricted_means.csv",
         RECORD,
+        "borrowing.csv",
         "safety.csv",
         "simon_makuch.csv",
         "summary.md",

@@ -70,7 +70,7 @@ def cured_fraction(
         )
     current = None
     if fit.definition.borrowing is not None and population is None:
-        current = design.source_of == 0
+        current = design.is_current
         description = description.replace("eligible", "current eligible")
     labels: list[str] = []
     fractions = []

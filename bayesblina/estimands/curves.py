@@ -556,7 +556,7 @@ def populations_of(
         description += ", with their own groups' effects"
     current = None
     if fit.definition.borrowing is not None and population is None:
-        current = design.source_of == 0
+        current = design.is_current
         description = description.replace("eligible", "current eligible")
     changes = [_changes(fit, regime) for regime in regimes]
     first = int(np.flatnonzero(exposure.table["role"].values == "reference")[0])
@@ -608,7 +608,7 @@ def _of_endpoint(
             start=route.start,
             end=route.end,
         )
-        for class_ in range(fit.design.classes)
+        for class_ in range(fit.design.current_classes)
         for index, route in enumerate(routes)
     }
     found: list[list[Average]] = []

@@ -15,6 +15,7 @@ from bayesblina.estimands.companions import beside, without_baseline
 from bayesblina.estimands.populations import supplied_groups
 from bayesblina.fitting import Fit
 from bayesblina.hazards.definition import PatientFrailty
+from bayesblina.hazards.effects import Design
 from bayesblina.hazards.likelihood import phase_ratios, relative_of
 
 Floats = NDArray[np.float64]
@@ -194,7 +195,8 @@ def _ratio(
     else:
         strata, subgroups = len(design.strata), len(design.subgroups)
         shape = (*log_ratio.shape[:2], strata, subgroups, log_ratio.shape[-1])
-        apart = np.broadcast_to(log_ratio, (*shape[:2], design.classes, shape[-1])).reshape(shape)
+        classes = (*shape[:2], design.current_classes, shape[-1])
+        apart = np.broadcast_to(log_ratio, classes).reshape(shape)
         weights = events.reshape(events.shape[0], strata, subgroups, -1)
         values = _averaged(apart, weights, axes=(2,))[:, :, 0]
         weights = weights.sum(axis=1)
@@ -228,6 +230,8 @@ def _dataset(fit: Fit, found: Ratio, companion: Floats | None) -> xr.Dataset:
         kind += f", given the {one}'s own effect"
     if fit.definition.cure is not None:
         kind += ", among patients who are not cured"
+    if fit.design.sources:
+        kind += ", of current patients"
     return xr.Dataset(
         {"hazard_ratio": (found.dims, np.exp(own))},
         coords={
@@ -248,11 +252,16 @@ def _dataset(fit: Fit, found: Ratio, companion: Floats | None) -> xr.Dataset:
 
 
 def _events_by_class(fit: Fit) -> Floats:
-    """Events, shape (endpoint, class, interval)."""
-    design = fit.design
-    member = np.arange(design.classes)[:, None] == design.class_of
+    """Events of current patients, shape (endpoint, class, interval)."""
+    member = _current_members(fit.design)
     events = fit.exposure.table["events"].sum("phase").values.astype(np.float64)
     return np.asarray(np.einsum("ejp,cp->ecj", events, member))
+
+
+def _current_members(design: Design) -> NDArray[np.bool_]:
+    """Say which patterns are of current patients of which class, shape (class, pattern)."""
+    member = np.arange(design.current_classes)[:, None] == design.class_of
+    return np.asarray(member & design.is_current if design.sources else member)
 
 
 def _averaged(values: Floats, weights: Floats, *, axes: tuple[int, ...]) -> Floats:
@@ -327,14 +336,15 @@ def _between_phases(fit: Fit, exposed: Sequence[str], reference: Sequence[str]) 
 
 
 def _between_states(fit: Fit, exposed: Ints, reference: Ints) -> Floats:
-    """Log ratio of sets of states, shape (draws, endpoint, class, interval)."""
+    """Log ratio of sets of states for current patients, (draws, endpoint, class, interval)."""
     table, design, posterior = fit.exposure.table, fit.design, fit.posterior
     intervals = table.sizes["interval"]
-    member = np.arange(design.classes)[:, None] == design.class_of
+    member = _current_members(design)
     time = np.einsum("ejkp,cp->ecjk", table["exposure"].values, member)
     out = []
     for index, endpoint in enumerate(fit.exposure.endpoints):
         ratio = phase_ratios(posterior, design, endpoint=endpoint, intervals=intervals)
+        ratio = ratio[:, : design.current_classes]
         sides = []
         for states in (exposed, reference):
             hazards = ratio[..., states]

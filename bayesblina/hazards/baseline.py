@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh, null_space
 
 from bayesblina.exposure import Exposure
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design
 
 Floats = NDArray[np.float64]
@@ -87,7 +88,7 @@ class Steps:
     prior_sd: Floats
 
 
-def steps(weight: Floats, time: Floats, *, sd: float) -> Steps:
+def steps(weight: Floats, time: Floats, *, sd: float, centre: Floats | None = None) -> Steps:
     """Work out coordinates of random walks with independent steps of known sd.
 
     Parameters
@@ -98,6 +99,8 @@ def steps(weight: Floats, time: Floats, *, sd: float) -> Steps:
         Person-time at equal phases and covariates, from 0 on.
     sd
         Of the steps between neighbouring intervals.
+    centre : ndarray, shape (curve, interval), optional
+        Weights with which the mean of the deviations is zero; the events' by default.
 
     Returns
     -------
@@ -108,13 +111,14 @@ def steps(weight: Floats, time: Floats, *, sd: float) -> Steps:
     step = np.diff(np.eye(intervals), axis=0)
     precision = step.T @ step / sd**2
     mode, information = _mode(weight - PSEUDO_EVENTS, time, precision)
-    share = weight / weight.sum(axis=1, keepdims=True)
+    centre = weight if centre is None else centre
+    share = centre / centre.sum(axis=1, keepdims=True)
     likely = mode - (share * mode).sum(axis=1, keepdims=True)
     basis = np.zeros((curves, intervals, intervals - 1))
     prior_mean, prior_sd = np.zeros((curves, intervals - 1)), np.ones((curves, intervals - 1))
     for index in range(curves):
         # Columns are orthogonal to the events.
-        free = null_space(weight[index][None])
+        free = null_space(centre[index][None])
         value, vector = eigh(
             free.T @ precision @ free, free.T @ (information[index][:, None] * free)
         )
@@ -319,7 +323,26 @@ def longest_since_entry(exposure: Exposure) -> float:
     return max(ends, default=0.0)
 
 
-def baseline_curves(exposure: Exposure, design: Design, *, prior_sd: Floats) -> Curves:
+def prior_sds(definition: ModelDefinition, design: Design) -> Floats:
+    """Prior sds of the log hazard ratios of phases and covariates.
+
+    Parameters
+    ----------
+    definition, design
+        The model and the design of the data.
+
+    Returns
+    -------
+    ndarray, shape (effect + term,)
+        The sds.
+    """
+    phases = [definition.phases.prior.sd] * len(design.effects)
+    return np.array([*phases, *[definition.covariates.prior.sd] * len(design.term_names)])
+
+
+def baseline_curves(
+    exposure: Exposure, design: Design, *, prior_sd: Floats, source: int = 0
+) -> Curves:
     """Collect events and person-time by endpoint and stratum.
 
     Parameters
@@ -330,6 +353,9 @@ def baseline_curves(exposure: Exposure, design: Design, *, prior_sd: Floats) -> 
         Phase contrasts, covariates and strata.
     prior_sd : ndarray, shape (effect + term,)
         Prior sds of the log hazard ratios, which keep the approximation finite.
+    source
+        Where external patients may differ, whose curves: 0 for the current patients', else the
+        source's position from 1 on.
 
     Returns
     -------
@@ -340,7 +366,9 @@ def baseline_curves(exposure: Exposure, design: Design, *, prior_sd: Floats) -> 
     time = exposure.table["exposure"].values
     endpoints, intervals, states, patterns = events.shape
     strata = len(design.strata)
-    member = np.arange(strata)[:, None] == design.class_of // len(design.subgroups)
+    member = np.arange(strata)[:, None] == design.stratum_of
+    if design.sources:
+        member = member & (design.source_of == source)
     shape = (endpoints * strata, intervals, states * patterns)
     by_curve = [
         (values[:, None] * member[None, :, None, None, :]).reshape(shape)
@@ -380,7 +408,15 @@ def baseline_curves(exposure: Exposure, design: Design, *, prior_sd: Floats) -> 
 
 
 def _adjusted_time(events: Floats, time: Floats, effects: Floats, prior_sd: Floats) -> Floats:
-    """Person-time by interval, weighted by relative hazards fitted with the baseline profiled out.
+    """Person-time by interval, weighted by fitted relative hazards."""
+    parameter, _ = profiled(events, time, effects, prior_sd)
+    return np.asarray((time * np.exp(effects @ parameter)).sum(1))
+
+
+def profiled(
+    events: Floats, time: Floats, effects: Floats, prior_sd: Floats
+) -> tuple[Floats, Floats]:
+    """Fit log hazard ratios with the baseline, a hazard for each interval, profiled out.
 
     Parameters
     ----------
@@ -393,10 +429,13 @@ def _adjusted_time(events: Floats, time: Floats, effects: Floats, prior_sd: Floa
 
     Returns
     -------
-    ndarray, shape (interval,)
-        Adjusted person-time.
+    parameter : ndarray, shape (parameter,)
+        Log hazard ratios at the mode.
+    curvature : ndarray, shape (parameter, parameter)
+        Minus the second derivatives there, the ridge's among them.
     """
     parameter = np.zeros(effects.shape[1])
+    curvature = np.zeros((effects.shape[1], effects.shape[1]))
     by_interval = events.sum(1)
     ridge = 1.0 / prior_sd**2
     for _ in range(NEWTON_STEPS if effects.shape[1] else 0):
@@ -417,4 +456,4 @@ def _adjusted_time(events: Floats, time: Floats, effects: Floats, prior_sd: Floa
         parameter += step * min(1.0, LARGEST_STEP / max(float(np.abs(step).max()), 1e-300))
         if np.abs(step).max() < 1e-8:
             break
-    return np.asarray((time * np.exp(effects @ parameter)).sum(1))
+    return parameter, curvature

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from bayesblina.exposure import Exposure
-from bayesblina.hazards.baseline import baseline_curves
+from bayesblina.hazards.baseline import baseline_curves, prior_sds
 from bayesblina.hazards.components import (
     Sampler,
     Workbench,
@@ -24,7 +24,6 @@ from bayesblina.hazards.components import (
     effects_part,
     groups_part,
     phases_part,
-    source_part,
     structure_of,
 )
 from bayesblina.hazards.definition import (
@@ -36,6 +35,7 @@ from bayesblina.hazards.definition import (
 from bayesblina.hazards.effects import Design, make_design
 from bayesblina.hazards.kernel import Kernel, proportional_kernel
 from bayesblina.hazards.ops import BatchedMatrixVector, CuredMixture, PiecewiseExponential
+from bayesblina.hazards.sources import source_part, source_parts
 from bayesblina.hazards.survivors import follow_up_of, survivors
 
 Floats = NDArray[np.float64]
@@ -82,7 +82,8 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
 
     Every model has ``log_hazard_ratio`` (endpoint, effect), the log hazard ratio of each phase
     that has an effect (of the exposed phase the average one, where its effect varies);
-    ``coefficient`` (endpoint, term) where there are covariates; and ``log_baseline`` (endpoint,
+    ``coefficient`` (endpoint, term) where there are covariates (all of current patients, where
+    external ones may differ); and ``log_baseline`` (endpoint,
     [stratum,] interval), the log hazard per time unit in the reference phase at mean covariates.
     Variables whose names end with ``_innovation`` are the sampler's coordinates
     (`bayesblina.hazards.baseline`), without a meaning of their own.
@@ -106,9 +107,7 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         that were summed in another way.
     """
     design = make_design(exposure, definition)
-    sds = [definition.phases.prior.sd] * len(design.effects)
-    sds += [definition.covariates.prior.sd] * len(design.term_names)
-    curves = baseline_curves(exposure, design, prior_sd=np.array(sds))
+    curves = baseline_curves(exposure, design, prior_sd=prior_sds(definition, design))
     table = exposure.table
     stratified = len(design.strata) > 1
     coords: dict[str, Any] = {
@@ -157,14 +156,21 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         by_phase = phases_part(bench, BatchedMatrixVector()(contrast, ratio))
         # (endpoint, stratum, subgroup, interval, phase)
         shared = baseline[:, :, None, :, None] + by_phase[:, None]
-        shared = (shared + pt.zeros((1, 1, 1, 1, 1))).reshape(counted.shape)
+        sources = source_part(bench, baseline)
+        # (endpoint, source, stratum, subgroup, interval, phase)
+        shared = shared[:, None] + pt.zeros((1, 1, 1, 1, 1, 1))
+        if sources.by_interval is not None:
+            shared = shared + sources.by_interval[:, :, :, None, :, None]
+        if sources.by_state is not None:
+            shared = shared + sources.by_state[:, :, None, None, None, :]
+        shared = shared.reshape(counted.shape)
         pattern = pt.zeros_like(by_pattern)
         if design.term_names:
             terms = pm.Data("terms", np.stack([design.terms.T] * bench.endpoints))
             prior = definition.covariates.prior
             slope = bench.normal("coefficient", prior, dims=("endpoint", "term"))
             pattern = BatchedMatrixVector(transposed=True)(terms, slope)
-        for part in (groups_part(bench), source_part(bench)):
+        for part in (groups_part(bench), sources.by_pattern):
             if part is not None:
                 pattern = pattern + part
         density = PiecewiseExponential()(counted, by_pattern, exposed, class_of, shared, pattern)
@@ -185,7 +191,9 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
     kernel = _kernel(definition, exposure, design)
     return BuiltModel(
         model=model,
-        structure=structure_of(definition, exposure, design),
+        structure=structure_of(
+            definition, exposure, design, source_parts(definition, exposure, design)
+        ),
         start=bench.start,
         design=design,
         priors=bench.priors,
@@ -201,7 +209,7 @@ def _estimates_sds(definition: ModelDefinition, exposure: Exposure, design: Desi
         not isinstance(definition.baseline, RandomWalk)
         or not isinstance(definition.phases, ProportionalPhases)
         or definition.groups is not None
-        or bool(design.sources)
+        or bool(source_parts(definition, exposure, design))
         or definition.cure is not None
         or several
     )
@@ -218,7 +226,7 @@ def _kernel(
         and isinstance(definition.phases, ProportionalPhases)
         and (not isinstance(definition.endpoints, Correlated) or len(exposure.endpoints) == 1)
         and definition.groups is None
-        and not design.sources
+        and not source_parts(definition, exposure, design)
         and design.classes == 1
         and definition.cure is None
     )

@@ -6,7 +6,7 @@ hazard. Every table, scale and size is data, so that models of one structure sha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import log, sqrt
@@ -30,7 +30,6 @@ from bayesblina.hazards.baseline import (
 )
 from bayesblina.hazards.definition import (
     Baseline,
-    Commensurate,
     Correlated,
     Free,
     GaussianProcess,
@@ -41,7 +40,6 @@ from bayesblina.hazards.definition import (
     PhasesOverTime,
     PhasesSinceEntry,
     RandomWalk,
-    RobustMixture,
     SiteFrailty,
     SmoothWalk,
     SpreadPrior,
@@ -349,9 +347,7 @@ def phases_part(bench: Workbench, by_phase: Any) -> Any:
         by_state = by_phase + BatchedMatrixVector()(pieces, departure)
         return by_state[:, None, None, :]
     if isinstance(kind, PhasesBySubgroup):
-        member = np.arange(len(design.subgroups))[:, None] == design.class_of % len(
-            design.subgroups
-        )
+        member = np.arange(len(design.subgroups))[:, None] == design.subgroup_of
         counts = table["events"].values.astype(np.float64)
         inside = np.einsum("ejkp,k,gp->eg", counts, design.exposed, member)
         model.add_coord("subgroup", list(design.subgroups))
@@ -416,53 +412,6 @@ def groups_part(bench: Workbench) -> Any:
     return None
 
 
-def source_part(bench: Workbench) -> Any:
-    """Add hazards of external patients that may differ from those of the current ones.
-
-    Parameters
-    ----------
-    bench
-        The model's parts.
-
-    Returns
-    -------
-    tensor, shape (endpoint, pattern), or None
-        Log hazard ratios against current patients, for whom they are 0.
-    """
-    kind, design = bench.definition.borrowing, bench.design
-    if not design.sources:
-        return None
-    pm.modelcontext(None).add_coord("source", list(design.sources))
-    dims = ("endpoint", "source")
-    member = (np.arange(len(design.sources))[:, None] + 1 == design.source_of).astype(np.float64)
-    if isinstance(kind, Commensurate):
-        counts = bench.exposure.table["events"].values.astype(np.float64)
-        inside = np.einsum("ejkp,sp->es", counts, member)
-        spread = bench.spread("source_sd", kind.spread, dims=("endpoint",))
-        root = pm.Data("source_root", np.sqrt(inside + PSEUDO_EVENTS))
-        effect = adapted("source_innovation", spread[:, None] * root, likely=0.0, dims=dims) / root
-        effect = pm.Deterministic("source_effect", effect, dims=dims)
-    else:
-        assert isinstance(kind, RobustMixture)
-        share = np.array([kind.probability, 1.0 - kind.probability])
-        means = np.array([kind.close.mean, kind.apart.mean])
-        sds = np.array([kind.close.sd, kind.apart.sd])
-        mixture = (
-            pm.Data(f"source_{name}", values)
-            for name, values in (("share", share), ("mean", means), ("sd", sds))
-        )
-        weights, middle, width = mixture
-        effect = pm.NormalMixture("source_effect", w=weights, mu=middle, sigma=width, dims=dims)
-
-        def draw(rng: np.random.Generator, size: Any) -> Floats:
-            part = rng.choice(2, size=size, p=share)
-            return np.asarray(rng.normal(means[part], sds[part]))
-
-        bench.known("source_effect", dims, draw)
-    members = pm.Data("source_members", np.stack([member.T] * bench.endpoints))
-    return BatchedMatrixVector()(members, effect)
-
-
 def cured_part(bench: Workbench) -> Any:
     """Add the log odds of being cured.
 
@@ -495,13 +444,17 @@ def cured_part(bench: Workbench) -> Any:
     return middle[:, None] + BatchedMatrixVector(transposed=True)(terms, slope)
 
 
-def structure_of(definition: ModelDefinition, exposure: Exposure, design: Design) -> str:
+def structure_of(
+    definition: ModelDefinition, exposure: Exposure, design: Design, differing: Sequence[str]
+) -> str:
     """Name the graph of a model: what differs in data and sizes only has one name.
 
     Parameters
     ----------
     definition, exposure, design
         The model, the data and their design.
+    differing
+        Parts in which external patients differ.
 
     Returns
     -------
@@ -531,8 +484,8 @@ def structure_of(definition: ModelDefinition, exposure: Exposure, design: Design
         parts.append("independent")
     if definition.groups is not None:
         parts.append(f"groups: {definition.groups.kind}")
-    if design.sources and definition.borrowing is not None:
-        parts.append(f"sources: {definition.borrowing.kind}")
+    if differing and definition.borrowing is not None:
+        parts.append(f"sources: {definition.borrowing.kind}, {', '.join(differing)}")
     if definition.cure is not None:
         parts.append("cure")
     return " / ".join(part for part in parts if part)

@@ -430,40 +430,84 @@ class PowerPrior(_Section):
     source: str | None = None
 
 
-class Commensurate(_Section):
+# Parts of the hazard in which external patients may differ from the current ones.
+Part = Literal["baseline", "shape", "phases", "covariates"]
+
+
+class _Differing(_Section):
+    """External patients' hazards may differ from the current ones in the parts that it covers."""
+
+    # The other parts are shared in full. Of the shape, the course of the hazard over time, nothing
+    # is borrowed where it is covered.
+    covers: tuple[Part, ...] = ("baseline", "shape", "phases", "covariates")
+    # The covariate; its reference level is the current study.
+    source: str | None = None
+
+    @model_validator(mode="after")
+    def _covering(self) -> Self:
+        if not self.covers or len(set(self.covers)) != len(self.covers):
+            raise ValueError(f"covers must name some of {', '.join(get_args(Part))}, each once")
+        for part in ("phases", "covariates"):
+            if getattr(self, part) is not None and part not in self.covers:
+                raise ValueError(f"there is a prior for {part}, which covers does not name")
+        return self
+
+
+class Commensurate(_Differing):
     """External patients' hazards differ from the current ones by an amount that is estimated."""
 
     kind: Literal["commensurate"] = "commensurate"
     # Hazard of the external patients against that of the current ones.
     spread: SpreadPrior
-    # The covariate; its reference level is the current study.
-    source: str | None = None
+    # Their hazard ratios of phases, and of covariates, against the current ones; as spread unless
+    # given.
+    phases: SpreadPrior | None = None
+    covariates: SpreadPrior | None = None
 
     @model_validator(mode="after")
     def _estimated(self) -> Commensurate:
-        if self.spread.known:
+        if any(
+            one is not None and one.known for one in (self.spread, self.phases, self.covariates)
+        ):
             raise ValueError("the spread of sources is estimated: known is not for it")
         return self
 
+    def prior_of(self, part: Part) -> SpreadPrior:
+        """Prior of how far sources lie apart in a part."""
+        own = {"phases": self.phases, "covariates": self.covariates}.get(part)
+        return self.spread if own is None else own
 
-class RobustMixture(_Section):
-    """External patients' hazards are close to the current ones, or else may lie far from them."""
 
-    kind: Literal["robust"] = "robust"
-    # Prior probability that they are close.
+class Mixture(_Section):
+    """A hazard ratio that is close to 1 or else may lie far from it."""
+
+    # Prior probability that it is close.
     probability: Annotated[float, Field(gt=0, lt=1)]
-    # Hazard of the external patients against that of the current ones, in either case.
+    # The hazard ratio in either case.
     close: HazardRatioPrior
     # The wider of the two.
     apart: HazardRatioPrior
-    # The covariate; its reference level is the current study.
-    source: str | None = None
 
     @model_validator(mode="after")
-    def _wider(self) -> RobustMixture:
+    def _wider(self) -> Self:
         if self.apart.sd <= self.close.sd:
             raise ValueError("apart must be wider than close")
         return self
+
+
+class RobustMixture(_Differing, Mixture):
+    """External patients' hazards are close to the current ones, or else may lie far from them."""
+
+    kind: Literal["robust"] = "robust"
+    # Of their hazard ratios of phases, and of covariates, against the current ones; as that of the
+    # baseline unless given.
+    phases: Mixture | None = None
+    covariates: Mixture | None = None
+
+    def prior_of(self, part: Part) -> Mixture:
+        """Prior of how far sources lie apart in a part."""
+        own = {"phases": self.phases, "covariates": self.covariates}.get(part)
+        return self if own is None else own
 
 
 class Cure(_Section):
@@ -525,6 +569,13 @@ class ModelDefinition(_Section):
             raise ValueError("cure is for endpoints of their own, not for an illness-death course")
         if self.cure is not None and isinstance(self.groups, PatientFrailty):
             raise ValueError("cure and effects of single patients cannot be told apart: take one")
+        if isinstance(self.borrowing, Commensurate | RobustMixture):
+            own = isinstance(self.baseline, RandomWalk) and not self.baseline.shared
+            if "shape" in self.borrowing.covers and not isinstance(self.baseline, Free) and not own:
+                raise ValueError(
+                    "borrowing covers the shape only of a random_walk that endpoints do not share: "
+                    "leave 'shape' out of covers"
+                )
         if isinstance(self.baseline, Free):
             apart = (
                 not isinstance(self.phases, ProportionalPhases),
@@ -627,6 +678,51 @@ class ModelDefinition(_Section):
                 has = ", ".join(self.roles) or "none"
                 raise SpecError(f"Model '{self.name}' has no {role}; what it can be given: {has}.")
             content[part[role]][role] = name
+        return parse_model(content, source=f"model '{self.name}'")
+
+    def with_borrowing(self, *, covers: Sequence[Part]) -> ModelDefinition:
+        """Choose in which parts external patients may differ from the current ones.
+
+        Parameters
+        ----------
+        covers
+            Some of ``"baseline"`` (the level of the hazard), ``"shape"`` (its course over time, of
+            which nothing is borrowed then), ``"phases"`` (hazard ratios of phases) and
+            ``"covariates"`` (those of covariates). The others are shared in full, as if all
+            patients were of one study.
+
+        Returns
+        -------
+        ModelDefinition
+            A new definition.
+
+        Raises
+        ------
+        SpecError
+            If the model has no external patients who may differ, or there is no such part.
+
+        Examples
+        --------
+        >>> model = load_model("commensurate").with_borrowing(covers=["baseline", "phases"])
+        >>> model.borrowing.covers
+        ('baseline', 'phases')
+        """
+        if not isinstance(self.borrowing, Commensurate | RobustMixture):
+            raise SpecError(
+                f"covers: model '{self.name}' has no external patients who may differ from the "
+                "current ones; the models commensurate and robust_mixture have."
+            )
+        given: object = covers
+        if isinstance(given, str):
+            raise SpecError(
+                f"covers must be a list, such as ['baseline', 'phases'], got {given!r}."
+            )
+        content = self.model_dump(by_alias=True)
+        borrowing = content["borrowing"]
+        borrowing["covers"] = tuple(covers)
+        for part in ("phases", "covariates"):
+            if part not in borrowing["covers"]:
+                borrowing[part] = None
         return parse_model(content, source=f"model '{self.name}'")
 
     def with_priors(

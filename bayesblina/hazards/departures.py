@@ -132,7 +132,7 @@ def departures_of(
     kind, table = definition.phases, exposure.table
     found = []
     if isinstance(kind, PhasesBySubgroup):
-        subgroup = design.class_of % len(design.subgroups)
+        subgroup = design.subgroup_of
         found.append(
             Departures(
                 name="log_hazard_ratio_by_subgroup",

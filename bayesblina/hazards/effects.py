@@ -27,8 +27,9 @@ class Design:
     """What multiplies the log hazard ratios, and who shares which hazard.
 
     Patterns of one class have proportional hazards throughout. Classes are the combinations of
-    strata, which have baselines of their own, and subgroups, in which the exposed phase has an
-    effect of its own; most models have one class.
+    sources, whose phases may have effects of their own, of strata, which have baselines of their
+    own, and of subgroups, in which the exposed phase has an effect of its own; most models have one
+    class. Those of the current patients come first.
 
     Attributes
     ----------
@@ -51,8 +52,11 @@ class Design:
         What was subtracted from the raw terms and what they were divided by.
     strata, subgroups : tuple of str
         Levels; one empty name where there are none.
+    blocks : int
+        Number of sources that have classes of their own, the current patients among them; 1 where
+        all patients share them.
     class_of : ndarray of int, shape (pattern,)
-        Class: stratum x number of subgroups + subgroup.
+        Class: (source x number of strata + stratum) x number of subgroups + subgroup.
     groups : tuple of str
         Levels whose hazards differ at random, or the patterns (patients); empty where none do.
     group_of : ndarray of int, shape (pattern,)
@@ -75,6 +79,7 @@ class Design:
     scale: Floats
     strata: tuple[str, ...]
     subgroups: tuple[str, ...]
+    blocks: int
     class_of: Ints
     groups: tuple[str, ...]
     group_of: Ints
@@ -84,7 +89,27 @@ class Design:
     @property
     def classes(self) -> int:
         """Number of classes."""
+        return self.blocks * self.current_classes
+
+    @property
+    def current_classes(self) -> int:
+        """Number of classes of current patients, which come first."""
         return len(self.strata) * len(self.subgroups)
+
+    @property
+    def stratum_of(self) -> Ints:
+        """Stratum of each pattern."""
+        return np.asarray(self.class_of // len(self.subgroups) % len(self.strata))
+
+    @property
+    def subgroup_of(self) -> Ints:
+        """Subgroup of each pattern."""
+        return np.asarray(self.class_of % len(self.subgroups))
+
+    @property
+    def is_current(self) -> NDArray[np.bool_]:
+        """Whether the patterns are those of current patients."""
+        return np.asarray(self.source_of == 0)
 
     def standardised(self, raw: Floats) -> Floats:
         """Standardise covariate terms of other patients.
@@ -156,7 +181,10 @@ def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
     subgroups, subgroup = levels_of(exposure, roles.get("subgroup"), raw)
     groups, group = levels_of(exposure, roles.get("group"), raw)
     sources, source = levels_of(exposure, roles.get("source"), raw)
-    differ = isinstance(definition.borrowing, Commensurate | RobustMixture)
+    borrowing = definition.borrowing
+    differ = isinstance(borrowing, Commensurate | RobustMixture)
+    covers = borrowing.covers if isinstance(borrowing, Commensurate | RobustMixture) else ()
+    blocks = len(sources) if {"phases", "shape"} & set(covers) else 1
     if isinstance(definition.groups, PatientFrailty):
         if not exposure.by_patient:
             raise SpecError(
@@ -177,7 +205,8 @@ def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
         scale=scale,
         strata=strata,
         subgroups=subgroups,
-        class_of=stratum * len(subgroups) + subgroup,
+        blocks=blocks,
+        class_of=(source * (blocks > 1) * len(strata) + stratum) * len(subgroups) + subgroup,
         groups=groups if definition.groups is not None else (),
         group_of=group,
         sources=sources[1:] if differ else (),

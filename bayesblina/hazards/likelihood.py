@@ -91,11 +91,18 @@ def log_hazard(posterior: xr.Dataset, design: Design, *, endpoint: str) -> LogHa
         baseline = flat_draws(one, "log_baseline", "stratum", "interval")
     else:
         baseline = flat_draws(one, "log_baseline", "interval")[:, None, :]
-    ratio = phase_ratios(posterior, design, endpoint=endpoint, intervals=baseline.shape[2])
+    # (draws, source, stratum, interval)
+    baseline = baseline[:, None]
+    if "source_shape" in one:
+        dims = [str(dim) for dim in one["source_shape"].dims if dim not in ("chain", "draw")]
+        differing = flat_draws(one, "source_shape", *dims)
+        differing = differing.reshape(baseline.shape[0], -1, *baseline.shape[2:])
+        baseline = np.concatenate([baseline, baseline + differing], axis=1)
+    ratio = phase_ratios(posterior, design, endpoint=endpoint, intervals=baseline.shape[3])
     shape = ratio.shape
-    apart = (shape[0], len(design.strata), len(design.subgroups), *shape[2:])
+    apart = (shape[0], design.blocks, len(design.strata), len(design.subgroups), *shape[2:])
     return LogHazard(
-        shared=(baseline[:, :, None, :, None] + ratio.reshape(apart)).reshape(shape),
+        shared=(baseline[:, :, :, None, :, None] + ratio.reshape(apart)).reshape(shape),
         ratio=ratio,
         pattern=relative_of(posterior, design, design.terms, endpoint=endpoint)
         + group_effects(posterior, design, endpoint=endpoint)
@@ -138,9 +145,16 @@ def phase_ratios(posterior: xr.Dataset, design: Design, *, endpoint: str, interv
     elif "log_hazard_ratio_by_piece" in one:
         ratio = flat_draws(one, "log_hazard_ratio_by_piece", "piece")
         varying = np.where(exposed, (ratio @ design.pieces.T)[:, None, None, :], varying)
-    sizes = (phase.shape[0], len(design.strata), len(design.subgroups), intervals, phase.shape[1])
-    apart = np.broadcast_to(varying[:, None], sizes)
-    return apart.reshape(sizes[0], design.classes, *sizes[3:])
+    # (draws, source, stratum, subgroup, interval, state)
+    apart = varying[:, None, None]
+    if "source_phase_effect" in one:
+        effect = flat_draws(one, "source_phase_effect", "source", "effect") @ design.contrast.T
+        current = np.zeros((effect.shape[0], 1, effect.shape[2]))
+        apart = apart + np.concatenate([current, effect], axis=1)[:, :, None, None, None]
+    states = (intervals, phase.shape[1])
+    sizes = (design.blocks, len(design.strata), len(design.subgroups), *states)
+    apart = np.broadcast_to(apart, (phase.shape[0], *sizes))
+    return apart.reshape(phase.shape[0], design.classes, *states)
 
 
 def cured_log_odds(
@@ -245,27 +259,35 @@ def group_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Fl
 
 
 def source_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Floats:
-    """Log hazard ratios of the patterns' sources against current patients.
+    """Log hazard ratios of the patterns' sources against current patients of like covariates.
 
     Parameters
     ----------
     posterior
         Draws.
     design
-        Which sources there are.
+        Which sources and terms there are.
     endpoint
         Endpoint.
 
     Returns
     -------
     ndarray, shape (draws, pattern), or (draws, 1) where there are no sources
-        Log hazard ratios; 0 for current patients.
+        Log hazard ratios in the reference phase, of the level and of covariates; 0 for current
+        patients.
     """
-    if "source_effect" not in posterior:
-        return np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], 1))
-    effect = flat_draws(posterior.sel(endpoint=endpoint), "source_effect", "source")
-    both = np.concatenate([np.zeros((effect.shape[0], 1)), effect], axis=1)
-    return np.asarray(both[:, design.source_of])
+    one = posterior.sel(endpoint=endpoint)
+    total = np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], 1))
+    external = np.maximum(design.source_of - 1, 0)
+    if "source_effect" in one:
+        effect = flat_draws(one, "source_effect", "source")[:, external]
+        total = total + effect * ~design.is_current
+    if "source_coefficient" in one:
+        slopes = flat_draws(one, "source_coefficient", "source", "term")
+        for place in range(slopes.shape[1]):
+            mine = design.terms * (design.source_of == place + 1)[:, None]
+            total = total + slopes[:, place] @ mine.T
+    return np.asarray(total)
 
 
 def group_sd(posterior: xr.Dataset, *, endpoint: str) -> Floats | None:

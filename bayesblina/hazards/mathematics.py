@@ -14,6 +14,7 @@ from bayesblina.hazards.definition import (
     IllnessDeath,
     ModelDefinition,
     OddsRatioPrior,
+    Part,
     PatientFrailty,
     PhasesBySubgroup,
     PhasesOverTime,
@@ -27,6 +28,21 @@ from bayesblina.hazards.definition import (
 )
 
 WIDTH = 98
+
+# What is shared in full of a part that is not covered.
+SHARED: dict[Part, str] = {
+    "baseline": "level of the hazard",
+    "shape": "course of the hazard over time",
+    "phases": "hazard ratios of phases",
+    "covariates": "hazard ratios of covariates",
+}
+# Of each part in which external patients may differ: the term, the ratio, its words, the index.
+DIFFERENCES: dict[Part, tuple[str, str, str, str]] = {
+    "baseline": ("d[e, source]", "exp(d)", "hazard", ""),
+    "shape": ("v[e, source](t)", "", "", ""),
+    "phases": ("q[e, source, k]", "exp(q)", "hazard ratios of phases", ""),
+    "covariates": ("x[i]'g[e, source]", "exp(g)", "hazard ratios of covariates", ""),
+}
 
 
 def mathematics(definition: ModelDefinition) -> str:
@@ -55,7 +71,7 @@ def mathematics(definition: ModelDefinition) -> str:
             _ratio(definition),
             "x[i]'c[e]",
             _group(definition),
-            "d[e, source]" if _differs(definition) else "",
+            *(DIFFERENCES[part][0] for part in _covered(definition)),
         )
         if part
     )
@@ -271,32 +287,42 @@ def _groups(definition: ModelDefinition) -> str:
     return ""
 
 
-def _differs(definition: ModelDefinition) -> bool:
-    return isinstance(definition.borrowing, Commensurate | RobustMixture)
+def _covered(definition: ModelDefinition) -> tuple[Part, ...]:
+    kind = definition.borrowing
+    return kind.covers if isinstance(kind, Commensurate | RobustMixture) else ()
 
 
 def _borrowing(definition: ModelDefinition) -> str:
     kind = definition.borrowing
     name = (kind and kind.source) or "a covariate to be named"
+    whose = f"external patients (levels of {name} other than its reference)"
     if isinstance(kind, PowerPrior):
-        return (
-            f"Events and person-time of external patients (levels of {name} other than its "
-            f"reference) count {kind.weight:g} times."
-        )
-    if isinstance(kind, Commensurate):
-        return (
-            f"d of external patients (levels of {name} other than its reference) ~ Normal(0, "
-            f"source_sd[e]), 0 for current ones; external against current: "
-            f"{_spread(kind.spread, 'source_sd')}."
-        )
-    if isinstance(kind, RobustMixture):
-        return (
-            f"d of external patients (levels of {name} other than its reference), 0 for current "
-            f"ones: with probability {kind.probability:g} exp(d) has {_interval(kind.close)}, "
-            f"Normal({kind.close.mean:.3g}, {kind.close.sd:.3g}); else {_interval(kind.apart)}, "
-            f"Normal({kind.apart.mean:.3g}, {kind.apart.sd:.3g})."
-        )
-    return ""
+        return f"Events and person-time of {whose} count {kind.weight:g} times."
+    if not isinstance(kind, Commensurate | RobustMixture):
+        return ""
+    texts = []
+    for part in kind.covers:
+        if part == "shape":
+            texts.append(
+                "v: b + v is a walk of each source's own, of the same prior as the current "
+                "patients'; the mean of v over their events is zero"
+            )
+            continue
+        symbol, ratio, what, index = DIFFERENCES[part]
+        if isinstance(kind, Commensurate):
+            sd = f"{symbol[0]}_sd"
+            prior = f"Normal(0, {sd}[e]), {_spread(kind.prior_of(part), sd)}"
+        else:
+            one = kind.prior_of(part)
+            prior = (
+                f"with probability {one.probability:g} {ratio} has {_interval(one.close)}, "
+                f"Normal({one.close.mean:.3g}, {one.close.sd:.3g}); else {_interval(one.apart)}, "
+                f"Normal({one.apart.mean:.3g}, {one.apart.sd:.3g}), each apart from the others"
+            )
+        texts.append(f"{symbol.removeprefix("x[i]'")}{index}: {what} against current ones: {prior}")
+    missing = [words for part, words in SHARED.items() if part not in kind.covers]
+    shared = f" Shared in full: {', '.join(missing)}." if missing else ""
+    return f"Of {whose}; 0 for current ones. {'; '.join(texts)}.{shared}"
 
 
 def _cure(definition: ModelDefinition) -> str:

@@ -293,6 +293,7 @@ def _content(results: Results, minimum: int) -> Row:
         "prior_sentence": prior_sentence(fit),
         "scaling": _scaling(results),
         "implied": _implied(results),
+        "borrowed": _borrowed(results),
         "safety": _safety(results, masked),
         "methods": methods,
         "mathematics": mathematics(fit.definition),
@@ -878,6 +879,33 @@ def _scaling(results: Results) -> list[Row]:
                 "below": number(row, "probability_below_null", ".3f", table=where),
                 "k": f"{row['pareto_k']:.2f}",
                 "reading": row["reading"],
+            }
+        )
+    return found
+
+
+def _borrowed(results: Results) -> list[Row]:
+    """Say what external patients add, and how they differ, without counts of patients."""
+    table = results.tables.get("borrowing")
+    if table is None:
+        return []
+    found = []
+    for row in _records(table):
+        where = f"borrowing/{row['part']}/{row['name']}/{row['source']}"
+        shapes = {
+            **dict.fromkeys(("hazard_ratio", "lower", "upper", "current", "alone"), ".2f"),
+            **dict.fromkeys(("effective_events", "effective_events_error"), ".0f"),
+        }
+        found.append(
+            {
+                "endpoint": row["endpoint"],
+                "what": f"hazard ratio of {row['name']}" if row["name"] else "hazard",
+                "source": row["source"],
+                "conflict": bool(row["conflict"]),
+                **{
+                    name: number(row, name, shape, table=where) if known(row, name) else None
+                    for name, shape in shapes.items()
+                },
             }
         )
     return found

@@ -26,6 +26,7 @@ from bayesblina.csv_files import read_csv, to_csv
 from bayesblina.errors import BayesblinaError, DataError, EstimandError, StorageError
 from bayesblina.estimands import contrast, hazard_ratio, rmst, survival
 from bayesblina.event_times import FAILED as COARSE
+from bayesblina.external import borrowing
 from bayesblina.files import reason_of, write_text
 from bayesblina.fitting import Fit
 from bayesblina.follow_up import find_episodes
@@ -74,6 +75,7 @@ TEXTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "prior_predictive": ("endpoint", "quantity"),
         "prior_sensitivity": ("endpoint", "component", "reading"),
         "safety": ("phase",),
+        "borrowing": ("endpoint", "part", "name", "source"),
     }
 )
 NEEDED = ("hazard_ratios", "survival", "diagnostics")
@@ -259,6 +261,9 @@ def analyse(
         for name in (BASELINE, EVENT_TIMES):
             if name in states:
                 tables["prior_sensitivity"][name] = states[name].reindex(endpoints).to_numpy()
+    if fit.definition.borrowing is not None:
+        stage("external patients")
+        attempt("borrowing", lambda: borrowing(fit))
     if safety is not None:
         stage("safety")
         attempt("safety", lambda: _safety(safety, seed=fit.provenance.seed))

@@ -80,6 +80,8 @@ def summary(
     if weak:
         lines += ["### What weakens it", "", *(f"- {_cell(one)}." for one in weak), ""]
     kind = "conditional on the covariates" if fit.design.term_names else "without covariates"
+    if fit.design.sources:
+        kind += ", and of the current patients"
     lines += [f"The hazard ratios are {kind}; each interval is central (equal-tailed).", ""]
     lines += ["## Prior and posterior", "", _cell(prior_sentence(fit)), ""]
     lines += [f"- {_cell(plain(prior_weight(row, fit)))}" for row in rows]

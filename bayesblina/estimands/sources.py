@@ -1,0 +1,129 @@
+"""How external patients differ from the current ones, read off the draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from bayesblina.fitting import Fit
+from bayesblina.hazards.definition import Mixture, Part, RobustMixture
+from bayesblina.hazards.likelihood import flat_draws
+from bayesblina.hazards.sources import DIFFERENCES, mixture_of, source_parts
+
+Floats = NDArray[np.float64]
+
+# Mass of the interval of a ratio that excludes 1 where sources conflict.
+MASS = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Difference:
+    """What one source's hazard, or hazard ratio, is to the current patients'.
+
+    Attributes
+    ----------
+    endpoint, source
+        Of what and whose.
+    part
+        ``"baseline"``, ``"phases"`` or ``"covariates"``.
+    name
+        Phase or covariate term; empty for the baseline.
+    log_ratio : ndarray, shape (draws,)
+        External against current.
+    apart : ndarray, shape (draws,), or None
+        Probability by draw of the far part of a robust mixture; None in other models.
+    prior_apart
+        The same before any data; NaN in other models.
+    """
+
+    endpoint: str
+    source: str
+    part: Part
+    name: str
+    log_ratio: Floats
+    apart: Floats | None
+    prior_apart: float
+
+    @property
+    def conflicts(self) -> bool:
+        """Whether the central 95 % of the ratio exclude 1."""
+        lower, upper = self.interval(MASS)[::2]
+        return lower > 1.0 or upper < 1.0
+
+    def interval(self, mass: float) -> tuple[float, float, float]:
+        """Lower end, median and upper end of the ratio."""
+        tail = (1.0 - mass) / 2.0
+        ends = np.exp(np.quantile(self.log_ratio, [tail, 0.5, 1.0 - tail]))
+        return float(ends[0]), float(ends[1]), float(ends[2])
+
+
+def differences(fit: Fit) -> tuple[Difference, ...]:
+    """Find all differences of external patients that a fit estimates.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    tuple of Difference
+        By endpoint, part, source and name; none where all patients share everything.
+    """
+    return tuple(_each(fit))
+
+
+def _each(fit: Fit) -> Iterator[Difference]:
+    design, posterior, kind = fit.design, fit.posterior, fit.definition.borrowing
+    names: dict[Part, tuple[str, ...]] = {
+        "baseline": ("",),
+        "phases": design.effects,
+        "covariates": design.term_names,
+    }
+    dims: dict[Part, tuple[str, ...]] = {"phases": ("effect",), "covariates": ("term",)}
+    for endpoint in fit.exposure.endpoints:
+        one = posterior.sel(endpoint=endpoint)
+        for part in source_parts(fit.definition, fit.exposure, design):
+            if part == "shape":
+                continue
+            values = flat_draws(one, DIFFERENCES[part], "source", *dims.get(part, ()))
+            values = values.reshape(*values.shape[:2], -1)
+            mixture = kind.prior_of(part) if isinstance(kind, RobustMixture) else None
+            for place, source in enumerate(design.sources):
+                for index, name in enumerate(names[part]):
+                    log_ratio = values[:, place, index]
+                    yield Difference(
+                        endpoint=endpoint,
+                        source=source,
+                        part=part,
+                        name=name,
+                        log_ratio=log_ratio,
+                        apart=None if mixture is None else probability_apart(mixture, log_ratio),
+                        prior_apart=np.nan if mixture is None else 1.0 - mixture.probability,
+                    )
+
+
+def probability_apart(mixture: Mixture, effect: Floats) -> Floats:
+    """Probability that a difference comes from the far part of a robust mixture.
+
+    Parameters
+    ----------
+    mixture
+        The mixture.
+    effect : ndarray
+        Log ratios of external against current patients.
+
+    Returns
+    -------
+    ndarray
+        Probabilities given the differences.
+    """
+    close, far = (
+        np.log(share) - np.log(sd) - 0.5 * ((effect - mean) / sd) ** 2
+        for share, mean, sd in zip(*mixture_of(mixture), strict=True)
+    )
+    return np.asarray(expit(far - close))

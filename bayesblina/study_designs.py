@@ -164,9 +164,9 @@ def simulate_cohorts(
     target = random.exponential(size=shape)
     # Hazard up to the start, and beyond it at the ratio: time is that of the clock without phase.
     passed = _cumulative(design.cuts, design.hazards, start)
-    beyond = passed + (target - passed) / ratio[:, None]
     with np.errstate(invalid="ignore"):
-        level = np.where(target <= passed, target, beyond)
+        beyond = passed + (target - passed) / ratio[:, None]
+    level = np.where(target <= passed, target, beyond)
     death = _inverse(design.cuts, design.hazards, level)
     end = design.follow_up + random.uniform(0.0, 1.0, shape) * design.accrual
     if design.dropout > 0:

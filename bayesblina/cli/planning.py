@@ -282,7 +282,7 @@ def _in_words(row: pd.Series, patients: int, *, assurance: bool) -> str:
         f"average.\n{'Assurance' if assurance else 'Probability of success'}: "
         f"{row['success']:.1%} (Monte-Carlo error {row['success_mcse']:.1%}); bias of the log "
         f"hazard ratio {row['bias']:+.3f}, coverage {row['coverage']:.1%}, in "
-        f"{row['replications']} simulated cohorts."
+        f"{row['replications']:.0f} simulated cohorts."
     )
     missing = int(row["replications"] - row["analysed"])
     if missing:

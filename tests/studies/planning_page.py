@@ -35,9 +35,9 @@ def introduction() -> str:
         "SIMULATED patients throughout.",
         "Made by `uv run python tests/studies/planning.py`.",
         "A design is simulated and analysed many times. The default analysis is the *companion*: "
-        "the posterior of the log hazard ratio by Breslow's partial likelihood and the prior of the "
-        f"primary model (normal, sd {PRIOR_SD:.4f}), which has no baseline, so that none can be "
-        "wrong. It stands in for a fit of the model. Success is P(HR < 1) of at least "
+        "the posterior of the log hazard ratio by Breslow's partial likelihood and the prior of "
+        f"the primary model (normal, sd {PRIOR_SD:.4f}), which has no baseline, so that none can "
+        "be wrong. It stands in for a fit of the model. Success is P(HR < 1) of at least "
         f"{SUCCESS}. Every ± is one Monte-Carlo standard error.",
         "Cohorts in which there is no event, or nobody is in the phase or out of it, are no "
         "success, and are left out of bias and coverage; `analysed` counts the others.",

@@ -123,7 +123,7 @@ def cohort_posteriors(
     ...     prior_sd=0.8,
     ... )
     >>> found.mean.round(3), found.sd.round(3)
-    (array([0.156]), array([0.677]))
+    (array([0.266]), array([0.678]))
     """
     inside = start < time
     compared = event.any(axis=1) & inside.any(axis=1) & ((time > 0.0) & (start > 0.0)).any(axis=1)

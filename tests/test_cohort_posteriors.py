@@ -98,6 +98,7 @@ def integral(
         (True, "in", 0.82),
         (False, "both", 3.5),
         (False, "in", 3.5),
+        (False, "out", 6.0),
     ],
 )
 def test_against_integration(whole: bool, event_in: str, sd: float) -> None:
@@ -106,7 +107,7 @@ def test_against_integration(whole: bool, event_in: str, sd: float) -> None:
     time, start, event = (np.stack(parts) for parts in zip(*cohorts, strict=True))
     found = cohort_posteriors(time, start, event, prior_mean=0.2, prior_sd=sd)
     # Without events on one side a density has a long, flat tail, and the grid is coarse for it.
-    error = 1e-6 if sd < 1.0 else 1e-3
+    error = 1e-6 if sd < 1.0 else 2e-3
     for i, cohort in enumerate(cohorts):
         up_to = integral(*cohort, 0.2, sd)
         mass = up_to(0, math.inf)

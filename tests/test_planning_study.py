@@ -157,6 +157,7 @@ def test_the_stored_page_is_of_this_code() -> None:
 
 
 def test_the_page_says_what_it_is_given() -> None:
+    some, many = study.SIZES_REPLICATIONS, study.SIZES_MANY
     found = {"success": 0.024, "success_mcse": 0.001, "coverage": 0.95, "coverage_mcse": 0.002}
     found |= {"bias": 0.1, "bias_mcse": 0.01, "replications": 400, "converged": 0.9975}
     ways: tuple[str, ...] = ("companion", "companion, the same cohorts", "model, the same cohorts")
@@ -174,9 +175,9 @@ def test_the_page_says_what_it_is_given() -> None:
         ),
         "sizes": pd.DataFrame(
             [
-                {"seed": 1, "replications": 2000, "patients": 290, "lower": 285, "upper": 295},
-                {"seed": 2, "replications": 2000, "patients": 290, "lower": 289, "upper": 295},
-                {"seed": 99, "replications": 20_000, "patients": 288, "lower": 287, "upper": 289},
+                {"seed": 1, "replications": some, "patients": 290, "lower": 285, "upper": 295},
+                {"seed": 2, "replications": some, "patients": 290, "lower": 289, "upper": 295},
+                {"seed": 99, "replications": many, "patients": 288, "lower": 287, "upper": 289},
             ]
         ),
         "schoenfeld": pd.DataFrame(
@@ -190,12 +191,16 @@ def test_the_page_says_what_it_is_given() -> None:
                 "way": way,
                 "seed": 1,
                 "width": 4.0,
-                "seconds": 100.0 if "model" in way else np.nan,
+                "seconds": 0.25 if "model" in way else np.nan,
             }
             for way in ways
         ]
         rows[-1] |= {"success": 0.03}
         parts[name] = pd.DataFrame(rows).assign(hazard_ratio=ratio)
+        parts[f"{name} by model"] = parts[name][parts[name]["way"].str.startswith("model")]
+        parts[name] = parts[name].drop(parts[f"{name} by model"].index)
+    short = parts["power by model"].assign(way="model, 500 draws after 500", converged=0.7)
+    parts["power by short fits"] = short
     text = page(parts)
     assert "1 of 3 designs have more than 2.5 % successes and two errors" in text
     assert "| 86 | 1.00 | 1.00 | 3.00 | 2.0 |" in text

@@ -12,6 +12,7 @@ from tests.studies.planning_parts import (
     BASELINES,
     DEMO,
     FITS,
+    POWER,
     PRIOR_SD,
     SIZES_MANY,
     SIZES_REPLICATIONS,
@@ -76,7 +77,7 @@ def page(parts: dict[str, pd.DataFrame]) -> str:
         "makes successes rarer than 2.5 %.",
         "",
     ]
-    lines += _power_lines(pd.concat([parts["power"], parts["level"]]))
+    lines += _power_lines(pd.concat([parts[name] for name in POWER]))
     lines += _size_lines(parts["sizes"], parts["schoenfeld"])
     timed = parts["seconds"]
     lines += [
@@ -128,7 +129,7 @@ def _power_lines(rows: pd.DataFrame) -> list[str]:
     known: dict[tuple[float, str], Mapping[Any, Any]] = {
         (row["hazard_ratio"], row["way"]): row for row in rows.to_dict("records")
     }
-    each = known[0.5, "model, the same cohorts"]["seconds"] / FITS
+    each = known[0.5, "model, the same cohorts"]["seconds"]
     told = []
     for ratio in (0.5, 1.0):
         many = known[ratio, "companion"]

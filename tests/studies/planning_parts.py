@@ -52,6 +52,7 @@ MANY, MANY_SEED = 40_000, 14
 SIZES, SIZES_REPLICATIONS, SIZES_MANY = range(1, 11), 2000, 20_000
 FLAT = bb.HazardRatioPrior(hazard_ratio=(0.001, 1000.0))
 SCHOENFELD = (0.7, 0.6)
+GRID = np.linspace(-8.0, 6.0, 1401)
 SHORT = SamplerSettings(draws=500, tune=500)
 TIMED = 2000
 
@@ -192,6 +193,25 @@ def by_cox(cohort: bb.Cohort) -> dict[str, float]:
     }
 
 
+def by_hand(table: pd.DataFrame) -> dict[str, float]:
+    """Posterior of partial likelihood and prior on a grid, risk set by risk set."""
+    stop, start = table["months"].to_numpy(), table["start"].fillna(math.inf).to_numpy()
+    log_density = -0.5 * (GRID / PRIOR_SD) ** 2
+    for patient in np.flatnonzero(table["died"].to_numpy() == 1):
+        moment = stop[patient]
+        exposed = start[stop >= moment] < moment
+        log_density = log_density + GRID * (start[patient] < moment)
+        log_density = log_density - np.log((~exposed).sum() + exposed.sum() * np.exp(GRID))
+    weight = np.exp(log_density - log_density.max())
+    weight /= weight.sum()
+    mean = float(weight @ GRID)
+    # Each point stands for the step about it.
+    passed = np.cumsum(weight) - 0.5 * weight
+    lower, upper = np.interp([0.025, 0.975], passed, GRID)
+    below = float(np.interp(0.0, GRID, passed))
+    return {"mean": mean, "lower": lower, "upper": upper, "below_zero": below}
+
+
 def own_loop(design: StudyDesign, replications: int, seed: int) -> pd.DataFrame:
     """Cohorts drawn by hand, read as any table is, and analysed by Cox's model."""
     rows = []
@@ -205,7 +225,8 @@ def own_loop(design: StudyDesign, replications: int, seed: int) -> pd.DataFrame:
             phases=bb.Phases(exposed="start"),
             synthetic=True,
         )
-        rows.append(by_cox(cohort))
+        exact = {f"exact_{name}": value for name, value in by_hand(table).items()}
+        rows.append({**by_cox(cohort), **exact})
     return pd.DataFrame(rows)
 
 
@@ -258,17 +279,23 @@ def without_baseline(ratio: float) -> pd.DataFrame:
     for way, seed, replications in (
         ("companion", MANY_SEED, MANY),
         ("companion, the same cohorts", FITS_SEED, FITS),
+        ("companion, flat prior", MANY_SEED, MANY),
     ):
-        row = bb.operating_characteristics(design, seed=seed, replications=replications).iloc[0]
+        prior = FLAT if way.endswith("flat prior") else None
+        row = bb.operating_characteristics(
+            design, seed=seed, replications=replications, prior=prior
+        ).iloc[0]
         add(way, seed, row.to_dict())
     same = cohorts_of(design)
     paired = pd.DataFrame([by_cox(as_cohort(same, i, design)) for i in range(FITS)])
     add("Cox and prior, the same cohorts", FITS_SEED, summary(paired, truth))
     own = own_loop(design, OWN, OWN_SEED)
-    add("Cox and prior, own loop", OWN_SEED, summary(own, truth))
+    exact = own.filter(like="exact_").rename(columns=lambda name: name.removeprefix("exact_"))
+    add("own loop, grid", OWN_SEED, summary(exact, truth))
+    add("own loop, Cox and prior", OWN_SEED, summary(own, truth))
     wald = own.assign(mean=own["estimate"], lower=math.nan, upper=math.nan)
     wald["below_zero"] = np.where(own["wald"] == 1.0, 1.0, 0.0)
-    add("Cox alone, own loop", OWN_SEED, {**summary(wald, truth), "coverage": math.nan})
+    add("own loop, Cox alone", OWN_SEED, {**summary(wald, truth), "coverage": math.nan})
     return pd.DataFrame(rows)
 
 

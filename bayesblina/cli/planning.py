@@ -27,6 +27,7 @@ from bayesblina.errors import SpecError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bayesblina.planning import SampleSize
     from bayesblina.study import Study
     from bayesblina.what_if import Sensitivity
 
@@ -202,8 +203,6 @@ def design(
     """Simulate a planned study: bias, coverage, power or assurance, sample size, grids."""
     left = f"finished designs of a grid are kept in {out}; go on with --resume"
     with reported(context, debug=debug, quiet=quiet, as_json=as_json, left=left) as manner:
-        import pandas as pd
-
         from bayesblina.csv_files import to_csv
         from bayesblina.design_file import read_design
         from bayesblina.files import write_text
@@ -234,18 +233,7 @@ def design(
                 found = sample_size(
                     planned, power=read.sample_size.power, model=asked.model, **same
                 )
-            sample = {
-                "power": found.power,
-                "patients": found.patients,
-                "lower": found.lower,
-                "upper": found.upper,
-            }
-            tables["sample_size"] = pd.DataFrame([sample])
-            tables["sizes_tried"] = found.table
-            manner.say(
-                f"{found.power:.0%} is reached with {found.patients} patients (95 % Monte-Carlo "
-                f"range {found.lower} to {found.upper})."
-            )
+            sample = _sample_size(found, tables, manner)
         if read.grid:
             with manner.stage("grid"):
                 tables["grid"] = design_grid(
@@ -273,6 +261,27 @@ def design(
             }
         )
     raise typer.Exit(ANSWERED)
+
+
+def _sample_size(
+    found: SampleSize, tables: dict[str, pd.DataFrame], manner: Manner
+) -> dict[str, float]:
+    """Say a sample size, and put it and what was tried among the tables."""
+    import pandas as pd
+
+    sample = {
+        "power": found.power,
+        "patients": found.patients,
+        "lower": found.lower,
+        "upper": found.upper,
+    }
+    tables["sample_size"] = pd.DataFrame([sample])
+    tables["sizes_tried"] = found.table
+    manner.say(
+        f"{found.power:.0%} is reached with {found.patients} patients (95 % Monte-Carlo range "
+        f"{found.lower} to {found.upper})."
+    )
+    return sample
 
 
 def _in_words(row: pd.Series, patients: int, *, assurance: bool) -> str:

@@ -108,10 +108,10 @@ def _power_lines(rows: pd.DataFrame) -> list[str]:
         "",
         f"The design of the tutorial: {DEMO.patients} patients. In the *own loop* patients are "
         "drawn one by one by code of its own, and every cohort is analysed three times: on a "
-        "*grid* by the partial likelihood, risk set by risk set, and the prior; by *Cox and prior*, "
-        "estimate and standard error of `bayesblina.cox` and the normal posterior that they make "
-        "with the prior; and by *Cox alone*, whose success is an upper Wald bound below 1. "
-        f"{FITS} cohorts are the same for companion, model and Cox.",
+        "*grid* by the partial likelihood, risk set by risk set, and the prior; by *Cox and "
+        "prior*, estimate and standard error of `bayesblina.cox` and the normal posterior that "
+        "they make with the prior; and by *Cox alone*, whose success is an upper Wald bound below "
+        f"1. {FITS} cohorts are the same for companion, model and Cox.",
         "",
         "| hazard ratio | way | seed | cohorts | success | bias | coverage | width | converged |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -149,9 +149,9 @@ def _power_lines(rows: pd.DataFrame) -> list[str]:
         "",
         f"**Seen**: {'; '.join(told)}. Cox takes the likelihood for normal, "
         "and with so few events it is not: the standard error is that at the estimate, where fewer "
-        f"events are expected in the phase than nearer to 1. So Cox and prior has {_gain(known, 'Cox and prior', '')} "
-        f"power than the companion with the prior, and Cox alone "
-        f"{_gain(known, 'Cox alone', ', flat prior')} than the companion with a flat one; at "
+        f"events are expected in the phase than nearer to 1. So Cox and prior has "
+        f"{_gain(known, 'Cox and prior', '')} power than the companion with the prior, and Cox "
+        f"alone {_gain(known, 'Cox alone', ', flat prior')} than the companion with a flat one; at "
         "hazard ratio 1 that hardly shows.",
         "",
         f"A fit took {each:.2f} s. With 500 draws after 500, the default before, R-hat is above "

@@ -20,6 +20,7 @@ from tests.studies.planning_parts import (
     TIMED,
     TYPE_ONE,
     TYPE_ONE_SEED,
+    integrated_size,
 )
 
 
@@ -192,14 +193,16 @@ def _size_lines(sizes_: pd.DataFrame, formula: pd.DataFrame) -> list[str]:
         "exposed from the first moment on, hazard 0.03 a month, 24 months of follow-up, a flat "
         "prior.",
         "",
-        "| hazard ratio | formula | patients | 95 % Monte-Carlo range |",
-        "|---|---|---|---|",
+        "| hazard ratio | formula | with shares at risk as they change | patients "
+        "| 95 % Monte-Carlo range |",
+        "|---|---|---|---|---|",
         *(
-            f"| {row['hazard_ratio']:g} | {row['formula']:.1f} | {row['patients']:.0f} "
+            f"| {row['hazard_ratio']:g} | {row['formula']:.1f} "
+            f"| {integrated_size(row['hazard_ratio']):.1f} | {row['patients']:.0f} "
             f"| {row['lower']:.0f} to {row['upper']:.0f} |"
             for row in formula.to_dict("records")
         ),
         "",
-        "The formula is that of small effects: shares at risk stay at one half in it.",
+        "In the formula shares at risk stay at one half, which is right for small effects.",
         "",
     ]

@@ -73,10 +73,9 @@ if TYPE_CHECKING:
     from bayesblina.ladder import landmark_analysis as landmark_analysis
     from bayesblina.paper import compare_with_published as compare_with_published
     from bayesblina.paper import published as published
-    from bayesblina.planning import StudyDesign as StudyDesign
+    from bayesblina.planning import SampleSize as SampleSize
     from bayesblina.planning import operating_characteristics as operating_characteristics
     from bayesblina.planning import sample_size as sample_size
-    from bayesblina.planning import simulate_cohorts as simulate_cohorts
     from bayesblina.predictive import calibration as calibration
     from bayesblina.predictive import martingale_residuals as martingale_residuals
     from bayesblina.predictive import prior_predictive as prior_predictive
@@ -111,6 +110,8 @@ if TYPE_CHECKING:
     from bayesblina.scan import scan_cohort as scan_cohort
     from bayesblina.storage import load as load
     from bayesblina.storage import save as save
+    from bayesblina.study_designs import StudyDesign as StudyDesign
+    from bayesblina.study_designs import simulate_cohorts as simulate_cohorts
     from bayesblina.summaries import probabilities as probabilities
     from bayesblina.summaries import summarise as summarise
     from bayesblina.weighting import Weighted as Weighted
@@ -196,10 +197,11 @@ _HOME = {
     "read_dated_cohort": "readers",
     "influence": "deletion",
     "most_influential": "deletion",
-    "StudyDesign": "planning",
+    "SampleSize": "planning",
+    "StudyDesign": "study_designs",
     "operating_characteristics": "planning",
     "sample_size": "planning",
-    "simulate_cohorts": "planning",
+    "simulate_cohorts": "study_designs",
     "bias_ladder": "ladder",
     "cox": "ladder",
     "ever_never": "ladder",

@@ -13,7 +13,7 @@ from bayesblina.errors import SpecError, nearest
 from bayesblina.hazards.definition import HazardRatioPrior, explain
 
 if TYPE_CHECKING:
-    from bayesblina.planning import StudyDesign
+    from bayesblina.study_designs import StudyDesign
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -42,11 +42,12 @@ class DesignSection(_Section):
 class AnalysisSection(_Section):
     """``[analysis]``: how every simulated cohort is analysed, and what counts as success."""
 
-    # The normal approximation, or the hazard model fitted to every cohort.
-    method: Literal["normal", "model"] = "normal"
+    # The partial likelihood with the prior of the hazard ratio, without a baseline; or the hazard
+    # model fitted to every cohort.
+    method: Literal["companion", "model"] = "companion"
     model: str = "primary"
-    # The interval that holds 95 % of the prior of the hazard ratio.
-    prior: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [0.2, 5.0]
+    # The interval that holds 95 % of the prior of the hazard ratio; by default the model's own.
+    prior: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = None
     # The interval that holds 95 % of the true hazard ratio, for the assurance.
     effect: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = None
     success: Share = 0.975
@@ -104,7 +105,7 @@ class DesignFile(_Section):
         SpecError
             If its numbers do not fit together.
         """
-        from bayesblina.planning import StudyDesign
+        from bayesblina.study_designs import StudyDesign
 
         asked = self.design
         return StudyDesign(
@@ -121,18 +122,21 @@ class DesignFile(_Section):
         )
 
     @property
-    def prior(self) -> HazardRatioPrior:
-        """Prior of the hazard ratio in the analysis."""
-        lower, upper = self.analysis.prior
-        return HazardRatioPrior(hazard_ratio=(lower, upper))
+    def prior(self) -> HazardRatioPrior | None:
+        """Prior of the hazard ratio in the analysis; None for the model's own."""
+        return _stated(self.analysis.prior)
 
     @property
     def effect(self) -> HazardRatioPrior | None:
         """Distribution of the true hazard ratio; None where it is known."""
-        if self.analysis.effect is None:
-            return None
-        lower, upper = self.analysis.effect
-        return HazardRatioPrior(hazard_ratio=(lower, upper))
+        return _stated(self.analysis.effect)
+
+
+def _stated(interval: list[float] | None) -> HazardRatioPrior | None:
+    if interval is None:
+        return None
+    lower, upper = interval
+    return HazardRatioPrior(hazard_ratio=(lower, upper))
 
 
 def read_design(path: str | PathLike[str]) -> DesignFile:

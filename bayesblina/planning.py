@@ -1,39 +1,39 @@
 """How a study would do before it is done: bias, coverage, power, assurance, sample size.
 
-Cohorts are simulated many at a time, and analysed either by the hazard model itself, or by its
-normal approximation, which is exact enough to search with: the maximum of the likelihood of the
-piecewise-exponential model with a free baseline, combined with a normal prior.
+Cohorts are simulated many at a time, and analysed either by the companion, which has no baseline
+(the partial likelihood, with the prior of the hazard ratio), or by a hazard model itself.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
-from bayesblina.cohort import Cohort, Outcome
+from bayesblina.cohort_posteriors import cohort_posteriors
 from bayesblina.errors import DataError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import expose_for, fit_exposure
-from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition, load_model
+from bayesblina.hazards.definition import (
+    HazardRatioPrior,
+    ModelDefinition,
+    ProportionalPhases,
+    load_model,
+)
 from bayesblina.question import ENTRY, Question
 from bayesblina.sampling import SamplerSettings
+from bayesblina.study_designs import PHASE, Cohorts, StudyDesign, as_cohort, simulate_cohorts
 
 Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
-ENDPOINT, PHASE = "event", "exposed"
 # Patients simulated at once.
 BLOCK = 2_000_000
-NEWTON_STEPS = 40
-INTERVALS = 8
 LARGEST = 100_000
 CHARACTERISTICS = (
     "replications",
@@ -49,191 +49,11 @@ CHARACTERISTICS = (
     "exposed",
     "converged",
 )
-DEFAULT_PRIOR = HazardRatioPrior(hazard_ratio=(0.2, 5.0))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyDesign:
-    """A study of a phase that patients enter later.
-
-    Time is counted from when a patient becomes eligible.
-
-    Parameters
-    ----------
-    patients
-        Number of eligible patients.
-    hazards
-        Events per patient and time unit without the phase, in each piece.
-    cuts
-        Inner cut points of the pieces; one fewer than hazards.
-    start_hazards, start_cuts
-        The same of starting the phase; a hazard of 0 is a time in which nobody starts.
-    hazard_ratio
-        In the phase against not in it.
-    accrual
-        Length of accrual, uniform.
-    follow_up
-        Time from the end of accrual to the analysis.
-    dropout
-        Hazard of leaving observation before.
-    unit
-        Time unit.
-
-    Raises
-    ------
-    SpecError
-        If a number is impossible.
-
-    Examples
-    --------
-    >>> design = StudyDesign(
-    ...     patients=86, hazards=(0.03,), start_hazards=(0.1,), hazard_ratio=0.5, follow_up=12.0
-    ... )
-    >>> design.patients
-    86
-    """
-
-    patients: int
-    hazards: tuple[float, ...]
-    start_hazards: tuple[float, ...]
-    hazard_ratio: float
-    follow_up: float
-    accrual: float = 0.0
-    cuts: tuple[float, ...] = ()
-    start_cuts: tuple[float, ...] = ()
-    dropout: float = 0.0
-    unit: str = "months"
-
-    def __post_init__(self) -> None:
-        whole: object = self.patients
-        if isinstance(whole, bool) or not isinstance(whole, int | np.integer) or whole < 2:
-            raise SpecError(f"patients must be a whole number of at least 2, got {whole!r}.")
-        for name, inner in (("hazards", "cuts"), ("start_hazards", "start_cuts")):
-            rates = tuple(float(one) for one in getattr(self, name))
-            points = tuple(float(one) for one in getattr(self, inner))
-            if len(rates) != len(points) + 1:
-                raise SpecError(f"{len(points)} {inner} need {len(points) + 1} {name}.")
-            if not all(0 <= one < math.inf for one in rates) or max(rates) == 0:
-                raise SpecError(f"{name} must be at least 0, and not all 0, got {rates!r}.")
-            if not (np.diff((0.0, *points)) > 0).all() or not np.isfinite(points).all():
-                raise SpecError(f"{inner} must be positive and strictly increasing.")
-            object.__setattr__(self, name, rates)
-            object.__setattr__(self, inner, points)
-        for name, zero in (
-            ("hazard_ratio", False),
-            ("follow_up", False),
-            ("accrual", True),
-            ("dropout", True),
-        ):
-            value = float(getattr(self, name))
-            if not 0 <= value < math.inf or (value == 0 and not zero):
-                least = "at least" if zero else "greater than"
-                raise SpecError(f"{name} must be {least} 0 and finite, got {value!r}.")
-            object.__setattr__(self, name, value)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Cohorts:
-    """Simulated cohorts.
-
-    Attributes
-    ----------
-    time, start : ndarray, shape (cohort, patient)
-        End of follow-up, and start of the phase; infinite where there is none before that.
-    event : ndarray of bool, shape (cohort, patient)
-        Whether follow-up ends with the event.
-    hazard_ratio : ndarray, shape (cohort,)
-        The truth of each.
-    """
-
-    time: Floats
-    start: Floats
-    event: Bools
-    hazard_ratio: Floats
-
-
-def simulate_cohorts(
-    design: StudyDesign, *, cohorts: int, seed: int, effect: HazardRatioPrior | None = None
-) -> Cohorts:
-    """Simulate cohorts of a design, all at once.
-
-    Parameters
-    ----------
-    design
-        The design.
-    cohorts
-        How many.
-    seed
-        Seed.
-    effect
-        Distribution from which each cohort's hazard ratio is drawn; by default it is the design's.
-
-    Returns
-    -------
-    Cohorts
-        The cohorts.
-
-    Raises
-    ------
-    SpecError
-        If `cohorts` is impossible.
-
-    Examples
-    --------
-    >>> design = StudyDesign(
-    ...     patients=86, hazards=(0.03,), start_hazards=(0.1,), hazard_ratio=0.5, follow_up=12.0
-    ... )
-    >>> simulate_cohorts(design, cohorts=100, seed=1).time.shape
-    (100, 86)
-    """
-    if isinstance(cohorts, bool) or cohorts < 1:
-        raise SpecError(f"cohorts must be at least 1, got {cohorts!r}.")
-    random = np.random.default_rng(seed)
-    ratio = np.full(cohorts, design.hazard_ratio)
-    if effect is not None:
-        ratio = np.exp(random.normal(effect.mean, effect.sd, cohorts))
-    shape = (cohorts, design.patients)
-    start = _inverse(design.start_cuts, design.start_hazards, random.exponential(size=shape))
-    target = random.exponential(size=shape)
-    # Hazard up to the start, and beyond it at the ratio: time is that of the clock without phase.
-    passed = _cumulative(design.cuts, design.hazards, start)
-    beyond = passed + (target - passed) / ratio[:, None]
-    with np.errstate(invalid="ignore"):
-        level = np.where(target <= passed, target, beyond)
-    death = _inverse(design.cuts, design.hazards, level)
-    end = design.follow_up + random.uniform(0.0, 1.0, shape) * design.accrual
-    if design.dropout > 0:
-        end = np.minimum(end, random.exponential(1.0 / design.dropout, shape))
-    time = np.minimum(death, end)
-    return Cohorts(
-        time=time,
-        start=np.where(start < time, start, np.inf),
-        event=death <= end,
-        hazard_ratio=ratio,
-    )
-
-
-def _cumulative(cuts: Sequence[float], hazards: Sequence[float], times: Floats) -> Floats:
-    """Cumulative piecewise-constant hazard at times, infinite ones included."""
-    starts = np.array([0.0, *cuts])
-    rates = np.array(hazards)
-    before = np.concatenate([[0.0], np.cumsum(np.diff(starts) * rates[:-1])])
-    piece = np.searchsorted(starts, times, side="right") - 1
-    with np.errstate(invalid="ignore"):
-        inside = rates[piece] * (times - starts[piece])
-    return np.asarray(before[piece] + np.where(rates[piece] == 0, 0.0, inside))
-
-
-def _inverse(cuts: Sequence[float], hazards: Sequence[float], levels: Floats) -> Floats:
-    """Find when the cumulative hazard reaches levels; infinite where it never does."""
-    starts = np.array([0.0, *cuts])
-    rates = np.array(hazards)
-    before = np.concatenate([[0.0], np.cumsum(np.diff(starts) * rates[:-1])])
-    piece = np.searchsorted(before, levels, side="left") - 1
-    piece = np.clip(piece, 0, rates.size - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        time = starts[piece] + (levels - before[piece]) / rates[piece]
-    return np.asarray(np.where(np.isnan(time), np.inf, time))
+# Sizes tried about the first guess of a sample size, and how far from it others still count.
+FACTORS = (0.8, 0.9, 1.0, 1.12, 1.25)
+WINDOW = 1.5
+BISECTIONS = 3
+SCORING_STEPS = 50
 
 
 def operating_characteristics(
@@ -242,9 +62,9 @@ def operating_characteristics(
     replications: int = 1000,
     seed: int,
     success: float = 0.975,
-    prior: HazardRatioPrior = DEFAULT_PRIOR,
+    prior: HazardRatioPrior | None = None,
     effect: HazardRatioPrior | None = None,
-    analysis: Literal["normal", "model"] = "normal",
+    analysis: Literal["companion", "model"] = "companion",
     model: str | ModelDefinition = "primary",
     settings: SamplerSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -262,36 +82,41 @@ def operating_characteristics(
     success
         The study succeeds if P(HR < 1) is at least this.
     prior
-        Prior of the hazard ratio in the analysis.
+        Prior of the hazard ratio in the analysis; by default that of the model's phases.
     effect
         Distribution of the true hazard ratio; the share of successes is then the assurance.
     analysis
-        ``"normal"``: the normal approximation. ``"model"``: the hazard model itself, fitted to each
-        cohort; about half a second each.
+        ``"companion"``: the posterior of the log hazard ratio by Breslow's partial likelihood,
+        which has no baseline, all cohorts at once. ``"model"``: the hazard model itself, fitted to
+        each cohort; a fifth of a second or more for each.
     model
-        The hazard model, for ``"model"``; its prior of the phases is `prior`.
+        The hazard model, whose phases are proportional.
     settings
-        How long each fit is sampled.
+        How long each fit of ``"model"`` is sampled; by default as any fit.
     progress
         Called with the number of cohorts done and that of all.
 
     Returns
     -------
     pandas.DataFrame
-        One row: ``replications``, ``analysed`` (cohorts with somebody exposed and events; others
-        count as no success), ``bias`` of the log hazard ratio with ``bias_mcse``, ``coverage`` of
-        95 % intervals with ``coverage_mcse``, ``success`` with ``success_mcse`` (power; type I
-        error where the hazard ratio is 1; assurance with `effect`), ``width`` (mean ratio of the
-        interval's ends), ``events`` and ``exposed`` (mean numbers), ``converged`` (share).
+        One row: ``replications``; ``analysed``, the cohorts with an event and with time in and out
+        of the phase, to which bias, coverage and width refer: others count as no success;
+        ``bias`` of the posterior mean of the log hazard ratio with ``bias_mcse``; ``coverage`` of
+        equal-tailed 95 % credible intervals with ``coverage_mcse``; ``success`` with
+        ``success_mcse`` (power; type I error where the hazard ratio is 1; assurance with
+        `effect`); ``width`` (mean ratio of the interval's ends); ``events`` and ``exposed`` (mean
+        numbers); ``converged`` (share of the fits, which count whether they converged or not; 1
+        where nothing is sampled).
 
     Raises
     ------
     SpecError
-        If an argument is impossible.
+        If an argument is impossible, or the model's effect varies.
 
     Notes
     -----
-    Assurance: O'Hagan, Stevens and Campbell (2005), doi:10.1002/pst.175.
+    Assurance: O'Hagan, Stevens and Campbell (2005), doi:10.1002/pst.175. Partial likelihood and
+    prior: Kalbfleisch (1978), doi:10.1111/j.2517-6161.1978.tb01666.x.
 
     Examples
     --------
@@ -306,8 +131,9 @@ def operating_characteristics(
         raise SpecError(f"replications must be at least 2, got {replications!r}.")
     if not 0 < success < 1:
         raise SpecError(f"success must be a probability, got {success!r}.")
-    if analysis not in ("normal", "model"):
-        raise SpecError(f"analysis must be 'normal' or 'model', got {analysis!r}.")
+    if analysis not in ("companion", "model"):
+        raise SpecError(f"analysis must be 'companion' or 'model', got {analysis!r}.")
+    definition = planned_model(model, prior)
     step = max(1, BLOCK // design.patients)
     parts = []
     done = 0
@@ -315,13 +141,9 @@ def operating_characteristics(
         count = min(step, replications - first)
         block = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
         cohorts = simulate_cohorts(design, cohorts=count, seed=block, effect=effect)
-        if analysis == "normal":
-            mean, sd = normal_posterior(cohorts, prior)
-            lower, upper = mean - 1.959964 * sd, mean + 1.959964 * sd
-            found = np.stack([mean, lower, upper, norm.cdf(-mean / sd), np.ones(count)])
+        if analysis == "companion":
+            found = _by_companion(cohorts, definition.phases.prior)
         else:
-            definition = model if isinstance(model, ModelDefinition) else load_model(model)
-            definition = definition.with_priors(phases=prior)
 
             def tell(fitted: int, before: int = done) -> None:
                 if progress is not None:
@@ -332,92 +154,83 @@ def operating_characteristics(
         done += count
         if progress is not None:
             progress(done, replications)
-    mean, lower, upper, certain, converged = np.concatenate([one for _, one in parts], axis=1)
-    truth = np.log(np.concatenate([one.hazard_ratio for one, _ in parts]))
-    good = np.isfinite(mean)
-    error = mean[good] - truth[good]
-    holds = (lower[good] <= truth[good]) & (truth[good] <= upper[good])
-    successes = np.where(good, certain >= success, False)
-    events = np.concatenate([one.event.sum(axis=1) for one, _ in parts])
-    exposed = np.concatenate([np.isfinite(one.start).sum(axis=1) for one, _ in parts])
+    answers = np.concatenate([found for _, found in parts], axis=1)
+    return _characteristics([cohorts for cohorts, _ in parts], answers, success)
+
+
+def planned_model(model: str | ModelDefinition, prior: HazardRatioPrior | None) -> ModelDefinition:
+    """Take the model with which a study is planned.
+
+    Parameters
+    ----------
+    model
+        The hazard model.
+    prior
+        Prior of the hazard ratio; by default the model's own.
+
+    Returns
+    -------
+    ModelDefinition
+        The model with that prior of its phases.
+
+    Raises
+    ------
+    SpecError
+        If its phase effects vary: a design has one hazard ratio.
+    """
+    definition = model if isinstance(model, ModelDefinition) else load_model(model)
+    if not isinstance(definition.phases, ProportionalPhases):
+        raise SpecError(
+            f"A design has one hazard ratio, and in model '{definition.name}' it varies: take a "
+            "model with proportional phases, such as 'primary'."
+        )
+    return definition if prior is None else definition.with_priors(phases=prior)
+
+
+def _characteristics(
+    cohorts: list[Cohorts], answers: NDArray[np.float64], success: float
+) -> pd.DataFrame:
+    """Put what was found in all cohorts into a row."""
+    mean, lower, upper, below_zero, converged = answers
+    truth = np.log(np.concatenate([one.hazard_ratio for one in cohorts]))
+    analysed = np.isfinite(mean)
+    error = mean[analysed] - truth[analysed]
+    covered = (lower[analysed] <= truth[analysed]) & (truth[analysed] <= upper[analysed])
+    successes = np.where(analysed, below_zero >= success, False)
+    events = np.concatenate([one.event.sum(axis=1) for one in cohorts])
+    exposed = np.concatenate([np.isfinite(one.start).sum(axis=1) for one in cohorts])
+
+    def average(values: NDArray[Any]) -> float:
+        return float(values.mean()) if values.size else math.nan
 
     def mcse(values: NDArray[Any]) -> float:
         return float(values.std(ddof=1) / math.sqrt(values.size)) if values.size > 1 else math.nan
 
     row = {
-        "replications": replications,
-        "analysed": int(good.sum()),
-        "bias": float(error.mean()) if good.any() else math.nan,
+        "replications": mean.size,
+        "analysed": int(analysed.sum()),
+        "bias": average(error),
         "bias_mcse": mcse(error),
-        "coverage": float(holds.mean()) if good.any() else math.nan,
-        "coverage_mcse": mcse(holds),
-        "success": float(successes.mean()),
+        "coverage": average(covered),
+        "coverage_mcse": mcse(covered),
+        "success": average(successes),
         "success_mcse": mcse(successes),
-        "width": float(np.exp(upper[good] - lower[good]).mean()) if good.any() else math.nan,
-        "events": float(events.mean()),
-        "exposed": float(exposed.mean()),
-        "converged": float(converged[good].mean()) if good.any() else math.nan,
+        "width": average(np.exp(upper[analysed] - lower[analysed])),
+        "events": average(events),
+        "exposed": average(exposed),
+        "converged": average(converged[analysed]),
     }
     return pd.DataFrame([row], columns=list(CHARACTERISTICS))
 
 
-def normal_posterior(cohorts: Cohorts, prior: HazardRatioPrior) -> tuple[Floats, Floats]:
-    """Approximate the posterior of the log hazard ratio of every cohort by a normal one.
-
-    Parameters
-    ----------
-    cohorts
-        The cohorts.
-    prior
-        Prior of the hazard ratio.
-
-    Returns
-    -------
-    mean, sd : ndarray, shape (cohort,)
-        Of the posterior whose baseline is a free constant in each of 8 intervals between the
-        quantiles of all events, profiled out; the prior is in the maximum and in the curvature.
-        NaN where there is no event, or nobody on one side.
-    """
-    count = cohorts.time.shape[0]
-    times = cohorts.time[cohorts.event]
-    if not times.size:
-        return np.full(count, np.nan), np.full(count, np.nan)
-    edges = np.concatenate([[0.0], _inner_cuts(cohorts), [np.inf]])
-    change = np.minimum(cohorts.start, cohorts.time)
-    inside = cohorts.start < cohorts.time
-    deaths = np.zeros((2, count, edges.size - 1))
-    spent = np.zeros(deaths.shape)
-    for piece, (low, high) in enumerate(pairwise(edges)):
-        whole = np.clip(np.minimum(cohorts.time, high) - low, 0.0, None).sum(axis=1)
-        before = np.clip(np.minimum(change, high) - low, 0.0, None).sum(axis=1)
-        here = cohorts.event & (cohorts.time > low) & (cohorts.time <= high)
-        spent[0, :, piece], spent[1, :, piece] = before, whole - before
-        deaths[0, :, piece] = (here & ~inside).sum(axis=1)
-        deaths[1, :, piece] = (here & inside).sum(axis=1)
-    total = deaths.sum(axis=0)
-    point = np.full(count, prior.mean)
-    precision = 1.0 / prior.sd**2
-    for _ in range(NEWTON_STEPS):
-        ratio = np.exp(np.clip(point, -20, 20))[:, None]
-        adjusted = spent[0] + ratio * spent[1]
-        share = np.divide(
-            ratio * spent[1], adjusted, out=np.zeros_like(adjusted), where=adjusted > 0
-        )
-        slope = (deaths[1] - total * share).sum(axis=1) - precision * (point - prior.mean)
-        curvature = (total * share * (1.0 - share)).sum(axis=1) + precision
-        step = np.clip(slope / curvature, -1.0, 1.0)
-        point = point + step
-        if np.abs(step).max() < 1e-10:
-            break
-    sd = 1.0 / np.sqrt(curvature)
-    usable = (spent[1].sum(axis=1) > 0) & (spent[0].sum(axis=1) > 0) & (total.sum(axis=1) > 0)
-    return np.where(usable, point, np.nan), np.where(usable, sd, np.nan)
-
-
-def _inner_cuts(cohorts: Cohorts) -> Floats:
-    """Cut points between the quantiles of all events, one set for all cohorts."""
-    times = cohorts.time[cohorts.event]
-    return np.unique(np.quantile(times, np.arange(1, INTERVALS) / INTERVALS))
+def _by_companion(cohorts: Cohorts, prior: HazardRatioPrior) -> Floats:
+    """Mean, interval, P(HR < 1) and 1, of every cohort."""
+    found = cohort_posteriors(
+        cohorts.time, cohorts.start, cohorts.event, prior_mean=prior.mean, prior_sd=prior.sd
+    )
+    return np.stack(
+        [found.mean, found.lower, found.upper, found.below_zero, np.ones(found.mean.size)]
+    )
 
 
 def _by_model(
@@ -429,7 +242,7 @@ def _by_model(
     progress: Callable[[int], None],
 ) -> Floats:
     """Fit the hazard model to each cohort: mean, interval, P(HR < 1) and whether it converged."""
-    settings = settings or SamplerSettings(draws=500, tune=500, chains=4)
+    settings = settings or SamplerSettings()
     question = Question(exposed=PHASE, eligible_from=ENTRY)
     count = cohorts.time.shape[0]
     found = np.full((5, count), np.nan)
@@ -437,6 +250,7 @@ def _by_model(
         try:
             exposure = expose_for(definition, as_cohort(cohorts, index, design), question)
         except DataError:
+            # Nobody in the phase, nobody out of it, or no event.
             continue
         fitted = fit_exposure(
             definition, exposure, question, seed=seed + index, settings=settings, complete=False
@@ -448,38 +262,35 @@ def _by_model(
     return found
 
 
-def as_cohort(cohorts: Cohorts, index: int, design: StudyDesign) -> Cohort:
-    """Take one simulated cohort as patients.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SampleSize:
+    """The number of patients with which a study has the power, or assurance, that is wanted.
 
-    Parameters
+    Attributes
     ----------
-    cohorts
-        Simulated cohorts.
-    index
-        Which one.
-    design
-        Their design.
-
-    Returns
-    -------
-    Cohort
-        Synthetic patients with the endpoint ``event`` and the phase ``exposed``.
+    patients
+        The smallest number with which it is reached, by a probit regression on all that was tried.
+    lower, upper
+        Its 95 % Monte-Carlo range: what other seeds could have given.
+    power
+        The share of successes that was wanted.
+    table : pandas.DataFrame
+        One row per number of patients that was tried, in order: ``patients``, and what
+        `operating_characteristics` gives; each with random numbers of its own.
     """
-    time, start = cohorts.time[index].copy(), cohorts.start[index]
-    return Cohort(
-        patients=np.array([str(one) for one in range(time.size)]),
-        unit=design.unit,
-        endpoints={
-            ENDPOINT: Outcome(
-                time=time, event=cohorts.event[index].copy(), entry=np.zeros(time.size)
-            )
-        },
-        phases=(PHASE,),
-        phase_start=np.where(np.isinf(start), np.nan, start)[:, None],
-        phase_end=np.full((time.size, 1), np.nan),
-        synthetic=True,
-        source="a simulated design",
-    )
+
+    patients: int
+    lower: int
+    upper: int
+    power: float
+    table: pd.DataFrame
+
+    def __repr__(self) -> str:
+        """Show the number and its range."""
+        return (
+            f"SampleSize({self.patients} patients for {self.power:.0%}; "
+            f"95 % Monte-Carlo range {self.lower} to {self.upper})"
+        )
 
 
 def sample_size(
@@ -489,9 +300,10 @@ def sample_size(
     seed: int,
     replications: int = 2000,
     success: float = 0.975,
-    prior: HazardRatioPrior = DEFAULT_PRIOR,
+    prior: HazardRatioPrior | None = None,
     effect: HazardRatioPrior | None = None,
-) -> pd.DataFrame:
+    model: str | ModelDefinition = "primary",
+) -> SampleSize:
     """Find the smallest number of patients with enough power, or assurance.
 
     Parameters
@@ -500,23 +312,43 @@ def sample_size(
         The design; its number of patients is where the search begins.
     power
         Share of successes that is wanted.
-    seed, replications, success, prior, effect
-        As for `operating_characteristics`, with its normal approximation.
+    seed
+        Seed.
+    replications
+        Number of cohorts of each size that is tried, about ten.
+    success, prior, effect, model
+        As for `operating_characteristics`, whose ``"companion"`` analyses the cohorts.
 
     Returns
     -------
-    pandas.DataFrame
-        One row per number of patients that was tried, in order: ``patients`` and what
-        `operating_characteristics` gives; the first row whose ``success`` reaches `power` is the
-        answer, to within the Monte-Carlo error.
+    SampleSize
+        The number of patients, its Monte-Carlo range, and what was tried.
 
     Raises
     ------
     SpecError
-        If the power is impossible, or not reached with 100,000 patients.
+        If the power is impossible, or not reached with 100,000 patients; or if there are so few
+        replications that they leave open how the power grows.
+
+    Notes
+    -----
+    The probit of the share of successes is taken as linear in the square root of the number of
+    patients, which it is where an estimate is normal, among sizes near the answer. The range holds
+    the sizes at which the line's 95 % confidence band reaches the power: Fieller (1954),
+    doi:10.1111/j.2517-6161.1954.tb00159.x.
+
+    Examples
+    --------
+    >>> design = StudyDesign(
+    ...     patients=86, hazards=(0.03,), start_hazards=(0.1,), hazard_ratio=0.5, follow_up=12.0
+    ... )
+    >>> found = sample_size(design, power=0.8, seed=1, replications=500)
+    >>> found.lower <= found.patients <= found.upper
+    True
     """
     if not 0 < power < 1:
         raise SpecError(f"power must lie between 0 and 1, got {power!r}.")
+    definition = planned_model(model, prior)
     tried: dict[int, pd.DataFrame] = {}
 
     def reached(patients: int) -> bool:
@@ -524,14 +356,34 @@ def sample_size(
             tried[patients] = operating_characteristics(
                 replace(design, patients=patients),
                 replications=replications,
-                seed=seed,
+                # Sizes are independent of each other, as the regression takes them.
+                seed=int(np.random.SeedSequence([seed, patients]).generate_state(1)[0]),
                 success=success,
-                prior=prior,
                 effect=effect,
+                model=definition,
             )
         return float(tried[patients]["success"].iloc[0]) >= power
 
-    high = design.patients
+    guess = _first_guess(reached, design.patients, power)
+    for factor in FACTORS:
+        reached(max(round(guess * factor), 2))
+    near = [size for size in tried if guess / WINDOW <= size <= guess * WINDOW]
+    successes = [replications * float(tried[size]["success"].iloc[0]) for size in near]
+    patients, lower, upper = _solve_probit(
+        np.array(near, dtype=np.float64), np.array(successes), replications, power
+    )
+    table = pd.concat(
+        [tried[size].assign(patients=size) for size in sorted(tried)], ignore_index=True
+    )
+    columns = ["patients", *(name for name in table.columns if name != "patients")]
+    return SampleSize(
+        patients=patients, lower=lower, upper=upper, power=power, table=table[columns]
+    )
+
+
+def _first_guess(reached: Callable[[int], bool], begin: int, power: float) -> float:
+    """Find by doubling, halving and a few bisections about where the power is reached."""
+    high = begin
     while not reached(high):
         if high >= LARGEST:
             raise SpecError(
@@ -541,15 +393,47 @@ def sample_size(
         high = min(2 * high, LARGEST)
     while high > 2 and reached(max(high // 2, 2)):
         high = max(high // 2, 2)
-    low = max(high // 2, 2)
-    while high - low > max(1, high // 100):
-        middle = (low + high) // 2
-        if reached(middle):
-            high = middle
+    low = float(max(high // 2, 2))
+    top = float(high)
+    for _ in range(BISECTIONS):
+        middle = math.sqrt(low * top)
+        if reached(round(middle)):
+            top = middle
         else:
             low = middle
-    table = pd.concat(
-        [tried[patients].assign(patients=patients) for patients in sorted(tried)],
-        ignore_index=True,
-    )
-    return table[["patients", *(name for name in table.columns if name != "patients")]]
+    return math.sqrt(low * top)
+
+
+def _solve_probit(
+    patients: Floats, successes: Floats, replications: int, power: float
+) -> tuple[int, int, int]:
+    """Find where a probit regression on the number of patients reaches the power, and its range."""
+    rows = np.stack([np.ones(patients.size), np.sqrt(patients)], axis=1)
+    # Half a success and half a failure more: shares of 0 and 1 have a place, too.
+    count = replications + 1.0
+    share = (successes + 0.5) / count
+    line = np.linalg.lstsq(rows, ndtri(share), rcond=None)[0]
+    for _ in range(SCORING_STEPS):
+        fitted = np.clip(ndtr(rows @ line), 1e-12, 1.0 - 1e-12)
+        density = np.exp(-0.5 * (rows @ line) ** 2) / math.sqrt(2.0 * math.pi)
+        weight = count * density / (fitted * (1.0 - fitted))
+        information = rows.T @ (rows * (weight * density)[:, None])
+        step = np.linalg.solve(information, rows.T @ (weight * (share - fitted)))
+        line = line + step
+        if np.abs(step).max() < 1e-10:
+            break
+    covariance = np.linalg.inv(information)
+    level, wide = float(ndtri(power)), float(ndtri(0.975)) ** 2
+    # Roots at which the line lies 1.96 of its standard errors from the level.
+    square = line[1] ** 2 - wide * covariance[1, 1]
+    middle = (line[0] - level) * line[1] - wide * covariance[0, 1]
+    constant = (line[0] - level) ** 2 - wide * covariance[0, 0]
+    if line[1] <= 0 or square <= 0 or middle >= 0:
+        raise SpecError(
+            f"{replications} replications leave open with how many patients {power:g} is reached: "
+            "take more."
+        )
+    half = math.sqrt(max(middle**2 - square * constant, 0.0))
+    roots = (level - line[0]) / line[1], (-middle - half) / square, (-middle + half) / square
+    found, lower, upper = (max(math.ceil(max(root, 0.0) ** 2), 2) for root in roots)
+    return found, lower, upper

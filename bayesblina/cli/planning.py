@@ -25,6 +25,9 @@ from bayesblina.cli.staging import require_folder, staged
 from bayesblina.errors import SpecError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from bayesblina.planning import SampleSize
     from bayesblina.study import Study
     from bayesblina.what_if import Sensitivity
 
@@ -223,21 +226,14 @@ def design(
                 planned, analysis=asked.method, model=asked.model, **same
             )
         row = tables["operating_characteristics"].iloc[0]
-        what = "Assurance" if read.effect else "Probability of success"
-        manner.say(
-            f"{planned.patients} patients, {row['events']:.0f} events, {row['exposed']:.0f} "
-            f"exposed on average.\n{what}: {row['success']:.1%} (Monte-Carlo error "
-            f"{row['success_mcse']:.1%}); bias of the log hazard ratio {row['bias']:+.3f}, "
-            f"coverage {row['coverage']:.1%}, in {asked.replications} simulated cohorts."
-        )
-        enough = None
+        manner.say(_in_words(row, planned.patients, assurance=read.effect is not None))
+        sample = None
         if read.sample_size is not None:
             with manner.stage("sample size"):
-                sizes = sample_size(planned, power=read.sample_size.power, **same)
-            tables["sample_size"] = sizes
-            reached = sizes[sizes["success"] >= read.sample_size.power]
-            enough = int(reached["patients"].iloc[0])
-            manner.say(f"{read.sample_size.power:.0%} is reached with {enough} patients.")
+                found = sample_size(
+                    planned, power=read.sample_size.power, model=asked.model, **same
+                )
+            sample = _sample_size(found, tables, manner)
         if read.grid:
             with manner.stage("grid"):
                 tables["grid"] = design_grid(
@@ -259,9 +255,50 @@ def design(
                 "command": "design",
                 "exit_code": ANSWERED,
                 "out": out,
-                "sample_size": enough,
                 "seconds": manner.seconds,
                 **{name: table.to_dict("records") for name, table in tables.items()},
+                "sample_size": sample,
             }
         )
     raise typer.Exit(ANSWERED)
+
+
+def _sample_size(
+    found: SampleSize, tables: dict[str, pd.DataFrame], manner: Manner
+) -> dict[str, float]:
+    """Say a sample size, and put it and what was tried among the tables."""
+    import pandas as pd
+
+    sample = {
+        "power": found.power,
+        "patients": found.patients,
+        "lower": found.lower,
+        "upper": found.upper,
+    }
+    tables["sample_size"] = pd.DataFrame([sample])
+    tables["sizes_tried"] = found.table
+    manner.say(
+        f"{found.power:.0%} is reached with {found.patients} patients (95 % Monte-Carlo range "
+        f"{found.lower} to {found.upper})."
+    )
+    return sample
+
+
+def _in_words(row: pd.Series, patients: int, *, assurance: bool) -> str:
+    """Say what a design's operating characteristics are."""
+    words = (
+        f"{patients} patients, {row['events']:.0f} events, {row['exposed']:.0f} exposed on "
+        f"average.\n{'Assurance' if assurance else 'Probability of success'}: "
+        f"{row['success']:.1%} (Monte-Carlo error {row['success_mcse']:.1%}); bias of the log "
+        f"hazard ratio {row['bias']:+.3f}, coverage {row['coverage']:.1%}, in "
+        f"{row['replications']:.0f} simulated cohorts."
+    )
+    missing = int(row["replications"] - row["analysed"])
+    if missing:
+        words += (
+            f"\n{missing} of them had no event, or nobody in the phase or out of it: no success, "
+            "and left out of bias and coverage."
+        )
+    if row["converged"] < 1:
+        words += f"\n{row['converged']:.1%} of the fits converged; all were counted."
+    return words

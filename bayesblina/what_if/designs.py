@@ -17,14 +17,10 @@ import pandas as pd
 
 from bayesblina.errors import SpecError, nearest
 from bayesblina.fitting import LIBRARIES
-from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition, load_model
-from bayesblina.planning import (
-    CHARACTERISTICS,
-    DEFAULT_PRIOR,
-    StudyDesign,
-    operating_characteristics,
-)
+from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition
+from bayesblina.planning import CHARACTERISTICS, operating_characteristics, planned_model
 from bayesblina.sampling import SamplerSettings
+from bayesblina.study_designs import StudyDesign
 from bayesblina.what_if.engine import Engine, Progress, Workers, reason_of_failure, run_stored
 from bayesblina.what_if.store import Store
 
@@ -36,9 +32,8 @@ class _Asked:
     seed: int
     replications: int
     success: float
-    prior: HazardRatioPrior
     effect: HazardRatioPrior | None
-    analysis: Literal["normal", "model"]
+    analysis: Literal["companion", "model"]
     model: ModelDefinition
     settings: SamplerSettings
 
@@ -65,9 +60,9 @@ def design_grid(
     out: str | PathLike[str] | None = None,
     replications: int = 1000,
     success: float = 0.975,
-    prior: HazardRatioPrior = DEFAULT_PRIOR,
+    prior: HazardRatioPrior | None = None,
     effect: HazardRatioPrior | None = None,
-    analysis: Literal["normal", "model"] = "normal",
+    analysis: Literal["companion", "model"] = "companion",
     model: str | ModelDefinition = "primary",
     settings: SamplerSettings | None = None,
     resume: bool = False,
@@ -122,16 +117,15 @@ def design_grid(
     planned = [
         _Planned(design=replace(design, **one), varied=tuple(one.items())) for one in combinations
     ]
-    definition = model if isinstance(model, ModelDefinition) else load_model(model)
+    definition = planned_model(model, prior)
     asked = _Asked(
         seed=int(seed),
         replications=replications,
         success=success,
-        prior=prior,
         effect=effect,
         analysis=analysis,
         model=definition,
-        settings=settings or SamplerSettings(draws=500, tune=500, chains=4),
+        settings=settings or SamplerSettings(),
     )
     where = Workers(engine=engine, scheduler=scheduler, count=workers)
     tasks = {one.key: one for one in planned}
@@ -147,7 +141,6 @@ def design_grid(
             "seed": asked.seed,
             "replications": replications,
             "success": success,
-            "prior": prior.model_dump(mode="json"),
             "effect": None if effect is None else effect.model_dump(mode="json"),
             "analysis": analysis,
             "model": definition.model_dump(mode="json", by_alias=True),
@@ -183,7 +176,6 @@ def _run_design(asked: _Asked, planned: _Planned) -> tuple[dict[str, Any], None]
             replications=asked.replications,
             seed=asked.seed,
             success=asked.success,
-            prior=asked.prior,
             effect=asked.effect,
             analysis=asked.analysis,
             model=asked.model,

@@ -22,7 +22,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Confounding by indication": ("weighting", "bootstrap"),
     "External patients": ("external",),
     "Adverse events": ("safety",),
-    "Before the study": ("planning",),
+    "Before the study": ("study_designs", "planning"),
 }
 OTHERS = "Others"
 

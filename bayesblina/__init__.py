@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from bayesblina.estimands import time_in_states as time_in_states
     from bayesblina.exposure import Exposure as Exposure
     from bayesblina.exposure import expose as expose
+    from bayesblina.emulation import WeightedEffect as WeightedEffect
+    from bayesblina.emulation import weighted_effect as weighted_effect
     from bayesblina.external import borrowing as borrowing
     from bayesblina.fitting import Fit as Fit
     from bayesblina.fitting import fit as fit
@@ -222,6 +224,8 @@ _HOME = {
     "save": "storage",
     "probabilities": "summaries",
     "summarise": "summaries",
+    "WeightedEffect": "emulation",
+    "weighted_effect": "emulation",
     "Weighted": "weighting",
     "clone_censor_weight": "weighting",
     "starting_weights": "weighting",

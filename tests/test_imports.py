@@ -39,14 +39,14 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"question", "readers"}),
     frozenset({"compression", "scan", "segments"}),
     frozenset({"follow_up", "tabulation"}),
-    frozenset({"simulate", "transitions", "weighting"}),
-    frozenset({"exposure"}),
+    frozenset({"simulate", "starting", "transitions"}),
+    frozenset({"exposure", "weighting"}),
     frozenset({"classical", "event_times", "hazards", "risk_sets"}),
     frozenset({"partial_models", "sampling"}),
     frozenset({"baseline_gate", "companion", "convergence", "step_baseline"}),
     frozenset({"fitting"}),
     frozenset({"pointwise", "regimes"}),
-    frozenset({"estimands", "predictive"}),
+    frozenset({"emulation", "estimands", "predictive"}),
     frozenset(
         {
             "bias_analysis",

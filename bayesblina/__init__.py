@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from bayesblina.comparison import leave_one_out as leave_one_out
     from bayesblina.deletion import influence as influence
     from bayesblina.deletion import most_influential as most_influential
+    from bayesblina.emulation import WeightedEffect as WeightedEffect
+    from bayesblina.emulation import weighted_effect as weighted_effect
     from bayesblina.estimands import average_hazard_ratio as average_hazard_ratio
     from bayesblina.estimands import contrast as contrast
     from bayesblina.estimands import cumulative_hazard as cumulative_hazard
@@ -58,8 +60,6 @@ if TYPE_CHECKING:
     from bayesblina.estimands import time_in_states as time_in_states
     from bayesblina.exposure import Exposure as Exposure
     from bayesblina.exposure import expose as expose
-    from bayesblina.emulation import WeightedEffect as WeightedEffect
-    from bayesblina.emulation import weighted_effect as weighted_effect
     from bayesblina.external import borrowing as borrowing
     from bayesblina.fitting import Fit as Fit
     from bayesblina.fitting import fit as fit

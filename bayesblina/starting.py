@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesblina.cohort import Cohort
 from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.follow_up import find_episodes
-from bayesblina.intervals import split, validate_cuts
+from bayesblina.intervals import snap, split, validate_cuts
 from bayesblina.question import Question
 
 Floats = NDArray[np.float64]
@@ -25,7 +25,7 @@ Bools = NDArray[np.bool_]
 
 # Regular points at which time at risk of starting is cut, over all of it and over the time in which
 # starts matter, so that weights are almost constant in between.
-POINTS = 40
+POINTS = 24
 START_INTERVALS = 4
 NEWTON_STEPS = 60
 PRECISION = 1e-9
@@ -80,6 +80,10 @@ class Course:
         Ends of the piece on the cohort's clock.
     since, until : ndarray, shape (piece,)
         The same since becoming eligible.
+    middle : ndarray, shape (piece,)
+        Time since becoming eligible at which weights are taken: the middle between the beginning
+        and the next regular point. It must not depend on when the piece ends, for then events
+        would have the weights of earlier times than those at risk beside them.
     after, event : ndarray of bool, shape (piece,)
         Whether it lies after the start, and whether it ends with the event.
     intervals
@@ -105,6 +109,7 @@ class Course:
     last: Floats
     since: Floats
     until: Floats
+    middle: Floats
     after: Bools
     event: Bools
     intervals: int
@@ -157,6 +162,9 @@ def make_course(
     index = cohort.phases.index(question.exposed)
     _require_last_phase(cohort, index, used, begin, end)
     start = np.where(np.isnan(cohort.phase_start[:, index]), np.inf, cohort.phase_start[:, index])
+    changes = _history(cohort, history, used, begin)
+    begin, end, start, at = snap([begin, end, start, changes.time])
+    changes = replace(changes, time=at)
     start = np.where(start < end, start, np.inf)
     prevalent = start <= begin
     incident = used[np.isfinite(start[used]) & ~prevalent[used]]
@@ -164,31 +172,8 @@ def make_course(
         raise SpecError(f"Nobody starts {question.exposed} while under observation.")
     since_start = start[incident] - begin[incident]
     inner = _start_cuts(since_start) if cuts is None else validate_cuts(cuts)
-    changes = _history(cohort, history, used, begin)
-    # Points at which something of a patient changes: entry, covariates while at risk, start.
-    before = changes.time < start[changes.patient]
-    who = np.concatenate([used, incident, changes.patient[before]])
-    when = np.concatenate([begin[used], start[incident], changes.time[before]])
-    inside = (when >= begin[who]) & (when < end[who])
-    who, when = who[inside], when[inside]
-    order = np.lexsort((when, who))
-    who, when = who[order], when[order]
-    fresh = np.concatenate([[True], (np.diff(who) != 0) | (np.diff(when) > 0)])
-    who, when = who[fresh], when[fresh]
-    next_of = np.concatenate([who[1:] == who[:-1], [False]])
-    stop = np.where(next_of, np.concatenate([when[1:], [0.0]]), end[who])
-    whole = float((end[used] - begin[used]).max())
-    matters = float(since_start.max()) if grace is None else float(grace)
-    grid = np.unique(
-        np.concatenate([inner, *(np.linspace(0.0, to, POINTS + 1)[1:] for to in (whole, matters))])
-    )
-    part, since, until = _cut(when - begin[who], stop - begin[who], when >= start[who], grid)
-    patient = who[part]
-    # Ends are taken from the data where they are ends of the data, so that ties stay exact.
-    final = np.concatenate([part[1:] != part[:-1], [True]])
-    last = np.where(final, stop[part], begin[patient] + until)
-    opening = np.concatenate([[True], part[1:] != part[:-1]])
-    first = np.where(opening, when[part], np.concatenate([[0.0], last[:-1]]))
+    pieces = _pieces(used, begin, end, start, changes, inner, grace)
+    patient, first, since = pieces.patient, pieces.first, pieces.since
     after = first >= start[patient]
     names, values, kept = _covariates(cohort, chosen, adjust, changes, patient, first)
     at_risk = ~after & ~prevalent[patient]
@@ -198,7 +183,7 @@ def make_course(
         raise SpecError(f"{constant[0]} is the same for everybody at risk: leave it out.")
     interval = np.searchsorted(inner, since, side="right")
     standard = (values - values[at_risk].mean(axis=0)) / spread
-    starts = at_risk & (last == start[patient])
+    starts = at_risk & (pieces.last == start[patient])
     return Course(
         cohort=cohort,
         endpoint=endpoint,
@@ -208,16 +193,17 @@ def make_course(
         prevalent=prevalent,
         patient=patient,
         first=first,
-        last=last,
+        last=pieces.last,
         since=since,
-        until=until,
+        until=pieces.until,
+        middle=pieces.middle,
         after=after,
-        event=died[patient] & (last == end[patient]),
+        event=died[patient] & (pieces.last == end[patient]),
         intervals=inner.size + 1,
         names=names,
         scale=spread,
         kept=kept,
-        cells=_cells(patient, since, until, interval, standard, at_risk, starts),
+        cells=_cells(patient, since, pieces.until, interval, standard, at_risk, starts),
     )
 
 
@@ -276,7 +262,63 @@ def _start_cuts(since_start: Floats) -> Floats:
     return np.asarray(quantiles[(quantiles > 0) & (quantiles < since_start.max())])
 
 
-def _cut(since: Floats, until: Floats, begun: Bools, grid: Floats) -> tuple[Ints, Floats, Floats]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Pieces:
+    """Follow-up cut, in the order of patients and time; fields as in `Course`."""
+
+    patient: Ints
+    first: Floats
+    last: Floats
+    since: Floats
+    until: Floats
+    middle: Floats
+
+
+def _pieces(
+    used: Ints,
+    begin: Floats,
+    end: Floats,
+    start: Floats,
+    changes: _Changes,
+    cuts: Floats,
+    grace: float | None,
+) -> _Pieces:
+    """Cut follow-up at starts, and time at risk of starting at changes and regular points."""
+    # Points at which something of a patient changes: entry, covariates while at risk, start.
+    before = changes.time < start[changes.patient]
+    incident = used[np.isfinite(start[used]) & (start[used] > begin[used])]
+    who = np.concatenate([used, incident, changes.patient[before]])
+    when = np.concatenate([begin[used], start[incident], changes.time[before]])
+    inside = (when >= begin[who]) & (when < end[who])
+    who, when = who[inside], when[inside]
+    order = np.lexsort((when, who))
+    who, when = who[order], when[order]
+    fresh = np.concatenate([[True], (np.diff(who) != 0) | (np.diff(when) > 0)])
+    who, when = who[fresh], when[fresh]
+    next_of = np.concatenate([who[1:] == who[:-1], [False]])
+    stop = np.where(next_of, np.concatenate([when[1:], [0.0]]), end[who])
+    spans = float((end[used] - begin[used]).max()), float((start - begin)[incident].max())
+    regular = (
+        np.linspace(0.0, to, POINTS + 1)[1:]
+        for to in (spans[0], spans[1] if grace is None else grace)
+    )
+    grid = np.unique(np.concatenate([cuts, *regular]))
+    begun = when >= start[who]
+    # Near-ties are made exact, so that no piece is as short as a rounding error.
+    low, high, grid = snap([when - begin[who], stop - begin[who], grid])
+    part, since, until, middle = _cut(low, high, begun, np.unique(grid[grid > 0]))
+    patient = who[part]
+    # Ends are taken from the data where they are ends of the data, so that ties stay exact.
+    final = np.concatenate([part[1:] != part[:-1], [True]])
+    last = np.where(final, stop[part], begin[patient] + until)
+    opening = np.concatenate([[True], part[1:] != part[:-1]])
+    first = np.where(opening, when[part], np.concatenate([[0.0], last[:-1]]))
+    return _Pieces(patient=patient, first=first, last=last, since=since, until=until, middle=middle)
+
+
+def _cut(
+    since: Floats, until: Floats, begun: Bools, grid: Floats
+) -> tuple[Ints, Floats, Floats, Floats]:
     """Cut time since becoming eligible at a grid; what comes after the start stays whole."""
     rows = np.flatnonzero(~begun)
     part, cell, length = split(since[rows], until[rows], grid)
@@ -286,8 +328,10 @@ def _cut(since: Floats, until: Floats, begun: Bools, grid: Floats) -> tuple[Ints
     row = np.concatenate([rows[part], whole])
     left = np.concatenate([low, since[whole]])
     right = np.concatenate([low + length, until[whole]])
+    closes = np.concatenate([np.append(grid, np.inf)[cell], until[whole]])
+    middle = (left + np.where(np.isinf(closes), right, closes)) / 2.0
     order = np.lexsort((left, row))
-    return row[order], left[order], right[order]
+    return row[order], left[order], right[order], middle[order]
 
 
 def _cells(
@@ -395,7 +439,7 @@ def log_inverse_probability(course: Course, fitted: Starts, rows: Ints) -> Float
     course, fitted
         Follow-up, and models of starting.
     rows : ndarray of int, shape (row,)
-        Pieces. Those at risk of starting count from their middle.
+        Pieces. Those at risk of starting count from their `Course.middle`.
 
     Returns
     -------
@@ -412,9 +456,8 @@ def log_inverse_probability(course: Course, fitted: Starts, rows: Ints) -> Float
     cell = cells.of[rows]
     waiting = np.flatnonzero(cell >= 0)
     at = cell[waiting]
-    middle = (course.since[rows] + course.until[rows])[waiting] / 2.0
     some = rate[at]
-    some *= (middle - cells.opens[at])[:, None]
+    some *= (course.middle[rows][waiting] - cells.opens[at])[:, None]
     some += opened[at]
     logs[waiting] = some
     started = np.full(course.begin.size, -1, dtype=np.int64)

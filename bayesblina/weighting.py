@@ -352,8 +352,7 @@ def clone_censor_weight(
     starts = np.flatnonzero(in_time & ~course.prevalent[who])
     if not begun[starts].any():
         raise SpecError(f"Nobody starts {question.exposed} within {grace:g} of becoming eligible.")
-    middle = (course.since + course.until) / 2.0
-    left = np.where(begun, 1.0, np.maximum(grace - middle, 0.0))[starts] / grace
+    left = np.where(begun, 1.0, np.maximum(grace - course.middle, 0.0))[starts] / grace
     rows = np.concatenate([starts, never])
     clock = course.begin[who[rows]]
     basis = Basis(

@@ -25,7 +25,7 @@ Ints = NDArray[np.int64]
 
 DEFAULT_TIMES = 51
 # Weights held at once: rows of follow-up x draws.
-BLOCK = 2_000_000
+BLOCK = 500_000
 NEWTON_STEPS = 50
 PRECISION = 1e-10
 SMALLEST = 1e-300

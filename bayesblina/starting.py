@@ -28,7 +28,8 @@ Bools = NDArray[np.bool_]
 POINTS = 24
 START_INTERVALS = 4
 NEWTON_STEPS = 60
-PRECISION = 1e-9
+# Newton's next step would be of the order of its square.
+PRECISION = 1e-7
 # Keeps a covariate that decides everything from having no finite estimate.
 RIDGE = 1e-4
 
@@ -372,6 +373,8 @@ class Starts:
     ----------
     log_rate : ndarray, shape (cell, weighting)
         Log hazards of starting.
+    point : ndarray, shape (parameter, weighting)
+        Log hazards by interval and log hazard ratios.
     coefficient : ndarray, shape (column, weighting)
         Log hazard ratios, of standardised covariates.
     se : ndarray, shape (column, weighting)
@@ -379,6 +382,7 @@ class Starts:
     """
 
     log_rate: Floats
+    point: Floats
     coefficient: Floats
     se: Floats
 
@@ -412,7 +416,11 @@ def fit_starts(course: Course, columns: Bools, patients: Floats) -> Starts:
     starts = weight * cells.start[:, None]
     middle = np.zeros((size, weight.shape[1]))
     middle[:count] = np.log(starts.sum(axis=0) / time.sum(axis=0))
-    point = middle.copy()
+    point = middle
+    if weight.shape[1] > 1:
+        # From the fit to mean weights it is near to all.
+        near = fit_starts(course, columns, patients.mean(axis=1, keepdims=True))
+        point = np.broadcast_to(near.point, middle.shape)
     squares = (design[:, :, None] * design[:, None, :]).reshape(-1, size * size)
     for _ in range(NEWTON_STEPS):
         expected = time * np.exp(np.clip(design @ point, -50.0, 50.0))
@@ -427,7 +435,10 @@ def fit_starts(course: Course, columns: Bools, patients: Floats) -> Starts:
             break
     variance = np.diagonal(np.linalg.inv(curvature), axis1=1, axis2=2)
     return Starts(
-        log_rate=design @ point, coefficient=point[count:], se=np.sqrt(variance[:, count:]).T
+        log_rate=design @ point,
+        point=point,
+        coefficient=point[count:],
+        se=np.sqrt(variance[:, count:]).T,
     )
 
 

@@ -377,6 +377,10 @@ def test_the_spread_is_that_of_patients(monkeypatch: pytest.MonkeyPatch) -> None
         delta = math.sqrt((((values[:-1] - values[-1]) / 1e-4) ** 2).sum())
         # An sd of 1,000 draws has a relative error of 0.022; the two differ by terms of 1 / n.
         assert sd == pytest.approx(delta, rel=0.1)
+    # Each draw is the estimate of patients with its weights, from the model of starting on.
+    (_, given) = emulation._patient_weights(trial.basis, 3, seed=3)
+    by_hand = [float(arms_of(trial, given[:, index]).log_hazard_ratio()[0]) for index in range(3)]
+    np.testing.assert_allclose(drawn[0, :3, 0], by_hand, atol=1e-6)
     # Draws do not depend on how many are held at once.
     monkeypatch.setattr(emulation, "BLOCK", 50_000)
     again = bb.weighted_effect(trial, draws=1000, **asked)
@@ -478,12 +482,8 @@ def test_pieces_share_their_patients_weight(monkeypatch: pytest.MonkeyPatch) -> 
     )
     people = fit.exposure.people
     people["person"] = ("patient", found.of.astype(str))
-    given = []
-
-    def recorded(built: Any, exposure: Any, weights: Floats) -> None:
-        given.append(weights)
-
-    monkeypatch.setattr(bootstrap, "with_weights", recorded)
+    given: list[Floats] = []
+    monkeypatch.setattr(bootstrap, "with_weights", lambda *what: given.append(what[2]))
     quick = SamplerSettings(draws=10, tune=20, chains=1)
     bb.bayesian_bootstrap(fit, seed=1, replicates=2, settings=quick)
     by_patient = pd.DataFrame({"of": found.of, "weight": given[0]}).groupby("of")["weight"]

@@ -91,14 +91,15 @@ def test_courses_follow_the_law() -> None:
     assert found["censored"].min() == pytest.approx(12.0, abs=0.01)
     assert found["censored"].max() == pytest.approx(30.0, abs=0.01)
     # Starts as they come: those alive who have started, at some times.
-    found = study.courses(np.random.default_rng(2), 100_000, math.log(RATIO))
+    found = study.courses(np.random.default_rng(2), 400_000, math.log(RATIO))
     for at in (3.0, 12.0):
         states = np.mean([expm(at * generator(marker, -1.0))[:, 0] for marker in (0, 1)], axis=0)
         here = found["death"] > at
         worse, started = found["worse"] <= at, found["start"] <= at
-        for index, rows in enumerate((~worse & ~started, worse & ~started, ~worse & started)):
-            got = float((here & rows).mean())
-            assert got == pytest.approx(states[index], abs=0.0064)
+        waits = (~worse & ~started, worse & ~started, ~worse & started, worse & started)
+        for state, rows in zip(states, waits, strict=True):
+            error = math.sqrt(state * (1.0 - state) / 400_000)
+            assert float((here & rows).mean()) == pytest.approx(state, abs=4.0 * error)
 
 
 def test_truths_of_the_arms_by_integration(truths: dict[str, float]) -> None:

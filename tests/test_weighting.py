@@ -359,32 +359,44 @@ def test_the_spread_is_that_of_patients(monkeypatch: pytest.MonkeyPatch) -> None
     asked: dict[str, Any] = {"seed": 3, "times": [12.0], "horizon": 12.0}
     effect = bb.weighted_effect(trial, draws=1000, **asked)
     table = effect.table.set_index("quantity")
-    # Cut into more pieces, patients say no more: the same patients' weights give the same draws.
-    monkeypatch.setattr(starting, "POINTS", 72)
-    finer = bb.weighted_effect(bb.clone_censor_weight(cohort, QUESTION, **given), **asked)
-    monkeypatch.undo()
-    assert finer.table["sd"].to_numpy() == pytest.approx(effect.table["sd"].to_numpy(), rel=0.02)
-    # Each patient weighted a little more in turn: the delta method's standard error.
-    more = 1.0 + 1e-4 * np.eye(200, 201)
+    # Each patient left out in turn, and the sample of patients that the concentration is found by.
     basis = _counted(trial.basis)
-    arms = _counts(basis).arms(basis.weights(more) * more[basis.patient])
+    without = 1.0 - np.eye(200, 201)
+    arms = _counts(basis).arms(basis.weights(without) * without[basis.patient])
     never, starts = arms.survival(np.array([12.0]))[:, 0]
+    concentration = emulation._concentration(basis, _counts(basis), 3)
+    monkeypatch.setattr(emulation, "LEFT_OUT", 200)
+    assert emulation._concentration(basis, _counts(basis), 3) == pytest.approx(
+        concentration, rel=0.1
+    )
+    assert 0.75 < concentration < 0.97
     drawn = np.log(effect.hazard_ratio["hazard_ratio"].values)
     for values, sd in (
         (arms.log_hazard_ratio(), float(drawn.std())),
         (starts - never, float(table["sd"]["survival_difference"])),
     ):
-        delta = math.sqrt((((values[:-1] - values[-1]) / 1e-4) ** 2).sum())
-        # An sd of 1,000 draws has a relative error of 0.022; the two differ by terms of 1 / n.
-        assert sd == pytest.approx(delta, rel=0.1)
+        # Between the jackknife and the infinitesimal one: sd = jackknife x sqrt(concentration); an
+        # sd of 1,000 draws has a relative error of 0.022, and the two differ by terms of 1 / n.
+        jackknife = math.sqrt(((values[:-1] - values[-1]) ** 2).sum())
+        assert sd == pytest.approx(jackknife * math.sqrt(concentration), rel=0.1)
     # Each draw is the estimate of patients with its weights, from the model of starting on.
-    (_, given) = emulation._patient_weights(trial.basis, 3, seed=3)
-    by_hand = [float(arms_of(trial, given[:, index]).log_hazard_ratio()[0]) for index in range(3)]
+    assert concentration == pytest.approx(effect.hazard_ratio.attrs["concentration"], abs=1e-12)
+    patients = emulation._patient_weights(trial.basis, 1000, 3, concentration)
+    by_hand = [
+        float(arms_of(trial, patients[:, index]).log_hazard_ratio()[0]) for index in range(3)
+    ]
     np.testing.assert_allclose(drawn[0, :3, 0], by_hand, atol=1e-6)
+    # Cut into more pieces, patients say no more: the same patients' weights give the same.
+    monkeypatch.setattr(starting, "POINTS", 72)
+    finer = _counted(bb.clone_censor_weight(cohort, QUESTION, **given).basis)
+    monkeypatch.undo()
+    assert finer.rows.size > 1.5 * basis.rows.size
+    again = emulation._arms(finer, _counts(finer), patients[:, :200]).log_hazard_ratio()
+    np.testing.assert_allclose(again.std(), drawn[0, :200, 0].std(), rtol=0.02)
     # Draws do not depend on how many are held at once.
     monkeypatch.setattr(emulation, "BLOCK", 50_000)
-    again = bb.weighted_effect(trial, draws=1000, **asked)
-    np.testing.assert_allclose(again.table["upper"], effect.table["upper"], rtol=1e-9)
+    blocks = bb.weighted_effect(trial, draws=1000, **asked)
+    np.testing.assert_allclose(blocks.table["upper"], effect.table["upper"], rtol=1e-6)
     assert bb.weighted_effect(trial, draws=10, seed=4).table["sd"].iloc[0] > 0
 
 

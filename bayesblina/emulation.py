@@ -137,21 +137,17 @@ class _Counts:
     """Which rows are at risk at which event times: sums over rows are products with these."""
 
     times: Floats
-    # By arm: the rows, entries less exits by event time, and events by event time.
-    rows: tuple[Ints, Ints]
+    # By arm: entries less exits by event time, and events by event time, times rows.
     moves: tuple[sparse.csr_array, sparse.csr_array]
     events: tuple[sparse.csr_array, sparse.csr_array]
 
     def arms(self, weights: Floats) -> Arms:
         """Sum weights, shape (row, draw)."""
-        at_risk, events = [], []
-        for rows, moves, had in zip(self.rows, self.moves, self.events, strict=True):
-            at_risk.append(np.cumsum(moves @ weights[rows], axis=0)[:-1])
-            events.append(had @ weights[rows])
+        at_risk = np.stack([np.cumsum(moves @ weights, axis=0)[:-1] for moves in self.moves])
         # What is left of nobody after sums that cancel.
-        stacked = np.stack(at_risk)
-        stacked[stacked < 1e-9 * stacked.max(axis=1, keepdims=True)] = 0.0
-        return Arms(times=self.times, events=np.stack(events), at_risk=stacked)
+        at_risk[at_risk < 1e-9 * at_risk.max(axis=1, keepdims=True)] = 0.0
+        events = np.stack([had @ weights for had in self.events])
+        return Arms(times=self.times, events=events, at_risk=at_risk)
 
 
 def _counted(basis: Basis) -> Basis:
@@ -167,24 +163,17 @@ def _counts(basis: Basis) -> _Counts:
     times = np.unique(basis.end[event])
     opens = np.searchsorted(times, basis.begin, side="right")
     closes = np.searchsorted(times, basis.end, side="right")
-    rows, moves, events = [], [], []
+    moves, events = [], []
     for arm in (False, True):
         mine = np.flatnonzero(basis.exposed == arm)
-        place = np.arange(mine.size)
-        size = (times.size + 1, mine.size)
         one = np.ones(mine.size)
-        row, column = np.concatenate([opens[mine], closes[mine]]), np.concatenate([place, place])
-        moves.append(sparse.csr_array((np.concatenate([one, -one]), (row, column)), shape=size))
-        had = np.flatnonzero(event[mine])
-        entries = (np.ones(had.size), (closes[mine][had] - 1, had))
-        events.append(sparse.csr_array(entries, shape=(times.size, mine.size)))
-        rows.append(mine)
-    return _Counts(
-        times=times,
-        rows=(rows[0], rows[1]),
-        moves=(moves[0], moves[1]),
-        events=(events[0], events[1]),
-    )
+        place = (np.concatenate([opens[mine], closes[mine]]), np.concatenate([mine, mine]))
+        size = (times.size + 1, event.size)
+        moves.append(sparse.csr_array((np.concatenate([one, -one]), place), shape=size))
+        had = mine[event[mine]]
+        size = (times.size, event.size)
+        events.append(sparse.csr_array((np.ones(had.size), (closes[had] - 1, had)), shape=size))
+    return _Counts(times=times, moves=(moves[0], moves[1]), events=(events[0], events[1]))
 
 
 def _in_blocks(basis: Basis, weights: Floats) -> Iterator[Floats]:
@@ -219,7 +208,9 @@ def _concentration(basis: Basis, counts: _Counts, seed: int) -> float:
 
 def _arms(basis: Basis, counts: _Counts, patients: Floats) -> Arms:
     """Make the weights and sums over rows of weighted patients, (patient, weighting)."""
-    return counts.arms(basis.weights(patients) * patients[basis.patient])
+    weights = basis.weights(patients)
+    weights *= patients.take(basis.patient, axis=0)
+    return counts.arms(weights)
 
 
 def _patient_weights(basis: Basis, draws: int, seed: int, concentration: float) -> Floats:

@@ -467,9 +467,9 @@ def log_inverse_probability(course: Course, fitted: Starts, rows: Ints) -> Float
     cell = cells.of[rows]
     waiting = np.flatnonzero(cell >= 0)
     at = cell[waiting]
-    some = rate[at]
+    some = rate.take(at, axis=0)
     some *= (course.middle[rows][waiting] - cells.opens[at])[:, None]
-    some += opened[at]
+    some += opened.take(at, axis=0)
     logs[waiting] = some
     started = np.full(course.begin.size, -1, dtype=np.int64)
     ends = np.flatnonzero(cells.start)

@@ -225,11 +225,11 @@ def replicate(
         ("weights, baseline covariate only", None),
         ("weights, all confounders", history),
     ):
+        if changes is None and seed % 5:
+            continue
         weighted = bb.starting_weights(
             cohort, QUESTION, endpoint="os", history=changes, truncate=whole
         )
-        if changes is None and seed % 5:
-            continue
         tell(method, bootstrapped(bb.weighted_effect(weighted, seed=seed, draws=draws), STARTED))
     for method, shares in ((TRIAL, whole), (TRUNCATED, (0.0, 0.99))):
         if method == TRUNCATED and seed % 5:

@@ -18,6 +18,7 @@ from scipy import sparse
 
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.regimes import Never
+from bayesblina.tables import build as tables
 from bayesblina.weighting import Basis, Weighted
 
 Floats = NDArray[np.float64]
@@ -55,7 +56,9 @@ class WeightedEffect:
         regime), and its difference.
     table : pandas.DataFrame
         One row per quantity: ``quantity``, ``regime``, ``time``, ``estimate`` (patients weighted
-        alike), ``mean``, ``sd``, ``lower`` and ``upper`` (95 %) of the draws.
+        alike), ``mean``, ``sd``, ``lower`` and ``upper`` (95 %) of the draws; for survival also
+        ``at_risk``, the patients at risk in the arm just before, and ``effective_at_risk``, as how
+        many of equal weight they count: (sum of weights)^2 over the sum of squares.
     estimand
         What is estimated, in a sentence for each part.
     """
@@ -75,6 +78,10 @@ class WeightedEffect:
             f"WeightedEffect(hazard ratio {row['estimate']:.3g}, {row['lower']:.3g} to "
             f"{row['upper']:.3g}; {self.hazard_ratio.sizes['draw']} draws)"
         )
+
+    def _repr_html_(self) -> str:
+        notes = [f"{part}: {what}" for part, what in self.estimand.items()]
+        return tables.publish(self.table, title=repr(self), notes=notes).to_html()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -399,6 +406,11 @@ def _effect(
             dataset("rmst_difference", spent[0] - spent[1], {}, horizon=horizon, **compared),
         ]
     summary = pd.DataFrame(table)
+    if trial:
+        alive_rows = (summary["quantity"] == "survival").to_numpy()
+        for name, column in _at_risk(weighted, times).items():
+            summary[name] = np.nan
+            summary.loc[alive_rows, name] = column
     summary.loc[summary["quantity"].str.startswith("rmst"), "time"] = horizon
     summary.attrs |= {"unit": unit, "synthetic": weighted.cohort.synthetic}
     return WeightedEffect(
@@ -410,6 +422,28 @@ def _effect(
         table=summary,
         estimand=_estimand(weighted),
     )
+
+
+def _at_risk(weighted: Weighted, times: Floats) -> dict[str, Floats]:
+    """Count patients at risk in both arms, the one that starts first, and what they count for."""
+    basis = weighted.basis
+    found: dict[str, list[Floats]] = {"at_risk": [], "effective_at_risk": []}
+    # At time 0 those who enter then.
+    at = np.maximum(times, np.finfo(float).tiny)
+    for arm in (True, False):
+        rows = basis.exposed == arm
+        begin, end, weight = basis.begin[rows], basis.end[rows], weighted.weights[rows]
+        by_begin, by_end = np.argsort(begin), np.argsort(end)
+        entered = np.searchsorted(begin[by_begin], at, side="left")
+        left = np.searchsorted(end[by_end], at, side="left")
+        sums = []
+        for values in (np.ones(weight.size), weight, weight**2):
+            totals = [np.append(0.0, np.cumsum(values[order])) for order in (by_begin, by_end)]
+            sums.append(totals[0][entered] - totals[1][left])
+        found["at_risk"].append(sums[0])
+        squares = np.where(sums[0] > 0, sums[2], 1.0)
+        found["effective_at_risk"].append(np.where(sums[0] > 0, sums[1] ** 2 / squares, 0.0))
+    return {name: np.concatenate(columns) for name, columns in found.items()}
 
 
 def _estimand(weighted: Weighted) -> dict[str, str]:

@@ -419,6 +419,16 @@ def test_an_effect_has_the_form_of_the_estimands() -> None:
     apart = effect.survival["survival"].isel(regime=0) - effect.survival["survival"].isel(regime=1)
     difference = effect.survival_difference["survival_difference"]
     np.testing.assert_allclose(difference.values, apart.values)
+    outcome = trial.cohort.endpoints["os"]
+    alive = effect.table[effect.table["quantity"] == "survival"]
+    for one in alive.iloc[[0, 20, 60, 101]].to_dict("records"):
+        at = max(float(one["time"]), 1e-12)
+        here = (outcome.entry < at) & (at <= outcome.time)
+        here &= trial.basis.exposed == (one["regime"] != "never")
+        weights = trial.weights[here]
+        assert float(one["at_risk"]) == here.sum()
+        effective = weights.sum() ** 2 / (weights**2).sum()
+        assert float(one["effective_at_risk"]) == pytest.approx(effective)
     summary = bb.summarise(effect.hazard_ratio)
     row = effect.table.set_index("quantity").loc["hazard_ratio"]
     for ours, theirs in (("mean", "mean"), ("lower", "lower"), ("upper", "upper")):
@@ -426,7 +436,9 @@ def test_an_effect_has_the_form_of_the_estimands() -> None:
     assert bb.summarise(effect.rmst_difference)["mean"].size == 1
     assert bb.plots.survival(effect.survival).axes[0].get_ylabel() == "survival"
     assert "hazard ratio" in repr(effect)
-    assert "SYN" not in repr(effect)
+    shown = effect._repr_html_()
+    assert "Synthetic patients." in shown
+    assert "hazards are not proportional" in shown
     assert "not proportional" in effect.estimand["hazard ratio"]
     other = bb.weighted_effect(
         bb.starting_weights(cohort, QUESTION, endpoint="os", history=history), seed=1, draws=50

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from bayesblina.comparison import leave_one_out as leave_one_out
     from bayesblina.deletion import influence as influence
     from bayesblina.deletion import most_influential as most_influential
+    from bayesblina.emulation import WeightedEffect as WeightedEffect
+    from bayesblina.emulation import weighted_effect as weighted_effect
     from bayesblina.estimands import average_hazard_ratio as average_hazard_ratio
     from bayesblina.estimands import contrast as contrast
     from bayesblina.estimands import cumulative_hazard as cumulative_hazard
@@ -224,6 +226,8 @@ _HOME = {
     "save": "storage",
     "probabilities": "summaries",
     "summarise": "summaries",
+    "WeightedEffect": "emulation",
+    "weighted_effect": "emulation",
     "Weighted": "weighting",
     "clone_censor_weight": "weighting",
     "starting_weights": "weighting",

@@ -28,7 +28,9 @@ def bayesian_bootstrap(
 
     The posterior of a weighted likelihood does not have the spread of the estimate. Here every
     replicate multiplies the patients' own weights by Dirichlet weights of mean 1, and takes the
-    posterior mean; their spread is that of the estimate, whatever the weights.
+    posterior mean; their spread is that of the estimate, whatever the weights. All pieces and
+    copies of a patient share one Dirichlet weight. The patients' own weights are taken for known:
+    where they come from a model of starting, `weighted_effect` makes them again in every draw.
 
     Parameters
     ----------
@@ -74,11 +76,14 @@ def bayesian_bootstrap(
     if replicates < 2:
         raise SpecError(f"replicates must be at least 2, got {replicates!r}.")
     built = build_model(fit.definition, fit.exposure)
-    size = fit.exposure.people.sizes["patient"]
+    people = fit.exposure.people
+    ids = people["person" if "person" in people else "patient"].values
+    persons, of = np.unique(ids, return_inverse=True)
     generator = np.random.default_rng(seed)
     means = []
     for index in range(replicates):
-        with_weights(built, fit.exposure, generator.dirichlet(np.ones(size)) * size)
+        weights = generator.dirichlet(np.ones(persons.size)) * persons.size
+        with_weights(built, fit.exposure, weights[of])
         draws, _ = sample(built, seed=int(generator.integers(2**31)), settings=settings)
         ratio = draws["posterior"].to_dataset()["log_hazard_ratio"]
         means.append(ratio.mean(("chain", "draw")))

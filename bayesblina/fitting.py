@@ -518,8 +518,9 @@ def _weighting_notes(definition: ModelDefinition, *, weighted: bool) -> list[str
     notes = []
     if weighted:
         notes.append(
-            "patients have weights: this is a weighted pseudo-posterior, whose spread is not that "
-            "of the estimate; see bayesian_bootstrap"
+            "patients have weights: this is a weighted pseudo-posterior, whose interval is not "
+            "that of the estimate; weighted_effect gives it for weights of a model of starting, "
+            "bayesian_bootstrap for weights that are known"
         )
     if isinstance(definition.borrowing, PowerPrior):
         notes.append(f"external patients count {definition.borrowing.weight:g} each (power prior)")

@@ -17,27 +17,97 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.cohort import Cohort, Covariate, Outcome
-from bayesblina.errors import DataError, Problem, SpecError, nearest
-from bayesblina.follow_up import find_episodes
-from bayesblina.intervals import split, validate_cuts
+from bayesblina.errors import SpecError
 from bayesblina.question import ENTRY, Question
+from bayesblina.starting import Course, fit_starts, log_inverse_probability, make_course
 from bayesblina.tables import build as tables
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-# Regular points at which follow-up is cut, so that weights are almost constant in between.
-POINTS = 80
-START_INTERVALS = 4
-NEWTON_STEPS = 60
-# Keeps a covariate that decides everything from having no finite estimate.
-RIDGE = 1e-4
 CAVEAT = (
     "a fit with these weights is a weighted pseudo-posterior: it takes the weights for known and "
-    "the pieces of a patient for independent, so that its spread is not that of the estimate; and "
-    "it corrects for the confounders in the model of starting only"
+    "the pieces of a patient for independent, so that its interval is not that of the estimate "
+    "(weighted_effect gives that); and it corrects for the confounders in the model of starting "
+    "only"
 )
+CAVEAT_OF_ARMS = (
+    "; the arms share one baseline in such a fit, so that its curves are those of proportional "
+    "hazards (weighted_effect gives each arm its own)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Basis:
+    """What weights are made of, so that they can be made again for other weights of the patients.
+
+    Attributes
+    ----------
+    course
+        Follow-up in pieces.
+    rows : ndarray of int, shape (row,)
+        Pieces of the course; in an emulated trial some are in both arms.
+    exposed : ndarray of bool, shape (row,)
+        Whether a row is exposed, or in the arm that starts.
+    begin, end : ndarray, shape (row,)
+        Ends of the row on the clock of the weighted cohort.
+    log_offset : ndarray, shape (row,)
+        What is added to minus the log probability of not having started, or the log density.
+    stabilised
+        Whether the same of a model without the confounders is taken off.
+    lower, upper : ndarray, shape (row,)
+        Limits of the weights.
+    grace
+        Grace period of an emulated trial.
+    """
+
+    course: Course
+    rows: Ints
+    exposed: Bools
+    begin: Floats
+    end: Floats
+    log_offset: Floats
+    stabilised: bool
+    lower: Floats
+    upper: Floats
+    grace: float | None
+
+    @property
+    def patient(self) -> Ints:
+        """Row of the patient in the original cohort, shape (row,)."""
+        return np.asarray(self.course.patient[self.rows])
+
+    def weights(self, patients: Floats) -> Floats:
+        """Fit the model of starting to weighted patients and give its weights.
+
+        Parameters
+        ----------
+        patients : ndarray, shape (patient, weighting)
+            Weights of the patients of the original cohort.
+
+        Returns
+        -------
+        ndarray, shape (row, weighting)
+            Weights of the rows, not multiplied by those of the patients.
+        """
+        course = self.course
+        every = fit_starts(course, np.ones(len(course.names), dtype=bool), patients)
+        logs = log_inverse_probability(course, every, self.rows)
+        if self.stabilised:
+            # Adjusted covariates are in both models, so that their part of the weights cancels.
+            time_only = fit_starts(course, course.kept, patients)
+            logs -= log_inverse_probability(course, time_only, self.rows)
+        logs += self.log_offset[:, None]
+        weights = np.exp(logs, out=logs)
+        if self.lower.any() or np.isfinite(self.upper).any():
+            np.clip(weights, self.lower[:, None], self.upper[:, None], out=weights)
+        return weights
+
+    def only(self, rows: Ints) -> Basis:
+        """Keep some of the rows."""
+        names = ("rows", "exposed", "begin", "end", "log_offset", "lower", "upper")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,8 +130,10 @@ class Weighted:
         and those at risk of starting in the same interval, ``unweighted`` and ``weighted``.
     summary : pandas.DataFrame
         One row: ``starts``, ``mean``, ``smallest`` and ``largest`` weight, ``truncated`` (share of
-        the pieces) and ``effective_share``, what is left of the person-time's information:
+        the person-time) and ``effective_share``, what is left of the person-time's information:
         (sum of weights)^2 over the sum of squares, as a share.
+    basis
+        What the weights are made of: `weighted_effect` makes them again in every draw.
     caveat
         What a fit with these weights is, in words.
     """
@@ -72,6 +144,7 @@ class Weighted:
     of: Ints
     balance: pd.DataFrame
     summary: pd.DataFrame
+    basis: Basis
     caveat: str = CAVEAT
 
     def __repr__(self) -> str:
@@ -103,14 +176,16 @@ def starting_weights(
     """Weight follow-up by the inverse probability of starting the exposed phase when it was.
 
     The weights are stabilised: by what they would be if starting depended on time, and on the
-    covariates in `adjust`, alone.
+    covariates in `adjust`, alone. The hazard ratio of the weighted patients is that of the state
+    patients are in, started against not started yet, if starting depended on nothing else.
 
     Parameters
     ----------
     cohort
         The patients.
     question
-        The question, of the exposed phase against all else, without a landmark and a lag.
+        The question, of the exposed phase against all else, without a landmark and a lag. The
+        phase counts from its start on, and no later phase may be entered from it.
     endpoint
         The endpoint; patients are at risk of starting while event-free for it.
     confounders
@@ -122,7 +197,8 @@ def starting_weights(
     adjust
         Covariates that stay in the hazard model of the endpoint.
     truncate
-        Shares of the pieces' weights beyond which they are set to the quantile; (0, 1) for none.
+        Shares of the person-time's weights beyond which they are set to the quantile; (0, 1) for
+        none.
     cuts : array_like, shape (n_intervals - 1,), optional
         Times since becoming eligible at which the hazard of starting may change; by default
         quartiles of the starts.
@@ -130,12 +206,14 @@ def starting_weights(
     Returns
     -------
     Weighted
-        Pieces, weights and balance: ``bb.fit(w.cohort, w.question, weights=w.weights, ...)``.
+        Pieces, weights and balance: ``bb.fit(w.cohort, w.question, weights=w.weights, ...)`` gives
+        the middle of the estimate, ``bb.weighted_effect(w, seed=1)`` also its interval.
 
     Raises
     ------
     SpecError
-        If an argument is impossible, or nobody starts while under observation.
+        If an argument is impossible, nobody starts while under observation, or patients leave the
+        phase: for a later one, or where the question has phases end.
     DataError
         If the history does not cover a patient.
 
@@ -156,26 +234,36 @@ def starting_weights(
     >>> list(weighted.balance["covariate"])
     ['age_group[35-54]', 'age_group[55+]', 'prior_salvage[yes]', 'marrow_blasts']
     """
-    course = _course(cohort, question, endpoint, confounders, history, adjust, cuts)
-    every = _fit_starts(course, np.ones(len(course.names), dtype=bool))
-    # Adjusted covariates are in both models, so that their part of the weights cancels.
-    time_only = _fit_starts(course, course.kept)
-    log_weight = _log_weights(course, every) - _log_weights(course, time_only)
-    weights, truncated = _truncated(np.exp(log_weight), truncate)
+    course = make_course(
+        cohort,
+        question,
+        endpoint,
+        confounders=confounders,
+        history=history,
+        adjust=adjust,
+        cuts=cuts,
+    )
     asked = replace(question, endpoints=(endpoint,), eligible_from=ENTRY, transplant=None)
     asked = replace(asked, phase_end=None, reference=None)
-    start = np.where(course.started[course.patient], course.start[course.patient], np.nan)
+    size = course.patient.size
+    basis = Basis(
+        course=course,
+        rows=np.arange(size),
+        exposed=course.after,
+        begin=course.first,
+        end=course.last,
+        log_offset=np.zeros(size),
+        stabilised=True,
+        lower=np.zeros(size),
+        upper=np.full(size, np.inf),
+        grace=None,
+    )
     return _weighted(
-        course,
-        weights,
-        truncated=truncated,
-        fitted=every,
+        basis,
+        truncate,
         question=asked,
-        phase=question.exposed,
-        phase_start=start,
-        clock=np.zeros(course.patient.size),
-        rows=np.arange(course.patient.size),
-        balance_weights=weights,
+        phase_start=course.start[course.patient],
+        caveat=CAVEAT,
     )
 
 
@@ -188,431 +276,160 @@ def clone_censor_weight(
     confounders: Sequence[str] | None = None,
     history: pd.DataFrame | None = None,
     adjust: Sequence[str] = (),
-    truncate: tuple[float, float] = (0.01, 0.99),
+    truncate: tuple[float, float] = (0.0, 1.0),
     cuts: ArrayLike | None = None,
 ) -> Weighted:
     """Emulate a trial of starting within a grace period against never starting.
 
-    Every eligible patient is in both arms, from becoming eligible on, until what is done departs
-    from the arm; what is left is weighted by the inverse probability of not having departed. In
-    the first arm the phase is started at a time that is uniform over the grace period, so that
-    every start within it is as the arm has it.
+    Every eligible patient who has not started yet is in both arms, from becoming eligible on,
+    until what is done departs from the arm; what is left is weighted by the inverse probability of
+    not having departed. In the first arm the phase is started at a time that is uniform over the
+    grace period, in those event-free then; a start made counts by the density of such starts over
+    that of this one, and who waits by the share of starts still to come over the probability of
+    waiting. In the second arm it is never started; who waits counts by the inverse probability of
+    waiting. No weight is stabilised: each arm stands for all eligible patients, all the time.
 
     Parameters
     ----------
-    cohort, question, endpoint, confounders, history, adjust, truncate, cuts
+    cohort, question, endpoint, confounders, history, adjust, cuts
         As for `starting_weights`.
     grace
         Length of the grace period, from becoming eligible on.
+    truncate
+        Shares of the person-time's weights in each arm beyond which they are set to the quantile;
+        by default none. Truncation narrows the interval, and brings part of the confounding back.
 
     Returns
     -------
     Weighted
         Pieces of both arms' copies, on the time since becoming eligible; the exposed phase of its
-        question is the first arm, from time 0 on. The balance is that of the copies that stay
-        against those that depart by starting, in the second arm.
+        question is the first arm, from time 0 on. ``bb.weighted_effect(w, seed=1)`` gives the
+        curves of both arms, their differences, and the average hazard ratio. The balance is that of
+        those who start against those who could have.
 
     Raises
     ------
     SpecError
-        If an argument is impossible, or nobody starts within the grace period.
+        If an argument is impossible, nobody starts within the grace period, or patients leave the
+        phase: for a later one, or where the question has phases end.
     DataError
         If the history does not cover a patient.
 
     Notes
     -----
-    Cain et al. (2010), doi:10.2202/1557-4679.1212; Hernán (2018), doi:10.1136/bmj.k182.
+    Cain et al. (2010), doi:10.2202/1557-4679.1212; Hernán (2018), doi:10.1136/bmj.k182; Maringe et
+    al. (2020), doi:10.1093/ije/dyaa057.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> trial = bb.clone_censor_weight(cohort, question, endpoint="os", grace=6.0)
+    >>> trial.question.exposed
+    'maintenance within 6'
     """
     if not 0 < grace < np.inf:
         raise SpecError(f"grace must be greater than 0 and finite, got {grace!r}.")
-    course = _course(
-        cohort, question, endpoint, confounders, history, adjust, cuts, points=[float(grace)]
+    course = make_course(
+        cohort,
+        question,
+        endpoint,
+        confounders=confounders,
+        history=history,
+        adjust=adjust,
+        cuts=cuts,
+        grace=float(grace),
     )
-    every = _fit_starts(course, np.ones(len(course.names), dtype=bool))
-    time_only = _fit_starts(course, course.kept)
     who, begun = course.patient, course.after
     since = course.start[who] - course.begin[who]
-    middle = (course.since + course.until) / 2.0
     # Never: as long as nothing has been started.
-    log_never = _log_weights(course, every) - _log_weights(course, time_only)
     never = np.flatnonzero(~begun & ~course.prevalent[who])
-    # Within the grace period: the density of a uniform start over that of the start made.
+    # Within the grace period: the share of uniform starts to come, or their density.
     in_time = np.where(begun, since <= grace, course.until <= grace * (1 + 1e-12))
     starts = np.flatnonzero(in_time & ~course.prevalent[who])
-    if not (begun & (since <= grace) & ~course.prevalent[who]).any():
+    if not begun[starts].any():
         raise SpecError(f"Nobody starts {question.exposed} within {grace:g} of becoming eligible.")
-    left = np.where(begun, 1.0 / grace, np.maximum(grace - middle, 0.0) / grace)
-    with np.errstate(divide="ignore"):
-        log_starts = np.log(left) + _log_weights(course, every)
+    left = np.where(begun, 1.0, np.maximum(grace - course.middle, 0.0))[starts] / grace
     rows = np.concatenate([starts, never])
-    log_weight = np.concatenate([log_starts[starts], log_never[never]])
-    weights, truncated = _truncated(np.exp(log_weight), truncate)
-    kept = weights > 0
-    arm = np.concatenate([np.zeros(starts.size), np.full(never.size, np.nan)])
-    balance = np.exp(log_never)
+    clock = course.begin[who[rows]]
+    basis = Basis(
+        course=course,
+        rows=rows,
+        exposed=np.arange(rows.size) < starts.size,
+        begin=np.maximum(course.first[rows] - clock, 0.0),
+        end=course.last[rows] - clock,
+        log_offset=np.concatenate([np.log(left), np.zeros(never.size)]),
+        stabilised=False,
+        lower=np.zeros(rows.size),
+        upper=np.full(rows.size, np.inf),
+        grace=float(grace),
+    )
     asked = Question(exposed=f"{question.exposed} within {grace:g}", eligible_from=ENTRY)
     return _weighted(
-        course,
-        weights[kept],
-        truncated=truncated,
-        fitted=every,
+        basis,
+        truncate,
         question=replace(asked, endpoints=(endpoint,)),
-        phase=asked.exposed,
-        phase_start=arm[kept],
-        clock=course.begin[who[rows[kept]]],
-        rows=rows[kept],
-        balance_weights=balance,
+        phase_start=np.where(basis.exposed, 0.0, np.inf),
+        caveat=CAVEAT + CAVEAT_OF_ARMS,
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Course:
-    """Follow-up in pieces within which nothing changes; patients by their row in the cohort."""
-
-    cohort: Cohort
-    endpoint: str
-    adjust: tuple[str, ...]
-    # By patient of the cohort.
-    begin: Floats
-    start: Floats
-    started: Bools
-    prevalent: Bools
-    # By piece: times on the cohort's clock, and since becoming eligible.
-    patient: Ints
-    first: Floats
-    last: Floats
-    since: Floats
-    until: Floats
-    after: Bools
-    event: Bools
-    interval: Ints
-    intervals: int
-    # Covariates of the model of starting, standardised; and which of them stay in the numerator.
-    names: tuple[str, ...]
-    values: Floats
-    scale: Floats
-    kept: Bools
-
-    @property
-    def at_risk(self) -> Bools:
-        """Pieces in which the phase could be started."""
-        return ~self.after & ~self.prevalent[self.patient]
-
-    @property
-    def starts(self) -> Bools:
-        """Pieces at whose end it is."""
-        return np.asarray(self.at_risk & (self.last == self.start[self.patient]))
-
-
-def _course(
-    cohort: Cohort,
-    question: Question,
-    endpoint: str,
-    confounders: Sequence[str] | None,
-    history: pd.DataFrame | None,
-    adjust: Sequence[str],
-    cuts: ArrayLike | None,
-    *,
-    points: Sequence[float] = (),
-) -> _Course:
-    for name, value in (("landmark", question.landmark), ("reference", question.reference)):
-        if value is not None:
-            raise SpecError(f"Weights are for a question without a {name}: leave it out.")
-    if question.lag:
-        raise SpecError("Weights are for a question without a lag: leave it out.")
-    if question.transplant == "phase":
-        raise SpecError("Weights know of no state after transplant: choose 'censor' or 'ignore'.")
-    if endpoint not in cohort.endpoints:
-        raise SpecError(f"No endpoint '{endpoint}'. {nearest(endpoint, list(cohort.endpoints))}")
-    chosen = list(cohort.covariates) if confounders is None else list(confounders)
-    for name in (*chosen, *adjust):
-        if name not in cohort.covariates:
-            known = list(cohort.covariates)
-            raise SpecError(f"No covariate '{name}'. {nearest(name, known)}")
-    chosen += [name for name in adjust if name not in chosen]
-    found = find_episodes(cohort, replace(question, endpoints=(endpoint,)))[endpoint]
-    size = cohort.size
-    begin, end = np.full(size, np.nan), np.full(size, np.nan)
-    died = np.zeros(size, dtype=bool)
-    begin[found.patient[::-1]] = found.start[::-1]
-    end[found.patient] = found.stop
-    died[found.patient[found.event]] = True
-    used = np.flatnonzero(np.isfinite(begin))
-    index = cohort.phases.index(question.exposed)
-    start = np.where(np.isnan(cohort.phase_start[:, index]), np.inf, cohort.phase_start[:, index])
-    start = np.where(start < end, start, np.inf)
-    prevalent = start <= begin
-    started = np.isfinite(start)
-    incident = used[started[used] & ~prevalent[used]]
-    if not incident.size:
-        raise SpecError(f"Nobody starts {question.exposed} while under observation.")
-    since_start = start[incident] - begin[incident]
-    if cuts is None:
-        ranks = np.arange(1, START_INTERVALS) / START_INTERVALS
-        quantiles = np.unique(np.quantile(since_start, ranks, method="inverted_cdf"))
-        inner = quantiles[(quantiles > 0) & (quantiles < since_start.max())]
-    else:
-        inner = validate_cuts(cuts)
-    changes = _history(cohort, history, used, begin)
-    # Points at which something of a patient changes: entry, start, covariates.
-    who = np.concatenate([used, incident, changes.patient])
-    when = np.concatenate([begin[used], start[incident], changes.time])
-    inside = (when >= begin[who]) & (when < end[who])
-    who, when = who[inside], when[inside]
-    order = np.lexsort((when, who))
-    who, when = who[order], when[order]
-    fresh = np.concatenate([[True], (np.diff(who) != 0) | (np.diff(when) > 0)])
-    who, when = who[fresh], when[fresh]
-    next_of = np.concatenate([who[1:] == who[:-1], [False]])
-    stop = np.where(next_of, np.concatenate([when[1:], [0.0]]), end[who])
-    longest = float((end[used] - begin[used]).max())
-    grid = np.unique(np.concatenate([inner, points, np.linspace(0.0, longest, POINTS + 1)[1:-1]]))
-    part, cell, length = split(when - begin[who], stop - begin[who], grid)
-    patient = who[part]
-    opens = np.concatenate([[0.0], grid])[cell]
-    since = np.maximum(when[part] - begin[patient], opens)
-    until = since + length
-    # Ends are taken from the data where they are ends of the data, so that ties stay exact.
-    final = np.concatenate([part[1:] != part[:-1], [True]])
-    last = np.where(final, stop[part], begin[patient] + until)
-    opening = np.concatenate([[True], part[1:] != part[:-1]])
-    first = np.where(opening, when[part], np.concatenate([[0.0], last[:-1]]))
-    names, values, kept = _covariates(cohort, chosen, adjust, changes, patient, first)
-    after = first >= start[patient]
-    mean = values[~after].mean(axis=0) if values.size else values.mean(axis=0)
-    spread = values[~after].std(axis=0)
-    constant = [name for name, sd in zip(names, spread, strict=True) if not sd > 0]
-    if constant:
-        raise SpecError(f"{constant[0]} is the same for everybody at risk: leave it out.")
-    return _Course(
-        cohort=cohort,
-        endpoint=endpoint,
-        adjust=tuple(adjust),
-        begin=begin,
-        start=start,
-        started=started,
-        prevalent=prevalent,
-        patient=patient,
-        first=first,
-        last=last,
-        since=since,
-        until=until,
-        after=after,
-        event=died[patient] & (last == end[patient]),
-        interval=np.searchsorted(inner, since, side="right"),
-        intervals=inner.size + 1,
-        names=names,
-        values=(values - mean) / spread,
-        scale=spread,
-        kept=kept,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Changes:
-    """Values of covariates that change over time, by patient and in the order of time."""
-
-    names: tuple[str, ...]
-    patient: Ints
-    time: Floats
-    values: Floats
-
-
-def _history(cohort: Cohort, history: pd.DataFrame | None, used: Ints, begin: Floats) -> _Changes:
-    if history is None:
-        return _Changes(
-            names=(), patient=np.empty(0, np.int64), time=np.empty(0), values=np.empty((0, 0))
-        )
-    names = tuple(str(name) for name in history.columns if name not in ("patient", "time"))
-    if not {"patient", "time"} <= set(history.columns) or not names:
-        raise SpecError("history needs the columns patient, time and at least one covariate.")
-    clash = [name for name in names if name in cohort.covariates]
-    if clash:
-        raise SpecError(f"'{clash[0]}' is a covariate of the cohort and of the history.")
-    row = {str(patient): index for index, patient in enumerate(cohort.patients)}
-    ids = history["patient"].astype(str)
-    unknown = ids[~ids.isin(row)]
-    columns = history[["time", *names]].to_numpy(dtype=np.float64)
-    wrong = ids[~np.isfinite(columns).all(axis=1)]
-    problems = [
-        Problem(
-            column=column,
-            patients=tuple(dict.fromkeys(patients)),
-            found=found,
-            expected=expected,
-        )
-        for column, patients, found, expected in (
-            ("patient", unknown, "patients who are not in the cohort", "Leave them out."),
-            (
-                "time",
-                wrong,
-                "times or values that are missing or infinite",
-                "Every row needs a time and a number for each covariate.",
-            ),
-        )
-        if len(patients)
-    ]
-    if problems:
-        raise DataError(problems, source="the history")
-    patient = np.array([row[one] for one in ids], dtype=np.int64)
-    order = np.lexsort((columns[:, 0], patient))
-    patient, time, values = patient[order], columns[order, 0], columns[order, 1:]
-    covered = np.zeros(cohort.size, dtype=bool)
-    covered[patient[time <= begin[patient]]] = True
-    missing = used[~covered[used]]
-    if missing.size:
-        raise DataError(
-            [
-                Problem(
-                    column="time",
-                    patients=tuple(str(one) for one in cohort.patients[missing]),
-                    found="no values at or before the patient becomes eligible",
-                    expected="Give every eligible patient a row at or before that time.",
-                )
-            ],
-            source="the history",
-        )
-    return _Changes(names=names, patient=patient, time=time, values=values)
-
-
-def _covariates(
-    cohort: Cohort,
-    chosen: Sequence[str],
-    adjust: Sequence[str],
-    changes: _Changes,
-    patient: Ints,
-    first: Floats,
-) -> tuple[tuple[str, ...], Floats, Bools]:
-    """Values of all covariates at the beginning of each piece, and which are adjusted for."""
-    names: list[str] = []
-    columns: list[Floats] = []
-    kept: list[bool] = []
-    for name in chosen:
-        covariate = cohort.covariates[name]
-        if covariate.kind == "continuous":
-            names.append(name)
-            columns.append(covariate.values[patient])
-            kept.append(name in adjust)
-            continue
-        present = [
-            level for level in range(len(covariate.levels)) if (covariate.values == level).any()
-        ]
-        for level in present[1:]:
-            names.append(f"{name}[{covariate.levels[level]}]")
-            columns.append((covariate.values[patient] == level).astype(np.float64))
-            kept.append(name in adjust)
-    if changes.names:
-        # The last change at or before the piece begins, by one sorted key for patient and time.
-        span = float(max(changes.time.max(), first.max())) + 1.0
-        low = min(0.0, float(changes.time.min()))
-        key = changes.patient * (2.0 * span) + (changes.time - low)
-        place = np.searchsorted(key, patient * (2.0 * span) + (first - low), side="right") - 1
-        names += changes.names
-        columns += list(changes.values[place].T)
-        kept += [False] * len(changes.names)
-    if not names:
-        raise SpecError("There are no confounders: name covariates, or give a history.")
-    return tuple(names), np.stack(columns, axis=1), np.array(kept)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Starts:
-    """A fitted model of the hazard of starting."""
-
-    log_rate: Floats
-    coefficient: Floats
-    se: Floats
-
-
-def _fit_starts(course: _Course, columns: Bools) -> _Starts:
-    """Fit a piecewise-exponential model of starting: pooled over patients and their pieces."""
-    rows = course.at_risk
-    dummies = np.eye(course.intervals)[course.interval]
-    # Intervals that nobody at risk reaches have no rate.
-    reached = dummies[rows].sum(axis=0) > 0
-    design = np.concatenate([dummies[:, reached], course.values[:, columns]], axis=1)
-    time = (course.until - course.since)[rows]
-    starts = course.starts[rows].astype(np.float64)
-    inside = design[rows]
-    point = np.zeros(design.shape[1])
-    point[: int(reached.sum())] = np.log(starts.sum() / time.sum())
-    penalty = np.zeros(point.size)
-    penalty[int(reached.sum()) :] = RIDGE
-    # Intervals without a start have a rate that is small, not 0.
-    penalty[: int(reached.sum())] = RIDGE
-    middle = point.copy()
-    for _ in range(NEWTON_STEPS):
-        expected = time * np.exp(np.clip(inside @ point, -50.0, 50.0))
-        gradient = inside.T @ (starts - expected) - penalty * (point - middle)
-        curvature = (inside * expected[:, None]).T @ inside + np.diag(penalty)
-        step = np.linalg.solve(curvature, gradient)
-        # Steps are held short, which keeps Newton's method from overshooting.
-        step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-300))
-        point = point + step
-        if np.abs(step).max() < 1e-10:
-            break
-    se = np.sqrt(np.diag(np.linalg.inv(curvature)))
-    count = int(reached.sum())
-    return _Starts(log_rate=design @ point, coefficient=point[count:], se=se[count:])
-
-
-def _log_weights(course: _Course, fitted: _Starts) -> Floats:
-    """Give by piece minus the log probability of not having started, or the log density of it."""
-    hazard = np.where(course.at_risk, np.exp(fitted.log_rate) * (course.until - course.since), 0.0)
-    opens = np.concatenate([[True], np.diff(course.patient) != 0])
-    passed = np.cumsum(hazard)
-    entry = (passed - hazard)[opens][np.cumsum(opens) - 1]
-    # Pieces in which it could be started count from their middle.
-    middle = passed - hazard / 2.0 - entry
-    at_start = np.zeros(course.cohort.size)
-    at_start[course.patient[course.starts]] = -fitted.log_rate[course.starts]
-    return np.asarray(middle + np.where(course.after, at_start[course.patient], 0.0))
-
-
-def _truncated(weights: Floats, shares: tuple[float, float]) -> tuple[Floats, float]:
+def _limits(basis: Basis, weights: Floats, shares: tuple[float, float]) -> tuple[Floats, Floats]:
+    """Find limits of the weights by row: quantiles over person-time, in each arm of a trial."""
     try:
         low, high = (float(one) for one in shares)
     except (TypeError, ValueError):
         raise SpecError(f"truncate must be two shares, got {shares!r}.") from None
     if not 0 <= low < high <= 1:
         raise SpecError(f"truncate must be two shares from 0 to 1 in order, got {shares!r}.")
-    lower, upper = np.quantile(weights, [low, high])
-    inside = np.clip(weights, lower, upper)
-    return inside, float((inside != weights).mean())
+    limits = np.stack([np.zeros(weights.size), np.full(weights.size, np.inf)])
+    arm = basis.exposed if basis.grace is not None else np.zeros(weights.size, dtype=bool)
+    for one in np.unique(arm):
+        rows = np.flatnonzero(arm == one)
+        rows = rows[np.argsort(weights[rows], kind="stable")]
+        passed = np.cumsum((basis.end - basis.begin)[rows])
+        for index, share in ((0, low), (1, high)):
+            if 0 < share < 1:
+                place = np.searchsorted(passed, share * passed[-1])
+                limits[index, arm == one] = weights[rows[min(int(place), rows.size - 1)]]
+    return limits[0], limits[1]
 
 
 def _weighted(
-    course: _Course,
-    weights: Floats,
+    basis: Basis,
+    truncate: tuple[float, float],
     *,
-    truncated: float,
-    fitted: _Starts,
     question: Question,
-    phase: str,
     phase_start: Floats,
-    clock: Floats,
-    rows: Ints,
-    balance_weights: Floats,
+    caveat: str,
 ) -> Weighted:
     """Make pieces patients of their own: each enters late, and leaves at its end."""
-    of = course.patient[rows]
-    cohort = course.cohort
+    course, cohort = basis.course, basis.course.cohort
+    of = basis.patient
+    alike = np.ones((cohort.size, 1))
+    whole = basis.weights(alike)[:, 0]
+    lower, upper = _limits(basis, whole, truncate)
+    basis = replace(basis, lower=lower, upper=upper)
+    weights = np.clip(whole, lower, upper)
+    time = basis.end - basis.begin
+    phase_start = np.where(phase_start >= basis.end, np.nan, phase_start)
     pieces = Cohort(
-        patients=np.array([f"piece {index}" for index in range(rows.size)]),
+        patients=np.array([f"piece {index}" for index in range(of.size)]),
         unit=cohort.unit,
         endpoints={
             course.endpoint: Outcome(
-                time=course.last[rows] - clock,
-                event=course.event[rows],
-                entry=np.maximum(course.first[rows] - clock, 0.0),
+                time=basis.end,
+                event=course.event[basis.rows],
+                entry=basis.begin,
                 recorded=cohort.endpoints[course.endpoint].recorded,
             )
         },
-        phases=(phase,),
-        phase_start=np.where(phase_start >= course.last[rows] - clock, np.nan, phase_start)[
-            :, None
-        ],
-        phase_end=np.full((rows.size, 1), np.nan),
+        phases=(question.exposed,),
+        phase_start=phase_start[:, None],
+        phase_end=np.full((of.size, 1), np.nan),
         covariates={
             name: Covariate(
                 kind=cohort.covariates[name].kind,
@@ -626,12 +443,12 @@ def _weighted(
     )
     summary = pd.DataFrame(
         {
-            "starts": [int(course.starts.sum())],
-            "mean": [float(np.average(weights, weights=(course.until - course.since)[rows]))],
+            "starts": [int(course.cells.start.sum())],
+            "mean": [float(np.average(weights, weights=time))],
             "smallest": [float(weights.min())],
             "largest": [float(weights.max())],
-            "truncated": [truncated],
-            "effective_share": [_effective(weights, (course.until - course.since)[rows])],
+            "truncated": [float(time[weights != whole].sum() / time.sum())],
+            "effective_share": [_effective(weights, time)],
         }
     )
     return Weighted(
@@ -639,8 +456,10 @@ def _weighted(
         weights=weights,
         question=question,
         of=of,
-        balance=_balance(course, fitted, balance_weights),
+        balance=_balance(course),
         summary=summary,
+        basis=basis,
+        caveat=caveat,
     )
 
 
@@ -648,31 +467,40 @@ def _effective(weights: Floats, time: Floats) -> float:
     return float((weights * time).sum() ** 2 / ((weights**2 * time).sum() * time.sum()))
 
 
-def _balance(course: _Course, fitted: _Starts, weights: Floats) -> pd.DataFrame:
+def _balance(course: Course) -> pd.DataFrame:
     """Compare who starts with who could have, interval by interval of the model of starting."""
-    time = course.until - course.since
-    risk, starts = course.at_risk, course.starts
+    cells, alike = course.cells, np.ones((course.cohort.size, 1))
+    every = fit_starts(course, np.ones(len(course.names), dtype=bool), alike)
+    time_only = fit_starts(course, course.kept, alike)
+
+    def stabilised(rows: Ints) -> Floats:
+        logs = [log_inverse_probability(course, one, rows)[:, 0] for one in (every, time_only)]
+        return np.asarray(np.exp(logs[0] - logs[1]))
+
+    risk = np.flatnonzero(cells.of >= 0)
+    cell, time = cells.of[risk], (course.until - course.since)[risk]
+    starts = np.flatnonzero(cells.start)
     # The weight of a patient who starts is that after the start.
     beyond = np.zeros(course.cohort.size)
-    later = course.after & (course.first == course.start[course.patient])
-    beyond[course.patient[later]] = weights[later]
+    later = np.flatnonzero(course.after & (course.first == course.start[course.patient]))
+    beyond[course.patient[later]] = stabilised(later)
     columns = {}
     for name, risk_weight, start_weight in (
-        ("unweighted", time[risk], np.ones(int(starts.sum()))),
-        ("weighted", time[risk] * weights[risk], beyond[course.patient[starts]]),
+        ("unweighted", time, np.ones(starts.size)),
+        ("weighted", time * stabilised(risk), beyond[cells.patient[starts]]),
     ):
         dims = (course.intervals, len(course.names))
         sums, total = np.zeros(dims), np.zeros(course.intervals)
-        np.add.at(sums, course.interval[risk], risk_weight[:, None] * course.values[risk])
-        np.add.at(total, course.interval[risk], risk_weight)
+        np.add.at(sums, cells.interval[cell], risk_weight[:, None] * cells.values[cell])
+        np.add.at(total, cells.interval[cell], risk_weight)
         means = np.divide(sums, total[:, None], out=np.zeros(dims), where=total[:, None] > 0)
-        apart = course.values[starts] - means[course.interval[starts]]
+        apart = cells.values[starts] - means[cells.interval[starts]]
         columns[name] = (start_weight[:, None] * apart).sum(axis=0) / start_weight.sum()
     return pd.DataFrame(
         {
             "covariate": list(course.names),
-            "log_hazard_ratio": fitted.coefficient / course.scale,
-            "se": fitted.se / course.scale,
+            "log_hazard_ratio": every.coefficient[:, 0] / course.scale,
+            "se": every.se[:, 0] / course.scale,
             **columns,
         }
     )

@@ -41,14 +41,14 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"question", "readers"}),
     frozenset({"compression", "scan", "segments"}),
     frozenset({"follow_up", "tabulation"}),
-    frozenset({"transitions", "weighting"}),
-    frozenset({"exposure", "synthetic_truth"}),
+    frozenset({"starting", "transitions"}),
+    frozenset({"exposure", "synthetic_truth", "weighting"}),
     frozenset({"classical", "event_times", "hazards", "risk_sets", "simulate"}),
     frozenset({"partial_models", "sampling", "study_designs"}),
     frozenset({"baseline_gate", "companion", "convergence", "step_baseline"}),
     frozenset({"fitting"}),
     frozenset({"pointwise", "regimes"}),
-    frozenset({"estimands", "predictive"}),
+    frozenset({"emulation", "estimands", "predictive"}),
     frozenset(
         {
             "bias_analysis",

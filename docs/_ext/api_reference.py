@@ -19,7 +19,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Is it to be believed": ("checks", "predictive", "comparison", "deletion"),
     "Classical companions": ("classical", "ladder", "paper"),
     "What if": ("what_if", "prior_sensitivity", "bias_analysis"),
-    "Confounding by indication": ("weighting", "bootstrap"),
+    "Confounding by indication": ("weighting", "emulation", "bootstrap"),
     "External patients": ("external",),
     "Adverse events": ("safety",),
     "Before the study": ("study_designs", "planning"),

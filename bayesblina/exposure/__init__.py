@@ -6,7 +6,7 @@ state of each patient, so no time before a phase's start can count as time in it
 
 from bayesblina.exposure.front import MANY, expose
 from bayesblina.exposure.patterns import CovariateTerms, covariate_patterns
-from bayesblina.exposure.value import Exposure, Lazily, Patients
+from bayesblina.exposure.value import Exposure, Lazily, Patients, Persons
 
 __all__ = [
     "MANY",
@@ -14,6 +14,7 @@ __all__ = [
     "Exposure",
     "Lazily",
     "Patients",
+    "Persons",
     "covariate_patterns",
     "expose",
 ]

@@ -376,6 +376,8 @@ def _told_by_itself() -> Iterator[None]:
     with warnings.catch_warnings():
         for message in ("Estimated shape parameter of Pareto", "After Moment Matching"):
             warnings.filterwarnings("ignore", message=message, category=UserWarning)
+        # Of the standard error of one patient's density, which is not used.
+        warnings.filterwarnings("ignore", message="Degrees of freedom", category=RuntimeWarning)
         yield
 
 

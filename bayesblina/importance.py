@@ -158,9 +158,11 @@ def smooth_tails(log_weights: Floats, *, efficiency: ArrayLike = 1.0) -> tuple[F
     top = np.take_along_axis(values, order, axis=1)
     cutoff = top[np.arange(rows), width - 1 - tail]
     threshold = np.exp(np.maximum(cutoff, log(np.finfo(np.float64).tiny)))
-    # Weights as small as the threshold are below it.
-    excess = np.exp(top) - threshold[:, None]
-    used = (excess > 0).sum(axis=1)
+    excess = np.maximum(np.exp(top) - threshold[:, None], 0.0)
+    # Repeated draws may tie with the threshold and stay in the tail, as in R's loo; where they are
+    # a quarter of it, the others alone are one.
+    quartile = excess[np.arange(rows), width - tail + (tail / 4 + 0.5).astype(np.int64) - 1]
+    used = np.where(quartile > 0, tail, (excess > 0).sum(axis=1))
     pareto_k = np.where(values.min(axis=1) == 0.0, 0.0, np.inf)
     for count in np.unique(used[used >= SMALLEST_TAIL]):
         mine = np.flatnonzero(used == count)
@@ -184,7 +186,7 @@ def fit_pareto(excess: Floats) -> tuple[Floats, Floats]:
     Parameters
     ----------
     excess : ndarray, shape (row, n)
-        Excesses, rising and greater than 0.
+        Excesses, rising; from the first quartile on greater than 0.
 
     Returns
     -------

@@ -20,3 +20,4 @@ for (one in list(efficiency, rep(1, 8))) {
   show(found$diagnostics$pareto_k)
   show(found$pointwise[, "elpd_loo"])
 }
+show(relative_eff(exp(log_lik[1:250, ]), chain_id = rep(1, 250)))

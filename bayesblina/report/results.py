@@ -27,7 +27,7 @@ from bayesblina.errors import BayesblinaError, DataError, EstimandError, Storage
 from bayesblina.estimands import contrast, hazard_ratio, rmst, survival
 from bayesblina.event_times import FAILED as COARSE
 from bayesblina.files import reason_of, write_text
-from bayesblina.fitting import Fit
+from bayesblina.fitting import Fit, weights_of
 from bayesblina.follow_up import find_episodes
 from bayesblina.hazards.definition import PowerPrior
 from bayesblina.ladder import COX, bias_ladder, rungs
@@ -235,7 +235,7 @@ def analyse(
         "simon_makuch",
         lambda: pd.concat(
             [
-                simon_makuch(in_memory(cohort), fit.question, landmark=one).assign(landmark=one)
+                _observed(in_memory(cohort), fit, landmark=one).assign(landmark=one)
                 for one in starts
             ],
             ignore_index=True,
@@ -263,6 +263,12 @@ def analyse(
         stage("safety")
         attempt("safety", lambda: _safety(safety, seed=fit.provenance.seed))
     return Analysis(tables=tables, ratios=ratios, curves=drawn, notes=notes)
+
+
+def _observed(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.DataFrame:
+    """Curves of the patients as they were fitted, with their weights."""
+    weights = weights_of(fit, cohort)
+    return simon_makuch(cohort, fit.question, landmark=landmark, weights=weights)
 
 
 def _with_pulls(ratios: pd.DataFrame, fit: Fit) -> pd.DataFrame:

@@ -379,6 +379,10 @@ def fit_exposure(
             "events and person-time were added up in a query engine: of single patients only a "
             f"sample of {exposure.patients().people.sizes['patient']} is known"
         )
+    elif exposure.in_pieces:
+        notes.append(
+            "the patient-level log-likelihood was not kept: the follow-up of patients is in pieces"
+        )
     elif exposure.size * count <= LARGEST_LOG_LIKELIHOOD:
         total = patient_log_likelihood(posterior, exposure, built.design)
         tree["log_likelihood"] = xr.DataTree(total.to_dataset(name="survival"))

@@ -63,6 +63,42 @@ def weaknesses(fit: Fit, pulled: pd.DataFrame | None = None) -> tuple[str, ...]:
     )
 
 
+def unreliable(loo: pd.DataFrame, *, coarse: bool = False) -> tuple[str, ...]:
+    """Word the leave-one-out predictions that cannot be relied on, and what to do.
+
+    Parameters
+    ----------
+    loo
+        ``loo`` of what `bayesblina.check` gives.
+    coarse
+        Whether to leave out how many patients they are.
+
+    Returns
+    -------
+    tuple of str
+        Sentences without their full stops, one for each endpoint that has any.
+
+    Examples
+    --------
+    >>> row = {"endpoint": "os", "pareto_k_limit": 0.7, "patients_above_limit": 2}
+    >>> found = unreliable(pd.DataFrame([{**row, "evaluated": 86, "reliable": False}]))
+    >>> found[0].partition("; ")[0]
+    'os: leave-one-out prediction is not reliable, with Pareto k above 0.70 for 2 of 86 patients'
+    """
+    return tuple(
+        f"{row['endpoint']}: leave-one-out prediction is not reliable, with Pareto k above "
+        f"{row['pareto_k_limit']:.2f} for "
+        + (
+            "some patients"
+            if coarse
+            else f"{row['patients_above_limit']} of {row['evaluated']} patients"
+        )
+        + "; compare models with leave_one_out(fit, moment_match=True) or refit=True, or with "
+        "k_fold"
+        for row in loo[~loo["reliable"].astype(bool)].to_dict("records")
+    )
+
+
 def _where(fit: Fit) -> dict[str, str]:
     """Word the sides that are compared."""
     exposed, reference = fit.question.exposed, fit.question.reference

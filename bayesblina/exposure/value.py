@@ -191,11 +191,16 @@ class Exposure:
         return self.patients().left_out
 
     @property
+    def in_pieces(self) -> bool:
+        """Whether patients are pieces or copies of fewer persons."""
+        return int(self.table.attrs.get("persons", self.size)) < self.size
+
+    @property
     def persons(self) -> Persons:
         """Whose the rows of ``people`` are."""
         people = self.patients().people
         if "person" not in people:
-            ids = people["patient"].values.astype(str)
+            ids = np.asarray(people["patient"].values, dtype=str)
             return Persons(ids=ids, of=np.arange(ids.size))
         ids, first, of = np.unique(
             people["person"].values.astype(str), return_index=True, return_inverse=True
@@ -478,9 +483,9 @@ class Exposure:
 
     def _subjects(self) -> str:
         kind = ("weighted " if self.weighted else "") + ("synthetic " if self.synthetic else "")
-        persons = int(self.table.attrs.get("persons", self.size))
-        pieces = f" in {self.size} pieces" if persons < self.size else ""
-        return f"{persons} {kind}patients{pieces}"
+        if self.in_pieces:
+            return f"{self.table.attrs['persons']} {kind}patients in {self.size} pieces"
+        return f"{self.size} {kind}patients"
 
     def __repr__(self) -> str:
         """Show counts, never patients."""

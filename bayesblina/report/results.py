@@ -31,6 +31,7 @@ from bayesblina.fitting import Fit, weights_of
 from bayesblina.follow_up import find_episodes
 from bayesblina.hazards.definition import PowerPrior
 from bayesblina.ladder import COX, bias_ladder, rungs
+from bayesblina.pointwise import leave_one_out_total
 from bayesblina.predictive import prior_predictive, replicated_simon_makuch
 from bayesblina.prior_sensitivity import power_scaling
 from bayesblina.regimes import From, Never, Regime
@@ -445,7 +446,9 @@ def _checks(
     def leave_one_out() -> pd.DataFrame:
         if not checked:
             raise EstimandError("the fit could not be checked")
-        fit.definition.require_hazard("Prediction of patients who are left out")
+        if checked[0].loo.empty:
+            # Raises, and says why.
+            leave_one_out_total(fit)
         return checked[0].loo
 
     attempt("predictive", predictive)

@@ -160,7 +160,7 @@ def test_weighted_patients_are_scored_as_often_as_they_weigh() -> None:
 
 
 def test_whoever_borrows_predicts_the_current_patients() -> None:
-    """With no weight on external patients a power prior is a fit of the others alone."""
+    """What is predicted does not depend on who is borrowed from."""
     cohort = small_cohort(seed=3, size=40)
     external = cohort.covariates["site"].values == 2
     table = pd.DataFrame(

@@ -232,11 +232,24 @@ def test_weights_that_vary_have_no_density(tmp_path: Path) -> None:
     assert "0 of 0" not in repr(checks)
     moved = bb.influence(fit)
     assert moved.sizes["patient"] == SIZE
+    # The interval's spread is that of pieces.
+    (told,) = [one for one in checks.weaknesses if "pieces" in one]
+    assert told.startswith(f"the follow-up of {SIZE} patients is in {2 * SIZE} pieces")
     # Whose the pieces are is kept with the fit.
     bb.save(fit, tmp_path / "fit.nc")
     loaded = bb.load(tmp_path / "fit.nc")
     xr.testing.assert_allclose(bb.influence(loaded), moved)
     assert repr(loaded.exposure) == repr(fit.exposure)
+
+
+def test_pieces_of_many_patients_are_theirs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = exposed(pieces(), person="person")
+    monkeypatch.setattr("bayesblina.exposure.front.MANY", 10)
+    many = exposed(pieces(), person="person")
+    assert repr(many) == repr(few)
+    assert many.in_pieces
+    assert many.persons.ids.tolist() == few.persons.ids.tolist()
+    np.testing.assert_array_equal(many.persons.of, few.persons.of)
 
 
 def test_models_that_need_whole_patients_refuse_pieces() -> None:

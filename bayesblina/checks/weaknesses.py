@@ -39,7 +39,7 @@ def weaknesses(fit: Fit, pulled: pd.DataFrame | None = None) -> tuple[str, ...]:
         in which a prior speaks or pulls the answer far; of covariate levels and subgroups in which
         nobody is ever exposed; of times at which nobody is at risk in a state that is compared; of
         effects that are not the same early and late; of weights whose sum is not the number of
-        patients. None names a patient or counts a few.
+        patients, or of their pieces. None names a patient or counts a few.
 
     Examples
     --------
@@ -228,6 +228,11 @@ def _weights(fit: Fit) -> list[str]:
         return []
     if not exposure.complete:
         return []
+    if exposure.in_pieces:
+        return [
+            f"the follow-up of {exposure.persons.size} patients is in {exposure.size} pieces with "
+            "weights, which count as independent; the interval is not that of the estimate"
+        ]
     people = exposure.people
     found = []
     for index, name in enumerate(exposure.endpoints):

@@ -14,7 +14,7 @@ from scipy.special import expit, logit, ndtri
 from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
-from bayesblina.fitting import Fit, expose_for, fit_exposure
+from bayesblina.fitting import Fit, expose_for, fit_exposure, weights_of
 from bayesblina.hazards.definition import Free
 from bayesblina.hazards.likelihood import hazards_of_patients
 from bayesblina.sampling import SamplerSettings
@@ -365,8 +365,8 @@ def informative_dropout(
     """Let patients who dropped out have another hazard afterwards than the model's.
 
     Their course after dropping out is imputed from the posterior, with the model's hazard times a
-    factor, up to a horizon; the completed patients are fitted again, and draws of all imputations
-    are pooled.
+    factor, up to a horizon; the completed patients are fitted again, with their weights, and draws
+    of all imputations are pooled.
 
     Parameters
     ----------
@@ -396,7 +396,8 @@ def informative_dropout(
     Raises
     ------
     EstimandError
-        If the model is of an illness-death course or has cured patients.
+        If the model is of an illness-death course or has cured patients, or the patients are in
+        pieces.
     SpecError
         If an argument is impossible.
 
@@ -408,6 +409,12 @@ def informative_dropout(
         raise EstimandError(
             f"Dropout is imputed for endpoints of their own: '{fit.definition.name}' has other "
             "hazards after dropping out. Fit 'primary'."
+        )
+    if cohort.persons is not None:
+        raise EstimandError(
+            "Dropout is imputed for whole patients, and these are pieces of them, most of which "
+            "end where they were cut. Impute it in a fit of the patients themselves, with one "
+            "weight for each or none."
         )
     for name, value in (
         ("horizon", horizon),
@@ -424,6 +431,7 @@ def informative_dropout(
         if out.shape != (cohort.size,) or out.dtype != bool:
             raise SpecError(f"dropped must be {cohort.size} truth values, one for each patient.")
     settings = settings or SamplerSettings(draws=250, tune=500, chains=2)
+    weights = weights_of(fit, cohort)
     factors = (hazard_ratio_exposed, hazard_ratio_unexposed)
     generator = np.random.default_rng(seed)
     sizes = fit.posterior.sizes
@@ -434,13 +442,14 @@ def informative_dropout(
         completed = _completed(cohort, fit, int(draw), out, factors, horizon, generator)
         # A baseline of jumps has them at the events of the patients at hand.
         cuts = None if isinstance(fit.definition.baseline, Free) else fit.exposure.cuts
-        exposure = expose_for(fit.definition, completed, fit.question, cuts=cuts)
+        exposure = expose_for(fit.definition, completed, fit.question, cuts=cuts, weights=weights)
         again = fit_exposure(
             fit.definition,
             exposure,
             fit.question,
             seed=int(generator.integers(2**31)),
             settings=settings,
+            weighted=weights is not None,
             complete=False,
         )
         converged &= not any("diverg" in one for one in again.convergence.failures())

@@ -17,6 +17,7 @@ from scipy.special import chdtrc, ndtri
 
 from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError, nearest
+from bayesblina.exposure import valid_weights
 from bayesblina.follow_up import Episodes, find_episodes, roles_of
 from bayesblina.intervals import snap, snap_to
 from bayesblina.product_limit import (
@@ -164,6 +165,7 @@ def simon_makuch(
     question: Question,
     *,
     landmark: float | None = None,
+    weights: ArrayLike | None = None,
     minimum_at_risk: int = 1,
     mass: float = 0.95,
     band: Literal["greenwood", "bootstrap"] = "greenwood",
@@ -185,14 +187,19 @@ def simon_makuch(
         Where the curves start: survival is given event-free there. By default the question's
         landmark, else the start of observation. Other than the question's, it leaves nobody out
         who comes under observation later.
+    weights : array_like, shape (patient,), optional
+        Weights of the cohort's patients, in its order, such as those of
+        `bayesblina.starting_weights`: risk sets and events are then sums of weights, and so are
+        ``at_risk`` and ``events``.
     minimum_at_risk
         Events of a group are not counted until its risk set has once reached this size: while
         it is tiny a single event can send the curve to 0 for good. 1 counts all.
     mass
         Probability of the pointwise confidence band.
     band
-        ``"greenwood"`` (on the log-log scale) or ``"bootstrap"`` (percentiles over replicates in
-        which whole patients, with all their changes of group, are drawn again).
+        ``"greenwood"`` (on the log-log scale; with weights for risk sets of their effective sizes)
+        or ``"bootstrap"`` (percentiles over replicates in which whole patients, with all their
+        changes of group and pieces, are drawn again). Neither knows how weights were estimated.
     seed, replicates
         Seed and number of the bootstrap's replicates.
 
@@ -233,6 +240,10 @@ def simon_makuch(
         raise SpecError("A bootstrap band needs a seed, and replicates of at least 2.")
     tables = []
     asked = begin
+    weight = valid_weights(weights, cohort)
+    person = np.arange(cohort.size)
+    if cohort.persons is not None:
+        person = np.unique(cohort.persons, return_inverse=True)[1].reshape(-1)
     for name, found in find_episodes(cohort, question).items():
         if asked is not None:
             begin = snap_to(asked, np.concatenate([found.start, found.stop]))
@@ -242,12 +253,13 @@ def simon_makuch(
             if not rows.any():
                 continue
             start, stop, event = found.start[rows], found.stop[rows], found.event[rows]
+            own = None if weight is None else weight[found.patient[rows]]
             curve = product_limit(
-                start, stop, event, begin=begin, minimum=minimum_at_risk, mass=mass
+                start, stop, event, begin=begin, minimum=minimum_at_risk, mass=mass, weight=own
             )
             if band == "bootstrap":
                 # The same patients are drawn for both groups: a replicate is a whole study.
-                patients, who = np.unique(found.patient, return_inverse=True)
+                patients, who = np.unique(person[found.patient], return_inverse=True)
                 lower, upper = bootstrap_band(
                     start,
                     stop,
@@ -259,6 +271,7 @@ def simon_makuch(
                     mass=mass,
                     generator=np.random.default_rng(seed),
                     replicates=replicates,
+                    weight=own,
                 )
                 curve["lower"] = np.concatenate([[1.0], lower])
                 curve["upper"] = np.concatenate([[1.0], upper])
@@ -271,6 +284,7 @@ def kaplan_meier(
     *,
     by: str | None = None,
     landmark: float | None = None,
+    weights: ArrayLike | None = None,
     minimum_at_risk: int = 1,
     mass: float = 0.95,
 ) -> pd.DataFrame:
@@ -287,6 +301,10 @@ def kaplan_meier(
         Categorical covariate: one curve for each of its levels.
     landmark
         Where the curves start: survival is given event-free there. By default the first entry.
+    weights : array_like, shape (patient,), optional
+        Weights of the cohort's patients, in its order, such as those of
+        `bayesblina.starting_weights`: risk sets and events are then sums of weights, and so are
+        ``at_risk`` and ``events``.
     minimum_at_risk, mass
         As for `simon_makuch`; the band is Greenwood's, on the log-log scale.
 
@@ -315,9 +333,15 @@ def kaplan_meier(
     _check(landmark, minimum_at_risk, mass)
     tables = [
         product_limit(
-            start, stop, event, begin=landmark, minimum=minimum_at_risk, mass=mass
+            start,
+            stop,
+            event,
+            begin=landmark,
+            minimum=minimum_at_risk,
+            mass=mass,
+            weight=own,
         ).assign(endpoint=name, group=label)
-        for name, label, start, stop, event in _by_group(cohort, by, landmark)
+        for name, label, start, stop, event, own in _by_group(cohort, by, landmark, weights)
     ]
     return _join(tables, "survival", cohort)
 
@@ -327,6 +351,7 @@ def nelson_aalen(
     *,
     by: str | None = None,
     landmark: float | None = None,
+    weights: ArrayLike | None = None,
     minimum_at_risk: int = 1,
     mass: float = 0.95,
 ) -> pd.DataFrame:
@@ -334,7 +359,7 @@ def nelson_aalen(
 
     Parameters
     ----------
-    cohort, by, landmark, minimum_at_risk
+    cohort, by, landmark, weights, minimum_at_risk
         As for `kaplan_meier`.
     mass
         Probability of the pointwise confidence band (Aalen's variance, on the log scale).
@@ -364,9 +389,15 @@ def nelson_aalen(
     _check(landmark, minimum_at_risk, mass)
     tables = [
         sum_of_hazards(
-            start, stop, event, begin=landmark, minimum=minimum_at_risk, mass=mass
+            start,
+            stop,
+            event,
+            begin=landmark,
+            minimum=minimum_at_risk,
+            mass=mass,
+            weight=own,
         ).assign(endpoint=name, group=label)
-        for name, label, start, stop, event in _by_group(cohort, by, landmark)
+        for name, label, start, stop, event, own in _by_group(cohort, by, landmark, weights)
     ]
     return _join(tables, "cumulative_hazard", cohort)
 
@@ -381,9 +412,10 @@ def _check(begin: float | None, minimum_at_risk: int, mass: float) -> None:
 
 
 def _by_group(
-    cohort: Cohort, by: str | None, landmark: float | None
-) -> Iterator[tuple[str, str, Floats, Floats, Bools]]:
-    """Entry, exit and event of the patients of each endpoint and group that has any."""
+    cohort: Cohort, by: str | None, landmark: float | None, weights: ArrayLike | None
+) -> Iterator[tuple[str, str, Floats, Floats, Bools, Floats | None]]:
+    """Entry, exit, event and weight of the patients of each endpoint and group that has any."""
+    weight = valid_weights(weights, cohort)
     number, labels = _levels(cohort, [] if by is None else [by])
     for name, endpoint in cohort.endpoints.items():
         entry, time = snap([endpoint.entry, endpoint.time])
@@ -392,7 +424,8 @@ def _by_group(
         for index, label in enumerate(labels):
             rows = used & (number == index)
             if rows.any():
-                yield name, label or "all", entry[rows], time[rows], endpoint.event[rows]
+                own = None if weight is None else weight[rows]
+                yield name, label or "all", entry[rows], time[rows], endpoint.event[rows], own
 
 
 def _join(tables: list[pd.DataFrame], value: str, cohort: Cohort) -> pd.DataFrame:

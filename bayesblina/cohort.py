@@ -289,6 +289,10 @@ class Cohort:
         Repairs that were asked for, with the patients changed.
     exclusions
         Patients of the table who are not in the cohort, by reason.
+    persons : ndarray of str, shape (patient,), or None
+        Id of the person to whom each row belongs, where rows are pieces or copies of persons, as
+        weighted follow-up has them; None where every row is a person. Whatever leaves patients out
+        takes all rows of a person.
 
     Raises
     ------
@@ -309,6 +313,7 @@ class Cohort:
     source: str = "a table"
     repairs: tuple[Repair, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
+    persons: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         problems = find_problems(self)
@@ -321,8 +326,7 @@ class Cohort:
         arrays += [covariate.values for covariate in self.covariates.values()]
         for outcome in self.endpoints.values():
             arrays += [outcome.time, outcome.event, outcome.entry]
-        if self.transplant is not None:
-            arrays.append(self.transplant)
+        arrays += [one for one in (self.transplant, self.persons) if one is not None]
         for array in arrays:
             array.flags.writeable = False
 
@@ -628,6 +632,8 @@ def _problems_of_shape(cohort: Cohort) -> list[Problem]:
     }
     if cohort.transplant is not None:
         sized["transplant"] = cohort.transplant.shape
+    if cohort.persons is not None:
+        sized["persons"] = cohort.persons.shape
     problems += [
         Problem(column=name, found=f"shape {found}", expected=f"Expected ({size},).")
         for name, found in sized.items()

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import arviz as az
 import numpy as np
@@ -18,14 +17,24 @@ from scipy.special import logsumexp
 from bayesblina.account import to_html
 from bayesblina.cohort import Cohort
 from bayesblina.convergence import assess_convergence
-from bayesblina.errors import DataError, EstimandError, Problem, SpecError, nearest
+from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import Fit, expose_for
 from bayesblina.hazards.build import BuiltModel, build_model, with_weights
 from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.effects import levels_of
-from bayesblina.hazards.likelihood import patient_log_likelihood
-from bayesblina.pointwise import BLOCK, pointwise
+from bayesblina.pointwise import (
+    BLOCK,
+    Pointwise,
+    contributing,
+    current,
+    efficiencies,
+    of_patients,
+    pointwise,
+    predicted,
+    smoothed,
+    weights_of_patients,
+)
 from bayesblina.question import Question
 from bayesblina.sampling import SamplerSettings, evaluate, sample, unconstrain
 
@@ -35,6 +44,8 @@ Ints = NDArray[np.int64]
 LEAVE_ONE_OUT = "leave one patient out"
 STACKING_STEPS = 20_000
 STACKING_PRECISION = 1e-10
+# What is known of the whole follow-up, from that of its pieces.
+_WHOLE = {"begin": np.fmin, "exit": np.fmax, "event": np.maximum}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,7 +73,8 @@ class Prediction:
     synthetic
         Whether the patients are simulated.
     follow_up : pandas.DataFrame
-        What was predicted, by patient: ``begin``, ``exit`` and ``event`` of each endpoint.
+        What was predicted, by patient: ``begin``, ``exit`` and ``event`` of each endpoint, and
+        ``weight``.
     """
 
     elpd: xr.DataArray
@@ -223,6 +235,12 @@ def _require_same(
             f"{both} predict different patients: {apart} are in one of them only. Fit both to the "
             "same cohort with the same question."
         )
+    weights = [part.follow_up["weight"].reindex(order.tolist()).to_numpy() for part in (first, one)]
+    if not np.allclose(weights[0], weights[1], rtol=1e-9):
+        raise SpecError(
+            f"{both} weigh patients differently: a difference between them would be one of "
+            "weights. Fit both with the same ones."
+        )
     tables = [part.follow_up.reindex(order.tolist()).to_numpy(float) for part in (first, one)]
     differs = ~np.isclose(tables[0], tables[1], rtol=1e-9, equal_nan=True)
     if differs.any():
@@ -272,7 +290,10 @@ def leave_one_out(
     """Predict each patient from all others, without fitting again.
 
     Pareto-smoothed importance sampling of the draws. Effects of single patients are integrated out
-    of the likelihood first.
+    of the likelihood first. A patient is left out with all pieces or copies of the follow-up and
+    the whole weight; the log density of what is predicted counts as often as the weight says, which
+    is an estimate of the score in the weighted population, for weights that are taken as known. Of
+    a model that borrows from external patients the current ones are predicted.
 
     Parameters
     ----------
@@ -295,7 +316,10 @@ def leave_one_out(
     Raises
     ------
     EstimandError
-        If the fit has no such endpoint.
+        If the fit has no such endpoint, or weights vary during a patient's follow-up.
+    SpecError
+        If there are too many patients to match moments or to fit again, or moments are to be
+        matched for patients with weights.
 
     Notes
     -----
@@ -303,42 +327,29 @@ def leave_one_out(
     """
     fit.definition.require_hazard("Prediction of patients who are left out")
     posterior, exposure = fit.posterior, fit.exposure
-    used = _contributing(exposure, endpoint)
+    # An error where only sums over patients are known.
+    _ = exposure.people
+    used = predicted(fit, endpoint)
     draws = posterior.sizes["chain"] * posterior.sizes["draw"]
-    if draws * used.size > BLOCK:
-        if moment_match or refit:
-            raise SpecError(
-                f"moment_match and refit are for fewer patients: {used.size} patients x {draws} "
-                "draws do not fit into memory. Leave them out, or take fewer draws."
-            )
-        found = pointwise(fit, endpoint=endpoint, rows=used)
-        return _prediction(
-            exposure,
-            endpoint,
-            used,
-            elpd=found.elpd,
-            pareto_k=found.pareto_k,
-            limit=found.limit,
-            effective=float(found.lpd.sum() - found.elpd.sum()),
-            scheme=LEAVE_ONE_OUT,
-            converged=fit.converged,
+    if draws * used.size > BLOCK and (moment_match or refit):
+        raise SpecError(
+            f"moment_match and refit are for fewer patients: {used.size} patients x {draws} "
+            "draws do not fit into memory. Leave them out, or take fewer draws."
         )
-    values = patient_log_likelihood(posterior, exposure, fit.design, endpoint=endpoint)
-    values = values.isel(patient=used)
-    tree = xr.DataTree.from_dict(
-        {"/posterior": posterior, "/log_likelihood": values.to_dataset(name="survival")}
-    )
-    with _told_by_itself():
-        result = az.loo(tree, var_name="survival", pointwise=True)
-    if moment_match and bool((result.pareto_k > result.good_k).any()):
-        with _told_by_itself():
-            result = _moment_matched(fit, tree, result, used, endpoint)
-    elpd, pareto_k = result.elpd_i.copy(), result.pareto_k.copy()
-    converged = fit.converged
+    if moment_match and (weights_of_patients(exposure, used) != 1.0).any():
+        raise SpecError(
+            "moment_match is for patients without weights: take refit=True, which leaves them out "
+            "exactly."
+        )
+    found = pointwise(fit, endpoint=endpoint, rows=used)
+    elpd, pareto_k, converged = found.elpd.copy(), found.pareto_k.copy(), fit.converged
+    if moment_match:
+        bad = np.flatnonzero(pareto_k > found.limit)
+        if bad.size:
+            elpd[bad], pareto_k[bad] = _moment_matched(fit, found, bad, endpoint)
     if refit:
-        bad = np.flatnonzero(pareto_k.values > result.good_k)
         built = build_model(fit.definition, exposure)
-        for place in bad:
+        for place in np.flatnonzero(pareto_k > found.limit):
             alone = np.array([used[place]])
             seed = fit.provenance.seed + 1 + int(place)
             held, passed = _held_out(
@@ -346,15 +357,14 @@ def leave_one_out(
             )
             elpd[place], pareto_k[place] = held[0], 0.0
             converged &= passed
-    density = logsumexp(values.values, axis=(0, 1)) - np.log(values[:, :, 0].size)
     return _prediction(
         exposure,
         endpoint,
         used,
-        elpd=np.asarray(elpd.values),
-        pareto_k=np.asarray(pareto_k.values),
-        limit=float(result.good_k),
-        effective=float(density.sum() - elpd.values.sum()),
+        elpd=elpd,
+        pareto_k=pareto_k,
+        limit=found.limit,
+        effective=float(found.lpd.sum() - elpd.sum()),
         scheme=LEAVE_ONE_OUT,
         converged=converged,
     )
@@ -366,6 +376,8 @@ def _told_by_itself() -> Iterator[None]:
     with warnings.catch_warnings():
         for message in ("Estimated shape parameter of Pareto", "After Moment Matching"):
             warnings.filterwarnings("ignore", message=message, category=UserWarning)
+        # Of the standard error of one patient's density, which is not used.
+        warnings.filterwarnings("ignore", message="Degrees of freedom", category=RuntimeWarning)
         yield
 
 
@@ -379,6 +391,7 @@ def k_fold(
     by: str | None = None,
     endpoint: str | None = None,
     cuts: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     settings: SamplerSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
@@ -389,7 +402,7 @@ def k_fold(
 
     Parameters
     ----------
-    cohort, question, cuts
+    cohort, question, cuts, weights
         As for `bayesblina.fit`.
     model
         The model.
@@ -420,21 +433,26 @@ def k_fold(
     DataError
         If a fold leaves nobody exposed or no events to fit to.
     EstimandError
-        If there is no such endpoint.
+        If there is no such endpoint, or weights vary during a patient's follow-up.
     """
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
     definition.require_hazard("Prediction of patients who are left out")
     settings = settings or SamplerSettings()
-    exposure = expose_for(definition, cohort, question, cuts=cuts)
-    used = _contributing(exposure, endpoint)
+    exposure = expose_for(definition, cohort, question, cuts=cuts, weights=weights)
+    used = contributing(exposure, endpoint)
+    mine = current(exposure, definition)
+    if mine is not None:
+        used = used[mine[used]]
+    weights_of_patients(exposure, used)
     member, scheme = _folds(exposure, folds=folds, by=by, seed=seed)
+    of = exposure.persons.of
     built = build_model(definition, exposure)
     count = int(member.max()) + 1
     elpd = np.zeros(member.size)
     converged = True
     for fold in range(count):
         out = np.flatnonzero(member == fold)
-        _require_rest(exposure, member != fold, question, fold=fold)
+        _require_rest(exposure, (member != fold)[of], question, fold=fold)
         held, passed = _held_out(built, exposure, out, endpoint, settings, seed + 1 + fold)
         elpd[out] = held
         converged &= passed
@@ -453,15 +471,6 @@ def k_fold(
     )
 
 
-def _contributing(exposure: Exposure, endpoint: str | None) -> Ints:
-    """Positions of the patients who contribute to an endpoint, or to any."""
-    names = list(exposure.endpoints)
-    if endpoint is not None and endpoint not in names:
-        raise EstimandError(f"No endpoint '{endpoint}'. {nearest(endpoint, names)}")
-    exits = exposure.people["exit"].sel(endpoint=names if endpoint is None else [endpoint]).values
-    return np.flatnonzero(np.isfinite(exits).any(axis=0))
-
-
 def _prediction(
     exposure: Exposure,
     endpoint: str | None,
@@ -474,14 +483,18 @@ def _prediction(
     scheme: str,
     converged: bool,
 ) -> Prediction:
-    patients = exposure.people["patient"].values[used].astype(str)
+    persons = exposure.persons
+    patients = persons.ids[used]
     names = exposure.endpoints if endpoint is None else (endpoint,)
-    people = exposure.people.isel(patient=used)
-    columns = {
-        f"{what} {name}": people[what].sel(endpoint=name).values.astype(float)
-        for name in names
-        for what in ("begin", "exit", "event")
-    }
+    rows, place = persons.rows(used)
+    people = exposure.people.isel(patient=rows)
+    first = np.flatnonzero(np.diff(place, prepend=-1))
+    columns = {}
+    for name in names:
+        for what, reduce in _WHOLE.items():
+            values = people[what].sel(endpoint=name).values.astype(float)
+            columns[f"{what} {name}"] = reduce.reduceat(values, first)
+    columns["weight"] = people["weight"].values[first]
     coords = {"patient": patients}
     return Prediction(
         elpd=xr.DataArray(elpd, dims="patient", coords=coords),
@@ -506,21 +519,22 @@ def _held_out(
     seed: int,
 ) -> tuple[Floats, bool]:
     """Log predictive densities of patients by a fit without them, and whether it converged."""
-    kept = np.ones(exposure.people.sizes["patient"])
-    kept[out] = 0.0
-    with_weights(built, exposure, kept)
+    left = np.zeros(exposure.persons.size, dtype=bool)
+    left[out] = True
+    with_weights(built, exposure, np.where(left[exposure.persons.of], 0.0, 1.0))
     tree, _ = sample(built, seed=seed, settings=settings)
     posterior = tree["posterior"].to_dataset()
-    values = patient_log_likelihood(posterior, exposure, built.design, endpoint=endpoint)
-    held = values.isel(patient=out).values.reshape(-1, out.size)
-    density = logsumexp(held, axis=0) - np.log(held.shape[0])
+    weight = weights_of_patients(exposure, out)
+    values = of_patients(posterior, exposure, built.design, out, endpoint)
+    held = values.reshape(-1, out.size) / weight
+    density = weight * (logsumexp(held, axis=0) - np.log(held.shape[0]))
     return np.asarray(density), assess_convergence(tree).passed
 
 
 def _folds(exposure: Exposure, *, folds: int, by: str | None, seed: int) -> tuple[Ints, str]:
     """Fold of each patient, and what the folds are."""
-    people = exposure.people
-    size = people.sizes["patient"]
+    people, persons = exposure.people, exposure.persons
+    size = persons.size
     if by is not None:
         categorical = [one.name for one in exposure.covariates if one.kind == "categorical"]
         if by not in categorical:
@@ -528,7 +542,9 @@ def _folds(exposure: Exposure, *, folds: int, by: str | None, seed: int) -> tupl
         levels, level = levels_of(exposure, by, exposure.table["design"].values)
         if len(levels) < 2:
             raise SpecError(f"by: all eligible patients have {by} '{levels[0]}'.")
-        return level[people["category"].values], f"folds by {by}"
+        member = np.empty(size, dtype=np.int64)
+        member[persons.of] = level[people["category"].values]
+        return member, f"folds by {by}"
     if not 2 <= folds <= size:
         raise SpecError(f"folds must be from 2 to the {size} patients, got {folds!r}.")
     if folds == size:
@@ -536,8 +552,8 @@ def _folds(exposure: Exposure, *, folds: int, by: str | None, seed: int) -> tupl
     spent = exposure.episodes
     exposed = np.zeros(size, dtype=bool)
     role = exposure.table["role"].values == "exposed"
-    exposed[spent["patient"].values[role[spent["phase"].values]]] = True
-    events = people["event"].values.sum(axis=0)
+    exposed[persons.of[spent["patient"].values[role[spent["phase"].values]]]] = True
+    events = np.bincount(persons.of, people["event"].values.sum(axis=0), minlength=size)
     shuffled = np.random.default_rng(seed).permutation(size)
     # Neighbours in this order are alike, and go to different folds.
     order = shuffled[np.lexsort((events[shuffled], exposed[shuffled]))]
@@ -572,18 +588,32 @@ def _require_rest(
 
 
 def _moment_matched(
-    fit: Fit, tree: xr.DataTree, result: Any, used: Ints, endpoint: str | None
-) -> Any:
-    """Improve importance sampling for patients whose Pareto k is above the limit."""
+    fit: Fit, found: Pointwise, bad: Ints, endpoint: str | None
+) -> tuple[Floats, Floats]:
+    """Improve importance sampling for some patients: their log densities and Pareto k."""
     built = build_model(fit.definition, fit.exposure)
-    posterior = fit.posterior
+    posterior, rows = fit.posterior, found.rows[bad]
     sizes = (posterior.sizes["chain"], posterior.sizes["draw"])
     points = unconstrain(built, posterior)
     dims = ("chain", "draw", "coordinate")
-    start = xr.DataArray(
-        points.reshape(*sizes, -1),
-        dims=dims,
-        coords={"chain": posterior["chain"], "draw": posterior["draw"]},
+    samples = {"chain": posterior["chain"], "draw": posterior["draw"]}
+    start = xr.DataArray(points.reshape(*sizes, -1), dims=dims, coords=samples)
+    values = of_patients(posterior, fit.exposure, fit.design, rows, endpoint)
+    log_weights, _ = smoothed(values)
+    ids = {"patient": np.arange(bad.size)}
+    draws = xr.DataArray(values, dims=(*dims[:2], "patient"), coords={**samples, **ids})
+    before = az.ELPDDataLOO(
+        elpd=float(found.elpd[bad].sum()),
+        se=0.0,
+        p=0.0,
+        n_samples=sizes[0] * sizes[1],
+        n_data_points=bad.size,
+        scale="log",
+        warning=True,
+        good_k=found.limit,
+        elpd_i=xr.DataArray(found.elpd[bad], dims="patient", coords=ids),
+        pareto_k=xr.DataArray(found.pareto_k[bad], dims="patient", coords=ids),
+        log_weights=draws.copy(data=log_weights.T.reshape(values.shape)),
     )
 
     def flat(values: xr.DataArray) -> Floats:
@@ -600,15 +630,20 @@ def _moment_matched(
 
     def log_likelihood(values: xr.DataArray, patient: int) -> xr.DataArray:
         _, variables = evaluate(built, flat(values))
-        found = patient_log_likelihood(variables, fit.exposure, fit.design, endpoint=endpoint)
-        return shaped(found.values[0, :, used[patient]], values)
+        alone = rows[[patient]]
+        return shaped(of_patients(variables, fit.exposure, fit.design, alone, endpoint), values)
 
-    return az.loo_moment_match(
-        tree,
-        result,
-        log_prob_upars_fn=log_density,
-        log_lik_i_upars_fn=log_likelihood,
-        upars=start,
-        var_name="survival",
-        pointwise=True,
-    )
+    with _told_by_itself():
+        result = az.loo_moment_match(
+            xr.DataTree.from_dict(
+                {"/posterior": posterior, "/log_likelihood": draws.to_dataset(name="survival")}
+            ),
+            before,
+            log_prob_upars_fn=log_density,
+            log_lik_i_upars_fn=log_likelihood,
+            upars=start,
+            var_name="survival",
+            reff=xr.DataArray(efficiencies(values), dims="patient", coords=ids),
+            pointwise=True,
+        )
+    return np.asarray(result.elpd_i.values), np.asarray(result.pareto_k.values)

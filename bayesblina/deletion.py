@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -35,7 +32,9 @@ def influence(fit: Fit) -> xr.Dataset:
         ``change`` over (endpoint, patient): mean log hazard ratio without the patient less that
         with all; ``change_probability``, the same of P(HR < 1); ``pareto_k`` over patient, above
         0.7 not to be relied on (`leave_one_out` fits those again). Patients of the fit, in its
-        order; a patient is left out of all endpoints at once.
+        order; a patient is left out of all endpoints at once, with all pieces or copies of the
+        follow-up (`bayesblina.starting_weights`) and the whole weight. The weights of the others
+        stay as they are.
 
     Notes
     -----
@@ -55,12 +54,11 @@ def influence(fit: Fit) -> xr.Dataset:
     ('endpoint', 'patient')
     """
     fit.definition.require_hazard("The influence of single patients")
-    people = fit.exposure.people
+    persons = fit.exposure.persons
     ratios = hazard_ratio(fit)["hazard_ratio"].transpose("endpoint", "chain", "draw")
     logs = np.log(ratios.values).reshape(ratios.sizes["endpoint"], -1)
     below = (logs < 0).astype(np.float64)
-    patients = people.sizes["patient"]
-    first, profile = profiles(fit.exposure, np.arange(patients))
+    first, profile = profiles(fit.exposure, np.arange(persons.size))
     shape = (logs.shape[0], first.size)
     change, probability = np.empty(shape), np.empty(shape)
     pareto_k = np.empty(first.size)
@@ -79,7 +77,7 @@ def influence(fit: Fit) -> xr.Dataset:
         },
         coords={
             "endpoint": list(fit.exposure.endpoints),
-            "patient": people["patient"].values,
+            "patient": persons.ids,
         },
         attrs={
             "model": fit.definition.name,
@@ -160,9 +158,3 @@ def most_influential(
         else:
             columns[name] = values
     return pd.DataFrame(columns)
-
-
-def _statistics(values: Any) -> Any:
-    """Give ArviZ's accessor, which there is once ArviZ is imported."""
-    importlib.import_module("arviz_stats")
-    return values.azstats

@@ -379,6 +379,10 @@ def fit_exposure(
             "events and person-time were added up in a query engine: of single patients only a "
             f"sample of {exposure.patients().people.sizes['patient']} is known"
         )
+    elif exposure.in_pieces:
+        notes.append(
+            "the patient-level log-likelihood was not kept: the follow-up of patients is in pieces"
+        )
     elif exposure.size * count <= LARGEST_LOG_LIKELIHOOD:
         total = patient_log_likelihood(posterior, exposure, built.design)
         tree["log_likelihood"] = xr.DataTree(total.to_dataset(name="survival"))
@@ -729,6 +733,8 @@ def expose_for(
     by_patient = isinstance(definition.groups, PatientFrailty)
     if not isinstance(cohort, Cohort):
         _require_cells(definition)
+    elif cohort.persons is not None:
+        _require_no_pieces(definition)
     if definition.cure is not None:
         # Who is cured is a mixture over each patient's own follow-up.
         compress = False
@@ -796,6 +802,60 @@ def _require_cells(definition: ModelDefinition) -> None:
                 f"Model '{definition.name}' has {what}, which needs patients in memory: read them "
                 "with read_cohort, or take another model."
             )
+
+
+def _require_no_pieces(definition: ModelDefinition) -> None:
+    """Refuse models that need the whole follow-up of each patient in one row."""
+    needs = {
+        "effects of single patients": isinstance(definition.groups, PatientFrailty),
+        "an illness-death course": isinstance(definition.endpoints, IllnessDeath),
+        "cured patients": definition.cure is not None,
+    }
+    for what, wanted in needs.items():
+        if wanted:
+            raise SpecError(
+                f"Model '{definition.name}' has {what}, which needs the whole follow-up of each "
+                "patient; these are pieces or copies of it, each with a weight. Take another "
+                "model, such as 'primary'."
+            )
+
+
+def weights_of(fit: Fit, cohort: Cohort) -> Floats | None:
+    """Find the weights with which a cohort was fitted, as `fit` takes them.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    cohort
+        Its patients.
+
+    Returns
+    -------
+    ndarray, shape (patient,), or None
+        In the cohort's order, 1 for patients who do not contribute; None where there were none.
+        What a power prior multiplies by is not in them: the model does so again.
+
+    Raises
+    ------
+    SpecError
+        If patients of the fit are not in the cohort.
+    """
+    if not fit.exposure.weighted:
+        return None
+    people = fit.exposure.people
+    row = {str(patient): index for index, patient in enumerate(cohort.patients)}
+    ids = [str(patient) for patient in people["patient"].values]
+    if not set(ids) <= set(row):
+        raise SpecError(
+            "The cohort is not the one that was fitted: patients of the fit are not in it."
+        )
+    place = np.array([row[one] for one in ids], dtype=np.int64)
+    weights = np.ones(cohort.size)
+    weights[place] = people["weight"].values
+    if isinstance(fit.definition.borrowing, PowerPrior):
+        weights[place] /= _power_weights(fit.definition, cohort, None)[place]
+    return weights
 
 
 def _power_weights(

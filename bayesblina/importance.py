@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import lgamma, log, pi, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import gammaincinv, ndtri
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaincinv, logsumexp, ndtri
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -15,6 +15,8 @@ Ints = NDArray[np.int64]
 MOST_SOBOL = 64
 # Tails of fewer draws are not smoothed.
 SMALLEST_TAIL = 5
+# Numbers held at once while tails are fitted.
+BLOCK = 4_000_000
 
 
 def student_proposals(
@@ -70,7 +72,8 @@ def pareto_smoothed(log_weights: Floats) -> tuple[Floats, float]:
     Parameters
     ----------
     log_weights : ndarray, shape (draw,)
-        Logarithms of importance weights, up to a constant; minus infinity for none.
+        Logarithms of importance weights of independent draws, up to a constant; minus infinity for
+        none.
 
     Returns
     -------
@@ -79,9 +82,9 @@ def pareto_smoothed(log_weights: Floats) -> tuple[Floats, float]:
     pareto_k
         Shape of the tail: below 0.5 means have finite variance, above 0.7 they cannot be relied on.
 
-    Notes
-    -----
-    Vehtari, Simpson, Gelman, Yao and Gabry (2024), Journal of Machine Learning Research 25 (72).
+    See Also
+    --------
+    smooth_tails : many rows of weights, of draws that depend on each other.
 
     Examples
     --------
@@ -89,38 +92,106 @@ def pareto_smoothed(log_weights: Floats) -> tuple[Floats, float]:
     >>> bool(abs(weights.sum() - 1.0) < 1e-12), pareto_k < 0.5
     (True, True)
     """
-    values = log_weights - log_weights.max()
-    size = values.size
-    tail = int(min(0.2 * size, 3.0 * sqrt(size)))
-    order = np.argsort(values, kind="stable")[-tail - 1 :]
-    cutoff = max(float(values[order[0]]), log(np.finfo(np.float64).tiny))
-    order = order[values[order] > cutoff]
-    pareto_k = float("inf")
-    if order.size >= SMALLEST_TAIL:
-        excess = np.exp(values[order]) - np.exp(cutoff)
-        pareto_k, scale = fit_pareto(excess)
-        if np.isfinite(pareto_k):
-            place = (np.arange(order.size) + 0.5) / order.size
-            spread = -np.log1p(-place)
-            if abs(pareto_k) > 1e-12:
-                spread = np.expm1(pareto_k * spread) / pareto_k
-            values[order] = np.minimum(np.log(scale * spread + np.exp(cutoff)), 0.0)
-    weights = np.exp(values)
-    return weights / weights.sum(), pareto_k
+    found, shapes = smooth_tails(log_weights[None])
+    return np.exp(found[0]), float(shapes[0])
 
 
-def fit_pareto(excess: Floats) -> tuple[float, float]:
+def tail_length(size: int, efficiency: ArrayLike = 1.0) -> Ints:
+    """Say how many of the largest weights are smoothed.
+
+    Parameters
+    ----------
+    size
+        Number of draws.
+    efficiency : array_like
+        Effective number of draws over their number.
+
+    Returns
+    -------
+    ndarray of int
+        A fifth of the draws at most, and 3 times the square root of the number over the efficiency.
+
+    Examples
+    --------
+    >>> tail_length(4000, [1.0, 0.25]).tolist()
+    [190, 380]
+    """
+    root = 3.0 * np.sqrt(size / np.asarray(efficiency, dtype=np.float64))
+    found = np.ceil(np.minimum(0.2 * size, root)).astype(np.int64)
+    return np.minimum(found, size - 1)
+
+
+def smooth_tails(log_weights: Floats, *, efficiency: ArrayLike = 1.0) -> tuple[Floats, Floats]:
+    """Smooth the largest importance weights of each row.
+
+    Parameters
+    ----------
+    log_weights : ndarray, shape (row, draw)
+        Logarithms of importance weights, up to a constant; minus infinity for none.
+    efficiency : float or ndarray, shape (row,)
+        Effective number of draws over their number, of what is weighed.
+
+    Returns
+    -------
+    log_weights : ndarray, shape (row, draw)
+        Logarithms of weights that sum to 1.
+    pareto_k : ndarray, shape (row,)
+        Shapes of the tails; 0 where all weights are equal, infinite where there is no tail.
+
+    Notes
+    -----
+    Vehtari, Simpson, Gelman, Yao and Gabry (2024), Journal of Machine Learning Research 25 (72).
+
+    Examples
+    --------
+    >>> log_weights, pareto_k = smooth_tails(np.random.default_rng(1).normal(size=(3, 4000)))
+    >>> bool(np.allclose(np.exp(log_weights).sum(axis=1), 1.0)), pareto_k.shape
+    (True, (3,))
+    """
+    values = log_weights - log_weights.max(axis=1, keepdims=True)
+    rows, size = values.shape
+    tail = np.broadcast_to(tail_length(size, efficiency), rows)
+    width = int(tail.max(initial=0)) + 1
+    largest = np.argpartition(values, size - width, axis=1)[:, size - width :]
+    rising = np.argsort(np.take_along_axis(values, largest, axis=1), axis=1, kind="stable")
+    order = np.take_along_axis(largest, rising, axis=1)
+    top = np.take_along_axis(values, order, axis=1)
+    cutoff = top[np.arange(rows), width - 1 - tail]
+    threshold = np.exp(np.maximum(cutoff, log(np.finfo(np.float64).tiny)))
+    excess = np.maximum(np.exp(top) - threshold[:, None], 0.0)
+    # Repeated draws may tie with the threshold and stay in the tail, as in R's loo; where they are
+    # a quarter of it, the others alone are one.
+    quartile = excess[np.arange(rows), width - tail + (tail / 4 + 0.5).astype(np.int64) - 1]
+    used = np.where(quartile > 0, tail, (excess > 0).sum(axis=1))
+    pareto_k = np.where(values.min(axis=1) == 0.0, 0.0, np.inf)
+    for count in np.unique(used[used >= SMALLEST_TAIL]):
+        mine = np.flatnonzero(used == count)
+        shape, scale = fit_pareto(excess[mine, -count:])
+        pareto_k[mine] = shape
+        known = np.isfinite(shape)
+        mine, shape, scale = mine[known], shape[known, None], scale[known, None]
+        spread = -np.log1p(-(np.arange(count) + 0.5) / count)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            curved = np.expm1(shape * spread) / shape
+        quantile = scale * np.where(np.abs(shape) > 1e-12, curved, spread)
+        values[mine[:, None], order[mine, -count:]] = np.minimum(
+            np.log(quantile + threshold[mine, None]), 0.0
+        )
+    return values - logsumexp(values, axis=1, keepdims=True), pareto_k
+
+
+def fit_pareto(excess: Floats) -> tuple[Floats, Floats]:
     """Fit a generalised Pareto distribution to what exceeds a threshold.
 
     Parameters
     ----------
-    excess : ndarray, shape (n,)
-        Excesses, rising and greater than 0.
+    excess : ndarray, shape (row, n)
+        Excesses, rising; from the first quartile on greater than 0.
 
     Returns
     -------
-    shape, scale : float
-        Its parameters, the shape drawn slightly towards 0.5.
+    shape, scale : ndarray, shape (row,)
+        Its parameters, the shape drawn slightly towards 0.5; infinite where it cannot be fitted.
 
     Notes
     -----
@@ -129,22 +200,29 @@ def fit_pareto(excess: Floats) -> tuple[float, float]:
     Examples
     --------
     >>> place = (np.arange(2000) + 0.5) / 2000
-    >>> shape, scale = fit_pareto((1.0 - place) ** -0.5 - 1.0)
-    >>> round(shape, 1), round(scale, 1)
+    >>> shape, scale = fit_pareto(((1.0 - place) ** -0.5 - 1.0)[None])
+    >>> round(float(shape[0]), 1), round(float(scale[0]), 1)
     (0.5, 0.5)
     """
-    size = excess.size
+    rows, size = excess.shape
     grid = 30 + int(sqrt(size))
-    rate = 1.0 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))
-    rate /= 3.0 * excess[int(size / 4 + 0.5) - 1]
-    rate += 1.0 / excess[-1]
-    shape = np.log1p(-rate[:, None] * excess).mean(axis=1)
-    likelihood = size * (np.log(-rate / shape) - shape - 1.0)
-    weight = np.exp(likelihood - likelihood.max())
-    mean = float(rate @ weight / weight.sum())
-    found = float(np.log1p(-mean * excess).mean())
-    scale = -found / mean
-    return (size * found + 5.0) / (size + 10.0), scale
+    shape, scale = np.full(rows, np.inf), np.full(rows, np.nan)
+    step = max(1, BLOCK // (grid * size))
+    for begin in range(0, rows, step):
+        some = excess[begin : begin + step]
+        rate = 1.0 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))
+        rate = rate / (3.0 * some[:, [int(size / 4 + 0.5) - 1]]) + 1.0 / some[:, -1:]
+        each = np.log1p(-rate[:, :, None] * some[:, None, :]).mean(axis=2)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            likelihood = size * (np.log(-rate / each) - each - 1.0)
+            weight = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
+            mean = (rate * weight).sum(axis=1) / weight.sum(axis=1)
+            found = np.log1p(-mean[:, None] * some).mean(axis=1)
+            part = slice(begin, begin + step)
+            scale[part] = -found / mean
+        drawn = (size * found + 5.0) / (size + 10.0)
+        shape[part] = np.where(np.isnan(drawn), np.inf, drawn)
+    return shape, scale
 
 
 def resample(weights: Floats, count: int, *, key: Floats, rng: np.random.Generator) -> Ints:

@@ -104,13 +104,15 @@ def ess_tail(draws: Floats) -> Floats:
     return np.asarray(np.minimum(*sizes))
 
 
-def ess_mean(draws: Floats) -> Floats:
+def ess_mean(draws: Floats, *, split: bool = True) -> Floats:
     """Effective sample size of the draws as they are, for the error of their mean.
 
     Parameters
     ----------
     draws : ndarray, shape (chain, draw, parameter)
         The draws.
+    split
+        Whether chains are split, as ArviZ does; R's ``loo`` does not.
 
     Returns
     -------
@@ -124,7 +126,7 @@ def ess_mean(draws: Floats) -> Floats:
     >>> bool(ess_mean(draws)[0] > 3000)
     True
     """
-    return _by_block(_ess, draws)
+    return _by_block(_ess, draws, halved=split)
 
 
 def mcse_mean(draws: Floats) -> Floats:
@@ -190,6 +192,7 @@ def _by_block(
     *,
     least_chains: int = 1,
     like: Floats | None = None,
+    halved: bool = True,
 ) -> Floats:
     """Work on split chains, (parameter, chain, draw), of some parameters at a time."""
     chains, count, parameters = draws.shape
@@ -197,7 +200,7 @@ def _by_block(
     if count < LEAST_DRAWS or chains < least_chains:
         return out
     half = count // 2
-    split = np.concatenate([draws[:, :half], draws[:, -half:]])
+    split = np.concatenate([draws[:, :half], draws[:, -half:]]) if halved else draws
     finite = np.isfinite(draws if like is None else like).all(axis=(0, 1))
     for begin in range(0, parameters, BLOCK):
         some = slice(begin, begin + BLOCK)
@@ -246,7 +249,8 @@ def _ess(split: Floats) -> Floats:
     covariance = np.fft.irfft(power.mean(axis=1), n=length, axis=1)[:, :count] / count
     within = covariance[:, :1] * count / (count - 1.0)
     spread = within * (count - 1.0) / count
-    spread = spread + split.mean(axis=2).var(axis=1, ddof=1)[:, None]
+    if chains > 1:
+        spread = spread + split.mean(axis=2).var(axis=1, ddof=1)[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = 1.0 - (within - covariance) / spread
     correlation[:, 0] = 1.0

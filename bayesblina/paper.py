@@ -10,7 +10,7 @@ from bayesblina.classical import mantel_byar, median_time, simon_makuch
 from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError
 from bayesblina.estimands import survival_quantile
-from bayesblina.fitting import Fit
+from bayesblina.fitting import Fit, weights_of
 from bayesblina.regimes import From, Never, Regime
 from bayesblina.rules import DAYS_PER_UNIT
 
@@ -113,7 +113,7 @@ def compare_with_published(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.D
         raise EstimandError("The published comparison is of maintenance with no maintenance.")
     per_month = DAYS_PER_UNIT["months"] / DAYS_PER_UNIT[fit.exposure.unit]
     known = published().query("quantity == 'median'")
-    curves = simon_makuch(cohort, fit.question)
+    curves = simon_makuch(cohort, fit.question, weights=weights_of(fit, cohort))
     compared = mantel_byar(cohort, fit.question)
     regimes: dict[str, Regime] = {"maintenance": From(landmark), "no maintenance": Never()}
     quantiles = survival_quantile(fit, regimes=list(regimes.values()), landmark=landmark)

@@ -2,28 +2,37 @@
 
 Nothing here holds draws x patients at once. Patients whose follow-up and covariates are equal are
 exchangeable: each such profile is worked out once, and counts as often as there are patients.
+
+Patients are persons. Where the rows of an analysis are pieces or copies of persons, all of a
+person's are left out at once, and positions here are those of persons (`Exposure.persons`).
+
+Weights multiply log-likelihoods in the posterior, so that leaving a patient out takes the patient's
+whole weight away. What is predicted is scored once for each unit of weight: a weight times the log
+density of the patient's follow-up, which a weight that changes during it does not have.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from bayesblina.errors import EstimandError, nearest
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import Fit
-from bayesblina.hazards.definition import PatientFrailty
+from bayesblina.hazards.definition import ModelDefinition, PatientFrailty
+from bayesblina.hazards.effects import Design, levels_of
 from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_likelihood
+from bayesblina.importance import smooth_tails
 from bayesblina.mixing import ess_mean
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 # Numbers held at once: draws x patients.
 BLOCK = 20_000_000
@@ -103,8 +112,10 @@ def profiles(exposure: Exposure, rows: Ints) -> tuple[Ints, Ints]:
     first : ndarray of int, shape (profile,)
         Position of a patient of each profile.
     profile : ndarray of int, shape (patient,)
-        Profile of each patient.
+        Profile of each patient; patients in pieces have each their own.
     """
+    if exposure.persons.in_pieces:
+        return rows, np.arange(rows.size)
     held = exposure.patients()
     people = held.people.isel(patient=rows)
     columns = [people["weight"].values, people["category"].values.astype(np.float64)]
@@ -154,45 +165,112 @@ def log_likelihoods(
     part : slice
         Which of the patients.
     values : ndarray, shape (chain, draw, patient)
-        Their log-likelihoods.
+        Their log-likelihoods, times their weights.
     """
-    sizes = fit.posterior.sizes
+    sizes, persons = fit.posterior.sizes, fit.exposure.persons
     step = max(1, BLOCK // (sizes["chain"] * sizes["draw"]))
-    for begin in range(0, rows.size, step):
-        part = slice(begin, min(begin + step, rows.size))
-        found = patient_log_likelihood(
-            fit.posterior, fit.exposure, fit.design, endpoint=endpoint, rows=rows[part]
-        )
-        yield part, found.transpose("chain", "draw", "patient").values
+    _, place = persons.rows(rows)
+    # Patients go with the block in which their last row lies.
+    last = np.cumsum(np.bincount(place, minlength=rows.size)) - 1
+    begins = np.flatnonzero(np.diff(last // step, prepend=-1))
+    for begin, end in zip(begins, [*begins[1:], rows.size], strict=True):
+        found = of_patients(fit.posterior, fit.exposure, fit.design, rows[begin:end], endpoint)
+        yield slice(int(begin), int(end)), found
 
 
-def smoothed(values: Floats, *, efficiency: float = 1.0) -> tuple[Floats, Floats]:
+def of_patients(
+    posterior: xr.Dataset, exposure: Exposure, design: Design, rows: Ints, endpoint: str | None
+) -> Floats:
+    """Give the log-likelihoods of patients, each with all their pieces.
+
+    Parameters
+    ----------
+    posterior
+        Draws.
+    exposure
+        Events and person-time.
+    design
+        Phase contrasts, standardised covariates, classes and groups.
+    rows : ndarray of int, shape (patient,)
+        Positions of the patients.
+    endpoint
+        Endpoint; None for all together.
+
+    Returns
+    -------
+    ndarray, shape (chain, draw, patient)
+        Times their weights.
+    """
+    pieces, place = exposure.persons.rows(rows)
+    found = patient_log_likelihood(posterior, exposure, design, endpoint=endpoint, rows=pieces)
+    values = found.transpose("chain", "draw", "patient").values
+    if pieces.size == rows.size:
+        return np.asarray(values)
+    first = np.flatnonzero(np.diff(place, prepend=-1))
+    return np.asarray(np.add.reduceat(values, first, axis=2))
+
+
+def efficiencies(values: Floats) -> Floats:
+    """Effective sample sizes of likelihoods over the number of draws.
+
+    Parameters
+    ----------
+    values : ndarray, shape (chain, draw, patient)
+        Log-likelihoods.
+
+    Returns
+    -------
+    ndarray, shape (patient,)
+        Of each likelihood's mean, as R's ``loo`` takes them; 1 where there are too few draws to
+        tell.
+    """
+    sizes = ess_mean(np.exp(values - values.max(axis=(0, 1))), split=False)
+    return np.where(np.isfinite(sizes), sizes / (values.shape[0] * values.shape[1]), 1.0)
+
+
+def smoothed(values: Floats) -> tuple[Floats, Floats]:
     """Weigh draws as if patients had been left out: Pareto-smoothed importance sampling.
 
     Parameters
     ----------
     values : ndarray, shape (chain, draw, patient)
         Log-likelihoods.
-    efficiency
-        Effective sample size of the draws over their number.
 
     Returns
     -------
     log_weights : ndarray, shape (patient, chain * draw)
         Normalised.
     pareto_k : ndarray, shape (patient,)
-        Shapes of the tails of the weights.
+        Shapes of the tails of the weights, which are the longer the less efficient the draws of
+        the patient's own likelihood are, as in R's ``loo``.
 
     Notes
     -----
-    Vehtari, Simpson, Gelman, Yao and Gabry (2024), Journal of Machine Learning Research 25 (72).
+    Vehtari, Gelman and Gabry (2017), doi:10.1007/s11222-016-9696-4.
     """
-    importlib.import_module("arviz_stats")
-    array = xr.DataArray(values, dims=("chain", "draw", "patient"))
-    accessor: Any = array.azstats
-    found, shapes = accessor.psislw(dim=["chain", "draw"], r_eff=efficiency)
-    flat = found.transpose("patient", "chain", "draw").values.reshape(values.shape[2], -1)
-    return flat - logsumexp(flat, axis=1, keepdims=True), np.asarray(shapes.values)
+    flat = values.reshape(-1, values.shape[2]).T
+    return smooth_tails(-flat, efficiency=efficiencies(values))
+
+
+def largest_reliable(draws: int) -> float:
+    """Give the largest Pareto k that is reliable.
+
+    Parameters
+    ----------
+    draws
+        Number of draws.
+
+    Returns
+    -------
+    float
+        Never above 0.7.
+
+    Examples
+    --------
+    >>> round(largest_reliable(1000), 3), largest_reliable(4000)
+    (0.667, 0.7)
+    """
+    return float(min(1.0 - 1.0 / np.log10(draws), 0.7))
 
 
 def pointwise(fit: Fit, *, endpoint: str | None = None, rows: Ints | None = None) -> Pointwise:
@@ -205,44 +283,71 @@ def pointwise(fit: Fit, *, endpoint: str | None = None, rows: Ints | None = None
     endpoint
         Endpoint; None for all together.
     rows : ndarray of int, shape (patient,), optional
-        Positions of the patients; by default all who contribute.
+        Positions of the patients; by default all who are predicted.
 
     Returns
     -------
     Pointwise
         By patient. Memory does not grow with their number.
+
+    Raises
+    ------
+    EstimandError
+        If weights vary during a patient's follow-up.
     """
     fit.definition.require_hazard("Prediction of patients who are left out")
-    rows = contributing(fit.exposure, endpoint) if rows is None else rows
+    rows = predicted(fit, endpoint) if rows is None else rows
+    counted = weights_of_patients(fit.exposure, rows)
     first, profile = profiles(fit.exposure, rows)
-    efficiency = _efficiency(fit)
+    place = np.empty(first.size, dtype=np.int64)
+    place[profile] = np.arange(rows.size)
     elpd, lpd, pareto_k = (np.empty(first.size) for _ in range(3))
     for part, values in log_likelihoods(fit, first, endpoint=endpoint):
-        log_weights, pareto_k[part] = smoothed(values, efficiency=efficiency)
-        flat = values.reshape(-1, values.shape[2]).T
-        elpd[part] = logsumexp(log_weights + flat, axis=1)
-        lpd[part] = logsumexp(flat, axis=1) - np.log(flat.shape[1])
+        log_weights, pareto_k[part] = smoothed(values)
+        weight = counted[place[part]]
+        density = values.reshape(-1, values.shape[2]).T / weight[:, None]
+        elpd[part] = weight * logsumexp(log_weights + density, axis=1)
+        lpd[part] = weight * (logsumexp(density, axis=1) - np.log(density.shape[1]))
     sizes = fit.posterior.sizes
     return Pointwise(
         rows=rows,
         elpd=elpd[profile],
         lpd=lpd[profile],
         pareto_k=pareto_k[profile],
-        limit=min(1.0 - 1.0 / np.log10(sizes["chain"] * sizes["draw"]), 0.7),
+        limit=largest_reliable(sizes["chain"] * sizes["draw"]),
     )
 
 
-def _efficiency(fit: Fit) -> float:
-    """Effective sample size over the number of draws, averaged over all variables as ArviZ does."""
-    sizes = fit.posterior.sizes
-    if sizes["chain"] == 1:
-        return 1.0
-    draws = [
-        one.transpose("chain", "draw", ...).values.reshape(sizes["chain"], sizes["draw"], -1)
-        for one in fit.posterior.data_vars.values()
-    ]
-    found = np.concatenate([ess_mean(one) for one in draws])
-    return float(found.mean() / (sizes["chain"] * sizes["draw"]))
+def weights_of_patients(exposure: Exposure, rows: Ints) -> Floats:
+    """Give each patient's weight.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+    rows : ndarray of int, shape (patient,)
+        Positions of the patients.
+
+    Returns
+    -------
+    ndarray, shape (patient,)
+        Weights, 1 without any.
+
+    Raises
+    ------
+    EstimandError
+        If they vary during a patient's follow-up.
+    """
+    pieces, place = exposure.persons.rows(rows)
+    weight = exposure.patients().people["weight"].values[pieces]
+    first = weight[np.flatnonzero(np.diff(place, prepend=-1))]
+    if not np.allclose(weight, first[place], rtol=1e-9, atol=0.0):
+        raise EstimandError(
+            "Patients have weights that vary during their follow-up, so that there is no density "
+            "of a patient to be weighed, and nothing to compare models by. bayesblina.influence "
+            "tells on whom the answer hangs; compare models of the patients without weights."
+        )
+    return np.asarray(first, dtype=np.float64)
 
 
 def contributing(exposure: Exposure, endpoint: str | None) -> Ints:
@@ -259,10 +364,62 @@ def contributing(exposure: Exposure, endpoint: str | None) -> Ints:
     -------
     ndarray of int, shape (patient,)
         Their positions.
+
+    Raises
+    ------
+    EstimandError
+        If there is no such endpoint.
     """
-    names = list(exposure.endpoints) if endpoint is None else [endpoint]
-    exits = exposure.patients().people["exit"].sel(endpoint=names).values
-    return np.flatnonzero(np.isfinite(exits).any(axis=0))
+    names = list(exposure.endpoints)
+    if endpoint is not None and endpoint not in names:
+        raise EstimandError(f"No endpoint '{endpoint}'. {nearest(endpoint, names)}")
+    asked = names if endpoint is None else [endpoint]
+    exits = exposure.patients().people["exit"].sel(endpoint=asked).values
+    return np.unique(exposure.persons.of[np.isfinite(exits).any(axis=0)])
+
+
+def current(exposure: Exposure, definition: ModelDefinition) -> Bools | None:
+    """Say who is of the current study, where a model borrows from external patients.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+    definition
+        The hazard model.
+
+    Returns
+    -------
+    ndarray of bool, shape (patient,), or None
+        None where it does not borrow.
+    """
+    if definition.borrowing is None:
+        return None
+    _, source = levels_of(exposure, definition.borrowing.source, exposure.table["design"].values)
+    people, persons = exposure.patients().people, exposure.persons
+    found = np.zeros(persons.size, dtype=bool)
+    found[persons.of] = source[people["category"].values] == 0
+    return found
+
+
+def predicted(fit: Fit, endpoint: str | None) -> Ints:
+    """Find the patients who are predicted: those who contribute, and of the current study.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    endpoint
+        Endpoint; None for any.
+
+    Returns
+    -------
+    ndarray of int, shape (patient,)
+        Their positions.
+    """
+    rows = contributing(fit.exposure, endpoint)
+    mine = current(fit.exposure, fit.definition)
+    return rows if mine is None else rows[mine[rows]]
 
 
 def has_total(fit: Fit) -> bool:
@@ -333,20 +490,26 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
     """
     fit.definition.require_hazard("Prediction of patients who are left out")
     exposure = fit.exposure
-    rows = contributing(exposure, endpoint)
-    if exposure.complete and (rows.size <= LARGEST or not has_total(fit)):
+    borrows = fit.definition.borrowing is not None
+    if borrows and not exposure.complete:
+        raise EstimandError(
+            "Of a model that borrows the current patients are predicted, one by one, but only sums "
+            "over patients are known: read them into memory with read_cohort."
+        )
+    rows = predicted(fit, endpoint)
+    if exposure.complete and (rows.size <= LARGEST or borrows or not has_total(fit)):
         found = pointwise(fit, endpoint=endpoint, rows=rows)
         return _summed(found, patients=rows.size)
-    patients = exposure.size
-    if endpoint is not None:
-        patients = int(exposure.table["contributors"].sel(endpoint=endpoint))
-    if exposure.complete:
+    patients = rows.size
+    if not exposure.complete:
+        patients = exposure.size
+        if endpoint is not None:
+            patients = int(exposure.table["contributors"].sel(endpoint=endpoint))
+    else:
         rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE, replace=False))
     found = pointwise(fit, endpoint=endpoint, rows=rows)
     middle = _at_the_middle(fit)
-    at_middle = patient_log_likelihood(
-        middle, exposure, fit.design, endpoint=endpoint, rows=rows
-    ).values.reshape(-1)
+    at_middle = of_patients(middle, exposure, fit.design, rows, endpoint).reshape(-1)
     whole = total_log_likelihood(middle, exposure, fit.design, endpoint=endpoint)[0]
     difference = found.elpd - at_middle
     # A finite population is sampled without replacement.

@@ -4,21 +4,26 @@ Events are replicated given who was at risk, when and in which phase. Nothing ha
 about when patients who died would have been censored, or would have changed phases: given the past,
 the events of the next moment are those of a Poisson process whose rate is the sum of the hazards of
 the patients at risk. Observed less expected events form a martingale.
+
+Events of patients with weights count as often as these say. Their sum is no Poisson variable, but
+close to a multiple of one that has its mean and variance. Where rows are copies of persons,
+followed at the same time in several groups, they have no joint distribution, and sums over groups
+no probability.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from scipy.special import expit
-from scipy.stats import poisson
+from scipy.special import expit, gammainc
 
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.exposure import Exposure
@@ -38,8 +43,8 @@ from bayesblina.hazards.survivors import (
     segments_of,
     sums,
 )
-from bayesblina.intervals import interval_of
-from bayesblina.product_limit import product_limit
+from bayesblina.intervals import TIE_TOLERANCE, interval_of
+from bayesblina.product_limit import count_at_risk, product_limit, weigh_at_risk
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -68,11 +73,14 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
         interval): the probability of more events than observed, plus half that of as many.
         Near 0: more events than the model expects; near 1: fewer. They are averages over draws of
         exact Poisson probabilities, without noise from the replicates. The same data have been
-        fitted, so they vary less than uniformly. A cell without person-time has 0.5.
+        fitted, so they vary less than uniformly. A cell without person-time has 0.5. With weights
+        events are sums of weights, and probabilities those of a multiple of a Poisson variable;
+        ``p_value_interval`` is NaN where copies of a person are at risk at the same time.
 
     Notes
     -----
-    Gelman, Meng and Stern (1996), Statistica Sinica 6, 733-760.
+    Gelman, Meng and Stern (1996), Statistica Sinica 6, 733-760. Weighted events: Bohm and Zech
+    (2014), doi:10.1016/j.nima.2014.02.021.
 
     Examples
     --------
@@ -114,7 +122,14 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
     cells = ("endpoint", "interval", "phase")
     sizes = fit.posterior.sizes
     shape = (sizes["chain"], sizes["draw"], *counts.shape)
-    drawn = np.random.default_rng(seed).poisson(expected)
+    mean, spread = _moments(fit)
+    unit = _ratio(spread, mean)
+    drawn = unit * np.random.default_rng(seed).poisson(expected / unit)
+    over_phases = _ratio(spread.sum(axis=2), mean.sum(axis=2))
+    by_interval = _more_than(counts.sum(axis=2), expected.sum(axis=3), over_phases)
+    by_interval[[_overlapping(fit.exposure, name) for name in fit.exposure.endpoints]] = np.nan
+    if not fit.exposure.weighted:
+        drawn = drawn.astype(np.int64)
     by_draw = ("chain", "draw", *cells)
     return xr.Dataset(
         {
@@ -122,8 +137,8 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
             "exposure": (cells, time.sum(axis=3)),
             "expected": (by_draw, expected.reshape(shape)),
             "replicated": (by_draw, drawn.reshape(shape)),
-            "p_value": (cells, _more_than(counts, expected)),
-            "p_value_interval": (cells[:2], _more_than(counts.sum(axis=2), expected.sum(axis=3))),
+            "p_value": (cells, _more_than(counts, expected, unit)),
+            "p_value_interval": (cells[:2], by_interval),
         },
         coords={
             "chain": fit.posterior["chain"],
@@ -138,10 +153,62 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
     )
 
 
-def _more_than(observed: Ints, expected: Floats) -> Floats:
-    """Average over draws of P(more) + P(equal) / 2."""
-    more = poisson.sf(observed[None], expected) + 0.5 * poisson.pmf(observed[None], expected)
-    return np.asarray(np.mean(np.asarray(more), axis=0))
+def _more_than(observed: NDArray[Any], expected: Floats, unit: Floats) -> Floats:
+    """Average over draws of P(more) + P(equal) / 2, of a multiple of a Poisson variable.
+
+    Distribution functions of Poisson variables are incomplete gamma functions of the number, which
+    need not be whole.
+    """
+    number, mean = (observed / unit)[None], expected / unit
+    at_least = np.where(number > 0, gammainc(np.maximum(number, 1e-300), mean), 1.0)
+    return np.asarray(((at_least + gammainc(number + 1.0, mean)) / 2.0).mean(axis=0))
+
+
+def _moments(fit: Fit) -> tuple[Floats, Floats]:
+    """Mean and variance of events by (endpoint, interval, phase), at mean hazards.
+
+    All 1 without weights, of which only the ratio is needed.
+    """
+    exposure = fit.exposure
+    sizes = exposure.table.sizes
+    shape = (len(exposure.endpoints), sizes["interval"], sizes["phase"])
+    mean, spread = np.ones(shape), np.ones(shape)
+    if not exposure.weighted:
+        return mean, spread
+    weight = exposure.people["weight"].values
+    for index, name in enumerate(exposure.endpoints):
+        found, who = hazards_of_patients(fit.posterior, exposure, fit.design, endpoint=name)
+        relative = np.exp(found.pattern).mean(axis=0)[who]
+        hazard = np.exp(found.shared).mean(axis=0).reshape(found.shared.shape[1], -1)
+        time = exposure.patient_cells(name)
+        sums_of = np.zeros((2, hazard.shape[1]))
+        for class_ in range(hazard.shape[0]):
+            inside = found.class_of[who] == class_
+            each = (relative * inside)[:, None] * np.stack([weight, weight**2], axis=1)
+            sums_of += (time.T @ each).T * hazard[class_]
+        mean[index], spread[index] = sums_of.reshape(2, *shape[1:])
+    return mean, spread
+
+
+def _ratio(spread: Floats, mean: Floats) -> Floats:
+    """Variance over mean: the multiple of a Poisson variable that has both; 1 without any."""
+    return np.divide(spread, mean, out=np.ones(mean.shape), where=mean > 0)
+
+
+def _overlapping(exposure: Exposure, endpoint: str) -> bool:
+    """Say whether anybody is at risk twice at the same time."""
+    persons = exposure.persons
+    if not persons.in_pieces:
+        return False
+    rows = exposure.episodes["endpoint"].values == exposure.endpoints.index(endpoint)
+    patient, start, stop = (
+        exposure.episodes[name].values[rows] for name in ("patient", "start", "stop")
+    )
+    who = persons.of[patient]
+    order = np.lexsort((start, who))
+    who, start, stop = who[order], start[order], stop[order]
+    inside = start[1:] < stop[:-1] * (1.0 - TIE_TOLERANCE)
+    return bool(((who[1:] == who[:-1]) & inside).any())
 
 
 def replicated_simon_makuch(
@@ -155,7 +222,8 @@ def replicated_simon_makuch(
     """Simon-Makuch curves of replicated events, to be laid over the observed one.
 
     Between any two times at which the risk set changes, the number of events is drawn from its
-    Poisson distribution given the patients at risk then.
+    Poisson distribution given the patients at risk then; with weights from that of a multiple of a
+    Poisson variable, to be laid over the curve with the same weights.
 
     Parameters
     ----------
@@ -219,13 +287,16 @@ def replicated_simon_makuch(
             )
             if risk is None:
                 raise EstimandError(f"{name}: '{label}' has no time at risk after {begin:g}.")
-            knots, at_risk, hazard = risk
-            dead = generator.poisson(hazard * np.diff(knots))
+            mean = risk.hazard * np.diff(risk.knots)
+            dead = risk.unit * generator.poisson(mean / risk.unit)
             share = np.divide(
-                np.minimum(dead, at_risk), at_risk, out=np.zeros(dead.shape), where=at_risk > 0
+                np.minimum(dead, risk.at_risk),
+                risk.at_risk,
+                out=np.zeros(dead.shape),
+                where=risk.at_risk > 0,
             )
             curve = np.cumprod(1.0 - share, axis=1)
-            values[:, index, place] = _read(curve, 1.0, knots, grid)
+            values[:, index, place] = _read(curve, 1.0, risk.knots, grid)
     return xr.Dataset(
         {"survival": (("replicate", "endpoint", "group", "time"), values)},
         coords={
@@ -249,13 +320,16 @@ def martingale_residuals(fit: Fit) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Over (endpoint, patient): ``residual`` (posterior mean), ``expected`` (posterior mean of the
-        cumulative hazard) and ``sd`` (its posterior sd); NaN for patients who do not contribute to
-        the endpoint. Residuals are at most 1; their sum is the events observed less expected.
+        Over (endpoint, patient): ``residual`` (posterior mean), ``events``, ``expected`` (posterior
+        mean of the cumulative hazard) and ``sd`` (its posterior sd); NaN for patients who do not
+        contribute to the endpoint. All are times the patient's weight, and sums over all pieces of
+        the follow-up: residuals are at most the events, and their sum is the weighted events
+        observed less expected, which the model's level keeps near 0.
 
     Notes
     -----
-    Therneau, Grambsch and Fleming (1990), doi:10.1093/biomet/77.1.147.
+    Therneau, Grambsch and Fleming (1990), doi:10.1093/biomet/77.1.147; with weights, and pieces
+    summed by patient, Binder (1992), doi:10.1093/biomet/79.1.139.
 
     Examples
     --------
@@ -268,14 +342,15 @@ def martingale_residuals(fit: Fit) -> xr.Dataset:
     >>> bool((bb.martingale_residuals(fit)["residual"] <= 1).any())
     True
     """
-    people = fit.exposure.people
-    columns: dict[str, list[Floats]] = {"residual": [], "expected": [], "sd": []}
+    people, persons = fit.exposure.people, fit.exposure.persons
+    weight = people["weight"].values
+    columns: dict[str, list[Floats]] = {"residual": [], "events": [], "expected": [], "sd": []}
     for name in fit.exposure.endpoints:
         one = people.sel(endpoint=name)
         cells = fit.exposure.patient_cells(name)
         found, who = hazards_of_patients(fit.posterior, fit.exposure, fit.design, endpoint=name)
         hazard = np.exp(found.shared).reshape(*found.shared.shape[:2], -1)
-        mean, square = np.zeros(who.size), np.zeros(who.size)
+        mean, square = np.zeros(persons.size), np.zeros(persons.size)
         step = max(1, BLOCK // who.size)
         for at in range(0, hazard.shape[0], step):
             part = slice(at, at + step)
@@ -286,17 +361,21 @@ def martingale_residuals(fit: Fit) -> xr.Dataset:
             expected *= np.exp(found.pattern[part]).T[who]
             if found.cured is not None:
                 expected = np.abs(log_survival(found.cured[part].T[who], expected))
+            expected *= weight[:, None]
+            if persons.in_pieces:
+                expected = sums(expected, persons.of, persons.size)
             mean += expected.sum(axis=1)
             square += (expected**2).sum(axis=1)
         mean /= hazard.shape[0]
         spread = np.sqrt(np.maximum(square / hazard.shape[0] - mean**2, 0.0))
-        out = np.isnan(one["exit"].values)
-        residual = one["event"].values.astype(np.float64) - mean
-        for key, values in (("residual", residual), ("expected", mean), ("sd", spread)):
-            columns[key].append(np.where(out, np.nan, values))
+        seen = np.bincount(persons.of, np.isfinite(one["exit"].values), minlength=persons.size)
+        events = np.bincount(persons.of, weight * one["event"].values, minlength=persons.size)
+        found_here = {"residual": events - mean, "events": events, "expected": mean, "sd": spread}
+        for key, values in found_here.items():
+            columns[key].append(np.where(seen > 0, values, np.nan))
     return xr.Dataset(
         {key: (("endpoint", "patient"), np.stack(values)) for key, values in columns.items()},
-        coords={"endpoint": list(fit.exposure.endpoints), "patient": people["patient"].values},
+        coords={"endpoint": list(fit.exposure.endpoints), "patient": persons.ids},
         attrs=_attributes(fit),
     )
 
@@ -337,6 +416,8 @@ def calibration(
         with ``predicted_lower`` and ``predicted_upper`` (posterior), ``observed`` with
         ``observed_lower`` and ``observed_upper`` (Greenwood), ``events`` and ``expected``
         (posterior mean) between landmark and time. Times after a group's follow-up are left out.
+        Weights count in all of them but ``patients``; pieces of a patient are grouped one by one,
+        by their covariates.
 
     Raises
     ------
@@ -359,6 +440,7 @@ def calibration(
     if not 0 < mass < 1:
         raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
     people = fit.exposure.people
+    weight = people["weight"].values
     begin = fit.question.landmark if landmark is None else landmark
     if begin is None:
         begin = float(np.nanmedian(people["begin"].values))
@@ -390,7 +472,7 @@ def calibration(
             )
             if risk is None:
                 continue
-            knots, at_risk, hazard = risk
+            knots, at_risk, hazard = risk.knots, risk.at_risk, risk.hazard
             expected = np.cumsum(hazard * np.diff(knots), axis=1)
             mean = np.divide(hazard, at_risk, out=np.zeros(hazard.shape), where=at_risk > 0)
             total = np.cumsum(mean * np.diff(knots), axis=1)
@@ -401,8 +483,10 @@ def calibration(
                 begin=begin,
                 minimum=1,
                 mass=mass,
+                weight=weight[inside] if fit.exposure.weighted else None,
             )
             end = float(stop[inside].max())
+            dead = inside & event
             for time in grid[grid <= end]:
                 here = curve[curve["time"] <= time].iloc[-1]
                 alive = np.exp(-_read(total, 0.0, knots, np.array([time]))[:, 0])
@@ -413,20 +497,22 @@ def calibration(
                         "endpoint": name,
                         "group": group + 1,
                         "time": float(time),
-                        "patients": int(inside.sum()),
+                        "patients": int(np.unique(fit.exposure.persons.of[inside]).size),
                         "predicted": middle,
                         "predicted_lower": lower,
                         "predicted_upper": upper,
                         "observed": here["survival"],
                         "observed_lower": here["lower"],
                         "observed_upper": here["upper"],
-                        "events": int((event[inside] & (stop[inside] <= time)).sum()),
+                        "events": float(weight[dead & (stop <= time)].sum()),
                         "expected": float(awaited),
                     }
                 )
     columns = ["endpoint", "group", "time", "patients", "predicted", "predicted_lower"]
     columns += ["predicted_upper", "observed", "observed_lower", "observed_upper", "events"]
     table = pd.DataFrame(rows, columns=[*columns, "expected"])
+    if not fit.exposure.weighted:
+        table["events"] = table["events"].astype(np.int64)
     table.attrs |= {**_attributes(fit), "unit": fit.exposure.unit, "landmark": float(begin)}
     return table
 
@@ -522,6 +608,20 @@ def prior_predictive(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _RiskSets:
+    """Patients at risk between all times at which anything changes.
+
+    Times (knot); sums of the weights at risk (piece) and of the hazards times them (draw, piece);
+    and the unit of which the events are Poisson numbers (draw, piece), 1 without weights.
+    """
+
+    knots: Floats
+    at_risk: Floats
+    hazard: Floats
+    unit: Floats
+
+
 def _risk_sets(
     fit: Fit,
     endpoint: str,
@@ -531,12 +631,8 @@ def _risk_sets(
     keep_patient: NDArray[np.bool_] | None,
     begin: float | None,
     at: Floats,
-) -> tuple[Floats, Ints, Floats] | None:
-    """Add up hazards over patients at risk, between all times at which anything changes.
-
-    Gives the times (knot), the number at risk (piece) and the summed hazard (draw, piece); None if
-    nobody is at risk after the beginning.
-    """
+) -> _RiskSets | None:
+    """Add up hazards over patients at risk; None if nobody is after the beginning."""
     exposure = fit.exposure
     rows = exposure.episodes["endpoint"].values == exposure.endpoints.index(endpoint)
     patient, state, start, stop = (
@@ -554,10 +650,21 @@ def _risk_sets(
     if not kept.any():
         return None
     patient, state, start, stop = patient[kept], state[kept], start[kept], stop[kept]
+    weight = exposure.people["weight"].values
     first, last = float(start.min()) if begin is None else begin, float(stop.max())
     inner = np.concatenate([start, stop, exposure.cuts, at])
     knots = np.unique(np.append(inner[(inner > first) & (inner < last)], [first, last]))
     pieces = knots.size - 1
+    at_risk = np.where(
+        count_at_risk(start, stop, knots[1:]) > 0,
+        weigh_at_risk(start, stop, weight[patient], knots[1:]),
+        0.0,
+    )
+    if found.cured is not None:
+        totals = _of_uncured(
+            fit, endpoint, found, draws, knots, keep_phase=keep_phase, keep_patient=keep_patient
+        )
+        return _of_totals(knots, at_risk, totals)
     episode = np.arange(patient.size)
     changes = sparse.csr_array(
         (
@@ -569,43 +676,68 @@ def _risk_sets(
         ),
         shape=(patient.size, pieces + 1),
     )
-    ones = np.ones((1, patient.size))
-    at_risk = np.rint(np.cumsum((changes.T @ ones.T).T, axis=1)[0, :-1]).astype(np.int64)
-    if found.cured is not None:
-        # Knots before the first are needed too: who is cured shows in the time since entry.
-        points = np.unique(np.concatenate([exposure.cuts, knots]))
-        follow_up = segments_of(exposure, endpoint, points=points)
-        opens = np.concatenate([[0.0], points])[follow_up.piece]
-        piece = np.searchsorted(knots, opens)
-        mine = (opens >= first) & (opens < last)
-        if keep_phase is not None:
-            mine &= keep_phase[follow_up.state]
-        if keep_patient is not None:
-            mine &= keep_patient[follow_up.patient]
-        hazard = np.empty((draws.size, pieces))
-        for chosen, values in _expected(fit, found, follow_up, draws=draws):
-            hazard[chosen] = sums(values[mine], piece[mine], pieces).T
-        return knots, at_risk, hazard / np.diff(knots)
     relative, shared = found.pattern[draws], found.shared[draws]
     middle = interval_of((knots[:-1] + knots[1:]) / 2.0, exposure.cuts)
     who = pattern_of[patient]
-    hazard = np.empty((draws.size, pieces))
+    powers = _powers(exposure)
+    totals = [np.zeros((draws.size, pieces)) for _ in powers]
     step = max(1, BLOCK // max(patient.size, pieces))
     for place in range(0, draws.size, step):
         part = slice(place, place + step)
-        total = np.zeros(())
         for class_, one in product(range(shared.shape[1]), range(shared.shape[3])):
             here = (state == one) & (found.class_of[who] == class_)
             if not here.any():
                 continue
             present = np.rint(np.cumsum(changes[here].sum(axis=0))[:-1])
             each = np.exp(relative[part][:, who[here]])
-            summed = np.cumsum((changes[here].T @ each.T).T, axis=1)[:, :-1]
-            # Sums of differences leave rounding where nobody is at risk.
-            summed = np.where(present > 0, np.maximum(summed, 0.0), 0.0)
-            total = total + summed * np.exp(shared[part, class_][:, middle, one])
-        hazard[part] = total
-    return knots, at_risk, hazard
+            hazard = np.exp(shared[part, class_][:, middle, one])
+            for power, total in zip(powers, totals, strict=True):
+                counted = each * weight[patient[here]] ** power
+                summed = np.cumsum((changes[here].T @ counted.T).T, axis=1)[:, :-1]
+                # Sums of differences leave rounding where nobody is at risk.
+                total[part] += np.where(present > 0, np.maximum(summed, 0.0), 0.0) * hazard
+    return _of_totals(knots, at_risk, totals)
+
+
+def _of_uncured(
+    fit: Fit,
+    endpoint: str,
+    found: LogHazard,
+    draws: Ints,
+    knots: Floats,
+    *,
+    keep_phase: NDArray[np.bool_] | None,
+    keep_patient: NDArray[np.bool_] | None,
+) -> list[Floats]:
+    """Hazards summed where some are cured: who is, shows in the time since entry."""
+    exposure = fit.exposure
+    # Knots before the first are needed too.
+    points = np.unique(np.concatenate([exposure.cuts, knots]))
+    follow_up = segments_of(exposure, endpoint, points=points)
+    opens = np.concatenate([[0.0], points])[follow_up.piece]
+    piece, pieces = np.searchsorted(knots, opens), knots.size - 1
+    mine = (opens >= knots[0]) & (opens < knots[-1])
+    if keep_phase is not None:
+        mine &= keep_phase[follow_up.state]
+    if keep_patient is not None:
+        mine &= keep_patient[follow_up.patient]
+    weight = exposure.people["weight"].values[follow_up.patient[mine]][:, None]
+    totals = [np.empty((draws.size, pieces)) for _ in _powers(exposure)]
+    for chosen, values in _expected(fit, found, follow_up, draws=draws):
+        for power, total in zip(_powers(exposure), totals, strict=True):
+            total[chosen] = sums(values[mine] * weight**power, piece[mine], pieces).T
+    return [total / np.diff(knots) for total in totals]
+
+
+def _powers(exposure: Exposure) -> tuple[int, ...]:
+    """Powers of the weights that are needed: squares where there are any."""
+    return (1, 2) if exposure.weighted else (1,)
+
+
+def _of_totals(knots: Floats, at_risk: Floats, totals: Sequence[Floats]) -> _RiskSets:
+    """Take hazards summed with weights, and with their squares where there are any."""
+    unit = _ratio(totals[-1], totals[0])
+    return _RiskSets(knots=knots, at_risk=at_risk, hazard=totals[0], unit=unit)
 
 
 def _expected(

@@ -21,6 +21,7 @@ from bayesblina.fitting import Fit
 from bayesblina.hazards.build import build_model
 from bayesblina.hazards.definition import Correlated, Free, RandomWalk
 from bayesblina.hazards.likelihood import flat_draws
+from bayesblina.importance import smooth_tails
 from bayesblina.pointwise import log_likelihood_of
 
 Floats = NDArray[np.float64]
@@ -233,11 +234,9 @@ def _smoothed(log_weights: xr.DataArray) -> tuple[xr.DataArray, float]:
         return raw, 0.0
     if effective < FEWEST:
         return raw, math.inf
-    # The function takes minus the logarithm of what it smooths.
-    found, shape = _statistics(-log_weights).psislw(dim=["chain", "draw"])
-    pareto_k = float(shape)
-    weights = xr.apply_ufunc(np.exp, found - found.max())
-    return weights / weights.sum(), pareto_k
+    found, shape = smooth_tails(log_weights.values.reshape(1, -1))
+    weights = np.exp(found[0]).reshape(log_weights.shape)
+    return log_weights.copy(data=weights), float(shape[0])
 
 
 def _weighted_quantiles(values: Floats, weights: Floats, parts: Sequence[float]) -> list[float]:

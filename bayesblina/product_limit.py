@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -13,6 +16,34 @@ Bools = NDArray[np.bool_]
 
 # Numbers held at once while patients are drawn again.
 BLOCK = 2_000_000
+
+
+def weigh_at_risk(start: Floats, stop: Floats, weight: Floats, times: Floats) -> Floats:
+    """Add up the weights of who is at risk just before times: start < time <= stop.
+
+    Parameters
+    ----------
+    start, stop, weight : ndarray, shape (row,)
+        Time at risk, and weights.
+    times : ndarray, shape (time,)
+        Times.
+
+    Returns
+    -------
+    ndarray, shape (time,)
+        Sums; exactly 0 where nobody is.
+
+    Examples
+    --------
+    >>> weigh_at_risk(np.zeros(2), np.array([1.0, 2.0]), np.array([0.5, 2.0]), np.array([1.5]))
+    array([2.])
+    """
+    total = np.zeros(times.size)
+    for ends, sign in ((start, 1.0), (stop, -1.0)):
+        order = np.argsort(ends, kind="stable")
+        passed = np.concatenate([[0.0], np.cumsum(weight[order])])
+        total += sign * passed[np.searchsorted(ends[order], times, side="left")]
+    return np.where(count_at_risk(start, stop, times) > 0, total, 0.0)
 
 
 def count_at_risk(start: Floats, stop: Floats, times: Floats) -> Ints:
@@ -80,6 +111,7 @@ def product_limit(
     begin: float | None,
     minimum: int,
     mass: float,
+    weight: Floats | None = None,
 ) -> pd.DataFrame:
     """Multiply the shares that survive each event time.
 
@@ -92,28 +124,34 @@ def product_limit(
     begin
         Where the curve starts; None for the first start.
     minimum
-        Events are not counted until the risk set has once reached this size.
+        Events are not counted until the risk set has once reached this size, in rows.
     mass
         Probability of Greenwood's pointwise band, on the log-log scale.
+    weight : ndarray, shape (row,), optional
+        Weights; the size of a weighted risk set in the band is the effective one.
 
     Returns
     -------
     pandas.DataFrame
-        ``time``, ``survival``, ``lower``, ``upper``, ``at_risk``, ``events``: a row at the start,
-        one for each event time, and one at the end of follow-up.
+        ``time``, ``survival``, ``lower``, ``upper``, ``at_risk``, ``events`` (sums of weights where
+        there are any): a row at the start, one for each event time, and one at the end of
+        follow-up.
+
+    Notes
+    -----
+    With weights: Xie and Liu (2005), doi:10.1002/sim.2174.
     """
-    times, at_risk, events = _counted(start, stop, event, minimum)
-    survival = np.cumprod(1.0 - events / at_risk)
-    left = at_risk - events
+    found = _counted(start, stop, event, minimum, weight)
+    survival = np.cumprod(1.0 - found.share)
     with np.errstate(divide="ignore", invalid="ignore"):
-        greenwood = np.cumsum(events / (at_risk * np.where(left > 0, left, 0).astype(float)))
+        greenwood = np.cumsum(found.share / (found.effective * (1.0 - found.share)))
         width = -ndtri((1.0 - mass) / 2.0) * np.sqrt(greenwood) / np.abs(np.log(survival))
         lower = survival ** np.exp(width)
         upper = survival ** np.exp(-width)
     defined = (survival > 0) & (survival < 1) & np.isfinite(greenwood)
     band = [np.where(defined, values, np.nan) for values in (lower, upper)]
     steps = {"survival": survival, "lower": band[0], "upper": band[1]}
-    return _frame(start, stop, begin, times, at_risk, events, steps, {"survival": 1.0})
+    return _frame(start, stop, weight, begin, found, steps, {"survival": 1.0})
 
 
 def sum_of_hazards(
@@ -124,12 +162,13 @@ def sum_of_hazards(
     begin: float | None,
     minimum: int,
     mass: float,
+    weight: Floats | None = None,
 ) -> pd.DataFrame:
     """Add up the shares that have the event at each event time.
 
     Parameters
     ----------
-    start, stop, event, begin, minimum
+    start, stop, event, begin, minimum, weight
         As for `product_limit`.
     mass
         Probability of the pointwise band, from Aalen's variance on the log scale.
@@ -139,38 +178,69 @@ def sum_of_hazards(
     pandas.DataFrame
         As from `product_limit`, with ``cumulative_hazard``.
     """
-    times, at_risk, events = _counted(start, stop, event, minimum)
-    total = np.cumsum(events / at_risk)
-    error = np.sqrt(np.cumsum(events / at_risk.astype(float) ** 2))
+    found = _counted(start, stop, event, minimum, weight)
+    total = np.cumsum(found.share)
+    error = np.sqrt(np.cumsum(found.share / found.effective))
     factor = np.exp(-ndtri((1.0 - mass) / 2.0) * error / total)
     steps = {"cumulative_hazard": total, "lower": total / factor, "upper": total * factor}
-    return _frame(start, stop, begin, times, at_risk, events, steps, {"cumulative_hazard": 0.0})
+    return _frame(start, stop, weight, begin, found, steps, {"cumulative_hazard": 0.0})
 
 
-def _counted(start: Floats, stop: Floats, event: Bools, minimum: int) -> tuple[Floats, Ints, Ints]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Steps:
+    """Event times with risk sets and events; sums of weights where there are any."""
+
+    times: Floats
+    at_risk: Floats
+    events: Floats
+    # Number of patients of equal weight who would tell as much.
+    effective: Floats
+
+    @property
+    def share(self) -> Floats:
+        """Share of the risk set that has the event."""
+        return np.asarray(self.events / self.at_risk)
+
+
+def _counted(
+    start: Floats, stop: Floats, event: Bools, minimum: int, weight: Floats | None
+) -> _Steps:
     times = np.unique(stop[event])
     at_risk = count_at_risk(start, stop, times)
-    events = count_events(stop[event], times)
     counted = np.maximum.accumulate(at_risk) >= minimum if times.size else np.zeros(0, dtype=bool)
-    return times[counted], at_risk[counted], events[counted]
+    times = times[counted]
+    if weight is None:
+        sizes = at_risk[counted].astype(np.float64)
+        events = count_events(stop[event], np.unique(stop[event]))[counted].astype(np.float64)
+        return _Steps(times=times, at_risk=sizes, events=events, effective=sizes)
+    sizes = weigh_at_risk(start, stop, weight, times)
+    place = np.searchsorted(times, stop[event])
+    known = (place < times.size) & np.isin(stop[event], times)
+    events = np.bincount(place[known], weight[event][known], minlength=times.size)
+    squares = weigh_at_risk(start, stop, weight**2, times)
+    # The whole risk set may have the event: sums in another order.
+    return _Steps(
+        times=times,
+        at_risk=sizes,
+        events=np.where(np.isclose(events, sizes, rtol=1e-12), sizes, events),
+        effective=sizes**2 / squares,
+    )
 
 
 def _frame(
     start: Floats,
     stop: Floats,
+    weight: Floats | None,
     begin: float | None,
-    times: Floats,
-    at_risk: Ints,
-    events: Ints,
+    found: _Steps,
     steps: dict[str, Floats],
     first: dict[str, float],
 ) -> pd.DataFrame:
     """Put a row before the first step, and one at the end of follow-up if that is later."""
     if begin is None:
         begin = float(start.min())
-    end = float(stop.max())
+    times, end = found.times, float(stop.max())
     tail = end > (times[-1] if times.size else begin)
-    here, last = np.array([begin]), np.array([end])
 
     def join(before: float, values: NDArray[np.generic], after: float) -> Floats:
         parts = [[before], values, [after]] if tail else [[before], values]
@@ -180,12 +250,13 @@ def _frame(
     for name, values in steps.items():
         before = first.get(name, np.nan)
         columns[name] = join(before, values, values[-1] if values.size else before)
-    present = count_present(start, stop, here)[0]
-    remaining = count_at_risk(start, stop, last)[0]
-    return pd.DataFrame(columns).assign(
-        at_risk=join(present, at_risk, remaining).astype(np.int64),
-        events=join(0, events, 0).astype(np.int64),
-    )
+    each = np.ones(start.size) if weight is None else weight
+    present = float(each[(start <= begin) & (stop > begin)].sum())
+    remaining = float(each[(start < end) & (stop >= end)].sum())
+    at_risk, events = join(present, found.at_risk, remaining), join(0, found.events, 0)
+    if weight is None:
+        at_risk, events = at_risk.astype(np.int64), events.astype(np.int64)
+    return pd.DataFrame(columns).assign(at_risk=at_risk, events=events)
 
 
 def bootstrap_band(
@@ -200,6 +271,7 @@ def bootstrap_band(
     mass: float,
     generator: np.random.Generator,
     replicates: int,
+    weight: Floats | None = None,
 ) -> tuple[Floats, Floats]:
     """Percentiles of product-limit curves over studies whose patients are drawn again.
 
@@ -221,6 +293,8 @@ def bootstrap_band(
         Source of randomness; `replicates` draws of counts are taken from it.
     replicates
         Number of studies drawn.
+    weight : ndarray, shape (row,), optional
+        Weights of the rows.
 
     Returns
     -------
@@ -239,21 +313,24 @@ def bootstrap_band(
     size = max(1, BLOCK // max(start.size, patients))
     for first in range(0, replicates, size):
         count = min(size, replicates - first)
-        weight = generator.multinomial(patients, np.full(patients, 1.0 / patients), size=count)
-        row = weight[:, who]
+        drawn = generator.multinomial(patients, np.full(patients, 1.0 / patients), size=count)
+        rows: NDArray[Any] = drawn[:, who]
 
-        def up_to(order: Ints, position: Ints, row: Ints = row) -> Ints:
-            """Weights of the first rows in an order."""
-            total = np.cumsum(row[:, order], axis=1)
-            return np.concatenate([np.zeros((row.shape[0], 1), dtype=np.int64), total], axis=1)[
-                :, position
-            ]
+        def up_to(order: Ints, position: Ints, rows: NDArray[Any]) -> NDArray[Any]:
+            """Add up the first rows in an order."""
+            total = np.cumsum(rows[:, order], axis=1)
+            none = np.zeros((rows.shape[0], 1), dtype=rows.dtype)
+            return np.concatenate([none, total], axis=1)[:, position]
 
-        at_risk = up_to(by_start, started) - up_to(by_stop, stopped)
-        events = np.diff(up_to(ends, last), axis=1, prepend=0)
+        at_risk = up_to(by_start, started, rows) - up_to(by_stop, stopped, rows)
         counted = np.maximum.accumulate(at_risk, axis=1) >= minimum
-        share = np.divide(events, at_risk, out=np.zeros(events.shape), where=at_risk > 0)
-        survival = np.cumprod(np.where(counted, 1.0 - share, 1.0), axis=1)
+        there = at_risk > 0
+        if weight is not None:
+            rows = rows * weight
+            at_risk = up_to(by_start, started, rows) - up_to(by_stop, stopped, rows)
+        events = np.diff(up_to(ends, last, rows), axis=1, prepend=0)
+        share = np.divide(events, at_risk, out=np.zeros(events.shape), where=there)
+        survival = np.cumprod(np.where(counted, 1.0 - np.minimum(share, 1.0), 1.0), axis=1)
         whole = np.concatenate([np.ones((count, 1)), survival], axis=1)
         curves[first : first + count] = whole[:, at]
     tail = (1.0 - mass) / 2.0

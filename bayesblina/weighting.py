@@ -440,6 +440,7 @@ def _weighted(
         },
         synthetic=cohort.synthetic,
         source=cohort.source,
+        persons=cohort.patients[of],
     )
     summary = pd.DataFrame(
         {

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 import bayesblina as bb
-from bayesblina.checks.posterior import _unreliable
+from bayesblina.checks.weaknesses import unreliable
 from bayesblina.errors import ConvergenceError
 from bayesblina.fitting import Fit
 from bayesblina.hazards.effects import make_design
@@ -145,7 +145,11 @@ def test_unreliable_predictions_are_told_with_what_to_do() -> None:
             {**row, "endpoint": "rfs", "patients_above_limit": 2, "reliable": False},
         ]
     )
-    (text,) = _unreliable(loo)
+    (text,) = unreliable(loo)
     assert text.startswith("rfs: ")
     assert "above 0.70 for 2 of 86 patients" in text
-    assert "refit=True" in text
+    assert "leave_one_out(fit, moment_match=True) or refit=True, or with k_fold" in text
+    # Where few are not to be counted, neither are these.
+    (text,) = unreliable(loo, coarse=True)
+    assert "above 0.70 for some patients; " in text
+    assert unreliable(loo[:1]) == ()

@@ -212,7 +212,7 @@ def test_check_says_what_it_did_not_do(fit: Fit) -> None:
     assert found.loo.empty
     assert found.predictive.empty
     assert any("cannot be had" in note for note in found.notes)
-    assert "0 of 0 LOO" in repr(found)
+    assert "no LOO estimates" in repr(found)
     assert found._repr_html_()
 
 

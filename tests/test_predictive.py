@@ -107,7 +107,7 @@ def test_risk_sets_are_simon_makuchs(synthetic_fit: Fit) -> None:
                 at=np.array([]),
             )
             assert risk is not None
-            knots, at_risk, _ = risk
+            knots, at_risk = risk.knots, risk.at_risk
             one = observed[(observed["endpoint"] == endpoint) & (observed["group"] == group)]
             one = one[one["events"] > 0]
             # The piece that ends with the event.

@@ -11,7 +11,7 @@ import xarray as xr
 from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError
 from bayesblina.estimands import survival
-from bayesblina.fitting import Fit, expose_for, fit_exposure, sampler_settings
+from bayesblina.fitting import Fit, expose_for, fit_exposure, sampler_settings, weights_of
 from bayesblina.hazards.definition import (
     Free,
     Independent,
@@ -108,9 +108,7 @@ def curve_shift(
     definition = free_model(fit.definition)
     if isinstance(fit.definition.baseline, Free):
         raise EstimandError("Its baseline is free itself")
-    people = fit.exposure.people
-    weights = _weights(cohort, people) if fit.exposure.weighted else None
-    exposure = expose_for(definition, cohort, fit.question, weights=weights)
+    exposure = expose_for(definition, cohort, fit.question, weights=weights_of(fit, cohort))
     seed = fit.provenance.seed
     settings = sampler_settings(DRAWS, 1, CHAINS, 1, seed)
     free = fit_exposure(
@@ -144,9 +142,3 @@ def curve_shift(
                 }
             )
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _weights(cohort: Cohort, people: xr.Dataset) -> np.ndarray:
-    """Weights of the cohort's patients, in its order; 1 of those who do not contribute."""
-    found = dict(zip(people["patient"].values.tolist(), people["weight"].values, strict=True))
-    return np.array([float(found.get(one, 1.0)) for one in cohort.patients.tolist()])

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from bayesblina.baseline_gate import BaselineGate, gate_of, not_compared
 from bayesblina.cohort import Cohort
-from bayesblina.errors import SpecError
 from bayesblina.exposure import Exposure
-from bayesblina.fitting import Fit, expose_for, fit_exposure
+from bayesblina.fitting import Fit, expose_for, fit_exposure, weights_of
 from bayesblina.hazards.build import CAREFUL
 from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition
 from bayesblina.intervals import ENTRY_SHARES, TIE_TOLERANCE, cuts_between, number_of_entry_cuts
@@ -79,19 +78,12 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
         As for `bayesblina.fit`.
     """
     definition, freer = _freer(fit.definition)
-    weights = None
-    if fit.exposure.weighted:
-        people = fit.exposure.people
-        known = dict(zip(people["patient"].values.tolist(), people["weight"].values, strict=True))
-        weights = [float(known.get(one, 1.0)) for one in cohort.patients.tolist()]
-        if fit.definition.borrowing is not None:
-            raise SpecError("External patients who count less cannot be weighted again.")
     exposure = expose_for(
         definition,
         cohort,
         fit.question,
         cuts=more_cuts(fit.exposure),
-        weights=weights,
+        weights=weights_of(fit, cohort),
         compress=None if fit.exposure.compression is None else True,
     )
     again = fit_exposure(

@@ -40,8 +40,8 @@ def weaknesses(fit: Fit, pulled: pd.DataFrame | None = None) -> tuple[str, ...]:
         in which a prior speaks or pulls the answer far; of covariate levels and subgroups in which
         nobody is ever exposed; of times at which nobody is at risk in a state that is compared; of
         effects that are not the same early and late; of external patients who conflict with the
-        current ones; of weights whose sum is not the number of patients. None names a patient or
-        counts a few.
+        current ones; of weights whose sum is not the number of patients, or of their pieces. None
+        names a patient or counts a few.
 
     Examples
     --------
@@ -63,6 +63,42 @@ def weaknesses(fit: Fit, pulled: pd.DataFrame | None = None) -> tuple[str, ...]:
         *_not_proportional(fit),
         *_conflicts(fit),
         *_weights(fit),
+    )
+
+
+def unreliable(loo: pd.DataFrame, *, coarse: bool = False) -> tuple[str, ...]:
+    """Word the leave-one-out predictions that cannot be relied on, and what to do.
+
+    Parameters
+    ----------
+    loo
+        ``loo`` of what `bayesblina.check` gives.
+    coarse
+        Whether to leave out how many patients they are.
+
+    Returns
+    -------
+    tuple of str
+        Sentences without their full stops, one for each endpoint that has any.
+
+    Examples
+    --------
+    >>> row = {"endpoint": "os", "pareto_k_limit": 0.7, "patients_above_limit": 2}
+    >>> found = unreliable(pd.DataFrame([{**row, "evaluated": 86, "reliable": False}]))
+    >>> found[0].partition("; ")[0]
+    'os: leave-one-out prediction is not reliable, with Pareto k above 0.70 for 2 of 86 patients'
+    """
+    return tuple(
+        f"{row['endpoint']}: leave-one-out prediction is not reliable, with Pareto k above "
+        f"{row['pareto_k_limit']:.2f} for "
+        + (
+            "some patients"
+            if coarse
+            else f"{row['patients_above_limit']} of {row['evaluated']} patients"
+        )
+        + "; compare models with leave_one_out(fit, moment_match=True) or refit=True, or with "
+        "k_fold"
+        for row in loo[~loo["reliable"].astype(bool)].to_dict("records")
     )
 
 
@@ -216,6 +252,11 @@ def _weights(fit: Fit) -> list[str]:
         return []
     if not exposure.complete:
         return []
+    if exposure.in_pieces:
+        return [
+            f"the follow-up of {exposure.persons.size} patients is in {exposure.size} pieces with "
+            "weights, which count as independent; the interval is not that of the estimate"
+        ]
     people = exposure.people
     found = []
     for index, name in enumerate(exposure.endpoints):

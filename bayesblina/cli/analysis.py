@@ -444,6 +444,7 @@ def _run(
             size=cohort.size,
             account=account,
             curves=found.tables.get("curve_shift"),
+            loo=found.tables.get("leave_one_out"),
         )
         write_text(stage / "summary.md", words)
         data = study.path.parent / study.content.data.file

@@ -4,9 +4,9 @@ A cell is an endpoint x interval x phase x covariate pattern. Treatment phase is
 state of each patient, so no time before a phase's start can count as time in it.
 """
 
-from bayesblina.exposure.front import MANY, expose
+from bayesblina.exposure.front import MANY, expose, valid_weights
 from bayesblina.exposure.patterns import CovariateTerms, covariate_patterns
-from bayesblina.exposure.value import Exposure, Lazily, Patients
+from bayesblina.exposure.value import Exposure, Lazily, Patients, Persons
 
 __all__ = [
     "MANY",
@@ -14,6 +14,8 @@ __all__ = [
     "Exposure",
     "Lazily",
     "Patients",
+    "Persons",
     "covariate_patterns",
     "expose",
+    "valid_weights",
 ]

@@ -97,6 +97,8 @@ def expose_each(
         courses=courses,
         recorded=recorded_of(cohort.endpoints, list(episodes), courses),
     )
+    if cohort.persons is not None:
+        table.attrs["persons"] = int(np.unique(cohort.persons[used]).size)
     # States that nobody is ever in have no entry.
     position = {name: index for index, name in enumerate(table["phase"].values.tolist())}
     number = np.array([position.get(name, -1) for name in labelled.phases], dtype=np.int64)
@@ -310,6 +312,8 @@ def single_patients(
         },
         coords={"endpoint": list(episodes), "patient": cohort.patients[used]},
     )
+    if cohort.persons is not None:
+        people["person"] = ("patient", cohort.persons[used])
     return Patients(
         people=people,
         episodes=xr.Dataset(

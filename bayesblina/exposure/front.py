@@ -125,7 +125,7 @@ def expose(
             compress=compress,
             landmarks=landmarks,
         )
-    weight = _valid_weights(weights, cohort)
+    weight = valid_weights(weights, cohort)
     size = getattr(cohort, "size", 0)
     if size >= MANY and courses is None and not by_patient and _numbered(cohort):
         from bayesblina.exposure.many import expose_many
@@ -177,7 +177,28 @@ def _numbered(cohort: Cohort) -> bool:
     return math.prod(levels) <= MOST_COMBINATIONS
 
 
-def _valid_weights(weights: ArrayLike | None, cohort: Cohort) -> Floats | None:
+def valid_weights(weights: ArrayLike | None, cohort: Cohort) -> Floats | None:
+    """Check weights of a cohort's patients.
+
+    Parameters
+    ----------
+    weights : array_like, shape (patient,), or None
+        Weights, in the cohort's order.
+    cohort
+        The patients.
+
+    Returns
+    -------
+    ndarray, shape (patient,), or None
+        The weights.
+
+    Raises
+    ------
+    SpecError
+        If they are no numbers, or not as many as patients.
+    DataError
+        If one is missing, infinite or not greater than 0.
+    """
     if weights is None:
         return None
     try:

@@ -182,6 +182,8 @@ def expose_many(
         weighted=weight is not None and bool((weight[anywhere] != 1.0).any()),
         recorded=recorded_of(cohort.endpoints, names),
     )
+    if cohort.persons is not None:
+        table.attrs["persons"] = int(np.unique(cohort.persons[anywhere]).size)
     phases = tuple(str(name) for name in table["phase"].values)
     return Exposure(
         table=table,

@@ -36,8 +36,9 @@ class Patients:
         Over patient: ``weight`` (1 without weights), ``category`` (a pattern that has the patient's
         categorical covariates) and, unless continuous covariates are compressed, ``pattern``; else
         ``design`` over (patient, term), the patient's own raw terms. Over (endpoint, patient):
-        ``begin``, ``exit`` (NaN where the patient does not contribute) and ``event``. Patients who
-        contribute to no endpoint are not in it.
+        ``begin``, ``exit`` (NaN where the patient does not contribute) and ``event``. Where
+        patients are pieces or copies of persons also ``person``, the id of whose they are.
+        Patients who contribute to no endpoint are not in it.
     episodes : xarray.Dataset
         Over episode: ``endpoint``, ``patient`` and ``phase`` as positions, ``start``, ``stop``.
     left_out
@@ -77,6 +78,56 @@ class Lazily[T]:
         if not self._made:
             self._made.append(self._make())
         return self._made[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Persons:
+    """Whose the rows are: a person has one row, or one for each piece or copy of the follow-up.
+
+    Attributes
+    ----------
+    ids : ndarray of str, shape (person,)
+        Ids, in the order of their first rows.
+    of : ndarray of int, shape (row,)
+        Position of the person of each row.
+    """
+
+    ids: NDArray[np.str_]
+    of: Ints
+
+    @property
+    def size(self) -> int:
+        """Number of persons."""
+        return int(self.ids.size)
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether somebody has more than one row."""
+        return self.size < self.of.size
+
+    def rows(self, chosen: Ints) -> tuple[Ints, Ints]:
+        """Find the rows of some persons.
+
+        Parameters
+        ----------
+        chosen : ndarray of int, shape (chosen,)
+            Positions of persons, each once.
+
+        Returns
+        -------
+        rows : ndarray of int, shape (row,)
+            Their rows, person by person.
+        place : ndarray of int, shape (row,)
+            Which of the chosen each row belongs to.
+        """
+        if not self.in_pieces:
+            return chosen, np.arange(chosen.size)
+        rank = np.full(self.size, -1, dtype=np.int64)
+        rank[chosen] = np.arange(chosen.size)
+        place = rank[self.of]
+        rows = np.flatnonzero(place >= 0)
+        rows = rows[np.argsort(place[rows], kind="stable")]
+        return rows, place[rows]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -138,6 +189,26 @@ class Exposure:
     def left_out(self) -> tuple[LeftOut, ...]:
         """Who does not contribute, by endpoint and reason."""
         return self.patients().left_out
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether patients are pieces or copies of fewer persons."""
+        return int(self.table.attrs.get("persons", self.size)) < self.size
+
+    @property
+    def persons(self) -> Persons:
+        """Whose the rows of ``people`` are."""
+        people = self.patients().people
+        if "person" not in people:
+            ids = np.asarray(people["patient"].values, dtype=str)
+            return Persons(ids=ids, of=np.arange(ids.size))
+        ids, first, of = np.unique(
+            people["person"].values.astype(str), return_index=True, return_inverse=True
+        )
+        order = np.argsort(first)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(order.size)
+        return Persons(ids=ids[order], of=rank[of.reshape(-1)])
 
     def _everybody(self) -> Patients:
         if not self.complete:
@@ -412,6 +483,8 @@ class Exposure:
 
     def _subjects(self) -> str:
         kind = ("weighted " if self.weighted else "") + ("synthetic " if self.synthetic else "")
+        if self.in_pieces:
+            return f"{self.table.attrs['persons']} {kind}patients in {self.size} pieces"
         return f"{self.size} {kind}patients"
 
     def __repr__(self) -> str:

@@ -445,7 +445,7 @@ def martingale_residuals(
     SpecError
         If the dataset is another one, the endpoint is unknown, or `ax` is given for several.
     """
-    require(residuals, ["residual", "expected"], "bayesblina.martingale_residuals")
+    require(residuals, ["residual", "events"], "bayesblina.martingale_residuals")
     names = chosen(residuals["endpoint"].values, endpoint)
     drawn = in_a_row(len(names), height=2.8, width=width, ax=ax, share_y=True)
     axes = drawn.axes[0]
@@ -453,8 +453,7 @@ def martingale_residuals(
         one = residuals.sel(endpoint=name)
         expected, residual = one["expected"].values, one["residual"].values
         used = np.isfinite(residual)
-        # The residual is the event less what was expected.
-        event = used & (residual + expected > 0.5)
+        event = used & (one["events"].values > 0)
         for which, colour, label in (
             (event, COLOURS[1], "event"),
             (used & ~event, COLOURS[0], "no event"),

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bayesblina.baseline_gate import WORDS
-from bayesblina.checks.weaknesses import weaknesses
+from bayesblina.checks.weaknesses import unreliable, weaknesses
 from bayesblina.event_times import DECLARE, UNSEEN
 from bayesblina.fitting import Fit
 from bayesblina.report.wording import Number, Words, certain, number, shape_of
@@ -171,13 +171,17 @@ def event_times_in_words(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
     return (*messages, *found.notes, UNSEEN.rstrip("."))
 
 
-def weak_points(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
+def weak_points(
+    fit: Fit, *, loo: pd.DataFrame | None = None, coarse: bool = False
+) -> tuple[str, ...]:
     """Say what weakens the answer, event times that are told among it.
 
     Parameters
     ----------
     fit
         The fit.
+    loo
+        ``leave_one_out`` of the results, if it is known.
     coarse
         As for `event_times_in_words`.
 
@@ -188,7 +192,8 @@ def weak_points(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
     """
     found = fit.event_times
     told = () if found is None else event_times_in_words(fit, coarse=coarse)[: len(found.messages)]
-    return (*weaknesses(fit), *told)
+    predicted = () if loo is None else unreliable(loo, coarse=coarse)
+    return (*weaknesses(fit), *told, *predicted)
 
 
 def curves_in_words(table: pd.DataFrame | None, unit: str) -> list[str]:

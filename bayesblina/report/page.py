@@ -266,7 +266,7 @@ def _content(results: Results, minimum: int) -> Row:
         "exposed": question.exposed,
         "kind": kind,
         "answers": _answers(results),
-        "weaknesses": weak_points(fit, coarse=minimum > 1),
+        "weaknesses": weak_points(fit, loo=tables.get("leave_one_out"), coarse=minimum > 1),
         "gate": gate_rows(fit),
         "states": STATES,
         "gate_words": gate_words(fit),

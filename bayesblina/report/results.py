@@ -28,10 +28,11 @@ from bayesblina.estimands import contrast, hazard_ratio, rmst, survival
 from bayesblina.event_times import FAILED as COARSE
 from bayesblina.external import borrowing
 from bayesblina.files import reason_of, write_text
-from bayesblina.fitting import Fit
+from bayesblina.fitting import Fit, weights_of
 from bayesblina.follow_up import find_episodes
 from bayesblina.hazards.definition import PowerPrior
 from bayesblina.ladder import COX, bias_ladder, rungs
+from bayesblina.pointwise import leave_one_out_total
 from bayesblina.predictive import prior_predictive, replicated_simon_makuch
 from bayesblina.prior_sensitivity import power_scaling
 from bayesblina.regimes import From, Never, Regime
@@ -237,7 +238,7 @@ def analyse(
         "simon_makuch",
         lambda: pd.concat(
             [
-                simon_makuch(in_memory(cohort), fit.question, landmark=one).assign(landmark=one)
+                _observed(in_memory(cohort), fit, landmark=one).assign(landmark=one)
                 for one in starts
             ],
             ignore_index=True,
@@ -268,6 +269,12 @@ def analyse(
         stage("safety")
         attempt("safety", lambda: _safety(safety, seed=fit.provenance.seed))
     return Analysis(tables=tables, ratios=ratios, curves=drawn, notes=notes)
+
+
+def _observed(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.DataFrame:
+    """Curves of the patients as they were fitted, with their weights."""
+    weights = weights_of(fit, cohort)
+    return simon_makuch(cohort, fit.question, landmark=landmark, weights=weights)
 
 
 def _with_pulls(ratios: pd.DataFrame, fit: Fit) -> pd.DataFrame:
@@ -444,7 +451,9 @@ def _checks(
     def leave_one_out() -> pd.DataFrame:
         if not checked:
             raise EstimandError("the fit could not be checked")
-        fit.definition.require_hazard("Prediction of patients who are left out")
+        if checked[0].loo.empty:
+            # Raises, and says why.
+            leave_one_out_total(fit)
         return checked[0].loo
 
     attempt("predictive", predictive)

@@ -31,6 +31,7 @@ def summary(
     size: int,
     account: Account,
     curves: pd.DataFrame | None = None,
+    loo: pd.DataFrame | None = None,
 ) -> str:
     """Word the results.
 
@@ -50,6 +51,8 @@ def summary(
         What happened to every patient.
     curves
         How far the baseline moves curves (``curve_shift`` of the results), if it is known.
+    loo
+        How patients are predicted from the others (``leave_one_out`` of the results), if it is.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def summary(
         beside = (compared(row, fit), pulled(row))
         lines += [f"  - {_cell(plain(words))}" for words in beside if words]
     lines += [""]
-    weak = weak_points(fit)
+    weak = weak_points(fit, loo=loo)
     if weak:
         lines += ["### What weakens it", "", *(f"- {_cell(one)}." for one in weak), ""]
     kind = "conditional on the covariates" if fit.design.term_names else "without covariates"

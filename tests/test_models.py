@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import bayesblina as bb
+from bayesblina.checks.calibration import question_for
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.exposure import Exposure
+from bayesblina.exposure.value import Lazily
 from bayesblina.external import probability_apart
 from bayesblina.fitting import expose_for
 from bayesblina.hazards.baseline import steps, walks
@@ -58,7 +60,7 @@ def cohort() -> bb.Cohort:
 @cache
 def built(name: str) -> tuple[ModelDefinition, Exposure, BuiltModel]:
     definition = definition_of(name)
-    exposure = expose_for(definition, cohort(), QUESTION)
+    exposure = expose_for(definition, cohort(), question_for(definition))
     return definition, exposure, build_model(definition, exposure)
 
 
@@ -501,7 +503,7 @@ def test_survival_is_the_brute_force_average(name: str) -> None:
     fit = with_posterior(name, draws=4)
     times = [9.0, 16.0, 30.0]
     curves = bb.survival(fit, regimes=[bb.Never(), bb.From(8.0)], times=times, landmark=8.0)
-    for endpoint in ("os", "rfs"):
+    for endpoint in fit.exposure.endpoints:
         for draw in range(4):
             for time in times:
                 for regime, start in (("never", np.inf), ("from 8", 8.0)):
@@ -583,6 +585,63 @@ def test_new_patients_are_of_new_groups() -> None:
                 error = 4 * alive.std() / math.sqrt(size) + 1e-4
                 value = float(got.sel(endpoint=endpoint).values[0, draw, 0, 0])
                 assert value == pytest.approx(alive.mean(), abs=error)
+
+
+def twice(*, relapse_only: bool, of: int = 200) -> bb.Cohort:
+    """Patients of one effect on relapse and death; ``rfs`` ends with either, or with relapse."""
+    generator = np.random.default_rng(7)
+    effect = np.exp(generator.normal(0.0, 0.8, of))
+    relapse, death = generator.exponential(10.0, (2, of)) / effect
+    end = generator.uniform(8.0, 30.0, of)
+    table = pd.DataFrame(
+        {
+            "id": np.arange(of),
+            "os": np.minimum(death, end),
+            "died": (death <= end).astype(int),
+            "rfs": np.minimum(np.minimum(relapse, death), end),
+            "failed": ((relapse < np.minimum(death, end)) | ((death <= end) & (not relapse_only))),
+            "start": np.where(generator.random(of) < 0.5, 0.25, np.nan),
+        }
+    ).astype({"failed": int})
+    table.loc[table["start"] >= table["rfs"], "start"] = np.nan
+    return bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={
+            "os": bb.Endpoint(time="os", event="died", recorded="exact"),
+            "rfs": bb.Endpoint(time="rfs", event="failed", recorded="exact"),
+        },
+        phases=bb.Phases(late="start"),
+    )
+
+
+def test_one_effect_on_endpoints_that_share_events_is_refused() -> None:
+    """Deaths without relapse end both; relapse alone, censored by death, shares no event."""
+    question = bb.Question(exposed="late", eligible_from="entry")
+    frail = bb.load_model("patient_frailty")
+    both = twice(relapse_only=False)
+    one = both.endpoints
+    shared = int((one["os"].event & (one["rfs"].time == one["os"].time)).sum())
+    assert shared > 20
+    with pytest.raises(SpecError, match=rf"{shared} of the {shared} events of os .* of rfs"):
+        bb.fit(both, question, model=frail, seed=1, progress=False)
+    # The remedies: one of the two, or an event that is no part of the other.
+    for name in ("os", "rfs"):
+        alone = expose_for(frail, both, replace(question, endpoints=(name,)))
+        assert len(build_model(frail, alone).design.groups) == both.size
+    apart = expose_for(frail, twice(relapse_only=True), question)
+    assert apart.endpoints == ("os", "rfs")
+    assert len(build_model(frail, apart).design.groups) == both.size
+    # A tie of times now and then is chance.
+    few = apart.people["event"].values.copy()
+    late = np.flatnonzero(few[0] & ~few[1])
+    late = late[: int(0.08 * late.size)]
+    few[1, late] = True
+    tied = apart.people.assign(event=(apart.people["event"].dims, few))
+    build_model(frail, replace(apart, patients=Lazily.of(replace(apart.patients(), people=tied))))
+    # Other models have no effects that endpoints share.
+    expose_for(bb.load_model("primary"), both, question)
 
 
 def test_patients_effects_are_integrated_out() -> None:

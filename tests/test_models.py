@@ -551,6 +551,12 @@ def test_marginal_hazard_of_a_mixture_is_the_slope() -> None:
 # Groups.
 
 
+def between(edges: np.ndarray, low: np.ndarray, high: float) -> np.ndarray:
+    """Time in each interval between times and one later time."""
+    ends = np.clip(high, edges[:-1], edges[1:])
+    return np.asarray(ends - np.clip(low[:, None], edges[:-1], edges[1:]))
+
+
 def test_new_patients_are_of_new_groups() -> None:
     """Against Monte-Carlo over the distribution of groups."""
     for name, sd_name in (("frailty", "group_sd"), ("patient_frailty", "patient_sd")):
@@ -571,20 +577,26 @@ def test_new_patients_are_of_new_groups() -> None:
         raw[0, names.index("marrow_blasts")] = 50.0
         generator = np.random.default_rng(1)
         size = 200_000
+        edges = np.array([0.0, *exposure.cuts, 1e9])
         for endpoint in exposure.endpoints:
-            found = log_hazard(posterior, design, endpoint=endpoint).shared[:, 0, :, 0]
-            edges = np.array([0.0, *exposure.cuts, 1e9])
-            inside = np.clip(20.0, edges[:-1], edges[1:]) - np.clip(8.0, edges[:-1], edges[1:])
-            passed = np.exp(found) @ inside
+            found = np.exp(log_hazard(posterior, design, endpoint=endpoint).shared[:, 0, :, 0])
+            begin = exposure.people["begin"].sel(endpoint=endpoint).values
+            # They come under observation as the patients of the fit do.
+            entry = generator.choice(begin[begin <= 8.0], size=size)
             slope = relative_of(posterior, design, design.standardised(raw), endpoint=endpoint)
             for draw in range(3):
                 where = posterior[sd_name].isel(chain=0, draw=draw)
                 sd = float(where.values[0] if name != "frailty" else where.sel(endpoint=endpoint))
-                effect = sd * generator.normal(size=size)
-                alive = np.exp(-passed[draw] * np.exp(slope[draw, 0] + effect))
-                error = 4 * alive.std() / math.sqrt(size) + 1e-4
+                relative = np.exp(slope[draw, 0] + sd * generator.normal(size=size))
+                free = np.exp(-relative * (between(edges, entry, 8.0) @ found[draw]))
+                alive = free * np.exp(
+                    -relative * (between(edges, np.full(1, 8.0), 20.0) @ found[draw])
+                )
+                expected = alive.mean() / free.mean()
+                # Of a ratio of means.
+                error = 4 * (alive - expected * free).std() / free.mean() / math.sqrt(size) + 1e-4
                 value = float(got.sel(endpoint=endpoint).values[0, draw, 0, 0])
-                assert value == pytest.approx(alive.mean(), abs=error)
+                assert value == pytest.approx(expected, abs=error)
 
 
 def twice(*, relapse_only: bool, of: int = 200) -> bb.Cohort:

@@ -17,9 +17,11 @@ from scipy import sparse
 from bayesblina.exposure import Exposure
 from bayesblina.hazards.baseline import baseline_curves
 from bayesblina.hazards.components import (
+    Others,
     Sampler,
     Workbench,
     baseline_part,
+    covariates_part,
     cured_part,
     effects_part,
     groups_part,
@@ -154,17 +156,16 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
             baseline = pm.Deterministic("log_baseline", baseline, dims=("endpoint", "interval"))
             baseline = baseline[:, None, :]
         ratio = effects_part(bench)
-        by_phase = phases_part(bench, BatchedMatrixVector()(contrast, ratio))
+        by_phase = BatchedMatrixVector()(contrast, ratio)
+        pattern = pt.zeros_like(by_pattern)
+        if design.term_names:
+            pattern = covariates_part(bench)
+        others = Others(baseline=baseline, by_phase=by_phase, pattern=pattern)
+        by_phase = phases_part(bench, others)
         # (endpoint, stratum, subgroup, interval, phase)
         shared = baseline[:, :, None, :, None] + by_phase[:, None]
         shared = (shared + pt.zeros((1, 1, 1, 1, 1))).reshape(counted.shape)
-        pattern = pt.zeros_like(by_pattern)
-        if design.term_names:
-            terms = pm.Data("terms", np.stack([design.terms.T] * bench.endpoints))
-            prior = definition.covariates.prior
-            slope = bench.normal("coefficient", prior, dims=("endpoint", "term"))
-            pattern = BatchedMatrixVector(transposed=True)(terms, slope)
-        for part in (groups_part(bench), source_part(bench)):
+        for part in (groups_part(bench, others), source_part(bench)):
             if part is not None:
                 pattern = pattern + part
         density = PiecewiseExponential()(counted, by_pattern, exposed, class_of, shared, pattern)

@@ -15,8 +15,9 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import bayesblina as bb
-from bayesblina.errors import EstimandError
+from bayesblina.errors import EstimandError, SpecError
 from bayesblina.fitting import NOT_COMPARED, Fit, expose_for
+from bayesblina.follow_up import observed_late
 from bayesblina.hazards.definition import ModelDefinition, parse_model
 
 QUESTION = bb.Question(exposed="late", eligible_from="entry")
@@ -246,3 +247,55 @@ def test_groups_of_each_transition_are_not_averaged() -> None:
     fit = known_fit("site", course=True)
     with pytest.raises(EstimandError, match="groups that differ in each transition"):
         bb.survival(fit, times=[24.0], landmark=12.0, population={})
+
+
+# Left truncation: who comes under observation late is more robust than who does not.
+
+
+def late_cohort(size: int = 60, *, sites: int = 2) -> bb.Cohort:
+    """Every third patient is registered at month 4, at risk from the origin on."""
+    random = np.random.default_rng(6)
+    time = random.uniform(5.0, 30.0, size)
+    table = pd.DataFrame(
+        {
+            "id": np.arange(size),
+            "time": time,
+            "event": (np.arange(size) % 2 == 0).astype(int),
+            "registered": np.where(np.arange(size) % 3 == 0, 4.0, 0.0),
+            "start": np.where(np.arange(size) % 5 == 0, 4.5, np.nan),
+            "site": [f"s{index % sites}" for index in range(size)],
+        }
+    )
+    return bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={
+            "os": bb.Endpoint(time="time", event="event", entry="registered", recorded="exact")
+        },
+        phases=bb.Phases(registration="registered", late="start"),
+        covariates=["site"],
+    )
+
+
+def test_patients_observed_late_have_no_effects() -> None:
+    cohort, frail = late_cohort(), definition_of("patient")
+    late = observed_late(cohort, QUESTION)["os"]
+    np.testing.assert_array_equal(np.flatnonzero(late), np.arange(0, 60, 3))
+    with pytest.raises(SpecError, match=r"of os some .*20 patients: 0, 3, 6.* as a phase and take"):
+        bb.fit(cohort, QUESTION, model=frail, seed=1, progress=False)
+    # The remedies: risk begins then, or all are under observation at the landmark.
+    for other in (
+        replace(QUESTION, eligible_from="registration"),
+        replace(QUESTION, landmark=4.0),
+    ):
+        assert not observed_late(cohort, other)["os"].any()
+        assert expose_for(frail, cohort, other).size
+    expose_for(bb.load_model("primary"), cohort, QUESTION)
+
+
+def test_small_groups_of_patients_observed_late_have_no_effects() -> None:
+    few = definition_of("site")
+    with pytest.raises(SpecError, match="groups of fewer than 10 patients on average"):
+        expose_for(few, late_cohort(sites=7), QUESTION)
+    assert expose_for(few, late_cohort(sites=6), QUESTION).size == 60

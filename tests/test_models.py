@@ -128,6 +128,32 @@ def test_compiled_density_is_pymcs(name: str) -> None:
         np.testing.assert_allclose(gradient, slope, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize("name", ["by_subgroup", "frailty"])
+def test_a_structure_serves_any_number_of_endpoints(name: str) -> None:
+    """What was compiled for two endpoints is the density of one: no size stands in the graph."""
+    definition, _, two = built(name)
+    exposure = expose_for(definition, cohort(), replace(QUESTION, endpoints=("rfs",)))
+    one = build_model(definition, exposure)
+    assert one.structure == two.structure
+    bound = _bind(_compile(two), one)
+    reference = one.model.logp_dlogp_function(ravel_inputs=True, mode="FAST_COMPILE")
+    reference.set_extra_values({})
+    point = bound.initial_point_func(3)
+    gradient, value = np.empty(bound.n_dim), np.empty(1)
+    status = bound.compiled_logp_func.ctypes(
+        bound.n_dim,
+        *(
+            array.ctypes.data_as(bound.compiled_logp_func.ctypes.argtypes[1])
+            for array in (point, gradient, value)
+        ),
+        bound.user_data.ctypes.data,
+    )
+    assert status == 0
+    expected, slope = reference(point)
+    assert value[0] == pytest.approx(float(expected), rel=1e-9)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-8, atol=1e-8)
+
+
 def test_models_that_need_a_covariate_say_so() -> None:
     for name, role in ROLES.items():
         with pytest.raises(SpecError, match=f"needs a covariate as its {role}"):

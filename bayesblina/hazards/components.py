@@ -394,7 +394,8 @@ def _effects_of(
     by_pattern = shares(lambda one: one.sum(axis=(1, 2))[:, None] * member)
     usual = np.log((happened + PSEUDO_EVENTS) / (expected + PSEUDO_EVENTS))
     usual += np.einsum("egr,er->eg", by_rate, rates.reshape(bench.endpoints, -1))
-    baseline = others.baseline.reshape((bench.endpoints, -1))
+    # No size may stand in the graph, which serves any number of endpoints.
+    baseline = others.baseline.flatten(2)
     now = (
         ("baseline", by_rate, baseline),
         ("phase", by_state, others.by_phase),

@@ -19,10 +19,10 @@ from bayesblina.baseline_gate import BaselineGate, exposed_sds, gate_of, not_com
 from bayesblina.cohort import Cohort
 from bayesblina.companion import Companion, partial_posterior
 from bayesblina.convergence import Convergence, assess_convergence, assess_weights
-from bayesblina.errors import ConvergenceError, SpecError
+from bayesblina.errors import ConvergenceError, SpecError, name_patients
 from bayesblina.event_times import EventTimes, coarse_event_times
 from bayesblina.exposure import MANY, Exposure, expose
-from bayesblina.follow_up import find_episodes, require_comparison
+from bayesblina.follow_up import find_episodes, observed_late, require_comparison
 from bayesblina.hazards.build import BuiltModel, build_model
 from bayesblina.hazards.definition import (
     Free,
@@ -31,6 +31,7 @@ from bayesblina.hazards.definition import (
     PatientFrailty,
     PhasesSinceEntry,
     PowerPrior,
+    SiteFrailty,
     load_model,
 )
 from bayesblina.hazards.effects import Design, make_design
@@ -61,6 +62,9 @@ HASHED = (
     "since",
     "treatment",
 )
+# Patients in a group, on average, from which on it matters little that the frail of a group leave
+# before they are observed.
+LARGE_GROUP = 10
 LIBRARIES = ("bayesblina", "pymc", "nutpie", "pytensor", "numba", "arviz", "numpy", "xarray")
 NOT_ASKED = "nobody asked for it"
 NO_COMPANION = Companion(draws=None, table=pd.DataFrame(), reason=NOT_ASKED)
@@ -727,9 +731,12 @@ def expose_for(
     DataError
         If there is nothing to compare.
     SpecError
-        If the question or the cuts are impossible, or there are too few events in the exposed
-        phase for its effect to vary with time since entering it.
+        If the question or the cuts are impossible, there are too few events in the exposed
+        phase for its effect to vary with time since entering it, or patients with effects of their
+        own (or of small groups) come under observation after they became eligible.
     """
+    if isinstance(cohort, Cohort):
+        _require_seen_from_the_start(definition, cohort, question)
     by_patient = isinstance(definition.groups, PatientFrailty)
     if not isinstance(cohort, Cohort):
         _require_cells(definition)
@@ -785,6 +792,33 @@ def expose_for(
         compress=compress,
         landmarks=landmarks,
     )
+
+
+def _require_seen_from_the_start(
+    definition: ModelDefinition, cohort: Cohort, question: Question
+) -> None:
+    """Refuse left truncation where it selects the effects of patients or of small groups."""
+    groups = definition.groups
+    if groups is None:
+        return
+    whose = "effects of single patients"
+    if isinstance(groups, SiteFrailty):
+        known = cohort.covariates.get(groups.group or "")
+        if known is None or cohort.size >= LARGE_GROUP * max(len(known.levels), 1):
+            return
+        whose = f"effects of groups of fewer than {LARGE_GROUP} patients on average"
+    for name, late in observed_late(cohort, question).items():
+        if not late.any():
+            continue
+        who = name_patients([str(one) for one in cohort.patients[late][:10]], count=int(late.sum()))
+        raise SpecError(
+            f"Model '{definition.name}' has {whose}, but of {name} some come under observation "
+            f"after they became eligible ({who}). Whoever gets that far is more robust than "
+            "others, which the model does not know: it would find too little difference between "
+            "them, and a wrong hazard. If patients are only at risk from then on, such as for relapse from "
+            "remission, declare that time as a phase and take it as eligible_from; or ask with a "
+            "landmark by which they are under observation; or take a model without such effects."
+        )
 
 
 def _require_cells(definition: ModelDefinition) -> None:

@@ -327,6 +327,36 @@ def entry_times(episodes: Mapping[str, Episodes], question: Question) -> list[Fl
     return [*(np.concatenate(held) for held in times), late_begins(np.concatenate(begins))]
 
 
+def observed_late(cohort: Cohort, question: Question) -> dict[str, Bools]:
+    """Find who comes under observation after becoming eligible: left-truncated follow-up.
+
+    Whoever had the event in between was never seen. Those eligible from the start of a phase become
+    so then, and those of a question with a landmark are all at risk there.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    question
+        Who is at risk, from when.
+
+    Returns
+    -------
+    dict of ndarray of bool, shape (cohort patient,)
+        By endpoint; of patients who contribute to it.
+    """
+    eligible = np.zeros(cohort.size)
+    if question.eligible_from != ENTRY:
+        eligible = cohort.phase_start[:, cohort.phases.index(question.eligible_from)]
+    found = {}
+    for name in bind(question, cohort):
+        outcome = cohort.endpoints[name]
+        late = outcome.entry > eligible + TIE_TOLERANCE * np.abs(outcome.time)
+        late &= outcome.time > outcome.entry
+        found[name] = late & (question.landmark is None)
+    return found
+
+
 def late_begins(begin: Floats) -> Floats:
     """Take the begins of follow-up after the earliest of all.
 

@@ -601,7 +601,56 @@ def event_rates_by_term(
     >>> rates["event_rate"].dims
     ('chain', 'draw', 'term', 'phase')
     """
+    tree = sample_rates(
+        events,
+        seed=seed,
+        per=per,
+        term_sd=term_sd,
+        deviation_sd=deviation_sd,
+        draws=draws,
+        tune=tune,
+    )
+    values = tree["posterior"]["event_rate"].transpose("chain", "draw", "term", "phase")
+    return xr.Dataset(
+        {"event_rate": (values.dims, values.values)},
+        coords={**_coords(draws), "term": list(events.terms), "phase": list(events.phases)},
+        attrs={
+            **_attributes(events),
+            "converged": int(assess_convergence(tree).passed),
+            "per": per,
+        },
+    )
+
+
+def sample_rates(
+    events: AdverseEvents,
+    *,
+    seed: int,
+    per: str = "years",
+    term_sd: float = 1.5,
+    deviation_sd: float = 0.5,
+    draws: int = 1000,
+    tune: int = 1000,
+) -> xr.DataTree:
+    """Sample the model of `event_rates_by_term`, with all its parameters.
+
+    Parameters
+    ----------
+    events, seed, per, term_sd, deviation_sd, draws, tune
+        As for `event_rates_by_term`.
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups ``posterior`` and ``sample_stats``.
+
+    Raises
+    ------
+    EstimandError, SpecError
+        As for `event_rates_by_term`.
+    """
     import pymc as pm
+    from scipy.linalg import helmert
 
     if len(events.terms) < 2:
         raise EstimandError("Shrinkage needs at least two event terms; take event_rate.")
@@ -611,27 +660,29 @@ def event_rates_by_term(
     cell = events.term * len(events.phases) + events.phase
     shape = (len(events.terms), len(events.phases))
     count = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
-    # Where the data put the effects, roughly: for the sampler's coordinates, not for the model.
-    observed = np.log((count + 0.5) / time)
+    # Where the data put log rates, and how well they know them: for the sampler's coordinates.
+    observed, error = np.log((count + 0.5) / time), 1.0 / (count + 0.5)
     level = np.log((count.sum(axis=0) + 0.5) / shape[0] / time)
-    crude = observed - observed.mean(axis=0)
     coords = {"term": list(events.terms), "phase": list(events.phases)}
     with pm.Model(coords=coords):
-        mean = pm.Normal("phase_mean", level, 1.5, dims="phase")
+        # The phases' means have independent priors of one sd, so in any rotation; all of them move
+        # together with the terms.
+        turned = pm.Normal("phase_innovation", 0.0, 1.0, dims="phase")
+        rotation = helmert(shape[1], full=True).T
+        mean = pm.Deterministic("phase_mean", level + 1.5 * (rotation @ turned), dims="phase")
         spread = pm.HalfNormal("term_sd", term_sd)
         wobble = pm.HalfNormal("deviation_sd", deviation_sd)
-        # Effects are taken from their means, which the phases' means hold already.
-        term = _effects("term", spread, crude.mean(axis=1), count.sum(axis=1), ("term",))
-        term -= term.mean()
-        deviation = _effects(
-            "deviation", wobble, crude - crude.mean(axis=1)[:, None], count, ("term", "phase")
-        )
-        deviation -= deviation.mean(axis=0)[None, :]
-        deviation -= deviation.mean(axis=1)[:, None]
-        log_rate = mean[None, :] + term[:, None] + deviation
+        # A term's effect given the means, then its deviations given both.
+        known = 1.0 / (wobble**2 + error)
+        total = known.sum(axis=1)
+        likely = ((observed - mean) * known).sum(axis=1) / total
+        term = _effects("term", spread, likely, 1.0 / pm.math.sqrt(total), ("term",))
+        rest = observed - mean - term[:, None]
+        deviation = _effects("deviation", wobble, rest, np.sqrt(error), ("term", "phase"))
+        log_rate = mean + term[:, None] + deviation
         rate = pm.Deterministic("event_rate", pm.math.exp(log_rate), dims=("term", "phase"))
         pm.Poisson("count", rate * time[None, :], observed=count, dims=("term", "phase"))
-        tree = pm.sample(
+        found: xr.DataTree = pm.sample(
             draws,
             tune=tune,
             chains=CHAINS,
@@ -642,27 +693,18 @@ def event_rates_by_term(
             quiet=True,
             compute_convergence_checks=False,
         )
-    values = tree["posterior"]["event_rate"].transpose("chain", "draw", "term", "phase")
-    return xr.Dataset(
-        {"event_rate": (values.dims, values.values)},
-        coords={**_coords(draws), **coords},
-        attrs={
-            **_attributes(events),
-            "converged": int(assess_convergence(tree).passed),
-            "per": per,
-        },
-    )
+    return found
 
 
-def _effects(name: str, sd: Any, likely: Floats, count: Ints, dims: tuple[str, ...]) -> Any:
+def _effects(name: str, sd: Any, likely: Any, unit: Any, dims: tuple[str, ...]) -> Any:
     """Draw Normal(0, sd) effects in coordinates that are near independent standard normals.
 
-    The change of coordinates is exact whatever `likely` is (see `bayesblina.hazards.baseline`):
-    with counts of this size the data know an effect to about 1 / sqrt(count).
+    The change of coordinates is exact whatever `likely` and `unit` are (see
+    `bayesblina.hazards.baseline`): where the data put an effect, about, given all parameters before
+    it, and how well they know it.
     """
     import pymc as pm
 
-    unit = 1.0 / np.sqrt(count + 0.5)
     ratio = sd / unit
     wide = pm.math.sqrt(1.0 + ratio**2)
     shrink = ratio / wide

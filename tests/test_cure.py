@@ -17,11 +17,12 @@ from scipy.optimize import minimize
 
 import bayesblina as bb
 from bayesblina.errors import EstimandError, SpecError
+from bayesblina.estimands import populations
 from bayesblina.estimands.paths import hazard_at_survival
 from bayesblina.exposure import Exposure
 from bayesblina.hazards.build import build_model, draw_prior, with_tables, with_weights
 from bayesblina.hazards.definition import ModelDefinition, load_model, parse_model
-from bayesblina.hazards.likelihood import patient_log_likelihood
+from bayesblina.hazards.likelihood import log_hazard, patient_log_likelihood, relative_of
 from bayesblina.hazards.ops import CuredMixture
 from bayesblina.hazards.survivors import follow_up_of, survivors
 
@@ -221,7 +222,7 @@ def test_a_plateau_is_never_crossed() -> None:
     assert level[1] == math.inf
 
 
-def test_fractions_are_averages_over_patients() -> None:
+def test_fractions_are_averages_over_patients(monkeypatch: pytest.MonkeyPatch) -> None:
     fit = from_prior()
     got = bb.cured_fraction(fit)["cured_fraction"]
     people = fit.exposure.people
@@ -233,7 +234,7 @@ def test_fractions_are_averages_over_patients() -> None:
             assert one == pytest.approx(expected, abs=1e-12)
     by = bb.cured_fraction(fit, by="age_group")["cured_fraction"]
     assert by.dims == ("chain", "draw", "endpoint", "subgroup")
-    # A patient supplied comes under observation at the landmark.
+    # A patient supplied comes under observation when the others did, and is event-free at 8.
     patient: dict[str, str | float] = {
         "age_group": "55+",
         "prior_salvage": "yes",
@@ -245,8 +246,26 @@ def test_fractions_are_averages_over_patients() -> None:
     kept = uncured.posterior.drop_vars(["cured_log_odds", "cured_coefficient"])
     uncured = replace(uncured, draws=xr.DataTree.from_dict({"/posterior": kept}))
     others = bb.survival(uncured, times=[8.0, 20.0], landmark=8.0, population=patient)["survival"]
-    expected = alone[:, :, None] + (1 - alone[:, :, None]) * others.values[0, :, :, 0]
-    np.testing.assert_allclose(curve.values[0, :, :, 0], expected, rtol=1e-12)
+    exposure, design = fit.exposure, fit.design
+    names = [str(term) for term in exposure.table["term"].values]
+    known = {"age_group[55+]": 1.0, "prior_salvage[yes]": 1.0, "marrow_blasts": 20.0}
+    raw = np.array([[known.get(name, 0.0) for name in names]])
+    edges = np.array([0.0, *exposure.cuts, np.inf])
+    share = np.empty(alone.shape)
+    for column, endpoint in enumerate(("os", "rfs")):
+        begin = people["begin"].sel(endpoint=endpoint).values
+        begin = begin[begin <= 8.0, None]
+        spent = np.clip(8.0, edges[:-1], edges[1:]) - np.clip(begin, edges[:-1], edges[1:])
+        base = np.exp(log_hazard(fit.posterior, design, endpoint=endpoint).shared[:, 0, :, 0])
+        shift = relative_of(fit.posterior, design, design.standardised(raw), endpoint=endpoint)
+        free = np.exp(-np.exp(shift) * (base @ spent.T)).mean(axis=1)
+        share[:, column] = alone[:, column] / (alone[:, column] + (1 - alone[:, column]) * free)
+    expected = share[:, :, None] + (1 - share[:, :, None]) * others.values[0, :, :, 0]
+    # Entries are grouped by twelves; then each by itself.
+    np.testing.assert_allclose(curve.values[0, :, :, 0], expected, atol=2e-3)
+    monkeypatch.setattr(populations, "ENTRIES", 1000)
+    curve = bb.survival(fit, times=[8.0, 20.0], landmark=8.0, population=patient)["survival"]
+    np.testing.assert_allclose(curve.values[0, :, :, 0], expected, rtol=1e-10)
     with pytest.raises(EstimandError, match="no cured patients: fit 'mixture_cure'"):
         bb.cured_fraction(replace(fit, definition=load_model("primary")))
 

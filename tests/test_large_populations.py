@@ -16,7 +16,7 @@ from bayesblina.cohort import Cohort
 from bayesblina.estimands import curves, paths
 from bayesblina.fitting import Fit, expose_for
 from bayesblina.hazards.build import build_model, draw_prior
-from bayesblina.hazards.likelihood import normal_nodes
+from bayesblina.hazards.likelihood import NODES, new_group_nodes
 
 Floats = NDArray[np.float64]
 
@@ -78,7 +78,7 @@ def direct(fit: Fit, people: Cohort, time: float) -> Floats:
     }
     raw = np.stack([columns[name].astype(float) for name in design.term_names], axis=1)
     terms = (raw - design.centre) / design.scale
-    nodes, shares = normal_nodes() if "group_sd" in one else (np.zeros(1), np.ones(1))
+    nodes, shares = new_group_nodes() if "group_sd" in one else (np.zeros(1), np.ones(1))
     found = []
     for draw in range(DRAWS):
         here = one.isel(draw=draw)
@@ -98,7 +98,7 @@ def direct(fit: Fit, people: Cohort, time: float) -> Floats:
 def test_averages_over_many_patients(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By some draws and some patients at a time, against one draw after the other."""
     fit, people = drawn(name), cohort_of(3000, 2)
-    numbers = 3000 * (21 if name == "frailty" else 1)
+    numbers = 3000 * (NODES if name == "frailty" else 1)
     monkeypatch.setattr(curves, "LARGEST", 7 * numbers + 5)
     monkeypatch.setattr(paths, "BLOCK", 2 * numbers)
     seen = []

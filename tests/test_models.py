@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import bayesblina as bb
+from bayesblina.checks.calibration import question_for
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands.sources import probability_apart
 from bayesblina.exposure import Exposure
+from bayesblina.exposure.value import Lazily
 from bayesblina.fitting import expose_for
 from bayesblina.hazards.baseline import steps, walks
 from bayesblina.hazards.build import BuiltModel, build_model
@@ -58,7 +60,7 @@ def cohort() -> bb.Cohort:
 @cache
 def built(name: str) -> tuple[ModelDefinition, Exposure, BuiltModel]:
     definition = definition_of(name)
-    exposure = expose_for(definition, cohort(), QUESTION)
+    exposure = expose_for(definition, cohort(), question_for(definition))
     return definition, exposure, build_model(definition, exposure)
 
 
@@ -124,6 +126,32 @@ def test_compiled_density_is_pymcs(name: str) -> None:
         expected, slope = reference(point)
         assert value[0] == pytest.approx(float(expected), rel=1e-9, abs=1e-9)
         np.testing.assert_allclose(gradient, slope, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["by_subgroup", "frailty"])
+def test_a_structure_serves_any_number_of_endpoints(name: str) -> None:
+    """What was compiled for two endpoints is the density of one: no size stands in the graph."""
+    definition, _, two = built(name)
+    exposure = expose_for(definition, cohort(), replace(QUESTION, endpoints=("rfs",)))
+    one = build_model(definition, exposure)
+    assert one.structure == two.structure
+    bound = _bind(_compile(two), one)
+    reference = one.model.logp_dlogp_function(ravel_inputs=True, mode="FAST_COMPILE")
+    reference.set_extra_values({})
+    point = bound.initial_point_func(3)
+    gradient, value = np.empty(bound.n_dim), np.empty(1)
+    status = bound.compiled_logp_func.ctypes(
+        bound.n_dim,
+        *(
+            array.ctypes.data_as(bound.compiled_logp_func.ctypes.argtypes[1])
+            for array in (point, gradient, value)
+        ),
+        bound.user_data.ctypes.data,
+    )
+    assert status == 0
+    expected, slope = reference(point)
+    assert value[0] == pytest.approx(float(expected), rel=1e-9)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-8, atol=1e-8)
 
 
 def test_models_that_need_a_covariate_say_so() -> None:
@@ -501,7 +529,7 @@ def test_survival_is_the_brute_force_average(name: str) -> None:
     fit = with_posterior(name, draws=4)
     times = [9.0, 16.0, 30.0]
     curves = bb.survival(fit, regimes=[bb.Never(), bb.From(8.0)], times=times, landmark=8.0)
-    for endpoint in ("os", "rfs"):
+    for endpoint in fit.exposure.endpoints:
         for draw in range(4):
             for time in times:
                 for regime, start in (("never", np.inf), ("from 8", 8.0)):
@@ -549,6 +577,12 @@ def test_marginal_hazard_of_a_mixture_is_the_slope() -> None:
 # Groups.
 
 
+def between(edges: np.ndarray, low: np.ndarray, high: float) -> np.ndarray:
+    """Time in each interval between times and one later time."""
+    ends = np.clip(high, edges[:-1], edges[1:])
+    return np.asarray(ends - np.clip(low[:, None], edges[:-1], edges[1:]))
+
+
 def test_new_patients_are_of_new_groups() -> None:
     """Against Monte-Carlo over the distribution of groups."""
     for name, sd_name in (("frailty", "group_sd"), ("patient_frailty", "patient_sd")):
@@ -569,20 +603,83 @@ def test_new_patients_are_of_new_groups() -> None:
         raw[0, names.index("marrow_blasts")] = 50.0
         generator = np.random.default_rng(1)
         size = 200_000
+        edges = np.array([0.0, *exposure.cuts, 1e9])
         for endpoint in exposure.endpoints:
-            found = log_hazard(posterior, design, endpoint=endpoint).shared[:, 0, :, 0]
-            edges = np.array([0.0, *exposure.cuts, 1e9])
-            inside = np.clip(20.0, edges[:-1], edges[1:]) - np.clip(8.0, edges[:-1], edges[1:])
-            passed = np.exp(found) @ inside
+            found = np.exp(log_hazard(posterior, design, endpoint=endpoint).shared[:, 0, :, 0])
+            begin = exposure.people["begin"].sel(endpoint=endpoint).values
+            # They come under observation as the patients of the fit do.
+            entry = generator.choice(begin[begin <= 8.0], size=size)
             slope = relative_of(posterior, design, design.standardised(raw), endpoint=endpoint)
             for draw in range(3):
                 where = posterior[sd_name].isel(chain=0, draw=draw)
                 sd = float(where.values[0] if name != "frailty" else where.sel(endpoint=endpoint))
-                effect = sd * generator.normal(size=size)
-                alive = np.exp(-passed[draw] * np.exp(slope[draw, 0] + effect))
-                error = 4 * alive.std() / math.sqrt(size) + 1e-4
+                relative = np.exp(slope[draw, 0] + sd * generator.normal(size=size))
+                free = np.exp(-relative * (between(edges, entry, 8.0) @ found[draw]))
+                alive = free * np.exp(
+                    -relative * (between(edges, np.full(1, 8.0), 20.0) @ found[draw])
+                )
+                expected = alive.mean() / free.mean()
+                # Of a ratio of means.
+                error = 4 * (alive - expected * free).std() / free.mean() / math.sqrt(size) + 1e-4
                 value = float(got.sel(endpoint=endpoint).values[0, draw, 0, 0])
-                assert value == pytest.approx(alive.mean(), abs=error)
+                assert value == pytest.approx(expected, abs=error)
+
+
+def twice(*, relapse_only: bool, of: int = 200) -> bb.Cohort:
+    """Patients of one effect on relapse and death; ``rfs`` ends with either, or with relapse."""
+    generator = np.random.default_rng(7)
+    effect = np.exp(generator.normal(0.0, 0.8, of))
+    relapse, death = generator.exponential(10.0, (2, of)) / effect
+    end = generator.uniform(8.0, 30.0, of)
+    table = pd.DataFrame(
+        {
+            "id": np.arange(of),
+            "os": np.minimum(death, end),
+            "died": (death <= end).astype(int),
+            "rfs": np.minimum(np.minimum(relapse, death), end),
+            "failed": ((relapse < np.minimum(death, end)) | ((death <= end) & (not relapse_only))),
+            "start": np.where(generator.random(of) < 0.5, 0.25, np.nan),
+        }
+    ).astype({"failed": int})
+    table.loc[table["start"] >= table["rfs"], "start"] = np.nan
+    return bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={
+            "os": bb.Endpoint(time="os", event="died", recorded="exact"),
+            "rfs": bb.Endpoint(time="rfs", event="failed", recorded="exact"),
+        },
+        phases=bb.Phases(late="start"),
+    )
+
+
+def test_one_effect_on_endpoints_that_share_events_is_refused() -> None:
+    """Deaths without relapse end both; relapse alone, censored by death, shares no event."""
+    question = bb.Question(exposed="late", eligible_from="entry")
+    frail = bb.load_model("patient_frailty")
+    both = twice(relapse_only=False)
+    one = both.endpoints
+    shared = int((one["os"].event & (one["rfs"].time == one["os"].time)).sum())
+    assert shared > 20
+    with pytest.raises(SpecError, match=rf"{shared} of the {shared} events of os .* of rfs"):
+        bb.fit(both, question, model=frail, seed=1, progress=False)
+    # The remedies: one of the two, or an event that is no part of the other.
+    for name in ("os", "rfs"):
+        alone = expose_for(frail, both, replace(question, endpoints=(name,)))
+        assert len(build_model(frail, alone).design.groups) == both.size
+    apart = expose_for(frail, twice(relapse_only=True), question)
+    assert apart.endpoints == ("os", "rfs")
+    assert len(build_model(frail, apart).design.groups) == both.size
+    # A tie of times now and then is chance.
+    few = apart.people["event"].values.copy()
+    late = np.flatnonzero(few[0] & ~few[1])
+    late = late[: int(0.08 * late.size)]
+    few[1, late] = True
+    tied = apart.people.assign(event=(apart.people["event"].dims, few))
+    build_model(frail, replace(apart, patients=Lazily.of(replace(apart.patients(), people=tied))))
+    # Other models have no effects that endpoints share.
+    expose_for(bb.load_model("primary"), both, question)
 
 
 def test_patients_effects_are_integrated_out() -> None:

@@ -15,7 +15,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from bayesblina.errors import SpecError
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import LIBRARIES, expose_for
 from bayesblina.hazards.build import BuiltModel, build_model, draw_prior, with_tables
-from bayesblina.hazards.definition import ModelDefinition, load_model
+from bayesblina.hazards.definition import ModelDefinition, PatientFrailty, load_model
 from bayesblina.hazards.likelihood import log_hazard
 from bayesblina.intervals import split
 from bayesblina.question import Question
@@ -374,7 +374,26 @@ def synthetic_setting(name: str, *, seed: int = 1) -> tuple[ModelDefinition, Exp
     definition = load_model(name)
     definition = definition.with_covariates(**{role: ROLES[role] for role in definition.roles})
     cohort, _ = blinatumomab_cohort(seed=seed)
-    return definition, expose_for(definition, cohort, QUESTION)
+    return definition, expose_for(definition, cohort, question_for(definition))
+
+
+def question_for(definition: ModelDefinition) -> Question:
+    """Ask the synthetic study what a model can answer.
+
+    Parameters
+    ----------
+    definition
+        The model.
+
+    Returns
+    -------
+    Question
+        About overall and relapse-free survival; about the first alone where patients have one
+        effect on all endpoints, since relapse-free survival contains its events.
+    """
+    if isinstance(definition.groups, PatientFrailty):
+        return replace(QUESTION, endpoints=("os",))
+    return QUESTION
 
 
 def report(name: str, found: Calibration, *, command: str, seconds: float) -> str:

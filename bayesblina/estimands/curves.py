@@ -68,7 +68,10 @@ def survival(
     population
         Whose covariates the curves are averaged over: by default those of the eligible patients
         at risk at the landmark; a `Cohort` (all its patients, such as those of a target trial);
-        or the covariates of one patient, as a mapping of all that are in the model. Covariates
+        or the covariates of one patient, as a mapping of all that are in the model. Patients of a
+        cohort or a mapping are event-free at the landmark; where effects of patients or groups are
+        averaged over, or some are cured, that says something of them: they came under observation
+        when those of the fit did, and were in the reference state until the landmark. Covariates
         outside the range of the patients fitted are counted in the attribute ``population``.
     by
         Categorical covariate: one curve for each of its levels in the population.

@@ -103,7 +103,7 @@ def state_occupancy(
                     course.dead_after_relapse,
                 )
                 for index, values in enumerate(states):
-                    out[rows, :, index] = courses.average(values[..., place])
+                    out[rows, :, index] = courses.average(values[..., place], rows)
             return out
 
         values = _collect(part, populations, evaluate, ("time", "state"))
@@ -159,7 +159,7 @@ def time_in_states(
                 for index, values in enumerate(
                     (course.time_in_remission, course.time_after_relapse)
                 ):
-                    out[rows, index] = courses.average(values[..., place])
+                    out[rows, index] = courses.average(values[..., place], rows)
             return out
 
         values = _collect(part, populations, evaluate, ("state",))

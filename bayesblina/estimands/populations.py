@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, logsumexp
 
 from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError, nearest
@@ -21,7 +21,7 @@ from bayesblina.hazards.likelihood import (
     group_sd,
     hazard_of_segments,
     log_hazard,
-    normal_nodes,
+    new_group_nodes,
     relative_of,
 )
 from bayesblina.hazards.survivors import cured_given_survival, segments_of, sums
@@ -32,6 +32,9 @@ Ints = NDArray[np.int64]
 
 # A cohort whose patients' covariates are averaged over, or the covariates of one patient.
 Population = Cohort | Mapping[str, str | float]
+
+# Times at which patients came under observation are put into no more groups than this.
+ENTRIES = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,13 +67,15 @@ class Group:
         *,
         endpoint: str,
         landmark: float,
+        free_of: tuple[str, ...] = (),
     ) -> list[Members]:
         """Work out hazards relative to mean covariates, class by class.
 
-        Patients in the exposure have their own groups' effects; others belong to new groups, over
-        which hazards are integrated by quadrature. Where some are cured, patients in the exposure
-        are so with the probability that their own follow-up up to the landmark leaves; others as
-        if they came under observation at the landmark.
+        Patients in the exposure have their own groups' effects, and where some are cured they are
+        so with the probability that their own follow-up up to the landmark leaves. Others belong to
+        new groups, over which is integrated by quadrature, given what is known of them: that they
+        are event-free at the landmark. They came under observation when the patients of the fit
+        did, and were in the reference state until then.
 
         Parameters
         ----------
@@ -86,6 +91,9 @@ class Group:
             Endpoint.
         landmark
             Where patients are event-free.
+        free_of
+            The endpoints of which they are; by default this one. Only several that single
+            patients' effects act on.
 
         Returns
         -------
@@ -99,34 +107,95 @@ class Group:
         log_relative = relative_of(
             posterior, design, design.standardised(self.terms), endpoint=endpoint
         )
-        weight = self.weight
-        cured = self._cured(posterior, exposure, design, endpoint=endpoint, landmark=landmark)
+        weight: Floats = self.weight
         sd = group_sd(posterior, endpoint=endpoint)
-        if sd is not None and self.patterns is not None:
-            effects = group_effects(posterior, design, endpoint=endpoint)
-            log_relative = log_relative + effects[:, self.patterns]
-        elif sd is not None:
-            nodes, shares = normal_nodes()
-            new = log_relative[:, :, None] + sd[:, None, None] * nodes
-            log_relative = new.reshape(new.shape[0], -1)
-            weight = (weight[:, None] * shares).ravel()
-            class_of = np.repeat(class_of, nodes.size)
-            cured = None if cured is None else np.repeat(cured, nodes.size, axis=1)
-        relative = np.exp(log_relative)
-        found = []
-        for one in np.unique(class_of):
-            inside = class_of == one
-            share = float(weight[inside].sum())
-            found.append(
-                Members(
-                    class_=int(one),
-                    relative=relative[:, inside],
-                    weight=weight[inside] / share,
-                    share=share,
-                    cured=None if cured is None else cured[:, inside],
-                )
+        if self.patterns is not None:
+            if sd is not None:
+                effects = group_effects(posterior, design, endpoint=endpoint)
+                log_relative = log_relative + effects[:, self.patterns]
+            cured = self._cured(posterior, exposure, design, endpoint=endpoint, landmark=landmark)
+        else:
+            given, cured = self._known(
+                posterior, exposure, design, class_of, free_of or (endpoint,), landmark
             )
-        return found
+            if sd is not None:
+                nodes, _ = new_group_nodes()
+                new = log_relative[:, :, None] + sd[:, None, None] * nodes
+                log_relative = new.reshape(new.shape[0], -1)
+                weight = (weight[:, None] * given).reshape(new.shape[0], -1)
+                class_of = np.repeat(class_of, nodes.size)
+        return _by_class(class_of, np.exp(log_relative), weight, cured)
+
+    def _known(
+        self,
+        posterior: xr.Dataset,
+        exposure: Exposure,
+        design: Design,
+        class_of: Ints,
+        free_of: tuple[str, ...],
+        landmark: float,
+    ) -> tuple[Floats, Floats | None]:
+        """Take what being event-free at the landmark says of patients not in the exposure.
+
+        Returns
+        -------
+        given : ndarray, shape (draws, pattern, node)
+            Weights of the nodes of the groups' effects, of each pattern; one node without groups.
+        cured : ndarray, shape (draws, pattern x node), or None
+            Probability of being cured; None in a model without cured patients.
+        """
+        terms = design.standardised(self.terms)
+        log_odds = cured_log_odds(posterior, design, terms, endpoint=free_of[0])
+        grouped = group_sd(posterior, endpoint=free_of[0]) is not None
+        if log_odds is None and not grouped:
+            return np.ones((1, 1, 1)), None
+        free = self._log_free(posterior, exposure, design, class_of, free_of, landmark)
+        cured = None
+        if log_odds is not None:
+            odds = log_odds[:, :, None]
+            cured = expit(odds - free).reshape(odds.shape[0], -1)
+            free = np.logaddexp(odds, free)
+        shares = new_group_nodes()[1] if grouped else np.ones(1)
+        given = np.log(shares) + free
+        return np.exp(given - logsumexp(given, axis=2, keepdims=True)), cured
+
+    def _log_free(
+        self,
+        posterior: xr.Dataset,
+        exposure: Exposure,
+        design: Design,
+        class_of: Ints,
+        free_of: tuple[str, ...],
+        landmark: float,
+    ) -> Floats:
+        """Log probability that who is not cured is event-free at the landmark.
+
+        Averaged over when patients come under observation; shape (draws, pattern, node).
+        """
+        share, spans = _spans_before(exposure, design, free_of[0], landmark)
+        first = int(np.flatnonzero(exposure.table["role"].values == "reference")[0])
+        terms = design.standardised(self.terms)
+        relative, before = [], []
+        for name in free_of:
+            shared = log_hazard(posterior, design, endpoint=name).shared[..., first]
+            shift = relative_of(posterior, design, terms, endpoint=name)[:, :, None]
+            sd = group_sd(posterior, endpoint=name)
+            if sd is not None:
+                shift = shift + sd[:, None, None] * new_group_nodes()[0]
+            relative.append(np.exp(shift))
+            # (draws, pattern, span)
+            before.append((np.exp(shared) @ spans.T)[:, class_of])
+
+        def passed(span: int) -> Floats:
+            parts = zip(relative, before, strict=True)
+            return np.asarray(sum(one * other[..., span, None] for one, other in parts))
+
+        # The last span is the shortest: survival through it is the largest, and does not vanish.
+        least = passed(-1)
+        alive = np.zeros(least.shape)
+        for index, one in enumerate(share):
+            alive += one * np.exp(least - passed(index))
+        return np.asarray(np.log(alive) - least)
 
     def _cured(
         self,
@@ -138,10 +207,11 @@ class Group:
         landmark: float,
     ) -> Floats | None:
         """Probability of being cured given event-free at the landmark, shape (draws, pattern)."""
+        assert self.patterns is not None
         terms = design.standardised(self.terms)
         log_odds = cured_log_odds(posterior, design, terms, endpoint=endpoint)
-        if log_odds is None or self.patterns is None:
-            return None if log_odds is None else expit(log_odds)
+        if log_odds is None:
+            return None
         found = log_hazard(posterior, design, endpoint=endpoint)
         people = exposure.people.sel(endpoint=endpoint)
         at_risk = (people["begin"].values <= landmark) & (people["exit"].values > landmark)
@@ -173,7 +243,7 @@ class Members:
         The class.
     relative : ndarray, shape (draws, member)
         Relative hazards.
-    weight : ndarray, shape (member,)
+    weight : ndarray, shape (member,) or (draws, member)
         Share of the class's members; sums to 1.
     share
         Share of the group that is of this class.
@@ -186,6 +256,60 @@ class Members:
     weight: Floats
     share: float
     cured: Floats | None
+
+
+def _by_class(
+    class_of: Ints, relative: Floats, weight: Floats, cured: Floats | None
+) -> list[Members]:
+    """Take members apart by class."""
+    found = []
+    for one in np.unique(class_of):
+        inside = class_of == one
+        mine = weight[..., inside]
+        # The same in every draw: patients keep their share, whatever their effects.
+        share = float(mine.sum(axis=-1).flat[0])
+        found.append(
+            Members(
+                class_=int(one),
+                relative=relative[:, inside],
+                weight=mine / share,
+                share=share,
+                cured=None if cured is None else cured[:, inside],
+            )
+        )
+    return found
+
+
+def _spans_before(
+    exposure: Exposure, design: Design, endpoint: str, landmark: float
+) -> tuple[Floats, Floats]:
+    """Time under observation before a landmark, as the patients of a fit had it.
+
+    Of all who came under observation by then, whether they are still event-free or not: their
+    shares, shape (span,), and the time in each interval, shape (span, interval), the longest span
+    first. Many spans are put together, equally many patients in each.
+    """
+    people = exposure.patients().people
+    begin = people["begin"].sel(endpoint=endpoint).values
+    place = people["pattern" if exposure.compression is None else "category"].values
+    known = begin <= landmark
+    if design.sources:
+        known &= design.source_of[np.where(known, place, 0)] == 0
+    if not known.any():
+        return np.ones(1), np.zeros((1, exposure.table.sizes["interval"]))
+    starts, which = np.unique(begin[known], return_inverse=True)
+    weight = np.bincount(which, weights=people["weight"].values[known])
+    edges = np.concatenate([[0.0], exposure.cuts, [np.inf]])
+    low = np.maximum(starts[:, None], edges[:-1])
+    spans = np.maximum(np.minimum(landmark, edges[1:]) - low, 0.0)
+    if starts.size > ENTRIES:
+        middle = (np.cumsum(weight) - weight / 2.0) / weight.sum()
+        group = np.minimum((middle * ENTRIES).astype(np.int64), ENTRIES - 1)
+        _, group = np.unique(group, return_inverse=True)
+        member = (np.arange(group.max() + 1)[:, None] == group) * weight
+        weight = member.sum(axis=1)
+        spans = (member @ spans) / weight[:, None]
+    return weight / weight.sum(), spans
 
 
 def eligible_groups(

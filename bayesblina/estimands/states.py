@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesblina.errors import EstimandError
 from bayesblina.estimands.populations import Group
 from bayesblina.fitting import Fit
+from bayesblina.hazards.definition import SiteFrailty
 from bayesblina.hazards.likelihood import log_hazard
 from bayesblina.occupancy import Course, follow, probabilities, step
 
@@ -57,7 +59,7 @@ class Courses:
         Relative hazards of the three.
     class_of : ndarray of int, shape (member,)
         Class of each member.
-    weight : ndarray, shape (member,)
+    weight : ndarray, shape (member,) or (draws, member)
         Shares of the patients; they sum to 1.
     cuts : ndarray, shape (interval - 1,)
         Inner cut points.
@@ -91,6 +93,12 @@ class Courses:
             Their courses.
         """
         posterior, design = fit.posterior, fit.design
+        if group.patterns is None and isinstance(fit.definition.groups, SiteFrailty):
+            raise EstimandError(
+                f"Model '{fit.definition.name}' has groups that differ in each transition: courses "
+                "of patients of new groups are not averaged. Leave population out, for the "
+                "patients of the fit with their own groups' effects."
+            )
         members = [
             group.members(
                 posterior,
@@ -99,6 +107,8 @@ class Courses:
                 design,
                 endpoint=name,
                 landmark=route.start,
+                # In remission: neither relapsed nor dead.
+                free_of=fit.exposure.endpoints[:2],
             )
             for name in fit.exposure.endpoints
         ]
@@ -111,8 +121,8 @@ class Courses:
             relative=tuple(
                 np.concatenate([part.relative for part in found], axis=1) for found in members
             ),
-            class_of=np.concatenate([np.full(part.weight.size, part.class_) for part in one]),
-            weight=np.concatenate([part.share * part.weight for part in one]),
+            class_of=np.concatenate([np.full(part.relative.shape[1], part.class_) for part in one]),
+            weight=np.concatenate([part.share * part.weight for part in one], axis=-1),
             cuts=fit.exposure.cuts,
             route=route,
         )
@@ -169,7 +179,7 @@ class Courses:
 
     def blocks(self, pieces: int) -> Iterator[slice]:
         """Draws that are worked on together."""
-        numbers = self.weight.size * pieces * (2 + self.states().size)
+        numbers = self.class_of.size * pieces * (2 + self.states().size)
         size = max(1, BLOCK // max(numbers, 1))
         for first in range(0, self.draws, size):
             yield slice(first, first + size)
@@ -190,9 +200,11 @@ class Courses:
             relapse, die, after, epoch = self.rates(knots, rows)
             yield rows, follow(knots, relapse, die, after, epoch)
 
-    def average(self, values: Floats) -> Floats:
-        """Average over members, shape (draws, ...)."""
-        return np.asarray(np.einsum("dm...,m->d...", values, self.weight))
+    def average(self, values: Floats, rows: slice | Ints) -> Floats:
+        """Average over members, of some draws; shape (draws, ...)."""
+        if self.weight.ndim == 1:
+            return np.asarray(np.einsum("dm...,m->d...", values, self.weight))
+        return np.asarray(np.einsum("dm...,dm->d...", values, self.weight[rows]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -217,9 +229,9 @@ class StateAverage:
         out = np.empty((self.courses.draws, times.size))
         for rows, alive, relapsed in self.courses.alive(knots):
             if self.of_death:
-                out[rows] = self.courses.average((alive + relapsed.sum(axis=-2))[..., place])
+                out[rows] = self.courses.average((alive + relapsed.sum(axis=-2))[..., place], rows)
             else:
-                out[rows] = self.courses.average(alive[..., place])
+                out[rows] = self.courses.average(alive[..., place], rows)
         return np.clip(out, 0.0, 1.0, out=out)
 
     def hazard(self, times: Floats) -> Floats:
@@ -239,7 +251,7 @@ class StateAverage:
                 alive = alive + later.sum(axis=-2)
             else:
                 leaving = leaving + alive * relapse[..., piece]
-            out[rows] = courses.average(leaving) / courses.average(alive)
+            out[rows] = courses.average(leaving, rows) / courses.average(alive, rows)
         return out
 
     def restricted_mean(self, horizon: float) -> Floats:
@@ -251,7 +263,7 @@ class StateAverage:
             spent = course.time_in_remission[..., place]
             if self.of_death:
                 spent = spent + course.time_after_relapse[..., place]
-            out[rows] = self.courses.average(spent)
+            out[rows] = self.courses.average(spent, rows)
         return out
 
     def quantile(self, level: float, *, horizon: float) -> tuple[Floats, Bools]:
@@ -281,7 +293,7 @@ class StateAverage:
         for rows, remission, relapsed in courses.alive(knots):
             relapse, die, after, epoch = courses.rates(knots, rows)
             alive = remission + relapsed.sum(axis=-2) if self.of_death else remission
-            average = courses.average(alive)
+            average = courses.average(alive, rows)
             found = average[:, -1] <= level
             piece = np.clip((average > level).sum(axis=1) - 1, 0, knots.size - 2)
             times = np.full(found.size, horizon)
@@ -302,7 +314,7 @@ class StateAverage:
                         int(epoch[one]),
                     )
                     left = staying + later.sum(axis=-1) if self.of_death else staying
-                    fallen = courses.average(left) <= level
+                    fallen = courses.average(left, rows.start + here) <= level
                     high = np.where(fallen, middle, high)
                     low = np.where(fallen, low, middle)
                 times[here] = knots[one] + high

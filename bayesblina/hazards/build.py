@@ -17,9 +17,11 @@ from scipy import sparse
 from bayesblina.exposure import Exposure
 from bayesblina.hazards.baseline import baseline_curves, prior_sds
 from bayesblina.hazards.components import (
+    Others,
     Sampler,
     Workbench,
     baseline_part,
+    covariates_part,
     cured_part,
     effects_part,
     groups_part,
@@ -153,7 +155,12 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
             baseline = pm.Deterministic("log_baseline", baseline, dims=("endpoint", "interval"))
             baseline = baseline[:, None, :]
         ratio = effects_part(bench)
-        by_phase = phases_part(bench, BatchedMatrixVector()(contrast, ratio))
+        by_phase = BatchedMatrixVector()(contrast, ratio)
+        pattern = pt.zeros_like(by_pattern)
+        if design.term_names:
+            pattern = covariates_part(bench)
+        others = Others(baseline=baseline, by_phase=by_phase, pattern=pattern)
+        by_phase = phases_part(bench, others)
         # (endpoint, stratum, subgroup, interval, phase)
         shared = baseline[:, :, None, :, None] + by_phase[:, None]
         sources = source_part(bench, baseline)
@@ -164,13 +171,7 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         if sources.by_state is not None:
             shared = shared + sources.by_state[:, :, None, None, None, :]
         shared = shared.reshape(counted.shape)
-        pattern = pt.zeros_like(by_pattern)
-        if design.term_names:
-            terms = pm.Data("terms", np.stack([design.terms.T] * bench.endpoints))
-            prior = definition.covariates.prior
-            slope = bench.normal("coefficient", prior, dims=("endpoint", "term"))
-            pattern = BatchedMatrixVector(transposed=True)(terms, slope)
-        for part in (groups_part(bench), sources.by_pattern):
+        for part in (groups_part(bench, others), sources.by_pattern):
             if part is not None:
                 pattern = pattern + part
         density = PiecewiseExponential()(counted, by_pattern, exposed, class_of, shared, pattern)

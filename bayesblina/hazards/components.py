@@ -310,22 +310,154 @@ def effects_part(bench: Workbench) -> Any:
     return pm.Deterministic("log_hazard_ratio", values[0] + values[1] * pt.stack(mixed), dims=dims)
 
 
-def phases_part(bench: Workbench, by_phase: Any) -> Any:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Others:
+    """The log hazard without the effects that are added next, in three parts.
+
+    Attributes
+    ----------
+    baseline : tensor, shape (endpoint, stratum, interval)
+        Log baselines.
+    by_phase : tensor, shape (endpoint, state)
+        Log hazard ratios of the states; average ones of the exposed phase.
+    pattern : tensor, shape (endpoint, pattern)
+        Log hazard ratios of covariates.
+    """
+
+    baseline: Any
+    by_phase: Any
+    pattern: Any
+
+
+def _effects_of(
+    bench: Workbench,
+    name: str,
+    spread: Any,
+    where: tuple[Floats, Floats],
+    others: Others,
+    *,
+    dims: tuple[str, str],
+) -> Any:
+    """Add ``Normal(0, spread)`` effects on the log hazards of groups of patterns.
+
+    The data tell an effect given all others about as the log of events over expected events. How
+    these others move it is linear in them to first order, so that coordinates about it are close to
+    independent of them: of the level above all, which many effects would move together.
+
+    Parameters
+    ----------
+    bench
+        The model's parts.
+    name
+        Of the effects; coordinates and data begin with it.
+    spread : tensor, shape (endpoint,)
+        Sd of the effects.
+    where : ndarray, shape (state,), and ndarray, shape (group, pattern)
+        1 for the states and patterns in which an effect acts.
+    others
+        What else acts there.
+    dims
+        Dimensions of the effects.
+
+    Returns
+    -------
+    tensor, shape (endpoint, group)
+        The effects.
+    """
+    table, curves = bench.exposure.table, bench.curves
+    states, member = where
+    strata = len(bench.design.strata)
+    stratum = bench.design.stratum_of
+    events = table["events"].values * states[:, None]
+    # Log hazards in the reference state at mean covariates, about.
+    rates = (curves.level_centre[:, None] + curves.crude).reshape(bench.endpoints, strata, -1)
+    likely = table["exposure"].values * states[:, None]
+    likely = likely * np.exp(rates[:, stratum].transpose(0, 2, 1))[:, :, None]
+    happened, expected = (one.sum(axis=(1, 2)) @ member.T for one in (events, likely))
+    # Where nothing happened the time at risk says where it would have.
+    ahead = np.divide(PSEUDO_EVENTS, expected, out=np.zeros_like(expected), where=expected > 0)
+    total = (happened + PSEUDO_EVENTS)[:, :, None]
+
+    def shares(summed: Callable[[Floats], Floats]) -> Floats:
+        """Average over a group's events: by what is left of (endpoint, group, ...)."""
+        return (summed(events) + ahead[:, :, None] * summed(likely)) / total
+
+    inside = (np.arange(strata)[:, None] == stratum).astype(np.float64)
+    by_rate = shares(
+        lambda one: np.concatenate(
+            [np.einsum("ejp,gp->egj", one.sum(axis=2), member * here) for here in inside], axis=2
+        )
+    )
+    by_state = shares(lambda one: np.einsum("ekp,gp->egk", one.sum(axis=1), member))
+    by_pattern = shares(lambda one: one.sum(axis=(1, 2))[:, None] * member)
+    usual = np.log((happened + PSEUDO_EVENTS) / (expected + PSEUDO_EVENTS))
+    usual += np.einsum("egr,er->eg", by_rate, rates.reshape(bench.endpoints, -1))
+    # No size may stand in the graph, which serves any number of endpoints.
+    baseline = others.baseline.flatten(2)
+    now = (
+        ("baseline", by_rate, baseline),
+        ("phase", by_state, others.by_phase),
+        ("pattern", by_pattern, others.pattern),
+    )
+    moved = sum(
+        BatchedMatrixVector()(pm.Data(f"{name}_{part}_share", weights), values)
+        for part, weights, values in now
+    )
+    root = pm.Data(f"{name}_root", np.sqrt(happened + PSEUDO_EVENTS))
+    away = root * (pm.Data(f"{name}_usual", usual) - moved)
+    return adapted(f"{name}_innovation", spread[:, None] * root, likely=away, dims=dims) / root
+
+
+def covariates_part(bench: Workbench) -> Any:
+    """Add the effects of covariates.
+
+    Parameters
+    ----------
+    bench
+        The model's parts, with at least one term.
+
+    Returns
+    -------
+    tensor, shape (endpoint, pattern)
+        Log hazard ratios against mean covariates.
+    """
+    design, prior = bench.design, bench.definition.covariates.prior
+    terms = pm.Data("terms", np.stack([design.terms.T] * bench.endpoints))
+    dims = ("endpoint", "term")
+    if not isinstance(bench.definition.phases, PhasesBySubgroup):
+        slope = bench.normal("coefficient", prior, dims=dims)
+        return BatchedMatrixVector(transposed=True)(terms, slope)
+    # All levels of the subgroups are compared with one of them, whose error is in all. Priors that
+    # are independent with one sd are so in any rotation, as in that which parts what is known.
+    events = bench.exposure.table["events"].values.sum(axis=(1, 2)) + PSEUDO_EVENTS
+    mean = np.einsum("ep,pt->et", events, design.terms) / events.sum(axis=1, keepdims=True)
+    away = design.terms - mean[:, None]
+    _, rotation = np.linalg.eigh(np.einsum("ep,eps,ept->est", events, away, away))
+    values = pm.Data("coefficient_prior", np.array([prior.mean, prior.sd]))
+    standard = pm.Normal("coefficient_standard", 0.0, 1.0, dims=dims)
+    turned = BatchedMatrixVector()(pm.Data("coefficient_rotation", rotation), standard)
+    slope = pm.Deterministic("coefficient", values[0] + values[1] * turned, dims=dims)
+    center, sd = prior.mean, prior.sd
+    bench.known("coefficient", dims, lambda rng, size: rng.normal(center, sd, size))
+    return BatchedMatrixVector(transposed=True)(terms, slope)
+
+
+def phases_part(bench: Workbench, others: Others) -> Any:
     """Add what makes the exposed phase's effect vary.
 
     Parameters
     ----------
     bench
         The model's parts.
-    by_phase : tensor, shape (endpoint, state)
-        Log hazard ratios; average ones of the exposed phase.
+    others
+        Everything else; its log hazard ratio of the exposed phase is the average one.
 
     Returns
     -------
     tensor, shape (endpoint, subgroup, interval, state)
         Log hazard ratios; dimensions along which nothing varies have length 1.
     """
-    kind, design = bench.definition.phases, bench.design
+    kind, design, by_phase = bench.definition.phases, bench.design, others.by_phase
     model = pm.modelcontext(None)
     if kind.kind == "proportional":
         return by_phase[:, None, None, :]
@@ -348,15 +480,11 @@ def phases_part(bench: Workbench, by_phase: Any) -> Any:
         return by_state[:, None, None, :]
     if isinstance(kind, PhasesBySubgroup):
         member = np.arange(len(design.subgroups))[:, None] == design.subgroup_of
-        counts = table["events"].values.astype(np.float64)
-        inside = np.einsum("ejkp,k,gp->eg", counts, design.exposed, member)
         model.add_coord("subgroup", list(design.subgroups))
         spread = bench.spread("subgroup_sd", kind.change, dims=("endpoint",))
-        root = pm.Data("subgroup_root", np.sqrt(inside + PSEUDO_EVENTS))
+        where = (design.exposed, member.astype(np.float64))
         dims = ("endpoint", "subgroup")
-        departure = (
-            adapted("subgroup_innovation", spread[:, None] * root, likely=0.0, dims=dims) / root
-        )
+        departure = _effects_of(bench, "subgroup", spread, where, others, dims=dims)
         ratio = _exposed_mean(by_phase, exposed)[:, None] + departure
         pm.Deterministic("log_hazard_ratio_by_subgroup", ratio, dims=dims)
         return by_phase[:, None, None, :] + departure[:, :, None, None] * exposed
@@ -377,13 +505,15 @@ def _departures(bench: Workbench, prior: SpreadPrior, found: Walks) -> Any:
     return BatchedMatrixVector()(pm.Data("phase_basis", found.basis), coefficient)
 
 
-def groups_part(bench: Workbench) -> Any:
+def groups_part(bench: Workbench, others: Others) -> Any:
     """Add hazards that differ at random between groups.
 
     Parameters
     ----------
     bench
         The model's parts.
+    others
+        Everything else.
 
     Returns
     -------
@@ -392,15 +522,14 @@ def groups_part(bench: Workbench) -> Any:
     """
     kind, design = bench.definition.groups, bench.design
     model = pm.modelcontext(None)
-    counts = bench.exposure.table["events"].values.astype(np.float64)
     if isinstance(kind, SiteFrailty):
         member = np.arange(len(design.groups))[:, None] == design.group_of
-        inside = np.einsum("ejkp,gp->eg", counts, member)
         model.add_coord("group", list(design.groups))
         spread = bench.spread("group_sd", kind.spread, dims=("endpoint",))
-        root = pm.Data("group_root", np.sqrt(inside + PSEUDO_EVENTS))
+        everywhere = np.ones(bench.exposure.table.sizes["phase"])
+        where = (everywhere, member.astype(np.float64))
         dims = ("endpoint", "group")
-        effect = adapted("group_innovation", spread[:, None] * root, likely=0.0, dims=dims) / root
+        effect = _effects_of(bench, "group", spread, where, others, dims=dims)
         pm.Deterministic("group_effect", effect, dims=dims)
         members = pm.Data("members", np.stack([member.T.astype(np.float64)] * bench.endpoints))
         return BatchedMatrixVector()(members, effect)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,14 @@ from bayesblina.hazards.definition import (
     RobustMixture,
     require_roles,
 )
+from bayesblina.intervals import TIE_TOLERANCE
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+# Of the events of one endpoint, in patients still followed for another, this share may be events of
+# the other at the same time by chance.
+SHARED_BY_CHANCE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -150,7 +156,8 @@ def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
     ------
     SpecError
         If the model needs a covariate that is not named or not there, or events and person-time
-        that were summed in another way.
+        that were summed in another way; or if patients have one effect on endpoints of which one
+        contains another.
     """
     roles = require_roles(
         definition,
@@ -191,6 +198,7 @@ def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
                 f"Model '{definition.name}' has an effect for each patient: sum events and "
                 "person-time with expose(..., by_patient=True)."
             )
+        _require_separate(exposure, definition)
         groups = tuple(str(index) for index in range(raw.shape[0]))
         group = np.arange(raw.shape[0])
     return Design(
@@ -243,3 +251,28 @@ def levels_of(
     for index, name in enumerate(found.levels[1:], start=1):
         level[raw[:, names.index(f"{covariate}[{name}]")] == 1.0] = index
     return found.levels, level
+
+
+def _require_separate(exposure: Exposure, definition: ModelDefinition) -> None:
+    """Refuse endpoints that share events where patients have one effect on all endpoints.
+
+    Whatever ends two endpoints at once is one event. Counted in both it looks like patients who
+    have either event early, which is what the effects are there to find.
+    """
+    people = exposure.people
+    exit_, event = people["exit"].values, people["event"].values
+    for one, other in permutations(range(len(exposure.endpoints)), 2):
+        near = TIE_TOLERANCE * np.abs(exit_[one])
+        followed = event[one] & (exit_[other] >= exit_[one] - near)
+        shared = followed & event[other] & (exit_[other] <= exit_[one] + near)
+        count, of = int(shared.sum()), int(followed.sum())
+        if count > SHARED_BY_CHANCE * of:
+            name, larger = exposure.endpoints[one], exposure.endpoints[other]
+            raise SpecError(
+                f"Model '{definition.name}' gives a patient one effect on all endpoints, but "
+                f"{count} of the {of} events of {name} in patients still followed for {larger} are "
+                f"events of {larger} at the same moment. Their effects would be learnt from that, "
+                f"and move the hazard ratios: ask for one of the two (endpoints of the question, "
+                f"such as ['{name}']), or take a model without effects of single patients; "
+                "'illness_death' has relapse and death together."
+            )

@@ -16,7 +16,6 @@ from tests.studies.baseline_methods import (
     new_cuts,
     partial_answers,
     spans,
-    walk_answer,
 )
 from tests.studies.baseline_patients import Arm, Data, Hazard, Patients
 from tests.studies.baseline_settings import ONE_PHASE, RATIOS, Setting
@@ -43,7 +42,6 @@ FIRST_LOOK = np.array([7, 10, 13])
 CURVES = 5
 # Log hazards are compared over these months.
 MONTHS = np.linspace(0.25, 23.75, 48)
-MODELS = ("default", *curves.MODELS)
 BEYOND = 0.25
 
 
@@ -56,7 +54,7 @@ class CurveAnswer:
     answer
         Of the log hazard ratio and survival.
     log_hazard : ndarray, shape (interval,)
-        Posterior mean log baseline hazards.
+        Posterior mean log baseline hazards; NaN where only the hazard ratio was asked for.
     """
 
     answer: Answer
@@ -91,20 +89,19 @@ def curve_answer(
     )
     kept = [nodes[k] for k in np.flatnonzero(first > first.max() + np.log(LEAST_AT_FIRST))]
     found = [curves.curve_log_density(*data, covariance, grid) for covariance, _ in kept]
-    joint = np.stack(
-        [density + mass for (density, _, _), (_, mass) in zip(found, kept, strict=True)]
-    )
+    joint = np.stack([density + mass for (density, _), (_, mass) in zip(found, kept, strict=True)])
     highest = joint.max()
     share = np.exp(joint - highest)
     said = engine.posterior(grid, np.log(share.sum(axis=0)) + highest)
     share /= share.sum()
-    hazard = np.einsum("kg,kgj->j", share, np.stack([means for _, _, means in found]))
     curve, used = np.full(2 * TIMES.size, np.nan), 0.0
+    hazard = np.full(cuts.size + 1, np.nan)
     if survival:
         extra = np.concatenate([spans(cuts, arm.landmark), spans(cuts, arm.start)])
         started = np.repeat([0.0, 1.0], TIMES.size)
         curve = np.zeros(2 * TIMES.size)
-        for (density, duals, _), (covariance, _), part in zip(found, kept, share, strict=True):
+        hazard = np.zeros(cuts.size + 1)
+        for (density, duals), (covariance, _), part in zip(found, kept, share, strict=True):
             if part.sum() < LEAST_FOR_SURVIVAL:
                 continue
             values = curves.curve_survival(
@@ -112,7 +109,11 @@ def curve_answer(
             )
             curve += part @ values
             used += part[values[:, 0] > 0].sum()
-        curve /= used
+            for g in np.flatnonzero(values[:, 0] > 0):
+                hazard += part[g] * curves.mean_log_hazard(
+                    time, data[2] * grid[g], prior.mean, covariance, duals[g]
+                )
+        curve, hazard = curve / used, hazard / used
     answer = Answer(
         mean=said.mean,
         sd=said.sd,
@@ -141,10 +142,6 @@ def rows_of(data: Data, arm: Arm, log_ratio: float, *, survival: bool) -> list[d
         at = hazard.cumulative(np.append(np.maximum(TIMES, begin), begin))
         truths.append(np.exp(-ratio * (at[:-1] - at[-1])))
     by_model: dict[str, tuple[Answer, Floats | None]] = {"companion": (companion, None)}
-    by_model["default"] = (
-        walk_answer(patients, arm, cuts, grid, old=False, curves=survival),
-        None,
-    )
     for model in curves.MODELS:
         found = curve_answer(model, patients, arm, cuts, grid, survival=survival)
         by_model[model] = (found.answer, found.log_hazard)
@@ -157,7 +154,7 @@ def rows_of(data: Data, arm: Arm, log_ratio: float, *, survival: bool) -> list[d
             )
         ]
         error = np.nan
-        if log_hazard is not None:
+        if log_hazard is not None and survival:
             at_months = log_hazard[np.searchsorted(cuts, MONTHS)]
             error = float(np.mean((at_months - true_log_hazard(hazard)) ** 2))
         rows.append(

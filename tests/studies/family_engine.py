@@ -1,4 +1,4 @@
-"""Deterministic posteriors of the models of curves; they share no code with the package.
+"""Deterministic posteriors of the default and the models of curves; no code of the package.
 
 Given the sd of a curve's prior (and a process's length scale) its log hazard is normal. These few
 hyperparameters are integrated by quadrature, the log hazard ratio on a grid, and the log hazards by
@@ -21,6 +21,8 @@ NORMAL_95 = 1.959963984540054
 # The same quantile of a product of two independent standard normals.
 PRODUCT_95 = 2.1819489839664663
 LEVEL_SD = float(np.log(20.0) / NORMAL_95)
+# Of the default, the only one without hyperparameters.
+STEP_SD = float(np.log(20.0) / NORMAL_95)
 SLOPE_SD = float(np.log(25.0) / NORMAL_95)
 DOUBLING_SD = float(np.log(2.5) / NORMAL_95 / np.log(2.0))
 # Scales of the half-normal priors of sds.
@@ -36,7 +38,7 @@ BEND = 3.0
 SD_NODES, LENGTH_NODES = 10, 5
 # The largest sd, in scales of its prior.
 REACH = 4.0
-MODELS = ("smooth", "weibull", "gaussian_process")
+MODELS = ("default", *CHANGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,7 +106,7 @@ def curve_prior(
     Parameters
     ----------
     model
-        ``"smooth"``, ``"weibull"`` or ``"gaussian_process"``.
+        ``"default"``, ``"smooth"``, ``"weibull"`` or ``"gaussian_process"``.
     cuts : ndarray, shape (interval - 1,)
         Cut points.
     last
@@ -120,6 +122,10 @@ def curve_prior(
     if events.size == 1:
         return CurvePrior(mean=mean, covariance=level[None], log_weight=np.zeros(1))
     weight = events + HALF_AN_EVENT
+    sums = np.tri(events.size, events.size - 1, -1)
+    if model == "default":
+        covariance = level + _without(STEP_SD**2 * sums @ sums.T, one, weight)
+        return CurvePrior(mean=mean, covariance=covariance[None], log_weight=np.zeros(1))
     sds, masses = _half_normal_nodes(CHANGE[model])
     if model == "gaussian_process":
         times = np.log(midpoints(cuts, last))
@@ -136,7 +142,6 @@ def curve_prior(
         )
     place = clock(cuts, last, events)
     gap = np.diff(place)
-    sums = np.tri(events.size, events.size - 1, -1)
     if model == "weibull":
         line = np.log(midpoints(cuts, last))
         slope_sd, shape = DOUBLING_SD, _without((sums * gap) @ sums.T, one, weight)
@@ -169,6 +174,21 @@ def _log_likelihood(
             value += events[j, c] * linear - here
             expected[j] += here
     return value, expected
+
+
+@njit(cache=True)
+def _solve(factor: Floats, right: Floats) -> Floats:
+    """Solve with a lower triangular factor and its transpose, for one right-hand side."""
+    found = right.copy()
+    for j in range(found.size):
+        for k in range(j):
+            found[j] -= factor[j, k] * found[k]
+        found[j] /= factor[j, j]
+    for j in range(found.size - 1, -1, -1):
+        for k in range(j + 1, found.size):
+            found[j] -= factor[k, j] * found[k]
+        found[j] /= factor[j, j]
+    return found
 
 
 @njit(cache=True)
@@ -211,8 +231,7 @@ def laplace(
         root = np.sqrt(expected)
         factor = np.linalg.cholesky(np.eye(a.size) + root.reshape(-1, 1) * covariance * root)
         target = expected * (a - mean) + by_interval - expected
-        solved = np.linalg.solve(factor, root * (covariance @ target))
-        move = target - root * np.linalg.solve(factor.T, solved) - dual
+        move = target - root * _solve(factor, root * (covariance @ target)) - dual
         step = covariance @ move
         size = min(1.0, 3.0 / max(np.abs(step).max(), 1e-300))
         new, new_dual, new_a = value, dual, a
@@ -239,10 +258,8 @@ def curve_log_density(
     mean: float,
     covariance: Floats,
     grid: Floats,
-) -> tuple[Floats, Floats, Floats]:
-    """Log posterior of the log hazard ratio on a grid, modes' coordinates, mean log hazards.
-
-    Means are modes corrected for the likelihood's third derivatives.
+) -> tuple[Floats, Floats]:
+    """Log posterior of the log hazard ratio on a grid, and the modes' coordinates.
 
     Parameters
     ----------
@@ -253,16 +270,25 @@ def curve_log_density(
     """
     density, dual = np.empty(grid.size), np.zeros(time.shape[0])
     duals = np.empty((grid.size, time.shape[0]))
-    means = np.empty((grid.size, time.shape[0]))
     for g in range(grid.size):
-        value, a, dual, factor = laplace(events, time, exposed * grid[g], mean, covariance, dual)
+        value, _a, dual, _f = laplace(events, time, exposed * grid[g], mean, covariance, dual)
         density[g] = value - 0.5 * precision * grid[g] ** 2
         duals[g] = dual
-        _unused, expected = _log_likelihood(events, time, exposed * grid[g], a)
-        half = np.linalg.solve(factor, np.sqrt(expected).reshape(-1, 1) * covariance)
-        spread = covariance - half.T @ half
-        means[g] = a - 0.5 * spread @ (expected * np.diag(spread))
-    return density, duals, means
+    return density, duals
+
+
+@njit(cache=True)
+def mean_log_hazard(
+    time: Floats, relative: Floats, mean: float, covariance: Floats, dual: Floats
+) -> Floats:
+    """Log hazards at the mode, corrected for the likelihood's third derivatives."""
+    a = mean + covariance @ dual
+    _unused, expected = _log_likelihood(np.zeros(time.shape), time, relative, a)
+    root = np.sqrt(expected).reshape(-1, 1)
+    factor = np.linalg.cholesky(np.eye(a.size) + root * covariance * root.T)
+    half = np.linalg.solve(factor, root * covariance)
+    spread = covariance - half.T @ half
+    return a - 0.5 * spread @ (expected * np.diag(spread))
 
 
 @njit(cache=True)

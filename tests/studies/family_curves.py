@@ -104,9 +104,7 @@ def curve_answer(
         for (density, duals), (covariance, _), part in zip(found, kept, share, strict=True):
             if part.sum() < LEAST_FOR_SURVIVAL:
                 continue
-            values = curves.curve_survival(
-                *data, covariance, grid, density, duals, extra, started
-            )
+            values = curves.curve_survival(*data, covariance, grid, density, duals, extra, started)
             curve += part @ values
             used += part[values[:, 0] > 0].sum()
             for g in np.flatnonzero(values[:, 0] > 0):

@@ -326,8 +326,6 @@ def curve_survival(
         for r in range(extra.shape[0]):
             more = time.copy()
             more[:, unexposed] += extra[r] * np.exp(started[r] * grid[g])
-            value, _a, _d, _f = laplace(
-                events, more, exposed * grid[g], mean, covariance, duals[g]
-            )
+            value, _a, _d, _f = laplace(events, more, exposed * grid[g], mean, covariance, duals[g])
             found[g, r] = np.exp(value - 0.5 * precision * grid[g] ** 2 - density[g])
     return found

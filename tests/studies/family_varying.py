@@ -42,6 +42,11 @@ DELAY, WANING = 2.0, 6.0
 BY_SUBGROUP = {"a": 0.4, "b": 0.8, "c": 1.2}
 SITES, SITE_SD = 10, 0.5
 RELAPSE, IN_REMISSION, AFTER_RELAPSE = "relapse", "death in remission", "death after relapse"
+TRANSITION_HAZARDS = {
+    RELAPSE: Hazard(begin=np.array([0.0, 3.5, 12.0]), rate=np.array([0.02, 0.08, 0.03])),
+    IN_REMISSION: Hazard(begin=np.array([0.0, 6.0]), rate=np.array([0.015, 0.008])),
+    AFTER_RELAPSE: Hazard(begin=np.array([0.0, 12.0]), rate=np.array([0.12, 0.09])),
+}
 TRANSITION_RATIOS = {RELAPSE: 0.5, IN_REMISSION: 1.0, AFTER_RELAPSE: 0.7}
 
 
@@ -190,36 +195,41 @@ def frailty(count: int, random: np.random.Generator) -> pd.DataFrame:
     return _table(times, start, random, np.array([f"s{one}" for one in site]))
 
 
-def illness_death(count: int, random: np.random.Generator) -> pd.DataFrame:
-    """A course from remission: relapse or death, and death after a relapse; follow-up from 0.
+def course(planned: Floats, random: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+    """When maintenance starts, remission ends and life ends; follow-up is from remission.
 
-    Maintenance starts about month 3 in those still in remission, just before relapses set in.
+    Who relapses or dies before maintenance never starts it.
     """
-    relapse = Hazard(begin=np.array([0.0, 3.5, 12.0]), rate=np.array([0.02, 0.08, 0.03]))
-    death = Hazard(begin=np.array([0.0, 6.0]), rate=np.array([0.015, 0.008]))
-    after = Hazard(begin=np.array([0.0, 12.0]), rate=np.array([0.12, 0.09]))
-    planned, _ = entry_times("clustered", count, random)
-    alike = np.ones(count)
+    alike = np.ones(planned.size)
     logs = {name: float(np.log(ratio)) for name, ratio in TRANSITION_RATIOS.items()}
-    relapsed = _at_once(relapse, planned[:, None], [logs[RELAPSE]], alike, random)
-    died = _at_once(death, planned[:, None], [logs[IN_REMISSION]], alike, random)
+    relapsed, died = (
+        _at_once(TRANSITION_HAZARDS[name], planned[:, None], [logs[name]], alike, random)
+        for name in (RELAPSE, IN_REMISSION)
+    )
     first = np.minimum(relapsed, died)
     start = np.where(planned < first, planned, NEVER)
     late = event_times(
-        after,
+        TRANSITION_HAZARDS[AFTER_RELAPSE],
         start[:, None],
         np.minimum(first, FAR),
         np.array([0.0, logs[AFTER_RELAPSE]]),
         alike,
         random,
     )
-    end = np.where(relapsed < died, late, died)
+    return start, first, np.where(relapsed < died, late, died)
+
+
+def illness_death(count: int, random: np.random.Generator) -> pd.DataFrame:
+    """A course from remission: maintenance starts about month 3, just before relapses set in."""
+    planned, _ = entry_times("clustered", count, random)
+    start, first, end = course(planned, random)
     censored = random.uniform(*CENSORED, count)
+    stop = np.minimum(first, censored)
     return pd.DataFrame(
         {
             "id": [f"p{row}" for row in range(count)],
-            "m": np.where(start < np.minimum(first, censored), start, np.nan),
-            "rfs_time": np.minimum(first, censored),
+            "m": np.where(start < stop, start, np.nan),
+            "rfs_time": stop,
             "rfs_event": (first <= censored).astype(int),
             "os_time": np.minimum(end, censored),
             "os_event": (end <= censored).astype(int),
@@ -389,9 +399,7 @@ def analyse(
             "events": int(fit.exposure.table["events"].sum()),
             "mean": own.mean(),
             "sd": own.std(),
-            "covered": bool(
-                np.quantile(own, 0.025) <= asked.truth <= np.quantile(own, 0.975)
-            ),
+            "covered": bool(np.quantile(own, 0.025) <= asked.truth <= np.quantile(own, 0.975)),
             "r_hat": float(criteria["largest R-hat"]),
             "divergences": int(criteria["divergences"]),
             "gate": fit.gate.state,

@@ -561,6 +561,16 @@ class ModelDefinition(_Section):
             )
 
     @property
+    def purpose(self) -> Literal["hazard ratios", "curves"]:
+        """What the model is for.
+
+        Curves where the baseline's spread is learnt from the whole of follow-up: that can move the
+        hazard ratios, which are believed only where the baseline gate lets them pass.
+        """
+        known = isinstance(self.baseline, RandomWalk | Free)
+        return "hazard ratios" if known and self.cure is None else "curves"
+
+    @property
     def roles(self) -> dict[str, str | None]:
         """Covariates that the model gives a part of their own; None where none is named yet."""
         found: dict[str, str | None] = {}

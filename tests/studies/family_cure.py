@@ -70,8 +70,5 @@ def analyse(hazard: str, number: int) -> dict[str, object]:
             np.quantile(ratio, 0.025) <= np.log(RATIO) <= np.quantile(ratio, 0.975)
         ),
         "converged": fit.converged,
-        "divergences": int(
-            fit.convergence.criteria.set_index("criterion").loc["divergences", "value"]
-        ),
         "gate": fit.gate.state,
     }

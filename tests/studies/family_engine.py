@@ -288,7 +288,8 @@ def mean_log_hazard(
     factor = np.linalg.cholesky(np.eye(a.size) + root * covariance * root.T)
     half = np.linalg.solve(factor, root * covariance)
     spread = covariance - half.T @ half
-    return a - 0.5 * spread @ (expected * np.diag(spread))
+    found: Floats = a - 0.5 * spread @ (expected * np.diag(spread))
+    return found
 
 
 @njit(cache=True)

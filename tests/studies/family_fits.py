@@ -14,6 +14,8 @@ from tests.studies.family_curves import curve_answer
 
 SEED_OF_FITS = 20_261_201
 DRAWS, TUNE, CHAINS = 4000, 1000, 2
+# The default is held against the sampler in the study of the baseline.
+MODELS = tuple(curves.CHANGE)
 SCENARIOS = (
     ("early", "step up", 86, 0.5),
     ("late", "pulse", 267, 1.0),
@@ -64,7 +66,6 @@ def compare(setting: Setting, model: str) -> dict[str, object]:
     )
     sds = logs.std(axis=(0, 1))
     assert survival.size == 2 * TIMES.size
-    assert model in curves.MODELS
     return {
         "model": model,
         "setting": setting.name,

@@ -28,6 +28,7 @@ from tests.studies.baseline_patients import (
 )
 
 Floats = NDArray[np.float64]
+Labels = NDArray[np.str_]
 
 SEED = 20_261_202
 SIZES = (86, 267)
@@ -97,7 +98,7 @@ class Kind:
 
 
 def _table(
-    times: Floats, start: Floats, random: np.random.Generator, level: NDArray[np.str_] | None = None
+    times: Floats, start: Floats, random: np.random.Generator, level: Labels | None = None
 ) -> pd.DataFrame:
     """End follow-up at an independent time; columns of a table of patients."""
     censored = random.uniform(*CENSORED, times.size)
@@ -152,7 +153,7 @@ def _since_entry(months: float, effects: list[float]) -> Callable[..., pd.DataFr
 def by_subgroup(count: int, random: np.random.Generator) -> pd.DataFrame:
     """Three levels of equal size, each with an effect of its own."""
     start, _ = entry_times("clustered", count, random)
-    level = random.choice(list(BY_SUBGROUP), count)
+    level = random.choice(np.array(list(BY_SUBGROUP)), count)
     times = np.empty(count)
     for name, ratio in BY_SUBGROUP.items():
         own = level == name
@@ -166,7 +167,7 @@ def by_subgroup(count: int, random: np.random.Generator) -> pd.DataFrame:
 def stratified(count: int, random: np.random.Generator) -> pd.DataFrame:
     """Two strata: in one the hazard steps up where patients enter, in the other it falls."""
     start, _ = entry_times("clustered", count, random)
-    level = random.choice(["a", "b"], count)
+    level = random.choice(np.array(["a", "b"]), count)
     times = np.empty(count)
     for name, baseline in (("a", "step up"), ("b", "falling")):
         own = level == name
@@ -357,6 +358,7 @@ def _read(draws: xr.Dataset, asked: Quantity, exposure: bb.Exposure) -> Floats |
         assert isinstance(asked.at, float)
         values = values.isel(interval=int(np.searchsorted(exposure.cuts, asked.at)))
     elif asked.variable == PIECE:
+        assert isinstance(asked.at, float)
         since = exposure.table["since"].values[exposure.table["role"].values == "exposed"]
         values = values.isel(piece=int(np.searchsorted(since, asked.at, side="right")) - 1)
     elif asked.variable == SUBGROUP:

@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import bayesblina as bb
+from bayesblina.fitting import expose_for
 from bayesblina.hazards.baseline import clock as package_clock
 from bayesblina.hazards.baseline import walks
 from bayesblina.hazards.definition import GaussianProcess, RandomWalk, SmoothWalk, Weibull
@@ -23,6 +24,7 @@ from tests.studies import family_cure as cure
 from tests.studies import family_page as page
 from tests.studies import family_recovery as recovery
 from tests.studies import family_varying as varying
+from tests.studies.baseline_patients import hazard_of
 
 ENGINE = Path(__file__).parent / "studies" / "family_engine.py"
 Floats = NDArray[np.float64]
@@ -142,7 +144,7 @@ def _estimated(starts: list[Floats], table: pd.DataFrame) -> list[tuple[float, f
     """Events over expected events at ratio 1, by state; person-time on the true hazard's clock."""
     found = []
     stop, event = table["time"].to_numpy(), table["event"].to_numpy()
-    hazard = varying.hazard_of("late", "step up")
+    hazard = hazard_of("late", "step up")
     for begin, end in zip(starts, [*starts[1:], np.full(stop.size, np.inf)], strict=True):
         low, high = np.minimum(begin, stop), np.minimum(end, stop)
         here = (event == 1) & (begin < stop) & (stop <= end)
@@ -253,7 +255,7 @@ def test_one_course_is_analysed_transition_by_transition() -> None:
 def test_varying_effects_are_read_where_their_time_lies(name: str, dim: str) -> None:
     kind = varying.KINDS[name]
     cohort = varying.cohort_of(kind, kind.simulate(86, np.random.default_rng(5)))
-    exposure = varying.expose_for(varying.definition_of(kind), cohort, varying.QUESTION)
+    exposure = expose_for(varying.definition_of(kind), cohort, varying.QUESTION)
     table = exposure.table
     begins = table["interval_start"].values
     if dim == "piece":

@@ -127,6 +127,10 @@ def test_laplace_against_integration(engine: dict[str, Any]) -> None:
     assert said @ grid == pytest.approx(mean, abs=0.01 * sd)
     assert said @ grid**2 - (said @ grid) ** 2 == pytest.approx(sd**2, rel=0.02)
     middle = int(exact.argmax())
+    # The integral itself, by which values of hyperparameters are weighted.
+    lattice = math.log(whole[:, :, middle].sum() * (7.0 / 280) ** 2 / (2.0 * math.pi)) + log.max()
+    lattice -= 0.5 * math.log(np.linalg.det(covariance))
+    assert density[middle] == pytest.approx(lattice, abs=0.03)
     conditional = whole[:, :, middle] / whole[:, :, middle].sum()
     logs = engine["mean_log_hazard"](
         time, exposed * grid[middle], prior.mean, covariance, duals[middle]

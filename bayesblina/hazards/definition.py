@@ -291,7 +291,7 @@ class GaussianProcess(_Section):
     # Central 95 % interval of the length scale, in halves of the range of log time.
     length_scale: tuple[Positive, Positive] = (0.3, 1.5)
     # Basis functions of the approximation.
-    functions: Annotated[int, Field(ge=5, le=100)] = 40
+    functions: Annotated[int, Field(ge=5, le=100)] = 80
 
 
 class Free(_Section):

@@ -53,7 +53,6 @@ def measures(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         size=rows["shift"].abs(),
         beyond=rows["shift"].abs() > BEYOND,
         null=np.where(rows["ratio"] == 1.0, rows["success"].astype(float), np.nan),
-        squared=(rows["unexposed"] + rows["exposed"]) / 2.0,
     )
     found = held.groupby(by, sort=False)[
         [
@@ -67,10 +66,9 @@ def measures(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
             "log_hazard",
             "unexposed",
             "exposed",
-            "squared",
         ]
     ].mean()
-    for column in ("log_hazard", "unexposed", "exposed", "squared"):
+    for column in ("log_hazard", "unexposed", "exposed"):
         found[column] = np.sqrt(found[column])
     found["count"] = held.groupby(by, sort=False).size()
     return found

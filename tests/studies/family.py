@@ -30,8 +30,8 @@ from tests.studies import family_page as page
 from tests.studies import family_recovery as recovery
 from tests.studies import family_varying as varying
 
-REPLICATIONS, VARYING, BLOCK = 200, 100, 50
-COHORTS, CURED, COURSES = 40, 50, 10
+REPLICATIONS, VARYING, BLOCK, CURE_BLOCK = 200, 100, 50, 10
+COHORTS, COURSES = 30, 6
 REPORT = Path(__file__).parents[2] / "docs" / "validation" / "family.md"
 
 
@@ -107,15 +107,19 @@ def of_recovery(folder: Folder, cohorts: int) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def of_cure(folder: Folder, sets: int) -> pd.DataFrame:
+def of_cure(folder: Folder) -> pd.DataFrame:
     """Cured fractions."""
 
-    def analyse(hazard: str) -> pd.DataFrame:
-        return pd.DataFrame([cure.analyse(hazard, number) for number in range(sets)])
+    def analyse(hazard: str, block: range) -> pd.DataFrame:
+        return pd.DataFrame([cure.analyse(hazard, number) for number in block])
 
     parts = [
-        folder.kept(f"cure_{hazard.replace(' ', '-')}_{sets}", partial(analyse, hazard))
-        for hazard in cure.HAZARDS
+        folder.kept(
+            f"cure_{hazard.replace(' ', '-')}_{first}",
+            partial(analyse, hazard, range(first, first + CURE_BLOCK)),
+        )
+        for hazard, sets in cure.SETS.items()
+        for first in range(0, sets, CURE_BLOCK)
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -136,7 +140,7 @@ def gather(folder: Folder, given: argparse.Namespace) -> page.Parts:
         varying=of_varying(folder, given.varying),
         fits=of_fits(folder),
         recovery=of_recovery(folder, given.cohorts),
-        cure=of_cure(folder, given.cured),
+        cure=of_cure(folder),
         courses=of_courses(folder, given.courses),
     )
 
@@ -148,7 +152,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "replications": REPLICATIONS,
         "varying": VARYING,
         "cohorts": COHORTS,
-        "cured": CURED,
         "courses": COURSES,
     }
     for name, value in defaults.items():

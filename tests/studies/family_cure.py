@@ -16,6 +16,8 @@ HAZARDS = {
     "falls to a half": Hazard(begin=np.array([0.0, 12.0]), rate=np.array([0.16, 0.08])),
     "peaks": Hazard(begin=np.array([0.0, 3.0, 9.0]), rate=np.array([0.06, 0.18, 0.08])),
 }
+# How many sets of each.
+SETS = {"constant": 50, "falls to a half": 10, "peaks": 10}
 QUESTION = bb.Question(exposed="m", eligible_from="entry")
 
 

@@ -180,8 +180,8 @@ class Fit:
         """Show the model, the size and whether it converged."""
         sizes = self.draws["posterior"].sizes
         state = "converged" if self.converged else SHORT[CONVERGED]
-        if self.gate.state == "told":
-            state += ", baseline told"
+        if self.gate.state in ("told", "not compared"):
+            state += f", baseline {self.gate.state}"
         marks = [LONG[name].partition(":")[0] for name in self.failed if name != CONVERGED]
         kind = ", synthetic patients" if self.exposure.synthetic else ""
         return (

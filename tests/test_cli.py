@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from bayesblina.report.results import OFF_DRAWS, TEXTS
 Result = Any
 
 TABLES = ("hazard_ratios.csv", "survival.csv", "diagnostics.csv")
+CURVES = {"smooth", "weibull", "gaussian_process", "mixture_cure"}
 FIGURES = ("survival_os", "survival_rfs", "hazard_ratio")
 
 
@@ -234,9 +236,17 @@ def test_models() -> None:
     for arguments in (["models"], ["models", "list"]):
         result = call(*arguments)
         assert result.exit_code == 0
-        lines = result.stdout.splitlines()
-        assert lines[0].split(maxsplit=1) == ["primary", bb.load_model("primary").title]
-        assert sorted(line.split()[0] for line in lines) == list(model_names())
+        heads, *lines = (
+            [part.strip() for part in re.split(r"  +", line)] for line in result.stdout.splitlines()
+        )
+        assert heads == ["name", "for"]
+        assert lines[0] == ["primary", "hazard ratios", bb.load_model("primary").title]
+        assert sorted(line[0] for line in lines) == list(model_names())
+        curves = {name for name, purpose, _ in lines if purpose == "curves"}
+        assert curves == CURVES
+        assert all(
+            title.startswith("A model of curves") == (name in CURVES) for name, _, title in lines
+        )
     result = call("models", "show", "primary")
     assert result.exit_code == 0
     assert "[baseline]" in result.stdout
@@ -371,6 +381,7 @@ def test_json_is_the_error(tmp_path: Path) -> None:
 def test_json_of_models() -> None:
     told = json.loads(call("models", "list", "--json").stdout)
     assert sorted(told["models"]) == list(model_names())
+    assert {name for name, one in told["models"].items() if one["for"] == "curves"} == CURVES
     shown = json.loads(call("models", "show", "primary", "--json").stdout)
     assert shown["definition"]["name"] == "primary"
 

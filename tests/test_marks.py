@@ -213,6 +213,25 @@ def test_ladder(synthetic_fit: Fit, wrong: Fit) -> None:
     assert [one["note"] for one in rungs(row, patients=9, events=3)] == ["NOT CONVERGED"]
 
 
+def test_what_the_gate_tells_stands_in_the_sentence(synthetic_fit: Fit) -> None:
+    row = bb.summarise(bb.hazard_ratio(synthetic_fit)).to_dict("records")[0]
+    curves = dataclasses.replace(synthetic_fit, definition=bb.load_model("smooth"))
+    passed, told = "The baseline does not move", "The baseline moves the hazard ratio a little."
+    # Of a model of curves it always tells.
+    assert passed not in sentence(row | {"baseline": "passed"}, synthetic_fit)
+    assert sentence(row | {"baseline": "passed"}, curves).endswith(f"{passed} the hazard ratio.")
+    for fit in (synthetic_fit, curves):
+        assert sentence(row | {"baseline": "told"}, fit).endswith(told)
+        assert told not in sentence(row | {"baseline": "failed"}, fit)
+    gate = gate_of(synthetic_fit.posterior, None, reason="not compared: nothing to compare with")
+    none = dataclasses.replace(synthetic_fit.companion, draws=None, reason="not compared: no words")
+    without = dataclasses.replace(curves, gate=gate, companion=none)
+    assert sentence(row | {"baseline": "not compared"}, without).endswith(
+        "Not compared with a model without a baseline: no words."
+    )
+    assert "; converged, baseline not compared, " in repr(without)
+
+
 def test_sentences(synthetic_fit: Fit, wrong: Fit) -> None:
     rows = bb.summarise(bb.hazard_ratio(wrong)).to_dict("records")
     assert f"{MOVES}: do not use these numbers." in sentence(rows[0], wrong)

@@ -283,9 +283,6 @@ def test_coordinates_of_steps_are_standard_normals_about_the_mode() -> None:
 
 def test_the_gaussian_process_has_the_matern_covariance() -> None:
     definition = bb.load_model("gaussian_process")
-    content = definition.model_dump(by_alias=True)
-    content["baseline"]["functions"] = 60
-    fine = ModelDefinition.model_validate(content)
     times = np.geomspace(0.5, 40.0, 8)
     table = pd.DataFrame(
         {"id": range(60), "t": np.linspace(0.3, 50, 60), "d": 1, "m": [None, 0.1] * 30}
@@ -299,7 +296,7 @@ def test_the_gaussian_process_has_the_matern_covariance() -> None:
     )
     question = bb.Question(exposed="m", eligible_from="entry")
     exposure = bb.expose(small, question, cuts=times)
-    model = build_model(fine, exposure).model
+    model = build_model(definition, exposure).model
     with model:
         fixed = pm.do(model, {"process_sd": np.array([1.3]), "length_scale": np.array([0.7])})
     draws = 4000

@@ -102,3 +102,41 @@ def test_the_baseline_does_not_move_the_hazard_ratio() -> None:
     assert (compared["difference"].abs() <= 0.03 + 3 * compared["error"]).all(), compared
     error = np.sqrt((compared["error"] ** 2).sum()) / len(compared)
     assert abs(compared["difference"].mean()) <= 0.01 + 3 * error
+
+
+@pytest.mark.slow
+def test_models_of_curves_move_the_hazard_ratio_and_the_gate_says_so() -> None:
+    from tests.studies.baseline_fits import BEYOND_REPLICATIONS
+    from tests.studies.baseline_settings import ONE_PHASE, Setting
+    from tests.studies.family_curves import simulate
+    from tests.studies.family_fits import chosen, compare
+    from tests.studies.family_page import measures
+
+    step, falling = (
+        Setting(ONE_PHASE, entry, baseline, 267, 0.5, 40, first=BEYOND_REPLICATIONS)
+        for entry, baseline in (("early", "step up"), ("uniform", "falling"))
+    )
+    rows = pd.concat([simulate(step), simulate(falling)], ignore_index=True)
+    found = measures(rows, ["baseline", "model"])
+    assert (found.loc[found.index.get_level_values("model") == "default", "size"] < 0.15).all()
+    for model, up in (("smooth", 1.0), ("weibull", 0.6), ("gaussian_process", 0.7)):
+        # Means over 40 sets of shifts whose sd is about 0.3: three standard errors.
+        for baseline, shift in (("step up", up), ("falling", -0.4)):
+            mean = float(found["shift"].to_dict()[baseline, model])
+            assert mean == pytest.approx(shift, abs=0.2)
+    compared = pd.DataFrame([compare(chosen()[3], model) for model in ("smooth", "weibull")])
+    assert (compared["difference"].abs() <= 0.03 + 3 * compared["error"]).all(), compared
+    assert (compared["survival"] < 0.005).all()
+    assert set(compared["gate"]) <= {"told", "failed", "passed"}
+    assert compared["gate"].iloc[0] == "failed"
+
+
+@pytest.mark.slow
+def test_a_cured_fraction_is_found() -> None:
+    from tests.studies.family_cure import FRACTION, analyse
+
+    rows = pd.DataFrame([analyse("constant", number) for number in range(1000, 1004)])
+    assert rows["converged"].all()
+    # Posterior sds are 0.02: four sets, and three standard errors.
+    assert rows["mean"].mean() == pytest.approx(FRACTION, abs=0.03)
+    assert (rows["gate"] == "not compared").all()

@@ -154,8 +154,10 @@ def _list_models(manner: Manner) -> None:
 
     # The default first.
     names = sorted(model_names(), key=lambda name: (name != "primary", name))
-    width = max(map(len, names))
-    titles = {name: load_model(name).title for name in names}
-    for name, title in titles.items():
-        manner.say(f"{name:{width}}  {title}")
-    manner.give({"command": "models list", "exit_code": ANSWERED, "models": titles})
+    models = {name: load_model(name) for name in names}
+    rows = [("name", "for", ""), *((name, one.purpose, one.title) for name, one in models.items())]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, purpose, title in rows:
+        manner.say(f"{name:{widths[0]}}  {purpose:{widths[1]}}  {title}".rstrip())
+    listed = {name: {"for": one.purpose, "title": one.title} for name, one in models.items()}
+    manner.give({"command": "models list", "exit_code": ANSWERED, "models": listed})

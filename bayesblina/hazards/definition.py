@@ -291,7 +291,7 @@ class GaussianProcess(_Section):
     # Central 95 % interval of the length scale, in halves of the range of log time.
     length_scale: tuple[Positive, Positive] = (0.3, 1.5)
     # Basis functions of the approximation.
-    functions: Annotated[int, Field(ge=5, le=100)] = 40
+    functions: Annotated[int, Field(ge=5, le=100)] = 80
 
 
 class Free(_Section):
@@ -610,6 +610,16 @@ class ModelDefinition(_Section):
                 "times of these very patients and is 0 between them, so that no other event has a "
                 "density. Take a model with a hazard, such as 'primary'."
             )
+
+    @property
+    def purpose(self) -> Literal["hazard ratios", "curves"]:
+        """What the model is for.
+
+        Curves where the baseline's spread is learnt from the whole of follow-up: that can move the
+        hazard ratios, which are believed only where the baseline gate lets them pass.
+        """
+        known = isinstance(self.baseline, RandomWalk | Free)
+        return "hazard ratios" if known and self.cure is None else "curves"
 
     @property
     def roles(self) -> dict[str, str | None]:

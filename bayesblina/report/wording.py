@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bayesblina.baseline_gate import WORDS
 from bayesblina.fitting import Fit
 from bayesblina.tables.marks import BASELINE, EVENT_TIMES, beside, failed
 from bayesblina.tables.table import BASELINE_MOVES, VISITS
@@ -274,13 +275,24 @@ def sentence(row: Mapping[Any, Any], fit: Fit) -> str:
     Returns
     -------
     str
-        The sentence, whether patients are synthetic, whether the draws converged, and which other
-        gates were failed.
+        The sentence, whether patients are synthetic, whether the draws converged, which other
+        gates were failed, and what the baseline gate has to tell: for a model of curves always.
     """
     checks = "The convergence checks passed." if fit.converged else NOT_CONVERGED
     synthetic = f"{SYNTHETIC} " if fit.exposure.synthetic else ""
     marks = [long for name, long in MARKS.items() if name in failed(row)]
-    return " ".join([f"{plain(answer(row, fit))} {synthetic}{checks}", *marks])
+    return " ".join([f"{plain(answer(row, fit))} {synthetic}{checks}", *marks, *_told(row, fit)])
+
+
+def _told(row: Mapping[Any, Any], fit: Fit) -> list[str]:
+    """Say how the baseline gate came out, unless it was failed, or passed as it should."""
+    state = str(row.get(BASELINE, ""))
+    if state == "not compared":
+        reason = fit.companion.reason.removeprefix("not compared: ")
+        return [f"Not compared with a model without a baseline{f': {reason}' if reason else ''}."]
+    if state == "told" or (state == "passed" and fit.definition.purpose == "curves"):
+        return [f"{WORDS[state][0].upper()}{WORDS[state][1:]}."]
+    return []
 
 
 def prior_sentence(fit: Fit) -> str:

@@ -1,213 +1,173 @@
-"""The model family: do the models sample, do they agree, do they recover a hazard.
+"""The rest of the model family: where models of curves move the hazard ratio, and what varies.
 
-uv run python tests/studies/family.py --out docs/validation/family.md
+uv run python tests/studies/family.py
+
+Finished parts are kept in a folder (``--keep``), from which a run that was stopped goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-import bayesblina as bb
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from bayesblina.files import write_text
-from bayesblina.fitting import LIBRARIES
+from tests.studies import family_courses as courses
+from tests.studies import family_cure as cure
+from tests.studies import family_curves as curves
+from tests.studies import family_fits as fits
+from tests.studies import family_page as page
+from tests.studies import family_recovery as recovery
+from tests.studies import family_varying as varying
 
-QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
-JOINT = ("correlated", "illness_death")
-BASELINES = ("primary", "smooth", "gaussian_process", "weibull")
-LANDMARK, HORIZON = 8.0, 24.0
-PATIENTS = 1500
-END = 36.0
-
-
-def joint_models(cohorts: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Convergence of the joint models, and their survival beside that of the primary model."""
-    rows, curves = [], []
-    regimes: list[bb.Never | bb.From] = [bb.Never(), bb.From(LANDMARK)]
-    for seed in range(1, cohorts + 2):
-        cohort, _ = bb.simulate.blinatumomab_cohort(seed=seed)
-        for name in ("primary", *JOINT):
-            fit = bb.fit(cohort, QUESTION, model=name, seed=seed, progress=False)
-            criteria = fit.convergence.criteria.set_index("criterion")["value"]
-            rows.append(
-                {
-                    "model": name,
-                    "cohort": seed,
-                    "divergences": int(criteria["divergences"]),
-                    "r_hat": criteria["largest R-hat"],
-                    "ess": criteria["smallest bulk ESS"],
-                    "converged": fit.converged,
-                }
-            )
-            found = bb.survival(fit, regimes=regimes, times=[HORIZON], landmark=LANDMARK)
-            mean = found["survival"].mean(("chain", "draw")).isel(time=0)
-            curves += [
-                {
-                    "model": name,
-                    "cohort": seed,
-                    "endpoint": str(endpoint),
-                    "regime": regime.label,
-                    "survival": float(mean.sel(endpoint=endpoint, regime=regime.label)),
-                }
-                for endpoint in ("os", "rfs")
-                for regime in regimes
-            ]
-    return pd.DataFrame(rows), pd.DataFrame(curves)
+REPLICATIONS, VARYING, BLOCK, CURE_BLOCK = 200, 100, 50, 10
+COHORTS, COURSES = 30, 6
+REPORT = Path(__file__).parents[2] / "docs" / "validation" / "family.md"
 
 
-def smooth_log_hazard(times: np.ndarray) -> np.ndarray:
-    """One wave over follow-up."""
-    return -3.0 + 0.8 * np.sin(2 * np.pi * times / END)
+class Folder:
+    """Parts that are finished, and the processor time they took."""
+
+    def __init__(self, path: Path) -> None:
+        """Keep parts in a folder."""
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def kept(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Make a part, or take it from the folder."""
+        path = self.path / f"{name}.pkl"
+        if path.exists():
+            return pd.DataFrame(pd.read_pickle(path))
+        began = time.process_time()
+        found = make()
+        found.attrs["seconds"] = time.process_time() - began
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        found.to_pickle(partial)
+        partial.rename(path)
+        sys.stderr.write(f"{name}: {found.attrs['seconds']:.0f} s\n")
+        return found
 
 
-def kinked_log_hazard(times: np.ndarray) -> np.ndarray:
-    """Rises to a kink at month 6, falls, and is level from month 18 on."""
-    return np.asarray(np.interp(times, [0.0, 6.0, 18.0, END], [-4.0, -2.2, -3.8, -3.8]))
-
-
-def simulated(log_hazard: Callable[[np.ndarray], np.ndarray], seed: int) -> bb.Cohort:
-    """Patients of a known hazard; a late phase without effect."""
-    random = np.random.default_rng(seed)
-    grid = np.linspace(0.0, END, 3601)
-    middle = (grid[1:] + grid[:-1]) / 2
-    passed = np.concatenate([[0.0], np.cumsum(np.exp(log_hazard(middle)) * np.diff(grid))])
-    target = random.exponential(size=PATIENTS)
-    death = np.interp(target, passed, grid, right=np.inf)
-    censored = random.uniform(12.0, END, PATIENTS)
-    stop = np.minimum(death, censored)
-    start = random.uniform(0.0, 24.0, PATIENTS)
-    table = pd.DataFrame(
-        {
-            "id": np.arange(PATIENTS),
-            "time": stop,
-            "event": (death <= censored).astype(int),
-            "start": np.where(start < stop, start, np.nan),
-        }
-    )
-    return bb.read_cohort(
-        table,
-        patient="id",
-        unit="months",
-        endpoints={"os": bb.Endpoint(time="time", event="event")},
-        phases=bb.Phases(late="start"),
-    )
-
-
-def recovery(cohorts: int) -> pd.DataFrame:
-    """Integrated squared errors of the log hazard, up to month 30."""
-    question = bb.Question(exposed="late", eligible_from="entry")
-    times = np.linspace(0.5, 30.0, 60)
-    rows = []
-    for shape, truth in (("smooth", smooth_log_hazard), ("kinked", kinked_log_hazard)):
-        spread = float(truth(times).var())
-        for seed in range(cohorts):
-            cohort = simulated(truth, seed)
-            for name in BASELINES:
-                fit = bb.fit(cohort, question, model=name, seed=seed, progress=False)
-                one = fit.posterior["log_baseline"].sel(endpoint="os").mean(("chain", "draw"))
-                interval = np.searchsorted(fit.exposure.cuts, times)
-                error = one.values[interval] - truth(times)
-                rows.append(
-                    {
-                        "hazard": shape,
-                        "model": name,
-                        "ise": float((error**2).mean()),
-                        "share": float((error**2).mean()) / spread,
-                        "converged": fit.converged,
-                    }
-                )
-    return pd.DataFrame(rows)
-
-
-def page(cohorts: int, *, command: str) -> str:
-    """Run all and word it."""
-    began = time.perf_counter()
-    rows, curves = joint_models(cohorts)
-    errors = recovery(cohorts)
-    versions = ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
-    lines = [
-        "# The model family",
-        "",
-        f"Made by `{command}` in {time.perf_counter() - began:.0f} s with {versions}. All patients "
-        "are synthetic.",
-        "",
-        "## Endpoints together",
-        "",
-        f"The demo cohort (seed 1) and {cohorts} further synthetic ones, 4 chains x 1000 draws.",
-        "",
-        "| model | fits | divergences | largest R-hat | smallest bulk ESS | converged |",
-        "|---|---|---|---|---|---|",
+def of_curves(folder: Folder, replications: int) -> pd.DataFrame:
+    """Models of curves in the worst scenarios."""
+    parts = [
+        folder.kept(f"curves_{one.name}_{replications}", partial(curves.simulate, one))
+        for one in curves.settings(replications)
     ]
-    for name, one in rows.groupby("model", sort=False):
-        lines.append(
-            f"| {name} | {len(one)} | {one['divergences'].sum()} | {one['r_hat'].max():.4f} | "
-            f"{one['ess'].min():.0f} | {one['converged'].sum()} of {len(one)} |"
+    return pd.concat(parts, ignore_index=True)
+
+
+def _block(kind: str, size: int, block: int) -> pd.DataFrame:
+    numbers = range(block * BLOCK, (block + 1) * BLOCK)
+    return pd.DataFrame([row for one in numbers for row in varying.analyse(kind, size, one)])
+
+
+def of_varying(folder: Folder, replications: int) -> pd.DataFrame:
+    """Models whose effects vary, in blocks of data sets."""
+    parts = [
+        folder.kept(
+            f"varying_{kind.replace(', ', '-')}_{size}_{block}", partial(_block, kind, size, block)
         )
-    lines += [
-        "",
-        f"Survival at month {HORIZON:g} given event-free at month {LANDMARK:g}, averaged over the "
-        "cohorts; in brackets the mean difference from the primary model, which fits each endpoint "
-        "on its own, and the sd of that difference.",
-        "",
-        "| endpoint | regime | primary | illness-death | correlated |",
-        "|---|---|---|---|---|",
+        for block in range(max(1, replications // BLOCK))
+        for size in varying.SIZES
+        for kind in varying.KINDS
     ]
-    wide = curves.pivot_table(
-        index=["endpoint", "regime", "cohort"], columns="model", values="survival"
+    return pd.concat(parts, ignore_index=True)
+
+
+def of_fits(folder: Folder) -> pd.DataFrame:
+    """The engine against the sampler, model by model."""
+
+    def compare(model: str) -> pd.DataFrame:
+        return pd.DataFrame([fits.compare(one, model) for one in fits.chosen()])
+
+    parts = [folder.kept(f"fits_{model}", partial(compare, model)) for model in fits.MODELS]
+    return pd.concat(parts, ignore_index=True)
+
+
+def of_recovery(folder: Folder, cohorts: int) -> pd.DataFrame:
+    """Hazards that are known."""
+    parts = [
+        folder.kept(
+            f"recovery_{shape}_{size}_{cohorts}", partial(recovery.recovery, shape, size, cohorts)
+        )
+        for shape in recovery.HAZARDS
+        for size in recovery.SIZES
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def of_cure(folder: Folder) -> pd.DataFrame:
+    """Cured fractions."""
+
+    def analyse(hazard: str, block: range) -> pd.DataFrame:
+        return pd.DataFrame([cure.analyse(hazard, number) for number in block])
+
+    parts = [
+        folder.kept(
+            f"cure_{hazard.replace(' ', '-')}_{first}",
+            partial(analyse, hazard, range(first, first + CURE_BLOCK)),
+        )
+        for hazard, sets in cure.SETS.items()
+        for first in range(0, sets, CURE_BLOCK)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def of_courses(folder: Folder, cohorts: int) -> pd.DataFrame:
+    """Endpoints together."""
+
+    def analyse() -> pd.DataFrame:
+        return pd.DataFrame([row for one in range(cohorts) for row in courses.analyse(one)])
+
+    return folder.kept(f"courses_{cohorts}", analyse)
+
+
+def gather(folder: Folder, given: argparse.Namespace) -> page.Parts:
+    """Run all parts."""
+    return page.Parts(
+        curves=of_curves(folder, given.replications),
+        varying=of_varying(folder, given.varying),
+        fits=of_fits(folder),
+        recovery=of_recovery(folder, given.cohorts),
+        cure=of_cure(folder),
+        courses=of_courses(folder, given.courses),
     )
-    for (endpoint, regime), one in wide.groupby(level=["endpoint", "regime"]):
-        cells = [f"{one['primary'].mean():.3f}"]
-        for name in ("illness_death", "correlated"):
-            apart = one[name] - one["primary"]
-            cells.append(f"{one[name].mean():.3f} ({apart.mean():+.3f}, {apart.std():.3f})")
-        lines.append(f"| {endpoint} | {regime} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        "Relapse-free survival is the same event in both. Overall survival of the illness-death "
-        "model is given remission at the landmark, and maintenance starts only in remission; the "
-        "primary model's is given alive, in remission or not.",
-        "",
-        "## Recovering a hazard",
-        "",
-        f"{cohorts} cohorts of {PATIENTS} patients each. Mean squared error of the posterior mean "
-        "log hazard over months 0 to 30; in brackets as a share of the true log hazard's variance, "
-        "which is what a constant would leave.",
-        "",
-        "| model | smooth | kinked | converged |",
-        "|---|---|---|---|",
-    ]
-    table = errors.groupby(["model", "hazard"])[["ise", "share"]].mean()
-    for name in BASELINES:
-        cells = [
-            f"{table.loc[(name, shape), 'ise']:.4f} ({table.loc[(name, shape), 'share']:.1%})"
-            for shape in ("smooth", "kinked")
-        ]
-        passed = errors[errors["model"] == name]["converged"]
-        lines.append(f"| {name} | {' | '.join(cells)} | {passed.sum()} of {len(passed)} |")
-    return "\n".join([*lines, ""])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study from the command line."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--cohorts", type=int, default=20)
-    parser.add_argument("--out", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__)
+    defaults = {
+        "replications": REPLICATIONS,
+        "varying": VARYING,
+        "cohorts": COHORTS,
+        "courses": COURSES,
+    }
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--out", type=Path, default=REPORT)
     given = parser.parse_args(arguments)
-    command = f"uv run python tests/studies/family.py --cohorts {given.cohorts}"
-    text = page(given.cohorts, command=command)
-    if given.out is None:
-        sys.stdout.write(text)
-    else:
-        write_text(given.out, text)
+    with tempfile.TemporaryDirectory() as temporary:
+        parts = gather(Folder(given.keep or Path(temporary)), given)
+    command = "uv run python tests/studies/family.py"
+    for name, value in defaults.items():
+        if getattr(given, name) != value:
+            command += f" --{name} {getattr(given, name)}"
+    write_text(given.out, page.text(parts, command=command))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

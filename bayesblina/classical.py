@@ -437,8 +437,14 @@ def _join(tables: list[pd.DataFrame], value: str, cohort: Cohort) -> pd.DataFram
     return result
 
 
-def numbers_at_risk(cohort: Cohort, question: Question, times: ArrayLike) -> pd.DataFrame:
+def numbers_at_risk(
+    cohort: Cohort, question: Question, times: ArrayLike, *, landmark: float | None = None
+) -> pd.DataFrame:
     """Count the patients at risk in each group, by current phase.
+
+    Who has the event at a time is still counted then, as in every table below a survival curve. At
+    the start of the curve, before which nobody is looked at, those are counted who are under
+    observation just after it.
 
     Parameters
     ----------
@@ -448,17 +454,20 @@ def numbers_at_risk(cohort: Cohort, question: Question, times: ArrayLike) -> pd.
         Who is compared.
     times : array_like, shape (time,)
         Times at which to count.
+    landmark
+        Where the curve starts; by default the question's landmark, else 0.
 
     Returns
     -------
     pandas.DataFrame
-        Columns ``endpoint``, ``group``, ``time``, ``at_risk``: the patients under observation in
-        the group's phase just after the time.
+        Columns ``endpoint``, ``group``, ``time``, ``at_risk``: the patients in the group's phase
+        with start < time <= stop.
 
     Raises
     ------
     SpecError
-        If the times are no numbers, or the question cannot be asked of the cohort.
+        If the times are no numbers, one lies before the curve's start, or the question cannot be
+        asked of the cohort.
 
     Examples
     --------
@@ -476,27 +485,26 @@ def numbers_at_risk(cohort: Cohort, question: Question, times: ArrayLike) -> pd.
         raise SpecError(f"times must be numbers, got {times!r}.") from None
     if grid.ndim != 1:
         raise SpecError(f"times must be a flat sequence of numbers, got {times!r}.")
-    tables = [
-        pd.DataFrame(
-            {
-                "endpoint": name,
-                "group": label,
-                "time": grid,
-                "at_risk": count_present(
-                    found.start[rows], found.stop[rows], _snapped(grid, found)
-                ),
-            }
-        )
-        for name, found in find_episodes(cohort, question).items()
-        for label, rows in zip(_labels(question), _groups(found, question), strict=True)
-    ]
+    begin = question.landmark if landmark is None else landmark
+    _check(begin, 1, 0.5)
+    begin = 0.0 if begin is None else float(begin)
+    question.require_landmark(begin if landmark is not None else question.landmark)
+    if (grid < begin).any():
+        raise SpecError(f"times must not lie before {begin:g}, where the curve starts.")
+    tables = []
+    for name, found in find_episodes(cohort, question).items():
+        known = np.concatenate([found.start, found.stop])
+        here = np.array([snap_to(time, known) for time in grid])
+        first = here <= snap_to(begin, known)
+        for label, rows in zip(_labels(question), _groups(found, question), strict=True):
+            start, stop = found.start[rows], found.stop[rows]
+            count = np.where(
+                first, count_present(start, stop, here), count_at_risk(start, stop, here)
+            )
+            tables.append(
+                pd.DataFrame({"endpoint": name, "group": label, "time": grid, "at_risk": count})
+            )
     return pd.concat(tables, ignore_index=True)
-
-
-def _snapped(grid: Floats, found: Episodes) -> Floats:
-    """Move times onto those of the data that differ by floating-point noise only."""
-    known = np.concatenate([found.start, found.stop])
-    return np.array([snap_to(time, known) for time in grid])
 
 
 def median_time(curve: pd.DataFrame) -> float | None:

@@ -30,7 +30,13 @@ def write_text(path: str | PathLike[str], text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_bytes(path: str | PathLike[str], content: bytes | memoryview) -> None:
+# Who may read a file: everybody whom the process lets, or its owner alone.
+COMMON, PRIVATE = 0o666, 0o600
+
+
+def write_bytes(
+    path: str | PathLike[str], content: bytes | memoryview, *, private: bool = False
+) -> None:
     """Write a file whole or not at all.
 
     Parameters
@@ -39,6 +45,8 @@ def write_bytes(path: str | PathLike[str], content: bytes | memoryview) -> None:
         The file; replaced if it exists.
     content
         Its content.
+    private
+        Whether only its owner may read it: files that hold patients are.
 
     Raises
     ------
@@ -52,7 +60,9 @@ def write_bytes(path: str | PathLike[str], content: bytes | memoryview) -> None:
         raise StorageError(f"Cannot write '{path}': there is no folder '{path.parent}'.")
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
     try:
-        with temporary.open("xb") as file:
+        mode = PRIVATE if private else COMMON
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(temporary, flags, mode), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

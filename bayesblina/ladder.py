@@ -63,7 +63,9 @@ def cox(
     pandas.DataFrame
         One row per endpoint: ``endpoint``, ``method``, ``estimate`` (the hazard ratio) with
         ``lower`` and ``upper`` (95 %), ``patients``, ``events`` and ``note``. The estimate is
-        missing, and the note says so, where the partial likelihood has no maximum.
+        missing, and the note says so, where the partial likelihood has no maximum. A covariate
+        that has none, such as a level without events, or that others make up, is named in the note
+        and leaves the phase's estimate as it is in the limit, or without it.
 
     Raises
     ------
@@ -414,8 +416,10 @@ def _row(
     """Fit a Cox model to episodes; its first column is what is asked for."""
     matrix = np.asarray(columns, dtype=np.float64)
     used, position = np.unique(found.patient, return_inverse=True)
+    nuisance: Sequence[str] = ()
     if adjusted and cohort.covariates:
         pattern, terms = covariate_patterns(cohort, used)
+        nuisance = terms.names
         matrix = np.concatenate([matrix, terms.design[pattern][position]], axis=1)
     row: dict[str, object] = {
         "endpoint": name,
@@ -430,9 +434,12 @@ def _row(
     if not found.patient.size:
         return row
     result = fit_cox(found.start, found.stop, found.event, matrix, ties=ties)
-    if not result.converged:
+    if not result.converged or np.isnan(result.estimate[0]):
         return row
     middle, error = float(result.estimate[0]), float(np.sqrt(result.covariance[0, 0]))
+    lost = np.isnan(result.estimate[matrix.shape[1] - len(nuisance) :])
+    missing = [term for term, gone in zip(nuisance, lost, strict=True) if gone]
+    note = f"no finite estimate of {', '.join(missing)}" if missing else ""
     half = float(-ndtri(0.025)) * error
     estimate, lower, upper = np.exp([middle, middle - half, middle + half])
-    return row | {"estimate": estimate, "lower": lower, "upper": upper, "note": ""}
+    return row | {"estimate": estimate, "lower": lower, "upper": upper, "note": note}

@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-NEWTON_STEPS = 50
+NEWTON_STEPS = 60
 LARGEST_STEP = 2.0
 # Log ratios within the rows beyond which sums of weights would cancel to nothing.
 LARGEST_RANGE = 25.0
 HALVINGS = 12
 PRECISION = 1e-10
+# Share of a column's information, given the columns before it, below which it repeats them.
+REPEATED = 1e-10
+# Share of the least information at 0 below which a direction is taken to have no maximum.
+ENDLESS = 1e-6
+# Part of a direction without a maximum from which on a column is said to be in it.
+PART = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,13 +32,14 @@ class CoxFit:
     Attributes
     ----------
     estimate : ndarray, shape (column,)
-        Log hazard ratios; NaN if there is no finite maximum.
+        Log hazard ratios; NaN of columns that repeat earlier ones or that have no finite maximum.
     covariance : ndarray, shape (column, column)
-        Inverse of the observed information.
+        Inverse of the observed information; NaN in the rows and columns of such columns.
     score_test
-        Chi-squared of all columns together at 0.
+        Chi-squared of all other than repeated columns together at 0.
     converged
-        Whether a finite maximum was found.
+        Whether the maximum was found, in the limit where columns have none of their own; false too
+        if no column has one.
     """
 
     estimate: Floats
@@ -65,8 +72,9 @@ def fit_cox(
     Returns
     -------
     CoxFit
-        The fit. A column without variation among those at risk, or that separates the events,
-        has no finite maximum.
+        The fit. A column that does not vary among those at risk, or that earlier columns make up,
+        is left out; one that separates the events runs away, and the others are as they are in the
+        limit. The estimates of both kinds are NaN.
 
     Notes
     -----
@@ -117,34 +125,78 @@ def fit_cox(
         information = square / total[:, :, None] - mean[:, :, None] * mean[:, None, :]
         return (centred[rows] - mean).sum(axis=0), information.sum(axis=0)
 
-    parameter = np.zeros(columns.shape[1])
-    score, information = derivatives(parameter)
-    nan = np.full(parameter.size, np.nan)
+    nan = np.full(columns.shape[1], np.nan)
     failed = CoxFit(estimate=nan, covariance=np.outer(nan, nan), score_test=np.nan, converged=False)
-    if rows.size == 0 or np.linalg.matrix_rank(information) < parameter.size:
+    if rows.size == 0:
+        return failed
+    own = _own(derivatives(np.zeros(nan.size))[1])
+    scale, centred = scale[own], centred[:, own]
+    parameter = np.zeros(own.size)
+    score, information = derivatives(parameter)
+    if not own.size:
         return failed
     score_test = float(score @ np.linalg.solve(information, score))
+    least = ENDLESS * np.linalg.eigvalsh(information)[0]
     for _ in range(NEWTON_STEPS):
-        step = np.linalg.solve(information, score)
-        largest = float(np.abs(step).max())
-        step *= min(1.0, LARGEST_STEP / max(largest, LARGEST_STEP))
-        # Without a maximum the estimates run away; a step too far on the way to one is halved.
+        # In directions along which the information has died away nothing is left to be found.
+        size, axes = np.linalg.eigh(information)
+        along = axes.T @ score
+        endless = size < least
+        step = axes[:, ~endless] @ (along[~endless] / size[~endless])
+        away = axes[:, endless] @ np.sign(along[endless])
+        largest = float(np.abs(step).max(initial=0.0))
+        step = step * min(1.0, LARGEST_STEP / max(largest, LARGEST_STEP))
+        spread = np.ptp(centred @ (parameter + step + away)) if endless.any() else 0.0
+        if endless.any() and spread <= LARGEST_RANGE:
+            step = step + away
+        elif largest < PRECISION:
+            return _found(own, scale, parameter, axes, size, endless, nan.size, score_test)
+        # A step too far on the way to a maximum is halved.
         for _ in range(HALVINGS):
-            if np.ptp(centred @ (parameter + step)) <= LARGEST_RANGE:
+            if np.ptp(centred @ (parameter + step)) <= LARGEST_RANGE + 1.0:
                 break
             step = step / 2.0
         else:
             return failed
         parameter = parameter + step
         score, information = derivatives(parameter)
-        if np.linalg.matrix_rank(information) < parameter.size:
-            return failed
-        if largest < PRECISION:
-            covariance = np.linalg.inv(information)
-            return CoxFit(
-                estimate=parameter / scale,
-                covariance=covariance / np.outer(scale, scale),
-                score_test=score_test,
-                converged=True,
-            )
     return failed
+
+
+def _own(information: Floats) -> NDArray[np.int64]:
+    """Columns that neither are constant nor made up of earlier ones: pivots of a Cholesky root."""
+    rest, kept = information.copy(), []
+    diagonal = np.diag(information).copy()
+    for column in range(diagonal.size):
+        pivot = rest[column, column]
+        if not pivot > REPEATED * max(diagonal[column], REPEATED):
+            continue
+        kept.append(column)
+        rest = rest - np.outer(rest[:, column], rest[column]) / pivot
+    return np.array(kept, dtype=np.int64)
+
+
+def _found(
+    own: NDArray[np.int64],
+    scale: Floats,
+    parameter: Floats,
+    axes: Floats,
+    size: Floats,
+    endless: Bools,
+    columns: int,
+    score_test: float,
+) -> CoxFit:
+    """Put estimates in their columns, those that have a finite maximum."""
+    finite = (np.abs(axes[:, endless]) < PART).all(axis=1)
+    inverse = (axes[:, ~endless] / size[~endless]) @ axes[:, ~endless].T
+    estimate, covariance = np.full(columns, np.nan), np.full((columns, columns), np.nan)
+    place = own[finite]
+    estimate[place] = (parameter / scale)[finite]
+    inverse = inverse[np.ix_(finite, finite)]
+    covariance[np.ix_(place, place)] = inverse / np.outer(scale[finite], scale[finite])
+    return CoxFit(
+        estimate=estimate,
+        covariance=covariance,
+        score_test=score_test,
+        converged=bool(finite.any()),
+    )

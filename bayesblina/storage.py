@@ -61,7 +61,7 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
     -----
     The draws' groups (``posterior``, ``log_likelihood``, ...) stand at the top, as ArviZ expects
     them; events and person-time stand in ``exposure``. The file holds the ids and times of
-    patients: treat it as you treat the patients' table.
+    patients: only its owner may read it, and you should treat it as you treat the patients' table.
     """
     import xarray as xr
 
@@ -92,7 +92,7 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
     # In memory first: HDF5 does not survive a full disk in good order, Python does.
     content: Any = tree.to_netcdf(None, engine="h5netcdf")
     seal = SEAL + hashlib.sha256(content).hexdigest().encode()
-    write_bytes(path, b"".join([content, seal]))
+    write_bytes(path, b"".join([content, seal]), private=True)
 
 
 def load(path: str | PathLike[str]) -> Fit:

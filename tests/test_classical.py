@@ -103,8 +103,9 @@ def test_hand_computed() -> None:
     assert median_time(rest) == 4
     assert median_time(exposed.assign(survival=[1, 0.6, 0.6])) is None
     counts = bb.numbers_at_risk(cohort, QUESTION, [0, 1, 2, 3])
-    assert counts.loc[counts["group"] == "transplantation", "at_risk"].tolist() == [0, 1, 2, 1]
-    assert counts.loc[counts["group"] != "transplantation", "at_risk"].tolist() == [4, 2, 1, 1]
+    # Who dies at a time, or changes group then, is still counted; at 0 who is there just after it.
+    assert counts.loc[counts["group"] == "transplantation", "at_risk"].tolist() == [0, 0, 1, 2]
+    assert counts.loc[counts["group"] != "transplantation", "at_risk"].tolist() == [4, 4, 2, 1]
 
 
 def test_tiny_first_risk_set() -> None:
@@ -194,7 +195,7 @@ def test_any_cohort_against_plain_counting(rows: list[tuple[int, int, int | None
     assert float(result["variance"]) == pytest.approx(variance, abs=1e-9)
     counts = bb.numbers_at_risk(cohort, QUESTION, np.arange(10.0))
     total = counts.groupby("time")["at_risk"].sum()
-    assert total.tolist() == [sum(t > time for t, _, _ in legal) for time in range(10)]
+    assert total.tolist() == [sum(t >= max(time, 1) for t, _, _ in legal) for time in range(10)]
 
 
 def test_stratified_mantel_byar_equals_r() -> None:

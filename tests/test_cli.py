@@ -356,6 +356,22 @@ def test_results_are_one_list() -> None:
     assert tables | {results.FIT, results.RECORD, REPORT, "summary.md"} == RESULTS
 
 
+def test_data_give_the_terminal_no_commands(tmp_path: Path) -> None:
+    table = tmp_path / "patients.csv"
+    table.write_text("id,months,died,start\n\x1b[2J\x1b]0;p\x07,-1,1,\nb,2,0,\u202e1\n")
+    study = tmp_path / "study.toml"
+    study.write_text(
+        'schema = 1\n[data]\nfile = "patients.csv"\npatient = "id"\nunit = "months"\n'
+        '[endpoints.os]\ntime = "months"\nevent = "died"\n[phases]\nm = "start"\n'
+        '[question]\nexposed = "m"\neligible_from = "entry"\n[fit]\nseed = 1\n'
+    )
+    result = call("validate", study)
+    assert result.exit_code == cli.BAD_INPUT
+    said = result.stdout + result.stderr
+    assert "problems in" in said
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", said)
+
+
 def test_json_is_the_answer(demo: tuple[Path, Result]) -> None:
     result = call("report", demo[0], "--json")
     assert result.exit_code == 0, result.output

@@ -314,6 +314,29 @@ def test_a_phase_that_starts_on_the_day_of_death(same_day: Any, rows: list[Any])
     assert mine.to_numpy().tolist() == rows
 
 
+@pytest.mark.parametrize("same_day", ["refuse", "half day", "end of day"])
+def test_who_is_treated_until_death_dies_on_treatment(same_day: Any) -> None:
+    """A phase ends as follow-up does; where another starts on its last day it ends there."""
+    both = bb.Phases(
+        consolidation=bb.Phase(start="cons", end="cons_end"),
+        maintenance=bb.Phase(start="main_start", end="main_end"),
+    )
+    table = patients(cons_end=["2015-04-01", None, None], main_end=["2015-07-01", None, None])
+    cohort = read(table, phases=both, same_day=same_day)
+    later = float(same_day == "end of day")
+    assert cohort.phase_end[0].tolist() == [90.0, 181.0 + later]
+    question = bb.Question(
+        exposed="maintenance", eligible_from="entry", phase_end="current", transplant="ignore"
+    )
+    assert float(bb.mantel_byar(cohort, question)["observed"].sel(endpoint="os")) == 1
+    # c starts, ends and dies on the first day of all.
+    if same_day != "refuse":
+        table = one_day().astype({"main_start": object, "main_end": object})
+        table.loc[2, ["main_start", "main_end"]] = "2015-12-31"
+        cohort = read(table, same_day=same_day)
+        assert cohort.phase_end[2, 1] == cohort.endpoints["os"].time[2] > 0
+
+
 def test_follow_up_before_its_start_is_not_lengthened() -> None:
     table = cell("last_seen", "c", "2015-12-30")
     for same_day in ("refuse", "half day", "end of day"):

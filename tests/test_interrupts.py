@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -30,8 +31,10 @@ def content_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def interrupt_at(stage: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Start the program, and send it SIGINT once it says that a stage has begun."""
+def interrupt_at(
+    stage: str, *arguments: str | Path, by: int = signal.SIGINT
+) -> subprocess.CompletedProcess[str]:
+    """Start the program, and send it a signal once it says that a stage has begun."""
     program = "from bayesblina.cli import main; raise SystemExit(main())"
     process = subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
@@ -46,17 +49,44 @@ def interrupt_at(stage: str, *arguments: str | Path) -> subprocess.CompletedProc
         assert letter, said
         said += letter
     time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     out, err = process.communicate(timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, out, said + err)
 
 
-def test_a_real_interrupt_leaves_nothing(tmp_path: Path) -> None:
-    done = interrupt_at("fit", "demo", "--out", tmp_path / "new" / "demo")
-    assert done.returncode == cli.INTERRUPTED, done.stderr
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_real_interrupt_leaves_nothing(tmp_path: Path, by: int, code: int) -> None:
+    done = interrupt_at("fit", "demo", "--out", tmp_path / "new" / "demo", by=by)
+    assert done.returncode == code, done.stderr
     assert "interrupted: nothing was written" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_left_is_swept(tmp_path: Path) -> None:
+    """Of this machine and of a process that is gone; what others write stays."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    out = tmp_path / "results"
+    stages = {}
+    for what, number, host in (
+        ("left", gone.pid, platform.node()),
+        ("running", os.getpid(), platform.node()),
+        ("elsewhere", gone.pid, "another machine"),
+    ):
+        stages[what] = tmp_path / f".results.{number}.{what}.partial"
+        stages[what].mkdir()
+        (stages[what] / ".host").write_text(host)
+        (stages[what] / "fit.nc").write_text("patients")
+    with staged(out, Interrupts()) as stage:
+        # Nobody else may look in while it is written.
+        assert stage.stat().st_mode & 0o777 == 0o700
+        (stage / "a.csv").write_text("a")
+    assert [what for what, one in stages.items() if one.exists()] == ["running", "elsewhere"]
+    assert [one.name for one in out.iterdir()] == ["a.csv"]
+    other = tmp_path / "other"
+    other.mkdir()
+    assert out.stat().st_mode == other.stat().st_mode
 
 
 def test_a_real_interrupt_leaves_the_earlier_results(

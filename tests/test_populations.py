@@ -408,3 +408,28 @@ def test_survival_equals_the_gamma_conjugate_posteriors() -> None:
             assert abs(row["mean"] - exact) < 4 * row["mcse"]
             second = (spent / (spent + 2 * at)) ** deaths
             assert row["sd"] == pytest.approx(np.sqrt(second - exact**2), rel=0.08)
+
+
+def test_phases_that_share_a_hazard_are_not_told_apart() -> None:
+    cohort, _ = bb.simulate.blinatumomab_cohort(seed=3)
+    question = bb.Question(exposed="maintenance", eligible_from="entry", transplant="ignore")
+    fit = bb.fit(cohort, question, seed=1, draws=100, tune=200, progress=False)
+    shared = [
+        str(name)
+        for name, role in zip(
+            fit.exposure.table["treatment"].values, fit.exposure.table["role"].values, strict=True
+        )
+        if role == "reference"
+    ]
+    assert "consolidation" in shared
+    assert len(shared) == 2
+    (first,) = (name for name in shared if name != "consolidation")
+    for exposed, reference in (
+        (["consolidation", "maintenance"], first),
+        ("maintenance", "consolidation"),
+        ("consolidation", first),
+    ):
+        with pytest.raises(EstimandError, match=r"one hazard for .* names the reference"):
+            bb.hazard_ratio(fit, exposed=exposed, reference=reference)
+    whole = bb.hazard_ratio(fit, exposed="maintenance", reference=shared)["hazard_ratio"]
+    np.testing.assert_allclose(whole.values, bb.hazard_ratio(fit)["hazard_ratio"].values)

@@ -211,3 +211,14 @@ def test_unwritable_folder_is_refused(tmp_path: Path) -> None:
 def test_text_is_written_as_it_stands(tmp_path: Path) -> None:
     files.write_text(tmp_path / "a.md", "β\nline\n")
     assert (tmp_path / "a.md").read_bytes() == "β\nline\n".encode()
+
+
+def test_only_its_owner_may_read_a_fit(synthetic_fit: Fit, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        storage.save(synthetic_fit, tmp_path / "fit.nc")
+        files.write_text(tmp_path / "table.csv", "a\n")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "fit.nc").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "table.csv").stat().st_mode & 0o777 == 0o644

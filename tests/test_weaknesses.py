@@ -366,3 +366,45 @@ def test_nothing_is_pulled_where_nothing_is_compared() -> None:
     table = pulls(fit)
     assert table[list(COLUMNS)].isna().all(axis=None)
     assert told_pulls(table, exposed="late") == []
+
+
+@pytest.mark.parametrize(("after_relapse", "told"), [(False, True), (True, False)])
+def test_those_left_behind_by_a_relapse_are_told(after_relapse: bool, told: bool) -> None:
+    """Relapses before which alone the phase begins; the phase itself does nothing."""
+    rng = np.random.default_rng(8)
+    size = 400
+    relapse, start = rng.exponential(8.0, size), rng.uniform(1, 15, size)
+    start = np.where(after_relapse | (start < relapse), start, np.nan)
+    death, censored = relapse + rng.exponential(4.0, size), rng.uniform(20, 36, size)
+    table = pd.DataFrame(
+        {
+            "id": range(size),
+            "t": np.minimum(death, censored),
+            "e": (death <= censored).astype(int),
+            "r": np.minimum(relapse, censored),
+            "re": (relapse <= censored).astype(int),
+            "s": np.where(start < np.minimum(death, censored), start, np.nan),
+        }
+    )
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={
+            "os": bb.Endpoint(time="t", event="e"),
+            "rfs": bb.Endpoint(time="r", event="re"),
+        },
+        phases=bb.Phases(late="s"),
+    )
+    fit = unsampled(cohort)
+    words = [one for one in weaknesses(fit) if "hardly ever begins" in one]
+    assert len(words) == int(told)
+    logs = fit.posterior["log_hazard_ratio"].mean(("chain", "draw")).sel(endpoint="os").item()
+    sd = fit.posterior["log_hazard_ratio"].std(("chain", "draw")).sel(endpoint="os").item()
+    # What the sentence is about: an effect where there is none.
+    assert (logs < -3 * sd) is told
+    if told:
+        assert words[0].startswith("os: late hardly ever begins after an event of rfs")
+    model = bb.load_model("illness_death")
+    apart = dataclasses.replace(fit, definition=model)
+    assert not [one for one in weaknesses(apart) if "hardly ever begins" in one]

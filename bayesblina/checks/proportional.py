@@ -112,7 +112,7 @@ def _of_endpoint(fit: Fit, exposure: Exposure, raw: Floats, index: int) -> Early
     # Strata one after the other in time: no risk set holds patients of two.
     later = stratum * (2.0 * float(end.max()))
     result = fit_cox(begin + later, end + later, event[piece] & ends, columns)
-    if not result.converged:
+    if not result.converged or np.isnan(result.estimate[:2]).any():
         return None
     early_log, late_log = result.estimate[:2]
     variance = result.covariance[0, 0] + result.covariance[1, 1] - 2 * result.covariance[0, 1]

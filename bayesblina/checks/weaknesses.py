@@ -12,13 +12,17 @@ from bayesblina.estimands.sources import differences
 from bayesblina.estimands.support import NOBODY, supported
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import Fit
-from bayesblina.hazards.definition import PowerPrior
+from bayesblina.hazards.definition import IllnessDeath, PowerPrior
 from bayesblina.hazards.effects import levels_of
+from bayesblina.rules import is_after
 
 Floats = NDArray[np.float64]
 
 # Share of an endpoint's follow-up that a time without anybody at risk must have to be told.
 GAP = 0.05
+# Share of the reference's events that follow another endpoint's from which that is told, and the
+# largest share of the exposed who start after it.
+LEFT_BEHIND, STARTS_AFTER = 0.1, 0.1
 # Share of the precision from which on a prior is said to speak.
 PRIOR_SPEAKS = 0.25
 
@@ -38,10 +42,11 @@ def weaknesses(fit: Fit, pulled: pd.DataFrame | None = None) -> tuple[str, ...]:
     tuple of str
         Short sentences: of endpoints without events in the exposed phase or in its reference, or
         in which a prior speaks or pulls the answer far; of covariate levels and subgroups in which
-        nobody is ever exposed; of times at which nobody is at risk in a state that is compared; of
-        effects that are not the same early and late; of external patients who conflict with the
-        current ones; of weights whose sum is not the number of patients, or of their pieces. None
-        names a patient or counts a few.
+        nobody is ever exposed; of endpoints after whose events, such as relapse, the exposed phase
+        no longer begins while patients stay at risk of another; of times at which nobody is at risk
+        in a state that is compared; of effects that are not the same early and late; of external
+        patients who conflict with the current ones; of weights whose sum is not the number of
+        patients, or of their pieces. None names a patient or counts a few.
 
     Examples
     --------
@@ -59,6 +64,7 @@ def weaknesses(fit: Fit, pulled: pd.DataFrame | None = None) -> tuple[str, ...]:
         *_prior_speaks(fit),
         *told_pulls(table, exposed=fit.question.exposed),
         *_never_exposed(fit),
+        *_left_behind(fit),
         *_nobody_at_risk(fit),
         *_not_proportional(fit),
         *_conflicts(fit),
@@ -174,6 +180,43 @@ def _never_exposed(fit: Fit) -> list[str]:
             )
             found.append(
                 f"{where}nobody with {one.name} {label} was ever in {fit.question.exposed}; {end}"
+            )
+    return found
+
+
+def _left_behind(fit: Fit) -> list[str]:
+    """Endpoints whose reference holds those who had another one's event and cannot start any more.
+
+    Their hazard is not what not starting does: the other event, such as relapse, confounds.
+    """
+    exposure, question = fit.exposure, fit.question
+    if not exposure.complete or isinstance(fit.definition.endpoints, IllnessDeath):
+        return []
+    exits, events = exposure.people["exit"].values, exposure.people["event"].values
+    role, spent = exposure.table["role"].values, exposure.episodes
+    found = []
+    for index, name in enumerate(exposure.endpoints):
+        rows = spent["endpoint"].values == index
+        who, start, stop = (spent[one].values[rows] for one in ("patient", "start", "stop"))
+        state = role[spent["phase"].values[rows]]
+        begun = np.full(exits.shape[1], np.inf)
+        np.minimum.at(begun, who[state == "exposed"], start[state == "exposed"])
+        ends = (stop == exits[index, who]) & events[index, who]
+        last = np.zeros(exits.shape[1], dtype=np.bool_)
+        last[who[ends & (state == "reference")]] = True
+        for other, before in enumerate(exposure.endpoints):
+            passed = np.where(events[other], exits[other], np.inf)
+            after = is_after(exits[index], passed)
+            late = np.isfinite(begun) & (begun >= passed)
+            if (last & after).sum() < LEFT_BEHIND * max(int(last.sum()), 1):
+                continue
+            if late.sum() > STARTS_AFTER * np.isfinite(begun).sum():
+                continue
+            where = _where(fit)["reference"]
+            found.append(
+                f"{name}: {question.exposed} hardly ever begins after an event of {before}, and "
+                f"those who had one stay at risk {where}: the hazard ratio is in part that of "
+                f"{before}; model 'illness_death' keeps the two apart"
             )
     return found
 

@@ -62,7 +62,6 @@ RESULTS = frozenset(
         "survival_by_landmark.csv",
     }
 )
-AT_RISK_TIMES = 7
 MINIMUM_COUNT = 5
 DEMO_MARK = "# The synthetic study of `bayesblina demo`; never patient data.\n"
 DEMO_FILES = ("patients.csv", "adverse_events.csv", "study.toml")
@@ -590,21 +589,17 @@ def _require_file_names(endpoints: Sequence[str]) -> None:
 
 
 def _write_figures(fit: Fit, cohort: Cohort | CohortScan, found: Analysis, out: Path) -> None:
-    import numpy as np
-    from matplotlib.ticker import MaxNLocator
-
     from bayesblina import plots
     from bayesblina.classical import numbers_at_risk, simon_makuch
     from bayesblina.cohort import Cohort
+    from bayesblina.report.results import at_risk_times
 
     ratios, curves = found.ratios, found.curves
     start, end = float(curves.attrs["landmark"]), float(curves["time"].max())
     observed, at_risk = None, None
-    ticks = np.asarray(MaxNLocator(AT_RISK_TIMES).tick_values(start, end))
-    ticks = ticks[(ticks >= start) & (ticks <= end)]
     if isinstance(cohort, Cohort):
         observed = simon_makuch(cohort, fit.question, landmark=start)
-        at_risk = numbers_at_risk(cohort, fit.question, ticks)
+        at_risk = numbers_at_risk(cohort, fit.question, at_risk_times(start, end), landmark=start)
     for name in map(str, curves["endpoint"].values):
         figure = plots.survival(curves, endpoint=name, observed=observed, at_risk=at_risk)
         write_figure(figure, out, f"survival_{file_name(name)}")

@@ -17,7 +17,7 @@ app = typer.Typer(
     )
     + "\n\nExit codes: 0 answered; 1 not converged, or the baseline moves the hazard ratio, or "
     "event times are those of visits (results are written, marked); 2 bad input; 3 a fault in "
-    "bayesblina; 130 interrupted (no results are written).",
+    "bayesblina; 130 interrupted, 143 told to end (no results are written).",
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,

@@ -1,4 +1,4 @@
-"""Ctrl-C: noted whoever swallows it, and held back while results are put in their place."""
+"""Ctrl-C and its like: noted whoever swallows them, held back while results are put in place."""
 
 from __future__ import annotations
 
@@ -9,17 +9,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
+# What ends a process and can be caught; a terminal that is closed hangs up, where there is that.
+ENDING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Interrupts:
-    """Whether Ctrl-C was pressed.
+    """Whether Ctrl-C was pressed, or the process told to end.
 
     Samplers take it for the wish to stop early, and hand back what they have: a result that looks
     whole. So it is noted when it comes, and asked for after every stage.
     """
 
-    _seen: list[bool] = field(default_factory=list)
+    _seen: list[int] = field(default_factory=list)
     _held: list[bool] = field(default_factory=list)
+
+    @property
+    def code(self) -> int:
+        """Exit code, as a shell gives it: 128 and the number of the signal."""
+        return 128 + (self._seen[0] if self._seen else signal.SIGINT)
 
     def raise_if_any(self) -> None:
         """Raise if it was pressed.
@@ -34,7 +44,7 @@ class Interrupts:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Note Ctrl-C from here on, besides raising it."""
+        """Note Ctrl-C, and that the process is told to end, from here on, besides raising it."""
         if threading.current_thread() is not threading.main_thread():
             # Python lets only the main thread handle signals; another one is never interrupted.
             yield
@@ -43,14 +53,15 @@ class Interrupts:
         def note(number: int, frame: FrameType | None) -> None:
             if self._held:
                 return
-            self._seen.append(True)
+            self._seen.append(number)
             signal.default_int_handler(number, frame)
 
-        before = signal.signal(signal.SIGINT, note)
+        before = {one: signal.signal(one, note) for one in ENDING}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
     @contextmanager
     def held(self) -> Iterator[None]:

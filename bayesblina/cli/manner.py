@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shlex
 import sys
 import time
@@ -157,7 +158,7 @@ def reported(
             manner.interrupts.raise_if_any()
     except KeyboardInterrupt:
         message = f"interrupted: {left or 'nothing was written'}."
-        _fail(context, manner, INTERRUPTED, "interrupted", message)
+        _fail(context, manner, manner.interrupts.code, "interrupted", message)
     except (BayesblinaError, OSError) as error:
         code = NOT_CONVERGED if isinstance(error, ConvergenceError) else BAD_INPUT
         _fail(context, manner, code, type(error).__name__, str(error))
@@ -172,7 +173,7 @@ def reported(
 
 
 def _fail(context: typer.Context, manner: Manner, code: int, kind: str, message: str) -> None:
-    if manner.debug and code != INTERRUPTED:
+    if manner.debug and kind != "interrupted":
         _speak(traceback.format_exc(), err=True, end="")
     else:
         manner.warn(message)
@@ -186,10 +187,35 @@ def _fail(context: typer.Context, manner: Manner, code: int, kind: str, message:
     raise typer.Exit(code) from None
 
 
+# Characters that a terminal may take for commands; names in data may hold any.
+COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def harmless(text: str) -> str:
+    r"""Spell out the characters of a text that a terminal may take for commands.
+
+    Parameters
+    ----------
+    text
+        The text; line ends and tabs stay.
+
+    Returns
+    -------
+    str
+        The same text, which only shows.
+
+    Examples
+    --------
+    >>> print(harmless("\x1b[2Jpatient"))
+    \x1b[2Jpatient
+    """
+    return COMMANDS.sub(lambda one: one.group().encode("unicode_escape").decode(), text)
+
+
 def _speak(text: str, *, err: bool = False, end: str = "\n") -> None:
     """Print; once nobody reads any more, nothing is printed, and work goes on."""
     try:
-        typer.echo(f"{text}{end}", err=err, nl=False)
+        typer.echo(f"{harmless(text)}{end}", err=err, nl=False)
     except OSError as error:
         # What could not be written is still in the stream, and would fail again at the end.
         stream = sys.stderr if err else sys.stdout

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
@@ -12,6 +14,10 @@ from pathlib import Path
 from bayesblina.cli.interrupts import Interrupts
 from bayesblina.errors import SpecError, StorageError
 from bayesblina.files import reason_of
+
+PARTIAL = ".partial"
+# Name of the file that says on which machine a stage is written.
+HOST = ".host"
 
 
 def require_folder(out: Path) -> None:
@@ -66,16 +72,23 @@ def staged(
     whole = out in made
     # An existing folder may be a file system of its own: what is moved must come from within.
     parent = out.parent if whole else out
-    stage = parent / f".{out.name or 'results'}.{secrets.token_hex(6)}.partial"
+    name = f".{out.name or 'results'}."
+    _sweep(parent, name)
+    stage = parent / f"{name}{os.getpid()}.{secrets.token_hex(6)}{PARTIAL}"
     try:
         try:
-            stage.mkdir(parents=True)
+            parent.mkdir(parents=True, exist_ok=True)
+            # Until it is whole nobody else may look in.
+            stage.mkdir(mode=0o700)
+            (stage / HOST).write_text(platform.node(), encoding="utf-8")
         except OSError as error:
             raise SpecError(f"Cannot make the folder '{out}': {reason_of(error)}.") from None
         yield stage
         with interrupts.held():
             try:
+                (stage / HOST).unlink()
                 if whole:
+                    stage.chmod(0o777 & ~_mask())
                     os.rename(stage, out)
                 else:
                     _move(stage, out, old=old, last=last)
@@ -90,6 +103,35 @@ def staged(
                 with suppress(OSError):
                     path.rmdir()
         raise
+
+
+def _sweep(parent: Path, name: str) -> None:
+    """Remove stages that processes of this machine and user, which are gone, have left."""
+    for stage in parent.glob(f"{glob.escape(name)}*{PARTIAL}"):
+        number = stage.name[len(name) :].partition(".")[0]
+        with suppress(OSError):
+            mine = stage.stat().st_uid == os.getuid() if hasattr(os, "getuid") else True
+            here = (stage / HOST).read_text(encoding="utf-8") == platform.node()
+            if number.isdecimal() and mine and here and not _runs(int(number)):
+                shutil.rmtree(stage, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    """Say whether there is a process of this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _mask() -> int:
+    """Give the permissions that new files do not get; there is no other way to ask."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _move(stage: Path, out: Path, *, old: Collection[str], last: str) -> None:

@@ -70,7 +70,8 @@ def hazard_ratio(
     Raises
     ------
     EstimandError
-        If phases or covariates are unknown, or the two sides are of different kinds or equal.
+        If phases or covariates are unknown, the two sides are of different kinds or equal, or a
+        side has a part only of the phases that share the reference's hazard in the model.
 
     Notes
     -----
@@ -179,6 +180,8 @@ def _ratio(
             raise EstimandError(
                 f"{' and '.join(sorted(set(sets[0]) & set(sets[1])))} stands on both sides."
             )
+        if not default:
+            _require_apart(fit, sets)
         labels = [" or ".join(side) for side in sets]
         if default:
             labels[1] = question.reference or f"no {question.exposed}"
@@ -326,6 +329,29 @@ def _phases(fit: Fit, side: str | Sequence[str]) -> list[str]:
                 f"No eligible patient is ever in '{name}'. {nearest(str(name), known)}"
             )
     return names
+
+
+def _require_apart(fit: Fit, sides: Sequence[Sequence[str]]) -> None:
+    """Refuse phases that the model tells from others on no side, having given all one hazard."""
+    table = fit.exposure.table
+    treatment, role = table["treatment"].values.astype(str), table["role"].values.astype(str)
+    shared = list(dict.fromkeys(treatment[role == "reference"].tolist()))
+    for side in sides:
+        mixed = [name for name in side if name in shared]
+        if not mixed or set(side) == set(shared):
+            continue
+        exposed = fit.question.exposed
+        other = next((name for name in shared if name not in mixed), None)
+        named = next((name for one in sides for name in one if name in shared), mixed[0])
+        if other is None:
+            # The reference's own hazard, together with that of others: a mean of two that differ.
+            continue
+        raise EstimandError(
+            f"The fit has one hazard for {', '.join(shared)} together, the reference of its "
+            f"question, so that it cannot tell {' or '.join(mixed)} from {other}: the ratio would "
+            "be diluted. Fit a question that names the reference, which gives every other phase "
+            f"an effect of its own: Question(exposed={exposed!r}, reference={named!r}, ...)."
+        )
 
 
 def _between_phases(fit: Fit, exposed: Sequence[str], reference: Sequence[str]) -> Floats:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesblina.cohort import (
     Cohort,
@@ -22,6 +23,7 @@ from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, m
 from bayesblina.readers.sources import load_table, missing_columns
 from bayesblina.rules import DAYS_PER_UNIT
 
+Floats = NDArray[np.float64]
 SameDay = Literal["refuse", "half day", "end of day"]
 
 
@@ -209,7 +211,8 @@ def read_dated_cohort(
         of dates, and a difference of 0 is an error. ``"half day"``: a difference of 0 becomes
         half a day. ``"end of day"``: all follow-up ends at its day's end while entries and
         phases start at their day's beginning, so each end is one day later (the convention of
-        CDISC's analysis values).
+        CDISC's analysis values). Phases end as follow-up does: who is treated until the day of
+        death dies on treatment. Where a later phase starts on that day the one before ends there.
     repairs
         Repairs to make, partial dates among them; by default none.
     synthetic
@@ -279,9 +282,10 @@ def read_dated_cohort(
     )
     per_unit = DAYS_PER_UNIT[unit]
 
-    def since_origin(column: str | None) -> np.ndarray:
-        return (columns.dates(column) - zero) / per_unit
-
+    starts = np.stack([columns.dates(one.start) - zero for _, one in phases.items()], axis=1)
+    ends = np.stack([columns.dates(one.end) - zero for _, one in phases.items()], axis=1)
+    if same_day == "end of day":
+        ends = _ends_of_days(starts, ends)
     outcomes = {}
     lengthened = np.zeros(len(frame), dtype=bool)
     for name, endpoint in endpoints.items():
@@ -292,8 +296,10 @@ def read_dated_cohort(
         if same_day == "end of day":
             days = days + 1.0
         elif same_day == "half day":
-            lengthened |= days == own
-            days = np.where(days == own, days + 0.5, days)
+            short = days == own
+            lengthened |= short
+            ends = np.where(short[:, None] & (ends == days[:, None]), ends + 0.5, ends)
+            days = np.where(short, days + 0.5, days)
         event = columns.events(endpoint.event, np.isfinite(own))
         outcomes[name] = Outcome(
             time=days / per_unit, event=event, entry=own / per_unit, recorded=endpoint.recorded
@@ -301,10 +307,10 @@ def read_dated_cohort(
     parts = Parts(
         outcomes=outcomes,
         phases=phases.names,
-        starts=np.stack([since_origin(phase.start) for _, phase in phases.items()], axis=1),
-        ends=np.stack([since_origin(phase.end) for _, phase in phases.items()], axis=1),
+        starts=starts / per_unit,
+        ends=ends / per_unit,
         ends_known=any(phase.end is not None for _, phase in phases.items()),
-        transplant=None if transplant is None else since_origin(transplant),
+        transplant=None if transplant is None else (columns.dates(transplant) - zero) / per_unit,
         covariates=columns.covariates(covariates),
     )
     made = []
@@ -323,6 +329,13 @@ def read_dated_cohort(
         synthetic=synthetic,
         made=made,
     )
+
+
+def _ends_of_days(starts: Floats, ends: Floats) -> Floats:
+    """Let phases end a day later, but for those in whose place another starts on that day."""
+    later = np.triu(np.ones((starts.shape[1],) * 2, dtype=bool), k=1)
+    replaced = ((ends[:, :, None] == starts[:, None, :]) & later).any(axis=2)
+    return np.where(replaced, ends, ends + 1.0)
 
 
 def roles_of_columns(

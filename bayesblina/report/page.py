@@ -398,7 +398,7 @@ def _curves(
                 rows,
                 regimes=regimes,
                 observed=observed,
-                at_risk=_at_risk(results, endpoint, masked),
+                at_risk=_at_risk(results, endpoint, landmark, masked),
                 colours=_colours(results),
                 known_until=_known_until(results, observed, regimes, times),
                 title=f"{endpoint}: survival",
@@ -528,11 +528,13 @@ def _colours(results: Results) -> dict[str, int]:
     return {name: int(name == results.fit.question.exposed) for name in names}
 
 
-def _at_risk(results: Results, endpoint: str, masked: Masked) -> dict[str, list[tuple[float, str]]]:
+def _at_risk(
+    results: Results, endpoint: str, landmark: float, masked: Masked
+) -> dict[str, list[tuple[float, str]]]:
     table = results.tables.get("at_risk")
     if table is None:
         return {}
-    rows = table[table["endpoint"] == endpoint]
+    rows = table[(table["endpoint"] == endpoint) & (table["landmark"] == landmark)]
     return {
         str(group): [
             (float(row["time"]), f"{row['at_risk']:.0f}" if masked.shows(row["at_risk"]) else MASK)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bayesblina.account import Account, Line
 from bayesblina.baseline_gate import FAILED
@@ -244,7 +245,18 @@ def analyse(
             ignore_index=True,
         ),
     )
-    attempt("at_risk", lambda: _at_risk(fit, in_memory(cohort), start=min(starts), end=end))
+    attempt(
+        "at_risk",
+        lambda: pd.concat(
+            [
+                numbers_at_risk(
+                    in_memory(cohort), fit.question, at_risk_times(one, end), landmark=one
+                ).assign(landmark=one)
+                for one in starts
+            ],
+            ignore_index=True,
+        ),
+    )
     attempt(
         "curve_shift", lambda: curve_shift(fit, in_memory(cohort), drawn, regimes=curves.regimes)
     )
@@ -430,11 +442,24 @@ def _restricted_means(
     return table[[*leading, *(name for name in table.columns if name not in leading)]]
 
 
-def _at_risk(fit: Fit, cohort: Cohort, *, start: float, end: float) -> pd.DataFrame:
+def at_risk_times(start: float, end: float) -> NDArray[np.float64]:
+    """Round times at which to count the patients at risk below a curve, its start among them.
+
+    Parameters
+    ----------
+    start, end
+        Where the curve starts and ends.
+
+    Returns
+    -------
+    ndarray, shape (time,)
+        The start, and round times after it that leave room for its count.
+    """
     from matplotlib.ticker import MaxNLocator
 
     ticks = np.asarray(MaxNLocator(AT_RISK_TIMES).tick_values(start, end))
-    return numbers_at_risk(cohort, fit.question, ticks[(ticks >= start) & (ticks <= end)])
+    apart = (end - start) / (2.0 * AT_RISK_TIMES)
+    return np.concatenate([[start], ticks[(ticks >= start + apart) & (ticks <= end)]])
 
 
 def _checks(

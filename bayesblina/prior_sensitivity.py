@@ -18,8 +18,16 @@ from scipy.stats import norm
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import Fit
+from bayesblina.hazards.baseline import matern_density
 from bayesblina.hazards.build import build_model
-from bayesblina.hazards.definition import Correlated, Free, RandomWalk
+from bayesblina.hazards.definition import (
+    Correlated,
+    Free,
+    GaussianProcess,
+    RandomWalk,
+    SmoothWalk,
+    Weibull,
+)
 from bayesblina.hazards.likelihood import flat_draws
 from bayesblina.pointwise import log_likelihood_of
 
@@ -273,29 +281,69 @@ def _log_priors(fit: Fit) -> dict[str, xr.DataArray]:
         found["covariates"] = _normal(fit, "coefficient", definition.covariates.prior)
     baseline = definition.baseline
     if not isinstance(baseline, Free) and "level" in posterior:
-        centre = build_model(definition, fit.exposure).start["level"]
-        levels = flat_draws(posterior, "level", *_others(posterior["level"]))
-        total = norm.logpdf(levels - centre, baseline.level.mean, baseline.level.sd).sum(axis=1)
-        if isinstance(baseline, RandomWalk):
-            total = total + _of_steps(posterior, baseline)
-            found["baseline"] = _by_draw(fit, np.asarray(total))
-            return found
-        for name in ("walk_sd", "process_sd"):
-            if name in posterior:
-                spread = flat_draws(posterior, name, *_others(posterior[name]))
-                squares = (spread.reshape(spread.shape[0], -1) / baseline.change.scale) ** 2
-                total = total - squares.sum(axis=1) / 2.0
-        found["baseline"] = _by_draw(fit, np.asarray(total))
+        found["baseline"] = _by_draw(fit, _of_baseline(fit, baseline))
     return found
 
 
-def _of_steps(posterior: xr.Dataset, baseline: RandomWalk) -> Floats:
-    """Log prior density of the steps of a random walk, up to a constant."""
+def _of_baseline(fit: Fit, baseline: RandomWalk | SmoothWalk | Weibull | GaussianProcess) -> Floats:
+    """Log prior density of everything of a baseline, up to a constant.
+
+    Deviations of a curve count by their standard normals: raised to a power, sds and what they are
+    sds of become narrower each, which the joint density of both would not say.
+    """
+    posterior = fit.posterior
+    model = build_model(fit.definition, fit.exposure).model
+    total = np.zeros(posterior.sizes["chain"] * posterior.sizes["draw"])
+
+    def values(name: str) -> Floats:
+        return flat_draws(posterior, name, *_others(posterior[name]))
+
+    def data(name: str) -> Floats:
+        return np.asarray(model[name].get_value())
+
+    def add(standard: Floats) -> None:
+        nonlocal total
+        total = total - (standard.reshape(total.size, -1) ** 2).sum(axis=1) / 2.0
+
+    add((values("level") - data("level_centre") - baseline.level.mean) / baseline.level.sd)
+    if isinstance(baseline, RandomWalk):
+        add(_steps(posterior, baseline) / baseline.step.sd)
+        return total
+    if "slope" in posterior:
+        middle, width = data("slope_prior")
+        add((values("slope") - middle) / width)
+    if "length_scale" in posterior:
+        middle, width = data("length_prior")
+        add((np.log(values("length_scale")) - middle) / width)
+    spread = "process_sd" if isinstance(baseline, GaussianProcess) else "walk_sd"
+    if f"{spread}_prior" not in model.named_vars:
+        return total
+    scale = data(f"{spread}_prior")
+    sd = np.broadcast_to(scale, (total.size, *scale.shape))
+    if spread in posterior:
+        sd = values(spread)
+        add(sd / scale)
+    mean = np.zeros(())
+    if isinstance(baseline, GaussianProcess):
+        density = matern_density(values("length_scale")[..., None], data("squared_frequency"))
+        width = sd[..., None] * data("process_root") * np.sqrt(density)
+        innovation, likely = values("process_innovation"), np.zeros(())
+    else:
+        width = sd[..., None] * data("inverse_roughness")
+        innovation, likely = values("walk_innovation"), data("walk_centre")
+        if isinstance(baseline, Weibull):
+            mean = values("slope")[..., None] * data("line_coefficient")
+    wide = np.sqrt(1.0 + width**2)
+    # The coordinates are those of `bayesblina.hazards.components.adapted`.
+    add(((likely - mean) * width / wide + innovation) / wide)
+    return total
+
+
+def _steps(posterior: xr.Dataset, baseline: RandomWalk) -> Floats:
+    """Steps of a random walk, by draw."""
     # Endpoints with parallel baselines have the same steps.
     one = posterior[["log_baseline"]].isel(endpoint=slice(0, 1 if baseline.shared else None))
-    steps = np.diff(flat_draws(one, "log_baseline", *_others(one["log_baseline"])), axis=-1)
-    squares = (steps.reshape(steps.shape[0], -1) / baseline.step.sd) ** 2
-    return np.asarray(-squares.sum(axis=1) / 2.0)
+    return np.diff(flat_draws(one, "log_baseline", *_others(one["log_baseline"])), axis=-1)
 
 
 def _others(values: xr.DataArray) -> list[str]:

@@ -340,7 +340,7 @@ def _of_baseline(fit: Fit, baseline: RandomWalk | SmoothWalk | Weibull | Gaussia
 
 
 def _steps(posterior: xr.Dataset, baseline: RandomWalk) -> Floats:
-    """Steps of a random walk, by draw."""
+    """Take the steps of a random walk, by draw."""
     # Endpoints with parallel baselines have the same steps.
     one = posterior[["log_baseline"]].isel(endpoint=slice(0, 1 if baseline.shared else None))
     return np.diff(flat_draws(one, "log_baseline", *_others(one["log_baseline"])), axis=-1)

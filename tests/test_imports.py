@@ -19,7 +19,6 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "account",
-            "axes",
             "breslow",
             "code_cache",
             "episodes",
@@ -42,7 +41,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"simulate", "transitions", "weighting"}),
     frozenset({"exposure"}),
     frozenset({"classical", "event_times", "hazards", "risk_sets"}),
-    frozenset({"partial_models", "sampling"}),
+    frozenset({"axes", "partial_models", "sampling"}),
     frozenset({"baseline_gate", "companion", "convergence", "step_baseline"}),
     frozenset({"fitting"}),
     frozenset({"pointwise", "regimes"}),

@@ -15,13 +15,12 @@ from scipy.stats import kstest
 
 import bayesblina as bb
 from bayesblina.checks.calibration import (
-    _first_event,
-    _flow,
     calibrate,
     least_probability,
     synthetic_setting,
 )
 from bayesblina.checks.calibration import main as calibration_main
+from bayesblina.checks.histories import first_event, flow_of
 from bayesblina.checks.reference import compare_with_reference, load_reference, totals
 from bayesblina.errors import SpecError
 from bayesblina.exposure import Exposure
@@ -163,10 +162,10 @@ def test_stored_calibrations_are_of_the_models_that_ship() -> None:
 def test_simulated_events_are_exponential(seed: int) -> None:
     """Whatever the pieces: cumulative hazards at events, and censoring, are as they must be."""
     _, exposure = synthetic_setting("primary")
-    flow = _flow(exposure)[0]
+    flow = flow_of(exposure, ("os",))
     generator = np.random.default_rng(seed)
     rate = generator.uniform(0.01, 0.5, flow.patient.size)
-    died, length = _first_event(flow, rate, generator)
+    died, length = first_event(flow, rate, generator)
     group = np.cumsum(flow.first) - 1
     passed = np.bincount(group, rate * length)
     whole = np.bincount(group, rate * flow.length)

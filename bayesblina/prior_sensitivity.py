@@ -18,16 +18,7 @@ from scipy.stats import norm
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import Fit
-from bayesblina.hazards.baseline import matern_density
-from bayesblina.hazards.build import build_model
-from bayesblina.hazards.definition import (
-    Correlated,
-    Free,
-    GaussianProcess,
-    RandomWalk,
-    SmoothWalk,
-    Weibull,
-)
+from bayesblina.hazards.definition import Correlated
 from bayesblina.hazards.likelihood import flat_draws
 from bayesblina.pointwise import log_likelihood_of
 
@@ -67,7 +58,7 @@ def power_scaling(
     -------
     pandas.DataFrame
         One row per quantity, component and power: the estimate's coordinates; ``component``
-        (``"phases"``, the prior of the phases' log hazard ratios; ``"covariates"``; ``"baseline"``;
+        (``"phases"``, the prior of the phases' log hazard ratios; ``"covariates"``;
         ``"likelihood"``); ``alpha``; ``mean``, ``lower``, ``upper`` (95 %) and
         ``probability_below_null`` (of a hazard ratio below 1, else of a value below 0) under it;
         ``pareto_k`` of its weights, above 0.7 not to be relied on; ``sensitivity``, the index
@@ -86,6 +77,9 @@ def power_scaling(
     Notes
     -----
     Kallioinen, Paananen, Bürkner and Vehtari (2024), doi:10.1007/s11222-023-10366-5.
+    The prior of the baseline is not scaled: one so stiff that it moves the hazard ratio is hardly
+    less stiff at a power near 1, so that the index stays small. ``fit.gate`` says whether the
+    baseline moves the hazard ratio, against a model that has none.
 
     Examples
     --------
@@ -97,24 +91,14 @@ def power_scaling(
     >>> fit = bb.fit(cohort, question, seed=1, progress=False)
     >>> table = bb.power_scaling(fit, alphas=[0.5, 2.0])
     >>> sorted(table["component"].unique())
-    ['baseline', 'covariates', 'likelihood', 'phases']
+    ['covariates', 'likelihood', 'phases']
     """
     if not alphas or not all(0 < alpha < math.inf for alpha in alphas):
         raise SpecError(f"alphas must be powers greater than 0, got {list(alphas)!r}.")
     name, values = _quantity(fit, estimate)
     components = {**_log_priors(fit), LIKELIHOOD: _log_likelihood(fit)}
     over = ["chain", "draw"]
-    indices: dict[str, xr.DataArray] = {}
-    for component, log_density in components.items():
-        near = [_weights(log_density, alpha)[0] for alpha in NEAR]
-        moved = _statistics(values.to_dataset(name=name)).power_scale_sense(
-            lower_w=near[0],
-            upper_w=near[1],
-            lower_alpha=NEAR[0],
-            upper_alpha=NEAR[1],
-            sample_dims=over,
-        )
-        indices[component] = moved[name]
+    indices = {key: sensitivity_index(values, density) for key, density in components.items()}
     rows = []
     dims = [str(dim) for dim in values.dims if dim not in over]
     for place in np.ndindex(*(values.sizes[dim] for dim in dims)):
@@ -149,6 +133,33 @@ def power_scaling(
     return pd.DataFrame(rows)
 
 
+def sensitivity_index(values: xr.DataArray, log_density: xr.DataArray) -> xr.DataArray:
+    """Say how fast a quantity's distribution moves as a component is raised to powers near 1.
+
+    Parameters
+    ----------
+    values : DataArray
+        The quantity, over (chain, draw, ...).
+    log_density : DataArray
+        The component's log density, over (chain, draw).
+
+    Returns
+    -------
+    DataArray
+        The index, over the quantity's other dimensions; it counts from 0.05 on.
+    """
+    near = [_weights(log_density, alpha)[0] for alpha in NEAR]
+    moved = _statistics(values.to_dataset(name="quantity")).power_scale_sense(
+        lower_w=near[0],
+        upper_w=near[1],
+        lower_alpha=NEAR[0],
+        upper_alpha=NEAR[1],
+        sample_dims=["chain", "draw"],
+    )
+    index: xr.DataArray = moved["quantity"]
+    return index
+
+
 def power_scaling_draws(fit: Fit, estimate: xr.Dataset | None = None) -> xr.DataTree:
     """Put together what power-scaling takes: draws, log prior densities and log-likelihood.
 
@@ -164,7 +175,7 @@ def power_scaling_draws(fit: Fit, estimate: xr.Dataset | None = None) -> xr.Data
     -------
     xarray.DataTree
         As ArviZ wants it: ``posterior`` with the estimate; ``log_prior`` with one variable per part
-        of the prior (``phases``, ``covariates``, ``baseline``); ``log_likelihood`` with that of all
+        of the prior (``phases``, ``covariates``); ``log_likelihood`` with that of all
         patients together. All over (chain, draw). For `bayesblina.plots.power_scaling`, and for
         ArviZ's ``psense_summary``.
 
@@ -270,7 +281,7 @@ def _log_likelihood(fit: Fit) -> xr.DataArray:
 
 def _log_priors(fit: Fit) -> dict[str, xr.DataArray]:
     """Log prior densities of the parameters that have a meaning of their own, by part."""
-    posterior, definition = fit.posterior, fit.definition
+    definition = fit.definition
     if isinstance(definition.endpoints, Correlated) and len(fit.exposure.endpoints) > 1:
         raise EstimandError(
             "Power-scaling takes the phases' priors one by one: the endpoints' are correlated in "
@@ -279,71 +290,7 @@ def _log_priors(fit: Fit) -> dict[str, xr.DataArray]:
     found = {"phases": _normal(fit, "log_hazard_ratio", definition.phases.prior)}
     if fit.design.term_names:
         found["covariates"] = _normal(fit, "coefficient", definition.covariates.prior)
-    baseline = definition.baseline
-    if not isinstance(baseline, Free) and "level" in posterior:
-        found["baseline"] = _by_draw(fit, _of_baseline(fit, baseline))
     return found
-
-
-def _of_baseline(fit: Fit, baseline: RandomWalk | SmoothWalk | Weibull | GaussianProcess) -> Floats:
-    """Log prior density of everything of a baseline, up to a constant.
-
-    Deviations of a curve count by their standard normals: raised to a power, sds and what they are
-    sds of become narrower each, which the joint density of both would not say.
-    """
-    posterior = fit.posterior
-    model = build_model(fit.definition, fit.exposure).model
-    total = np.zeros(posterior.sizes["chain"] * posterior.sizes["draw"])
-
-    def values(name: str) -> Floats:
-        return flat_draws(posterior, name, *_others(posterior[name]))
-
-    def data(name: str) -> Floats:
-        return np.asarray(model[name].get_value())
-
-    def add(standard: Floats) -> None:
-        nonlocal total
-        total = total - (standard.reshape(total.size, -1) ** 2).sum(axis=1) / 2.0
-
-    add((values("level") - data("level_centre") - baseline.level.mean) / baseline.level.sd)
-    if isinstance(baseline, RandomWalk):
-        add(_steps(posterior, baseline) / baseline.step.sd)
-        return total
-    if "slope" in posterior:
-        middle, width = data("slope_prior")
-        add((values("slope") - middle) / width)
-    if "length_scale" in posterior:
-        middle, width = data("length_prior")
-        add((np.log(values("length_scale")) - middle) / width)
-    spread = "process_sd" if isinstance(baseline, GaussianProcess) else "walk_sd"
-    if f"{spread}_prior" not in model.named_vars:
-        return total
-    scale = data(f"{spread}_prior")
-    sd = np.broadcast_to(scale, (total.size, *scale.shape))
-    if spread in posterior:
-        sd = values(spread)
-        add(sd / scale)
-    mean = np.zeros(())
-    if isinstance(baseline, GaussianProcess):
-        density = matern_density(values("length_scale")[..., None], data("squared_frequency"))
-        width = sd[..., None] * data("process_root") * np.sqrt(density)
-        innovation, likely = values("process_innovation"), np.zeros(())
-    else:
-        width = sd[..., None] * data("inverse_roughness")
-        innovation, likely = values("walk_innovation"), data("walk_centre")
-        if isinstance(baseline, Weibull):
-            mean = values("slope")[..., None] * data("line_coefficient")
-    wide = np.sqrt(1.0 + width**2)
-    # The coordinates are those of `bayesblina.hazards.components.adapted`.
-    add(((likely - mean) * width / wide + innovation) / wide)
-    return total
-
-
-def _steps(posterior: xr.Dataset, baseline: RandomWalk) -> Floats:
-    """Take the steps of a random walk, by draw."""
-    # Endpoints with parallel baselines have the same steps.
-    one = posterior[["log_baseline"]].isel(endpoint=slice(0, 1 if baseline.shared else None))
-    return np.diff(flat_draws(one, "log_baseline", *_others(one["log_baseline"])), axis=-1)
 
 
 def _others(values: xr.DataArray) -> list[str]:

@@ -45,7 +45,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"baseline_gate", "companion", "convergence", "step_baseline"}),
     frozenset({"fitting"}),
     frozenset({"pointwise", "regimes"}),
-    frozenset({"estimands", "predictive"}),
+    frozenset({"estimands", "predictive", "prior_curves"}),
     frozenset(
         {
             "bias_analysis",

@@ -233,14 +233,18 @@ def prior() -> xr.Dataset:
     rate = np.exp(generator.normal(-3.0, 0.7, (200, 1, 1)))
     return xr.Dataset(
         {
-            "survival": (("draw", "endpoint", "time"), np.exp(-rate * TIMES)),
+            "survival": (
+                ("draw", "endpoint", "phase", "time"),
+                np.stack([np.exp(-rate * TIMES), np.exp(-2.0 * rate * TIMES)], axis=2),
+            ),
+            "pooled_survival": (("endpoint", "time"), np.exp(-0.05 * TIMES)[None]),
             "hazard_ratio": (
                 ("draw", "endpoint", "interval"),
                 np.exp(generator.normal(0.0, 0.7, (200, 1, 2))),
             ),
         },
-        coords={"endpoint": ["os"], "time": TIMES},
-        attrs=ATTRIBUTES,
+        coords={"endpoint": ["os"], "phase": ["no phase", "phase"], "time": TIMES},
+        attrs={**ATTRIBUTES, "baseline": "pooled"},
     )
 
 

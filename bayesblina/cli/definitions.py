@@ -114,7 +114,7 @@ def models_prior(
         from bayesblina.files import write_text
         from bayesblina.fitting import expose_for
         from bayesblina.hazards.definition import load_model
-        from bayesblina.predictive import prior_predictive
+        from bayesblina.prior_curves import prior_predictive
         from bayesblina.study import read_study
         from bayesblina.summaries import prior_table
 

@@ -158,7 +158,7 @@ def _rates(exposure: Exposure, endpoint: int) -> Floats:
     events, time = (
         table[name].values[endpoint].sum(axis=(1, 2)) for name in ("events", "exposure")
     )
-    return np.divide(events, time, out=np.zeros(time.shape), where=time > 0)
+    return np.asarray(np.divide(events, time, out=np.zeros(time.shape), where=time > 0))
 
 
 def _pooled(exposure: Exposure, found: LogHazard, endpoint: int) -> Floats:

@@ -478,9 +478,19 @@ class Study:
             group=section.group,
             source=section.source,
         )
-        given = {name: getattr(section.priors, name) for name in type(section.priors).model_fields}
-        given = {name: prior for name, prior in given.items() if prior is not None}
-        return change_priors(model, given, where="model.priors.") if given else model
+        return change_priors(model, self.priors(), where="model.priors.")
+
+    def priors(self) -> dict[str, Any]:
+        """Give the study's own priors.
+
+        Returns
+        -------
+        dict
+            By the names that `bayesblina.ModelDefinition.with_priors` takes.
+        """
+        section = self.content.model.priors
+        given = {name: getattr(section, name) for name in type(section).model_fields}
+        return {name: prior for name, prior in given.items() if prior is not None}
 
     def scenarios(self, cohort: Cohort) -> tuple[Scenario, ...]:
         """Lay out the scenarios of the study's sensitivity section, the study itself first.

@@ -60,7 +60,10 @@ def test_time_after_relapse_begins_at_the_relapse_drawn() -> None:
     flow = flow_of_equal_patients(500, [1.0, 2.0, 4.0])
     rates = np.full(flow.patient.size, 0.1)
     relapse, death, after = draw_courses(flow, rates, rates, rates, np.random.default_rng(1))
-    by_patient = lambda values: values.reshape(-1, 3)  # noqa: E731
+
+    def by_patient(values: Floats) -> Floats:
+        return values.reshape(-1, 3)
+
     had, first = by_patient(relapse[0]).sum(axis=1) > 0, by_patient(relapse[1])
     np.testing.assert_array_equal(relapse[1], death[1])
     later = by_patient(after[1])
@@ -144,7 +147,7 @@ def test_narrower_priors_leave_patients_of_both_kinds() -> None:
 
 def lengths(exposure: bb.Exposure, until: float) -> Floats:
     start = np.concatenate([[0.0], exposure.cuts])
-    return np.clip(until, start, np.append(exposure.cuts, np.inf)) - start
+    return np.asarray(np.clip(until, start, np.append(exposure.cuts, np.inf)) - start)
 
 
 @pytest.mark.parametrize("name", model_names())

@@ -96,7 +96,8 @@ def test_every_prior_can_be_changed_everywhere(
     assert wanted != state(definition, place)
     prior = getattr(getattr(definition, part), key)
     typed = type(prior)(**wanted) if isinstance(prior, BaseModel) else wanted
-    changed = definition.with_priors(**{name: typed})
+    given: dict[str, Any] = {name: typed}
+    changed = definition.with_priors(**given)
     assert state(changed, place) == wanted
     # Nothing else has changed.
     before, after = found_in(definition), found_in(changed)

@@ -134,7 +134,7 @@ class Drawer:
         pattern = self.exposure.people["pattern"].values[flow.patient]
         shared = found.shared[index][found.class_of[pattern], flow.interval, flow.state]
         relative = found.pattern[index]
-        return np.exp(shared + relative[np.minimum(pattern, relative.size - 1)])
+        return np.asarray(np.exp(shared + relative[np.minimum(pattern, relative.size - 1)]))
 
 
 def flow_of(exposure: Exposure, endpoints: tuple[str, ...]) -> Flow:

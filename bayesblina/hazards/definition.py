@@ -801,6 +801,8 @@ def change_priors(
     SpecError
         If the model has no such prior, or it is impossible.
     """
+    if not priors:
+        return definition
     content = definition.model_dump(by_alias=True)
     has = definition.priors
     for name, prior in priors.items():

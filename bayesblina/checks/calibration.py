@@ -481,7 +481,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.out is None:
         sys.stdout.write(page)
     else:
-        stem = page_name(given.name, pilot=given.pilot)
+        stem = page_name(given.name, given.pilot)
         given.out.mkdir(parents=True, exist_ok=True)
         write_text(given.out / f"{stem}.md", page)
         counts = {
@@ -495,7 +495,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if found.passed else 1
 
 
-def page_name(name: str, *, pilot: bool) -> str:
+def page_name(name: str, pilot: bool) -> str:
     """Name the page of a calibration.
 
     Parameters

@@ -101,7 +101,10 @@ def models_prior(
     out: Annotated[Path | None, typer.Option(help="Folder for prior.csv and the figure.")] = None,
     baseline: Annotated[
         Literal["pooled", "prior"],
-        typer.Option(help="Curves given the pooled hazard, or with the baseline's own prior."),
+        typer.Option(
+            metavar="pooled|prior",
+            help="Curves given the pooled hazard, or with the baseline's own prior.",
+        ),
     ] = "pooled",
     draws: Annotated[int, typer.Option(min=100, help="Draws from the prior.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 1,

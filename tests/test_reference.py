@@ -159,6 +159,24 @@ def test_stored_calibrations_are_of_the_models_that_ship() -> None:
         assert content["command"] in page
 
 
+def test_all_calibrations_leave_finished_pages_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+
+    def run(arguments: list[str]) -> int:
+        ran.append(arguments)
+        return int("--pilot" in arguments)
+
+    monkeypatch.setattr(calibrations.calibration, "main", run)
+    (tmp_path / "primary.json").write_text("{}")
+    given = ["--out", str(tmp_path), "--model", "weibull", "--model", "primary"]
+    # The one that fails is told by the exit code; the others have run all the same.
+    assert calibrations.main([*given, "--replications", "20"]) == 1
+    named = ["--replications", "20", "--seed", "1", "--out", str(tmp_path)]
+    assert ran == [["weibull", *named], ["primary", *named, "--pilot"]]
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
 def test_simulated_events_are_exponential(seed: int) -> None:

@@ -168,7 +168,7 @@ def test_all_calibrations_leave_finished_pages_alone(
         ran.append(arguments)
         return int("--pilot" in arguments)
 
-    monkeypatch.setattr(calibrations.calibration, "main", run)
+    monkeypatch.setattr("bayesblina.checks.calibration.main", run)
     (tmp_path / "primary.json").write_text("{}")
     given = ["--out", str(tmp_path), "--model", "weibull", "--model", "primary"]
     # The one that fails is told by the exit code; the others have run all the same.

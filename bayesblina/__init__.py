@@ -80,9 +80,9 @@ if TYPE_CHECKING:
     from bayesblina.planning import sample_size as sample_size
     from bayesblina.predictive import calibration as calibration
     from bayesblina.predictive import martingale_residuals as martingale_residuals
-    from bayesblina.predictive import prior_predictive as prior_predictive
     from bayesblina.predictive import replicated_events as replicated_events
     from bayesblina.predictive import replicated_simon_makuch as replicated_simon_makuch
+    from bayesblina.prior_curves import prior_predictive as prior_predictive
     from bayesblina.prior_sensitivity import most_sceptical_prior as most_sceptical_prior
     from bayesblina.prior_sensitivity import power_scaling as power_scaling
     from bayesblina.prior_sensitivity import power_scaling_draws as power_scaling_draws
@@ -184,7 +184,7 @@ _HOME = {
     "load_model": "hazards.definition",
     "calibration": "predictive",
     "martingale_residuals": "predictive",
-    "prior_predictive": "predictive",
+    "prior_predictive": "prior_curves",
     "replicated_events": "predictive",
     "replicated_simon_makuch": "predictive",
     "Question": "question",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bayesblina.hazards.definition import PRIORS
+
 QUESTION_AXES = (
     "landmark",
     "lag",
@@ -12,7 +14,6 @@ QUESTION_AXES = (
     "endpoints",
 )
 CUT_AXES = ("intervals", "cuts")
-PRIORS = ("phases", "covariates", "level", "step", "change", "phase_change", "spread", "cured")
 PRIOR_AXES = tuple(f"prior.{name}" for name in PRIORS)
 COHORT_AXES = ("covariates", "only", "without", "phase_shift", "phase_jitter")
 AXES = (*QUESTION_AXES, *CUT_AXES, "model", *PRIOR_AXES, *COHORT_AXES)

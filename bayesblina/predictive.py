@@ -23,13 +23,11 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from scipy.special import expit, gammainc
+from scipy.special import gammainc
+from scipy.stats import poisson
 
 from bayesblina.errors import EstimandError, SpecError
-from bayesblina.exposure import Exposure
 from bayesblina.fitting import Fit
-from bayesblina.hazards.build import build_model, draw_prior
-from bayesblina.hazards.definition import Free, ModelDefinition
 from bayesblina.hazards.likelihood import (
     LogHazard,
     hazard_of_segments,
@@ -515,97 +513,6 @@ def calibration(
         table["events"] = table["events"].astype(np.int64)
     table.attrs |= {**_attributes(fit), "unit": fit.exposure.unit, "landmark": float(begin)}
     return table
-
-
-def prior_predictive(
-    definition: ModelDefinition,
-    exposure: Exposure,
-    *,
-    seed: int,
-    draws: int = 1000,
-    times: ArrayLike | None = None,
-) -> xr.Dataset:
-    """Draw what the priors say before any data: hazard ratios and curves.
-
-    Parameters
-    ----------
-    definition
-        The hazard model.
-    exposure
-        Events and person-time. Of these the prior takes only its units: the crude rate, at which
-        the level's prior is centred, the cut points, and the clock of a curve model's walk.
-    seed
-        Seed of the draws.
-    draws
-        Number of draws.
-    times : array_like, shape (time,), optional
-        Times from the origin; by default 51 up to the end of follow-up.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``hazard_ratio`` of the exposed phase and ``log_baseline`` over (draw, endpoint, interval),
-        and ``survival`` over (draw, endpoint, time), in the reference phase at mean covariates,
-        from the origin; of the first stratum and subgroup, and of the exposed phase's first piece,
-        where a model has several: their priors are alike.
-
-    Examples
-    --------
-    >>> import bayesblina as bb
-    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
-    >>> question = bb.Question(
-    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
-    ... )
-    >>> prior = bb.prior_predictive(bb.load_model("primary"), bb.expose(cohort, question), seed=1)
-    >>> prior["survival"].dims
-    ('draw', 'endpoint', 'time')
-    """
-    if draws < 1:
-        raise SpecError(f"draws must be at least 1, got {draws!r}.")
-    if isinstance(definition.baseline, Free):
-        raise EstimandError(
-            f"Model '{definition.name}' has no prior of the baseline, so that no curve follows "
-            "before any data; its priors of hazard ratios are those that its file states."
-        )
-    built = build_model(definition, exposure)
-    prior = draw_prior(built, seed=seed, draws=draws)
-    found = [log_hazard(prior, built.design, endpoint=name).shared for name in exposure.endpoints]
-    states = exposure.table["role"].values
-    first = int(np.flatnonzero(states == "reference")[0])
-    # (draw, endpoint, class, interval, state)
-    hazards = np.stack(found, axis=1)
-    log_baseline = hazards[:, :, 0, :, first]
-    exposed = int(np.flatnonzero(states == "exposed")[0])
-    ratio = np.exp(hazards[:, :, 0, :, exposed] - log_baseline)
-    last = float(exposure.table["last_exit"].values.max())
-    grid = np.linspace(0.0, last, GRID) if times is None else np.asarray(times, dtype=np.float64)
-    start = np.concatenate([[0.0], exposure.cuts])
-    stop = np.append(exposure.cuts, np.inf)
-    inside = np.clip(grid[:, None], start, stop) - start
-    # A hazard beyond all measure kills at once: its survival is 0, and no overflow is needed.
-    hazard = np.exp(np.minimum(log_baseline, 300.0))
-    alive = np.exp(-(hazard @ inside.T))
-    if definition.cure is not None:
-        cured = expit(prior["cured_log_odds"].values[0])[:, :, None]
-        alive = cured + (1.0 - cured) * alive
-    return xr.Dataset(
-        {
-            "hazard_ratio": (("draw", "endpoint", "interval"), ratio),
-            "log_baseline": (("draw", "endpoint", "interval"), log_baseline),
-            "survival": (("draw", "endpoint", "time"), alive),
-        },
-        coords={
-            "draw": np.arange(draws),
-            "endpoint": list(exposure.endpoints),
-            "interval": exposure.table["interval"].values,
-            "time": grid,
-        },
-        attrs={
-            "model": definition.name,
-            "synthetic": int(exposure.synthetic),
-            "unit": exposure.unit,
-        },
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

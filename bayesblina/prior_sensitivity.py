@@ -18,8 +18,7 @@ from scipy.stats import norm
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import Fit
-from bayesblina.hazards.build import build_model
-from bayesblina.hazards.definition import Correlated, Free, RandomWalk
+from bayesblina.hazards.definition import Correlated
 from bayesblina.hazards.likelihood import flat_draws
 from bayesblina.importance import smooth_tails
 from bayesblina.pointwise import log_likelihood_of
@@ -60,7 +59,7 @@ def power_scaling(
     -------
     pandas.DataFrame
         One row per quantity, component and power: the estimate's coordinates; ``component``
-        (``"phases"``, the prior of the phases' log hazard ratios; ``"covariates"``; ``"baseline"``;
+        (``"phases"``, the prior of the phases' log hazard ratios; ``"covariates"``;
         ``"likelihood"``); ``alpha``; ``mean``, ``lower``, ``upper`` (95 %) and
         ``probability_below_null`` (of a hazard ratio below 1, else of a value below 0) under it;
         ``pareto_k`` of its weights, above 0.7 not to be relied on; ``sensitivity``, the index
@@ -79,6 +78,9 @@ def power_scaling(
     Notes
     -----
     Kallioinen, Paananen, Bürkner and Vehtari (2024), doi:10.1007/s11222-023-10366-5.
+    The prior of the baseline is not scaled: one so stiff that it moves the hazard ratio is hardly
+    less stiff at a power near 1, so that the index stays small. ``fit.gate`` says whether the
+    baseline moves the hazard ratio, against a model that has none.
 
     Examples
     --------
@@ -90,24 +92,14 @@ def power_scaling(
     >>> fit = bb.fit(cohort, question, seed=1, progress=False)
     >>> table = bb.power_scaling(fit, alphas=[0.5, 2.0])
     >>> sorted(table["component"].unique())
-    ['baseline', 'covariates', 'likelihood', 'phases']
+    ['covariates', 'likelihood', 'phases']
     """
     if not alphas or not all(0 < alpha < math.inf for alpha in alphas):
         raise SpecError(f"alphas must be powers greater than 0, got {list(alphas)!r}.")
     name, values = _quantity(fit, estimate)
     components = {**_log_priors(fit), LIKELIHOOD: _log_likelihood(fit)}
     over = ["chain", "draw"]
-    indices: dict[str, xr.DataArray] = {}
-    for component, log_density in components.items():
-        near = [_weights(log_density, alpha)[0] for alpha in NEAR]
-        moved = _statistics(values.to_dataset(name=name)).power_scale_sense(
-            lower_w=near[0],
-            upper_w=near[1],
-            lower_alpha=NEAR[0],
-            upper_alpha=NEAR[1],
-            sample_dims=over,
-        )
-        indices[component] = moved[name]
+    indices = {key: sensitivity_index(values, density) for key, density in components.items()}
     rows = []
     dims = [str(dim) for dim in values.dims if dim not in over]
     for place in np.ndindex(*(values.sizes[dim] for dim in dims)):
@@ -142,6 +134,33 @@ def power_scaling(
     return pd.DataFrame(rows)
 
 
+def sensitivity_index(values: xr.DataArray, log_density: xr.DataArray) -> xr.DataArray:
+    """Say how fast a quantity's distribution moves as a component is raised to powers near 1.
+
+    Parameters
+    ----------
+    values : DataArray
+        The quantity, over (chain, draw, ...).
+    log_density : DataArray
+        The component's log density, over (chain, draw).
+
+    Returns
+    -------
+    DataArray
+        The index, over the quantity's other dimensions; it counts from 0.05 on.
+    """
+    near = [_weights(log_density, alpha)[0] for alpha in NEAR]
+    moved = _statistics(values.to_dataset(name="quantity")).power_scale_sense(
+        lower_w=near[0],
+        upper_w=near[1],
+        lower_alpha=NEAR[0],
+        upper_alpha=NEAR[1],
+        sample_dims=["chain", "draw"],
+    )
+    index: xr.DataArray = moved["quantity"]
+    return index
+
+
 def power_scaling_draws(fit: Fit, estimate: xr.Dataset | None = None) -> xr.DataTree:
     """Put together what power-scaling takes: draws, log prior densities and log-likelihood.
 
@@ -157,7 +176,7 @@ def power_scaling_draws(fit: Fit, estimate: xr.Dataset | None = None) -> xr.Data
     -------
     xarray.DataTree
         As ArviZ wants it: ``posterior`` with the estimate; ``log_prior`` with one variable per part
-        of the prior (``phases``, ``covariates``, ``baseline``); ``log_likelihood`` with that of all
+        of the prior (``phases``, ``covariates``); ``log_likelihood`` with that of all
         patients together. All over (chain, draw). For `bayesblina.plots.power_scaling`, and for
         ArviZ's ``psense_summary``.
 
@@ -261,7 +280,7 @@ def _log_likelihood(fit: Fit) -> xr.DataArray:
 
 def _log_priors(fit: Fit) -> dict[str, xr.DataArray]:
     """Log prior densities of the parameters that have a meaning of their own, by part."""
-    posterior, definition = fit.posterior, fit.definition
+    definition = fit.definition
     if isinstance(definition.endpoints, Correlated) and len(fit.exposure.endpoints) > 1:
         raise EstimandError(
             "Power-scaling takes the phases' priors one by one: the endpoints' are correlated in "
@@ -270,31 +289,7 @@ def _log_priors(fit: Fit) -> dict[str, xr.DataArray]:
     found = {"phases": _normal(fit, "log_hazard_ratio", definition.phases.prior)}
     if fit.design.term_names:
         found["covariates"] = _normal(fit, "coefficient", definition.covariates.prior)
-    baseline = definition.baseline
-    if not isinstance(baseline, Free) and "level" in posterior:
-        centre = build_model(definition, fit.exposure).start["level"]
-        levels = flat_draws(posterior, "level", *_others(posterior["level"]))
-        total = norm.logpdf(levels - centre, baseline.level.mean, baseline.level.sd).sum(axis=1)
-        if isinstance(baseline, RandomWalk):
-            total = total + _of_steps(posterior, baseline)
-            found["baseline"] = _by_draw(fit, np.asarray(total))
-            return found
-        for name in ("walk_sd", "process_sd"):
-            if name in posterior:
-                spread = flat_draws(posterior, name, *_others(posterior[name]))
-                squares = (spread.reshape(spread.shape[0], -1) / baseline.change.scale) ** 2
-                total = total - squares.sum(axis=1) / 2.0
-        found["baseline"] = _by_draw(fit, np.asarray(total))
     return found
-
-
-def _of_steps(posterior: xr.Dataset, baseline: RandomWalk) -> Floats:
-    """Log prior density of the steps of a random walk, up to a constant."""
-    # Endpoints with parallel baselines have the same steps.
-    one = posterior[["log_baseline"]].isel(endpoint=slice(0, 1 if baseline.shared else None))
-    steps = np.diff(flat_draws(one, "log_baseline", *_others(one["log_baseline"])), axis=-1)
-    squares = (steps.reshape(steps.shape[0], -1) / baseline.step.sd) ** 2
-    return np.asarray(-squares.sum(axis=1) / 2.0)
 
 
 def _others(values: xr.DataArray) -> list[str]:

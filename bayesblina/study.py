@@ -24,8 +24,10 @@ from bayesblina.hazards.definition import (
     FractionPrior,
     HazardRatioPrior,
     ModelDefinition,
+    OddsRatioPrior,
     Part,
     SpreadPrior,
+    change_priors,
     explain,
     load_model,
 )
@@ -143,26 +145,28 @@ class QuestionSection(_Section):
 class PriorsSection(_Section):
     """``[model.priors]``: priors that replace those of the model's own file.
 
-    Hazard ratios, and the cured fraction, are given by the ends of the interval that holds 95 % of
-    the prior.
+    Each is written as in a model file: the interval ``[lower, upper]`` that holds 95 % of the
+    prior, or a table such as ``{hazard_ratio = [0.5, 2.0], mass = 0.9}``; a few are numbers.
     """
 
-    phases: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
-    covariates: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
-    level: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
-    step: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
-    change: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
-    phase_change: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
-    spread: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
-    cured: list[Share] | None = Field(default=None, min_length=2, max_length=2)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> PriorsSection:
-        for name in type(self).model_fields:
-            interval = getattr(self, name)
-            if interval is not None and interval[0] >= interval[1]:
-                raise ValueError(f"{name} must be [lower, upper] with lower < upper")
-        return self
+    phases: HazardRatioPrior | None = None
+    covariates: HazardRatioPrior | None = None
+    level: HazardRatioPrior | None = None
+    step: HazardRatioPrior | None = None
+    change: SpreadPrior | None = None
+    slope: HazardRatioPrior | None = None
+    doubling: HazardRatioPrior | None = None
+    length_scale: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
+    phase_change: SpreadPrior | None = None
+    concentration: Positive | None = None
+    spread: SpreadPrior | None = None
+    borrowing_weight: Positive | None = None
+    borrowing_spread: SpreadPrior | None = None
+    borrowing_probability: Share | None = None
+    borrowing_close: HazardRatioPrior | None = None
+    borrowing_apart: HazardRatioPrior | None = None
+    cured: FractionPrior | None = None
+    cured_covariates: OddsRatioPrior | None = None
 
 
 class ModelSection(_Section):
@@ -479,36 +483,19 @@ class Study:
         )
         if section.covers is not None:
             model = model.with_borrowing(covers=section.covers)
-        priors = section.priors
+        return change_priors(model, self.priors(), where="model.priors.")
 
-        def prior(interval: list[float] | None) -> HazardRatioPrior | None:
-            if interval is None:
-                return None
-            return HazardRatioPrior(hazard_ratio=(interval[0], interval[1]))
+    def priors(self) -> dict[str, Any]:
+        """Give the study's own priors.
 
-        def spread(name: str, interval: list[float] | None) -> SpreadPrior | None:
-            if interval is None:
-                return None
-            try:
-                return SpreadPrior(hazard_ratio=(interval[0], interval[1]))
-            except ValidationError:
-                raise SpecError(
-                    f"model.priors.{name} must be [1 / u, u] with u > 1, such as [0.5, 2.0], got "
-                    f"{interval}."
-                ) from None
-
-        return model.with_priors(
-            phases=prior(priors.phases),
-            covariates=prior(priors.covariates),
-            level=prior(priors.level),
-            step=prior(priors.step),
-            change=spread("change", priors.change),
-            phase_change=spread("phase_change", priors.phase_change),
-            spread=spread("spread", priors.spread),
-            cured=None
-            if priors.cured is None
-            else FractionPrior(fraction=(priors.cured[0], priors.cured[1])),
-        )
+        Returns
+        -------
+        dict
+            By the names that `bayesblina.ModelDefinition.with_priors` takes.
+        """
+        section = self.content.model.priors
+        given = {name: getattr(section, name) for name in type(section).model_fields}
+        return {name: prior for name, prior in given.items() if prior is not None}
 
     def scenarios(self, cohort: Cohort) -> tuple[Scenario, ...]:
         """Lay out the scenarios of the study's sensitivity section, the study itself first.

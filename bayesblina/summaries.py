@@ -231,8 +231,9 @@ def prior_table(prior: xr.Dataset, *, mass: float = 0.95) -> pd.DataFrame:
     -------
     pandas.DataFrame
         ``endpoint``, ``quantity``, ``lower``, ``median`` and ``upper``: the exposed phase's hazard
-        ratio in the first interval; that in the last against the first; the baseline hazard in the
-        last interval against the first; and survival at a quarter, half and the whole of the times.
+        ratio in the first interval; that in the last against the first; where the baseline is drawn
+        from its prior, its hazard in the last interval against the first; and survival at a
+        quarter, half and the whole of the times in each phase, and its difference in the end.
         Their model, unit and whether the patients are synthetic are attributes.
 
     Raises
@@ -246,16 +247,23 @@ def prior_table(prior: xr.Dataset, *, mass: float = 0.95) -> pd.DataFrame:
     rows = []
     for name in prior["endpoint"].values:
         one = prior.sel(endpoint=name)
-        ratio, log_baseline = one["hazard_ratio"].values, one["log_baseline"].values
+        ratio, hazard = one["hazard_ratio"].values, one["hazard"].values
         quantities = {
             "hazard ratio of the exposed phase": ratio[:, 0],
             "hazard ratio, end against beginning": ratio[:, -1] / ratio[:, 0],
-            "hazard, end against beginning": np.exp(log_baseline[:, -1] - log_baseline[:, 0]),
         }
+        if prior.attrs["baseline"] == "prior":
+            quantities["hazard, end against beginning"] = hazard[:, -1] / hazard[:, 0]
         last = one.sizes["time"] - 1
+        # (draw, phase, time)
+        survival = one["survival"].transpose("draw", "phase", "time").values
         for place in (last // 4, last // 2, last):
             time = float(one["time"].values[place])
-            quantities[f"survival at {time:.3g}"] = one["survival"].values[:, place]
+            for index, phase in enumerate(one["phase"].values):
+                quantities[f"survival at {time:.3g}, {phase}"] = survival[:, index, place]
+        gain = survival[:, 1, last] - survival[:, 0, last]
+        phases = " less ".join(map(str, one["phase"].values[::-1]))
+        quantities[f"survival at {float(one['time'].values[last]):.3g}, {phases}"] = gain
         for words, values in quantities.items():
             lower, median, upper = np.quantile(values, [tail, 0.5, 1.0 - tail])
             rows.append(

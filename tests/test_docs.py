@@ -100,7 +100,7 @@ def test_types_are_said_in_words(extensions: dict[str, ModuleType]) -> None:
         '| `unit` | `"days"`, `"weeks"`, `"months"` or `"years"` | required |',
         "| `draws` | whole number ≥ 4, ≤ 1000000 | `1000` |",
         "| `lag` | number ≥ 0 | `0.0` |",
-        "| `phases` | list of number > 0, exactly 2 |  |",
+        "| `phases` | [lower, upper], or table (a hazard ratio) |  |",
         "| `file` | text | required |",
     ):
         assert row in page, row

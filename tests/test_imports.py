@@ -19,7 +19,6 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "account",
-            "axes",
             "breslow",
             "code_cache",
             "cohort_posteriors",
@@ -44,11 +43,11 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"starting", "transitions"}),
     frozenset({"exposure", "synthetic_truth", "weighting"}),
     frozenset({"classical", "event_times", "hazards", "risk_sets", "simulate"}),
-    frozenset({"partial_models", "sampling", "study_designs"}),
+    frozenset({"axes", "partial_models", "sampling", "study_designs"}),
     frozenset({"baseline_gate", "companion", "convergence", "step_baseline"}),
     frozenset({"fitting"}),
     frozenset({"pointwise", "regimes"}),
-    frozenset({"emulation", "estimands", "predictive"}),
+    frozenset({"emulation", "estimands", "predictive", "prior_curves"}),
     frozenset(
         {
             "bias_analysis",

@@ -233,14 +233,18 @@ def prior() -> xr.Dataset:
     rate = np.exp(generator.normal(-3.0, 0.7, (200, 1, 1)))
     return xr.Dataset(
         {
-            "survival": (("draw", "endpoint", "time"), np.exp(-rate * TIMES)),
+            "survival": (
+                ("draw", "endpoint", "phase", "time"),
+                np.stack([np.exp(-rate * TIMES), np.exp(-2.0 * rate * TIMES)], axis=2),
+            ),
+            "pooled_survival": (("endpoint", "time"), np.exp(-0.05 * TIMES)[None]),
             "hazard_ratio": (
                 ("draw", "endpoint", "interval"),
                 np.exp(generator.normal(0.0, 0.7, (200, 1, 2))),
             ),
         },
-        coords={"endpoint": ["os"], "time": TIMES},
-        attrs=ATTRIBUTES,
+        coords={"endpoint": ["os"], "phase": ["no phase", "phase"], "time": TIMES},
+        attrs={**ATTRIBUTES, "baseline": "pooled"},
     )
 
 
@@ -363,7 +367,7 @@ def scalable(*endpoints: str) -> xr.DataTree:
     tree = xr.DataTree.from_dict(
         {
             "/posterior": one,
-            "/log_prior": xr.Dataset({"phases": prior, "baseline": -prior}),
+            "/log_prior": xr.Dataset({"phases": prior, "covariates": -prior}),
             "/log_likelihood": xr.Dataset({"survival": 0.0 * prior - (prior**2) / 2}),
         }
     )
@@ -951,11 +955,11 @@ def test_power_scaled_posteriors() -> None:
 
 
 def test_quantities_of_power_scaled_posteriors() -> None:
-    figure = plots.power_scaling_quantities(scalable("os", "rfs"), priors=["baseline"])
+    figure = plots.power_scaling_quantities(scalable("os", "rfs"), priors=["covariates"])
     assert [axis.get_title(loc="left") for axis in figure.axes] == [
         *("mean: os", "sd: os", "mean: rfs", "sd: rfs")
     ]
-    assert figure.get_suptitle().endswith("scaled prior: baseline")
+    assert figure.get_suptitle().endswith("scaled prior: covariates")
     prior = next(line for line in lines(figure.axes[0]) if line.get_label() == "prior")
     np.testing.assert_array_equal(prior.get_xdata(), [0.8, 1.0, 1.25])
     # exp(-x) to the powers.

@@ -214,39 +214,6 @@ def test_groups_by_risk(synthetic_fit: Fit) -> None:
             bb.calibration(synthetic_fit, **arguments)
 
 
-def test_prior_has_the_moments_that_were_asked_for(synthetic_fit: Fit) -> None:
-    from bayesblina.hazards.baseline import baseline_curves, walks
-    from bayesblina.hazards.definition import RandomWalk
-
-    definition, exposure = synthetic_fit.definition, synthetic_fit.exposure
-    draws = 2000
-    prior = bb.prior_predictive(definition, exposure, seed=5, draws=draws)
-    logs = np.log(prior["hazard_ratio"].values[:, :, 0])
-    sd = definition.phases.prior.sd
-    assert np.abs(logs.mean(axis=0)).max() < 4 * sd / np.sqrt(draws)
-    np.testing.assert_allclose(logs.std(axis=0), sd, rtol=4 / np.sqrt(2 * draws))
-    terms = 1 + len(synthetic_fit.design.term_names)
-    curves = baseline_curves(exposure, synthetic_fit.design, prior_sd=np.ones(terms))
-    weight = curves.events.sum(axis=2) + 0.5
-    found = walks(np.ones((weight.shape[0], weight.shape[1] - 1)), weight, curves.crude)
-    scaled = (found.basis * found.inverse_roughness[:, None, :]) ** 2
-    baseline = definition.baseline
-    assert isinstance(baseline, RandomWalk)
-    variance = baseline.level.sd**2 + baseline.step.sd**2 * scaled.sum(axis=2)
-    values = prior["log_baseline"]
-    # The sd of a normal's variance is sqrt(2 / n) of it.
-    np.testing.assert_allclose(values.var("draw").values, variance, rtol=4.5 * (2 / draws) ** 0.5)
-    assert float(prior["survival"].isel(time=0).min()) == 1.0
-    steps = np.diff(np.append(0.0, exposure.cuts))
-    at_cut = bb.prior_predictive(
-        definition, exposure, seed=5, draws=10, times=[float(exposure.cuts[-1])]
-    )
-    hazard = np.exp(at_cut["log_baseline"].values[:, :, :-1])
-    np.testing.assert_allclose(
-        at_cut["survival"].values[:, :, 0], np.exp(-(hazard @ steps)), rtol=1e-10
-    )
-
-
 def test_figures(synthetic_fit: Fit) -> None:
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
     question = synthetic_fit.question

@@ -23,15 +23,18 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.special import expit
 
+from bayesblina.checks.histories import Drawer
 from bayesblina.errors import SpecError
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import LIBRARIES, expose_for
 from bayesblina.hazards.build import BuiltModel, build_model, draw_prior, with_tables
-from bayesblina.hazards.definition import ModelDefinition, PatientFrailty, load_model
-from bayesblina.hazards.likelihood import log_hazard
-from bayesblina.intervals import split
+from bayesblina.hazards.definition import (
+    ModelDefinition,
+    PatientFrailty,
+    change_priors,
+    load_model,
+)
 from bayesblina.question import Question
 from bayesblina.sampling import SamplerSettings, sample
 from bayesblina.simulate import blinatumomab_cohort
@@ -53,6 +56,15 @@ ROLES = {
     "group": "age_group",
     "source": "prior_salvage",
 }
+# Intervals that hold 95 % of the priors from which truths are drawn, where a model's are wider.
+NARROWED = {
+    "level": [0.5, 2.0],
+    "step": [0.7, 1.0 / 0.7],
+    "covariates": [0.4, 2.5],
+}
+# Draws from which a truth is taken, so that neighbours say next to nothing of each other.
+APART = 10
+PILOT_CHAINS = 4
 QUESTION = Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 
 
@@ -108,13 +120,15 @@ def calibrate(
     seed: int,
     replications: int = 300,
     settings: SamplerSettings | None = None,
+    pilot: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Calibration:
-    """Calibrate a model by simulation from its prior.
+    """Calibrate a model by simulation from its prior, or from its posterior given a pilot study.
 
     The patients' time at risk and their phases are those of `exposure`; an event that is drawn
-    earlier ends it. What the prior takes from data (units, cut points, the standardisation) is held
-    at `exposure`.
+    earlier ends it. Illness-death courses are drawn whole: the time at risk after a relapse begins
+    at the relapse that was drawn. What the prior takes from data (units, cut points, the
+    standardisation) is held at `exposure`.
 
     Parameters
     ----------
@@ -128,6 +142,9 @@ def calibrate(
         How many truths are drawn.
     settings
         How long each fit is sampled.
+    pilot
+        Whether truths are drawn from the posterior given the events of `exposure` instead of the
+        prior, and each fit is given these events beside those drawn.
     progress
         Called with the number of replications done.
 
@@ -139,13 +156,14 @@ def calibrate(
     Raises
     ------
     SpecError
-        If there are fewer than 10 replications, too few draws to rank among, or patients have
-        weights.
+        If there are fewer than 10 replications, too few draws to rank among, patients have
+        weights, or a pilot is asked of a model in which some are cured.
 
     Notes
     -----
     Talts et al. (2018), arXiv:1804.06788; bands after Säilynoja, Bürkner and Vehtari (2022),
-    doi:10.1007/s11222-022-10090-6.
+    doi:10.1007/s11222-022-10090-6; given a pilot, Säilynoja, Schmitt, Bürkner and Vehtari (2025),
+    arXiv:2502.03279. Truths from a prior need one under which some live and some die: `narrowed`.
     """
     settings = settings or SamplerSettings(draws=500, tune=700, chains=2)
     total = settings.draws * settings.chains
@@ -153,24 +171,29 @@ def calibrate(
         raise SpecError(f"Calibration needs 10 replications and {KEPT} draws at least.")
     if exposure.weighted:
         raise SpecError("A model whose patients have weights draws no data: it has no calibration.")
+    if pilot and definition.cure is not None:
+        raise SpecError(
+            "A model in which some are cured counts survivors patient by patient, not twice: "
+            "calibrate it from its prior."
+        )
     built = build_model(definition, exposure)
-    truth = draw_prior(built, seed=seed, draws=replications)
+    if pilot:
+        truth = _posterior_truths(built, seed=seed, draws=replications)
+        known = [exposure.table[name].values.astype(np.float64) for name in ("events", "exposure")]
+    else:
+        truth = draw_prior(built, seed=seed, draws=replications)
+        known = [np.zeros(()), np.zeros(())]
     names = [name for name in map(str, truth.data_vars) if has_meaning(name)]
-    flow = _flow(exposure)
-    hazards = [log_hazard(truth, built.design, endpoint=name) for name in exposure.endpoints]
+    drawer = Drawer.of(definition, exposure, built, truth)
     thinned = np.linspace(0, total - 1, KEPT).round().astype(np.int64)
     ranks, divergent = [], 0
     for index in range(replications):
         generator = np.random.default_rng([seed, index])
-        _simulate(
-            built,
-            exposure,
-            flow,
-            [np.exp(one.shared[index]) for one in hazards],
-            [np.exp(one.pattern[index]) for one in hazards],
-            [None if one.cured is None else expit(one.cured[index]) for one in hazards],
-            generator,
+        drawn = drawer.draw(index, generator)
+        events, time = (
+            one + more for one, more in zip(known, (drawn.events, drawn.time), strict=True)
         )
+        with_tables(built, events, time, survived=drawn.survived)
         draws, _ = sample(built, seed=int(generator.integers(2**31)), settings=settings)
         divergent += bool(draws["sample_stats"].to_dataset()["diverging"].any())
         posterior = draws["posterior"].to_dataset()
@@ -195,6 +218,51 @@ def calibrate(
         table=_tests(matrix, labels, seed=seed),
         divergent=divergent,
     )
+
+
+def _posterior_truths(built: BuiltModel, *, seed: int, draws: int) -> xr.Dataset:
+    """Draw parameters from the posterior given the data in a model, far apart in its chains."""
+    each = -(-draws * APART // PILOT_CHAINS)
+    settings = SamplerSettings(draws=each, tune=1000, chains=PILOT_CHAINS)
+    found, _ = sample(built, seed=seed, settings=settings)
+    posterior = found["posterior"].to_dataset()
+    total = each * PILOT_CHAINS
+    chosen = np.linspace(0, total - 1, draws).round().astype(np.int64)
+    parts = {}
+    for name in map(str, posterior.data_vars):
+        dims = [dim for dim in posterior[name].dims if dim not in ("chain", "draw")]
+        values = posterior[name].transpose("chain", "draw", *dims).values
+        values = values.reshape(total, *values.shape[2:])[chosen]
+        parts[name] = (("chain", "draw", *dims), values[None])
+    kept = {name: posterior[name] for name in posterior.coords if name not in ("chain", "draw")}
+    return xr.Dataset(parts, coords=kept)
+
+
+def narrowed(definition: ModelDefinition) -> ModelDefinition:
+    """Narrow the priors under which a model generates nothing like patients.
+
+    A model whose baseline is vague on purpose (so that it does not move the hazard ratio) says
+    of data before it has seen any that nobody or everybody lives. Its structure, density and
+    sampler are calibrated under narrower priors, from which truths are drawn and under which they
+    are fitted alike, so that ranks are uniform.
+
+    Parameters
+    ----------
+    definition
+        The model.
+
+    Returns
+    -------
+    ModelDefinition
+        The same with the priors of `NARROWED` that it has.
+
+    Examples
+    --------
+    >>> narrowed(load_model("primary")).baseline.step.hazard_ratio
+    (0.7, 1.42857...)
+    """
+    has = definition.priors
+    return change_priors(definition, {k: v for k, v in NARROWED.items() if k in has})
 
 
 def has_meaning(name: str) -> bool:
@@ -232,85 +300,6 @@ def labels_of(name: str, values: xr.DataArray) -> list[str]:
     parts = [[str(label) for label in values[dim].values] for dim in dims]
     index = pd.MultiIndex.from_product(parts)
     return [f"{name}[{', '.join(labels)}]" for labels in index]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Flow:
-    """One endpoint's potential time at risk, in parts within which nothing changes."""
-
-    patient: Ints
-    first: NDArray[np.bool_]
-    interval: Ints
-    state: Ints
-    length: Floats
-
-
-def _flow(exposure: Exposure) -> list[_Flow]:
-    flows = []
-    spent = exposure.episodes
-    for index in range(len(exposure.endpoints)):
-        rows = spent["endpoint"].values == index
-        patient, state, start, stop = (
-            spent[name].values[rows] for name in ("patient", "phase", "start", "stop")
-        )
-        episode, interval, length = split(start, stop, exposure.cuts)
-        who = patient[episode]
-        flows.append(
-            _Flow(
-                patient=who,
-                first=np.concatenate([[True], np.diff(who) != 0]),
-                interval=interval,
-                state=state[episode],
-                length=length,
-            )
-        )
-    return flows
-
-
-def _simulate(
-    built: BuiltModel,
-    exposure: Exposure,
-    flows: list[_Flow],
-    shared: list[Floats],
-    relative: list[Floats],
-    cured: list[Floats | None],
-    generator: np.random.Generator,
-) -> None:
-    """Draw events, and put them and the time at risk before them into the model."""
-    design = built.design
-    shape = tuple(exposure.table["exposure"].shape)
-    events, time = np.zeros(shape), np.zeros(shape)
-    of = exposure.people["pattern"].values
-    survived = np.isfinite(exposure.people["exit"].values).astype(np.float64)
-    for index, flow in enumerate(flows):
-        pattern = of[flow.patient]
-        rate = shared[index][design.class_of[pattern], flow.interval, flow.state]
-        rate = rate * relative[index][np.minimum(pattern, relative[index].size - 1)]
-        share = cured[index]
-        if share is not None:
-            never = generator.random(of.size) < share[of]
-            rate = np.where(never[flow.patient], 0.0, rate)
-        died, length = _first_event(flow, rate, generator)
-        cell = (flow.interval, flow.state, pattern)
-        np.add.at(time[index], cell, length)
-        np.add.at(events[index], cell, died)
-        survived[index, flow.patient[died == 1.0]] = 0.0
-    with_tables(built, events, time, survived=survived)
-
-
-def _first_event(
-    flow: _Flow, rate: Floats, generator: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Events and time at risk by part: nothing after a patient's event."""
-    hazard = rate * flow.length
-    passed = np.cumsum(hazard)
-    group = np.cumsum(flow.first) - 1
-    before = (passed - hazard)[flow.first][group]
-    begun = passed - hazard - before
-    target = generator.exponential(size=int(group[-1]) + 1)[group]
-    died = (begun < target) & (target <= begun + hazard)
-    length = np.divide(target - begun, rate, out=flow.length.copy(), where=died)
-    return died.astype(np.float64), np.where(target <= begun, 0.0, np.minimum(length, flow.length))
 
 
 def _tests(ranks: Ints, labels: Sequence[str], *, seed: int) -> pd.DataFrame:
@@ -396,7 +385,9 @@ def question_for(definition: ModelDefinition) -> Question:
     return QUESTION
 
 
-def report(name: str, found: Calibration, *, command: str, seconds: float) -> str:
+def report(
+    name: str, found: Calibration, *, pilot: bool = False, command: str, seconds: float
+) -> str:
     """Word a calibration as a page.
 
     Parameters
@@ -405,6 +396,8 @@ def report(name: str, found: Calibration, *, command: str, seconds: float) -> st
         Model.
     found
         The calibration.
+    pilot
+        Whether truths are given a pilot study.
     command
         What made it.
     seconds
@@ -419,10 +412,11 @@ def report(name: str, found: Calibration, *, command: str, seconds: float) -> st
     versions = ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
     verdict = "passed" if found.passed else "FAILED"
     lines = [
-        f"# Calibration of `{name}`",
+        f"# Calibration of `{name}`{' given a pilot' if pilot else ''}",
         "",
-        f"{count} replications with truths from the prior, patients and phases of the synthetic",
-        f"study. Made by `{command}` in {seconds:.0f} s with Python {platform.python_version()},",
+        f"{count} replications, patients and phases of the synthetic study.",
+        _truths(load_model(name), pilot=pilot),
+        f"Made by `{command}` in {seconds:.0f} s with Python {platform.python_version()},",
         f"{versions}.",
         "",
         f"**{verdict}**: smallest p-value times {len(found.table)} parameters {found.p_value:.3f}",
@@ -440,6 +434,23 @@ def report(name: str, found: Calibration, *, command: str, seconds: float) -> st
         for row in found.table.to_dict("records")
     ]
     return "\n".join([*lines, ""])
+
+
+def _truths(definition: ModelDefinition, *, pilot: bool) -> str:
+    """Say where the truths of a calibration come from."""
+    if pilot:
+        return (
+            "Truths from the posterior of the model as it ships given the study's own events, each "
+            "fit given these beside the events drawn."
+        )
+    has = definition.priors
+    stated = [
+        f"{key} {low:.2g} to {high:.2g}" for key, (low, high) in NARROWED.items() if key in has
+    ]
+    return (
+        f"Truths from the prior, and fits under it, of the model as it ships but for narrower "
+        f"priors ({', '.join(stated)})."
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -461,6 +472,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help="a shipped model")
     parser.add_argument("--replications", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pilot", action="store_true", help="truths given the study's own events")
     parser.add_argument("--out", type=Path, help="folder for NAME.md and NAME.json")
     given = parser.parse_args(arguments)
     definition, exposure = synthetic_setting(given.name)
@@ -471,19 +483,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"\r{given.name}: {done} of {given.replications} replications")
 
     found = calibrate(
-        definition, exposure, seed=given.seed, replications=given.replications, progress=show
+        definition if given.pilot else narrowed(definition),
+        exposure,
+        seed=given.seed,
+        replications=given.replications,
+        pilot=given.pilot,
+        progress=show,
     )
     sys.stderr.write("\n")
     command = (
         f"python -m bayesblina.checks.calibration {given.name} "
         f"--replications {given.replications} --seed {given.seed}"
+    ) + (" --pilot" if given.pilot else "")
+    page = report(
+        given.name,
+        found,
+        pilot=given.pilot,
+        command=command,
+        seconds=time.perf_counter() - began,
     )
-    page = report(given.name, found, command=command, seconds=time.perf_counter() - began)
     if given.out is None:
         sys.stdout.write(page)
     else:
+        stem = page_name(given.name, given.pilot)
         given.out.mkdir(parents=True, exist_ok=True)
-        write_text(given.out / f"{given.name}.md", page)
+        write_text(given.out / f"{stem}.md", page)
         counts = {
             str(label): np.bincount(column * 20 // (KEPT + 1), minlength=20).tolist()
             for label, column in zip(
@@ -491,8 +515,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         }
         content = {"model": given.name, "command": command, "passed": found.passed}
-        write_text(given.out / f"{given.name}.json", json.dumps(content | {"ranks": counts}) + "\n")
+        write_text(given.out / f"{stem}.json", json.dumps(content | {"ranks": counts}) + "\n")
     return 0 if found.passed else 1
+
+
+def page_name(name: str, pilot: bool) -> str:
+    """Name the page of a calibration.
+
+    Parameters
+    ----------
+    name
+        Model.
+    pilot
+        Whether truths are given a pilot study.
+
+    Returns
+    -------
+    str
+        Without an ending.
+    """
+    return f"{name}_given_a_pilot" if pilot else name
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -99,13 +99,20 @@ def models_prior(
         Path | None, typer.Option(help="Study file: its patients, question and covariates.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for prior.csv and the figure.")] = None,
+    baseline: Annotated[
+        Literal["pooled", "prior"],
+        typer.Option(
+            metavar="pooled|prior",
+            help="Curves given the pooled hazard, or with the baseline's own prior.",
+        ),
+    ] = "pooled",
     draws: Annotated[int, typer.Option(min=100, help="Draws from the prior.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 1,
     debug: Debug = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Draw the curves and hazard ratios that a model's priors imply, before any data."""
+    """Draw the curves and hazard ratios that a model's priors imply, given the pooled hazard."""
     with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
         if out is not None:
             require_folder(out)
@@ -113,8 +120,8 @@ def models_prior(
         from bayesblina.csv_files import to_csv
         from bayesblina.files import write_text
         from bayesblina.fitting import expose_for
-        from bayesblina.hazards.definition import load_model
-        from bayesblina.predictive import prior_predictive
+        from bayesblina.hazards.definition import change_priors, load_model
+        from bayesblina.prior_curves import prior_predictive
         from bayesblina.study import read_study
         from bayesblina.summaries import prior_table
 
@@ -125,10 +132,14 @@ def models_prior(
             content = read_study(study)
             named = {role: name for role, name in content.model().roles.items() if name}
             definition = load_model(name)
+            # The study's own priors, as far as this model has them.
+            given = content.priors()
+            given = {one: prior for one, prior in given.items() if one in definition.priors}
+            definition = change_priors(definition, given, where="model.priors.")
             known = {role: one for role, one in named.items() if role in definition.roles}
             definition = definition.with_covariates(**known)
             exposure = expose_for(definition, content.cohort(), content.question())
-        prior = prior_predictive(definition, exposure, seed=seed, draws=draws)
+        prior = prior_predictive(definition, exposure, seed=seed, draws=draws, baseline=baseline)
         table = prior_table(prior)
         manner.say(table.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
         if out is not None:
@@ -143,6 +154,7 @@ def models_prior(
                 "exit_code": ANSWERED,
                 "model": definition.name,
                 "synthetic": study is None or exposure.synthetic,
+                "baseline": baseline,
                 "prior": table.to_dict("records"),
                 "out": out,
             }

@@ -17,6 +17,7 @@ coordinates is exact for any `centre`: only the sampler's speed depends on it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -284,6 +285,24 @@ def walks(distances: Floats, weight: Floats, crude: Floats, *, order: int = 1) -
         line=line,
         weight=weight,
     )
+
+
+def matern_density(length: Any, squared_frequency: Any) -> Any:
+    """Spectral density of the Matern 5/2 covariance in one dimension, of variance 1.
+
+    Parameters
+    ----------
+    length : ndarray or tensor
+        Length scale.
+    squared_frequency : ndarray or tensor
+        Squares of the angular frequencies.
+
+    Returns
+    -------
+    ndarray or tensor
+        The density.
+    """
+    return (16.0 / 3.0) * 5.0**2.5 / length**5 / (5.0 / length**2 + squared_frequency) ** 3
 
 
 def follow_up_end(exposure: Exposure) -> float:

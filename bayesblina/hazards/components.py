@@ -24,6 +24,7 @@ from bayesblina.hazards.baseline import (
     Curves,
     Walks,
     follow_up_end,
+    matern_density,
     midpoints,
     steps,
     walks,
@@ -256,8 +257,7 @@ def _gaussian_process(bench: Workbench, kind: GaussianProcess) -> Any:
     length = pm.LogNormal("length_scale", prior[0], prior[1], dims=curve)[:, None]
     process_sd = bench.spread("process_sd", kind.change, dims=(curve,))
     squared = pm.Data("squared_frequency", frequency**2)
-    # Spectral density of the Matern 5/2 covariance in one dimension.
-    density = (16.0 / 3.0) * 5.0**2.5 / length**5 / (5.0 / length**2 + squared) ** 3
+    density = matern_density(length, squared)
     roots = pm.Data("process_root", root)
     sd = process_sd[:, None] * pt.sqrt(density) * roots
     weights = adapted("process_innovation", sd, likely=0.0, dims=(curve, "component")) / roots

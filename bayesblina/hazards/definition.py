@@ -16,9 +16,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bayesblina.errors import EstimandError, SpecError, nearest
+from bayesblina.hazards.prior_fields import prior_fields
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 # The middle of an interval of log hazard ratios that is stated about 0, up to rounding of its ends.
 SYMMETRIC = 0.005
@@ -27,14 +28,34 @@ SYMMETRIC = 0.005
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
+    def writable(self) -> frozenset[str]:
+        """Keys that may be given, beside what the others say."""
+        return frozenset(type(self).model_fields)
 
-class _NormalPrior(_Section):
-    """A normal prior, stated through a central interval on a scale that people think on."""
+
+class _Prior(_Section):
+    """A prior that is stated through an interval; ``[lower, upper]`` alone holds 95 % of it."""
 
     mass: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
     # The field that holds the interval.
     _stated: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _interval_alone(cls, content: object) -> object:
+        if isinstance(content, list | tuple):
+            return {cls._stated: content}
+        if not isinstance(content, dict | cls):
+            raise ValueError(
+                f"give [lower, upper], which holds 95 % of the prior, or a table of {cls._stated} "
+                f"and mass, got {content!r}"
+            )
+        return content
+
+
+class _NormalPrior(_Prior):
+    """A normal prior, stated through a central interval on a scale that people think on."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -140,7 +161,7 @@ class FractionPrior(_NormalPrior):
         return math.log(lower / (1.0 - lower)), math.log(upper / (1.0 - upper))
 
 
-class SpreadPrior(_Section):
+class SpreadPrior(_Prior):
     """A prior on how far log hazards spread, stated through an interval of the hazard ratio.
 
     The ratio of a single member (of a group to the average, of the end of follow-up to its
@@ -166,8 +187,8 @@ class SpreadPrior(_Section):
     """
 
     hazard_ratio: tuple[Positive, Positive]
-    mass: Annotated[float, Field(gt=0, lt=1)] = 0.95
     known: bool = False
+    _stated = "hazard_ratio"
 
     @model_validator(mode="after")
     def _symmetric(self) -> SpreadPrior:
@@ -267,6 +288,10 @@ class SmoothWalk(_Section):
             raise ValueError("a walk of order 2 needs a prior for slope, and only that one")
         return self
 
+    def writable(self) -> frozenset[str]:
+        """Keys that may be given, beside what the others say."""
+        return super().writable() - (frozenset() if self.order == 2 else {"slope"})
+
 
 class Weibull(_Section):
     """A log hazard linear in log time, and a random walk of departures from it."""
@@ -292,6 +317,12 @@ class GaussianProcess(_Section):
     length_scale: tuple[Positive, Positive] = (0.3, 1.5)
     # Basis functions of the approximation.
     functions: Annotated[int, Field(ge=5, le=100)] = 80
+
+    @model_validator(mode="after")
+    def _ordered(self) -> GaussianProcess:
+        if self.length_scale[0] >= self.length_scale[1]:
+            raise ValueError("length_scale must be [lower, upper] with lower < upper")
+        return self
 
 
 class Free(_Section):
@@ -743,26 +774,60 @@ class ModelDefinition(_Section):
         level: HazardRatioPrior | None = None,
         step: HazardRatioPrior | None = None,
         change: SpreadPrior | None = None,
+        slope: HazardRatioPrior | None = None,
+        doubling: HazardRatioPrior | None = None,
+        length_scale: tuple[float, float] | None = None,
         phase_change: SpreadPrior | None = None,
+        concentration: float | None = None,
         spread: SpreadPrior | None = None,
+        borrowing_weight: float | None = None,
+        borrowing_spread: SpreadPrior | None = None,
+        borrowing_probability: float | None = None,
+        borrowing_close: HazardRatioPrior | None = None,
+        borrowing_apart: HazardRatioPrior | None = None,
         cured: FractionPrior | None = None,
+        cured_covariates: OddsRatioPrior | None = None,
     ) -> ModelDefinition:
         """Return the same model with other priors.
+
+        Each prior has the same name under ``[model.priors]`` of a study file and, after
+        ``prior.``, as an axis of a sensitivity study.
 
         Parameters
         ----------
         phases, covariates
             Priors of the hazard ratios.
-        level, step
-            Priors of the baseline.
+        level
+            Prior of the baseline's level, against the crude rate.
+        step
+            Prior of the baseline's steps between neighbouring intervals.
         change
             Prior of a curve model's baseline.
+        slope
+            Prior of the straight line of a walk of order 2, as of ``smooth``.
+        doubling
+            Prior of a Weibull hazard at twice the time.
+        length_scale
+            Central 95 % interval of a Gaussian process's length scale, in halves of the range of
+            log time.
         phase_change
             Prior of how the exposed phase's effect varies.
+        concentration
+            Of the LKJ prior of correlations between endpoints.
         spread
             Prior of how groups differ.
+        borrowing_weight
+            Share that external patients count, where it is fixed.
+        borrowing_spread
+            Prior of how sources differ, where their sd is estimated.
+        borrowing_probability
+            Prior probability that external patients are close to the current ones.
+        borrowing_close, borrowing_apart
+            Priors of their hazard ratios in either case.
         cured
             Prior of the cured fraction.
+        cured_covariates
+            Prior of the odds ratios of being cured.
 
         Returns
         -------
@@ -780,25 +845,86 @@ class ModelDefinition(_Section):
         >>> round(wide.phases.prior.sd, 6)
         10.0
         """
-        content = self.model_dump(by_alias=True)
-        priors = HazardRatioPrior | SpreadPrior | FractionPrior
-        given: tuple[tuple[str, str, str, priors | None], ...] = (
-            ("phases", "phases", "prior", phases),
-            ("covariates", "covariates", "prior", covariates),
-            ("level", "baseline", "level", level),
-            ("step", "baseline", "step", step),
-            ("change", "baseline", "change", change),
-            ("phase_change", "phases", "change", phase_change),
-            ("spread", "groups", "spread", spread),
-            ("cured", "cure", "fraction", cured),
+        given: dict[str, object] = {
+            "phases": phases,
+            "covariates": covariates,
+            "level": level,
+            "step": step,
+            "change": change,
+            "slope": slope,
+            "doubling": doubling,
+            "length_scale": length_scale,
+            "phase_change": phase_change,
+            "concentration": concentration,
+            "spread": spread,
+            "borrowing_weight": borrowing_weight,
+            "borrowing_spread": borrowing_spread,
+            "borrowing_probability": borrowing_probability,
+            "borrowing_close": borrowing_close,
+            "borrowing_apart": borrowing_apart,
+            "cured": cured,
+            "cured_covariates": cured_covariates,
+        }
+        return change_priors(self, {k: v for k, v in given.items() if v is not None})
+
+    @property
+    def priors(self) -> dict[str, Any]:
+        """The model's priors by the names that `with_priors` takes; None where none is given."""
+        found = {}
+        for name, place in PRIORS.items():
+            part = getattr(self, place.part)
+            if part is not None and place.key in part.writable():
+                found[name] = getattr(part, place.key)
+        return found
+
+
+# By which name each prior is changed, in Python, study files and sensitivity axes.
+PRIORS = prior_fields(ModelDefinition)
+
+
+def change_priors(
+    definition: ModelDefinition, priors: Mapping[str, object], *, where: str = ""
+) -> ModelDefinition:
+    """Put other priors into a model.
+
+    Parameters
+    ----------
+    definition
+        The model.
+    priors
+        By name: a prior, or what a file says of it: the interval ``[lower, upper]`` that holds
+        95 % of it, a table such as ``{hazard_ratio = [0.5, 2.0], mass = 0.9}``, or a number.
+    where
+        What stands before a name in messages, such as ``"model.priors."``.
+
+    Returns
+    -------
+    ModelDefinition
+        A new definition.
+
+    Raises
+    ------
+    SpecError
+        If the model has no such prior, or it is impossible.
+    """
+    if not priors:
+        return definition
+    content = definition.model_dump(by_alias=True)
+    has = definition.priors
+    for name, prior in priors.items():
+        place = f" ({where}{name})" if where else ""
+        if name not in PRIORS:
+            raise SpecError(f"No prior '{name}'{place}. {nearest(name, tuple(PRIORS))}")
+        if name not in has:
+            raise SpecError(
+                f"Model '{definition.name}' has no prior '{name}'{place}; it has {', '.join(has)}."
+            )
+        field = PRIORS[name]
+        content[field.part][field.key] = (
+            prior.model_dump() if isinstance(prior, BaseModel) else prior
         )
-        for argument, part, key, prior in given:
-            if prior is None:
-                continue
-            if content[part] is None or key not in content[part]:
-                raise SpecError(f"Model '{self.name}' has no prior '{argument}'.")
-            content[part][key] = prior.model_dump()
-        return parse_model(content, source=f"model '{self.name}'")
+    names = ", ".join(f"{where}{name}" for name in priors)
+    return parse_model(content, source=f"model '{definition.name}' with other priors ({names})")
 
 
 def require_roles(

@@ -153,8 +153,7 @@ def power_scaling(
     draws
         What `bayesblina.power_scaling_draws` gives.
     priors
-        Parts of the prior that are scaled, all together: ``"phases"``, ``"covariates"``,
-        ``"baseline"``.
+        Parts of the prior that are scaled, all together: ``"phases"``, ``"covariates"``.
     alphas
         A power below 1, with which the component counts less, and one above 1.
     width
@@ -217,8 +216,7 @@ def power_scaling_quantities(
     draws
         What `bayesblina.power_scaling_draws` gives.
     priors
-        Parts of the prior that are scaled, all together: ``"phases"``, ``"covariates"``,
-        ``"baseline"``.
+        Parts of the prior that are scaled, all together: ``"phases"``, ``"covariates"``.
     alphas
         A power below 1, with which the component counts less, and one above 1.
     width

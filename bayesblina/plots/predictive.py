@@ -259,7 +259,7 @@ def calibration(
 
 
 def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95, width: Width = "two") -> Figure:
-    """Draw what the priors imply: curves in the reference phase, and hazard ratios.
+    """Draw what the priors imply: curves by phase, and hazard ratios.
 
     Parameters
     ----------
@@ -280,27 +280,31 @@ def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95, width: Width = "t
     SpecError
         If the dataset is another one, or `mass` is impossible.
     """
-    require(prior, ["survival", "hazard_ratio"], "bayesblina.prior_predictive")
+    require(prior, ["survival", "hazard_ratio", "pooled_survival"], "bayesblina.prior_predictive")
     low_tail, high_tail = tails(mass)
     names = chosen(prior["endpoint"].values, None)
     drawn = paired(len(names), height=0.6 + 1.9 * len(names), width=width)
     axes = drawn.axes
     time = prior["time"].values
     for (left, right), name in zip(axes, names, strict=True):
-        values = prior["survival"].sel(endpoint=name).values
-        for one_mass, shade in ((mass, 0.15), (0.5, 0.3)):
-            edge = (1.0 - one_mass) / 2.0
-            lower, upper = np.quantile(values, [edge, 1.0 - edge], axis=0)
-            left.fill_between(
-                time,
-                lower,
-                upper,
-                color=COLOURS[0],
-                alpha=shade,
-                linewidth=0,
-                label=f"{one_mass:.0%} of the prior",
-            )
-        left.plot(time, values[:20].T, color=COLOURS[0], alpha=0.4, linewidth=0.6)
+        for colour, phase in zip(COLOURS, prior["phase"].values, strict=False):
+            values = prior["survival"].sel(endpoint=name, phase=phase).values
+            for one_mass, shade in ((mass, 0.12), (0.5, 0.25)):
+                edge = (1.0 - one_mass) / 2.0
+                lower, upper = np.quantile(values, [edge, 1.0 - edge], axis=0)
+                left.fill_between(
+                    time,
+                    lower,
+                    upper,
+                    color=colour,
+                    alpha=shade,
+                    linewidth=0,
+                    label=f"{phase}, {one_mass:.0%} of the prior",
+                )
+            left.plot(time, values[:10].T, color=colour, alpha=0.4, linewidth=0.6)
+        if prior.attrs.get("baseline") == "pooled":
+            pooled = prior["pooled_survival"].sel(endpoint=name).values
+            left.plot(time, pooled, color="black", linewidth=1.0, label="pooled hazard")
         left.set(ylim=(0, 1.02), ylabel="survival")
         entitle(left, f"{name.upper()}, prior")
         logs = np.log(prior["hazard_ratio"].sel(endpoint=name).values)

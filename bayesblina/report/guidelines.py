@@ -78,7 +78,12 @@ def checklist(fit: Fit, *, shown: Collection[str], sensitivity: bool) -> list[It
         (
             model,
             "E. Prior predictive check",
-            there("prior_predictive", "prior", "what the priors imply before any data"),
+            there(
+                "prior_predictive",
+                "prior",
+                "what the priors of effects imply, given the level and shape of the pooled hazard: "
+                "the baseline's own prior is vague on purpose",
+            ),
         ),
         (computation, "A. Software", ("provenance", "versions")),
         (computation, "B. Convergence of the chains", ("convergence", "pass or fail by criterion")),
@@ -128,7 +133,11 @@ def checklist(fit: Fit, *, shown: Collection[str], sensitivity: bool) -> list[It
         (
             priors,
             "A. Broad and narrow priors",
-            there("prior_sensitivity", "prior", "each prior at half and at twice its weight"),
+            there(
+                "prior_sensitivity",
+                "prior",
+                "priors of effects at half and at twice their weight; the baseline against none",
+            ),
         ),
         (
             priors,

@@ -173,7 +173,7 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
             text="Priors are stated through the interval that holds their mass; they are listed "
             "with the formulas below. "
             + (
-                "Each was raised to powers to see whether the answer hangs on it."
+                "Those of effects were raised to powers to see whether the answer hangs on them."
                 if "prior_sensitivity" in shown
                 else ""
             ),

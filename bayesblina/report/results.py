@@ -34,7 +34,8 @@ from bayesblina.follow_up import find_episodes
 from bayesblina.hazards.definition import PowerPrior
 from bayesblina.ladder import COX, bias_ladder, rungs
 from bayesblina.pointwise import leave_one_out_total
-from bayesblina.predictive import prior_predictive, replicated_simon_makuch
+from bayesblina.predictive import replicated_simon_makuch
+from bayesblina.prior_curves import prior_predictive
 from bayesblina.prior_sensitivity import power_scaling
 from bayesblina.regimes import From, Never, Regime
 from bayesblina.safety import AdverseEvents, event_rate, incidence

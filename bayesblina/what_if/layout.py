@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from bayesblina.axes import AXES, BASE, PRIOR_AXES, QUESTION_AXES
 from bayesblina.cohort import Cohort, Covariate
@@ -18,27 +19,11 @@ from bayesblina.errors import BayesblinaError, SpecError, nearest
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import expose_for
 from bayesblina.follow_up import entry_times, find_episodes, require_comparison
-from bayesblina.hazards.definition import (
-    FractionPrior,
-    HazardRatioPrior,
-    ModelDefinition,
-    SpreadPrior,
-    load_model,
-)
+from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.effects import make_design
 from bayesblina.intervals import default_cuts
 from bayesblina.question import Question
 
-_PRIORS: Mapping[str, Callable[[tuple[float, float]], Any]] = {
-    "phases": lambda interval: HazardRatioPrior(hazard_ratio=interval),
-    "covariates": lambda interval: HazardRatioPrior(hazard_ratio=interval),
-    "level": lambda interval: HazardRatioPrior(hazard_ratio=interval),
-    "step": lambda interval: HazardRatioPrior(hazard_ratio=interval),
-    "change": lambda interval: SpreadPrior(hazard_ratio=interval),
-    "phase_change": lambda interval: SpreadPrior(hazard_ratio=interval),
-    "spread": lambda interval: SpreadPrior(hazard_ratio=interval),
-    "cured": lambda interval: FractionPrior(fraction=interval),
-}
 BASE_LABEL = "base case"
 
 Design = Literal["full", "one_at_a_time"]
@@ -402,6 +387,10 @@ def worded(value: Any) -> str:
         return "none"
     if isinstance(value, ModelDefinition):
         return value.name
+    if isinstance(value, BaseModel):
+        return worded(value.model_dump(exclude_defaults=True))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {worded(one)}" for key, one in value.items())
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, int | float | np.integer | np.floating):
@@ -445,10 +434,8 @@ def _varied(base: Scenario, mapping: Mapping[str, Any]) -> Scenario:
         if name in QUESTION_AXES:
             one = replace(one, question=replace(one.question, **{name: value}))
         elif name in PRIOR_AXES:
-            argument = name.removeprefix("prior.")
-            lower, upper = (float(end) for end in value)
-            prior = _PRIORS[argument]((lower, upper))
-            one = replace(one, model=one.model.with_priors(**{argument: prior}))
+            prior = {name.removeprefix("prior."): value}
+            one = replace(one, model=change_priors(one.model, prior, where="prior."))
         elif name == "intervals":
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise SpecError(f"intervals must be a whole number of at least 1, got {value!r}.")

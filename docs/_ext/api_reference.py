@@ -18,7 +18,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Tables and reports": ("summaries", "tables", "report"),
     "Is it to be believed": ("checks", "predictive", "comparison", "deletion"),
     "Classical companions": ("classical", "ladder", "paper"),
-    "What if": ("what_if", "prior_sensitivity", "bias_analysis"),
+    "What if": ("what_if", "prior_curves", "prior_sensitivity", "bias_analysis"),
     "Confounding by indication": ("weighting", "emulation", "bootstrap"),
     "External patients": ("external",),
     "Adverse events": ("safety",),

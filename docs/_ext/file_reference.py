@@ -303,8 +303,9 @@ def _describe_one(annotation: Any, constraints: Sequence[Any]) -> str:
         what = "table" if _is_schema(bare) else describe(inner)
         return f"table: NAME = {what}"
     if _is_schema(annotation):
-        prior = f" ({_words(annotation.__name__)})" if annotation in PRIORS else ""
-        return f"table{prior}"
+        if annotation in PRIORS:
+            return f"[lower, upper], or table ({_words(annotation.__name__)})"
+        return "table"
     names = {str: "text", float: "number", int: "whole number", bool: "`true` or `false`"}
     return f"{names.get(annotation, 'any value')}{_limits(constraints)}"
 

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     counts = {}
     for path in sorted(STORED.glob("*.json")):
         stored = json.loads(path.read_text(encoding="utf-8"))
-        counts[str(stored["model"])] = stored["ranks"]
+        counts[path.stem.replace("_", " ")] = stored["ranks"]
     picture = io.BytesIO()
     plots.calibration_ranks(counts).savefig(picture, format="png", dpi=70)
     write_bytes(given.out, picture.getvalue())

@@ -1,0 +1,237 @@
+"""Event histories drawn from a model's hazards, within the time at risk that was observed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from bayesblina.exposure import Exposure
+from bayesblina.hazards.build import BuiltModel
+from bayesblina.hazards.definition import IllnessDeath, ModelDefinition
+from bayesblina.hazards.likelihood import LogHazard, log_hazard
+from bayesblina.intervals import split
+from bayesblina.transitions import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Flow:
+    """Potential time at risk, patient by patient, in parts within which nothing changes.
+
+    Attributes
+    ----------
+    patient : ndarray of int, shape (part,)
+        Whose, together and in order of time.
+    first : ndarray of bool, shape (part,)
+        Whether it is the patient's first part.
+    interval, state : ndarray of int, shape (part,)
+        Where it lies.
+    length : ndarray, shape (part,)
+        Its length.
+    """
+
+    patient: Ints
+    first: Bools
+    interval: Ints
+    state: Ints
+    length: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Histories:
+    """Events and time at risk that were drawn.
+
+    Attributes
+    ----------
+    events, time : ndarray, shape (endpoint, interval, state, pattern)
+        Sums.
+    survived : ndarray, shape (endpoint, patient)
+        1 for patients who are event-free at the end of their own follow-up.
+    """
+
+    events: Floats
+    time: Floats
+    survived: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Drawer:
+    """Draws event histories of the patients of an exposure, from hazards given by draw.
+
+    Attributes
+    ----------
+    exposure
+        Whose time at risk and phases are taken.
+    hazards : tuple of LogHazard
+        By endpoint, over draws.
+    flows : tuple of Flow
+        Potential time at risk: of each endpoint; of illness-death courses one, in remission or
+        after relapse.
+    course
+        Whether the endpoints are the transitions of illness-death courses.
+    """
+
+    exposure: Exposure
+    hazards: tuple[LogHazard, ...]
+    flows: tuple[Flow, ...]
+    course: bool
+
+    @classmethod
+    def of(
+        cls, definition: ModelDefinition, exposure: Exposure, built: BuiltModel, truth: xr.Dataset
+    ) -> Drawer:
+        """Take a model, its patients, and draws of its parameters."""
+        course = isinstance(definition.endpoints, IllnessDeath)
+        names = exposure.endpoints
+        parts = [names] if course else [(name,) for name in names]
+        return cls(
+            exposure=exposure,
+            hazards=tuple(log_hazard(truth, built.design, endpoint=name) for name in names),
+            flows=tuple(flow_of(exposure, each) for each in parts),
+            course=course,
+        )
+
+    def draw(self, index: int, generator: np.random.Generator) -> Histories:
+        """Draw histories from one draw of the parameters."""
+        shape = tuple(self.exposure.table["exposure"].shape)
+        events, time = np.zeros(shape), np.zeros(shape)
+        of = self.exposure.people["pattern"].values
+        survived = np.isfinite(self.exposure.people["exit"].values).astype(np.float64)
+        if self.course:
+            flow = self.flows[0]
+            names = self.exposure.endpoints
+            order = [names.index(name) for name in (RELAPSE, DEATH_IN_REMISSION)]
+            after = names.index(DEATH_AFTER_RELAPSE)
+            rates = [self._rate(place, index, flow) for place in (*order, after)]
+            drawn = draw_courses(flow, rates[0], rates[1], rates[2], generator)
+            pairs = [(place, flow, *one) for place, one in zip((*order, after), drawn, strict=True)]
+        else:
+            pairs = []
+            for place, flow in enumerate(self.flows):
+                rate = self._rate(place, index, flow)
+                log_odds = self.hazards[place].cured
+                if log_odds is not None:
+                    never = generator.random(of.size) < expit(log_odds[index])[of]
+                    rate = np.where(never[flow.patient], 0.0, rate)
+                pairs.append((place, flow, *first_event(flow, rate, generator)))
+        for place, flow, died, length in pairs:
+            cell = (flow.interval, flow.state, of[flow.patient])
+            np.add.at(time[place], cell, length)
+            np.add.at(events[place], cell, died)
+            survived[place, flow.patient[died == 1.0]] = 0.0
+        return Histories(events=events, time=time, survived=survived)
+
+    def _rate(self, place: int, index: int, flow: Flow) -> Floats:
+        """Hazard of an endpoint in each part."""
+        found = self.hazards[place]
+        pattern = self.exposure.people["pattern"].values[flow.patient]
+        shared = found.shared[index][found.class_of[pattern], flow.interval, flow.state]
+        relative = found.pattern[index]
+        return np.asarray(np.exp(shared + relative[np.minimum(pattern, relative.size - 1)]))
+
+
+def flow_of(exposure: Exposure, endpoints: tuple[str, ...]) -> Flow:
+    """Cut the time at risk for any of some endpoints into parts.
+
+    Of an illness-death course remission comes first and the time after relapse follows: together
+    they are the calendar of a patient's phases, whenever a relapse is drawn.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+    endpoints
+        Endpoints.
+
+    Returns
+    -------
+    Flow
+        The parts.
+    """
+    spent = exposure.episodes
+    # The two transitions out of remission have the same time at risk: one of them counts.
+    wanted = [exposure.endpoints.index(name) for name in endpoints if name != DEATH_IN_REMISSION]
+    rows = np.isin(spent["endpoint"].values, wanted)
+    patient, state, start, stop = (
+        spent[name].values[rows] for name in ("patient", "phase", "start", "stop")
+    )
+    order = np.lexsort((start, patient))
+    patient, state, start, stop = patient[order], state[order], start[order], stop[order]
+    episode, interval, length = split(start, stop, exposure.cuts)
+    who = patient[episode]
+    return Flow(
+        patient=who,
+        first=np.concatenate([[True], np.diff(who) != 0]),
+        interval=interval,
+        state=state[episode],
+        length=length,
+    )
+
+
+def first_event(flow: Flow, rate: Floats, generator: np.random.Generator) -> tuple[Floats, Floats]:
+    """Draw one event per patient at most.
+
+    Parameters
+    ----------
+    flow
+        Potential time at risk.
+    rate : ndarray, shape (part,)
+        Hazard in each part.
+    generator
+        Random numbers.
+
+    Returns
+    -------
+    died, length : ndarray, shape (part,)
+        Events, and time at risk: none after a patient's event.
+    """
+    hazard = rate * flow.length
+    passed = np.cumsum(hazard)
+    group = np.cumsum(flow.first) - 1
+    before = (passed - hazard)[flow.first][group]
+    begun = passed - hazard - before
+    target = generator.exponential(size=int(group[-1]) + 1)[group]
+    died = (begun < target) & (target <= begun + hazard)
+    length = np.divide(target - begun, rate, out=flow.length.copy(), where=died)
+    return died.astype(np.float64), np.where(target <= begun, 0.0, np.minimum(length, flow.length))
+
+
+def draw_courses(
+    flow: Flow,
+    relapse: Floats,
+    death_in_remission: Floats,
+    death_after_relapse: Floats,
+    generator: np.random.Generator,
+) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """Draw courses of remission, relapse and death: at risk after relapse from the one drawn.
+
+    Parameters
+    ----------
+    flow
+        Potential follow-up from remission on, of the phases by the calendar.
+    relapse, death_in_remission, death_after_relapse : ndarray, shape (part,)
+        Hazards.
+    generator
+        Random numbers.
+
+    Returns
+    -------
+    tuple of (ndarray, ndarray), one for each transition
+        Events and time at risk by part.
+    """
+    whole = relapse + death_in_remission
+    ended, remission = first_event(flow, whole, generator)
+    share = np.divide(relapse, whole, out=np.zeros(whole.shape), where=whole > 0)
+    relapsed = ended * (generator.random(ended.size) < share)
+    group = np.cumsum(flow.first) - 1
+    with_relapse = np.bincount(group, relapsed)[group] > 0
+    later = replace(flow, length=np.where(with_relapse, flow.length - remission, 0.0))
+    died, after = first_event(later, death_after_relapse, generator)
+    return (relapsed, remission), (ended - relapsed, remission), (died, after)

@@ -15,7 +15,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
 import bayesblina as bb
-from bayesblina.companion import partial_posterior
+from bayesblina.cohort_posteriors import cohort_posteriors
 from bayesblina.study_designs import as_cohort, simulate_cohorts
 from tests.studies import planning_parts as study
 from tests.studies.planning_page import introduction, page
@@ -81,27 +81,20 @@ def test_cox_and_prior_against_integration() -> None:
 
 
 def test_a_posterior_by_hand_against_the_package() -> None:
-    """The grid is that of a cohort of its own drawing, read as a table."""
-    table = study.draw_by_hand(study.DEMO, np.random.default_rng(5))
-    found = study.by_hand(table)
-    cohort = bb.read_cohort(
-        table,
-        patient="id",
-        unit="months",
-        endpoints={"event": bb.Endpoint(time="months", event="died", recorded="exact")},
-        phases=bb.Phases(exposed="start"),
-        synthetic=True,
-    )
-    exposure = bb.expose(cohort, study.QUESTION)
-    companion = partial_posterior(bb.load_model("primary"), exposure, seed=1)
-    assert companion.draws is not None
-    logs = companion.draws["log_hazard_ratio"].values.ravel()
-    sd = float(logs.std())
-    # Four Monte-Carlo errors of 4000 draws; of a quantile they are about 2.7 times a mean's.
-    assert found["mean"] == pytest.approx(logs.mean(), abs=4 * sd / 4000**0.5)
-    for name, share in (("lower", 0.025), ("upper", 0.975)):
-        assert found[name] == pytest.approx(np.quantile(logs, share), abs=11 * sd / 4000**0.5)
-    assert found["below_zero"] == pytest.approx((logs < 0).mean(), abs=4 * 0.5 / 4000**0.5)
+    """Points are 0.01 apart, some fifty to an sd; quantiles between them err by the square."""
+    for seed in (5, 6, 7):
+        table = study.draw_by_hand(study.DEMO, np.random.default_rng(seed))
+        found = study.by_hand(table)
+        exact = cohort_posteriors(
+            table["months"].to_numpy()[None],
+            table["start"].fillna(np.inf).to_numpy()[None],
+            table["died"].to_numpy()[None] == 1,
+            prior_mean=0.0,
+            prior_sd=math.log(5.0) / NORMAL,
+        )
+        assert found["mean"] == pytest.approx(exact.mean[0], abs=1e-6)
+        for name in ("lower", "upper", "below_zero"):
+            assert found[name] == pytest.approx(getattr(exact, name)[0], abs=5e-4)
 
 
 def test_what_is_said_of_own_rows() -> None:
@@ -174,6 +167,12 @@ def _summed_size(ratio: float) -> float:
 def test_the_stored_page_is_of_this_code() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert text.startswith(introduction())
+    for seed, cohorts in ((study.MANY_SEED, study.MANY), (study.OWN_SEED, study.OWN)):
+        assert f"| {seed} | {cohorts} |" in text
+    assert f"{study.SIZES_REPLICATIONS} cohorts of each size tried; the last line" in text
+    assert f"the last line {study.SIZES_MANY}." in text
+    for seed in study.SIZES:
+        assert f"\n| {seed} | 2" in text
     # A row of the first table anew: the same seed, but for rounding at the threshold.
     patients, replications = 86, study.TYPE_ONE[86]
     design = study.type_one_design("falling", patients)

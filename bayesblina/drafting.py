@@ -29,6 +29,7 @@ RELAPSE = r"relaps\w*|recurr\w*|progress\w*|rfs|pfs|efs|dfs|lfs|ttp|ttr"
 CENSORED = r"cens\w*|cnsr|alive"
 NO_TIME = r"year|score|mscore|mismatch|hla|grade|stage|ecog|dose|weight|height|bmi|blasts?|count"
 TRANSPLANT = r"transplant|sct"
+DISEASE = rf"{RELAPSE}|remission|respon\w*"
 LATER = r"start|begin|end|exit|entry|respon\w*|remission|complete\w*"
 ID = r"(^|_)(id|subj|usubjid|patient)"
 DATE = r"\d{4}-\d{2}(-\d{2})?"
@@ -153,6 +154,9 @@ def _guess(frame: pd.DataFrame) -> _Guess:
         if name in taken or values is None or last is None or not values.isna().any():
             continue
         if (values.dropna() > last[values.notna()] + 1e-9).any() or values.isna().all():
+            continue
+        # What the disease does is no treatment.
+        if _says(name, DISEASE):
             continue
         taken.add(name)
         # In a study of other phases, a transplant ends or changes what is compared.

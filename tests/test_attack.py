@@ -74,13 +74,36 @@ def test_no_curve_starts_before_the_questions_landmark() -> None:
             draw()
 
 
-def test_nothing_is_extrapolated(synthetic_fit: Fit) -> None:
-    last = np.nanmax(synthetic_fit.exposure.people["exit"].values, axis=1)
-    default = bb.survival(synthetic_fit, landmark=8.0)
-    assert float(default["time"].max()) == pytest.approx(last.min())
+def test_nothing_is_extrapolated() -> None:
+    table = bb.simulate.blinatumomab_table(1)
+    # Relapse is looked for until month 25 only.
+    table["relapse_or_death"] = table["relapse_or_death"].where(~(table["rfs_months"] > 25.0), 0.0)
+    table["rfs_months"] = table["rfs_months"].clip(upper=25.0)
+    cohort = bb.read_cohort(
+        table,
+        patient="patient_id",
+        unit="months",
+        endpoints={
+            "os": bb.Endpoint(time="os_months", event="died"),
+            "rfs": bb.Endpoint(
+                time="rfs_months", event="relapse_or_death", entry="remission_month"
+            ),
+        },
+        phases=bb.Phases(consolidation="consolidation_month", maintenance="maintenance_month"),
+        transplant="transplant_month",
+    )
+    question = bb.Question(
+        exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    )
+    fit = bb.fit(cohort, question, seed=1, draws=100, tune=200, progress=False)
+    last = np.nanmax(fit.exposure.people["exit"].values, axis=1)
+    assert last.min() == 25.0
+    assert last.max() > 30.0
+    default = bb.survival(fit, landmark=8.0)
+    assert float(default["time"].max()) == pytest.approx(25.0)
     for function in (bb.survival, bb.hazard, bb.cumulative_hazard):
         with pytest.raises(EstimandError, match="nothing is extrapolated"):
-            function(synthetic_fit, landmark=8.0, times=[9.0, float(last.max())])
+            function(fit, landmark=8.0, times=[9.0, float(last.max())])
 
 
 def test_numpys_numbers_are_saved(tmp_path: Path) -> None:

@@ -662,7 +662,7 @@ def test_the_fit_says_how_far_it_may_be_off() -> None:
 @pytest.mark.parametrize("by", [None, "age_group"])
 def test_curves_of_compressed_patients(by: str | None) -> None:
     """The same draws over nodes and over the patients themselves, all within the bound."""
-    one, other = both(factor=4.0)
+    one, other = both(factor=3.0)
     assert (other.exposure.at_risk(LANDMARK) < 0).any()
     arguments: dict[str, Any] = {"regimes": REGIMES, "landmark": LANDMARK, "by": by}
     times = np.linspace(LANDMARK, 30.0, 12)

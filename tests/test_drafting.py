@@ -86,6 +86,14 @@ def test_the_draft_is_the_demo(tmp_path: Path) -> None:
     assert [one.recorded for one in cohort.endpoints.values()] == [None, "exact"]
 
 
+def test_what_the_disease_does_is_no_phase(tmp_path: Path) -> None:
+    months = {
+        "relapse_month": [7.0, None, None, 5.0],
+        "second_remission_month": [7.5, None, None, None],
+    }
+    assert draft(patients(**months), tmp_path)["phases"] == draft(patients(), tmp_path)["phases"]
+
+
 def test_a_transplant_alone_is_the_phase(tmp_path: Path) -> None:
     """As in the Stanford heart transplant programme, written as a plain CSV."""
     (tmp_path / "heart.csv").write_text(

@@ -664,6 +664,10 @@ def test_courses_are_those_of_leukaemia(study: ModuleType, many: pd.DataFrame) -
     by_month = list(found.survival.values())[1:5]
     assert by_month == sorted(by_month)
     assert found.survival["after maintenance"] > found.survival[study.EVERYBODY]
+    maintained = many["maintenance_month"].notna() & many["relapse_month"].notna()
+    later = many["maintenance_month"] > many["relapse_month"]
+    assert found.count["after maintenance"] == maintained.sum() - later.sum()
+    assert found.count[study.EVERYBODY] == sum(list(found.count.values())[1:5])
     assert study.steepest(Truth()) < 1.5
     assert 0.5 < study.dependence(Truth(), patients=3000) < 0.75
     later = {

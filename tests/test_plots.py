@@ -222,7 +222,11 @@ def residuals() -> xr.Dataset:
     event = np.array([[1.0, 0.0, 1.0]])
     over = ("endpoint", "patient")
     return xr.Dataset(
-        {"expected": (over, expected), "residual": (over, event - expected)},
+        {
+            "expected": (over, expected),
+            "events": (over, event),
+            "residual": (over, event - expected),
+        },
         coords={"endpoint": ["os"]},
         attrs=ATTRIBUTES,
     )

@@ -24,9 +24,9 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.special import gammainc
-from scipy.stats import poisson
 
 from bayesblina.errors import EstimandError, SpecError
+from bayesblina.exposure import Exposure
 from bayesblina.fitting import Fit
 from bayesblina.hazards.likelihood import (
     LogHazard,

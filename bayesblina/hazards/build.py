@@ -154,9 +154,15 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
             baseline = baseline[:, None, :]
         ratio = effects_part(bench)
         by_phase = phases_part(bench, BatchedMatrixVector()(contrast, ratio))
+        pattern, slope = pt.zeros_like(by_pattern), None
+        if design.term_names:
+            terms = pm.Data("terms", np.stack([design.terms.T] * bench.endpoints))
+            prior = definition.covariates.prior
+            slope = bench.normal("coefficient", prior, dims=("endpoint", "term"))
+            pattern = BatchedMatrixVector(transposed=True)(terms, slope)
         # (endpoint, stratum, subgroup, interval, phase)
         shared = baseline[:, :, None, :, None] + by_phase[:, None]
-        sources = source_part(bench, baseline)
+        sources = source_part(bench, baseline, ratio, slope)
         # (endpoint, source, stratum, subgroup, interval, phase)
         shared = shared[:, None] + pt.zeros((1, 1, 1, 1, 1, 1))
         if sources.by_interval is not None:
@@ -164,12 +170,6 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         if sources.by_state is not None:
             shared = shared + sources.by_state[:, :, None, None, None, :]
         shared = shared.reshape(counted.shape)
-        pattern = pt.zeros_like(by_pattern)
-        if design.term_names:
-            terms = pm.Data("terms", np.stack([design.terms.T] * bench.endpoints))
-            prior = definition.covariates.prior
-            slope = bench.normal("coefficient", prior, dims=("endpoint", "term"))
-            pattern = BatchedMatrixVector(transposed=True)(terms, slope)
         for part in (groups_part(bench), sources.by_pattern):
             if part is not None:
                 pattern = pattern + part

@@ -23,6 +23,7 @@ from bayesblina.errors import SpecError, nearest
 from bayesblina.hazards.definition import (
     FractionPrior,
     HazardRatioPrior,
+    Mixture,
     ModelDefinition,
     OddsRatioPrior,
     Part,
@@ -165,6 +166,8 @@ class PriorsSection(_Section):
     borrowing_probability: Share | None = None
     borrowing_close: HazardRatioPrior | None = None
     borrowing_apart: HazardRatioPrior | None = None
+    borrowing_phases: SpreadPrior | Mixture | None = None
+    borrowing_covariates: SpreadPrior | Mixture | None = None
     cured: FractionPrior | None = None
     cured_covariates: OddsRatioPrior | None = None
 

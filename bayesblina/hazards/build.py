@@ -156,14 +156,14 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
             baseline = baseline[:, None, :]
         ratio = effects_part(bench)
         by_phase = BatchedMatrixVector()(contrast, ratio)
-        pattern = pt.zeros_like(by_pattern)
+        pattern, slope = pt.zeros_like(by_pattern), None
         if design.term_names:
-            pattern = covariates_part(bench)
+            pattern, slope = covariates_part(bench)
         others = Others(baseline=baseline, by_phase=by_phase, pattern=pattern)
         by_phase = phases_part(bench, others)
         # (endpoint, stratum, subgroup, interval, phase)
         shared = baseline[:, :, None, :, None] + by_phase[:, None]
-        sources = source_part(bench, baseline)
+        sources = source_part(bench, baseline, ratio, slope)
         # (endpoint, source, stratum, subgroup, interval, phase)
         shared = shared[:, None] + pt.zeros((1, 1, 1, 1, 1, 1))
         if sources.by_interval is not None:

@@ -408,7 +408,7 @@ def _effects_of(
     return adapted(f"{name}_innovation", spread[:, None] * root, likely=away, dims=dims) / root
 
 
-def covariates_part(bench: Workbench) -> Any:
+def covariates_part(bench: Workbench) -> tuple[Any, Any]:
     """Add the effects of covariates.
 
     Parameters
@@ -418,15 +418,17 @@ def covariates_part(bench: Workbench) -> Any:
 
     Returns
     -------
-    tensor, shape (endpoint, pattern)
+    pattern : tensor, shape (endpoint, pattern)
         Log hazard ratios against mean covariates.
+    slope : tensor, shape (endpoint, term)
+        Log hazard ratios of the terms.
     """
     design, prior = bench.design, bench.definition.covariates.prior
     terms = pm.Data("terms", np.stack([design.terms.T] * bench.endpoints))
     dims = ("endpoint", "term")
     if not isinstance(bench.definition.phases, PhasesBySubgroup):
         slope = bench.normal("coefficient", prior, dims=dims)
-        return BatchedMatrixVector(transposed=True)(terms, slope)
+        return BatchedMatrixVector(transposed=True)(terms, slope), slope
     # All levels of the subgroups are compared with one of them, whose error is in all. Priors that
     # are independent with one sd are so in any rotation, as in that which parts what is known.
     events = bench.exposure.table["events"].values.sum(axis=(1, 2)) + PSEUDO_EVENTS
@@ -439,7 +441,7 @@ def covariates_part(bench: Workbench) -> Any:
     slope = pm.Deterministic("coefficient", values[0] + values[1] * turned, dims=dims)
     center, sd = prior.mean, prior.sd
     bench.known("coefficient", dims, lambda rng, size: rng.normal(center, sd, size))
-    return BatchedMatrixVector(transposed=True)(terms, slope)
+    return BatchedMatrixVector(transposed=True)(terms, slope), slope
 
 
 def phases_part(bench: Workbench, others: Others) -> Any:

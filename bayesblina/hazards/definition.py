@@ -785,6 +785,8 @@ class ModelDefinition(_Section):
         borrowing_probability: float | None = None,
         borrowing_close: HazardRatioPrior | None = None,
         borrowing_apart: HazardRatioPrior | None = None,
+        borrowing_phases: SpreadPrior | Mixture | None = None,
+        borrowing_covariates: SpreadPrior | Mixture | None = None,
         cured: FractionPrior | None = None,
         cured_covariates: OddsRatioPrior | None = None,
     ) -> ModelDefinition:
@@ -824,6 +826,9 @@ class ModelDefinition(_Section):
             Prior probability that external patients are close to the current ones.
         borrowing_close, borrowing_apart
             Priors of their hazard ratios in either case.
+        borrowing_phases, borrowing_covariates
+            Priors of how their hazard ratios of phases, and of covariates, differ, where they are
+            not to be those of the baseline.
         cured
             Prior of the cured fraction.
         cured_covariates
@@ -862,6 +867,8 @@ class ModelDefinition(_Section):
             "borrowing_probability": borrowing_probability,
             "borrowing_close": borrowing_close,
             "borrowing_apart": borrowing_apart,
+            "borrowing_phases": borrowing_phases,
+            "borrowing_covariates": borrowing_covariates,
             "cured": cured,
             "cured_covariates": cured_covariates,
         }

@@ -30,7 +30,6 @@ from bayesblina.hazards.definition import (
     Part,
     RandomWalk,
     RobustMixture,
-    SpreadPrior,
 )
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.ops import BatchedMatrixVector
@@ -95,7 +94,7 @@ class Sources:
     by_pattern: Any
 
 
-def source_part(bench: Workbench, baseline: Any) -> Sources:
+def source_part(bench: Workbench, baseline: Any, ratio: Any, slope: Any) -> Sources:
     """Add hazards of external patients that may differ from those of the current ones.
 
     Parameters
@@ -104,6 +103,10 @@ def source_part(bench: Workbench, baseline: Any) -> Sources:
         The model's parts.
     baseline : tensor, shape (endpoint, stratum, interval)
         Log baseline hazards of the current patients.
+    ratio : tensor, shape (endpoint, effect)
+        Their log hazard ratios of phases.
+    slope : tensor, shape (endpoint, term), or None
+        Their log hazard ratios of covariates.
 
     Returns
     -------
@@ -119,15 +122,16 @@ def source_part(bench: Workbench, baseline: Any) -> Sources:
     count = len(design.sources)
     # (source, pattern)
     member = (np.arange(count)[:, None] + 1 == design.source_of).astype(np.float64)
-    about = _about(bench, parts, member)
+    about = _about(bench)
     by_interval = _shapes(bench, baseline) if "shape" in parts else None
     by_state, by_pattern = None, None
     if "baseline" in parts:
-        effect = _differences(bench, "baseline", about, ("endpoint", "source"))
+        level = (_current_share(bench) * baseline).sum(axis=2).mean(axis=1)
+        effect = _differences(bench, "baseline", about, level[:, None])
         members = pm.Data("source_members", np.stack([member.T] * bench.endpoints))
         by_pattern = BatchedMatrixVector()(members, effect)
     if "phases" in parts:
-        effect = _differences(bench, "phases", about, ("endpoint", "source", "effect"))
+        effect = _differences(bench, "phases", about, ratio[:, None, :])
         # Current patients come first, and have no differences.
         spread: Floats = np.kron(np.eye(count + 1)[:, 1:], design.contrast).astype(np.float64)
         by_state = _spread_out("source_contrast", spread, effect, bench.endpoints)
@@ -135,7 +139,7 @@ def source_part(bench: Workbench, baseline: Any) -> Sources:
         shape = (lengths["endpoint"], lengths["source"] + 1, lengths["phase"])
         by_state = by_state.reshape(shape)
     if "covariates" in parts:
-        effect = _differences(bench, "covariates", about, ("endpoint", "source", "term"))
+        effect = _differences(bench, "covariates", about, slope[:, None, :])
         slopes = _spread_out("source_terms", _by_term(design, member), effect, bench.endpoints)
         by_pattern = slopes if by_pattern is None else by_pattern + slopes
     return Sources(by_interval=by_interval, by_state=by_state, by_pattern=by_pattern)
@@ -187,9 +191,7 @@ def _shapes(bench: Workbench, baseline: Any) -> Any:
     endpoints, intervals = lengths["endpoint"], lengths["interval"]
     strata_count = baseline.shape[1]
     own = own.reshape((endpoints, lengths["source"], strata_count, intervals))
-    share = pm.Data("source_centre", centre / centre.sum(axis=1, keepdims=True))
-    share = share.reshape((endpoints, strata_count, intervals))
-    walk = baseline - (share * baseline).sum(axis=2, keepdims=True)
+    walk = baseline - (_current_share(bench) * baseline).sum(axis=2, keepdims=True)
     shape = own - walk[:, None]
     if len(design.strata) > 1:
         pm.Deterministic("source_shape", shape, dims=("endpoint", "source", "stratum", "interval"))
@@ -204,44 +206,60 @@ def _by_term(design: Design, member: Floats) -> Floats:
     return terms.reshape(member.shape[1], -1)
 
 
-def _about(
-    bench: Workbench, parts: Sequence[Part], member: Floats
-) -> dict[Part, tuple[Floats, Floats]]:
-    """Where differences are, about, and roots of their information; for coordinates only.
+def _current_share(bench: Workbench) -> Any:
+    """Shares of the current patients' events, shape (endpoint, stratum, interval)."""
+    model = pm.modelcontext(None)
+    if "source_centre" not in model.named_vars:
+        weight = bench.curves.events.sum(axis=2) + PSEUDO_EVENTS
+        share = weight / weight.sum(axis=1, keepdims=True)
+        pm.Data("source_centre", share.reshape(bench.endpoints, -1, share.shape[1]))
+    return model["source_centre"]
 
-    Of each part both have the shape (endpoint, differences).
+
+def _about(bench: Workbench) -> dict[Part, tuple[Floats, Floats]]:
+    """Where the external patients' own level and ratios are, about, and roots of the information.
+
+    For coordinates only. Of each part both have the shape (endpoint, source, ...).
     """
     definition, design, table = bench.definition, bench.design, bench.exposure.table
-    states, patterns = design.contrast.shape[0], member.shape[1]
+    states, patterns = design.contrast.shape[0], design.terms.shape[0]
     in_state = np.repeat(design.contrast, patterns, axis=0)
-    external = np.tile(member.T, (states, 1))
-    columns: dict[Part, Floats] = {
-        "baseline": external,
-        "phases": (external[:, :, None] * in_state[:, None, :]).reshape(external.shape[0], -1),
-        "covariates": np.tile(_by_term(design, member), (states, 1)),
-    }
-    columns = {part: values for part, values in columns.items() if part in parts}
-    if not columns:
-        return {}
-    shared = [in_state, np.tile(design.terms, (states, 1))]
-    effects = np.concatenate([*shared, *columns.values()], axis=1)
-    sds = prior_sds(definition, design).tolist()
-    first = len(sds)
-    sds += [LOOSE] * (effects.shape[1] - first)
-    shape = (table.sizes["endpoint"], table.sizes["interval"], -1)
-    events, time = (
-        table[name].transpose("endpoint", "interval", "phase", "pattern").values.reshape(shape)
+    effects = np.concatenate([in_state, np.tile(design.terms, (states, 1))], axis=1)
+    reference = np.repeat(design.contrast.sum(axis=1) == 0.0, patterns)
+    own = prior_sds(definition, design)
+    weight = bench.curves.events.sum(axis=2) + PSEUDO_EVENTS
+    share = weight / weight.sum(axis=1, keepdims=True)
+    values = {
+        name: table[name].transpose("endpoint", "interval", "phase", "pattern").values
         for name in ("events", "exposure")
-    )
-    middle, root = [], []
-    for counts, spent in zip(events.astype(np.float64), time, strict=True):
-        parameter, curvature = profiled(counts, spent, effects, np.array(sds))
-        precision = 1.0 / np.diag(np.linalg.inv(curvature)) - 1.0 / LOOSE**2
-        middle.append(parameter[first:])
-        root.append(np.sqrt(np.maximum(precision[first:], 0.0) + PSEUDO_EVENTS))
-    sizes = np.cumsum([columns[part].shape[1] for part in columns])[:-1]
-    pieces = (np.split(np.stack(values), sizes, axis=1) for values in (middle, root))
-    return {part: both for part, *both in zip(columns, *pieces, strict=True)}
+    }
+    shape = (len(design.sources), bench.endpoints)
+    level, level_root = np.zeros(shape), np.zeros(shape)
+    ratio, root = np.zeros((*shape, own.size)), np.zeros((*shape, own.size))
+    for place in range(shape[0]):
+        member = design.source_of == place + 1
+        curves = baseline_curves(bench.exposure, design, prior_sd=own, source=place + 1)
+        mean = (share * (curves.crude + curves.level_centre[:, None])).sum(axis=1)
+        level[place] = mean.reshape(bench.endpoints, -1).mean(axis=1)
+        for index in range(shape[1]):
+            events, time = (
+                (one[index] * member).reshape(share.shape[1], -1).astype(np.float64)
+                for one in values.values()
+            )
+            level_root[place, index] = np.sqrt(events[:, reference].sum() + PSEUDO_EVENTS)
+            if not own.size:
+                continue
+            found, curvature = profiled(events, time, effects, np.full(own.size, LOOSE))
+            precision = 1.0 / np.diag(np.linalg.inv(curvature)) - 1.0 / LOOSE**2
+            ratio[place, index] = found
+            root[place, index] = np.sqrt(np.maximum(precision, 0.0) + PSEUDO_EVENTS)
+    phases = len(design.effects)
+    ratio, root = np.swapaxes(ratio, 0, 1), np.swapaxes(root, 0, 1)
+    return {
+        "baseline": (level.T, level_root.T),
+        "phases": (ratio[..., :phases], root[..., :phases]),
+        "covariates": (ratio[..., phases:], root[..., phases:]),
+    }
 
 
 def _spread_out(name: str, matrix: Floats, effect: Any, endpoints: int) -> Any:
@@ -251,53 +269,45 @@ def _spread_out(name: str, matrix: Floats, effect: Any, endpoints: int) -> Any:
 
 
 def _differences(
-    bench: Workbench,
-    part: Part,
-    about: dict[Part, tuple[Floats, Floats]],
-    dims: tuple[str, ...],
+    bench: Workbench, part: Part, about: dict[Part, tuple[Floats, Floats]], current: Any
 ) -> Any:
-    """Add the differences of a part."""
+    """Add the differences of a part, in coordinates in which the current value is no part of them.
+
+    External patients tell their own level or ratio: the difference, given the current one, is
+    likely near what they tell less that. The change of coordinates is exact, whatever they tell.
+    """
     name, kind = DIFFERENCES[part], bench.definition.borrowing
+    last: dict[Part, tuple[str, ...]] = {"phases": ("effect",), "covariates": ("term",)}
+    dims = ("endpoint", "source", *last.get(part, ()))
+    told = pm.Data(f"{name}_told", about[part][0])
+    root = pm.Data(f"{name}_root", about[part][1])
     if isinstance(kind, Commensurate):
-        middle, root = (values.reshape(bench.sizes(dims)) for values in about[part])
-        return _commensurate(bench, name, kind.prior_of(part), middle, root, dims=dims)
+        spread = bench.spread(f"{name}_sd", kind.prior_of(part), dims=("endpoint",))
+        wide = spread.reshape((-1, *([1] * (len(dims) - 1))))
+        likely = (told - current) * root
+        effect = adapted(f"{name}_innovation", wide * root, likely=likely, dims=dims) / root
+        return pm.Deterministic(name, effect, dims=dims)
     assert isinstance(kind, RobustMixture)
-    return _mixture(bench, name, kind.prior_of(part), dims)
-
-
-def _commensurate(
-    bench: Workbench,
-    name: str,
-    prior: SpreadPrior,
-    middle: Floats,
-    root: Floats,
-    *,
-    dims: tuple[str, ...],
-) -> Any:
-    """Add normal differences of one estimated sd for each endpoint."""
-    spread = bench.spread(f"{name}_sd", prior, dims=("endpoint",))
-    likely = pm.Data(f"{name}_likely", middle * root)
-    unit = pm.Data(f"{name}_root", root)
-    wide = spread.reshape((-1, *([1] * (len(dims) - 1))))
-    effect = adapted(f"{name}_innovation", wide * unit, likely=likely, dims=dims) / unit
-    return pm.Deterministic(name, effect, dims=dims)
-
-
-def _mixture(bench: Workbench, name: str, prior: Mixture, dims: tuple[str, ...]) -> Any:
-    """Add differences of which each is, apart from the others, close or far."""
-    share, means, sds = mixture_of(prior)
-    data = (
+    share, means, sds = mixture_of(kind.prior_of(part))
+    weights, middle, width = (
         pm.Data(f"{name}_{word}", values)
         for word, values in (("share", share), ("mean", means), ("sd", sds))
     )
-    weights, middle, width = data
 
     def draw(rng: np.random.Generator, size: Sequence[int]) -> Floats:
         place = rng.choice(2, size=tuple(size), p=share)
         return np.asarray(rng.normal(means[place], sds[place]))
 
     bench.known(name, dims, draw)
-    return pm.NormalMixture(name, w=weights, mu=middle, sigma=width, dims=dims)
+    likely = told - current
+    innovation = pm.NormalMixture(
+        f"{name}_innovation",
+        w=weights,
+        mu=(middle - likely[..., None]) * root[..., None],
+        sigma=width * root[..., None],
+        dims=dims,
+    )
+    return pm.Deterministic(name, likely + innovation / root, dims=dims)
 
 
 def mixture_of(prior: Mixture) -> tuple[Floats, Floats, Floats]:

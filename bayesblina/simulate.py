@@ -14,10 +14,10 @@ How a patient is made (time in months from the first dose; hazards as `Truth` ha
    months, sooner the earlier the relapse came; some reach a second remission.
 3. Consolidation is handed out by lottery among those who reach their candidate month in
    remission, alive, relapse-free, followed and not transplanted; maintenance by a second lottery
-   among those in consolidation who reach theirs. A few places of each go to patients in second
-   remission: they begin consolidation, or maintenance after a consolidation before or after the
-   relapse, when they have relapsed. No lottery knows the future, covariates play no part in it,
-   and consolidation itself changes no hazard.
+   among those in consolidation who reach theirs. A few places in consolidation go to patients who
+   have relapsed and are in second remission; so may places in maintenance, which the trial gave to
+   those in continued remission (`Truth.retreated_share`). No lottery knows the future, covariates
+   play no part in it, and consolidation itself changes no hazard.
 4. A first transplant comes at a constant hazard in remission, while not maintained, and at another
    in second remission, also after maintenance that a relapse ended. Who has been transplanted
    begins no treatment phase.
@@ -471,7 +471,11 @@ def _draw(
     first = np.where(in_remission, _delayed(rng, CONSOLIDATION_DELAY, n_patients), np.nan)
     again = course.second_remission + _delayed(rng, RETREATMENT_DELAY, n_patients)
     consolidated, retreated = _lotteries(
-        rng, truth.retreated_share, n_consolidation, first < leaves, again < leaves_again
+        rng,
+        truth.retreated_share["consolidation"],
+        n_consolidation,
+        first < leaves,
+        again < leaves_again,
     )
     n_reached = int((consolidated | retreated).sum())
     if n_reached < n_consolidation:
@@ -484,7 +488,7 @@ def _draw(
     again = np.where(consolidated | retreated, again + delay, np.nan)
     maintained, remaintained = _lotteries(
         rng,
-        truth.retreated_share,
+        truth.retreated_share["maintenance"],
         n_maintenance,
         consolidated & (first < leaves),
         again < leaves_again,

@@ -56,6 +56,7 @@ REMISSION_RANGE = (0.9, 2.3)
 
 ENDPOINTS = ("os", "rfs")
 TREATED = ("in_remission", "after_relapse")
+PHASES = ("consolidation", "maintenance")
 STATES = ("no_remission", *TREATED)
 # The month of relapse at which the baseline hazard after relapse is that of `Truth.baseline`.
 USUAL_RELAPSE = 6.0
@@ -72,12 +73,12 @@ MAINTENANCE = MappingProxyType(
 BASELINE = MappingProxyType(
     {
         "no_remission": LogLinearHazard(
-            knots=(0.0, 2.0, 8.0, 14.0), hazards=(0.062, 0.127, 0.121, 0.075)
+            knots=(0.0, 2.0, 8.0, 14.0), hazards=(0.062, 0.125, 0.120, 0.075)
         ),
         "in_remission": LogLinearHazard(
-            knots=(1.0, 3.0, 6.0, 12.0, 24.0), hazards=(0.032, 0.048, 0.074, 0.097, 0.025)
+            knots=(1.0, 3.0, 6.0, 12.0, 24.0), hazards=(0.032, 0.048, 0.073, 0.097, 0.025)
         ),
-        "after_relapse": LogLinearHazard(knots=(0.0,), hazards=(0.107,)),
+        "after_relapse": LogLinearHazard(knots=(0.0,), hazards=(0.105,)),
     }
 )
 COVARIATE_LOG_HAZARD_RATIOS = MappingProxyType(
@@ -99,6 +100,8 @@ DEATH_LOG_ODDS = MappingProxyType(
 TRANSPLANT = MappingProxyType(
     {"in_remission": float(np.log(0.85)), "after_relapse": float(np.log(0.60))}
 )
+# The trial's maintenance was for those in continued remission.
+RETREATED = MappingProxyType({"consolidation": 0.05, "maintenance": 0.0})
 TRANSPLANT_HAZARD = MappingProxyType({"in_remission": 0.030, "after_relapse": 0.060})
 
 
@@ -138,8 +141,8 @@ class Truth:
         First transplants per month ``"in_remission"``, and in second remission
         (``"after_relapse"``), while not being maintained; 0 for none.
     retreated_share
-        Share of the places in consolidation, and of those in maintenance, that go to patients in
-        second remission as far as there are any; below 1, 0 for none.
+        Shares of the places in ``"consolidation"``, and of those in ``"maintenance"``, that go to
+        patients in second remission, as far as there are any; below 1, 0 for none.
     remission_log_odds
         Log odds of being a responder: ``"intercept"`` and the covariate terms.
     follow_up
@@ -163,12 +166,12 @@ class Truth:
     covariate_log_hazard_ratios: Mapping[str, Mapping[str, float]] = COVARIATE_LOG_HAZARD_RATIOS
     baseline: Mapping[str, LogLinearHazard] = BASELINE
     death_in_remission_log_odds: Mapping[str, float] = DEATH_LOG_ODDS
-    late_relapse_log_hazard_ratio: float = -0.42
+    late_relapse_log_hazard_ratio: float = -0.47
     second_remission_hazard: float = 0.075
     second_remission_log_hazard_ratio: float = float(np.log(0.40))
     transplant_log_hazard_ratio: Mapping[str, float] = TRANSPLANT
     transplant_hazard: Mapping[str, float] = TRANSPLANT_HAZARD
-    retreated_share: float = 0.05
+    retreated_share: Mapping[str, float] = RETREATED
     remission_log_odds: Mapping[str, float] = REMISSION_LOG_ODDS
     follow_up: tuple[float, float] = (12.0, 36.0)
 
@@ -192,6 +195,7 @@ class Truth:
             ("death_in_remission_log_odds", ("intercept", *TERMS, "transplant")),
             ("transplant_log_hazard_ratio", TREATED),
             ("transplant_hazard", TREATED),
+            ("retreated_share", PHASES),
             ("remission_log_odds", ("intercept", *TERMS)),
         ):
             checked[name] = numbers(name, getattr(self, name), expected)
@@ -199,18 +203,18 @@ class Truth:
             "late_relapse_log_hazard_ratio",
             "second_remission_hazard",
             "second_remission_log_hazard_ratio",
-            "retreated_share",
         ):
             (checked[name],) = finite(name, [getattr(self, name)])
         for name, least in (
             ("transplant_hazard", min(checked["transplant_hazard"].values())),
             ("second_remission_hazard", checked["second_remission_hazard"]),
-            ("retreated_share", checked["retreated_share"]),
+            ("retreated_share", min(checked["retreated_share"].values())),
         ):
             if least < 0:
                 raise SpecError(f"{name} must be at least 0, got {least!r}.")
-        if checked["retreated_share"] >= 1:
-            raise SpecError(f"retreated_share must be below 1, got {self.retreated_share!r}.")
+        largest = max(checked["retreated_share"].values())
+        if largest >= 1:
+            raise SpecError(f"retreated_share must be below 1, got {largest!r}.")
         follow_up = finite("follow_up", self.follow_up)
         if len(follow_up) != 2 or not REMISSION_RANGE[1] < follow_up[0] <= follow_up[1]:
             raise SpecError(

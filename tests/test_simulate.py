@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -40,6 +40,8 @@ type Floats = NDArray[np.float64]
 STUDY = Path(__file__).parent / "studies" / "calibrate_simulation.py"
 STATES = ("no_remission", "in_remission", "after_relapse")
 TREATED = ("in_remission", "after_relapse")
+TRANSPLANTS: tuple[Literal["censor", "phase", "ignore"], ...] = ("censor", "phase", "ignore")
+RETREATED = {"consolidation": 0.2, "maintenance": 0.2}
 PATIENTS = pd.DataFrame(
     {"age_group": ["18-34", "55+"], "prior_salvage": ["no", "yes"], "marrow_blasts": [50.0, 70.0]}
 )
@@ -250,7 +252,7 @@ def test_without_confounding_overall_survival_is_proportional(ratio: float) -> N
             maintenance_log_hazard_ratio={"after_relapse": 0, "in_remission": 0.25},
             transplant_hazard=dict.fromkeys(TREATED, 0),
             second_remission_hazard=0,
-            retreated_share=0,
+            retreated_share={"consolidation": 0.1, "maintenance": 0.2},
             follow_up=(24, 24),
             baseline={
                 "no_remission": LogLinearHazard(knots=(2,), hazards=(0.1,)),
@@ -369,7 +371,15 @@ IN_REMISSION = {"in_remission": 0.0}
         ),
         (lambda: truth_of(second_remission_hazard=-1), "second_remission_hazard must be at least"),
         (lambda: truth_of(late_relapse_log_hazard_ratio=np.inf), "must be finite"),
-        (lambda: truth_of(retreated_share=1.0), "retreated_share must be below 1"),
+        (lambda: truth_of(retreated_share=0.1), "retreated_share must map consolidation, mainten"),
+        (
+            lambda: truth_of(retreated_share={"consolidation": 0.1, "maintenance": 1.0}),
+            "retreated_share must be below 1, got 1.0",
+        ),
+        (
+            lambda: truth_of(retreated_share={"consolidation": -0.1, "maintenance": 0.0}),
+            "retreated_share must be at least 0, got -0.1",
+        ),
         (lambda: truth_of(follow_up=(2.0, 36.0)), "after the last possible remission at 2.3"),
         (lambda: truth_of(follow_up=(36.0, 12.0)), "follow_up must be a shortest and a longest"),
         (lambda: truth_of(follow_up=(12.0,)), "follow_up must be a shortest and a longest"),
@@ -587,7 +597,7 @@ def expected_deaths(table: pd.DataFrame, begin: Floats) -> Floats:
         np.select([table["age_group"] == "35-54", table["age_group"] == "55+"], [1.10, 1.40], 1.0)
         * np.where(table["prior_salvage"] == "yes", 1.30, 1.0)
         * 1.003 ** (table["marrow_blasts"].to_numpy() - 50.0)
-        * np.exp(-0.42 * np.log2(relapse / 6.0))
+        * np.exp(-0.47 * np.log2(relapse / 6.0))
     )
     transplant = table["transplant_month"].to_numpy()
     since = {
@@ -602,7 +612,7 @@ def expected_deaths(table: pd.DataFrame, begin: Floats) -> Floats:
         factor = np.ones(stop.size)
         for month, ratio in since.values():
             factor = np.where(month <= start, factor * ratio, factor)
-        total += 0.107 * relative * factor * (end - start)
+        total += 0.105 * relative * factor * (end - start)
     return total
 
 
@@ -613,7 +623,7 @@ def test_deaths_after_relapse_have_the_true_hazard() -> None:
         n_patients=10_680,
         n_consolidation=3440,
         n_maintenance=1440,
-        truth=Truth(retreated_share=0.2),
+        truth=Truth(retreated_share=RETREATED),
     )
     table = table[table["relapse_month"].notna()]
     month = {
@@ -670,14 +680,14 @@ def test_courses_are_those_of_leukaemia(study: ModuleType, many: pd.DataFrame) -
     assert found.count[study.EVERYBODY] == sum(list(found.count.values())[1:5])
     assert study.steepest(Truth()) < 1.5
     assert 0.5 < study.dependence(Truth(), patients=3000) < 0.75
-    later = {
+    begun = {
         name: (many[f"{name}_month"] > many["relapse_month"]).sum()
         for name in ("consolidation", "maintenance", "transplant")
     }
-    # Of 1,720 and 720 places, one in twenty; as far as there are patients.
-    assert 50 <= later["consolidation"] <= 86
-    assert later["maintenance"] == 36
-    assert later["transplant"] > 100
+    # Of 1,720 places 86, as far as there are patients; maintenance is for continued remission.
+    assert 50 <= begun["consolidation"] <= 86
+    assert begun["maintenance"] == 0
+    assert begun["transplant"] > 100
 
 
 def test_a_transplant_in_remission_has_deaths_of_its_own(many: pd.DataFrame) -> None:
@@ -698,10 +708,11 @@ def test_a_transplant_in_remission_has_deaths_of_its_own(many: pd.DataFrame) -> 
 def test_courses_with_phases_after_relapse_are_legal() -> None:
     """Every transition has its time at risk; death after relapse also in a later phase."""
     seen = 0
+    truth = Truth(retreated_share=RETREATED)
     for seed in range(6):
-        cohort, _ = blinatumomab_cohort(seed)
-        relapse = blinatumomab_table(seed)["relapse_month"].to_numpy()
-        for transplant in ("censor", "phase", "ignore"):
+        cohort, _ = blinatumomab_cohort(seed, truth=truth)
+        relapse = blinatumomab_table(seed, truth=truth)["relapse_month"].to_numpy()
+        for transplant in TRANSPLANTS:
             question = dataclasses.replace(QUESTION, transplant=transplant)
             found = find_transitions(cohort, question, death="os", relapse_free="rfs")
             assert all(one.events for one in found.values())

@@ -479,9 +479,8 @@ def truth_blocks(everybody: Cohort, transitions: Cohort, *, times: int) -> list[
             the start takes it away."""),
         wrapped("""Within a transition out of remission nothing confounds: its estimate is that of
             the model `illness_death`, and it is the truth. For death after relapse no time in
-            remission is compared with time after it; but those who were maintained relapsed later,
-            and those maintained after a relapse are in second remission, of which the estimate
-            knows nothing."""),
+            remission is compared with time after it; but those who were maintained relapsed later
+            and so live longer after it, of which the estimate knows nothing."""),
         wrapped("""`Truth.without_confounding` makes the hazard of death the same before and after
             relapse. Both endpoints are exactly proportional then, and both estimates are the truth.
             Studies of coverage use it."""),
@@ -556,7 +555,8 @@ def report(seeds: int) -> tuple[str, bool]:
         "## Events and shares by seed",
         lay_out(["", "mean", "smallest", "largest"], seed_rows(found)),
         wrapped("""Transplants are drawn in remission without maintenance, and in second remission;
-            their number is not calibrated, nor is that of phases begun after a relapse."""),
+            their number is not calibrated, nor is that of phases begun after a relapse, which for
+            maintenance is 0 unless `Truth.retreated_share` says otherwise."""),
         *truth_blocks(everybody, by_transition(table), times=seeds),
     ]
     return "\n\n".join(blocks) + "\n", met

@@ -6,7 +6,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.errors import DataError, SpecError
-from bayesblina.hazards.definition import RandomWalk
+from bayesblina.hazards.definition import Commensurate, RandomWalk
 from bayesblina.study import Study, read_study
 
 TABLE = """id,months,died,entry,c_month,m_month,m_end,sct,age,sex
@@ -208,3 +208,16 @@ def test_data_are_checked_when_read(tmp_path: Path) -> None:
         ).cohort()
     with pytest.raises(DataError, match="no such file"):
         read(tmp_path, "data/patients.csv", "data/none.csv").cohort()
+
+
+def test_what_external_patients_may_differ_in(tmp_path: Path) -> None:
+    text = STUDY.replace(
+        'name = "primary"', 'name = "commensurate"\nsource = "sex"\ncovers = ["baseline", "shape"]'
+    )
+    borrowing = read_study(write(tmp_path, text)).model().borrowing
+    assert isinstance(borrowing, Commensurate)
+    assert (borrowing.source, borrowing.covers) == ("sex", ("baseline", "shape"))
+    with pytest.raises(SpecError, match=r"model\.covers\.0"):
+        read_study(write(tmp_path, text.replace('["baseline", "shape"]', '["level"]')))
+    with pytest.raises(SpecError, match="no external patients who may differ"):
+        read(tmp_path, 'name = "primary"', 'name = "primary"\ncovers = ["baseline"]').model()

@@ -468,8 +468,8 @@ Part = Literal["baseline", "shape", "phases", "covariates"]
 class _Differing(_Section):
     """External patients' hazards may differ from the current ones in the parts that it covers."""
 
-    # The other parts are shared in full. Of the shape, the course of the hazard over time, nothing
-    # is borrowed where it is covered.
+    # Parts in which external patients may differ; the others are shared in full. Of the shape, the
+    # course of the hazard over time, nothing is borrowed where it is covered.
     covers: tuple[Part, ...] = ("baseline", "shape", "phases", "covariates")
     # The covariate; its reference level is the current study.
     source: str | None = None
@@ -490,9 +490,9 @@ class Commensurate(_Differing):
     kind: Literal["commensurate"] = "commensurate"
     # Hazard of the external patients against that of the current ones.
     spread: SpreadPrior
-    # Their hazard ratios of phases, and of covariates, against the current ones; as spread unless
-    # given.
+    # Their hazard ratios of phases against the current ones; as spread unless given.
     phases: SpreadPrior | None = None
+    # Their hazard ratios of covariates against the current ones; as spread unless given.
     covariates: SpreadPrior | None = None
 
     @model_validator(mode="after")
@@ -510,13 +510,13 @@ class Commensurate(_Differing):
 
 
 class Mixture(_Section):
-    """A hazard ratio that is close to 1 or else may lie far from it."""
+    """A ratio of hazards, or of hazard ratios, that is close to 1 or else may lie far from it."""
 
     # Prior probability that it is close.
     probability: Annotated[float, Field(gt=0, lt=1)]
-    # The hazard ratio in either case.
+    # Hazard (or hazard ratio) of external patients against that of the current ones, where close.
     close: HazardRatioPrior
-    # The wider of the two.
+    # The same where it is apart: the wider of the two.
     apart: HazardRatioPrior
 
     @model_validator(mode="after")
@@ -530,9 +530,10 @@ class RobustMixture(_Differing, Mixture):
     """External patients' hazards are close to the current ones, or else may lie far from them."""
 
     kind: Literal["robust"] = "robust"
-    # Of their hazard ratios of phases, and of covariates, against the current ones; as that of the
-    # baseline unless given.
+    # The same of their hazard ratios of phases against the current ones; as the hazard's unless
+    # given.
     phases: Mixture | None = None
+    # The same of their hazard ratios of covariates; as the hazard's unless given.
     covariates: Mixture | None = None
 
     def prior_of(self, part: Part) -> Mixture:

@@ -202,7 +202,9 @@ def field_meanings(schema: type[BaseModel], explained_by: str | None) -> dict[st
             target = getattr(target, part)
         found |= _parameters(target)
     found |= _parameters(schema)
-    found |= _comments(schema)
+    for one in reversed(schema.__mro__):
+        if issubclass(one, BaseModel) and one is not BaseModel:
+            found |= _comments(one)
     return {name: text for name, text in found.items() if name in schema.model_fields}
 
 
@@ -294,6 +296,8 @@ def _describe_one(annotation: Any, constraints: Sequence[Any]) -> str:
         return _either([f"`{json.dumps(value)}`" for value in get_args(annotation)])
     if get_origin(annotation) is tuple:
         inner = get_args(annotation)
+        if inner[-1] is Ellipsis:
+            return f"list of {describe(inner[0])}"
         return f"list of {len(inner)}: {describe(inner[0])} each"
     if get_origin(annotation) is list:
         return f"list of {describe(get_args(annotation)[0])}{_length(constraints)}"

@@ -191,11 +191,10 @@ def _in_blocks(basis: Basis, weights: Floats) -> Iterator[Floats]:
 
 
 def _concentration(basis: Basis, counts: _Counts, seed: int) -> float:
-    """Find the concentration at which draws have, to first order, the estimate's variance.
+    """Find the concentration at which draws have, to first order, the jackknife's variance.
 
-    With concentration 1 it is that of the infinitesimal jackknife, which is too small where a few
-    patients carry much of the weight; the jackknife's own is too large (Efron and Stein 1981). The
-    geometric mean of the two is taken. Both are sums over patients, here over a sample of them.
+    At 1 they have that of the infinitesimal jackknife, which is too small where a few patients
+    carry much of the weight. Both are sums over patients, here over a sample of them.
     """
     size = basis.course.begin.size
     eligible = np.flatnonzero(np.isfinite(basis.course.begin))
@@ -210,7 +209,7 @@ def _concentration(basis: Basis, counts: _Counts, seed: int) -> float:
     )
     without, more = np.split(ratios[1:] - ratios[0], 2)
     jackknife, infinitesimal = (without**2).sum(), ((more / GAIN) ** 2).sum()
-    return float(np.clip(np.sqrt(infinitesimal / jackknife), LEAST_CONCENTRATION, 1.0))
+    return float(np.clip(infinitesimal / jackknife, LEAST_CONCENTRATION, 1.0))
 
 
 def _arms(basis: Basis, counts: _Counts, patients: Floats) -> Arms:
@@ -245,11 +244,11 @@ def weighted_effect(
     put on the effect, and no form on the hazards of an emulated trial's arms. Limits of truncated
     weights are those of the patients weighted alike.
 
-    The concentration of the Dirichlet weights is 1 in large studies (Rubin's). Where a few
-    patients carry much of the weight, the variance at 1 would be too small: to first order it is
-    that of the infinitesimal jackknife. The concentration is so far below 1 that the variance of
-    the log hazard ratio is the geometric mean of that and of the jackknife, which errs to the other
-    side. It stands in the attribute ``concentration`` of what is given.
+    The concentration of the Dirichlet weights is 1 (Rubin's) where patients are many. Where a few
+    carry much of the weight, draws at 1 spread too little: to first order their variance is that of
+    the infinitesimal jackknife. The concentration is so far below 1 that the variance of the log
+    hazard ratio is that of the jackknife, whose bias is to the safe side. It stands in the
+    attribute ``concentration`` of what is given.
 
     Parameters
     ----------

@@ -369,16 +369,15 @@ def test_the_spread_is_that_of_patients(monkeypatch: pytest.MonkeyPatch) -> None
     assert emulation._concentration(basis, _counts(basis), 3) == pytest.approx(
         concentration, rel=0.1
     )
-    assert 0.75 < concentration < 0.97
+    assert 0.6 < concentration < 0.95
     drawn = np.log(effect.hazard_ratio["hazard_ratio"].values)
     for values, sd in (
         (arms.log_hazard_ratio(), float(drawn.std())),
         (starts - never, float(table["sd"]["survival_difference"])),
     ):
-        # Between the jackknife and the infinitesimal one: sd = jackknife x sqrt(concentration); an
-        # sd of 1,000 draws has a relative error of 0.022, and the two differ by terms of 1 / n.
+        # An sd of 1,000 draws has a relative error of 0.022; the two differ by terms of 1 / n.
         jackknife = math.sqrt(((values[:-1] - values[-1]) ** 2).sum())
-        assert sd == pytest.approx(jackknife * math.sqrt(concentration), rel=0.1)
+        assert sd == pytest.approx(jackknife, rel=0.1)
     # Each draw is the estimate of patients with its weights, from the model of starting on.
     assert concentration == pytest.approx(effect.hazard_ratio.attrs["concentration"], abs=1e-12)
     patients = emulation._patient_weights(trial.basis, 1000, 3, concentration)

@@ -26,6 +26,8 @@ from bayesblina.safety import AdverseEvents, assess_rates, sample_rates
 REPORT = Path(__file__).parents[2] / "docs" / "validation" / "convergence.md"
 QUESTION = bb.Question(exposed="late", eligible_from="entry")
 LOG_RATIO = np.log(0.6)
+# The hazard is so much higher up to this month.
+EARLY, CHANGES = 1.6, 6.0
 
 
 def cohort_of(size: int, levels: int, *, sd: float, change: float, seed: int) -> Cohort:
@@ -40,11 +42,12 @@ def cohort_of(size: int, levels: int, *, sd: float, change: float, seed: int) ->
     ratio = np.exp(LOG_RATIO + change * random.normal(size=levels))[site]
     start = np.where(random.random(size) < 0.5, random.uniform(0.5, 9.0, size), np.inf)
     target = random.exponential(size=size) / (0.09 * factor)
-    # Cumulative hazard of 1.6 a month to month 6 and 1 later, exact; the phase multiplies the rest.
-    early = np.minimum(start, 6.0)
-    before = np.where(np.isfinite(start), 1.6 * early + np.maximum(start - 6.0, 0.0), 1e9)
+    # Cumulative hazard in units of the later one, exact; the phase multiplies what follows it.
+    early = np.minimum(start, CHANGES)
+    before = np.where(np.isfinite(start), EARLY * early + np.maximum(start - CHANGES, 0.0), 1e9)
     rest = np.where(target > before, before + (target - before) / ratio, target)
-    died = np.where(rest < 9.6, rest / 1.6, 6.0 + rest - 9.6)
+    by_then = EARLY * CHANGES
+    died = np.where(rest < by_then, rest / EARLY, CHANGES + rest - by_then)
     censored = random.uniform(18.0, 60.0, size)
     stop = np.minimum(died, censored)
     return bb.read_cohort(

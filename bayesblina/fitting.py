@@ -815,9 +815,10 @@ def _require_seen_from_the_start(
             f"Model '{definition.name}' has {whose}, but of {name} some come under observation "
             f"after they became eligible ({who}). Whoever gets that far is more robust than "
             "others, which the model does not know: it would find too little difference between "
-            "them, and a wrong hazard. If patients are only at risk from then on, such as for relapse from "
-            "remission, declare that time as a phase and take it as eligible_from; or ask with a "
-            "landmark by which they are under observation; or take a model without such effects."
+            "them, and a wrong hazard. If patients are only at risk from then on, such as for "
+            "relapse from remission, declare that time as a phase and take it as eligible_from; "
+            "or ask with a landmark by which they are under observation; or take a model without "
+            "such effects."
         )
 
 

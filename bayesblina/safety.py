@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesblina.cohort import Cohort
-from bayesblina.convergence import assess_convergence
+from bayesblina.convergence import Convergence, assess_convergence
 from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import DataError, EstimandError, SpecError, nearest
 from bayesblina.intervals import TIE_TOLERANCE
@@ -578,7 +578,8 @@ def event_rates_by_term(
     -------
     xarray.Dataset
         ``event_rate`` over (chain, draw, term, phase), events of the term per patient-time; the
-        attribute ``converged`` says whether all parameters passed the convergence gate.
+        attribute ``converged`` says whether all rates, the phases' means and the spreads passed the
+        convergence gate.
 
     Raises
     ------
@@ -616,7 +617,7 @@ def event_rates_by_term(
         coords={**_coords(draws), "term": list(events.terms), "phase": list(events.phases)},
         attrs={
             **_attributes(events),
-            "converged": int(assess_convergence(tree).passed),
+            "converged": int(assess_rates(tree).passed),
             "per": per,
         },
     )
@@ -694,6 +695,25 @@ def sample_rates(
             compute_convergence_checks=False,
         )
     return found
+
+
+def assess_rates(draws: xr.DataTree) -> Convergence:
+    """Hold rates, means and spreads against the convergence gate; no coordinates of the sampler.
+
+    Parameters
+    ----------
+    draws
+        What `sample_rates` gives.
+
+    Returns
+    -------
+    Convergence
+        The outcome.
+    """
+    posterior = draws["posterior"].to_dataset()
+    kept = ["event_rate", "phase_mean", "term_sd", "deviation_sd"]
+    parts = {"/posterior": posterior[kept], "/sample_stats": draws["sample_stats"].to_dataset()}
+    return assess_convergence(xr.DataTree.from_dict(parts))
 
 
 def _effects(name: str, sd: Any, likely: Any, unit: Any, dims: tuple[str, ...]) -> Any:

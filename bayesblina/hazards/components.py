@@ -208,7 +208,9 @@ def _curve_walk(bench: Workbench, kind: SmoothWalk | Weibull) -> Any:
     curves, curve = bench.curves, bench.curve
     weight = curves.events.sum(axis=2) + PSEUDO_EVENTS
     order = kind.order if isinstance(kind, SmoothWalk) else 1
-    found = walks(curves.clock, weight, curves.crude, order=order)
+    # Crude rates fade as the cured remain; the hazard of the others does not.
+    likely = curves.crude if bench.definition.cure is None else np.zeros_like(curves.crude)
+    found = walks(curves.clock, weight, likely, order=order)
     shape: Any = 0.0
     mean: Any = 0.0
     if isinstance(kind, SmoothWalk) and kind.slope is not None:
@@ -223,10 +225,10 @@ def _curve_walk(bench: Workbench, kind: SmoothWalk | Weibull) -> Any:
     if found.centre.shape[1]:
         walk_sd = bench.spread("walk_sd", kind.change, dims=(curve,))
         sd = walk_sd[:, None] * pm.Data("inverse_roughness", found.inverse_roughness)
-        likely = pm.Data("walk_centre", found.centre)
+        centre = pm.Data("walk_centre", found.centre)
         pm.modelcontext(None).add_coord("component", np.arange(found.centre.shape[1]))
         coefficient = adapted(
-            "walk_innovation", sd, likely=likely, mean=mean, dims=(curve, "component")
+            "walk_innovation", sd, likely=centre, mean=mean, dims=(curve, "component")
         )
         shape = shape + BatchedMatrixVector()(pm.Data("basis", found.basis), coefficient)
     return shape

@@ -31,7 +31,7 @@ from tests.studies import family_recovery as recovery
 from tests.studies import family_varying as varying
 
 REPLICATIONS, VARYING, BLOCK, CURE_BLOCK = 200, 100, 50, 10
-COHORTS, COURSES = 30, 6
+CHANGES, COHORTS, COURSES = 40, 30, 6
 REPORT = Path(__file__).parents[2] / "docs" / "validation" / "family.md"
 
 
@@ -81,6 +81,24 @@ def of_varying(folder: Folder, replications: int) -> pd.DataFrame:
         for block in range(max(1, replications // BLOCK))
         for size in varying.SIZES
         for kind in varying.KINDS
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def of_changes(folder: Folder, replications: int) -> pd.DataFrame:
+    """Priors of how far an effect varies."""
+
+    def analyse(kind: str, size: int) -> pd.DataFrame:
+        numbers = range(replications)
+        return pd.DataFrame([row for one in numbers for row in varying.by_change(kind, size, one)])
+
+    kinds = [*(name for name in varying.KINDS if name.startswith(("over", "since")))]
+    parts = [
+        folder.kept(
+            f"changes_{kind.replace(', ', '-')}_{size}_{replications}", partial(analyse, kind, size)
+        )
+        for kind in (*kinds, *varying.CONSTANT)
+        for size in varying.SIZES
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -138,6 +156,7 @@ def gather(folder: Folder, given: argparse.Namespace) -> page.Parts:
     return page.Parts(
         curves=of_curves(folder, given.replications),
         varying=of_varying(folder, given.varying),
+        changes=of_changes(folder, given.changes),
         fits=of_fits(folder),
         recovery=of_recovery(folder, given.cohorts),
         cure=of_cure(folder),
@@ -151,6 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     defaults = {
         "replications": REPLICATIONS,
         "varying": VARYING,
+        "changes": CHANGES,
         "cohorts": COHORTS,
         "courses": COURSES,
     }

@@ -7,7 +7,7 @@ model's own companion, which shares its priors and has no baseline.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import bayesblina as bb
+from bayesblina.companion import partial_posterior
 from bayesblina.fitting import expose_for, fit_exposure
 from bayesblina.sampling import SamplerSettings
 from tests.studies.baseline_patients import (
@@ -330,6 +331,23 @@ KINDS = {
 }
 
 
+# The same models where the effect does not vary: what a wide prior costs.
+CONSTANT = {
+    f"constant, {name}": replace(
+        KINDS[name],
+        simulate=_since_entry(DELAY, [LOG_RATIO, LOG_RATIO]),
+        quantities=tuple(replace(one, truth=LOG_RATIO) for one in KINDS[name].quantities),
+    )
+    for name in ("over_time", "since_entry, delay")
+}
+# Priors of how far an effect varies, beside the shipped one.
+CHANGES = {
+    "as shipped": None,
+    "0.05 to 20": bb.SpreadPrior(hazard_ratio=(0.05, 20.0)),
+    "0.05 to 20, sd known": bb.SpreadPrior(hazard_ratio=(0.05, 20.0), known=True),
+}
+
+
 def definition_of(kind: Kind) -> bb.ModelDefinition:
     """The shipped model, with the covariate in its place."""
     model = bb.load_model(kind.model)
@@ -418,4 +436,36 @@ def analyse(
                 ),
             }
         rows.append(row)
+    return rows
+
+
+def by_change(name: str, size: int, replication: int) -> list[dict[str, object]]:
+    """Companions of one data set under other priors of how far the effect varies."""
+    kinds = {**KINDS, **CONSTANT}
+    kind = kinds[name]
+    seed = [SEED, len(kinds) + list(kinds).index(name), size, replication]
+    shipped = definition_of(kind)
+    cohort = cohort_of(kind, kind.simulate(size, np.random.default_rng(seed)))
+    exposure = expose_for(shipped, cohort, QUESTION)
+    rows: list[dict[str, object]] = []
+    for words, prior in CHANGES.items():
+        definition = shipped if prior is None else shipped.with_priors(phase_change=prior)
+        draws = partial_posterior(definition, exposure, seed=replication).draws
+        assert draws is not None
+        for asked in kind.quantities:
+            own = _read(draws, asked, exposure)
+            assert own is not None
+            lower, upper = np.quantile(own, [0.025, 0.975])
+            rows.append(
+                {
+                    "kind": name,
+                    "patients": size,
+                    "replication": replication,
+                    "quantity": asked.name,
+                    "truth": asked.truth,
+                    "change": words,
+                    "mean": own.mean(),
+                    "covered": bool(lower <= asked.truth <= upper),
+                }
+            )
     return rows

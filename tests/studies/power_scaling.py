@@ -222,7 +222,7 @@ def page(table: pd.DataFrame, *, seconds: float) -> str:
         "SIMULATED patients throughout; no number here is evidence about a treatment.",
         "",
         "Made by `uv run python tests/studies/power_scaling.py` in "
-        f"{seconds / 60:.0f} minutes with {libraries}.",
+        f"{seconds / 60:.0f} minutes of one processor with {libraries}.",
         "",
         "A prior of the baseline that is too stiff moves the hazard ratio. Power-scaling raises a "
         "prior to powers near 1 and tells how fast an answer moves; from an index of "

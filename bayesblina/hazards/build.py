@@ -37,7 +37,7 @@ from bayesblina.hazards.definition import (
 from bayesblina.hazards.effects import Design, make_design
 from bayesblina.hazards.kernel import Kernel, proportional_kernel
 from bayesblina.hazards.ops import BatchedMatrixVector, CuredMixture, PiecewiseExponential
-from bayesblina.hazards.sources import source_part, source_parts
+from bayesblina.hazards.sources import Sources, source_part, source_parts
 from bayesblina.hazards.survivors import follow_up_of, survivors
 
 Floats = NDArray[np.float64]
@@ -161,16 +161,9 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
             pattern, slope = covariates_part(bench)
         others = Others(baseline=baseline, by_phase=by_phase, pattern=pattern)
         by_phase = phases_part(bench, others)
-        # (endpoint, stratum, subgroup, interval, phase)
-        shared = baseline[:, :, None, :, None] + by_phase[:, None]
         sources = source_part(bench, baseline, ratio, slope)
-        # (endpoint, source, stratum, subgroup, interval, phase)
-        shared = shared[:, None] + pt.zeros((1, 1, 1, 1, 1, 1))
-        if sources.by_interval is not None:
-            shared = shared + sources.by_interval[:, :, :, None, :, None]
-        if sources.by_state is not None:
-            shared = shared + sources.by_state[:, :, None, None, None, :]
-        shared = shared.reshape(counted.shape)
+        flat = isinstance(definition.phases, ProportionalPhases) and not stratified
+        shared = _shared(baseline, by_phase, sources, flat=flat).reshape(counted.shape)
         for part in (groups_part(bench, others), sources.by_pattern):
             if part is not None:
                 pattern = pattern + part
@@ -201,6 +194,30 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         target_accept=CAREFUL if _estimates_sds(definition, exposure, design) else TARGET_ACCEPT,
         make_kernel=kernel,
     )
+
+
+def _shared(baseline: Any, by_phase: Any, sources: Sources, *, flat: bool) -> Any:
+    """Put together what the patterns of a class share, with a dimension for what makes classes.
+
+    Parts have as few dimensions as they need: the compiler's time grows with them. With `flat`
+    classes are sources only, and phase effects do not vary.
+    """
+    if sources.by_state is None and sources.by_course is None:
+        # (endpoint, stratum, subgroup, interval, phase)
+        shared = baseline[:, :, None, :, None] + by_phase[:, None]
+        return shared + pt.zeros((1, 1, 1, 1, 1))
+    courses = baseline[:, None] if sources.by_course is None else sources.by_course
+    if flat:
+        # (endpoint, source, interval, phase)
+        effects = by_phase[:, 0]
+        if sources.by_state is not None:
+            effects = effects + sources.by_state
+        return courses[:, :, 0, :, None] + effects[:, :, None, :]
+    # (endpoint, source, stratum, subgroup, interval, phase)
+    shared = courses[:, :, :, None, :, None] + by_phase[:, None, None]
+    if sources.by_state is not None:
+        shared = shared + sources.by_state[:, :, None, None, None, :]
+    return shared
 
 
 def _estimates_sds(definition: ModelDefinition, exposure: Exposure, design: Design) -> bool:

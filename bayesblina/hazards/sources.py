@@ -80,16 +80,16 @@ class Sources:
 
     Attributes
     ----------
-    by_interval : tensor, shape (endpoint, block, stratum, interval), or None
-        Differences of the course of the log hazard over time, 0 for current patients, who come
-        first; over the current patients' events their mean is 0.
+    by_course : tensor, shape (endpoint, block, stratum, interval), or None
+        Log baseline hazards of current patients, who come first, and of each source at their level;
+        None where all have those of the current ones.
     by_state : tensor, shape (endpoint, block, state), or None
         Differences of phases' log hazard ratios.
     by_pattern : tensor, shape (endpoint, pattern), or None
         Differences of the level and of covariates' log hazard ratios, 0 for current patients.
     """
 
-    by_interval: Any
+    by_course: Any
     by_state: Any
     by_pattern: Any
 
@@ -116,14 +116,14 @@ def source_part(bench: Workbench, baseline: Any, ratio: Any, slope: Any) -> Sour
     definition, design = bench.definition, bench.design
     parts = source_parts(definition, bench.exposure, design)
     if not parts:
-        return Sources(by_interval=None, by_state=None, by_pattern=None)
+        return Sources(by_course=None, by_state=None, by_pattern=None)
     model = pm.modelcontext(None)
     model.add_coord("source", list(design.sources))
     count = len(design.sources)
     # (source, pattern)
     member = (np.arange(count)[:, None] + 1 == design.source_of).astype(np.float64)
     about = _about(bench)
-    by_interval = _shapes(bench, baseline) if "shape" in parts else None
+    by_course = _shapes(bench, baseline) if "shape" in parts else None
     by_state, by_pattern = None, None
     if "baseline" in parts:
         level = (_current_share(bench) * baseline).sum(axis=2).mean(axis=1)
@@ -142,7 +142,7 @@ def source_part(bench: Workbench, baseline: Any, ratio: Any, slope: Any) -> Sour
         effect = _differences(bench, "covariates", about, slope[:, None, :])
         slopes = _spread_out("source_terms", _by_term(design, member), effect, bench.endpoints)
         by_pattern = slopes if by_pattern is None else by_pattern + slopes
-    return Sources(by_interval=by_interval, by_state=by_state, by_pattern=by_pattern)
+    return Sources(by_course=by_course, by_state=by_state, by_pattern=by_pattern)
 
 
 def _shapes(bench: Workbench, baseline: Any) -> Any:
@@ -191,13 +191,14 @@ def _shapes(bench: Workbench, baseline: Any) -> Any:
     endpoints, intervals = lengths["endpoint"], lengths["interval"]
     strata_count = baseline.shape[1]
     own = own.reshape((endpoints, lengths["source"], strata_count, intervals))
-    walk = baseline - (_current_share(bench) * baseline).sum(axis=2, keepdims=True)
-    shape = own - walk[:, None]
+    level = (_current_share(bench) * baseline).sum(axis=2, keepdims=True)
+    courses = level[:, None] + own
+    shape = courses - baseline[:, None]
     if len(design.strata) > 1:
         pm.Deterministic("source_shape", shape, dims=("endpoint", "source", "stratum", "interval"))
     else:
         pm.Deterministic("source_shape", shape[:, :, 0], dims=("endpoint", "source", "interval"))
-    return pt.concatenate([pt.zeros_like(shape[:, :1]), shape], axis=1)
+    return pt.concatenate([baseline[:, None], courses], axis=1)
 
 
 def _by_term(design: Design, member: Floats) -> Floats:

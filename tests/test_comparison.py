@@ -304,7 +304,8 @@ def test_stacking_agrees_with_arviz() -> None:
         assert ours.loc[name, "weight"] == pytest.approx(
             float(theirs.loc[name, "weight"]), abs=1e-2
         )
-        assert ours.loc[name, "se"] == pytest.approx(float(theirs.loc[name, "se"]), rel=0.01)
+        # ArviZ's table is rounded.
+        assert ours.loc[name, "se"] == pytest.approx(float(trees[name].se), rel=0.01)
 
 
 @cache

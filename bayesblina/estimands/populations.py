@@ -34,7 +34,7 @@ Ints = NDArray[np.int64]
 Population = Cohort | Mapping[str, str | float]
 
 # Times at which patients came under observation are put into no more groups than this.
-ENTRIES = 12
+ENTRIES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

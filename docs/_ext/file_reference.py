@@ -254,7 +254,7 @@ def describe(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     members = [one for one in _members(annotation) if one is not NoneType]
     if len(members) == 1 and get_origin(members[0]) is Annotated:
         return describe(members[0], metadata)
-    if len(members) > 1 and all(_is_schema(one) for one in members):
+    if len(members) > 1 and all(_is_schema(one) and "kind" in one.model_fields for one in members):
         kinds = [str(one.model_fields["kind"].default) for one in members]
         return f"table with `kind` = {_either([f'`{json.dumps(kind)}`' for kind in kinds])}"
     words = _either([_describe_one(one, constraints) for one in members])

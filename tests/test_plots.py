@@ -1010,8 +1010,11 @@ def test_some_of_many_patients() -> None:
     times = np.sort(everybody.endpoints["os"].time)
     assert len(ends) == 10
     assert (ends[0], ends[-1]) == (times[0], times[-1])
-    # Nobody has a transplant after starting maintenance: the legend names none.
+    # Some have a transplant after maintenance and a relapse; without any the legend names none.
     late = plots.swimmer(everybody, "os", among="maintenance")
+    assert "transplant" in labels(late.axes[0])
+    never = replace(everybody, transplant=np.full(everybody.size, np.nan))
+    late = plots.swimmer(never, "os", among="maintenance")
     assert "transplant" not in labels(late.axes[0])
 
 

@@ -187,9 +187,9 @@ SYNTHETIC patients throughout; no number here is evidence about a treatment.
 `uv run python tests/studies/convergence.py --seeds {seeds}`
 
 Each row is {seeds} fits to the same data with as many seeds, at the defaults: 4 chains of 1,000
-draws, of `event_rates_by_term` 2,000. Numbers are the worst of all these fits. A fit passes if R-hat is below 1.01, both
-effective sample sizes are above 400, nothing diverges and BFMI is above 0.3. Of
-`event_rates_by_term` the gate holds what is reported: rates, means of phases and spreads.
+draws, of `event_rates_by_term` 2,000. Numbers are the worst of all these fits. A fit passes if
+R-hat is below 1.01, both effective sample sizes are above 400, nothing diverges and BFMI is above
+0.3. Of `event_rates_by_term` the gate holds what is reported: rates, means of phases and spreads.
 
 {table}
 

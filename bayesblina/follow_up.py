@@ -327,11 +327,12 @@ def entry_times(episodes: Mapping[str, Episodes], question: Question) -> list[Fl
     return [*(np.concatenate(held) for held in times), late_begins(np.concatenate(begins))]
 
 
-def observed_late(cohort: Cohort, question: Question) -> dict[str, Bools]:
-    """Find who comes under observation after becoming eligible: left-truncated follow-up.
+def hazard_before_observation(cohort: Cohort, question: Question) -> dict[str, float]:
+    """Find how much left truncation there is: hazard that passes before patients are observed.
 
-    Whoever had the event in between was never seen. Those eligible from the start of a phase become
-    so then, and those of a question with a landmark are all at risk there.
+    Whoever has the event between becoming eligible and coming under observation is never seen.
+    Patients eligible from the start of a phase become so then, and those of a question with a
+    landmark are all at risk there.
 
     Parameters
     ----------
@@ -342,8 +343,9 @@ def observed_late(cohort: Cohort, question: Question) -> dict[str, Bools]:
 
     Returns
     -------
-    dict of ndarray of bool, shape (cohort patient,)
-        By endpoint; of patients who contribute to it.
+    dict of float
+        By endpoint: the mean, over the patients who contribute, of the time between the two, times
+        events per time at risk.
     """
     eligible = np.zeros(cohort.size)
     if question.eligible_from != ENTRY:
@@ -351,9 +353,11 @@ def observed_late(cohort: Cohort, question: Question) -> dict[str, Bools]:
     found = {}
     for name in bind(question, cohort):
         outcome = cohort.endpoints[name]
-        late = outcome.entry > eligible + TIE_TOLERANCE * np.abs(outcome.time)
-        late &= outcome.time > outcome.entry
-        found[name] = late & (question.landmark is None)
+        begin = np.maximum(outcome.entry, eligible)
+        seen = outcome.time > begin
+        events, time = outcome.event[seen].sum(), (outcome.time - begin)[seen].sum()
+        late = 0.0 if question.landmark is not None else (begin - eligible)[seen].sum()
+        found[name] = float(events / time * late / seen.sum()) if seen.any() else 0.0
     return found
 
 

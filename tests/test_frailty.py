@@ -17,7 +17,7 @@ from scipy.stats import norm
 import bayesblina as bb
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.fitting import NOT_COMPARED, Fit, expose_for
-from bayesblina.follow_up import observed_late
+from bayesblina.follow_up import hazard_before_observation
 from bayesblina.hazards.definition import ModelDefinition, parse_model
 
 QUESTION = bb.Question(exposed="late", eligible_from="entry")
@@ -252,18 +252,17 @@ def test_groups_of_each_transition_are_not_averaged() -> None:
 # Left truncation: who comes under observation late is more robust than who does not.
 
 
-def late_cohort(size: int = 60, *, sites: int = 2) -> bb.Cohort:
-    """Every third patient is registered at month 4, at risk from the origin on."""
-    random = np.random.default_rng(6)
-    time = random.uniform(5.0, 30.0, size)
+def late_cohort(registered: float, size: int = 60) -> bb.Cohort:
+    """Every third patient is registered late, at risk from the origin on."""
+    time = np.linspace(6.0, 30.0, size)
     table = pd.DataFrame(
         {
             "id": np.arange(size),
             "time": time,
             "event": (np.arange(size) % 2 == 0).astype(int),
-            "registered": np.where(np.arange(size) % 3 == 0, 4.0, 0.0),
-            "start": np.where(np.arange(size) % 5 == 0, 4.5, np.nan),
-            "site": [f"s{index % sites}" for index in range(size)],
+            "registered": np.where(np.arange(size) % 3 == 0, registered, 0.0),
+            "start": np.where(np.arange(size) % 5 == 0, 5.5, np.nan),
+            "site": [f"s{index % 2}" for index in range(size)],
         }
     )
     return bb.read_cohort(
@@ -278,24 +277,60 @@ def late_cohort(size: int = 60, *, sites: int = 2) -> bb.Cohort:
     )
 
 
-def test_patients_observed_late_have_no_effects() -> None:
-    cohort, frail = late_cohort(), definition_of("patient")
-    late = observed_late(cohort, QUESTION)["os"]
-    np.testing.assert_array_equal(np.flatnonzero(late), np.arange(0, 60, 3))
-    with pytest.raises(SpecError, match=r"of os some .*20 patients: 0, 3, 6.* as a phase and take"):
+def test_how_much_hazard_passes_before_observation() -> None:
+    cohort = late_cohort(4.0)
+    one = cohort.endpoints["os"]
+    expected = 30 / (one.time.sum() - 20 * 4.0) * 20 * 4.0 / 60
+    assert hazard_before_observation(cohort, QUESTION)["os"] == pytest.approx(expected, rel=1e-12)
+    # Of who becomes eligible at month 2 only what follows counts; nothing of who does later.
+    start = np.where(np.arange(60) % 3 == 0, 2.0, 5.0)[:, None] * np.ones((1, 2))
+    moved = replace(cohort, phase_start=start)
+    question = replace(QUESTION, eligible_from="registration")
+    seen = one.time > np.maximum(one.entry, start[:, 0])
+    late = np.where(start[:, 0] == 2.0, 2.0, 0.0)[seen]
+    begin = np.maximum(one.entry, start[:, 0])[seen]
+    expected = one.event[seen].sum() / (one.time[seen] - begin).sum() * late.mean()
+    got = hazard_before_observation(moved, question)["os"]
+    assert got == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["patient", "site"])
+def test_patients_observed_late_have_no_effects(kind: str) -> None:
+    cohort, frail = late_cohort(5.0), definition_of(kind)
+    assert hazard_before_observation(cohort, QUESTION)["os"] > 0.05
+    with pytest.raises(SpecError, match=r"of os patients come under observation .* as a phase and"):
         bb.fit(cohort, QUESTION, model=frail, seed=1, progress=False)
-    # The remedies: risk begins then, or all are under observation at the landmark.
+    # The remedies: risk begins then, all are observed at the landmark, or no effects.
     for other in (
         replace(QUESTION, eligible_from="registration"),
-        replace(QUESTION, landmark=4.0),
+        replace(QUESTION, landmark=5.0),
     ):
-        assert not observed_late(cohort, other)["os"].any()
+        assert hazard_before_observation(cohort, other)["os"] == 0.0
         assert expose_for(frail, cohort, other).size
     expose_for(bb.load_model("primary"), cohort, QUESTION)
+    # A few days matter to nobody.
+    assert expose_for(frail, late_cohort(0.5), QUESTION).size == 60
 
 
-def test_small_groups_of_patients_observed_late_have_no_effects() -> None:
-    few = definition_of("site")
-    with pytest.raises(SpecError, match="groups of fewer than 10 patients on average"):
-        expose_for(few, late_cohort(sites=7), QUESTION)
-    assert expose_for(few, late_cohort(sites=6), QUESTION).size == 60
+def test_groups_in_an_engine_are_not_observed_late() -> None:
+    """How late they are is not told there."""
+    table = pd.DataFrame(
+        {
+            "id": [f"p{index}" for index in range(8)],
+            "time": np.arange(8) + 6.0,
+            "event": [0, 1] * 4,
+            "registered": [0.0, 1.0] * 4,
+            "start": 5.0,
+            "site": ["x", "x", "y", "y"] * 2,
+        }
+    )
+    scan = bb.scan_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="time", event="event", entry="registered")},
+        phases=bb.Phases(late="start"),
+        covariates=["site"],
+    )
+    with pytest.raises(SpecError, match="how late patients of os come under observation"):
+        expose_for(definition_of("site"), scan, QUESTION, cuts=CUTS)

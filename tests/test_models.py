@@ -154,6 +154,31 @@ def test_a_structure_serves_any_number_of_endpoints(name: str) -> None:
     np.testing.assert_allclose(gradient, slope, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize("name", ["by_subgroup", "frailty"])
+def test_coordinates_leave_the_prior_alone(name: str) -> None:
+    """Effects are Normal(0, sd), whatever the level, though sampled about where data put them."""
+    definition, _, model = built(name)
+    draws = 2000
+    prior, _ = prior_points(model, draws=draws, seed=11)
+    if name == "frailty":
+        effect, sd = prior["group_effect"].values[0], prior["group_sd"].values[0]
+    else:
+        effect = (
+            prior["log_hazard_ratio_by_subgroup"].values[0] - prior["log_hazard_ratio"].values[0]
+        )
+        sd = prior["subgroup_sd"].values[0]
+    standard = effect / sd[..., None]
+    for index in np.ndindex(standard.shape[1:]):
+        assert stats.kstest(standard[:, *index], stats.norm.cdf).pvalue > 1e-5
+        for other in ("level", "log_hazard_ratio", "coefficient"):
+            with_it = prior[other].values[0].reshape(draws, -1)
+            for column in with_it.T:
+                assert abs(np.corrcoef(standard[:, *index], column)[0, 1]) < 4.5 / math.sqrt(draws)
+    slope = (prior["coefficient"].values[0] - definition.covariates.prior.mean).reshape(draws, -1)
+    covariance = np.cov(slope.T / definition.covariates.prior.sd)
+    assert np.abs(covariance - np.eye(slope.shape[1])).max() < 4.5 * math.sqrt(2 / draws)
+
+
 def test_models_that_need_a_covariate_say_so() -> None:
     for name, role in ROLES.items():
         with pytest.raises(SpecError, match=f"needs a covariate as its {role}"):

@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pymc as pm
 import pytest
 from scipy import stats
 
 import bayesblina as bb
+from bayesblina import safety
 from bayesblina.cohort import Cohort
 from bayesblina.errors import DataError, EstimandError, SpecError
 from bayesblina.safety import AdverseEvents
@@ -227,6 +229,18 @@ def test_shrinkage_beats_raw_rates() -> None:
     # 95 % of 40, less three standard errors.
     assert covered.mean() > 0.84
     assert len(table) == len(position)
+
+
+def test_coordinates_of_effects_leave_their_prior_alone() -> None:
+    """Normal(0, sd) wherever the data are thought to put them, and however well."""
+    with pm.Model(coords={"term": range(3)}):
+        others = pm.Normal("others", 1.0, 2.0)
+        likely, unit = others + np.array([-1.0, 0.0, 3.0]), np.array([0.05, 0.4, 2.0])
+        effect = safety._effects("term", 0.7, likely, unit, ("term",))
+        values, moved = pm.draw([effect, others], draws=4000, random_seed=1, mode="FAST_COMPILE")
+    for column in values.T:
+        assert stats.kstest(column / 0.7, stats.norm.cdf).pvalue > 1e-5
+        assert abs(np.corrcoef(column, moved)[0, 1]) < 4.5 / np.sqrt(4000)
 
 
 def test_shrinkage_needs_terms() -> None:

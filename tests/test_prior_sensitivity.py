@@ -203,7 +203,7 @@ def test_draws_for_arviz_give_the_index_of_the_table() -> None:
     draws = bb.power_scaling_draws(fit)
     assert draws.attrs == {"synthetic": 1, "converged": 1}
     table = bb.power_scaling(fit, alphas=[1.0])
-    for component in ("phases", "covariates", "baseline"):
+    for component in ("phases", "covariates"):
         found = az.psense(draws, group_var_names=component)["log_hazard_ratio"]
         rows = table[table["component"] == component].set_index("endpoint")["sensitivity"]
         for endpoint in ("os", "rfs"):

@@ -734,12 +734,12 @@ def expose_for(
         phase for its effect to vary with time since entering it, or patients with effects of their
         own, or of their groups, come under observation long after they became eligible.
     """
-    _require_seen_from_the_start(definition, cohort, question)
     by_patient = isinstance(definition.groups, PatientFrailty)
     if not isinstance(cohort, Cohort):
         _require_cells(definition)
     elif cohort.persons is not None:
         _require_no_pieces(definition)
+    _require_seen_from_the_start(definition, cohort, question)
     if definition.cure is not None:
         # Who is cured is a mixture over each patient's own follow-up.
         compress = False

@@ -540,9 +540,9 @@ def test_curves_whose_steps_would_tell_hidden_events_are_not_drawn(demo: tuple[P
     results = read_results(demo[0])
     # As if those who began consolidation after a relapse had begun it before: what is hidden of
     # so few would hide more.
-    flow = results.tables["patient_flow"]
+    patients = results.tables["patient_flow"]
     late = ("after the end of follow-up", "follow-up ended by the start of eligibility")
-    kept = flow[~flow["what"].isin(late)].copy()
+    kept = patients[~patients["what"].isin(late)].copy()
     eligible = kept.loc[kept["step"] == "eligible", "patients"]
     kept["patients"] = kept["patients"].replace(eligible.min(), eligible.max())
     tables = {**results.tables, "patient_flow": kept}

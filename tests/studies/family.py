@@ -30,8 +30,8 @@ from tests.studies import family_page as page
 from tests.studies import family_recovery as recovery
 from tests.studies import family_varying as varying
 
-REPLICATIONS, VARYING, BLOCK, CURE_BLOCK = 200, 100, 50, 10
-CHANGES, COHORTS, COURSES = 30, 30, 5
+REPLICATIONS, VARYING, BLOCK, CURE_BLOCK = 200, 50, 50, 10
+CHANGES, COHORTS, COURSES = 20, 30, 5
 REPORT = Path(__file__).parents[2] / "docs" / "validation" / "family.md"
 
 

@@ -13,11 +13,9 @@ PATIENTS, FRACTION, RATIO = 600, 0.35, 0.5
 FOLLOW_UP = (48.0, 84.0)
 HAZARDS = {
     "constant": Hazard(begin=np.array([0.0]), rate=np.array([0.12])),
-    "falls to a half": Hazard(begin=np.array([0.0, 12.0]), rate=np.array([0.16, 0.08])),
-    "peaks": Hazard(begin=np.array([0.0, 3.0, 9.0]), rate=np.array([0.06, 0.18, 0.08])),
 }
 # How many sets of each.
-SETS = {"constant": 50, "falls to a half": 10, "peaks": 10}
+SETS = {"constant": 50}
 QUESTION = bb.Question(exposed="m", eligible_from="entry")
 
 

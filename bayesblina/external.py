@@ -94,7 +94,7 @@ def borrowing(fit: Fit, *, mass: float = 0.95) -> pd.DataFrame:
     >>> model = bb.load_model("power_prior").with_covariates(source="prior_salvage")
     >>> fit = bb.fit(cohort, question, model=model, seed=1, progress=False)
     >>> table = bb.borrowing(fit)
-    >>> table[table["part"] == "phases"]["name"].astype(str).tolist()
+    >>> [str(name) for name in table[table["part"] == "phases"]["name"]]
     ['maintenance', 'maintenance']
     """
     kind = fit.definition.borrowing

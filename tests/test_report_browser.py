@@ -213,7 +213,8 @@ def test_choices_choose(page: Any, report: Opened) -> None:
     assert shown(page).locator(".regime:visible").count() == 1
     assert "never" not in shown(page).locator("output").inner_text()
     box.check()
-    assert shown(page).locator(".observed path:visible").count() == 2
+    # Two are left without maintenance at 12 months: too few for a curve of theirs.
+    assert shown(page).locator(".observed path:visible").count() == 1
     page.get_by_label("observed", exact=True).uncheck()
     assert shown(page).locator(".observed path:visible").count() == 0
     # What is not drawn at this landmark cannot be chosen.

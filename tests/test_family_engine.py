@@ -203,6 +203,7 @@ def test_hazards_to_recover_are_those_simulated() -> None:
     for shape in recovery.HAZARDS:
         data = recovery.patients_of(shape, 20_000, np.random.default_rng(3))
         one = data.endpoints["y"]
+        assert 35.0 < one.stop.max() <= 36.0
         fine = np.linspace(0.0, 36.0, 36_001)
         rate = np.exp(recovery.HAZARDS[shape]((fine[1:] + fine[:-1]) / 2.0))
         passed = np.concatenate([[0.0], np.cumsum(rate * np.diff(fine))])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 NAMED_PATIENTS = 10
 
@@ -74,13 +76,20 @@ class DataError(BayesblinaError):
     ----------
     problems : tuple of Problem
         All problems, machine-readable, with all patient ids.
+    source : str
+        Where the table came from.
     """
 
     def __init__(self, problems: Sequence[Problem], *, source: str = "the table") -> None:
         self.problems = tuple(problems)
+        self.source = source
         count = len(self.problems)
         head = f"{count} problem{'s' if count != 1 else ''} in {source}:"
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+
+    def __reduce__(self) -> tuple[Callable[[Sequence[Problem]], DataError], tuple[Any, ...]]:
+        """Come out of another process as it was raised there."""
+        return partial(DataError, source=self.source), (self.problems,)
 
 
 def name_patients(patients: Sequence[str], *, count: int | None = None) -> str:

@@ -110,6 +110,10 @@ class WithPhases:
         """Hash phases and times."""
         return hash(tuple(self.starts.items()))
 
+    def __reduce__(self) -> tuple[type[WithPhases], tuple[dict[str, float]]]:
+        """Go to another process by being made there again."""
+        return WithPhases, (dict(self.starts),)
+
     @property
     def label(self) -> str:
         """Name used in results."""

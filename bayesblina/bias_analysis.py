@@ -17,7 +17,7 @@ from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import Fit, expose_for, fit_exposure, weights_of
 from bayesblina.hazards.definition import Free
 from bayesblina.hazards.likelihood import hazards_of_patients
-from bayesblina.sampling import SamplerSettings
+from bayesblina.sampler_settings import SamplerSettings
 
 Floats = NDArray[np.float64]
 

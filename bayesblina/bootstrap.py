@@ -10,7 +10,8 @@ import xarray as xr
 from bayesblina.errors import SpecError
 from bayesblina.fitting import Fit
 from bayesblina.hazards.build import build_model, with_weights
-from bayesblina.sampling import SamplerSettings, sample
+from bayesblina.sampler_settings import SamplerSettings
+from bayesblina.sampling import sample
 from bayesblina.tables.marks import CONVERGED, FAILED
 
 QUICK = SamplerSettings(draws=300, tune=400, chains=1)

@@ -36,7 +36,8 @@ from bayesblina.pointwise import (
     weights_of_patients,
 )
 from bayesblina.question import Question
-from bayesblina.sampling import SamplerSettings, evaluate, sample, unconstrain
+from bayesblina.sampler_settings import SamplerSettings
+from bayesblina.sampling import evaluate, sample, unconstrain
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -83,13 +83,37 @@ class DataError(BayesblinaError):
     def __init__(self, problems: Sequence[Problem], *, source: str = "the table") -> None:
         self.problems = tuple(problems)
         self.source = source
-        count = len(self.problems)
-        head = f"{count} problem{'s' if count != 1 else ''} in {source}:"
-        super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+        super().__init__(listed(self.problems, source=source))
 
     def __reduce__(self) -> tuple[Callable[[Sequence[Problem]], DataError], tuple[Any, ...]]:
         """Come out of another process as it was raised there."""
         return partial(DataError, source=self.source), (self.problems,)
+
+
+def listed(problems: Sequence[object], *, source: str) -> str:
+    """Word a list of problems, one a line.
+
+    Parameters
+    ----------
+    problems
+        The problems.
+    source
+        Where they were found.
+
+    Returns
+    -------
+    str
+        A heading that counts them, and the problems.
+
+    Examples
+    --------
+    >>> print(listed(["schema: missing."], source="study.toml"))
+    1 problem in study.toml:
+      - schema: missing.
+    """
+    count = len(problems)
+    head = f"{count} problem{'s' if count != 1 else ''} in {source}:"
+    return "\n".join([head, *(f"  - {problem}" for problem in problems)])
 
 
 def name_patients(patients: Sequence[str], *, count: int | None = None) -> str:
@@ -152,3 +176,53 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return "There are none."
     shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     return f"There are: {shown}."
+
+
+def unknown_phase(role: str, name: str, phases: Iterable[str]) -> str:
+    """Say that a question names a phase that there is not.
+
+    Parameters
+    ----------
+    role
+        Which of the question's phases it is.
+    name
+        The name.
+    phases
+        The phases there are.
+
+    Returns
+    -------
+    str
+        The problem, the nearest names, and what was expected.
+
+    Examples
+    --------
+    >>> unknown_phase("exposed", "maintenence", ["consolidation", "maintenance"])
+    "exposed: the cohort has no phase 'maintenence'. Nearest: maintenance. Expected a phase."
+    """
+    hint = " or 'entry'" if role == "eligible_from" else ""
+    found = f"{role}: the cohort has no phase '{name}'."
+    return f"{found} {nearest(name, phases)} Expected a phase{hint}."
+
+
+def unknown_endpoint(name: str, endpoints: Iterable[str]) -> str:
+    """Say that a question names an endpoint that there is not.
+
+    Parameters
+    ----------
+    name
+        The name.
+    endpoints
+        The endpoints there are.
+
+    Returns
+    -------
+    str
+        The problem, and the nearest names.
+
+    Examples
+    --------
+    >>> unknown_endpoint("oss", ["os", "rfs"])
+    "endpoints: the cohort has no endpoint 'oss'. Nearest: os."
+    """
+    return f"endpoints: the cohort has no endpoint '{name}'. {nearest(name, endpoints)}"

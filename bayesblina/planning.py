@@ -27,7 +27,7 @@ from bayesblina.hazards.definition import (
     load_model,
 )
 from bayesblina.question import ENTRY, Question
-from bayesblina.sampling import SamplerSettings
+from bayesblina.sampler_settings import SamplerSettings
 from bayesblina.study_designs import PHASE, Cohorts, StudyDesign, as_cohort, simulate_cohorts
 
 Floats = NDArray[np.float64]

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from bayesblina.account import to_html
-from bayesblina.errors import SpecError, nearest
+from bayesblina.errors import SpecError
 
 ENTRY = "entry"
 
@@ -232,11 +232,7 @@ def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
         ("eligible_from", None if question.eligible_from == ENTRY else question.eligible_from),
     ):
         if name is not None and name not in cohort.phases:
-            hint = " or 'entry'" if role == "eligible_from" else ""
-            raise SpecError(
-                f"{role}: the cohort has no phase '{name}'. "
-                f"{nearest(name, cohort.phases)} Expected a phase{hint}."
-            )
+            raise SpecError(unknown_phase(role, name, cohort.phases))
     if question.eligible_from != ENTRY:
         order = cohort.phases.index
         if question.reference is not None and order(question.reference) < order(
@@ -249,9 +245,7 @@ def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
     names = tuple(cohort.endpoints) if question.endpoints is None else question.endpoints
     for name in names:
         if name not in cohort.endpoints:
-            raise SpecError(
-                f"endpoints: the cohort has no endpoint '{name}'. {nearest(name, cohort.endpoints)}"
-            )
+            raise SpecError(unknown_endpoint(name, cohort.endpoints))
     if cohort.transplant is None and question.transplant in ("censor", "phase"):
         raise SpecError(
             f"transplant='{question.transplant}', but the cohort records no transplants: pass "

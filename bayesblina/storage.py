@@ -188,7 +188,7 @@ def _read(path: Path, attributes: Mapping[str, Any]) -> Fit:
     from bayesblina.follow_up import LeftOut
     from bayesblina.hazards.definition import parse_model
     from bayesblina.question import Question
-    from bayesblina.sampling import SamplerSettings
+    from bayesblina.sampler_settings import SamplerSettings
 
     with xr.open_datatree(
         path, engine="h5netcdf", decode_times=False, decode_timedelta=False

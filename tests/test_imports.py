@@ -33,9 +33,10 @@ LAYERS: tuple[frozenset[str], ...] = (
             "occupancy",
             "partial_likelihood",
             "product_limit",
+            "sampler_settings",
         }
     ),
-    frozenset({"csv_files", "laplace", "rules"}),
+    frozenset({"csv_files", "laplace", "rules", "toml_files"}),
     frozenset({"cohort", "partial_draws", "tables"}),
     frozenset({"question", "readers"}),
     frozenset({"compression", "scan", "segments"}),

@@ -29,7 +29,7 @@ from bayesblina.importance import smooth_tails
 from bayesblina.plots import martingale_residuals as draw_residuals
 from bayesblina.pointwise import efficiencies, leave_one_out_total
 from bayesblina.predictive import _overlapping, _risk_sets
-from bayesblina.sampling import SamplerSettings
+from bayesblina.sampler_settings import SamplerSettings
 
 Floats = NDArray[np.float64]
 

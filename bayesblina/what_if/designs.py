@@ -19,7 +19,7 @@ from bayesblina.errors import SpecError, nearest
 from bayesblina.fitting import LIBRARIES
 from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition
 from bayesblina.planning import CHARACTERISTICS, operating_characteristics, planned_model
-from bayesblina.sampling import SamplerSettings
+from bayesblina.sampler_settings import SamplerSettings
 from bayesblina.study_designs import StudyDesign
 from bayesblina.what_if.engine import Engine, Progress, Workers, reason_of_failure, run_stored
 from bayesblina.what_if.store import Store

@@ -17,7 +17,7 @@ from bayesblina.errors import SpecError, StorageError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.files import reason_of, write_bytes
 from bayesblina.fitting import LIBRARIES, Fit, fit_exposure, sampler_settings
-from bayesblina.sampling import SamplerSettings
+from bayesblina.sampler_settings import SamplerSettings
 from bayesblina.summaries import summarise
 from bayesblina.what_if.engine import Engine, Workers, reason_of_failure, run_stored
 from bayesblina.what_if.layout import Scenario

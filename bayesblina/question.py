@@ -9,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from bayesblina.account import to_html
-from bayesblina.errors import SpecError
+from bayesblina.errors import SpecError, unknown_endpoint, unknown_phase
 
 ENTRY = "entry"
 

@@ -469,15 +469,6 @@ def test_files_must_stay_as_they_were_checked(
         bb.expose(scan, QUESTION)
 
 
-def test_levels_with_unusual_blanks_are_told(table: pd.DataFrame) -> None:
-    """In memory they are taken off; an engine would see two levels."""
-    first = table["age_group"].iloc[0]
-    spaced = wrong(table, "age_group", [0], f"{first}\u00a0")
-    assert bb.read_cohort(spaced, **COLUMNS).size == 40
-    with pytest.raises(DataError, match="age_group: blanks of an unusual kind"):
-        scan_cohort(spaced, **COLUMNS)
-
-
 def test_what_an_engine_cannot_take_is_one_error(table: pd.DataFrame, tmp_path: Path) -> None:
     mixed = table.head(40).astype({"patient_id": object})
     mixed.loc[0, "patient_id"] = 1

@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.account import to_html
+from bayesblina.arguments import require_kind
 from bayesblina.baseline_gate import BaselineGate, exposed_sds, gate_of, not_compared
 from bayesblina.cohort import Cohort
 from bayesblina.companion import Companion, partial_posterior
@@ -284,6 +285,8 @@ def fit(
     >>> fit
     Fit(primary; os, rfs; 4 chains x 1000 draws; converged, synthetic patients)
     """
+    require_kind(cohort, Cohort | CohortScan, "cohort")
+    require_kind(question, Question, "question")
     settings = sampler_settings(draws, tune, chains, cores, seed)
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
     clock = time.perf_counter()

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from bayesblina.arguments import require_kind
 from bayesblina.classical import mantel_byar
 from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError
@@ -82,6 +83,8 @@ def cox(
     >>> list(bb.cox(cohort, question)["method"].unique())
     ['time-varying Cox']
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     rows = []
     for name, found in find_episodes(cohort, question).items():
         role = np.asarray(roles_of(found.phases, question))[found.phase]
@@ -131,6 +134,8 @@ def ever_never(cohort: Cohort, question: Question) -> pd.DataFrame:
     >>> bool((naive["estimate"] < sound["estimate"]).all())
     True
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     found = find_episodes(cohort, question)
     return _table([_naive(name, cohort, one, question) for name, one in found.items()], cohort)
 
@@ -176,6 +181,8 @@ def landmark_analysis(
     >>> list(bb.landmark_analysis(cohort, question, landmarks=[6.0, 8.0])["method"].unique())
     ['landmark at 6', 'landmark at 8']
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     given: object = landmarks
     if not isinstance(given, list | tuple):
         raise SpecError(f"landmarks must be a list of times, got {landmarks!r}.")
@@ -244,6 +251,8 @@ def bias_ladder(
     >>> list(ladder.loc[ladder["endpoint"] == "os", "method"])
     ['ever against never', 'landmark at 8', 'Mantel-Byar (Peto)', 'time-varying Cox']
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     if fit is not None and fit.question != question:
         raise SpecError("The fit answers another question than the one given.")
     if fit is not None:

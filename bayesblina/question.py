@@ -9,6 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from bayesblina.account import to_html
+from bayesblina.arguments import require_kind
 from bayesblina.errors import SpecError, unknown_endpoint, unknown_phase
 
 ENTRY = "entry"
@@ -220,12 +221,12 @@ def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
     ------
     SpecError
         If it names phases or endpoints that the cohort does not have, or leaves open a choice
-        that the cohort's data demand; or if the two are no such values.
+        that the cohort's data demand.
+    TypeError
+        If the two are no such values.
     """
-    if not isinstance(question, Question):
-        raise SpecError(f"Expected a Question, got {type(question).__name__}.")
-    if not isinstance(cohort, Enrolled):
-        raise SpecError(f"Expected a Cohort, got {type(cohort).__name__}.")
+    require_kind(cohort, Enrolled, "cohort")
+    require_kind(question, Question, "question")
     for role, name in (
         ("exposed", question.exposed),
         ("reference", question.reference),

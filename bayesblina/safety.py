@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesblina.arguments import require_kind
 from bayesblina.cohort import Cohort
 from bayesblina.convergence import Convergence, assess_convergence
 from bayesblina.episodes import cut_follow_up, state_bounds
@@ -193,6 +194,7 @@ def adverse_events(
     >>> events.phases
     ('before consolidation', 'consolidation', 'maintenance')
     """
+    require_kind(cohort, Cohort, "cohort")
     if endpoint is not None and endpoint not in cohort.endpoints:
         raise SpecError(
             f"endpoint: the cohort has no '{endpoint}'. {nearest(endpoint, cohort.endpoints)}"
@@ -343,6 +345,7 @@ def incidence(
     >>> found["patients"].values
     array([36, 36, 36])
     """
+    require_kind(events, AdverseEvents, "events")
     if min(prior) <= 0:
         raise SpecError(f"prior must be two numbers greater than 0, got {prior!r}.")
     present, affected = _affected(events, among)
@@ -402,6 +405,7 @@ def paired_incidence(
     >>> sum(found.attrs[name] for name in ("both", "only_first", "only_second", "neither"))
     36
     """
+    require_kind(events, AdverseEvents, "events")
     if kind not in ("difference", "ratio"):
         raise SpecError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
     first, second = events.position(phase), events.position(against)
@@ -479,6 +483,7 @@ def event_rate(
     >>> bb.event_rate(events, seed=1)["event_rate"].dims
     ('chain', 'draw', 'phase')
     """
+    require_kind(events, AdverseEvents, "events")
     if prior[0] <= 0 or prior[1] < 0:
         raise SpecError(f"prior must be a shape above 0 and a rate from 0 on, got {prior!r}.")
     rows = _rows(events, among)
@@ -521,6 +526,7 @@ def phase_contrast(
     EstimandError
         If a phase is not there, or the estimate is an incidence, whose phases share patients.
     """
+    require_kind(rates, xr.Dataset, "rates")
     if kind not in ("difference", "ratio"):
         raise SpecError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
     if "event_rate" not in rates:
@@ -603,6 +609,7 @@ def event_rates_by_term(
     >>> rates["event_rate"].dims
     ('chain', 'draw', 'term', 'phase')
     """
+    require_kind(events, AdverseEvents, "events")
     tree = sample_rates(
         events,
         seed=seed,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import StorageError
 from bayesblina.files import read_whole, trouble_of, write_bytes
 
@@ -66,6 +67,10 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
     """
     import xarray as xr
 
+    from bayesblina.fitting import Fit
+
+    require_kind(fit, Fit, "fit")
+    require_kind(path, str | PathLike, "path")
     records = {name: json.dumps(value) for name, value in _records(fit).items()}
     groups = {
         node.path: _encode(node.to_dataset(inherit=False))
@@ -118,6 +123,7 @@ def load(path: str | PathLike[str]) -> Fit:
     --------
     save : how it was written.
     """
+    require_kind(path, str | PathLike, "path")
     path = Path(path)
     trouble = trouble_of(path)
     if trouble == "no such file":

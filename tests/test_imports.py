@@ -19,6 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "account",
+            "arguments",
             "breslow",
             "code_cache",
             "cohort_posteriors",

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.account import Account, Line
+from bayesblina.arguments import require_kind
 from bayesblina.baseline_gate import FAILED
 from bayesblina.checks import Checks, check
 from bayesblina.checks.curves import curve_shift
@@ -682,6 +683,7 @@ def read_results(
         If there are none, a file is damaged or was changed since, or the scenarios of
         `sensitivity` are those of other patients or another analysis.
     """
+    require_kind(folder, str | PathLike, "folder")
     folder = Path(folder)
     if not folder.is_dir():
         raise StorageError(f"No folder '{folder}': expected one that bayesblina run wrote.")

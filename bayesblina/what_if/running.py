@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesblina.arguments import require_kind
 from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError, StorageError
 from bayesblina.estimands import hazard_ratio
@@ -216,6 +217,8 @@ def sensitivity(
     >>> found
     Sensitivity(2 scenarios; 2 converged; synthetic patients)
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(scenarios, list | tuple, "scenarios")
     settings = sampler_settings(draws, tune, chains, 1, seed)
     where = Workers(engine=engine, scheduler=scheduler, count=workers)
     if not scenarios:

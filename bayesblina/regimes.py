@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -213,10 +214,18 @@ def observation_of(
         last={name: float(np.nanmax(times)) for name, times in end.items()},
         median=float(np.nanmedian(everybody)),
         times=np.concatenate([everybody, *end.values()]),
-        anybody=lambda name, time: bool(((begin[name] <= time) & (end[name] > time)).any()),
+        anybody=partial(_anybody, begin, end),
         earliest=earliest,
         unit=unit,
     )
+
+
+def _anybody(
+    begin: Mapping[str, Floats], end: Mapping[str, Floats], name: str, time: float
+) -> bool:
+    """Say whether anybody is under observation just after a time, or what is it but for rounding."""
+    later = time * (1.0 + TIE_TOLERANCE)
+    return bool(((begin[name] <= later) & (end[name] > later)).any())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

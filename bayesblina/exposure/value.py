@@ -319,7 +319,9 @@ class Exposure:
             place = int(np.flatnonzero(near)[0])
             return np.asarray(self.risk_sets["at_risk"].values[:, place])
         people = self.people
-        inside = (people["begin"].values <= landmark) & (people["exit"].values > landmark)
+        # Times that are the landmark but for rounding are the landmark.
+        later = landmark * (1.0 + TIE_TOLERANCE)
+        inside = (people["begin"].values <= later) & (people["exit"].values > later)
         weight = people["weight"].values
         if self.compression is None:
             pattern, size = people["pattern"].values, self.table.sizes["pattern"]

@@ -223,7 +223,7 @@ def observation_of(
 def _anybody(
     begin: Mapping[str, Floats], end: Mapping[str, Floats], name: str, time: float
 ) -> bool:
-    """Say whether anybody is under observation just after a time, or what is it but for rounding."""
+    """Say whether anybody is under observation just after a time."""
     later = time * (1.0 + TIE_TOLERANCE)
     return bool(((begin[name] <= later) & (end[name] > later)).any())
 

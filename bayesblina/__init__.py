@@ -73,6 +73,8 @@ if TYPE_CHECKING:
     from bayesblina.ladder import cox as cox
     from bayesblina.ladder import ever_never as ever_never
     from bayesblina.ladder import landmark_analysis as landmark_analysis
+    from bayesblina.onsets import AdverseEvents as AdverseEvents
+    from bayesblina.onsets import adverse_events as adverse_events
     from bayesblina.paper import compare_with_published as compare_with_published
     from bayesblina.paper import published as published
     from bayesblina.planning import SampleSize as SampleSize
@@ -101,8 +103,6 @@ if TYPE_CHECKING:
     from bayesblina.regimes import WithPhases as WithPhases
     from bayesblina.report import read_results as read_results
     from bayesblina.report import write_report as write_report
-    from bayesblina.safety import AdverseEvents as AdverseEvents
-    from bayesblina.safety import adverse_events as adverse_events
     from bayesblina.safety import event_rate as event_rate
     from bayesblina.safety import event_rates_by_term as event_rates_by_term
     from bayesblina.safety import incidence as incidence
@@ -213,10 +213,10 @@ _HOME = {
     "WithPhases": "regimes",
     "read_results": "report",
     "write_report": "report",
-    "AdverseEvents": "safety",
+    "AdverseEvents": "onsets",
     "CohortScan": "scan",
     "scan_cohort": "scan",
-    "adverse_events": "safety",
+    "adverse_events": "onsets",
     "event_rate": "safety",
     "event_rates_by_term": "safety",
     "incidence": "safety",

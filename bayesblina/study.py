@@ -35,9 +35,9 @@ from bayesblina.hazards.definition import (
 
 if TYPE_CHECKING:
     from bayesblina.cohort import Cohort
+    from bayesblina.onsets import AdverseEvents
     from bayesblina.question import Question
     from bayesblina.regimes import Regime
-    from bayesblina.safety import AdverseEvents
     from bayesblina.scan import CohortScan
     from bayesblina.what_if import Scenario
 
@@ -421,7 +421,7 @@ class Study:
         SpecError
             If a grade is asked for without its column.
         """
-        from bayesblina.safety import adverse_events
+        from bayesblina.onsets import adverse_events
 
         section = self.content.adverse_events
         if section is None:

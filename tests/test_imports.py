@@ -39,7 +39,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cohort", "partial_draws", "tables"}),
     frozenset({"question", "readers"}),
     frozenset({"compression", "scan", "segments"}),
-    frozenset({"follow_up", "tabulation"}),
+    frozenset({"follow_up", "onsets", "tabulation"}),
     frozenset({"starting", "transitions"}),
     frozenset({"exposure", "synthetic_truth", "weighting"}),
     frozenset({"classical", "event_times", "hazards", "risk_sets", "simulate"}),

@@ -30,8 +30,8 @@ from bayesblina.errors import SpecError
 if TYPE_CHECKING:
     from bayesblina.cohort import Cohort
     from bayesblina.fitting import Fit
+    from bayesblina.onsets import AdverseEvents
     from bayesblina.report import Analysis
-    from bayesblina.safety import AdverseEvents
     from bayesblina.scan import CohortScan
     from bayesblina.study import Study
 

@@ -185,10 +185,7 @@ def _by_pattern(cells: pd.Series, pattern: str) -> Floats:
 
 def _from_text(cells: pd.Series, filled: Bools, date_format: str) -> Days:
     parts = cells.str.extract(f"^{ISO_DATE}$")
-    year, month, day = (
-        parts[name].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
-        for name in ("year", "month", "day")
-    )
+    year, month, day = (_numbers(parts[name]) for name in ("year", "month", "day"))
     known = np.isfinite(year)
     first, middle, last = (np.full(len(cells), np.nan) for _ in range(3))
     first[known], middle[known], last[known] = _possible(year[known], month[known], day[known])
@@ -197,10 +194,7 @@ def _from_text(cells: pd.Series, filled: Bools, date_format: str) -> Days:
         days = _by_pattern(cells[other], date_format)
         first[other], middle[other], last[other] = days, days, days
     clock = parts["time"].str.extract(r"^([0-9]{2})(?::?([0-9]{2}))?(?::?([0-9]{2}))?")
-    hours, minutes, seconds = (
-        clock[index].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
-        for index in range(3)
-    )
+    hours, minutes, seconds = (_numbers(clock[index]) for index in range(3))
     offset = parts["offset"].fillna("Z").str.fullmatch(r"Z|[+-]00:?(00)?").to_numpy(dtype=bool)
     time = hours * 3600 + np.nan_to_num(minutes) * 60 + np.nan_to_num(seconds)
     return Days(
@@ -211,6 +205,11 @@ def _from_text(cells: pd.Series, filled: Bools, date_format: str) -> Days:
         numbers=np.zeros(len(cells), dtype=bool),
         shifted=_are_midnights(np.where(offset, time, np.nan)),
     )
+
+
+def _numbers(text: pd.Series) -> Floats:
+    values: Floats = text.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+    return values
 
 
 def _possible(year: Floats, month: Floats, day: Floats) -> tuple[Floats, Floats, Floats]:

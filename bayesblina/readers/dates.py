@@ -208,8 +208,7 @@ def _from_text(cells: pd.Series, filled: Bools, date_format: str) -> Days:
 
 
 def _numbers(text: pd.Series) -> Floats:
-    values: Floats = text.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
-    return values
+    return np.asarray(text.astype("Float64").to_numpy(na_value=np.nan), dtype=np.float64)
 
 
 def _possible(year: Floats, month: Floats, day: Floats) -> tuple[Floats, Floats, Floats]:

@@ -239,7 +239,7 @@ def days_of_origin(
 ) -> Floats:
     """Find the day of origin of each row's patient."""
     if origins is None:
-        zero: Floats = rows.columns.known_dates(origin)[0]
+        zero = rows.columns.known_dates(origin)[0]
     else:
         frame, source = load_table(origins)
         problems = missing_columns(frame, [patient, origin])
@@ -256,10 +256,11 @@ def days_of_origin(
         if people.problems:
             raise DataError(people.problems, source=source)
         found = pd.Series(days, index=people.ids)
-        zero = pd.Series(rows.columns.ids).map(found).to_numpy(dtype=np.float64)
+        zero = pd.Series(rows.columns.ids).map(found).to_numpy()
+        zero = np.asarray(zero, dtype=np.float64)
     rows.report(
         origin, np.isnan(zero), "missing dates of origin", "Every patient with events needs one."
     )
     same = pd.Series(zero).groupby(rows.columns.ids).transform("nunique").to_numpy() > 1
     rows.report(origin, same, "several dates of origin of one patient", "Expected one.")
-    return zero
+    return np.asarray(zero)

@@ -66,7 +66,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"summaries"}),
     frozenset({"what_if"}),
     frozenset({"plots"}),
-    frozenset({"storage"}),
+    frozenset({"storage", "study_sections"}),
     frozenset({"design_file", "drafting", "study"}),
     frozenset({"report"}),
     frozenset({PACKAGE}),

@@ -240,6 +240,7 @@ def validate(
         cohort = read.patients(None if study is None else path)
         _require_curves(read, cohort)
         read.require_adverse_events()
+        safety = read.adverse_events(cohort) if isinstance(cohort, Cohort) else None
         if not isinstance(cohort, Cohort):
             manner.say(f"{path} is valid.\n  patients: {cohort!r}")
             manner.give(
@@ -268,6 +269,9 @@ def validate(
             manner.say(f"  {attribute}: {words}")
         manner.say(f"  model: {model.name} ({model.title})\n")
         manner.say(repr(account))
+        if safety is not None:
+            manner.say(f"\n  adverse events: {safety!r}\n")
+            manner.say(safety.account().to_string(index=False))
         manner.give(
             {
                 "command": "validate",
@@ -289,6 +293,7 @@ def validate(
                     }
                     for line in account.lines
                 ],
+                "adverse_events": None if safety is None else safety.account().to_dict("records"),
             }
         )
 
@@ -446,7 +451,7 @@ def _run(
             loo=found.tables.get("leave_one_out"),
         )
         write_text(stage / "summary.md", words)
-        data = study.path.parent / study.content.data.file
+        data = study.files()[0]
         record = make_record(
             stage,
             title=title,
@@ -489,11 +494,7 @@ def _analyse(
 
 def _keep_inputs(study: Study, out: Path) -> None:
     """Refuse to write results over what they are made from."""
-    content = study.content
-    inputs = [study.path, study.path.parent / content.data.file]
-    if content.adverse_events is not None:
-        inputs.append(study.path.parent / content.adverse_events.file)
-    for path in inputs:
+    for path in (study.path, *study.files()):
         if path.resolve().parent == out.resolve() and path.name in RESULTS:
             raise SpecError(f"'{path}' would be overwritten by a result: give another --out.")
 

@@ -61,6 +61,9 @@ STUDY = FilePage(
         "CurvesSection": "survival",
         "SensitivitySection": "scenarios",
         "AdverseEventsSection": "adverse_events",
+        "AdamSection": "read_adam",
+        "AdamEndpointSection": "AdamEndpoint",
+        "AdamRepairsSection": "Repairs",
     },
 )
 DESIGN = FilePage(

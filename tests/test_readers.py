@@ -668,3 +668,47 @@ def test_a_table_without_rows(tmp_path: Path) -> None:
 def test_impossible_calls(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         read(options.pop("table", patients()), **options)
+
+
+@pytest.mark.parametrize("rule", ["first", "middle", "last"])
+def test_partial_dates_lie_within_those_known_of_the_patient(rule: Any) -> None:
+    """All in March 2015; each partial date alone, the others known."""
+    known = {
+        "origin": "2015-03-05",
+        "entry": "2015-03-10",
+        "last": "2015-03-20",
+        "from": "2015-03-12",
+        "to": "2015-03-17",
+    }
+    bounds = {
+        "origin": ("2015-03-01", "2015-03-10"),
+        "entry": ("2015-03-05", "2015-03-20"),
+        "last": ("2015-03-17", "2015-03-31"),
+        "from": ("2015-03-05", "2015-03-17"),
+        "to": ("2015-03-12", "2015-03-20"),
+    }
+    whole = {"first": "2015-03-01", "middle": "2015-03-15", "last": "2015-03-31"}[rule]
+    for column, (low, high) in bounds.items():
+        cells = known | {column: "2015-03"}
+        cohort = bb.read_dated_cohort(
+            pd.DataFrame({"id": ["a"], "event": [1], **{k: [v] for k, v in cells.items()}}),
+            patient="id",
+            origin="origin",
+            unit="days",
+            endpoints=bb.DatedEndpoint(date="last", event="event", origin="entry"),
+            phases=bb.Phases(m=bb.Phase(start="from", end="to")),
+            repairs=bb.Repairs(partial_dates=rule),
+        )
+        outcome = cohort.endpoints["survival"]
+        got = {
+            "entry": outcome.entry[0],
+            "last": outcome.time[0],
+            "from": cohort.phase_start[0, 0],
+            "to": cohort.phase_end[0, 0],
+        }
+        right = min(max(whole, low), high)
+        zero = pd.Timestamp(right if column == "origin" else known["origin"])
+        for name, value in got.items():
+            day = right if name == column else known[name]
+            assert value == (pd.Timestamp(day) - zero).days, (rule, column, name)
+        assert f"partial dates of {column} became" in cohort.repairs[0].rule

@@ -120,7 +120,10 @@ def require_filters(filters: Any) -> None:
         if dataset not in ("ADSL", "ADTTE", "ADEX"):
             raise SpecError(f"filters: no dataset '{dataset}'; there are ADSL, ADTTE and ADEX.")
         good = isinstance(wanted, Mapping) and all(
-            values and all(isinstance(value, str) for value in values) for values in wanted.values()
+            isinstance(values, list | tuple | str)
+            and values
+            and all(isinstance(value, str) for value in values)
+            for values in wanted.values()
         )
         if not good:
             raise SpecError(f"filters: give each column a text, or a list of them: {example}.")

@@ -29,7 +29,7 @@ EARLIEST_YEAR, LATEST_YEAR = 1900, 2100
 DAY = 24 * 60 * 60
 # Rows that must agree before a time of day is taken for local midnight in another zone; and from
 # which hour on, so that the day is another one. A single time may be that of visits.
-MIDNIGHTS, EASTERN, EASTERN_ALONE = 5, 11, 16
+MIDNIGHTS, EASTERN, EASTERN_ALONE = 4, 11, 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

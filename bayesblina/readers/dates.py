@@ -254,7 +254,7 @@ def within_follow_up(own: Floats, starts: Floats, ends: Sequence[Floats], index:
     own : ndarray, shape (row,)
         Day on which its observation begins.
     starts : ndarray, shape (phase, row)
-        Known starts of phases and transplants; they lie before the end of all follow-up.
+        Known dates of phases and transplants; they lie before the end of all follow-up.
     ends : sequence of ndarray, shape (row,)
         Known ends of follow-up, by endpoint.
     index

@@ -358,14 +358,17 @@ def _read_days(
     ended = columns.known_dates(*(one.end for _, one in phases.items()))
     moved = columns.known_dates(transplant)
     known = {name: columns.known_dates(one.date)[0] for name, one in endpoints.items()}
-    earliest = np.fmin.reduce([*begun, *moved, *known.values()])
+    entered = columns.known_dates(*(one.origin for one in endpoints.values()))
+    earliest = np.fmin.reduce([*begun, *moved, *known.values(), *entered])
     zero = columns.dates(origin, before=earliest)
     entry, last = {}, {}
     for index, (name, endpoint) in enumerate(endpoints.items()):
         own = zero
         if endpoint.origin is not None:
             own = columns.dates(endpoint.origin, after=zero, before=known[name])
-        after = within_follow_up(own, np.stack([*begun, *moved]), list(known.values()), index)
+        after = within_follow_up(
+            own, np.stack([*begun, *ended, *moved]), list(known.values()), index
+        )
         entry[name], last[name] = own, columns.dates(endpoint.date, after=after)
     final = np.fmax.reduce(list(last.values()))
     starts, ends, previous = [], [], zero

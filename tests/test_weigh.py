@@ -105,6 +105,17 @@ def test_a_trial_by_command_is_that_of_python(
     assert again["effects"]["os"][0]["sd"] != said["effects"]["os"][0]["sd"]
 
 
+def test_the_arms_are_drawn_for_what_they_are(patients: tuple[bb.Cohort, pd.DataFrame]) -> None:
+    cohort, history = patients
+    trial = bb.clone_censor_weight(cohort, QUESTION, endpoint="os", grace=6.0, history=history)
+    curves = bb.weighted_effect(trial, seed=1, draws=20).survival
+    assert curves is not None
+    (axis,) = bb.plots.survival(curves).axes
+    _, labels = axis.get_legend_handles_labels()
+    assert labels == ["maintenance within 6 (bootstrap, 95% band)", "never (bootstrap, 95% band)"]
+    assert axis.get_xlabel() == "months from becoming eligible"
+
+
 def test_the_marginal_ratio_by_command_is_that_of_python(
     tmp_path: Path, patients: tuple[bb.Cohort, pd.DataFrame]
 ) -> None:

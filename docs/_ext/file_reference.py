@@ -64,6 +64,8 @@ STUDY = FilePage(
         "AdamSection": "read_adam",
         "AdamEndpointSection": "AdamEndpoint",
         "AdamRepairsSection": "Repairs",
+        "WeightingSection": "weighted_effect",
+        "HistorySection": "read_history",
     },
 )
 DESIGN = FilePage(

@@ -399,6 +399,8 @@ def _run(
 
         # Read before anything is sampled: what is wrong with it is told now.
         safety = study.adverse_events(cohort)
+        if safety is not None:
+            manner.say(f"{safety!r}")
     asked, curves = study.content.fit, study.content.curves
     with manner.stage("fit", bar=True):
         fitted = fit(

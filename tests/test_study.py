@@ -382,7 +382,7 @@ def test_patients_are_missing(tmp_path: Path) -> None:
 def test_validate_accounts_for_adverse_events(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from bayesblina.cli import main
+    from bayesblina.cli.application import main
 
     assert main(["validate", str(write_adam(tmp_path))]) == 0
     printed = capsys.readouterr().out

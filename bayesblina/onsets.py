@@ -31,7 +31,6 @@ from bayesblina.readers.onset_rows import (
     days_of_origin,
 )
 from bayesblina.readers.sources import load_table, missing_columns
-from bayesblina.tables import build as tables
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -160,6 +159,8 @@ class AdverseEvents:
         )
 
     def _repr_html_(self) -> str:
+        from bayesblina.tables import build as tables
+
         return tables.adverse_events(
             self.table(), unit=self.unit, title=repr(self), synthetic=self.synthetic
         ).to_html()

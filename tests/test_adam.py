@@ -813,7 +813,7 @@ def test_partial_dates_lie_within_known_ones() -> None:
     ex = add(adex().drop(index=7), "P3", "Cycle 3 Day 1", "2015-03-25")
     days = {}
     for rule in ("first", "middle", "last"):
-        repairs = bb.Repairs(partial_dates=rule, zero_times=0.5)  # type: ignore[arg-type]
+        repairs = bb.Repairs(partial_dates=rule, zero_times=0.5)
         days[rule] = read(sl, tte, ex, repairs=repairs).endpoints["os"].time[2]
         before = read(sl, tte, adex().drop(index=7), repairs=repairs)
         assert before.endpoints["os"].time[2] == {"first": 0.5, "middle": 0.5, "last": 11}[rule]

@@ -62,7 +62,7 @@ def test_observation_begins_at_entry() -> None:
     assert events.phases == ("before m", "m")
     np.testing.assert_array_equal(events.person_time, [[10, 30], [5, 25], [30, 0]])
     assert phases_of(events) == ["before m", "before m", "m", "before m"]
-    with pytest.raises(DataError, match=r"starts before observation begins \[1 patient: P2\]"):
+    with pytest.raises(DataError, match=r"starts before observation begins \[1 patient"):
         read(rows_of(("P2", "x", 19.5)))
     early = read(rows_of(("P2", "x", 19.5), ("P1", "x", -1), ("P1", "y", 1)), leave_out=["before"])
     assert early.patient.tolist() == [0]
@@ -112,7 +112,7 @@ def test_observation_over_endpoints() -> None:
     assert [one.tolist() for one in observation(cohort)] == [[0, 0], [9, 4]]
     assert [one.tolist() for one in observation(cohort, "rfs")] == [[3, 0], [9, 0]]
     apart = bb.read_cohort(table.assign(m=1.0, e2=[6.0, NAN]), endpoints=both, **reading)
-    with pytest.raises(DataError, match=r"ends before that for another begins \[1 patient: a\]"):
+    with pytest.raises(DataError, match=r"ends before that for another begins \[1 patient"):
         observation(apart)
     assert observation(apart, "os")[1].tolist() == [5, 4]
 
@@ -163,13 +163,13 @@ def test_dates_with_the_origin(unit: str, apart: bool) -> None:
     with pytest.raises(SpecError, match="and only it"):
         read(table, origin="TRTSDT")
     if apart:
-        with pytest.raises(DataError, match=r"missing dates of origin \[1 patient: P3\]"):
+        with pytest.raises(DataError, match=r"missing dates of origin \[1 patient"):
             read(table, **{**options, "origins": origins.iloc[:2]})
         with pytest.raises(DataError, match="more than one row"):
             read(table, **{**options, "origins": pd.concat([origins, origins])})
     else:
         table.loc[0, "TRTSDT"] = "2015-01-02"
-        with pytest.raises(DataError, match=r"several dates of origin of one patient .*P1"):
+        with pytest.raises(DataError, match=r"several dates of origin of one patient"):
             read(table, **options)
 
 
@@ -209,7 +209,7 @@ def test_severity_in_words() -> None:
     assert read(table, grade="sev").terms == ("x", "y", "z")
     with pytest.raises(SpecError, match="two scales are not translated"):
         read(table, grade="sev", minimum_grade=3)
-    with pytest.raises(DataError, match=r"not MILD, MODERATE or SEVERE \[1 patient: P3\]"):
+    with pytest.raises(DataError, match=r"not MILD, MODERATE or SEVERE \[1 patient"):
         read(table.assign(sev=["MILD", "SEVERE", "3"]), grade="sev")
     grades = table.assign(sev=["Grade 1", "GRADE 3", "4"])
     assert read(grades, grade="sev", minimum_grade=3).terms == ("y", "z")

@@ -240,7 +240,9 @@ def validate(
         cohort = read.patients(None if study is None else path)
         _require_curves(read, cohort)
         read.require_adverse_events()
-        safety = read.adverse_events(cohort) if isinstance(cohort, Cohort) else None
+        # The study's events are those of its own patients.
+        own = study is None and isinstance(cohort, Cohort)
+        safety = read.adverse_events(cohort) if own else None
         if not isinstance(cohort, Cohort):
             manner.say(f"{path} is valid.\n  patients: {cohort!r}")
             manner.give(

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from bayesblina.cohort import Cohort
 from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import DataError, EstimandError, Problem, SpecError, nearest
-from bayesblina.intervals import TIE_TOLERANCE
 from bayesblina.readers.dates import ISO, PartialDates, require_date_format
 from bayesblina.readers.onset_rows import (
     REASONS,
@@ -31,10 +30,14 @@ from bayesblina.readers.onset_rows import (
     days_of_origin,
 )
 from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.rules import DAYS_PER_UNIT
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+# Days below which a start is at the moment of a phase's start, or of an end: tables are rounded.
+SAME_MOMENT = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -251,7 +254,8 @@ def adverse_events(
     Notes
     -----
     Study days and dates are those of the day's beginning, as doses are: an event on the day of a
-    phase's first dose belongs to that phase.
+    phase's first dose belongs to that phase. Starts less than a hundredth of a day from a phase's
+    start, or from the beginning or end of observation, are at it: tables are rounded.
 
     Examples
     --------
@@ -313,7 +317,8 @@ def adverse_events(
     if counted == "dates":
         zero = days_of_origin(rows, origins, patient, str(origin), date_format)
     times = rows.starts(start, counted, cohort.unit, zero, begin[who], stop[who])
-    rows.observed(start, times, begin[who], stop[who], end[who], leave_out)
+    slack = SAME_MOMENT / DAYS_PER_UNIT[cohort.unit]
+    rows.observed(start, times, begin[who], stop[who], end[who], leave_out, slack)
     if rows.columns.problems:
         raise DataError(rows.columns.problems, source=source)
     kept = rows.kept
@@ -460,7 +465,7 @@ def _assign(
     # The last segment that is not empty and has begun by the time of the event.
     opened = np.clip(bounds[:, :-1], begin[:, None], stop[:, None])
     closed = np.clip(bounds[:, 1:], begin[:, None], stop[:, None])
-    slack = TIE_TOLERANCE * np.maximum(times, stop[who])
+    slack = SAME_MOMENT / DAYS_PER_UNIT[cohort.unit]
     reached = opened[who] <= (times + slack)[:, None]
     begun = reached & (closed[who] > opened[who])
     last = begun.shape[1] - 1 - np.argmax(begun[:, ::-1], axis=1)

@@ -284,3 +284,30 @@ def test_transplant_must_be_chosen() -> None:
     late = rows_of(("P1", "x", 41))
     with pytest.raises(DataError, match="after the end of follow-up"):
         read(late, cohort, transplant="censor")
+
+
+@pytest.mark.parametrize("digits", [4, 6, 15])
+def test_rounded_starts_at_the_start_of_a_phase_are_in_it(digits: int) -> None:
+    """Onsets on the day of the first dose, in months of so many digits: all in the phase."""
+    days = np.arange(1.0, 400.0)
+    table = pd.DataFrame(
+        {
+            "id": [f"p{day:g}" for day in days],
+            "t": (days + 30) / 30.4375,
+            "d": 1,
+            "m": days / 30.4375,
+        }
+    )
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="t", event="d")},
+        phases=bb.Phases(m="m"),
+    )
+    same = table.assign(term="x", day=(days / 30.4375).round(digits))
+    assert set(phases_of(read(same, cohort))) == {"m"}
+    ends = table.assign(term="x", day=table["t"].round(digits))
+    assert set(phases_of(read(ends, cohort))) == {"m"}
+    before = table.assign(term="x", day=((days - 0.5) / 30.4375).round(digits))
+    assert set(phases_of(read(before, cohort))) == {"before m"}

@@ -11,7 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.errors import DataError, SpecError
-from bayesblina.intervals import TIE_TOLERANCE
 from bayesblina.readers.columns import Columns
 from bayesblina.readers.sources import load_table, missing_columns
 from bayesblina.rules import DAYS_PER_UNIT
@@ -160,6 +159,7 @@ class OnsetRows:
         stop: Floats,
         end: Floats,
         leave_out: Sequence[str],
+        slack: float,
     ) -> None:
         """Refuse, or leave out, events outside their patients' observation."""
         self.judge(
@@ -170,7 +170,6 @@ class OnsetRows:
             "events of patients without follow-up",
             "Give the patients' follow-up, or leave_out=['after'].",
         )
-        slack = TIE_TOLERANCE * np.fmax(np.abs(times), end)
         self.judge(
             start,
             times < begin - slack,

@@ -27,6 +27,7 @@ POSITIONS: Mapping[str, str] = {
 }
 # Told where it holds for most patients, which may also be the sign of a wrong unit.
 BRIEF = "followed up for less than a day, as most are: check the unit"
+NOT_BRIEF = "followed up for a day or longer"
 # How an endpoint's events are recorded.
 DECLARED = "event times exact: declared"
 UNDECLARED = "event times taken as exact: not declared"

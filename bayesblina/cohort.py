@@ -11,7 +11,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bayesblina.account import BRIEF, DECLARED, POSITIONS, UNDECLARED, Account, Line, to_html
+from bayesblina.account import (
+    BRIEF,
+    DECLARED,
+    NOT_BRIEF,
+    POSITIONS,
+    UNDECLARED,
+    Account,
+    Line,
+    to_html,
+)
 from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import NAMED_PATIENTS, DataError, Problem, SpecError, nearest
 from bayesblina.intervals import snap, split, validate_cuts
@@ -412,6 +421,7 @@ class Cohort:
         brief = seen & (time - entry < day)
         if brief[seen].mean() > 0.5:
             lines.append(line(brief, step="follow-up", what=BRIEF))
+            lines.append(line(seen & ~brief, step="follow-up", what=NOT_BRIEF))
         if not seen.all():
             lines.append(line(~seen, step="observed", what="never under observation"))
         happened = seen & outcome.event

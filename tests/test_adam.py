@@ -699,6 +699,9 @@ def test_filters_choose_rows_and_count_the_others() -> None:
     assert [one.reason for one in young.exclusions] == ["AGEGR1 is not <55"]
     with pytest.raises(DataError, match=r"no row with 'DOES'\. Nearest: DOSE"):
         read(None, tte, ex, filters={"ADEX": {"PARAMCD": "DOES"}, "ADTTE": {"ANL01FL": "Y"}})
+    other = add(ex, "P1", "Follow-up", "2015-12-01", "PLDOSE")
+    with pytest.raises(DataError, match="AVISIT: no row with 'Follow-up'"):
+        read(ex=other, filters={"ADEX": {"PARAMCD": "DOSE"}}, phases={"late": "Follow-up"})
     with pytest.raises(DataError, match="ANL02FL: no such column"):
         read(filters={"ADTTE": {"ANL02FL": "Y"}})
     wrong: Any

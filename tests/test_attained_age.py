@@ -9,6 +9,8 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.errors import DataError
+from bayesblina.report import flow
+from bayesblina.report.figures import MASK
 from bayesblina.scan import scan_cohort
 
 COLUMNS: dict[str, Any] = {
@@ -98,7 +100,11 @@ def test_most_censored_at_randomisation_is_told(read: Any, tmp_path: Path) -> No
     if isinstance(cohort, bb.Cohort):
         told = cohort.account().table.query("step == 'follow-up'")
         assert told["what"].tolist() == [
-            "followed up for less than a day, as most are: check the unit"
+            "followed up for less than a day, as most are: check the unit",
+            "followed up for a day or longer",
         ]
-        assert told["patients"].tolist() == [6]
+        assert told["patients"].tolist() == [6, 3]
+        # Of a masked report nobody can tell how many the few others are.
+        shown = flow.account(cohort.account().table, exposed="maintenance", minimum=5)
+        assert {row["patients"] for row in shown.rows if row["step"] == "follow-up"} == {MASK}
         assert "follow-up" not in set(bb.read_cohort(ages(), **COLUMNS).account().table["step"])

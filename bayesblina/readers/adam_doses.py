@@ -72,6 +72,8 @@ class Doses:
             raise DataError(missing, source=self.source)
         written = {*map(str.strip, table[cycle].dropna().astype(str))}
         table, problems = rows_that_count(table, people, "ADEX", wanted)
+        if wanted:  # a text of rows that are left out names no phase
+            written = {*map(str.strip, table[cycle].dropna().astype(str))}
         self.people = people
         self.rows = people.open(table)
         self.rows.problems += problems

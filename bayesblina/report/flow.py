@@ -137,6 +137,9 @@ def _sums(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list
                 for names in (seen, left)
             ]
             found += [(whole, own[1]) for whole in own[0]]
+            if not never:
+                brief = of("follow-up", endpoint=endpoint)
+                found += [(whole, brief) for whole in own[0]]
     found += _sums_of_starts(lines)
     return [
         one

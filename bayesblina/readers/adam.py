@@ -15,7 +15,7 @@ from bayesblina.errors import DataError, SpecError
 from bayesblina.readers.adam_doses import Doses, ZeroDoses
 from bayesblina.readers.adam_outcomes import AdamEndpoint, Followed, Manner, Value, read_outcomes
 from bayesblina.readers.adam_tables import Filters, People, read_people, require_filters
-from bayesblina.readers.columns import CovariateKind, Parts, Repairs, make_cohort
+from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
 from bayesblina.readers.dates import ISO, require_date_format
 from bayesblina.readers.wide import SameDay
 from bayesblina.rules import DAYS_PER_UNIT
@@ -157,13 +157,7 @@ def read_adam(
     )
     columns = people.columns
     known = columns.known_dates(*dated.values(), transplant)
-    zero = columns.dates(origin, before=np.fmin.reduce(known))
-    columns.report(
-        origin,
-        columns.text(origin) == "",
-        "missing dates of origin",
-        "Every patient needs one; patients who were never treated are left out with population=.",
-    )
+    zero = _origins(columns, origin, known)
     baseline = columns.covariates(covariates)
     if columns.problems:
         raise DataError(columns.problems, source=people.source)
@@ -173,13 +167,7 @@ def read_adam(
     begun = known if doses is None else np.concatenate([known, doses.known()])
     followed = read_outcomes(adtte, people, zero, begun, endpoints, manner, filters)
     last = np.fmax.reduce(list(followed.end.values()))
-    if doses is not None:
-        days = doses.starts(zero, last)
-    else:
-        days = np.stack(
-            [columns.dates(one, after=zero, before=last) for one in dated.values()]
-            or [np.full(people.size, np.nan)]
-        )[: len(names)]
+    days = _phase_days(people, doses, dated, zero, last)
     moved = None if transplant is None else columns.dates(transplant, after=zero, before=last)
     if columns.problems:  # of dates that ADTTE's endpoints start from
         raise DataError(columns.problems, source=people.source)
@@ -211,6 +199,32 @@ def read_adam(
         )
     except DataError as error:
         raise _of_its_dataset(error, people, followed, doses) from None
+
+
+def _origins(columns: Columns, origin: str, known: Floats) -> Floats:
+    """Read the origin's day, which every patient needs."""
+    zero = columns.dates(origin, before=np.fmin.reduce(known))
+    columns.report(
+        origin,
+        columns.text(origin) == "",
+        "missing dates of origin",
+        "Every patient needs one; patients who were never treated are left out with population=.",
+    )
+    return zero
+
+
+def _phase_days(
+    people: People,
+    doses: Doses | None,
+    dated: Mapping[str, str],
+    zero: Floats,
+    last: Floats,
+) -> Floats:
+    """Find the day on which each phase starts, shape (phase, patient)."""
+    if doses is not None:
+        return doses.starts(zero, last)
+    days = [people.columns.dates(one, after=zero, before=last) for one in dated.values()]
+    return np.stack(days) if days else np.empty((0, people.size))
 
 
 def _require_call(

@@ -35,8 +35,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 LABEL = (
-    "The Mantel-Byar odds ratio approximates the hazard ratio; Peto's one-step estimate is less "
-    "biased than Pike's where membership varies with time."
+    "The Mantel-Byar odds ratio approximates the hazard ratio where the effect is small and the "
+    "groups at risk are of like size; elsewhere Peto's one-step estimate can be far from it."
 )
 
 

@@ -25,10 +25,10 @@ import bayesblina as bb
 from bayesblina.account import POSITIONS, Account, Line
 from bayesblina.csv_files import read_csv
 from bayesblina.errors import SpecError, StorageError
+from bayesblina.masking import Masked, Sum, is_small, mask
 from bayesblina.report import page, read_results, render, write_report
 from bayesblina.report.figures import MASK, Scale, ratio_ticks, ticks_of
 from bayesblina.report.flow import account
-from bayesblina.report.masking import Masked, Sum, is_small, mask
 from bayesblina.report.results import TEXTS
 from bayesblina.report.summary import summary
 from bayesblina.report.wording import shown
@@ -525,7 +525,7 @@ def test_nothing_of_the_data_is_markup_in_the_summary(demo: tuple[Path, Any]) ->
     assert not re.search(r"(?<!\\)[\[\]]", text)
     assert "\x00" not in text
     assert "\u202e" not in text
-    assert text.count("&lt;img src=x&gt; ") == 4
+    assert text.count("&lt;img src=x> ") == 4
 
 
 def test_control_characters_are_not_in_the_report(demo: tuple[Path, Any]) -> None:
@@ -548,8 +548,8 @@ def test_curves_whose_steps_would_tell_hidden_events_are_not_drawn(demo: tuple[P
     tables = {**results.tables, "patient_flow": kept}
     results = replace(results, tables=tables)
     flow = account(tables["patient_flow"], exposed="maintenance", minimum=10)
-    assert not flow.shows_steps("os")
-    assert flow.shows_steps("rfs")
+    assert not flow.shows_events("os")
+    assert flow.shows_events("rfs")
     text = render(results, minimum_count=10)
     for found in re.findall(r"<figure data-curves.*?</figure>", text, re.DOTALL):
         hidden = 'data-endpoint="0"' in found

@@ -214,7 +214,7 @@ def forest(
         raise SpecError("There are no estimates to draw.")
     if labels is not None:
         require(summary, labels, "bayesblina.summarise")
-    if {f"{name}_reached" for name in _INTERVAL} & set(summary.columns):
+    if np.isinf(summary[list(_INTERVAL)].astype(float)).any(axis=None):
         raise SpecError(
             "Times that some draws do not reach have no interval to draw: use tables.estimates."
         )

@@ -12,6 +12,7 @@ from bayesblina.errors import SpecError
 Kind = Literal["ratio", "probability", "percent", "time", "log density", "number"]
 MISSING = "–"
 MINUS = "−"
+NOT_REACHED = "not reached"
 # Decimals of times: about a day in each unit, or a tenth of a month.
 TIME_DECIMALS = {"days": 0, "weeks": 1, "months": 1, "years": 2}
 SIGNIFICANT = 3
@@ -84,6 +85,28 @@ def probability(value: float) -> str:
     return f"{value:.{2 if EDGE <= value <= 1 - EDGE else 3}f}"
 
 
+def p_value(value: float) -> str:
+    """Write a p-value with its sign of relation.
+
+    Parameters
+    ----------
+    value
+        The p-value.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Examples
+    --------
+    >>> p_value(0.0312), p_value(0.0), p_value(1.0)
+    ('p = 0.031', 'p < 0.001', 'p > 0.999')
+    """
+    text = probability(value)
+    return f"p {text[0]} {text[1:]}" if text[0] in "<>" else f"p = {text}"
+
+
 def percent(value: float) -> str:
     """Write a share as a percentage with one decimal.
 
@@ -111,7 +134,7 @@ def time(value: float, unit: str) -> str:
     Parameters
     ----------
     value
-        The time.
+        The time; infinite if it is not reached.
     unit
         Its unit.
 
@@ -127,15 +150,15 @@ def time(value: float, unit: str) -> str:
 
     Examples
     --------
-    >>> time(15.46, "months"), time(-0.0, "days")
-    ('15.5', '0')
+    >>> time(15.46, "months"), time(-0.0, "days"), time(float("inf"), "months")
+    ('15.5', '0', 'not reached')
     """
     if unit not in TIME_DECIMALS:
         raise SpecError(f"Unknown unit {unit!r}; expected one of {', '.join(TIME_DECIMALS)}.")
     if math.isnan(value):
         return MISSING
-    if math.isinf(value):
-        return _infinite(value)
+    if value == math.inf:
+        return NOT_REACHED
     return _signed(f"{value:.{TIME_DECIMALS[unit]}f}")
 
 

@@ -503,7 +503,7 @@ def _row(
     adjusted = adjusted and bool(cohort.covariates)
     used, position = np.unique(found.patient, return_inverse=True)
     nuisance: Sequence[str] = ()
-    if adjusted:
+    if adjusted and used.size:
         pattern, terms = covariate_patterns(cohort, used)
         nuisance = terms.names
         matrix = np.concatenate([matrix, terms.design[pattern][position]], axis=1)

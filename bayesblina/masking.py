@@ -19,6 +19,8 @@ Order = tuple[str, str]
 # Starts of a phase without time at risk in it.
 WITHOUT = frozenset({POSITIONS["trailing"], POSITIONS["late"]})
 COMPARED = ("exposed", "reference")
+# Of the linear programs.
+ROUNDING = 1e-6
 
 MINIMUM_COUNT = 5
 
@@ -110,14 +112,12 @@ def mask(
     """
     small = {name for name, value in counts.items() if is_small(value, minimum)}
     hidden = set(small)
-    together = [[other for other, _ in terms(one)] for one in sums] + [list(one) for one in orders]
     for name in sorted(small):
-        while not _safe(name, counts, sums, orders, hidden, minimum):
-            # Whatever a hidden count of this one's system stands beside can be loosened.
+        while tight := _tight(name, counts, sums, orders, hidden, minimum):
+            # Whatever stands in a sum or an order that narrows this one's range can be loosened.
             near = {
                 other
-                for names in together
-                if hidden & set(names)
+                for names in tight
                 for other in names
                 if other not in hidden and counts[other] > 0
             }
@@ -155,48 +155,55 @@ def terms(one: Sum) -> list[tuple[str, float]]:
     ]
 
 
-def _safe(
+def _tight(
     name: str,
     counts: Mapping[str, int],
     sums: Sequence[Sum],
     orders: Sequence[Order],
     hidden: set[str],
     minimum: int,
-) -> bool:
-    """Whether a reader is left with enough values that a hidden count may have."""
+) -> list[list[str]]:
+    """Names in the sums and orders that leave a reader too few values of a hidden count."""
     from scipy.optimize import linprog
 
     place = {other: index for index, other in enumerate(sorted(hidden))}
-
-    def known(names: Sequence[tuple[str, float]]) -> tuple[list[float], float]:
-        """Take a sum of terms apart: coefficients of what is hidden, and the rest."""
-        row, rest = [0.0] * len(place), 0.0
-        for other, sign in names:
-            if other in place:
-                row[place[other]] += sign
-            else:
-                rest += sign * counts[other]
-        return row, rest
-
-    equal = [known(terms(one)) for one in sums]
-    below = [known([(less, 1.0), (more, -1.0)]) for less, more in orders]
-    equal, below = ([one for one in found if any(one[0])] for found in (equal, below))
-    if not equal and not below:
-        return True
+    rules = {
+        "eq": [terms(one) for one in sums],
+        "ub": [[(less, 1.0), (more, -1.0)] for less, more in orders],
+    }
+    # Those in which nothing is hidden say nothing.
+    rules = {
+        kind: [one for one in found if any(other in place for other, _ in one)]
+        for kind, found in rules.items()
+    }
     system: dict[str, Any] = {}
-    for kind, found in (("eq", equal), ("ub", below)):
+    for kind, found in rules.items():
         if found:
-            system[f"A_{kind}"] = np.array([row for row, _ in found])
-            system[f"b_{kind}"] = np.array([-rest for _, rest in found])
-    ends = []
-    for sign in (1.0, -1.0):
+            rows = np.zeros((len(found), len(place)))
+            known = np.zeros(len(found))
+            for index, one in enumerate(found):
+                for other, sign in one:
+                    if other in place:
+                        rows[index, place[other]] += sign
+                    else:
+                        known[index] += sign * counts[other]
+            system |= {f"A_{kind}": rows, f"b_{kind}": -known}
+    tight: list[list[str]] = []
+    for sign, limit in ((1.0, 1.0), (-1.0, float(minimum))):
         cost = np.zeros(len(place))
         cost[place[name]] = sign
         answer = linprog(cost, bounds=(1, None), **system)
         # Without a bound a count may be as large as one likes.
-        ends.append(np.inf if answer.fun is None else sign * float(answer.fun))
-    low, high = ends
-    return low <= 1.0 + 1e-6 and high >= minimum - 1e-6
+        end = np.inf if answer.fun is None else sign * float(answer.fun)
+        if sign * (end - limit) <= ROUNDING:
+            continue
+        for kind, part in (("eq", answer.eqlin), ("ub", answer.ineqlin)):
+            tight += [
+                [other for other, _ in one]
+                for one, price in zip(rules[kind], part.marginals, strict=True)
+                if abs(price) > ROUNDING
+            ]
+    return tight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -608,8 +608,21 @@ def test_scenarios_show_themselves() -> None:
     assert "the first 40 rows and 10 more" in shown
     assert "synthetic patients" in shown
     assert "<b>" not in shown
-    holds = Holds(endpoint="<i>", holds=1, of=2, not_in=("lag = 1",), without_answer=())
-    assert holds._repr_html_().startswith("<p>&lt;i&gt;: the conclusion holds in 1 of 2")
+    holds = Holds(
+        endpoint="<i>",
+        direction="higher",
+        source="given",
+        probability=0.975,
+        ratio=0.8,
+        holds=1,
+        of=2,
+        not_in=("lag = 1",),
+        without_answer=(),
+    )
+    assert holds._repr_html_().startswith(
+        "<p>&lt;i&gt;: the conclusion, that the hazard is higher (P(HR &gt; 1) at least 0.975, "
+        "median &gt; 1.25), holds in 1 of 2"
+    )
 
 
 def test_other_results_show_themselves() -> None:

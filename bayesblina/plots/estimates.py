@@ -265,6 +265,15 @@ def forest(
     return drawn.figure
 
 
+def _rung_label(rows: pd.DataFrame) -> str:
+    """Name a rung: its method, whether covariates are in it, and whether it is biased."""
+    label = literal(str(rows["method"].iloc[0]))
+    if "adjusted" in rows:
+        covariates = "adjusted" if rows["adjusted"].all() else "unadjusted"
+        label = f"{label.removesuffix(', adjusted')}, {covariates}"
+    return f"{label} (biased)" if rows["note"].str.startswith("biased").any() else label
+
+
 def bias_ladder(
     ladder: pd.DataFrame,
     *,
@@ -346,12 +355,7 @@ def bias_ladder(
         entitle(axis, name.upper())
     for axis in drawn.axes[0] if width == "two" else drawn.axes[0, -1:]:
         axis.set_xlabel("hazard ratio (log scale)")
-    labels = [
-        f"{literal(method)} (biased)"
-        if ladder.loc[ladder["method"] == method, "note"].str.startswith("biased").any()
-        else literal(method)
-        for method in methods
-    ]
+    labels = [_rung_label(ladder[ladder["method"] == method]) for method in methods]
     drawn.axis.set_yticks(range(len(methods)), labels)
     drawn.axis.set_ylim(len(methods) - 0.5, -0.5)
     ratio_scale(drawn.axis, "x")

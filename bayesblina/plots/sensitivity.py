@@ -205,8 +205,8 @@ def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool, named: b
         axis.xaxis.set_major_locator(MaxNLocator(4))
     if not pairs:
         # No probability lies outside 0 to 1, whatever the margins.
-        low, high = right.get_xlim()
-        middle, half = (low + high) / 2, max((high - low) / 2, LEAST_PROBABILITY_SPAN / 2)
+        start, stop = right.get_xlim()
+        middle, half = (start + stop) / 2, max((stop - start) / 2, LEAST_PROBABILITY_SPAN / 2)
         right.set_xlim(max(middle - half, 0.0), min(middle + half, 1.0))
     for axis in (left, right):
         axis.xaxis.set_major_formatter("{x:.5g}")

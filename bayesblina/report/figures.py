@@ -370,7 +370,7 @@ def survival(
         description=description,
     )
     data = {
-        "times": times.tolist(),
+        "times": times.round(2).tolist(),
         "x": [round(x(time), 2) for time in times],
         "unit": unit,
         "width": WIDTH,

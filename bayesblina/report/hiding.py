@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from bayesblina.hazards.definition import Free
 from bayesblina.ladder import BAYESIAN, COMPANION
 from bayesblina.masking import is_small
 from bayesblina.report.flow import Flow
@@ -19,7 +20,7 @@ COUNTS = ("diagnostics", "patient_flow", "safety", "at_risk")
 # Rungs whose prior, covariates and baseline tell no count to the unit.
 OWN = (BAYESIAN, COMPANION)
 FEW = (
-    "few patients or events were in a state that is compared. Every estimate, with its interval, "
+    "Few patients or events were in a state that is compared. Every estimate, with its interval, "
     "would tell how many: none is shown"
 )
 
@@ -79,8 +80,11 @@ def without_few(results: Results, flow: Flow | None, *, minimum: int) -> Shown:
         if table not in COUNTS and "endpoint" in rows
         for name in rows["endpoint"]
     }
-    # Curves of endpoints rest on every transition of an illness-death course.
-    few = set(flow.few) | ({name for name in named if name not in own} if flow.few else set())
+    closed = flow.closed if isinstance(results.fit.definition.baseline, Free) else frozenset()
+    # A baseline of jumps has one at each event time. And curves of endpoints rest on every
+    # transition of an illness-death course.
+    few = set(flow.few | closed)
+    few |= {name for name in named if name not in own} if few else set()
     tables = {
         name: rows
         if name in COUNTS or "endpoint" not in rows
@@ -94,7 +98,7 @@ def without_few(results: Results, flow: Flow | None, *, minimum: int) -> Shown:
         scenarios, left_out = _scenarios(results.sensitivity, few, minimum)
     return Shown(
         results=replace(results, tables=tables, sensitivity=scenarios),
-        withheld=tuple(sorted(few & (named | own))),
+        withheld=tuple(sorted(few & (own | set(results.tables["survival"]["endpoint"])))),
         scenarios=left_out,
     )
 

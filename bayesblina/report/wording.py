@@ -96,7 +96,12 @@ def number(
     gates = {
         name: row[name] for name in (EVENT_TIMES, *(() if without else (BASELINE,))) if name in row
     }
-    labels = [str(row[name]) for name in ("endpoint", "landmark", "regime", "time") if name in row]
+    # A curve may end with somebody's follow-up: no time is finer than it is shown.
+    labels = [
+        f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name])
+        for name in ("endpoint", "landmark", "regime", "time")
+        if name in row
+    ]
     return Number(
         text=shown(value, shape),
         key="/".join([table, *labels, column]),

@@ -22,6 +22,8 @@ LARGE_RATIO = 100.0
 # Probabilities nearer to 0 or 1 than this have three decimals, others two.
 EDGE = 0.1
 SMALLEST_PROBABILITY = 0.001
+# Of sums of probabilities.
+ROUNDING = 1e-9
 
 
 def ratio(value: float) -> str:
@@ -76,7 +78,7 @@ def probability(value: float) -> str:
     """
     if math.isnan(value):
         return MISSING
-    if not 0 <= value <= 1:
+    if not -ROUNDING <= value <= 1 + ROUNDING:
         raise SpecError(f"A probability lies between 0 and 1, got {value!r}.")
     if value < SMALLEST_PROBABILITY:
         return f"<{SMALLEST_PROBABILITY:g}"

@@ -109,7 +109,7 @@ def hostile() -> Table:
         ("time", 15.46, "15.5"),
         ("time", -0.01, "0.0"),
         ("time", -3.26, "−3.3"),
-        ("time", math.inf, "∞"),
+        ("time", math.inf, "not reached"),
         ("log density", -172.04, "−172.0"),
         ("number", 0.012345, "0.0123"),
         ("number", 9.9999, "10.0"),
@@ -381,6 +381,14 @@ def test_account_masks_small_counts() -> None:
     masked = tables.account(account.table, unit="months", minimum=5)
     assert [row[-3:] for row in masked.rows] == [("50", "", ""), ("12", "<5", "–"), ("<5", "", "")]
     assert "A-1" not in plainly.to_html()
+    # 40 less 37 are 3: another count goes with them, and none of the two is a small one.
+    rows = [("eligible", "", "at risk", 60, 40), ("in phase", "m", "exposed", 30, 3)]
+    rows.append(("in phase", "c", "reference", 60, 37))
+    columns = ["step", "phase", "what", "patients", "events"]
+    sums = pd.DataFrame(rows, columns=columns).assign(endpoint="os", person_time=9.0)
+    sums = sums[["step", "endpoint", *columns[1:], "person_time"]]
+    cells = [row[-2] for row in tables.account(sums, unit="months", minimum=5).rows]
+    assert cells == ["40", "<5", "–"]
     with pytest.raises(SpecError, match="minimum must be at least 1"):
         tables.account(account.table, unit="months", minimum=0)
 

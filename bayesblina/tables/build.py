@@ -343,7 +343,7 @@ def account(
         ""
         if pd.isna(cell)
         else numbers.MISSING
-        if index in found.times
+        if index in found.times or f"{index}.events" in found.masked.hidden
         else numbers.time(float(cell), unit)
         for index, cell in enumerate(table["person_time"])
     ]

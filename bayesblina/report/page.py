@@ -497,12 +497,17 @@ def _curve_shift(results: Results, flow: Flow | None) -> list[Row]:
             "regime": row["regime"],
             "largest": shown(row["largest"], ".1f"),
             "time": f"{row['time']:.1f}",
-            "own": shown(row["survival"], SURVIVAL),
-            "free": shown(row["survival_free"], SURVIVAL),
+            "own": _coarse(row["survival"]),
+            "free": _coarse(row["survival_free"]),
         }
         for row in _records(table)
         if flow is None or flow.shows_events(row["endpoint"])
     ]
+
+
+def _coarse(share: float) -> str:
+    """Write survival with two decimals: what is neither 0 nor 1 does not become it."""
+    return ">0.99" if 0.995 <= share < 1 else shown(share, ".2f")
 
 
 def _first_landmark(results: Results, landmarks: Sequence[float]) -> int:

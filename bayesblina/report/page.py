@@ -50,6 +50,7 @@ from bayesblina.report.wording import (
     SURVIVAL,
     Number,
     answer,
+    estimand_of,
     number,
     prior_sentence,
     prior_weight,
@@ -395,7 +396,7 @@ def _companion(row: Row) -> Row | None:
 
 
 def _estimand(results: Results, endpoints: Sequence[str]) -> list[tuple[str, str]]:
-    attributes = dict(results.fit.question.estimand())
+    attributes = estimand_of(results.fit)
     attributes["variable"] = ", ".join(endpoints)
     return list(attributes.items())
 

@@ -442,7 +442,7 @@ def test_who_enters_the_phase_at_the_landmark_is_in_it() -> None:
         np.full(5, 4.0),
         table["days"].to_numpy(),
         table["died"].to_numpy() == 1,
-        table["t"].notna().to_numpy(float)[:, None],
+        table["t"].notna().to_numpy().astype(np.float64)[:, None],
     )
     assert row["estimate"] == pytest.approx(float(np.exp(fit.estimate[0])), rel=1e-9)
 

@@ -50,10 +50,10 @@ if TYPE_CHECKING:
     from bayesblina.estimands import cured_fraction as cured_fraction
     from bayesblina.estimands import hazard as hazard
     from bayesblina.estimands import hazard_ratio as hazard_ratio
-    from bayesblina.estimands import life_years_lost as life_years_lost
     from bayesblina.estimands import median as median
     from bayesblina.estimands import number_needed_to_treat as number_needed_to_treat
     from bayesblina.estimands import rmst as rmst
+    from bayesblina.estimands import rmtl as rmtl
     from bayesblina.estimands import state_occupancy as state_occupancy
     from bayesblina.estimands import survival as survival
     from bayesblina.estimands import survival_quantile as survival_quantile
@@ -167,7 +167,7 @@ _HOME = {
     "cured_fraction": "estimands",
     "hazard": "estimands",
     "hazard_ratio": "estimands",
-    "life_years_lost": "estimands",
+    "rmtl": "estimands",
     "median": "estimands",
     "number_needed_to_treat": "estimands",
     "rmst": "estimands",

@@ -253,6 +253,9 @@ class SensitivitySection(Section):
 
     design: Literal["full", "one_at_a_time"] = "one_at_a_time"
     invalid: Literal["raise", "row"] = "raise"
+    # What the study concludes of the exposed phase's hazard, held against the scenarios; by default
+    # what the study itself says.
+    direction: Literal["lower", "higher"] | None = None
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
     # Further scenarios: each sets some axes.
     scenarios: list[dict[str, Any]] = Field(default_factory=list)

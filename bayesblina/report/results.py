@@ -338,11 +338,10 @@ def _ladder(
         # The ratios of an illness-death model are those of its transitions, which have no ladder.
         if not found:
             continue
-        whole = others[others["method"] == COX].iloc[0]
         own = rungs(
             {str(key): value for key, value in found[0].items()},
-            patients=int(whole["patients"]),
-            events=int(whole["events"]),
+            beside=others[others["method"] == COX].to_dict("records")[0],
+            adjusted=bool(fit.design.term_names),
         )
         parts.append(pd.DataFrame(own))
     joined: pd.DataFrame = pd.concat(parts, ignore_index=True)

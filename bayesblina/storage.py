@@ -165,7 +165,7 @@ def _schema_of(path: Path, attributes: Mapping[str, Any]) -> int:
 
 def _require_plain(file: Any, size: int) -> None:
     """Refuse what `save` never writes: data that lie elsewhere, or unpack to more than the file."""
-    import h5py
+    import h5py  # type: ignore[import-untyped]
 
     total, waiting = 0, [file]
     seen = set()
@@ -210,7 +210,7 @@ def _check_seal(path: Path, content: bytes) -> bool:
 
 
 def _read_attributes(path: Path, content: bytes) -> dict[str, Any]:
-    import h5py  # type: ignore[import-untyped]
+    import h5py
 
     try:
         with h5py.File(BytesIO(content), "r") as file:

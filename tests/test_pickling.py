@@ -17,6 +17,7 @@ import bayesblina as bb
 from bayesblina.errors import DataError, Problem
 from bayesblina.exposure import Lazily
 from bayesblina.fitting import Fit
+from bayesblina.regimes import Regime
 from tests.conftest import QUESTION
 
 
@@ -34,7 +35,7 @@ def test_a_fit_is_the_same_afterwards(synthetic_fit: Fit) -> None:
     assert same.exposure.episodes.identical(synthetic_fit.exposure.episodes)
     assert same.exposure.left_out == synthetic_fit.exposure.left_out
     assert bb.hazard_ratio(same).identical(bb.hazard_ratio(synthetic_fit))
-    regimes = [bb.Never(), bb.From(8.0)]
+    regimes: list[Regime] = [bb.Never(), bb.From(8.0)]
     curves = bb.survival(same, regimes=regimes, landmark=8.0)
     assert curves.identical(bb.survival(synthetic_fit, regimes=regimes, landmark=8.0))
 

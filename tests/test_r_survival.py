@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 import bayesblina as bb
 from bayesblina.cohort import Cohort
 from bayesblina.occupancy import follow
+from bayesblina.readers.columns import CovariateKind
 from bayesblina.transitions import TRANSITIONS, find_transitions
 
 FOLDER = Path(__file__).parent / "data" / "survival"
 QUESTION = bb.Question(exposed="exposed", eligible_from="entry")
 UNITS = {"mgus2": "months"}
-COVARIATES: Mapping[str, dict[str, str]] = {
+COVARIATES: Mapping[str, dict[str, CovariateKind]] = {
     "lung": {"age": "continuous", "ecog": "continuous"},
     "veteran": {"karno": "continuous", "cell": "categorical"},
     "pbcseq": {"age": "continuous", "drug": "continuous"},

@@ -40,6 +40,7 @@ from bayesblina.sampler_settings import SamplerSettings
 from bayesblina.sampling import sample
 from bayesblina.simulate import blinatumomab_cohort
 from bayesblina.tables import build as tables
+from bayesblina.tables.numbers import probability
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -420,7 +421,8 @@ def report(
         f"Made by `{command}` in {seconds:.0f} s with Python {platform.python_version()},",
         f"{versions}.",
         "",
-        f"**{verdict}**: smallest p-value times {len(found.table)} parameters {found.p_value:.3f}",
+        f"**{verdict}**: smallest p-value times {len(found.table)} parameters "
+        f"{probability(found.p_value)}",
         f"(must be above {1 - LEVEL:.2f}). Replications with divergences: {found.divergent}.",
         "",
         "The test is simultaneous over the ranks' whole distribution function. Coverage is that of",
@@ -430,7 +432,7 @@ def report(
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row['parameter']} | {row['p_value']:.3f} | {row['coverage_50']:.3f} | "
+        f"| {row['parameter']} | {probability(row['p_value'])} | {row['coverage_50']:.3f} | "
         f"{row['coverage_80']:.3f} | {row['coverage_95']:.3f} |"
         for row in found.table.to_dict("records")
     ]

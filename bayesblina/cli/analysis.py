@@ -30,8 +30,8 @@ from bayesblina.errors import SpecError
 if TYPE_CHECKING:
     from bayesblina.cohort import Cohort
     from bayesblina.fitting import Fit
+    from bayesblina.onsets import AdverseEvents
     from bayesblina.report import Analysis
-    from bayesblina.safety import AdverseEvents
     from bayesblina.scan import CohortScan
     from bayesblina.study import Study
 
@@ -240,6 +240,9 @@ def validate(
         cohort = read.patients(None if study is None else path)
         _require_curves(read, cohort)
         read.require_adverse_events()
+        # The study's events are those of its own patients.
+        own = study is None and isinstance(cohort, Cohort)
+        safety = read.adverse_events(cohort) if own else None
         if not isinstance(cohort, Cohort):
             manner.say(f"{path} is valid.\n  patients: {cohort!r}")
             manner.give(
@@ -268,6 +271,9 @@ def validate(
             manner.say(f"  {attribute}: {words}")
         manner.say(f"  model: {model.name} ({model.title})\n")
         manner.say(repr(account))
+        if safety is not None:
+            manner.say(f"\n  adverse events: {safety!r}\n")
+            manner.say(safety.account().to_string(index=False))
         manner.give(
             {
                 "command": "validate",
@@ -289,6 +295,7 @@ def validate(
                     }
                     for line in account.lines
                 ],
+                "adverse_events": None if safety is None else safety.account().to_dict("records"),
             }
         )
 
@@ -394,6 +401,8 @@ def _run(
 
         # Read before anything is sampled: what is wrong with it is told now.
         safety = study.adverse_events(cohort)
+        if safety is not None:
+            manner.say(f"{safety!r}")
     asked, curves = study.content.fit, study.content.curves
     with manner.stage("fit", bar=True):
         fitted = fit(
@@ -446,7 +455,7 @@ def _run(
             loo=found.tables.get("leave_one_out"),
         )
         write_text(stage / "summary.md", words)
-        data = study.path.parent / study.content.data.file
+        data = study.files()[0]
         record = make_record(
             stage,
             title=title,
@@ -489,11 +498,7 @@ def _analyse(
 
 def _keep_inputs(study: Study, out: Path) -> None:
     """Refuse to write results over what they are made from."""
-    content = study.content
-    inputs = [study.path, study.path.parent / content.data.file]
-    if content.adverse_events is not None:
-        inputs.append(study.path.parent / content.adverse_events.file)
-    for path in inputs:
+    for path in (study.path, *study.files()):
         if path.resolve().parent == out.resolve() and path.name in RESULTS:
             raise SpecError(f"'{path}' would be overwritten by a result: give another --out.")
 

@@ -1,7 +1,9 @@
 """Tables of every kind to cohorts."""
 
-from bayesblina.readers.adam import AdamEndpoint, read_adam
+from bayesblina.readers.adam import read_adam
+from bayesblina.readers.adam_outcomes import AdamEndpoint
 from bayesblina.readers.columns import Repairs
+from bayesblina.readers.history import read_history
 from bayesblina.readers.rows import read_counting_process
 from bayesblina.readers.wide import DatedEndpoint, read_cohort, read_dated_cohort
 
@@ -13,4 +15,5 @@ __all__ = [
     "read_cohort",
     "read_counting_process",
     "read_dated_cohort",
+    "read_history",
 ]

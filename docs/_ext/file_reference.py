@@ -61,6 +61,11 @@ STUDY = FilePage(
         "CurvesSection": "survival",
         "SensitivitySection": "scenarios",
         "AdverseEventsSection": "adverse_events",
+        "AdamSection": "read_adam",
+        "AdamEndpointSection": "AdamEndpoint",
+        "AdamRepairsSection": "Repairs",
+        "WeightingSection": "weighted_effect",
+        "HistorySection": "read_history",
     },
 )
 DESIGN = FilePage(

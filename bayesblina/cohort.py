@@ -15,7 +15,15 @@ from bayesblina.account import DECLARED, POSITIONS, UNDECLARED, Account, Line, t
 from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import NAMED_PATIENTS, DataError, Problem, SpecError, nearest
 from bayesblina.intervals import snap, split, validate_cuts
-from bayesblina.rules import DAYS_PER_UNIT, Columns, InMemory, rules, unit_words
+from bayesblina.rules import (
+    DAYS_PER_UNIT,
+    NEAR_TIES,
+    Columns,
+    InMemory,
+    rules,
+    settle,
+    unit_words,
+)
 
 Floats = NDArray[np.float64]
 
@@ -222,7 +230,7 @@ class Covariate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """A repair that was asked for, and whom it changed.
+    """A repair that was asked for, or near ties that were settled, and whom it changed.
 
     Attributes
     ----------
@@ -286,7 +294,9 @@ class Cohort:
     source
         Where the table came from (a file's name, never its content).
     repairs
-        Repairs that were asked for, with the patients changed.
+        Repairs that were asked for, with the patients changed; and those of whom a phase or a
+        transplant lay less than a hundredth of a day from the end of follow-up, which counts as
+        at it.
     exclusions
         Patients of the table who are not in the cohort, by reason.
     persons : ndarray of str, shape (patient,), or None
@@ -316,7 +326,10 @@ class Cohort:
     persons: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
-        problems = find_problems(self)
+        problems = _problems_of_shape(self)
+        if not problems:
+            self._settle()
+            problems = find_problems(self)
         if problems:
             raise DataError(problems, source=self.source)
         freeze = object.__setattr__
@@ -329,6 +342,18 @@ class Cohort:
         arrays += [one for one in (self.transplant, self.persons) if one is not None]
         for array in arrays:
             array.flags.writeable = False
+
+    def _settle(self) -> None:
+        """Let phases and transplants that all but meet the end of follow-up meet it."""
+        with np.errstate(invalid="ignore"):  # infinite times are told by the rules
+            settled, moved = settle(columns_of(self), InMemory(), unit=self.unit)
+        freeze = object.__setattr__
+        freeze(self, "phase_start", _stacked(settled.start, self.phase_start))
+        freeze(self, "phase_end", _stacked(settled.end, self.phase_end))
+        freeze(self, "transplant", settled.transplant)
+        if moved.any():
+            who = tuple(str(patient) for patient in self.patients[moved])
+            freeze(self, "repairs", (*self.repairs, Repair(rule=NEAR_TIES, patients=who)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Go to another process by being made there again."""
@@ -545,6 +570,11 @@ class Cohort:
         ]
         rows += [(f"covariate {name}", one.kind) for name, one in self.covariates.items()]
         return to_html(("Cohort", f"{self.size} {kind}patients, times in {self.unit}"), rows)
+
+
+def _stacked(columns: Mapping[str, Floats], like: Floats) -> Floats:
+    """Put columns side by side."""
+    return np.stack(list(columns.values()), axis=1) if columns else like
 
 
 def _made(values: dict[str, Any]) -> Cohort:

@@ -7,7 +7,7 @@ differs between them is in `Arithmetic`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -21,6 +21,11 @@ DAYS_PER_UNIT: Mapping[str, float] = MappingProxyType(
 LONGEST_MEDIAN_FOLLOW_UP_YEARS = 50.0
 SHORTEST_MEDIAN_FOLLOW_UP_DAYS = 1.0
 LONGEST_LIFE_YEARS = 150.0
+# A stay shorter than this before an event or the end of follow-up is none.
+SHORTEST_STAY_DAYS = 0.01
+NEAR_TIES = (
+    "a phase or transplant less than a hundredth of a day from the end of follow-up counts as at it"
+)
 
 
 class Arithmetic(Protocol):
@@ -40,6 +45,10 @@ class Arithmetic(Protocol):
 
     def latest(self, columns: Sequence[Any]) -> Any:
         """Take each patient's latest finite time from 0 on; infinite where there is none."""
+        ...
+
+    def choose(self, condition: Any, yes: Any, no: Any) -> Any:
+        """Take one value where a condition holds, and another where it does not."""
         ...
 
 
@@ -64,6 +73,10 @@ class InMemory:
         # Negative times are told as such, and end nobody's follow-up.
         known = np.where(np.isfinite(times), times, -1.0).max(axis=0)
         return np.where(known < 0, np.inf, known)
+
+    def choose(self, condition: Any, yes: Any, no: Any) -> Any:
+        """Take one value where a condition holds, and another where it does not."""
+        return np.where(condition, yes, no)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +143,119 @@ def is_after(later: Any, earlier: Any) -> Any:
     """
     # Not by multiplying the other: the largest number there is has no larger one.
     return later / (1.0 + TIE_TOLERANCE) > earlier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tie:
+    """How far apart two times may be and still be one, in a time unit.
+
+    Attributes
+    ----------
+    least
+        A hundredth of a day.
+    from_time
+        From this time on, a power of ten, half a unit of the sixth digit is more than that, and is
+        taken instead: tables are often written with six digits.
+    """
+
+    least: float
+    from_time: float
+
+    def at(self, time: Any, arithmetic: Arithmetic) -> Any:
+        """Say how far from a time another may be."""
+        half = 5e-6 * self.from_time
+        later = arithmetic.choose(time < 10.0 * self.from_time, half, 10.0 * half)
+        return arithmetic.choose(time < self.from_time, self.least, later)
+
+    def near(self, left: Any, right: Any, arithmetic: Arithmetic) -> Any:
+        """Say which times are those of the other column."""
+        most = self.at(right, arithmetic)
+        return (left - right < most) & (right - left < most)
+
+
+def tie_of(unit: str) -> Tie:
+    """Say how far apart two times may be and still be one.
+
+    Parameters
+    ----------
+    unit
+        Time unit.
+
+    Returns
+    -------
+    Tie
+        In that unit.
+
+    Examples
+    --------
+    >>> round(tie_of("months").least, 6), tie_of("months").from_time
+    (0.000329, 100.0)
+    """
+    # A distance of just a hundredth of a day is none that is shorter, whatever rounding does to it.
+    least = SHORTEST_STAY_DAYS * (1.0 - 1e-6) / DAYS_PER_UNIT[unit]
+    from_time = 10.0 ** np.ceil(np.log10(least / 5e-6))
+    return Tie(least=least, from_time=float(from_time))
+
+
+def settle(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> tuple[Columns, Any]:
+    """Let phases and transplants that all but meet the end of follow-up meet it.
+
+    Dates that are one day become times that differ by rounding: in single precision, in the short
+    numbers of SAS, in six digits. The unit says which differences cannot be real. Phases that are
+    out of order by no more than that are put in order. Ends of phases of which nothing is known
+    may be left out.
+
+    Parameters
+    ----------
+    columns
+        The patients.
+    arithmetic
+        Of the kind of columns they are.
+    unit
+        Time unit.
+
+    Returns
+    -------
+    columns : Columns
+        With the times settled.
+    moved : array or column of bool
+        Whose times moved.
+    """
+    tie = tie_of(unit)
+    ends = [(time, tie.at(time, arithmetic)) for time in columns.time.values()]
+    moved = [time < time for time, _ in ends]
+
+    def onto(mark: Any, time: Any, most: Any, where: Any) -> Any:
+        near = (mark - time < most) & (time - mark < most) & where
+        # Floating-point noise is left as it is: times that differ by no more are one anyway.
+        near &= is_after(mark, time) | is_after(time, mark)
+        moved.append(near)
+        return arithmetic.choose(near, time, mark)
+
+    def at_ends(mark: Any) -> Any:
+        for time, most in ends:
+            mark = onto(mark, time, most, time > 0)
+        return mark
+
+    def in_order(mark: Any, other: Any, where: Any) -> Any:
+        return onto(mark, other, tie.at(other, arithmetic), where)
+
+    start = {name: at_ends(values) for name, values in columns.start.items()}
+    end = {name: at_ends(values) for name, values in columns.end.items()}
+    names = list(start)
+    for index, name in enumerate(names):
+        for earlier in names[:index]:
+            start[name] = in_order(start[name], start[earlier], start[name] < start[earlier])
+        for earlier in names[:index]:
+            if earlier in end:
+                end[earlier] = in_order(end[earlier], start[name], end[earlier] > start[name])
+    for name in end:
+        end[name] = in_order(end[name], start[name], end[name] < start[name])
+    transplant = None if columns.transplant is None else at_ends(columns.transplant)
+    rows = moved[0]
+    for one in moved[1:]:
+        rows = rows | one
+    return replace(columns, start=start, end=end, transplant=transplant), rows
 
 
 def rules(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Broken]:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesblina.account import Account, Line
+from bayesblina.account import Account
 from bayesblina.baseline_gate import FAILED
 from bayesblina.checks import Checks, check
 from bayesblina.checks.curves import curve_shift
@@ -313,13 +313,11 @@ def account_of_both(cohort: Cohort | CohortScan, fit: Fit) -> Account:
     Returns
     -------
     Account
-        Of a table in a query engine it begins with the number of patients read.
+        Of a table in a query engine patients are counted.
     """
     if isinstance(cohort, Cohort):
         return cohort.account(cuts=fit.exposure.cuts) + fit.exposure.account()
-    read = Line(step="read", what=f"patients in {cohort.source}", patients=(), count=cohort.size)
-    whole = Account(lines=(read,), unit=cohort.unit, synthetic=cohort.synthetic)
-    return whole + fit.exposure.account()
+    return cohort.account() + fit.exposure.account()
 
 
 def _ladder(

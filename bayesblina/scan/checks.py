@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from bayesblina.rules import (
     Columns,
     InMemory,
     rules,
+    settle,
     unit_words,
 )
 from bayesblina.scan.engines import array_of, batches, ibis_module, number, run
@@ -60,6 +61,12 @@ class InEngine:
         times = [self._finite(column).fill_null(-1.0) for column in columns]
         last = times[0] if len(times) == 1 else ibis.greatest(*times)
         return ibis.ifelse(last < 0, float("inf"), last)
+
+    def choose(self, condition: Any, yes: Any, no: Any) -> Any:
+        """Take one value where a condition holds, and another where it does not."""
+        ibis = ibis_module()
+        yes, no = (number(one) if isinstance(one, float) else one for one in (yes, no))
+        return ibis.ifelse(condition, yes, no)
 
     def _finite(self, column: Any) -> Any:
         ibis = ibis_module()
@@ -213,14 +220,43 @@ def kinds_of(
     return kinds
 
 
+def settled_columns(
+    columns: Columns, arithmetic: Arithmetic, unit: str, ends: Sequence[str]
+) -> tuple[Columns, Any]:
+    """Settle near ties; ends of which nothing is known stay as they are.
+
+    Parameters
+    ----------
+    columns, arithmetic, unit
+        As for `bayesblina.rules.settle`.
+    ends
+        Phases whose ends are known.
+
+    Returns
+    -------
+    columns : Columns
+        With the times settled.
+    moved : array or column of bool
+        Whose times moved.
+    """
+    known = {name: columns.end[name] for name in ends}
+    with np.errstate(invalid="ignore"):  # infinite times are told by the rules
+        settled, moved = settle(replace(columns, end=known), arithmetic, unit=unit)
+    return replace(settled, end={**columns.end, **settled.end}), moved
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Declared:
     """What was declared of a table, and read from it.
 
     Attributes
     ----------
-    columns
-        By what they hold, as in `bayesblina.rules.Columns`.
+    raw, columns
+        By what they hold, as in `bayesblina.rules.Columns`: as read, and settled.
+    moved
+        Who had near ties.
+    ends
+        Phases whose ends are known.
     roles
         Columns by role, such as ``"os.time"``.
     categorical
@@ -229,7 +265,10 @@ class Declared:
         Time unit.
     """
 
+    raw: Columns
     columns: Columns
+    moved: Any
+    ends: tuple[str, ...]
     roles: Mapping[str, str]
     categorical: Mapping[str, Any]
     unit: str
@@ -245,6 +284,8 @@ class _Counts:
         Who breaks each rule.
     timed, short, long : ndarray of int, shape (endpoint,)
         Times from 0 on; those that are implausibly short, and long.
+    moved
+        Rows with near ties.
     nameless
         Rows without an id.
     size
@@ -257,6 +298,7 @@ class _Counts:
     timed: Ints
     short: Ints
     long: Ints
+    moved: int
     nameless: int
     size: int
     rising: bool
@@ -264,7 +306,7 @@ class _Counts:
 
 def find_problems(
     reading: Reading, declared: Declared, *, embedded: bool, source: str
-) -> tuple[list[Problem], int]:
+) -> tuple[list[Problem], int, int]:
     """Find all problems: one pass that counts, and a look-up of patients for each problem.
 
     Parameters
@@ -284,6 +326,8 @@ def find_problems(
         Problems.
     size : int
         Number of rows.
+    moved : int
+        Number of rows with near ties.
 
     Raises
     ------
@@ -322,7 +366,7 @@ def find_problems(
                         column=declared.roles[f"{name}.time"], found=words[0], expected=words[1]
                     )
                 )
-    return problems, counts.size
+    return problems, counts.size, counts.moved
 
 
 def _told(reading: Reading, declared: Declared) -> list[Broken]:
@@ -382,6 +426,7 @@ def _count_there(
         wanted[f"timed{index}"] = total(good)
         wanted[f"short{index}"] = total(good & (time < number(short)))
         wanted[f"long{index}"] = total(good & (time > number(long)))
+    wanted["moved"] = total(declared.moved)
     wanted["nameless"] = reading.key.isnull().cast("int64").sum()
     wanted["size"] = reading.raw.count()
     row = run(reading.raw.aggregate(**wanted), source).iloc[0].fillna(0).astype("int64")
@@ -395,6 +440,7 @@ def _count_there(
         timed=counts("timed", endpoints),
         short=counts("short", endpoints),
         long=counts("long", endpoints),
+        moved=int(row["moved"]),
         nameless=int(row["nameless"]),
         size=int(row["size"]),
         rising=False,
@@ -406,7 +452,7 @@ def _count_here(
 ) -> _Counts:
     """Count block by block: the engine reads, the rules are those of arrays."""
     told = broken[: len(reading.broken) + len(declared.categorical)]
-    table = declared.columns
+    table = declared.raw
     groups = {
         "time": table.time,
         "entry": table.entry,
@@ -423,7 +469,7 @@ def _count_here(
     short, long = _limits(declared.unit)
     counts = np.zeros(len(broken), dtype=np.int64)
     timed = np.zeros((3, len(table.time)), dtype=np.int64)
-    nameless, size = 0, 0
+    nameless, size, moved = 0, 0, 0
     order = _Order()
     for batch in batches(reading.raw.select(**asked), source):
 
@@ -433,7 +479,7 @@ def _count_here(
                 for index, name in enumerate(groups[kind])
             }
 
-        here = Columns(
+        as_read = Columns(
             time=numbers("time"),
             entry=numbers("entry"),
             start=numbers("start"),
@@ -443,6 +489,8 @@ def _count_here(
             else array_of(batch, "transplant").astype(np.float64, copy=False),
             covariates=numbers("covariate"),
         )
+        here, near = settled_columns(as_read, InMemory(), declared.unit, declared.ends)
+        moved += int(np.count_nonzero(near))
         rows = [array_of(batch, f"told{index}") for index in range(len(told))]
         ruled = _rules(declared, here, InMemory(), _unread(told, rows))
         counts += [int(np.count_nonzero(one)) for one in (*rows, *(one.rows for one in ruled))]
@@ -458,6 +506,7 @@ def _count_here(
         timed=timed[0],
         short=timed[1],
         long=timed[2],
+        moved=moved,
         nameless=nameless,
         size=size,
         rising=order.rising,

@@ -7,12 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bayesblina.account import Account, Line
 from bayesblina.cohort import Endpoint, Phases
 from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.readers.columns import CovariateKind
 from bayesblina.readers.wide import check_call, roles_of_columns
-from bayesblina.rules import DAYS_PER_UNIT, Columns
-from bayesblina.scan.checks import Declared, Reading, find_problems, kinds_of, levels_of
+from bayesblina.rules import DAYS_PER_UNIT, NEAR_TIES, Columns
+from bayesblina.scan.checks import (
+    Declared,
+    InEngine,
+    Reading,
+    find_problems,
+    kinds_of,
+    levels_of,
+    settled_columns,
+)
 from bayesblina.scan.engines import ibis_module, open_table, settled, stamps
 
 if TYPE_CHECKING:
@@ -64,6 +73,9 @@ class CohortScan:
         The covariates.
     size
         Number of patients.
+    near_ties
+        Number of patients of whom a phase or a transplant lay less than a hundredth of a day from
+        the end of follow-up, which counts as at it.
     synthetic
         Whether the patients are simulated.
     source
@@ -84,6 +96,7 @@ class CohortScan:
     transplant: str | None
     covariates: tuple[ScannedCovariate, ...]
     size: int
+    near_ties: int
     synthetic: bool
     source: str
     embedded: bool
@@ -111,6 +124,26 @@ class CohortScan:
             expected="Files must stay as they are while they are used; scan them again.",
         )
         raise DataError([problem], source=self.source)
+
+    def account(self) -> Account:
+        """Count the patients read, and those whose times were settled.
+
+        Returns
+        -------
+        Account
+            Without ids.
+        """
+        counts = {("read", f"patients in {self.source}"): self.size}
+        if self.near_ties:
+            counts["repaired", NEAR_TIES] = self.near_ties
+        return Account(
+            lines=tuple(
+                Line(step=step, what=what, patients=(), count=count)
+                for (step, what), count in counts.items()
+            ),
+            unit=self.unit,
+            synthetic=self.synthetic,
+        )
 
     def column(self, kind: str, name: str = "") -> Any:
         """Pick a column of the table by what it holds.
@@ -243,24 +276,33 @@ def scan_cohort(
     categorical = {
         name: columns[_name("covariate", name)] for name in kinds if kinds[name] == "categorical"
     }
+    as_read = Columns(
+        time={name: columns[_name("time", name)] for name in endpoints},
+        entry={name: columns[_name("entry", name)] for name in endpoints},
+        start={name: columns[_name("start", name)] for name in phases.names},
+        end={name: columns[_name("end", name)] for name in phases.names},
+        transplant=columns.get(_name("transplant")),
+        covariates={
+            name: columns[_name("covariate", name)] for name in kinds if kinds[name] == "continuous"
+        },
+    )
+    ends = tuple(name for name, phase in phases.items() if phase.end is not None)
+    settled_here, moved = settled_columns(as_read, InEngine(), unit, ends)
+    for name in phases.names:
+        columns[_name("start", name)] = settled_here.start[name]
+        columns[_name("end", name)] = settled_here.end[name]
+    if transplant is not None:
+        columns[_name("transplant")] = settled_here.transplant
     declared = Declared(
-        columns=Columns(
-            time={name: columns[_name("time", name)] for name in endpoints},
-            entry={name: columns[_name("entry", name)] for name in endpoints},
-            start={name: columns[_name("start", name)] for name in phases.names},
-            end={name: columns[_name("end", name)] for name in phases.names},
-            transplant=columns.get(_name("transplant")),
-            covariates={
-                name: columns[_name("covariate", name)]
-                for name in kinds
-                if kinds[name] == "continuous"
-            },
-        ),
+        raw=as_read,
+        columns=settled_here,
+        moved=moved,
+        ends=ends,
         roles=roles,
         categorical=categorical,
         unit=unit,
     )
-    problems, size = find_problems(reading, declared, embedded=embedded, source=source)
+    problems, size, near_ties = find_problems(reading, declared, embedded=embedded, source=source)
     found = raw.select(**columns)
     levels, more = levels_of(reading, categorical, source)
     problems += more
@@ -283,6 +325,7 @@ def scan_cohort(
             for name, kind in kinds.items()
         ),
         size=size,
+        near_ties=near_ties,
         synthetic=synthetic,
         source=source,
         path=str(table) if files else None,

@@ -14,6 +14,7 @@ from scipy.special import expit, logit, ndtri
 from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
+from bayesblina.exposure import in_cohort_order
 from bayesblina.fitting import Fit, expose_for, fit_exposure, weights_of
 from bayesblina.hazards.definition import Free
 from bayesblina.hazards.likelihood import hazards_of_patients
@@ -382,7 +383,8 @@ def informative_dropout(
     seed
         Seed of the imputations and the draws.
     dropped : array_like of bool, shape (patient,), optional
-        Who of the cohort dropped out; by default everybody censored before the horizon.
+        Who of the cohort dropped out, in its order or as a pandas Series whose index holds the
+        ids; by default everybody censored before the horizon.
     imputations
         Number of imputations.
     settings
@@ -427,7 +429,7 @@ def informative_dropout(
         raise SpecError(f"imputations must be at least 2, got {imputations!r}.")
     out = np.ones(cohort.size, dtype=bool)
     if dropped is not None:
-        out = np.asarray(dropped)
+        out = np.asarray(in_cohort_order(dropped, cohort, name="dropped"))
         if out.shape != (cohort.size,) or out.dtype != bool:
             raise SpecError(f"dropped must be {cohort.size} truth values, one for each patient.")
     settings = settings or SamplerSettings(draws=250, tune=500, chains=2)

@@ -170,7 +170,8 @@ class Tie:
     def near(self, left: Any, right: Any, arithmetic: Arithmetic) -> Any:
         """Say which times are those of the other column."""
         most = self.at(right, arithmetic)
-        return (left - right < most) & (right - left < most)
+        with np.errstate(invalid="ignore"):  # infinite times are near to none
+            return (left - right < most) & (right - left < most)
 
 
 def tie_of(unit: str) -> Tie:
@@ -201,9 +202,8 @@ def settle(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> tuple[Colu
     """Let phases and transplants that all but meet the end of follow-up meet it.
 
     Dates that are one day become times that differ by rounding: in single precision, in the short
-    numbers of SAS, in six digits. The unit says which differences cannot be real. Phases that are
-    out of order by no more than that are put in order. Ends of phases of which nothing is known
-    may be left out.
+    numbers of SAS, in six digits. The unit says which differences cannot be real. Ends of phases
+    of which nothing is known may be left out.
 
     Parameters
     ----------
@@ -225,33 +225,19 @@ def settle(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> tuple[Colu
     ends = [(time, tie.at(time, arithmetic)) for time in columns.time.values()]
     moved = [time < time for time, _ in ends]
 
-    def onto(mark: Any, time: Any, most: Any, where: Any) -> Any:
-        near = (mark - time < most) & (time - mark < most) & where
-        # Floating-point noise is left as it is: times that differ by no more are one anyway.
-        near &= is_after(mark, time) | is_after(time, mark)
-        moved.append(near)
-        return arithmetic.choose(near, time, mark)
+    def settled(mark: Any) -> Any:
+        found = mark
+        for time, most in reversed(ends):
+            near = (mark - time < most) & (time - mark < most) & (time > 0)
+            # Floating-point noise is left as it is: times that differ by no more are one anyway.
+            near = near & (is_after(mark, time) | is_after(time, mark))
+            moved.append(near)
+            found = arithmetic.choose(near, time, found)
+        return found
 
-    def at_ends(mark: Any) -> Any:
-        for time, most in ends:
-            mark = onto(mark, time, most, time > 0)
-        return mark
-
-    def in_order(mark: Any, other: Any, where: Any) -> Any:
-        return onto(mark, other, tie.at(other, arithmetic), where)
-
-    start = {name: at_ends(values) for name, values in columns.start.items()}
-    end = {name: at_ends(values) for name, values in columns.end.items()}
-    names = list(start)
-    for index, name in enumerate(names):
-        for earlier in names[:index]:
-            start[name] = in_order(start[name], start[earlier], start[name] < start[earlier])
-        for earlier in names[:index]:
-            if earlier in end:
-                end[earlier] = in_order(end[earlier], start[name], end[earlier] > start[name])
-    for name in end:
-        end[name] = in_order(end[name], start[name], end[name] < start[name])
-    transplant = None if columns.transplant is None else at_ends(columns.transplant)
+    start = {name: settled(values) for name, values in columns.start.items()}
+    end = {name: settled(values) for name, values in columns.end.items()}
+    transplant = None if columns.transplant is None else settled(columns.transplant)
     rows = moved[0]
     for one in moved[1:]:
         rows = rows | one
@@ -285,7 +271,7 @@ def rules(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Br
             expected=f"Expected at most {LONGEST_LIFE_YEARS:g} years; correct them, or the unit.",
         )
     last = arithmetic.latest(list(columns.time.values()))
-    yield from _of_phases(columns, last, arithmetic)
+    yield from _of_phases(columns, last, arithmetic, tie_of(unit))
     if columns.transplant is not None:
         yield Broken(
             role="transplant",
@@ -343,8 +329,13 @@ def _of_endpoint(name: str, time: Any, entry: Any, arithmetic: Arithmetic) -> It
     )
 
 
-def _of_phases(columns: Columns, last: Any, arithmetic: Arithmetic) -> Iterator[Broken]:
+def _of_phases(columns: Columns, last: Any, arithmetic: Arithmetic, tie: Tie) -> Iterator[Broken]:
     names = list(columns.start)
+
+    def late(later: Any, earlier: Any) -> Any:
+        """Say what is out of order by more than a hundredth of a day."""
+        return is_after(later, earlier) & ~tie.near(later, earlier, arithmetic)
+
     for index, phase in enumerate(names):
         start, end = columns.start[phase], columns.end[phase]
         yield Broken(
@@ -362,7 +353,7 @@ def _of_phases(columns: Columns, last: Any, arithmetic: Arithmetic) -> Iterator[
         yield Broken(
             role=f"{phase}.end",
             rows=arithmetic.infinite(end)
-            | is_after(start, end)
+            | late(start, end)
             | (arithmetic.known(end) & arithmetic.missing(start)),
             found=f"{phase} ends before it starts, or without having started",
             expected="Correct the dates.",
@@ -370,13 +361,13 @@ def _of_phases(columns: Columns, last: Any, arithmetic: Arithmetic) -> Iterator[
         for earlier in names[:index]:
             yield Broken(
                 role=f"{phase}.start",
-                rows=is_after(columns.start[earlier], start),
+                rows=late(columns.start[earlier], start),
                 found=f"{phase} starts before {earlier}",
                 expected="Phases must start in the order in which they are declared.",
             )
             yield Broken(
                 role=f"{earlier}.end",
-                rows=is_after(columns.end[earlier], start),
+                rows=late(columns.end[earlier], start),
                 found=f"{earlier} ends after {phase} has started",
                 expected="A patient is in one phase at a time: end it at the start of the next.",
             )

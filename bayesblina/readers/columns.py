@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bayesblina.cohort import Cohort, Covariate, Exclusion, Outcome, Repair, last_seen
 from bayesblina.errors import DataError, Problem, SpecError
+from bayesblina.readers.roles import flag_problem, is_flag
 from bayesblina.rules import is_after
 
 Floats = NDArray[np.float64]
@@ -34,7 +35,7 @@ class Repairs:
     ----------
     zero_times
         Replace times of exactly 0 by this small time (as R's examples use half a day), in the
-        cohort's unit. None leaves them an error.
+        cohort's unit; no longer than the shortest time above 0. None leaves them an error.
     drop_late_phases
         Treat a phase (or transplant) that starts after the end of follow-up as never started.
     partial_dates
@@ -76,14 +77,7 @@ class Columns:
 
     def text(self, column: str) -> NDArray[np.str_]:
         """Read text; whole numbers are written without a decimal point, missing cells are empty."""
-        series = self.frame[column]
-        if pd.api.types.is_float_dtype(series):
-            values = series.to_numpy(dtype=np.float64, na_value=np.nan)
-            whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
-            text = np.where(whole, np.where(whole, values, 0).astype(np.int64).astype(str), "")
-            return np.where(np.isnan(values) | whole, text, values.astype(str)).astype(str)
-        missing = series.isna().to_numpy()
-        return np.where(missing, "", series.astype(str).str.strip().to_numpy(dtype=str)).astype(str)
+        return as_text(self.frame[column])
 
     def _refuse_long(self, column: str, text: NDArray[np.str_]) -> None:
         self.report(
@@ -123,6 +117,17 @@ class Columns:
         )
         values = np.full(text.size, np.nan)
         values[readable] = text[readable].astype(np.float64)
+        return values
+
+    def times(self, column: str | None) -> Floats:
+        """Read numbers that are times: a flag is none."""
+        values = self.numbers(column)
+        if column is not None and (
+            pd.api.types.is_bool_dtype(self.frame[column]) or is_flag(values)
+        ):
+            problem = flag_problem(column)
+            if problem not in self.problems:
+                self.problems.append(problem)
         return values
 
     def dates(self, column: str | None) -> Floats:
@@ -326,6 +331,7 @@ def make_cohort(
             )
         )
     if repairs is not None and repairs.zero_times is not None:
+        _require_small(outcomes, repairs.zero_times, unit)
         outcomes, repair = _repair_zero_times(outcomes, repairs.zero_times, columns.ids)
         done.append(repair)
     if repairs is not None and repairs.drop_late_phases:
@@ -357,6 +363,28 @@ def make_cohort(
     if columns.problems:
         raise DataError(columns.problems, source=source)
     return cohort
+
+
+def as_text(series: pd.Series) -> NDArray[np.str_]:
+    """Write values as text: whole numbers without a decimal point, missing cells empty.
+
+    Parameters
+    ----------
+    series : pandas.Series
+        Values of any kind.
+
+    Returns
+    -------
+    ndarray of str
+        Texts without blanks around them.
+    """
+    if pd.api.types.is_float_dtype(series):
+        values = series.to_numpy(dtype=np.float64, na_value=np.nan)
+        whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
+        text = np.where(whole, np.where(whole, values, 0).astype(np.int64).astype(str), "")
+        return np.where(np.isnan(values) | whole, text, values.astype(str)).astype(str)
+    missing = series.isna().to_numpy()
+    return np.where(missing, "", series.astype(str).str.strip().to_numpy(dtype=str)).astype(str)
 
 
 def examples_of(text: Any) -> str:
@@ -421,6 +449,17 @@ def _merge(
         if left or not problem.patients:
             merged.append(replace(problem, column=column, patients=left))
     return merged
+
+
+def _require_small(outcomes: Mapping[str, Outcome], instead: float, unit: str) -> None:
+    """Refuse a small time that is longer than follow-up that is known."""
+    times = np.concatenate([outcome.time[outcome.time > 0] for outcome in outcomes.values()])
+    shortest = float(times.min(initial=np.inf))
+    if is_after(instead, shortest):
+        raise SpecError(
+            f"zero_times = {instead:g} {unit} is longer than the shortest follow-up of the table "
+            f"that is longer than 0: expected less than that, in {unit}."
+        )
 
 
 def _repair_zero_times(

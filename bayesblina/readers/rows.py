@@ -28,6 +28,7 @@ from bayesblina.readers.columns import (
     examples_of,
     make_cohort,
 )
+from bayesblina.readers.roles import require_roles
 from bayesblina.readers.sources import load_table, missing_columns
 
 Floats = NDArray[np.float64]
@@ -143,6 +144,9 @@ def read_counting_process(
     roles = {"patient": patient}
     wanted = [patient, start, stop, event, phase, *covariates]
     wanted += [column for column in (endpoint, transplant) if column is not None]
+    require_roles(
+        _roles_of_rows(patient, start, stop, event, phase, endpoint, transplant), covariates
+    )
     missing = missing_columns(frame, wanted)
     if missing:
         raise DataError(missing, source=source)
@@ -152,7 +156,7 @@ def read_counting_process(
     patients, first_row, who = _first_appearance(rows.ids)
     endpoint_names, which = _endpoints(rows, endpoint)
     declared = _declared(recorded, endpoint_names)
-    begin, end = snap([rows.numbers(start), rows.numbers(stop)])
+    begin, end = snap([rows.times(start), rows.times(stop)])
     happened = rows.events(event, np.ones(len(frame), dtype=bool))
     state = _states(rows, phase, labels, none)
     rows.report(patient, rows.ids == "", "missing ids", "Every row needs its patient's id.")
@@ -203,7 +207,7 @@ def read_counting_process(
         starts=starts,
         ends=stops,
         ends_known=bool((state == len(names) + 1).any()),
-        transplant=None if transplant is None else one.numbers(transplant),
+        transplant=None if transplant is None else one.times(transplant),
         covariates=one.covariates(covariates),
     )
     for name in endpoint_names:
@@ -214,6 +218,28 @@ def read_counting_process(
     return make_cohort(
         one, parts, unit=unit, repairs=repairs, roles=roles, source=source, synthetic=synthetic
     )
+
+
+def _roles_of_rows(
+    patient: str,
+    start: str,
+    stop: str,
+    event: str,
+    phase: str,
+    endpoint: str | None,
+    transplant: str | None,
+) -> dict[str, str]:
+    """Name the roles of columns as the call does."""
+    given = {
+        "patient": patient,
+        "start": start,
+        "stop": stop,
+        "event": event,
+        "phase": phase,
+        "endpoint": endpoint,
+        "transplant": transplant,
+    }
+    return {role: column for role, column in given.items() if column is not None}
 
 
 def _first_appearance(ids: NDArray[np.str_]) -> tuple[NDArray[np.str_], Ints, Ints]:

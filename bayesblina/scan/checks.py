@@ -18,6 +18,7 @@ from bayesblina.readers.columns import (
     CovariateKind,
     examples_of,
 )
+from bayesblina.readers.roles import FEWEST_FLAGS, flag_problem
 from bayesblina.rules import (
     DAYS_PER_UNIT,
     LONGEST_MEDIAN_FOLLOW_UP_YEARS,
@@ -88,6 +89,8 @@ class Reading:
         self.raw = raw
         self.patient = patient
         self.broken: dict[tuple[str, str], Broken] = {}
+        # Columns of times, by name.
+        self.times: dict[str, Any] = {}
         self.ids = self._text(patient)
         whole = raw[patient].type().is_integer()
         # Numbers are compared as numbers: a hundred million texts take long.
@@ -153,6 +156,11 @@ class Reading:
             f"Expected plain decimal numbers such as 12.5; leave missing values empty{dates}.",
         )
         return ibis.ifelse(readable, text, None).cast("string").cast("float64")
+
+    def time(self, column: str) -> Any:
+        """Read times; missing where there is none."""
+        self.times[column] = self.number(column)
+        return self.times[column]
 
     def event(self, column: str, entry: Any) -> Any:
         """Read 1 (event) and 0 (censored), which everybody under observation must have."""
@@ -284,6 +292,8 @@ class _Counts:
         Who breaks each rule.
     timed, short, long : ndarray of int, shape (endpoint,)
         Times from 0 on; those that are implausibly short, and long.
+    known, zeros, ones : ndarray of int, shape (column of times,)
+        Values of each column of times, and how many of them are 0, and 1.
     moved
         Rows with near ties.
     nameless
@@ -298,6 +308,9 @@ class _Counts:
     timed: Ints
     short: Ints
     long: Ints
+    known: Ints
+    zeros: Ints
+    ones: Ints
     moved: int
     nameless: int
     size: int
@@ -344,6 +357,11 @@ def find_problems(
         for one, found in zip(broken, counts.broken.tolist(), strict=True)
         if found
     ]
+    for index, column in enumerate(reading.times):
+        known, ones = counts.known[index], counts.ones[index]
+        only = ones and known >= FEWEST_FLAGS and ones + counts.zeros[index] == known
+        if only or reading.raw[column].type().is_boolean():
+            problems.append(flag_problem(column))
     patient = declared.roles["patient"]
     if counts.nameless:
         problems.append(
@@ -426,6 +444,10 @@ def _count_there(
         wanted[f"timed{index}"] = total(good)
         wanted[f"short{index}"] = total(good & (time < number(short)))
         wanted[f"long{index}"] = total(good & (time > number(long)))
+    for index, values in enumerate(reading.times.values()):
+        wanted[f"known{index}"] = total(values.notnull())
+        wanted[f"zeros{index}"] = total(values == 0.0)
+        wanted[f"ones{index}"] = total(values == 1.0)
     wanted["moved"] = total(declared.moved)
     wanted["nameless"] = reading.key.isnull().cast("int64").sum()
     wanted["size"] = reading.raw.count()
@@ -440,6 +462,9 @@ def _count_there(
         timed=counts("timed", endpoints),
         short=counts("short", endpoints),
         long=counts("long", endpoints),
+        known=counts("known", len(reading.times)),
+        zeros=counts("zeros", len(reading.times)),
+        ones=counts("ones", len(reading.times)),
         moved=int(row["moved"]),
         nameless=int(row["nameless"]),
         size=int(row["size"]),
@@ -471,6 +496,7 @@ def _count_here(
     timed = np.zeros((3, len(table.time)), dtype=np.int64)
     nameless, size, moved = 0, 0, 0
     order = _Order()
+    flags = _Flags(list(reading.times), declared.roles)
     for batch in batches(reading.raw.select(**asked), source):
 
         def numbers(kind: str, batch: Any = batch) -> dict[str, NDArray[Any]]:
@@ -489,6 +515,7 @@ def _count_here(
             else array_of(batch, "transplant").astype(np.float64, copy=False),
             covariates=numbers("covariate"),
         )
+        flags.add(as_read)
         here, near = settled_columns(as_read, InMemory(), declared.unit, declared.ends)
         moved += int(np.count_nonzero(near))
         rows = [array_of(batch, f"told{index}") for index in range(len(told))]
@@ -506,11 +533,34 @@ def _count_here(
         timed=timed[0],
         short=timed[1],
         long=timed[2],
+        known=flags.counts[0],
+        zeros=flags.counts[1],
+        ones=flags.counts[2],
         moved=moved,
         nameless=nameless,
         size=size,
         rising=order.rising,
     )
+
+
+class _Flags:
+    """Counts the values 0 and 1 of columns of times, until one has another value."""
+
+    def __init__(self, columns: Sequence[str], roles: Mapping[str, str]) -> None:
+        self.counts = np.zeros((3, len(columns)), dtype=np.int64)
+        self._left = {columns.index(roles[role]): role for role in roles if roles[role] in columns}
+
+    def add(self, read: Columns) -> None:
+        """Look at the next patients."""
+        groups = {"time": read.time, "entry": read.entry, "start": read.start, "end": read.end}
+        for index, role in list(self._left.items()):
+            name, _, kind = role.rpartition(".")
+            values = read.transplant if role == "transplant" else groups[kind][name]
+            zeros, ones = np.count_nonzero(values == 0.0), np.count_nonzero(values == 1.0)
+            known = values.size - np.count_nonzero(np.isnan(values))
+            self.counts[:, index] += [known, zeros, ones]
+            if known > zeros + ones:
+                del self._left[index]
 
 
 class _Order:

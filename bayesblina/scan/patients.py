@@ -11,6 +11,7 @@ from bayesblina.account import Account, Line
 from bayesblina.cohort import Endpoint, Phases
 from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.readers.columns import CovariateKind
+from bayesblina.readers.roles import require_roles
 from bayesblina.readers.wide import check_call, roles_of_columns
 from bayesblina.rules import DAYS_PER_UNIT, NEAR_TIES, Columns
 from bayesblina.scan.checks import (
@@ -254,22 +255,23 @@ def scan_cohort(
     raw, source, embedded = open_table(table, memory_limit)
     files = stamps(table, raw.get_backend()) if embedded else ()
     roles = roles_of_columns(patient, endpoints, phases, transplant)
+    require_roles(roles, covariates, phases.names)
     _require_columns(raw, [*roles.values(), *covariates], source)
     reading = Reading(raw, patient)
     kinds = kinds_of(raw, covariates, source)
     columns = {_name("patient"): reading.key}
     for name, endpoint in endpoints.items():
-        columns[_name("time", name)] = reading.number(endpoint.time)
-        entry = reading.zero() if endpoint.entry is None else reading.number(endpoint.entry)
+        columns[_name("time", name)] = reading.time(endpoint.time)
+        entry = reading.zero() if endpoint.entry is None else reading.time(endpoint.entry)
         columns[_name("entry", name)] = entry
         columns[_name("event", name)] = reading.event(endpoint.event, entry)
     for name, phase in phases.items():
-        columns[_name("start", name)] = reading.number(phase.start)
+        columns[_name("start", name)] = reading.time(phase.start)
         columns[_name("end", name)] = (
-            reading.nothing() if phase.end is None else reading.number(phase.end)
+            reading.nothing() if phase.end is None else reading.time(phase.end)
         )
     if transplant is not None:
-        columns[_name("transplant")] = reading.number(transplant)
+        columns[_name("transplant")] = reading.time(transplant)
     for name, kind in kinds.items():
         one = reading.number(name) if kind == "continuous" else reading.words(name)
         columns[_name("covariate", name)] = one
@@ -288,11 +290,6 @@ def scan_cohort(
     )
     ends = tuple(name for name, phase in phases.items() if phase.end is not None)
     settled_here, moved = settled_columns(as_read, InEngine(), unit, ends)
-    for name in phases.names:
-        columns[_name("start", name)] = settled_here.start[name]
-        columns[_name("end", name)] = settled_here.end[name]
-    if transplant is not None:
-        columns[_name("transplant")] = settled_here.transplant
     declared = Declared(
         raw=as_read,
         columns=settled_here,
@@ -303,7 +300,6 @@ def scan_cohort(
         unit=unit,
     )
     problems, size, near_ties = find_problems(reading, declared, embedded=embedded, source=source)
-    found = raw.select(**columns)
     levels, more = levels_of(reading, categorical, source)
     problems += more
     if not size:
@@ -313,7 +309,9 @@ def scan_cohort(
     if problems:
         raise DataError(problems, source=source)
     return CohortScan(
-        table=settled(found, embedded=embedded),
+        table=settled(
+            _with_near_ties(raw.select(**columns), as_read, unit, ends), embedded=embedded
+        ),
         embedded=embedded,
         unit=unit,
         endpoints=dict(endpoints),
@@ -331,6 +329,27 @@ def scan_cohort(
         path=str(table) if files else None,
         files=files,
     )
+
+
+def _with_near_ties(table: Any, read: Columns, unit: str, ends: Sequence[str]) -> Any:
+    """Settle near ties of a table whose columns are read."""
+    found, _ = settled_columns(
+        Columns(
+            time={name: table[_name("time", name)] for name in read.time},
+            entry={},
+            start={name: table[_name("start", name)] for name in read.start},
+            end={name: table[_name("end", name)] for name in read.end},
+            transplant=None if read.transplant is None else table[_name("transplant")],
+        ),
+        InEngine(),
+        unit,
+        ends,
+    )
+    columns = {_name("start", name): values for name, values in found.start.items()}
+    columns |= {_name("end", name): values for name, values in found.end.items()}
+    if found.transplant is not None:
+        columns[_name("transplant")] = found.transplant
+    return table.mutate(**columns)
 
 
 def _name(kind: str, name: str = "") -> str:

@@ -20,6 +20,7 @@ from bayesblina.rules import (
     NEAR_TIES,
     Columns,
     InMemory,
+    order_of_endpoints,
     rules,
     settle,
     unit_words,
@@ -381,7 +382,9 @@ class Cohort:
             Patients read, excluded and repaired; for each endpoint those under observation, their
             events and time, and whether these events are declared to be recorded on their day or
             taken as such; and where in follow-up each phase starts, counted as R's
-            ``survival::tmerge`` does.
+            ``survival::tmerge`` does. With several endpoints, how each lies to the events of the
+            others: which of them is death only the reader knows, who sees here whether anybody is
+            followed after it, or censored at it for an endpoint of which it is an event.
 
         See Also
         --------
@@ -406,7 +409,29 @@ class Cohort:
         ]
         for name in self.endpoints:
             lines += self._account_of(name, validate_cuts(cuts))
+        lines += self._order()
         return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
+
+    def _order(self) -> list[Line]:
+        """Say how endpoints lie to each other's events."""
+        seen = order_of_endpoints(
+            {name: outcome.time for name, outcome in self.endpoints.items()},
+            {name: outcome.event for name, outcome in self.endpoints.items()},
+            {name: outcome.entry for name, outcome in self.endpoints.items()},
+            InMemory(),
+            unit=self.unit,
+        )
+        return [
+            Line(
+                step="order",
+                endpoint=one.endpoint,
+                what=one.what,
+                patients=tuple(str(patient) for patient in self.patients[one.rows]),
+                events=int(one.events.sum()),
+            )
+            for one in seen
+            if one.rows.any()
+        ]
 
     def _account_of(self, name: str, cuts: Floats) -> list[Line]:
         outcome = self.endpoints[name]

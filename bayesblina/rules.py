@@ -244,6 +244,80 @@ def settle(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> tuple[Colu
     return replace(columns, start=start, end=end, transplant=transplant), rows
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """How two endpoints of the same patients lie to each other, and of whom.
+
+    Attributes
+    ----------
+    endpoint
+        The endpoint that it is about.
+    what
+        What is seen of it, in words.
+    rows, events
+        Of whom, and who of them has the endpoint's event, as booleans.
+    """
+
+    endpoint: str
+    what: str
+    rows: Any
+    events: Any
+
+
+def order_of_endpoints(
+    time: Mapping[str, Any],
+    event: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    arithmetic: Arithmetic,
+    *,
+    unit: str,
+) -> Iterator[Seen]:
+    """Compare each endpoint with the events of every other.
+
+    Parameters
+    ----------
+    time, event, entry
+        Of each endpoint.
+    arithmetic
+        Of the kind of columns they are.
+    unit
+        Time unit; times less than a hundredth of a day apart are one.
+
+    Yields
+    ------
+    Seen
+        What is seen, whether of anybody or not.
+    """
+    tie = tie_of(unit)
+    for name in time:
+        for other in time:
+            if other == name:
+                continue
+            happened = arithmetic.known(entry[name]) & arithmetic.known(entry[other]) & event[other]
+            near = tie.near(time[name], time[other], arithmetic)
+            censored = happened & ~event[name]
+            after = happened & ~near & (time[name] > time[other])
+            at, before = censored & near, censored & ~near & (time[name] < time[other])
+            yield Seen(
+                endpoint=name,
+                what=f"followed after an event of {other}",
+                rows=after,
+                events=after & event[name],
+            )
+            yield Seen(
+                endpoint=name,
+                what=f"censored at an event of {other}",
+                rows=at,
+                events=at & event[name],
+            )
+            yield Seen(
+                endpoint=name,
+                what=f"censored before an event of {other}",
+                rows=before,
+                events=before & event[name],
+            )
+
+
 def rules(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Broken]:
     """Go through all rules for single patients.
 

@@ -516,7 +516,7 @@ def test_stanford_rows_equal_the_wide_table(*, shuffled: bool) -> None:
         ({"phases": {"c": OFF, "m": "2"}}, "each needs a text of its own"),
         ({"phases": [OFF]}, f"'{OFF}' has a meaning of its own"),
         ({"before": OFF}, f"before: '{OFF}' means that a phase has ended"),
-        ({"covariates": {"event": "ordinal"}}, "unknown type 'ordinal'"),
+        ({"covariates": {"age": "ordinal"}}, "unknown type 'ordinal'"),
     ],
 )
 def test_impossible_calls(options: dict[str, Any], message: str) -> None:

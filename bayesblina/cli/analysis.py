@@ -241,7 +241,8 @@ def validate(
         _require_curves(read, cohort)
         read.require_adverse_events()
         if not isinstance(cohort, Cohort):
-            manner.say(f"{path} is valid.\n  patients: {cohort!r}")
+            manner.say(f"{path} is valid.\n  patients: {cohort!r}\n")
+            manner.say(repr(cohort.account()))
             manner.give(
                 {
                     "command": "validate",

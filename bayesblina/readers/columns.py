@@ -119,11 +119,11 @@ class Columns:
         values[readable] = text[readable].astype(np.float64)
         return values
 
-    def times(self, column: str | None) -> Floats:
-        """Read numbers that are times: a flag is none."""
+    def times(self, column: str | None, *, few: bool = False) -> Floats:
+        """Read numbers that are times: a flag is none. A `few` of them may be nothing but 0 and 1."""
         values = self.numbers(column)
         if column is not None and (
-            pd.api.types.is_bool_dtype(self.frame[column]) or is_flag(values)
+            pd.api.types.is_bool_dtype(self.frame[column]) or (not few and is_flag(values))
         ):
             problem = flag_problem(column)
             if problem not in self.problems:

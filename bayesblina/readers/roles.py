@@ -99,7 +99,9 @@ def flag_problem(column: str) -> Problem:
 
 
 def is_flag(values: NDArray[np.float64]) -> bool:
-    """Say whether times are a flag: at least five, nothing but 0 and 1, and not 0 alone.
+    """Say whether times are a flag: at least five that are 0 or 1, and not all one of these.
+
+    Where 1 stands beside missing values only, it is a flag too.
 
     Parameters
     ----------
@@ -113,9 +115,25 @@ def is_flag(values: NDArray[np.float64]) -> bool:
 
     Examples
     --------
-    >>> is_flag(np.array([0.0, 1, 1, 0, 1])), is_flag(np.zeros(5)), is_flag(np.arange(5.0))
+    >>> is_flag(np.array([0.0, 1, 1, 0, 1])), is_flag(np.ones(5)), is_flag(np.arange(5.0))
     (True, False, False)
     """
-    ones = np.count_nonzero(values == 1.0)
+    zeros, ones = np.count_nonzero(values == 0.0), np.count_nonzero(values == 1.0)
     known = values.size - np.count_nonzero(np.isnan(values))
-    return bool(ones and known >= FEWEST_FLAGS and ones + np.count_nonzero(values == 0.0) == known)
+    return counts_of_flag(known, zeros, ones, values.size)
+
+
+def counts_of_flag(known: int, zeros: int, ones: int, size: int) -> bool:
+    """Say whether times are a flag, where they are counted already.
+
+    Parameters
+    ----------
+    known, zeros, ones, size
+        Numbers of times, of those that are 0 and 1, and of rows.
+
+    Returns
+    -------
+    bool
+        Whether they are.
+    """
+    return bool(known >= FEWEST_FLAGS and zeros + ones == known and 0 < ones < size)

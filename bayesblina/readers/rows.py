@@ -156,7 +156,7 @@ def read_counting_process(
     patients, first_row, who = _first_appearance(rows.ids)
     endpoint_names, which = _endpoints(rows, endpoint)
     declared = _declared(recorded, endpoint_names)
-    begin, end = snap([rows.times(start), rows.times(stop)])
+    begin, end = snap([rows.times(start, few=True), rows.times(stop, few=True)])
     happened = rows.events(event, np.ones(len(frame), dtype=bool))
     state = _states(rows, phase, labels, none)
     rows.report(patient, rows.ids == "", "missing ids", "Every row needs its patient's id.")

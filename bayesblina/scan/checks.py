@@ -18,7 +18,7 @@ from bayesblina.readers.columns import (
     CovariateKind,
     examples_of,
 )
-from bayesblina.readers.roles import FEWEST_FLAGS, flag_problem
+from bayesblina.readers.roles import counts_of_flag, flag_problem
 from bayesblina.rules import (
     DAYS_PER_UNIT,
     LONGEST_MEDIAN_FOLLOW_UP_YEARS,
@@ -358,9 +358,8 @@ def find_problems(
         if found
     ]
     for index, column in enumerate(reading.times):
-        known, ones = counts.known[index], counts.ones[index]
-        only = ones and known >= FEWEST_FLAGS and ones + counts.zeros[index] == known
-        if only or reading.raw[column].type().is_boolean():
+        seen = (int(one[index]) for one in (counts.known, counts.zeros, counts.ones))
+        if counts_of_flag(*seen, counts.size) or reading.raw[column].type().is_boolean():
             problems.append(flag_problem(column))
     patient = declared.roles["patient"]
     if counts.nameless:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bayesblina.account import Account, Line
@@ -13,7 +13,7 @@ from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.readers.columns import CovariateKind
 from bayesblina.readers.roles import require_roles
 from bayesblina.readers.wide import check_call, roles_of_columns
-from bayesblina.rules import DAYS_PER_UNIT, NEAR_TIES, Columns
+from bayesblina.rules import DAYS_PER_UNIT, NEAR_TIES, Columns, order_of_endpoints
 from bayesblina.scan.checks import (
     Declared,
     InEngine,
@@ -23,7 +23,7 @@ from bayesblina.scan.checks import (
     levels_of,
     settled_columns,
 )
-from bayesblina.scan.engines import ibis_module, open_table, settled, stamps
+from bayesblina.scan.engines import ibis_module, open_table, run, settled, stamps
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -127,24 +127,53 @@ class CohortScan:
         raise DataError([problem], source=self.source)
 
     def account(self) -> Account:
-        """Count the patients read, and those whose times were settled.
+        """Count the patients read, whose times were settled, and how endpoints lie to each other.
 
         Returns
         -------
         Account
-            Without ids.
+            Without ids; patients are gone through once.
+
+        Raises
+        ------
+        DataError
+            If files have changed.
         """
-        counts = {("read", f"patients in {self.source}"): self.size}
+        self.require_unchanged()
+        lines = [self._line("read", f"patients in {self.source}", self.size)]
         if self.near_ties:
-            counts["repaired", NEAR_TIES] = self.near_ties
-        return Account(
-            lines=tuple(
-                Line(step=step, what=what, patients=(), count=count)
-                for (step, what), count in counts.items()
-            ),
-            unit=self.unit,
-            synthetic=self.synthetic,
+            lines.append(self._line("repaired", NEAR_TIES, self.near_ties))
+        seen = list(
+            order_of_endpoints(
+                *(
+                    {name: self.column(kind, name) for name in self.endpoints}
+                    for kind in ("time", "event", "entry")
+                ),
+                InEngine(),
+                unit=self.unit,
+            )
         )
+        if seen:
+            wanted = {
+                f"{which}{index}": rows.fill_null(False).cast("int64").sum()
+                for index, one in enumerate(seen)
+                for which, rows in (("rows", one.rows), ("events", one.events))
+            }
+            counts = run(self.table.aggregate(**wanted), self.source).iloc[0].astype("int64")
+            lines += [
+                replace(
+                    self._line("order", one.what, int(counts[f"rows{index}"])),
+                    endpoint=one.endpoint,
+                    events=int(counts[f"events{index}"]),
+                )
+                for index, one in enumerate(seen)
+                if counts[f"rows{index}"]
+            ]
+        return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
+
+    def _line(self, step: str, what: str, count: int) -> Line:
+        """Count patients who are not named."""
+        return Line(step=step, what=what, patients=(), count=count)
 
     def column(self, kind: str, name: str = "") -> Any:
         """Pick a column of the table by what it holds.

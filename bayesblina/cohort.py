@@ -304,6 +304,8 @@ class Cohort:
         Id of the person to whom each row belongs, where rows are pieces or copies of persons, as
         weighted follow-up has them; None where every row is a person. Whatever leaves patients out
         takes all rows of a person.
+    file_sha256
+        SHA-256 of the bytes of the file that they were read from; None without a file.
 
     Raises
     ------
@@ -325,6 +327,7 @@ class Cohort:
     repairs: tuple[Repair, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
     persons: NDArray[np.str_] | None = None
+    file_sha256: str | None = None
 
     def __post_init__(self) -> None:
         problems = _problems_of_shape(self)
@@ -636,7 +639,10 @@ def find_problems(cohort: Cohort) -> list[Problem]:
     def report(role: str, rows: NDArray[np.bool_], found: str, expected: str) -> None:
         if rows.any():
             who = tuple(str(patient) for patient in ids[rows])
-            problems.append(Problem(column=role, found=found, expected=expected, patients=who))
+            numbers = tuple((np.flatnonzero(rows)[: NAMED_PATIENTS + 1] + 1).tolist())
+            problems.append(
+                Problem(column=role, found=found, expected=expected, patients=who, rows=numbers)
+            )
 
     missing = np.flatnonzero(ids == "")
     if missing.size:

@@ -11,12 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.cohort import Cohort, Covariate, Exclusion, Outcome, Repair, last_seen
-from bayesblina.errors import DataError, Problem, SpecError
+from bayesblina.errors import NAMED_PATIENTS, DataError, Problem, SpecError
 from bayesblina.readers.roles import flag_problem, is_flag
 from bayesblina.rules import is_after
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 CovariateKind = Literal["categorical", "continuous"]
 PartialDates = Literal["refuse", "first", "middle", "last"]
 
@@ -66,9 +67,16 @@ class Columns:
     """Reads the columns of one table and collects what could not be read."""
 
     def __init__(
-        self, frame: pd.DataFrame, patient: str, *, partial_dates: PartialDates = "refuse"
+        self,
+        frame: pd.DataFrame,
+        patient: str,
+        *,
+        partial_dates: PartialDates = "refuse",
+        numbers: Ints | None = None,
     ) -> None:
         self.frame = frame
+        # Numbers of the rows in the user's table, from 1 on, where they are known.
+        self.row_numbers = numbers
         self.problems: list[Problem] = []
         self.partial_dates = partial_dates
         self.imputed: dict[str, None] = {}
@@ -87,13 +95,29 @@ class Columns:
             "Expected an id or a short name; is a quotation mark missing?",
         )
 
-    def report(self, column: str, rows: Bools, found: str, expected: str) -> None:
+    def report(
+        self, column: str, rows: Bools, found: str, expected: str, examples: tuple[str, ...] = ()
+    ) -> None:
         """Note a problem with some rows, if there are any."""
         if rows.any():
             who = tuple(dict.fromkeys(str(patient) for patient in self.ids[rows]))
-            problem = Problem(column=column, found=found, expected=expected, patients=who)
+            quoted = f" ({', '.join(map(repr, examples))})" if examples else ""
+            problem = Problem(
+                column=column,
+                found=f"{found}{quoted}",
+                expected=expected,
+                patients=who,
+                rows=self.numbers_of(rows),
+                examples=examples,
+            )
             if problem not in self.problems:  # a column may be read for more than one role
                 self.problems.append(problem)
+
+    def numbers_of(self, rows: Bools) -> tuple[int, ...]:
+        """List the numbers of the first of some rows, if known; one more than are shown."""
+        if self.row_numbers is None:
+            return ()
+        return tuple(self.row_numbers[rows][: NAMED_PATIENTS + 1].tolist())
 
     def numbers(self, column: str | None) -> Floats:
         """Read numbers; what is none is reported and becomes NaN. All NaN without a column."""
@@ -112,15 +136,16 @@ class Columns:
         self.report(
             column,
             bad,
-            f"values that are not numbers ({examples_of(text[bad])})",
+            "values that are not numbers",
             f"Expected plain decimal numbers such as 12.5; leave missing values empty{dates}.",
+            examples_of(text[bad]),
         )
         values = np.full(text.size, np.nan)
         values[readable] = text[readable].astype(np.float64)
         return values
 
     def times(self, column: str | None, *, few: bool = False) -> Floats:
-        """Read numbers that are times: a flag is none. A `few` of them may be nothing but 0 and 1."""
+        """Read numbers that are times, not a flag; a `few` may be nothing but 0 and 1."""
         values = self.numbers(column)
         if column is not None and (
             pd.api.types.is_bool_dtype(self.frame[column]) or (not few and is_flag(values))
@@ -162,9 +187,10 @@ class Columns:
             self.report(
                 column,
                 partial,
-                f"partial dates ({examples_of(text[partial])})",
+                "partial dates",
                 "Complete them, or ask for a rule: Repairs(partial_dates='first'), 'middle' or "
                 "'last'.",
+                examples_of(text[partial]),
             )
             complete = known & ~partial
         else:
@@ -178,8 +204,9 @@ class Columns:
         self.report(
             column,
             bad,
-            f"values that are not dates ({examples_of(text[bad])})",
+            "values that are not dates",
             "Expected ISO 8601 dates such as 2015-03-31; leave missing dates empty.",
+            examples_of(text[bad]),
         )
         return self._plausible(column, values)
 
@@ -286,6 +313,7 @@ def make_cohort(
     synthetic: bool | None,
     exclusions: Sequence[Exclusion] = (),
     made: Sequence[Repair] = (),
+    file_sha256: str | None = None,
 ) -> Cohort:
     """Make the repairs that were asked for, and a cohort, or raise all problems at once.
 
@@ -309,6 +337,8 @@ def make_cohort(
         Whom the reader left out, and why.
     made
         Repairs that were made already.
+    file_sha256
+        Hash of the file that was read.
 
     Returns
     -------
@@ -357,9 +387,10 @@ def make_cohort(
             source=source,
             repairs=tuple(done),
             exclusions=tuple(exclusions),
+            file_sha256=file_sha256,
         )
     except DataError as error:
-        raise DataError(_merge(columns.problems, error.problems, roles), source=source) from None
+        raise DataError(_merge(columns, error.problems, roles), source=source) from None
     if columns.problems:
         raise DataError(columns.problems, source=source)
     return cohort
@@ -387,8 +418,8 @@ def as_text(series: pd.Series) -> NDArray[np.str_]:
     return np.where(missing, "", series.astype(str).str.strip().to_numpy(dtype=str)).astype(str)
 
 
-def examples_of(text: Any) -> str:
-    """Quote up to three of the texts, shortened.
+def examples_of(text: Any) -> tuple[str, ...]:
+    """Take up to three of the texts, shortened.
 
     Parameters
     ----------
@@ -397,10 +428,10 @@ def examples_of(text: Any) -> str:
 
     Returns
     -------
-    str
-        The quotation.
+    tuple of str
+        Them.
     """
-    return ", ".join(repr(value[:20]) for value in text.unique()[:3])
+    return tuple(str(value)[:20] for value in text.unique()[:3])
 
 
 def _is_date(series: pd.Series) -> bool:
@@ -434,10 +465,9 @@ def _days(year: Floats, month: Floats, day: Floats, *, rule: PartialDates) -> Fl
     return np.where(legal, first + filled - 1, np.nan)
 
 
-def _merge(
-    read: Sequence[Problem], found: Sequence[Problem], roles: Mapping[str, str]
-) -> list[Problem]:
+def _merge(columns: Columns, found: Sequence[Problem], roles: Mapping[str, str]) -> list[Problem]:
     """Join the reader's problems with the cohort's, each patient once for each column."""
+    read = columns.problems
     known: dict[str, set[str]] = {}
     for problem in read:
         known.setdefault(problem.column, set()).update(problem.patients)
@@ -447,7 +477,9 @@ def _merge(
         seen = known.get(column, set())
         left = tuple(patient for patient in problem.patients if patient not in seen)
         if left or not problem.patients:
-            merged.append(replace(problem, column=column, patients=left))
+            # Rows of the cohort are those of the table only where the reader says so.
+            rows = columns.numbers_of(np.isin(columns.ids, left)) if problem.patients else ()
+            merged.append(replace(problem, column=column, patients=left, rows=rows))
     return merged
 
 

@@ -29,7 +29,7 @@ from bayesblina.readers.columns import (
     make_cohort,
 )
 from bayesblina.readers.roles import require_roles
-from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.readers.sources import SHA256, load_table, missing_columns
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -152,7 +152,7 @@ def read_counting_process(
         raise DataError(missing, source=source)
     if frame.empty:
         frame = frame.iloc[:0]
-    rows = Columns(frame, patient)
+    rows = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
     patients, first_row, who = _first_appearance(rows.ids)
     endpoint_names, which = _endpoints(rows, endpoint)
     declared = _declared(recorded, endpoint_names)
@@ -198,7 +198,7 @@ def read_counting_process(
         outcomes[name] = Outcome(time=time, event=died, entry=entry, recorded=declared.get(name))
     starts, stops = _phase_times(order, first, group, who, begin, state, names)
     _check_histories(rows, who, begin, end, state, starts, stops, names, phase)
-    one = Columns(frame.iloc[first_row].reset_index(drop=True), patient)
+    one = Columns(frame.iloc[first_row].reset_index(drop=True), patient, numbers=first_row + 1)
     one.problems = rows.problems
     one.frame.attrs = frame.attrs
     parts = Parts(
@@ -216,7 +216,14 @@ def read_counting_process(
     if transplant is not None:
         roles["transplant"] = transplant
     return make_cohort(
-        one, parts, unit=unit, repairs=repairs, roles=roles, source=source, synthetic=synthetic
+        one,
+        parts,
+        unit=unit,
+        repairs=repairs,
+        roles=roles,
+        source=source,
+        synthetic=synthetic,
+        file_sha256=frame.attrs.get(SHA256),
     )
 
 
@@ -283,9 +290,10 @@ def _states(rows: Columns, column: str, labels: Mapping[str, str], none: tuple[s
     rows.report(
         column,
         unknown.to_numpy(),
-        f"unknown states ({examples_of(text[unknown])})",
+        "unknown states",
         nearest(str(text[unknown].iloc[0]) if unknown.any() else "", [*labels.values(), *none])
         + " Name the text for no phase yet with before=.",
+        examples_of(text[unknown]),
     )
     return np.asarray(state.fillna(0), dtype=np.int64)
 

@@ -21,7 +21,7 @@ from bayesblina.cohort import (
 from bayesblina.errors import DataError, SpecError
 from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
 from bayesblina.readers.roles import require_roles
-from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.readers.sources import SHA256, load_table, missing_columns
 from bayesblina.rules import DAYS_PER_UNIT
 
 Floats = NDArray[np.float64]
@@ -109,7 +109,7 @@ def read_cohort(
     missing = missing_columns(frame, [*roles.values(), *covariates])
     if missing:
         raise DataError(missing, source=source)
-    columns = Columns(frame, patient)
+    columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
     outcomes = {}
     for name, endpoint in endpoints.items():
         time = columns.times(endpoint.time)
@@ -133,6 +133,7 @@ def read_cohort(
         roles=roles,
         source=source,
         synthetic=synthetic,
+        file_sha256=frame.attrs.get(SHA256),
     )
 
 
@@ -275,7 +276,7 @@ def read_dated_cohort(
     if missing:
         raise DataError(missing, source=source)
     partial = "refuse" if repairs is None else repairs.partial_dates
-    columns = Columns(frame, patient, partial_dates=partial)
+    columns = Columns(frame, patient, partial_dates=partial, numbers=np.arange(1, len(frame) + 1))
     zero = columns.dates(origin)
     columns.report(
         origin,
@@ -331,6 +332,7 @@ def read_dated_cohort(
         source=source,
         synthetic=synthetic,
         made=made,
+        file_sha256=frame.attrs.get(SHA256),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from bayesblina.pointwise import leave_one_out_total
 from bayesblina.predictive import replicated_simon_makuch
 from bayesblina.prior_curves import prior_predictive
 from bayesblina.prior_sensitivity import power_scaling
+from bayesblina.readers.sources import sha256_of
 from bayesblina.regimes import From, Never, Regime
 from bayesblina.safety import AdverseEvents, event_rate, incidence
 from bayesblina.scan import CohortScan
@@ -594,7 +594,6 @@ def make_record(
     title: str,
     command: str,
     source: str,
-    data_file: str | PathLike[str] | None,
     cohort: Cohort | CohortScan,
     seconds: Mapping[str, float],
     started: str,
@@ -612,8 +611,6 @@ def make_record(
         What was typed.
     source
         Name of the patients' table.
-    data_file
-        The table, to be hashed; None if there is no file.
     cohort
         The patients.
     seconds
@@ -629,6 +626,8 @@ def make_record(
         JSON.
     """
     folder = Path(folder)
+    # Of the bytes that were analysed: the file may be another by now.
+    source_sha256 = cohort.file_sha256 if isinstance(cohort, Cohort) else cohort.hash_of_file()
     names = [FIT, *(f"{name}.csv" for name in TEXTS)]
     record = {
         "format": FORMAT,
@@ -636,19 +635,14 @@ def make_record(
         "title": title,
         "command": command,
         "source": source,
-        "source_sha256": None if data_file is None else _sha256(Path(data_file)),
+        "source_sha256": source_sha256,
         "cohort_sha256": hash_of_cohort(cohort) if isinstance(cohort, Cohort) else None,
         "started": started,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "notes": dict(notes),
-        "sha256": {name: _sha256(folder / name) for name in names if (folder / name).is_file()},
+        "sha256": {name: sha256_of(folder / name) for name in names if (folder / name).is_file()},
     }
     return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_results(
@@ -690,7 +684,7 @@ def read_results(
             raise StorageError(
                 f"'{path}' is missing, which belongs to these results: run the study again."
             )
-        if _sha256(path) != digest:
+        if sha256_of(path) != digest:
             raise StorageError(
                 f"'{path}' was changed after the analysis: its numbers are not those of the fit. "
                 "Run the study again."

@@ -665,8 +665,9 @@ def levels_of(
             problems.append(
                 Problem(
                     column=name,
-                    found=f"blanks of an unusual kind around texts ({shown})",
+                    found=f"blanks of an unusual kind around texts ({', '.join(map(repr, shown))})",
                     expected="Remove them: such as no-break spaces, which make one level two.",
+                    examples=shown,
                 )
             )
         if len(names) > MOST_LEVELS:

@@ -7,6 +7,7 @@ this process; nothing is fetched, and nothing that a table holds is executed.
 from __future__ import annotations
 
 import atexit
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.errors import DataError, Problem, SpecError
+from bayesblina.errors import DataError, Problem, SpecError, unquoted
 from bayesblina.readers.sources import duplicate_column, load_table
 
 if TYPE_CHECKING:
@@ -106,8 +107,7 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
             raise DataError([unreadable(error)], source=source) from None
         connection.con.register("patients", held)
         return connection.table("patients"), source, True
-    path = str(table)
-    name = Path(path).name
+    path, name = str(table), Path(table).name
     if "://" in path:
         raise SpecError(
             f"'{path}' is no path of this machine: open it with the engine that holds it, and give "
@@ -117,6 +117,7 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
     if suffix not in FILES:
         raise SpecError(f"Expected a path or glob of {' or '.join(FILES)} files, got '{path}'.")
     connection = _embedded(memory_limit)
+    path = pattern_of(path)
     try:
         if suffix == ".csv":
             repeated = _repeated_names(connection, path)
@@ -131,8 +132,50 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
     return opened, name, True
 
 
+def pattern_of(path: str) -> str:
+    """Write a path or glob in which names that are there mean themselves, whatever their letters.
+
+    Parameters
+    ----------
+    path
+        Path or glob.
+
+    Returns
+    -------
+    str
+        A glob. ``[``, ``*`` and ``?`` in the name of a folder or file that exists are literal.
+    """
+    begun, parts = Path(), []
+    literal = True
+    for part in Path(path).parts:
+        begun /= part
+        literal = literal and begun.exists()
+        parts.append(re.sub(r"([*?\[])", r"[\1]", part) if literal else part)
+    return str(Path(*parts))
+
+
+def files_of(table: Any, connection: Any) -> list[str]:
+    """List the files that a path or glob stands for.
+
+    Parameters
+    ----------
+    table
+        What was given to `open_table`.
+    connection
+        The embedded engine.
+
+    Returns
+    -------
+    list of str
+        Sorted names; none of what is no path.
+    """
+    if not isinstance(table, str | PathLike):
+        return []
+    return sorted(_files(connection, pattern_of(str(table))))
+
+
 def _files(connection: Any, path: str) -> list[str]:
-    """List the files of a path or glob."""
+    """List the files of a glob."""
     return [
         file for (file,) in connection.con.execute("SELECT file FROM glob(?)", [path]).fetchall()
     ]
@@ -153,10 +196,8 @@ def stamps(table: Any, connection: Any) -> tuple[tuple[str, int, int], ...]:
     tuple of (str, int, int)
         Name, size and time of the last change of each; nothing of what is no path.
     """
-    if not isinstance(table, str | PathLike):
-        return ()
     found = []
-    for file in sorted(_files(connection, str(table))):
+    for file in files_of(table, connection):
         with suppress(OSError):
             state = Path(file).stat()
             found.append((file, state.st_size, state.st_mtime_ns))
@@ -205,9 +246,9 @@ def unreadable(error: Exception) -> Problem:
     Returns
     -------
     Problem
-        The first line of it.
+        The first line of it, without what it quotes.
     """
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    reason = unquoted((str(error).splitlines() or [type(error).__name__])[0])[:200]
     return Problem(
         column="file",
         found=f"it cannot be read ({reason})",
@@ -315,7 +356,7 @@ def batches(expression: Any, source: str) -> Iterator[pa.RecordBatch]:
                 yield batch
             batch = next(reader, None)
     except Exception as error:
-        raise DataError([unreadable(error)], source=source) from error
+        raise DataError([unreadable(error)], source=source) from None
 
 
 def array_of(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
@@ -359,4 +400,4 @@ def run(expression: Any, source: str) -> Any:
     try:
         return expression.execute()
     except Exception as error:
-        raise DataError([unreadable(error)], source=source) from error
+        raise DataError([unreadable(error)], source=source) from None

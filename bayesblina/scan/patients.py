@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from bayesblina.account import Account, Line
 from bayesblina.cohort import Endpoint, Phases
-from bayesblina.errors import DataError, Problem, SpecError, nearest
+from bayesblina.errors import DataError, Problem, SpecError
 from bayesblina.readers.columns import CovariateKind
 from bayesblina.readers.roles import require_roles
+from bayesblina.readers.sources import absent_columns, sha256_of
 from bayesblina.readers.wide import check_call, roles_of_columns
 from bayesblina.rules import DAYS_PER_UNIT, NEAR_TIES, Columns, order_of_endpoints
 from bayesblina.scan.checks import (
@@ -125,6 +126,25 @@ class CohortScan:
             expected="Files must stay as they are while they are used; scan them again.",
         )
         raise DataError([problem], source=self.source)
+
+    def hash_of_file(self) -> str | None:
+        """Hash the bytes of the file, which are those that were checked.
+
+        Returns
+        -------
+        str or None
+            None for other tables than a single file.
+
+        Raises
+        ------
+        DataError
+            If the file has changed.
+        """
+        if len(self.files) != 1:
+            return None
+        digest = sha256_of(self.files[0][0])
+        self.require_unchanged()
+        return digest
 
     def account(self) -> Account:
         """Count the patients read, whose times were settled, and how endpoints lie to each other.
@@ -451,11 +471,6 @@ def coded(scan: CohortScan) -> Any:
 
 
 def _require_columns(raw: Any, wanted: Sequence[str], source: str) -> None:
-    present = list(raw.columns)
-    missing = [
-        Problem(column=name, found="no such column", expected=nearest(name, present))
-        for name in dict.fromkeys(wanted)
-        if name not in present
-    ]
+    missing = absent_columns(list(raw.columns), wanted)
     if missing:
         raise DataError(missing, source=source)

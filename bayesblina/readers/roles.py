@@ -55,11 +55,14 @@ def require_roles(
         raise SpecError(f"covariates names '{twice[0]}' twice.")
     for (one, column), (other, same) in combinations(roles.items(), 2):
         if column == same and not _may_share(one, other, phases):
+            if one.endswith(".start") and other.endswith(".start"):
+                early, late = (role.removesuffix(".start") for role in (one, other))
+                raise SpecError(f"'{early}' and '{late}' both start with the column '{column}'.")
             raise SpecError(
                 f"The column '{column}' is declared as {one} and as {other}: expected a column of "
                 "its own for each."
             )
-    held = {column: role for role, column in reversed(roles.items())}
+    held = {column: role for role, column in reversed(list(roles.items()))}
     for name in names:
         if name in held:
             raise SpecError(
@@ -118,8 +121,8 @@ def is_flag(values: NDArray[np.float64]) -> bool:
     >>> is_flag(np.array([0.0, 1, 1, 0, 1])), is_flag(np.ones(5)), is_flag(np.arange(5.0))
     (True, False, False)
     """
-    zeros, ones = np.count_nonzero(values == 0.0), np.count_nonzero(values == 1.0)
-    known = values.size - np.count_nonzero(np.isnan(values))
+    zeros, ones = int((values == 0.0).sum()), int((values == 1.0).sum())
+    known = values.size - int(np.isnan(values).sum())
     return counts_of_flag(known, zeros, ones, values.size)
 
 

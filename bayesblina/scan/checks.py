@@ -358,8 +358,11 @@ def find_problems(
         if found
     ]
     for index, column in enumerate(reading.times):
-        seen = (int(one[index]) for one in (counts.known, counts.zeros, counts.ones))
-        if counts_of_flag(*seen, counts.size) or reading.raw[column].type().is_boolean():
+        known, zeros, ones = (int(one[index]) for one in (counts.known, counts.zeros, counts.ones))
+        if (
+            counts_of_flag(known, zeros, ones, counts.size)
+            or reading.raw[column].type().is_boolean()
+        ):
             problems.append(flag_problem(column))
     patient = declared.roles["patient"]
     if counts.nameless:

@@ -165,10 +165,9 @@ class CohortScan:
             lines.append(self._line("repaired", NEAR_TIES, self.near_ties))
         seen = list(
             order_of_endpoints(
-                *(
-                    {name: self.column(kind, name) for name in self.endpoints}
-                    for kind in ("time", "event", "entry")
-                ),
+                {name: self.column("time", name) for name in self.endpoints},
+                {name: self.column("event", name) for name in self.endpoints},
+                {name: self.column("entry", name) for name in self.endpoints},
                 InEngine(),
                 unit=self.unit,
             )

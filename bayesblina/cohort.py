@@ -20,9 +20,11 @@ from bayesblina.rules import (
     NEAR_TIES,
     Columns,
     InMemory,
+    lost_to_short_numbers,
     order_of_endpoints,
     rules,
     settle,
+    tie_of,
     unit_words,
 )
 
@@ -332,8 +334,9 @@ class Cohort:
     def __post_init__(self) -> None:
         problems = _problems_of_shape(self)
         if not problems:
+            problems = _short_numbers(self)
             self._settle()
-            problems = find_problems(self)
+            problems += find_problems(self)
         if problems:
             raise DataError(problems, source=self.source)
         freeze = object.__setattr__
@@ -639,7 +642,7 @@ def find_problems(cohort: Cohort) -> list[Problem]:
     def report(role: str, rows: NDArray[np.bool_], found: str, expected: str) -> None:
         if rows.any():
             who = tuple(str(patient) for patient in ids[rows])
-            numbers = tuple((np.flatnonzero(rows)[: NAMED_PATIENTS + 1] + 1).tolist())
+            numbers = _numbers_of(rows)
             problems.append(
                 Problem(column=role, found=found, expected=expected, patients=who, rows=numbers)
             )
@@ -666,6 +669,50 @@ def find_problems(cohort: Cohort) -> list[Problem]:
         report(broken.role, broken.rows, broken.found, broken.expected)
     problems += _check_unit(cohort)
     return problems
+
+
+def _short_numbers(cohort: Cohort) -> list[Problem]:
+    """Find columns of too few digits, before near ties of them are settled."""
+    times = [outcome.time for outcome in cohort.endpoints.values()]
+    problems = []
+    for role, mark in marks_of(cohort).items():
+        rows = lost_to_short_numbers(mark, times, tie_of(cohort.unit))
+        if rows.any():
+            problems.append(
+                Problem(
+                    column=role,
+                    found="times of too few digits (three bytes, or half precision) to be told "
+                    "from the end of follow-up",
+                    expected="Export the column at its full length.",
+                    patients=tuple(str(patient) for patient in cohort.patients[rows]),
+                    rows=_numbers_of(rows),
+                )
+            )
+    return problems
+
+
+def _numbers_of(rows: NDArray[np.bool_]) -> tuple[int, ...]:
+    """List the numbers of the first of some rows, one more than are shown."""
+    return tuple((np.flatnonzero(rows)[: NAMED_PATIENTS + 1] + 1).tolist())
+
+
+def marks_of(cohort: Cohort) -> dict[str, Floats]:
+    """Lay out all times at which states may begin, by role.
+
+    Parameters
+    ----------
+    cohort
+        The cohort, possibly not valid.
+
+    Returns
+    -------
+    dict of ndarray, shape (patient,)
+        Starts and ends of phases, and times of transplants.
+    """
+    columns = columns_of(cohort)
+    marks = {f"{name}.start": values for name, values in columns.start.items()}
+    marks |= {f"{name}.end": values for name, values in columns.end.items()}
+    return marks if columns.transplant is None else marks | {"transplant": columns.transplant}
 
 
 def _problems_of_shape(cohort: Cohort) -> list[Problem]:

@@ -23,6 +23,9 @@ SHORTEST_MEDIAN_FOLLOW_UP_DAYS = 1.0
 LONGEST_LIFE_YEARS = 150.0
 # A stay shorter than this before an event or the end of follow-up is none.
 SHORTEST_STAY_DAYS = 0.01
+# Significant bits of numbers that SAS keeps in three bytes, by platform; of half precision, 11.
+FEWEST_BITS, SHORT_BITS = 13, 16
+FEWEST_FRACTIONS = 5
 NEAR_TIES = (
     "a phase or transplant less than a hundredth of a day from the end of follow-up counts as at it"
 )
@@ -316,6 +319,43 @@ def order_of_endpoints(
                 rows=before,
                 events=before & event[name],
             )
+
+
+def lost_to_short_numbers(mark: Any, times: Sequence[Any], tie: Tie) -> Any:
+    """Find marks whose distance from the end of follow-up was lost to how their column is stored.
+
+    SAS keeps numbers in as few as three bytes, which cuts a month of 12.3 to 12.299: the error is
+    a tenth of a day, and a start on the day of an event becomes one before it.
+
+    Parameters
+    ----------
+    mark : ndarray, shape (patient,)
+        Times at which a phase starts or ends, or of a transplant.
+    times : sequence of ndarray, shape (patient,)
+        Ends of follow-up.
+    tie
+        How far apart two times may be and still be one.
+
+    Returns
+    -------
+    ndarray of bool, shape (patient,)
+        Whose; nobody's unless all of the column's numbers are so short.
+    """
+    nobody = np.zeros(mark.size, dtype=bool)
+    known = mark[np.isfinite(mark)]
+    # Most columns are told by their first numbers.
+    for some in (known[:100], known):
+        steps = np.frexp(some)[0] * 2.0**SHORT_BITS
+        if (steps != np.floor(steps)).any():
+            return nobody
+    # Halves, quarters and eighths are written by people.
+    if np.count_nonzero(known * 8.0 != np.floor(known * 8.0)) < FEWEST_FRACTIONS:
+        return nobody
+    for time in times:
+        with np.errstate(invalid="ignore"):
+            close = np.abs(time - mark) < time * 2.0 ** (2 - FEWEST_BITS)
+        nobody |= close & (time != mark) & ~tie.near(mark, time, InMemory())
+    return nobody
 
 
 def rules(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Broken]:

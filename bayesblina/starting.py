@@ -16,10 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from bayesblina.cohort import Cohort
 from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.follow_up import find_episodes
-from bayesblina.intervals import snap, split, validate_cuts
+from bayesblina.intervals import TIE_TOLERANCE, snap, split, validate_cuts
 from bayesblina.question import Question
 from bayesblina.readers.columns import as_text
-from bayesblina.rules import InMemory, Tie, tie_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -539,13 +538,12 @@ def _history(cohort: Cohort, history: pd.DataFrame | None, used: Ints, begin: Fl
     if problems:
         raise DataError(problems, source="the history")
     patient = np.array([row[one] for one in ids], dtype=np.int64)
-    tie = tie_of(cohort.unit)
-    # Measured when the patient becomes eligible, or all but then, is measured by then.
-    at = begin[patient]
-    time = np.where(tie.near(columns[:, 0], at, InMemory()), at, columns[:, 0])
+    # What differs by floating-point noise from the time of eligibility is measured by then.
+    at, time = begin[patient], columns[:, 0]
+    time = np.where(np.isclose(time, at, rtol=TIE_TOLERANCE, atol=0.0), at, time)
     order = np.lexsort((time, patient))
     patient, time, values = patient[order], time[order], columns[order, 1:]
-    _refuse_two_values(cohort, tie, patient, time, values)
+    _refuse_two_values(cohort, patient, time, values)
     covered = np.zeros(cohort.size, dtype=bool)
     covered[patient[time <= begin[patient]]] = True
     missing = used[~covered[used]]
@@ -564,11 +562,10 @@ def _history(cohort: Cohort, history: pd.DataFrame | None, used: Ints, begin: Fl
     return _Changes(names=names, patient=patient, time=time, values=values)
 
 
-def _refuse_two_values(
-    cohort: Cohort, tie: Tie, patient: Ints, time: Floats, values: Floats
-) -> None:
+def _refuse_two_values(cohort: Cohort, patient: Ints, time: Floats, values: Floats) -> None:
     """Refuse rows of one patient and one time that say different things."""
-    same = (patient[1:] == patient[:-1]) & tie.near(time[1:], time[:-1], InMemory())
+    same = np.isclose(time[1:], time[:-1], rtol=TIE_TOLERANCE, atol=0.0)
+    same &= patient[1:] == patient[:-1]
     twice = same & (values[1:] != values[:-1]).any(axis=1)
     if twice.any():
         rows = np.unique(patient[1:][twice])
@@ -576,8 +573,7 @@ def _refuse_two_values(
             column="time",
             patients=tuple(str(one) for one in cohort.patients[rows]),
             found="different values at one time",
-            expected="Expected one row for each patient and time; times less than a hundredth of a "
-            "day apart are one.",
+            expected="Expected one row for each patient and time.",
         )
         raise DataError([problem], source="the history")
 

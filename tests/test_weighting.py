@@ -632,16 +632,14 @@ def measured(first: float) -> tuple[bb.Cohort, pd.DataFrame]:
 
 
 def test_two_values_at_one_time_are_refused() -> None:
-    cohort, history = measured(0.0)
-    for other in (
-        history.assign(x=-history["x"]),
-        history.assign(x=-history["x"], time=history["time"] + 0.0002),
-    ):
+    for first, noise in ((0.0, 0.0), (0.0, 1e-12), (-24.0, 0.0), (-24.0, 1e-12)):
+        cohort, history = measured(first)
+        other = history.assign(x=-history["x"], time=history["time"] * (1 + noise))
         with pytest.raises(DataError, match="different values at one time"):
             bb.starting_weights(cohort, MEASURED, endpoint="y", history=pd.concat([history, other]))
-    # The same value twice says nothing new; seconds after the origin is at the origin.
+    # The same value twice says nothing new.
     same = pd.concat([history, history])
-    late = history.assign(time=history["time"].replace(0.0, 0.0002))
+    late = history.assign(time=history["time"].replace(0.0, -1e-12))
     usual = bb.starting_weights(cohort, MEASURED, endpoint="y", history=history).weights
     for rows in (same, late):
         found = bb.starting_weights(cohort, MEASURED, endpoint="y", history=rows).weights

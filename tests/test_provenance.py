@@ -104,7 +104,8 @@ def test_a_name_means_itself_in_every_engine(tmp_path: Path, name: str, suffix: 
 def test_globs_stay_globs(tmp_path: Path) -> None:
     folder = tmp_path / "data[0]"
     for row in range(2):
-        one = table().assign(id=lambda rows, row=row: rows["id"] + str(row))
+        one = table()
+        one["id"] += str(row)
         folder.mkdir(exist_ok=True)
         one.to_parquet(folder / f"x{row}.parquet")
     scan = call(bb.scan_cohort, folder / "x*.parquet")

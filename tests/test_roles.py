@@ -11,7 +11,7 @@ import bayesblina as bb
 from bayesblina.errors import BayesblinaError, DataError, SpecError
 from bayesblina.readers.roles import is_flag
 
-READERS = [bb.read_cohort, bb.scan_cohort]
+READERS: list[Callable[..., Any]] = [bb.read_cohort, bb.scan_cohort]
 
 
 def table(size: int = 30) -> pd.DataFrame:
@@ -158,12 +158,31 @@ def test_roles_of_dates_and_rows() -> None:
         bb.read_counting_process(rows.assign(stop=True), **given)
 
 
+def test_roles_of_adam() -> None:
+    adsl = pd.DataFrame({"USUBJID": ["a"], "TRTSDT": ["2015-01-01"], "MDT": ["2015-02-01"]})
+    adtte = pd.DataFrame({"USUBJID": ["a"], "PARAMCD": ["OS"]})
+    for change in (
+        {"covariates": ["USUBJID"]},
+        {"covariates": ["MDT"]},
+        {"transplant": "MDT"},
+        {"transplant": "TRTSDT"},
+    ):
+        with pytest.raises(SpecError, match="declared as"):
+            bb.read_adam(
+                adsl=adsl,
+                adtte=adtte,
+                phases={"m": "MDT"},
+                endpoints={"os": bb.AdamEndpoint(paramcd="OS")},
+                **{"unit": "months", "population": None, **change},
+            )
+
+
 @pytest.mark.parametrize("read", READERS, ids=["memory", "scan"])
 @pytest.mark.parametrize("kind", ["numbers", "texts"])
 def test_a_flag_is_no_time(read: Callable[..., Any], kind: str) -> None:
     frame = table()
     if kind == "texts":
-        frame = frame.map(lambda one: "" if pd.isna(one) else f"{float(one):g}")
+        frame = frame.map(lambda one: f"{float(one):g}").replace("nan", "")
     for change in (
         {"endpoints": bb.Endpoint(time="flag", event="died")},
         {"endpoints": bb.Endpoint(time="os", event="died", entry="flag")},

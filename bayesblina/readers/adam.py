@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bayesblina.cohort import Cohort, Exclusion, Outcome, Phases, Recorded, require_recorded
 from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
+from bayesblina.readers.roles import require_roles
 from bayesblina.readers.sources import load_table, missing_columns
 from bayesblina.rules import DAYS_PER_UNIT
 
@@ -186,6 +187,12 @@ def read_adam(
                 f"{{'maintenance': 'MAINTDT'}}, got {dict(phases)!r}."
             )
         wanted += columns_of_phases.values()
+    require_roles(
+        {"patient": "USUBJID", "origin": origin}
+        | {f"{name}.start": column for name, column in columns_of_phases.items()}
+        | ({} if transplant is None else {"transplant": transplant}),
+        covariates,
+    )
     missing = missing_columns(subjects, wanted)
     if missing:
         raise DataError(missing, source=source)

@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from bayesblina.readers import read_cohort as read_cohort
     from bayesblina.readers import read_counting_process as read_counting_process
     from bayesblina.readers import read_dated_cohort as read_dated_cohort
+    from bayesblina.readers import read_history as read_history
     from bayesblina.regimes import From as From
     from bayesblina.regimes import Never as Never
     from bayesblina.regimes import WithPhases as WithPhases
@@ -197,6 +198,7 @@ _HOME = {
     "read_cohort": "readers",
     "read_counting_process": "readers",
     "read_dated_cohort": "readers",
+    "read_history": "readers",
     "influence": "deletion",
     "most_influential": "deletion",
     "SampleSize": "planning",

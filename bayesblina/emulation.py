@@ -364,6 +364,8 @@ def _effect(
         "synthetic": int(weighted.cohort.synthetic),
         "landmark": 0.0,
         "concentration": concentration,
+        "draws_of": "bootstrap",
+        "origin": "becoming eligible",
     }
     table: list[dict[str, object]] = []
 

@@ -39,11 +39,13 @@ if TYPE_CHECKING:
     from bayesblina.regimes import Regime
     from bayesblina.safety import AdverseEvents
     from bayesblina.scan import CohortScan
+    from bayesblina.weighting import Weighted
     from bayesblina.what_if import Scenario
 
 Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Quantile = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
 # More draws, or chains, are a slip: no memory holds them, and the machine would go down first.
 LONGEST, MOST_CHAINS = 1_000_000, 1000
@@ -234,6 +236,49 @@ class AdverseEventsSection(_Section):
     minimum_grade: Annotated[int, Field(ge=1, le=5)] | None = None
 
 
+class HistorySection(_Section):
+    """``[weighting.history]``: what `bayesblina.read_history` takes."""
+
+    # The table of measurements, one row for each; a path from this file's folder.
+    file: Name
+    patient: Name
+    time: Name
+    # Columns of numbers; by default all others.
+    covariates: list[Name] | None = Field(default=None, min_length=1)
+
+
+class WeightingSection(_Section):
+    """``[weighting]``: weights of a model of who starts the exposed phase, and when.
+
+    With a grace period a trial is emulated (`bayesblina.clone_censor_weight`), without one the
+    marginal hazard ratio is asked for (`bayesblina.starting_weights`).
+    """
+
+    # Endpoints to analyse, each by itself; by default those of the question.
+    endpoints: list[Name] | None = Field(default=None, min_length=1)
+    # Length of the grace period of an emulated trial.
+    grace: Positive | None = None
+    # Covariates in the model of starting; by default all.
+    confounders: list[Name] | None = None
+    # Covariates that change over time.
+    history: HistorySection | None = None
+    # Shares of the person-time's weights beyond which they are set to the quantile.
+    truncate: Annotated[list[Quantile], Field(min_length=2, max_length=2)] | None = None
+    # Times since becoming eligible at which the hazard of starting may change.
+    cuts: list[Positive] | None = None
+    # Draws of the Bayesian bootstrap; its seed is that of [fit].
+    draws: Annotated[int, Field(ge=2, le=LONGEST)] = 1000
+    # Of an emulated trial: times of the curves, and the end of the restricted mean.
+    times: list[Time] | None = Field(default=None, min_length=1)
+    horizon: Positive | None = None
+
+    @model_validator(mode="after")
+    def _arms(self) -> WeightingSection:
+        if self.grace is None and (self.times is not None or self.horizon is not None):
+            raise ValueError("times and horizon are of an emulated trial: give grace too")
+        return self
+
+
 class SensitivitySection(_Section):
     """``[sensitivity]``: what is varied around the study, and how."""
 
@@ -272,6 +317,7 @@ class StudyFile(_Section):
     curves: CurvesSection = CurvesSection()
     sensitivity: SensitivitySection | None = None
     adverse_events: AdverseEventsSection | None = None
+    weighting: WeightingSection | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -437,6 +483,57 @@ class Study:
             minimum_grade=section.minimum_grade,
             phase_end=self.content.question.phase_end,
         )
+
+    def weighted(self, cohort: Cohort | CohortScan) -> dict[str, Weighted]:
+        """Weight follow-up as the study's weighting section says.
+
+        Parameters
+        ----------
+        cohort
+            The study's patients.
+
+        Returns
+        -------
+        dict of Weighted
+            By endpoint, what `bayesblina.clone_censor_weight` or `bayesblina.starting_weights`
+            gives.
+
+        Raises
+        ------
+        SpecError
+            If the study has no such section, or it asks what cannot be.
+        DataError
+            If anything in the history is wrong.
+        """
+        from bayesblina.readers import read_history
+        from bayesblina.weighting import clone_censor_weight, starting_weights
+
+        section = self.content.weighting
+        if section is None:
+            raise SpecError(
+                f"'{self.path}' has no section [weighting], which says what is weighted."
+            )
+        cohort = in_memory(cohort)
+        question = self.question()
+        asked = section.endpoints or question.endpoints or tuple(cohort.endpoints)
+        how: dict[str, Any] = {"confounders": section.confounders, "cuts": section.cuts}
+        if section.truncate is not None:
+            how["truncate"] = tuple(section.truncate)
+        if section.history is not None:
+            given = section.history
+            how["history"] = read_history(
+                self.path.parent / given.file,
+                patient=given.patient,
+                time=given.time,
+                covariates=given.covariates,
+            )
+        grace = section.grace
+        return {
+            name: starting_weights(cohort, question, endpoint=name, **how)
+            if grace is None
+            else clone_censor_weight(cohort, question, endpoint=name, grace=grace, **how)
+            for name in dict.fromkeys(asked)
+        }
 
     def question(self) -> Question:
         """Make the question.

@@ -374,8 +374,11 @@ class TestAgainstQuadrature:
         assert "improper" in flat.reason
         assert flat.table["method"].tolist() == ["none"]
 
-    @pytest.mark.parametrize("kind", ["by_subgroup", "over_time", "frailty"])
-    def test_sds_are_integrated(self, kind: str) -> None:
+    @pytest.mark.parametrize(
+        ("kind", "known"),
+        [("by_subgroup", False), ("over_time", False), ("over_time", True), ("frailty", False)],
+    )
+    def test_sds_are_integrated(self, kind: str, known: bool) -> None:
         table = study(50, 8).drop(columns=["c", "x"])
         definition = bb.load_model(kind)
         roles = {"by_subgroup": {"subgroup": "site"}, "frailty": {"group": "site"}}.get(kind, {})
@@ -384,7 +387,11 @@ class TestAgainstQuadrature:
             # Without the covariate's own effect there is little to integrate.
             definition = definition.with_priors(
                 covariates=HazardRatioPrior.from_sd(0.001),
+                phase_change=bb.SpreadPrior(hazard_ratio=(0.4, 2.5)),
             )
+        if kind == "over_time" and not known:
+            estimated = bb.SpreadPrior(hazard_ratio=(0.2, 5.0), known=False)
+            definition = definition.with_priors(phase_change=estimated)
         covariates = ("site",) if roles else ()
         exposure = bb.expose(read(table, covariates), QUESTION, cuts=[3.0, 7.0])
         mean, sd, others = brute_force(table, definition, exposure, kind)
@@ -497,14 +504,16 @@ def brute_force(
     grid = np.linspace(-3.5, 3.5, 36)
     unit, weight = np.polynomial.legendre.leggauss(24)
     sds = 2.5 * spread.scale * (unit + 1.0)
-    nodes, node_weight = np.polynomial.hermite_e.hermegauss(16)
+    half_normal = 0.5 * sds**2 / spread.scale**2
+    if spread.known:
+        sds, weight, half_normal = np.array([spread.scale]), np.ones(1), np.zeros(1)
+    nodes, node_weight = np.polynomial.hermite_e.hermegauss(48 if spread.known else 16)
     beta, sd, *z = np.meshgrid(grid, sds, *[nodes] * basis.shape[1], indexing="ij")
     departure = [
         sum(basis[label, k] * relative[k] * z[k] for k in range(basis.shape[1])) * sd
         for label in range(size)
     ]
-    total = norm.logpdf(beta, 0.0, SD) - 0.5 * sd**2 / spread.scale**2
-    total = total + np.log(weight)[None, :, None, None]
+    total = norm.logpdf(beta, 0.0, SD) + (np.log(weight) - half_normal)[None, :, None, None]
     total = total + np.log(node_weight)[None, None, :, None]
     total = total + np.log(node_weight)[None, None, None, :]
     for inside, exposed, label, who in events:

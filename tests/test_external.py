@@ -27,6 +27,7 @@ from bayesblina.hazards.definition import (
     parse_model,
 )
 from bayesblina.hazards.likelihood import total_log_likelihood
+from bayesblina.report.wording import estimand_of
 from tests.test_models import prior_points
 
 Floats = NDArray[np.float64]
@@ -228,9 +229,13 @@ def test_a_conflict_of_hazard_ratios_is_told_and_does_not_move_the_answer(
         "os: the hazard ratio of late in external patients (source external) is "
     )
     assert bb.hazard_ratio(fit).attrs["kind"].endswith("of current patients")
+    whose = estimand_of(fit)["population"]
+    assert whose.startswith("current patients (all patients, from each endpoint's own entry); ")
+    assert whose.endswith("external patients (external) only inform about them")
     # The external patients' effect is no departure of the current ones' from proportionality.
     now = read(table[table["source"] == "current"])
     alone = bb.fit(now, QUESTION, cuts=[CUT], seed=1, draws=200, progress=False)
+    assert estimand_of(alone) == QUESTION.estimand()
     for one, other in zip(early_and_late(fit), early_and_late(alone), strict=True):
         assert one.late == pytest.approx(other.late, rel=1e-6)
     with pytest.raises(EstimandError, match="has no external patients"):

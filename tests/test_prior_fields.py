@@ -64,7 +64,7 @@ def found_in(definition: bb.ModelDefinition) -> dict[tuple[str, str], Any]:
 def other(value: Any) -> Any:
     """A possible other value: intervals a little wider about their middle, numbers smaller."""
     if isinstance(value, dict):
-        return {key: one if key == "mass" else other(one) for key, one in value.items()}
+        return {key: one if key in ("mass", "known") else other(one) for key, one in value.items()}
     if isinstance(value, list):
         lower, upper = value
         return [lower * 0.9, min(upper / 0.9, 0.99) if upper < 1 else upper / 0.9]
@@ -119,6 +119,20 @@ def test_every_prior_can_be_changed_everywhere(
         path.write_text(STUDY.format(model=model, name=name, value=toml(interval)))
         assert read_study(path).model() == change_priors(definition, {name: plain})
         assert _varied(base, {axis: interval}).model == read_study(path).model()
+
+
+def test_whether_an_sd_is_known_stays_where_a_prior_does_not_say() -> None:
+    known, estimated = bb.load_model("over_time"), bb.load_model("by_subgroup")
+    interval = bb.SpreadPrior(hazard_ratio=(0.5, 2.0))
+    stated = {one: interval.model_copy(update={"known": one}) for one in (True, False)}
+    for definition, before in ((known, True), (estimated, False)):
+        for prior in (interval, [0.5, 2.0], {"hazard_ratio": [0.5, 2.0], "mass": 0.95}):
+            after = change_priors(definition, {"phase_change": prior}).priors["phase_change"]
+            assert bool(after.known) is before
+            assert after.scale == pytest.approx(stated[before].scale, rel=1e-12)
+        for said, prior in stated.items():
+            after = definition.with_priors(phase_change=prior).priors["phase_change"]
+            assert after.known is said
 
 
 def test_the_table_is_the_one_list_of_names() -> None:

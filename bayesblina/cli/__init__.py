@@ -16,3 +16,4 @@ from bayesblina.cli.manner import INTERRUPTED as INTERRUPTED
 from bayesblina.cli.manner import MARKED as MARKED
 from bayesblina.cli.manner import NOT_CONVERGED as NOT_CONVERGED
 from bayesblina.cli.planning import design as design
+from bayesblina.cli.weighting import weigh as weigh

@@ -175,7 +175,8 @@ class SpreadPrior(_Prior):
     mass
         Prior probability of that interval.
     known
-        Whether the sd is fixed, at the value that gives the interval, instead of estimated.
+        Whether the sd is fixed, at the value that gives the interval, instead of estimated. If not
+        said, it is as in the prior that this one replaces, and estimated where it replaces none.
 
     Examples
     --------
@@ -187,7 +188,7 @@ class SpreadPrior(_Prior):
     """
 
     hazard_ratio: tuple[Positive, Positive]
-    known: bool = False
+    known: bool | None = None
     _stated = "hazard_ratio"
 
     @model_validator(mode="after")
@@ -345,7 +346,7 @@ class ProportionalPhases(_Section):
 
 
 class PhasesOverTime(_Section):
-    """The exposed phase's effect varies over follow-up, and shrinks to a constant."""
+    """The exposed phase's effect varies over follow-up, as a random walk."""
 
     kind: Literal["over_time"] = "over_time"
     # Hazard in a phase against the reference, on average.
@@ -365,7 +366,7 @@ class PhasesSinceEntry(_Section):
 
 
 class PhasesBySubgroup(_Section):
-    """The exposed phase's effect differs between levels of a covariate, and shrinks to one."""
+    """The exposed phase's effect differs between levels of a covariate, around a common one."""
 
     kind: Literal["by_subgroup"] = "by_subgroup"
     # Hazard in a phase against the reference, on average.
@@ -902,6 +903,7 @@ def change_priors(
     priors
         By name: a prior, or what a file says of it: the interval ``[lower, upper]`` that holds
         95 % of it, a table such as ``{hazard_ratio = [0.5, 2.0], mass = 0.9}``, or a number.
+        Whether the sd of a spread is known stays as it is where a prior does not say.
     where
         What stands before a name in messages, such as ``"model.priors."``.
 
@@ -928,11 +930,21 @@ def change_priors(
                 f"Model '{definition.name}' has no prior '{name}'{place}; it has {', '.join(has)}."
             )
         field = PRIORS[name]
-        content[field.part][field.key] = (
-            prior.model_dump() if isinstance(prior, BaseModel) else prior
-        )
+        content[field.part][field.key] = _instead_of(getattr(has[name], "known", None), prior)
     names = ", ".join(f"{where}{name}" for name in priors)
     return parse_model(content, source=f"model '{definition.name}' with other priors ({names})")
+
+
+def _instead_of(known: bool | None, prior: object) -> object:
+    """Content of a prior that replaces one whose sd is known, or not; None if it has no sd."""
+    content = prior.model_dump() if isinstance(prior, BaseModel) else prior
+    if known is None:
+        return content
+    if isinstance(content, list | tuple):
+        return {"hazard_ratio": content, "known": known}
+    if isinstance(content, dict) and content.get("known") is None and "hazard_ratio" in content:
+        return content | {"known": known}
+    return content
 
 
 def require_roles(

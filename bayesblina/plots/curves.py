@@ -99,7 +99,8 @@ def survival(
     drawn = _by_endpoint(curves, endpoint, at_risk is not None, observed, at_risk, width, ax)
     for axis, name in zip(drawn.axes[0], chosen(curves["endpoint"].values, endpoint), strict=True):
         one = curves["survival"].sel(endpoint=name)
-        palette = _bands(axis, one, mass=mass)
+        draws = str(curves.attrs.get("draws_of", "posterior"))
+        palette = _bands(axis, one, mass=mass, draws=draws)
         if observed is not None:
             start = _landmark(curves)
             _observed(axis, observed, name, palette, start, value="survival", what="Simon-Makuch")
@@ -456,12 +457,18 @@ def _times(axis: Axes, curves: xr.Dataset) -> None:
     time = curves["time"].values
     if time.size > 1:
         axis.set_xlim(time.min(), time.max())
-    axis.set_xlabel(
-        f"{literal(_unit(curves))} from the origin (event-free at {_landmark(curves):g})"
-    )
+    origin = curves.attrs.get("origin", f"the origin (event-free at {_landmark(curves):g})")
+    axis.set_xlabel(f"{literal(_unit(curves))} from {literal(str(origin))}")
 
 
-def _bands(axis: Axes, values: xr.DataArray, *, mass: float, steps: bool = False) -> dict[str, str]:
+def _bands(
+    axis: Axes,
+    values: xr.DataArray,
+    *,
+    mass: float,
+    steps: bool = False,
+    draws: str = "posterior",
+) -> dict[str, str]:
     """Draw medians with bands by regime; give the regimes' colours."""
     low, high = tails(mass)
     regimes = [str(regime) for regime in values["regime"].values]
@@ -474,7 +481,7 @@ def _bands(axis: Axes, values: xr.DataArray, *, mass: float, steps: bool = False
     for regime, colour in palette.items():
         one = values.sel(regime=regime).transpose("chain", "draw", "time")
         lower, middle, upper = one.quantile([low, 0.5, high], ("chain", "draw")).values
-        label = f"{literal(regime)} (posterior, {mass:.0%} band)"
+        label = f"{literal(regime)} ({draws}, {mass:.0%} band)"
         if steps:
             axis.fill_between(time, lower, upper, step="pre", color=colour, alpha=0.2, linewidth=0)
             axis.step(time, middle, where="pre", color=colour, label=label)

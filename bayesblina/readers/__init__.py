@@ -2,6 +2,7 @@
 
 from bayesblina.readers.adam import AdamEndpoint, read_adam
 from bayesblina.readers.columns import Repairs
+from bayesblina.readers.history import read_history
 from bayesblina.readers.rows import read_counting_process
 from bayesblina.readers.wide import DatedEndpoint, read_cohort, read_dated_cohort
 
@@ -13,4 +14,5 @@ __all__ = [
     "read_cohort",
     "read_counting_process",
     "read_dated_cohort",
+    "read_history",
 ]

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from bayesblina.convergence import BFMI, ESS, PARETO_K, R_HAT
 from bayesblina.fitting import Fit
 from bayesblina.hazards.definition import Free, IllnessDeath, ModelDefinition
+from bayesblina.report.wording import estimand_of
 
 REFERENCES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -143,7 +144,7 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
         In order: question, model, priors, computation, estimates, checks.
     """
     question, definition, exposure = fit.question, fit.definition, fit.exposure
-    estimand = question.estimand()
+    estimand = estimand_of(fit)
     cuts = len(exposure.cuts)
     covariates = ", ".join(fit.design.term_names)
     adjusted = (

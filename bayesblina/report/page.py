@@ -47,6 +47,7 @@ from bayesblina.report.results import Results, read_results
 from bayesblina.report.wording import (
     Number,
     answer,
+    estimand_of,
     number,
     prior_sentence,
     prior_weight,
@@ -369,7 +370,7 @@ def _companion(row: Row) -> Row | None:
 
 
 def _estimand(results: Results, endpoints: Sequence[str]) -> list[tuple[str, str]]:
-    attributes = dict(results.fit.question.estimand())
+    attributes = estimand_of(results.fit)
     attributes["variable"] = ", ".join(endpoints)
     return list(attributes.items())
 

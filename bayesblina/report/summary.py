@@ -16,7 +16,13 @@ from bayesblina.report.answer import (
     pulled,
     weak_points,
 )
-from bayesblina.report.wording import plain, prior_sentence, prior_weight, sentence
+from bayesblina.report.wording import (
+    estimand_of,
+    plain,
+    prior_sentence,
+    prior_weight,
+    sentence,
+)
 from bayesblina.tables.marks import BASELINE, EVENT_TIMES, LONG
 from bayesblina.tables.table import markdown
 from bayesblina.tables.table import plain as one_line
@@ -89,9 +95,7 @@ def summary(
     lines += ["## Prior and posterior", "", _cell(prior_sentence(fit)), ""]
     lines += [f"- {_cell(plain(prior_weight(row, fit)))}" for row in rows]
     lines += ["", "## Question", "", "| attribute | |", "|---|---|"]
-    lines += [
-        f"| {_cell(name)} | {_cell(words)} |" for name, words in fit.question.estimand().items()
-    ]
+    lines += [f"| {_cell(name)} | {_cell(words)} |" for name, words in estimand_of(fit).items()]
     lines += ["", "## Patients", ""]
     lines += [f"{size} patients in {_cell(source)}, times in {fit.exposure.unit}.", ""]
     lines += [account.to_markdown()]

@@ -9,6 +9,7 @@ from typing import Any
 
 from bayesblina.baseline_gate import WORDS
 from bayesblina.fitting import Fit
+from bayesblina.hazards.definition import PowerPrior
 from bayesblina.tables.marks import BASELINE, EVENT_TIMES, beside, failed
 from bayesblina.tables.table import BASELINE_MOVES, VISITS
 
@@ -50,6 +51,35 @@ class Number:
 
 
 Words = Sequence[str | Number]
+
+
+def estimand_of(fit: Fit) -> dict[str, str]:
+    """Give the question's attributes of ICH E9(R1), and whose answer it is.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    dict of str
+        One sentence for each attribute; with external patients the population says that the answer
+        is the current patients', or that it is that of both.
+    """
+    attributes = dict(fit.question.estimand())
+    borrowing = fit.definition.borrowing
+    if fit.design.sources:
+        attributes["population"] = (
+            f"current patients ({attributes['population']}); external patients "
+            f"({', '.join(fit.design.sources)}) only inform about them"
+        )
+    elif isinstance(borrowing, PowerPrior):
+        attributes["population"] += (
+            f"; current and external patients together, of whom each external one counts "
+            f"{borrowing.weight:g}"
+        )
+    return attributes
 
 
 def number(

@@ -61,6 +61,8 @@ STUDY = FilePage(
         "CurvesSection": "survival",
         "SensitivitySection": "scenarios",
         "AdverseEventsSection": "adverse_events",
+        "WeightingSection": "weighted_effect",
+        "HistorySection": "read_history",
     },
 )
 DESIGN = FilePage(

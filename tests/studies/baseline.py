@@ -61,12 +61,12 @@ def simulate(setting: Setting) -> pd.DataFrame:
 def _kept(job: tuple[Setting, Path]) -> pd.DataFrame:
     """Simulate a cell, or take it from the folder."""
     setting, folder = job
-    path = folder / f"{setting.name}_{setting.replications}.pkl"
+    path = folder / f"{setting.name}_{setting.replications}.parquet"
     if path.exists():
-        return pd.DataFrame(pd.read_pickle(path))
+        return pd.read_parquet(path)
     found = simulate(setting)
     partial = path.with_suffix(f".{os.getpid()}.part")
-    found.to_pickle(partial)
+    found.to_parquet(partial)
     partial.rename(path)
     return found
 
@@ -118,11 +118,11 @@ def fits(folder: Path) -> pd.DataFrame:
 def _large(folder: Path) -> pd.DataFrame:
     """Bias by number of intervals where patients are many."""
     began = time.perf_counter()
-    path = folder / "large.pkl"
+    path = folder / "large.parquet"
     if path.exists():
-        return pd.DataFrame(pd.read_pickle(path))
+        return pd.read_parquet(path)
     found = large.run()
-    found.to_pickle(path)
+    found.to_parquet(path)
     _spend(folder, time.perf_counter() - began)
     return found
 

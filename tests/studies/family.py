@@ -30,8 +30,8 @@ from tests.studies import family_page as page
 from tests.studies import family_recovery as recovery
 from tests.studies import family_varying as varying
 
-REPLICATIONS, VARYING, BLOCK, CURE_BLOCK = 200, 50, 50, 10
-CHANGES, COHORTS, COURSES = 20, 30, 5
+REPLICATIONS, VARYING, BLOCK, CURE_BLOCK = 200, 200, 50, 10
+CHANGES, COHORTS, COURSES = 200, 30, 5
 REPORT = Path(__file__).parents[2] / "docs" / "validation" / "family.md"
 
 
@@ -45,14 +45,14 @@ class Folder:
 
     def kept(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Make a part, or take it from the folder."""
-        path = self.path / f"{name}.pkl"
+        path = self.path / f"{name}.parquet"
         if path.exists():
-            return pd.DataFrame(pd.read_pickle(path))
+            return pd.read_parquet(path)
         began = time.process_time()
         found = make()
         found.attrs["seconds"] = time.process_time() - began
         partial = path.with_suffix(f".{os.getpid()}.part")
-        found.to_pickle(partial)
+        found.to_parquet(partial)
         partial.rename(path)
         sys.stderr.write(f"{name}: {found.attrs['seconds']:.0f} s\n")
         return found
@@ -92,7 +92,7 @@ def of_changes(folder: Folder, replications: int) -> pd.DataFrame:
         numbers = range(replications)
         return pd.DataFrame([row for one in numbers for row in varying.by_change(kind, size, one)])
 
-    kinds = [*(name for name in varying.KINDS if name.startswith(("over", "since")))]
+    kinds = [*(name for name in varying.KINDS if name.startswith(("over", "since", "by_")))]
     parts = [
         folder.kept(
             f"changes_{kind.replace(', ', '-')}_{size}_{replications}", partial(analyse, kind, size)

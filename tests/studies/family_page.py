@@ -326,9 +326,11 @@ def changes_words(rows: pd.DataFrame) -> list[str]:
         "### The prior of how far an effect varies",
         "",
         f"Companions alone, {count} data sets of each kind and size: bias, RMSE and coverage under "
-        "the shipped prior (`phase_change`: the effect at the end against that at the beginning, "
-        "95 % in 0.2 to 5, its sd estimated) and under wider ones. An estimated sd is set low by "
-        "the long part over which the effect is constant, and holds it there where it changes.",
+        "priors of the effect at the end against that at the beginning, or of one subgroup against "
+        "the average (`phase_change`: 95 % lie in the interval, under an sd that is estimated or "
+        "known). `over_time` and `since_entry` ship with 0.05 to 20, sd known; `by_subgroup` with "
+        "0.05 to 20, sd estimated. An estimated sd of a walk is set low by the long part over "
+        "which the effect is constant, and holds it there where it changes.",
         "",
         *_table("truth", "patients", "what", *varying.CHANGES),
     ]

@@ -6,7 +6,7 @@ model's own companion, which shares its priors and has no baseline.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -151,18 +151,22 @@ def _since_entry(months: float, effects: list[float]) -> Callable[..., pd.DataFr
     return simulate
 
 
-def by_subgroup(count: int, random: np.random.Generator) -> pd.DataFrame:
-    """Three levels of equal size, each with an effect of its own."""
-    start, _ = entry_times("clustered", count, random)
-    level = random.choice(np.array(list(BY_SUBGROUP)), count)
-    times = np.empty(count)
-    for name, ratio in BY_SUBGROUP.items():
-        own = level == name
-        effects = [float(np.log(ratio))]
-        times[own] = _at_once(
-            hazard_of(*STEP_UP), start[own, None], effects, np.ones(int(own.sum())), random
-        )
-    return _table(times, start, random, level)
+def _by_subgroup(ratios: Mapping[str, float]) -> Callable[..., pd.DataFrame]:
+    """Levels of equal size, each with an effect of its own."""
+
+    def simulate(count: int, random: np.random.Generator) -> pd.DataFrame:
+        start, _ = entry_times("clustered", count, random)
+        level = random.choice(np.array(list(ratios)), count)
+        times = np.empty(count)
+        for name, ratio in ratios.items():
+            own = level == name
+            effects = [float(np.log(ratio))]
+            times[own] = _at_once(
+                hazard_of(*STEP_UP), start[own, None], effects, np.ones(int(own.sum())), random
+            )
+        return _table(times, start, random, level)
+
+    return simulate
 
 
 def stratified(count: int, random: np.random.Generator) -> pd.DataFrame:
@@ -253,6 +257,19 @@ def _asked(variable: str, unit: str, *values: tuple[float, float]) -> tuple[Quan
     )
 
 
+def _levels(ratios: Mapping[str, float]) -> tuple[Quantity, ...]:
+    return tuple(
+        Quantity(
+            name=f"level {name} (HR {ratio:g})",
+            variable=SUBGROUP,
+            endpoint="y",
+            at=name,
+            truth=float(np.log(ratio)),
+        )
+        for name, ratio in ratios.items()
+    )
+
+
 def _common(truth: float) -> Quantity:
     return Quantity(name="log HR", variable=AVERAGE, endpoint="y", at=None, truth=truth)
 
@@ -282,18 +299,9 @@ KINDS = {
     "by_subgroup": Kind(
         model="by_subgroup",
         role="subgroup",
-        simulate=by_subgroup,
+        simulate=_by_subgroup(BY_SUBGROUP),
         endpoints=ONE,
-        quantities=tuple(
-            Quantity(
-                name=f"level {name} (HR {ratio:g})",
-                variable=SUBGROUP,
-                endpoint="y",
-                at=name,
-                truth=float(np.log(ratio)),
-            )
-            for name, ratio in BY_SUBGROUP.items()
-        ),
+        quantities=_levels(BY_SUBGROUP),
     ),
     "stratified": Kind(
         model="stratified",
@@ -340,10 +348,16 @@ CONSTANT = {
     )
     for name in ("over_time", "since_entry, delay")
 }
-# Priors of how far an effect varies, beside the shipped one.
+CONSTANT["constant, by_subgroup"] = replace(
+    KINDS["by_subgroup"],
+    simulate=_by_subgroup(dict.fromkeys(BY_SUBGROUP, RATIO)),
+    quantities=_levels(dict.fromkeys(BY_SUBGROUP, RATIO)),
+)
+# Priors of how far an effect varies.
 CHANGES = {
-    "as shipped": None,
-    "0.05 to 20": bb.SpreadPrior(hazard_ratio=(0.05, 20.0)),
+    "0.2 to 5": bb.SpreadPrior(hazard_ratio=(0.2, 5.0), known=False),
+    "0.05 to 20": bb.SpreadPrior(hazard_ratio=(0.05, 20.0), known=False),
+    "0.2 to 5, sd known": bb.SpreadPrior(hazard_ratio=(0.2, 5.0), known=True),
     "0.05 to 20, sd known": bb.SpreadPrior(hazard_ratio=(0.05, 20.0), known=True),
 }
 
@@ -449,7 +463,7 @@ def by_change(name: str, size: int, replication: int) -> list[dict[str, object]]
     exposure = expose_for(shipped, cohort, QUESTION)
     rows: list[dict[str, object]] = []
     for words, prior in CHANGES.items():
-        definition = shipped if prior is None else shipped.with_priors(phase_change=prior)
+        definition = shipped.with_priors(phase_change=prior)
         draws = partial_posterior(definition, exposure, seed=replication).draws
         assert draws is not None
         for asked in kind.quantities:

@@ -28,10 +28,10 @@ def run(folder: Path) -> dict[str, pd.DataFrame]:
     """Every part, or what the folder keeps of it."""
     found = {}
     for name, part in PARTS.items():
-        path = folder / f"{name}.pkl"
+        path = folder / f"{name}.parquet"
         if not path.exists():
-            part().to_pickle(path)
-        found[name] = pd.DataFrame(pd.read_pickle(path))
+            part().to_parquet(path)
+        found[name] = pd.read_parquet(path)
     return found
 
 

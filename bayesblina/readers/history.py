@@ -1,0 +1,85 @@
+"""Covariates that change over time: a long table, one row for each measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayesblina.errors import DataError, SpecError
+from bayesblina.readers.columns import Columns
+from bayesblina.readers.sources import load_table, missing_columns
+
+
+def read_history(
+    table: str | PathLike[str] | Any,
+    *,
+    patient: str,
+    time: str,
+    covariates: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Read covariates that change over time, for a model of who starts a phase.
+
+    Parameters
+    ----------
+    table
+        A DataFrame, or the path of a file that `bayesblina.read_cohort` reads.
+    patient
+        Column of the patients' ids, those of the cohort.
+    time
+        Column of the times, in the cohort's unit from its origin, from which on values hold; may
+        be negative.
+    covariates
+        Columns of numbers; by default all others.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``patient``, ``time`` and the covariates, one row per row of the table: what
+        `bayesblina.starting_weights` and `bayesblina.clone_censor_weight` take as ``history``.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be read, lacks a column, or holds anything but finite numbers.
+    SpecError
+        If there is no covariate.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"id": ["a", "a"], "month": [0, 2], "blasts": ["10", "60"]})
+    >>> read_history(table, patient="id", time="month")["blasts"].tolist()
+    [10.0, 60.0]
+    """
+    frame, source = load_table(table)
+    named = covariates is not None
+    others = [str(name) for name in frame.columns if name not in (patient, time)]
+    names = list(covariates) if covariates is not None else others
+    if not names:
+        raise SpecError("A history needs at least one covariate beside the patient and the time.")
+    taken = (patient, time, "patient", "time")
+    twice = [name for name in names if name in taken or names.count(name) > 1]
+    if twice:
+        raise SpecError(f"The history's column '{twice[0]}' has two roles, or the name of another.")
+    problems = missing_columns(frame, [patient, time, *(names if named else [])])
+    if problems:
+        raise DataError(problems, source=source)
+    columns = Columns(frame, patient)
+    found = {"patient": columns.ids, "time": columns.numbers(time)}
+    found |= {name: columns.numbers(name) for name in names}
+    unreadable = {problem.column for problem in columns.problems}
+    for column, key in ((time, "time"), *((name, name) for name in names)):
+        if column not in unreadable:
+            columns.report(
+                column,
+                ~np.isfinite(found[key]),
+                "values that are missing or infinite",
+                "Every row needs a time and a number for each covariate.",
+            )
+    if columns.problems:
+        raise DataError(columns.problems, source=source)
+    return pd.DataFrame(found)

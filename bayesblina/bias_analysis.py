@@ -16,6 +16,7 @@ from bayesblina.cohort import Cohort
 from bayesblina.convergence import ESS, R_HAT
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
+from bayesblina.exposure import in_cohort_order
 from bayesblina.fitting import Fit, expose_for, fit_exposure, weights_of
 from bayesblina.hazards.definition import Free
 from bayesblina.hazards.likelihood import hazards_of_patients
@@ -394,7 +395,8 @@ def informative_dropout(
         event. A patient's courses share their random number, so that a relapse tends to come
         before a death, and none comes after.
     dropped : array_like of bool, shape (patient,), optional
-        Who of the cohort dropped out; by default everybody censored before the horizon.
+        Who of the cohort dropped out, in its order or as a pandas Series whose index holds the
+        ids; by default everybody censored before the horizon.
     imputations
         Number of imputations.
     settings
@@ -444,7 +446,7 @@ def informative_dropout(
         raise SpecError(f"imputations must be at least 2, got {imputations!r}.")
     out = np.ones(cohort.size, dtype=bool)
     if dropped is not None:
-        out = np.asarray(dropped)
+        out = np.asarray(in_cohort_order(dropped, cohort, name="dropped"))
         if out.shape != (cohort.size,) or out.dtype != bool:
             raise SpecError(f"dropped must be {cohort.size} truth values, one for each patient.")
     death = _death_of(fit, death)

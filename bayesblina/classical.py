@@ -191,9 +191,9 @@ def simon_makuch(
         landmark, else the start of observation. Other than the question's, it leaves nobody out
         who comes under observation later.
     weights : array_like, shape (patient,), optional
-        Weights of the cohort's patients, in its order, such as those of
-        `bayesblina.starting_weights`: risk sets and events are then sums of weights, and so are
-        ``at_risk`` and ``events``.
+        Weights of the cohort's patients, in its order or as a pandas Series whose index holds the
+        ids, such as those of `bayesblina.starting_weights`: risk sets and events are then sums of
+        weights, and so are ``at_risk`` and ``events``.
     minimum_at_risk
         Events of a group are not counted until its risk set has once reached this size: while
         it is tiny a single event can send the curve to 0 for good. 1 counts all.
@@ -307,9 +307,9 @@ def kaplan_meier(
     landmark
         Where the curves start: survival is given event-free there. By default the first entry.
     weights : array_like, shape (patient,), optional
-        Weights of the cohort's patients, in its order, such as those of
-        `bayesblina.starting_weights`: risk sets and events are then sums of weights, and so are
-        ``at_risk`` and ``events``.
+        Weights of the cohort's patients, in its order or as a pandas Series whose index holds the
+        ids, such as those of `bayesblina.starting_weights`: risk sets and events are then sums of
+        weights, and so are ``at_risk`` and ``events``.
     minimum_at_risk, mass
         As for `simon_makuch`; the band is Greenwood's, on the log-log scale.
 

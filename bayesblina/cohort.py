@@ -26,10 +26,15 @@ from bayesblina.errors import NAMED_PATIENTS, DataError, Problem, SpecError, nea
 from bayesblina.intervals import snap, split, validate_cuts
 from bayesblina.rules import (
     DAYS_PER_UNIT,
+    NEAR_TIES,
     SHORTEST_MEDIAN_FOLLOW_UP_DAYS,
     Columns,
     InMemory,
+    lost_to_short_numbers,
+    order_of_endpoints,
     rules,
+    settle,
+    tie_of,
     unit_words,
 )
 
@@ -242,7 +247,7 @@ class Covariate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """A repair that was asked for, and whom it changed.
+    """A repair that was asked for, or near ties that were settled, and whom it changed.
 
     Attributes
     ----------
@@ -306,13 +311,17 @@ class Cohort:
     source
         Where the table came from (a file's name, never its content).
     repairs
-        Repairs that were asked for, with the patients changed.
+        Repairs that were asked for, with the patients changed; and those of whom a phase or a
+        transplant lay less than a hundredth of a day from the end of follow-up, which counts as
+        at it.
     exclusions
         Patients of the table who are not in the cohort, by reason.
     persons : ndarray of str, shape (patient,), or None
         Id of the person to whom each row belongs, where rows are pieces or copies of persons, as
         weighted follow-up has them; None where every row is a person. Whatever leaves patients out
         takes all rows of a person.
+    file_sha256
+        SHA-256 of the bytes of the file that they were read from; None without a file.
 
     Raises
     ------
@@ -334,9 +343,14 @@ class Cohort:
     repairs: tuple[Repair, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
     persons: NDArray[np.str_] | None = None
+    file_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        problems = find_problems(self)
+        problems = _problems_of_shape(self)
+        if not problems:
+            problems = _short_numbers(self)
+            self._settle()
+            problems += find_problems(self)
         if problems:
             raise DataError(problems, source=self.source)
         freeze = object.__setattr__
@@ -349,6 +363,18 @@ class Cohort:
         arrays += [one for one in (self.transplant, self.persons) if one is not None]
         for array in arrays:
             array.flags.writeable = False
+
+    def _settle(self) -> None:
+        """Let phases and transplants that all but meet the end of follow-up meet it."""
+        with np.errstate(invalid="ignore"):  # infinite times are told by the rules
+            settled, moved = settle(columns_of(self), InMemory(), unit=self.unit)
+        freeze = object.__setattr__
+        freeze(self, "phase_start", _stacked(settled.start, self.phase_start))
+        freeze(self, "phase_end", _stacked(settled.end, self.phase_end))
+        freeze(self, "transplant", settled.transplant)
+        if moved.any():
+            who = tuple(str(patient) for patient in self.patients[moved])
+            freeze(self, "repairs", (*self.repairs, Repair(rule=NEAR_TIES, patients=who)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Go to another process by being made there again."""
@@ -376,7 +402,9 @@ class Cohort:
             Patients read, excluded and repaired; for each endpoint those under observation, their
             events and time, and whether these events are declared to be recorded on their day or
             taken as such; and where in follow-up each phase starts, counted as R's
-            ``survival::tmerge`` does.
+            ``survival::tmerge`` does. With several endpoints, how each lies to the events of the
+            others: which of them is death only the reader knows, who sees here whether anybody is
+            followed after it, or censored at it for an endpoint of which it is an event.
 
         See Also
         --------
@@ -401,7 +429,29 @@ class Cohort:
         ]
         for name in self.endpoints:
             lines += self._account_of(name, validate_cuts(cuts))
+        lines += self._order()
         return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
+
+    def _order(self) -> list[Line]:
+        """Say how endpoints lie to each other's events."""
+        seen = order_of_endpoints(
+            {name: outcome.time for name, outcome in self.endpoints.items()},
+            {name: outcome.event for name, outcome in self.endpoints.items()},
+            {name: outcome.entry for name, outcome in self.endpoints.items()},
+            InMemory(),
+            unit=self.unit,
+        )
+        return [
+            Line(
+                step="order",
+                endpoint=one.endpoint,
+                what=one.what,
+                patients=tuple(str(patient) for patient in self.patients[one.rows]),
+                events=int(one.events.sum()),
+            )
+            for one in seen
+            if one.rows.any()
+        ]
 
     def _account_of(self, name: str, cuts: Floats) -> list[Line]:
         outcome = self.endpoints[name]
@@ -572,6 +622,11 @@ class Cohort:
         return to_html(("Cohort", f"{self.size} {kind}patients, times in {self.unit}"), rows)
 
 
+def _stacked(columns: Mapping[str, Floats], like: Floats) -> Floats:
+    """Put columns side by side."""
+    return np.stack(list(columns.values()), axis=1) if columns else like
+
+
 def _made(values: dict[str, Any]) -> Cohort:
     return Cohort(**values)
 
@@ -605,8 +660,11 @@ def find_problems(cohort: Cohort) -> list[Problem]:
 
     def report(role: str, rows: NDArray[np.bool_], found: str, expected: str) -> None:
         if rows.any():
-            who = tuple(dict.fromkeys(str(patient) for patient in ids[rows]))
-            problems.append(Problem(column=role, found=found, expected=expected, patients=who))
+            who = tuple(str(patient) for patient in ids[rows])
+            numbers = _numbers_of(rows)
+            problems.append(
+                Problem(column=role, found=found, expected=expected, patients=who, rows=numbers)
+            )
 
     missing = np.flatnonzero(ids == "")
     if missing.size:
@@ -630,6 +688,50 @@ def find_problems(cohort: Cohort) -> list[Problem]:
         report(broken.role, broken.rows, broken.found, broken.expected)
     problems += _check_unit(cohort)
     return problems
+
+
+def _short_numbers(cohort: Cohort) -> list[Problem]:
+    """Find columns of too few digits, before near ties of them are settled."""
+    times = [outcome.time for outcome in cohort.endpoints.values()]
+    problems = []
+    for role, mark in marks_of(cohort).items():
+        rows = lost_to_short_numbers(mark, times, tie_of(cohort.unit))
+        if rows.any():
+            problems.append(
+                Problem(
+                    column=role,
+                    found="times of too few digits (three bytes, or half precision) to be told "
+                    "from the end of follow-up",
+                    expected="Export the column at its full length.",
+                    patients=tuple(str(patient) for patient in cohort.patients[rows]),
+                    rows=_numbers_of(rows),
+                )
+            )
+    return problems
+
+
+def _numbers_of(rows: NDArray[np.bool_]) -> tuple[int, ...]:
+    """List the numbers of the first of some rows, one more than are shown."""
+    return tuple((np.flatnonzero(rows)[: NAMED_PATIENTS + 1] + 1).tolist())
+
+
+def marks_of(cohort: Cohort) -> dict[str, Floats]:
+    """Lay out all times at which states may begin, by role.
+
+    Parameters
+    ----------
+    cohort
+        The cohort, possibly not valid.
+
+    Returns
+    -------
+    dict of ndarray, shape (patient,)
+        Starts and ends of phases, and times of transplants.
+    """
+    columns = columns_of(cohort)
+    marks = {f"{name}.start": values for name, values in columns.start.items()}
+    marks |= {f"{name}.end": values for name, values in columns.end.items()}
+    return marks if columns.transplant is None else marks | {"transplant": columns.transplant}
 
 
 def _problems_of_shape(cohort: Cohort) -> list[Problem]:

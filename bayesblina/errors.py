@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +41,7 @@ class Problem:
     column
         Column (or columns) of the user's table.
     found
-        What was found there.
+        What was found there, with cells quoted.
     expected
         What was expected, and what to do about it.
     patients
@@ -48,6 +49,10 @@ class Problem:
         those of the first few.
     count
         Number of patients, where not all are named.
+    rows
+        Numbers of the first rows concerned, from 1 on below the header, where they are known.
+    examples
+        Cells that `found` quotes.
     """
 
     column: str
@@ -55,15 +60,57 @@ class Problem:
     expected: str
     patients: tuple[str, ...] = ()
     count: int | None = None
+    rows: tuple[int, ...] = ()
+    examples: tuple[str, ...] = ()
+
+    def words(self, *, show_ids: bool = False) -> str:
+        """Word the problem.
+
+        Parameters
+        ----------
+        show_ids
+            Whether at most ten patients are named, and cells quoted. Without it patients are
+            counted, the first rows numbered, and of cells only the shape is told.
+
+        Returns
+        -------
+        str
+            One line.
+
+        Examples
+        --------
+        >>> problem = Problem(
+        ...     column="os",
+        ...     found="values that are not numbers ('12,5 mo')",
+        ...     expected="Expected numbers.",
+        ...     patients=("P-17",),
+        ...     rows=(4,),
+        ...     examples=("12,5 mo",),
+        ... )
+        >>> print(problem)
+        os: values that are not numbers ('99,9 aa') [1 patient, in row 4]. Expected numbers.
+        >>> print(problem.words(show_ids=True))
+        os: values that are not numbers ('12,5 mo') [1 patient: P-17]. Expected numbers.
+        """
+        found = self.found
+        for cell in () if show_ids else self.examples:
+            found = found.replace(repr(cell), repr(shape_of(cell)))
+        who = ""
+        if self.patients:
+            who = f" [{name_patients(self.patients, count=self.count)}]"
+            if not show_ids:
+                who = f" [{count_patients(len(self.patients), count=self.count, rows=self.rows)}]"
+        return f"{self.column}: {found}{who}. {self.expected}"
 
     def __str__(self) -> str:
-        """Word the problem, naming at most ten patients."""
-        who = f" [{name_patients(self.patients, count=self.count)}]" if self.patients else ""
-        return f"{self.column}: {self.found}{who}. {self.expected}"
+        """Word the problem without ids."""
+        return self.words()
 
 
 class DataError(BayesblinaError):
     """A table cannot be used; carries every problem that was found in it.
+
+    Its text counts patients and names none: `problems` holds their ids, and `words` names them.
 
     Parameters
     ----------
@@ -78,16 +125,39 @@ class DataError(BayesblinaError):
         All problems, machine-readable, with all patient ids.
     source : str
         Where the table came from.
+
+    Examples
+    --------
+    >>> problem = Problem(column="os", found="times of 0", expected="", patients=("A",))
+    >>> print(DataError([problem]).words(show_ids=True))
+    1 problem in the table:
+      - os: times of 0 [1 patient: A].
     """
 
     def __init__(self, problems: Sequence[Problem], *, source: str = "the table") -> None:
         self.problems = tuple(problems)
         self.source = source
-        super().__init__(listed(self.problems, source=source))
+        super().__init__(self.words())
 
     def __reduce__(self) -> tuple[Callable[[Sequence[Problem]], DataError], tuple[Any, ...]]:
         """Come out of another process as it was raised there."""
         return partial(DataError, source=self.source), (self.problems,)
+
+    def words(self, *, show_ids: bool = False) -> str:
+        """Word all problems.
+
+        Parameters
+        ----------
+        show_ids
+            As for `Problem.words`.
+
+        Returns
+        -------
+        str
+            A line for each, below the number of them.
+        """
+        lines = [problem.words(show_ids=show_ids).rstrip() for problem in self.problems]
+        return listed(lines, source=self.source)
 
 
 def listed(problems: Sequence[object], *, source: str) -> str:
@@ -114,6 +184,80 @@ def listed(problems: Sequence[object], *, source: str) -> str:
     count = len(problems)
     head = f"{count} problem{'s' if count != 1 else ''} in {source}:"
     return "\n".join([head, *(f"  - {problem}" for problem in problems)])
+
+
+def shape_of(text: str) -> str:
+    """Write a text's letters as a and A, its digits as 9; all else stays.
+
+    Parameters
+    ----------
+    text
+        A cell.
+
+    Returns
+    -------
+    str
+        What it looks like, which tells a comma from a point and no patient from another.
+
+    Examples
+    --------
+    >>> shape_of("Site 12,5")
+    'Aaaa 99,9'
+    """
+    return "".join(
+        "9" if one.isdigit() else "A" if one.isupper() else "a" if one.isalpha() else one
+        for one in text
+    )
+
+
+def unquoted(text: str) -> str:
+    """Leave out what a library's message quotes, which may be a cell of the table.
+
+    Parameters
+    ----------
+    text
+        The message.
+
+    Returns
+    -------
+    str
+        The message, with dots for what stood in quotation marks.
+
+    Examples
+    --------
+    >>> unquoted("Could not convert 'P-17' to DOUBLE")
+    'Could not convert ... to DOUBLE'
+    """
+    return re.sub(r"""(['"`])(?:(?!\1).){2,}?\1""", "...", text)
+
+
+def count_patients(named: int, *, count: int | None = None, rows: Sequence[int] = ()) -> str:
+    """Count patients, and number their first rows.
+
+    Parameters
+    ----------
+    named
+        How many are named.
+    count
+        How many there are, where more than these.
+    rows
+        Numbers of their first rows.
+
+    Returns
+    -------
+    str
+        For example ``"3 patients, in rows 2, 5, 9"``.
+
+    Examples
+    --------
+    >>> count_patients(2, rows=[3, 9]), count_patients(1)
+    ('2 patients, in rows 3, 9', '1 patient')
+    """
+    total = named if count is None else count
+    who = f"{total} patient{'s' if total != 1 else ''}"
+    shown = ", ".join(map(str, rows[:NAMED_PATIENTS]))
+    more = " and others" if len(rows) > NAMED_PATIENTS else ""
+    return f"{who}, in row{'s' if len(rows) != 1 else ''} {shown}{more}" if rows else who
 
 
 def name_patients(patients: Sequence[str], *, count: int | None = None) -> str:

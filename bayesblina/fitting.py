@@ -23,7 +23,7 @@ from bayesblina.companion import Companion, partial_posterior
 from bayesblina.convergence import Convergence, assess_convergence, assess_weights
 from bayesblina.errors import ConvergenceError, SpecError
 from bayesblina.event_times import EventTimes, coarse_event_times
-from bayesblina.exposure import MANY, Exposure, expose
+from bayesblina.exposure import MANY, Exposure, expose, valid_weights
 from bayesblina.follow_up import find_episodes, hazard_before_observation, require_comparison
 from bayesblina.hazards.definition import (
     Free,
@@ -251,8 +251,8 @@ def fit(
         For a model whose effect varies with time since entering the exposed phase: the times since
         entry at which it may change; by default chosen from the events in the phase.
     weights : array_like, shape (patient,), optional
-        Weights of the cohort's patients, in its order. The posterior is then a weighted
-        pseudo-posterior, and the provenance says so.
+        Weights of the cohort's patients, in its order or as a pandas Series whose index holds the
+        ids. The posterior is then a weighted pseudo-posterior, and the provenance says so.
     compress, landmarks
         As for `bayesblina.expose`.
     draws, tune
@@ -921,7 +921,8 @@ def _power_weights(
             f"{', '.join(known) or 'none'}."
         )
     share = np.where(found.values == 0, 1.0, definition.borrowing.weight)
-    return share if weights is None else share * np.asarray(weights, dtype=np.float64)
+    own = valid_weights(weights, cohort)
+    return share if own is None else share * own
 
 
 def _phase_cuts(cohort: Cohort, question: Question) -> Floats:

@@ -16,6 +16,7 @@ from bayesblina.episodes import TRANSPLANT, cut_follow_up, state_bounds
 from bayesblina.errors import DataError, Problem, SpecError
 from bayesblina.intervals import TIE_TOLERANCE, snap
 from bayesblina.question import ENTRY, Question, bind
+from bayesblina.rules import InMemory, Tie, tie_of
 from bayesblina.segments import reasons
 
 Floats = NDArray[np.float64]
@@ -95,8 +96,9 @@ class Episodes:
 def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
     """Cut each endpoint's time at risk at changes of phase.
 
-    Near-ties of times are made exact first (relative 1e-9). A phase that starts exactly at the
-    end of follow-up contributes nothing, and the event stays in the earlier phase.
+    Near-ties of times are made exact first (relative 1e-9). A phase that starts at the end of
+    follow-up, or less than a hundredth of a day before it, contributes nothing, and the event stays
+    in the earlier phase.
 
     Parameters
     ----------
@@ -142,6 +144,7 @@ def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
     for name in names:
         arrays += [cohort.endpoints[name].time, cohort.endpoints[name].entry]
     bounds, eligible, transplant, landmark, *rest = snap(arrays)
+    tie = tie_of(cohort.unit)
     found = {}
     for position, name in enumerate(names):
         time, entry = rest[2 * position], rest[2 * position + 1]
@@ -165,7 +168,10 @@ def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
                 ids = tuple(str(patient) for patient in cohort.patients[out])
                 left_out.append(LeftOut(endpoint=name, reason=reason, patients=ids))
         rows = np.flatnonzero(in_play)
-        who, segment, starts, ends = cut_follow_up(bounds[rows], begin[rows], stop[rows])
+        # A state that is entered at the end of follow-up, or all but there, is none.
+        until, marks = stop[rows, None], bounds[rows]
+        marks = np.where(tie.near(marks, until, InMemory()), until, marks)
+        who, segment, starts, ends = cut_follow_up(marks, begin[rows], stop[rows])
         found[name] = Episodes(
             endpoint=name,
             patient=rows[who],
@@ -183,7 +189,9 @@ def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
     return found
 
 
-def cut_since_entry(found: Episodes, entered: Floats, cuts: Floats, *, phase: str) -> Episodes:
+def cut_since_entry(
+    found: Episodes, entered: Floats, cuts: Floats, *, phase: str, tie: Tie
+) -> Episodes:
     """Cut the time in a phase by the time since entering it.
 
     Parameters
@@ -196,6 +204,8 @@ def cut_since_entry(found: Episodes, entered: Floats, cuts: Floats, *, phase: st
         Times since entry.
     phase
         The phase.
+    tie
+        How far from the end of follow-up a cut may be and still count as at it.
 
     Returns
     -------
@@ -212,7 +222,9 @@ def cut_since_entry(found: Episodes, entered: Floats, cuts: Floats, *, phase: st
     origin = np.where(inside, entered[found.patient], found.stop)
     bounds = origin[:, None] + np.append(edges, np.inf)
     bounds[:, 0] = -np.inf
+    final = np.diff(found.patient, append=-1)[:, None] != 0
     near = np.abs(bounds - found.stop[:, None]) <= TIE_TOLERANCE * found.stop[:, None]
+    near |= final & tie.near(bounds, found.stop[:, None], InMemory())
     bounds = np.where(near, found.stop[:, None], bounds)
     near = np.abs(bounds - found.start[:, None]) <= TIE_TOLERANCE * found.stop[:, None]
     bounds = np.where(near, found.start[:, None], bounds)

@@ -182,6 +182,11 @@ class Enrolled(Protocol):
     """What a question needs to know of patients, wherever they are."""
 
     @property
+    def unit(self) -> str:
+        """Time unit."""
+        ...
+
+    @property
     def phases(self) -> tuple[str, ...]:
         """Phase names in order."""
         ...

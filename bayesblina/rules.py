@@ -7,7 +7,7 @@ differs between them is in `Arithmetic`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -23,6 +23,14 @@ SHORTEST_MEDIAN_FOLLOW_UP_DAYS = 1.0
 # Where anybody is followed up for this long, a short median is that of early censoring.
 SHORTEST_LONGEST_FOLLOW_UP_DAYS = 7.0
 LONGEST_LIFE_YEARS = 150.0
+# A stay shorter than this before an event or the end of follow-up is none.
+SHORTEST_STAY_DAYS = 0.01
+# Significant bits of numbers that SAS keeps in three bytes, by platform; of half precision, 11.
+FEWEST_BITS, SHORT_BITS = 13, 16
+FEWEST_FRACTIONS = 5
+NEAR_TIES = (
+    "a phase or transplant less than a hundredth of a day from the end of follow-up counts as at it"
+)
 
 
 class Arithmetic(Protocol):
@@ -42,6 +50,10 @@ class Arithmetic(Protocol):
 
     def latest(self, columns: Sequence[Any]) -> Any:
         """Take each patient's latest finite time from 0 on; infinite where there is none."""
+        ...
+
+    def choose(self, condition: Any, yes: Any, no: Any) -> Any:
+        """Take one value where a condition holds, and another where it does not."""
         ...
 
 
@@ -66,6 +78,10 @@ class InMemory:
         # Negative times are told as such, and end nobody's follow-up.
         known = np.where(np.isfinite(times), times, -1.0).max(axis=0)
         return np.where(known < 0, np.inf, known)
+
+    def choose(self, condition: Any, yes: Any, no: Any) -> Any:
+        """Take one value where a condition holds, and another where it does not."""
+        return np.where(condition, yes, no)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +150,216 @@ def is_after(later: Any, earlier: Any) -> Any:
     return later / (1.0 + TIE_TOLERANCE) > earlier
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tie:
+    """How far apart two times may be and still be one, in a time unit.
+
+    Attributes
+    ----------
+    least
+        A hundredth of a day.
+    from_time
+        From this time on, a power of ten, half a unit of the sixth digit is more than that, and is
+        taken instead: tables are often written with six digits.
+    """
+
+    least: float
+    from_time: float
+
+    def at(self, time: Any, arithmetic: Arithmetic) -> Any:
+        """Say how far from a time another may be."""
+        half = 5e-6 * self.from_time
+        later = arithmetic.choose(time < 10.0 * self.from_time, half, 10.0 * half)
+        return arithmetic.choose(time < self.from_time, self.least, later)
+
+    def near(self, left: Any, right: Any, arithmetic: Arithmetic) -> Any:
+        """Say which times are those of the other column."""
+        most = self.at(right, arithmetic)
+        with np.errstate(invalid="ignore"):  # infinite times are near to none
+            return (left - right < most) & (right - left < most)
+
+
+def tie_of(unit: str) -> Tie:
+    """Say how far apart two times may be and still be one.
+
+    Parameters
+    ----------
+    unit
+        Time unit.
+
+    Returns
+    -------
+    Tie
+        In that unit.
+
+    Examples
+    --------
+    >>> round(tie_of("months").least, 6), tie_of("months").from_time
+    (0.000329, 100.0)
+    """
+    # A distance of just a hundredth of a day is none that is shorter, whatever rounding does to it.
+    least = SHORTEST_STAY_DAYS * (1.0 - 1e-6) / DAYS_PER_UNIT[unit]
+    from_time = 10.0 ** np.ceil(np.log10(least / 5e-6))
+    return Tie(least=least, from_time=float(from_time))
+
+
+def settle(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> tuple[Columns, Any]:
+    """Let phases and transplants that all but meet the end of follow-up meet it.
+
+    Dates that are one day become times that differ by rounding: in single precision, in the short
+    numbers of SAS, in six digits. The unit says which differences cannot be real. Ends of phases
+    of which nothing is known may be left out.
+
+    Parameters
+    ----------
+    columns
+        The patients.
+    arithmetic
+        Of the kind of columns they are.
+    unit
+        Time unit.
+
+    Returns
+    -------
+    columns : Columns
+        With the times settled.
+    moved : array or column of bool
+        Whose times moved.
+    """
+    tie = tie_of(unit)
+    ends = [(time, tie.at(time, arithmetic)) for time in columns.time.values()]
+    moved = [time < time for time, _ in ends]
+
+    def settled(mark: Any) -> Any:
+        found = mark
+        for time, most in reversed(ends):
+            near = (mark - time < most) & (time - mark < most) & (time > 0)
+            # Floating-point noise is left as it is: times that differ by no more are one anyway.
+            near = near & (is_after(mark, time) | is_after(time, mark))
+            moved.append(near)
+            found = arithmetic.choose(near, time, found)
+        return found
+
+    start = {name: settled(values) for name, values in columns.start.items()}
+    end = {name: settled(values) for name, values in columns.end.items()}
+    transplant = None if columns.transplant is None else settled(columns.transplant)
+    rows = moved[0]
+    for one in moved[1:]:
+        rows = rows | one
+    return replace(columns, start=start, end=end, transplant=transplant), rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """How two endpoints of the same patients lie to each other, and of whom.
+
+    Attributes
+    ----------
+    endpoint
+        The endpoint that it is about.
+    what
+        What is seen of it, in words.
+    rows, events
+        Of whom, and who of them has the endpoint's event, as booleans.
+    """
+
+    endpoint: str
+    what: str
+    rows: Any
+    events: Any
+
+
+def order_of_endpoints(
+    time: Mapping[str, Any],
+    event: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    arithmetic: Arithmetic,
+    *,
+    unit: str,
+) -> Iterator[Seen]:
+    """Compare each endpoint with the events of every other.
+
+    Parameters
+    ----------
+    time, event, entry
+        Of each endpoint.
+    arithmetic
+        Of the kind of columns they are.
+    unit
+        Time unit; times less than a hundredth of a day apart are one.
+
+    Yields
+    ------
+    Seen
+        What is seen, whether of anybody or not.
+    """
+    tie = tie_of(unit)
+    for name in time:
+        for other in time:
+            if other == name:
+                continue
+            happened = arithmetic.known(entry[name]) & arithmetic.known(entry[other]) & event[other]
+            near = tie.near(time[name], time[other], arithmetic)
+            censored = happened & ~event[name]
+            after = happened & ~near & (time[name] > time[other])
+            at, before = censored & near, censored & ~near & (time[name] < time[other])
+            yield Seen(
+                endpoint=name,
+                what=f"followed after an event of {other}",
+                rows=after,
+                events=after & event[name],
+            )
+            yield Seen(
+                endpoint=name,
+                what=f"censored at an event of {other}",
+                rows=at,
+                events=at & event[name],
+            )
+            yield Seen(
+                endpoint=name,
+                what=f"censored before an event of {other}",
+                rows=before,
+                events=before & event[name],
+            )
+
+
+def lost_to_short_numbers(mark: Any, times: Sequence[Any], tie: Tie) -> Any:
+    """Find marks whose distance from the end of follow-up was lost to how their column is stored.
+
+    SAS keeps numbers in as few as three bytes, which cuts a month of 12.3 to 12.299: the error is
+    a tenth of a day, and a start on the day of an event becomes one before it.
+
+    Parameters
+    ----------
+    mark : ndarray, shape (patient,)
+        Times at which a phase starts or ends, or of a transplant.
+    times : sequence of ndarray, shape (patient,)
+        Ends of follow-up.
+    tie
+        How far apart two times may be and still be one.
+
+    Returns
+    -------
+    ndarray of bool, shape (patient,)
+        Whose; nobody's unless all of the column's numbers are so short.
+    """
+    nobody = np.zeros(mark.size, dtype=bool)
+    known = mark[np.isfinite(mark)]
+    # Most columns are told by their first numbers.
+    for some in (known[:100], known):
+        steps = np.frexp(some)[0] * 2.0**SHORT_BITS
+        if (steps != np.floor(steps)).any():
+            return nobody
+    # Halves, quarters and eighths are written by people.
+    if np.count_nonzero(known * 8.0 != np.floor(known * 8.0)) < FEWEST_FRACTIONS:
+        return nobody
+    for time in times:
+        with np.errstate(invalid="ignore"):
+            close = np.abs(time - mark) < time * 2.0 ** (2 - FEWEST_BITS)
+        nobody |= close & (time != mark) & ~tie.near(mark, time, InMemory())
+    return nobody
+
+
 def rules(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Broken]:
     """Go through all rules for single patients.
 
@@ -161,7 +387,7 @@ def rules(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Br
             expected=f"Expected at most {LONGEST_LIFE_YEARS:g} years; correct them, or the unit.",
         )
     last = arithmetic.latest(list(columns.time.values()))
-    yield from _of_phases(columns, last, arithmetic)
+    yield from _of_phases(columns, last, arithmetic, tie_of(unit))
     if columns.transplant is not None:
         yield Broken(
             role="transplant",
@@ -219,8 +445,13 @@ def _of_endpoint(name: str, time: Any, entry: Any, arithmetic: Arithmetic) -> It
     )
 
 
-def _of_phases(columns: Columns, last: Any, arithmetic: Arithmetic) -> Iterator[Broken]:
+def _of_phases(columns: Columns, last: Any, arithmetic: Arithmetic, tie: Tie) -> Iterator[Broken]:
     names = list(columns.start)
+
+    def late(later: Any, earlier: Any) -> Any:
+        """Say what is out of order by more than a hundredth of a day."""
+        return is_after(later, earlier) & ~tie.near(later, earlier, arithmetic)
+
     for index, phase in enumerate(names):
         start, end = columns.start[phase], columns.end[phase]
         yield Broken(
@@ -238,7 +469,7 @@ def _of_phases(columns: Columns, last: Any, arithmetic: Arithmetic) -> Iterator[
         yield Broken(
             role=f"{phase}.end",
             rows=arithmetic.infinite(end)
-            | is_after(start, end)
+            | late(start, end)
             | (arithmetic.known(end) & arithmetic.missing(start)),
             found=f"{phase} ends before it starts, or without having started",
             expected="Correct the dates.",
@@ -246,13 +477,13 @@ def _of_phases(columns: Columns, last: Any, arithmetic: Arithmetic) -> Iterator[
         for earlier in names[:index]:
             yield Broken(
                 role=f"{phase}.start",
-                rows=is_after(columns.start[earlier], start),
+                rows=late(columns.start[earlier], start),
                 found=f"{phase} starts before {earlier}",
                 expected="Phases must start in the order in which they are declared.",
             )
             yield Broken(
                 role=f"{earlier}.end",
-                rows=is_after(columns.end[earlier], start),
+                rows=late(columns.end[earlier], start),
                 found=f"{earlier} ends after {phase} has started",
                 expected="A patient is in one phase at a time: end it at the start of the next.",
             )

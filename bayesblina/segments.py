@@ -15,6 +15,7 @@ from typing import Literal
 from bayesblina.episodes import OFF_TREATMENT, TRANSPLANT, before_first
 from bayesblina.intervals import Floats
 from bayesblina.question import ENTRY, Enrolled, Question
+from bayesblina.rules import Tie, tie_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,8 @@ class Course:
         Only time at risk after it counts, of those at risk then; None for no landmark.
     censor_at_transplant
         Whether follow-up ends at a transplant.
+    tie
+        How far from the end of follow-up a mark may be and still count as at it.
     """
 
     states: tuple[str, ...]
@@ -68,6 +71,7 @@ class Course:
     eligible_phase: int | None
     landmark: float | None
     censor_at_transplant: bool
+    tie: Tie
 
 
 def course_of(patients: Enrolled, question: Question, phase_cuts: Floats | None = None) -> Course:
@@ -128,6 +132,7 @@ def course_of(patients: Enrolled, question: Question, phase_cuts: Floats | None 
         else phases.index(question.eligible_from),
         landmark=question.landmark,
         censor_at_transplant=question.transplant == "censor",
+        tie=tie_of(patients.unit),
     )
 
 

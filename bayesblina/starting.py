@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from bayesblina.cohort import Cohort
 from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.follow_up import find_episodes
-from bayesblina.intervals import snap, split, validate_cuts
+from bayesblina.intervals import TIE_TOLERANCE, snap, split, validate_cuts
 from bayesblina.question import Question
+from bayesblina.readers.columns import as_text
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -503,9 +504,18 @@ def _history(cohort: Cohort, history: pd.DataFrame | None, used: Ints, begin: Fl
     if clash:
         raise SpecError(f"'{clash[0]}' is a covariate of the cohort and of the history.")
     row = {str(patient): index for index, patient in enumerate(cohort.patients)}
-    ids = history["patient"].astype(str)
+    twice = [str(name) for name in history.columns[history.columns.duplicated()]]
+    if twice:
+        raise SpecError(f"history has more than one column '{twice[0]}': rename one of them.")
+    ids = pd.Series(as_text(history["patient"]))
     unknown = ids[~ids.isin(row)]
-    columns = history[["time", *names]].to_numpy(dtype=np.float64)
+    try:
+        columns = history[["time", *names]].to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        raise SpecError(
+            "history: times and values must be numbers; code the levels of a category as columns "
+            "of 0 and 1."
+        ) from None
     wrong = ids[~np.isfinite(columns).all(axis=1)]
     problems = [
         Problem(
@@ -528,8 +538,12 @@ def _history(cohort: Cohort, history: pd.DataFrame | None, used: Ints, begin: Fl
     if problems:
         raise DataError(problems, source="the history")
     patient = np.array([row[one] for one in ids], dtype=np.int64)
-    order = np.lexsort((columns[:, 0], patient))
-    patient, time, values = patient[order], columns[order, 0], columns[order, 1:]
+    # What differs by floating-point noise from the time of eligibility is measured by then.
+    at, time = begin[patient], columns[:, 0]
+    time = np.where(np.isclose(time, at, rtol=TIE_TOLERANCE, atol=0.0), at, time)
+    order = np.lexsort((time, patient))
+    patient, time, values = patient[order], time[order], columns[order, 1:]
+    _refuse_two_values(cohort, patient, time, values)
     covered = np.zeros(cohort.size, dtype=bool)
     covered[patient[time <= begin[patient]]] = True
     missing = used[~covered[used]]
@@ -546,6 +560,22 @@ def _history(cohort: Cohort, history: pd.DataFrame | None, used: Ints, begin: Fl
             source="the history",
         )
     return _Changes(names=names, patient=patient, time=time, values=values)
+
+
+def _refuse_two_values(cohort: Cohort, patient: Ints, time: Floats, values: Floats) -> None:
+    """Refuse rows of one patient and one time that say different things."""
+    same = np.isclose(time[1:], time[:-1], rtol=TIE_TOLERANCE, atol=0.0)
+    same &= patient[1:] == patient[:-1]
+    twice = same & (values[1:] != values[:-1]).any(axis=1)
+    if twice.any():
+        rows = np.unique(patient[1:][twice])
+        problem = Problem(
+            column="time",
+            patients=tuple(str(one) for one in cohort.patients[rows]),
+            found="different values at one time",
+            expected="Expected one row for each patient and time.",
+        )
+        raise DataError([problem], source="the history")
 
 
 def _covariates(
@@ -575,11 +605,12 @@ def _covariates(
             columns.append((covariate.values[patient] == level).astype(np.float64))
             kept.append(name in adjust)
     if changes.names:
-        # The last change at or before the piece begins, by one sorted key for patient and time.
-        span = float(max(changes.time.max(), first.max())) + 1.0
-        low = min(0.0, float(changes.time.min()))
-        key = changes.patient * (2.0 * span) + (changes.time - low)
-        place = np.searchsorted(key, patient * (2.0 * span) + (first - low), side="right") - 1
+        # The last change at or before the piece begins, by one sorted key for patient and rank of
+        # the time: whole numbers, since times of any length must not run into the next patient's.
+        moments, rank = np.unique(np.concatenate([changes.time, first]), return_inverse=True)
+        changed, begun = np.split(rank, [changes.time.size])
+        key = changes.patient * moments.size + changed
+        place = np.searchsorted(key, patient * moments.size + begun, side="right") - 1
         names += changes.names
         columns += list(changes.values[place].T)
         kept += [False] * len(changes.names)

@@ -327,6 +327,7 @@ def _marks(block: Block, course: Course) -> tuple[NDArray[Any], ...]:
         np.array([_KINDS[mark.kind] for mark in course.marks], dtype=np.int64),
         np.array([mark.phase for mark in course.marks], dtype=np.int64),
         np.array([mark.offset for mark in course.marks], dtype=np.float64),
+        np.array([course.tie.least, course.tie.from_time]),
     )
 
 
@@ -564,10 +565,15 @@ def _fill(
     kinds: Any,
     phases: Any,
     offsets: Any,
+    tie: Any,
 ) -> None:
     """Find where a patient's states begin and end."""
     marks = kinds.size
     bounds[0], bounds[marks + 1] = 0.0, np.inf
+    # As `bayesblina.rules.Tie` has it.
+    most = tie[0]
+    if end >= tie[1]:
+        most = 5e-6 * tie[1] * (1.0 if end < 10.0 * tie[1] else 10.0)
     for m in range(marks):
         if kinds[m] == 0:
             mark = phase_start[i, phases[m]] + offsets[m]
@@ -577,7 +583,7 @@ def _fill(
             mark = transplant[i]
         if np.isnan(mark):
             mark = np.inf
-        elif _near(mark, end):
+        elif abs(mark - end) < most or _near(mark, end):
             mark = end
         elif _near(mark, start):
             mark = start
@@ -600,6 +606,7 @@ def _entries(
     kinds: Any,
     phases: Any,
     offsets: Any,
+    tie: Any,
     effects: Any,
     times: Any,
     effect: Any,
@@ -612,7 +619,9 @@ def _entries(
         if reason[i] != AT_RISK:
             continue
         start, end = begin[i], stop[i]
-        _fill(bounds, i, start, end, phase_start, phase_end, transplant, kinds, phases, offsets)
+        _fill(
+            bounds, i, start, end, phase_start, phase_end, transplant, kinds, phases, offsets, tie
+        )
         before = -1
         for m in range(marks + 1):
             low = min(max(bounds[m], start), end)
@@ -636,6 +645,7 @@ def _tally(
     kinds: Any,
     phases: Any,
     offsets: Any,
+    tie: Any,
     states: Any,
     upper_cuts: Any,
     lower_cuts: Any,
@@ -661,7 +671,9 @@ def _tally(
         if reason[i] != AT_RISK:
             continue
         start, end = begin[i], stop[i]
-        _fill(bounds, i, start, end, phase_start, phase_end, transplant, kinds, phases, offsets)
+        _fill(
+            bounds, i, start, end, phase_start, phase_end, transplant, kinds, phases, offsets, tie
+        )
         times = weight[i] if weight.size else 1.0
         if degrees.size:
             _products(values, degrees, x, i)

@@ -16,6 +16,7 @@ from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.follow_up import Episodes, find_episodes
 from bayesblina.intervals import snap
 from bayesblina.question import Question
+from bayesblina.rules import InMemory, tie_of
 
 Bools = NDArray[np.bool_]
 
@@ -65,6 +66,8 @@ def find_transitions(
         raise SpecError(f"death and relapse_free are both '{death}'; expected two endpoints.")
     died, free = cohort.endpoints[death], cohort.endpoints[relapse_free]
     end, stop = snap([died.time, free.time])
+    # A relapse less than a hundredth of a day before death is that death.
+    stop = np.where(tie_of(cohort.unit).near(stop, end, InMemory()), end, stop)
     followed = ~np.isnan(free.entry)
     _require_courses(cohort, death, relapse_free, end=end, stop=stop, followed=followed)
     together = followed & free.event & died.event & (stop == end)

@@ -119,7 +119,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         title=HOSTILE["title"],
         command="bayesblina run <study>.toml",
         source="<b>patients</b>.csv",
-        data_file=None,
         cohort=cohort,
         seconds={"fit": 1.0},
         started="2026-01-01T00:00:00+00:00",

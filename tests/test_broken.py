@@ -41,7 +41,7 @@ def test_broken_input(name: str) -> None:
     with pytest.raises(DataError) as caught:  # a warning would be an error too
         analyse(BROKEN / name)
     assert time.perf_counter() - began < 2
-    message = str(caught.value)
+    message = caught.value.words(show_ids=True)
     assert expected
     for text in expected:
         assert text in message

@@ -150,8 +150,9 @@ def test_unknown_states_have_near_ones() -> None:
     with pytest.raises(DataError, match=r"Nearest: maintenance\. Name the text .* with before="):
         read([("a", 0, 2, 0, "maintenanc")], phases=["consolidation", "maintenance"])
     labels = {"transplantation": "1"}
-    with pytest.raises(DataError, match=r"unknown states \('0'\)"):
+    with pytest.raises(DataError, match=r"unknown states \('9'\)") as caught:
         read([("a", 0, 2, 0, 0), ("a", 2, 3, 0, 1)], phases=labels)
+    assert "unknown states ('0')" in caught.value.words(show_ids=True)
     cohort = read([("a", 0, 2, 0, 0), ("a", 2, 3, 0, 1)], phases=labels, before="0")
     assert (cohort.phases, cohort.phase_start.tolist()) == (("transplantation",), [[2]])
 
@@ -516,12 +517,12 @@ def test_stanford_rows_equal_the_wide_table(*, shuffled: bool) -> None:
         ({"phases": {"c": OFF, "m": "2"}}, "each needs a text of its own"),
         ({"phases": [OFF]}, f"'{OFF}' has a meaning of its own"),
         ({"before": OFF}, f"before: '{OFF}' means that a phase has ended"),
-        ({"covariates": {"event": "ordinal"}}, "unknown type 'ordinal'"),
+        ({"covariates": {"x": "ordinal"}}, "unknown type 'ordinal'"),
     ],
 )
 def test_impossible_calls(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        read(table(VALID[5:]), **options)
+        read(table(VALID[5:], x=1), **options)
 
 
 def test_missing_columns_and_no_rows() -> None:

@@ -271,7 +271,6 @@ def folder(wrong: Fit, coarse: Fit, tmp_path_factory: pytest.TempPathFactory) ->
         title="Marked",
         command="bayesblina run study.toml",
         source="patients.csv",
-        data_file=None,
         cohort=cohort,
         seconds={"fit": 1.0},
         started="2026-01-01T00:00:00+00:00",

@@ -12,6 +12,7 @@ import bayesblina as bb
 from bayesblina.cohort import Cohort
 from bayesblina.episodes import OFF_TREATMENT, TRANSPLANT
 from bayesblina.follow_up import cut_since_entry, find_episodes
+from bayesblina.rules import tie_of
 from bayesblina.segments import Course, Mark, course_of, reasons
 from tests.test_exposure import Case, cases
 
@@ -68,6 +69,7 @@ def test_two_phases() -> None:
         eligible_phase=None,
         landmark=None,
         censor_at_transplant=False,
+        tie=tie_of("months"),
     )
 
 
@@ -164,7 +166,9 @@ def test_marks_are_those_of_the_episodes(case: Case, pieces: tuple[int, ...] | N
     for episodes in find_episodes(cohort, question).values():
         cut = episodes
         if phase_cuts is not None:
-            cut = cut_since_entry(episodes, entered, phase_cuts, phase=question.exposed)
+            cut = cut_since_entry(
+                episodes, entered, phase_cuts, phase=question.exposed, tie=tie_of(cohort.unit)
+            )
         assert cut.phases == found.states
         assert cut.phase_names == found.phase_names
         assert cut.since == pytest.approx(found.since)

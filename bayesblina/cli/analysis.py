@@ -18,6 +18,7 @@ from bayesblina.cli.manner import (
     Json,
     Manner,
     Quiet,
+    ShowIds,
     StudyPath,
     examples,
     reported,
@@ -132,12 +133,13 @@ def run(
     debug: Debug = False,
     quiet: Quiet = False,
     as_json: Json = False,
+    show_ids: ShowIds = False,
 ) -> None:
     """Fit a study and write hazard ratios, curves, checks, figures and a report.
 
     Results appear whole or not at all: what an earlier run left stays until then.
     """
-    with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
+    with reported(context, debug=debug, quiet=quiet, as_json=as_json, show_ids=show_ids) as manner:
         own = [] if seed is None else ["--seed", str(seed)]
         command = typed("run", study, "--out", out, *own)
         with _results_in(out, manner, study=study) as stage:
@@ -227,9 +229,10 @@ def validate(
     debug: Debug = False,
     quiet: Quiet = False,
     as_json: Json = False,
+    show_ids: ShowIds = False,
 ) -> None:
     """Check a study file, its data and its question, without fitting; account for all patients."""
-    with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
+    with reported(context, debug=debug, quiet=quiet, as_json=as_json, show_ids=show_ids) as manner:
         from bayesblina.account import Account
         from bayesblina.cohort import Cohort
         from bayesblina.follow_up import account_of, find_episodes, roles_of
@@ -244,7 +247,8 @@ def validate(
         own = study is None and isinstance(cohort, Cohort)
         safety = read.adverse_events(cohort) if own else None
         if not isinstance(cohort, Cohort):
-            manner.say(f"{path} is valid.\n  patients: {cohort!r}")
+            manner.say(f"{path} is valid.\n  patients: {cohort!r}\n")
+            manner.say(repr(cohort.account()))
             manner.give(
                 {
                     "command": "validate",
@@ -310,9 +314,10 @@ def init(
     debug: Debug = False,
     quiet: Quiet = False,
     as_json: Json = False,
+    show_ids: ShowIds = False,
 ) -> None:
     """Write a first study file, guessed from the columns of a table, with comments."""
-    with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
+    with reported(context, debug=debug, quiet=quiet, as_json=as_json, show_ids=show_ids) as manner:
         from bayesblina.drafting import draft_study
         from bayesblina.files import write_text
 
@@ -455,13 +460,11 @@ def _run(
             loo=found.tables.get("leave_one_out"),
         )
         write_text(stage / "summary.md", words)
-        data = study.files()[0]
         record = make_record(
             stage,
             title=title,
             command=command,
             source=cohort.source,
-            data_file=data if data.is_file() else None,
             cohort=cohort,
             seconds=manner.seconds,
             started=started,

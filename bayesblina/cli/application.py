@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 import typer
 
-from bayesblina.cli.manner import ANSWERED, INTERRUPTED, Debug, Json, Manner, Quiet, examples
+from bayesblina.cli.manner import (
+    ANSWERED,
+    INTERRUPTED,
+    Debug,
+    Json,
+    Manner,
+    Quiet,
+    ShowIds,
+    examples,
+)
 
 app = typer.Typer(
     help="Bayesian survival analysis of treatment phases that patients enter later.",
@@ -49,6 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @app.callback()
 def _options(
-    context: typer.Context, debug: Debug = False, quiet: Quiet = False, as_json: Json = False
+    context: typer.Context,
+    debug: Debug = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    show_ids: ShowIds = False,
 ) -> None:
-    context.obj = Manner(debug=debug, quiet=quiet, json=as_json)
+    context.obj = Manner(debug=debug, quiet=quiet, json=as_json, show_ids=show_ids)

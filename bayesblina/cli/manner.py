@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from bayesblina.cli.interrupts import Interrupts
-from bayesblina.errors import BayesblinaError, ConvergenceError, StorageError
+from bayesblina.errors import BayesblinaError, ConvergenceError, DataError, StorageError, unquoted
 from bayesblina.files import readable, reason_of
 
 ANSWERED, MARKED, BAD_INPUT, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
@@ -30,6 +30,12 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result, or the error, as one JSON object.")
+]
+ShowIds = Annotated[
+    bool,
+    typer.Option(
+        "--show-ids", help="Name patients and quote cells in errors, which else count and number."
+    ),
 ]
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
 
@@ -46,6 +52,8 @@ class Manner:
         Whether only errors are printed.
     json
         Whether the result is one JSON object on standard output; progress stays on standard error.
+    show_ids
+        Whether errors name patients.
     interrupts
         Whether Ctrl-C was pressed.
     seconds
@@ -55,6 +63,7 @@ class Manner:
     debug: bool = False
     quiet: bool = False
     json: bool = False
+    show_ids: bool = False
     interrupts: Interrupts = field(default_factory=Interrupts)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -125,7 +134,13 @@ class Manner:
 
 @contextmanager
 def reported(
-    context: typer.Context, *, debug: bool, quiet: bool, as_json: bool = False, left: str = ""
+    context: typer.Context,
+    *,
+    debug: bool,
+    quiet: bool,
+    as_json: bool = False,
+    show_ids: bool = False,
+    left: str = "",
 ) -> Iterator[Manner]:
     """Turn errors into one readable message and an exit code.
 
@@ -133,7 +148,7 @@ def reported(
     ----------
     context
         Typer's context of the command.
-    debug, quiet, as_json
+    debug, quiet, as_json, show_ids
         What the command was called with; the same may stand before the command.
     left
         What an interruption leaves behind, in words.
@@ -150,7 +165,10 @@ def reported(
     """
     above = context.find_root().obj or Manner()
     manner = Manner(
-        debug=debug or above.debug, quiet=quiet or above.quiet, json=as_json or above.json
+        debug=debug or above.debug,
+        quiet=quiet or above.quiet,
+        json=as_json or above.json,
+        show_ids=show_ids or above.show_ids,
     )
     try:
         with manner.interrupts.noted():
@@ -161,7 +179,10 @@ def reported(
         _fail(context, manner, manner.interrupts.code, "interrupted", message)
     except (BayesblinaError, OSError) as error:
         code = NOT_CONVERGED if isinstance(error, ConvergenceError) else BAD_INPUT
-        _fail(context, manner, code, type(error).__name__, str(error))
+        message = str(error)
+        if isinstance(error, DataError):
+            message = error.words(show_ids=manner.show_ids)
+        _fail(context, manner, code, type(error).__name__, message)
     except typer.Exit:
         raise
     except MemoryError as error:
@@ -178,8 +199,10 @@ def reported(
         )
         _fail(context, manner, BAD_INPUT, type(error).__name__, message)
     except Exception as error:
+        # What libraries quote may be a cell of the table.
+        said = str(error) if manner.show_ids else unquoted(str(error))
         message = (
-            f"{type(error).__name__}: {error}\nThis is a fault in bayesblina, not in your study. "
+            f"{type(error).__name__}: {said}\nThis is a fault in bayesblina, not in your study. "
             "Please report it with what --debug shows."
         )
         _fail(context, manner, FAULT, type(error).__name__, message)

@@ -16,6 +16,7 @@ from bayesblina.cli.manner import (
     Json,
     Manner,
     Quiet,
+    ShowIds,
     StudyPath,
     examples,
     reported,
@@ -64,10 +65,13 @@ def sensitivity(
     debug: Debug = False,
     quiet: Quiet = False,
     as_json: Json = False,
+    show_ids: ShowIds = False,
 ) -> None:
     """Run the scenarios of a study's section [sensitivity]; a killed run can be resumed."""
     left = f"finished scenarios are kept in {out}; go on with --resume"
-    with reported(context, debug=debug, quiet=quiet, as_json=as_json, left=left) as manner:
+    with reported(
+        context, debug=debug, quiet=quiet, as_json=as_json, show_ids=show_ids, left=left
+    ) as manner:
         from bayesblina.study import read_study
 
         with manner.stage("read"):

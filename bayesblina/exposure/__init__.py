@@ -4,7 +4,7 @@ A cell is an endpoint x interval x phase x covariate pattern. Treatment phase is
 state of each patient, so no time before a phase's start can count as time in it.
 """
 
-from bayesblina.exposure.front import MANY, expose, valid_weights
+from bayesblina.exposure.front import MANY, expose, in_cohort_order, valid_weights
 from bayesblina.exposure.patterns import CovariateTerms, covariate_patterns
 from bayesblina.exposure.value import Exposure, Lazily, Patients, Persons
 
@@ -17,5 +17,6 @@ __all__ = [
     "Persons",
     "covariate_patterns",
     "expose",
+    "in_cohort_order",
     "valid_weights",
 ]

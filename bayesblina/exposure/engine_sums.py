@@ -32,6 +32,7 @@ from bayesblina.exposure.summing import (
 from bayesblina.exposure.value import Lazily
 from bayesblina.intervals import TIE_TOLERANCE, person_time
 from bayesblina.scan import CohortScan, coded
+from bayesblina.scan.checks import InEngine
 from bayesblina.scan.engines import ibis_module, number, settled
 from bayesblina.segments import Course
 from bayesblina.tabulation import AT_RISK
@@ -311,7 +312,8 @@ def _with_bounds(table: Any, course: Course, e: int) -> Any:
         )
         at = table[column] + number(mark.offset) if mark.offset else table[column]
         at = at.fill_null(number(NEVER))
-        marks[f"m{m}"] = ibis.cases((_near(at, stop), stop), (_near(at, begin), begin), else_=at)
+        at_end = course.tie.near(at, stop, InEngine()) | _near(at, stop)
+        marks[f"m{m}"] = ibis.cases((at_end, stop), (_near(at, begin), begin), else_=at)
     table = table.mutate(**marks)
     count = len(course.marks)
     # A state lasts until the next one that is entered, whatever lies between them in the order.

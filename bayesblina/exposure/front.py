@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.arguments import require_kind
@@ -22,6 +23,8 @@ from bayesblina.follow_up import (
 )
 from bayesblina.intervals import default_cuts, validate_cuts
 from bayesblina.question import Question
+from bayesblina.readers.columns import as_text
+from bayesblina.rules import tie_of
 from bayesblina.scan import CohortScan
 from bayesblina.scan.patients import MOST_COMBINATIONS
 from bayesblina.transitions import find_transitions
@@ -61,8 +64,9 @@ def expose(
     by_patient
         Whether every patient is a pattern of its own.
     weights : array_like, shape (patient,), optional
-        Weights of the cohort's patients, in its order, such as those of inverse probabilities:
-        events and time at risk of a patient count as many times.
+        Weights of the cohort's patients, such as those of inverse probabilities: events and time at
+        risk of a patient count as many times. In the cohort's order, or a pandas Series whose index
+        holds the ids.
     courses : tuple of (str, str), optional
         Names of the endpoints death and relapse-free survival: events and time at risk are then
         those of the transitions of an illness-death course (`bayesblina.transitions`).
@@ -152,7 +156,9 @@ def expose(
     if pieces is not None:
         entered = cohort.phase_start[:, cohort.phases.index(question.exposed)]
         episodes = {
-            name: cut_since_entry(found, entered, pieces, phase=question.exposed)
+            name: cut_since_entry(
+                found, entered, pieces, phase=question.exposed, tie=tie_of(cohort.unit)
+            )
             for name, found in episodes.items()
         }
     if inner is None:
@@ -186,7 +192,8 @@ def valid_weights(weights: ArrayLike | None, cohort: Cohort) -> Floats | None:
     Parameters
     ----------
     weights : array_like, shape (patient,), or None
-        Weights, in the cohort's order.
+        Weights, in the cohort's order; a pandas Series is matched by its index, which holds the
+        patients' ids.
     cohort
         The patients.
 
@@ -198,12 +205,13 @@ def valid_weights(weights: ArrayLike | None, cohort: Cohort) -> Floats | None:
     Raises
     ------
     SpecError
-        If they are no numbers, or not as many as patients.
+        If they are no numbers, or not as many as patients, or a Series of other patients.
     DataError
         If one is missing, infinite or not greater than 0.
     """
     if weights is None:
         return None
+    weights = in_cohort_order(weights, cohort, name="weights")
     try:
         values = np.asarray(weights, dtype=np.float64)
     except (TypeError, ValueError):
@@ -228,3 +236,41 @@ def valid_weights(weights: ArrayLike | None, cohort: Cohort) -> Floats | None:
             source="the weights",
         )
     return values
+
+
+def in_cohort_order(values: ArrayLike, cohort: Cohort, *, name: str) -> ArrayLike:
+    """Match what belongs to patients by patient, where it says whose it is.
+
+    Parameters
+    ----------
+    values : array_like, shape (patient,)
+        A pandas Series, whose index holds the patients' ids; or anything else, in the cohort's
+        order.
+    cohort
+        The patients.
+    name
+        What the values are called.
+
+    Returns
+    -------
+    array_like, shape (patient,)
+        In the cohort's order.
+
+    Raises
+    ------
+    SpecError
+        If they are a Series of other patients, or a table.
+    """
+    if isinstance(values, pd.DataFrame):
+        raise SpecError(f"{name} must be one column: give a Series whose index holds the ids.")
+    if not isinstance(values, pd.Series):
+        return values
+    index = pd.Index(as_text(values.index.to_series()))
+    order = index.get_indexer(pd.Index(cohort.patients)) if index.is_unique else np.array([-1])
+    if index.size != cohort.size or (order < 0).any():
+        raise SpecError(
+            f"{name}: a Series is matched by patient, so that its index must hold the ids of the "
+            f"cohort's {cohort.size} patients, each once. Values that stand in the cohort's order "
+            f"are given as an array: {name}.to_numpy()."
+        )
+    return values.iloc[order].to_numpy()

@@ -14,6 +14,7 @@ from bayesblina.exposure.patterns import Terms
 from bayesblina.exposure.value import Patients
 from bayesblina.follow_up import cut_since_entry, find_episodes
 from bayesblina.question import Question
+from bayesblina.rules import tie_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -60,7 +61,9 @@ def patients_in_groups(
     if phase_cuts is not None:
         entered = cohort.phase_start[:, cohort.phases.index(question.exposed)]
         episodes = {
-            name: cut_since_entry(one, entered, phase_cuts, phase=question.exposed)
+            name: cut_since_entry(
+                one, entered, phase_cuts, phase=question.exposed, tie=tie_of(cohort.unit)
+            )
             for name, one in episodes.items()
         }
     used = np.unique(np.concatenate([one.patient for one in episodes.values()]))

@@ -17,6 +17,7 @@ from bayesblina.readers.adam_outcomes import AdamEndpoint, Followed, Manner, Val
 from bayesblina.readers.adam_tables import Filters, People, read_people, require_filters
 from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
 from bayesblina.readers.dates import ISO, require_date_format
+from bayesblina.readers.roles import require_roles
 from bayesblina.readers.wide import SameDay
 from bayesblina.rules import DAYS_PER_UNIT
 
@@ -146,6 +147,12 @@ def read_adam(
     require_date_format(date_format)
     names = Phases.from_dict(dict.fromkeys(phases, "column")).names if phases else ()
     dated = {name: str(column) for name, column in phases.items()} if adex is None else {}
+    require_roles(
+        {"patient": "USUBJID", "origin": origin}
+        | {f"{name}.start": column for name, column in dated.items()}
+        | ({} if transplant is None else {"transplant": transplant}),
+        covariates,
+    )
     people = read_people(
         adsl,
         wanted=[*covariates, *([transplant] if transplant else []), *dated.values()],

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.cohort import Cohort, Covariate, Exclusion, Outcome, Repair, last_seen
-from bayesblina.errors import DataError, Problem, SpecError
+from bayesblina.errors import NAMED_PATIENTS, DataError, Problem, SpecError
 from bayesblina.readers.dates import (
     EARLIEST_YEAR,
     ISO,
@@ -23,10 +23,12 @@ from bayesblina.readers.dates import (
     plausible_days,
     read_days,
 )
+from bayesblina.readers.roles import flag_problem, is_flag
 from bayesblina.rules import is_after
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 CovariateKind = Literal["categorical", "continuous"]
 
 MOST_LEVELS = 50
@@ -42,7 +44,7 @@ class Repairs:
     ----------
     zero_times
         Replace times of exactly 0 by this small time (as R's examples use half a day), in the
-        cohort's unit. None leaves them an error.
+        cohort's unit; no longer than the shortest time above 0. None leaves them an error.
     drop_late_phases
         Treat a phase (or transplant) that starts after the end of follow-up as never started.
     partial_dates
@@ -81,8 +83,11 @@ class Columns:
         *,
         partial_dates: PartialDates = "refuse",
         date_format: str = ISO,
+        numbers: Ints | None = None,
     ) -> None:
         self.frame = frame
+        # Numbers of the rows in the user's table, from 1 on, where they are known.
+        self.row_numbers = numbers
         self.problems: list[Problem] = []
         self.partial_dates = partial_dates
         self.date_format = date_format
@@ -94,14 +99,7 @@ class Columns:
 
     def text(self, column: str) -> NDArray[np.str_]:
         """Read text; whole numbers are written without a decimal point, missing cells are empty."""
-        series = self.frame[column]
-        if pd.api.types.is_float_dtype(series):
-            values = series.to_numpy(dtype=np.float64, na_value=np.nan)
-            whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
-            text = np.where(whole, np.where(whole, values, 0).astype(np.int64).astype(str), "")
-            return np.where(np.isnan(values) | whole, text, values.astype(str)).astype(str)
-        missing = series.isna().to_numpy()
-        return np.where(missing, "", series.astype(str).str.strip().to_numpy(dtype=str)).astype(str)
+        return as_text(self.frame[column])
 
     def _refuse_long(self, column: str, text: NDArray[np.str_]) -> None:
         self.report(
@@ -111,13 +109,29 @@ class Columns:
             "Expected an id or a short name; is a quotation mark missing?",
         )
 
-    def report(self, column: str, rows: Bools, found: str, expected: str) -> None:
+    def report(
+        self, column: str, rows: Bools, found: str, expected: str, examples: tuple[str, ...] = ()
+    ) -> None:
         """Note a problem with some rows, if there are any."""
         if rows.any():
             who = tuple(dict.fromkeys(str(patient) for patient in self.ids[rows]))
-            problem = Problem(column=column, found=found, expected=expected, patients=who)
+            quoted = f" ({', '.join(map(repr, examples))})" if examples else ""
+            problem = Problem(
+                column=column,
+                found=f"{found}{quoted}",
+                expected=expected,
+                patients=who,
+                rows=self.numbers_of(rows),
+                examples=examples,
+            )
             if problem not in self.problems:  # a column may be read for more than one role
                 self.problems.append(problem)
+
+    def numbers_of(self, rows: Bools) -> tuple[int, ...]:
+        """List the numbers of the first of some rows, if known; one more than are shown."""
+        if self.row_numbers is None:
+            return ()
+        return tuple(self.row_numbers[rows][: NAMED_PATIENTS + 1].tolist())
 
     def numbers(self, column: str | None) -> Floats:
         """Read numbers; what is none is reported and becomes NaN. All NaN without a column."""
@@ -136,11 +150,23 @@ class Columns:
         self.report(
             column,
             bad,
-            f"values that are not numbers ({examples_of(text[bad])})",
+            "values that are not numbers",
             f"Expected plain decimal numbers such as 12.5; leave missing values empty{dates}.",
+            examples_of(text[bad]),
         )
         values = np.full(text.size, np.nan)
         values[readable] = text[readable].astype(np.float64)
+        return values
+
+    def times(self, column: str | None, *, few: bool = False) -> Floats:
+        """Read numbers that are times, not a flag; a `few` may be nothing but 0 and 1."""
+        values = self.numbers(column)
+        if column is not None and (
+            pd.api.types.is_bool_dtype(self.frame[column]) or (not few and is_flag(values))
+        ):
+            problem = flag_problem(column)
+            if problem not in self.problems:
+                self.problems.append(problem)
         return values
 
     def dates(
@@ -172,7 +198,6 @@ class Columns:
             return self._read[column]
         text = self.text(column)
         found = read_days(self.frame[column], text, date_format=self.date_format)
-        cells = pd.Series(text)
         self.report(
             column,
             found.numbers,
@@ -184,9 +209,10 @@ class Columns:
             self.report(
                 column,
                 found.partial,
-                f"partial dates ({examples_of(cells[found.partial])})",
+                "partial dates",
                 "Complete them, or ask for a rule: Repairs(partial_dates='first'), 'middle' or "
                 "'last'.",
+                examples_of(pd.Series(text[found.partial])),
             )
         wanted = "ISO 8601 dates such as 2015-03-31"
         if self.date_format not in (ISO, SAS_DAYS, SAS_SECONDS):
@@ -194,9 +220,10 @@ class Columns:
         self.report(
             column,
             found.unreadable,
-            f"values that are not dates ({examples_of(cells[found.unreadable])})",
+            "values that are not dates",
             f"Expected {wanted}; leave missing dates empty, and give another format with "
             "date_format=.",
+            examples_of(pd.Series(text[found.unreadable])),
         )
         if found.shifted:
             self.report(
@@ -305,6 +332,7 @@ def make_cohort(
     synthetic: bool | None,
     exclusions: Sequence[Exclusion] = (),
     made: Sequence[Repair] = (),
+    file_sha256: str | None = None,
 ) -> Cohort:
     """Make the repairs that were asked for, and a cohort, or raise all problems at once.
 
@@ -328,6 +356,8 @@ def make_cohort(
         Whom the reader left out, and why.
     made
         Repairs that were made already.
+    file_sha256
+        Hash of the file that was read.
 
     Returns
     -------
@@ -349,6 +379,7 @@ def make_cohort(
             Repair(rule=f"partial dates{where} became {day}", patients=tuple(columns.imputed))
         )
     if repairs is not None and repairs.zero_times is not None:
+        _require_small(outcomes, repairs.zero_times, unit)
         outcomes, repair = _repair_zero_times(outcomes, repairs.zero_times, columns.ids)
         done.append(repair)
     if repairs is not None and repairs.drop_late_phases:
@@ -374,16 +405,39 @@ def make_cohort(
             source=source,
             repairs=tuple(done),
             exclusions=tuple(exclusions),
+            file_sha256=file_sha256,
         )
     except DataError as error:
-        raise DataError(_merge(columns.problems, error.problems, roles), source=source) from None
+        raise DataError(_merge(columns, error.problems, roles), source=source) from None
     if columns.problems:
         raise DataError(columns.problems, source=source)
     return cohort
 
 
-def examples_of(text: Any) -> str:
-    """Quote up to three of the texts, shortened.
+def as_text(series: pd.Series) -> NDArray[np.str_]:
+    """Write values as text: whole numbers without a decimal point, missing cells empty.
+
+    Parameters
+    ----------
+    series : pandas.Series
+        Values of any kind.
+
+    Returns
+    -------
+    ndarray of str
+        Texts without blanks around them.
+    """
+    if pd.api.types.is_float_dtype(series):
+        values = series.to_numpy(dtype=np.float64, na_value=np.nan)
+        whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
+        text = np.where(whole, np.where(whole, values, 0).astype(np.int64).astype(str), "")
+        return np.where(np.isnan(values) | whole, text, values.astype(str)).astype(str)
+    missing = series.isna().to_numpy()
+    return np.where(missing, "", series.astype(str).str.strip().to_numpy(dtype=str)).astype(str)
+
+
+def examples_of(text: Any) -> tuple[str, ...]:
+    """Take up to three of the texts, shortened.
 
     Parameters
     ----------
@@ -392,10 +446,10 @@ def examples_of(text: Any) -> str:
 
     Returns
     -------
-    str
-        The quotation.
+    tuple of str
+        Them.
     """
-    return ", ".join(repr(value[:20]) for value in text.unique()[:3])
+    return tuple(str(value)[:20] for value in text.unique()[:3])
 
 
 def _is_date(series: pd.Series) -> bool:
@@ -407,10 +461,9 @@ def _is_date(series: pd.Series) -> bool:
     )
 
 
-def _merge(
-    read: Sequence[Problem], found: Sequence[Problem], roles: Mapping[str, str]
-) -> list[Problem]:
+def _merge(columns: Columns, found: Sequence[Problem], roles: Mapping[str, str]) -> list[Problem]:
     """Join the reader's problems with the cohort's, each patient once for each column."""
+    read = columns.problems
     known: dict[str, set[str]] = {}
     for problem in read:
         known.setdefault(problem.column, set()).update(problem.patients)
@@ -420,8 +473,21 @@ def _merge(
         seen = known.get(column, set())
         left = tuple(patient for patient in problem.patients if patient not in seen)
         if left or not problem.patients:
-            merged.append(replace(problem, column=column, patients=left))
+            # Rows of the cohort are those of the table only where the reader says so.
+            rows = columns.numbers_of(np.isin(columns.ids, left)) if problem.patients else ()
+            merged.append(replace(problem, column=column, patients=left, rows=rows))
     return merged
+
+
+def _require_small(outcomes: Mapping[str, Outcome], instead: float, unit: str) -> None:
+    """Refuse a small time that is longer than follow-up that is known."""
+    times = np.concatenate([outcome.time[outcome.time > 0] for outcome in outcomes.values()])
+    shortest = float(times.min(initial=np.inf))
+    if is_after(instead, shortest):
+        raise SpecError(
+            f"zero_times = {instead:g} {unit} is longer than the shortest follow-up of the table "
+            f"that is longer than 0: expected less than that, in {unit}."
+        )
 
 
 def _repair_zero_times(

@@ -28,7 +28,8 @@ from bayesblina.readers.columns import (
     examples_of,
     make_cohort,
 )
-from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.readers.roles import require_roles
+from bayesblina.readers.sources import SHA256, load_table, missing_columns
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -143,16 +144,19 @@ def read_counting_process(
     roles = {"patient": patient}
     wanted = [patient, start, stop, event, phase, *covariates]
     wanted += [column for column in (endpoint, transplant) if column is not None]
+    require_roles(
+        _roles_of_rows(patient, start, stop, event, phase, endpoint, transplant), covariates
+    )
     missing = missing_columns(frame, wanted)
     if missing:
         raise DataError(missing, source=source)
     if frame.empty:
         frame = frame.iloc[:0]
-    rows = Columns(frame, patient)
+    rows = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
     patients, first_row, who = _first_appearance(rows.ids)
     endpoint_names, which = _endpoints(rows, endpoint)
     declared = _declared(recorded, endpoint_names)
-    begin, end = snap([rows.numbers(start), rows.numbers(stop)])
+    begin, end = snap([rows.times(start, few=True), rows.times(stop, few=True)])
     happened = rows.events(event, np.ones(len(frame), dtype=bool))
     state = _states(rows, phase, labels, none)
     rows.report(patient, rows.ids == "", "missing ids", "Every row needs its patient's id.")
@@ -194,7 +198,7 @@ def read_counting_process(
         outcomes[name] = Outcome(time=time, event=died, entry=entry, recorded=declared.get(name))
     starts, stops = _phase_times(order, first, group, who, begin, state, names)
     _check_histories(rows, who, begin, end, state, starts, stops, names, phase)
-    one = Columns(frame.iloc[first_row].reset_index(drop=True), patient)
+    one = Columns(frame.iloc[first_row].reset_index(drop=True), patient, numbers=first_row + 1)
     one.problems = rows.problems
     one.frame.attrs = frame.attrs
     parts = Parts(
@@ -203,7 +207,7 @@ def read_counting_process(
         starts=starts,
         ends=stops,
         ends_known=bool((state == len(names) + 1).any()),
-        transplant=None if transplant is None else one.numbers(transplant),
+        transplant=None if transplant is None else one.times(transplant),
         covariates=one.covariates(covariates),
     )
     for name in endpoint_names:
@@ -212,8 +216,37 @@ def read_counting_process(
     if transplant is not None:
         roles["transplant"] = transplant
     return make_cohort(
-        one, parts, unit=unit, repairs=repairs, roles=roles, source=source, synthetic=synthetic
+        one,
+        parts,
+        unit=unit,
+        repairs=repairs,
+        roles=roles,
+        source=source,
+        synthetic=synthetic,
+        file_sha256=frame.attrs.get(SHA256),
     )
+
+
+def _roles_of_rows(
+    patient: str,
+    start: str,
+    stop: str,
+    event: str,
+    phase: str,
+    endpoint: str | None,
+    transplant: str | None,
+) -> dict[str, str]:
+    """Name the roles of columns as the call does."""
+    given = {
+        "patient": patient,
+        "start": start,
+        "stop": stop,
+        "event": event,
+        "phase": phase,
+        "endpoint": endpoint,
+        "transplant": transplant,
+    }
+    return {role: column for role, column in given.items() if column is not None}
 
 
 def _first_appearance(ids: NDArray[np.str_]) -> tuple[NDArray[np.str_], Ints, Ints]:
@@ -257,9 +290,10 @@ def _states(rows: Columns, column: str, labels: Mapping[str, str], none: tuple[s
     rows.report(
         column,
         unknown.to_numpy(),
-        f"unknown states ({examples_of(text[unknown])})",
+        "unknown states",
         nearest(str(text[unknown].iloc[0]) if unknown.any() else "", [*labels.values(), *none])
         + " Name the text for no phase yet with before=.",
+        examples_of(text[unknown]),
     )
     return np.asarray(state.fillna(0), dtype=np.int64)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import re
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -10,12 +12,14 @@ from typing import Any
 
 import pandas as pd
 
-from bayesblina.errors import DataError, Problem, SpecError, nearest
+from bayesblina.errors import DataError, Problem, SpecError, nearest, unquoted
 from bayesblina.files import readable, trouble_of
 
 # More rows than these, of which each takes less than a tenth of a byte, are no patients.
 MOST_ROWS, ROWS_PER_BYTE = 1_000_000, 10
 ENGINE = 'Patients in files larger than memory are added up by a query engine: engine = "duckdb".'
+# A decimal number, or an ISO date.
+_LIKE_A_CELL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|\d{4}-\d\d(?:-\d\d)?")
 FORMATS = ".csv, .parquet, .arrow, .feather, .xpt or .sas7bdat"
 
 
@@ -53,6 +57,23 @@ def load_table(table: Any) -> tuple[pd.DataFrame, str]:
     return frame, source
 
 
+def sha256_of(path: str | PathLike[str]) -> str:
+    """Hash the bytes of a file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    str
+        Their SHA-256, as hexadecimal digits.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def missing_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> list[Problem]:
     """Find the columns that a table lacks.
 
@@ -68,9 +89,33 @@ def missing_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> list[Problem]
     list of Problem
         One for each missing column, with the nearest names that exist.
     """
-    present = list(frame.columns)
+    return absent_columns(list(frame.columns), wanted)
+
+
+def absent_columns(present: Sequence[str], wanted: Sequence[str]) -> list[Problem]:
+    """Find the names that are not among those of a table's columns.
+
+    Parameters
+    ----------
+    present, wanted
+        Names of columns.
+
+    Returns
+    -------
+    list of Problem
+        One for each that is missing. A header in which numbers or dates stand is taken for a
+        patient's row, and not quoted.
+    """
+    headless = any(_LIKE_A_CELL.fullmatch(str(name).strip()) for name in present)
     return [
-        Problem(column=name, found="no such column", expected=nearest(name, present))
+        Problem(
+            column=name,
+            found="no such column",
+            expected="The names of the table's columns look like a patient's values: is the line "
+            "of names missing?"
+            if headless
+            else nearest(name, present),
+        )
         for name in dict.fromkeys(wanted)
         if name not in present
     ]
@@ -107,7 +152,12 @@ def _load_file(path: Path) -> pd.DataFrame:
     if path.stat().st_size == 0:
         raise unreadable("it is empty", "Export it again.")
     try:
-        return read(path)
+        before = sha256_of(path)
+        frame = read(path)
+        if sha256_of(path) != before:
+            raise unreadable("it changed while it was read", "Read it again.")
+        frame.attrs[SHA256] = before
+        return frame
     except (DataError, SpecError, Warning):
         # A warning is raised where Python was told to, and says nothing of the file.
         raise
@@ -119,7 +169,7 @@ def _load_file(path: Path) -> pd.DataFrame:
             f"Is it damaged? Export it again. {ENGINE}",
         ) from None
     except Exception as error:  # whatever a library says of a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = unquoted((str(error).splitlines() or [type(error).__name__])[0])[:200]
         raise unreadable(f"it cannot be read ({reason})", "Export it again.") from None
 
 
@@ -195,6 +245,8 @@ def _read_sas(path: Path) -> pd.DataFrame:
     return frame
 
 
+# Attribute of a frame: the SHA-256 of the file that it was read from.
+SHA256 = "bayesblina: SHA-256 of the file"
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": _read_csv,
     ".parquet": _read_parquet,

@@ -21,7 +21,8 @@ from bayesblina.cohort import (
 from bayesblina.errors import DataError, SpecError
 from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
 from bayesblina.readers.dates import ISO, require_date_format, within_follow_up
-from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.readers.roles import require_roles
+from bayesblina.readers.sources import SHA256, load_table, missing_columns
 from bayesblina.rules import DAYS_PER_UNIT
 
 Floats = NDArray[np.float64]
@@ -105,23 +106,24 @@ def read_cohort(
         endpoints = {"survival": endpoints}
     check_call(endpoints, Endpoint, phases, covariates)
     roles = roles_of_columns(patient, endpoints, phases, transplant)
+    require_roles(roles, covariates, phases.names)
     missing = missing_columns(frame, [*roles.values(), *covariates])
     if missing:
         raise DataError(missing, source=source)
-    columns = Columns(frame, patient)
+    columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
     outcomes = {}
     for name, endpoint in endpoints.items():
-        time = columns.numbers(endpoint.time)
-        entry = np.zeros(time.size) if endpoint.entry is None else columns.numbers(endpoint.entry)
+        time = columns.times(endpoint.time)
+        entry = np.zeros(time.size) if endpoint.entry is None else columns.times(endpoint.entry)
         event = columns.events(endpoint.event, np.isfinite(entry))
         outcomes[name] = Outcome(time=time, event=event, entry=entry, recorded=endpoint.recorded)
     parts = Parts(
         outcomes=outcomes,
         phases=phases.names,
-        starts=np.stack([columns.numbers(phase.start) for _, phase in phases.items()], axis=1),
-        ends=np.stack([columns.numbers(phase.end) for _, phase in phases.items()], axis=1),
+        starts=np.stack([columns.times(phase.start) for _, phase in phases.items()], axis=1),
+        ends=np.stack([columns.times(phase.end) for _, phase in phases.items()], axis=1),
         ends_known=any(phase.end is not None for _, phase in phases.items()),
-        transplant=None if transplant is None else columns.numbers(transplant),
+        transplant=None if transplant is None else columns.times(transplant),
         covariates=columns.covariates(covariates),
     )
     return make_cohort(
@@ -132,6 +134,7 @@ def read_cohort(
         roles=roles,
         source=source,
         synthetic=synthetic,
+        file_sha256=frame.attrs.get(SHA256),
     )
 
 
@@ -276,11 +279,18 @@ def read_dated_cohort(
         if endpoint.origin is not None:
             roles[f"{name}.entry"] = endpoint.origin
     roles |= _phase_roles(phases, transplant)
+    require_roles(roles, covariates, phases.names)
     missing = missing_columns(frame, [*roles.values(), *covariates])
     if missing:
         raise DataError(missing, source=source)
     partial = "refuse" if repairs is None else repairs.partial_dates
-    columns = Columns(frame, patient, partial_dates=partial, date_format=date_format)
+    columns = Columns(
+        frame,
+        patient,
+        partial_dates=partial,
+        date_format=date_format,
+        numbers=np.arange(1, len(frame) + 1),
+    )
     days = _read_days(columns, origin, endpoints, phases, transplant)
     columns.report(
         origin,
@@ -331,6 +341,7 @@ def read_dated_cohort(
         source=source,
         synthetic=synthetic,
         made=made,
+        file_sha256=frame.attrs.get(SHA256),
     )
 
 
@@ -445,15 +456,6 @@ def check_call(endpoints: Any, kind: type, phases: Any, covariates: Any) -> None
         raise SpecError("phases must be a Phases value: Phases(maintenance='maintenance_month').")
     if isinstance(covariates, str):
         raise SpecError("covariates must be a list of columns, not one string.")
-    starts: dict[str, str] = {}
-    for name, phase in phases.items():
-        other = starts.setdefault(phase.start, name)
-        if other != name:
-            raise SpecError(f"'{other}' and '{name}' both start with the column '{phase.start}'.")
-    names = list(covariates)
-    twice = sorted({str(name) for name in names if names.count(name) > 1})
-    if twice:
-        raise SpecError(f"covariates names '{twice[0]}' twice.")
 
 
 def _phase_roles(phases: Phases, transplant: str | None) -> dict[str, str]:

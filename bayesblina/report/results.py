@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesblina.account import Account, Line
+from bayesblina.account import Account
 from bayesblina.arguments import require_kind
 from bayesblina.baseline_gate import FAILED
 from bayesblina.checks import Checks, check
@@ -39,6 +38,7 @@ from bayesblina.pointwise import leave_one_out_total
 from bayesblina.predictive import replicated_simon_makuch
 from bayesblina.prior_curves import prior_predictive
 from bayesblina.prior_sensitivity import power_scaling
+from bayesblina.readers.sources import sha256_of
 from bayesblina.regimes import From, Never, Regime
 from bayesblina.safety import event_rate, incidence
 from bayesblina.scan import CohortScan
@@ -315,13 +315,11 @@ def account_of_both(cohort: Cohort | CohortScan, fit: Fit) -> Account:
     Returns
     -------
     Account
-        Of a table in a query engine it begins with the number of patients read.
+        Of a table in a query engine patients are counted.
     """
     if isinstance(cohort, Cohort):
         return cohort.account(cuts=fit.exposure.cuts) + fit.exposure.account()
-    read = Line(step="read", what=f"patients in {cohort.source}", patients=(), count=cohort.size)
-    whole = Account(lines=(read,), unit=cohort.unit, synthetic=cohort.synthetic)
-    return whole + fit.exposure.account()
+    return cohort.account() + fit.exposure.account()
 
 
 def _ladder(
@@ -597,7 +595,6 @@ def make_record(
     title: str,
     command: str,
     source: str,
-    data_file: str | PathLike[str] | None,
     cohort: Cohort | CohortScan,
     seconds: Mapping[str, float],
     started: str,
@@ -615,8 +612,6 @@ def make_record(
         What was typed.
     source
         Name of the patients' table.
-    data_file
-        The table, to be hashed; None if there is no file.
     cohort
         The patients.
     seconds
@@ -632,6 +627,8 @@ def make_record(
         JSON.
     """
     folder = Path(folder)
+    # Of the bytes that were analysed: the file may be another by now.
+    source_sha256 = cohort.file_sha256 if isinstance(cohort, Cohort) else cohort.hash_of_file()
     names = [FIT, *(f"{name}.csv" for name in TEXTS)]
     record = {
         "format": FORMAT,
@@ -639,19 +636,14 @@ def make_record(
         "title": title,
         "command": command,
         "source": source,
-        "source_sha256": None if data_file is None else _sha256(Path(data_file)),
+        "source_sha256": source_sha256,
         "cohort_sha256": hash_of_cohort(cohort) if isinstance(cohort, Cohort) else None,
         "started": started,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "notes": dict(notes),
-        "sha256": {name: _sha256(folder / name) for name in names if (folder / name).is_file()},
+        "sha256": {name: sha256_of(folder / name) for name in names if (folder / name).is_file()},
     }
     return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_results(
@@ -694,7 +686,7 @@ def read_results(
             raise StorageError(
                 f"'{path}' is missing, which belongs to these results: run the study again."
             )
-        if _sha256(path) != digest:
+        if sha256_of(path) != digest:
             raise StorageError(
                 f"'{path}' was changed after the analysis: its numbers are not those of the fit. "
                 "Run the study again."

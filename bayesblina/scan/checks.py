@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from bayesblina.readers.columns import (
     MOST_LEVELS,
     CovariateKind,
 )
+from bayesblina.readers.roles import counts_of_flag, flag_problem
 from bayesblina.rules import (
     DAYS_PER_UNIT,
     LONGEST_MEDIAN_FOLLOW_UP_YEARS,
@@ -25,6 +26,7 @@ from bayesblina.rules import (
     Columns,
     InMemory,
     rules,
+    settle,
     unit_words,
 )
 from bayesblina.scan.engines import array_of, batches, ibis_module, number, run, stripped
@@ -59,6 +61,12 @@ class InEngine:
         last = times[0] if len(times) == 1 else ibis.greatest(*times)
         return ibis.ifelse(last < 0, float("inf"), last)
 
+    def choose(self, condition: Any, yes: Any, no: Any) -> Any:
+        """Take one value where a condition holds, and another where it does not."""
+        ibis = ibis_module()
+        yes, no = (number(one) if isinstance(one, float) else one for one in (yes, no))
+        return ibis.ifelse(condition, yes, no)
+
     def _finite(self, column: Any) -> Any:
         ibis = ibis_module()
         return ibis.ifelse(column.abs() < float("inf"), column, None).cast("float64")
@@ -79,6 +87,8 @@ class Reading:
         self.raw = raw
         self.patient = patient
         self.broken: dict[tuple[str, str], Broken] = {}
+        # Columns of times, by name.
+        self.times: dict[str, Any] = {}
         self.ids = self._text(patient)
         whole = raw[patient].type().is_integer()
         # Numbers are compared as numbers: a hundred million texts take long.
@@ -144,6 +154,11 @@ class Reading:
             f"Expected plain decimal numbers such as 12.5; leave missing values empty{dates}.",
         )
         return ibis.ifelse(readable, text, None).cast("string").cast("float64")
+
+    def time(self, column: str) -> Any:
+        """Read times; missing where there is none."""
+        self.times[column] = self.number(column)
+        return self.times[column]
 
     def event(self, column: str, entry: Any) -> Any:
         """Read 1 (event) and 0 (censored), which everybody under observation must have."""
@@ -211,14 +226,43 @@ def kinds_of(
     return kinds
 
 
+def settled_columns(
+    columns: Columns, arithmetic: Arithmetic, unit: str, ends: Sequence[str]
+) -> tuple[Columns, Any]:
+    """Settle near ties; ends of which nothing is known stay as they are.
+
+    Parameters
+    ----------
+    columns, arithmetic, unit
+        As for `bayesblina.rules.settle`.
+    ends
+        Phases whose ends are known.
+
+    Returns
+    -------
+    columns : Columns
+        With the times settled.
+    moved : array or column of bool
+        Whose times moved.
+    """
+    known = {name: columns.end[name] for name in ends}
+    with np.errstate(invalid="ignore"):  # infinite times are told by the rules
+        settled, moved = settle(replace(columns, end=known), arithmetic, unit=unit)
+    return replace(settled, end={**columns.end, **settled.end}), moved
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Declared:
     """What was declared of a table, and read from it.
 
     Attributes
     ----------
-    columns
-        By what they hold, as in `bayesblina.rules.Columns`.
+    raw, columns
+        By what they hold, as in `bayesblina.rules.Columns`: as read, and settled.
+    moved
+        Who had near ties.
+    ends
+        Phases whose ends are known.
     roles
         Columns by role, such as ``"os.time"``.
     categorical
@@ -227,7 +271,10 @@ class Declared:
         Time unit.
     """
 
+    raw: Columns
     columns: Columns
+    moved: Any
+    ends: tuple[str, ...]
     roles: Mapping[str, str]
     categorical: Mapping[str, Any]
     unit: str
@@ -243,6 +290,10 @@ class _Counts:
         Who breaks each rule.
     timed, short, long : ndarray of int, shape (endpoint,)
         Lengths of follow-up; those that are implausibly short, and long.
+    known, zeros, ones : ndarray of int, shape (column of times,)
+        Values of each column of times, and how many of them are 0, and 1.
+    moved
+        Rows with near ties.
     nameless
         Rows without an id.
     size
@@ -255,6 +306,10 @@ class _Counts:
     timed: Ints
     short: Ints
     long: Ints
+    known: Ints
+    zeros: Ints
+    ones: Ints
+    moved: int
     nameless: int
     size: int
     rising: bool
@@ -262,7 +317,7 @@ class _Counts:
 
 def find_problems(
     reading: Reading, declared: Declared, *, embedded: bool, source: str
-) -> tuple[list[Problem], int]:
+) -> tuple[list[Problem], int, int]:
     """Find all problems: one pass that counts, and a look-up of patients for each problem.
 
     Parameters
@@ -282,6 +337,8 @@ def find_problems(
         Problems.
     size : int
         Number of rows.
+    moved : int
+        Number of rows with near ties.
 
     Raises
     ------
@@ -298,6 +355,13 @@ def find_problems(
         for one, found in zip(broken, counts.broken.tolist(), strict=True)
         if found
     ]
+    for index, column in enumerate(reading.times):
+        known, zeros, ones = (int(one[index]) for one in (counts.known, counts.zeros, counts.ones))
+        if (
+            counts_of_flag(known, zeros, ones, counts.size)
+            or reading.raw[column].type().is_boolean()
+        ):
+            problems.append(flag_problem(column))
     patient = declared.roles["patient"]
     if counts.nameless:
         problems.append(
@@ -322,7 +386,7 @@ def find_problems(
                         column=declared.roles[f"{name}.time"], found=words[0], expected=words[1]
                     )
                 )
-    return problems, counts.size
+    return problems, counts.size, counts.moved
 
 
 def _told(reading: Reading, declared: Declared) -> list[Broken]:
@@ -383,6 +447,11 @@ def _count_there(
         wanted[f"timed{index}"] = total(good)
         wanted[f"short{index}"] = total(good & (seen < number(short)))
         wanted[f"long{index}"] = total(good & (seen > number(long)))
+    for index, values in enumerate(reading.times.values()):
+        wanted[f"known{index}"] = total(values.notnull())
+        wanted[f"zeros{index}"] = total(values == 0.0)
+        wanted[f"ones{index}"] = total(values == 1.0)
+    wanted["moved"] = total(declared.moved)
     wanted["nameless"] = reading.key.isnull().cast("int64").sum()
     wanted["size"] = reading.raw.count()
     row = run(reading.raw.aggregate(**wanted), source).iloc[0].fillna(0).astype("int64")
@@ -396,6 +465,10 @@ def _count_there(
         timed=counts("timed", endpoints),
         short=counts("short", endpoints),
         long=counts("long", endpoints),
+        known=counts("known", len(reading.times)),
+        zeros=counts("zeros", len(reading.times)),
+        ones=counts("ones", len(reading.times)),
+        moved=int(row["moved"]),
         nameless=int(row["nameless"]),
         size=int(row["size"]),
         rising=False,
@@ -407,7 +480,7 @@ def _count_here(
 ) -> _Counts:
     """Count block by block: the engine reads, the rules are those of arrays."""
     told = broken[: len(reading.broken) + len(declared.categorical)]
-    table = declared.columns
+    table = declared.raw
     groups = {
         "time": table.time,
         "entry": table.entry,
@@ -424,8 +497,9 @@ def _count_here(
     short, long = _limits(declared.unit)
     counts = np.zeros(len(broken), dtype=np.int64)
     timed = np.zeros((3, len(table.time)), dtype=np.int64)
-    nameless, size = 0, 0
+    nameless, size, moved = 0, 0, 0
     order = _Order()
+    flags = _Flags(list(reading.times), declared.roles)
     for batch in batches(reading.raw.select(**asked), source):
 
         def numbers(kind: str, batch: Any = batch) -> dict[str, NDArray[Any]]:
@@ -434,7 +508,7 @@ def _count_here(
                 for index, name in enumerate(groups[kind])
             }
 
-        here = Columns(
+        as_read = Columns(
             time=numbers("time"),
             entry=numbers("entry"),
             start=numbers("start"),
@@ -444,6 +518,9 @@ def _count_here(
             else array_of(batch, "transplant").astype(np.float64, copy=False),
             covariates=numbers("covariate"),
         )
+        flags.add(as_read)
+        here, near = settled_columns(as_read, InMemory(), declared.unit, declared.ends)
+        moved += int(np.count_nonzero(near))
         rows = [array_of(batch, f"told{index}") for index in range(len(told))]
         ruled = _rules(declared, here, InMemory(), _unread(told, rows))
         counts += [int(np.count_nonzero(one)) for one in (*rows, *(one.rows for one in ruled))]
@@ -461,10 +538,34 @@ def _count_here(
         timed=timed[0],
         short=timed[1],
         long=timed[2],
+        known=flags.counts[0],
+        zeros=flags.counts[1],
+        ones=flags.counts[2],
+        moved=moved,
         nameless=nameless,
         size=size,
         rising=order.rising,
     )
+
+
+class _Flags:
+    """Counts the values 0 and 1 of columns of times, until one has another value."""
+
+    def __init__(self, columns: Sequence[str], roles: Mapping[str, str]) -> None:
+        self.counts = np.zeros((3, len(columns)), dtype=np.int64)
+        self._left = {columns.index(roles[role]): role for role in roles if roles[role] in columns}
+
+    def add(self, read: Columns) -> None:
+        """Look at the next patients."""
+        groups = {"time": read.time, "entry": read.entry, "start": read.start, "end": read.end}
+        for index, role in list(self._left.items()):
+            name, _, kind = role.rpartition(".")
+            values = read.transplant if role == "transplant" else groups[kind][name]
+            zeros, ones = np.count_nonzero(values == 0.0), np.count_nonzero(values == 1.0)
+            known = values.size - np.count_nonzero(np.isnan(values))
+            self.counts[:, index] += [known, zeros, ones]
+            if known > zeros + ones:
+                del self._left[index]
 
 
 class _Order:

@@ -7,6 +7,7 @@ this process; nothing is fetched, and nothing that a table holds is executed.
 from __future__ import annotations
 
 import atexit
+import re
 import shutil
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.errors import DataError, Problem, SpecError
+from bayesblina.errors import DataError, Problem, SpecError, unquoted
 from bayesblina.files import readable, trouble_of
 from bayesblina.readers.sources import duplicate_column, load_table
 
@@ -145,6 +146,7 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
         if trouble is not None:
             problem = Problem(column="file", found=f"it is {trouble}", expected="Expected a file.")
             raise DataError([problem], source=name)
+    path = pattern_of(path)
     try:
         if suffix == ".csv":
             repeated = _repeated_names(connection, path)
@@ -162,8 +164,50 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
     return opened, name, True
 
 
+def pattern_of(path: str) -> str:
+    """Write a path or glob in which names that are there mean themselves, whatever their letters.
+
+    Parameters
+    ----------
+    path
+        Path or glob.
+
+    Returns
+    -------
+    str
+        A glob. ``[``, ``*`` and ``?`` in the name of a folder or file that exists are literal.
+    """
+    begun, parts = Path(), []
+    literal = True
+    for part in Path(path).parts:
+        begun /= part
+        literal = literal and begun.exists()
+        parts.append(re.sub(r"([*?\[])", r"[\1]", part) if literal else part)
+    return str(Path(*parts))
+
+
+def files_of(table: Any, connection: Any) -> list[str]:
+    """List the files that a path or glob stands for.
+
+    Parameters
+    ----------
+    table
+        What was given to `open_table`.
+    connection
+        The embedded engine.
+
+    Returns
+    -------
+    list of str
+        Sorted names; none of what is no path.
+    """
+    if not isinstance(table, str | PathLike):
+        return []
+    return sorted(_files(connection, pattern_of(str(table))))
+
+
 def _files(connection: Any, path: str) -> list[str]:
-    """List the files of a path or glob."""
+    """List the files of a glob."""
     return [
         file for (file,) in connection.con.execute("SELECT file FROM glob(?)", [path]).fetchall()
     ]
@@ -184,10 +228,8 @@ def stamps(table: Any, connection: Any) -> tuple[tuple[str, int, int], ...]:
     tuple of (str, int, int)
         Name, size and time of the last change of each; nothing of what is no path.
     """
-    if not isinstance(table, str | PathLike):
-        return ()
     found = []
-    for file in sorted(_files(connection, str(table))):
+    for file in files_of(table, connection):
         with suppress(OSError):
             state = Path(file).stat()
             found.append((file, state.st_size, state.st_mtime_ns))
@@ -236,9 +278,9 @@ def unreadable(error: Exception) -> Problem:
     Returns
     -------
     Problem
-        The first line of it.
+        The first line of it, without what it quotes.
     """
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    reason = unquoted((str(error).splitlines() or [type(error).__name__])[0])[:200]
     return Problem(
         column="file",
         found=f"it cannot be read ({reason})",
@@ -346,7 +388,7 @@ def batches(expression: Any, source: str) -> Iterator[pa.RecordBatch]:
                 yield batch
             batch = next(reader, None)
     except Exception as error:
-        raise DataError([unreadable(error)], source=source) from error
+        raise DataError([unreadable(error)], source=source) from None
 
 
 def array_of(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
@@ -390,4 +432,4 @@ def run(expression: Any, source: str) -> Any:
     try:
         return expression.execute()
     except Exception as error:
-        raise DataError([unreadable(error)], source=source) from error
+        raise DataError([unreadable(error)], source=source) from None

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from bayesblina.account import Account, Line
 from bayesblina.cohort import Endpoint, Phases
-from bayesblina.errors import DataError, Problem, SpecError, nearest
+from bayesblina.errors import DataError, Problem, SpecError
 from bayesblina.readers.columns import CovariateKind
+from bayesblina.readers.roles import require_roles
+from bayesblina.readers.sources import absent_columns, sha256_of
 from bayesblina.readers.wide import check_call, roles_of_columns
-from bayesblina.rules import DAYS_PER_UNIT, Columns
-from bayesblina.scan.checks import Declared, Reading, find_problems, kinds_of, levels_of
-from bayesblina.scan.engines import ibis_module, open_table, settled, stamps
+from bayesblina.rules import DAYS_PER_UNIT, NEAR_TIES, Columns, order_of_endpoints
+from bayesblina.scan.checks import (
+    Declared,
+    InEngine,
+    Reading,
+    find_problems,
+    kinds_of,
+    levels_of,
+    settled_columns,
+)
+from bayesblina.scan.engines import ibis_module, open_table, run, settled, stamps
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -64,6 +75,9 @@ class CohortScan:
         The covariates.
     size
         Number of patients.
+    near_ties
+        Number of patients of whom a phase or a transplant lay less than a hundredth of a day from
+        the end of follow-up, which counts as at it.
     synthetic
         Whether the patients are simulated.
     source
@@ -84,6 +98,7 @@ class CohortScan:
     transplant: str | None
     covariates: tuple[ScannedCovariate, ...]
     size: int
+    near_ties: int
     synthetic: bool
     source: str
     embedded: bool
@@ -119,6 +134,73 @@ class CohortScan:
             expected="Files must stay as they are while they are used; scan them again.",
         )
         raise DataError([problem], source=self.source)
+
+    def hash_of_file(self) -> str | None:
+        """Hash the bytes of the file, which are those that were checked.
+
+        Returns
+        -------
+        str or None
+            None for other tables than a single file.
+
+        Raises
+        ------
+        DataError
+            If the file has changed.
+        """
+        if len(self.files) != 1:
+            return None
+        digest = sha256_of(self.files[0][0])
+        self.require_unchanged()
+        return digest
+
+    def account(self) -> Account:
+        """Count the patients read, whose times were settled, and how endpoints lie to each other.
+
+        Returns
+        -------
+        Account
+            Without ids; patients are gone through once.
+
+        Raises
+        ------
+        DataError
+            If files have changed.
+        """
+        self.require_unchanged()
+        lines = [self._line("read", f"patients in {self.source}", self.size)]
+        if self.near_ties:
+            lines.append(self._line("repaired", NEAR_TIES, self.near_ties))
+        seen = list(
+            order_of_endpoints(
+                {name: self.column("time", name) for name in self.endpoints},
+                {name: self.column("event", name) for name in self.endpoints},
+                {name: self.column("entry", name) for name in self.endpoints},
+                InEngine(),
+                unit=self.unit,
+            )
+        )
+        if seen:
+            wanted = {
+                f"{which}{index}": rows.fill_null(False).cast("int64").sum()
+                for index, one in enumerate(seen)
+                for which, rows in (("rows", one.rows), ("events", one.events))
+            }
+            counts = run(self.table.aggregate(**wanted), self.source).iloc[0].astype("int64")
+            lines += [
+                replace(
+                    self._line("order", one.what, int(counts[f"rows{index}"])),
+                    endpoint=one.endpoint,
+                    events=int(counts[f"events{index}"]),
+                )
+                for index, one in enumerate(seen)
+                if counts[f"rows{index}"]
+            ]
+        return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
+
+    def _line(self, step: str, what: str, count: int) -> Line:
+        """Count patients who are not named."""
+        return Line(step=step, what=what, patients=(), count=count)
 
     def column(self, kind: str, name: str = "") -> Any:
         """Pick a column of the table by what it holds.
@@ -229,47 +311,51 @@ def scan_cohort(
     raw, source, embedded = open_table(table, memory_limit)
     files = stamps(table, raw.get_backend()) if embedded else ()
     roles = roles_of_columns(patient, endpoints, phases, transplant)
+    require_roles(roles, covariates, phases.names)
     _require_columns(raw, [*roles.values(), *covariates], source)
     reading = Reading(raw, patient)
     kinds = kinds_of(raw, covariates, source)
     columns = {_name("patient"): reading.key}
     for name, endpoint in endpoints.items():
-        columns[_name("time", name)] = reading.number(endpoint.time)
-        entry = reading.zero() if endpoint.entry is None else reading.number(endpoint.entry)
+        columns[_name("time", name)] = reading.time(endpoint.time)
+        entry = reading.zero() if endpoint.entry is None else reading.time(endpoint.entry)
         columns[_name("entry", name)] = entry
         columns[_name("event", name)] = reading.event(endpoint.event, entry)
     for name, phase in phases.items():
-        columns[_name("start", name)] = reading.number(phase.start)
+        columns[_name("start", name)] = reading.time(phase.start)
         columns[_name("end", name)] = (
-            reading.nothing() if phase.end is None else reading.number(phase.end)
+            reading.nothing() if phase.end is None else reading.time(phase.end)
         )
     if transplant is not None:
-        columns[_name("transplant")] = reading.number(transplant)
+        columns[_name("transplant")] = reading.time(transplant)
     for name, kind in kinds.items():
         one = reading.number(name) if kind == "continuous" else reading.words(name)
         columns[_name("covariate", name)] = one
     categorical = {
         name: columns[_name("covariate", name)] for name in kinds if kinds[name] == "categorical"
     }
+    as_read = Columns(
+        time={name: columns[_name("time", name)] for name in endpoints},
+        entry={name: columns[_name("entry", name)] for name in endpoints},
+        start={name: columns[_name("start", name)] for name in phases.names},
+        end={name: columns[_name("end", name)] for name in phases.names},
+        transplant=columns.get(_name("transplant")),
+        covariates={
+            name: columns[_name("covariate", name)] for name in kinds if kinds[name] == "continuous"
+        },
+    )
+    ends = tuple(name for name, phase in phases.items() if phase.end is not None)
+    settled_here, moved = settled_columns(as_read, InEngine(), unit, ends)
     declared = Declared(
-        columns=Columns(
-            time={name: columns[_name("time", name)] for name in endpoints},
-            entry={name: columns[_name("entry", name)] for name in endpoints},
-            start={name: columns[_name("start", name)] for name in phases.names},
-            end={name: columns[_name("end", name)] for name in phases.names},
-            transplant=columns.get(_name("transplant")),
-            covariates={
-                name: columns[_name("covariate", name)]
-                for name in kinds
-                if kinds[name] == "continuous"
-            },
-        ),
+        raw=as_read,
+        columns=settled_here,
+        moved=moved,
+        ends=ends,
         roles=roles,
         categorical=categorical,
         unit=unit,
     )
-    problems, size = find_problems(reading, declared, embedded=embedded, source=source)
-    found = raw.select(**columns)
+    problems, size, near_ties = find_problems(reading, declared, embedded=embedded, source=source)
     levels, more = levels_of(reading, categorical, source)
     problems += more
     if not size:
@@ -279,7 +365,9 @@ def scan_cohort(
     if problems:
         raise DataError(problems, source=source)
     return CohortScan(
-        table=settled(found, embedded=embedded),
+        table=settled(
+            _with_near_ties(raw.select(**columns), as_read, unit, ends), embedded=embedded
+        ),
         embedded=embedded,
         unit=unit,
         endpoints=dict(endpoints),
@@ -291,11 +379,33 @@ def scan_cohort(
             for name, kind in kinds.items()
         ),
         size=size,
+        near_ties=near_ties,
         synthetic=synthetic,
         source=source,
         path=str(table) if files else None,
         files=files,
     )
+
+
+def _with_near_ties(table: Any, read: Columns, unit: str, ends: Sequence[str]) -> Any:
+    """Settle near ties of a table whose columns are read."""
+    found, _ = settled_columns(
+        Columns(
+            time={name: table[_name("time", name)] for name in read.time},
+            entry={},
+            start={name: table[_name("start", name)] for name in read.start},
+            end={name: table[_name("end", name)] for name in read.end},
+            transplant=None if read.transplant is None else table[_name("transplant")],
+        ),
+        InEngine(),
+        unit,
+        ends,
+    )
+    columns = {_name("start", name): values for name, values in found.start.items()}
+    columns |= {_name("end", name): values for name, values in found.end.items()}
+    if found.transplant is not None:
+        columns[_name("transplant")] = found.transplant
+    return table.mutate(**columns)
 
 
 def _name(kind: str, name: str = "") -> str:
@@ -368,11 +478,6 @@ def coded(scan: CohortScan) -> Any:
 
 
 def _require_columns(raw: Any, wanted: Sequence[str], source: str) -> None:
-    present = list(raw.columns)
-    missing = [
-        Problem(column=name, found="no such column", expected=nearest(name, present))
-        for name in dict.fromkeys(wanted)
-        if name not in present
-    ]
+    missing = absent_columns(list(raw.columns), wanted)
     if missing:
         raise DataError(missing, source=source)

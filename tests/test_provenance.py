@@ -1,0 +1,114 @@
+"""The hash of a table is of the bytes analysed, and a file's name means that file."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesblina as bb
+from bayesblina.errors import DataError
+from bayesblina.readers import sources
+from bayesblina.scan.engines import pattern_of
+
+
+def table(shift: float = 0.0) -> pd.DataFrame:
+    size = 12
+    return pd.DataFrame(
+        {
+            "id": [f"p{row}" for row in range(size)],
+            "t": np.arange(4.0, 4.0 + size) + shift,
+            "e": np.arange(size) % 2,
+            "s": np.where(np.arange(size) % 3, 2.0, np.nan),
+        }
+    )
+
+
+def write(path: Path, shift: float = 0.0) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".csv":
+        table(shift).to_csv(path, index=False)
+    else:
+        table(shift).to_parquet(path)
+    return path
+
+
+def call(read: Callable[..., Any], path: Any) -> Any:
+    return read(
+        path,
+        patient="id",
+        unit="months",
+        endpoints=bb.Endpoint(time="t", event="e"),
+        phases=bb.Phases(m="s"),
+    )
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_hash_is_of_what_was_read(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"t{suffix}")
+    before = digest(path)
+    cohort, scan = call(bb.read_cohort, path), call(bb.scan_cohort, path)
+    assert (cohort.file_sha256, scan.hash_of_file()) == (before, before)
+    write(path, 1.0)
+    assert digest(path) != before
+    assert cohort.file_sha256 == before
+    with pytest.raises(DataError, match="not as it was"):
+        scan.hash_of_file()
+    assert call(bb.read_cohort, table()).file_sha256 is None
+    assert call(bb.scan_cohort, table()).hash_of_file() is None
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "t.parquet")
+
+    def read(where: Path) -> pd.DataFrame:
+        frame = pd.read_parquet(where)
+        write(where, 1.0)
+        return frame
+
+    monkeypatch.setitem(sources.READERS, ".parquet", read)
+    with pytest.raises(DataError, match="changed while it was read"):
+        call(bb.read_cohort, path)
+
+
+NAMES = ["a[1]", "b*", "c?", "[d]", "e]", "f[!g]"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_means_itself_in_every_engine(tmp_path: Path, name: str, suffix: str) -> None:
+    folder = tmp_path / "data[0]"
+    path = write(folder / f"{name}{suffix}")
+    # What the name would match as a pattern.
+    for decoy in ("a1", "bb", "cc", "d", "fh"):
+        write(folder / f"{decoy}{suffix}", 7.0)
+    write(tmp_path / "data0" / f"{name}{suffix}", 9.0)
+    question = bb.Question(exposed="m", eligible_from="entry")
+    first, second = (
+        bb.expose(call(read, path), question, cuts=[5.0]).table["exposure"].values
+        for read in (bb.read_cohort, bb.scan_cohort)
+    )
+    np.testing.assert_allclose(first, second)
+    assert call(bb.scan_cohort, path).hash_of_file() == digest(path)
+
+
+def test_globs_stay_globs(tmp_path: Path) -> None:
+    folder = tmp_path / "data[0]"
+    for row in range(2):
+        one = table()
+        one["id"] += str(row)
+        folder.mkdir(exist_ok=True)
+        one.to_parquet(folder / f"x{row}.parquet")
+    scan = call(bb.scan_cohort, folder / "x*.parquet")
+    assert scan.size == 24
+    assert scan.hash_of_file() is None
+    assert pattern_of(str(folder / "x?.parquet")).endswith("data[[]0]/x?.parquet")

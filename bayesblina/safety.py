@@ -208,7 +208,7 @@ def adverse_events(
     problems = missing_columns(frame, wanted)
     if problems:
         raise DataError(problems, source=source)
-    columns = Columns(frame, patient)
+    columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
     ids = pd.Index(cohort.patients.astype(str))
     who = ids.get_indexer(pd.Index(columns.ids))
     columns.report(

@@ -161,12 +161,13 @@ def test_roles_of_dates_and_rows() -> None:
 def test_roles_of_adam() -> None:
     adsl = pd.DataFrame({"USUBJID": ["a"], "TRTSDT": ["2015-01-01"], "MDT": ["2015-02-01"]})
     adtte = pd.DataFrame({"USUBJID": ["a"], "PARAMCD": ["OS"]})
-    for change in (
+    changes: list[dict[str, Any]] = [
         {"covariates": ["USUBJID"]},
         {"covariates": ["MDT"]},
         {"transplant": "MDT"},
         {"transplant": "TRTSDT"},
-    ):
+    ]
+    for change in changes:
         with pytest.raises(SpecError, match="declared as"):
             bb.read_adam(
                 adsl=adsl,

@@ -1,5 +1,6 @@
 """Patients in a query engine: numbers as in memory, and the same words for what is wrong."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -345,8 +346,9 @@ def test_texts_that_are_no_numbers_are_told(parquet: Path, tmp_path: Path) -> No
 
 def test_patients_are_named_up_to_ten_and_counted(table: pd.DataFrame) -> None:
     damaged = wrong(table, "os_months", list(range(20)), -1.0)
-    with pytest.raises(DataError, match=r"20 patients: .* and 10 more"):
+    with pytest.raises(DataError, match=r"\[20 patients\]") as caught:
         scan_cohort(damaged, **COLUMNS)
+    assert re.search(r"20 patients: .* and 10 more", caught.value.words(show_ids=True))
 
 
 def test_impossible_calls_are_refused(table: pd.DataFrame, tmp_path: Path) -> None:

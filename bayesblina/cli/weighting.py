@@ -14,6 +14,7 @@ from bayesblina.cli.manner import (
     Json,
     Manner,
     Quiet,
+    ShowIds,
     StudyPath,
     examples,
     reported,
@@ -37,9 +38,10 @@ def weigh(
     debug: Debug = False,
     quiet: Quiet = False,
     as_json: Json = False,
+    show_ids: ShowIds = False,
 ) -> None:
     """Emulate a trial, or weight by who starts, as a study's section [weighting] says."""
-    with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
+    with reported(context, debug=debug, quiet=quiet, as_json=as_json, show_ids=show_ids) as manner:
         from bayesblina.emulation import weighted_effect
         from bayesblina.study import read_study
 

@@ -171,7 +171,7 @@ def read_people(
     missing = missing_columns(subjects, ["USUBJID", origin, *wanted, *flags, *filters])
     if missing:
         raise DataError(missing, source=source)
-    everybody = Columns(subjects, "USUBJID")
+    everybody = Columns(subjects, "USUBJID", numbers=np.arange(1, len(subjects) + 1))
     everybody.report(
         "USUBJID",
         pd.Series(everybody.ids).duplicated(keep=False).to_numpy(),

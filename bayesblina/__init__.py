@@ -50,10 +50,10 @@ if TYPE_CHECKING:
     from bayesblina.estimands import cured_fraction as cured_fraction
     from bayesblina.estimands import hazard as hazard
     from bayesblina.estimands import hazard_ratio as hazard_ratio
-    from bayesblina.estimands import life_years_lost as life_years_lost
     from bayesblina.estimands import median as median
     from bayesblina.estimands import number_needed_to_treat as number_needed_to_treat
     from bayesblina.estimands import rmst as rmst
+    from bayesblina.estimands import rmtl as rmtl
     from bayesblina.estimands import state_occupancy as state_occupancy
     from bayesblina.estimands import survival as survival
     from bayesblina.estimands import survival_quantile as survival_quantile
@@ -73,6 +73,8 @@ if TYPE_CHECKING:
     from bayesblina.ladder import cox as cox
     from bayesblina.ladder import ever_never as ever_never
     from bayesblina.ladder import landmark_analysis as landmark_analysis
+    from bayesblina.onsets import AdverseEvents as AdverseEvents
+    from bayesblina.onsets import adverse_events as adverse_events
     from bayesblina.paper import compare_with_published as compare_with_published
     from bayesblina.paper import published as published
     from bayesblina.planning import SampleSize as SampleSize
@@ -102,8 +104,6 @@ if TYPE_CHECKING:
     from bayesblina.regimes import WithPhases as WithPhases
     from bayesblina.report import read_results as read_results
     from bayesblina.report import write_report as write_report
-    from bayesblina.safety import AdverseEvents as AdverseEvents
-    from bayesblina.safety import adverse_events as adverse_events
     from bayesblina.safety import event_rate as event_rate
     from bayesblina.safety import event_rates_by_term as event_rates_by_term
     from bayesblina.safety import incidence as incidence
@@ -167,7 +167,7 @@ _HOME = {
     "cured_fraction": "estimands",
     "hazard": "estimands",
     "hazard_ratio": "estimands",
-    "life_years_lost": "estimands",
+    "rmtl": "estimands",
     "median": "estimands",
     "number_needed_to_treat": "estimands",
     "rmst": "estimands",
@@ -215,10 +215,10 @@ _HOME = {
     "WithPhases": "regimes",
     "read_results": "report",
     "write_report": "report",
-    "AdverseEvents": "safety",
+    "AdverseEvents": "onsets",
     "CohortScan": "scan",
     "scan_cohort": "scan",
-    "adverse_events": "safety",
+    "adverse_events": "onsets",
     "event_rate": "safety",
     "event_rates_by_term": "safety",
     "incidence": "safety",

@@ -25,6 +25,9 @@ POSITIONS: Mapping[str, str] = {
     "trailing": "exactly at the end of follow-up: no time at risk in the phase",
     "late": "after the end of follow-up",
 }
+# Told where it holds for most patients, which may also be the sign of a wrong unit.
+BRIEF = "followed up for less than a day, as most are: check the unit"
+NOT_BRIEF = "followed up for a day or longer"
 # How an endpoint's events are recorded.
 DECLARED = "event times exact: declared"
 UNDECLARED = "event times taken as exact: not declared"

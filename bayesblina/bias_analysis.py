@@ -12,12 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, ndtri
 
 from bayesblina.cohort import Cohort
+from bayesblina.convergence import ESS, R_HAT
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.exposure import in_cohort_order
 from bayesblina.fitting import Fit, expose_for, fit_exposure, weights_of
 from bayesblina.hazards.definition import Free
 from bayesblina.hazards.likelihood import hazards_of_patients
+from bayesblina.mixing import ess_bulk, ess_tail, rhat
 from bayesblina.sampling import SamplerSettings
 
 Floats = NDArray[np.float64]
@@ -359,6 +361,7 @@ def informative_dropout(
     hazard_ratio_exposed: float,
     hazard_ratio_unexposed: float,
     seed: int,
+    death: str | None = None,
     dropped: ArrayLike | None = None,
     imputations: int = 10,
     settings: SamplerSettings | None = None,
@@ -382,6 +385,10 @@ def informative_dropout(
         then, and of others. 1 is censoring that says nothing.
     seed
         Seed of the imputations and the draws.
+    death
+        Endpoint that is death, needed where there are several: it ends every other one, as an
+        event. A patient's courses share their random number, so that a relapse tends to come
+        before a death, and none comes after.
     dropped : array_like of bool, shape (patient,), optional
         Who of the cohort dropped out, in its order or as a pandas Series whose index holds the
         ids; by default everybody censored before the horizon.
@@ -394,6 +401,9 @@ def informative_dropout(
     -------
     xarray.Dataset
         ``hazard_ratio`` over (chain, draw, endpoint), the imputations' chains one after the other.
+        Its attribute ``converged`` holds them against the convergence gate: divergences and BFMI of
+        every imputation; R-hat and effective sample sizes of the log hazard ratios within
+        imputations, all taken together.
 
     Raises
     ------
@@ -432,6 +442,7 @@ def informative_dropout(
         out = np.asarray(in_cohort_order(dropped, cohort, name="dropped"))
         if out.shape != (cohort.size,) or out.dtype != bool:
             raise SpecError(f"dropped must be {cohort.size} truth values, one for each patient.")
+    death = _death_of(fit, death)
     settings = settings or SamplerSettings(draws=250, tune=500, chains=2)
     weights = weights_of(fit, cohort)
     factors = (hazard_ratio_exposed, hazard_ratio_unexposed)
@@ -441,7 +452,9 @@ def informative_dropout(
     found = []
     converged = fit.converged
     for draw in chosen:
-        completed = _completed(cohort, fit, int(draw), out, factors, horizon, generator)
+        completed = _completed(
+            cohort, fit, int(draw), out, factors, horizon, generator, death=death
+        )
         # A baseline of jumps has them at the events of the patients at hand.
         cuts = None if isinstance(fit.definition.baseline, Free) else fit.exposure.cuts
         exposure = expose_for(fit.definition, completed, fit.question, cuts=cuts, weights=weights)
@@ -454,9 +467,10 @@ def informative_dropout(
             weighted=weights is not None,
             complete=False,
         )
-        converged &= not any("diverg" in one for one in again.convergence.failures())
+        converged &= again.convergence.sampled_well
         # Without what is known of one imputation's baseline and event times.
         found.append(hazard_ratio(again)["hazard_ratio"].reset_coords(drop=True))
+    converged &= _mixed(found)
     pooled = xr.concat(found, dim="chain").assign_coords(
         chain=np.arange(imputations * settings.chains)
     )
@@ -471,6 +485,27 @@ def informative_dropout(
     )
 
 
+def _death_of(fit: Fit, death: str | None) -> str | None:
+    """Check which endpoint is death."""
+    names = fit.exposure.endpoints
+    if death is None and len(names) == 1:
+        return None
+    if death not in names:
+        raise SpecError(
+            f"death must name the endpoint that is death, one of {', '.join(names)}, got "
+            f"{death!r}: it ends the others, which cannot be imputed beyond it."
+        )
+    return death
+
+
+def _mixed(found: Sequence[xr.DataArray]) -> bool:
+    """Whether draws of all imputations mix within them: each is taken less its own mean."""
+    logs = [np.log(one.transpose("chain", "draw", "endpoint").values) for one in found]
+    centred = np.concatenate([one - one.mean(axis=(0, 1)) for one in logs])
+    enough = (ess_bulk(centred) > ESS) & (ess_tail(centred) > ESS)
+    return bool((enough & (rhat(centred) < R_HAT)).all())
+
+
 def _completed(
     cohort: Cohort,
     fit: Fit,
@@ -479,8 +514,10 @@ def _completed(
     factors: tuple[float, float],
     horizon: float,
     generator: np.random.Generator,
+    *,
+    death: str | None,
 ) -> Cohort:
-    """Impute what happened to dropouts of all endpoints, from one draw."""
+    """Impute what happened to dropouts of all endpoints, from one draw; death first."""
     exposure, design = fit.exposure, fit.design
     people, spent = exposure.people, exposure.episodes
     row = {str(patient): index for index, patient in enumerate(cohort.patients)}
@@ -488,7 +525,11 @@ def _completed(
     exposed = exposure.table["role"].values == "exposed"
     edges = np.concatenate([[0.0], exposure.cuts, [np.inf]])
     outcomes = dict(cohort.endpoints)
-    for index, name in enumerate(exposure.endpoints):
+    # Hazards of death are not higher than those of death or relapse: with one number for both the
+    # order of a patient's times is kept, and each has its own distribution.
+    shared = generator.exponential(size=people.sizes["patient"])
+    for name in sorted(exposure.endpoints, key=lambda one: one != death):
+        index = exposure.endpoints.index(name)
         found, pattern_of = hazards_of_patients(fit.posterior, exposure, design, endpoint=name)
         stop = people["exit"].values[index]
         free = np.isfinite(stop) & ~people["event"].values[index] & (stop < horizon)
@@ -510,7 +551,7 @@ def _completed(
             np.minimum(edges[1:], horizon) - np.maximum(edges[:-1], stop[who, None]), 0, None
         )
         passed = np.cumsum(rate * width, axis=1)
-        target = generator.exponential(size=who.size)
+        target = shared[who]
         dies = target < passed[:, -1]
         piece = np.argmax(passed > target[:, None], axis=1)
         each = np.arange(who.size)
@@ -522,6 +563,11 @@ def _completed(
         new_time, new_event = one.time.copy(), one.event.copy()
         new_time[place[who]] = np.where(dies, time, horizon)
         new_event[place[who]] = dies
+        if death is not None and name != death:
+            # Whoever is dead by then had the event at death at the latest.
+            end = outcomes[death]
+            late = place[who][end.event[place[who]] & (new_time > end.time)[place[who]]]
+            new_time[late], new_event[late] = end.time[late], True
         outcomes[name] = replace(one, time=new_time, event=new_event, entry=one.entry.copy())
     return replace(cohort, endpoints=outcomes)
 

@@ -35,8 +35,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 LABEL = (
-    "The Mantel-Byar odds ratio approximates the hazard ratio; Peto's one-step estimate is less "
-    "biased than Pike's where membership varies with time."
+    "The Mantel-Byar odds ratio approximates the hazard ratio where the effect is small and the "
+    "groups at risk are of like size; elsewhere Peto's one-step estimate can be far from it."
 )
 
 
@@ -507,7 +507,7 @@ def numbers_at_risk(
     return pd.concat(tables, ignore_index=True)
 
 
-def median_time(curve: pd.DataFrame) -> float | None:
+def median_time(curve: pd.DataFrame) -> float:
     """Read the median off a step curve.
 
     Parameters
@@ -517,12 +517,12 @@ def median_time(curve: pd.DataFrame) -> float | None:
 
     Returns
     -------
-    float or None
-        First time at which survival is at most one half; None if that is not reached.
+    float
+        First time at which survival is at most one half; infinite if that is not reached.
     """
     # The product of the steps may miss one half by a rounding error.
     reached = curve.loc[curve["survival"] <= 0.5 * (1 + 1e-9), "time"]
-    return None if reached.empty else float(reached.iloc[0])
+    return np.inf if reached.empty else float(reached.iloc[0])
 
 
 def _labels(question: Question) -> tuple[str, str]:

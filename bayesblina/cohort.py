@@ -11,13 +11,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bayesblina.account import DECLARED, POSITIONS, UNDECLARED, Account, Line, to_html
+from bayesblina.account import (
+    BRIEF,
+    DECLARED,
+    NOT_BRIEF,
+    POSITIONS,
+    UNDECLARED,
+    Account,
+    Line,
+    to_html,
+)
 from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import NAMED_PATIENTS, DataError, Problem, SpecError, nearest
 from bayesblina.intervals import snap, split, validate_cuts
 from bayesblina.rules import (
     DAYS_PER_UNIT,
     NEAR_TIES,
+    SHORTEST_MEDIAN_FOLLOW_UP_DAYS,
     Columns,
     InMemory,
     lost_to_short_numbers,
@@ -457,6 +467,11 @@ class Cohort:
                 person_time=float((time[seen] - entry[seen]).sum()),
             )
         ]
+        day = SHORTEST_MEDIAN_FOLLOW_UP_DAYS / DAYS_PER_UNIT[self.unit]
+        brief = seen & (time - entry < day)
+        if brief[seen].mean() > 0.5:
+            lines.append(line(brief, step="follow-up", what=BRIEF))
+            lines.append(line(seen & ~brief, step="follow-up", what=NOT_BRIEF))
         if not seen.all():
             lines.append(line(~seen, step="observed", what="never under observation"))
         happened = seen & outcome.event
@@ -641,7 +656,7 @@ def find_problems(cohort: Cohort) -> list[Problem]:
 
     def report(role: str, rows: NDArray[np.bool_], found: str, expected: str) -> None:
         if rows.any():
-            who = tuple(str(patient) for patient in ids[rows])
+            who = tuple(dict.fromkeys(str(patient) for patient in ids[rows]))
             numbers = _numbers_of(rows)
             problems.append(
                 Problem(column=role, found=found, expected=expected, patients=who, rows=numbers)
@@ -798,10 +813,13 @@ def last_seen(endpoints: Mapping[str, Outcome]) -> Floats:
 def _check_unit(cohort: Cohort) -> list[Problem]:
     problems = []
     for name, outcome in cohort.endpoints.items():
-        time = outcome.time[np.isfinite(outcome.time) & (outcome.time > 0)]
-        if not time.size:
+        # With delayed entry, or age as the time scale, follow-up is not the time of its end.
+        known = np.isfinite(outcome.time) & np.isfinite(outcome.entry)
+        seen = outcome.time[known] - outcome.entry[known]
+        seen = seen[seen > 0]
+        if not seen.size:
             continue
-        words = unit_words(cohort.unit, float(np.median(time)))
+        words = unit_words(cohort.unit, float(np.median(seen)), float(seen.max()))
         if words is not None:
             found, expected = words
             problems.append(Problem(column=f"{name}.time", found=found, expected=expected))

@@ -15,6 +15,13 @@ R_HAT = 1.01
 ESS = 400.0
 BFMI = 0.3
 PARETO_K = 0.7
+# Criteria that few draws fail, however well they are drawn.
+OF_SIZE = (
+    "largest R-hat",
+    "smallest bulk ESS",
+    "smallest tail ESS",
+    "smallest effective number of draws",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,6 +63,12 @@ class Convergence:
             f"{row.criterion} is {row.value:.4g} (must be {row.limit})"
             for row in failed.itertuples()
         ]
+
+    @property
+    def sampled_well(self) -> bool:
+        """Whether all criteria but those that hang on the number of draws are passed."""
+        of_size = self.criteria["criterion"].isin(OF_SIZE)
+        return bool(self.criteria.loc[~of_size, "passed"].all())
 
     def __repr__(self) -> str:
         """Show the outcome, and what failed."""

@@ -16,6 +16,8 @@ Ints = NDArray[np.int64]
 
 OFF_TREATMENT = "off treatment"
 TRANSPLANT = "transplant"
+# The one state of patients without phases.
+ALL_FOLLOW_UP = "all follow-up"
 
 
 def before_first(phases: Sequence[str]) -> str:
@@ -36,7 +38,7 @@ def before_first(phases: Sequence[str]) -> str:
     >>> before_first(["consolidation", "maintenance"])
     'before consolidation'
     """
-    return f"before {phases[0]}"
+    return f"before {phases[0]}" if phases else ALL_FOLLOW_UP
 
 
 def state_bounds(

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
@@ -20,13 +21,26 @@ from bayesblina.fitting import HASHED, Fit
 from bayesblina.follow_up import Episodes, find_episodes, roles_of
 from bayesblina.intervals import snap_to
 from bayesblina.partial_likelihood import fit_cox
+from bayesblina.product_limit import count_at_risk
 from bayesblina.question import Question
 from bayesblina.tables.marks import beside as marks_beside
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-COLUMNS = ("endpoint", "method", "estimate", "lower", "upper", "patients", "events", "note")
+COLUMNS = (
+    "endpoint",
+    "method",
+    "adjusted",
+    "estimate",
+    "lower",
+    "upper",
+    "patients",
+    "events",
+    "events_exposed",
+    "events_reference",
+    "note",
+)
 NAIVE = "ever against never"
 COX = "time-varying Cox"
 MANTEL_BYAR = "Mantel-Byar (Peto)"
@@ -35,7 +49,9 @@ COMPANION = "Cox, same priors, same covariates"
 COMPANION_NOTE = "posterior median, without a baseline"
 # Sums on another processor differ by so much of the largest, and no more.
 ROUNDING = 1e-9
-EVERYBODY_ELSE = "against everybody else, not the reference alone"
+ADJUSTED = ", adjusted"
+# Peto's one-step odds ratio is called near the hazard ratio within this factor of Cox's.
+NEAR = 1.1
 
 
 def cox(
@@ -62,10 +78,11 @@ def cox(
     -------
     pandas.DataFrame
         One row per endpoint: ``endpoint``, ``method``, ``estimate`` (the hazard ratio) with
-        ``lower`` and ``upper`` (95 %), ``patients``, ``events`` and ``note``. The estimate is
-        missing, and the note says so, where the partial likelihood has no maximum. A covariate
-        that has none, such as a level without events, or that others make up, is named in the note
-        and leaves the phase's estimate as it is in the limit, or without it.
+        ``lower`` and ``upper`` (95 %), ``patients``, ``events``, those of the exposed and of the
+        reference (``events_exposed``, ``events_reference``), ``adjusted`` and ``note``. The
+        estimate is missing, and the note says so, where the partial likelihood has no maximum. A
+        covariate that has none, such as a level without events, or that others make up, is named
+        in the note and leaves the phase's estimate as it is in the limit, or without it.
 
     Raises
     ------
@@ -82,22 +99,27 @@ def cox(
     >>> list(bb.cox(cohort, question)["method"].unique())
     ['time-varying Cox']
     """
-    rows = []
-    for name, found in find_episodes(cohort, question).items():
-        role = np.asarray(roles_of(found.phases, question))[found.phase]
-        others = np.unique(found.phase[role == "other"])
-        columns = [role == "exposed", *(found.phase == phase for phase in others)]
-        rows.append(
-            _row(name, COX, cohort, found, np.stack(columns, axis=1), adjusted=adjusted, ties=ties)
+    rows = [
+        _row(
+            name,
+            COX,
+            cohort,
+            found,
+            _states(found, question, found.phase == found.phases.index(question.exposed)),
+            adjusted=adjusted,
+            ties=ties,
         )
+        for name, found in find_episodes(cohort, question).items()
+    ]
     return _table(rows, cohort)
 
 
-def ever_never(cohort: Cohort, question: Question) -> pd.DataFrame:
+def ever_never(cohort: Cohort, question: Question, *, adjusted: bool = False) -> pd.DataFrame:
     """Compare those who are ever exposed with those who never are, from the start: the mistake.
 
     Patients count as exposed before they are, in a time that only those who live on survive
-    (immortal time). It is here to be shown beside the others, not to be believed.
+    (immortal time). It is here to be shown beside the others, not to be believed. Time in states
+    that are neither exposed nor reference has a hazard of its own, as in `cox`.
 
     Parameters
     ----------
@@ -105,6 +127,8 @@ def ever_never(cohort: Cohort, question: Question) -> pd.DataFrame:
         The patients.
     question
         Who is compared.
+    adjusted
+        Whether the cohort's covariates are in the model.
 
     Returns
     -------
@@ -132,16 +156,18 @@ def ever_never(cohort: Cohort, question: Question) -> pd.DataFrame:
     True
     """
     found = find_episodes(cohort, question)
-    return _table([_naive(name, cohort, one, question) for name, one in found.items()], cohort)
+    rows = [_naive(name, cohort, one, question, adjusted=adjusted) for name, one in found.items()]
+    return _table(rows, cohort)
 
 
 def landmark_analysis(
-    cohort: Cohort, question: Question, *, landmarks: Sequence[float]
+    cohort: Cohort, question: Question, *, landmarks: Sequence[float], adjusted: bool = False
 ) -> pd.DataFrame:
-    """Compare patients at risk at a landmark by whether they are exposed then, whatever follows.
+    """Compare patients at risk at a landmark by the state they are in then, whatever follows.
 
     Free of immortal time; but those who start later count as not exposed, and what happened before
-    the landmark is not used.
+    the landmark is not used. Patients who are then in a state that is neither exposed nor reference
+    have a hazard of their own, and are not compared.
 
     Parameters
     ----------
@@ -151,6 +177,8 @@ def landmark_analysis(
         Who is compared. Its own landmark, if any, holds too.
     landmarks
         Times of the analyses, one each.
+    adjusted
+        Whether the cohort's covariates are in the model.
 
     Returns
     -------
@@ -183,7 +211,7 @@ def landmark_analysis(
         if not 0 <= time < np.inf:
             raise SpecError(f"landmarks must be times from 0 on, got {time!r}.")
     rows = [
-        _landmark(name, cohort, one, question, time)
+        _landmark(name, cohort, one, question, time, adjusted=adjusted)
         for name, one in find_episodes(cohort, question).items()
         for time in landmarks
     ]
@@ -219,14 +247,15 @@ def bias_ladder(
     Returns
     -------
     pandas.DataFrame
-        ``endpoint``, ``method``, ``estimate``, ``lower``, ``upper``, ``patients``, ``events``,
-        ``note``: for each endpoint ever against never (biased by immortal time: patients count as
-        exposed before they are), landmark analyses (free of it; later phases are ignored), the
-        Mantel-Byar odds ratio, the time-varying Cox model (unadjusted), Cox's partial likelihood
+        The columns of `cox`: for each endpoint ever against never (biased by immortal time:
+        patients count as exposed before they are), landmark analyses (free of it; later phases are
+        ignored), the Mantel-Byar odds ratio, the time-varying Cox model, Cox's partial likelihood
         with the fit's priors and covariates (posterior median), and the Bayesian posterior (median;
-        adjusted for the model's covariates; its note says which gates were failed). With a named
-        reference, or a state after transplant, the first two still compare with everybody else, and
-        their notes say so.
+        its note says which gates were failed). ``adjusted`` says whether covariates are in it:
+        where the cohort has any, ever against never, landmark analyses and Cox stand there without
+        and with them, the latter as ``<method>, adjusted``; the last two rungs have those of the
+        fit. A named reference, and states that are neither, are in every rung what they are to the
+        question.
 
     Raises
     ------
@@ -241,51 +270,83 @@ def bias_ladder(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
     >>> ladder = bb.bias_ladder(cohort, question, landmarks=[8.0])
-    >>> list(ladder.loc[ladder["endpoint"] == "os", "method"])
+    >>> list(ladder.loc[(ladder["endpoint"] == "os") & ~ladder["adjusted"], "method"])
     ['ever against never', 'landmark at 8', 'Mantel-Byar (Peto)', 'time-varying Cox']
     """
     if fit is not None and fit.question != question:
         raise SpecError("The fit answers another question than the one given.")
     if fit is not None:
-        own = expose(cohort, question, cuts=fit.exposure.cuts)
-        if not _same_patients(own, fit.exposure):
+        exposure = expose(cohort, question, cuts=fit.exposure.cuts)
+        if not _same_patients(exposure, fit.exposure):
             raise SpecError("The fit is of other patients than the cohort given.")
-    episodes = find_episodes(cohort, question)
-    landmarked = landmark_analysis(cohort, question, landmarks=landmarks)
+    ways = (False, True) if cohort.covariates else (False,)
     compared = mantel_byar(cohort, question)
-    models = {row["endpoint"]: row for row in cox(cohort, question).to_dict("records")}
+    models = [cox(cohort, question, adjusted=way) for way in ways]
+    rough = [
+        table
+        for way in ways
+        for table in (
+            ever_never(cohort, question, adjusted=way),
+            landmark_analysis(cohort, question, landmarks=landmarks, adjusted=way),
+        )
+    ]
     answers = {} if fit is None else _answers(fit)
     rows: list[dict[str, object]] = []
-    for name, found in episodes.items():
-        role = np.asarray(roles_of(found.phases, question))[found.phase]
-        compared_states = found.patient[role != "other"]
-        here = landmarked[landmarked["endpoint"] == name]
-        rough = [_naive(name, cohort, found, question)]
-        rough += [
-            {str(key): value for key, value in row.items()} for row in here.to_dict("records")
-        ]
-        if (role == "other").any():
-            for row in rough:
-                row["note"] = "; ".join(filter(None, [str(row["note"]), EVERYBODY_ELSE]))
-        rows += rough
-        one = compared.sel(endpoint=name)
-        rows.append(
-            {
-                "endpoint": name,
-                "method": MANTEL_BYAR,
-                "estimate": float(one["peto_odds_ratio"]),
-                "lower": float(one["peto_lower"]),
-                "upper": float(one["peto_upper"]),
-                "patients": int(np.unique(compared_states).size),
-                "events": int(one["observed"] + one["observed_reference"]),
-                "note": "odds ratio, near the hazard ratio",
-            }
-        )
-        rows.append({str(column): value for column, value in models[name].items()})
+    for name, found in find_episodes(cohort, question).items():
+        rows += [row for method in _methods(rough) for row in _rows_of(rough, name, method)]
+        own = [row for table in models for row in _rows_of([table], name)]
+        rows += [_peto(name, compared.sel(endpoint=name), found, question, own[0]), *own]
         if name in answers:
-            size, events = int(np.unique(found.patient).size), int(found.event.sum())
-            rows += rungs(answers[name], patients=size, events=events)
+            assert fit is not None
+            adjusted = bool(fit.design.term_names)
+            rows += rungs(answers[name], beside=own[0], adjusted=adjusted)
     return _table(rows, cohort)
+
+
+def _methods(tables: Sequence[pd.DataFrame]) -> list[str]:
+    """Methods of tables, each without and with covariates in turn."""
+    found = [str(name).removesuffix(ADJUSTED) for table in tables for name in table["method"]]
+    return list(dict.fromkeys(found))
+
+
+def _rows_of(
+    tables: Sequence[pd.DataFrame], endpoint: str, method: str | None = None
+) -> list[dict[str, object]]:
+    return [
+        {str(key): value for key, value in row.items()}
+        for table in tables
+        for row in table[table["endpoint"] == endpoint].to_dict("records")
+        if method is None or str(row["method"]).removesuffix(ADJUSTED) == method
+    ]
+
+
+def _peto(
+    name: str, compared: xr.Dataset, found: Episodes, question: Question, own: Mapping[str, object]
+) -> dict[str, object]:
+    """Make the Mantel-Byar rung; whether its odds ratio is near Cox's stands in its note."""
+    role = np.asarray(roles_of(found.phases, question))[found.phase]
+    ratio, sound = float(compared["peto_odds_ratio"]), float(str(own["estimate"]))
+    if np.isnan(ratio):
+        note = "no finite estimate"
+    elif np.isnan(sound):
+        note = "one-step odds ratio; the hazard ratio has no finite estimate"
+    elif max(ratio / sound, sound / ratio) <= NEAR:
+        note = "odds ratio, near the hazard ratio"
+    else:
+        note = "one-step odds ratio, NOT near the hazard ratio: read the time-varying Cox model's"
+    return {
+        "endpoint": name,
+        "method": MANTEL_BYAR,
+        "adjusted": False,
+        "estimate": ratio,
+        "lower": float(compared["peto_lower"]),
+        "upper": float(compared["peto_upper"]),
+        "patients": int(np.unique(found.patient[role != "other"]).size),
+        "events": int(compared["observed"] + compared["observed_reference"]),
+        "events_exposed": int(compared["observed"]),
+        "events_reference": int(compared["observed_reference"]),
+        "note": note,
+    }
 
 
 def _answers(fit: Fit) -> dict[str, dict[str, object]]:
@@ -306,7 +367,9 @@ def _answers(fit: Fit) -> dict[str, dict[str, object]]:
     return found
 
 
-def rungs(answer: Mapping[str, object], *, patients: int, events: int) -> list[dict[str, object]]:
+def rungs(
+    answer: Mapping[str, object], *, beside: Mapping[str, object], adjusted: bool
+) -> list[dict[str, object]]:
     """Make the last rungs of a ladder from an answer: without a baseline, and with one.
 
     Parameters
@@ -314,15 +377,19 @@ def rungs(answer: Mapping[str, object], *, patients: int, events: int) -> list[d
     answer
         A row of the table of hazard ratios: ``endpoint``, ``median``, ``lower``, ``upper``, and
         what stands beside them (`bayesblina.summarise`).
-    patients, events
-        How many there are.
+    beside
+        A row of the ladder with the same patients and events: that of `cox`.
+    adjusted
+        Whether the model has covariates.
 
     Returns
     -------
     list of dict
         Rows of the ladder; the first is left out where there is no companion.
     """
-    common = {"endpoint": answer["endpoint"], "patients": patients, "events": events}
+    counts = ("patients", "events", "events_exposed", "events_reference")
+    common = {"endpoint": answer["endpoint"], **{name: beside[name] for name in counts}}
+    common["adjusted"] = adjusted
     found: list[dict[str, object]] = []
     middle = answer.get("companion_median", np.nan)
     if isinstance(middle, float) and np.isfinite(middle):
@@ -372,35 +439,53 @@ def _same_patients(one: Exposure, other: Exposure) -> bool:
     return True
 
 
-def _naive(name: str, cohort: Cohort, found: Episodes, question: Question) -> dict[str, object]:
+def _states(found: Episodes, question: Question, exposed: Bools) -> Bools:
+    """Columns of a Cox model: who counts as exposed, and each state that is not compared."""
+    role = np.asarray(roles_of(found.phases, question))[found.phase]
+    others = np.unique(found.phase[role == "other"])
+    columns = [exposed & (role != "other"), *(found.phase == phase for phase in others)]
+    return np.stack(columns, axis=1)
+
+
+def _naive(
+    name: str, cohort: Cohort, found: Episodes, question: Question, *, adjusted: bool
+) -> dict[str, object]:
     """Compare those who are ever exposed with the others, from the start: the mistake."""
     exposed = found.phase == found.phases.index(question.exposed)
     ever = np.isin(found.patient, found.patient[exposed])
-    row = _row(name, NAIVE, cohort, found, ever[:, None].astype(np.float64))
-    return row | {"note": row["note"] or "biased: exposed before they could be"}
+    columns = _states(found, question, ever)
+    row = _row(name, NAIVE, cohort, found, columns, adjusted=adjusted)
+    note = "; ".join(filter(None, ["biased: exposed before they could be", str(row["note"])]))
+    return row | {"note": note}
 
 
 def _landmark(
-    name: str, cohort: Cohort, found: Episodes, question: Question, time: float
+    name: str,
+    cohort: Cohort,
+    found: Episodes,
+    question: Question,
+    time: float,
+    *,
+    adjusted: bool,
 ) -> dict[str, object]:
-    """Compare those exposed at a landmark with the others at risk then, whatever happens later."""
+    """Compare patients at risk by their state at a landmark, whatever happens later."""
     time = snap_to(time, np.concatenate([found.start, found.stop]))
-    exposed = found.phase == found.phases.index(question.exposed)
     now = (found.start <= time) & (time < found.stop)
     at_risk = np.isin(found.patient, found.patient[now]) & (found.stop > time)
-    then = np.isin(found.patient, found.patient[now & exposed])
+    state = np.full(cohort.size, -1)
+    state[found.patient[now]] = found.phase[now]
     kept = replace(
         found,
         patient=found.patient[at_risk],
-        phase=found.phase[at_risk],
+        phase=state[found.patient[at_risk]],
         start=np.maximum(found.start[at_risk], time),
         stop=found.stop[at_risk],
         event=found.event[at_risk],
         time_at_risk=float((found.stop - np.maximum(found.start, time))[at_risk].sum()),
         events=int(found.event[at_risk].sum()),
     )
-    columns = then[at_risk][:, None].astype(np.float64)
-    return _row(name, f"landmark at {time:g}", cohort, kept, columns)
+    columns = _states(kept, question, kept.phase == found.phases.index(question.exposed))
+    return _row(name, f"landmark at {time:g}", cohort, kept, columns, adjusted=adjusted)
 
 
 def _row(
@@ -415,23 +500,36 @@ def _row(
 ) -> dict[str, object]:
     """Fit a Cox model to episodes; its first column is what is asked for."""
     matrix = np.asarray(columns, dtype=np.float64)
+    adjusted = adjusted and bool(cohort.covariates)
     used, position = np.unique(found.patient, return_inverse=True)
     nuisance: Sequence[str] = ()
-    if adjusted and cohort.covariates:
+    if adjusted and used.size:
         pattern, terms = covariate_patterns(cohort, used)
         nuisance = terms.names
         matrix = np.concatenate([matrix, terms.design[pattern][position]], axis=1)
+    # Columns of states that are not compared come after the first.
+    states = np.asarray(columns, dtype=bool)
+    exposed, reference = states[:, 0], ~states.any(axis=1)
     row: dict[str, object] = {
         "endpoint": name,
-        "method": method,
+        "method": f"{method}{ADJUSTED if adjusted else ''}",
+        "adjusted": adjusted,
         "estimate": np.nan,
         "lower": np.nan,
         "upper": np.nan,
         "patients": int(used.size),
         "events": int(found.event.sum()),
+        "events_exposed": int(found.event[exposed].sum()),
+        "events_reference": int(found.event[reference].sum()),
         "note": "no finite estimate",
     }
-    if not found.patient.size:
+    # Without them at risk together the exposed would be compared with other states.
+    times = np.unique(found.stop[found.event])
+    sides = [
+        count_at_risk(found.start[rows], found.stop[rows], times) > 0
+        for rows in (exposed, reference)
+    ]
+    if not (sides[0] & sides[1]).any():
         return row
     result = fit_cox(found.start, found.stop, found.event, matrix, ties=ties)
     if not result.converged or np.isnan(result.estimate[0]):

@@ -13,6 +13,7 @@ from bayesblina.estimands import survival_quantile
 from bayesblina.fitting import Fit, weights_of
 from bayesblina.regimes import From, Never, Regime
 from bayesblina.rules import DAYS_PER_UNIT
+from bayesblina.summaries import summarise
 
 SOURCE = "Blood Advances 2020;4(7):1518 (NCT02013167)"
 
@@ -25,7 +26,7 @@ def published() -> pd.DataFrame:
     pandas.DataFrame
         ``quantity``, ``endpoint`` (empty where there is none), ``group``, ``value``, ``lower`` and
         ``upper`` (95 % confidence interval, missing where none is given), ``unit``, ``note`` and
-        ``source``. A median that was not reached has no value, and the note says so. The
+        ``source``. A median that was not reached is infinite, and the note says so. The
         published Mantel-Byar odds ratios are not among them: they are not known to the authors of
         this table.
 
@@ -40,7 +41,7 @@ def published() -> pd.DataFrame:
         ("patients", "", "induction", 267, nan, nan, "patients", ""),
         ("patients", "", "consolidation", 86, nan, nan, "patients", ""),
         ("patients", "", "maintenance", 36, nan, nan, "patients", ""),
-        ("median", "os", "maintenance", nan, nan, nan, "months", "not reached"),
+        ("median", "os", "maintenance", np.inf, nan, nan, "months", "not reached"),
         ("median", "os", "no maintenance", 15.5, nan, nan, "months", ""),
         ("median", "rfs", "maintenance", 14.5, 7.1, 21.9, "months", ""),
         ("median", "rfs", "no maintenance", 9.8, 8.5, 11.1, "months", ""),
@@ -86,7 +87,7 @@ def compare_with_published(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.D
     Returns
     -------
     pandas.DataFrame
-        ``endpoint``, ``group``, ``source``, ``median`` in months (missing where not reached),
+        ``endpoint``, ``group``, ``source``, ``median`` in months (infinite where not reached),
         ``lower``, ``upper``, ``note``; three rows for each endpoint and group: published,
         Simon-Makuch of the cohort, posterior of the fit. Then for each endpoint the Mantel-Byar
         odds ratio (Peto) of the cohort, as source ``Mantel-Byar``, in ``median``'s place under
@@ -139,8 +140,8 @@ def compare_with_published(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.D
                     "endpoint": name,
                     "group": group,
                     "source": "Simon-Makuch",
-                    "median": np.nan if median is None else median / per_month,
-                    "note": "not reached" if median is None else "",
+                    "median": median / per_month,
+                    "note": "" if np.isfinite(median) else "not reached",
                 }
             )
             rows.append(
@@ -166,10 +167,8 @@ def compare_with_published(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.D
 
 
 def _posterior(times: xr.Dataset, per_month: float) -> dict[str, object]:
-    """Median of the posterior medians with its 95 % interval; missing where it is not reached."""
-    values, share = times["quantile"].values, float(times["reached"].mean())
-    found = {
-        name: float(np.quantile(values, part)) / per_month if share > part else np.nan
-        for name, part in (("median", 0.5), ("lower", 0.025), ("upper", 0.975))
-    }
+    """Median of the posterior medians with its 95 % interval; infinite where not reached."""
+    row = summarise(times).to_dict("records")[0]
+    found = {name: float(row[name]) / per_month for name in ("median", "lower", "upper")}
+    share = float(row["probability_reached"])
     return {**found, "note": f"reached within follow-up with probability {share:.2f}"}

@@ -15,6 +15,8 @@ NEWTON_STEPS = 60
 LARGEST_STEP = 2.0
 # Log ratios within the rows beyond which sums of weights would cancel to nothing.
 LARGEST_RANGE = 25.0
+# Of the log partial likelihood.
+ROUNDING = 1e-12
 HALVINGS = 12
 PRECISION = 1e-10
 # Share of a column's information, given the columns before it, below which it repeats them.
@@ -117,22 +119,25 @@ def fit_cox(
         among = tied[first + count] - tied[first]
         return np.asarray(whole - among * gone.reshape(-1, *(1,) * (values.ndim - 1)))
 
-    def derivatives(parameter: Floats) -> tuple[Floats, Floats]:
-        weight = np.exp(centred @ parameter)
+    def derivatives(parameter: Floats) -> tuple[float, Floats, Floats]:
+        """Log partial likelihood, its gradient and minus its second derivatives."""
+        linear = centred @ parameter
+        weight = np.exp(linear)
         total = at_risk(weight)[:, None]
         mean = at_risk(weight[:, None] * centred) / total
         square = at_risk(weight[:, None, None] * centred[:, :, None] * centred[:, None, :])
         information = square / total[:, :, None] - mean[:, :, None] * mean[:, None, :]
-        return (centred[rows] - mean).sum(axis=0), information.sum(axis=0)
+        log_likelihood = float((linear[rows] - np.log(total[:, 0])).sum())
+        return log_likelihood, (centred[rows] - mean).sum(axis=0), information.sum(axis=0)
 
     nan = np.full(columns.shape[1], np.nan)
     failed = CoxFit(estimate=nan, covariance=np.outer(nan, nan), score_test=np.nan, converged=False)
     if rows.size == 0:
         return failed
-    own = _own(derivatives(np.zeros(nan.size))[1])
+    own = _own(derivatives(np.zeros(nan.size))[2])
     scale, centred = scale[own], centred[:, own]
     parameter = np.zeros(own.size)
-    score, information = derivatives(parameter)
+    reached, score, information = derivatives(parameter)
     if not own.size:
         return failed
     score_test = float(score @ np.linalg.solve(information, score))
@@ -151,15 +156,17 @@ def fit_cox(
             step = step + away
         elif largest < PRECISION:
             return _found(own, scale, parameter, axes, size, endless, nan.size, score_test)
-        # A step too far on the way to a maximum is halved.
+        # A step too far on the way to a maximum, which would lead down again, is halved.
         for _ in range(HALVINGS):
             if np.ptp(centred @ (parameter + step)) <= LARGEST_RANGE + 1.0:
-                break
+                found = derivatives(parameter + step)
+                if found[0] >= reached - ROUNDING * max(abs(reached), 1.0):
+                    break
             step = step / 2.0
         else:
             return failed
         parameter = parameter + step
-        score, information = derivatives(parameter)
+        reached, score, information = found
     return failed
 
 

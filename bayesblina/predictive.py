@@ -413,14 +413,15 @@ def calibration(
         ``endpoint``, ``group`` (1 has the lowest risk), ``time``, ``patients``, ``predicted``
         with ``predicted_lower`` and ``predicted_upper`` (posterior), ``observed`` with
         ``observed_lower`` and ``observed_upper`` (Greenwood), ``events`` and ``expected``
-        (posterior mean) between landmark and time. Times after a group's follow-up are left out.
+        (posterior mean) between landmark and time. A group has no rows for times after its own
+        follow-up.
         Weights count in all of them but ``patients``; pieces of a patient are grouped one by one,
         by their covariates.
 
     Raises
     ------
     SpecError
-        If an argument is impossible.
+        If an argument is impossible, or a time lies after the end of all follow-up.
 
     Examples
     --------
@@ -446,6 +447,13 @@ def calibration(
     grid = np.asarray(times, dtype=np.float64)
     if grid.ndim != 1 or not grid.size or not (grid > begin).all() or not np.isfinite(grid).all():
         raise SpecError(f"times must be finite and after the landmark {begin:g}, got {times!r}.")
+    last = float(np.nanmax(people["exit"].values))
+    if (grid > last).any():
+        raise SpecError(
+            f"times {', '.join(f'{one:g}' for one in grid[grid > last])} lie after the end of "
+            f"follow-up, {last:.3g} {fit.exposure.unit}: nothing was observed there to compare "
+            "with."
+        )
     sizes = fit.posterior.sizes
     everyone = np.arange(sizes["chain"] * sizes["draw"])
     tail = (1.0 - mass) / 2.0

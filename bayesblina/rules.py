@@ -20,6 +20,8 @@ DAYS_PER_UNIT: Mapping[str, float] = MappingProxyType(
 )
 LONGEST_MEDIAN_FOLLOW_UP_YEARS = 50.0
 SHORTEST_MEDIAN_FOLLOW_UP_DAYS = 1.0
+# Where anybody is followed up for this long, a short median is that of early censoring.
+SHORTEST_LONGEST_FOLLOW_UP_DAYS = 7.0
 LONGEST_LIFE_YEARS = 150.0
 # A stay shorter than this before an event or the end of follow-up is none.
 SHORTEST_STAY_DAYS = 0.01
@@ -487,15 +489,15 @@ def _of_phases(columns: Columns, last: Any, arithmetic: Arithmetic, tie: Tie) ->
             )
 
 
-def unit_words(unit: str, median: float) -> tuple[str, str] | None:
-    """Say what is wrong with a unit, if the median follow-up is impossible in it.
+def unit_words(unit: str, median: float, longest: float) -> tuple[str, str] | None:
+    """Say what is wrong with a unit, if the follow-up is impossible in it.
 
     Parameters
     ----------
     unit
         Time unit.
-    median
-        Median time of an endpoint.
+    median, longest
+        Median and longest follow-up for an endpoint, from entry to its end.
 
     Returns
     -------
@@ -504,7 +506,11 @@ def unit_words(unit: str, median: float) -> tuple[str, str] | None:
     """
     days = median * DAYS_PER_UNIT[unit]
     too_long = days > LONGEST_MEDIAN_FOLLOW_UP_YEARS * DAYS_PER_UNIT["years"]
-    if not too_long and days >= SHORTEST_MEDIAN_FOLLOW_UP_DAYS:
+    too_short = (
+        days < SHORTEST_MEDIAN_FOLLOW_UP_DAYS
+        and longest * DAYS_PER_UNIT[unit] < SHORTEST_LONGEST_FOLLOW_UP_DAYS
+    )
+    if not (too_long or too_short):
         return None
     fitting = [
         unit

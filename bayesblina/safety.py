@@ -1,299 +1,26 @@
-"""Adverse events by treatment phase: incidence, rates, and rates of each term with shrinkage.
-
-An event belongs to the phase that its patient is in when it starts; one that starts at the very
-moment of a phase's start belongs to that phase. (Survival asks for the state just before an event;
-safety asks for the treatment being given.)
-"""
+"""Adverse events by treatment phase: incidence, rates, and rates of each term with shrinkage."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesblina.cohort import Cohort
 from bayesblina.convergence import Convergence, assess_convergence
-from bayesblina.episodes import cut_follow_up, state_bounds
-from bayesblina.errors import DataError, EstimandError, SpecError, nearest
-from bayesblina.intervals import TIE_TOLERANCE
-from bayesblina.readers.columns import Columns
-from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.errors import EstimandError, SpecError, nearest
+from bayesblina.onsets import AdverseEvents
 from bayesblina.rules import DAYS_PER_UNIT
-from bayesblina.tables import build as tables
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 CHAINS = 4
-GRADES = (1, 5)
 # Jeffreys' priors of a probability and of a rate.
 JEFFREYS_INCIDENCE = (0.5, 0.5)
 JEFFREYS_RATE = (0.5, 0.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class AdverseEvents:
-    """Adverse events and time at risk of them, by patient and phase.
-
-    Attributes
-    ----------
-    phases
-        Names of the states, those that any patient was in.
-    terms
-        Names of the event terms, in alphabetical order.
-    person_time : ndarray, shape (patient, phase)
-        Time in each phase; 0 where the patient never was in it.
-    patient, phase, term : ndarray of int, shape (event,)
-        Positions of each event's patient, phase and term.
-    unit
-        Time unit.
-    minimum_grade
-        Events below this grade are not in it; None where grades are not known.
-    synthetic
-        Whether the patients are simulated.
-    """
-
-    phases: tuple[str, ...]
-    terms: tuple[str, ...]
-    person_time: Floats
-    patient: Ints
-    phase: Ints
-    term: Ints
-    unit: str
-    minimum_grade: int | None
-    synthetic: bool
-
-    @property
-    def counts(self) -> Ints:
-        """Events of all terms, shape (patient, phase)."""
-        cell = self.patient * len(self.phases) + self.phase
-        counts = np.bincount(cell, minlength=self.person_time.size)
-        return counts.reshape(self.person_time.shape).astype(np.int64)
-
-    def table(self) -> pd.DataFrame:
-        """Count by phase.
-
-        Returns
-        -------
-        pandas.DataFrame
-            ``phase``, ``patients`` (ever in it), ``with_event``, ``share`` of them, ``events``
-            and ``person_time``.
-        """
-        present = self.person_time > 0
-        counts = self.counts
-        with_event = ((counts > 0) & present).sum(axis=0)
-        return pd.DataFrame(
-            {
-                "phase": self.phases,
-                "patients": present.sum(axis=0),
-                "with_event": with_event,
-                "share": with_event / present.sum(axis=0),
-                "events": counts.sum(axis=0),
-                "person_time": self.person_time.sum(axis=0),
-            }
-        )
-
-    def position(self, phase: str) -> int:
-        """Find a phase.
-
-        Parameters
-        ----------
-        phase
-            Its name.
-
-        Returns
-        -------
-        int
-            Its position.
-
-        Raises
-        ------
-        EstimandError
-            If no patient was ever in it.
-        """
-        if phase not in self.phases:
-            raise EstimandError(
-                f"No patient is ever in '{phase}'. {nearest(str(phase), self.phases)}"
-            )
-        return self.phases.index(phase)
-
-    def __repr__(self) -> str:
-        """Show counts, never patients."""
-        kind = "synthetic " if self.synthetic else ""
-        grade = f", grade >= {self.minimum_grade}" if self.minimum_grade is not None else ""
-        return (
-            f"AdverseEvents({self.patient.size} events of {len(self.terms)} terms{grade} in "
-            f"{self.person_time.shape[0]} {kind}patients; {', '.join(self.phases)})"
-        )
-
-    def _repr_html_(self) -> str:
-        return tables.adverse_events(
-            self.table(), unit=self.unit, title=repr(self), synthetic=self.synthetic
-        ).to_html()
-
-
-def adverse_events(
-    table: Any,
-    cohort: Cohort,
-    *,
-    patient: str,
-    term: str,
-    start: str,
-    grade: str | None = None,
-    minimum_grade: int | None = None,
-    endpoint: str | None = None,
-    phase_end: Literal["ever", "current"] | None = None,
-) -> AdverseEvents:
-    """Assign adverse events to the phases in which they start.
-
-    Parameters
-    ----------
-    table
-        One row per event: a path or a DataFrame, as for `read_cohort`.
-    cohort
-        The patients; those without a row had no event.
-    patient, term, start
-        Columns: patient id as in the cohort, event term, start time from the origin in the
-        cohort's unit.
-    grade
-        Column of the grade, a whole number from 1 to 5.
-    minimum_grade
-        Use only events of at least this grade.
-    endpoint
-        Endpoint whose time ends the observation of adverse events. By default each patient's
-        longest follow-up over all endpoints.
-    phase_end
-        Whether a phase that ends is left (``"current"``) or stayed in (``"ever"``). Must be
-        chosen where the cohort has phase ends.
-
-    Returns
-    -------
-    AdverseEvents
-        Events and person-time by patient and phase; time before the first phase is a state of its
-        own, ``before <phase>``. Patients are observed from the origin on.
-
-    Raises
-    ------
-    DataError
-        If anything in the table is wrong, with all problems at once.
-    SpecError
-        If the call itself is impossible.
-
-    Examples
-    --------
-    >>> import bayesblina as bb
-    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
-    >>> table = bb.simulate.adverse_events(cohort, seed=1)
-    >>> events = bb.adverse_events(table, cohort, patient="patient_id", term="term", start="month")
-    >>> events.phases
-    ('before consolidation', 'consolidation', 'maintenance')
-    """
-    if endpoint is not None and endpoint not in cohort.endpoints:
-        raise SpecError(
-            f"endpoint: the cohort has no '{endpoint}'. {nearest(endpoint, cohort.endpoints)}"
-        )
-    if phase_end not in (None, "ever", "current"):
-        raise SpecError(f"phase_end must be 'ever' or 'current', got {phase_end!r}.")
-    if cohort.phase_ends_known and phase_end is None:
-        raise SpecError("The cohort records phase ends: say phase_end='ever' or 'current'.")
-    if minimum_grade is not None and (grade is None or minimum_grade not in range(1, 6)):
-        raise SpecError("minimum_grade must be from 1 to 5, and needs the grade's column.")
-    frame, source = load_table(table)
-    wanted = [patient, term, start, *([] if grade is None else [grade])]
-    problems = missing_columns(frame, wanted)
-    if problems:
-        raise DataError(problems, source=source)
-    columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
-    ids = pd.Index(cohort.patients.astype(str))
-    who = ids.get_indexer(pd.Index(columns.ids))
-    columns.report(
-        patient, who < 0, "patients who are not in the cohort", "Expected the cohort's ids."
-    )
-    names = columns.text(term)
-    columns.report(term, names == "", "events without a term", "Name every event.")
-    times = columns.numbers(start)
-    columns.report(
-        start,
-        ~(times >= 0) | np.isinf(times),
-        "starts that are missing, negative or infinite",
-        f"Expected {cohort.unit} from the origin.",
-    )
-    stop = _end_of_observation(cohort, endpoint)
-    # A row whose patient is unknown has been reported; any row of the cohort will do for it.
-    known = np.maximum(who, 0)
-    columns.report(
-        patient,
-        (who >= 0) & (stop[known] == 0),
-        "events of patients without follow-up",
-        "Leave such events out, or give the patients' follow-up.",
-    )
-    late = (who >= 0) & (stop[known] > 0) & (times > stop[known] * (1 + TIE_TOLERANCE))
-    columns.report(
-        start,
-        late,
-        "starts after the end of follow-up",
-        "Leave such events out, or correct the follow-up.",
-    )
-    kept = np.ones(times.size, dtype=bool)
-    if grade is not None:
-        grades = columns.numbers(grade)
-        low, high = GRADES
-        bad = ~((grades >= low) & (grades <= high) & (grades == np.round(grades)))
-        columns.report(grade, bad, "grades that are not 1, 2, 3, 4 or 5", "Expected CTCAE grades.")
-        kept = grades >= (1 if minimum_grade is None else minimum_grade)
-    if columns.problems:
-        raise DataError(columns.problems, source=source)
-    return _assign(cohort, who[kept], names[kept], times[kept], stop, phase_end, minimum_grade)
-
-
-def _end_of_observation(cohort: Cohort, endpoint: str | None) -> Floats:
-    names = list(cohort.endpoints) if endpoint is None else [endpoint]
-    times = np.stack([cohort.endpoints[name].time for name in names])
-    return np.where(np.isnan(times).all(axis=0), 0.0, np.fmax.reduce(times, axis=0))
-
-
-def _assign(
-    cohort: Cohort,
-    who: Ints,
-    names: NDArray[np.str_],
-    times: Floats,
-    stop: Floats,
-    phase_end: str | None,
-    minimum_grade: int | None,
-) -> AdverseEvents:
-    bounds, phases, state = state_bounds(
-        cohort.phases,
-        cohort.phase_start,
-        ends=cohort.phase_end if phase_end == "current" else None,
-    )
-    row, segment, begin, end = cut_follow_up(bounds, np.zeros(cohort.size), stop)
-    time = np.zeros((cohort.size, len(phases)))
-    np.add.at(time, (row, state[segment]), end - begin)
-    # The last segment that is not empty and has begun by the time of the event.
-    lower = np.minimum(bounds[:, :-1], stop[:, None])
-    upper = np.minimum(bounds[:, 1:], stop[:, None])
-    reached = lower[who] <= (times * (1 + TIE_TOLERANCE))[:, None]
-    begun = reached & (upper[who] > lower[who])
-    last = begun.shape[1] - 1 - np.argmax(begun[:, ::-1], axis=1)
-    phase = state[last]
-    seen = np.flatnonzero((time > 0).any(axis=0))
-    terms, term = np.unique(names, return_inverse=True)
-    return AdverseEvents(
-        phases=tuple(phases[index] for index in seen),
-        terms=tuple(str(name) for name in terms),
-        person_time=time[:, seen],
-        patient=who.astype(np.int64),
-        phase=np.searchsorted(seen, phase).astype(np.int64),
-        term=term.reshape(-1).astype(np.int64),
-        unit=cohort.unit,
-        minimum_grade=minimum_grade,
-        synthetic=cohort.synthetic,
-    )
 
 
 def incidence(
@@ -338,7 +65,14 @@ def incidence(
     >>> import bayesblina as bb
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
-    >>> events = bb.adverse_events(table, cohort, patient="patient_id", term="term", start="month")
+    >>> events = bb.adverse_events(
+    ...     table,
+    ...     cohort,
+    ...     patient="patient_id",
+    ...     term="term",
+    ...     start="month",
+    ...     transplant="ignore",
+    ... )
     >>> found = bb.incidence(events, seed=1, among="maintenance")
     >>> found["patients"].values
     array([36, 36, 36])
@@ -397,7 +131,14 @@ def paired_incidence(
     >>> import bayesblina as bb
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
-    >>> events = bb.adverse_events(table, cohort, patient="patient_id", term="term", start="month")
+    >>> events = bb.adverse_events(
+    ...     table,
+    ...     cohort,
+    ...     patient="patient_id",
+    ...     term="term",
+    ...     start="month",
+    ...     transplant="ignore",
+    ... )
     >>> found = bb.paired_incidence(events, "maintenance", "consolidation", seed=1)
     >>> sum(found.attrs[name] for name in ("both", "only_first", "only_second", "neither"))
     36
@@ -475,7 +216,14 @@ def event_rate(
     >>> import bayesblina as bb
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
-    >>> events = bb.adverse_events(table, cohort, patient="patient_id", term="term", start="month")
+    >>> events = bb.adverse_events(
+    ...     table,
+    ...     cohort,
+    ...     patient="patient_id",
+    ...     term="term",
+    ...     start="month",
+    ...     transplant="ignore",
+    ... )
     >>> bb.event_rate(events, seed=1)["event_rate"].dims
     ('chain', 'draw', 'phase')
     """
@@ -598,7 +346,14 @@ def event_rates_by_term(
     >>> import bayesblina as bb
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
-    >>> events = bb.adverse_events(table, cohort, patient="patient_id", term="term", start="month")
+    >>> events = bb.adverse_events(
+    ...     table,
+    ...     cohort,
+    ...     patient="patient_id",
+    ...     term="term",
+    ...     start="month",
+    ...     transplant="ignore",
+    ... )
     >>> rates = bb.event_rates_by_term(events, seed=1)
     >>> rates["event_rate"].dims
     ('chain', 'draw', 'term', 'phase')

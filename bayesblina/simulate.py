@@ -45,6 +45,7 @@ from bayesblina.cohort import Cohort, Endpoint, Phases
 from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import SpecError
 from bayesblina.log_linear_hazard import LogLinearHazard
+from bayesblina.onsets import observation
 from bayesblina.readers import read_cohort
 from bayesblina.rules import DAYS_PER_UNIT
 from bayesblina.synthetic_truth import (
@@ -278,7 +279,7 @@ def adverse_events(cohort: Cohort, *, seed: int) -> pd.DataFrame:
     pandas.DataFrame
         One row per event: ``patient_id``, ``term``, ``grade`` (1 to 5) and ``month`` from the
         origin. ``attrs["synthetic"]`` is True. Events happen at constant rates within 4 months of
-        the start of each phase, while the patient is in it and alive.
+        the start of each phase, while the patient is in it and observed.
 
     Raises
     ------
@@ -296,9 +297,8 @@ def adverse_events(cohort: Cohort, *, seed: int) -> pd.DataFrame:
     if cohort.unit != "months":
         raise SpecError(f"The rates are per month, but the cohort is in {cohort.unit}.")
     rng = np.random.default_rng(seed)
-    stop = np.fmax.reduce(np.stack([one.time for one in cohort.endpoints.values()]), axis=0)
     bounds, _, state = state_bounds(cohort.phases, cohort.phase_start)
-    row, segment, begin, end = cut_follow_up(bounds, np.zeros(cohort.size), stop)
+    row, segment, begin, end = cut_follow_up(bounds, *observation(cohort))
     length = np.minimum(end - begin, REPORTED_MONTHS)
     parts = []
     for term, rates in ADVERSE_EVENT_RATES.items():

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -32,45 +31,31 @@ from bayesblina.hazards.definition import (
     explain,
     load_model,
 )
+from bayesblina.study_sections import (
+    AdamSection,
+    AdverseEventsSection,
+    Name,
+    Positive,
+    RepairsSection,
+    Section,
+    kinds_of_covariates,
+    known_recording,
+)
 
 if TYPE_CHECKING:
     from bayesblina.cohort import Cohort
+    from bayesblina.onsets import AdverseEvents
     from bayesblina.question import Question
     from bayesblina.regimes import Regime
-    from bayesblina.safety import AdverseEvents
     from bayesblina.scan import CohortScan
     from bayesblina.weighting import Weighted
     from bayesblina.what_if import Scenario
 
 Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Quantile = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(min_length=1)]
 # More draws, or chains, are a slip: no memory holds them, and the machine would go down first.
 LONGEST, MOST_CHAINS = 1_000_000, 1000
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class RepairsSection(_Section):
-    """``[data.repairs]``: what `bayesblina.Repairs` takes."""
-
-    zero_times: Positive | None = None
-    drop_late_phases: bool = False
-
-
-def _kinds(value: Any) -> Any:
-    """Read a list of covariates as a table whose kinds are taken from the columns."""
-    if not isinstance(value, list):
-        return value
-    if not all(isinstance(name, str) for name in value):
-        raise ValueError("expected column names")
-    if len(set(value)) != len(value):
-        raise ValueError("a column stands twice")
-    return dict.fromkeys(value)
 
 
 def _start_only(value: Any) -> Any:
@@ -78,7 +63,7 @@ def _start_only(value: Any) -> Any:
     return {"start": value} if isinstance(value, str) else value
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """``[data]``: the table of patients, relative to the study file."""
 
     # The table, as for `bayesblina.read_cohort`; a path from this file's folder.
@@ -87,7 +72,7 @@ class DataSection(_Section):
     unit: Literal["days", "weeks", "months", "years"]
     transplant: Name | None = None
     covariates: Annotated[
-        dict[str, Literal["categorical", "continuous"] | None], BeforeValidator(_kinds)
+        dict[str, Literal["categorical", "continuous"] | None], BeforeValidator(kinds_of_covariates)
     ] = Field(default_factory=dict)
     synthetic: bool = False
     repairs: RepairsSection | None = None
@@ -104,7 +89,7 @@ class DataSection(_Section):
         return self
 
 
-class EndpointSection(_Section):
+class EndpointSection(Section):
     """``[endpoints.NAME]``: the columns of one endpoint."""
 
     time: Name
@@ -118,21 +103,17 @@ class EndpointSection(_Section):
     @field_validator("recorded")
     @classmethod
     def _known(cls, recorded: str | None) -> str | None:
-        if recorded == "visits":
-            from bayesblina.cohort import VISITS
-
-            raise ValueError(VISITS)
-        return recorded
+        return known_recording(recorded)
 
 
-class PhaseSection(_Section):
+class PhaseSection(Section):
     """A phase of ``[phases]``: its columns."""
 
     start: Name
     end: Name | None = None
 
 
-class QuestionSection(_Section):
+class QuestionSection(Section):
     """``[question]``: what `bayesblina.Question` takes."""
 
     exposed: Name
@@ -145,7 +126,7 @@ class QuestionSection(_Section):
     transplant: Literal["censor", "phase", "ignore"] | None = None
 
 
-class PriorsSection(_Section):
+class PriorsSection(Section):
     """``[model.priors]``: priors that replace those of the model's own file.
 
     Each is written as in a model file: the interval ``[lower, upper]`` that holds 95 % of the
@@ -174,7 +155,7 @@ class PriorsSection(_Section):
     cured_covariates: OddsRatioPrior | None = None
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """``[model]``: a shipped model or a file of one's own, its covariates, and other priors."""
 
     # Name of a shipped model; by default primary.
@@ -196,7 +177,7 @@ class ModelSection(_Section):
         return self
 
 
-class FitSection(_Section):
+class FitSection(Section):
     """``[fit]``: cut points, and how long to sample."""
 
     phase_cuts: list[Positive] | None = None
@@ -208,7 +189,7 @@ class FitSection(_Section):
     seed: Annotated[int, Field(ge=0)] = 1
 
 
-class CurvesSection(_Section):
+class CurvesSection(Section):
     """``[curves]``: survival curves under never and from each start, and HR thresholds.
 
     ``landmarks`` are further ones, for the report.
@@ -224,19 +205,7 @@ class CurvesSection(_Section):
     thresholds: list[Positive] = Field(default_factory=list)
 
 
-class AdverseEventsSection(_Section):
-    """``[adverse_events]``: what `bayesblina.adverse_events` takes."""
-
-    # The table of adverse events, one row for each; a path from this file's folder.
-    file: Name
-    patient: Name
-    term: Name
-    start: Name
-    grade: Name | None = None
-    minimum_grade: Annotated[int, Field(ge=1, le=5)] | None = None
-
-
-class HistorySection(_Section):
+class HistorySection(Section):
     """``[weighting.history]``: what `bayesblina.read_history` takes."""
 
     # The table of measurements, one row for each; a path from this file's folder.
@@ -247,7 +216,7 @@ class HistorySection(_Section):
     covariates: list[Name] | None = Field(default=None, min_length=1)
 
 
-class WeightingSection(_Section):
+class WeightingSection(Section):
     """``[weighting]``: weights of a model of who starts the exposed phase, and when.
 
     With a grace period a trial is emulated (`bayesblina.clone_censor_weight`), without one the
@@ -279,11 +248,14 @@ class WeightingSection(_Section):
         return self
 
 
-class SensitivitySection(_Section):
+class SensitivitySection(Section):
     """``[sensitivity]``: what is varied around the study, and how."""
 
     design: Literal["full", "one_at_a_time"] = "one_at_a_time"
     invalid: Literal["raise", "row"] = "raise"
+    # What the study concludes of the exposed phase's hazard, held against the scenarios; by default
+    # what the study itself says.
+    direction: Literal["lower", "higher"] | None = None
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
     # Further scenarios: each sets some axes.
     scenarios: list[dict[str, Any]] = Field(default_factory=list)
@@ -299,7 +271,7 @@ class SensitivitySection(_Section):
         return self
 
 
-class StudyFile(_Section):
+class StudyFile(Section):
     """What a study file may say; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -308,9 +280,14 @@ class StudyFile(_Section):
     schema_version: Literal[1] = Field(alias="schema")
     # Heading of the results.
     title: str = ""
-    data: DataSection
-    endpoints: dict[str, EndpointSection] = Field(min_length=1)
-    phases: dict[str, Annotated[PhaseSection, BeforeValidator(_start_only)]] = Field(min_length=1)
+    # The patients, one row each; or [adam].
+    data: DataSection | None = None
+    endpoints: dict[str, EndpointSection] = Field(default_factory=dict)
+    phases: dict[str, Annotated[PhaseSection, BeforeValidator(_start_only)]] = Field(
+        default_factory=dict
+    )
+    # The patients in CDISC's datasets, with their endpoints and phases.
+    adam: AdamSection | None = None
     question: QuestionSection
     model: ModelSection = ModelSection()
     fit: FitSection = FitSection()
@@ -318,6 +295,20 @@ class StudyFile(_Section):
     sensitivity: SensitivitySection | None = None
     adverse_events: AdverseEventsSection | None = None
     weighting: WeightingSection | None = None
+
+    @model_validator(mode="after")
+    def _patients(self) -> StudyFile:
+        if self.adam is not None:
+            if self.data is not None or self.endpoints or self.phases:
+                raise ValueError(
+                    "[adam] has patients, endpoints and phases of its own: leave out [data], "
+                    "[endpoints] and [phases], or [adam]"
+                )
+            return self
+        for name in ("data", "endpoints", "phases"):
+            if not getattr(self, name):
+                raise ValueError(f"[{name}] is missing; patients in CDISC's datasets have [adam]")
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -381,7 +372,10 @@ class Study:
         from bayesblina.cohort import Endpoint, Phase, Phases
         from bayesblina.readers import Repairs, read_cohort
 
+        if self.content.adam is not None:
+            return self.content.adam.cohort(self.path.parent, table)
         data = self.content.data
+        assert data is not None  # which the file's own check requires
         kinds = {name: kind for name, kind in data.covariates.items() if kind is not None}
         if kinds and len(kinds) != len(data.covariates):  # pragma: no cover
             raise SpecError("covariates: give the kind of each, or a list of columns.")
@@ -427,6 +421,24 @@ class Study:
             synthetic=data.synthetic,
         )
 
+    def files(self) -> tuple[Path, ...]:
+        """Name the files with patients: that of one row each comes first.
+
+        Returns
+        -------
+        tuple of Path
+            The patients' files, and that of adverse events.
+        """
+        content = self.content
+        names = [] if content.data is None else [content.data.file]
+        if content.adam is not None:
+            names += content.adam.files()
+        if content.adverse_events is not None:
+            names += content.adverse_events.files()
+        if content.weighting is not None and content.weighting.history is not None:
+            names.append(content.weighting.history.file)
+        return tuple(self.path.parent / name for name in names)
+
     def require_adverse_events(self) -> None:
         """Check that the table of adverse events is there, with its columns, if one is named.
 
@@ -436,16 +448,8 @@ class Study:
             If it cannot be read, or columns are missing.
         """
         section = self.content.adverse_events
-        if section is None:
-            return
-        from bayesblina.errors import DataError
-        from bayesblina.readers.sources import load_table, missing_columns
-
-        frame, source = load_table(self.path.parent / section.file)
-        names = [section.patient, section.term, section.start]
-        problems = missing_columns(frame, [*names, *([section.grade] if section.grade else [])])
-        if problems:
-            raise DataError(problems, source=source)
+        if section is not None:
+            section.require(self.path.parent)
 
     def adverse_events(self, cohort: Cohort | CohortScan) -> AdverseEvents | None:
         """Read the adverse events, by phase.
@@ -467,21 +471,15 @@ class Study:
         SpecError
             If a grade is asked for without its column.
         """
-        from bayesblina.safety import adverse_events
-
         section = self.content.adverse_events
         if section is None:
             return None
-        cohort = in_memory(cohort)
-        return adverse_events(
-            self.path.parent / section.file,
-            cohort,
-            patient=section.patient,
-            term=section.term,
-            start=section.start,
-            grade=section.grade,
-            minimum_grade=section.minimum_grade,
-            phase_end=self.content.question.phase_end,
+        asked = self.content.question
+        return section.events(
+            self.path.parent,
+            in_memory(cohort),
+            phase_end=asked.phase_end,
+            transplant=asked.transplant,
         )
 
     def weighted(self, cohort: Cohort | CohortScan) -> dict[str, Weighted]:

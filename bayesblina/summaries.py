@@ -55,9 +55,9 @@ def summarise(
         Its attributes ``synthetic`` and ``unit`` are those of the draws, where they have any.
 
         For times that some draws do not reach by the horizon there is no mean: the columns are
-        ``median``, ``lower``, ``upper``, each with ``<column>_reached`` (False: it lies beyond the
-        horizon, which stands in its place), ``probability_reached``, and the diagnostics of the
-        time up to the horizon, with ``mcse`` that of the median.
+        ``median``, ``lower``, ``upper`` (infinite where not reached by the horizon, which is an
+        attribute), ``probability_reached``, and the diagnostics of the time up to the horizon, with
+        ``mcse`` that of the median (missing where that is not reached).
 
     Raises
     ------
@@ -83,6 +83,9 @@ def summarise(
     name, values = _one_variable(draws)
     if not 0 < mass < 1:
         raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
+    if reached is not None:
+        # Between a time and infinity nothing can be interpolated: up to the horizon it can.
+        values = values.where(reached, float(draws.attrs["horizon"]))
     over = ("chain", "draw")
     tail = (1.0 - mass) / 2.0
     count = values.sizes["chain"] * values.sizes["draw"]
@@ -101,7 +104,7 @@ def summarise(
         del columns["mean"], columns["sd"]
         share = reached.mean(over)
         for column, part in (("median", 0.5), ("lower", tail), ("upper", 1.0 - tail)):
-            columns[f"{column}_reached"] = share > part
+            columns[column] = columns[column].where(share > part, np.inf)
         columns["probability_reached"] = share
     # A constant has no Monte-Carlo error; the diagnostics would divide 0 by 0.
     safe = values.where(~constant, _noise(values))
@@ -111,11 +114,15 @@ def summarise(
         "ess_tail": _each(ess_tail, safe).where(~constant, float(count)),
         "r_hat": _each(rhat, safe).where(~constant, 1.0),
     }
+    if reached is not None:
+        columns["mcse"] = columns["mcse"].where(np.isfinite(columns["median"]))
     columns |= {name: values[name] for name in BESIDE_NUMBERS if name in values.coords}
     table = _tabulate(columns)
     if "converged" in draws.attrs:
         table["converged"] = bool(draws.attrs["converged"])
     table.attrs |= _kept(draws)
+    if reached is not None:
+        table.attrs["horizon"] = float(draws.attrs["horizon"])
     return table
 
 

@@ -127,7 +127,7 @@ def test_every_date_arrives_where_it_belongs() -> None:
     ],
 )
 def test_avalu_to_every_unit(avalu: str, aval: float, unit: str, time: float) -> None:
-    table = adtte(AVAL=aval, AVALU=avalu)
+    table = adtte(AVAL=aval, AVALU=avalu).drop(columns="ADT")
     cohort = read(tte=table, unit=unit, value="AVAL", endpoints={"os": OS})
     np.testing.assert_allclose(cohort.endpoints["os"].time, time, rtol=1e-14)
     # Dates are days, whatever AVAL's unit.
@@ -138,7 +138,7 @@ def test_avalu_to_every_unit(avalu: str, aval: float, unit: str, time: float) ->
 def test_units_may_differ_between_records_and_entry_adds() -> None:
     """RFS of P1: enters on day 30, 2 months of 30.4375 days later the end."""
     table = adtte(AVAL=[360, 12, 30, 1, 2, 48, 10], AVALU=["DAYS", "MONTHS", "DAYS", "YEARS",
-                  "MONTHS", "WEEKS", "MONTHS"])  # fmt: skip
+                  "MONTHS", "WEEKS", "MONTHS"]).drop(columns="ADT")  # fmt: skip
     cohort = read(tte=table, value="AVAL")
     np.testing.assert_allclose(cohort.endpoints["os"].time, [360, 365.25, 30, 365.25])
     np.testing.assert_allclose(
@@ -150,23 +150,25 @@ def test_units_may_differ_between_records_and_entry_adds() -> None:
     ("avalu", "shown"), [("HOURS", "'HOURS'"), (None, "''"), ("", "''"), ("month(s)", "'MONTH(S)'")]
 )
 def test_unknown_units_are_named(avalu: Any, shown: str) -> None:
-    table = put(adtte(AVAL=100, AVALU="DAYS"), 1, AVALU=avalu)
+    table = put(adtte(AVAL=100, AVALU="DAYS").drop(columns="ADT"), 1, AVALU=avalu)
     found = problems_of(None, table, value="AVAL")
     assert found == [("AVALU", f"unknown units ({shown})", ("P2",))]
 
 
 def test_which_of_dates_and_aval() -> None:
     both = adtte(AVAL=100, AVALU="DAYS")
-    assert read(tte=both).endpoints["os"].time.tolist() == [360, 365, 30, 365]
+    # They count the last day otherwise: neither is taken unasked.
+    with pytest.raises(SpecError, match="ADTTE has both ADT and AVAL"):
+        read(tte=both)
     assert read(tte=both, value="dates").endpoints["os"].time.tolist() == [360, 365, 30, 365]
     kept = put(both, 0, USUBJID="P1").drop(columns="ADT")
     early = {"phases": {"consolidation": 3}, "repairs": bb.Repairs(drop_late_phases=True)}
     assert read(tte=kept, **early).endpoints["os"].time.tolist() == [100] * 4
     assert problems_of(None, kept, value="dates") == [("ADT", "no such column", ())]
     for column in ("AVAL", "AVALU"):
-        table = both.drop(columns=column)
+        table = kept.drop(columns=column)
         assert problems_of(None, table, value="AVAL") == [(column, "no such column", ())]
-    missing = put(both, 2, AVAL=None)
+    missing = put(kept, 2, AVAL=None)
     assert problems_of(None, missing, value="AVAL") == [("AVAL", "missing values", ("P3",))]
 
 
@@ -418,7 +420,7 @@ def test_partial_dates_by_rule(text: str, first: float, middle: float, last: flo
         assert cohort.endpoints["os"].time[1] == (day or 0.5)
         repair = cohort.repairs[0]
         assert (repair.rule, repair.patients, repair.count) == (
-            f"partial dates became the {rule} possible day",
+            f"partial dates of ADT became the {rule} possible day, within known dates",
             ("P2",),
             1,
         )
@@ -507,9 +509,9 @@ def test_all_problems_of_adsl() -> None:
     assert found == [
         ("USUBJID", "ids that stand in more than one row", ("P1",)),
         ("SAFFL", "flags other than Y and N", ("P4",)),
+        ("SCTDT", "values that are not dates ('soon')", ("P1",)),
         ("TRTSDT", "partial dates ('2015-02')", ("P1",)),
         ("TRTSDT", "missing dates of origin", ("P3",)),
-        ("SCTDT", "values that are not dates ('soon')", ("P1",)),
         ("AGE", "values that are not numbers ('old')", ("P3",)),
     ]
 
@@ -520,13 +522,13 @@ def test_all_problems_of_adtte() -> None:
     tte = add(tte, "P4", "RFS", "2015-04-30", "2016-02-29", 2)
     none = bb.AdamEndpoint(paramcd="PFS")
     assert problems_of(None, tte, endpoints={"os": OS, "pfs": none, "rfs": RFS}) == [
+        ("PARAMCD", "no record of PFS", ()),
         ("USUBJID", "patients who are not in ADSL", ("P9",)),
-        ("STARTDT", "missing dates", ("P1",)),
         ("ADT", "values that are not dates ('2015-02-30')", ("P9",)),
-        ("ADT", "missing dates", ("P2",)),
+        ("STARTDT", "missing dates", ("P1",)),
         ("CNSR", "values that are not numbers ('x')", ("P2",)),
         ("CNSR", "values other than 0, 1, 2 and so on", ("P2", "P9")),
-        ("PARAMCD", "no record of PFS", ()),
+        ("ADT", "missing dates", ("P2",)),
         ("USUBJID", "more than one record of RFS", ("P4",)),
     ]
 
@@ -551,7 +553,6 @@ def test_all_problems_of_adex() -> None:
         ({"value": "aval"}, "value must be 'dates' or 'AVAL', got 'aval'"),
         ({"phases": {"m": 6, "c": 3}}, "the cycles must rise"),
         ({"phases": {"c": 3, "m": 3}}, "the cycles must rise"),
-        ({"phases": {}}, "at least one phase"),
         ({"phases": ["c", "m"]}, "phases must map names"),
         ({"phases": {"transplant": 3}}, "'transplant' has a meaning of its own"),
         ({"covariates": "AGEGR1"}, "covariates must be a list of columns"),
@@ -572,3 +573,266 @@ def test_synthetic_is_carried() -> None:
     table.attrs["synthetic"] = True
     assert read(table, population="SAFFL").synthetic
     assert not read(adsl()).synthetic
+
+
+# AVAL against the dates, and which of them ends follow-up.
+
+
+def analysed(**changes: Any) -> pd.DataFrame:
+    """Records with AVAL = ADT - STARTDT + 1 in days."""
+    table = adtte()
+    days = (pd.to_datetime(table["ADT"]) - pd.to_datetime(table["STARTDT"])).dt.days + 1
+    return table.assign(AVAL=days.astype(str), AVALU="DAYS").assign(**changes)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("WEEKS", 7), ("MONTHS", 30.4375), ("YEARS", 365.25)])
+def test_a_wrong_unit_of_aval_is_found(unit: str, factor: float) -> None:
+    """Days called weeks were seven times too long."""
+    found = problems_of(None, analysed(AVALU=unit), value="AVAL", endpoints={"os": OS})
+    ((column, text, patients),) = found
+    assert (column, patients) == ("AVAL", ("P1", "P2", "P3", "P4"))
+    assert text == f"differs from ADT - STARTDT + 1 ({factor:.3g} times as long, in the median)"
+    other = analysed(AVAL=analysed()["AVAL"].astype(float) / factor)
+    assert problems_of(None, other, value="AVAL")[0][0] == "AVAL"
+    # By dates it is not used, and told.
+    cohort = read(tte=analysed(AVALU=unit), value="dates")
+    assert cohort.endpoints["os"].time.tolist() == [360, 365, 30, 365]
+    told = {repair.rule: repair.patients for repair in cohort.repairs}
+    assert told["AVAL differs from ADT - STARTDT + 1, and is not used"] == ("P1", "P2", "P3", "P4")
+
+
+@pytest.mark.parametrize(
+    ("unit", "divisor", "digits"),
+    [("DAYS", 1, 0), ("WEEKS", 7, 1), ("MONTHS", 30.4375, 1), ("MONTHS", 30, 2), ("YEARS", 365, 2)],
+)
+@pytest.mark.parametrize("last_day", [0, 1])
+def test_rounded_values_and_both_conventions_agree(
+    unit: str, divisor: float, digits: int, last_day: int
+) -> None:
+    days = analysed()["AVAL"].astype(float) - 1 + last_day
+    values = (days / divisor).map(lambda one: f"{one:.{digits}f}")
+    cohort = read(tte=analysed(AVAL=values, AVALU=unit), value="AVAL")
+    np.testing.assert_allclose(cohort.endpoints["os"].time, np.array([360, 365, 30, 365]), atol=8.0)
+
+
+def test_value_unit_where_there_is_no_avalu() -> None:
+    table = analysed().drop(columns="AVALU")
+    cohort = read(tte=table, value="AVAL", value_unit="days")
+    assert cohort.endpoints["os"].time.tolist() == [361, 366, 31, 366]
+    with pytest.raises(DataError, match="say value_unit='days'"):
+        read(tte=table, value="AVAL")
+    assert problems_of(None, table, value="AVAL", value_unit="weeks")[0][0] == "AVAL"
+    blank = put(analysed(), 1, AVALU="")
+    assert read(tte=blank, value="AVAL", value_unit="days").endpoints["os"].time[1] == 366
+    found = problems_of(None, analysed(), value="AVAL", value_unit="months")
+    assert ("AVALU", "units other than the months of value_unit") in {one[:2] for one in found}
+
+
+def test_what_the_choice_of_value_moves_is_counted() -> None:
+    """P3 dies on the day of the first dose of cycle 3: on treatment by AVAL, not by dates."""
+    doses = add(adex(), "P3", "Cycle 3 Day 1", "2015-03-31")
+    for value, other in (("dates", "AVAL"), ("AVAL", "ADT")):
+        cohort = read(tte=analysed(), ex=doses, value=value)
+        told = {repair.rule: repair.patients for repair in cohort.repairs}
+        assert told[f"the event would be in another phase by {other}"] == ("P3",)
+        untouched = read(tte=analysed(), value=value)
+        assert untouched.repairs[-1].patients == ()
+    # With the end of the day dates are what AVAL is.
+    late = read(tte=analysed(), ex=doses, value="dates", same_day="end of day")
+    assert late.endpoints["os"].time.tolist() == [361, 366, 31, 366]
+    assert late.repairs[-1].patients == ()
+
+
+def test_follow_up_that_ends_on_its_first_day() -> None:
+    """P3 dies on the day of the origin, P4 relapses on the day of remission."""
+    tte = put(put(adtte(), 2, ADT="2015-03-01"), 6, ADT="2015-04-30", CNSR=0)
+    with pytest.raises(DataError, match=r"^2 problems in ADTTE:") as caught:
+        read(tte=tte)
+    for problem in caught.value.problems:
+        assert problem.expected == "Correct the dates, or say same_day='half day' or 'end of day'."
+    half = read(tte=tte, same_day="half day")
+    np.testing.assert_array_equal(half.endpoints["os"].time, [360, 365, 0.5, 365])
+    np.testing.assert_array_equal(half.endpoints["rfs"].time, [300, 365, NAN, 60.5])
+    assert half.repairs[0].patients == ("P3", "P4")
+    late = read(tte=tte, same_day="end of day")
+    np.testing.assert_array_equal(late.endpoints["os"].time, [361, 366, 1, 366])
+    np.testing.assert_array_equal(late.endpoints["rfs"].time, [301, 366, NAN, 61])
+    np.testing.assert_array_equal(late.phase_start, STARTS)
+    with pytest.raises(SpecError, match="same_day is for dates"):
+        read(tte=analysed(), value="AVAL", same_day="end of day")
+
+
+def test_time_from_a_date_of_adsl() -> None:
+    """ADTTE without STARTDT: what AVAL counts from is never guessed."""
+    dates = ["2014-12-27", "2015-01-27", "2015-02-24", "2015-02-24"]
+    table = adtte().drop(columns="STARTDT")
+    with pytest.raises(DataError, match=r"AdamEndpoint\(origin="):
+        read(adsl(RANDDT=dates), table, endpoints={"os": OS})
+    randomised = {"os": bb.AdamEndpoint(paramcd="OS", origin="RANDDT")}
+    cohort = read(adsl(RANDDT=dates), table, endpoints=randomised, origin="RANDDT")
+    np.testing.assert_array_equal(cohort.endpoints["os"].entry, 0)
+    np.testing.assert_array_equal(cohort.endpoints["os"].time, [365, 370, 35, 370])
+    values = table.drop(columns="ADT").assign(AVAL=100, AVALU="DAYS")
+    treated = {"os": bb.AdamEndpoint(paramcd="OS", origin="TRTSDT")}
+    late = read(adsl(RANDDT=dates), values, endpoints=treated, origin="RANDDT", phases={})
+    np.testing.assert_array_equal(late.endpoints["os"].entry, 5)
+    np.testing.assert_array_equal(late.endpoints["os"].time, 105)
+
+
+# Rows that count.
+
+
+def test_filters_choose_rows_and_count_the_others() -> None:
+    tte = add(adtte(ANL01FL="Y"), "P2", "OS", "2015-02-01", "2015-06-01", 0, "")
+    found = problems_of(None, tte)
+    assert found == [("USUBJID", "more than one record of OS", ("P2",))]
+    ex = add(adex(PARAMCD="DOSE"), "P3", "Cycle 3 Day 1", "2015-03-20", "PLDOSE")
+    cohort = read(None, tte, ex, filters={"ADTTE": {"ANL01FL": "Y"}, "ADEX": {"PARAMCD": ["DOSE"]}})
+    assert cohort.endpoints["os"].time.tolist() == [360, 365, 30, 365]
+    np.testing.assert_array_equal(cohort.phase_start, STARTS)
+    assert [(repair.rule, repair.patients) for repair in cohort.repairs] == [
+        ("ADEX rows whose PARAMCD is not DOSE are left out (1 rows)", ("P3",)),
+        ("ADTTE rows whose ANL01FL is not Y are left out (1 rows)", ("P2",)),
+    ]
+    young = read(filters={"ADSL": {"AGEGR1": "<55"}})
+    assert young.patients.tolist() == ["P1", "P2"]
+    assert [one.reason for one in young.exclusions] == ["AGEGR1 is not <55"]
+    with pytest.raises(DataError, match=r"no row with 'DOES'\. Nearest: DOSE"):
+        read(None, tte, ex, filters={"ADEX": {"PARAMCD": "DOES"}, "ADTTE": {"ANL01FL": "Y"}})
+    other = add(ex, "P1", "Follow-up", "2015-12-01", "PLDOSE")
+    with pytest.raises(DataError, match="AVISIT: no row with 'Follow-up'"):
+        read(ex=other, filters={"ADEX": {"PARAMCD": "DOSE"}}, phases={"late": "Follow-up"})
+    with pytest.raises(DataError, match="ANL02FL: no such column"):
+        read(filters={"ADTTE": {"ANL02FL": "Y"}})
+    wrong: Any
+    for wrong in ({"ADAE": {"A": "Y"}}, {"ADEX": {"A": 1}}, {"ADEX": "A"}, {"ADEX": {"A": []}}):
+        with pytest.raises(SpecError, match="filters"):
+            read(filters=wrong)
+
+
+def test_doses_of_0_are_what_is_said() -> None:
+    """Skipped doses start no phase; a placebo's do."""
+    ex = adex(EXDOSE=[15.0, 15.0, 15.0, 0.0, 15.0, 15.0, 0.0, 15.0, 15.0])
+    found = problems_of(None, None, ex)
+    assert found == [("EXDOSE", "doses of 0", ("P1", "P2"))]
+    skipped = read(ex=ex, zero_doses="leave out")
+    np.testing.assert_array_equal(
+        skipped.phase_start, [[118, 240], [NAN, NAN], [NAN, NAN], [NAN, 200]]
+    )
+    placebo = read(ex=ex, zero_doses="count")
+    np.testing.assert_array_equal(placebo.phase_start, STARTS)
+    assert [(one.rule, one.patients) for one in (*skipped.repairs, *placebo.repairs)] == [
+        ("ADEX doses of 0 are left out (2 rows)", ("P1", "P2")),
+        ("ADEX doses of 0 count as doses (2 rows)", ("P1", "P2")),
+    ]
+    # Doses of no phase are nobody's business.
+    early = adex(EXDOSE=[15.0, 15.0, 15.0, 15.0, 0.0, 0.0, 15.0, 0.0, 15.0])
+    np.testing.assert_array_equal(read(ex=early).phase_start, STARTS)
+    assert problems_of(None, None, put(early, 3, EXDOSE=-1))[0][1] == "negative doses"
+
+
+@pytest.mark.parametrize("text", ["Bicycle 3", "Recycle 3", "Cycle 3.5", "C3D", "ABC3D1"])
+def test_what_is_no_cycle(text: str) -> None:
+    found = problems_of(None, None, put(adex(), 6, AVISIT=text))
+    assert found == [("AVISIT", "rows that name no cycle", ("P2",))]
+
+
+@pytest.mark.parametrize("text", ["C4D1", "c04d15", "CYCLE_4", "Cycle-04", "Part B Cycle 4 Day 8"])
+def test_more_ways_to_name_a_cycle(text: str) -> None:
+    assert read(ex=put(adex(), 6, AVISIT=text)).phase_start[1, 0] == 90
+
+
+def test_follow_up_without_phases() -> None:
+    cohort = bb.read_adam(adsl(), adtte(), endpoints={"os": OS}, unit="days", phases={})
+    assert cohort.phases == ()
+    assert cohort.phase_start.shape == (4, 0)
+    rows = cohort.to_counting_process()
+    assert rows["phase"].tolist() == ["all follow-up"] * 4
+    assert rows["stop"].tolist() == [360, 365, 30, 365]
+    question = bb.Question(exposed="maintenance", eligible_from="entry")
+    with pytest.raises(SpecError, match="maintenance"):
+        bb.expose(cohort, question)
+
+
+# Dates as they are delivered.
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize("seconds", [False, True])
+def test_numbers_of_sas_by_a_stated_format(as_text: bool, seconds: bool) -> None:
+    def sas(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+        for column in columns:
+            days = (pd.to_datetime(table[column]) - pd.Timestamp("1960-01-01")).dt.days
+            values = days * 86400 + 3600 if seconds else days
+            table[column] = values.astype(str) if as_text else values.astype(float)
+        return table
+
+    tables = (sas(adsl(), "TRTSDT"), sas(adtte(), "STARTDT", "ADT"), sas(adex(), "ASTDT"))
+    cohort = read(*tables, date_format="SAS datetime" if seconds else "SAS")
+    np.testing.assert_array_equal(cohort.phase_start, STARTS)
+    np.testing.assert_array_equal(cohort.endpoints["rfs"].time, [300, 365, NAN, 365])
+
+
+def test_texts_by_a_stated_format_beside_iso() -> None:
+    tte = adtte(ADT=pd.to_datetime(adtte()["ADT"]).dt.strftime("%d%b%Y").str.upper())
+    found = problems_of(None, tte, endpoints={"os": OS})
+    assert found[0][:2] == (
+        "ADT",
+        "values that are not dates ('27DEC2015', '01FEB2016', '31MAR2015')",
+    )
+    cohort = read(tte=tte, date_format="%d%b%Y")
+    np.testing.assert_array_equal(cohort.endpoints["os"].time, [360, 365, 30, 365])
+    for pattern in ("%d%b%y", "%b%Y", "DATE9.", ""):
+        with pytest.raises(SpecError, match="date_format must be"):
+            read(tte=tte, date_format=pattern)
+
+
+@pytest.mark.parametrize(
+    "text", ["2016-02-01T00:30+02:00", "2016-02-01T23:30:00-05:00", "2016-02-01T10:00+0530"]
+)
+def test_the_day_is_the_one_that_is_written(text: str) -> None:
+    assert read(tte=put(adtte(), 1, ADT=text)).endpoints["os"].time[1] == 365
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Asia/Tokyo", "Europe/London"])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_local_midnights_in_utc_are_told(zone: str, as_text: bool) -> None:
+    """Each such date would be a day early."""
+    local = pd.to_datetime(adtte()["ADT"]).dt.tz_localize(zone)
+    stored: Any = local.dt.tz_convert("UTC")
+    if as_text:
+        stored = stored.dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    found = problems_of(None, adtte(ADT=stored), endpoints={"os": OS})
+    assert ("ADT", "times of day that are midnight in another time zone") in {
+        one[:2] for one in found
+    }
+    assert read(tte=adtte(ADT=local)).endpoints["os"].time.tolist() == [360, 365, 30, 365]
+
+
+def test_partial_dates_lie_within_known_ones() -> None:
+    """In one month: origin on the 1st, remission on the 10th, doses on the 12th, death."""
+    sl = adsl(TRTSDT=["2015-01-01", "2015-02-01", "2015-03-20", "2015-03-01"])
+    tte = put(adtte(), 2, STARTDT="2015-03-20", ADT="2015-03")
+    ex = add(adex().drop(index=7), "P3", "Cycle 3 Day 1", "2015-03-25")
+    days = {}
+    for rule in ("first", "middle", "last"):
+        repairs = bb.Repairs(partial_dates=rule, zero_times=0.5)
+        days[rule] = read(sl, tte, ex, repairs=repairs).endpoints["os"].time[2]
+        before = read(sl, tte, adex().drop(index=7), repairs=repairs)
+        assert before.endpoints["os"].time[2] == {"first": 0.5, "middle": 0.5, "last": 11}[rule]
+    # Not before the dose that was given.
+    assert days == {"first": 5, "middle": 5, "last": 11}
+    # A dose in the month of the origin, and one in the month of death.
+    ex = put(put(adex(), 3, ASTDT="2015-01"), 1, ASTDT="2015-12")
+    for rule, starts in (("first", [0, 334]), ("middle", [14, 348]), ("last", [30, 360])):
+        repairs = bb.Repairs(partial_dates=rule)  # type: ignore[arg-type]
+        cohort = read(ex=ex.drop(index=[0, 2]), repairs=repairs)
+        assert cohort.phase_start[0].tolist() == starts
+        assert cohort.repairs[0].rule == (
+            f"partial dates of ASTDT became the {rule} possible day, within known dates"
+        )
+    # What is known contradicts it: told as ever.
+    wrong = problems_of(
+        None, put(adtte(), 2, ADT="2015-02"), repairs=bb.Repairs(partial_dates="last")
+    )
+    assert {column for column, _, _ in wrong} == {"ADTTE OS time"}

@@ -331,22 +331,3 @@ def test_a_start_is_a_number() -> None:
     for wrong in ("3", None, True, float("nan")):
         with pytest.raises(EstimandError, match="a time from 0 on"):
             bb.From(wrong)  # type: ignore[arg-type]
-
-
-def test_the_ladder_says_which_rungs_compare_with_everybody_else() -> None:
-    cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
-    named = bb.Question(
-        exposed="maintenance",
-        reference="consolidation",
-        eligible_from="entry",
-        transplant="censor",
-    )
-    table = bb.bias_ladder(cohort, named, landmarks=[8.0])
-    table = table[table["endpoint"] == "os"].set_index("method")
-    told = table["note"].str.contains("everybody else")
-    assert told[["ever against never", "landmark at 8"]].all()
-    assert not told[["Mantel-Byar (Peto)", "time-varying Cox"]].any()
-    # Who is ever in maintenance or consolidation.
-    assert table["patients"].to_dict()["Mantel-Byar (Peto)"] == 86
-    plain = bb.bias_ladder(cohort, QUESTION, landmarks=[8.0])
-    assert not plain["note"].str.contains("everybody else").any()

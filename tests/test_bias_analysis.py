@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from scipy.optimize import brentq
 from scipy.stats import norm
 
 import bayesblina as bb
-from bayesblina.bias_analysis import _completed, _ratios, _shares
+from bayesblina.bias_analysis import _completed, _mixed, _ratios, _shares
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.fitting import Fit
 
@@ -177,7 +178,7 @@ def test_imputed_courses_have_the_hazard_asked_for() -> None:
     random = np.random.default_rng(2)
     exposed = cohort.phase_start[:, 0] < cohort.endpoints["os"].time
     for factors in ((1.0, 1.0), (3.0, 0.5)):
-        completed = _completed(cohort, fit, 7, left, factors, 30.0, random)
+        completed = _completed(cohort, fit, 7, left, factors, 30.0, random, death=None)
         before, after = cohort.endpoints["os"], completed.endpoints["os"]
         kept = ~left
         np.testing.assert_array_equal(after.time[kept], before.time[kept])
@@ -278,3 +279,67 @@ def test_normal_quantiles_are_what_is_meant() -> None:
     values = _shares("x", (0.2, 0.6), (50_000,), np.random.default_rng(2))
     assert float((values < 0.2).mean()) == pytest.approx(0.025, abs=0.004)
     assert float(norm.ppf(0.975)) == pytest.approx(1.959964, abs=1e-6)
+
+
+def test_what_is_imputed_is_possible(synthetic_fit: Fit) -> None:
+    """Nobody relapses after a death; whom the question ended has not dropped out."""
+    cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
+    people = synthetic_fit.exposure.people
+    place = {str(patient): index for index, patient in enumerate(cohort.patients)}
+    who = np.array([place[str(patient)] for patient in people["patient"].values])
+    everybody = np.ones(cohort.size, dtype=bool)
+    ended = imputed = 0
+    for draw in (0, 1000, 2000, 3000):
+        done = _completed(
+            cohort,
+            synthetic_fit,
+            draw,
+            everybody,
+            (1.0, 1.0),
+            60.0,
+            np.random.default_rng(draw),
+            death="os",
+        )
+        for index, name in enumerate(synthetic_fit.exposure.endpoints):
+            before, after = cohort.endpoints[name], done.endpoints[name]
+            stop, event = people["exit"].values[index], people["event"].values[index]
+            by_question = np.isfinite(stop) & ~event & (stop < before.time[who])
+            ended += int(by_question.sum())
+            np.testing.assert_array_equal(
+                after.time[who][by_question], before.time[who][by_question]
+            )
+            changed = after.time[who] > before.time[who]
+            imputed += int(changed.sum())
+            # Whoever is imputed had no event, and is imputed from there on.
+            assert not before.event[who][changed].any()
+            assert (after.time[who][changed] > stop[changed]).all()
+        dead, relapsed = done.endpoints["os"], done.endpoints["rfs"]
+        inside = np.isfinite(people["exit"].values).all(axis=0) & dead.event[who]
+        own = relapsed.time[who][inside] > cohort.endpoints["rfs"].time[who][inside]
+        late = relapsed.time[who][inside] > dead.time[who][inside]
+        assert own.any()
+        assert not (own & late).any()
+    assert ended > 0
+    assert imputed > 40
+
+
+def test_several_endpoints_need_to_know_which_is_death(synthetic_fit: Fit) -> None:
+    cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
+    given = {"horizon": 40.0, "hazard_ratio_exposed": 1.0, "hazard_ratio_unexposed": 1.0, "seed": 1}
+    for wrong in (None, "dfs"):
+        with pytest.raises(SpecError, match="one of os, rfs"):
+            bb.informative_dropout(cohort, synthetic_fit, death=wrong, **given)  # type: ignore[arg-type]
+
+
+def test_pooled_draws_are_judged_by_their_chains() -> None:
+    """Imputations may differ; chains of one imputation may not."""
+    generator = np.random.default_rng(3)
+
+    def drawn(shift: float, apart: float) -> xr.DataArray:
+        log = shift + 0.3 * generator.normal(size=(2, 250, 1)) + np.array([0, apart])[:, None, None]
+        return xr.DataArray(np.exp(log), dims=("chain", "draw", "endpoint"))
+
+    assert _mixed([drawn(shift, 0.0) for shift in np.linspace(-1, 1, 10)])
+    assert not _mixed([drawn(shift, 0.4) for shift in np.linspace(-1, 1, 10)])
+    # Well mixed, but few.
+    assert not _mixed([drawn(0.0, 0.0)[:, :40] for _ in range(2)])

@@ -101,7 +101,7 @@ def test_hand_computed() -> None:
     rest = curves[curves["group"] == "no transplantation"]
     assert rest["survival"].tolist() == [1, 0.75, 0]
     assert median_time(rest) == 4
-    assert median_time(exposed.assign(survival=[1, 0.6, 0.6])) is None
+    assert median_time(exposed.assign(survival=[1, 0.6, 0.6])) == np.inf
     counts = bb.numbers_at_risk(cohort, QUESTION, [0, 1, 2, 3])
     # Who dies at a time, or changes group then, is still counted; at 0 who is there just after it.
     assert counts.loc[counts["group"] == "transplantation", "at_risk"].tolist() == [0, 0, 1, 2]

@@ -185,7 +185,7 @@ def test_ids_must_be_there_and_unique() -> None:
     missing, repeated = problems_of(patients=np.array(["A", "", "A", ""]))
     assert missing.found == "missing ids in rows 2, 4"
     assert repeated.found == "ids that stand in more than one row"
-    assert repeated.patients == ("A", "A")
+    assert repeated.patients == ("A",)
 
 
 def test_covariates_must_be_known_for_everybody() -> None:
@@ -267,7 +267,7 @@ def test_everything_wrong_is_reported_at_once() -> None:
         covariates={"x": Covariate(kind="continuous", values=np.array([nan, 1, 1, 1]))},
     )
     assert [(problem.column, problem.patients) for problem in found] == [
-        ("patient", ("A", "A")),
+        ("patient", ("A",)),
         ("efs.time", ("A",)),
         ("efs.time", ("A",)),
         ("efs.time", ("C",)),

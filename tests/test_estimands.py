@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 import bayesblina as bb
-from bayesblina.errors import EstimandError
+from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands.paths import (
     Path,
     average_relative,
@@ -218,8 +218,8 @@ def test_estimates_agree_with_the_curve(synthetic_fit: Fit) -> None:
     curve = bb.survival(synthetic_fit, regimes=regimes, landmark=8.0, times=[8.0, 16.0, 24.0])
     alive = curve["survival"]
     kept = bb.rmst(synthetic_fit, regimes=regimes, landmark=8.0, horizon=24.0)
-    lost = bb.life_years_lost(synthetic_fit, regimes=regimes, landmark=8.0, horizon=24.0)
-    np.testing.assert_allclose(kept["rmst"] + lost["time_lost"], 16.0)
+    lost = bb.rmtl(synthetic_fit, regimes=regimes, landmark=8.0, horizon=24.0)
+    np.testing.assert_allclose(kept["rmst"] + lost["rmtl"], 16.0)
     # The curve falls: the mean lies between the sums of rectangles below and above it.
     below, above = (8 * (alive.sel(time=a) + alive.sel(time=b)) for a, b in ((16, 24), (8, 16)))
     assert bool(((kept["rmst"] >= below) & (kept["rmst"] <= above)).all())
@@ -252,22 +252,32 @@ def test_the_median_is_where_the_curve_is_one_half(synthetic_fit: Fit) -> None:
     found = bb.survival_quantile(synthetic_fit, regimes=regimes, landmark=8.0)
     reached = found["reached"].values
     assert 0 < reached.mean() < 1
-    assert (found["quantile"].values[~reached] == found.attrs["horizon"]).all()
+    assert np.isposinf(found["quantile"].values[~reached]).all()
+    assert (found["quantile"].values[reached] <= found.attrs["horizon"]).all()
     for index in np.argwhere(reached)[::997]:
         chain, draw, endpoint, regime = (int(number) for number in index)
         time = float(found["quantile"].values[tuple(index)])
         curve = bb.survival(synthetic_fit, regimes=regimes, landmark=8.0, times=[time])
         assert float(curve["survival"][chain, draw, endpoint, regime, 0]) == pytest.approx(0.5)
     table = bb.summarise(found)
-    assert not table.isna().any().any()
-    assert np.isfinite(table.select_dtypes("number").to_numpy()).all()
+    assert table.attrs["horizon"] == found.attrs["horizon"]
+    assert (table["mcse"].isna() == np.isinf(table["median"])).all()
     one = found.sel(endpoint="os", regime="never")
     row = table[(table["endpoint"] == "os") & (table["regime"] == "never")].iloc[0]
     share = float(one["reached"].mean())
     assert row["probability_reached"] == pytest.approx(share)
-    assert bool(row["median_reached"]) == (share > 0.5)
+    for column, part in (("lower", 0.025), ("median", 0.5), ("upper", 0.975)):
+        # Infinite draws sort last: the share of those beyond is what counts.
+        assert np.isinf(row[column]) == (share <= part)
     assert row["median"] == pytest.approx(np.median(one["quantile"].values))
-    assert bool(row["upper_reached"]) == (share > 0.975)
+    # Nowhere does the horizon stand for a time that was not reached.
+    assert not (table[["lower", "median", "upper"]] == found.attrs["horizon"]).any(axis=None)
+    words = bb.tables.estimates(table, kind="time")
+    cells = [row[2] for row in words.rows]
+    assert any("not reached" in cell for cell in cells)
+    assert any(note.startswith("Not reached: by ") for note in words.notes)
+    with pytest.raises(SpecError, match="do not reach"):
+        bb.plots.forest(table, logarithmic=False)
     with pytest.raises(EstimandError, match="do not reach the quantile"):
         bb.contrast(found, bb.From(10.0), bb.Never())
 

@@ -271,6 +271,7 @@ def test_imputed_dropouts(cohort: bb.Cohort, fit: Fit) -> None:
         hazard_ratio_unexposed=1.0,
         horizon=30.0,
         imputations=2,
+        death="os",
         seed=1,
         settings=SamplerSettings(draws=50, tune=10, chains=2),
     )

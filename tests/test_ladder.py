@@ -73,11 +73,21 @@ def test_ladder_on_the_stanford_data(heart: Cohort) -> None:
     ladder = bb.bias_ladder(heart, TRANSPLANT, landmarks=[30.0, 60.0]).set_index("method")
     assert list(ladder.index) == [
         "ever against never",
+        "ever against never, adjusted",
         "landmark at 30",
+        "landmark at 30, adjusted",
         "landmark at 60",
+        "landmark at 60, adjusted",
         "Mantel-Byar (Peto)",
         "time-varying Cox",
+        "time-varying Cox, adjusted",
     ]
+    assert ladder["adjusted"].tolist() == [name.endswith(", adjusted") for name in ladder.index]
+    # R, survival 3.5-3, tests/data/stanford_heart.R: age and surgery beside the transplant.
+    adjusted = ladder[["estimate", "lower", "upper"]].T["time-varying Cox, adjusted"]
+    np.testing.assert_allclose(
+        adjusted.to_numpy(float), [1.0162258, 0.5550365, 1.8606254], rtol=1e-6
+    )
     # R: coxph on the ever transplanted, tests/data/stanford_heart.R.
     assert ladder.loc["ever against never", "estimate"] == pytest.approx(0.2662166, rel=1e-6)
     assert ladder.loc["Mantel-Byar (Peto)", "estimate"] == pytest.approx(1.13280, abs=6e-6)
@@ -329,10 +339,12 @@ def test_the_figure_shows_every_rung_and_the_truth(synthetic_fit: Fit) -> None:
         )
         dashed = [line for line in axis.lines if line.get_label() == "simulated truth"]
         assert np.ravel(dashed[0].get_xdata())[0] == pytest.approx(ratios[name])
-        assert [text.get_text() for text in axis.texts] == ["no finite estimate"]
+        # At 0.5 nobody is at risk, without covariates and with them.
+        assert [text.get_text() for text in axis.texts] == ["no finite estimate"] * 2
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
-    assert labels[0] == "ever against never (biased)"
-    assert labels[-1] == "Bayesian"
+    assert labels[0] == "ever against never, unadjusted (biased)"
+    assert labels[1] == "ever against never, adjusted (biased)"
+    assert labels[-1] == "Bayesian, adjusted"
     ladder.loc[ladder["method"] == "Bayesian", "note"] = "NOT CONVERGED"
     assert "NOT CONVERGED" in bb.plots.bias_ladder(ladder).get_suptitle()
 
@@ -356,3 +368,117 @@ def test_rungs_stand_alone() -> None:
         np.testing.assert_array_equal(merged[column], merged[f"{column}_ladder"])
     with pytest.raises(SpecError, match="landmarks must be times"):
         bb.landmark_analysis(cohort, question, landmarks=[-1.0])
+
+
+def states() -> Cohort:
+    """Patients in two phases and a third that is neither exposed nor reference."""
+    place = np.arange(90)
+    time = 3.0 + 0.41 * (place * 11 % 83)
+    one = np.where(place % 3 > 0, 0.5 + 0.1 * (place * 7 % 13), np.nan)
+    two = np.where((place % 3 == 2) & (time > 4), 2.0 + 0.17 * (place * 5 % 11), np.nan)
+    one, two = (np.where(start < time, start, np.nan) for start in (one, two))
+    table = pd.DataFrame({"id": place, "t": time, "d": (place * 5 % 7 < 5).astype(int)})
+    table["one"], table["two"] = one, two
+    return bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="t", event="d")},
+        phases=bb.Phases(one="one", two="two"),
+    )
+
+
+NAMED = bb.Question(exposed="two", reference="one", eligible_from="entry")
+
+
+def plain_cox(rows: pd.DataFrame, columns: list[str]) -> float:
+    matrix = rows[columns].to_numpy(float)
+    event = rows["event"].to_numpy() == 1
+    fit = fit_cox(rows["start"].to_numpy(float), rows["stop"].to_numpy(float), event, matrix)
+    return float(np.exp(fit.estimate[0]))
+
+
+def test_states_are_what_they_are_to_the_question_in_every_rung() -> None:
+    """A named reference is not everybody else: time before it has a hazard of its own."""
+    cohort = states()
+    rows = cohort.to_counting_process()
+    rows["other"] = (~rows["phase"].isin(["one", "two"])).astype(float)
+    rows["exposed"] = (rows["phase"] == "two").astype(float)
+    name = "patient" if "patient" in rows else rows.columns[0]
+    ever = rows.groupby(name)["exposed"].transform("max")
+    rows["ever"] = ever * (1 - rows["other"])
+    ladder = bb.bias_ladder(cohort, NAMED, landmarks=[4.0]).set_index("method")
+    expected = plain_cox(rows, ["exposed", "other"])
+    assert ladder.loc["time-varying Cox", "estimate"] == pytest.approx(expected, rel=1e-9)
+    naive = plain_cox(rows, ["ever", "other"])
+    assert ladder.loc["ever against never", "estimate"] == pytest.approx(naive, rel=1e-9)
+    # The mistake it would be to compare with everybody else.
+    rows["all"] = ever
+    assert abs(np.log(plain_cox(rows, ["all"]) / naive)) > 0.05
+    # At the landmark: by the state then, whatever follows.
+    now = rows[(rows["start"] <= 4.0) & (rows["stop"] > 4.0)].set_index(name)
+    later = rows[rows["stop"] > 4.0].copy()
+    later["start"] = later["start"].clip(lower=4.0)
+    for column in ("exposed", "other"):
+        later[column] = later[name].map(now[column])
+    at = plain_cox(later, ["exposed", "other"])
+    assert ladder.loc["landmark at 4", "estimate"] == pytest.approx(at, rel=1e-9)
+    counts = ladder[["events_exposed", "events_reference"]].T["landmark at 4"].tolist()
+    by_state = [
+        later.loc[later["exposed"] == 1, "event"].sum(),
+        later.loc[(later["exposed"] == 0) & (later["other"] == 0), "event"].sum(),
+    ]
+    assert counts == by_state
+
+
+def test_who_enters_the_phase_at_the_landmark_is_in_it() -> None:
+    rows = [(10.0, 1, 4.0), (12.0, 1, 4.0), (9.0, 1, np.nan), (14.0, 0, np.nan), (6.0, 1, np.nan)]
+    table = pd.DataFrame(rows, columns=["days", "died", "t"]).assign(id=range(5))
+    cohort = read(table, unit="months", start="t")
+    row = bb.landmark_analysis(cohort, TRANSPLANT, landmarks=[4.0]).iloc[0]
+    assert (row["patients"], row["events"]) == (5, 4)
+    assert (row["events_exposed"], row["events_reference"]) == (2, 2)
+    fit = fit_cox(
+        np.full(5, 4.0),
+        table["days"].to_numpy(),
+        table["died"].to_numpy() == 1,
+        table["t"].notna().to_numpy().astype(np.float64)[:, None],
+    )
+    assert row["estimate"] == pytest.approx(float(np.exp(fit.estimate[0])), rel=1e-9)
+
+
+def test_without_the_reference_there_is_nothing_to_compare_with() -> None:
+    """All are in another state where the exposed are at risk: no estimate, not another contrast."""
+    rows = [(10.0, 1, 1.0, 2.0), (12.0, 1, 1.0, 2.0), (9.0, 1, np.nan, 3.0), (5.0, 1, np.nan, 4.0)]
+    table = pd.DataFrame(rows, columns=["t", "d", "one", "two"]).assign(id=range(4))
+    table.loc[2:, "two"] = np.nan
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="t", event="d")},
+        phases=bb.Phases(one="one", two="two"),
+    )
+    row = bb.cox(cohort, NAMED).iloc[0]
+    assert np.isnan(row["estimate"])
+    assert row["note"] == "no finite estimate"
+
+
+def test_petos_odds_ratio_is_called_near_only_where_it_is() -> None:
+    """Few in the phase, and all of them die soon: one step from 1 goes too far."""
+    near = bb.bias_ladder(states(), bb.Question(exposed="two", eligible_from="entry"))
+    rows = near.set_index("method")
+    ratio = rows["estimate"]["Mantel-Byar (Peto)"] / rows["estimate"]["time-varying Cox"]
+    assert max(ratio, 1 / ratio) < 1.1
+    assert rows.loc["Mantel-Byar (Peto)", "note"] == "odds ratio, near the hazard ratio"
+    place = np.arange(200)
+    start = np.where(place < 12, 1.0 + 0.01 * place, np.nan)
+    days = np.where(place < 12, 2.0 + 0.9 * place, 2.0 + 0.25 * (place * 37 % 199))
+    died = np.where(place < 12, 1, place % 2)
+    table = pd.DataFrame({"id": place, "days": days, "died": died, "t": start})
+    rows = bb.bias_ladder(read(table, unit="months", start="t"), TRANSPLANT).set_index("method")
+    peto, cox = rows["estimate"]["Mantel-Byar (Peto)"], rows["estimate"]["time-varying Cox"]
+    # R 4.2, survival 3.5-3: coxph(Surv(start, stop, died) ~ phase) on the counting process.
+    assert cox == pytest.approx(19.36209, rel=1e-6)
+    assert peto > 1000 * cox
+    assert "NOT near the hazard ratio" in rows["note"]["Mantel-Byar (Peto)"]

@@ -210,7 +210,9 @@ def test_ladder(synthetic_fit: Fit, wrong: Fit) -> None:
     assert MOVES in figure._suptitle.get_text().replace("\n", " ")  # type: ignore[attr-defined]
     # Without a companion there is one rung less.
     row = {"endpoint": "os", "median": 0.5, "lower": 0.2, "upper": 1.2, "converged": False}
-    assert [one["note"] for one in rungs(row, patients=9, events=3)] == ["NOT CONVERGED"]
+    counts = {"patients": 9, "events": 3, "events_exposed": 1, "events_reference": 2}
+    found = rungs(row, beside=counts, adjusted=True)
+    assert [one["note"] for one in found] == ["NOT CONVERGED"]
 
 
 def test_what_the_gate_tells_stands_in_the_sentence(synthetic_fit: Fit) -> None:

@@ -207,6 +207,7 @@ def test_groups_by_risk(synthetic_fit: Fit) -> None:
     for arguments, message in (
         ({"times": [1.0]}, "after the landmark"),
         ({"times": []}, "after the landmark"),
+        ({"times": [12.0, 90.0]}, "times 90 lie after the end of follow-up"),
         ({"times": [12.0], "groups": 0}, "at least 1"),
         ({"times": [12.0], "mass": 2.0}, "mass must lie"),
     ):

@@ -260,7 +260,7 @@ def test_lifetimes_are_of_the_unit() -> None:
     ],
 )
 def test_impossible_units(unit: str, median: float, impossible: bool, hint: str) -> None:
-    words = unit_words(unit, median)
+    words = unit_words(unit, median, 2 * median)
     assert (words is not None) == impossible
     if words is not None:
         assert words[0] == f"a median follow-up of {median:.4g} {unit}"

@@ -12,7 +12,7 @@ import bayesblina as bb
 from bayesblina import safety
 from bayesblina.cohort import Cohort
 from bayesblina.errors import DataError, EstimandError, SpecError
-from bayesblina.safety import AdverseEvents
+from bayesblina.onsets import AdverseEvents
 
 
 def cohort_of(rows: list[tuple[float, float | None, float | None]]) -> Cohort:
@@ -62,6 +62,8 @@ def test_events_and_time_by_hand() -> None:
         ],
     )
     assert events.phases == ("before consolidation", "consolidation", "maintenance")
+    # The phase of each event: before consolidation 0, consolidation 1, maintenance 2.
+    assert events.phase.tolist() == [0, 1, 1, 2, 2, 0, 1]
     table = events.table().set_index("phase")
     np.testing.assert_array_equal(table["person_time"], [2 + 3 + 4 + 2, 4 + 2 + 4, 4])
     np.testing.assert_array_equal(table["patients"], [4, 3, 1])
@@ -102,13 +104,13 @@ def test_everything_wrong_at_once() -> None:
     for words in (
         "not in the cohort [1 patient: p9]",
         "without a term [1 patient: p0]",
-        "missing, negative or infinite [1 patient: p0]",
+        "starts before observation begins [1 patient: p0]",
         "after the end of follow-up [1 patient: p0]",
         "not 1, 2, 3, 4 or 5 [1 patient: p0]",
     ):
         assert words in error.value.words(show_ids=True)
     assert "p9" not in str(error.value)
-    assert "not in the cohort [1 patient, in row 1]" in str(error.value)
+    assert "not in the cohort [1 patient]" in str(error.value)
     with pytest.raises(DataError, match="no such column"):
         bb.adverse_events(
             pd.DataFrame({"id": ["p0"]}), cohort, patient="id", term="term", start="month"
@@ -257,7 +259,13 @@ def test_synthetic_events_have_their_rates() -> None:
     table = bb.simulate.adverse_events(cohort, seed=4)
     assert table.attrs["synthetic"]
     events = bb.adverse_events(
-        table, cohort, patient="patient_id", term="term", start="month", grade="grade"
+        table,
+        cohort,
+        patient="patient_id",
+        term="term",
+        start="month",
+        grade="grade",
+        transplant="ignore",
     )
     assert events.synthetic
     for phase, name in enumerate(events.phases):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import bayesblina as bb
@@ -221,3 +222,172 @@ def test_what_external_patients_may_differ_in(tmp_path: Path) -> None:
         read_study(write(tmp_path, text.replace('["baseline", "shape"]', '["level"]')))
     with pytest.raises(SpecError, match="no external patients who may differ"):
         read(tmp_path, 'name = "primary"', 'name = "primary"\ncovers = ["baseline"]').model()
+
+
+ADAM = """
+schema = 1
+
+[adam]
+adsl = "adsl.csv"
+adtte = "adtte.csv"
+adex = "adex.csv"
+unit = "days"
+covariates = ["SEX"]
+population = "SAFFL"
+transplant = "SCTDT"
+filters = { ADTTE = { ANL01FL = "Y" }, ADEX = { PARAMCD = ["DOSE"] } }
+value = "AVAL"
+value_unit = "days"
+date_format = "%d%b%Y"
+zero_doses = "leave out"
+repairs = { partial_dates = "first" }
+
+[adam.endpoints.os]
+paramcd = "OS"
+recorded = "exact"
+
+[adam.phases]
+maintenance = 3
+
+[question]
+exposed = "maintenance"
+eligible_from = "entry"
+transplant = "phase"
+
+[adverse_events]
+file = "adae.csv"
+patient = "USUBJID"
+term = "AEDECOD"
+start = "ASTDT"
+counted = "dates"
+origin = "TRTSDT"
+origins = "adsl.csv"
+date_format = "%d%b%Y"
+partial_dates = "first"
+grade = "AESEV"
+minimum_grade = "MODERATE"
+flags = ["TRTEMFL"]
+leave_out = ["before", "strangers"]
+"""
+DATASETS = {
+    "adsl": """USUBJID,TRTSDT,SAFFL,SEX,SCTDT
+A,01JAN2015,Y,F,
+B,01FEB2015,Y,M,2015-03-10
+C,,N,F,
+""",
+    "adtte": """USUBJID,PARAMCD,STARTDT,ADT,AVAL,CNSR,ANL01FL
+A,OS,01JAN2015,10APR2015,100,0,Y
+A,OS,01JAN2015,11APR2015,101,0,
+B,OS,01FEB2015,11MAY2015,100,1,Y
+""",
+    "adex": """USUBJID,AVISIT,ASTDT,EXDOSE,PARAMCD
+A,Cycle 3 Day 1,20JAN2015,0,DOSE
+A,Cycle 3 Day 8,2015-02,15,DOSE
+B,Cycle 1 Day 1,01FEB2015,15,DOSE
+B,Cycle 3 Day 1,02FEB2015,15,PLDOSE
+""",
+    "adae": """USUBJID,AEDECOD,ASTDT,AESEV,TRTEMFL
+A,FEVER,31JAN2015,SEVERE,Y
+A,FEVER,01FEB2015,MODERATE,Y
+B,RASH,10MAR2015,SEVERE,Y
+B,RASH,31JAN2015,SEVERE,Y
+B,RASH,2015,MILD,Y
+B,RASH,soon,SEVERE,
+C,RASH,soon,SEVERE,Y
+""",
+}
+
+
+def write_adam(folder: Path, text: str = ADAM) -> Path:
+    for name, table in DATASETS.items():
+        (folder / f"{name}.csv").write_text(table)
+    path = folder / "study.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_study_of_adams_datasets(tmp_path: Path) -> None:
+    """Every key of [adam] and [adverse_events] reaches its function."""
+    study = read_study(write_adam(tmp_path))
+    assert [path.name for path in study.files()] == [
+        "adsl.csv",
+        "adtte.csv",
+        "adex.csv",
+        "adae.csv",
+        "adsl.csv",
+    ]
+    cohort = study.cohort()
+    assert cohort.patients.tolist() == ["A", "B"]
+    assert cohort.endpoints["os"].time.tolist() == [100, 100]
+    assert cohort.endpoints["os"].recorded == "exact"
+    np.testing.assert_array_equal(cohort.phase_start, [[31], [np.nan]])
+    np.testing.assert_array_equal(cohort.transplant, [np.nan, 37])
+    assert list(cohort.covariates) == ["SEX"]
+    study.require_adverse_events()
+    events = study.adverse_events(cohort)
+    assert events is not None
+    assert [events.phases[phase] for phase in events.phase] == [
+        "before maintenance",
+        "maintenance",
+        "transplant",
+    ]
+    assert dict(events.left_out) == {
+        "whose TRTEMFL is not Y": 1,
+        "of patients who are not in the cohort": 1,
+        "below severity MODERATE": 1,
+        "that start before observation begins": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('value = "AVAL"', "", "has both ADT and AVAL"),
+        ('zero_doses = "leave out"', "", r"EXDOSE: doses of 0"),
+        ('value = "AVAL"', 'value = "AVAL"\nsame_day = "half day"', "same_day is for dates"),
+        ('minimum_grade = "MODERATE"', "minimum_grade = 2", "two scales are not translated"),
+        ('transplant = "phase"', "", "records transplants: say transplant="),
+        ('counted = "dates"', "", "counted='dates' needs origin="),
+    ],
+)
+def test_what_must_be_said_of_adam(tmp_path: Path, old: str, new: str, message: str) -> None:
+    study = read_study(write_adam(tmp_path, ADAM.replace(old, new)))
+    with pytest.raises((DataError, SpecError), match=message):
+        study.adverse_events(study.cohort())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[question]", '[endpoints.os]\ntime = "t"\nevent = "e"\n\n[question]', "has patients"),
+        ('value_unit = "days"', 'value_unit = "moons"', r"adam.value_unit"),
+        ("maintenance = 3", "maintenance = 3.5", r"adam.phases.maintenance"),
+        ('recorded = "exact"', 'recorded = "visits"', "to come"),
+        ('leave_out = ["before", "strangers"]', 'leave_out = ["late"]', "leave_out"),
+        ("{ ANL01FL", "{ ANL01FL = 1, ANL02FL", r"filters"),
+    ],
+)
+def test_what_adam_cannot_say(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        read_study(write_adam(tmp_path, ADAM.replace(old, new)))
+
+
+def test_patients_are_missing(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text('schema = 1\n[question]\nexposed = "m"\neligible_from = "entry"\n')
+    with pytest.raises(SpecError, match=r"\[data\] is missing; .* have \[adam\]"):
+        read_study(path)
+
+
+def test_validate_accounts_for_adverse_events(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bayesblina.cli.application import main
+
+    assert main(["validate", str(write_adam(tmp_path))]) == 0
+    printed = capsys.readouterr().out
+    assert "AdverseEvents(3 events of 2 terms, severity >= MODERATE in 2 patients" in printed
+    assert "left out: whose TRTEMFL is not Y" in printed
+    assert "ADEX doses of 0 are left out (1 rows)" in printed
+    assert main(["validate", str(tmp_path / "study.toml"), "--json"]) == 0
+    assert '"left out: below severity MODERATE"' in capsys.readouterr().out

@@ -109,7 +109,7 @@ def hostile() -> Table:
         ("time", 15.46, "15.5"),
         ("time", -0.01, "0.0"),
         ("time", -3.26, "−3.3"),
-        ("time", math.inf, "∞"),
+        ("time", math.inf, "not reached"),
         ("log density", -172.04, "−172.0"),
         ("number", 0.012345, "0.0123"),
         ("number", 9.9999, "10.0"),
@@ -341,18 +341,15 @@ def test_times_beyond_the_horizon_are_only_known_to_lie_there() -> None:
         {
             "endpoint": ["os"],
             "regime": ["from 8"],
-            "median": [24.0],
+            "median": [np.inf],
             "lower": [14.52],
-            "upper": [24.0],
-            "median_reached": [False],
-            "lower_reached": [True],
-            "upper_reached": [False],
+            "upper": [np.inf],
             "probability_reached": [0.4],
         }
     )
     found.attrs["unit"] = "months"
     table = tables.estimates(found, kind="time", quantity="median OS")
-    assert table.rows == (("os", "from 8", ">24.0 (14.5 to >24.0)", "0.40"),)
+    assert table.rows == (("os", "from 8", "not reached (14.5 to not reached)", "0.40"),)
 
 
 def test_account_masks_small_counts() -> None:
@@ -384,6 +381,14 @@ def test_account_masks_small_counts() -> None:
     masked = tables.account(account.table, unit="months", minimum=5)
     assert [row[-3:] for row in masked.rows] == [("50", "", ""), ("12", "<5", "–"), ("<5", "", "")]
     assert "A-1" not in plainly.to_html()
+    # 40 less 37 are 3: another count goes with them, and none of the two is a small one.
+    rows = [("eligible", "", "at risk", 60, 40), ("in phase", "m", "exposed", 30, 3)]
+    rows.append(("in phase", "c", "reference", 60, 37))
+    columns = ["step", "phase", "what", "patients", "events"]
+    sums = pd.DataFrame(rows, columns=columns).assign(endpoint="os", person_time=9.0)
+    sums = sums[["step", "endpoint", *columns[1:], "person_time"]]
+    cells = [row[-2] for row in tables.account(sums, unit="months", minimum=5).rows]
+    assert cells == ["40", "<5", "–"]
     with pytest.raises(SpecError, match="minimum must be at least 1"):
         tables.account(account.table, unit="months", minimum=0)
 
@@ -611,8 +616,21 @@ def test_scenarios_show_themselves() -> None:
     assert "the first 40 rows and 10 more" in shown
     assert "synthetic patients" in shown
     assert "<b>" not in shown
-    holds = Holds(endpoint="<i>", holds=1, of=2, not_in=("lag = 1",), without_answer=())
-    assert holds._repr_html_().startswith("<p>&lt;i&gt;: the conclusion holds in 1 of 2")
+    holds = Holds(
+        endpoint="<i>",
+        direction="higher",
+        source="given",
+        probability=0.975,
+        ratio=0.8,
+        holds=1,
+        of=2,
+        not_in=("lag = 1",),
+        without_answer=(),
+    )
+    assert holds._repr_html_().startswith(
+        "<p>&lt;i&gt;: the conclusion, that the hazard is higher (P(HR &gt; 1) at least 0.975, "
+        "median &gt; 1.25), holds in 1 of 2"
+    )
 
 
 def test_other_results_show_themselves() -> None:
@@ -621,7 +639,9 @@ def test_other_results_show_themselves() -> None:
         exposed="maintenance", eligible_from="consolidation", transplant="censor"
     )
     table = bb.simulate.adverse_events(cohort, seed=1)
-    events = bb.adverse_events(table, cohort, patient="patient_id", term="term", start="month")
+    events = bb.adverse_events(
+        table, cohort, patient="patient_id", term="term", start="month", transplant="ignore"
+    )
     weighted = bb.starting_weights(cohort, question, endpoint="os")
     for value in (events, weighted):
         shown = value._repr_html_()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -476,15 +477,83 @@ def test_conclusions_are_counted_and_exceptions_named() -> None:
     assert holds.not_in == ("lag = 1; model = weibull",)
     assert holds.without_answer == ("lag = 9",)
     assert str(holds) == (
-        "os: the conclusion holds in 3 of 4 scenarios; not in: lag = 1; model = weibull; without "
-        "an answer: lag = 9."
+        "os: the base case's conclusion, that the hazard is lower (P(HR < 1) at least 0.975), "
+        "holds in 3 of 4 scenarios; not in: lag = 1; model = weibull; without an answer: lag = 9."
     )
-    assert found.holds("os", probability=0.5).holds == 4
-    assert found.holds("os", probability=0.5, ratio=0.56).holds == 2
+    assert found.holds("os", probability=0.51).holds == 4
+    assert found.holds("os", probability=0.51, ratio=0.56).holds == 2
     with pytest.raises(SpecError, match="No endpoint"):
         found.holds("pfs")
-    with pytest.raises(SpecError, match="between 0 and 1"):
+    with pytest.raises(SpecError, match=r"between 0\.5 and 1"):
         found.holds("os", probability=1.0)
+
+
+def test_a_conclusion_has_the_base_cases_direction() -> None:
+    """Harm in every scenario is a stable conclusion, and so is what stays open."""
+    harm = sheet([(lags, -one, 1 - share) for lags, one, share in FULL])
+    holds = harm.holds("os")
+    assert (holds.direction, holds.holds, holds.of) == ("higher", 3, 4)
+    assert str(holds).startswith(
+        "os: the base case's conclusion, that the hazard is higher (P(HR > 1) at least 0.975), "
+        "holds in 3 of 4 scenarios; not in: lag = 1; model = weibull"
+    )
+    assert harm.conclusion("os") == str(holds)
+    # What is asked for wins; the ratio of harm is the inverse.
+    assert harm.holds("os", direction="lower").holds == 0
+    assert harm.holds("os", probability=0.51, ratio=0.56).holds == 2
+    told = replace(harm, direction="lower")
+    assert str(told.holds("os")).startswith("os: the conclusion, that the hazard is lower")
+    middling = sheet([(FULL[0][0], -0.1, 0.7), (FULL[1][0], 0.1, 0.4), (FULL[2][0], -0.9, 0.99)])
+    assert (middling.holds("os").direction, middling.holds("os").holds) == ("open", 2)
+    assert "that it is open whether the hazard is lower or higher" in middling.conclusion("os")
+    silent = sheet(FULL[1:])
+    with pytest.raises(SpecError, match="base case has no answer"):
+        silent.holds("os")
+    assert "the base case has no answer" in silent.conclusion("os")
+    assert silent.holds("os", direction="lower").holds == 2
+    with pytest.raises(SpecError, match="direction must be"):
+        harm.holds("os", direction="worse")  # type: ignore[arg-type]
+
+
+def test_a_harmful_phases_tornado_has_probabilities() -> None:
+    """Probabilities of 0.0002 and 0: the panel shows them, and none that cannot be."""
+    rows = [(at("base", "base"), 0.8, 0.0002), (at("1", "base"), 0.7, 0.0)]
+    figure = bb.plots.tornado(sheet(rows), "os")
+    _, right = figure.axes
+    low, high = right.get_xlim()
+    assert 0.0 <= low < high <= 1.0
+    assert high - low >= 0.009
+    ends = [float(end) for line in right.lines for end in np.ravel(line.get_xdata())]
+    assert ends == [0.0, 0.0002]
+    assert all(low <= one <= high for one in ends)
+
+
+def test_one_process_writes_into_a_folder(tmp_path: Path) -> None:
+    store = Store(folder=tmp_path / "a")
+    with store.locked():
+        with pytest.raises(StorageError, match="Another process is writing"), store.locked():
+            pass
+        store.begin({"what": "scenarios"}, resume=False)
+    # It is free again, and the lock that stays behind hinders nobody.
+    with store.locked():
+        store.append({"key": "x", "n": 1})
+
+
+def test_a_key_has_one_row_however_often_it_stands_there(tmp_path: Path) -> None:
+    """As two runs that did not know of each other left it."""
+    store = Store(folder=tmp_path / "a")
+    store.begin({"what": "scenarios"}, resume=False)
+    for key, number in (("x", 1), ("y", 2), ("x", 1), ("y", 3)):
+        store.append({"key": key, "n": number})
+    _, records, _ = store.read()
+    assert [(one["key"], one["n"]) for one in records] == [("x", 1), ("y", 2)]
+    store.finish(["y", "x"], {"what": "scenarios", "direction": "higher"})
+    header, records, _ = store.read()
+    assert header["direction"] == "higher"
+    assert [one["key"] for one in records] == ["y", "x"]
+    assert len(store.path.read_text(encoding="utf-8").splitlines()) == 3
+    # What is concluded of results does not make others of them.
+    assert set(store.begin({"what": "scenarios", "direction": None}, resume=True)) == {"x", "y"}
 
 
 def test_effects_of_axes_and_pairs_by_hand() -> None:
@@ -557,7 +626,8 @@ def test_the_command_runs_a_studys_scenarios(
     assert main(["sensitivity", str(study), "--out", str(out), "--workers", "1"]) == 0
     printed = capsys.readouterr().out
     assert "5 scenarios" in printed
-    assert "os: the conclusion holds in" in printed
+    assert "os: the base case's conclusion, that " in printed
+    assert " holds in " in printed
     table = pd.read_csv(out / "scenarios.csv")
     assert len(table) == 10
     assert {"specification_os.png", "tornado_os.png", "effects_rfs.csv"} <= {

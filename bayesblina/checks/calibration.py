@@ -39,6 +39,7 @@ from bayesblina.question import Question
 from bayesblina.sampling import SamplerSettings, sample
 from bayesblina.simulate import blinatumomab_cohort
 from bayesblina.tables import build as tables
+from bayesblina.tables.numbers import probability
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -419,7 +420,8 @@ def report(
         f"Made by `{command}` in {seconds:.0f} s with Python {platform.python_version()},",
         f"{versions}.",
         "",
-        f"**{verdict}**: smallest p-value times {len(found.table)} parameters {found.p_value:.3f}",
+        f"**{verdict}**: smallest p-value times {len(found.table)} parameters "
+        f"{probability(found.p_value)}",
         f"(must be above {1 - LEVEL:.2f}). Replications with divergences: {found.divergent}.",
         "",
         "The test is simultaneous over the ranks' whole distribution function. Coverage is that of",
@@ -429,7 +431,7 @@ def report(
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row['parameter']} | {row['p_value']:.3f} | {row['coverage_50']:.3f} | "
+        f"| {row['parameter']} | {probability(row['p_value'])} | {row['coverage_50']:.3f} | "
         f"{row['coverage_80']:.3f} | {row['coverage_95']:.3f} |"
         for row in found.table.to_dict("records")
     ]

@@ -15,6 +15,7 @@ from bayesblina.fitting import Fit
 from bayesblina.hazards.definition import IllnessDeath, PowerPrior
 from bayesblina.hazards.effects import levels_of
 from bayesblina.rules import is_after
+from bayesblina.tables.numbers import p_value
 
 Floats = NDArray[np.float64]
 
@@ -260,7 +261,7 @@ def _not_proportional(fit: Fit) -> list[str]:
         f"{one.endpoint}: the effect of {fit.question.exposed} is not the same early and late: "
         f"hazard ratio {one.early:.2f} up to {_coarse(one.split)} {fit.exposure.unit}, "
         f"{one.late:.2f} after "
-        f"(p {'< 0.001' if one.p_value < 0.001 else f'= {one.p_value:.3f}'}); the one ratio is "
+        f"({p_value(one.p_value)}); the one ratio is "
         "their average"
         for one in early_and_late(fit)
         if one.differs

@@ -31,8 +31,8 @@ from bayesblina.errors import SpecError
 if TYPE_CHECKING:
     from bayesblina.cohort import Cohort
     from bayesblina.fitting import Fit
+    from bayesblina.onsets import AdverseEvents
     from bayesblina.report import Analysis
-    from bayesblina.safety import AdverseEvents
     from bayesblina.scan import CohortScan
     from bayesblina.study import Study
 
@@ -243,6 +243,9 @@ def validate(
         cohort = read.patients(None if study is None else path)
         _require_curves(read, cohort)
         read.require_adverse_events()
+        # The study's events are those of its own patients.
+        own = study is None and isinstance(cohort, Cohort)
+        safety = read.adverse_events(cohort) if own else None
         if not isinstance(cohort, Cohort):
             manner.say(f"{path} is valid.\n  patients: {cohort!r}\n")
             manner.say(repr(cohort.account()))
@@ -272,6 +275,9 @@ def validate(
             manner.say(f"  {attribute}: {words}")
         manner.say(f"  model: {model.name} ({model.title})\n")
         manner.say(repr(account))
+        if safety is not None:
+            manner.say(f"\n  adverse events: {safety!r}\n")
+            manner.say(safety.account().to_string(index=False))
         manner.give(
             {
                 "command": "validate",
@@ -293,6 +299,7 @@ def validate(
                     }
                     for line in account.lines
                 ],
+                "adverse_events": None if safety is None else safety.account().to_dict("records"),
             }
         )
 
@@ -399,6 +406,8 @@ def _run(
 
         # Read before anything is sampled: what is wrong with it is told now.
         safety = study.adverse_events(cohort)
+        if safety is not None:
+            manner.say(f"{safety!r}")
     asked, curves = study.content.fit, study.content.curves
     with manner.stage("fit", bar=True):
         fitted = fit(
@@ -492,11 +501,7 @@ def _analyse(
 
 def _keep_inputs(study: Study, out: Path) -> None:
     """Refuse to write results over what they are made from."""
-    content = study.content
-    inputs = [study.path, study.path.parent / content.data.file]
-    if content.adverse_events is not None:
-        inputs.append(study.path.parent / content.adverse_events.file)
-    for path in inputs:
+    for path in (study.path, *study.files()):
         if path.resolve().parent == out.resolve() and path.name in RESULTS:
             raise SpecError(f"'{path}' would be overwritten by a result: give another --out.")
 

@@ -107,7 +107,7 @@ def _sensitivity(study: Study, out: Path, manner: Manner, how: dict[str, Any]) -
     from bayesblina.what_if import sensitivity as run_all
     from bayesblina.what_if.layout import BASE_LABEL
 
-    asked = study.content.fit
+    asked, asked_for = study.content.fit, study.content.sensitivity
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -126,6 +126,7 @@ def _sensitivity(study: Study, out: Path, manner: Manner, how: dict[str, Any]) -
             draws=asked.draws,
             tune=asked.tune,
             chains=asked.chains,
+            direction=None if asked_for is None else asked_for.direction,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             **how,
         )
@@ -179,7 +180,7 @@ def _write_sensitivity(found: Sensitivity, out: Path, manner: Manner) -> list[st
             write_text(stage / f"effects_{file_name(name)}.csv", to_csv(effects))
             if len(effects):
                 write_figure(plots.tornado(found, name), stage, f"tornado_{file_name(name)}")
-            conclusions.append(str(found.holds(name)))
+            conclusions.append(found.conclusion(name))
     return conclusions
 
 

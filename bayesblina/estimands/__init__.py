@@ -9,9 +9,9 @@ from bayesblina.estimands.cures import cured_fraction
 from bayesblina.estimands.curves import (
     cumulative_hazard,
     hazard,
-    life_years_lost,
     median,
     rmst,
+    rmtl,
     survival,
     survival_quantile,
 )
@@ -25,10 +25,10 @@ __all__ = [
     "cured_fraction",
     "hazard",
     "hazard_ratio",
-    "life_years_lost",
     "median",
     "number_needed_to_treat",
     "rmst",
+    "rmtl",
     "state_occupancy",
     "survival",
     "survival_quantile",

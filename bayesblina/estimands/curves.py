@@ -279,7 +279,7 @@ def rmst(
     return in_blocks(fit, population, estimate)
 
 
-def life_years_lost(
+def rmtl(
     fit: Fit,
     *,
     horizon: float,
@@ -288,7 +288,7 @@ def life_years_lost(
     population: Population | None = None,
     by: str | None = None,
 ) -> xr.Dataset:
-    """Mean time lost to the event between the landmark and a horizon, by draw.
+    """Restricted mean time lost to the event between the landmark and a horizon, by draw.
 
     Parameters
     ----------
@@ -298,8 +298,8 @@ def life_years_lost(
     Returns
     -------
     xarray.Dataset
-        ``time_lost`` over (chain, draw, endpoint, regime), in the cohort's unit: the length of the
-        window less `rmst`.
+        ``rmtl`` over (chain, draw, endpoint, regime), in the cohort's unit, which is an attribute:
+        the length of the window less `rmst`.
 
     Raises
     ------
@@ -310,7 +310,7 @@ def life_years_lost(
         fit, horizon=horizon, regimes=regimes, landmark=landmark, population=population, by=by
     )
     lost = (horizon - float(kept.attrs["landmark"])) - kept["rmst"]
-    return xr.Dataset({"time_lost": lost}, attrs=kept.attrs)
+    return xr.Dataset({"rmtl": lost}, attrs=kept.attrs)
 
 
 def survival_quantile(
@@ -340,7 +340,8 @@ def survival_quantile(
     xarray.Dataset
         ``quantile`` over (chain, draw, endpoint, regime), the time from the origin, and
         ``reached``: where a draw's curve is still above the level at the horizon it is False, and
-        ``quantile`` is the horizon, a lower bound.
+        ``quantile`` is infinite: not reached. Quantiles over draws are right with it, means are
+        not. The horizon is an attribute.
 
     Raises
     ------
@@ -381,7 +382,7 @@ def survival_quantile(
         return described(
             part,
             {
-                "quantile": both.isel(part=0),
+                "quantile": both.isel(part=0).where(both.isel(part=1) == 1, np.inf),
                 "reached": both.isel(part=1).astype(bool),
             },
             populations,

@@ -214,7 +214,7 @@ def forest(
         raise SpecError("There are no estimates to draw.")
     if labels is not None:
         require(summary, labels, "bayesblina.summarise")
-    if {f"{name}_reached" for name in _INTERVAL} & set(summary.columns):
+    if np.isinf(summary[list(_INTERVAL)].astype(float)).any(axis=None):
         raise SpecError(
             "Times that some draws do not reach have no interval to draw: use tables.estimates."
         )
@@ -263,6 +263,15 @@ def forest(
     if logarithmic:
         ratio_scale(axis, "x")
     return drawn.figure
+
+
+def _rung_label(rows: pd.DataFrame) -> str:
+    """Name a rung: its method, whether covariates are in it, and whether it is biased."""
+    label = literal(str(rows["method"].iloc[0]))
+    if "adjusted" in rows:
+        covariates = "adjusted" if rows["adjusted"].all() else "unadjusted"
+        label = f"{label.removesuffix(', adjusted')}, {covariates}"
+    return f"{label} (biased)" if rows["note"].str.startswith("biased").any() else label
 
 
 def bias_ladder(
@@ -346,12 +355,7 @@ def bias_ladder(
         entitle(axis, name.upper())
     for axis in drawn.axes[0] if width == "two" else drawn.axes[0, -1:]:
         axis.set_xlabel("hazard ratio (log scale)")
-    labels = [
-        f"{literal(method)} (biased)"
-        if ladder.loc[ladder["method"] == method, "note"].str.startswith("biased").any()
-        else literal(method)
-        for method in methods
-    ]
+    labels = [_rung_label(ladder[ladder["method"] == method]) for method in methods]
     drawn.axis.set_yticks(range(len(methods)), labels)
     drawn.axis.set_ylim(len(methods) - 0.5, -0.5)
     ratio_scale(drawn.axis, "x")

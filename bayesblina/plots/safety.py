@@ -76,7 +76,14 @@ def adverse_events(
     >>> import bayesblina as bb
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
-    >>> events = bb.adverse_events(table, cohort, patient="patient_id", term="term", start="month")
+    >>> events = bb.adverse_events(
+    ...     table,
+    ...     cohort,
+    ...     patient="patient_id",
+    ...     term="term",
+    ...     start="month",
+    ...     transplant="ignore",
+    ... )
     >>> figure = bb.plots.adverse_events(bb.event_rate(events, seed=1))
     >>> figure.axes[0].get_xlabel()
     'adverse events per patient-year,\n95% interval'

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from bayesblina.what_if import Sensitivity
 
 _CENTRED: Mapping[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
+# Axes of probabilities span this much at least.
+LEAST_PROBABILITY_SPAN = 0.02
 _BESIDE: Mapping[str, Any] = {"fontsize": TINY, "va": "center"}
 
 
@@ -183,6 +185,8 @@ def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool, named: b
             extent = float(row[f"{name}_range"])
             axis.barh(line, extent, left=start, color=COLOURS[2 if pairs else 0], alpha=0.6)
             ends = sorted((start, start + extent))
+            # A range of nothing has a place, too.
+            axis.plot(ends, [line, line], "|", color=COLOURS[2 if pairs else 0], markersize=7)
             if axis is left and pairs:
                 _beside(axis, high, ends[1], line, after=True)
             elif axis is left:
@@ -199,6 +203,12 @@ def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool, named: b
     for axis in (left, right):
         axis.set_ylim(len(table) - 0.5, -0.5)
         axis.xaxis.set_major_locator(MaxNLocator(4))
+    if not pairs:
+        # No probability lies outside 0 to 1, whatever the margins.
+        start, stop = right.get_xlim()
+        middle, half = (start + stop) / 2, max((stop - start) / 2, LEAST_PROBABILITY_SPAN / 2)
+        right.set_xlim(max(middle - half, 0.0), min(middle + half, 1.0))
+    for axis in (left, right):
         axis.xaxis.set_major_formatter("{x:.5g}")
 
 

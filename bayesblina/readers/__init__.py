@@ -1,6 +1,7 @@
 """Tables of every kind to cohorts."""
 
-from bayesblina.readers.adam import AdamEndpoint, read_adam
+from bayesblina.readers.adam import read_adam
+from bayesblina.readers.adam_outcomes import AdamEndpoint
 from bayesblina.readers.columns import Repairs
 from bayesblina.readers.history import read_history
 from bayesblina.readers.rows import read_counting_process

@@ -3,72 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from bayesblina.cohort import Cohort, Exclusion, Outcome, Phases, Recorded, require_recorded
-from bayesblina.errors import DataError, Problem, SpecError, nearest
+from bayesblina.cohort import Cohort, Phases
+from bayesblina.errors import DataError, SpecError
+from bayesblina.readers.adam_doses import Doses, ZeroDoses
+from bayesblina.readers.adam_outcomes import AdamEndpoint, Followed, Manner, Value, read_outcomes
+from bayesblina.readers.adam_tables import Filters, People, read_people, require_filters
 from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
+from bayesblina.readers.dates import ISO, require_date_format
 from bayesblina.readers.roles import require_roles
-from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.readers.sources import SHA256
+from bayesblina.readers.wide import SameDay
 from bayesblina.rules import DAYS_PER_UNIT
 
 Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
-CYCLE = r"(?i)cycle\s*0*(\d+)\b"
-CYCLE_COLUMNS = ("AVISIT", "VISIT", "EPOCH", "AVISITN", "CYCLE")
-AVALU = MappingProxyType(
-    {
-        **dict.fromkeys(("DAY", "DAYS"), "days"),
-        **dict.fromkeys(("WEEK", "WEEKS"), "weeks"),
-        **dict.fromkeys(("MONTH", "MONTHS"), "months"),
-        **dict.fromkeys(("YEAR", "YEARS"), "years"),
-    }
-)
 # First dose of cycle 3 and of cycle 6, as in NCT02013167.
 BLINATUMOMAB_PHASES: Mapping[str, int | str] = MappingProxyType(
     {"consolidation": 3, "maintenance": 6}
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdamEndpoint:
-    """One endpoint of ADTTE.
-
-    Parameters
-    ----------
-    paramcd
-        Its PARAMCD.
-    some_patients
-        Whether only some patients have it, such as relapse-free survival in those who reached
-        remission. Patients without a record were then never under observation for it; without
-        this a missing record is an error.
-    recorded
-        How events are recorded, as for `bayesblina.Endpoint`.
-
-    Raises
-    ------
-    SpecError
-        As for `bayesblina.Endpoint`.
-
-    Examples
-    --------
-    >>> AdamEndpoint(paramcd="RFS", some_patients=True).paramcd
-    'RFS'
-    """
-
-    paramcd: str
-    some_patients: bool = False
-    recorded: Recorded | None = None
-
-    def __post_init__(self) -> None:
-        require_recorded(self.recorded)
 
 
 def read_adam(
@@ -83,8 +42,13 @@ def read_adam(
     cycle: str | None = None,
     covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
     population: str | None = None,
+    filters: Filters = MappingProxyType({}),
     transplant: str | None = None,
-    value: Literal["dates", "AVAL"] | None = None,
+    value: Value | None = None,
+    value_unit: str | None = None,
+    same_day: SameDay = "refuse",
+    date_format: str = ISO,
+    zero_doses: ZeroDoses | None = None,
     repairs: Repairs | None = None,
     synthetic: bool | None = None,
 ) -> Cohort:
@@ -105,20 +69,35 @@ def read_adam(
     phases
         Phases in order. With ADEX: the number of the cycle whose first dose starts the phase (any
         cycle from there up to the next phase's), or a text that the cycle column holds. Without:
-        a date column of ADSL.
+        a date column of ADSL. An empty mapping: follow-up without phases.
     cycle
-        ADEX's column that names cycles ("Cycle 3 Day 1", "CYCLE 03", or a number); by default the
-        first present of AVISIT, VISIT, EPOCH, AVISITN and CYCLE.
+        ADEX's column that names cycles ("Cycle 3 Day 1", "CYCLE 03", "C3D1", or a number); by
+        default the first present of AVISIT, VISIT, EPOCH, AVISITN and CYCLE.
     covariates
         Columns of ADSL, as for `read_cohort`.
     population
         ADSL's population flag (such as SAFFL or FASFL): patients for whom it is not "Y" are left
         out, and listed in the cohort's account. None takes everybody.
+    filters
+        Rows that count, by dataset and column: ``{"ADTTE": {"ANL01FL": "Y"}, "ADEX": {"PARAMCD":
+        ["DOSE"]}}``; those left out are counted in the account. Of ADSL, patients.
     transplant
         ADSL's column with the date of transplant.
     value
         Where follow-up ends: ``"dates"`` (ADT less STARTDT, whole days) or ``"AVAL"`` (the
-        analysis value after STARTDT, in AVALU). By default dates where ADTTE has ADT, else AVAL.
+        analysis value after STARTDT). Must be chosen where ADTTE has both, since AVAL counts the
+        last day too: events on the day of a phase's start belong to it by AVAL, and not by dates.
+        Then the account counts the patients whose event is in another phase by the other value.
+    value_unit
+        Unit of AVAL where ADTTE has no AVALU.
+    same_day
+        What follow-up by dates means that ends on the day it starts, as for `read_dated_cohort`.
+        ``"end of day"`` is what AVAL has.
+    date_format
+        As for `read_dated_cohort`.
+    zero_doses
+        What rows of ADEX with EXDOSE = 0 are: ``"leave out"``, skipped doses which start no phase,
+        or ``"count"``, doses of a placebo. Must be chosen where there are any in a phase.
     repairs
         Repairs to make, partial dates among them; by default none.
     synthetic
@@ -132,7 +111,8 @@ def read_adam(
     Raises
     ------
     DataError
-        If a dataset cannot be read or anything is wrong, with all problems at once.
+        If a dataset cannot be read or anything is wrong, with all problems at once. AVAL that is
+        used and is not ADT - STARTDT + 1, to its digits, is wrong: its unit may be another one.
     SpecError
         If the call itself is impossible.
 
@@ -162,309 +142,168 @@ def read_adam(
     >>> read_adam(adsl, adtte, adex, endpoints={"os": AdamEndpoint(paramcd="OS")}, unit="days")
     Cohort(2 patients, days; os: 1 events; phases consolidation: 1, maintenance: 0)
     """
-    if unit not in DAYS_PER_UNIT:
-        raise SpecError(f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.")
-    if not endpoints or not all(isinstance(one, AdamEndpoint) for one in endpoints.values()):
-        raise SpecError("endpoints must map names to AdamEndpoint values.")
-    if value not in (None, "dates", "AVAL"):
-        raise SpecError(f"value must be 'dates' or 'AVAL', got {value!r}.")
-    if isinstance(covariates, str):
-        raise SpecError("covariates must be a list of columns, not one string.")
-    if not isinstance(phases, Mapping):
-        raise SpecError("phases must map names to cycles, texts or columns.")
-    names = Phases.from_dict(dict.fromkeys(phases, "column")).names
-    partial = "refuse" if repairs is None else repairs.partial_dates
-
-    subjects, source = _load(adsl, "ADSL")
-    without = adex is None
-    wanted = ["USUBJID", origin, *covariates, *([population] if population else [])]
-    wanted += [transplant] if transplant else []
-    columns_of_phases = {name: str(column) for name, column in phases.items()} if without else {}
-    if without:
-        if not all(isinstance(column, str) for column in phases.values()):
-            raise SpecError(
-                "phases: without ADEX each needs a date column of ADSL, such as "
-                f"{{'maintenance': 'MAINTDT'}}, got {dict(phases)!r}."
-            )
-        wanted += columns_of_phases.values()
+    manner = Manner(value=value, value_unit=value_unit, same_day=same_day)
+    _require_call(endpoints, unit, covariates, phases, zero_doses, dated=adex is None)
+    require_filters(filters)
+    require_date_format(date_format)
+    names = Phases.from_dict(dict.fromkeys(phases, "column")).names if phases else ()
+    dated = {name: str(column) for name, column in phases.items()} if adex is None else {}
     require_roles(
         {"patient": "USUBJID", "origin": origin}
-        | {f"{name}.start": column for name, column in columns_of_phases.items()}
+        | {f"{name}.start": column for name, column in dated.items()}
         | ({} if transplant is None else {"transplant": transplant}),
         covariates,
     )
-    missing = missing_columns(subjects, wanted)
-    if missing:
-        raise DataError(missing, source=source)
-    everybody = Columns(subjects, "USUBJID")
-    everybody.report(
-        "USUBJID",
-        pd.Series(everybody.ids).duplicated(keep=False).to_numpy(),
-        "ids that stand in more than one row",
-        "ADSL has one row per patient.",
+    people = read_people(
+        adsl,
+        wanted=[*covariates, *([transplant] if transplant else []), *dated.values()],
+        origin=origin,
+        population=population,
+        filters=filters.get("ADSL", {}),
+        partial_dates="refuse" if repairs is None else repairs.partial_dates,
+        date_format=date_format,
     )
-    keep, exclusions = _population(everybody, population)
-    frame = subjects.loc[keep].reset_index(drop=True)
-    frame.attrs = dict(subjects.attrs)
-    people = Columns(frame, "USUBJID", partial_dates=partial)
-    people.problems = everybody.problems
-    zero = people.dates(origin)
-    people.report(
-        origin, people.text(origin) == "", "missing dates of origin", "Every patient needs one."
-    )
-    phase_days = [people.dates(column) for column in columns_of_phases.values()]
-    transplanted = None if transplant is None else people.dates(transplant)
-    baseline = people.covariates(covariates)
-    if people.problems:
-        raise DataError(people.problems, source=source)
-    known = pd.Series(np.arange(people.ids.size), index=people.ids)
-    excluded = frozenset(patient for one in exclusions for patient in one.patients)
-
-    table, time_source = _load(adtte, "ADTTE")
-    outcomes = _outcomes(
-        table, time_source, people, known, excluded, zero, endpoints, unit, value, partial
-    )
-    per_unit = DAYS_PER_UNIT[unit]
-    if without:
-        days = np.stack(phase_days, axis=1)
-    else:
-        doses, dose_source = _load(adex, "ADEX")
-        days = _first_doses(doses, dose_source, people, known, excluded, phases, cycle, partial)
-    starts = (days - zero[:, None]) / per_unit
+    columns = people.columns
+    known = columns.known_dates(*dated.values(), transplant)
+    zero = _origins(columns, origin, known)
+    baseline = columns.covariates(covariates)
+    if columns.problems:
+        raise DataError(columns.problems, source=people.source)
+    doses = None
+    if adex is not None and phases:
+        doses = Doses(adex, people, phases, cycle=cycle, zero_doses=zero_doses, filters=filters)
+    begun = known if doses is None else np.concatenate([known, doses.known()])
+    followed = read_outcomes(adtte, people, zero, begun, endpoints, manner, filters)
+    last = np.fmax.reduce(list(followed.end.values()))
+    days = _phase_days(people, doses, dated, zero, last)
+    moved = None if transplant is None else columns.dates(transplant, after=zero, before=last)
+    if columns.problems:  # of dates that ADTTE's endpoints start from
+        raise DataError(columns.problems, source=people.source)
+    if followed.other:
+        other = "AVAL" if followed.value == "dates" else "ADT"
+        people.note(f"the event would be in another phase by {other}", followed.moved(days.T))
+    starts = (days.T - zero[:, None]) / DAYS_PER_UNIT[unit]
     parts = Parts(
-        outcomes=outcomes,
+        outcomes=followed.outcomes(zero, unit, endpoints),
         phases=names,
         starts=starts,
         ends=np.full(starts.shape, np.nan),
         ends_known=False,
-        transplant=None if transplanted is None else (transplanted - zero) / per_unit,
+        transplant=None if moved is None else (moved - zero) / DAYS_PER_UNIT[unit],
         covariates=baseline,
     )
+    roles = _roles(endpoints, names, dated, transplant)
+    try:
+        return make_cohort(
+            columns,
+            parts,
+            unit=unit,
+            repairs=repairs,
+            roles=roles,
+            source=people.source,
+            synthetic=synthetic,
+            exclusions=people.exclusions,
+            made=people.made,
+            file_sha256=columns.frame.attrs.get(SHA256),
+        )
+    except DataError as error:
+        raise _of_its_dataset(error, people, followed, doses) from None
+
+
+def _origins(columns: Columns, origin: str, known: Floats) -> Floats:
+    """Read the origin's day, which every patient needs."""
+    zero = columns.dates(origin, before=np.fmin.reduce(known))
+    columns.report(
+        origin,
+        columns.text(origin) == "",
+        "missing dates of origin",
+        "Every patient needs one; patients who were never treated are left out with population=.",
+    )
+    return zero
+
+
+def _phase_days(
+    people: People,
+    doses: Doses | None,
+    dated: Mapping[str, str],
+    zero: Floats,
+    last: Floats,
+) -> Floats:
+    """Find the day on which each phase starts, shape (phase, patient)."""
+    if doses is not None:
+        return doses.starts(zero, last)
+    days = [people.columns.dates(one, after=zero, before=last) for one in dated.values()]
+    return np.stack(days) if days else np.empty((0, people.size))
+
+
+def _require_call(
+    endpoints: Any,
+    unit: str,
+    covariates: Any,
+    phases: Any,
+    zero_doses: Any,
+    *,
+    dated: bool,
+) -> None:
+    """Refuse calls that are impossible whatever the datasets hold."""
+    if unit not in DAYS_PER_UNIT:
+        raise SpecError(f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.")
+    if (
+        not isinstance(endpoints, Mapping)
+        or not endpoints
+        or not all(isinstance(one, AdamEndpoint) for one in endpoints.values())
+    ):
+        raise SpecError("endpoints must map names to AdamEndpoint values.")
+    if isinstance(covariates, str):
+        raise SpecError("covariates must be a list of columns, not one string.")
+    if not isinstance(phases, Mapping):
+        raise SpecError("phases must map names to cycles, texts or columns.")
+    if zero_doses not in (None, "leave out", "count"):
+        raise SpecError(f"zero_doses must be 'leave out' or 'count', got {zero_doses!r}.")
+    if dated and not all(isinstance(column, str) for column in phases.values()):
+        raise SpecError(
+            "phases: without ADEX each needs a date column of ADSL, such as "
+            f"{{'maintenance': 'MAINTDT'}}, got {dict(phases)!r}."
+        )
+
+
+def _roles(
+    endpoints: Mapping[str, AdamEndpoint],
+    names: Sequence[str],
+    dated: Mapping[str, str],
+    transplant: str | None,
+) -> dict[str, str]:
+    """Name the column of each role, with its dataset where that is not ADSL."""
     roles = {"patient": "USUBJID"}
     for name, endpoint in endpoints.items():
         where = f"ADTTE {endpoint.paramcd}"
         roles |= {
             f"{name}.time": f"{where} time",
             f"{name}.event": f"{where} CNSR",
-            f"{name}.entry": f"{where} STARTDT",
+            f"{name}.entry": f"{where} {endpoint.origin or 'STARTDT'}",
         }
     for name in names:
-        roles[f"{name}.start"] = columns_of_phases[name] if without else f"ADEX start of {name}"
+        roles[f"{name}.start"] = dated.get(name, f"ADEX start of {name}")
     if transplant is not None:
         roles["transplant"] = transplant
-    return make_cohort(
-        people,
-        parts,
-        unit=unit,
-        repairs=repairs,
-        roles=roles,
-        source=source,
-        synthetic=synthetic,
-        exclusions=exclusions,
-    )
+    return roles
 
 
-def _load(table: Any, name: str) -> tuple[pd.DataFrame, str]:
-    frame, source = load_table(table)
-    return frame, name if source == "the table" else source
-
-
-def _population(columns: Columns, flag: str | None) -> tuple[Bools, tuple[Exclusion, ...]]:
-    """Rows in the population, and whom that leaves out."""
-    if flag is None:
-        return np.ones(columns.ids.size, dtype=bool), ()
-    text = columns.text(flag)
-    columns.report(
-        flag,
-        ~np.isin(text, ("Y", "N", "")),
-        "flags other than Y and N",
-        "A population flag is Y, N or empty.",
-    )
-    keep = text == "Y"
-    out = tuple(str(patient) for patient in columns.ids[~keep])
-    exclusions = (Exclusion(reason=f"{flag} is not Y", patients=out),) if out else ()
-    return keep, exclusions
-
-
-def _without(table: pd.DataFrame, excluded: frozenset[str]) -> pd.DataFrame:
-    """Leave out the rows of patients outside the population, whatever is in them."""
-    outside = pd.Series(Columns(table, "USUBJID").ids).isin(excluded).to_numpy()
-    return table.loc[~outside].reset_index(drop=True)
-
-
-def _match(columns: Columns, known: pd.Series) -> NDArray[np.int64]:
-    """Row of ADSL of each row; -1 for strangers, who are reported."""
-    row = pd.Series(columns.ids).map(known)
-    columns.report(
-        "USUBJID",
-        row.isna().to_numpy(),
-        "patients who are not in ADSL",
-        "Every USUBJID must have a row in ADSL.",
-    )
-    return row.fillna(-1).to_numpy(dtype=np.int64)
-
-
-def _outcomes(
-    table: pd.DataFrame,
-    source: str,
-    people: Columns,
-    known: pd.Series,
-    excluded: frozenset[str],
-    zero: Floats,
-    endpoints: Mapping[str, AdamEndpoint],
-    unit: str,
-    value: Literal["dates", "AVAL"] | None,
-    partial: Any,
-) -> dict[str, Outcome]:
-    by_dates = value == "dates" or (value is None and "ADT" in table.columns)
-    wanted = [
-        "USUBJID",
-        "PARAMCD",
-        "STARTDT",
-        "CNSR",
-        *(["ADT"] if by_dates else ["AVAL", "AVALU"]),
+def _of_its_dataset(
+    error: DataError, people: People, followed: Followed, doses: Doses | None
+) -> DataError:
+    """Name the dataset that a fault is in, and the repair of follow-up without length."""
+    places = {"ADTTE": followed.source}
+    if doses is not None:
+        places["ADEX"] = doses.source
+    found = [places.get(one.column.partition(" ")[0], people.source) for one in error.problems]
+    instead = "Correct the dates, or say same_day='half day' or 'end of day'."
+    problems = [
+        replace(one, expected=instead)
+        if followed.value == "dates"
+        and one.column.startswith("ADTTE ")
+        and one.found.startswith(("times of 0", "entry at or after"))
+        else one
+        for one in error.problems
     ]
-    missing = missing_columns(table, wanted)
-    if missing:
-        raise DataError(missing, source=source)
-    table = _without(table, excluded)
-    codes = Columns(table, "USUBJID").text("PARAMCD")
-    outcomes = {}
-    problems: list[Problem] = []
-    for name, endpoint in endpoints.items():
-        chosen = codes == endpoint.paramcd
-        if not chosen.any():
-            found = sorted(set(codes.tolist()) - {""})
-            problems.append(
-                Problem(
-                    column="PARAMCD",
-                    found=f"no record of {endpoint.paramcd}",
-                    expected=nearest(endpoint.paramcd, found),
-                )
-            )
-            continue
-        rows = Columns(table.loc[chosen].reset_index(drop=True), "USUBJID", partial_dates=partial)
-        row = _match(rows, known)
-        rows.report(
-            "USUBJID",
-            pd.Series(rows.ids).duplicated(keep=False).to_numpy(),
-            f"more than one record of {endpoint.paramcd}",
-            "Expected one for each patient.",
-        )
-        begin = rows.dates("STARTDT")
-        rows.report(
-            "STARTDT", rows.text("STARTDT") == "", "missing dates", "Every record needs one."
-        )
-        if by_dates:
-            days = rows.dates("ADT") - begin
-            rows.report("ADT", rows.text("ADT") == "", "missing dates", "Every record needs one.")
-        else:
-            days = _analysis_days(rows)
-        censoring = rows.numbers("CNSR")
-        rows.report(
-            "CNSR",
-            ~((censoring >= 0) & (censoring == np.round(censoring))),
-            "values other than 0, 1, 2 and so on",
-            "CNSR is 0 for an event and a whole number above 0 for censoring.",
-        )
-        inside = row >= 0
-        time, entry = (np.full(people.ids.size, np.nan) for _ in range(2))
-        event = np.zeros(people.ids.size, dtype=bool)
-        target = row[inside]
-        delay = begin[inside] - zero[target]
-        entry[target] = delay / DAYS_PER_UNIT[unit]
-        time[target] = (delay + days[inside]) / DAYS_PER_UNIT[unit]
-        event[target] = censoring[inside] == 0
-        people.imputed |= rows.imputed
-        problems += rows.problems
-        if not endpoint.some_patients:
-            absent = np.setdiff1d(np.arange(people.ids.size), target)
-            if absent.size:
-                problems.append(
-                    Problem(
-                        column="PARAMCD",
-                        found=f"patients without a record of {endpoint.paramcd}",
-                        expected="Every patient needs one; where only some have the endpoint, say "
-                        "AdamEndpoint(some_patients=True).",
-                        patients=tuple(str(patient) for patient in people.ids[absent]),
-                    )
-                )
-        outcomes[name] = Outcome(time=time, event=event, entry=entry, recorded=endpoint.recorded)
-    if problems:
-        raise DataError(problems, source=source)
-    return outcomes
-
-
-def _analysis_days(rows: Columns) -> Floats:
-    """AVAL in days."""
-    units = pd.Series(rows.text("AVALU")).str.upper()
-    factor = units.map({name: DAYS_PER_UNIT[unit] for name, unit in AVALU.items()})
-    unknown = factor.isna()
-    shown = ", ".join(repr(text[:20]) for text in units[unknown].unique()[:3])
-    rows.report(
-        "AVALU",
-        unknown.to_numpy(),
-        f"unknown units ({shown})",
-        "Expected DAYS, WEEKS, MONTHS or YEARS.",
-    )
-    values = rows.numbers("AVAL")
-    rows.report("AVAL", np.isnan(values), "missing values", "Every record needs one.")
-    return values * factor.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _first_doses(
-    table: pd.DataFrame,
-    source: str,
-    people: Columns,
-    known: pd.Series,
-    excluded: frozenset[str],
-    phases: Mapping[str, int | str],
-    cycle: str | None,
-    partial: Any,
-) -> Floats:
-    """Day of each patient's first dose in each phase, shape (patient, phase)."""
-    if cycle is None:
-        cycle = next((name for name in CYCLE_COLUMNS if name in table.columns), CYCLE_COLUMNS[0])
-    date = "ASTDT" if "ASTDT" in table.columns else "EXSTDTC"
-    missing = missing_columns(table, ["USUBJID", cycle, date])
-    if missing:
-        raise DataError(missing, source=source)
-    rows = Columns(_without(table, excluded), "USUBJID", partial_dates=partial)
-    row = _match(rows, known)
-    text = pd.Series(rows.text(cycle))
-    numbered = [start for start in phases.values() if isinstance(start, int)]
-    number = text.str.extract(CYCLE, expand=False)
-    number = number.where(number.notna(), text.where(text.str.fullmatch(r"\d+"))).astype("Float64")
-    cycles = number.to_numpy(dtype=np.float64, na_value=np.nan)
-    if numbered != sorted(set(numbered)):
-        raise SpecError(f"phases: the cycles must rise, got {dict(phases)!r}.")
-    texts = [start for start in phases.values() if not isinstance(start, int)]
-    written = sorted({*Columns(table, "USUBJID").text(cycle).tolist()} - {""})
-    rows.problems += [
-        Problem(column=cycle, found=f"no row with {start!r}", expected=nearest(start, written))
-        for start in texts
-        if start not in written
-    ]
-    if numbered:
-        rows.report(
-            cycle,
-            np.isnan(cycles) & ~text.isin(texts).to_numpy(),
-            "rows that name no cycle",
-            "Expected texts such as 'Cycle 3 Day 1', or numbers; give the column with cycle=, and "
-            "leave rows that are no doses out.",
-        )
-    days = rows.dates(date)
-    rows.report(date, rows.text(date) == "", "missing dates of doses", "Every dose needs one.")
-    starts = np.full((people.ids.size, len(phases)), np.inf)
-    for index, start in enumerate(phases.values()):
-        if isinstance(start, int):
-            later = [other for other in numbered if other > start]
-            chosen = (cycles >= start) & (cycles < (later[0] if later else np.inf))
-        else:
-            chosen = (text == start).to_numpy()
-        chosen &= row >= 0
-        np.fmin.at(starts[:, index], row[chosen], days[chosen])
-    people.imputed |= rows.imputed
-    if rows.problems:
-        raise DataError(rows.problems, source=source)
-    return np.where(np.isfinite(starts), starts, np.nan)
+    return DataError(problems, source=", ".join(dict.fromkeys(found)))

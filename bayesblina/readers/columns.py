@@ -12,6 +12,17 @@ from numpy.typing import NDArray
 
 from bayesblina.cohort import Cohort, Covariate, Exclusion, Outcome, Repair, last_seen
 from bayesblina.errors import NAMED_PATIENTS, DataError, Problem, SpecError
+from bayesblina.readers.dates import (
+    EARLIEST_YEAR,
+    ISO,
+    LATEST_YEAR,
+    SAS_DAYS,
+    SAS_SECONDS,
+    Days,
+    PartialDates,
+    plausible_days,
+    read_days,
+)
 from bayesblina.readers.roles import flag_problem, is_flag
 from bayesblina.rules import is_after
 
@@ -19,13 +30,10 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 CovariateKind = Literal["categorical", "continuous"]
-PartialDates = Literal["refuse", "first", "middle", "last"]
 
 MOST_LEVELS = 50
 LONGEST_TEXT = 200
 DECIMAL = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-ISO_DATE = r"(?P<year>[0-9]{4})(?:-(?P<month>[0-9]{2})(?:-(?P<day>[0-9]{2})(?:[T ][0-9:.,]*Z?)?)?)?"
-EARLIEST_YEAR, LATEST_YEAR = 1900, 2100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +49,9 @@ class Repairs:
         Treat a phase (or transplant) that starts after the end of follow-up as never started.
     partial_dates
         Dates of which only the year or the month is known: ``"refuse"`` them, or take the
-        ``"first"``, the ``"middle"`` (the 15th, or 1 July) or the ``"last"`` possible day.
+        ``"first"``, the ``"middle"`` (the 15th, or 1 July) or the ``"last"`` possible day. A date
+        known of the same patient bounds them: no death before a dose in its month. Which columns
+        had them is told.
 
     Examples
     --------
@@ -73,13 +83,17 @@ class Columns:
         *,
         partial_dates: PartialDates = "refuse",
         numbers: Ints | None = None,
+        date_format: str = ISO,
     ) -> None:
         self.frame = frame
         # Numbers of the rows in the user's table, from 1 on, where they are known.
         self.row_numbers = numbers
         self.problems: list[Problem] = []
         self.partial_dates = partial_dates
+        self.date_format = date_format
         self.imputed: dict[str, None] = {}
+        self.imputed_columns: dict[str, None] = {}
+        self._read: dict[str, Days] = {}
         self.ids = self.text(patient)
         self._refuse_long(patient, self.ids)
 
@@ -155,73 +169,79 @@ class Columns:
                 self.problems.append(problem)
         return values
 
-    def dates(self, column: str | None) -> Floats:
-        """Read calendar days, as days since 1970; the time of day is not used."""
+    def dates(
+        self, column: str | None, *, after: Floats | None = None, before: Floats | None = None
+    ) -> Floats:
+        """Read calendar days, as days since 1970; partial ones within the bounds, by the rule."""
         if column is None:
             return np.full(len(self.frame), np.nan)
-        series = self.frame[column]
-        if pd.api.types.is_datetime64_any_dtype(series):
-            if series.dt.tz is not None:
-                series = series.dt.tz_localize(None)
-            days = series.to_numpy(dtype="datetime64[D]")
-            values = np.where(np.isnat(days), np.nan, days.astype(np.float64))
-            return self._plausible(column, values)
-        if pd.api.types.is_numeric_dtype(series):
-            self.report(
-                column,
-                series.notna().to_numpy(),
-                "numbers where dates were expected",
-                "Expected dates, or ISO 8601 text such as 2015-03-31; give numbers of days their "
-                "date format before exporting.",
-            )
-            return np.full(len(series), np.nan)
-        text = pd.Series(self.text(column))
-        parts = text.str.extract(f"^{ISO_DATE}$").astype("Float64")
-        year, month, day = (
-            parts[name].to_numpy(dtype=np.float64, na_value=np.nan)
-            for name in ("year", "month", "day")
+        found = self._days(column)
+        days = found.within(self.partial_dates, after=after, before=before)
+        if self.partial_dates != "refuse" and found.partial.any():
+            self.imputed |= dict.fromkeys(map(str, self.ids[found.partial]))
+            self.imputed_columns |= {column: None}
+        return days
+
+    def known_dates(self, *columns: str | None) -> Floats:
+        """Read the days that are known, NaN for partial dates; shape (column, row)."""
+        return np.stack(
+            [
+                np.full(len(self.frame), np.nan) if one is None else self._days(one).known
+                for one in columns
+            ]
+            or [np.full(len(self.frame), np.nan)]
         )
-        known = np.isfinite(year)
-        partial = known & np.isnan(day)
+
+    def _days(self, column: str) -> Days:
+        """Read a column of dates and report what is wrong with it, once."""
+        if column in self._read:
+            return self._read[column]
+        text = self.text(column)
+        found = read_days(self.frame[column], text, date_format=self.date_format)
+        cells = pd.Series(text)
+        self.report(
+            column,
+            found.numbers,
+            "numbers where dates were expected",
+            "Expected dates, or ISO 8601 text such as 2015-03-31; numbers of SAS are read with "
+            "date_format='SAS' (days since 1960) or 'SAS datetime' (seconds).",
+        )
         if self.partial_dates == "refuse":
             self.report(
                 column,
-                partial,
+                found.partial,
                 "partial dates",
                 "Complete them, or ask for a rule: Repairs(partial_dates='first'), 'middle' or "
                 "'last'.",
-                examples_of(text[partial]),
+                examples_of(cells[found.partial]),
             )
-            complete = known & ~partial
-        else:
-            self.imputed |= dict.fromkeys(map(str, self.ids[partial]))
-            complete = known
-        values = np.full(text.size, np.nan)
-        values[complete] = _days(
-            year[complete], month[complete], day[complete], rule=self.partial_dates
-        )
-        bad = (text != "").to_numpy() & (~known | (complete & np.isnan(values)))
+        wanted = "ISO 8601 dates such as 2015-03-31"
+        if self.date_format not in (ISO, SAS_DAYS, SAS_SECONDS):
+            wanted += f", or {self.date_format!r}"
         self.report(
             column,
-            bad,
+            found.unreadable,
             "values that are not dates",
-            "Expected ISO 8601 dates such as 2015-03-31; leave missing dates empty.",
-            examples_of(text[bad]),
+            f"Expected {wanted}; leave missing dates empty, and give another format with "
+            "date_format=.",
+            examples_of(cells[found.unreadable]),
         )
-        return self._plausible(column, values)
-
-    def _plausible(self, column: str, days: Floats) -> Floats:
-        first, last = (
-            float(np.datetime64(f"{year}-01-01", "D").astype(np.int64))
-            for year in (EARLIEST_YEAR, LATEST_YEAR)
-        )
+        if found.shifted:
+            self.report(
+                column,
+                text != "",
+                "times of day that are midnight in another time zone",
+                "Such dates lie a day too early: give them in local time, or without time of day.",
+            )
+        first, last = plausible_days()
         self.report(
             column,
-            (days < first) | (days >= last),
+            (found.first < first) | (found.last >= last),
             f"dates before {EARLIEST_YEAR} or after {LATEST_YEAR - 1}",
             "Correct them; a placeholder such as 9999-12-31 should be left empty.",
         )
-        return days
+        self._read[column] = found
+        return found
 
     def events(self, column: str, needed: Bools) -> Bools:
         """Read 1 (event) and 0 (censored), which every patient `needed` must have."""
@@ -354,11 +374,10 @@ def make_cohort(
     transplant = parts.transplant
     done = list(made)
     if columns.partial_dates != "refuse":
+        where = f" of {', '.join(columns.imputed_columns)}" if columns.imputed_columns else ""
+        day = f"the {columns.partial_dates} possible day, within known dates"
         done.append(
-            Repair(
-                rule=f"partial dates became the {columns.partial_dates} possible day",
-                patients=tuple(columns.imputed),
-            )
+            Repair(rule=f"partial dates{where} became {day}", patients=tuple(columns.imputed))
         )
     if repairs is not None and repairs.zero_times is not None:
         _require_small(outcomes, repairs.zero_times, unit)
@@ -441,28 +460,6 @@ def _is_date(series: pd.Series) -> bool:
         "date",
         "datetime",
     )
-
-
-def _days(year: Floats, month: Floats, day: Floats, *, rule: PartialDates) -> Floats:
-    """Days since 1970; NaN for a day that does not exist. Missing parts are filled by the rule."""
-    whole_year = np.isnan(month)
-    filled_month = np.where(
-        whole_year, {"first": 1.0, "middle": 7.0, "last": 12.0}.get(rule, np.nan), month
-    )
-    legal = (filled_month >= 1) & (filled_month <= 12)
-    months = ((year - 1970) * 12 + np.where(legal, filled_month, 1) - 1).astype(np.int64)
-    first, following = (
-        month.astype("datetime64[M]").astype("datetime64[D]").astype(np.float64)
-        for month in (months, months + 1)
-    )
-    length = following - first
-    middle = np.where(whole_year, 1.0, 15.0)
-    instead = {"first": np.ones(year.size), "middle": middle, "last": length}.get(
-        rule, np.full(year.size, np.nan)
-    )
-    filled = np.where(np.isnan(day), instead, day)
-    legal &= (filled >= 1) & (filled <= length)
-    return np.where(legal, first + filled - 1, np.nan)
 
 
 def _merge(columns: Columns, found: Sequence[Problem], roles: Mapping[str, str]) -> list[Problem]:

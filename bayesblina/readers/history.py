@@ -68,7 +68,7 @@ def read_history(
     problems = missing_columns(frame, [patient, time, *(names if named else [])])
     if problems:
         raise DataError(problems, source=source)
-    columns = Columns(frame, patient)
+    columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
     found = {"patient": columns.ids, "time": columns.numbers(time)}
     found |= {name: columns.numbers(name) for name in names}
     unreadable = {problem.column for problem in columns.problems}

@@ -20,6 +20,7 @@ from bayesblina.cohort import (
 )
 from bayesblina.errors import DataError, SpecError
 from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
+from bayesblina.readers.dates import ISO, require_date_format, within_follow_up
 from bayesblina.readers.roles import require_roles
 from bayesblina.readers.sources import SHA256, load_table, missing_columns
 from bayesblina.rules import DAYS_PER_UNIT
@@ -185,6 +186,7 @@ def read_dated_cohort(
     covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
     transplant: str | None = None,
     same_day: SameDay = "refuse",
+    date_format: str = ISO,
     repairs: Repairs | None = None,
     synthetic: bool | None = None,
 ) -> Cohort:
@@ -193,7 +195,8 @@ def read_dated_cohort(
     Parameters
     ----------
     table
-        As for `read_cohort`. Dates are a table's own dates or ISO 8601 text (2015-03-31).
+        As for `read_cohort`. Dates are a table's own dates, ISO 8601 text (2015-03-31), or as
+        `date_format` says. The day is the one that is written, whatever the offset from UTC.
     patient
         Column with patient ids.
     origin
@@ -216,6 +219,10 @@ def read_dated_cohort(
         phases start at their day's beginning, so each end is one day later (the convention of
         CDISC's analysis values). Phases end as follow-up does: who is treated until the day of
         death dies on treatment. Where a later phase starts on that day the one before ends there.
+    date_format
+        What numbers, and texts that are no ISO 8601 dates, are: ``"SAS"`` (days since 1960),
+        ``"SAS datetime"`` (seconds since 1960), or a pattern of `datetime.datetime.strptime` such
+        as ``"%d%b%Y"`` for 03JAN2014. By default they are refused.
     repairs
         Repairs to make, partial dates among them; by default none.
     synthetic
@@ -262,6 +269,7 @@ def read_dated_cohort(
     check_call(endpoints, DatedEndpoint, phases, covariates)
     if same_day not in ("refuse", "half day", "end of day"):
         raise SpecError(f"same_day must be 'refuse', 'half day' or 'end of day', got {same_day!r}.")
+    require_date_format(date_format)
     if unit not in DAYS_PER_UNIT:
         raise SpecError(f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.")
     roles = {"patient": patient, "origin": origin}
@@ -276,8 +284,14 @@ def read_dated_cohort(
     if missing:
         raise DataError(missing, source=source)
     partial = "refuse" if repairs is None else repairs.partial_dates
-    columns = Columns(frame, patient, partial_dates=partial, numbers=np.arange(1, len(frame) + 1))
-    zero = columns.dates(origin)
+    columns = Columns(
+        frame,
+        patient,
+        partial_dates=partial,
+        date_format=date_format,
+        numbers=np.arange(1, len(frame) + 1),
+    )
+    days = _read_days(columns, origin, endpoints, phases, transplant)
     columns.report(
         origin,
         (columns.text(origin) == ""),
@@ -285,28 +299,23 @@ def read_dated_cohort(
         "Every patient needs one.",
     )
     per_unit = DAYS_PER_UNIT[unit]
-
-    starts = np.stack([columns.dates(one.start) - zero for _, one in phases.items()], axis=1)
-    ends = np.stack([columns.dates(one.end) - zero for _, one in phases.items()], axis=1)
+    zero, starts, ends = days.zero, days.starts - days.zero[:, None], days.ends - days.zero[:, None]
     if same_day == "end of day":
         ends = _ends_of_days(starts, ends)
     outcomes = {}
     lengthened = np.zeros(len(frame), dtype=bool)
     for name, endpoint in endpoints.items():
-        days = columns.dates(endpoint.date) - zero
-        own = np.zeros(days.size)
-        if endpoint.origin is not None:
-            own = columns.dates(endpoint.origin) - zero
+        end, own = days.last[name] - zero, days.entry[name] - zero
         if same_day == "end of day":
-            days = days + 1.0
+            end = end + 1.0
         elif same_day == "half day":
-            short = days == own
+            short = end == own
             lengthened |= short
-            ends = np.where(short[:, None] & (ends == days[:, None]), ends + 0.5, ends)
-            days = np.where(short, days + 0.5, days)
+            ends = np.where(short[:, None] & (ends == end[:, None]), ends + 0.5, ends)
+            end = np.where(short, end + 0.5, end)
         event = columns.events(endpoint.event, np.isfinite(own))
         outcomes[name] = Outcome(
-            time=days / per_unit, event=event, entry=own / per_unit, recorded=endpoint.recorded
+            time=end / per_unit, event=event, entry=own / per_unit, recorded=endpoint.recorded
         )
     parts = Parts(
         outcomes=outcomes,
@@ -314,7 +323,7 @@ def read_dated_cohort(
         starts=starts / per_unit,
         ends=ends / per_unit,
         ends_known=any(phase.end is not None for _, phase in phases.items()),
-        transplant=None if transplant is None else (columns.dates(transplant) - zero) / per_unit,
+        transplant=None if days.transplant is None else (days.transplant - zero) / per_unit,
         covariates=columns.covariates(covariates),
     )
     made = []
@@ -333,6 +342,63 @@ def read_dated_cohort(
         synthetic=synthetic,
         made=made,
         file_sha256=frame.attrs.get(SHA256),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Days:
+    """Days since 1970: origins, entries and ends of follow-up by endpoint, phases, transplants."""
+
+    zero: Floats
+    entry: dict[str, Floats]
+    last: dict[str, Floats]
+    starts: Floats
+    ends: Floats
+    transplant: Floats | None
+
+
+def _read_days(
+    columns: Columns,
+    origin: str,
+    endpoints: Mapping[str, DatedEndpoint],
+    phases: Phases,
+    transplant: str | None,
+) -> _Days:
+    """Read all dates, partial ones within those that are known."""
+    begun = columns.known_dates(*(one.start for _, one in phases.items()))
+    ended = columns.known_dates(*(one.end for _, one in phases.items()))
+    moved = columns.known_dates(transplant)
+    known = {name: columns.known_dates(one.date)[0] for name, one in endpoints.items()}
+    entered = columns.known_dates(*(one.origin for one in endpoints.values()))
+    earliest = np.fmin.reduce([*begun, *moved, *known.values(), *entered])
+    zero = columns.dates(origin, before=earliest)
+    entry, last = {}, {}
+    for index, (name, endpoint) in enumerate(endpoints.items()):
+        own = zero
+        if endpoint.origin is not None:
+            own = columns.dates(endpoint.origin, after=zero, before=known[name])
+        after = within_follow_up(
+            own, np.stack([*begun, *ended, *moved]), list(known.values()), index
+        )
+        entry[name], last[name] = own, columns.dates(endpoint.date, after=after)
+    final = np.fmax.reduce(list(last.values()))
+    starts, ends, previous = [], [], zero
+    for index, (_, phase) in enumerate(phases.items()):
+        following = np.fmin.reduce([*begun[index + 1 :], final])
+        start = columns.dates(phase.start, after=previous, before=np.fmin(following, ended[index]))
+        end = columns.dates(phase.end, after=start, before=following)
+        starts.append(start)
+        ends.append(end)
+        previous = np.fmax.reduce([previous, start, end])
+    return _Days(
+        zero=zero,
+        entry=entry,
+        last=last,
+        starts=np.stack(starts, axis=1),
+        ends=np.stack(ends, axis=1),
+        transplant=None
+        if transplant is None
+        else columns.dates(transplant, after=zero, before=final),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,15 @@ from bayesblina.baseline_gate import WORDS
 from bayesblina.checks.weaknesses import unreliable, weaknesses
 from bayesblina.event_times import DECLARE, UNSEEN
 from bayesblina.fitting import Fit
-from bayesblina.report.wording import Number, Words, certain, number, shape_of
+from bayesblina.report.wording import (
+    PROBABILITY,
+    SURVIVAL,
+    Number,
+    Words,
+    number,
+    shape_of,
+    shown,
+)
 from bayesblina.tables.marks import BASELINE, EVENT_TIMES, FAILED
 from bayesblina.tables.table import BASELINE_MOVES, VISITS
 
@@ -72,10 +79,7 @@ def compared(row: Mapping[Any, Any], fit: Fit) -> Words:
     def one(column: str, form: str = shape) -> Number:
         return number(row, f"companion_{column}", form, table=TABLE)
 
-    probability = replace(
-        one("probability_below_1", ".3f"),
-        text=certain(float(row["companion_probability_below_1"])),
-    )
+    probability = one("probability_below_1", PROBABILITY)
     state = str(row[BASELINE])
     apart = abs(float(row["baseline_shift"]))
     size = "" if state == "passed" else f", by {apart:.1f} standard deviations"
@@ -214,8 +218,9 @@ def curves_in_words(table: pd.DataFrame | None, unit: str) -> list[str]:
     rows = [] if table is None else table.to_dict("records")
     return [
         f"{row['endpoint']}, {row['regime']}: furthest from a baseline that jumps at the event "
-        f"times at {row['time']:.1f} {unit}, survival {row['survival']:.2f} against "
-        f"{row['survival_free']:.2f}, {row['largest']:.1f} standard deviations"
+        f"times at {row['time']:.1f} {unit}, survival {shown(row['survival'], SURVIVAL)} "
+        f"against {shown(row['survival_free'], SURVIVAL)}, {row['largest']:.1f} standard "
+        "deviations"
         for row in rows
         if math.isfinite(row["largest"])
     ]

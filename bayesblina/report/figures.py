@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from bayesblina.tables.marks import beside
+from bayesblina.tables.numbers import probability
 
 Floats = NDArray[np.float64]
 
@@ -209,6 +210,28 @@ def _axes(
     return parts
 
 
+def rounded(values: pd.Series) -> pd.Series:
+    """Round probabilities to three decimals; what is neither 0 nor 1 does not become it.
+
+    Parameters
+    ----------
+    values
+        Probabilities.
+
+    Returns
+    -------
+    pandas.Series
+        The same, rounded.
+
+    Examples
+    --------
+    >>> rounded(pd.Series([0.12345, 0.99999, 1.0])).tolist()
+    [0.123, 0.9995, 1.0]
+    """
+    inside = values.round(3).clip(0.0005, 0.9995)
+    return inside.where((values > 0) & (values < 1), values)
+
+
 def survival(
     name: str,
     rows: pd.DataFrame,
@@ -254,6 +277,7 @@ def survival(
     data : dict
         What the page's script reads off it: times, their places, and the curves.
     """
+    rows = rows.assign(**{name: rounded(rows[name]) for name in ("median", "lower", "upper")})
     times = np.sort(rows["time"].unique()).astype(float)
     bottom = TOP + HEIGHT
     x = Scale(low=times[0], high=times[-1], start=LEFT, stop=WIDTH - RIGHT)
@@ -300,8 +324,8 @@ def survival(
         )
         last = one.iloc[-1]
         words.append(
-            f"{regime}: {last['median']:.0%} ({last['lower']:.0%} to {last['upper']:.0%}) at "
-            f"{last['time']:g}"
+            f"{regime}: {probability(last['median'])} ({probability(last['lower'])} to "
+            f"{probability(last['upper'])}) at {last['time']:g}"
         )
     for group, (at, values) in observed.items():
         steps = [(x(time), y(value)) for time, value in zip(at, values, strict=True)]
@@ -346,7 +370,7 @@ def survival(
         description=description,
     )
     data = {
-        "times": times.tolist(),
+        "times": times.round(2).tolist(),
         "x": [round(x(time), 2) for time in times],
         "unit": unit,
         "width": WIDTH,
@@ -445,8 +469,9 @@ def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figur
     name
         Id of the figure.
     rows
-        Each with ``label``, ``estimate``, ``lower``, ``upper`` and ``kind``: ``"biased"`` is drawn
-        as a cross, ``"own"`` filled, others open.
+        Each with ``label``, ``estimate``, ``lower``, ``upper``, ``kind`` (``"biased"`` is drawn as
+        a cross, ``"own"`` filled, others open) and ``absent``, what stands where there is no
+        estimate.
     title
         Title.
 
@@ -473,8 +498,8 @@ def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figur
             _text(left - 10, py + 4.5, shorten(label, 34), anchor="end", kind="row", full=label)
         )
         if not math.isfinite(row["estimate"]):
-            parts.append(_text((left + WIDTH) / 2, py + 4.5, "no finite estimate", kind="name"))
-            words.append(f"{label}: no finite estimate")
+            parts.append(_text((left + WIDTH) / 2, py + 4.5, row["absent"], kind="name"))
+            words.append(f"{label}: {row['absent']}")
             continue
         px = x(row["estimate"])
         colour = "c1" if row["kind"] == "biased" else "c0"

@@ -24,7 +24,8 @@ from bayesblina.errors import SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.files import write_text
 from bayesblina.hazards.mathematics import mathematics
-from bayesblina.ladder import BAYESIAN
+from bayesblina.ladder import ADJUSTED, BAYESIAN
+from bayesblina.masking import MINIMUM_COUNT, Masked, is_small
 from bayesblina.predictive import replicated_events
 from bayesblina.regimes import Never
 from bayesblina.report import figures
@@ -41,10 +42,12 @@ from bayesblina.report.answer import (
 from bayesblina.report.figures import COLOURS, MASK, shorten
 from bayesblina.report.flow import Flow, account
 from bayesblina.report.guidelines import checklist
-from bayesblina.report.masking import MINIMUM_COUNT, Masked, is_small
+from bayesblina.report.hiding import FEW, about_others, without_few
 from bayesblina.report.methods import REFERENCES, numbered, paragraphs
 from bayesblina.report.results import Results, read_results
 from bayesblina.report.wording import (
+    PROBABILITY,
+    SURVIVAL,
     Number,
     answer,
     estimand_of,
@@ -56,6 +59,7 @@ from bayesblina.report.wording import (
     shown,
 )
 from bayesblina.tables.marks import BASELINE, CONVERGED, LONG, beside, failed
+from bayesblina.tables.numbers import probability
 from bayesblina.what_if.reading import Sensitivity
 
 Floats = NDArray[np.float64]
@@ -84,6 +88,8 @@ TABLE_ROWS = 7
 LARGEST_SPECIFICATION = 200
 OPTION_LENGTH = 60
 EXTREME = 0.025
+OBSERVED_DECIMALS = 2
+MASKED_RUNG = "masked: it would tell how many events there were"
 Row = dict[str, Any]
 
 
@@ -224,16 +230,18 @@ def embedded(value: object) -> Markup:
 
 
 def _content(results: Results, minimum: int) -> Row:
-    fit, tables, record = results.fit, results.tables, results.record
-    question = fit.question
+    fit, record, question = results.fit, results.record, results.fit.question
     # An illness-death model has hazard ratios of transitions, and curves of endpoints.
-    endpoints = _endpoints(tables["survival"])
-    ratios = hazard_ratio(fit)
+    named = _endpoints(results.tables["survival"])
     flow = (
-        account(tables["patient_flow"], exposed=question.exposed, minimum=minimum)
-        if "patient_flow" in tables
+        account(results.tables["patient_flow"], exposed=question.exposed, minimum=minimum)
+        if "patient_flow" in results.tables
         else None
     )
+    whole, left = results, without_few(results, flow, minimum=minimum)
+    results, tables = left.results, left.results.tables
+    endpoints = _endpoints(tables["survival"])
+    ratios = hazard_ratio(fit)
     masked = (
         flow.masked if flow else Masked(minimum=minimum, hidden=frozenset(), values=frozenset())
     )
@@ -252,28 +260,35 @@ def _content(results: Results, minimum: int) -> Row:
     more = ("e9", "immortal", "simon", "rmst", "rhat", "bfmi", "loo", "scaling", "masking", "barg")
     return {
         "title": record["title"],
-        "subtitle": f"{question.exposed} against {question.against}: {', '.join(endpoints)}",
+        "subtitle": f"{question.exposed} against {question.against}: {', '.join(named)}",
         "version": fit.provenance.versions.get("bayesblina", ""),
         "synthetic": synthetic,
         "converged": fit.converged,
         "failures": fit.convergence.failures(),
-        "banners": banners(fit, coarse=minimum > 1),
+        "banners": [
+            {**one, "failures": about_others(one["failures"], left.withheld)}
+            for one in banners(fit, coarse=minimum > 1)
+        ],
         "marks": [one for name, one in zip(fit.failed, marks, strict=True) if name != CONVERGED],
         "sections": SECTIONS,
-        "notes": dict(record["notes"]),
+        "notes": {**record["notes"], **_masked_away(whole, results)},
+        "withheld": left.withheld,
+        "few": FEW,
         "mask": MASK,
         "minimum": minimum,
         "unit": fit.exposure.unit,
         "exposed": question.exposed,
         "kind": kind,
         "answers": _answers(results),
-        "weaknesses": weak_points(fit, loo=tables.get("leave_one_out"), coarse=minimum > 1),
-        "gate": gate_rows(fit),
+        "weaknesses": about_others(
+            weak_points(fit, loo=tables.get("leave_one_out"), coarse=minimum > 1), left.withheld
+        ),
+        "gate": [row for row in gate_rows(fit) if row["endpoint"] not in left.withheld],
         "states": STATES,
         "gate_words": gate_words(fit),
         "curve_shift": _curve_shift(results, flow),
-        "event_times": event_times_in_words(fit, coarse=minimum > 1),
-        "estimand": _estimand(results, endpoints),
+        "event_times": about_others(event_times_in_words(fit, coarse=minimum > 1), left.withheld),
+        "estimand": _estimand(results, named),
         "flow": flow,
         "endpoints": endpoints,
         "landmarks": [f"{one:g}" for one in landmarks],
@@ -287,10 +302,10 @@ def _content(results: Results, minimum: int) -> Row:
         "thresholds": thresholds,
         "ratios": _ratios(results, thresholds),
         "ladder": _ladder(results),
-        "sensitivity": _sensitivity(results.sensitivity),
+        "sensitivity": _sensitivity(results.sensitivity, masked=left.scenarios),
         **_predictive(results, flow, minimum),
         "criteria": _criteria(results),
-        "parameters": _parameters(results),
+        "parameters": _parameters(results, masked),
         "prior_sentence": prior_sentence(fit),
         "scaling": _scaling(results),
         "implied": _implied(results),
@@ -300,11 +315,22 @@ def _content(results: Results, minimum: int) -> Row:
         "mathematics": mathematics(fit.definition),
         "numbers": numbered(methods, *more),
         "references": REFERENCES,
-        "checklist": checklist(fit, shown=shown, sensitivity=results.sensitivity is not None),
+        "checklist": checklist(fit, shown=shown, sensitivity=whole.sensitivity is not None),
         "provenance": _provenance(results),
         "fit_notes": fit.provenance.notes,
         "data": embedded({"curves": data, "colours": COLOURS, "mark": mark}),
     }
+
+
+def _masked_away(whole: Results, left: Results) -> dict[str, str]:
+    """Say of tables of which masking leaves nothing that this is why."""
+    why = "masked, since few patients or events are behind it"
+    found = {
+        name: why for name, rows in left.tables.items() if rows.empty and len(whole.tables[name])
+    }
+    if whole.sensitivity is not None and left.sensitivity is None:
+        found["sensitivity"] = why
+    return found
 
 
 def _endpoints(table: pd.DataFrame) -> list[str]:
@@ -418,7 +444,7 @@ def _curves(
                         if group in observed
                     ],
                     "beyond": bool(_known_until(results, observed, regimes, times)),
-                    "hidden": flow is not None and not flow.shows_steps(endpoint),
+                    "hidden": flow is not None and not flow.shows_events(endpoint),
                     "endpoint_index": first,
                     "landmark_index": second,
                     "landmark": f"{landmark:g}",
@@ -433,7 +459,10 @@ def _curves(
                         {
                             "regime": row["regime"],
                             "time": f"{row['time']:.1f}",
-                            **_trio(row, name, least=3),
+                            **{
+                                one: number(row, one, SURVIVAL, table=name)
+                                for one in ("median", "lower", "upper")
+                            },
                         }
                         for row in _records(rows)
                         if row["time"] in kept
@@ -469,12 +498,17 @@ def _curve_shift(results: Results, flow: Flow | None) -> list[Row]:
             "regime": row["regime"],
             "largest": shown(row["largest"], ".1f"),
             "time": f"{row['time']:.1f}",
-            "own": shown(row["survival"], ".2f"),
-            "free": shown(row["survival_free"], ".2f"),
+            "own": _coarse(row["survival"]),
+            "free": _coarse(row["survival_free"]),
         }
         for row in _records(table)
-        if flow is None or flow.shows_steps(row["endpoint"])
+        if flow is None or flow.shows_events(row["endpoint"])
     ]
+
+
+def _coarse(share: float) -> str:
+    """Write survival with two decimals: what is neither 0 nor 1 does not become it."""
+    return ">0.99" if 0.995 <= share < 1 else shown(share, ".2f")
 
 
 def _first_landmark(results: Results, landmarks: Sequence[float]) -> int:
@@ -504,7 +538,7 @@ def _observed(
     hidden there is no curve: its steps would tell.
     """
     table = results.tables.get("simon_makuch")
-    if table is None or (flow is not None and not flow.shows_steps(endpoint)):
+    if table is None or (flow is not None and not flow.shows_events(endpoint)):
         return {}
     inside = table[(table["endpoint"] == endpoint) & (table["landmark"] == landmark)]
     found = {}
@@ -515,7 +549,8 @@ def _observed(
         at = times[times < until] if len(few) else times[times <= until]
         place = np.searchsorted(rows["time"].to_numpy(float), at, side="right") - 1
         known = place >= 0
-        values = rows["survival"].to_numpy(float)[place[known]]
+        # Jumps are one over the number at risk: rounded, they do not tell it.
+        values = rows["survival"].to_numpy(float)[place[known]].round(OBSERVED_DECIMALS)
         found[str(group)] = (at[known], values)
     return found
 
@@ -592,7 +627,8 @@ def _ratios(results: Results, thresholds: Sequence[str]) -> list[Row]:
             "state": str(row.get(BASELINE, "not compared")),
             "mean": number(row, "mean", ".2f", table=table),
             "below": [
-                number(row, f"probability_below_{one}", ".3f", table=table) for one in thresholds
+                number(row, f"probability_below_{one}", PROBABILITY, table=table)
+                for one in thresholds
             ],
             "mcse": number(row, "mcse", ".4f", table=table),
             "ess": number(row, "ess_bulk", ".0f", table=table),
@@ -607,49 +643,45 @@ def _ladder(results: Results) -> list[Row]:
         return []
     found = []
     for index, endpoint in enumerate(_endpoints(table)):
-        rows = _records(table[table["endpoint"] == endpoint])
-        drawn = [
-            {
-                "label": row["method"],
-                "estimate": row["estimate"],
-                "lower": row["lower"],
-                "upper": row["upper"],
-                "kind": "biased"
-                if row["note"].startswith("biased")
-                else "own"
-                if row["method"] == BAYESIAN
-                else "other",
-            }
-            for row in rows
-        ]
-        figure = figures.forest(f"ladder-{index}", drawn, title=f"{endpoint}: bias ladder")
-        found.append(
-            {
-                "figure": figure,
-                "endpoint": endpoint,
-                "rows": [
-                    {
-                        "method": row["method"],
-                        "note": row["note"],
-                        **{
-                            name: number(
-                                row,
-                                name,
-                                ".2f",
-                                table=f"bias_ladder/{row['method']}",
-                                estimate=row["method"] == BAYESIAN,
-                            )
-                            for name in ("estimate", "lower", "upper")
-                        },
-                    }
-                    for row in rows
-                ],
-            }
+        rows = [_rung(row) for row in _records(table[table["endpoint"] == endpoint])]
+        figure = figures.forest(
+            f"ladder-{index}", [row["drawn"] for row in rows], title=f"{endpoint}: bias ladder"
         )
+        found.append({"figure": figure, "endpoint": endpoint, "rows": rows})
     return found
 
 
-def _sensitivity(found: Sensitivity | None) -> Row | None:
+def _rung(row: Row) -> Row:
+    """Write one rung of the ladder, and what is drawn of it: the numbers as they are shown."""
+    names = ("estimate", "lower", "upper")
+    cells = {
+        name: number(
+            row,
+            name,
+            shape_of(row),
+            table=f"bias_ladder/{row['method']}",
+            estimate=row["method"] == BAYESIAN,
+        )
+        for name in names
+    }
+    covariates = "adjusted" if row["adjusted"] else "unadjusted"
+    kind = "own" if row["method"] == BAYESIAN else "other"
+    return {
+        "method": row["method"],
+        "covariates": covariates,
+        # What is said of an estimate may tell it.
+        "note": MASKED_RUNG if row["masked"] else row["note"],
+        **({name: Number(text=MASK, estimate=False) for name in names} if row["masked"] else cells),
+        "drawn": {
+            "label": f"{row['method'].removesuffix(ADJUSTED)}, {covariates}",
+            "kind": "biased" if row["note"].startswith("biased") else kind,
+            "absent": "masked" if row["masked"] else "no finite estimate",
+            **{name: cells[name].rounded for name in names},
+        },
+    }
+
+
+def _sensitivity(found: Sensitivity | None, *, masked: int) -> Row | None:
     if found is None:
         return None
     whole = found.table.drop_duplicates("key")
@@ -665,6 +697,8 @@ def _sensitivity(found: Sensitivity | None) -> Row | None:
             f"; {len(marked)} marked (crosses): the baseline moves the hazard ratio, or event "
             "times are those of visits"
         )
+    if masked:
+        worded += f"; {masked} more are masked, with few events on one side"
     endpoints = []
     for index, endpoint in enumerate(found.table["endpoint"].dropna().unique()):
         inside = found.table[found.table["endpoint"] == endpoint]
@@ -695,7 +729,7 @@ def _scenarios(found: Sensitivity, endpoint: str, index: int) -> Row:
         drawn.append({"figure": figure, "words": f"{endpoint}: what moves the answer most."})
     return {
         "endpoint": endpoint,
-        "holds": str(found.holds(endpoint)),
+        "holds": found.conclusion(endpoint),
         "figures": drawn,
         "effects": [
             {
@@ -704,30 +738,30 @@ def _scenarios(found: Sensitivity, endpoint: str, index: int) -> Row:
                 "high": str(row["high"]),
                 "ratio_low": _shown(math.exp(row["log_ratio_low"]), ".2f"),
                 "ratio_high": _shown(math.exp(row["log_ratio_high"]), ".2f"),
-                "p_low": _shown(row["probability_low"], ".3f"),
-                "p_high": _shown(row["probability_high"], ".3f"),
+                "p_low": _shown(row["probability_low"], PROBABILITY),
+                "p_high": _shown(row["probability_high"], PROBABILITY),
             }
             for row in _records(effects)
         ],
     }
 
 
-def _shown(value: float, shape: str, *, estimate: bool = False) -> Number:
+def _shown(value: float, shape: str) -> Number:
     """Scenarios that did not converge are left out, whatever became of the fit itself."""
-    return Number(value=float(value), text=format(value, shape), estimate=estimate)
+    return Number(text=shown(float(value), shape), estimate=False)
 
 
 def _predictive(results: Results, flow: Flow | None, minimum: int) -> Row:
     fit, tables = results.fit, results.tables
     found: Row = {"events": [], "p_words": "", "replicated": [], "loo": []}
-    if "predictive" in tables:
+    if "predictive" in tables and len(tables["predictive"]):
         values = tables["predictive"]["p_value"]
         extreme = int(((values < EXTREME) | (values > 1 - EXTREME)).sum())
         found["p_words"] = (
             f"Posterior predictive p-values of the {len(values)} intervals lie between "
-            f"{values.min():.3f} and {values.max():.3f}; {extreme} outside 0.025 to 0.975. Near 0 "
-            "there were more events than the model expects, near 1 fewer. The data are those "
-            "fitted, so that middling values say little and extreme ones much."
+            f"{probability(values.min())} and {probability(values.max())}; {extreme} outside "
+            "0.025 to 0.975. Near 0 there were more events than the model expects, near 1 fewer. "
+            "The data are those fitted, so that middling values say little and extreme ones much."
         )
         replicated = replicated_events(fit, seed=fit.provenance.seed)
         for index, endpoint in enumerate(_endpoints(tables["predictive"])):
@@ -747,7 +781,7 @@ def _predictive(results: Results, flow: Flow | None, minimum: int) -> Row:
                     unit=fit.exposure.unit,
                 )
             found["events"].append({"endpoint": endpoint, "figure": figure, "joined": joined})
-    if "predictive_curves" in tables:
+    if "predictive_curves" in tables and len(tables["predictive_curves"]):
         table = tables["predictive_curves"]
         for index, endpoint in enumerate(_endpoints(table)):
             rows = table[table["endpoint"] == endpoint]
@@ -761,7 +795,7 @@ def _predictive(results: Results, flow: Flow | None, minimum: int) -> Row:
                 title=f"{endpoint}: replicated and observed curves",
                 axis=f"{fit.exposure.unit} from the origin, event-free at {start:g}",
             )
-            hidden = flow is not None and not flow.shows_steps(endpoint)
+            hidden = flow is not None and not flow.shows_events(endpoint)
             found["replicated"].append({"figure": figure, "endpoint": endpoint, "hidden": hidden})
     if "leave_one_out" in tables:
         for row in _records(tables["leave_one_out"]):
@@ -845,7 +879,7 @@ def _criteria(results: Results) -> list[Row]:
     ]
 
 
-def _parameters(results: Results) -> list[Row]:
+def _parameters(results: Results, masked: Masked) -> list[Row]:
     """Take the worst of each kind; single parameters may bear the names of patients."""
     table = results.tables["diagnostics"]
     rows = table[table["kind"] == "parameter"]
@@ -853,7 +887,8 @@ def _parameters(results: Results) -> list[Row]:
     return [
         {
             "name": kind,
-            "count": len(one),
+            # One for each patient, perhaps.
+            "count": MASK if len(one) in masked.values else len(one),
             # Independent draws have no chains to compare.
             "r_hat": f"{one['r_hat'].max():.4f}" if one["r_hat"].notna().any() else "",
             "bulk": f"{one['ess_bulk'].min():.0f}",
@@ -879,7 +914,7 @@ def _scaling(results: Results) -> list[Row]:
                     name: number(row, name, ".2f", table=where)
                     for name in ("mean", "lower", "upper")
                 },
-                "below": number(row, "probability_below_null", ".3f", table=where),
+                "below": number(row, "probability_below_null", PROBABILITY, table=where),
                 "k": f"{row['pareto_k']:.2f}",
                 "reading": row["reading"],
             }
@@ -926,7 +961,7 @@ def _implied(results: Results) -> list[Row]:
                 name: number(
                     row,
                     name,
-                    ".3f",
+                    PROBABILITY if _is_survival(row["quantity"]) else shape_of(row),
                     table=f"prior_predictive/{row['quantity']}",
                     estimate=False,
                 )
@@ -937,6 +972,11 @@ def _implied(results: Results) -> list[Row]:
         # What the model holds constant says nothing.
         if row["lower"] < row["upper"]
     ]
+
+
+def _is_survival(quantity: str) -> bool:
+    """Whether what a prior implies is survival, not a ratio or a difference."""
+    return quantity.startswith("survival ") and " less " not in quantity
 
 
 def _safety(results: Results, masked: Masked) -> list[Row]:
@@ -965,9 +1005,9 @@ def _safety(results: Results, masked: Masked) -> list[Row]:
                 "patients": MASK if few else f"{patients:,}",
                 "with_event": f"{hit:,}" if share else MASK,
                 "events": f"{events:,}" if rate else MASK,
-                "share": cell(share, "incidence_median", ".3f"),
-                "share_lower": cell(share, "incidence_lower", ".3f"),
-                "share_upper": cell(share, "incidence_upper", ".3f"),
+                "share": cell(share, "incidence_median", PROBABILITY),
+                "share_lower": cell(share, "incidence_lower", PROBABILITY),
+                "share_upper": cell(share, "incidence_upper", PROBABILITY),
                 "rate": cell(rate, "rate_per_year_median", ".2f"),
                 "rate_lower": cell(rate, "rate_per_year_lower", ".2f"),
                 "rate_upper": cell(rate, "rate_per_year_upper", ".2f"),

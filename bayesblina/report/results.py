@@ -32,13 +32,14 @@ from bayesblina.fitting import Fit, weights_of
 from bayesblina.follow_up import find_episodes
 from bayesblina.hazards.definition import PowerPrior
 from bayesblina.ladder import COX, bias_ladder, rungs
+from bayesblina.onsets import AdverseEvents
 from bayesblina.pointwise import leave_one_out_total
 from bayesblina.predictive import replicated_simon_makuch
 from bayesblina.prior_curves import prior_predictive
 from bayesblina.prior_sensitivity import power_scaling
 from bayesblina.readers.sources import sha256_of
 from bayesblina.regimes import From, Never, Regime
-from bayesblina.safety import AdverseEvents, event_rate, incidence
+from bayesblina.safety import event_rate, incidence
 from bayesblina.scan import CohortScan
 from bayesblina.storage import load
 from bayesblina.study import in_memory
@@ -335,11 +336,10 @@ def _ladder(
         # The ratios of an illness-death model are those of its transitions, which have no ladder.
         if not found:
             continue
-        whole = others[others["method"] == COX].iloc[0]
         own = rungs(
             {str(key): value for key, value in found[0].items()},
-            patients=int(whole["patients"]),
-            events=int(whole["events"]),
+            beside=others[others["method"] == COX].to_dict("records")[0],
+            adjusted=bool(fit.design.term_names),
         )
         parts.append(pd.DataFrame(own))
     joined: pd.DataFrame = pd.concat(parts, ignore_index=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from bayesblina.baseline_gate import WORDS
 from bayesblina.fitting import Fit
 from bayesblina.hazards.definition import PowerPrior
 from bayesblina.tables.marks import BASELINE, EVENT_TIMES, beside, failed
+from bayesblina.tables.numbers import MISSING, probability
 from bayesblina.tables.table import BASELINE_MOVES, VISITS
 
 HALF_NORMAL_WIDTH = 1.959963984540054
@@ -19,16 +20,18 @@ SYNTHETIC = "SYNTHETIC PATIENTS."
 MARKS: Mapping[str, str] = {BASELINE: BASELINE_MOVES, EVENT_TIMES: VISITS}
 # Columns that are read off the companion.
 WITHOUT = ("companion_", "without_")
+# In place of a format: the number is a probability.
+PROBABILITY = "probability"
+# And one that is 1 by definition at the landmark.
+SURVIVAL = "survival"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Number:
-    """A number as it is shown, with what it was rounded from.
+    """A number as it is shown: nothing finer goes with it.
 
     Attributes
     ----------
-    value
-        The number, as in the table.
     text
         What is shown.
     key
@@ -39,11 +42,18 @@ class Number:
         Other gates that its row failed, in words.
     """
 
-    value: float
     text: str
     key: str = ""
     estimate: bool = True
     mark: str = ""
+
+    @property
+    def rounded(self) -> float:
+        """The number that is shown; of one below or above what is shown, that; NaN for none."""
+        try:
+            return float(self.text.lstrip("<>"))
+        except ValueError:
+            return math.nan
 
     def __str__(self) -> str:
         """Show it."""
@@ -116,9 +126,13 @@ def number(
     gates = {
         name: row[name] for name in (EVENT_TIMES, *(() if without else (BASELINE,))) if name in row
     }
-    labels = [str(row[name]) for name in ("endpoint", "landmark", "regime", "time") if name in row]
+    # A curve may end with somebody's follow-up: no time is finer than it is shown.
+    labels = [
+        f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name])
+        for name in ("endpoint", "landmark", "regime", "time")
+        if name in row
+    ]
     return Number(
-        value=value,
         text=shown(value, shape),
         key="/".join([table, *labels, column]),
         estimate=estimate,
@@ -134,7 +148,7 @@ def shown(value: float, shape: str) -> str:
     value
         The number.
     shape
-        How it is shown, as in a format string.
+        How it is shown, as in a format string; or `PROBABILITY` or `SURVIVAL`.
 
     Returns
     -------
@@ -144,37 +158,20 @@ def shown(value: float, shape: str) -> str:
     Examples
     --------
     >>> shown(0.4536, ".2f"), shown(0.0004, ".3f"), shown(float("nan"), ".2f")
-    ('0.45', '< 0.001', '–')
+    ('0.45', '<0.001', '–')
+    >>> shown(0.9999, PROBABILITY)
+    '>0.999'
     """
     if not math.isfinite(value):
-        return "–"
+        return MISSING
+    if shape == SURVIVAL and value == 1:
+        return "1"
+    if shape in (PROBABILITY, SURVIVAL):
+        return probability(value)
     text = format(value, shape)
-    if shape.startswith(".") and shape.endswith("f") and value > 0 and float(text) == 0:
-        return f"< {10.0 ** -int(shape[1:-1]):{shape}}"
+    if shape.startswith(".") and shape.endswith("f") and float(text) == 0:
+        return f"<{10.0 ** -int(shape[1:-1]):{shape}}" if value > 0 else format(0.0, shape)
     return text
-
-
-def certain(value: float) -> str:
-    """Word a probability; draws tell none of exactly 0 or 1.
-
-    Parameters
-    ----------
-    value
-        The probability.
-
-    Returns
-    -------
-    str
-        The text.
-
-    Examples
-    --------
-    >>> certain(0.984), certain(1.0), certain(0.0)
-    ('0.984', '> 0.999', '< 0.001')
-    """
-    if value > 0.9995:
-        return "> 0.999"
-    return "< 0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def shape_of(row: Mapping[Any, Any], *, least: int = 2, signed: bool = False) -> str:
@@ -200,7 +197,7 @@ def shape_of(row: Mapping[Any, Any], *, least: int = 2, signed: bool = False) ->
     ('.2f', '.4f')
     """
     width = float(row["upper"]) - float(row["lower"])
-    more = math.ceil(-math.log10(width)) + 1 if width > 0 else least
+    more = math.ceil(-math.log10(width)) + 1 if 0 < width < math.inf else least
     return f"{'+' if signed else ''}.{min(max(more, least), 6)}f"
 
 
@@ -249,7 +246,7 @@ def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
         " to ",
         one("upper"),
         "; probability that it is below 1: ",
-        replace(one("probability_below_1", ".3f"), text=certain(float(row["probability_below_1"]))),
+        one("probability_below_1", PROBABILITY),
         ").",
     )
 

@@ -291,7 +291,7 @@ class _Counts:
     broken : ndarray of int, shape (rule,)
         Who breaks each rule.
     timed, short, long : ndarray of int, shape (endpoint,)
-        Times from 0 on; those that are implausibly short, and long.
+        Lengths of follow-up; those that are implausibly short, and long.
     known, zeros, ones : ndarray of int, shape (column of times,)
         Values of each column of times, and how many of them are 0, and 1.
     moved
@@ -378,8 +378,10 @@ def find_problems(
     for index, (name, time) in enumerate(declared.columns.time.items()):
         half = counts.timed[index] / 2
         if half and (counts.short[index] > half or counts.long[index] > half):
-            positive = reading.raw.select(time=time).filter(ibis_module()._.time > 0)
-            words = unit_words(declared.unit, float(run(positive.time.median(), source)))
+            seen = reading.raw.select(seen=time - declared.columns.entry[name])
+            seen = seen.filter((seen.seen > 0) & (seen.seen < float("inf")))
+            found = run(seen.aggregate(middle=seen.seen.median(), most=seen.seen.max()), source)
+            words = unit_words(declared.unit, *map(float, found.iloc[0]))
             if words is not None:
                 problems.append(
                     Problem(
@@ -441,11 +443,12 @@ def _count_there(
 
     wanted = {f"n{index}": total(one.rows) for index, one in enumerate(broken)}
     short, long = _limits(declared.unit)
-    for index, time in enumerate(declared.columns.time.values()):
-        good = (time > 0) & (time.abs() < float("inf"))
+    for index, (name, time) in enumerate(declared.columns.time.items()):
+        seen = time - declared.columns.entry[name]
+        good = (seen > 0) & (seen.abs() < float("inf"))
         wanted[f"timed{index}"] = total(good)
-        wanted[f"short{index}"] = total(good & (time < number(short)))
-        wanted[f"long{index}"] = total(good & (time > number(long)))
+        wanted[f"short{index}"] = total(good & (seen < number(short)))
+        wanted[f"long{index}"] = total(good & (seen > number(long)))
     for index, values in enumerate(reading.times.values()):
         wanted[f"known{index}"] = total(values.notnull())
         wanted[f"zeros{index}"] = total(values == 0.0)
@@ -523,8 +526,10 @@ def _count_here(
         rows = [array_of(batch, f"told{index}") for index in range(len(told))]
         ruled = _rules(declared, here, InMemory(), _unread(told, rows))
         counts += [int(np.count_nonzero(one)) for one in (*rows, *(one.rows for one in ruled))]
-        for index, time in enumerate(here.time.values()):
-            good = time[(time > 0) & np.isfinite(time)]
+        for index, (name, time) in enumerate(here.time.items()):
+            known = np.isfinite(time) & np.isfinite(here.entry[name])
+            seen = time[known] - here.entry[name][known]
+            good = seen[seen > 0]
             timed[:, index] += [good.size, (good < short).sum(), (good > long).sum()]
         ids = batch.column("id")
         nameless += ids.null_count

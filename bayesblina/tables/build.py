@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bayesblina.errors import SpecError, nearest
+from bayesblina.masking import is_small, mask_account
 from bayesblina.tables import numbers
 from bayesblina.tables.marks import (
     BASELINE,
@@ -36,9 +38,6 @@ STATISTICS = frozenset(
         "ess_tail",
         "r_hat",
         "converged",
-        "median_reached",
-        "lower_reached",
-        "upper_reached",
         "probability_reached",
     }
 )
@@ -186,7 +185,7 @@ def estimates(
     -------
     Table
         Coordinates, "median (lower to upper)", and probabilities. Times beyond the horizon are
-        written as ">horizon".
+        "not reached", and a note says what the horizon is.
 
     Raises
     ------
@@ -243,11 +242,14 @@ def estimates(
     if "converged" in columns and shown["converged"].nunique() < 2:
         columns.remove("converged")
     made = publish(shown, title=title, columns=columns, names=names, kinds=kinds, unit=unit)
+    horizon = summary.attrs.get("horizon")
+    unreached = kind == "time" and np.isinf(summary[["median", "lower", "upper"]]).any(axis=None)
+    notes = made.notes
+    if unreached and horizon is not None:
+        notes = (*notes, f"Not reached: by {numbers.time(float(horizon), unit)} {unit}.")
     place = columns.index(what)
     numeric = tuple(one or index == place for index, one in enumerate(made.numeric))
-    return Table(
-        title=made.title, head=made.head, rows=made.rows, numeric=numeric, notes=made.notes
-    )
+    return Table(title=made.title, head=made.head, rows=made.rows, numeric=numeric, notes=notes)
 
 
 def probabilities(table: pd.DataFrame, *, title: str = "", synthetic: bool = False) -> Table:
@@ -296,8 +298,9 @@ def account(
     title
         Title.
     minimum
-        Counts of patients and events from 1 to below this are written as "<minimum", and the
-        person-time of such rows is left out. Differences between rows may still tell them.
+        Counts of patients and events from 1 to below this are written as "<minimum"; as many other
+        counts, and person-times, as it takes so that no sum gives one away are dashes. Estimates
+        of the same patients beside this table would tell them again.
     synthetic
         Whether the patients are simulated: ``synthetic`` of the account.
 
@@ -319,21 +322,30 @@ def account(
     >>> account(found.table, unit=found.unit, synthetic=found.synthetic).notes
     ('Synthetic patients.',)
     """
-    _require(table, ("step", "what", "patients", "events", "person_time"), "Account.table")
+    needed = ("step", "endpoint", "phase", "what", "patients", "events", "person_time")
+    _require(table, needed, "Account.table")
     if isinstance(minimum, bool) or minimum < 1:
         raise SpecError(f"minimum must be at least 1, got {minimum!r}.")
+    found = mask_account(table, minimum=minimum)
     shown = table.copy()
-    small = pd.Series(False, index=table.index)
     for name in ("patients", "events"):
-        few = (table[name].fillna(0) > 0) & (table[name].fillna(0) < minimum)
-        small |= few
         shown[name] = [
-            "" if pd.isna(cell) else f"<{minimum}" if masked else f"{cell:d}"
-            for cell, masked in zip(table[name], few, strict=True)
+            ""
+            if pd.isna(cell)
+            else f"{cell:d}"
+            if f"{index}.{name}" not in found.masked.hidden
+            else f"<{minimum}"
+            if is_small(cell, minimum)
+            else numbers.MISSING
+            for index, cell in enumerate(table[name])
         ]
     shown["person_time"] = [
-        "" if pd.isna(cell) else numbers.MISSING if masked else numbers.time(float(cell), unit)
-        for cell, masked in zip(table["person_time"], small, strict=True)
+        ""
+        if pd.isna(cell)
+        else numbers.MISSING
+        if index in found.times or f"{index}.events" in found.masked.hidden
+        else numbers.time(float(cell), unit)
+        for index, cell in enumerate(table["person_time"])
     ]
     columns = [str(name) for name in shown.columns if (shown[name] != "").any()]
     names = {name: name for name in columns} | {"person_time": f"person-{unit}"}
@@ -584,16 +596,11 @@ def _densities(table: pd.DataFrame) -> dict[str, Kind]:
 
 
 def _estimate(row: Mapping[Any, Any], write: Callable[[float], str]) -> str:
-    """Write an estimate with its interval; what lies beyond the horizon is only known to."""
-
-    def one(name: str) -> str:
-        reached = row.get(f"{name}_reached", True)
-        text = write(float(row[name]))
-        return text if reached else f">{text}"
-
-    if math.isnan(float(row["median"])):
+    """Write an estimate with its interval."""
+    middle, lower, upper = (float(row[name]) for name in ("median", "lower", "upper"))
+    if math.isnan(middle):
         return numbers.MISSING
-    return f"{one('median')} ({one('lower')} to {one('upper')})"
+    return f"{write(middle)} ({write(lower)} to {write(upper)})"
 
 
 def _companion(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from bayesblina.errors import SpecError
 Kind = Literal["ratio", "probability", "percent", "time", "log density", "number"]
 MISSING = "–"
 MINUS = "−"
+NOT_REACHED = "not reached"
 # Decimals of times: about a day in each unit, or a tenth of a month.
 TIME_DECIMALS = {"days": 0, "weeks": 1, "months": 1, "years": 2}
 SIGNIFICANT = 3
@@ -21,6 +22,8 @@ LARGE_RATIO = 100.0
 # Probabilities nearer to 0 or 1 than this have three decimals, others two.
 EDGE = 0.1
 SMALLEST_PROBABILITY = 0.001
+# Of sums of probabilities.
+ROUNDING = 1e-9
 
 
 def ratio(value: float) -> str:
@@ -75,13 +78,35 @@ def probability(value: float) -> str:
     """
     if math.isnan(value):
         return MISSING
-    if not 0 <= value <= 1:
+    if not -ROUNDING <= value <= 1 + ROUNDING:
         raise SpecError(f"A probability lies between 0 and 1, got {value!r}.")
     if value < SMALLEST_PROBABILITY:
         return f"<{SMALLEST_PROBABILITY:g}"
     if value > 1 - SMALLEST_PROBABILITY:
         return f">{1 - SMALLEST_PROBABILITY:g}"
     return f"{value:.{2 if EDGE <= value <= 1 - EDGE else 3}f}"
+
+
+def p_value(value: float) -> str:
+    """Write a p-value with its sign of relation.
+
+    Parameters
+    ----------
+    value
+        The p-value.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Examples
+    --------
+    >>> p_value(0.0312), p_value(0.0), p_value(1.0)
+    ('p = 0.031', 'p < 0.001', 'p > 0.999')
+    """
+    text = probability(value)
+    return f"p {text[0]} {text[1:]}" if text[0] in "<>" else f"p = {text}"
 
 
 def percent(value: float) -> str:
@@ -111,7 +136,7 @@ def time(value: float, unit: str) -> str:
     Parameters
     ----------
     value
-        The time.
+        The time; infinite if it is not reached.
     unit
         Its unit.
 
@@ -127,15 +152,15 @@ def time(value: float, unit: str) -> str:
 
     Examples
     --------
-    >>> time(15.46, "months"), time(-0.0, "days")
-    ('15.5', '0')
+    >>> time(15.46, "months"), time(-0.0, "days"), time(float("inf"), "months")
+    ('15.5', '0', 'not reached')
     """
     if unit not in TIME_DECIMALS:
         raise SpecError(f"Unknown unit {unit!r}; expected one of {', '.join(TIME_DECIMALS)}.")
     if math.isnan(value):
         return MISSING
-    if math.isinf(value):
-        return _infinite(value)
+    if value == math.inf:
+        return NOT_REACHED
     return _signed(f"{value:.{TIME_DECIMALS[unit]}f}")
 
 

@@ -49,10 +49,12 @@ _LATEX = {
 _LIGATURES = re.compile(r"([-',])(?=\1)")
 # Characters that mean something in some flavour of Markdown wherever they stand, and in HTML.
 _MARKDOWN = {letter: f"\\{letter}" for letter in r"\`*_{}[]#|~^$@"}
-_MARKDOWN |= {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+# What could begin a tag, a comment or an entity; "<0.001" cannot, and stands as it is.
+_HTML = re.compile(r"<(?![\d =])|&(?=[A-Za-z#])")
+_ENTITIES = {"<": "&lt;", "&": "&amp;"}
 # What becomes a link or an emoji; and what opens a list or an underline at the start of a line.
 _LINKS = re.compile(r":(?=\S)|(?<=www)\.")
-_OPENING = re.compile(r"^(\d*)([-+=]|[.)](?=\s|$))")
+_OPENING = re.compile(r"^(\d*)([-+=>]|[.)](?=\s|$))")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,10 +314,11 @@ def markdown(text: str) -> str:
 
     Examples
     --------
-    >>> print(markdown("*a* | <b>"))
-    \*a\* \| &lt;b&gt;
+    >>> print(markdown("*a* | <b>"), markdown("p <0.001"))
+    \*a\* \| &lt;b> p <0.001
     """
     escaped = "".join(_MARKDOWN.get(letter, letter) for letter in text)
+    escaped = _HTML.sub(lambda found: _ENTITIES[found[0]], escaped)
     return _OPENING.sub(r"\1\\\2", _LINKS.sub(r"\\\g<0>", escaped))
 
 

@@ -153,11 +153,36 @@ def run_stored(
     Raises
     ------
     StorageError
-        If the store cannot be written to, or holds something else.
+        If the store cannot be written to, holds something else, or another process is writing to
+        it.
     BayesblinaError
         As for `Workers.run`.
     """
-    done = store.begin(header, resume=resume)
+    with store.locked():
+        return _run_locked(
+            store,
+            store.begin(header, resume=resume),
+            header,
+            tasks,
+            lambda wanted: workers.run(function, shared, wanted),
+            progress=progress,
+            keep=keep,
+            lacks=lacks,
+        )
+
+
+def _run_locked(
+    store: Store,
+    done: dict[str, dict[str, Any]],
+    header: Mapping[str, Any],
+    tasks: Mapping[str, Any],
+    run: Callable[[Sequence[Any]], Iterator[tuple[dict[str, Any], Any]]],
+    *,
+    progress: Progress | None,
+    keep: Callable[[dict[str, Any], Any], None] | None,
+    lacks: Callable[[dict[str, Any]], bool] | None,
+) -> list[dict[str, Any]]:
+    """Run what is not done yet, while no other process writes to the store."""
     wanted = [
         task
         for key, task in tasks.items()
@@ -166,7 +191,7 @@ def run_stored(
     finished = len(tasks) - len(wanted)
     if progress is not None:
         progress(finished, len(tasks))
-    for record, extra in workers.run(function, shared, wanted):
+    for record, extra in run(wanted):
         if keep is not None:
             keep(record, extra)
         key = str(record["key"])
@@ -176,7 +201,7 @@ def run_stored(
         finished += 1
         if progress is not None:
             progress(finished, len(tasks))
-    store.finish(list(tasks))
+    store.finish(list(tasks), header)
     return [done[key] for key in tasks]
 
 

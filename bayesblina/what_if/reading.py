@@ -8,7 +8,7 @@ from html import escape
 from itertools import combinations
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from bayesblina.tables.marks import beside
 from bayesblina.what_if.layout import BASE_LABEL
 from bayesblina.what_if.store import Store
 
+Direction = Literal["lower", "higher"]
 # Rows that a notebook shows.
 DISPLAYED = 40
 LEADING = ("scenario", "status", "reason")
@@ -58,11 +59,15 @@ class Sensitivity:
         Names of the axes.
     synthetic
         Whether the patients are simulated.
+    direction
+        What the study concludes, held against the scenarios: ``"lower"`` or ``"higher"`` hazard of
+        the exposed; None takes what the base case says.
     """
 
     table: pd.DataFrame
     axes: tuple[str, ...]
     synthetic: bool
+    direction: Direction | None = None
 
     @classmethod
     def of(cls, header: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Sensitivity:
@@ -95,7 +100,12 @@ class Sensitivity:
             for result in one["results"] or [{"endpoint": None}]
         ]
         table = pd.DataFrame(rows, columns=[*LEADING, *axes, "endpoint", *NUMBERS, "key"])
-        return cls(table=table, axes=axes, synthetic=bool(header["synthetic"]))
+        return cls(
+            table=table,
+            axes=axes,
+            synthetic=bool(header["synthetic"]),
+            direction=header.get("direction"),
+        )
 
     def of_endpoint(self, endpoint: str) -> pd.DataFrame:
         """Rows of one endpoint that converged.
@@ -123,7 +133,14 @@ class Sensitivity:
             raise SpecError(f"{endpoint}: no scenario converged.")
         return self.table[inside].reset_index(drop=True)
 
-    def holds(self, endpoint: str, *, probability: float = 0.975, ratio: float = 1.0) -> Holds:
+    def holds(
+        self,
+        endpoint: str,
+        *,
+        probability: float = 0.975,
+        ratio: float = 1.0,
+        direction: Direction | None = None,
+    ) -> Holds:
         """Count the scenarios in which a conclusion holds, and name the others.
 
         Parameters
@@ -131,10 +148,14 @@ class Sensitivity:
         endpoint
             Endpoint.
         probability
-            The conclusion is that the posterior probability of a hazard ratio below 1 is at least
-            this.
+            The conclusion is that the hazard of the exposed is lower, or higher, with at least this
+            posterior probability.
         ratio
-            And that the median hazard ratio is below this.
+            And that the median hazard ratio is beyond this: below it for a lower hazard, above its
+            inverse for a higher one.
+        direction
+            ``"lower"`` or ``"higher"``; by default that of the study, else of the base case. Where
+            the base case leaves it open, the conclusion is that it is open.
 
         Returns
         -------
@@ -144,23 +165,74 @@ class Sensitivity:
         Raises
         ------
         SpecError
-            If the endpoint is unknown, no scenario converged, or a number is impossible.
+            If the endpoint is unknown, no scenario converged, a number or the direction is
+            impossible, or no direction is given and the base case has no answer.
         """
-        if not 0 < probability < 1:
-            raise SpecError(f"probability must lie between 0 and 1, got {probability!r}.")
+        if not 0.5 < probability < 1:
+            raise SpecError(f"probability must lie between 0.5 and 1, got {probability!r}.")
         if not ratio > 0:
             raise SpecError(f"ratio must be greater than 0, got {ratio!r}.")
+        if direction not in (None, "lower", "higher"):
+            raise SpecError(f"direction must be 'lower' or 'higher', got {direction!r}.")
         rows = self.of_endpoint(endpoint)
-        good = (rows["probability_below_1"] >= probability) & (rows["median"] < ratio)
+        given = direction or self.direction
+        says = {
+            "lower": (rows["probability_below_1"] >= probability) & (rows["median"] < ratio),
+            "higher": (rows["probability_below_1"] <= 1 - probability)
+            & (rows["median"] > 1 / ratio),
+        }
+        says["open"] = ~(says["lower"] | says["higher"])
+        concluded: str
+        if given is None:
+            base = np.flatnonzero((rows[list(self.axes)] == BASE).all(axis=1))
+            if not base.size:
+                raise SpecError(
+                    f"{endpoint}: the base case has no answer, so that there is no conclusion to "
+                    "hold against the scenarios: give direction='lower' or 'higher'."
+                )
+            concluded = next(name for name, good in says.items() if good.iloc[base[0]])
+        else:
+            concluded = given
+        good = says[concluded]
         silent = self.table[self.table["status"] != "converged"]
         return Holds(
             endpoint=endpoint,
+            direction=concluded,
+            source="base case" if given is None else "given",
+            probability=probability,
+            ratio=ratio,
             holds=int(good.sum()),
             of=len(rows),
             not_in=tuple(rows.loc[~good, "scenario"]),
             without_answer=tuple(dict.fromkeys(silent["scenario"])),
             marked=tuple(row["scenario"] for row in rows.to_dict("records") if beside(row)),
         )
+
+    def conclusion(self, endpoint: str) -> str:
+        """Say in a sentence in how many scenarios the conclusion holds.
+
+        Parameters
+        ----------
+        endpoint
+            Endpoint.
+
+        Returns
+        -------
+        str
+            What `holds` gives; or that the base case has no answer.
+
+        Raises
+        ------
+        SpecError
+            If the endpoint is unknown or no scenario converged.
+        """
+        rows = self.of_endpoint(endpoint)
+        if self.direction is None and not (rows[list(self.axes)] == BASE).all(axis=1).any():
+            return (
+                f"{endpoint}: the base case has no answer, so that there is no conclusion to hold "
+                f"against the {len(rows)} scenarios that have one."
+            )
+        return str(self.holds(endpoint))
 
     def effects(self, endpoint: str) -> pd.DataFrame:
         """How far each axis, and each pair of axes, moves the answer.
@@ -281,6 +353,13 @@ class Holds:
     ----------
     endpoint
         Endpoint.
+    direction
+        The conclusion: that the exposed phase's hazard is ``"lower"`` or ``"higher"``, or that this
+        is ``"open"``.
+    source
+        Whose it is: the ``"base case"``'s, or ``"given"``.
+    probability, ratio
+        From when on it is concluded.
     holds, of
         In so many of those that converged.
     not_in : tuple of str
@@ -293,6 +372,10 @@ class Holds:
     """
 
     endpoint: str
+    direction: str
+    source: str
+    probability: float
+    ratio: float
     holds: int
     of: int
     not_in: tuple[str, ...]
@@ -301,7 +384,7 @@ class Holds:
 
     def __str__(self) -> str:
         """Say it in a sentence."""
-        text = f"{self.endpoint}: the conclusion holds in {self.holds} of {self.of} scenarios"
+        text = f"{self.endpoint}: {self._conclusion()} holds in {self.holds} of {self.of} scenarios"
         if self.not_in:
             text += f"; not in: {' | '.join(self.not_in)}"
         if self.without_answer:
@@ -309,6 +392,20 @@ class Holds:
         if self.marked:
             text += f"; counted, but marked: {' | '.join(self.marked)}"
         return f"{text}."
+
+    def _conclusion(self) -> str:
+        whose = "the base case's conclusion" if self.source == "base case" else "the conclusion"
+        sure = f"{self.probability:g}"
+        if self.direction == "open":
+            return (
+                f"{whose}, that it is open whether the hazard is lower or higher (neither "
+                f"P(HR < 1) nor P(HR > 1) at least {sure}),"
+            )
+        sign = "<" if self.direction == "lower" else ">"
+        limit = self.ratio if self.direction == "lower" else 1 / self.ratio
+        beyond = "" if self.ratio == 1 else f", median {sign} {limit:.3g}"
+        concluded = f"P(HR {sign} 1) at least {sure}{beyond}"
+        return f"{whose}, that the hazard is {self.direction} ({concluded}),"
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(str(self))}</p>"

@@ -21,7 +21,7 @@ from bayesblina.sampling import SamplerSettings
 from bayesblina.summaries import summarise
 from bayesblina.what_if.engine import Engine, Workers, reason_of_failure, run_stored
 from bayesblina.what_if.layout import Scenario
-from bayesblina.what_if.reading import BESIDE_RATIO, SUMMARY, Sensitivity
+from bayesblina.what_if.reading import BESIDE_RATIO, SUMMARY, Direction, Sensitivity
 from bayesblina.what_if.store import Store
 
 DRAWS = "draws"
@@ -151,6 +151,7 @@ def sensitivity(
     scheduler: str | None = None,
     workers: int | None = None,
     keep_draws: bool = False,
+    direction: Direction | None = None,
     draws: int = 1000,
     tune: int = 1000,
     chains: int = 4,
@@ -184,6 +185,9 @@ def sensitivity(
     keep_draws
         Whether draws of the log hazard ratios are kept, in ``draws/KEY.npy``; by default they stay
         with the workers.
+    direction
+        What the study concludes, to be held against the scenarios: ``"lower"`` or ``"higher"``
+        hazard of the exposed; by default what the base case says.
     draws, tune, chains
         As for `bayesblina.fit`.
     progress
@@ -220,6 +224,8 @@ def sensitivity(
     where = Workers(engine=engine, scheduler=scheduler, count=workers)
     if not scenarios:
         raise SpecError("There are no scenarios to run.")
+    if direction not in (None, "lower", "higher"):
+        raise SpecError(f"direction must be 'lower' or 'higher', got {direction!r}.")
     tasks = {one.key: one for one in scenarios}
     if len(tasks) != len(scenarios):
         raise SpecError("A scenario stands twice: lay scenarios out with bayesblina.scenarios.")
@@ -232,6 +238,7 @@ def sensitivity(
         "unit": cohort.unit,
         "synthetic": cohort.synthetic,
         "versions": {name: version(name) for name in LIBRARIES},
+        "direction": direction,
     }
     folder = store.folder / DRAWS
 

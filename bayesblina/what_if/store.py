@@ -2,7 +2,8 @@
 
 A line is a JSON object and the SHA-256 of it. Whatever ends the process, every line that was
 finished can be read; half a line at the end is what a kill left, and is cut off. When all scenarios
-are done the lines are put into their order, so that the file does not tell which came first.
+are done the lines are put into their order, so that the file does not tell which came first. One
+process writes at a time; of lines with one key, however they came there, the first counts.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,9 @@ from bayesblina.errors import StorageError
 from bayesblina.files import reason_of, write_text
 
 NAME = "scenarios.jsonl"
+LOCK = "scenarios.lock"
+# What results do not depend on, and another run may say otherwise.
+FREE = frozenset({"direction"})
 FORMAT = "bayesblina scenarios"
 SCHEMA = 1
 _SEPARATOR = " sha256 "
@@ -54,6 +60,33 @@ class Store:
     def path(self) -> Path:
         """The file of lines."""
         return self.folder / NAME
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing to the store, as long as this one lives.
+
+        Raises
+        ------
+        StorageError
+            If another process is writing to it, or the folder cannot be written to.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = (self.folder / LOCK).open("a+b")
+        except OSError as error:
+            raise StorageError(
+                f"Cannot make the folder '{self.folder}': {reason_of(error)}."
+            ) from None
+        with file:
+            try:
+                _lock(file.fileno())
+            except OSError:
+                raise StorageError(
+                    f"Another process is writing into '{self.folder}': wait until it is done, and "
+                    "continue with resume, or give another folder."
+                ) from None
+            # The system lets go of it when the file is closed, however the process ends.
+            yield
 
     def begin(self, header: Mapping[str, Any], *, resume: bool) -> dict[str, dict[str, Any]]:
         """Make the store, or read what an earlier run left in it.
@@ -93,7 +126,7 @@ class Store:
                 "command line --resume), or give another folder."
             )
         found, records, whole = self.read()
-        differs = [name for name in head if found.get(name) != head[name]]
+        differs = [name for name in head if name not in FREE and found.get(name) != head[name]]
         if differs:
             raise StorageError(
                 f"'{self.folder}' holds results of another study: {', '.join(differs)} differ. "
@@ -138,7 +171,7 @@ class Store:
         header : dict
             What the results depend on.
         records : list of dict
-            Finished records.
+            Finished records, one for each key.
         whole
             Number of bytes up to the end of the last whole line.
 
@@ -168,28 +201,45 @@ class Store:
             raise StorageError(f"'{self.path}' is not a store of scenarios.")
         if records[0].get("schema") != SCHEMA:
             raise StorageError(f"'{self.path}' was written by another version of bayesblina.")
-        return records[0], records[1:], whole
+        finished: dict[str, dict[str, Any]] = {}
+        for one in records[1:]:
+            finished.setdefault(str(one["key"]), one)
+        return records[0], list(finished.values()), whole
 
-    def finish(self, keys: Sequence[str]) -> None:
+    def finish(self, keys: Sequence[str], header: Mapping[str, Any]) -> None:
         """Put the lines into the order of the scenarios.
 
         Parameters
         ----------
         keys
             Keys of the scenarios, in order.
+        header
+            As for `begin`.
 
         Raises
         ------
         StorageError
             If it cannot be written; the lines then stay in the order in which they came.
         """
-        header, records, _ = self.read()
+        head, records, _ = self.read()
         place = {key: index for index, key in enumerate(keys)}
         ordered = sorted(records, key=lambda record: place.get(str(record["key"]), len(place)))
-        write_text(self.path, "".join(_line(record) for record in (header, *ordered)))
+        write_text(self.path, "".join(_line(record) for record in ({**head, **header}, *ordered)))
 
     def _opened(self, mode: str) -> Any:
         try:
             return self.path.open(mode)
         except OSError as error:
             raise StorageError(f"Cannot open '{self.path}': {reason_of(error)}.") from None
+
+
+def _lock(descriptor: int) -> None:
+    """Lock an open file against other processes; raises OSError where one has it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

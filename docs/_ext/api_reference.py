@@ -21,7 +21,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "What if": ("what_if", "prior_curves", "prior_sensitivity", "bias_analysis"),
     "Confounding by indication": ("weighting", "emulation", "bootstrap"),
     "External patients": ("external",),
-    "Adverse events": ("safety",),
+    "Adverse events": ("onsets", "safety"),
     "Before the study": ("study_designs", "planning"),
 }
 OTHERS = "Others"

@@ -107,8 +107,7 @@ def median(time: Floats, event: NDArray[np.bool_]) -> float:
 def medians(cohort: Cohort, question: bb.Question = QUESTION) -> dict[Key, float]:
     """Median by endpoint and group; infinite where it is not reached."""
     curves = bb.simon_makuch(cohort, question).groupby(["endpoint", "group"])
-    found = {key: median_time(curves.get_group(key)) for key in PUBLISHED}
-    return {key: np.inf if value is None else value for key, value in found.items()}
+    return {key: median_time(curves.get_group(key)) for key in PUBLISHED}
 
 
 def from_remission(cohort: Cohort) -> Cohort:

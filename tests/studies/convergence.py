@@ -21,7 +21,8 @@ from bayesblina.cohort import Cohort
 from bayesblina.convergence import Convergence
 from bayesblina.files import write_text
 from bayesblina.fitting import expose_for, fit_exposure, sampler_settings
-from bayesblina.safety import AdverseEvents, assess_rates, sample_rates
+from bayesblina.onsets import AdverseEvents
+from bayesblina.safety import assess_rates, sample_rates
 
 REPORT = Path(__file__).parents[2] / "docs" / "validation" / "convergence.md"
 QUESTION = bb.Question(exposed="late", eligible_from="entry")

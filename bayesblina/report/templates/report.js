@@ -8,8 +8,14 @@
   const boxes = [...document.querySelectorAll("[data-toggle]")];
   const SVG = "http://www.w3.org/2000/svg";
 
+  // Never 0.000 or 1.000, unless it is so by definition.
+  const said = (share) => {
+    if (share > 0 && share < 0.001) return "<0.001";
+    if (share > 0.999 && share < 1) return ">0.999";
+    return share === 0 || share === 1 ? String(share) : share.toFixed(3);
+  };
   const range = (curve, at) =>
-    `${curve.median[at].toFixed(3)} (${curve.lower[at].toFixed(3)} to ${curve.upper[at].toFixed(3)})`;
+    `${said(curve.median[at])} (${said(curve.lower[at])} to ${said(curve.upper[at])})`;
 
   const chosen = (name) => {
     const box = boxes.find((one) => one.dataset.toggle === name);

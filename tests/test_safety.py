@@ -110,7 +110,7 @@ def test_everything_wrong_at_once() -> None:
     ):
         assert words in error.value.words(show_ids=True)
     assert "p9" not in str(error.value)
-    assert "not in the cohort [1 patient, in row 1]" in str(error.value)
+    assert "not in the cohort [1 patient]" in str(error.value)
     with pytest.raises(DataError, match="no such column"):
         bb.adverse_events(
             pd.DataFrame({"id": ["p0"]}), cohort, patient="id", term="term", start="month"

@@ -203,6 +203,7 @@ def read_adam(
             synthetic=synthetic,
             exclusions=people.exclusions,
             made=people.made,
+            file_sha256=columns.frame.attrs.get(SHA256),
         )
     except DataError as error:
         raise _of_its_dataset(error, people, followed, doses) from None

@@ -200,7 +200,13 @@ def read_people(
         leave(~_chosen(everybody, column, values), f"{column} is not {_words(values)}")
     frame = subjects.loc[keep].reset_index(drop=True)
     frame.attrs = dict(subjects.attrs)
-    people = Columns(frame, "USUBJID", partial_dates=partial_dates, date_format=date_format)
+    people = Columns(
+        frame,
+        "USUBJID",
+        partial_dates=partial_dates,
+        date_format=date_format,
+        numbers=np.flatnonzero(keep) + 1,
+    )
     people.problems = everybody.problems
     excluded = frozenset(patient for one in exclusions for patient in one.patients)
     return People(columns=people, excluded=excluded, source=source, exclusions=tuple(exclusions))

@@ -660,7 +660,7 @@ def find_problems(cohort: Cohort) -> list[Problem]:
 
     def report(role: str, rows: NDArray[np.bool_], found: str, expected: str) -> None:
         if rows.any():
-            who = tuple(str(patient) for patient in ids[rows])
+            who = tuple(dict.fromkeys(str(patient) for patient in ids[rows]))
             numbers = _numbers_of(rows)
             problems.append(
                 Problem(column=role, found=found, expected=expected, patients=who, rows=numbers)

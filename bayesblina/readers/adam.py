@@ -18,6 +18,7 @@ from bayesblina.readers.adam_tables import Filters, People, read_people, require
 from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
 from bayesblina.readers.dates import ISO, require_date_format
 from bayesblina.readers.roles import require_roles
+from bayesblina.readers.sources import SHA256
 from bayesblina.readers.wide import SameDay
 from bayesblina.rules import DAYS_PER_UNIT
 

@@ -376,7 +376,7 @@ def chosen(known: Iterable[object], endpoint: str | None, *, what: str = "endpoi
     return names if endpoint is None else [endpoint]
 
 
-def require(source: xr.Dataset | pd.DataFrame, names: Sequence[str], made_by: str) -> None:
+def require(source: Any, names: Sequence[str], made_by: str) -> None:
     """Refuse what is not the kind of table or dataset that a figure shows.
 
     Parameters

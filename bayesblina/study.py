@@ -725,6 +725,9 @@ def read_study(path: str | PathLike[str]) -> Study:
 
 def _unknown_names(content: StudyFile) -> list[str]:
     """Find phases and endpoints of the question that the file itself does not declare."""
+    if content.adam is not None:
+        # The datasets may bring phases of their own.
+        return []
     asked, phases, endpoints = content.question, content.phases, content.endpoints
     named = [("exposed", asked.exposed), ("reference", asked.reference)]
     # The name that stands for entry into the study, and is no phase.

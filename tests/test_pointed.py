@@ -10,6 +10,7 @@ import xarray as xr
 
 import bayesblina as bb
 from bayesblina.convergence import assess_convergence
+from bayesblina.episodes import state_bounds
 from bayesblina.estimands.curves import _changes
 from bayesblina.exposure.streamed import _Spread
 
@@ -98,3 +99,13 @@ def test_a_piece_that_begins_with_the_lag_is_entered_then() -> None:
     assert entered(1.0) == [(9.0, 1), (10.0, 2), (12.0, 3)]
     assert entered(0.0) == [(8.0, 1), (10.0, 2), (12.0, 3)]
     assert entered(5.0) == [(13.0, 3)]
+
+
+def test_without_lags_a_phase_counts_from_its_start() -> None:
+    bounds, names, state = state_bounds(["early", "late"], np.array([[1.0, 4.0], [np.nan, 3.0]]))
+    assert bounds.tolist() == [[0.0, 1.0, 4.0, np.inf], [0.0, 3.0, 3.0, np.inf]]
+    assert names == ("before early", "early", "late")
+    assert state.tolist() == [0, 1, 2]
+    # The second of two lags, and no other.
+    bounds, _, _ = state_bounds(["early", "late"], np.array([[1.0, 4.0]]), lags=[0.0, 2.0])
+    assert bounds.tolist() == [[0.0, 1.0, 6.0, np.inf]]

@@ -234,7 +234,7 @@ def test_single_patients_are_refused_and_a_sample_is_known(table: pd.DataFrame) 
     sample = exposure.patients()
     assert not sample.complete
     assert sample.people.sizes["patient"] == 960
-    with pytest.raises(SpecError, match="read them into memory"):
+    with pytest.raises(TypeError, match=r"got CohortScan: call bayesblina\.read_cohort first"):
         bb.mantel_byar(scan, QUESTION)  # type: ignore[arg-type]
     assert "at risk" in repr(exposure.account())
     assert exposure.account().table["patients"].iloc[0] == 2040

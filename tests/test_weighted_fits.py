@@ -108,7 +108,7 @@ def weighted() -> Fit:
         LATE,
         seed=1,
         cuts=CUTS,
-        weights=table["weight"],
+        weights=table["weight"].to_numpy(),
         draws=200,
         tune=300,
         progress=False,

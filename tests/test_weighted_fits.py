@@ -523,7 +523,7 @@ def test_weights_are_found_again() -> None:
     model = bb.load_model("power_prior").with_covariates(source="site")
     fit = replace(weighted(), definition=model)
     share = model.borrowing.weight  # type: ignore[union-attr]
-    counted = np.where(table["site"] == "y", share, 1.0) * table["weight"]
+    counted = np.where(table["site"] == "y", share, 1.0) * table["weight"].to_numpy()
     held = replace(fit, exposure=exposed(table, weights=counted))
     found = weights_of(held, cohort_of(table))
     assert found is not None

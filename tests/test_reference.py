@@ -18,6 +18,7 @@ from bayesblina.checks.calibration import (
     calibrate,
     least_probability,
     narrowed,
+    page_name,
     synthetic_setting,
 )
 from bayesblina.checks.calibration import main as calibration_main
@@ -148,12 +149,14 @@ def test_stored_calibrations_are_of_the_models_that_ship() -> None:
     stored = {path.stem for path in folder.glob("*.json")}
     # A power prior weights patients: it draws no data.
     assert calibrations.calibrated_models() == sorted(set(SAMPLED) - {"power_prior"})
-    assert stored == set(SAMPLED) - {"power_prior"}
+    assert stored == {
+        page_name(*run) for run in calibrations.runs(calibrations.calibrated_models())
+    }
     for path in folder.glob("*.json"):
         content = json.loads(path.read_text())
         assert content["passed"] is True, path.stem
         counts = np.array(list(content["ranks"].values()))
-        assert (counts.sum(axis=1) >= 300).all()
+        assert (counts.sum(axis=1) >= 200).all()
         page = path.with_suffix(".md").read_text()
         assert "**passed**" in page
         assert content["command"] in page

@@ -233,7 +233,8 @@ def settle(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> tuple[Colu
     def settled(mark: Any) -> Any:
         found = mark
         for time, most in reversed(ends):
-            near = (mark - time < most) & (time - mark < most) & (time > 0)
+            apart = mark - time
+            near = (apart < most) & (apart > -most) & (time > 0)
             # Floating-point noise is left as it is: times that differ by no more are one anyway.
             near = near & (is_after(mark, time) | is_after(time, mark))
             moved.append(near)

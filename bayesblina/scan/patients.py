@@ -364,10 +364,11 @@ def scan_cohort(
         ]
     if problems:
         raise DataError(problems, source=source)
+    found = raw.select(**columns)
+    if near_ties:  # which costs time in every pass
+        found = _with_near_ties(found, as_read, unit, ends)
     return CohortScan(
-        table=settled(
-            _with_near_ties(raw.select(**columns), as_read, unit, ends), embedded=embedded
-        ),
+        table=settled(found, embedded=embedded),
         embedded=embedded,
         unit=unit,
         endpoints=dict(endpoints),

@@ -454,10 +454,15 @@ def _estimand(weighted: Weighted) -> dict[str, str]:
     basis = weighted.basis
     phase = weighted.question.exposed
     if basis.grace is None:
+        states = (
+            f"in {phase} against not in it"
+            if basis.course.current
+            else f"{phase} started against not started yet"
+        )
+        leaving = "; leaving it tells nothing" if basis.course.current else ""
         return {
             "population": "all eligible patients, at risk from becoming eligible",
-            "compared": f"{phase} started against not started yet, at the same time, if starting "
-            "depended on time alone",
+            "compared": f"{states}, at the same time, if starting depended on time alone{leaving}",
             "hazard ratio": "marginal, constant over time",
         }
     unit = weighted.cohort.unit

@@ -86,8 +86,10 @@ class Course:
         Time since becoming eligible at which weights are taken: the middle between the beginning
         and the next regular point. It must not depend on when the piece ends, for then events
         would have the weights of earlier times than those at risk beside them.
-    after, event : ndarray of bool, shape (piece,)
-        Whether it lies after the start, and whether it ends with the event.
+    after, inside, event : ndarray of bool, shape (piece,)
+        Whether it lies after the start, whether in the phase, and whether it ends with the event.
+    current
+        Whether patients may leave the phase, so that the two differ.
     intervals
         Number of intervals of the hazard of starting.
     names : tuple of str
@@ -113,6 +115,8 @@ class Course:
     until: Floats
     middle: Floats
     after: Bools
+    inside: Bools
+    current: bool
     event: Bools
     intervals: int
     names: tuple[str, ...]
@@ -152,7 +156,7 @@ def make_course(
     DataError
         If the history does not cover a patient.
     """
-    chosen = _require(cohort, question, endpoint, confounders, adjust)
+    chosen = _require(cohort, question, endpoint, confounders, adjust, arms=grace is not None)
     found = find_episodes(cohort, replace(question, endpoints=(endpoint,)))[endpoint]
     size = cohort.size
     begin, end = np.full(size, np.nan), np.full(size, np.nan)
@@ -164,8 +168,11 @@ def make_course(
     index = cohort.phases.index(question.exposed)
     _require_last_phase(cohort, index, used, begin, end)
     start = np.where(np.isnan(cohort.phase_start[:, index]), np.inf, cohort.phase_start[:, index])
+    current = question.phase_end == "current"
+    left = cohort.phase_end[:, index] if current else np.full(size, np.inf)
+    left = np.where(np.isnan(left), np.inf, left)
     changes = _history(cohort, history, used, begin)
-    begin, end, start, at = snap([begin, end, start, changes.time])
+    begin, end, start, left, at = snap([begin, end, start, left, changes.time])
     changes = replace(changes, time=at)
     start = np.where(start < end, start, np.inf)
     prevalent = start <= begin
@@ -174,7 +181,7 @@ def make_course(
         raise SpecError(f"Nobody starts {question.exposed} while under observation.")
     since_start = start[incident] - begin[incident]
     inner = _start_cuts(since_start) if cuts is None else validate_cuts(cuts)
-    pieces = _pieces(used, begin, end, start, changes, inner, grace)
+    pieces = _pieces(used, begin, end, start, left, changes, inner, grace)
     patient, first, since = pieces.patient, pieces.first, pieces.since
     after = first >= start[patient]
     names, values, kept = _covariates(cohort, chosen, adjust, changes, patient, first)
@@ -200,6 +207,8 @@ def make_course(
         until=pieces.until,
         middle=pieces.middle,
         after=after,
+        inside=after & (first < left[patient]),
+        current=current,
         event=died[patient] & (pieces.last == end[patient]),
         intervals=inner.size + 1,
         names=names,
@@ -215,6 +224,8 @@ def _require(
     endpoint: str,
     confounders: Sequence[str] | None,
     adjust: Sequence[str],
+    *,
+    arms: bool,
 ) -> list[str]:
     """Refuse questions that weights cannot answer; name the covariates of the model of starting."""
     for name, value in (("landmark", question.landmark), ("reference", question.reference)):
@@ -224,9 +235,9 @@ def _require(
         raise SpecError("Weights are for a question without a lag: leave it out.")
     if question.transplant == "phase":
         raise SpecError("Weights know of no state after transplant: choose 'censor' or 'ignore'.")
-    if question.phase_end == "current":
+    if arms and question.phase_end == "current":
         raise SpecError(
-            "Weights are for starting a phase, after which patients count as in it: choose "
+            "The arms of an emulated trial are of starting a phase, whatever follows: choose "
             "phase_end='ever'."
         )
     if endpoint not in cohort.endpoints:
@@ -281,16 +292,18 @@ def _pieces(
     begin: Floats,
     end: Floats,
     start: Floats,
+    left: Floats,
     changes: _Changes,
     cuts: Floats,
     grace: float | None,
 ) -> _Pieces:
-    """Cut follow-up at starts, and time at risk of starting at changes and regular points."""
-    # Points at which something of a patient changes: entry, covariates while at risk, start.
+    """Cut follow-up at starts and where the phase is left, and time at risk of starting at changes and regular points."""
+    # Points at which something of a patient changes: entry, covariates while at risk, start, end.
     before = changes.time < start[changes.patient]
     incident = used[np.isfinite(start[used]) & (start[used] > begin[used])]
-    who = np.concatenate([used, incident, changes.patient[before]])
-    when = np.concatenate([begin[used], start[incident], changes.time[before]])
+    leaving = used[np.isfinite(left[used])]
+    who = np.concatenate([used, incident, leaving, changes.patient[before]])
+    when = np.concatenate([begin[used], start[incident], left[leaving], changes.time[before]])
     inside = (when >= begin[who]) & (when < end[who])
     who, when = who[inside], when[inside]
     order = np.lexsort((when, who))

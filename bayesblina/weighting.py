@@ -38,6 +38,10 @@ CAVEAT_OF_ARMS = (
     "hazards (weighted_effect gives each arm its own)"
 )
 
+CAVEAT_OF_LEAVING = (
+    "; that patients leave the phase is taken to depend on nothing that tells what follows"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Basis:
@@ -185,8 +189,10 @@ def starting_weights(
     cohort
         The patients.
     question
-        The question, of the exposed phase against all else, without a landmark and a lag. The
-        phase counts from its start on, and no later phase may be entered from it.
+        The question, of the exposed phase against all else, without a landmark and a lag. No later
+        phase may be entered from it. With ``phase_end="current"`` patients who leave the phase are
+        without it from then on; their weights stay those of having started, which is right where
+        leaving depends on nothing that tells what follows.
     endpoint
         The endpoint; patients are at risk of starting while event-free for it.
     confounders
@@ -214,7 +220,7 @@ def starting_weights(
     ------
     SpecError
         If an argument is impossible, nobody starts while under observation, or patients leave the
-        phase: for a later one, or where the question has phases end.
+        phase for a later one.
     DataError
         If the history does not cover a patient.
 
@@ -252,7 +258,7 @@ def starting_weights(
     basis = Basis(
         course=course,
         rows=np.arange(size),
-        exposed=course.after,
+        exposed=course.inside,
         begin=course.first,
         end=course.last,
         log_offset=np.zeros(size),
@@ -265,8 +271,8 @@ def starting_weights(
         basis,
         truncate,
         question=asked,
-        phase_start=course.start[course.patient],
-        caveat=CAVEAT,
+        phase_start=np.where(course.after & ~course.inside, np.inf, course.start[course.patient]),
+        caveat=CAVEAT + (CAVEAT_OF_LEAVING if course.current else ""),
     )
 
 

@@ -535,6 +535,50 @@ def test_the_demo_is_weighted_as_well() -> None:
     assert any("pseudo-posterior" in note for note in fit.provenance.notes)
 
 
+@pytest.mark.parametrize("end", ["ever", "current"])
+def test_weights_keep_what_the_question_says_of_ends(end: Any) -> None:
+    """Who leaves the phase is without it: pieces are those of the question, whatever weighs them."""
+    random = np.random.default_rng(3)
+    size = 300
+    start, stay = random.exponential(5.0, size), random.exponential(4.0, size)
+    time = random.exponential(12.0, size)
+    table = pd.DataFrame(
+        {
+            "id": [f"p{row}" for row in range(size)],
+            "time": time,
+            "event": (random.random(size) < 0.7).astype(int),
+            "start": np.where(start < time, start, np.nan),
+            "end": np.where(start + stay < time, start + stay, np.nan),
+            "x": random.normal(size=size),
+        }
+    )
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="time", event="event")},
+        phases=bb.Phases(maintenance=bb.Phase(start="start", end="end")),
+        covariates=["x"],
+    )
+    question = replace(QUESTION, phase_end=end)
+    found = bb.starting_weights(cohort, question, endpoint="os")
+    until = np.minimum(start + stay, time) if end == "current" else time
+    spent = np.where(start < time, until - start, 0.0).sum()
+    rows = found.basis.exposed
+    assert (found.basis.end - found.basis.begin)[rows].sum() == pytest.approx(spent, rel=1e-9)
+    # Without their weights the pieces give the answer of the patients.
+    for column in ("estimate", "lower", "upper"):
+        pair = [
+            float(bb.cox(*one)[column].iloc[0])
+            for one in ((cohort, question), (found.cohort, found.question))
+        ]
+        assert pair[1] == pytest.approx(pair[0], rel=1e-6)
+    effect = bb.weighted_effect(found, seed=1, draws=20)
+    compared = effect.estimand["compared"]
+    assert compared.startswith("in " if end == "current" else "maintenance started")
+    assert ("leave the phase" in found.caveat) == (end == "current")
+
+
 def test_what_cannot_be_weighted_is_refused() -> None:
     cohort, history = simulated(7, patients=50)
     one = history.iloc[1:]
@@ -542,10 +586,13 @@ def test_what_cannot_be_weighted_is_refused() -> None:
         (replace(QUESTION, landmark=2.0), "without a landmark"),
         (replace(QUESTION, lag=1.0), "without a lag"),
         (replace(QUESTION, transplant="phase"), "no state after transplant"),
-        (replace(QUESTION, phase_end="current"), "phase_end='ever'"),
     ):
         with pytest.raises(SpecError, match=words):
             bb.starting_weights(cohort, question, endpoint="os")
+    with pytest.raises(SpecError, match="whatever follows: choose phase_end='ever'"):
+        bb.clone_censor_weight(
+            cohort, replace(QUESTION, phase_end="current"), endpoint="os", grace=6.0
+        )
     for arguments, words in (
         ({"endpoint": "pfs"}, "No endpoint 'pfs'"),
         ({"confounders": ["age"]}, "No covariate 'age'"),

@@ -138,7 +138,8 @@ def read_whole(path: str | PathLike[str]) -> bytes:
     """
     trouble = trouble_of(path)
     if trouble is not None:
-        raise StorageError(f"'{readable(path)}' is {trouble}.")
+        what = trouble if trouble == "no such file" else f"it is {trouble}"
+        raise StorageError(f"Cannot read '{readable(path)}': {what}.")
     try:
         return Path(path).read_bytes()
     except OSError as error:

@@ -10,7 +10,7 @@ import xarray as xr
 
 import bayesblina as bb
 from bayesblina.convergence import assess_convergence
-from bayesblina.episodes import state_bounds
+from bayesblina.episodes import ALL_FOLLOW_UP, before_first, state_bounds
 from bayesblina.estimands.curves import _changes
 from bayesblina.exposure.streamed import _Spread
 
@@ -109,3 +109,8 @@ def test_without_lags_a_phase_counts_from_its_start() -> None:
     # The second of two lags, and no other.
     bounds, _, _ = state_bounds(["early", "late"], np.array([[1.0, 4.0]]), lags=[0.0, 2.0])
     assert bounds.tolist() == [[0.0, 1.0, 6.0, np.inf]]
+
+
+def test_the_state_before_the_first_phase() -> None:
+    assert before_first(["early", "late"]) == "before early"
+    assert before_first([]) == ALL_FOLLOW_UP

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, ndtri
 
+from bayesblina.arguments import require_kind
 from bayesblina.cohort import Cohort
 from bayesblina.convergence import ESS, R_HAT
 from bayesblina.errors import EstimandError, SpecError
@@ -20,7 +21,7 @@ from bayesblina.fitting import Fit, expose_for, fit_exposure, weights_of
 from bayesblina.hazards.definition import Free
 from bayesblina.hazards.likelihood import hazards_of_patients
 from bayesblina.mixing import ess_bulk, ess_tail, rhat
-from bayesblina.sampling import SamplerSettings
+from bayesblina.sampler_settings import SamplerSettings
 
 Floats = NDArray[np.float64]
 
@@ -102,6 +103,7 @@ def e_values(fit: Fit, *, common: bool = True, null: float = 1.0) -> xr.Dataset:
     >>> float(bb.e_values(fit)["e_value"].median()) > 1
     True
     """
+    require_kind(fit, Fit, "fit")
     if not 0 < null < math.inf:
         raise SpecError(f"null must be a hazard ratio greater than 0, got {null!r}.")
     ratios = hazard_ratio(fit)
@@ -199,6 +201,7 @@ def adjust_for_confounder(
     >>> bool(adjusted["hazard_ratio"].median() > bb.hazard_ratio(fit)["hazard_ratio"].median())
     True
     """
+    require_kind(fit, Fit, "fit")
     ratios = hazard_ratio(fit)
     generator = np.random.default_rng(seed)
     shape = ratios["hazard_ratio"].transpose("chain", "draw", ...).shape[:2]
@@ -277,6 +280,7 @@ def adjust_for_misclassification(
     -----
     Greenland (1996), doi:10.1093/ije/25.6.1107.
     """
+    require_kind(fit, Fit, "fit")
     ratios = hazard_ratio(fit)
     generator = np.random.default_rng(seed)
     shape = ratios["hazard_ratio"].transpose("chain", "draw", ...).shape[:2]
@@ -325,6 +329,7 @@ def tipping_points(
     SpecError
         If a number is impossible.
     """
+    require_kind(fit, Fit, "fit")
     for name, values, low, high in (
         ("prevalences", prevalences, 0.0, 1.0),
         ("ratios", ratios, 0.0, math.inf),
@@ -417,6 +422,8 @@ def informative_dropout(
     -----
     Delta adjustment: Jackson et al. (2014), doi:10.1002/sim.6274.
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(fit, Fit, "fit")
     if fit.exposure.courses is not None or fit.definition.cure is not None:
         raise EstimandError(
             f"Dropout is imputed for endpoints of their own: '{fit.definition.name}' has other "

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import SpecError
 from bayesblina.fitting import Fit
 from bayesblina.hazards.build import build_model, with_weights
-from bayesblina.sampling import SamplerSettings, sample
+from bayesblina.sampler_settings import SamplerSettings
+from bayesblina.sampling import sample
 from bayesblina.tables.marks import CONVERGED, FAILED
 
 QUICK = SamplerSettings(draws=300, tune=400, chains=1)
@@ -73,6 +75,7 @@ def bayesian_bootstrap(
     >>> bb.bayesian_bootstrap(fit, seed=1, replicates=4)["hazard_ratio"].sizes["replicate"]
     4
     """
+    require_kind(fit, Fit, "fit")
     if replicates < 2:
         raise SpecError(f"replicates must be at least 2, got {replicates!r}.")
     built = build_model(fit.definition, fit.exposure)

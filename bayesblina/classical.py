@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, ndtri
 
+from bayesblina.arguments import require_kind
 from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError, nearest
 from bayesblina.exposure import valid_weights
@@ -81,6 +82,8 @@ def mantel_byar(cohort: Cohort, question: Question, *, strata: Sequence[str] = (
     >>> bool((bb.mantel_byar(cohort, question)["peto_odds_ratio"] < 1).all())
     True
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     columns: dict[str, list[float]] = {}
     episodes = find_episodes(cohort, question)
     stratum, _ = _levels(cohort, strata)
@@ -231,6 +234,8 @@ def simon_makuch(
     >>> sorted(bb.simon_makuch(cohort, question, landmark=8.0)["group"].unique())
     ['maintenance', 'no maintenance']
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     begin = question.landmark if landmark is None else landmark
     _check(begin, minimum_at_risk, mass)
     question.require_landmark(begin)
@@ -330,6 +335,7 @@ def kaplan_meier(
     >>> list(bb.kaplan_meier(cohort, by="age_group")["group"].unique())
     ['18-34', '35-54', '55+']
     """
+    require_kind(cohort, Cohort, "cohort")
     _check(landmark, minimum_at_risk, mass)
     tables = [
         product_limit(
@@ -386,6 +392,7 @@ def nelson_aalen(
     >>> "cumulative_hazard" in bb.nelson_aalen(cohort)
     True
     """
+    require_kind(cohort, Cohort, "cohort")
     _check(landmark, minimum_at_risk, mass)
     tables = [
         sum_of_hazards(
@@ -479,6 +486,8 @@ def numbers_at_risk(
     >>> list(bb.numbers_at_risk(cohort, question, [12.0]).columns)
     ['endpoint', 'group', 'time', 'at_risk']
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     try:
         grid = np.asarray(times, dtype=np.float64)
     except (TypeError, ValueError):

@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import stat
 import sys
@@ -27,6 +28,7 @@ VARIABLE = "BAYESBLINA_CACHE_DIR"
 FORGOTTEN = 3600.0
 
 _MAGIC = b"bayesblina compiled code, format 1\n"
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 _log = logging.getLogger("bayesblina")
 _told: set[str] = set()
 
@@ -166,6 +168,8 @@ def _name(key: str) -> str:
 def _read(path: Path) -> bytes | None:
     """Read a file of the user's own; None if it is somebody else's."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    # Opening a pipe would wait for whoever writes to it.
+    flags |= getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(file.fileno())
@@ -214,6 +218,9 @@ def _tell(folder: Path, trouble: str) -> None:
 def _sweep(folder: Path) -> None:
     """Remove what killed processes left behind."""
     for left in folder.glob(".*.tmp"):
+        if not _TEMPORARY.fullmatch(left.name):
+            # Somebody else's: the folder may be one that others use too.
+            continue
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > FORGOTTEN:
+            if time.time() - left.lstat().st_mtime > FORGOTTEN:
                 left.unlink()

@@ -183,6 +183,10 @@ class Phases:
         """Names and columns, in order."""
         return tuple(self._phases.items())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process by being made there again."""
+        return Phases.from_dict, (dict(self._phases),)
+
     def __repr__(self) -> str:
         """Show the call that makes it."""
         return f"Phases({', '.join(f'{name}={phase!r}' for name, phase in self.items())})"

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from bayesblina.account import to_html
+from bayesblina.arguments import require_kind
 from bayesblina.cohort import Cohort
 from bayesblina.convergence import assess_convergence
 from bayesblina.errors import DataError, Problem, SpecError, nearest
@@ -36,7 +37,8 @@ from bayesblina.pointwise import (
     weights_of_patients,
 )
 from bayesblina.question import Question
-from bayesblina.sampling import SamplerSettings, evaluate, sample, unconstrain
+from bayesblina.sampler_settings import SamplerSettings
+from bayesblina.sampling import evaluate, sample, unconstrain
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -166,6 +168,7 @@ def compare(
     >>> sorted(bb.compare(fits)["model"])
     ['primary', 'weibull']
     """
+    require_kind(predictions, Mapping, "predictions")
     if len(predictions) < 2:
         raise SpecError("compare needs at least two models.")
     found = {}
@@ -325,6 +328,7 @@ def leave_one_out(
     -----
     Moment matching: Paananen et al. (2021), doi:10.1007/s11222-020-09982-2.
     """
+    require_kind(fit, Fit, "fit")
     fit.definition.require_hazard("Prediction of patients who are left out")
     posterior, exposure = fit.posterior, fit.exposure
     # An error where only sums over patients are known.
@@ -435,6 +439,8 @@ def k_fold(
     EstimandError
         If there is no such endpoint, or weights vary during a patient's follow-up.
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
     definition.require_hazard("Prediction of patients who are left out")
     settings = settings or SamplerSettings()

@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesblina.arguments import require_kind
 from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
@@ -53,6 +54,7 @@ def influence(fit: Fit) -> xr.Dataset:
     >>> bb.influence(fit)["change"].dims
     ('endpoint', 'patient')
     """
+    require_kind(fit, Fit, "fit")
     fit.definition.require_hazard("The influence of single patients")
     persons = fit.exposure.persons
     ratios = hazard_ratio(fit)["hazard_ratio"].transpose("endpoint", "chain", "draw")
@@ -120,6 +122,8 @@ def most_influential(
     SpecError
         If `count` is impossible.
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(found, xr.Dataset, "found")
     names = [str(name) for name in found["endpoint"].values]
     if endpoint not in names:
         raise EstimandError(f"No endpoint '{endpoint}'; there are {', '.join(names)}.")

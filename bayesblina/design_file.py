@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bayesblina.errors import SpecError, nearest
 from bayesblina.hazards.definition import HazardRatioPrior, explain
+from bayesblina.toml_files import read_toml
 
 if TYPE_CHECKING:
     from bayesblina.study_designs import StudyDesign
@@ -158,13 +158,7 @@ def read_design(path: str | PathLike[str]) -> DesignFile:
         If there is no such file or it is not valid.
     """
     place = Path(path)
-    try:
-        content = tomllib.loads(place.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise SpecError(f"Cannot read '{place}': {reason}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"{place.name} is not valid TOML: {error}.") from None
+    content = read_toml(place, what="design file")
     try:
         return DesignFile.model_validate(content)
     except ValidationError as error:

@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.regimes import Never
 from bayesblina.tables import build as tables
@@ -296,6 +297,7 @@ def weighted_effect(
     >>> effect.survival_difference["survival_difference"].sizes["time"]
     2
     """
+    require_kind(weighted, Weighted, "weighted")
     basis = weighted.basis
     if draws < 2:
         raise SpecError(f"draws must be at least 2, got {draws!r}.")

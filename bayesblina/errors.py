@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 NAMED_PATIENTS = 10
 
@@ -137,6 +139,10 @@ class DataError(BayesblinaError):
         self.source = source
         super().__init__(self.words())
 
+    def __reduce__(self) -> tuple[Callable[[Sequence[Problem]], DataError], tuple[Any, ...]]:
+        """Come out of another process as it was raised there."""
+        return partial(DataError, source=self.source), (self.problems,)
+
     def words(self, *, show_ids: bool = False) -> str:
         """Word all problems.
 
@@ -150,10 +156,34 @@ class DataError(BayesblinaError):
         str
             A line for each, below the number of them.
         """
-        count = len(self.problems)
-        head = f"{count} problem{'s' if count != 1 else ''} in {self.source}:"
-        lines = (problem.words(show_ids=show_ids).rstrip() for problem in self.problems)
-        return "\n".join([head, *(f"  - {line}" for line in lines)])
+        lines = [problem.words(show_ids=show_ids).rstrip() for problem in self.problems]
+        return listed(lines, source=self.source)
+
+
+def listed(problems: Sequence[object], *, source: str) -> str:
+    """Word a list of problems, one a line.
+
+    Parameters
+    ----------
+    problems
+        The problems.
+    source
+        Where they were found.
+
+    Returns
+    -------
+    str
+        A heading that counts them, and the problems.
+
+    Examples
+    --------
+    >>> print(listed(["schema: missing."], source="study.toml"))
+    1 problem in study.toml:
+      - schema: missing.
+    """
+    count = len(problems)
+    head = f"{count} problem{'s' if count != 1 else ''} in {source}:"
+    return "\n".join([head, *(f"  - {problem}" for problem in problems)])
 
 
 def shape_of(text: str) -> str:
@@ -290,3 +320,53 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return "There are none."
     shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     return f"There are: {shown}."
+
+
+def unknown_phase(role: str, name: str, phases: Iterable[str]) -> str:
+    """Say that a question names a phase that there is not.
+
+    Parameters
+    ----------
+    role
+        Which of the question's phases it is.
+    name
+        The name.
+    phases
+        The phases there are.
+
+    Returns
+    -------
+    str
+        The problem, the nearest names, and what was expected.
+
+    Examples
+    --------
+    >>> unknown_phase("exposed", "maintenence", ["consolidation", "maintenance"])
+    "exposed: the cohort has no phase 'maintenence'. Nearest: maintenance. Expected a phase."
+    """
+    hint = " or 'entry'" if role == "eligible_from" else ""
+    found = f"{role}: the cohort has no phase '{name}'."
+    return f"{found} {nearest(name, phases)} Expected a phase{hint}."
+
+
+def unknown_endpoint(name: str, endpoints: Iterable[str]) -> str:
+    """Say that a question names an endpoint that there is not.
+
+    Parameters
+    ----------
+    name
+        The name.
+    endpoints
+        The endpoints there are.
+
+    Returns
+    -------
+    str
+        The problem, and the nearest names.
+
+    Examples
+    --------
+    >>> unknown_endpoint("oss", ["os", "rfs"])
+    "endpoints: the cohort has no endpoint 'oss'. Nearest: os."
+    """
+    return f"endpoints: the cohort has no endpoint '{name}'. {nearest(name, endpoints)}"

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesblina.arguments import require_kind
 from bayesblina.convergence import assess_convergence
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands.ratios import answer
@@ -97,6 +98,7 @@ def borrowing(fit: Fit, *, mass: float = 0.95) -> pd.DataFrame:
     >>> [str(name) for name in table[table["part"] == "phases"]["name"]]
     ['maintenance', 'maintenance']
     """
+    require_kind(fit, Fit, "fit")
     kind = fit.definition.borrowing
     if kind is None:
         raise EstimandError(

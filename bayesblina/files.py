@@ -1,10 +1,11 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and read only if they are files."""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
+import stat
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
@@ -84,6 +85,86 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def trouble_of(path: str | PathLike[str]) -> str | None:
+    """Say why a path is no file that can be read.
+
+    Parameters
+    ----------
+    path
+        The path.
+
+    Returns
+    -------
+    str or None
+        Words that follow "is", such as ``"a folder"``; None if it is a file.
+
+    Notes
+    -----
+    Whoever opens a pipe waits until somebody writes to it, for ever if nobody does.
+
+    Examples
+    --------
+    >>> trouble_of("no_such.csv")
+    'no such file'
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return "no such file"
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    return None if stat.S_ISREG(mode) else "a pipe, a socket or a device, and no file"
+
+
+def read_whole(path: str | PathLike[str]) -> bytes:
+    """Read a file whole; never wait for a pipe.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    bytes
+        Its content.
+
+    Raises
+    ------
+    StorageError
+        If it is no file, or cannot be read.
+    """
+    trouble = trouble_of(path)
+    if trouble is not None:
+        raise StorageError(f"'{readable(path)}' is {trouble}.")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StorageError(f"Cannot read '{readable(path)}': {reason}.") from None
+
+
+def readable(path: str | PathLike[str]) -> str:
+    r"""Write a path so that any text may hold it.
+
+    Parameters
+    ----------
+    path
+        The path; its bytes need not be UTF-8.
+
+    Returns
+    -------
+    str
+        The same, bytes that are no text spelt out.
+
+    Examples
+    --------
+    >>> print(readable("caf\udce9.csv"))
+    caf\udce9.csv
+    """
+    return os.fspath(path).encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
 def reason_of(error: OSError) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from os import PathLike
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.account import to_html
+from bayesblina.arguments import require_kind
 from bayesblina.baseline_gate import BaselineGate, exposed_sds, gate_of, not_compared
 from bayesblina.cohort import Cohort
 from bayesblina.companion import Companion, partial_posterior
@@ -23,7 +25,6 @@ from bayesblina.errors import ConvergenceError, SpecError
 from bayesblina.event_times import EventTimes, coarse_event_times
 from bayesblina.exposure import MANY, Exposure, expose, valid_weights
 from bayesblina.follow_up import find_episodes, hazard_before_observation, require_comparison
-from bayesblina.hazards.build import BuiltModel, build_model
 from bayesblina.hazards.definition import (
     Free,
     IllnessDeath,
@@ -37,10 +38,13 @@ from bayesblina.hazards.effects import Design, make_design
 from bayesblina.hazards.likelihood import patient_log_likelihood
 from bayesblina.intervals import default_cuts
 from bayesblina.question import ENTRY, Question, bind
-from bayesblina.sampling import SamplerSettings, sample
+from bayesblina.sampler_settings import SamplerSettings
 from bayesblina.scan import CohortScan
 from bayesblina.step_baseline import jump_cuts, step_baseline
 from bayesblina.tables.marks import BASELINE, CONVERGED, EVENT_TIMES, LONG, SHORT
+
+if TYPE_CHECKING:
+    from bayesblina.hazards.build import BuiltModel
 
 Floats = NDArray[np.float64]
 
@@ -281,6 +285,8 @@ def fit(
     >>> fit
     Fit(primary; os, rfs; 4 chains x 1000 draws; converged, synthetic patients)
     """
+    require_kind(cohort, Cohort | CohortScan, "cohort")
+    require_kind(question, Question, "question")
     settings = sampler_settings(draws, tune, chains, cores, seed)
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
     clock = time.perf_counter()
@@ -367,6 +373,9 @@ def fit_exposure(
             complete=complete,
             before=before,
         )
+    # The libraries that sample are loaded here, after all that could be wrong with the question.
+    from bayesblina.hazards.build import build_model
+
     exposed = time.perf_counter()
     built = build_model(definition, exposure)
     ready = time.perf_counter()
@@ -666,6 +675,8 @@ def sampler_settings(
 def _with_bar(
     built: BuiltModel, *, seed: int, settings: SamplerSettings, show: bool
 ) -> tuple[xr.DataTree, dict[str, float | str]]:
+    from bayesblina.sampling import sample
+
     if not show:
         return sample(built, seed=seed, settings=settings)
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

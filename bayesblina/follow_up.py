@@ -168,9 +168,11 @@ def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
                 ids = tuple(str(patient) for patient in cohort.patients[out])
                 left_out.append(LeftOut(endpoint=name, reason=reason, patients=ids))
         rows = np.flatnonzero(in_play)
-        # A state that is entered at the end of follow-up, or all but there, is none.
+        # A state that is entered at the end of follow-up, or all but there, is none. The first is
+        # never entered: it is there, and follow-up that is shorter than all that stays in it.
         until, marks = stop[rows, None], bounds[rows]
-        marks = np.where(tie.near(marks, until, InMemory()), until, marks)
+        entered = marks[:, 1:]
+        marks[:, 1:] = np.where(tie.near(entered, until, InMemory()), until, entered)
         who, segment, starts, ends = cut_follow_up(marks, begin[rows], stop[rows])
         found[name] = Episodes(
             endpoint=name,

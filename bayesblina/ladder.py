@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from bayesblina.arguments import require_kind
 from bayesblina.classical import mantel_byar
 from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError
@@ -99,6 +100,8 @@ def cox(
     >>> list(bb.cox(cohort, question)["method"].unique())
     ['time-varying Cox']
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     rows = [
         _row(
             name,
@@ -155,6 +158,8 @@ def ever_never(cohort: Cohort, question: Question, *, adjusted: bool = False) ->
     >>> bool((naive["estimate"] < sound["estimate"]).all())
     True
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     found = find_episodes(cohort, question)
     rows = [_naive(name, cohort, one, question, adjusted=adjusted) for name, one in found.items()]
     return _table(rows, cohort)
@@ -204,6 +209,8 @@ def landmark_analysis(
     >>> list(bb.landmark_analysis(cohort, question, landmarks=[6.0, 8.0])["method"].unique())
     ['landmark at 6', 'landmark at 8']
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     given: object = landmarks
     if not isinstance(given, list | tuple):
         raise SpecError(f"landmarks must be a list of times, got {landmarks!r}.")
@@ -273,6 +280,8 @@ def bias_ladder(
     >>> list(ladder.loc[(ladder["endpoint"] == "os") & ~ladder["adjusted"], "method"])
     ['ever against never', 'landmark at 8', 'Mantel-Byar (Peto)', 'time-varying Cox']
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     if fit is not None and fit.question != question:
         raise SpecError("The fit answers another question than the one given.")
     if fit is not None:

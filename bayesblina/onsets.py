@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesblina.arguments import require_kind
 from bayesblina.cohort import Cohort
 from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import DataError, EstimandError, Problem, SpecError, nearest
@@ -273,6 +274,7 @@ def adverse_events(
     >>> events.phases
     ('before consolidation', 'consolidation', 'maintenance')
     """
+    require_kind(cohort, Cohort, "cohort")
     _require_call(cohort, counted, origin, grade, minimum_grade, flags, leave_out, partial_dates)
     _require_states(cohort, endpoint, phase_end, transplant)
     require_date_format(date_format)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayesblina.arguments import require_kind
 from bayesblina.classical import mantel_byar, median_time, simon_makuch
 from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError
@@ -110,6 +111,8 @@ def compare_with_published(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.D
     >>> list(table["source"].unique())
     ['published', 'Simon-Makuch', 'posterior', 'Mantel-Byar']
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(fit, Fit, "fit")
     if fit.question.exposed != "maintenance" or fit.question.reference is not None:
         raise EstimandError("The published comparison is of maintenance with no maintenance.")
     per_month = DAYS_PER_UNIT["months"] / DAYS_PER_UNIT[fit.exposure.unit]

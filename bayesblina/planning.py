@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from bayesblina.arguments import require_kind
 from bayesblina.cohort_posteriors import cohort_posteriors
 from bayesblina.errors import DataError, SpecError
 from bayesblina.estimands import hazard_ratio
@@ -27,7 +28,7 @@ from bayesblina.hazards.definition import (
     load_model,
 )
 from bayesblina.question import ENTRY, Question
-from bayesblina.sampling import SamplerSettings
+from bayesblina.sampler_settings import SamplerSettings
 from bayesblina.study_designs import PHASE, Cohorts, StudyDesign, as_cohort, simulate_cohorts
 
 Floats = NDArray[np.float64]
@@ -127,6 +128,7 @@ def operating_characteristics(
     >>> bool(0 < table["success"].iloc[0] < 1)
     True
     """
+    require_kind(design, StudyDesign, "design")
     if isinstance(replications, bool) or replications < 2:
         raise SpecError(f"replications must be at least 2, got {replications!r}.")
     if not 0 < success < 1:
@@ -346,6 +348,7 @@ def sample_size(
     >>> found.lower <= found.patients <= found.upper
     True
     """
+    require_kind(design, StudyDesign, "design")
     if not 0 < power < 1:
         raise SpecError(f"power must lie between 0 and 1, got {power!r}.")
     definition = planned_model(model, prior)

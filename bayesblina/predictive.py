@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.special import gammainc
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import Fit
@@ -92,6 +93,7 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
     >>> events["p_value"].dims
     ('endpoint', 'interval', 'phase')
     """
+    require_kind(fit, Fit, "fit")
     fit.definition.require_hazard("Replicated events")
     table = fit.exposure.table
     observed = table["events"].sum("pattern").transpose("endpoint", "interval", "phase")
@@ -260,6 +262,7 @@ def replicated_simon_makuch(
     >>> bb.replicated_simon_makuch(fit, seed=1, draws=20)["survival"].sizes["replicate"]
     20
     """
+    require_kind(fit, Fit, "fit")
     fit.definition.require_hazard("A replicated curve")
     begin = fit.question.landmark if landmark is None else landmark
     if begin is not None and not 0 <= begin < np.inf:
@@ -340,6 +343,7 @@ def martingale_residuals(fit: Fit) -> xr.Dataset:
     >>> bool((bb.martingale_residuals(fit)["residual"] <= 1).any())
     True
     """
+    require_kind(fit, Fit, "fit")
     people, persons = fit.exposure.people, fit.exposure.persons
     weight = people["weight"].values
     columns: dict[str, list[Floats]] = {"residual": [], "events": [], "expected": [], "sd": []}
@@ -434,6 +438,7 @@ def calibration(
     >>> bb.calibration(fit, times=[12.0, 18.0], groups=2)["group"].unique().tolist()
     [1, 2]
     """
+    require_kind(fit, Fit, "fit")
     if groups < 1:
         raise SpecError(f"groups must be at least 1, got {groups!r}.")
     if not 0 < mass < 1:

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.exposure import Exposure
 from bayesblina.hazards.build import build_model, draw_prior
@@ -90,6 +91,8 @@ def prior_predictive(
     >>> prior["survival"].dims
     ('draw', 'endpoint', 'phase', 'time')
     """
+    require_kind(definition, ModelDefinition, "definition")
+    require_kind(exposure, Exposure, "exposure")
     if draws < 1:
         raise SpecError(f"draws must be at least 1, got {draws!r}.")
     if baseline not in ("pooled", "prior"):

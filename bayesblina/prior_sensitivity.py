@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import Fit
@@ -94,6 +95,7 @@ def power_scaling(
     >>> sorted(table["component"].unique())
     ['covariates', 'likelihood', 'phases']
     """
+    require_kind(fit, Fit, "fit")
     if not alphas or not all(0 < alpha < math.inf for alpha in alphas):
         raise SpecError(f"alphas must be powers greater than 0, got {list(alphas)!r}.")
     name, values = _quantity(fit, estimate)
@@ -198,6 +200,7 @@ def power_scaling_draws(fit: Fit, estimate: xr.Dataset | None = None) -> xr.Data
     >>> list(draws.children)
     ['posterior', 'log_prior', 'log_likelihood']
     """
+    require_kind(fit, Fit, "fit")
     name, values = _quantity(fit, estimate)
     name = "log_hazard_ratio" if name == "hazard_ratio" else name
     kept = [dim for dim in values.dims if dim in values.coords]
@@ -227,6 +230,7 @@ def _reading(follows: dict[str, float], component: str) -> str:
 def _quantity(fit: Fit, estimate: xr.Dataset | None) -> tuple[str, xr.DataArray]:
     """Take the quantity looked at, hazard ratios by their logarithms."""
     found = hazard_ratio(fit) if estimate is None else estimate
+    require_kind(found, xr.Dataset, "estimate")
     names = [str(one) for one in found.data_vars]
     if len(names) != 1 or not {"chain", "draw"} <= set(found[names[0]].dims):
         raise SpecError(
@@ -384,6 +388,7 @@ def sceptical_priors(
     SpecError
         If an interval is impossible.
     """
+    require_kind(fit, Fit, "fit")
     if not intervals or not all(1 < end < math.inf for end in intervals):
         raise SpecError(f"intervals must be upper ends greater than 1, got {list(intervals)!r}.")
     rows = []
@@ -454,6 +459,7 @@ def most_sceptical_prior(fit: Fit, *, endpoint: str, probability: float = 0.975)
     >>> 0 < bb.most_sceptical_prior(fit, endpoint="os", probability=0.95).sd < 1
     True
     """
+    require_kind(fit, Fit, "fit")
     if not 0.5 < probability < 1:
         raise SpecError(f"probability must lie between 0.5 and 1, got {probability!r}.")
     if endpoint not in fit.exposure.endpoints:

@@ -9,7 +9,8 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from bayesblina.account import to_html
-from bayesblina.errors import SpecError, nearest
+from bayesblina.arguments import require_kind
+from bayesblina.errors import SpecError, unknown_endpoint, unknown_phase
 
 ENTRY = "entry"
 
@@ -225,23 +226,19 @@ def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
     ------
     SpecError
         If it names phases or endpoints that the cohort does not have, or leaves open a choice
-        that the cohort's data demand; or if the two are no such values.
+        that the cohort's data demand.
+    TypeError
+        If the two are no such values.
     """
-    if not isinstance(question, Question):
-        raise SpecError(f"Expected a Question, got {type(question).__name__}.")
-    if not isinstance(cohort, Enrolled):
-        raise SpecError(f"Expected a Cohort, got {type(cohort).__name__}.")
+    require_kind(cohort, Enrolled, "cohort")
+    require_kind(question, Question, "question")
     for role, name in (
         ("exposed", question.exposed),
         ("reference", question.reference),
         ("eligible_from", None if question.eligible_from == ENTRY else question.eligible_from),
     ):
         if name is not None and name not in cohort.phases:
-            hint = " or 'entry'" if role == "eligible_from" else ""
-            raise SpecError(
-                f"{role}: the cohort has no phase '{name}'. "
-                f"{nearest(name, cohort.phases)} Expected a phase{hint}."
-            )
+            raise SpecError(unknown_phase(role, name, cohort.phases))
     if question.eligible_from != ENTRY:
         order = cohort.phases.index
         if question.reference is not None and order(question.reference) < order(
@@ -254,9 +251,7 @@ def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
     names = tuple(cohort.endpoints) if question.endpoints is None else question.endpoints
     for name in names:
         if name not in cohort.endpoints:
-            raise SpecError(
-                f"endpoints: the cohort has no endpoint '{name}'. {nearest(name, cohort.endpoints)}"
-            )
+            raise SpecError(unknown_endpoint(name, cohort.endpoints))
     if cohort.transplant is None and question.transplant in ("censor", "phase"):
         raise SpecError(
             f"transplant='{question.transplant}', but the cohort records no transplants: pass "

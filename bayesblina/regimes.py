@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -110,6 +111,10 @@ class WithPhases:
         """Hash phases and times."""
         return hash(tuple(self.starts.items()))
 
+    def __reduce__(self) -> tuple[type[WithPhases], tuple[dict[str, float]]]:
+        """Go to another process by being made there again."""
+        return WithPhases, (dict(self.starts),)
+
     @property
     def label(self) -> str:
         """Name used in results."""
@@ -209,10 +214,18 @@ def observation_of(
         last={name: float(np.nanmax(times)) for name, times in end.items()},
         median=float(np.nanmedian(everybody)),
         times=np.concatenate([everybody, *end.values()]),
-        anybody=lambda name, time: bool(((begin[name] <= time) & (end[name] > time)).any()),
+        anybody=partial(_anybody, begin, end),
         earliest=earliest,
         unit=unit,
     )
+
+
+def _anybody(
+    begin: Mapping[str, Floats], end: Mapping[str, Floats], name: str, time: float
+) -> bool:
+    """Say whether anybody is under observation just after a time."""
+    later = time * (1.0 + TIE_TOLERANCE)
+    return bool(((begin[name] <= later) & (end[name] > later)).any())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesblina.arguments import require_kind
 from bayesblina.convergence import Convergence, assess_convergence
 from bayesblina.errors import EstimandError, SpecError, nearest
 from bayesblina.onsets import AdverseEvents
@@ -77,6 +78,7 @@ def incidence(
     >>> found["patients"].values
     array([36, 36, 36])
     """
+    require_kind(events, AdverseEvents, "events")
     if min(prior) <= 0:
         raise SpecError(f"prior must be two numbers greater than 0, got {prior!r}.")
     present, affected = _affected(events, among)
@@ -143,6 +145,7 @@ def paired_incidence(
     >>> sum(found.attrs[name] for name in ("both", "only_first", "only_second", "neither"))
     36
     """
+    require_kind(events, AdverseEvents, "events")
     if kind not in ("difference", "ratio"):
         raise SpecError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
     first, second = events.position(phase), events.position(against)
@@ -227,6 +230,7 @@ def event_rate(
     >>> bb.event_rate(events, seed=1)["event_rate"].dims
     ('chain', 'draw', 'phase')
     """
+    require_kind(events, AdverseEvents, "events")
     if prior[0] <= 0 or prior[1] < 0:
         raise SpecError(f"prior must be a shape above 0 and a rate from 0 on, got {prior!r}.")
     rows = _rows(events, among)
@@ -269,6 +273,7 @@ def phase_contrast(
     EstimandError
         If a phase is not there, or the estimate is an incidence, whose phases share patients.
     """
+    require_kind(rates, xr.Dataset, "rates")
     if kind not in ("difference", "ratio"):
         raise SpecError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
     if "event_rate" not in rates:
@@ -358,6 +363,7 @@ def event_rates_by_term(
     >>> rates["event_rate"].dims
     ('chain', 'draw', 'term', 'phase')
     """
+    require_kind(events, AdverseEvents, "events")
     tree = sample_rates(
         events,
         seed=seed,

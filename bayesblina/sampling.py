@@ -43,6 +43,7 @@ from bayesblina.code_cache import read_entry, write_entry
 from bayesblina.hazards.build import BuiltModel
 from bayesblina.hazards.kernel import Kernel
 from bayesblina.machine_code import Callback, callback_of, extract, load, processor
+from bayesblina.sampler_settings import SamplerSettings
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int, int, int], None]
@@ -59,29 +60,6 @@ STATISTICS = [
     "mean_tree_accept",
 ]
 _log = logging.getLogger("bayesblina")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplerSettings:
-    """How long to sample.
-
-    Parameters
-    ----------
-    draws, tune
-        Draws kept and draws for adaptation, per chain.
-    chains
-        Number of chains.
-    cores
-        Chains that run at the same time; None means as many as the machine has.
-    target_accept
-        Acceptance rate that the step size is adapted to; None means the model's own.
-    """
-
-    draws: int = 1000
-    tune: int = 1000
-    chains: int = 4
-    cores: int | None = None
-    target_accept: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

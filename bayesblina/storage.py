@@ -6,14 +6,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import StorageError
-from bayesblina.files import write_bytes
+from bayesblina.files import read_whole, trouble_of, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +67,10 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
     """
     import xarray as xr
 
+    from bayesblina.fitting import Fit
+
+    require_kind(fit, Fit, "fit")
+    require_kind(path, str | PathLike, "path")
     records = {name: json.dumps(value) for name, value in _records(fit).items()}
     groups = {
         node.path: _encode(node.to_dataset(inherit=False))
@@ -117,19 +123,23 @@ def load(path: str | PathLike[str]) -> Fit:
     --------
     save : how it was written.
     """
+    require_kind(path, str | PathLike, "path")
     path = Path(path)
-    if path.is_dir():
-        raise StorageError(f"'{path}' is a folder; expected a file that bayesblina.save wrote.")
-    if not path.is_file():
+    trouble = trouble_of(path)
+    if trouble == "no such file":
         raise StorageError(f"No file '{path}'.")
-    sealed = _check_seal(path)
-    attributes = _read_attributes(path)
+    if trouble is not None:
+        raise StorageError(f"'{path}' is {trouble}; expected a file that bayesblina.save wrote.")
+    # What is read is what was checked, whatever happens to the file meanwhile.
+    content = read_whole(path)
+    sealed = _check_seal(path, content)
+    attributes = _read_attributes(path, content)
     if attributes.get("format") != FORMAT:
         raise StorageError(
             f"'{path}' is a netCDF file, but not one that bayesblina.save wrote; expected the "
             f"attribute format = '{FORMAT}'."
         )
-    schema = int(np.ravel(attributes.get("schema", 0))[0])
+    schema = _schema_of(path, attributes)
     if schema > SCHEMA:
         raise StorageError(
             f"'{path}' has schema {schema}; this bayesblina reads up to {SCHEMA}. It was written "
@@ -138,11 +148,45 @@ def load(path: str | PathLike[str]) -> Fit:
     if not sealed:
         raise _damaged(path, ValueError("its checksum is missing"))
     try:
-        return _read(path, attributes)
-    except StorageError:
+        return _read(path, content, attributes)
+    except (StorageError, Warning):
         raise
     except Exception as error:
         raise _damaged(path, error) from error
+
+
+def _schema_of(path: Path, attributes: Mapping[str, Any]) -> int:
+    """Read the schema's number; anything else was never written."""
+    stored = np.ravel(attributes.get("schema", 0))
+    if stored.size != 1 or stored.dtype.kind not in "iu":
+        raise _damaged(path, ValueError("its schema is no whole number"))
+    return int(stored[0])
+
+
+def _require_plain(file: Any, size: int) -> None:
+    """Refuse what `save` never writes: data that lie elsewhere, or unpack to more than the file."""
+    import h5py  # type: ignore[import-untyped]
+
+    total, waiting = 0, [file]
+    seen = set()
+    while waiting:
+        group = waiting.pop()
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"'{name}' is a link")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                place = h5py.h5o.get_info(item.id).addr
+                if place in seen:
+                    raise ValueError(f"'{name}' has two places")
+                seen.add(place)
+                waiting.append(item)
+                continue
+            if item.external or item.is_virtual:
+                raise ValueError(f"'{name}' lies in another file")
+            total += item.size * item.dtype.itemsize
+            if total > size:
+                raise ValueError(f"with '{name}' it holds more than its size")
 
 
 def _damaged(path: Path, error: Exception) -> StorageError:
@@ -150,12 +194,8 @@ def _damaged(path: Path, error: Exception) -> StorageError:
     return StorageError(f"'{path}' is damaged or incomplete and cannot be loaded ({said}).")
 
 
-def _check_seal(path: Path) -> bool:
+def _check_seal(path: Path, content: bytes) -> bool:
     """Say whether a file ends with a checksum; raise if its content does not match it."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"Cannot read '{path}': {(error.strerror or '').lower()}.") from error
     if not content.startswith(b"\x89HDF\r\n\x1a\n"):
         raise StorageError(
             f"'{path}' is not a netCDF-4 file, or its beginning is damaged; expected a file that "
@@ -169,17 +209,20 @@ def _check_seal(path: Path) -> bool:
     return True
 
 
-def _read_attributes(path: Path) -> dict[str, Any]:
-    import h5py  # type: ignore[import-untyped]
+def _read_attributes(path: Path, content: bytes) -> dict[str, Any]:
+    import h5py
 
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(BytesIO(content), "r") as file:
+            _require_plain(file, len(content))
             return dict(file.attrs)
+    except Warning:
+        raise
     except Exception as error:
         raise _damaged(path, error) from error
 
 
-def _read(path: Path, attributes: Mapping[str, Any]) -> Fit:
+def _read(path: Path, content: bytes, attributes: Mapping[str, Any]) -> Fit:
     import xarray as xr
 
     from bayesblina.convergence import Convergence
@@ -188,10 +231,10 @@ def _read(path: Path, attributes: Mapping[str, Any]) -> Fit:
     from bayesblina.follow_up import LeftOut
     from bayesblina.hazards.definition import parse_model
     from bayesblina.question import Question
-    from bayesblina.sampling import SamplerSettings
+    from bayesblina.sampler_settings import SamplerSettings
 
     with xr.open_datatree(
-        path, engine="h5netcdf", decode_times=False, decode_timedelta=False
+        BytesIO(content), engine="h5netcdf", decode_times=False, decode_timedelta=False
     ) as tree:
         groups = {
             node.path: node.to_dataset(inherit=False).load()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydantic import (
 )
 
 from bayesblina.axes import AXES, NONE, QUESTION_AXES
-from bayesblina.errors import SpecError, nearest
+from bayesblina.errors import SpecError, listed, nearest, unknown_endpoint, unknown_phase
 from bayesblina.hazards.definition import (
     FractionPrior,
     HazardRatioPrior,
@@ -41,6 +40,7 @@ from bayesblina.study_sections import (
     kinds_of_covariates,
     known_recording,
 )
+from bayesblina.toml_files import read_toml
 
 if TYPE_CHECKING:
     from bayesblina.cohort import Cohort
@@ -712,18 +712,30 @@ def read_study(path: str | PathLike[str]) -> Study:
     bayesblina.errors.SpecError: No study file 'no_such_study.toml'.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder, not a study file" if path.is_dir() else ""
-        raise SpecError(f"'{path}' {what}." if what else f"No study file '{path}'.")
+    content = read_toml(path, what="study file")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise SpecError(f"'{path}' cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise SpecError(f"'{path}' is not UTF-8 text: save it as UTF-8.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{path.name} is not valid TOML: {error}.") from None
-    try:
-        return Study(path=path, content=StudyFile.model_validate(content))
+        study = Study(path=path, content=StudyFile.model_validate(content))
     except ValidationError as error:
         raise SpecError(explain(error, StudyFile, source=path.name)) from None
+    problems = _unknown_names(study.content)
+    if problems:
+        raise SpecError(listed([f"question.{problem}" for problem in problems], source=path.name))
+    return study
+
+
+def _unknown_names(content: StudyFile) -> list[str]:
+    """Find phases and endpoints of the question that the file itself does not declare."""
+    if content.adam is not None:
+        # The datasets may bring phases of their own.
+        return []
+    asked, phases, endpoints = content.question, content.phases, content.endpoints
+    named = [("exposed", asked.exposed), ("reference", asked.reference)]
+    # The name that stands for entry into the study, and is no phase.
+    named += [] if asked.eligible_from == "entry" else [("eligible_from", asked.eligible_from)]
+    problems = [
+        unknown_phase(role, name, phases)
+        for role, name in named
+        if name is not None and name not in phases
+    ]
+    unknown = [name for name in asked.endpoints or () if name not in endpoints]
+    return problems + [unknown_endpoint(name, endpoints) for name in unknown]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import SpecError
 from bayesblina.mixing import ess_bulk, ess_mean, ess_tail, mcse_mean, mcse_median, rhat
 from bayesblina.tables.marks import BASELINE, EVENT_TIMES, FAILED
@@ -77,6 +78,7 @@ def summarise(
     >>> float(summarise(draws)["probability_below_1"].iloc[0].round(1))
     0.5
     """
+    require_kind(draws, xr.Dataset, "draws")
     reached = draws.get("reached")
     if reached is not None:
         draws = draws.drop_vars("reached")
@@ -176,6 +178,7 @@ def probabilities(
     >>> table["statement"].iloc[2]
     '-0.5 <= rmst_difference <= 0.5'
     """
+    require_kind(draws, xr.Dataset, "draws")
     reached = draws.get("reached")
     if reached is not None:
         draws = draws.drop_vars("reached")

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from bayesblina.arguments import require_kind
 from bayesblina.cohort import Cohort, Covariate, Outcome
 from bayesblina.errors import SpecError
 from bayesblina.question import ENTRY, Question
@@ -234,6 +235,8 @@ def starting_weights(
     >>> list(weighted.balance["covariate"])
     ['age_group[35-54]', 'age_group[55+]', 'prior_salvage[yes]', 'marrow_blasts']
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     course = make_course(
         cohort,
         question,
@@ -331,6 +334,8 @@ def clone_censor_weight(
     >>> trial.question.exposed
     'maintenance within 6'
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     if not 0 < grace < np.inf:
         raise SpecError(f"grace must be greater than 0 and finite, got {grace!r}.")
     course = make_course(

@@ -101,12 +101,13 @@ def test_nothing_half_written_stays(folder: Path, monkeypatch: pytest.MonkeyPatc
         raise PermissionError(30, "Read-only file system")
 
     folder.mkdir(mode=0o700)
-    left = folder / ".dead.tmp"
-    left.write_bytes(b"half")
-    os.utime(left, (0, 0))
+    left, others = folder / f".{'0a' * 8}.tmp", folder / ".notes.tmp"
+    for path in (left, others):
+        path.write_bytes(b"half")
+        os.utime(path, (0, 0))
     monkeypatch.setattr(os, "replace", refuse)
     write_entry("a", HEADER, PARTS)
-    assert list(folder.iterdir()) == []
+    assert list(folder.iterdir()) == [others]
 
 
 def test_the_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

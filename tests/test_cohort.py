@@ -341,7 +341,7 @@ def test_exactly_the_impossible_patients_are_named(rows: list[list[float]]) -> N
     assert {name for problem in caught.value.problems for name in problem.patients} == wrong
 
 
-def test_an_error_names_ten_patients_and_counts_the_rest() -> None:
+def test_an_error_counts_patients_and_names_ten_when_asked() -> None:
     ids = np.array([f"P{row:03d}" for row in range(25)])
     with pytest.raises(DataError) as caught:
         Cohort(
@@ -353,10 +353,14 @@ def test_an_error_names_ten_patients_and_counts_the_rest() -> None:
             phase_end=np.full((25, 1), nan),
             source="patients.csv",
         )
+    head = "1 problem in patients.csv:\n  - os.time: negative or infinite times "
     assert str(caught.value) == (
-        "1 problem in patients.csv:\n"
-        "  - os.time: negative or infinite times [23 patients: P000, P001, P002, P003, P004, "
-        "P005, P006, P007, P008, P009 and 13 more]. Expected finite times from the origin."
+        f"{head}[23 patients, in rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and others]. Expected finite "
+        "times from the origin."
+    )
+    assert caught.value.words(show_ids=True) == (
+        f"{head}[23 patients: P000, P001, P002, P003, P004, P005, P006, P007, P008, P009 and 13 "
+        "more]. Expected finite times from the origin."
     )
     assert caught.value.problems[0].patients == tuple(map(str, ids[:23]))
 

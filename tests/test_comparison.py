@@ -20,7 +20,8 @@ from bayesblina.comparison import LEAVE_ONE_OUT, stacking_weights
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.hazards.build import build_model, with_weights
 from bayesblina.hazards.definition import ModelDefinition, RandomWalk
-from bayesblina.sampling import SamplerSettings, evaluate, unconstrain
+from bayesblina.sampler_settings import SamplerSettings
+from bayesblina.sampling import evaluate, unconstrain
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 SMALL = bb.Question(exposed="late", eligible_from="entry")

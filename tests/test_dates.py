@@ -170,7 +170,6 @@ def test_clothes_of_dates(table: Any) -> None:
         "2015-02-29",
         "2015-03-32",
         "2015-00-01",
-        "2015-03-31T10:00+02:00",
         "٢٠١٥-٠٣-٣١",
     ],
 )
@@ -375,7 +374,6 @@ def test_all_problems_at_once() -> None:
     assert {(column, who) for column, _, who in problems_of(table)} == {
         ("first_dose", ("c",)),
         ("last_seen", ("b",)),
-        ("last_seen", ("c",)),
         ("died", ("b",)),
         ("cons", ("a",)),
         ("sct", ("b",)),

@@ -10,7 +10,8 @@ from bayesblina.cohort import Covariate, Outcome
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.fitting import Fit, fit_exposure, sampler_settings
 from bayesblina.hazards.build import build_model, with_weights
-from bayesblina.sampling import SamplerSettings, sample
+from bayesblina.sampler_settings import SamplerSettings
+from bayesblina.sampling import sample
 
 
 def test_changes_are_those_of_fits_without_the_patient(synthetic_fit: Fit) -> None:

@@ -319,7 +319,7 @@ def test_groups_in_an_engine_are_not_observed_late() -> None:
             "id": [f"p{index}" for index in range(8)],
             "time": np.arange(8) + 6.0,
             "event": [0, 1] * 4,
-            "registered": [0.0, 1.0] * 4,
+            "registered": [0.0, 1.5] * 4,
             "start": 5.0,
             "site": ["x", "x", "y", "y"] * 2,
         }

@@ -15,7 +15,7 @@ from bayesblina.errors import EstimandError, SpecError
 from bayesblina.fitting import Fit
 from bayesblina.hazards.build import build_model
 from bayesblina.hazards.definition import ModelDefinition, parse_model
-from bayesblina.sampling import SamplerSettings
+from bayesblina.sampler_settings import SamplerSettings
 
 Floats = NDArray[np.float64]
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")

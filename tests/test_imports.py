@@ -19,6 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "account",
+            "arguments",
             "breslow",
             "code_cache",
             "cohort_posteriors",
@@ -33,9 +34,10 @@ LAYERS: tuple[frozenset[str], ...] = (
             "occupancy",
             "partial_likelihood",
             "product_limit",
+            "sampler_settings",
         }
     ),
-    frozenset({"csv_files", "laplace", "masking", "rules"}),
+    frozenset({"csv_files", "laplace", "masking", "rules", "toml_files"}),
     frozenset({"cohort", "partial_draws", "tables"}),
     frozenset({"question", "readers"}),
     frozenset({"compression", "scan", "segments"}),

@@ -27,7 +27,7 @@ from bayesblina.report import Curves, analyse, make_record, read_results, render
 from bayesblina.report.answer import compared, pulled, weak_points
 from bayesblina.report.summary import summary
 from bayesblina.report.wording import plain, sentence
-from bayesblina.sampling import SamplerSettings
+from bayesblina.sampler_settings import SamplerSettings
 from bayesblina.tables.marks import beside, failed, failed_in
 from bayesblina.what_if.reading import Sensitivity
 from bayesblina.what_if.running import Work, run_scenario

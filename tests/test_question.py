@@ -223,11 +223,11 @@ def test_notebooks_show_the_estimand() -> None:
 @pytest.mark.parametrize(
     ("question", "cohort", "message"),
     [
-        ("maintenance", None, "Expected a Question, got str"),
-        (None, pd.DataFrame(), "Expected a Cohort, got DataFrame"),
+        ("maintenance", None, "question: expected Question, got str"),
+        (None, pd.DataFrame(), "cohort: expected Cohort or CohortScan, got DataFrame"),
     ],
 )
 def test_no_such_values(question: Any, cohort: Any, message: str) -> None:
     asked = bb.Question(exposed="second", eligible_from="entry") if question is None else question
-    with pytest.raises(SpecError, match=message):
+    with pytest.raises(TypeError, match=message):
         bb.expose(read() if cohort is None else cohort, asked)

@@ -29,7 +29,8 @@ from bayesblina.exposure import Exposure
 from bayesblina.exposure.value import Lazily
 from bayesblina.hazards.build import BuiltModel, build_model, draw_prior
 from bayesblina.hazards.definition import model_names, parse_model
-from bayesblina.sampling import SamplerSettings, sample
+from bayesblina.sampler_settings import SamplerSettings
+from bayesblina.sampling import sample
 from tests.studies import calibrations
 
 ROOT = Path(__file__).parents[1]

@@ -1,7 +1,7 @@
 """A column has one role, and a flag is no time."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -174,7 +174,7 @@ def test_roles_of_adam() -> None:
                 adtte=adtte,
                 phases={"m": "MDT"},
                 endpoints={"os": bb.AdamEndpoint(paramcd="OS")},
-                **{"unit": "months", "population": None, **change},
+                **cast("dict[str, Any]", {"unit": "months", "population": None, **change}),
             )
 
 

@@ -16,8 +16,8 @@ from bayesblina.hazards.baseline import clock, follow_up_end
 from bayesblina.hazards.build import BuiltModel, build_model
 from bayesblina.hazards.definition import RandomWalk
 from bayesblina.hazards.ops import BatchedMatrixVector, PiecewiseExponential
+from bayesblina.sampler_settings import SamplerSettings
 from bayesblina.sampling import (
-    SamplerSettings,
     _bind,
     _compile,
     _sample_with_pymc,

@@ -29,7 +29,7 @@ from bayesblina.importance import smooth_tails
 from bayesblina.plots import martingale_residuals as draw_residuals
 from bayesblina.pointwise import efficiencies, leave_one_out_total
 from bayesblina.predictive import _overlapping, _risk_sets
-from bayesblina.sampling import SamplerSettings
+from bayesblina.sampler_settings import SamplerSettings
 
 Floats = NDArray[np.float64]
 
@@ -108,7 +108,7 @@ def weighted() -> Fit:
         LATE,
         seed=1,
         cuts=CUTS,
-        weights=table["weight"],
+        weights=table["weight"].to_numpy(),
         draws=200,
         tune=300,
         progress=False,
@@ -523,7 +523,7 @@ def test_weights_are_found_again() -> None:
     model = bb.load_model("power_prior").with_covariates(source="site")
     fit = replace(weighted(), definition=model)
     share = model.borrowing.weight  # type: ignore[union-attr]
-    counted = np.where(table["site"] == "y", share, 1.0) * table["weight"]
+    counted = np.where(table["site"] == "y", share, 1.0) * table["weight"].to_numpy()
     held = replace(fit, exposure=exposed(table, weights=counted))
     found = weights_of(held, cohort_of(table))
     assert found is not None

@@ -18,7 +18,7 @@ import bayesblina as bb
 from bayesblina import bootstrap, emulation, starting
 from bayesblina.emulation import Arms, _counted, _counts
 from bayesblina.errors import DataError, EstimandError, SpecError
-from bayesblina.sampling import SamplerSettings
+from bayesblina.sampler_settings import SamplerSettings
 from bayesblina.starting import Course, fit_starts, log_inverse_probability, make_course
 from tests.studies.weighting import GRACE, QUESTION, simulated
 

@@ -36,7 +36,8 @@ from bayesblina.hazards.definition import (
     load_model,
 )
 from bayesblina.question import Question
-from bayesblina.sampling import SamplerSettings, sample
+from bayesblina.sampler_settings import SamplerSettings
+from bayesblina.sampling import sample
 from bayesblina.simulate import blinatumomab_cohort
 from bayesblina.tables import build as tables
 from bayesblina.tables.numbers import probability

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from bayesblina.arguments import require_kind
 from bayesblina.estimands.cures import require_cure
 from bayesblina.fitting import Fit
 from bayesblina.hazards.likelihood import flat_draws
@@ -58,6 +59,7 @@ def cure_identifiability(fit: Fit) -> pd.DataFrame:
     >>> bool(bb.cure_identifiability(fit)["contraction"].lt(1.0).all())
     True
     """
+    require_kind(fit, Fit, "fit")
     require_cure(fit)
     assert fit.definition.cure is not None
     prior = fit.definition.cure.fraction

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayesblina.arguments import require_kind
 from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError
 from bayesblina.estimands import survival
@@ -105,6 +106,9 @@ def curve_shift(
     >>> list(bb.curve_shift(fit, cohort, curves, regimes=[bb.Never()])["regime"])
     ['never', 'never']
     """
+    require_kind(fit, Fit, "fit")
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(curves, xr.Dataset, "curves")
     definition = free_model(fit.definition)
     if isinstance(fit.definition.baseline, Free):
         raise EstimandError("Its baseline is free itself")

@@ -9,6 +9,7 @@ from html import escape
 import pandas as pd
 import xarray as xr
 
+from bayesblina.arguments import require_kind
 from bayesblina.baseline_gate import BaselineGate
 from bayesblina.checks.pulls import pulls
 from bayesblina.checks.weaknesses import unreliable, weaknesses
@@ -165,6 +166,7 @@ def check(fit: Fit) -> Checks:
     >>> list(checks.loo["endpoint"])
     ['os', 'rfs', 'all endpoints']
     """
+    require_kind(fit, Fit, "fit")
     notes = list(fit.provenance.notes)
     loo = pd.DataFrame(columns=LOO_COLUMNS).astype({"reliable": bool})
     predictive = pd.DataFrame(columns=EVENT_COLUMNS)

@@ -29,7 +29,8 @@ from bayesblina.exposure import Exposure
 from bayesblina.files import write_text
 from bayesblina.fitting import LIBRARIES
 from bayesblina.hazards.build import build_model
-from bayesblina.sampling import SamplerSettings, sample
+from bayesblina.sampler_settings import SamplerSettings
+from bayesblina.sampling import sample
 
 LONG = SamplerSettings(draws=10_000, tune=2000, chains=4, target_accept=0.98)
 SEED = 20_261_124

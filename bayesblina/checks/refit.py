@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesblina.arguments import require_kind
 from bayesblina.baseline_gate import BaselineGate, gate_of, not_compared
 from bayesblina.cohort import Cohort
 from bayesblina.exposure import Exposure
@@ -51,6 +52,8 @@ def with_refit(fit: Fit, cohort: Cohort) -> Fit:
     >>> with_refit(fit, cohort) is fit
     True
     """
+    require_kind(fit, Fit, "fit")
+    require_kind(cohort, Cohort, "cohort")
     if fit.companion.draws is not None:
         return fit
     return replace(fit, gate=compare_with_refit(fit, cohort))

@@ -20,7 +20,7 @@ import typer
 
 from bayesblina.cli.interrupts import Interrupts
 from bayesblina.errors import BayesblinaError, ConvergenceError, DataError, StorageError, unquoted
-from bayesblina.files import reason_of
+from bayesblina.files import readable, reason_of
 
 ANSWERED, MARKED, BAD_INPUT, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
 # One of the marks: results are written, and must not be used.
@@ -185,6 +185,19 @@ def reported(
         _fail(context, manner, code, type(error).__name__, message)
     except typer.Exit:
         raise
+    except MemoryError as error:
+        said = f" ({error})" if str(error) else ""
+        message = (
+            f"This needs more memory than there is{said}. Fewer draws, chains or scenarios at a "
+            'time need less; so do patients who stay in a query engine ([data] engine = "duckdb").'
+        )
+        _fail(context, manner, BAD_INPUT, "MemoryError", message)
+    except Warning as error:
+        message = (
+            f"{type(error).__name__}: {error}\nA library warned of this, and Python was told to "
+            "take warnings for errors (-W error, or PYTHONWARNINGS): run it without."
+        )
+        _fail(context, manner, BAD_INPUT, type(error).__name__, message)
     except Exception as error:
         # What libraries quote may be a cell of the table.
         said = str(error) if manner.show_ids else unquoted(str(error))
@@ -211,7 +224,10 @@ def _fail(context: typer.Context, manner: Manner, code: int, kind: str, message:
 
 
 # Characters that a terminal may take for commands; names in data may hold any.
-COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Halves of characters stand for bytes of a path that are no UTF-8, and cannot be printed.
+COMMANDS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def harmless(text: str) -> str:
@@ -294,7 +310,7 @@ def typed(*parts: str | Path) -> str:
         The command.
     """
     words: Sequence[str] = [
-        str(part.name if part.is_absolute() else part) if isinstance(part, Path) else part
+        readable(part.name if part.is_absolute() else part) if isinstance(part, Path) else part
         for part in parts
     ]
     return shlex.join(["bayesblina", *words])

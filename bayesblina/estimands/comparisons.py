@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import EstimandError
 from bayesblina.estimands.curves import (
     described,
@@ -66,6 +67,7 @@ def contrast(
     >>> list(gain.data_vars)
     ['rmst_difference']
     """
+    require_kind(estimate, xr.Dataset, "estimate")
     if kind not in ("difference", "ratio"):
         raise EstimandError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
     known = [str(label) for label in estimate["regime"].values] if "regime" in estimate.dims else []
@@ -151,6 +153,7 @@ def number_needed_to_treat(
     >>> float(needed["number_needed_to_treat"].sel(endpoint="os")) > 1
     True
     """
+    require_kind(fit, Fit, "fit")
     if not 0 < mass < 1:
         raise EstimandError(f"mass must lie between 0 and 1, got {mass!r}.")
     curves = survival(
@@ -243,6 +246,7 @@ def average_hazard_ratio(
     >>> ratio["hazard_ratio"].dims
     ('chain', 'draw', 'endpoint')
     """
+    require_kind(fit, Fit, "fit")
 
     def estimate(part: Fit) -> xr.Dataset:
         both = [regime, against]

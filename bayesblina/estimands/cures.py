@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import expit
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import EstimandError
 from bayesblina.estimands.populations import Group, Population, eligible_groups, supplied_groups
 from bayesblina.estimands.ratios import attributes_of
@@ -59,6 +60,7 @@ def cured_fraction(
     >>> bb.cured_fraction(fit, by="age_group")["cured_fraction"].dims
     ('chain', 'draw', 'endpoint', 'subgroup')
     """
+    require_kind(fit, Fit, "fit")
     require_cure(fit)
     posterior, exposure, design = fit.posterior, fit.exposure, fit.design
     roles = fit.definition.roles

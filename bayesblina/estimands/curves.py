@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from bayesblina.arguments import require_kind
 from bayesblina.cohort import Cohort
 from bayesblina.errors import EstimandError
 from bayesblina.estimands.paths import Mixture, Part, make_path
@@ -105,6 +106,7 @@ def survival(
     >>> curves["survival"].dims
     ('chain', 'draw', 'endpoint', 'regime', 'time')
     """
+    require_kind(fit, Fit, "fit")
     curves = _over_time(
         fit,
         "survival",
@@ -145,6 +147,7 @@ def cumulative_hazard(
     EstimandError
         As for `survival`.
     """
+    require_kind(fit, Fit, "fit")
 
     def evaluate(one: Average, at: Floats) -> Floats:
         with np.errstate(divide="ignore"):
@@ -186,6 +189,7 @@ def hazard(
     EstimandError
         As for `survival`; or if the model has jumps in place of a hazard.
     """
+    require_kind(fit, Fit, "fit")
     fit.definition.require_hazard("A hazard at a time")
     return hazard_of_average(
         fit, regimes=regimes, times=times, landmark=landmark, population=population, by=by
@@ -269,6 +273,7 @@ def rmst(
     >>> bb.rmst(fit, horizon=24.0, regimes=[bb.From(8.0)], landmark=8.0)["rmst"].dims
     ('chain', 'draw', 'endpoint', 'regime')
     """
+    require_kind(fit, Fit, "fit")
 
     def estimate(part: Fit) -> xr.Dataset:
         populations = populations_of(part, regimes, landmark, (population, by))
@@ -306,6 +311,7 @@ def rmtl(
     EstimandError
         As for `rmst`.
     """
+    require_kind(fit, Fit, "fit")
     kept = rmst(
         fit, horizon=horizon, regimes=regimes, landmark=landmark, population=population, by=by
     )
@@ -360,6 +366,7 @@ def survival_quantile(
     >>> sorted(median.data_vars)
     ['quantile', 'reached']
     """
+    require_kind(fit, Fit, "fit")
     if not 0 < survival < 1:
         raise EstimandError(f"survival must lie between 0 and 1, got {survival!r}.")
 
@@ -419,6 +426,7 @@ def median(
     EstimandError
         As for `survival_quantile`.
     """
+    require_kind(fit, Fit, "fit")
     return survival_quantile(
         fit, regimes=regimes, landmark=landmark, horizon=horizon, population=population, by=by
     )

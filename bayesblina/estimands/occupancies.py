@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import EstimandError
 from bayesblina.estimands.curves import (
     DEFAULT_TIMES,
@@ -75,6 +76,7 @@ def state_occupancy(
     >>> states["probability"].dims
     ('chain', 'draw', 'regime', 'time', 'state')
     """
+    require_kind(fit, Fit, "fit")
 
     def estimate(part: Fit) -> xr.Dataset:
         populations = _of_courses(part, regimes, landmark, (population, by))
@@ -146,6 +148,7 @@ def time_in_states(
     EstimandError
         As for `state_occupancy`, or if the horizon lies outside follow-up.
     """
+    require_kind(fit, Fit, "fit")
 
     def estimate(part: Fit) -> xr.Dataset:
         populations = _of_courses(part, regimes, landmark, (population, by))

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import EstimandError, nearest
 from bayesblina.estimands.companions import beside, without_baseline
 from bayesblina.estimands.populations import supplied_groups
@@ -91,6 +92,7 @@ def hazard_ratio(
     >>> older.attrs["exposed"]
     'age_group 55+'
     """
+    require_kind(fit, Fit, "fit")
     found = _ratio(fit, exposed, reference, over=over, by=by)
     bare = without_baseline(fit)
     other = None if bare is None else _ratio(bare, exposed, reference, over=over, by=by).log_ratio

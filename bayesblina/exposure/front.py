@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from bayesblina.arguments import require_kind
 from bayesblina.cohort import Cohort
 from bayesblina.errors import DataError, Problem, SpecError
 from bayesblina.exposure.each import expose_each
@@ -111,6 +112,8 @@ def expose(
     array([[5., 1.],
            [6., 1.]])
     """
+    require_kind(cohort, Cohort | CohortScan, "cohort")
+    require_kind(question, Question, "question")
     inner = None if cuts is None else validate_cuts(cuts)
     pieces = None if phase_cuts is None else validate_cuts(phase_cuts)
     if isinstance(cohort, CohortScan):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 import xarray as xr
@@ -71,13 +72,24 @@ class Lazily[T]:
     @classmethod
     def of(cls, value: T) -> Lazily[T]:
         """Hold a value that is made already."""
-        return cls(lambda: value)
+        held = cls(_made_already)
+        held._made.append(value)
+        return held
 
     def __call__(self) -> T:
         """Return the value."""
         if not self._made:
             self._made.append(self._make())
         return self._made[0]
+
+    def __reduce__(self) -> tuple[Callable[[T], Lazily[T]], tuple[T]]:
+        """Go to another process as the value: what makes it may not be able to."""
+        return Lazily.of, (self(),)
+
+
+def _made_already() -> NoReturn:
+    """Stand for the maker of a value that nobody has to make."""
+    raise AssertionError("the value was made already")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -307,7 +319,9 @@ class Exposure:
             place = int(np.flatnonzero(near)[0])
             return np.asarray(self.risk_sets["at_risk"].values[:, place])
         people = self.people
-        inside = (people["begin"].values <= landmark) & (people["exit"].values > landmark)
+        # Times that are the landmark but for rounding are the landmark.
+        later = landmark * (1.0 + TIE_TOLERANCE)
+        inside = (people["begin"].values <= later) & (people["exit"].values > later)
         weight = people["weight"].values
         if self.compression is None:
             pattern, size = people["pattern"].values, self.table.sizes["pattern"]

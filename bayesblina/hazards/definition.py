@@ -15,8 +15,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bayesblina.errors import EstimandError, SpecError, nearest
+from bayesblina.errors import EstimandError, SpecError, listed, nearest
 from bayesblina.hazards.prior_fields import prior_fields
+from bayesblina.toml_files import read_toml
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
@@ -1037,16 +1038,23 @@ def explain(error: ValidationError, schema: type[BaseModel], *, source: str) -> 
     """
     lines = []
     for item in error.errors():
-        place = [part for part in item["loc"] if part not in KINDS]
+        place = _place(schema, item["loc"])
         where = ".".join(str(part) for part in place) or "the file"
         if item["type"] == "extra_forbidden":
             known = _known_keys(schema, item["loc"][:-1])
             lines.append(f"{where}: unknown key. {nearest(str(item['loc'][-1]), known)}")
         else:
             lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')}.")
-    count = len(lines)
-    head = f"{count} problem{'s' if count != 1 else ''} in {source}:"
-    return "\n".join([head, *(f"  - {line}" for line in lines)])
+    return listed(lines, source=source)
+
+
+def _place(schema: type[BaseModel], path: tuple[int | str, ...]) -> list[int | str]:
+    """Leave out of a path what tells the kinds of a part apart, and is no key."""
+    return [
+        part
+        for index, part in enumerate(path)
+        if part not in KINDS or part in _known_keys(schema, path[:index])
+    ]
 
 
 def _known_keys(schema: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
@@ -1133,16 +1141,9 @@ def load_model(model: str | PathLike[str]) -> ModelDefinition:
         raise SpecError(f"model must be a name, a path or a ModelDefinition, got {model!r}.")
     path = Path(model)
     if path.suffix == ".toml":
-        if not path.is_file():
-            raise SpecError(f"No model file '{path}'.")
-        text = path.read_text(encoding="utf-8")
-    elif str(model) in model_names():
-        path = Path(f"{model}.toml")
-        text = files("bayesblina.models").joinpath(path.name).read_text(encoding="utf-8")
-    else:
+        return parse_model(read_toml(path, what="model file"), source=path.name)
+    if str(model) not in model_names():
         raise SpecError(f"No model '{model}'. {nearest(str(model), model_names())}")
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{path.name} is not valid TOML: {error}.") from None
-    return parse_model(content, source=path.name)
+    path = Path(f"{model}.toml")
+    text = files("bayesblina.models").joinpath(path.name).read_text(encoding="utf-8")
+    return parse_model(tomllib.loads(text), source=path.name)

@@ -228,6 +228,7 @@ def cumulative_incidence(
     SpecError
         As for `survival`; or if the dataset holds neither.
     """
+    require(curves, [], "bayesblina.state_occupancy or bayesblina.survival")
     if "relapse_probability" in curves:
         found = {
             "relapse": curves["relapse_probability"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import arviz as az
 import matplotlib as mpl
@@ -13,7 +13,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bayesblina.arguments import require_kind
+from bayesblina.comparison import Prediction
 from bayesblina.errors import SpecError, nearest
+from bayesblina.fitting import Fit
 from bayesblina.plots.style import (
     COLOURS,
     DARK,
@@ -32,10 +35,6 @@ from bayesblina.plots.style import (
     say,
 )
 from bayesblina.tables.marks import failed
-
-if TYPE_CHECKING:
-    from bayesblina.comparison import Prediction
-    from bayesblina.fitting import Fit
 
 # Panels beside each other, and above which a figure is refused: nobody could read them.
 BESIDE, LARGEST = 3, 24
@@ -71,6 +70,7 @@ def prior_posterior(
     --------
     arviz.plot_prior_posterior : what draws it.
     """
+    require_kind(fit, Fit, "fit")
     known = [
         str(name)
         for name in fit.draws["prior"].to_dataset().data_vars
@@ -127,6 +127,7 @@ def chain_ranks(
     --------
     arviz.plot_rank : what draws it.
     """
+    require_kind(fit, Fit, "fit")
     posterior = fit.posterior
     known = [str(name) for name in posterior.data_vars]
     tree = xr.DataTree.from_dict({"/posterior": posterior[_checked(parameters, known)]})
@@ -275,6 +276,7 @@ def pareto_k(prediction: Prediction, *, width: Width = "two", ax: Axes | None = 
     --------
     arviz.plot_khat : what draws it.
     """
+    require_kind(prediction, Prediction, "prediction")
     shapes, limit = prediction.pareto_k, prediction.limit
     drawn = canvas(height=2.4, width=width, ax=ax)
     axis = drawn.axis
@@ -321,6 +323,7 @@ def _scaled(
     width: Width,
 ) -> tuple[Canvas, Any, str, list[dict[str, Any]]]:
     """Let ArviZ draw power-scaled posteriors: a row per coordinate, two columns."""
+    require_kind(draws, xr.DataTree, "draws")
     if not {"posterior", "log_prior", "log_likelihood"} <= set(draws.children):
         raise SpecError("Expected what bayesblina.power_scaling_draws gives.")
     parts = _checked(priors, [str(one) for one in draws["log_prior"].data_vars])

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from bayesblina.account import Account
+from bayesblina.arguments import require_kind
 from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError
 from bayesblina.plots.style import (
@@ -93,6 +94,7 @@ def swimmer(
     >>> figure.get_suptitle()
     'synthetic patients - single patients: for the analyst, not for release'
     """
+    require_kind(cohort, Cohort, "cohort")
     chosen(list(cohort.endpoints), endpoint)
     if isinstance(largest, bool) or largest < 1:
         raise SpecError(f"largest must be at least 1, got {largest!r}.")
@@ -218,6 +220,7 @@ def patient_flow(
     >>> figure.axes[0].texts[0].get_text()
     '267 patients in the table'
     """
+    require_kind(account, Account, "account")
     if isinstance(minimum, bool) or minimum < 1:
         raise SpecError(f"minimum must be at least 1, got {minimum!r}.")
     table = account.table

@@ -88,6 +88,7 @@ def adverse_events(
     >>> figure.axes[0].get_xlabel()
     'adverse events per patient-year,\n95% interval'
     """
+    require(estimate, [], "bayesblina.event_rate or bayesblina.incidence")
     name = "incidence" if "incidence" in estimate else "event_rate"
     require(estimate, [name], "bayesblina.event_rate or bayesblina.incidence")
     values = estimate[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bayesblina.arguments import require_kind
 from bayesblina.axes import BASE
 from bayesblina.errors import SpecError, nearest
 from bayesblina.plots.style import (
@@ -34,9 +35,7 @@ from bayesblina.plots.style import (
     say,
 )
 from bayesblina.tables.marks import beside
-
-if TYPE_CHECKING:
-    from bayesblina.what_if import Sensitivity
+from bayesblina.what_if import Sensitivity
 
 _CENTRED: Mapping[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
 # Axes of probabilities span this much at least.
@@ -72,6 +71,7 @@ def specification_curve(
     SpecError
         If the endpoint is unknown, no scenario converged, or there are more than `largest`.
     """
+    require_kind(found, Sensitivity, "found")
     rows = found.of_endpoint(endpoint).sort_values("median", kind="stable").reset_index(drop=True)
     if len(rows) > largest:
         raise SpecError(f"{len(rows)} scenarios are too many to draw: choose rows of the table.")
@@ -151,6 +151,7 @@ def tornado(found: Sensitivity, endpoint: str, *, width: Width = "two") -> Figur
     SpecError
         If the endpoint is unknown, or nothing was varied.
     """
+    require_kind(found, Sensitivity, "found")
     effects = found.effects(endpoint)
     if effects.empty:
         raise SpecError("Nothing was varied: there is nothing to compare.")
@@ -260,6 +261,7 @@ def scenario_map(
     SpecError
         If an axis or the column is unknown, or the axes are the same.
     """
+    require_kind(found, Sensitivity, "found")
     table = found.of_endpoint(endpoint)
     for name in (rows, columns):
         if name not in found.axes:

@@ -376,7 +376,7 @@ def chosen(known: Iterable[object], endpoint: str | None, *, what: str = "endpoi
     return names if endpoint is None else [endpoint]
 
 
-def require(source: xr.Dataset | pd.DataFrame, names: Sequence[str], made_by: str) -> None:
+def require(source: Any, names: Sequence[str], made_by: str) -> None:
     """Refuse what is not the kind of table or dataset that a figure shows.
 
     Parameters
@@ -390,9 +390,14 @@ def require(source: xr.Dataset | pd.DataFrame, names: Sequence[str], made_by: st
 
     Raises
     ------
+    TypeError
+        If it is neither table nor dataset; says what to call first.
     SpecError
         If one is missing.
     """
+    if not isinstance(source, xr.Dataset | pd.DataFrame):
+        kind = type(source).__name__
+        raise TypeError(f"Expected what {made_by} gives, got {kind}: call {made_by} first.")
     missing = [name for name in names if name not in source]
     if missing:
         found = ", ".join(map(str, source)) or "nothing"

@@ -82,8 +82,8 @@ class Columns:
         patient: str,
         *,
         partial_dates: PartialDates = "refuse",
-        numbers: Ints | None = None,
         date_format: str = ISO,
+        numbers: Ints | None = None,
     ) -> None:
         self.frame = frame
         # Numbers of the rows in the user's table, from 1 on, where they are known.
@@ -198,7 +198,6 @@ class Columns:
             return self._read[column]
         text = self.text(column)
         found = read_days(self.frame[column], text, date_format=self.date_format)
-        cells = pd.Series(text)
         self.report(
             column,
             found.numbers,
@@ -213,7 +212,7 @@ class Columns:
                 "partial dates",
                 "Complete them, or ask for a rule: Repairs(partial_dates='first'), 'middle' or "
                 "'last'.",
-                examples_of(cells[found.partial]),
+                examples_of(pd.Series(text[found.partial])),
             )
         wanted = "ISO 8601 dates such as 2015-03-31"
         if self.date_format not in (ISO, SAS_DAYS, SAS_SECONDS):
@@ -224,7 +223,7 @@ class Columns:
             "values that are not dates",
             f"Expected {wanted}; leave missing dates empty, and give another format with "
             "date_format=.",
-            examples_of(cells[found.unreadable]),
+            examples_of(pd.Series(text[found.unreadable])),
         )
         if found.shifted:
             self.report(

@@ -13,7 +13,11 @@ from typing import Any
 import pandas as pd
 
 from bayesblina.errors import DataError, Problem, SpecError, nearest, unquoted
+from bayesblina.files import readable, trouble_of
 
+# More rows than these, of which each takes less than a tenth of a byte, are no patients.
+MOST_ROWS, ROWS_PER_BYTE = 1_000_000, 10
+ENGINE = 'Patients in files larger than memory are added up by a query engine: engine = "duckdb".'
 # A decimal number, or an ISO date.
 _LIKE_A_CELL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|\d{4}-\d\d(?:-\d\d)?")
 FORMATS = ".csv, .parquet, .arrow, .feather, .xpt or .sas7bdat"
@@ -44,7 +48,7 @@ def load_table(table: Any) -> tuple[pd.DataFrame, str]:
     """
     if isinstance(table, str | PathLike):
         path = Path(table)
-        frame, source = _load_file(path), path.name
+        frame, source = _load_file(path), readable(path.name)
     else:
         frame, source = _load_frame(table), "the table"
     repeated = frame.columns[frame.columns.duplicated()].unique()
@@ -137,11 +141,11 @@ def _load_frame(table: Any) -> pd.DataFrame:
 def _load_file(path: Path) -> pd.DataFrame:
     def unreadable(found: str, expected: str) -> DataError:
         problem = Problem(column="file", found=found, expected=expected)
-        return DataError([problem], source=path.name or str(path))
+        return DataError([problem], source=readable(path.name or path))
 
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
-        raise unreadable(f"'{path}' is {what}", f"Expected a file: {FORMATS}.")
+    trouble = trouble_of(path)
+    if trouble is not None:
+        raise unreadable(f"'{readable(path)}' is {trouble}", f"Expected a file: {FORMATS}.")
     read = READERS.get(path.suffix.lower())
     if read is None:
         raise unreadable(f"files of type '{path.suffix}' are not read", f"Expected {FORMATS}.")
@@ -154,10 +158,16 @@ def _load_file(path: Path) -> pd.DataFrame:
             raise unreadable("it changed while it was read", "Read it again.")
         frame.attrs[SHA256] = before
         return frame
-    except (DataError, SpecError, MemoryError):
+    except (DataError, SpecError, Warning):
+        # A warning is raised where Python was told to, and says nothing of the file.
         raise
     except UnicodeDecodeError:
         raise unreadable("not UTF-8 text", "Save the file as UTF-8.") from None
+    except MemoryError:
+        raise unreadable(
+            "it asks for more memory than there is",
+            f"Is it damaged? Export it again. {ENGINE}",
+        ) from None
     except Exception as error:  # whatever a library says of a damaged file
         reason = unquoted((str(error).splitlines() or [type(error).__name__])[0])[:200]
         raise unreadable(f"it cannot be read ({reason})", "Export it again.") from None
@@ -173,7 +183,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         uneven = [lines.line_num for line in lines if line and len(line) != len(header)]
     problems = [duplicate_column(name) for name in dict.fromkeys(header) if header.count(name) > 1]
     if problems:
-        raise DataError(problems, source=path.name or str(path))
+        raise DataError(problems, source=readable(path.name))
     if uneven:
         first = ", ".join(str(number) for number in uneven[:10])
         problem = Problem(
@@ -182,17 +192,45 @@ def _read_csv(path: Path) -> pd.DataFrame:
             expected=f"Expected {len(header)} cells in each line, as in the header; is the file "
             "cut short, or a comma not quoted?",
         )
-        raise DataError([problem], source=path.name or str(path))
+        raise DataError([problem], source=readable(path.name))
     return pd.read_csv(
         path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
     )
 
 
 def _read_arrow(path: Path) -> pd.DataFrame:
+    """Read an Arrow file; one that is damaged may name memory that is not its own."""
+    import pyarrow as pa
     import pyarrow.feather
 
-    frame: pd.DataFrame = pyarrow.feather.read_table(path).to_pandas()
+    table = pyarrow.feather.read_table(pa.BufferReader(path.read_bytes()), memory_map=False)
+    # Before anything follows the offsets that stand in it.
+    table.validate(full=True)
+    _require_plausible(table.num_rows, path)
+    frame: pd.DataFrame = table.to_pandas()
     return frame
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    import pyarrow.parquet as pq
+
+    with path.open("rb") as file:
+        _require_plausible(pq.read_metadata(file).num_rows, path)
+        file.seek(0)
+        return pd.read_parquet(file)
+
+
+def _require_plausible(rows: int, path: Path) -> None:
+    """Refuse a file that unpacks to far more rows than it can say anything of."""
+    size = path.stat().st_size
+    if rows > MOST_ROWS and rows > ROWS_PER_BYTE * size:
+        problem = Problem(
+            column="file",
+            found=f"{rows} rows in {size} bytes",
+            expected="Expected patients, whose ids alone take more: it holds next to nothing but "
+            "missing or repeated values. Export it again.",
+        )
+        raise DataError([problem], source=readable(path.name))
 
 
 def _read_sas(path: Path) -> pd.DataFrame:
@@ -211,7 +249,7 @@ def _read_sas(path: Path) -> pd.DataFrame:
 SHA256 = "bayesblina: SHA-256 of the file"
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": _read_csv,
-    ".parquet": pd.read_parquet,
+    ".parquet": _read_parquet,
     ".arrow": _read_arrow,
     ".feather": _read_arrow,
     ".xpt": _read_sas,

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.account import Account
+from bayesblina.arguments import require_kind
 from bayesblina.baseline_gate import FAILED
 from bayesblina.checks import Checks, check
 from bayesblina.checks.curves import curve_shift
@@ -27,7 +28,7 @@ from bayesblina.errors import BayesblinaError, DataError, EstimandError, Storage
 from bayesblina.estimands import contrast, hazard_ratio, rmst, survival
 from bayesblina.event_times import FAILED as COARSE
 from bayesblina.external import borrowing
-from bayesblina.files import reason_of, write_text
+from bayesblina.files import read_whole, trouble_of, write_text
 from bayesblina.fitting import Fit, weights_of
 from bayesblina.follow_up import find_episodes
 from bayesblina.hazards.definition import PowerPrior
@@ -674,6 +675,7 @@ def read_results(
         If there are none, a file is damaged or was changed since, or the scenarios of
         `sensitivity` are those of other patients or another analysis.
     """
+    require_kind(folder, str | PathLike, "folder")
     folder = Path(folder)
     if not folder.is_dir():
         raise StorageError(f"No folder '{folder}': expected one that bayesblina run wrote.")
@@ -708,16 +710,14 @@ def read_results(
 
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if trouble_of(path) == "no such file":
         raise StorageError(
             f"'{folder}' has no {RECORD}: expected a folder that bayesblina run wrote, and that it "
             "finished."
-        ) from None
-    except OSError as error:
-        raise StorageError(f"Cannot read '{path}': {reason_of(error)}.") from None
-    except ValueError as error:
+        )
+    try:
+        record = json.loads(read_whole(path))
+    except (ValueError, RecursionError) as error:
         raise StorageError(f"'{path}' is damaged ({error}): run the study again.") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise StorageError(f"'{path}' is not a record that bayesblina run wrote.")
@@ -728,6 +728,9 @@ def _read_record(folder: Path) -> dict[str, Any]:
     expected = {"title", "command", "source", "cohort_sha256", "seconds", "notes", "sha256"}
     if not expected <= set(record):
         raise StorageError(f"'{path}' lacks {', '.join(sorted(expected - set(record)))}.")
+    for name in ("seconds", "notes", "sha256"):
+        if not isinstance(record[name], dict):
+            raise StorageError(f"'{path}' is damaged ({name} is no table): run the study again.")
     known = {FIT, *(f"{name}.csv" for name in TEXTS)}
     if not set(record["sha256"]) <= known:
         raise StorageError(f"'{path}' names files that are no results.")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.errors import NAMED_PATIENTS, Problem, SpecError
@@ -16,7 +15,6 @@ from bayesblina.readers.columns import (
     LONGEST_TEXT,
     MOST_LEVELS,
     CovariateKind,
-    examples_of,
 )
 from bayesblina.readers.roles import counts_of_flag, flag_problem
 from bayesblina.rules import (
@@ -31,7 +29,7 @@ from bayesblina.rules import (
     settle,
     unit_words,
 )
-from bayesblina.scan.engines import array_of, batches, ibis_module, number, run
+from bayesblina.scan.engines import array_of, batches, ibis_module, number, run, stripped
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -124,7 +122,7 @@ class Reading:
                 values.cast("string"),
             )
             return ibis.ifelse(values.isnan(), None, whole).fill_null("")
-        return values.cast("string").strip().fill_null("")
+        return stripped(values.cast("string")).fill_null("")
 
     def _refuse_long(self, column: str, text: Any) -> None:
         self.report(
@@ -221,7 +219,7 @@ def kinds_of(
         column = raw[name]
         numeric = column.type().is_numeric()
         if column.type().is_string():
-            text = column.strip().fill_null("")
+            text = stripped(column).fill_null("")
             other = raw.filter((text != "") & ~text.re_search(f"^(?:{DECIMAL})$"))
             numeric = int(run(other.limit(1).count(), source)) == 0
         kinds[name] = "continuous" if numeric else "categorical"
@@ -660,7 +658,7 @@ def levels_of(
     levels : dict of tuple of str
         Sorted levels by covariate.
     problems : list of Problem
-        Those of too many, and of blanks that an engine does not know as such.
+        Those of too many.
 
     Raises
     ------
@@ -674,17 +672,6 @@ def levels_of(
         present = run(different, source)
         names = sorted(str(one) for one in present["level"].dropna())
         levels[name] = tuple(names)
-        blank = [one for one in names if one != one.strip()]
-        if blank:
-            shown = examples_of(pd.Series(blank))
-            problems.append(
-                Problem(
-                    column=name,
-                    found=f"blanks of an unusual kind around texts ({', '.join(map(repr, shown))})",
-                    expected="Remove them: such as no-break spaces, which make one level two.",
-                    examples=shown,
-                )
-            )
         if len(names) > MOST_LEVELS:
             problems.append(
                 Problem(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.errors import DataError, Problem, SpecError, unquoted
+from bayesblina.files import readable, trouble_of
 from bayesblina.readers.sources import duplicate_column, load_table
 
 if TYPE_CHECKING:
@@ -37,6 +39,27 @@ CSV = {
     "comment": "",
     "hive_partitioning": False,
 }
+
+
+# What Python strips from texts in memory: engines by themselves know fewer blanks, each its own.
+_BLANKS = "".join(one for one in map(chr, range(sys.maxunicode + 1)) if one.isspace())
+_EDGES = f"^[{_BLANKS}]+|[{_BLANKS}]+$"
+
+
+def stripped(text: Any) -> Any:
+    """Strip texts of the blanks that are stripped in memory.
+
+    Parameters
+    ----------
+    text : ibis string column
+        Texts.
+
+    Returns
+    -------
+    ibis string column
+        The same without blanks at both ends.
+    """
+    return text.re_replace(_EDGES, "")
 
 
 def ibis_module() -> Any:
@@ -107,7 +130,8 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
             raise DataError([unreadable(error)], source=source) from None
         connection.con.register("patients", held)
         return connection.table("patients"), source, True
-    path, name = str(table), Path(table).name
+    path = str(table)
+    name = readable(Path(path).name)
     if "://" in path:
         raise SpecError(
             f"'{path}' is no path of this machine: open it with the engine that holds it, and give "
@@ -117,6 +141,11 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
     if suffix not in FILES:
         raise SpecError(f"Expected a path or glob of {' or '.join(FILES)} files, got '{path}'.")
     connection = _embedded(memory_limit)
+    for file in _files(connection, path):
+        trouble = trouble_of(file)
+        if trouble is not None:
+            problem = Problem(column="file", found=f"it is {trouble}", expected="Expected a file.")
+            raise DataError([problem], source=name)
     path = pattern_of(path)
     try:
         if suffix == ".csv":
@@ -125,6 +154,9 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
         else:
             repeated = []
             opened = _parquet(connection, path)
+    except Warning:
+        # Raised where Python was told to, and says nothing of the files.
+        raise
     except Exception as error:  # whatever DuckDB says of files that are not there, or damaged
         raise DataError([unreadable(error)], source=name) from None
     if repeated:

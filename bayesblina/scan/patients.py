@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bayesblina.account import Account, Line
 from bayesblina.cohort import Endpoint, Phases
@@ -104,6 +104,14 @@ class CohortScan:
     embedded: bool
     path: str | None = field(default=None, repr=False)
     files: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to go to another process: an engine's connection cannot."""
+        raise TypeError(
+            "A CohortScan cannot be pickled: its patients stay in their query engine, which other "
+            "processes do not share. Call bayesblina.scan_cohort there, or send a Fit or an "
+            "Exposure."
+        )
 
     @property
     def continuous(self) -> list[str]:

@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import SpecError, nearest
 from bayesblina.fitting import LIBRARIES
 from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition
 from bayesblina.planning import CHARACTERISTICS, operating_characteristics, planned_model
-from bayesblina.sampling import SamplerSettings
+from bayesblina.sampler_settings import SamplerSettings
 from bayesblina.study_designs import StudyDesign
 from bayesblina.what_if.engine import Engine, Progress, Workers, reason_of_failure, run_stored
 from bayesblina.what_if.store import Store
@@ -105,6 +106,7 @@ def design_grid(
     StorageError
         If the folder cannot be written to, or holds something else.
     """
+    require_kind(design, StudyDesign, "design")
     if effect is not None and "hazard_ratio" in axes:
         raise SpecError("The hazard ratio is drawn from `effect`, so it cannot be varied too.")
     known = [name for name in StudyDesign.__dataclass_fields__ if name != "unit"]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from bayesblina.arguments import require_kind
 from bayesblina.axes import AXES, BASE, PRIOR_AXES, QUESTION_AXES
 from bayesblina.cohort import Cohort, Covariate
 from bayesblina.errors import BayesblinaError, SpecError, nearest
@@ -299,6 +300,8 @@ def scenarios(
     >>> [one.label for one in what_if]
     ['base case', 'lag = 1', 'transplant = ignore']
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
     if design not in ("full", "one_at_a_time"):
         raise SpecError(f"design must be 'full' or 'one_at_a_time', got {design!r}.")
     if invalid not in ("raise", "row"):

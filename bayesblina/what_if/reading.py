@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from bayesblina.arguments import require_kind
 from bayesblina.axes import AXES, BASE
 from bayesblina.errors import SpecError, nearest
 from bayesblina.tables import build as tables
@@ -431,6 +432,7 @@ def load_sensitivity(folder: str | PathLike[str]) -> Sensitivity:
     SpecError
         If no scenario is finished yet.
     """
+    require_kind(folder, str | PathLike, "folder")
     header, records, _ = Store(folder=Path(folder)).read()
     if header.get("what") != "scenarios":
         raise SpecError(f"'{folder}' holds no scenarios of an analysis but {header.get('what')}.")

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from bayesblina.arguments import require_kind
 from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError, StorageError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.files import reason_of, write_bytes
 from bayesblina.fitting import LIBRARIES, Fit, fit_exposure, sampler_settings
-from bayesblina.sampling import SamplerSettings
+from bayesblina.sampler_settings import SamplerSettings
 from bayesblina.summaries import summarise
 from bayesblina.what_if.engine import Engine, Workers, reason_of_failure, run_stored
 from bayesblina.what_if.layout import Scenario
@@ -220,6 +221,8 @@ def sensitivity(
     >>> found
     Sensitivity(2 scenarios; 2 converged; synthetic patients)
     """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(scenarios, list | tuple, "scenarios")
     settings = sampler_settings(draws, tune, chains, 1, seed)
     where = Workers(engine=engine, scheduler=scheduler, count=workers)
     if not scenarios:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bayesblina.errors import StorageError
-from bayesblina.files import reason_of, write_text
+from bayesblina.files import read_whole, reason_of, write_text
 
 NAME = "scenarios.jsonl"
 LOCK = "scenarios.lock"
@@ -40,8 +40,11 @@ def _parse(line: str) -> dict[str, Any] | None:
     text, found, digest = line.rstrip("\n").rpartition(_SEPARATOR)
     if not found or hashlib.sha256(text.encode()).hexdigest() != digest:
         return None
-    record: dict[str, Any] = json.loads(text)
-    return record
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,10 +183,7 @@ class Store:
         StorageError
             If there is no store, or a line other than the last is damaged.
         """
-        try:
-            content = self.path.read_bytes()
-        except OSError as error:
-            raise StorageError(f"Cannot read '{self.path}': {reason_of(error)}.") from None
+        content = read_whole(self.path)
         records: list[dict[str, Any]] = []
         whole, lines = 0, content.splitlines(keepends=True)
         for number, line in enumerate(lines, start=1):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import bayesblina as bb
 from bayesblina.companion import partial_posterior
 from bayesblina.fitting import expose_for, fit_exposure
-from bayesblina.sampling import SamplerSettings
+from bayesblina.sampler_settings import SamplerSettings
 from tests.studies.baseline_patients import (
     CENSORED,
     FAR,

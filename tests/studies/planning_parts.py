@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import bayesblina as bb
 from bayesblina.cohort_posteriors import cohort_posteriors
-from bayesblina.sampling import SamplerSettings
+from bayesblina.sampler_settings import SamplerSettings
 from bayesblina.study_designs import Cohorts, StudyDesign, as_cohort, simulate_cohorts
 
 Floats = NDArray[np.float64]

@@ -227,13 +227,18 @@ def kinds_of(
 
 
 def settled_columns(
-    columns: Columns, arithmetic: Arithmetic, unit: str, ends: Sequence[str]
+    columns: Columns,
+    arithmetic: Arithmetic,
+    unit: str,
+    ends: Sequence[str],
+    *,
+    keep_noise: bool = True,
 ) -> tuple[Columns, Any]:
     """Settle near ties; ends of which nothing is known stay as they are.
 
     Parameters
     ----------
-    columns, arithmetic, unit
+    columns, arithmetic, unit, keep_noise
         As for `bayesblina.rules.settle`.
     ends
         Phases whose ends are known.
@@ -247,7 +252,9 @@ def settled_columns(
     """
     known = {name: columns.end[name] for name in ends}
     with np.errstate(invalid="ignore"):  # infinite times are told by the rules
-        settled, moved = settle(replace(columns, end=known), arithmetic, unit=unit)
+        settled, moved = settle(
+            replace(columns, end=known), arithmetic, unit=unit, keep_noise=keep_noise
+        )
     return replace(settled, end={**columns.end, **settled.end}), moved
 
 

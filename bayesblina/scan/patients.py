@@ -401,6 +401,7 @@ def _with_near_ties(table: Any, read: Columns, unit: str, ends: Sequence[str]) -
         InEngine(),
         unit,
         ends,
+        keep_noise=False,
     )
     columns = {_name("start", name): values for name, values in found.start.items()}
     columns |= {_name("end", name): values for name, values in found.end.items()}

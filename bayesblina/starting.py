@@ -297,7 +297,7 @@ def _pieces(
     cuts: Floats,
     grace: float | None,
 ) -> _Pieces:
-    """Cut follow-up at starts and where the phase is left, and time at risk of starting at changes and regular points."""
+    """Cut follow-up where the phase begins and ends, and time at risk of starting more finely."""
     # Points at which something of a patient changes: entry, covariates while at risk, start, end.
     before = changes.time < start[changes.patient]
     incident = used[np.isfinite(start[used]) & (start[used] > begin[used])]

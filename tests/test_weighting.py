@@ -537,7 +537,7 @@ def test_the_demo_is_weighted_as_well() -> None:
 
 @pytest.mark.parametrize("end", ["ever", "current"])
 def test_weights_keep_what_the_question_says_of_ends(end: Any) -> None:
-    """Who leaves the phase is without it: pieces are those of the question, whatever weighs them."""
+    """Who leaves the phase is without it: the pieces are the question's, whatever weighs them."""
     random = np.random.default_rng(3)
     size = 300
     start, stay = random.exponential(5.0, size), random.exponential(4.0, size)

@@ -19,6 +19,7 @@ from bayesblina.follow_up import find_episodes
 from bayesblina.intervals import TIE_TOLERANCE, snap, split, validate_cuts
 from bayesblina.question import Question
 from bayesblina.readers.columns import as_text
+from bayesblina.rules import InMemory, tie_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -170,10 +171,12 @@ def make_course(
     start = np.where(np.isnan(cohort.phase_start[:, index]), np.inf, cohort.phase_start[:, index])
     current = question.phase_end == "current"
     left = cohort.phase_end[:, index] if current else np.full(size, np.inf)
-    left = np.where(np.isnan(left), np.inf, left)
+    left = _left(cohort, index, np.where(np.isnan(left), np.inf, left))
     changes = _history(cohort, history, used, begin)
     begin, end, start, left, at = snap([begin, end, start, left, changes.time])
     changes = replace(changes, time=at)
+    tie = tie_of(cohort.unit)
+    start, left = (np.where(tie.near(one, end, InMemory()), end, one) for one in (start, left))
     start = np.where(start < end, start, np.inf)
     prevalent = start <= begin
     incident = used[np.isfinite(start[used]) & ~prevalent[used]]
@@ -266,6 +269,15 @@ def _require_last_phase(
                 "read the patients without that phase, so that it counts as the exposed one, or "
                 "end their follow-up at its start."
             )
+
+
+def _left(cohort: Cohort, exposed: int, left: Floats) -> Floats:
+    """Let patients leave the exposed phase for a later one; while at risk that has been refused."""
+    started = cohort.phase_start[:, exposed]
+    for later in range(exposed + 1, len(cohort.phases)):
+        moved = cohort.phase_start[:, later]
+        left = np.where(moved >= started, np.minimum(left, moved), left)
+    return left
 
 
 def _start_cuts(since_start: Floats) -> Floats:

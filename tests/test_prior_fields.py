@@ -135,6 +135,22 @@ def test_whether_an_sd_is_known_stays_where_a_prior_does_not_say() -> None:
             assert after.known is said
 
 
+def test_a_prior_that_is_read_off_a_model_restores_it() -> None:
+    for name in ("by_subgroup", "over_time"):
+        definition = bb.load_model(name)
+        prior = definition.priors["phase_change"]
+        assert prior.known is (name == "over_time")
+        other = bb.SpreadPrior(hazard_ratio=(0.5, 2.0), known=not prior.known)
+        changed = definition.with_priors(phase_change=other)
+        assert changed != definition
+        assert changed.with_priors(phase_change=prior) == definition
+    # Both ways of saying that the sd is estimated are one model.
+    stated = bb.SpreadPrior(hazard_ratio=(0.05, 20.0), known=False)
+    assert bb.load_model("by_subgroup").with_priors(phase_change=stated) == bb.load_model(
+        "by_subgroup"
+    )
+
+
 def test_the_table_is_the_one_list_of_names() -> None:
     assert set(inspect.signature(bb.ModelDefinition.with_priors).parameters) - {"self"} == set(
         PRIORS

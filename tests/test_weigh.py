@@ -163,6 +163,19 @@ def test_mistakes_are_told(
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+def test_endpoints_that_would_share_a_file_are_refused(
+    tmp_path: Path, patients: tuple[bb.Cohort, pd.DataFrame]
+) -> None:
+    path = write(tmp_path, patients, "draws = 20")
+    text = path.read_text().replace("[endpoints.os]", '[endpoints."o/s"]')
+    text += '[endpoints."o s"]\ntime = "time"\nevent = "event"\n'
+    path.write_text(text)
+    result = call("weigh", path, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "would share a figure's file" in result.output
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
 def test_a_study_without_the_section_says_so(
     tmp_path: Path, patients: tuple[bb.Cohort, pd.DataFrame]
 ) -> None:
@@ -199,6 +212,8 @@ class TestHistories:
             ({}, {"covariates": ["month"]}, SpecError, "two roles"),
             ({}, {"covariates": []}, SpecError, "at least one covariate"),
             ({}, {"patient": "who"}, DataError, "no such column"),
+            ({"id": ["a", "", "b"]}, {}, DataError, "missing ids"),
+            ({}, {"covariates": "x"}, SpecError, "a list of columns"),
         ],
     )
     def test_mistakes_are_told(
@@ -207,3 +222,7 @@ class TestHistories:
         given: dict[str, Any] = {"patient": "id", "time": "month", **more}
         with pytest.raises(error, match=message):
             bb.read_history(self.TABLE.assign(**changed), **given)
+
+    def test_columns_need_names(self) -> None:
+        with pytest.raises(SpecError, match="names that are text, got 5"):
+            bb.read_history(self.TABLE.rename(columns={"x": 5}), patient="id", time="month")

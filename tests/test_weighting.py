@@ -579,6 +579,69 @@ def test_weights_keep_what_the_question_says_of_ends(end: Any) -> None:
     assert ("leave the phase" in found.caveat) == (end == "current")
 
 
+def test_starts_are_those_of_the_question() -> None:
+    """A start all but at the end of follow-up is none; who went on before entry has left."""
+    random = np.random.default_rng(5)
+    size = 120
+    x = random.normal(size=size)
+    start = random.exponential(6.0 * np.exp(-x), size)
+    time = random.exponential(15.0, size)
+    table = pd.DataFrame(
+        {
+            "id": [f"p{row}" for row in range(size)],
+            "time": time,
+            "event": (random.random(size) < 0.7).astype(int),
+            "start": np.where(start < time, start, np.nan),
+            "x": x,
+        }
+    )
+    question = replace(QUESTION, transplant="censor")
+
+    def weighted(away: float) -> bb.Weighted:
+        often = (np.arange(size) % 2 == 0) & (start + away < time) & (start < time)
+        moved = table.assign(tx=np.where(often, start + away, np.nan))
+        cohort = bb.read_cohort(
+            moved,
+            patient="id",
+            unit="months",
+            endpoints={"os": bb.Endpoint(time="time", event="event")},
+            phases=bb.Phases(maintenance="start"),
+            transplant="tx",
+            covariates=["x"],
+        )
+        return bb.starting_weights(cohort, question, endpoint="os")
+
+    # A two-hundredth of a day.
+    right, near = weighted(0.0), weighted(0.005 / 30.4375)
+    assert near.summary["starts"].iloc[0] == right.summary["starts"].iloc[0]
+    for column in ("log_hazard_ratio", "se"):
+        np.testing.assert_allclose(near.balance[column], right.balance[column], rtol=1e-3)
+
+    gone = np.arange(size) % 4 == 0
+    late = table.assign(
+        start=np.where(gone, 1.0, table["start"]),
+        later=np.where(gone, 3.0, np.nan),
+        entry=np.where(gone, 5.0, 0.0),
+        time=np.where(gone, time + 5.0, time),
+    )
+    cohort = bb.read_cohort(
+        late,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="time", event="event", entry="entry")},
+        phases=bb.Phases(maintenance="start", later="later"),
+        covariates=["x"],
+    )
+    found = bb.starting_weights(cohort, QUESTION, endpoint="os")
+    cells = bb.expose(cohort, QUESTION).table
+    rows = found.basis.exposed
+    spent = float((found.basis.end - found.basis.begin)[rows].sum())
+    events = int(found.basis.course.event[found.basis.rows][rows].sum())
+    inside = cells.sel(phase="maintenance")
+    assert spent == pytest.approx(float(inside["exposure"].sum()), rel=1e-9)
+    assert events == int(inside["events"].sum())
+
+
 def test_what_cannot_be_weighted_is_refused() -> None:
     cohort, history = simulated(7, patients=50)
     one = history.iloc[1:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +23,7 @@ from bayesblina.cli.manner import (
     reported,
     typed,
 )
-from bayesblina.cli.output import file_name, write_figure
+from bayesblina.cli.output import file_name, require_file_names, write_figure
 from bayesblina.cli.staging import require_folder, staged
 from bayesblina.errors import SpecError
 
@@ -560,7 +559,7 @@ def _require_curves(study: Study, cohort: Cohort | CohortScan) -> None:
         # Who is at risk is known when the engine has added up.
         levels = {one.name: one.levels for one in cohort.covariates if one.kind == "categorical"}
         require_roles(study.model(), levels)
-        _require_file_names(bind(question, cohort))
+        require_file_names(bind(question, cohort))
         return
     episodes = find_episodes(cohort, question)
     require_comparison(episodes, question)
@@ -583,17 +582,7 @@ def _require_curves(study: Study, cohort: Cohort | CohortScan) -> None:
     if isinstance(definition.endpoints, IllnessDeath):
         joint = definition.endpoints
         find_transitions(cohort, question, death=joint.death, relapse_free=joint.relapse_free)
-    _require_file_names(list(episodes))
-
-
-def _require_file_names(endpoints: Sequence[str]) -> None:
-    by_file: dict[str, str] = {}
-    for name in endpoints:
-        other = by_file.setdefault(file_name(name).lower(), name)
-        if other != name:
-            raise SpecError(
-                f"The endpoints '{other}' and '{name}' would share a figure's file: rename one."
-            )
+    require_file_names(list(episodes))
 
 
 def _write_figures(fit: Fit, cohort: Cohort | CohortScan, found: Analysis, out: Path) -> None:

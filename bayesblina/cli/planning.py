@@ -21,7 +21,7 @@ from bayesblina.cli.manner import (
     examples,
     reported,
 )
-from bayesblina.cli.output import file_name, write_figure
+from bayesblina.cli.output import file_name, require_file_names, write_figure
 from bayesblina.cli.staging import require_folder, staged
 from bayesblina.errors import SpecError
 
@@ -100,6 +100,7 @@ def _sensitivity(study: Study, out: Path, manner: Manner, how: dict[str, Any]) -
     with manner.stage("lay out"):
         cohort = study.cohort()
         what_if = study.scenarios(cohort)
+        require_file_names(list(cohort.endpoints))
     manner.say(f"{cohort!r}\n{len(what_if)} scenarios")
 
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

@@ -19,7 +19,7 @@ from bayesblina.cli.manner import (
     examples,
     reported,
 )
-from bayesblina.cli.output import file_name, write_figure
+from bayesblina.cli.output import file_name, require_file_names, write_figure
 from bayesblina.cli.staging import require_folder, staged
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def weigh(
             cohort = read.cohort()
         with manner.stage("weights"):
             weighted = read.weighted(cohort)
+            require_file_names(list(weighted))
         section = read.content.weighting
         assert section is not None
         chosen = read.content.fit.seed if seed is None else seed

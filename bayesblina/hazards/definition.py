@@ -209,7 +209,7 @@ class SpreadPrior(_Prior):
         return half / _product_quantile(self.mass)
 
     @classmethod
-    def from_scale(cls, scale: float, *, known: bool = False) -> SpreadPrior:
+    def from_scale(cls, scale: float, *, known: bool) -> SpreadPrior:
         """State a prior with a given scale through its central 95 % interval.
 
         Parameters
@@ -936,6 +936,14 @@ def change_priors(
     return parse_model(content, source=f"model '{definition.name}' with other priors ({names})")
 
 
+def _settled(content: Any) -> Any:
+    """Say of every spread whether its sd is known: what was not said is estimated."""
+    if isinstance(content, dict):
+        found = {key: _settled(one) for key, one in content.items()}
+        return found | {"known": False} if found.get("known", False) is None else found
+    return content
+
+
 def _instead_of(known: bool | None, prior: object) -> object:
     """Content of a prior that replaces one whose sd is known, or not; None if it has no sd."""
     content = prior.model_dump() if isinstance(prior, BaseModel) else prior
@@ -1014,9 +1022,12 @@ def parse_model(content: dict[str, Any], *, source: str) -> ModelDefinition:
         If a key is unknown, missing or has an impossible value; lists the known keys.
     """
     try:
-        return ModelDefinition.model_validate(content)
+        found = ModelDefinition.model_validate(content)
     except ValidationError as error:
         raise SpecError(explain(error, ModelDefinition, source=source)) from None
+    stated = found.model_dump(by_alias=True)
+    settled = _settled(stated)
+    return found if settled == stated else ModelDefinition.model_validate(settled)
 
 
 def explain(error: ValidationError, schema: type[BaseModel], *, source: str) -> str:

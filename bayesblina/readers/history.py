@@ -55,9 +55,15 @@ def read_history(
     >>> read_history(table, patient="id", time="month")["blasts"].tolist()
     [10.0, 60.0]
     """
+    if isinstance(covariates, str):
+        raise SpecError("covariates must be a list of columns, not one string.")
     frame, source = load_table(table)
+    labels: list[Any] = list(frame.columns)
+    odd = [name for name in labels if not isinstance(name, str)]
+    if odd:
+        raise SpecError(f"The history's columns need names that are text, got {odd[0]!r}.")
     named = covariates is not None
-    others = [str(name) for name in frame.columns if name not in (patient, time)]
+    others = [name for name in frame.columns if name not in (patient, time)]
     names = list(covariates) if covariates is not None else others
     if not names:
         raise SpecError("A history needs at least one covariate beside the patient and the time.")
@@ -71,6 +77,7 @@ def read_history(
     columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
     found = {"patient": columns.ids, "time": columns.numbers(time)}
     found |= {name: columns.numbers(name) for name in names}
+    columns.report(patient, columns.ids == "", "missing ids", "Every row needs its patient.")
     unreadable = {problem.column for problem in columns.problems}
     for column, key in ((time, "time"), *((name, name) for name in names)):
         if column not in unreadable:

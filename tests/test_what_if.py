@@ -346,7 +346,7 @@ def test_half_a_line_is_cut_off_and_damage_is_told(cohort: bb.Cohort, tmp_path: 
     (folder / "scenarios.jsonl").write_text("something else\n")
     with pytest.raises(StorageError, match="not a store of scenarios"):
         bb.load_sensitivity(folder)
-    with pytest.raises(StorageError, match="is no such file"):
+    with pytest.raises(StorageError, match="Cannot read"):
         bb.load_sensitivity(tmp_path / "nowhere")
 
 

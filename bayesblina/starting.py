@@ -15,11 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.cohort import Cohort
 from bayesblina.errors import DataError, Problem, SpecError, nearest
-from bayesblina.follow_up import find_episodes
+from bayesblina.follow_up import Episodes, find_episodes
 from bayesblina.intervals import TIE_TOLERANCE, snap, split, validate_cuts
 from bayesblina.question import Question
 from bayesblina.readers.columns import as_text
-from bayesblina.rules import InMemory, tie_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -168,17 +167,10 @@ def make_course(
     used = np.flatnonzero(np.isfinite(begin))
     index = cohort.phases.index(question.exposed)
     _require_last_phase(cohort, index, used, begin, end)
-    start = np.where(np.isnan(cohort.phase_start[:, index]), np.inf, cohort.phase_start[:, index])
-    current = question.phase_end == "current"
-    left = cohort.phase_end[:, index] if current else np.full(size, np.inf)
-    left = _left(cohort, index, np.where(np.isnan(left), np.inf, left))
     changes = _history(cohort, history, used, begin)
+    start, left, prevalent = _stays(found, question.exposed, cohort.phase_start[:, index], begin)
     begin, end, start, left, at = snap([begin, end, start, left, changes.time])
     changes = replace(changes, time=at)
-    tie = tie_of(cohort.unit)
-    start, left = (np.where(tie.near(one, end, InMemory()), end, one) for one in (start, left))
-    start = np.where(start < end, start, np.inf)
-    prevalent = start <= begin
     incident = used[np.isfinite(start[used]) & ~prevalent[used]]
     if not incident.size:
         raise SpecError(f"Nobody starts {question.exposed} while under observation.")
@@ -211,7 +203,7 @@ def make_course(
         middle=pieces.middle,
         after=after,
         inside=after & (first < left[patient]),
-        current=current,
+        current=question.phase_end == "current",
         event=died[patient] & (pieces.last == end[patient]),
         intervals=inner.size + 1,
         names=names,
@@ -271,13 +263,19 @@ def _require_last_phase(
             )
 
 
-def _left(cohort: Cohort, exposed: int, left: Floats) -> Floats:
-    """Let patients leave the exposed phase for a later one; while at risk that has been refused."""
-    started = cohort.phase_start[:, exposed]
-    for later in range(exposed + 1, len(cohort.phases)):
-        moved = cohort.phase_start[:, later]
-        left = np.where(moved >= started, np.minimum(left, moved), left)
-    return left
+def _stays(
+    found: Episodes, exposed: str, phase_start: Floats, begin: Floats
+) -> tuple[Floats, Floats, Bools]:
+    """Read off the episodes when patients start and leave, by patient, and who had started before.
+
+    Who never starts has infinite times; who had left before becoming eligible has left by then.
+    """
+    mine = np.flatnonzero(found.phase == found.phases.index(exposed))
+    start, left = np.full(begin.size, np.inf), begin.copy()
+    start[found.patient[mine][::-1]] = found.start[mine][::-1]
+    left[found.patient[mine]] = found.stop[mine]
+    prevalent = (phase_start <= begin) | (start <= begin)
+    return np.where(prevalent, np.fmin(start, phase_start), start), left, prevalent
 
 
 def _start_cuts(since_start: Floats) -> Floats:

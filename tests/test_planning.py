@@ -18,24 +18,13 @@ from bayesblina.cli import main
 from bayesblina.errors import SpecError, StorageError
 from bayesblina.planning import _solve_probit, operating_characteristics
 from bayesblina.study_designs import StudyDesign, _cumulative, _inverse
+from tests.studies.planning_parts import DEMO
 
 DESIGN = StudyDesign(
     patients=267,
     hazards=(0.02, 0.05, 0.03),
     cuts=(3.0, 12.0),
     start_hazards=(0.0, 0.05),
-    start_cuts=(3.0,),
-    hazard_ratio=0.5,
-    follow_up=12.0,
-    accrual=24.0,
-    dropout=0.005,
-)
-# That of the tutorial on planning.
-DEMO = StudyDesign(
-    patients=86,
-    hazards=(0.05, 0.03),
-    cuts=(12.0,),
-    start_hazards=(0.0, 0.1),
     start_cuts=(3.0,),
     hazard_ratio=0.5,
     follow_up=12.0,

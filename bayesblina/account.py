@@ -61,6 +61,32 @@ def to_html(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "
     return f"<table>{above}<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def to_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    r"""Write a small Markdown table; nothing in its cells is markup.
+
+    Parameters
+    ----------
+    head, rows
+        Texts of the cells.
+
+    Returns
+    -------
+    str
+        The table.
+
+    Examples
+    --------
+    >>> print(to_markdown(["n"], [["*"]]))
+    | n |
+    | --- |
+    | \* |
+    """
+    return "\n".join(
+        "| " + " | ".join(" ".join(cell.split()).translate(_MARKDOWN) for cell in row) + " |"
+        for row in (head, ("---",) * len(head), *rows)
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One line of an account.
@@ -205,8 +231,4 @@ class Account:
         str
             The table.
         """
-        rows = [self._head(), ("---",) * len(COLUMNS), *self._cells()]
-        return "\n".join(
-            "| " + " | ".join(" ".join(cell.split()).translate(_MARKDOWN) for cell in row) + " |"
-            for row in rows
-        )
+        return to_markdown(self._head(), self._cells())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from io import StringIO
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,17 @@ def to_csv(table: pd.DataFrame) -> str:
     return str(guarded.to_csv(index=False, lineterminator="\n"))
 
 
-def read_csv(path: str | PathLike[str], *, texts: Collection[str] = ()) -> pd.DataFrame:
+def read_csv(
+    path: str | PathLike[str] | StringIO, *, texts: Collection[str] = (), named: str = ""
+) -> pd.DataFrame:
     """Read a table that `to_csv` wrote.
 
     Parameters
     ----------
     path
-        The file.
+        The file, or its content.
+    named
+        What errors call content that is in no file.
     texts
         Columns that are texts whatever they look like: an endpoint may be called ``NA`` or ``1``.
 
@@ -72,7 +77,7 @@ def read_csv(path: str | PathLike[str], *, texts: Collection[str] = ()) -> pd.Da
     StorageError
         If there is no such file, or it is no such table.
     """
-    path = Path(path)
+    where = named if isinstance(path, StringIO) else Path(path)
     try:
         table = pd.read_csv(
             path,
@@ -82,12 +87,12 @@ def read_csv(path: str | PathLike[str], *, texts: Collection[str] = ()) -> pd.Da
             dtype=dict.fromkeys(texts, str),
         )
     except OSError as error:
-        raise StorageError(f"Cannot read '{path}': {reason_of(error)}.") from None
+        raise StorageError(f"Cannot read '{where}': {reason_of(error)}.") from None
     except ValueError as error:
-        raise StorageError(f"'{path}' is not a table that bayesblina wrote: {error}.") from None
+        raise StorageError(f"'{where}' is not a table that bayesblina wrote: {error}.") from None
     missing = [name for name in texts if name not in table.columns]
     if missing:
-        raise StorageError(f"'{path}' lacks the column(s) {', '.join(missing)}.")
+        raise StorageError(f"'{where}' lacks the column(s) {', '.join(missing)}.")
 
     def bare(cell: Any) -> Any:
         return cell[1:] if isinstance(cell, str) and _GUARDED.match(cell) else cell

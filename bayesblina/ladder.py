@@ -24,6 +24,7 @@ from bayesblina.intervals import snap_to
 from bayesblina.partial_likelihood import fit_cox
 from bayesblina.product_limit import count_at_risk
 from bayesblina.question import Question
+from bayesblina.tables.marks import BAYESIAN, COMPANION
 from bayesblina.tables.marks import beside as marks_beside
 
 Floats = NDArray[np.float64]
@@ -45,8 +46,6 @@ COLUMNS = (
 NAIVE = "ever against never"
 COX = "time-varying Cox"
 MANTEL_BYAR = "Mantel-Byar (Peto)"
-BAYESIAN = "Bayesian"
-COMPANION = "Cox, same priors, same covariates"
 COMPANION_NOTE = "posterior median, without a baseline"
 # Sums on another processor differ by so much of the largest, and no more.
 ROUNDING = 1e-9

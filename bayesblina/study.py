@@ -205,6 +205,14 @@ class CurvesSection(Section):
     thresholds: list[Positive] = Field(default_factory=list)
 
 
+class ReportSection(Section):
+    """``[report]``: what the report, tables and figures show."""
+
+    # Counts of patients or events from 1 up to below this are masked, with what tells them; 1 shows
+    # all. By default 5.
+    minimum_count: Annotated[int, Field(ge=1)] | None = None
+
+
 class HistorySection(Section):
     """``[weighting.history]``: what `bayesblina.read_history` takes."""
 
@@ -295,6 +303,7 @@ class StudyFile(Section):
     sensitivity: SensitivitySection | None = None
     adverse_events: AdverseEventsSection | None = None
     weighting: WeightingSection | None = None
+    report: ReportSection = ReportSection()
 
     @model_validator(mode="after")
     def _patients(self) -> StudyFile:

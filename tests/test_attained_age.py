@@ -9,8 +9,8 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.errors import DataError
+from bayesblina.masking import MASK
 from bayesblina.report import flow
-from bayesblina.report.figures import MASK
 from bayesblina.scan import scan_cohort
 
 COLUMNS: dict[str, Any] = {

@@ -353,7 +353,7 @@ def test_results_are_one_list() -> None:
 
     assert RECORD == results.RECORD
     tables = {f"{name}.csv" for name in TEXTS}
-    assert tables | {results.FIT, results.RECORD, REPORT, "summary.md"} == RESULTS
+    assert tables | {results.FIT, results.UNMASKED, results.RECORD, REPORT, "summary.md"} == RESULTS
 
 
 def test_data_give_the_terminal_no_commands(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "sampler_settings",
         }
     ),
-    frozenset({"csv_files", "laplace", "masking", "rules", "toml_files"}),
+    frozenset({"csv_files", "figure_files", "laplace", "masking", "rules", "toml_files"}),
     frozenset({"cohort", "partial_draws", "tables"}),
     frozenset({"question", "readers"}),
     frozenset({"compression", "scan", "segments"}),

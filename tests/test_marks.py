@@ -22,13 +22,14 @@ from bayesblina.baseline_gate import gate_of
 from bayesblina.csv_files import read_csv
 from bayesblina.event_times import EventTimes
 from bayesblina.fitting import Fit
-from bayesblina.ladder import BAYESIAN, COMPANION, rungs
+from bayesblina.ladder import rungs
 from bayesblina.report import Curves, analyse, make_record, read_results, render, write_tables
 from bayesblina.report.answer import compared, pulled, weak_points
+from bayesblina.report.hiding import without_few
 from bayesblina.report.summary import summary
 from bayesblina.report.wording import plain, sentence
 from bayesblina.sampler_settings import SamplerSettings
-from bayesblina.tables.marks import beside, failed, failed_in
+from bayesblina.tables.marks import BAYESIAN, COMPANION, beside, failed, failed_in
 from bayesblina.what_if.reading import Sensitivity
 from bayesblina.what_if.running import Work, run_scenario
 
@@ -277,15 +278,7 @@ def folder(wrong: Fit, coarse: Fit, tmp_path_factory: pytest.TempPathFactory) ->
         notes=found.notes,
     )
     (out / "results.json").write_text(record)
-    account = cohort.account()
-    words = summary(
-        both,
-        found.tables["hazard_ratios"],
-        title="Marked",
-        source="patients.csv",
-        size=cohort.size,
-        account=account,
-    )
+    words = summary(without_few(read_results(out), minimum=1))
     (out / "summary.md").write_text(words)
     return out
 

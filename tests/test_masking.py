@@ -13,13 +13,15 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.cohort import Cohort
-from bayesblina.ladder import BAYESIAN, COMPANION, COX, MANTEL_BYAR
+from bayesblina.ladder import COX, MANTEL_BYAR
 from bayesblina.masking import mask, mask_account
+from bayesblina.masking.tables import mask_ladder
 from bayesblina.report import read_results
 from bayesblina.report.flow import account
 from bayesblina.report.hiding import about_others, without_few
 from bayesblina.report.page import render
 from bayesblina.report.results import Results
+from bayesblina.tables.marks import BAYESIAN, COMPANION, OWN
 
 QUESTION = bb.Question(exposed="m", eligible_from="entry")
 WIDE = 2 * 1.959963984540054
@@ -131,7 +133,7 @@ def test_a_rung_with_few_events_on_one_side_is_masked(demo: tuple[Path, Any]) ->
     assert few.any()
     flow = account(results.tables["patient_flow"], exposed="m", minimum=5)
     assert flow.few == frozenset()
-    left = without_few(results, flow, minimum=5).results.tables["bias_ladder"]
+    left = without_few(results, minimum=5).results.tables["bias_ladder"]
     own = left["method"].isin([BAYESIAN, COMPANION])
     assert left["masked"].tolist() == (few & ~own).tolist()
     assert left.loc[left["masked"], ["estimate", "lower", "upper"]].isna().all(axis=None)
@@ -143,9 +145,7 @@ def test_other_rungs_are_masked_where_any_number_of_events_by_phase_is(
 ) -> None:
     """40 events less 37 and 3: two of them are hidden, and the ladder would tell which they are."""
     results = small(demo[0], 7)
-    flow = account(results.tables["patient_flow"], exposed="m", minimum=5)
-    closed = replace(flow, closed=frozenset({"os"}))
-    left = without_few(results, closed, minimum=5).results.tables["bias_ladder"]
+    left = mask_ladder(results.tables["bias_ladder"], 5, closed={"os"}, own=OWN)
     os = left[left["endpoint"] == "os"].set_index("method")
     assert os.loc[[MANTEL_BYAR, COX], "masked"].all()
     assert not os.loc[[COMPANION, BAYESIAN], "masked"].any()
@@ -186,12 +186,11 @@ def test_scenarios_with_few_events_are_left_out(demo: tuple[Path, Any]) -> None:
     ]
     found = Sensitivity(table=pd.DataFrame(rows), axes=(), synthetic=True)
     results = replace(small(demo[0], 7), sensitivity=found)
-    flow = account(results.tables["patient_flow"], exposed="m", minimum=5)
-    left = without_few(results, flow, minimum=5)
+    left = without_few(results, minimum=5)
     assert left.results.sensitivity is not None
     assert left.results.sensitivity.table["key"].tolist() == ["a", "d"]
     assert left.scenarios == 2
-    whole = without_few(results, flow, minimum=1)
+    whole = without_few(results, minimum=1)
     assert whole.results.sensitivity is found
 
 

@@ -20,6 +20,7 @@ from scipy.special import logsumexp
 
 import bayesblina as bb
 from bayesblina import bias_analysis, fitting
+from bayesblina.checks import weaknesses
 from bayesblina.cohort import Cohort
 from bayesblina.errors import DataError, EstimandError, SpecError
 from bayesblina.exposure import Exposure
@@ -235,6 +236,10 @@ def test_weights_that_vary_have_no_density(tmp_path: Path) -> None:
     # The interval's spread is that of pieces.
     (told,) = [one for one in checks.weaknesses if "pieces" in one]
     assert told.startswith(f"the follow-up of {SIZE} patients is in {2 * SIZE} pieces")
+    coarse = [one for one in weaknesses.weaknesses(fit, coarse=True) if "pieces" in one]
+    assert [one.partition(" with weights")[0] for one in coarse] == [
+        "the follow-up of some patients is in pieces"
+    ]
     # Whose the pieces are is kept with the fit.
     bb.save(fit, tmp_path / "fit.nc")
     loaded = bb.load(tmp_path / "fit.nc")

@@ -28,7 +28,9 @@ LEFT_BEHIND, STARTS_AFTER = 0.1, 0.1
 PRIOR_SPEAKS = 0.25
 
 
-def weaknesses(fit: Fit, pulled: pd.DataFrame | None = None) -> tuple[str, ...]:
+def weaknesses(
+    fit: Fit, pulled: pd.DataFrame | None = None, *, coarse: bool = False
+) -> tuple[str, ...]:
     """Say what weakens the answer of a fit, beside what the gates tell.
 
     Parameters
@@ -37,6 +39,8 @@ def weaknesses(fit: Fit, pulled: pd.DataFrame | None = None) -> tuple[str, ...]:
         The fit.
     pulled
         What `bayesblina.checks.pulls.pulls` gives of it, if it is there already.
+    coarse
+        Whether to leave out how many patients and pieces there are.
 
     Returns
     -------
@@ -69,7 +73,7 @@ def weaknesses(fit: Fit, pulled: pd.DataFrame | None = None) -> tuple[str, ...]:
         *_nobody_at_risk(fit),
         *_not_proportional(fit),
         *_conflicts(fit),
-        *_weights(fit),
+        *_weights(fit, coarse=coarse),
     )
 
 
@@ -289,7 +293,7 @@ def _conflicts(fit: Fit) -> list[str]:
     return found
 
 
-def _weights(fit: Fit) -> list[str]:
+def _weights(fit: Fit, *, coarse: bool) -> list[str]:
     """Weights that make patients more or fewer than they are."""
     exposure = fit.exposure
     if not exposure.weighted or isinstance(fit.definition.borrowing, PowerPrior):
@@ -297,8 +301,9 @@ def _weights(fit: Fit) -> list[str]:
     if not exposure.complete:
         return []
     if exposure.in_pieces:
+        size, pieces = ("some", "") if coarse else (f"{exposure.persons.size}", f"{exposure.size} ")
         return [
-            f"the follow-up of {exposure.persons.size} patients is in {exposure.size} pieces with "
+            f"the follow-up of {size} patients is in {pieces}pieces with "
             "weights, which count as independent; the interval is not that of the estimate"
         ]
     people = exposure.people

@@ -23,7 +23,7 @@ from bayesblina.cli.manner import (
     reported,
     typed,
 )
-from bayesblina.cli.output import file_name, require_file_names, write_figure
+from bayesblina.cli.output import require_file_names
 from bayesblina.cli.staging import require_folder, staged
 from bayesblina.errors import SpecError
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bayesblina.fitting import Fit
     from bayesblina.onsets import AdverseEvents
     from bayesblina.report import Analysis
+    from bayesblina.report.hiding import Shown
     from bayesblina.scan import CohortScan
     from bayesblina.study import Study
 
@@ -60,19 +61,20 @@ RESULTS = frozenset(
         "summary.md",
         "survival.csv",
         "survival_by_landmark.csv",
+        "unmasked.json",
     }
 )
-MINIMUM_COUNT = 5
 DEMO_MARK = "# The synthetic study of `bayesblina demo`; never patient data.\n"
 DEMO_FILES = ("patients.csv", "adverse_events.csv", "study.toml")
 
 MinimumCount = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--minimum-count",
         min=1,
-        help="Counts of patients or events from 1 up to below this are masked in the report; 1 "
-        "shows all.",
+        help="Counts of patients or events from 1 up to below this are masked in the report, "
+        "tables and figures; 1 shows all. By default what the study file or the folder says, "
+        "else 5.",
     ),
 ]
 WithReport = Annotated[
@@ -89,7 +91,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results/demo"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the study and of the draws.")] = 1,
     report: WithReport = True,
-    minimum_count: MinimumCount = MINIMUM_COUNT,
+    minimum_count: MinimumCount = None,
     debug: Debug = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -128,7 +130,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")],
     seed: Seed = None,
     report: WithReport = True,
-    minimum_count: MinimumCount = MINIMUM_COUNT,
+    minimum_count: MinimumCount = None,
     debug: Debug = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -169,7 +171,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="The file; by default report.html in the folder.")
     ] = None,
-    minimum_count: MinimumCount = MINIMUM_COUNT,
+    minimum_count: MinimumCount = None,
     sensitivity: Annotated[
         Path | None,
         typer.Option(help="Folder of scenarios of the same study; by default those in DIR."),
@@ -180,19 +182,28 @@ def report(
 ) -> None:
     """Write the report of a folder of results: one HTML file that needs nothing else."""
     with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
-        from bayesblina.report import read_results, render
-        from bayesblina.report.page import REPORT
+        from bayesblina.files import write_text
+        from bayesblina.report.folder import least_count, staying, write_again
+        from bayesblina.report.hiding import without_few
+        from bayesblina.report.page import REPORT, render_shown
+        from bayesblina.report.results import read_results
+        from bayesblina.report.summary import masking_in_words
 
         with manner.stage("read"):
             results = read_results(folder, sensitivity=sensitivity)
         with manner.stage("report"):
-            page = render(results, minimum_count=minimum_count)
-        target = folder / REPORT if out is None else out
-        with manner.interrupts.held():
-            from bayesblina.files import write_text
-
-            write_text(target, page)
+            minimum = least_count(results, minimum_count)
+            left = without_few(results, minimum=minimum)
+            target = folder / REPORT if out is None else out
+            page = None if out is None else render_shown(left)
+            with manner.interrupts.held():
+                if page is None:
+                    write_again(folder, left)
+                else:
+                    write_text(target, page)
         manner.say(f"Report: {target}")
+        for words in masking_in_words(left, staying(folder) if out is None else ()):
+            manner.say(words)
         for words in failures_in_words(results.fit):
             manner.warn(f"{words} The report says so beside every number.")
         code = MARKED if results.fit.failed else ANSWERED
@@ -201,11 +212,11 @@ def report(
                 "command": "report",
                 "exit_code": code,
                 "report": target,
-                "bytes": len(page.encode("utf-8")),
+                "bytes": target.stat().st_size,
                 "converged": results.fit.converged,
                 **gates(results.fit),
                 "synthetic": results.synthetic,
-                "minimum_count": minimum_count,
+                "minimum_count": minimum,
             }
         )
     raise typer.Exit(code)
@@ -378,8 +389,8 @@ def _run(
     command: str,
     seed: int | None = None,
     report: bool,
-    minimum_count: int,
-) -> tuple[Fit, Analysis]:
+    minimum_count: int | None,
+) -> tuple[Fit, Shown]:
     """Fit a study and write all results into the stage."""
     from bayesblina.study import read_study
 
@@ -397,10 +408,12 @@ def _run(
         from bayesblina.cohort import Cohort
         from bayesblina.files import write_text
         from bayesblina.fitting import fit
-        from bayesblina.report import Curves, analyse, make_record, write_tables
-        from bayesblina.report.page import REPORT, render
-        from bayesblina.report.results import account_of_both, read_results
-        from bayesblina.report.summary import summary
+        from bayesblina.masking import MINIMUM_COUNT
+        from bayesblina.report import Curves, analyse, make_record
+        from bayesblina.report.folder import write_figures, write_shown
+        from bayesblina.report.hiding import without_few
+        from bayesblina.report.page import REPORT, render_shown
+        from bayesblina.report.results import Results, read_results
         from bayesblina.storage import save
 
         # Read before anything is sampled: what is wrong with it is told now.
@@ -443,22 +456,19 @@ def _run(
         safety,
     )
     title = study.content.title or study.path.stem
-    with manner.stage("figures"):
-        _write_figures(fitted, cohort, found, stage)
+    minimum = next(
+        one
+        for one in (minimum_count, study.content.report.minimum_count, MINIMUM_COUNT)
+        if one is not None
+    )
     with manner.stage("tables"):
-        write_tables(stage, found.tables)
-        account = account_of_both(cohort, fitted)
-        words = summary(
-            fitted,
-            found.tables["hazard_ratios"],
-            title=title,
-            source=cohort.source,
-            size=cohort.size,
-            account=account,
-            curves=found.tables.get("curve_shift"),
-            loo=found.tables.get("leave_one_out"),
-        )
-        write_text(stage / "summary.md", words)
+        told = {"title": title, "source": cohort.source, "notes": found.notes}
+        results = Results(fit=fitted, tables=found.tables, record=told)
+        left = without_few(results, minimum=minimum)
+        write_shown(stage, left)
+    with manner.stage("figures"):
+        write_figures(stage, left, found.curves)
+    with manner.stage("record"):
         record = make_record(
             stage,
             title=title,
@@ -467,14 +477,17 @@ def _run(
             cohort=cohort,
             seconds=manner.seconds,
             started=started,
-            notes=found.notes,
+            notes=left.results.record["notes"],
+            starts=study.content.curves.starts,
+            minimum_count=minimum,
         )
         write_text(stage / RECORD, record)
     if report:
         with manner.stage("report"):
-            results = read_results(stage, beside=out)
-            write_text(stage / REPORT, render(results, minimum_count=minimum_count))
-    return fitted, found
+            # Read back: what is in the folder is what the report tells.
+            whole = read_results(stage, beside=out)
+            write_text(stage / REPORT, render_shown(without_few(whole, minimum=minimum)))
+    return fitted, left
 
 
 def _analyse(
@@ -505,15 +518,20 @@ def _keep_inputs(study: Study, out: Path) -> None:
             raise SpecError(f"'{path}' would be overwritten by a result: give another --out.")
 
 
-def _tell(result: tuple[Fit, Analysis], out: Path, manner: Manner, *, command: str) -> int:
+def _tell(result: tuple[Fit, Shown], out: Path, manner: Manner, *, command: str) -> int:
     """Say the answer; return the exit code."""
+    from bayesblina.report.folder import staying
+    from bayesblina.report.hiding import FEW
+    from bayesblina.report.summary import masking_in_words
     from bayesblina.report.wording import sentence
 
-    fitted, found = result
-    rows = found.tables["hazard_ratios"].to_dict("records")
+    fitted, left = result
+    rows = left.results.tables["hazard_ratios"].to_dict("records")
     sentences = [sentence({str(key): row[key] for key in row}, fitted) for row in rows]
     for words in sentences:
         manner.say(words)
+    if left.withheld:
+        manner.say(f"{', '.join(left.withheld)}: masked. {FEW}.")
     code = MARKED if fitted.failed else ANSWERED
     for words in failures_in_words(fitted):
         manner.warn(f"{words} The results in {out} are marked.")
@@ -523,6 +541,8 @@ def _tell(result: tuple[Fit, Analysis], out: Path, manner: Manner, *, command: s
         if page.is_file()
         else f"Results: {out / 'summary.md'} and the files beside it."
     )
+    for words in masking_in_words(left, staying(out)):
+        manner.say(words)
     manner.give(
         {
             "command": command,
@@ -536,6 +556,9 @@ def _tell(result: tuple[Fit, Analysis], out: Path, manner: Manner, *, command: s
             "seed": fitted.provenance.seed,
             "hazard_ratios": rows,
             "sentences": sentences,
+            "minimum_count": left.minimum,
+            "withheld": list(left.withheld),
+            "stays": staying(out),
             "seconds": manner.seconds,
         }
     )
@@ -583,26 +606,6 @@ def _require_curves(study: Study, cohort: Cohort | CohortScan) -> None:
         joint = definition.endpoints
         find_transitions(cohort, question, death=joint.death, relapse_free=joint.relapse_free)
     require_file_names(list(episodes))
-
-
-def _write_figures(fit: Fit, cohort: Cohort | CohortScan, found: Analysis, out: Path) -> None:
-    from bayesblina import plots
-    from bayesblina.classical import numbers_at_risk, simon_makuch
-    from bayesblina.cohort import Cohort
-    from bayesblina.report.results import at_risk_times
-
-    ratios, curves = found.ratios, found.curves
-    start, end = float(curves.attrs["landmark"]), float(curves["time"].max())
-    observed, at_risk = None, None
-    if isinstance(cohort, Cohort):
-        observed = simon_makuch(cohort, fit.question, landmark=start)
-        at_risk = numbers_at_risk(cohort, fit.question, at_risk_times(start, end), landmark=start)
-    for name in map(str, curves["endpoint"].values):
-        figure = plots.survival(curves, endpoint=name, observed=observed, at_risk=at_risk)
-        write_figure(figure, out, f"survival_{file_name(name)}")
-    prior = fit.definition.phases.prior
-    figure = plots.hazard_ratio(ratios, prior=(prior.mean, prior.sd))
-    write_figure(figure, out, "hazard_ratio")
 
 
 DEMO_STUDY = """

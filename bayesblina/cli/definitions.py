@@ -9,8 +9,8 @@ import typer
 
 from bayesblina.cli.application import app
 from bayesblina.cli.manner import ANSWERED, Debug, Json, Manner, Quiet, examples, reported
-from bayesblina.cli.output import write_figure
 from bayesblina.cli.staging import require_folder, staged
+from bayesblina.figure_files import write_figure
 
 models_app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(

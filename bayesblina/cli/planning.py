@@ -21,9 +21,10 @@ from bayesblina.cli.manner import (
     examples,
     reported,
 )
-from bayesblina.cli.output import file_name, require_file_names, write_figure
+from bayesblina.cli.output import require_file_names
 from bayesblina.cli.staging import require_folder, staged
 from bayesblina.errors import SpecError
+from bayesblina.figure_files import file_name, write_figure
 
 if TYPE_CHECKING:
     import pandas as pd

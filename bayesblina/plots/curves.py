@@ -584,4 +584,5 @@ def _numbers_at_risk(axis: Axes, rows: pd.DataFrame) -> None:
         below(literal(group), None, line)
         for time, count in zip(one["time"].to_numpy(), one["at_risk"].to_numpy(), strict=True):
             if low <= time <= high:
-                below(f"{count:.0f}", float(time), line)
+                # What is masked is a text already.
+                below(count if isinstance(count, str) else f"{count:.0f}", float(time), line)

@@ -197,10 +197,10 @@ def weak_points(
     found = fit.event_times
     told = () if found is None else event_times_in_words(fit, coarse=coarse)[: len(found.messages)]
     predicted = () if loo is None else unreliable(loo, coarse=coarse)
-    return (*weaknesses(fit), *told, *predicted)
+    return (*weaknesses(fit, coarse=coarse), *told, *predicted)
 
 
-def curves_in_words(table: pd.DataFrame | None, unit: str) -> list[str]:
+def curves_in_words(table: pd.DataFrame | None, unit: str, *, coarse: bool = False) -> list[str]:
     """Say how far the baseline moves curves.
 
     Parameters
@@ -209,6 +209,8 @@ def curves_in_words(table: pd.DataFrame | None, unit: str) -> list[str]:
         ``curve_shift`` of the results; None if it is not known.
     unit
         Time unit.
+    coarse
+        Whether survival has two decimals: a jump of it is one over the number at risk.
 
     Returns
     -------
@@ -216,10 +218,11 @@ def curves_in_words(table: pd.DataFrame | None, unit: str) -> list[str]:
         One text for each endpoint and regime, without its full stop.
     """
     rows = [] if table is None else table.to_dict("records")
+    shape = ".2f" if coarse else SURVIVAL
     return [
         f"{row['endpoint']}, {row['regime']}: furthest from a baseline that jumps at the event "
-        f"times at {row['time']:.1f} {unit}, survival {shown(row['survival'], SURVIVAL)} "
-        f"against {shown(row['survival_free'], SURVIVAL)}, {row['largest']:.1f} standard "
+        f"times at {row['time']:.1f} {unit}, survival {shown(row['survival'], shape)} "
+        f"against {shown(row['survival_free'], shape)}, {row['largest']:.1f} standard "
         "deviations"
         for row in rows
         if math.isfinite(row["largest"])

@@ -24,7 +24,6 @@ LINE = 20.0
 DENSITY_POINTS = 160
 RATIO_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 COLOURS = 5
-MASK = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

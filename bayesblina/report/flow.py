@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from bayesblina.masking import Masked, mask_account
-from bayesblina.report.figures import MASK
+from bayesblina.masking import MaskedAccount, mask_account
+from bayesblina.masking.tables import mask_flow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,26 +23,35 @@ class Flow:
         ``patients``, ``events`` and ``person_time``.
     chains
         For each endpoint the main steps, each with a worded ``count`` and ``words``.
-    masked
+    table
+        The account as it is shown: hidden cells hold the mask.
+    found
         What is hidden.
-    few
-        Endpoints of which every estimate would tell a small count.
-    closed
-        Endpoints of which the events of a phase are hidden.
     """
 
+    table: pd.DataFrame
     rows: tuple[Mapping[str, str], ...]
     chains: tuple[tuple[str, tuple[Mapping[str, str], ...]], ...]
-    masked: Masked
-    few: frozenset[str]
-    closed: frozenset[str]
+    found: MaskedAccount
+
+    @property
+    def few(self) -> frozenset[str]:
+        """Endpoints of which every estimate would tell a small count."""
+        return self.found.few
+
+    @property
+    def closed(self) -> frozenset[str]:
+        """Endpoints of which the events of a phase are hidden."""
+        return self.found.closed
 
     def shows_events(self, endpoint: str) -> bool:
         """Whether events of an endpoint are shown: curves of steps and sums of them, too."""
         return endpoint not in self.closed
 
 
-def account(table: pd.DataFrame, *, exposed: str, minimum: int) -> Flow:
+def account(
+    table: pd.DataFrame, *, exposed: str, minimum: int, at_risk: pd.DataFrame | None = None
+) -> Flow:
     """Word the account of patients.
 
     Parameters
@@ -52,41 +62,30 @@ def account(table: pd.DataFrame, *, exposed: str, minimum: int) -> Flow:
         Name of the exposed phase.
     minimum
         Smallest count that is shown.
+    at_risk
+        Numbers at risk that stand beside it.
 
     Returns
     -------
     Flow
         The account.
     """
-    found = mask_account(table, minimum=minimum)
-    rows = []
-    for index, line in enumerate(table.to_dict("records")):
-        time = line["person_time"]
-        rows.append(
-            {
-                **{name: str(line[name]) for name in ("step", "endpoint", "phase", "what")},
-                **{
-                    column: ""
-                    if pd.isna(line[column])
-                    else MASK
-                    if f"{index}.{column}" in found.masked.hidden
-                    else f"{int(line[column]):,}"
-                    for column in ("patients", "events")
-                },
-                "person_time": ""
-                if pd.isna(time)
-                else MASK
-                if index in found.times
-                else f"{float(time):,.0f}",
-            }
-        )
-    return Flow(
-        rows=tuple(rows),
-        chains=_chains(rows, exposed=exposed),
-        masked=found.masked,
-        few=found.few,
-        closed=found.closed,
-    )
+    found = mask_account(table, minimum=minimum, at_risk=at_risk)
+    shown = mask_flow(table, found)
+
+    def word(cell: Any, shape: str) -> str:
+        if isinstance(cell, str):
+            return cell
+        return "" if pd.isna(cell) else f"{float(cell):{shape}}"
+
+    rows = [
+        {
+            **{name: str(line[name]) for name in ("step", "endpoint", "phase", "what")},
+            **{name: word(line[name], ",.0f") for name in ("patients", "events", "person_time")},
+        }
+        for line in shown.to_dict("records")
+    ]
+    return Flow(table=shown, rows=tuple(rows), chains=_chains(rows, exposed=exposed), found=found)
 
 
 def _chains(

@@ -9,8 +9,6 @@ import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +18,11 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from bayesblina.axes import BASE
-from bayesblina.errors import SpecError
 from bayesblina.estimands import hazard_ratio
-from bayesblina.files import write_text
 from bayesblina.hazards.mathematics import mathematics
-from bayesblina.ladder import ADJUSTED, BAYESIAN
-from bayesblina.masking import MINIMUM_COUNT, Masked, is_small
+from bayesblina.ladder import ADJUSTED
+from bayesblina.masking import MASK, MINIMUM_COUNT
+from bayesblina.masking.tables import read_observed
 from bayesblina.predictive import replicated_events
 from bayesblina.regimes import Never
 from bayesblina.report import figures
@@ -39,12 +36,12 @@ from bayesblina.report.answer import (
     pulled,
     weak_points,
 )
-from bayesblina.report.figures import COLOURS, MASK, shorten
-from bayesblina.report.flow import Flow, account
+from bayesblina.report.figures import COLOURS, shorten
 from bayesblina.report.guidelines import checklist
-from bayesblina.report.hiding import FEW, about_others, without_few
+from bayesblina.report.hiding import FEW, Shown, about_others, require_count, without_few
+from bayesblina.report.joining import joined_events
 from bayesblina.report.methods import REFERENCES, numbered, paragraphs
-from bayesblina.report.results import Results, read_results
+from bayesblina.report.results import Results
 from bayesblina.report.wording import (
     PROBABILITY,
     SURVIVAL,
@@ -58,7 +55,7 @@ from bayesblina.report.wording import (
     shape_of,
     shown,
 )
-from bayesblina.tables.marks import BASELINE, CONVERGED, LONG, beside, failed
+from bayesblina.tables.marks import BASELINE, BAYESIAN, CONVERGED, LONG, beside, failed
 from bayesblina.tables.numbers import probability
 from bayesblina.what_if.reading import Sensitivity
 
@@ -88,56 +85,7 @@ TABLE_ROWS = 7
 LARGEST_SPECIFICATION = 200
 OPTION_LENGTH = 60
 EXTREME = 0.025
-OBSERVED_DECIMALS = 2
-MASKED_RUNG = "masked: it would tell how many events there were"
 Row = dict[str, Any]
-
-
-def write_report(
-    folder: str | PathLike[str],
-    *,
-    out: str | PathLike[str] | None = None,
-    minimum_count: int = MINIMUM_COUNT,
-    sensitivity: str | PathLike[str] | None = None,
-) -> Path:
-    """Write the report of a folder of results: one HTML file, complete in itself.
-
-    Its numbers are those of the folder's tables, read back and rounded. No patient ids are in it,
-    and no count of patients or events between 1 and below `minimum_count`.
-
-    Parameters
-    ----------
-    folder
-        What ``bayesblina run`` wrote.
-    out
-        The file; by default ``report.html`` in the folder.
-    minimum_count
-        Smallest count that is shown; 1 shows all.
-    sensitivity
-        Folder of scenarios of the same analysis; by default those in the folder, if any.
-
-    Returns
-    -------
-    pathlib.Path
-        The file.
-
-    Raises
-    ------
-    StorageError
-        If the folder holds no results, they were changed since, or the file cannot be written.
-    SpecError
-        If the minimum is no whole number from 1 on.
-
-    Examples
-    --------
-    >>> write_report("no_such_folder")
-    Traceback (most recent call last):
-    bayesblina.errors.StorageError: No folder 'no_such_folder': expected one that bayesblina ...
-    """
-    results = read_results(folder, sensitivity=sensitivity)
-    target = Path(folder) / REPORT if out is None else Path(out)
-    write_text(target, render(results, minimum_count=minimum_count))
-    return target
 
 
 def render(results: Results, *, minimum_count: int = MINIMUM_COUNT) -> str:
@@ -161,9 +109,22 @@ def render(results: Results, *, minimum_count: int = MINIMUM_COUNT) -> str:
     SpecError
         If the minimum is no whole number from 1 on.
     """
-    given: object = minimum_count
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise SpecError(f"minimum_count must be a whole number from 1 on, got {minimum_count!r}.")
+    return render_shown(without_few(results, minimum=require_count(minimum_count)))
+
+
+def render_shown(left: Shown) -> str:
+    """Write what may be shown of results as one HTML page.
+
+    Parameters
+    ----------
+    left
+        What may be shown.
+
+    Returns
+    -------
+    str
+        The page.
+    """
     templates = files("bayesblina.report").joinpath("templates")
     css, script, page = (
         templates.joinpath(name).read_text(encoding="utf-8")
@@ -171,7 +132,7 @@ def render(results: Results, *, minimum_count: int = MINIMUM_COUNT) -> str:
     )
     environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_printable)
     environment.filters["short"] = lambda text: shorten(str(text), OPTION_LENGTH)
-    content = _content(results, minimum_count)
+    content = _content(left)
     content |= {"css": Markup(css), "script": Markup(script), "policy": _policy(css, script)}
     return environment.from_string(page).render(content) + "\n"
 
@@ -229,23 +190,15 @@ def embedded(value: object) -> Markup:
     return Markup(text)
 
 
-def _content(results: Results, minimum: int) -> Row:
+def _content(left: Shown) -> Row:
+    results, whole, minimum = left.results, left.whole, left.minimum
     fit, record, question = results.fit, results.record, results.fit.question
     # An illness-death model has hazard ratios of transitions, and curves of endpoints.
-    named = _endpoints(results.tables["survival"])
-    flow = (
-        account(results.tables["patient_flow"], exposed=question.exposed, minimum=minimum)
-        if "patient_flow" in results.tables
-        else None
-    )
-    whole, left = results, without_few(results, flow, minimum=minimum)
-    results, tables = left.results, left.results.tables
+    named = _endpoints(whole.tables["survival"])
+    tables, flow = results.tables, left.flow
     endpoints = _endpoints(tables["survival"])
     ratios = hazard_ratio(fit)
-    masked = (
-        flow.masked if flow else Masked(minimum=minimum, hidden=frozenset(), values=frozenset())
-    )
-    curves, data, landmarks, regimes = _curves(results, endpoints, flow, masked)
+    curves, data, landmarks, regimes = _curves(left, endpoints)
     thresholds = [
         str(name).removeprefix("probability_below_")
         for name in tables["hazard_ratios"].columns
@@ -267,11 +220,11 @@ def _content(results: Results, minimum: int) -> Row:
         "failures": fit.convergence.failures(),
         "banners": [
             {**one, "failures": about_others(one["failures"], left.withheld)}
-            for one in banners(fit, coarse=minimum > 1)
+            for one in banners(fit, coarse=left.coarse)
         ],
         "marks": [one for name, one in zip(fit.failed, marks, strict=True) if name != CONVERGED],
         "sections": SECTIONS,
-        "notes": {**record["notes"], **_masked_away(whole, results)},
+        "notes": {**record["notes"], **_masked_away(left)},
         "withheld": left.withheld,
         "few": FEW,
         "mask": MASK,
@@ -281,13 +234,13 @@ def _content(results: Results, minimum: int) -> Row:
         "kind": kind,
         "answers": _answers(results),
         "weaknesses": about_others(
-            weak_points(fit, loo=tables.get("leave_one_out"), coarse=minimum > 1), left.withheld
+            weak_points(fit, loo=tables.get("leave_one_out"), coarse=left.coarse), left.withheld
         ),
         "gate": [row for row in gate_rows(fit) if row["endpoint"] not in left.withheld],
         "states": STATES,
         "gate_words": gate_words(fit),
-        "curve_shift": _curve_shift(results, flow),
-        "event_times": about_others(event_times_in_words(fit, coarse=minimum > 1), left.withheld),
+        "curve_shift": _curve_shift(results),
+        "event_times": about_others(event_times_in_words(fit, coarse=left.coarse), left.withheld),
         "estimand": _estimand(results, named),
         "flow": flow,
         "endpoints": endpoints,
@@ -303,32 +256,34 @@ def _content(results: Results, minimum: int) -> Row:
         "ratios": _ratios(results, thresholds),
         "ladder": _ladder(results),
         "sensitivity": _sensitivity(results.sensitivity, masked=left.scenarios),
-        **_predictive(results, flow, minimum),
+        **_predictive(left),
         "criteria": _criteria(results),
-        "parameters": _parameters(results, masked),
+        "parameters": _parameters(left),
         "prior_sentence": prior_sentence(fit),
         "scaling": _scaling(results),
         "implied": _implied(results),
         "borrowed": _borrowed(results),
-        "safety": _safety(results, masked),
+        "safety": _safety(results),
         "methods": methods,
         "mathematics": mathematics(fit.definition),
         "numbers": numbered(methods, *more),
         "references": REFERENCES,
         "checklist": checklist(fit, shown=shown, sensitivity=whole.sensitivity is not None),
         "provenance": _provenance(results),
-        "fit_notes": fit.provenance.notes,
+        "fit_notes": left.fit_notes,
         "data": embedded({"curves": data, "colours": COLOURS, "mark": mark}),
     }
 
 
-def _masked_away(whole: Results, left: Results) -> dict[str, str]:
+def _masked_away(left: Shown) -> dict[str, str]:
     """Say of tables of which masking leaves nothing that this is why."""
     why = "masked, since few patients or events are behind it"
     found = {
-        name: why for name, rows in left.tables.items() if rows.empty and len(whole.tables[name])
+        name: why
+        for name, rows in left.results.tables.items()
+        if rows.empty and len(left.whole.tables[name])
     }
-    if whole.sensitivity is not None and left.sensitivity is None:
+    if left.whole.sensitivity is not None and left.results.sensitivity is None:
         found["sensitivity"] = why
     return found
 
@@ -401,10 +356,9 @@ def _estimand(results: Results, endpoints: Sequence[str]) -> list[tuple[str, str
     return list(attributes.items())
 
 
-def _curves(
-    results: Results, endpoints: Sequence[str], flow: Flow | None, masked: Masked
-) -> tuple[list[Row], Row, list[float], list[str]]:
+def _curves(left: Shown, endpoints: Sequence[str]) -> tuple[list[Row], Row, list[float], list[str]]:
     """Draw survival for every endpoint and landmark."""
+    results = left.results
     fit, tables = results.fit, results.tables
     name = "survival_by_landmark" if "survival_by_landmark" in tables else "survival"
     table = tables[name]
@@ -419,13 +373,13 @@ def _curves(
             if rows.empty:
                 continue
             times = np.sort(rows["time"].unique()).astype(float)
-            observed = _observed(results, endpoint, landmark, times, masked.minimum, flow=flow)
+            observed = _observed(results, endpoint, landmark, times)
             figure, drawn = figures.survival(
                 f"survival-{first}-{second}",
                 rows,
                 regimes=regimes,
                 observed=observed,
-                at_risk=_at_risk(results, endpoint, landmark, masked),
+                at_risk=_at_risk(results, endpoint, landmark),
                 colours=_colours(results),
                 known_until=_known_until(results, observed, regimes, times),
                 title=f"{endpoint}: survival",
@@ -444,7 +398,7 @@ def _curves(
                         if group in observed
                     ],
                     "beyond": bool(_known_until(results, observed, regimes, times)),
-                    "hidden": flow is not None and not flow.shows_events(endpoint),
+                    "hidden": "simon_makuch" in left.whole.tables and not observed,
                     "endpoint_index": first,
                     "landmark_index": second,
                     "landmark": f"{landmark:g}",
@@ -487,8 +441,8 @@ def _known_until(
     return found
 
 
-def _curve_shift(results: Results, flow: Flow | None) -> list[Row]:
-    """Write how far the baseline moves curves; not where steps would tell how many events are."""
+def _curve_shift(results: Results) -> list[Row]:
+    """Write how far the baseline moves curves."""
     table = results.tables.get("curve_shift")
     if table is None:
         return []
@@ -502,7 +456,6 @@ def _curve_shift(results: Results, flow: Flow | None) -> list[Row]:
             "free": _coarse(row["survival_free"]),
         }
         for row in _records(table)
-        if flow is None or flow.shows_events(row["endpoint"])
     ]
 
 
@@ -524,34 +477,21 @@ def _first_landmark(results: Results, landmarks: Sequence[float]) -> int:
 
 
 def _observed(
-    results: Results,
-    endpoint: str,
-    landmark: float,
-    times: Floats,
-    minimum: int,
-    *,
-    flow: Flow | None = None,
+    results: Results, endpoint: str, landmark: float, times: Floats
 ) -> dict[str, tuple[Floats, Floats]]:
-    """Read observed curves at the times of the others, while enough patients are at risk.
-
-    So the times of single events are not in the report. Where the number of events in a group is
-    hidden there is no curve: its steps would tell.
-    """
+    """Read observed curves at the times of the others: the times of single events are not shown."""
     table = results.tables.get("simon_makuch")
-    if table is None or (flow is not None and not flow.shows_events(endpoint)):
+    if table is None:
         return {}
     inside = table[(table["endpoint"] == endpoint) & (table["landmark"] == landmark)]
     found = {}
     for group in dict.fromkeys(inside["group"]):
-        rows = inside[inside["group"] == group].sort_values("time")
-        few = rows.loc[rows["at_risk"] < max(minimum, 1), "time"]
-        until = float(few.min()) if len(few) else float(rows["time"].max())
-        at = times[times < until] if len(few) else times[times <= until]
-        place = np.searchsorted(rows["time"].to_numpy(float), at, side="right") - 1
-        known = place >= 0
-        # Jumps are one over the number at risk: rounded, they do not tell it.
-        values = rows["survival"].to_numpy(float)[place[known]].round(OBSERVED_DECIMALS)
-        found[str(group)] = (at[known], values)
+        rows = inside[inside["group"] == group]
+        # Masked rows are those that may be shown, and have no counts any more.
+        counted = rows.assign(
+            **{name: pd.to_numeric(rows[name], errors="coerce") for name in ("at_risk", "events")}
+        )
+        found[str(group)] = read_observed(counted, times, minimum=1)
     return found
 
 
@@ -565,7 +505,7 @@ def _colours(results: Results) -> dict[str, int]:
 
 
 def _at_risk(
-    results: Results, endpoint: str, landmark: float, masked: Masked
+    results: Results, endpoint: str, landmark: float
 ) -> dict[str, list[tuple[float, str]]]:
     table = results.tables.get("at_risk")
     if table is None:
@@ -573,11 +513,16 @@ def _at_risk(
     rows = table[(table["endpoint"] == endpoint) & (table["landmark"] == landmark)]
     return {
         str(group): [
-            (float(row["time"]), f"{row['at_risk']:.0f}" if masked.shows(row["at_risk"]) else MASK)
+            (float(row["time"]), _count(row["at_risk"], ".0f"))
             for row in _records(rows[rows["group"] == group])
         ]
         for group in dict.fromkeys(rows["group"])
     }
+
+
+def _count(cell: object, shape: str = ",.0f") -> str:
+    """Write a count, or the mask in its place."""
+    return cell if isinstance(cell, str) else format(float(str(cell)), shape)
 
 
 def _means(results: Results) -> list[Row]:
@@ -669,13 +614,16 @@ def _rung(row: Row) -> Row:
     return {
         "method": row["method"],
         "covariates": covariates,
-        # What is said of an estimate may tell it.
-        "note": MASKED_RUNG if row["masked"] else row["note"],
-        **({name: Number(text=MASK, estimate=False) for name in names} if row["masked"] else cells),
+        "note": row["note"],
+        **(
+            {name: Number(text=MASK, estimate=False) for name in names}
+            if row.get("masked", False)
+            else cells
+        ),
         "drawn": {
             "label": f"{row['method'].removesuffix(ADJUSTED)}, {covariates}",
             "kind": "biased" if row["note"].startswith("biased") else kind,
-            "absent": "masked" if row["masked"] else "no finite estimate",
+            "absent": "masked" if row.get("masked", False) else "no finite estimate",
             **{name: cells[name].rounded for name in names},
         },
     }
@@ -751,29 +699,37 @@ def _shown(value: float, shape: str) -> Number:
     return Number(text=shown(float(value), shape), estimate=False)
 
 
-def _predictive(results: Results, flow: Flow | None, minimum: int) -> Row:
+def _predictive(left: Shown) -> Row:
+    results, minimum = left.results, left.minimum
     fit, tables = results.fit, results.tables
     found: Row = {"events": [], "p_words": "", "replicated": [], "loo": []}
-    if "predictive" in tables and len(tables["predictive"]):
+    whole = left.whole.tables.get("predictive")
+    if whole is not None and len(whole):
         values = tables["predictive"]["p_value"]
-        extreme = int(((values < EXTREME) | (values > 1 - EXTREME)).sum())
-        found["p_words"] = (
-            f"Posterior predictive p-values of the {len(values)} intervals lie between "
-            f"{probability(values.min())} and {probability(values.max())}; {extreme} outside "
-            "0.025 to 0.975. Near 0 there were more events than the model expects, near 1 fewer. "
-            "The data are those fitted, so that middling values say little and extreme ones much."
-        )
-        replicated = replicated_events(fit, seed=fit.provenance.seed)
-        for index, endpoint in enumerate(_endpoints(tables["predictive"])):
-            rows = joined_events(replicated.sel(endpoint=endpoint), minimum=minimum)
-            hidden = flow is not None and not flow.shows_events(endpoint)
+        if len(values):
+            extreme = int(((values < EXTREME) | (values > 1 - EXTREME)).sum())
+            found["p_words"] = (
+                f"Posterior predictive p-values of the {len(values)} intervals lie between "
+                f"{probability(values.min())} and {probability(values.max())}; {extreme} outside "
+                "0.025 to 0.975. Near 0 there were more events than the model expects, near 1 "
+                "fewer. The data are those fitted, so that middling values say little and extreme "
+                "ones much."
+            )
+        for index, endpoint in enumerate(_endpoints(whole)):
+            if endpoint in left.withheld:
+                continue
+            rows = tables["predictive"]
+            rows = rows[rows["endpoint"] == endpoint]
+            if "lower" not in rows:
+                replicated = replicated_events(fit, seed=fit.provenance.seed)
+                rows = joined_events(replicated.sel(endpoint=endpoint), minimum=minimum)
             joined = (
                 f"; neighbouring intervals are joined until each has {minimum} events"
-                if len(rows) < replicated.sizes["interval"]
+                if len(rows) < (whole["endpoint"] == endpoint).sum()
                 else ""
             )
             figure = None
-            if not hidden and not any(is_small(int(one), minimum) for one in rows["observed"]):
+            if len(rows):
                 figure = figures.events(
                     f"events-{index}",
                     rows,
@@ -787,15 +743,16 @@ def _predictive(results: Results, flow: Flow | None, minimum: int) -> Row:
             rows = table[table["endpoint"] == endpoint]
             times = np.sort(rows["time"].unique()).astype(float)
             start = float(times[0])
+            observed = _observed(results, endpoint, start, times)
             figure = figures.bands(
                 f"replicated-{index}",
                 rows,
-                observed=_observed(results, endpoint, start, times, minimum, flow=flow),
+                observed=observed,
                 colours=_colours(results),
                 title=f"{endpoint}: replicated and observed curves",
                 axis=f"{fit.exposure.unit} from the origin, event-free at {start:g}",
             )
-            hidden = flow is not None and not flow.shows_events(endpoint)
+            hidden = "simon_makuch" in left.whole.tables and not observed
             found["replicated"].append({"figure": figure, "endpoint": endpoint, "hidden": hidden})
     if "leave_one_out" in tables:
         for row in _records(tables["leave_one_out"]):
@@ -813,51 +770,6 @@ def _predictive(results: Results, flow: Flow | None, minimum: int) -> Row:
                 {"endpoint": row["endpoint"], **cells, "reliable": bool(row["reliable"])}
             )
     return found
-
-
-def joined_events(replicated: Any, *, minimum: int) -> pd.DataFrame:
-    """Join neighbouring intervals until each has enough events to be shown.
-
-    Parameters
-    ----------
-    replicated
-        What `bayesblina.replicated_events` gives, of one endpoint.
-    minimum
-        Smallest number of events of an interval.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``interval_start``, ``interval_stop``, ``observed``, ``expected`` (posterior mean), and
-        ``lower`` and ``upper`` of the central 95 % of replicates. What is left at the end joins the
-        interval before it.
-    """
-    observed = replicated["observed"].sum("phase").values
-    expected = replicated["expected"].sum("phase").mean(("chain", "draw")).values
-    drawn = replicated["replicated"].sum("phase")
-    drawn = drawn.transpose("chain", "draw", "interval").values.reshape(-1, observed.size)
-    groups: list[list[int]] = [[]]
-    for index in range(observed.size):
-        groups[-1].append(index)
-        if observed[groups[-1]].sum() >= minimum and index + 1 < observed.size:
-            groups.append([])
-    if len(groups) > 1 and observed[groups[-1]].sum() < minimum:
-        rest = groups.pop()
-        groups[-1] += rest
-    rows = []
-    for group in groups:
-        lower, upper = np.quantile(drawn[:, group].sum(axis=1), [0.025, 0.975])
-        rows.append(
-            {
-                "interval_start": float(replicated["interval_start"].values[group[0]]),
-                "interval_stop": float(replicated["interval_stop"].values[group[-1]]),
-                "observed": float(observed[group].sum()),
-                "expected": float(expected[group].sum()),
-                "lower": float(lower),
-                "upper": float(upper),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def _criteria(results: Results) -> list[Row]:
@@ -879,16 +791,16 @@ def _criteria(results: Results) -> list[Row]:
     ]
 
 
-def _parameters(results: Results, masked: Masked) -> list[Row]:
+def _parameters(left: Shown) -> list[Row]:
     """Take the worst of each kind; single parameters may bear the names of patients."""
-    table = results.tables["diagnostics"]
+    table = left.whole.tables["diagnostics"]
     rows = table[table["kind"] == "parameter"]
     kinds = rows["name"].str.partition("[")[0]
     return [
         {
             "name": kind,
             # One for each patient, perhaps.
-            "count": MASK if len(one) in masked.values else len(one),
+            "count": left.words(str(len(one))) if len(one) > 1 else "1",
             # Independent draws have no chains to compare.
             "r_hat": f"{one['r_hat'].max():.4f}" if one["r_hat"].notna().any() else "",
             "bulk": f"{one['ess_bulk'].min():.0f}",
@@ -979,22 +891,16 @@ def _is_survival(quantity: str) -> bool:
     return quantity.startswith("survival ") and " less " not in quantity
 
 
-def _safety(results: Results, masked: Masked) -> list[Row]:
-    """Adverse events by phase; what would give away a small count is hidden with it."""
+def _safety(results: Results) -> list[Row]:
+    """Adverse events by phase."""
     table = results.tables.get("safety")
     if table is None:
         return []
     found = []
     for row in _records(table):
-        patients, hit, events = (int(row[name]) for name in ("patients", "with_event", "events"))
-        # Estimates are functions of the counts, and so are the patients without an event.
-        few = not masked.shows(patients)
-        share = not few and masked.shows(hit) and not is_small(patients - hit, masked.minimum)
-        # Few more events than patients with one are those of few patients.
-        rate = share and masked.shows(events) and not is_small(events - hit, masked.minimum)
 
-        def cell(shown: bool, column: str, shape: str, row: Row = row) -> Number | None:
-            if not shown:
+        def cell(column: str, shape: str, row: Row = row) -> Number | None:
+            if not known(row, column):
                 return None
             where = f"safety/{row['phase']}"
             return number(row, column, shape, table=where, estimate=False)
@@ -1002,15 +908,13 @@ def _safety(results: Results, masked: Masked) -> list[Row]:
         found.append(
             {
                 "phase": row["phase"],
-                "patients": MASK if few else f"{patients:,}",
-                "with_event": f"{hit:,}" if share else MASK,
-                "events": f"{events:,}" if rate else MASK,
-                "share": cell(share, "incidence_median", PROBABILITY),
-                "share_lower": cell(share, "incidence_lower", PROBABILITY),
-                "share_upper": cell(share, "incidence_upper", PROBABILITY),
-                "rate": cell(rate, "rate_per_year_median", ".2f"),
-                "rate_lower": cell(rate, "rate_per_year_lower", ".2f"),
-                "rate_upper": cell(rate, "rate_per_year_upper", ".2f"),
+                **{name: _count(row[name]) for name in ("patients", "with_event", "events")},
+                "share": cell("incidence_median", PROBABILITY),
+                "share_lower": cell("incidence_lower", PROBABILITY),
+                "share_upper": cell("incidence_upper", PROBABILITY),
+                "rate": cell("rate_per_year_median", ".2f"),
+                "rate_lower": cell("rate_per_year_lower", ".2f"),
+                "rate_upper": cell("rate_per_year_upper", ".2f"),
             }
         )
     return found

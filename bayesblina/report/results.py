@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +30,7 @@ from bayesblina.errors import BayesblinaError, DataError, EstimandError, Storage
 from bayesblina.estimands import contrast, hazard_ratio, rmst, survival
 from bayesblina.event_times import FAILED as COARSE
 from bayesblina.external import borrowing
-from bayesblina.files import read_whole, trouble_of, write_text
+from bayesblina.files import read_whole, trouble_of, write_bytes, write_text
 from bayesblina.fitting import Fit, weights_of
 from bayesblina.follow_up import find_episodes
 from bayesblina.hazards.definition import PowerPrior
@@ -57,8 +59,11 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 FIT = "fit.nc"
+# The tables as they were computed, where those beside it are masked.
+UNMASKED = "unmasked.json"
 RECORD = "results.json"
 FORMAT = "bayesblina results"
+FORMAT_UNMASKED = "bayesblina unmasked tables"
 SCHEMA = 1
 # Tables that a folder of results may have, with their columns of texts.
 TEXTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -599,6 +604,8 @@ def make_record(
     seconds: Mapping[str, float],
     started: str,
     notes: Mapping[str, str],
+    starts: Sequence[float] | None = None,
+    minimum_count: int = 1,
 ) -> str:
     """Describe a folder of results, so that a report can tell whether its files belong together.
 
@@ -620,6 +627,10 @@ def make_record(
         When the analysis began, ISO 8601.
     notes
         Why tables are missing, by name.
+    starts
+        Times from which the regimes of the curves give the exposed phase; None does not tell.
+    minimum_count
+        Smallest count that the tables show.
 
     Returns
     -------
@@ -629,7 +640,6 @@ def make_record(
     folder = Path(folder)
     # Of the bytes that were analysed: the file may be another by now.
     source_sha256 = cohort.file_sha256 if isinstance(cohort, Cohort) else cohort.hash_of_file()
-    names = [FIT, *(f"{name}.csv" for name in TEXTS)]
     record = {
         "format": FORMAT,
         "schema": SCHEMA,
@@ -640,10 +650,121 @@ def make_record(
         "cohort_sha256": hash_of_cohort(cohort) if isinstance(cohort, Cohort) else None,
         "started": started,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "notes": dict(notes),
-        "sha256": {name: sha256_of(folder / name) for name in names if (folder / name).is_file()},
+        "starts": None if starts is None else list(starts),
     }
-    return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return seal_record(folder, record, notes=notes, minimum_count=minimum_count)
+
+
+def seal_record(
+    folder: str | PathLike[str],
+    record: Mapping[str, Any],
+    *,
+    notes: Mapping[str, str],
+    minimum_count: int,
+) -> str:
+    """Write into a record what a folder's files are.
+
+    Parameters
+    ----------
+    folder
+        The folder, with the fit and all tables in it.
+    record
+        The record.
+    notes
+        Why tables are missing, by name, as it may be told.
+    minimum_count
+        Smallest count that the tables show.
+
+    Returns
+    -------
+    str
+        JSON.
+    """
+    # Not of the unmasked tables: their hash would let guesses at what is hidden be tried.
+    names = [FIT, *(f"{name}.csv" for name in TEXTS)]
+    whole = {
+        **record,
+        "notes": dict(notes),
+        "minimum_count": minimum_count,
+        # Whether there are any: which ones may be seen is another question.
+        "figures": bool(record.get("figures")) or any(Path(folder).glob("*.svg")),
+        "sha256": {
+            name: sha256_of(Path(folder) / name)
+            for name in names
+            if (Path(folder) / name).is_file()
+        },
+    }
+    return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_unmasked(
+    folder: str | PathLike[str],
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    fit: Fit,
+    notes: Mapping[str, str],
+) -> None:
+    """Write tables as they were computed, into one file for their owner alone.
+
+    Parameters
+    ----------
+    folder
+        The folder, which exists.
+    tables
+        Tables by name.
+    fit
+        Their fit.
+    notes
+        Why tables are missing, by name.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    texts = {name: to_csv(table) for name, table in tables.items()}
+    content = {"of": _mark_of(fit), "notes": dict(notes), "tables": texts}
+    whole = {"format": FORMAT_UNMASKED, **content, "seal": _seal(content)}
+    words = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(Path(folder) / UNMASKED, words.encode("utf-8"), private=True)
+
+
+def _mark_of(fit: Fit) -> str:
+    """Tell a fit from another: the data and the draws that it has."""
+    return f"{fit.provenance.data_hash} {fit.definition.name} {fit.provenance.seed}"
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _read_unmasked(folder: Path, fit: Fit) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+    """Read the tables, and the notes, that are masked beside them."""
+    path = folder / UNMASKED
+    if trouble_of(path) == "no such file":
+        raise StorageError(
+            f"'{path}' is missing, which belongs to these results: their tables are masked, and a "
+            "report needs what they hide. Ask whoever ran the study, or run it again."
+        )
+    again = "run the study again."
+    try:
+        found = json.loads(read_whole(path))
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"'{path}' is damaged ({error}): {again}") from None
+    if not isinstance(found, dict) or found.get("format") != FORMAT_UNMASKED:
+        raise StorageError(f"'{path}' does not hold tables that bayesblina run wrote: {again}")
+    content = {name: found.get(name) for name in ("of", "notes", "tables")}
+    if found.get("seal") != _seal(content):
+        raise StorageError(f"'{path}' was changed after the analysis: {again}")
+    if content["of"] != _mark_of(fit):
+        raise StorageError(f"'{path}' is of another fit than '{folder / FIT}': {again}")
+    texts = {name: text for name, text in found["tables"].items() if name in TEXTS}
+    tables = {
+        name: read_csv(StringIO(text), texts=TEXTS[name], named=f"{path}: {name}")
+        for name, text in texts.items()
+    }
+    return tables, dict(found["notes"])
 
 
 def read_results(
@@ -694,18 +815,24 @@ def read_results(
     missing = [name for name in NEEDED if f"{name}.csv" not in record["sha256"]]
     if missing or FIT not in record["sha256"]:
         raise StorageError(f"'{folder / RECORD}' lacks {', '.join(missing) or FIT}.")
-    tables = {
-        name: read_csv(folder / f"{name}.csv", texts=texts)
-        for name, texts in TEXTS.items()
-        if f"{name}.csv" in record["sha256"]
-    }
+    fit = load(folder / FIT)
+    if record.get("minimum_count", 1) > 1:
+        whole, notes = _read_unmasked(folder, fit)
+        record["notes"] |= notes
+        tables = {name: one for name, one in whole.items() if f"{name}.csv" in record["sha256"]}
+    else:
+        tables = {
+            name: read_csv(folder / f"{name}.csv", texts=texts)
+            for name, texts in TEXTS.items()
+            if f"{name}.csv" in record["sha256"]
+        }
     where = Path(sensitivity or beside or folder)
     scenarios, why = _scenarios(where, record, tables["hazard_ratios"])
     if sensitivity is not None and scenarios is None:
         raise StorageError(f"'{sensitivity}': {why or f'there is no {SCENARIOS}'}.")
     if why:
         record["notes"]["sensitivity"] = why
-    return Results(fit=load(folder / FIT), tables=tables, record=record, sensitivity=scenarios)
+    return Results(fit=fit, tables=tables, record=record, sensitivity=scenarios)
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
@@ -728,6 +855,9 @@ def _read_record(folder: Path) -> dict[str, Any]:
     expected = {"title", "command", "source", "cohort_sha256", "seconds", "notes", "sha256"}
     if not expected <= set(record):
         raise StorageError(f"'{path}' lacks {', '.join(sorted(expected - set(record)))}.")
+    minimum = record.get("minimum_count", 1)
+    if isinstance(minimum, bool) or not isinstance(minimum, int) or minimum < 1:
+        raise StorageError(f"'{path}' is damaged (minimum_count is no count): run the study again.")
     for name in ("seconds", "notes", "sha256"):
         if not isinstance(record[name], dict):
             raise StorageError(f"'{path}' is damaged ({name} is no table): run the study again.")

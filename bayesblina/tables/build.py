@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.errors import SpecError, nearest
-from bayesblina.masking import is_small, mask_account
+from bayesblina.masking import Masked, is_small, mask_account
+from bayesblina.masking.tables import mask_ladder, mask_loo, mask_safety
 from bayesblina.tables import numbers
 from bayesblina.tables.marks import (
     BASELINE,
@@ -18,6 +19,7 @@ from bayesblina.tables.marks import (
     EVENT_TIMES,
     FAILED,
     LONG,
+    OWN,
     SHORT,
     beside,
     failed_in,
@@ -324,8 +326,7 @@ def account(
     """
     needed = ("step", "endpoint", "phase", "what", "patients", "events", "person_time")
     _require(table, needed, "Account.table")
-    if isinstance(minimum, bool) or minimum < 1:
-        raise SpecError(f"minimum must be at least 1, got {minimum!r}.")
+    _require_minimum(minimum)
     found = mask_account(table, minimum=minimum)
     shown = table.copy()
     for name in ("patients", "events"):
@@ -359,7 +360,13 @@ def account(
     return Table(title=made.title, head=made.head, rows=made.rows, numeric=counts, notes=made.notes)
 
 
-def bias_ladder(table: pd.DataFrame, *, title: str = "") -> Table:
+def bias_ladder(
+    table: pd.DataFrame,
+    *,
+    title: str = "",
+    minimum: int = 1,
+    account: pd.DataFrame | None = None,
+) -> Table:
     """Make a table of the bias ladder.
 
     Parameters
@@ -369,6 +376,12 @@ def bias_ladder(table: pd.DataFrame, *, title: str = "") -> Table:
         `bayesblina.landmark_analysis`.
     title
         Title.
+    minimum
+        Estimates with fewer than this many events, and any, on one side are left out: an interval
+        tells how many.
+    account
+        ``table`` of the account that stands beside it: where that hides events of a phase, two
+        rungs by other methods would tell them, and are left out too.
 
     Returns
     -------
@@ -378,9 +391,28 @@ def bias_ladder(table: pd.DataFrame, *, title: str = "") -> Table:
     Raises
     ------
     SpecError
-        If the table is another one.
+        If the table is another one, or `minimum` is below 1.
+
+    Examples
+    --------
+    >>> row = {"endpoint": "os", "method": "time-varying Cox", "estimate": 0.4, "lower": 0.1}
+    >>> row |= {"upper": 1.6, "events_exposed": 3, "events_reference": 20, "note": ""}
+    >>> bias_ladder(pd.DataFrame([row]), minimum=5).rows[0][2:]
+    ('–', 'masked: it would tell how many events there were')
     """
     _require(table, ("endpoint", "method", "estimate", "lower", "upper", "note"), "bias_ladder")
+    _require_minimum(minimum)
+    if minimum > 1:
+        sides = ("events_exposed", "events_reference")
+        _require(table, sides, "bias_ladder")
+        found = None if account is None else mask_account(account, minimum=minimum)
+        table = mask_ladder(
+            table,
+            minimum,
+            closed=found.closed if found else (),
+            few=found.few if found else (),
+            own=OWN,
+        ).drop(columns=["masked", "patients", "events", *sides], errors="ignore")
     summary = table.rename(columns={"estimate": "median"})
     made = estimates(summary, kind="ratio", quantity="hazard ratio")
     place = len(made.head) - 1
@@ -440,7 +472,9 @@ def convergence(criteria: pd.DataFrame, *, title: str = "", synthetic: bool = Fa
     )
 
 
-def leave_one_out(loo: pd.DataFrame, *, title: str = "", synthetic: bool = False) -> Table:
+def leave_one_out(
+    loo: pd.DataFrame, *, title: str = "", minimum: int = 1, synthetic: bool = False
+) -> Table:
     """Make a table of leave-one-patient-out predictions.
 
     Parameters
@@ -449,6 +483,8 @@ def leave_one_out(loo: pd.DataFrame, *, title: str = "", synthetic: bool = False
         ``loo`` of what `bayesblina.check` gives.
     title
         Title.
+    minimum
+        Counts of patients from 1 to below this are masked.
     synthetic
         Whether the patients are simulated.
 
@@ -460,12 +496,14 @@ def leave_one_out(loo: pd.DataFrame, *, title: str = "", synthetic: bool = False
     Raises
     ------
     SpecError
-        If the table is another one.
+        If the table is another one, or `minimum` is below 1.
     """
     _require(loo, ("endpoint", "patients", "elpd", "se", "reliable"), "bayesblina.check")
+    _require_minimum(minimum)
     if "evaluated" in loo and (loo["evaluated"] == loo["patients"]).all():
         # Nobody stands for others.
         loo = loo.drop(columns=["evaluated", "sampling_se"], errors="ignore")
+    loo = mask_loo(loo, _few(minimum))
     return publish(_flagged(loo, synthetic), title=title, kinds=_densities(loo))
 
 
@@ -499,7 +537,7 @@ def models(comparison: pd.DataFrame, *, title: str = "", synthetic: bool = False
 
 
 def adverse_events(
-    table: pd.DataFrame, *, unit: str, title: str = "", synthetic: bool = False
+    table: pd.DataFrame, *, unit: str, title: str = "", minimum: int = 1, synthetic: bool = False
 ) -> Table:
     """Make a table of adverse events by phase.
 
@@ -511,6 +549,9 @@ def adverse_events(
         Time unit of the person-time.
     title
         Title.
+    minimum
+        Counts of patients and events from 1 to below this are masked, with the shares, events and
+        person-times that would tell them; and so are counts of which few patients are the rest.
     synthetic
         Whether the patients are simulated.
 
@@ -522,9 +563,20 @@ def adverse_events(
     Raises
     ------
     SpecError
-        If the table is another one.
+        If the table is another one, or `minimum` is below 1.
+
+    Examples
+    --------
+    >>> row = {"phase": "m", "patients": 36, "with_event": 3, "share": 3 / 36, "events": 7}
+    >>> table = pd.DataFrame([{**row, "person_time": 430.7}])
+    >>> adverse_events(table, unit="months", minimum=5).rows[0][:5]
+    ('m', '36', '*', '–', '*')
     """
     _require(table, ("phase", "patients", "with_event", "share"), "AdverseEvents.table()")
+    _require_minimum(minimum)
+    if minimum > 1:
+        _require(table, ("events",), "AdverseEvents.table()")
+        table = mask_safety(table, _few(minimum))
     return publish(
         _flagged(table, synthetic),
         title=title,
@@ -534,7 +586,9 @@ def adverse_events(
     )
 
 
-def scenarios(table: pd.DataFrame, *, title: str = "", synthetic: bool = False) -> Table:
+def scenarios(
+    table: pd.DataFrame, *, title: str = "", minimum: int = 1, synthetic: bool = False
+) -> Table:
     """Make a table of what-if scenarios.
 
     Parameters
@@ -543,6 +597,9 @@ def scenarios(table: pd.DataFrame, *, title: str = "", synthetic: bool = False) 
         ``table`` of what `bayesblina.sensitivity` gives.
     title
         Title.
+    minimum
+        Estimates with fewer than this many events, and any, on one side are left out, and so are
+        the reasons of scenarios that failed, which may count patients.
     synthetic
         Whether the patients are simulated: ``synthetic`` of the same.
 
@@ -560,7 +617,17 @@ def scenarios(table: pd.DataFrame, *, title: str = "", synthetic: bool = False) 
     """
     needed = ("scenario", "status", "reason", "endpoint", "median", "lower", "upper")
     _require(table, needed, "bayesblina.sensitivity")
+    _require_minimum(minimum)
     good = table["status"] == "converged"
+    if minimum > 1:
+        _require(table, ("events", "events_exposed"), "bayesblina.sensitivity")
+        rest = table["events"] - table["events_exposed"]
+        few = [
+            is_small(one, minimum) or is_small(other, minimum)
+            for one, other in zip(table["events_exposed"], rest, strict=True)
+        ]
+        table = table.assign(reason=["masked" if one else "" for one in few])
+        good &= ~np.array(few, dtype=bool)
     rows = table.to_dict("records")
     shown = pd.DataFrame(
         {
@@ -654,6 +721,16 @@ def _flagged(table: pd.DataFrame, synthetic: bool) -> pd.DataFrame:
     copy = table.copy()
     copy.attrs["synthetic"] = True
     return copy
+
+
+def _require_minimum(minimum: object) -> None:
+    if isinstance(minimum, bool) or not isinstance(minimum, int) or minimum < 1:
+        raise SpecError(f"minimum must be at least 1, got {minimum!r}.")
+
+
+def _few(minimum: int) -> Masked:
+    """Hide what is small by itself."""
+    return Masked(minimum=minimum, hidden=frozenset(), values=frozenset())
 
 
 def _require(table: pd.DataFrame, columns: Sequence[str], source: str) -> None:

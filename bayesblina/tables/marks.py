@@ -12,6 +12,9 @@ from bayesblina.tables.table import BASELINE_MOVES, NOT_CONVERGED, VISITS
 
 CONVERGED, BASELINE, EVENT_TIMES = "converged", "baseline", "event_times"
 FAILED = "failed"
+# The last rungs of a ladder, whose prior, covariates and baseline tell no count to the unit.
+BAYESIAN, COMPANION = "Bayesian", "Cox, same priors, same covariates"
+OWN = (BAYESIAN, COMPANION)
 # Beside a number, where there is little room.
 SHORT: Mapping[str, str] = {
     CONVERGED: "NOT CONVERGED",

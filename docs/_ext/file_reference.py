@@ -66,6 +66,7 @@ STUDY = FilePage(
         "AdamRepairsSection": "Repairs",
         "WeightingSection": "weighted_effect",
         "HistorySection": "read_history",
+        "ReportSection": "write_report",
     },
 )
 DESIGN = FilePage(

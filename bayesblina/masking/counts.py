@@ -14,8 +14,8 @@ from bayesblina.account import POSITIONS
 # A whole and the parts that add up to it, all by name; a part after a minus is taken off.
 Sum = tuple[str, Sequence[str]]
 LESS = "-"
-# A count and one that is never smaller, by name.
-Order = tuple[str, str]
+# A count, or several together, and one that is never smaller, by name.
+Order = tuple[str | tuple[str, ...], str]
 # Starts of a phase without time at risk in it.
 WITHOUT = frozenset({POSITIONS["trailing"], POSITIONS["late"]})
 COMPARED = ("exposed", "reference")
@@ -23,6 +23,8 @@ COMPARED = ("exposed", "reference")
 ROUNDING = 1e-6
 
 MINIMUM_COUNT = 5
+# What stands in the place of what is hidden.
+MASK = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,8 @@ def mask(
     minimum
         Smallest count that is shown.
     orders
-        Pairs of a count and one that is never smaller: part and whole, events and patients.
+        Pairs of a count, or of several that share nobody, and one that is never smaller: part and
+        whole, events and patients.
 
     Returns
     -------
@@ -155,6 +158,11 @@ def terms(one: Sum) -> list[tuple[str, float]]:
     ]
 
 
+def parts(less: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Name the counts of an order's smaller side."""
+    return (less,) if isinstance(less, str) else less
+
+
 def _tight(
     name: str,
     counts: Mapping[str, int],
@@ -169,7 +177,7 @@ def _tight(
     place = {other: index for index, other in enumerate(sorted(hidden))}
     rules = {
         "eq": [terms(one) for one in sums],
-        "ub": [[(less, 1.0), (more, -1.0)] for less, more in orders],
+        "ub": [[*((one, 1.0) for one in parts(less)), (more, -1.0)] for less, more in orders],
     }
     # Those in which nothing is hidden say nothing.
     rules = {
@@ -197,10 +205,10 @@ def _tight(
         end = np.inf if answer.fun is None else sign * float(answer.fun)
         if sign * (end - limit) <= ROUNDING:
             continue
-        for kind, part in (("eq", answer.eqlin), ("ub", answer.ineqlin)):
+        for kind, prices in (("eq", answer.eqlin), ("ub", answer.ineqlin)):
             tight += [
                 [other for other, _ in one]
-                for one, price in zip(rules[kind], part.marginals, strict=True)
+                for one, price in zip(rules[kind], prices.marginals, strict=True)
                 if abs(price) > ROUNDING
             ]
     return tight
@@ -213,7 +221,8 @@ class MaskedAccount:
     Attributes
     ----------
     masked
-        Which counts: ``ROW.patients`` and ``ROW.events``, by the position of their row.
+        Which counts: ``ROW.patients`` and ``ROW.events``, by the position of their row, and
+        ``ROW.at_risk`` of the numbers at risk.
     times
         Positions of the rows whose person-time is hidden.
     few
@@ -231,8 +240,10 @@ class MaskedAccount:
     closed: frozenset[str]
 
 
-def mask_account(table: pd.DataFrame, *, minimum: int) -> MaskedAccount:
-    """Choose what of an account may be shown.
+def mask_account(
+    table: pd.DataFrame, *, minimum: int, at_risk: pd.DataFrame | None = None
+) -> MaskedAccount:
+    """Choose what of an account, and of numbers at risk beside it, may be shown.
 
     Parameters
     ----------
@@ -240,6 +251,9 @@ def mask_account(table: pd.DataFrame, *, minimum: int) -> MaskedAccount:
         ``step``, ``endpoint``, ``phase``, ``what``, ``patients``, ``events``, ``person_time``.
     minimum
         Smallest count that is shown; 1 shows all.
+    at_risk
+        ``endpoint``, ``group``, ``landmark``, ``time``, ``at_risk``, if they stand beside it:
+        whoever is at risk was eligible.
 
     Returns
     -------
@@ -266,7 +280,10 @@ def mask_account(table: pd.DataFrame, *, minimum: int) -> MaskedAccount:
         counts[f"{index}.patients"] = int(line["patients"])
         if not pd.isna(line["events"]):
             counts[f"{index}.events"] = int(line["events"])
-    masked = mask(counts, _sums(lines, counts), minimum=minimum, orders=_orders(lines, counts))
+    sums, orders = _sums(lines, counts), _orders(lines, counts)
+    if at_risk is not None and minimum > 1:
+        orders += _orders_at_risk(lines, at_risk, counts)
+    masked = mask(counts, sums, minimum=minimum, orders=orders)
     return MaskedAccount(
         masked=masked,
         times=frozenset(_hidden_times(lines, masked)),
@@ -319,7 +336,44 @@ def _orders(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> li
             found.append((own, f"{place}.patients"))
             if f"{index}.events" in counts and f"{place}.events" in counts:
                 found.append((f"{index}.events", f"{place}.events"))
-    return [(less, more) for less, more in found if counts[less] <= counts[more]]
+    return [one for one in found if counts[str(one[0])] <= counts[one[1]]]
+
+
+def _orders_at_risk(
+    lines: Sequence[Mapping[str, Any]], at_risk: pd.DataFrame, counts: dict[str, int]
+) -> list[Order]:
+    """Add numbers at risk to the counts: groups share nobody, and all of them were eligible."""
+    found: list[Order] = []
+    together: dict[tuple[Any, ...], list[str]] = {}
+    for index, row in enumerate(at_risk.to_dict("records")):
+        if float(row["at_risk"]) % 1:
+            # Weighted patients are no count.
+            continue
+        name = f"{index}.at_risk"
+        counts[name] = int(row["at_risk"])
+        together.setdefault((row["endpoint"], row["landmark"], row["time"]), []).append(name)
+        found += [
+            (name, f"{place}.patients")
+            for place, line in enumerate(lines)
+            if line["step"] == "in phase"
+            and (line["endpoint"], line["phase"]) == (row["endpoint"], row["group"])
+        ]
+    eligible = [
+        (line["endpoint"], f"{place}.patients")
+        for place, line in enumerate(lines)
+        if line["step"] == "eligible"
+    ]
+    found += [
+        (tuple(names), whole)
+        for (endpoint, *_), names in together.items()
+        for of, whole in eligible
+        if of == endpoint
+    ]
+    return [
+        (less, more)
+        for less, more in found
+        if sum(counts[one] for one in parts(less)) <= counts[more]
+    ]
 
 
 def _sums(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list[Sum]:

@@ -575,7 +575,10 @@ def _completed(
             end = outcomes[death]
             late = place[who][end.event[place[who]] & (new_time > end.time)[place[who]]]
             new_time[late], new_event[late] = end.time[late], True
-        outcomes[name] = replace(one, time=new_time, event=new_event, entry=one.entry.copy())
+        # What is declared to include what holds of data: courses are drawn for each endpoint.
+        outcomes[name] = replace(
+            one, time=new_time, event=new_event, entry=one.entry.copy(), includes=()
+        )
     return replace(cohort, endpoints=outcomes)
 
 

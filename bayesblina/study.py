@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from bayesblina.axes import AXES, NONE, QUESTION_AXES
+from bayesblina.endpoint_order import problems_of_includes
 from bayesblina.errors import SpecError, listed, nearest, unknown_endpoint, unknown_phase
 from bayesblina.hazards.definition import (
     FractionPrior,
@@ -99,6 +100,9 @@ class EndpointSection(Section):
     # they were found (which is refused as long as there is no likelihood for it). Without it they
     # are taken as exact, and results say so.
     recorded: Literal["exact", "visits"] | None = None
+    # Endpoints whose every event is an event of this one: ["os"] for relapse-free survival, which
+    # deaths end. Patients who contradict it are refused; without it they are counted.
+    includes: list[Name] = Field(default_factory=list)
 
     @field_validator("recorded")
     @classmethod
@@ -386,6 +390,7 @@ class Study:
                 event=columns.event,
                 entry=columns.entry,
                 recorded=columns.recorded,
+                includes=columns.includes,
             )
             for name, columns in self.content.endpoints.items()
         }
@@ -717,10 +722,20 @@ def read_study(path: str | PathLike[str]) -> Study:
         study = Study(path=path, content=StudyFile.model_validate(content))
     except ValidationError as error:
         raise SpecError(explain(error, StudyFile, source=path.name)) from None
-    problems = _unknown_names(study.content)
+    problems = [f"question.{problem}" for problem in _unknown_names(study.content)]
+    problems += _unknown_inclusions(study.content)
     if problems:
-        raise SpecError(listed([f"question.{problem}" for problem in problems], source=path.name))
+        raise SpecError(listed(problems, source=path.name))
     return study
+
+
+def _unknown_inclusions(content: StudyFile) -> list[str]:
+    """Find endpoints that are said to include what they cannot."""
+    where, endpoints = "", {name: tuple(one.includes) for name, one in content.endpoints.items()}
+    if content.adam is not None:
+        where = "adam."
+        endpoints = {name: tuple(one.includes) for name, one in content.adam.endpoints.items()}
+    return [f"{where}{problem}" for problem in problems_of_includes(endpoints)]
 
 
 def _unknown_names(content: StudyFile) -> list[str]:

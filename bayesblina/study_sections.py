@@ -58,6 +58,7 @@ class AdamEndpointSection(Section):
     some_patients: bool = False
     # As in [endpoints.NAME].
     recorded: Literal["exact", "visits"] | None = None
+    includes: list[Name] = Field(default_factory=list)
 
     @field_validator("recorded")
     @classmethod
@@ -114,6 +115,7 @@ class AdamSection(Section):
                     origin=one.origin,
                     some_patients=one.some_patients,
                     recorded=one.recorded,
+                    includes=one.includes,
                 )
                 for name, one in self.endpoints.items()
             },

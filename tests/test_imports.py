@@ -23,6 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "breslow",
             "code_cache",
             "cohort_posteriors",
+            "endpoint_order",
             "episodes",
             "files",
             "hamiltonian",

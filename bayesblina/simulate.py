@@ -152,7 +152,12 @@ def blinatumomab_cohort(
         unit="months",
         endpoints={
             "os": Endpoint(time="os_months", event="died"),
-            "rfs": Endpoint(time="rfs_months", event="relapse_or_death", entry="remission_month"),
+            "rfs": Endpoint(
+                time="rfs_months",
+                event="relapse_or_death",
+                entry="remission_month",
+                includes=["os"],
+            ),
         },
         phases=Phases(consolidation="consolidation_month", maintenance="maintenance_month"),
         covariates=["age_group", "prior_salvage", "marrow_blasts"],

@@ -628,6 +628,8 @@ time = "rfs_months"
 event = "relapse_or_death"
 entry = "remission_month"
 recorded = "exact"
+# Every death is an event of relapse-free survival too: whoever contradicts it is refused.
+includes = ["os"]
 
 [phases]
 consolidation = "consolidation_month"

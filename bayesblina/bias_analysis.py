@@ -14,6 +14,7 @@ from scipy.special import expit, logit, ndtri
 from bayesblina.arguments import require_kind
 from bayesblina.cohort import Cohort
 from bayesblina.convergence import ESS, R_HAT
+from bayesblina.direction import GIVEN, OWN, Direction, require_direction
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.exposure import in_cohort_order
@@ -69,8 +70,10 @@ def e_value(ratio: ArrayLike, *, common: bool = False) -> Floats:
     return np.asarray(away + np.sqrt(away * (away - 1.0)))
 
 
-def e_values(fit: Fit, *, common: bool = True, null: float = 1.0) -> xr.Dataset:
-    """Say by draw what a confounder must be to undo a benefit.
+def e_values(
+    fit: Fit, *, common: bool = True, null: float = 1.0, direction: Direction | None = None
+) -> xr.Dataset:
+    """Say by draw what a confounder must be to undo the conclusion, of a benefit or of a harm.
 
     Parameters
     ----------
@@ -79,18 +82,28 @@ def e_values(fit: Fit, *, common: bool = True, null: float = 1.0) -> xr.Dataset:
     common
         Whether the event is common, as for `e_value`.
     null
-        Hazard ratio to which the benefit is to be explained away.
+        Hazard ratio to which the conclusion is to be explained away.
+    direction
+        The conclusion: that the hazard ratio is ``"lower"`` than `null`, or ``"higher"``. By
+        default that of the fit, by estimate: where half of the draws or more lie.
 
     Returns
     -------
     xarray.Dataset
         ``e_value`` over (chain, draw, endpoint): that of the draw's hazard ratio over `null`; 1
-        in draws without a benefit, which need no confounder to be undone.
+        in draws on the other side, which need no confounder to be undone. Its lower quantile is
+        the E-value of that end of the hazard ratio's interval that is nearer to `null`. The
+        coordinate ``direction``, which `summarise` keeps, says what is undone, and the attribute
+        ``direction_of`` whose conclusion that is: the ``"base case"``'s, or ``"given"``.
 
     Raises
     ------
     SpecError
-        If `null` is not positive.
+        If `null` is not positive, or the direction is neither.
+
+    Notes
+    -----
+    VanderWeele and Ding (2017), doi:10.7326/M16-2607.
 
     Examples
     --------
@@ -100,16 +113,33 @@ def e_values(fit: Fit, *, common: bool = True, null: float = 1.0) -> xr.Dataset:
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
     >>> fit = bb.fit(cohort, question, seed=1, progress=False)
-    >>> float(bb.e_values(fit)["e_value"].median()) > 1
+    >>> found = bb.e_values(fit)
+    >>> float(found["e_value"].median()) > 1
     True
+    >>> found["direction"].values.tolist()
+    ['lower', 'lower']
     """
     require_kind(fit, Fit, "fit")
     if not 0 < null < math.inf:
         raise SpecError(f"null must be a hazard ratio greater than 0, got {null!r}.")
+    require_direction(direction)
     ratios = hazard_ratio(fit)
-    beneath = np.minimum(ratios["hazard_ratio"].values / null, 1.0)
-    values = ratios["hazard_ratio"].copy(data=e_value(beneath, common=common))
-    return xr.Dataset({"e_value": values}, attrs={**ratios.attrs, "null": float(null)})
+    relative = ratios["hazard_ratio"] / null
+    below = (relative < 1.0).mean(("chain", "draw")) >= 0.5
+    lower = below if direction is None else xr.full_like(below, direction == "lower")
+    concluded = relative.where((relative < 1.0) == lower, 1.0).transpose(
+        *ratios["hazard_ratio"].dims
+    )
+    values = ratios["hazard_ratio"].copy(data=e_value(concluded.values, common=common))
+    sides = np.where(lower.values, "lower", "higher")
+    return xr.Dataset(
+        {"e_value": values.assign_coords(direction=(lower.dims, sides))},
+        attrs={
+            **ratios.attrs,
+            "null": float(null),
+            "direction_of": OWN if direction is None else GIVEN,
+        },
+    )
 
 
 def bounding_factor(exposure_ratio: ArrayLike, event_ratio: ArrayLike) -> Floats:

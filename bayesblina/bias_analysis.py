@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, ndtri
 
-from bayesblina.arguments import require_kind
+from bayesblina.arguments import require_kind, require_numbers, require_seed
 from bayesblina.cohort import Cohort
 from bayesblina.convergence import ESS, R_HAT
 from bayesblina.direction import GIVEN, OWN, Direction, require_direction
@@ -61,7 +61,7 @@ def e_value(ratio: ArrayLike, *, common: bool = False) -> Floats:
     >>> e_value([3.9, 1.0]).round(2)
     array([7.26, 1.  ])
     """
-    values = np.asarray(ratio, dtype=np.float64)
+    values = require_numbers(ratio, "ratio")
     if not (np.isfinite(values) & (values > 0)).all():
         raise SpecError("Ratios must be finite numbers greater than 0.")
     if common:
@@ -169,7 +169,8 @@ def bounding_factor(exposure_ratio: ArrayLike, event_ratio: ArrayLike) -> Floats
     >>> float(bounding_factor(2.0, 1.5))
     1.2
     """
-    one, other = (np.asarray(each, dtype=np.float64) for each in (exposure_ratio, event_ratio))
+    one = require_numbers(exposure_ratio, "exposure_ratio")
+    other = require_numbers(event_ratio, "event_ratio")
     if not ((one >= 1).all() and (other >= 1).all()):
         raise SpecError("Ratios must be at least 1: take the inverse of one that is below.")
     return np.asarray(one * other / (one + other - 1.0))
@@ -232,6 +233,7 @@ def adjust_for_confounder(
     True
     """
     require_kind(fit, Fit, "fit")
+    require_seed(seed)
     ratios = hazard_ratio(fit)
     generator = np.random.default_rng(seed)
     shape = ratios["hazard_ratio"].transpose("chain", "draw", ...).shape[:2]
@@ -268,8 +270,9 @@ def confounding(
     >>> round(1.76 / float(confounding(0.7, 0.5, 5.0)), 2)
     1.39
     """
-    with_it, without = (np.asarray(one) for one in (prevalence_exposed, prevalence_unexposed))
-    extra = np.asarray(ratio) - 1.0
+    with_it = require_numbers(prevalence_exposed, "prevalence_exposed")
+    without = require_numbers(prevalence_unexposed, "prevalence_unexposed")
+    extra = require_numbers(ratio, "ratio") - 1.0
     return np.asarray((1.0 + with_it * extra) / (1.0 + without * extra))
 
 
@@ -311,6 +314,7 @@ def adjust_for_misclassification(
     Greenland (1996), doi:10.1093/ije/25.6.1107.
     """
     require_kind(fit, Fit, "fit")
+    require_seed(seed)
     ratios = hazard_ratio(fit)
     generator = np.random.default_rng(seed)
     shape = ratios["hazard_ratio"].transpose("chain", "draw", ...).shape[:2]
@@ -454,6 +458,7 @@ def informative_dropout(
     """
     require_kind(cohort, Cohort, "cohort")
     require_kind(fit, Fit, "fit")
+    require_seed(seed)
     if fit.exposure.courses is not None or fit.definition.cure is not None:
         raise EstimandError(
             f"Dropout is imputed for endpoints of their own: '{fit.definition.name}' has other "

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -558,6 +559,8 @@ def scepticism_limit(lower: float, upper: float) -> float:
     >>> round(scepticism_limit(0.5, 0.9), 3)
     1.377
     """
+    for name, end in (("lower", lower), ("upper", upper)):
+        require_kind(end, Real, name)
     if not 0 < lower < upper < math.inf or (lower - 1.0) * (upper - 1.0) <= 0:
         raise SpecError(
             f"The interval must lie on one side of 1, lower end first, got {lower!r} to {upper!r}."

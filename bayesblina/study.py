@@ -38,10 +38,11 @@ from bayesblina.study_sections import (
     Positive,
     RepairsSection,
     Section,
+    Seed,
     kinds_of_covariates,
     known_recording,
 )
-from bayesblina.toml_files import read_toml
+from bayesblina.toml_files import no_boolean, read_toml
 
 if TYPE_CHECKING:
     from bayesblina.cohort import Cohort
@@ -190,7 +191,7 @@ class FitSection(Section):
     tune: Annotated[int, Field(ge=1, le=LONGEST)] = 1000
     chains: Annotated[int, Field(ge=1, le=MOST_CHAINS)] = 4
     cores: Annotated[int, Field(ge=1)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Seed = 1
 
 
 class CurvesSection(Section):
@@ -281,7 +282,7 @@ class StudyFile(Section):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     # Version of the vocabulary.
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Annotated[Literal[1], BeforeValidator(no_boolean)] = Field(alias="schema")
     # Heading of the results.
     title: str = ""
     # The patients, one row each; or [adam].

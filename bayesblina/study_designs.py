@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.arguments import require_kind
+from bayesblina.arguments import require_kind, require_seed
 from bayesblina.cohort import Cohort, Outcome
 from bayesblina.errors import SpecError
 from bayesblina.hazards.definition import HazardRatioPrior
@@ -155,6 +155,7 @@ def simulate_cohorts(
     (100, 86)
     """
     require_kind(design, StudyDesign, "design")
+    require_seed(seed)
     if isinstance(cohorts, bool) or cohorts < 1:
         raise SpecError(f"cohorts must be at least 1, got {cohorts!r}.")
     random = np.random.default_rng(seed)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from bayesblina.arguments import LARGEST_SEED
 from bayesblina.errors import SpecError
 
 if TYPE_CHECKING:
     from bayesblina.cohort import Cohort
     from bayesblina.onsets import AdverseEvents
 
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[Name], Field(min_length=1)]

@@ -136,6 +136,10 @@ def read_counting_process(
     frame, source = load_table(table)
     if isinstance(phases, str) or isinstance(covariates, str):
         raise SpecError("phases and covariates must be lists of names, not one string.")
+    given: object = phases
+    if not isinstance(given, Mapping | Sequence):
+        kind = type(given).__name__
+        raise SpecError(f"phases must list names, or map them to texts of the column; got {kind}.")
     labels = dict(phases) if isinstance(phases, Mapping) else {name: name for name in phases}
     names = Phases.from_dict(labels).names  # which refuses reserved names
     none = ("", before_first(names)) if before is None else (before,)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import SpecError, nearest
 from bayesblina.masking import is_small, mask_account
 from bayesblina.tables import numbers
@@ -117,6 +118,7 @@ def publish(
     >>> publish(table).rows
     (('primary', '0.031'),)
     """
+    require_kind(table, pd.DataFrame, "table")
     known = [str(name) for name in table.columns]
     shown = list(columns) if columns is not None else known
     for name in (*shown, *(names or {}), *(kinds or {})):
@@ -380,7 +382,11 @@ def bias_ladder(table: pd.DataFrame, *, title: str = "") -> Table:
     SpecError
         If the table is another one.
     """
-    _require(table, ("endpoint", "method", "estimate", "lower", "upper", "note"), "bias_ladder")
+    _require(
+        table,
+        ("endpoint", "method", "estimate", "lower", "upper", "note"),
+        "bayesblina.bias_ladder",
+    )
     summary = table.rename(columns={"estimate": "median"})
     made = estimates(summary, kind="ratio", quantity="hazard ratio")
     place = len(made.head) - 1
@@ -657,6 +663,7 @@ def _flagged(table: pd.DataFrame, synthetic: bool) -> pd.DataFrame:
 
 
 def _require(table: pd.DataFrame, columns: Sequence[str], source: str) -> None:
+    require_kind(table, pd.DataFrame, "table", made_by=source)
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise SpecError(

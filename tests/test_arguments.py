@@ -378,6 +378,38 @@ def test_true_is_no_number_in_any_field(schema: type[BaseModel]) -> None:
     assert looked > 3
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hazard_ratio": True},
+        {"follow_up": True},
+        {"accrual": True},
+        {"dropout": False},
+        {"hazards": (True,)},
+        {"hazards": (0.1, 0.2), "cuts": (True,)},
+        {"patients": True},
+    ],
+)
+def test_true_is_no_number_of_a_design(change: dict[str, Any]) -> None:
+    """As a grid of a design file would give it."""
+    design: dict[str, Any] = {
+        "patients": 100,
+        "hazards": (0.1,),
+        "start_hazards": (0.1,),
+        "hazard_ratio": 0.7,
+        "follow_up": 24.0,
+    }
+    bb.StudyDesign(**design)
+    with pytest.raises(SpecError, match=r"numbers?.*got|whole number"):
+        bb.StudyDesign(**(design | change))
+
+
+def test_true_is_no_cut() -> None:
+    for cuts in ([True], [True, 2.0], np.array([True])):
+        with pytest.raises(SpecError, match="cuts must be numbers"):
+            bb.scenarios(bb.simulate.blinatumomab_cohort(seed=1).cohort, QUESTION, {"cuts": [cuts]})
+
+
 BAD_PHASE = """
 import sys
 import bayesblina as bb

@@ -11,9 +11,10 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, ndtri
 
-from bayesblina.arguments import require_kind
+from bayesblina.arguments import require_kind, require_numbers, require_seed
 from bayesblina.cohort import Cohort
 from bayesblina.convergence import ESS, R_HAT
+from bayesblina.direction import GIVEN, OWN, Direction, require_direction
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.exposure import in_cohort_order
@@ -60,7 +61,7 @@ def e_value(ratio: ArrayLike, *, common: bool = False) -> Floats:
     >>> e_value([3.9, 1.0]).round(2)
     array([7.26, 1.  ])
     """
-    values = np.asarray(ratio, dtype=np.float64)
+    values = require_numbers(ratio, "ratio")
     if not (np.isfinite(values) & (values > 0)).all():
         raise SpecError("Ratios must be finite numbers greater than 0.")
     if common:
@@ -69,8 +70,10 @@ def e_value(ratio: ArrayLike, *, common: bool = False) -> Floats:
     return np.asarray(away + np.sqrt(away * (away - 1.0)))
 
 
-def e_values(fit: Fit, *, common: bool = True, null: float = 1.0) -> xr.Dataset:
-    """Say by draw what a confounder must be to undo a benefit.
+def e_values(
+    fit: Fit, *, common: bool = True, null: float = 1.0, direction: Direction | None = None
+) -> xr.Dataset:
+    """Say by draw what a confounder must be to undo the conclusion, of a benefit or of a harm.
 
     Parameters
     ----------
@@ -79,18 +82,28 @@ def e_values(fit: Fit, *, common: bool = True, null: float = 1.0) -> xr.Dataset:
     common
         Whether the event is common, as for `e_value`.
     null
-        Hazard ratio to which the benefit is to be explained away.
+        Hazard ratio to which the conclusion is to be explained away.
+    direction
+        The conclusion: that the hazard ratio is ``"lower"`` than `null`, or ``"higher"``. By
+        default that of the fit, by estimate: where half of the draws or more lie.
 
     Returns
     -------
     xarray.Dataset
         ``e_value`` over (chain, draw, endpoint): that of the draw's hazard ratio over `null`; 1
-        in draws without a benefit, which need no confounder to be undone.
+        in draws on the other side, which need no confounder to be undone. Its lower quantile is
+        the E-value of that end of the hazard ratio's interval that is nearer to `null`. The
+        coordinate ``direction``, which `summarise` keeps, says what is undone, and the attribute
+        ``direction_of`` whose conclusion that is: the ``"base case"``'s, or ``"given"``.
 
     Raises
     ------
     SpecError
-        If `null` is not positive.
+        If `null` is not positive, or the direction is neither.
+
+    Notes
+    -----
+    VanderWeele and Ding (2017), doi:10.7326/M16-2607.
 
     Examples
     --------
@@ -100,16 +113,33 @@ def e_values(fit: Fit, *, common: bool = True, null: float = 1.0) -> xr.Dataset:
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
     >>> fit = bb.fit(cohort, question, seed=1, progress=False)
-    >>> float(bb.e_values(fit)["e_value"].median()) > 1
+    >>> found = bb.e_values(fit)
+    >>> float(found["e_value"].median()) > 1
     True
+    >>> found["direction"].values.tolist()
+    ['lower', 'lower']
     """
     require_kind(fit, Fit, "fit")
     if not 0 < null < math.inf:
         raise SpecError(f"null must be a hazard ratio greater than 0, got {null!r}.")
+    require_direction(direction)
     ratios = hazard_ratio(fit)
-    beneath = np.minimum(ratios["hazard_ratio"].values / null, 1.0)
-    values = ratios["hazard_ratio"].copy(data=e_value(beneath, common=common))
-    return xr.Dataset({"e_value": values}, attrs={**ratios.attrs, "null": float(null)})
+    relative = ratios["hazard_ratio"] / null
+    below = (relative < 1.0).mean(("chain", "draw")) >= 0.5
+    lower = below if direction is None else xr.full_like(below, direction == "lower")
+    concluded = relative.where((relative < 1.0) == lower, 1.0).transpose(
+        *ratios["hazard_ratio"].dims
+    )
+    values = ratios["hazard_ratio"].copy(data=e_value(concluded.values, common=common))
+    sides = np.where(lower.values, "lower", "higher")
+    return xr.Dataset(
+        {"e_value": values.assign_coords(direction=(lower.dims, sides))},
+        attrs={
+            **ratios.attrs,
+            "null": float(null),
+            "direction_of": OWN if direction is None else GIVEN,
+        },
+    )
 
 
 def bounding_factor(exposure_ratio: ArrayLike, event_ratio: ArrayLike) -> Floats:
@@ -139,7 +169,8 @@ def bounding_factor(exposure_ratio: ArrayLike, event_ratio: ArrayLike) -> Floats
     >>> float(bounding_factor(2.0, 1.5))
     1.2
     """
-    one, other = (np.asarray(each, dtype=np.float64) for each in (exposure_ratio, event_ratio))
+    one = require_numbers(exposure_ratio, "exposure_ratio")
+    other = require_numbers(event_ratio, "event_ratio")
     if not ((one >= 1).all() and (other >= 1).all()):
         raise SpecError("Ratios must be at least 1: take the inverse of one that is below.")
     return np.asarray(one * other / (one + other - 1.0))
@@ -202,6 +233,7 @@ def adjust_for_confounder(
     True
     """
     require_kind(fit, Fit, "fit")
+    require_seed(seed)
     ratios = hazard_ratio(fit)
     generator = np.random.default_rng(seed)
     shape = ratios["hazard_ratio"].transpose("chain", "draw", ...).shape[:2]
@@ -238,8 +270,9 @@ def confounding(
     >>> round(1.76 / float(confounding(0.7, 0.5, 5.0)), 2)
     1.39
     """
-    with_it, without = (np.asarray(one) for one in (prevalence_exposed, prevalence_unexposed))
-    extra = np.asarray(ratio) - 1.0
+    with_it = require_numbers(prevalence_exposed, "prevalence_exposed")
+    without = require_numbers(prevalence_unexposed, "prevalence_unexposed")
+    extra = require_numbers(ratio, "ratio") - 1.0
     return np.asarray((1.0 + with_it * extra) / (1.0 + without * extra))
 
 
@@ -281,6 +314,7 @@ def adjust_for_misclassification(
     Greenland (1996), doi:10.1093/ije/25.6.1107.
     """
     require_kind(fit, Fit, "fit")
+    require_seed(seed)
     ratios = hazard_ratio(fit)
     generator = np.random.default_rng(seed)
     shape = ratios["hazard_ratio"].transpose("chain", "draw", ...).shape[:2]
@@ -424,6 +458,7 @@ def informative_dropout(
     """
     require_kind(cohort, Cohort, "cohort")
     require_kind(fit, Fit, "fit")
+    require_seed(seed)
     if fit.exposure.courses is not None or fit.definition.cure is not None:
         raise EstimandError(
             f"Dropout is imputed for endpoints of their own: '{fit.definition.name}' has other "
@@ -575,7 +610,10 @@ def _completed(
             end = outcomes[death]
             late = place[who][end.event[place[who]] & (new_time > end.time)[place[who]]]
             new_time[late], new_event[late] = end.time[late], True
-        outcomes[name] = replace(one, time=new_time, event=new_event, entry=one.entry.copy())
+        # What is declared to include what holds of data: courses are drawn for each endpoint.
+        outcomes[name] = replace(
+            one, time=new_time, event=new_event, entry=one.entry.copy(), includes=()
+        )
     return replace(cohort, endpoints=outcomes)
 
 

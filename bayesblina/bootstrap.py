@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from bayesblina.arguments import require_kind
+from bayesblina.arguments import require_kind, require_seed
 from bayesblina.errors import SpecError
 from bayesblina.fitting import Fit
 from bayesblina.hazards.build import build_model, with_weights
@@ -76,6 +76,7 @@ def bayesian_bootstrap(
     4
     """
     require_kind(fit, Fit, "fit")
+    require_seed(seed)
     if replicates < 2:
         raise SpecError(f"replicates must be at least 2, got {replicates!r}.")
     built = build_model(fit.definition, fit.exposure)

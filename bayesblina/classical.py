@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, ndtri
 
-from bayesblina.arguments import require_kind
+from bayesblina.arguments import require_kind, require_seed
 from bayesblina.cohort import Cohort
 from bayesblina.errors import SpecError, nearest
 from bayesblina.exposure import valid_weights
@@ -243,6 +243,8 @@ def simon_makuch(
         raise SpecError(f"band must be 'greenwood' or 'bootstrap', got {band!r}.")
     if band == "bootstrap" and (seed is None or replicates < 2):
         raise SpecError("A bootstrap band needs a seed, and replicates of at least 2.")
+    if seed is not None:
+        require_seed(seed)
     tables = []
     asked = begin
     weight = valid_weights(weights, cohort)

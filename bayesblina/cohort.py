@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -21,6 +22,12 @@ from bayesblina.account import (
     Line,
     to_html,
 )
+from bayesblina.endpoint_order import (
+    Courses,
+    find_breaches,
+    order_of_endpoints,
+    require_includes,
+)
 from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import NAMED_PATIENTS, DataError, Problem, SpecError, nearest
 from bayesblina.intervals import snap, split, validate_cuts
@@ -31,7 +38,6 @@ from bayesblina.rules import (
     Columns,
     InMemory,
     lost_to_short_numbers,
-    order_of_endpoints,
     rules,
     settle,
     tie_of,
@@ -89,11 +95,16 @@ class Endpoint:
         on that of the visit at which they were found, as relapses are. Without it they are taken
         as exact, and results say so. Whatever is declared, event times are looked at:
         `bayesblina.event_times`.
+    includes
+        Names of the endpoints whose every event is an event of this one too, as every death is
+        one of relapse-free survival: ``("os",)``. Patients who contradict it are then refused, and
+        without it only counted (`bayesblina.Cohort.account`).
 
     Raises
     ------
     SpecError
-        If `recorded` is ``"visits"``, for which there is no likelihood yet, or unknown.
+        If `recorded` is ``"visits"``, for which there is no likelihood yet, or unknown; or
+        `includes` is no list of names.
 
     Examples
     --------
@@ -101,15 +112,19 @@ class Endpoint:
     'remission_month'
     >>> Endpoint(time="os_months", event="died", recorded="exact").recorded
     'exact'
+    >>> Endpoint(time="rfs_months", event="relapse_or_death", includes=["os"]).includes
+    ('os',)
     """
 
     time: str
     event: str
     entry: str | None = None
     recorded: Recorded | None = None
+    includes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         require_recorded(self.recorded)
+        object.__setattr__(self, "includes", require_includes(self.includes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,15 +230,20 @@ class Outcome:
     recorded
         ``"exact"`` if events are declared to be recorded on their day; None if nothing is
         declared, and they are taken as such.
+    includes
+        Names of the endpoints whose every event is declared to be an event of this one. One that
+        the cohort does not have says nothing.
     """
 
     time: Floats
     event: NDArray[np.bool_]
     entry: Floats
     recorded: Recorded | None = None
+    includes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_recorded(self.recorded)
+        object.__setattr__(self, "includes", require_includes(self.includes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -403,8 +423,9 @@ class Cohort:
             events and time, and whether these events are declared to be recorded on their day or
             taken as such; and where in follow-up each phase starts, counted as R's
             ``survival::tmerge`` does. With several endpoints, how each lies to the events of the
-            others: which of them is death only the reader knows, who sees here whether anybody is
-            followed after it, or censored at it for an endpoint of which it is an event.
+            others: whether anybody is followed after them, or censored at them or before. Where
+            it is not declared which endpoint includes which (``includes`` of `Endpoint`), the
+            lines say so.
 
         See Also
         --------
@@ -434,13 +455,7 @@ class Cohort:
 
     def _order(self) -> list[Line]:
         """Say how endpoints lie to each other's events."""
-        seen = order_of_endpoints(
-            {name: outcome.time for name, outcome in self.endpoints.items()},
-            {name: outcome.event for name, outcome in self.endpoints.items()},
-            {name: outcome.entry for name, outcome in self.endpoints.items()},
-            InMemory(),
-            unit=self.unit,
-        )
+        seen = order_of_endpoints(courses_of(self.endpoints, unit=self.unit))
         return [
             Line(
                 step="order",
@@ -686,6 +701,8 @@ def find_problems(cohort: Cohort) -> list[Problem]:
     )
     for broken in rules(columns_of(cohort), InMemory(), unit=cohort.unit):
         report(broken.role, broken.rows, broken.found, broken.expected)
+    for breach in find_breaches(courses_of(cohort.endpoints, unit=cohort.unit)):
+        report(breach.role, breach.rows, breach.found, breach.expected)
     problems += _check_unit(cohort)
     return problems
 
@@ -794,6 +811,32 @@ def columns_of(cohort: Cohort) -> Columns:
         end={name: cohort.phase_end[:, index] for index, name in enumerate(cohort.phases)},
         transplant=cohort.transplant,
         covariates={name: covariate.values for name, covariate in cohort.covariates.items()},
+    )
+
+
+def courses_of(endpoints: Mapping[str, Outcome], *, unit: str) -> Courses:
+    """Lay out endpoints for `bayesblina.endpoint_order`.
+
+    Parameters
+    ----------
+    endpoints
+        An `Outcome` by endpoint name.
+    unit
+        Time unit, which says what times are one.
+
+    Returns
+    -------
+    Courses
+        Their follow-up.
+    """
+    arithmetic = InMemory()
+    return Courses(
+        time={name: outcome.time for name, outcome in endpoints.items()},
+        event={name: outcome.event for name, outcome in endpoints.items()},
+        entry={name: outcome.entry for name, outcome in endpoints.items()},
+        includes={name: outcome.includes for name, outcome in endpoints.items()},
+        known=arithmetic.known,
+        near=partial(tie_of(unit).near, arithmetic=arithmetic),
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from bayesblina.account import to_html
-from bayesblina.arguments import require_kind
+from bayesblina.arguments import require_kind, require_seed
 from bayesblina.cohort import Cohort
 from bayesblina.convergence import assess_convergence
 from bayesblina.errors import DataError, Problem, SpecError, nearest
@@ -441,6 +441,7 @@ def k_fold(
     """
     require_kind(cohort, Cohort, "cohort")
     require_kind(question, Question, "question")
+    require_seed(seed)
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
     definition.require_hazard("Prediction of patients who are left out")
     settings = settings or SamplerSettings()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import StorageError
 from bayesblina.files import reason_of
 
@@ -39,6 +40,7 @@ def to_csv(table: pd.DataFrame) -> str:
     >>> to_csv(pd.DataFrame({"term": ["=1+1", "fever"], "n": [-1, 2]})).splitlines()
     ['term,n', "'=1+1,-1", 'fever,2']
     """
+    require_kind(table, pd.DataFrame, "table")
 
     def guard(cell: Any) -> Any:
         return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell

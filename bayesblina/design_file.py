@@ -6,11 +6,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from bayesblina.arguments import LARGEST_SEED
 from bayesblina.errors import SpecError, nearest
 from bayesblina.hazards.definition import HazardRatioPrior, explain
-from bayesblina.toml_files import read_toml
+from bayesblina.toml_files import no_boolean, read_toml
 
 if TYPE_CHECKING:
     from bayesblina.study_designs import StudyDesign
@@ -52,7 +53,7 @@ class AnalysisSection(_Section):
     effect: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = None
     success: Share = 0.975
     replications: Annotated[int, Field(ge=2)] = 1000
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 1
 
     @model_validator(mode="after")
     def _ordered(self) -> AnalysisSection:
@@ -73,7 +74,7 @@ class DesignFile(_Section):
     """What a design file may say; unknown keys are errors."""
 
     # Version of the vocabulary.
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Annotated[Literal[1], BeforeValidator(no_boolean)] = Field(alias="schema")
     # For the reader of the file.
     title: str = ""
     design: DesignSection

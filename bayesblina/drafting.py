@@ -29,6 +29,8 @@ RELAPSE = r"relaps\w*|recurr\w*|progress\w*|rfs|pfs|efs|dfs|lfs|ttp|ttr"
 CENSORED = r"cens\w*|cnsr|alive"
 NO_TIME = r"year|score|mscore|mismatch|hla|grade|stage|ecog|dose|weight|height|bmi|blasts?|count"
 TRANSPLANT = r"transplant|sct"
+# Endpoints of which death is mostly an event, as drafted: numbered from the second on.
+INCLUDES_DEATH = r"[rped]fs(_\d+)?"
 DISEASE = rf"{RELAPSE}|remission|respon\w*"
 LATER = r"start|begin|end|exit|entry|respon\w*|remission|complete\w*"
 ID = r"(^|_)(id|subj|usubjid|patient)"
@@ -382,6 +384,7 @@ def _write(guess: _Guess, file: str) -> str:
             f"# not used: {_list(guess.dates)}. A study file takes times as numbers; from dates,",
             "# bayesblina.read_dated_cohort makes them in Python",
         ]
+    deaths = any(guessed == "os" for guessed, *_ in guess.endpoints)
     endpoints: set[str] = set()
     for guessed, time, event, entry in guess.endpoints or [("os", CHOOSE, CHOOSE, "")]:
         name = _free(guessed or "endpoint", endpoints)
@@ -392,6 +395,12 @@ def _write(guess: _Guess, file: str) -> str:
             lines += [
                 "# under observation for this endpoint from here on (delayed entry)",
                 f"entry = {_quote(entry)}",
+            ]
+        if deaths and re.fullmatch(INCLUDES_DEATH, name):
+            lines += [
+                "# if every death is an event of this endpoint too, say so: whoever contradicts it",
+                "# is then refused, and only counted without it",
+                '# includes = ["os"]',
             ]
         if _says(f"{name} {time} {event}", RELAPSE):
             lines += [

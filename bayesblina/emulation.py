@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from bayesblina.arguments import require_kind
+from bayesblina.arguments import require_kind, require_seed
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.regimes import Never
 from bayesblina.tables import build as tables
@@ -298,6 +298,7 @@ def weighted_effect(
     2
     """
     require_kind(weighted, Weighted, "weighted")
+    require_seed(seed)
     basis = weighted.basis
     if draws < 2:
         raise SpecError(f"draws must be at least 2, got {draws!r}.")

@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.account import to_html
-from bayesblina.arguments import require_kind
+from bayesblina.arguments import require_kind, require_seed
 from bayesblina.baseline_gate import BaselineGate, exposed_sds, gate_of, not_compared
 from bayesblina.cohort import Cohort
 from bayesblina.companion import Companion, partial_posterior
@@ -658,12 +658,12 @@ def sampler_settings(
         ("draws", draws, 4),
         ("tune", tune, 1),
         ("chains", chains, 1),
-        ("seed", seed, 0),
         ("cores", 1 if cores is None else cores, 1),
     )
     for name, value, least in whole:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise SpecError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    require_seed(seed)
     return SamplerSettings(
         draws=int(draws),
         tune=int(tune),

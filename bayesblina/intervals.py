@@ -51,6 +51,9 @@ def validate_cuts(cuts: ArrayLike) -> Floats:
         values = np.asarray(cuts, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise SpecError(f"cuts must be numbers, got {cuts!r}.") from error
+    # Python counts true as 1.
+    if any(isinstance(one, bool | np.bool_) for one in np.asarray(cuts, dtype=object).ravel()):
+        raise SpecError(f"cuts must be numbers, got {cuts!r}.")
     if values.ndim != 1:
         raise SpecError(f"cuts must be a flat sequence, got {values.ndim} dimensions.")
     if not np.isfinite(values).all() or (values <= 0).any():

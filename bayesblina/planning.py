@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from bayesblina.arguments import require_kind
+from bayesblina.arguments import require_kind, require_seed
 from bayesblina.cohort_posteriors import cohort_posteriors
 from bayesblina.errors import DataError, SpecError
 from bayesblina.estimands import hazard_ratio
@@ -129,6 +129,7 @@ def operating_characteristics(
     True
     """
     require_kind(design, StudyDesign, "design")
+    require_seed(seed)
     if isinstance(replications, bool) or replications < 2:
         raise SpecError(f"replications must be at least 2, got {replications!r}.")
     if not 0 < success < 1:
@@ -349,6 +350,7 @@ def sample_size(
     True
     """
     require_kind(design, StudyDesign, "design")
+    require_seed(seed)
     if not 0 < power < 1:
         raise SpecError(f"power must lie between 0 and 1, got {power!r}.")
     definition = planned_model(model, prior)

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.special import gammainc
 
-from bayesblina.arguments import require_kind
+from bayesblina.arguments import require_kind, require_seed
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.exposure import Exposure
 from bayesblina.fitting import Fit
@@ -94,6 +94,7 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
     ('endpoint', 'interval', 'phase')
     """
     require_kind(fit, Fit, "fit")
+    require_seed(seed)
     fit.definition.require_hazard("Replicated events")
     table = fit.exposure.table
     observed = table["events"].sum("pattern").transpose("endpoint", "interval", "phase")
@@ -263,6 +264,7 @@ def replicated_simon_makuch(
     20
     """
     require_kind(fit, Fit, "fit")
+    require_seed(seed)
     fit.definition.require_hazard("A replicated curve")
     begin = fit.question.landmark if landmark is None else landmark
     if begin is not None and not 0 <= begin < np.inf:

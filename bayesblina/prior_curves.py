@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from bayesblina.arguments import require_kind
+from bayesblina.arguments import require_kind, require_seed
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.exposure import Exposure
 from bayesblina.hazards.build import build_model, draw_prior
@@ -93,6 +93,7 @@ def prior_predictive(
     """
     require_kind(definition, ModelDefinition, "definition")
     require_kind(exposure, Exposure, "exposure")
+    require_seed(seed)
     if draws < 1:
         raise SpecError(f"draws must be at least 1, got {draws!r}.")
     if baseline not in ("pooled", "prior"):

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,14 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from bayesblina.arguments import require_kind
+from bayesblina.direction import (
+    GIVEN,
+    OWN,
+    Direction,
+    require_direction,
+    sign_of,
+    whose_conclusion,
+)
 from bayesblina.errors import EstimandError, SpecError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.fitting import Fit
@@ -317,8 +326,12 @@ class Scepticism:
     ----------
     endpoint
         Endpoint.
+    direction
+        The conclusion: that the exposed phase's hazard is ``"lower"`` or ``"higher"``.
+    source
+        Whose it is: the ``"base case"``'s, or ``"given"``.
     probability
-        The conclusion: P(HR < 1) is at least this.
+        From when on it is concluded: P(HR < 1), or P(HR > 1), is at least this.
     sd
         Sd of the sceptical prior of the log hazard ratio, which is normal with mean 0; NaN where
         no such prior is wide enough.
@@ -332,6 +345,8 @@ class Scepticism:
     """
 
     endpoint: str
+    direction: Direction
+    source: str
     probability: float
     sd: float
     interval: tuple[float, float]
@@ -345,16 +360,17 @@ class Scepticism:
 
     def __str__(self) -> str:
         """Say it in a sentence."""
+        concluded = (
+            f"{self.endpoint}: {whose_conclusion(self.source)}, that the hazard is "
+            f"{self.direction} (P(HR {sign_of(self.direction)} 1) at least {self.probability:g}),"
+        )
         if math.isnan(self.sd):
-            return (
-                f"{self.endpoint}: under no prior centred at a hazard ratio of 1 is P(HR < 1) "
-                f"{self.probability:g} or more."
-            )
+            return f"{concluded} stands under no prior centred at a hazard ratio of 1."
         lower, upper = self.interval
         doubt = "" if self.reliable else " (Pareto k is too high: fit again under it)"
         return (
-            f"{self.endpoint}: P(HR < 1) stays at {self.probability:g} or more unless a sceptic is "
-            f"sure that the hazard ratio lies within {lower:.2f} to {upper:.2f} (95 %){doubt}."
+            f"{concluded} stands unless a sceptic is sure that the hazard ratio lies within "
+            f"{lower:.2f} to {upper:.2f} (95 %){doubt}."
         )
 
     def _repr_html_(self) -> str:
@@ -416,7 +432,13 @@ def sceptical_priors(
     return pd.DataFrame(rows)
 
 
-def most_sceptical_prior(fit: Fit, *, endpoint: str, probability: float = 0.975) -> Scepticism:
+def most_sceptical_prior(
+    fit: Fit,
+    *,
+    endpoint: str,
+    probability: float = 0.975,
+    direction: Direction | None = None,
+) -> Scepticism:
     """Find the narrowest prior centred at a hazard ratio of 1 under which a conclusion stands.
 
     Whoever holds a narrower one, being sure of almost no effect before the study, is not convinced
@@ -429,19 +451,22 @@ def most_sceptical_prior(fit: Fit, *, endpoint: str, probability: float = 0.975)
     endpoint
         Endpoint.
     probability
-        The conclusion: P(HR < 1) is at least this.
+        From when on it is concluded: P(HR < 1), or P(HR > 1), is at least this.
+    direction
+        The conclusion: that the exposed phase's hazard is ``"lower"`` or ``"higher"``. By default
+        that of the fit, by estimate: where half of the draws or more lie.
 
     Returns
     -------
     Scepticism
-        The prior.
+        The prior, and what conclusion it takes away.
 
     Raises
     ------
     EstimandError
         If the endpoint is unknown, or the phases' priors are not independent.
     SpecError
-        If the probability does not lie between 0.5 and 1.
+        If the probability does not lie between 0.5 and 1, or the direction is neither.
 
     Notes
     -----
@@ -465,39 +490,39 @@ def most_sceptical_prior(fit: Fit, *, endpoint: str, probability: float = 0.975)
     if endpoint not in fit.exposure.endpoints:
         known = ", ".join(fit.exposure.endpoints)
         raise EstimandError(f"No endpoint '{endpoint}'; there are {known}.")
+    require_direction(direction)
     effect = _exposed_effect(fit, endpoint)
     values = effect.values.ravel()
     prior = fit.definition.phases.prior
+    concluded: Direction = "lower" if float((values < 0).mean()) >= 0.5 else "higher"
+    concluded = direction or concluded
+    side = values < 0 if concluded == "lower" else values > 0
+    # A harm is a benefit in the mirror, where the logarithms have the other sign.
+    mirror = 1.0 if concluded == "lower" else -1.0
 
     def certain(sd: float) -> float:
         weights, _ = _resceptic(fit, effect, sd)
-        return float(weights[values < 0].sum())
+        return float(weights[side].sum())
 
     # Wider priors convince more, but for noise: the crossing is found on a fine grid.
     grid = np.geomspace(NARROWEST * prior.sd, prior.sd, STEPS)
     enough = np.array([certain(sd) for sd in grid]) >= probability
-    normal = _normal_limit(values, prior.mean, prior.sd, probability)
+    normal = _normal_limit(mirror * values, mirror * prior.mean, prior.sd, probability)
     half = norm.ppf(0.975)
 
     def interval(sd: float) -> tuple[float, float]:
         return (math.exp(-half * sd), math.exp(half * sd))
 
-    if not enough[-1]:
-        nothing = (float("nan"), float("nan"))
-        _, pareto_k = _resceptic(fit, effect, float(grid[-1]))
-        return Scepticism(
-            endpoint=endpoint,
-            probability=probability,
-            sd=float("nan"),
-            interval=nothing,
-            pareto_k=pareto_k,
-            by_normal=interval(normal),
-        )
-    first = int(np.flatnonzero(~enough)[-1]) + 1 if not enough.all() else 0
-    sd = float(grid[first])
+    sd = float(grid[-1])
+    if enough[-1]:
+        sd = float(grid[int(np.flatnonzero(~enough)[-1]) + 1 if not enough.all() else 0])
     _, pareto_k = _resceptic(fit, effect, sd)
+    if not enough[-1]:
+        sd = float("nan")
     return Scepticism(
         endpoint=endpoint,
+        direction=concluded,
+        source=OWN if direction is None else GIVEN,
         probability=probability,
         sd=sd,
         interval=interval(sd),
@@ -534,6 +559,8 @@ def scepticism_limit(lower: float, upper: float) -> float:
     >>> round(scepticism_limit(0.5, 0.9), 3)
     1.377
     """
+    for name, end in (("lower", lower), ("upper", upper)):
+        require_kind(end, Real, name)
     if not 0 < lower < upper < math.inf or (lower - 1.0) * (upper - 1.0) <= 0:
         raise SpecError(
             f"The interval must lie on one side of 1, lower end first, got {lower!r} to {upper!r}."

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesblina.arguments import require_kind
+from bayesblina.arguments import require_kind, require_seed
 from bayesblina.convergence import Convergence, assess_convergence
 from bayesblina.errors import EstimandError, SpecError, nearest
 from bayesblina.onsets import AdverseEvents
@@ -79,6 +79,7 @@ def incidence(
     array([36, 36, 36])
     """
     require_kind(events, AdverseEvents, "events")
+    require_seed(seed)
     if min(prior) <= 0:
         raise SpecError(f"prior must be two numbers greater than 0, got {prior!r}.")
     present, affected = _affected(events, among)
@@ -146,6 +147,7 @@ def paired_incidence(
     36
     """
     require_kind(events, AdverseEvents, "events")
+    require_seed(seed)
     if kind not in ("difference", "ratio"):
         raise SpecError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
     first, second = events.position(phase), events.position(against)
@@ -231,6 +233,7 @@ def event_rate(
     ('chain', 'draw', 'phase')
     """
     require_kind(events, AdverseEvents, "events")
+    require_seed(seed)
     if prior[0] <= 0 or prior[1] < 0:
         raise SpecError(f"prior must be a shape above 0 and a rate from 0 on, got {prior!r}.")
     rows = _rows(events, among)
@@ -364,6 +367,7 @@ def event_rates_by_term(
     ('chain', 'draw', 'term', 'phase')
     """
     require_kind(events, AdverseEvents, "events")
+    require_seed(seed)
     tree = sample_rates(
         events,
         seed=seed,

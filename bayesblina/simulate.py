@@ -41,6 +41,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesblina.arguments import require_kind, require_seed
 from bayesblina.cohort import Cohort, Endpoint, Phases
 from bayesblina.episodes import cut_follow_up, state_bounds
 from bayesblina.errors import SpecError
@@ -152,7 +153,12 @@ def blinatumomab_cohort(
         unit="months",
         endpoints={
             "os": Endpoint(time="os_months", event="died"),
-            "rfs": Endpoint(time="rfs_months", event="relapse_or_death", entry="remission_month"),
+            "rfs": Endpoint(
+                time="rfs_months",
+                event="relapse_or_death",
+                entry="remission_month",
+                includes=["os"],
+            ),
         },
         phases=Phases(consolidation="consolidation_month", maintenance="maintenance_month"),
         covariates=["age_group", "prior_salvage", "marrow_blasts"],
@@ -219,8 +225,8 @@ def blinatumomab_table(
     >>> table[["consolidation_month", "maintenance_month"]].notna().sum().tolist()
     [86, 36]
     """
+    require_seed(seed)
     whole: dict[str, object] = {
-        "seed": seed,
         "n_maintenance": n_maintenance,
         "n_consolidation": n_consolidation,
         "n_patients": n_patients,
@@ -292,8 +298,8 @@ def adverse_events(cohort: Cohort, *, seed: int) -> pd.DataFrame:
     >>> list(adverse_events(cohort, seed=1).columns)
     ['patient_id', 'term', 'grade', 'month']
     """
-    if seed < 0:
-        raise SpecError(f"seed must be a whole number from 0 on, got {seed!r}.")
+    require_kind(cohort, Cohort, "cohort")
+    require_seed(seed)
     if cohort.unit != "months":
         raise SpecError(f"The rates are per month, but the cohort is in {cohort.unit}.")
     rng = np.random.default_rng(seed)
@@ -366,8 +372,8 @@ def treatment_stays(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     >>> list(stays.columns)
     ['patient_id', 'phase', 'cycle', 'start', 'stop']
     """
-    if seed < 0:
-        raise SpecError(f"seed must be a whole number from 0 on, got {seed!r}.")
+    require_kind(table, pd.DataFrame, "table")
+    require_seed(seed)
     months = [f"{name}_month" for name in ("consolidation", "maintenance", "relapse", "transplant")]
     needed = ["patient_id", "os_months", *months]
     missing = [name for name in needed if name not in table]

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from bayesblina.axes import AXES, NONE, QUESTION_AXES
+from bayesblina.endpoint_order import problems_of_includes
 from bayesblina.errors import SpecError, listed, nearest, unknown_endpoint, unknown_phase
 from bayesblina.hazards.definition import (
     FractionPrior,
@@ -37,10 +38,11 @@ from bayesblina.study_sections import (
     Positive,
     RepairsSection,
     Section,
+    Seed,
     kinds_of_covariates,
     known_recording,
 )
-from bayesblina.toml_files import read_toml
+from bayesblina.toml_files import no_boolean, read_toml
 
 if TYPE_CHECKING:
     from bayesblina.cohort import Cohort
@@ -99,6 +101,9 @@ class EndpointSection(Section):
     # they were found (which is refused as long as there is no likelihood for it). Without it they
     # are taken as exact, and results say so.
     recorded: Literal["exact", "visits"] | None = None
+    # Endpoints whose every event is an event of this one: ["os"] for relapse-free survival, which
+    # deaths end. Patients who contradict it are refused; without it they are counted.
+    includes: list[Name] = Field(default_factory=list)
 
     @field_validator("recorded")
     @classmethod
@@ -186,7 +191,7 @@ class FitSection(Section):
     tune: Annotated[int, Field(ge=1, le=LONGEST)] = 1000
     chains: Annotated[int, Field(ge=1, le=MOST_CHAINS)] = 4
     cores: Annotated[int, Field(ge=1)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Seed = 1
 
 
 class CurvesSection(Section):
@@ -285,7 +290,7 @@ class StudyFile(Section):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     # Version of the vocabulary.
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Annotated[Literal[1], BeforeValidator(no_boolean)] = Field(alias="schema")
     # Heading of the results.
     title: str = ""
     # The patients, one row each; or [adam].
@@ -395,6 +400,7 @@ class Study:
                 event=columns.event,
                 entry=columns.entry,
                 recorded=columns.recorded,
+                includes=columns.includes,
             )
             for name, columns in self.content.endpoints.items()
         }
@@ -726,10 +732,20 @@ def read_study(path: str | PathLike[str]) -> Study:
         study = Study(path=path, content=StudyFile.model_validate(content))
     except ValidationError as error:
         raise SpecError(explain(error, StudyFile, source=path.name)) from None
-    problems = _unknown_names(study.content)
+    problems = [f"question.{problem}" for problem in _unknown_names(study.content)]
+    problems += _unknown_inclusions(study.content)
     if problems:
-        raise SpecError(listed([f"question.{problem}" for problem in problems], source=path.name))
+        raise SpecError(listed(problems, source=path.name))
     return study
+
+
+def _unknown_inclusions(content: StudyFile) -> list[str]:
+    """Find endpoints that are said to include what they cannot."""
+    where, endpoints = "", {name: tuple(one.includes) for name, one in content.endpoints.items()}
+    if content.adam is not None:
+        where = "adam."
+        endpoints = {name: tuple(one.includes) for name, one in content.adam.endpoints.items()}
+    return [f"{where}{problem}" for problem in problems_of_includes(endpoints)]
 
 
 def _unknown_names(content: StudyFile) -> list[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.arguments import require_kind
+from bayesblina.arguments import require_kind, require_seed
 from bayesblina.cohort import Cohort, Outcome
 from bayesblina.errors import SpecError
 from bayesblina.hazards.definition import HazardRatioPrior
@@ -76,6 +76,11 @@ class StudyDesign:
         whole: object = self.patients
         if isinstance(whole, bool) or not isinstance(whole, int | np.integer) or whole < 2:
             raise SpecError(f"patients must be a whole number of at least 2, got {whole!r}.")
+        for one in fields(self):
+            given = getattr(self, one.name)
+            # Python counts true as 1.
+            if any(isinstance(value, bool) for value in np.asarray(given, dtype=object).ravel()):
+                raise SpecError(f"{one.name}: expected numbers, got {given!r}.")
         for name, inner in (("hazards", "cuts"), ("start_hazards", "start_cuts")):
             rates = tuple(float(one) for one in getattr(self, name))
             points = tuple(float(one) for one in getattr(self, inner))
@@ -155,6 +160,7 @@ def simulate_cohorts(
     (100, 86)
     """
     require_kind(design, StudyDesign, "design")
+    require_seed(seed)
     if isinstance(cohorts, bool) or cohorts < 1:
         raise SpecError(f"cohorts must be at least 1, got {cohorts!r}.")
     random = np.random.default_rng(seed)

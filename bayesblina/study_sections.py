@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from bayesblina.arguments import LARGEST_SEED
 from bayesblina.errors import SpecError
 
 if TYPE_CHECKING:
     from bayesblina.cohort import Cohort
     from bayesblina.onsets import AdverseEvents
 
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[Name], Field(min_length=1)]
@@ -58,6 +60,7 @@ class AdamEndpointSection(Section):
     some_patients: bool = False
     # As in [endpoints.NAME].
     recorded: Literal["exact", "visits"] | None = None
+    includes: list[Name] = Field(default_factory=list)
 
     @field_validator("recorded")
     @classmethod
@@ -114,6 +117,7 @@ class AdamSection(Section):
                     origin=one.origin,
                     some_patients=one.some_patients,
                     recorded=one.recorded,
+                    includes=one.includes,
                 )
                 for name, one in self.endpoints.items()
             },

@@ -16,6 +16,7 @@ from bayesblina.tables.marks import BASELINE, EVENT_TIMES, FAILED
 
 # Coordinates of estimates that stand beside each.
 BESIDE_NUMBERS = (
+    "direction",
     "companion_median",
     "companion_lower",
     "companion_upper",

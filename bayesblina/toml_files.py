@@ -11,6 +11,35 @@ from bayesblina.errors import SpecError, StorageError
 from bayesblina.files import read_whole, readable, trouble_of
 
 
+def no_boolean(value: object) -> object:
+    """Refuse true and false where a number belongs: Python counts them as 1 and 0.
+
+    Parameters
+    ----------
+    value
+        What stands in a file.
+
+    Returns
+    -------
+    object
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If it is a truth value.
+
+    Examples
+    --------
+    >>> no_boolean(True)
+    Traceback (most recent call last):
+    ValueError: expected a number, got true
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, got {str(value).lower()}")
+    return value
+
+
 def read_toml(path: str | PathLike[str], *, what: str) -> dict[str, Any]:
     """Read a TOML file.
 

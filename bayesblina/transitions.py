@@ -54,7 +54,8 @@ def find_transitions(
     Raises
     ------
     SpecError
-        If the cohort has no such endpoints, or the question cannot be asked of it.
+        If the cohort has no such endpoints, they are declared to include each other the other way
+        round, or the question cannot be asked of the cohort.
     DataError
         If relapse-free follow-up ends after follow-up for death, or a death ends follow-up for
         death that relapse-free follow-up reaches without an event.
@@ -65,6 +66,12 @@ def find_transitions(
     if death == relapse_free:
         raise SpecError(f"death and relapse_free are both '{death}'; expected two endpoints.")
     died, free = cohort.endpoints[death], cohort.endpoints[relapse_free]
+    if relapse_free in died.includes:
+        raise SpecError(
+            f"death is '{death}', which is declared to include '{relapse_free}': relapse-free "
+            "survival includes death, not the other way round. Exchange death and relapse_free, "
+            "or correct includes."
+        )
     end, stop = snap([died.time, free.time])
     # A relapse less than a hundredth of a day before death is that death.
     stop = np.where(tie_of(cohort.unit).near(stop, end, InMemory()), end, stop)
@@ -74,14 +81,16 @@ def find_transitions(
     relapsed = followed & free.event & ~together
     later_time = relapsed & (end > stop)
     courses = {
-        RELAPSE: replace(free, event=relapsed),
-        DEATH_IN_REMISSION: replace(free, event=together),
+        # What the endpoints include is none of the transitions', which exclude each other.
+        RELAPSE: replace(free, event=relapsed, includes=()),
+        DEATH_IN_REMISSION: replace(free, event=together, includes=()),
         # At risk from the relapse on; eligible for it are those who were eligible before.
         DEATH_AFTER_RELAPSE: replace(
             died,
             time=np.where(later_time, end, np.nan),
             event=died.event & later_time,
             entry=np.where(later_time, stop, np.nan),
+            includes=(),
         ),
     }
     # Phases may start after the relapse: the follow-up of the cohort's own endpoints holds them.

@@ -140,6 +140,61 @@ def test_e_values_of_draws(synthetic_fit: Fit) -> None:
     assert float(towards.mean()) < float(found.mean())
     with pytest.raises(SpecError, match="null"):
         bb.e_values(synthetic_fit, null=0.0)
+    with pytest.raises(SpecError, match="direction must be 'lower' or 'higher'"):
+        bb.e_values(synthetic_fit, direction="benefit")  # type: ignore[arg-type]
+
+
+def drawn(fit: Fit, log_ratios: dict[str, np.ndarray[Any, Any]]) -> Fit:
+    """Put other draws of the exposed phase's log hazard ratio in place, by endpoint."""
+    draws = fit.draws.copy(deep=True)
+    effect: xr.DataArray = draws["posterior"].dataset["log_hazard_ratio"]
+    for name, values in log_ratios.items():
+        where = {"endpoint": name, "effect": str(effect["effect"][0].item())}
+        effect.loc[where] = values.reshape(effect.sizes["chain"], effect.sizes["draw"])
+    return replace(fit, draws=draws)
+
+
+def quantiles(fit: Fit, lower: float, upper: float) -> np.ndarray[Any, Any]:
+    """Draws whose logarithms are normal, with this 95 % interval."""
+    sizes = fit.posterior.sizes
+    count = sizes["chain"] * sizes["draw"]
+    log = np.log([lower, upper])
+    level = norm.ppf((np.arange(count) + 0.5) / count)
+    values = log.mean() + (log[1] - log[0]) / 2 / norm.ppf(0.975) * level
+    return np.random.default_rng(1).permutation(values)
+
+
+def test_e_values_of_a_harm(synthetic_fit: Fit) -> None:
+    """VanderWeele and Ding's two examples: 3.9 from 1.8 (7.26, 3.0), 0.80 to 0.91 (1.81, 1.43)."""
+    fit = drawn(
+        synthetic_fit,
+        {
+            "os": quantiles(synthetic_fit, 1.8, 3.9**2 / 1.8),
+            "rfs": quantiles(synthetic_fit, 0.8**2 / 0.91, 0.91),
+        },
+    )
+    found = bb.e_values(fit, common=False)
+    assert found["direction"].to_series().to_dict() == {"os": "higher", "rfs": "lower"}
+    assert found.attrs["direction_of"] == "base case"
+    table = bb.summarise(found).set_index("endpoint")
+    assert table["direction"].to_dict() == {"os": "higher", "rfs": "lower"}
+    # The bound nearest 1 is the lower end of the E-value's interval on either side.
+    for name, middle, nearest in (("os", 7.263034, 3.0), ("rfs", 1.809017, 1.43)):
+        assert table.loc[name, "median"] == pytest.approx(middle, abs=5e-3)
+        assert table.loc[name, "lower"] == pytest.approx(nearest, abs=1e-2)
+    # By hand, of a common event: 3.9 becomes (1 - 0.5^1.97484) / (1 - 0.5^0.50637), which is
+    # 0.74560 / 0.29601 = 2.51886, and 2.51886 + sqrt(2.51886 x 1.51886) = 4.47482.
+    common = bb.summarise(bb.e_values(fit)).set_index("endpoint")
+    assert common.loc["os", "median"] == pytest.approx(4.47482, abs=5e-3)
+    # Given, it is held against the draws: of a benefit there is nothing to be undone here.
+    given = bb.e_values(fit, direction="lower")
+    assert set(given["direction"].values) == {"lower"}
+    assert given.attrs["direction_of"] == "given"
+    assert float(given["e_value"].sel(endpoint="os").quantile(0.9)) == 1.0
+    # Against 5 the same ratio of 3.9 is lower: 1 / 0.78, 1.28205 + sqrt(1.28205 x 0.28205).
+    against = bb.e_values(fit, common=False, null=5.0)
+    assert against["direction"].sel(endpoint="os").item() == "lower"
+    assert float(against["e_value"].sel(endpoint="os").median()) == pytest.approx(1.88339, abs=5e-3)
 
 
 # Dropout.

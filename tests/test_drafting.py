@@ -74,6 +74,9 @@ def test_the_draft_is_the_demo(tmp_path: Path) -> None:
     choose(out)
     drafted = tomllib.loads(out.read_text(encoding="utf-8"))
     drafted["endpoints"]["os"]["recorded"] = "exact"
+    # Suggested by the names, and left to be said.
+    assert '\n# includes = ["os"]\n' in text
+    drafted["endpoints"]["rfs"]["includes"] = ["os"]
     for section in ("schema", "data", "endpoints", "phases", "question", "model", "fit"):
         assert drafted[section] == demo[section]
     assert list(drafted["phases"]) == list(demo["phases"])

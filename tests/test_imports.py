@@ -23,6 +23,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "breslow",
             "code_cache",
             "cohort_posteriors",
+            "direction",
+            "endpoint_order",
             "episodes",
             "files",
             "hamiltonian",

@@ -127,6 +127,30 @@ def test_a_pool_of_processes(synthetic_fit: Fit) -> None:
             refused.result()
 
 
+def test_joblib(synthetic_fit: Fit, tmp_path: Path) -> None:
+    """Its processes, loky's, and its files, where arrays lie beside the pickle or are mapped."""
+    joblib = pytest.importorskip("joblib", reason="not a dependency of the package's own")
+    expected = bb.hazard_ratio(synthetic_fit)["hazard_ratio"]
+    # Arrays above this size go to the processes as maps of files, read-only.
+    there = joblib.Parallel(n_jobs=2, backend="loky", max_nbytes="1K")(
+        joblib.delayed(bb.hazard_ratio)(fit) for fit in (synthetic_fit, again(synthetic_fit))
+    )
+    for found in there:
+        np.testing.assert_array_equal(found["hazard_ratio"], expected)
+    joblib.dump(synthetic_fit, tmp_path / "fit.joblib")
+    for mapped in (None, "r"):
+        same = joblib.load(tmp_path / "fit.joblib", mmap_mode=mapped)
+        assert same.question == synthetic_fit.question
+        assert same.provenance == synthetic_fit.provenance
+        np.testing.assert_array_equal(bb.hazard_ratio(same)["hazard_ratio"], expected)
+    cohort = make_cohort()
+    made = joblib.Parallel(n_jobs=2, backend="loky", max_nbytes="1K")(
+        joblib.delayed(bb.kaplan_meier)(one) for one in (cohort, cohort)
+    )
+    for table in made:
+        pd.testing.assert_frame_equal(table, bb.kaplan_meier(cohort))
+
+
 def test_patients_in_an_engine_stay_there(tmp_path: Path) -> None:
     path = tmp_path / "patients.parquet"
     pd.DataFrame({"id": ["a", "b"], "t": [1.0, 2.0], "e": [1, 0], "m": [0.5, None]}).to_parquet(

@@ -167,6 +167,55 @@ def test_the_most_sceptical_prior_is_where_the_conclusion_ends() -> None:
             call(correlated)
 
 
+def by_data(fit: Fit, lower: float, upper: float) -> Fit:
+    """Put in place the posterior that data with this 95 % interval give under the fit's prior."""
+    prior = fit.definition.phases.prior
+    low, high = math.log(lower), math.log(upper)
+    precision = (2 * norm.ppf(0.975) / (high - low)) ** 2
+    whole = precision + 1 / prior.sd**2
+    mean = (precision * (low + high) / 2 + prior.mean / prior.sd**2) / whole
+    draws = fit.draws.copy(deep=True)
+    effect: xr.DataArray = draws["posterior"].dataset["log_hazard_ratio"]
+    sizes = (effect.sizes["chain"], effect.sizes["draw"])
+    count = sizes[0] * sizes[1]
+    level = norm.ppf((np.arange(count) + 0.5) / count)
+    values = np.random.default_rng(1).permutation(mean + level / math.sqrt(whole))
+    where = {"endpoint": "os", "effect": str(effect["effect"][0].item())}
+    effect.loc[where] = values.reshape(sizes)
+    return replace(fit, draws=draws)
+
+
+def test_the_most_sceptical_prior_of_a_harm() -> None:
+    """Matthews' limit of 1.1 to 4 by hand: exp(1.29098^2 / (4 sqrt(1.38629 x 0.09531))), 3.1464."""
+    harm = by_data(long_fit(), 1.1, 4.0)
+    found = bb.most_sceptical_prior(harm, endpoint="os", probability=0.975)
+    assert (found.direction, found.source) == ("higher", "base case")
+    assert found.by_normal[1] == pytest.approx(3.1464, rel=0.01)
+    assert found.interval[1] == pytest.approx(3.1464, rel=0.05)
+    assert str(found).startswith(
+        "os: the base case's conclusion, that the hazard is higher (P(HR > 1) at least 0.975), "
+        "stands unless a sceptic is sure that the hazard ratio lies within 0.3"
+    )
+    # A benefit of the same size in the mirror.
+    benefit = by_data(long_fit(), 1 / 4.0, 1 / 1.1)
+    mirror = bb.most_sceptical_prior(benefit, endpoint="os", probability=0.975)
+    assert mirror.direction == "lower"
+    assert "that the hazard is lower (P(HR < 1) at least 0.975)" in str(mirror)
+    assert mirror.by_normal == pytest.approx(found.by_normal, rel=1e-3)
+    assert mirror.interval == pytest.approx(found.interval, rel=0.05)
+    # The conclusion may be given: that of a benefit does not stand, under whatever prior.
+    given = bb.most_sceptical_prior(harm, endpoint="os", direction="lower")
+    assert (given.direction, given.source) == ("lower", "given")
+    assert math.isnan(given.sd)
+    assert math.isnan(given.by_normal[0])
+    assert str(given) == (
+        "os: the conclusion, that the hazard is lower (P(HR < 1) at least 0.975), stands under no "
+        "prior centred at a hazard ratio of 1."
+    )
+    with pytest.raises(SpecError, match="direction must be 'lower' or 'higher'"):
+        bb.most_sceptical_prior(harm, endpoint="os", direction="harm")  # type: ignore[arg-type]
+
+
 def test_the_limit_undoes_a_normal_posterior_exactly() -> None:
     """Under it the posterior's 95 % interval has one end at 1: the definition, in closed form."""
     for lower, upper in ((0.5, 0.9), (0.15, 0.4), (1.1, 4.0)):

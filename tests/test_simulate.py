@@ -301,10 +301,10 @@ IN_REMISSION = {"in_remission": 0.0}
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: table_of(-1), "seed must be an integer from 0 on, got -1"),
-        (lambda: cohort_of(1.5), "seed must be an integer from 0 on, got 1.5"),
-        (lambda: table_of("1"), "seed must be an integer from 0 on, got '1'"),
-        (lambda: table_of(True), "seed must be an integer from 0 on, got True"),
+        (lambda: table_of(-1), r"seed must be a whole number from 0 to 2\^63 - 1, got -1"),
+        (lambda: cohort_of(1.5), r"seed must be a whole number from 0 to 2\^63 - 1, got 1\.5"),
+        (lambda: table_of("1"), r"seed must be a whole number from 0 to 2\^63 - 1, got '1'"),
+        (lambda: table_of(True), r"seed must be a whole number from 0 to 2\^63 - 1, got True"),
         (lambda: table_of(1, n_patients=9.0), "n_patients must be an integer"),
         (lambda: table_of(1, n_maintenance=-1), "n_maintenance must be an integer"),
         (lambda: table_of(1, n_maintenance=87), "got 87, 86, 267"),

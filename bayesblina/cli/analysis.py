@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bayesblina.arguments import LARGEST_SEED
 from bayesblina.cli.application import app
 from bayesblina.cli.gates import failures_in_words, gates
 from bayesblina.cli.manner import (
@@ -81,7 +82,8 @@ WithReport = Annotated[
     bool, typer.Option("--report/--no-report", help="Whether to write report.html at the end.")
 ]
 Seed = Annotated[
-    int | None, typer.Option(min=0, help="Seed of the draws, in place of the study's own.")
+    int | None,
+    typer.Option(min=0, max=LARGEST_SEED, help="Seed of the draws, in place of the study's own."),
 ]
 
 
@@ -89,7 +91,9 @@ Seed = Annotated[
 def demo(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results/demo"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the study and of the draws.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the study and of the draws.")
+    ] = 1,
     report: WithReport = True,
     minimum_count: MinimumCount = None,
     debug: Debug = False,
@@ -631,6 +635,8 @@ time = "rfs_months"
 event = "relapse_or_death"
 entry = "remission_month"
 recorded = "exact"
+# Every death is an event of relapse-free survival too: whoever contradicts it is refused.
+includes = ["os"]
 
 [phases]
 consolidation = "consolidation_month"

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from bayesblina.arguments import LARGEST_SEED
 from bayesblina.cli.application import app
 from bayesblina.cli.manner import ANSWERED, Debug, Json, Manner, Quiet, examples, reported
 from bayesblina.cli.staging import require_folder, staged
@@ -107,7 +108,7 @@ def models_prior(
         ),
     ] = "pooled",
     draws: Annotated[int, typer.Option(min=100, help="Draws from the prior.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the draws.")] = 1,
     debug: Debug = False,
     quiet: Quiet = False,
     as_json: Json = False,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bayesblina.arguments import LARGEST_SEED
 from bayesblina.cli.application import app
 from bayesblina.cli.gates import marked_scenarios
 from bayesblina.cli.manner import (
@@ -61,7 +62,10 @@ def sensitivity(
         bool, typer.Option("--keep-draws", help="Keep draws of the log hazard ratios, too.")
     ] = False,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of all scenarios, in place of the study's own.")
+        int | None,
+        typer.Option(
+            min=0, max=LARGEST_SEED, help="Seed of all scenarios, in place of the study's own."
+        ),
     ] = None,
     debug: Debug = False,
     quiet: Quiet = False,
@@ -201,7 +205,10 @@ def design(
     ] = False,
     workers: Workers = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of the simulations, in place of the file's own.")
+        int | None,
+        typer.Option(
+            min=0, max=LARGEST_SEED, help="Seed of the simulations, in place of the file's own."
+        ),
     ] = None,
     debug: Debug = False,
     quiet: Quiet = False,

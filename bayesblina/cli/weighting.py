@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bayesblina.arguments import LARGEST_SEED
 from bayesblina.cli.application import app
 from bayesblina.cli.manner import (
     ANSWERED,
@@ -34,7 +35,10 @@ def weigh(
     study: StudyPath,
     out: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")],
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of the bootstrap, in place of the study's own.")
+        int | None,
+        typer.Option(
+            min=0, max=LARGEST_SEED, help="Seed of the bootstrap, in place of the study's own."
+        ),
     ] = None,
     debug: Debug = False,
     quiet: Quiet = False,

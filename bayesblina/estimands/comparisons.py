@@ -68,6 +68,8 @@ def contrast(
     ['rmst_difference']
     """
     require_kind(estimate, xr.Dataset, "estimate")
+    require_kind(regime, Regime, "regime")
+    require_kind(against, Regime, "against")
     if kind not in ("difference", "ratio"):
         raise EstimandError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
     known = [str(label) for label in estimate["regime"].values] if "regime" in estimate.dims else []

@@ -819,8 +819,16 @@ def require_horizon(horizon: float, populations: Populations) -> None:
     Raises
     ------
     EstimandError
-        If it does not lie after the landmark and within follow-up.
+        If it is no number, or does not lie after the landmark and within follow-up.
     """
+    given: object = horizon
+    if isinstance(given, bool) or not isinstance(given, int | float | np.number):
+        kind = "None" if given is None else type(given).__name__
+        raise EstimandError(
+            "horizon must be the time up to which time is counted, in the cohort's unit: a number "
+            f"after the landmark {populations.start:g} and within follow-up, such as horizon="
+            f"{populations.last:g}, where that ends; got {kind}."
+        )
     if not populations.start < horizon <= populations.last * (1 + 1e-9):
         raise EstimandError(
             f"horizon must lie after the landmark {populations.start:g} and within follow-up, "

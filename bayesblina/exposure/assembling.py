@@ -151,6 +151,30 @@ def recorded_of(
     }
 
 
+def includes_of(
+    endpoints: Mapping[str, Outcome] | Mapping[str, Endpoint], names: Sequence[str]
+) -> dict[str, list[str]]:
+    """Look up which endpoints are declared to include which.
+
+    Parameters
+    ----------
+    endpoints
+        The cohort's endpoints.
+    names
+        Endpoints of the table; transitions include nothing.
+
+    Returns
+    -------
+    dict of list of str
+        By endpoint of the table, those of the table that it includes.
+    """
+    return {
+        name: [other for other in endpoints[name].includes if other in names]
+        for name in names
+        if name in endpoints
+    }
+
+
 def assemble(
     endpoints: Sequence[str],
     states: Sequence[str],
@@ -168,6 +192,7 @@ def assemble(
     weighted: bool = False,
     courses: tuple[str, str] | None = None,
     recorded: Mapping[str, str | None] | None = None,
+    includes: Mapping[str, Sequence[str]] | None = None,
 ) -> xr.Dataset:
     """Make the table of an `Exposure`, of the states that anybody is ever in.
 
@@ -195,6 +220,8 @@ def assemble(
         As for `bayesblina.expose`.
     recorded
         How the events of each endpoint are declared to be recorded; None if nothing is declared.
+    includes
+        Which endpoints each is declared to include; None if nothing is declared.
 
     Returns
     -------
@@ -247,6 +274,7 @@ def assemble(
             "courses": json.dumps(courses),
             "weighted": int(weighted),
             "recorded": json.dumps({} if recorded is None else dict(recorded)),
+            "includes": json.dumps({name: list(of) for name, of in (includes or {}).items()}),
             "compression": "[]" if compression is None else compression.to_json(),
         },
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bayesblina.cohort import Cohort
 from bayesblina.compression import Compression, number_of_patterns, plan
-from bayesblina.exposure.assembling import Sums, assemble, recorded_of
+from bayesblina.exposure.assembling import Sums, assemble, includes_of, recorded_of
 from bayesblina.exposure.patterns import (
     Terms,
     covariate_patterns,
@@ -96,6 +96,7 @@ def expose_each(
         weighted=weight is not None and bool((weight[used] != 1.0).any()),
         courses=courses,
         recorded=recorded_of(cohort.endpoints, list(episodes), courses),
+        includes=includes_of(cohort.endpoints, list(episodes)),
     )
     if cohort.persons is not None:
         table.attrs["persons"] = int(np.unique(cohort.persons[used]).size)

@@ -20,6 +20,7 @@ from bayesblina.exposure.assembling import (
     Sums,
     assemble,
     by_pattern,
+    includes_of,
     recorded_of,
     require_contents_of,
 )
@@ -181,6 +182,7 @@ def expose_many(
         size=cohort.size,
         weighted=weight is not None and bool((weight[anywhere] != 1.0).any()),
         recorded=recorded_of(cohort.endpoints, names),
+        includes=includes_of(cohort.endpoints, names),
     )
     if cohort.persons is not None:
         table.attrs["persons"] = int(np.unique(cohort.persons[anywhere]).size)

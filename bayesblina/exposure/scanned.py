@@ -17,6 +17,7 @@ from bayesblina.exposure.assembling import (
     Sums,
     assemble,
     by_pattern,
+    includes_of,
     recorded_of,
     require_contents_of,
 )
@@ -154,6 +155,7 @@ def expose_scan(
         compression=compression,
         size=scan.size,
         recorded=recorded_of(scan.endpoints, names),
+        includes=includes_of(scan.endpoints, names),
     )
     states = [str(name) for name in course.states]
     kept = [states.index(str(name)) for name in table["phase"].values]
@@ -411,6 +413,7 @@ def _cohort_of(frame: pd.DataFrame, scan: CohortScan) -> Cohort:
                 event=frame[f"event:{name}"].to_numpy(dtype=bool),
                 entry=numbers(f"entry:{name}"),
                 recorded=columns.recorded,
+                includes=tuple(columns.includes),
             )
             for name, columns in scan.endpoints.items()
         },

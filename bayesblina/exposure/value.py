@@ -366,6 +366,13 @@ class Exposure:
         return {name: said.get(name) for name in self.endpoints}
 
     @property
+    def includes(self) -> dict[str, tuple[str, ...]]:
+        """Which endpoints each is declared to include: all their events are events of it."""
+        # Fits that were saved before there was such a declaration hold none.
+        said = json.loads(self.table.attrs.get("includes", "{}"))
+        return {name: tuple(said.get(name, ())) for name in self.endpoints}
+
+    @property
     def weighted(self) -> bool:
         """Whether patients have weights other than 1."""
         return bool(self.table.attrs["weighted"])

@@ -13,11 +13,12 @@ from statistics import NormalDist
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import EstimandError, SpecError, listed, nearest
 from bayesblina.hazards.prior_fields import prior_fields
-from bayesblina.toml_files import read_toml
+from bayesblina.toml_files import no_boolean, read_toml
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
@@ -37,7 +38,7 @@ class _Section(BaseModel):
 class _Prior(_Section):
     """A prior that is stated through an interval; ``[lower, upper]`` alone holds 95 % of it."""
 
-    mass: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    mass: Share = 0.95
 
     # The field that holds the interval.
     _stated: ClassVar[str]
@@ -318,7 +319,7 @@ class GaussianProcess(_Section):
     # Central 95 % interval of the length scale, in halves of the range of log time.
     length_scale: tuple[Positive, Positive] = (0.3, 1.5)
     # Basis functions of the approximation.
-    functions: Annotated[int, Field(ge=5, le=100)] = 80
+    functions: Annotated[int, Field(ge=5, le=100, strict=True)] = 80
 
     @model_validator(mode="after")
     def _ordered(self) -> GaussianProcess:
@@ -458,7 +459,7 @@ class PowerPrior(_Section):
 
     kind: Literal["power"] = "power"
     # The share.
-    weight: Annotated[float, Field(gt=0, le=1)]
+    weight: Annotated[float, Field(gt=0, le=1, strict=True)]
     # The covariate; its reference level is the current study.
     source: str | None = None
 
@@ -515,7 +516,7 @@ class Mixture(_Section):
     """A ratio of hazards, or of hazard ratios, that is close to 1 or else may lie far from it."""
 
     # Prior probability that it is close.
-    probability: Annotated[float, Field(gt=0, lt=1)]
+    probability: Share
     # Hazard (or hazard ratio) of external patients against that of the current ones, where close.
     close: HazardRatioPrior
     # The same where it is apart: the wider of the two.
@@ -585,7 +586,7 @@ class ModelDefinition(_Section):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Annotated[Literal[1], BeforeValidator(no_boolean)] = Field(alias="schema")
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     title: str
     description: str = ""
@@ -1140,6 +1141,8 @@ def load_model(model: str | PathLike[str]) -> ModelDefinition:
 
     Raises
     ------
+    TypeError
+        If it is neither a name nor a path.
     SpecError
         If there is no such model, or its file is not valid.
 
@@ -1148,8 +1151,7 @@ def load_model(model: str | PathLike[str]) -> ModelDefinition:
     >>> load_model("primary").baseline.kind
     'random_walk'
     """
-    if not isinstance(model, str | PathLike):
-        raise SpecError(f"model must be a name, a path or a ModelDefinition, got {model!r}.")
+    require_kind(model, str | PathLike, "model")
     path = Path(model)
     if path.suffix == ".toml":
         return parse_model(read_toml(path, what="model file"), source=path.name)

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from bayesblina.arguments import require_kind, require_seed
 from bayesblina.errors import SpecError
 from bayesblina.plots.style import (
     COLOURS,
@@ -358,6 +359,8 @@ def calibration_ranks(
     -----
     Bands after Säilynoja, Bürkner and Vehtari (2022), doi:10.1007/s11222-022-10090-6.
     """
+    require_kind(counts, Mapping, "counts", made_by="bayesblina.checks.calibration.calibrate")
+    require_seed(seed)
     if not counts or not all(counts.values()):
         raise SpecError("There are no ranks to draw.")
     drawn = paired(len(counts), height=0.5 + 1.6 * len(counts), width=width)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.cohort import Cohort, Phases
+from bayesblina.endpoint_order import require_inclusions
 from bayesblina.errors import DataError, SpecError
 from bayesblina.readers.adam_doses import Doses, ZeroDoses
 from bayesblina.readers.adam_outcomes import AdamEndpoint, Followed, Manner, Value, read_outcomes
@@ -254,6 +255,7 @@ def _require_call(
         or not all(isinstance(one, AdamEndpoint) for one in endpoints.values())
     ):
         raise SpecError("endpoints must map names to AdamEndpoint values.")
+    require_inclusions({name: tuple(one.includes) for name, one in endpoints.items()})
     if isinstance(covariates, str):
         raise SpecError("covariates must be a list of columns, not one string.")
     if not isinstance(phases, Mapping):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.cohort import Outcome, Recorded, require_recorded
+from bayesblina.endpoint_order import require_includes
 from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.readers.adam_tables import Filters, Ints, People, load, rows_that_count
 from bayesblina.readers.columns import Columns
@@ -51,8 +52,9 @@ class AdamEndpoint:
         Whether only some patients have it, such as relapse-free survival in those who reached
         remission. Patients without a record were then never under observation for it; without
         this a missing record is an error.
-    recorded
-        How events are recorded, as for `bayesblina.Endpoint`.
+    recorded, includes
+        How events are recorded, and what other endpoints' events are among them, as for
+        `bayesblina.Endpoint`.
 
     Raises
     ------
@@ -71,9 +73,11 @@ class AdamEndpoint:
     origin: str | None = None
     some_patients: bool = False
     recorded: Recorded | None = None
+    includes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         require_recorded(self.recorded)
+        object.__setattr__(self, "includes", require_includes(self.includes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +138,7 @@ class Followed:
                 event=self.event[name],
                 entry=(self.entry[name] - zero) / per_unit,
                 recorded=endpoint.recorded,
+                includes=tuple(endpoint.includes),
             )
             for name, endpoint in endpoints.items()
         }

@@ -10,7 +10,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesblina.cohort import Cohort, Covariate, Exclusion, Outcome, Repair, last_seen
+from bayesblina.cohort import (
+    Cohort,
+    Covariate,
+    Exclusion,
+    Outcome,
+    Repair,
+    courses_of,
+    last_seen,
+)
+from bayesblina.endpoint_order import find_shortfalls
 from bayesblina.errors import NAMED_PATIENTS, DataError, Problem, SpecError
 from bayesblina.readers.dates import (
     EARLIEST_YEAR,
@@ -24,7 +33,7 @@ from bayesblina.readers.dates import (
     read_days,
 )
 from bayesblina.readers.roles import flag_problem, is_flag
-from bayesblina.rules import is_after
+from bayesblina.rules import DAYS_PER_UNIT, is_after
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -387,6 +396,7 @@ def make_cohort(
             outcomes, starts, ends, transplant, columns.ids
         )
         done.append(repair)
+    _report_shortfalls(columns, outcomes, roles, unit)
     flagged = (
         synthetic if synthetic is not None else bool(columns.frame.attrs.get("synthetic", False))
     )
@@ -412,6 +422,23 @@ def make_cohort(
     if columns.problems:
         raise DataError(columns.problems, source=source)
     return cohort
+
+
+def _report_shortfalls(
+    columns: Columns, outcomes: Mapping[str, Outcome], roles: Mapping[str, str], unit: str
+) -> None:
+    """Note endpoints with fewer events than one that they include.
+
+    Of a whole table only: parts of it, as of a resampled cohort, may rightly have fewer.
+    """
+    if unit not in DAYS_PER_UNIT:  # which the cohort tells
+        return
+    for one in find_shortfalls(courses_of(outcomes, unit=unit)):
+        counts = {"rows": one.rows, "events": one.events, "included": one.included}
+        breach = one.breach(**{name: int(np.count_nonzero(of)) for name, of in counts.items()})
+        if breach is not None:
+            column = roles.get(breach.role, breach.role)
+            columns.report(column, breach.rows, breach.found, breach.expected)
 
 
 def as_text(series: pd.Series) -> NDArray[np.str_]:

@@ -17,6 +17,7 @@ from bayesblina.cohort import (
     Recorded,
     require_recorded,
 )
+from bayesblina.endpoint_order import require_includes, require_inclusions
 from bayesblina.episodes import OFF_TREATMENT, before_first, state_bounds
 from bayesblina.errors import DataError, SpecError, nearest
 from bayesblina.intervals import snap
@@ -51,6 +52,7 @@ def read_counting_process(
     covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
     transplant: str | None = None,
     recorded: Mapping[str, Recorded] | Recorded | None = None,
+    includes: Mapping[str, Sequence[str]] | None = None,
     repairs: Repairs | None = None,
     synthetic: bool | None = None,
 ) -> Cohort:
@@ -84,6 +86,9 @@ def read_counting_process(
         Column with the time of transplant, the same in all of a patient's rows.
     recorded
         How events are recorded, as for `Endpoint`: of all endpoints alike, or by endpoint.
+    includes
+        What other endpoints' events are among an endpoint's, as for `Endpoint`, by endpoint:
+        ``{"rfs": ["os"]}``.
     repairs, synthetic
         As for `read_cohort`.
 
@@ -100,7 +105,8 @@ def read_counting_process(
         If the table cannot be read or anything in it is wrong, with all problems at once: gaps,
         overlaps, events before the last row, phases that go backwards, covariates that change.
     SpecError
-        If the call itself is impossible, or `recorded` cannot be said (see `Endpoint`).
+        If the call itself is impossible, or `recorded` or `includes` cannot be said (see
+        `Endpoint`).
 
     Examples
     --------
@@ -130,6 +136,10 @@ def read_counting_process(
     frame, source = load_table(table)
     if isinstance(phases, str) or isinstance(covariates, str):
         raise SpecError("phases and covariates must be lists of names, not one string.")
+    given: object = phases
+    if not isinstance(given, Mapping | Sequence):
+        kind = type(given).__name__
+        raise SpecError(f"phases must list names, or map them to texts of the column; got {kind}.")
     labels = dict(phases) if isinstance(phases, Mapping) else {name: name for name in phases}
     names = Phases.from_dict(labels).names  # which refuses reserved names
     none = ("", before_first(names)) if before is None else (before,)
@@ -156,6 +166,7 @@ def read_counting_process(
     patients, first_row, who = _first_appearance(rows.ids)
     endpoint_names, which = _endpoints(rows, endpoint)
     declared = _declared(recorded, endpoint_names)
+    included = _included(includes, endpoint_names)
     begin, end = snap([rows.times(start, few=True), rows.times(stop, few=True)])
     happened = rows.events(event, np.ones(len(frame), dtype=bool))
     state = _states(rows, phase, labels, none)
@@ -195,7 +206,13 @@ def read_counting_process(
         ends, begins = order[last & (which[order] == index)], order[first & (which[order] == index)]
         time[who[ends]], died[who[ends]] = end[ends], happened[ends]
         entry[who[begins]] = begin[begins]
-        outcomes[name] = Outcome(time=time, event=died, entry=entry, recorded=declared.get(name))
+        outcomes[name] = Outcome(
+            time=time,
+            event=died,
+            entry=entry,
+            recorded=declared.get(name),
+            includes=included[name],
+        )
     starts, stops = _phase_times(order, first, group, who, begin, state, names)
     _check_histories(rows, who, begin, end, state, starts, stops, names, phase)
     one = Columns(frame.iloc[first_row].reset_index(drop=True), patient, numbers=first_row + 1)
@@ -277,6 +294,24 @@ def _declared(
             raise SpecError(f"recorded: no endpoint '{name}'. {nearest(name, names)}")
         require_recorded(said)
     return dict(recorded)
+
+
+def _included(
+    includes: Mapping[str, Sequence[str]] | None, names: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Look up what each endpoint is declared to include."""
+    if includes is not None and not isinstance(includes, Mapping):
+        raise SpecError(
+            "includes must map endpoints to those that they include, such as {'rfs': ['os']}, got "
+            f"{includes!r}."
+        )
+    given = {} if includes is None else dict(includes)
+    for name in given:
+        if name not in names:
+            raise SpecError(f"includes: no endpoint '{name}'. {nearest(str(name), names)}")
+    found = {name: require_includes(given.get(name, ())) for name in names}
+    require_inclusions(found)
+    return found
 
 
 def _states(rows: Columns, column: str, labels: Mapping[str, str], none: tuple[str, ...]) -> Ints:

@@ -18,6 +18,7 @@ from bayesblina.cohort import (
     Repair,
     require_recorded,
 )
+from bayesblina.endpoint_order import require_includes, require_inclusions
 from bayesblina.errors import DataError, SpecError
 from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
 from bayesblina.readers.dates import ISO, require_date_format, within_follow_up
@@ -116,7 +117,13 @@ def read_cohort(
         time = columns.times(endpoint.time)
         entry = np.zeros(time.size) if endpoint.entry is None else columns.times(endpoint.entry)
         event = columns.events(endpoint.event, np.isfinite(entry))
-        outcomes[name] = Outcome(time=time, event=event, entry=entry, recorded=endpoint.recorded)
+        outcomes[name] = Outcome(
+            time=time,
+            event=event,
+            entry=entry,
+            recorded=endpoint.recorded,
+            includes=tuple(endpoint.includes),
+        )
     parts = Parts(
         outcomes=outcomes,
         phases=phases.names,
@@ -152,8 +159,8 @@ class DatedEndpoint:
         Column with the date from which the patient is under observation for this endpoint, where
         that is not the common origin (delayed entry, such as remission for relapse-free
         survival); a missing date means that the patient never was.
-    recorded
-        How events are recorded, as for `Endpoint`.
+    recorded, includes
+        How events are recorded, and what other endpoints' events are among them, as for `Endpoint`.
 
     Raises
     ------
@@ -170,9 +177,11 @@ class DatedEndpoint:
     event: str
     origin: str | None = None
     recorded: Recorded | None = None
+    includes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         require_recorded(self.recorded)
+        object.__setattr__(self, "includes", require_includes(self.includes))
 
 
 def read_dated_cohort(
@@ -315,7 +324,11 @@ def read_dated_cohort(
             end = np.where(short, end + 0.5, end)
         event = columns.events(endpoint.event, np.isfinite(own))
         outcomes[name] = Outcome(
-            time=end / per_unit, event=event, entry=own / per_unit, recorded=endpoint.recorded
+            time=end / per_unit,
+            event=event,
+            entry=own / per_unit,
+            recorded=endpoint.recorded,
+            includes=tuple(endpoint.includes),
         )
     parts = Parts(
         outcomes=outcomes,
@@ -452,6 +465,7 @@ def check_call(endpoints: Any, kind: type, phases: Any, covariates: Any) -> None
         isinstance(endpoint, kind) for endpoint in endpoints.values()
     ):
         raise SpecError(f"endpoints must be a {kind.__name__}, or a mapping of names to them.")
+    require_inclusions({name: tuple(one.includes) for name, one in endpoints.items()})
     if not isinstance(phases, Phases):
         raise SpecError("phases must be a Phases value: Phases(maintenance='maintenance_month').")
     if isinstance(covariates, str):

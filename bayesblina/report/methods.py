@@ -158,10 +158,16 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
         if isinstance(definition.endpoints, IllnessDeath)
         else ""
     )
+    included = "".join(
+        f"By declaration every event of {' and of '.join(others)} is an event of {name} too, which "
+        "the data were held to. "
+        for name, others in exposure.includes.items()
+        if others
+    )
     found = [
         Paragraph(
             text=f"Population: {estimand['population']}. Treatment: {estimand['treatment']}. "
-            f"Endpoints: {', '.join(exposure.endpoints)}. Intercurrent events: "
+            f"Endpoints: {', '.join(exposure.endpoints)}. {included}Intercurrent events: "
             f"{estimand['intercurrent events']}. The treatment phase is a state that changes over "
             f"time: nobody counts as in {question.exposed} before its start, so that the time "
             "survived until then is not credited to it. Who enters the phase is not decided by "

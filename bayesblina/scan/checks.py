@@ -358,7 +358,7 @@ def find_problems(
     count = _count_here if embedded else _count_there
     counts = count(reading, declared, broken, source)
     problems = [
-        _named(reading, one, int(found), source)
+        named(reading, one, int(found), source)
         for one, found in zip(broken, counts.broken.tolist(), strict=True)
         if found
     ]
@@ -597,8 +597,30 @@ class _Order:
         self._last = known[-1]
 
 
-def _named(reading: Reading, broken: Broken, count: int, source: str) -> Problem:
-    """Name the first patients who break a rule."""
+def named(reading: Reading, broken: Broken, count: int, source: str) -> Problem:
+    """Name the first patients who break a rule.
+
+    Parameters
+    ----------
+    reading
+        Reads the table.
+    broken
+        The rule, by the column's name.
+    count
+        How many break it.
+    source
+        What the table is called.
+
+    Returns
+    -------
+    Problem
+        What is wrong, with the first few ids.
+
+    Raises
+    ------
+    DataError
+        If the engine fails.
+    """
     found = reading.raw.select(id=reading.key, broken=broken.rows.fill_null(False))
     first = (
         found.filter(found.broken & found.id.notnull())

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from bayesblina.account import Account, Line
 from bayesblina.cohort import Endpoint, Phases
+from bayesblina.endpoint_order import order_of_endpoints
 from bayesblina.errors import DataError, Problem, SpecError
 from bayesblina.readers.columns import CovariateKind
 from bayesblina.readers.roles import require_roles
 from bayesblina.readers.sources import absent_columns, sha256_of
 from bayesblina.readers.wide import check_call, roles_of_columns
-from bayesblina.rules import DAYS_PER_UNIT, NEAR_TIES, Columns, order_of_endpoints
+from bayesblina.rules import DAYS_PER_UNIT, NEAR_TIES, Columns
 from bayesblina.scan.checks import (
     Declared,
     InEngine,
@@ -24,6 +25,7 @@ from bayesblina.scan.checks import (
     levels_of,
     settled_columns,
 )
+from bayesblina.scan.courses import courses_of, find_contradictions
 from bayesblina.scan.engines import ibis_module, open_table, run, settled, stamps
 
 if TYPE_CHECKING:
@@ -173,11 +175,11 @@ class CohortScan:
             lines.append(self._line("repaired", NEAR_TIES, self.near_ties))
         seen = list(
             order_of_endpoints(
-                {name: self.column("time", name) for name in self.endpoints},
-                {name: self.column("event", name) for name in self.endpoints},
-                {name: self.column("entry", name) for name in self.endpoints},
-                InEngine(),
-                unit=self.unit,
+                courses_of(
+                    self.endpoints,
+                    self.column,
+                    unit=self.unit,
+                )
             )
         )
         if seen:
@@ -358,6 +360,8 @@ def scan_cohort(
     problems, size, near_ties = find_problems(reading, declared, embedded=embedded, source=source)
     levels, more = levels_of(reading, categorical, source)
     problems += more
+    courses = courses_of(endpoints, lambda kind, name: columns[_name(kind, name)], unit=unit)
+    problems += find_contradictions(reading, courses, roles, source)
     if not size:
         problems = [
             Problem(column="patient", found="no rows", expected="Expected one row per patient.")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayesblina.arguments import require_kind
 from bayesblina.errors import SpecError, nearest
 from bayesblina.masking import Masked, is_small, mask_account
 from bayesblina.masking.tables import mask_ladder, mask_loo, mask_safety
@@ -119,6 +120,7 @@ def publish(
     >>> publish(table).rows
     (('primary', '0.031'),)
     """
+    require_kind(table, pd.DataFrame, "table")
     known = [str(name) for name in table.columns]
     shown = list(columns) if columns is not None else known
     for name in (*shown, *(names or {}), *(kinds or {})):
@@ -400,11 +402,15 @@ def bias_ladder(
     >>> bias_ladder(pd.DataFrame([row]), minimum=5).rows[0][2:]
     ('–', 'masked: it would tell how many events there were')
     """
-    _require(table, ("endpoint", "method", "estimate", "lower", "upper", "note"), "bias_ladder")
+    _require(
+        table,
+        ("endpoint", "method", "estimate", "lower", "upper", "note"),
+        "bayesblina.bias_ladder",
+    )
     _require_minimum(minimum)
     if minimum > 1:
         sides = ("events_exposed", "events_reference")
-        _require(table, sides, "bias_ladder")
+        _require(table, sides, "bayesblina.bias_ladder")
         found = None if account is None else mask_account(account, minimum=minimum)
         table = mask_ladder(
             table,
@@ -734,6 +740,7 @@ def _few(minimum: int) -> Masked:
 
 
 def _require(table: pd.DataFrame, columns: Sequence[str], source: str) -> None:
+    require_kind(table, pd.DataFrame, "table", made_by=source)
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise SpecError(

@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 
+from bayesblina.arguments import require_kind
 from bayesblina.tables.build import publish
 from bayesblina.tables.numbers import MISSING
 from bayesblina.tables.table import BASELINE_MOVES, Table
@@ -66,6 +67,7 @@ def baseline(
     >>> baseline(gate).rows
     (('os', 'maintenance', '-0.80 (0.36)', '-0.81 (0.36)', '+0.03', '1.00', 'passed'),)
     """
+    require_kind(gate, pd.DataFrame, "gate", made_by="fit.gate")
     rows = [
         (
             str(row["endpoint"]),

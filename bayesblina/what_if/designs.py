@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from bayesblina.arguments import require_kind
+from bayesblina.arguments import require_kind, require_seed
 from bayesblina.errors import SpecError, nearest
 from bayesblina.fitting import LIBRARIES
 from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition
@@ -107,6 +107,7 @@ def design_grid(
         If the folder cannot be written to, or holds something else.
     """
     require_kind(design, StudyDesign, "design")
+    require_seed(seed)
     if effect is not None and "hazard_ratio" in axes:
         raise SpecError("The hazard ratio is drawn from `effect`, so it cannot be varied too.")
     known = [name for name in StudyDesign.__dataclass_fields__ if name != "unit"]

@@ -22,7 +22,7 @@ from bayesblina.fitting import expose_for
 from bayesblina.follow_up import entry_times, find_episodes, require_comparison
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.effects import make_design
-from bayesblina.intervals import default_cuts
+from bayesblina.intervals import default_cuts, validate_cuts
 from bayesblina.question import Question
 
 BASE_LABEL = "base case"
@@ -317,7 +317,7 @@ def scenarios(
     base = Scenario(
         question=question,
         model=definition,
-        cuts=None if cuts is None else tuple(float(cut) for cut in cuts),
+        cuts=None if cuts is None else tuple(validate_cuts(cuts).tolist()),
     )
     wanted: list[dict[str, Any]] = [{}]
     if design == "full":
@@ -444,7 +444,7 @@ def _varied(base: Scenario, mapping: Mapping[str, Any]) -> Scenario:
                 raise SpecError(f"intervals must be a whole number of at least 1, got {value!r}.")
             one = replace(one, intervals=value, cuts=None)
         elif name == "cuts":
-            one = replace(one, cuts=tuple(float(cut) for cut in value), intervals=None)
+            one = replace(one, cuts=tuple(validate_cuts(value).tolist()), intervals=None)
         elif name == "covariates":
             one = replace(one, covariates=tuple(str(each) for each in value))
         elif name == "only":

@@ -8,20 +8,27 @@ from html import escape
 from itertools import combinations
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bayesblina.arguments import require_kind
 from bayesblina.axes import AXES, BASE
+from bayesblina.direction import (
+    GIVEN,
+    OWN,
+    Direction,
+    require_direction,
+    sign_of,
+    whose_conclusion,
+)
 from bayesblina.errors import SpecError, nearest
 from bayesblina.tables import build as tables
 from bayesblina.tables.marks import beside
 from bayesblina.what_if.layout import BASE_LABEL
 from bayesblina.what_if.store import Store
 
-Direction = Literal["lower", "higher"]
 # Rows that a notebook shows.
 DISPLAYED = 40
 LEADING = ("scenario", "status", "reason")
@@ -173,8 +180,7 @@ class Sensitivity:
             raise SpecError(f"probability must lie between 0.5 and 1, got {probability!r}.")
         if not ratio > 0:
             raise SpecError(f"ratio must be greater than 0, got {ratio!r}.")
-        if direction not in (None, "lower", "higher"):
-            raise SpecError(f"direction must be 'lower' or 'higher', got {direction!r}.")
+        require_direction(direction)
         rows = self.of_endpoint(endpoint)
         given = direction or self.direction
         says = {
@@ -199,7 +205,7 @@ class Sensitivity:
         return Holds(
             endpoint=endpoint,
             direction=concluded,
-            source="base case" if given is None else "given",
+            source=OWN if given is None else GIVEN,
             probability=probability,
             ratio=ratio,
             holds=int(good.sum()),
@@ -395,14 +401,14 @@ class Holds:
         return f"{text}."
 
     def _conclusion(self) -> str:
-        whose = "the base case's conclusion" if self.source == "base case" else "the conclusion"
+        whose = whose_conclusion(self.source)
         sure = f"{self.probability:g}"
         if self.direction == "open":
             return (
                 f"{whose}, that it is open whether the hazard is lower or higher (neither "
                 f"P(HR < 1) nor P(HR > 1) at least {sure}),"
             )
-        sign = "<" if self.direction == "lower" else ">"
+        sign = sign_of(self.direction)
         limit = self.ratio if self.direction == "lower" else 1 / self.ratio
         beyond = "" if self.ratio == 1 else f", median {sign} {limit:.3g}"
         concluded = f"P(HR {sign} 1) at least {sure}{beyond}"

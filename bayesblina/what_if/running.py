@@ -14,6 +14,7 @@ import numpy as np
 
 from bayesblina.arguments import require_kind
 from bayesblina.cohort import Cohort
+from bayesblina.direction import Direction, require_direction
 from bayesblina.errors import SpecError, StorageError
 from bayesblina.estimands import hazard_ratio
 from bayesblina.files import reason_of, write_bytes
@@ -22,7 +23,7 @@ from bayesblina.sampler_settings import SamplerSettings
 from bayesblina.summaries import summarise
 from bayesblina.what_if.engine import Engine, Workers, reason_of_failure, run_stored
 from bayesblina.what_if.layout import Scenario
-from bayesblina.what_if.reading import BESIDE_RATIO, SUMMARY, Direction, Sensitivity
+from bayesblina.what_if.reading import BESIDE_RATIO, SUMMARY, Sensitivity
 from bayesblina.what_if.store import Store
 
 DRAWS = "draws"
@@ -227,8 +228,7 @@ def sensitivity(
     where = Workers(engine=engine, scheduler=scheduler, count=workers)
     if not scenarios:
         raise SpecError("There are no scenarios to run.")
-    if direction not in (None, "lower", "higher"):
-        raise SpecError(f"direction must be 'lower' or 'higher', got {direction!r}.")
+    require_direction(direction)
     tasks = {one.key: one for one in scenarios}
     if len(tasks) != len(scenarios):
         raise SpecError("A scenario stands twice: lay scenarios out with bayesblina.scenarios.")

@@ -320,8 +320,9 @@ class Cohort:
         Id of the person to whom each row belongs, where rows are pieces or copies of persons, as
         weighted follow-up has them; None where every row is a person. Whatever leaves patients out
         takes all rows of a person.
-    file_sha256
-        SHA-256 of the bytes of the file that they were read from; None without a file.
+    file_hashes : mapping of str
+        SHA-256 of the bytes that were read of each file, by the file's name; of ADaM's, with that
+        of the dataset. Empty where tables were in memory.
 
     Raises
     ------
@@ -343,7 +344,7 @@ class Cohort:
     repairs: tuple[Repair, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
     persons: NDArray[np.str_] | None = None
-    file_sha256: str | None = None
+    file_hashes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         problems = _problems_of_shape(self)
@@ -356,6 +357,7 @@ class Cohort:
         freeze = object.__setattr__
         freeze(self, "endpoints", MappingProxyType(dict(self.endpoints)))
         freeze(self, "covariates", MappingProxyType(dict(self.covariates)))
+        freeze(self, "file_hashes", MappingProxyType(dict(self.file_hashes)))
         arrays = [self.patients, self.phase_start, self.phase_end]
         arrays += [covariate.values for covariate in self.covariates.values()]
         for outcome in self.endpoints.values():
@@ -381,6 +383,7 @@ class Cohort:
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         values["endpoints"] = dict(self.endpoints)
         values["covariates"] = dict(self.covariates)
+        values["file_hashes"] = dict(self.file_hashes)
         return _made, (values,)
 
     @property

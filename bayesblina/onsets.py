@@ -30,7 +30,7 @@ from bayesblina.readers.onset_rows import (
     Severity,
     days_of_origin,
 )
-from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.readers.sources import hashes, load_table, missing_columns
 from bayesblina.rules import DAYS_PER_UNIT
 
 Floats = NDArray[np.float64]
@@ -65,6 +65,9 @@ class AdverseEvents:
         Rows of the table that are not in it, by reason.
     imputed
         Events whose partial start date was completed.
+    file_hashes
+        SHA-256 of the bytes that were read of each file, by its name and what it holds; empty where
+        tables were in memory.
     """
 
     phases: tuple[str, ...]
@@ -78,6 +81,7 @@ class AdverseEvents:
     synthetic: bool
     left_out: Mapping[str, int] = field(default_factory=dict)
     imputed: int = 0
+    file_hashes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def counts(self) -> Ints:
@@ -335,6 +339,7 @@ def adverse_events(
         minimum_grade=minimum_grade,
         left_out=rows.left_out,
         imputed=int((rows.completed & kept).sum()),
+        file_hashes=hashes(frame, f"{source} (adverse events)") | rows.file_hashes,
     )
 
 
@@ -453,6 +458,7 @@ def _assign(
     minimum_grade: int | Severity | None,
     left_out: Mapping[str, int],
     imputed: int,
+    file_hashes: Mapping[str, str],
 ) -> AdverseEvents:
     begin, stop = observed
     bounds, phases, state = state_bounds(
@@ -486,4 +492,5 @@ def _assign(
         synthetic=cohort.synthetic,
         left_out=MappingProxyType(dict(left_out)),
         imputed=imputed,
+        file_hashes=MappingProxyType(dict(file_hashes)),
     )

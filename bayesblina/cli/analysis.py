@@ -468,6 +468,7 @@ def _run(
             seconds=manner.seconds,
             started=started,
             notes=found.notes,
+            safety=safety,
         )
         write_text(stage / RECORD, record)
     if report:

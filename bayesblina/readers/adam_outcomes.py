@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bayesblina.cohort import Outcome, Recorded, require_recorded
 from bayesblina.errors import DataError, Problem, SpecError, nearest
-from bayesblina.readers.adam_tables import Filters, Ints, People, load, rows_that_count
+from bayesblina.readers.adam_tables import Filters, Ints, People, rows_that_count
 from bayesblina.readers.columns import Columns
 from bayesblina.readers.dates import within_follow_up
 from bayesblina.readers.sources import missing_columns
@@ -188,7 +188,7 @@ def read_outcomes(
     SpecError
         If ADTTE has both values, and none is chosen.
     """
-    table, source = load(adtte, "ADTTE")
+    table, source = people.load(adtte, "ADTTE")
     wanted = filters.get("ADTTE", {})
     missing = _missing(table, people, endpoints, manner, list(wanted))
     if missing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -332,7 +333,7 @@ def make_cohort(
     synthetic: bool | None,
     exclusions: Sequence[Exclusion] = (),
     made: Sequence[Repair] = (),
-    file_sha256: str | None = None,
+    file_hashes: Mapping[str, str] = MappingProxyType({}),
 ) -> Cohort:
     """Make the repairs that were asked for, and a cohort, or raise all problems at once.
 
@@ -356,8 +357,8 @@ def make_cohort(
         Whom the reader left out, and why.
     made
         Repairs that were made already.
-    file_sha256
-        Hash of the file that was read.
+    file_hashes
+        Hash of each file that was read, by its name.
 
     Returns
     -------
@@ -405,7 +406,7 @@ def make_cohort(
             source=source,
             repairs=tuple(done),
             exclusions=tuple(exclusions),
-            file_sha256=file_sha256,
+            file_hashes=file_hashes,
         )
     except DataError as error:
         raise DataError(_merge(columns, error.problems, roles), source=source) from None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bayesblina.errors import DataError, SpecError
 from bayesblina.readers.columns import Columns
-from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.readers.sources import hashes, load_table, missing_columns
 from bayesblina.rules import DAYS_PER_UNIT
 
 Floats = NDArray[np.float64]
@@ -50,6 +50,8 @@ class OnsetRows:
         self.kept = np.ones(len(frame), dtype=bool)
         self.completed = np.zeros(len(frame), dtype=bool)
         self.left_out: dict[str, int] = {}
+        # Of the files of other tables that were read for them.
+        self.file_hashes: dict[str, str] = {}
 
     def narrow(self) -> None:
         """Go on with the rows that are kept: what else is in the others does not matter."""
@@ -241,6 +243,7 @@ def days_of_origin(
         zero = rows.columns.known_dates(origin)[0]
     else:
         frame, source = load_table(origins)
+        rows.file_hashes |= hashes(frame, f"{source} (origins)")
         problems = missing_columns(frame, [patient, origin])
         if problems:
             raise DataError(problems, source=source)

@@ -29,7 +29,7 @@ from bayesblina.readers.columns import (
     make_cohort,
 )
 from bayesblina.readers.roles import require_roles
-from bayesblina.readers.sources import SHA256, load_table, missing_columns
+from bayesblina.readers.sources import hashes, load_table, missing_columns
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -223,7 +223,7 @@ def read_counting_process(
         roles=roles,
         source=source,
         synthetic=synthetic,
-        file_sha256=frame.attrs.get(SHA256),
+        file_hashes=hashes(frame, source),
     )
 
 

@@ -599,6 +599,7 @@ def make_record(
     seconds: Mapping[str, float],
     started: str,
     notes: Mapping[str, str],
+    safety: AdverseEvents | None = None,
 ) -> str:
     """Describe a folder of results, so that a report can tell whether its files belong together.
 
@@ -620,6 +621,8 @@ def make_record(
         When the analysis began, ISO 8601.
     notes
         Why tables are missing, by name.
+    safety
+        Adverse events, where there are any.
 
     Returns
     -------
@@ -628,7 +631,8 @@ def make_record(
     """
     folder = Path(folder)
     # Of the bytes that were analysed: the file may be another by now.
-    source_sha256 = cohort.file_sha256 if isinstance(cohort, Cohort) else cohort.hash_of_file()
+    read = dict(cohort.file_hashes) if isinstance(cohort, Cohort) else cohort.hash_files()
+    read |= {} if safety is None else safety.file_hashes
     names = [FIT, *(f"{name}.csv" for name in TEXTS)]
     record = {
         "format": FORMAT,
@@ -636,7 +640,7 @@ def make_record(
         "title": title,
         "command": command,
         "source": source,
-        "source_sha256": source_sha256,
+        "data_sha256": read,
         "cohort_sha256": hash_of_cohort(cohort) if isinstance(cohort, Cohort) else None,
         "started": started,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
@@ -728,8 +732,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
     expected = {"title", "command", "source", "cohort_sha256", "seconds", "notes", "sha256"}
     if not expected <= set(record):
         raise StorageError(f"'{path}' lacks {', '.join(sorted(expected - set(record)))}.")
-    for name in ("seconds", "notes", "sha256"):
-        if not isinstance(record[name], dict):
+    for name in ("seconds", "notes", "sha256", "data_sha256"):
+        if not isinstance(record.get(name, {}), dict):
             raise StorageError(f"'{path}' is damaged ({name} is no table): run the study again.")
     known = {FIT, *(f"{name}.csv" for name in TEXTS)}
     if not set(record["sha256"]) <= known:

@@ -12,7 +12,7 @@ from bayesblina.cohort import Endpoint, Phases
 from bayesblina.errors import DataError, Problem, SpecError
 from bayesblina.readers.columns import CovariateKind
 from bayesblina.readers.roles import require_roles
-from bayesblina.readers.sources import absent_columns, sha256_of
+from bayesblina.readers.sources import absent_columns, sha256_of, sha256_of_all
 from bayesblina.readers.wide import check_call, roles_of_columns
 from bayesblina.rules import DAYS_PER_UNIT, NEAR_TIES, Columns, order_of_endpoints
 from bayesblina.scan.checks import (
@@ -135,24 +135,30 @@ class CohortScan:
         )
         raise DataError([problem], source=self.source)
 
-    def hash_of_file(self) -> str | None:
-        """Hash the bytes of the file, which are those that were checked.
+    def hash_files(self) -> dict[str, str]:
+        """Hash the bytes of the files, which are those that were checked.
 
         Returns
         -------
-        str or None
-            None for other tables than a single file.
+        dict of str
+            SHA-256 by the name of the file. Several files have one hash, by the glob and their
+            number: what ``sha256sum part1.parquet part2.parquet | sha256sum`` gives, in the order
+            of their names from the folder that holds them all. Empty for other tables.
 
         Raises
         ------
         DataError
             If the file has changed.
         """
-        if len(self.files) != 1:
-            return None
-        digest = sha256_of(self.files[0][0])
+        names = [name for name, _, _ in self.files]
+        if not names:
+            return {}
+        try:
+            digest = sha256_of(names[0]) if len(names) == 1 else sha256_of_all(names)
+        except OSError:  # a file that is gone is told as one that changed
+            digest = ""
         self.require_unchanged()
-        return digest
+        return {self.source if len(names) == 1 else f"{self.source} ({len(names)} files)": digest}
 
     def account(self) -> Account:
         """Count the patients read, whose times were settled, and how endpoints lie to each other.

@@ -27,10 +27,11 @@ from bayesblina.intervals import snap, split, validate_cuts
 from bayesblina.rules import (
     DAYS_PER_UNIT,
     NEAR_TIES,
-    SHORTEST_MEDIAN_FOLLOW_UP_DAYS,
     Columns,
     InMemory,
+    is_brief,
     lost_to_short_numbers,
+    most_are_brief,
     order_of_endpoints,
     rules,
     settle,
@@ -474,9 +475,8 @@ class Cohort:
                 person_time=float((time[seen] - entry[seen]).sum()),
             )
         ]
-        day = SHORTEST_MEDIAN_FOLLOW_UP_DAYS / DAYS_PER_UNIT[self.unit]
-        brief = seen & (time - entry < day)
-        if brief[seen].mean() > 0.5:
+        brief = seen & is_brief(time, entry, self.unit)
+        if most_are_brief(int(brief.sum()), int(seen.sum())):
             lines.append(line(brief, step="follow-up", what=BRIEF))
             lines.append(line(seen & ~brief, step="follow-up", what=NOT_BRIEF))
         if not seen.all():

@@ -29,6 +29,7 @@ from bayesblina.readers.onset_rows import (
     OnsetRows,
     Severity,
     days_of_origin,
+    require_event_roles,
 )
 from bayesblina.readers.sources import hashes, load_table, missing_columns
 from bayesblina.rules import DAYS_PER_UNIT
@@ -282,6 +283,7 @@ def adverse_events(
     _require_call(cohort, counted, origin, grade, minimum_grade, flags, leave_out, partial_dates)
     _require_states(cohort, endpoint, phase_end, transplant)
     require_date_format(date_format)
+    require_event_roles(patient, term, start, grade, flags, origin, apart=origins is not None)
     frame, source = load_table(table)
     wanted = [patient, term, start, *([] if grade is None else [grade]), *flags]
     if origin is not None and origins is None:

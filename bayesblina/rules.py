@@ -33,6 +33,10 @@ NEAR_TIES = (
 )
 
 
+# How a repair is asked for; a scan makes none.
+REPAIR = "ask for the repair"
+
+
 class Arithmetic(Protocol):
     """What numpy and an engine name differently; missing times compare as False."""
 
@@ -255,6 +259,40 @@ def settle(
     return replace(columns, start=start, end=end, transplant=transplant), rows
 
 
+def is_brief(time: Any, entry: Any, unit: str) -> Any:
+    """Say who is followed up for less than a day.
+
+    Parameters
+    ----------
+    time, entry : array or column, shape (patient,)
+        End of follow-up, and entry.
+    unit
+        Time unit.
+
+    Returns
+    -------
+    array or column of bool, shape (patient,)
+        Whether they are; not so, or missing, where a time is missing.
+    """
+    return time - entry < SHORTEST_MEDIAN_FOLLOW_UP_DAYS / DAYS_PER_UNIT[unit]
+
+
+def most_are_brief(brief: int, seen: int) -> bool:
+    """Say whether most patients are followed up for less than a day, which is told.
+
+    Parameters
+    ----------
+    brief, seen
+        Numbers of these patients, and of those under observation.
+
+    Returns
+    -------
+    bool
+        Whether they are.
+    """
+    return 2 * brief > seen
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """How two endpoints of the same patients lie to each other, and of whom.
@@ -405,7 +443,7 @@ def rules(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Br
             role="transplant",
             rows=arithmetic.known(columns.transplant) & is_after(columns.transplant, last),
             found="transplant after the end of follow-up",
-            expected="Correct the dates, or ask for the repair drop_late_phases=True.",
+            expected=f"Correct the dates, or {REPAIR} drop_late_phases=True.",
         )
     for name, values in columns.covariates.items():
         yield Broken(
@@ -428,7 +466,7 @@ def _of_endpoint(name: str, time: Any, entry: Any, arithmetic: Arithmetic) -> It
         role=f"{name}.time",
         rows=time == 0,
         found="times of 0: nobody is at risk at the origin itself",
-        expected="Give the true time, or ask for the repair zero_times=<a small time>.",
+        expected=f"Give the true time, or {REPAIR} zero_times=<a small time>.",
     )
     yield Broken(
         role=f"{name}.time",
@@ -447,7 +485,7 @@ def _of_endpoint(name: str, time: Any, entry: Any, arithmetic: Arithmetic) -> It
         rows=entered & (time > 0) & ~is_after(time, entry),
         found=f"entry at or after the end of follow-up for {name}",
         expected="Such patients are never at risk: correct the times, or leave entry and time "
-        "empty.",
+        f"empty; where the two are one time, {REPAIR} zero_times=<a small time>.",
     )
 
 
@@ -470,7 +508,7 @@ def _of_phases(columns: Columns, last: Any, arithmetic: Arithmetic, tie: Tie) ->
             role=f"{phase}.start",
             rows=arithmetic.known(start) & is_after(start, last),
             found=f"{phase} starts after the end of follow-up",
-            expected="Correct the dates, or ask for the repair drop_late_phases=True.",
+            expected=f"Correct the dates, or {REPAIR} drop_late_phases=True.",
         )
         yield Broken(
             role=f"{phase}.end",

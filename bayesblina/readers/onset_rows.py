@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bayesblina.errors import DataError, SpecError
 from bayesblina.readers.columns import Columns
+from bayesblina.readers.roles import require_roles
 from bayesblina.readers.sources import hashes, load_table, missing_columns
 from bayesblina.rules import DAYS_PER_UNIT
 
@@ -39,6 +40,42 @@ SLACK = 1e-6
 # Variables of CDISC that count study days, and rows from which on other columns look like them.
 STUDY_DAYS = ("ASTDY", "AESTDY")
 LIKE_STUDY_DAYS = 20
+
+
+def require_event_roles(
+    patient: str,
+    term: str,
+    start: str,
+    grade: str | None,
+    flags: Sequence[str],
+    origin: str | None,
+    *,
+    apart: bool,
+) -> None:
+    """Refuse a column of a table of events in two roles.
+
+    Parameters
+    ----------
+    patient, term, start, grade, flags, origin
+        As for `bayesblina.adverse_events`.
+    apart
+        Whether the origin stands in a table of its own.
+
+    Raises
+    ------
+    SpecError
+        If there is one.
+    """
+    roles = {"patient": patient, "term": term, "start of the event": start}
+    roles |= {} if grade is None else {"grade": grade}
+    roles |= {f"flag {place}": column for place, column in enumerate(flags, start=1)}
+    if origin is not None:
+        # Of another table, in which only the ids stand beside it.
+        if apart:
+            require_roles({"patient": patient, "origin": origin}, ())
+        else:
+            roles["origin"] = origin
+    require_roles(roles, ())
 
 
 class OnsetRows:
@@ -121,7 +158,7 @@ class OnsetRows:
             )
             self.completed = np.isnan(known) & np.isfinite(days)
             return (days - zero) / per_unit
-        values = self.columns.numbers(column)
+        values = self.columns.times(column)
         self.report(column, np.isinf(values), "infinite starts", f"Expected {unit} or days.")
         if counted != "study days":
             self._refuse_study_days(column, counted, unit, values)

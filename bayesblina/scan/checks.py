@@ -14,12 +14,14 @@ from bayesblina.readers.columns import (
     DECIMAL,
     LONGEST_TEXT,
     MOST_LEVELS,
+    NOT_NUMBERS,
     CovariateKind,
 )
 from bayesblina.readers.roles import counts_of_flag, flag_problem
 from bayesblina.rules import (
     DAYS_PER_UNIT,
     LONGEST_MEDIAN_FOLLOW_UP_YEARS,
+    REPAIR,
     SHORTEST_MEDIAN_FOLLOW_UP_DAYS,
     Arithmetic,
     Broken,
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int64]
 
-NOT_NUMBERS = "values that are not numbers"
+# In place of how a repair is asked for: a table in an engine is not changed.
+REPAIR_ELSEWHERE = "read the patients with read_cohort and its repair"
 
 
 class InEngine:
@@ -421,7 +424,8 @@ def _rules(
         column = declared.roles.get(one.role, one.role)
         # Whoever's value could not be read has been told so.
         rows = one.rows & ~unread[column] if column in unread else one.rows
-        found.append(Broken(role=column, rows=rows, found=one.found, expected=one.expected))
+        expected = one.expected.replace(REPAIR, REPAIR_ELSEWHERE)
+        found.append(Broken(role=column, rows=rows, found=one.found, expected=expected))
     return found
 
 

@@ -7,14 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bayesblina.account import Account, Line
+from bayesblina.account import BRIEF, NOT_BRIEF, Account, Line
 from bayesblina.cohort import Endpoint, Phases
 from bayesblina.errors import DataError, Problem, SpecError
 from bayesblina.readers.columns import CovariateKind
 from bayesblina.readers.roles import require_roles
 from bayesblina.readers.sources import absent_columns, sha256_of, sha256_of_all
 from bayesblina.readers.wide import check_call, roles_of_columns
-from bayesblina.rules import DAYS_PER_UNIT, NEAR_TIES, Columns, order_of_endpoints
+from bayesblina.rules import (
+    DAYS_PER_UNIT,
+    NEAR_TIES,
+    Columns,
+    is_brief,
+    most_are_brief,
+    order_of_endpoints,
+)
 from bayesblina.scan.checks import (
     Declared,
     InEngine,
@@ -161,7 +168,10 @@ class CohortScan:
         return {self.source if len(names) == 1 else f"{self.source} ({len(names)} files)": digest}
 
     def account(self) -> Account:
-        """Count the patients read, whose times were settled, and how endpoints lie to each other.
+        """Count the patients read, whose times were settled, and whose follow-up is how.
+
+        Most patients' follow-up of less than a day is told, as by `Cohort.account`, and how
+        endpoints lie to each other.
 
         Returns
         -------
@@ -177,31 +187,35 @@ class CohortScan:
         lines = [self._line("read", f"patients in {self.source}", self.size)]
         if self.near_ties:
             lines.append(self._line("repaired", NEAR_TIES, self.near_ties))
-        seen = list(
-            order_of_endpoints(
-                {name: self.column("time", name) for name in self.endpoints},
-                {name: self.column("event", name) for name in self.endpoints},
-                {name: self.column("entry", name) for name in self.endpoints},
-                InEngine(),
-                unit=self.unit,
-            )
+        time, event, entry = (
+            {name: self.column(kind, name) for name in self.endpoints}
+            for kind in ("time", "event", "entry")
         )
-        if seen:
-            wanted = {
-                f"{which}{index}": rows.fill_null(False).cast("int64").sum()
-                for index, one in enumerate(seen)
-                for which, rows in (("rows", one.rows), ("events", one.events))
-            }
-            counts = run(self.table.aggregate(**wanted), self.source).iloc[0].astype("int64")
-            lines += [
-                replace(
-                    self._line("order", one.what, int(counts[f"rows{index}"])),
-                    endpoint=one.endpoint,
-                    events=int(counts[f"events{index}"]),
-                )
-                for index, one in enumerate(seen)
-                if counts[f"rows{index}"]
-            ]
+        asked: dict[str, Any] = {}
+        for index, name in enumerate(self.endpoints):
+            asked[f"seen{index}"] = entry[name].notnull()
+            asked[f"brief{index}"] = is_brief(time[name], entry[name], self.unit)
+        seen = list(order_of_endpoints(time, event, entry, InEngine(), unit=self.unit))
+        for index, one in enumerate(seen):
+            asked |= {f"rows{index}": one.rows, f"events{index}": one.events}
+        wanted = {name: rows.fill_null(False).cast("int64").sum() for name, rows in asked.items()}
+        counts = run(self.table.aggregate(**wanted), self.source).iloc[0].astype("int64")
+        for index, name in enumerate(self.endpoints):
+            under, brief = int(counts[f"seen{index}"]), int(counts[f"brief{index}"])
+            if most_are_brief(brief, under):
+                lines += [
+                    replace(self._line("follow-up", what, count), endpoint=name)
+                    for what, count in ((BRIEF, brief), (NOT_BRIEF, under - brief))
+                ]
+        lines += [
+            replace(
+                self._line("order", one.what, int(counts[f"rows{index}"])),
+                endpoint=one.endpoint,
+                events=int(counts[f"events{index}"]),
+            )
+            for index, one in enumerate(seen)
+            if counts[f"rows{index}"]
+        ]
         return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
 
     def _line(self, step: str, what: str, count: int) -> Line:

@@ -27,8 +27,11 @@ from bayesblina.intervals import snap, split, validate_cuts
 from bayesblina.rules import (
     DAYS_PER_UNIT,
     NEAR_TIES,
+    SHORT_EXPECTED,
+    SHORT_FOUND,
     Columns,
     InMemory,
+    any_of,
     is_brief,
     lost_to_short_numbers,
     most_are_brief,
@@ -375,8 +378,9 @@ class Cohort:
         freeze(self, "phase_start", _stacked(settled.start, self.phase_start))
         freeze(self, "phase_end", _stacked(settled.end, self.phase_end))
         freeze(self, "transplant", settled.transplant)
-        if moved.any():
-            who = tuple(str(patient) for patient in self.patients[moved])
+        rows = any_of(moved, np.zeros(self.size, dtype=bool))
+        if rows.any():
+            who = tuple(str(patient) for patient in self.patients[rows])
             freeze(self, "repairs", (*self.repairs, Repair(rule=NEAR_TIES, patients=who)))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -703,9 +707,8 @@ def _short_numbers(cohort: Cohort) -> list[Problem]:
             problems.append(
                 Problem(
                     column=role,
-                    found="times of too few digits (three bytes, or half precision) to be told "
-                    "from the end of follow-up",
-                    expected="Export the column at its full length.",
+                    found=SHORT_FOUND,
+                    expected=SHORT_EXPECTED,
                     patients=tuple(str(patient) for patient in cohort.patients[rows]),
                     rows=_numbers_of(rows),
                 )
@@ -731,10 +734,7 @@ def marks_of(cohort: Cohort) -> dict[str, Floats]:
     dict of ndarray, shape (patient,)
         Starts and ends of phases, and times of transplants.
     """
-    columns = columns_of(cohort)
-    marks = {f"{name}.start": values for name, values in columns.start.items()}
-    marks |= {f"{name}.end": values for name, values in columns.end.items()}
-    return marks if columns.transplant is None else marks | {"transplant": columns.transplant}
+    return columns_of(cohort).marks()
 
 
 def _problems_of_shape(cohort: Cohort) -> list[Problem]:

@@ -18,6 +18,7 @@ from bayesblina.rules import (
     DAYS_PER_UNIT,
     NEAR_TIES,
     Columns,
+    NearTies,
     is_brief,
     most_are_brief,
     order_of_endpoints,
@@ -375,7 +376,7 @@ def scan_cohort(
         categorical=categorical,
         unit=unit,
     )
-    problems, size, near_ties = find_problems(reading, declared, embedded=embedded, source=source)
+    problems, size, near = find_problems(reading, declared, embedded=embedded, source=source)
     levels, more = levels_of(reading, categorical, source)
     problems += more
     if not size:
@@ -385,8 +386,8 @@ def scan_cohort(
     if problems:
         raise DataError(problems, source=source)
     found = raw.select(**columns)
-    if near_ties:  # which costs time in every pass
-        found = _with_near_ties(found, as_read, unit, ends)
+    if near.patients:  # which costs time in every pass
+        found = _with_near_ties(found, as_read, unit, ends, near)
     return CohortScan(
         table=settled(found, embedded=embedded),
         embedded=embedded,
@@ -400,7 +401,7 @@ def scan_cohort(
             for name, kind in kinds.items()
         ),
         size=size,
-        near_ties=near_ties,
+        near_ties=near.patients,
         synthetic=synthetic,
         source=source,
         path=str(table) if files else None,
@@ -408,8 +409,10 @@ def scan_cohort(
     )
 
 
-def _with_near_ties(table: Any, read: Columns, unit: str, ends: Sequence[str]) -> Any:
-    """Settle near ties of a table whose columns are read."""
+def _with_near_ties(
+    table: Any, read: Columns, unit: str, ends: Sequence[str], near: NearTies
+) -> Any:
+    """Settle near ties of a table whose columns are read, where there are any."""
     found, _ = settled_columns(
         Columns(
             time={name: table[_name("time", name)] for name in read.time},
@@ -421,7 +424,7 @@ def _with_near_ties(table: Any, read: Columns, unit: str, ends: Sequence[str]) -
         InEngine(),
         unit,
         ends,
-        keep_noise=False,
+        only=near,
     )
     columns = {_name("start", name): values for name, values in found.start.items()}
     columns |= {_name("end", name): values for name, values in found.end.items()}

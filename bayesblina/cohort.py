@@ -34,10 +34,14 @@ from bayesblina.intervals import snap, split, validate_cuts
 from bayesblina.rules import (
     DAYS_PER_UNIT,
     NEAR_TIES,
-    SHORTEST_MEDIAN_FOLLOW_UP_DAYS,
+    SHORT_EXPECTED,
+    SHORT_FOUND,
     Columns,
     InMemory,
+    any_of,
+    is_brief,
     lost_to_short_numbers,
+    most_are_brief,
     rules,
     settle,
     tie_of,
@@ -340,8 +344,9 @@ class Cohort:
         Id of the person to whom each row belongs, where rows are pieces or copies of persons, as
         weighted follow-up has them; None where every row is a person. Whatever leaves patients out
         takes all rows of a person.
-    file_sha256
-        SHA-256 of the bytes of the file that they were read from; None without a file.
+    file_hashes : mapping of str
+        SHA-256 of the bytes that were read of each file, by the file's name; of ADaM's, with that
+        of the dataset. Empty where tables were in memory.
 
     Raises
     ------
@@ -363,7 +368,7 @@ class Cohort:
     repairs: tuple[Repair, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
     persons: NDArray[np.str_] | None = None
-    file_sha256: str | None = None
+    file_hashes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         problems = _problems_of_shape(self)
@@ -376,6 +381,7 @@ class Cohort:
         freeze = object.__setattr__
         freeze(self, "endpoints", MappingProxyType(dict(self.endpoints)))
         freeze(self, "covariates", MappingProxyType(dict(self.covariates)))
+        freeze(self, "file_hashes", MappingProxyType(dict(self.file_hashes)))
         arrays = [self.patients, self.phase_start, self.phase_end]
         arrays += [covariate.values for covariate in self.covariates.values()]
         for outcome in self.endpoints.values():
@@ -392,8 +398,9 @@ class Cohort:
         freeze(self, "phase_start", _stacked(settled.start, self.phase_start))
         freeze(self, "phase_end", _stacked(settled.end, self.phase_end))
         freeze(self, "transplant", settled.transplant)
-        if moved.any():
-            who = tuple(str(patient) for patient in self.patients[moved])
+        rows = any_of(moved, np.zeros(self.size, dtype=bool))
+        if rows.any():
+            who = tuple(str(patient) for patient in self.patients[rows])
             freeze(self, "repairs", (*self.repairs, Repair(rule=NEAR_TIES, patients=who)))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -401,6 +408,7 @@ class Cohort:
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         values["endpoints"] = dict(self.endpoints)
         values["covariates"] = dict(self.covariates)
+        values["file_hashes"] = dict(self.file_hashes)
         return _made, (values,)
 
     @property
@@ -486,9 +494,8 @@ class Cohort:
                 person_time=float((time[seen] - entry[seen]).sum()),
             )
         ]
-        day = SHORTEST_MEDIAN_FOLLOW_UP_DAYS / DAYS_PER_UNIT[self.unit]
-        brief = seen & (time - entry < day)
-        if brief[seen].mean() > 0.5:
+        brief = seen & is_brief(time, entry, self.unit)
+        if most_are_brief(int(brief.sum()), int(seen.sum())):
             lines.append(line(brief, step="follow-up", what=BRIEF))
             lines.append(line(seen & ~brief, step="follow-up", what=NOT_BRIEF))
         if not seen.all():
@@ -717,9 +724,8 @@ def _short_numbers(cohort: Cohort) -> list[Problem]:
             problems.append(
                 Problem(
                     column=role,
-                    found="times of too few digits (three bytes, or half precision) to be told "
-                    "from the end of follow-up",
-                    expected="Export the column at its full length.",
+                    found=SHORT_FOUND,
+                    expected=SHORT_EXPECTED,
                     patients=tuple(str(patient) for patient in cohort.patients[rows]),
                     rows=_numbers_of(rows),
                 )
@@ -745,10 +751,7 @@ def marks_of(cohort: Cohort) -> dict[str, Floats]:
     dict of ndarray, shape (patient,)
         Starts and ends of phases, and times of transplants.
     """
-    columns = columns_of(cohort)
-    marks = {f"{name}.start": values for name, values in columns.start.items()}
-    marks |= {f"{name}.end": values for name, values in columns.end.items()}
-    return marks if columns.transplant is None else marks | {"transplant": columns.transplant}
+    return columns_of(cohort).marks()
 
 
 def _problems_of_shape(cohort: Cohort) -> list[Problem]:

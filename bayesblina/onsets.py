@@ -29,8 +29,9 @@ from bayesblina.readers.onset_rows import (
     OnsetRows,
     Severity,
     days_of_origin,
+    require_event_roles,
 )
-from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.readers.sources import hashes, load_table, missing_columns
 from bayesblina.rules import DAYS_PER_UNIT
 
 Floats = NDArray[np.float64]
@@ -65,6 +66,9 @@ class AdverseEvents:
         Rows of the table that are not in it, by reason.
     imputed
         Events whose partial start date was completed.
+    file_hashes
+        SHA-256 of the bytes that were read of each file, by its name and what it holds; empty where
+        tables were in memory.
     """
 
     phases: tuple[str, ...]
@@ -78,6 +82,7 @@ class AdverseEvents:
     synthetic: bool
     left_out: Mapping[str, int] = field(default_factory=dict)
     imputed: int = 0
+    file_hashes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def counts(self) -> Ints:
@@ -278,6 +283,7 @@ def adverse_events(
     _require_call(cohort, counted, origin, grade, minimum_grade, flags, leave_out, partial_dates)
     _require_states(cohort, endpoint, phase_end, transplant)
     require_date_format(date_format)
+    require_event_roles(patient, term, start, grade, flags, origin, apart=origins is not None)
     frame, source = load_table(table)
     wanted = [patient, term, start, *([] if grade is None else [grade]), *flags]
     if origin is not None and origins is None:
@@ -335,6 +341,7 @@ def adverse_events(
         minimum_grade=minimum_grade,
         left_out=rows.left_out,
         imputed=int((rows.completed & kept).sum()),
+        file_hashes=hashes(frame, f"{source} (adverse events)") | rows.file_hashes,
     )
 
 
@@ -453,6 +460,7 @@ def _assign(
     minimum_grade: int | Severity | None,
     left_out: Mapping[str, int],
     imputed: int,
+    file_hashes: Mapping[str, str],
 ) -> AdverseEvents:
     begin, stop = observed
     bounds, phases, state = state_bounds(
@@ -486,4 +494,5 @@ def _assign(
         synthetic=cohort.synthetic,
         left_out=MappingProxyType(dict(left_out)),
         imputed=imputed,
+        file_hashes=MappingProxyType(dict(file_hashes)),
     )

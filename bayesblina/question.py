@@ -225,13 +225,19 @@ def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
     Raises
     ------
     SpecError
-        If it names phases or endpoints that the cohort does not have, or leaves open a choice
-        that the cohort's data demand.
+        If the cohort has no phases, the question names phases or endpoints that it does not have,
+        or leaves open a choice that the cohort's data demand.
     TypeError
         If the two are no such values.
     """
     require_kind(cohort, Enrolled, "cohort")
     require_kind(question, Question, "question")
+    if not cohort.phases:
+        raise SpecError(
+            f"exposed: the cohort has no phase '{question.exposed}', since it was read without "
+            "phases: name them with phases=, where the patients are read. Everybody together, or "
+            "by a covariate, is described by kaplan_meier and nelson_aalen, which need no Question."
+        )
     for role, name in (
         ("exposed", question.exposed),
         ("reference", question.reference),

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesblina.intervals import TIE_TOLERANCE
 
@@ -28,9 +29,17 @@ SHORTEST_STAY_DAYS = 0.01
 # Significant bits of numbers that SAS keeps in three bytes, by platform; of half precision, 11.
 FEWEST_BITS, SHORT_BITS = 13, 16
 FEWEST_FRACTIONS = 5
+SHORT_FOUND = (
+    "times of too few digits (three bytes, or half precision) to be told from the end of follow-up"
+)
+SHORT_EXPECTED = "Export the column at its full length."
 NEAR_TIES = (
     "a phase or transplant less than a hundredth of a day from the end of follow-up counts as at it"
 )
+
+
+# How a repair is asked for; a scan makes none.
+REPAIR = "ask for the repair"
 
 
 class Arithmetic(Protocol):
@@ -54,6 +63,10 @@ class Arithmetic(Protocol):
 
     def choose(self, condition: Any, yes: Any, no: Any) -> Any:
         """Take one value where a condition holds, and another where it does not."""
+        ...
+
+    def number(self, value: float) -> Any:
+        """Write a number that is just this one."""
         ...
 
 
@@ -83,6 +96,10 @@ class InMemory:
         """Take one value where a condition holds, and another where it does not."""
         return np.where(condition, yes, no)
 
+    def number(self, value: float) -> Any:
+        """Write a number that is just this one."""
+        return value
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
@@ -106,6 +123,12 @@ class Columns:
     end: Mapping[str, Any]
     transplant: Any = None
     covariates: Mapping[str, Any] = field(default_factory=dict)
+
+    def marks(self) -> dict[str, Any]:
+        """Lay out all times at which states may begin, by role."""
+        marks = {f"{name}.start": values for name, values in self.start.items()}
+        marks |= {f"{name}.end": values for name, values in self.end.items()}
+        return marks if self.transplant is None else marks | {"transplant": self.transplant}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,9 +226,32 @@ def tie_of(unit: str) -> Tie:
     return Tie(least=least, from_time=float(from_time))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearTies:
+    """Where the near ties of a table are, so that nobody looks for them elsewhere.
+
+    Attributes
+    ----------
+    patients
+        Number of patients with near ties.
+    pairs
+        Roles of marks, each with the endpoint whose end it is near to.
+    far
+        Whether follow-up is so long anywhere that more than a hundredth of a day is near.
+    """
+
+    patients: int
+    pairs: frozenset[tuple[str, str]]
+    far: bool
+
+
 def settle(
-    columns: Columns, arithmetic: Arithmetic, *, unit: str, keep_noise: bool = True
-) -> tuple[Columns, Any]:
+    columns: Columns,
+    arithmetic: Arithmetic,
+    *,
+    unit: str,
+    only: NearTies | None = None,
+) -> tuple[Columns, dict[tuple[str, str], Any]]:
     """Let phases and transplants that all but meet the end of follow-up meet it.
 
     Dates that are one day become times that differ by rounding: in single precision, in the short
@@ -220,42 +266,184 @@ def settle(
         Of the kind of columns they are.
     unit
         Time unit.
-    keep_noise
-        Whether times that differ by floating-point noise, and are one anyway, stay as they are;
-        not to look for them takes less time.
+    only
+        Where near ties are known to be: the rest is left as it is. There times that differ by
+        floating-point noise, and are one anyway, become one; else they stay as they are.
 
     Returns
     -------
     columns : Columns
         With the times settled.
-    moved : array or column of bool
-        Whose times moved.
+    moved : dict of array or column of bool
+        Whose times moved, by the mark's role and the endpoint.
     """
     tie = tie_of(unit)
-    ends = [(time, tie.at(time, arithmetic)) for time in columns.time.values()]
-    moved = [time < time for time, _ in ends]
+    ends = {
+        name: (
+            time,
+            tie.at(time, arithmetic) if only is None or only.far else arithmetic.number(tie.least),
+        )
+        for name, time in columns.time.items()
+    }
+    moved = {}
 
-    def settled(mark: Any) -> Any:
+    def settled(role: str, mark: Any) -> Any:
         found = mark
-        for time, most in reversed(ends):
+        for name, (time, most) in reversed(ends.items()):
+            if only is not None and (role, name) not in only.pairs:
+                continue
             apart = mark - time
             near = (apart < most) & (apart > -most) & (time > 0)
-            if keep_noise:
+            if only is None:
                 near = near & (is_after(mark, time) | is_after(time, mark))
-            moved.append(near)
+            moved[role, name] = near
             found = arithmetic.choose(near, time, found)
         return found
 
-    start = {name: settled(values) for name, values in columns.start.items()}
-    end = {name: settled(values) for name, values in columns.end.items()}
-    transplant = None if columns.transplant is None else settled(columns.transplant)
-    rows = moved[0]
-    for one in moved[1:]:
-        rows = rows | one
-    return replace(columns, start=start, end=end, transplant=transplant), rows
+    found = {role: settled(role, mark) for role, mark in columns.marks().items()}
+    settled_columns = replace(
+        columns,
+        start={name: found[f"{name}.start"] for name in columns.start},
+        end={name: found[f"{name}.end"] for name in columns.end},
+        transplant=found.get("transplant"),
+    )
+    return settled_columns, moved
 
 
-def lost_to_short_numbers(mark: Any, times: Sequence[Any], tie: Tie) -> Any:
+def any_of(rows: Mapping[Any, Any], nobody: Any) -> Any:
+    """Say whom any of several conditions holds for.
+
+    Parameters
+    ----------
+    rows
+        Conditions, as booleans.
+    nobody
+        What holds for nobody.
+
+    Returns
+    -------
+    array or column of bool
+        Whether any does.
+    """
+    found = nobody
+    for one in rows.values():
+        found = found | one
+    return found
+
+
+def is_brief(time: Any, entry: Any, unit: str) -> Any:
+    """Say who is followed up for less than a day.
+
+    Parameters
+    ----------
+    time, entry : array or column, shape (patient,)
+        End of follow-up, and entry.
+    unit
+        Time unit.
+
+    Returns
+    -------
+    array or column of bool, shape (patient,)
+        Whether they are; not so, or missing, where a time is missing.
+    """
+    return time - entry < SHORTEST_MEDIAN_FOLLOW_UP_DAYS / DAYS_PER_UNIT[unit]
+
+
+def most_are_brief(brief: int, seen: int) -> bool:
+    """Say whether most patients are followed up for less than a day, which is told.
+
+    Parameters
+    ----------
+    brief, seen
+        Numbers of these patients, and of those under observation.
+
+    Returns
+    -------
+    bool
+        Whether they are.
+    """
+    return 2 * brief > seen
+
+
+def digits_of(mark: Any, arithmetic: Arithmetic) -> tuple[Any, Any]:
+    """Look at how a column of times is stored.
+
+    Parameters
+    ----------
+    mark : array or column, shape (patient,)
+        Times at which a phase starts or ends, or of a transplant.
+    arithmetic
+        Of the kind of column it is.
+
+    Returns
+    -------
+    longer : array or column of bool, shape (patient,)
+        Numbers that take more than three bytes in SAS, or half precision elsewhere.
+    fractions : array or column of bool, shape (patient,)
+        Numbers that are no whole eighths, which are written by people.
+    """
+    known, eighths = arithmetic.known(mark), mark * 8.0
+    fractions = known & ((eighths + _TO_WHOLE) - _TO_WHOLE != eighths)
+    return known & ~_is_short(mark), fractions
+
+
+def are_short(longer: int, fractions: int) -> bool:
+    """Say whether a column is one of short numbers, by what `digits_of` found, counted.
+
+    Parameters
+    ----------
+    longer, fractions
+        Numbers of rows.
+
+    Returns
+    -------
+    bool
+        Whether all are short, and enough of them cut off.
+    """
+    return not longer and fractions >= FEWEST_FRACTIONS
+
+
+def lost_at_the_end(mark: Any, times: Sequence[Any], tie: Tie, arithmetic: Arithmetic) -> Any:
+    """Find marks of a column of short numbers that may be, or not be, at the end of follow-up.
+
+    Parameters
+    ----------
+    mark : array or column, shape (patient,)
+        Times of the column.
+    times : sequence of array or column, shape (patient,)
+        Ends of follow-up.
+    tie
+        How far apart two times may be and still be one.
+    arithmetic
+        Of the kind of columns they are.
+
+    Returns
+    -------
+    array or column of bool, shape (patient,)
+        Whose.
+    """
+    lost = mark > mark
+    for time in times:
+        most = time * 2.0 ** (2 - FEWEST_BITS)
+        close = (time - mark < most) & (mark - time < most)
+        lost = lost | (close & (time != mark) & ~tie.near(mark, time, arithmetic))
+    return arithmetic.known(mark) & lost
+
+
+# Adding and subtracting it rounds to whole numbers, in every engine.
+_TO_WHOLE = 1.5 * 2.0**52
+_TO_SHORT = 2.0 ** (53 - SHORT_BITS) + 1.0
+
+
+def _is_short(values: Any) -> Any:
+    """Say which numbers have no more than so many bits, as Veltkamp splits them."""
+    wide = values * _TO_SHORT
+    return wide - (wide - values) == values
+
+
+def lost_to_short_numbers(
+    mark: NDArray[np.float64], times: Sequence[NDArray[np.float64]], tie: Tie
+) -> NDArray[np.bool_]:
     """Find marks whose distance from the end of follow-up was lost to how their column is stored.
 
     SAS keeps numbers in as few as three bytes, which cuts a month of 12.3 to 12.299: the error is
@@ -276,20 +464,16 @@ def lost_to_short_numbers(mark: Any, times: Sequence[Any], tie: Tie) -> Any:
         Whose; nobody's unless all of the column's numbers are so short.
     """
     nobody = np.zeros(mark.size, dtype=bool)
-    known = mark[np.isfinite(mark)]
-    # Most columns are told by their first numbers.
-    for some in (known[:100], known):
-        steps = np.frexp(some)[0] * 2.0**SHORT_BITS
-        if (steps != np.floor(steps)).any():
+    with np.errstate(invalid="ignore", over="ignore"):  # such times are told by the rules
+        known = mark[np.isfinite(mark)]
+        # Most columns are told by their first numbers.
+        for some in (known[:100], known):
+            if not _is_short(some).all():
+                return nobody
+        longer, fractions = digits_of(mark, InMemory())
+        if not are_short(int(longer.sum()), int(fractions.sum())):
             return nobody
-    # Halves, quarters and eighths are written by people.
-    if np.count_nonzero(known * 8.0 != np.floor(known * 8.0)) < FEWEST_FRACTIONS:
-        return nobody
-    for time in times:
-        with np.errstate(invalid="ignore"):
-            close = np.abs(time - mark) < time * 2.0 ** (2 - FEWEST_BITS)
-        nobody |= close & (time != mark) & ~tie.near(mark, time, InMemory())
-    return nobody
+        return np.asarray(lost_at_the_end(mark, times, tie, InMemory()))
 
 
 def rules(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Broken]:
@@ -331,7 +515,7 @@ def rules(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Br
             role="transplant",
             rows=arithmetic.known(columns.transplant) & is_after(columns.transplant, last),
             found="transplant after the end of follow-up",
-            expected="Correct the dates, or ask for the repair drop_late_phases=True.",
+            expected=f"Correct the dates, or {REPAIR} drop_late_phases=True.",
         )
     for name, values in columns.covariates.items():
         yield Broken(
@@ -354,7 +538,7 @@ def _of_endpoint(name: str, time: Any, entry: Any, arithmetic: Arithmetic) -> It
         role=f"{name}.time",
         rows=time == 0,
         found="times of 0: nobody is at risk at the origin itself",
-        expected="Give the true time, or ask for the repair zero_times=<a small time>.",
+        expected=f"Give the true time, or {REPAIR} zero_times=<a small time>.",
     )
     yield Broken(
         role=f"{name}.time",
@@ -373,7 +557,7 @@ def _of_endpoint(name: str, time: Any, entry: Any, arithmetic: Arithmetic) -> It
         rows=entered & (time > 0) & ~is_after(time, entry),
         found=f"entry at or after the end of follow-up for {name}",
         expected="Such patients are never at risk: correct the times, or leave entry and time "
-        "empty.",
+        f"empty; where the two are one time, {REPAIR} zero_times=<a small time>.",
     )
 
 
@@ -396,7 +580,7 @@ def _of_phases(columns: Columns, last: Any, arithmetic: Arithmetic, tie: Tie) ->
             role=f"{phase}.start",
             rows=arithmetic.known(start) & is_after(start, last),
             found=f"{phase} starts after the end of follow-up",
-            expected="Correct the dates, or ask for the repair drop_late_phases=True.",
+            expected=f"Correct the dates, or {REPAIR} drop_late_phases=True.",
         )
         yield Broken(
             role=f"{phase}.end",

@@ -18,7 +18,8 @@ from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.follow_up import Episodes, find_episodes
 from bayesblina.intervals import TIE_TOLERANCE, snap, split, validate_cuts
 from bayesblina.question import Question
-from bayesblina.readers.columns import as_text
+from bayesblina.readers.history import checked_history
+from bayesblina.readers.sources import load_table
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -520,46 +521,24 @@ def _history(cohort: Cohort, history: pd.DataFrame | None, used: Ints, begin: Fl
         return _Changes(
             names=(), patient=np.empty(0, np.int64), time=np.empty(0), values=np.empty((0, 0))
         )
-    names = tuple(str(name) for name in history.columns if name not in ("patient", "time"))
-    if not {"patient", "time"} <= set(history.columns) or not names:
-        raise SpecError("history needs the columns patient, time and at least one covariate.")
+    frame, _ = load_table(history)
+    checked = checked_history(frame, patient="patient", time="time", source="the history")
+    names = tuple(str(name) for name in checked.columns if name not in ("patient", "time"))
     clash = [name for name in names if name in cohort.covariates]
     if clash:
         raise SpecError(f"'{clash[0]}' is a covariate of the cohort and of the history.")
     row = {str(patient): index for index, patient in enumerate(cohort.patients)}
-    twice = [str(name) for name in history.columns[history.columns.duplicated()]]
-    if twice:
-        raise SpecError(f"history has more than one column '{twice[0]}': rename one of them.")
-    ids = pd.Series(as_text(history["patient"]))
+    ids = checked["patient"]
     unknown = ids[~ids.isin(row)]
-    try:
-        columns = history[["time", *names]].to_numpy(dtype=np.float64, na_value=np.nan)
-    except (TypeError, ValueError):
-        raise SpecError(
-            "history: times and values must be numbers; code the levels of a category as columns "
-            "of 0 and 1."
-        ) from None
-    wrong = ids[~np.isfinite(columns).all(axis=1)]
-    problems = [
-        Problem(
-            column=column,
-            patients=tuple(dict.fromkeys(patients)),
-            found=found,
-            expected=expected,
+    if len(unknown):
+        problem = Problem(
+            column="patient",
+            patients=tuple(dict.fromkeys(unknown)),
+            found="patients who are not in the cohort",
+            expected="Leave them out.",
         )
-        for column, patients, found, expected in (
-            ("patient", unknown, "patients who are not in the cohort", "Leave them out."),
-            (
-                "time",
-                wrong,
-                "times or values that are missing or infinite",
-                "Every row needs a time and a number for each covariate.",
-            ),
-        )
-        if len(patients)
-    ]
-    if problems:
-        raise DataError(problems, source="the history")
+        raise DataError([problem], source="the history")
+    columns = checked[["time", *names]].to_numpy(dtype=np.float64)
     patient = np.array([row[one] for one in ids], dtype=np.int64)
     # What differs by floating-point noise from the time of eligibility is measured by then.
     at, time = begin[patient], columns[:, 0]

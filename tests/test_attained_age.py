@@ -97,13 +97,19 @@ def test_most_censored_at_randomisation_is_told(read: Any, tmp_path: Path) -> No
     table.to_parquet(path)
     cohort = read(path, **{**COLUMNS, "unit": "months"})
     assert cohort.size == 9
+    told = cohort.account().table.query("step == 'follow-up'")
+    assert told["what"].tolist() == [
+        "followed up for less than a day, as most are: check the unit",
+        "followed up for a day or longer",
+    ]
+    assert told["patients"].tolist() == [6, 3]
+    assert set(told["endpoint"]) == set(cohort.endpoints)
+    # No more than half of them, of those ever under observation: nothing is told.
+    half = table.assign(entry=[0.0] * 4 + [np.nan] + [0.0] * 4, exit=[0.01] * 4 + [2.0] * 5)
+    half.to_parquet(path)
+    steps = set(read(path, **{**COLUMNS, "unit": "months"}).account().table["step"])
+    assert "follow-up" not in steps
     if isinstance(cohort, bb.Cohort):
-        told = cohort.account().table.query("step == 'follow-up'")
-        assert told["what"].tolist() == [
-            "followed up for less than a day, as most are: check the unit",
-            "followed up for a day or longer",
-        ]
-        assert told["patients"].tolist() == [6, 3]
         # Of a masked report nobody can tell how many the few others are.
         shown = flow.account(cohort.account().table, exposed="maintenance", minimum=5)
         assert {row["patients"] for row in shown.rows if row["step"] == "follow-up"} == {MASK}

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import bayesblina as bb
 from bayesblina.cohort import Cohort
-from bayesblina.errors import DataError
+from bayesblina.errors import DataError, SpecError
 
 FOLDER = Path(__file__).parent / "data" / "cdisc_pilot"
 ADSL, ADTTE, ADEX, ADAE = (FOLDER / f"{name}.csv" for name in ("adsl", "adtte", "adex", "adae"))
@@ -112,3 +113,62 @@ def test_placebo_is_a_dose_of_0() -> None:
 def test_a_wrong_unit_of_aval() -> None:
     with pytest.raises(DataError, match=r"7 times as long, in the median\) \[251 patients"):
         read(value_unit="weeks")
+
+
+def test_a_partial_date_matters_only_where_dates_are_used(tmp_path: Path) -> None:
+    """The month alone of a death: AVAL has the day, and the account says who was not compared."""
+    table = pd.read_csv(ADTTE, dtype=str, keep_default_na=False)
+    ids = table.loc[table["PARAMCD"] == "OS", "USUBJID"].iloc[:2].tolist()
+    table.loc[table["USUBJID"].isin(ids), "ADT"] = "2014-01"
+    path = tmp_path / "adtte.csv"
+    table.to_csv(path, index=False)
+
+    def cohort(**options: Any) -> Cohort:
+        given: dict[str, Any] = {
+            "endpoints": {"os": bb.AdamEndpoint(paramcd="OS")},
+            "unit": "days",
+            "population": "SAFFL",
+            "phases": {},
+            **options,
+        }
+        return bb.read_adam(ADSL, path, **given)
+
+    with pytest.raises(DataError, match="ADT: partial dates"):
+        cohort(value="dates", same_day="end of day")
+    found = cohort(value="AVAL", value_unit="days")
+    usual = read(phases={})
+    np.testing.assert_array_equal(found.endpoints["os"].time, usual.endpoints["os"].time)
+    counted = {one.rule: one.patients for one in found.repairs}
+    assert counted["partial ADT, with which AVAL could not be compared"] == tuple(ids)
+    assert not any("partial" in one.rule for one in usual.repairs)
+    table["ADT"] = "soon"
+    table.to_csv(path, index=False)
+    with pytest.raises(DataError, match="ADT: values that are not dates"):
+        cohort(value="AVAL", value_unit="days")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"grade": "AEDECOD"}, "'AEDECOD' is declared as term and as grade"),
+        ({"term": "USUBJID"}, "'USUBJID' is declared as patient and as term"),
+        ({"flags": ["TRTEMFL", "AESEV"]}, "'AESEV' is declared as grade and as flag 2"),
+        ({"flags": ["TRTEMFL", "TRTEMFL"]}, "as flag 1 and as flag 2"),
+        ({"counted": "dates", "origin": "ASTDY"}, "as start of the event and as origin"),
+        ({"counted": "dates", "origin": "USUBJID", "origins": ADSL}, "as patient and as origin"),
+    ],
+)
+def test_a_column_of_events_has_one_role(changed: dict[str, Any], words: str) -> None:
+    given: dict[str, Any] = {
+        "patient": "USUBJID", "term": "AEDECOD", "start": "ASTDY", "grade": "AESEV",
+        "counted": "study days",
+    }  # fmt: skip
+    with pytest.raises(SpecError, match=words):
+        bb.adverse_events(ADAE, read(phases={}), **{**given, **changed})
+
+
+def test_a_flag_is_no_start_of_an_event() -> None:
+    cohort = read(phases={})
+    table = pd.DataFrame({"id": cohort.patients[:6], "term": "x", "had": [0, 1, 0, 1, 1, 0]})
+    with pytest.raises(DataError, match="had: a flag"):
+        bb.adverse_events(table, cohort, patient="id", term="term", start="had", counted="times")

@@ -1,6 +1,10 @@
 """The hash of a table is of the bytes analysed, and a file's name means that file."""
 
 import hashlib
+import os
+import pickle
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,14 +59,18 @@ def test_the_hash_is_of_what_was_read(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"t{suffix}")
     before = digest(path)
     cohort, scan = call(bb.read_cohort, path), call(bb.scan_cohort, path)
-    assert (cohort.file_sha256, scan.hash_of_file()) == (before, before)
+    assert cohort.file_hashes == scan.hash_files() == {path.name: before}
     write(path, 1.0)
     assert digest(path) != before
-    assert cohort.file_sha256 == before
+    assert cohort.file_hashes == {path.name: before}
     with pytest.raises(DataError, match="not as it was"):
-        scan.hash_of_file()
-    assert call(bb.read_cohort, table()).file_sha256 is None
-    assert call(bb.scan_cohort, table()).hash_of_file() is None
+        scan.hash_files()
+    path.unlink()
+    with pytest.raises(DataError, match="not as it was"):
+        scan.hash_files()
+    assert pickle.loads(pickle.dumps(cohort)).file_hashes == {path.name: before}
+    assert call(bb.read_cohort, table()).file_hashes == {}
+    assert call(bb.scan_cohort, table()).hash_files() == {}
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(
@@ -98,7 +106,7 @@ def test_a_name_means_itself_in_every_engine(tmp_path: Path, name: str, suffix: 
         for read in (bb.read_cohort, bb.scan_cohort)
     )
     np.testing.assert_allclose(first, second)
-    assert call(bb.scan_cohort, path).hash_of_file() == digest(path)
+    assert call(bb.scan_cohort, path).hash_files() == {path.name: digest(path)}
 
 
 def test_globs_stay_globs(tmp_path: Path) -> None:
@@ -110,5 +118,83 @@ def test_globs_stay_globs(tmp_path: Path) -> None:
         one.to_parquet(folder / f"x{row}.parquet")
     scan = call(bb.scan_cohort, folder / "x*.parquet")
     assert scan.size == 24
-    assert scan.hash_of_file() is None
     assert pattern_of(str(folder / "x?.parquet")).endswith("data[[]0]/x?.parquet")
+
+
+def parts(folder: Path, order: list[str], suffix: str) -> None:
+    """Patients in several files, some of them in a folder of their own."""
+    for row, name in enumerate(order):
+        one = table()
+        one["id"] += name
+        path = folder / f"{name}{suffix}"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        if suffix == ".csv":
+            one.to_csv(path, index=False)
+        else:
+            one.to_parquet(path)
+        os.utime(path, (row, row))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_several_files_have_one_hash(tmp_path: Path, suffix: str) -> None:
+    """It is that of sha256sum's list: names and bytes in the order of names, wherever they lie."""
+    names = ["a/x", "a/y", "b/x"]
+    parts(tmp_path / "one", names, suffix)
+    parts(tmp_path / "two", names[::-1], suffix)
+    found = call(bb.scan_cohort, tmp_path / "one" / "*" / f"*{suffix}").hash_files()
+    listed = subprocess.run(
+        [str(shutil.which("sha256sum")), *(f"{name}{suffix}" for name in names)],
+        cwd=tmp_path / "one",
+        capture_output=True,
+        check=True,
+    ).stdout
+    assert found == {f"*{suffix} (3 files)": hashlib.sha256(listed).hexdigest()}
+    assert call(bb.scan_cohort, tmp_path / "two" / "*" / f"*{suffix}").hash_files() == found
+    # A name, or a byte of any file, changes it.
+    (tmp_path / "two" / "b" / f"x{suffix}").rename(tmp_path / "two" / "b" / f"z{suffix}")
+    other = call(bb.scan_cohort, tmp_path / "two" / "*" / f"*{suffix}").hash_files()
+    write(tmp_path / "one" / "b" / f"x{suffix}", 1.0)
+    changed = call(bb.scan_cohort, tmp_path / "one" / "*" / f"*{suffix}").hash_files()
+    assert len({*found.values(), *other.values(), *changed.values()}) == 3
+
+
+PILOT = Path(__file__).parent / "data" / "cdisc_pilot"
+
+
+def test_every_dataset_of_adam_has_its_hash() -> None:
+    given: dict[str, Any] = {
+        "endpoints": {"os": bb.AdamEndpoint(paramcd="OS")},
+        "unit": "days",
+        "population": "SAFFL",
+        "phases": {"low": "BASELINE", "high": "WEEK 2"},
+        "cycle": "VISIT",
+        "filters": {"ADEX": {"PARAMCD": "DOSE"}},
+        "value": "AVAL",
+        "value_unit": "days",
+        "zero_doses": "count",
+    }
+    adsl, adtte, adex, adae = (PILOT / f"{name}.csv" for name in ("adsl", "adtte", "adex", "adae"))
+    cohort = bb.read_adam(adsl, adtte, adex, **given)
+    assert cohort.file_hashes == {
+        "adsl.csv (ADSL)": digest(adsl),
+        "adtte.csv (ADTTE)": digest(adtte),
+        "adex.csv (ADEX)": digest(adex),
+    }
+    # What was in memory has no bytes of a file.
+    held = bb.read_adam(adsl, pd.read_csv(adtte, dtype=str, keep_default_na=False), adex, **given)
+    assert set(held.file_hashes) == {"adsl.csv (ADSL)", "adex.csv (ADEX)"}
+    events = bb.adverse_events(
+        adae,
+        cohort,
+        patient="USUBJID",
+        term="AEDECOD",
+        start="ASTDT",
+        counted="dates",
+        origin="TRTSDT",
+        origins=adsl,
+        flags=["TRTEMFL"],
+    )
+    assert events.file_hashes == {
+        "adae.csv (adverse events)": digest(adae),
+        "adsl.csv (origins)": digest(adsl),
+    }

@@ -548,6 +548,107 @@ def test_zero_times_are_repaired_on_request_only() -> None:
     assert problems_of(patients(os_months=[10.5, 12, -1, 5]), repairs=bb.Repairs(zero_times=0.02))
 
 
+def test_follow_up_that_ends_at_its_entry_is_repaired_alike() -> None:
+    """Remission on the day of death: all that ends at that moment ends as much later."""
+    table = patients(
+        os_months=[10.5, 12, 8, 5],
+        rfs_months=[9, 12, None, 4],
+        remission_month=[2, 12 * (1 + 1e-12), None, 3],
+        consolidation_month=[3, 11, None, None],
+        maintenance_month=[None, None, None, None],
+        maintenance_end=[None, None, None, None],
+    ).astype({"maintenance_month": float, "maintenance_end": float})
+    with pytest.raises(DataError, match="where the two are one time, ask for the repair zero_ti"):
+        read(table)
+    cohort = read(table, repairs=bb.Repairs(zero_times=0.02))
+    np.testing.assert_array_equal(cohort.endpoints["rfs"].time, [9, 12.02, np.nan, 4])
+    np.testing.assert_array_equal(cohort.endpoints["os"].time, [10.5, 12.02, 8, 5])
+    assert [(one.rule, one.patients) for one in cohort.repairs] == [
+        ("times of 0 became 0.02", ()),
+        ("follow-up that ended at its entry lasts 0.02", ("1e5",)),
+    ]
+    # Nobody is followed after death, and who ends at entry for another reason stays refused.
+    assert "rfs: followed" not in repr(cohort.account())
+    later = table.assign(remission_month=[2, 12.001, None, 3])
+    assert [one[0] for one in problems_of(later, repairs=bb.Repairs(zero_times=0.02))] == [
+        "remission_month"
+    ]
+
+
+def test_a_phase_that_ends_at_the_end_ends_with_it() -> None:
+    """Treated until the moment of death is treated at death; a phase that was replaced is not."""
+    table = pd.DataFrame(
+        {
+            "id": ["a", "b", "c"],
+            "t": [5.0, 5.0, 9.0],
+            "e": [1, 1, 0],
+            "entry": [5.0, 5.0, 0.0],
+            "one": [1.0, 1.0, 1.0],
+            "one_end": [5.0, 5.0, 5.0],
+            "two": [np.nan, 5.0, 5.0],
+        }
+    )
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints=bb.Endpoint(time="t", event="e", entry="entry"),
+        phases=bb.Phases(one=bb.Phase(start="one", end="one_end"), two="two"),
+        repairs=bb.Repairs(zero_times=0.5),
+    )
+    assert cohort.endpoints["survival"].time.tolist() == [5.5, 5.5, 9.0]
+    assert cohort.phase_end[:, 0].tolist() == [5.5, 5.0, 5.0]
+    with pytest.raises(SpecError, match=r"zero_times = 9\.5 months is longer than the shortest"):
+        bb.read_cohort(
+            table,
+            patient="id",
+            unit="months",
+            endpoints=bb.Endpoint(time="t", event="e", entry="entry"),
+            phases=bb.Phases(two="two"),
+            repairs=bb.Repairs(zero_times=9.5),
+        )
+
+
+def test_rows_of_no_length_are_repaired_where_they_are_all_there_is() -> None:
+    rows = pd.DataFrame(
+        {
+            "id": ["a", "b", "c", "c"],
+            "start": [5.0, 0.0, 0.0, 4.0],
+            "stop": [5.0, 9.0, 4.0, 9.0],
+            "event": [1, 0, 0, 1],
+            "phase": ["m", "", "", "m"],
+        }
+    )
+    given: dict[str, Any] = {
+        "patient": "id", "start": "start", "stop": "stop", "event": "event", "phase": "phase",
+        "phases": ["m"], "unit": "months",
+    }  # fmt: skip
+    with pytest.raises(DataError, match="all of a patient's follow-up, ask for the repair"):
+        bb.read_counting_process(rows, **given)
+    repairs = bb.Repairs(zero_times=0.5)
+    cohort = bb.read_counting_process(rows, repairs=repairs, **given)
+    assert cohort.endpoints["survival"].time.tolist() == [5.5, 9.0, 9.0]
+    assert cohort.repairs[1].patients == ("a",)
+    rows.loc[3, ["start", "stop"]] = 4.0
+    with pytest.raises(DataError, match="rows that end at or before they start"):
+        bb.read_counting_process(rows, repairs=repairs, **given)
+
+
+def test_a_scan_names_the_reader_that_repairs() -> None:
+    table = pd.DataFrame({"id": ["a", "b"], "t": [0.0, 9.0], "e": [1, 0], "s": [np.nan, 12.0]})
+    with pytest.raises(DataError) as caught:
+        bb.scan_cohort(
+            table,
+            patient="id",
+            unit="months",
+            endpoints=bb.Endpoint(time="t", event="e"),
+            phases=bb.Phases(m="s"),
+        )
+    said = [one.expected for one in caught.value.problems]
+    assert all("read the patients with read_cohort and its repair" in one for one in said)
+    assert len(said) == 2
+
+
 def test_late_phases_are_dropped_on_request_only() -> None:
     table = patients(
         maintenance_month=[6, 12.5, 8, 3],

@@ -683,6 +683,19 @@ def test_a_record_names_results_only(demo: tuple[Path, Any], tmp_path: Path) -> 
         read_results(folder)
 
 
+def test_every_file_that_was_read_has_its_hash(demo: tuple[Path, Any], text: str) -> None:
+    read = json.loads((demo[0] / "results.json").read_text())["data_sha256"]
+    assert read == {
+        shown: hashlib.sha256((demo[0] / name).read_bytes()).hexdigest()
+        for shown, name in (
+            ("patients.csv", "patients.csv"),
+            ("adverse_events.csv (adverse events)", "adverse_events.csv"),
+        )
+    }
+    for name, digest in read.items():
+        assert f"{name}: {digest}" in text
+
+
 def test_what_is_not_there_is_said(demo: tuple[Path, Any], tmp_path: Path) -> None:
     folder = copied(demo[0], tmp_path / "a")
     record = json.loads((folder / "results.json").read_text())

@@ -660,7 +660,7 @@ def test_what_cannot_be_weighted_is_refused() -> None:
         ({"endpoint": "pfs"}, "No endpoint 'pfs'"),
         ({"confounders": ["age"]}, "No covariate 'age'"),
         ({"confounders": []}, "no confounders"),
-        ({"history": history.rename(columns={"time": "t"})}, "needs the columns"),
+        ({"history": history[["patient", "time"]]}, "at least one covariate"),
         ({"history": history.rename(columns={"worse": "marker"})}, "of the cohort and of the"),
         ({"history": history.assign(worse=1.0)}, "same for everybody"),
     ):
@@ -670,6 +670,8 @@ def test_what_cannot_be_weighted_is_refused() -> None:
     for frame, words in (
         (one, "no values at or before"),
         (history.assign(patient="x"), "not in the cohort"),
+        (history.rename(columns={"time": "t"}), "time: no such column"),
+        (pd.concat([history, history["worse"]], axis=1), "more than one column"),
         (history.assign(worse=np.nan), "missing or infinite"),
     ):
         with pytest.raises(DataError, match=words):
@@ -754,5 +756,5 @@ def test_two_values_at_one_time_are_refused() -> None:
     for rows in (same, late):
         found = bb.starting_weights(cohort, MEASURED, endpoint="y", history=rows).weights
         np.testing.assert_allclose(found, usual, rtol=1e-9)
-    with pytest.raises(SpecError, match="must be numbers"):
+    with pytest.raises(DataError, match=r"not numbers.*levels of a category as 0 and 1"):
         bb.starting_weights(cohort, MEASURED, endpoint="y", history=history.assign(x="high"))

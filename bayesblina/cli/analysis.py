@@ -484,6 +484,7 @@ def _run(
             notes=left.results.record["notes"],
             starts=study.content.curves.starts,
             minimum_count=minimum,
+            safety=safety,
         )
         write_text(stage / RECORD, record)
     if report:

@@ -19,7 +19,6 @@ from bayesblina.readers.adam_tables import Filters, People, read_people, require
 from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
 from bayesblina.readers.dates import ISO, require_date_format
 from bayesblina.readers.roles import require_roles
-from bayesblina.readers.sources import SHA256
 from bayesblina.readers.wide import SameDay
 from bayesblina.rules import DAYS_PER_UNIT
 
@@ -205,7 +204,7 @@ def read_adam(
             synthetic=synthetic,
             exclusions=people.exclusions,
             made=people.made,
-            file_sha256=columns.frame.attrs.get(SHA256),
+            file_hashes=people.file_hashes,
         )
     except DataError as error:
         raise _of_its_dataset(error, people, followed, doses) from None

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.errors import DataError, Problem, SpecError, nearest
-from bayesblina.readers.adam_tables import Filters, People, load, rows_that_count
+from bayesblina.readers.adam_tables import Filters, People, rows_that_count
 from bayesblina.readers.sources import missing_columns
 
 Floats = NDArray[np.float64]
@@ -61,7 +61,7 @@ class Doses:
         zero_doses: ZeroDoses | None,
         filters: Filters,
     ) -> None:
-        table, self.source = load(adex, "ADEX")
+        table, self.source = people.load(adex, "ADEX")
         if cycle is None:
             known = (name for name in CYCLE_COLUMNS if name in table.columns)
             cycle = next(known, CYCLE_COLUMNS[0])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bayesblina.cohort import Outcome, Recorded, require_recorded
 from bayesblina.endpoint_order import require_includes
 from bayesblina.errors import DataError, Problem, SpecError, nearest
-from bayesblina.readers.adam_tables import Filters, Ints, People, load, rows_that_count
+from bayesblina.readers.adam_tables import Filters, Ints, People, rows_that_count
 from bayesblina.readers.columns import Columns
 from bayesblina.readers.dates import within_follow_up
 from bayesblina.readers.sources import missing_columns
@@ -193,7 +193,7 @@ def read_outcomes(
     SpecError
         If ADTTE has both values, and none is chosen.
     """
-    table, source = load(adtte, "ADTTE")
+    table, source = people.load(adtte, "ADTTE")
     wanted = filters.get("ADTTE", {})
     missing = _missing(table, people, endpoints, manner, list(wanted))
     if missing:
@@ -218,21 +218,27 @@ def read_outcomes(
             problems.append(Problem(column="PARAMCD", found=none, expected=expected))
             continue
         rows = people.open(table.loc[chosen].reset_index(drop=True))
+        if value == "AVAL":
+            rows.looked_at.add("ADT")
         records[name] = _Record(endpoint, rows, people)
     known = {name: record.known_ends() for name, record in records.items()}
     ends = list(known.values())
     entry, end, other, event = {}, {}, {}, {}
     lengthened = np.zeros(people.size, dtype=bool)
     differs = np.zeros(people.size, dtype=bool)
+    partial = np.zeros(people.size, dtype=bool)
     compared = False
     for index, (name, record) in enumerate(records.items()):
         entry[name] = record.entries(zero, known[name])
         event[name] = record.events()
         by = {}
-        if "ADT" in table.columns:
+        if value == "dates":
             after = within_follow_up(entry[name], begun, ends, index)
-            by["dates"], brief = record.dates(entry[name], after, manner.same_day, value)
+            by["dates"], brief = record.dates(entry[name], after, manner.same_day)
             lengthened |= brief
+        elif "ADT" in table.columns:
+            by["dates"] = known[name]
+            partial |= record.partial_ends()
         if "AVAL" in table.columns and record.has_unit(manner, value):
             length = record.analysis_days(manner.value_unit, needed=value == "AVAL")
             by["AVAL"] = entry[name] + length
@@ -249,6 +255,8 @@ def read_outcomes(
         raise DataError(problems, source=source)
     if value == "dates" and manner.same_day == "half day":
         people.note("follow-up that ended on its first day lasts half a day", lengthened)
+    if partial.any():
+        people.note("partial ADT, with which AVAL could not be compared", partial)
     if compared and value == "dates":
         people.note("AVAL differs from ADT - STARTDT + 1, and is not used", differs)
     return Followed(source=source, entry=entry, end=end, other=other, event=event, value=value)
@@ -346,15 +354,18 @@ class _Record:
         )
         return np.asarray(self.spread(censoring) == 0)
 
-    def dates(
-        self, entry: Floats, after: Floats, same_day: SameDay, value: Value
-    ) -> tuple[Floats, Bools]:
+    def partial_ends(self) -> Bools:
+        """Find patients whose ADT is partial."""
+        found = np.zeros(self.people.size, dtype=bool)
+        found[self.row[self.rows.partial("ADT") & (self.row >= 0)]] = True
+        return found
+
+    def dates(self, entry: Floats, after: Floats, same_day: SameDay) -> tuple[Floats, Bools]:
         """Read ends of follow-up, and find whose first day was made half a day."""
         days = self.spread(self.rows.dates("ADT", after=self.of_rows(after)))
-        if value == "dates":
-            self.rows.report(
-                "ADT", self.rows.text("ADT") == "", "missing dates", "Every record needs one."
-            )
+        self.rows.report(
+            "ADT", self.rows.text("ADT") == "", "missing dates", "Every record needs one."
+        )
         brief = np.zeros(days.size, dtype=bool)
         if same_day == "end of day":
             days = days + 1.0

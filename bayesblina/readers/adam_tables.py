@@ -14,7 +14,7 @@ from bayesblina.cohort import Exclusion, Repair
 from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.readers.columns import Columns
 from bayesblina.readers.dates import PartialDates
-from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.readers.sources import hashes, load_table, missing_columns
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -37,6 +37,8 @@ class People:
         What ADSL is called.
     made
         What was done to other datasets' rows, in the order in which it was done.
+    file_hashes
+        SHA-256 of the file of each dataset read so far, by its name.
     """
 
     columns: Columns
@@ -44,6 +46,7 @@ class People:
     source: str
     exclusions: tuple[Exclusion, ...]
     made: list[Repair] = field(default_factory=list)
+    file_hashes: dict[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -60,6 +63,12 @@ class People:
             "Every USUBJID must have a row in ADSL.",
         )
         return row.astype(np.int64)
+
+    def load(self, table: Any, name: Dataset) -> tuple[pd.DataFrame, str]:
+        """Load another dataset, and remember the hash of its file."""
+        frame, source = load(table, name)
+        self.file_hashes.update(_hashes(frame, source, name))
+        return frame, source
 
     def open(self, table: pd.DataFrame) -> Columns:
         """Read another dataset with the same rules for dates."""
@@ -209,7 +218,13 @@ def read_people(
     )
     people.problems = everybody.problems
     excluded = frozenset(patient for one in exclusions for patient in one.patients)
-    return People(columns=people, excluded=excluded, source=source, exclusions=tuple(exclusions))
+    return People(
+        columns=people,
+        excluded=excluded,
+        source=source,
+        exclusions=tuple(exclusions),
+        file_hashes=_hashes(subjects, source, "ADSL"),
+    )
 
 
 def rows_that_count(
@@ -261,6 +276,10 @@ def _chosen(columns: Columns, column: str, values: str | Sequence[str]) -> Bools
         if value not in known
     ]
     return np.isin(text, wanted)
+
+
+def _hashes(frame: pd.DataFrame, source: str, name: Dataset) -> dict[str, str]:
+    return hashes(frame, f"{source} ({name})")
 
 
 def _words(values: str | Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -42,6 +43,7 @@ CovariateKind = Literal["categorical", "continuous"]
 
 MOST_LEVELS = 50
 LONGEST_TEXT = 200
+NOT_NUMBERS = "values that are not numbers"
 DECIMAL = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 
 
@@ -52,8 +54,11 @@ class Repairs:
     Parameters
     ----------
     zero_times
-        Replace times of exactly 0 by this small time (as R's examples use half a day), in the
-        cohort's unit; no longer than the shortest time above 0. None leaves them an error.
+        Let follow-up without length, which ends at time 0 or at its own late entry, last this
+        small time (as R's examples use half a day), in the cohort's unit; no longer than the
+        shortest follow-up above 0. Whatever ends at that moment, a phase or another endpoint's
+        follow-up, ends with it; a phase that a later one replaces then does not. None leaves them
+        an error.
     drop_late_phases
         Treat a phase (or transplant) that starts after the end of follow-up as never started.
     partial_dates
@@ -102,6 +107,8 @@ class Columns:
         self.date_format = date_format
         self.imputed: dict[str, None] = {}
         self.imputed_columns: dict[str, None] = {}
+        # Columns of dates that are only looked at: those which are partial are no fault.
+        self.looked_at: set[str] = set()
         self._read: dict[str, Days] = {}
         self.ids = self.text(patient)
         self._refuse_long(patient, self.ids)
@@ -159,7 +166,7 @@ class Columns:
         self.report(
             column,
             bad,
-            "values that are not numbers",
+            NOT_NUMBERS,
             f"Expected plain decimal numbers such as 12.5; leave missing values empty{dates}.",
             examples_of(text[bad]),
         )
@@ -201,6 +208,10 @@ class Columns:
             or [np.full(len(self.frame), np.nan)]
         )
 
+    def partial(self, column: str) -> Bools:
+        """Say which rows hold a date of which only the year or the month is known."""
+        return self._days(column).partial
+
     def _days(self, column: str) -> Days:
         """Read a column of dates and report what is wrong with it, once."""
         if column in self._read:
@@ -214,7 +225,7 @@ class Columns:
             "Expected dates, or ISO 8601 text such as 2015-03-31; numbers of SAS are read with "
             "date_format='SAS' (days since 1960) or 'SAS datetime' (seconds).",
         )
-        if self.partial_dates == "refuse":
+        if self.partial_dates == "refuse" and column not in self.looked_at:
             self.report(
                 column,
                 found.partial,
@@ -341,7 +352,7 @@ def make_cohort(
     synthetic: bool | None,
     exclusions: Sequence[Exclusion] = (),
     made: Sequence[Repair] = (),
-    file_sha256: str | None = None,
+    file_hashes: Mapping[str, str] = MappingProxyType({}),
 ) -> Cohort:
     """Make the repairs that were asked for, and a cohort, or raise all problems at once.
 
@@ -365,8 +376,8 @@ def make_cohort(
         Whom the reader left out, and why.
     made
         Repairs that were made already.
-    file_sha256
-        Hash of the file that was read.
+    file_hashes
+        Hash of each file that was read, by its name.
 
     Returns
     -------
@@ -389,8 +400,10 @@ def make_cohort(
         )
     if repairs is not None and repairs.zero_times is not None:
         _require_small(outcomes, repairs.zero_times, unit)
-        outcomes, repair = _repair_zero_times(outcomes, repairs.zero_times, columns.ids)
-        done.append(repair)
+        outcomes, ends, made_longer = _repair_zero_times(
+            outcomes, starts, ends, repairs.zero_times, columns.ids
+        )
+        done += made_longer
     if repairs is not None and repairs.drop_late_phases:
         starts, ends, transplant, repair = _drop_late_phases(
             outcomes, starts, ends, transplant, columns.ids
@@ -415,7 +428,7 @@ def make_cohort(
             source=source,
             repairs=tuple(done),
             exclusions=tuple(exclusions),
-            file_sha256=file_sha256,
+            file_hashes=file_hashes,
         )
     except DataError as error:
         raise DataError(_merge(columns, error.problems, roles), source=source) from None
@@ -508,8 +521,12 @@ def _merge(columns: Columns, found: Sequence[Problem], roles: Mapping[str, str])
 
 def _require_small(outcomes: Mapping[str, Outcome], instead: float, unit: str) -> None:
     """Refuse a small time that is longer than follow-up that is known."""
-    times = np.concatenate([outcome.time[outcome.time > 0] for outcome in outcomes.values()])
-    shortest = float(times.min(initial=np.inf))
+    shortest = np.inf
+    for outcome in outcomes.values():
+        entry = np.nan_to_num(outcome.entry)
+        with np.errstate(invalid="ignore"):  # infinite times are told by the rules
+            length = (outcome.time - entry)[(outcome.time > 0) & is_after(outcome.time, entry)]
+        shortest = min(shortest, float(length.min(initial=np.inf)))
     if is_after(instead, shortest):
         raise SpecError(
             f"zero_times = {instead:g} {unit} is longer than the shortest follow-up of the table "
@@ -518,16 +535,46 @@ def _require_small(outcomes: Mapping[str, Outcome], instead: float, unit: str) -
 
 
 def _repair_zero_times(
-    outcomes: Mapping[str, Outcome], instead: float, ids: NDArray[np.str_]
-) -> tuple[dict[str, Outcome], Repair]:
-    changed = np.zeros(ids.size, dtype=bool)
-    repaired = {}
+    outcomes: Mapping[str, Outcome],
+    starts: Floats,
+    ends: Floats,
+    instead: float,
+    ids: NDArray[np.str_],
+) -> tuple[dict[str, Outcome], Floats, list[Repair]]:
+    """Make follow-up without length longer, and let what ends at its end end with it."""
+    at_zero, at_entry = np.zeros((2, ids.size), dtype=bool)
+    times = {name: outcome.time for name, outcome in outcomes.items()}
+    longer = dict(times)
+    # A phase in whose place another starts at that moment ends there.
+    later = np.triu(np.ones((starts.shape[1],) * 2, dtype=bool), k=1)
+    replaced = (_are_one(ends[:, :, None], starts[:, None, :]) & later).any(axis=2)
+    moved = ends
     for name, outcome in outcomes.items():
-        zero = outcome.time == 0
-        changed |= zero
-        repaired[name] = replace(outcome, time=np.where(zero, instead, outcome.time))
-    rule = f"times of 0 became {instead:g}"
-    return repaired, Repair(rule=rule, patients=tuple(map(str, ids[changed])))
+        zero = times[name] == 0
+        none = zero | (_are_one(times[name], outcome.entry) & (times[name] > 0))
+        at_zero |= zero
+        at_entry |= none & ~zero
+        for other, time in times.items():
+            longer[other] = np.where(
+                none & _are_one(time, times[name]), time + instead, longer[other]
+            )
+        ending = none[:, None] & _are_one(ends, times[name][:, None]) & ~replaced
+        moved = np.where(ending, ends + instead, moved)
+    repaired = {name: replace(outcome, time=longer[name]) for name, outcome in outcomes.items()}
+
+    def made(rule: str, rows: Bools) -> Repair:
+        return Repair(rule=rule, patients=tuple(map(str, ids[rows])))
+
+    done = [made(f"times of 0 became {instead:g}", at_zero)]
+    if at_entry.any():
+        done.append(made(f"follow-up that ended at its entry lasts {instead:g}", at_entry))
+    return repaired, moved, done
+
+
+def _are_one(left: Floats, right: Floats) -> Bools:
+    """Say which finite times are the same, up to floating-point noise."""
+    known = np.isfinite(left) & np.isfinite(right)
+    return np.asarray(known & ~is_after(left, right) & ~is_after(right, left))
 
 
 def _drop_late_phases(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.errors import DataError, SpecError
-from bayesblina.readers.columns import Columns
+from bayesblina.readers.columns import NOT_NUMBERS, Columns
 from bayesblina.readers.sources import load_table, missing_columns
 
 
@@ -55,9 +56,41 @@ def read_history(
     >>> read_history(table, patient="id", time="month")["blasts"].tolist()
     [10.0, 60.0]
     """
+    frame, source = load_table(table)
+    return checked_history(frame, patient=patient, time=time, covariates=covariates, source=source)
+
+
+def checked_history(
+    frame: pd.DataFrame,
+    *,
+    patient: str,
+    time: str,
+    covariates: Sequence[str] | None = None,
+    source: str,
+) -> pd.DataFrame:
+    """Read the columns of a table of covariates that change over time, or refuse it.
+
+    Parameters
+    ----------
+    frame
+        The table.
+    patient, time, covariates
+        As for `read_history`.
+    source
+        What the table is called.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As for `read_history`.
+
+    Raises
+    ------
+    DataError, SpecError
+        As for `read_history`.
+    """
     if isinstance(covariates, str):
         raise SpecError("covariates must be a list of columns, not one string.")
-    frame, source = load_table(table)
     labels: list[Any] = list(frame.columns)
     odd = [name for name in labels if not isinstance(name, str)]
     if odd:
@@ -88,5 +121,11 @@ def read_history(
                 "Every row needs a time and a number for each covariate.",
             )
     if columns.problems:
-        raise DataError(columns.problems, source=source)
+        problems = [
+            replace(one, expected=f"{one.expected} Code the levels of a category as 0 and 1.")
+            if one.found.startswith(NOT_NUMBERS)
+            else one
+            for one in columns.problems
+        ]
+        raise DataError(problems, source=source)
     return pd.DataFrame(found)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from bayesblina.errors import DataError, SpecError
 from bayesblina.readers.columns import Columns
-from bayesblina.readers.sources import load_table, missing_columns
+from bayesblina.readers.roles import require_roles
+from bayesblina.readers.sources import hashes, load_table, missing_columns
 from bayesblina.rules import DAYS_PER_UNIT
 
 Floats = NDArray[np.float64]
@@ -41,6 +42,42 @@ STUDY_DAYS = ("ASTDY", "AESTDY")
 LIKE_STUDY_DAYS = 20
 
 
+def require_event_roles(
+    patient: str,
+    term: str,
+    start: str,
+    grade: str | None,
+    flags: Sequence[str],
+    origin: str | None,
+    *,
+    apart: bool,
+) -> None:
+    """Refuse a column of a table of events in two roles.
+
+    Parameters
+    ----------
+    patient, term, start, grade, flags, origin
+        As for `bayesblina.adverse_events`.
+    apart
+        Whether the origin stands in a table of its own.
+
+    Raises
+    ------
+    SpecError
+        If there is one.
+    """
+    roles = {"patient": patient, "term": term, "start of the event": start}
+    roles |= {} if grade is None else {"grade": grade}
+    roles |= {f"flag {place}": column for place, column in enumerate(flags, start=1)}
+    if origin is not None:
+        # Of another table, in which only the ids stand beside it.
+        if apart:
+            require_roles({"patient": patient, "origin": origin}, ())
+        else:
+            roles["origin"] = origin
+    require_roles(roles, ())
+
+
 class OnsetRows:
     """Rows of a table of events: which are kept, and why others are not."""
 
@@ -50,6 +87,8 @@ class OnsetRows:
         self.kept = np.ones(len(frame), dtype=bool)
         self.completed = np.zeros(len(frame), dtype=bool)
         self.left_out: dict[str, int] = {}
+        # Of the files of other tables that were read for them.
+        self.file_hashes: dict[str, str] = {}
 
     def narrow(self) -> None:
         """Go on with the rows that are kept: what else is in the others does not matter."""
@@ -119,7 +158,7 @@ class OnsetRows:
             )
             self.completed = np.isnan(known) & np.isfinite(days)
             return (days - zero) / per_unit
-        values = self.columns.numbers(column)
+        values = self.columns.times(column)
         self.report(column, np.isinf(values), "infinite starts", f"Expected {unit} or days.")
         if counted != "study days":
             self._refuse_study_days(column, counted, unit, values)
@@ -241,6 +280,7 @@ def days_of_origin(
         zero = rows.columns.known_dates(origin)[0]
     else:
         frame, source = load_table(origins)
+        rows.file_hashes |= hashes(frame, f"{source} (origins)")
         problems = missing_columns(frame, [patient, origin])
         if problems:
             raise DataError(problems, source=source)

@@ -30,7 +30,8 @@ from bayesblina.readers.columns import (
     make_cohort,
 )
 from bayesblina.readers.roles import require_roles
-from bayesblina.readers.sources import SHA256, load_table, missing_columns
+from bayesblina.readers.sources import hashes, load_table, missing_columns
+from bayesblina.rules import REPAIR
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -174,14 +175,20 @@ def read_counting_process(
     for column, values in ((start, begin), (stop, end)):
         unknown = (rows.text(column) == "") | np.isinf(values)
         rows.report(column, unknown, "missing or infinite times", "Expected times.")
+    groups = which * patients.size + who
+    empty = end <= begin
+    if repairs is not None and repairs.zero_times is not None:
+        # All of a patient's follow-up, which the repair makes longer.
+        empty &= ~((end == begin) & (np.bincount(groups)[groups] == 1))
     rows.report(
         stop,
-        end <= begin,
+        empty,
         "rows that end at or before they start",
-        "Expected start < stop in each row; leave empty stretches out.",
+        "Expected start < stop in each row; leave empty stretches out, or, where such a row is all "
+        f"of a patient's follow-up, {REPAIR} zero_times=<a small time>.",
     )
     order = np.lexsort((end, begin, who, which))
-    group = (which * patients.size + who)[order]
+    group = groups[order]
     _check_sequence(
         rows, order, group, who, begin, end, happened, state, names, (start, event, phase)
     )
@@ -240,7 +247,7 @@ def read_counting_process(
         roles=roles,
         source=source,
         synthetic=synthetic,
-        file_sha256=frame.attrs.get(SHA256),
+        file_hashes=hashes(frame, source),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import re
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -72,6 +73,47 @@ def sha256_of(path: str | PathLike[str]) -> str:
     """
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_all(paths: Sequence[str | PathLike[str]]) -> str:
+    """Hash the names and bytes of several files.
+
+    Parameters
+    ----------
+    paths
+        The files, in any order.
+
+    Returns
+    -------
+    str
+        SHA-256 of the list that ``sha256sum`` writes of them: a line for each, in the order of
+        their names from the folder that holds them all.
+    """
+    folder = os.path.commonpath([Path(path).parent for path in paths])
+    digest = hashlib.sha256()
+    for name in sorted(Path(os.path.relpath(path, folder)).as_posix() for path in paths):
+        line = f"{sha256_of(Path(folder) / name)}  {name}\n"
+        digest.update(os.fsencode(line))
+    return digest.hexdigest()
+
+
+def hashes(frame: pd.DataFrame, name: str) -> dict[str, str]:
+    """Take the hash of the file that a table was read from.
+
+    Parameters
+    ----------
+    frame
+        What `load_table` gave.
+    name
+        What the file is called.
+
+    Returns
+    -------
+    dict of str
+        SHA-256 of the bytes that were read, by that name; empty for a table that was in memory.
+    """
+    digest = frame.attrs.get(SHA256)
+    return {} if digest is None else {name: str(digest)}
 
 
 def missing_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> list[Problem]:

@@ -23,7 +23,7 @@ from bayesblina.errors import DataError, SpecError
 from bayesblina.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
 from bayesblina.readers.dates import ISO, require_date_format, within_follow_up
 from bayesblina.readers.roles import require_roles
-from bayesblina.readers.sources import SHA256, load_table, missing_columns
+from bayesblina.readers.sources import hashes, load_table, missing_columns
 from bayesblina.rules import DAYS_PER_UNIT
 
 Floats = NDArray[np.float64]
@@ -141,7 +141,7 @@ def read_cohort(
         roles=roles,
         source=source,
         synthetic=synthetic,
-        file_sha256=frame.attrs.get(SHA256),
+        file_hashes=hashes(frame, source),
     )
 
 
@@ -354,7 +354,7 @@ def read_dated_cohort(
         source=source,
         synthetic=synthetic,
         made=made,
-        file_sha256=frame.attrs.get(SHA256),
+        file_hashes=hashes(frame, source),
     )
 
 

@@ -937,8 +937,8 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
         ("of which the fit", seconds(provenance.seconds)),
         ("data", str(record["source"])),
     ]
-    if record.get("source_sha256"):
-        rows.append(("SHA-256 of the table", str(record["source_sha256"])))
+    read = record.get("data_sha256", {})
+    rows += [("SHA-256 of the data", f"{name}: {digest}") for name, digest in read.items()]
     return [
         *rows,
         ("SHA-256 of events and person-time", provenance.data_hash),

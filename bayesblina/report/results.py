@@ -606,6 +606,7 @@ def make_record(
     notes: Mapping[str, str],
     starts: Sequence[float] | None = None,
     minimum_count: int = 1,
+    safety: AdverseEvents | None = None,
 ) -> str:
     """Describe a folder of results, so that a report can tell whether its files belong together.
 
@@ -631,6 +632,8 @@ def make_record(
         Times from which the regimes of the curves give the exposed phase; None does not tell.
     minimum_count
         Smallest count that the tables show.
+    safety
+        Adverse events, where there are any.
 
     Returns
     -------
@@ -639,14 +642,15 @@ def make_record(
     """
     folder = Path(folder)
     # Of the bytes that were analysed: the file may be another by now.
-    source_sha256 = cohort.file_sha256 if isinstance(cohort, Cohort) else cohort.hash_of_file()
+    read = dict(cohort.file_hashes) if isinstance(cohort, Cohort) else cohort.hash_files()
+    read |= {} if safety is None else safety.file_hashes
     record = {
         "format": FORMAT,
         "schema": SCHEMA,
         "title": title,
         "command": command,
         "source": source,
-        "source_sha256": source_sha256,
+        "data_sha256": read,
         "cohort_sha256": hash_of_cohort(cohort) if isinstance(cohort, Cohort) else None,
         "started": started,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
@@ -858,8 +862,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
     minimum = record.get("minimum_count", 1)
     if isinstance(minimum, bool) or not isinstance(minimum, int) or minimum < 1:
         raise StorageError(f"'{path}' is damaged (minimum_count is no count): run the study again.")
-    for name in ("seconds", "notes", "sha256"):
-        if not isinstance(record[name], dict):
+    for name in ("seconds", "notes", "sha256", "data_sha256"):
+        if not isinstance(record.get(name, {}), dict):
             raise StorageError(f"'{path}' is damaged ({name} is no table): run the study again.")
     known = {FIT, *(f"{name}.csv" for name in TEXTS)}
     if not set(record["sha256"]) <= known:

@@ -14,19 +14,29 @@ from bayesblina.readers.columns import (
     DECIMAL,
     LONGEST_TEXT,
     MOST_LEVELS,
+    NOT_NUMBERS,
     CovariateKind,
 )
 from bayesblina.readers.roles import counts_of_flag, flag_problem
 from bayesblina.rules import (
     DAYS_PER_UNIT,
     LONGEST_MEDIAN_FOLLOW_UP_YEARS,
+    REPAIR,
+    SHORT_EXPECTED,
+    SHORT_FOUND,
     SHORTEST_MEDIAN_FOLLOW_UP_DAYS,
     Arithmetic,
     Broken,
     Columns,
     InMemory,
+    NearTies,
+    any_of,
+    are_short,
+    digits_of,
+    lost_at_the_end,
     rules,
     settle,
+    tie_of,
     unit_words,
 )
 from bayesblina.scan.engines import array_of, batches, ibis_module, number, run, stripped
@@ -36,7 +46,8 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int64]
 
-NOT_NUMBERS = "values that are not numbers"
+# In place of how a repair is asked for: a table in an engine is not changed.
+REPAIR_ELSEWHERE = "read the patients with read_cohort and its repair"
 
 
 class InEngine:
@@ -66,6 +77,10 @@ class InEngine:
         ibis = ibis_module()
         yes, no = (number(one) if isinstance(one, float) else one for one in (yes, no))
         return ibis.ifelse(condition, yes, no)
+
+    def number(self, value: float) -> Any:
+        """Write a number that is just this one."""
+        return number(value)
 
     def _finite(self, column: Any) -> Any:
         ibis = ibis_module()
@@ -232,13 +247,13 @@ def settled_columns(
     unit: str,
     ends: Sequence[str],
     *,
-    keep_noise: bool = True,
-) -> tuple[Columns, Any]:
+    only: NearTies | None = None,
+) -> tuple[Columns, dict[tuple[str, str], Any]]:
     """Settle near ties; ends of which nothing is known stay as they are.
 
     Parameters
     ----------
-    columns, arithmetic, unit, keep_noise
+    columns, arithmetic, unit, only
         As for `bayesblina.rules.settle`.
     ends
         Phases whose ends are known.
@@ -247,14 +262,12 @@ def settled_columns(
     -------
     columns : Columns
         With the times settled.
-    moved : array or column of bool
-        Whose times moved.
+    moved : dict of array or column of bool
+        Whose times moved, as `bayesblina.rules.settle` says.
     """
     known = {name: columns.end[name] for name in ends}
     with np.errstate(invalid="ignore"):  # infinite times are told by the rules
-        settled, moved = settle(
-            replace(columns, end=known), arithmetic, unit=unit, keep_noise=keep_noise
-        )
+        settled, moved = settle(replace(columns, end=known), arithmetic, unit=unit, only=only)
     return replace(settled, end={**columns.end, **settled.end}), moved
 
 
@@ -267,7 +280,7 @@ class Declared:
     raw, columns
         By what they hold, as in `bayesblina.rules.Columns`: as read, and settled.
     moved
-        Who had near ties.
+        Who had near ties, by the mark's role and the endpoint.
     ends
         Phases whose ends are known.
     roles
@@ -280,7 +293,7 @@ class Declared:
 
     raw: Columns
     columns: Columns
-    moved: Any
+    moved: Mapping[tuple[str, str], Any]
     ends: tuple[str, ...]
     roles: Mapping[str, str]
     categorical: Mapping[str, Any]
@@ -299,8 +312,10 @@ class _Counts:
         Lengths of follow-up; those that are implausibly short, and long.
     known, zeros, ones : ndarray of int, shape (column of times,)
         Values of each column of times, and how many of them are 0, and 1.
-    moved
-        Rows with near ties.
+    near
+        Near ties.
+    short_roles
+        Roles of columns of times that hold nothing but numbers of few digits.
     nameless
         Rows without an id.
     size
@@ -316,7 +331,8 @@ class _Counts:
     known: Ints
     zeros: Ints
     ones: Ints
-    moved: int
+    near: NearTies
+    short_roles: tuple[str, ...]
     nameless: int
     size: int
     rising: bool
@@ -324,7 +340,7 @@ class _Counts:
 
 def find_problems(
     reading: Reading, declared: Declared, *, embedded: bool, source: str
-) -> tuple[list[Problem], int, int]:
+) -> tuple[list[Problem], int, NearTies]:
     """Find all problems: one pass that counts, and a look-up of patients for each problem.
 
     Parameters
@@ -344,8 +360,8 @@ def find_problems(
         Problems.
     size : int
         Number of rows.
-    moved : int
-        Number of rows with near ties.
+    near : NearTies
+        Near ties.
 
     Raises
     ------
@@ -357,7 +373,8 @@ def find_problems(
     broken = [*told, *_rules(declared, declared.columns, InEngine(), unread)]
     count = _count_here if embedded else _count_there
     counts = count(reading, declared, broken, source)
-    problems = [
+    problems = _lost(reading, declared, counts.short_roles, source)
+    problems += [
         named(reading, one, int(found), source)
         for one, found in zip(broken, counts.broken.tolist(), strict=True)
         if found
@@ -393,7 +410,30 @@ def find_problems(
                         column=declared.roles[f"{name}.time"], found=words[0], expected=words[1]
                     )
                 )
-    return problems, counts.size, counts.moved
+    return problems, counts.size, counts.near
+
+
+def _marks(declared: Declared) -> dict[str, Any]:
+    """Pick the columns of times at which states may begin, by role."""
+    return {role: mark for role, mark in declared.raw.marks().items() if role in declared.roles}
+
+
+def _lost(
+    reading: Reading, declared: Declared, short_roles: Sequence[str], source: str
+) -> list[Problem]:
+    """Find times of too few digits to be told from the end of follow-up."""
+    times, tie = list(declared.raw.time.values()), tie_of(declared.unit)
+    problems = []
+    for role in short_roles:
+        rows = lost_at_the_end(_marks(declared)[role], times, tie, InEngine())
+        found = reading.raw.aggregate(lost=rows.fill_null(False).cast("int64").sum())
+        count = int(run(found, source).iloc[0].fillna(0).iloc[0])
+        if count:
+            broken = Broken(
+                role=declared.roles[role], rows=rows, found=SHORT_FOUND, expected=SHORT_EXPECTED
+            )
+            problems.append(named(reading, broken, count, source))
+    return problems
 
 
 def _told(reading: Reading, declared: Declared) -> list[Broken]:
@@ -421,7 +461,8 @@ def _rules(
         column = declared.roles.get(one.role, one.role)
         # Whoever's value could not be read has been told so.
         rows = one.rows & ~unread[column] if column in unread else one.rows
-        found.append(Broken(role=column, rows=rows, found=one.found, expected=one.expected))
+        expected = one.expected.replace(REPAIR, REPAIR_ELSEWHERE)
+        found.append(Broken(role=column, rows=rows, found=one.found, expected=expected))
     return found
 
 
@@ -458,7 +499,19 @@ def _count_there(
         wanted[f"known{index}"] = total(values.notnull())
         wanted[f"zeros{index}"] = total(values == 0.0)
         wanted[f"ones{index}"] = total(values == 1.0)
-    wanted["moved"] = total(declared.moved)
+    pairs = list(declared.moved)
+    for index, rows in enumerate(declared.moved.values()):
+        wanted[f"pair{index}"] = total(rows)
+    nobody = reading.key.isnull() & False
+    wanted["moved"] = total(any_of(declared.moved, nobody))
+    times, tie = declared.raw.time, tie_of(declared.unit)
+    wanted["far"] = total(
+        any_of({name: time >= tie.from_time for name, time in times.items()}, nobody)
+    )
+    marks = _marks(declared)
+    for index, mark in enumerate(marks.values()):
+        longer, fractions = digits_of(mark, InEngine())
+        wanted[f"longer{index}"], wanted[f"fraction{index}"] = total(longer), total(fractions)
     wanted["nameless"] = reading.key.isnull().cast("int64").sum()
     wanted["size"] = reading.raw.count()
     row = run(reading.raw.aggregate(**wanted), source).iloc[0].fillna(0).astype("int64")
@@ -475,7 +528,16 @@ def _count_there(
         known=counts("known", len(reading.times)),
         zeros=counts("zeros", len(reading.times)),
         ones=counts("ones", len(reading.times)),
-        moved=int(row["moved"]),
+        near=NearTies(
+            patients=int(row["moved"]),
+            pairs=frozenset(pair for index, pair in enumerate(pairs) if row[f"pair{index}"]),
+            far=bool(row["far"]),
+        ),
+        short_roles=tuple(
+            role
+            for index, role in enumerate(marks)
+            if are_short(int(row[f"longer{index}"]), int(row[f"fraction{index}"]))
+        ),
         nameless=int(row["nameless"]),
         size=int(row["size"]),
         rising=False,
@@ -505,6 +567,9 @@ def _count_here(
     counts = np.zeros(len(broken), dtype=np.int64)
     timed = np.zeros((3, len(table.time)), dtype=np.int64)
     nameless, size, moved = 0, 0, 0
+    pairs: set[tuple[str, str]] = set()
+    far, tie = False, tie_of(declared.unit)
+    short_numbers = _Short(list(_marks(declared)))
     order = _Order()
     flags = _Flags(list(reading.times), declared.roles)
     for batch in batches(reading.raw.select(**asked), source):
@@ -527,7 +592,10 @@ def _count_here(
         )
         flags.add(as_read)
         here, near = settled_columns(as_read, InMemory(), declared.unit, declared.ends)
-        moved += int(np.count_nonzero(near))
+        short_numbers.add(as_read)
+        pairs |= {pair for pair, rows in near.items() if rows.any()}
+        moved += int(np.count_nonzero(any_of(near, np.zeros(batch.num_rows, dtype=bool))))
+        far = far or any(bool((time >= tie.from_time).any()) for time in as_read.time.values())
         rows = [array_of(batch, f"told{index}") for index in range(len(told))]
         ruled = _rules(declared, here, InMemory(), _unread(told, rows))
         counts += [int(np.count_nonzero(one)) for one in (*rows, *(one.rows for one in ruled))]
@@ -548,7 +616,8 @@ def _count_here(
         known=flags.counts[0],
         zeros=flags.counts[1],
         ones=flags.counts[2],
-        moved=moved,
+        near=NearTies(patients=moved, pairs=frozenset(pairs), far=far),
+        short_roles=short_numbers.roles(),
         nameless=nameless,
         size=size,
         rising=order.rising,
@@ -573,6 +642,28 @@ class _Flags:
             self.counts[:, index] += [known, zeros, ones]
             if known > zeros + ones:
                 del self._left[index]
+
+
+class _Short:
+    """Looks for columns of times that are stored with few digits, until one has a longer number."""
+
+    def __init__(self, roles: Sequence[str]) -> None:
+        self._fractions = dict.fromkeys(roles, 0)
+
+    def add(self, read: Columns) -> None:
+        """Look at the next patients."""
+        marks = read.marks()
+        for role in list(self._fractions):
+            with np.errstate(invalid="ignore", over="ignore"):  # such times are told by the rules
+                longer, fractions = digits_of(marks[role], InMemory())
+            if longer.any():
+                del self._fractions[role]
+            else:
+                self._fractions[role] += int(np.count_nonzero(fractions))
+
+    def roles(self) -> tuple[str, ...]:
+        """List the roles of columns that hold nothing else."""
+        return tuple(role for role, count in self._fractions.items() if are_short(0, count))
 
 
 class _Order:

@@ -7,15 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bayesblina.account import Account, Line
+from bayesblina.account import BRIEF, NOT_BRIEF, Account, Line
 from bayesblina.cohort import Endpoint, Phases
 from bayesblina.endpoint_order import order_of_endpoints
 from bayesblina.errors import DataError, Problem, SpecError
 from bayesblina.readers.columns import CovariateKind
 from bayesblina.readers.roles import require_roles
-from bayesblina.readers.sources import absent_columns, sha256_of
+from bayesblina.readers.sources import absent_columns, sha256_of, sha256_of_all
 from bayesblina.readers.wide import check_call, roles_of_columns
-from bayesblina.rules import DAYS_PER_UNIT, NEAR_TIES, Columns
+from bayesblina.rules import (
+    DAYS_PER_UNIT,
+    NEAR_TIES,
+    Columns,
+    NearTies,
+    is_brief,
+    most_are_brief,
+)
 from bayesblina.scan.checks import (
     Declared,
     InEngine,
@@ -137,27 +144,36 @@ class CohortScan:
         )
         raise DataError([problem], source=self.source)
 
-    def hash_of_file(self) -> str | None:
-        """Hash the bytes of the file, which are those that were checked.
+    def hash_files(self) -> dict[str, str]:
+        """Hash the bytes of the files, which are those that were checked.
 
         Returns
         -------
-        str or None
-            None for other tables than a single file.
+        dict of str
+            SHA-256 by the name of the file. Several files have one hash, by the glob and their
+            number: what ``sha256sum part1.parquet part2.parquet | sha256sum`` gives, in the order
+            of their names from the folder that holds them all. Empty for other tables.
 
         Raises
         ------
         DataError
             If the file has changed.
         """
-        if len(self.files) != 1:
-            return None
-        digest = sha256_of(self.files[0][0])
+        names = [name for name, _, _ in self.files]
+        if not names:
+            return {}
+        try:
+            digest = sha256_of(names[0]) if len(names) == 1 else sha256_of_all(names)
+        except OSError:  # a file that is gone is told as one that changed
+            digest = ""
         self.require_unchanged()
-        return digest
+        return {self.source if len(names) == 1 else f"{self.source} ({len(names)} files)": digest}
 
     def account(self) -> Account:
-        """Count the patients read, whose times were settled, and how endpoints lie to each other.
+        """Count the patients read, whose times were settled, and whose follow-up is how.
+
+        Most patients' follow-up of less than a day is told, as by `Cohort.account`, and how
+        endpoints lie to each other.
 
         Returns
         -------
@@ -173,31 +189,33 @@ class CohortScan:
         lines = [self._line("read", f"patients in {self.source}", self.size)]
         if self.near_ties:
             lines.append(self._line("repaired", NEAR_TIES, self.near_ties))
-        seen = list(
-            order_of_endpoints(
-                courses_of(
-                    self.endpoints,
-                    self.column,
-                    unit=self.unit,
-                )
+        courses = courses_of(self.endpoints, self.column, unit=self.unit)
+        asked: dict[str, Any] = {}
+        for index, name in enumerate(self.endpoints):
+            asked[f"seen{index}"] = courses.entry[name].notnull()
+            brief = is_brief(courses.time[name], courses.entry[name], self.unit)
+            asked[f"brief{index}"] = brief
+        seen = list(order_of_endpoints(courses))
+        for index, one in enumerate(seen):
+            asked |= {f"rows{index}": one.rows, f"events{index}": one.events}
+        wanted = {name: rows.fill_null(False).cast("int64").sum() for name, rows in asked.items()}
+        counts = run(self.table.aggregate(**wanted), self.source).iloc[0].astype("int64")
+        for index, name in enumerate(self.endpoints):
+            under, short = int(counts[f"seen{index}"]), int(counts[f"brief{index}"])
+            if most_are_brief(short, under):
+                lines += [
+                    replace(self._line("follow-up", what, count), endpoint=name)
+                    for what, count in ((BRIEF, short), (NOT_BRIEF, under - short))
+                ]
+        lines += [
+            replace(
+                self._line("order", one.what, int(counts[f"rows{index}"])),
+                endpoint=one.endpoint,
+                events=int(counts[f"events{index}"]),
             )
-        )
-        if seen:
-            wanted = {
-                f"{which}{index}": rows.fill_null(False).cast("int64").sum()
-                for index, one in enumerate(seen)
-                for which, rows in (("rows", one.rows), ("events", one.events))
-            }
-            counts = run(self.table.aggregate(**wanted), self.source).iloc[0].astype("int64")
-            lines += [
-                replace(
-                    self._line("order", one.what, int(counts[f"rows{index}"])),
-                    endpoint=one.endpoint,
-                    events=int(counts[f"events{index}"]),
-                )
-                for index, one in enumerate(seen)
-                if counts[f"rows{index}"]
-            ]
+            for index, one in enumerate(seen)
+            if counts[f"rows{index}"]
+        ]
         return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
 
     def _line(self, step: str, what: str, count: int) -> Line:
@@ -357,7 +375,7 @@ def scan_cohort(
         categorical=categorical,
         unit=unit,
     )
-    problems, size, near_ties = find_problems(reading, declared, embedded=embedded, source=source)
+    problems, size, near = find_problems(reading, declared, embedded=embedded, source=source)
     levels, more = levels_of(reading, categorical, source)
     problems += more
     courses = courses_of(endpoints, lambda kind, name: columns[_name(kind, name)], unit=unit)
@@ -369,8 +387,8 @@ def scan_cohort(
     if problems:
         raise DataError(problems, source=source)
     found = raw.select(**columns)
-    if near_ties:  # which costs time in every pass
-        found = _with_near_ties(found, as_read, unit, ends)
+    if near.patients:  # which costs time in every pass
+        found = _with_near_ties(found, as_read, unit, ends, near)
     return CohortScan(
         table=settled(found, embedded=embedded),
         embedded=embedded,
@@ -384,7 +402,7 @@ def scan_cohort(
             for name, kind in kinds.items()
         ),
         size=size,
-        near_ties=near_ties,
+        near_ties=near.patients,
         synthetic=synthetic,
         source=source,
         path=str(table) if files else None,
@@ -392,8 +410,10 @@ def scan_cohort(
     )
 
 
-def _with_near_ties(table: Any, read: Columns, unit: str, ends: Sequence[str]) -> Any:
-    """Settle near ties of a table whose columns are read."""
+def _with_near_ties(
+    table: Any, read: Columns, unit: str, ends: Sequence[str], near: NearTies
+) -> Any:
+    """Settle near ties of a table whose columns are read, where there are any."""
     found, _ = settled_columns(
         Columns(
             time={name: table[_name("time", name)] for name in read.time},
@@ -405,7 +425,7 @@ def _with_near_ties(table: Any, read: Columns, unit: str, ends: Sequence[str]) -
         InEngine(),
         unit,
         ends,
-        keep_noise=False,
+        only=near,
     )
     columns = {_name("start", name): values for name, values in found.start.items()}
     columns |= {_name("end", name): values for name, values in found.end.items()}

@@ -569,7 +569,7 @@ def test_follow_up_that_ends_at_its_entry_is_repaired_alike() -> None:
     ]
     # Nobody is followed after death, and who ends at entry for another reason stays refused.
     assert "rfs: followed" not in repr(cohort.account())
-    later = table.assign(remission_month=[2, 12.001, None, 3])
+    later = table.assign(remission_month=[2, 12.001, np.nan, 3])
     assert [one[0] for one in problems_of(later, repairs=bb.Repairs(zero_times=0.02))] == [
         "remission_month"
     ]

@@ -1,0 +1,265 @@
+"""Run a seeded sample of a module's mutants against the tests that pin its numbers.
+
+mutmut makes the mutants, and one of them is on at a time; its own runner calls pytest anew for
+each. Here a test file is collected and run once, fixtures and compiled models included, and a
+process is forked for each mutant that runs those tests which reach the changed function, the
+quickest first. docs/validation/mutation.md has the table and the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import importlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+
+ROOT = Path(__file__).parents[2]
+COPY = ROOT / "mutants"
+INLINED = '@numba.njit(inline="always")\n'
+EXAMPLES = """
+import doctest, importlib, pytest
+FOUND = doctest.DocTestFinder().find(importlib.import_module("{module}"))
+KEPT = [one for one in FOUND if one.examples and "mutmut" not in one.name]
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+@pytest.mark.parametrize("example", KEPT, ids=lambda one: one.name)
+def test_example(example):
+    assert not doctest.DocTestRunner(optionflags=FLAGS).run(example, clear_globs=False).failed
+"""
+
+
+# Sessions of test files by module; those of one session share its fixtures.
+SCANS = "tests/test_exposure.py", "tests/test_near_ties.py tests/test_pointed.py"
+ESTIMANDS = ("tests/test_estimands.py tests/test_populations.py tests/test_pointed.py",)
+COURSES = ("tests/test_illness_death.py tests/test_occupancy.py",)
+CHECKS = ("tests/test_checks.py tests/test_weaknesses.py",)
+RISKS = "tests/test_r_survival.py tests/test_classical.py", "tests/test_pointed.py"
+TESTS: dict[str, tuple[str, ...]] = {
+    "baseline_gate": ("tests/test_baseline_gate.py",),
+    "checks.curves": ("tests/test_curve_shift.py",),
+    "checks.histories": ("tests/test_histories.py",),
+    "checks.posterior": CHECKS,
+    "checks.proportional": CHECKS,
+    "checks.pulls": CHECKS,
+    "classical": RISKS,
+    "convergence": ("tests/test_pointed.py tests/test_storage.py", *CHECKS),
+    "estimands.companions": ("tests/test_baseline_gate.py", *ESTIMANDS),
+    "estimands.comparisons": ESTIMANDS,
+    "estimands.curves": (*ESTIMANDS, *COURSES),
+    "estimands.occupancies": COURSES,
+    "estimands.paths": (*ESTIMANDS, *COURSES),
+    "estimands.populations": ESTIMANDS,
+    "estimands.ratios": (*ESTIMANDS, *COURSES),
+    "estimands.states": COURSES,
+    "estimands.support": (*ESTIMANDS, *CHECKS),
+    "exposure.each": SCANS,
+    "exposure.many": SCANS,
+    "exposure.ordered": SCANS,
+    "exposure.ranks": ("tests/test_scan.py",),
+    "exposure.singles": SCANS,
+    "follow_up": ("tests/test_segments.py tests/test_pointed.py", *SCANS),
+    "intervals": ("tests/test_intervals.py tests/test_pointed.py", *SCANS),
+    "product_limit": RISKS,
+    "risk_sets": (*RISKS, "tests/test_companion.py"),
+    "segments": ("tests/test_segments.py", *SCANS),
+    "tabulation": SCANS,
+    "transitions": ("tests/test_illness_death.py tests/test_histories.py", *SCANS),
+}
+
+
+class Session:
+    """A pytest plugin: runs the tests once, then a forked process for each mutant."""
+
+    def __init__(self, mutants: list[str], longest: float, fresh: bool) -> None:
+        self.left, self.longest, self.fresh = mutants, longest, fresh
+        self.found: dict[str, str] = {}
+
+    def pytest_collection(self) -> None:
+        """Stop hypothesis from looking for the simplest of examples that fail."""
+        phases = [Phase.explicit, Phase.generate]
+        settings.register_profile("mutants", derandomize=True, phases=phases, database=None)
+        settings.load_profile("mutants")
+
+    def _run(self, item: Any) -> bool:
+        item.session._setupstate.teardown_exact(item.parent)
+        # The file stays set up, and its fixtures with it.
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=item.getparent(pytest.Module))
+        return bool(item.session.testsfailed == 0)
+
+    def _clean(self, items: list[Any]) -> list[tuple[float, Any, set[str]]]:
+        state = importlib.import_module("mutmut.state").state()
+        tests = []
+        for item in items:
+            state._stats.clear()
+            select("stats")
+            begin = time.monotonic()
+            if not self._run(item):
+                raise SystemExit(f"{item.nodeid} fails without a mutant")
+            tests.append((time.monotonic() - begin, item, set(state._stats)))
+        return tests
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run what was collected, for all mutants that are left."""
+        tests = sorted(self._clean(session.items), key=lambda one: one[0])
+        select("")
+        for mutant in self.left:
+            base = mutant.rpartition("__mutmut_")[0]
+            mine = [(s, i) for s, i, reached in tests if base in reached and s <= self.longest]
+            if not mine:
+                continue
+            child = os.fork()
+            if child == 0:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                os.dup2(1, 2)
+                select(mutant)
+                if self.fresh:
+                    session._setupstate.teardown_exact(None)
+                os._exit(0 if all(self._run(item) for _, item in mine) else 1)
+            self.found[mutant] = wait(child, 20.0 + 10.0 * sum(s for s, _ in mine))
+        return True
+
+
+def say(text: str) -> None:
+    """Print a line at once: forked processes must not print it again."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def select(mutant: str) -> None:
+    """Switch one mutant on."""
+    importlib.import_module("mutmut.mutation.trampoline").set_mutant_under_test(mutant)
+
+
+def wait(child: int, longest: float) -> str:
+    """Wait for a process, and end it if it hangs."""
+    until = time.monotonic() + longest
+    while time.monotonic() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return "survived" if status == 0 else "noticed"
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "hung"
+
+
+def forms(code: str) -> dict[str, ast.FunctionDef]:
+    """Functions of a mutated module by their names, docstrings taken off."""
+    found = {}
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.FunctionDef) and "__mutmut_" in node.name:
+            if ast.get_docstring(node) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+            found[node.name] = node
+    return found
+
+
+def difference(found: dict[str, ast.FunctionDef], mutant: str, words: bool = True) -> str:
+    """Lines that a mutant changes; without ``words`` none of sentences and ``strict=``."""
+    texts = []
+    for name in (mutant.rpartition("__mutmut_")[0] + "__mutmut_orig", mutant):
+        node: Any = ast.parse(ast.unparse(found[name])).body[0]
+        node.name = ""
+        for part in ast.walk(node) if not words else ():
+            if isinstance(part, ast.Constant) and " " in str(part.value):
+                part.value = ""
+            elif isinstance(part, ast.Call):
+                part.keywords = [one for one in part.keywords if one.arg != "strict"]
+        texts.append(ast.unparse(node).splitlines())
+    before, after = texts
+    lines = list(difflib.unified_diff(before, after, n=0, lineterm=""))[2:]
+    return "\n".join(line for line in lines if not line.startswith("@@"))
+
+
+def in_fork(work: Any) -> Any:
+    """Do something in a process of its own, and take what it returns through JSON."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with os.fdopen(writing, "w") as out:
+            json.dump(work(), out)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as found:
+        text = found.read()
+    os.waitpid(child, 0)
+    return json.loads(text)
+
+
+def run(
+    module: str, files: Sequence[str], sample: int, seed: int, longest: float, fresh: bool
+) -> None:
+    """Mutate a module, run its tests, and print what survives."""
+    from mutmut.mutation.file_mutation import mutate_file_contents
+
+    path = Path(*module.split(".")).with_suffix(".py")
+    # Without numba the inlined functions are like the others.
+    made = mutate_file_contents(str(path), (ROOT / path).read_text().replace(INLINED, ""))
+    every = forms(made.code)
+    names = [name for name in made.mutant_names if difference(every, name, words=False)]
+    size = len(names)
+    if size > sample:
+        names = sorted(random.Random(seed).sample(names, sample))
+    (COPY / path).write_text(made.code)
+    (COPY / "tests" / "test_docstrings.py").write_text(EXAMPLES.format(module=module))
+    left, status = [f"{module}.{name}" for name in names], {}
+
+    def work(file: str) -> Any:
+        session = Session(left, longest, fresh)
+        options = ["-n0", "--no-cov", "-q", "--assert=plain", "-pno:cacheprovider"]
+        pytest.main([*options, *file.split()], plugins=[session])
+        return session.found
+
+    for file in ["tests/test_docstrings.py", *files]:
+        begin = time.monotonic()
+        found = in_fork(lambda file=file: work(file))
+        status.update(found)
+        left = [name for name in left if status.get(name) != "noticed"]
+        spent = time.monotonic() - begin
+        say(f"{module} {file}: {len(left)} left after {len(found)} in {spent:.0f} s")
+    shutil.copy2(ROOT / path, COPY / path)
+    say(f"| `{module}` | {size} | {len(names)} | {len(names) - len(left)} | {len(left)} | {seed} |")
+    for name in left:
+        state = status.get(name, "reached by no test")
+        say(f"--- {name}: {state}\n{difference(every, name.rpartition('.')[2])}")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("module", choices=TESTS, nargs="+")
+    parser.add_argument("--tests", nargs="*", help="instead of those of the table")
+    parser.add_argument("--sample", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--longest", type=float, default=5.0)
+    parser.add_argument("--fresh", action="store_true")
+    given = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    listed = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
+    for name in listed:
+        (COPY / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, COPY / name)
+    os.chdir(COPY)
+    sys.path.insert(0, str(COPY))
+    for module in given.module:
+        # A function in a trampoline is none that numba could compile.
+        os.environ["NUMBA_DISABLE_JIT"] = "1" if module == "tabulation" else "0"
+        files = given.tests or TESTS[module]
+        run(f"bayesblina.{module}", files, given.sample, given.seed, given.longest, given.fresh)
+
+
+if __name__ == "__main__":
+    main()

@@ -28,7 +28,6 @@ import pytest
 from hypothesis import Phase, settings
 
 ROOT = Path(__file__).parents[2]
-COPY = ROOT / "mutants"
 INLINED = '@numba.njit(inline="always")\n'
 EXAMPLES = """
 import doctest, importlib, pytest
@@ -70,7 +69,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "exposure.ordered": SCANS,
     "exposure.ranks": ("tests/test_scan.py",),
     "exposure.singles": SCANS,
-    "follow_up": ("tests/test_segments.py tests/test_pointed.py", *SCANS),
+    "follow_up": (
+        "tests/test_follow_up.py tests/test_segments.py tests/test_account.py",
+        "tests/test_frailty.py -kobserved",
+        *SCANS,
+    ),
     "intervals": ("tests/test_intervals.py tests/test_pointed.py", *SCANS),
     "product_limit": RISKS,
     "risk_sets": (*RISKS, "tests/test_companion.py"),
@@ -199,9 +202,7 @@ def in_fork(work: Any) -> Any:
     return json.loads(text)
 
 
-def run(
-    module: str, files: Sequence[str], sample: int, seed: int, longest: float, fresh: bool
-) -> None:
+def run(module: str, files: Sequence[str], given: argparse.Namespace) -> None:
     """Mutate a module, run its tests, and print what survives."""
     from mutmut.mutation.file_mutation import mutate_file_contents
 
@@ -211,14 +212,17 @@ def run(
     every = forms(made.code)
     names = [name for name in made.mutant_names if difference(every, name, words=False)]
     size = len(names)
-    if size > sample:
-        names = sorted(random.Random(seed).sample(names, sample))
-    (COPY / path).write_text(made.code)
-    (COPY / "tests" / "test_docstrings.py").write_text(EXAMPLES.format(module=module))
+    if size > given.sample:
+        names = sorted(random.Random(given.seed).sample(names, given.sample))
+    before = Path(f"survivors-{module}.json")
+    if given.again:
+        names = json.loads(before.read_text())
+    path.write_text(made.code)
+    Path("tests/test_docstrings.py").write_text(EXAMPLES.format(module=module))
     left, status = [f"{module}.{name}" for name in names], {}
 
     def work(file: str) -> Any:
-        session = Session(left, longest, fresh)
+        session = Session(left, given.longest, given.fresh)
         options = ["-n0", "--no-cov", "-q", "--assert=plain", "-pno:cacheprovider"]
         pytest.main([*options, *file.split()], plugins=[session])
         return session.found
@@ -230,8 +234,10 @@ def run(
         left = [name for name in left if status.get(name) != "noticed"]
         spent = time.monotonic() - begin
         say(f"{module} {file}: {len(left)} left after {len(found)} in {spent:.0f} s")
-    shutil.copy2(ROOT / path, COPY / path)
-    say(f"| `{module}` | {size} | {len(names)} | {len(names) - len(left)} | {len(left)} | {seed} |")
+    shutil.copy2(ROOT / path, path)
+    counts = size, len(names), len(names) - len(left), len(left), given.seed
+    say(f"| `{module}` | {' | '.join(map(str, counts))} |")
+    before.write_text(json.dumps([name.rpartition(".")[2] for name in left]))
     for name in left:
         state = status.get(name, "reached by no test")
         say(f"--- {name}: {state}\n{difference(every, name.rpartition('.')[2])}")
@@ -245,20 +251,22 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--longest", type=float, default=5.0)
-    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--fresh", action="store_true", help="do not keep fixtures")
+    parser.add_argument("--again", action="store_true", help="run the last survivors")
+    parser.add_argument("--copy", type=lambda name: Path(name).resolve(), default=ROOT / "mutants")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     listed = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
     for name in listed:
-        (COPY / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, COPY / name)
-    os.chdir(COPY)
-    sys.path.insert(0, str(COPY))
+        (given.copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, given.copy / name)
+    os.chdir(given.copy)
+    sys.path.insert(0, str(given.copy))
     for module in given.module:
         # A function in a trampoline is none that numba could compile.
         os.environ["NUMBA_DISABLE_JIT"] = "1" if module == "tabulation" else "0"
         files = given.tests or TESTS[module]
-        run(f"bayesblina.{module}", files, given.sample, given.seed, given.longest, given.fresh)
+        run(f"bayesblina.{module}", files, given)
 
 
 if __name__ == "__main__":

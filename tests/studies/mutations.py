@@ -78,7 +78,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "product_limit": RISKS,
     "risk_sets": (*RISKS, "tests/test_companion.py"),
     "segments": ("tests/test_segments.py", *SCANS),
-    "tabulation": SCANS,
+    "tabulation": ("tests/test_tabulation.py",),
     "transitions": ("tests/test_illness_death.py tests/test_histories.py", *SCANS),
 }
 

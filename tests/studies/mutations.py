@@ -75,7 +75,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         *SCANS,
     ),
     "intervals": ("tests/test_intervals.py tests/test_pointed.py", *SCANS),
-    "product_limit": RISKS,
+    "product_limit": ("tests/test_product_limit.py", *RISKS),
     "risk_sets": (*RISKS, "tests/test_companion.py"),
     "segments": ("tests/test_segments.py", *SCANS),
     "tabulation": ("tests/test_tabulation.py",),

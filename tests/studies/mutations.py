@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -42,7 +43,10 @@ def test_example(example):
 
 # Sessions of test files by module; those of one session share its fixtures.
 SCANS = "tests/test_exposure.py", "tests/test_near_ties.py tests/test_pointed.py"
-ESTIMANDS = ("tests/test_estimands.py tests/test_populations.py tests/test_pointed.py",)
+ESTIMANDS = (
+    "tests/test_estimands.py tests/test_populations.py tests/test_pointed.py",
+    "tests/test_models.py -k 'ratios_since or over_time_and or by_subgroup or means_and'",
+)
 COURSES = ("tests/test_illness_death.py tests/test_occupancy.py",)
 CHECKS = ("tests/test_checks.py tests/test_weaknesses.py",)
 RISKS = "tests/test_r_survival.py tests/test_classical.py", "tests/test_pointed.py"
@@ -54,7 +58,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "checks.proportional": CHECKS,
     "checks.pulls": CHECKS,
     "classical": RISKS,
-    "convergence": ("tests/test_pointed.py tests/test_storage.py", *CHECKS),
+    "convergence": ("tests/test_convergence.py tests/test_pointed.py",),
     "estimands.companions": ("tests/test_baseline_gate.py", *ESTIMANDS),
     "estimands.comparisons": ESTIMANDS,
     "estimands.curves": (*ESTIMANDS, *COURSES),
@@ -224,7 +228,7 @@ def run(module: str, files: Sequence[str], given: argparse.Namespace) -> None:
     def work(file: str) -> Any:
         session = Session(left, given.longest, given.fresh)
         options = ["-n0", "--no-cov", "-q", "--assert=plain", "-pno:cacheprovider"]
-        pytest.main([*options, *file.split()], plugins=[session])
+        pytest.main([*options, *shlex.split(file)], plugins=[session])
         return session.found
 
     for file in ["tests/test_docstrings.py", *files]:

@@ -70,7 +70,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "estimands.support": (*ESTIMANDS, *CHECKS),
     "exposure.each": SCANS,
     "exposure.many": SCANS,
-    "exposure.ordered": SCANS,
+    "exposure.ordered": ("tests/test_ordered.py",),
     "exposure.ranks": ("tests/test_scan.py",),
     "exposure.singles": SCANS,
     "follow_up": (
@@ -80,7 +80,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "intervals": ("tests/test_intervals.py tests/test_pointed.py", *SCANS),
     "product_limit": ("tests/test_product_limit.py", *RISKS),
-    "risk_sets": (*RISKS, "tests/test_companion.py"),
+    "risk_sets": ("tests/test_risk_sets.py", *RISKS),
     "segments": ("tests/test_segments.py", *SCANS),
     "tabulation": ("tests/test_tabulation.py",),
     "transitions": ("tests/test_illness_death.py tests/test_histories.py", *SCANS),

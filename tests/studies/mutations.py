@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ ROOT = Path(__file__).parents[2]
 INLINED = '@numba.njit(inline="always")\n'
 EXAMPLES = """
 import doctest, importlib, pytest
-FOUND = doctest.DocTestFinder().find(importlib.import_module("{module}"))
+FIND = doctest.DocTestFinder().find
+FOUND = [one for name in (NAMES,) for one in FIND(importlib.import_module(name))]
 KEPT = [one for one in FOUND if one.examples and "mutmut" not in one.name]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 @pytest.mark.parametrize("example", KEPT, ids=lambda one: one.name)
@@ -177,7 +179,7 @@ def forms(code: str) -> dict[str, ast.FunctionDef]:
 def difference(found: dict[str, ast.FunctionDef], mutant: str, words: bool = True) -> str:
     """Lines that a mutant changes; without ``words`` none of sentences and ``strict=``."""
     texts = []
-    for name in (mutant.rpartition("__mutmut_")[0] + "__mutmut_orig", mutant):
+    for name in (original(mutant), mutant):
         node: Any = ast.parse(ast.unparse(found[name])).body[0]
         node.name = ""
         for part in ast.walk(node) if not words else ():
@@ -206,51 +208,75 @@ def in_fork(work: Any) -> Any:
     return json.loads(text)
 
 
-def run(module: str, files: Sequence[str], given: argparse.Namespace) -> None:
-    """Mutate a module, run its tests, and print what survives."""
+def mutate(name: str, given: argparse.Namespace) -> tuple[dict[str, ast.FunctionDef], int]:
+    """Put a module's mutants in the place of the module, and choose some of them."""
     from mutmut.mutation.file_mutation import mutate_file_contents
 
-    path = Path(*module.split(".")).with_suffix(".py")
+    path = Path("bayesblina", *name.split(".")).with_suffix(".py")
     # Without numba the inlined functions are like the others.
     made = mutate_file_contents(str(path), (ROOT / path).read_text().replace(INLINED, ""))
     every = forms(made.code)
-    names = [name for name in made.mutant_names if difference(every, name, words=False)]
-    size = len(names)
-    if size > given.sample:
-        names = sorted(random.Random(given.seed).sample(names, given.sample))
-    before = Path(f"survivors-{module}.json")
-    if given.again:
-        names = json.loads(before.read_text())
+    names = [one for one in made.mutant_names if difference(every, one, words=False)]
     path.write_text(made.code)
-    Path("tests/test_docstrings.py").write_text(EXAMPLES.format(module=module))
-    left, status = [f"{module}.{name}" for name in names], {}
+    chosen = names
+    if given.again:
+        chosen = json.loads(Path(f"survivors-{name}.json").read_text())
+    elif len(names) > given.sample:
+        chosen = sorted(random.Random(given.seed).sample(names, given.sample))
+    kept = {one for each in chosen for one in (each, original(each))}
+    return {one: form for one, form in every.items() if one in kept}, len(names)
 
-    def work(file: str) -> Any:
-        session = Session(left, given.longest, given.fresh)
+
+def original(mutant: str) -> str:
+    """Name of the function that a mutant stands for."""
+    return mutant.rpartition("__mutmut_")[0] + "__mutmut_orig"
+
+
+def run(modules: Sequence[str], given: argparse.Namespace) -> None:
+    """Mutate modules, run their tests, and print what survives."""
+    made = {name: mutate(name, given) for name in modules}
+    files = {name: given.tests or TESTS[name] for name in modules}
+    left = {
+        f"bayesblina.{name}.{one}": name
+        for name in modules
+        for one in made[name][0]
+        if not one.endswith("_orig")
+    }
+    size, status = Counter(left.values()), dict.fromkeys(left, "reached by no test")
+    names = ", ".join(f'"bayesblina.{name}"' for name in modules)
+    Path("tests/test_docstrings.py").write_text(EXAMPLES.replace("NAMES", names))
+
+    def work(file: str, mine: list[str]) -> Any:
+        session = Session(mine, given.longest, given.fresh)
         options = ["-n0", "--no-cov", "-q", "--assert=plain", "-pno:cacheprovider"]
         pytest.main([*options, *shlex.split(file)], plugins=[session])
         return session.found
 
-    for file in ["tests/test_docstrings.py", *files]:
+    sessions = dict.fromkeys(file for name in modules for file in files[name])
+    for file in ["tests/test_docstrings.py", *sessions]:
         begin = time.monotonic()
-        found = in_fork(lambda file=file: work(file))
+        mine = [one for one, name in left.items() if file not in sessions or file in files[name]]
+        found = in_fork(lambda file=file, mine=mine: work(file, mine))
         status.update(found)
-        left = [name for name in left if status.get(name) != "noticed"]
-        spent = time.monotonic() - begin
-        say(f"{module} {file}: {len(left)} left after {len(found)} in {spent:.0f} s")
-    shutil.copy2(ROOT / path, path)
-    counts = size, len(names), len(names) - len(left), len(left), given.seed
-    say(f"| `{module}` | {' | '.join(map(str, counts))} |")
-    before.write_text(json.dumps([name.rpartition(".")[2] for name in left]))
-    for name in left:
-        state = status.get(name, "reached by no test")
-        say(f"--- {name}: {state}\n{difference(every, name.rpartition('.')[2])}")
+        left = {one: name for one, name in left.items() if status[one] != "noticed"}
+        say(f"{file}: {len(found)}, {len(left)} left, {time.monotonic() - begin:.0f} s")
+    for name in modules:
+        mine = [one for one in left if left[one] == name]
+        counts = made[name][1], size[name], size[name] - len(mine), len(mine), given.seed
+        say(f"| `{name}` | {' | '.join(map(str, counts))} |")
+        short = [one.rpartition(".")[2] for one in mine]
+        Path(f"survivors-{name}.json").write_text(json.dumps(short))
+        for one in short:
+            say(f"--- {one}: {status[f'bayesblina.{name}.{one}']}")
+            say(difference(made[name][0], one))
+        path = Path("bayesblina", *name.split(".")).with_suffix(".py")
+        shutil.copy2(ROOT / path, path)
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("module", choices=TESTS, nargs="+")
+    parser.add_argument("module", choices=TESTS, nargs="+", help="tabulation by itself")
     parser.add_argument("--tests", nargs="*", help="instead of those of the table")
     parser.add_argument("--sample", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
@@ -266,11 +292,9 @@ def main() -> None:
         shutil.copy2(ROOT / name, given.copy / name)
     os.chdir(given.copy)
     sys.path.insert(0, str(given.copy))
-    for module in given.module:
-        # A function in a trampoline is none that numba could compile.
-        os.environ["NUMBA_DISABLE_JIT"] = "1" if module == "tabulation" else "0"
-        files = given.tests or TESTS[module]
-        run(f"bayesblina.{module}", files, given)
+    # A function in a trampoline is none that numba could compile.
+    os.environ["NUMBA_DISABLE_JIT"] = str(int(given.module == ["tabulation"]))
+    run(given.module, given)
 
 
 if __name__ == "__main__":

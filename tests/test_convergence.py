@@ -46,22 +46,23 @@ def draws(divergences: int = 0) -> xr.DataTree:
 
 def test_a_row_for_each_parameter() -> None:
     tree = draws()
+    posterior = tree["posterior"].to_dataset()
     found = assess_convergence(tree).table.set_index("parameter")
     assert found.columns.tolist() == ["r_hat", "ess_bulk", "ess_tail"]
     named = {
-        "level": tree["posterior"]["level"].values,
-        "effect[os, early]": tree["posterior"]["effect"].values[0, 0],
-        "effect[os, late]": tree["posterior"]["effect"].values[0, 1],
-        "effect[rfs, early]": tree["posterior"]["effect"].values[1, 0],
-        "effect[rfs, late]": tree["posterior"]["effect"].values[1, 1],
-        "rate[os]": tree["posterior"]["rate"].values[:, :, 0].T,
-        "rate[rfs]": tree["posterior"]["rate"].values[:, :, 1].T,
+        "level": posterior["level"].values,
+        "effect[os, early]": posterior["effect"].values[0, 0],
+        "effect[os, late]": posterior["effect"].values[0, 1],
+        "effect[rfs, early]": posterior["effect"].values[1, 0],
+        "effect[rfs, late]": posterior["effect"].values[1, 1],
+        "rate[os]": posterior["rate"].values[:, :, 0].T,
+        "rate[rfs]": posterior["rate"].values[:, :, 1].T,
     }
     assert found.index.tolist() == list(named)
     for name, values in named.items():
         one = values[:, :, None]
         expected = [float(how(one)[0]) for how in (rhat, ess_bulk, ess_tail)]
-        assert found.loc[name].tolist() == pytest.approx(expected, rel=1e-9)
+        assert found.loc[[name]].to_numpy()[0].tolist() == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_one_divergence_is_too_many() -> None:
 
 def test_bfmi_is_that_of_the_worst_chain() -> None:
     tree = draws()
-    energy = tree["sample_stats"]["energy"].values
+    energy = tree["sample_stats"].to_dataset()["energy"].values
     # Steps of 0.3 sds in the second chain only.
     energy[1] = np.cumsum(np.random.default_rng(2).normal(size=SHAPE[1]))
     expected = min(np.square(np.diff(one)).sum() / 499 / one.var() for one in energy)

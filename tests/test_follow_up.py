@@ -1,5 +1,7 @@
 """Time at risk, cut by hand: what enters, what is late, where pieces end, who is accounted for."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -158,7 +160,7 @@ def test_what_states_are_to_a_question() -> None:
 def test_lines_of_an_account() -> None:
     ids = np.array(["a", "b", "c", "d"])
     roles = ["reference", "other", "exposed"]
-    counted = {"endpoint": "os", "step": "in phase"}
+    counted: Any = {"endpoint": "os", "step": "in phase"}
     assert account_of(COURSE, ids, roles) == [
         Line(step="left out", endpoint="os", what="never seen", patients=("a",)),
         Line(

@@ -62,10 +62,15 @@ def exposed(table: pd.DataFrame, weights: Any = None) -> Exposure:
     return bb.expose(cohort, QUESTION, cuts=[1.0, 3.0], weights=weights)
 
 
+def people(table: pd.DataFrame) -> list[Any]:
+    """Rows, with columns as attributes."""
+    return list(table.itertuples())
+
+
 def sizes(table: pd.DataFrame, weight: Floats, column: str, time: float, same: list[int]) -> Any:
     """Weights at risk just before a time by endpoint's own state and site, (state, site)."""
     found = np.zeros((max(same) + 1, 3))
-    for row, one in enumerate(table.itertuples()):
+    for row, one in enumerate(people(table)):
         if not one.entry < time <= getattr(one, column):
             continue
         state = 2 if one.late < time else 1 if one.early < time else 0
@@ -118,7 +123,7 @@ def test_a_loop_over_times_and_patients(
         of_group = np.zeros((len(endpoints), len(firsts), 3))
         for place, endpoint in enumerate(endpoints):
             time, event = columns[endpoint]
-            for row, patient in enumerate(table.itertuples()):
+            for row, patient in enumerate(people(table)):
                 when = getattr(patient, time)
                 if not (inside[row] and getattr(patient, event) and low < when <= high):
                     continue

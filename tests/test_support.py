@@ -10,6 +10,7 @@ import xarray as xr
 import bayesblina as bb
 from bayesblina.estimands.ratios import _averaged, _current_members
 from bayesblina.estimands.support import stretches, supported, with_support
+from bayesblina.regimes import Regime
 
 STATES = ("before early", "early", "late", "transplant")
 ROLES = ("reference", "reference", "exposed", "other")
@@ -104,7 +105,7 @@ def test_a_history_is_supported_while_anybody_has_it() -> None:
     """Never; late from 5, after a lag of 1; early from 2, and late from 9.5."""
     question = bb.Question(exposed="late", eligible_from="entry", lag=1.0)
     fit: Any = SimpleNamespace(exposure=PATIENTS, question=question)
-    regimes = [bb.Never(), bb.From(5.0), bb.WithPhases({"early": 2.0, "late": 9.5})]
+    regimes: list[Regime] = [bb.Never(), bb.From(5.0), bb.WithPhases({"early": 2.0, "late": 9.5})]
     times = [0.0, 2.5, 2.75, 3.0, 5.5, 6.0, 6.5, 9.0, 9.5, 10.0, 12.0, 12.5]
     found = with_support(fit, curves(times, regimes=3), regimes)["supported"]
     assert found.dims == ("endpoint", "regime", "time")

@@ -57,7 +57,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "baseline_gate": ("tests/test_baseline_gate.py",),
     "checks.curves": ("tests/test_curve_shift.py",),
     "checks.histories": ("tests/test_histories.py",),
-    "checks.posterior": CHECKS,
+    "checks.posterior": ("tests/test_outcome.py", *CHECKS),
     "checks.proportional": CHECKS,
     "checks.pulls": CHECKS,
     "classical": RISKS,

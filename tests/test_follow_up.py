@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import bayesblina as bb
@@ -16,6 +17,7 @@ from bayesblina.follow_up import (
     cut_since_entry,
     effect_kinds,
     entry_times,
+    hazard_before_observation,
     late_begins,
     require_contents,
     roles_of,
@@ -124,6 +126,8 @@ def test_a_cut_just_before_the_end_of_follow_up_is_at_it() -> None:
         got = pieces(found, [1.0, 1.0, np.nan, 1.0], [3.0])
         assert len(got) == 3 * parts
         assert [row[3] for row in got if row[4]] == [stop] * 3
+        # Each patient's last stay, whichever row of the cohort is the last.
+        assert len(pieces(episodes((1, 2, 1.0, stop, True)), [1.0, 1.0], [3.0])) == parts
         # Who goes on to another state is not at the end.
         found = episodes((0, 2, 1.0, stop, False), (0, 1, stop, 8.0, True))
         assert [row[1] for row in pieces(found, [1.0], [3.0])] == [2, 3, 1]
@@ -148,6 +152,19 @@ def test_cuts_that_stays_meet_by_rounding_leave_nothing() -> None:
     found = episodes((0, 2, 0.003, 0.004, False), (0, 1, 0.004, 4.0, True))
     assert len(pieces(found, [0.001], [0.002 + 1e-10])) == 3
     assert len(pieces(found, [0.001], [0.003 - 1e-10])) == 3
+
+
+def test_no_hazard_passes_where_nobody_is_seen() -> None:
+    table = pd.DataFrame({"id": ["a", "b"], "time": [4.0, 9.0], "event": 1, "start": np.nan})
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="time", event="event")},
+        phases=bb.Phases(late="start"),
+    )
+    question = bb.Question(exposed="late", eligible_from="late")
+    assert hazard_before_observation(cohort, question) == {"os": 0.0}
 
 
 def test_what_states_are_to_a_question() -> None:

@@ -81,12 +81,12 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/test_frailty.py -kobserved",
         *SCANS,
     ),
-    "intervals": ("tests/test_intervals.py tests/test_pointed.py", *SCANS),
+    "intervals": ("tests/test_intervals.py",),
     "product_limit": ("tests/test_product_limit.py", *RISKS),
     "risk_sets": ("tests/test_risk_sets.py", *RISKS),
     "segments": ("tests/test_segments.py", *SCANS),
     "tabulation": ("tests/test_tabulation.py",),
-    "transitions": ("tests/test_illness_death.py tests/test_histories.py", *SCANS),
+    "transitions": ("tests/test_illness_death.py -k 'transitions or courses or phases_may'",),
 }
 
 

@@ -263,7 +263,9 @@ def run(modules: Sequence[str], given: argparse.Namespace) -> None:
         begin = time.monotonic()
         mine = [one for one, name in left.items() if file not in sessions or file in files[name]]
         found = in_fork(lambda file=file, mine=mine: work(file, mine))
-        status.update(found)
+        status |= {
+            one: how for one, how in found.items() if status[one] != "survived" or how == "noticed"
+        }
         left = {one: name for one, name in left.items() if status[one] != "noticed"}
         say(f"{file}: {len(found)}, {len(left)} left, {time.monotonic() - begin:.0f} s")
     for name in modules:

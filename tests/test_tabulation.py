@@ -103,6 +103,7 @@ def test_from_entry_to_the_end() -> None:
     assert np.isnan(found.begin[2:]).all()
     assert np.isnan(found.stop[2:]).all()
     assert not found.event[2:].any()
+    assert found.event.dtype == np.bool_
 
 
 def test_from_a_phase() -> None:

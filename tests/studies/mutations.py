@@ -94,8 +94,7 @@ class Session:
     """A pytest plugin: runs the tests once, then a forked process for each mutant."""
 
     def __init__(self, mutants: list[str], given: argparse.Namespace) -> None:
-        self.left, self.longest, self.fresh = mutants, given.longest, given.fresh
-        self.until = given.until
+        self.left, self.longest, self.until = mutants, given.longest, given.until
         self.found: dict[str, str] = {}
 
     def pytest_collection(self) -> None:
@@ -128,12 +127,17 @@ class Session:
         select("")
         # Nothing that is there is collected in a child: that would copy all pages.
         gc.freeze()
-        for number, mutant in enumerate(self.left):
-            if time.monotonic() > self.until:
-                self.found |= dict.fromkeys(self.left[number:], "unfinished")
+        # A second run must pass too, in a fork, where nothing is changed.
+        for number, mutant in enumerate(["", *self.left]):
+            if mutant and time.monotonic() > self.until:
+                self.found |= dict.fromkeys(self.left[number - 1 :], "unfinished")
                 break
             base = mutant.rpartition("__mutmut_")[0]
-            mine = [(s, i) for s, i, reached in tests if base in reached and s <= self.longest]
+            mine = [
+                (spent, item)
+                for spent, item, reached in tests
+                if spent <= self.longest and (base in reached or not mutant)
+            ]
             if not mine:
                 continue
             child = os.fork()
@@ -141,10 +145,12 @@ class Session:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 os.dup2(1, 2)
                 select(mutant)
-                if self.fresh:
-                    session._setupstate.teardown_exact(None)
                 os._exit(0 if all(self._run(item) for _, item in mine) else 1)
-            self.found[mutant] = wait(child, 20.0 + 10.0 * sum(s for s, _ in mine))
+            how = wait(child, 20.0 + 10.0 * sum(spent for spent, _ in mine))
+            if mutant:
+                self.found[mutant] = how
+            elif how != "survived":
+                raise SystemExit("a second run of the tests fails without a mutant")
         return True
 
 
@@ -293,7 +299,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--longest", type=float, default=5.0)
     parser.add_argument("--minutes", type=float, default=1e6, help="what is left then is not run")
-    parser.add_argument("--fresh", action="store_true", help="do not keep fixtures")
     parser.add_argument("--again", action="store_true", help="run the last survivors")
     parser.add_argument("--copy", type=lambda name: Path(name).resolve(), default=ROOT / "mutants")
     given = parser.parse_args()

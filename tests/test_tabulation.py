@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
+from bayesblina import tabulation
 from bayesblina.cohort import Outcome
 from bayesblina.rules import tie_of
 from bayesblina.segments import Course, Mark
@@ -24,6 +26,7 @@ from bayesblina.tabulation import (
     Tallying,
     at_risk,
     bounds_of,
+    constant,
     entries_of,
     merged,
     merged_bounds,
@@ -286,6 +289,21 @@ def test_sums_in_every_cell() -> None:
     assert found.longest.tolist() == [2.0, 3.0, 5.0]
 
 
+def test_events_in_one_cell_add_up() -> None:
+    """The first patient does not contribute: the second is the first in each state."""
+    block = part(
+        [1.0, 5.0, 5.5, 5.0],
+        [[NEVER, NEVER], [2.0, NEVER], [2.0, NEVER], [NEVER, NEVER]],
+        entry=[1.0, 0.0, 0.0, 0.0],
+        event=[True, True, True, False],
+    )
+    found = spent(block, course(*TWO), [2.0])
+    assert found.visitors.tolist() == [3, 2, 0]
+    assert found.events[:, 0, :, 0].tolist() == [[0, 0], [0, 2], [0, 0]]
+    weighted = spent(block, course(*TWO), [2.0], weight=np.array([1.0, 2.0, 0.5, 1.0]))
+    assert weighted.events[1, 0, 1, 0] == 2.5
+
+
 def test_weights_multiply() -> None:
     weight = np.array([2.0, 0.5, 3.0, 7.0])
     found = tallied(course(*TWO), weight=weight).tally()
@@ -322,10 +340,10 @@ def test_moments_are_products_of_chebyshev_polynomials() -> None:
     np.testing.assert_allclose(found.exposure, expected, atol=1e-12)
     np.testing.assert_allclose(found.events[2, 0, 2], values[0], atol=1e-12)
     np.testing.assert_allclose(found.events[2, 1, 1], values[2], atol=1e-12)
-    inside = np.array([True, True, True, False])
+    inside = np.array([True, False, True, True])
     counted = moments_by_group(inside, GROUP, groups=2, scaled=scaled, degrees=degrees)
-    np.testing.assert_allclose(counted, [values[:2].sum(axis=0), values[2]], atol=1e-12)
-    assert moments_by_group(inside, GROUP, groups=2).tolist() == [[2.0], [1.0]]
+    np.testing.assert_allclose(counted, [values[0], values[2:].sum(axis=0)], atol=1e-12)
+    assert moments_by_group(inside, GROUP, groups=2).tolist() == [[1.0], [2.0]]
 
 
 def test_cuts_that_times_meet_by_rounding() -> None:
@@ -400,3 +418,46 @@ def test_bounds_of_time_at_risk() -> None:
     assert none.reasons.tolist() == [0] * 7
     assert (none.first_begin, none.last_begin, none.last_exit) == (np.inf, 0.0, 0.0)
     assert (none.time_at_risk, none.events) == (0, 0)
+
+
+def _doubled(values: Any, out: Any) -> None:
+    for i in range(values.size):
+        out[i] = 2.0 * values[i]
+
+
+def _tripled(values: Any, out: Any) -> None:
+    for i in range(values.size):
+        out[i] = 3.0 * values[i]
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_compiled_forms_are_kept_where_they_can_be(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="bayesblina")
+    values, out = np.array([1.0, 4.0]), np.zeros(2)
+    monkeypatch.setattr(tabulation, "_READY", {})
+    tabulation.run_compiled(_doubled, constant(values), out)
+    assert out.tolist() == [2.0, 8.0]
+    # It is compiled once, for what it was given.
+    (ready,) = tabulation._READY.values()
+    (signature,) = ready.signatures
+    assert [str(one) for one in signature] == [
+        "readonly array(float64, 1d, C)",
+        "array(float64, 1d, C)",
+    ]
+    assert not caplog.records
+    compiled = numba.njit
+
+    def refused(*arguments: Any, **named: Any) -> Any:
+        if named.get("cache"):
+            raise RuntimeError("no folder")
+        return compiled(*arguments, **named)
+
+    monkeypatch.setattr(tabulation.numba, "njit", refused)
+    tabulation.run_compiled(_tripled, constant(values), out)
+    assert out.tolist() == [3.0, 12.0]
+    (told,) = caplog.records
+    assert told.getMessage() == "Compiled functions are not kept on disk (no folder)."
+    tabulation.run_compiled(_doubled, constant(out), out)
+    assert out.tolist() == [6.0, 24.0]

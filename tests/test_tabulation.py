@@ -454,7 +454,7 @@ def test_compiled_forms_are_kept_where_they_can_be(
             raise RuntimeError("no folder")
         return compiled(*arguments, **named)
 
-    monkeypatch.setattr(tabulation.numba, "njit", refused)
+    monkeypatch.setattr(numba, "njit", refused)
     tabulation.run_compiled(_tripled, constant(values), out)
     assert out.tolist() == [3.0, 12.0]
     (told,) = caplog.records

@@ -85,6 +85,21 @@ def test_phases_may_start_after_the_relapse() -> None:
     assert [after.phases[one] for one in after.phase[mine]] == ["before m", "m"]
 
 
+def test_a_relapse_just_before_death_is_that_death() -> None:
+    """Less than a hundredth of a day, 0.0003 months; the question's own endpoints are not used."""
+    question = bb.Question(exposed="m", eligible_from="entry", endpoints=("os",))
+    for apart, events in ((2e-4, (1, 2, 0)), (1e-3, (2, 1, 1))):
+        table = course_table()
+        table.loc[0, "rfs"] = 9.0 - apart
+        found = find_transitions(cohort_of(table), question, death="os", relapse_free="rfs")
+        assert tuple(found[name].events for name in TRANSITIONS) == events
+        mine = found[TRANSITIONS[1]].patient == 0
+        # Their times stay as they are.
+        assert found[TRANSITIONS[1]].stop[mine].max() == 9.0 - apart
+        after = found[TRANSITIONS[2]]
+        assert (0 in after.patient) is (apart > 3e-4)
+
+
 @pytest.mark.parametrize(
     ("patient", "column", "value", "message"),
     [

@@ -379,6 +379,8 @@ def test_cuts_that_times_meet_by_rounding() -> None:
     assert interval_from([0.3 * (1.0 - 1e-8)], np.array([0.3])).tolist() == [0]
     with pytest.raises(SpecError, match="strictly increasing"):
         validate_cuts([1.0, 1.0 + 5e-10])
+    with pytest.raises(SpecError, match="strictly increasing"):
+        validate_cuts([5e4, 5e4 + 1e-5])
     assert validate_cuts([1.0, 1.0 + 2e-9]).size == 2
     assert validate_cuts([5e4, 5e4 + 1e-4]).size == 2
 

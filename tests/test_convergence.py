@@ -107,6 +107,7 @@ def test_one_divergence_is_too_many() -> None:
     assert repr(found) == "Convergence(NOT CONVERGED; divergences is 1 (must be 0))"
     assert repr(assess_convergence(draws())) == "Convergence(passed; 7 parameters)"
     assert "NOT CONVERGED" in found._repr_html_()
+    assert "Convergence: passed" not in found._repr_html_()
     assert "Convergence: passed" in assess_convergence(draws())._repr_html_()
 
 
@@ -170,6 +171,17 @@ def test_weights_have_criteria_of_their_own(
 def test_hamiltonian_draws_have_no_pareto_k() -> None:
     found = weighed(("os", "importance", 0.2, 800.0), ("rfs", "hamiltonian", 2.0, 700.0))
     assert found.criteria["value"].tolist() == [0.2, 700.0]
+    # Of each parameter that of its endpoint, however many parameters there are.
+    values = np.random.default_rng(1).normal(size=(*SHAPE, 2))
+    posterior = xr.Dataset(
+        dict.fromkeys(("one", "other"), (("chain", "draw", "endpoint"), values)),
+        coords={"endpoint": ["rfs", "os"]},
+    )
+    rows = [("os", "importance", 0.2, 800.0), ("rfs", "importance", 0.3, 700.0)]
+    columns = ["endpoint", "method", "pareto_k", "effective_draws"]
+    both = assess_weights(posterior, pd.DataFrame(rows, columns=columns)).table
+    assert both["parameter"].tolist() == ["one[rfs]", "one[os]", "other[rfs]", "other[os]"]
+    assert both["pareto_k"].tolist() == [0.3, 0.2, 0.3, 0.2]
     alone = weighed(("os", "hamiltonian", 2.0, 700.0))
     assert alone.criteria["value"].tolist() == [float("-inf"), 700.0]
     assert alone.passed

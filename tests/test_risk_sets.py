@@ -189,10 +189,11 @@ def test_groups_hold_about_as_many_events() -> None:
 
 def test_without_events_there_are_none() -> None:
     table = patients().assign(died=lambda one: one["site"] != "n")
-    found, _ = find_risk_sets(
+    found, grouped = find_risk_sets(
         exposed(table), [0], same=np.arange(3), stratum_of=np.array([0, 1, 1])
     )
     assert [one.stratum for one in found] == [1]
+    assert not grouped
 
 
 def sums(spacing: float | None = None) -> xr.Dataset:

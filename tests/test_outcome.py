@@ -19,7 +19,8 @@ from bayesblina.fitting import Fit
 FOUND = {"os": (40, 40, 0, 0.3), "rfs": (50, 20, 2, 0.9), None: (60, 30, 1, 0.8)}
 
 
-def left_out(_: Any, *, endpoint: str | None) -> Any:
+def left_out(fit: Any, *, endpoint: str | None) -> Any:
+    assert fit.exposure.endpoints
     patients, evaluated, above, largest = FOUND[endpoint]
     return SimpleNamespace(
         patients=patients,
@@ -75,8 +76,16 @@ def known(
 
     monkeypatch.setattr(posterior, "leave_one_out_total", refuse if refused else left_out)
     monkeypatch.setattr(posterior, "replicated_events", replicated)
-    monkeypatch.setattr(posterior, "pulls", lambda _: pd.DataFrame({"endpoint": ["os"]}))
-    monkeypatch.setattr(posterior, "weaknesses", lambda *_: ("few events",))
+
+    def pulled(fit: Any) -> pd.DataFrame:
+        return pd.DataFrame({"endpoint": list(fit.exposure.endpoints)})
+
+    def weak(fit: Any, table: pd.DataFrame) -> tuple[str, ...]:
+        assert table["endpoint"].tolist() == list(fit.exposure.endpoints)
+        return ("few events",) if table["endpoint"][0] == "os" else ()
+
+    monkeypatch.setattr(posterior, "pulls", pulled)
+    monkeypatch.setattr(posterior, "weaknesses", weak)
     monkeypatch.setattr(posterior, "require_kind", lambda *_: None)
     fit: Any = SimpleNamespace(
         provenance=SimpleNamespace(notes=("compiled anew",)),
@@ -135,6 +144,7 @@ def test_what_cannot_be_checked_is_noted(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(found.predictive) == 4
     assert found.loo.columns.tolist() == posterior.LOO_COLUMNS
     assert found.loo.empty
+    assert found.loo["reliable"].dtype == np.bool_
     assert "no LOO estimates" in repr(found)
     found = posterior.check(known(monkeypatch, hazard="jumps have no hazard"))
     assert found.notes == ("compiled anew", "jumps have no hazard")
@@ -170,6 +180,10 @@ def test_passed_is_all_of_it(
 def test_one_weakness_is_a_weakness(monkeypatch: pytest.MonkeyPatch) -> None:
     found = posterior.check(known(monkeypatch, refused="weights vary"))
     assert "1 weakness; 2 notes)" in repr(found)
+    strong = known(monkeypatch, refused="weights vary")
+    strong.exposure.endpoints = ("rfs",)  # type: ignore[misc]
+    assert "weak" not in repr(posterior.check(strong))
+    assert "What weakens the answer" not in posterior.check(strong)._repr_html_()
     assert isinstance(found, Checks)
 
 

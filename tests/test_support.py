@@ -122,6 +122,14 @@ def test_a_history_is_supported_while_anybody_has_it() -> None:
     near = [2.5 * (1.0 + 1e-12), 2.5 * (1.0 + 1e-8), 3.0 * (1.0 - 1e-12), 3.0 * (1.0 - 1e-8)]
     found = with_support(fit, curves(near, regimes=3), regimes)["supported"]
     assert found[0, 0].values.tolist() == [True, False, True, False]
+    # Relative to the time, and in the first unit of it absolute.
+    days: Any = SimpleNamespace(
+        exposure=exposure_of((0, 0, 0.0, 3_000.0), (1, 0, 0.0, 0.5)), question=question
+    )
+    ends = [3_000.0 * (1.0 + 5e-10), 3_000.0 * (1.0 + 5e-9), 0.5 + 8e-10, 0.5 + 2e-9]
+    found = with_support(days, curves(ends, regimes=1), [bb.Never()])["supported"]
+    assert found[0, 0].values.tolist() == [True, False, True, True]
+    assert found[1, 0].values.tolist() == [False, False, True, False]
     # Curves of other endpoints stay as they are.
     assert "supported" not in with_support(fit, curves(times, ("os",)), regimes).coords
 

@@ -110,7 +110,7 @@ class Session:
         return bool(item.session.testsfailed == 0)
 
     def _clean(self, items: list[Any]) -> list[tuple[float, Any, set[str]]]:
-        state = importlib.import_module("mutmut.state").state()
+        state = library("state").state()
         tests = []
         for item in items:
             state._stats.clear()
@@ -160,9 +160,14 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def library(name: str) -> Any:
+    """Import a part of mutmut, which only the dependency group of mutations installs."""
+    return importlib.import_module(f"mutmut.{name}")
+
+
 def select(mutant: str) -> None:
     """Switch one mutant on."""
-    importlib.import_module("mutmut.mutation.trampoline").set_mutant_under_test(mutant)
+    library("mutation.trampoline").set_mutant_under_test(mutant)
 
 
 def wait(child: int, longest: float) -> str:
@@ -223,11 +228,11 @@ def in_fork(work: Any) -> Any:
 
 def mutate(name: str, given: argparse.Namespace) -> tuple[dict[str, ast.FunctionDef], int]:
     """Put a module's mutants in the place of the module, and choose some of them."""
-    from mutmut.mutation.file_mutation import mutate_file_contents
-
     path = Path("bayesblina", *name.split(".")).with_suffix(".py")
     # Without numba the inlined functions are like the others.
-    made = mutate_file_contents(str(path), (ROOT / path).read_text().replace(INLINED, ""))
+    made = library("mutation.file_mutation").mutate_file_contents(
+        str(path), (ROOT / path).read_text().replace(INLINED, "")
+    )
     every = forms(made.code)
     names = [one for one in made.mutant_names if difference(every, one, words=False)]
     path.write_text(made.code)

@@ -180,6 +180,9 @@ def test_states_add_up_and_give_both_endpoints() -> None:
     relapse = states["relapse_probability"]
     expected = 1 - remission - probability.sel(state="dead in remission")
     np.testing.assert_allclose(relapse.values, expected.values, atol=1e-12)
+    for wrong in ([], [9.0, np.nan], [[9.0]]):
+        with pytest.raises(EstimandError, match="a flat sequence of finite numbers"):
+            bb.state_occupancy(fit, regimes=regimes, times=wrong, landmark=8.0)
     # Before maintenance starts nothing tells the regimes apart.
     same = probability.sel(time=9.0)
     np.testing.assert_allclose(

@@ -285,3 +285,30 @@ def test_states_without_columns_are_all_the_same() -> None:
     assert same_states(np.empty((3, 0))).tolist() == [0, 0, 0]
     found = same_states(np.array([1.0, 1.0, 0.0]), np.array([[0.0], [1.0], [0.0]]))
     assert found.tolist() == [1, 2, 0]
+
+
+def test_patients_of_compressed_covariates_stand_at_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in the shares that its covariate has of the nodes, a few patients at a time."""
+    monkeypatch.setattr(risk_sets, "SPREAD", 17)
+    table = patients().assign(age=np.random.default_rng(3).normal(50.0, 9.0, 60))
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="time", event="died", entry="entry")},
+        phases=bb.Phases(early="early", late="late"),
+        covariates=["site", "age"],
+    )
+    exposure = bb.expose(cohort, QUESTION, cuts=[1.0, 3.0], compress=True)
+    assert exposure.compression is not None
+    share = exposure.projection().toarray()
+    (one,), _ = find_risk_sets(exposure, [0], same=np.arange(3))
+    firsts = np.zeros((one.times.size, 3, share.shape[1]))
+    firsts[:, one.state, one.pattern] = one.at_risk
+    for index, time in enumerate(one.times):
+        expected = np.zeros((3, share.shape[1]))
+        for row, patient in enumerate(people(table)):
+            if patient.entry < time <= patient.time:
+                state = 2 if patient.late < time else 1 if patient.early < time else 0
+                expected[state] += share[row]
+        np.testing.assert_allclose(firsts[index], expected, atol=1e-9)

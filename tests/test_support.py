@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 import bayesblina as bb
+from bayesblina.estimands import ratios
 from bayesblina.estimands.ratios import _averaged, _current_members
 from bayesblina.estimands.support import stretches, supported, with_support
 from bayesblina.regimes import Regime
@@ -142,6 +143,9 @@ def test_averages_over_events() -> None:
     # Exactly the value where it is one.
     assert found[..., 0].tolist() == [[1.5, 2.0], [2.0, 5.0]]
     # Without events all count alike, in each endpoint for itself.
+    # Memory that nothing has been written to holds no shares.
+    for _ in range(20):
+        np.full((2, 2), np.nan)
     none = _averaged(values, np.array([[0.0, 0.0], [1.0, 0.0]]), axes=(2,))
     assert none[..., 0].tolist() == [[2.0, 2.0], [4.0, 5.0]]
     single = values[:, :, :1]
@@ -162,3 +166,22 @@ def test_classes_hold_current_patients_only() -> None:
     assert _current_members(design).astype(int).tolist() == [[1, 0, 0, 0], [0, 1, 0, 0]]
     design.sources = ()
     assert _current_members(design).astype(int).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0]]
+
+
+def test_the_companions_ratio_is_asked_in_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def ratio(fit: Any, exposed: Any, reference: Any, *, over: str, by: str | None) -> Any:
+        asked.append((fit, exposed, reference, over, by))
+        return SimpleNamespace(log_ratio=len(asked))
+
+    monkeypatch.setattr(ratios, "require_kind", lambda *_: None)
+    monkeypatch.setattr(ratios, "without_baseline", lambda fit: None if fit == "alone" else "bare")
+    monkeypatch.setattr(ratios, "_ratio", ratio)
+    monkeypatch.setattr(ratios, "_dataset", lambda fit, _, other: (fit, other))
+    fit: Any = "fit"
+    found: Any = ratios.hazard_ratio(fit, exposed="a", reference="b", over="interval", by="site")
+    assert found == ("fit", 2)
+    assert asked == [(one, "a", "b", "interval", "site") for one in ("fit", "bare")]
+    alone: Any = "alone"
+    assert ratios.hazard_ratio(alone) == ("alone", None)

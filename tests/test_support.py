@@ -144,8 +144,8 @@ def test_averages_over_events() -> None:
     assert found[..., 0].tolist() == [[1.5, 2.0], [2.0, 5.0]]
     # Without events all count alike, in each endpoint for itself.
     # Memory that nothing has been written to holds no shares.
-    for _ in range(20):
-        np.full((2, 2), np.nan)
+    held = [np.full((2, 2), np.nan) for _ in range(20)]
+    del held
     none = _averaged(values, np.array([[0.0, 0.0], [1.0, 0.0]]), axes=(2,))
     assert none[..., 0].tolist() == [[2.0, 2.0], [4.0, 5.0]]
     single = values[:, :, :1]

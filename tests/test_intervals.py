@@ -395,6 +395,10 @@ def test_person_time_from_sums_at_the_ends_of_episodes() -> None:
     found = person_time(partial, passed, opened, cuts)
     assert found[0, 0].tolist() == [[1.0, 3.0], [3.0, 8.0], [1.0, 3.0]]
     assert partial[0, 0, 0].tolist() == [-1.0, -3.0]
+    # Two that begin at 1, and end at 5 and at 7.
+    ends = np.array([-2.0, 0.0, 1.0, 1.0])[None, None, :, None]
+    two = person_time(ends, ends, np.array([[[2, 0, 0, -1, -1]]]), np.array([2.0, 4.0, 6.0]))
+    assert two.ravel().tolist() == [2.0, 4.0, 3.0, 1.0]
     # Where nobody is at risk there is exactly nothing, whatever rounding leaves.
     noise = partial + np.array([[[[0.0, 0.0], [0.0, 0.0], [1e-16, 0.0]]]])
     none = person_time(noise, passed, np.array([[[1, 0, -1, 0]]]), cuts)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 import bayesblina as bb
-from bayesblina.baseline_gate import BaselineGate, gate_of, judge, not_compared, worst
+from bayesblina.baseline_gate import BaselineGate, exposed_sds, gate_of, judge, not_compared, worst
 from bayesblina.checks import refit
 from bayesblina.companion import Companion
 from bayesblina.fitting import Fit
@@ -151,6 +151,34 @@ def test_worst_comes_first() -> None:
     assert gate.passed
     assert gate.reason == "there is none"
     assert gate.told() == gate.failures() == []
+
+
+def drawn(means: list[float], seed: int, endpoints: list[str]) -> xr.Dataset:
+    values = np.stack([normal(mean, 1.0, seed=seed + at) for at, mean in enumerate(means)], axis=2)
+    return xr.Dataset(
+        {"log_hazard_ratio": (("chain", "draw", "endpoint", "effect"), values)},
+        coords={"endpoint": endpoints, "effect": ["late"]},
+    )
+
+
+def test_what_a_companion_says_of_itself_counts_for_its_endpoint() -> None:
+    names = ["os", "rfs"]
+    posterior, companion = drawn([0.8, 0.8], 1, names), drawn([0.0, 0.0], 11, names)
+    assert gate_of(posterior, companion).table["state"].tolist() == ["failed", "failed"]
+    for column, values in (("error", [np.nan, 0.81]), ("effective_draws", [1e6, 16.0])):
+        stated = pd.DataFrame({"endpoint": ["rfs", "os"], column: values})
+        found = gate_of(posterior, companion, stated=stated)
+        assert [found.state_of(name) for name in names] == ["told", "failed"]
+    # Without a companion every endpoint says why.
+    none = gate_of(posterior, None, reason="not compared: too few events")
+    assert none.table["endpoint"].tolist() == names
+    assert none.table["reason"].tolist() == ["too few events"] * 2
+    assert "Baseline gate: " in none._repr_html_()
+    sds = exposed_sds(posterior)
+    assert sds == {
+        name: pytest.approx(posterior["log_hazard_ratio"].values[:, :, at, 0].std(ddof=1))
+        for at, name in enumerate(names)
+    }
 
 
 def test_a_fit_has_its_companion(synthetic_fit: Fit) -> None:

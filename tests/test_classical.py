@@ -163,10 +163,34 @@ def test_transplant_belongs_to_neither_group() -> None:
     assert float(result["expected"]) == pytest.approx(1 / 2)
 
 
-@pytest.mark.parametrize("wrong", [{"mass": 1.0}, {"minimum_at_risk": 0}, {"landmark": -1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mass": 1.0},
+        {"mass": 0.0},
+        {"minimum_at_risk": 0},
+        {"landmark": -1.0},
+        {"landmark": np.inf},
+    ],
+)
 def test_impossible_arguments(wrong: dict[str, float]) -> None:
-    with pytest.raises(SpecError):
+    (name,) = wrong
+    with pytest.raises(SpecError, match=name):
         bb.simon_makuch(stanford(), QUESTION, **wrong)  # type: ignore[arg-type]
+    for curve in (bb.kaplan_meier, bb.nelson_aalen):
+        with pytest.raises(SpecError, match=name):
+            curve(stanford(), **wrong)  # type: ignore[arg-type]
+
+
+def test_a_sum_of_hazards_from_a_landmark_on() -> None:
+    """Who is gone by then does not count: of four three are left, of whom two die, one by one."""
+    cohort = small([(0.25, 1, None), (2.0, 1, None), (3.0, 1, None), (4.0, 0, None)])
+    found = bb.nelson_aalen(cohort, landmark=0.5)
+    assert found["time"].tolist() == [0.5, 2.0, 3.0, 4.0]
+    expected = [0.0, 1 / 3, 1 / 3 + 1 / 2, 1 / 3 + 1 / 2]
+    np.testing.assert_allclose(found["cumulative_hazard"], expected, rtol=1e-12)
+    assert found["at_risk"].tolist() == [3, 3, 2, 1]
+    assert bb.nelson_aalen(cohort, landmark=0.0)["at_risk"].tolist()[0] == 4
 
 
 @settings(max_examples=60, deadline=None)

@@ -217,6 +217,13 @@ def test_estimates_agree_with_the_curve(synthetic_fit: Fit) -> None:
     regimes: list[Regime] = [never, later]
     curve = bb.survival(synthetic_fit, regimes=regimes, landmark=8.0, times=[8.0, 16.0, 24.0])
     alive = curve["survival"]
+    said = {
+        "unit": "months",
+        "landmark": 8.0,
+        "population": "eligible patients at risk at the landmark",
+        "kind": "marginal: averaged over the covariates of the population",
+    }
+    assert {name: curve.attrs[name] for name in said} == said
     kept = bb.rmst(synthetic_fit, regimes=regimes, landmark=8.0, horizon=24.0)
     lost = bb.rmtl(synthetic_fit, regimes=regimes, landmark=8.0, horizon=24.0)
     np.testing.assert_allclose(kept["rmst"] + lost["rmtl"], 16.0)

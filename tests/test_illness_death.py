@@ -85,6 +85,21 @@ def test_phases_may_start_after_the_relapse() -> None:
     assert [after.phases[one] for one in after.phase[mine]] == ["before m", "m"]
 
 
+def test_a_relapse_just_before_death_is_that_death() -> None:
+    """Less than a hundredth of a day, 0.0003 months; the question's own endpoints are not used."""
+    question = bb.Question(exposed="m", eligible_from="entry", endpoints=("os",))
+    for apart, events in ((2e-4, (1, 2, 0)), (1e-3, (2, 1, 1))):
+        table = course_table()
+        table.loc[0, "rfs"] = 9.0 - apart
+        found = find_transitions(cohort_of(table), question, death="os", relapse_free="rfs")
+        assert tuple(found[name].events for name in TRANSITIONS) == events
+        mine = found[TRANSITIONS[1]].patient == 0
+        # Their times stay as they are.
+        assert found[TRANSITIONS[1]].stop[mine].max() == 9.0 - apart
+        after = found[TRANSITIONS[2]]
+        assert (0 in after.patient) is (apart > 3e-4)
+
+
 @pytest.mark.parametrize(
     ("patient", "column", "value", "message"),
     [
@@ -165,6 +180,9 @@ def test_states_add_up_and_give_both_endpoints() -> None:
     relapse = states["relapse_probability"]
     expected = 1 - remission - probability.sel(state="dead in remission")
     np.testing.assert_allclose(relapse.values, expected.values, atol=1e-12)
+    for wrong in ([], [9.0, np.nan], [[9.0]]):
+        with pytest.raises(EstimandError, match="a flat sequence of finite numbers"):
+            bb.state_occupancy(fit, regimes=regimes, times=wrong, landmark=8.0)
     # Before maintenance starts nothing tells the regimes apart.
     same = probability.sel(time=9.0)
     np.testing.assert_allclose(

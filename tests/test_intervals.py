@@ -10,11 +10,18 @@ from numpy.typing import NDArray
 
 from bayesblina.errors import SpecError
 from bayesblina.intervals import (
+    cuts_between,
     default_cuts,
+    entry_ranks,
+    event_ranks,
     exposure_by_group,
+    interval_from,
     interval_of,
+    number_of_entry_cuts,
     number_of_intervals,
+    person_time,
     snap,
+    snap_to,
     split,
     validate_cuts,
 )
@@ -306,3 +313,93 @@ def test_default_cuts_do_not_part_times_that_differ_by_noise() -> None:
     noise = np.random.default_rng(1).integers(-3, 4, times.size) * 1e-13
     cuts = default_cuts(times * (1.0 + noise))
     np.testing.assert_allclose(cuts, [1.5, 2.5, 3.5], rtol=1e-12)
+
+
+def test_numbers_of_intervals_and_of_cuts_at_entries() -> None:
+    # One part for three events up to twenty; from 1,493 events on the third root, up to a hundred.
+    counts = (0, 2, 3, 5, 6, 59, 60, 1_400, 1_600, 8_100, 1e6)
+    found = [number_of_intervals(events) for events in counts]
+    assert found == [1, 1, 1, 1, 2, 19, 20, 20, 20, 35, 100]
+    assert number_of_intervals(-1.0) == 1
+    assert [number_of_entry_cuts(parts) for parts in (1, 28, 31, 32, 100)] == [7, 7, 7, 8, 25]
+
+
+def test_ranks_are_those_of_shares() -> None:
+    """The smallest value that a share of all do not exceed: 2.5 of ten is the third."""
+    assert event_ranks(10, parts=4).tolist() == [2, 4, 7]
+    # A share that is whole but for rounding is whole: 0.1 * 30 is 3.
+    assert event_ranks(30, parts=10).tolist() == [2, 5, 8, 11, 14, 17, 20, 23, 26]
+    assert event_ranks(2, parts=4).tolist() == [0, 1]
+    assert event_ranks(0, parts=4).tolist() == []
+    assert event_ranks(5, parts=1).tolist() == []
+    # Seven shares from 0.05 to 0.95 of a hundred.
+    assert entry_ranks(100, parts=20).tolist() == [4, 19, 34, 49, 64, 79, 94]
+    assert entry_ranks(1, parts=20).tolist() == [0]
+    assert entry_ranks(10, parts=40).size == 10
+
+
+def test_cuts_lie_between_and_before_the_last() -> None:
+    low = np.array([1.0, 1.0, -np.inf, 5.0, 8.0, 9.0, -3.0])
+    high = np.array([2.0, 2.0 + 1e-10, 0.5, np.inf, 9.0, 11.0, 2.0])
+    # Equal but for rounding, without a neighbour, at the last event, and below 0.
+    assert cuts_between(np.stack([low, high]), 10.0).tolist() == [1.5, 8.5]
+    assert cuts_between(np.stack([low, high]), 10.0 * (1.0 + 1e-6)).tolist() == [1.5, 8.5, 10.0]
+    assert cuts_between(np.stack([low, high]), 10.0 * (1.0 + 1e-10)).tolist() == [1.5, 8.5]
+    assert cuts_between(np.array([[1.0, 1.0], [2.0, 2.0 + 1e-7]]), 9.0).size == 2
+
+
+def test_a_time_moves_to_the_nearest_that_is_it_but_for_rounding() -> None:
+    met = 0.1 + 0.2
+    others = np.array([[np.nan, 0.3], [np.inf, 4.0]])
+    assert snap_to(met, others) == 0.3
+    assert snap_to(4.0 * (1.0 - 1e-10), others) == 4.0
+    assert snap_to(4.0 * (1.0 + 1e-8), others) == 4.0 * (1.0 + 1e-8)
+    assert snap_to(5e4 * (1.0 + 5e-10), np.array([5e4])) == 5e4
+    assert snap_to(1e-3 + 5e-10, np.array([1e-3])) == 1e-3 + 5e-10
+    assert snap_to(2.0, np.array([np.nan])) == 2.0
+    # The nearer of two.
+    assert snap_to(1.0, np.array([1.0 + 9e-10, 1.0 - 3e-10])) == 1.0 - 3e-10
+
+
+@relaxed
+@given(st.lists(grid_or_any, max_size=20), cut_lists)
+def test_a_time_at_a_cut_opens_the_later_interval(times: list[float], cuts: Floats) -> None:
+    got = interval_from(times, cuts)
+    assert got.tolist() == [sum(cut <= time for cut in cuts) for time in times]
+    assert got.dtype == np.int64
+
+
+def test_cuts_that_times_meet_by_rounding() -> None:
+    """On either side: 0.1 + 0.2 is 0.3."""
+    met = 0.1 + 0.2
+    for time, cut in ((met, 0.3), (0.3, met)):
+        assert interval_of([time], np.array([cut])).tolist() == [0]
+        assert interval_from([time], np.array([cut])).tolist() == [1]
+    assert interval_of([0.3 * (1.0 + 1e-8)], np.array([0.3])).tolist() == [1]
+    assert interval_from([0.3 * (1.0 - 1e-8)], np.array([0.3])).tolist() == [0]
+    with pytest.raises(SpecError, match="strictly increasing"):
+        validate_cuts([1.0, 1.0 + 5e-10])
+    with pytest.raises(SpecError, match="strictly increasing"):
+        validate_cuts([5e4, 5e4 + 1e-5])
+    assert validate_cuts([1.0, 1.0 + 2e-9]).size == 2
+    assert validate_cuts([5e4, 5e4 + 1e-4]).size == 2
+
+
+def test_person_time_from_sums_at_the_ends_of_episodes() -> None:
+    """One group, two moments; episodes (1, 5] of weights 1 and 3, and (2, 3] of weights 1 and 2."""
+    cuts = np.array([2.0, 4.0])
+    # Distances of stops from the left edges of their intervals, less those of starts.
+    partial = np.array([[[[-1.0, -3.0], [1.0, 2.0], [1.0, 3.0]]]])
+    passed = np.array([[[[-1.0, -3.0], [0.0, 0.0], [1.0, 3.0]]]])
+    opened = np.array([[[1, 1, -1, -1]]])
+    found = person_time(partial, passed, opened, cuts)
+    assert found[0, 0].tolist() == [[1.0, 3.0], [3.0, 8.0], [1.0, 3.0]]
+    assert partial[0, 0, 0].tolist() == [-1.0, -3.0]
+    # Two that begin at 1, and end at 5 and at 7.
+    ends = np.array([-2.0, 0.0, 1.0, 1.0])[None, None, :, None]
+    two = person_time(ends, ends, np.array([[[2, 0, 0, -1, -1]]]), np.array([2.0, 4.0, 6.0]))
+    assert two.ravel().tolist() == [2.0, 4.0, 3.0, 1.0]
+    # Where nobody is at risk there is exactly nothing, whatever rounding leaves.
+    noise = partial + np.array([[[[0.0, 0.0], [0.0, 0.0], [1e-16, 0.0]]]])
+    none = person_time(noise, passed, np.array([[[1, 0, -1, 0]]]), cuts)
+    assert none[0, 0].tolist() == [[1.0, 3.0], [3.0, 8.0], [0.0, 0.0]]

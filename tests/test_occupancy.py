@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import xarray as xr
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.linalg import expm
 
+from bayesblina.estimands.occupancies import _collect
+from bayesblina.estimands.states import Courses, StateAverage
 from bayesblina.occupancy import follow, mean_survival, passing, time_after
+from bayesblina.regimes import From, Never
 
 RATES = st.one_of(st.just(0.0), st.sampled_from([0.3, 0.1, 1e-9]), st.floats(0.0, 3.0))
 
@@ -153,3 +159,43 @@ def test_a_million_simulated_patients() -> None:
             expected = float(getattr(course, name)[index])
             error = 4 * np.sqrt(expected * (1 - expected) / size)
             assert abs(share - expected) < error, (name, time)
+
+
+def test_states_by_subgroup_are_laid_out() -> None:
+    """Of three subgroups and two regimes: each value says which it is of."""
+    courses = [
+        [StateAverage(courses=(group, regime), of_death=True) for regime in range(2)]  # type: ignore[arg-type]
+        for group in range(3)
+    ]
+    regimes = (Never(), From(8.0))
+    posterior = xr.Dataset(coords={"chain": [0, 1], "draw": [0, 1, 2]})
+    fit: Any = SimpleNamespace(posterior=posterior)
+
+    def evaluate(one: Any) -> Any:
+        draws, times = np.arange(6.0)[:, None], np.arange(4.0)
+        return 1000.0 * one[0] + 100.0 * one[1] + 10.0 * draws + times
+
+    populations: Any = SimpleNamespace(
+        members=[courses], regimes=regimes, subgroups=("a", "b", "c")
+    )
+    found = _collect(fit, populations, evaluate, ("time",))
+    assert found.dims == ("chain", "draw", "subgroup", "regime", "time")
+    assert found["subgroup"].values.tolist() == ["a", "b", "c"]
+    assert found["regime"].values.tolist() == ["never", "from 8"]
+    one = found.sel(chain=1, draw=2, subgroup="c", regime="from 8").values
+    assert one.tolist() == [2150.0, 2151.0, 2152.0, 2153.0]
+    populations.members, populations.subgroups = [courses[:1]], None
+    found = _collect(fit, populations, evaluate, ("time",))
+    assert found.dims == ("chain", "draw", "regime", "time")
+    assert found.sel(chain=0, draw=1, regime="never").values.tolist() == [10.0, 11.0, 12.0, 13.0]
+
+
+def test_members_may_weigh_differently_in_each_draw() -> None:
+    values = np.arange(12.0).reshape(2, 3, 2)
+    same: Any = SimpleNamespace(weight=np.array([0.5, 0.25, 0.25]))
+    expected = (values * same.weight[:, None]).sum(axis=1)
+    np.testing.assert_allclose(Courses.average(same, values, slice(0, 2)), expected)
+    weight = np.array([[1.0, 0.0, 0.0], [0.5, 0.25, 0.25], [0.0, 0.0, 1.0]])
+    own: Any = SimpleNamespace(weight=weight)
+    expected = (values * weight[1:, :, None]).sum(axis=1)
+    np.testing.assert_allclose(Courses.average(own, values, slice(1, 3)), expected)

@@ -52,14 +52,14 @@ ESTIMANDS = (
 )
 COURSES = ("tests/test_illness_death.py tests/test_occupancy.py",)
 CHECKS = ("tests/test_checks.py tests/test_weaknesses.py",)
-RISKS = "tests/test_r_survival.py tests/test_classical.py", "tests/test_pointed.py"
+RISKS = ("tests/test_r_survival.py tests/test_classical.py",)
 TESTS: dict[str, tuple[str, ...]] = {
     "baseline_gate": ("tests/test_baseline_gate.py",),
     "checks.curves": ("tests/test_curve_shift.py",),
     "checks.histories": ("tests/test_histories.py",),
     "checks.posterior": ("tests/test_outcome.py", *CHECKS),
-    "checks.proportional": CHECKS,
-    "checks.pulls": CHECKS,
+    "checks.proportional": ("tests/test_outcome.py", *CHECKS),
+    "checks.pulls": ("tests/test_outcome.py", *CHECKS),
     "classical": RISKS,
     "convergence": ("tests/test_convergence.py tests/test_pointed.py",),
     "estimands.companions": ("tests/test_beside.py", "tests/test_baseline_gate.py"),

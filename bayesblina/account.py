@@ -9,6 +9,7 @@ from html import escape
 import pandas as pd
 
 COLUMNS = ("step", "endpoint", "phase", "what", "patients", "events", "person_time")
+ACCOUNT_TYPES = {"patients": "int64", "events": "Int64", "person_time": "Float64"}
 # What would be markup or HTML in a cell of a Markdown table; and control characters, which are none
 # that anybody sees, and those that turn the direction of what follows.
 _MARKDOWN: dict[int, str | None] = {
@@ -157,9 +158,7 @@ class Account:
             }
             for line in self.lines
         ]
-        return pd.DataFrame(rows, columns=list(COLUMNS)).astype(
-            {"patients": "int64", "events": "Int64", "person_time": "Float64"}
-        )
+        return pd.DataFrame(rows, columns=list(COLUMNS)).astype(ACCOUNT_TYPES)
 
     def patients(
         self, *, step: str | None = None, what: str | None = None, endpoint: str | None = None

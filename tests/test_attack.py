@@ -183,9 +183,9 @@ def test_endpoints_do_not_share_a_figures_file(
     text = (folder / "study.toml").read_text()
     study = folder / "names.toml"
     study.write_text(
-        text.replace("[endpoints.os]", '[endpoints."a b"]').replace(
-            "[endpoints.rfs]", "[endpoints.a_b]"
-        )
+        text.replace("[endpoints.os]", '[endpoints."a b"]')
+        .replace("[endpoints.rfs]", "[endpoints.a_b]")
+        .replace('includes = ["os"]', 'includes = ["a b"]')
     )
     assert cli.main(["validate", str(study)]) == 2
     assert "would share a figure's file" in capsys.readouterr().err

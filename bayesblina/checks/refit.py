@@ -73,7 +73,8 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
     -------
     BaselineGate
         The log hazard ratios against those of the second fit, which has the same priors of them,
-        seed and length. A baseline whose steps have no known sd stays as smooth as it is.
+        the same seed and twice the draws. A baseline whose steps have no known sd stays as smooth
+        as it is.
 
     Raises
     ------
@@ -81,6 +82,7 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
         As for `bayesblina.fit`.
     """
     definition, freer = _freer(fit.definition)
+    settings = fit.provenance.settings
     exposure = expose_for(
         definition,
         cohort,
@@ -94,8 +96,8 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
         exposure,
         fit.question,
         seed=fit.provenance.seed,
-        # Steps so wide leave hazards of short intervals far from normal.
-        settings=replace(fit.provenance.settings, target_accept=CAREFUL),
+        # Steps so wide leave hazards of short intervals far from normal: chains mix more slowly.
+        settings=replace(settings, draws=2 * settings.draws, target_accept=CAREFUL),
         complete=False,
     )
     words = "itself with twice the cuts where patients enter"

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesblina.account import Account
+from bayesblina.account import ACCOUNT_TYPES, Account
 from bayesblina.arguments import require_kind
 from bayesblina.baseline_gate import FAILED
 from bayesblina.checks import Checks, check
@@ -726,7 +726,7 @@ def write_unmasked(
     StorageError
         If it cannot be written.
     """
-    texts = {name: to_csv(table) for name, table in tables.items()}
+    texts = {name: to_csv(tables[name]) for name in sorted(tables)}
     content = {"of": _mark_of(fit), "notes": dict(notes), "tables": texts}
     whole = {"format": FORMAT_UNMASKED, **content, "seal": _seal(content)}
     words = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -765,10 +765,15 @@ def _read_unmasked(folder: Path, fit: Fit) -> tuple[dict[str, pd.DataFrame], dic
         raise StorageError(f"'{path}' is of another fit than '{folder / FIT}': {again}")
     texts = {name: text for name, text in found["tables"].items() if name in TEXTS}
     tables = {
-        name: read_csv(StringIO(text), texts=TEXTS[name], named=f"{path}: {name}")
+        name: _typed(name, read_csv(StringIO(text), texts=TEXTS[name], named=f"{path}: {name}"))
         for name, text in texts.items()
     }
     return tables, dict(found["notes"])
+
+
+def _typed(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Give the account's columns the types that it has: whole numbers stay so where some lack."""
+    return table.astype(ACCOUNT_TYPES) if name == "patient_flow" else table
 
 
 def read_results(
@@ -826,7 +831,7 @@ def read_results(
         tables = {name: one for name, one in whole.items() if f"{name}.csv" in record["sha256"]}
     else:
         tables = {
-            name: read_csv(folder / f"{name}.csv", texts=texts)
+            name: _typed(name, read_csv(folder / f"{name}.csv", texts=texts))
             for name, texts in TEXTS.items()
             if f"{name}.csv" in record["sha256"]
         }

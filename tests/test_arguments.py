@@ -224,7 +224,8 @@ def test_a_horizon_is_a_number(synthetic_fit: Fit, horizon: Any) -> None:
     for function in (bb.rmst, bb.rmtl):
         with pytest.raises(EstimandError, match=r"horizon must be .* such as horizon=\d"):
             function(synthetic_fit, horizon=horizon)
-    assert bb.rmtl(synthetic_fit, horizon=np.float32(24.0))["rmtl"].notnull().all()  # type: ignore[arg-type]
+    single: Any = np.float32(24.0)
+    assert bb.rmtl(synthetic_fit, horizon=single)["rmtl"].notnull().all()
 
 
 # Seeds --------------------------------------------------------------------------------------------

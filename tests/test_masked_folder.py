@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from bayesblina.errors import StorageError
 from bayesblina.masking import MASK, Masked, mask_account
 from bayesblina.masking.tables import coarse_times, mask_safety, read_observed, without_counts
 from bayesblina.report import Curves, analyse, make_record, read_results
+from bayesblina.report import folder as report_folder
 from bayesblina.report.folder import write_figures, write_shown
 from bayesblina.report.hiding import without_few
 from bayesblina.report.results import Results
@@ -573,3 +575,30 @@ def test_what_follows_anyway_does_not_tell_a_hidden_number() -> None:
     assert masked.hidden == {"4.events", "5.events"}
     # In a sentence 7 tells of the one as of the other.
     assert not masked.shows(7)
+
+
+def test_a_folder_that_is_killed_while_it_is_masked_again_stays_whole(
+    attacked: tuple[str, Path, Results], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is touched until all is written; what is left over goes with the next."""
+    kind, folder, _ = attacked
+    if kind != "few patients":
+        pytest.skip("one kind of folder shows it")
+    place = tmp_path / "results"
+    shutil.copytree(folder, place)
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(report_folder, "write_figures", killed)
+        patched.setattr(report_folder, "seal_record", killed)
+        for minimum in (1, 20):
+            with pytest.raises(KeyboardInterrupt):
+                bb.write_report(place, minimum_count=minimum)
+            assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+    bb.write_report(place, minimum_count=1)
+    assert not (place / "unmasked.json").exists()
+    assert {path.name for path in place.iterdir() if path.name.startswith(".")} == set()
+    assert (read_results(place).tables["at_risk"]["at_risk"] > 0).any()

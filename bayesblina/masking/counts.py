@@ -10,8 +10,12 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.account import POSITIONS
-from bayesblina.endpoint_order import UNDECLARED_INCLUSION
-from bayesblina.transitions import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
+from bayesblina.endpoint_order import (
+    DEATH_AFTER_RELAPSE,
+    DEATH_IN_REMISSION,
+    RELAPSE,
+    UNDECLARED_INCLUSION,
+)
 
 # A whole and the parts that add up to it, all by name; a part after a minus is taken off.
 Sum = tuple[str, Sequence[str]]
@@ -514,9 +518,7 @@ def _sums_of_transitions(
             and f"{index}.events" in counts
         ]
 
-    pairs = [
-        of("eligible", DEATH_IN_REMISSION, other) for other in (RELAPSE, DEATH_AFTER_RELAPSE)
-    ]
+    pairs = [of("eligible", DEATH_IN_REMISSION, other) for other in (RELAPSE, DEATH_AFTER_RELAPSE)]
     found: list[Sum] = [
         (whole, pair) for whole in of("observed") for pair in pairs if len(pair) == 2
     ]

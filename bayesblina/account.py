@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from types import MappingProxyType
 
 import pandas as pd
 
 COLUMNS = ("step", "endpoint", "phase", "what", "patients", "events", "person_time")
-ACCOUNT_TYPES = {"patients": "int64", "events": "Int64", "person_time": "Float64"}
+# Kinds of an account's columns of numbers: what is not counted is missing, and not 0.
+KINDS = MappingProxyType({"patients": "int64", "events": "Int64", "person_time": "Float64"})
 # What would be markup or HTML in a cell of a Markdown table; and control characters, which are none
 # that anybody sees, and those that turn the direction of what follows.
 _MARKDOWN: dict[int, str | None] = {
@@ -158,7 +160,7 @@ class Account:
             }
             for line in self.lines
         ]
-        return pd.DataFrame(rows, columns=list(COLUMNS)).astype(ACCOUNT_TYPES)
+        return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(KINDS))
 
     def patients(
         self, *, step: str | None = None, what: str | None = None, endpoint: str | None = None

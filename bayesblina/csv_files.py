@@ -47,7 +47,14 @@ def to_csv(table: pd.DataFrame) -> str:
 
     # By position: columns may share a name.
     columns = [
-        column if column.dtype.kind in "bifu" else pd.Series(map(guard, column), index=table.index)
+        column
+        if column.dtype.kind in "bifu"
+        # Whole numbers beside missing cells would become floats if kinds were found anew.
+        else pd.Series(
+            map(guard, column),
+            index=table.index,
+            dtype=object if column.dtype == object else None,
+        )
         for column in (table.iloc[:, index] for index in range(table.shape[1]))
     ]
     guarded = pd.concat(columns, axis=1) if columns else table.copy()

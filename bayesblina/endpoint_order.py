@@ -13,6 +13,10 @@ from bayesblina.errors import SpecError, listed, nearest
 
 # Stands beside what is only counted, because nobody has said how the two endpoints relate.
 UNDECLARED_INCLUSION = " (includes: not declared)"
+# Transitions of an illness-death course: of them the events of its two endpoints are made up.
+RELAPSE = "relapse"
+DEATH_IN_REMISSION = "death in remission"
+DEATH_AFTER_RELAPSE = "death after relapse"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

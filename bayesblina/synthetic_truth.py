@@ -37,9 +37,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
+from bayesblina.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 from bayesblina.errors import SpecError
 from bayesblina.log_linear_hazard import LogLinearHazard, finite, named, numbers, over_argument
-from bayesblina.transitions import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 
 Floats = NDArray[np.float64]
 

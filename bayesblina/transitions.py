@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.cohort import Cohort, Outcome
+from bayesblina.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 from bayesblina.errors import DataError, Problem, SpecError, nearest
 from bayesblina.follow_up import Episodes, find_episodes
 from bayesblina.intervals import snap
@@ -20,9 +21,6 @@ from bayesblina.rules import InMemory, tie_of
 
 Bools = NDArray[np.bool_]
 
-RELAPSE = "relapse"
-DEATH_IN_REMISSION = "death in remission"
-DEATH_AFTER_RELAPSE = "death after relapse"
 TRANSITIONS = (RELAPSE, DEATH_IN_REMISSION, DEATH_AFTER_RELAPSE)
 
 

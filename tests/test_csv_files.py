@@ -60,3 +60,10 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("a\n1\n")
     with pytest.raises(StorageError, match=r"lacks the column\(s\) b"):
         read_csv(tmp_path / "other.csv", texts=["b"])
+
+
+def test_whole_numbers_beside_missing_ones_stay_whole() -> None:
+    """As in a masked account, whose cells are masks, whole numbers and nothing."""
+    table = pd.DataFrame({"n": pd.Series([2093, float("nan"), pd.NA], dtype=object)})
+    assert to_csv(table) == 'n\n2093\n""\n""\n'
+    assert to_csv(table.assign(m=1)) == "n,m\n2093,1\n,1\n,1\n"

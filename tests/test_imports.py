@@ -29,6 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "files",
             "hamiltonian",
             "importance",
+            "interrupts",
             "intervals",
             "log_linear_hazard",
             "machine_code",
@@ -39,7 +40,9 @@ LAYERS: tuple[frozenset[str], ...] = (
             "sampler_settings",
         }
     ),
-    frozenset({"csv_files", "figure_files", "laplace", "masking", "rules", "toml_files"}),
+    frozenset(
+        {"csv_files", "figure_files", "laplace", "masking", "rules", "staging", "toml_files"}
+    ),
     frozenset({"cohort", "partial_draws", "tables"}),
     frozenset({"question", "readers"}),
     frozenset({"compression", "scan", "segments"}),

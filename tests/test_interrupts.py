@@ -16,9 +16,9 @@ import pytest
 from typer.testing import CliRunner
 
 from bayesblina import cli
-from bayesblina.cli.interrupts import Interrupts
-from bayesblina.cli.staging import staged
 from bayesblina.errors import SpecError
+from bayesblina.interrupts import Interrupts
+from bayesblina.staging import staged
 
 Result = Any
 

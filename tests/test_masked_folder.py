@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ from scipy.optimize import linprog
 import bayesblina as bb
 from bayesblina import tables
 from bayesblina.account import Account
+from bayesblina.cli.gates import gates
 from bayesblina.cohort import Cohort
 from bayesblina.csv_files import to_csv
 from bayesblina.errors import StorageError
 from bayesblina.masking import MASK, Masked, mask_account
 from bayesblina.masking.tables import coarse_times, mask_safety, read_observed, without_counts
 from bayesblina.report import Curves, analyse, make_record, read_results
+from bayesblina.report import folder as report_folder
 from bayesblina.report.folder import write_figures, write_shown
 from bayesblina.report.hiding import without_few
 from bayesblina.report.results import Results
@@ -487,3 +490,115 @@ def test_person_time_of_a_hidden_phase_does_not_follow_from_safety() -> None:
 def test_an_account_of_nobody_hides_nothing() -> None:
     empty = Account(lines=(), unit="months").table
     assert mask_account(empty, minimum=5).masked.hidden == frozenset()
+
+
+def account_of(*rows: tuple[object, ...]) -> pd.DataFrame:
+    """Make an account without person-time."""
+    columns = ["step", "endpoint", "phase", "what", "patients", "events"]
+    table = pd.DataFrame(rows, columns=columns).assign(person_time=float("nan"))
+    table["events"] = table["events"].astype("Int64")
+    return table
+
+
+def test_transitions_add_up_to_the_events_of_their_endpoints() -> None:
+    """57 events of relapse-free survival less 54 relapses are 3 deaths in remission."""
+    table = account_of(
+        ("read", "", "", "patients", 120, None),
+        ("observed", "os", "", "under observation", 120, 30),
+        ("observed", "rfs", "", "under observation", 120, 57),
+        ("order", "os", "", "followed after an event of rfs", 54, 27),
+        ("eligible", "relapse", "", "at risk", 120, 54),
+        ("eligible", "death in remission", "", "at risk", 120, 3),
+        ("eligible", "death after relapse", "", "at risk", 54, 27),
+    )
+    hidden = mask_account(table, minimum=5).masked.hidden
+    # One way is rfs less relapses, the other os less deaths after relapse: both are closed.
+    assert "5.events" in hidden
+    assert hidden & {"2.events", "4.events"}
+    assert hidden & {"1.events", "6.events"}
+    # And deaths after relapse stand a second time, among those who are followed after it.
+    assert ("6.events" in hidden) == ("3.events" in hidden) or "1.events" in hidden
+
+
+def test_those_who_lie_so_to_an_event_have_it() -> None:
+    """Of 33 deaths 30 came to those censored for relapse: at most 3 followed a relapse."""
+    rows = [
+        ("read", "", "", "patients", 90, None),
+        ("observed", "os", "", "under observation", 90, 33),
+        ("observed", "rfs", "", "under observation", 90, 55),
+        ("order", "os", "", "followed after an event of rfs (includes: not declared)", 55, 2),
+        ("order", "rfs", "", "censored before an event of os (includes: not declared)", 30, 0),
+    ]
+    hidden = mask_account(account_of(*rows), minimum=5).masked.hidden
+    assert "3.events" in hidden
+    assert hidden & {"1.events", "4.patients"}
+    # With fewer who are censored 2 may as well be 5, and nothing else need be hidden.
+    rows[4] = (*rows[4][:4], 20, 0)
+    assert mask_account(account_of(*rows), minimum=5).masked.hidden == {"3.events"}
+
+
+def test_person_time_is_told_of_phases_whose_starts_alone_are_hidden() -> None:
+    """Starts have no person-time: those that are hidden hide none of adverse events."""
+    folder_table = account_of(
+        ("read", "", "", "patients", 90, None),
+        ("phase start", "os", "c", "during follow-up", 3, None),
+        ("eligible", "os", "", "at risk", 90, 33),
+        ("in phase", "os", "c", "reference", 90, 33),
+    )
+    found = mask_account(folder_table, minimum=5)
+    assert 1 in found.times
+    assert not {2, 3} & found.times
+
+
+def test_what_a_machine_is_told_of_the_gate_leaves_out_withheld_endpoints(
+    attacked: tuple[str, Path, Results],
+) -> None:
+    """The sd of a log hazard ratio tells its events: 1 / sd² less the prior's precision."""
+    kind, _, whole = attacked
+    left = without_few(whole, minimum=MINIMUM)
+    told = gates(whole.fit, withheld=left.withheld)["baseline_gate"]
+    withheld = {"few events": {"os"}, "few patients": {"os", "rfs"}, "enough": set()}[kind]
+    assert {row["endpoint"] for row in told} == {"os", "rfs"} - withheld
+
+
+def test_what_follows_anyway_does_not_tell_a_hidden_number() -> None:
+    """90 less 83 are 7: a mask there would say that 7 and 3 are the 10 events not in c."""
+    table = account_of(
+        ("read", "", "", "patients", 90, None),
+        ("left out", "os", "", "never reached c", 7, None),
+        ("eligible", "os", "", "at risk", 83, 35),
+        ("in phase", "os", "c", "reference", 83, 25),
+        ("in phase", "os", "m", "exposed", 30, 7),
+        ("in phase", "os", "l", "reference", 8, 3),
+    )
+    masked = mask_account(table, minimum=5).masked
+    assert masked.hidden == {"4.events", "5.events"}
+    # In a sentence 7 tells of the one as of the other.
+    assert not masked.shows(7)
+
+
+def test_a_folder_that_is_killed_while_it_is_masked_again_stays_whole(
+    attacked: tuple[str, Path, Results], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is touched until all is written; what is left over goes with the next."""
+    kind, folder, _ = attacked
+    if kind != "few patients":
+        pytest.skip("one kind of folder shows it")
+    place = tmp_path / "results"
+    shutil.copytree(folder, place)
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(report_folder, "write_figures", killed)
+        patched.setattr(report_folder, "seal_record", killed)
+        for minimum in (1, 20):
+            with pytest.raises(KeyboardInterrupt):
+                bb.write_report(place, minimum_count=minimum)
+            assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+    bb.write_report(place, minimum_count=1)
+    assert not (place / "unmasked.json").exists()
+    assert {path.name for path in place.iterdir() if path.name.startswith(".")} == set()
+    assert (read_results(place).tables["at_risk"]["at_risk"] > 0).any()

@@ -25,8 +25,8 @@ from bayesblina.cli.manner import (
     typed,
 )
 from bayesblina.cli.output import require_file_names
-from bayesblina.cli.staging import require_folder, staged
 from bayesblina.errors import SpecError
+from bayesblina.staging import require_folder, staged
 
 if TYPE_CHECKING:
     from bayesblina.cohort import Cohort
@@ -200,10 +200,10 @@ def report(
             left = without_few(results, minimum=minimum)
             target = folder / REPORT if out is None else out
             page = None if out is None else render_shown(left)
-            with manner.interrupts.held():
-                if page is None:
-                    write_again(folder, left)
-                else:
+            if page is None:
+                write_again(folder, left, manner.interrupts)
+            else:
+                with manner.interrupts.held():
                     write_text(target, page)
         manner.say(f"Report: {target}")
         for words in masking_in_words(left, staying(folder) if out is None else ()):
@@ -218,7 +218,7 @@ def report(
                 "report": target,
                 "bytes": target.stat().st_size,
                 "converged": results.fit.converged,
-                **gates(results.fit),
+                **gates(results.fit, withheld=left.withheld),
                 "synthetic": results.synthetic,
                 "minimum_count": minimum,
             }
@@ -556,7 +556,7 @@ def _tell(result: tuple[Fit, Shown], out: Path, manner: Manner, *, command: str)
             "files": sorted(path.name for path in out.iterdir() if path.is_file()),
             "converged": fitted.converged,
             "failures": fitted.convergence.failures(),
-            **gates(fitted),
+            **gates(fitted, withheld=left.withheld),
             "synthetic": fitted.exposure.synthetic,
             "seed": fitted.provenance.seed,
             "hazard_ratios": rows,

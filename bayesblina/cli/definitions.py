@@ -10,8 +10,8 @@ import typer
 from bayesblina.arguments import LARGEST_SEED
 from bayesblina.cli.application import app
 from bayesblina.cli.manner import ANSWERED, Debug, Json, Manner, Quiet, examples, reported
-from bayesblina.cli.staging import require_folder, staged
 from bayesblina.figure_files import write_figure
+from bayesblina.staging import require_folder, staged
 
 models_app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,26 +42,31 @@ def failures_in_words(fit: Fit) -> list[str]:
     return found
 
 
-def gates(fit: Fit) -> dict[str, Any]:
+def gates(fit: Fit, *, withheld: Collection[str] = ()) -> dict[str, Any]:
     """Say how the gates other than convergence came out, for a machine.
 
     Parameters
     ----------
     fit
         The fit.
+    withheld
+        Endpoints of which no estimate may be shown: the standard deviation of a log hazard ratio
+        tells how few events there were.
 
     Returns
     -------
     dict
         ``baseline`` and ``baseline_gate``, ``event_times`` and ``event_times_found``.
     """
-    exact = fit.event_times
+    from bayesblina.report.hiding import about_others
+
+    exact, table = fit.event_times, fit.gate.table
     state = "not looked at" if exact is None else "passed" if exact.passed else "failed"
     return {
         "baseline": fit.gate.state,
-        "baseline_gate": fit.gate.table.to_dict("records"),
+        "baseline_gate": table[~table["endpoint"].isin(withheld)].to_dict("records"),
         "event_times": state,
-        "event_times_found": [] if exact is None else list(exact.messages),
+        "event_times_found": [] if exact is None else list(about_others(exact.messages, withheld)),
     }
 
 

@@ -21,8 +21,8 @@ from bayesblina.cli.manner import (
     reported,
 )
 from bayesblina.cli.output import require_file_names
-from bayesblina.cli.staging import require_folder, staged
 from bayesblina.figure_files import file_name, write_figure
+from bayesblina.staging import require_folder, staged
 
 if TYPE_CHECKING:
     from bayesblina.emulation import WeightedEffect

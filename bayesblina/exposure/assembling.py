@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from bayesblina.cohort import Endpoint, Outcome
 from bayesblina.compression import Compression
+from bayesblina.endpoint_order import DEATH_AFTER_RELAPSE
 from bayesblina.errors import DataError, Problem
 from bayesblina.exposure.patterns import CovariateTerms, Terms, compressed_terms
 from bayesblina.follow_up import Contents, require_contents, roles_of
 from bayesblina.question import Question
-from bayesblina.transitions import DEATH_AFTER_RELAPSE
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

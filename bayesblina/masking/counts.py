@@ -10,6 +10,12 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.account import POSITIONS
+from bayesblina.endpoint_order import (
+    DEATH_AFTER_RELAPSE,
+    DEATH_IN_REMISSION,
+    RELAPSE,
+    UNDECLARED_INCLUSION,
+)
 
 # A whole and the parts that add up to it, all by name; a part after a minus is taken off.
 Sum = tuple[str, Sequence[str]]
@@ -130,6 +136,10 @@ def mask(
             chosen = min(near, key=lambda other: (counts[other], other))
             hidden |= {other for other in counts if counts[other] == counts[chosen]}
     values = frozenset(counts[name] for name in hidden)
+    # What follows from what is shown is not hidden: that it looks so tells that another hidden
+    # count has its number.
+    rest = hidden - small
+    hidden -= {name for name in rest if _follows(name, counts, sums, orders, hidden)}
     return Masked(minimum=minimum, hidden=frozenset(hidden), values=values)
 
 
@@ -172,8 +182,51 @@ def _tight(
     minimum: int,
 ) -> list[list[str]]:
     """Names in the sums and orders that leave a reader too few values of a hidden count."""
+    rules, system = _system(counts, sums, orders, hidden)
+    tight: list[list[str]] = []
+    for sign, limit in ((1.0, 1.0), (-1.0, float(minimum))):
+        answer, end = _end(name, sign, hidden, system)
+        if sign * (end - limit) <= ROUNDING:
+            continue
+        for kind, prices in (("eq", answer.eqlin), ("ub", answer.ineqlin)):
+            tight += [
+                [other for other, _ in one]
+                for one, price in zip(rules[kind], prices.marginals, strict=True)
+                if abs(price) > ROUNDING
+            ]
+    return tight
+
+
+def _follows(
+    name: str,
+    counts: Mapping[str, int],
+    sums: Sequence[Sum],
+    orders: Sequence[Order],
+    hidden: set[str],
+) -> bool:
+    """Say whether a reader can tell a hidden count to the unit."""
+    _, system = _system(counts, sums, orders, hidden)
+    ends = [_end(name, sign, hidden, system)[1] for sign in (1.0, -1.0)]
+    return ends[1] - ends[0] <= ROUNDING
+
+
+def _end(name: str, sign: float, hidden: set[str], system: Mapping[str, Any]) -> tuple[Any, float]:
+    """Find the least (sign 1) or largest (sign -1) value of a hidden count."""
     from scipy.optimize import linprog
 
+    cost = np.array([sign if other == name else 0.0 for other in sorted(hidden)])
+    answer = linprog(cost, bounds=(1, None), **system)
+    # Without a bound a count may be as large as one likes.
+    return answer, np.inf if answer.fun is None else sign * float(answer.fun)
+
+
+def _system(
+    counts: Mapping[str, int],
+    sums: Sequence[Sum],
+    orders: Sequence[Order],
+    hidden: set[str],
+) -> tuple[dict[str, list[list[tuple[str, float]]]], dict[str, Any]]:
+    """Write what a reader knows of hidden counts as rules, and as the matrices of a program."""
     place = {other: index for index, other in enumerate(sorted(hidden))}
     rules = {
         "eq": [terms(one) for one in sums],
@@ -196,22 +249,7 @@ def _tight(
                     else:
                         known[index] += sign * counts[other]
             system |= {f"A_{kind}": rows, f"b_{kind}": -known}
-    tight: list[list[str]] = []
-    for sign, limit in ((1.0, 1.0), (-1.0, float(minimum))):
-        cost = np.zeros(len(place))
-        cost[place[name]] = sign
-        answer = linprog(cost, bounds=(1, None), **system)
-        # Without a bound a count may be as large as one likes.
-        end = np.inf if answer.fun is None else sign * float(answer.fun)
-        if sign * (end - limit) <= ROUNDING:
-            continue
-        for kind, prices in (("eq", answer.eqlin), ("ub", answer.ineqlin)):
-            tight += [
-                [other for other, _ in one]
-                for one, price in zip(rules[kind], prices.marginals, strict=True)
-                if abs(price) > ROUNDING
-            ]
-    return tight
+    return rules, system
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,7 +374,49 @@ def _orders(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> li
             found.append((own, f"{place}.patients"))
             if f"{index}.events" in counts and f"{place}.events" in counts:
                 found.append((f"{index}.events", f"{place}.events"))
-    return [one for one in found if counts[str(one[0])] <= counts[one[1]]]
+    return [
+        (less, more)
+        for less, more in [*found, *_orders_between(lines, counts)]
+        if sum(counts[one] for one in parts(less)) <= counts[more]
+    ]
+
+
+def _between(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[int]]:
+    """Find lines on how one endpoint lies to the events of another, by the two."""
+    names = {str(line["endpoint"]) for line in lines if line["endpoint"]}
+    found: dict[tuple[str, str], list[int]] = {}
+    for index, line in enumerate(lines):
+        if line["step"] == "order":
+            words = str(line["what"]).removesuffix(UNDECLARED_INCLUSION)
+            others = [other for other in names if words.endswith(f" an event of {other}")]
+            # A name may end as another does.
+            if others:
+                pair = (str(line["endpoint"]), max(others, key=len))
+                found.setdefault(pair, []).append(index)
+    return found
+
+
+def _orders_between(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list[Order]:
+    """Whoever is followed after, or censored at or before, an event has it; nobody is so twice."""
+    between = _between(lines)
+    found: list[Order] = []
+    for name, other in sorted({*between, *((other, name) for name, other in between)}):
+        having = [f"{index}.patients" for index in between.get((name, other), [])]
+        having += [
+            f"{index}.events"
+            for index in between.get((other, name), [])
+            if str(lines[index]["what"]).startswith("followed after")
+            and f"{index}.events" in counts
+        ]
+        found += [
+            (tuple(having), f"{place}.events")
+            for place, line in enumerate(lines)
+            if line["step"] == "observed"
+            and line["endpoint"] == other
+            and f"{place}.events" in counts
+            and having
+        ]
+    return found
 
 
 def _orders_at_risk(
@@ -412,6 +492,7 @@ def _sums(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list
                 brief = of("follow-up", endpoint=endpoint)
                 found += [(whole, brief) for whole in own[0]]
     found += _sums_of_starts(lines)
+    found += _sums_of_transitions(lines, counts)
     return [
         one
         for one in found
@@ -421,6 +502,29 @@ def _sums(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list
 
 def _never(line: Mapping[str, Any]) -> bool:
     return str(line["what"]).startswith("never under observation")
+
+
+def _sums_of_transitions(
+    lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]
+) -> list[Sum]:
+    """Add up transitions of an illness-death course: they are the events of its two endpoints."""
+
+    def of(step: str, *endpoints: str) -> list[str]:
+        return [
+            f"{index}.events"
+            for index, line in enumerate(lines)
+            if line["step"] == step
+            and (not endpoints or line["endpoint"] in endpoints)
+            and f"{index}.events" in counts
+        ]
+
+    pairs = [of("eligible", DEATH_IN_REMISSION, other) for other in (RELAPSE, DEATH_AFTER_RELAPSE)]
+    found: list[Sum] = [
+        (whole, pair) for whole in of("observed") for pair in pairs if len(pair) == 2
+    ]
+    # Deaths after relapse are those that follow an event of relapse-free survival.
+    after = of("eligible", DEATH_AFTER_RELAPSE)
+    return found + [(whole, after) for whole in of("order") if after]
 
 
 def _sums_of_starts(lines: Sequence[Mapping[str, Any]]) -> list[Sum]:

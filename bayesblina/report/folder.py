@@ -12,6 +12,7 @@ import pandas as pd
 from bayesblina.estimands import hazard_ratio, survival
 from bayesblina.figure_files import file_name, write_figure
 from bayesblina.files import write_text
+from bayesblina.interrupts import Interrupts
 from bayesblina.masking import MINIMUM_COUNT
 from bayesblina.regimes import From, Never, Regime
 from bayesblina.report.hiding import Shown, require_count, without_few
@@ -27,6 +28,7 @@ from bayesblina.report.results import (
     write_unmasked,
 )
 from bayesblina.report.summary import summary
+from bayesblina.staging import staged
 from bayesblina.what_if.store import NAME as SCENARIOS
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 SUMMARY = "summary.md"
 # What holds single patients, or counts that are not shown, and stays with the analyst.
 STAYS = (FIT, UNMASKED, SCENARIOS)
+# Where no command is running nothing is held back for long.
+NEVER = Interrupts()
 
 
 def write_report(
@@ -112,7 +116,7 @@ def least_count(results: Results, asked: int | None) -> int:
     return require_count(asked if asked is not None else own if own > 1 else MINIMUM_COUNT)
 
 
-def write_again(folder: str | PathLike[str], left: Shown) -> Path:
+def write_again(folder: str | PathLike[str], left: Shown, interrupts: Interrupts = NEVER) -> Path:
     """Write the report into its folder, and the rest again where it shows other counts.
 
     Parameters
@@ -121,6 +125,8 @@ def write_again(folder: str | PathLike[str], left: Shown) -> Path:
         The folder.
     left
         What may be shown of it.
+    interrupts
+        Ctrl-C, which is held back while files are moved.
 
     Returns
     -------
@@ -136,22 +142,20 @@ def write_again(folder: str | PathLike[str], left: Shown) -> Path:
     record, minimum = left.whole.record, left.minimum
     if int(record.get("minimum_count", 1)) != minimum:
         page = render_shown(left)
-        # Its absence says that the others are not of one kind.
-        (folder / RECORD).unlink()
-        (folder / REPORT).unlink(missing_ok=True)
         drawn = bool(record.get("figures")) or any(folder.glob("*.svg"))
-        for name in _figures(left.whole):
-            for suffix in ("svg", "png"):
-                (folder / f"{name}.{suffix}").unlink(missing_ok=True)
-        write_shown(folder, left)
-        if drawn:
-            write_figures(folder, left, _drawn_again(left.whole))
-        kept = {name: value for name, value in record.items() if name != "sha256"}
-        kept["figures"] = drawn
-        notes = left.results.record["notes"]
-        text = seal_record(folder, kept, notes=_told(notes), minimum_count=minimum)
-        write_text(folder / REPORT, page)
-        write_text(folder / RECORD, text)
+        figures = [f"{name}.{kind}" for name in _figures(left.whole) for kind in ("svg", "png")]
+        # Written beside, and moved when all are there: a folder that is half of one kind and half
+        # of another cannot be read, and what its tables hide may be in no file any more.
+        with staged(folder, interrupts, old=[*figures, REPORT, UNMASKED], last=RECORD) as stage:
+            write_shown(stage, left, beside=folder)
+            if drawn:
+                write_figures(stage, left, _drawn_again(left.whole))
+            kept = {name: value for name, value in record.items() if name != "sha256"}
+            kept["figures"] = drawn
+            told = _told(left.results.record["notes"])
+            text = seal_record(stage, kept, notes=told, minimum_count=minimum, beside=folder)
+            write_text(stage / REPORT, page)
+            write_text(stage / RECORD, text)
     else:
         write_text(folder / REPORT, render_shown(left))
     return folder / REPORT
@@ -162,7 +166,9 @@ def _told(notes: dict[str, str]) -> dict[str, str]:
     return {name: why for name, why in notes.items() if name != "sensitivity"}
 
 
-def write_shown(folder: str | PathLike[str], left: Shown) -> None:
+def write_shown(
+    folder: str | PathLike[str], left: Shown, *, beside: str | PathLike[str] | None = None
+) -> None:
     """Write tables and summary; what they hide goes into a file for their owner alone.
 
     Parameters
@@ -171,6 +177,8 @@ def write_shown(folder: str | PathLike[str], left: Shown) -> None:
         The folder, which exists.
     left
         What may be shown.
+    beside
+        Folder into which they will be moved, if there is one: what it holds stays, too.
 
     Raises
     ------
@@ -182,10 +190,9 @@ def write_shown(folder: str | PathLike[str], left: Shown) -> None:
     if left.minimum > 1:
         notes = _told(dict(whole.record["notes"]))
         write_unmasked(folder, whole.tables, fit=whole.fit, notes=notes)
-    else:
-        (folder / UNMASKED).unlink(missing_ok=True)
     write_tables(folder, left.results.tables)
-    write_text(folder / SUMMARY, summary(left, stays=staying(folder)))
+    stays = {*staying(folder), *(() if beside is None else {*staying(beside)} - {UNMASKED})}
+    write_text(folder / SUMMARY, summary(left, stays=[one for one in STAYS if one in stays]))
 
 
 def staying(folder: str | PathLike[str]) -> list[str]:

@@ -240,7 +240,14 @@ def _counted(
     if "safety" in whole:
         account = whole.get("patient_flow")
         timeless = (
-            set() if account is None else {str(account["phase"].iloc[one]) for one in found.times}
+            set()
+            if account is None
+            else {
+                str(account["phase"].iloc[one])
+                for one in found.times
+                # Starts of a phase have no person-time that could be told.
+                if account["step"].iloc[one] == "in phase"
+            }
         )
         shown["safety"] = mask_safety(whole["safety"], found.masked, timeless=timeless)
     if "bias_ladder" in tables:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesblina.account import ACCOUNT_TYPES, Account
+from bayesblina.account import KINDS, Account
 from bayesblina.arguments import require_kind
 from bayesblina.baseline_gate import FAILED
 from bayesblina.checks import Checks, check
@@ -665,38 +665,38 @@ def seal_record(
     *,
     notes: Mapping[str, str],
     minimum_count: int,
+    beside: str | PathLike[str] | None = None,
 ) -> str:
     """Write into a record what a folder's files are.
 
     Parameters
     ----------
     folder
-        The folder, with the fit and all tables in it.
+        The folder, with all tables in it, and the fit if it is not beside them.
     record
         The record.
     notes
         Why tables are missing, by name, as it may be told.
     minimum_count
         Smallest count that the tables show.
+    beside
+        Folder with the fit, if that is another one.
 
     Returns
     -------
     str
         JSON.
     """
+    held = {FIT: Path(beside or folder) / FIT}
+    held |= {f"{name}.csv": Path(folder) / f"{name}.csv" for name in TEXTS}
     # Not of the unmasked tables: their hash would let guesses at what is hidden be tried.
-    names = [FIT, *(f"{name}.csv" for name in TEXTS)]
     whole = {
         **record,
         "notes": dict(notes),
         "minimum_count": minimum_count,
         # Whether there are any: which ones may be seen is another question.
         "figures": bool(record.get("figures")) or any(Path(folder).glob("*.svg")),
-        "sha256": {
-            name: sha256_of(Path(folder) / name)
-            for name in names
-            if (Path(folder) / name).is_file()
-        },
+        "sha256": {name: sha256_of(path) for name, path in held.items() if path.is_file()},
     }
     return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -726,7 +726,8 @@ def write_unmasked(
     StorageError
         If it cannot be written.
     """
-    texts = {name: to_csv(tables[name]) for name in sorted(tables)}
+    # In one order, whether they were computed now or read.
+    texts = {name: to_csv(tables[name]) for name in TEXTS if name in tables}
     content = {"of": _mark_of(fit), "notes": dict(notes), "tables": texts}
     whole = {"format": FORMAT_UNMASKED, **content, "seal": _seal(content)}
     words = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -765,15 +766,10 @@ def _read_unmasked(folder: Path, fit: Fit) -> tuple[dict[str, pd.DataFrame], dic
         raise StorageError(f"'{path}' is of another fit than '{folder / FIT}': {again}")
     texts = {name: text for name, text in found["tables"].items() if name in TEXTS}
     tables = {
-        name: _typed(name, read_csv(StringIO(text), texts=TEXTS[name], named=f"{path}: {name}"))
+        name: read_csv(StringIO(text), texts=TEXTS[name], named=f"{path}: {name}")
         for name, text in texts.items()
     }
     return tables, dict(found["notes"])
-
-
-def _typed(name: str, table: pd.DataFrame) -> pd.DataFrame:
-    """Give the account's columns the types that it has: whole numbers stay so where some lack."""
-    return table.astype(ACCOUNT_TYPES) if name == "patient_flow" else table
 
 
 def read_results(
@@ -831,10 +827,12 @@ def read_results(
         tables = {name: one for name, one in whole.items() if f"{name}.csv" in record["sha256"]}
     else:
         tables = {
-            name: _typed(name, read_csv(folder / f"{name}.csv", texts=texts))
+            name: read_csv(folder / f"{name}.csv", texts=texts)
             for name, texts in TEXTS.items()
             if f"{name}.csv" in record["sha256"]
         }
+    if "patient_flow" in tables:
+        tables["patient_flow"] = tables["patient_flow"].astype(dict(KINDS))
     where = Path(sensitivity or beside or folder)
     scenarios, why = _scenarios(where, record, tables["hazard_ratios"])
     if sensitivity is not None and scenarios is None:

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bayesblina.cli.interrupts import Interrupts
 from bayesblina.errors import SpecError, StorageError
 from bayesblina.files import reason_of
+from bayesblina.interrupts import Interrupts
 
 PARTIAL = ".partial"
 # Name of the file that says on which machine a stage is written.

@@ -12,7 +12,7 @@ import pandas as pd
 from lifelines.datasets import load_stanford_heart_transplants
 
 from bayesblina import cli
-from bayesblina.files import write_text
+from bayesblina.core.files import write_text
 
 STUDY = Path(__file__).with_suffix(".toml")
 

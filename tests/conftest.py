@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 import bayesblina as bb
 from bayesblina import cli
-from bayesblina.fitting import Fit
-from bayesblina.report import Curves, analyse, make_record, write_tables
+from bayesblina.inference.fitting import Fit
+from bayesblina.output.report import Curves, analyse, make_record, write_tables
 
 # Tests compile PyMC's own form of models too, which the package does where nothing else works.
 importlib.import_module("bayesblina.hazards.op_kernels")

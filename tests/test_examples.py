@@ -14,8 +14,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 import bayesblina as bb
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 HEART = ROOT / "examples" / "stanford_heart.py"
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.md"))
 # Pages of the documentation that compute what they say.

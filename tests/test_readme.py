@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 import bayesblina as bb
-from bayesblina.files import write_text
-from bayesblina.fitting import Fit
+from bayesblina.core.files import write_text
+from bayesblina.inference.fitting import Fit
+from tests.paths import ROOT
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 
 
 def test_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

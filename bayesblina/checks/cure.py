@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bayesblina.arguments import require_kind
+from bayesblina.core.arguments import require_kind
 from bayesblina.estimands.cures import require_cure
-from bayesblina.fitting import Fit
 from bayesblina.hazards.likelihood import flat_draws
+from bayesblina.inference.fitting import Fit
 
 # Below this share of the prior's variance taken away by the data, the prior speaks.
 LEAST_CONTRACTION = 0.5

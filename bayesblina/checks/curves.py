@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesblina.arguments import require_kind
-from bayesblina.cohort import Cohort
-from bayesblina.errors import EstimandError
-from bayesblina.estimands import survival
-from bayesblina.fitting import Fit, expose_for, fit_exposure, sampler_settings, weights_of
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import EstimandError
+from bayesblina.estimands.curves import survival
+from bayesblina.estimands.regimes import Regime
 from bayesblina.hazards.definition import (
     Free,
     Independent,
@@ -20,7 +19,8 @@ from bayesblina.hazards.definition import (
     ProportionalPhases,
     load_model,
 )
-from bayesblina.regimes import Regime
+from bayesblina.inference.fitting import Fit, expose_for, fit_exposure, sampler_settings, weights_of
+from bayesblina.patients.cohort import Cohort
 
 # Draws of the free baseline: what is compared are means.
 DRAWS, CHAINS = 250, 4

@@ -9,12 +9,12 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from bayesblina.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
-from bayesblina.exposure import Exposure
+from bayesblina.core.intervals import split
 from bayesblina.hazards.build import BuiltModel
 from bayesblina.hazards.definition import IllnessDeath, ModelDefinition
 from bayesblina.hazards.likelihood import LogHazard, log_hazard
-from bayesblina.intervals import split
+from bayesblina.patients.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
+from bayesblina.person_time.cells import Exposure
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -9,18 +9,18 @@ from html import escape
 import pandas as pd
 import xarray as xr
 
-from bayesblina.arguments import require_kind
-from bayesblina.baseline_gate import BaselineGate
+from bayesblina.checks.pointwise import leave_one_out_total
+from bayesblina.checks.predictive import replicated_events
 from bayesblina.checks.pulls import pulls
 from bayesblina.checks.weaknesses import unreliable, weaknesses
-from bayesblina.convergence import Convergence
-from bayesblina.errors import EstimandError
-from bayesblina.event_times import EventTimes
-from bayesblina.fitting import Fit
-from bayesblina.pointwise import leave_one_out_total
-from bayesblina.predictive import replicated_events
-from bayesblina.tables import Kind
-from bayesblina.tables import build as tables
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import EstimandError
+from bayesblina.core.tables import Kind
+from bayesblina.core.tables import build as tables
+from bayesblina.inference.baseline_gate import BaselineGate
+from bayesblina.inference.convergence import Convergence
+from bayesblina.inference.fitting import Fit
+from bayesblina.person_time.event_times import EventTimes
 
 ALL_ENDPOINTS = "all endpoints"
 EVENT_COLUMNS = ["endpoint", "interval_start", "interval_stop", "observed", "expected", "p_value"]

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from bayesblina.exposure import Exposure
-from bayesblina.fitting import Fit
+from bayesblina.core.intervals import split
 from bayesblina.hazards.definition import ProportionalPhases
-from bayesblina.intervals import split
-from bayesblina.partial_likelihood import fit_cox
+from bayesblina.inference.fitting import Fit
+from bayesblina.inference.partial_likelihood import fit_cox
+from bayesblina.person_time.cells import Exposure
 
 Floats = NDArray[np.float64]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesblina.companion import partial_posterior
 from bayesblina.estimands.companions import without_baseline
 from bayesblina.estimands.ratios import answer
-from bayesblina.fitting import Fit
+from bayesblina.inference.companion import partial_posterior
+from bayesblina.inference.fitting import Fit
 
 Floats = NDArray[np.float64]
 

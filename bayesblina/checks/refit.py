@@ -7,14 +7,19 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.arguments import require_kind
-from bayesblina.baseline_gate import BaselineGate, gate_of, not_compared
-from bayesblina.cohort import Cohort
-from bayesblina.exposure import Exposure
-from bayesblina.fitting import Fit, expose_for, fit_exposure, weights_of
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.intervals import (
+    ENTRY_SHARES,
+    TIE_TOLERANCE,
+    cuts_between,
+    number_of_entry_cuts,
+)
 from bayesblina.hazards.build import CAREFUL
 from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition
-from bayesblina.intervals import ENTRY_SHARES, TIE_TOLERANCE, cuts_between, number_of_entry_cuts
+from bayesblina.inference.baseline_gate import BaselineGate, gate_of, not_compared
+from bayesblina.inference.fitting import Fit, expose_for, fit_exposure, weights_of
+from bayesblina.patients.cohort import Cohort
+from bayesblina.person_time.cells import Exposure
 
 Floats = NDArray[np.float64]
 

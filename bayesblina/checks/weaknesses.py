@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from bayesblina.checks.proportional import early_and_late
 from bayesblina.checks.pulls import pulls, told_pulls
+from bayesblina.core.tables.numbers import p_value
 from bayesblina.estimands.sources import differences
 from bayesblina.estimands.support import NOBODY, supported
-from bayesblina.exposure import Exposure
-from bayesblina.fitting import Fit
 from bayesblina.hazards.definition import IllnessDeath, PowerPrior
 from bayesblina.hazards.effects import levels_of
-from bayesblina.rules import is_after
-from bayesblina.tables.numbers import p_value
+from bayesblina.inference.fitting import Fit
+from bayesblina.patients.rules import is_after
+from bayesblina.person_time.cells import Exposure
 
 Floats = NDArray[np.float64]
 

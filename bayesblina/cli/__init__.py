@@ -1,7 +1,6 @@
 """The command line: one function for each subcommand, no statistics.
 
-Only typer and the errors are imported here; each command imports what it needs, so that help
-comes at once.
+Each command imports what it needs when it runs, so that help comes at once.
 """
 
 from bayesblina.cli.analysis import DEMO_STUDY as DEMO_STUDY

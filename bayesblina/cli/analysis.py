@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayesblina.arguments import LARGEST_SEED
 from bayesblina.cli.application import app
 from bayesblina.cli.gates import failures_in_words, gates
 from bayesblina.cli.manner import (
@@ -25,17 +24,18 @@ from bayesblina.cli.manner import (
     typed,
 )
 from bayesblina.cli.output import require_file_names
-from bayesblina.errors import SpecError
-from bayesblina.staging import require_folder, staged
+from bayesblina.core.arguments import LARGEST_SEED
+from bayesblina.core.errors import SpecError
+from bayesblina.output.staging import require_folder, staged
 
 if TYPE_CHECKING:
-    from bayesblina.cohort import Cohort
-    from bayesblina.fitting import Fit
-    from bayesblina.onsets import AdverseEvents
-    from bayesblina.report import Analysis
-    from bayesblina.report.hiding import Shown
-    from bayesblina.scan import CohortScan
-    from bayesblina.study import Study
+    from bayesblina.inference.fitting import Fit
+    from bayesblina.output.report import Analysis
+    from bayesblina.output.report.hiding import Shown
+    from bayesblina.patients.cohort import Cohort
+    from bayesblina.patients.scan import CohortScan
+    from bayesblina.person_time.onsets import AdverseEvents
+    from bayesblina.studies.study_file import Study
 
 RECORD = "results.json"
 RESULTS = frozenset(
@@ -186,12 +186,12 @@ def report(
 ) -> None:
     """Write the report of a folder of results: one HTML file that needs nothing else."""
     with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
-        from bayesblina.files import write_text
-        from bayesblina.report.folder import least_count, staying, write_again
-        from bayesblina.report.hiding import without_few
-        from bayesblina.report.page import REPORT, render_shown
-        from bayesblina.report.results import read_results
-        from bayesblina.report.summary import masking_in_words
+        from bayesblina.core.files import write_text
+        from bayesblina.output.report.folder import least_count, staying, write_again
+        from bayesblina.output.report.hiding import without_few
+        from bayesblina.output.report.page import REPORT, render_shown
+        from bayesblina.output.report.results import read_results
+        from bayesblina.output.report.summary import masking_in_words
 
         with manner.stage("read"):
             results = read_results(folder, sensitivity=sensitivity)
@@ -247,10 +247,10 @@ def validate(
 ) -> None:
     """Check a study file, its data and its question, without fitting; account for all patients."""
     with reported(context, debug=debug, quiet=quiet, as_json=as_json, show_ids=show_ids) as manner:
-        from bayesblina.account import Account
-        from bayesblina.cohort import Cohort
-        from bayesblina.follow_up import account_of, find_episodes, roles_of
-        from bayesblina.study import read_study
+        from bayesblina.patients.account import Account
+        from bayesblina.patients.cohort import Cohort
+        from bayesblina.person_time.follow_up import account_of, find_episodes, roles_of
+        from bayesblina.studies.study_file import read_study
 
         read = read_study(path if study is None else study)
         question, model = read.question(), read.model()
@@ -332,8 +332,8 @@ def init(
 ) -> None:
     """Write a first study file, guessed from the columns of a table, with comments."""
     with reported(context, debug=debug, quiet=quiet, as_json=as_json, show_ids=show_ids) as manner:
-        from bayesblina.drafting import draft_study
-        from bayesblina.files import write_text
+        from bayesblina.core.files import write_text
+        from bayesblina.patients.drafting import draft_study
 
         if out.exists():
             raise SpecError(f"'{out}' exists: give another file with --out.")
@@ -374,9 +374,9 @@ def write_demo(folder: Path, *, seed: int) -> None:
     seed
         Seed of the study and of the draws.
     """
-    from bayesblina.csv_files import to_csv
-    from bayesblina.files import write_text
-    from bayesblina.simulate import adverse_events, blinatumomab_cohort, blinatumomab_table
+    from bayesblina.core.csv_files import to_csv
+    from bayesblina.core.files import write_text
+    from bayesblina.studies.simulate import adverse_events, blinatumomab_cohort, blinatumomab_table
 
     write_text(folder / "study.toml", DEMO_MARK + DEMO_STUDY.format(seed=seed))
     write_text(folder / "patients.csv", to_csv(blinatumomab_table(seed)))
@@ -396,7 +396,7 @@ def _run(
     minimum_count: int | None,
 ) -> tuple[Fit, Shown]:
     """Fit a study and write all results into the stage."""
-    from bayesblina.study import read_study
+    from bayesblina.studies.study_file import read_study
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with manner.stage("read"):
@@ -409,16 +409,16 @@ def _run(
     manner.say(f"{cohort!r}")
     with manner.stage("load libraries"):
         from bayesblina.checks.refit import with_refit
-        from bayesblina.cohort import Cohort
-        from bayesblina.files import write_text
-        from bayesblina.fitting import fit
-        from bayesblina.masking import MINIMUM_COUNT
-        from bayesblina.report import Curves, analyse, make_record
-        from bayesblina.report.folder import write_figures, write_shown
-        from bayesblina.report.hiding import without_few
-        from bayesblina.report.page import REPORT, render_shown
-        from bayesblina.report.results import Results, read_results
-        from bayesblina.storage import save
+        from bayesblina.core.files import write_text
+        from bayesblina.core.masking import MINIMUM_COUNT
+        from bayesblina.inference.fitting import fit
+        from bayesblina.inference.storage import save
+        from bayesblina.output.report import Curves, analyse, make_record
+        from bayesblina.output.report.folder import write_figures, write_shown
+        from bayesblina.output.report.hiding import without_few
+        from bayesblina.output.report.page import REPORT, render_shown
+        from bayesblina.output.report.results import Results, read_results
+        from bayesblina.patients.cohort import Cohort
 
         # Read before anything is sampled: what is wrong with it is told now.
         safety = study.adverse_events(cohort)
@@ -525,10 +525,10 @@ def _keep_inputs(study: Study, out: Path) -> None:
 
 def _tell(result: tuple[Fit, Shown], out: Path, manner: Manner, *, command: str) -> int:
     """Say the answer; return the exit code."""
-    from bayesblina.report.folder import staying
-    from bayesblina.report.hiding import FEW
-    from bayesblina.report.summary import masking_in_words
-    from bayesblina.report.wording import sentence
+    from bayesblina.output.report.folder import staying
+    from bayesblina.output.report.hiding import FEW
+    from bayesblina.output.report.summary import masking_in_words
+    from bayesblina.output.report.wording import sentence
 
     fitted, left = result
     rows = left.results.tables["hazard_ratios"].to_dict("records")
@@ -572,13 +572,13 @@ def _tell(result: tuple[Fit, Shown], out: Path, manner: Manner, *, command: str)
 
 def _require_curves(study: Study, cohort: Cohort | CohortScan) -> None:
     """Refuse what could only fail after sampling: cuts, regimes, landmarks, times, file names."""
-    from bayesblina.cohort import Cohort
-    from bayesblina.follow_up import find_episodes, require_comparison
+    from bayesblina.core.intervals import validate_cuts
+    from bayesblina.estimands.regimes import From, Never, observation, require_curves
     from bayesblina.hazards.definition import IllnessDeath, require_roles
-    from bayesblina.intervals import validate_cuts
-    from bayesblina.question import bind
-    from bayesblina.regimes import From, Never, observation, require_curves
-    from bayesblina.transitions import find_transitions
+    from bayesblina.patients.cohort import Cohort
+    from bayesblina.person_time.follow_up import find_episodes, require_comparison
+    from bayesblina.person_time.question import bind
+    from bayesblina.person_time.transitions import find_transitions
 
     question, asked, cuts = study.question(), study.content.curves, study.content.fit.cuts
     if cuts is not None:

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from bayesblina.arguments import LARGEST_SEED
 from bayesblina.cli.application import app
 from bayesblina.cli.manner import ANSWERED, Debug, Json, Manner, Quiet, examples, reported
-from bayesblina.figure_files import write_figure
-from bayesblina.staging import require_folder, staged
+from bayesblina.core.arguments import LARGEST_SEED
+from bayesblina.output.figure_files import write_figure
+from bayesblina.output.staging import require_folder, staged
 
 models_app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(
@@ -117,14 +117,14 @@ def models_prior(
     with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
         if out is not None:
             require_folder(out)
-        from bayesblina.checks.calibration import synthetic_setting
-        from bayesblina.csv_files import to_csv
-        from bayesblina.files import write_text
-        from bayesblina.fitting import expose_for
+        from bayesblina.checks.prior_curves import prior_predictive
+        from bayesblina.core.csv_files import to_csv
+        from bayesblina.core.files import write_text
+        from bayesblina.estimands.summaries import prior_table
         from bayesblina.hazards.definition import change_priors, load_model
-        from bayesblina.prior_curves import prior_predictive
-        from bayesblina.study import read_study
-        from bayesblina.summaries import prior_table
+        from bayesblina.inference.fitting import expose_for
+        from bayesblina.studies.calibration import synthetic_setting
+        from bayesblina.studies.study_file import read_study
 
         if study is None:
             definition, exposure = synthetic_setting(name)
@@ -144,7 +144,7 @@ def models_prior(
         table = prior_table(prior)
         manner.say(table.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
         if out is not None:
-            from bayesblina import plots
+            from bayesblina.output import plots
 
             with staged(out, manner.interrupts) as stage:
                 write_text(stage / "prior.csv", to_csv(table))

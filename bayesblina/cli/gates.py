@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bayesblina.fitting import Fit
+    from bayesblina.inference.fitting import Fit
 
 
 def failures_in_words(fit: Fit) -> list[str]:
@@ -58,7 +58,7 @@ def gates(fit: Fit, *, withheld: Collection[str] = ()) -> dict[str, Any]:
     dict
         ``baseline`` and ``baseline_gate``, ``event_times`` and ``event_times_found``.
     """
-    from bayesblina.report.hiding import about_others
+    from bayesblina.output.report.hiding import about_others
 
     exact, table = fit.event_times, fit.gate.table
     state = "not looked at" if exact is None else "passed" if exact.passed else "failed"

@@ -18,9 +18,15 @@ from typing import Annotated, Any
 
 import typer
 
-from bayesblina.errors import BayesblinaError, ConvergenceError, DataError, StorageError, unquoted
-from bayesblina.files import readable, reason_of
-from bayesblina.interrupts import Interrupts
+from bayesblina.core.errors import (
+    BayesblinaError,
+    ConvergenceError,
+    DataError,
+    StorageError,
+    unquoted,
+)
+from bayesblina.core.files import readable, reason_of
+from bayesblina.core.interrupts import Interrupts
 
 ANSWERED, MARKED, BAD_INPUT, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
 # One of the marks: results are written, and must not be used.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bayesblina.errors import SpecError
-from bayesblina.figure_files import file_name
+from bayesblina.core.errors import SpecError
+from bayesblina.output.figure_files import file_name
 
 
 def require_file_names(endpoints: Sequence[str]) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayesblina.arguments import LARGEST_SEED
 from bayesblina.cli.application import app
 from bayesblina.cli.gates import marked_scenarios
 from bayesblina.cli.manner import (
@@ -23,16 +22,17 @@ from bayesblina.cli.manner import (
     reported,
 )
 from bayesblina.cli.output import require_file_names
-from bayesblina.errors import SpecError
-from bayesblina.figure_files import file_name, write_figure
-from bayesblina.staging import require_folder, staged
+from bayesblina.core.arguments import LARGEST_SEED
+from bayesblina.core.errors import SpecError
+from bayesblina.output.figure_files import file_name, write_figure
+from bayesblina.output.staging import require_folder, staged
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bayesblina.planning import SampleSize
-    from bayesblina.study import Study
-    from bayesblina.what_if import Sensitivity
+    from bayesblina.studies.planning import SampleSize
+    from bayesblina.studies.study_file import Study
+    from bayesblina.studies.what_if import Sensitivity
 
 Workers = Annotated[int | None, typer.Option(min=1, help="Local processes; by default one a core.")]
 
@@ -77,7 +77,7 @@ def sensitivity(
     with reported(
         context, debug=debug, quiet=quiet, as_json=as_json, show_ids=show_ids, left=left
     ) as manner:
-        from bayesblina.study import read_study
+        from bayesblina.studies.study_file import read_study
 
         with manner.stage("read"):
             read = read_study(study)
@@ -110,8 +110,8 @@ def _sensitivity(study: Study, out: Path, manner: Manner, how: dict[str, Any]) -
 
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from bayesblina.what_if import sensitivity as run_all
-    from bayesblina.what_if.layout import BASE_LABEL
+    from bayesblina.studies.what_if import sensitivity as run_all
+    from bayesblina.studies.what_if.layout import BASE_LABEL
 
     asked, asked_for = study.content.fit, study.content.sensitivity
     columns = (
@@ -169,9 +169,9 @@ def _sensitivity(study: Study, out: Path, manner: Manner, how: dict[str, Any]) -
 
 def _write_sensitivity(found: Sensitivity, out: Path, manner: Manner) -> list[str]:
     """Write tables and figures, all or none; return what holds, endpoint by endpoint."""
-    from bayesblina import plots
-    from bayesblina.csv_files import to_csv
-    from bayesblina.files import write_text
+    from bayesblina.core.csv_files import to_csv
+    from bayesblina.core.files import write_text
+    from bayesblina.output import plots
 
     conclusions = []
     with staged(out, manner.interrupts) as stage:
@@ -217,11 +217,11 @@ def design(
     """Simulate a planned study: bias, coverage, power or assurance, sample size, grids."""
     left = f"finished designs of a grid are kept in {out}; go on with --resume"
     with reported(context, debug=debug, quiet=quiet, as_json=as_json, left=left) as manner:
-        from bayesblina.csv_files import to_csv
-        from bayesblina.design_file import read_design
-        from bayesblina.files import write_text
-        from bayesblina.planning import operating_characteristics, sample_size
-        from bayesblina.what_if import design_grid
+        from bayesblina.core.csv_files import to_csv
+        from bayesblina.core.files import write_text
+        from bayesblina.studies.design_file import read_design
+        from bayesblina.studies.planning import operating_characteristics, sample_size
+        from bayesblina.studies.what_if import design_grid
 
         with manner.stage("read"):
             read = read_design(path)

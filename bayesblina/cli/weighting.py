@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayesblina.arguments import LARGEST_SEED
 from bayesblina.cli.application import app
 from bayesblina.cli.manner import (
     ANSWERED,
@@ -21,12 +20,13 @@ from bayesblina.cli.manner import (
     reported,
 )
 from bayesblina.cli.output import require_file_names
-from bayesblina.figure_files import file_name, write_figure
-from bayesblina.staging import require_folder, staged
+from bayesblina.core.arguments import LARGEST_SEED
+from bayesblina.output.figure_files import file_name, write_figure
+from bayesblina.output.staging import require_folder, staged
 
 if TYPE_CHECKING:
-    from bayesblina.emulation import WeightedEffect
-    from bayesblina.weighting import Weighted
+    from bayesblina.studies.emulation import WeightedEffect
+    from bayesblina.studies.weighting import Weighted
 
 
 @app.command(epilog=examples("bayesblina weigh study.toml --out weighted"))
@@ -47,8 +47,8 @@ def weigh(
 ) -> None:
     """Emulate a trial, or weight by who starts, as a study's section [weighting] says."""
     with reported(context, debug=debug, quiet=quiet, as_json=as_json, show_ids=show_ids) as manner:
-        from bayesblina.emulation import weighted_effect
-        from bayesblina.study import read_study
+        from bayesblina.studies.emulation import weighted_effect
+        from bayesblina.studies.study_file import read_study
 
         with manner.stage("read"):
             read = read_study(study)
@@ -96,9 +96,9 @@ def weigh(
 
 def _write(stage: Path, name: str, weighted: Weighted, effect: WeightedEffect) -> None:
     """Write an endpoint's tables and figures."""
-    from bayesblina import plots
-    from bayesblina.csv_files import to_csv
-    from bayesblina.files import write_text
+    from bayesblina.core.csv_files import to_csv
+    from bayesblina.core.files import write_text
+    from bayesblina.output import plots
 
     parts: dict[str, Any] = {
         "weighted_effect": effect.table,

@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesblina.baseline_gate import RATIOS, judge, stated_of
-from bayesblina.companion import Companion
-from bayesblina.fitting import Fit
+from bayesblina.inference.baseline_gate import RATIOS, judge, stated_of
+from bayesblina.inference.companion import Companion
+from bayesblina.inference.fitting import Fit
 
 Floats = NDArray[np.float64]
 

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from bayesblina.arguments import require_kind
-from bayesblina.errors import EstimandError
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.curves import (
     described,
     hazard_of_average,
@@ -18,8 +18,8 @@ from bayesblina.estimands.curves import (
     survival,
 )
 from bayesblina.estimands.populations import Population
-from bayesblina.fitting import Fit
-from bayesblina.regimes import Never, Regime
+from bayesblina.estimands.regimes import Never, Regime
+from bayesblina.inference.fitting import Fit
 
 NEVER = Never()
 NODES = 5

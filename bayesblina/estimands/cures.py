@@ -6,12 +6,12 @@ import numpy as np
 import xarray as xr
 from scipy.special import expit
 
-from bayesblina.arguments import require_kind
-from bayesblina.errors import EstimandError
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.populations import Group, Population, eligible_groups, supplied_groups
 from bayesblina.estimands.ratios import attributes_of
-from bayesblina.fitting import Fit
 from bayesblina.hazards.likelihood import cured_log_odds
+from bayesblina.inference.fitting import Fit
 
 
 def cured_fraction(

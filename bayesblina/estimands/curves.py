@@ -9,9 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesblina.arguments import require_kind
-from bayesblina.cohort import Cohort
-from bayesblina.errors import EstimandError
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.paths import Mixture, Part, make_path
 from bayesblina.estimands.populations import (
     Group,
@@ -20,11 +19,12 @@ from bayesblina.estimands.populations import (
     supplied_groups,
 )
 from bayesblina.estimands.ratios import attributes_of
+from bayesblina.estimands.regimes import Never, Observation, Regime, observation_of, require_curves
 from bayesblina.estimands.states import Courses, Route, StateAverage
 from bayesblina.estimands.support import with_support
-from bayesblina.fitting import Fit, swings
 from bayesblina.hazards.likelihood import NODES, group_sd, log_hazard
-from bayesblina.regimes import Never, Observation, Regime, observation_of, require_curves
+from bayesblina.inference.fitting import Fit, swings
+from bayesblina.patients.cohort import Cohort
 
 Floats = NDArray[np.float64]
 

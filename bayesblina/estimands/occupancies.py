@@ -8,8 +8,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesblina.arguments import require_kind
-from bayesblina.errors import EstimandError
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import EstimandError
+from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.estimands.curves import (
     DEFAULT_TIMES,
     Populations,
@@ -19,10 +20,9 @@ from bayesblina.estimands.curves import (
     require_horizon,
 )
 from bayesblina.estimands.populations import Population
+from bayesblina.estimands.regimes import Never, Regime
 from bayesblina.estimands.states import Courses, StateAverage
-from bayesblina.fitting import Fit
-from bayesblina.intervals import TIE_TOLERANCE
-from bayesblina.regimes import Never, Regime
+from bayesblina.inference.fitting import Fit
 
 Floats = NDArray[np.float64]
 

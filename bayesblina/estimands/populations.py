@@ -10,9 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 
-from bayesblina.cohort import Cohort
-from bayesblina.errors import EstimandError, nearest
-from bayesblina.exposure import CovariateTerms, Exposure
+from bayesblina.core.errors import EstimandError, nearest
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design, levels_of
 from bayesblina.hazards.likelihood import (
@@ -25,6 +23,8 @@ from bayesblina.hazards.likelihood import (
     relative_of,
 )
 from bayesblina.hazards.survivors import cured_given_survival, segments_of, sums
+from bayesblina.patients.cohort import Cohort
+from bayesblina.person_time.cells import CovariateTerms, Exposure
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -10,14 +10,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesblina.arguments import require_kind
-from bayesblina.errors import EstimandError, nearest
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import EstimandError, nearest
 from bayesblina.estimands.companions import beside, without_baseline
 from bayesblina.estimands.populations import supplied_groups
-from bayesblina.fitting import Fit
 from bayesblina.hazards.definition import PatientFrailty
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.likelihood import phase_ratios, relative_of
+from bayesblina.inference.fitting import Fit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

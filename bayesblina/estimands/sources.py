@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from bayesblina.fitting import Fit
 from bayesblina.hazards.definition import Mixture, Part, RobustMixture
 from bayesblina.hazards.likelihood import flat_draws
 from bayesblina.hazards.sources import DIFFERENCES, mixture_of, source_parts
+from bayesblina.inference.fitting import Fit
 
 Floats = NDArray[np.float64]
 

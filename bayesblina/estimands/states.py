@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.errors import EstimandError
+from bayesblina.core.errors import EstimandError
+from bayesblina.core.occupancy import Course, follow, probabilities, step
 from bayesblina.estimands.populations import Group
-from bayesblina.fitting import Fit
 from bayesblina.hazards.definition import SiteFrailty
 from bayesblina.hazards.likelihood import log_hazard
-from bayesblina.occupancy import Course, follow, probabilities, step
+from bayesblina.inference.fitting import Fit
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -9,10 +9,10 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesblina.exposure import Exposure
-from bayesblina.fitting import Fit
-from bayesblina.intervals import TIE_TOLERANCE
-from bayesblina.regimes import Regime
+from bayesblina.core.intervals import TIE_TOLERANCE
+from bayesblina.estimands.regimes import Regime
+from bayesblina.inference.fitting import Fit
+from bayesblina.person_time.cells import Exposure
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -1,1 +1,4 @@
-"""Hazard models: definitions in a closed vocabulary, built into PyMC models by pure functions."""
+"""Declarative definitions to PyMC models; nothing here samples.
+
+Baselines, effects, priors, likelihoods and their kernels.
+"""

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh, null_space
 
-from bayesblina.exposure import Exposure
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design
+from bayesblina.person_time.cells import Exposure
 
 Floats = NDArray[np.float64]
 

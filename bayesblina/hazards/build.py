@@ -14,7 +14,6 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import sparse
 
-from bayesblina.exposure import Exposure
 from bayesblina.hazards.baseline import baseline_curves, prior_sds
 from bayesblina.hazards.components import (
     Others,
@@ -39,6 +38,7 @@ from bayesblina.hazards.kernel import Kernel, proportional_kernel
 from bayesblina.hazards.ops import BatchedMatrixVector, CuredMixture, PiecewiseExponential
 from bayesblina.hazards.sources import Sources, source_part, source_parts
 from bayesblina.hazards.survivors import follow_up_of, survivors
+from bayesblina.person_time.cells import Exposure
 
 Floats = NDArray[np.float64]
 

@@ -17,8 +17,7 @@ import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 
-from bayesblina.errors import SpecError
-from bayesblina.exposure import Exposure
+from bayesblina.core.errors import SpecError
 from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
     Curves,
@@ -49,6 +48,7 @@ from bayesblina.hazards.definition import (
 from bayesblina.hazards.departures import walks_over_time, walks_since_entry
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.ops import BatchedMatrixVector
+from bayesblina.person_time.cells import Exposure
 
 Floats = NDArray[np.float64]
 # Draws a parameter from its prior: takes a generator and the number of draws.

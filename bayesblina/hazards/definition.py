@@ -15,10 +15,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from bayesblina.arguments import require_kind
-from bayesblina.errors import EstimandError, SpecError, listed, nearest
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import EstimandError, SpecError, listed, nearest
+from bayesblina.core.toml_files import no_boolean, read_toml
 from bayesblina.hazards.prior_fields import prior_fields
-from bayesblina.toml_files import no_boolean, read_toml
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]

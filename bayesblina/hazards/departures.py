@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.exposure import Exposure
 from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
     Walks,
@@ -26,6 +25,7 @@ from bayesblina.hazards.definition import (
     SpreadPrior,
 )
 from bayesblina.hazards.effects import Design
+from bayesblina.person_time.cells import Exposure
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

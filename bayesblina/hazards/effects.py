@@ -8,8 +8,8 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.errors import SpecError
-from bayesblina.exposure import Exposure
+from bayesblina.core.errors import SpecError
+from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.hazards.definition import (
     Commensurate,
     ModelDefinition,
@@ -18,7 +18,7 @@ from bayesblina.hazards.definition import (
     RobustMixture,
     require_roles,
 )
-from bayesblina.intervals import TIE_TOLERANCE
+from bayesblina.person_time.cells import Exposure
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

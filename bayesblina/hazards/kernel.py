@@ -1,7 +1,8 @@
 """Hand-written log densities and gradients of the commonest model structures.
 
-PyMC stays the definition: `tests/test_sampling.py` holds every structure here against PyMC's own
-log density and gradient at random points. A structure that is not here is compiled from the graph.
+PyMC stays the definition: `tests/inference/test_sampling.py` holds every structure here against
+PyMC's own log density and gradient at random points. A structure that is not here is compiled from
+the graph.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from bayesblina.exposure import Exposure
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.survivors import Segments, log_survival
+from bayesblina.person_time.cells import Exposure
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

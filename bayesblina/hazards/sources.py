@@ -14,7 +14,6 @@ import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 
-from bayesblina.exposure import Exposure
 from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
     baseline_curves,
@@ -33,6 +32,7 @@ from bayesblina.hazards.definition import (
 )
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.ops import BatchedMatrixVector
+from bayesblina.person_time.cells import Exposure
 
 Floats = NDArray[np.float64]
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import expit
 
-from bayesblina.exposure import Exposure
-from bayesblina.intervals import split
+from bayesblina.core.intervals import split
+from bayesblina.person_time.cells import Exposure
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping
 
@@ -10,19 +9,24 @@ import bayesblina
 
 # The public names by what they are for, in the order of an analysis: names of home modules.
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Reading patients": ("readers", "cohort", "scan"),
-    "The question, and who is at risk": ("question", "exposure"),
+    "Reading patients": ("patients.readers", "patients.cohort", "patients.scan"),
+    "The question, and who is at risk": ("person_time.question", "person_time.cells"),
     "Models and priors": ("hazards.definition",),
-    "Fitting, saving, loading": ("fitting", "storage"),
-    "Regimes and estimands": ("regimes", "estimands"),
-    "Tables and reports": ("summaries", "tables", "report"),
-    "Is it to be believed": ("checks", "predictive", "comparison", "deletion"),
-    "Classical companions": ("classical", "ladder", "paper"),
-    "What if": ("what_if", "prior_curves", "prior_sensitivity", "bias_analysis"),
-    "Confounding by indication": ("weighting", "emulation", "bootstrap"),
-    "External patients": ("external",),
-    "Adverse events": ("onsets", "safety"),
-    "Before the study": ("study_designs", "planning"),
+    "Fitting, saving, loading": ("inference",),
+    "Regimes and estimands": ("estimands",),
+    "Tables and reports": ("estimands.summaries", "output"),
+    "Is it to be believed": ("checks",),
+    "Classical companions": ("classical",),
+    "What if": (
+        "studies.what_if",
+        "checks.prior_curves",
+        "checks.prior_sensitivity",
+        "studies.bias_analysis",
+    ),
+    "Confounding by indication": ("studies.weighting", "studies.emulation", "studies.bootstrap"),
+    "External patients": ("studies.external",),
+    "Adverse events": ("person_time.onsets", "estimands.safety"),
+    "Before the study": ("studies.study_designs", "studies.planning"),
 }
 OTHERS = "Others"
 
@@ -40,7 +44,7 @@ def public_names() -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {title: [] for title in [*GROUPS, OTHERS]}
     for name in sorted(home, key=str.lower):
         module = home[name]
-        title = group_of.get(module) or group_of.get(module.partition(".")[0]) or OTHERS
+        title = group_of.get(module) or group_of.get(module.rpartition(".")[0]) or OTHERS
         groups[title].append(name)
     return {title: names for title, names in groups.items() if names}
 
@@ -53,7 +57,7 @@ def module_names(module: str) -> list[str]:
     list of str
         Names below the module, in alphabetical order.
     """
-    found = importlib.import_module(f"bayesblina.{module}")
+    found = getattr(bayesblina, module)
     listed = getattr(found, "__all__", None)
     if listed is not None:
         return sorted(listed)

@@ -16,7 +16,6 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 import bayesblina
-from bayesblina.design_file import DesignFile
 from bayesblina.hazards.definition import (
     FractionPrior,
     HazardRatioPrior,
@@ -24,7 +23,8 @@ from bayesblina.hazards.definition import (
     OddsRatioPrior,
     SpreadPrior,
 )
-from bayesblina.study import StudyFile
+from bayesblina.studies.design_file import DesignFile
+from bayesblina.studies.study_file import StudyFile
 
 PRIORS = (HazardRatioPrior, OddsRatioPrior, FractionPrior, SpreadPrior)
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 import bayesblina as bb
-from bayesblina.files import write_text
+from bayesblina.core.files import write_text
 from tests.benchmarks.targets import QUESTION, columns, draw_growth, machine, table_of
 
 PATIENTS = 20_000

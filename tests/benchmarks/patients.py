@@ -2,9 +2,9 @@
 
 uv run python tests/benchmarks/patients.py OUT --patients 100000000
 
-Each block is a synthetic study of its own (`bayesblina.simulate`), with the published shares of
-patients in consolidation and maintenance; beside them stand two study files. No row is, or stems
-from, a patient.
+Each block is a synthetic study of its own (`bayesblina.studies.simulate`), with the published
+shares of patients in consolidation and maintenance; beside them stand two study files. No row is,
+or stems from, a patient.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bayesblina import simulate
-from bayesblina.files import write_text
+from bayesblina.core.files import write_text
 
 BLOCK = 1_000_000
 CONSOLIDATION, MAINTENANCE = 86 / 267, 36 / 267

@@ -32,9 +32,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 import bayesblina as bb
-from bayesblina.cohort import Cohort
-from bayesblina.exposure import Exposure
-from bayesblina.files import write_text
+from bayesblina.core.files import write_text
+from bayesblina.patients.cohort import Cohort
+from bayesblina.person_time.cells import Exposure
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 ENTRY = bb.Question(exposed="maintenance", eligible_from="entry", transplant="censor")

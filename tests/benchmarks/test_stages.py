@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 
 import bayesblina as bb
-from bayesblina.cohort import Cohort
-from bayesblina.fitting import Fit
+from bayesblina.inference.fitting import Fit
+from bayesblina.patients.cohort import Cohort
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 FIT = """
 import time
 began = time.perf_counter()
 import bayesblina as bb
-from bayesblina.fitting import fit
+from bayesblina.inference.fitting import fit
 imported = time.perf_counter()
 cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
 question = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")

@@ -22,7 +22,7 @@ import pandas as pd
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bayesblina.files import write_text
+from bayesblina.core.files import write_text
 from tests.studies import baseline_large as large
 from tests.studies import baseline_page as page
 from tests.studies.baseline_fits import chosen, compare

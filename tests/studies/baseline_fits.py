@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 import bayesblina as bb
-from bayesblina.companion import partial_posterior
+from bayesblina.inference.companion import partial_posterior
 from tests.studies.baseline_methods import Answer, answers, new_cuts, spans
 from tests.studies.baseline_patients import (
     CONSOLIDATION,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bayesblina.intervals import default_cuts, number_of_intervals
+from bayesblina.core.intervals import default_cuts, number_of_intervals
 from tests.studies import baseline_engine as engine
 from tests.studies.baseline_methods import event_times, pooled_entries
 from tests.studies.baseline_patients import one_phase

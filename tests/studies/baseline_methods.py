@@ -11,7 +11,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.intervals import default_cuts
+from bayesblina.core.intervals import default_cuts
 from tests.studies import baseline_engine as engine
 from tests.studies.baseline_patients import PLACE, Arm, Data, Patients
 

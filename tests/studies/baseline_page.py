@@ -383,7 +383,7 @@ def _intro(rows: pd.DataFrame, worst: Sequence[tuple[str, str]], command: str, s
             "",
             f"The default: steps of sd {engine.STEP_SD:.3f} between neighbouring intervals, level "
             "of the same sd about the crude rate,",
-            "`bayesblina.intervals.default_cuts`. Seeds are fixed in "
+            "`bayesblina.core.intervals.default_cuts`. Seeds are fixed in "
             "`tests/studies/baseline_settings.py`.",
             "",
         ]

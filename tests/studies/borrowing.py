@@ -24,11 +24,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import bayesblina as bb
+from bayesblina.core.files import write_text
 from bayesblina.estimands.sources import differences
-from bayesblina.files import write_text
-from bayesblina.fitting import Fit
 from bayesblina.hazards.baseline import profiled
 from bayesblina.hazards.definition import Commensurate, ModelDefinition, Part, RobustMixture
+from bayesblina.inference.fitting import Fit
 
 Floats = NDArray[np.float64]
 

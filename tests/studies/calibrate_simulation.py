@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from scipy.stats import CensoredData, ecdf, kendalltau
 
 import bayesblina as bb
-from bayesblina.classical import median_time
-from bayesblina.cohort import Cohort
-from bayesblina.files import write_text
-from bayesblina.simulate import Truth, blinatumomab_cohort, blinatumomab_table
-from bayesblina.transitions import TRANSITIONS
+from bayesblina.classical.curves import median_time
+from bayesblina.core.files import write_text
+from bayesblina.patients.cohort import Cohort
+from bayesblina.person_time.transitions import TRANSITIONS
+from bayesblina.studies.simulate import Truth, blinatumomab_cohort, blinatumomab_table
 
 type Key = tuple[str, str]
 Floats = NDArray[np.float64]

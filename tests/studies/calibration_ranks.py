@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bayesblina import plots
-from bayesblina.files import write_bytes
+from bayesblina.core.files import write_bytes
 
 STORED = Path(__file__).parents[2] / "docs" / "validation" / "calibration"
 

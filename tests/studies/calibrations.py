@@ -15,8 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bayesblina.checks import calibration
 from bayesblina.hazards.definition import Free, PowerPrior, load_model, model_names
+from bayesblina.studies import calibration
 
 # As they ship, given a pilot: the vague baseline by the hand-written density, and three of them.
 PILOTS = ("primary", "illness_death")

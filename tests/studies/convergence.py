@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 
 import bayesblina as bb
-from bayesblina.cohort import Cohort
-from bayesblina.convergence import Convergence
-from bayesblina.files import write_text
-from bayesblina.fitting import expose_for, fit_exposure, sampler_settings
-from bayesblina.onsets import AdverseEvents
-from bayesblina.safety import assess_rates, sample_rates
+from bayesblina.core.files import write_text
+from bayesblina.estimands.safety import assess_rates, sample_rates
+from bayesblina.inference.convergence import Convergence
+from bayesblina.inference.fitting import expose_for, fit_exposure, sampler_settings
+from bayesblina.patients.cohort import Cohort
+from bayesblina.person_time.onsets import AdverseEvents
 
 REPORT = Path(__file__).parents[2] / "docs" / "validation" / "convergence.md"
 QUESTION = bb.Question(exposed="late", eligible_from="entry")

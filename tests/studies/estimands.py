@@ -18,9 +18,9 @@ import pandas as pd
 import xarray as xr
 
 import bayesblina as bb
-from bayesblina.files import write_text
-from bayesblina.fitting import Fit
-from bayesblina.simulate import Truth
+from bayesblina.core.files import write_text
+from bayesblina.inference.fitting import Fit
+from bayesblina.studies.simulate import Truth
 
 COHORTS = 200
 DRAWS = 500

@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 
 import bayesblina as bb
-from bayesblina.cohort import Cohort, Outcome
-from bayesblina.event_times import FAILED, TOLD, UNSEEN, coarse_event_times
-from bayesblina.files import write_text
-from bayesblina.partial_likelihood import fit_cox
-from bayesblina.rules import DAYS_PER_UNIT
+from bayesblina.core.files import write_text
+from bayesblina.inference.partial_likelihood import fit_cox
+from bayesblina.patients.cohort import Cohort, Outcome
+from bayesblina.patients.rules import DAYS_PER_UNIT
+from bayesblina.person_time.event_times import FAILED, TOLD, UNSEEN, coarse_event_times
 
 SETS = 30
 SIZES = (40, 86, 267, 2000)
@@ -43,7 +43,8 @@ counted if it exceeds chance by five standard errors; times the share of those n
 start within one unit before these events, and over the posterior standard deviation of the log
 hazard ratio, it is told above {told:g} and fails above {failed:g}; the largest over units counts.
 Where at least 95 % of the starts are multiples of the same unit, as in a table of whole months, it
-is told and does not fail. The rule is written out in `bayesblina.event_times.coarseness`.
+is told and does not fail. The rule is written out in
+`bayesblina.person_time.event_times.coarseness`.
 
 {sets} sets a cell (seeds 0 to {last}), the same patients in every row of a size: half start the
 phase in months 0 to 6; events come at 1 in 12 months in either phase, so the true log hazard ratio

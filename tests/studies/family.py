@@ -21,7 +21,7 @@ import pandas as pd
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bayesblina.files import write_text
+from bayesblina.core.files import write_text
 from tests.studies import family_courses as courses
 from tests.studies import family_cure as cure
 from tests.studies import family_curves as curves

@@ -15,9 +15,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import bayesblina as bb
-from bayesblina.companion import partial_posterior
-from bayesblina.fitting import expose_for, fit_exposure
-from bayesblina.sampler_settings import SamplerSettings
+from bayesblina.inference.companion import partial_posterior
+from bayesblina.inference.fitting import expose_for, fit_exposure
+from bayesblina.inference.sampler_settings import SamplerSettings
 from tests.studies.baseline_patients import (
     CENSORED,
     FAR,

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 import bayesblina as bb
-from bayesblina.files import write_text
-from bayesblina.fitting import LIBRARIES
+from bayesblina.core.files import write_text
+from bayesblina.inference.fitting import LIBRARIES
 
 AXES: dict[str, list[Any]] = {
     "lag": [0.5, 1.0, 1.5, 2.0],

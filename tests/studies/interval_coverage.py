@@ -21,10 +21,10 @@ import numpy as np
 import pandas as pd
 
 import bayesblina as bb
-from bayesblina.cohort import Cohort
-from bayesblina.files import write_text
-from bayesblina.fitting import Fit
-from bayesblina.simulate import Truth
+from bayesblina.core.files import write_text
+from bayesblina.inference.fitting import Fit
+from bayesblina.patients.cohort import Cohort
+from bayesblina.studies.simulate import Truth
 
 COHORTS = 200
 DRAWS = 500

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from bayesblina.files import write_text
+from bayesblina.core.files import write_text
 
 Floats = NDArray[np.float64]
 

@@ -45,48 +45,60 @@ def test_example(example):
 
 
 # Sessions of test files by module; those of one session share its fixtures.
-SCANS = "tests/test_exposure.py", "tests/test_near_ties.py tests/test_pointed.py"
-ESTIMANDS = (
-    "tests/test_estimands.py tests/test_populations.py tests/test_pointed.py",
-    "tests/test_models.py -k 'ratios_since or over_time_and or by_subgroup or means_and'",
+SCANS = (
+    "tests/person_time/test_exposure.py",
+    "tests/core/test_near_ties.py tests/person_time/test_pointed.py",
 )
-COURSES = ("tests/test_illness_death.py tests/test_occupancy.py",)
-CHECKS = ("tests/test_checks.py tests/test_weaknesses.py",)
-RISKS = ("tests/test_r_survival.py tests/test_classical.py",)
+ESTIMANDS = (
+    "tests/estimands/test_estimands.py tests/estimands/test_populations.py "
+    "tests/person_time/test_pointed.py",
+    "tests/hazards/test_models.py -k 'ratios_since or over_time_and or by_subgroup or means_and'",
+)
+COURSES = ("tests/hazards/test_illness_death.py tests/core/test_occupancy.py",)
+CHECKS = ("tests/checks/test_checks.py tests/checks/test_weaknesses.py",)
+RISKS = ("tests/classical/test_r_survival.py tests/classical/test_classical.py",)
 TESTS: dict[str, tuple[str, ...]] = {
-    "baseline_gate": ("tests/test_baseline_gate.py",),
-    "checks.curves": ("tests/test_curve_shift.py",),
-    "checks.histories": ("tests/test_histories.py",),
-    "checks.posterior": ("tests/test_outcome.py", *CHECKS),
-    "checks.proportional": ("tests/test_outcome.py", *CHECKS),
-    "checks.pulls": ("tests/test_outcome.py", *CHECKS),
+    "inference.baseline_gate": ("tests/inference/test_baseline_gate.py",),
+    "checks.curves": ("tests/checks/test_curve_shift.py",),
+    "checks.histories": ("tests/patients/test_histories.py",),
+    "checks.posterior": ("tests/checks/test_outcome.py", *CHECKS),
+    "checks.proportional": ("tests/checks/test_outcome.py", *CHECKS),
+    "checks.pulls": ("tests/checks/test_outcome.py", *CHECKS),
     "classical": RISKS,
-    "convergence": ("tests/test_convergence.py tests/test_pointed.py",),
-    "estimands.companions": ("tests/test_beside.py", "tests/test_baseline_gate.py"),
+    "inference.convergence": (
+        "tests/inference/test_convergence.py tests/person_time/test_pointed.py",
+    ),
+    "estimands.companions": (
+        "tests/estimands/test_beside.py",
+        "tests/inference/test_baseline_gate.py",
+    ),
     "estimands.comparisons": ESTIMANDS,
     "estimands.curves": (*ESTIMANDS, *COURSES),
     "estimands.occupancies": COURSES,
     "estimands.paths": (*ESTIMANDS, *COURSES),
     "estimands.populations": ESTIMANDS,
-    "estimands.ratios": ("tests/test_support.py", *ESTIMANDS, *COURSES),
+    "estimands.ratios": ("tests/estimands/test_support.py", *ESTIMANDS, *COURSES),
     "estimands.states": COURSES,
-    "estimands.support": ("tests/test_support.py", *CHECKS),
+    "estimands.support": ("tests/estimands/test_support.py", *CHECKS),
     "exposure.each": SCANS,
     "exposure.many": SCANS,
-    "exposure.ordered": ("tests/test_ordered.py",),
-    "exposure.ranks": ("tests/test_scan.py",),
+    "person_time.cells.ordered": ("tests/person_time/test_ordered.py",),
+    "person_time.cells.ranks": ("tests/patients/test_scan.py",),
     "exposure.singles": SCANS,
-    "follow_up": (
-        "tests/test_follow_up.py tests/test_segments.py tests/test_account.py",
-        "tests/test_frailty.py -kobserved",
+    "person_time.follow_up": (
+        "tests/person_time/test_follow_up.py tests/person_time/test_segments.py "
+        "tests/patients/test_account.py",
+        "tests/hazards/test_frailty.py -kobserved",
         *SCANS,
     ),
-    "intervals": ("tests/test_intervals.py",),
-    "product_limit": ("tests/test_product_limit.py", *RISKS),
-    "risk_sets": ("tests/test_risk_sets.py", *RISKS),
-    "segments": ("tests/test_segments.py", *SCANS),
-    "tabulation": ("tests/test_tabulation.py",),
-    "transitions": ("tests/test_illness_death.py -k 'transitions or courses or phases_may'",),
+    "core.intervals": ("tests/core/test_intervals.py",),
+    "core.product_limit": ("tests/core/test_product_limit.py", *RISKS),
+    "person_time.risk_sets": ("tests/person_time/test_risk_sets.py", *RISKS),
+    "person_time.segments": ("tests/person_time/test_segments.py", *SCANS),
+    "person_time.tabulation": ("tests/person_time/test_tabulation.py",),
+    "person_time.transitions": (
+        "tests/hazards/test_illness_death.py -k 'transitions or courses or phases_may'",
+    ),
 }
 
 

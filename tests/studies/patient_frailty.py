@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 import bayesblina as bb
-from bayesblina.cohort import Cohort
-from bayesblina.files import write_text
+from bayesblina.core.files import write_text
 from bayesblina.hazards.definition import ModelDefinition, parse_model
+from bayesblina.patients.cohort import Cohort
 
 PATIENTS, LOG_RATIO = 200, np.log(0.5)
 HAZARDS = {"constant": (0.05, 0.05), "falling": (0.1, 0.03)}

@@ -17,7 +17,7 @@ import pandas as pd
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bayesblina.files import write_text
+from bayesblina.core.files import write_text
 from tests.studies.planning_page import page
 from tests.studies.planning_parts import PARTS
 

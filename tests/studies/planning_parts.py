@@ -14,9 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import bayesblina as bb
-from bayesblina.cohort_posteriors import cohort_posteriors
-from bayesblina.sampler_settings import SamplerSettings
-from bayesblina.study_designs import Cohorts, StudyDesign, as_cohort, simulate_cohorts
+from bayesblina.inference.cohort_posteriors import cohort_posteriors
+from bayesblina.inference.sampler_settings import SamplerSettings
+from bayesblina.studies.study_designs import Cohorts, StudyDesign, as_cohort, simulate_cohorts
 
 Floats = NDArray[np.float64]
 

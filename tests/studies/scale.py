@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 import bayesblina as bb
-from bayesblina.cohort import Cohort
-from bayesblina.companion import partial_posterior
-from bayesblina.files import write_text
-from bayesblina.fitting import Fit
-from bayesblina.follow_up import entry_times, find_episodes
-from bayesblina.intervals import default_cuts, number_of_intervals
+from bayesblina.core.files import write_text
+from bayesblina.core.intervals import default_cuts, number_of_intervals
+from bayesblina.inference.companion import partial_posterior
+from bayesblina.inference.fitting import Fit
+from bayesblina.patients.cohort import Cohort
+from bayesblina.person_time.follow_up import entry_times, find_episodes
 
 ELIGIBLE = 200_000
 SIMULATED = (267, 86, 36)

@@ -16,10 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import bayesblina as bb
-from bayesblina.files import write_text
-from bayesblina.fitting import LIBRARIES
-from bayesblina.partial_likelihood import fit_cox
-from bayesblina.product_limit import count_at_risk
+from bayesblina.core.files import write_text
+from bayesblina.core.product_limit import count_at_risk
+from bayesblina.inference.fitting import LIBRARIES
+from bayesblina.inference.partial_likelihood import fit_cox
 
 Floats = NDArray[np.float64]
 

@@ -1,0 +1,548 @@
+"""Patients left out one at a time: exactly in blocks, or of many patients from a sample.
+
+Nothing here holds draws x patients at once. Patients whose follow-up and covariates are equal are
+exchangeable: each such profile is worked out once, and counts as often as there are patients.
+
+Patients are persons. Where the rows of an analysis are pieces or copies of persons, all of a
+person's are left out at once, and positions here are those of persons (`Exposure.persons`).
+
+Weights multiply log-likelihoods in the posterior, so that leaving a patient out takes the patient's
+whole weight away. What is predicted is scored once for each unit of weight: a weight times the log
+density of the patient's follow-up, which a weight that changes during it does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from bayesblina.core.errors import EstimandError, nearest
+from bayesblina.hazards.definition import ModelDefinition, PatientFrailty
+from bayesblina.hazards.effects import Design, levels_of
+from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_likelihood
+from bayesblina.inference.fitting import Fit
+from bayesblina.inference.importance import smooth_tails
+from bayesblina.inference.mixing import ess_mean
+from bayesblina.person_time.cells import Exposure
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+# Numbers held at once: draws x patients.
+BLOCK = 20_000_000
+# Above this many patients a sample of them is left out, and stands for the others.
+LARGEST = 20_000
+SAMPLE = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pointwise:
+    """Patients predicted from all others.
+
+    Attributes
+    ----------
+    rows : ndarray of int, shape (patient,)
+        Positions of the patients.
+    elpd, lpd : ndarray, shape (patient,)
+        Log predictive density without the patient, and with.
+    pareto_k : ndarray, shape (patient,)
+        How far importance sampling can be relied on.
+    limit
+        Largest Pareto k that is reliable, for this number of draws.
+    """
+
+    rows: Ints
+    elpd: Floats
+    lpd: Floats
+    pareto_k: Floats
+    limit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveOneOut:
+    """Leave-one-out cross-validation of an endpoint.
+
+    Attributes
+    ----------
+    patients
+        How many patients there are.
+    evaluated
+        How many of them were left out; the others are estimated from these.
+    elpd, se
+        Expected log predictive density of all patients, and its standard error over patients.
+    sampling_se
+        Standard error from evaluating only a sample; 0 without one.
+    p_loo
+        Effective number of parameters.
+    largest_pareto_k, limit
+        The largest Pareto k, and the largest that is reliable.
+    above_limit
+        How many of the patients evaluated are above it.
+    """
+
+    patients: int
+    evaluated: int
+    elpd: float
+    se: float
+    sampling_se: float
+    p_loo: float
+    largest_pareto_k: float
+    limit: float
+    above_limit: int
+
+
+def profiles(exposure: Exposure, rows: Ints) -> tuple[Ints, Ints]:
+    """Find patients whose follow-up, events, weights and covariates are equal.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+    rows : ndarray of int, shape (patient,)
+        Positions of the patients.
+
+    Returns
+    -------
+    first : ndarray of int, shape (profile,)
+        Position of a patient of each profile.
+    profile : ndarray of int, shape (patient,)
+        Profile of each patient; patients in pieces have each their own.
+    """
+    if exposure.persons.in_pieces:
+        return rows, np.arange(rows.size)
+    held = exposure.patients()
+    people = held.people.isel(patient=rows)
+    columns = [people["weight"].values, people["category"].values.astype(np.float64)]
+    if "design" in people:
+        columns += list(people["design"].values.T)
+    place = np.full(held.people.sizes["patient"], -1, dtype=np.int64)
+    place[rows] = np.arange(rows.size)
+    for index in range(len(exposure.endpoints)):
+        columns += [np.nan_to_num(people[key].values[index], nan=-1.0) for key in ("begin", "exit")]
+        columns.append(people["event"].values[index].astype(np.float64))
+        spent = held.episodes.isel(episode=held.episodes["endpoint"].values == index)
+        who = place[spent["patient"].values]
+        mine = who >= 0
+        who = who[mine]
+        if not who.size:
+            continue
+        # Number of each episode among its patient's own; they stand patient by patient.
+        fresh = np.concatenate([[True], who[1:] != who[:-1]])
+        order = np.arange(who.size)
+        number = order - np.maximum.accumulate(np.where(fresh, order, 0))
+        for key in ("phase", "start"):
+            marks = np.full((rows.size, int(number.max()) + 1), -1.0)
+            marks[who, number] = spent[key].values[mine]
+            columns += list(marks.T)
+    _, first, profile = np.unique(
+        np.stack(columns, axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    return rows[first], profile.reshape(-1).astype(np.int64)
+
+
+def log_likelihoods(
+    fit: Fit, rows: Ints, *, endpoint: str | None = None
+) -> Iterator[tuple[slice, Floats]]:
+    """Go through the log-likelihoods of patients, some at a time.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    rows : ndarray of int, shape (patient,)
+        Positions of the patients.
+    endpoint
+        Endpoint; None for all together.
+
+    Yields
+    ------
+    part : slice
+        Which of the patients.
+    values : ndarray, shape (chain, draw, patient)
+        Their log-likelihoods, times their weights.
+    """
+    sizes, persons = fit.posterior.sizes, fit.exposure.persons
+    step = max(1, BLOCK // (sizes["chain"] * sizes["draw"]))
+    _, place = persons.rows(rows)
+    # Patients go with the block in which their last row lies.
+    last = np.cumsum(np.bincount(place, minlength=rows.size)) - 1
+    begins = np.flatnonzero(np.diff(last // step, prepend=-1))
+    for begin, end in zip(begins, [*begins[1:], rows.size], strict=True):
+        found = of_patients(fit.posterior, fit.exposure, fit.design, rows[begin:end], endpoint)
+        yield slice(int(begin), int(end)), found
+
+
+def of_patients(
+    posterior: xr.Dataset, exposure: Exposure, design: Design, rows: Ints, endpoint: str | None
+) -> Floats:
+    """Give the log-likelihoods of patients, each with all their pieces.
+
+    Parameters
+    ----------
+    posterior
+        Draws.
+    exposure
+        Events and person-time.
+    design
+        Phase contrasts, standardised covariates, classes and groups.
+    rows : ndarray of int, shape (patient,)
+        Positions of the patients.
+    endpoint
+        Endpoint; None for all together.
+
+    Returns
+    -------
+    ndarray, shape (chain, draw, patient)
+        Times their weights.
+    """
+    pieces, place = exposure.persons.rows(rows)
+    found = patient_log_likelihood(posterior, exposure, design, endpoint=endpoint, rows=pieces)
+    values = found.transpose("chain", "draw", "patient").values
+    if pieces.size == rows.size:
+        return np.asarray(values)
+    first = np.flatnonzero(np.diff(place, prepend=-1))
+    return np.asarray(np.add.reduceat(values, first, axis=2))
+
+
+def efficiencies(values: Floats) -> Floats:
+    """Effective sample sizes of likelihoods over the number of draws.
+
+    Parameters
+    ----------
+    values : ndarray, shape (chain, draw, patient)
+        Log-likelihoods.
+
+    Returns
+    -------
+    ndarray, shape (patient,)
+        Of each likelihood's mean, as R's ``loo`` takes them; 1 where there are too few draws to
+        tell.
+    """
+    sizes = ess_mean(np.exp(values - values.max(axis=(0, 1))), split=False)
+    return np.where(np.isfinite(sizes), sizes / (values.shape[0] * values.shape[1]), 1.0)
+
+
+def smoothed(values: Floats) -> tuple[Floats, Floats]:
+    """Weigh draws as if patients had been left out: Pareto-smoothed importance sampling.
+
+    Parameters
+    ----------
+    values : ndarray, shape (chain, draw, patient)
+        Log-likelihoods.
+
+    Returns
+    -------
+    log_weights : ndarray, shape (patient, chain * draw)
+        Normalised.
+    pareto_k : ndarray, shape (patient,)
+        Shapes of the tails of the weights, which are the longer the less efficient the draws of
+        the patient's own likelihood are, as in R's ``loo``.
+
+    Notes
+    -----
+    Vehtari, Gelman and Gabry (2017), doi:10.1007/s11222-016-9696-4.
+    """
+    flat = values.reshape(-1, values.shape[2]).T
+    return smooth_tails(-flat, efficiency=efficiencies(values))
+
+
+def largest_reliable(draws: int) -> float:
+    """Give the largest Pareto k that is reliable.
+
+    Parameters
+    ----------
+    draws
+        Number of draws.
+
+    Returns
+    -------
+    float
+        Never above 0.7.
+
+    Examples
+    --------
+    >>> round(largest_reliable(1000), 3), largest_reliable(4000)
+    (0.667, 0.7)
+    """
+    return float(min(1.0 - 1.0 / np.log10(draws), 0.7))
+
+
+def pointwise(fit: Fit, *, endpoint: str | None = None, rows: Ints | None = None) -> Pointwise:
+    """Predict patients from all others, one at a time.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    endpoint
+        Endpoint; None for all together.
+    rows : ndarray of int, shape (patient,), optional
+        Positions of the patients; by default all who are predicted.
+
+    Returns
+    -------
+    Pointwise
+        By patient. Memory does not grow with their number.
+
+    Raises
+    ------
+    EstimandError
+        If weights vary during a patient's follow-up.
+    """
+    fit.definition.require_hazard("Prediction of patients who are left out")
+    rows = predicted(fit, endpoint) if rows is None else rows
+    counted = weights_of_patients(fit.exposure, rows)
+    first, profile = profiles(fit.exposure, rows)
+    place = np.empty(first.size, dtype=np.int64)
+    place[profile] = np.arange(rows.size)
+    elpd, lpd, pareto_k = (np.empty(first.size) for _ in range(3))
+    for part, values in log_likelihoods(fit, first, endpoint=endpoint):
+        log_weights, pareto_k[part] = smoothed(values)
+        weight = counted[place[part]]
+        density = values.reshape(-1, values.shape[2]).T / weight[:, None]
+        elpd[part] = weight * logsumexp(log_weights + density, axis=1)
+        lpd[part] = weight * (logsumexp(density, axis=1) - np.log(density.shape[1]))
+    sizes = fit.posterior.sizes
+    return Pointwise(
+        rows=rows,
+        elpd=elpd[profile],
+        lpd=lpd[profile],
+        pareto_k=pareto_k[profile],
+        limit=largest_reliable(sizes["chain"] * sizes["draw"]),
+    )
+
+
+def weights_of_patients(exposure: Exposure, rows: Ints) -> Floats:
+    """Give each patient's weight.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+    rows : ndarray of int, shape (patient,)
+        Positions of the patients.
+
+    Returns
+    -------
+    ndarray, shape (patient,)
+        Weights, 1 without any.
+
+    Raises
+    ------
+    EstimandError
+        If they vary during a patient's follow-up.
+    """
+    pieces, place = exposure.persons.rows(rows)
+    weight = exposure.patients().people["weight"].values[pieces]
+    first = weight[np.flatnonzero(np.diff(place, prepend=-1))]
+    if not np.allclose(weight, first[place], rtol=1e-9, atol=0.0):
+        raise EstimandError(
+            "Patients have weights that vary during their follow-up, so that there is no density "
+            "of a patient to be weighed, and nothing to compare models by. bayesblina.influence "
+            "tells on whom the answer hangs; compare models of the patients without weights."
+        )
+    return np.asarray(first, dtype=np.float64)
+
+
+def contributing(exposure: Exposure, endpoint: str | None) -> Ints:
+    """Find the patients who contribute to an endpoint, or to any, among those who are known.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+    endpoint
+        Endpoint; None for any.
+
+    Returns
+    -------
+    ndarray of int, shape (patient,)
+        Their positions.
+
+    Raises
+    ------
+    EstimandError
+        If there is no such endpoint.
+    """
+    names = list(exposure.endpoints)
+    if endpoint is not None and endpoint not in names:
+        raise EstimandError(f"No endpoint '{endpoint}'. {nearest(endpoint, names)}")
+    asked = names if endpoint is None else [endpoint]
+    exits = exposure.patients().people["exit"].sel(endpoint=asked).values
+    return np.unique(exposure.persons.of[np.isfinite(exits).any(axis=0)])
+
+
+def current(exposure: Exposure, definition: ModelDefinition) -> Bools | None:
+    """Say who is of the current study, where a model borrows from external patients.
+
+    Parameters
+    ----------
+    exposure
+        Events and person-time.
+    definition
+        The hazard model.
+
+    Returns
+    -------
+    ndarray of bool, shape (patient,), or None
+        None where it does not borrow.
+    """
+    if definition.borrowing is None:
+        return None
+    _, source = levels_of(exposure, definition.borrowing.source, exposure.table["design"].values)
+    people, persons = exposure.patients().people, exposure.persons
+    found = np.zeros(persons.size, dtype=bool)
+    found[persons.of] = source[people["category"].values] == 0
+    return found
+
+
+def predicted(fit: Fit, endpoint: str | None) -> Ints:
+    """Find the patients who are predicted: those who contribute, and of the current study.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    endpoint
+        Endpoint; None for any.
+
+    Returns
+    -------
+    ndarray of int, shape (patient,)
+        Their positions.
+    """
+    rows = contributing(fit.exposure, endpoint)
+    mine = current(fit.exposure, fit.definition)
+    return rows if mine is None else rows[mine[rows]]
+
+
+def has_total(fit: Fit) -> bool:
+    """Say whether the log-likelihood of all patients follows from events and person-time.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    bool
+        Not where some are cured or single patients have effects.
+    """
+    alone = isinstance(fit.definition.groups, PatientFrailty)
+    return not alone and fit.definition.cure is None
+
+
+def log_likelihood_of(fit: Fit, *, endpoint: str | None = None) -> Floats:
+    """Log-likelihood of all patients together.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    endpoint
+        Endpoint; None for all together.
+
+    Returns
+    -------
+    ndarray, shape (chain * draw,)
+        By draw.
+    """
+    fit.definition.require_hazard("The likelihood of patients")
+    if has_total(fit):
+        return total_log_likelihood(fit.posterior, fit.exposure, fit.design, endpoint=endpoint)
+    rows = contributing(fit.exposure, endpoint)
+    parts = [values.sum(axis=2) for _, values in log_likelihoods(fit, rows, endpoint=endpoint)]
+    return np.asarray(np.sum(parts, axis=0).ravel())
+
+
+def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0) -> LeaveOneOut:
+    """Sum the predictions of all patients, each from all others.
+
+    Up to `LARGEST` patients all are left out. Of more a sample is, and the others are estimated:
+    the log-likelihood of everybody at the posterior means of the log hazards, which the sums by
+    cell give exactly, and the mean difference to it in the sample.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    endpoint
+        Endpoint; None for all together.
+    seed
+        Seed of the sample.
+
+    Returns
+    -------
+    LeaveOneOut
+        The sums, and how sure they are.
+
+    Notes
+    -----
+    The difference estimator of Magnusson, Vehtari, Jonasson and Andersen (2020), Proceedings of
+    Machine Learning Research 108, 341-351.
+    """
+    fit.definition.require_hazard("Prediction of patients who are left out")
+    exposure = fit.exposure
+    borrows = fit.definition.borrowing is not None
+    if borrows and not exposure.complete:
+        raise EstimandError(
+            "Of a model that borrows the current patients are predicted, one by one, but only sums "
+            "over patients are known: read them into memory with read_cohort."
+        )
+    rows = predicted(fit, endpoint)
+    if exposure.complete and (rows.size <= LARGEST or borrows or not has_total(fit)):
+        found = pointwise(fit, endpoint=endpoint, rows=rows)
+        return _summed(found, patients=rows.size)
+    patients = rows.size
+    if not exposure.complete:
+        patients = exposure.size
+        if endpoint is not None:
+            patients = int(exposure.table["contributors"].sel(endpoint=endpoint))
+    else:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE, replace=False))
+    found = pointwise(fit, endpoint=endpoint, rows=rows)
+    middle = _at_the_middle(fit)
+    at_middle = of_patients(middle, exposure, fit.design, rows, endpoint).reshape(-1)
+    whole = total_log_likelihood(middle, exposure, fit.design, endpoint=endpoint)[0]
+    difference = found.elpd - at_middle
+    # A finite population is sampled without replacement.
+    unseen = max(1.0 - rows.size / patients, 0.0)
+    sampling = patients * float(difference.std(ddof=1)) * np.sqrt(unseen / rows.size)
+    summed = _summed(found, patients=patients)
+    return LeaveOneOut(
+        patients=patients,
+        evaluated=rows.size,
+        elpd=float(whole + patients * difference.mean()),
+        se=float(np.sqrt(patients) * found.elpd.std(ddof=1)),
+        sampling_se=float(sampling),
+        p_loo=float(patients * (found.lpd - found.elpd).mean()),
+        largest_pareto_k=summed.largest_pareto_k,
+        limit=summed.limit,
+        above_limit=summed.above_limit,
+    )
+
+
+def _summed(found: Pointwise, *, patients: int) -> LeaveOneOut:
+    return LeaveOneOut(
+        patients=patients,
+        evaluated=found.rows.size,
+        elpd=float(found.elpd.sum()),
+        se=float(np.sqrt(found.elpd.size) * found.elpd.std(ddof=1)),
+        sampling_se=0.0,
+        p_loo=float(found.lpd.sum() - found.elpd.sum()),
+        largest_pareto_k=float(found.pareto_k.max()),
+        limit=found.limit,
+        above_limit=int((found.pareto_k > found.limit).sum()),
+    )
+
+
+def _at_the_middle(fit: Fit) -> xr.Dataset:
+    """Posterior means of the parameters, as one draw."""
+    return fit.posterior.mean(("chain", "draw")).expand_dims(chain=[0], draw=[0])

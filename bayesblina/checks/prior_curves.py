@@ -1,0 +1,235 @@
+"""What the priors say before any data: hazard ratios, and curves given the pooled hazard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+
+from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.hazards.build import build_model, draw_prior
+from bayesblina.hazards.definition import Free, ModelDefinition
+from bayesblina.hazards.likelihood import LogHazard, log_hazard
+from bayesblina.person_time.cells import Exposure
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+GRID = 51
+# Patients over whom curves are averaged: of more, so many spread evenly over the table.
+MOST_PATTERNS = 500
+# Numbers held at once.
+BLOCK = 20_000_000
+# A hazard beyond all measure kills at once: its survival is 0, and no overflow is needed.
+LARGEST_LOG = 300.0
+
+
+def prior_predictive(
+    definition: ModelDefinition,
+    exposure: Exposure,
+    *,
+    seed: int,
+    draws: int = 1000,
+    times: ArrayLike | None = None,
+    baseline: Literal["pooled", "prior"] = "pooled",
+) -> xr.Dataset:
+    """Draw what the priors say before any data: hazard ratios, and curves by phase.
+
+    The prior of the baseline is vague on purpose, so that the baseline does not move the hazard
+    ratio; alone it draws curves under which nobody or everybody lives. What the priors that matter
+    (of phases, covariates, groups) imply is shown given the level and shape of the pooled hazard:
+    in each draw the baseline is such that the events expected of all patients together are, in
+    each interval, those observed. That says nothing of who is in which phase has them.
+
+    Parameters
+    ----------
+    definition
+        The hazard model.
+    exposure
+        Events and person-time.
+    seed
+        Seed of the draws.
+    draws
+        Number of draws.
+    times : array_like, shape (time,), optional
+        Times from the origin; by default 51 up to the end of follow-up.
+    baseline
+        ``"pooled"``, or ``"prior"``: the baseline is drawn from its prior too, which takes of the
+        data the crude rate (where its level is centred) and the cut points.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``hazard_ratio`` of the exposed phase against the reference, and ``hazard`` in the
+        reference phase at mean covariates, over (draw, endpoint, interval), per time unit, of the
+        first stratum and subgroup; ``survival`` over (draw, endpoint, phase, time), from the origin
+        to those who are in one phase throughout, averaged over the covariates of the patients; and
+        ``pooled_survival`` over (endpoint, time), of the pooled hazard. Where the effect varies
+        with time since entry, the exposed phase's is that just after it. With cured patients the
+        pooled hazard is taken for that of the others.
+
+    Raises
+    ------
+    SpecError
+        If there are no draws, or there is no such baseline.
+    EstimandError
+        If the model has no prior of the baseline.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> prior = bb.prior_predictive(bb.load_model("primary"), bb.expose(cohort, question), seed=1)
+    >>> prior["survival"].dims
+    ('draw', 'endpoint', 'phase', 'time')
+    """
+    require_kind(definition, ModelDefinition, "definition")
+    require_kind(exposure, Exposure, "exposure")
+    require_seed(seed)
+    if draws < 1:
+        raise SpecError(f"draws must be at least 1, got {draws!r}.")
+    if baseline not in ("pooled", "prior"):
+        raise SpecError(f"baseline must be 'pooled' or 'prior', got {baseline!r}.")
+    if isinstance(definition.baseline, Free):
+        raise EstimandError(
+            f"Model '{definition.name}' has no prior of the baseline, so that no curve follows "
+            "before any data; its priors of hazard ratios are those that its file states."
+        )
+    built = build_model(definition, exposure)
+    prior = draw_prior(built, seed=seed, draws=draws)
+    states = exposure.table["role"].values
+    first, exposed = (int(np.flatnonzero(states == role)[0]) for role in ("reference", "exposed"))
+    last = float(exposure.table["last_exit"].values.max())
+    grid = np.linspace(0.0, last, GRID) if times is None else np.asarray(times, dtype=np.float64)
+    start, stop = np.concatenate([[0.0], exposure.cuts]), np.append(exposure.cuts, np.inf)
+    inside = np.clip(grid[:, None], start, stop) - start
+    chosen, weight = _patients(exposure)
+    ratios, hazards, curves, pooled = [], [], [], []
+    for index, name in enumerate(exposure.endpoints):
+        found = log_hazard(prior, built.design, endpoint=name)
+        log_shared = found.shared[:, :, :, first]
+        if baseline == "pooled":
+            log_shared = _pooled(exposure, found, index)
+        hazard = np.exp(np.minimum(log_shared, LARGEST_LOG))
+        relative = np.exp(np.minimum(found.ratio, LARGEST_LOG))
+        hazards.append(hazard[:, 0])
+        ratios.append(relative[:, 0, :, exposed] / relative[:, 0, :, first])
+        curves.append(
+            np.stack(
+                [
+                    _average(found, hazard * relative[:, :, :, state], inside, chosen, weight)
+                    for state in (first, exposed)
+                ],
+                axis=1,
+            )
+        )
+        pooled.append(np.exp(-inside @ _rates(exposure, index)))
+    per_interval, by_time = ("draw", "endpoint", "interval"), ("draw", "endpoint", "phase", "time")
+    return xr.Dataset(
+        {
+            "hazard_ratio": (per_interval, np.stack(ratios, axis=1)),
+            "hazard": (per_interval, np.stack(hazards, axis=1)),
+            "survival": (by_time, np.stack(curves, axis=1)),
+            "pooled_survival": (("endpoint", "time"), np.stack(pooled)),
+        },
+        coords={
+            "draw": np.arange(draws),
+            "endpoint": list(exposure.endpoints),
+            "interval": exposure.table["interval"].values,
+            "phase": [str(exposure.table["phase"].values[state]) for state in (first, exposed)],
+            "time": grid,
+        },
+        attrs={
+            "model": definition.name,
+            "synthetic": int(exposure.synthetic),
+            "unit": exposure.unit,
+            "baseline": baseline,
+        },
+    )
+
+
+def _rates(exposure: Exposure, endpoint: int) -> Floats:
+    """Events over time at risk by interval, of all phases and patients; 0 where nobody is."""
+    table = exposure.table
+    events, time = (
+        table[name].values[endpoint].sum(axis=(1, 2)) for name in ("events", "exposure")
+    )
+    return np.asarray(np.divide(events, time, out=np.zeros(time.shape), where=time > 0))
+
+
+def _pooled(exposure: Exposure, found: LogHazard, endpoint: int) -> Floats:
+    """Log hazards of the reference under which as many events are expected as there were.
+
+    Over (draw, class, interval); minus infinity where an interval has no event.
+    """
+    table = exposure.table
+    # (interval, state, pattern)
+    time = table["exposure"].values[endpoint]
+    events = table["events"].values[endpoint].sum(axis=(1, 2))
+    spent = np.zeros((found.ratio.shape[0], time.shape[0]))
+    for rows in _blocks(found.pattern.shape[0], time.shape[2]):
+        relative = np.exp(np.minimum(found.pattern[rows], LARGEST_LOG))
+        relative = np.broadcast_to(relative, (relative.shape[0], time.shape[2]))
+        ratio = np.exp(np.minimum(found.ratio[rows], LARGEST_LOG))
+        for one in range(ratio.shape[1]):
+            inside = found.class_of == one
+            flat = time[:, :, inside].reshape(-1, int(inside.sum()))
+            weighted = (relative[:, inside] @ flat.T).reshape(-1, *time.shape[:2])
+            spent[rows] += (weighted * ratio[:, one]).sum(axis=2)
+    rate = np.divide(events, spent, out=np.zeros(spent.shape), where=spent > 0)
+    with np.errstate(divide="ignore"):
+        logs = np.log(rate)
+    return np.repeat(logs[:, None, :], found.ratio.shape[1], axis=1)
+
+
+def _patients(exposure: Exposure) -> tuple[Ints, Floats]:
+    """Patterns over which curves are averaged, and the shares of patients in them.
+
+    Where no single patient is known, shares of the time at risk.
+    """
+    if exposure.complete:
+        people, count = exposure.people, exposure.table.sizes["pattern"]
+        weight = np.bincount(people["pattern"].values, people["weight"].values, minlength=count)
+    else:
+        weight = exposure.table["exposure"].values.sum(axis=(0, 1, 2))
+    chosen = np.flatnonzero(weight)
+    if chosen.size > MOST_PATTERNS:
+        passed = np.cumsum(weight[chosen]) / weight.sum()
+        even = (np.arange(MOST_PATTERNS) + 0.5) / MOST_PATTERNS
+        places, counts = np.unique(np.searchsorted(passed, even), return_counts=True)
+        return chosen[places], counts / MOST_PATTERNS
+    return chosen, weight[chosen] / weight.sum()
+
+
+def _average(
+    found: LogHazard, hazard: Floats, inside: Floats, chosen: Ints, weight: Floats
+) -> Floats:
+    """Survival averaged over patients, over (draw, time); `hazard` over (draw, class, interval)."""
+    alive = np.zeros((hazard.shape[0], inside.shape[0]))
+    for rows in _blocks(hazard.shape[0], chosen.size * inside.shape[0]):
+        passed = hazard[rows] @ inside.T
+        pattern = found.pattern[rows]
+        relative = np.exp(
+            np.minimum(pattern[:, np.minimum(chosen, pattern.shape[1] - 1)], LARGEST_LOG)
+        )
+        survival = np.exp(-relative[:, :, None] * passed[:, found.class_of[chosen]])
+        if found.cured is not None:
+            never = expit(found.cured[rows][:, chosen])[:, :, None]
+            survival = never + (1.0 - never) * survival
+        alive[rows] = np.einsum("dpt,p->dt", survival, weight)
+    return alive
+
+
+def _blocks(draws: int, each: int) -> Iterator[slice]:
+    """Take some draws at a time."""
+    step = max(1, BLOCK // max(each, 1))
+    for place in range(0, draws, step):
+        yield slice(place, place + step)

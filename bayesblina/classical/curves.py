@@ -1,0 +1,546 @@
+"""Classical companions of the Bayesian answer: Mantel-Byar, Simon-Makuch and their relatives.
+
+The first two let a patient change groups when the phase changes: no time is immortal. All
+numbers come from the same episodes as the models, and none depends on the time unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import chdtrc, ndtri
+
+from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.intervals import snap, snap_to
+from bayesblina.core.product_limit import (
+    bootstrap_band,
+    count_at_risk,
+    count_events,
+    count_present,
+    product_limit,
+    sum_of_hazards,
+)
+from bayesblina.patients.cohort import Cohort
+from bayesblina.person_time.cells import valid_weights
+from bayesblina.person_time.follow_up import Episodes, find_episodes, roles_of
+from bayesblina.person_time.question import Question
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+LABEL = (
+    "The Mantel-Byar odds ratio approximates the hazard ratio where the effect is small and the "
+    "groups at risk are of like size; elsewhere Peto's one-step estimate can be far from it."
+)
+
+
+def mantel_byar(cohort: Cohort, question: Question, *, strata: Sequence[str] = ()) -> xr.Dataset:
+    """Compare exposed with reference by the Mantel-Byar test.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    question
+        Who is compared.
+    strata
+        Categorical covariates: patients are compared with those of the same levels only, and
+        observed and expected events and the variance are summed over all combinations of levels.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over endpoint: ``observed``, ``expected``, ``observed_reference``, ``expected_reference``,
+        ``variance``, ``chi2`` (one degree of freedom), ``p_value``, ``peto_odds_ratio`` with
+        ``peto_lower`` and ``peto_upper`` (95 %), ``pike_odds_ratio``. NaN where there is no
+        event time with both groups at risk.
+
+    Raises
+    ------
+    SpecError
+        If the question cannot be asked of the cohort, or a stratum is no categorical covariate.
+
+    Notes
+    -----
+    Mantel and Byar (1974), doi:10.2307/2285644. It is the score test of the Cox model with the
+    phase as a time-varying covariate.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> bool((bb.mantel_byar(cohort, question)["peto_odds_ratio"] < 1).all())
+    True
+    """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
+    columns: dict[str, list[float]] = {}
+    episodes = find_episodes(cohort, question)
+    stratum, _ = _levels(cohort, strata)
+    for found in episodes.values():
+        for name, value in _mantel_byar(found, question, stratum[found.patient]).items():
+            columns.setdefault(name, []).append(value)
+    return xr.Dataset(
+        {name: ("endpoint", values) for name, values in columns.items()},
+        coords={"endpoint": list(episodes)},
+        attrs={"note": LABEL, "synthetic": int(cohort.synthetic)},
+    )
+
+
+def _levels(cohort: Cohort, names: Sequence[str]) -> tuple[Ints, list[str]]:
+    """Give each patient the number of its combination of levels; and the combinations' labels."""
+    if isinstance(names, str):
+        raise SpecError(f"strata must be a list of covariates, such as ['{names}'].")
+    categorical = [
+        name for name, covariate in cohort.covariates.items() if covariate.kind == "categorical"
+    ]
+    number, labels = np.zeros(cohort.size, dtype=np.int64), [""]
+    for name in names:
+        if name not in categorical:
+            raise SpecError(f"No categorical covariate '{name}'. {nearest(name, categorical)}")
+        covariate = cohort.covariates[name]
+        number = number * len(covariate.levels) + covariate.values.astype(np.int64)
+        labels = [
+            ", ".join(part for part in (label, level) if part)
+            for label in labels
+            for level in covariate.levels
+        ]
+    return number, labels
+
+
+def _mantel_byar(found: Episodes, question: Question, stratum: Ints) -> dict[str, float]:
+    sums = np.zeros(5)
+    for value in np.unique(stratum):
+        sums += _excess(found, *(rows & (stratum == value) for rows in _groups(found, question)))
+    observed, expected, other, other_expected, variance = (float(value) for value in sums)
+    excess = observed - expected
+    comparable = variance > 0
+    nan = float("nan")
+    log_ratio = excess / variance if comparable else nan
+    half = float(-ndtri(0.025)) / np.sqrt(variance) if comparable else nan
+    statistic = excess**2 / variance if comparable else nan
+    pike = nan
+    if other > 0 and expected > 0 and other_expected > 0:
+        pike = (observed / expected) / (other / other_expected)
+    return {
+        "observed": observed,
+        "expected": expected,
+        "observed_reference": other,
+        "expected_reference": other_expected,
+        "variance": variance,
+        "chi2": statistic,
+        "p_value": float(chdtrc(1.0, statistic)),
+        "peto_odds_ratio": float(np.exp(log_ratio)),
+        "peto_lower": float(np.exp(log_ratio - half)),
+        "peto_upper": float(np.exp(log_ratio + half)),
+        "pike_odds_ratio": pike,
+    }
+
+
+def _excess(found: Episodes, exposed: Bools, reference: Bools) -> Floats:
+    """Sum observed and expected events of both groups, and the variance, over event times."""
+    times = np.unique(found.stop[found.event & (exposed | reference)])
+    at_risk = [
+        count_at_risk(found.start[rows], found.stop[rows], times) for rows in (exposed, reference)
+    ]
+    events = [count_events(found.stop[found.event & rows], times) for rows in (exposed, reference)]
+    n, d = at_risk[0] + at_risk[1], events[0] + events[1]
+    share = at_risk[0] / n
+    rest = np.divide(n - d, n - 1, out=np.zeros(n.size), where=n > 1)
+    variance = (d * share * (1 - share) * rest).sum()
+    return np.array(
+        [events[0].sum(), (d * share).sum(), events[1].sum(), (d * (1 - share)).sum(), variance]
+    )
+
+
+def simon_makuch(
+    cohort: Cohort,
+    question: Question,
+    *,
+    landmark: float | None = None,
+    weights: ArrayLike | None = None,
+    minimum_at_risk: int = 1,
+    mass: float = 0.95,
+    band: Literal["greenwood", "bootstrap"] = "greenwood",
+    seed: int | None = None,
+    replicates: int = 1000,
+) -> pd.DataFrame:
+    """Survival curves of the exposed and the reference group by Simon and Makuch.
+
+    At each event time the patients at risk in a group are those who are in its phase just before;
+    changing phase is neither event nor censoring error.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    question
+        Who is compared.
+    landmark
+        Where the curves start: survival is given event-free there. By default the question's
+        landmark, else the start of observation. Other than the question's, it leaves nobody out
+        who comes under observation later.
+    weights : array_like, shape (patient,), optional
+        Weights of the cohort's patients, in its order or as a pandas Series whose index holds the
+        ids, such as those of `bayesblina.starting_weights`: risk sets and events are then sums of
+        weights, and so are ``at_risk`` and ``events``.
+    minimum_at_risk
+        Events of a group are not counted until its risk set has once reached this size: while
+        it is tiny a single event can send the curve to 0 for good. 1 counts all.
+    mass
+        Probability of the pointwise confidence band.
+    band
+        ``"greenwood"`` (on the log-log scale; with weights for risk sets of their effective sizes)
+        or ``"bootstrap"`` (percentiles over replicates in which whole patients, with all their
+        changes of group and pieces, are drawn again). Neither knows how weights were estimated.
+    seed, replicates
+        Seed and number of the bootstrap's replicates.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``endpoint``, ``group`` (the exposed phase, and ``no <phase>`` or the reference),
+        ``time``, ``survival``, ``lower``, ``upper`` (NaN at survival 1 or 0, where Greenwood's
+        variance is undefined), ``at_risk`` (just before the time), ``events``. Each
+        group starts with a row at the start of the curve; further rows are its event times and
+        the end of its follow-up.
+
+    Raises
+    ------
+    SpecError
+        If the question cannot be asked of the cohort, or an argument is impossible.
+
+    Notes
+    -----
+    Simon and Makuch (1984), doi:10.1002/sim.4780030106.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> sorted(bb.simon_makuch(cohort, question, landmark=8.0)["group"].unique())
+    ['maintenance', 'no maintenance']
+    """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
+    begin = question.landmark if landmark is None else landmark
+    _check(begin, minimum_at_risk, mass)
+    question.require_landmark(begin)
+    if band not in ("greenwood", "bootstrap"):
+        raise SpecError(f"band must be 'greenwood' or 'bootstrap', got {band!r}.")
+    if band == "bootstrap" and (seed is None or replicates < 2):
+        raise SpecError("A bootstrap band needs a seed, and replicates of at least 2.")
+    if seed is not None:
+        require_seed(seed)
+    tables = []
+    asked = begin
+    weight = valid_weights(weights, cohort)
+    person = np.arange(cohort.size)
+    if cohort.persons is not None:
+        person = np.unique(cohort.persons, return_inverse=True)[1].reshape(-1)
+    for name, found in find_episodes(cohort, question).items():
+        if asked is not None:
+            begin = snap_to(asked, np.concatenate([found.start, found.stop]))
+        after = found.stop > (-np.inf if begin is None else begin)
+        for label, group in zip(_labels(question), _groups(found, question), strict=True):
+            rows = group & after
+            if not rows.any():
+                continue
+            start, stop, event = found.start[rows], found.stop[rows], found.event[rows]
+            own = None if weight is None else weight[found.patient[rows]]
+            curve = product_limit(
+                start, stop, event, begin=begin, minimum=minimum_at_risk, mass=mass, weight=own
+            )
+            if band == "bootstrap":
+                # The same patients are drawn for both groups: a replicate is a whole study.
+                patients, who = np.unique(person[found.patient], return_inverse=True)
+                lower, upper = bootstrap_band(
+                    start,
+                    stop,
+                    event,
+                    who[rows],
+                    times=curve["time"].to_numpy()[1:],
+                    patients=patients.size,
+                    minimum=minimum_at_risk,
+                    mass=mass,
+                    generator=np.random.default_rng(seed),
+                    replicates=replicates,
+                    weight=own,
+                )
+                curve["lower"] = np.concatenate([[1.0], lower])
+                curve["upper"] = np.concatenate([[1.0], upper])
+            tables.append(curve.assign(endpoint=name, group=label))
+    return _join(tables, "survival", cohort)
+
+
+def kaplan_meier(
+    cohort: Cohort,
+    *,
+    by: str | None = None,
+    landmark: float | None = None,
+    weights: ArrayLike | None = None,
+    minimum_at_risk: int = 1,
+    mass: float = 0.95,
+) -> pd.DataFrame:
+    """Survival of all patients, or by a baseline covariate, by Kaplan and Meier.
+
+    Patients are at risk from their entry on. Treatment phases and transplants play no part; for
+    curves by phase see `simon_makuch`.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    by
+        Categorical covariate: one curve for each of its levels.
+    landmark
+        Where the curves start: survival is given event-free there. By default the first entry.
+    weights : array_like, shape (patient,), optional
+        Weights of the cohort's patients, in its order or as a pandas Series whose index holds the
+        ids, such as those of `bayesblina.starting_weights`: risk sets and events are then sums of
+        weights, and so are ``at_risk`` and ``events``.
+    minimum_at_risk, mass
+        As for `simon_makuch`; the band is Greenwood's, on the log-log scale.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `simon_makuch`; ``group`` is the level, or ``all``.
+
+    Raises
+    ------
+    SpecError
+        If the covariate is not a categorical one, or an argument is impossible.
+
+    Notes
+    -----
+    Kaplan and Meier (1958), doi:10.1080/01621459.1958.10501452; with delayed entry Tsai, Jewell
+    and Wang (1987), doi:10.1093/biomet/74.4.883.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> list(bb.kaplan_meier(cohort, by="age_group")["group"].unique())
+    ['18-34', '35-54', '55+']
+    """
+    require_kind(cohort, Cohort, "cohort")
+    _check(landmark, minimum_at_risk, mass)
+    tables = [
+        product_limit(
+            start,
+            stop,
+            event,
+            begin=landmark,
+            minimum=minimum_at_risk,
+            mass=mass,
+            weight=own,
+        ).assign(endpoint=name, group=label)
+        for name, label, start, stop, event, own in _by_group(cohort, by, landmark, weights)
+    ]
+    return _join(tables, "survival", cohort)
+
+
+def nelson_aalen(
+    cohort: Cohort,
+    *,
+    by: str | None = None,
+    landmark: float | None = None,
+    weights: ArrayLike | None = None,
+    minimum_at_risk: int = 1,
+    mass: float = 0.95,
+) -> pd.DataFrame:
+    """Cumulative hazard of all patients, or by a baseline covariate, by Nelson and Aalen.
+
+    Parameters
+    ----------
+    cohort, by, landmark, weights, minimum_at_risk
+        As for `kaplan_meier`.
+    mass
+        Probability of the pointwise confidence band (Aalen's variance, on the log scale).
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``endpoint``, ``group``, ``time``, ``cumulative_hazard``, ``lower``, ``upper``
+        (NaN before the first event), ``at_risk``, ``events``.
+
+    Raises
+    ------
+    SpecError
+        As for `kaplan_meier`.
+
+    Notes
+    -----
+    Aalen (1978), doi:10.1214/aos/1176344198.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> "cumulative_hazard" in bb.nelson_aalen(cohort)
+    True
+    """
+    require_kind(cohort, Cohort, "cohort")
+    _check(landmark, minimum_at_risk, mass)
+    tables = [
+        sum_of_hazards(
+            start,
+            stop,
+            event,
+            begin=landmark,
+            minimum=minimum_at_risk,
+            mass=mass,
+            weight=own,
+        ).assign(endpoint=name, group=label)
+        for name, label, start, stop, event, own in _by_group(cohort, by, landmark, weights)
+    ]
+    return _join(tables, "cumulative_hazard", cohort)
+
+
+def _check(begin: float | None, minimum_at_risk: int, mass: float) -> None:
+    if not 0 < mass < 1:
+        raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
+    if minimum_at_risk < 1:
+        raise SpecError(f"minimum_at_risk must be at least 1, got {minimum_at_risk!r}.")
+    if begin is not None and not 0 <= begin < np.inf:
+        raise SpecError(f"landmark must be a time from 0 on, got {begin!r}.")
+
+
+def _by_group(
+    cohort: Cohort, by: str | None, landmark: float | None, weights: ArrayLike | None
+) -> Iterator[tuple[str, str, Floats, Floats, Bools, Floats | None]]:
+    """Entry, exit, event and weight of the patients of each endpoint and group that has any."""
+    weight = valid_weights(weights, cohort)
+    number, labels = _levels(cohort, [] if by is None else [by])
+    for name, endpoint in cohort.endpoints.items():
+        entry, time = snap([endpoint.entry, endpoint.time])
+        begin = -np.inf if landmark is None else snap_to(landmark, np.concatenate([entry, time]))
+        used = ~np.isnan(entry) & (time > begin)
+        for index, label in enumerate(labels):
+            rows = used & (number == index)
+            if rows.any():
+                own = None if weight is None else weight[rows]
+                yield name, label or "all", entry[rows], time[rows], endpoint.event[rows], own
+
+
+def _join(tables: list[pd.DataFrame], value: str, cohort: Cohort) -> pd.DataFrame:
+    columns = ["endpoint", "group", "time", value, "lower", "upper", "at_risk", "events"]
+    if not tables:
+        return pd.DataFrame(columns=columns)
+    result = pd.concat(tables, ignore_index=True)[columns]
+    result.attrs["synthetic"] = cohort.synthetic
+    return result
+
+
+def numbers_at_risk(
+    cohort: Cohort, question: Question, times: ArrayLike, *, landmark: float | None = None
+) -> pd.DataFrame:
+    """Count the patients at risk in each group, by current phase.
+
+    Who has the event at a time is still counted then, as in every table below a survival curve. At
+    the start of the curve, before which nobody is looked at, those are counted who are under
+    observation just after it.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    question
+        Who is compared.
+    times : array_like, shape (time,)
+        Times at which to count.
+    landmark
+        Where the curve starts; by default the question's landmark, else 0.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``endpoint``, ``group``, ``time``, ``at_risk``: the patients in the group's phase
+        with start < time <= stop.
+
+    Raises
+    ------
+    SpecError
+        If the times are no numbers, one lies before the curve's start, or the question cannot be
+        asked of the cohort.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> list(bb.numbers_at_risk(cohort, question, [12.0]).columns)
+    ['endpoint', 'group', 'time', 'at_risk']
+    """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
+    try:
+        grid = np.asarray(times, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise SpecError(f"times must be numbers, got {times!r}.") from None
+    if grid.ndim != 1:
+        raise SpecError(f"times must be a flat sequence of numbers, got {times!r}.")
+    begin = question.landmark if landmark is None else landmark
+    _check(begin, 1, 0.5)
+    begin = 0.0 if begin is None else float(begin)
+    question.require_landmark(begin if landmark is not None else question.landmark)
+    if (grid < begin).any():
+        raise SpecError(f"times must not lie before {begin:g}, where the curve starts.")
+    tables = []
+    for name, found in find_episodes(cohort, question).items():
+        known = np.concatenate([found.start, found.stop])
+        here = np.array([snap_to(time, known) for time in grid])
+        first = here <= snap_to(begin, known)
+        for label, rows in zip(_labels(question), _groups(found, question), strict=True):
+            start, stop = found.start[rows], found.stop[rows]
+            count = np.where(
+                first, count_present(start, stop, here), count_at_risk(start, stop, here)
+            )
+            tables.append(
+                pd.DataFrame({"endpoint": name, "group": label, "time": grid, "at_risk": count})
+            )
+    return pd.concat(tables, ignore_index=True)
+
+
+def median_time(curve: pd.DataFrame) -> float:
+    """Read the median off a step curve.
+
+    Parameters
+    ----------
+    curve
+        Rows of one endpoint and group of `simon_makuch`.
+
+    Returns
+    -------
+    float
+        First time at which survival is at most one half; infinite if that is not reached.
+    """
+    # The product of the steps may miss one half by a rounding error.
+    reached = curve.loc[curve["survival"] <= 0.5 * (1 + 1e-9), "time"]
+    return np.inf if reached.empty else float(reached.iloc[0])
+
+
+def _labels(question: Question) -> tuple[str, str]:
+    return question.exposed, question.reference or f"no {question.exposed}"
+
+
+def _groups(found: Episodes, question: Question) -> tuple[Bools, Bools]:
+    """Rows of the exposed and of the reference group; other states belong to neither."""
+    role = np.asarray(roles_of(found.phases, question))[found.phase]
+    return role == "exposed", role == "reference"

@@ -1,0 +1,188 @@
+"""Files that are written whole or not at all, and read only if they are files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+
+from bayesblina.core.errors import StorageError
+
+
+def write_text(path: str | PathLike[str], text: str) -> None:
+    """Write a text file whole or not at all, in UTF-8.
+
+    Parameters
+    ----------
+    path
+        The file; replaced if it exists.
+    text
+        Its content; line ends are written as they stand.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; nothing is left behind then.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+# Who may read a file: everybody whom the process lets, or its owner alone.
+COMMON, PRIVATE = 0o666, 0o600
+
+
+def write_bytes(
+    path: str | PathLike[str], content: bytes | memoryview, *, private: bool = False
+) -> None:
+    """Write a file whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The file; replaced if it exists.
+    content
+        Its content.
+    private
+        Whether only its owner may read it: files that hold patients are.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; nothing is left behind then.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise StorageError(f"Cannot write '{path}': it is a folder; expected the name of a file.")
+    if not path.parent.is_dir():
+        raise StorageError(f"Cannot write '{path}': there is no folder '{path.parent}'.")
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        mode = PRIVATE if private else COMMON
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(temporary, flags, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise StorageError(f"Cannot write '{path}': {reason_of(error)}.") from error
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name last through a power cut, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def trouble_of(path: str | PathLike[str]) -> str | None:
+    """Say why a path is no file that can be read.
+
+    Parameters
+    ----------
+    path
+        The path.
+
+    Returns
+    -------
+    str or None
+        Words that follow "is", such as ``"a folder"``; None if it is a file.
+
+    Notes
+    -----
+    Whoever opens a pipe waits until somebody writes to it, for ever if nobody does.
+
+    Examples
+    --------
+    >>> trouble_of("no_such.csv")
+    'no such file'
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return "no such file"
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    return None if stat.S_ISREG(mode) else "a pipe, a socket or a device, and no file"
+
+
+def read_whole(path: str | PathLike[str]) -> bytes:
+    """Read a file whole; never wait for a pipe.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    bytes
+        Its content.
+
+    Raises
+    ------
+    StorageError
+        If it is no file, or cannot be read.
+    """
+    trouble = trouble_of(path)
+    if trouble is not None:
+        what = trouble if trouble == "no such file" else f"it is {trouble}"
+        raise StorageError(f"Cannot read '{readable(path)}': {what}.")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StorageError(f"Cannot read '{readable(path)}': {reason}.") from None
+
+
+def readable(path: str | PathLike[str]) -> str:
+    r"""Write a path so that any text may hold it.
+
+    Parameters
+    ----------
+    path
+        The path; its bytes need not be UTF-8.
+
+    Returns
+    -------
+    str
+        The same, bytes that are no text spelt out.
+
+    Examples
+    --------
+    >>> print(readable("caf\udce9.csv"))
+    caf\udce9.csv
+    """
+    return os.fspath(path).encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
+def reason_of(error: OSError) -> str:
+    """Word why a file cannot be written.
+
+    Parameters
+    ----------
+    error
+        The error.
+
+    Returns
+    -------
+    str
+        The reason, without a full stop.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "there is no space left for it; free some and try again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission to write in '{Path(error.filename or '.').parent}'"
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,402 @@
+"""Tables without what tells small counts; what is hidden of an account hides the rest with it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesblina.core.masking.counts import MASK, Masked, MaskedAccount, is_small
+
+Floats = NDArray[np.float64]
+
+# Digits of times: curves end with somebody's follow-up, whose own date is no finer.
+TIME_DIGITS = 4
+TIMES = ("time", "horizon", "interval_start", "interval_stop")
+# Decimals of observed survival: a jump is one over the number at risk.
+OBSERVED_DECIMALS = 2
+# Digits of estimates that follow from events and risk sets alone, as far as they are shown.
+RATIO_DIGITS = 3
+_SAFETY = {
+    "share": ("share", "incidence_median", "incidence_lower", "incidence_upper"),
+    "rate": ("rate_per_year_median", "rate_per_year_lower", "rate_per_year_upper"),
+}
+_NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w]|\.\d)")
+
+
+def _columns(table: pd.DataFrame, changed: dict[str, list[Any]]) -> pd.DataFrame:
+    """Replace columns by cells of which some are hidden."""
+    shown = table.copy()
+    for name, cells in changed.items():
+        shown[name] = pd.Series(cells, index=table.index, dtype=object)
+    return shown
+
+
+def digits(value: float, count: int) -> float:
+    """Round a number to significant digits.
+
+    Parameters
+    ----------
+    value
+        The number; what is not finite stays as it is.
+    count
+        How many digits.
+
+    Returns
+    -------
+    float
+        The number that is shown.
+
+    Examples
+    --------
+    >>> digits(35.70473, 4), digits(0.0123456, 3)
+    (35.7, 0.0123)
+    """
+    return float(f"{value:.{count}g}") if math.isfinite(value) else value
+
+
+def coarse_times(table: pd.DataFrame, landmarks: Collection[float] = ()) -> pd.DataFrame:
+    """Round the times of a table; landmarks are the study's own, and stay.
+
+    Parameters
+    ----------
+    table
+        Any table.
+    landmarks
+        Times that tell of no patient.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table with times of four digits.
+    """
+    kept = set(landmarks)
+    shown = table.copy()
+    for name in TIMES:
+        if name in shown:
+            shown[name] = [
+                float(one) if one in kept else digits(float(one), TIME_DIGITS)
+                for one in shown[name]
+            ]
+    return shown
+
+
+def without_counts(text: str, masked: Masked) -> str:
+    """Take small counts, and exact times, out of a text such as the reason of an error.
+
+    Parameters
+    ----------
+    text
+        The text.
+    masked
+        What is hidden.
+
+    Returns
+    -------
+    str
+        The text. Whole numbers that are small or hidden are masked, whatever they count; other
+        numbers have at most four digits.
+
+    Examples
+    --------
+    >>> few = Masked(minimum=5, hidden=frozenset(), values=frozenset({33}))
+    >>> without_counts("3 of 33 patients, at risk until 35.70473 months, from 8 on", few)
+    '* of * patients, at risk until 35.7 months, from 8 on'
+    """
+
+    def shown(found: re.Match[str]) -> str:
+        word = found.group()
+        value = float(word.replace(",", ""))
+        if "." not in word:
+            return word if masked.shows(int(value)) else MASK
+        decimals = len(word.partition(".")[2])
+        return word if decimals < TIME_DIGITS - 1 else f"{digits(value, TIME_DIGITS):.10g}"
+
+    return _NUMBER.sub(shown, text)
+
+
+def mask_flow(table: pd.DataFrame, found: MaskedAccount) -> pd.DataFrame:
+    """Hide counts and person-times of an account.
+
+    Parameters
+    ----------
+    table
+        The account.
+    found
+        What is hidden of it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same columns; hidden cells hold the mask, and person-time is whole.
+    """
+    if found.masked.minimum <= 1:
+        return table
+    changed: dict[str, list[Any]] = {
+        name: [
+            cell
+            if pd.isna(cell)
+            else MASK
+            if f"{index}.{name}" in found.masked.hidden
+            else int(cell)
+            for index, cell in enumerate(table[name])
+        ]
+        for name in ("patients", "events")
+    }
+    changed["person_time"] = [
+        cell if pd.isna(cell) else MASK if index in found.times else round(float(cell))
+        for index, cell in enumerate(table["person_time"])
+    ]
+    return _columns(table, changed)
+
+
+def mask_at_risk(table: pd.DataFrame, found: MaskedAccount) -> pd.DataFrame:
+    """Hide numbers at risk.
+
+    Parameters
+    ----------
+    table
+        ``at_risk`` by endpoint, group, landmark and time.
+    found
+        What is hidden of it, and of the account.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same columns; hidden cells hold the mask.
+    """
+    masked = found.masked
+    if masked.minimum <= 1:
+        return table
+    cells = [
+        MASK
+        if f"{index}.at_risk" in masked.hidden or not masked.shows(round(cell))
+        # Weighted patients are told to the patient only.
+        else round(cell)
+        for index, cell in enumerate(table["at_risk"].astype(float))
+    ]
+    return _columns(table, {"at_risk": cells})
+
+
+def mask_safety(
+    table: pd.DataFrame, masked: Masked, *, timeless: Collection[str] = ()
+) -> pd.DataFrame:
+    """Hide small counts of adverse events by phase, and the estimates that would tell them.
+
+    Parameters
+    ----------
+    table
+        ``phase``, ``patients``, ``with_event``, ``share``, ``events``, ``person_time``, and what
+        was estimated of them.
+    masked
+        What else is hidden.
+    timeless
+        Phases whose person-time is hidden elsewhere.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same columns; hidden counts hold the mask, hidden estimates are missing.
+    """
+    if masked.minimum <= 1:
+        return table
+    minimum = masked.minimum
+    changed: dict[str, list[Any]] = {
+        name: list(table[name])
+        for name in ("patients", "with_event", "events", "person_time", *sum(_SAFETY.values(), ()))
+        if name in table
+    }
+    for place, row in enumerate(table.to_dict("records")):
+        patients, hit, events = (int(row[name]) for name in ("patients", "with_event", "events"))
+        few = not masked.shows(patients)
+        # Estimates are functions of the counts, and so are the patients without an event.
+        share = not few and masked.shows(hit) and not is_small(patients - hit, minimum)
+        # Few more events than patients with one are those of few patients.
+        rate = share and masked.shows(events) and not is_small(events - hit, minimum)
+        timed = not few and str(row["phase"]) not in timeless
+        for name, known in (("patients", not few), ("with_event", share), ("events", rate)):
+            if not known:
+                changed[name][place] = MASK
+        if "person_time" in changed:
+            time = changed["person_time"]
+            time[place] = round(float(time[place])) if timed else MASK
+        for kind, known in (("share", share), ("rate", rate and timed)):
+            for name in _SAFETY[kind]:
+                if name in changed:
+                    value = float(changed[name][place])
+                    changed[name][place] = digits(value, RATIO_DIGITS) if known else math.nan
+    return _columns(table, changed)
+
+
+def mask_ladder(
+    ladder: pd.DataFrame,
+    minimum: int,
+    *,
+    closed: Collection[str] = (),
+    few: Collection[str] = (),
+    own: Collection[str] = (),
+) -> pd.DataFrame:
+    """Take the numbers out of rungs that would tell how many events there are.
+
+    Parameters
+    ----------
+    ladder
+        The ladder.
+    minimum
+        Smallest count that is shown.
+    closed, few
+        Endpoints of which events by phase are hidden, and of which no estimate may be shown.
+    own
+        Methods whose prior, covariates and baseline tell no count to the unit.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The ladder with the truth value ``masked``; estimates of masked rungs are missing, others
+        that follow from events and risk sets alone have three digits. Of all rungs the counts
+        hold the mask: two of them differ by those before a landmark.
+    """
+    if minimum <= 1:
+        return ladder
+    sides = [name for name in ("events_exposed", "events_reference") if name in ladder]
+    masked = []
+    for row in ladder.to_dict("records"):
+        one_side = any(is_small(row[name], minimum) for name in sides)
+        other = row["method"] not in own
+        masked.append(row["endpoint"] in few or one_side or (other and row["endpoint"] in closed))
+    shown = ladder.assign(masked=masked)
+    for name in ("estimate", "lower", "upper"):
+        shown[name] = [
+            math.nan
+            if hidden
+            else float(value)
+            if method in own
+            else digits(float(value), RATIO_DIGITS)
+            for value, hidden, method in zip(ladder[name], masked, ladder["method"], strict=True)
+        ]
+    # What is said of an estimate may tell it.
+    shown["note"] = [
+        "masked: it would tell how many events there were" if hidden else note
+        for note, hidden in zip(ladder["note"], masked, strict=True)
+    ]
+    counts = [name for name in ("patients", "events", *sides) if name in ladder]
+    return _columns(shown, {name: [MASK] * len(ladder) for name in counts})
+
+
+def mask_loo(table: pd.DataFrame, masked: Masked) -> pd.DataFrame:
+    """Hide small counts of a table of leave-one-out predictions.
+
+    Parameters
+    ----------
+    table
+        ``loo`` of the checks.
+    masked
+        What is hidden.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same columns; hidden counts hold the mask, densities have one decimal.
+    """
+    if masked.minimum <= 1:
+        return table
+    shown = table.copy()
+    for name, decimals in (("elpd", 1), ("se", 1), ("p_loo", 1), ("largest_pareto_k", 2)):
+        if name in shown:
+            shown[name] = shown[name].astype(float).round(decimals)
+    counts = [one for one in ("patients", "evaluated", "patients_above_limit") if one in table]
+    return _columns(
+        shown,
+        {
+            name: [int(one) if masked.shows(int(one)) else MASK for one in table[name]]
+            for name in counts
+        },
+    )
+
+
+def by_kind(diagnostics: pd.DataFrame, many: Callable[[str], bool]) -> pd.DataFrame:
+    """Join parameters of which there is one for each patient or site: the worst of them.
+
+    Parameters
+    ----------
+    diagnostics
+        The table of diagnostics.
+    many
+        Says of a kind of parameters whether there is one for each patient or site.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table; single parameters of such kinds, which may bear the names of patients, are one
+        row.
+    """
+    kinds = diagnostics["name"].astype(str).str.partition("[")[0]
+    joined = (diagnostics["kind"] == "parameter") & kinds.map(many).astype(bool)
+    parts = [diagnostics[~joined]]
+    for kind, rows in diagnostics[joined].groupby(kinds[joined], sort=False):
+        worst = rows.iloc[[0]].assign(name=kind, r_hat=rows["r_hat"].max())
+        for name in ("ess_bulk", "ess_tail"):
+            worst[name] = rows[name].min()
+        if "pareto_k" in rows:
+            worst["pareto_k"] = rows["pareto_k"].max()
+        parts.append(worst)
+    joined_table: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return joined_table
+
+
+def read_observed(rows: pd.DataFrame, times: Floats, *, minimum: int) -> tuple[Floats, Floats]:
+    """Read an observed curve where it tells of no few patients.
+
+    It ends before fewer than `minimum` are at risk, and before it would leave few events to the
+    rest. It is read where at least `minimum` events have come since the last reading (none, at
+    the end, if none came), and goes straight between: no step is that of a few events.
+
+    Parameters
+    ----------
+    rows
+        One observed curve: ``time``, ``survival``, ``at_risk``, ``events``.
+    times
+        Times at which it may be read, in order: never those of single events.
+    minimum
+        Smallest count that is shown; 1 reads the curve wherever it goes.
+
+    Returns
+    -------
+    times, values : ndarray
+        The curve; empty where nothing of it may be shown. Survival has two decimals.
+    """
+    rows = rows.sort_values("time", kind="stable")
+    few = rows.loc[rows["at_risk"] < max(minimum, 1), "time"]
+    last = float(rows["time"].max())
+    at = times[times < float(few.min())] if len(few) else times[times <= last]
+    place = np.searchsorted(rows["time"].to_numpy(float), at, side="right") - 1
+    at, place = at[place >= 0], place[place >= 0]
+    survival = rows["survival"].to_numpy(float)[place]
+    if minimum <= 1:
+        return at, survival.round(OBSERVED_DECIMALS)
+    events = rows["events"].to_numpy(float).cumsum()
+    seen, total = events[place], float(events[-1]) if len(events) else 0.0
+    ends = [
+        index
+        for index, one in enumerate(seen)
+        if not is_small(one, minimum) and not is_small(round(total - one, 6), minimum)
+    ]
+    if not ends or not ends[-1]:
+        return at[:0], survival[:0]
+    end, knots = ends[-1], [0]
+    for index in range(1, end + 1):
+        if seen[index] - seen[knots[-1]] >= minimum:
+            knots.append(index)
+    if knots[-1] != end:
+        if seen[end] > seen[knots[-1]] and len(knots) > 1:
+            # What is left joins the part before it.
+            knots.pop()
+        knots.append(end)
+    kept = slice(0, end + 1)
+    values = np.interp(at[kept], at[knots], survival[knots])
+    return at[kept], values.round(OBSERVED_DECIMALS)

@@ -1,0 +1,119 @@
+"""What must not be overlooked beside a number: three gates, three marks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from bayesblina.core.tables.table import BASELINE_MOVES, NOT_CONVERGED, VISITS
+
+CONVERGED, BASELINE, EVENT_TIMES = "converged", "baseline", "event_times"
+FAILED = "failed"
+# The last rungs of a ladder, whose prior, covariates and baseline tell no count to the unit.
+BAYESIAN, COMPANION = "Bayesian", "Cox, same priors, same covariates"
+OWN = (BAYESIAN, COMPANION)
+# Beside a number, where there is little room.
+SHORT: Mapping[str, str] = {
+    CONVERGED: "NOT CONVERGED",
+    BASELINE: "BASELINE MOVES IT",
+    EVENT_TIMES: "EVENT TIMES OF VISITS",
+}
+# Below a table.
+LONG: Mapping[str, str] = {
+    CONVERGED: NOT_CONVERGED,
+    BASELINE: BASELINE_MOVES,
+    EVENT_TIMES: VISITS,
+}
+# Columns beside an answer that are no estimates and no labels of it.
+BESIDE = frozenset(
+    {
+        BASELINE,
+        "baseline_shift",
+        "baseline_pull",
+        "companion_median",
+        "companion_lower",
+        "companion_upper",
+        "companion_probability_below_1",
+        "prior_pull",
+        "covariate_prior_pull",
+        EVENT_TIMES,
+        "supported",
+    }
+)
+
+
+def failed(values: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Name the gates that a row, or what an estimate carries with it, says were failed.
+
+    Parameters
+    ----------
+    values
+        A row of a table, or attributes: ``converged``, ``baseline`` and ``event_times`` count.
+
+    Returns
+    -------
+    tuple of str
+        Of ``"converged"``, ``"baseline"``, ``"event_times"``; those that are not there passed.
+
+    Examples
+    --------
+    >>> failed({"median": 0.5, "converged": True, "baseline": "failed"})
+    ('baseline',)
+    """
+    found = []
+    if not bool(values.get(CONVERGED, True)):
+        found.append(CONVERGED)
+    found += [name for name in (BASELINE, EVENT_TIMES) if str(values.get(name, "")) == FAILED]
+    return tuple(found)
+
+
+def failed_in(source: pd.DataFrame | xr.Dataset) -> tuple[str, ...]:
+    """Name the gates that any row of a table failed, or that its attributes say were failed.
+
+    Parameters
+    ----------
+    source
+        A table, or estimates.
+
+    Returns
+    -------
+    tuple of str
+        As `failed`.
+    """
+    found = set(failed(source.attrs))
+    for name in (BASELINE, EVENT_TIMES):
+        there = name in source if isinstance(source, pd.DataFrame) else name in source.coords
+        if there:
+            # What stands beside each number knows better than what stands beside all.
+            found.discard(name)
+            values = source[name].to_numpy().astype(str)
+            if (values == FAILED).any():
+                found.add(name)
+    known = isinstance(source, pd.DataFrame) and CONVERGED in source
+    if known and not source[CONVERGED].astype(bool).all():
+        found.add(CONVERGED)
+    return tuple(name for name in SHORT if name in found)
+
+
+def beside(row: Mapping[Any, Any]) -> str:
+    """Word what must not be overlooked beside one number.
+
+    Parameters
+    ----------
+    row
+        Its row.
+
+    Returns
+    -------
+    str
+        Empty if there is nothing.
+
+    Examples
+    --------
+    >>> beside({"converged": False, "baseline": "failed"})
+    'NOT CONVERGED, BASELINE MOVES IT'
+    """
+    return ", ".join(SHORT[name] for name in failed(row))

@@ -1,0 +1,288 @@
+"""How numbers are written in tables and figures; each rule once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+from bayesblina.core.errors import SpecError
+
+# What a number is, and so how it is written.
+Kind = Literal["ratio", "probability", "percent", "time", "log density", "number"]
+MISSING = "–"
+MINUS = "−"
+NOT_REACHED = "not reached"
+# Decimals of times: about a day in each unit, or a tenth of a month.
+TIME_DECIMALS = {"days": 0, "weeks": 1, "months": 1, "years": 2}
+SIGNIFICANT = 3
+RATIO_DECIMALS = 2
+# From here on two decimals of a ratio say nothing.
+LARGE_RATIO = 100.0
+# Probabilities nearer to 0 or 1 than this have three decimals, others two.
+EDGE = 0.1
+SMALLEST_PROBABILITY = 0.001
+# Of sums of probabilities.
+ROUNDING = 1e-9
+
+
+def ratio(value: float) -> str:
+    """Write a ratio: two decimals; three significant digits from 100 on.
+
+    Parameters
+    ----------
+    value
+        A hazard ratio, odds ratio or rate ratio.
+
+    Returns
+    -------
+    str
+        The text; ``"<0.01"`` for what would be 0.00.
+
+    Examples
+    --------
+    >>> ratio(0.4567), ratio(0.001), ratio(250.4)
+    ('0.46', '<0.01', '250')
+    """
+    if math.isnan(value):
+        return MISSING
+    if 0 < value < 0.5 * 10.0**-RATIO_DECIMALS:
+        return f"<{10.0**-RATIO_DECIMALS:g}"
+    if abs(value) >= LARGE_RATIO:
+        return number(value)
+    return _signed(f"{value:.{RATIO_DECIMALS}f}")
+
+
+def probability(value: float) -> str:
+    """Write a probability: two decimals, three below 0.1 and above 0.9.
+
+    Parameters
+    ----------
+    value
+        A posterior probability or a p-value, from 0 to 1.
+
+    Returns
+    -------
+    str
+        The text; ``"<0.001"`` and ``">0.999"`` at the ends: draws never prove certainty.
+
+    Raises
+    ------
+    SpecError
+        If it is no probability.
+
+    Examples
+    --------
+    >>> probability(0.5), probability(0.974), probability(1.0)
+    ('0.50', '0.974', '>0.999')
+    """
+    if math.isnan(value):
+        return MISSING
+    if not -ROUNDING <= value <= 1 + ROUNDING:
+        raise SpecError(f"A probability lies between 0 and 1, got {value!r}.")
+    if value < SMALLEST_PROBABILITY:
+        return f"<{SMALLEST_PROBABILITY:g}"
+    if value > 1 - SMALLEST_PROBABILITY:
+        return f">{1 - SMALLEST_PROBABILITY:g}"
+    return f"{value:.{2 if EDGE <= value <= 1 - EDGE else 3}f}"
+
+
+def p_value(value: float) -> str:
+    """Write a p-value with its sign of relation.
+
+    Parameters
+    ----------
+    value
+        The p-value.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Examples
+    --------
+    >>> p_value(0.0312), p_value(0.0), p_value(1.0)
+    ('p = 0.031', 'p < 0.001', 'p > 0.999')
+    """
+    text = probability(value)
+    return f"p {text[0]} {text[1:]}" if text[0] in "<>" else f"p = {text}"
+
+
+def percent(value: float) -> str:
+    """Write a share as a percentage with one decimal.
+
+    Parameters
+    ----------
+    value
+        The share, 1 for all.
+
+    Returns
+    -------
+    str
+        The text, without the sign.
+
+    Examples
+    --------
+    >>> percent(0.9722)
+    '97.2'
+    """
+    return MISSING if math.isnan(value) else _signed(f"{100 * value:.1f}")
+
+
+def time(value: float, unit: str) -> str:
+    """Write a time: whole days, tenths of weeks and months, hundredths of years.
+
+    Parameters
+    ----------
+    value
+        The time; infinite if it is not reached.
+    unit
+        Its unit.
+
+    Returns
+    -------
+    str
+        The text, without the unit.
+
+    Raises
+    ------
+    SpecError
+        If the unit is unknown.
+
+    Examples
+    --------
+    >>> time(15.46, "months"), time(-0.0, "days"), time(float("inf"), "months")
+    ('15.5', '0', 'not reached')
+    """
+    if unit not in TIME_DECIMALS:
+        raise SpecError(f"Unknown unit {unit!r}; expected one of {', '.join(TIME_DECIMALS)}.")
+    if math.isnan(value):
+        return MISSING
+    if value == math.inf:
+        return NOT_REACHED
+    return _signed(f"{value:.{TIME_DECIMALS[unit]}f}")
+
+
+def log_density(value: float) -> str:
+    """Write a log predictive density, or a difference of two: one decimal.
+
+    Parameters
+    ----------
+    value
+        The log density.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Examples
+    --------
+    >>> log_density(-172.04)
+    '−172.0'
+    """
+    return MISSING if math.isnan(value) else _signed(f"{value:.1f}")
+
+
+def number(value: float) -> str:
+    """Write any other number: three significant digits, never with an exponent's letter.
+
+    Parameters
+    ----------
+    value
+        The number.
+
+    Returns
+    -------
+    str
+        The text; whole numbers as they stand.
+
+    Examples
+    --------
+    >>> number(1234.6), number(0.012345), number(-7.0)
+    ('1235', '0.0123', '−7')
+    """
+    if math.isnan(value):
+        return MISSING
+    if math.isinf(value):
+        return _infinite(value)
+    if value == 0 or float(value).is_integer():
+        return _signed(f"{value:.0f}")
+    # Rounding may add a digit: 9.999 has no two decimals but one.
+    size = math.floor(math.log10(abs(float(f"{value:.{SIGNIFICANT - 1}e}"))))
+    return _signed(f"{value:.{max(0, SIGNIFICANT - 1 - size)}f}")
+
+
+def interval(
+    middle: float, lower: float, upper: float, *, kind: Kind = "number", unit: str = "months"
+) -> str:
+    """Write an estimate with its interval.
+
+    Parameters
+    ----------
+    middle, lower, upper
+        The estimate and the ends of its interval.
+    kind
+        What they are.
+    unit
+        Unit of times.
+
+    Returns
+    -------
+    str
+        The text; a dash where there is no estimate.
+
+    Examples
+    --------
+    >>> interval(0.45, 0.2234, 0.91, kind="ratio")
+    '0.45 (0.22 to 0.91)'
+    """
+    write = writer(kind, unit=unit)
+    if math.isnan(middle):
+        return MISSING
+    return f"{write(middle)} ({write(lower)} to {write(upper)})"
+
+
+def writer(kind: Kind, *, unit: str = "months") -> Callable[[float], str]:
+    """Choose how to write numbers of a kind.
+
+    Parameters
+    ----------
+    kind
+        What they are.
+    unit
+        Unit of times.
+
+    Returns
+    -------
+    callable
+        From a number to its text.
+
+    Raises
+    ------
+    SpecError
+        If the kind is unknown.
+    """
+    known: dict[str, Callable[[float], str]] = {
+        "ratio": ratio,
+        "probability": probability,
+        "percent": percent,
+        "time": lambda value: time(value, unit),
+        "log density": log_density,
+        "number": number,
+    }
+    if kind not in known:
+        raise SpecError(f"kind must be one of {', '.join(known)}, got {kind!r}.")
+    return known[kind]
+
+
+def _infinite(value: float) -> str:
+    return "∞" if value > 0 else f"{MINUS}∞"
+
+
+def _signed(text: str) -> str:
+    """Write a true minus, and none before a zero."""
+    if text.startswith("-"):
+        return text[1:] if float(text) == 0 else f"{MINUS}{text[1:]}"
+    return text

@@ -1,0 +1,353 @@
+"""Posteriors of a normal prior and a partial likelihood: modes, sds integrated over, draws.
+
+What spreads parameters (an sd that is estimated, a correlation) is integrated over on the nodes of
+a quadrature. At each node the rest is a normal prior times a partial likelihood, whose logarithm is
+concave: its mode and curvature give a proposal, and the share of the node. Importance weights make
+the draws exact, up to the quadrature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import log, pi, prod
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky
+
+from bayesblina.core.breslow import PartialLikelihood
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+NEWTON_STEPS = 60
+HALVINGS = 30
+PRECISION = 1e-7
+# A mode farther out than this in a direction without a prior is none.
+FARTHEST = 20.0
+# Nodes to find where an sd is likely, and nodes there.
+SCAN_NODES = 12
+NODES = 16
+# More than this are not integrated over.
+MOST_SPREADS = 3
+# Products for one mode beyond which event times are grouped while modes are looked for ...
+LIGHT = 2e6
+# ... into no fewer groups than this.
+FEWEST_TIMES = 256
+# A node is unlikely if its log density is this much below the largest.
+UNLIKELY = 12.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Something that is integrated over, from 0 on.
+
+    Attributes
+    ----------
+    high
+        End of its range.
+    precision
+        Of its prior, a half-normal one; 0 for a uniform one.
+    """
+
+    high: float
+    precision: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Problem:
+    """A posterior: parameters with a normal prior, given what spreads them.
+
+    Attributes
+    ----------
+    likelihood
+        The partial likelihood of the parameters.
+    mean, precision : ndarray, shape (coordinate,)
+        Prior of the coordinates, independent normals; a precision of 0 is a flat prior.
+    origin : ndarray, shape (parameter,)
+        Parameters at coordinates of 0.
+    base : ndarray, shape (parameter, coordinate)
+        Takes coordinates to parameters.
+    spreads
+        What is integrated over.
+    axis : ndarray of int, shape (coordinate,)
+        The spread by which a coordinate is multiplied; -1 for none.
+    mixed
+        Gives the base where it depends on the spreads, which then multiply nothing.
+    """
+
+    likelihood: PartialLikelihood
+    mean: Floats
+    precision: Floats
+    origin: Floats
+    base: Floats
+    spreads: tuple[Spread, ...]
+    axis: Ints
+    mixed: Callable[[Sequence[float]], Floats] | None = None
+
+    def at(self, spreads: Sequence[float]) -> Target:
+        """Give the density of the coordinates, given what spreads them."""
+        if self.mixed is None:
+            linear = self.base * np.append(spreads, 1.0)[self.axis]
+        else:
+            linear = self.mixed(spreads)
+        return Target(
+            likelihood=self.likelihood,
+            mean=self.mean,
+            precision=self.precision,
+            linear=linear,
+            origin=self.origin,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Target:
+    """A normal prior times a partial likelihood.
+
+    Attributes
+    ----------
+    likelihood
+        The partial likelihood of the parameters.
+    mean, precision : ndarray, shape (coordinate,)
+        Prior of the coordinates; a precision of 0 is a flat prior.
+    linear : ndarray, shape (parameter, coordinate)
+        Takes coordinates to parameters.
+    origin : ndarray, shape (parameter,)
+        Parameters at coordinates of 0.
+    """
+
+    likelihood: PartialLikelihood
+    mean: Floats
+    precision: Floats
+    linear: Floats
+    origin: Floats
+
+    def parameters(self, coordinates: Floats) -> Floats:
+        """Parameters, (draw, parameter)."""
+        return np.asarray(self.origin + coordinates @ self.linear.T)
+
+    def value(self, coordinates: Floats) -> Floats:
+        """Log densities, up to a constant, (draw,)."""
+        away = coordinates - self.mean
+        prior = -0.5 * away**2 @ self.precision
+        return np.asarray(self.likelihood.value(self.parameters(coordinates)) + prior)
+
+    def derivatives(self, coordinate: Floats) -> tuple[float, Floats, Floats]:
+        """Log density at one point, its gradient and its curvature, with the sign changed."""
+        value, gradient, curvature = self.likelihood.derivatives(
+            self.origin + self.linear @ coordinate
+        )
+        away = coordinate - self.mean
+        value -= 0.5 * float(away**2 @ self.precision)
+        gradient = self.linear.T @ gradient - away * self.precision
+        curvature = self.linear.T @ curvature @ self.linear + np.diag(self.precision)
+        return value, gradient, curvature
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Laplace:
+    """The normal approximation at the mode.
+
+    Attributes
+    ----------
+    mode : ndarray, shape (coordinate,)
+        Where the density is largest.
+    root : ndarray, shape (coordinate, coordinate)
+        Lower Cholesky factor of the curvature.
+    value
+        Log density at the mode.
+    """
+
+    mode: Floats
+    root: Floats
+    value: float
+
+    @property
+    def inverse(self) -> Floats:
+        """Inverse of the root, lower triangular."""
+        return np.asarray(np.linalg.inv(self.root))
+
+    @property
+    def covariance(self) -> Floats:
+        """Inverse of the curvature."""
+        inverse = self.inverse
+        return np.asarray(inverse.T @ inverse)
+
+    @property
+    def log_determinant(self) -> float:
+        """Log determinant of the root."""
+        return float(np.log(np.diag(self.root)).sum())
+
+    @property
+    def log_evidence(self) -> float:
+        """Log of the density's integral, approximately."""
+        return self.value + self.mode.size / 2.0 * log(2.0 * pi) - self.log_determinant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Node:
+    """A value of what is integrated over, and the rest given it.
+
+    Attributes
+    ----------
+    spreads : tuple of float
+        Coordinates of the spreads.
+    log_weight
+        Log weight of the quadrature times the prior density.
+    target, laplace
+        The density given them, and its normal approximation.
+    """
+
+    spreads: tuple[float, ...]
+    log_weight: float
+    target: Target
+    laplace: Laplace
+
+
+def find_mode(target: Target, start: Floats | None = None) -> Laplace | None:
+    """Find the mode by Newton's method with halved steps.
+
+    Parameters
+    ----------
+    target
+        The density; its logarithm is concave.
+    start : ndarray, shape (coordinate,), optional
+        Where to start; by default at the prior's mean.
+
+    Returns
+    -------
+    Laplace or None
+        None where there is no finite mode.
+    """
+    flat = target.precision == 0.0
+    place = np.where(flat, 0.0, target.mean) if start is None else start
+    value, gradient, curvature = target.derivatives(place)
+    for _ in range(NEWTON_STEPS):
+        root = _root(curvature)
+        if root is None:
+            return None
+        step = cho_solve((root, True), gradient, check_finite=False)
+        size = 1.0
+        for _ in range(HALVINGS):
+            moved = target.derivatives(place + size * step)
+            if moved[0] >= value - 1e-9 * abs(value):
+                break
+            size /= 2.0
+        place = place + size * step
+        value, gradient, curvature = moved
+        if np.abs(place[flat]).max(initial=0.0) > FARTHEST:
+            return None
+        if float(np.abs(step).max(initial=0.0)) < PRECISION:
+            root = _root(curvature)
+            return None if root is None else Laplace(mode=place, root=root, value=value)
+    return None
+
+
+def _root(curvature: Floats) -> Floats | None:
+    try:
+        return np.asarray(cholesky(curvature, lower=True, check_finite=False))
+    except np.linalg.LinAlgError:
+        return None
+
+
+def find_nodes(problem: Problem) -> list[Node] | None:
+    """Find the nodes of the quadrature over what spreads the parameters.
+
+    Parameters
+    ----------
+    problem
+        The posterior.
+
+    Returns
+    -------
+    list of Node or None
+        One where nothing is integrated over; None where there is no finite mode.
+    """
+    if not problem.spreads:
+        return _at_nodes(problem, np.zeros((1, 0)), np.zeros(1))
+    box = [(0.0, one.high) for one in problem.spreads]
+    scanned = _at_nodes(problem, *_gauss_legendre(box, SCAN_NODES))
+    if scanned is None:
+        return None
+    likely = _likely(scanned)
+    places = np.array([one.spreads for one in scanned])
+    closer = []
+    for axis, (low, high) in enumerate(box):
+        known = np.unique(places[:, axis])
+        inside = places[likely, axis]
+        below, above = known[known < inside.min()], known[known > inside.max()]
+        closer.append((below[-1] if below.size else low, above[0] if above.size else high))
+    start = scanned[int(np.argmax(likely))].laplace.mode
+    return _at_nodes(problem, *_gauss_legendre(closer, NODES), start=start)
+
+
+def lightened(problem: Problem) -> Problem:
+    """Group event times where modes are wanted at many nodes of a large problem.
+
+    Parameters
+    ----------
+    problem
+        The posterior.
+
+    Returns
+    -------
+    Problem
+        Nearly the same, good enough for proposals: gradient and information are those of the finest
+        times at the mode where the spreads have the scales of their priors.
+    """
+    likelihood = problem.likelihood
+    share = LIGHT / max(likelihood.cost() * likelihood.dimension, 1)
+    share = max(share, FEWEST_TIMES / max(likelihood.times, 1))
+    if not problem.spreads or share >= 1.0:
+        return problem
+    coarse = likelihood.coarser(share)
+    middle = replace(problem, likelihood=coarse).at([one.high / 5.0 for one in problem.spreads])
+    found = find_mode(middle)
+    if found is None:
+        return problem
+    point = middle.parameters(found.mode[None])[0]
+    return replace(problem, likelihood=coarse.corrected(likelihood, point))
+
+
+def _likely(nodes: Sequence[Node]) -> NDArray[np.bool_]:
+    share = np.array([one.log_weight + one.laplace.log_evidence for one in nodes])
+    return np.asarray(share > share.max() - UNLIKELY)
+
+
+def _gauss_legendre(box: Sequence[tuple[float, float]], size: int) -> tuple[Floats, Floats]:
+    """Nodes, (node, axis), and log weights of a product of Gauss-Legendre rules."""
+    # Fewer on each of several axes.
+    size = round(size * (1.0, 0.6, 0.33)[len(box) - 1])
+    unit, weight = np.polynomial.legendre.leggauss(size)
+    axes = [low + (unit + 1.0) / 2.0 * (high - low) for low, high in box]
+    volume = prod(high - low for low, high in box) / 2.0 ** len(box)
+    grid = np.stack([one.ravel() for one in np.meshgrid(*axes, indexing="ij")], axis=1)
+    logs = sum(one.ravel() for one in np.meshgrid(*[np.log(weight)] * len(box), indexing="ij"))
+    return grid, np.asarray(logs + log(volume))
+
+
+def _at_nodes(
+    problem: Problem, places: Floats, log_weights: Floats, *, start: Floats | None = None
+) -> list[Node] | None:
+    found = []
+    for place, log_weight in zip(places, log_weights, strict=True):
+        spreads = tuple(float(one) for one in place)
+        target = problem.at(spreads)
+        laplace = find_mode(target, start)
+        if laplace is None:
+            return None
+        start = laplace.mode
+        prior = sum(
+            -0.5 * spread.precision * one**2
+            for spread, one in zip(problem.spreads, spreads, strict=True)
+        )
+        found.append(
+            Node(
+                spreads=spreads,
+                log_weight=float(log_weight) + prior,
+                target=target,
+                laplace=laplace,
+            )
+        )
+    return found

@@ -1,0 +1,408 @@
+"""Definitions and exposure into partial likelihoods with the model's own priors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv
+
+from bayesblina.core.breslow import Block, PartialLikelihood
+from bayesblina.hazards.baseline import (
+    PSEUDO_EVENTS,
+)
+from bayesblina.hazards.definition import (
+    Correlated,
+    ModelDefinition,
+    PhasesOverTime,
+    RandomWalk,
+)
+from bayesblina.hazards.departures import Departures, departures_of
+from bayesblina.hazards.effects import Design
+from bayesblina.inference.laplace import Problem, Spread
+from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.risk_sets import (
+    RiskSets,
+    find_risk_sets,
+    holds_single_times,
+    risk_sets_of_sums,
+    same_states,
+)
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# Ranges of sds end at so many times the scale of their half-normal prior.
+LARGEST_SD = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Member:
+    """Where the parameters of one endpoint stand among all.
+
+    Attributes
+    ----------
+    endpoint
+        Position of the endpoint.
+    first
+        Position of its first parameter: effects, terms and departures follow each other.
+    departures
+        Its parameters whose sd is estimated, or known.
+    """
+
+    endpoint: int
+    first: int
+    departures: tuple[Departures, ...]
+
+    def read(
+        self, parameters: Floats, design: Design
+    ) -> Iterator[tuple[str, str, Sequence[object], Floats]]:
+        """Name what draws say: variable, dimension, labels and values, (draw, label)."""
+        effects, terms = len(design.effects), len(design.term_names)
+        place = self.first + effects
+        yield "log_hazard_ratio", "effect", design.effects, parameters[:, self.first : place]
+        if terms:
+            yield "coefficient", "term", design.term_names, parameters[:, place : place + terms]
+        place += terms
+        for one in self.departures:
+            values = parameters[:, place : place + one.relative.size] @ one.basis.T
+            if one.around:
+                # The exposed phase is the first effect.
+                values = values + parameters[:, self.first, None]
+            yield one.name, one.dim, one.labels, values
+            place += one.relative.size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PartialModel:
+    """The posterior of endpoints that share something; mostly of one.
+
+    Attributes
+    ----------
+    problem
+        The posterior.
+    members
+        Its endpoints.
+    grouped
+        Whether event times are grouped.
+    rougher
+        The likelihoods from sums on intervals two and four times as long, where only sums are
+        known.
+    """
+
+    problem: Problem
+    members: tuple[Member, ...]
+    grouped: bool
+    rougher: tuple[PartialLikelihood, ...]
+
+
+def partial_models(
+    definition: ModelDefinition, exposure: Exposure, design: Design, *, flat: Sequence[str] = ()
+) -> list[PartialModel]:
+    """Set up the posteriors of a model's parameters by partial likelihood.
+
+    Parameters
+    ----------
+    definition
+        The hazard model, of a kind that has a partial likelihood.
+    exposure
+        Events and person-time, with single patients.
+    design
+        Phase contrasts, standardised covariates and classes.
+    flat
+        Priors to leave out: ``"phases"``, ``"covariates"``.
+
+    Returns
+    -------
+    list of PartialModel
+        One for each endpoint, or one of all where these share a baseline or a prior.
+    """
+    endpoints = range(len(exposure.endpoints))
+    correlated = isinstance(definition.endpoints, Correlated) and len(endpoints) > 1
+    if isinstance(definition.baseline, RandomWalk) and definition.baseline.shared:
+        level = definition.baseline.level.sd
+        return [_with_one_baseline(definition, exposure, design, flat, level=level)]
+    if correlated:
+        return [_of(definition, exposure, design, flat, list(endpoints))]
+    return [_of(definition, exposure, design, flat, [index]) for index in endpoints]
+
+
+def _members(
+    definition: ModelDefinition, exposure: Exposure, design: Design, endpoints: Sequence[int]
+) -> tuple[tuple[Member, ...], int]:
+    """Lay out the parameters of endpoints; also their number."""
+    members, place = [], 0
+    for index in endpoints:
+        parts = departures_of(definition, exposure, design, index)
+        members.append(Member(endpoint=index, first=place, departures=parts))
+        place += len(design.effects) + len(design.term_names)
+        place += sum(one.relative.size for one in parts)
+    return tuple(members), place
+
+
+def _find(
+    exposure: Exposure,
+    design: Design,
+    endpoints: Sequence[int],
+    *,
+    stratum_of: Ints | None,
+    varying: bool,
+    share: int = 1,
+) -> tuple[list[RiskSets], bool]:
+    """Find risk sets, of single patients or from sums on short intervals."""
+    same = same_states(design.contrast, design.exposed, design.pieces)
+    cuts = exposure.cuts if varying else None
+    if exposure.complete:
+        return find_risk_sets(exposure, endpoints, same=same, stratum_of=stratum_of, cuts=cuts)
+    sets = risk_sets_of_sums(
+        exposure, endpoints, same=same, stratum_of=stratum_of, cuts=cuts, share=share
+    )
+    assert exposure.finer is not None
+    return sets, not holds_single_times(exposure.finer)
+
+
+def _of(
+    definition: ModelDefinition,
+    exposure: Exposure,
+    design: Design,
+    flat: Sequence[str],
+    endpoints: Sequence[int],
+) -> PartialModel:
+    """Set up endpoints with baselines of their own."""
+    members, size = _members(definition, exposure, design, endpoints)
+    strata = design.stratum_of if len(design.strata) > 1 else None
+    varying = isinstance(definition.phases, PhasesOverTime) and exposure.cuts.size > 0
+
+    def blocks(share: int) -> tuple[list[Block], bool]:
+        made, grouped = [], False
+        for member in members:
+            sets, coarse = _find(
+                exposure,
+                design,
+                [member.endpoint],
+                stratum_of=strata,
+                varying=varying,
+                share=share,
+            )
+            grouped = grouped or coarse
+            for found in sets:
+                columns = np.zeros((found.state.size, size))
+                _fill(columns, found, member, design)
+                made.append(_block(found, columns))
+        return made, grouped
+
+    finest, grouped = blocks(1)
+    return PartialModel(
+        problem=_problem(definition, design, members, finest, flat, offsets=np.zeros((0, 0))),
+        members=members,
+        grouped=grouped,
+        rougher=_coarser(exposure, blocks, size),
+    )
+
+
+def _with_one_baseline(
+    definition: ModelDefinition,
+    exposure: Exposure,
+    design: Design,
+    flat: Sequence[str],
+    *,
+    level: float,
+) -> PartialModel:
+    """All endpoints, and strata, whose log baselines are parallel: one risk set, and offsets."""
+    endpoints = list(range(len(exposure.endpoints)))
+    members, inner = _members(definition, exposure, design, endpoints)
+    curves = len(endpoints) * len(design.strata)
+    size = inner + curves - 1
+    varying = isinstance(definition.phases, PhasesOverTime) and exposure.cuts.size > 0
+
+    def blocks(share: int) -> tuple[list[Block], bool]:
+        sets, grouped = _find(
+            exposure, design, endpoints, stratum_of=None, varying=varying, share=share
+        )
+        made = []
+        for found in sets:
+            columns = np.zeros((found.state.size, size))
+            for member in members:
+                mine = found.endpoint == member.endpoint
+                part = np.zeros(columns.shape)
+                _fill(part, found, member, design)
+                columns[mine] = part[mine]
+            stratum = design.stratum_of[found.pattern]
+            curve = found.endpoint * len(design.strata) + stratum
+            columns[:, inner:] = curve[:, None] == np.arange(1, curves)
+            made.append(_block(found, columns))
+        return made, grouped
+
+    finest, grouped = blocks(1)
+    # Differences of independent levels.
+    offsets = np.linalg.cholesky(np.eye(curves - 1) + 1.0) if curves > 1 else np.zeros((0, 0))
+    problem = _problem(
+        definition,
+        design,
+        members,
+        finest,
+        flat,
+        offsets=offsets * level,
+        levels=_levels(exposure, design),
+    )
+    return PartialModel(
+        problem=problem,
+        members=members,
+        grouped=grouped,
+        rougher=_coarser(exposure, blocks, size),
+    )
+
+
+def _coarser(
+    exposure: Exposure, blocks: Callable[[int], tuple[list[Block], bool]], size: int
+) -> tuple[PartialLikelihood, ...]:
+    """Give likelihoods on longer intervals, where only sums are known."""
+    if exposure.finer is None or holds_single_times(exposure.finer):
+        return ()
+    return tuple(_likelihood(blocks(share)[0], size) for share in (2, 4))
+
+
+def _likelihood(blocks: Sequence[Block], size: int) -> PartialLikelihood:
+    return PartialLikelihood(blocks=tuple(blocks), dimension=size)
+
+
+def _levels(exposure: Exposure, design: Design) -> Floats:
+    """Crude log rates of endpoints and strata, on which the priors of levels are centred."""
+    events = exposure.table["events"].values.astype(np.float64).sum(axis=(1, 2))
+    time = exposure.table["exposure"].values.sum(axis=(1, 2))
+    member = (design.stratum_of[:, None] == np.arange(len(design.strata))).astype(np.float64)
+    inside, spent = events @ member, time @ member
+    spent = np.where(spent > 0, spent, time.sum(axis=1, keepdims=True))
+    return np.asarray(np.log((inside + PSEUDO_EVENTS) / spent).ravel())
+
+
+def _block(found: RiskSets, columns: Floats) -> Block:
+    return Block(
+        events=found.events,
+        at_risk=found.at_risk,
+        design=columns,
+        score=found.events_of @ columns,
+    )
+
+
+def _fill(columns: Floats, found: RiskSets, member: Member, design: Design) -> None:
+    """Write what a member's parameters are multiplied by into a design, (group, parameter)."""
+    place = member.first
+    parts = [design.contrast[found.state], design.terms[found.pattern]]
+    parts += [one.columns(found.interval, found.state, found.pattern) for one in member.departures]
+    for part in parts:
+        columns[:, place : place + part.shape[1]] = part
+        place += part.shape[1]
+
+
+def _problem(
+    definition: ModelDefinition,
+    design: Design,
+    members: Sequence[Member],
+    blocks: Sequence[Block],
+    flat: Sequence[str],
+    *,
+    offsets: Floats,
+    levels: Floats | None = None,
+) -> Problem:
+    """Put the priors together; offsets of baselines come last."""
+    effects, terms = len(design.effects), len(design.term_names)
+    phases, covariates = definition.phases.prior, definition.covariates.prior
+    mean: list[Floats] = []
+    precision: list[Floats] = []
+    scale: list[Floats] = []
+    axis: list[Ints] = []
+    spreads: list[Spread] = []
+
+    def add(size: int, *, middle: float, weight: float, factor: Floats, along: int = -1) -> None:
+        mean.append(np.full(size, middle))
+        precision.append(np.full(size, weight))
+        scale.append(factor)
+        axis.append(np.full(size, along))
+
+    for member in members:
+        weight = 0.0 if "phases" in flat else phases.sd**-2
+        add(effects, middle=phases.mean, weight=weight, factor=np.ones(effects))
+        weight = 0.0 if "covariates" in flat else covariates.sd**-2
+        add(terms, middle=covariates.mean, weight=weight, factor=np.ones(terms))
+        for one in member.departures:
+            size, sd = one.relative.size, one.prior.scale
+            if one.prior.known:
+                add(size, middle=0.0, weight=1.0, factor=sd * one.relative)
+                continue
+            add(size, middle=0.0, weight=1.0, factor=one.relative, along=len(spreads))
+            spreads.append(Spread(high=LARGEST_SD * sd, precision=sd**-2))
+    base = np.diag(np.concatenate(scale))
+    inner = base.shape[0]
+    size = inner + offsets.shape[0]
+    wider = np.zeros((size, size))
+    wider[:inner, :inner], wider[inner:, inner:] = base, offsets
+    add(offsets.shape[0], middle=0.0, weight=1.0, factor=np.zeros(0))
+    origin = np.zeros(size)
+    if levels is not None:
+        origin[inner:] = levels[1:] - levels[0]
+    problem = Problem(
+        likelihood=_likelihood(blocks, size),
+        mean=np.concatenate(mean),
+        precision=np.concatenate(precision),
+        origin=origin,
+        base=wider,
+        spreads=tuple(spreads),
+        axis=np.concatenate(axis).astype(np.int64),
+    )
+    kind = definition.endpoints
+    if isinstance(kind, Correlated) and len(members) > 1 and "phases" not in flat:
+        return _correlated(problem, kind, members, effects, mean=phases.mean, sd=phases.sd)
+    return problem
+
+
+def _correlated(
+    problem: Problem,
+    kind: Correlated,
+    members: Sequence[Member],
+    effects: int,
+    *,
+    mean: float,
+    sd: float,
+) -> Problem:
+    """Correlate the endpoints' log hazard ratios a priori, as the fit does.
+
+    The coordinates of a pair of endpoints are the prior probabilities of their partial
+    correlation, which is uniform.
+    """
+    size, count = len(members), len(problem.spreads)
+    pairs = [(i, j) for i in range(size) for j in range(i + 1, size)]
+    shape = [kind.concentration + (size - 2 - i) / 2.0 for i, _ in pairs]
+    places = np.array([[one.first + k for k in range(effects)] for one in members])
+    origin, precision, middle = (
+        problem.origin.copy(),
+        problem.precision.copy(),
+        problem.mean.copy(),
+    )
+    origin[places], precision[places], middle[places] = mean, 1.0, 0.0
+
+    def mixed(spreads: Sequence[float]) -> Floats:
+        linear = problem.base * np.append(spreads[:count], 1.0)[problem.axis]
+        partial = {
+            pair: 2.0 * float(betaincinv(a, a, share)) - 1.0
+            for pair, a, share in zip(pairs, shape, spreads[count:], strict=True)
+        }
+        for j in range(size):
+            rest = 1.0
+            for i in range(j):
+                linear[places[j], places[i]] = sd * partial[i, j] * np.sqrt(rest)
+                rest *= 1.0 - partial[i, j] ** 2
+            linear[places[j], places[j]] = sd * np.sqrt(rest)
+        return np.asarray(linear)
+
+    uniform = tuple(Spread(high=1.0, precision=0.0) for _ in pairs)
+    return replace(
+        problem,
+        origin=origin,
+        precision=precision,
+        mean=middle,
+        spreads=(*problem.spreads, *uniform),
+        mixed=mixed,
+    )

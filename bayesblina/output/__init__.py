@@ -1,0 +1,4 @@
+"""What people look at.
+
+Figures, results in a folder, the report.
+"""

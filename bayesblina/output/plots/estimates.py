@@ -1,0 +1,413 @@
+"""Figures of estimates: densities and forests of hazard ratios, the bias ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bayesblina.core.errors import SpecError
+from bayesblina.core.tables import numbers
+from bayesblina.core.tables.marks import BASELINE, BESIDE, CONVERGED, EVENT_TIMES, SHORT, beside
+from bayesblina.output.plots.style import (
+    COLOURS,
+    DARK,
+    GREY,
+    SMALL,
+    Width,
+    canvas,
+    chosen,
+    entitle,
+    explain,
+    in_a_row,
+    literal,
+    mark,
+    ratio_scale,
+    require,
+    say,
+    tails,
+)
+
+DENSITY_POINTS = 400
+# Inches for each line of a forest, and for what stands around them.
+LINE, FRAME = 0.2, 0.75
+_INTERVAL = ("median", "lower", "upper")
+# Columns of a summary that are no labels of its rows.
+_NO_LABELS = frozenset(
+    {"mean", "sd", *_INTERVAL, "mcse", "ess_bulk", "ess_tail", "r_hat", "converged", *BESIDE}
+)
+
+
+def hazard_ratio(
+    ratios: xr.Dataset,
+    *,
+    endpoint: str | None = None,
+    prior: tuple[float, float] | None = None,
+    thresholds: Sequence[float] = (1.0,),
+    mass: float = 0.95,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw the posterior density of each endpoint's hazard ratio.
+
+    Parameters
+    ----------
+    ratios
+        What `bayesblina.hazard_ratio` gives.
+    endpoint
+        Endpoint to draw; by default all, below each other.
+    prior
+        Mean and sd of the normal prior of the log hazard ratio, drawn for comparison.
+    thresholds
+        Hazard ratios to mark; the titles say how probable lower ones are.
+    mass
+        Probability of the interval shaded.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw one endpoint on, in a figure of one's own; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure; nothing is shown or saved. Densities are those of the log hazard ratio. Where
+        the fit was compared with a model without a baseline, a bar below the density is that
+        one's interval and median.
+
+    Raises
+    ------
+    SpecError
+        If the ratios vary over time or by subgroup, a threshold is not above 0, the endpoint is
+        unknown, or `ax` is given for several endpoints.
+    """
+    from scipy.stats import gaussian_kde, norm
+
+    require(ratios, ["hazard_ratio"], "bayesblina.hazard_ratio")
+    more = [str(dim) for dim in ratios["hazard_ratio"].dims if dim not in ("chain", "draw")]
+    if more not in ([], ["endpoint"]):
+        raise SpecError(
+            f"One density cannot show ratios by {' and '.join(set(more) - {'endpoint'})}: choose "
+            "one with .sel, or draw a forest or hazard_ratio_over_time."
+        )
+    if not thresholds or min(thresholds) <= 0:
+        raise SpecError(f"thresholds must be hazard ratios above 0, got {list(thresholds)!r}.")
+    low_tail, high_tail = tails(mass)
+    if not more:
+        name = str(ratios["endpoint"].values) if "endpoint" in ratios.coords else "all"
+        ratios = ratios.drop_vars("endpoint", errors="ignore").expand_dims(endpoint=[name])
+    names = chosen(ratios["endpoint"].values, endpoint)
+    drawn = canvas(len(names), 1, height=0.7 + 1.3 * len(names), width=width, ax=ax, share_x=True)
+    logs = {
+        name: np.log(ratios["hazard_ratio"].sel(endpoint=name).values.ravel()) for name in names
+    }
+    low = min(float(np.quantile(values, 0.0005)) for values in logs.values())
+    high = max(float(np.quantile(values, 0.9995)) for values in logs.values())
+    marks = np.log(np.asarray(thresholds, dtype=np.float64))
+    grid = np.linspace(
+        min(low, np.log(0.5), marks.min() - 0.1),
+        max(high, np.log(1.5), marks.max() + 0.1),
+        DENSITY_POINTS,
+    )
+    for index, (axis, name) in enumerate(zip(drawn.axes[:, 0], names, strict=True)):
+        colour = COLOURS[index % len(COLOURS)]
+        if np.ptp(logs[name]) == 0:
+            raise SpecError(f"{name}: the hazard ratio is the same in every draw: no density.")
+        density = gaussian_kde(logs[name])(grid)
+        lower, upper = np.quantile(logs[name], [low_tail, high_tail])
+        inside = (grid >= lower) & (grid <= upper)
+        axis.plot(np.exp(grid), density, color=colour, label="posterior")
+        axis.fill_between(
+            np.exp(grid[inside]),
+            density[inside],
+            color=colour,
+            alpha=0.2,
+            linewidth=0,
+            label=f"{mass:.0%} interval",
+        )
+        if prior is not None:
+            axis.plot(
+                np.exp(grid), norm.pdf(grid, *prior), color=GREY, linestyle=":", label="prior"
+            )
+        _without_baseline(axis, ratios.sel(endpoint=name), height=float(density.max()))
+        for threshold in thresholds:
+            axis.axvline(threshold, color=DARK, linewidth=0.7)
+        parts = []
+        for threshold in thresholds:
+            text = numbers.probability(float((np.exp(logs[name]) < threshold).mean()))
+            sign = "" if text[0] in "<>" else "= "
+            parts.append(f"P(HR < {threshold:g}) {sign}{text}")
+        entitle(axis, f"{name.upper()}: {', '.join(parts)}")
+        axis.set(yticks=[], ylim=(0, None))
+        axis.spines["left"].set_visible(False)
+    explain(drawn.axis)
+    bottom = drawn.axes[-1, 0]
+    ratio_scale(bottom, "x")
+    bottom.set_xlabel(_compared(ratios))
+    mark(drawn, ratios)
+    return drawn.figure
+
+
+def forest(
+    summary: pd.DataFrame,
+    *,
+    labels: Sequence[str] | None = None,
+    quantity: str = "hazard ratio",
+    logarithmic: bool = True,
+    null: float | None = 1.0,
+    synthetic: bool = False,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw estimates with their intervals below each other, their numbers beside them.
+
+    Parameters
+    ----------
+    summary
+        What `bayesblina.summarise` gives, of one or of several quantities (`pandas.concat`): any
+        table with ``median``, ``lower`` and ``upper``.
+    labels
+        Columns that name the rows; by default all that hold text.
+    quantity
+        What the estimates are, for the axis.
+    logarithmic
+        Whether the axis is logarithmic, as ratios want it.
+    null
+        Where a line stands for no difference; None for no line.
+    synthetic
+        Whether the patients are simulated, where the table's attributes do not say so: tables that
+        were joined may have lost them.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw on, in a figure of one's own; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One line per row, in the table's order; a row that failed a gate has a hollow marker and
+        says so. Numbers are written as `bayesblina.core.tables` writes them.
+
+    Raises
+    ------
+    SpecError
+        If a column is missing, there are no rows, or a logarithmic axis gets what is not above 0.
+
+    Examples
+    --------
+    >>> summary = pd.DataFrame(
+    ...     {
+    ...         "endpoint": ["os", "rfs"],
+    ...         "median": [0.5, 0.6],
+    ...         "lower": [0.3, 0.4],
+    ...         "upper": [0.9, 1.1],
+    ...     }
+    ... )
+    >>> [text.get_text() for text in forest(summary).axes[0].texts]
+    ['0.50 (0.30 to 0.90)', '0.60 (0.40 to 1.10)']
+    """
+    require(summary, _INTERVAL, "bayesblina.summarise")
+    if summary.empty:
+        raise SpecError("There are no estimates to draw.")
+    if labels is not None:
+        require(summary, labels, "bayesblina.summarise")
+    if np.isinf(summary[list(_INTERVAL)].astype(float)).any(axis=None):
+        raise SpecError(
+            "Times that some draws do not reach have no interval to draw: use tables.estimates."
+        )
+    kind: numbers.Kind = "ratio" if logarithmic else "number"
+    rows = summary.reset_index(drop=True)
+    known = rows[list(_INTERVAL)].astype(float).notna().all(axis=1).to_numpy()
+    if logarithmic and known.any() and not (rows.loc[known, list(_INTERVAL)] > 0).all(axis=None):
+        raise SpecError("A logarithmic axis needs numbers above 0: set logarithmic=False.")
+    drawn = canvas(height=FRAME + LINE * len(rows), width=width, ax=ax)
+    axis = drawn.axis
+    for place, row in enumerate(rows.to_dict("records")):
+        marks = beside(row)
+        fine = not marks
+        text = "no finite estimate"
+        if known[place]:
+            colour = COLOURS[0] if fine else COLOURS[1]
+            axis.plot([row["lower"], row["upper"]], [place, place], color=colour, linewidth=1.2)
+            axis.plot(
+                row["median"],
+                place,
+                "o",
+                color=colour,
+                markersize=4,
+                markerfacecolor=colour if fine else "white",
+            )
+            text = numbers.interval(row["median"], row["lower"], row["upper"], kind=kind)
+        axis.annotate(
+            text if fine else f"{text}, {marks}",
+            (1.0, place),
+            (6.0, 0.0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            fontsize=SMALL,
+            annotation_clip=False,
+        )
+    if null is not None:
+        axis.axvline(null, color=GREY, linewidth=0.7, zorder=0)
+    names = _row_labels(rows, labels)
+    axis.set_yticks(np.arange(len(rows)), names)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.set_xlabel(literal(quantity) + (" (log scale)" if logarithmic else ""))
+    mark(drawn, summary, synthetic=synthetic)
+    if logarithmic:
+        ratio_scale(axis, "x")
+    return drawn.figure
+
+
+def _rung_label(rows: pd.DataFrame) -> str:
+    """Name a rung: its method, whether covariates are in it, and whether it is biased."""
+    label = literal(str(rows["method"].iloc[0]))
+    if "adjusted" in rows:
+        covariates = "adjusted" if rows["adjusted"].all() else "unadjusted"
+        label = f"{label.removesuffix(', adjusted')}, {covariates}"
+    return f"{label} (biased)" if rows["note"].str.startswith("biased").any() else label
+
+
+def bias_ladder(
+    ladder: pd.DataFrame,
+    *,
+    truth: Mapping[str, float] | None = None,
+    endpoint: str | None = None,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw the bias ladder: every method's estimate with its interval, the naive one on top.
+
+    Parameters
+    ----------
+    ladder
+        What `bayesblina.bias_ladder` gives.
+    truth
+        Hazard ratio of each endpoint with which the patients were simulated, drawn as a line.
+    endpoint
+        Endpoint to draw; by default all, side by side.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw one endpoint on, in a figure of one's own; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure; nothing is shown or saved. Estimates that do not exist are named as such.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one, the endpoint or its truth is unknown, or `ax` is given for
+        several endpoints.
+    """
+    needed = ["endpoint", "method", "estimate", "lower", "upper", "note"]
+    require(ladder, needed, "bayesblina.bias_ladder")
+    names = chosen(list(ladder["endpoint"]), endpoint)
+    unknown = [name for name in names if truth is not None and name not in truth]
+    if unknown:
+        raise SpecError(f"truth has no hazard ratio of '{unknown[0]}'.")
+    methods = list(ladder["method"].unique())
+    drawn = in_a_row(
+        len(names),
+        height=FRAME + 0.25 + 0.27 * len(methods),
+        width=width,
+        ax=ax,
+        share_x=True,
+        share_y=True,
+    )
+    for axis, name in zip(drawn.axes[0], names, strict=True):
+        rows = ladder[ladder["endpoint"] == name]
+        for row in rows.to_dict("records"):
+            height = methods.index(row["method"])
+            biased = str(row["note"]).startswith("biased")
+            colour = COLOURS[1] if biased else COLOURS[0]
+            if not np.isfinite(row["estimate"]):
+                axis.annotate(
+                    "no finite estimate",
+                    (0.5, height),
+                    xycoords=("axes fraction", "data"),
+                    ha="center",
+                    va="center",
+                    fontsize=SMALL,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+                )
+                continue
+            axis.plot([row["lower"], row["upper"]], [height, height], color=colour)
+            axis.plot(
+                row["estimate"],
+                height,
+                color=colour,
+                marker="X" if biased else "o",
+                markersize=5,
+                linestyle="",
+            )
+        axis.axvline(1.0, color=GREY, linewidth=0.7, zorder=0)
+        if truth is not None:
+            axis.axvline(truth[name], color=COLOURS[2], linestyle="--", label="simulated truth")
+        entitle(axis, name.upper())
+    for axis in drawn.axes[0] if width == "two" else drawn.axes[0, -1:]:
+        axis.set_xlabel("hazard ratio (log scale)")
+    labels = [_rung_label(ladder[ladder["method"] == method]) for method in methods]
+    drawn.axis.set_yticks(range(len(methods)), labels)
+    drawn.axis.set_ylim(len(methods) - 0.5, -0.5)
+    ratio_scale(drawn.axis, "x")
+    # The scale is shared, but not the switch for minor ticks.
+    for axis in drawn.axes[0]:
+        axis.minorticks_off()
+    if truth is not None and drawn.own:
+        line = drawn.axis.get_legend_handles_labels()
+        drawn.figure.legend(*line, loc="outside lower right", frameon=False, fontsize=SMALL)
+    elif truth is not None:
+        explain(drawn.axis)
+    said = {
+        name
+        for name, words in SHORT.items()
+        if ladder["note"].str.contains(words, regex=False).any()
+    }
+    say(
+        drawn,
+        synthetic=bool(ladder.attrs.get("synthetic")),
+        converged=CONVERGED not in said,
+        failed=tuple(name for name in (BASELINE, EVENT_TIMES) if name in said),
+    )
+    return drawn.figure
+
+
+def _without_baseline(axis: Axes, one: xr.Dataset, *, height: float) -> None:
+    """Draw the answer without a baseline as a bar in the foot of a density."""
+    if "companion_median" not in one.coords or not np.isfinite(float(one["companion_median"])):
+        return
+    middle, lower, upper = (float(one[f"companion_{name}"]) for name in _INTERVAL)
+    place = 0.06 * height
+    axis.plot([lower, upper], [place, place], color=DARK, linewidth=1.2, label="without a baseline")
+    axis.plot(middle, place, "D", color=DARK, markersize=3.5)
+
+
+def _compared(ratios: xr.Dataset) -> str:
+    exposed, reference = ratios.attrs.get("exposed"), ratios.attrs.get("reference")
+    what = f", {literal(exposed)} against {literal(reference)}" if exposed and reference else ""
+    return f"hazard ratio{what} (log scale)"
+
+
+def _row_labels(rows: pd.DataFrame, labels: Sequence[str] | None) -> list[str]:
+    """Name the rows by the columns given, or by all that hold text."""
+    if labels is None:
+        labels = [
+            str(name)
+            for name in rows.columns
+            if str(name) not in _NO_LABELS and not pd.api.types.is_numeric_dtype(rows[name])
+        ]
+    return [
+        ", ".join(
+            literal(cell) for cell in row if cell is not None and not pd.isna(cell) and cell != ""
+        )
+        for row in rows[list(labels)].itertuples(index=False, name=None)
+    ]

@@ -1,0 +1,401 @@
+"""Figures of patients: who is in the analysis, and the course of single ones."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import SpecError
+from bayesblina.core.tables import numbers
+from bayesblina.output.plots.style import (
+    ALARM,
+    DARK,
+    GREY,
+    INCHES,
+    SMALL,
+    TINY,
+    Width,
+    canvas,
+    chosen,
+    colours,
+    entitle,
+    literal,
+    say,
+)
+from bayesblina.patients.account import Account
+from bayesblina.patients.cohort import Cohort
+
+FOR_THE_ANALYST = "single patients: for the analyst, not for release"
+WITH_IDS = "single patients with their ids: for the analyst, not for release"
+# Inches of a line of text, and between a box's frame and its text.
+LINE, PAD, GAP = 0.118, 0.07, 0.2
+# Letters on an inch, at the size of the boxes' texts; where arrows run, from a column's left.
+LETTERS, ARROW = 17.0, 0.35
+# How the reason begins that both accounts give.
+NEVER = "never under observation"
+
+
+def swimmer(
+    cohort: Cohort,
+    endpoint: str,
+    *,
+    among: str | None = None,
+    largest: int = 60,
+    ids: bool = False,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw the course of single patients: phases, transplant, event or end of follow-up.
+
+    It shows single patients, and says so: it is for the analyst's eyes, not for release.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    endpoint
+        The endpoint whose follow-up is drawn.
+    among
+        Only patients who start this phase within follow-up.
+    largest
+        Number of patients above which some are left out: those drawn are evenly spaced in the
+        order of follow-up.
+    ids
+        Whether to write the patients' ids beside their lines.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw on, in a figure of one's own; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One line per patient, the longest follow-up on top.
+
+    Raises
+    ------
+    SpecError
+        If the endpoint or the phase is unknown, or nobody is to be drawn.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> figure = swimmer(cohort, "os", among="maintenance")
+    >>> figure.get_suptitle()
+    'synthetic patients - single patients: for the analyst, not for release'
+    """
+    require_kind(cohort, Cohort, "cohort")
+    chosen(list(cohort.endpoints), endpoint)
+    if isinstance(largest, bool) or largest < 1:
+        raise SpecError(f"largest must be at least 1, got {largest!r}.")
+    rows = cohort.to_counting_process(endpoint=endpoint)
+    if among is not None:
+        chosen(cohort.phases, among, what="phase")
+        started = rows.loc[rows["phase"] == among, "patient"].unique()
+        rows = rows[rows["patient"].isin(started)]
+    if rows.empty:
+        raise SpecError("There is nobody to draw.")
+    ends = rows.groupby("patient", sort=False)["stop"].max().sort_values(kind="stable")
+    everybody = len(ends)
+    if everybody > largest:
+        spaced = np.round(np.linspace(0, everybody - 1, largest)).astype(int)
+        ends = ends.iloc[spaced]
+    place = pd.Series(np.arange(len(ends)), index=ends.index)
+    rows = rows[rows["patient"].isin(place.index)]
+    height = place[rows["patient"]].to_numpy()
+    drawn = canvas(height=0.9 + (0.115 if ids else 0.075) * len(ends), width=width, ax=ax)
+    axis = drawn.axis
+    phases = [phase for phase in _states(cohort, rows) if (rows["phase"] == phase).any()]
+    palette = {phase: "0.82" for phase in phases if phase not in cohort.phases}
+    phased = [phase for phase in phases if phase in cohort.phases]
+    palette |= dict(zip(phased, colours(len(phased), "phases"), strict=True))
+    for phase in phases:
+        inside = (rows["phase"] == phase).to_numpy()
+        axis.barh(
+            height[inside],
+            (rows["stop"] - rows["start"])[inside],
+            left=rows["start"][inside],
+            height=0.75,
+            color=palette[phase],
+            label=literal(phase),
+        )
+    last = rows.groupby("patient", sort=False).tail(1)
+    where = place[last["patient"]].to_numpy()
+    event = last["event"].to_numpy() == 1
+    for which, marker, label in ((event, "x", "event"), (~event, ">", "end of follow-up")):
+        axis.plot(
+            last["stop"].to_numpy()[which],
+            where[which],
+            marker,
+            color=DARK,
+            markersize=3.5,
+            markerfacecolor="white",
+            label=label,
+            clip_on=False,
+        )
+    if cohort.transplant is not None:
+        times = pd.Series(cohort.transplant, index=[str(one) for one in cohort.patients])
+        times = times[ends.index]
+        within = (times <= ends).to_numpy()
+        if within.any():
+            axis.plot(
+                times.to_numpy()[within],
+                place.to_numpy()[within],
+                "D",
+                color=ALARM,
+                markersize=3,
+                label="transplant",
+            )
+    axis.set_yticks(
+        place.to_numpy() if ids else [], [literal(one) for one in ends.index] if ids else []
+    )
+    axis.tick_params(axis="y", labelsize=TINY, length=0)
+    axis.spines["left"].set_visible(False)
+    axis.set(ylim=(-1, len(ends)), xlim=(0, float(ends.max()) * 1.02))
+    axis.set_xlabel(f"{literal(cohort.unit)} from the origin")
+    whole = "" if among is None else f" who start {among}"
+    count = f"{len(ends)} of {everybody}" if len(ends) < everybody else f"{everybody}"
+    entitle(axis, f"{endpoint.upper()}: {count} patients{whole}")
+    axis.legend(fontsize=SMALL, frameon=False, loc="lower right")
+    say(
+        drawn,
+        synthetic=cohort.synthetic,
+        converged=True,
+        more=WITH_IDS if ids else FOR_THE_ANALYST,
+    )
+    return drawn.figure
+
+
+def patient_flow(
+    account: Account,
+    *,
+    endpoint: str | None = None,
+    minimum: int = 1,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw the flow of patients, from the table that was read to the phases analysed.
+
+    Parameters
+    ----------
+    account
+        ``cohort.account()``, ``exposure.account()``, or better the sum of both.
+    endpoint
+        Endpoint to draw; by default all, side by side.
+    minimum
+        Counts of patients and events from 1 to below this are written as "<minimum", and the
+        person-time beside them is left out. Differences between boxes may still tell them.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw on, in a figure of one's own; by default a new figure. They need the room of a
+        page's column for each endpoint.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Boxes with counts, never ids; beside them who is left out, and why. Patients count in every
+        phase that they are in.
+
+    Raises
+    ------
+    SpecError
+        If there is nothing to draw, the endpoint is unknown, or `minimum` is below 1.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> figure = patient_flow(cohort.account())
+    >>> figure.axes[0].texts[0].get_text()
+    '267 patients in the table'
+    """
+    require_kind(account, Account, "account")
+    if isinstance(minimum, bool) or minimum < 1:
+        raise SpecError(f"minimum must be at least 1, got {minimum!r}.")
+    table = account.table
+    names = chosen([name for name in table["endpoint"] if name], endpoint)
+    chart = _Chart(unit=account.unit, minimum=minimum)
+    across = INCHES.get(width, 0.0)
+    each = across / len(names)
+    top = chart.common(table, across)
+    bottom = max(
+        chart.column(table[table["endpoint"] == name], name, each * place, each, top)
+        for place, name in enumerate(names)
+    )
+    drawn = canvas(height=bottom + 0.3, width=width, ax=ax)
+    axis = drawn.axis
+    axis.set_axis_off()
+    axis.set(xlim=(0, across), ylim=(bottom, 0))
+    chart.draw(axis)
+    say(drawn, synthetic=account.synthetic, converged=True)
+    return drawn.figure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Box:
+    left: float
+    top: float
+    width: float
+    lines: tuple[str, ...]
+    framed: bool
+
+    @property
+    def bottom(self) -> float:
+        return self.top + 2 * PAD + LINE * len(self.lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chart:
+    """Boxes and arrows, in inches from the upper left corner."""
+
+    unit: str
+    minimum: int
+    boxes: list[_Box] = field(default_factory=list)
+    arrows: list[tuple[float, float, float]] = field(default_factory=list)
+
+    def common(self, table: pd.DataFrame, across: float) -> float:
+        """Lay out what all endpoints share; give where it ends."""
+        rows = table[table["step"].isin(["read", "excluded", "repaired"])].to_dict("records")
+        if not rows:
+            return 0.0
+        lines = [
+            f"{self._count(row['patients'])} {row['what']}"
+            if row["step"] == "read"
+            else f"{row['step']}: {row['what']} ({self._count(row['patients'])})"
+            for row in rows
+        ]
+        return self._add(0.0, 0.0, across, lines).bottom
+
+    def column(
+        self, table: pd.DataFrame, name: str, left: float, width: float, top: float
+    ) -> float:
+        """Lay out one endpoint below what all share; give where it ends."""
+        records = table.to_dict("records")
+        never = [
+            self._reason(row)
+            for row in records
+            if row["step"] == "observed" and row["what"] != "under observation"
+        ]
+        left_out = [
+            self._reason(row)
+            for row in records
+            # The cohort's account says it, too.
+            if row["step"] == "left out" and not (never and row["what"].startswith(NEVER))
+        ]
+        phases = [row for row in records if row["step"] == "in phase"]
+        steps: list[tuple[list[str], list[str]]] = []
+        for step, words, before in (
+            ("observed", "under observation", never),
+            ("eligible", "at risk", left_out),
+        ):
+            for row in records:
+                if row["step"] == step and row["what"] == words:
+                    head = f"{name.upper()}: {self._count(row['patients'])} {words}"
+                    steps.append((before, [head, *self._sizes(row)]))
+        if phases:
+            lines = []
+            for row in phases:
+                lines += [f"{row['phase']} ({row['what']}): {self._count(row['patients'])}"]
+                lines += [f"   {text}" for text in self._sizes(row)]
+            steps.append(([], lines))
+        arrow = left + ARROW
+        for before, lines in steps:
+            end = top
+            if top or before:
+                notes = top
+                if before:
+                    room = width - ARROW - 2 * PAD
+                    notes = self._add(arrow + PAD, top, room, before, framed=False).bottom
+                end = max(top + GAP, notes)
+                if top:
+                    self.arrows.append((arrow, top, end))
+            top = self._add(left, end, width * 0.72, lines).bottom
+        return top
+
+    def _reason(self, row: Mapping[Any, Any]) -> str:
+        return f"{row['what']} ({self._count(row['patients'])})"
+
+    def _count(self, value: float) -> str:
+        return f"<{self.minimum}" if 0 < value < self.minimum else f"{value:.0f}"
+
+    def _sizes(self, row: Mapping[Any, Any]) -> list[str]:
+        """Events and time of a row, if it has any; no time where a count is masked."""
+        events, time, patients = (row[name] for name in ("events", "person_time", "patients"))
+        if pd.isna(events):
+            return []
+        masked = any(0 < one < self.minimum for one in (events, patients))
+        texts = [f"{self._count(events)} events"]
+        if not pd.isna(time) and not masked:
+            texts.append(f"{numbers.time(float(time), self.unit)} person-{self.unit}")
+        return [", ".join(texts)]
+
+    def _add(
+        self, left: float, top: float, width: float, texts: list[str], *, framed: bool = True
+    ) -> _Box:
+        room = max(8, int((width - 2 * PAD) * LETTERS))
+        lines: list[str] = []
+        for text in texts:
+            indent = " " * (len(text) - len(text.lstrip()))
+            lines += textwrap.wrap(
+                literal(text),
+                room,
+                initial_indent=indent,
+                subsequent_indent=f"{indent}  ",
+                break_on_hyphens=False,
+            )
+        box = _Box(left=left, top=top, width=width, lines=tuple(lines), framed=framed)
+        self.boxes.append(box)
+        return box
+
+    def draw(self, axis: Axes) -> None:
+        for box in self.boxes:
+            if box.framed:
+                axis.add_patch(
+                    Rectangle(
+                        (box.left, box.top),
+                        box.width,
+                        box.bottom - box.top,
+                        facecolor="white",
+                        edgecolor=DARK,
+                        linewidth=0.7,
+                        clip_on=False,
+                    )
+                )
+            axis.text(
+                box.left + PAD,
+                box.top + PAD,
+                "\n".join(box.lines),
+                ha="left",
+                va="top",
+                fontsize=SMALL,
+                color=DARK if box.framed else GREY,
+                linespacing=1.15,
+                style="normal" if box.framed else "italic",
+            )
+        for across, start, end in self.arrows:
+            axis.annotate(
+                "",
+                (across, end),
+                (across, start),
+                arrowprops={"arrowstyle": "-|>", "color": DARK, "linewidth": 0.7},
+                annotation_clip=False,
+            )
+
+
+def _states(cohort: Cohort, rows: pd.DataFrame) -> list[str]:
+    """States in the order of treatment: before, the phases, and what comes after."""
+    found = [str(one) for one in rows["phase"].unique()]
+    before = [one for one in found if one.startswith("before ")]
+    after = [one for one in found if one not in (*before, *cohort.phases)]
+    return [*before, *cohort.phases, *after]

@@ -1,0 +1,477 @@
+"""Figures of checks: before the data, after them, and of calibrations by simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.errors import SpecError
+from bayesblina.output.plots.style import (
+    COLOURS,
+    DARK,
+    GREY,
+    PALE,
+    Width,
+    canvas,
+    chosen,
+    colours,
+    entitle,
+    explain,
+    in_a_row,
+    label_left,
+    mark,
+    paired,
+    require,
+    tails,
+)
+
+# Uniform ranks from which the bands of a calibration are taken.
+UNIFORM_RANKS = 10_000
+_BAND: Mapping[str, Any] = {"color": PALE, "linewidth": 0}
+Floats = NDArray[np.float64]
+
+
+def replicated_events(
+    events: xr.Dataset,
+    *,
+    endpoint: str | None = None,
+    phase: str | None = None,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw observed events over those that the model expects, by interval and phase.
+
+    Parameters
+    ----------
+    events
+        What `bayesblina.replicated_events` gives.
+    endpoint, phase
+        Endpoint and phase to draw; by default all.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw one panel on, in a figure of one's own; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per endpoint and phase: the central 95 % of the replicated events, their median,
+        and the observed number; cells with a p-value below 0.025 or above 0.975 are marked.
+
+    Raises
+    ------
+    SpecError
+        If the dataset is another one, an endpoint or phase is unknown, or `ax` is given for several
+        panels.
+    """
+    require(events, ["replicated", "observed", "p_value"], "bayesblina.replicated_events")
+    names = chosen(events["endpoint"].values, endpoint)
+    phases = chosen(events["phase"].values, phase, what="phase")
+    drawn = canvas(
+        len(names), len(phases), height=0.6 + 1.6 * len(names), width=width, ax=ax, share_x=True
+    )
+    axes = drawn.axes
+    number = np.arange(events.sizes["interval"])
+    for row, name in zip(axes, names, strict=True):
+        for axis, state in zip(row, phases, strict=True):
+            one = events.sel(endpoint=name, phase=state)
+            low, middle, high = (
+                one["replicated"].quantile([0.025, 0.5, 0.975], ("chain", "draw")).values
+            )
+            axis.vlines(number, low, high, color=COLOURS[0], alpha=0.4, linewidth=4)
+            axis.plot(number, middle, "_", color=COLOURS[0], label="replicated, 95 %")
+            surprising = (one["p_value"].values < 0.025) | (one["p_value"].values > 0.975)
+            observed = one["observed"].values
+            axis.plot(number, observed, "o", color=DARK, markersize=3, label="observed")
+            axis.plot(
+                number[surprising],
+                observed[surprising],
+                "o",
+                color=COLOURS[1],
+                markersize=7,
+                fillstyle="none",
+                label="_surprising",
+            )
+            entitle(axis, f"{name.upper()}, {state}")
+            axis.yaxis.get_major_locator().set_params(integer=True)
+    starts = events["interval_start"].values
+    shown = number[:: max(1, number.size // 6)]
+    for axis in axes[-1]:
+        axis.set_xticks(shown, [f"{starts[index]:.3g}" for index in shown])
+        if width == "one" and len(phases) > 1:
+            axis.tick_params(axis="x", labelrotation=90)
+        axis.set_xlabel("start of the interval")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("events")
+    explain(axes[0, 0])
+    mark(drawn, events)
+    return drawn.figure
+
+
+def replicated_simon_makuch(
+    replicated: xr.Dataset,
+    observed: pd.DataFrame,
+    *,
+    endpoint: str | None = None,
+    group: str | None = None,
+    mass: float = 0.95,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw the observed Simon-Makuch curves over replicated ones.
+
+    Parameters
+    ----------
+    replicated
+        What `bayesblina.replicated_simon_makuch` gives.
+    observed
+        What `bayesblina.simon_makuch` gives, from the same landmark.
+    endpoint, group
+        Endpoint and group to draw; by default all.
+    mass
+        Probability of the band of the replicates.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw one panel on, in a figure of one's own; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per endpoint and group.
+
+    Raises
+    ------
+    SpecError
+        If the dataset is another one, an endpoint or group is unknown, or `ax` is given for several
+        panels.
+    """
+    require(replicated, ["survival", "group"], "bayesblina.replicated_simon_makuch")
+    require(observed, ["endpoint", "group", "time", "survival"], "bayesblina.simon_makuch")
+    names = chosen(replicated["endpoint"].values, endpoint)
+    groups = chosen(replicated["group"].values, group, what="group")
+    drawn = canvas(
+        len(names),
+        len(groups),
+        height=0.6 + 1.9 * len(names),
+        width=width,
+        ax=ax,
+        share_x=True,
+        share_y=True,
+    )
+    axes = drawn.axes
+    time = replicated["time"].values
+    low_tail, high_tail = tails(mass)
+    everyone = [str(one) for one in replicated["group"].values]
+    for row, name in zip(axes, names, strict=True):
+        for axis, label in zip(row, groups, strict=True):
+            colour = COLOURS[everyone.index(label) % len(COLOURS)]
+            values = replicated["survival"].sel(endpoint=name, group=label).values
+            inside = np.isfinite(values).all(axis=0)
+            lower, upper = np.quantile(values[:, inside], [low_tail, high_tail], axis=0)
+            axis.plot(time[inside], values[:30, inside].T, color=colour, alpha=0.15, linewidth=0.6)
+            axis.fill_between(
+                time[inside], lower, upper, color=colour, alpha=0.2, linewidth=0, label="replicated"
+            )
+            one = observed[(observed["endpoint"] == name) & (observed["group"] == label)]
+            axis.step(one["time"], one["survival"], where="post", color=DARK, label="observed")
+            entitle(axis, f"{name.upper()}, {label}")
+            axis.set_ylim(0, 1.02)
+            explain(axis)
+    for axis in axes[-1]:
+        axis.set_xlabel(f"{replicated.attrs.get('unit', 'time')} from the origin")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("survival (Simon-Makuch)")
+    mark(drawn, replicated, observed)
+    return drawn.figure
+
+
+def calibration(
+    table: pd.DataFrame,
+    *,
+    endpoint: str | None = None,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw observed against predicted survival of groups by risk.
+
+    Parameters
+    ----------
+    table
+        What `bayesblina.calibration` gives.
+    endpoint
+        Endpoint to draw; by default all.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw one panel on, in a figure of one's own; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per endpoint, one colour per time, with both intervals.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one, the endpoint is unknown, there are more times than colours, or
+        `ax` is given for several endpoints.
+    """
+    require(table, ["endpoint", "time", "observed", "predicted"], "bayesblina.calibration")
+    names, times = chosen(list(table["endpoint"]), endpoint), table["time"].unique()
+    palette = colours(len(times), "times")
+    drawn = in_a_row(len(names), height=3.4, width=width, ax=ax, share_y=True)
+    axes = drawn.axes[0]
+    unit = table.attrs.get("unit", "")
+    for axis, name in zip(axes, names, strict=True):
+        axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.7)
+        for time, colour in zip(times, palette, strict=True):
+            one = table[(table["endpoint"] == name) & (table["time"] == time)]
+            axis.hlines(
+                one["observed"], one["predicted_lower"], one["predicted_upper"], color=colour
+            )
+            axis.vlines(
+                one["predicted"], one["observed_lower"], one["observed_upper"], color=colour
+            )
+            axis.plot(
+                one["predicted"],
+                one["observed"],
+                "o",
+                markersize=4,
+                color=colour,
+                label=f"{time:g} {unit}",
+            )
+        axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="predicted survival")
+        entitle(axis, name.upper())
+        axis.set_aspect("equal")
+    label_left(drawn, "observed survival (Kaplan-Meier)")
+    explain(axes[0])
+    mark(drawn, table)
+    return drawn.figure
+
+
+def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95, width: Width = "two") -> Figure:
+    """Draw what the priors imply: curves by phase, and hazard ratios.
+
+    Parameters
+    ----------
+    prior
+        What `bayesblina.prior_predictive` gives.
+    mass
+        Probability of the bands.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Two panels per endpoint.
+
+    Raises
+    ------
+    SpecError
+        If the dataset is another one, or `mass` is impossible.
+    """
+    require(prior, ["survival", "hazard_ratio", "pooled_survival"], "bayesblina.prior_predictive")
+    low_tail, high_tail = tails(mass)
+    names = chosen(prior["endpoint"].values, None)
+    drawn = paired(len(names), height=0.6 + 1.9 * len(names), width=width)
+    axes = drawn.axes
+    time = prior["time"].values
+    for (left, right), name in zip(axes, names, strict=True):
+        for colour, phase in zip(COLOURS, prior["phase"].values, strict=False):
+            values = prior["survival"].sel(endpoint=name, phase=phase).values
+            for one_mass, shade in ((mass, 0.12), (0.5, 0.25)):
+                edge = (1.0 - one_mass) / 2.0
+                lower, upper = np.quantile(values, [edge, 1.0 - edge], axis=0)
+                left.fill_between(
+                    time,
+                    lower,
+                    upper,
+                    color=colour,
+                    alpha=shade,
+                    linewidth=0,
+                    label=f"{phase}, {one_mass:.0%} of the prior",
+                )
+            left.plot(time, values[:10].T, color=colour, alpha=0.4, linewidth=0.6)
+        if prior.attrs.get("baseline") == "pooled":
+            pooled = prior["pooled_survival"].sel(endpoint=name).values
+            left.plot(time, pooled, color="black", linewidth=1.0, label="pooled hazard")
+        left.set(ylim=(0, 1.02), ylabel="survival")
+        entitle(left, f"{name.upper()}, prior")
+        logs = np.log(prior["hazard_ratio"].sel(endpoint=name).values)
+        low, high = np.quantile(logs, [low_tail, high_tail])
+        right.hist(logs, bins=40, color=COLOURS[0], alpha=0.4)
+        ticks = np.log([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0])
+        right.set_xticks(ticks, ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
+        right.set_yticks([])
+        entitle(right, f"{mass:.0%} between {np.exp(low):.2g} and {np.exp(high):.2g}")
+    explain(axes[0, 0])
+    axes[-1, 0].set_xlabel(f"{prior.attrs.get('unit', 'time')} from the origin")
+    axes[-1, 1].set_xlabel("hazard ratio of the exposed phase (log scale)")
+    mark(drawn, prior)
+    return drawn.figure
+
+
+def calibration_ranks(
+    counts: Mapping[str, Mapping[str, Sequence[int]]],
+    *,
+    level: float = 0.99,
+    seed: int = 1,
+    width: Width = "two",
+) -> Figure:
+    """Draw the ranks of a simulation-based calibration: histograms, and distribution functions.
+
+    Parameters
+    ----------
+    counts
+        By model and parameter, how many replications have their rank in each of equally wide
+        bins: ``ranks`` of the files that `bayesblina.studies.calibration` writes.
+    level
+        Probability that all lines of one calibrated model stay within its bands.
+    seed
+        Seed of the uniform ranks from which the bands are taken.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One row per model. On the left a step line per parameter, on the right the distribution
+        function of its ranks less that of uniform ranks; grey bands hold all lines of a model, at
+        all places together, with the given probability.
+
+    Raises
+    ------
+    SpecError
+        If there is nothing to draw, or parameters of a model differ in bins or replications.
+
+    Notes
+    -----
+    Bands after Säilynoja, Bürkner and Vehtari (2022), doi:10.1007/s11222-022-10090-6.
+    """
+    require_kind(counts, Mapping, "counts", made_by="bayesblina.studies.calibration.calibrate")
+    require_seed(seed)
+    if not counts or not all(counts.values()):
+        raise SpecError("There are no ranks to draw.")
+    drawn = paired(len(counts), height=0.5 + 1.6 * len(counts), width=width)
+    axes = drawn.axes
+    for (left, right), (model, ranks) in zip(axes, counts.items(), strict=True):
+        lengths = {len(row) for row in ranks.values()}
+        totals = {sum(row) for row in ranks.values()}
+        if len(lengths) > 1 or len(totals) > 1 or min(lengths) < 2:
+            raise SpecError(f"{model}: parameters differ in bins or replications.")
+        table = np.array(list(ranks.values()))
+        replications, bins = int(table[0].sum()), table.shape[1]
+        edges = np.arange(bins + 1) / bins
+        tail = (1.0 - level) / len(ranks)
+        inner = edges[1:-1]
+        single, cumulative = _rank_bands(replications, bins, tail, seed)
+        left.fill_between(edges, *(np.append(end, end[-1]) for end in single), **_BAND)
+        right.fill_between(inner, *(end / replications - inner for end in cumulative), **_BAND)
+        for row in table:
+            left.stairs(row, edges, color=COLOURS[0], linewidth=0.7, alpha=0.6)
+            difference = np.cumsum(row)[:-1] / replications - inner
+            right.plot(inner, difference, color=COLOURS[0], linewidth=0.7, alpha=0.6)
+        right.axhline(0.0, color=DARK, linewidth=0.6)
+        left.set(ylabel="replications", xlim=(0, 1), ylim=(0, None))
+        entitle(left, model)
+        right.set(ylabel="difference", xlim=(0, 1))
+        entitle(right, f"{replications} replications, {len(ranks)} parameters")
+    axes[-1][0].set_xlabel("rank of the true value")
+    axes[-1][1].set_xlabel("rank: distribution function less uniform")
+    return drawn.figure
+
+
+@cache
+def _rank_bands(
+    replications: int, bins: int, tail: float, seed: int
+) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """Bands of counts by bin, and of counts up to each inner edge."""
+    share = np.full(bins, 1.0 / bins)
+    uniform = np.random.default_rng(seed).multinomial(replications, share, size=UNIFORM_RANKS)
+    below = np.cumsum(uniform, axis=1)[:, :-1]
+    inner = np.arange(1, bins) / bins
+    return (
+        _binomial_band(uniform, share, replications, tail),
+        _binomial_band(below, inner, replications, tail),
+    )
+
+
+def _binomial_band(
+    simulated: NDArray[np.int64], probability: Floats, size: int, tail: float
+) -> tuple[Floats, Floats]:
+    """Binomial quantiles that hold all places of a row together but for the tail probability."""
+    from scipy.stats import binom
+
+    one = np.minimum(
+        binom.cdf(simulated, size, probability), binom.sf(simulated - 1, size, probability)
+    ).min(axis=1)
+    place = float(np.quantile(one, tail))
+    low, high = binom.ppf(place, size, probability), binom.isf(place, size, probability)
+    return np.asarray(low), np.asarray(high)
+
+
+def martingale_residuals(
+    residuals: xr.Dataset,
+    *,
+    endpoint: str | None = None,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw each patient's residual against the events expected of the patient's follow-up.
+
+    Parameters
+    ----------
+    residuals
+        What `bayesblina.martingale_residuals` gives.
+    endpoint
+        Endpoint to draw; by default all.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw one panel on, in a figure of one's own; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per endpoint, patients with and without the event apart. Patients without it lie
+        on the line of minus what was expected of them. Each point is a patient.
+
+    Raises
+    ------
+    SpecError
+        If the dataset is another one, the endpoint is unknown, or `ax` is given for several.
+    """
+    require(residuals, ["residual", "events"], "bayesblina.martingale_residuals")
+    names = chosen(residuals["endpoint"].values, endpoint)
+    drawn = in_a_row(len(names), height=2.8, width=width, ax=ax, share_y=True)
+    axes = drawn.axes[0]
+    for axis, name in zip(axes, names, strict=True):
+        one = residuals.sel(endpoint=name)
+        expected, residual = one["expected"].values, one["residual"].values
+        used = np.isfinite(residual)
+        event = used & (one["events"].values > 0)
+        for which, colour, label in (
+            (event, COLOURS[1], "event"),
+            (used & ~event, COLOURS[0], "no event"),
+        ):
+            axis.plot(
+                expected[which], residual[which], "o", color=colour, markersize=2.5, label=label
+            )
+        axis.axhline(0.0, color=DARK, linewidth=0.7)
+        axis.set_xlabel("events expected")
+        entitle(axis, name.upper())
+    label_left(drawn, "martingale residual")
+    explain(axes[0])
+    mark(drawn, residuals)
+    return drawn.figure

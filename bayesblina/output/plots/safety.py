@@ -1,0 +1,215 @@
+"""Figures of safety: adverse events by treatment phase."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bayesblina.core.errors import SpecError
+from bayesblina.core.tables import numbers
+from bayesblina.output.plots.style import (
+    COLOURS,
+    SMALL,
+    Canvas,
+    Width,
+    canvas,
+    colours,
+    literal,
+    mark,
+    ratio_scale,
+    require,
+    tails,
+)
+
+# Inches for each phase, for each term and phase, and for what stands around them.
+ROW, THIN, FRAME = 0.36, 0.09, 0.9
+# Terms above which a figure is refused: nobody could read them.
+LARGEST = 60
+# Share of a term's row that its phases take.
+SPREAD = 0.6
+
+
+def adverse_events(
+    estimate: xr.Dataset,
+    *,
+    mass: float = 0.95,
+    logarithmic: bool = False,
+    minimum: int = 1,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
+    r"""Draw rates or incidences of adverse events by treatment phase, with their intervals.
+
+    Parameters
+    ----------
+    estimate
+        What `bayesblina.event_rate`, `bayesblina.incidence` or `bayesblina.event_rates_by_term`
+        gives.
+    mass
+        Probability of the intervals.
+    logarithmic
+        Whether the axis is logarithmic; otherwise it begins at 0.
+    minimum
+        Phases with fewer events or patients than this, but some, are named and not drawn: an
+        estimate gives its count away.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw on, in a figure of one's own; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Posterior medians and intervals: a line per phase with the counts below its name, or a line
+        per event term, the most frequent first, with a colour per phase.
+
+    Raises
+    ------
+    SpecError
+        If it is another dataset, the mass or the minimum is impossible, there are too many terms or
+        phases, or `minimum` is given for rates by term, which have no counts.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> table = bb.simulate.adverse_events(cohort, seed=1)
+    >>> events = bb.adverse_events(
+    ...     table,
+    ...     cohort,
+    ...     patient="patient_id",
+    ...     term="term",
+    ...     start="month",
+    ...     transplant="ignore",
+    ... )
+    >>> figure = bb.plots.adverse_events(bb.event_rate(events, seed=1))
+    >>> figure.axes[0].get_xlabel()
+    'adverse events per patient-year,\n95% interval'
+    """
+    require(estimate, [], "bayesblina.event_rate or bayesblina.incidence")
+    name = "incidence" if "incidence" in estimate else "event_rate"
+    require(estimate, [name], "bayesblina.event_rate or bayesblina.incidence")
+    values = estimate[name]
+    by_term = "term" in values.dims
+    expected = {"chain", "draw", "phase", *(["term"] if by_term else [])}
+    if set(values.dims) != expected:
+        more = sorted(map(str, set(values.dims) ^ expected))
+        raise SpecError(f"Expected rates by phase, or by term and phase: check {', '.join(more)}.")
+    if minimum < 1:
+        raise SpecError(f"minimum must be at least 1, got {minimum!r}.")
+    low, high = tails(mass)
+    found = values.quantile([0.5, low, high], ("chain", "draw"))
+    drawn = (
+        _by_term(found, minimum=minimum, width=width, ax=ax)
+        if by_term
+        else _by_phase(estimate, name, found, minimum=minimum, width=width, ax=ax)
+    )
+    per = str(estimate.attrs.get("per", "years")).removesuffix("s")
+    what = (
+        "share of patients with an adverse event"
+        if name == "incidence"
+        else f"adverse events per patient-{per}"
+    )
+    axis = drawn.axis
+    axis.set_xlabel(f"{what},\n{mass:.0%} interval" + (" (log scale)" if logarithmic else ""))
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    if logarithmic:
+        ratio_scale(axis, "x")
+    else:
+        axis.set_xlim(left=0.0)
+    mark(drawn, estimate)
+    return drawn.figure
+
+
+def _by_phase(
+    estimate: xr.Dataset,
+    name: str,
+    found: xr.DataArray,
+    *,
+    minimum: int,
+    width: Width,
+    ax: Axes | None,
+) -> Canvas:
+    phases = [str(one) for one in found["phase"].values]
+    drawn = canvas(height=FRAME + ROW * len(phases), width=width, ax=ax)
+    axis = drawn.axis
+    names = []
+    for place, phase in enumerate(phases):
+        counts, few = _counts(estimate.sel(phase=phase), name, minimum)
+        names.append(f"{literal(phase)}\n{counts}")
+        if few:
+            text = f"not shown: fewer than {minimum}"
+        else:
+            middle, lower, upper = map(float, found.sel(phase=phase).values)
+            _draw(axis, place, middle, lower, upper, COLOURS[0])
+            text = numbers.interval(middle, lower, upper)
+        axis.annotate(
+            text,
+            (1.0, place),
+            (6.0, 0.0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            fontsize=SMALL,
+            annotation_clip=False,
+        )
+    axis.set_yticks(np.arange(len(phases)), names)
+    axis.set_ylim(len(phases) - 0.5, -0.5)
+    return drawn
+
+
+def _counts(estimate: xr.Dataset, name: str, minimum: int) -> tuple[str, bool]:
+    """Write a phase's counts, and say whether they are too small to be shown."""
+    if name == "incidence":
+        patients, hit = int(estimate["patients"]), int(estimate["with_event"])
+        few = any(0 < one < minimum for one in (patients, hit, patients - hit))
+        text = "few patients" if few else f"{hit} of {patients} patients"
+    else:
+        events, time = int(estimate["events"]), float(estimate["person_time"])
+        few = 0 < events < minimum
+        per = str(estimate.attrs.get("per", "years"))
+        text = "few events" if few else f"{events} in {numbers.number(time)} patient-{per}"
+    return text, few
+
+
+def _by_term(found: xr.DataArray, *, minimum: int, width: Width, ax: Axes | None) -> Canvas:
+    if minimum > 1:
+        raise SpecError("minimum is for rates by phase: those by term have no counts to go by.")
+    phases = [str(one) for one in found["phase"].values]
+    if found.sizes["term"] > LARGEST:
+        raise SpecError(
+            f"{found.sizes['term']} terms are too many to read: choose some with .sel(term=...)."
+        )
+    shades = colours(len(phases), "phases")
+    order = np.argsort(-found.sel(quantile=0.5).max("phase").values, kind="stable")
+    ordered = found.isel(term=order).transpose("term", "phase", "quantile").values
+    terms = [literal(one) for one in found["term"].values[order]]
+    height = FRAME + len(terms) * max(0.2, THIN * len(phases))
+    drawn = canvas(height=height, width=width, ax=ax)
+    axis = drawn.axis
+    offsets = SPREAD * (np.arange(len(phases)) - (len(phases) - 1) / 2) / max(len(phases), 1)
+    for column, (phase, colour) in enumerate(zip(phases, shades, strict=True)):
+        for place, (middle, lower, upper) in enumerate(ordered[:, column]):
+            label = literal(phase) if place == 0 else "_"
+            _draw(axis, place + offsets[column], middle, lower, upper, colour, label=label)
+    axis.set_yticks(np.arange(len(terms)), terms)
+    axis.set_ylim(len(terms) - 0.5, -0.5)
+    axis.legend(frameon=False, fontsize=SMALL, loc="lower right")
+    return drawn
+
+
+def _draw(
+    axis: Axes,
+    place: float,
+    middle: float,
+    lower: float,
+    upper: float,
+    colour: str,
+    *,
+    label: str = "_",
+) -> None:
+    axis.plot([lower, upper], [place, place], color=colour, linewidth=1.2)
+    axis.plot(middle, place, "o", color=colour, markersize=4, linestyle="", label=label)

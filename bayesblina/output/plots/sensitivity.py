@@ -1,0 +1,453 @@
+"""Figures of what-ifs: scenarios, confounders, weights, sceptical priors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.tables.marks import beside
+from bayesblina.output.plots.style import (
+    ALARM,
+    COLOURS,
+    DARK,
+    GREY,
+    SMALL,
+    TINY,
+    Width,
+    canvas,
+    chosen,
+    entitle,
+    explain,
+    literal,
+    mark,
+    paired,
+    ratio_scale,
+    require,
+    say,
+)
+from bayesblina.studies.axes import BASE
+from bayesblina.studies.what_if import Sensitivity
+
+_CENTRED: Mapping[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
+# Axes of probabilities span this much at least.
+LEAST_PROBABILITY_SPAN = 0.02
+_BESIDE: Mapping[str, Any] = {"fontsize": TINY, "va": "center"}
+
+
+def specification_curve(
+    found: Sensitivity, endpoint: str, *, largest: int = 200, width: Width = "two"
+) -> Figure:
+    """Draw the hazard ratio of every scenario, sorted, with the settings below.
+
+    Parameters
+    ----------
+    found
+        What `bayesblina.sensitivity` gives.
+    endpoint
+        Endpoint.
+    largest
+        Scenarios above which figures are refused: nobody could read them.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Above, medians with 95 % intervals, the base case marked, and crosses where the baseline
+        moves the hazard ratio or event times are those of visits; below, a dot for each scenario in
+        the row of its setting.
+
+    Raises
+    ------
+    SpecError
+        If the endpoint is unknown, no scenario converged, or there are more than `largest`.
+    """
+    require_kind(found, Sensitivity, "found")
+    rows = found.of_endpoint(endpoint).sort_values("median", kind="stable").reset_index(drop=True)
+    if len(rows) > largest:
+        raise SpecError(f"{len(rows)} scenarios are too many to draw: choose rows of the table.")
+    settings = [
+        (axis, str(value))
+        for axis in found.axes
+        for value in dict.fromkeys(found.table[axis])
+        if (rows[axis] == value).any()
+    ]
+    place = np.arange(len(rows))
+    base = (rows[list(found.axes)] == BASE).all(axis=1).to_numpy()
+    below = 0.16 * len(settings)
+    drawn = canvas(
+        2, 1, height=2.6 + below, width=width, share_x=True, heights=[2.0, max(below, 0.2)]
+    )
+    top, bottom = drawn.axes[:, 0]
+    for which, colour, size in ((~base, COLOURS[0], 2.5), (base, COLOURS[1], 4.5)):
+        inside = rows[which]
+        if inside.empty:
+            continue
+        ends = [inside["median"] - inside["lower"], inside["upper"] - inside["median"]]
+        label = "base case" if colour == COLOURS[1] else None
+        top.errorbar(
+            place[which],
+            inside["median"],
+            yerr=np.array(ends),
+            fmt="o",
+            color=colour,
+            markersize=size,
+            elinewidth=0.8,
+            label=label,
+        )
+    marked = np.array([bool(beside(row)) for row in rows.to_dict("records")])
+    if marked.any():
+        top.plot(place[marked], rows["median"][marked], "x", color=ALARM, markersize=6)
+    top.axhline(1.0, color=DARK, linewidth=0.7)
+    ratio_scale(top)
+    silent = found.table.loc[found.table["status"] != "converged", "scenario"].nunique()
+    without = f" ({silent} more without an answer)" if silent else ""
+    top.set_ylabel("hazard ratio (log scale)")
+    entitle(top, f"{endpoint.upper()}: {len(rows)} scenarios{without}")
+    if base.any():
+        explain(top, place="upper left")
+    for line, (axis, value) in enumerate(settings):
+        mine = (rows[axis].astype(str) == value).to_numpy()
+        bottom.plot(place[mine], np.full(mine.sum(), line), ".", color=DARK, markersize=3)
+    labels = [f"{axis}: {literal(value)}" for axis, value in settings]
+    bottom.set_yticks(np.arange(len(settings)), labels)
+    bottom.set(ylim=(len(settings) - 0.5, -0.5), xlabel="scenarios, by hazard ratio", xticks=[])
+    crosses = "crosses: the baseline moves the hazard ratio, or event times are those of visits"
+    more = crosses if marked.any() else ""
+    say(drawn, synthetic=found.synthetic, converged=True, more=more)
+    return drawn.figure
+
+
+def tornado(found: Sensitivity, endpoint: str, *, width: Width = "two") -> Figure:
+    """Draw which axis moves the answer most.
+
+    Parameters
+    ----------
+    found
+        What `bayesblina.sensitivity` gives.
+    endpoint
+        Endpoint.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        On the left the mean log hazard ratio between the extreme settings of each axis; on the
+        right the probability of a hazard ratio below 1. Pairs of axes, where they were combined,
+        show what the combination has beyond both.
+
+    Raises
+    ------
+    SpecError
+        If the endpoint is unknown, or nothing was varied.
+    """
+    require_kind(found, Sensitivity, "found")
+    effects = found.effects(endpoint)
+    if effects.empty:
+        raise SpecError("Nothing was varied: there is nothing to compare.")
+    crossed = effects["axis"].str.contains(" x ", regex=False)
+    parts = [one for one in (effects[~crossed], effects[crossed]) if len(one)]
+    height = 0.7 + 0.6 * len(parts) + 0.28 * len(effects)
+    shares = [len(one) + 1.0 for one in parts]
+    drawn = paired(len(parts), height=height, width=width, heights=shares)
+    axes = drawn.axes
+    for (left, right), table in zip(axes, parts, strict=True):
+        _bars(
+            left,
+            right,
+            table,
+            pairs=bool(crossed.any()) and table is parts[-1],
+            named=width == "one",
+        )
+    if len(parts) == 2 or not crossed.any():
+        entitle(axes[0, 0], f"{endpoint.upper()}: one axis at a time")
+    if crossed.any():
+        entitle(axes[-1, 0], "two axes together, beyond what each does alone")
+    say(drawn, synthetic=found.synthetic, converged=True)
+    return drawn.figure
+
+
+def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool, named: bool) -> None:
+    """Draw bars from low to high, the longest on top; those of pairs start at 0."""
+    for line, row in enumerate(table.to_dict("records")):
+        low, high = literal(row["low"]), literal(row["high"])
+        for axis, name in ((left, "log_ratio"), (right, "probability")):
+            start = 0.0 if pairs else float(row[f"{name}_low"])
+            extent = float(row[f"{name}_range"])
+            axis.barh(line, extent, left=start, color=COLOURS[2 if pairs else 0], alpha=0.6)
+            ends = sorted((start, start + extent))
+            # A range of nothing has a place, too.
+            axis.plot(ends, [line, line], "|", color=COLOURS[2 if pairs else 0], markersize=7)
+            if axis is left and pairs:
+                _beside(axis, high, ends[1], line, after=True)
+            elif axis is left:
+                _beside(axis, low, ends[0], line, after=False)
+                _beside(axis, high, ends[1], line, after=True)
+    left.set_yticks(np.arange(len(table)), [literal(name) for name in table["axis"]])
+    # Below each other, each panel needs the names.
+    names = [literal(name) for name in table["axis"]] if named else []
+    right.set_yticks(np.arange(len(names)), names)
+    left.set_xlabel("difference of log hazard ratios" if pairs else "mean log hazard ratio")
+    right.set_xlabel("difference of P(HR < 1)" if pairs else "P(HR < 1)")
+    left.use_sticky_edges = False
+    left.margins(x=0.6 if pairs else 0.45)
+    for axis in (left, right):
+        axis.set_ylim(len(table) - 0.5, -0.5)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+    if not pairs:
+        # No probability lies outside 0 to 1, whatever the margins.
+        start, stop = right.get_xlim()
+        middle, half = (start + stop) / 2, max((stop - start) / 2, LEAST_PROBABILITY_SPAN / 2)
+        right.set_xlim(max(middle - half, 0.0), min(middle + half, 1.0))
+    for axis in (left, right):
+        axis.xaxis.set_major_formatter("{x:.5g}")
+
+
+def _beside(axis: Axes, text: str, where: float, line: int, *, after: bool) -> None:
+    axis.annotate(
+        text,
+        (where, line),
+        (2.0 if after else -2.0, 0.0),
+        textcoords="offset points",
+        ha="left" if after else "right",
+        **_BESIDE,
+    )
+
+
+def scenario_map(
+    found: Sensitivity,
+    endpoint: str,
+    rows: str,
+    columns: str,
+    *,
+    value: str = "median",
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw the answer over two axes as a map.
+
+    Parameters
+    ----------
+    found
+        What `bayesblina.sensitivity` gives.
+    endpoint
+        Endpoint.
+    rows, columns
+        Axes; of all others the base case's setting.
+    value
+        Column of the table that is shown.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw on, in a figure of one's own; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One field per combination, with its number; empty where there is none.
+
+    Raises
+    ------
+    SpecError
+        If an axis or the column is unknown, or the axes are the same.
+    """
+    require_kind(found, Sensitivity, "found")
+    table = found.of_endpoint(endpoint)
+    for name in (rows, columns):
+        if name not in found.axes:
+            raise SpecError(f"No axis '{name}'. {nearest(name, found.axes)}")
+    if rows == columns:
+        raise SpecError("Give two different axes.")
+    if value not in table.columns:
+        raise SpecError(f"No column '{value}'. {nearest(value, [str(c) for c in table.columns])}")
+    others = [name for name in found.axes if name not in (rows, columns)]
+    inside = table[(table[others] == BASE).all(axis=1)]
+    wide = inside.pivot_table(index=rows, columns=columns, values=value, sort=False)
+    numbers = wide.to_numpy(float)
+    drawn = canvas(height=0.9 + 0.35 * wide.shape[0], width=width, ax=ax)
+    axis = drawn.axis
+    image = axis.imshow(numbers, cmap="cividis", aspect="auto")
+    middle = float(np.nanmean([np.nanmin(numbers), np.nanmax(numbers)]))
+    for (row, column), number in np.ndenumerate(numbers):
+        if np.isfinite(number):
+            colour = "white" if number < middle else "black"
+            axis.text(
+                column, row, f"{number:.2f}", ha="center", va="center", color=colour, fontsize=SMALL
+            )
+    axis.set_xticks(np.arange(wide.shape[1]), [literal(one) for one in wide.columns])
+    axis.set_yticks(np.arange(wide.shape[0]), [literal(one) for one in wide.index])
+    axis.set(xlabel=columns, ylabel=rows)
+    entitle(axis, f"{endpoint.upper()}: {value}")
+    drawn.figure.colorbar(image, ax=axis).ax.tick_params(labelsize=SMALL)
+    say(drawn, synthetic=found.synthetic, converged=True)
+    return drawn.figure
+
+
+def tipping_points(
+    found: xr.Dataset, endpoint: str, *, width: Width = "two", ax: Axes | None = None
+) -> Figure:
+    """Draw what a confounder must be to change the answer.
+
+    Parameters
+    ----------
+    found
+        What `bayesblina.tipping_points` gives.
+    endpoint
+        Endpoint.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw on, in a figure of one's own; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        P(HR < 1) without the confounder, by its prevalence among the unexposed and its hazard
+        ratio; lines at 0.5, 0.8, 0.95 and 0.975.
+
+    Raises
+    ------
+    SpecError
+        If the dataset is another one, or the endpoint is unknown.
+    """
+    require(found, ["probability_below_1"], "bayesblina.tipping_points")
+    chosen(found["endpoint"].values, endpoint)
+    one = found.sel(endpoint=endpoint)["probability_below_1"].transpose("ratio", "prevalence")
+    drawn = canvas(height=3.2, width=width, ax=ax)
+    axis = drawn.axis
+    across, up = one["prevalence"].values, one["ratio"].values
+    shown = axis.pcolormesh(across, up, one.values, cmap="cividis", vmin=0, vmax=1)
+    if min(one.shape) > 1:
+        levels = [0.5, 0.8, 0.95, 0.975]
+        lines = axis.contour(across, up, one.values, levels, colors="black", linewidths=1)
+        axis.clabel(lines, fontsize=SMALL)
+    among = float(found.attrs["prevalence_exposed"])
+    axis.set_xlabel(f"prevalence among the unexposed\n(among the exposed: {among:g})")
+    axis.set_ylabel("hazard ratio of the confounder")
+    entitle(axis, f"{endpoint.upper()}: P(HR < 1) without it")
+    drawn.figure.colorbar(shown, ax=axis).ax.tick_params(labelsize=SMALL)
+    mark(drawn, found)
+    return drawn.figure
+
+
+def balance(
+    table: pd.DataFrame, *, synthetic: bool = False, width: Width = "two", ax: Axes | None = None
+) -> Figure:
+    """Draw how alike those who start and those who could have are, before and after weighting.
+
+    Parameters
+    ----------
+    table
+        ``balance`` of what `bayesblina.starting_weights` gives.
+    synthetic
+        Whether the patients are simulated: the table does not know.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw on, in a figure of one's own; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A love plot: standardised mean differences, with lines at 0.1.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one.
+    """
+    require(table, ["covariate", "unweighted", "weighted"], "bayesblina.starting_weights")
+    drawn = canvas(height=0.9 + 0.2 * len(table), width=width, ax=ax)
+    axis = drawn.axis
+    place = np.arange(len(table))
+    for column, colour, marker in (("unweighted", COLOURS[1], "o"), ("weighted", COLOURS[0], "s")):
+        axis.plot(table[column], place, marker, color=colour, markersize=4, label=column)
+    for one in (-0.1, 0.1):
+        axis.axvline(one, color=GREY, linewidth=0.7, linestyle="--")
+    axis.axvline(0.0, color=DARK, linewidth=0.7)
+    axis.set_yticks(place, [literal(name) for name in table["covariate"]])
+    axis.set(
+        xlabel="standardised mean difference, starting less at risk", ylim=(len(table) - 0.5, -0.5)
+    )
+    explain(axis)
+    mark(drawn, table, synthetic=synthetic)
+    return drawn.figure
+
+
+def sceptical_priors(
+    table: pd.DataFrame,
+    endpoint: str,
+    *,
+    synthetic: bool = False,
+    width: Width = "two",
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw how the conclusion depends on how sceptical the prior is.
+
+    Parameters
+    ----------
+    table
+        What `bayesblina.sceptical_priors` gives.
+    endpoint
+        Endpoint.
+    synthetic
+        Whether the patients are simulated: the table does not know.
+    width
+        One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
+    ax
+        Axes to draw on, in a figure of one's own; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        P(HR < 1) against the upper end of the prior's 95 % interval; hollow where the weights are
+        not to be relied on.
+
+    Raises
+    ------
+    SpecError
+        If the table is another one, or the endpoint is unknown.
+    """
+    needed = ["endpoint", "prior_upper", "probability_below_1", "pareto_k"]
+    require(table, needed, "bayesblina.sceptical_priors")
+    chosen(list(table["endpoint"]), endpoint)
+    rows = table[table["endpoint"] == endpoint].sort_values("prior_upper")
+    drawn = canvas(height=2.8, width=width, ax=ax)
+    axis = drawn.axis
+    axis.plot(rows["prior_upper"], rows["probability_below_1"], color=COLOURS[0], linewidth=1)
+    good = (rows["pareto_k"] <= 0.7).to_numpy()
+    for which, face in ((good, COLOURS[0]), (~good, "white")):
+        axis.plot(
+            rows["prior_upper"][which],
+            rows["probability_below_1"][which],
+            "o",
+            markersize=4,
+            color=COLOURS[0],
+            markerfacecolor=face,
+        )
+    for one in (0.95, 0.975):
+        axis.axhline(one, color=GREY, linewidth=0.7, linestyle="--")
+    axis.set_xscale("log")
+    ticks: list[float] = []
+    for one in rows["prior_upper"]:
+        # Labels of neighbours would overlap.
+        if not ticks or one / ticks[-1] > 1.17:
+            ticks.append(float(one))
+    axis.set_xticks(
+        ticks, [f"{1 / one:.2g} to {one:.3g}" for one in ticks], rotation=45, ha="right"
+    )
+    axis.minorticks_off()
+    axis.set(xlabel="95 % of the prior of the hazard ratio", ylabel="P(HR < 1)")
+    entitle(axis, endpoint.upper())
+    mark(drawn, table, synthetic=synthetic)
+    return drawn.figure

@@ -1,0 +1,532 @@
+"""What all figures share: sizes, colours, scales, and what must not be overlooked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.tables.marks import BASELINE, CONVERGED, EVENT_TIMES, failed_in
+
+# One column or two of a journal's page.
+Width = Literal["one", "two"]
+INCHES: Mapping[str, float] = {"one": 89 / 25.4, "two": 183 / 25.4}
+DPI = 150
+# Points. Print needs 6 at least.
+SIZE, SMALL, TINY = 8.0, 7.0, 6.0
+# Okabe and Ito's palette: distinguishable with colour-blindness.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DARK, GREY, PALE = "0.15", "0.45", "0.85"
+ALARM = "#B00000"
+# Letters on an inch, at the size of what is written above a figure.
+LETTERS = 17.0
+SYNTHETIC = "synthetic patients"
+NOT_CONVERGED = "NOT CONVERGED"
+WORDS: Mapping[str, str] = {
+    BASELINE: "THE BASELINE MOVES THE HAZARD RATIO",
+    EVENT_TIMES: "EVENT TIMES ARE THOSE OF VISITS",
+}
+# Ticks of ratios, in the order in which they are wanted.
+TICKS = (
+    *(1.0, 10.0, 0.1, 100.0, 0.01, 1000.0, 0.001),
+    *(2.0, 0.5, 5.0, 0.2, 20.0, 0.05, 50.0, 0.02),
+    *(3.0, 0.3, 1.5, 0.7),
+)
+# Inches between labels of a logarithmic axis, so that they do not touch.
+TICK_DISTANCE = 0.27
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": SIZE,
+    "axes.labelsize": SIZE,
+    "axes.titlesize": SIZE,
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.7,
+    "figure.dpi": DPI,
+    "text.usetex": False,
+}
+
+
+class Drawing(Figure):
+    """A figure that a notebook shows by itself, whether or not pyplot was ever imported."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Canvas:
+    """A figure with its panels.
+
+    Attributes
+    ----------
+    figure
+        The figure.
+    axes : ndarray of matplotlib.axes.Axes, shape (row, column)
+        The panels.
+    own
+        Whether the figure was made here; otherwise the one panel is the caller's.
+    """
+
+    figure: Figure
+    axes: NDArray[np.object_]
+    own: bool
+
+    @property
+    def axis(self) -> Axes:
+        """The first panel."""
+        found: Axes = self.axes[0, 0]
+        return found
+
+
+def canvas(
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    height: float,
+    width: Width = "two",
+    ax: Axes | None = None,
+    share_x: bool = False,
+    share_y: bool = False,
+    heights: Sequence[float] | None = None,
+) -> Canvas:
+    """Make a figure with panels, or take the caller's panel.
+
+    Parameters
+    ----------
+    rows, columns
+        Number of panels.
+    height
+        Height in inches.
+    width
+        One column of a journal's page (89 mm) or two (183 mm).
+    ax
+        The caller's panel.
+    share_x, share_y
+        Whether panels share their axes.
+    heights
+        Relative heights of the rows.
+
+    Returns
+    -------
+    Canvas
+        The panels, in the style of all figures.
+
+    Raises
+    ------
+    SpecError
+        If the width is unknown, or a panel is given for a figure that has several.
+    """
+    if width not in INCHES:
+        raise SpecError(f"width must be 'one' or 'two' columns of a page, got {width!r}.")
+    if ax is not None:
+        if rows * columns != 1:
+            raise SpecError(
+                f"ax= takes one panel, and this figure has {rows * columns}: choose one endpoint "
+                "or group, or leave ax out."
+            )
+        whole = ax.get_figure(root=True)
+        if whole is None:
+            raise SpecError("ax= belongs to no figure any more: give one that does.")
+        dress(ax)
+        one = np.empty((1, 1), dtype=object)
+        one[0, 0] = ax
+        return Canvas(figure=whole, axes=one, own=False)
+    with mpl.rc_context(STYLE):
+        figure = Drawing(figsize=(INCHES[width], height), layout="constrained")
+        axes = figure.subplots(
+            rows, columns, squeeze=False, sharex=share_x, sharey=share_y, height_ratios=heights
+        )
+    for axis in axes.flat:
+        dress(axis)
+    return Canvas(figure=figure, axes=axes, own=True)
+
+
+def paired(rows: int, *, height: float, width: Width, heights: Sequence[float] = ()) -> Canvas:
+    """Make a figure of pairs of panels: beside each other on two columns, else below each other.
+
+    Parameters
+    ----------
+    rows
+        Number of pairs.
+    height
+        Height in inches of a figure with pairs beside each other.
+    width
+        One column of a journal's page (89 mm) or two (183 mm).
+    heights
+        Relative heights of the pairs; by default equal.
+
+    Returns
+    -------
+    Canvas
+        Panels of shape (pair, 2).
+    """
+    shares = list(heights) or [1.0] * rows
+    if width != "one":
+        return canvas(rows, 2, height=height, width=width, heights=shares)
+    doubled = [share for share in shares for _ in range(2)]
+    stacked = canvas(2 * rows, 1, height=1.8 * height, width=width, heights=doubled)
+    return Canvas(figure=stacked.figure, axes=stacked.axes.reshape(rows, 2), own=True)
+
+
+def in_a_row(
+    count: int,
+    *,
+    height: float,
+    width: Width,
+    ax: Axes | None = None,
+    share_x: bool = False,
+    share_y: bool = False,
+) -> Canvas:
+    """Make panels beside each other on two columns, else below each other.
+
+    Parameters
+    ----------
+    count
+        How many.
+    height
+        Height in inches of each.
+    width
+        One column of a journal's page (89 mm) or two (183 mm).
+    ax
+        The caller's panel.
+    share_x, share_y
+        Whether panels share their axes.
+
+    Returns
+    -------
+    Canvas
+        Panels of shape (1, count).
+    """
+    if width != "one" or count == 1 or ax is not None:
+        return canvas(1, count, height=height, width=width, ax=ax, share_x=share_x, share_y=share_y)
+    stacked = canvas(count, 1, height=count * height, width=width, share_x=share_x, share_y=share_y)
+    return Canvas(figure=stacked.figure, axes=stacked.axes.reshape(1, count), own=True)
+
+
+def label_left(drawn: Canvas, text: str) -> None:
+    """Name the vertical axis of every panel that has none to its left.
+
+    Parameters
+    ----------
+    drawn
+        The figure.
+    text
+        The name.
+    """
+    for axis in drawn.axes.flat:
+        place = axis.get_subplotspec()
+        if not drawn.own or place is None or place.is_first_col():
+            axis.set_ylabel(text)
+
+
+def dress(axis: Axes) -> None:
+    """Give a panel the style of all figures.
+
+    Parameters
+    ----------
+    axis
+        The panel.
+    """
+    # Ticks are made when they are first drawn, long after any settings that hold for a while.
+    axis.tick_params(labelsize=SMALL, width=0.7, length=3)
+    axis.xaxis.label.set_fontsize(SIZE)
+    axis.yaxis.label.set_fontsize(SIZE)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def entitle(axis: Axes, text: str) -> None:
+    """Write a panel's title, on the left; nothing in it is mathematics.
+
+    Parameters
+    ----------
+    axis
+        The panel.
+    text
+        The title.
+    """
+    axis.set_title(literal(text), loc="left", fontsize=SIZE, fontweight="bold", wrap=True)
+
+
+def literal(text: object) -> str:
+    r"""Keep a text of the data from being read as mathematics, or as several lines.
+
+    Parameters
+    ----------
+    text
+        The text.
+
+    Returns
+    -------
+    str
+        The text with dollar signs escaped and white space folded.
+
+    Examples
+    --------
+    >>> print(literal("$x$"))
+    \$x\$
+    """
+    return " ".join(str(text).split()).replace("$", r"\$")
+
+
+def explain(axis: Axes, *, place: Literal["best", "upper left"] = "best") -> None:
+    """Write a panel's legend.
+
+    Parameters
+    ----------
+    axis
+        The panel.
+    place
+        Where; matplotlib's ``loc``.
+    """
+    axis.legend(frameon=False, fontsize=SMALL, loc=place)
+
+
+def colours(count: int, what: str) -> tuple[str, ...]:
+    """Give each of several things its own colour.
+
+    Parameters
+    ----------
+    count
+        How many.
+    what
+        What they are, for the error.
+
+    Returns
+    -------
+    tuple of str
+        As many colours.
+
+    Raises
+    ------
+    SpecError
+        If there are more than can be told apart.
+    """
+    if count > len(COLOURS):
+        raise SpecError(
+            f"{count} {what} are too many for one figure, whose colours tell {len(COLOURS)} apart: "
+            "choose some with .sel or rows of the table."
+        )
+    return COLOURS[:count]
+
+
+def tails(mass: float) -> tuple[float, float]:
+    """Turn the probability of a central interval into those of its ends.
+
+    Parameters
+    ----------
+    mass
+        Probability.
+
+    Returns
+    -------
+    (float, float)
+        Of the lower and the upper end.
+
+    Raises
+    ------
+    SpecError
+        If it does not lie between 0 and 1.
+    """
+    if not 0 < mass < 1:
+        raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
+    return (1.0 - mass) / 2.0, (1.0 + mass) / 2.0
+
+
+def chosen(known: Iterable[object], endpoint: str | None, *, what: str = "endpoint") -> list[str]:
+    """List the endpoints to draw.
+
+    Parameters
+    ----------
+    known
+        Those there are.
+    endpoint
+        The one asked for; None for all.
+    what
+        What they are, for the error.
+
+    Returns
+    -------
+    list of str
+        Their names.
+
+    Raises
+    ------
+    SpecError
+        If the one asked for is not there, or there are none.
+    """
+    names = list(dict.fromkeys(str(name) for name in known))
+    if endpoint is not None and endpoint not in names:
+        raise SpecError(f"No {what} '{endpoint}'. {nearest(str(endpoint), names)}")
+    if not names:
+        raise SpecError(f"There is no {what} to draw.")
+    return names if endpoint is None else [endpoint]
+
+
+def require(source: Any, names: Sequence[str], made_by: str) -> None:
+    """Refuse what is not the kind of table or dataset that a figure shows.
+
+    Parameters
+    ----------
+    source
+        What is to be drawn.
+    names
+        Variables or columns that must be there.
+    made_by
+        What gives such a one.
+
+    Raises
+    ------
+    TypeError
+        If it is neither table nor dataset; says what to call first.
+    SpecError
+        If one is missing.
+    """
+    if not isinstance(source, xr.Dataset | pd.DataFrame):
+        kind = type(source).__name__
+        raise TypeError(f"Expected what {made_by} gives, got {kind}: call {made_by} first.")
+    missing = [name for name in names if name not in source]
+    if missing:
+        found = ", ".join(map(str, source)) or "nothing"
+        raise SpecError(f"Expected what {made_by} gives, with '{missing[0]}'; found {found}.")
+
+
+def mark(
+    drawn: Canvas, *sources: xr.Dataset | pd.DataFrame | None, synthetic: bool = False
+) -> None:
+    """Say in the figure itself what must not be overlooked.
+
+    Parameters
+    ----------
+    drawn
+        The figure.
+    *sources
+        What it shows; their attributes, and what stands beside each number, tell whether patients
+        are synthetic and which gates were failed (`bayesblina.core.tables.marks`).
+    synthetic
+        Whether patients are synthetic, where a table does not know.
+    """
+    failed: set[str] = set()
+    for source in sources:
+        if source is None:
+            continue
+        synthetic |= bool(source.attrs.get("synthetic", False))
+        failed |= set(failed_in(source))
+    say(
+        drawn,
+        synthetic=synthetic,
+        converged=CONVERGED not in failed,
+        failed=tuple(name for name in (BASELINE, EVENT_TIMES) if name in failed),
+    )
+
+
+def say(
+    drawn: Canvas,
+    *,
+    synthetic: bool,
+    converged: bool,
+    failed: Sequence[str] = (),
+    more: str = "",
+) -> None:
+    """Write above a figure what must not be overlooked.
+
+    Parameters
+    ----------
+    drawn
+        The figure.
+    synthetic
+        Whether patients are simulated.
+    converged
+        Whether the draws passed the convergence gate.
+    failed
+        Other gates that were failed: ``"baseline"``, ``"event_times"``.
+    more
+        Anything else.
+    """
+    parts = [
+        SYNTHETIC if synthetic else "",
+        "" if converged else NOT_CONVERGED,
+        *(WORDS[name] for name in failed),
+        more,
+    ]
+    parts = [part for part in parts if part]
+    if not parts:
+        return
+    words = " - ".join(parts)
+    if len(words) > LETTERS * drawn.figure.get_figwidth():
+        words = "\n".join(parts)
+    weight = "normal" if converged and not failed else "bold"
+    if drawn.own:
+        drawn.figure.suptitle(words, fontsize=SMALL, color=ALARM, fontweight=weight)
+    else:
+        drawn.axis.annotate(
+            words,
+            (1.0, 1.0),
+            (0.0, 3.0),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize=TINY,
+            color=ALARM,
+            fontweight=weight,
+        )
+
+
+def ratio_scale(axis: Axes, direction: Literal["x", "y"] = "y") -> None:
+    """Put ratios on a logarithmic axis with readable ticks.
+
+    Parameters
+    ----------
+    axis
+        The panel, with all that it shows.
+    direction
+        Which of its axes.
+    """
+    across = direction == "x"
+    (axis.set_xscale if across else axis.set_yscale)("log")
+    whole = axis.get_figure(root=True)
+    if whole is not None:
+        # Only a laid-out panel knows how much room its ticks have.
+        whole.draw_without_rendering()
+    low, high = axis.get_xlim() if across else axis.get_ylim()
+    ticks = _ratio_ticks(low, high, inches=_inches(axis, across=across))
+    (axis.set_xlim if across else axis.set_ylim)(low, high)
+    (axis.set_xticks if across else axis.set_yticks)(ticks, [f"{one:g}" for one in ticks])
+    (axis.xaxis if across else axis.yaxis).set_tick_params(which="minor", length=0)
+    axis.minorticks_off()
+
+
+def _ratio_ticks(low: float, high: float, *, inches: float) -> list[float]:
+    """Choose ticks within limits, the roundest first, none so near to another that they touch."""
+    inside = [one for one in TICKS if low <= one <= high]
+    if len(inside) < 3:
+        # Too narrow for the usual ones.
+        found = MaxNLocator(4).tick_values(low, high)
+        inside = [one for one in (1.0, *map(float, found)) if low <= one <= high and one > 0]
+    scale = inches / math.log(high / low)
+    kept: list[float] = []
+    for one in inside:
+        if all(abs(math.log(one / other)) * scale >= TICK_DISTANCE for other in kept):
+            kept.append(one)
+    return sorted(kept)
+
+
+def _inches(axis: Axes, *, across: bool) -> float:
+    box = axis.get_window_extent()
+    figure = axis.get_figure(root=True)
+    dots = DPI if figure is None else figure.dpi
+    return float(box.width if across else box.height) / dots

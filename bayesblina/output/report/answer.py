@@ -1,0 +1,330 @@
+"""The answer beside the one without a baseline, what pulls it and what weakens it, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from bayesblina.checks.weaknesses import unreliable, weaknesses
+from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, FAILED
+from bayesblina.core.tables.table import BASELINE_MOVES, VISITS
+from bayesblina.inference.baseline_gate import WORDS
+from bayesblina.inference.fitting import Fit
+from bayesblina.output.report.wording import (
+    PROBABILITY,
+    SURVIVAL,
+    Number,
+    Words,
+    number,
+    shape_of,
+    shown,
+)
+from bayesblina.person_time.event_times import DECLARE, UNSEEN
+
+WITHOUT = "; without one, by Cox's partial likelihood with the same priors and covariates, it is "
+TABLE = "hazard_ratios"
+# What follows how far the answers are apart.
+THEN: Mapping[str, str] = {"failed": ": do not use the number with a baseline"}
+
+
+def known(row: Mapping[Any, Any], column: str) -> bool:
+    """Say whether a row has a number.
+
+    Parameters
+    ----------
+    row
+        A row of the table of hazard ratios.
+    column
+        The column.
+
+    Returns
+    -------
+    bool
+        False where the column or its number is missing.
+
+    Examples
+    --------
+    >>> known({"prior_pull": float("nan")}, "prior_pull"), known({}, "prior_pull")
+    (False, False)
+    """
+    return column in row and math.isfinite(float(row[column]))
+
+
+def compared(row: Mapping[Any, Any], fit: Fit) -> Words:
+    """Set the answer beside the one without a baseline, in a sentence.
+
+    Parameters
+    ----------
+    row
+        A row of the table of hazard ratios.
+    fit
+        The fit.
+
+    Returns
+    -------
+    sequence of str and Number
+        The sentence, with as many digits as the answer has.
+    """
+    if not known(row, "companion_median"):
+        why = fit.companion.reason.removeprefix("not compared: ")
+        words = f"Not compared with a model without a baseline: {why}"
+        if fit.gate.against:
+            words += f". Compared with {fit.gate.against}: {WORDS[fit.gate.state]}"
+        return (f"{words}.",)
+    shape = shape_of(row)
+
+    def one(column: str, form: str = shape) -> Number:
+        return number(row, f"companion_{column}", form, table=TABLE)
+
+    probability = one("probability_below_1", PROBABILITY)
+    state = str(row[BASELINE])
+    apart = abs(float(row["baseline_shift"]))
+    size = "" if state == "passed" else f", by {apart:.1f} standard deviations"
+    return (
+        "With a baseline hazard the hazard ratio is ",
+        number(row, "median", shape, table=TABLE),
+        WITHOUT,
+        one("median"),
+        " (",
+        one("lower"),
+        " to ",
+        one("upper"),
+        "; probability below 1: ",
+        probability,
+        f"): {WORDS[state]}{size}{THEN.get(state, '')}.",
+    )
+
+
+def pulled(row: Mapping[Any, Any]) -> Words:
+    """Say how far the priors and the baseline pull the answer, in a sentence.
+
+    Parameters
+    ----------
+    row
+        A row of the table of hazard ratios.
+
+    Returns
+    -------
+    sequence of str and Number
+        The sentence; none where nothing is known.
+    """
+    shape = shape_of(row)
+
+    def one(column: str) -> Number:
+        return number(row, column, shape, table=TABLE)
+
+    parts: list[Words] = []
+    if known(row, "without_prior_median"):
+        parts.append(
+            (
+                "the prior of the hazard ratio from ",
+                one("without_prior_median"),
+                " to ",
+                one("companion_median"),
+            )
+        )
+    if known(row, "without_covariate_priors_median"):
+        parts.append(
+            (
+                "the priors of the covariates from ",
+                one("without_covariate_priors_median"),
+                " to ",
+                one("companion_median"),
+            )
+        )
+    if known(row, "baseline_pull"):
+        parts.append(("the baseline from ", one("companion_median"), " to ", one("median")))
+    if not parts:
+        return ()
+    joined: list[str | Number] = ["What pulls it: "]
+    for index, part in enumerate(parts):
+        joined += [*(["; "] if index else []), *part]
+    return (*joined, ".")
+
+
+def event_times_in_words(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
+    """Say whether event times are those of visits.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    coarse
+        Whether to leave out shares of patients, which may tell of few.
+
+    Returns
+    -------
+    tuple of str
+        Sentences without their full stops.
+    """
+    found = fit.event_times
+    if found is None:
+        return ("whether event times are those of visits was not looked at",)
+    rows = found.table[found.table["state"].isin(["told", FAILED])].to_dict("records")
+    messages = found.messages
+    if coarse:
+        messages = tuple(
+            f"{row['endpoint']}: {DECLARE}. More of them than by chance are multiples of "
+            f"{row['unit']}; what that may do to the hazard ratio is, in posterior standard "
+            f"deviations, {row['index']:.1f}"
+            for row in rows
+        )
+    return (*messages, *found.notes, UNSEEN.rstrip("."))
+
+
+def weak_points(
+    fit: Fit, *, loo: pd.DataFrame | None = None, coarse: bool = False
+) -> tuple[str, ...]:
+    """Say what weakens the answer, event times that are told among it.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    loo
+        ``leave_one_out`` of the results, if it is known.
+    coarse
+        As for `event_times_in_words`.
+
+    Returns
+    -------
+    tuple of str
+        Sentences without their full stops.
+    """
+    found = fit.event_times
+    told = () if found is None else event_times_in_words(fit, coarse=coarse)[: len(found.messages)]
+    predicted = () if loo is None else unreliable(loo, coarse=coarse)
+    return (*weaknesses(fit, coarse=coarse), *told, *predicted)
+
+
+def curves_in_words(table: pd.DataFrame | None, unit: str, *, coarse: bool = False) -> list[str]:
+    """Say how far the baseline moves curves.
+
+    Parameters
+    ----------
+    table
+        ``curve_shift`` of the results; None if it is not known.
+    unit
+        Time unit.
+    coarse
+        Whether survival has two decimals: a jump of it is one over the number at risk.
+
+    Returns
+    -------
+    list of str
+        One text for each endpoint and regime, without its full stop.
+    """
+    rows = [] if table is None else table.to_dict("records")
+    shape = ".2f" if coarse else SURVIVAL
+    return [
+        f"{row['endpoint']}, {row['regime']}: furthest from a baseline that jumps at the event "
+        f"times at {row['time']:.1f} {unit}, survival {shown(row['survival'], shape)} "
+        f"against {shown(row['survival_free'], shape)}, {row['largest']:.1f} standard "
+        "deviations"
+        for row in rows
+        if math.isfinite(row["largest"])
+    ]
+
+
+def banners(fit: Fit, *, coarse: bool = False) -> list[dict[str, Any]]:
+    """Word what must stand above everything else, of the gates other than convergence.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    coarse
+        As for `event_times_in_words`.
+
+    Returns
+    -------
+    list of dict
+        ``title`` and ``failures`` of each gate that was failed.
+    """
+    found = []
+    if BASELINE in fit.failed:
+        found.append({"title": BASELINE_MOVES, "failures": _failing(fit)})
+    if EVENT_TIMES in fit.failed and fit.event_times is not None:
+        words = event_times_in_words(fit, coarse=coarse)[: len(fit.event_times.messages)]
+        found.append({"title": VISITS, "failures": list(words)})
+    return found
+
+
+def _failing(fit: Fit) -> list[str]:
+    """Ratios that the baseline moves, with no more digits than the answer has."""
+    return [
+        f"{row['endpoint']}, {row['effect']}: hazard ratio {row['own']} with a baseline, "
+        f"{row['other']} without one, {row['shift']} sds apart"
+        for row in gate_rows(fit)
+        if row["state"] == FAILED
+    ]
+
+
+def gate_words(fit: Fit) -> str:
+    """Say how the baseline gate came out, in a sentence.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    str
+        The sentence.
+    """
+    gate = fit.gate
+    if gate.state == "not compared":
+        return f"{WORDS[gate.state].capitalize()}: {gate.reason}."
+    words = WORDS[gate.state]
+    return f"{words[0].upper()}{words[1:]}, compared with {gate.against}."
+
+
+def gate_rows(fit: Fit) -> list[dict[str, str]]:
+    """Write the baseline gate for a page that may hide counts.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    list of dict
+        ``endpoint``, ``effect``, ``own`` and ``other`` (hazard ratios at the posterior means of
+        their logarithms, with two decimals), ``shift`` (one decimal), ``sd_ratio``, ``state`` and
+        ``reason``: no finer than the hazard ratios themselves.
+    """
+
+    def written(value: object, shape: str) -> str:
+        number = float(str(value))
+        return format(number, shape) if math.isfinite(number) else "–"
+
+    return [
+        {
+            "endpoint": str(row["endpoint"]),
+            "effect": str(row["effect"]),
+            "own": written(math.exp(row["mean"]), ".2f"),
+            "other": written(math.exp(row["companion_mean"]), ".2f"),
+            "shift": written(row["shift"], "+.1f"),
+            "sd_ratio": written(row["sd_ratio"], ".2f"),
+            "state": str(row["state"]),
+            "reason": str(row["reason"]),
+        }
+        for row in _furthest(fit.gate.table)
+    ]
+
+
+def _furthest(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of the gate; of an endpoint's many intervals the one whose ratios are furthest apart."""
+    rows = table.reset_index(drop=True)
+    many = rows["effect"].str.startswith("interval ")
+    found = rows[~many]
+    for _, inside in rows[many].groupby("endpoint", sort=False):
+        worst = inside.loc[[inside["shift"].abs().fillna(0.0).idxmax()]]
+        label = f"{worst['effect'].iloc[0]}, the furthest of {len(inside)}"
+        found = pd.concat([found, worst.assign(effect=label)])
+    return [{str(key): value for key, value in row.items()} for row in found.to_dict("records")]

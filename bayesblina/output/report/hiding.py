@@ -1,0 +1,389 @@
+"""What a masked report leaves out, because it was computed from small counts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from bayesblina.checks.predictive import replicated_events
+from bayesblina.core.errors import SpecError
+from bayesblina.core.masking import MASK, Masked, MaskedAccount, is_small
+from bayesblina.core.masking.tables import (
+    OBSERVED_DECIMALS,
+    RATIO_DIGITS,
+    TIMES,
+    by_kind,
+    coarse_times,
+    digits,
+    mask_at_risk,
+    mask_ladder,
+    mask_loo,
+    mask_safety,
+    read_observed,
+    without_counts,
+)
+from bayesblina.core.tables.marks import OWN
+from bayesblina.hazards.definition import Free
+from bayesblina.inference.fitting import Fit
+from bayesblina.output.report.flow import Flow, account
+from bayesblina.output.report.joining import joined_events
+from bayesblina.output.report.results import Results
+from bayesblina.studies.what_if.reading import Sensitivity
+
+# Tables that hold no estimate; the account and adverse events are masked count by count.
+COUNTS = ("diagnostics", "patient_flow", "safety", "at_risk")
+# Digits of curves that jump at event times.
+COARSE_DIGITS = 2
+FEW = (
+    "Few patients or events were in a state that is compared. Every estimate, with its interval, "
+    "would tell how many: none is shown"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shown:
+    """Results without what would tell a small count: what page, tables and figures are made of.
+
+    Attributes
+    ----------
+    results
+        The results: hidden counts hold the mask, hidden estimates are missing or not there. Rungs
+        of the ladder that are hidden have the truth value ``masked``.
+    whole
+        The results as they were computed.
+    flow
+        The account as it is shown; None if there is none.
+    minimum
+        Smallest count that is shown; 1 shows all.
+    withheld : tuple of str
+        Endpoints of which no estimate is left.
+    scenarios
+        Number of scenarios, over endpoints, that are left out.
+    fit_notes : tuple of str
+        Notes of the fit.
+    """
+
+    results: Results
+    whole: Results
+    flow: Flow | None
+    minimum: int
+    withheld: tuple[str, ...]
+    scenarios: int
+    fit_notes: tuple[str, ...]
+
+    @property
+    def coarse(self) -> bool:
+        """Whether sentences leave out counts."""
+        return self.minimum > 1
+
+    def shows_events(self, endpoint: str) -> bool:
+        """Whether events of an endpoint are shown: curves of steps and sums of them, too."""
+        return self.flow is None or self.flow.shows_events(endpoint)
+
+    def words(self, text: str) -> str:
+        """Take small counts out of a text."""
+        return text if self.minimum <= 1 else without_counts(text, _masked(self.flow, self.minimum))
+
+
+def without_few(results: Results, *, minimum: int) -> Shown:
+    """Leave out what was computed from small counts: the one place where that is decided.
+
+    An estimate is a function of few numbers where few events stand on one side of it: the variance
+    of a log hazard ratio is about the sum of one over each side's events. So no estimate is left
+    of an endpoint of which a compared state has few patients or events; no rung of the ladder by
+    another method, and no sum of risk sets, where any number of events by phase is hidden; and no
+    rung or scenario with few events on one side. Observed curves end before few are at risk, and
+    none of their steps is that of few events.
+
+    Parameters
+    ----------
+    results
+        The results. Without an account of patients, only counts that are small by themselves are
+        hidden.
+    minimum
+        Smallest count that is shown; 1 shows all.
+
+    Returns
+    -------
+    Shown
+        What is left.
+    """
+    exposed, fit = results.fit.question.exposed, results.fit
+    at_risk, whole = results.tables.get("at_risk"), results.tables
+    flow = (
+        account(whole["patient_flow"], exposed=exposed, minimum=minimum, at_risk=at_risk)
+        if "patient_flow" in whole
+        else None
+    )
+    notes = fit.provenance.notes
+    if minimum <= 1:
+        return Shown(
+            results=results,
+            whole=results,
+            flow=flow,
+            minimum=1,
+            withheld=(),
+            scenarios=0,
+            fit_notes=notes,
+        )
+    found = flow.found if flow else _nothing(minimum)
+    own = set(fit.exposure.endpoints)
+    named = {
+        str(name)
+        for table, rows in whole.items()
+        if table not in COUNTS and "endpoint" in rows
+        for name in rows["endpoint"]
+    }
+    # A baseline of jumps has one at each event time. And curves of endpoints rest on every
+    # transition of an illness-death course.
+    few = set(found.few | (found.closed if isinstance(fit.definition.baseline, Free) else set()))
+    few |= {name for name in named if name not in own} if few else set()
+    landmarks = _landmarks(whole)
+    tables = {
+        name: coarse_times(
+            rows
+            if name in COUNTS or "endpoint" not in rows
+            else rows[~rows["endpoint"].isin(few)].reset_index(drop=True),
+            landmarks,
+        )
+        for name, rows in whole.items()
+    }
+    scenarios, left_out = None, 0
+    if results.sensitivity is not None:
+        scenarios, left_out = _scenarios(results.sensitivity, few, minimum)
+    withheld = tuple(sorted(few & (own | set(whole["survival"]["endpoint"]))))
+    tables |= _counted(whole, tables, flow, found, withheld)
+    tables |= _observed(whole, tables, found)
+    tables["diagnostics"] = by_kind(tables["diagnostics"], lambda kind: _many(fit, kind))
+    if "predictive" in tables:
+        tables["predictive"] = _by_joined_interval(results, tables["predictive"], found, landmarks)
+    record = dict(results.record)
+    if "notes" in record:
+        record["notes"] = {
+            name: without_counts(text, found.masked) for name, text in record["notes"].items()
+        }
+    return Shown(
+        results=replace(results, tables=tables, sensitivity=scenarios, record=record),
+        whole=results,
+        flow=flow,
+        minimum=minimum,
+        withheld=withheld,
+        scenarios=left_out,
+        fit_notes=tuple(without_counts(one, found.masked) for one in notes),
+    )
+
+
+def require_count(given: object) -> int:
+    """Require a smallest count that is shown.
+
+    Parameters
+    ----------
+    given
+        What was asked for.
+
+    Returns
+    -------
+    int
+        The same.
+
+    Raises
+    ------
+    SpecError
+        If it is no whole number from 1 on.
+    """
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise SpecError(f"minimum_count must be a whole number from 1 on, got {given!r}.")
+    return given
+
+
+def _nothing(minimum: int) -> MaskedAccount:
+    """Of an account that is not there nothing is hidden."""
+    nobody = Masked(minimum=minimum, hidden=frozenset(), values=frozenset())
+    return MaskedAccount(masked=nobody, times=frozenset(), few=frozenset(), closed=frozenset())
+
+
+def _masked(flow: Flow | None, minimum: int) -> Masked:
+    return (flow.found if flow else _nothing(minimum)).masked
+
+
+def _many(fit: Fit, kind: str) -> bool:
+    """Whether there is a parameter of this kind for each patient or site."""
+    return kind in fit.posterior and "group" in fit.posterior[kind].dims
+
+
+def _landmarks(tables: Mapping[str, pd.DataFrame]) -> frozenset[float]:
+    """Collect times from which curves start: the study's own, or rounded ones."""
+    found = {float(tables["survival"]["time"].min())} if len(tables["survival"]) else set()
+    for rows in tables.values():
+        if "landmark" in rows:
+            found |= {float(one) for one in rows["landmark"]}
+    return frozenset(found)
+
+
+def _counted(
+    whole: Mapping[str, pd.DataFrame],
+    tables: Mapping[str, pd.DataFrame],
+    flow: Flow | None,
+    found: MaskedAccount,
+    withheld: Collection[str],
+) -> dict[str, pd.DataFrame]:
+    """Mask the tables that hold counts, or what follows from them without a model."""
+    shown: dict[str, pd.DataFrame] = {}
+    minimum = found.masked.minimum
+    if flow is not None:
+        shown["patient_flow"] = flow.table
+    if "at_risk" in whole:
+        shown["at_risk"] = mask_at_risk(whole["at_risk"], found)
+    if "safety" in whole:
+        account = whole.get("patient_flow")
+        timeless = (
+            set()
+            if account is None
+            else {
+                str(account["phase"].iloc[one])
+                for one in found.times
+                # Starts of a phase have no person-time that could be told.
+                if account["step"].iloc[one] == "in phase"
+            }
+        )
+        shown["safety"] = mask_safety(whole["safety"], found.masked, timeless=timeless)
+    if "bias_ladder" in tables:
+        shown["bias_ladder"] = mask_ladder(
+            tables["bias_ladder"], minimum, closed=found.closed, own=OWN
+        )
+    if "leave_one_out" in tables:
+        shown["leave_one_out"] = mask_loo(tables["leave_one_out"], found.masked)
+    # Sums over risk sets, and curves that jump at event times, where these tell no count.
+    for name, count in (("classical", RATIO_DIGITS), ("curve_shift", COARSE_DIGITS)):
+        if name in tables:
+            rows = tables[name]
+            rows = rows[~rows["endpoint"].isin(found.closed)].reset_index(drop=True)
+            shown[name] = rows.assign(
+                **{
+                    str(column): [digits(float(one), count) for one in rows[column]]
+                    for column in rows.select_dtypes("float")
+                    if column not in TIMES
+                }
+            )
+    diagnostics = tables["diagnostics"]
+    kept = [
+        kind == "parameter" or bool(about_others([f"{name}, "], withheld))
+        for kind, name in zip(diagnostics["kind"], diagnostics["name"], strict=True)
+    ]
+    shown["diagnostics"] = diagnostics[kept].reset_index(drop=True)
+    return shown
+
+
+def _observed(
+    whole: Mapping[str, pd.DataFrame],
+    tables: Mapping[str, pd.DataFrame],
+    found: MaskedAccount,
+) -> dict[str, pd.DataFrame]:
+    """Read observed curves, and bands of replicated ones, as far as they tell of no few."""
+    if "simon_makuch" not in whole:
+        return {}
+    observed, minimum = whole["simon_makuch"], found.masked.minimum
+    name = "survival_by_landmark" if "survival_by_landmark" in tables else "survival"
+    curves = tables[name]
+    if "landmark" not in curves:
+        curves = curves.assign(landmark=curves["time"].min())
+    left = []
+    ends: dict[tuple[str, str, float], float] = {}
+    for key, rows in observed.groupby(["endpoint", "landmark", "group"], sort=False):
+        endpoint, landmark, group = str(key[0]), float(str(key[1])), str(key[2])
+        few = rows.loc[rows["at_risk"] < minimum, "time"]
+        ends[endpoint, group, landmark] = float(few.min()) if len(few) else float("inf")
+        own = curves[(curves["endpoint"] == endpoint) & (curves["landmark"] == landmark)]
+        if endpoint in found.closed or own.empty:
+            continue
+        times = np.sort(own["time"].unique()).astype(float)
+        at, values = read_observed(rows, times, minimum=minimum)
+        curve = pd.DataFrame({"endpoint": endpoint, "group": group, "time": at})
+        left.append(
+            curve.assign(
+                survival=values,
+                lower=np.nan,
+                upper=np.nan,
+                at_risk=MASK,
+                events=MASK,
+                landmark=landmark,
+            )
+        )
+    shown = {"simon_makuch": pd.concat(left, ignore_index=True) if left else observed.iloc[:0]}
+    if "predictive_curves" in tables:
+        bands = tables["predictive_curves"]
+        start = float(bands["time"].min()) if len(bands) else 0.0
+        inside = [
+            time < ends.get((endpoint, group, start), float("inf"))
+            for endpoint, group, time in zip(
+                bands["endpoint"], bands["group"], bands["time"], strict=True
+            )
+        ]
+        rounded = {
+            name: bands[name].round(OBSERVED_DECIMALS) for name in ("lower", "median", "upper")
+        }
+        shown["predictive_curves"] = bands.assign(**rounded).loc[inside].reset_index(drop=True)
+    return shown
+
+
+def _by_joined_interval(
+    results: Results, table: pd.DataFrame, found: MaskedAccount, landmarks: Collection[float]
+) -> pd.DataFrame:
+    """Join intervals until each has enough events; none of an endpoint whose events are hidden."""
+    minimum, parts = found.masked.minimum, []
+    replicated = replicated_events(results.fit, seed=results.fit.provenance.seed)
+    for endpoint in dict.fromkeys(table["endpoint"]):
+        rows = joined_events(replicated.sel(endpoint=endpoint), minimum=minimum)
+        few = any(is_small(one, minimum) for one in rows["observed"])
+        if endpoint not in found.closed and not few:
+            parts.append(rows.assign(endpoint=endpoint, converged=results.fit.converged))
+    if not parts:
+        return table.iloc[:0]
+    joined = coarse_times(pd.concat(parts, ignore_index=True), landmarks)
+    return joined[["endpoint", *(name for name in joined.columns if name != "endpoint")]]
+
+
+def _scenarios(
+    found: Sensitivity, few: Collection[str], minimum: int
+) -> tuple[Sensitivity | None, int]:
+    """Leave out scenarios of withheld endpoints, and those with few events on one side."""
+    table = found.table
+    rest = table["events"] - table["events_exposed"]
+    small = [
+        is_small(one, minimum) or is_small(other, minimum)
+        for one, other in zip(table["events_exposed"], rest, strict=True)
+    ]
+    hidden = table["endpoint"].isin(few) | pd.Series(small, index=table.index)
+    kept = table[~hidden].reset_index(drop=True)
+    left_out = int((hidden & ~table["endpoint"].isin(few)).sum())
+    return (replace(found, table=kept) if len(kept) else None), left_out
+
+
+def about_others(sentences: Collection[str], withheld: Collection[str]) -> tuple[str, ...]:
+    """Leave out sentences on endpoints that are withheld.
+
+    Parameters
+    ----------
+    sentences
+        Sentences, which begin with the endpoint that they are about, if with any.
+    withheld
+        The endpoints.
+
+    Returns
+    -------
+    tuple of str
+        The others.
+
+    Examples
+    --------
+    >>> about_others(["os: few events", "rfs: few events"], ["os"])
+    ('rfs: few events',)
+    """
+    return tuple(
+        one
+        for one in sentences
+        if not any(one.startswith((f"{name}: ", f"{name}, ")) for name in withheld)
+    )

@@ -1,0 +1,285 @@
+"""The paragraph of methods, written from the question and the model, with its references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from bayesblina.hazards.definition import Free, IllnessDeath, ModelDefinition
+from bayesblina.inference.convergence import BFMI, ESS, PARETO_K, R_HAT
+from bayesblina.inference.fitting import Fit
+from bayesblina.output.report.wording import estimand_of
+
+REFERENCES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "e9": (
+            "ICH E9(R1). Addendum on estimands and sensitivity analysis in clinical trials. 2019.",
+            "",
+        ),
+        "immortal": (
+            "Suissa S. Immortal time bias in pharmacoepidemiology. American Journal of "
+            "Epidemiology 2008;167:492-499.",
+            "10.1093/aje/kwm324",
+        ),
+        "breslow": (
+            "Breslow N. Covariance analysis of censored survival data. Biometrics 1974;30:89-99.",
+            "10.2307/2529620",
+        ),
+        "jumps": (
+            "Kalbfleisch JD. Non-parametric Bayesian analysis of survival time data. Journal of"
+            " the Royal Statistical Society B 1978;40:214-221.",
+            "10.1111/j.2517-6161.1978.tb01666.x",
+        ),
+        "smoothed": (
+            "Vehtari A, Simpson D, Gelman A, Yao Y, Gabry J. Pareto smoothed importance sampling."
+            " Journal of Machine Learning Research 2024;25(72):1-58.",
+            "10.48550/arXiv.1507.02646",
+        ),
+        "piecewise": (
+            "Friedman M. Piecewise exponential models for survival data with covariates. Annals"
+            " of Statistics 1982;10:101-113.",
+            "10.1214/aos/1176345693",
+        ),
+        "pymc": (
+            "Abril-Pla O, Andreani V, Carroll C, and others. PyMC: a modern, and comprehensive "
+            "probabilistic programming framework in Python. PeerJ Computer Science "
+            "2023;9:e1516.",
+            "10.7717/peerj-cs.1516",
+        ),
+        "nuts": (
+            "Hoffman MD, Gelman A. The No-U-Turn sampler. Journal of Machine Learning Research "
+            "2014;15:1593-1623.",
+            "",
+        ),
+        "rhat": (
+            "Vehtari A, Gelman A, Simpson D, Carpenter B, Bürkner P-C. Rank-normalization, "
+            "folding, and localization: an improved R-hat. Bayesian Analysis 2021;16:667-718.",
+            "10.1214/20-BA1221",
+        ),
+        "bfmi": (
+            "Betancourt M. Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte"
+            " Carlo. 2016. arXiv:1604.00695.",
+            "",
+        ),
+        "rmst": (
+            "Royston P, Parmar MKB. Restricted mean survival time: an alternative to the hazard"
+            " ratio. BMC Medical Research Methodology 2013;13:152.",
+            "10.1186/1471-2288-13-152",
+        ),
+        "average": (
+            "Kalbfleisch JD, Prentice RL. Estimation of the average hazard ratio. Biometrika "
+            "1981;68:105-112.",
+            "10.1093/biomet/68.1.105",
+        ),
+        "simon": (
+            "Simon R, Makuch RW. A non-parametric graphical representation of the relationship "
+            "between survival and the occurrence of an event. Statistics in Medicine "
+            "1984;3:35-44.",
+            "10.1002/sim.4780030106",
+        ),
+        "mantel": (
+            "Mantel N, Byar DP. Evaluation of response-time data involving transient states. "
+            "Journal of the American Statistical Association 1974;69:81-86.",
+            "10.2307/2285644",
+        ),
+        "landmark": (
+            "Anderson JR, Cain KC, Gelber RD. Analysis of survival by tumor response. Journal "
+            "of Clinical Oncology 1983;1:710-719.",
+            "10.1200/JCO.1983.1.11.710",
+        ),
+        "loo": (
+            "Vehtari A, Gelman A, Gabry J. Practical Bayesian model evaluation using leave-one-"
+            "out cross-validation and WAIC. Statistics and Computing 2017;27:1413-1432.",
+            "10.1007/s11222-016-9696-4",
+        ),
+        "predictive": (
+            "Gelman A, Meng X-L, Stern H. Posterior predictive assessment of model fitness via "
+            "realized discrepancies. Statistica Sinica 1996;6:733-760.",
+            "",
+        ),
+        "scaling": (
+            "Kallioinen N, Paananen T, Bürkner P-C, Vehtari A. Detecting and diagnosing prior "
+            "and likelihood sensitivity with power-scaling. Statistics and Computing "
+            "2024;34:57.",
+            "10.1007/s11222-023-10366-5",
+        ),
+        "barg": (
+            "Kruschke JK. Bayesian analysis reporting guidelines. Nature Human Behaviour "
+            "2021;5:1282-1291.",
+            "10.1038/s41562-021-01177-7",
+        ),
+        "masking": (
+            "Fischetti M, Salazar JJ. Solving the cell suppression problem on tabular data with"
+            " linear constraints. Management Science 2001;47:1008-1027.",
+            "10.1287/mnsc.47.7.1008.9805",
+        ),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paragraph:
+    """A paragraph and the works that it cites, by their keys in `REFERENCES`."""
+
+    text: str
+    cites: tuple[str, ...] = ()
+
+
+def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
+    """Write the methods of a fit.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    shown
+        Names of the tables of results that are there: only what was done is described.
+    unit
+        Time unit.
+
+    Returns
+    -------
+    list of Paragraph
+        In order: question, model, priors, computation, estimates, checks.
+    """
+    question, definition, exposure = fit.question, fit.definition, fit.exposure
+    estimand = estimand_of(fit)
+    cuts = len(exposure.cuts)
+    covariates = ", ".join(fit.design.term_names)
+    adjusted = (
+        f"Covariates: {covariates}; the hazard ratios are conditional on them. "
+        if covariates
+        else "There are no covariates in the model. "
+    )
+    together = (
+        f"{definition.endpoints.death} and {definition.endpoints.relapse_free} follow from one "
+        "illness-death model. "
+        if isinstance(definition.endpoints, IllnessDeath)
+        else ""
+    )
+    included = "".join(
+        f"By declaration every event of {' and of '.join(others)} is an event of {name} too, which "
+        "the data were held to. "
+        for name, others in exposure.includes.items()
+        if others
+    )
+    found = [
+        Paragraph(
+            text=f"Population: {estimand['population']}. Treatment: {estimand['treatment']}. "
+            f"Endpoints: {', '.join(exposure.endpoints)}. {included}Intercurrent events: "
+            f"{estimand['intercurrent events']}. The treatment phase is a state that changes over "
+            f"time: nobody counts as in {question.exposed} before its start, so that the time "
+            "survived until then is not credited to it. Who enters the phase is not decided by "
+            "chance: the comparison is causal only if the covariates in the model account for "
+            "what led to it.",
+            cites=("e9", "immortal"),
+        ),
+        _model(definition, f"{adjusted}{together}", intervals=cuts + 1),
+        Paragraph(
+            text="Priors are stated through the interval that holds their mass; they are listed "
+            "with the formulas below. "
+            + (
+                "Those of effects were raised to powers to see whether the answer hangs on them."
+                if "prior_sensitivity" in shown
+                else ""
+            ),
+            cites=("scaling",) if "prior_sensitivity" in shown else (),
+        ),
+        _computation(fit),
+        Paragraph(
+            text="Estimates: posterior medians with central (equal-tailed) 95 % intervals. Hazard "
+            "ratios that vary are averaged over the events. Survival under a regime is given "
+            "event-free at a landmark, and averaged over the covariates of the same patients "
+            f"under every regime; restricted means, in {unit}, are exact integrals of it. Observed "
+            "curves are those of Simon and Makuch.",
+            cites=("average", "rmst", "simon"),
+        ),
+    ]
+    if fit.companion.draws is not None and not isinstance(definition.baseline, Free):
+        found.append(
+            Paragraph(
+                text="Baseline: the log hazard ratios were drawn again from Breslow's partial "
+                "likelihood, which has no baseline, with the same priors, covariates and strata. "
+                "The baseline was taken to move an answer where the posterior means are more than "
+                "half a standard deviation apart. How far each prior pulls is the difference of "
+                "that posterior from the one without the prior.",
+                cites=("breslow", "jumps", "smoothed"),
+            )
+        )
+    checks = []
+    cites: list[str] = []
+    if "predictive" in shown:
+        checks.append(
+            "events replicated within the observed time at risk were compared with those seen"
+        )
+        cites.append("predictive")
+    if "leave_one_out" in shown:
+        checks.append("each patient was predicted from the others")
+        cites.append("loo")
+    if "bias_ladder" in shown:
+        checks.append(
+            "the answer was set beside ever against never, landmark analyses, the Mantel-Byar "
+            "comparison and the time-varying Cox model"
+        )
+        cites += ["landmark", "mantel"]
+    if checks:
+        found.append(Paragraph(text=f"Checks: {'; '.join(checks)}.", cites=tuple(cites)))
+    return found
+
+
+def _model(definition: ModelDefinition, more: str, *, intervals: int) -> Paragraph:
+    """Describe the model."""
+    what = f"Model: {definition.title}. {' '.join(definition.description.split())}"
+    if isinstance(definition.baseline, Free):
+        return Paragraph(
+            text=f"{what} {more}The likelihood is Breslow's partial likelihood.",
+            cites=("jumps",),
+        )
+    return Paragraph(
+        text=f"{what} Hazards are constant within {intervals} intervals of follow-up. {more}"
+        "The likelihood rests on events and person-time by interval, phase and covariate pattern.",
+        cites=("piecewise",),
+    )
+
+
+def _computation(fit: Fit) -> Paragraph:
+    """Describe how draws were made, and when they were accepted."""
+    settings = fit.provenance.settings
+    if isinstance(fit.definition.baseline, Free):
+        sizes = fit.posterior.sizes
+        return Paragraph(
+            text=f"Computation: {sizes['chain'] * sizes['draw']} independent draws by importance "
+            "sampling around the posterior mode, and jumps of the baseline given them. Draws were "
+            f"accepted if the Pareto k of the weights was below {PARETO_K} and the effective "
+            f"number of draws above {ESS:g}.",
+            cites=("smoothed",),
+        )
+    return Paragraph(
+        text=f"Computation: {settings.chains} chains of {settings.draws} draws by the "
+        f"No-U-Turn sampler after {settings.tune} for adaptation, with PyMC "
+        f"{fit.provenance.versions.get('pymc', '')} and nutpie "
+        f"{fit.provenance.versions.get('nutpie', '')}. Draws were accepted if every R-hat was "
+        f"below {R_HAT}, bulk and tail effective sample sizes above {ESS:g}, no transition "
+        f"diverged and the energy's BFMI was above {BFMI}.",
+        cites=("pymc", "nuts", "rhat", "bfmi"),
+    )
+
+
+def numbered(found: Sequence[Paragraph], *more: str) -> dict[str, int]:
+    """Give numbers to the works that are cited, in the order of their citation.
+
+    Parameters
+    ----------
+    found
+        The paragraphs.
+    *more
+        Works cited elsewhere in the report.
+
+    Returns
+    -------
+    dict of int
+        Numbers from 1 on, by key.
+    """
+    keys = [key for one in found for key in one.cites]
+    return {key: index for index, key in enumerate(dict.fromkeys([*keys, *more]), start=1)}

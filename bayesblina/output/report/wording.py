@@ -1,0 +1,376 @@
+"""Answers and priors in words; numbers come from the tables, and know where they come from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, beside, failed
+from bayesblina.core.tables.numbers import MISSING, probability
+from bayesblina.core.tables.table import BASELINE_MOVES, VISITS
+from bayesblina.hazards.definition import PowerPrior
+from bayesblina.inference.baseline_gate import WORDS
+from bayesblina.inference.fitting import Fit
+
+HALF_NORMAL_WIDTH = 1.959963984540054
+NOT_CONVERGED = "NOT CONVERGED: do not use this number."
+SYNTHETIC = "SYNTHETIC PATIENTS."
+MARKS: Mapping[str, str] = {BASELINE: BASELINE_MOVES, EVENT_TIMES: VISITS}
+# Columns that are read off the companion.
+WITHOUT = ("companion_", "without_")
+# In place of a format: the number is a probability.
+PROBABILITY = "probability"
+# And one that is 1 by definition at the landmark.
+SURVIVAL = "survival"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """A number as it is shown: nothing finer goes with it.
+
+    Attributes
+    ----------
+    text
+        What is shown.
+    key
+        Where it comes from: table, row and column.
+    estimate
+        Whether it was read off the draws, and so hangs on their convergence.
+    mark
+        Other gates that its row failed, in words.
+    """
+
+    text: str
+    key: str = ""
+    estimate: bool = True
+    mark: str = ""
+
+    @property
+    def rounded(self) -> float:
+        """The number that is shown; of one below or above what is shown, that; NaN for none."""
+        try:
+            return float(self.text.lstrip("<>"))
+        except ValueError:
+            return math.nan
+
+    def __str__(self) -> str:
+        """Show it."""
+        return self.text
+
+
+Words = Sequence[str | Number]
+
+
+def estimand_of(fit: Fit) -> dict[str, str]:
+    """Give the question's attributes of ICH E9(R1), and whose answer it is.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    dict of str
+        One sentence for each attribute; with external patients the population says that the answer
+        is the current patients', or that it is that of both.
+    """
+    attributes = dict(fit.question.estimand())
+    borrowing = fit.definition.borrowing
+    if fit.design.sources:
+        attributes["population"] = (
+            f"current patients ({attributes['population']}); external patients "
+            f"({', '.join(fit.design.sources)}) only inform about them"
+        )
+    elif isinstance(borrowing, PowerPrior):
+        attributes["population"] += (
+            f"; current and external patients together, of whom each external one counts "
+            f"{borrowing.weight:g}"
+        )
+    return attributes
+
+
+def number(
+    row: Mapping[Any, Any], column: str, shape: str, *, table: str = "", estimate: bool = True
+) -> Number:
+    """Take a number out of a row of a table.
+
+    Parameters
+    ----------
+    row
+        The row.
+    column
+        The column.
+    shape
+        How it is shown, as in a format string.
+    table
+        Name of the table.
+    estimate
+        Whether it was read off the draws.
+
+    Returns
+    -------
+    Number
+        The number.
+
+    Examples
+    --------
+    >>> str(number({"endpoint": "os", "median": 0.4536}, "median", ".2f", table="hazard_ratios"))
+    '0.45'
+    """
+    value = float(row[column])
+    without = column.startswith(WITHOUT)
+    # What has no baseline and no chain depends on neither.
+    gates = {
+        name: row[name] for name in (EVENT_TIMES, *(() if without else (BASELINE,))) if name in row
+    }
+    # A curve may end with somebody's follow-up: no time is finer than it is shown.
+    labels = [
+        f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name])
+        for name in ("endpoint", "landmark", "regime", "time")
+        if name in row
+    ]
+    return Number(
+        text=shown(value, shape),
+        key="/".join([table, *labels, column]),
+        estimate=estimate,
+        mark=beside(gates),
+    )
+
+
+def shown(value: float, shape: str) -> str:
+    """Word a number; one that rounding would turn into 0 is said to be below what is shown.
+
+    Parameters
+    ----------
+    value
+        The number.
+    shape
+        How it is shown, as in a format string; or `PROBABILITY` or `SURVIVAL`.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Examples
+    --------
+    >>> shown(0.4536, ".2f"), shown(0.0004, ".3f"), shown(float("nan"), ".2f")
+    ('0.45', '<0.001', '–')
+    >>> shown(0.9999, PROBABILITY)
+    '>0.999'
+    """
+    if not math.isfinite(value):
+        return MISSING
+    if shape == SURVIVAL and value == 1:
+        return "1"
+    if shape in (PROBABILITY, SURVIVAL):
+        return probability(value)
+    text = format(value, shape)
+    if shape.startswith(".") and shape.endswith("f") and float(text) == 0:
+        return f"<{10.0 ** -int(shape[1:-1]):{shape}}" if value > 0 else format(0.0, shape)
+    return text
+
+
+def shape_of(row: Mapping[Any, Any], *, least: int = 2, signed: bool = False) -> str:
+    """Choose digits that tell the ends of an interval apart.
+
+    Parameters
+    ----------
+    row
+        Has ``lower`` and ``upper``.
+    least
+        Decimals at least.
+    signed
+        Whether a plus sign is shown.
+
+    Returns
+    -------
+    str
+        Format with so many decimals that the interval's width has two digits.
+
+    Examples
+    --------
+    >>> shape_of({"lower": 0.23, "upper": 0.93}), shape_of({"lower": 0.4475, "upper": 0.4487})
+    ('.2f', '.4f')
+    """
+    width = float(row["upper"]) - float(row["lower"])
+    more = math.ceil(-math.log10(width)) + 1 if 0 < width < math.inf else least
+    return f"{'+' if signed else ''}.{min(max(more, least), 6)}f"
+
+
+def plain(words: Words) -> str:
+    """Join words and numbers to a text.
+
+    Parameters
+    ----------
+    words
+        Words and numbers.
+
+    Returns
+    -------
+    str
+        The text.
+    """
+    return "".join(map(str, words))
+
+
+def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
+    """Answer for one endpoint, in a sentence.
+
+    Parameters
+    ----------
+    row
+        Its row of the table of hazard ratios.
+    fit
+        The fit.
+
+    Returns
+    -------
+    tuple of str and Number
+        The sentence: the hazard ratio with its interval, and the probability that it is below 1.
+    """
+    shape = shape_of(row)
+
+    def one(column: str, shape: str = shape) -> Number:
+        return number(row, column, shape, table="hazard_ratios")
+
+    return (
+        f"{str(row['endpoint']).upper()}: hazard ratio of {fit.question.exposed} against "
+        f"{fit.question.against} ",
+        one("median"),
+        " (posterior median; 95 % interval ",
+        one("lower"),
+        " to ",
+        one("upper"),
+        "; probability that it is below 1: ",
+        one("probability_below_1", PROBABILITY),
+        ").",
+    )
+
+
+def reading(row: Mapping[Any, Any], fit: Fit) -> str:
+    """Say what an answer means and what it does not.
+
+    Parameters
+    ----------
+    row
+        A row of the table of hazard ratios.
+    fit
+        The fit.
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    exposed = fit.question.exposed
+    if not fit.converged:
+        return "The draws did not converge, so nothing can be read off them."
+    if BASELINE in failed(row):
+        return "The baseline moves this hazard ratio, so nothing can be read off it."
+    if EVENT_TIMES in failed(row):
+        return "Its event times are those of visits, so nothing can be read off it."
+    if row["upper"] < 1:
+        return (
+            f"Given the model and its prior, the hazard in {exposed} is lower: the 95 % interval "
+            "lies below 1."
+        )
+    if row["lower"] > 1:
+        return (
+            f"Given the model and its prior, the hazard in {exposed} is higher: the 95 % interval "
+            "lies above 1."
+        )
+    return (
+        f"Whether {exposed} lowers or raises the hazard is left open: the 95 % interval holds "
+        "values on both sides of 1."
+    )
+
+
+def sentence(row: Mapping[Any, Any], fit: Fit) -> str:
+    """Answer for one endpoint as plain text, with what must not be overlooked.
+
+    Parameters
+    ----------
+    row
+        Its row of the table of hazard ratios.
+    fit
+        The fit.
+
+    Returns
+    -------
+    str
+        The sentence, whether patients are synthetic, whether the draws converged, which other
+        gates were failed, and what the baseline gate has to tell: for a model of curves always.
+    """
+    checks = "The convergence checks passed." if fit.converged else NOT_CONVERGED
+    synthetic = f"{SYNTHETIC} " if fit.exposure.synthetic else ""
+    marks = [long for name, long in MARKS.items() if name in failed(row)]
+    return " ".join([f"{plain(answer(row, fit))} {synthetic}{checks}", *marks, *_told(row, fit)])
+
+
+def _told(row: Mapping[Any, Any], fit: Fit) -> list[str]:
+    """Say how the baseline gate came out, unless it was failed, or passed as it should."""
+    state = str(row.get(BASELINE, ""))
+    if state == "not compared":
+        reason = fit.companion.reason.removeprefix("not compared: ")
+        return [f"Not compared with a model without a baseline{f': {reason}' if reason else ''}."]
+    if state == "told" or (state == "passed" and fit.definition.purpose == "curves"):
+        return [f"{WORDS[state][0].upper()}{WORDS[state][1:]}."]
+    return []
+
+
+def prior_sentence(fit: Fit) -> str:
+    """Say what was believed of the hazard ratio before the data.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    prior = fit.definition.phases.prior
+    half = HALF_NORMAL_WIDTH * prior.sd
+    low, high = math.exp(prior.mean - half), math.exp(prior.mean + half)
+    return (
+        f"Before the data, {fit.question.exposed}'s hazard ratio lay between {low:.2f} and "
+        f"{high:.2f} with probability 95 %, around {math.exp(prior.mean):.2f}."
+    )
+
+
+def _percent(share: float) -> str:
+    return "less than 1%" if share < 0.005 else f"{share:.0%}"
+
+
+def prior_weight(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
+    """Say how much of an answer the prior is.
+
+    Parameters
+    ----------
+    row
+        A row of the table of hazard ratios.
+    fit
+        The fit.
+
+    Returns
+    -------
+    tuple of str and Number
+        A sentence.
+    """
+    half = HALF_NORMAL_WIDTH * fit.definition.phases.prior.sd
+    share = math.log(row["upper"] / row["lower"]) / (2 * half)
+    # In a normal approximation the prior's share of the precision is the width's square.
+    return (
+        f"{str(row['endpoint']).upper()}: the posterior interval, ",
+        number(row, "lower", shape_of(row), table="hazard_ratios"),
+        " to ",
+        number(row, "upper", shape_of(row), table="hazard_ratios"),
+        f", has {_percent(share)} of the prior's width on the log scale; the prior carries "
+        f"{'' if share**2 < 0.005 else 'about '}{_percent(share**2)} of what is known.",
+    )

@@ -1,0 +1,226 @@
+"""What happened to every patient: counts with the ids behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from types import MappingProxyType
+
+import pandas as pd
+
+COLUMNS = ("step", "endpoint", "phase", "what", "patients", "events", "person_time")
+# Kinds of an account's columns of numbers: what is not counted is missing, and not 0.
+KINDS = MappingProxyType({"patients": "int64", "events": "Int64", "person_time": "Float64"})
+# What would be markup or HTML in a cell of a Markdown table; and control characters, which are none
+# that anybody sees, and those that turn the direction of what follows.
+_MARKDOWN: dict[int, str | None] = {
+    **{ord(letter): f"\\{letter}" for letter in "|[]`*_"},
+    **{ord(letter): escape(letter) for letter in "&<>"},
+    **dict.fromkeys([*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]),
+}
+# Told where it holds for most patients, which may also be the sign of a wrong unit.
+BRIEF = "followed up for less than a day, as most are: check the unit"
+NOT_BRIEF = "followed up for a day or longer"
+# How an endpoint's events are recorded.
+DECLARED = "event times exact: declared"
+UNDECLARED = "event times taken as exact: not declared"
+
+
+def to_html(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """Write a small HTML table; everything in it is escaped.
+
+    Parameters
+    ----------
+    head, rows
+        Texts of the cells.
+    caption
+        Text above the table; none if empty.
+
+    Returns
+    -------
+    str
+        The table.
+
+    Examples
+    --------
+    >>> to_html(["a"], [["<b>"]])
+    '<table><thead><tr><th>a</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table>'
+    """
+    titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{above}<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def to_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    r"""Write a small Markdown table; nothing in its cells is markup.
+
+    Parameters
+    ----------
+    head, rows
+        Texts of the cells.
+
+    Returns
+    -------
+    str
+        The table.
+
+    Examples
+    --------
+    >>> print(to_markdown(["n"], [["*"]]))
+    | n |
+    | --- |
+    | \* |
+    """
+    return "\n".join(
+        "| " + " | ".join(" ".join(cell.split()).translate(_MARKDOWN) for cell in row) + " |"
+        for row in (head, ("---",) * len(head), *rows)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of an account.
+
+    Attributes
+    ----------
+    step
+        Stage of the way from the table to the analysis.
+    what
+        What holds for these patients.
+    patients
+        Their ids; where patients are only counted, those of the first few, or none.
+    count
+        Number of patients, where they are only counted.
+    endpoint, phase
+        The endpoint and phase that it is about; empty where it is about neither.
+    events
+        Number of events, where it has a meaning.
+    person_time
+        Time at risk, where it has a meaning.
+    """
+
+    step: str
+    what: str
+    patients: tuple[str, ...]
+    endpoint: str = ""
+    phase: str = ""
+    events: int | None = None
+    person_time: float | None = None
+    count: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of patients."""
+        return len(self.patients) if self.count is None else self.count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Account:
+    """An account of patients, the numbers of a CONSORT flow diagram.
+
+    Attributes
+    ----------
+    lines
+        The lines in order, with patient ids; the only part that holds ids.
+    unit
+        Time unit of the person-time.
+    synthetic
+        Whether the patients are simulated.
+    """
+
+    lines: tuple[Line, ...]
+    unit: str
+    synthetic: bool = False
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Counts without ids: step, endpoint, phase, what, patients, events, person_time."""
+        rows = [
+            {
+                "step": line.step,
+                "endpoint": line.endpoint,
+                "phase": line.phase,
+                "what": line.what,
+                "patients": line.size,
+                "events": line.events,
+                "person_time": line.person_time,
+            }
+            for line in self.lines
+        ]
+        return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(KINDS))
+
+    def patients(
+        self, *, step: str | None = None, what: str | None = None, endpoint: str | None = None
+    ) -> tuple[str, ...]:
+        """Look up who is behind the counts.
+
+        Parameters
+        ----------
+        step, what, endpoint
+            Keep the lines that have these values; None keeps all.
+
+        Returns
+        -------
+        tuple of str
+            Ids in the lines' order, each once.
+        """
+        chosen = [
+            line.patients
+            for line in self.lines
+            if step in (None, line.step)
+            and what in (None, line.what)
+            and endpoint in (None, line.endpoint)
+        ]
+        return tuple(dict.fromkeys(patient for ids in chosen for patient in ids))
+
+    def __add__(self, other: Account) -> Account:
+        """Put another account's lines below these."""
+        return Account(lines=self.lines + other.lines, unit=self.unit, synthetic=self.synthetic)
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                line.step,
+                line.endpoint,
+                line.phase,
+                line.what,
+                str(line.size),
+                "" if line.events is None else str(line.events),
+                "" if line.person_time is None else f"{line.person_time:.6g}",
+            )
+            for line in self.lines
+        ]
+
+    def _head(self) -> tuple[str, ...]:
+        return (*COLUMNS[:-1], f"person-{self.unit}")
+
+    def __repr__(self) -> str:
+        """Show the counts as aligned columns, without ids."""
+        rows = [self._head(), *self._cells()]
+        widths = [max(len(row[index]) for row in rows) for index in range(len(COLUMNS))]
+        numbers = len(COLUMNS) - 3
+        lines = [
+            "  ".join(
+                cell.ljust(width) if index < numbers else cell.rjust(width)
+                for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join(["synthetic patients", *lines] if self.synthetic else lines)
+
+    def _repr_html_(self) -> str:
+        return to_html(self._head(), self._cells(), "synthetic patients" if self.synthetic else "")
+
+    def to_markdown(self) -> str:
+        """Write the counts as a Markdown table, without ids.
+
+        Returns
+        -------
+        str
+            The table.
+        """
+        return to_markdown(self._head(), self._cells())

@@ -1,0 +1,442 @@
+"""A first draft of a study file, guessed from a table's columns and marked as a guess."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bayesblina.core.errors import SpecError
+from bayesblina.patients.cohort import RESERVED_PHASES
+from bayesblina.patients.readers.columns import DECIMAL, MOST_LEVELS
+from bayesblina.patients.readers.sources import load_table
+
+UNITS = {"day": "days", "week": "weeks", "month": "months", "year": "years"}
+CHOOSE = "CHOOSE"
+
+# Words in the names of columns. A word ends where letters do: "stage" holds no "age".
+ENDPOINT = r"os|pfs|rfs|efs|dfs|ttp"
+EVENT = rf"died|dead|deaths?|events?|status|relapsed?|recurrence|progress\w*|fail\w*|{ENDPOINT}"
+TIME = rf"times?|days?|weeks?|months?|years?|stop|follow\w*|futime|duration|t|{ENDPOINT}"
+RELAPSE = r"relaps\w*|recurr\w*|progress\w*|rfs|pfs|efs|dfs|lfs|ttp|ttr"
+CENSORED = r"cens\w*|cnsr|alive"
+NO_TIME = r"year|score|mscore|mismatch|hla|grade|stage|ecog|dose|weight|height|bmi|blasts?|count"
+TRANSPLANT = r"transplant|sct"
+# Endpoints of which death is mostly an event, as drafted: numbered from the second on.
+INCLUDES_DEATH = r"[rped]fs(_\d+)?"
+DISEASE = rf"{RELAPSE}|remission|respon\w*"
+LATER = r"start|begin|end|exit|entry|respon\w*|remission|complete\w*"
+ID = r"(^|_)(id|subj|usubjid|patient)"
+DATE = r"\d{4}-\d{2}(-\d{2})?"
+
+# What `bayesblina.studies.simulate` puts before the number of a simulated patient.
+SYNTHETIC_ID = "SYN-"
+
+
+@dataclass(slots=True)
+class _Guess:
+    patient: str = ""
+    endpoints: list[tuple[str, str, str, str]] = field(default_factory=list)
+    phases: list[str] = field(default_factory=list)
+    synthetic: bool = False
+    transplant: str = ""
+    covariates: dict[str, str] = field(default_factory=dict)
+    unit: str = ""
+    start: float | None = None
+    unused: list[str] = field(default_factory=list)
+    reversed: list[str] = field(default_factory=list)
+    dates: list[str] = field(default_factory=list)
+    later: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+
+
+def draft_study(path: str | PathLike[str], *, relative_to: str | PathLike[str] = ".") -> str:
+    """Guess a study file from a table with one row per patient.
+
+    Parameters
+    ----------
+    path
+        The table, as for `bayesblina.read_cohort`.
+    relative_to
+        Folder of the study file, for the path that it gives.
+
+    Returns
+    -------
+    str
+        TOML text with comments. What could not be guessed says ``CHOOSE``, which is no valid
+        choice, so that nothing is decided silently.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be read.
+    SpecError
+        If it has no columns.
+    """
+    frame, _ = load_table(path)
+    if frame.shape[1] == 0:
+        raise SpecError(f"'{path}' has no columns.")
+    return _write(_guess(frame), _relative(Path(path), Path(relative_to)))
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return path.resolve().relative_to(folder.resolve(), walk_up=True).as_posix()
+    except ValueError:  # another drive
+        return path.resolve().as_posix()
+
+
+def _numbers(series: pd.Series) -> pd.Series | None:
+    """Read a column as numbers, NaN where empty; None if it holds anything else."""
+    if pd.api.types.is_bool_dtype(series):
+        return series.astype("float64")
+    if pd.api.types.is_numeric_dtype(series):
+        return series.astype("float64")
+    text = series.astype("string").str.strip().fillna("")
+    if not (text.str.fullmatch(DECIMAL) | (text == "")).all() or (text == "").all():
+        return None
+    return pd.to_numeric(text.where(text != "")).astype("float64")
+
+
+def _guess(frame: pd.DataFrame) -> _Guess:
+    guess = _Guess()
+    columns = [str(name) for name in frame.columns]
+    numbers = {name: _numbers(frame[name]) for name in columns}
+    unique = [name for name in columns if _is_unique(frame[name])]
+    named = [name for name in unique if re.search(ID, name, re.I)]
+    # Numbers that differ between patients are times or measurements, unless they come first.
+    other = [name for name in unique if numbers[name] is None or name == columns[0]]
+    guess.patient = next(iter([*named, *other]), "")
+    guess.repeated = [
+        name
+        for name in columns
+        if re.search(ID, name, re.I) and not guess.patient and frame[name].duplicated().any()
+    ]
+    if guess.patient:
+        ids = frame[guess.patient].astype("string")
+        guess.synthetic = bool(ids.str.startswith(SYNTHETIC_ID).all())
+    left = [name for name in columns if name != guess.patient]
+    guess.dates = [name for name in left if numbers[name] is None and _are_dates(frame[name])]
+    binary = [
+        name
+        for name in left
+        if (values := numbers[name]) is not None and set(values.dropna().unique()) <= {0.0, 1.0}
+    ]
+    # 1 for censored, or alive, would turn every answer round.
+    guess.reversed = [name for name in binary if _says(name, CENSORED)]
+    events = [
+        name
+        for name in binary
+        if name not in guess.reversed
+        and not re.search(r"sex|gender|male|flag|prior|arm", name, re.I)
+    ]
+    times = [
+        name
+        for name in left
+        if (values := numbers[name]) is not None
+        and name not in events
+        and values.min() >= 0
+        and not _says(name, "age")
+        and not (_says(name, NO_TIME) and not _says(name, TIME))
+    ]
+    taken: set[str] = {*events, *guess.reversed}
+    _find_endpoints(guess, events, times, taken, columns=columns, numbers=numbers)
+    ends = [numbers[time] for _, time, _, _ in guess.endpoints]
+    last = pd.concat([end for end in ends if end is not None], axis=1).max(axis=1) if ends else None
+    transplants: list[str] = []
+    for name in times:
+        values = numbers[name]
+        if name in taken or values is None or last is None or not values.isna().any():
+            continue
+        if (values.dropna() > last[values.notna()] + 1e-9).any() or values.isna().all():
+            continue
+        # What the disease does is no treatment.
+        if _says(name, DISEASE):
+            continue
+        taken.add(name)
+        # In a study of other phases, a transplant ends or changes what is compared.
+        if re.search(TRANSPLANT, name, re.I) and not transplants:
+            transplants.append(name)
+        else:
+            guess.phases.append(name)
+    if guess.phases:
+        guess.transplant = next(iter(transplants), "")
+    else:
+        guess.phases = transplants
+    # A phase that starts later, in those who have both, comes later.
+    guess.phases.sort(key=lambda name: _median(numbers[name]))
+    if guess.phases:
+        guess.start = _round_up(_median(numbers[guess.phases[-1]]))
+    for name in left:
+        if name in taken or name in guess.dates or name in guess.repeated:
+            continue
+        values = numbers[name]
+        if _tells_the_future(name, values, [numbers[phase] for phase in guess.phases]):
+            guess.later.append(name)
+            continue
+        complete = bool((frame[name].notna() & (frame[name].astype(str) != "")).all())
+        if complete and values is not None and values.nunique() > 2:
+            guess.covariates[name] = "continuous"
+        elif complete and frame[name].nunique() <= min(MOST_LEVELS, max(2, len(frame) // 5)):
+            guess.covariates[name] = "categorical"
+        else:
+            guess.unused.append(name)
+    found = {
+        unit
+        for _, time, _, _ in guess.endpoints
+        for word, unit in UNITS.items()
+        if word in time.lower()
+    }
+    guess.unit = found.pop() if len(found) == 1 else ""
+    return guess
+
+
+def _find_endpoints(
+    guess: _Guess,
+    events: list[str],
+    times: list[str],
+    taken: set[str],
+    *,
+    columns: list[str],
+    numbers: dict[str, pd.Series | None],
+) -> None:
+    """Pair events with times; what is paired is taken, and an event without a time is not."""
+    for event in events:
+        happened = numbers[event]
+        # The time of an endpoint usually stands before its event column, and is known for the
+        # same patients.
+        before = [
+            name
+            for name in reversed(times)
+            if name not in taken
+            and columns.index(name) < columns.index(event)
+            and _known_together(numbers[name], happened)
+        ]
+        if not _says(event, EVENT):
+            before = [name for name in before if _says(name, TIME)]
+        time = next(iter(before), "")
+        if not time:
+            taken.discard(event)
+            continue
+        taken.add(time)
+        values = numbers[time]
+        assert values is not None
+        entry = next((name for name in times if _is_entry(numbers[name], values, name, taken)), "")
+        taken |= {entry} - {""}
+        guess.endpoints.append((_endpoint_name(time, event), time, event, entry))
+
+
+def _says(name: str, words: str) -> bool:
+    """Whether a column's name holds one of the words, as in os_event, OSEvent or "OS event"."""
+    return re.search(rf"(?i)(?<![a-z])({words})(?![a-z])", _apart(name)) is not None
+
+
+def _apart(name: str) -> str:
+    """Set an underscore where a capital begins a word: OS_Event."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+
+
+def _tells_the_future(name: str, values: pd.Series | None, starts: list[pd.Series | None]) -> bool:
+    """Whether a column may hold what was not known at the start: no covariate, then."""
+    if any(
+        values is not None and start is not None and (values == start.notna()).all()
+        for start in starts
+    ):
+        return True
+    if _says(name, "age") or _says(name, NO_TIME):
+        return False
+    return _says(name, f"{EVENT}|{TIME}|{CENSORED}|{LATER}") or bool(
+        re.search(TRANSPLANT, name, re.I)
+    )
+
+
+def _are_dates(series: pd.Series) -> bool:
+    if pd.api.types.is_datetime64_any_dtype(series):
+        return True
+    text = series.astype("string").str.strip().fillna("")
+    return bool((text.str.fullmatch(DATE) | (text == "")).all() and (text != "").any())
+
+
+def _known_together(time: pd.Series | None, event: pd.Series | None) -> bool:
+    if time is None or event is None:
+        return False
+    return bool((time.notna() == event.notna()).all())
+
+
+def _median(values: pd.Series | None) -> float:
+    assert values is not None
+    return float(np.nanmedian(values))
+
+
+def _round_up(value: float) -> float:
+    """Round up to two digits: not before the time itself."""
+    if value <= 0:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return round(math.ceil(value / step - 1e-9) * step, 10)
+
+
+def _is_unique(series: pd.Series) -> bool:
+    """Whether every row has a value of its own."""
+    text = series.astype("string").str.strip().fillna("")
+    return bool((text != "").all() and text.is_unique)
+
+
+def _is_entry(values: pd.Series | None, time: pd.Series, name: str, taken: set[str]) -> bool:
+    """Whether a column is missing exactly where the endpoint's time is, and always before it."""
+    if values is None or name in taken or not time.isna().any():
+        return False
+    both = time.notna()
+    return bool((values.notna() == both).all() and (values[both] < time[both]).all())
+
+
+def _endpoint_name(time: str, event: str) -> str:
+    found = re.search(rf"(?i)(?<![a-z])({ENDPOINT})(?![a-z])", _apart(f"{time} {event}"))
+    if found is None and re.fullmatch(r"(?i)(died|dead|deaths?)", event):
+        return "os"
+    return found.group(1).lower() if found else re.sub(r"\W+", "_", event).strip("_").lower()
+
+
+def _phase_name(column: str) -> str:
+    """Drop the words of units and starts from a column's name."""
+    words = [
+        word
+        for word in re.split(r"[\W_]+", column.lower())
+        if word and not re.fullmatch(r"(days?|weeks?|months?|years?|start|time|date|on)", word)
+    ]
+    name = "_".join(words) or column
+    # As a phase's name, "transplant" has a meaning of its own.
+    return "transplantation" if name == "transplant" else name
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """Find a name that is free: this one, or numbered."""
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbered) if one not in taken)
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = "".join(
+        letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in escaped
+    )
+    return f'"{escaped}"'
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(_quote(name) for name in names)
+
+
+def _key(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else _quote(text)
+
+
+def _write(guess: _Guess, file: str) -> str:
+    lines = [
+        "# A draft, guessed from the names and the values of the columns: check every line.",
+        f"# {CHOOSE} marks what could not be guessed. Then: bayesblina validate <this file>",
+        "",
+        "schema = 1",
+        'title = "Untitled study"',
+        "",
+        "[data]",
+        f"file = {_quote(file)}",
+        f"patient = {_quote(guess.patient or CHOOSE)}",
+        "# days, weeks, months or years: the unit of all times",
+        f"unit = {_quote(guess.unit or CHOOSE)}",
+    ]
+    if guess.synthetic:
+        lines += ["# the ids are those of simulated patients", "synthetic = true"]
+    if guess.transplant:
+        lines.append(f"transplant = {_quote(guess.transplant)}")
+    if guess.covariates:
+        kinds = ", ".join(
+            f"{_key(name)} = {_quote(kind)}" for name, kind in guess.covariates.items()
+        )
+        lines += ["# baseline covariates; the first level of a category is its reference"]
+        lines += [f"covariates = {{ {kinds} }}"]
+    if guess.repeated:
+        lines += [
+            f"# {_list(guess.repeated)}: patients have several rows here, and one in a study",
+            "# file's table; bayesblina.read_counting_process reads such tables in Python",
+        ]
+    if guess.later:
+        lines += [
+            f"# not used: {_list(guess.later)}. They may tell what happened later, and a",
+            "# covariate must be known at the start",
+        ]
+    if guess.unused:
+        lines.append(f"# not used: {_list(guess.unused)}")
+    if guess.reversed:
+        lines += [
+            f"# not used: {_list(guess.reversed)}. An event is 1 and censoring 0 here; a",
+            "# column that says who was censored, or is alive, must be turned round first",
+        ]
+    if guess.dates:
+        lines += [
+            f"# not used: {_list(guess.dates)}. A study file takes times as numbers; from dates,",
+            "# bayesblina.read_dated_cohort makes them in Python",
+        ]
+    deaths = any(guessed == "os" for guessed, *_ in guess.endpoints)
+    endpoints: set[str] = set()
+    for guessed, time, event, entry in guess.endpoints or [("os", CHOOSE, CHOOSE, "")]:
+        name = _free(guessed or "endpoint", endpoints)
+        endpoints.add(name)
+        lines += ["", f"[endpoints.{_key(name)}]", f"time = {_quote(time)}"]
+        lines += ["# 1 for an event, 0 for censoring", f"event = {_quote(event)}"]
+        if entry:
+            lines += [
+                "# under observation for this endpoint from here on (delayed entry)",
+                f"entry = {_quote(entry)}",
+            ]
+        if deaths and re.fullmatch(INCLUDES_DEATH, name):
+            lines += [
+                "# if every death is an event of this endpoint too, say so: whoever contradicts it",
+                "# is then refused, and only counted without it",
+                '# includes = ["os"]',
+            ]
+        if _says(f"{name} {time} {event}", RELAPSE):
+            lines += [
+                '# "exact" if the events stand on the days on which they happened; "visits" if on',
+                "# those of the visits at which they were found: no likelihood for that yet",
+                f"recorded = {_quote(CHOOSE)}",
+            ]
+    lines += ["", "# in the order in which patients pass through them", "[phases]"]
+    names: dict[str, str] = {}
+    for column in guess.phases:
+        names[_free(_phase_name(column), {*names, *RESERVED_PHASES})] = column
+    lines += [f"{_key(name)} = {_quote(column)}" for name, column in names.items()] or [
+        f"{CHOOSE.lower()} = {_quote(CHOOSE)}"
+    ]
+    order = list(names) or [CHOOSE.lower()]
+    lines += [
+        "",
+        "[question]",
+        "# the phase whose effect is asked for",
+        f"exposed = {_quote(order[-1])}",
+        '# the population: "entry" (everybody) or those who reached a phase, from its start',
+        f"eligible_from = {_quote(order[0] if len(order) > 1 else 'entry')}",
+    ]
+    if guess.transplant:
+        lines += [
+            '# "censor" at it, a "phase" of its own, or "ignore": decide before looking at results',
+            'transplant = "censor"',
+        ]
+    lines += ["", "[model]", 'name = "primary"', "", "[fit]", "seed = 1", ""]
+    if guess.start is not None:
+        lines += [
+            f"# curves: survival never in {_quote(order[-1])}, and in it from each start on, in",
+            "# those event-free at the landmark; guessed: when half of all starts had been made",
+            "[curves]",
+            f"landmark = {guess.start}",
+            f"starts = [{guess.start}]",
+            "",
+        ]
+    return "\n".join(lines)

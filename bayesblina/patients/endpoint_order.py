@@ -1,0 +1,325 @@
+"""How endpoints lie to each other's events, where one is declared to include another and where not.
+
+Written with operators that numpy arrays and columns of an engine have alike, as the rules are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bayesblina.core.errors import SpecError, listed, nearest
+
+# Stands beside what is only counted, because nobody has said how the two endpoints relate.
+UNDECLARED_INCLUSION = " (includes: not declared)"
+# Transitions of an illness-death course: of them the events of its two endpoints are made up.
+RELAPSE = "relapse"
+DEATH_IN_REMISSION = "death in remission"
+DEATH_AFTER_RELAPSE = "death after relapse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Courses:
+    """Follow-up for several endpoints, and which of them include which.
+
+    Attributes
+    ----------
+    time, event, entry
+        Of each endpoint: arrays, or columns of an engine.
+    includes
+        Endpoints whose every event is declared to be an event of the endpoint, by endpoint; names
+        of which there is no follow-up say nothing.
+    known
+        Says which times are neither missing nor infinite.
+    near
+        Says which times are one.
+    """
+
+    time: Mapping[str, Any]
+    event: Mapping[str, Any]
+    entry: Mapping[str, Any]
+    includes: Mapping[str, tuple[str, ...]]
+    known: Callable[[Any], Any]
+    near: Callable[[Any, Any], Any]
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """Go through the endpoints and those that each is declared to include."""
+        for name, others in self.includes.items():
+            yield from ((name, other) for other in others if {name, other} <= self.time.keys())
+
+    def both(self, name: str, other: str) -> Any:
+        """Say who is under observation for two endpoints."""
+        return self.known(self.entry[name]) & self.known(self.entry[other])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """How two endpoints of the same patients lie to each other, and of whom.
+
+    Attributes
+    ----------
+    endpoint
+        The endpoint that it is about.
+    what
+        What is seen of it, in words.
+    rows, events
+        Of whom, and who of them has the endpoint's event, as booleans.
+    """
+
+    endpoint: str
+    what: str
+    rows: Any
+    events: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breach:
+    """What contradicts the declaration that an endpoint includes another, and of whom.
+
+    Attributes
+    ----------
+    role
+        The column's role, such as ``"rfs.event"``.
+    rows
+        Of whom, as booleans.
+    found, expected
+        The problem in words.
+    """
+
+    role: str
+    rows: Any
+    found: str
+    expected: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortfall:
+    """What tells whether an endpoint has fewer events than one that it includes.
+
+    Attributes
+    ----------
+    endpoint, other
+        The endpoint, and the one that it includes.
+    rows
+        Who is censored before an event of the other, as booleans.
+    events, included
+        Who of those under observation for both has an event of the endpoint, and of the other;
+        without those who contradict the declaration themselves.
+    """
+
+    endpoint: str
+    other: str
+    rows: Any
+    events: Any
+    included: Any
+
+    def breach(self, *, rows: int, events: int, included: int) -> Breach | None:
+        """Say what is wrong with these counts, if anything is.
+
+        Censored before an event of the other a single patient may rightly be, at another treatment
+        say. Fewer events in all mean that the endpoint leaves out what it is said to include.
+        """
+        if not rows or events >= included:
+            return None
+        return Breach(
+            role=f"{self.endpoint}.event",
+            rows=self.rows,
+            found=f"{events} events of {self.endpoint}, fewer than the {included} of {self.other} "
+            f"that it includes; censored before an event of {self.other}",
+            expected=f"Expected an event of {self.endpoint} for each: mend times and events, or "
+            f"leave '{self.other}' out of includes, and the account counts them.",
+        )
+
+
+def require_includes(includes: object) -> tuple[str, ...]:
+    """Check what an endpoint is declared to include.
+
+    Parameters
+    ----------
+    includes
+        As for `bayesblina.Endpoint`.
+
+    Returns
+    -------
+    tuple of str
+        The endpoints, each once.
+
+    Raises
+    ------
+    SpecError
+        Unless it is a list of names.
+
+    Examples
+    --------
+    >>> require_includes(["os"])
+    ('os',)
+    """
+    if not isinstance(includes, tuple | list) or not all(
+        isinstance(name, str) and name for name in includes
+    ):
+        raise SpecError(
+            "includes must list the endpoints whose every event is an event of this one, such as "
+            f"includes=['os'], got {includes!r}."
+        )
+    return tuple(dict.fromkeys(includes))
+
+
+def problems_of_includes(includes: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Find what cannot be declared of endpoints that include each other.
+
+    Parameters
+    ----------
+    includes
+        What each endpoint includes; its keys are all endpoints.
+
+    Returns
+    -------
+    list of str
+        A sentence for each problem.
+
+    Examples
+    --------
+    >>> problems_of_includes({"os": (), "rfs": ("oss",)})
+    ["endpoints.rfs.includes: no endpoint 'oss'. Nearest: os."]
+    """
+    found = []
+    for name, others in includes.items():
+        for other in others:
+            where = f"endpoints.{name}.includes"
+            if other == name:
+                found.append(f"{where}: '{name}' itself. Expected other endpoints.")
+            elif other not in includes:
+                known = [one for one in includes if one != name]
+                found.append(f"{where}: no endpoint '{other}'. {nearest(other, known)}")
+            elif name in includes[other]:
+                found.append(
+                    f"{where}: '{other}' includes '{name}' too. Expected one of them to include "
+                    "the other."
+                )
+    return found
+
+
+def require_inclusions(includes: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse what cannot be declared of endpoints that include each other.
+
+    Parameters
+    ----------
+    includes
+        What each endpoint includes; its keys are all endpoints.
+
+    Raises
+    ------
+    SpecError
+        If an endpoint includes itself, one that is not there, or one that includes it.
+    """
+    problems = problems_of_includes(includes)
+    if problems:
+        raise SpecError(listed(problems, source="the endpoints"))
+
+
+def order_of_endpoints(courses: Courses) -> Iterator[Seen]:
+    """Compare each endpoint with the events of every other.
+
+    Parameters
+    ----------
+    courses
+        Follow-up for the endpoints.
+
+    Yields
+    ------
+    Seen
+        What is seen, whether of anybody or not.
+    """
+    time, event = courses.time, courses.event
+    declared = {frozenset(pair) for pair in courses.pairs()}
+    for name in time:
+        for other in time:
+            if other == name:
+                continue
+            happened = courses.both(name, other) & event[other]
+            near = courses.near(time[name], time[other])
+            censored = happened & ~event[name]
+            after = happened & ~near & (time[name] > time[other])
+            at, before = censored & near, censored & ~near & (time[name] < time[other])
+            how = "" if frozenset({name, other}) in declared else UNDECLARED_INCLUSION
+            for what, rows in (
+                ("followed after", after),
+                ("censored at", at),
+                ("censored before", before),
+            ):
+                yield Seen(
+                    endpoint=name,
+                    what=f"{what} an event of {other}{how}",
+                    rows=rows,
+                    events=rows & event[name],
+                )
+
+
+def find_breaches(courses: Courses) -> Iterator[Breach]:
+    """Go through what single patients may not have where an endpoint includes another.
+
+    Parameters
+    ----------
+    courses
+        Follow-up for the endpoints.
+
+    Yields
+    ------
+    Breach
+        What contradicts the declaration, whether of anybody or not.
+    """
+    for name, other in courses.pairs():
+        late, unmarked = _contradictory(courses, name, other)
+        yield Breach(
+            role=f"{name}.time",
+            rows=late,
+            found=f"follow-up for {name} ends after that for {other}, which it includes",
+            expected=f"Expected it to end with that for {other} at the latest: correct the times, "
+            f"or leave '{other}' out of includes, and the account counts such patients.",
+        )
+        yield Breach(
+            role=f"{name}.event",
+            rows=unmarked,
+            found=f"censored at an event of {other}, which {name} includes",
+            expected=f"Expected an event of {name} there: set it to 1, or leave '{other}' out of "
+            "includes, and the account counts such patients.",
+        )
+
+
+def find_shortfalls(courses: Courses) -> Iterator[Shortfall]:
+    """Look where an endpoint may have fewer events than one that it includes.
+
+    Parameters
+    ----------
+    courses
+        Follow-up for the endpoints.
+
+    Yields
+    ------
+    Shortfall
+        What is to be counted.
+    """
+    time, event = courses.time, courses.event
+    for name, other in courses.pairs():
+        both = courses.both(name, other)
+        late, unmarked = _contradictory(courses, name, other)
+        # Of those who contradict the declaration one by one it is told already.
+        rest = both & ~late & ~unmarked
+        yield Shortfall(
+            endpoint=name,
+            other=other,
+            rows=rest & event[other] & ~event[name] & (time[name] < time[other]),
+            events=rest & event[name],
+            included=rest & event[other],
+        )
+
+
+def _contradictory(courses: Courses, name: str, other: str) -> tuple[Any, Any]:
+    """Say who is followed beyond the other endpoint, and who is censored at its event."""
+    time, event = courses.time, courses.event
+    both = courses.both(name, other)
+    near = courses.near(time[name], time[other])
+    # Whoever had no event of either up to a time was followed for both until then.
+    late = both & ~near & (time[name] > time[other])
+    return late, both & near & event[other] & ~event[name]

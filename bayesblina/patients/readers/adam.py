@@ -1,0 +1,316 @@
+"""CDISC ADaM: ADSL, ADTTE and ADEX to a cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.core.errors import DataError, SpecError
+from bayesblina.patients.cohort import Cohort, Phases
+from bayesblina.patients.endpoint_order import require_inclusions
+from bayesblina.patients.readers.adam_doses import Doses, ZeroDoses
+from bayesblina.patients.readers.adam_outcomes import (
+    AdamEndpoint,
+    Followed,
+    Manner,
+    Value,
+    read_outcomes,
+)
+from bayesblina.patients.readers.adam_tables import Filters, People, read_people, require_filters
+from bayesblina.patients.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
+from bayesblina.patients.readers.dates import ISO, require_date_format
+from bayesblina.patients.readers.roles import require_roles
+from bayesblina.patients.readers.wide import SameDay
+from bayesblina.patients.rules import DAYS_PER_UNIT
+
+Floats = NDArray[np.float64]
+
+# First dose of cycle 3 and of cycle 6, as in NCT02013167.
+BLINATUMOMAB_PHASES: Mapping[str, int | str] = MappingProxyType(
+    {"consolidation": 3, "maintenance": 6}
+)
+
+
+def read_adam(
+    adsl: Any,
+    adtte: Any,
+    adex: Any = None,
+    *,
+    endpoints: Mapping[str, AdamEndpoint],
+    unit: str,
+    origin: str = "TRTSDT",
+    phases: Mapping[str, int | str] = BLINATUMOMAB_PHASES,
+    cycle: str | None = None,
+    covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
+    population: str | None = None,
+    filters: Filters = MappingProxyType({}),
+    transplant: str | None = None,
+    value: Value | None = None,
+    value_unit: str | None = None,
+    same_day: SameDay = "refuse",
+    date_format: str = ISO,
+    zero_doses: ZeroDoses | None = None,
+    repairs: Repairs | None = None,
+    synthetic: bool | None = None,
+) -> Cohort:
+    """Read CDISC ADaM datasets into a validated cohort.
+
+    Parameters
+    ----------
+    adsl, adtte, adex
+        Subject-level, time-to-event and exposure datasets, as tables or paths (see
+        `read_cohort`). Without ADEX, phases are ADSL's date columns, given in `phases`.
+    endpoints
+        Endpoints by the names wanted. An event is CNSR = 0; any CNSR > 0 is censored.
+    unit
+        Unit that the times get.
+    origin
+        ADSL's column with the date from which all times count. An endpoint whose STARTDT lies
+        later has delayed entry there.
+    phases
+        Phases in order. With ADEX: the number of the cycle whose first dose starts the phase (any
+        cycle from there up to the next phase's), or a text that the cycle column holds. Without:
+        a date column of ADSL. An empty mapping: follow-up without phases.
+    cycle
+        ADEX's column that names cycles ("Cycle 3 Day 1", "CYCLE 03", "C3D1", or a number); by
+        default the first present of AVISIT, VISIT, EPOCH, AVISITN and CYCLE.
+    covariates
+        Columns of ADSL, as for `read_cohort`.
+    population
+        ADSL's population flag (such as SAFFL or FASFL): patients for whom it is not "Y" are left
+        out, and listed in the cohort's account. None takes everybody.
+    filters
+        Rows that count, by dataset and column: ``{"ADTTE": {"ANL01FL": "Y"}, "ADEX": {"PARAMCD":
+        ["DOSE"]}}``; those left out are counted in the account. Of ADSL, patients.
+    transplant
+        ADSL's column with the date of transplant.
+    value
+        Where follow-up ends: ``"dates"`` (ADT less STARTDT, whole days) or ``"AVAL"`` (the
+        analysis value after STARTDT). Must be chosen where ADTTE has both, since AVAL counts the
+        last day too: events on the day of a phase's start belong to it by AVAL, and not by dates.
+        Then the account counts the patients whose event is in another phase by the other value.
+    value_unit
+        Unit of AVAL where ADTTE has no AVALU.
+    same_day
+        What follow-up by dates means that ends on the day it starts, as for `read_dated_cohort`.
+        ``"end of day"`` is what AVAL has.
+    date_format
+        As for `read_dated_cohort`.
+    zero_doses
+        What rows of ADEX with EXDOSE = 0 are: ``"leave out"``, skipped doses which start no phase,
+        or ``"count"``, doses of a placebo. Must be chosen where there are any in a phase.
+    repairs
+        Repairs to make, partial dates among them; by default none.
+    synthetic
+        Whether the patients are simulated; by default what ``adsl.attrs["synthetic"]`` says.
+
+    Returns
+    -------
+    Cohort
+        The patients of ADSL, in its order.
+
+    Raises
+    ------
+    DataError
+        If a dataset cannot be read or anything is wrong, with all problems at once. AVAL that is
+        used and is not ADT - STARTDT + 1, to its digits, is wrong: its unit may be another one.
+    SpecError
+        If the call itself is impossible.
+
+    Notes
+    -----
+    Doses count from the beginning of their day. Where AVAL counts the first day (ADT - STARTDT + 1,
+    the convention of CDISC), follow-up ends with its last day; dates alone end at its beginning.
+    Variables as in the ADaM Implementation Guide and the ADaM Basic Data Structure for
+    Time-to-Event Analyses.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> adsl = pd.DataFrame({"USUBJID": ["1", "2"], "TRTSDT": ["2015-01-01", "2015-02-01"]})
+    >>> adtte = pd.DataFrame(
+    ...     {
+    ...         "USUBJID": ["1", "2"],
+    ...         "PARAMCD": ["OS", "OS"],
+    ...         "STARTDT": ["2015-01-01", "2015-02-01"],
+    ...         "ADT": ["2015-03-01", "2016-02-01"],
+    ...         "CNSR": [0, 1],
+    ...     }
+    ... )
+    >>> adex = pd.DataFrame(
+    ...     {"USUBJID": ["2"], "AVISIT": ["Cycle 3 Day 1"], "ASTDT": ["2015-05-01"]}
+    ... )
+    >>> read_adam(adsl, adtte, adex, endpoints={"os": AdamEndpoint(paramcd="OS")}, unit="days")
+    Cohort(2 patients, days; os: 1 events; phases consolidation: 1, maintenance: 0)
+    """
+    manner = Manner(value=value, value_unit=value_unit, same_day=same_day)
+    _require_call(endpoints, unit, covariates, phases, zero_doses, dated=adex is None)
+    require_filters(filters)
+    require_date_format(date_format)
+    names = Phases.from_dict(dict.fromkeys(phases, "column")).names if phases else ()
+    dated = {name: str(column) for name, column in phases.items()} if adex is None else {}
+    require_roles(
+        {"patient": "USUBJID", "origin": origin}
+        | {f"{name}.start": column for name, column in dated.items()}
+        | ({} if transplant is None else {"transplant": transplant}),
+        covariates,
+    )
+    people = read_people(
+        adsl,
+        wanted=[*covariates, *([transplant] if transplant else []), *dated.values()],
+        origin=origin,
+        population=population,
+        filters=filters.get("ADSL", {}),
+        partial_dates="refuse" if repairs is None else repairs.partial_dates,
+        date_format=date_format,
+    )
+    columns = people.columns
+    known = columns.known_dates(*dated.values(), transplant)
+    zero = _origins(columns, origin, known)
+    baseline = columns.covariates(covariates)
+    if columns.problems:
+        raise DataError(columns.problems, source=people.source)
+    doses = None
+    if adex is not None and phases:
+        doses = Doses(adex, people, phases, cycle=cycle, zero_doses=zero_doses, filters=filters)
+    begun = known if doses is None else np.concatenate([known, doses.known()])
+    followed = read_outcomes(adtte, people, zero, begun, endpoints, manner, filters)
+    last = np.fmax.reduce(list(followed.end.values()))
+    days = _phase_days(people, doses, dated, zero, last)
+    moved = None if transplant is None else columns.dates(transplant, after=zero, before=last)
+    if columns.problems:  # of dates that ADTTE's endpoints start from
+        raise DataError(columns.problems, source=people.source)
+    if followed.other:
+        other = "AVAL" if followed.value == "dates" else "ADT"
+        people.note(f"the event would be in another phase by {other}", followed.moved(days.T))
+    starts = (days.T - zero[:, None]) / DAYS_PER_UNIT[unit]
+    parts = Parts(
+        outcomes=followed.outcomes(zero, unit, endpoints),
+        phases=names,
+        starts=starts,
+        ends=np.full(starts.shape, np.nan),
+        ends_known=False,
+        transplant=None if moved is None else (moved - zero) / DAYS_PER_UNIT[unit],
+        covariates=baseline,
+    )
+    roles = _roles(endpoints, names, dated, transplant)
+    try:
+        return make_cohort(
+            columns,
+            parts,
+            unit=unit,
+            repairs=repairs,
+            roles=roles,
+            source=people.source,
+            synthetic=synthetic,
+            exclusions=people.exclusions,
+            made=people.made,
+            file_hashes=people.file_hashes,
+        )
+    except DataError as error:
+        raise _of_its_dataset(error, people, followed, doses) from None
+
+
+def _origins(columns: Columns, origin: str, known: Floats) -> Floats:
+    """Read the origin's day, which every patient needs."""
+    zero = columns.dates(origin, before=np.fmin.reduce(known))
+    columns.report(
+        origin,
+        columns.text(origin) == "",
+        "missing dates of origin",
+        "Every patient needs one; patients who were never treated are left out with population=.",
+    )
+    return zero
+
+
+def _phase_days(
+    people: People,
+    doses: Doses | None,
+    dated: Mapping[str, str],
+    zero: Floats,
+    last: Floats,
+) -> Floats:
+    """Find the day on which each phase starts, shape (phase, patient)."""
+    if doses is not None:
+        return doses.starts(zero, last)
+    days = [people.columns.dates(one, after=zero, before=last) for one in dated.values()]
+    return np.stack(days) if days else np.empty((0, people.size))
+
+
+def _require_call(
+    endpoints: Any,
+    unit: str,
+    covariates: Any,
+    phases: Any,
+    zero_doses: Any,
+    *,
+    dated: bool,
+) -> None:
+    """Refuse calls that are impossible whatever the datasets hold."""
+    if unit not in DAYS_PER_UNIT:
+        raise SpecError(f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.")
+    if (
+        not isinstance(endpoints, Mapping)
+        or not endpoints
+        or not all(isinstance(one, AdamEndpoint) for one in endpoints.values())
+    ):
+        raise SpecError("endpoints must map names to AdamEndpoint values.")
+    require_inclusions({name: tuple(one.includes) for name, one in endpoints.items()})
+    if isinstance(covariates, str):
+        raise SpecError("covariates must be a list of columns, not one string.")
+    if not isinstance(phases, Mapping):
+        raise SpecError("phases must map names to cycles, texts or columns.")
+    if zero_doses not in (None, "leave out", "count"):
+        raise SpecError(f"zero_doses must be 'leave out' or 'count', got {zero_doses!r}.")
+    if dated and not all(isinstance(column, str) for column in phases.values()):
+        raise SpecError(
+            "phases: without ADEX each needs a date column of ADSL, such as "
+            f"{{'maintenance': 'MAINTDT'}}, got {dict(phases)!r}."
+        )
+
+
+def _roles(
+    endpoints: Mapping[str, AdamEndpoint],
+    names: Sequence[str],
+    dated: Mapping[str, str],
+    transplant: str | None,
+) -> dict[str, str]:
+    """Name the column of each role, with its dataset where that is not ADSL."""
+    roles = {"patient": "USUBJID"}
+    for name, endpoint in endpoints.items():
+        where = f"ADTTE {endpoint.paramcd}"
+        roles |= {
+            f"{name}.time": f"{where} time",
+            f"{name}.event": f"{where} CNSR",
+            f"{name}.entry": f"{where} {endpoint.origin or 'STARTDT'}",
+        }
+    for name in names:
+        roles[f"{name}.start"] = dated.get(name, f"ADEX start of {name}")
+    if transplant is not None:
+        roles["transplant"] = transplant
+    return roles
+
+
+def _of_its_dataset(
+    error: DataError, people: People, followed: Followed, doses: Doses | None
+) -> DataError:
+    """Name the dataset that a fault is in, and the repair of follow-up without length."""
+    places = {"ADTTE": followed.source}
+    if doses is not None:
+        places["ADEX"] = doses.source
+    found = [places.get(one.column.partition(" ")[0], people.source) for one in error.problems]
+    instead = "Correct the dates, or say same_day='half day' or 'end of day'."
+    problems = [
+        replace(one, expected=instead)
+        if followed.value == "dates"
+        and one.column.startswith("ADTTE ")
+        and one.found.startswith(("times of 0", "entry at or after"))
+        else one
+        for one in error.problems
+    ]
+    return DataError(problems, source=", ".join(dict.fromkeys(found)))

@@ -1,0 +1,456 @@
+"""ADTTE: endpoints' entries, ends and events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesblina.core.errors import DataError, Problem, SpecError, nearest
+from bayesblina.patients.cohort import Outcome, Recorded, require_recorded
+from bayesblina.patients.endpoint_order import require_includes
+from bayesblina.patients.readers.adam_tables import Filters, Ints, People, rows_that_count
+from bayesblina.patients.readers.columns import Columns
+from bayesblina.patients.readers.dates import within_follow_up
+from bayesblina.patients.readers.sources import missing_columns
+from bayesblina.patients.readers.wide import SameDay
+from bayesblina.patients.rules import DAYS_PER_UNIT
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Value = Literal["dates", "AVAL"]
+
+AVALU = MappingProxyType(
+    {
+        **dict.fromkeys(("DAY", "DAYS"), "days"),
+        **dict.fromkeys(("WEEK", "WEEKS"), "weeks"),
+        **dict.fromkeys(("MONTH", "MONTHS"), "months"),
+        **dict.fromkeys(("YEAR", "YEARS"), "years"),
+    }
+)
+# Months of 30 days and years of 365 are this share off, at most.
+CALENDAR = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdamEndpoint:
+    """One endpoint of ADTTE.
+
+    Parameters
+    ----------
+    paramcd
+        Its PARAMCD.
+    origin
+        Column with the date from which the endpoint's time counts and its observation begins, of
+        ADTTE or else of ADSL; by default STARTDT.
+    some_patients
+        Whether only some patients have it, such as relapse-free survival in those who reached
+        remission. Patients without a record were then never under observation for it; without
+        this a missing record is an error.
+    recorded, includes
+        How events are recorded, and what other endpoints' events are among them, as for
+        `bayesblina.Endpoint`.
+
+    Raises
+    ------
+    SpecError
+        As for `bayesblina.Endpoint`.
+
+    Examples
+    --------
+    >>> AdamEndpoint(paramcd="RFS", some_patients=True).paramcd
+    'RFS'
+    >>> AdamEndpoint(paramcd="OS", origin="RANDDT").origin
+    'RANDDT'
+    """
+
+    paramcd: str
+    origin: str | None = None
+    some_patients: bool = False
+    recorded: Recorded | None = None
+    includes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        require_recorded(self.recorded)
+        object.__setattr__(self, "includes", require_includes(self.includes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How follow-up is taken from ADTTE, as `bayesblina.read_adam` says."""
+
+    value: Value | None
+    value_unit: str | None
+    same_day: SameDay
+
+    def __post_init__(self) -> None:
+        if self.value not in (None, "dates", "AVAL"):
+            raise SpecError(f"value must be 'dates' or 'AVAL', got {self.value!r}.")
+        if self.value_unit is not None and self.value_unit not in DAYS_PER_UNIT:
+            known = ", ".join(DAYS_PER_UNIT)
+            raise SpecError(f"value_unit must be one of {known}, got {self.value_unit!r}.")
+        if self.same_day not in ("refuse", "half day", "end of day"):
+            raise SpecError(
+                f"same_day must be 'refuse', 'half day' or 'end of day', got {self.same_day!r}."
+            )
+        if self.value == "AVAL" and self.same_day != "refuse":
+            raise SpecError("same_day is for dates: AVAL says itself how long the last day counts.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Followed:
+    """What ADTTE says, in days since 1970 where nothing else is said.
+
+    Attributes
+    ----------
+    source
+        What ADTTE is called.
+    entry, end : dict of ndarray, shape (patient,)
+        Beginning and end of follow-up by endpoint; NaN without a record.
+    other : dict of ndarray, shape (patient,)
+        End by the value that is not used, where ADTTE has both.
+    event : dict of ndarray of bool, shape (patient,)
+        Whether follow-up ends with an event.
+    value
+        Which value is used.
+    """
+
+    source: str
+    entry: Mapping[str, Floats]
+    end: Mapping[str, Floats]
+    other: Mapping[str, Floats]
+    event: Mapping[str, Bools]
+    value: Value
+
+    def outcomes(
+        self, zero: Floats, unit: str, endpoints: Mapping[str, AdamEndpoint]
+    ) -> dict[str, Outcome]:
+        """Count times from the origin."""
+        per_unit = DAYS_PER_UNIT[unit]
+        return {
+            name: Outcome(
+                time=(self.end[name] - zero) / per_unit,
+                event=self.event[name],
+                entry=(self.entry[name] - zero) / per_unit,
+                recorded=endpoint.recorded,
+                includes=tuple(endpoint.includes),
+            )
+            for name, endpoint in endpoints.items()
+        }
+
+    def moved(self, starts: Floats) -> Bools:
+        """Find patients whose event is in another phase by the value that is not used."""
+        found = np.zeros(starts.shape[0], dtype=bool)
+        for name, other in self.other.items():
+            both = self.event[name] & np.isfinite(other)
+            phases = [(starts < end[:, None]).sum(axis=1) for end in (self.end[name], other)]
+            found |= both & (phases[0] != phases[1])
+        return found
+
+
+def read_outcomes(
+    adtte: Any,
+    people: People,
+    zero: Floats,
+    begun: Floats,
+    endpoints: Mapping[str, AdamEndpoint],
+    manner: Manner,
+    filters: Filters,
+) -> Followed:
+    """Read the endpoints of ADTTE.
+
+    Parameters
+    ----------
+    adtte
+        The dataset.
+    people
+        The patients.
+    zero : ndarray, shape (patient,)
+        Day of the origin.
+    begun : ndarray, shape (phase, patient)
+        Known starts of phases and transplants.
+    endpoints
+        By name.
+    manner
+        How follow-up is taken.
+    filters
+        By dataset.
+
+    Returns
+    -------
+    Followed
+        What was found.
+
+    Raises
+    ------
+    DataError
+        With all problems of ADTTE.
+    SpecError
+        If ADTTE has both values, and none is chosen.
+    """
+    table, source = people.load(adtte, "ADTTE")
+    wanted = filters.get("ADTTE", {})
+    missing = _missing(table, people, endpoints, manner, list(wanted))
+    if missing:
+        raise DataError(missing, source=source)
+    value = manner.value or ("dates" if "ADT" in table.columns else "AVAL")
+    if manner.value is None and {"ADT", "AVAL"} <= set(table.columns):
+        raise SpecError(
+            f"{source} has both ADT and AVAL, which count the last day otherwise: say "
+            "value='dates' (ADT less STARTDT) or value='AVAL'."
+        )
+    if value == "AVAL" and manner.same_day != "refuse":
+        raise SpecError("same_day is for dates: AVAL says itself how long the last day counts.")
+    table, problems = rows_that_count(table, people, "ADTTE", wanted)
+    records = {}
+    codes = Columns(table, "USUBJID").text("PARAMCD")
+    for name, endpoint in endpoints.items():
+        chosen = codes == endpoint.paramcd
+        if not chosen.any():
+            found = sorted(set(codes.tolist()) - {""})
+            none = f"no record of {endpoint.paramcd}"
+            expected = nearest(endpoint.paramcd, found)
+            problems.append(Problem(column="PARAMCD", found=none, expected=expected))
+            continue
+        rows = people.open(table.loc[chosen].reset_index(drop=True))
+        if value == "AVAL":
+            rows.looked_at.add("ADT")
+        records[name] = _Record(endpoint, rows, people)
+    known = {name: record.known_ends() for name, record in records.items()}
+    ends = list(known.values())
+    entry, end, other, event = {}, {}, {}, {}
+    lengthened = np.zeros(people.size, dtype=bool)
+    differs = np.zeros(people.size, dtype=bool)
+    partial = np.zeros(people.size, dtype=bool)
+    compared = False
+    for index, (name, record) in enumerate(records.items()):
+        entry[name] = record.entries(zero, known[name])
+        event[name] = record.events()
+        by = {}
+        if value == "dates":
+            after = within_follow_up(entry[name], begun, ends, index)
+            by["dates"], brief = record.dates(entry[name], after, manner.same_day)
+            lengthened |= brief
+        elif "ADT" in table.columns:
+            by["dates"] = known[name]
+            partial |= record.partial_ends()
+        if "AVAL" in table.columns and record.has_unit(manner, value):
+            length = record.analysis_days(manner.value_unit, needed=value == "AVAL")
+            by["AVAL"] = entry[name] + length
+            if "dates" in by:
+                differs |= record.compare(length, entry[name], value, manner.value_unit)
+                compared = True
+        end[name] = by[value]
+        if len(by) == 2:
+            other[name] = by["AVAL" if value == "dates" else "dates"]
+        people.took(record.rows)
+        problems += record.rows.problems
+        problems += record.absent()
+    if problems:
+        raise DataError(problems, source=source)
+    if value == "dates" and manner.same_day == "half day":
+        people.note("follow-up that ended on its first day lasts half a day", lengthened)
+    if partial.any():
+        people.note("partial ADT, with which AVAL could not be compared", partial)
+    if compared and value == "dates":
+        people.note("AVAL differs from ADT - STARTDT + 1, and is not used", differs)
+    return Followed(source=source, entry=entry, end=end, other=other, event=event, value=value)
+
+
+def _missing(
+    table: pd.DataFrame,
+    people: People,
+    endpoints: Mapping[str, AdamEndpoint],
+    manner: Manner,
+    filtered: list[str],
+) -> list[Problem]:
+    """Find the columns that ADTTE lacks, with what may stand in for them."""
+    by_dates = manner.value == "dates" or (manner.value is None and "ADT" in table.columns)
+    subjects = people.columns.frame.columns
+    begins = [one.origin or "STARTDT" for one in endpoints.values()]
+    own = [
+        column
+        for column, one in zip(begins, endpoints.values(), strict=True)
+        if one.origin is None or column not in subjects
+    ]
+    values = ["ADT"] if by_dates else ["AVAL", *([] if manner.value_unit else ["AVALU"])]
+    wanted = ["USUBJID", "PARAMCD", *own, "CNSR", *values, *filtered]
+    instead = {
+        "STARTDT": "Where ADTTE has none, name the date from which time counts: "
+        "AdamEndpoint(origin='<date column of ADSL>').",
+        "AVALU": "Where ADTTE has none, say value_unit='days', 'weeks', 'months' or 'years'.",
+    }
+    return [
+        replace(one, expected=f"{instead[one.column]} {one.expected}")
+        if one.column in instead
+        else one
+        for one in missing_columns(table, wanted)
+    ]
+
+
+class _Record:
+    """The rows of one endpoint."""
+
+    def __init__(self, endpoint: AdamEndpoint, rows: Columns, people: People) -> None:
+        self.endpoint, self.rows, self.people = endpoint, rows, people
+        self.row = people.rows_of(rows)
+        rows.report(
+            "USUBJID",
+            pd.Series(rows.ids).duplicated(keep=False).to_numpy(),
+            f"more than one record of {endpoint.paramcd}",
+            "Expected one for each patient: choose with filters={'ADTTE': {'ANL01FL': 'Y'}}.",
+        )
+
+    def spread(self, values: Any) -> Floats:
+        """Put values of rows to their patients; NaN without a row."""
+        found = np.full(self.people.size, np.nan)
+        inside = self.row >= 0
+        found[self.row[inside]] = values[inside]
+        return found
+
+    def of_rows(self, values: Floats) -> Floats:
+        """Put values of patients to their rows; NaN for strangers."""
+        return np.where(self.row >= 0, values[np.maximum(self.row, 0)], np.nan)
+
+    def known_ends(self) -> Floats:
+        """Read the ends of follow-up whose day is known."""
+        has = "ADT" in self.rows.frame.columns
+        return self.spread(self.rows.known_dates("ADT" if has else None)[0])
+
+    def entries(self, zero: Floats, known: Floats) -> Floats:
+        """Days on which observation begins."""
+        column = self.endpoint.origin or "STARTDT"
+        if column in self.rows.frame.columns:
+            columns = self.rows
+            days = columns.dates(column, after=self.of_rows(zero), before=self.of_rows(known))
+            inside = np.ones(days.size, dtype=bool)
+            found = self.spread(days)
+        else:
+            columns = self.people.columns
+            days = columns.dates(column, after=zero, before=known)
+            inside = np.isin(np.arange(self.people.size), self.row)
+            found = np.where(inside, days, np.nan)
+        columns.report(
+            column,
+            inside & (columns.text(column) == ""),
+            "missing dates",
+            "Every record needs one.",
+        )
+        return found
+
+    def events(self) -> Bools:
+        """Whether CNSR is 0."""
+        censoring: Ints | Floats = self.rows.numbers("CNSR")
+        self.rows.report(
+            "CNSR",
+            ~((censoring >= 0) & (censoring == np.round(censoring))),
+            "values other than 0, 1, 2 and so on",
+            "CNSR is 0 for an event and a whole number above 0 for censoring.",
+        )
+        return np.asarray(self.spread(censoring) == 0)
+
+    def partial_ends(self) -> Bools:
+        """Find patients whose ADT is partial."""
+        found = np.zeros(self.people.size, dtype=bool)
+        found[self.row[self.rows.partial("ADT") & (self.row >= 0)]] = True
+        return found
+
+    def dates(self, entry: Floats, after: Floats, same_day: SameDay) -> tuple[Floats, Bools]:
+        """Read ends of follow-up, and find whose first day was made half a day."""
+        days = self.spread(self.rows.dates("ADT", after=self.of_rows(after)))
+        self.rows.report(
+            "ADT", self.rows.text("ADT") == "", "missing dates", "Every record needs one."
+        )
+        brief = np.zeros(days.size, dtype=bool)
+        if same_day == "end of day":
+            days = days + 1.0
+        elif same_day == "half day":
+            brief = days == entry
+            days = np.where(brief, days + 0.5, days)
+        return days, brief
+
+    def has_unit(self, manner: Manner, value: Value) -> bool:
+        """Whether AVAL has a unit; where AVAL is used it must."""
+        return (
+            value == "AVAL" or manner.value_unit is not None or "AVALU" in self.rows.frame.columns
+        )
+
+    def analysis_days(self, value_unit: str | None, *, needed: bool) -> Floats:
+        """AVAL in days."""
+        factor = self._factors(value_unit)
+        rows = self.rows
+        if needed:
+            unknown = np.isnan(factor)
+            units = pd.Series(rows.text("AVALU") if "AVALU" in rows.frame.columns else [""])
+            shown = ", ".join(
+                repr(text[:20].upper()) for text in units[unknown[: units.size]].unique()[:3]
+            )
+            rows.report(
+                "AVALU",
+                unknown,
+                f"unknown units ({shown})",
+                "Expected DAYS, WEEKS, MONTHS or YEARS.",
+            )
+        values = rows.numbers("AVAL")
+        if needed:
+            rows.report("AVAL", np.isnan(values), "missing values", "Every record needs one.")
+        return self.spread(values * factor)
+
+    def _factors(self, value_unit: str | None) -> Floats:
+        """Days in the unit of each row's AVAL."""
+        rows = self.rows
+        stated = np.nan if value_unit is None else DAYS_PER_UNIT[value_unit]
+        if "AVALU" not in rows.frame.columns:
+            return np.full(len(rows.frame), stated)
+        text = pd.Series(rows.text("AVALU")).str.upper()
+        units = text.map(AVALU)
+        if value_unit is not None:
+            rows.report(
+                "AVALU",
+                ((units != value_unit) & (text != "")).to_numpy(),
+                f"units other than the {value_unit} of value_unit",
+                "Leave value_unit out, or correct it.",
+            )
+            units = units.where(text != "", value_unit)
+        return np.asarray(units.map(DAYS_PER_UNIT).to_numpy(), dtype=np.float64)
+
+    def compare(self, length: Floats, entry: Floats, value: Value, value_unit: str | None) -> Bools:
+        """Hold AVAL, in days, against ADT - STARTDT + 1; where AVAL is used they must agree."""
+        rows = self.rows
+        dated = self.spread(rows.known_dates("ADT")[0]) - entry + 1.0
+        # To the digits in which AVAL is written, rounded or cut off.
+        text = pd.Series(rows.text("AVAL"))
+        digits = text.str.extract(r"\.([0-9]+)", expand=False).str.len().max()
+        factor = self.spread(self._factors(value_unit))
+        digit = np.nan_to_num(factor, nan=1.0) * 10.0 ** -float(np.nan_to_num(digits))
+        apart = np.abs(length - dated) > 1.0 + digit + CALENDAR * np.abs(dated)
+        if value == "AVAL" and apart.any():
+            ratio = float(np.median(length[apart] / np.maximum(dated[apart], 1.0)))
+            rows.report(
+                "AVAL",
+                self.of_rows(apart.astype(np.float64)) == 1.0,
+                f"differs from ADT - STARTDT + 1 ({ratio:.3g} times as long, in the median)",
+                "Correct AVALU, value_unit or the dates, or say value='dates'.",
+            )
+        return np.asarray(apart)
+
+    def absent(self) -> list[Problem]:
+        """Patients without a record, where everybody needs one."""
+        missing = np.setdiff1d(np.arange(self.people.size), self.row)
+        if self.endpoint.some_patients or not missing.size:
+            return []
+        ids = self.people.columns.ids[missing]
+        return [
+            Problem(
+                column="PARAMCD",
+                found=f"patients without a record of {self.endpoint.paramcd}",
+                expected="Every patient needs one; where only some have the endpoint, say "
+                "AdamEndpoint(some_patients=True).",
+                patients=tuple(str(patient) for patient in ids),
+            )
+        ]

@@ -1,0 +1,598 @@
+"""Columns read strictly, and the one way from columns to a cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesblina.core.errors import NAMED_PATIENTS, DataError, Problem, SpecError
+from bayesblina.patients.cohort import (
+    Cohort,
+    Covariate,
+    Exclusion,
+    Outcome,
+    Repair,
+    courses_of,
+    last_seen,
+)
+from bayesblina.patients.endpoint_order import find_shortfalls
+from bayesblina.patients.readers.dates import (
+    EARLIEST_YEAR,
+    ISO,
+    LATEST_YEAR,
+    SAS_DAYS,
+    SAS_SECONDS,
+    Days,
+    PartialDates,
+    plausible_days,
+    read_days,
+)
+from bayesblina.patients.readers.roles import flag_problem, is_flag
+from bayesblina.patients.rules import DAYS_PER_UNIT, is_after
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+CovariateKind = Literal["categorical", "continuous"]
+
+MOST_LEVELS = 50
+LONGEST_TEXT = 200
+NOT_NUMBERS = "values that are not numbers"
+DECIMAL = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repairs:
+    """Repairs that a reader may make; each counts whom it changed.
+
+    Parameters
+    ----------
+    zero_times
+        Let follow-up without length, which ends at time 0 or at its own late entry, last this
+        small time (as R's examples use half a day), in the cohort's unit; no longer than the
+        shortest follow-up above 0. Whatever ends at that moment, a phase or another endpoint's
+        follow-up, ends with it; a phase that a later one replaces then does not. None leaves them
+        an error.
+    drop_late_phases
+        Treat a phase (or transplant) that starts after the end of follow-up as never started.
+    partial_dates
+        Dates of which only the year or the month is known: ``"refuse"`` them, or take the
+        ``"first"``, the ``"middle"`` (the 15th, or 1 July) or the ``"last"`` possible day. A date
+        known of the same patient bounds them: no death before a dose in its month. Which columns
+        had them is told.
+
+    Examples
+    --------
+    >>> Repairs(zero_times=0.5).drop_late_phases
+    False
+    """
+
+    zero_times: float | None = None
+    drop_late_phases: bool = False
+    partial_dates: PartialDates = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.zero_times is not None and not 0 < self.zero_times < np.inf:
+            raise SpecError("zero_times must be a small time greater than 0.")
+        if self.partial_dates not in ("refuse", "first", "middle", "last"):
+            raise SpecError(
+                "partial_dates must be 'refuse', 'first', 'middle' or 'last', got "
+                f"{self.partial_dates!r}."
+            )
+
+
+class Columns:
+    """Reads the columns of one table and collects what could not be read."""
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        patient: str,
+        *,
+        partial_dates: PartialDates = "refuse",
+        date_format: str = ISO,
+        numbers: Ints | None = None,
+    ) -> None:
+        self.frame = frame
+        # Numbers of the rows in the user's table, from 1 on, where they are known.
+        self.row_numbers = numbers
+        self.problems: list[Problem] = []
+        self.partial_dates = partial_dates
+        self.date_format = date_format
+        self.imputed: dict[str, None] = {}
+        self.imputed_columns: dict[str, None] = {}
+        # Columns of dates that are only looked at: those which are partial are no fault.
+        self.looked_at: set[str] = set()
+        self._read: dict[str, Days] = {}
+        self.ids = self.text(patient)
+        self._refuse_long(patient, self.ids)
+
+    def text(self, column: str) -> NDArray[np.str_]:
+        """Read text; whole numbers are written without a decimal point, missing cells are empty."""
+        return as_text(self.frame[column])
+
+    def _refuse_long(self, column: str, text: NDArray[np.str_]) -> None:
+        self.report(
+            column,
+            np.char.str_len(text) > LONGEST_TEXT,
+            f"texts of more than {LONGEST_TEXT} characters",
+            "Expected an id or a short name; is a quotation mark missing?",
+        )
+
+    def report(
+        self, column: str, rows: Bools, found: str, expected: str, examples: tuple[str, ...] = ()
+    ) -> None:
+        """Note a problem with some rows, if there are any."""
+        if rows.any():
+            who = tuple(dict.fromkeys(str(patient) for patient in self.ids[rows]))
+            quoted = f" ({', '.join(map(repr, examples))})" if examples else ""
+            problem = Problem(
+                column=column,
+                found=f"{found}{quoted}",
+                expected=expected,
+                patients=who,
+                rows=self.numbers_of(rows),
+                examples=examples,
+            )
+            if problem not in self.problems:  # a column may be read for more than one role
+                self.problems.append(problem)
+
+    def numbers_of(self, rows: Bools) -> tuple[int, ...]:
+        """List the numbers of the first of some rows, if known; one more than are shown."""
+        if self.row_numbers is None:
+            return ()
+        return tuple(self.row_numbers[rows][: NAMED_PATIENTS + 1].tolist())
+
+    def numbers(self, column: str | None) -> Floats:
+        """Read numbers; what is none is reported and becomes NaN. All NaN without a column."""
+        if column is None:
+            return np.full(len(self.frame), np.nan)
+        series = self.frame[column]
+        if pd.api.types.is_bool_dtype(series):
+            return series.to_numpy(dtype=np.float64, na_value=np.nan)
+        if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_complex_dtype(series):
+            # A copy: the cohort must not change with the caller's table.
+            return series.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+        text = pd.Series(self.text(column))
+        readable = text.str.fullmatch(DECIMAL).to_numpy(dtype=bool)
+        bad = ~readable & (text != "").to_numpy()
+        dates = "; for dates there is read_dated_cohort" if _is_date(series) else ""
+        self.report(
+            column,
+            bad,
+            NOT_NUMBERS,
+            f"Expected plain decimal numbers such as 12.5; leave missing values empty{dates}.",
+            examples_of(text[bad]),
+        )
+        values = np.full(text.size, np.nan)
+        values[readable] = text[readable].astype(np.float64)
+        return values
+
+    def times(self, column: str | None, *, few: bool = False) -> Floats:
+        """Read numbers that are times, not a flag; a `few` may be nothing but 0 and 1."""
+        values = self.numbers(column)
+        if column is not None and (
+            pd.api.types.is_bool_dtype(self.frame[column]) or (not few and is_flag(values))
+        ):
+            problem = flag_problem(column)
+            if problem not in self.problems:
+                self.problems.append(problem)
+        return values
+
+    def dates(
+        self, column: str | None, *, after: Floats | None = None, before: Floats | None = None
+    ) -> Floats:
+        """Read calendar days, as days since 1970; partial ones within the bounds, by the rule."""
+        if column is None:
+            return np.full(len(self.frame), np.nan)
+        found = self._days(column)
+        days = found.within(self.partial_dates, after=after, before=before)
+        if self.partial_dates != "refuse" and found.partial.any():
+            self.imputed |= dict.fromkeys(map(str, self.ids[found.partial]))
+            self.imputed_columns |= {column: None}
+        return days
+
+    def known_dates(self, *columns: str | None) -> Floats:
+        """Read the days that are known, NaN for partial dates; shape (column, row)."""
+        return np.stack(
+            [
+                np.full(len(self.frame), np.nan) if one is None else self._days(one).known
+                for one in columns
+            ]
+            or [np.full(len(self.frame), np.nan)]
+        )
+
+    def partial(self, column: str) -> Bools:
+        """Say which rows hold a date of which only the year or the month is known."""
+        return self._days(column).partial
+
+    def _days(self, column: str) -> Days:
+        """Read a column of dates and report what is wrong with it, once."""
+        if column in self._read:
+            return self._read[column]
+        text = self.text(column)
+        found = read_days(self.frame[column], text, date_format=self.date_format)
+        self.report(
+            column,
+            found.numbers,
+            "numbers where dates were expected",
+            "Expected dates, or ISO 8601 text such as 2015-03-31; numbers of SAS are read with "
+            "date_format='SAS' (days since 1960) or 'SAS datetime' (seconds).",
+        )
+        if self.partial_dates == "refuse" and column not in self.looked_at:
+            self.report(
+                column,
+                found.partial,
+                "partial dates",
+                "Complete them, or ask for a rule: Repairs(partial_dates='first'), 'middle' or "
+                "'last'.",
+                examples_of(pd.Series(text[found.partial])),
+            )
+        wanted = "ISO 8601 dates such as 2015-03-31"
+        if self.date_format not in (ISO, SAS_DAYS, SAS_SECONDS):
+            wanted += f", or {self.date_format!r}"
+        self.report(
+            column,
+            found.unreadable,
+            "values that are not dates",
+            f"Expected {wanted}; leave missing dates empty, and give another format with "
+            "date_format=.",
+            examples_of(pd.Series(text[found.unreadable])),
+        )
+        if found.shifted:
+            self.report(
+                column,
+                text != "",
+                "times of day that are midnight in another time zone",
+                "Such dates lie a day too early: give them in local time, or without time of day.",
+            )
+        first, last = plausible_days()
+        self.report(
+            column,
+            (found.first < first) | (found.last >= last),
+            f"dates before {EARLIEST_YEAR} or after {LATEST_YEAR - 1}",
+            "Correct them; a placeholder such as 9999-12-31 should be left empty.",
+        )
+        self._read[column] = found
+        return found
+
+    def events(self, column: str, needed: Bools) -> Bools:
+        """Read 1 (event) and 0 (censored), which every patient `needed` must have."""
+        event = self.numbers(column)
+        self.report(
+            column,
+            needed & ~np.isin(event, (0.0, 1.0)),
+            "values other than 0 and 1",
+            "Expected 1 for an event and 0 for censoring.",
+        )
+        return np.asarray(event == 1.0)
+
+    def covariate(self, column: str, kind: CovariateKind | None) -> Covariate:
+        """Read a covariate, taking its kind from the column unless it is given."""
+        if kind not in (None, "categorical", "continuous"):
+            raise SpecError(
+                f"covariate '{column}': unknown type '{kind}'; expected 'categorical' or "
+                "'continuous'."
+            )
+        series = self.frame[column]
+        categorical = isinstance(series.dtype, pd.CategoricalDtype)
+        text = pd.Series(self.text(column))
+        if kind is None:
+            numeric = pd.api.types.is_numeric_dtype(series) or bool(
+                not categorical and (text.str.fullmatch(DECIMAL) | (text == "")).all()
+            )
+            logical = pd.api.types.is_bool_dtype(series)
+            kind = "continuous" if numeric and not logical else "categorical"
+            if _is_date(series):
+                self.report(
+                    column,
+                    np.ones(len(series), dtype=bool),
+                    "dates, which are no covariate",
+                    "Turn them into numbers or groups first.",
+                )
+        if kind == "continuous":
+            return Covariate(kind="continuous", values=self.numbers(column))
+        self._refuse_long(column, self.text(column))
+        known = set(text) - {""}
+        levels = (
+            tuple(level for level in map(str, series.cat.categories) if level in known)
+            if categorical
+            else tuple(sorted(known))
+        )
+        if len(levels) > MOST_LEVELS:
+            self.report(
+                column,
+                np.ones(len(series), dtype=bool),
+                f"{len(levels)} different texts",
+                f"A categorical covariate has at most {MOST_LEVELS} levels; group them, or say "
+                "'continuous' if it is a number.",
+            )
+        position = {level: float(index) for index, level in enumerate(levels)}
+        return Covariate(
+            kind="categorical",
+            values=text.map(position).to_numpy(dtype=np.float64, na_value=np.nan),
+            levels=levels,
+        )
+
+    def covariates(
+        self, wanted: Sequence[str] | Mapping[str, CovariateKind]
+    ) -> dict[str, Covariate]:
+        """Read all covariates."""
+        kinds = wanted if isinstance(wanted, Mapping) else dict.fromkeys(wanted)
+        return {name: self.covariate(name, kind) for name, kind in kinds.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The arrays that a reader found, in the rows of its `Columns`."""
+
+    outcomes: Mapping[str, Outcome]
+    phases: tuple[str, ...]
+    starts: Floats
+    ends: Floats
+    ends_known: bool
+    transplant: Floats | None
+    covariates: Mapping[str, Covariate]
+
+
+def make_cohort(
+    columns: Columns,
+    parts: Parts,
+    *,
+    unit: str,
+    repairs: Repairs | None,
+    roles: Mapping[str, str],
+    source: str,
+    synthetic: bool | None,
+    exclusions: Sequence[Exclusion] = (),
+    made: Sequence[Repair] = (),
+    file_hashes: Mapping[str, str] = MappingProxyType({}),
+) -> Cohort:
+    """Make the repairs that were asked for, and a cohort, or raise all problems at once.
+
+    Parameters
+    ----------
+    columns
+        The columns read; their problems are raised together with the cohort's.
+    parts
+        What was found.
+    unit
+        Time unit.
+    repairs
+        Repairs to make.
+    roles
+        The user's column by role, as `bayesblina.patients.cohort.find_problems` names the roles.
+    source
+        Name of the table.
+    synthetic
+        Whether the patients are simulated; None takes what the table says.
+    exclusions
+        Whom the reader left out, and why.
+    made
+        Repairs that were made already.
+    file_hashes
+        Hash of each file that was read, by its name.
+
+    Returns
+    -------
+    Cohort
+        The patients.
+
+    Raises
+    ------
+    DataError
+        With all problems.
+    """
+    outcomes, starts, ends = dict(parts.outcomes), parts.starts, parts.ends
+    transplant = parts.transplant
+    done = list(made)
+    if columns.partial_dates != "refuse":
+        where = f" of {', '.join(columns.imputed_columns)}" if columns.imputed_columns else ""
+        day = f"the {columns.partial_dates} possible day, within known dates"
+        done.append(
+            Repair(rule=f"partial dates{where} became {day}", patients=tuple(columns.imputed))
+        )
+    if repairs is not None and repairs.zero_times is not None:
+        _require_small(outcomes, repairs.zero_times, unit)
+        outcomes, ends, made_longer = _repair_zero_times(
+            outcomes, starts, ends, repairs.zero_times, columns.ids
+        )
+        done += made_longer
+    if repairs is not None and repairs.drop_late_phases:
+        starts, ends, transplant, repair = _drop_late_phases(
+            outcomes, starts, ends, transplant, columns.ids
+        )
+        done.append(repair)
+    _report_shortfalls(columns, outcomes, roles, unit)
+    flagged = (
+        synthetic if synthetic is not None else bool(columns.frame.attrs.get("synthetic", False))
+    )
+    try:
+        cohort = Cohort(
+            patients=columns.ids,
+            unit=unit,
+            endpoints=outcomes,
+            phases=parts.phases,
+            phase_start=starts,
+            phase_end=ends,
+            phase_ends_known=parts.ends_known,
+            transplant=transplant,
+            covariates=parts.covariates,
+            synthetic=flagged,
+            source=source,
+            repairs=tuple(done),
+            exclusions=tuple(exclusions),
+            file_hashes=file_hashes,
+        )
+    except DataError as error:
+        raise DataError(_merge(columns, error.problems, roles), source=source) from None
+    if columns.problems:
+        raise DataError(columns.problems, source=source)
+    return cohort
+
+
+def _report_shortfalls(
+    columns: Columns, outcomes: Mapping[str, Outcome], roles: Mapping[str, str], unit: str
+) -> None:
+    """Note endpoints with fewer events than one that they include.
+
+    Of a whole table only: parts of it, as of a resampled cohort, may rightly have fewer.
+    """
+    if unit not in DAYS_PER_UNIT:  # which the cohort tells
+        return
+    for one in find_shortfalls(courses_of(outcomes, unit=unit)):
+        counts = {"rows": one.rows, "events": one.events, "included": one.included}
+        breach = one.breach(**{name: int(np.count_nonzero(of)) for name, of in counts.items()})
+        if breach is not None:
+            column = roles.get(breach.role, breach.role)
+            columns.report(column, breach.rows, breach.found, breach.expected)
+
+
+def as_text(series: pd.Series) -> NDArray[np.str_]:
+    """Write values as text: whole numbers without a decimal point, missing cells empty.
+
+    Parameters
+    ----------
+    series : pandas.Series
+        Values of any kind.
+
+    Returns
+    -------
+    ndarray of str
+        Texts without blanks around them.
+    """
+    if pd.api.types.is_float_dtype(series):
+        values = series.to_numpy(dtype=np.float64, na_value=np.nan)
+        whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
+        text = np.where(whole, np.where(whole, values, 0).astype(np.int64).astype(str), "")
+        return np.where(np.isnan(values) | whole, text, values.astype(str)).astype(str)
+    missing = series.isna().to_numpy()
+    return np.where(missing, "", series.astype(str).str.strip().to_numpy(dtype=str)).astype(str)
+
+
+def examples_of(text: Any) -> tuple[str, ...]:
+    """Take up to three of the texts, shortened.
+
+    Parameters
+    ----------
+    text : pandas.Series
+        The texts.
+
+    Returns
+    -------
+    tuple of str
+        Them.
+    """
+    return tuple(str(value)[:20] for value in text.unique()[:3])
+
+
+def _is_date(series: pd.Series) -> bool:
+    if pd.api.types.is_datetime64_any_dtype(series):
+        return True
+    return series.dtype == object and pd.api.types.infer_dtype(series, skipna=True) in (
+        "date",
+        "datetime",
+    )
+
+
+def _merge(columns: Columns, found: Sequence[Problem], roles: Mapping[str, str]) -> list[Problem]:
+    """Join the reader's problems with the cohort's, each patient once for each column."""
+    read = columns.problems
+    known: dict[str, set[str]] = {}
+    for problem in read:
+        known.setdefault(problem.column, set()).update(problem.patients)
+    merged = list(read)
+    for problem in found:
+        column = roles.get(problem.column, problem.column)
+        seen = known.get(column, set())
+        left = tuple(patient for patient in problem.patients if patient not in seen)
+        if left or not problem.patients:
+            # Rows of the cohort are those of the table only where the reader says so.
+            rows = columns.numbers_of(np.isin(columns.ids, left)) if problem.patients else ()
+            merged.append(replace(problem, column=column, patients=left, rows=rows))
+    return merged
+
+
+def _require_small(outcomes: Mapping[str, Outcome], instead: float, unit: str) -> None:
+    """Refuse a small time that is longer than follow-up that is known."""
+    shortest = np.inf
+    for outcome in outcomes.values():
+        entry = np.nan_to_num(outcome.entry)
+        with np.errstate(invalid="ignore"):  # infinite times are told by the rules
+            length = (outcome.time - entry)[(outcome.time > 0) & is_after(outcome.time, entry)]
+        shortest = min(shortest, float(length.min(initial=np.inf)))
+    if is_after(instead, shortest):
+        raise SpecError(
+            f"zero_times = {instead:g} {unit} is longer than the shortest follow-up of the table "
+            f"that is longer than 0: expected less than that, in {unit}."
+        )
+
+
+def _repair_zero_times(
+    outcomes: Mapping[str, Outcome],
+    starts: Floats,
+    ends: Floats,
+    instead: float,
+    ids: NDArray[np.str_],
+) -> tuple[dict[str, Outcome], Floats, list[Repair]]:
+    """Make follow-up without length longer, and let what ends at its end end with it."""
+    at_zero, at_entry = np.zeros((2, ids.size), dtype=bool)
+    times = {name: outcome.time for name, outcome in outcomes.items()}
+    longer = dict(times)
+    # A phase in whose place another starts at that moment ends there.
+    later = np.triu(np.ones((starts.shape[1],) * 2, dtype=bool), k=1)
+    replaced = (_are_one(ends[:, :, None], starts[:, None, :]) & later).any(axis=2)
+    moved = ends
+    for name, outcome in outcomes.items():
+        zero = times[name] == 0
+        none = zero | (_are_one(times[name], outcome.entry) & (times[name] > 0))
+        at_zero |= zero
+        at_entry |= none & ~zero
+        for other, time in times.items():
+            longer[other] = np.where(
+                none & _are_one(time, times[name]), time + instead, longer[other]
+            )
+        ending = none[:, None] & _are_one(ends, times[name][:, None]) & ~replaced
+        moved = np.where(ending, ends + instead, moved)
+    repaired = {name: replace(outcome, time=longer[name]) for name, outcome in outcomes.items()}
+
+    def made(rule: str, rows: Bools) -> Repair:
+        return Repair(rule=rule, patients=tuple(map(str, ids[rows])))
+
+    done = [made(f"times of 0 became {instead:g}", at_zero)]
+    if at_entry.any():
+        done.append(made(f"follow-up that ended at its entry lasts {instead:g}", at_entry))
+    return repaired, moved, done
+
+
+def _are_one(left: Floats, right: Floats) -> Bools:
+    """Say which finite times are the same, up to floating-point noise."""
+    known = np.isfinite(left) & np.isfinite(right)
+    return np.asarray(known & ~is_after(left, right) & ~is_after(right, left))
+
+
+def _drop_late_phases(
+    outcomes: Mapping[str, Outcome],
+    starts: Floats,
+    ends: Floats,
+    transplant: Floats | None,
+    ids: NDArray[np.str_],
+) -> tuple[Floats, Floats, Floats | None, Repair]:
+    last = last_seen(outcomes)
+    late = is_after(starts, last[:, None])
+    changed = late.any(axis=1)
+    if transplant is not None:
+        late_transplant = is_after(transplant, last)
+        changed |= late_transplant
+        transplant = np.where(late_transplant, np.nan, transplant)
+    repair = Repair(
+        rule="phases after the end of follow-up count as never started",
+        patients=tuple(map(str, ids[changed])),
+    )
+    return np.where(late, np.nan, starts), np.where(late, np.nan, ends), transplant, repair

@@ -1,0 +1,484 @@
+"""One row per patient, with times or with dates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.core.errors import DataError, SpecError
+from bayesblina.patients.cohort import (
+    Cohort,
+    Endpoint,
+    Outcome,
+    Phases,
+    Recorded,
+    Repair,
+    require_recorded,
+)
+from bayesblina.patients.endpoint_order import require_includes, require_inclusions
+from bayesblina.patients.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
+from bayesblina.patients.readers.dates import ISO, require_date_format, within_follow_up
+from bayesblina.patients.readers.roles import require_roles
+from bayesblina.patients.readers.sources import hashes, load_table, missing_columns
+from bayesblina.patients.rules import DAYS_PER_UNIT
+
+Floats = NDArray[np.float64]
+SameDay = Literal["refuse", "half day", "end of day"]
+
+
+def read_cohort(
+    table: Any,
+    *,
+    patient: str,
+    unit: str,
+    endpoints: Mapping[str, Endpoint] | Endpoint,
+    phases: Phases,
+    covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
+    transplant: str | None = None,
+    repairs: Repairs | None = None,
+    synthetic: bool | None = None,
+) -> Cohort:
+    """Read one row per patient into a validated cohort.
+
+    Parameters
+    ----------
+    table
+        A DataFrame (pandas, polars, Arrow), or the path of a ``.csv``, ``.parquet``, ``.arrow``,
+        ``.feather``, ``.xpt`` or ``.sas7bdat`` file.
+    patient
+        Column with patient ids; unique, none missing.
+    unit
+        Unit of all times: ``"days"``, ``"weeks"``, ``"months"`` or ``"years"``.
+    endpoints
+        Endpoints by name, or a single one (then called ``"survival"``).
+    phases
+        Ordered treatment phases.
+    covariates
+        Baseline covariates: column names, whose type is taken from the column (numbers are
+        continuous; text, categories and booleans are categorical), or a mapping of names to
+        ``"categorical"`` or ``"continuous"``.
+    transplant
+        Column with the time of transplant, if there is one.
+    repairs
+        Repairs to make; by default none, and whatever is wrong is an error.
+    synthetic
+        Whether the patients are simulated. By default what ``table.attrs["synthetic"]`` says,
+        else False.
+
+    Returns
+    -------
+    Cohort
+        The patients in the table's order.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be read or anything in it is wrong, with all problems at once.
+    SpecError
+        If the call itself is impossible.
+
+    See Also
+    --------
+    read_dated_cohort : dates instead of times.
+    read_counting_process : one row per patient and state.
+    read_adam : CDISC ADaM datasets.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {"id": ["a", "b"], "months": [4.0, 9.0], "died": [1, 0], "start": [2.0, None]}
+    ... )
+    >>> read_cohort(
+    ...     table,
+    ...     patient="id",
+    ...     unit="months",
+    ...     endpoints={"os": Endpoint(time="months", event="died")},
+    ...     phases=Phases(maintenance="start"),
+    ... )
+    Cohort(2 patients, months; os: 1 events; phases maintenance: 1)
+    """
+    frame, source = load_table(table)
+    if isinstance(endpoints, Endpoint):
+        endpoints = {"survival": endpoints}
+    check_call(endpoints, Endpoint, phases, covariates)
+    roles = roles_of_columns(patient, endpoints, phases, transplant)
+    require_roles(roles, covariates, phases.names)
+    missing = missing_columns(frame, [*roles.values(), *covariates])
+    if missing:
+        raise DataError(missing, source=source)
+    columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
+    outcomes = {}
+    for name, endpoint in endpoints.items():
+        time = columns.times(endpoint.time)
+        entry = np.zeros(time.size) if endpoint.entry is None else columns.times(endpoint.entry)
+        event = columns.events(endpoint.event, np.isfinite(entry))
+        outcomes[name] = Outcome(
+            time=time,
+            event=event,
+            entry=entry,
+            recorded=endpoint.recorded,
+            includes=tuple(endpoint.includes),
+        )
+    parts = Parts(
+        outcomes=outcomes,
+        phases=phases.names,
+        starts=np.stack([columns.times(phase.start) for _, phase in phases.items()], axis=1),
+        ends=np.stack([columns.times(phase.end) for _, phase in phases.items()], axis=1),
+        ends_known=any(phase.end is not None for _, phase in phases.items()),
+        transplant=None if transplant is None else columns.times(transplant),
+        covariates=columns.covariates(covariates),
+    )
+    return make_cohort(
+        columns,
+        parts,
+        unit=unit,
+        repairs=repairs,
+        roles=roles,
+        source=source,
+        synthetic=synthetic,
+        file_hashes=hashes(frame, source),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatedEndpoint:
+    """Columns of one endpoint given by dates.
+
+    Parameters
+    ----------
+    date
+        Column with the date of the event or of censoring.
+    event
+        Column with 1 (event) or 0 (censored).
+    origin
+        Column with the date from which the patient is under observation for this endpoint, where
+        that is not the common origin (delayed entry, such as remission for relapse-free
+        survival); a missing date means that the patient never was.
+    recorded, includes
+        How events are recorded, and what other endpoints' events are among them, as for `Endpoint`.
+
+    Raises
+    ------
+    SpecError
+        As for `Endpoint`.
+
+    Examples
+    --------
+    >>> DatedEndpoint(date="relapse_or_last_seen", event="relapsed", origin="remission").origin
+    'remission'
+    """
+
+    date: str
+    event: str
+    origin: str | None = None
+    recorded: Recorded | None = None
+    includes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        require_recorded(self.recorded)
+        object.__setattr__(self, "includes", require_includes(self.includes))
+
+
+def read_dated_cohort(
+    table: Any,
+    *,
+    patient: str,
+    origin: str,
+    unit: str,
+    endpoints: Mapping[str, DatedEndpoint] | DatedEndpoint,
+    phases: Phases,
+    covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
+    transplant: str | None = None,
+    same_day: SameDay = "refuse",
+    date_format: str = ISO,
+    repairs: Repairs | None = None,
+    synthetic: bool | None = None,
+) -> Cohort:
+    """Read one row per patient, with dates instead of times, into a validated cohort.
+
+    Parameters
+    ----------
+    table
+        As for `read_cohort`. Dates are a table's own dates, ISO 8601 text (2015-03-31), or as
+        `date_format` says. The day is the one that is written, whatever the offset from UTC.
+    patient
+        Column with patient ids.
+    origin
+        Column with the common origin of all times, such as the date of the first dose.
+    unit
+        Unit that the times get: ``"days"``, ``"weeks"``, ``"months"`` (30.4375 days) or
+        ``"years"`` (365.25 days).
+    endpoints
+        Endpoints by name, or a single one (then called ``"survival"``).
+    phases
+        Ordered treatment phases; their columns hold dates.
+    covariates
+        As for `read_cohort`.
+    transplant
+        Column with the date of transplant, if there is one.
+    same_day
+        What follow-up that ends on the day it starts means. ``"refuse"``: times are differences
+        of dates, and a difference of 0 is an error. ``"half day"``: a difference of 0 becomes
+        half a day. ``"end of day"``: all follow-up ends at its day's end while entries and
+        phases start at their day's beginning, so each end is one day later (the convention of
+        CDISC's analysis values). Phases end as follow-up does: who is treated until the day of
+        death dies on treatment. Where a later phase starts on that day the one before ends there.
+    date_format
+        What numbers, and texts that are no ISO 8601 dates, are: ``"SAS"`` (days since 1960),
+        ``"SAS datetime"`` (seconds since 1960), or a pattern of `datetime.datetime.strptime` such
+        as ``"%d%b%Y"`` for 03JAN2014. By default they are refused.
+    repairs
+        Repairs to make, partial dates among them; by default none.
+    synthetic
+        Whether the patients are simulated, as for `read_cohort`.
+
+    Returns
+    -------
+    Cohort
+        The patients in the table's order.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be read or anything in it is wrong, with all problems at once.
+    SpecError
+        If the call itself is impossible.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "id": ["a", "b"],
+    ...         "first_dose": ["2015-01-01", "2015-02-01"],
+    ...         "last_seen": ["2015-03-01", "2016-02-01"],
+    ...         "died": [1, 0],
+    ...         "maintenance": [None, "2015-08-01"],
+    ...     }
+    ... )
+    >>> cohort = read_dated_cohort(
+    ...     table,
+    ...     patient="id",
+    ...     origin="first_dose",
+    ...     unit="days",
+    ...     endpoints={"os": DatedEndpoint(date="last_seen", event="died")},
+    ...     phases=Phases(maintenance="maintenance"),
+    ... )
+    >>> cohort.endpoints["os"].time
+    array([ 59., 365.])
+    """
+    frame, source = load_table(table)
+    if isinstance(endpoints, DatedEndpoint):
+        endpoints = {"survival": endpoints}
+    check_call(endpoints, DatedEndpoint, phases, covariates)
+    if same_day not in ("refuse", "half day", "end of day"):
+        raise SpecError(f"same_day must be 'refuse', 'half day' or 'end of day', got {same_day!r}.")
+    require_date_format(date_format)
+    if unit not in DAYS_PER_UNIT:
+        raise SpecError(f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.")
+    roles = {"patient": patient, "origin": origin}
+    for name, endpoint in endpoints.items():
+        roles[f"{name}.time"] = endpoint.date
+        roles[f"{name}.event"] = endpoint.event
+        if endpoint.origin is not None:
+            roles[f"{name}.entry"] = endpoint.origin
+    roles |= _phase_roles(phases, transplant)
+    require_roles(roles, covariates, phases.names)
+    missing = missing_columns(frame, [*roles.values(), *covariates])
+    if missing:
+        raise DataError(missing, source=source)
+    partial = "refuse" if repairs is None else repairs.partial_dates
+    columns = Columns(
+        frame,
+        patient,
+        partial_dates=partial,
+        date_format=date_format,
+        numbers=np.arange(1, len(frame) + 1),
+    )
+    days = _read_days(columns, origin, endpoints, phases, transplant)
+    columns.report(
+        origin,
+        (columns.text(origin) == ""),
+        "missing dates of origin",
+        "Every patient needs one.",
+    )
+    per_unit = DAYS_PER_UNIT[unit]
+    zero, starts, ends = days.zero, days.starts - days.zero[:, None], days.ends - days.zero[:, None]
+    if same_day == "end of day":
+        ends = _ends_of_days(starts, ends)
+    outcomes = {}
+    lengthened = np.zeros(len(frame), dtype=bool)
+    for name, endpoint in endpoints.items():
+        end, own = days.last[name] - zero, days.entry[name] - zero
+        if same_day == "end of day":
+            end = end + 1.0
+        elif same_day == "half day":
+            short = end == own
+            lengthened |= short
+            ends = np.where(short[:, None] & (ends == end[:, None]), ends + 0.5, ends)
+            end = np.where(short, end + 0.5, end)
+        event = columns.events(endpoint.event, np.isfinite(own))
+        outcomes[name] = Outcome(
+            time=end / per_unit,
+            event=event,
+            entry=own / per_unit,
+            recorded=endpoint.recorded,
+            includes=tuple(endpoint.includes),
+        )
+    parts = Parts(
+        outcomes=outcomes,
+        phases=phases.names,
+        starts=starts / per_unit,
+        ends=ends / per_unit,
+        ends_known=any(phase.end is not None for _, phase in phases.items()),
+        transplant=None if days.transplant is None else (days.transplant - zero) / per_unit,
+        covariates=columns.covariates(covariates),
+    )
+    made = []
+    if same_day == "half day":
+        who = tuple(str(patient) for patient in columns.ids[lengthened])
+        made.append(
+            Repair(rule="follow-up that ended on its first day lasts half a day", patients=who)
+        )
+    return make_cohort(
+        columns,
+        parts,
+        unit=unit,
+        repairs=repairs,
+        roles=roles,
+        source=source,
+        synthetic=synthetic,
+        made=made,
+        file_hashes=hashes(frame, source),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Days:
+    """Days since 1970: origins, entries and ends of follow-up by endpoint, phases, transplants."""
+
+    zero: Floats
+    entry: dict[str, Floats]
+    last: dict[str, Floats]
+    starts: Floats
+    ends: Floats
+    transplant: Floats | None
+
+
+def _read_days(
+    columns: Columns,
+    origin: str,
+    endpoints: Mapping[str, DatedEndpoint],
+    phases: Phases,
+    transplant: str | None,
+) -> _Days:
+    """Read all dates, partial ones within those that are known."""
+    begun = columns.known_dates(*(one.start for _, one in phases.items()))
+    ended = columns.known_dates(*(one.end for _, one in phases.items()))
+    moved = columns.known_dates(transplant)
+    known = {name: columns.known_dates(one.date)[0] for name, one in endpoints.items()}
+    entered = columns.known_dates(*(one.origin for one in endpoints.values()))
+    earliest = np.fmin.reduce([*begun, *moved, *known.values(), *entered])
+    zero = columns.dates(origin, before=earliest)
+    entry, last = {}, {}
+    for index, (name, endpoint) in enumerate(endpoints.items()):
+        own = zero
+        if endpoint.origin is not None:
+            own = columns.dates(endpoint.origin, after=zero, before=known[name])
+        after = within_follow_up(
+            own, np.stack([*begun, *ended, *moved]), list(known.values()), index
+        )
+        entry[name], last[name] = own, columns.dates(endpoint.date, after=after)
+    final = np.fmax.reduce(list(last.values()))
+    starts, ends, previous = [], [], zero
+    for index, (_, phase) in enumerate(phases.items()):
+        following = np.fmin.reduce([*begun[index + 1 :], final])
+        start = columns.dates(phase.start, after=previous, before=np.fmin(following, ended[index]))
+        end = columns.dates(phase.end, after=start, before=following)
+        starts.append(start)
+        ends.append(end)
+        previous = np.fmax.reduce([previous, start, end])
+    return _Days(
+        zero=zero,
+        entry=entry,
+        last=last,
+        starts=np.stack(starts, axis=1),
+        ends=np.stack(ends, axis=1),
+        transplant=None
+        if transplant is None
+        else columns.dates(transplant, after=zero, before=final),
+    )
+
+
+def _ends_of_days(starts: Floats, ends: Floats) -> Floats:
+    """Let phases end a day later, but for those in whose place another starts on that day."""
+    later = np.triu(np.ones((starts.shape[1],) * 2, dtype=bool), k=1)
+    replaced = ((ends[:, :, None] == starts[:, None, :]) & later).any(axis=2)
+    return np.where(replaced, ends, ends + 1.0)
+
+
+def roles_of_columns(
+    patient: str, endpoints: Mapping[str, Endpoint], phases: Phases, transplant: str | None
+) -> dict[str, str]:
+    """Map each role of a column, as `bayesblina.patients.rules` names them, to the user's column.
+
+    Parameters
+    ----------
+    patient, endpoints, phases, transplant
+        As for `read_cohort`.
+
+    Returns
+    -------
+    dict of str
+        By role, such as ``"os.time"``.
+    """
+    roles = {"patient": patient}
+    for name, endpoint in endpoints.items():
+        roles[f"{name}.time"] = endpoint.time
+        roles[f"{name}.event"] = endpoint.event
+        if endpoint.entry is not None:
+            roles[f"{name}.entry"] = endpoint.entry
+    return roles | _phase_roles(phases, transplant)
+
+
+def check_call(endpoints: Any, kind: type, phases: Any, covariates: Any) -> None:
+    """Refuse calls that name columns impossibly.
+
+    Parameters
+    ----------
+    endpoints, phases, covariates
+        As for `read_cohort`.
+    kind
+        What each endpoint must be.
+
+    Raises
+    ------
+    SpecError
+        If they are.
+    """
+    if not isinstance(endpoints, Mapping) or not all(
+        isinstance(endpoint, kind) for endpoint in endpoints.values()
+    ):
+        raise SpecError(f"endpoints must be a {kind.__name__}, or a mapping of names to them.")
+    require_inclusions({name: tuple(one.includes) for name, one in endpoints.items()})
+    if not isinstance(phases, Phases):
+        raise SpecError("phases must be a Phases value: Phases(maintenance='maintenance_month').")
+    if isinstance(covariates, str):
+        raise SpecError("covariates must be a list of columns, not one string.")
+
+
+def _phase_roles(phases: Phases, transplant: str | None) -> dict[str, str]:
+    """Map each role of phases and transplant to the user's column."""
+    roles = {}
+    for name, phase in phases.items():
+        roles[f"{name}.start"] = phase.start
+        if phase.end is not None:
+            roles[f"{name}.end"] = phase.end
+    if transplant is not None:
+        roles["transplant"] = transplant
+    return roles

@@ -1,0 +1,107 @@
+"""Endpoints of a table of an engine against each other, in the words of tables in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from bayesblina.core.errors import Problem
+from bayesblina.patients.cohort import Endpoint
+from bayesblina.patients.endpoint_order import Courses, find_breaches, find_shortfalls
+from bayesblina.patients.rules import Broken, tie_of
+from bayesblina.patients.scan.checks import InEngine, Reading, named
+from bayesblina.patients.scan.engines import run
+
+
+def courses_of(
+    endpoints: Mapping[str, Endpoint], column: Callable[[str, str], Any], *, unit: str
+) -> Courses:
+    """Lay out the endpoints of a table for `bayesblina.patients.endpoint_order`.
+
+    Parameters
+    ----------
+    endpoints
+        Endpoints by name.
+    column
+        Picks a column by what it holds, ``"time"``, ``"event"`` or ``"entry"``, and the endpoint.
+    unit
+        Time unit, which says what times are one.
+
+    Returns
+    -------
+    Courses
+        Their follow-up.
+    """
+    arithmetic = InEngine()
+    return Courses(
+        time={name: column("time", name) for name in endpoints},
+        event={name: column("event", name) for name in endpoints},
+        entry={name: column("entry", name) for name in endpoints},
+        includes={name: tuple(one.includes) for name, one in endpoints.items()},
+        known=arithmetic.known,
+        near=partial(tie_of(unit).near, arithmetic=arithmetic),
+    )
+
+
+def find_contradictions(
+    reading: Reading, courses: Courses, roles: Mapping[str, str], source: str
+) -> list[Problem]:
+    """Find what contradicts the declarations of which endpoint includes which.
+
+    Where any is declared this is a pass of its own, and a look-up of patients for each problem.
+
+    Parameters
+    ----------
+    reading
+        Reads the table.
+    courses
+        Follow-up for the endpoints.
+    roles
+        Columns by role, such as ``"os.time"``.
+    source
+        What the table is called.
+
+    Returns
+    -------
+    list of Problem
+        Problems.
+
+    Raises
+    ------
+    DataError
+        If the engine fails.
+    """
+    breaches, shortfalls = list(find_breaches(courses)), list(find_shortfalls(courses))
+    wanted = {f"breach{index}": one.rows for index, one in enumerate(breaches)}
+    for index, short in enumerate(shortfalls):
+        wanted |= {
+            f"rows{index}": short.rows,
+            f"events{index}": short.events,
+            f"included{index}": short.included,
+        }
+    if not wanted:
+        return []
+    totals = {name: rows.fill_null(False).cast("int64").sum() for name, rows in wanted.items()}
+    counts = run(reading.raw.aggregate(**totals), source).iloc[0].fillna(0).astype("int64")
+    told = [(one, int(counts[f"breach{index}"])) for index, one in enumerate(breaches)]
+    for index, short in enumerate(shortfalls):
+        found = {name: int(counts[f"{name}{index}"]) for name in ("rows", "events", "included")}
+        breach = short.breach(**found)
+        if breach is not None:
+            told.append((breach, found["rows"]))
+    return [
+        named(
+            reading,
+            Broken(
+                role=roles.get(one.role, one.role),
+                rows=one.rows,
+                found=one.found,
+                expected=one.expected,
+            ),
+            count,
+            source,
+        )
+        for one, count in told
+        if count
+    ]

@@ -1,0 +1,435 @@
+"""Tables of query engines: opened, compiled once, read piece by piece.
+
+Every engine that ibis speaks is spoken to in the same expressions. Files are read by DuckDB, inside
+this process; nothing is fetched, and nothing that a table holds is executed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.core.errors import DataError, Problem, SpecError, unquoted
+from bayesblina.core.files import readable, trouble_of
+from bayesblina.patients.readers.sources import duplicate_column, load_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Rows that are read at a time.
+ROWS = 262_144
+FILES = (".parquet", ".csv")
+# Text stays text, so that nothing is guessed; no line is a comment, since ids may begin with "#";
+# folders called "column=value" say nothing of the patients.
+CSV = {
+    "all_varchar": True,
+    "quote": '"',
+    "escape": '"',
+    "comment": "",
+    "hive_partitioning": False,
+}
+
+
+# What Python strips from texts in memory: engines by themselves know fewer blanks, each its own.
+_BLANKS = "".join(one for one in map(chr, range(sys.maxunicode + 1)) if one.isspace())
+_EDGES = f"^[{_BLANKS}]+|[{_BLANKS}]+$"
+
+
+def stripped(text: Any) -> Any:
+    """Strip texts of the blanks that are stripped in memory.
+
+    Parameters
+    ----------
+    text : ibis string column
+        Texts.
+
+    Returns
+    -------
+    ibis string column
+        The same without blanks at both ends.
+    """
+    return text.re_replace(_EDGES, "")
+
+
+def ibis_module() -> Any:
+    """Import ibis.
+
+    Returns
+    -------
+    module
+        It.
+
+    Raises
+    ------
+    SpecError
+        If it is not installed.
+    """
+    try:
+        import ibis
+    except ImportError:
+        raise SpecError(
+            "Tables in a query engine need ibis and DuckDB: install bayesblina[scale], or read the "
+            "patients into memory with read_cohort."
+        ) from None
+    return ibis
+
+
+def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
+    """Make an ibis table of anything.
+
+    Parameters
+    ----------
+    table
+        Path or glob, DataFrame, or ibis table expression.
+    memory_limit
+        What DuckDB may use.
+
+    Returns
+    -------
+    table : ibis table expression
+        The table.
+    source : str
+        What it is called.
+    embedded : bool
+        Whether its engine was started for it, in this process.
+
+    Raises
+    ------
+    DataError
+        If files are not there, or damaged.
+    SpecError
+        If it is nothing of these.
+    """
+    ibis = ibis_module()
+    if isinstance(table, ibis.expr.types.Table):
+        return table, "the table", False
+    if not isinstance(table, str | PathLike):
+        import pandas as pd
+        import pyarrow as pa
+
+        frame, source = load_table(table)
+        plain = frame.copy(deep=False)
+        for name in plain.columns:
+            if isinstance(plain[name].dtype, pd.CategoricalDtype):
+                plain[name] = plain[name].astype(object)
+        connection = _embedded(memory_limit)
+        try:
+            held = pa.Table.from_pandas(plain, preserve_index=False)
+        except pa.ArrowException as error:  # columns that hold values of several kinds
+            raise DataError([unreadable(error)], source=source) from None
+        connection.con.register("patients", held)
+        return connection.table("patients"), source, True
+    path = str(table)
+    name = readable(Path(path).name)
+    if "://" in path:
+        raise SpecError(
+            f"'{path}' is no path of this machine: open it with the engine that holds it, and give "
+            "its ibis table."
+        )
+    suffix = Path(path).suffix.lower()
+    if suffix not in FILES:
+        raise SpecError(f"Expected a path or glob of {' or '.join(FILES)} files, got '{path}'.")
+    connection = _embedded(memory_limit)
+    for file in _files(connection, path):
+        trouble = trouble_of(file)
+        if trouble is not None:
+            problem = Problem(column="file", found=f"it is {trouble}", expected="Expected a file.")
+            raise DataError([problem], source=name)
+    path = pattern_of(path)
+    try:
+        if suffix == ".csv":
+            repeated = _repeated_names(connection, path)
+            opened = connection.read_csv(path, header=True, null_padding=False, **CSV)
+        else:
+            repeated = []
+            opened = _parquet(connection, path)
+    except Warning:
+        # Raised where Python was told to, and says nothing of the files.
+        raise
+    except Exception as error:  # whatever DuckDB says of files that are not there, or damaged
+        raise DataError([unreadable(error)], source=name) from None
+    if repeated:
+        raise DataError([duplicate_column(one) for one in repeated], source=name)
+    return opened, name, True
+
+
+def pattern_of(path: str) -> str:
+    """Write a path or glob in which names that are there mean themselves, whatever their letters.
+
+    Parameters
+    ----------
+    path
+        Path or glob.
+
+    Returns
+    -------
+    str
+        A glob. ``[``, ``*`` and ``?`` in the name of a folder or file that exists are literal.
+    """
+    begun, parts = Path(), []
+    literal = True
+    for part in Path(path).parts:
+        begun /= part
+        literal = literal and begun.exists()
+        parts.append(re.sub(r"([*?\[])", r"[\1]", part) if literal else part)
+    return str(Path(*parts))
+
+
+def files_of(table: Any, connection: Any) -> list[str]:
+    """List the files that a path or glob stands for.
+
+    Parameters
+    ----------
+    table
+        What was given to `open_table`.
+    connection
+        The embedded engine.
+
+    Returns
+    -------
+    list of str
+        Sorted names; none of what is no path.
+    """
+    if not isinstance(table, str | PathLike):
+        return []
+    return sorted(_files(connection, pattern_of(str(table))))
+
+
+def _files(connection: Any, path: str) -> list[str]:
+    """List the files of a glob."""
+    return [
+        file for (file,) in connection.con.execute("SELECT file FROM glob(?)", [path]).fetchall()
+    ]
+
+
+def stamps(table: Any, connection: Any) -> tuple[tuple[str, int, int], ...]:
+    """Say which files a path or glob stands for now, and in which state they are.
+
+    Parameters
+    ----------
+    table
+        What was given to `open_table`.
+    connection
+        The embedded engine.
+
+    Returns
+    -------
+    tuple of (str, int, int)
+        Name, size and time of the last change of each; nothing of what is no path.
+    """
+    found = []
+    for file in files_of(table, connection):
+        with suppress(OSError):
+            state = Path(file).stat()
+            found.append((file, state.st_size, state.st_mtime_ns))
+    return tuple(found)
+
+
+def _repeated_names(connection: Any, path: str) -> list[str]:
+    """Find names that several columns of a CSV file have; DuckDB would rename all but one."""
+    found: dict[str, None] = {}
+    names: tuple[str, ...] | None = None
+    for file in _files(connection, path):
+        options = ", ".join(f"{name} = {value!r}" for name, value in CSV.items())
+        query = f"SELECT * FROM read_csv(?, header = false, {options}) LIMIT 1"
+        for header in connection.con.execute(query, [file]).fetchall():
+            # A file without names, which begins with cells, is told by the engine.
+            names = header if names is None else names
+            found |= {one: None for one in header if one in names and header.count(one) > 1}
+    return [one for one in found if one]
+
+
+def _parquet(connection: Any, path: str) -> Any:
+    """Open Parquet files with the columns that all of them have.
+
+    Whole numbers in one file and others in the next are numbers: DuckDB by itself makes all of them
+    what they are in the first file, rounded if need be. Taken together by name it would leave empty
+    what a file lacks.
+    """
+    import pyarrow.parquet as pq
+
+    files = _files(connection, path)
+    if len(files) < 2:
+        return connection.read_parquet(path, hive_partitioning=False)
+    present = set.intersection(*({*map(str.lower, pq.read_schema(file).names)} for file in files))
+    opened = connection.read_parquet(path, union_by_name=True, hive_partitioning=False)
+    return opened.select(*(name for name in opened.columns if name.lower() in present))
+
+
+def unreadable(error: Exception) -> Problem:
+    """Word what an engine says of a file.
+
+    Parameters
+    ----------
+    error
+        What it raised.
+
+    Returns
+    -------
+    Problem
+        The first line of it, without what it quotes.
+    """
+    reason = unquoted((str(error).splitlines() or [type(error).__name__])[0])[:200]
+    return Problem(
+        column="file",
+        found=f"it cannot be read ({reason})",
+        expected="Check it, or export it again.",
+    )
+
+
+def _embedded(memory_limit: str) -> Any:
+    """Start DuckDB in this process; it fetches nothing and loads no extensions."""
+    ibis = ibis_module()
+    if not isinstance(memory_limit, str):
+        raise SpecError(f"memory_limit must be text such as '1GB', got {memory_limit!r}.")
+    # What does not fit goes where only this user can read it, until the process ends; DuckDB's
+    # own place is the working directory.
+    folder = tempfile.mkdtemp(prefix="bayesblina-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        connection = ibis.duckdb.connect(
+            memory_limit=memory_limit,
+            temp_directory=folder,
+            # So that sums are made in one order, whoever reads first.
+            preserve_insertion_order=True,
+            autoinstall_known_extensions=False,
+            autoload_known_extensions=False,
+        )
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise SpecError(f"memory_limit must be text such as '1GB' ({reason}).") from None
+    # So that the next blocks are read while one is summed.
+    connection.con.sql("SET streaming_buffer_size = '100MB'")
+    return connection
+
+
+def settled(expression: Any, *, embedded: bool) -> Any:
+    """Compile an expression once, so that what is built on it need not compile it again.
+
+    Parameters
+    ----------
+    expression : ibis table expression
+        Any.
+    embedded
+        Whether the engine is the one that `scan_cohort` started, in which views may be made.
+
+    Returns
+    -------
+    ibis table expression
+        The same table, as the engine's own query; tables that ibis itself holds stay as they are.
+    """
+    ibis = ibis_module()
+    if expression.op().find(ibis.expr.operations.InMemoryTable):
+        return expression
+    backend = expression.get_backend()
+    if embedded:
+        view = backend.create_view(ibis.util.gen_name("bayesblina"), expression)
+        # The engine has its own idea of the types of constants.
+        return view.cast(dict(expression.schema().items()))
+    return backend.sql(str(backend.compile(expression)), schema=expression.schema())
+
+
+def number(value: float) -> Any:
+    """Write a constant that every engine takes as just this floating-point number.
+
+    Digits alone are a decimal number in SQL, of a precision and a range of its own.
+
+    Parameters
+    ----------
+    value
+        Any finite number.
+
+    Returns
+    -------
+    ibis scalar
+        The constant.
+    """
+    return ibis_module().literal(repr(float(value))).cast("float64")
+
+
+def batches(expression: Any, source: str) -> Iterator[pa.RecordBatch]:
+    """Read a table of the embedded engine piece by piece, in the order of its files.
+
+    Parameters
+    ----------
+    expression : ibis table expression
+        The table; nothing else may be asked of the engine until all of it is read.
+    source
+        What the table is called.
+
+    Yields
+    ------
+    pyarrow.RecordBatch
+        The pieces, none of them empty.
+
+    Raises
+    ------
+    DataError
+        If the engine fails.
+    """
+    backend = expression.get_backend()
+    query = str(backend.compile(expression))
+    try:
+        reader = backend.con.sql(query).to_arrow_reader(ROWS)
+        batch = next(reader, None)
+        while batch is not None:
+            if batch.num_rows:
+                yield batch
+            batch = next(reader, None)
+    except Exception as error:
+        raise DataError([unreadable(error)], source=source) from None
+
+
+def array_of(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
+    """Take a column of a piece as an array; numbers that are missing are NaN.
+
+    Parameters
+    ----------
+    batch
+        The piece.
+    name
+        The column.
+
+    Returns
+    -------
+    ndarray, shape (row,)
+        Its values.
+    """
+    return np.asarray(batch.column(name).to_numpy(zero_copy_only=False))
+
+
+def run(expression: Any, source: str) -> Any:
+    """Let the engine work; what it says of damaged files becomes one clear error.
+
+    Parameters
+    ----------
+    expression : ibis expression
+        What is wanted.
+    source
+        What the table is called.
+
+    Returns
+    -------
+    object
+        The result.
+
+    Raises
+    ------
+    DataError
+        If the engine fails.
+    """
+    try:
+        return expression.execute()
+    except Exception as error:
+        raise DataError([unreadable(error)], source=source) from None

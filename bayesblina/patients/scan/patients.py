@@ -1,0 +1,509 @@
+"""Patients in a table of a query engine: declared, checked and described, never read whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from bayesblina.core.errors import DataError, Problem, SpecError
+from bayesblina.patients.account import BRIEF, NOT_BRIEF, Account, Line
+from bayesblina.patients.cohort import Endpoint, Phases
+from bayesblina.patients.endpoint_order import order_of_endpoints
+from bayesblina.patients.readers.columns import CovariateKind
+from bayesblina.patients.readers.roles import require_roles
+from bayesblina.patients.readers.sources import absent_columns, sha256_of, sha256_of_all
+from bayesblina.patients.readers.wide import check_call, roles_of_columns
+from bayesblina.patients.rules import (
+    DAYS_PER_UNIT,
+    NEAR_TIES,
+    Columns,
+    NearTies,
+    is_brief,
+    most_are_brief,
+)
+from bayesblina.patients.scan.checks import (
+    Declared,
+    InEngine,
+    Reading,
+    find_problems,
+    kinds_of,
+    levels_of,
+    settled_columns,
+)
+from bayesblina.patients.scan.courses import courses_of, find_contradictions
+from bayesblina.patients.scan.engines import ibis_module, open_table, run, settled, stamps
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+MEMORY_LIMIT = "1GB"
+# Combinations of levels are numbered by 64 bits.
+MOST_COMBINATIONS = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScannedCovariate:
+    """A covariate of the patients of a scan.
+
+    Attributes
+    ----------
+    name, kind
+        Its name; ``"categorical"`` or ``"continuous"``.
+    levels
+        Levels of a categorical covariate, sorted.
+    """
+
+    name: str
+    kind: CovariateKind
+    levels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CohortScan:
+    """Validated patients in a table of a query engine.
+
+    Made by `scan_cohort`; `bayesblina.expose` and `bayesblina.fit` take it in place of a `Cohort`.
+
+    Attributes
+    ----------
+    table : ibis table expression
+        One row per patient, with the columns that `column` names.
+    unit
+        Time unit.
+    endpoints
+        Endpoints by name, with the columns that they were read from.
+    phases
+        Phase names in order.
+    phase_ends_known
+        Whether any phase has an end column.
+    transplant
+        Column of the time of transplant; None if nothing is known of transplants.
+    covariates
+        The covariates.
+    size
+        Number of patients.
+    near_ties
+        Number of patients of whom a phase or a transplant lay less than a hundredth of a day from
+        the end of follow-up, which counts as at it.
+    synthetic
+        Whether the patients are simulated.
+    source
+        Where the table came from (never its content).
+    embedded
+        Whether the engine is DuckDB in this process, started for this table.
+    path
+        Path or glob of the files; None for other tables.
+    files
+        Their names, sizes and times of the last change when they were checked.
+    """
+
+    table: ir.Table = field(repr=False)
+    unit: str
+    endpoints: Mapping[str, Endpoint]
+    phases: tuple[str, ...]
+    phase_ends_known: bool
+    transplant: str | None
+    covariates: tuple[ScannedCovariate, ...]
+    size: int
+    near_ties: int
+    synthetic: bool
+    source: str
+    embedded: bool
+    path: str | None = field(default=None, repr=False)
+    files: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to go to another process: an engine's connection cannot."""
+        raise TypeError(
+            "A CohortScan cannot be pickled: its patients stay in their query engine, which other "
+            "processes do not share. Call bayesblina.scan_cohort there, or send a Fit or an "
+            "Exposure."
+        )
+
+    @property
+    def continuous(self) -> list[str]:
+        """Names of the continuous covariates."""
+        return [one.name for one in self.covariates if one.kind == "continuous"]
+
+    def require_unchanged(self) -> None:
+        """Raise if files are others than those that were checked.
+
+        Raises
+        ------
+        DataError
+            If so.
+        """
+        if self.path is None or stamps(self.path, self.table.get_backend()) == self.files:
+            return
+        problem = Problem(
+            column="file",
+            found="it is not as it was when it was scanned",
+            expected="Files must stay as they are while they are used; scan them again.",
+        )
+        raise DataError([problem], source=self.source)
+
+    def hash_files(self) -> dict[str, str]:
+        """Hash the bytes of the files, which are those that were checked.
+
+        Returns
+        -------
+        dict of str
+            SHA-256 by the name of the file. Several files have one hash, by the glob and their
+            number: what ``sha256sum part1.parquet part2.parquet | sha256sum`` gives, in the order
+            of their names from the folder that holds them all. Empty for other tables.
+
+        Raises
+        ------
+        DataError
+            If the file has changed.
+        """
+        names = [name for name, _, _ in self.files]
+        if not names:
+            return {}
+        try:
+            digest = sha256_of(names[0]) if len(names) == 1 else sha256_of_all(names)
+        except OSError:  # a file that is gone is told as one that changed
+            digest = ""
+        self.require_unchanged()
+        return {self.source if len(names) == 1 else f"{self.source} ({len(names)} files)": digest}
+
+    def account(self) -> Account:
+        """Count the patients read, whose times were settled, and whose follow-up is how.
+
+        Most patients' follow-up of less than a day is told, as by `Cohort.account`, and how
+        endpoints lie to each other.
+
+        Returns
+        -------
+        Account
+            Without ids; patients are gone through once.
+
+        Raises
+        ------
+        DataError
+            If files have changed.
+        """
+        self.require_unchanged()
+        lines = [self._line("read", f"patients in {self.source}", self.size)]
+        if self.near_ties:
+            lines.append(self._line("repaired", NEAR_TIES, self.near_ties))
+        courses = courses_of(self.endpoints, self.column, unit=self.unit)
+        asked: dict[str, Any] = {}
+        for index, name in enumerate(self.endpoints):
+            asked[f"seen{index}"] = courses.entry[name].notnull()
+            brief = is_brief(courses.time[name], courses.entry[name], self.unit)
+            asked[f"brief{index}"] = brief
+        seen = list(order_of_endpoints(courses))
+        for index, one in enumerate(seen):
+            asked |= {f"rows{index}": one.rows, f"events{index}": one.events}
+        wanted = {name: rows.fill_null(False).cast("int64").sum() for name, rows in asked.items()}
+        counts = run(self.table.aggregate(**wanted), self.source).iloc[0].astype("int64")
+        for index, name in enumerate(self.endpoints):
+            under, short = int(counts[f"seen{index}"]), int(counts[f"brief{index}"])
+            if most_are_brief(short, under):
+                lines += [
+                    replace(self._line("follow-up", what, count), endpoint=name)
+                    for what, count in ((BRIEF, short), (NOT_BRIEF, under - short))
+                ]
+        lines += [
+            replace(
+                self._line("order", one.what, int(counts[f"rows{index}"])),
+                endpoint=one.endpoint,
+                events=int(counts[f"events{index}"]),
+            )
+            for index, one in enumerate(seen)
+            if counts[f"rows{index}"]
+        ]
+        return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
+
+    def _line(self, step: str, what: str, count: int) -> Line:
+        """Count patients who are not named."""
+        return Line(step=step, what=what, patients=(), count=count)
+
+    def column(self, kind: str, name: str = "") -> Any:
+        """Pick a column of the table by what it holds.
+
+        Parameters
+        ----------
+        kind
+            ``"patient"``, ``"transplant"``; or with a name ``"time"``, ``"event"``, ``"entry"``,
+            ``"start"``, ``"end"`` or ``"covariate"``.
+        name
+            The endpoint, phase or covariate.
+
+        Returns
+        -------
+        ibis column
+            Times are numbers, missing where there is none; events are booleans; categorical
+            covariates are text.
+        """
+        return self.table[_name(kind, name)]
+
+    def __repr__(self) -> str:
+        """Show counts, never patients."""
+        kind = "synthetic " if self.synthetic else ""
+        return (
+            f"CohortScan({self.size} {kind}patients in {self.source}, {self.unit}; "
+            f"{', '.join(self.endpoints)}; phases {', '.join(self.phases)})"
+        )
+
+
+def scan_cohort(
+    table: Any,
+    *,
+    patient: str,
+    unit: str,
+    endpoints: Mapping[str, Endpoint] | Endpoint,
+    phases: Phases,
+    covariates: Sequence[str] | Mapping[str, CovariateKind] = (),
+    transplant: str | None = None,
+    synthetic: bool = False,
+    memory_limit: str = MEMORY_LIMIT,
+) -> CohortScan:
+    """Declare and check one row per patient in a table that need not fit into memory.
+
+    The same arguments as for `read_cohort`, the same rules, the same words for what breaks them.
+    All of it runs in the engine, which names the first patients of each problem and counts the
+    rest.
+
+    Parameters
+    ----------
+    table
+        Path or glob of Parquet or CSV files (``"patients/*.parquet"``); a DataFrame; or an ibis
+        table expression of any engine.
+    patient
+        Column with patient ids; unique, none missing.
+    unit
+        Unit of all times: ``"days"``, ``"weeks"``, ``"months"`` or ``"years"``.
+    endpoints
+        Endpoints by name, or a single one (then called ``"survival"``).
+    phases
+        Ordered treatment phases.
+    covariates
+        Baseline covariates, as for `read_cohort`.
+    transplant
+        Column with the time of transplant, if there is one.
+    synthetic
+        Whether the patients are simulated.
+    memory_limit
+        What DuckDB may use, for files and DataFrames; it goes on with a temporary folder beyond.
+
+    Returns
+    -------
+    CohortScan
+        The patients, where they are.
+
+    Raises
+    ------
+    DataError
+        If anything in the table is wrong, with all problems at once.
+    SpecError
+        If the call itself is impossible, or the extra ``scale`` is not installed.
+
+    See Also
+    --------
+    read_cohort : patients in memory, for everything that looks at single patients.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {"id": ["a", "b"], "months": [4.0, 9.0], "died": [1, 0], "start": [2.0, None]}
+    ... )
+    >>> scan_cohort(
+    ...     table,
+    ...     patient="id",
+    ...     unit="months",
+    ...     endpoints={"os": Endpoint(time="months", event="died")},
+    ...     phases=Phases(maintenance="start"),
+    ... )
+    CohortScan(2 patients in the table, months; os; phases maintenance)
+    """
+    if isinstance(endpoints, Endpoint):
+        endpoints = {"survival": endpoints}
+    check_call(endpoints, Endpoint, phases, covariates)
+    if unit not in DAYS_PER_UNIT:
+        raise SpecError(f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.")
+    if not endpoints:
+        raise SpecError("Declare at least one endpoint.")
+    raw, source, embedded = open_table(table, memory_limit)
+    files = stamps(table, raw.get_backend()) if embedded else ()
+    roles = roles_of_columns(patient, endpoints, phases, transplant)
+    require_roles(roles, covariates, phases.names)
+    _require_columns(raw, [*roles.values(), *covariates], source)
+    reading = Reading(raw, patient)
+    kinds = kinds_of(raw, covariates, source)
+    columns = {_name("patient"): reading.key}
+    for name, endpoint in endpoints.items():
+        columns[_name("time", name)] = reading.time(endpoint.time)
+        entry = reading.zero() if endpoint.entry is None else reading.time(endpoint.entry)
+        columns[_name("entry", name)] = entry
+        columns[_name("event", name)] = reading.event(endpoint.event, entry)
+    for name, phase in phases.items():
+        columns[_name("start", name)] = reading.time(phase.start)
+        columns[_name("end", name)] = (
+            reading.nothing() if phase.end is None else reading.time(phase.end)
+        )
+    if transplant is not None:
+        columns[_name("transplant")] = reading.time(transplant)
+    for name, kind in kinds.items():
+        one = reading.number(name) if kind == "continuous" else reading.words(name)
+        columns[_name("covariate", name)] = one
+    categorical = {
+        name: columns[_name("covariate", name)] for name in kinds if kinds[name] == "categorical"
+    }
+    as_read = Columns(
+        time={name: columns[_name("time", name)] for name in endpoints},
+        entry={name: columns[_name("entry", name)] for name in endpoints},
+        start={name: columns[_name("start", name)] for name in phases.names},
+        end={name: columns[_name("end", name)] for name in phases.names},
+        transplant=columns.get(_name("transplant")),
+        covariates={
+            name: columns[_name("covariate", name)] for name in kinds if kinds[name] == "continuous"
+        },
+    )
+    ends = tuple(name for name, phase in phases.items() if phase.end is not None)
+    settled_here, moved = settled_columns(as_read, InEngine(), unit, ends)
+    declared = Declared(
+        raw=as_read,
+        columns=settled_here,
+        moved=moved,
+        ends=ends,
+        roles=roles,
+        categorical=categorical,
+        unit=unit,
+    )
+    problems, size, near = find_problems(reading, declared, embedded=embedded, source=source)
+    levels, more = levels_of(reading, categorical, source)
+    problems += more
+    courses = courses_of(endpoints, lambda kind, name: columns[_name(kind, name)], unit=unit)
+    problems += find_contradictions(reading, courses, roles, source)
+    if not size:
+        problems = [
+            Problem(column="patient", found="no rows", expected="Expected one row per patient.")
+        ]
+    if problems:
+        raise DataError(problems, source=source)
+    found = raw.select(**columns)
+    if near.patients:  # which costs time in every pass
+        found = _with_near_ties(found, as_read, unit, ends, near)
+    return CohortScan(
+        table=settled(found, embedded=embedded),
+        embedded=embedded,
+        unit=unit,
+        endpoints=dict(endpoints),
+        phases=phases.names,
+        phase_ends_known=any(phase.end is not None for _, phase in phases.items()),
+        transplant=transplant,
+        covariates=tuple(
+            ScannedCovariate(name=name, kind=kind, levels=levels.get(name, ()))
+            for name, kind in kinds.items()
+        ),
+        size=size,
+        near_ties=near.patients,
+        synthetic=synthetic,
+        source=source,
+        path=str(table) if files else None,
+        files=files,
+    )
+
+
+def _with_near_ties(
+    table: Any, read: Columns, unit: str, ends: Sequence[str], near: NearTies
+) -> Any:
+    """Settle near ties of a table whose columns are read, where there are any."""
+    found, _ = settled_columns(
+        Columns(
+            time={name: table[_name("time", name)] for name in read.time},
+            entry={},
+            start={name: table[_name("start", name)] for name in read.start},
+            end={name: table[_name("end", name)] for name in read.end},
+            transplant=None if read.transplant is None else table[_name("transplant")],
+        ),
+        InEngine(),
+        unit,
+        ends,
+        only=near,
+    )
+    columns = {_name("start", name): values for name, values in found.start.items()}
+    columns |= {_name("end", name): values for name, values in found.end.items()}
+    if found.transplant is not None:
+        columns[_name("transplant")] = found.transplant
+    return table.mutate(**columns)
+
+
+def _name(kind: str, name: str = "") -> str:
+    """Name a column by what it holds; users' names never meet."""
+    return f"{kind}:{name}" if name else kind
+
+
+def combinations(scan: CohortScan) -> int:
+    """Count the combinations of levels of categorical covariates.
+
+    Parameters
+    ----------
+    scan
+        The patients.
+
+    Returns
+    -------
+    int
+        All that are possible.
+    """
+    return math.prod(max(len(one.levels), 1) for one in scan.covariates if one.kind != "continuous")
+
+
+def coded(scan: CohortScan) -> Any:
+    """Give each patient the number of the combination of categorical covariates.
+
+    Parameters
+    ----------
+    scan
+        The patients.
+
+    Returns
+    -------
+    ibis table expression
+        ``id``, ``code``; ``x0`` and so on, the continuous covariates; ``start0``, ``end0`` and so
+        on, the bounds of phases; ``transplant`` where it is known; ``time:name``, ``event:name``
+        and ``entry:name`` of each endpoint.
+
+    Raises
+    ------
+    SpecError
+        If there are more combinations than numbers for them.
+    """
+    ibis = ibis_module()
+    if combinations(scan) > MOST_COMBINATIONS:
+        raise SpecError(
+            f"The categorical covariates have {combinations(scan):.2g} combinations of levels; in "
+            "a query engine there may be 9e18. Leave some out, or read patients with read_cohort."
+        )
+    code = ibis.literal(0, type="int64")
+    for one in scan.covariates:
+        if one.kind == "continuous":
+            continue
+        place = scan.column("covariate", one.name).cases(
+            *((level, index) for index, level in enumerate(one.levels)), else_=0
+        )
+        code = code * len(one.levels) + place.cast("int64")
+    columns = {"id": scan.column("patient"), "code": code}
+    for index, name in enumerate(scan.continuous):
+        columns[f"x{index}"] = scan.column("covariate", name)
+    for index, name in enumerate(scan.phases):
+        columns[f"start{index}"] = scan.column("start", name)
+        columns[f"end{index}"] = scan.column("end", name)
+    if scan.transplant is not None:
+        columns["transplant"] = scan.column("transplant")
+    for name in scan.endpoints:
+        for kind in ("time", "event", "entry"):
+            columns[f"{kind}:{name}"] = scan.column(kind, name)
+    return scan.table.select(**columns)
+
+
+def _require_columns(raw: Any, wanted: Sequence[str], source: str) -> None:
+    missing = absent_columns(list(raw.columns), wanted)
+    if missing:
+        raise DataError(missing, source=source)

@@ -1,0 +1,22 @@
+"""Events and person-time by cell: the sufficient statistics of a piecewise-exponential model.
+
+A cell is an endpoint x interval x phase x covariate pattern. Treatment phase is a time-varying
+state of each patient, so no time before a phase's start can count as time in it.
+"""
+
+from bayesblina.person_time.cells.front import MANY, expose, in_cohort_order, valid_weights
+from bayesblina.person_time.cells.patterns import CovariateTerms, covariate_patterns
+from bayesblina.person_time.cells.value import Exposure, Lazily, Patients, Persons
+
+__all__ = [
+    "MANY",
+    "CovariateTerms",
+    "Exposure",
+    "Lazily",
+    "Patients",
+    "Persons",
+    "covariate_patterns",
+    "expose",
+    "in_cohort_order",
+    "valid_weights",
+]

@@ -1,0 +1,319 @@
+"""The table of events and person-time, put together and checked, whichever way it was summed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesblina.core.errors import DataError, Problem
+from bayesblina.patients.cohort import Endpoint, Outcome
+from bayesblina.patients.endpoint_order import DEATH_AFTER_RELAPSE
+from bayesblina.person_time.cells.patterns import CovariateTerms, Terms, compressed_terms
+from bayesblina.person_time.compression import Compression
+from bayesblina.person_time.follow_up import Contents, require_contents, roles_of
+from bayesblina.person_time.question import Question
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sums:
+    """Sums over patients, by endpoint; states are all possible ones.
+
+    Attributes
+    ----------
+    events, exposure : ndarray, shape (endpoint, interval, state, pattern)
+        Events and person-time.
+    first_in, longest_in : ndarray, shape (endpoint, state)
+        Earliest time at which anybody is in a state (infinite for nobody), and the longest that
+        anybody is in it.
+    visitors : ndarray of int, shape (endpoint, state)
+        How many patients are ever in it.
+    contributors, left_out : ndarray of int, shape (endpoint,)
+        How many patients contribute, and how many do not.
+    first_begin, last_exit : ndarray, shape (endpoint,)
+        Bounds of time at risk.
+    time_at_risk, event_count : ndarray, shape (endpoint,)
+        Weighted totals over patients, taken before their time was cut.
+    patients : ndarray, shape (pattern,)
+        How many patients contribute to any endpoint.
+    """
+
+    events: NDArray[np.generic]
+    exposure: Floats
+    first_in: Floats
+    longest_in: Floats
+    visitors: Ints
+    contributors: Ints
+    left_out: Ints
+    first_begin: Floats
+    last_exit: Floats
+    time_at_risk: Floats
+    event_count: Floats
+    patients: Floats
+
+
+def require_contents_of(
+    endpoints: Sequence[str], phase_names: Sequence[str], sums: Sums, question: Question
+) -> None:
+    """Check that there is something to compare.
+
+    Parameters
+    ----------
+    endpoints
+        Endpoint names.
+    phase_names
+        The phase that each state is.
+    sums
+        What was summed.
+    question
+        Who is compared.
+
+    Raises
+    ------
+    DataError
+        If there is not, for any endpoint.
+    """
+    roles = np.asarray(roles_of(phase_names, question))
+    require_contents(
+        {
+            name: Contents(
+                patients=int(sums.contributors[index]),
+                events=float(sums.event_count[index]),
+                visited=frozenset(roles[sums.visitors[index] > 0].tolist()),
+            )
+            for index, name in enumerate(endpoints)
+        },
+        question,
+    )
+
+
+def by_pattern(
+    parts: Sequence[Floats], compression: Compression | None, *, whole: bool
+) -> NDArray[np.generic]:
+    """Lay out sums by group and moment as the table has them.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray, shape (state, group, interval, moment)
+        Sums, by endpoint.
+    compression
+        How continuous covariates are compressed.
+    whole
+        Whether they are whole numbers, unless covariates are compressed.
+
+    Returns
+    -------
+    ndarray, shape (endpoint, interval, state, pattern)
+        The sums.
+    """
+    stacked = np.stack(parts)
+    if compression is not None:
+        stacked = compression.from_moments(stacked)
+    moved = np.moveaxis(stacked, 3, 1)
+    values = np.ascontiguousarray(moved.reshape(*moved.shape[:3], -1))
+    return values.astype(np.int64) if whole and compression is None else values
+
+
+def recorded_of(
+    endpoints: Mapping[str, Outcome] | Mapping[str, Endpoint],
+    names: Sequence[str],
+    courses: tuple[str, str] | None = None,
+) -> dict[str, str | None]:
+    """Look up how events are declared to be recorded.
+
+    Parameters
+    ----------
+    endpoints
+        The cohort's endpoints.
+    names
+        Endpoints of the table.
+    courses
+        Death and relapse-free survival, where these are transitions.
+
+    Returns
+    -------
+    dict of str or None
+        By endpoint of the table; a transition's is that of the endpoint that it comes from.
+    """
+    if courses is None:
+        return {name: endpoints[name].recorded for name in names}
+    death, relapse_free = courses
+    return {
+        name: endpoints[death if name == DEATH_AFTER_RELAPSE else relapse_free].recorded
+        for name in names
+    }
+
+
+def includes_of(
+    endpoints: Mapping[str, Outcome] | Mapping[str, Endpoint], names: Sequence[str]
+) -> dict[str, list[str]]:
+    """Look up which endpoints are declared to include which.
+
+    Parameters
+    ----------
+    endpoints
+        The cohort's endpoints.
+    names
+        Endpoints of the table; transitions include nothing.
+
+    Returns
+    -------
+    dict of list of str
+        By endpoint of the table, those of the table that it includes.
+    """
+    return {
+        name: [other for other in endpoints[name].includes if other in names]
+        for name in names
+        if name in endpoints
+    }
+
+
+def assemble(
+    endpoints: Sequence[str],
+    states: Sequence[str],
+    phase_names: Sequence[str],
+    since: Sequence[float],
+    sums: Sums,
+    *,
+    cuts: Floats,
+    terms: Terms,
+    covariates: Sequence[CovariateTerms],
+    question: Question,
+    compression: Compression | None,
+    size: int,
+    by_patient: bool = False,
+    weighted: bool = False,
+    courses: tuple[str, str] | None = None,
+    recorded: Mapping[str, str | None] | None = None,
+    includes: Mapping[str, Sequence[str]] | None = None,
+) -> xr.Dataset:
+    """Make the table of an `Exposure`, of the states that anybody is ever in.
+
+    Parameters
+    ----------
+    endpoints
+        Endpoint names.
+    states, phase_names, since
+        As in `bayesblina.person_time.segments.Course`.
+    sums
+        What was summed.
+    cuts : ndarray, shape (interval - 1,)
+        Inner cut points.
+    terms
+        Covariate terms of each group, which is a pattern unless covariates are compressed.
+    covariates
+        What the terms come from.
+    question
+        Who is compared.
+    compression
+        How continuous covariates are compressed.
+    size
+        Number of patients, used or left out.
+    by_patient, weighted, courses
+        As for `bayesblina.expose`.
+    recorded
+        How the events of each endpoint are declared to be recorded; None if nothing is declared.
+    includes
+        Which endpoints each is declared to include; None if nothing is declared.
+
+    Returns
+    -------
+    xarray.Dataset
+        The table.
+
+    Raises
+    ------
+    DataError
+        If person-time, events and patients are not all accounted for.
+    """
+    seen = np.flatnonzero((sums.visitors > 0).any(axis=0)).tolist()
+    kept = [str(states[index]) for index in seen]
+    names = [str(phase_names[index]) for index in seen]
+    cells = ("endpoint", "interval", "phase", "pattern")
+    node = np.zeros(terms.design.shape[0], dtype=np.int64)
+    if compression is not None:
+        terms, node = compressed_terms(terms, compression)
+    patterns = terms.design.shape[0]
+    by_endpoint = ("endpoint", "phase")
+    table = xr.Dataset(
+        {
+            "events": (cells, sums.events[:, :, seen]),
+            "exposure": (cells, sums.exposure[:, :, seen]),
+            "interval_start": ("interval", np.concatenate([[0.0], cuts])),
+            "interval_stop": ("interval", np.concatenate([cuts, [np.inf]])),
+            "role": ("phase", roles_of(names, question)),
+            "treatment": ("phase", names),
+            "since": ("phase", [float(since[index]) for index in seen]),
+            "design": (("pattern", "term"), terms.design),
+            "node": ("pattern", node),
+            "patients": ("pattern", sums.patients),
+            "contributors": ("endpoint", sums.contributors),
+            "first_begin": ("endpoint", sums.first_begin),
+            "last_exit": ("endpoint", sums.last_exit),
+            "first_in": (by_endpoint, sums.first_in[:, seen]),
+            "longest_in": (by_endpoint, sums.longest_in[:, seen]),
+            "visitors": (by_endpoint, sums.visitors[:, seen]),
+        },
+        coords={
+            "endpoint": list(endpoints),
+            "interval": np.arange(cuts.size + 1),
+            "phase": kept,
+            "pattern": np.arange(patterns),
+            "term": np.asarray(terms.names, dtype=str),
+        },
+        attrs={
+            "covariates": json.dumps([asdict(one) for one in covariates]),
+            "by_patient": int(by_patient),
+            "courses": json.dumps(courses),
+            "weighted": int(weighted),
+            "recorded": json.dumps({} if recorded is None else dict(recorded)),
+            "includes": json.dumps({name: list(of) for name, of in (includes or {}).items()}),
+            "compression": "[]" if compression is None else compression.to_json(),
+        },
+    )
+    _require_conservation(endpoints, sums, table, size=size, weighted=weighted)
+    return table
+
+
+def _require_conservation(
+    endpoints: Sequence[str], sums: Sums, table: xr.Dataset, *, size: int, weighted: bool
+) -> None:
+    """Raise unless person-time, events and patients are all accounted for."""
+    cells = ("interval", "phase", "pattern")
+    time = table["exposure"].sum(cells).values
+    events = table["events"].sum(cells).values
+    exact = table.attrs["compression"] == "[]"
+    failures = []
+    for index, name in enumerate(endpoints):
+        at_risk, expected = float(sums.time_at_risk[index]), float(sums.event_count[index])
+        largest = max(at_risk, float(sums.contributors[index] * sums.last_exit[index]))
+        rounding = 1e-9 * expected if weighted or not exact else 0.0
+        if not abs(time[index] - at_risk) <= 1e-9 * largest:
+            failures.append((name, f"person-time {time[index]:.17g} of {at_risk:.17g}"))
+        if not abs(events[index] - expected) <= rounding:
+            shown = f"{expected:.17g}" if weighted else f"{expected:.0f}"
+            failures.append((name, f"{events[index]} events of {shown}"))
+        used, out = int(sums.contributors[index]), int(sums.left_out[index])
+        if used + out != size:
+            failures.append((name, f"{used} patients used and {out} left out of {size}"))
+        if exact and (table["exposure"].values[index] < 0).any():
+            failures.append((name, "negative person-time in a cell"))
+    if failures:
+        raise DataError(
+            [
+                Problem(
+                    column=name,
+                    found=f"conservation failed: {found}",
+                    expected="This is an error in bayesblina, not in the data; please report it.",
+                )
+                for name, found in failures
+            ],
+            source="the exposure table",
+        )

@@ -1,0 +1,324 @@
+"""Events and person-time of a cohort, patient by patient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesblina.core.intervals import exposure_by_group, interval_of, split
+from bayesblina.patients.cohort import Cohort
+from bayesblina.person_time.cells.assembling import Sums, assemble, includes_of, recorded_of
+from bayesblina.person_time.cells.patterns import (
+    Terms,
+    covariate_patterns,
+    describe_covariates,
+    unique_rows,
+)
+from bayesblina.person_time.cells.value import Exposure, Lazily, Patients
+from bayesblina.person_time.compression import Compression, number_of_patterns, plan
+from bayesblina.person_time.follow_up import Episodes
+from bayesblina.person_time.question import Question
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def expose_each(
+    cohort: Cohort,
+    question: Question,
+    episodes: Mapping[str, Episodes],
+    *,
+    cuts: Floats,
+    by_patient: bool,
+    weight: Floats | None,
+    courses: tuple[str, str] | None,
+    compress: bool | None,
+) -> Exposure:
+    """Sum events and person-time from episodes.
+
+    Parameters
+    ----------
+    cohort, question, by_patient, courses, compress
+        As for `bayesblina.expose`.
+    episodes
+        Each endpoint's time at risk.
+    cuts : ndarray, shape (interval - 1,)
+        Inner cut points.
+    weight : ndarray, shape (patient,), or None
+        Weights of the cohort's patients.
+
+    Returns
+    -------
+    Exposure
+        With all its patients.
+
+    Raises
+    ------
+    DataError
+        If conservation fails.
+    """
+    used = np.unique(np.concatenate([found.patient for found in episodes.values()]))
+    pattern, terms = covariate_patterns(cohort, used, by_patient=by_patient)
+    described = describe_covariates(cohort, used)
+    sums = _sums(cohort, episodes, used, pattern, terms.design.shape[0], cuts=cuts, weight=weight)
+    labelled = next(iter(episodes.values()))
+    patients = single_patients(cohort, episodes, used, weight=weight)
+    compression = None
+    exact = terms
+    if compress is not False and not by_patient:
+        categories, category, compression = plan_of(terms, pattern, always=compress is True)
+    if compression is None:
+        people = patients.people.assign(pattern=("patient", pattern), category=("patient", pattern))
+    else:
+        sums = _compressed(sums, exact, category, categories.design.shape[0], compression)
+        terms = categories
+        people = patients.people.assign(
+            category=("patient", category[pattern] * compression.size),
+            design=(("patient", "term"), exact.design[pattern]),
+        ).assign_coords(term=np.asarray(exact.names, dtype=str))
+    table = assemble(
+        list(episodes),
+        labelled.phases,
+        labelled.phase_names,
+        labelled.since,
+        sums,
+        cuts=cuts,
+        terms=terms,
+        covariates=described,
+        question=question,
+        compression=compression,
+        size=cohort.size,
+        by_patient=by_patient,
+        weighted=weight is not None and bool((weight[used] != 1.0).any()),
+        courses=courses,
+        recorded=recorded_of(cohort.endpoints, list(episodes), courses),
+        includes=includes_of(cohort.endpoints, list(episodes)),
+    )
+    if cohort.persons is not None:
+        table.attrs["persons"] = int(np.unique(cohort.persons[used]).size)
+    # States that nobody is ever in have no entry.
+    position = {name: index for index, name in enumerate(table["phase"].values.tolist())}
+    number = np.array([position.get(name, -1) for name in labelled.phases], dtype=np.int64)
+    held = Patients(
+        people=people,
+        episodes=patients.episodes.assign(
+            phase=("episode", number[patients.episodes["phase"].values])
+        ),
+        left_out=patients.left_out,
+    )
+    return Exposure(
+        table=table,
+        unit=cohort.unit,
+        synthetic=cohort.synthetic,
+        patients=Lazily.of(held),
+    )
+
+
+def plan_of(terms: Terms, pattern: Ints, *, always: bool) -> tuple[Terms, Ints, Compression | None]:
+    """Decide whether continuous covariates are compressed.
+
+    Parameters
+    ----------
+    terms
+        Terms of each exact pattern.
+    pattern : ndarray of int, shape (patient,)
+        Pattern of each patient.
+    always
+        Whether to compress even few patterns.
+
+    Returns
+    -------
+    categories : Terms
+        Terms of the groups of patients with equal categorical covariates; 0 for the others.
+    category : ndarray of int, shape (pattern,)
+        Group of each pattern.
+    compression : Compression or None
+        None where covariates stay as they are.
+    """
+    continuous = np.array(terms.continuous, dtype=bool)
+    rows = np.where(continuous, 0.0, terms.design)
+    design, category = unique_rows(rows)
+    categories = Terms(names=terms.names, continuous=terms.continuous, design=design)
+    if not continuous.any():
+        return categories, category, None
+    values = terms.design[:, continuous]
+    patients = np.bincount(pattern, minlength=values.shape[0])
+    mean = np.average(values, axis=0, weights=patients)
+    sd = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=patients))
+    names = [name for name, one in zip(terms.names, terms.continuous, strict=True) if one]
+    found = plan(
+        names,
+        values.min(axis=0),
+        values.max(axis=0),
+        sd,
+        patterns=number_of_patterns(
+            design.shape[0],
+            [np.unique(column).size for column in values.T],
+            int(patients.sum()),
+        ),
+        groups=design.shape[0],
+        always=always,
+    )
+    return categories, category, found
+
+
+def _compressed(
+    sums: Sums, exact: Terms, category: Ints, groups: int, compression: Compression
+) -> Sums:
+    """Spread the patterns of each group over the nodes."""
+    axes = [exact.names.index(axis.name) for axis in compression.axes]
+    weights = compression.projection(exact.design[:, axes])
+
+    def spread(values: NDArray[np.generic]) -> Floats:
+        parts = [
+            values[..., category == group] @ weights[category == group] for group in range(groups)
+        ]
+        return np.concatenate(parts, axis=-1)
+
+    return replace(
+        sums,
+        events=spread(sums.events),
+        exposure=spread(sums.exposure),
+        patients=spread(sums.patients),
+    )
+
+
+def _sums(
+    cohort: Cohort,
+    episodes: Mapping[str, Episodes],
+    used: Ints,
+    pattern: Ints,
+    patterns: int,
+    *,
+    cuts: Floats,
+    weight: Floats | None,
+) -> Sums:
+    new_position = np.full(cohort.size, -1, dtype=np.int64)
+    new_position[used] = np.arange(used.size)
+    labelled = next(iter(episodes.values()))
+    states, intervals = len(labelled.phases), cuts.size + 1
+    shape = (len(episodes), intervals, states, patterns)
+    exposure = np.zeros(shape)
+    events = np.zeros(shape, dtype=np.int64 if weight is None else np.float64)
+    by_state = (len(episodes), states)
+    first_in, longest_in = np.full(by_state, np.inf), np.zeros(by_state)
+    visitors = np.zeros(by_state, dtype=np.int64)
+    columns: dict[str, list[float]] = {
+        name: [] for name in ("contributors", "out", "first", "last", "time", "events")
+    }
+    for index, found in enumerate(episodes.values()):
+        group = found.phase * patterns + pattern[new_position[found.patient]]
+        if weight is None:
+            by_group = exposure_by_group(
+                found.start, found.stop, group, groups=states * patterns, cuts=cuts
+            )
+        else:
+            of, interval, length = split(found.start, found.stop, cuts)
+            by_group = np.zeros((states * patterns, intervals))
+            np.add.at(by_group, (group[of], interval), length * weight[found.patient[of]])
+        exposure[index] = by_group.T.reshape(shape[1:])
+        cell = interval_of(found.stop[found.event], cuts) * by_group.shape[0]
+        cell += group[found.event]
+        counted = None if weight is None else weight[found.patient[found.event]]
+        counts = np.bincount(cell, weights=counted, minlength=by_group.size)
+        events[index] = counts.reshape(shape[1:])
+        spent = found.stop - found.start
+        np.minimum.at(first_in[index], found.phase, found.start)
+        np.maximum.at(longest_in[index], found.phase, spent)
+        seen = np.unique(found.patient * states + found.phase)
+        visitors[index] = np.bincount(seen % states, minlength=states)
+        at_risk, died = found.time_at_risk, float(found.events)
+        if weight is not None:
+            at_risk = float((weight[found.patient] * spent).sum())
+            died = float(weight[found.patient[found.event]].sum())
+        values = {
+            "contributors": float(np.unique(found.patient).size),
+            "out": float(sum(one.size for one in found.left_out)),
+            "first": float(found.start.min(initial=np.inf)),
+            "last": float(found.stop.max(initial=0.0)),
+            "time": at_risk,
+            "events": died,
+        }
+        for name, value in values.items():
+            columns[name].append(value)
+    return Sums(
+        events=events,
+        exposure=exposure,
+        first_in=first_in,
+        longest_in=longest_in,
+        visitors=visitors,
+        contributors=np.array(columns["contributors"], dtype=np.int64),
+        left_out=np.array(columns["out"], dtype=np.int64),
+        first_begin=np.array(columns["first"]),
+        last_exit=np.array(columns["last"]),
+        time_at_risk=np.array(columns["time"]),
+        event_count=np.array(columns["events"]),
+        patients=np.bincount(pattern, minlength=patterns).astype(np.float64),
+    )
+
+
+def single_patients(
+    cohort: Cohort,
+    episodes: Mapping[str, Episodes],
+    used: Ints,
+    *,
+    weight: Floats | None,
+) -> Patients:
+    """Lay out the time at risk of single patients, without their patterns.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    episodes
+        Each endpoint's time at risk.
+    used : ndarray of int, shape (used,)
+        Rows of those who contribute.
+    weight : ndarray, shape (patient,), or None
+        Weights.
+
+    Returns
+    -------
+    Patients
+        Phases of episodes are positions among all possible states.
+    """
+    new_position = np.full(cohort.size, -1, dtype=np.int64)
+    new_position[used] = np.arange(used.size)
+    begin = np.full((len(episodes), used.size), np.nan)
+    end = np.full(begin.shape, np.nan)
+    died = np.zeros(begin.shape, dtype=bool)
+    parts: dict[str, list[NDArray[np.generic]]] = {
+        name: [] for name in ("endpoint", "patient", "phase", "start", "stop")
+    }
+    for index, found in enumerate(episodes.values()):
+        who = new_position[found.patient]
+        first = np.concatenate([[True], np.diff(found.patient) != 0])
+        last = np.concatenate([first[1:], [True]])
+        begin[index, who[first]] = found.start[first]
+        end[index, who[last]] = found.stop[last]
+        died[index, who[last]] = found.event[last]
+        columns = (np.full(who.size, index), who, found.phase, found.start, found.stop)
+        for part, values in zip(parts.values(), columns, strict=True):
+            part.append(values)
+    people = xr.Dataset(
+        {
+            "weight": ("patient", np.ones(used.size) if weight is None else weight[used]),
+            "begin": (("endpoint", "patient"), begin),
+            "exit": (("endpoint", "patient"), end),
+            "event": (("endpoint", "patient"), died),
+        },
+        coords={"endpoint": list(episodes), "patient": cohort.patients[used]},
+    )
+    if cohort.persons is not None:
+        people["person"] = ("patient", cohort.persons[used])
+    return Patients(
+        people=people,
+        episodes=xr.Dataset(
+            {name: ("episode", np.concatenate(one)) for name, one in parts.items()}
+        ),
+        left_out=tuple(item for found in episodes.values() for item in found.left_out),
+    )

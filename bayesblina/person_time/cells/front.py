@@ -1,0 +1,277 @@
+"""The one way from patients and a question to events and person-time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import DataError, Problem, SpecError
+from bayesblina.core.intervals import default_cuts, validate_cuts
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.readers.columns import as_text
+from bayesblina.patients.rules import tie_of
+from bayesblina.patients.scan import CohortScan
+from bayesblina.patients.scan.patients import MOST_COMBINATIONS
+from bayesblina.person_time.cells.each import expose_each
+from bayesblina.person_time.cells.value import Exposure
+from bayesblina.person_time.follow_up import (
+    cut_since_entry,
+    entry_times,
+    find_episodes,
+    require_comparison,
+)
+from bayesblina.person_time.question import Question
+from bayesblina.person_time.transitions import find_transitions
+
+Floats = NDArray[np.float64]
+
+# From this many patients on they are summed in one pass, and looked at singly when asked for.
+MANY = 50_000
+
+
+def expose(
+    cohort: Cohort | CohortScan,
+    question: Question,
+    *,
+    cuts: ArrayLike | None = None,
+    phase_cuts: ArrayLike | None = None,
+    by_patient: bool = False,
+    weights: ArrayLike | None = None,
+    courses: tuple[str, str] | None = None,
+    compress: bool | None = None,
+    landmarks: Sequence[float] = (),
+) -> Exposure:
+    """Sum events and person-time by endpoint, interval, phase and covariate pattern.
+
+    Parameters
+    ----------
+    cohort
+        The patients: a `Cohort`, or a `CohortScan`, whose patients stay in their query engine.
+    question
+        The question asked of them.
+    cuts : array_like, shape (n_intervals - 1,), optional
+        Inner cut points in the cohort's unit; by default between event times and where patients
+        enter states (`bayesblina.core.intervals.default_cuts`), their number growing with the
+        events.
+    phase_cuts : array_like, shape (n_pieces - 1,), optional
+        Times since entering the exposed phase, in the cohort's unit, at which time in it is cut
+        into pieces.
+    by_patient
+        Whether every patient is a pattern of its own.
+    weights : array_like, shape (patient,), optional
+        Weights of the cohort's patients, such as those of inverse probabilities: events and time at
+        risk of a patient count as many times. In the cohort's order, or a pandas Series whose index
+        holds the ids.
+    courses : tuple of (str, str), optional
+        Names of the endpoints death and relapse-free survival: events and time at risk are then
+        those of the transitions of an illness-death course (`bayesblina.person_time.transitions`).
+    compress
+        Whether continuous covariates are compressed to a few nodes
+        (`bayesblina.person_time.compression`), at an error below 1e-9 of every sum of hazards; by
+        default where that leaves less than half of 1000 or more patterns. Never with `by_patient`.
+    landmarks
+        Of a scan: landmarks of the curves that will be asked for, besides the usual one. In memory
+        any can be asked for.
+
+    Returns
+    -------
+    Exposure
+        Checked for conservation: its person-time is the eligible cohort's, its events are the
+        eligible cohort's, and every patient is used or left out for a reason.
+
+    Raises
+    ------
+    SpecError
+        If the question cannot be asked of the cohort, or the cuts or weights are impossible.
+    DataError
+        If there is nothing to compare: no eligible patients, no events, nobody exposed or
+        nobody unexposed.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import bayesblina as bb
+    >>> table = pd.DataFrame(
+    ...     {"id": ["a", "b"], "months": [4.0, 9.0], "died": [1, 1], "start": [2.0, None]}
+    ... )
+    >>> cohort = bb.read_cohort(
+    ...     table,
+    ...     patient="id",
+    ...     unit="months",
+    ...     endpoints={"os": bb.Endpoint(time="months", event="died")},
+    ...     phases=bb.Phases(maintenance="start"),
+    ... )
+    >>> question = bb.Question(exposed="maintenance", eligible_from="entry")
+    >>> exposure = bb.expose(cohort, question, cuts=[3.0])
+    >>> exposure.table["exposure"].sel(endpoint="os").isel(pattern=0).values
+    array([[5., 1.],
+           [6., 1.]])
+    """
+    require_kind(cohort, Cohort | CohortScan, "cohort")
+    require_kind(question, Question, "question")
+    inner = None if cuts is None else validate_cuts(cuts)
+    pieces = None if phase_cuts is None else validate_cuts(phase_cuts)
+    if isinstance(cohort, CohortScan):
+        if by_patient or weights is not None or courses is not None:
+            raise SpecError(
+                "Effects of single patients, weights, borrowing by weights and illness-death "
+                "courses need patients in memory: read them with read_cohort."
+            )
+        from bayesblina.person_time.cells.scanned import expose_scan
+
+        return expose_scan(
+            cohort,
+            question,
+            cuts=inner,
+            phase_cuts=pieces,
+            compress=compress,
+            landmarks=landmarks,
+        )
+    weight = valid_weights(weights, cohort)
+    size = getattr(cohort, "size", 0)
+    if size >= MANY and courses is None and not by_patient and _numbered(cohort):
+        from bayesblina.person_time.cells.many import expose_many
+
+        return expose_many(
+            cohort,
+            question,
+            cuts=inner,
+            phase_cuts=pieces,
+            weight=weight,
+            compress=compress,
+        )
+    if courses is None:
+        episodes = find_episodes(cohort, question)
+        require_comparison(episodes, question)
+    else:
+        death, relapse_free = courses
+        both = replace(question, endpoints=(death, relapse_free))
+        require_comparison(find_episodes(cohort, both), question)
+        episodes = find_transitions(cohort, question, death=death, relapse_free=relapse_free)
+    if pieces is not None:
+        entered = cohort.phase_start[:, cohort.phases.index(question.exposed)]
+        episodes = {
+            name: cut_since_entry(
+                found, entered, pieces, phase=question.exposed, tie=tie_of(cohort.unit)
+            )
+            for name, found in episodes.items()
+        }
+    if inner is None:
+        event_times = [found.stop[found.event] for found in episodes.values()]
+        inner = default_cuts(
+            np.concatenate(event_times),
+            endpoints=len(episodes),
+            entry_times=entry_times(episodes, question),
+        )
+    return expose_each(
+        cohort,
+        question,
+        episodes,
+        cuts=inner,
+        by_patient=by_patient,
+        weight=weight,
+        courses=courses,
+        compress=compress,
+    )
+
+
+def _numbered(cohort: Cohort) -> bool:
+    """Say whether every combination of levels has a number of its own in 64 bits."""
+    levels = (len(one.levels) for one in cohort.covariates.values() if one.kind == "categorical")
+    return math.prod(levels) <= MOST_COMBINATIONS
+
+
+def valid_weights(weights: ArrayLike | None, cohort: Cohort) -> Floats | None:
+    """Check weights of a cohort's patients.
+
+    Parameters
+    ----------
+    weights : array_like, shape (patient,), or None
+        Weights, in the cohort's order; a pandas Series is matched by its index, which holds the
+        patients' ids.
+    cohort
+        The patients.
+
+    Returns
+    -------
+    ndarray, shape (patient,), or None
+        The weights.
+
+    Raises
+    ------
+    SpecError
+        If they are no numbers, or not as many as patients, or a Series of other patients.
+    DataError
+        If one is missing, infinite or not greater than 0.
+    """
+    if weights is None:
+        return None
+    weights = in_cohort_order(weights, cohort, name="weights")
+    try:
+        values = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise SpecError("weights must be numbers, one for each patient of the cohort.") from None
+    if values.shape != (cohort.size,):
+        raise SpecError(
+            f"weights must be {cohort.size} numbers, one for each patient in the cohort's order; "
+            f"got an array of shape {values.shape}."
+        )
+    wrong = ~(np.isfinite(values) & (values > 0))
+    if wrong.any():
+        raise DataError(
+            [
+                Problem(
+                    column="weights",
+                    patients=tuple(str(patient) for patient in cohort.patients[wrong]),
+                    found="weights that are missing, infinite, 0 or negative",
+                    expected="Every weight must be a finite number greater than 0; leave "
+                    "patients out of the cohort instead of giving them no weight.",
+                )
+            ],
+            source="the weights",
+        )
+    return values
+
+
+def in_cohort_order(values: ArrayLike, cohort: Cohort, *, name: str) -> ArrayLike:
+    """Match what belongs to patients by patient, where it says whose it is.
+
+    Parameters
+    ----------
+    values : array_like, shape (patient,)
+        A pandas Series, whose index holds the patients' ids; or anything else, in the cohort's
+        order.
+    cohort
+        The patients.
+    name
+        What the values are called.
+
+    Returns
+    -------
+    array_like, shape (patient,)
+        In the cohort's order.
+
+    Raises
+    ------
+    SpecError
+        If they are a Series of other patients, or a table.
+    """
+    if isinstance(values, pd.DataFrame):
+        raise SpecError(f"{name} must be one column: give a Series whose index holds the ids.")
+    if not isinstance(values, pd.Series):
+        return values
+    index = pd.Index(as_text(values.index.to_series()))
+    order = index.get_indexer(pd.Index(cohort.patients)) if index.is_unique else np.array([-1])
+    if index.size != cohort.size or (order < 0).any():
+        raise SpecError(
+            f"{name}: a Series is matched by patient, so that its index must hold the ids of the "
+            f"cohort's {cohort.size} patients, each once. Values that stand in the cohort's order "
+            f"are given as an array: {name}.to_numpy()."
+        )
+    return values.iloc[order].to_numpy()

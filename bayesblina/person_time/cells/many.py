@@ -1,0 +1,315 @@
+"""Events and person-time of many patients in memory, summed in one pass."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesblina.core.intervals import default_cuts
+from bayesblina.patients.cohort import Cohort
+from bayesblina.person_time.cells.assembling import (
+    Sums,
+    assemble,
+    by_pattern,
+    includes_of,
+    recorded_of,
+    require_contents_of,
+)
+from bayesblina.person_time.cells.patterns import (
+    CovariateTerms,
+    Terms,
+    covariate_patterns,
+    groups_of_codes,
+)
+from bayesblina.person_time.cells.singles import patients_in_groups
+from bayesblina.person_time.cells.value import Exposure, Lazily
+from bayesblina.person_time.compression import Compression, number_of_patterns, plan
+from bayesblina.person_time.follow_up import effect_kinds, late_begins
+from bayesblina.person_time.question import Question, bind
+from bayesblina.person_time.segments import Course, course_of
+from bayesblina.person_time.tabulation import (
+    AT_RISK,
+    AtRisk,
+    Part,
+    Tallying,
+    at_risk,
+    bounds_of,
+    entries_of,
+    merged,
+    merged_bounds,
+    moments_by_group,
+    part_of,
+)
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+# Patients who are summed by one thread at a time.
+PART = 500_000
+# More combinations of levels than this are looked for among the patients first.
+LISTED = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Groups:
+    """Groups in which patients are summed; patterns, unless covariates are compressed."""
+
+    group: NDArray[np.int32]
+    groups: int
+    terms: Terms
+    described: tuple[CovariateTerms, ...]
+    compression: Compression | None
+    scaled: Floats | None
+
+
+def expose_many(
+    cohort: Cohort,
+    question: Question,
+    *,
+    cuts: Floats | None,
+    phase_cuts: Floats | None,
+    weight: Floats | None,
+    compress: bool | None,
+) -> Exposure:
+    """Sum events and person-time in one pass; single patients are looked at when asked for.
+
+    Parameters
+    ----------
+    cohort, question, compress
+        As for `bayesblina.expose`.
+    cuts : ndarray, shape (interval - 1,), or None
+        Inner cut points; None for the default ones.
+    phase_cuts : ndarray, shape (n_pieces - 1,), or None
+        Times since entering the exposed phase at which it is cut.
+    weight : ndarray, shape (patient,), or None
+        Weights of the cohort's patients.
+
+    Returns
+    -------
+    Exposure
+        As patient by patient, up to rounding.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to compare, or conservation fails.
+    SpecError
+        If the question cannot be asked of the cohort.
+    """
+    names = bind(question, cohort)
+    course = course_of(cohort, question, phase_cuts)
+    parts = [part_of(cohort, slice(first, first + PART)) for first in range(0, cohort.size, PART)]
+    # Compiled code leaves other threads free: parts are summed side by side, and put together in
+    # their order.
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        risks = [
+            list(threads.map(partial(at_risk, course=course, endpoint=name), parts))
+            for name in names
+        ]
+        bounds = [
+            merged_bounds(list(threads.map(bounds_of, one, _weights(weight, parts))))
+            for one in risks
+        ]
+    if cuts is None:
+        cuts = _default_cuts(parts, risks, course, question)
+    anywhere = np.concatenate(
+        [
+            np.logical_or.reduce([risk.reason == AT_RISK for risk in same])
+            for same in zip(*risks, strict=True)
+        ]
+    )
+    if not anywhere.any():
+        # Nothing to group: the check below says so.
+        anywhere[:] = True
+    found = _group(cohort, anywhere, compress)
+    degrees: tuple[int, ...] = ()
+    if found.compression is not None:
+        degrees = tuple(axis.nodes for axis in found.compression.axes)
+
+    def tally(part: Part, risk: AtRisk) -> Tallying:
+        summed = Tallying(course, cuts=cuts, groups=found.groups, degrees=degrees)
+        rows = part.rows
+        summed.add(
+            part,
+            risk,
+            found.group[rows],
+            weight=None if weight is None else weight[rows],
+            scaled=None if found.scaled is None else found.scaled[rows],
+        )
+        return summed
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        tallies = [merged(list(threads.map(tally, parts, one))) for one in risks]
+    sums = Sums(
+        events=by_pattern([one.events for one in tallies], found.compression, whole=weight is None),
+        exposure=np.asarray(
+            by_pattern([one.exposure for one in tallies], found.compression, whole=False),
+            dtype=np.float64,
+        ),
+        first_in=np.stack([one.first for one in tallies]),
+        longest_in=np.stack([one.longest for one in tallies]),
+        visitors=np.stack([one.visitors for one in tallies]),
+        contributors=np.array([one.reasons[AT_RISK] for one in bounds]),
+        left_out=np.array([one.reasons[:AT_RISK].sum() for one in bounds]),
+        first_begin=np.array([one.first_begin for one in bounds]),
+        last_exit=np.array([one.last_exit for one in bounds]),
+        time_at_risk=np.array([one.time_at_risk for one in bounds]),
+        event_count=np.array([one.events for one in bounds]),
+        patients=_counts(found, anywhere),
+    )
+    require_contents_of(names, course.phase_names, sums, question)
+    table = assemble(
+        names,
+        course.states,
+        course.phase_names,
+        course.since,
+        sums,
+        cuts=cuts,
+        terms=found.terms,
+        covariates=found.described,
+        question=question,
+        compression=found.compression,
+        size=cohort.size,
+        weighted=weight is not None and bool((weight[anywhere] != 1.0).any()),
+        recorded=recorded_of(cohort.endpoints, names),
+        includes=includes_of(cohort.endpoints, names),
+    )
+    if cohort.persons is not None:
+        table.attrs["persons"] = int(np.unique(cohort.persons[anywhere]).size)
+    phases = tuple(str(name) for name in table["phase"].values)
+    return Exposure(
+        table=table,
+        unit=cohort.unit,
+        synthetic=cohort.synthetic,
+        patients=Lazily(
+            partial(
+                patients_in_groups,
+                cohort,
+                question,
+                phase_cuts=phase_cuts,
+                weight=weight,
+                group=found.group,
+                terms=found.terms,
+                compression=found.compression,
+                phases=phases,
+            )
+        ),
+    )
+
+
+def _default_cuts(
+    parts: Sequence[Part], risks: Sequence[Sequence[AtRisk]], course: Course, question: Question
+) -> Floats:
+    """Choose cut points from the times of events and entries."""
+    effects = effect_kinds(course.phase_names, question)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        entered = [
+            one
+            for same in risks
+            for one in threads.map(partial(entries_of, course=course, effects=effects), parts, same)
+        ]
+    begin = np.concatenate([one.begin[one.reason == AT_RISK] for same in risks for one in same])
+    return default_cuts(
+        np.concatenate([one.stop[one.event] for same in risks for one in same]),
+        endpoints=len(risks),
+        entry_times=[*map(np.concatenate, zip(*entered, strict=True)), late_begins(begin)],
+    )
+
+
+def _weights(weight: Floats | None, parts: Sequence[Part]) -> list[Floats | None]:
+    """Weights of the parts' patients."""
+    return [None if weight is None else weight[part.rows] for part in parts]
+
+
+def _group(cohort: Cohort, anywhere: Bools, compress: bool | None) -> _Groups:
+    """Group patients by categorical covariates, and by continuous ones unless compressed."""
+    code, present, declared = _codes(cohort)
+    codes = present.size
+    occurs = moments_by_group(anywhere, code, groups=codes)[:, 0] > 0
+    for name, covariate in cohort.covariates.items():
+        if covariate.kind == "continuous":
+            inside = covariate.values[anywhere]
+            low, high = float(inside.min()), float(inside.max())
+            declared[name] = CovariateTerms(name=name, kind="continuous", low=low, high=high)
+    described, terms, order = groups_of_codes(
+        [declared[name] for name in cohort.covariates], present[occurs]
+    )
+    continuous = [one for one in described if one.kind == "continuous" and one.high > one.low]
+    position = np.zeros(codes, dtype=np.int32)
+    position[occurs] = order
+    groups = _Groups(
+        group=position[code],
+        groups=terms.design.shape[0],
+        terms=terms,
+        described=tuple(described),
+        compression=None,
+        scaled=None,
+    )
+    if not continuous:
+        return groups
+    used = np.flatnonzero(anywhere)
+    found = None
+    if compress is not False:
+        columns = [cohort.covariates[one.name].values for one in continuous]
+        different = [pd.unique(column[used]).size for column in columns]
+        found = plan(
+            [one.name for one in continuous],
+            np.array([one.low for one in continuous]),
+            np.array([one.high for one in continuous]),
+            np.array([column[used].std() for column in columns]),
+            patterns=number_of_patterns(groups.groups, different, used.size),
+            groups=groups.groups,
+            always=compress is True,
+        )
+    if found is not None:
+        scaled = [axis.scaled(column) for axis, column in zip(found.axes, columns, strict=True)]
+        return replace(groups, compression=found, scaled=np.stack(scaled, axis=1))
+    pattern, terms = covariate_patterns(cohort, used)
+    exact = np.zeros(cohort.size, dtype=np.int32)
+    exact[used] = pattern
+    return replace(groups, group=exact, groups=terms.design.shape[0], terms=terms)
+
+
+def _codes(cohort: Cohort) -> tuple[NDArray[np.int32], Ints, dict[str, CovariateTerms]]:
+    """Look up each patient's combination of levels, the last covariate fastest.
+
+    Returned are its position in the list of combinations, this list, and the covariates.
+    """
+    declared = {
+        name: CovariateTerms(name=name, kind="categorical", levels=one.levels)
+        for name, one in cohort.covariates.items()
+        if one.kind == "categorical"
+    }
+    codes = math.prod(len(one.levels) for one in declared.values())
+
+    def add_up(code: NDArray[Any]) -> NDArray[Any]:
+        for one in declared.values():
+            np.multiply(code, len(one.levels), out=code)
+            # As whole numbers: floating-point ones would round the larger codes.
+            np.add(code, cohort.covariates[one.name].values.astype(code.dtype), out=code)
+        return code
+
+    if codes <= LISTED:
+        return add_up(np.zeros(cohort.size, dtype=np.int32)), np.arange(codes), declared
+    present, place = np.unique(add_up(np.zeros(cohort.size, dtype=np.int64)), return_inverse=True)
+    return place.astype(np.int32), present, declared
+
+
+def _counts(found: _Groups, anywhere: Bools) -> Floats:
+    """Patients by pattern."""
+    compression = found.compression
+    degrees = () if compression is None else tuple(axis.nodes for axis in compression.axes)
+    total = moments_by_group(
+        anywhere, found.group, groups=found.groups, scaled=found.scaled, degrees=degrees
+    )
+    return (total if compression is None else compression.from_moments(total)).ravel()

@@ -1,0 +1,118 @@
+"""Times at given ranks, and their neighbours, from counts by bin and the values of a few bins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.core.intervals import TIE_TOLERANCE
+from bayesblina.person_time.cells.summing import EVENT, Moment
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+def bins_to_read(
+    counts: Mapping[Moment, Ints], ranks: Mapping[Moment, Ints]
+) -> dict[Moment, Bools]:
+    """Say which bins hold the times at the ranks, or a neighbour of theirs.
+
+    Parameters
+    ----------
+    counts : mapping of ndarray of int, shape (bin,)
+        Of every kind of moment, how many lie in each bin; bins rise with time.
+    ranks : mapping of ndarray of int, shape (rank,)
+        Ranks from 0 on.
+
+    Returns
+    -------
+    dict of ndarray of bool, shape (bin,)
+        Bins by kind of moment.
+    """
+    filled = np.flatnonzero(np.any([one > 0 for one in counts.values()], axis=0))
+    with_events = np.flatnonzero(counts[EVENT] > 0)
+    wanted = {moment: np.zeros(one.size, dtype=np.bool_) for moment, one in counts.items()}
+    for moment, asked in ranks.items():
+        held = np.unique(np.searchsorted(np.cumsum(counts[moment]), asked, side="right"))
+        wanted[moment][held] = True
+        if moment == EVENT:
+            after = np.searchsorted(with_events, held, side="right")
+            wanted[EVENT][with_events[after[after < with_events.size]]] = True
+        else:
+            before = np.searchsorted(filled, held) - 1
+            for one in wanted.values():
+                one[held] = True
+                one[filled[before[before >= 0]]] = True
+    return wanted
+
+
+def look_up(
+    counts: Mapping[Moment, Ints],
+    values: Mapping[Moment, tuple[Floats, Ints]],
+    ranks: Mapping[Moment, Ints],
+    *,
+    bin_of: Callable[[Floats], Ints],
+    earliest: float,
+) -> dict[Moment, Floats]:
+    """Look up times at ranks, and their neighbours.
+
+    Parameters
+    ----------
+    counts, ranks
+        As for `bins_to_read`.
+    values : mapping of (ndarray, ndarray of int), shape (value,)
+        By kind of moment the different times in the bins that were to be read, rising, and how
+        often each occurs.
+    bin_of
+        Finds the bins of times.
+    earliest
+        The earliest begin of follow-up; patients who begin there do not come late, and it is
+        nobody's neighbour.
+
+    Returns
+    -------
+    dict of ndarray, shape (3, rank)
+        The times; the time of an event, an entry or a late begin before each; the time of an event
+        after each. Infinite where there is none.
+    """
+    pooled = np.unique(np.concatenate([times for times, _ in values.values()]))
+    pooled = pooled[pooled > earliest * (1.0 + TIE_TOLERANCE)]
+    before = np.concatenate([[-np.inf], pooled])
+    events = np.append(values[EVENT][0], np.inf)
+    found: dict[Moment, Floats] = {}
+    for moment, asked in ranks.items():
+        times, often = values[moment]
+        bins = bin_of(times)
+        start = (np.cumsum(counts[moment]) - counts[moment])[bins]
+        at = times[np.searchsorted(start + _running(often, bins), asked, side="right")]
+        earlier = before[np.searchsorted(pooled, at * (1.0 - TIE_TOLERANCE))]
+        later = events[np.searchsorted(events, at * (1.0 + TIE_TOLERANCE), side="right")]
+        found[moment] = np.stack([at, earlier, later])
+    return found
+
+
+def _running(counts: Ints, bins: Ints) -> Ints:
+    """Sum counts of sorted values from the first of each bin on."""
+    total = np.cumsum(counts)
+    starts = np.flatnonzero(np.concatenate([[True], bins[1:] != bins[:-1]]))
+    before = np.concatenate([[0], total])[starts]
+    return np.asarray(total - np.repeat(before, np.diff(np.append(starts, total.size))))
+
+
+def moments(effects: tuple[int, ...]) -> dict[Moment, int]:
+    """Name the kinds of entry into states.
+
+    Parameters
+    ----------
+    effects : tuple of int
+        Number of each state's effect; empty where entries are not looked for.
+
+    Returns
+    -------
+    dict of int
+        The effect that each kind of entry leads to.
+    """
+    return {f"entry {effect}": effect for effect in range(max(effects, default=-1) + 1)}

@@ -1,0 +1,271 @@
+"""Patients grouped by their covariates, exactly or over the nodes of compressed covariates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.patients.cohort import Cohort
+from bayesblina.person_time.compression import Compression, node_grid
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CovariateTerms:
+    """A covariate of the patients used.
+
+    Attributes
+    ----------
+    name, kind
+        Its name; ``"categorical"`` or ``"continuous"``.
+    levels
+        Levels that occur among them, the reference first; each other has the term
+        ``name[level]``. Empty for a continuous covariate.
+    low, high
+        Range of a continuous covariate; 0 for a categorical one.
+    """
+
+    name: str
+    kind: Literal["categorical", "continuous"]
+    levels: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Terms:
+    """Covariate terms of groups of patients.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Terms that vary.
+    continuous : tuple of bool
+        Which of them are continuous covariates.
+    design : ndarray, shape (group, term)
+        Raw terms: numbers, and indicators of levels other than the first that occurs.
+    """
+
+    names: tuple[str, ...]
+    continuous: tuple[bool, ...]
+    design: Floats
+
+
+def describe_covariates(cohort: Cohort, used: Ints) -> list[CovariateTerms]:
+    """Say what values the covariates have among the patients used.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    used : ndarray of int, shape (used,)
+        Rows of those used.
+
+    Returns
+    -------
+    list of CovariateTerms
+        In the cohort's order.
+    """
+    found = []
+    for name, covariate in cohort.covariates.items():
+        values = covariate.values[used]
+        if covariate.kind == "continuous":
+            low, high = float(values.min()), float(values.max())
+            found.append(CovariateTerms(name=name, kind="continuous", low=low, high=high))
+        else:
+            present = np.flatnonzero(
+                np.bincount(values.astype(np.int64), minlength=len(covariate.levels))
+            )
+            levels = tuple(covariate.levels[int(index)] for index in present)
+            found.append(CovariateTerms(name=name, kind="categorical", levels=levels))
+    return found
+
+
+def terms_of(
+    covariates: Sequence[CovariateTerms], values: Mapping[str, NDArray[np.generic]], *, size: int
+) -> Terms:
+    """Make terms of covariates.
+
+    Parameters
+    ----------
+    covariates
+        Covariates of the patients used.
+    values : dict of ndarray, shape (group,)
+        By covariate: numbers, or names of levels.
+    size
+        Number of groups.
+
+    Returns
+    -------
+    Terms
+        Terms that do not vary among the patients used are left out.
+    """
+    columns: list[Floats] = []
+    names: list[str] = []
+    continuous: list[bool] = []
+    for one in covariates:
+        if one.kind == "continuous":
+            if one.high > one.low:
+                columns.append(np.asarray(values[one.name], dtype=np.float64))
+                names.append(one.name)
+                continuous.append(True)
+            continue
+        for level in one.levels[1:]:
+            columns.append((values[one.name] == level).astype(np.float64))
+            names.append(f"{one.name}[{level}]")
+            continuous.append(False)
+    return Terms(
+        names=tuple(names),
+        continuous=tuple(continuous),
+        design=np.stack(columns, axis=1) if columns else np.zeros((size, 0)),
+    )
+
+
+def levels_of_codes(
+    covariates: Sequence[CovariateTerms], codes: Ints
+) -> dict[str, NDArray[np.generic]]:
+    """Look up the levels that numbers of combinations stand for.
+
+    Parameters
+    ----------
+    covariates
+        The covariates; only categorical ones are looked at, the last one varies fastest.
+    codes : ndarray of int, shape (group,)
+        Numbers of combinations of their levels.
+
+    Returns
+    -------
+    dict of ndarray of str, shape (group,)
+        By covariate.
+    """
+    values: dict[str, NDArray[np.generic]] = {}
+    for one in reversed(covariates):
+        if one.kind == "categorical":
+            size = max(len(one.levels), 1)
+            values[one.name] = np.asarray(one.levels)[codes % size]
+            codes = codes // size
+    return values
+
+
+def groups_of_codes(
+    covariates: Sequence[CovariateTerms], codes: Ints
+) -> tuple[list[CovariateTerms], Terms, Ints]:
+    """Group the combinations of levels that occur among patients.
+
+    Parameters
+    ----------
+    covariates
+        All covariates: categorical ones with all their levels, continuous ones with their range.
+    codes : ndarray of int, shape (code,)
+        Numbers of the combinations that occur, as in `levels_of_codes`.
+
+    Returns
+    -------
+    described : list of CovariateTerms
+        The covariates, with the levels that occur.
+    terms : Terms
+        Of each group; continuous covariates are 0.
+    group : ndarray of int, shape (code,)
+        Group of each combination.
+    """
+    values = levels_of_codes(covariates, codes)
+    described = []
+    for one in covariates:
+        if one.kind == "categorical":
+            seen = set(values[one.name].tolist())
+            described.append(replace(one, levels=tuple(x for x in one.levels if x in seen)))
+        else:
+            values[one.name] = np.zeros(codes.size)
+            described.append(one)
+    found = terms_of(described, values, size=codes.size)
+    design, group = unique_rows(found.design)
+    return described, replace(found, design=design), group
+
+
+def covariate_patterns(
+    cohort: Cohort, used: Ints, *, by_patient: bool = False
+) -> tuple[Ints, Terms]:
+    """Group patients by their covariates.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    used : ndarray of int, shape (used,)
+        Rows of those to group.
+    by_patient
+        Whether every patient is a pattern of its own.
+
+    Returns
+    -------
+    pattern : ndarray of int, shape (patient,)
+        Pattern of each patient used.
+    terms : Terms
+        Of each pattern, in the order of their values.
+    """
+    values = {
+        name: covariate.values[used]
+        if covariate.kind == "continuous"
+        else np.asarray(covariate.levels)[covariate.values[used].astype(np.int64)]
+        for name, covariate in cohort.covariates.items()
+    }
+    found = terms_of(describe_covariates(cohort, used), values, size=used.size)
+    if by_patient:
+        return np.arange(used.size, dtype=np.int64), found
+    design, pattern = unique_rows(found.design)
+    return pattern, Terms(names=found.names, continuous=found.continuous, design=design)
+
+
+def unique_rows(rows: Floats) -> tuple[Floats, Ints]:
+    """Find the different rows of a matrix, in the order of their values.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (n, column)
+        The matrix.
+
+    Returns
+    -------
+    unique : ndarray, shape (different, column)
+        The different rows.
+    inverse : ndarray of int, shape (n,)
+        Which of them each row is.
+    """
+    if not rows.shape[1]:
+        return np.zeros((1, 0)), np.zeros(rows.shape[0], dtype=np.int64)
+    unique, inverse = np.unique(rows, axis=0, return_inverse=True)
+    return unique, inverse.reshape(-1).astype(np.int64)
+
+
+def compressed_terms(categories: Terms, compression: Compression) -> tuple[Terms, Ints]:
+    """Cross groups of categorical covariates with the nodes of continuous ones.
+
+    Parameters
+    ----------
+    categories
+        Terms of each group; those of continuous covariates are not used.
+    compression
+        How continuous covariates are compressed.
+
+    Returns
+    -------
+    terms : Terms
+        Of each pattern: group by group, nodes fastest.
+    node : ndarray of int, shape (pattern,)
+        Node of each pattern.
+    """
+    group, values = node_grid(categories.design.shape[0], compression)
+    design = categories.design[group].copy()
+    for index, axis in enumerate(compression.axes):
+        design[:, categories.names.index(axis.name)] = values[:, index]
+    node = np.tile(np.arange(compression.size), categories.design.shape[0])
+    return (
+        Terms(names=categories.names, continuous=categories.continuous, design=design),
+        node,
+    )

@@ -1,0 +1,86 @@
+"""Single patients laid out with the patterns that they count in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.rules import tie_of
+from bayesblina.person_time.cells.each import single_patients
+from bayesblina.person_time.cells.patterns import Terms
+from bayesblina.person_time.cells.value import Patients
+from bayesblina.person_time.compression import Compression
+from bayesblina.person_time.follow_up import cut_since_entry, find_episodes
+from bayesblina.person_time.question import Question
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def patients_in_groups(
+    cohort: Cohort,
+    question: Question,
+    *,
+    phase_cuts: Floats | None,
+    weight: Floats | None,
+    group: NDArray[np.integer],
+    terms: Terms,
+    compression: Compression | None,
+    phases: Sequence[str],
+) -> Patients:
+    """Lay out single patients, with the patterns that they have in the table.
+
+    Parameters
+    ----------
+    cohort
+        The patients.
+    question
+        The question.
+    phase_cuts : ndarray, shape (n_pieces - 1,), or None
+        Times since entering the exposed phase at which it is cut.
+    weight : ndarray, shape (patient,), or None
+        Weights.
+    group : ndarray of int, shape (patient,)
+        Group of each patient.
+    terms
+        Covariate terms of each group; those of compressed covariates are not used.
+    compression
+        How continuous covariates are compressed.
+    phases
+        States of the table.
+
+    Returns
+    -------
+    Patients
+        Those who contribute.
+    """
+    episodes = find_episodes(cohort, question)
+    if phase_cuts is not None:
+        entered = cohort.phase_start[:, cohort.phases.index(question.exposed)]
+        episodes = {
+            name: cut_since_entry(
+                one, entered, phase_cuts, phase=question.exposed, tie=tie_of(cohort.unit)
+            )
+            for name, one in episodes.items()
+        }
+    used = np.unique(np.concatenate([one.patient for one in episodes.values()]))
+    patients = single_patients(cohort, episodes, used, weight=weight)
+    position = {str(name): index for index, name in enumerate(phases)}
+    states = next(iter(episodes.values())).phases
+    number = np.array([position.get(name, -1) for name in states], dtype=np.int64)
+    spent = patients.episodes.assign(phase=("episode", number[patients.episodes["phase"].values]))
+    groups = group[used].astype(np.int64)
+    if compression is None:
+        people = patients.people.assign(pattern=("patient", groups), category=("patient", groups))
+    else:
+        rows = terms.design[groups]
+        for axis in compression.axes:
+            rows[:, terms.names.index(axis.name)] = cohort.covariates[axis.name].values[used]
+        people = patients.people.assign(
+            category=("patient", groups * compression.size),
+            design=(("patient", "term"), rows),
+        ).assign_coords(term=np.asarray(terms.names, dtype=str))
+    return Patients(people=people, episodes=spent, left_out=patients.left_out)

@@ -1,0 +1,565 @@
+"""Events and person-time by cell, and what is known of single patients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import sparse
+
+from bayesblina.core.errors import EstimandError
+from bayesblina.core.intervals import TIE_TOLERANCE, interval_of, split
+from bayesblina.patients.account import DECLARED, UNDECLARED, Account, Line, to_html
+from bayesblina.person_time.cells.patterns import CovariateTerms
+from bayesblina.person_time.compression import Compression
+from bayesblina.person_time.follow_up import Episodes, LeftOut, account_of
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+# Patients who are spread over the nodes of compressed covariates at a time.
+SPREAD = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Patients:
+    """What is known of single patients.
+
+    Attributes
+    ----------
+    people : xarray.Dataset
+        Over patient: ``weight`` (1 without weights), ``category`` (a pattern that has the patient's
+        categorical covariates) and, unless continuous covariates are compressed, ``pattern``; else
+        ``design`` over (patient, term), the patient's own raw terms. Over (endpoint, patient):
+        ``begin``, ``exit`` (NaN where the patient does not contribute) and ``event``. Where
+        patients are pieces or copies of persons also ``person``, the id of whose they are.
+        Patients who contribute to no endpoint are not in it.
+    episodes : xarray.Dataset
+        Over episode: ``endpoint``, ``patient`` and ``phase`` as positions, ``start``, ``stop``.
+    left_out
+        Who does not contribute, by endpoint and reason.
+    complete
+        Whether these are all patients; else a sample of them, or nobody.
+    """
+
+    people: xr.Dataset
+    episodes: xr.Dataset
+    left_out: tuple[LeftOut, ...]
+    complete: bool = True
+
+
+class Lazily[T]:
+    """A value that is made when it is first asked for.
+
+    Parameters
+    ----------
+    make
+        Makes it; always the same.
+    """
+
+    __slots__ = ("_made", "_make")
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: list[T] = []
+
+    @classmethod
+    def of(cls, value: T) -> Lazily[T]:
+        """Hold a value that is made already."""
+        held = cls(_made_already)
+        held._made.append(value)
+        return held
+
+    def __call__(self) -> T:
+        """Return the value."""
+        if not self._made:
+            self._made.append(self._make())
+        return self._made[0]
+
+    def __reduce__(self) -> tuple[Callable[[T], Lazily[T]], tuple[T]]:
+        """Go to another process as the value: what makes it may not be able to."""
+        return Lazily.of, (self(),)
+
+
+def _made_already() -> NoReturn:
+    """Stand for the maker of a value that nobody has to make."""
+    raise AssertionError("the value was made already")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Persons:
+    """Whose the rows are: a person has one row, or one for each piece or copy of the follow-up.
+
+    Attributes
+    ----------
+    ids : ndarray of str, shape (person,)
+        Ids, in the order of their first rows.
+    of : ndarray of int, shape (row,)
+        Position of the person of each row.
+    """
+
+    ids: NDArray[np.str_]
+    of: Ints
+
+    @property
+    def size(self) -> int:
+        """Number of persons."""
+        return int(self.ids.size)
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether somebody has more than one row."""
+        return self.size < self.of.size
+
+    def rows(self, chosen: Ints) -> tuple[Ints, Ints]:
+        """Find the rows of some persons.
+
+        Parameters
+        ----------
+        chosen : ndarray of int, shape (chosen,)
+            Positions of persons, each once.
+
+        Returns
+        -------
+        rows : ndarray of int, shape (row,)
+            Their rows, person by person.
+        place : ndarray of int, shape (row,)
+            Which of the chosen each row belongs to.
+        """
+        if not self.in_pieces:
+            return chosen, np.arange(chosen.size)
+        rank = np.full(self.size, -1, dtype=np.int64)
+        rank[chosen] = np.arange(chosen.size)
+        place = rank[self.of]
+        rows = np.flatnonzero(place >= 0)
+        rows = rows[np.argsort(place[rows], kind="stable")]
+        return rows, place[rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Exposure:
+    """Events and person-time by cell, and the sparse parts that belong to single patients.
+
+    Attributes
+    ----------
+    table : xarray.Dataset
+        ``events`` and ``exposure`` over (endpoint, interval, phase, pattern); ``interval_start``
+        and ``interval_stop`` over interval (the last is infinite); over phase ``role``
+        (``"exposed"``, ``"reference"`` or ``"other"``), ``treatment`` (the phase's name) and
+        ``since`` (time since entering it at which the entry begins: the exposed phase has an
+        entry for each piece of that time where it is cut); ``design`` over (pattern, term), the
+        raw covariate terms of each pattern; ``patients`` over pattern, how many there are; over
+        endpoint ``contributors``, ``first_begin`` and ``last_exit``; over (endpoint, phase)
+        ``first_in``, the earliest time at which anybody is in it, and ``longest_in``, the longest
+        that anybody is. Where continuous covariates are compressed
+        (`bayesblina.person_time.compression`), numbers of events, patients and person-time are
+        spread over nodes, and may be negative at one of them.
+    unit
+        Time unit.
+    synthetic
+        Whether the patients are simulated.
+    patients
+        Gives what is known of single patients.
+    risk_sets : xarray.Dataset, optional
+        Where only sums are known: ``at_risk`` over (endpoint, landmark, pattern), and over endpoint
+        ``median_begin``.
+    finer : xarray.Dataset, optional
+        Where only sums are known: ``events`` and ``exposure`` as in the table, on intervals that
+        are parts of the table's; ``interval_start`` and ``interval_stop``, which here is finite;
+        ``spacing``, the unit of which times are multiples (0 for none).
+    """
+
+    table: xr.Dataset
+    unit: str
+    synthetic: bool
+    patients: Lazily[Patients] = field(repr=False)
+    risk_sets: xr.Dataset | None = None
+    finer: xr.Dataset | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every single patient is known; else only sums over them, and perhaps a sample."""
+        return self.risk_sets is None
+
+    @property
+    def people(self) -> xr.Dataset:
+        """Single patients: see `Patients`."""
+        return self._everybody().people
+
+    @property
+    def episodes(self) -> xr.Dataset:
+        """Time at risk of single patients, cut at changes of phase: see `Patients`."""
+        return self._everybody().episodes
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """Who does not contribute, by endpoint and reason."""
+        return self.patients().left_out
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether patients are pieces or copies of fewer persons."""
+        return int(self.table.attrs.get("persons", self.size)) < self.size
+
+    @property
+    def persons(self) -> Persons:
+        """Whose the rows of ``people`` are."""
+        people = self.patients().people
+        if "person" not in people:
+            ids = np.asarray(people["patient"].values, dtype=str)
+            return Persons(ids=ids, of=np.arange(ids.size))
+        ids, first, of = np.unique(
+            people["person"].values.astype(str), return_index=True, return_inverse=True
+        )
+        order = np.argsort(first)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(order.size)
+        return Persons(ids=ids[order], of=rank[of.reshape(-1)])
+
+    def _everybody(self) -> Patients:
+        if not self.complete:
+            raise EstimandError(
+                "This needs single patients, but only sums over them are known: they were added "
+                "up in a query engine. Read the patients into memory with read_cohort (all of "
+                "them, or a sample), and ask again."
+            )
+        return self.patients()
+
+    @property
+    def size(self) -> int:
+        """Number of patients who contribute to any endpoint."""
+        return round(float(self.table["patients"].values.sum()))
+
+    @property
+    def compression(self) -> Compression | None:
+        """How continuous covariates are compressed; None where they are not."""
+        return Compression.from_json(str(self.table.attrs["compression"]))
+
+    def terms_of(self, rows: slice | Ints) -> Floats:
+        """Raw covariate terms of single patients.
+
+        Parameters
+        ----------
+        rows : slice or ndarray of int
+            Positions of the patients.
+
+        Returns
+        -------
+        ndarray, shape (patient, term)
+            As in the table's ``design``.
+        """
+        people = self.patients().people
+        if "design" in people:
+            return np.asarray(people["design"].values[rows])
+        return np.asarray(self.table["design"].values[people["pattern"].values[rows]])
+
+    def projection(self, rows: slice | Ints = slice(None)) -> sparse.csr_array:
+        """Patterns that single patients count in.
+
+        Parameters
+        ----------
+        rows : slice or ndarray of int
+            Positions of the patients.
+
+        Returns
+        -------
+        scipy.sparse.csr_array, shape (patient, pattern)
+            Rows sum to 1: one pattern for each patient, or the nodes of a compressed covariate.
+        """
+        people = self.patients().people
+        first = people["category"].values[rows]
+        found = self.compression
+        if found is None:
+            weights, columns = np.ones((first.size, 1)), first[:, None]
+        else:
+            names = [str(name) for name in self.table["term"].values]
+            axes = [names.index(axis.name) for axis in found.axes]
+            weights = found.projection(self.terms_of(rows)[:, axes])
+            place = np.asarray(self.table["node"].values, dtype=np.int64)
+            # Patterns of one category follow each other from its first node on.
+            columns = first[:, None] + place[None, : found.size]
+        shape = (first.size, self.table.sizes["pattern"])
+        counts = np.arange(first.size + 1) * weights.shape[1]
+        return sparse.csr_array((weights.ravel(), columns.ravel(), counts), shape=shape)
+
+    def at_risk(self, landmark: float) -> Floats:
+        """Weighted numbers of patients at risk, by pattern.
+
+        Parameters
+        ----------
+        landmark
+            A time.
+
+        Returns
+        -------
+        ndarray, shape (endpoint, pattern)
+            How many are under observation and event-free there.
+
+        Raises
+        ------
+        EstimandError
+            If only sums are known, and not those of this landmark.
+        """
+        if self.risk_sets is not None:
+            known = self.risk_sets["landmark"].values
+            near = np.abs(known - landmark) <= TIE_TOLERANCE * np.maximum(known, landmark)
+            if not near.any():
+                times = ", ".join(f"{time:g}" for time in known)
+                raise EstimandError(
+                    f"Who is at risk at {landmark:g} is not known: only sums over patients are, "
+                    f"and of landmarks those at {times}. Name it when they are summed: "
+                    f"landmarks=[{landmark:g}]."
+                )
+            place = int(np.flatnonzero(near)[0])
+            return np.asarray(self.risk_sets["at_risk"].values[:, place])
+        people = self.people
+        # Times that are the landmark but for rounding are the landmark.
+        later = landmark * (1.0 + TIE_TOLERANCE)
+        inside = (people["begin"].values <= later) & (people["exit"].values > later)
+        weight = people["weight"].values
+        if self.compression is None:
+            pattern, size = people["pattern"].values, self.table.sizes["pattern"]
+            return np.stack(
+                [np.bincount(pattern[one], weight[one], minlength=size) for one in inside]
+            )
+        counted, total = (
+            inside * weight,
+            np.zeros((len(self.endpoints), self.table.sizes["pattern"])),
+        )
+        for first in range(0, weight.size, SPREAD):
+            rows = slice(first, first + SPREAD)
+            total += counted[:, rows] @ self.projection(rows)
+        return total
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Endpoint names."""
+        return tuple(str(name) for name in self.table["endpoint"].values)
+
+    @property
+    def cuts(self) -> Floats:
+        """Inner cut points, shape (n_intervals - 1,)."""
+        return np.asarray(self.table["interval_start"].values[1:], dtype=np.float64)
+
+    @property
+    def by_patient(self) -> bool:
+        """Whether every patient has a pattern of its own."""
+        return bool(self.table.attrs["by_patient"])
+
+    @property
+    def courses(self) -> tuple[str, str] | None:
+        """Endpoints death and relapse-free survival, where the endpoints here are transitions."""
+        found = json.loads(self.table.attrs["courses"])
+        return None if found is None else (str(found[0]), str(found[1]))
+
+    @property
+    def recorded(self) -> dict[str, str | None]:
+        """How each endpoint's events are declared to be recorded: exact, or None for no word."""
+        # Fits that were saved before there was such a declaration hold none.
+        said = json.loads(self.table.attrs.get("recorded", "{}"))
+        return {name: said.get(name) for name in self.endpoints}
+
+    @property
+    def includes(self) -> dict[str, tuple[str, ...]]:
+        """Which endpoints each is declared to include: all their events are events of it."""
+        # Fits that were saved before there was such a declaration hold none.
+        said = json.loads(self.table.attrs.get("includes", "{}"))
+        return {name: tuple(said.get(name, ())) for name in self.endpoints}
+
+    @property
+    def weighted(self) -> bool:
+        """Whether patients have weights other than 1."""
+        return bool(self.table.attrs["weighted"])
+
+    @property
+    def covariates(self) -> tuple[CovariateTerms, ...]:
+        """Covariates of the patients used, and how they became terms."""
+        return tuple(
+            CovariateTerms(**{**one, "levels": tuple(one["levels"])})
+            for one in json.loads(self.table.attrs["covariates"])
+        )
+
+    def account(self) -> Account:
+        """Say who is in the analysis, who is not and why, and where their time was spent.
+
+        Returns
+        -------
+        Account
+            For each endpoint the patients left out by reason, those eligible with their events
+            and time, and the same in each phase; of a scan also how events are declared to be
+            recorded.
+
+        See Also
+        --------
+        bayesblina.Cohort.account : what happened before.
+        """
+        roles = [str(role) for role in self.table["role"].values]
+        if not self.complete:
+            # A scan has no account of its own.
+            lines = [line for name in self.endpoints for line in self._summed_lines(name, roles)]
+            return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
+        ids = self.people["patient"].values
+        lines = [
+            line
+            for name in self.endpoints
+            for line in account_of(self._episodes_of(name), ids, roles)
+        ]
+        return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
+
+    def _summed_lines(self, endpoint: str, roles: list[str]) -> list[Line]:
+        """Lines of an account without the patients behind them."""
+        one = self.table.sel(endpoint=endpoint)
+        lines = [
+            Line(
+                step="left out",
+                endpoint=endpoint,
+                what=left.reason,
+                patients=left.patients,
+                count=left.size,
+            )
+            for left in self.left_out
+            if left.endpoint == endpoint
+        ]
+        spent = one[["events", "exposure"]].sum(("interval", "pattern"))
+        lines.append(
+            Line(
+                step="eligible",
+                endpoint=endpoint,
+                what="at risk",
+                patients=(),
+                count=int(one["contributors"]),
+                events=round(float(spent["events"].sum())),
+                person_time=float(spent["exposure"].sum()),
+            )
+        )
+        lines.append(
+            Line(
+                step="recorded",
+                endpoint=endpoint,
+                what=DECLARED if self.recorded[endpoint] == "exact" else UNDECLARED,
+                patients=(),
+                count=round(float(spent["events"].sum())),
+                events=round(float(spent["events"].sum())),
+            )
+        )
+        for index, (phase, role) in enumerate(zip(self.table["phase"].values, roles, strict=True)):
+            if int(one["visitors"].values[index]):
+                lines.append(
+                    Line(
+                        step="in phase",
+                        endpoint=endpoint,
+                        phase=str(phase),
+                        what=role,
+                        patients=(),
+                        count=int(one["visitors"].values[index]),
+                        events=round(float(spent["events"].values[index])),
+                        person_time=float(spent["exposure"].values[index]),
+                    )
+                )
+        return lines
+
+    def _episodes_of(self, endpoint: str) -> Episodes:
+        index = self.endpoints.index(endpoint)
+        held = self.patients()
+        rows = held.episodes["endpoint"].values == index
+        patient, phase, start, stop = (
+            held.episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
+        )
+        last = stop == held.people["exit"].values[index][patient]
+        event = last & held.people["event"].values[index][patient]
+        return Episodes(
+            endpoint=endpoint,
+            patient=patient,
+            phase=phase,
+            start=start,
+            stop=stop,
+            event=event,
+            phases=tuple(str(name) for name in self.table["phase"].values),
+            phase_names=tuple(str(name) for name in self.table["treatment"].values),
+            since=tuple(float(time) for time in self.table["since"].values),
+            left_out=tuple(one for one in self.left_out if one.endpoint == endpoint),
+            time_at_risk=float((stop - start).sum()),
+            events=int(event.sum()),
+        )
+
+    def _totals(self) -> tuple[tuple[str, float, float], ...]:
+        """Events and person-time of each endpoint."""
+        total = self.table[["events", "exposure"]].sum(("interval", "phase", "pattern"))
+        return tuple(
+            (name, float(total["events"].values[index]), float(total["exposure"].values[index]))
+            for index, name in enumerate(self.endpoints)
+        )
+
+    def _cells(self) -> str:
+        sizes = self.table.sizes
+        return (
+            f"{sizes['interval']} intervals x {sizes['phase']} phases x {sizes['pattern']} patterns"
+        )
+
+    def _subjects(self) -> str:
+        kind = ("weighted " if self.weighted else "") + ("synthetic " if self.synthetic else "")
+        if self.in_pieces:
+            return f"{self.table.attrs['persons']} {kind}patients in {self.size} pieces"
+        return f"{self.size} {kind}patients"
+
+    def __repr__(self) -> str:
+        """Show counts, never patients."""
+        parts = ", ".join(
+            f"{name}: {events:.6g} events in {time:.6g} person-{self.unit}"
+            for name, events, time in self._totals()
+        )
+        return f"Exposure({self._subjects()}; {parts}; {self._cells()})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, f"{events:.6g} events in {time:.6g} person-{self.unit}")
+            for name, events, time in self._totals()
+        ]
+        return to_html(("Exposure", self._subjects()), [*rows, ("cells", self._cells())])
+
+    def patient_cells(self, endpoint: str) -> sparse.csr_array:
+        """Time at risk by patient and cell of one endpoint, sparse.
+
+        Parameters
+        ----------
+        endpoint
+            Endpoint name.
+
+        Returns
+        -------
+        scipy.sparse.csr_array, shape (patient, interval * phase)
+            Time at risk; rows sum to each patient's time at risk. Columns run over intervals,
+            phases fastest.
+        """
+        found = self._episodes_of(endpoint)
+        episode, interval, length = split(found.start, found.stop, self.cuts)
+        phases = self.table.sizes["phase"]
+        cell = interval * phases + found.phase[episode]
+        shape = (self.patients().people.sizes["patient"], self.table.sizes["interval"] * phases)
+        return sparse.csr_array((length, (found.patient[episode], cell)), shape=shape)
+
+    def event_cells(self, endpoint: str) -> tuple[Ints, Ints]:
+        """Return who has the event, and in which cell.
+
+        Parameters
+        ----------
+        endpoint
+            Endpoint name.
+
+        Returns
+        -------
+        patient : ndarray of int, shape (n_events,)
+            Position of the patient.
+        cell : ndarray of int, shape (n_events,)
+            Cell, numbered as the columns of `patient_cells`.
+        """
+        found = self._episodes_of(endpoint)
+        interval = interval_of(found.stop[found.event], self.cuts)
+        cell = interval * self.table.sizes["phase"] + found.phase[found.event]
+        return found.patient[found.event], cell

@@ -1,0 +1,276 @@
+"""The question asked: an estimand in the terms of ICH E9(R1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import SpecError, unknown_endpoint, unknown_phase
+from bayesblina.patients.account import to_html
+
+ENTRY = "entry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Who is compared, on what, from when, and what happens at intercurrent events.
+
+    The attributes are those of an estimand in ICH E9(R1): population (`eligible_from`,
+    `landmark`), treatment condition (`exposed`, `reference`, `lag`, `phase_end`), variable
+    (`endpoints`), intercurrent events (`transplant`, `phase_end`). The summary measure is the
+    estimand function that is called on the fit.
+
+    Parameters
+    ----------
+    exposed
+        Phase whose effect is asked for. It is a time-varying state: a patient counts as exposed
+        only from the phase's start.
+    eligible_from
+        Population: ``"entry"`` (at risk from each endpoint's own entry) or a phase (only patients
+        who reached it, at risk from its start).
+    reference
+        Phase to compare with. None means every eligible moment that is not exposed (nor, with
+        ``transplant="phase"``, after transplant); all other phases then share one hazard. With a
+        named reference each remaining phase has an effect of its own.
+    endpoints
+        Endpoints to analyse; None means all that the cohort declares.
+    landmark
+        Only patients at risk at this time, and only their time at risk after it.
+    lag
+        Exposure counts only from this long after the phase's start; until then the patient
+        remains in the state before.
+    phase_end
+        What happens when a phase ends: ``"ever"`` (once entered, always counted as in it) or
+        ``"current"`` (off treatment until the next phase). Must be chosen where the cohort has
+        phase ends.
+    transplant
+        ``"censor"`` (at the transplant), ``"phase"`` (a state of its own, with its own effect,
+        for good) or ``"ignore"``. Must be chosen where the cohort records transplants.
+
+    Raises
+    ------
+    SpecError
+        If a value is impossible in itself.
+
+    Examples
+    --------
+    >>> Question(exposed="maintenance", eligible_from="consolidation").reference is None
+    True
+    """
+
+    exposed: str
+    eligible_from: str
+    reference: str | None = None
+    endpoints: tuple[str, ...] | None = None
+    landmark: float | None = None
+    lag: float = 0.0
+    phase_end: Literal["ever", "current"] | None = None
+    transplant: Literal["censor", "phase", "ignore"] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("landmark", "lag"):
+            value: object = getattr(self, name)
+            if value is None and name == "landmark":
+                continue
+            if isinstance(value, bool | np.bool_) or not isinstance(
+                value, int | float | np.integer | np.floating
+            ):
+                raise SpecError(f"{name} must be a number, got {value!r}.")
+            object.__setattr__(self, name, float(value))
+        names: object = self.endpoints
+        if names is not None:
+            if not isinstance(names, list | tuple):
+                raise SpecError(f"endpoints must be a tuple of names, got {names!r}.")
+            object.__setattr__(self, "endpoints", tuple(str(name) for name in names))
+        if self.reference is not None and self.reference == self.exposed:
+            raise SpecError(f"exposed and reference are both '{self.exposed}'.")
+        if self.landmark is not None and not 0 <= self.landmark < np.inf:
+            raise SpecError(f"landmark must be a time from 0 on, got {self.landmark!r}.")
+        if not 0 <= self.lag < np.inf:
+            raise SpecError(f"lag must be a length of time from 0 on, got {self.lag!r}.")
+        if self.phase_end not in (None, "ever", "current"):
+            raise SpecError(f"phase_end must be 'ever' or 'current', got {self.phase_end!r}.")
+        if self.transplant not in (None, "censor", "phase", "ignore"):
+            raise SpecError(
+                f"transplant must be 'censor', 'phase' or 'ignore', got {self.transplant!r}."
+            )
+        if self.endpoints is not None and (
+            not self.endpoints or len(set(self.endpoints)) != len(self.endpoints)
+        ):
+            raise SpecError(
+                f"endpoints must be a tuple that names each endpoint once, got {self.endpoints!r}."
+            )
+
+    @property
+    def against(self) -> str:
+        """What the exposed phase is compared with, in words."""
+        if self.reference is not None:
+            return self.reference
+        transplanted = " and before transplant" if self.transplant == "phase" else ""
+        return f"every eligible moment without {self.exposed}{transplanted}"
+
+    def require_landmark(self, landmark: float | None) -> None:
+        """Refuse curves from before the question's own landmark.
+
+        Parameters
+        ----------
+        landmark
+            Where curves are to start; None for no landmark.
+
+        Raises
+        ------
+        SpecError
+            If it is earlier than the question's: only patients who lived to that are in the
+            analysis, so time before it would be immortal.
+        """
+        if self.landmark is not None and landmark is not None and landmark < self.landmark:
+            raise SpecError(
+                f"landmark {landmark:g} lies before the question's own, {self.landmark:g}: all its "
+                "patients lived to that, so nobody could die in between. Ask from there, or leave "
+                "the landmark out of the Question."
+            )
+
+    def estimand(self) -> dict[str, str]:
+        """Put the question into the attributes of ICH E9(R1).
+
+        Returns
+        -------
+        dict of str
+            One sentence for each attribute.
+        """
+        population = (
+            "all patients, from each endpoint's own entry"
+            if self.eligible_from == ENTRY
+            else f"patients who reached {self.eligible_from}, from its start"
+        )
+        if self.landmark is not None:
+            population += f", event-free and under observation at {self.landmark:g}"
+        treatment = f"{self.exposed} (time-varying) against "
+        treatment += self.against
+        if self.lag:
+            treatment += f"; exposure counts from {self.lag:g} after its start, not before"
+        events = []
+        if self.phase_end is not None:
+            what = "stays in it" if self.phase_end == "ever" else "returns to off treatment"
+            events.append(f"at a phase's end the patient {what}")
+        if self.transplant is not None:
+            what = {
+                "censor": "censors follow-up",
+                "phase": "is a state of its own",
+                "ignore": "is ignored (treatment policy)",
+            }[self.transplant]
+            events.append(f"transplant {what}")
+        return {
+            "population": population,
+            "treatment": treatment,
+            "variable": "all endpoints" if self.endpoints is None else ", ".join(self.endpoints),
+            "intercurrent events": "; ".join(events) or "none recorded",
+            "summary measure": "conditional hazard ratio; survival curves standardised over the "
+            "population's covariates",
+        }
+
+    def _repr_html_(self) -> str:
+        return to_html(("Question", ""), list(self.estimand().items()))
+
+
+@runtime_checkable
+class Enrolled(Protocol):
+    """What a question needs to know of patients, wherever they are."""
+
+    @property
+    def unit(self) -> str:
+        """Time unit."""
+        ...
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Phase names in order."""
+        ...
+
+    @property
+    def phase_ends_known(self) -> bool:
+        """Whether any phase has an end column."""
+        ...
+
+    @property
+    def endpoints(self) -> Mapping[str, object]:
+        """Endpoints by name."""
+        ...
+
+    @property
+    def transplant(self) -> object:
+        """Times of transplants; None if nothing is known of them."""
+        ...
+
+
+def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
+    """Check that a question can be asked of a cohort.
+
+    Parameters
+    ----------
+    question
+        The question.
+    cohort
+        The patients.
+
+    Returns
+    -------
+    tuple of str
+        Names of the endpoints to analyse.
+
+    Raises
+    ------
+    SpecError
+        If the cohort has no phases, the question names phases or endpoints that it does not have,
+        or leaves open a choice that the cohort's data demand.
+    TypeError
+        If the two are no such values.
+    """
+    require_kind(cohort, Enrolled, "cohort")
+    require_kind(question, Question, "question")
+    if not cohort.phases:
+        raise SpecError(
+            f"exposed: the cohort has no phase '{question.exposed}', since it was read without "
+            "phases: name them with phases=, where the patients are read. Everybody together, or "
+            "by a covariate, is described by kaplan_meier and nelson_aalen, which need no Question."
+        )
+    for role, name in (
+        ("exposed", question.exposed),
+        ("reference", question.reference),
+        ("eligible_from", None if question.eligible_from == ENTRY else question.eligible_from),
+    ):
+        if name is not None and name not in cohort.phases:
+            raise SpecError(unknown_phase(role, name, cohort.phases))
+    if question.eligible_from != ENTRY:
+        order = cohort.phases.index
+        if question.reference is not None and order(question.reference) < order(
+            question.eligible_from
+        ):
+            raise SpecError(
+                f"reference '{question.reference}' comes before eligible_from "
+                f"'{question.eligible_from}': nobody eligible is ever in it."
+            )
+    names = tuple(cohort.endpoints) if question.endpoints is None else question.endpoints
+    for name in names:
+        if name not in cohort.endpoints:
+            raise SpecError(unknown_endpoint(name, cohort.endpoints))
+    if cohort.transplant is None and question.transplant in ("censor", "phase"):
+        raise SpecError(
+            f"transplant='{question.transplant}', but the cohort records no transplants: pass "
+            "transplant='<column>' to read_cohort, or leave it out of the Question."
+        )
+    if cohort.transplant is not None and question.transplant is None:
+        raise SpecError(
+            "The cohort records transplants: say what happens at one, with "
+            "Question(transplant='censor'), 'phase' or 'ignore'."
+        )
+    if cohort.phase_ends_known and question.phase_end is None:
+        raise SpecError(
+            "The cohort records phase ends: say what happens at one, with "
+            "Question(phase_end='ever') or 'current'."
+        )
+    return names

@@ -1,0 +1,4 @@
+"""What if.
+
+Scenarios, designs, weights, bias, external patients, simulation, calibration; study files.
+"""

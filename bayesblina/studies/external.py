@@ -1,0 +1,303 @@
+"""What was borrowed from external patients, and whether they agree with the current ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.estimands.ratios import answer
+from bayesblina.estimands.sources import Difference, differences
+from bayesblina.hazards.build import build_model, with_tables
+from bayesblina.hazards.definition import Part, PowerPrior
+from bayesblina.hazards.effects import levels_of
+from bayesblina.hazards.likelihood import flat_draws, log_hazard
+from bayesblina.hazards.survivors import survivors
+from bayesblina.inference.convergence import assess_convergence
+from bayesblina.inference.fitting import Fit
+from bayesblina.inference.mixing import mcse_mean
+from bayesblina.inference.sampling import sample
+
+Floats = NDArray[np.float64]
+# At least so long are the current patients alone sampled: their model is a fast one.
+DRAWS, TUNE, CHAINS = 4000, 1000, 4
+# What of an endpoint: the part, and the phase or the covariate's term.
+Quantity = tuple[str, Part, str]
+
+
+def borrowing(fit: Fit, *, mass: float = 0.95) -> pd.DataFrame:
+    """Say how much was borrowed from external patients, of what, and where they conflict.
+
+    The effective number of events is the gain in precision of what is reported of the *current*
+    patients, in units of their own events: with D current events and the posterior variance V with
+    external patients and W without them it is ``D (W / V - 1)``. W is that of the same model, cuts
+    and priors on the current patients alone, from which this function draws. The baseline's
+    quantity is the log hazard in the reference phase, averaged over the current patients' events
+    (over their times and covariates); of phases and covariates it is the log hazard ratio. It is
+    negative where external patients make the answer less precise, as those may who conflict with
+    the current ones but could be like them.
+
+    Parameters
+    ----------
+    fit
+        A fit of a model with external patients.
+    mass
+        Probability of the interval.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per endpoint, part, name and source: ``endpoint``, ``part`` (``"baseline"``,
+        ``"phases"`` or ``"covariates"``), ``name`` (of the phase or the covariate's term),
+        ``source``, its ``patients`` and ``events``. ``hazard_ratio`` of external against current
+        patients, or the ratio of their hazard ratios (posterior median), with ``lower`` and
+        ``upper``; ``conflict``, whether its central 95 % exclude 1; and ``probability_apart`` with
+        ``prior_probability_apart``, of the part of a robust mixture that lies far from 1: missing,
+        or false, where the model has it shared in full. Of all sources together, and the same for
+        each: ``current_events``, ``effective_events`` with its Monte-Carlo error
+        ``effective_events_error``, and ``current`` and ``alone``, the current patients' hazard
+        ratio (posterior median) with external patients and without them; missing for the baseline.
+        The four are missing where the draws of the current patients alone did not converge
+        (attribute ``alone_converged``), or there is no current event. ``converged`` is the fit's.
+
+    Raises
+    ------
+    EstimandError
+        If the model has no external patients, or its baseline is free.
+    SpecError
+        If `mass` is impossible.
+
+    Notes
+    -----
+    The events gained follow the expected local-information-ratio effective sample size of
+    Neuenschwander, Weber, Schmidli and O'Hagan (2020), doi:10.1111/biom.13252, in that information
+    gained and information per event are of one posterior; for normal posteriors they are the
+    difference of precisions over the current precision per event. The variance with external
+    patients is that over all draws, so that it holds what is not known of how far they lie apart:
+    averaging ``1 / (1 / D + v)`` over the posterior of that variance v does not, and gives too
+    much. Power prior: Ibrahim and Chen (2000), doi:10.1214/ss/1009212673. Commensurate prior:
+    Hobbs et al. (2011), doi:10.1111/j.1541-0420.2011.01564.x. Robust mixture: Schmidli et al.
+    (2014), doi:10.1111/biom.12242.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> model = bb.load_model("power_prior").with_covariates(source="prior_salvage")
+    >>> fit = bb.fit(cohort, question, model=model, seed=1, progress=False)
+    >>> table = bb.borrowing(fit)
+    >>> [str(name) for name in table[table["part"] == "phases"]["name"]]
+    ['maintenance', 'maintenance']
+    """
+    require_kind(fit, Fit, "fit")
+    kind = fit.definition.borrowing
+    if kind is None:
+        raise EstimandError(
+            f"Model '{fit.definition.name}' has no external patients: see the models power_prior, "
+            "commensurate and robust_mixture."
+        )
+    if not 0 < mass < 1:
+        raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
+    fit.definition.require_hazard("What was borrowed")
+    alone, converged = _alone(fit)
+    gained = _gained(fit, alone) if converged else {}
+    found = {(one.endpoint, one.part, one.name, one.source): one for one in differences(fit)}
+    exposure = fit.exposure
+    sources, source_of = levels_of(exposure, kind.source, exposure.table["design"].values)
+    member = source_of[exposure.people["category"].values]
+    events = exposure.people["event"].values
+    used = np.isfinite(exposure.people["exit"].values)
+    rows = []
+    for endpoint, part, name in _quantities(fit):
+        index = exposure.endpoints.index(endpoint)
+        for place, source in enumerate(sources[1:], start=1):
+            inside = (member == place) & used[index]
+            rows.append(
+                {
+                    "endpoint": endpoint,
+                    "part": part,
+                    "name": name,
+                    "source": source,
+                    "patients": int(inside.sum()),
+                    "events": int(events[index, inside].sum()),
+                    **_compared(found.get((endpoint, part, name, source)), mass),
+                    **gained.get((endpoint, part, name), NOTHING).columns(),
+                    "converged": fit.converged,
+                }
+            )
+    table = pd.DataFrame(rows)
+    table.attrs |= {
+        "model": fit.definition.name,
+        "converged": int(fit.converged),
+        "alone_converged": int(converged),
+        "synthetic": int(exposure.synthetic),
+    }
+    return table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """What external patients add to one quantity of the current ones.
+
+    Attributes
+    ----------
+    events
+        Events of current patients.
+    effective, error
+        The events gained, and their Monte-Carlo error.
+    current, alone
+        Median hazard ratio with external patients and without; NaN for the baseline.
+    """
+
+    events: float
+    effective: float
+    error: float
+    current: float
+    alone: float
+
+    def columns(self) -> dict[str, float]:
+        """Columns of the table."""
+        return {
+            "current_events": self.events,
+            "effective_events": self.effective,
+            "effective_events_error": self.error,
+            "current": self.current,
+            "alone": self.alone,
+        }
+
+
+NOTHING = Gain(events=np.nan, effective=np.nan, error=np.nan, current=np.nan, alone=np.nan)
+
+
+def _quantities(fit: Fit) -> list[Quantity]:
+    """Everything of current patients of which something may be borrowed."""
+    design = fit.design
+    found: list[Quantity] = []
+    for endpoint in fit.exposure.endpoints:
+        found.append((endpoint, "baseline", ""))
+        found += [(endpoint, "phases", name) for name in design.effects]
+        found += [(endpoint, "covariates", name) for name in design.term_names]
+    return found
+
+
+def _compared(one: Difference | None, mass: float) -> dict[str, object]:
+    """Columns of external against current patients."""
+    lower, middle, upper = (np.nan,) * 3 if one is None else one.interval(mass)
+    return {
+        "hazard_ratio": middle,
+        "lower": lower,
+        "upper": upper,
+        "conflict": one is not None and one.conflicts,
+        "probability_apart": np.nan
+        if one is None or one.apart is None
+        else float(one.apart.mean()),
+        "prior_probability_apart": np.nan if one is None else one.prior_apart,
+    }
+
+
+def _alone(fit: Fit) -> tuple[Fit, bool]:
+    """Draw from the posterior of the current patients alone, and say whether it converged.
+
+    Cuts, priors and standardised covariates are those of the fit.
+    """
+    kind = fit.definition.borrowing
+    assert kind is not None
+    # Without differences the graph knows no sources; external patients are taken out of its tables.
+    plain = fit.definition
+    if not isinstance(kind, PowerPrior):
+        plain = plain.model_copy(update={"borrowing": kind.model_copy(update={"covers": ()})})
+    exposure = fit.exposure
+    built = build_model(plain, exposure)
+    current = fit.design.is_current
+    member = current[exposure.people["category"].values]
+    with_tables(
+        built,
+        exposure.table["events"].values.astype(np.float64) * current,
+        exposure.table["exposure"].values * current,
+        survived=survivors(exposure) * member,
+    )
+    given = fit.provenance.settings
+    longer = {"draws": max(given.draws, DRAWS), "tune": max(given.tune, TUNE), "chains": CHAINS}
+    tree, _ = sample(built, seed=fit.provenance.seed, settings=replace(given, **longer))
+    return replace(fit, draws=tree), assess_convergence(tree).passed
+
+
+def _gained(fit: Fit, alone: Fit) -> Mapping[Quantity, Gain]:
+    """Compare the variances of everything of current patients, with and without external ones."""
+    events = _current_events(fit)
+    found = {}
+    pair = [_values(one, events) for one in (fit, alone)]
+    for quantity, with_ in pair[0].items():
+        without = pair[1][quantity]
+        index = fit.exposure.endpoints.index(quantity[0])
+        count = float(events[index].sum())
+        if count == 0.0:
+            continue
+        (wide, wide_error), (narrow, narrow_error) = map(_variance, (without, with_))
+        ratio = wide / narrow
+        error = ratio * np.hypot(wide_error / wide, narrow_error / narrow)
+        medians = (np.nan, np.nan)
+        if quantity[1] != "baseline":
+            medians = (float(np.exp(np.median(with_))), float(np.exp(np.median(without))))
+        found[quantity] = Gain(
+            events=count,
+            effective=count * (ratio - 1.0),
+            error=count * float(error),
+            current=medians[0],
+            alone=medians[1],
+        )
+    return found
+
+
+def _current_events(fit: Fit) -> Floats:
+    """Events of current patients, shape (endpoint, interval, pattern)."""
+    events = fit.exposure.table["events"].sum("phase").values.astype(np.float64)
+    return np.asarray(events * fit.design.is_current)
+
+
+def _values(fit: Fit, events: Floats) -> dict[Quantity, Floats]:
+    """Draws, shape (chain, draw), of everything of current patients."""
+    posterior, design = fit.posterior, fit.design
+    shape = (posterior.sizes["chain"], posterior.sizes["draw"])
+    ratios = answer(fit)
+    found: dict[Quantity, Floats] = {}
+    for index, endpoint in enumerate(fit.exposure.endpoints):
+        found[endpoint, "baseline", ""] = _level(posterior, fit, endpoint, events[index])
+        one = posterior.sel(endpoint=endpoint)
+        effects = flat_draws(one, "log_hazard_ratio", "effect")
+        effects = np.concatenate([ratios[:, index : index + 1], effects[:, 1:]], axis=1)
+        for place, name in enumerate(design.effects):
+            found[endpoint, "phases", name] = effects[:, place]
+        if design.term_names:
+            slopes = flat_draws(one, "coefficient", "term")
+            for place, name in enumerate(design.term_names):
+                found[endpoint, "covariates", name] = slopes[:, place]
+    return {quantity: values.reshape(shape) for quantity, values in found.items()}
+
+
+def _level(posterior: xr.Dataset, fit: Fit, endpoint: str, events: Floats) -> Floats:
+    """Log hazard in the reference phase, averaged over events, (interval, pattern); by draw."""
+    design = fit.design
+    found = log_hazard(posterior, design, endpoint=endpoint)
+    # (draws, class, interval)
+    baseline = (found.shared - found.ratio)[..., 0]
+    member = np.arange(design.classes)[:, None] == found.class_of
+    by_class = np.einsum("jp,cp->cj", events, member)
+    total = np.einsum("dcj,cj->d", baseline, by_class)
+    pattern = np.broadcast_to(found.pattern, (total.size, found.class_of.size))
+    return np.asarray((total + pattern @ events.sum(axis=0)) / max(float(events.sum()), 1e-300))
+
+
+def _variance(values: Floats) -> tuple[float, float]:
+    """Variance and its Monte-Carlo standard error."""
+    squares = (values - values.mean()) ** 2
+    return float(values.var(ddof=1)), float(mcse_mean(squares[..., None])[0])

@@ -1,0 +1,450 @@
+"""How a study would do before it is done: bias, coverage, power, assurance, sample size.
+
+Cohorts are simulated many at a time, and analysed either by the companion, which has no baseline
+(the partial likelihood, with the prior of the hazard ratio), or by a hazard model itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.errors import DataError, SpecError
+from bayesblina.estimands.ratios import hazard_ratio
+from bayesblina.hazards.definition import (
+    HazardRatioPrior,
+    ModelDefinition,
+    ProportionalPhases,
+    load_model,
+)
+from bayesblina.inference.cohort_posteriors import cohort_posteriors
+from bayesblina.inference.fitting import expose_for, fit_exposure
+from bayesblina.inference.sampler_settings import SamplerSettings
+from bayesblina.person_time.question import ENTRY, Question
+from bayesblina.studies.study_designs import (
+    PHASE,
+    Cohorts,
+    StudyDesign,
+    as_cohort,
+    simulate_cohorts,
+)
+
+Floats = NDArray[np.float64]
+
+# Patients simulated at once.
+BLOCK = 2_000_000
+LARGEST = 100_000
+CHARACTERISTICS = (
+    "replications",
+    "analysed",
+    "bias",
+    "bias_mcse",
+    "coverage",
+    "coverage_mcse",
+    "success",
+    "success_mcse",
+    "width",
+    "events",
+    "exposed",
+    "converged",
+)
+# Sizes tried about the first guess of a sample size, and how far from it others still count.
+FACTORS = (0.8, 0.9, 1.0, 1.12, 1.25)
+WINDOW = 1.5
+BISECTIONS = 3
+SCORING_STEPS = 50
+
+
+def operating_characteristics(
+    design: StudyDesign,
+    *,
+    replications: int = 1000,
+    seed: int,
+    success: float = 0.975,
+    prior: HazardRatioPrior | None = None,
+    effect: HazardRatioPrior | None = None,
+    analysis: Literal["companion", "model"] = "companion",
+    model: str | ModelDefinition = "primary",
+    settings: SamplerSettings | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Simulate and analyse a design many times.
+
+    Parameters
+    ----------
+    design
+        The design.
+    replications
+        Number of cohorts.
+    seed
+        Seed.
+    success
+        The study succeeds if P(HR < 1) is at least this.
+    prior
+        Prior of the hazard ratio in the analysis; by default that of the model's phases.
+    effect
+        Distribution of the true hazard ratio; the share of successes is then the assurance.
+    analysis
+        ``"companion"``: the posterior of the log hazard ratio by Breslow's partial likelihood,
+        which has no baseline, all cohorts at once. ``"model"``: the hazard model itself, fitted to
+        each cohort; a fifth of a second or more for each.
+    model
+        The hazard model, whose phases are proportional.
+    settings
+        How long each fit of ``"model"`` is sampled; by default as any fit.
+    progress
+        Called with the number of cohorts done and that of all.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row: ``replications``; ``analysed``, the cohorts with an event and with time in and out
+        of the phase, to which bias, coverage and width refer: others count as no success;
+        ``bias`` of the posterior mean of the log hazard ratio with ``bias_mcse``; ``coverage`` of
+        equal-tailed 95 % credible intervals with ``coverage_mcse``; ``success`` with
+        ``success_mcse`` (power; type I error where the hazard ratio is 1; assurance with
+        `effect`); ``width`` (mean ratio of the interval's ends); ``events`` and ``exposed`` (mean
+        numbers); ``converged`` (share of the fits, which count whether they converged or not; 1
+        where nothing is sampled).
+
+    Raises
+    ------
+    SpecError
+        If an argument is impossible, or the model's effect varies.
+
+    Notes
+    -----
+    Assurance: O'Hagan, Stevens and Campbell (2005), doi:10.1002/pst.175. Partial likelihood and
+    prior: Kalbfleisch (1978), doi:10.1111/j.2517-6161.1978.tb01666.x.
+
+    Examples
+    --------
+    >>> design = StudyDesign(
+    ...     patients=86, hazards=(0.03,), start_hazards=(0.1,), hazard_ratio=0.5, follow_up=12.0
+    ... )
+    >>> table = operating_characteristics(design, replications=200, seed=1)
+    >>> bool(0 < table["success"].iloc[0] < 1)
+    True
+    """
+    require_kind(design, StudyDesign, "design")
+    require_seed(seed)
+    if isinstance(replications, bool) or replications < 2:
+        raise SpecError(f"replications must be at least 2, got {replications!r}.")
+    if not 0 < success < 1:
+        raise SpecError(f"success must be a probability, got {success!r}.")
+    if analysis not in ("companion", "model"):
+        raise SpecError(f"analysis must be 'companion' or 'model', got {analysis!r}.")
+    definition = planned_model(model, prior)
+    step = max(1, BLOCK // design.patients)
+    parts = []
+    done = 0
+    for index, first in enumerate(range(0, replications, step)):
+        count = min(step, replications - first)
+        block = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
+        cohorts = simulate_cohorts(design, cohorts=count, seed=block, effect=effect)
+        if analysis == "companion":
+            found = _by_companion(cohorts, definition.phases.prior)
+        else:
+
+            def tell(fitted: int, before: int = done) -> None:
+                if progress is not None:
+                    progress(before + fitted, replications)
+
+            found = _by_model(cohorts, design, definition, settings, block, tell)
+        parts.append((cohorts, found))
+        done += count
+        if progress is not None:
+            progress(done, replications)
+    answers = np.concatenate([found for _, found in parts], axis=1)
+    return _characteristics([cohorts for cohorts, _ in parts], answers, success)
+
+
+def planned_model(model: str | ModelDefinition, prior: HazardRatioPrior | None) -> ModelDefinition:
+    """Take the model with which a study is planned.
+
+    Parameters
+    ----------
+    model
+        The hazard model.
+    prior
+        Prior of the hazard ratio; by default the model's own.
+
+    Returns
+    -------
+    ModelDefinition
+        The model with that prior of its phases.
+
+    Raises
+    ------
+    SpecError
+        If its phase effects vary: a design has one hazard ratio.
+    """
+    definition = model if isinstance(model, ModelDefinition) else load_model(model)
+    if not isinstance(definition.phases, ProportionalPhases):
+        raise SpecError(
+            f"A design has one hazard ratio, and in model '{definition.name}' it varies: take a "
+            "model with proportional phases, such as 'primary'."
+        )
+    return definition if prior is None else definition.with_priors(phases=prior)
+
+
+def _characteristics(
+    cohorts: list[Cohorts], answers: NDArray[np.float64], success: float
+) -> pd.DataFrame:
+    """Put what was found in all cohorts into a row."""
+    mean, lower, upper, below_zero, converged = answers
+    truth = np.log(np.concatenate([one.hazard_ratio for one in cohorts]))
+    analysed = np.isfinite(mean)
+    error = mean[analysed] - truth[analysed]
+    covered = (lower[analysed] <= truth[analysed]) & (truth[analysed] <= upper[analysed])
+    successes = np.where(analysed, below_zero >= success, False)
+    events = np.concatenate([one.event.sum(axis=1) for one in cohorts])
+    exposed = np.concatenate([np.isfinite(one.start).sum(axis=1) for one in cohorts])
+
+    def average(values: NDArray[Any]) -> float:
+        return float(values.mean()) if values.size else math.nan
+
+    def mcse(values: NDArray[Any]) -> float:
+        return float(values.std(ddof=1) / math.sqrt(values.size)) if values.size > 1 else math.nan
+
+    row = {
+        "replications": mean.size,
+        "analysed": int(analysed.sum()),
+        "bias": average(error),
+        "bias_mcse": mcse(error),
+        "coverage": average(covered),
+        "coverage_mcse": mcse(covered),
+        "success": average(successes),
+        "success_mcse": mcse(successes),
+        "width": average(np.exp(upper[analysed] - lower[analysed])),
+        "events": average(events),
+        "exposed": average(exposed),
+        "converged": average(converged[analysed]),
+    }
+    return pd.DataFrame([row], columns=list(CHARACTERISTICS))
+
+
+def _by_companion(cohorts: Cohorts, prior: HazardRatioPrior) -> Floats:
+    """Mean, interval, P(HR < 1) and 1, of every cohort."""
+    found = cohort_posteriors(
+        cohorts.time, cohorts.start, cohorts.event, prior_mean=prior.mean, prior_sd=prior.sd
+    )
+    return np.stack(
+        [found.mean, found.lower, found.upper, found.below_zero, np.ones(found.mean.size)]
+    )
+
+
+def _by_model(
+    cohorts: Cohorts,
+    design: StudyDesign,
+    definition: ModelDefinition,
+    settings: SamplerSettings | None,
+    seed: int,
+    progress: Callable[[int], None],
+) -> Floats:
+    """Fit the hazard model to each cohort: mean, interval, P(HR < 1) and whether it converged."""
+    settings = settings or SamplerSettings()
+    question = Question(exposed=PHASE, eligible_from=ENTRY)
+    count = cohorts.time.shape[0]
+    found = np.full((5, count), np.nan)
+    for index in range(count):
+        try:
+            exposure = expose_for(definition, as_cohort(cohorts, index, design), question)
+        except DataError:
+            # Nobody in the phase, nobody out of it, or no event.
+            continue
+        fitted = fit_exposure(
+            definition, exposure, question, seed=seed + index, settings=settings, complete=False
+        )
+        logs = np.log(hazard_ratio(fitted)["hazard_ratio"].values).ravel()
+        lower, upper = np.quantile(logs, [0.025, 0.975])
+        found[:, index] = logs.mean(), lower, upper, (logs < 0).mean(), fitted.converged
+        progress(index + 1)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SampleSize:
+    """The number of patients with which a study has the power, or assurance, that is wanted.
+
+    Attributes
+    ----------
+    patients
+        The smallest number with which it is reached, by a probit regression on all that was tried.
+    lower, upper
+        Its 95 % Monte-Carlo range: what other seeds could have given.
+    power
+        The share of successes that was wanted.
+    table : pandas.DataFrame
+        One row per number of patients that was tried, in order: ``patients``, and what
+        `operating_characteristics` gives; each with random numbers of its own.
+    """
+
+    patients: int
+    lower: int
+    upper: int
+    power: float
+    table: pd.DataFrame
+
+    def __repr__(self) -> str:
+        """Show the number and its range."""
+        return (
+            f"SampleSize({self.patients} patients for {self.power:.0%}; "
+            f"95 % Monte-Carlo range {self.lower} to {self.upper})"
+        )
+
+
+def sample_size(
+    design: StudyDesign,
+    *,
+    power: float = 0.8,
+    seed: int,
+    replications: int = 2000,
+    success: float = 0.975,
+    prior: HazardRatioPrior | None = None,
+    effect: HazardRatioPrior | None = None,
+    model: str | ModelDefinition = "primary",
+) -> SampleSize:
+    """Find the smallest number of patients with enough power, or assurance.
+
+    Parameters
+    ----------
+    design
+        The design; its number of patients is where the search begins.
+    power
+        Share of successes that is wanted.
+    seed
+        Seed.
+    replications
+        Number of cohorts of each size that is tried, about ten.
+    success, prior, effect, model
+        As for `operating_characteristics`, whose ``"companion"`` analyses the cohorts.
+
+    Returns
+    -------
+    SampleSize
+        The number of patients, its Monte-Carlo range, and what was tried.
+
+    Raises
+    ------
+    SpecError
+        If the power is impossible, or not reached with 100,000 patients; or if there are so few
+        replications that they leave open how the power grows.
+
+    Notes
+    -----
+    The probit of the share of successes is taken as linear in the square root of the number of
+    patients, which it is where an estimate is normal, among sizes near the answer. The range holds
+    the sizes at which the line's 95 % confidence band reaches the power: Fieller (1954),
+    doi:10.1111/j.2517-6161.1954.tb00159.x.
+
+    Examples
+    --------
+    >>> design = StudyDesign(
+    ...     patients=86, hazards=(0.03,), start_hazards=(0.1,), hazard_ratio=0.5, follow_up=12.0
+    ... )
+    >>> found = sample_size(design, power=0.8, seed=1, replications=500)
+    >>> found.lower <= found.patients <= found.upper
+    True
+    """
+    require_kind(design, StudyDesign, "design")
+    require_seed(seed)
+    if not 0 < power < 1:
+        raise SpecError(f"power must lie between 0 and 1, got {power!r}.")
+    definition = planned_model(model, prior)
+    tried: dict[int, pd.DataFrame] = {}
+
+    def reached(patients: int) -> bool:
+        if patients not in tried:
+            tried[patients] = operating_characteristics(
+                replace(design, patients=patients),
+                replications=replications,
+                # Sizes are independent of each other, as the regression takes them.
+                seed=int(np.random.SeedSequence([seed, patients]).generate_state(1)[0]),
+                success=success,
+                effect=effect,
+                model=definition,
+            )
+        return float(tried[patients]["success"].iloc[0]) >= power
+
+    guess = _first_guess(reached, design.patients, power)
+    for factor in FACTORS:
+        reached(max(round(guess * factor), 2))
+    near = [size for size in tried if guess / WINDOW <= size <= guess * WINDOW]
+    successes = [replications * float(tried[size]["success"].iloc[0]) for size in near]
+    patients, lower, upper = _solve_probit(
+        np.array(near, dtype=np.float64), np.array(successes), replications, power
+    )
+    table = pd.concat(
+        [tried[size].assign(patients=size) for size in sorted(tried)], ignore_index=True
+    )
+    columns = ["patients", *(name for name in table.columns if name != "patients")]
+    return SampleSize(
+        patients=patients, lower=lower, upper=upper, power=power, table=table[columns]
+    )
+
+
+def _first_guess(reached: Callable[[int], bool], begin: int, power: float) -> float:
+    """Find by doubling, halving and a few bisections about where the power is reached."""
+    high = begin
+    while not reached(high):
+        if high >= LARGEST:
+            raise SpecError(
+                f"{LARGEST} patients do not reach {power:g}: with this effect, or its prior, the "
+                "study cannot."
+            )
+        high = min(2 * high, LARGEST)
+    while high > 2 and reached(max(high // 2, 2)):
+        high = max(high // 2, 2)
+    low = float(max(high // 2, 2))
+    top = float(high)
+    for _ in range(BISECTIONS):
+        middle = math.sqrt(low * top)
+        if reached(round(middle)):
+            top = middle
+        else:
+            low = middle
+    return math.sqrt(low * top)
+
+
+def _solve_probit(
+    patients: Floats, successes: Floats, replications: int, power: float
+) -> tuple[int, int, int]:
+    """Find where a probit regression on the number of patients reaches the power, and its range."""
+    rows = np.stack([np.ones(patients.size), np.sqrt(patients)], axis=1)
+    # Half a success and half a failure more: shares of 0 and 1 have a place, too.
+    count = replications + 1.0
+    share = (successes + 0.5) / count
+    line = np.linalg.lstsq(rows, ndtri(share), rcond=None)[0]
+    for _ in range(SCORING_STEPS):
+        fitted = np.clip(ndtr(rows @ line), 1e-12, 1.0 - 1e-12)
+        density = np.exp(-0.5 * (rows @ line) ** 2) / math.sqrt(2.0 * math.pi)
+        weight = count * density / (fitted * (1.0 - fitted))
+        information = rows.T @ (rows * (weight * density)[:, None])
+        step = np.linalg.solve(information, rows.T @ (weight * (share - fitted)))
+        line = line + step
+        if np.abs(step).max() < 1e-10:
+            break
+    covariance = np.linalg.inv(information)
+    level, wide = float(ndtri(power)), float(ndtri(0.975)) ** 2
+    # Roots at which the line lies 1.96 of its standard errors from the level.
+    square = line[1] ** 2 - wide * covariance[1, 1]
+    middle = (line[0] - level) * line[1] - wide * covariance[0, 1]
+    constant = (line[0] - level) ** 2 - wide * covariance[0, 0]
+    if line[1] <= 0 or square <= 0 or middle >= 0:
+        raise SpecError(
+            f"{replications} replications leave open with how many patients {power:g} is reached: "
+            "take more."
+        )
+    half = math.sqrt(max(middle**2 - square * constant, 0.0))
+    roots = (level - line[0]) / line[1], (-middle - half) / square, (-middle + half) / square
+    found, lower, upper = (max(math.ceil(max(root, 0.0) ** 2), 2) for root in roots)
+    return found, lower, upper

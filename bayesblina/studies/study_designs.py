@@ -1,0 +1,245 @@
+"""Designs of studies that are not done yet, and cohorts simulated from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.errors import SpecError
+from bayesblina.hazards.definition import HazardRatioPrior
+from bayesblina.patients.cohort import Cohort, Outcome
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+ENDPOINT, PHASE = "event", "exposed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyDesign:
+    """A study of a phase that patients enter later.
+
+    Time is counted from when a patient becomes eligible.
+
+    Parameters
+    ----------
+    patients
+        Number of eligible patients.
+    hazards
+        Events per patient and time unit without the phase, in each piece.
+    cuts
+        Inner cut points of the pieces; one fewer than hazards.
+    start_hazards, start_cuts
+        The same of starting the phase; a hazard of 0 is a time in which nobody starts.
+    hazard_ratio
+        In the phase against not in it.
+    accrual
+        Length of accrual, uniform.
+    follow_up
+        Time from the end of accrual to the analysis.
+    dropout
+        Hazard of leaving observation before.
+    unit
+        Time unit.
+
+    Raises
+    ------
+    SpecError
+        If a number is impossible.
+
+    Examples
+    --------
+    >>> design = StudyDesign(
+    ...     patients=86, hazards=(0.03,), start_hazards=(0.1,), hazard_ratio=0.5, follow_up=12.0
+    ... )
+    >>> design.patients
+    86
+    """
+
+    patients: int
+    hazards: tuple[float, ...]
+    start_hazards: tuple[float, ...]
+    hazard_ratio: float
+    follow_up: float
+    accrual: float = 0.0
+    cuts: tuple[float, ...] = ()
+    start_cuts: tuple[float, ...] = ()
+    dropout: float = 0.0
+    unit: str = "months"
+
+    def __post_init__(self) -> None:
+        whole: object = self.patients
+        if isinstance(whole, bool) or not isinstance(whole, int | np.integer) or whole < 2:
+            raise SpecError(f"patients must be a whole number of at least 2, got {whole!r}.")
+        for one in fields(self):
+            given = getattr(self, one.name)
+            # Python counts true as 1.
+            if any(isinstance(value, bool) for value in np.asarray(given, dtype=object).ravel()):
+                raise SpecError(f"{one.name}: expected numbers, got {given!r}.")
+        for name, inner in (("hazards", "cuts"), ("start_hazards", "start_cuts")):
+            rates = tuple(float(one) for one in getattr(self, name))
+            points = tuple(float(one) for one in getattr(self, inner))
+            if len(rates) != len(points) + 1:
+                raise SpecError(f"{len(points)} {inner} need {len(points) + 1} {name}.")
+            if not all(0 <= one < math.inf for one in rates) or max(rates) == 0:
+                raise SpecError(f"{name} must be at least 0, and not all 0, got {rates!r}.")
+            if not (np.diff((0.0, *points)) > 0).all() or not np.isfinite(points).all():
+                raise SpecError(f"{inner} must be positive and strictly increasing.")
+            object.__setattr__(self, name, rates)
+            object.__setattr__(self, inner, points)
+        for name, zero in (
+            ("hazard_ratio", False),
+            ("follow_up", False),
+            ("accrual", True),
+            ("dropout", True),
+        ):
+            value = float(getattr(self, name))
+            if not 0 <= value < math.inf or (value == 0 and not zero):
+                least = "at least" if zero else "greater than"
+                raise SpecError(f"{name} must be {least} 0 and finite, got {value!r}.")
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cohorts:
+    """Simulated cohorts.
+
+    Attributes
+    ----------
+    time, start : ndarray, shape (cohort, patient)
+        End of follow-up, and start of the phase; infinite where there is none before that.
+    event : ndarray of bool, shape (cohort, patient)
+        Whether follow-up ends with the event.
+    hazard_ratio : ndarray, shape (cohort,)
+        The truth of each.
+    """
+
+    time: Floats
+    start: Floats
+    event: Bools
+    hazard_ratio: Floats
+
+
+def simulate_cohorts(
+    design: StudyDesign, *, cohorts: int, seed: int, effect: HazardRatioPrior | None = None
+) -> Cohorts:
+    """Simulate cohorts of a design, all at once.
+
+    Parameters
+    ----------
+    design
+        The design.
+    cohorts
+        How many.
+    seed
+        Seed.
+    effect
+        Distribution from which each cohort's hazard ratio is drawn; by default it is the design's.
+
+    Returns
+    -------
+    Cohorts
+        The cohorts.
+
+    Raises
+    ------
+    SpecError
+        If `cohorts` is impossible.
+
+    Examples
+    --------
+    >>> design = StudyDesign(
+    ...     patients=86, hazards=(0.03,), start_hazards=(0.1,), hazard_ratio=0.5, follow_up=12.0
+    ... )
+    >>> simulate_cohorts(design, cohorts=100, seed=1).time.shape
+    (100, 86)
+    """
+    require_kind(design, StudyDesign, "design")
+    require_seed(seed)
+    if isinstance(cohorts, bool) or cohorts < 1:
+        raise SpecError(f"cohorts must be at least 1, got {cohorts!r}.")
+    random = np.random.default_rng(seed)
+    ratio = np.full(cohorts, design.hazard_ratio)
+    if effect is not None:
+        ratio = np.exp(random.normal(effect.mean, effect.sd, cohorts))
+    shape = (cohorts, design.patients)
+    start = _inverse(design.start_cuts, design.start_hazards, random.exponential(size=shape))
+    target = random.exponential(size=shape)
+    # Hazard up to the start, and beyond it at the ratio: time is that of the clock without phase.
+    passed = _cumulative(design.cuts, design.hazards, start)
+    with np.errstate(invalid="ignore"):
+        beyond = passed + (target - passed) / ratio[:, None]
+    level = np.where(target <= passed, target, beyond)
+    death = _inverse(design.cuts, design.hazards, level)
+    end = design.follow_up + random.uniform(0.0, 1.0, shape) * design.accrual
+    if design.dropout > 0:
+        end = np.minimum(end, random.exponential(1.0 / design.dropout, shape))
+    time = np.minimum(death, end)
+    return Cohorts(
+        time=time,
+        start=np.where(start < time, start, np.inf),
+        event=death <= end,
+        hazard_ratio=ratio,
+    )
+
+
+def _cumulative(cuts: Sequence[float], hazards: Sequence[float], times: Floats) -> Floats:
+    """Cumulative piecewise-constant hazard at times, infinite ones included."""
+    starts = np.array([0.0, *cuts])
+    rates = np.array(hazards)
+    before = np.concatenate([[0.0], np.cumsum(np.diff(starts) * rates[:-1])])
+    piece = np.searchsorted(starts, times, side="right") - 1
+    with np.errstate(invalid="ignore"):
+        inside = rates[piece] * (times - starts[piece])
+    return np.asarray(before[piece] + np.where(rates[piece] == 0, 0.0, inside))
+
+
+def _inverse(cuts: Sequence[float], hazards: Sequence[float], levels: Floats) -> Floats:
+    """Find when the cumulative hazard reaches levels; infinite where it never does."""
+    starts = np.array([0.0, *cuts])
+    rates = np.array(hazards)
+    before = np.concatenate([[0.0], np.cumsum(np.diff(starts) * rates[:-1])])
+    piece = np.searchsorted(before, levels, side="left") - 1
+    piece = np.clip(piece, 0, rates.size - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        time = starts[piece] + (levels - before[piece]) / rates[piece]
+    return np.asarray(np.where(np.isnan(time), np.inf, time))
+
+
+def as_cohort(cohorts: Cohorts, index: int, design: StudyDesign) -> Cohort:
+    """Take one simulated cohort as patients.
+
+    Parameters
+    ----------
+    cohorts
+        Simulated cohorts.
+    index
+        Which one.
+    design
+        Their design.
+
+    Returns
+    -------
+    Cohort
+        Synthetic patients with the endpoint ``event`` and the phase ``exposed``.
+    """
+    time, start = cohorts.time[index].copy(), cohorts.start[index]
+    return Cohort(
+        patients=np.array([str(one) for one in range(time.size)]),
+        unit=design.unit,
+        endpoints={
+            ENDPOINT: Outcome(
+                time=time, event=cohorts.event[index].copy(), entry=np.zeros(time.size)
+            )
+        },
+        phases=(PHASE,),
+        phase_start=np.where(np.isinf(start), np.nan, start)[:, None],
+        phase_end=np.full((time.size, 1), np.nan),
+        synthetic=True,
+        source="a simulated design",
+    )

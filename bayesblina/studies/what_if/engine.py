@@ -1,0 +1,280 @@
+"""Run many tasks: on this machine's cores or an existing cluster; what is finished stays."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bayesblina.core.errors import BayesblinaError, DataError, SpecError
+from bayesblina.studies.what_if.store import Store
+
+Engine = Literal["local", "dask"]
+# Takes what all tasks share and one of them; gives a record with its key, and what else there is.
+Function = Callable[[Any, Any], tuple[dict[str, Any], Any]]
+Progress = Callable[[int, int], None]
+# Tasks that wait at each worker: enough to keep it busy, few enough to stop soon.
+QUEUE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """Where tasks run.
+
+    Parameters
+    ----------
+    engine
+        ``"local"``: processes of this machine. ``"dask"``: an existing cluster.
+    scheduler
+        Address of the cluster's scheduler.
+    count
+        Number of local processes; None for one for each core.
+
+    Raises
+    ------
+    SpecError
+        If they do not fit together.
+    """
+
+    engine: Engine = "local"
+    scheduler: str | None = None
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("local", "dask"):
+            raise SpecError(f"engine must be 'local' or 'dask', got {self.engine!r}.")
+        if (self.engine == "dask") != (self.scheduler is not None):
+            raise SpecError("Give the scheduler's address with engine 'dask', and only there.")
+        if self.count is not None and (isinstance(self.count, bool) or self.count < 1):
+            raise SpecError(f"workers must be at least 1, got {self.count!r}.")
+
+    def run(
+        self, function: Function, shared: Any, tasks: Sequence[Any]
+    ) -> Iterator[tuple[dict[str, Any], Any]]:
+        """Run tasks, and give what they give as they finish.
+
+        Parameters
+        ----------
+        function
+            What a task does; a function of a module, so that other processes find it.
+        shared
+            What all tasks need.
+        tasks
+            The tasks.
+
+        Yields
+        ------
+        record : dict
+            The task's record.
+        extra
+            What it gives besides.
+
+        Raises
+        ------
+        BayesblinaError
+            If a worker process ends abruptly, or no cluster answers.
+        """
+        if self.engine == "dask":
+            assert self.scheduler is not None
+            yield from _on_cluster(function, shared, tasks, self.scheduler)
+            return
+        count = min(self.count or os.cpu_count() or 1, len(tasks))
+        if count <= 1:
+            for one in tasks:
+                yield function(shared, one)
+            return
+        yield from _on_this_machine(function, shared, tasks, count)
+
+
+def reason_of_failure(error: Exception) -> str:
+    """Say why a task failed, without naming patients: its record may be shown to others.
+
+    Parameters
+    ----------
+    error
+        What happened.
+
+    Returns
+    -------
+    str
+        The reason.
+    """
+    if isinstance(error, DataError):
+        return "; ".join(f"{one.column}: {one.found}" for one in error.problems)
+    words = " ".join(str(error).split())
+    return words if isinstance(error, BayesblinaError) else f"{type(error).__name__}: {words}"
+
+
+def run_stored(
+    store: Store,
+    header: Mapping[str, Any],
+    tasks: Mapping[str, Any],
+    function: Function,
+    shared: Any,
+    *,
+    workers: Workers,
+    resume: bool,
+    progress: Progress | None = None,
+    keep: Callable[[dict[str, Any], Any], None] | None = None,
+    lacks: Callable[[dict[str, Any]], bool] | None = None,
+) -> list[dict[str, Any]]:
+    """Run tasks, and put each record on disk as soon as it is there.
+
+    Parameters
+    ----------
+    store
+        Where records are kept.
+    header
+        What they depend on besides the task.
+    tasks
+        Tasks by key, in order.
+    function, shared
+        As for `Workers.run`.
+    workers
+        Where tasks run.
+    resume
+        Whether to go on from what an earlier run left.
+    progress
+        Called with the number of tasks done and that of all.
+    keep
+        Takes a record and what its task gave besides.
+    lacks
+        Says of a stored record whether its task must run again, for what it gives besides.
+
+    Returns
+    -------
+    list of dict
+        Records, in the order of the tasks.
+
+    Raises
+    ------
+    StorageError
+        If the store cannot be written to, holds something else, or another process is writing to
+        it.
+    BayesblinaError
+        As for `Workers.run`.
+    """
+    with store.locked():
+        return _run_locked(
+            store,
+            store.begin(header, resume=resume),
+            header,
+            tasks,
+            lambda wanted: workers.run(function, shared, wanted),
+            progress=progress,
+            keep=keep,
+            lacks=lacks,
+        )
+
+
+def _run_locked(
+    store: Store,
+    done: dict[str, dict[str, Any]],
+    header: Mapping[str, Any],
+    tasks: Mapping[str, Any],
+    run: Callable[[Sequence[Any]], Iterator[tuple[dict[str, Any], Any]]],
+    *,
+    progress: Progress | None,
+    keep: Callable[[dict[str, Any], Any], None] | None,
+    lacks: Callable[[dict[str, Any]], bool] | None,
+) -> list[dict[str, Any]]:
+    """Run what is not done yet, while no other process writes to the store."""
+    wanted = [
+        task
+        for key, task in tasks.items()
+        if key not in done or (lacks is not None and lacks(done[key]))
+    ]
+    finished = len(tasks) - len(wanted)
+    if progress is not None:
+        progress(finished, len(tasks))
+    for record, extra in run(wanted):
+        if keep is not None:
+            keep(record, extra)
+        key = str(record["key"])
+        if key not in done:
+            store.append(record)
+            done[key] = record
+        finished += 1
+        if progress is not None:
+            progress(finished, len(tasks))
+    store.finish(list(tasks), header)
+    return [done[key] for key in tasks]
+
+
+def _on_this_machine(
+    function: Function, shared: Any, tasks: Sequence[Any], count: int
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    # Threads of a fork would be lost in its child; a fresh interpreter reads the compiled cache.
+    context = multiprocessing.get_context("spawn")
+    waiting = iter(tasks)
+    with ProcessPoolExecutor(
+        count, mp_context=context, initializer=_begin, initargs=(function, shared)
+    ) as pool:
+        running: set[Future[tuple[dict[str, Any], Any]]] = set()
+        try:
+            for one in waiting:
+                running.add(pool.submit(_run_here, one))
+                if len(running) < count * QUEUE:
+                    continue
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    yield future.result()
+            while running:
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    yield future.result()
+        except BrokenProcessPool:
+            raise BayesblinaError(
+                "A worker process ended abruptly (out of memory, or killed). Finished scenarios "
+                "are kept: continue with resume, perhaps with fewer workers. A script must call it "
+                "under if __name__ == '__main__', for its workers start by reading the script."
+            ) from None
+        finally:
+            for future in running:
+                future.cancel()
+
+
+_HERE: list[tuple[Function, Any]] = []
+
+
+def _begin(function: Function, shared: Any) -> None:
+    """Keep in a worker process what every task needs."""
+    _HERE[:] = [(function, shared)]
+
+
+def _run_here(task: Any) -> tuple[dict[str, Any], Any]:
+    function, shared = _HERE[0]
+    return function(shared, task)
+
+
+def _on_cluster(
+    function: Function, shared: Any, tasks: Sequence[Any], scheduler: str
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise SpecError(
+            "engine 'dask' needs the extra 'cluster': install bayesblina[cluster]."
+        ) from None
+    try:
+        client: Any = Client(scheduler, set_as_default=False, timeout="20s")  # type: ignore[no-untyped-call]
+    except (OSError, TimeoutError, ValueError) as error:
+        raise SpecError(f"No Dask scheduler answers at '{scheduler}' ({error}).") from None
+    with client:
+        there = client.scatter((function, shared), broadcast=True, hash=False)
+        # A worker that dies takes its task back to the queue, up to the cluster's own limit.
+        futures = client.map(_run_there, tasks, work=there, pure=False, retries=3)
+        try:
+            for future in as_completed(futures, loop=client.loop):  # type: ignore[no-untyped-call]
+                yield future.result()
+        finally:
+            client.cancel(futures)
+
+
+def _run_there(task: Any, *, work: tuple[Function, Any]) -> tuple[dict[str, Any], Any]:
+    function, shared = work
+    return function(shared, task)

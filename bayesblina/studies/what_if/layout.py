@@ -1,0 +1,472 @@
+"""Scenarios: one analysis each, from a base case and the axes along which it is varied."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import BayesblinaError, SpecError, nearest
+from bayesblina.core.intervals import default_cuts, validate_cuts
+from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
+from bayesblina.hazards.effects import make_design
+from bayesblina.inference.fitting import expose_for
+from bayesblina.patients.cohort import Cohort, Covariate
+from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.follow_up import entry_times, find_episodes, require_comparison
+from bayesblina.person_time.question import Question
+from bayesblina.studies.axes import AXES, BASE, PRIOR_AXES, QUESTION_AXES
+
+BASE_LABEL = "base case"
+
+Design = Literal["full", "one_at_a_time"]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One analysis: a question, a model, cut points, and whose data.
+
+    Attributes
+    ----------
+    question
+        The question.
+    model
+        The hazard model, with its priors.
+    cuts : tuple of float, or None
+        Inner cut points; None for the default ones.
+    intervals
+        Into how many parts the default cuts share the events, beside the cuts where patients enter
+        states; None for the default number.
+    covariates : tuple of str, or None
+        Covariates in the model; None for all of the cohort's.
+    only, without : (str, str), or None
+        A covariate and the level of it to which patients are restricted, or which is left out.
+    phase_shift
+        Every start of the exposed phase is moved by so much time.
+    phase_jitter
+        Every start of the exposed phase is moved by a normal error with this sd.
+    settings : tuple of (str, str)
+        Axes that were varied, each with its setting in words.
+    """
+
+    question: Question
+    model: ModelDefinition
+    cuts: tuple[float, ...] | None = None
+    intervals: int | None = None
+    covariates: tuple[str, ...] | None = None
+    only: tuple[str, str] | None = None
+    without: tuple[str, str] | None = None
+    phase_shift: float = 0.0
+    phase_jitter: float = 0.0
+    settings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What differs from the base case, in words."""
+        varied = [f"{axis} = {value}" for axis, value in self.settings if value != BASE]
+        return "; ".join(varied) or BASE_LABEL
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that decides the result: equal analyses have equal keys."""
+        content = {
+            "question": asdict(self.question),
+            "model": self.model.model_dump(mode="json", by_alias=True),
+            "cuts": self.cuts,
+            "intervals": self.intervals,
+            "covariates": self.covariates,
+            "only": self.only,
+            "without": self.without,
+            "phase_shift": self.phase_shift,
+            "phase_jitter": self.phase_jitter,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def seed(self, base: int) -> int:
+        """Seed of the scenario's draws, from its content alone.
+
+        Parameters
+        ----------
+        base
+            Seed of the whole study.
+
+        Returns
+        -------
+        int
+            From 0 to 2^31 - 1.
+        """
+        digest = hashlib.sha256(f"{base} {self.key}".encode()).digest()
+        return int.from_bytes(digest[:4], "big") % 2**31
+
+    def expose(self, cohort: Cohort, *, seed: int) -> Exposure:
+        """Sum the scenario's events and person-time.
+
+        Parameters
+        ----------
+        cohort
+            The patients of the base case.
+        seed
+            Seed of the study; only errors of phase starts depend on it.
+
+        Returns
+        -------
+        Exposure
+            Events and person-time, as the model needs them.
+
+        Raises
+        ------
+        BayesblinaError
+            If the scenario cannot be asked of the cohort.
+        """
+        patients = self.cohort(cohort, seed=seed)
+        cuts: Sequence[float] | None = self.cuts
+        if self.intervals is not None:
+            cuts = _cuts(patients, self.question, self.intervals)
+        return expose_for(self.model, patients, self.question, cuts=cuts)
+
+    def cohort(self, cohort: Cohort, *, seed: int) -> Cohort:
+        """Take the scenario's patients, with the scenario's covariates and phase starts.
+
+        Parameters
+        ----------
+        cohort
+            The patients of the base case.
+        seed
+            Seed of the study; only errors of phase starts depend on it.
+
+        Returns
+        -------
+        Cohort
+            The patients.
+
+        Raises
+        ------
+        SpecError
+            If there is no such covariate or level, or nobody is left.
+        """
+        keep = np.ones(cohort.size, dtype=bool)
+        for pair, inside in ((self.only, True), (self.without, False)):
+            if pair is not None:
+                keep &= _has_level(cohort, *pair) == inside
+        if not keep.any():
+            raise SpecError("No patient is left.")
+        covariates = dict(cohort.covariates)
+        if self.covariates is not None:
+            unknown = [name for name in self.covariates if name not in covariates]
+            if unknown:
+                raise SpecError(
+                    f"No covariate '{unknown[0]}'. {nearest(unknown[0], list(covariates))}"
+                )
+            covariates = {name: covariates[name] for name in self.covariates}
+        start, end = cohort.phase_start[keep], cohort.phase_end[keep]
+        if self.phase_shift or self.phase_jitter:
+            start, end = self._moved(cohort, keep, start, end, seed=seed)
+        elif keep.all() and self.covariates is None:
+            return cohort
+        return replace(
+            cohort,
+            patients=cohort.patients[keep],
+            endpoints={
+                name: replace(
+                    one, time=one.time[keep], event=one.event[keep], entry=one.entry[keep]
+                )
+                for name, one in cohort.endpoints.items()
+            },
+            phase_start=start,
+            phase_end=end,
+            transplant=None if cohort.transplant is None else cohort.transplant[keep],
+            covariates={
+                name: Covariate(kind=one.kind, values=one.values[keep], levels=one.levels)
+                for name, one in covariates.items()
+            },
+            repairs=(),
+            exclusions=(),
+        )
+
+    def _moved(
+        self, cohort: Cohort, keep: Bools, start: Floats, end: Floats, *, seed: int
+    ) -> tuple[Floats, Floats]:
+        """Move starts of the exposed phase, not beyond what the order of events allows."""
+        index = cohort.phases.index(self.question.exposed)
+        # An error belongs to the patient, whoever else is in the scenario.
+        generator = np.random.default_rng([seed, round(self.phase_jitter * 1e6)])
+        error = generator.normal(size=cohort.size)[keep] * self.phase_jitter
+        moved = start[:, index] + self.phase_shift + error
+        before = start[:, :index]
+        earliest = np.nanmax(
+            np.concatenate([np.zeros((moved.size, 1)), before, end[:, :index]], axis=1), axis=1
+        )
+        stops = [
+            np.where(one.time[keep] >= 0, one.time[keep], np.nan)
+            for one in cohort.endpoints.values()
+        ]
+        later = [*stops, end[:, index], *start[:, index + 1 :].T]
+        latest = np.nanmin(
+            np.stack([np.where(np.isnan(one), np.inf, one) for one in later]), axis=0
+        )
+        started = np.isfinite(start[:, index])
+        # Whoever started did so: a start that would lie outside stays where it was.
+        possible = started & (moved > earliest) & (moved < latest)
+        changed = start.copy()
+        changed[possible, index] = moved[possible]
+        return changed, end.copy()
+
+
+def _has_level(cohort: Cohort, name: str, level: str) -> Bools:
+    found = cohort.covariates.get(name)
+    if found is None or found.kind != "categorical":
+        known = [key for key, one in cohort.covariates.items() if one.kind == "categorical"]
+        raise SpecError(f"No categorical covariate '{name}'. {nearest(name, known)}")
+    if level not in found.levels:
+        raise SpecError(f"{name} has no level '{level}'. {nearest(level, list(found.levels))}")
+    return np.asarray(found.values == found.levels.index(level))
+
+
+def _cuts(cohort: Cohort, question: Question, parts: int) -> list[float]:
+    """Place the default cuts, with the events shared into another number of parts."""
+    episodes = find_episodes(cohort, question)
+    require_comparison(episodes, question)
+    cuts = default_cuts(
+        np.concatenate([found.stop[found.event] for found in episodes.values()]),
+        entry_times=entry_times(episodes, question),
+        parts=parts,
+    )
+    return [float(cut) for cut in cuts]
+
+
+def scenarios(
+    cohort: Cohort,
+    question: Question,
+    axes: Mapping[str, Sequence[Any]] | None = None,
+    *,
+    model: str | ModelDefinition = "primary",
+    cuts: Sequence[float] | None = None,
+    design: Design = "one_at_a_time",
+    explicit: Sequence[Mapping[str, Any]] = (),
+    invalid: Literal["raise", "row"] = "raise",
+) -> tuple[Scenario, ...]:
+    """Lay out scenarios around a base case, and check that each can be asked.
+
+    Parameters
+    ----------
+    cohort, question, model, cuts
+        The base case.
+    axes
+        By axis the settings to try besides the base case's own. Axes are the question's attributes
+        (``landmark``, ``lag``, ``transplant``, ``phase_end``, ``eligible_from``, ``reference``,
+        ``endpoints``); ``intervals`` (into how many parts the default cuts share the events) and
+        ``cuts`` (lists of cut points), both part of the prior of the baseline; ``model``
+        (names or definitions); ``prior.NAME`` (intervals that hold 95 % of the prior, NAME as in
+        `ModelDefinition.with_priors`); ``covariates`` (lists of names), ``only`` and ``without``
+        (pairs of a covariate and a level; ``without`` a covariate alone is each of its levels in
+        turn); ``phase_shift`` and ``phase_jitter`` (times by which starts of the exposed phase
+        are moved, all alike or at random).
+    design
+        ``"one_at_a_time"``: each setting alone. ``"full"``: all combinations.
+    explicit
+        Further scenarios, each a mapping from axes to settings.
+    invalid
+        What happens to scenarios that cannot be asked: ``"raise"`` names them all, before anything
+        runs; ``"row"`` keeps them, to become rows with their reason.
+
+    Returns
+    -------
+    tuple of Scenario
+        The base case first; analyses that are equal appear once.
+
+    Raises
+    ------
+    SpecError
+        If an axis is unknown, a setting is impossible, or scenarios cannot be asked.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> what_if = bb.scenarios(cohort, question, {"lag": [1.0], "transplant": ["ignore"]})
+    >>> [one.label for one in what_if]
+    ['base case', 'lag = 1', 'transplant = ignore']
+    """
+    require_kind(cohort, Cohort, "cohort")
+    require_kind(question, Question, "question")
+    if design not in ("full", "one_at_a_time"):
+        raise SpecError(f"design must be 'full' or 'one_at_a_time', got {design!r}.")
+    if invalid not in ("raise", "row"):
+        raise SpecError(f"invalid must be 'raise' or 'row', got {invalid!r}.")
+    expanded = {name: _settings(cohort, name, values) for name, values in (axes or {}).items()}
+    named = list(expanded)
+    for mapping in explicit:
+        named += [name for name in mapping if name not in named]
+    for name in named:
+        if name not in AXES:
+            raise SpecError(f"No axis '{name}'. {nearest(name, AXES)}")
+    definition = model if isinstance(model, ModelDefinition) else load_model(model)
+    base = Scenario(
+        question=question,
+        model=definition,
+        cuts=None if cuts is None else tuple(validate_cuts(cuts).tolist()),
+    )
+    wanted: list[dict[str, Any]] = [{}]
+    if design == "full":
+        rows = product(
+            *(
+                [(name, None), *((name, (one,)) for one in values)]
+                for name, values in expanded.items()
+            )
+        )
+        wanted += [{name: one[0] for name, one in row if one is not None} for row in rows]
+    else:
+        wanted += [{name: one} for name, values in expanded.items() for one in values]
+    wanted += [dict(mapping) for mapping in explicit]
+    found: dict[str, Scenario] = {}
+    problems: list[str] = []
+    for mapping in wanted:
+        label = "; ".join(f"{name} = {worded(one)}" for name, one in mapping.items()) or BASE_LABEL
+        try:
+            one = _varied(base, mapping)
+        except (BayesblinaError, ValueError, TypeError, KeyError) as error:
+            problems.append(f"{label}: {_first_line(error)}")
+            continue
+        one = replace(
+            one,
+            settings=tuple(
+                (name, worded(mapping[name]) if name in mapping else BASE) for name in named
+            ),
+        )
+        if one.key in found:
+            continue
+        found[one.key] = one
+        if invalid == "raise":
+            try:
+                make_design(one.expose(cohort, seed=0), one.model)
+            except BayesblinaError as error:
+                problems.append(f"{label}: {_first_line(error)}")
+    if problems:
+        count = len(problems)
+        raise SpecError(
+            f"{count} of {len(wanted)} scenarios cannot be asked:\n"
+            + "\n".join(f"  - {problem}" for problem in problems)
+        )
+    return tuple(found.values())
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3])
+
+
+def worded(value: Any) -> str:
+    """Put a setting into words.
+
+    Parameters
+    ----------
+    value
+        The setting.
+
+    Returns
+    -------
+    str
+        The words.
+
+    Examples
+    --------
+    >>> worded((0.5, 2.0)), worded(None)
+    ('0.5 to 2', 'none')
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, ModelDefinition):
+        return value.name
+    if isinstance(value, BaseModel):
+        return worded(value.model_dump(exclude_defaults=True))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {worded(one)}" for key, one in value.items())
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int | float | np.integer | np.floating):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        if len(value) == 2 and all(isinstance(one, int | float) for one in value):
+            return f"{value[0]:g} to {value[1]:g}"
+        return ", ".join(worded(one) for one in value) or "none"
+    return str(value)
+
+
+def _settings(cohort: Cohort, name: str, values: Any) -> list[Any]:
+    """List the settings of one axis; a covariate alone stands for each of its levels."""
+    if isinstance(values, str) or not isinstance(values, list | tuple):
+        raise SpecError(f"{name}: give a list of settings, got {values!r}.")
+    settings: list[Any] = []
+    for one in values:
+        if name in ("only", "without") and isinstance(one, str):
+            found = cohort.covariates.get(one)
+            if found is None or found.kind != "categorical":
+                known = [key for key, c in cohort.covariates.items() if c.kind == "categorical"]
+                raise SpecError(f"{name}: no categorical covariate '{one}'. {nearest(one, known)}")
+            settings += [(one, level) for level in found.levels]
+        else:
+            settings.append(one)
+    return settings
+
+
+def _varied(base: Scenario, mapping: Mapping[str, Any]) -> Scenario:
+    """Apply settings to the base case; the model first, so that priors go into it."""
+    one = base
+    if "model" in mapping:
+        model = mapping["model"]
+        definition = model if isinstance(model, ModelDefinition) else load_model(model)
+        roles = {role: name for role, name in base.model.roles.items() if name}
+        known = {role: name for role, name in roles.items() if role in definition.roles}
+        one = replace(one, model=definition.with_covariates(**known))
+    for name, value in mapping.items():
+        if name == "model":
+            continue
+        if name in QUESTION_AXES:
+            one = replace(one, question=replace(one.question, **{name: value}))
+        elif name in PRIOR_AXES:
+            prior = {name.removeprefix("prior."): value}
+            one = replace(one, model=change_priors(one.model, prior, where="prior."))
+        elif name == "intervals":
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise SpecError(f"intervals must be a whole number of at least 1, got {value!r}.")
+            one = replace(one, intervals=value, cuts=None)
+        elif name == "cuts":
+            one = replace(one, cuts=tuple(validate_cuts(value).tolist()), intervals=None)
+        elif name == "covariates":
+            one = replace(one, covariates=tuple(str(each) for each in value))
+        elif name == "only":
+            one = replace(one, only=_pair(value))
+        elif name == "without":
+            one = replace(one, without=_pair(value))
+        elif name == "phase_shift":
+            one = replace(one, phase_shift=_number(name, value))
+        else:
+            jitter = _number(name, value)
+            if jitter < 0:
+                raise SpecError("phase_jitter must not be negative.")
+            one = replace(one, phase_jitter=jitter)
+    return one
+
+
+def _pair(value: Any) -> tuple[str, str]:
+    covariate, level = value
+    return str(covariate), str(level)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise SpecError(f"{name} must be a finite number, got {value!r}.")
+    return float(value)

@@ -1,0 +1,353 @@
+"""Mantel-Byar and Simon-Makuch against R, hand computation and the time unit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+import bayesblina as bb
+from bayesblina.classical.curves import median_time
+from bayesblina.core.errors import SpecError
+from bayesblina.patients.cohort import Cohort
+from tests.paths import DATA
+
+STANFORD = DATA / "stanford_jasa1.csv"
+QUESTION = bb.Question(exposed="transplantation", eligible_from="entry")
+
+
+def stanford(per_unit: float = 1.0, unit: str = "days") -> Cohort:
+    table = pd.read_csv(STANFORD)
+    table[["days", "transplant_day"]] /= per_unit
+    return bb.read_cohort(
+        table,
+        patient="id",
+        unit=unit,
+        endpoints=bb.Endpoint(time="days", event="died"),
+        phases=bb.Phases(transplantation="transplant_day"),
+    )
+
+
+def small(rows: list[tuple[float, int, float | None]]) -> Cohort:
+    table = pd.DataFrame(rows, columns=["months", "died", "start"])
+    table["id"] = [f"p{row}" for row in range(len(rows))]
+    table["start"] = table["start"].astype(float)
+    return bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints=bb.Endpoint(time="months", event="died"),
+        phases=bb.Phases(transplantation="start"),
+    )
+
+
+# R 4.2, survival 3.5-3, jasa1: sums over event times; the curves are survfit's.
+GOLDEN = {
+    "observed": 45,
+    "observed_reference": 30,
+    "expected": 43.61524,
+    "expected_reference": 31.38477,
+    "variance": 11.28054,
+    "chi2": 0.16999,
+    "peto_odds_ratio": 1.13061,
+    "pike_odds_ratio": 1.07937,
+}
+
+
+@pytest.mark.parametrize(
+    ("per_unit", "unit"),
+    [(1.0, "days"), (7.0, "weeks"), (365.25 / 12, "months"), (365.25, "years")],
+)
+def test_mantel_byar_equals_r_in_any_unit(per_unit: float, unit: str) -> None:
+    result = bb.mantel_byar(stanford(per_unit, unit), QUESTION).isel(endpoint=0)
+    for name, value in GOLDEN.items():
+        assert float(result[name]) == pytest.approx(value, rel=1e-5), name
+
+
+def test_simon_makuch_equals_r() -> None:
+    curves = bb.simon_makuch(stanford(), QUESTION)
+    for group, expected in (
+        ("no transplantation", [0.807, 0.563, 0.443, 0.236]),
+        ("transplantation", [0.735, 0.492, 0.431, 0.321]),
+    ):
+        one = curves[curves["group"] == group]
+        at = np.searchsorted(one["time"], [30, 90, 180, 365], side="right") - 1
+        np.testing.assert_allclose(one["survival"].to_numpy()[at], expected, atol=5e-4)
+
+
+def test_hand_computed() -> None:
+    # Transplanted: b from 2, d from 1. Events at 1 (a), 3 (b), 4 (c); d censored at 5.
+    cohort = small([(1, 1, None), (3, 1, 2), (4, 1, None), (5, 0, 1)])
+    # 1: nobody transplanted, at risk 4. 3: b, d against c. 4: d against c.
+    result = bb.mantel_byar(cohort, QUESTION).isel(endpoint=0)
+    expected, variance = 2 / 3 + 1 / 2, 2 / 3 * 1 / 3 + 1 / 4
+    assert float(result["observed"]) == 1
+    assert float(result["expected"]) == pytest.approx(expected)
+    assert float(result["variance"]) == pytest.approx(variance)
+    assert float(result["peto_odds_ratio"]) == pytest.approx(np.exp((1 - expected) / variance))
+    assert float(result["pike_odds_ratio"]) == pytest.approx((1 / expected) / (2 / (3 - expected)))
+    curves = bb.simon_makuch(cohort, QUESTION)
+    exposed = curves[curves["group"] == "transplantation"]
+    assert exposed["time"].tolist() == [1, 3, 5]
+    assert exposed["survival"].tolist() == [1, 0.5, 0.5]
+    assert exposed["at_risk"].tolist() == [1, 2, 1]
+    # Greenwood on the log-log scale by hand: variance 1 / (2 x 1), at survival 1/2.
+    half = norm.isf(0.025) * np.sqrt(0.5) / np.log(2)
+    band = exposed.loc[exposed["time"] == 3, ["lower", "upper"]].to_numpy()[0]
+    np.testing.assert_allclose(band, [0.5 ** np.exp(half), 0.5 ** np.exp(-half)])
+    rest = curves[curves["group"] == "no transplantation"]
+    assert rest["survival"].tolist() == [1, 0.75, 0]
+    assert median_time(rest) == 4
+    assert median_time(exposed.assign(survival=[1, 0.6, 0.6])) == np.inf
+    counts = bb.numbers_at_risk(cohort, QUESTION, [0, 1, 2, 3])
+    # Who dies at a time, or changes group then, is still counted; at 0 who is there just after it.
+    assert counts.loc[counts["group"] == "transplantation", "at_risk"].tolist() == [0, 0, 1, 2]
+    assert counts.loc[counts["group"] != "transplantation", "at_risk"].tolist() == [4, 4, 2, 1]
+
+
+def test_tiny_first_risk_set() -> None:
+    # One exposed patient dies alone at 1; the others are exposed from 2.
+    cohort = small([(1, 1, 0.5), (5, 1, 2), (6, 0, 2), (7, 0, None)])
+    all_counted = bb.simon_makuch(cohort, QUESTION)
+    exposed = all_counted[all_counted["group"] == "transplantation"]
+    assert exposed["survival"].iloc[-1] == 0
+    landmarked = bb.simon_makuch(cohort, QUESTION, landmark=2)
+    larger = bb.simon_makuch(cohort, QUESTION, minimum_at_risk=2)
+    for curves in (landmarked, larger):
+        exposed = curves[curves["group"] == "transplantation"]
+        assert exposed["survival"].iloc[-1] == 0.5
+    assert landmarked["time"].min() == 2
+    # A landmark for the curves keeps those who come under observation later.
+    late = small([(5, 1, 3), (6, 0, 2), (5, 1, None)])
+    late = replace(
+        late,
+        endpoints={"survival": replace(late.endpoints["survival"], entry=np.array([2.5, 0, 0]))},
+    )
+    curves = bb.simon_makuch(late, QUESTION, landmark=1)
+    assert curves.loc[curves["group"] == "transplantation", "at_risk"].max() == 2
+    only = bb.simon_makuch(late, replace(QUESTION, landmark=1.0))
+    assert only.loc[only["group"] == "transplantation", "at_risk"].max() == 1
+
+
+def test_nothing_to_compare() -> None:
+    cohort = small([(1, 1, None), (2, 1, None), (3, 0, 2.5)])
+    result = bb.mantel_byar(cohort, QUESTION).isel(endpoint=0)
+    assert np.isnan(result["peto_odds_ratio"])
+    assert np.isnan(result["p_value"])
+
+
+def test_transplant_belongs_to_neither_group() -> None:
+    table = pd.DataFrame(
+        {
+            "id": ["a", "b", "c"],
+            "months": [6.0, 8.0, 9.0],
+            "died": [1, 1, 1],
+            "start": [1.0, None, None],
+            "sct": [None, 2.0, None],
+        }
+    )
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints=bb.Endpoint(time="months", event="died"),
+        phases=bb.Phases(maintenance="start"),
+        transplant="sct",
+    )
+    question = bb.Question(exposed="maintenance", eligible_from="entry", transplant="phase")
+    result = bb.mantel_byar(cohort, question).isel(endpoint=0)
+    assert (float(result["observed"]), float(result["observed_reference"])) == (1, 1)
+    assert float(result["expected"]) == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mass": 1.0},
+        {"mass": 0.0},
+        {"minimum_at_risk": 0},
+        {"landmark": -1.0},
+        {"landmark": np.inf},
+    ],
+)
+def test_impossible_arguments(wrong: dict[str, float]) -> None:
+    (name,) = wrong
+    with pytest.raises(SpecError, match=name):
+        bb.simon_makuch(stanford(), QUESTION, **wrong)  # type: ignore[arg-type]
+    for curve in (bb.kaplan_meier, bb.nelson_aalen):
+        with pytest.raises(SpecError, match=name):
+            curve(stanford(), **wrong)  # type: ignore[arg-type]
+
+
+def test_a_sum_of_hazards_from_a_landmark_on() -> None:
+    """Who is gone by then does not count: of four three are left, of whom two die, one by one."""
+    cohort = small([(0.25, 1, None), (2.0, 1, None), (3.0, 1, None), (4.0, 0, None)])
+    found = bb.nelson_aalen(cohort, landmark=0.5)
+    assert found["time"].tolist() == [0.5, 2.0, 3.0, 4.0]
+    expected = [0.0, 1 / 3, 1 / 3 + 1 / 2, 1 / 3 + 1 / 2]
+    np.testing.assert_allclose(found["cumulative_hazard"], expected, rtol=1e-12)
+    assert found["at_risk"].tolist() == [3, 3, 2, 1]
+    assert bb.nelson_aalen(cohort, landmark=0.0)["at_risk"].tolist()[0] == 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 9), st.integers(0, 1), st.none() | st.integers(0, 8)),
+        min_size=2,
+        max_size=12,
+    )
+)
+def test_any_cohort_against_plain_counting(rows: list[tuple[int, int, int | None]]) -> None:
+    legal = [(float(t), d, None if s is None or s > t else float(s)) for t, d, s in rows]
+    cohort = small(legal)
+    result = bb.mantel_byar(cohort, QUESTION).isel(endpoint=0)
+    observed = expected = variance = 0.0
+    for time in sorted({t for t, d, _ in legal if d}):
+        at_risk = [(t, d, s is not None and s < time) for t, d, s in legal if t >= time]
+        n, n1 = len(at_risk), sum(late for *_, late in at_risk)
+        events = sum(d for t, d, _ in at_risk if t == time)
+        observed += sum(d and late for t, d, late in at_risk if t == time)
+        expected += events * n1 / n
+        if n > 1:
+            variance += events * n1 / n * (1 - n1 / n) * (n - events) / (n - 1)
+    assert float(result["observed"]) == observed
+    assert float(result["expected"]) == pytest.approx(expected, abs=1e-9)
+    assert float(result["variance"]) == pytest.approx(variance, abs=1e-9)
+    counts = bb.numbers_at_risk(cohort, QUESTION, np.arange(10.0))
+    total = counts.groupby("time")["at_risk"].sum()
+    assert total.tolist() == [sum(t >= max(time, 1) for t, _, _ in legal) for time in range(10)]
+
+
+def test_stratified_mantel_byar_equals_r() -> None:
+    # R: d <- survival::jasa1; d$half <- ifelse(as.integer(as.character(d$id)) %% 2, "odd", "even")
+    # coxph(Surv(start, stop, event) ~ transplant + strata(half), d, ties = "exact")$score, whose
+    # test is the Mantel-Haenszel one with ties; and 1 / $var at iter = 0.
+    table = pd.read_csv(STANFORD).assign(half=lambda d: np.where(d["id"] % 2, "odd", "even"))
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="days",
+        endpoints=bb.Endpoint(time="days", event="died"),
+        phases=bb.Phases(transplantation="transplant_day"),
+        covariates=["half"],
+    )
+    result = bb.mantel_byar(cohort, QUESTION, strata=["half"]).isel(endpoint=0)
+    assert float(result["chi2"]) == pytest.approx(0.154282555, rel=1e-8)
+    assert float(result["variance"]) == pytest.approx(10.9683154, rel=1e-8)
+    assert float(result["observed"] + result["observed_reference"]) == 75
+    plain = bb.mantel_byar(cohort, QUESTION).isel(endpoint=0)
+    assert float(plain["chi2"]) == pytest.approx(0.1699896, rel=1e-6)
+    for strata, message in (
+        (["halves"], "No categorical covariate 'halves'. Nearest: half"),
+        ("half", r"such as \['half'\]"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            bb.mantel_byar(cohort, QUESTION, strata=strata)
+
+
+def transplanted() -> Cohort:
+    """Stanford's transplanted patients, under observation from the transplant on."""
+    table = pd.read_csv(STANFORD)
+    table = table[table["transplant_day"].notna() & (table["transplant_day"] < table["days"])]
+    return bb.read_cohort(
+        table.assign(never=np.nan),
+        patient="id",
+        unit="days",
+        endpoints=bb.Endpoint(time="days", event="died", entry="transplant_day"),
+        phases=bb.Phases(late="never"),
+    )
+
+
+@pytest.mark.parametrize("curve", ["kaplan_meier", "nelson_aalen"])
+def test_curves_with_delayed_entry_equal_r(curve: str) -> None:
+    # R: k <- survfit(Surv(start, stop, event) ~ 1, subset(jasa1, transplant == 1),
+    # conf.type = "log-log"); summary(k, times = c(30, 90, 180, 365)); with ctype = 1 and
+    # conf.type = "log" the cumulative hazard and its std.chaz.
+    table = getattr(bb, curve)(transplanted())
+    at = np.searchsorted(table["time"], [30, 90, 180, 365], side="right") - 1
+    one = table.iloc[at]
+    if curve == "kaplan_meier":
+        expected = {
+            "survival": [0.735421441, 0.492176643, 0.431270659, 0.321095219],
+            "lower": [0.480499471, 0.324130943, 0.280153789, 0.199264341],
+            "upper": [0.879102858, 0.640128585, 0.573566076, 0.449318513],
+        }
+    else:
+        total = np.array([0.295861981, 0.691722233, 0.822092076, 1.111200013])
+        error = np.array([0.130701705, 0.162212821, 0.172384572, 0.197649678])
+        factor = np.exp(norm.isf(0.025) * error / total)
+        expected = {
+            "cumulative_hazard": list(total),
+            "lower": list(total / factor),
+            "upper": list(total * factor),
+        }
+    for column, values in expected.items():
+        np.testing.assert_allclose(one[column], values, rtol=1e-8)
+    assert table["events"].sum() == 45
+
+
+def test_curves_by_covariate_are_those_of_each_level() -> None:
+    cohort = bb.simulate.blinatumomab_cohort(seed=2)[0]
+    table = bb.kaplan_meier(cohort, by="prior_salvage", landmark=3.0)
+    raw = bb.simulate.blinatumomab_table(2)
+    for level in ("no", "yes"):
+        one = table[(table["endpoint"] == "os") & (table["group"] == level)]
+        rows = raw[(raw["prior_salvage"] == level) & (raw["os_months"] > 3.0)]
+        survival, left = 1.0, len(rows)
+        for time, died in rows[["os_months", "died"]].sort_values("os_months").to_numpy():
+            if died:
+                survival *= 1 - 1 / left
+            left -= 1
+            here = one[one["time"] <= time]
+            assert here["survival"].iloc[-1] == pytest.approx(survival, rel=1e-9)
+    with pytest.raises(SpecError, match="No categorical covariate 'sex'"):
+        bb.kaplan_meier(cohort, by="sex")
+    with pytest.raises(SpecError, match="mass must lie"):
+        bb.nelson_aalen(cohort, mass=95)
+
+
+def test_bootstrap_band_equals_a_loop_over_drawn_studies() -> None:
+    cohort = stanford()
+    replicates, mass = 40, 0.8
+    got = bb.simon_makuch(
+        cohort, QUESTION, band="bootstrap", seed=7, replicates=replicates, mass=mass
+    )
+    weights = np.random.default_rng(7).multinomial(103, np.full(103, 1 / 103), size=replicates)
+    raw = pd.read_csv(STANFORD)
+    start = raw["transplant_day"].fillna(np.inf).to_numpy()
+    time, died = raw["days"].to_numpy(), raw["died"].to_numpy() == 1
+    for group, one in got.groupby("group"):
+        exposed = group == "transplantation"
+        curves = []
+        for weight in weights:
+            survival, curve = 1.0, []
+            for t in one["time"].to_numpy()[1:]:
+                inside = (time >= t) & ((start < t) if exposed else (start >= t))
+                dead = weight[inside & (time == t) & died].sum()
+                if dead:
+                    survival *= 1 - dead / weight[inside].sum()
+                curve.append(survival)
+            curves.append(curve)
+        lower, upper = np.quantile(curves, [0.1, 0.9], axis=0)
+        np.testing.assert_allclose(one["lower"].to_numpy()[1:], lower, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(one["upper"].to_numpy()[1:], upper, rtol=1e-9, atol=1e-12)
+    with pytest.raises(SpecError, match="needs a seed"):
+        bb.simon_makuch(cohort, QUESTION, band="bootstrap")
+
+
+def test_bootstrap_band_agrees_with_greenwoods() -> None:
+    """Without delayed entry or changes of phase both estimate the same standard error."""
+    generator = np.random.default_rng(3)
+    cohort = small([(float(t), 1, None) for t in generator.exponential(10, 800)])
+    question = bb.Question(exposed="transplantation", eligible_from="entry")
+    one, two = (
+        bb.simon_makuch(cohort, question, band=band, seed=1) for band in ("greenwood", "bootstrap")
+    )
+    middle = slice(100, 700)
+    width = [(t["upper"] - t["lower"]).to_numpy()[middle] for t in (one, two)]
+    # The percentiles of 1000 replicates are known to about 4 % of the width.
+    np.testing.assert_allclose(width[1], width[0], rtol=0.16)

@@ -1,0 +1,239 @@
+"""Hidden counts cannot be worked out: from sums and orders, and from what is computed of them."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesblina as bb
+from bayesblina.classical.ladder import COX, MANTEL_BYAR
+from bayesblina.core.masking import mask, mask_account
+from bayesblina.core.masking.tables import mask_ladder
+from bayesblina.core.tables.marks import BAYESIAN, COMPANION, OWN
+from bayesblina.output.report import read_results
+from bayesblina.output.report.flow import account
+from bayesblina.output.report.hiding import about_others, without_few
+from bayesblina.output.report.page import render
+from bayesblina.output.report.results import Results
+from bayesblina.patients.cohort import Cohort
+
+QUESTION = bb.Question(exposed="m", eligible_from="entry")
+WIDE = 2 * 1.959963984540054
+
+
+def cohort(exposed_events: int, *, patients: int = 80, seed: int = 3) -> Cohort:
+    """Make a cohort of which just so many patients die in the later phase."""
+    generator = np.random.default_rng([seed, exposed_events])
+    time = np.round(generator.uniform(4.0, 40.0, patients), 3)
+    start = np.where(np.arange(patients) % 3 == 0, np.round(time * 0.4, 3), np.nan)
+    died = (np.arange(patients) % 2 == 0) & np.isnan(start)
+    died[np.flatnonzero(~np.isnan(start))[:exposed_events]] = True
+    table = pd.DataFrame({"id": range(patients), "t": time, "d": died.astype(int), "m": start})
+    return bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="t", event="d")},
+        phases=bb.Phases(m="m"),
+    )
+
+
+def recovered(ladder: pd.DataFrame) -> float:
+    """Work out the exposed phase's events from the intervals of two rungs.
+
+    The inverse variances of Peto's odds ratio and of Cox's hazard ratio are sums of p(1 - p) over
+    events, with the exposed share p of those at risk, and with it weighted by the hazard ratio.
+    """
+    rows = ladder[ladder["endpoint"] == "os"].set_index("method")
+    peto, cox = ((WIDE / math.log(rows["upper"][n] / rows["lower"][n])) ** 2 for n in RUNGS)
+    ratio = float(rows["estimate"][COX])
+    share = (1 - math.sqrt(ratio * peto / cox)) / (1 - ratio)
+    weighted = share * ratio / (1 - share + share * ratio)
+    return float(peto * weighted / (share * (1 - share)))
+
+
+RUNGS = (MANTEL_BYAR, COX)
+
+
+def test_the_attack_works_on_what_is_not_masked() -> None:
+    for events in (1, 2, 3, 4):
+        ladder = bb.bias_ladder(cohort(events), QUESTION)
+        assert recovered(ladder) == pytest.approx(events, abs=0.3)
+
+
+def small(demo: Path, exposed_events: int) -> Results:
+    """Results whose account and ladder are those of a cohort with few events in the phase."""
+    one = cohort(exposed_events)
+    results = read_results(demo)
+    exposure = bb.expose(one, QUESTION, cuts=[12.0])
+    flow = (one.account(cuts=[12.0]) + exposure.account()).table
+    ladder = bb.bias_ladder(one, QUESTION, landmarks=[8.0])
+    own = ladder[ladder["method"] == COX].iloc[0]
+    last = [dict(own, method=name, note="posterior median") for name in (COMPANION, BAYESIAN)]
+    ladder = pd.concat([ladder, pd.DataFrame(last)], ignore_index=True)
+    rest = results.tables["bias_ladder"]
+    ladder = pd.concat([ladder, rest[rest["endpoint"] == "rfs"]], ignore_index=True)
+    return replace(results, tables={**results.tables, "patient_flow": flow, "bias_ladder": ladder})
+
+
+@pytest.fixture(scope="module")
+def pages(demo: tuple[Path, Any]) -> dict[int, str]:
+    return {events: render(small(demo[0], events)) for events in (1, 4, 7)}
+
+
+def numbers_of(text: str, endpoint: str) -> list[str]:
+    """Find every number that a page has of an endpoint, by key, in words, or in its drawings."""
+    found = [key for key in re.findall(r'data-key="([^"]*)"', text) if f"/{endpoint}" in key]
+    found += re.findall(rf"{endpoint}[^<]*: [^<]*hazard ratio[^<]*?\d\.\d+ \(", text, re.I)
+    found += re.findall(rf"<desc[^>]*>{endpoint}: [^<]*\d", text)
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text)
+    assert data is not None
+    return found + [name for name in json.loads(data[1])["curves"] if f"{endpoint}: " in name]
+
+
+def test_no_estimate_is_left_where_few_events_stand_behind_it(pages: dict[int, str]) -> None:
+    """An interval alone tells them, too: its precision is about 1 / (1 / d + 1 / rest)."""
+    for events in (1, 4):
+        assert numbers_of(pages[events], "os") == []
+        assert "masked: <b><bdi>os</bdi></b>" in pages[events]
+        assert numbers_of(pages[events], "rfs")
+    assert numbers_of(pages[7], "os")
+    assert "masked: <b>" not in pages[7]
+
+
+def test_nothing_finer_than_what_is_shown_is_in_the_page(demo: tuple[Path, Any]) -> None:
+    text = render(read_results(demo[0]))
+    shown = re.findall(r'<data value="([^"]*)"[^>]*>([^<]*)</data>', text)
+    assert len(shown) > 100
+    for value, words in shown:
+        assert float(value) == pytest.approx(float(words.replace("&lt;", "").replace("&gt;", "")))
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text)
+    assert data is not None
+    for one in json.loads(data[1])["curves"].values():
+        for curve in one["curves"]:
+            for name in ("lower", "median", "upper"):
+                decimals = [len(repr(value).partition(".")[2]) for value in curve[name]]
+                # 0.9995 stands for what is above 0.999.
+                assert max(decimals) <= 4
+    body = text[: text.index('<section id="methods"')]
+    assert not re.search(r"(?<![\w.])\d+\.\d{5,}", re.sub(r"<style>.*?</style>", "", body))
+
+
+def test_a_rung_with_few_events_on_one_side_is_masked(demo: tuple[Path, Any]) -> None:
+    """7 die in the phase of whom fewer than 5 after a landmark: that rung alone would tell."""
+    results = small(demo[0], 7)
+    ladder = results.tables["bias_ladder"]
+    few = ladder["events_exposed"].between(1, 4) | ladder["events_reference"].between(1, 4)
+    assert few.any()
+    flow = account(results.tables["patient_flow"], exposed="m", minimum=5)
+    assert flow.few == frozenset()
+    left = without_few(results, minimum=5).results.tables["bias_ladder"]
+    own = left["method"].isin([BAYESIAN, COMPANION])
+    assert left["masked"].tolist() == (few & ~own).tolist()
+    assert left.loc[left["masked"], ["estimate", "lower", "upper"]].isna().all(axis=None)
+    assert left.loc[~left["masked"], "estimate"].notna().any()
+
+
+def test_other_rungs_are_masked_where_any_number_of_events_by_phase_is(
+    demo: tuple[Path, Any],
+) -> None:
+    """40 events less 37 and 3: two of them are hidden, and the ladder would tell which they are."""
+    results = small(demo[0], 7)
+    left = mask_ladder(results.tables["bias_ladder"], 5, closed={"os"}, own=OWN)
+    os = left[left["endpoint"] == "os"].set_index("method")
+    assert os.loc[[MANTEL_BYAR, COX], "masked"].all()
+    assert not os.loc[[COMPANION, BAYESIAN], "masked"].any()
+    with pytest.raises(KeyError):
+        # What is left of the formula's parts is one inverse variance.
+        recovered(left[~left["masked"]])
+
+
+def test_observed_curves_do_not_tell_who_is_at_risk(demo: tuple[Path, Any]) -> None:
+    """A jump of the curve is one over the number at risk: rounding leaves many numbers possible."""
+    text = render(read_results(demo[0]))
+    heights = []
+    for group in re.findall(r'<path d="M([^"]*)" class="seen"', text):
+        heights += [float(pair.split()[1]) for pair in group.split(" L")]
+    assert heights
+    # A hundredth of survival is 2.5 units high.
+    places = (np.array(heights) - heights[0]) / 2.5
+    np.testing.assert_allclose(places, places.round(), atol=0.02)
+
+
+def test_every_minimum_leaves_a_page(demo: tuple[Path, Any]) -> None:
+    """With all endpoints withheld it still says who was there and why nothing else is shown."""
+    text = render(read_results(demo[0]), minimum_count=200)
+    assert numbers_of(text, "os") == numbers_of(text, "rfs") == []
+    assert "<bdi>os</bdi>, <bdi>rfs</bdi>" in text
+    assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).lower().split()
+
+
+def test_scenarios_with_few_events_are_left_out(demo: tuple[Path, Any]) -> None:
+    from bayesblina.studies.what_if.reading import Sensitivity
+
+    columns = {"scenario": "x", "status": "converged", "reason": "", "median": 0.5}
+    rows = [
+        {**columns, "endpoint": "os", "events": 40.0, "events_exposed": 9.0, "key": "a"},
+        {**columns, "endpoint": "os", "events": 12.0, "events_exposed": 9.0, "key": "b"},
+        {**columns, "endpoint": "os", "events": 40.0, "events_exposed": 3.0, "key": "c"},
+        {**columns, "endpoint": None, "key": "d", "status": "failed"},
+    ]
+    found = Sensitivity(table=pd.DataFrame(rows), axes=(), synthetic=True)
+    results = replace(small(demo[0], 7), sensitivity=found)
+    left = without_few(results, minimum=5)
+    assert left.results.sensitivity is not None
+    assert left.results.sensitivity.table["key"].tolist() == ["a", "d"]
+    assert left.scenarios == 2
+    whole = without_few(results, minimum=1)
+    assert whole.results.sensitivity is found
+
+
+def test_sentences_of_withheld_endpoints_are_left_out() -> None:
+    words = ["os: few events", "os, m: hazard ratio 0.36", "rfs: os is not it", "both"]
+    assert about_others(words, ["os"]) == ("rfs: os is not it", "both")
+
+
+# Sums and orders.
+
+
+def test_a_hidden_count_may_not_be_known_to_be_more_than_one() -> None:
+    """12 = a + b and 10 = b + c, c at least 1: b is at most 9, and so a at least 3."""
+    counts = {"first": 12, "a": 3, "b": 9, "second": 10, "c": 1}
+    sums = [("first", ["a", "b"]), ("second", ["b", "c"])]
+    hidden = mask(counts, sums, minimum=5).hidden
+    assert {"a", "b", "c"} < hidden
+    assert hidden & {"first", "second"}
+
+
+def test_a_part_is_not_more_than_its_whole() -> None:
+    """100 less those eligible, who are at most the 97 under observation, are 3 or more."""
+    counts = {"read": 100, "left": 4, "eligible": 96, "observed": 97}
+    sums = [("read", ["left", "eligible"])]
+    assert mask(counts, sums, minimum=5).hidden == {"left", "eligible"}
+    ordered = mask(counts, sums, minimum=5, orders=[("eligible", "observed")])
+    assert ordered.hidden > {"left", "eligible"}
+
+
+def test_states_that_are_compared_are_summed_before_they_are_called_few() -> None:
+    rows = [
+        ("eligible", "os", "", "at risk", 60, 30),
+        ("in phase", "os", "c", "reference", 60, 20),
+        ("in phase", "os", "d", "reference", 20, 3),
+        ("in phase", "os", "m", "exposed", 30, 7),
+        ("eligible", "rfs", "", "at risk", 60, 12),
+        ("in phase", "rfs", "c", "reference", 60, 12),
+        ("in phase", "rfs", "m", "exposed", 3, 0),
+    ]
+    columns = ["step", "endpoint", "phase", "what", "patients", "events"]
+    table = pd.DataFrame(rows, columns=columns).assign(person_time=9.0)
+    found = mask_account(table, minimum=5)
+    # 23 events in all reference phases are not few, but the ladder would tell 3 of 30.
+    assert found.few == {"rfs"}
+    assert found.closed == {"os"}
+    assert mask_account(table, minimum=1).few == frozenset()

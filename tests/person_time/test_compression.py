@@ -1,0 +1,776 @@
+"""Compressed covariates against direct sums over patients: weights, bounds, fits and curves.
+
+Bounds are held against dense grids from both sides: an error above its bound is wrong, and a bound
+far above every error would be useless.
+"""
+
+import json
+import math
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import bayesblina as bb
+from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.estimands import curves
+from bayesblina.estimands.paths import average_survival, hazard_at_survival
+from bayesblina.hazards.build import build_model, draw_prior, with_weights
+from bayesblina.hazards.effects import make_design
+from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_likelihood
+from bayesblina.inference.fitting import Fit, compression_notes, expose_for, swings
+from bayesblina.patients.cohort import Cohort
+from bayesblina.person_time import compression
+from bayesblina.person_time.cells import Exposure, front
+from bayesblina.person_time.compression import (
+    Axis,
+    Compression,
+    compress,
+    double_exponential_error,
+    exponential_error,
+    interpolation,
+    lebesgue_constant,
+    node_grid,
+    nodes,
+    number_of_patterns,
+    plan,
+    rounding,
+)
+
+Floats = NDArray[np.float64]
+
+EPS = float(np.finfo(np.float64).eps)
+DENSE = np.concatenate([np.linspace(-1.0, 1.0, 2001), -np.cos(np.linspace(0.0, np.pi, 501))])
+QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
+REGIMES = [bb.Never(), bb.From(8.0)]
+LANDMARK = 8.0
+
+
+# Weights ------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.floats(-1.0, 1.0), min_size=1, max_size=20),
+    st.integers(2, 40),
+    st.integers(0, 2**32 - 1),
+)
+def test_weights_reproduce_polynomials(x: list[float], count: int, seed: int) -> None:
+    """Of every degree below the number of nodes, constants (weights sum to 1) among them."""
+    places = np.array(x)
+    weights = interpolation(places, count)
+    assert weights.shape == (places.size, count)
+    # Coefficients of Chebyshev polynomials are of the size of the polynomial.
+    coefficients = np.random.default_rng(seed).normal(size=count)
+    at_nodes = np.polynomial.chebyshev.chebval(nodes(count), coefficients)
+    direct = np.polynomial.chebyshev.chebval(places, coefficients)
+    limit = 4.0 * count * EPS * np.abs(coefficients).sum() * lebesgue_constant(count)
+    np.testing.assert_allclose(weights @ at_nodes, direct, rtol=0, atol=limit)
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=0, atol=4.0 * count * EPS)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 25, 60])
+def test_nodes_and_how_much_they_enlarge(count: int) -> None:
+    found = nodes(count)
+    # The roots of the Chebyshev polynomial of that degree.
+    at_roots = np.polynomial.chebyshev.chebval(found, [0.0] * count + [1.0])
+    np.testing.assert_allclose(at_roots, 0.0, atol=count**2 * EPS)
+    assert (np.diff(found) > 0).all()
+    # A patient at a node counts there and nowhere else.
+    np.testing.assert_allclose(interpolation(found, count), np.eye(count), atol=4 * count * EPS)
+    largest = np.abs(interpolation(DENSE, count)).sum(axis=1).max()
+    # The known constant: 2 / pi (log n + gamma + log(8 / pi)) and a little, Trefethen, chapter 15.
+    limit = 2 / math.pi * (math.log(count) + np.euler_gamma + math.log(8 / math.pi))
+    assert limit < largest * (1 + 1e-9)
+    assert largest <= lebesgue_constant(count)
+    assert lebesgue_constant(count) < largest + 0.1
+
+
+def some_axes(sizes: tuple[int, ...]) -> Compression:
+    return Compression(
+        axes=tuple(
+            Axis(name=f"x{index}", low=-2.0 * index - 1.0, high=3.0 + index, nodes=size, swing=6.0)
+            for index, size in enumerate(sizes)
+        )
+    )
+
+
+@given(
+    st.lists(st.integers(2, 7), min_size=1, max_size=3).map(tuple),
+    st.integers(1, 60),
+    st.integers(0, 2**32 - 1),
+)
+def test_sums_of_polynomials_are_sums_of_weights(
+    sizes: tuple[int, ...], patients: int, seed: int
+) -> None:
+    """`from_moments`, as engines sum, against `projection`, patient by patient."""
+    found = some_axes(sizes)
+    random = np.random.default_rng(seed)
+    covariates = np.stack([random.uniform(a.low, a.high, patients) for a in found.axes], axis=1)
+    # Numbers by (endpoint, cell) and patient, such as person-time.
+    spent = random.exponential(size=(2, 3, patients))
+    direct = spent @ found.projection(covariates)
+    products = np.ones((patients, 1))
+    for index, axis in enumerate(found.axes):
+        degree = np.arange(axis.nodes)
+        one = np.cos(degree * np.arccos(axis.scaled(covariates[:, index]))[:, None])
+        products = np.einsum("ia,ib->iab", products, one).reshape(patients, -1)
+    summed = found.from_moments(spent @ products)
+    limit = 50.0 * found.size * EPS * spent.sum(axis=-1).max()
+    np.testing.assert_allclose(summed, direct, rtol=0, atol=limit)
+    np.testing.assert_allclose(direct.sum(axis=-1), spent.sum(axis=-1), rtol=1e-12)
+    # Means and second moments are kept.
+    for index in range(len(sizes)):
+        at_nodes = found.values[:, index]
+        np.testing.assert_allclose(
+            direct @ at_nodes, spent @ covariates[:, index], rtol=0, atol=1e3 * limit
+        )
+        if sizes[index] > 2:
+            np.testing.assert_allclose(
+                direct @ at_nodes**2, spent @ covariates[:, index] ** 2, rtol=0, atol=1e4 * limit
+            )
+
+
+def test_grids_of_several_covariates() -> None:
+    found = some_axes((2, 3))
+    assert found.size == 6
+    first, second = (axis.values for axis in found.axes)
+    expected = [(one, two) for one in first for two in second]
+    np.testing.assert_array_equal(found.values, expected)
+    assert found.axes[0].low < first[0] < first[-1] < found.axes[0].high
+    group, values = node_grid(2, found)
+    np.testing.assert_array_equal(group, [0] * 6 + [1] * 6)
+    np.testing.assert_array_equal(values, expected * 2)
+    # A patient whose values are those of a node counts in its pattern.
+    place = found.projection(np.array([[first[1], second[0]]]))
+    np.testing.assert_allclose(place, [[0, 0, 0, 1, 0, 0]], atol=1e-14)
+    # Rounding does not take values out of the range.
+    assert found.axes[0].scaled(np.array([3.0 + 1e-13, -1.0 - 1e-13])).tolist() == [1.0, -1.0]
+
+
+# Bounds -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("swing", [0.1, 0.5, 1.0, 2.0, 3.0, 4.5, 6.0, 8.0])
+@pytest.mark.parametrize("count", [4, 8, 12, 18, 25, 40])
+def test_the_bound_of_exponentials(count: int, swing: float) -> None:
+    """It holds for every patient, and at the end of the range half of it is reached.
+
+    There every polynomial that is cut off adds its coefficient at least once, and the bound counts
+    it twice, for its alias.
+    """
+    weights = interpolation(DENSE, count)
+    for sign in (1.0, -1.0):
+        exact = np.exp(sign * swing * DENSE)
+        error = np.abs(weights @ np.exp(sign * swing * nodes(count)) - exact)
+        bound, rounded = exponential_error(count, swing), rounding(count, swing)
+        # Sums of hazards, relative to them, are within the largest of the patients' errors.
+        assert (error / exact).max() <= bound + rounded
+        assert error.max() / exact.min() <= bound + rounded * math.exp(2.0 * swing)
+        if swing <= count and bound > 1e3 * rounded:
+            at_end = error[np.abs(DENSE) == 1.0].max() / exact.min()
+            assert at_end >= bound / 2.0 * (1 - 1e-2)
+
+
+def test_the_bound_of_rounding_is_needed() -> None:
+    """Of small hazard ratios nothing is cut off, and what is left is rounding."""
+    weights = interpolation(DENSE, 25)
+    error = np.abs(weights @ np.exp(nodes(25)) / np.exp(DENSE) - 1.0).max()
+    assert exponential_error(25, 1.0) < error <= rounding(25, 1.0) < 100.0 * error
+    one = compress(["age"], np.array([20.0]), np.array([80.0]), np.array([12.0]))
+    assert one.hazard_error([1.0]) >= error
+    # Nothing is lost between small errors and 1.
+    assert one.hazard_error([0.0]) == pytest.approx(rounding(25, 0.0), rel=1e-12)
+    assert one.hazard_error([400.0]) == math.inf
+    assert one.hazard_error([290.0]) > 1e100
+
+
+def survival_errors(count: int, swing: float) -> float:
+    """Largest error of survival over hazards from almost none to very many."""
+    weights = interpolation(DENSE, count)
+    hazards = np.exp(np.linspace(-swing - 8.0, swing + 8.0, 250))
+    at_nodes = np.exp(-hazards[:, None] * np.exp(swing * nodes(count)))
+    exact = np.exp(-hazards[:, None] * np.exp(swing * DENSE))
+    return float(np.abs(at_nodes @ weights.T - exact).max())
+
+
+@pytest.mark.parametrize("swing", [0.3, 1.0, 2.0, 3.0, 4.5, 6.0])
+@pytest.mark.parametrize("count", [5, 10, 25, 40])
+def test_the_bound_of_survival(count: int, swing: float) -> None:
+    error, bound = survival_errors(count, swing), double_exponential_error(count, swing)
+    rounded = rounding(count, 0.0)
+    assert error <= bound + rounded
+    # Within two orders of what is reached, where that is more than rounding.
+    if bound > 1e3 * rounded:
+        assert bound < 100.0 * error
+
+
+@settings(max_examples=150)
+@given(
+    st.integers(5, 40),
+    st.tuples(*[st.floats(-4.0, 4.0)] * 3),
+    st.tuples(*[st.floats(-8.0, 8.0)] * 3),
+)
+def test_the_bound_of_courses(
+    count: int, slopes: tuple[float, ...], logs: tuple[float, ...]
+) -> None:
+    """Death after a relapse or without one, in closed form for constant hazards."""
+    swing = max(abs(slope) for slope in slopes)
+
+    def alive(x: Floats) -> tuple[Floats, Floats]:
+        relapse, die, later = (
+            np.exp(log + slope * x) for log, slope in zip(logs, slopes, strict=True)
+        )
+        # exp(-later) (1 - exp(-gap)) / gap, of either sign of the gap.
+        gap = relapse + die - later
+        least = np.minimum(relapse + die, later)
+        size = np.abs(gap)
+        share = np.where(size > 1e-12, -np.expm1(-size) / np.where(size > 0, size, 1.0), 1.0)
+        remission = np.exp(-relapse - die)
+        return remission, remission + relapse * np.exp(-least) * share
+
+    weights = interpolation(DENSE, count)
+    for courses, at_nodes, exact in zip(
+        (False, True), alive(nodes(count)), alive(DENSE), strict=True
+    ):
+        error = np.abs(weights @ at_nodes - exact).max()
+        bound = double_exponential_error(count, swing, courses=courses)
+        assert error <= bound + 4.0 * rounding(count, 0.0) * lebesgue_constant(count)
+
+
+def test_survival_in_courses_is_wider() -> None:
+    assert double_exponential_error(25, 0.0) == 0.0
+    for swing in (1.0, 3.0):
+        plain = double_exponential_error(25, swing)
+        assert plain < double_exponential_error(25, swing, courses=True)
+    one = some_axes((25, 25))
+    assert one.survival_error([1.0, 3.0]) < one.survival_error([1.0, 3.0], courses=True)
+    # A probability is never off by more than 1.
+    assert one.survival_error([60.0, 60.0]) == 1.0
+
+
+@st.composite
+def patients_and_hazards(draw: st.DrawFn) -> tuple[Compression, Floats, Floats, Floats]:
+    """Axes, covariates, person-time and log hazard ratios per unit."""
+    axes = draw(st.integers(1, 3))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    size = draw(st.integers(1, 50))
+    # Some in the middle, some at an end: there the errors are largest.
+    columns = [
+        draw(st.sampled_from(["uniform", "normal", "low", "high", "two"])) for _ in range(axes)
+    ]
+    made = {
+        "uniform": random.uniform(-1, 1, size),
+        "normal": np.clip(random.normal(0, 0.25, size), -1, 1),
+        "low": np.full(size, -1.0),
+        "high": 1.0 - random.exponential(0.02, size).clip(0, 2),
+        "two": random.choice([-1.0, 1.0], size),
+    }
+    covariates = np.stack([made[one] for one in columns], axis=1)
+    found = Compression(
+        axes=tuple(
+            Axis(name=f"x{index}", low=-1.0, high=1.0, nodes=draw(st.integers(4, 9)), swing=1.0)
+            for index in range(axes)
+        )
+    )
+    slopes = np.array([draw(st.floats(-3.0, 3.0)) for _ in range(axes)])
+    return found, covariates, random.exponential(size=size), slopes
+
+
+@given(patients_and_hazards())
+def test_bounds_hold_for_sums_over_patients(
+    case: tuple[Compression, Floats, Floats, Floats],
+) -> None:
+    found, covariates, spent, slopes = case
+    weights = spent @ found.projection(covariates)
+    limits = [abs(float(slope)) for slope in slopes]
+    hazard = float(spent @ np.exp(covariates @ slopes))
+    at_nodes = np.exp(found.values @ slopes)
+    assert abs(float(weights @ at_nodes) - hazard) <= found.hazard_error(limits) * hazard
+    share, own = weights / spent.sum(), spent / spent.sum()
+    for passed in (0.01, 0.3, 1.0, 8.0):
+        alive = float(own @ np.exp(-passed * np.exp(covariates @ slopes)))
+        averaged = float(share @ np.exp(-passed * at_nodes))
+        assert abs(averaged - alive) <= found.survival_error(limits)
+        # As curves average: within 0 and 1, and no further off.
+        (curve,) = average_survival(np.array([[passed]]), at_nodes[None], share)[0]
+        assert 0.0 <= curve <= 1.0
+        assert abs(curve - alive) <= found.survival_error(limits)
+
+
+@given(patients_and_hazards(), st.floats(0.05, 0.95))
+def test_quantiles_of_compressed_patients(
+    case: tuple[Compression, Floats, Floats, Floats], level: float
+) -> None:
+    """At the time found the patients' own average survival is the level, within the bound."""
+    few, covariates, spent, slopes = case
+    slopes = slopes / len(slopes)
+    # As many nodes as are chosen.
+    found = Compression(axes=tuple(replace(axis, nodes=25) for axis in few.axes[:2]))
+    covariates, slopes = covariates[:, :2], slopes[:2]
+    share = spent @ found.projection(covariates) / spent.sum()
+    at_nodes = np.exp(found.values @ slopes)
+    (passed,) = hazard_at_survival(at_nodes[None], share, survival=level)
+    alive = float(spent @ np.exp(-passed * np.exp(covariates @ slopes)) / spent.sum())
+    bound = found.survival_error([abs(float(slope)) for slope in slopes])
+    assert alive == pytest.approx(level, abs=bound + 1e-12)
+
+
+def test_one_in_a_thousand_patients_weighs_less_than_nothing() -> None:
+    """The case in which quantiles were once lost: weights of nodes below 0."""
+    one = some_axes((25,))
+    share = one.projection(np.array([[0.2], [1.7]])).mean(axis=0)
+    assert (share < 0).any()
+    (passed,) = hazard_at_survival(np.exp(0.5 * one.values.T), share, survival=0.5)
+    alive = np.exp(-passed * np.exp(0.5 * np.array([0.2, 1.7]))).mean()
+    assert alive == pytest.approx(0.5, abs=one.survival_error([1.0]) + 1e-12)
+
+
+# Plans --------------------------------------------------------------------------------------------
+
+ONE: tuple[Any, ...] = (["age"], np.array([20.0]), np.array([80.0]), np.array([12.0]))
+
+
+def test_nodes_are_as_few_as_the_tolerance_allows() -> None:
+    for half, sd in ((1.0, 1.0), (4.0, 1.0), (5.0, 1.0), (30.0, 2.5)):
+        (axis,) = compress(["x"], np.array([0.0]), np.array([2 * half]), np.array([sd])).axes
+        assert axis.swing == max(6.0, 1.5 * half / sd)
+        assert exponential_error(axis.nodes, axis.swing) <= 1e-9
+        assert exponential_error(axis.nodes - 1, axis.swing) > 1e-9
+        assert (axis.low, axis.high) == (0.0, 2 * half)
+    # Several share the tolerance, and products of 1 + error stay within it: for some ranges that
+    # takes a node more.
+    more = 0
+    for half in np.linspace(4.0, 9.0, 30):
+        two = compress(["x", "y"], np.zeros(2), np.full(2, 2 * half), np.ones(2))
+        (one,) = compress(["x"], np.zeros(1), np.full(1, 2 * half), np.ones(1)).axes
+        for axis in two.axes:
+            assert exponential_error(axis.nodes, axis.swing) <= 0.5e-9
+            assert exponential_error(axis.nodes - 1, axis.swing) > 0.5e-9
+        more += two.axes[0].nodes > one.nodes
+    assert more > 0
+
+
+@pytest.mark.parametrize(
+    ("patterns", "groups", "always", "expected"),
+    [
+        (999, 1, False, False),  # few
+        (1000, 1, False, True),
+        (1000, 20, False, True),  # 25 nodes x 20 groups: exactly half
+        (1000, 21, False, False),  # more than half
+        (5, 1, True, True),
+        (5, 21, True, True),
+    ],
+)
+def test_when_covariates_are_compressed(
+    patterns: int, groups: int, always: bool, expected: bool
+) -> None:
+    found = plan(*ONE, patterns=patterns, groups=groups, always=always)
+    assert (found is not None) == expected
+    assert found in (None, compress(*ONE))
+    empty = np.zeros(0)
+    assert plan([], empty, empty, empty, patterns=10**6, groups=1, always=True) is None
+
+
+def test_numbers_of_patterns() -> None:
+    assert number_of_patterns(6, [], 200) == 6
+    assert number_of_patterns(6, [50, 7], 10**9) == 6 * 50 * 7
+    assert number_of_patterns(6, [50, 7], 1000) == 1000
+    # Counted up to so many different values.
+    assert number_of_patterns(1, [10**8], 10**9) == compression.DIFFERENT
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Axis,
+            name=st.text(),
+            low=finite,
+            high=finite,
+            nodes=st.integers(2, 500),
+            swing=finite,
+        ),
+        max_size=3,
+    )
+)
+def test_json_gives_back_the_same(axes: list[Axis]) -> None:
+    found = Compression(axes=tuple(axes))
+    text = found.to_json()
+    assert Compression.from_json(text) == (found if axes else None)
+    assert len(json.loads(text)) == len(axes)
+
+
+# Events and person-time ---------------------------------------------------------------------------
+
+
+@cache
+def table() -> pd.DataFrame:
+    found = bb.simulate.blinatumomab_table(
+        5, n_patients=1500, n_consolidation=480, n_maintenance=200
+    )
+    random = np.random.default_rng(7)
+    found["score"] = random.normal(size=len(found))
+    return found
+
+
+@cache
+def cohort_of(*covariates: str) -> Cohort:
+    return bb.read_cohort(
+        table(),
+        patient="patient_id",
+        unit="months",
+        endpoints={
+            "os": bb.Endpoint(time="os_months", event="died"),
+            "rfs": bb.Endpoint(
+                time="rfs_months", event="relapse_or_death", entry="remission_month"
+            ),
+        },
+        phases=bb.Phases(consolidation="consolidation_month", maintenance="maintenance_month"),
+        transplant="transplant_month",
+        covariates=list(covariates),
+    )
+
+
+CUTS = [3.0, 6.0, 9.0, 15.0, 24.0]
+
+
+@cache
+def exposed(
+    *covariates: str, compress: bool, weighted: bool = False, many: bool = False
+) -> Exposure:
+    cohort = cohort_of(*covariates)
+    weights = np.random.default_rng(3).exponential(size=cohort.size) + 0.1 if weighted else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(front, "MANY", 0 if many else 10**9)
+        return bb.expose(cohort, QUESTION, cuts=CUTS, weights=weights, compress=compress)
+
+
+def some_draws(exposure: Exposure, *, size: int = 6, seed: int = 0) -> xr.Dataset:
+    """Parameters at random, as a posterior."""
+    random = np.random.default_rng(seed)
+    endpoints, terms = list(exposure.endpoints), exposure.table["term"].values
+    shape = (1, size, len(endpoints))
+    return xr.Dataset(
+        {
+            "log_baseline": (
+                ("chain", "draw", "endpoint", "interval"),
+                random.normal(-3.0, 0.7, (*shape, exposure.table.sizes["interval"])),
+            ),
+            "log_hazard_ratio": (
+                ("chain", "draw", "endpoint", "effect"),
+                random.normal(0.0, 0.7, (*shape, 1)),
+            ),
+            "coefficient": (
+                ("chain", "draw", "endpoint", "term"),
+                random.normal(0.0, 0.5, (*shape, terms.size)),
+            ),
+        },
+        coords={"chain": [0], "draw": np.arange(size), "endpoint": endpoints, "term": terms},
+    )
+
+
+COVARIATES = [
+    ("score",),
+    ("score", "age_group"),
+    ("score", "marrow_blasts"),
+    ("prior_salvage", "marrow_blasts", "score"),
+]
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("covariates", COVARIATES, ids="+".join)
+def test_likelihoods_of_compressed_patients(
+    covariates: tuple[str, ...], weighted: bool, many: bool
+) -> None:
+    """The same log-likelihood at any coefficients, within the bound of its sums of hazards."""
+    exact = exposed(*covariates, compress=False, weighted=weighted)
+    found = exposed(*covariates, compress=True, weighted=weighted, many=many)
+    assert exact.compression is None
+    assert found.compression is not None
+    definition = bb.load_model("primary")
+    design, other = make_design(exact, definition), make_design(found, definition)
+    # Means and sds over patients are kept, and so is the meaning of coefficients.
+    np.testing.assert_allclose(other.centre, design.centre, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(other.scale, design.scale, rtol=1e-10)
+    # Summed over the nodes events and person-time by cell are exact.
+    for name in ("events", "exposure"):
+        one, two = (each.table[name].sum("pattern").values for each in (exact, found))
+        np.testing.assert_allclose(two, one, rtol=1e-12, atol=1e-11 * one.max())
+    draws = some_draws(exact)
+    error = found.compression.hazard_error(swings(found, draws, other))
+    assert error < 1e-6
+    for endpoint in exact.endpoints:
+        each = patient_log_likelihood(draws, exact, design, endpoint=endpoint)
+        direct = each.sum("patient").values.ravel()
+        ours = total_log_likelihood(draws, found, other, endpoint=endpoint)
+        # What is expected: the log-likelihood without its events, so that nothing cancels.
+        hazards = total_log_likelihood(draws, without_events(exact), design, endpoint=endpoint)
+        compressed = total_log_likelihood(draws, without_events(found), other, endpoint=endpoint)
+        assert (np.abs(compressed / hazards - 1.0) <= error + 1e-12).all()
+        assert (np.abs(ours - direct) <= (error + 1e-12) * np.abs(hazards) + 1e-9).all()
+        # Single patients have their own values, never those of nodes.
+        own = patient_log_likelihood(draws, found, other, endpoint=endpoint)
+        np.testing.assert_allclose(own.values, each.values, rtol=1e-9, atol=1e-9)
+
+
+def without_events(exposure: Exposure) -> Exposure:
+    empty = xr.zeros_like(exposure.table["events"])
+    return replace(exposure, table=exposure.table.assign(events=empty))
+
+
+@pytest.mark.parametrize("covariates", COVARIATES[:3], ids="+".join)
+def test_patients_at_risk_and_other_weights(covariates: tuple[str, ...]) -> None:
+    """What projects patients onto nodes: risk sets, and models whose patients are weighted."""
+    exact, found = exposed(*covariates, compress=False), exposed(*covariates, compress=True)
+    definition = bb.load_model("primary")
+    projection = found.projection()
+    np.testing.assert_allclose(np.asarray(projection.sum(axis=1)).ravel(), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(
+        np.asarray(projection @ found.table["design"].values),
+        exact.terms_of(slice(None)),
+        atol=1e-10,
+    )
+    # Products of matrices of other shapes add in another order: each weight is a sum of so many
+    # terms, together no larger than about 2, and so is off by that number of roundings.
+    assert found.compression is not None
+    limit = 8.0 * EPS * sum(axis.nodes for axis in found.compression.axes)
+    some = found.projection(np.array([5, 2, 9])).toarray()
+    np.testing.assert_allclose(some, projection.toarray()[[5, 2, 9]], rtol=0, atol=limit)
+    for landmark in (0.0, LANDMARK):
+        one, two = exact.at_risk(landmark), found.at_risk(landmark)
+        inside = (exact.people["begin"] <= landmark) & (exact.people["exit"] > landmark)
+        np.testing.assert_array_equal(one.sum(axis=1), inside.sum("patient").values)
+        # Exponentials over the risk set, as any smooth function's sum.
+        for slope in (-0.5, 0.8):
+            at_nodes = two @ np.exp(slope * make_design(found, definition).terms[:, -1])
+            direct = one @ np.exp(slope * make_design(exact, definition).terms[:, -1])
+            np.testing.assert_allclose(at_nodes, direct, rtol=1e-6, atol=1e-9)
+    built = build_model(definition, found)
+    draws = some_draws(exact)
+    for seed in (1, 2):
+        random = np.random.default_rng(seed)
+        weight = random.choice(np.array([0.0, 1.0, 2.5]), found.people.sizes["patient"])
+        with_weights(built, found, weight)
+        data = {item.name: item.get_value() for item in built.model.data_vars}
+        weighted = replace(
+            found,
+            table=found.table.assign(
+                events=xr.zeros_like(found.table["exposure"]),
+                exposure=(found.table["exposure"].dims, data["exposure"]),
+            ),
+        )
+        expected = total_log_likelihood(draws, weighted, make_design(found, definition))
+        each = patient_log_likelihood(
+            draws, without_people_events(exact), make_design(exact, definition)
+        )
+        by_hand = (each.values * weight).sum(axis=-1).ravel()
+        np.testing.assert_allclose(expected, by_hand, rtol=1e-6)
+        event = exact.people["event"].values @ weight
+        np.testing.assert_allclose(data["events_by_pattern"].sum(axis=-1), event, rtol=1e-12)
+
+
+def without_people_events(exposure: Exposure) -> Exposure:
+    held = exposure.patients()
+    quiet = held.people.assign(event=xr.zeros_like(held.people["event"]))
+    return replace(exposure, patients=lambda: replace(held, people=quiet))  # type: ignore[arg-type]
+
+
+# Fits and curves ----------------------------------------------------------------------------------
+
+
+@cache
+def fitted(*, compress: bool, seed: int = 1) -> Fit:
+    return bb.fit(
+        cohort_of("score", "age_group", "marrow_blasts"),
+        QUESTION,
+        seed=seed,
+        cuts=CUTS,
+        compress=compress,
+        progress=False,
+    )
+
+
+def both(*, factor: float = 1.0) -> tuple[Fit, Fit]:
+    """Some draws, with larger coefficients, over the patients themselves and over nodes."""
+    fit = fitted(compress=True)
+    some = fit.posterior.isel(draw=slice(None, None, 20))
+    some = some.assign(coefficient=factor * some["coefficient"])
+    one = replace(fit, draws=xr.DataTree.from_dict({"/posterior": some}))
+    return replace(one, exposure=fitted(compress=False, seed=2).exposure), one
+
+
+def test_a_compressed_fit_has_the_same_posterior() -> None:
+    found, exact = fitted(compress=True), fitted(compress=False, seed=2)
+    assert found.exposure.compression is not None
+    assert exact.exposure.compression is None
+    names = ["log_hazard_ratio", "coefficient", "log_baseline"]
+    one, two = found.posterior[names], exact.posterior[names]
+    distances = []
+    for name in names:
+        errors = [bb_mcse(each[name]) for each in (one, two)]
+        means = [each[name].mean(("chain", "draw")).values for each in (one, two)]
+        distances.append(np.abs(means[0] - means[1]) / np.hypot(*errors))
+        spread = [each[name].std(("chain", "draw")).values for each in (one, two)]
+        # The sd of an sd from 400 independent draws, the least that converges, is 1 / sqrt(800).
+        np.testing.assert_allclose(spread[0], spread[1], rtol=4 * math.sqrt(2 / 800))
+    together = np.concatenate([each.ravel() for each in distances])
+    # Of 24 standard normal numbers the largest is above 4 in one of 600 runs.
+    assert together.size < 30
+    assert together.max() < 4.0
+    # The other kind of sums was not the same model by chance.
+    assert np.abs(one["coefficient"].mean(("chain", "draw"))).max() > 0.05
+
+
+def bb_mcse(values: xr.DataArray) -> Floats:
+    import arviz as az
+
+    return np.asarray(az.mcse(values.to_dataset(name="x"), method="mean")["x"].values)
+
+
+def test_the_fit_says_how_far_it_may_be_off() -> None:
+    fit = fitted(compress=True)
+    assert fit.exposure.compression is not None
+    largest = swings(fit.exposure, fit.posterior, fit.design)
+    # By hand: the largest coefficient of any draw times half the range, in sds.
+    for axis, swing in zip(fit.exposure.compression.axes, largest, strict=True):
+        coefficient = np.abs(fit.posterior["coefficient"].sel(term=axis.name).values).max()
+        sd = table().set_index("patient_id").loc[fit.exposure.people["patient"].values]
+        half = (axis.high - axis.low) / 2
+        expected = coefficient * half / float(np.std(sd[axis.name]))
+        assert swing == pytest.approx(expected, rel=1e-9)
+    hazard = fit.exposure.compression.hazard_error(largest)
+    alive = fit.exposure.compression.survival_error(largest)
+    (note,) = (one for one in fit.provenance.notes if "compressed" in one)
+    assert f"1 plus or minus {hazard:.1g} in every draw" in note
+    assert f"survival averaged over the patients within {alive:.1g}" in note
+    assert "score to 25" in note
+    assert not any("compressed" in one for one in fitted(compress=False, seed=2).provenance.notes)
+    with pytest.raises(SpecError, match="compress=False"):
+        compression_notes(fit.exposure, fit.posterior * 40.0, fit.design)
+
+
+@pytest.mark.parametrize("by", [None, "age_group"])
+def test_curves_of_compressed_patients(by: str | None) -> None:
+    """The same draws over nodes and over the patients themselves, all within the bound."""
+    one, other = both(factor=3.0)
+    assert (other.exposure.at_risk(LANDMARK) < 0).any()
+    arguments: dict[str, Any] = {"regimes": REGIMES, "landmark": LANDMARK, "by": by}
+    times = np.linspace(LANDMARK, 30.0, 12)
+    exact = bb.survival(one, times=times, **arguments)
+    found = bb.survival(other, times=times, **arguments)
+    assert "survival_error" not in exact.attrs
+    bound = float(found.attrs["survival_error"])
+    assert other.exposure.compression is not None
+    assert bound == other.exposure.compression.survival_error(
+        swings(other.exposure, other.posterior, other.design)
+    )
+    gap = np.abs(found["survival"] - exact["survival"])
+    # Far more than rounding, and within the bound.
+    assert 1e-11 < float(gap.max()) <= bound
+    # Integrals of survival, each within the bound times the length.
+    means = [bb.rmst(each, horizon=30.0, **arguments)["rmst"] for each in (one, other)]
+    assert float(np.abs(means[0] - means[1]).max()) <= bound * (30.0 - LANDMARK)
+    # Times: an error of survival over the slope of the curve, which is at least hazard x level.
+    level = 0.8
+    reach = [bb.survival_quantile(each, survival=level, **arguments) for each in (one, other)]
+    density = bb.hazard(one, times=[*CUTS[-2:], 35.0], **arguments)["hazard"].min("time") * level
+    times_found = reach[0]["reached"] & reach[1]["reached"]
+    assert float(times_found.mean()) > 0.5
+    late = abs(reach[0]["quantile"] - reach[1]["quantile"]).where(times_found, 0.0)
+    assert (late <= 4.0 * bound / density + 1e-9).all()
+
+
+def test_medians_of_compressed_patients_are_not_lost() -> None:
+    one, other = both()
+    for by in (None, "age_group"):
+        arguments: dict[str, Any] = {"regimes": REGIMES, "landmark": LANDMARK, "by": by}
+        exact, found = (bb.median(each, **arguments) for each in (one, other))
+        assert bool((exact["reached"] == found["reached"]).all())
+        assert float(exact["reached"].mean()) > 0.2
+        np.testing.assert_allclose(found["quantile"], exact["quantile"], rtol=1e-4)
+
+
+def test_courses_of_compressed_patients() -> None:
+    """Death with and without a relapse on the way, over nodes and over the patients."""
+    definition, cohort = bb.load_model("illness_death"), cohort_of("score")
+    exact, found = (
+        expose_for(definition, cohort, QUESTION, cuts=CUTS, compress=compress)
+        for compress in (False, True)
+    )
+    # Draws from the prior do as well; larger effects, so that not all is rounding.
+    prior = draw_prior(build_model(definition, exact), seed=1, draws=20)
+    effects = np.clip(2.0 * prior["coefficient"], -0.7, 0.7)
+    draws = xr.DataTree.from_dict({"/posterior": prior.assign(coefficient=effects)})
+    one, other = (
+        replace(fitted(compress=True), definition=definition, exposure=each, draws=draws)
+        for each in (exact, found)
+    )
+    arguments: dict[str, Any] = {"regimes": REGIMES, "landmark": LANDMARK, "times": [10.0, 25.0]}
+    curves_of = [bb.survival(each, **arguments) for each in (one, other)]
+    assert found.compression is not None
+    largest = swings(found, other.posterior, other.design)
+    bound = float(curves_of[1].attrs["survival_error"])
+    assert bound == found.compression.survival_error(largest, courses=True)
+    gap = float(abs(curves_of[0]["survival"] - curves_of[1]["survival"]).max())
+    assert 1e-13 < gap <= bound
+    (note,) = compression_notes(found, other.posterior, other.design)
+    assert f"within {bound:.1g}" in note
+    states = [bb.state_occupancy(each, **arguments)["probability"] for each in (one, other)]
+    # Each is a difference of two survivals or an integral over a density like theirs.
+    assert float(abs(states[0] - states[1]).max()) <= 2.0 * bound
+
+
+def test_averages_that_may_be_far_off_are_refused() -> None:
+    exact, other = both(factor=12.0)
+    arguments: dict[str, Any] = {"regimes": REGIMES, "landmark": LANDMARK}
+    for ask in (
+        bb.survival,
+        bb.hazard,
+        bb.cumulative_hazard,
+        bb.median,
+        lambda *given, **named: bb.rmst(*given, horizon=20.0, **named),
+    ):
+        with pytest.raises(EstimandError, match=r"may be off by.*compress=False"):
+            ask(other, **arguments)
+    # Patients with their own values are averaged without nodes.
+    patients = cohort_of("score", "age_group", "marrow_blasts")
+    found = bb.survival(other, population=patients, times=[12.0], **arguments)
+    assert "survival_error" not in found.attrs
+    wanted = bb.survival(exact, population=patients, times=[12.0], **arguments)
+    np.testing.assert_allclose(found["survival"], wanted["survival"], rtol=1e-9)
+    # A level that is not told from 0 has no time.
+    _, fit = both()
+    known = float(bb.median(fit, **arguments).attrs["survival_error"])
+    with pytest.raises(EstimandError, match="not told from 0"):
+        bb.survival_quantile(fit, survival=known / 2.0, **arguments)
+    assert not bb.survival_quantile(fit, survival=known * 2.0, **arguments)["reached"].any()
+
+
+def test_some_draws_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound is that of all draws, and so are the curves."""
+    fit = fitted(compress=True)
+    arguments: dict[str, Any] = {"regimes": REGIMES, "landmark": LANDMARK}
+    whole = bb.survival(fit, times=[10.0, 20.0], **arguments)
+    seen = []
+    populations_of = curves.populations_of
+
+    def counted(part: Fit, *rest: Any) -> Any:
+        seen.append(part.posterior.sizes["draw"])
+        return populations_of(part, *rest)
+
+    monkeypatch.setattr(curves, "populations_of", counted)
+    patterns = fit.exposure.table.sizes["pattern"]
+    monkeypatch.setattr(curves, "LARGEST", 4 * 300 * patterns)
+    parts = bb.survival(fit, times=[10.0, 20.0], **arguments)
+    assert seen == [300, 300, 300, 100]
+    xr.testing.assert_identical(parts, whole)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 
 import bayesblina
 
@@ -31,6 +33,24 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 OTHERS = "Others"
 
 
+def homes() -> dict[str, str]:
+    """Modules that define the public names, below ``bayesblina``, as its stub has them."""
+    stub = ast.parse(Path(bayesblina.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    modules = public_modules()
+    return {
+        alias.name: str(statement.module)
+        for statement in stub.body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+        if alias.name not in modules and alias.name != "__version__"
+    }
+
+
+def public_modules() -> list[str]:
+    """Public names that are modules."""
+    return [name for name in dir(bayesblina) if inspect.ismodule(getattr(bayesblina, name))]
+
+
 def public_names() -> dict[str, list[str]]:
     """Sort the public names into groups; those of modules without a place come last.
 
@@ -39,7 +59,7 @@ def public_names() -> dict[str, list[str]]:
     dict of list of str
         Names below ``bayesblina``, by the title of their group.
     """
-    home = bayesblina._HOME
+    home = homes()
     group_of = {module: title for title, modules in GROUPS.items() for module in modules}
     groups: dict[str, list[str]] = {title: [] for title in [*GROUPS, OTHERS]}
     for name in sorted(home, key=str.lower):
@@ -104,7 +124,7 @@ def api_page() -> str:
         "",
     ]
     sections = {title: ("bayesblina", names) for title, names in public_names().items()}
-    for module in sorted(bayesblina._MODULES):
+    for module in public_modules():
         sections[f"bayesblina.{module}"] = (f"bayesblina.{module}", module_names(module))
     for title, (module, names) in sections.items():
         lines += [title, "-" * len(title), "", f".. currentmodule:: {module}", ""]

@@ -22,7 +22,7 @@ from bayesblina.classical.ladder import rungs
 from bayesblina.core.csv_files import read_csv
 from bayesblina.core.tables.marks import BAYESIAN, COMPANION, beside, failed, failed_in
 from bayesblina.inference.baseline_gate import gate_of
-from bayesblina.inference.fitting import Fit
+from bayesblina.inference.fitting import Fit, sampler_settings
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.output.report import (
     Curves,
@@ -405,7 +405,7 @@ def test_run_exits_as_for_a_fit_that_did_not_converge(
 def test_scenarios_keep_their_row_marked() -> None:
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
     base = bb.scenarios(cohort, QUESTION, {"lag": [1.0]})[0]
-    settings = bb.fitting.sampler_settings(200, 300, 4, 1, 1)
+    settings = sampler_settings(200, 300, 4, 1, 1)
     record, _ = run_scenario(Work(cohort=cohort, seed=1, settings=settings, draws=False), base)
     result = record["results"][0]
     assert result["baseline"] in ("passed", "told")

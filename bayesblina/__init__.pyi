@@ -84,8 +84,8 @@ from .patients.readers import read_dated_cohort as read_dated_cohort
 from .patients.readers import read_history as read_history
 from .patients.scan import CohortScan as CohortScan
 from .patients.scan import scan_cohort as scan_cohort
-from .person_time.cells import Exposure as Exposure
-from .person_time.cells import expose as expose
+from .person_time.cells import PersonTime as PersonTime
+from .person_time.cells import person_time as person_time
 from .person_time.onsets import AdverseEvents as AdverseEvents
 from .person_time.onsets import adverse_events as adverse_events
 from .person_time.question import Question as Question

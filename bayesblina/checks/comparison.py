@@ -32,12 +32,12 @@ from bayesblina.hazards.build import BuiltModel, build_model, with_weights
 from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.effects import levels_of
 from bayesblina.inference.convergence import assess_convergence
-from bayesblina.inference.fitting import Fit, expose_for
+from bayesblina.inference.fitting import Fit, person_time_for
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.inference.sampling import evaluate, sample, unconstrain
 from bayesblina.patients.account import to_html
 from bayesblina.patients.cohort import Cohort
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.question import Question
 
 Floats = NDArray[np.float64]
@@ -330,9 +330,9 @@ def leave_one_out(
     """
     require_kind(fit, Fit, "fit")
     fit.definition.require_hazard("Prediction of patients who are left out")
-    posterior, exposure = fit.posterior, fit.exposure
+    posterior, person_time = fit.posterior, fit.person_time
     # An error where only sums over patients are known.
-    _ = exposure.people
+    _ = person_time.people
     used = predicted(fit, endpoint)
     draws = posterior.sizes["chain"] * posterior.sizes["draw"]
     if draws * used.size > BLOCK and (moment_match or refit):
@@ -340,7 +340,7 @@ def leave_one_out(
             f"moment_match and refit are for fewer patients: {used.size} patients x {draws} "
             "draws do not fit into memory. Leave them out, or take fewer draws."
         )
-    if moment_match and (weights_of_patients(exposure, used) != 1.0).any():
+    if moment_match and (weights_of_patients(person_time, used) != 1.0).any():
         raise SpecError(
             "moment_match is for patients without weights: take refit=True, which leaves them out "
             "exactly."
@@ -352,17 +352,17 @@ def leave_one_out(
         if bad.size:
             elpd[bad], pareto_k[bad] = _moment_matched(fit, found, bad, endpoint)
     if refit:
-        built = build_model(fit.definition, exposure)
+        built = build_model(fit.definition, person_time)
         for place in np.flatnonzero(pareto_k > found.limit):
             alone = np.array([used[place]])
             seed = fit.provenance.seed + 1 + int(place)
             held, passed = _held_out(
-                built, exposure, alone, endpoint, fit.provenance.settings, seed
+                built, person_time, alone, endpoint, fit.provenance.settings, seed
             )
             elpd[place], pareto_k[place] = held[0], 0.0
             converged &= passed
     return _prediction(
-        exposure,
+        person_time,
         endpoint,
         used,
         elpd=elpd,
@@ -445,28 +445,28 @@ def k_fold(
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
     definition.require_hazard("Prediction of patients who are left out")
     settings = settings or SamplerSettings()
-    exposure = expose_for(definition, cohort, question, cuts=cuts, weights=weights)
-    used = contributing(exposure, endpoint)
-    mine = current(exposure, definition)
+    person_time = person_time_for(definition, cohort, question, cuts=cuts, weights=weights)
+    used = contributing(person_time, endpoint)
+    mine = current(person_time, definition)
     if mine is not None:
         used = used[mine[used]]
-    weights_of_patients(exposure, used)
-    member, scheme = _folds(exposure, folds=folds, by=by, seed=seed)
-    of = exposure.persons.of
-    built = build_model(definition, exposure)
+    weights_of_patients(person_time, used)
+    member, scheme = _folds(person_time, folds=folds, by=by, seed=seed)
+    of = person_time.persons.of
+    built = build_model(definition, person_time)
     count = int(member.max()) + 1
     elpd = np.zeros(member.size)
     converged = True
     for fold in range(count):
         out = np.flatnonzero(member == fold)
-        _require_rest(exposure, (member != fold)[of], question, fold=fold)
-        held, passed = _held_out(built, exposure, out, endpoint, settings, seed + 1 + fold)
+        _require_rest(person_time, (member != fold)[of], question, fold=fold)
+        held, passed = _held_out(built, person_time, out, endpoint, settings, seed + 1 + fold)
         elpd[out] = held
         converged &= passed
         if progress is not None:
             progress(fold + 1, count)
     return _prediction(
-        exposure,
+        person_time,
         endpoint,
         used,
         elpd=elpd[used],
@@ -479,7 +479,7 @@ def k_fold(
 
 
 def _prediction(
-    exposure: Exposure,
+    person_time: PersonTime,
     endpoint: str | None,
     used: Ints,
     *,
@@ -490,11 +490,11 @@ def _prediction(
     scheme: str,
     converged: bool,
 ) -> Prediction:
-    persons = exposure.persons
+    persons = person_time.persons
     patients = persons.ids[used]
-    names = exposure.endpoints if endpoint is None else (endpoint,)
+    names = person_time.endpoints if endpoint is None else (endpoint,)
     rows, place = persons.rows(used)
-    people = exposure.people.isel(patient=rows)
+    people = person_time.people.isel(patient=rows)
     first = np.flatnonzero(np.diff(place, prepend=-1))
     columns = {}
     for name in names:
@@ -510,43 +510,43 @@ def _prediction(
         effective=effective,
         scheme=scheme,
         endpoints=tuple(names),
-        unit=exposure.unit,
+        unit=person_time.unit,
         converged=converged,
-        synthetic=exposure.synthetic,
+        synthetic=person_time.synthetic,
         follow_up=pd.DataFrame(columns, index=patients),
     )
 
 
 def _held_out(
     built: BuiltModel,
-    exposure: Exposure,
+    person_time: PersonTime,
     out: Ints,
     endpoint: str | None,
     settings: SamplerSettings,
     seed: int,
 ) -> tuple[Floats, bool]:
     """Log predictive densities of patients by a fit without them, and whether it converged."""
-    left = np.zeros(exposure.persons.size, dtype=bool)
+    left = np.zeros(person_time.persons.size, dtype=bool)
     left[out] = True
-    with_weights(built, exposure, np.where(left[exposure.persons.of], 0.0, 1.0))
+    with_weights(built, person_time, np.where(left[person_time.persons.of], 0.0, 1.0))
     tree, _ = sample(built, seed=seed, settings=settings)
     posterior = tree["posterior"].to_dataset()
-    weight = weights_of_patients(exposure, out)
-    values = of_patients(posterior, exposure, built.design, out, endpoint)
+    weight = weights_of_patients(person_time, out)
+    values = of_patients(posterior, person_time, built.design, out, endpoint)
     held = values.reshape(-1, out.size) / weight
     density = weight * (logsumexp(held, axis=0) - np.log(held.shape[0]))
     return np.asarray(density), assess_convergence(tree).passed
 
 
-def _folds(exposure: Exposure, *, folds: int, by: str | None, seed: int) -> tuple[Ints, str]:
+def _folds(person_time: PersonTime, *, folds: int, by: str | None, seed: int) -> tuple[Ints, str]:
     """Fold of each patient, and what the folds are."""
-    people, persons = exposure.people, exposure.persons
+    people, persons = person_time.people, person_time.persons
     size = persons.size
     if by is not None:
-        categorical = [one.name for one in exposure.covariates if one.kind == "categorical"]
+        categorical = [one.name for one in person_time.covariates if one.kind == "categorical"]
         if by not in categorical:
             raise SpecError(f"by: no categorical covariate '{by}'. {nearest(by, categorical)}")
-        levels, level = levels_of(exposure, by, exposure.table["design"].values)
+        levels, level = levels_of(person_time, by, person_time.table["design"].values)
         if len(levels) < 2:
             raise SpecError(f"by: all eligible patients have {by} '{levels[0]}'.")
         member = np.empty(size, dtype=np.int64)
@@ -556,9 +556,9 @@ def _folds(exposure: Exposure, *, folds: int, by: str | None, seed: int) -> tupl
         raise SpecError(f"folds must be from 2 to the {size} patients, got {folds!r}.")
     if folds == size:
         return np.arange(size), LEAVE_ONE_OUT
-    spent = exposure.episodes
+    spent = person_time.episodes
     exposed = np.zeros(size, dtype=bool)
-    role = exposure.table["role"].values == "exposed"
+    role = person_time.table["role"].values == "exposed"
     exposed[persons.of[spent["patient"].values[role[spent["phase"].values]]]] = True
     events = np.bincount(persons.of, people["event"].values.sum(axis=0), minlength=size)
     shuffled = np.random.default_rng(seed).permutation(size)
@@ -570,13 +570,13 @@ def _folds(exposure: Exposure, *, folds: int, by: str | None, seed: int) -> tupl
 
 
 def _require_rest(
-    exposure: Exposure, kept: NDArray[np.bool_], question: Question, *, fold: int
+    person_time: PersonTime, kept: NDArray[np.bool_], question: Question, *, fold: int
 ) -> None:
     """Raise unless there is something to fit to without a fold."""
-    people, spent = exposure.people, exposure.episodes
-    role = exposure.table["role"].values
+    people, spent = person_time.people, person_time.episodes
+    role = person_time.table["role"].values
     inside = kept[spent["patient"].values]
-    for index, name in enumerate(exposure.endpoints):
+    for index, name in enumerate(person_time.endpoints):
         rows = inside & (spent["endpoint"].values == index)
         roles = set(role[spent["phase"].values[rows]])
         events = bool((people["event"].values[index] & kept).any())
@@ -598,14 +598,14 @@ def _moment_matched(
     fit: Fit, found: Pointwise, bad: Ints, endpoint: str | None
 ) -> tuple[Floats, Floats]:
     """Improve importance sampling for some patients: their log densities and Pareto k."""
-    built = build_model(fit.definition, fit.exposure)
+    built = build_model(fit.definition, fit.person_time)
     posterior, rows = fit.posterior, found.rows[bad]
     sizes = (posterior.sizes["chain"], posterior.sizes["draw"])
     points = unconstrain(built, posterior)
     dims = ("chain", "draw", "coordinate")
     samples = {"chain": posterior["chain"], "draw": posterior["draw"]}
     start = xr.DataArray(points.reshape(*sizes, -1), dims=dims, coords=samples)
-    values = of_patients(posterior, fit.exposure, fit.design, rows, endpoint)
+    values = of_patients(posterior, fit.person_time, fit.design, rows, endpoint)
     log_weights, _ = smoothed(values)
     ids = {"patient": np.arange(bad.size)}
     draws = xr.DataArray(values, dims=(*dims[:2], "patient"), coords={**samples, **ids})
@@ -638,7 +638,7 @@ def _moment_matched(
     def log_likelihood(values: xr.DataArray, patient: int) -> xr.DataArray:
         _, variables = evaluate(built, flat(values))
         alone = rows[[patient]]
-        return shaped(of_patients(variables, fit.exposure, fit.design, alone, endpoint), values)
+        return shaped(of_patients(variables, fit.person_time, fit.design, alone, endpoint), values)
 
     with _told_by_itself():
         result = az.loo_moment_match(

@@ -63,16 +63,16 @@ def cure_identifiability(fit: Fit) -> pd.DataFrame:
     require_cure(fit)
     assert fit.definition.cure is not None
     prior = fit.definition.cure.fraction
-    exposure = fit.exposure
-    role = exposure.table["role"].values == "exposed"
+    person_time = fit.person_time
+    role = person_time.table["role"].values == "exposed"
     rows = []
-    for index, name in enumerate(exposure.endpoints):
-        one = exposure.people.sel(endpoint=name)
+    for index, name in enumerate(person_time.endpoints):
+        one = person_time.people.sel(endpoint=name)
         stop, event = one["exit"].values, one["event"].values
         last = float(stop[event].max())
         later = stop > last
         since = np.maximum(one["begin"].values[later], last)
-        spent = exposure.episodes.isel(episode=exposure.episodes["endpoint"].values == index)
+        spent = person_time.episodes.isel(episode=person_time.episodes["endpoint"].values == index)
         inside = role[spent["phase"].values]
         ends = spent["stop"].values
         died = event[spent["patient"].values] & (ends == stop[spent["patient"].values])
@@ -105,7 +105,7 @@ def cure_identifiability(fit: Fit) -> pd.DataFrame:
     table.attrs |= {
         "model": fit.definition.name,
         "converged": int(fit.converged),
-        "synthetic": int(exposure.synthetic),
-        "unit": exposure.unit,
+        "synthetic": int(person_time.synthetic),
+        "unit": person_time.unit,
     }
     return table

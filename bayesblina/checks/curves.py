@@ -19,7 +19,13 @@ from bayesblina.hazards.definition import (
     ProportionalPhases,
     load_model,
 )
-from bayesblina.inference.fitting import Fit, expose_for, fit_exposure, sampler_settings, weights_of
+from bayesblina.inference.fitting import (
+    Fit,
+    fit_person_time,
+    person_time_for,
+    sampler_settings,
+    weights_of,
+)
 from bayesblina.patients.cohort import Cohort
 
 # Draws of the free baseline: what is compared are means.
@@ -112,11 +118,11 @@ def curve_shift(
     definition = free_model(fit.definition)
     if isinstance(fit.definition.baseline, Free):
         raise EstimandError("Its baseline is free itself")
-    exposure = expose_for(definition, cohort, fit.question, weights=weights_of(fit, cohort))
+    person_time = person_time_for(definition, cohort, fit.question, weights=weights_of(fit, cohort))
     seed = fit.provenance.seed
     settings = sampler_settings(DRAWS, 1, CHAINS, 1, seed)
-    free = fit_exposure(
-        definition, exposure, fit.question, seed=seed, settings=settings, complete=False
+    free = fit_person_time(
+        definition, person_time, fit.question, seed=seed, settings=settings, complete=False
     )
     other = survival(
         free,

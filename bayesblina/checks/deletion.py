@@ -56,11 +56,11 @@ def influence(fit: Fit) -> xr.Dataset:
     """
     require_kind(fit, Fit, "fit")
     fit.definition.require_hazard("The influence of single patients")
-    persons = fit.exposure.persons
+    persons = fit.person_time.persons
     ratios = hazard_ratio(fit)["hazard_ratio"].transpose("endpoint", "chain", "draw")
     logs = np.log(ratios.values).reshape(ratios.sizes["endpoint"], -1)
     below = (logs < 0).astype(np.float64)
-    first, profile = profiles(fit.exposure, np.arange(persons.size))
+    first, profile = profiles(fit.person_time, np.arange(persons.size))
     shape = (logs.shape[0], first.size)
     change, probability = np.empty(shape), np.empty(shape)
     pareto_k = np.empty(first.size)
@@ -78,13 +78,13 @@ def influence(fit: Fit) -> xr.Dataset:
             "pareto_k": ("patient", pareto_k),
         },
         coords={
-            "endpoint": list(fit.exposure.endpoints),
+            "endpoint": list(fit.person_time.endpoints),
             "patient": persons.ids,
         },
         attrs={
             "model": fit.definition.name,
             "converged": int(fit.converged),
-            "synthetic": int(fit.exposure.synthetic),
+            "synthetic": int(fit.person_time.synthetic),
         },
     )
 

@@ -14,7 +14,7 @@ from bayesblina.hazards.build import BuiltModel
 from bayesblina.hazards.definition import IllnessDeath, ModelDefinition
 from bayesblina.hazards.likelihood import LogHazard, log_hazard
 from bayesblina.patients.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -63,11 +63,11 @@ class Histories:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Drawer:
-    """Draws event histories of the patients of an exposure, from hazards given by draw.
+    """Draws event histories of the patients of a person-time, from hazards given by draw.
 
     Attributes
     ----------
-    exposure
+    person_time
         Whose time at risk and phases are taken.
     hazards : tuple of LogHazard
         By endpoint, over draws.
@@ -78,35 +78,39 @@ class Drawer:
         Whether the endpoints are the transitions of illness-death courses.
     """
 
-    exposure: Exposure
+    person_time: PersonTime
     hazards: tuple[LogHazard, ...]
     flows: tuple[Flow, ...]
     course: bool
 
     @classmethod
     def of(
-        cls, definition: ModelDefinition, exposure: Exposure, built: BuiltModel, truth: xr.Dataset
+        cls,
+        definition: ModelDefinition,
+        person_time: PersonTime,
+        built: BuiltModel,
+        truth: xr.Dataset,
     ) -> Drawer:
         """Take a model, its patients, and draws of its parameters."""
         course = isinstance(definition.endpoints, IllnessDeath)
-        names = exposure.endpoints
+        names = person_time.endpoints
         parts = [names] if course else [(name,) for name in names]
         return cls(
-            exposure=exposure,
+            person_time=person_time,
             hazards=tuple(log_hazard(truth, built.design, endpoint=name) for name in names),
-            flows=tuple(flow_of(exposure, each) for each in parts),
+            flows=tuple(flow_of(person_time, each) for each in parts),
             course=course,
         )
 
     def draw(self, index: int, generator: np.random.Generator) -> Histories:
         """Draw histories from one draw of the parameters."""
-        shape = tuple(self.exposure.table["exposure"].shape)
+        shape = tuple(self.person_time.table["person_time"].shape)
         events, time = np.zeros(shape), np.zeros(shape)
-        of = self.exposure.people["pattern"].values
-        survived = np.isfinite(self.exposure.people["exit"].values).astype(np.float64)
+        of = self.person_time.people["pattern"].values
+        survived = np.isfinite(self.person_time.people["exit"].values).astype(np.float64)
         if self.course:
             flow = self.flows[0]
-            names = self.exposure.endpoints
+            names = self.person_time.endpoints
             order = [names.index(name) for name in (RELAPSE, DEATH_IN_REMISSION)]
             after = names.index(DEATH_AFTER_RELAPSE)
             rates = [self._rate(place, index, flow) for place in (*order, after)]
@@ -131,13 +135,13 @@ class Drawer:
     def _rate(self, place: int, index: int, flow: Flow) -> Floats:
         """Hazard of an endpoint in each part."""
         found = self.hazards[place]
-        pattern = self.exposure.people["pattern"].values[flow.patient]
+        pattern = self.person_time.people["pattern"].values[flow.patient]
         shared = found.shared[index][found.class_of[pattern], flow.interval, flow.state]
         relative = found.pattern[index]
         return np.asarray(np.exp(shared + relative[np.minimum(pattern, relative.size - 1)]))
 
 
-def flow_of(exposure: Exposure, endpoints: tuple[str, ...]) -> Flow:
+def flow_of(person_time: PersonTime, endpoints: tuple[str, ...]) -> Flow:
     """Cut the time at risk for any of some endpoints into parts.
 
     Of an illness-death course remission comes first and the time after relapse follows: together
@@ -145,7 +149,7 @@ def flow_of(exposure: Exposure, endpoints: tuple[str, ...]) -> Flow:
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
     endpoints
         Endpoints.
@@ -155,16 +159,16 @@ def flow_of(exposure: Exposure, endpoints: tuple[str, ...]) -> Flow:
     Flow
         The parts.
     """
-    spent = exposure.episodes
+    spent = person_time.episodes
     # The two transitions out of remission have the same time at risk: one of them counts.
-    wanted = [exposure.endpoints.index(name) for name in endpoints if name != DEATH_IN_REMISSION]
+    wanted = [person_time.endpoints.index(name) for name in endpoints if name != DEATH_IN_REMISSION]
     rows = np.isin(spent["endpoint"].values, wanted)
     patient, state, start, stop = (
         spent[name].values[rows] for name in ("patient", "phase", "start", "stop")
     )
     order = np.lexsort((start, patient))
     patient, state, start, stop = patient[order], state[order], start[order], stop[order]
-    episode, interval, length = split(start, stop, exposure.cuts)
+    episode, interval, length = split(start, stop, person_time.cuts)
     who = patient[episode]
     return Flow(
         patient=who,

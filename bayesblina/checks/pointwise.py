@@ -4,7 +4,7 @@ Nothing here holds draws x patients at once. Patients whose follow-up and covari
 exchangeable: each such profile is worked out once, and counts as often as there are patients.
 
 Patients are persons. Where the rows of an analysis are pieces or copies of persons, all of a
-person's are left out at once, and positions here are those of persons (`Exposure.persons`).
+person's are left out at once, and positions here are those of persons (`PersonTime.persons`).
 
 Weights multiply log-likelihoods in the posterior, so that leaving a patient out takes the patient's
 whole weight away. What is predicted is scored once for each unit of weight: a weight times the log
@@ -28,7 +28,7 @@ from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_like
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.importance import smooth_tails
 from bayesblina.inference.mixing import ess_mean
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -97,12 +97,12 @@ class LeaveOneOut:
     above_limit: int
 
 
-def profiles(exposure: Exposure, rows: Ints) -> tuple[Ints, Ints]:
+def profiles(person_time: PersonTime, rows: Ints) -> tuple[Ints, Ints]:
     """Find patients whose follow-up, events, weights and covariates are equal.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
     rows : ndarray of int, shape (patient,)
         Positions of the patients.
@@ -114,16 +114,16 @@ def profiles(exposure: Exposure, rows: Ints) -> tuple[Ints, Ints]:
     profile : ndarray of int, shape (patient,)
         Profile of each patient; patients in pieces have each their own.
     """
-    if exposure.persons.in_pieces:
+    if person_time.persons.in_pieces:
         return rows, np.arange(rows.size)
-    held = exposure.patients()
+    held = person_time.patients()
     people = held.people.isel(patient=rows)
     columns = [people["weight"].values, people["category"].values.astype(np.float64)]
     if "design" in people:
         columns += list(people["design"].values.T)
     place = np.full(held.people.sizes["patient"], -1, dtype=np.int64)
     place[rows] = np.arange(rows.size)
-    for index in range(len(exposure.endpoints)):
+    for index in range(len(person_time.endpoints)):
         columns += [np.nan_to_num(people[key].values[index], nan=-1.0) for key in ("begin", "exit")]
         columns.append(people["event"].values[index].astype(np.float64))
         spent = held.episodes.isel(episode=held.episodes["endpoint"].values == index)
@@ -167,19 +167,19 @@ def log_likelihoods(
     values : ndarray, shape (chain, draw, patient)
         Their log-likelihoods, times their weights.
     """
-    sizes, persons = fit.posterior.sizes, fit.exposure.persons
+    sizes, persons = fit.posterior.sizes, fit.person_time.persons
     step = max(1, BLOCK // (sizes["chain"] * sizes["draw"]))
     _, place = persons.rows(rows)
     # Patients go with the block in which their last row lies.
     last = np.cumsum(np.bincount(place, minlength=rows.size)) - 1
     begins = np.flatnonzero(np.diff(last // step, prepend=-1))
     for begin, end in zip(begins, [*begins[1:], rows.size], strict=True):
-        found = of_patients(fit.posterior, fit.exposure, fit.design, rows[begin:end], endpoint)
+        found = of_patients(fit.posterior, fit.person_time, fit.design, rows[begin:end], endpoint)
         yield slice(int(begin), int(end)), found
 
 
 def of_patients(
-    posterior: xr.Dataset, exposure: Exposure, design: Design, rows: Ints, endpoint: str | None
+    posterior: xr.Dataset, person_time: PersonTime, design: Design, rows: Ints, endpoint: str | None
 ) -> Floats:
     """Give the log-likelihoods of patients, each with all their pieces.
 
@@ -187,7 +187,7 @@ def of_patients(
     ----------
     posterior
         Draws.
-    exposure
+    person_time
         Events and person-time.
     design
         Phase contrasts, standardised covariates, classes and groups.
@@ -201,8 +201,8 @@ def of_patients(
     ndarray, shape (chain, draw, patient)
         Times their weights.
     """
-    pieces, place = exposure.persons.rows(rows)
-    found = patient_log_likelihood(posterior, exposure, design, endpoint=endpoint, rows=pieces)
+    pieces, place = person_time.persons.rows(rows)
+    found = patient_log_likelihood(posterior, person_time, design, endpoint=endpoint, rows=pieces)
     values = found.transpose("chain", "draw", "patient").values
     if pieces.size == rows.size:
         return np.asarray(values)
@@ -297,8 +297,8 @@ def pointwise(fit: Fit, *, endpoint: str | None = None, rows: Ints | None = None
     """
     fit.definition.require_hazard("Prediction of patients who are left out")
     rows = predicted(fit, endpoint) if rows is None else rows
-    counted = weights_of_patients(fit.exposure, rows)
-    first, profile = profiles(fit.exposure, rows)
+    counted = weights_of_patients(fit.person_time, rows)
+    first, profile = profiles(fit.person_time, rows)
     place = np.empty(first.size, dtype=np.int64)
     place[profile] = np.arange(rows.size)
     elpd, lpd, pareto_k = (np.empty(first.size) for _ in range(3))
@@ -318,12 +318,12 @@ def pointwise(fit: Fit, *, endpoint: str | None = None, rows: Ints | None = None
     )
 
 
-def weights_of_patients(exposure: Exposure, rows: Ints) -> Floats:
+def weights_of_patients(person_time: PersonTime, rows: Ints) -> Floats:
     """Give each patient's weight.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
     rows : ndarray of int, shape (patient,)
         Positions of the patients.
@@ -338,8 +338,8 @@ def weights_of_patients(exposure: Exposure, rows: Ints) -> Floats:
     EstimandError
         If they vary during a patient's follow-up.
     """
-    pieces, place = exposure.persons.rows(rows)
-    weight = exposure.patients().people["weight"].values[pieces]
+    pieces, place = person_time.persons.rows(rows)
+    weight = person_time.patients().people["weight"].values[pieces]
     first = weight[np.flatnonzero(np.diff(place, prepend=-1))]
     if not np.allclose(weight, first[place], rtol=1e-9, atol=0.0):
         raise EstimandError(
@@ -350,12 +350,12 @@ def weights_of_patients(exposure: Exposure, rows: Ints) -> Floats:
     return np.asarray(first, dtype=np.float64)
 
 
-def contributing(exposure: Exposure, endpoint: str | None) -> Ints:
+def contributing(person_time: PersonTime, endpoint: str | None) -> Ints:
     """Find the patients who contribute to an endpoint, or to any, among those who are known.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
     endpoint
         Endpoint; None for any.
@@ -370,20 +370,20 @@ def contributing(exposure: Exposure, endpoint: str | None) -> Ints:
     EstimandError
         If there is no such endpoint.
     """
-    names = list(exposure.endpoints)
+    names = list(person_time.endpoints)
     if endpoint is not None and endpoint not in names:
         raise EstimandError(f"No endpoint '{endpoint}'. {nearest(endpoint, names)}")
     asked = names if endpoint is None else [endpoint]
-    exits = exposure.patients().people["exit"].sel(endpoint=asked).values
-    return np.unique(exposure.persons.of[np.isfinite(exits).any(axis=0)])
+    exits = person_time.patients().people["exit"].sel(endpoint=asked).values
+    return np.unique(person_time.persons.of[np.isfinite(exits).any(axis=0)])
 
 
-def current(exposure: Exposure, definition: ModelDefinition) -> Bools | None:
+def current(person_time: PersonTime, definition: ModelDefinition) -> Bools | None:
     """Say who is of the current study, where a model borrows from external patients.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
     definition
         The hazard model.
@@ -395,8 +395,10 @@ def current(exposure: Exposure, definition: ModelDefinition) -> Bools | None:
     """
     if definition.borrowing is None:
         return None
-    _, source = levels_of(exposure, definition.borrowing.source, exposure.table["design"].values)
-    people, persons = exposure.patients().people, exposure.persons
+    _, source = levels_of(
+        person_time, definition.borrowing.source, person_time.table["design"].values
+    )
+    people, persons = person_time.patients().people, person_time.persons
     found = np.zeros(persons.size, dtype=bool)
     found[persons.of] = source[people["category"].values] == 0
     return found
@@ -417,8 +419,8 @@ def predicted(fit: Fit, endpoint: str | None) -> Ints:
     ndarray of int, shape (patient,)
         Their positions.
     """
-    rows = contributing(fit.exposure, endpoint)
-    mine = current(fit.exposure, fit.definition)
+    rows = contributing(fit.person_time, endpoint)
+    mine = current(fit.person_time, fit.definition)
     return rows if mine is None else rows[mine[rows]]
 
 
@@ -456,8 +458,8 @@ def log_likelihood_of(fit: Fit, *, endpoint: str | None = None) -> Floats:
     """
     fit.definition.require_hazard("The likelihood of patients")
     if has_total(fit):
-        return total_log_likelihood(fit.posterior, fit.exposure, fit.design, endpoint=endpoint)
-    rows = contributing(fit.exposure, endpoint)
+        return total_log_likelihood(fit.posterior, fit.person_time, fit.design, endpoint=endpoint)
+    rows = contributing(fit.person_time, endpoint)
     parts = [values.sum(axis=2) for _, values in log_likelihoods(fit, rows, endpoint=endpoint)]
     return np.asarray(np.sum(parts, axis=0).ravel())
 
@@ -489,28 +491,28 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
     Machine Learning Research 108, 341-351.
     """
     fit.definition.require_hazard("Prediction of patients who are left out")
-    exposure = fit.exposure
+    person_time = fit.person_time
     borrows = fit.definition.borrowing is not None
-    if borrows and not exposure.complete:
+    if borrows and not person_time.complete:
         raise EstimandError(
             "Of a model that borrows the current patients are predicted, one by one, but only sums "
             "over patients are known: read them into memory with read_cohort."
         )
     rows = predicted(fit, endpoint)
-    if exposure.complete and (rows.size <= LARGEST or borrows or not has_total(fit)):
+    if person_time.complete and (rows.size <= LARGEST or borrows or not has_total(fit)):
         found = pointwise(fit, endpoint=endpoint, rows=rows)
         return _summed(found, patients=rows.size)
     patients = rows.size
-    if not exposure.complete:
-        patients = exposure.size
+    if not person_time.complete:
+        patients = person_time.size
         if endpoint is not None:
-            patients = int(exposure.table["contributors"].sel(endpoint=endpoint))
+            patients = int(person_time.table["contributors"].sel(endpoint=endpoint))
     else:
         rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE, replace=False))
     found = pointwise(fit, endpoint=endpoint, rows=rows)
     middle = _at_the_middle(fit)
-    at_middle = of_patients(middle, exposure, fit.design, rows, endpoint).reshape(-1)
-    whole = total_log_likelihood(middle, exposure, fit.design, endpoint=endpoint)[0]
+    at_middle = of_patients(middle, person_time, fit.design, rows, endpoint).reshape(-1)
+    whole = total_log_likelihood(middle, person_time, fit.design, endpoint=endpoint)[0]
     difference = found.elpd - at_middle
     # A finite population is sampled without replacement.
     unseen = max(1.0 - rows.size / patients, 0.0)

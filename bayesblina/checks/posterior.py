@@ -210,7 +210,7 @@ def _sampled(loo: pd.DataFrame) -> list[str]:
 
 def _left_out(fit: Fit) -> pd.DataFrame:
     """Leave patients out of each endpoint and, where there are several, of all together."""
-    names: list[str | None] = [*fit.exposure.endpoints]
+    names: list[str | None] = [*fit.person_time.endpoints]
     return pd.DataFrame(
         [_loo(fit, name) for name in (names if len(names) == 1 else [*names, None])]
     )

@@ -43,7 +43,7 @@ from bayesblina.hazards.survivors import (
     sums,
 )
 from bayesblina.inference.fitting import Fit
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -66,7 +66,7 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``observed`` and ``exposure`` over (endpoint, interval, phase); ``expected`` and
+        ``observed`` and ``person_time`` over (endpoint, interval, phase); ``expected`` and
         ``replicated`` over (chain, draw, endpoint, interval, phase); and Bayesian p-values
         ``p_value`` over (endpoint, interval, phase) and ``p_value_interval`` over (endpoint,
         interval): the probability of more events than observed, plus half that of as many.
@@ -96,16 +96,16 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
     require_kind(fit, Fit, "fit")
     require_seed(seed)
     fit.definition.require_hazard("Replicated events")
-    table = fit.exposure.table
+    table = fit.person_time.table
     observed = table["events"].sum("pattern").transpose("endpoint", "interval", "phase")
-    time = table["exposure"].transpose("endpoint", "interval", "phase", "pattern").values
+    time = table["person_time"].transpose("endpoint", "interval", "phase", "pattern").values
     parts = []
-    for index, name in enumerate(fit.exposure.endpoints):
+    for index, name in enumerate(fit.person_time.endpoints):
         found = log_hazard(fit.posterior, fit.design, endpoint=name)
         if found.cured is not None:
-            part = segments_of(fit.exposure, name)
+            part = segments_of(fit.person_time, name)
             cell = part.interval * time.shape[2] + part.state
-            weight = fit.exposure.people["weight"].values[part.patient]
+            weight = fit.person_time.people["weight"].values[part.patient]
             awaited = np.zeros((time.shape[1] * time.shape[2], found.pattern.shape[0]))
             for rows, values in _expected(fit, found, part):
                 awaited[:, rows] = sums(values * weight[:, None], cell, awaited.shape[0])
@@ -128,14 +128,16 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
     drawn = unit * np.random.default_rng(seed).poisson(expected / unit)
     over_phases = _ratio(spread.sum(axis=2), mean.sum(axis=2))
     by_interval = _more_than(counts.sum(axis=2), expected.sum(axis=3), over_phases)
-    by_interval[[_overlapping(fit.exposure, name) for name in fit.exposure.endpoints]] = np.nan
-    if not fit.exposure.weighted:
+    by_interval[[_overlapping(fit.person_time, name) for name in fit.person_time.endpoints]] = (
+        np.nan
+    )
+    if not fit.person_time.weighted:
         drawn = drawn.astype(np.int64)
     by_draw = ("chain", "draw", *cells)
     return xr.Dataset(
         {
             "observed": (cells, counts),
-            "exposure": (cells, time.sum(axis=3)),
+            "person_time": (cells, time.sum(axis=3)),
             "expected": (by_draw, expected.reshape(shape)),
             "replicated": (by_draw, drawn.reshape(shape)),
             "p_value": (cells, _more_than(counts, expected, unit)),
@@ -144,7 +146,7 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
         coords={
             "chain": fit.posterior["chain"],
             "draw": fit.posterior["draw"],
-            "endpoint": list(fit.exposure.endpoints),
+            "endpoint": list(fit.person_time.endpoints),
             "interval": table["interval"].values,
             "interval_start": ("interval", table["interval_start"].values),
             "interval_stop": ("interval", table["interval_stop"].values),
@@ -170,18 +172,18 @@ def _moments(fit: Fit) -> tuple[Floats, Floats]:
 
     All 1 without weights, of which only the ratio is needed.
     """
-    exposure = fit.exposure
-    sizes = exposure.table.sizes
-    shape = (len(exposure.endpoints), sizes["interval"], sizes["phase"])
+    person_time = fit.person_time
+    sizes = person_time.table.sizes
+    shape = (len(person_time.endpoints), sizes["interval"], sizes["phase"])
     mean, spread = np.ones(shape), np.ones(shape)
-    if not exposure.weighted:
+    if not person_time.weighted:
         return mean, spread
-    weight = exposure.people["weight"].values
-    for index, name in enumerate(exposure.endpoints):
-        found, who = hazards_of_patients(fit.posterior, exposure, fit.design, endpoint=name)
+    weight = person_time.people["weight"].values
+    for index, name in enumerate(person_time.endpoints):
+        found, who = hazards_of_patients(fit.posterior, person_time, fit.design, endpoint=name)
         relative = np.exp(found.pattern).mean(axis=0)[who]
         hazard = np.exp(found.shared).mean(axis=0).reshape(found.shared.shape[1], -1)
-        time = exposure.patient_cells(name)
+        time = person_time.patient_cells(name)
         sums_of = np.zeros((2, hazard.shape[1]))
         for class_ in range(hazard.shape[0]):
             inside = found.class_of[who] == class_
@@ -196,14 +198,14 @@ def _ratio(spread: Floats, mean: Floats) -> Floats:
     return np.divide(spread, mean, out=np.ones(mean.shape), where=mean > 0)
 
 
-def _overlapping(exposure: Exposure, endpoint: str) -> bool:
+def _overlapping(person_time: PersonTime, endpoint: str) -> bool:
     """Say whether anybody is at risk twice at the same time."""
-    persons = exposure.persons
+    persons = person_time.persons
     if not persons.in_pieces:
         return False
-    rows = exposure.episodes["endpoint"].values == exposure.endpoints.index(endpoint)
+    rows = person_time.episodes["endpoint"].values == person_time.endpoints.index(endpoint)
     patient, start, stop = (
-        exposure.episodes[name].values[rows] for name in ("patient", "start", "stop")
+        person_time.episodes[name].values[rows] for name in ("patient", "start", "stop")
     )
     who = persons.of[patient]
     order = np.lexsort((start, who))
@@ -276,14 +278,14 @@ def replicated_simon_makuch(
         raise SpecError(f"draws must be from 1 to the {total} posterior draws, got {draws!r}.")
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.choice(total, draws, replace=False))
-    last = float(fit.exposure.table["last_exit"].values.max())
-    role = fit.exposure.table["role"].values
+    last = float(fit.person_time.table["last_exit"].values.max())
+    role = fit.person_time.table["role"].values
     exposed, against = fit.question.exposed, fit.question.reference
     groups = {exposed: role == "exposed", against or f"no {exposed}": role == "reference"}
-    first = begin if begin is not None else float(fit.exposure.table["first_begin"].values.min())
+    first = begin if begin is not None else float(fit.person_time.table["first_begin"].values.min())
     grid = np.linspace(first, last, GRID) if times is None else np.asarray(times, dtype=np.float64)
-    values = np.full((draws, len(fit.exposure.endpoints), len(groups), grid.size), np.nan)
-    for index, name in enumerate(fit.exposure.endpoints):
+    values = np.full((draws, len(fit.person_time.endpoints), len(groups), grid.size), np.nan)
+    for index, name in enumerate(fit.person_time.endpoints):
         for place, (label, states) in enumerate(groups.items()):
             risk = _risk_sets(
                 fit, name, chosen, keep_phase=states, keep_patient=None, begin=begin, at=grid
@@ -304,11 +306,11 @@ def replicated_simon_makuch(
         {"survival": (("replicate", "endpoint", "group", "time"), values)},
         coords={
             "replicate": np.arange(draws),
-            "endpoint": list(fit.exposure.endpoints),
+            "endpoint": list(fit.person_time.endpoints),
             "group": list(groups),
             "time": grid,
         },
-        attrs={**_attributes(fit), "unit": fit.exposure.unit},
+        attrs={**_attributes(fit), "unit": fit.person_time.unit},
     )
 
 
@@ -346,13 +348,13 @@ def martingale_residuals(fit: Fit) -> xr.Dataset:
     True
     """
     require_kind(fit, Fit, "fit")
-    people, persons = fit.exposure.people, fit.exposure.persons
+    people, persons = fit.person_time.people, fit.person_time.persons
     weight = people["weight"].values
     columns: dict[str, list[Floats]] = {"residual": [], "events": [], "expected": [], "sd": []}
-    for name in fit.exposure.endpoints:
+    for name in fit.person_time.endpoints:
         one = people.sel(endpoint=name)
-        cells = fit.exposure.patient_cells(name)
-        found, who = hazards_of_patients(fit.posterior, fit.exposure, fit.design, endpoint=name)
+        cells = fit.person_time.patient_cells(name)
+        found, who = hazards_of_patients(fit.posterior, fit.person_time, fit.design, endpoint=name)
         hazard = np.exp(found.shared).reshape(*found.shared.shape[:2], -1)
         mean, square = np.zeros(persons.size), np.zeros(persons.size)
         step = max(1, BLOCK // who.size)
@@ -379,7 +381,7 @@ def martingale_residuals(fit: Fit) -> xr.Dataset:
             columns[key].append(np.where(seen > 0, values, np.nan))
     return xr.Dataset(
         {key: (("endpoint", "patient"), np.stack(values)) for key, values in columns.items()},
-        coords={"endpoint": list(fit.exposure.endpoints), "patient": persons.ids},
+        coords={"endpoint": list(fit.person_time.endpoints), "patient": persons.ids},
         attrs=_attributes(fit),
     )
 
@@ -445,7 +447,7 @@ def calibration(
         raise SpecError(f"groups must be at least 1, got {groups!r}.")
     if not 0 < mass < 1:
         raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
-    people = fit.exposure.people
+    people = fit.person_time.people
     weight = people["weight"].values
     begin = fit.question.landmark if landmark is None else landmark
     if begin is None:
@@ -458,19 +460,19 @@ def calibration(
     if (grid > last).any():
         raise SpecError(
             f"times {', '.join(f'{one:g}' for one in grid[grid > last])} lie after the end of "
-            f"follow-up, {last:.3g} {fit.exposure.unit}: nothing was observed there to compare "
+            f"follow-up, {last:.3g} {fit.person_time.unit}: nothing was observed there to compare "
             "with."
         )
     sizes = fit.posterior.sizes
     everyone = np.arange(sizes["chain"] * sizes["draw"])
     tail = (1.0 - mass) / 2.0
     rows = []
-    for name in fit.exposure.endpoints:
+    for name in fit.person_time.endpoints:
         one = people.sel(endpoint=name)
         entry, stop, event = (one[key].values for key in ("begin", "exit", "event"))
         used = np.flatnonzero(stop > begin)
         found, who = hazards_of_patients(
-            fit.posterior, fit.exposure, fit.design, endpoint=name, rows=used
+            fit.posterior, fit.person_time, fit.design, endpoint=name, rows=used
         )
         pattern = found.pattern
         score = pattern.mean(axis=0)[who]
@@ -496,7 +498,7 @@ def calibration(
                 begin=begin,
                 minimum=1,
                 mass=mass,
-                weight=weight[inside] if fit.exposure.weighted else None,
+                weight=weight[inside] if fit.person_time.weighted else None,
             )
             end = float(stop[inside].max())
             dead = inside & event
@@ -510,7 +512,7 @@ def calibration(
                         "endpoint": name,
                         "group": group + 1,
                         "time": float(time),
-                        "patients": int(np.unique(fit.exposure.persons.of[inside]).size),
+                        "patients": int(np.unique(fit.person_time.persons.of[inside]).size),
                         "predicted": middle,
                         "predicted_lower": lower,
                         "predicted_upper": upper,
@@ -524,9 +526,9 @@ def calibration(
     columns = ["endpoint", "group", "time", "patients", "predicted", "predicted_lower"]
     columns += ["predicted_upper", "observed", "observed_lower", "observed_upper", "events"]
     table = pd.DataFrame(rows, columns=[*columns, "expected"])
-    if not fit.exposure.weighted:
+    if not fit.person_time.weighted:
         table["events"] = table["events"].astype(np.int64)
-    table.attrs |= {**_attributes(fit), "unit": fit.exposure.unit, "landmark": float(begin)}
+    table.attrs |= {**_attributes(fit), "unit": fit.person_time.unit, "landmark": float(begin)}
     return table
 
 
@@ -555,12 +557,14 @@ def _risk_sets(
     at: Floats,
 ) -> _RiskSets | None:
     """Add up hazards over patients at risk; None if nobody is after the beginning."""
-    exposure = fit.exposure
-    rows = exposure.episodes["endpoint"].values == exposure.endpoints.index(endpoint)
+    person_time = fit.person_time
+    rows = person_time.episodes["endpoint"].values == person_time.endpoints.index(endpoint)
     patient, state, start, stop = (
-        exposure.episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
+        person_time.episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
     )
-    found, pattern_of = hazards_of_patients(fit.posterior, exposure, fit.design, endpoint=endpoint)
+    found, pattern_of = hazards_of_patients(
+        fit.posterior, person_time, fit.design, endpoint=endpoint
+    )
     kept = np.ones(patient.size, dtype=bool)
     if keep_phase is not None:
         kept &= keep_phase[state]
@@ -572,9 +576,9 @@ def _risk_sets(
     if not kept.any():
         return None
     patient, state, start, stop = patient[kept], state[kept], start[kept], stop[kept]
-    weight = exposure.people["weight"].values
+    weight = person_time.people["weight"].values
     first, last = float(start.min()) if begin is None else begin, float(stop.max())
-    inner = np.concatenate([start, stop, exposure.cuts, at])
+    inner = np.concatenate([start, stop, person_time.cuts, at])
     knots = np.unique(np.append(inner[(inner > first) & (inner < last)], [first, last]))
     pieces = knots.size - 1
     at_risk = np.where(
@@ -599,9 +603,9 @@ def _risk_sets(
         shape=(patient.size, pieces + 1),
     )
     relative, shared = found.pattern[draws], found.shared[draws]
-    middle = interval_of((knots[:-1] + knots[1:]) / 2.0, exposure.cuts)
+    middle = interval_of((knots[:-1] + knots[1:]) / 2.0, person_time.cuts)
     who = pattern_of[patient]
-    powers = _powers(exposure)
+    powers = _powers(person_time)
     totals = [np.zeros((draws.size, pieces)) for _ in powers]
     step = max(1, BLOCK // max(patient.size, pieces))
     for place in range(0, draws.size, step):
@@ -632,10 +636,10 @@ def _of_uncured(
     keep_patient: NDArray[np.bool_] | None,
 ) -> list[Floats]:
     """Hazards summed where some are cured: who is, shows in the time since entry."""
-    exposure = fit.exposure
+    person_time = fit.person_time
     # Knots before the first are needed too.
-    points = np.unique(np.concatenate([exposure.cuts, knots]))
-    follow_up = segments_of(exposure, endpoint, points=points)
+    points = np.unique(np.concatenate([person_time.cuts, knots]))
+    follow_up = segments_of(person_time, endpoint, points=points)
     opens = np.concatenate([[0.0], points])[follow_up.piece]
     piece, pieces = np.searchsorted(knots, opens), knots.size - 1
     mine = (opens >= knots[0]) & (opens < knots[-1])
@@ -643,17 +647,17 @@ def _of_uncured(
         mine &= keep_phase[follow_up.state]
     if keep_patient is not None:
         mine &= keep_patient[follow_up.patient]
-    weight = exposure.people["weight"].values[follow_up.patient[mine]][:, None]
-    totals = [np.empty((draws.size, pieces)) for _ in _powers(exposure)]
+    weight = person_time.people["weight"].values[follow_up.patient[mine]][:, None]
+    totals = [np.empty((draws.size, pieces)) for _ in _powers(person_time)]
     for chosen, values in _expected(fit, found, follow_up, draws=draws):
-        for power, total in zip(_powers(exposure), totals, strict=True):
+        for power, total in zip(_powers(person_time), totals, strict=True):
             total[chosen] = sums(values[mine] * weight**power, piece[mine], pieces).T
     return [total / np.diff(knots) for total in totals]
 
 
-def _powers(exposure: Exposure) -> tuple[int, ...]:
+def _powers(person_time: PersonTime) -> tuple[int, ...]:
     """Powers of the weights that are needed: squares where there are any."""
-    return (1, 2) if exposure.weighted else (1,)
+    return (1, 2) if person_time.weighted else (1,)
 
 
 def _of_totals(knots: Floats, at_risk: Floats, totals: Sequence[Floats]) -> _RiskSets:
@@ -667,7 +671,7 @@ def _expected(
 ) -> Iterator[tuple[slice, Floats]]:
     """Events expected in segments of follow-up, of shape (segment, draws), some draws at a time."""
     assert found.cured is not None
-    pattern_of = fit.exposure.people["pattern"].values
+    pattern_of = fit.person_time.people["pattern"].values
     chosen = np.arange(found.pattern.shape[0]) if draws is None else draws
     step = max(1, BLOCK // max(part.patient.size, 1))
     for place in range(0, chosen.size, step):
@@ -695,5 +699,5 @@ def _attributes(fit: Fit) -> dict[str, object]:
     return {
         "model": fit.definition.name,
         "converged": int(fit.converged),
-        "synthetic": int(fit.exposure.synthetic),
+        "synthetic": int(fit.person_time.synthetic),
     }

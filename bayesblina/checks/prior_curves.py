@@ -15,7 +15,7 @@ from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.definition import Free, ModelDefinition
 from bayesblina.hazards.likelihood import LogHazard, log_hazard
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,7 +31,7 @@ LARGEST_LOG = 300.0
 
 def prior_predictive(
     definition: ModelDefinition,
-    exposure: Exposure,
+    person_time: PersonTime,
     *,
     seed: int,
     draws: int = 1000,
@@ -50,7 +50,7 @@ def prior_predictive(
     ----------
     definition
         The hazard model.
-    exposure
+    person_time
         Events and person-time.
     seed
         Seed of the draws.
@@ -87,12 +87,14 @@ def prior_predictive(
     >>> question = bb.Question(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
-    >>> prior = bb.prior_predictive(bb.load_model("primary"), bb.expose(cohort, question), seed=1)
+    >>> prior = bb.prior_predictive(
+    ...     bb.load_model("primary"), bb.person_time(cohort, question), seed=1
+    ... )
     >>> prior["survival"].dims
     ('draw', 'endpoint', 'phase', 'time')
     """
     require_kind(definition, ModelDefinition, "definition")
-    require_kind(exposure, Exposure, "exposure")
+    require_kind(person_time, PersonTime, "person_time")
     require_seed(seed)
     if draws < 1:
         raise SpecError(f"draws must be at least 1, got {draws!r}.")
@@ -103,21 +105,21 @@ def prior_predictive(
             f"Model '{definition.name}' has no prior of the baseline, so that no curve follows "
             "before any data; its priors of hazard ratios are those that its file states."
         )
-    built = build_model(definition, exposure)
+    built = build_model(definition, person_time)
     prior = draw_prior(built, seed=seed, draws=draws)
-    states = exposure.table["role"].values
+    states = person_time.table["role"].values
     first, exposed = (int(np.flatnonzero(states == role)[0]) for role in ("reference", "exposed"))
-    last = float(exposure.table["last_exit"].values.max())
+    last = float(person_time.table["last_exit"].values.max())
     grid = np.linspace(0.0, last, GRID) if times is None else np.asarray(times, dtype=np.float64)
-    start, stop = np.concatenate([[0.0], exposure.cuts]), np.append(exposure.cuts, np.inf)
+    start, stop = np.concatenate([[0.0], person_time.cuts]), np.append(person_time.cuts, np.inf)
     inside = np.clip(grid[:, None], start, stop) - start
-    chosen, weight = _patients(exposure)
+    chosen, weight = _patients(person_time)
     ratios, hazards, curves, pooled = [], [], [], []
-    for index, name in enumerate(exposure.endpoints):
+    for index, name in enumerate(person_time.endpoints):
         found = log_hazard(prior, built.design, endpoint=name)
         log_shared = found.shared[:, :, :, first]
         if baseline == "pooled":
-            log_shared = _pooled(exposure, found, index)
+            log_shared = _pooled(person_time, found, index)
         hazard = np.exp(np.minimum(log_shared, LARGEST_LOG))
         relative = np.exp(np.minimum(found.ratio, LARGEST_LOG))
         hazards.append(hazard[:, 0])
@@ -131,7 +133,7 @@ def prior_predictive(
                 axis=1,
             )
         )
-        pooled.append(np.exp(-inside @ _rates(exposure, index)))
+        pooled.append(np.exp(-inside @ _rates(person_time, index)))
     per_interval, by_time = ("draw", "endpoint", "interval"), ("draw", "endpoint", "phase", "time")
     return xr.Dataset(
         {
@@ -142,37 +144,37 @@ def prior_predictive(
         },
         coords={
             "draw": np.arange(draws),
-            "endpoint": list(exposure.endpoints),
-            "interval": exposure.table["interval"].values,
-            "phase": [str(exposure.table["phase"].values[state]) for state in (first, exposed)],
+            "endpoint": list(person_time.endpoints),
+            "interval": person_time.table["interval"].values,
+            "phase": [str(person_time.table["phase"].values[state]) for state in (first, exposed)],
             "time": grid,
         },
         attrs={
             "model": definition.name,
-            "synthetic": int(exposure.synthetic),
-            "unit": exposure.unit,
+            "synthetic": int(person_time.synthetic),
+            "unit": person_time.unit,
             "baseline": baseline,
         },
     )
 
 
-def _rates(exposure: Exposure, endpoint: int) -> Floats:
+def _rates(person_time: PersonTime, endpoint: int) -> Floats:
     """Events over time at risk by interval, of all phases and patients; 0 where nobody is."""
-    table = exposure.table
+    table = person_time.table
     events, time = (
-        table[name].values[endpoint].sum(axis=(1, 2)) for name in ("events", "exposure")
+        table[name].values[endpoint].sum(axis=(1, 2)) for name in ("events", "person_time")
     )
     return np.asarray(np.divide(events, time, out=np.zeros(time.shape), where=time > 0))
 
 
-def _pooled(exposure: Exposure, found: LogHazard, endpoint: int) -> Floats:
+def _pooled(person_time: PersonTime, found: LogHazard, endpoint: int) -> Floats:
     """Log hazards of the reference under which as many events are expected as there were.
 
     Over (draw, class, interval); minus infinity where an interval has no event.
     """
-    table = exposure.table
+    table = person_time.table
     # (interval, state, pattern)
-    time = table["exposure"].values[endpoint]
+    time = table["person_time"].values[endpoint]
     events = table["events"].values[endpoint].sum(axis=(1, 2))
     spent = np.zeros((found.ratio.shape[0], time.shape[0]))
     for rows in _blocks(found.pattern.shape[0], time.shape[2]):
@@ -190,16 +192,16 @@ def _pooled(exposure: Exposure, found: LogHazard, endpoint: int) -> Floats:
     return np.repeat(logs[:, None, :], found.ratio.shape[1], axis=1)
 
 
-def _patients(exposure: Exposure) -> tuple[Ints, Floats]:
+def _patients(person_time: PersonTime) -> tuple[Ints, Floats]:
     """Patterns over which curves are averaged, and the shares of patients in them.
 
     Where no single patient is known, shares of the time at risk.
     """
-    if exposure.complete:
-        people, count = exposure.people, exposure.table.sizes["pattern"]
+    if person_time.complete:
+        people, count = person_time.people, person_time.table.sizes["pattern"]
         weight = np.bincount(people["pattern"].values, people["weight"].values, minlength=count)
     else:
-        weight = exposure.table["exposure"].values.sum(axis=(0, 1, 2))
+        weight = person_time.table["person_time"].values.sum(axis=(0, 1, 2))
     chosen = np.flatnonzero(weight)
     if chosen.size > MOST_PATTERNS:
         passed = np.cumsum(weight[chosen]) / weight.sum()

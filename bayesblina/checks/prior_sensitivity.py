@@ -221,7 +221,7 @@ def power_scaling_draws(fit: Fit, estimate: xr.Dataset | None = None) -> xr.Data
             "/log_likelihood": _log_likelihood(fit).to_dataset(name="survival"),
         }
     )
-    tree.attrs |= {"synthetic": int(fit.exposure.synthetic), "converged": int(fit.converged)}
+    tree.attrs |= {"synthetic": int(fit.person_time.synthetic), "converged": int(fit.converged)}
     tree.attrs |= dict.fromkeys((name for name in fit.failed if name != "converged"), "failed")
     return tree
 
@@ -294,7 +294,7 @@ def _log_likelihood(fit: Fit) -> xr.DataArray:
 def _log_priors(fit: Fit) -> dict[str, xr.DataArray]:
     """Log prior densities of the parameters that have a meaning of their own, by part."""
     definition = fit.definition
-    if isinstance(definition.endpoints, Correlated) and len(fit.exposure.endpoints) > 1:
+    if isinstance(definition.endpoints, Correlated) and len(fit.person_time.endpoints) > 1:
         raise EstimandError(
             "Power-scaling takes the phases' priors one by one: the endpoints' are correlated in "
             f"model '{definition.name}'. Fit 'primary'."
@@ -408,7 +408,7 @@ def sceptical_priors(
     if not intervals or not all(1 < end < math.inf for end in intervals):
         raise SpecError(f"intervals must be upper ends greater than 1, got {list(intervals)!r}.")
     rows = []
-    for endpoint in fit.exposure.endpoints:
+    for endpoint in fit.person_time.endpoints:
         effect = _exposed_effect(fit, endpoint)
         for end in intervals:
             sd = math.log(end) / norm.ppf(0.975)
@@ -487,8 +487,8 @@ def most_sceptical_prior(
     require_kind(fit, Fit, "fit")
     if not 0.5 < probability < 1:
         raise SpecError(f"probability must lie between 0.5 and 1, got {probability!r}.")
-    if endpoint not in fit.exposure.endpoints:
-        known = ", ".join(fit.exposure.endpoints)
+    if endpoint not in fit.person_time.endpoints:
+        known = ", ".join(fit.person_time.endpoints)
         raise EstimandError(f"No endpoint '{endpoint}'; there are {known}.")
     require_direction(direction)
     effect = _exposed_effect(fit, endpoint)
@@ -571,7 +571,7 @@ def scepticism_limit(lower: float, upper: float) -> float:
 
 def _exposed_effect(fit: Fit, endpoint: str) -> xr.DataArray:
     """Log hazard ratio of the exposed phase, over (chain, draw)."""
-    if isinstance(fit.definition.endpoints, Correlated) and len(fit.exposure.endpoints) > 1:
+    if isinstance(fit.definition.endpoints, Correlated) and len(fit.person_time.endpoints) > 1:
         raise EstimandError(
             "Priors are put in place one endpoint at a time: those of model "
             f"'{fit.definition.name}' are correlated. Fit 'primary'."

@@ -12,7 +12,7 @@ from bayesblina.core.intervals import split
 from bayesblina.hazards.definition import ProportionalPhases
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.partial_likelihood import fit_cox
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 
@@ -65,22 +65,24 @@ def early_and_late(fit: Fit) -> tuple[EarlyLate, ...]:
         the model, and stratified as it is. None where the model's own effect is not one ratio,
         where patients have weights, are only summed or are very many.
     """
-    exposure = fit.exposure
+    person_time = fit.person_time
     if (
         not isinstance(fit.definition.phases, ProportionalPhases)
-        or exposure.weighted
-        or not exposure.complete
-        or exposure.episodes.sizes["episode"] > LARGEST
+        or person_time.weighted
+        or not person_time.complete
+        or person_time.episodes.sizes["episode"] > LARGEST
     ):
         return ()
-    raw = exposure.terms_of(slice(None))
-    found = (_of_endpoint(fit, exposure, raw, index) for index in range(len(exposure.endpoints)))
+    raw = person_time.terms_of(slice(None))
+    found = (
+        _of_endpoint(fit, person_time, raw, index) for index in range(len(person_time.endpoints))
+    )
     return tuple(one for one in found if one is not None)
 
 
-def _of_endpoint(fit: Fit, exposure: Exposure, raw: Floats, index: int) -> EarlyLate | None:
+def _of_endpoint(fit: Fit, person_time: PersonTime, raw: Floats, index: int) -> EarlyLate | None:
     """Cox's model with the phase's effect apart after the median event."""
-    episodes, people = exposure.episodes, exposure.people
+    episodes, people = person_time.episodes, person_time.people
     rows = episodes["endpoint"].values == index
     if fit.design.sources:
         # The answer is that of the current patients.
@@ -91,7 +93,7 @@ def _of_endpoint(fit: Fit, exposure: Exposure, raw: Floats, index: int) -> Early
     )
     last = stop == people["exit"].values[index][patient]
     event = last & people["event"].values[index][patient]
-    role = exposure.table["role"].values
+    role = person_time.table["role"].values
     compared = event & (role[state] != "other")
     if not compared.any():
         return None
@@ -118,7 +120,7 @@ def _of_endpoint(fit: Fit, exposure: Exposure, raw: Floats, index: int) -> Early
     variance = result.covariance[0, 0] + result.covariance[1, 1] - 2 * result.covariance[0, 1]
     p_value = float(2 * ndtr(-abs(late_log - early_log) / np.sqrt(variance)))
     return EarlyLate(
-        endpoint=exposure.endpoints[index],
+        endpoint=person_time.endpoints[index],
         split=cut,
         early=float(np.exp(early_log)),
         late=float(np.exp(late_log)),

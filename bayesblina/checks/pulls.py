@@ -57,7 +57,7 @@ def pulls(fit: Fit) -> pd.DataFrame:
     >>> bool((table["prior_pull"] > 0).all())
     True
     """
-    names = list(fit.exposure.endpoints)
+    names = list(fit.person_time.endpoints)
     missing = np.full(len(names), np.nan)
     found: dict[str, Sequence[object] | Floats] = {"endpoint": names}
     found |= dict.fromkeys([*COLUMNS, "companion_sd"], missing)
@@ -74,7 +74,7 @@ def pulls(fit: Fit) -> pd.DataFrame:
         parts.append((COVARIATES, "covariate_prior_pull", "without_covariate_priors_median"))
     for prior, pull, without in parts:
         flat = partial_posterior(
-            fit.definition, fit.exposure, seed=fit.provenance.seed, flat=(prior,)
+            fit.definition, fit.person_time, seed=fit.provenance.seed, flat=(prior,)
         )
         free = without_baseline(fit, flat)
         if free is None:

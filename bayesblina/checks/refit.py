@@ -17,9 +17,9 @@ from bayesblina.core.intervals import (
 from bayesblina.hazards.build import CAREFUL
 from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition
 from bayesblina.inference.baseline_gate import BaselineGate, gate_of, not_compared
-from bayesblina.inference.fitting import Fit, expose_for, fit_exposure, weights_of
+from bayesblina.inference.fitting import Fit, fit_person_time, person_time_for, weights_of
 from bayesblina.patients.cohort import Cohort
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 
@@ -88,17 +88,17 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
     """
     definition, freer = _freer(fit.definition)
     settings = fit.provenance.settings
-    exposure = expose_for(
+    person_time = person_time_for(
         definition,
         cohort,
         fit.question,
-        cuts=more_cuts(fit.exposure),
+        cuts=more_cuts(fit.person_time),
         weights=weights_of(fit, cohort),
-        compress=None if fit.exposure.compression is None else True,
+        compress=None if fit.person_time.compression is None else True,
     )
-    again = fit_exposure(
+    again = fit_person_time(
         definition,
-        exposure,
+        person_time,
         fit.question,
         seed=fit.provenance.seed,
         # Steps so wide leave hazards of short intervals far from normal: chains mix more slowly.
@@ -113,7 +113,7 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
     found = gate_of(fit.posterior, again.posterior, against=words)
     if not again.converged and found.passed:
         # Draws that cannot be read clear nobody.
-        return not_compared(f"{words} is what it would be compared with", fit.exposure.endpoints)
+        return not_compared(f"{words} is what it would be compared with", fit.person_time.endpoints)
     return found
 
 
@@ -124,12 +124,12 @@ def _freer(definition: ModelDefinition) -> tuple[ModelDefinition, bool]:
     return definition.with_priors(step=HazardRatioPrior.from_sd(STEP_SD)), True
 
 
-def more_cuts(exposure: Exposure) -> Floats:
+def more_cuts(person_time: PersonTime) -> Floats:
     """Add cuts where patients enter states or come under observation late.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
 
     Returns
@@ -137,7 +137,7 @@ def more_cuts(exposure: Exposure) -> Floats:
     ndarray of float, shape (n,)
         The cuts there are, and twice as many quantiles of each kind of entry as by default.
     """
-    episodes, people = exposure.episodes, exposure.people
+    episodes, people = person_time.episodes, person_time.people
     endpoint, patient, phase, start = (
         episodes[name].values for name in ("endpoint", "patient", "phase", "start")
     )
@@ -147,7 +147,7 @@ def more_cuts(exposure: Exposure) -> Floats:
     ends = people["exit"].values[people["event"].values]
     pooled = np.unique(np.concatenate([ends, *kinds]))
     before = np.concatenate([[-np.inf], pooled])
-    count = 2 * number_of_entry_cuts(exposure.table.sizes["interval"])
+    count = 2 * number_of_entry_cuts(person_time.table.sizes["interval"])
     pairs = []
     for times in kinds:
         if times.size:
@@ -155,7 +155,7 @@ def more_cuts(exposure: Exposure) -> Floats:
             found = np.unique(np.quantile(times, shares, method="inverted_cdf"))
             pairs.append(np.stack([before[np.searchsorted(pooled, found)], found]))
     if not pairs:
-        return exposure.cuts
+        return person_time.cuts
     fresh = cuts_between(np.concatenate(pairs, axis=1), float(ends.max()))
-    joined = np.unique(np.concatenate([exposure.cuts, fresh]))
+    joined = np.unique(np.concatenate([person_time.cuts, fresh]))
     return joined[np.diff(joined, prepend=0.0) > 2.0 * TIE_TOLERANCE * joined]

@@ -15,7 +15,7 @@ from bayesblina.hazards.definition import IllnessDeath, PowerPrior
 from bayesblina.hazards.effects import levels_of
 from bayesblina.inference.fitting import Fit
 from bayesblina.patients.rules import is_after
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 
@@ -122,10 +122,10 @@ def _where(fit: Fit) -> dict[str, str]:
     }
 
 
-def _by_role(exposure: Exposure, name: str, role: str) -> Floats:
+def _by_role(person_time: PersonTime, name: str, role: str) -> Floats:
     """Sum over the states of a role; shape (endpoint,)."""
-    states = exposure.table["role"].values == role
-    values = exposure.table[name].transpose("endpoint", "interval", "phase", "pattern").values
+    states = person_time.table["role"].values == role
+    values = person_time.table[name].transpose("endpoint", "interval", "phase", "pattern").values
     return np.asarray(values[:, :, states].sum(axis=(1, 2, 3)), dtype=np.float64)
 
 
@@ -133,7 +133,7 @@ def _without_events(fit: Fit) -> list[str]:
     found = []
     for role, where in _where(fit).items():
         for name, events in zip(
-            fit.exposure.endpoints, _by_role(fit.exposure, "events", role), strict=True
+            fit.person_time.endpoints, _by_role(fit.person_time, "events", role), strict=True
         ):
             if events <= NOBODY:
                 bound = "how low" if role == "exposed" else "how high"
@@ -151,33 +151,33 @@ def _prior_speaks(fit: Fit) -> list[str]:
     shares = np.square(logs.std(("chain", "draw"), ddof=1).values / prior)
     return [
         f"{name}: few events; the prior of the hazard ratio has about {share:.0%} of the precision"
-        for name, share in zip(fit.exposure.endpoints, shares, strict=True)
+        for name, share in zip(fit.person_time.endpoints, shares, strict=True)
         if share >= PRIOR_SPEAKS
     ]
 
 
 def _never_exposed(fit: Fit) -> list[str]:
     """Levels of categorical covariates in which nobody is ever exposed."""
-    exposure = fit.exposure
-    table = exposure.table
+    person_time = fit.person_time
+    table = person_time.table
     exposed = table["role"].values == "exposed"
-    time = table["exposure"].transpose("endpoint", "interval", "phase", "pattern").values
+    time = table["person_time"].transpose("endpoint", "interval", "phase", "pattern").values
     spent = time[:, :, exposed].sum(axis=(1, 2))
     apart, found = fit.definition.roles.get("subgroup"), []
-    for one in exposure.covariates:
+    for one in person_time.covariates:
         if one.kind != "categorical":
             continue
-        levels, level = levels_of(exposure, one.name, table["design"].values)
+        levels, level = levels_of(person_time, one.name, table["design"].values)
         for place, label in enumerate(levels):
             there = spent[:, level == place].sum(axis=1)
             missing = [
                 name
-                for name, total in zip(exposure.endpoints, there, strict=True)
+                for name, total in zip(person_time.endpoints, there, strict=True)
                 if total <= NOBODY * max(float(spent.max(initial=0.0)), 1.0)
             ]
             if not missing:
                 continue
-            where = "" if len(missing) == len(exposure.endpoints) else f"{', '.join(missing)}: "
+            where = "" if len(missing) == len(person_time.endpoints) else f"{', '.join(missing)}: "
             end = (
                 "its hazard ratio there is what the prior and the other subgroups say"
                 if one.name == apart
@@ -194,13 +194,13 @@ def _left_behind(fit: Fit) -> list[str]:
 
     Their hazard is not what not starting does: the other event, such as relapse, confounds.
     """
-    exposure, question = fit.exposure, fit.question
-    if not exposure.complete or isinstance(fit.definition.endpoints, IllnessDeath):
+    person_time, question = fit.person_time, fit.question
+    if not person_time.complete or isinstance(fit.definition.endpoints, IllnessDeath):
         return []
-    exits, events = exposure.people["exit"].values, exposure.people["event"].values
-    role, spent = exposure.table["role"].values, exposure.episodes
+    exits, events = person_time.people["exit"].values, person_time.people["event"].values
+    role, spent = person_time.table["role"].values, person_time.episodes
     found = []
-    for index, name in enumerate(exposure.endpoints):
+    for index, name in enumerate(person_time.endpoints):
         rows = spent["endpoint"].values == index
         who, start, stop = (spent[one].values[rows] for one in ("patient", "start", "stop"))
         state = role[spent["phase"].values[rows]]
@@ -209,7 +209,7 @@ def _left_behind(fit: Fit) -> list[str]:
         ends = (stop == exits[index, who]) & events[index, who]
         last = np.zeros(exits.shape[1], dtype=np.bool_)
         last[who[ends & (state == "reference")]] = True
-        for other, before in enumerate(exposure.endpoints):
+        for other, before in enumerate(person_time.endpoints):
             passed = np.where(events[other], exits[other], np.inf)
             after = is_after(exits[index], passed)
             late = np.isfinite(begun) & (begun >= passed)
@@ -228,11 +228,11 @@ def _left_behind(fit: Fit) -> list[str]:
 
 def _nobody_at_risk(fit: Fit) -> list[str]:
     """Gaps in the follow-up of a state that is compared, to two digits: nobody's own time."""
-    exposure, found = fit.exposure, []
-    table = supported(exposure)
-    for index, endpoint in enumerate(exposure.endpoints):
+    person_time, found = fit.person_time, []
+    table = supported(person_time)
+    for index, endpoint in enumerate(person_time.endpoints):
         first, last = (
-            float(exposure.table[one].values[index]) for one in ("first_begin", "last_exit")
+            float(person_time.table[one].values[index]) for one in ("first_begin", "last_exit")
         )
         for role, where in _where(fit).items():
             rows = table[(table["endpoint"] == endpoint) & (table["role"] == role)]
@@ -240,7 +240,7 @@ def _nobody_at_risk(fit: Fit) -> list[str]:
                 continue
             starts, stops = rows["start"].to_numpy(), rows["stop"].to_numpy()
             least = GAP * (last - first)
-            unit = exposure.unit
+            unit = person_time.unit
             found += [
                 f"{endpoint}: nobody is at risk {where} from {_coarse(a)} to {_coarse(b)} {unit}; "
                 "curves under it are the model's alone there"
@@ -263,7 +263,7 @@ def _coarse(time: float) -> str:
 def _not_proportional(fit: Fit) -> list[str]:
     return [
         f"{one.endpoint}: the effect of {fit.question.exposed} is not the same early and late: "
-        f"hazard ratio {one.early:.2f} up to {_coarse(one.split)} {fit.exposure.unit}, "
+        f"hazard ratio {one.early:.2f} up to {_coarse(one.split)} {fit.person_time.unit}, "
         f"{one.late:.2f} after "
         f"({p_value(one.p_value)}); the one ratio is "
         "their average"
@@ -295,20 +295,22 @@ def _conflicts(fit: Fit) -> list[str]:
 
 def _weights(fit: Fit, *, coarse: bool) -> list[str]:
     """Weights that make patients more or fewer than they are."""
-    exposure = fit.exposure
-    if not exposure.weighted or isinstance(fit.definition.borrowing, PowerPrior):
+    person_time = fit.person_time
+    if not person_time.weighted or isinstance(fit.definition.borrowing, PowerPrior):
         return []
-    if not exposure.complete:
+    if not person_time.complete:
         return []
-    if exposure.in_pieces:
-        size, pieces = ("some", "") if coarse else (f"{exposure.persons.size}", f"{exposure.size} ")
+    if person_time.in_pieces:
+        size, pieces = (
+            ("some", "") if coarse else (f"{person_time.persons.size}", f"{person_time.size} ")
+        )
         return [
             f"the follow-up of {size} patients is in {pieces}pieces with "
             "weights, which count as independent; the interval is not that of the estimate"
         ]
-    people = exposure.people
+    people = person_time.people
     found = []
-    for index, name in enumerate(exposure.endpoints):
+    for index, name in enumerate(person_time.endpoints):
         used = np.isfinite(people["exit"].values[index])
         total, count = float(people["weight"].values[used].sum()), int(used.sum())
         if abs(total - count) > 0.005 * count:

@@ -23,7 +23,8 @@ from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.inference.fitting import HASHED, Fit
 from bayesblina.inference.partial_likelihood import fit_cox
 from bayesblina.patients.cohort import Cohort
-from bayesblina.person_time.cells import MANY, Exposure, covariate_patterns, expose
+from bayesblina.person_time import cells
+from bayesblina.person_time.cells import MANY, PersonTime, covariate_patterns
 from bayesblina.person_time.follow_up import Episodes, find_episodes, roles_of
 from bayesblina.person_time.question import Question
 
@@ -284,8 +285,8 @@ def bias_ladder(
     if fit is not None and fit.question != question:
         raise SpecError("The fit answers another question than the one given.")
     if fit is not None:
-        exposure = expose(cohort, question, cuts=fit.exposure.cuts)
-        if not _same_patients(exposure, fit.exposure):
+        person_time = cells.person_time(cohort, question, cuts=fit.person_time.cuts)
+        if not _same_patients(person_time, fit.person_time):
             raise SpecError("The fit is of other patients than the cohort given.")
     ways = (False, True) if cohort.covariates else (False,)
     compared = mantel_byar(cohort, question)
@@ -424,7 +425,7 @@ def rungs(
     return found
 
 
-def _same_patients(one: Exposure, other: Exposure) -> bool:
+def _same_patients(one: PersonTime, other: PersonTime) -> bool:
     """Whether both hold the same events and person-time, as another processor may round them."""
     parts = [(one.table, other.table, tuple(HASHED))]
     if all(each.complete and each.size < MANY for each in (one, other)):

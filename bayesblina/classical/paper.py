@@ -115,14 +115,14 @@ def compare_with_published(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.D
     require_kind(fit, Fit, "fit")
     if fit.question.exposed != "maintenance" or fit.question.reference is not None:
         raise EstimandError("The published comparison is of maintenance with no maintenance.")
-    per_month = DAYS_PER_UNIT["months"] / DAYS_PER_UNIT[fit.exposure.unit]
+    per_month = DAYS_PER_UNIT["months"] / DAYS_PER_UNIT[fit.person_time.unit]
     known = published().query("quantity == 'median'")
     curves = simon_makuch(cohort, fit.question, weights=weights_of(fit, cohort))
     compared = mantel_byar(cohort, fit.question)
     regimes: dict[str, Regime] = {"maintenance": From(landmark), "no maintenance": Never()}
     quantiles = survival_quantile(fit, regimes=list(regimes.values()), landmark=landmark)
     rows: list[dict[str, object]] = []
-    for name in fit.exposure.endpoints:
+    for name in fit.person_time.endpoints:
         for group, regime in regimes.items():
             one = known[(known["endpoint"] == name) & (known["group"] == group)]
             rows += [

@@ -557,7 +557,7 @@ def _tell(result: tuple[Fit, Shown], out: Path, manner: Manner, *, command: str)
             "converged": fitted.converged,
             "failures": fitted.convergence.failures(),
             **gates(fitted, withheld=left.withheld),
-            "synthetic": fitted.exposure.synthetic,
+            "synthetic": fitted.person_time.synthetic,
             "seed": fitted.provenance.seed,
             "hazard_ratios": rows,
             "sentences": sentences,

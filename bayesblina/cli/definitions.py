@@ -122,12 +122,12 @@ def models_prior(
         from bayesblina.core.files import write_text
         from bayesblina.estimands.summaries import prior_table
         from bayesblina.hazards.definition import change_priors, load_model
-        from bayesblina.inference.fitting import expose_for
+        from bayesblina.inference.fitting import person_time_for
         from bayesblina.studies.calibration import synthetic_setting
         from bayesblina.studies.study_file import read_study
 
         if study is None:
-            definition, exposure = synthetic_setting(name)
+            definition, person_time = synthetic_setting(name)
             manner.say("Patients, cut points and units of the SYNTHETIC study; see --study.")
         else:
             content = read_study(study)
@@ -139,8 +139,8 @@ def models_prior(
             definition = change_priors(definition, given, where="model.priors.")
             known = {role: one for role, one in named.items() if role in definition.roles}
             definition = definition.with_covariates(**known)
-            exposure = expose_for(definition, content.cohort(), content.question())
-        prior = prior_predictive(definition, exposure, seed=seed, draws=draws, baseline=baseline)
+            person_time = person_time_for(definition, content.cohort(), content.question())
+        prior = prior_predictive(definition, person_time, seed=seed, draws=draws, baseline=baseline)
         table = prior_table(prior)
         manner.say(table.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
         if out is not None:
@@ -154,7 +154,7 @@ def models_prior(
                 "command": "models prior",
                 "exit_code": ANSWERED,
                 "model": definition.name,
-                "synthetic": study is None or exposure.synthetic,
+                "synthetic": study is None or person_time.synthetic,
                 "baseline": baseline,
                 "prior": table.to_dict("records"),
                 "out": out,

@@ -25,7 +25,7 @@ MADE_BY = {
     "CohortScan": "bayesblina.scan_cohort",
     "DataTree": "bayesblina.power_scaling_draws",
     "Dataset": "bayesblina.hazard_ratio or another of the estimands",
-    "Exposure": "bayesblina.expose",
+    "PersonTime": "bayesblina.expose",
     "Fit": "bayesblina.fit",
     "ModelDefinition": "bayesblina.load_model",
     "Prediction": "bayesblina.leave_one_out",

@@ -365,7 +365,7 @@ def interval_from(times: ArrayLike, cuts: Floats) -> Ints:
     return found.astype(np.int64)
 
 
-def exposure_by_group(
+def person_time_by_group(
     start: Floats, stop: Floats, group: Ints, *, groups: int, cuts: Floats
 ) -> Floats:
     """Sum the time at risk by group and interval without expanding episodes into rows.
@@ -392,7 +392,7 @@ def exposure_by_group(
 
     Examples
     --------
-    >>> exposure_by_group(
+    >>> person_time_by_group(
     ...     np.array([0.0]), np.array([5.0]), np.array([0]), groups=1, cuts=np.array([2.0, 4.0])
     ... )
     array([[2., 2., 1.]])
@@ -417,7 +417,7 @@ def exposure_by_group(
     return total
 
 
-def person_time(partial: Floats, passed: Floats, opened: Ints, cuts: Floats) -> Floats:
+def person_time_by_interval(partial: Floats, passed: Floats, opened: Ints, cuts: Floats) -> Floats:
     """Turn sums at the ends of episodes into person-time by interval.
 
     Parameters

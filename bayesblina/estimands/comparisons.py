@@ -261,8 +261,8 @@ def average_hazard_ratio(
             for one in both
             for phase, time in one.changes(part.question.exposed)
         ]
-        since = part.exposure.table["since"].values
-        inner = [*part.exposure.cuts, *(time + later for time in changes for later in since)]
+        since = part.person_time.table["since"].values
+        inner = [*part.person_time.cuts, *(time + later for time in changes for later in since)]
         knots = np.unique([start, *(point for point in inner if start < point < end), end])
         nodes, weights = np.polynomial.legendre.leggauss(NODES)
         width = np.diff(knots)[:, None]

@@ -62,13 +62,13 @@ def cured_fraction(
     """
     require_kind(fit, Fit, "fit")
     require_cure(fit)
-    posterior, exposure, design = fit.posterior, fit.exposure, fit.design
+    posterior, person_time, design = fit.posterior, fit.person_time, fit.design
     roles = fit.definition.roles
     description = "eligible patients as they come under observation"
     supplied: list[Group] = []
     if population is not None:
         supplied, description = supplied_groups(
-            exposure, population, by=by, group=roles.get("group"), source=roles.get("source")
+            person_time, population, by=by, group=roles.get("group"), source=roles.get("source")
         )
     current = None
     if fit.definition.borrowing is not None and population is None:
@@ -76,13 +76,13 @@ def cured_fraction(
         description = description.replace("eligible", "current eligible")
     labels: list[str] = []
     fractions = []
-    for endpoint in exposure.endpoints:
+    for endpoint in person_time.endpoints:
         groups = supplied
         if population is None:
-            people = exposure.people
+            people = person_time.people
             followed = np.isfinite(people["exit"].sel(endpoint=endpoint).values)
-            counts = (followed * people["weight"].values) @ exposure.projection()
-            groups = eligible_groups(exposure, counts, by=by, endpoint=endpoint, current=current)
+            counts = (followed * people["weight"].values) @ person_time.projection()
+            groups = eligible_groups(person_time, counts, by=by, endpoint=endpoint, current=current)
         labels = [group.label for group in groups]
         means = []
         for group in groups:
@@ -96,7 +96,7 @@ def cured_fraction(
     coords = {
         "chain": posterior["chain"],
         "draw": posterior["draw"],
-        "endpoint": list(exposure.endpoints),
+        "endpoint": list(person_time.endpoints),
     }
     if by is None:
         values, dims = values[:, :, 0], dims[:3]

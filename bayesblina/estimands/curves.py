@@ -483,10 +483,10 @@ def in_blocks(
         The estimates of all draws.
     """
     sizes = fit.posterior.sizes
-    patterns = fit.exposure.table.sizes["pattern"]
+    patterns = fit.person_time.table.sizes["pattern"]
     if population is not None:
         patterns = population.size if isinstance(population, Cohort) else 1
-        if group_sd(fit.posterior, endpoint=fit.exposure.endpoints[0]) is not None:
+        if group_sd(fit.posterior, endpoint=fit.person_time.endpoints[0]) is not None:
             patterns *= NODES
     step = max(1, LARGEST // (sizes["chain"] * max(patterns, 1)))
     if step >= sizes["draw"]:
@@ -506,12 +506,12 @@ def in_blocks(
 
 def _survival_error(fit: Fit, population: Population | None) -> float:
     """Bound what compressed covariates change in survival averaged over them; refuse too much."""
-    exposure = fit.exposure
-    found = exposure.compression
+    person_time = fit.person_time
+    found = person_time.compression
     if found is None or population is not None:
         return 0.0
-    largest = swings(exposure, fit.posterior, fit.design)
-    error = found.survival_error(largest, courses=exposure.courses is not None)
+    largest = swings(person_time, fit.posterior, fit.design)
+    error = found.survival_error(largest, courses=person_time.courses is not None)
     if error > LARGEST_SURVIVAL_ERROR:
         raise EstimandError(
             "Log hazard ratios of the continuous covariates are so large that survival averaged "
@@ -553,16 +553,16 @@ def populations_of(
     seen = observed_by(fit)
     window = require_curves(seen, fit.question, regimes=regimes, landmark=landmark)
     start, last = window.start, window.last
-    design, exposure = fit.design, fit.exposure
+    design, person_time = fit.design, fit.person_time
     population, by = whom
     error = _survival_error(fit, population)
     description = "eligible patients at risk at the landmark"
     supplied: list[Group] = []
-    at_risk = exposure.at_risk(start) if population is None else np.zeros((0, 0))
+    at_risk = person_time.at_risk(start) if population is None else np.zeros((0, 0))
     if population is not None:
         roles = fit.definition.roles
         supplied, description = supplied_groups(
-            exposure, population, by=by, group=roles.get("group"), source=roles.get("source")
+            person_time, population, by=by, group=roles.get("group"), source=roles.get("source")
         )
     elif design.groups:
         description += ", with their own groups' effects"
@@ -571,27 +571,27 @@ def populations_of(
         current = design.is_current
         description = description.replace("eligible", "current eligible")
     changes = [_changes(fit, regime) for regime in regimes]
-    first = int(np.flatnonzero(exposure.table["role"].values == "reference")[0])
+    first = int(np.flatnonzero(person_time.table["role"].values == "reference")[0])
     routes = [Route(changes=tuple(one), first=first, start=start, end=last) for one in changes]
     found: list[list[list[Average]]] = []
     groups = supplied
-    endpoints = exposure.endpoints
-    if exposure.courses is not None:
+    endpoints = person_time.endpoints
+    if person_time.courses is not None:
         if population is None:
             groups = eligible_groups(
-                exposure, at_risk[0], by=by, endpoint=endpoints[0], current=current
+                person_time, at_risk[0], by=by, endpoint=endpoints[0], current=current
             )
         courses = [Courses.of(fit, group, route) for group in groups for route in routes]
         for of_death in (True, False):
             averages = [StateAverage(courses=one, of_death=of_death) for one in courses]
             size = len(routes)
             found.append([list(averages[at : at + size]) for at in range(0, len(courses), size)])
-        endpoints = exposure.courses
+        endpoints = person_time.courses
     else:
         for index, name in enumerate(endpoints):
             if population is None:
                 groups = eligible_groups(
-                    exposure, at_risk[index], by=by, endpoint=name, current=current
+                    person_time, at_risk[index], by=by, endpoint=name, current=current
                 )
             found.append(_of_endpoint(fit, name, groups, routes))
     return Populations(
@@ -614,7 +614,7 @@ def _of_endpoint(
     paths = {
         (class_, index): make_path(
             hazards[:, class_],
-            fit.exposure.cuts,
+            fit.person_time.cuts,
             list(route.changes),
             first=route.first,
             start=route.start,
@@ -627,7 +627,7 @@ def _of_endpoint(
     for group in groups:
         members = group.members(
             fit.posterior,
-            fit.exposure,
+            fit.person_time,
             fit.definition,
             fit.design,
             endpoint=name,
@@ -644,7 +644,7 @@ def _of_endpoint(
 
 def _changes(fit: Fit, regime: Regime) -> list[tuple[float, int]]:
     """When a regime enters which states, in the order of time."""
-    table, question = fit.exposure.table, fit.question
+    table, question = fit.person_time.table, fit.question
     treatment = table["treatment"].values.astype(str)
     since = table["since"].values
     found = []
@@ -679,33 +679,33 @@ def observed_by(fit: Fit) -> Observation:
     Observation
         Of every endpoint; of an illness-death course that of remission, where courses begin.
     """
-    exposure = fit.exposure
-    names = exposure.endpoints if exposure.courses is None else exposure.endpoints[:1]
+    person_time = fit.person_time
+    names = person_time.endpoints if person_time.courses is None else person_time.endpoints[:1]
     count = len(names)
-    table = exposure.table
+    table = person_time.table
     earliest: dict[str, float] = {}
     first_in = table["first_in"].values[:count].min(axis=0)
     for phase, first in zip(table["treatment"].values.tolist(), first_in.tolist(), strict=True):
         if first < np.inf:
             earliest[phase] = min(first, earliest.get(phase, np.inf))
-    if exposure.risk_sets is not None:
+    if person_time.risk_sets is not None:
         return Observation(
             first=dict(zip(names, table["first_begin"].values.tolist(), strict=True)),
             last=dict(zip(names, table["last_exit"].values.tolist(), strict=True)),
-            median=float(exposure.risk_sets.attrs["median_begin"]),
-            times=np.asarray(exposure.risk_sets["landmark"].values),
+            median=float(person_time.risk_sets.attrs["median_begin"]),
+            times=np.asarray(person_time.risk_sets["landmark"].values),
             anybody=lambda name, time: bool(
-                np.abs(exposure.at_risk(time)[names.index(name)]).any()
+                np.abs(person_time.at_risk(time)[names.index(name)]).any()
             ),
             earliest=earliest,
-            unit=exposure.unit,
+            unit=person_time.unit,
         )
-    people = exposure.people
+    people = person_time.people
     return observation_of(
         dict(zip(names, people["begin"].values[:count], strict=True)),
         dict(zip(names, people["exit"].values[:count], strict=True)),
         earliest,
-        unit=exposure.unit,
+        unit=person_time.unit,
     )
 
 
@@ -797,7 +797,7 @@ def described(
         attrs={
             **attributes_of(fit),
             "landmark": populations.start,
-            "unit": fit.exposure.unit,
+            "unit": fit.person_time.unit,
             "population": populations.description,
             "kind": "marginal: averaged over the covariates of the population",
             **({"survival_error": populations.error} if populations.error else {}),

@@ -178,7 +178,7 @@ def _of_courses(
     landmark: float | None,
     whom: tuple[Population | None, str | None],
 ) -> Populations:
-    if fit.exposure.courses is None:
+    if fit.person_time.courses is None:
         raise EstimandError(
             f"Model '{fit.definition.name}' has no states: relapse and death are told apart by the "
             "model 'illness_death'."

@@ -24,7 +24,7 @@ from bayesblina.hazards.likelihood import (
 )
 from bayesblina.hazards.survivors import cured_given_survival, segments_of, sums
 from bayesblina.patients.cohort import Cohort
-from bayesblina.person_time.cells import CovariateTerms, Exposure
+from bayesblina.person_time.cells import CovariateTerms, PersonTime
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -46,11 +46,11 @@ class Group:
     label
         The subgroup; empty for everybody.
     terms : ndarray, shape (pattern, raw term)
-        Their covariate terms, as in the exposure's ``design``.
+        Their covariate terms, as in the person-time's ``design``.
     weight : ndarray, shape (pattern,)
         Share of the patients; sums to 1.
     patterns : ndarray of int, shape (pattern,), or None
-        Their patterns in the exposure; None for patients who are not in it.
+        Their patterns in the person-time; None for patients who are not in it.
     """
 
     label: str
@@ -61,7 +61,7 @@ class Group:
     def members(
         self,
         posterior: xr.Dataset,
-        exposure: Exposure,
+        person_time: PersonTime,
         definition: ModelDefinition,
         design: Design,
         *,
@@ -71,17 +71,17 @@ class Group:
     ) -> list[Members]:
         """Work out hazards relative to mean covariates, class by class.
 
-        Patients in the exposure have their own groups' effects, and where some are cured they are
-        so with the probability that their own follow-up up to the landmark leaves. Others belong to
-        new groups, over which is integrated by quadrature, given what is known of them: that they
-        are event-free at the landmark. They came under observation when the patients of the fit
-        did, and were in the reference state until then.
+        Patients in the person-time have their own groups' effects, and where some are cured they
+        are so with the probability that their own follow-up up to the landmark leaves. Others
+        belong to new groups, over which is integrated by quadrature, given what is known of them:
+        that they are event-free at the landmark. They came under observation when the patients of
+        the fit did, and were in the reference state until then.
 
         Parameters
         ----------
         posterior
             Draws.
-        exposure
+        person_time
             Events and person-time.
         definition
             The hazard model.
@@ -101,8 +101,8 @@ class Group:
             One for each class that occurs.
         """
         roles = definition.roles
-        _, stratum = levels_of(exposure, roles.get("stratum"), self.terms)
-        _, subgroup = levels_of(exposure, roles.get("subgroup"), self.terms)
+        _, stratum = levels_of(person_time, roles.get("stratum"), self.terms)
+        _, subgroup = levels_of(person_time, roles.get("subgroup"), self.terms)
         class_of = stratum * len(design.subgroups) + subgroup
         log_relative = relative_of(
             posterior, design, design.standardised(self.terms), endpoint=endpoint
@@ -113,10 +113,12 @@ class Group:
             if sd is not None:
                 effects = group_effects(posterior, design, endpoint=endpoint)
                 log_relative = log_relative + effects[:, self.patterns]
-            cured = self._cured(posterior, exposure, design, endpoint=endpoint, landmark=landmark)
+            cured = self._cured(
+                posterior, person_time, design, endpoint=endpoint, landmark=landmark
+            )
         else:
             given, cured = self._known(
-                posterior, exposure, design, class_of, free_of or (endpoint,), landmark
+                posterior, person_time, design, class_of, free_of or (endpoint,), landmark
             )
             if sd is not None:
                 nodes, _ = new_group_nodes()
@@ -129,13 +131,13 @@ class Group:
     def _known(
         self,
         posterior: xr.Dataset,
-        exposure: Exposure,
+        person_time: PersonTime,
         design: Design,
         class_of: Ints,
         free_of: tuple[str, ...],
         landmark: float,
     ) -> tuple[Floats, Floats | None]:
-        """Take what being event-free at the landmark says of patients not in the exposure.
+        """Take what being event-free at the landmark says of patients not in the person-time.
 
         Returns
         -------
@@ -149,7 +151,7 @@ class Group:
         grouped = group_sd(posterior, endpoint=free_of[0]) is not None
         if log_odds is None and not grouped:
             return np.ones((1, 1, 1)), None
-        free = self._log_free(posterior, exposure, design, class_of, free_of, landmark)
+        free = self._log_free(posterior, person_time, design, class_of, free_of, landmark)
         cured = None
         if log_odds is not None:
             odds = log_odds[:, :, None]
@@ -162,7 +164,7 @@ class Group:
     def _log_free(
         self,
         posterior: xr.Dataset,
-        exposure: Exposure,
+        person_time: PersonTime,
         design: Design,
         class_of: Ints,
         free_of: tuple[str, ...],
@@ -172,8 +174,8 @@ class Group:
 
         Averaged over when patients come under observation; shape (draws, pattern, node).
         """
-        share, spans = _spans_before(exposure, design, free_of[0], landmark)
-        first = int(np.flatnonzero(exposure.table["role"].values == "reference")[0])
+        share, spans = _spans_before(person_time, design, free_of[0], landmark)
+        first = int(np.flatnonzero(person_time.table["role"].values == "reference")[0])
         terms = design.standardised(self.terms)
         relative, before = [], []
         for name in free_of:
@@ -200,7 +202,7 @@ class Group:
     def _cured(
         self,
         posterior: xr.Dataset,
-        exposure: Exposure,
+        person_time: PersonTime,
         design: Design,
         *,
         endpoint: str,
@@ -213,11 +215,11 @@ class Group:
         if log_odds is None:
             return None
         found = log_hazard(posterior, design, endpoint=endpoint)
-        people = exposure.people.sel(endpoint=endpoint)
+        people = person_time.people.sel(endpoint=endpoint)
         at_risk = (people["begin"].values <= landmark) & (people["exit"].values > landmark)
         who = np.flatnonzero(at_risk)
         pattern = people["pattern"].values[who]
-        earlier = segments_of(exposure, endpoint, until=landmark)
+        earlier = segments_of(person_time, endpoint, until=landmark)
         passed = sums(
             hazard_of_segments(found, earlier, people["pattern"].values).T,
             earlier.patient,
@@ -281,7 +283,7 @@ def _by_class(
 
 
 def _spans_before(
-    exposure: Exposure, design: Design, endpoint: str, landmark: float
+    person_time: PersonTime, design: Design, endpoint: str, landmark: float
 ) -> tuple[Floats, Floats]:
     """Time under observation before a landmark, as the patients of a fit had it.
 
@@ -289,17 +291,17 @@ def _spans_before(
     shares, shape (span,), and the time in each interval, shape (span, interval), the longest span
     first. Many spans are put together, equally many patients in each.
     """
-    people = exposure.patients().people
+    people = person_time.patients().people
     begin = people["begin"].sel(endpoint=endpoint).values
-    place = people["pattern" if exposure.compression is None else "category"].values
+    place = people["pattern" if person_time.compression is None else "category"].values
     known = begin <= landmark
     if design.sources:
         known &= design.source_of[np.where(known, place, 0)] == 0
     if not known.any():
-        return np.ones(1), np.zeros((1, exposure.table.sizes["interval"]))
+        return np.ones(1), np.zeros((1, person_time.table.sizes["interval"]))
     starts, which = np.unique(begin[known], return_inverse=True)
     weight = np.bincount(which, weights=people["weight"].values[known])
-    edges = np.concatenate([[0.0], exposure.cuts, [np.inf]])
+    edges = np.concatenate([[0.0], person_time.cuts, [np.inf]])
     low = np.maximum(starts[:, None], edges[:-1])
     spans = np.maximum(np.minimum(landmark, edges[1:]) - low, 0.0)
     if starts.size > ENTRIES:
@@ -313,7 +315,7 @@ def _spans_before(
 
 
 def eligible_groups(
-    exposure: Exposure,
+    person_time: PersonTime,
     at_risk: Floats,
     *,
     by: str | None,
@@ -324,7 +326,7 @@ def eligible_groups(
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
     at_risk : ndarray, shape (pattern,)
         How many are at risk at the landmark.
@@ -345,14 +347,14 @@ def eligible_groups(
     EstimandError
         If there is no such covariate, or nobody of a level is at risk.
     """
-    design = exposure.table["design"].values
+    design = person_time.table["design"].values
     patients = at_risk if current is None else np.where(current, at_risk, 0.0)
     where = f"{endpoint}: at the landmark"
-    return _split(exposure, design, patients, by=by, where=where, known=True)
+    return _split(person_time, design, patients, by=by, where=where, known=True)
 
 
 def supplied_groups(
-    exposure: Exposure,
+    person_time: PersonTime,
     population: Population,
     *,
     by: str | None,
@@ -363,7 +365,7 @@ def supplied_groups(
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time that the model was fitted to.
     population
         A cohort, or the covariates of one patient.
@@ -387,7 +389,7 @@ def supplied_groups(
     EstimandError
         If covariates of the model are missing, unknown or have levels that the model has not seen.
     """
-    known = tuple(one for one in exposure.covariates if one.name not in (group, source))
+    known = tuple(one for one in person_time.covariates if one.name not in (group, source))
     names = [covariate.name for covariate in known]
     if isinstance(population, Cohort):
         values = {}
@@ -440,7 +442,7 @@ def supplied_groups(
     outside = np.zeros(size, dtype=bool)
     for covariate in known:
         outside |= _add_terms(columns, covariate, values[covariate.name])
-    terms = [str(name) for name in exposure.table["term"].values]
+    terms = [str(name) for name in person_time.table["term"].values]
     columns |= {name: np.zeros(size) for name in terms if name not in columns}
     matrix = np.stack([columns[name] for name in terms], axis=1) if terms else np.zeros((size, 0))
     if outside.any():
@@ -449,7 +451,7 @@ def supplied_groups(
     if not terms:
         unique, count = np.zeros((1, 0)), np.array([size])
     patients = count.astype(np.float64)
-    groups = _split(exposure, unique, patients, by=by, where="the population", known=False)
+    groups = _split(person_time, unique, patients, by=by, where="the population", known=False)
     return groups, who if group is None else f"{who}, of new {group}"
 
 
@@ -485,7 +487,7 @@ def _add_terms(
 
 
 def _split(
-    exposure: Exposure,
+    person_time: PersonTime,
     terms: Floats,
     patients: Floats,
     *,
@@ -500,14 +502,14 @@ def _split(
         raise EstimandError(f"by must be the name of one covariate, got {by!r}.")
     categorical = {
         covariate.name: covariate
-        for covariate in exposure.covariates
+        for covariate in person_time.covariates
         if covariate.kind == "categorical"
     }
     if by not in categorical:
         raise EstimandError(
             f"by: no categorical covariate '{by}' in the model. {nearest(by, list(categorical))}"
         )
-    levels, level = levels_of(exposure, by, terms)
+    levels, level = levels_of(person_time, by, terms)
     groups = []
     for index, name in enumerate(levels):
         counted = np.where(level == index, patients, 0.0)

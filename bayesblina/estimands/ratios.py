@@ -161,10 +161,10 @@ def _ratio(
     if reference is None:
         if isinstance(exposed, Mapping):
             raise EstimandError("Give the reference's covariates too.")
-        role = fit.exposure.table["role"].values
+        role = fit.person_time.table["role"].values
         reference = [
             str(name)
-            for name, one in zip(fit.exposure.table["treatment"].values, role, strict=True)
+            for name, one in zip(fit.person_time.table["treatment"].values, role, strict=True)
             if one == "reference"
         ]
     labels: list[str]
@@ -210,7 +210,7 @@ def _ratio(
     if over == "average":
         values = _averaged(values, weights, axes=(values.ndim - 1,))[..., 0]
     else:
-        table = fit.exposure.table
+        table = fit.person_time.table
         dims = (*dims, "interval")
         coords |= {
             "interval": table["interval"].values,
@@ -226,7 +226,7 @@ def _ratio(
 def _dataset(fit: Fit, found: Ratio, companion: Floats | None) -> xr.Dataset:
     sizes = fit.posterior.sizes
     shape = (sizes["chain"], sizes["draw"], *found.log_ratio.shape[1:])
-    endpoints = list(fit.exposure.endpoints)
+    endpoints = list(fit.person_time.endpoints)
     own = found.log_ratio.reshape(shape)
     other = None if companion is None else companion[None]
     kind = "conditional on covariates" if fit.design.term_names else "without covariates"
@@ -251,7 +251,7 @@ def _dataset(fit: Fit, found: Ratio, companion: Floats | None) -> xr.Dataset:
             "exposed": found.labels[0],
             "reference": found.labels[1],
             "kind": kind,
-            "unit": fit.exposure.unit,
+            "unit": fit.person_time.unit,
         },
     )
 
@@ -259,7 +259,7 @@ def _dataset(fit: Fit, found: Ratio, companion: Floats | None) -> xr.Dataset:
 def _events_by_class(fit: Fit) -> Floats:
     """Events of current patients, shape (endpoint, class, interval)."""
     member = _current_members(fit.design)
-    events = fit.exposure.table["events"].sum("phase").values.astype(np.float64)
+    events = fit.person_time.table["events"].sum("phase").values.astype(np.float64)
     return np.asarray(np.einsum("ejp,cp->ecj", events, member))
 
 
@@ -291,7 +291,7 @@ def _averaged(values: Floats, weights: Floats, *, axes: tuple[int, ...]) -> Floa
 def _since_entry(
     fit: Fit, exposed: list[str], reference: list[str], labels: list[str], *, by: str | None
 ) -> Ratio:
-    table = fit.exposure.table
+    table = fit.person_time.table
     treatment = table["treatment"].values.astype(str)
     states = np.flatnonzero(treatment == exposed[0])
     if len(exposed) > 1 or by is not None or "log_hazard_ratio_by_piece" not in fit.posterior:
@@ -319,7 +319,7 @@ def _phases(fit: Fit, side: str | Sequence[str]) -> list[str]:
     given: object = side
     if not isinstance(given, str | list | tuple):
         raise EstimandError(f"Expected a phase, a list of phases or covariates, got {given!r}.")
-    known = list(dict.fromkeys(str(name) for name in fit.exposure.table["treatment"].values))
+    known = list(dict.fromkeys(str(name) for name in fit.person_time.table["treatment"].values))
     names = [side] if isinstance(side, str) else list(side)
     if len(set(names)) != len(names):
         raise EstimandError(f"A phase stands twice in {names!r}.")
@@ -335,7 +335,7 @@ def _phases(fit: Fit, side: str | Sequence[str]) -> list[str]:
 
 def _require_apart(fit: Fit, sides: Sequence[Sequence[str]]) -> None:
     """Refuse phases that the model tells from others on no side, having given all one hazard."""
-    table = fit.exposure.table
+    table = fit.person_time.table
     treatment, role = table["treatment"].values.astype(str), table["role"].values.astype(str)
     shared = list(dict.fromkeys(treatment[role == "reference"].tolist()))
     for side in sides:
@@ -358,19 +358,19 @@ def _require_apart(fit: Fit, sides: Sequence[Sequence[str]]) -> None:
 
 def _between_phases(fit: Fit, exposed: Sequence[str], reference: Sequence[str]) -> Floats:
     """Log ratio, shape (draws, endpoint, class, interval)."""
-    treatment = fit.exposure.table["treatment"].values.astype(str)
+    treatment = fit.person_time.table["treatment"].values.astype(str)
     sides = [np.flatnonzero(np.isin(treatment, side)) for side in (exposed, reference)]
     return _between_states(fit, *sides)
 
 
 def _between_states(fit: Fit, exposed: Ints, reference: Ints) -> Floats:
     """Log ratio of sets of states for current patients, (draws, endpoint, class, interval)."""
-    table, design, posterior = fit.exposure.table, fit.design, fit.posterior
+    table, design, posterior = fit.person_time.table, fit.design, fit.posterior
     intervals = table.sizes["interval"]
     member = _current_members(design)
-    time = np.einsum("ejkp,cp->ecjk", table["exposure"].values, member)
+    time = np.einsum("ejkp,cp->ecjk", table["person_time"].values, member)
     out = []
-    for index, endpoint in enumerate(fit.exposure.endpoints):
+    for index, endpoint in enumerate(fit.person_time.endpoints):
         ratio = phase_ratios(posterior, design, endpoint=endpoint, intervals=intervals)
         ratio = ratio[:, : design.current_classes]
         sides = []
@@ -408,15 +408,15 @@ def _between_covariates(
         )
     equal = {
         one.name: one.levels[0] if one.kind == "categorical" else one.low
-        for one in fit.exposure.covariates
+        for one in fit.person_time.covariates
     }
     sides = [
-        supplied_groups(fit.exposure, {**equal, **side}, by=None)[0][0].terms
+        supplied_groups(fit.person_time, {**equal, **side}, by=None)[0][0].terms
         for side in (exposed, reference)
     ]
-    intervals = fit.exposure.table.sizes["interval"]
+    intervals = fit.person_time.table.sizes["interval"]
     design, ratios = fit.design, []
-    for endpoint in fit.exposure.endpoints:
+    for endpoint in fit.person_time.endpoints:
         one, other = (
             relative_of(fit.posterior, design, design.standardised(terms), endpoint=endpoint)
             for terms in sides
@@ -442,7 +442,7 @@ def attributes_of(fit: Fit) -> dict[str, object]:
     return {
         "model": fit.definition.name,
         "converged": int(fit.converged),
-        "synthetic": int(fit.exposure.synthetic),
+        "synthetic": int(fit.person_time.synthetic),
         "baseline": fit.gate.state,
         "event_times": "failed" if "event_times" in fit.failed else "passed",
     }

@@ -85,9 +85,9 @@ def _each(fit: Fit) -> Iterator[Difference]:
         "covariates": design.term_names,
     }
     dims: dict[Part, tuple[str, ...]] = {"phases": ("effect",), "covariates": ("term",)}
-    for endpoint in fit.exposure.endpoints:
+    for endpoint in fit.person_time.endpoints:
         one = posterior.sel(endpoint=endpoint)
-        for part in source_parts(fit.definition, fit.exposure, design):
+        for part in source_parts(fit.definition, fit.person_time, design):
             if part == "shape":
                 continue
             values = flat_draws(one, DIFFERENCES[part], "source", *dims.get(part, ()))

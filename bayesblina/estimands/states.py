@@ -102,28 +102,28 @@ class Courses:
         members = [
             group.members(
                 posterior,
-                fit.exposure,
+                fit.person_time,
                 fit.definition,
                 design,
                 endpoint=name,
                 landmark=route.start,
                 # In remission: neither relapsed nor dead.
-                free_of=fit.exposure.endpoints[:2],
+                free_of=fit.person_time.endpoints[:2],
             )
-            for name in fit.exposure.endpoints
+            for name in fit.person_time.endpoints
         ]
         one = members[0]
         return cls(
             hazards=tuple(
                 np.exp(log_hazard(posterior, design, endpoint=name).shared)
-                for name in fit.exposure.endpoints
+                for name in fit.person_time.endpoints
             ),
             relative=tuple(
                 np.concatenate([part.relative for part in found], axis=1) for found in members
             ),
             class_of=np.concatenate([np.full(part.relative.shape[1], part.class_) for part in one]),
             weight=np.concatenate([part.share * part.weight for part in one], axis=-1),
-            cuts=fit.exposure.cuts,
+            cuts=fit.person_time.cuts,
             route=route,
         )
 

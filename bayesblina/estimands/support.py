@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.estimands.regimes import Regime
 from bayesblina.inference.fitting import Fit
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -21,12 +21,12 @@ Bools = NDArray[np.bool_]
 NOBODY = 1e-6
 
 
-def supported(exposure: Exposure) -> pd.DataFrame:
+def supported(person_time: PersonTime) -> pd.DataFrame:
     """Find when anybody is at risk in the states that are compared.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
 
     Returns
@@ -36,20 +36,20 @@ def supported(exposure: Exposure) -> pd.DataFrame:
         gap: ``endpoint``, ``role``, ``start``, ``stop``. To the interval where only sums are known.
     """
     rows: list[dict[str, object]] = []
-    role = exposure.table["role"].values.astype(str)
-    for index, name in enumerate(exposure.endpoints):
+    role = person_time.table["role"].values.astype(str)
+    for index, name in enumerate(person_time.endpoints):
         for one in ("exposed", "reference"):
-            for start, stop in stretches(exposure, index, role == one):
+            for start, stop in stretches(person_time, index, role == one):
                 rows.append({"endpoint": name, "role": one, "start": start, "stop": stop})
     return pd.DataFrame(rows, columns=["endpoint", "role", "start", "stop"])
 
 
-def stretches(exposure: Exposure, index: int, states: NDArray[np.bool_]) -> list[Floats]:
+def stretches(person_time: PersonTime, index: int, states: NDArray[np.bool_]) -> list[Floats]:
     """Join the times at which anybody is at risk in some states.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
     index
         Position of the endpoint.
@@ -61,13 +61,13 @@ def stretches(exposure: Exposure, index: int, states: NDArray[np.bool_]) -> list
     list of ndarray, shape (2,)
         Start and stop of each stretch of time without a gap, in order.
     """
-    if exposure.complete:
-        episodes = exposure.episodes
+    if person_time.complete:
+        episodes = person_time.episodes
         rows = (episodes["endpoint"].values == index) & states[episodes["phase"].values]
         start, stop = episodes["start"].values[rows], episodes["stop"].values[rows]
     else:
-        table = exposure.table
-        time = table["exposure"].transpose("endpoint", "interval", "phase", "pattern").values
+        table = person_time.table
+        time = table["person_time"].transpose("endpoint", "interval", "phase", "pattern").values
         there = time[index][:, states].sum(axis=(1, 2)) > NOBODY
         start = table["interval_start"].values[there]
         last = float(table["last_exit"].values[index])
@@ -100,9 +100,9 @@ def with_support(fit: Fit, curves: xr.Dataset, regimes: Sequence[Regime]) -> xr.
         is at risk then in the state that the regime is in. Curves of other endpoints than those
         fitted, of which only the transitions are, stay as they are.
     """
-    exposure = fit.exposure
+    person_time = fit.person_time
     names = [str(name) for name in np.atleast_1d(curves["endpoint"].values)]
-    if names != list(exposure.endpoints):
+    if names != list(person_time.endpoints):
         return curves
     times = np.asarray(curves["time"].values, dtype=np.float64)
     values = np.stack(
@@ -116,7 +116,7 @@ def with_support(fit: Fit, curves: xr.Dataset, regimes: Sequence[Regime]) -> xr.
 
 def _supports(fit: Fit, index: int, regime: Regime, times: Floats) -> Bools:
     """Whether anybody is at risk for an endpoint in the regime's state, at each time."""
-    table, question = fit.exposure.table, fit.question
+    table, question = fit.person_time.table, fit.question
     treatment = table["treatment"].values.astype(str)
     steps = [(-np.inf, table["role"].values == "reference")]
     for phase, start in regime.changes(question.exposed):
@@ -126,7 +126,7 @@ def _supports(fit: Fit, index: int, regime: Regime, times: Floats) -> Bools:
     found = np.zeros(times.size, dtype=bool)
     for (start, states), end in zip(steps, ends, strict=True):
         inside = (times >= start) & (times < end)
-        for first, last in stretches(fit.exposure, index, states):
+        for first, last in stretches(fit.person_time, index, states):
             slack = TIE_TOLERANCE * max(abs(float(last)), 1.0)
             found |= inside & (times >= first - slack) & (times <= last + slack)
     return found

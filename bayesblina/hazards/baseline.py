@@ -25,7 +25,7 @@ from scipy.linalg import eigh, null_space
 
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 
@@ -305,12 +305,12 @@ def matern_density(length: Any, squared_frequency: Any) -> Any:
     return (16.0 / 3.0) * 5.0**2.5 / length**5 / (5.0 / length**2 + squared_frequency) ** 3
 
 
-def follow_up_end(exposure: Exposure) -> float:
+def follow_up_end(person_time: PersonTime) -> float:
     """End of the longest follow-up.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
 
     Returns
@@ -318,15 +318,15 @@ def follow_up_end(exposure: Exposure) -> float:
     float
         Time.
     """
-    return float(exposure.table["last_exit"].values.max())
+    return float(person_time.table["last_exit"].values.max())
 
 
-def longest_since_entry(exposure: Exposure) -> float:
+def longest_since_entry(person_time: PersonTime) -> float:
     """Longest time since entering the exposed phase at which anybody is at risk in it.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
 
     Returns
@@ -334,10 +334,10 @@ def longest_since_entry(exposure: Exposure) -> float:
     float
         Time; that of the last piece's patients who were seen to enter it, or any later time.
     """
-    since = exposure.table["since"].values
-    role = exposure.table["role"].values
+    since = person_time.table["since"].values
+    role = person_time.table["role"].values
     pieces = np.flatnonzero(role == "exposed")
-    spent = exposure.table["longest_in"].values.max(axis=0)
+    spent = person_time.table["longest_in"].values.max(axis=0)
     ends = [float(since[piece] + spent[piece]) for piece in pieces if spent[piece] > 0]
     return max(ends, default=0.0)
 
@@ -360,13 +360,13 @@ def prior_sds(definition: ModelDefinition, design: Design) -> Floats:
 
 
 def baseline_curves(
-    exposure: Exposure, design: Design, *, prior_sd: Floats, source: int = 0
+    person_time: PersonTime, design: Design, *, prior_sd: Floats, source: int = 0
 ) -> Curves:
     """Collect events and person-time by endpoint and stratum.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
     design
         Phase contrasts, covariates and strata.
@@ -381,8 +381,8 @@ def baseline_curves(
     Curves
         One for each endpoint and stratum, strata fastest.
     """
-    events = exposure.table["events"].values.astype(np.float64)
-    time = exposure.table["exposure"].values
+    events = person_time.table["events"].values.astype(np.float64)
+    time = person_time.table["person_time"].values
     endpoints, intervals, states, patterns = events.shape
     strata = len(design.strata)
     member = np.arange(strata)[:, None] == design.stratum_of
@@ -415,14 +415,14 @@ def baseline_curves(
     weight = by_interval + PSEUDO_EVENTS
     prior_time = PSEUDO_EVENTS / rate
     crude = np.log(weight / (adjusted + prior_time[:, None])) - level_centre[:, None]
-    start = exposure.table["interval_start"].values
+    start = person_time.table["interval_start"].values
     return Curves(
         events=by_curve[0],
         time=by_curve[1],
         level_centre=level_centre,
         adjusted=adjusted,
         crude=crude,
-        clock=clock(start, follow_up_end(exposure), by_interval),
+        clock=clock(start, follow_up_end(person_time), by_interval),
     )
 
 

@@ -1,4 +1,4 @@
-"""Definitions and exposure into a PyMC model."""
+"""Definitions and person-time into a PyMC model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from bayesblina.hazards.kernel import Kernel, proportional_kernel
 from bayesblina.hazards.ops import BatchedMatrixVector, CuredMixture, PiecewiseExponential
 from bayesblina.hazards.sources import Sources, source_part, source_parts
 from bayesblina.hazards.survivors import follow_up_of, survivors
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 
@@ -79,7 +79,7 @@ class BuiltModel:
     make_kernel: Callable[[], Kernel] | None
 
 
-def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
+def build_model(definition: ModelDefinition, person_time: PersonTime) -> BuiltModel:
     """Build the PyMC model of a definition for given events and person-time.
 
     Every model has ``log_hazard_ratio`` (endpoint, effect), the log hazard ratio of each phase
@@ -94,7 +94,7 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
     ----------
     definition
         The hazard model.
-    exposure
+    person_time
         Events and person-time.
 
     Returns
@@ -108,12 +108,12 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         If the model needs a covariate that is not named or not there, or events and person-time
         that were summed in another way.
     """
-    design = make_design(exposure, definition)
-    curves = baseline_curves(exposure, design, prior_sd=prior_sds(definition, design))
-    table = exposure.table
+    design = make_design(person_time, definition)
+    curves = baseline_curves(person_time, design, prior_sd=prior_sds(definition, design))
+    table = person_time.table
     stratified = len(design.strata) > 1
     coords: dict[str, Any] = {
-        "endpoint": list(exposure.endpoints),
+        "endpoint": list(person_time.endpoints),
         "interval": table["interval"].values,
         "phase": list(table["phase"].values),
         "pattern": table["pattern"].values,
@@ -121,7 +121,9 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
     }
     if stratified:
         coords["stratum"] = list(design.strata)
-        coords["curve"] = [f"{one}, {two}" for one in exposure.endpoints for two in design.strata]
+        coords["curve"] = [
+            f"{one}, {two}" for one in person_time.endpoints for two in design.strata
+        ]
     if design.term_names:
         coords["term"] = list(design.term_names)
     if getattr(definition.baseline, "shared", False) or definition.groups is not None:
@@ -129,7 +131,7 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         coords["shape"] = ["shared"]
     bench = Workbench(
         definition=definition,
-        exposure=exposure,
+        person_time=person_time,
         design=design,
         curves=curves,
         curve="curve" if stratified else "endpoint",
@@ -140,7 +142,7 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
     with pm.Model(coords=coords, check_bounds=False) as model:
         counted = pm.Data("events", np.einsum("ejkp,cp->ecjk", events, member))
         by_pattern = pm.Data("events_by_pattern", events.sum(axis=(1, 2)))
-        exposed = pm.Data("exposure", table["exposure"].values)
+        exposed = pm.Data("person_time", table["person_time"].values)
         class_of = pm.Data("class_of", design.class_of.astype(np.float64))
         contrast = pm.Data("contrast", np.stack([design.contrast] * bench.endpoints))
         lengths = model.dim_lengths
@@ -171,9 +173,9 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
         log_likelihood = density[0]
         log_odds = cured_part(bench)
         if log_odds is not None:
-            found = follow_up_of(exposure)
+            found = follow_up_of(person_time)
             follow_up = (
-                pm.Data("pattern_of", exposure.people["pattern"].values.astype(np.float64)),
+                pm.Data("pattern_of", person_time.people["pattern"].values.astype(np.float64)),
                 pm.Data("survived", found.survived),
                 pm.Data("follow_up_first", found.first),
                 pm.Data("follow_up_cell", found.cell),
@@ -182,16 +184,16 @@ def build_model(definition: ModelDefinition, exposure: Exposure) -> BuiltModel:
             mixture = CuredMixture()(by_pattern, *follow_up, class_of, shared, pattern, log_odds)
             log_likelihood = log_likelihood + mixture[0]
         pm.Potential("log_likelihood", log_likelihood)
-    kernel = _kernel(definition, exposure, design)
+    kernel = _kernel(definition, person_time, design)
     return BuiltModel(
         model=model,
         structure=structure_of(
-            definition, exposure, design, source_parts(definition, exposure, design)
+            definition, person_time, design, source_parts(definition, person_time, design)
         ),
         start=bench.start,
         design=design,
         priors=bench.priors,
-        target_accept=CAREFUL if _estimates_sds(definition, exposure, design) else TARGET_ACCEPT,
+        target_accept=CAREFUL if _estimates_sds(definition, person_time, design) else TARGET_ACCEPT,
         make_kernel=kernel,
     )
 
@@ -220,21 +222,21 @@ def _shared(baseline: Any, by_phase: Any, sources: Sources, *, flat: bool) -> An
     return shared
 
 
-def _estimates_sds(definition: ModelDefinition, exposure: Exposure, design: Design) -> bool:
+def _estimates_sds(definition: ModelDefinition, person_time: PersonTime, design: Design) -> bool:
     """Say whether a posterior may be far from normal, as those of sds and correlations are."""
-    several = isinstance(definition.endpoints, Correlated) and len(exposure.endpoints) > 1
+    several = isinstance(definition.endpoints, Correlated) and len(person_time.endpoints) > 1
     return (
         not isinstance(definition.baseline, RandomWalk)
         or not isinstance(definition.phases, ProportionalPhases)
         or definition.groups is not None
-        or bool(source_parts(definition, exposure, design))
+        or bool(source_parts(definition, person_time, design))
         or definition.cure is not None
         or several
     )
 
 
 def _kernel(
-    definition: ModelDefinition, exposure: Exposure, design: Design
+    definition: ModelDefinition, person_time: PersonTime, design: Design
 ) -> Callable[[], Kernel] | None:
     """Find the hand-written form of a model's density, if there is one."""
     baseline = definition.baseline
@@ -242,9 +244,9 @@ def _kernel(
         isinstance(baseline, RandomWalk)
         and not baseline.shared
         and isinstance(definition.phases, ProportionalPhases)
-        and (not isinstance(definition.endpoints, Correlated) or len(exposure.endpoints) == 1)
+        and (not isinstance(definition.endpoints, Correlated) or len(person_time.endpoints) == 1)
         and definition.groups is None
-        and not source_parts(definition, exposure, design)
+        and not source_parts(definition, person_time, design)
         and design.classes == 1
         and definition.cure is None
     )
@@ -252,7 +254,7 @@ def _kernel(
         return None
     return partial(
         proportional_kernel,
-        walk=exposure.table.sizes["interval"] > 1,
+        walk=person_time.table.sizes["interval"] > 1,
         terms=bool(design.term_names),
     )
 
@@ -308,34 +310,34 @@ def with_tables(
     member = np.arange(design.classes)[:, None] == design.class_of
     built.model.set_data("events", np.einsum("ejkp,cp->ecjk", events, member))
     built.model.set_data("events_by_pattern", events.sum(axis=(1, 2)))
-    built.model.set_data("exposure", time)
+    built.model.set_data("person_time", time)
     if "survived" in built.model.named_vars:
         if survived is None:
             raise TypeError("a model in which some are cured needs the survivors")
         built.model.set_data("survived", survived)
 
 
-def with_weights(built: BuiltModel, exposure: Exposure, weights: Floats) -> None:
+def with_weights(built: BuiltModel, person_time: PersonTime, weights: Floats) -> None:
     """Weight the patients of a model, or leave some out, with the same prior.
 
     Parameters
     ----------
     built
         The model of all patients; changed in place.
-    exposure
+    person_time
         Their events and person-time.
     weights : ndarray, shape (patient,)
         What the patients' own weights are multiplied by; 0 leaves a patient out.
     """
-    shape = tuple(exposure.table["exposure"].shape)
+    shape = tuple(person_time.table["person_time"].shape)
     events, time = np.zeros(shape), np.zeros(shape)
-    weight = exposure.people["weight"].values * weights
-    counted = sparse.diags_array(weight) @ exposure.projection()
-    for index, name in enumerate(exposure.endpoints):
-        time[index] = (exposure.patient_cells(name).T @ counted).toarray().reshape(shape[1:])
-        patient, cell = exposure.event_cells(name)
+    weight = person_time.people["weight"].values * weights
+    counted = sparse.diags_array(weight) @ person_time.projection()
+    for index, name in enumerate(person_time.endpoints):
+        time[index] = (person_time.patient_cells(name).T @ counted).toarray().reshape(shape[1:])
+        patient, cell = person_time.event_cells(name)
         had = sparse.csr_array(
             (np.ones(patient.size), (cell, patient)), shape=(shape[1] * shape[2], weight.size)
         )
         events[index] = (had @ counted).toarray().reshape(shape[1:])
-    with_tables(built, events, time, survived=survivors(exposure) * weights)
+    with_tables(built, events, time, survived=survivors(person_time) * weights)

@@ -48,7 +48,7 @@ from bayesblina.hazards.definition import (
 from bayesblina.hazards.departures import walks_over_time, walks_since_entry
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.ops import BatchedMatrixVector
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 # Draws a parameter from its prior: takes a generator and the number of draws.
@@ -64,7 +64,7 @@ class Workbench:
 
     Attributes
     ----------
-    definition, exposure, design, curves
+    definition, person_time, design, curves
         The model, the data and what was worked out from them.
     curve
         Name of the dimension of baseline curves: ``"endpoint"``, or ``"curve"`` with strata.
@@ -75,7 +75,7 @@ class Workbench:
     """
 
     definition: ModelDefinition
-    exposure: Exposure
+    person_time: PersonTime
     design: Design
     curves: Curves
     curve: str
@@ -85,7 +85,7 @@ class Workbench:
     @property
     def endpoints(self) -> int:
         """Number of endpoints."""
-        return len(self.exposure.endpoints)
+        return len(self.person_time.endpoints)
 
     def normal(
         self, name: str, prior: HazardRatioPrior, *, dims: tuple[str, ...], unit: float = 1.0
@@ -172,7 +172,7 @@ def baseline_part(bench: Workbench) -> Any:
     prior = pm.Data("level_prior", np.array([mean, sd]))
     middle = pm.Data("level_centre", centre, dims=curve)
     level = pm.Normal("level", middle + prior[0], prior[1], dims=curve)
-    intervals = bench.exposure.table.sizes["interval"]
+    intervals = bench.person_time.table.sizes["interval"]
     if intervals == 1:
         return level[:, None] + pt.zeros((1, 1))
     if isinstance(kind, GaussianProcess):
@@ -218,7 +218,7 @@ def _curve_walk(bench: Workbench, kind: SmoothWalk | Weibull) -> Any:
         shape = slope[:, None] * pm.Data("line", found.line)
     if isinstance(kind, Weibull):
         # The walk's coefficients are those of the line in log time, and departures from it.
-        line = np.log(midpoints(bench.exposure.table["interval_start"].values, _last(bench)))
+        line = np.log(midpoints(bench.person_time.table["interval_start"].values, _last(bench)))
         slope = bench.normal("slope", kind.doubling, dims=(curve,), unit=log(2.0))
         straight = np.broadcast_to(line, found.weight.shape)
         mean = slope[:, None] * pm.Data("line_coefficient", found.coefficients(straight))
@@ -235,12 +235,12 @@ def _curve_walk(bench: Workbench, kind: SmoothWalk | Weibull) -> Any:
 
 
 def _last(bench: Workbench) -> float:
-    return follow_up_end(bench.exposure)
+    return follow_up_end(bench.person_time)
 
 
 def _gaussian_process(bench: Workbench, kind: GaussianProcess) -> Any:
     curve = bench.curve
-    times = np.log(midpoints(bench.exposure.table["interval_start"].values, _last(bench)))
+    times = np.log(midpoints(bench.person_time.table["interval_start"].values, _last(bench)))
     half = (times[-1] - times[0]) / 2.0
     place = (times - times.mean() if half == 0 else times - times[0] - half) / (half or 1.0)
     frequency = np.arange(1, kind.functions + 1) * np.pi / (2.0 * BOUNDARY)
@@ -281,7 +281,7 @@ def effects_part(bench: Workbench) -> Any:
     """
     prior, dims = bench.definition.phases.prior, ("endpoint", "effect")
     kind = bench.definition.endpoints
-    names = bench.exposure.endpoints
+    names = bench.person_time.endpoints
     if not isinstance(kind, Correlated) or len(names) < 2:
         return bench.normal("log_hazard_ratio", prior, dims=dims)
     pairs = list(combinations(range(len(names)), 2))
@@ -366,14 +366,14 @@ def _effects_of(
     tensor, shape (endpoint, group)
         The effects.
     """
-    table, curves = bench.exposure.table, bench.curves
+    table, curves = bench.person_time.table, bench.curves
     states, member = where
     strata = len(bench.design.strata)
     stratum = bench.design.stratum_of
     events = table["events"].values * states[:, None]
     # Log hazards in the reference state at mean covariates, about.
     rates = (curves.level_centre[:, None] + curves.crude).reshape(bench.endpoints, strata, -1)
-    likely = table["exposure"].values * states[:, None]
+    likely = table["person_time"].values * states[:, None]
     likely = likely * np.exp(rates[:, stratum].transpose(0, 2, 1))[:, :, None]
     happened, expected = (one.sum(axis=(1, 2)) @ member.T for one in (events, likely))
     # Where nothing happened the time at risk says where it would have.
@@ -433,7 +433,7 @@ def covariates_part(bench: Workbench) -> tuple[Any, Any]:
         return BatchedMatrixVector(transposed=True)(terms, slope), slope
     # All levels of the subgroups are compared with one of them, whose error is in all. Priors that
     # are independent with one sd are so in any rotation, as in that which parts what is known.
-    events = bench.exposure.table["events"].values.sum(axis=(1, 2)) + PSEUDO_EVENTS
+    events = bench.person_time.table["events"].values.sum(axis=(1, 2)) + PSEUDO_EVENTS
     mean = np.einsum("ep,pt->et", events, design.terms) / events.sum(axis=1, keepdims=True)
     away = design.terms - mean[:, None]
     _, rotation = np.linalg.eigh(np.einsum("ep,eps,ept->est", events, away, away))
@@ -466,15 +466,15 @@ def phases_part(bench: Workbench, others: Others) -> Any:
     if kind.kind == "proportional":
         return by_phase[:, None, None, :]
     exposed = pm.Data("exposed", design.exposed)
-    table = bench.exposure.table
+    table = bench.person_time.table
     if isinstance(kind, PhasesOverTime) and table.sizes["interval"] > 1:
-        departure = _departures(bench, kind.change, walks_over_time(bench.exposure, design))
+        departure = _departures(bench, kind.change, walks_over_time(bench.person_time, design))
         ratio = _exposed_mean(by_phase, exposed)[:, None] + departure
         pm.Deterministic("log_hazard_ratio_by_interval", ratio, dims=("endpoint", "interval"))
         return by_phase[:, None, None, :] + departure[:, None, :, None] * exposed
     if isinstance(kind, PhasesSinceEntry) and design.pieces.shape[1] > 1:
         states = design.pieces.argmax(axis=0)
-        departure = _departures(bench, kind.change, walks_since_entry(bench.exposure, design))
+        departure = _departures(bench, kind.change, walks_since_entry(bench.person_time, design))
         ratio = _exposed_mean(by_phase, exposed)[:, None] + departure
         labels = [str(name) for name in table["phase"].values[states]]
         model.add_coord("piece", labels)
@@ -530,7 +530,7 @@ def groups_part(bench: Workbench, others: Others) -> Any:
         member = np.arange(len(design.groups))[:, None] == design.group_of
         model.add_coord("group", list(design.groups))
         spread = bench.spread("group_sd", kind.spread, dims=("endpoint",))
-        everywhere = np.ones(bench.exposure.table.sizes["phase"])
+        everywhere = np.ones(bench.person_time.table.sizes["phase"])
         where = (everywhere, member.astype(np.float64))
         dims = ("endpoint", "group")
         effect = _effects_of(bench, "group", spread, where, others, dims=dims)
@@ -578,13 +578,13 @@ def cured_part(bench: Workbench) -> Any:
 
 
 def structure_of(
-    definition: ModelDefinition, exposure: Exposure, design: Design, differing: Sequence[str]
+    definition: ModelDefinition, person_time: PersonTime, design: Design, differing: Sequence[str]
 ) -> str:
     """Name the graph of a model: what differs in data and sizes only has one name.
 
     Parameters
     ----------
-    definition, exposure, design
+    definition, person_time, design
         The model, the data and their design.
     differing
         Parts in which external patients differ.
@@ -595,7 +595,7 @@ def structure_of(
         The name.
     """
     baseline = definition.baseline
-    intervals = exposure.table.sizes["interval"]
+    intervals = person_time.table.sizes["interval"]
     parts = [
         "constant" if intervals == 1 else _kind(baseline),
         "strata" if len(design.strata) > 1 else "",
@@ -611,8 +611,8 @@ def structure_of(
     parts += ["known" for prior in changing.values() if prior is not None and prior.known]
     parts.append("covariates" if design.term_names else "no covariates")
     endpoints = definition.endpoints
-    if isinstance(endpoints, Correlated) and len(exposure.endpoints) > 1:
-        parts.append(f"correlated {len(exposure.endpoints)}")
+    if isinstance(endpoints, Correlated) and len(person_time.endpoints) > 1:
+        parts.append(f"correlated {len(person_time.endpoints)}")
     else:
         parts.append("independent")
     if definition.groups is not None:

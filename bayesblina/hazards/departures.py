@@ -25,7 +25,7 @@ from bayesblina.hazards.definition import (
     SpreadPrior,
 )
 from bayesblina.hazards.effects import Design
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -68,12 +68,12 @@ class Departures:
         return np.asarray(self.basis[label] * counts[:, None])
 
 
-def walks_over_time(exposure: Exposure, design: Design) -> Walks:
+def walks_over_time(person_time: PersonTime, design: Design) -> Walks:
     """Work out the walks, one for each endpoint, of an effect that varies over follow-up.
 
     Parameters
     ----------
-    exposure, design
+    person_time, design
         The data and their design.
 
     Returns
@@ -81,18 +81,18 @@ def walks_over_time(exposure: Exposure, design: Design) -> Walks:
     Walks
         Over the intervals; their mean, weighted by the exposed phase's events, is zero.
     """
-    counts = exposure.table["events"].values.astype(np.float64)
-    start = exposure.table["interval_start"].values
-    distances = clock(start, follow_up_end(exposure), counts.sum(axis=(2, 3)))
+    counts = person_time.table["events"].values.astype(np.float64)
+    start = person_time.table["interval_start"].values
+    distances = clock(start, follow_up_end(person_time), counts.sum(axis=(2, 3)))
     return _walks(distances, counts[:, :, design.exposed == 1.0].sum(axis=(2, 3)))
 
 
-def walks_since_entry(exposure: Exposure, design: Design) -> Walks:
+def walks_since_entry(person_time: PersonTime, design: Design) -> Walks:
     """Work out the walks, one for each endpoint, of an effect that varies since entry.
 
     Parameters
     ----------
-    exposure, design
+    person_time, design
         The data and their design, the exposed phase in at least two pieces.
 
     Returns
@@ -101,10 +101,10 @@ def walks_since_entry(exposure: Exposure, design: Design) -> Walks:
         Over the pieces; their event-weighted mean is zero.
     """
     states = design.pieces.argmax(axis=0)
-    counts = exposure.table["events"].values.astype(np.float64)
+    counts = person_time.table["events"].values.astype(np.float64)
     inside = counts[:, :, states].sum(axis=(1, 3))
-    since = exposure.table["since"].values[states]
-    return _walks(clock(since, longest_since_entry(exposure), inside), inside)
+    since = person_time.table["since"].values[states]
+    return _walks(clock(since, longest_since_entry(person_time), inside), inside)
 
 
 def _walks(distances: Floats, inside: Floats) -> Walks:
@@ -113,13 +113,13 @@ def _walks(distances: Floats, inside: Floats) -> Walks:
 
 
 def departures_of(
-    definition: ModelDefinition, exposure: Exposure, design: Design, endpoint: int
+    definition: ModelDefinition, person_time: PersonTime, design: Design, endpoint: int
 ) -> tuple[Departures, ...]:
     """Find the parameters of an endpoint whose sd is estimated, or known, as PyMC's graph has them.
 
     Parameters
     ----------
-    definition, exposure, design
+    definition, person_time, design
         The model, the data and their design.
     endpoint
         Position of the endpoint.
@@ -129,7 +129,7 @@ def departures_of(
     tuple of Departures
         Of the exposed phase's effect, and of groups.
     """
-    kind, table = definition.phases, exposure.table
+    kind, table = definition.phases, person_time.table
     found = []
     if isinstance(kind, PhasesBySubgroup):
         subgroup = design.subgroup_of
@@ -152,7 +152,7 @@ def departures_of(
                 "interval",
                 tuple(table["interval"].values.tolist()),
                 kind.change,
-                walks_over_time(exposure, design),
+                walks_over_time(person_time, design),
                 endpoint,
                 lambda interval, state, _: (
                     np.full(state.size, interval),
@@ -168,7 +168,7 @@ def departures_of(
                 "piece",
                 tuple(str(name) for name in table["phase"].values[states]),
                 kind.change,
-                walks_since_entry(exposure, design),
+                walks_since_entry(person_time, design),
                 endpoint,
                 lambda _, state, __: (
                     design.pieces[state].argmax(axis=1),

@@ -18,7 +18,7 @@ from bayesblina.hazards.definition import (
     RobustMixture,
     require_roles,
 )
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -42,7 +42,7 @@ class Design:
     effects : tuple of str
         Phases that have an effect, the exposed one first.
     contrast : ndarray, shape (state, effect)
-        Indicators; the reference has none. States are the entries of the exposure's dimension
+        Indicators; the reference has none. States are the entries of the person-time's dimension
         ``phase``: the phases, of which one may be cut by time since entering it.
     exposed : ndarray, shape (state,)
         1 for the exposed phase.
@@ -53,7 +53,7 @@ class Design:
     terms : ndarray, shape (pattern, term)
         Standardised terms of each pattern.
     columns : ndarray of int, shape (term,)
-        Their columns in the exposure's ``design``.
+        Their columns in the person-time's ``design``.
     centre, scale : ndarray, shape (term,)
         What was subtracted from the raw terms and what they were divided by.
     strata, subgroups : tuple of str
@@ -123,7 +123,7 @@ class Design:
         Parameters
         ----------
         raw : ndarray, shape (pattern, raw term)
-            Terms, as in the exposure's ``design``.
+            Terms, as in the person-time's ``design``.
 
         Returns
         -------
@@ -133,7 +133,7 @@ class Design:
         return np.asarray((raw[:, self.columns] - self.centre) / self.scale)
 
 
-def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
+def make_design(person_time: PersonTime, definition: ModelDefinition) -> Design:
     """Work out phase contrasts, standardised covariates, classes and groups.
 
     Continuous terms are centred at their mean over patients and divided by their sd; indicators
@@ -142,7 +142,7 @@ def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
     definition
         The hazard model.
@@ -161,10 +161,10 @@ def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
     """
     roles = require_roles(
         definition,
-        {one.name: one.levels for one in exposure.covariates if one.kind == "categorical"},
+        {one.name: one.levels for one in person_time.covariates if one.kind == "categorical"},
     )
-    role = exposure.table["role"].values
-    treatment = np.asarray(exposure.table["treatment"].values).astype(str)
+    role = person_time.table["role"].values
+    treatment = np.asarray(person_time.table["treatment"].values).astype(str)
     order = [*dict.fromkeys(treatment[role == "exposed"])]
     order += dict.fromkeys(treatment[role == "other"])
     contrast = (treatment[:, None] == np.array(order)[None, :]).astype(np.float64)
@@ -172,33 +172,33 @@ def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
     pieces = np.zeros((treatment.size, 0))
     if isinstance(definition.phases, PhasesSinceEntry):
         pieces = np.eye(treatment.size)[:, role == "exposed"]
-    raw = exposure.table["design"].values
-    names = [str(name) for name in exposure.table["term"].values]
+    raw = person_time.table["design"].values
+    names = [str(name) for name in person_time.table["term"].values]
     apart = [f"{roles[one]}[" for one in ("stratum", "group", "source") if one in roles]
     columns = np.array(
         [i for i, name in enumerate(names) if not name.startswith(tuple(apart))], dtype=np.int64
     )
     raw_kept = raw[:, columns]
-    patients = exposure.table["patients"].values
+    patients = person_time.table["patients"].values
     centre = np.average(raw_kept, axis=0, weights=patients)
     spread = np.sqrt(np.average((raw_kept - centre) ** 2, axis=0, weights=patients))
     indicator = np.array([bool(((column == 0) | (column == 1)).all()) for column in raw_kept.T])
     scale = np.where(indicator, 1.0, spread) if columns.size else spread
-    strata, stratum = levels_of(exposure, roles.get("stratum"), raw)
-    subgroups, subgroup = levels_of(exposure, roles.get("subgroup"), raw)
-    groups, group = levels_of(exposure, roles.get("group"), raw)
-    sources, source = levels_of(exposure, roles.get("source"), raw)
+    strata, stratum = levels_of(person_time, roles.get("stratum"), raw)
+    subgroups, subgroup = levels_of(person_time, roles.get("subgroup"), raw)
+    groups, group = levels_of(person_time, roles.get("group"), raw)
+    sources, source = levels_of(person_time, roles.get("source"), raw)
     borrowing = definition.borrowing
     differ = isinstance(borrowing, Commensurate | RobustMixture)
     covers = borrowing.covers if isinstance(borrowing, Commensurate | RobustMixture) else ()
     blocks = len(sources) if {"phases", "shape"} & set(covers) else 1
     if isinstance(definition.groups, PatientFrailty):
-        if not exposure.by_patient:
+        if not person_time.by_patient:
             raise SpecError(
                 f"Model '{definition.name}' has an effect for each patient: sum events and "
-                "person-time with expose(..., by_patient=True)."
+                "person-time with person_time(..., by_patient=True)."
             )
-        _require_separate(exposure, definition)
+        _require_separate(person_time, definition)
         groups = tuple(str(index) for index in range(raw.shape[0]))
         group = np.arange(raw.shape[0])
     return Design(
@@ -223,18 +223,18 @@ def make_design(exposure: Exposure, definition: ModelDefinition) -> Design:
 
 
 def levels_of(
-    exposure: Exposure, covariate: str | None, raw: Floats
+    person_time: PersonTime, covariate: str | None, raw: Floats
 ) -> tuple[tuple[str, ...], Ints]:
     """Read a categorical covariate's levels back off covariate terms.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
     covariate
         Its name; None for no covariate.
     raw : ndarray, shape (pattern, raw term)
-        Terms, as in the exposure's ``design``.
+        Terms, as in the person-time's ``design``.
 
     Returns
     -------
@@ -246,28 +246,28 @@ def levels_of(
     level = np.zeros(raw.shape[0], dtype=np.int64)
     if covariate is None:
         return ("",), level
-    found = next(one for one in exposure.covariates if one.name == covariate)
-    names = [str(name) for name in exposure.table["term"].values]
+    found = next(one for one in person_time.covariates if one.name == covariate)
+    names = [str(name) for name in person_time.table["term"].values]
     for index, name in enumerate(found.levels[1:], start=1):
         level[raw[:, names.index(f"{covariate}[{name}]")] == 1.0] = index
     return found.levels, level
 
 
-def _require_separate(exposure: Exposure, definition: ModelDefinition) -> None:
+def _require_separate(person_time: PersonTime, definition: ModelDefinition) -> None:
     """Refuse endpoints that share events where patients have one effect on all endpoints.
 
     Whatever ends two endpoints at once is one event. Counted in both it looks like patients who
     have either event early, which is what the effects are there to find.
     """
-    people = exposure.people
+    people = person_time.people
     exit_, event = people["exit"].values, people["event"].values
-    for one, other in permutations(range(len(exposure.endpoints)), 2):
+    for one, other in permutations(range(len(person_time.endpoints)), 2):
         near = TIE_TOLERANCE * np.abs(exit_[one])
         followed = event[one] & (exit_[other] >= exit_[one] - near)
         shared = followed & event[other] & (exit_[other] <= exit_[one] + near)
         count, of = int(shared.sum()), int(followed.sum())
         if count > SHARED_BY_CHANCE * of:
-            name, larger = exposure.endpoints[one], exposure.endpoints[other]
+            name, larger = person_time.endpoints[one], person_time.endpoints[other]
             raise SpecError(
                 f"Model '{definition.name}' gives a patient one effect on all endpoints, but "
                 f"{count} of the {of} events of {name} in patients still followed for {larger} are "

@@ -113,7 +113,7 @@ def proportional_kernel(*, walk: bool, terms: bool) -> Kernel:
         "contrast",
         "events",
         "events_by_pattern",
-        "exposure",
+        "person_time",
         "level_centre",
         "level_prior",
         "log_hazard_ratio_prior",
@@ -154,14 +154,14 @@ def _log_density(*, walk: bool, terms: bool) -> Callable[..., Any]:
         at += endpoints * intervals * phases
         events_pattern = at
         at += endpoints * patterns
-        exposure = at
-        at += endpoints * intervals * phases * patterns
         centre = at
         at += endpoints
         level_prior = at
         at += 2
         ratio_prior = at
         at += 2
+        person_time = at
+        at += endpoints * intervals * phases * patterns
         term = at
         at += endpoints * patterns * count
         offset = at
@@ -233,7 +233,7 @@ def _log_density(*, walk: bool, terms: bool) -> Callable[..., Any]:
             total += dot(data, by_pattern, pattern, 0, patterns)
             for j in range(intervals):
                 for k in range(phases):
-                    at = exposure + ((e * intervals + j) * phases + k) * patterns
+                    at = person_time + ((e * intervals + j) * phases + k) * patterns
                     hazard = baseline[j] * phase[k]
                     for p in range(patterns):
                         weighted[p] += hazard * data[at + p]

@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.survivors import Segments, log_survival
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -348,7 +348,7 @@ def normal_nodes(count: int) -> tuple[Floats, Floats]:
 
 def hazards_of_patients(
     posterior: xr.Dataset,
-    exposure: Exposure,
+    person_time: PersonTime,
     design: Design,
     *,
     endpoint: str,
@@ -360,7 +360,7 @@ def hazards_of_patients(
     ----------
     posterior
         Draws.
-    exposure
+    person_time
         Events and person-time.
     design
         Phase contrasts, standardised covariates, classes and groups.
@@ -377,16 +377,16 @@ def hazards_of_patients(
     pattern : ndarray of int, shape (patient,)
         Pattern of each patient there.
     """
-    own, pattern = _design_of_patients(exposure, design, rows)
+    own, pattern = _design_of_patients(person_time, design, rows)
     return log_hazard(posterior, own, endpoint=endpoint), pattern
 
 
 def _design_of_patients(
-    exposure: Exposure, design: Design, rows: Ints | None
+    person_time: PersonTime, design: Design, rows: Ints | None
 ) -> tuple[Design, Ints]:
     """Covariates of single patients and no others, and the place of each patient's there."""
-    people = exposure.patients().people
-    if exposure.compression is None:
+    people = person_time.patients().people
+    if person_time.compression is None:
         if rows is None:
             return design, people["pattern"].values
         present, pattern = np.unique(people["pattern"].values[rows], return_inverse=True)
@@ -394,7 +394,7 @@ def _design_of_patients(
     else:
         rows = np.arange(people.sizes["patient"]) if rows is None else rows
         present, pattern = people["category"].values[rows], np.arange(rows.size)
-        terms = design.standardised(exposure.terms_of(rows))
+        terms = design.standardised(person_time.terms_of(rows))
     own = replace(
         design,
         terms=terms,
@@ -406,7 +406,7 @@ def _design_of_patients(
 
 
 def total_log_likelihood(
-    posterior: xr.Dataset, exposure: Exposure, design: Design, *, endpoint: str | None = None
+    posterior: xr.Dataset, person_time: PersonTime, design: Design, *, endpoint: str | None = None
 ) -> Floats:
     """Log-likelihood of all patients together, from events and person-time by cell.
 
@@ -414,7 +414,7 @@ def total_log_likelihood(
     ----------
     posterior
         Draws.
-    exposure
+    person_time
         Events and person-time.
     design
         Phase contrasts, standardised covariates, classes and groups.
@@ -428,12 +428,12 @@ def total_log_likelihood(
         which some are cured or single patients have effects.
     """
     total = np.zeros(posterior.sizes["chain"] * posterior.sizes["draw"])
-    for index, name in enumerate(exposure.endpoints):
+    for index, name in enumerate(person_time.endpoints):
         if endpoint not in (None, name):
             continue
         found = log_hazard(posterior, design, endpoint=name)
-        events = exposure.table["events"].values[index].astype(np.float64)
-        time = exposure.table["exposure"].values[index]
+        events = person_time.table["events"].values[index].astype(np.float64)
+        time = person_time.table["person_time"].values[index]
         total += found.pattern @ events.sum(axis=(0, 1))
         relative = np.exp(found.pattern)
         for one in range(design.classes):
@@ -447,7 +447,7 @@ def total_log_likelihood(
 
 def patient_log_likelihood(
     posterior: xr.Dataset,
-    exposure: Exposure,
+    person_time: PersonTime,
     design: Design,
     *,
     endpoint: str | None = None,
@@ -464,7 +464,7 @@ def patient_log_likelihood(
     ----------
     posterior
         Draws.
-    exposure
+    person_time
         Events and person-time.
     design
         Phase contrasts, standardised covariates, classes and groups.
@@ -478,15 +478,15 @@ def patient_log_likelihood(
     xarray.DataArray
         Over (chain, draw, patient); 0 for patients who do not contribute to the endpoint.
     """
-    names = exposure.endpoints if endpoint is None else (endpoint,)
+    names = person_time.endpoints if endpoint is None else (endpoint,)
     integrated = "patient_effect" in posterior
-    everybody = exposure.patients().people
+    everybody = person_time.patients().people
     rows = np.arange(everybody.sizes["patient"]) if rows is None else rows
     chosen = everybody.isel(patient=rows)
     total: Floats | None = None
     expected: Floats | None = None
     for name in names:
-        values, hazard = _of_endpoint(posterior, exposure, design, name, rows, apart=integrated)
+        values, hazard = _of_endpoint(posterior, person_time, design, name, rows, apart=integrated)
         total = values if total is None else total + values
         expected = hazard if expected is None else expected + hazard
     assert total is not None
@@ -512,7 +512,7 @@ def patient_log_likelihood(
 
 def _of_endpoint(
     posterior: xr.Dataset,
-    exposure: Exposure,
+    person_time: PersonTime,
     design: Design,
     endpoint: str,
     rows: Ints,
@@ -524,7 +524,7 @@ def _of_endpoint(
     With `apart` patients have no effects of their own, and the log-likelihood is without its
     cumulative hazard, which the second then is; else the second is 0.
     """
-    own, who = _design_of_patients(exposure, design, rows)
+    own, who = _design_of_patients(person_time, design, rows)
     found = log_hazard(posterior, own, endpoint=endpoint)
     relative = found.pattern
     if apart:
@@ -533,9 +533,9 @@ def _of_endpoint(
     # Draws run along rows, so that picking cells and patients picks whole rows.
     draws = relative.shape[0]
     by_pattern = np.ascontiguousarray(np.broadcast_to(relative, (draws, found.class_of.size)).T)
-    cells = exposure.patient_cells(endpoint)[rows]
-    event_patient, event_cell = exposure.event_cells(endpoint)
-    place = np.full(exposure.patients().people.sizes["patient"], -1, dtype=np.int64)
+    cells = person_time.patient_cells(endpoint)[rows]
+    event_patient, event_cell = person_time.event_cells(endpoint)
+    place = np.full(person_time.patients().people.sizes["patient"], -1, dtype=np.int64)
     place[rows] = np.arange(rows.size)
     chosen = place[event_patient] >= 0
     event_patient, event_cell = place[event_patient[chosen]], event_cell[chosen]

@@ -51,9 +51,9 @@ def _matrix_vector_kernel(op: BatchedMatrixVector, node: Any, **kwargs: Any) -> 
 def _piecewise_exponential_kernel(op: Any, node: Any, **kwargs: Any) -> Any:  # noqa: ARG001
     @numba_njit
     def piecewise_exponential(
-        events: Any, by_pattern: Any, exposure: Any, class_of: Any, shared: Any, pattern: Any
+        events: Any, by_pattern: Any, person_time: Any, class_of: Any, shared: Any, pattern: Any
     ) -> Any:
-        endpoints, intervals, phases, patterns = exposure.shape
+        endpoints, intervals, phases, patterns = person_time.shape
         classes = shared.shape[1]
         out_shared = events.copy()
         out_pattern = by_pattern.copy()
@@ -73,7 +73,7 @@ def _piecewise_exponential_kernel(op: Any, node: Any, **kwargs: Any) -> Any:  # 
                         total += events[e, c, j, k] * shared[e, c, j, k]
                         hazard[c] = np.exp(shared[e, c, j, k])
                         expected[c] = 0.0
-                    row = exposure[e, j, k]
+                    row = person_time[e, j, k]
                     for p in range(patterns):
                         c = int(class_of[p])
                         weighted[p] += hazard[c] * row[p]

@@ -68,10 +68,10 @@ class PiecewiseExponential(Op):
 
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:  # noqa: ARG002
         """Evaluate with numpy."""
-        events, by_pattern, exposure, class_of, shared, pattern = inputs
+        events, by_pattern, person_time, class_of, shared, pattern = inputs
         member = np.arange(shared.shape[1])[:, None] == class_of
         # (endpoint, interval, phase, pattern)
-        expected = exposure * np.exp(
+        expected = person_time * np.exp(
             np.moveaxis(shared[:, class_of.astype(np.int64)], 1, -1) + pattern[:, None, None, :]
         )
         log_density = (events * shared).sum() + (by_pattern * pattern).sum() - expected.sum()

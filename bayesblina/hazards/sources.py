@@ -32,7 +32,7 @@ from bayesblina.hazards.definition import (
 )
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.ops import BatchedMatrixVector
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 
@@ -48,13 +48,13 @@ DIFFERENCES: dict[Part, str] = {
 
 
 def source_parts(
-    definition: ModelDefinition, exposure: Exposure, design: Design
+    definition: ModelDefinition, person_time: PersonTime, design: Design
 ) -> tuple[Part, ...]:
     """Parts in which external patients differ in a model of these data.
 
     Parameters
     ----------
-    definition, exposure, design
+    definition, person_time, design
         The model, the data and their design.
 
     Returns
@@ -67,7 +67,7 @@ def source_parts(
         return ()
     there = {
         "baseline": True,
-        "shape": exposure.table.sizes["interval"] > 1,
+        "shape": person_time.table.sizes["interval"] > 1,
         "phases": bool(design.effects),
         "covariates": bool(design.term_names),
     }
@@ -114,7 +114,7 @@ def source_part(bench: Workbench, baseline: Any, ratio: Any, slope: Any) -> Sour
         The differences.
     """
     definition, design = bench.definition, bench.design
-    parts = source_parts(definition, bench.exposure, design)
+    parts = source_parts(definition, bench.person_time, design)
     if not parts:
         return Sources(by_course=None, by_state=None, by_pattern=None)
     model = pm.modelcontext(None)
@@ -155,7 +155,10 @@ def _shapes(bench: Workbench, baseline: Any) -> Any:
     found = []
     for place in range(len(design.sources)):
         own = baseline_curves(
-            bench.exposure, design, prior_sd=prior_sds(bench.definition, design), source=place + 1
+            bench.person_time,
+            design,
+            prior_sd=prior_sds(bench.definition, design),
+            source=place + 1,
         )
         weight = own.events.sum(axis=2) + PSEUDO_EVENTS
         found.append(steps(weight, own.adjusted, sd=kind.step.sd, centre=centre))
@@ -172,7 +175,7 @@ def _shapes(bench: Workbench, baseline: Any) -> Any:
         "source_curve",
         [
             f"{endpoint}, {source}{stratum}"
-            for endpoint in bench.exposure.endpoints
+            for endpoint in bench.person_time.endpoints
             for source in design.sources
             for stratum in strata
         ],
@@ -222,7 +225,7 @@ def _about(bench: Workbench) -> dict[Part, tuple[Floats, Floats]]:
 
     For coordinates only. Of each part both have the shape (endpoint, source, ...).
     """
-    definition, design, table = bench.definition, bench.design, bench.exposure.table
+    definition, design, table = bench.definition, bench.design, bench.person_time.table
     states, patterns = design.contrast.shape[0], design.terms.shape[0]
     in_state = np.repeat(design.contrast, patterns, axis=0)
     effects = np.concatenate([in_state, np.tile(design.terms, (states, 1))], axis=1)
@@ -232,14 +235,14 @@ def _about(bench: Workbench) -> dict[Part, tuple[Floats, Floats]]:
     share = weight / weight.sum(axis=1, keepdims=True)
     values = {
         name: table[name].transpose("endpoint", "interval", "phase", "pattern").values
-        for name in ("events", "exposure")
+        for name in ("events", "person_time")
     }
     shape = (len(design.sources), bench.endpoints)
     level, level_root = np.zeros(shape), np.zeros(shape)
     ratio, root = np.zeros((*shape, own.size)), np.zeros((*shape, own.size))
     for place in range(shape[0]):
         member = design.source_of == place + 1
-        curves = baseline_curves(bench.exposure, design, prior_sd=own, source=place + 1)
+        curves = baseline_curves(bench.person_time, design, prior_sd=own, source=place + 1)
         mean = (share * (curves.crude + curves.level_centre[:, None])).sum(axis=1)
         level[place] = mean.reshape(bench.endpoints, -1).mean(axis=1)
         for index in range(shape[1]):

@@ -15,7 +15,7 @@ from scipy import sparse
 from scipy.special import expit
 
 from bayesblina.core.intervals import split
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -41,40 +41,40 @@ class FollowUp:
     time: Floats
 
 
-def follow_up_of(exposure: Exposure) -> FollowUp:
+def follow_up_of(person_time: PersonTime) -> FollowUp:
     """Lay out patients' follow-up for the likelihood of a mixture cure model.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
 
     Returns
     -------
     FollowUp
-        In the order of the exposure's patients.
+        In the order of the person-time's patients.
     """
     first, cells, times, offset = [], [], [], 0
-    for name in exposure.endpoints:
-        spent = exposure.patient_cells(name)
+    for name in person_time.endpoints:
+        spent = person_time.patient_cells(name)
         first.append(spent.indptr + offset)
         cells.append(spent.indices)
         times.append(spent.data)
         offset += spent.data.size
     return FollowUp(
-        survived=survivors(exposure),
+        survived=survivors(person_time),
         first=np.stack(first).astype(np.float64),
         cell=np.concatenate(cells).astype(np.float64),
         time=np.concatenate(times),
     )
 
 
-def survivors(exposure: Exposure) -> Floats:
+def survivors(person_time: PersonTime) -> Floats:
     """Weights of the patients who are event-free at the end of their follow-up.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
 
     Returns
@@ -82,7 +82,7 @@ def survivors(exposure: Exposure) -> Floats:
     ndarray, shape (endpoint, patient)
         Weights; 0 for patients with the event or without follow-up.
     """
-    people = exposure.people
+    people = person_time.people
     free = np.isfinite(people["exit"].values) & ~people["event"].values
     return np.asarray(free * people["weight"].values)
 
@@ -160,7 +160,7 @@ class Segments:
 
 
 def segments_of(
-    exposure: Exposure,
+    person_time: PersonTime,
     endpoint: str,
     *,
     points: Floats | None = None,
@@ -170,7 +170,7 @@ def segments_of(
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
     endpoint
         Endpoint.
@@ -184,11 +184,11 @@ def segments_of(
     Segments
         Patient by patient.
     """
-    cuts = exposure.cuts
-    rows = exposure.episodes["endpoint"].values == exposure.endpoints.index(endpoint)
-    rows &= exposure.episodes["start"].values < until
+    cuts = person_time.cuts
+    rows = person_time.episodes["endpoint"].values == person_time.endpoints.index(endpoint)
+    rows &= person_time.episodes["start"].values < until
     patient, state, start, stop = (
-        exposure.episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
+        person_time.episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
     )
     inner = cuts if points is None else points
     episode, piece, length = split(start, np.minimum(stop, until), inner)

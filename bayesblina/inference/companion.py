@@ -25,7 +25,7 @@ from bayesblina.hazards.effects import Design, make_design
 from bayesblina.inference.laplace import MOST_SPREADS, find_nodes, lightened
 from bayesblina.inference.partial_draws import Drawn, draw
 from bayesblina.inference.partial_models import Member, partial_models
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ class Companion:
 
 def partial_posterior(
     definition: ModelDefinition,
-    exposure: Exposure,
+    person_time: PersonTime,
     *,
     seed: int,
     draws: int = 4000,
@@ -74,7 +74,7 @@ def partial_posterior(
     ----------
     definition
         The hazard model.
-    exposure
+    person_time
         Events and person-time. Of patients in a query engine risk sets are means over short
         intervals of time, and the error of that is stated.
     seed
@@ -108,31 +108,33 @@ def partial_posterior(
     >>> question = bb.Question(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
-    >>> found = partial_posterior(bb.load_model("primary"), bb.expose(cohort, question), seed=1)
+    >>> found = partial_posterior(
+    ...     bb.load_model("primary"), bb.person_time(cohort, question), seed=1
+    ... )
     >>> found.draws["log_hazard_ratio"].sizes
     Frozen({'chain': 1, 'draw': 4000, 'endpoint': 2, 'effect': 1})
     """
     unknown = [name for name in flat if name not in FLAT]
     if unknown:
         raise SpecError(f"flat: no prior '{unknown[0]}'; expected some of {', '.join(FLAT)}.")
-    reason = reason_for_none(definition, exposure)
+    reason = reason_for_none(definition, person_time)
     if reason:
-        return _not_compared(exposure, reason)
-    design = make_design(exposure, definition)
+        return _not_compared(person_time, reason)
+    design = make_design(person_time, definition)
     found: list[tuple[tuple[Member, ...], Drawn]] = []
-    for number, model in enumerate(partial_models(definition, exposure, design, flat=flat)):
+    for number, model in enumerate(partial_models(definition, person_time, design, flat=flat)):
         spreads = len(model.problem.spreads)
         if spreads > MOST_SPREADS:
             return _not_compared(
-                exposure,
+                person_time,
                 f"not compared: the model has {spreads} sds and correlations, too many to "
                 "integrate over",
             )
         nodes = find_nodes(lightened(model.problem))
         if nodes is None:
-            names = " and ".join(exposure.endpoints[one.endpoint] for one in model.members)
+            names = " and ".join(person_time.endpoints[one.endpoint] for one in model.members)
             return _not_compared(
-                exposure,
+                person_time,
                 f"not compared: without the prior of {' and '.join(flat)} nothing identifies a log "
                 f"hazard ratio of {names}, whose posterior is improper",
             )
@@ -147,22 +149,22 @@ def partial_posterior(
         )
         found.append((model.members, drawn))
     by_endpoint = {one.endpoint: (one, drawn) for members, drawn in found for one in members}
-    pairs = [by_endpoint[index] for index in range(len(exposure.endpoints))]
+    pairs = [by_endpoint[index] for index in range(len(person_time.endpoints))]
     return Companion(
-        draws=_dataset(exposure, design, pairs),
-        table=_table(exposure, [drawn for _, drawn in pairs]),
+        draws=_dataset(person_time, design, pairs),
+        table=_table(person_time, [drawn for _, drawn in pairs]),
         reason="",
     )
 
 
-def reason_for_none(definition: ModelDefinition, exposure: Exposure) -> str:
+def reason_for_none(definition: ModelDefinition, person_time: PersonTime) -> str:
     """Say why there is no partial likelihood with which a model can be compared.
 
     Parameters
     ----------
     definition
         The hazard model.
-    exposure
+    person_time
         Events and person-time.
 
     Returns
@@ -170,7 +172,7 @@ def reason_for_none(definition: ModelDefinition, exposure: Exposure) -> str:
     str
         A sentence without its full stop; empty where there is one.
     """
-    if not exposure.complete and exposure.finer is None:
+    if not person_time.complete and person_time.finer is None:
         return (
             "not compared: the patients are in a query engine, and their events were summed on the "
             "model's own intervals only"
@@ -193,7 +195,7 @@ def reason_for_none(definition: ModelDefinition, exposure: Exposure) -> str:
     return ""
 
 
-def _not_compared(exposure: Exposure, reason: str) -> Companion:
+def _not_compared(person_time: PersonTime, reason: str) -> Companion:
     missing = float("nan")
     rows = [
         {
@@ -203,15 +205,15 @@ def _not_compared(exposure: Exposure, reason: str) -> Companion:
             "effective_draws": 0.0,
             "error": missing,
         }
-        for name in exposure.endpoints
+        for name in person_time.endpoints
     ]
     return Companion(draws=None, table=pd.DataFrame(rows), reason=reason)
 
 
-def _table(exposure: Exposure, found: Sequence[Drawn]) -> pd.DataFrame:
+def _table(person_time: PersonTime, found: Sequence[Drawn]) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "endpoint": list(exposure.endpoints),
+            "endpoint": list(person_time.endpoints),
             "method": [one.method for one in found],
             "pareto_k": [one.pareto_k for one in found],
             "effective_draws": [one.effective_draws for one in found],
@@ -221,7 +223,7 @@ def _table(exposure: Exposure, found: Sequence[Drawn]) -> pd.DataFrame:
 
 
 def _dataset(
-    exposure: Exposure, design: Design, found: Sequence[tuple[Member, Drawn]]
+    person_time: PersonTime, design: Design, found: Sequence[tuple[Member, Drawn]]
 ) -> xr.Dataset:
     count = min(drawn.parameters.shape[0] for _, drawn in found)
     parts: dict[str, tuple[str, Sequence[object], list[Floats]]] = {}
@@ -231,7 +233,7 @@ def _dataset(
     coords: dict[str, object] = {
         "chain": np.arange(1),
         "draw": np.arange(count),
-        "endpoint": list(exposure.endpoints),
+        "endpoint": list(person_time.endpoints),
     }
     coords |= {dim: list(labels) for dim, labels, _ in parts.values()}
     return xr.Dataset(

@@ -38,7 +38,8 @@ from bayesblina.inference.step_baseline import jump_cuts, step_baseline
 from bayesblina.patients.account import to_html
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan
-from bayesblina.person_time.cells import MANY, Exposure, expose, valid_weights
+from bayesblina.person_time import cells
+from bayesblina.person_time.cells import MANY, PersonTime, valid_weights
 from bayesblina.person_time.event_times import EventTimes, coarse_event_times
 from bayesblina.person_time.follow_up import (
     find_episodes,
@@ -58,11 +59,11 @@ PRIOR_DRAWS = 4000
 SAMPLES = ("chain", "draw")
 # Compressed covariates may change sums of hazards by this factor at most.
 LARGEST_COMPRESSION_ERROR = 1e-6
-# What is hashed of an exposure's table; the rest follows from it and from the patients.
+# What is hashed of a person-time's table; the rest follows from it and from the patients.
 HASHED = (
     "design",
     "events",
-    "exposure",
+    "person_time",
     "interval_start",
     "interval_stop",
     "role",
@@ -123,7 +124,7 @@ class Fit:
         The question.
     definition
         The hazard model.
-    exposure
+    person_time
         Events and person-time.
     convergence
         Outcome of the convergence gate.
@@ -140,7 +141,7 @@ class Fit:
     draws: xr.DataTree
     question: Question
     definition: ModelDefinition
-    exposure: Exposure
+    person_time: PersonTime
     convergence: Convergence
     provenance: Provenance
     companion: Companion = NO_COMPANION
@@ -160,7 +161,7 @@ class Fit:
     @property
     def design(self) -> Design:
         """Phase contrasts and standardised covariates."""
-        return make_design(self.exposure, self.definition)
+        return make_design(self.person_time, self.definition)
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -190,9 +191,9 @@ class Fit:
         if self.gate.state in ("told", "not compared"):
             state += f", baseline {self.gate.state}"
         marks = [LONG[name].partition(":")[0] for name in self.failed if name != CONVERGED]
-        kind = ", synthetic patients" if self.exposure.synthetic else ""
+        kind = ", synthetic patients" if self.person_time.synthetic else ""
         return (
-            f"Fit({self.definition.name}; {', '.join(self.exposure.endpoints)}; "
+            f"Fit({self.definition.name}; {', '.join(self.person_time.endpoints)}; "
             f"{sizes['chain']} chains x {sizes['draw']} draws; {'; '.join([state, *marks])}{kind})"
         )
 
@@ -210,7 +211,9 @@ class Fit:
         ]
         outcome = ", ".join(LONG[name].partition(":")[0] for name in self.failed)
         return (
-            to_html(("Fit", outcome), rows) + self.gate._repr_html_() + self.exposure._repr_html_()
+            to_html(("Fit", outcome), rows)
+            + self.gate._repr_html_()
+            + self.person_time._repr_html_()
         )
 
 
@@ -294,7 +297,7 @@ def fit(
     settings = sampler_settings(draws, tune, chains, cores, seed)
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
     clock = time.perf_counter()
-    exposure = expose_for(
+    person_time = person_time_for(
         definition,
         cohort,
         question,
@@ -304,21 +307,21 @@ def fit(
         compress=compress,
         landmarks=landmarks,
     )
-    return fit_exposure(
+    return fit_person_time(
         definition,
-        exposure,
+        person_time,
         question,
         seed=seed,
         settings=settings,
         weighted=weights is not None,
         progress=progress,
-        before={"exposure": time.perf_counter() - clock},
+        before={"person_time": time.perf_counter() - clock},
     )
 
 
-def fit_exposure(
+def fit_person_time(
     definition: ModelDefinition,
-    exposure: Exposure,
+    person_time: PersonTime,
     question: Question,
     *,
     seed: int,
@@ -335,8 +338,8 @@ def fit_exposure(
     ----------
     definition
         The hazard model.
-    exposure
-        Events and person-time, as the model needs them (`expose_for`).
+    person_time
+        Events and person-time, as the model needs them (`person_time_for`).
     question
         The question that they answer.
     seed
@@ -369,7 +372,7 @@ def fit_exposure(
     if isinstance(definition.baseline, Free):
         return _fit_free(
             definition,
-            exposure,
+            person_time,
             question,
             seed=seed,
             settings=settings,
@@ -381,7 +384,7 @@ def fit_exposure(
     from bayesblina.hazards.build import build_model
 
     exposed = time.perf_counter()
-    built = build_model(definition, exposure)
+    built = build_model(definition, person_time)
     ready = time.perf_counter()
     tree, timing = _with_bar(built, seed=seed, settings=settings, show=progress)
     notes = []
@@ -390,47 +393,47 @@ def fit_exposure(
     count = settings.draws * settings.chains
     if not complete:
         notes.append("draws from the prior and the patient-level log-likelihood were not kept")
-    elif not exposure.complete:
+    elif not person_time.complete:
         notes.append(
             "events and person-time were added up in a query engine: of single patients only a "
-            f"sample of {exposure.patients().people.sizes['patient']} is known"
+            f"sample of {person_time.patients().people.sizes['patient']} is known"
         )
-    elif exposure.in_pieces:
+    elif person_time.in_pieces:
         notes.append(
             "the patient-level log-likelihood was not kept: the follow-up of patients is in pieces"
         )
-    elif exposure.size * count <= LARGEST_LOG_LIKELIHOOD:
-        total = patient_log_likelihood(posterior, exposure, built.design)
+    elif person_time.size * count <= LARGEST_LOG_LIKELIHOOD:
+        total = patient_log_likelihood(posterior, person_time, built.design)
         tree["log_likelihood"] = xr.DataTree(total.to_dataset(name="survival"))
     else:
         notes.append(
             "the patient-level log-likelihood was not kept: "
-            f"{exposure.size} patients x {count} draws are too many"
+            f"{person_time.size} patients x {count} draws are too many"
         )
-    notes += compression_notes(exposure, posterior, built.design)
+    notes += compression_notes(person_time, posterior, built.design)
     notes += _weighting_notes(definition, weighted=weighted)
     if complete:
         tree["prior"] = xr.DataTree(_prior(built, seed=seed))
-    tree["observed_data"] = xr.DataTree(exposure.table[["events"]])
-    tree["constant_data"] = xr.DataTree(exposure.table.drop_vars("events"))
+    tree["observed_data"] = xr.DataTree(person_time.table[["events"]])
+    tree["constant_data"] = xr.DataTree(person_time.table.drop_vars("events"))
     convergence = assess_convergence(tree)
     finished = time.perf_counter()
     companion, gate = NO_COMPANION, NOT_COMPARED
     if complete if compared is None else compared:
-        companion = partial_posterior(definition, exposure, seed=seed)
+        companion = partial_posterior(definition, person_time, seed=seed)
         gate = gate_of(posterior, companion.draws, stated=companion.table, reason=companion.reason)
-    event_times = _event_times(exposure, posterior)
+    event_times = _event_times(person_time, posterior)
     done = time.perf_counter()
     return Fit(
         draws=tree,
         question=question,
         definition=definition,
-        exposure=exposure,
+        person_time=person_time,
         convergence=convergence,
         provenance=Provenance(
             seed=int(seed),
             settings=settings,
-            data_hash=hash_of(exposure),
+            data_hash=hash_of(person_time),
             versions={name: version(name) for name in LIBRARIES},
             seconds={
                 **(before or {}),
@@ -451,7 +454,7 @@ def fit_exposure(
 
 def _fit_free(
     definition: ModelDefinition,
-    exposure: Exposure,
+    person_time: PersonTime,
     question: Question,
     *,
     seed: int,
@@ -463,10 +466,10 @@ def _fit_free(
     """Draw log hazard ratios from the partial likelihood, and the jumps of the baseline."""
     began = time.perf_counter()
     count = settings.draws * settings.chains
-    found = partial_posterior(definition, exposure, seed=seed, draws=count)
+    found = partial_posterior(definition, person_time, seed=seed, draws=count)
     if found.draws is None:
         raise SpecError(f"Model '{definition.name}' {found.reason}.")
-    design = make_design(exposure, definition)
+    design = make_design(person_time, definition)
     # Draws are independent: chains are only a way to lay them out.
     whole = found.draws.sizes["draw"] == count
     chains = settings.chains if whole else 1
@@ -484,7 +487,7 @@ def _fit_free(
             "draw": np.arange(found.draws.sizes["draw"] // chains),
         },
     )
-    steps = step_baseline(exposure, design, ratios, seed=seed)
+    steps = step_baseline(person_time, design, ratios, seed=seed)
     posterior = ratios.assign(log_baseline=steps.log_baseline)
     sampled = time.perf_counter()
     notes = ["draws are independent: hazard ratios by partial likelihood, jumps given them"]
@@ -495,23 +498,23 @@ def _fit_free(
         notes.append(f"event times were grouped: log hazard ratios are within {largest:.2g}")
     if steps.error > 0.0:
         notes.append(f"jumps of the hazard were grouped: survival is within {steps.error:.2g}")
-    notes += compression_notes(exposure, posterior, design)
+    notes += compression_notes(person_time, posterior, design)
     notes += _weighting_notes(definition, weighted=weighted)
     tree = xr.DataTree.from_dict({"/posterior": posterior})
     if complete:
         tree["prior"] = xr.DataTree(_prior_ratios(definition, ratios, seed=seed))
-    tree["observed_data"] = xr.DataTree(exposure.table[["events"]])
-    tree["constant_data"] = xr.DataTree(exposure.table.drop_vars("events"))
+    tree["observed_data"] = xr.DataTree(person_time.table[["events"]])
+    tree["constant_data"] = xr.DataTree(person_time.table.drop_vars("events"))
     return Fit(
         draws=tree,
         question=question,
         definition=definition,
-        exposure=exposure,
+        person_time=person_time,
         convergence=assess_weights(ratios, found.table),
         provenance=Provenance(
             seed=int(seed),
             settings=settings,
-            data_hash=hash_of(exposure),
+            data_hash=hash_of(person_time),
             versions={name: version(name) for name in LIBRARIES},
             seconds={
                 **(before or {}),
@@ -523,14 +526,14 @@ def _fit_free(
         ),
         companion=found,
         gate=gate_of(posterior, found.draws, stated=found.table),
-        event_times=_event_times(exposure, posterior),
+        event_times=_event_times(person_time, posterior),
     )
 
 
-def _event_times(exposure: Exposure, posterior: xr.Dataset) -> EventTimes | None:
+def _event_times(person_time: PersonTime, posterior: xr.Dataset) -> EventTimes | None:
     """Look for visits, unless draws never moved."""
     sds = exposed_sds(posterior)
-    return coarse_event_times(exposure, sds) if all(sd > 0 for sd in sds.values()) else None
+    return coarse_event_times(person_time, sds) if all(sd > 0 for sd in sds.values()) else None
 
 
 def _weighting_notes(definition: ModelDefinition, *, weighted: bool) -> list[str]:
@@ -567,12 +570,12 @@ def _prior_ratios(definition: ModelDefinition, ratios: xr.Dataset, *, seed: int)
     return xr.Dataset(variables, coords=coords)
 
 
-def swings(exposure: Exposure, posterior: xr.Dataset, design: Design) -> list[float]:
+def swings(person_time: PersonTime, posterior: xr.Dataset, design: Design) -> list[float]:
     """Find how far log hazards move over the ranges of compressed covariates.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
     posterior
         Draws.
@@ -585,7 +588,7 @@ def swings(exposure: Exposure, posterior: xr.Dataset, design: Design) -> list[fl
         For each compressed covariate the largest absolute log hazard ratio between the middle and
         an end of its range, in any draw and endpoint.
     """
-    found = exposure.compression
+    found = person_time.compression
     assert found is not None
     names = list(design.term_names)
     largest = abs(posterior["coefficient"]).max(("chain", "draw", "endpoint")).values
@@ -597,12 +600,12 @@ def swings(exposure: Exposure, posterior: xr.Dataset, design: Design) -> list[fl
     ]
 
 
-def compression_notes(exposure: Exposure, posterior: xr.Dataset, design: Design) -> list[str]:
+def compression_notes(person_time: PersonTime, posterior: xr.Dataset, design: Design) -> list[str]:
     """Say how continuous covariates were compressed, and bound the error.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
     posterior
         Draws.
@@ -619,12 +622,12 @@ def compression_notes(exposure: Exposure, posterior: xr.Dataset, design: Design)
     SpecError
         If log hazard ratios are so large that the bound is not met.
     """
-    found = exposure.compression
+    found = person_time.compression
     if found is None:
         return []
-    largest = swings(exposure, posterior, design)
+    largest = swings(person_time, posterior, design)
     error = found.hazard_error(largest)
-    alive = found.survival_error(largest, courses=exposure.courses is not None)
+    alive = found.survival_error(largest, courses=person_time.courses is not None)
     if error > LARGEST_COMPRESSION_ERROR:
         raise SpecError(
             "Log hazard ratios of the continuous covariates are so large that compressing them may "
@@ -713,7 +716,7 @@ def _prior(built: BuiltModel, *, seed: int) -> xr.Dataset:
     return xr.Dataset(variables, coords=coords)
 
 
-def expose_for(
+def person_time_for(
     definition: ModelDefinition,
     cohort: Cohort | CohortScan,
     question: Question,
@@ -723,7 +726,7 @@ def expose_for(
     weights: ArrayLike | None = None,
     compress: bool | None = None,
     landmarks: Sequence[float] = (),
-) -> Exposure:
+) -> PersonTime:
     """Sum events and person-time as a model needs them.
 
     Parameters
@@ -737,7 +740,7 @@ def expose_for(
 
     Returns
     -------
-    Exposure
+    PersonTime
         Events and person-time.
 
     Raises
@@ -769,7 +772,7 @@ def expose_for(
                 f"cuts are not for model '{definition.name}': its baseline jumps at the event "
                 "times. Leave them out."
             )
-        once = expose(cohort, question, cuts=[], weights=weights, courses=courses)
+        once = cells.person_time(cohort, question, cuts=[], weights=weights, courses=courses)
         cuts = jump_cuts(once)
     if not isinstance(definition.phases, PhasesSinceEntry):
         if phase_cuts is not None:
@@ -777,7 +780,7 @@ def expose_for(
                 f"phase_cuts are for a model whose effect varies with time since entering the "
                 f"phase, such as 'since_entry'; '{definition.name}' has none."
             )
-        return expose(
+        return cells.person_time(
             cohort,
             question,
             cuts=cuts,
@@ -794,7 +797,7 @@ def expose_for(
                 "its effect may change are not chosen from the events."
             )
         phase_cuts = _phase_cuts(cohort, question)
-    return expose(
+    return cells.person_time(
         cohort,
         question,
         cuts=cuts,
@@ -893,9 +896,9 @@ def weights_of(fit: Fit, cohort: Cohort) -> Floats | None:
     SpecError
         If patients of the fit are not in the cohort.
     """
-    if not fit.exposure.weighted:
+    if not fit.person_time.weighted:
         return None
-    people = fit.exposure.people
+    people = fit.person_time.people
     row = {str(patient): index for index, patient in enumerate(cohort.patients)}
     ids = [str(patient) for patient in people["patient"].values]
     if not set(ids) <= set(row):
@@ -956,12 +959,12 @@ def _phase_cuts(cohort: Cohort, question: Question) -> Floats:
     return np.asarray(np.quantile(times, [0.5], method="inverted_cdf"))
 
 
-def hash_of(exposure: Exposure) -> str:
+def hash_of(person_time: PersonTime) -> str:
     """Hash events, person-time and patients.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
 
     Returns
@@ -971,11 +974,11 @@ def hash_of(exposure: Exposure) -> str:
         only sums over them are known.
     """
     digest = hashlib.sha256()
-    parts = [(exposure.table, list(HASHED))]
-    if exposure.complete and exposure.size < MANY:
-        people = sorted(map(str, exposure.people.drop_vars("category").data_vars))
-        parts.append((exposure.people, people))
-        parts.append((exposure.episodes, sorted(map(str, exposure.episodes.data_vars))))
+    parts = [(person_time.table, list(HASHED))]
+    if person_time.complete and person_time.size < MANY:
+        people = sorted(map(str, person_time.people.drop_vars("category").data_vars))
+        parts.append((person_time.people, people))
+        parts.append((person_time.episodes, sorted(map(str, person_time.episodes.data_vars))))
     for dataset, names in parts:
         for name in names:
             values = dataset[name].values

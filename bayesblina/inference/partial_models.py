@@ -1,4 +1,4 @@
-"""Definitions and exposure into partial likelihoods with the model's own priors."""
+"""Definitions and person-time into partial likelihoods with the model's own priors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bayesblina.hazards.definition import (
 from bayesblina.hazards.departures import Departures, departures_of
 from bayesblina.hazards.effects import Design
 from bayesblina.inference.laplace import Problem, Spread
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.risk_sets import (
     RiskSets,
     find_risk_sets,
@@ -99,7 +99,11 @@ class PartialModel:
 
 
 def partial_models(
-    definition: ModelDefinition, exposure: Exposure, design: Design, *, flat: Sequence[str] = ()
+    definition: ModelDefinition,
+    person_time: PersonTime,
+    design: Design,
+    *,
+    flat: Sequence[str] = (),
 ) -> list[PartialModel]:
     """Set up the posteriors of a model's parameters by partial likelihood.
 
@@ -107,7 +111,7 @@ def partial_models(
     ----------
     definition
         The hazard model, of a kind that has a partial likelihood.
-    exposure
+    person_time
         Events and person-time, with single patients.
     design
         Phase contrasts, standardised covariates and classes.
@@ -119,23 +123,23 @@ def partial_models(
     list of PartialModel
         One for each endpoint, or one of all where these share a baseline or a prior.
     """
-    endpoints = range(len(exposure.endpoints))
+    endpoints = range(len(person_time.endpoints))
     correlated = isinstance(definition.endpoints, Correlated) and len(endpoints) > 1
     if isinstance(definition.baseline, RandomWalk) and definition.baseline.shared:
         level = definition.baseline.level.sd
-        return [_with_one_baseline(definition, exposure, design, flat, level=level)]
+        return [_with_one_baseline(definition, person_time, design, flat, level=level)]
     if correlated:
-        return [_of(definition, exposure, design, flat, list(endpoints))]
-    return [_of(definition, exposure, design, flat, [index]) for index in endpoints]
+        return [_of(definition, person_time, design, flat, list(endpoints))]
+    return [_of(definition, person_time, design, flat, [index]) for index in endpoints]
 
 
 def _members(
-    definition: ModelDefinition, exposure: Exposure, design: Design, endpoints: Sequence[int]
+    definition: ModelDefinition, person_time: PersonTime, design: Design, endpoints: Sequence[int]
 ) -> tuple[tuple[Member, ...], int]:
     """Lay out the parameters of endpoints; also their number."""
     members, place = [], 0
     for index in endpoints:
-        parts = departures_of(definition, exposure, design, index)
+        parts = departures_of(definition, person_time, design, index)
         members.append(Member(endpoint=index, first=place, departures=parts))
         place += len(design.effects) + len(design.term_names)
         place += sum(one.relative.size for one in parts)
@@ -143,7 +147,7 @@ def _members(
 
 
 def _find(
-    exposure: Exposure,
+    person_time: PersonTime,
     design: Design,
     endpoints: Sequence[int],
     *,
@@ -153,33 +157,33 @@ def _find(
 ) -> tuple[list[RiskSets], bool]:
     """Find risk sets, of single patients or from sums on short intervals."""
     same = same_states(design.contrast, design.exposed, design.pieces)
-    cuts = exposure.cuts if varying else None
-    if exposure.complete:
-        return find_risk_sets(exposure, endpoints, same=same, stratum_of=stratum_of, cuts=cuts)
+    cuts = person_time.cuts if varying else None
+    if person_time.complete:
+        return find_risk_sets(person_time, endpoints, same=same, stratum_of=stratum_of, cuts=cuts)
     sets = risk_sets_of_sums(
-        exposure, endpoints, same=same, stratum_of=stratum_of, cuts=cuts, share=share
+        person_time, endpoints, same=same, stratum_of=stratum_of, cuts=cuts, share=share
     )
-    assert exposure.finer is not None
-    return sets, not holds_single_times(exposure.finer)
+    assert person_time.finer is not None
+    return sets, not holds_single_times(person_time.finer)
 
 
 def _of(
     definition: ModelDefinition,
-    exposure: Exposure,
+    person_time: PersonTime,
     design: Design,
     flat: Sequence[str],
     endpoints: Sequence[int],
 ) -> PartialModel:
     """Set up endpoints with baselines of their own."""
-    members, size = _members(definition, exposure, design, endpoints)
+    members, size = _members(definition, person_time, design, endpoints)
     strata = design.stratum_of if len(design.strata) > 1 else None
-    varying = isinstance(definition.phases, PhasesOverTime) and exposure.cuts.size > 0
+    varying = isinstance(definition.phases, PhasesOverTime) and person_time.cuts.size > 0
 
     def blocks(share: int) -> tuple[list[Block], bool]:
         made, grouped = [], False
         for member in members:
             sets, coarse = _find(
-                exposure,
+                person_time,
                 design,
                 [member.endpoint],
                 stratum_of=strata,
@@ -198,28 +202,28 @@ def _of(
         problem=_problem(definition, design, members, finest, flat, offsets=np.zeros((0, 0))),
         members=members,
         grouped=grouped,
-        rougher=_coarser(exposure, blocks, size),
+        rougher=_coarser(person_time, blocks, size),
     )
 
 
 def _with_one_baseline(
     definition: ModelDefinition,
-    exposure: Exposure,
+    person_time: PersonTime,
     design: Design,
     flat: Sequence[str],
     *,
     level: float,
 ) -> PartialModel:
     """All endpoints, and strata, whose log baselines are parallel: one risk set, and offsets."""
-    endpoints = list(range(len(exposure.endpoints)))
-    members, inner = _members(definition, exposure, design, endpoints)
+    endpoints = list(range(len(person_time.endpoints)))
+    members, inner = _members(definition, person_time, design, endpoints)
     curves = len(endpoints) * len(design.strata)
     size = inner + curves - 1
-    varying = isinstance(definition.phases, PhasesOverTime) and exposure.cuts.size > 0
+    varying = isinstance(definition.phases, PhasesOverTime) and person_time.cuts.size > 0
 
     def blocks(share: int) -> tuple[list[Block], bool]:
         sets, grouped = _find(
-            exposure, design, endpoints, stratum_of=None, varying=varying, share=share
+            person_time, design, endpoints, stratum_of=None, varying=varying, share=share
         )
         made = []
         for found in sets:
@@ -245,21 +249,21 @@ def _with_one_baseline(
         finest,
         flat,
         offsets=offsets * level,
-        levels=_levels(exposure, design),
+        levels=_levels(person_time, design),
     )
     return PartialModel(
         problem=problem,
         members=members,
         grouped=grouped,
-        rougher=_coarser(exposure, blocks, size),
+        rougher=_coarser(person_time, blocks, size),
     )
 
 
 def _coarser(
-    exposure: Exposure, blocks: Callable[[int], tuple[list[Block], bool]], size: int
+    person_time: PersonTime, blocks: Callable[[int], tuple[list[Block], bool]], size: int
 ) -> tuple[PartialLikelihood, ...]:
     """Give likelihoods on longer intervals, where only sums are known."""
-    if exposure.finer is None or holds_single_times(exposure.finer):
+    if person_time.finer is None or holds_single_times(person_time.finer):
         return ()
     return tuple(_likelihood(blocks(share)[0], size) for share in (2, 4))
 
@@ -268,10 +272,10 @@ def _likelihood(blocks: Sequence[Block], size: int) -> PartialLikelihood:
     return PartialLikelihood(blocks=tuple(blocks), dimension=size)
 
 
-def _levels(exposure: Exposure, design: Design) -> Floats:
+def _levels(person_time: PersonTime, design: Design) -> Floats:
     """Crude log rates of endpoints and strata, on which the priors of levels are centred."""
-    events = exposure.table["events"].values.astype(np.float64).sum(axis=(1, 2))
-    time = exposure.table["exposure"].values.sum(axis=(1, 2))
+    events = person_time.table["events"].values.astype(np.float64).sum(axis=(1, 2))
+    time = person_time.table["person_time"].values.sum(axis=(1, 2))
     member = (design.stratum_of[:, None] == np.arange(len(design.strata))).astype(np.float64)
     inside, spent = events @ member, time @ member
     spent = np.where(spent > 0, spent, time.sum(axis=1, keepdims=True))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.hazards.effects import Design
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.risk_sets import RiskSets, find_risk_sets, same_states
 
 Floats = NDArray[np.float64]
@@ -51,12 +51,12 @@ class StepBaseline:
     error: float
 
 
-def jump_cuts(exposure: Exposure) -> Floats:
+def jump_cuts(person_time: PersonTime) -> Floats:
     """Place cut points on both sides of every jump.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time, with single patients; its own cut points do not matter.
 
     Returns
@@ -64,10 +64,10 @@ def jump_cuts(exposure: Exposure) -> Floats:
     ndarray, shape (2 * jumps,)
         Cut points: each second interval ends at an event time and holds only that.
     """
-    people = exposure.people
+    people = person_time.people
     ends, died = people["exit"].values, people["event"].values
     times = []
-    for index in range(len(exposure.endpoints)):
+    for index in range(len(person_time.endpoints)):
         own, counts = np.unique(ends[index][died[index]], return_counts=True)
         if own.size > MOST_JUMPS:
             own = own[_last_of_groups(counts.astype(np.float64))]
@@ -89,13 +89,13 @@ def _last_of_groups(events: Floats) -> Ints:
 
 
 def step_baseline(
-    exposure: Exposure, design: Design, hazard_ratios: xr.Dataset, *, seed: int
+    person_time: PersonTime, design: Design, hazard_ratios: xr.Dataset, *, seed: int
 ) -> StepBaseline:
     """Draw the jumps of the baseline, given log hazard ratios.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time, cut at `jump_cuts`.
     design
         Phase contrasts and standardised covariates.
@@ -117,19 +117,19 @@ def step_baseline(
     """
     sizes = hazard_ratios.sizes
     count = sizes["chain"] * sizes["draw"]
-    start = np.asarray(exposure.table["interval_start"].values)
-    stop = np.asarray(exposure.table["interval_stop"].values)
+    start = np.asarray(person_time.table["interval_start"].values)
+    stop = np.asarray(person_time.table["interval_stop"].values)
     # The second, fourth, ... intervals are those of jumps.
     begins, ends = start[1::2], stop[1::2]
-    logs = np.full((len(exposure.endpoints), start.size, count), NOTHING)
+    logs = np.full((len(person_time.endpoints), start.size, count), NOTHING)
     same = same_states(design.contrast)
     error = 0.0
-    for index, name in enumerate(exposure.endpoints):
+    for index, name in enumerate(person_time.endpoints):
         one = hazard_ratios.sel(endpoint=name)
         parameters = [_flat(one["log_hazard_ratio"], "effect")]
         if design.term_names:
             parameters.append(_flat(one["coefficient"], "term"))
-        sets, _ = find_risk_sets(exposure, [index], same=same, most_times=MOST_TIMES)
+        sets, _ = find_risk_sets(person_time, [index], same=same, most_times=MOST_TIMES)
         rng = np.random.default_rng((seed, index, 7))
         place, jumps = _jumps(sets, design, np.concatenate(parameters, axis=1), ends, rng)
         if place.size:
@@ -140,7 +140,7 @@ def step_baseline(
                 after = np.exp(-np.cumsum(jumps, axis=0))
                 fall = -np.diff(after, axis=0, prepend=1.0)
                 error = max(error, float(fall.mean(axis=1).max()))
-    shape = (len(exposure.endpoints), start.size, sizes["chain"], sizes["draw"])
+    shape = (len(person_time.endpoints), start.size, sizes["chain"], sizes["draw"])
     return StepBaseline(
         log_baseline=xr.DataArray(
             np.ascontiguousarray(np.moveaxis(logs.reshape(shape), (2, 3), (0, 1))),
@@ -148,8 +148,8 @@ def step_baseline(
             coords={
                 "chain": hazard_ratios["chain"],
                 "draw": hazard_ratios["draw"],
-                "endpoint": list(exposure.endpoints),
-                "interval": exposure.table["interval"].values,
+                "endpoint": list(person_time.endpoints),
+                "interval": person_time.table["interval"].values,
             },
         ),
         error=error,

@@ -62,7 +62,7 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
     Notes
     -----
     The draws' groups (``posterior``, ``log_likelihood``, ...) stand at the top, as ArviZ expects
-    them; events and person-time stand in ``exposure``. The file holds the ids and times of
+    them; events and person-time stand in ``person_time``. The file holds the ids and times of
     patients: only its owner may read it, and you should treat it as you treat the patients' table.
     """
     import xarray as xr
@@ -79,20 +79,20 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
     }
     if fit.companion.draws is not None:
         groups[COMPANION] = _encode(fit.companion.draws)
-    exposure, held = fit.exposure, fit.exposure.patients()
-    groups["/exposure/table"] = _encode(exposure.table)
-    if exposure.risk_sets is not None:
-        groups["/exposure/risk_sets"] = _encode(exposure.risk_sets)
-    if exposure.finer is not None:
-        groups["/exposure/finer"] = _encode(exposure.finer)
+    person_time, held = fit.person_time, fit.person_time.patients()
+    groups["/person_time/table"] = _encode(person_time.table)
+    if person_time.risk_sets is not None:
+        groups["/person_time/risk_sets"] = _encode(person_time.risk_sets)
+    if person_time.finer is not None:
+        groups["/person_time/finer"] = _encode(person_time.finer)
     for name in PATIENTS:
-        groups[f"/exposure/{name}"] = _encode(getattr(held, name))
+        groups[f"/person_time/{name}"] = _encode(getattr(held, name))
     tree = xr.DataTree.from_dict(groups)
     tree.attrs |= {
         "format": FORMAT,
         "schema": SCHEMA,
-        "unit": fit.exposure.unit,
-        "synthetic": int(fit.exposure.synthetic),
+        "unit": fit.person_time.unit,
+        "synthetic": int(fit.person_time.synthetic),
         **records,
     }
     # In memory first: HDF5 does not survive a full disk in good order, Python does.
@@ -229,7 +229,7 @@ def _read(path: Path, content: bytes, attributes: Mapping[str, Any]) -> Fit:
     from bayesblina.inference.convergence import Convergence
     from bayesblina.inference.fitting import Fit, Provenance
     from bayesblina.inference.sampler_settings import SamplerSettings
-    from bayesblina.person_time.cells import Exposure, Lazily, Patients
+    from bayesblina.person_time.cells import Lazily, Patients, PersonTime
     from bayesblina.person_time.follow_up import LeftOut
     from bayesblina.person_time.question import Question
 
@@ -244,17 +244,17 @@ def _read(path: Path, content: bytes, attributes: Mapping[str, Any]) -> Fit:
     decoded = {name: _decode(dataset) for name, dataset in groups.items()}
     record = {name: json.loads(attributes[name]) for name in RECORDS}
     record |= {name: json.loads(attributes.get(name, "null")) for name in LATER}
-    risk_sets = decoded.pop("/exposure/risk_sets", None)
-    finer = decoded.pop("/exposure/finer", None)
+    risk_sets = decoded.pop("/person_time/risk_sets", None)
+    finer = decoded.pop("/person_time/finer", None)
     held = Patients(
-        **{name: decoded.pop(f"/exposure/{name}") for name in PATIENTS},
+        **{name: decoded.pop(f"/person_time/{name}") for name in PATIENTS},
         left_out=tuple(
             LeftOut(**(item | {"patients": tuple(item["patients"])})) for item in record["left_out"]
         ),
         complete=risk_sets is None,
     )
-    exposure = Exposure(
-        table=decoded.pop("/exposure/table"),
+    person_time = PersonTime(
+        table=decoded.pop("/person_time/table"),
         risk_sets=risk_sets,
         finer=finer,
         patients=Lazily.of(held),
@@ -272,7 +272,7 @@ def _read(path: Path, content: bytes, attributes: Mapping[str, Any]) -> Fit:
         draws=xr.DataTree.from_dict(decoded),
         question=Question(**question),
         definition=parse_model(record["definition"], source=path.name),
-        exposure=exposure,
+        person_time=person_time,
         convergence=Convergence(
             **{name: _frame(columns) for name, columns in record["convergence"].items()}
         ),
@@ -317,7 +317,7 @@ def _records(fit: Fit) -> dict[str, Any]:
             "engine": provenance.engine,
             "notes": list(provenance.notes),
         },
-        "left_out": [asdict(item) for item in fit.exposure.left_out],
+        "left_out": [asdict(item) for item in fit.person_time.left_out],
         "convergence": {
             "table": _columns(fit.convergence.table),
             "criteria": _columns(fit.convergence.criteria),

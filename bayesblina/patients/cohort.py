@@ -436,7 +436,7 @@ class Cohort:
 
         See Also
         --------
-        bayesblina.Exposure.account : what a question then makes of them.
+        bayesblina.PersonTime.account : what a question then makes of them.
 
         Examples
         --------

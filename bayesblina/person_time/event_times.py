@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bayesblina.core.errors import SpecError
 from bayesblina.patients.account import to_html
 from bayesblina.patients.rules import DAYS_PER_UNIT
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -146,12 +146,12 @@ class EventTimes:
         return to_html(COLUMNS, rows, f"Event times by the day: {state}") + said
 
 
-def coarse_event_times(exposure: Exposure, posterior_sd: Mapping[str, float]) -> EventTimes:
+def coarse_event_times(person_time: PersonTime, posterior_sd: Mapping[str, float]) -> EventTimes:
     """Look for event times that are those of visits.
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and time at risk. Where patients are in a query engine, the sample of them that is
         held is looked at, and a note says so.
     posterior_sd
@@ -179,26 +179,26 @@ def coarse_event_times(exposure: Exposure, posterior_sd: Mapping[str, float]) ->
     >>> question = bb.Question(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
-    >>> coarse_event_times(bb.expose(cohort, question), {"os": 0.4, "rfs": 0.35})
+    >>> coarse_event_times(bb.person_time(cohort, question), {"os": 0.4, "rfs": 0.35})
     EventTimes(passed; 2 endpoints)
     """
-    for name in exposure.endpoints:
+    for name in person_time.endpoints:
         sd = posterior_sd.get(name, np.nan)
         if not sd > 0:
             raise SpecError(
                 f"posterior_sd must give endpoint '{name}' a positive standard deviation of its "
                 f"log hazard ratio, got {sd:g}."
             )
-    held = exposure.patients()
+    held = person_time.patients()
     people, episodes = held.people, held.episodes
-    exposed = np.append(exposure.table["role"].values == "exposed", False)
+    exposed = np.append(person_time.table["role"].values == "exposed", False)
     inside = exposed[episodes["phase"].values]
     endpoint, who, since = (
         episodes[name].values[inside] for name in ("endpoint", "patient", "start")
     )
     start = np.full(people["begin"].shape, np.inf)
     np.minimum.at(start, (endpoint, who), since)
-    per_unit = DAYS_PER_UNIT[exposure.unit]
+    per_unit = DAYS_PER_UNIT[person_time.unit]
     found = {
         name: coarseness(
             people["begin"].values[index] * per_unit,
@@ -208,7 +208,7 @@ def coarse_event_times(exposure: Exposure, posterior_sd: Mapping[str, float]) ->
             posterior_sd=posterior_sd[name],
             weight=people["weight"].values,
         )
-        for index, name in enumerate(exposure.endpoints)
+        for index, name in enumerate(person_time.endpoints)
     }
     rows = [
         {
@@ -221,12 +221,12 @@ def coarse_event_times(exposure: Exposure, posterior_sd: Mapping[str, float]) ->
             "index": one.index,
             "starts_too": one.starts_too,
             "state": one.state,
-            "recorded": exposure.recorded[name] or "not declared",
+            "recorded": person_time.recorded[name] or "not declared",
         }
         for name, one in found.items()
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return EventTimes(table=table, notes=_notes(exposure, people.sizes["patient"], table))
+    return EventTimes(table=table, notes=_notes(person_time, people.sizes["patient"], table))
 
 
 def coarseness(
@@ -457,7 +457,7 @@ def _rounded(index: float, limit: float) -> str:
     return next(text for digits in range(2, 18) if float(text := f"{index:.{digits}f}") > limit)
 
 
-def _notes(exposure: Exposure, patients: int, table: pd.DataFrame) -> tuple[str, ...]:
+def _notes(person_time: PersonTime, patients: int, table: pd.DataFrame) -> tuple[str, ...]:
     """Say what an outcome rests on."""
     notes = []
     undeclared = [str(name) for name in table["endpoint"][table["recorded"] == "not declared"]]
@@ -466,9 +466,9 @@ def _notes(exposure: Exposure, patients: int, table: pd.DataFrame) -> tuple[str,
             f"{', '.join(undeclared)}: nothing is declared of how events are recorded; their "
             "times are taken as exact"
         )
-    if not exposure.complete:
+    if not person_time.complete:
         notes.append(
-            f"event times: looked at in the sample of {patients} of {exposure.size} patients "
+            f"event times: looked at in the sample of {patients} of {person_time.size} patients "
             "that is held in memory"
         )
     unseen = [str(name) for name in table["endpoint"][table["state"] == "not looked at"]]

@@ -41,7 +41,7 @@ class Question:
     landmark
         Only patients at risk at this time, and only their time at risk after it.
     lag
-        Exposure counts only from this long after the phase's start; until then the patient
+        PersonTime counts only from this long after the phase's start; until then the patient
         remains in the state before.
     phase_end
         What happens when a phase ends: ``"ever"`` (once entered, always counted as in it) or

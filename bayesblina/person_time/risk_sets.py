@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from bayesblina.core.intervals import TIE_TOLERANCE, interval_of
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -73,7 +73,7 @@ class _Rows:
 
 
 def find_risk_sets(
-    exposure: Exposure,
+    person_time: PersonTime,
     endpoints: Sequence[int],
     *,
     same: Ints,
@@ -88,7 +88,7 @@ def find_risk_sets(
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time, with single patients.
     endpoints
         Positions of the endpoints; risk sets of several are taken together.
@@ -108,14 +108,14 @@ def find_risk_sets(
     grouped
         Whether times were grouped.
     """
-    rows = _rows_of(exposure, endpoints, same, stratum_of)
+    rows = _rows_of(person_time, endpoints, same, stratum_of)
     inner = np.empty(0) if cuts is None else cuts
     found: list[RiskSets] = []
     grouped = False
     for stratum in range(1 if stratum_of is None else int(stratum_of.max()) + 1):
         inside = rows if stratum_of is None else _only(rows, rows.stratum == stratum)
         parts, coarse = _of_stratum(
-            exposure, inside, stratum, endpoints, same, cuts=inner, most=most_times
+            person_time, inside, stratum, endpoints, same, cuts=inner, most=most_times
         )
         found += parts
         grouped = grouped or coarse
@@ -123,10 +123,10 @@ def find_risk_sets(
 
 
 def _rows_of(
-    exposure: Exposure, endpoints: Sequence[int], same: Ints, stratum_of: Ints | None
+    person_time: PersonTime, endpoints: Sequence[int], same: Ints, stratum_of: Ints | None
 ) -> _Rows:
     """Lay out time at risk; states of the second endpoint are numbered after those of the first."""
-    people, episodes = exposure.people, exposure.episodes
+    people, episodes = person_time.people, person_time.episodes
     states = int(same.max()) + 1
     category = people["category"].values
     parts = []
@@ -170,7 +170,7 @@ def _only(rows: _Rows, inside: Bools) -> _Rows:
 
 
 def _of_stratum(
-    exposure: Exposure,
+    person_time: PersonTime,
     rows: _Rows,
     stratum: int,
     endpoints: Sequence[int],
@@ -185,7 +185,7 @@ def _of_stratum(
         return [], False
     events = np.bincount(place, weights=rows.weight[rows.event], minlength=times.size)
     interval = interval_of(times, cuts)
-    states, patterns = len(endpoints) * (int(same.max()) + 1), exposure.table.sizes["pattern"]
+    states, patterns = len(endpoints) * (int(same.max()) + 1), person_time.table.sizes["pattern"]
     most = min(most, max(FEWEST_TIMES, LARGEST_TABLE // (states * patterns)))
     grouped = times.size > most
     group = np.arange(times.size)
@@ -205,9 +205,9 @@ def _of_stratum(
         rows.weight[rows.event],
     )
     columns = [np.concatenate(pair) for pair in zip(columns, counted, strict=True)]
-    table = _spread(exposure, 2 * size + cuts.size + 1, states, *columns)
+    table = _spread(person_time, 2 * size + cuts.size + 1, states, *columns)
     at_risk = np.cumsum(table[:size], axis=0) + table[size : 2 * size]
-    if (rows.weight != 1.0).any() and exposure.compression is None:
+    if (rows.weight != 1.0).any() and person_time.compression is None:
         # Sums of weights of those who came and went cancel up to rounding.
         at_risk[np.abs(at_risk) < 1e-12 * np.abs(at_risk).max(initial=0.0)] = 0.0
     first = np.unique(same, return_index=True)[1]
@@ -258,7 +258,7 @@ def _edges(
 
 
 def _spread(
-    exposure: Exposure,
+    person_time: PersonTime,
     rows: int,
     states: int,
     row: Ints,
@@ -267,8 +267,8 @@ def _spread(
     weight: Floats,
 ) -> Floats:
     """Sum weights by row, state and pattern that patients count in, (row, state x pattern)."""
-    patterns = exposure.table.sizes["pattern"]
-    people, found = exposure.people, exposure.compression
+    patterns = person_time.table.sizes["pattern"]
+    people, found = person_time.people, person_time.compression
     cell = row * states + state
     if found is None:
         flat = cell * patterns + people["pattern"].values[patient]
@@ -282,7 +282,7 @@ def _spread(
     total = np.zeros((shape[0], found.size))
     for begin in range(0, size, SPREAD):
         some = slice(begin, min(begin + SPREAD, size))
-        nodes = exposure.projection(some).data.reshape(-1, found.size)
+        nodes = person_time.projection(some).data.reshape(-1, found.size)
         total += counted[:, some] @ nodes
     return total.reshape(rows, states * patterns)
 
@@ -312,7 +312,7 @@ def same_states(*columns: Floats) -> Ints:
 
 
 def risk_sets_of_sums(
-    exposure: Exposure,
+    person_time: PersonTime,
     endpoints: Sequence[int],
     *,
     same: Ints,
@@ -324,7 +324,7 @@ def risk_sets_of_sums(
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time, with sums on finer intervals than the model's.
     endpoints, same, stratum_of, cuts
         As for `find_risk_sets`.
@@ -336,7 +336,7 @@ def risk_sets_of_sums(
     list of RiskSets
         By stratum and interval, those with events; a short interval stands for its event times.
     """
-    finer = exposure.finer
+    finer = person_time.finer
     assert finer is not None
     which = np.asarray(endpoints, dtype=np.int64)
     start, stop = finer["interval_start"].values, finer["interval_stop"].values
@@ -349,7 +349,7 @@ def risk_sets_of_sums(
         same[:, None] == np.arange(same.max() + 1),
     )
     tables = []
-    for name in ("events", "exposure"):
+    for name in ("events", "person_time"):
         values = finer[name].values[which].astype(np.float64)
         together = np.einsum("ejsp,sm->jemp", values, merged, optimize=True)
         tables.append(np.add.reduceat(together, opens, axis=0))

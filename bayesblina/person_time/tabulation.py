@@ -18,7 +18,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.core.intervals import TIE_TOLERANCE, person_time
+from bayesblina.core.intervals import TIE_TOLERANCE, person_time_by_interval
 from bayesblina.patients.cohort import Outcome
 from bayesblina.person_time.segments import Course
 
@@ -158,7 +158,7 @@ class Tally:
 
     Attributes
     ----------
-    events, exposure : ndarray, shape (state, group, interval, moment)
+    events, person_time : ndarray, shape (state, group, interval, moment)
         Weighted events and person-time, each multiplied by the moments' polynomials.
     visitors : ndarray of int, shape (state,)
         How many patients are ever in the state.
@@ -169,7 +169,7 @@ class Tally:
     """
 
     events: Floats
-    exposure: Floats
+    person_time: Floats
     visitors: Ints
     first: Floats
     longest: Floats
@@ -441,7 +441,9 @@ def merged(parts: Sequence[Tallying]) -> Tally:
             how(total[name], values, out=total[name])
     return Tally(
         events=total["events"],
-        exposure=person_time(total["partial"], total["passed"], total["opened"], parts[0].cuts),
+        person_time=person_time_by_interval(
+            total["partial"], total["passed"], total["opened"], parts[0].cuts
+        ),
         visitors=total["visitors"],
         first=total["first"],
         longest=total["longest"],

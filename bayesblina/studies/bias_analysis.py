@@ -18,7 +18,7 @@ from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.definition import Free
 from bayesblina.hazards.likelihood import hazards_of_patients
 from bayesblina.inference.convergence import ESS, R_HAT
-from bayesblina.inference.fitting import Fit, expose_for, fit_exposure, weights_of
+from bayesblina.inference.fitting import Fit, fit_person_time, person_time_for, weights_of
 from bayesblina.inference.mixing import ess_bulk, ess_tail, rhat
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.patients.cohort import Cohort
@@ -384,7 +384,7 @@ def tipping_points(
     return xr.Dataset(
         {"probability_below_1": (dims, below), "median": (dims, np.exp(middle))},
         coords={
-            "endpoint": list(fit.exposure.endpoints),
+            "endpoint": list(fit.person_time.endpoints),
             "prevalence": list(prevalences),
             "ratio": list(ratios),
         },
@@ -459,7 +459,7 @@ def informative_dropout(
     require_kind(cohort, Cohort, "cohort")
     require_kind(fit, Fit, "fit")
     require_seed(seed)
-    if fit.exposure.courses is not None or fit.definition.cure is not None:
+    if fit.person_time.courses is not None or fit.definition.cure is not None:
         raise EstimandError(
             f"Dropout is imputed for endpoints of their own: '{fit.definition.name}' has other "
             "hazards after dropping out. Fit 'primary'."
@@ -498,11 +498,13 @@ def informative_dropout(
             cohort, fit, int(draw), out, factors, horizon, generator, death=death
         )
         # A baseline of jumps has them at the events of the patients at hand.
-        cuts = None if isinstance(fit.definition.baseline, Free) else fit.exposure.cuts
-        exposure = expose_for(fit.definition, completed, fit.question, cuts=cuts, weights=weights)
-        again = fit_exposure(
+        cuts = None if isinstance(fit.definition.baseline, Free) else fit.person_time.cuts
+        person_time = person_time_for(
+            fit.definition, completed, fit.question, cuts=cuts, weights=weights
+        )
+        again = fit_person_time(
             fit.definition,
-            exposure,
+            person_time,
             fit.question,
             seed=int(generator.integers(2**31)),
             settings=settings,
@@ -529,7 +531,7 @@ def informative_dropout(
 
 def _death_of(fit: Fit, death: str | None) -> str | None:
     """Check which endpoint is death."""
-    names = fit.exposure.endpoints
+    names = fit.person_time.endpoints
     if death is None and len(names) == 1:
         return None
     if death not in names:
@@ -560,19 +562,19 @@ def _completed(
     death: str | None,
 ) -> Cohort:
     """Impute what happened to dropouts of all endpoints, from one draw; death first."""
-    exposure, design = fit.exposure, fit.design
-    people, spent = exposure.people, exposure.episodes
+    person_time, design = fit.person_time, fit.design
+    people, spent = person_time.people, person_time.episodes
     row = {str(patient): index for index, patient in enumerate(cohort.patients)}
     place = np.array([row[str(patient)] for patient in people["patient"].values])
-    exposed = exposure.table["role"].values == "exposed"
-    edges = np.concatenate([[0.0], exposure.cuts, [np.inf]])
+    exposed = person_time.table["role"].values == "exposed"
+    edges = np.concatenate([[0.0], person_time.cuts, [np.inf]])
     outcomes = dict(cohort.endpoints)
     # Hazards of death are not higher than those of death or relapse: with one number for both the
     # order of a patient's times is kept, and each has its own distribution.
     shared = generator.exponential(size=people.sizes["patient"])
-    for name in sorted(exposure.endpoints, key=lambda one: one != death):
-        index = exposure.endpoints.index(name)
-        found, pattern_of = hazards_of_patients(fit.posterior, exposure, design, endpoint=name)
+    for name in sorted(person_time.endpoints, key=lambda one: one != death):
+        index = person_time.endpoints.index(name)
+        found, pattern_of = hazards_of_patients(fit.posterior, person_time, design, endpoint=name)
         stop = people["exit"].values[index]
         free = np.isfinite(stop) & ~people["event"].values[index] & (stop < horizon)
         # Whoever's follow-up was ended by the question, as at a transplant, has not dropped out.

@@ -79,15 +79,15 @@ def bayesian_bootstrap(
     require_seed(seed)
     if replicates < 2:
         raise SpecError(f"replicates must be at least 2, got {replicates!r}.")
-    built = build_model(fit.definition, fit.exposure)
-    people = fit.exposure.people
+    built = build_model(fit.definition, fit.person_time)
+    people = fit.person_time.people
     ids = people["person" if "person" in people else "patient"].values
     persons, of = np.unique(ids, return_inverse=True)
     generator = np.random.default_rng(seed)
     means = []
     for index in range(replicates):
         weights = generator.dirichlet(np.ones(persons.size)) * persons.size
-        with_weights(built, fit.exposure, weights[of])
+        with_weights(built, fit.person_time, weights[of])
         draws, _ = sample(built, seed=int(generator.integers(2**31)), settings=settings)
         ratio = draws["posterior"].to_dataset()["log_hazard_ratio"]
         means.append(ratio.mean(("chain", "draw")))
@@ -101,7 +101,7 @@ def bayesian_bootstrap(
         },
         attrs={
             "model": fit.definition.name,
-            "synthetic": int(fit.exposure.synthetic),
+            "synthetic": int(fit.person_time.synthetic),
             "replicates": replicates,
             # What the fit's own hazard ratios are marked with, these are too.
             **{name: FAILED for name in fit.failed if name != CONVERGED},

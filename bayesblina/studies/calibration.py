@@ -35,10 +35,10 @@ from bayesblina.hazards.definition import (
     change_priors,
     load_model,
 )
-from bayesblina.inference.fitting import LIBRARIES, expose_for
+from bayesblina.inference.fitting import LIBRARIES, person_time_for
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.inference.sampling import sample
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.question import Question
 from bayesblina.studies.simulate import blinatumomab_cohort
 
@@ -117,7 +117,7 @@ class Calibration:
 
 def calibrate(
     definition: ModelDefinition,
-    exposure: Exposure,
+    person_time: PersonTime,
     *,
     seed: int,
     replications: int = 300,
@@ -127,17 +127,18 @@ def calibrate(
 ) -> Calibration:
     """Calibrate a model by simulation from its prior, or from its posterior given a pilot study.
 
-    The patients' time at risk and their phases are those of `exposure`; an event that is drawn
+    The patients' time at risk and their phases are those of `person_time`; an event that is drawn
     earlier ends it. Illness-death courses are drawn whole: the time at risk after a relapse begins
     at the relapse that was drawn. What the prior takes from data (units, cut points, the
-    standardisation) is held at `exposure`.
+    standardisation) is held at `person_time`.
 
     Parameters
     ----------
     definition
         The model.
-    exposure
-        Events and person-time, as the model needs them (`bayesblina.inference.fitting.expose_for`).
+    person_time
+        Events and person-time, as the model needs them
+        (`bayesblina.inference.fitting.person_time_for`).
     seed
         Seed of everything.
     replications
@@ -145,7 +146,7 @@ def calibrate(
     settings
         How long each fit is sampled.
     pilot
-        Whether truths are drawn from the posterior given the events of `exposure` instead of the
+        Whether truths are drawn from the posterior given the events of `person_time` instead of the
         prior, and each fit is given these events beside those drawn.
     progress
         Called with the number of replications done.
@@ -171,22 +172,24 @@ def calibrate(
     total = settings.draws * settings.chains
     if replications < 10 or total < KEPT:
         raise SpecError(f"Calibration needs 10 replications and {KEPT} draws at least.")
-    if exposure.weighted:
+    if person_time.weighted:
         raise SpecError("A model whose patients have weights draws no data: it has no calibration.")
     if pilot and definition.cure is not None:
         raise SpecError(
             "A model in which some are cured counts survivors patient by patient, not twice: "
             "calibrate it from its prior."
         )
-    built = build_model(definition, exposure)
+    built = build_model(definition, person_time)
     if pilot:
         truth = _posterior_truths(built, seed=seed, draws=replications)
-        known = [exposure.table[name].values.astype(np.float64) for name in ("events", "exposure")]
+        known = [
+            person_time.table[name].values.astype(np.float64) for name in ("events", "person_time")
+        ]
     else:
         truth = draw_prior(built, seed=seed, draws=replications)
         known = [np.zeros(()), np.zeros(())]
     names = [name for name in map(str, truth.data_vars) if has_meaning(name)]
-    drawer = Drawer.of(definition, exposure, built, truth)
+    drawer = Drawer.of(definition, person_time, built, truth)
     thinned = np.linspace(0, total - 1, KEPT).round().astype(np.int64)
     ranks, divergent = [], 0
     for index in range(replications):
@@ -345,7 +348,7 @@ def least_probability(uniform: Floats) -> Floats:
     return np.asarray(both[below, np.arange(points.size)].min(axis=1))
 
 
-def synthetic_setting(name: str, *, seed: int = 1) -> tuple[ModelDefinition, Exposure]:
+def synthetic_setting(name: str, *, seed: int = 1) -> tuple[ModelDefinition, PersonTime]:
     """Take a model and the synthetic study as the setting of a calibration.
 
     Parameters
@@ -359,13 +362,13 @@ def synthetic_setting(name: str, *, seed: int = 1) -> tuple[ModelDefinition, Exp
     -------
     definition
         The model, with covariates named where it needs them.
-    exposure
+    person_time
         Events and person-time of those who reach consolidation.
     """
     definition = load_model(name)
     definition = definition.with_covariates(**{role: ROLES[role] for role in definition.roles})
     cohort, _ = blinatumomab_cohort(seed=seed)
-    return definition, expose_for(definition, cohort, question_for(definition))
+    return definition, person_time_for(definition, cohort, question_for(definition))
 
 
 def question_for(definition: ModelDefinition) -> Question:
@@ -478,7 +481,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pilot", action="store_true", help="truths given the study's own events")
     parser.add_argument("--out", type=Path, help="folder for NAME.md and NAME.json")
     given = parser.parse_args(arguments)
-    definition, exposure = synthetic_setting(given.name)
+    definition, person_time = synthetic_setting(given.name)
     began = time.perf_counter()
 
     def show(done: int) -> None:
@@ -487,7 +490,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     found = calibrate(
         definition if given.pilot else narrowed(definition),
-        exposure,
+        person_time,
         seed=given.seed,
         replications=given.replications,
         pilot=given.pilot,

@@ -111,14 +111,14 @@ def borrowing(fit: Fit, *, mass: float = 0.95) -> pd.DataFrame:
     alone, converged = _alone(fit)
     gained = _gained(fit, alone) if converged else {}
     found = {(one.endpoint, one.part, one.name, one.source): one for one in differences(fit)}
-    exposure = fit.exposure
-    sources, source_of = levels_of(exposure, kind.source, exposure.table["design"].values)
-    member = source_of[exposure.people["category"].values]
-    events = exposure.people["event"].values
-    used = np.isfinite(exposure.people["exit"].values)
+    person_time = fit.person_time
+    sources, source_of = levels_of(person_time, kind.source, person_time.table["design"].values)
+    member = source_of[person_time.people["category"].values]
+    events = person_time.people["event"].values
+    used = np.isfinite(person_time.people["exit"].values)
     rows = []
     for endpoint, part, name in _quantities(fit):
-        index = exposure.endpoints.index(endpoint)
+        index = person_time.endpoints.index(endpoint)
         for place, source in enumerate(sources[1:], start=1):
             inside = (member == place) & used[index]
             rows.append(
@@ -139,7 +139,7 @@ def borrowing(fit: Fit, *, mass: float = 0.95) -> pd.DataFrame:
         "model": fit.definition.name,
         "converged": int(fit.converged),
         "alone_converged": int(converged),
-        "synthetic": int(exposure.synthetic),
+        "synthetic": int(person_time.synthetic),
     }
     return table
 
@@ -182,7 +182,7 @@ def _quantities(fit: Fit) -> list[Quantity]:
     """Everything of current patients of which something may be borrowed."""
     design = fit.design
     found: list[Quantity] = []
-    for endpoint in fit.exposure.endpoints:
+    for endpoint in fit.person_time.endpoints:
         found.append((endpoint, "baseline", ""))
         found += [(endpoint, "phases", name) for name in design.effects]
         found += [(endpoint, "covariates", name) for name in design.term_names]
@@ -215,15 +215,15 @@ def _alone(fit: Fit) -> tuple[Fit, bool]:
     plain = fit.definition
     if not isinstance(kind, PowerPrior):
         plain = plain.model_copy(update={"borrowing": kind.model_copy(update={"covers": ()})})
-    exposure = fit.exposure
-    built = build_model(plain, exposure)
+    person_time = fit.person_time
+    built = build_model(plain, person_time)
     current = fit.design.is_current
-    member = current[exposure.people["category"].values]
+    member = current[person_time.people["category"].values]
     with_tables(
         built,
-        exposure.table["events"].values.astype(np.float64) * current,
-        exposure.table["exposure"].values * current,
-        survived=survivors(exposure) * member,
+        person_time.table["events"].values.astype(np.float64) * current,
+        person_time.table["person_time"].values * current,
+        survived=survivors(person_time) * member,
     )
     given = fit.provenance.settings
     longer = {"draws": max(given.draws, DRAWS), "tune": max(given.tune, TUNE), "chains": CHAINS}
@@ -238,7 +238,7 @@ def _gained(fit: Fit, alone: Fit) -> Mapping[Quantity, Gain]:
     pair = [_values(one, events) for one in (fit, alone)]
     for quantity, with_ in pair[0].items():
         without = pair[1][quantity]
-        index = fit.exposure.endpoints.index(quantity[0])
+        index = fit.person_time.endpoints.index(quantity[0])
         count = float(events[index].sum())
         if count == 0.0:
             continue
@@ -260,7 +260,7 @@ def _gained(fit: Fit, alone: Fit) -> Mapping[Quantity, Gain]:
 
 def _current_events(fit: Fit) -> Floats:
     """Events of current patients, shape (endpoint, interval, pattern)."""
-    events = fit.exposure.table["events"].sum("phase").values.astype(np.float64)
+    events = fit.person_time.table["events"].sum("phase").values.astype(np.float64)
     return np.asarray(events * fit.design.is_current)
 
 
@@ -270,7 +270,7 @@ def _values(fit: Fit, events: Floats) -> dict[Quantity, Floats]:
     shape = (posterior.sizes["chain"], posterior.sizes["draw"])
     ratios = answer(fit)
     found: dict[Quantity, Floats] = {}
-    for index, endpoint in enumerate(fit.exposure.endpoints):
+    for index, endpoint in enumerate(fit.person_time.endpoints):
         found[endpoint, "baseline", ""] = _level(posterior, fit, endpoint, events[index])
         one = posterior.sel(endpoint=endpoint)
         effects = flat_draws(one, "log_hazard_ratio", "effect")

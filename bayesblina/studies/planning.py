@@ -26,7 +26,7 @@ from bayesblina.hazards.definition import (
     load_model,
 )
 from bayesblina.inference.cohort_posteriors import cohort_posteriors
-from bayesblina.inference.fitting import expose_for, fit_exposure
+from bayesblina.inference.fitting import fit_person_time, person_time_for
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.person_time.question import ENTRY, Question
 from bayesblina.studies.study_designs import (
@@ -257,12 +257,12 @@ def _by_model(
     found = np.full((5, count), np.nan)
     for index in range(count):
         try:
-            exposure = expose_for(definition, as_cohort(cohorts, index, design), question)
+            person_time = person_time_for(definition, as_cohort(cohorts, index, design), question)
         except DataError:
             # Nobody in the phase, nobody out of it, or no event.
             continue
-        fitted = fit_exposure(
-            definition, exposure, question, seed=seed + index, settings=settings, complete=False
+        fitted = fit_person_time(
+            definition, person_time, question, seed=seed + index, settings=settings, complete=False
         )
         logs = np.log(hazard_ratio(fitted)["hazard_ratio"].values).ravel()
         lower, upper = np.quantile(logs, [0.025, 0.975])

@@ -29,7 +29,7 @@ from bayesblina.inference.convergence import assess_convergence
 from bayesblina.inference.fitting import LIBRARIES
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.inference.sampling import sample
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 from bayesblina.studies.calibration import has_meaning, labels_of, synthetic_setting
 
 LONG = SamplerSettings(draws=10_000, tune=2000, chains=4, target_accept=0.98)
@@ -90,8 +90,8 @@ def compute_reference(
     ConvergenceError
         If the run did not converge.
     """
-    definition, exposure = synthetic_setting(name)
-    built = build_model(definition, exposure)
+    definition, person_time = synthetic_setting(name)
+    built = build_model(definition, person_time)
     tree, _ = sample(built, seed=seed, settings=settings)
     convergence = assess_convergence(tree)
     if not convergence.passed:
@@ -101,7 +101,7 @@ def compute_reference(
         "model": name,
         "command": f"python -m bayesblina.studies.reference {name}",
         "definition": definition.model_dump(mode="json", by_alias=True),
-        "data": totals(exposure),
+        "data": totals(person_time),
         "draws": settings.draws * settings.chains,
         "seed": seed,
         "versions": {library: version(library) for library in LIBRARIES},
@@ -112,7 +112,7 @@ def compute_reference(
     }
 
 
-def totals(exposure: Exposure) -> dict[str, list[float]]:
+def totals(person_time: PersonTime) -> dict[str, list[float]]:
     """Sum up the data of a reference posterior, plainly and with weights that tell places apart.
 
     The synthetic patients' times differ in their last bits between processors, so their hash would.
@@ -121,7 +121,7 @@ def totals(exposure: Exposure) -> dict[str, list[float]]:
 
     Parameters
     ----------
-    exposure
+    person_time
         Events and person-time.
 
     Returns
@@ -130,11 +130,11 @@ def totals(exposure: Exposure) -> dict[str, list[float]]:
         By endpoint: events and person-time; both weighted by the place of the cell; times of entry
         and exit, events, weights and patterns weighted by the place of the patient.
     """
-    people = exposure.people
+    people = person_time.people
     patterns = people["category"].values.astype(np.float64) + 1.0
     found = {}
-    for index, name in enumerate(exposure.endpoints):
-        cells = [exposure.table[key].values[index].ravel() for key in ("events", "exposure")]
+    for index, name in enumerate(person_time.endpoints):
+        cells = [person_time.table[key].values[index].ravel() for key in ("events", "person_time")]
         single = [
             *(np.nan_to_num(people[key].values[index], nan=-1.0) for key in ("begin", "exit")),
             people["event"].values[index].astype(np.float64),

@@ -34,7 +34,7 @@ from matplotlib.ticker import NullFormatter
 import bayesblina as bb
 from bayesblina.core.files import write_text
 from bayesblina.patients.cohort import Cohort
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 ENTRY = bb.Question(exposed="maintenance", eligible_from="entry", transplant="censor")
@@ -67,9 +67,9 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 STAN = """
 suppressMessages(library(rstanarm))
 cells <- read.csv(commandArgs(TRUE)[1])
-cells <- cells[cells$exposure > 0, ]
+cells <- cells[cells$person_time > 0, ]
 began <- proc.time()[["elapsed"]]
-fit <- stan_glm(events ~ 0 + factor(interval) + on + factor(pattern), offset = log(exposure),
+fit <- stan_glm(events ~ 0 + factor(interval) + on + factor(pattern), offset = log(person_time),
                 data = cells, family = poisson(), refresh = 0, cores = 2, seed = 1)
 cat(proc.time()[["elapsed"]] - began, coef(fit)[["on"]])
 """
@@ -84,18 +84,18 @@ cat(proc.time()[["elapsed"]] - began, coef(fit)[["on"]])
 """,
     "R glm, Poisson on cells": """
 cells <- read.csv(commandArgs(TRUE)[2])
-cells <- cells[cells$exposure > 0, ]
+cells <- cells[cells$person_time > 0, ]
 began <- proc.time()[["elapsed"]]
-fit <- glm(events ~ 0 + factor(interval) + on, offset = log(exposure), data = cells,
+fit <- glm(events ~ 0 + factor(interval) + on, offset = log(person_time), data = cells,
            family = poisson())
 cat(proc.time()[["elapsed"]] - began, coef(fit)[["on"]])
 """,
     "R mgcv, bam on cells": """
 suppressMessages(library(mgcv))
 cells <- read.csv(commandArgs(TRUE)[2])
-cells <- cells[cells$exposure > 0, ]
+cells <- cells[cells$person_time > 0, ]
 began <- proc.time()[["elapsed"]]
-fit <- bam(events ~ s(interval, k = 8) + on + offset(log(exposure)), data = cells,
+fit <- bam(events ~ s(interval, k = 8) + on + offset(log(person_time)), data = cells,
            family = poisson(), discrete = TRUE)
 cat(proc.time()[["elapsed"]] - began, coef(fit)[["on"]])
 """,
@@ -223,10 +223,10 @@ def processes(table: Table, folder: Path) -> None:
     table.add("bayesblina validate", f"{took:.2f} s", "0.4 s (0.2 s)")
 
 
-def cells_of(exposure: Exposure, endpoint: str) -> pd.DataFrame:
+def cells_of(person_time: PersonTime, endpoint: str) -> pd.DataFrame:
     """Events and person-time of one endpoint as rows, for other programs."""
-    one = exposure.table[["events", "exposure"]].sel(endpoint=endpoint).to_dataframe()
-    rows = one.reset_index()[["interval", "phase", "pattern", "events", "exposure"]]
+    one = person_time.table[["events", "person_time"]].sel(endpoint=endpoint).to_dataframe()
+    rows = one.reset_index()[["interval", "phase", "pattern", "events", "person_time"]]
     rows["on"] = (rows["phase"] == "maintenance").astype(int)
     return rows
 
@@ -234,7 +234,7 @@ def cells_of(exposure: Exposure, endpoint: str) -> pd.DataFrame:
 def small_fits(table: Table, folder: Path) -> None:
     """267 patients: a new process, the same process, and the peers."""
     cohort = read(table_of(267), CATEGORICAL)
-    exposure = bb.expose(cohort, QUESTION)
+    person_time = bb.person_time(cohort, QUESTION)
     bb.fit(cohort, QUESTION, seed=1, progress=False)
     took = min(
         float(subprocess.check_output([sys.executable, "-c", PROCESS], text=True).split()[-1])
@@ -242,9 +242,9 @@ def small_fits(table: Table, folder: Path) -> None:
     )
     stan = 0.0
     if shutil.which("Rscript"):
-        for name in exposure.endpoints:
+        for name in person_time.endpoints:
             path = folder / f"{name}.csv"
-            cells_of(exposure, name).to_csv(path, index=False)
+            cells_of(person_time, name).to_csv(path, index=False)
             done = subprocess.run(
                 ["Rscript", "-e", STAN, str(path)], capture_output=True, text=True, check=False
             )
@@ -272,7 +272,7 @@ def small_fits(table: Table, folder: Path) -> None:
 
 def dense_pymc(cohort: Cohort) -> None:
     """Fit overall survival with a row for every patient and interval, by PyMC's own sampler."""
-    cuts = bb.expose(cohort, ENTRY_OS).cuts
+    cuts = bb.person_time(cohort, ENTRY_OS).cuts
     rows = cohort.to_counting_process(endpoint="os", cuts=list(cuts))
     on = (rows["phase"] == "maintenance").to_numpy(dtype=int)
     patient = pd.factorize(rows["patient"])[0]
@@ -343,8 +343,8 @@ def peers(table: Table, folder: Path, sizes: tuple[int, ...]) -> None:
         rows["event"] = rows["event"].where(rows["stop"] <= until, 0)
         rows["stop"] = rows["stop"].clip(upper=until)
         rows[rows["start"] < rows["stop"]].to_csv(folder / "rows.csv", index=False)
-        exposure = bb.expose(cohort, QUESTION)
-        cells_of(exposure, "os").to_csv(folder / "cells.csv", index=False)
+        person_time = bb.person_time(cohort, QUESTION)
+        cells_of(person_time, "os").to_csv(folder / "cells.csv", index=False)
         programs = {"lifelines": [sys.executable, "-c", LIFELINES]}
         if shutil.which("Rscript"):
             programs |= {name: ["Rscript", "-e", code] for name, code in PEERS.items()}
@@ -382,37 +382,37 @@ def grid(table: Table) -> None:
     )
 
 
-def exposures(table: Table, sizes: tuple[int, ...], folder: Path) -> None:
+def person_times(table: Table, sizes: tuple[int, ...], folder: Path) -> None:
     """Sum many patients in memory and from Parquet."""
-    panel = "exposure, everybody at risk"
+    panel = "person-time, everybody at risk"
     asked = {"one endpoint": ENTRY_OS, "two endpoints": ENTRY}
     for patients in sizes:
         frame = table_of(patients)
         cohort = read(frame, CATEGORICAL)
         cuts = np.quantile(frame["os_months"], np.arange(1, 20) / 20)
         for what, question in asked.items():
-            bb.expose(cohort, question, cuts=cuts)
-            took = seconds(lambda: bb.expose(cohort, question, cuts=cuts))  # noqa: B023
+            bb.person_time(cohort, question, cuts=cuts)
+            took = seconds(lambda: bb.person_time(cohort, question, cuts=cuts))  # noqa: B023
             table.grows(panel, f"in memory, {what}", patients, took)
         path = folder / f"patients{patients}.parquet"
         frame["patient_id"] = np.arange(patients)
         frame.to_parquet(path, index=False, row_group_size=1_000_000)
         scan = bb.scan_cohort(path, **columns(CATEGORICAL))  # type: ignore[arg-type]
         for what, question in asked.items():
-            took = seconds(lambda: bb.expose(scan, question, cuts=cuts))  # noqa: B023
+            took = seconds(lambda: bb.person_time(scan, question, cuts=cuts))  # noqa: B023
             table.grows(panel, f"from Parquet, {what}", patients, took)
     many = sizes[-1]
     for way, found in table.growth[panel].items():
         target = "0.5 s at 10^7" if "memory" in way else "1 s at 10^7"
         each = f"{found[many] / many * 1e7:.2f} s for 10^7"
-        table.add(f"exposure, {many:,} patients, {way}", f"{found[many]:.2f} s", target, each)
+        table.add(f"person-time, {many:,} patients, {way}", f"{found[many]:.2f} s", target, each)
 
 
 def beyond_memory(table: Table, parquet: Path, folder: Path) -> None:
     """Go the whole way, from files that do not fit into memory, in one command."""
     scan = bb.scan_cohort(parquet / "patients-*.parquet", **columns(CATEGORICAL))  # type: ignore[arg-type]
-    took = seconds(lambda: bb.expose(scan, QUESTION, cuts=CUTS), repeats=1)
-    what = f"exposure, {scan.size:,} patients from Parquet, a third of them eligible"
+    took = seconds(lambda: bb.person_time(scan, QUESTION, cuts=CUTS), repeats=1)
+    what = f"person-time, {scan.size:,} patients from Parquet, a third of them eligible"
     table.add(what, f"{took:.1f} s", "10 s, under 1 GB")
     for study in ("study", "continuous"):
         out = folder / study
@@ -505,7 +505,7 @@ def main() -> None:
         grid(table)
         large_fits(table, SIZES)
         after_the_fit(table)
-        exposures(table, (100_000, 1_000_000, asked.patients), folder)
+        person_times(table, (100_000, 1_000_000, asked.patients), folder)
         peers(table, folder, SIZES)
         if asked.parquet is not None:
             beyond_memory(table, asked.parquet, folder)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.targets import Table, exposures, large_fits
+from tests.benchmarks.targets import Table, large_fits, person_times
 
 
 @pytest.mark.benchmark
@@ -12,5 +12,5 @@ def test_short(tmp_path: Path) -> None:
     table = Table()
     print()
     large_fits(table, (267, 20_000))
-    exposures(table, (30_000, 300_000), tmp_path)
+    person_times(table, (30_000, 300_000), tmp_path)
     assert len(table.rows) == 6

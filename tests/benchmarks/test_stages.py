@@ -88,9 +88,9 @@ def test_stages(tmp_path: Path) -> None:
     cohorts = [read(small), read(large)]
     reading = [seconds(partial(read, path)) for path in (small, large)]
     rows.append(("read", reading[0], reading[1]))
-    exposing = [seconds(partial(bb.expose, one, QUESTION)) for one in cohorts]
-    rows.append(("exposure", exposing[0], exposing[1]))
-    cuts = bb.expose(cohorts[0], QUESTION).cuts
+    exposing = [seconds(partial(bb.person_time, one, QUESTION)) for one in cohorts]
+    rows.append(("person_time", exposing[0], exposing[1]))
+    cuts = bb.person_time(cohorts[0], QUESTION).cuts
     regimes: list[bb.Never | bb.From] = [bb.Never(), bb.From(8.0)]
     for label, given in (("same cuts", cuts), ("default cuts", None)):
         refit = partial(bb.fit, question=QUESTION, cuts=given, progress=False)

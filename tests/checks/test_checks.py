@@ -20,7 +20,7 @@ PRIMARY = bb.load_model("primary")
 
 def test_loo_counts_patients(synthetic_fit: Fit) -> None:
     checks = bb.check(synthetic_fit)
-    used = np.isfinite(synthetic_fit.exposure.people["exit"].values)
+    used = np.isfinite(synthetic_fit.person_time.people["exit"].values)
     assert list(checks.loo["patients"]) == [used[0].sum(), used[1].sum(), used.any(axis=0).sum()]
     assert (checks.loo["p_loo"] > 0).all()
 
@@ -36,7 +36,9 @@ def test_log_likelihood_by_hand() -> None:
         endpoints={"os": bb.Endpoint(time="t", event="d")},
         phases=bb.Phases(late="s"),
     )
-    exposure = bb.expose(cohort, bb.Question(exposed="late", eligible_from="entry"), cuts=[3.0])
+    person_time = bb.person_time(
+        cohort, bb.Question(exposed="late", eligible_from="entry"), cuts=[3.0]
+    )
     posterior = xr.Dataset(
         {
             "log_baseline": (("chain", "draw", "endpoint", "interval"), np.log([[[[0.1, 0.2]]]])),
@@ -45,7 +47,7 @@ def test_log_likelihood_by_hand() -> None:
         coords={"endpoint": ["os"], "chain": [0], "draw": [0]},
     )
     values = patient_log_likelihood(
-        posterior, exposure, make_design(exposure, PRIMARY), endpoint="os"
+        posterior, person_time, make_design(person_time, PRIMARY), endpoint="os"
     )
     first = np.log(0.2 * 0.5) - (2 * 0.1 + 1 * 0.1 * 0.5 + 1 * 0.2 * 0.5)
     second = -(3 * 0.1 + 6 * 0.2)
@@ -54,12 +56,12 @@ def test_log_likelihood_by_hand() -> None:
 
 def test_redundant_cuts_change_nothing(synthetic_fit: Fit) -> None:
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
-    exposure = synthetic_fit.exposure
+    person_time = synthetic_fit.person_time
     more = np.sort(
-        np.concatenate([exposure.cuts, exposure.cuts[:-1] + 0.5 * np.diff(exposure.cuts)])
+        np.concatenate([person_time.cuts, person_time.cuts[:-1] + 0.5 * np.diff(person_time.cuts)])
     )
-    finer = bb.expose(cohort, QUESTION, cuts=more)
-    origin = np.searchsorted(exposure.cuts, finer.table["interval_start"].values, side="right")
+    finer = bb.person_time(cohort, QUESTION, cuts=more)
+    origin = np.searchsorted(person_time.cuts, finer.table["interval_start"].values, side="right")
     posterior = synthetic_fit.posterior
     same = xr.Dataset(
         {
@@ -71,8 +73,10 @@ def test_redundant_cuts_change_nothing(synthetic_fit: Fit) -> None:
             "coefficient": posterior["coefficient"],
         }
     )
-    for endpoint in exposure.endpoints:
-        one = patient_log_likelihood(posterior, exposure, synthetic_fit.design, endpoint=endpoint)
+    for endpoint in person_time.endpoints:
+        one = patient_log_likelihood(
+            posterior, person_time, synthetic_fit.design, endpoint=endpoint
+        )
         two = patient_log_likelihood(same, finer, make_design(finer, PRIMARY), endpoint=endpoint)
         np.testing.assert_allclose(one.values, two.values, atol=1e-8, rtol=0)
 
@@ -95,17 +99,19 @@ def test_days_differ_from_months_by_the_known_constant(synthetic_fit: Fit) -> No
         covariates=["age_group", "prior_salvage", "marrow_blasts"],
         transplant="transplant_month",
     )
-    exposure = synthetic_fit.exposure
-    in_days = bb.expose(cohort, QUESTION, cuts=exposure.cuts * DAYS)
-    np.testing.assert_array_equal(in_days.table["events"], exposure.table["events"])
+    person_time = synthetic_fit.person_time
+    in_days = bb.person_time(cohort, QUESTION, cuts=person_time.cuts * DAYS)
+    np.testing.assert_array_equal(in_days.table["events"], person_time.table["events"])
     posterior = synthetic_fit.posterior
     slower = posterior.assign(log_baseline=posterior["log_baseline"] - np.log(DAYS))
-    for index, endpoint in enumerate(exposure.endpoints):
-        one = patient_log_likelihood(posterior, exposure, synthetic_fit.design, endpoint=endpoint)
+    for index, endpoint in enumerate(person_time.endpoints):
+        one = patient_log_likelihood(
+            posterior, person_time, synthetic_fit.design, endpoint=endpoint
+        )
         two = patient_log_likelihood(
             slower, in_days, make_design(in_days, PRIMARY), endpoint=endpoint
         )
-        events = exposure.people["event"].values[index]
+        events = person_time.people["event"].values[index]
         np.testing.assert_allclose(
             two.values + events * np.log(DAYS), one.values, atol=1e-8, rtol=0
         )
@@ -123,13 +129,13 @@ def test_a_fit_that_did_not_converge_says_so() -> None:
 
 def test_events_by_interval_are_checked(synthetic_fit: Fit) -> None:
     table = bb.check(synthetic_fit).predictive
-    events = synthetic_fit.exposure.table["events"]
+    events = synthetic_fit.person_time.table["events"]
     assert len(table) == events.sizes["endpoint"] * events.sizes["interval"]
     for name, one in table.groupby("endpoint"):
         by_interval = events.sel(endpoint=name).sum(("phase", "pattern")).values
         np.testing.assert_array_equal(one["observed"], by_interval)
         np.testing.assert_array_equal(
-            one["interval_start"].to_numpy()[1:], synthetic_fit.exposure.cuts
+            one["interval_start"].to_numpy()[1:], synthetic_fit.person_time.cuts
         )
         # More events than expected go with a small p-value, and the other way round.
         surplus = one["observed"] - one["expected"]

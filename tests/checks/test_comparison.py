@@ -199,12 +199,12 @@ def test_whoever_borrows_predicts_the_current_patients() -> None:
 def test_folds_leave_out_whom_they_should() -> None:
     """A fold's tables are those of the cohort without it."""
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
-    exposure = bb.expose(cohort, QUESTION, cuts=[6.0, 12.0])
-    built = build_model(bb.load_model("primary"), exposure)
-    kept = np.random.default_rng(1).random(exposure.people.sizes["patient"]) < 0.7
-    with_weights(built, exposure, kept.astype(float))
+    person_time = bb.person_time(cohort, QUESTION, cuts=[6.0, 12.0])
+    built = build_model(bb.load_model("primary"), person_time)
+    kept = np.random.default_rng(1).random(person_time.people.sizes["patient"]) < 0.7
+    with_weights(built, person_time, kept.astype(float))
     table = bb.simulate.blinatumomab_table(seed=1)
-    ids = set(exposure.people["patient"].values[kept])
+    ids = set(person_time.people["patient"].values[kept])
     one = bb.read_cohort(
         table[table["patient_id"].isin(ids)],
         patient="patient_id",
@@ -218,9 +218,9 @@ def test_folds_leave_out_whom_they_should() -> None:
         phases=bb.Phases(consolidation="consolidation_month", maintenance="maintenance_month"),
         transplant="transplant_month",
     )
-    rest = bb.expose(one, QUESTION, cuts=[6.0, 12.0]).table.sum("pattern")
+    rest = bb.person_time(one, QUESTION, cuts=[6.0, 12.0]).table.sum("pattern")
     values = {item.name: item.get_value() for item in built.model.data_vars}
-    np.testing.assert_allclose(values["exposure"].sum(axis=-1), rest["exposure"].values)
+    np.testing.assert_allclose(values["person_time"].sum(axis=-1), rest["person_time"].values)
     np.testing.assert_array_equal(values["events"][:, 0], rest["events"].values)
 
 
@@ -329,7 +329,7 @@ def test_points_and_draws_are_one() -> None:
     """The sampler's coordinates of the draws give the draws back."""
     for name in ("primary", "smooth", "correlated", "gaussian_process"):
         fit = family_fit(name)
-        built = build_model(fit.definition, fit.exposure)
+        built = build_model(fit.definition, fit.person_time)
         points = unconstrain(built, fit.posterior)[:50]
         density, variables = evaluate(built, points)
         assert np.isfinite(density).all()

@@ -69,14 +69,14 @@ def test_models_without_a_counterpart_say_so() -> None:
 
 
 def test_more_cuts_where_patients_enter(synthetic_fit: Fit) -> None:
-    exposure = synthetic_fit.exposure
-    cuts = more_cuts(exposure)
-    assert set(exposure.cuts) <= set(cuts)
+    person_time = synthetic_fit.person_time
+    cuts = more_cuts(person_time)
+    assert set(person_time.cuts) <= set(cuts)
     assert (np.diff(cuts) > 0).all()
     # Every fresh cut has an entry (or an event) just after it, and one just before.
-    fresh = np.setdiff1d(cuts, exposure.cuts)
+    fresh = np.setdiff1d(cuts, person_time.cuts)
     assert fresh.size >= 7
-    people, episodes = exposure.people, exposure.episodes
+    people, episodes = person_time.people, person_time.episodes
     times = np.unique(
         np.concatenate([people["exit"].values[people["event"].values], episodes["start"].values])
     )

@@ -8,7 +8,7 @@ import pytest
 import bayesblina as bb
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.build import build_model, with_weights
-from bayesblina.inference.fitting import Fit, fit_exposure, sampler_settings
+from bayesblina.inference.fitting import Fit, fit_person_time, sampler_settings
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.inference.sampling import sample
 from bayesblina.patients.cohort import Covariate, Outcome
@@ -16,17 +16,17 @@ from bayesblina.patients.cohort import Covariate, Outcome
 
 def test_changes_are_those_of_fits_without_the_patient(synthetic_fit: Fit) -> None:
     found = bb.influence(synthetic_fit)
-    exposure = synthetic_fit.exposure
-    size = exposure.people.sizes["patient"]
+    person_time = synthetic_fit.person_time
+    size = person_time.people.sizes["patient"]
     assert found["change"].shape == (2, size)
     base = np.log(bb.hazard_ratio(synthetic_fit)["hazard_ratio"].values)
     order = np.argsort(-np.abs(found["change"].sel(endpoint="os").values))
-    built = build_model(synthetic_fit.definition, exposure)
+    built = build_model(synthetic_fit.definition, person_time)
     settings = SamplerSettings(draws=2000, tune=1000, chains=4)
     for place in (order[0], order[1], order[-1]):
         kept = np.ones(size)
         kept[place] = 0.0
-        with_weights(built, exposure, kept)
+        with_weights(built, person_time, kept)
         tree, _ = sample(built, seed=3, settings=settings)
         without = tree["posterior"]["log_hazard_ratio"].isel(effect=0)
         for index, endpoint in enumerate(("os", "rfs")):
@@ -78,10 +78,10 @@ def test_patients_who_matter_most_are_found() -> None:
         covariates={"x": Covariate(kind="continuous", values=random.normal(size=size))},
     )
     question = bb.Question(exposed="late", eligible_from="entry")
-    exposure = bb.expose(cohort, question, cuts=[5.0])
-    fit = fit_exposure(
+    person_time = bb.person_time(cohort, question, cuts=[5.0])
+    fit = fit_person_time(
         bb.load_model("primary"),
-        exposure,
+        person_time,
         question,
         seed=1,
         settings=sampler_settings(500, 500, 4, None, 1),

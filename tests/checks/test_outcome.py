@@ -20,7 +20,7 @@ FOUND = {"os": (40, 40, 0, 0.3), "rfs": (50, 20, 2, 0.9), None: (60, 30, 1, 0.8)
 
 
 def left_out(fit: Any, *, endpoint: str | None) -> Any:
-    assert fit.exposure.endpoints
+    assert fit.person_time.endpoints
     patients, evaluated, above, largest = FOUND[endpoint]
     return SimpleNamespace(
         patients=patients,
@@ -78,10 +78,10 @@ def known(
     monkeypatch.setattr(posterior, "replicated_events", replicated)
 
     def pulled(fit: Any) -> pd.DataFrame:
-        return pd.DataFrame({"endpoint": list(fit.exposure.endpoints)})
+        return pd.DataFrame({"endpoint": list(fit.person_time.endpoints)})
 
     def weak(fit: Any, table: pd.DataFrame) -> tuple[str, ...]:
-        assert table["endpoint"].tolist() == list(fit.exposure.endpoints)
+        assert table["endpoint"].tolist() == list(fit.person_time.endpoints)
         return ("few events",) if table["endpoint"][0] == "os" else ()
 
     monkeypatch.setattr(posterior, "pulls", pulled)
@@ -90,7 +90,7 @@ def known(
     fit: Any = SimpleNamespace(
         provenance=SimpleNamespace(notes=("compiled anew",)),
         definition=SimpleNamespace(require_hazard=refuse if hazard else lambda _: None),
-        exposure=SimpleNamespace(endpoints=("os", "rfs")),
+        person_time=SimpleNamespace(endpoints=("os", "rfs")),
         convergence=SimpleNamespace(passed=True, _repr_html_=lambda: "<p>draws</p>"),
         gate=SimpleNamespace(passed=True, words=lambda: "baseline passed", _repr_html_=lambda: ""),
         event_times=times,
@@ -123,7 +123,7 @@ def test_patients_left_out_of_each_endpoint_and_of_all(monkeypatch: pytest.Monke
         "(sampling_se)",
     )
     one = known(monkeypatch)
-    one.exposure.endpoints = ("os",)  # type: ignore[misc]
+    one.person_time.endpoints = ("os",)  # type: ignore[misc]
     assert posterior.check(one).loo["endpoint"].tolist() == ["os"]
 
 
@@ -181,7 +181,7 @@ def test_one_weakness_is_a_weakness(monkeypatch: pytest.MonkeyPatch) -> None:
     found = posterior.check(known(monkeypatch, refused="weights vary"))
     assert "1 weakness; 2 notes)" in repr(found)
     strong = known(monkeypatch, refused="weights vary")
-    strong.exposure.endpoints = ("rfs",)  # type: ignore[misc]
+    strong.person_time.endpoints = ("rfs",)  # type: ignore[misc]
     assert "weak" not in repr(posterior.check(strong))
     assert "What weakens the answer" not in posterior.check(strong)._repr_html_()
     assert isinstance(found, Checks)
@@ -226,7 +226,7 @@ def test_columns_that_vary_in_a_stratum() -> None:
     assert _varies(columns, np.zeros(4, dtype=np.int64)).tolist() == [True, True, True, False]
 
 
-def patients_of(sources: str) -> bb.Exposure:
+def patients_of(sources: str) -> bb.PersonTime:
     random = np.random.default_rng(8)
     size = 160
     start, time = random.uniform(0.5, 6.0, size), random.exponential(8.0, size) + 0.1
@@ -248,20 +248,20 @@ def patients_of(sources: str) -> bb.Exposure:
         phases=bb.Phases(late="start"),
         covariates=["source"],
     )
-    return bb.expose(cohort, bb.Question(exposed="late", eligible_from="entry"), cuts=[5.0])
+    return bb.person_time(cohort, bb.Question(exposed="late", eligible_from="entry"), cuts=[5.0])
 
 
 def test_early_and_late_are_of_current_patients() -> None:
-    def found(exposure: bb.Exposure, sources: tuple[str, ...]) -> Any:
-        patterns = exposure.table.sizes["pattern"]
+    def found(person_time: bb.PersonTime, sources: tuple[str, ...]) -> Any:
+        patterns = person_time.table.sizes["pattern"]
         design = SimpleNamespace(
             sources=sources,
             is_current=np.arange(patterns) == 0,
-            contrast=(exposure.table["role"].values == "exposed")[:, None].astype(float),
+            contrast=(person_time.table["role"].values == "exposed")[:, None].astype(float),
             stratum_of=np.zeros(patterns, dtype=np.int64),
         )
         fit: Any = SimpleNamespace(design=design)
-        return _of_endpoint(fit, exposure, exposure.terms_of(slice(None)), 0)
+        return _of_endpoint(fit, person_time, person_time.terms_of(slice(None)), 0)
 
     alone = found(patients_of("current"), ())
     both = patients_of("current other")

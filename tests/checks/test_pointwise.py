@@ -28,7 +28,7 @@ from bayesblina.checks.pointwise import (
 )
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_likelihood
-from bayesblina.inference.fitting import Fit, expose_for
+from bayesblina.inference.fitting import Fit, person_time_for
 from bayesblina.inference.mixing import ess_mean
 from bayesblina.patients.cohort import Cohort
 
@@ -125,7 +125,7 @@ def by_hand(fit: Fit, row: pd.Series, endpoint: str, draw: int) -> float:
 @pytest.mark.parametrize("compress", [False, True])
 def test_log_likelihoods_of_patients_are_the_sums_by_hand(compress: bool) -> None:
     fit = small_fit(compress=compress)
-    assert (fit.exposure.compression is not None) == compress
+    assert (fit.person_time.compression is not None) == compress
     table = small_table()
     some = np.array([7, 0, 399, 31, 32, 33])
     for endpoint in ("os", "rfs"):
@@ -143,21 +143,21 @@ def test_log_likelihoods_of_patients_are_the_sums_by_hand(compress: bool) -> Non
 
 def test_weights_multiply() -> None:
     fit = small_fit(weighted=True)
-    found = patient_log_likelihood(fit.posterior, fit.exposure, fit.design, endpoint="os")
+    found = patient_log_likelihood(fit.posterior, fit.person_time, fit.design, endpoint="os")
     weight = np.linspace(0.5, 2.0, SIZE)
     for patient in (0, 200, 399):
         expected = weight[patient] * by_hand(fit, small_table().iloc[patient], "os", 5)
         assert float(found[0, 5, patient]) == pytest.approx(expected, rel=1e-9)
-    total = total_log_likelihood(fit.posterior, fit.exposure, fit.design, endpoint="os")
+    total = total_log_likelihood(fit.posterior, fit.person_time, fit.design, endpoint="os")
     np.testing.assert_allclose(total, found.sum("patient").values.ravel(), rtol=1e-10)
 
 
 def test_who_contributes() -> None:
     fit = small_fit()
     seen = np.flatnonzero(np.isfinite(small_table()["relapse"]))
-    np.testing.assert_array_equal(contributing(fit.exposure, "rfs"), seen)
-    np.testing.assert_array_equal(contributing(fit.exposure, "os"), np.arange(SIZE))
-    np.testing.assert_array_equal(contributing(fit.exposure, None), np.arange(SIZE))
+    np.testing.assert_array_equal(contributing(fit.person_time, "rfs"), seen)
+    np.testing.assert_array_equal(contributing(fit.person_time, "os"), np.arange(SIZE))
+    np.testing.assert_array_equal(contributing(fit.person_time, None), np.arange(SIZE))
     assert seen.size < SIZE
 
 
@@ -186,7 +186,7 @@ def test_blocks_hold_so_many_numbers_and_give_the_same(
 def test_memory_follows_the_block_not_the_patients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each patient is a pattern here; no array is as long as there are patients times draws."""
     fit = small_fit()
-    patterns, draws = fit.exposure.table.sizes["pattern"], 600
+    patterns, draws = fit.person_time.table.sizes["pattern"], 600
     assert patterns == SIZE
     assert has_total(fit)
     whole = patterns * draws * 8
@@ -246,14 +246,14 @@ def test_whoever_differs_in_anything_has_another_profile(
     change: dict[str, Any], compress: bool
 ) -> None:
     cohort = few_patients({}, change, {})
-    exposure = bb.expose(cohort, SMALL, cuts=CUTS, compress=compress)
-    first, profile = profiles(exposure, np.arange(cohort.size))
+    person_time = bb.person_time(cohort, SMALL, cuts=CUTS, compress=compress)
+    first, profile = profiles(person_time, np.arange(cohort.size))
     assert profile[0] == profile[2] != profile[1]
     assert first.size == cohort.size - 1
     np.testing.assert_array_equal(profile[first], np.arange(first.size))
-    # Of some patients, in any order: positions are those in the exposure.
+    # Of some patients, in any order: positions are those in the person-time.
     rows = np.array([2, 5, 1, 0])
-    first, profile = profiles(exposure, rows)
+    first, profile = profiles(person_time, rows)
     assert set(first.tolist()) < {0, 1, 2, 5}
     assert profile[0] == profile[3]
     assert np.unique(profile).size == 3
@@ -265,8 +265,8 @@ def test_weights_make_profiles() -> None:
     cohort = few_patients({}, {}, {})
     weights = np.ones(cohort.size)
     weights[1] = 2.0
-    exposure = bb.expose(cohort, SMALL, cuts=CUTS, weights=weights)
-    _, profile = profiles(exposure, np.arange(cohort.size))
+    person_time = bb.person_time(cohort, SMALL, cuts=CUTS, weights=weights)
+    _, profile = profiles(person_time, np.arange(cohort.size))
     assert profile[0] == profile[2] != profile[1]
 
 
@@ -309,8 +309,8 @@ def test_a_profile_is_worked_out_once_and_counts_its_patients(
 def arviz_of(fit: Fit, endpoint: str | None, rows: NDArray[np.int64]) -> tuple[Floats, ...]:
     """Log densities without and with patients, and Pareto k, with ArviZ's smoothing."""
     array_stats = importlib.import_module("arviz_stats.base").array_stats
-    values = patient_log_likelihood(fit.posterior, fit.exposure, fit.design, endpoint=endpoint)
-    weights = fit.exposure.people["weight"].values[rows]
+    values = patient_log_likelihood(fit.posterior, fit.person_time, fit.design, endpoint=endpoint)
+    weights = fit.person_time.people["weight"].values[rows]
     found = []
     for row, weight in zip(rows, weights, strict=True):
         one = values.isel(patient=int(row)).values
@@ -340,7 +340,7 @@ def test_leaving_one_out_is_that_of_arviz(kind: str, endpoint: str | None) -> No
     # 600 draws.
     assert each.limit == pytest.approx(1.0 - 1.0 / math.log10(600), rel=1e-12)
     total = leave_one_out_total(fit, endpoint=endpoint)
-    size = contributing(fit.exposure, endpoint).size
+    size = contributing(fit.person_time, endpoint).size
     assert (total.patients, total.evaluated, total.sampling_se) == (size, size, 0.0)
     assert total.elpd == pytest.approx(math.fsum(each.elpd), rel=1e-10)
     assert total.p_loo == pytest.approx(math.fsum(each.lpd - each.elpd), rel=1e-7)
@@ -369,7 +369,7 @@ def test_smoothed_weights() -> None:
 def test_totals_are_sums_over_patients() -> None:
     fit = small_fit()
     for endpoint in (None, "os", "rfs"):
-        each = patient_log_likelihood(fit.posterior, fit.exposure, fit.design, endpoint=endpoint)
+        each = patient_log_likelihood(fit.posterior, fit.person_time, fit.design, endpoint=endpoint)
         direct = each.sum("patient").values.ravel()
         found = log_likelihood_of(fit, endpoint=endpoint)
         np.testing.assert_allclose(found, direct, rtol=1e-10)
@@ -381,17 +381,17 @@ def test_totals_where_single_patients_count(name: str, monkeypatch: pytest.Monke
     definition, cohort = bb.load_model(name), small_cohort(small_table().iloc[:60], ["site"])
     # Patients have one effect on all endpoints, and a death ends both.
     question = replace(SMALL, endpoints=("os",)) if name == "patient_frailty" else SMALL
-    exposure = expose_for(definition, cohort, question, cuts=CUTS)
+    person_time = person_time_for(definition, cohort, question, cuts=CUTS)
     # Draws from the prior do as well, and take no compiling.
-    prior = draw_prior(build_model(definition, exposure), seed=1, draws=160)
+    prior = draw_prior(build_model(definition, person_time), seed=1, draws=160)
     fit = replace(
         small_fit(),
         definition=definition,
-        exposure=exposure,
+        person_time=person_time,
         draws=xr.DataTree.from_dict({"/posterior": prior}),
     )
     assert not has_total(fit)
-    direct = patient_log_likelihood(fit.posterior, fit.exposure, fit.design)
+    direct = patient_log_likelihood(fit.posterior, fit.person_time, fit.design)
     # In blocks, each with its own patients' covariates and effects.
     monkeypatch.setattr(pointwise, "BLOCK", 160 * 7)
     np.testing.assert_allclose(
@@ -410,7 +410,7 @@ def test_a_sample_is_taken_of_more_patients_only(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(pointwise, "LARGEST", SIZE - 1)
     assert leave_one_out_total(fit).evaluated == 80
     # An endpoint to which fewer contribute.
-    seen = contributing(fit.exposure, "rfs").size
+    seen = contributing(fit.person_time, "rfs").size
     assert leave_one_out_total(fit, endpoint="rfs").evaluated == seen
     one, again, other = (leave_one_out_total(fit, seed=seed) for seed in (3, 3, 4))
     assert one == again
@@ -441,7 +441,7 @@ def test_samples_estimate_the_sum_as_well_as_they_say(
     size = each.rows.size
     middle = fit.posterior.mean(("chain", "draw")).expand_dims(chain=[0], draw=[0])
     own = patient_log_likelihood(
-        middle, fit.exposure, fit.design, endpoint=endpoint, rows=each.rows
+        middle, fit.person_time, fit.design, endpoint=endpoint, rows=each.rows
     ).values.ravel()
     difference = each.elpd - own
     exact = float(each.elpd.sum())
@@ -502,8 +502,8 @@ def test_a_scan_whose_sample_is_everybody_gives_the_exact_sum() -> None:
         tune=300,
         progress=False,
     )
-    scan = bb.expose(bb.scan_cohort(table, **columns), QUESTION, cuts=[6.0, 12.0])
-    other = replace(fit, exposure=scan)
+    scan = bb.person_time(bb.scan_cohort(table, **columns), QUESTION, cuts=[6.0, 12.0])
+    other = replace(fit, person_time=scan)
     assert not scan.complete
     for endpoint in (None, "os", "rfs"):
         one = leave_one_out_total(fit, endpoint=endpoint)

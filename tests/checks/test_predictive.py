@@ -51,11 +51,11 @@ def weibull_fits() -> tuple[Fit, Fit]:
 
 def test_expected_events_are_the_sum_over_patients(synthetic_fit: Fit) -> None:
     events = bb.replicated_events(synthetic_fit, seed=1)
-    table, people = synthetic_fit.exposure.table, synthetic_fit.exposure.people
+    table, people = synthetic_fit.person_time.table, synthetic_fit.person_time.people
     design = synthetic_fit.design
     for endpoint in ("os", "rfs"):
         one = synthetic_fit.posterior.isel(chain=3, draw=11).sel(endpoint=endpoint)
-        flat = synthetic_fit.exposure.patient_cells(endpoint).toarray()
+        flat = synthetic_fit.person_time.patient_cells(endpoint).toarray()
         cells = flat.reshape(people.sizes["patient"], table.sizes["interval"], -1)
         relative = np.exp(design.terms[people["pattern"].values] @ one["coefficient"].values)
         phase = design.contrast @ one["log_hazard_ratio"].values
@@ -69,7 +69,7 @@ def test_expected_events_are_the_sum_over_patients(synthetic_fit: Fit) -> None:
     over = ("chain", "draw")
     rough = (replicated > observed).mean(over) + 0.5 * (replicated == observed).mean(over)
     assert float(np.abs(rough - events["p_value"]).max()) < 4.5 * 0.5 / np.sqrt(4000)
-    empty = events["exposure"].values == 0
+    empty = events["person_time"].values == 0
     assert empty.any()
     np.testing.assert_array_equal(events["p_value"].values[empty], 0.5)
 
@@ -94,7 +94,7 @@ def test_a_wrong_baseline_is_found_and_a_right_one_is_not() -> None:
 def test_risk_sets_are_simon_makuchs(synthetic_fit: Fit) -> None:
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
     observed = bb.simon_makuch(cohort, synthetic_fit.question, landmark=8.0)
-    role = synthetic_fit.exposure.table["role"].values
+    role = synthetic_fit.person_time.table["role"].values
     for endpoint in ("os", "rfs"):
         for group, name in (("maintenance", "exposed"), ("no maintenance", "reference")):
             risk = _risk_sets(
@@ -145,7 +145,7 @@ def test_residuals_add_up_to_events_less_expected(synthetic_fit: Fit) -> None:
         atol=1e-9,
     )
     assert float(residuals["residual"].max()) <= 1.0
-    out = np.isnan(synthetic_fit.exposure.people["exit"].values)
+    out = np.isnan(synthetic_fit.person_time.people["exit"].values)
     np.testing.assert_array_equal(np.isnan(residuals["residual"].values), out)
 
 
@@ -222,7 +222,7 @@ def test_figures(synthetic_fit: Fit) -> None:
     curves = bb.replicated_simon_makuch(synthetic_fit, seed=1, draws=40, landmark=8.0)
     observed = bb.simon_makuch(cohort, question, landmark=8.0)
     table = bb.calibration(synthetic_fit, times=[12.0, 18.0])
-    prior = bb.prior_predictive(synthetic_fit.definition, synthetic_fit.exposure, seed=1)
+    prior = bb.prior_predictive(synthetic_fit.definition, synthetic_fit.person_time, seed=1)
     for figure, panels in (
         (bb.plots.replicated_events(events), 4),
         (bb.plots.replicated_simon_makuch(curves, observed), 4),
@@ -234,7 +234,7 @@ def test_figures(synthetic_fit: Fit) -> None:
         assert figure.get_suptitle() == "synthetic patients"
     residuals = bb.martingale_residuals(synthetic_fit)
     points = bb.plots.martingale_residuals(residuals).axes[0].lines
-    deaths = int(synthetic_fit.exposure.people["event"].sel(endpoint="os").sum())
+    deaths = int(synthetic_fit.person_time.people["event"].sel(endpoint="os").sum())
     assert np.size(points[0].get_xdata()) == deaths
     assert np.size(points[1].get_xdata()) == 86 - deaths
     dots = bb.plots.replicated_events(events).axes[0]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import bayesblina as bb
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.build import build_model, draw_prior
-from bayesblina.inference.fitting import Fit, expose_for
+from bayesblina.inference.fitting import Fit, person_time_for
 
 Floats = NDArray[np.float64]
 QUESTION = bb.Question(exposed="m", eligible_from="entry")
@@ -48,15 +48,15 @@ def test_prior_has_the_moments_that_were_asked_for(synthetic_fit: Fit) -> None:
     from bayesblina.hazards.baseline import baseline_curves, walks
     from bayesblina.hazards.definition import RandomWalk
 
-    definition, exposure = synthetic_fit.definition, synthetic_fit.exposure
+    definition, person_time = synthetic_fit.definition, synthetic_fit.person_time
     draws = 2000
-    prior = bb.prior_predictive(definition, exposure, seed=5, draws=draws, baseline="prior")
+    prior = bb.prior_predictive(definition, person_time, seed=5, draws=draws, baseline="prior")
     logs = np.log(prior["hazard_ratio"].values[:, :, 0])
     sd = definition.phases.prior.sd
     assert np.abs(logs.mean(axis=0)).max() < 4 * sd / np.sqrt(draws)
     np.testing.assert_allclose(logs.std(axis=0), sd, rtol=4 / np.sqrt(2 * draws))
     terms = 1 + len(synthetic_fit.design.term_names)
-    curves = baseline_curves(exposure, synthetic_fit.design, prior_sd=np.ones(terms))
+    curves = baseline_curves(person_time, synthetic_fit.design, prior_sd=np.ones(terms))
     weight = curves.events.sum(axis=2) + 0.5
     found = walks(np.ones((weight.shape[0], weight.shape[1] - 1)), weight, curves.crude)
     scaled = (found.basis * found.inverse_roughness[:, None, :]) ** 2
@@ -74,14 +74,14 @@ def test_as_many_events_are_expected_as_there_were(name: str) -> None:
     model = bb.load_model(name)
     if name == "by_subgroup":
         model = model.with_covariates(subgroup="sex")
-    exposure = expose_for(model, cohort(), QUESTION, cuts=[2.0, 5.0, 11.0])
+    person_time = person_time_for(model, cohort(), QUESTION, cuts=[2.0, 5.0, 11.0])
     times = [0.0, 1.0, 6.0, 20.0]
-    prior = bb.prior_predictive(model, exposure, seed=3, draws=30, times=times)
-    built = build_model(model, exposure)
+    prior = bb.prior_predictive(model, person_time, seed=3, draws=30, times=times)
+    built = build_model(model, person_time)
     truth = draw_prior(built, seed=3, draws=30).isel(chain=0).sel(endpoint="os")
-    table, design = exposure.table.sel(endpoint="os"), built.design
-    events, time = table["events"].values, table["exposure"].values
-    span = np.diff(np.append(np.concatenate([[0.0], exposure.cuts]), 20.0))
+    table, design = person_time.table.sel(endpoint="os"), built.design
+    events, time = table["events"].values, table["person_time"].values
+    span = np.diff(np.append(np.concatenate([[0.0], person_time.cuts]), 20.0))
     for draw in (0, 7, 29):
         one = truth.isel(draw=draw)
         relative = np.exp(design.terms @ one["coefficient"].values)
@@ -105,7 +105,7 @@ def test_as_many_events_are_expected_as_there_were(name: str) -> None:
                     -relative[pattern]
                     * (hazard * span * np.exp(ratio[:, group[pattern]] * phase)).sum()
                 )
-                for pattern in exposure.people["pattern"].values
+                for pattern in person_time.people["pattern"].values
             ]
             got = prior["survival"].sel(endpoint="os", phase=state, time=20.0).isel(draw=draw)
             assert float(got) == pytest.approx(np.mean(alive), rel=1e-9)
@@ -117,12 +117,12 @@ def test_as_many_events_are_expected_as_there_were(name: str) -> None:
 
 def test_the_vague_baseline_is_absurd_and_the_pooled_hazard_is_not() -> None:
     """Why it is given: of the prior alone most draws have nobody alive, or everybody."""
-    exposure = bb.expose(cohort(covariates=()), QUESTION)
+    person_time = bb.person_time(cohort(covariates=()), QUESTION)
     model = bb.load_model("primary")
     absurd = {}
     for baseline in ("prior", "pooled"):
         found = bb.prior_predictive(
-            model, exposure, seed=1, draws=300, times=[18.0], baseline=baseline
+            model, person_time, seed=1, draws=300, times=[18.0], baseline=baseline
         )
         alive = found["survival"].sel(endpoint="os").isel(phase=0)
         absurd[baseline] = float(((alive < 0.005) | (alive > 0.995)).mean())
@@ -132,18 +132,18 @@ def test_the_vague_baseline_is_absurd_and_the_pooled_hazard_is_not() -> None:
 
 def test_cured_patients_stay_alive() -> None:
     model = bb.load_model("mixture_cure")
-    exposure = expose_for(model, cohort(), QUESTION)
-    prior = bb.prior_predictive(model, exposure, seed=1, draws=50, times=[1e9])
+    person_time = person_time_for(model, cohort(), QUESTION)
+    prior = bb.prior_predictive(model, person_time, seed=1, draws=50, times=[1e9])
     left = prior["survival"].values
-    fraction = draw_prior(build_model(model, exposure), seed=1, draws=50)["cured_log_odds"]
+    fraction = draw_prior(build_model(model, person_time), seed=1, draws=50)["cured_log_odds"]
     assert ((left >= 0.0) & (left <= 1.0)).all()
     # Whoever the covariates make likelier to be cured: the order of draws is that of the fraction.
     assert np.corrcoef(left[:, 0, 0, 0], fraction.values[0, :, 0])[0, 1] > 0.3
 
 
 def test_what_is_impossible_is_said() -> None:
-    exposure = bb.expose(cohort(), QUESTION)
+    person_time = bb.person_time(cohort(), QUESTION)
     with pytest.raises(SpecError, match="at least 1"):
-        bb.prior_predictive(bb.load_model("primary"), exposure, seed=1, draws=0)
+        bb.prior_predictive(bb.load_model("primary"), person_time, seed=1, draws=0)
     with pytest.raises(SpecError, match="'pooled' or 'prior'"):
-        bb.prior_predictive(bb.load_model("primary"), exposure, seed=1, baseline="none")  # type: ignore[arg-type]
+        bb.prior_predictive(bb.load_model("primary"), person_time, seed=1, baseline="none")  # type: ignore[arg-type]

@@ -103,7 +103,7 @@ def test_log_priors_are_those_of_the_model() -> None:
     """All parts together are PyMC's density of the effects, but for a constant."""
     fit = long_fit()
     parts = sum(one.values.ravel()[:6] for one in _log_priors(fit).values())
-    built = build_model(fit.definition, fit.exposure)
+    built = build_model(fit.definition, fit.person_time)
     model = built.model
     names = ["log_hazard_ratio", "coefficient"]
     values = [model.rvs_to_values[model[name]] for name in names]

@@ -20,7 +20,7 @@ from bayesblina.hazards.build import BuiltModel, build_model, draw_prior
 from bayesblina.hazards.definition import model_names, parse_model
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.inference.sampling import sample
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.cells.value import Lazily
 from bayesblina.studies.calibration import (
     calibrate,
@@ -40,63 +40,63 @@ SAMPLED = sorted({*model_names()} - {"free"})
 
 @pytest.mark.parametrize("name", SAMPLED)
 def test_a_normal_run_is_the_reference_posterior(name: str) -> None:
-    definition, exposure = synthetic_setting(name)
+    definition, person_time = synthetic_setting(name)
     reference = load_reference(name)
-    assert totals(exposure) == {
+    assert totals(person_time) == {
         endpoint: pytest.approx(values, rel=1e-9) for endpoint, values in reference["data"].items()
     }
     assert parse_model(reference["definition"], source=name) == definition
     # One endpoint says little of the sd of patients: errors are known from long chains only.
     long = 8 if name == "patient_frailty" else 1
     settings = SamplerSettings(draws=1000 * long, tune=1000, chains=4)
-    tree, _ = sample(build_model(definition, exposure), seed=5, settings=settings)
+    tree, _ = sample(build_model(definition, person_time), seed=5, settings=settings)
     distance = compare_with_reference(tree["posterior"].to_dataset(), reference)
     assert distance["distance_mean"].max() < 4
     assert distance["distance_sd"].max() < 4.5
 
 
-def exchanged(exposure: Exposure, names: list[str], one: int, other: int) -> Exposure:
+def exchanged(person_time: PersonTime, names: list[str], one: int, other: int) -> PersonTime:
     """Two patients with some of what is known of them exchanged."""
-    held = exposure.patients()
+    held = person_time.patients()
     order = np.arange(held.people.sizes["patient"])
     order[[one, other]] = order[[other, one]]
     moved = {name: held.people[name].isel(patient=order).variable for name in names}
     people = held.people.assign(moved)
-    return replace(exposure, patients=Lazily.of(replace(held, people=people)))
+    return replace(person_time, patients=Lazily.of(replace(held, people=people)))
 
 
 def test_data_of_a_reference_are_told_from_others() -> None:
     """Whatever leaves the plain sums alone: patients or cells exchanged; noise is not told."""
-    _, exposure = synthetic_setting("primary")
-    stored = totals(exposure)
+    _, person_time = synthetic_setting("primary")
+    stored = totals(person_time)
 
-    def same(other: Exposure) -> bool:
+    def same(other: PersonTime) -> bool:
         return all(
             values == pytest.approx(stored[name], rel=1e-9)
             for name, values in totals(other).items()
         )
 
-    people = exposure.people
+    people = person_time.people
     one, other = 0, int(np.flatnonzero(people["pattern"].values != people["pattern"].values[0])[0])
     for names in (["begin"], ["exit"], ["pattern", "category"], ["begin", "exit", "event"]):
-        assert not same(exchanged(exposure, names, one, other)), names
+        assert not same(exchanged(person_time, names, one, other)), names
     died = people["event"].values[0]
-    assert not same(exchanged(exposure, ["event"], int(died.argmax()), int((~died).argmax())))
-    table = exposure.table
-    for name in ("events", "exposure"):
+    assert not same(exchanged(person_time, ["event"], int(died.argmax()), int((~died).argmax())))
+    table = person_time.table
+    for name in ("events", "person_time"):
         turned = table[name].copy(data=table[name].values[:, ::-1])
-        assert not same(replace(exposure, table=table.assign({name: turned})))
+        assert not same(replace(person_time, table=table.assign({name: turned})))
     # As much as processors differ in: the last bits of every time.
     random = np.random.default_rng(1)
-    noise = 1.0 + 1e-15 * random.integers(-9, 10, table["exposure"].shape)
-    assert same(replace(exposure, table=table.assign(exposure=table["exposure"] * noise)))
+    noise = 1.0 + 1e-15 * random.integers(-9, 10, table["person_time"].shape)
+    assert same(replace(person_time, table=table.assign(person_time=table["person_time"] * noise)))
 
 
 def test_a_wrong_posterior_is_noticed() -> None:
-    definition, exposure = synthetic_setting("primary")
+    definition, person_time = synthetic_setting("primary")
     narrow = definition.with_priors(phases=bb.HazardRatioPrior(hazard_ratio=(0.3, 3.0)))
     settings = SamplerSettings(draws=1000, tune=1000, chains=4)
-    tree, _ = sample(build_model(narrow, exposure), seed=5, settings=settings)
+    tree, _ = sample(build_model(narrow, person_time), seed=5, settings=settings)
     distance = compare_with_reference(tree["posterior"].to_dataset(), load_reference("primary"))
     ratio = distance[distance["parameter"].str.startswith("log_hazard_ratio")]
     assert ratio["distance_mean"].max() > 4
@@ -115,8 +115,8 @@ def test_a_wrong_posterior_is_noticed() -> None:
     ],
 )
 def test_calibration_in_small(name: str, replications: int) -> None:
-    definition, exposure = synthetic_setting(name)
-    found = calibrate(narrowed(definition), exposure, seed=11, replications=replications)
+    definition, person_time = synthetic_setting(name)
+    found = calibrate(narrowed(definition), person_time, seed=11, replications=replications)
     assert found.ranks.sizes["replication"] == replications
     assert found.passed, found.table.sort_values("p_value").head()
 
@@ -129,15 +129,15 @@ def test_calibration_notices_a_wrong_prior(monkeypatch: pytest.MonkeyPatch) -> N
     question = bb.Question(
         exposed="maintenance", eligible_from="consolidation", transplant="censor"
     )
-    exposure = bb.expose(cohort, question, cuts=[4.0, 6.0, 9.0, 14.0])
+    person_time = bb.person_time(cohort, question, cuts=[4.0, 6.0, 9.0, 14.0])
     narrow = definition.with_priors(phases=bb.HazardRatioPrior(hazard_ratio=(0.8, 1.25)))
-    wide = build_model(definition, exposure)
+    wide = build_model(definition, person_time)
 
     def from_the_wide_one(_: BuiltModel, *, seed: int, draws: int) -> xr.Dataset:
         return draw_prior(wide, seed=seed, draws=draws)
 
     monkeypatch.setattr("bayesblina.studies.calibration.draw_prior", from_the_wide_one)
-    found = calibrate(narrow, exposure, seed=3, replications=60)
+    found = calibrate(narrow, person_time, seed=3, replications=60)
     assert not found.passed
     table = found.table.set_index("parameter")
     assert float(table["coverage_95"].loc["log_hazard_ratio[os, maintenance]"]) < 0.8
@@ -183,8 +183,8 @@ def test_all_calibrations_leave_finished_pages_alone(
 @given(st.integers(0, 10_000))
 def test_simulated_events_are_exponential(seed: int) -> None:
     """Whatever the pieces: cumulative hazards at events, and censoring, are as they must be."""
-    _, exposure = synthetic_setting("primary")
-    flow = flow_of(exposure, ("os",))
+    _, person_time = synthetic_setting("primary")
+    flow = flow_of(person_time, ("os",))
     generator = np.random.default_rng(seed)
     rate = generator.uniform(0.01, 0.5, flow.patient.size)
     died, length = first_event(flow, rate, generator)

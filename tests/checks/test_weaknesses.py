@@ -15,7 +15,7 @@ from bayesblina.estimands.support import supported
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.inference.companion import partial_posterior
 from bayesblina.inference.convergence import Convergence
-from bayesblina.inference.fitting import Fit, Provenance, expose_for, sampler_settings
+from bayesblina.inference.fitting import Fit, Provenance, person_time_for, sampler_settings
 from bayesblina.patients.cohort import Cohort
 from tests.paths import DATA
 
@@ -30,13 +30,13 @@ def unsampled(
     weights: list[float] | None = None,
 ) -> Fit:
     """Take the companion's draws for the fit's: nothing here asks for a baseline."""
-    exposure = expose_for(model, cohort, question, weights=weights)
-    companion = partial_posterior(model, exposure, seed=1)
+    person_time = person_time_for(model, cohort, question, weights=weights)
+    companion = partial_posterior(model, person_time, seed=1)
     if companion.draws is None:
-        sizes = {"chain": 1, "draw": 2, "endpoint": len(exposure.endpoints), "effect": 1}
+        sizes = {"chain": 1, "draw": 2, "endpoint": len(person_time.endpoints), "effect": 1}
         posterior = xr.Dataset(
             {"log_hazard_ratio": (tuple(sizes), np.zeros(tuple(sizes.values())))},
-            coords={"endpoint": list(exposure.endpoints)},
+            coords={"endpoint": list(person_time.endpoints)},
         )
     else:
         posterior = companion.draws
@@ -44,7 +44,7 @@ def unsampled(
         draws=xr.DataTree.from_dict({"/posterior": posterior}),
         question=question,
         definition=model,
-        exposure=exposure,
+        person_time=person_time,
         convergence=Convergence(table=pd.DataFrame(), criteria=pd.DataFrame({"passed": [True]})),
         provenance=Provenance(
             seed=1,
@@ -155,7 +155,7 @@ def test_times_without_anybody_at_risk() -> None:
         }
     )
     fit = unsampled(read(table))
-    rows = supported(fit.exposure)
+    rows = supported(fit.person_time)
     exposed = rows[rows["role"] == "exposed"]
     np.testing.assert_array_equal(exposed[["start", "stop"]], [[2.0, 5.0], [8.0, 10.0]])
     reference = rows[rows["role"] == "reference"]

@@ -134,21 +134,21 @@ def test_with_a_fit(synthetic_fit: Fit) -> None:
 def test_a_fit_made_on_another_processor_is_of_the_same_patients(synthetic_fit: Fit) -> None:
     """Sums that differ in their last bits are the same; a day more of one patient is not."""
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
-    whole = synthetic_fit.exposure
+    whole = synthetic_fit.person_time
     random = np.random.default_rng(1)
 
     def with_time(factor: np.ndarray) -> Fit:
-        time = whole.table["exposure"] * factor
-        exposure = replace(whole, table=whole.table.assign(exposure=time))
-        return replace(synthetic_fit, exposure=exposure)
+        time = whole.table["person_time"] * factor
+        person_time = replace(whole, table=whole.table.assign(person_time=time))
+        return replace(synthetic_fit, person_time=person_time)
 
-    size = whole.table["exposure"].shape
+    size = whole.table["person_time"].shape
     rounded = with_time(1.0 + 1e-14 * random.integers(-9, 10, size))
     ladder = bb.bias_ladder(cohort, synthetic_fit.question, fit=rounded)
     assert "Bayesian" in set(ladder["method"])
     longer = np.ones(size)
-    largest = np.unravel_index(int(whole.table["exposure"].values.argmax()), size)
-    longer[largest] += (1 / 30.4375) / float(whole.table["exposure"].values[largest])
+    largest = np.unravel_index(int(whole.table["person_time"].values.argmax()), size)
+    longer[largest] += (1 / 30.4375) / float(whole.table["person_time"].values[largest])
     with pytest.raises(SpecError, match="other patients"):
         bb.bias_ladder(cohort, synthetic_fit.question, fit=with_time(longer))
 

@@ -36,9 +36,9 @@ def cohort() -> Cohort:
 
 
 def test_cells_equal_rs_exactly(cohort: Cohort) -> None:
-    table = bb.expose(cohort, QUESTION, cuts=CUTS).table.isel(endpoint=0, pattern=0)
+    table = bb.person_time(cohort, QUESTION, cuts=CUTS).table.isel(endpoint=0, pattern=0)
     np.testing.assert_array_equal(table["events"].values, EVENTS)
-    np.testing.assert_array_equal(table["exposure"].values, DAYS)
+    np.testing.assert_array_equal(table["person_time"].values, DAYS)
 
 
 def test_weak_priors_give_the_maximum_likelihood_estimate(cohort: Cohort) -> None:

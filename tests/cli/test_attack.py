@@ -96,7 +96,7 @@ def test_nothing_is_extrapolated() -> None:
         exposed="maintenance", eligible_from="consolidation", transplant="censor"
     )
     fit = bb.fit(cohort, question, seed=1, draws=100, tune=200, progress=False)
-    last = np.nanmax(fit.exposure.people["exit"].values, axis=1)
+    last = np.nanmax(fit.person_time.people["exit"].values, axis=1)
     assert last.min() == 25.0
     assert last.max() > 30.0
     default = bb.survival(fit, landmark=8.0)

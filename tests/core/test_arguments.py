@@ -34,7 +34,7 @@ FIRST = {
     "AdverseEvents": "bayesblina.adverse_events",
     "Sensitivity": "bayesblina.sensitivity",
     "Weighted": "bayesblina.starting_weights",
-    "Exposure": "bayesblina.expose",
+    "PersonTime": "bayesblina.expose",
     "Prediction": "bayesblina.leave_one_out",
     "Account": "cohort.account",
     "xr.Dataset": "bayesblina.",
@@ -261,7 +261,7 @@ def test_every_seed_is_looked_at_first(function: Callable[..., Any], synthetic_f
         "Cohort | CohortScan": cohort,
         "Question": QUESTION,
         "ModelDefinition": synthetic_fit.definition,
-        "Exposure": synthetic_fit.exposure,
+        "PersonTime": synthetic_fit.person_time,
         "StudyDesign": bb.StudyDesign(
             patients=100, hazards=(0.1,), start_hazards=(0.1,), hazard_ratio=0.7, follow_up=24.0
         ),

@@ -47,7 +47,7 @@ def test_follow_up_is_from_entry_to_exit() -> None:
     """
     cohort = bb.read_cohort(ages(), **COLUMNS)
     question = bb.Question(exposed="maintenance", eligible_from="entry")
-    account = bb.expose(cohort, question).account().table.set_index("what")
+    account = bb.person_time(cohort, question).account().table.set_index("what")
     assert account.loc["reference", "person_time"] == pytest.approx(104.5)
     assert account.loc["exposed", "person_time"] == pytest.approx(92.5)
     (row,) = bb.cox(cohort, question).to_dict("records")
@@ -59,9 +59,9 @@ def test_in_a_query_engine(tmp_path: Path) -> None:
     ages().to_parquet(path)
     cohort = bb.read_cohort(path, **COLUMNS)
     question = bb.Question(exposed="maintenance", eligible_from="entry")
-    here = bb.expose(cohort, question).table
-    there = bb.expose(scan_cohort(path, **COLUMNS), question).table
-    for name in ("events", "exposure"):
+    here = bb.person_time(cohort, question).table
+    there = bb.person_time(scan_cohort(path, **COLUMNS), question).table
+    for name in ("events", "person_time"):
         np.testing.assert_allclose(there[name].values, here[name].values, rtol=1e-9)
 
 

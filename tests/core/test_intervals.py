@@ -14,12 +14,12 @@ from bayesblina.core.intervals import (
     default_cuts,
     entry_ranks,
     event_ranks,
-    exposure_by_group,
     interval_from,
     interval_of,
     number_of_entry_cuts,
     number_of_intervals,
-    person_time,
+    person_time_by_group,
+    person_time_by_interval,
     snap,
     snap_to,
     split,
@@ -48,8 +48,8 @@ class Case(NamedTuple):
     cuts: Floats
     more: Floats
 
-    def exposure(self, cuts: Floats) -> Floats:
-        return exposure_by_group(self.start, self.stop, self.group, groups=GROUPS, cuts=cuts)
+    def person_time(self, cuts: Floats) -> Floats:
+        return person_time_by_group(self.start, self.stop, self.group, groups=GROUPS, cuts=cuts)
 
 
 @st.composite
@@ -83,7 +83,7 @@ def overlaps(start: Floats, stop: Floats, cuts: Floats) -> Floats:
 @relaxed
 @given(cases())
 def test_exposure_is_the_sum_of_overlaps(case: Case) -> None:
-    got = case.exposure(case.cuts)
+    got = case.person_time(case.cuts)
     expected = np.zeros((GROUPS, case.cuts.size + 1))
     np.add.at(expected, case.group, overlaps(case.start, case.stop, case.cuts))
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
@@ -107,7 +107,7 @@ def test_split_lists_every_overlap_once(case: Case) -> None:
     np.testing.assert_allclose(dense.sum(axis=1), case.stop - case.start, rtol=1e-9)
     by_group = np.zeros((GROUPS, case.cuts.size + 1))
     np.add.at(by_group, (case.group[episode], interval), length)
-    np.testing.assert_allclose(by_group, case.exposure(case.cuts), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(by_group, case.person_time(case.cuts), rtol=1e-9, atol=1e-12)
 
 
 @relaxed
@@ -115,8 +115,8 @@ def test_split_lists_every_overlap_once(case: Case) -> None:
 def test_more_cuts_merge_back_to_the_same(case: Case) -> None:
     fine = np.union1d(case.cuts, case.more)
     merged = np.zeros((case.cuts.size + 1, GROUPS))
-    np.add.at(merged, interval_of(np.append(fine, np.inf), case.cuts), case.exposure(fine).T)
-    np.testing.assert_allclose(merged.T, case.exposure(case.cuts), rtol=1e-9, atol=1e-12)
+    np.add.at(merged, interval_of(np.append(fine, np.inf), case.cuts), case.person_time(fine).T)
+    np.testing.assert_allclose(merged.T, case.person_time(case.cuts), rtol=1e-9, atol=1e-12)
 
 
 @relaxed
@@ -127,7 +127,7 @@ def test_order_of_episodes_does_not_matter(case: Case, seed: int) -> None:
         start=case.start[order], stop=case.stop[order], group=case.group[order]
     )
     np.testing.assert_allclose(
-        shuffled.exposure(case.cuts), case.exposure(case.cuts), rtol=1e-12, atol=1e-13
+        shuffled.person_time(case.cuts), case.person_time(case.cuts), rtol=1e-12, atol=1e-13
     )
 
 
@@ -136,7 +136,7 @@ def test_many_starts_at_a_cut_leave_nothing_before_it(width: float) -> None:
     """Summed one by one, widths differ from their product by rounding, to either side."""
     for count in range(1, 40):
         start = np.full(count, width)
-        got = exposure_by_group(
+        got = person_time_by_group(
             start, start + 1.0, np.zeros(count, np.int64), groups=1, cuts=np.array([width])
         )
         assert got[0, 0] == 0.0
@@ -144,7 +144,7 @@ def test_many_starts_at_a_cut_leave_nothing_before_it(width: float) -> None:
 
 
 def test_delayed_entry_counts_from_entry() -> None:
-    got = exposure_by_group(
+    got = person_time_by_group(
         np.array([2.5, 4.0]),
         np.array([7.0, 6.0]),
         np.array([0, 1]),
@@ -392,14 +392,16 @@ def test_person_time_from_sums_at_the_ends_of_episodes() -> None:
     partial = np.array([[[[-1.0, -3.0], [1.0, 2.0], [1.0, 3.0]]]])
     passed = np.array([[[[-1.0, -3.0], [0.0, 0.0], [1.0, 3.0]]]])
     opened = np.array([[[1, 1, -1, -1]]])
-    found = person_time(partial, passed, opened, cuts)
+    found = person_time_by_interval(partial, passed, opened, cuts)
     assert found[0, 0].tolist() == [[1.0, 3.0], [3.0, 8.0], [1.0, 3.0]]
     assert partial[0, 0, 0].tolist() == [-1.0, -3.0]
     # Two that begin at 1, and end at 5 and at 7.
     ends = np.array([-2.0, 0.0, 1.0, 1.0])[None, None, :, None]
-    two = person_time(ends, ends, np.array([[[2, 0, 0, -1, -1]]]), np.array([2.0, 4.0, 6.0]))
+    two = person_time_by_interval(
+        ends, ends, np.array([[[2, 0, 0, -1, -1]]]), np.array([2.0, 4.0, 6.0])
+    )
     assert two.ravel().tolist() == [2.0, 4.0, 3.0, 1.0]
     # Where nobody is at risk there is exactly nothing, whatever rounding leaves.
     noise = partial + np.array([[[[0.0, 0.0], [0.0, 0.0], [1e-16, 0.0]]]])
-    none = person_time(noise, passed, np.array([[[1, 0, -1, 0]]]), cuts)
+    none = person_time_by_interval(noise, passed, np.array([[[1, 0, -1, 0]]]), cuts)
     assert none[0, 0].tolist() == [[1.0, 3.0], [3.0, 8.0], [0.0, 0.0]]

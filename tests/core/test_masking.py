@@ -71,8 +71,8 @@ def small(demo: Path, exposed_events: int) -> Results:
     """Results whose account and ladder are those of a cohort with few events in the phase."""
     one = cohort(exposed_events)
     results = read_results(demo)
-    exposure = bb.expose(one, QUESTION, cuts=[12.0])
-    flow = (one.account(cuts=[12.0]) + exposure.account()).table
+    person_time = bb.person_time(one, QUESTION, cuts=[12.0])
+    flow = (one.account(cuts=[12.0]) + person_time.account()).table
     ladder = bb.bias_ladder(one, QUESTION, landmarks=[8.0])
     own = ladder[ladder["method"] == COX].iloc[0]
     last = [dict(own, method=name, note="posterior median") for name in (COMPANION, BAYESIAN)]

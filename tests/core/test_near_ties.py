@@ -79,8 +79,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-def exposure(cohort: Any, question: bb.Question) -> Any:
-    return bb.expose(cohort, question, cuts=[3.0, 8.0]).table
+def person_time(cohort: Any, question: bb.Question) -> Any:
+    return bb.person_time(cohort, question, cuts=[3.0, 8.0]).table
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def exposure(cohort: Any, question: bb.Question) -> Any:
 def test_one_answer_wherever_patients_are(way: str, choices: dict[str, Any]) -> None:
     asked = {"eligible_from": "entry", "transplant": "censor"} | choices
     question = bb.Question(exposed="second", phase_end="current", **asked)
-    exact = exposure(bb.read_cohort(patients(0.0), **GIVEN), question)
+    exact = person_time(bb.read_cohort(patients(0.0), **GIVEN), question)
     for away in (2e-6, 0.009):
-        found = exposure(read(patients(away), way), question)
-        for name in ("events", "exposure"):
+        found = person_time(read(patients(away), way), question)
+        for name in ("events", "person_time"):
             np.testing.assert_allclose(found[name], exact[name], rtol=0, atol=1e-9)
-    apart = exposure(read(patients(-0.02), way), question)
+    apart = person_time(read(patients(-0.02), way), question)
     assert not np.allclose(apart["events"], exact["events"])
 
 
@@ -110,7 +110,7 @@ def test_a_lag_that_ends_at_the_event(way: str) -> None:
         first = np.arange(len(table)) < 25
         table["rfs"] = np.where(first, table["two"] + 1.0 + away / MONTH, table["os"] - 1.0)
         table["failed"] = 1
-        found = exposure(read(table, way), question).sel(endpoint="rfs", phase="second")
+        found = person_time(read(table, way), question).sel(endpoint="rfs", phase="second")
         assert float(found["events"].sum()) == len(table) - (25 if none else 0)
 
 

@@ -63,8 +63,8 @@ def test_survival_equals_a_loop_over_patients(synthetic_fit: Fit) -> None:
     curves = bb.survival(
         synthetic_fit, regimes=[bb.Never(), bb.From(start)], times=times, landmark=landmark
     )["survival"]
-    people, posterior = synthetic_fit.exposure.people, synthetic_fit.posterior
-    cuts = synthetic_fit.exposure.cuts
+    people, posterior = synthetic_fit.person_time.people, synthetic_fit.posterior
+    cuts = synthetic_fit.person_time.cuts
     for endpoint in ("os", "rfs"):
         at_risk = [
             patient

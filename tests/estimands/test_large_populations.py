@@ -15,7 +15,7 @@ import bayesblina as bb
 from bayesblina.estimands import curves, paths
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.likelihood import NODES, new_group_nodes
-from bayesblina.inference.fitting import Fit, expose_for
+from bayesblina.inference.fitting import Fit, person_time_for
 from bayesblina.patients.cohort import Cohort
 
 Floats = NDArray[np.float64]
@@ -57,13 +57,13 @@ def drawn(name: str) -> Fit:
     definition = bb.load_model(name)
     if name == "frailty":
         definition = definition.with_covariates(group="site")
-    exposure = expose_for(definition, cohort_of(200, 1), QUESTION, cuts=CUTS)
-    prior = draw_prior(build_model(definition, exposure), seed=1, draws=DRAWS)
+    person_time = person_time_for(definition, cohort_of(200, 1), QUESTION, cuts=CUTS)
+    prior = draw_prior(build_model(definition, person_time), seed=1, draws=DRAWS)
     blank = bb.fit(
         cohort_of(200, 1), QUESTION, seed=1, draws=4, tune=5, chains=2, cuts=CUTS, progress=False
     )
     draws = xr.DataTree.from_dict({"/posterior": prior})
-    return replace(blank, definition=definition, exposure=exposure, draws=draws)
+    return replace(blank, definition=definition, person_time=person_time, draws=draws)
 
 
 def direct(fit: Fit, people: Cohort, time: float) -> Floats:

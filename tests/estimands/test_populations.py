@@ -42,7 +42,7 @@ def shift(fit: Fit, one: xr.Dataset, covariates: dict[str, object]) -> float:
 
 def curve(fit: Fit, one: xr.Dataset, relative: float, start: float, time: float) -> float:
     """Survival of one patient in one draw, by adding up small exact pieces."""
-    cuts = fit.exposure.cuts
+    cuts = fit.person_time.cuts
     inner = [cut for cut in (*cuts, start) if LANDMARK < cut < time]
     knots = [LANDMARK, *sorted(inner), time]
     total = 0.0
@@ -102,14 +102,14 @@ def test_subgroups_average_to_everybody(synthetic_fit: Fit, others: Cohort) -> N
             for by in (None, "age_group")
         )
         assert parts.dims == ("chain", "draw", "endpoint", "subgroup", "regime")
-        people = synthetic_fit.exposure.people
+        people = synthetic_fit.person_time.people
         for endpoint in ("os", "rfs"):
             if population is None:
                 one = people.sel(endpoint=endpoint)
                 at_risk = (one["begin"] <= LANDMARK) & (one["exit"] > LANDMARK)
-                design = synthetic_fit.exposure.table["design"].values
+                design = synthetic_fit.person_time.table["design"].values
                 rows = design[people["pattern"].values[at_risk.values]]
-                names = list(synthetic_fit.exposure.table["term"].values)
+                names = list(synthetic_fit.person_time.table["term"].values)
                 middle, old = (
                     rows[:, names.index(f"age_group[{x}]")].mean() for x in ("35-54", "55+")
                 )
@@ -258,9 +258,9 @@ def test_ratio_between_sets_of_phases() -> None:
     average = bb.hazard_ratio(
         fit, exposed=["maintenance", "transplant"], reference="consolidation"
     )["hazard_ratio"]
-    table = fit.exposure.table
+    table = fit.person_time.table
     for endpoint in ("os", "rfs"):
-        time = table["exposure"].sel(endpoint=endpoint).sum("pattern")
+        time = table["person_time"].sel(endpoint=endpoint).sum("pattern")
         one = beta.isel(chain=0, draw=9).sel(endpoint=endpoint)
         ratios = {
             name: float(np.exp(one.sel(effect=name))) for name in ("maintenance", "transplant")
@@ -417,7 +417,9 @@ def test_phases_that_share_a_hazard_are_not_told_apart() -> None:
     shared = [
         str(name)
         for name, role in zip(
-            fit.exposure.table["treatment"].values, fit.exposure.table["role"].values, strict=True
+            fit.person_time.table["treatment"].values,
+            fit.person_time.table["role"].values,
+            strict=True,
         )
         if role == "reference"
     ]

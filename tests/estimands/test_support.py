@@ -17,7 +17,7 @@ STATES = ("before early", "early", "late", "transplant")
 ROLES = ("reference", "reference", "exposed", "other")
 
 
-def exposure_of(*rows: tuple[int, int, float, float]) -> Any:
+def person_time_of(*rows: tuple[int, int, float, float]) -> Any:
     """Endpoint, state, start and stop of each episode."""
     columns = zip(*rows, strict=True)
     return SimpleNamespace(
@@ -37,7 +37,7 @@ def exposure_of(*rows: tuple[int, int, float, float]) -> Any:
     )
 
 
-PATIENTS = exposure_of(
+PATIENTS = person_time_of(
     (0, 0, 3.0, 5.0),
     (0, 0, 0.0, 2.0),
     (0, 1, 1.0, 2.5),
@@ -70,7 +70,7 @@ def summed(time: Any) -> Any:
     values = np.array(time, dtype=np.float64)
     dims = ("pattern", "endpoint", "interval", "phase")
     table = xr.Dataset(
-        {"exposure": (dims, np.moveaxis(values, 3, 0))},
+        {"person_time": (dims, np.moveaxis(values, 3, 0))},
         coords={
             "interval_start": ("interval", [0.0, 2.0, 4.0]),
             "interval_stop": ("interval", [2.0, 4.0, np.inf]),
@@ -105,7 +105,7 @@ def curves(times: list[float], endpoints: tuple[str, ...] = ("os", "rfs"), regim
 def test_a_history_is_supported_while_anybody_has_it() -> None:
     """Never; late from 5, after a lag of 1; early from 2, and late from 9.5."""
     question = bb.Question(exposed="late", eligible_from="entry", lag=1.0)
-    fit: Any = SimpleNamespace(exposure=PATIENTS, question=question)
+    fit: Any = SimpleNamespace(person_time=PATIENTS, question=question)
     regimes: list[Regime] = [bb.Never(), bb.From(5.0), bb.WithPhases({"early": 2.0, "late": 9.5})]
     times = [0.0, 2.5, 2.75, 3.0, 5.5, 6.0, 6.5, 9.0, 9.5, 10.0, 12.0, 12.5]
     found = with_support(fit, curves(times, regimes=3), regimes)["supported"]
@@ -125,7 +125,7 @@ def test_a_history_is_supported_while_anybody_has_it() -> None:
     assert found[0, 0].values.tolist() == [True, False, True, False]
     # Relative to the time, and in the first unit of it absolute.
     days: Any = SimpleNamespace(
-        exposure=exposure_of((0, 0, 0.0, 3_000.0), (1, 0, 0.0, 0.5)), question=question
+        person_time=person_time_of((0, 0, 0.0, 3_000.0), (1, 0, 0.0, 0.5)), question=question
     )
     ends = [3_000.0 * (1.0 + 5e-10), 3_000.0 * (1.0 + 5e-9), 0.5 + 8e-10, 0.5 + 2e-9]
     found = with_support(days, curves(ends, regimes=1), [bb.Never()])["supported"]

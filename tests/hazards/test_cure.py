@@ -24,7 +24,7 @@ from bayesblina.hazards.definition import ModelDefinition, load_model, parse_mod
 from bayesblina.hazards.likelihood import log_hazard, patient_log_likelihood, relative_of
 from bayesblina.hazards.ops import CuredMixture
 from bayesblina.hazards.survivors import follow_up_of, survivors
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 DRAWS = 4
@@ -40,7 +40,7 @@ def from_prior() -> bb.Fit:
     """A fit whose draws are those of the prior: for arithmetic, not for statistics."""
     fit = bb.fit(cohort(), QUESTION, seed=1, draws=10, tune=10, chains=1, progress=False)
     definition = load_model("mixture_cure")
-    prior = draw_prior(build_model(definition, fit.exposure), seed=3, draws=DRAWS)
+    prior = draw_prior(build_model(definition, fit.person_time), seed=3, draws=DRAWS)
     return replace(fit, draws=xr.DataTree.from_dict({"/posterior": prior}), definition=definition)
 
 
@@ -48,9 +48,9 @@ class Patient:
     """One patient's course in one draw, by loops and without any of the package's arithmetic."""
 
     def __init__(self, fit: bb.Fit, endpoint: str, index: int, draw: int) -> None:
-        exposure, design = fit.exposure, fit.design
+        person_time, design = fit.person_time, fit.design
         posterior = fit.posterior.isel(chain=0, draw=draw).sel(endpoint=endpoint)
-        people = exposure.people.sel(endpoint=endpoint)
+        people = person_time.people.sel(endpoint=endpoint)
         pattern = int(people["pattern"].values[index])
         terms = design.terms[pattern]
         odds = float(posterior["cured_log_odds"]) + float(
@@ -60,16 +60,16 @@ class Patient:
         self.relative = float(posterior["coefficient"].values @ terms)
         self.baseline = posterior["log_baseline"].values
         self.ratio = float(posterior["log_hazard_ratio"].values[0])
-        self.cuts = exposure.cuts
+        self.cuts = person_time.cuts
         self.begin = float(people["begin"].values[index])
         self.exit = float(people["exit"].values[index])
         self.event = bool(people["event"].values[index])
-        spent = exposure.episodes
-        mine = (spent["endpoint"].values == exposure.endpoints.index(endpoint)) & (
+        spent = person_time.episodes
+        mine = (spent["endpoint"].values == person_time.endpoints.index(endpoint)) & (
             spent["patient"].values == index
         )
         inside = spent["phase"].values == int(
-            np.flatnonzero(exposure.table["role"].values == "exposed")[0]
+            np.flatnonzero(person_time.table["role"].values == "exposed")[0]
         )
         starts = spent["start"].values[mine & inside]
         self.entered = float(starts.min()) if starts.size else math.inf
@@ -95,9 +95,9 @@ class Patient:
 def test_the_likelihood_is_the_mixtures() -> None:
     fit = from_prior()
     for endpoint in ("os", "rfs"):
-        got = patient_log_likelihood(fit.posterior, fit.exposure, fit.design, endpoint=endpoint)
+        got = patient_log_likelihood(fit.posterior, fit.person_time, fit.design, endpoint=endpoint)
         for draw in range(DRAWS):
-            for index in range(fit.exposure.people.sizes["patient"]):
+            for index in range(fit.person_time.people.sizes["patient"]):
                 one = Patient(fit, endpoint, index, draw)
                 # Who begins consolidation after a relapse is not at risk of one.
                 if np.isnan(one.exit):
@@ -115,15 +115,15 @@ def test_the_likelihood_is_the_mixtures() -> None:
 def test_the_operations_gradient() -> None:
     """Against differences, at points where hazards are extreme too."""
     fit = from_prior()
-    exposure = fit.exposure
-    found = follow_up_of(exposure)
-    table, design = exposure.table, fit.design
+    person_time = fit.person_time
+    found = follow_up_of(person_time)
+    table, design = person_time.table, fit.design
     generator = np.random.default_rng(1)
     events = table["events"].sum(("interval", "phase")).values.astype(float)
     shape = (2, 1, table.sizes["interval"], table.sizes["phase"])
     data = (
         events,
-        exposure.people["pattern"].values.astype(float),
+        person_time.people["pattern"].values.astype(float),
         found.survived,
         found.first,
         found.cell,
@@ -163,7 +163,7 @@ REGIMES: tuple[tuple[bb.Never | bb.From, float], ...] = (
 
 
 def at_risk(fit: bb.Fit, endpoint: str, landmark: float) -> list[int]:
-    one = fit.exposure.people.sel(endpoint=endpoint)
+    one = fit.person_time.people.sel(endpoint=endpoint)
     inside = (one["begin"].values <= landmark) & (one["exit"].values > landmark)
     return [int(index) for index in np.flatnonzero(inside)]
 
@@ -196,7 +196,7 @@ def test_survival_given_the_landmark_knows_who_got_there() -> None:
 def test_means_hazards_and_quantiles_are_those_of_the_curve() -> None:
     fit = from_prior()
     regimes = [regime for regime, _ in REGIMES]
-    last = min(float(np.nanmax(one)) for one in fit.exposure.people["exit"].values)
+    last = min(float(np.nanmax(one)) for one in fit.person_time.people["exit"].values)
     grid = np.linspace(8.0, last, 20_001)
     curves = bb.survival(fit, regimes=regimes, times=grid, landmark=8.0)["survival"].values
     mean = bb.rmst(fit, horizon=last, regimes=regimes, landmark=8.0)["rmst"]
@@ -229,7 +229,7 @@ def test_a_plateau_is_never_crossed() -> None:
 def test_fractions_are_averages_over_patients(monkeypatch: pytest.MonkeyPatch) -> None:
     fit = from_prior()
     got = bb.cured_fraction(fit)["cured_fraction"]
-    people = fit.exposure.people
+    people = fit.person_time.people
     for endpoint in ("os", "rfs"):
         who = np.flatnonzero(np.isfinite(people["exit"].sel(endpoint=endpoint).values))
         for draw in range(DRAWS):
@@ -250,11 +250,11 @@ def test_fractions_are_averages_over_patients(monkeypatch: pytest.MonkeyPatch) -
     kept = uncured.posterior.drop_vars(["cured_log_odds", "cured_coefficient"])
     uncured = replace(uncured, draws=xr.DataTree.from_dict({"/posterior": kept}))
     others = bb.survival(uncured, times=[8.0, 20.0], landmark=8.0, population=patient)["survival"]
-    exposure, design = fit.exposure, fit.design
-    names = [str(term) for term in exposure.table["term"].values]
+    person_time, design = fit.person_time, fit.design
+    names = [str(term) for term in person_time.table["term"].values]
     known = {"age_group[55+]": 1.0, "prior_salvage[yes]": 1.0, "marrow_blasts": 20.0}
     raw = np.array([[known.get(name, 0.0) for name in names]])
-    edges = np.array([0.0, *exposure.cuts, np.inf])
+    edges = np.array([0.0, *person_time.cuts, np.inf])
     share = np.empty(alone.shape)
     for column, endpoint in enumerate(("os", "rfs")):
         begin = people["begin"].sel(endpoint=endpoint).values
@@ -278,20 +278,20 @@ def test_expected_events_are_the_compensator() -> None:
     """What a patient's survival loses in a cell, in logarithms; by loops for one draw."""
     fit = from_prior()
     events = bb.replicated_events(fit, seed=1)
-    edges = [0.0, *fit.exposure.cuts, math.inf]
-    reference = int(np.flatnonzero(fit.exposure.table["role"].values == "reference")[0])
+    edges = [0.0, *fit.person_time.cuts, math.inf]
+    reference = int(np.flatnonzero(fit.person_time.table["role"].values == "reference")[0])
     draw = 1
     for endpoint in ("os", "rfs"):
         expected = np.zeros((len(edges) - 1, 2))
-        people = fit.exposure.people.sel(endpoint=endpoint)
+        people = fit.person_time.people.sel(endpoint=endpoint)
         for index in np.flatnonzero(np.isfinite(people["exit"].values)):
             one = Patient(fit, endpoint, int(index), draw)
-            inner = [*fit.exposure.cuts, one.entered]
+            inner = [*fit.person_time.cuts, one.entered]
             points = sorted({one.begin, one.exit, *(t for t in inner if one.begin < t < one.exit)})
             for low, high in pairwise(points):
                 before = one.survival(one.begin, low, one.entered, one.cured)
                 after = one.survival(one.begin, high, one.entered, one.cured)
-                place = int((fit.exposure.cuts < high).sum())
+                place = int((fit.person_time.cuts < high).sum())
                 state = 1 - reference if low >= one.entered else reference
                 expected[place, state] += math.log(before / after)
         got = events["expected"].sel(endpoint=endpoint).values[0, draw]
@@ -300,8 +300,8 @@ def test_expected_events_are_the_compensator() -> None:
     residuals = bb.martingale_residuals(fit)
     total = events["expected"].mean(("chain", "draw")).sum(("interval", "phase"))
     np.testing.assert_allclose(residuals["expected"].sum("patient"), total, rtol=1e-10)
-    last = float(np.nanmax(fit.exposure.people["exit"].values))
-    first = float(np.nanmin(fit.exposure.people["begin"].values))
+    last = float(np.nanmax(fit.person_time.people["exit"].values))
+    first = float(np.nanmin(fit.person_time.people["begin"].values))
     table = bb.calibration(fit, times=[last - 1e-9], groups=1, landmark=first)
     assert len(table) == 2
     for row in table.itertuples():
@@ -312,11 +312,11 @@ def test_expected_events_are_the_compensator() -> None:
 
 def test_weights_and_tables_of_a_built_model() -> None:
     fit = from_prior()
-    exposure = fit.exposure
-    built = build_model(fit.definition, exposure)
-    kept = np.ones(exposure.people.sizes["patient"])
+    person_time = fit.person_time
+    built = build_model(fit.definition, person_time)
+    kept = np.ones(person_time.people.sizes["patient"])
     kept[::3] = 0.0
-    with_weights(built, exposure, kept)
+    with_weights(built, person_time, kept)
     free = [*built.model.free_RVs, *built.model.deterministics]
     *values, density = pm.draw(
         [*free, *built.model.potentials], draws=2, random_seed=1, mode="FAST_COMPILE"
@@ -331,14 +331,14 @@ def test_weights_and_tables_of_a_built_model() -> None:
         },
         coords={"endpoint": ["os", "rfs"]},
     )
-    each = patient_log_likelihood(prior, exposure, fit.design).values[0]
+    each = patient_log_likelihood(prior, person_time, fit.design).values[0]
     np.testing.assert_allclose(density, each @ kept, rtol=1e-10)
-    table = exposure.table
+    table = person_time.table
     with pytest.raises(TypeError, match="needs the survivors"):
-        with_tables(built, table["events"].values.astype(float), table["exposure"].values)
-    followed = np.isfinite(exposure.people["exit"].values)
-    alive = (followed & ~exposure.people["event"].values).sum(axis=1)
-    assert (survivors(exposure).sum(axis=1) == alive).all()
+        with_tables(built, table["events"].values.astype(float), table["person_time"].values)
+    followed = np.isfinite(person_time.people["exit"].values)
+    alive = (followed & ~person_time.people["event"].values).sum(axis=1)
+    assert (survivors(person_time).sum(axis=1) == alive).all()
 
 
 # Statistics: what is recovered, and what is not.
@@ -381,13 +381,13 @@ def fitted(cohort: bb.Cohort, *, cuts: list[float]) -> bb.Fit:
     return bb.fit(cohort, question, model="mixture_cure", seed=1, cuts=cuts, progress=False)
 
 
-def maximum_likelihood(exposure: Exposure) -> np.ndarray:
+def maximum_likelihood(person_time: PersonTime) -> np.ndarray:
     """Log rate, log ratio and log odds of a constant hazard, from the formula itself."""
-    spent = exposure.patient_cells("os").toarray()
-    phases = [str(name) for name in exposure.table["phase"].values]
+    spent = person_time.patient_cells("os").toarray()
+    phases = [str(name) for name in person_time.table["phase"].values]
     late = spent[:, phases.index("late")]
     early = spent.sum(axis=1) - late
-    patient, cell = exposure.event_cells("os")
+    patient, cell = person_time.event_cells("os")
     died = np.zeros(late.size, dtype=bool)
     died[patient] = True
     inside = np.zeros(late.size, dtype=bool)
@@ -416,7 +416,7 @@ def test_a_long_follow_up_shows_the_fraction() -> None:
         posterior["log_hazard_ratio"].isel(effect=0),
         posterior["cured_log_odds"],
     ]
-    best = maximum_likelihood(fit.exposure)
+    best = maximum_likelihood(fit.person_time)
     truth = [math.log(RATE), math.log(RATIO), math.log(FRACTION / (1 - FRACTION))]
     for values, mode, true in zip(columns, best, truth, strict=True):
         mean, sd = float(values.mean()), float(values.std())

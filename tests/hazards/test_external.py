@@ -25,7 +25,7 @@ from bayesblina.hazards.definition import (
     parse_model,
 )
 from bayesblina.hazards.likelihood import total_log_likelihood
-from bayesblina.inference.fitting import expose_for
+from bayesblina.inference.fitting import person_time_for
 from bayesblina.output.report.wording import estimand_of
 from bayesblina.studies import external
 from tests.hazards.test_models import prior_points
@@ -276,13 +276,13 @@ def test_density_is_the_sum_over_cells_written_out(name: str) -> None:
     older = (table["source"] == "external") & (generator.random(len(table)) < 0.5)
     table.loc[older, "source"] = "older"
     model = with_everything(name)
-    exposure = expose_for(model, read(table, "source", "arm", "sex"), QUESTION, cuts=[CUT])
-    built = build_model(model, exposure)
+    person_time = person_time_for(model, read(table, "source", "arm", "sex"), QUESTION, cuts=[CUT])
+    built = build_model(model, person_time)
     posterior, density = prior_points(built, draws=2, seed=5)
-    terms = [str(one) for one in exposure.table["term"].values]
-    raw = exposure.table["design"].values
+    terms = [str(one) for one in person_time.table["term"].values]
+    raw = person_time.table["design"].values
     column = {one: raw[:, terms.index(one)] for one in terms}
-    mean = np.average(column["sex[m]"], weights=exposure.table["patients"].values)
+    mean = np.average(column["sex[m]"], weights=person_time.table["patients"].values)
     for draw in range(2):
         one = posterior.isel(chain=0, draw=draw).sel(endpoint="os")
         total = 0.0
@@ -302,16 +302,16 @@ def test_density_is_the_sum_over_cells_written_out(name: str) -> None:
                 ratio += float(other["source_phase_effect"].sel(effect="late"))
                 slope += float(other["source_coefficient"].sel(term="sex[m]"))
             for interval in range(2):
-                for state, role in enumerate(exposure.table["role"].values):
+                for state, role in enumerate(person_time.table["role"].values):
                     cell = {"interval": interval, "phase": state, "pattern": pattern}
                     cell |= {"endpoint": 0}
                     log = float(one["log_baseline"].sel(stratum=arm).values[interval])
                     log += float(level[interval])
                     log += slope * ((sex == "m") - mean) + ratio * (role == "exposed")
-                    total += float(exposure.table["events"].isel(cell)) * log
-                    total -= float(exposure.table["exposure"].isel(cell)) * math.exp(log)
+                    total += float(person_time.table["events"].isel(cell)) * log
+                    total -= float(person_time.table["person_time"].isel(cell)) * math.exp(log)
         assert density[draw] == pytest.approx(total, rel=1e-10)
-    found = total_log_likelihood(posterior, exposure, built.design)
+    found = total_log_likelihood(posterior, person_time, built.design)
     np.testing.assert_allclose(found, density, rtol=1e-10)
 
 
@@ -336,7 +336,7 @@ def test_what_is_shared_is_chosen_in_file_and_call() -> None:
         chosen.append(("covariates", "baseline"))
         for covers in chosen:
             model = shipped.with_borrowing(covers=covers)
-            built = build_model(model, expose_for(model, patients, QUESTION, cuts=[CUT]))
+            built = build_model(model, person_time_for(model, patients, QUESTION, cuts=[CUT]))
             variables = {one for one in parts.values() if one in built.model.named_vars}
             assert variables == {parts[part] for part in covers}
             assert built.design.blocks == (2 if {"phases", "shape"} & set(covers) else 1)

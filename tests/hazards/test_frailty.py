@@ -17,7 +17,7 @@ from scipy.stats import norm
 import bayesblina as bb
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.definition import ModelDefinition, parse_model
-from bayesblina.inference.fitting import NOT_COMPARED, Fit, expose_for
+from bayesblina.inference.fitting import NOT_COMPARED, Fit, person_time_for
 from bayesblina.person_time.follow_up import hazard_before_observation
 
 QUESTION = bb.Question(exposed="late", eligible_from="entry")
@@ -75,8 +75,8 @@ def known_fit(kind: str, *, course: bool = False) -> Fit:
     """A fit whose draws are those above: nothing is sampled."""
     definition = definition_of(kind, course=course)
     cohort = cohort_of(relapse=course)
-    exposure = expose_for(definition, cohort, QUESTION, cuts=CUTS)
-    names, count = list(exposure.endpoints), len(exposure.endpoints)
+    person_time = person_time_for(definition, cohort, QUESTION, cuts=CUTS)
+    names, count = list(person_time.endpoints), len(person_time.endpoints)
     # Transitions after the first have other hazards.
     scale = np.array([1.0, 0.6, 3.0])[:count]
 
@@ -87,7 +87,7 @@ def known_fit(kind: str, *, course: bool = False) -> Fit:
         "log_baseline": by_endpoint(np.log(BASE[:, None] * scale[:, None]), "interval"),
         "log_hazard_ratio": by_endpoint(np.repeat(RATIO[:, None, None], count, 1), "effect"),
     }
-    patterns = exposure.table.sizes["pattern"]
+    patterns = person_time.table.sizes["pattern"]
     if kind == "patient":
         variables["coefficient"] = by_endpoint(np.full((3, count, 1), 0.4), "term")
         variables["patient_sd"] = (("chain", "draw", "shape"), SD[None, :, None])
@@ -103,7 +103,7 @@ def known_fit(kind: str, *, course: bool = False) -> Fit:
     return replace(
         blank,
         definition=definition,
-        exposure=exposure,
+        person_time=person_time,
         draws=xr.DataTree.from_dict({"/posterior": posterior}),
         gate=NOT_COMPARED,
     )
@@ -306,10 +306,10 @@ def test_patients_observed_late_have_no_effects(kind: str) -> None:
         replace(QUESTION, landmark=5.0),
     ):
         assert hazard_before_observation(cohort, other)["os"] == 0.0
-        assert expose_for(frail, cohort, other).size
-    expose_for(bb.load_model("primary"), cohort, QUESTION)
+        assert person_time_for(frail, cohort, other).size
+    person_time_for(bb.load_model("primary"), cohort, QUESTION)
     # A few days matter to nobody.
-    assert expose_for(frail, late_cohort(0.5), QUESTION).size == 60
+    assert person_time_for(frail, late_cohort(0.5), QUESTION).size == 60
 
 
 def test_groups_in_an_engine_are_not_observed_late() -> None:
@@ -333,4 +333,4 @@ def test_groups_in_an_engine_are_not_observed_late() -> None:
         covariates=["site"],
     )
     with pytest.raises(SpecError, match="how late patients of os come under observation"):
-        expose_for(definition_of("site"), scan, QUESTION, cuts=CUTS)
+        person_time_for(definition_of("site"), scan, QUESTION, cuts=CUTS)

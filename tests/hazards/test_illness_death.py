@@ -192,16 +192,16 @@ def test_states_add_up_and_give_both_endpoints() -> None:
 
 def test_averages_are_the_brute_force_ones() -> None:
     fit = fitted()
-    exposure, design, posterior = fit.exposure, fit.design, fit.posterior
+    person_time, design, posterior = fit.person_time, fit.design, fit.posterior
     start, landmark, time = 10.0, 8.0, 25.0
     got = bb.survival(fit, regimes=[bb.From(start)], times=[time], landmark=landmark)["survival"]
     mean = bb.time_in_states(fit, regimes=[bb.From(start)], horizon=time, landmark=landmark)["time"]
-    people = exposure.people.sel(endpoint="relapse")
+    people = person_time.people.sel(endpoint="relapse")
     at_risk = (people["begin"].values <= landmark) & (people["exit"].values > landmark)
     knots = np.unique(
-        [landmark, start, time, *(cut for cut in exposure.cuts if landmark < cut < time)]
+        [landmark, start, time, *(cut for cut in person_time.cuts if landmark < cut < time)]
     )
-    interval = np.searchsorted(exposure.cuts, knots[1:])
+    interval = np.searchsorted(person_time.cuts, knots[1:])
     treated = knots[:-1] >= start
     for draw in (0, 17, 200):
         one = posterior.isel(chain=1, draw=draw)
@@ -228,7 +228,7 @@ def test_averages_are_the_brute_force_ones() -> None:
 
 def test_means_quantiles_and_hazards_belong_together() -> None:
     fit = fitted()
-    last = float(np.nanmax(fit.exposure.people["exit"].sel(endpoint="relapse").values))
+    last = float(np.nanmax(fit.person_time.people["exit"].sel(endpoint="relapse").values))
     landmark = 8.0
     # Fine enough for straight lines between its points to tell a level to 2e-4.
     grid = np.linspace(landmark, 30.0, 3001)
@@ -302,6 +302,6 @@ def test_a_saved_fit_keeps_its_courses(tmp_path: pytest.TempPathFactory) -> None
     path = f"{tmp_path}/fit.nc"
     bb.save(fit, path)
     again = bb.load(path)
-    assert again.exposure.courses == ("os", "rfs")
+    assert again.person_time.courses == ("os", "rfs")
     one, two = (bb.survival(x, times=[12.0], landmark=8.0)["survival"].values for x in (fit, again))
     np.testing.assert_array_equal(one, two)

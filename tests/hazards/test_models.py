@@ -29,9 +29,9 @@ from bayesblina.hazards.likelihood import (
     patient_log_likelihood,
     relative_of,
 )
-from bayesblina.inference.fitting import expose_for
+from bayesblina.inference.fitting import person_time_for
 from bayesblina.inference.sampling import _bind, _compile
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.cells.value import Lazily
 from bayesblina.studies.calibration import question_for
 
@@ -58,10 +58,10 @@ def cohort() -> bb.Cohort:
 
 
 @cache
-def built(name: str) -> tuple[ModelDefinition, Exposure, BuiltModel]:
+def built(name: str) -> tuple[ModelDefinition, PersonTime, BuiltModel]:
     definition = definition_of(name)
-    exposure = expose_for(definition, cohort(), question_for(definition))
-    return definition, exposure, build_model(definition, exposure)
+    person_time = person_time_for(definition, cohort(), question_for(definition))
+    return definition, person_time, build_model(definition, person_time)
 
 
 def prior_points(model: BuiltModel, *, draws: int, seed: int) -> tuple[xr.Dataset, np.ndarray]:
@@ -87,20 +87,20 @@ def prior_points(model: BuiltModel, *, draws: int, seed: int) -> tuple[xr.Datase
 @pytest.mark.parametrize("name", SAMPLED)
 def test_likelihood_is_the_patients_sum(name: str) -> None:
     """The graph's density by cells against numpy's by patients: two ways to one number."""
-    _, exposure, model = built(name)
+    _, person_time, model = built(name)
     prior, density = prior_points(model, draws=3, seed=4)
     if "patient_effect" in prior:
         by_patient = np.zeros(3)
-        for endpoint in exposure.endpoints:
+        for endpoint in person_time.endpoints:
             found = log_hazard(prior, model.design, endpoint=endpoint)
-            cells = exposure.patient_cells(endpoint)
+            cells = person_time.patient_cells(endpoint)
             hazard = np.exp(found.shared[:, 0].reshape(3, -1))
             relative = found.pattern
-            patient, cell = exposure.event_cells(endpoint)
+            patient, cell = person_time.event_cells(endpoint)
             by_patient -= ((cells @ hazard.T).T * np.exp(relative)).sum(axis=1)
             by_patient += (np.log(hazard[:, cell]) + relative[:, patient]).sum(axis=1)
     else:
-        by_patient = patient_log_likelihood(prior, exposure, model.design).values[0].sum(axis=1)
+        by_patient = patient_log_likelihood(prior, person_time, model.design).values[0].sum(axis=1)
     np.testing.assert_allclose(density, by_patient, rtol=1e-10)
 
 
@@ -132,8 +132,8 @@ def test_compiled_density_is_pymcs(name: str) -> None:
 def test_a_structure_serves_any_number_of_endpoints(name: str) -> None:
     """What was compiled for two endpoints is the density of one: no size stands in the graph."""
     definition, _, two = built(name)
-    exposure = expose_for(definition, cohort(), replace(QUESTION, endpoints=("rfs",)))
-    one = build_model(definition, exposure)
+    person_time = person_time_for(definition, cohort(), replace(QUESTION, endpoints=("rfs",)))
+    one = build_model(definition, person_time)
     assert one.structure == two.structure
     bound = _bind(_compile(two), one)
     reference = one.model.logp_dlogp_function(ravel_inputs=True, mode="FAST_COMPILE")
@@ -182,16 +182,16 @@ def test_coordinates_leave_the_prior_alone(name: str) -> None:
 def test_models_that_need_a_covariate_say_so() -> None:
     for name, role in ROLES.items():
         with pytest.raises(SpecError, match=f"needs a covariate as its {role}"):
-            build_model(bb.load_model(name), bb.expose(cohort(), QUESTION))
+            build_model(bb.load_model(name), bb.person_time(cohort(), QUESTION))
     with pytest.raises(SpecError, match="no categorical covariate 'marrow_blasts'"):
         build_model(
             bb.load_model("frailty").with_covariates(group="marrow_blasts"),
-            bb.expose(cohort(), QUESTION),
+            bb.person_time(cohort(), QUESTION),
         )
     with pytest.raises(SpecError, match="has no stratum; what it can be given: none"):
         bb.load_model("primary").with_covariates(stratum="age_group")
     with pytest.raises(SpecError, match="by_patient=True"):
-        build_model(bb.load_model("patient_frailty"), bb.expose(cohort(), QUESTION))
+        build_model(bb.load_model("patient_frailty"), bb.person_time(cohort(), QUESTION))
     with pytest.raises(SpecError, match="phase_cuts are for a model"):
         bb.fit(cohort(), QUESTION, seed=1, phase_cuts=[3.0], progress=False)
     with pytest.raises(SpecError, match="has no prior 'spread'"):
@@ -320,8 +320,8 @@ def test_the_gaussian_process_has_the_matern_covariance() -> None:
         phases=bb.Phases(m="m"),
     )
     question = bb.Question(exposed="m", eligible_from="entry")
-    exposure = bb.expose(small, question, cuts=times)
-    model = build_model(definition, exposure).model
+    person_time = bb.person_time(small, question, cuts=times)
+    model = build_model(definition, person_time).model
     with model:
         fixed = pm.do(model, {"process_sd": np.array([1.3]), "length_scale": np.array([0.7])})
     draws = 4000
@@ -329,12 +329,12 @@ def test_the_gaussian_process_has_the_matern_covariance() -> None:
         [fixed["log_baseline"], fixed["level"]], draws=draws, random_seed=1, mode="FAST_COMPILE"
     )
     values = (log_baseline - level[:, :, None])[:, 0]
-    start = exposure.table["interval_start"].values
+    start = person_time.table["interval_start"].values
     middle = np.log((start + np.append(start[1:], 50.0)) / 2)
     place = 2 * (middle - middle[0]) / (middle[-1] - middle[0]) - 1
     distance = np.sqrt(5) * np.abs(place[:, None] - place[None, :]) / 0.7
     matern = 1.3**2 * (1 + distance + distance**2 / 3) * np.exp(-distance)
-    weight = exposure.table["events"].values[0].sum(axis=(1, 2)) + 0.5
+    weight = person_time.table["events"].values[0].sum(axis=(1, 2)) + 0.5
     off = np.eye(place.size) - weight / weight.sum()
     expected = off @ matern @ off.T
     got = np.cov(values.T)
@@ -382,10 +382,10 @@ def test_time_since_entry_is_cut_exactly(seed: int, lag: float) -> None:
     edges = [0.0, 2.0, 5.0, np.inf]
     cuts = [3.0, 7.0]
     try:
-        whole = bb.expose(patients, question, cuts=cuts)
+        whole = bb.person_time(patients, question, cuts=cuts)
     except bb.errors.DataError:
         return
-    cut = bb.expose(patients, question, cuts=cuts, phase_cuts=edges[1:-1])
+    cut = bb.person_time(patients, question, cuts=cuts, phase_cuts=edges[1:-1])
     since = cut.table["since"].values
     exposed = cut.table["role"].values == "exposed"
     assert set(cut.table["treatment"].values) == set(whole.table["phase"].values)
@@ -404,13 +404,13 @@ def test_time_since_entry_is_cut_exactly(seed: int, lag: float) -> None:
                 spent += max(0.0, high - low)
                 died += int(one.event[index] and low < one.time[index] <= high)
             cell = (
-                cut.table[["events", "exposure"]]
+                cut.table[["events", "person_time"]]
                 .isel(endpoint=0, interval=interval, phase=int(state))
                 .sum("pattern")
             )
-            assert float(cell["exposure"]) == pytest.approx(spent, abs=1e-9)
+            assert float(cell["person_time"]) == pytest.approx(spent, abs=1e-9)
             assert int(cell["events"]) == died
-    for name in ("events", "exposure"):
+    for name in ("events", "person_time"):
         pieces = cut.table[name].values[:, :, exposed].sum(axis=2)
         phase = whole.table[name].values[:, :, whole.table["role"].values == "exposed"].sum(axis=2)
         np.testing.assert_allclose(pieces, phase, atol=1e-9)
@@ -418,13 +418,13 @@ def test_time_since_entry_is_cut_exactly(seed: int, lag: float) -> None:
 
 def with_posterior(name: str, *, seed: int = 1, draws: int = 50) -> bb.Fit:
     """A fit whose draws are those of the prior: for arithmetic, not for statistics."""
-    definition, exposure, model = built(name)
+    definition, person_time, model = built(name)
     prior, _ = prior_points(model, draws=draws, seed=seed)
     return replace(
         base_fit(),
         draws=xr.DataTree.from_dict({"/posterior": prior}),
         definition=definition,
-        exposure=exposure,
+        person_time=person_time,
     )
 
 
@@ -444,9 +444,9 @@ def test_hazard_ratios_since_entry() -> None:
     )
     # In an interval: pieces' hazards weighted by the person-time in them.
     by_interval = bb.hazard_ratio(fit, over="interval")["hazard_ratio"].values[0]
-    table = fit.exposure.table
+    table = fit.person_time.table
     states = np.flatnonzero(table["role"].values == "exposed")
-    spent = table["exposure"].sum("pattern").values[:, :, states]
+    spent = table["person_time"].sum("pattern").values[:, :, states]
     ratio = np.exp(fit.posterior["log_hazard_ratio_by_piece"].values[0])
     for interval in range(table.sizes["interval"]):
         for endpoint in range(2):
@@ -464,7 +464,7 @@ def test_hazard_ratios_over_time_and_their_average() -> None:
     logs = fit.posterior["log_hazard_ratio_by_interval"].values
     by_interval = bb.hazard_ratio(fit, over="interval")["hazard_ratio"].values
     np.testing.assert_allclose(np.log(by_interval), logs, atol=1e-12)
-    events = fit.exposure.table["events"].sum(("phase", "pattern")).values
+    events = fit.person_time.table["events"].sum(("phase", "pattern")).values
     expected = (logs * events / events.sum(axis=1, keepdims=True)).sum(axis=-1)
     average = np.log(bb.hazard_ratio(fit)["hazard_ratio"].values)
     np.testing.assert_allclose(average, expected, atol=1e-12)
@@ -477,7 +477,7 @@ def test_hazard_ratios_by_subgroup() -> None:
     assert got["hazard_ratio"].dims == ("chain", "draw", "endpoint", "subgroup")
     np.testing.assert_allclose(np.log(got["hazard_ratio"].values), logs, atol=1e-12)
     assert list(got["subgroup"].values) == list(fit.design.subgroups)
-    table = fit.exposure.table
+    table = fit.person_time.table
     level = fit.design.class_of
     events = np.stack(
         [table["events"].values[..., level == g].sum(axis=(1, 2, 3)) for g in range(3)], axis=1
@@ -493,14 +493,14 @@ def brute_survival(
     fit: bb.Fit, draw: int, endpoint: str, start: float, landmark: float, time: float
 ) -> float:
     """Average survival of those at risk at the landmark, by loops over patients and pieces."""
-    exposure, posterior = fit.exposure, fit.posterior.isel(chain=0, draw=draw)
-    one = exposure.people.sel(endpoint=endpoint)
-    table, design = exposure.table, fit.design
-    edges = [0.0, *exposure.cuts, np.inf]
+    person_time, posterior = fit.person_time, fit.posterior.isel(chain=0, draw=draw)
+    one = person_time.people.sel(endpoint=endpoint)
+    table, design = person_time.table, fit.design
+    edges = [0.0, *person_time.cuts, np.inf]
     since = table["since"].values
     exposed = np.flatnonzero(table["role"].values == "exposed")
     total, count = 0.0, 0
-    for index in range(exposure.people.sizes["patient"]):
+    for index in range(person_time.people.sizes["patient"]):
         if not (one["begin"].values[index] <= landmark < one["exit"].values[index]):
             continue
         pattern = int(one["pattern"].values[index])
@@ -523,7 +523,7 @@ def brute_survival(
         passed = 0.0
         for low, high in pairwise(points):
             middle = (low + high) / 2
-            interval = int(np.searchsorted(exposure.cuts, middle))
+            interval = int(np.searchsorted(person_time.cuts, middle))
             log = float(baseline.values[interval])
             if middle > start:
                 if "log_hazard_ratio_by_piece" in posterior:
@@ -551,7 +551,7 @@ def test_survival_is_the_brute_force_average(name: str) -> None:
     fit = with_posterior(name, draws=4)
     times = [9.0, 16.0, 30.0]
     curves = bb.survival(fit, regimes=[bb.Never(), bb.From(8.0)], times=times, landmark=8.0)
-    for endpoint in fit.exposure.endpoints:
+    for endpoint in fit.person_time.endpoints:
         for draw in range(4):
             for time in times:
                 for regime, start in (("never", np.inf), ("from 8", 8.0)):
@@ -564,7 +564,7 @@ def test_survival_is_the_brute_force_average(name: str) -> None:
 def test_means_and_quantiles_of_mixtures(name: str) -> None:
     fit = with_posterior(name, draws=8)
     regimes: list[bb.Never | bb.From] = [bb.Never(), bb.From(8.0)]
-    last = min(float(np.nanmax(one)) for one in fit.exposure.people["exit"].values)
+    last = min(float(np.nanmax(one)) for one in fit.person_time.people["exit"].values)
     grid = np.linspace(8.0, last, 20_001)
     curves = bb.survival(fit, regimes=regimes, times=grid, landmark=8.0)["survival"]
     mean = bb.rmst(fit, horizon=last, regimes=regimes, landmark=8.0)["rmst"]
@@ -617,18 +617,18 @@ def test_new_patients_are_of_new_groups() -> None:
                 bb.survival(fit, population={**person, "age_group": "55+"})
         got = bb.survival(fit, times=[20.0], landmark=8.0, population=person)["survival"]
         posterior, design = fit.posterior, fit.design
-        exposure = fit.exposure
-        names = [str(term) for term in exposure.table["term"].values]
+        person_time = fit.person_time
+        names = [str(term) for term in person_time.table["term"].values]
         raw = np.array(
             [[{"age_group[55+]": 1.0, "prior_salvage[yes]": 1.0}.get(n, 0.0) for n in names]]
         )
         raw[0, names.index("marrow_blasts")] = 50.0
-        edges = np.array([0.0, *exposure.cuts, 1e9])
+        edges = np.array([0.0, *person_time.cuts, 1e9])
         effect = np.linspace(-12.0, 12.0, 4801)
         density = stats.norm.pdf(effect)
-        for endpoint in exposure.endpoints:
+        for endpoint in person_time.endpoints:
             found = np.exp(log_hazard(posterior, design, endpoint=endpoint).shared[:, 0, :, 0])
-            begin = exposure.people["begin"].sel(endpoint=endpoint).values
+            begin = person_time.people["begin"].sel(endpoint=endpoint).values
             # They come under observation as the patients of the fit do.
             entry = begin[begin <= 8.0]
             slope = relative_of(posterior, design, design.standardised(raw), endpoint=endpoint)
@@ -685,9 +685,9 @@ def test_one_effect_on_endpoints_that_share_events_is_refused() -> None:
         bb.fit(both, question, model=frail, seed=1, progress=False)
     # The remedies: one of the two, or an event that is no part of the other.
     for name in ("os", "rfs"):
-        alone = expose_for(frail, both, replace(question, endpoints=(name,)))
+        alone = person_time_for(frail, both, replace(question, endpoints=(name,)))
         assert len(build_model(frail, alone).design.groups) == both.size
-    apart = expose_for(frail, twice(relapse_only=True), question)
+    apart = person_time_for(frail, twice(relapse_only=True), question)
     assert apart.endpoints == ("os", "rfs")
     assert len(build_model(frail, apart).design.groups) == both.size
     # A tie of times now and then is chance.
@@ -698,7 +698,7 @@ def test_one_effect_on_endpoints_that_share_events_is_refused() -> None:
     tied = apart.people.assign(event=(apart.people["event"].dims, few))
     build_model(frail, replace(apart, patients=Lazily.of(replace(apart.patients(), people=tied))))
     # Other models have no effects that endpoints share.
-    expose_for(bb.load_model("primary"), both, question)
+    person_time_for(bb.load_model("primary"), both, question)
 
 
 def test_patients_effects_are_integrated_out() -> None:
@@ -723,7 +723,7 @@ def test_patients_effects_are_integrated_out() -> None:
 def test_groups_effects_are_by_level() -> None:
     fit = with_posterior("frailty", draws=3)
     effects = group_effects(fit.posterior, fit.design, endpoint="os")
-    assert effects.shape == (3, fit.exposure.table.sizes["pattern"])
+    assert effects.shape == (3, fit.person_time.table.sizes["pattern"])
     assert fit.design.groups == ("18-34", "35-54", "55+")
     assert not any(name.startswith("age_group") for name in fit.design.term_names)
 
@@ -740,7 +740,7 @@ def test_correlation_prior_is_lkj() -> None:
         if "efs" in names:
             endpoints["efs"] = endpoints["rfs"]
         several = replace(patients, endpoints=endpoints)
-        model = build_model(definition, bb.expose(several, QUESTION)).model
+        model = build_model(definition, bb.person_time(several, QUESTION)).model
         draws = 4000
         correlation, ratio = pm.draw(
             [model["correlation"], model["log_hazard_ratio"]],
@@ -768,7 +768,7 @@ def test_weights_count_patients_so_many_times() -> None:
     question = bb.Question(exposed="late", eligible_from="entry")
     weights = np.random.default_rng(1).integers(1, 4, patients.size).astype(float)
     cuts = [3.0, 7.0]
-    weighted = bb.expose(patients, question, cuts=cuts, weights=weights)
+    weighted = bb.person_time(patients, question, cuts=cuts, weights=weights)
     assert weighted.weighted
     frame = pd.DataFrame(
         {
@@ -796,32 +796,32 @@ def test_weights_count_patients_so_many_times() -> None:
         phases=bb.Phases(late="start"),
         covariates=["arm"],
     )
-    plain = bb.expose(repeated, question, cuts=cuts)
-    for name in ("events", "exposure"):
+    plain = bb.person_time(repeated, question, cuts=cuts)
+    for name in ("events", "person_time"):
         np.testing.assert_allclose(
             weighted.table[name].values, plain.table[name].values, rtol=1e-10, atol=1e-12
         )
     with pytest.raises(bb.errors.DataError, match="greater than 0"):
-        bb.expose(patients, question, weights=np.zeros(patients.size))
+        bb.person_time(patients, question, weights=np.zeros(patients.size))
     with pytest.raises(SpecError, match="one for each patient"):
-        bb.expose(patients, question, weights=[1.0])
-    assert not bb.expose(patients, question, weights=np.ones(patients.size)).weighted
+        bb.person_time(patients, question, weights=[1.0])
+    assert not bb.person_time(patients, question, weights=np.ones(patients.size)).weighted
 
 
 # Borrowing.
 
 
 def test_a_power_prior_weights_external_patients() -> None:
-    definition, exposure, _ = built("power_prior")
-    plain = bb.expose(cohort(), QUESTION, cuts=exposure.cuts)
+    definition, person_time, _ = built("power_prior")
+    plain = bb.person_time(cohort(), QUESTION, cuts=person_time.cuts)
     names = [str(term) for term in plain.table["term"].values]
     external = plain.table["design"].values[:, names.index("prior_salvage[yes]")] == 1.0
     weight = np.where(external, 0.5, 1.0)
-    for name in ("events", "exposure"):
-        np.testing.assert_allclose(exposure.table[name], plain.table[name] * weight, rtol=1e-12)
+    for name in ("events", "person_time"):
+        np.testing.assert_allclose(person_time.table[name], plain.table[name] * weight, rtol=1e-12)
     assert definition.borrowing is not None
     with pytest.raises(SpecError, match="tells external patients"):
-        expose_for(bb.load_model("power_prior"), cohort(), QUESTION)
+        person_time_for(bb.load_model("power_prior"), cohort(), QUESTION)
 
 
 def two_sources(ratio: float, *, seed: int) -> bb.Cohort:
@@ -895,12 +895,12 @@ def test_external_patients_are_not_averaged_over() -> None:
     fit = with_posterior("commensurate", draws=3)
     curves = bb.survival(fit, times=[15.0], landmark=8.0)
     assert curves.attrs["population"].startswith("current eligible patients")
-    exposure, design = fit.exposure, fit.design
-    one = exposure.people.sel(endpoint="os")
+    person_time, design = fit.person_time, fit.design
+    one = person_time.people.sel(endpoint="os")
     at_risk = (one["begin"].values <= 8.0) & (one["exit"].values > 8.0)
     pattern = one["pattern"].values[at_risk & (design.source_of[one["pattern"].values] == 0)]
     found = log_hazard(fit.posterior, design, endpoint="os")
-    edges = np.array([0.0, *exposure.cuts, 1e9])
+    edges = np.array([0.0, *person_time.cuts, 1e9])
     inside = np.clip(15.0, edges[:-1], edges[1:]) - np.clip(8.0, edges[:-1], edges[1:])
     passed = np.exp(found.shared[:, 0, :, 0]) @ inside
     expected = np.exp(-passed[:, None] * np.exp(found.pattern[:, pattern])).mean(axis=1)

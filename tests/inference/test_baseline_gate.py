@@ -304,10 +304,10 @@ def test_draws_that_cannot_be_read_clear_no_baseline(
             seen.append(given)
             return again
 
-        monkeypatch.setattr(refit, "fit_exposure", second)
+        monkeypatch.setattr(refit, "fit_person_time", second)
         gate = refit.compare_with_refit(synthetic_fit, cohort)
         assert gate.state == state
         assert "itself with twice the cuts" in gate.words()
-    definition, exposure, _ = seen[0]
+    definition, person_time, _ = seen[0]
     assert definition.baseline.step.sd == pytest.approx(3.0)
-    assert exposure.cuts.size > synthetic_fit.exposure.cuts.size
+    assert person_time.cuts.size > synthetic_fit.person_time.cuts.size

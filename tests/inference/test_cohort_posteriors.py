@@ -15,7 +15,7 @@ from scipy.stats import norm
 import bayesblina as bb
 from bayesblina.inference.cohort_posteriors import _distance, cohort_posteriors
 from bayesblina.inference.companion import partial_posterior
-from bayesblina.inference.fitting import expose_for
+from bayesblina.inference.fitting import person_time_for
 from bayesblina.studies.study_designs import Cohorts, StudyDesign, as_cohort, simulate_cohorts
 
 Floats = NDArray[np.float64]
@@ -180,8 +180,8 @@ def test_the_packages_companion_says_the_same() -> None:
     question = bb.Question(exposed="exposed", eligible_from="entry")
     draws = 4000
     for i in range(10):
-        exposure = expose_for(primary, as_cohort(cohorts, i, DESIGN), question)
-        companion = partial_posterior(primary, exposure, seed=i, draws=draws)
+        person_time = person_time_for(primary, as_cohort(cohorts, i, DESIGN), question)
+        companion = partial_posterior(primary, person_time, seed=i, draws=draws)
         assert companion.draws is not None
         logs = companion.draws["log_hazard_ratio"].values.ravel()
         # Four Monte-Carlo errors of independent draws.

@@ -23,10 +23,10 @@ from bayesblina.hazards.definition import (
 from bayesblina.hazards.effects import make_design
 from bayesblina.inference import partial_draws
 from bayesblina.inference.companion import Companion, partial_posterior
-from bayesblina.inference.fitting import expose_for
+from bayesblina.inference.fitting import person_time_for
 from bayesblina.inference.laplace import find_nodes
 from bayesblina.inference.partial_models import partial_models
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.risk_sets import find_risk_sets, same_states
 from tests.paths import DATA
 
@@ -104,12 +104,12 @@ def naive(
 
 
 def value_of(
-    definition: ModelDefinition, exposure: Exposure, parameters: list[float], endpoint: int = 0
+    definition: ModelDefinition, person_time: PersonTime, parameters: list[float], endpoint: int = 0
 ) -> float:
     """Log partial likelihood of the companion."""
     (model,) = [
         one
-        for one in partial_models(definition, exposure, make_design(exposure, definition))
+        for one in partial_models(definition, person_time, make_design(person_time, definition))
         if one.members[0].endpoint == endpoint
     ]
     return float(model.problem.likelihood.value(np.array([parameters]))[0])
@@ -134,9 +134,9 @@ class TestAgainstR:
     """Numbers from tests/data/companion.R."""
 
     @staticmethod
-    def mode(definition: ModelDefinition, exposure: Exposure) -> tuple[Floats, Floats]:
-        design = make_design(exposure, definition)
-        (model,) = partial_models(definition, exposure, design, flat=("phases", "covariates"))
+    def mode(definition: ModelDefinition, person_time: PersonTime) -> tuple[Floats, Floats]:
+        design = make_design(person_time, definition)
+        (model,) = partial_models(definition, person_time, design, flat=("phases", "covariates"))
         nodes = find_nodes(model.problem)
         assert nodes is not None
         scale = np.concatenate([[1.0], design.scale])
@@ -169,7 +169,7 @@ class TestAgainstR:
             covariates=covariates,
         )
         question = bb.Question(exposed="transplantation", eligible_from="entry")
-        found = self.mode(PRIMARY, bb.expose(cohort, question))
+        found = self.mode(PRIMARY, bb.person_time(cohort, question))
         np.testing.assert_allclose(found, [estimate, error], rtol=0, atol=1e-6)
 
     @pytest.mark.parametrize(
@@ -200,11 +200,11 @@ class TestAgainstR:
         )
         question = bb.Question(exposed="b", eligible_from="entry")
         names = ("x", "s") if stratified else ("x",)
-        exposure = bb.expose(read(table, names), question, weights=0.5 + (3 * i) % 7 / 4)
+        person_time = bb.person_time(read(table, names), question, weights=0.5 + (3 * i) % 7 / 4)
         definition = PRIMARY
         if stratified:
             definition = bb.load_model("stratified").with_covariates(stratum="s")
-        found = self.mode(definition, exposure)
+        found = self.mode(definition, person_time)
         np.testing.assert_allclose(found, [estimate, error], rtol=0, atol=1e-6)
 
 
@@ -216,10 +216,10 @@ class TestLikelihood:
         weight = np.random.default_rng(3).uniform(0.2, 3.0, 60)
         beta = [0.4, -0.7, 0.3, 0.5]
         for used, compress in ((None, None), (weight, None), (weight, True)):
-            exposure = bb.expose(
+            person_time = bb.person_time(
                 read(table, ("x", "site")), QUESTION, weights=used, compress=compress
             )
-            design = make_design(exposure, PRIMARY)
+            design = make_design(person_time, PRIMARY)
             assert design.effects == ("b", "c")
             raw = pd.DataFrame({"x": table["x"], "site[s]": (table["site"] == "s") * 1.0})
             terms = design.standardised(raw[list(design.term_names)].to_numpy())
@@ -229,20 +229,20 @@ class TestLikelihood:
                 return own[row.id] + {"a": 0.0, "b": beta[0], "c": beta[1]}[state]
 
             expected = naive(table, linear, weight=used)
-            assert value_of(PRIMARY, exposure, beta) == pytest.approx(expected, rel=1e-9)
+            assert value_of(PRIMARY, person_time, beta) == pytest.approx(expected, rel=1e-9)
 
     def test_strata(self) -> None:
         table = study(60, 4)
         definition = bb.load_model("stratified").with_covariates(stratum="site")
-        exposure = bb.expose(read(table, ("site",)), QUESTION)
+        person_time = bb.person_time(read(table, ("site",)), QUESTION)
 
         effect = {"a": 0.0, "b": 0.4, "c": -0.7}
         expected = naive(table, lambda _, state: effect[state], stratum="site")
-        assert value_of(definition, exposure, [0.4, -0.7]) == pytest.approx(expected, rel=1e-12)
+        assert value_of(definition, person_time, [0.4, -0.7]) == pytest.approx(expected, rel=1e-12)
 
     def test_derivatives(self) -> None:
-        exposure = bb.expose(read(study(60, 5), ("x",)), QUESTION)
-        (model,) = partial_models(PRIMARY, exposure, make_design(exposure, PRIMARY))
+        person_time = bb.person_time(read(study(60, 5), ("x",)), QUESTION)
+        (model,) = partial_models(PRIMARY, person_time, make_design(person_time, PRIMARY))
         likelihood, point, step = model.problem.likelihood, np.array([0.3, -0.2, 0.5]), 1e-5
         value, gradient, information = likelihood.derivatives(point)
         moved = point + step * np.concatenate([np.eye(3), -np.eye(3)])
@@ -306,10 +306,10 @@ class TestAgainstMetropolis:
     @staticmethod
     def compare(steps: int, draws: int, tolerance: float) -> None:
         table = few_events()
-        exposure = bb.expose(read(table, ("site",)), QUESTION)
-        exposed = exposure.table["events"].sel(phase="b").sum()
+        person_time = bb.person_time(read(table, ("site",)), QUESTION)
+        exposed = person_time.table["events"].sel(phase="b").sum()
         assert int(exposed) == 4
-        found = partial_posterior(PRIMARY, exposure, seed=1, draws=draws)
+        found = partial_posterior(PRIMARY, person_time, seed=1, draws=draws)
         assert found.table["method"].tolist() == ["importance"]
         means, sds = (
             np.concatenate([moments(found, name)[part][0] for name in NAMES]) for part in (0, 1)
@@ -335,7 +335,7 @@ class TestAgainstQuadrature:
 
     def test_one_effect(self) -> None:
         table = study(40, 6).drop(columns=["c"])
-        exposure = bb.expose(read(table), QUESTION)
+        person_time = bb.person_time(read(table), QUESTION)
         grid = np.linspace(-5.0, 5.0, 401)
 
         def at(beta: float) -> float:
@@ -347,7 +347,7 @@ class TestAgainstQuadrature:
         polynomial = np.polynomial.Chebyshev.fit(some, [at(one) for one in some], 24)
         log_likelihood = polynomial(grid)
         mean, sd = weighted(grid, log_likelihood - 0.5 * grid**2 / SD**2)
-        found = partial_posterior(PRIMARY, exposure, seed=1, draws=50_000)
+        found = partial_posterior(PRIMARY, person_time, seed=1, draws=50_000)
         assert abs(moments(found)[0][0, 0] - mean) < 0.005 * sd
         assert abs(moments(found)[1][0, 0] / sd - 1.0) < 0.01
         assert found.draws is not None
@@ -359,16 +359,16 @@ class TestAgainstQuadrature:
     def test_no_exposed_event_leaves_the_prior(self) -> None:
         table = study(40, 6).drop(columns=["c"])
         table.loc[table["b"].notna(), "died"] = False
-        exposure = bb.expose(read(table), QUESTION)
+        person_time = bb.person_time(read(table), QUESTION)
         grid = np.linspace(-7.0, 5.0, 601)
         values = [
-            value_of(PRIMARY, exposure, [one]) - 0.5 * one**2 / SD**2 for one in grid.tolist()
+            value_of(PRIMARY, person_time, [one]) - 0.5 * one**2 / SD**2 for one in grid.tolist()
         ]
         mean, sd = weighted(grid, np.array(values))
-        found = partial_posterior(PRIMARY, exposure, seed=1, draws=50_000)
+        found = partial_posterior(PRIMARY, person_time, seed=1, draws=50_000)
         assert abs(moments(found)[0][0, 0] - mean) < 0.005 * sd
         assert abs(moments(found)[1][0, 0] / sd - 1.0) < 0.01
-        flat = partial_posterior(PRIMARY, exposure, seed=1, flat=("phases",))
+        flat = partial_posterior(PRIMARY, person_time, seed=1, flat=("phases",))
         assert flat.draws is None
         assert "improper" in flat.reason
         assert flat.table["method"].tolist() == ["none"]
@@ -392,9 +392,9 @@ class TestAgainstQuadrature:
             estimated = bb.SpreadPrior(hazard_ratio=(0.2, 5.0), known=False)
             definition = definition.with_priors(phase_change=estimated)
         covariates = ("site",) if roles else ()
-        exposure = bb.expose(read(table, covariates), QUESTION, cuts=[3.0, 7.0])
-        mean, sd, others = brute_force(table, definition, exposure, kind)
-        found = partial_posterior(definition, exposure, seed=1, draws=50_000)
+        person_time = bb.person_time(read(table, covariates), QUESTION, cuts=[3.0, 7.0])
+        mean, sd, others = brute_force(table, definition, person_time, kind)
+        found = partial_posterior(definition, person_time, seed=1, draws=50_000)
         assert found.table["method"].tolist() == ["importance"]
         assert abs(moments(found)[0][0, 0] - mean) < 0.01 * sd
         assert abs(moments(found)[1][0, 0] / sd - 1.0) < 0.015
@@ -415,14 +415,14 @@ class TestAgainstQuadrature:
         table["relapse_time"] = np.maximum(table["relapse_time"], table["entry"] + 0.05)
         table["relapse"] = table["died"] | late
         cohort = read(table, (), relapse=True)
-        exposure = bb.expose(cohort, QUESTION)
+        person_time = bb.person_time(cohort, QUESTION)
         definition = bb.load_model("correlated").with_priors(
             phases=HazardRatioPrior(hazard_ratio=(0.15, 2.0))
         )
         prior = definition.phases.prior
         grid = np.linspace(-4.0, 4.0, 161)
         each = [
-            np.array([value_of(PRIMARY, exposure, [one], endpoint) for one in grid.tolist()])
+            np.array([value_of(PRIMARY, person_time, [one], endpoint) for one in grid.tolist()])
             for endpoint in (0, 1)
         ]
         first, second = np.meshgrid(grid, grid, indexing="ij")
@@ -433,7 +433,7 @@ class TestAgainstQuadrature:
             square = (z[0] ** 2 - 2 * rho * z[0] * z[1] + z[1] ** 2) / (1 - rho**2)
             density += np.exp(-0.5 * square) / np.sqrt(1 - rho**2)
         log_density = np.log(density) + each[0][:, None] + each[1][None, :]
-        found = partial_posterior(definition, exposure, seed=1, draws=50_000)
+        found = partial_posterior(definition, person_time, seed=1, draws=50_000)
         for index, values in enumerate((first, second)):
             mean, sd = weighted(values, log_density)
             assert abs(moments(found)[0][index, 0] - mean) < 0.01 * sd
@@ -443,9 +443,9 @@ class TestAgainstQuadrature:
         table = study(50, 10).drop(columns=["c", "x", "site"])
         table["relapse_time"] = table["time"]
         table["relapse"] = table["died"] | (np.arange(50) % 3 == 0)
-        exposure = bb.expose(read(table, (), relapse=True), QUESTION)
+        person_time = bb.person_time(read(table, (), relapse=True), QUESTION)
         definition = bb.load_model("shared_baseline")
-        (model,) = partial_models(definition, exposure, make_design(exposure, definition))
+        (model,) = partial_models(definition, person_time, make_design(person_time, definition))
         # Both endpoints' patients stand side by side, as patients of two levels of a covariate.
         both = pd.concat(
             [
@@ -466,17 +466,17 @@ class TestAgainstQuadrature:
         level = definition.baseline.level.sd
         target = model.problem.at(())
         assert target.linear[2, 2] == pytest.approx(level * np.sqrt(2.0))
-        events = exposure.table["events"].sum(("interval", "phase", "pattern")).values
-        time = exposure.table["exposure"].sum(("interval", "phase", "pattern")).values
+        events = person_time.table["events"].sum(("interval", "phase", "pattern")).values
+        time = person_time.table["person_time"].sum(("interval", "phase", "pattern")).values
         rate = np.log((events + 0.5) / time)
         assert target.origin[2] == pytest.approx(rate[1] - rate[0])
-        found = partial_posterior(definition, exposure, seed=1)
+        found = partial_posterior(definition, person_time, seed=1)
         assert found.draws is not None
         assert found.draws["log_hazard_ratio"].shape == (1, 4000, 2, 1)
 
 
 def brute_force(
-    table: pd.DataFrame, definition: ModelDefinition, exposure: Exposure, kind: str
+    table: pd.DataFrame, definition: ModelDefinition, person_time: PersonTime, kind: str
 ) -> tuple[float, float, list[tuple[float, float]]]:
     """Integrate an effect, two or three departures and their sd, on the nodes of a quadrature."""
     if kind == "frailty":
@@ -489,7 +489,7 @@ def brute_force(
     size = 3 if kind == "over_time" else 2
     basis, relative = np.eye(2), np.ones(2)
     if kind == "over_time":
-        basis, relative = walk_basis(exposure)
+        basis, relative = walk_basis(person_time)
     site = (table["site"] == "s").to_numpy(dtype=int)
     # Log partial likelihoods at an effect and at departures, as a function of linear predictors.
     events = []
@@ -532,16 +532,16 @@ def brute_force(
     return mean, spread_of, others
 
 
-def walk_basis(exposure: Exposure) -> tuple[Floats, Floats]:
+def walk_basis(person_time: PersonTime) -> tuple[Floats, Floats]:
     """Basis of a walk over three intervals whose event-weighted mean is zero, a second time.
 
     The walk's steps have variances equal to the distances; its weighted mean is taken off.
     """
-    counts = exposure.table["events"].values[0].sum(axis=2)
-    inside = counts[:, list(exposure.table["phase"].values).index("b")] + 0.5
+    counts = person_time.table["events"].values[0].sum(axis=2)
+    inside = counts[:, list(person_time.table["phase"].values).index("b")] + 0.5
     share = counts.sum(axis=1) / counts.sum()
     passed = np.cumsum(share) - share / 2.0
-    last = float(exposure.table["last_exit"].values.max())
+    last = float(person_time.table["last_exit"].values.max())
     middle = np.array([1.5, 5.0, (7.0 + last) / 2.0])
     steps = (np.diff(middle) / last + np.diff(passed)) / 2.0
     walk = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]) * np.sqrt(steps)
@@ -550,7 +550,7 @@ def walk_basis(exposure: Exposure) -> tuple[Floats, Floats]:
 
 
 @pytest.fixture(scope="module")
-def many() -> Exposure:
+def many() -> PersonTime:
     """Six thousand patients with times of their own."""
     rng = np.random.default_rng(2)
     size = 6000
@@ -567,13 +567,15 @@ def many() -> Exposure:
         }
     )
     question = bb.Question(exposed="b", eligible_from="entry")
-    return bb.expose(read(table, ("site",)), question, cuts=[5.0, 10.0])
+    return bb.person_time(read(table, ("site",)), question, cuts=[5.0, 10.0])
 
 
 class TestManyPatients:
     """Event times in groups, draws by other means."""
 
-    def test_the_stated_error_holds(self, many: Exposure, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_stated_error_holds(
+        self, many: PersonTime, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         exact = partial_posterior(PRIMARY, many, seed=1)
         assert float(exact.table["error"].item()) < 0.02 * moments(exact)[1][0, 0]
         monkeypatch.setattr("bayesblina.inference.partial_models.find_risk_sets", coarsely)
@@ -585,7 +587,7 @@ class TestManyPatients:
         assert moved < error + 0.01 * sd
 
     def test_draws_on_coarser_times_keep_the_mode(
-        self, many: Exposure, monkeypatch: pytest.MonkeyPatch
+        self, many: PersonTime, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         exact = partial_posterior(PRIMARY, many, seed=1)
         monkeypatch.setattr(partial_draws, "BUDGET", 1.0)
@@ -595,7 +597,7 @@ class TestManyPatients:
         assert (abs(moments(coarse)[0] - moments(exact)[0]) < 0.01 * sd).all()
         assert (abs(moments(coarse)[1] / sd - 1.0) < 0.01).all()
 
-    def test_intervals_keep_their_own_times(self, many: Exposure) -> None:
+    def test_intervals_keep_their_own_times(self, many: PersonTime) -> None:
         same = same_states(make_design(many, PRIMARY).contrast)
         sets, grouped = find_risk_sets(many, [0], same=same, cuts=many.cuts, most_times=50)
         assert grouped
@@ -614,13 +616,13 @@ class TestHamiltonian:
 
     @pytest.mark.parametrize("kind", ["primary", "by_subgroup"])
     def test_agree(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        exposure = bb.expose(read(study(60, 12), ("site",)), QUESTION)
+        person_time = bb.person_time(read(study(60, 12), ("site",)), QUESTION)
         definition = bb.load_model(kind)
         if kind == "by_subgroup":
             definition = definition.with_covariates(subgroup="site")
-        weighed = partial_posterior(definition, exposure, seed=1, draws=20_000)
+        weighed = partial_posterior(definition, person_time, seed=1, draws=20_000)
         monkeypatch.setattr(partial_draws, "LARGEST_K", -10.0)
-        chained = partial_posterior(definition, exposure, seed=1, draws=20_000)
+        chained = partial_posterior(definition, person_time, seed=1, draws=20_000)
         assert chained.table["method"].tolist() == ["hmc"]
         effective = float(chained.table["effective_draws"].item())
         assert effective > 2000
@@ -648,20 +650,20 @@ class TestReasons:
         definition = definition.with_covariates(**roles) if roles else definition
         # Effects of patients are not for late observation, which is not asked about here.
         patients = study(40, 1).assign(entry=0.0, a=0.0)
-        exposure = expose_for(definition, read(patients, ("site",)), QUESTION)
-        found = partial_posterior(definition, exposure, seed=1)
+        person_time = person_time_for(definition, read(patients, ("site",)), QUESTION)
+        found = partial_posterior(definition, person_time, seed=1)
         assert found.draws is None
         assert found.reason.startswith("not compared: ")
         assert words in found.reason
 
     def test_unknown_prior(self) -> None:
-        exposure = bb.expose(read(study(40, 1)), QUESTION)
+        person_time = bb.person_time(read(study(40, 1)), QUESTION)
         with pytest.raises(SpecError, match="flat: no prior 'level'"):
-            partial_posterior(PRIMARY, exposure, seed=1, flat=("level",))
+            partial_posterior(PRIMARY, person_time, seed=1, flat=("level",))
 
 
 def test_layout_is_the_fits(synthetic_fit: bb.Fit) -> None:
-    found = partial_posterior(synthetic_fit.definition, synthetic_fit.exposure, seed=1)
+    found = partial_posterior(synthetic_fit.definition, synthetic_fit.person_time, seed=1)
     assert found.draws is not None
     posterior = synthetic_fit.posterior
     for name in found.draws.data_vars:
@@ -672,9 +674,9 @@ def test_layout_is_the_fits(synthetic_fit: bb.Fit) -> None:
 
 
 def test_draws_repeat() -> None:
-    exposure = bb.expose(read(study(40, 1), ("x",)), QUESTION)
+    person_time = bb.person_time(read(study(40, 1), ("x",)), QUESTION)
     first, second, other = (
-        moments(partial_posterior(PRIMARY, exposure, seed=seed))[0][0] for seed in (1, 1, 2)
+        moments(partial_posterior(PRIMARY, person_time, seed=seed))[0][0] for seed in (1, 1, 2)
     )
     assert (first == second).all()
     assert (first != other).all()

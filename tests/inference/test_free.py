@@ -34,7 +34,7 @@ def fit(cohort: bb.Cohort) -> Fit:
 
 def jumps_of(fit: Fit, endpoint: str) -> tuple[Floats, Floats]:
     """Times and jumps of the baseline of an endpoint, (jump,) and (draws, jump)."""
-    table = fit.exposure.table
+    table = fit.person_time.table
     width = (table["interval_stop"] - table["interval_start"]).values[1::2]
     logs = fit.posterior["log_baseline"].sel(endpoint=endpoint)
     flat = logs.values.reshape(-1, logs.sizes["interval"])[:, 1::2]
@@ -49,7 +49,7 @@ def steps(
     one = fit.posterior.sel(endpoint=endpoint)
     ratio = one["log_hazard_ratio"].values.reshape(-1)
     slope = one["coefficient"].values.reshape(ratio.size, -1)
-    people = fit.exposure.people.sel(endpoint=endpoint)
+    people = fit.person_time.people.sel(endpoint=endpoint)
     inside = (people["begin"].values <= landmark) & (people["exit"].values > landmark)
     terms = fit.design.terms[people["pattern"].values[inside]]
     relative = np.exp(slope @ terms.T)
@@ -98,7 +98,7 @@ def test_survival_and_restricted_means_are_the_steps(
 
 
 def test_hazard_ratios_are_the_companions(fit: Fit) -> None:
-    found = partial_posterior(fit.definition, fit.exposure, seed=1, draws=600)
+    found = partial_posterior(fit.definition, fit.person_time, seed=1, draws=600)
     assert found.draws is not None
     for name in ("log_hazard_ratio", "coefficient"):
         np.testing.assert_array_equal(
@@ -199,9 +199,9 @@ def test_refused(name: str, fit: Fit, cohort: bb.Cohort) -> None:
 
 def test_no_prior_of_the_baseline(fit: Fit) -> None:
     with pytest.raises(EstimandError, match="no prior of the baseline"):
-        bb.prior_predictive(fit.definition, fit.exposure, seed=1)
+        bb.prior_predictive(fit.definition, fit.person_time, seed=1)
     with pytest.raises(SpecError, match="no density of baselines"):
-        build_model(fit.definition, fit.exposure)
+        build_model(fit.definition, fit.person_time)
     with pytest.raises(SpecError, match="has no prior 'level'"):
         fit.definition.with_priors(level=bb.HazardRatioPrior.from_sd(1.0))
 
@@ -242,7 +242,7 @@ def test_grouped_jumps_state_their_error(
     coarse = bb.fit(cohort, QUESTION, model="free", seed=1, draws=300, chains=2, progress=False)
     (note,) = [one for one in coarse.provenance.notes if "jumps of the hazard" in one]
     error = float(note.rsplit(" ", 1)[1])
-    assert coarse.exposure.table.sizes["interval"] < fit.exposure.table.sizes["interval"] / 2
+    assert coarse.person_time.table.sizes["interval"] < fit.person_time.table.sizes["interval"] / 2
     times = np.linspace(LANDMARK, 30.0, 200)
     one, other = (
         bb.survival(part, times=times, landmark=LANDMARK)["survival"].mean(("chain", "draw"))

@@ -31,9 +31,9 @@ def test_a_fit_is_the_same_afterwards(synthetic_fit: Fit) -> None:
     assert same.question == synthetic_fit.question
     assert same.definition == synthetic_fit.definition
     assert same.provenance == synthetic_fit.provenance
-    assert same.exposure.people.identical(synthetic_fit.exposure.people)
-    assert same.exposure.episodes.identical(synthetic_fit.exposure.episodes)
-    assert same.exposure.left_out == synthetic_fit.exposure.left_out
+    assert same.person_time.people.identical(synthetic_fit.person_time.people)
+    assert same.person_time.episodes.identical(synthetic_fit.person_time.episodes)
+    assert same.person_time.left_out == synthetic_fit.person_time.left_out
     assert bb.hazard_ratio(same).identical(bb.hazard_ratio(synthetic_fit))
     regimes: list[Regime] = [bb.Never(), bb.From(8.0)]
     curves = bb.survival(same, regimes=regimes, landmark=8.0)
@@ -74,13 +74,13 @@ def test_values_are_equal_afterwards(name: str, to: Callable[[Any], Any]) -> Non
 
 def test_exposures_are_the_same_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = make_cohort()
-    held = bb.expose(cohort, QUESTION)
+    held = bb.person_time(cohort, QUESTION)
     monkeypatch.setattr("bayesblina.person_time.cells.front.MANY", 1)
-    lazy = bb.expose(cohort, QUESTION)
-    for exposure in (held, lazy):
-        same = again(exposure)
-        assert same.table.identical(exposure.table)
-        assert same.people.identical(exposure.people)
+    lazy = bb.person_time(cohort, QUESTION)
+    for person_time in (held, lazy):
+        same = again(person_time)
+        assert same.table.identical(person_time.table)
+        assert same.people.identical(person_time.people)
 
 
 def test_what_is_made_lazily_is_made_once_before_it_goes() -> None:

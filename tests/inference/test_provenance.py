@@ -103,7 +103,7 @@ def test_a_name_means_itself_in_every_engine(tmp_path: Path, name: str, suffix: 
     write(tmp_path / "data0" / f"{name}{suffix}", 9.0)
     question = bb.Question(exposed="m", eligible_from="entry")
     first, second = (
-        bb.expose(call(read, path), question, cuts=[5.0]).table["exposure"].values
+        bb.person_time(call(read, path), question, cuts=[5.0]).table["person_time"].values
         for read in (bb.read_cohort, bb.scan_cohort)
     )
     np.testing.assert_allclose(first, second)

@@ -24,23 +24,23 @@ from bayesblina.inference.sampling import (
     evaluate,
     sample,
 )
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 
 QUICK = SamplerSettings(draws=50, tune=100, chains=2, cores=2)
 
 
 @pytest.fixture(scope="module")
-def exposure() -> Exposure:
+def person_time() -> PersonTime:
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=3)
     question = bb.Question(
         exposed="maintenance", eligible_from="consolidation", transplant="censor"
     )
-    return bb.expose(cohort, question)
+    return bb.person_time(cohort, question)
 
 
 @pytest.fixture(scope="module")
-def built(exposure: Exposure) -> BuiltModel:
-    return build_model(bb.load_model("primary"), exposure)
+def built(person_time: PersonTime) -> BuiltModel:
+    return build_model(bb.load_model("primary"), person_time)
 
 
 def small(seed: int, *, cuts: list[float], covariates: list[str]) -> BuiltModel:
@@ -67,7 +67,7 @@ def small(seed: int, *, cuts: list[float], covariates: list[str]) -> BuiltModel:
         covariates=covariates,
     )
     question = bb.Question(exposed="late", eligible_from="entry")
-    return build_model(bb.load_model("primary"), bb.expose(cohort, question, cuts=cuts))
+    return build_model(bb.load_model("primary"), bb.person_time(cohort, question, cuts=cuts))
 
 
 STRUCTURES: dict[str, Callable[[], BuiltModel]] = {
@@ -240,10 +240,10 @@ def test_pymcs_own_path_agrees(built: BuiltModel) -> None:
         assert bool((difference < 4 * spread).all())
 
 
-def distances(exposure: Exposure) -> np.ndarray:
-    start = exposure.table["interval_start"].values
-    events = exposure.table["events"].values.sum(axis=(2, 3))
-    return clock(start, follow_up_end(exposure), events)
+def distances(person_time: PersonTime) -> np.ndarray:
+    start = person_time.table["interval_start"].values
+    events = person_time.table["events"].values.sum(axis=(2, 3))
+    return clock(start, follow_up_end(person_time), events)
 
 
 # The standard error of a standard deviation of n normals is sd / sqrt(2 n).
@@ -270,15 +270,15 @@ def test_steps_between_neighbours_have_the_sd_of_the_definition(built: BuiltMode
     assert ratio.std() == pytest.approx(definition.phases.prior.sd, rel=SD_TOLERANCE)
 
 
-def test_a_curve_models_walk_is_width_aware(exposure: Exposure) -> None:
-    found = build_model(bb.load_model("mixture_cure"), exposure)
+def test_a_curve_models_walk_is_width_aware(person_time: PersonTime) -> None:
+    found = build_model(bb.load_model("mixture_cure"), person_time)
     walk_sd, log_baseline = pm.draw(
         [found.model[name] for name in ("walk_sd", "log_baseline")],
         draws=PRIOR_DRAWS,
         random_seed=1,
     )
     scaled = np.diff(log_baseline[:, 0], axis=1) / walk_sd[:, :1]
-    expected = np.sqrt(distances(exposure)[0])
+    expected = np.sqrt(distances(person_time)[0])
     np.testing.assert_allclose(scaled.std(axis=0), expected, rtol=SD_TOLERANCE)
 
 
@@ -300,12 +300,12 @@ def test_the_walks_clock_by_hand() -> None:
         phases=bb.Phases(m="m"),
     )
     question = bb.Question(exposed="m", eligible_from="entry")
-    apart = distances(bb.expose(cohort, question, cuts=[2.0, 4.0, 12.0]))
+    apart = distances(bb.person_time(cohort, question, cuts=[2.0, 4.0, 12.0]))
     # Midpoints 1, 3, 8, 16 of 20; events passed at them 1, 3, 4.5, 5.5 of 6.
     time, events = np.array([2, 5, 8]) / 20, np.array([2, 1.5, 1]) / 6
     np.testing.assert_allclose(apart, [(time + events) / 2])
     # A further cut that parts the events of an interval evenly moves no other midpoint.
-    finer = distances(bb.expose(cohort, question, cuts=[2.0, 3.0, 4.0, 12.0]))
+    finer = distances(bb.person_time(cohort, question, cuts=[2.0, 3.0, 4.0, 12.0]))
     # Midpoints 1, 2.5, 3.5, 8, 16; events passed 1, 2.5, 3.5, 4.5, 5.5.
     expected = (np.array([1.5, 1, 4.5, 8]) / 20 + np.array([1.5, 1, 1, 1]) / 6) / 2
     np.testing.assert_allclose(finer, [expected])

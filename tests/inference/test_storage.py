@@ -31,10 +31,12 @@ def saved(synthetic_fit: Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assert_same(one: Fit, other: Fit) -> None:
     xr.testing.assert_identical(one.draws, other.draws)
     for name in GROUPS:
-        xr.testing.assert_identical(getattr(one.exposure, name), getattr(other.exposure, name))
-    assert one.exposure.left_out == other.exposure.left_out
-    assert one.exposure.unit == other.exposure.unit
-    assert one.exposure.synthetic is other.exposure.synthetic
+        xr.testing.assert_identical(
+            getattr(one.person_time, name), getattr(other.person_time, name)
+        )
+    assert one.person_time.left_out == other.person_time.left_out
+    assert one.person_time.unit == other.person_time.unit
+    assert one.person_time.synthetic is other.person_time.synthetic
     assert one.question == other.question
     assert one.definition == other.definition
     assert one.provenance == other.provenance
@@ -51,7 +53,7 @@ def test_round_trip_is_exact(synthetic_fit: Fit, saved: Path) -> None:
         for key, variable in group.dataset.variables.items():
             assert loaded.draws[name].dataset.variables[key].dtype == variable.dtype, (name, key)
     for name in GROUPS:
-        before, after = getattr(synthetic_fit.exposure, name), getattr(loaded.exposure, name)
+        before, after = getattr(synthetic_fit.person_time, name), getattr(loaded.person_time, name)
         for key, variable in before.variables.items():
             assert after.variables[key].dtype == variable.dtype, (name, key)
 

@@ -30,7 +30,7 @@ from bayesblina.inference.importance import smooth_tails
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.output.plots import martingale_residuals as draw_residuals
 from bayesblina.patients.cohort import Cohort
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 from bayesblina.studies import bias_analysis
 
 Floats = NDArray[np.float64]
@@ -98,8 +98,8 @@ def pieces() -> pd.DataFrame:
     return pd.concat([second, first], ignore_index=True).assign(person=[*table["id"]] * 2)
 
 
-def exposed(table: pd.DataFrame, *, weights: Any = None, person: str | None = None) -> Exposure:
-    return bb.expose(cohort_of(table, person=person), LATE, cuts=CUTS, weights=weights)
+def exposed(table: pd.DataFrame, *, weights: Any = None, person: str | None = None) -> PersonTime:
+    return bb.person_time(cohort_of(table, person=person), LATE, cuts=CUTS, weights=weights)
 
 
 @cache
@@ -117,9 +117,9 @@ def weighted() -> Fit:
     )
 
 
-def with_exposure(exposure: Exposure) -> Fit:
+def with_person_time(person_time: PersonTime) -> Fit:
     """The same draws, said to be of other rows; covariates are standardised by rows."""
-    found = replace(weighted(), exposure=exposure)
+    found = replace(weighted(), person_time=person_time)
     old, new = weighted().design, found.design
     posterior = weighted().posterior
     slope = posterior["coefficient"] / old.scale[0]
@@ -132,25 +132,25 @@ def with_exposure(exposure: Exposure) -> Fit:
 
 
 def of_copies() -> Fit:
-    return with_exposure(exposed(replicated(), person="person"))
+    return with_person_time(exposed(replicated(), person="person"))
 
 
 def of_pieces() -> Fit:
-    return with_exposure(exposed(pieces(), person="person"))
+    return with_person_time(exposed(pieces(), person="person"))
 
 
 def of_wholes() -> Fit:
-    return with_exposure(exposed(patients()))
+    return with_person_time(exposed(patients()))
 
 
 # Who is left out ----------------------------------------------------------------------------------
 
 
 def test_the_weighted_posterior_is_that_of_the_copies() -> None:
-    ours, theirs = weighted().exposure, of_copies().exposure
-    for name in ("events", "exposure"):
+    ours, theirs = weighted().person_time, of_copies().person_time
+    for name in ("events", "person_time"):
         np.testing.assert_allclose(ours.table[name], theirs.table[name], rtol=1e-12)
-    assert repr(theirs).startswith(f"Exposure({SIZE} patients in {theirs.size} pieces; ")
+    assert repr(theirs).startswith(f"PersonTime({SIZE} patients in {theirs.size} pieces; ")
     assert theirs.in_pieces
     assert not ours.in_pieces
     assert theirs.size == int(patients()["weight"].sum())
@@ -163,7 +163,7 @@ def test_influence_takes_the_whole_weight_away() -> None:
     for name in ("change", "change_probability", "pareto_k"):
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-7, atol=1e-9)
     # One by one, copies would each seem to matter less.
-    alone = bb.influence(with_exposure(exposed(replicated())))
+    alone = bb.influence(with_person_time(exposed(replicated())))
     assert float(abs(alone["change"]).max()) < 0.7 * float(abs(ours["change"]).max())
 
 
@@ -201,10 +201,10 @@ def test_memory_holds_so_many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_weight_counts_as_often_as_it_says() -> None:
     """All weights 2: draws say how likely twice the patients are; scores are twice as large."""
-    twice = with_exposure(exposed(patients(), weights=np.full(SIZE, 2.0)))
+    twice = with_person_time(exposed(patients(), weights=np.full(SIZE, 2.0)))
     found = bb.leave_one_out(twice)
     plain = of_wholes()
-    each = patient_log_likelihood(plain.posterior, plain.exposure, plain.design).values
+    each = patient_log_likelihood(plain.posterior, plain.person_time, plain.design).values
     flat = each.reshape(-1, SIZE).T
     log_weights, _ = smooth_tails(-2.0 * flat, efficiency=efficiencies(2.0 * each))
     expected = 2.0 * logsumexp(log_weights + flat, axis=1)
@@ -218,7 +218,7 @@ def test_a_weight_counts_as_often_as_it_says() -> None:
 def varying() -> Fit:
     table = pieces()
     weights = np.where(table["id"].str.startswith("a"), 0.8, 1.3)
-    return with_exposure(exposed(table, weights=weights, person="person"))
+    return with_person_time(exposed(table, weights=weights, person="person"))
 
 
 def test_weights_that_vary_have_no_density(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_weights_that_vary_have_no_density(tmp_path: Path) -> None:
     bb.save(fit, tmp_path / "fit.nc")
     loaded = bb.load(tmp_path / "fit.nc")
     xr.testing.assert_allclose(bb.influence(loaded), moved)
-    assert repr(loaded.exposure) == repr(fit.exposure)
+    assert repr(loaded.person_time) == repr(fit.person_time)
 
 
 def test_pieces_of_many_patients_are_theirs_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,10 +275,10 @@ def test_weighted_follow_up_knows_its_persons() -> None:
     assert found.cohort.persons is not None
     np.testing.assert_array_equal(found.cohort.persons, cohort.patients[found.of])
     copies = bb.clone_censor_weight(cohort, question, endpoint="os", grace=2.0)
-    exposure = bb.expose(copies.cohort, copies.question, cuts=CUTS, weights=copies.weights)
-    assert set(exposure.persons.ids) <= set(table["id"])
-    assert _overlapping(exposure, "os")
-    assert not _overlapping(of_pieces().exposure, "os")
+    person_time = bb.person_time(copies.cohort, copies.question, cuts=CUTS, weights=copies.weights)
+    assert set(person_time.persons.ids) <= set(table["id"])
+    assert _overlapping(person_time, "os")
+    assert not _overlapping(of_pieces().person_time, "os")
 
 
 # Residuals ----------------------------------------------------------------------------------------
@@ -434,7 +434,7 @@ def test_hazards_are_summed_with_weights_and_their_squares() -> None:
 
 
 def test_equal_weights_replicate_as_none() -> None:
-    twice = with_exposure(exposed(patients(), weights=np.full(SIZE, 2.0)))
+    twice = with_person_time(exposed(patients(), weights=np.full(SIZE, 2.0)))
     plain = of_wholes()
     curves = [
         bb.replicated_simon_makuch(one, seed=1, draws=20, landmark=1.0)["survival"]
@@ -456,8 +456,8 @@ def test_replicates_have_the_variance_of_weighted_events() -> None:
     same = same.assign_coords(chain=np.arange(4), draw=np.arange(1000))
     fixed = replace(fit, draws=xr.DataTree.from_dict({"/posterior": same}))
     found = bb.replicated_events(fixed, seed=2)
-    one = with_exposure(exposed(patients(), weights=patients()["weight"].to_numpy(float) ** 2))
-    squares = replace(fixed, exposure=one.exposure)
+    one = with_person_time(exposed(patients(), weights=patients()["weight"].to_numpy(float) ** 2))
+    squares = replace(fixed, person_time=one.person_time)
     expected = bb.replicated_events(squares, seed=2)["expected"].isel(chain=0, draw=0)
     drawn = found["replicated"].var(("chain", "draw"))
     known = expected.values > 0
@@ -479,14 +479,14 @@ def test_copies_at_the_same_time_have_no_joint_probability() -> None:
 
 def test_dropouts_are_fitted_with_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    direct = fitting.expose_for
+    direct = fitting.person_time_for
 
-    def spied(definition: Any, cohort: Cohort, *given: Any, **named: Any) -> Exposure:
-        exposure = direct(definition, cohort, *given, **named)
-        seen.append((cohort, exposure))
-        return exposure
+    def spied(definition: Any, cohort: Cohort, *given: Any, **named: Any) -> PersonTime:
+        person_time = direct(definition, cohort, *given, **named)
+        seen.append((cohort, person_time))
+        return person_time
 
-    monkeypatch.setattr(bias_analysis, "expose_for", spied)
+    monkeypatch.setattr(bias_analysis, "person_time_for", spied)
     table = patients()
     cohort = cohort_of(table)
     found = bb.informative_dropout(
@@ -501,11 +501,11 @@ def test_dropouts_are_fitted_with_their_weights(monkeypatch: pytest.MonkeyPatch)
     )
     assert found["hazard_ratio"].sizes["chain"] == 4
     weight = table["weight"].to_numpy(float)
-    for completed, exposure in seen:
+    for completed, person_time in seen:
         one = completed.endpoints["os"]
-        assert float(exposure.table["events"].sum()) == pytest.approx(weight @ one.event)
+        assert float(person_time.table["events"].sum()) == pytest.approx(weight @ one.event)
         time = weight @ (one.time - one.entry)
-        assert float(exposure.table["exposure"].sum()) == pytest.approx(time)
+        assert float(person_time.table["person_time"].sum()) == pytest.approx(time)
         assert one.event.sum() > table["event"].sum()
     with pytest.raises(EstimandError, match="whole patients"):
         bb.informative_dropout(
@@ -530,7 +530,7 @@ def test_weights_are_found_again() -> None:
     fit = replace(weighted(), definition=model)
     share = model.borrowing.weight  # type: ignore[union-attr]
     counted = np.where(table["site"] == "y", share, 1.0) * table["weight"].to_numpy()
-    held = replace(fit, exposure=exposed(table, weights=counted))
+    held = replace(fit, person_time=exposed(table, weights=counted))
     found = weights_of(held, cohort_of(table))
     assert found is not None
     np.testing.assert_allclose(found, table["weight"])

@@ -1081,7 +1081,7 @@ def test_figures_of_a_fits_results(synthetic_fit: Fit) -> None:
         plots.prior_posterior(synthetic_fit),
         plots.chain_ranks(synthetic_fit),
         plots.pareto_k(bb.leave_one_out(synthetic_fit)),
-        plots.patient_flow(cohort.account() + synthetic_fit.exposure.account()),
+        plots.patient_flow(cohort.account() + synthetic_fit.person_time.account()),
     ]
     for figure in figures:
         assert figure.get_suptitle() == "synthetic patients"

@@ -65,8 +65,8 @@ def synthetic() -> Cohort:
 
 def test_every_patient_is_accounted_for() -> None:
     cohort = synthetic()
-    exposure = bb.expose(cohort, QUESTION)
-    account = cohort.account() + exposure.account()
+    person_time = bb.person_time(cohort, QUESTION)
+    account = cohort.account() + person_time.account()
     assert set(account.patients(step="read")) == set(cohort.patients.tolist())
     for name in cohort.endpoints:
         out = account.patients(step="left out", endpoint=name)
@@ -122,9 +122,9 @@ def test_repairs_and_exclusions_carry_ids() -> None:
 
 def test_shown_without_ids() -> None:
     cohort = synthetic()
-    exposure = bb.expose(cohort, QUESTION)
-    account = cohort.account() + exposure.account()
-    for value in (cohort, exposure, QUESTION, account):
+    person_time = bb.person_time(cohort, QUESTION)
+    account = cohort.account() + person_time.account()
+    for value in (cohort, person_time, QUESTION, account):
         for text in (repr(value), value._repr_html_()):
             assert "SYN-" not in text
             assert len(text) < 6_000

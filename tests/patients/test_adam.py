@@ -751,7 +751,7 @@ def test_follow_up_without_phases() -> None:
     assert rows["stop"].tolist() == [360, 365, 30, 365]
     question = bb.Question(exposed="maintenance", eligible_from="entry")
     with pytest.raises(SpecError, match="maintenance"):
-        bb.expose(cohort, question)
+        bb.person_time(cohort, question)
 
 
 # Dates as they are delivered.

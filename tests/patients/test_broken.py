@@ -14,7 +14,7 @@ CASES = sorted(path.name.removesuffix(".expected") for path in BROKEN.glob("*.ex
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation")
 
 
-def analyse(path: Path) -> bb.Exposure:
+def analyse(path: Path) -> bb.PersonTime:
     cohort = bb.read_cohort(
         path,
         patient="id",
@@ -23,7 +23,7 @@ def analyse(path: Path) -> bb.Exposure:
         phases=bb.Phases(consolidation="c_month", maintenance="m_month"),
         covariates=["age"],
     )
-    return bb.expose(cohort, QUESTION)
+    return bb.person_time(cohort, QUESTION)
 
 
 def test_there_are_enough() -> None:

@@ -372,7 +372,7 @@ def test_round_trip(seed: int | None) -> None:
             exposed="m", eligible_from="entry", phase_end=phase_end, transplant="phase"
         )
         one, other = (
-            bb.expose(cohort, question, cuts=[4.0]).table.sel(endpoint=["os", "rfs"])
+            bb.person_time(cohort, question, cuts=[4.0]).table.sel(endpoint=["os", "rfs"])
             for cohort in (wide(), again)
         )
         xr.testing.assert_allclose(one, other)
@@ -491,7 +491,7 @@ def test_stanford_rows_equal_the_wide_table(*, shuffled: bool) -> None:
     assert int(np.isfinite(by_rows.phase_start).sum()) == 69
     question = bb.Question(exposed="transplantation", eligible_from="entry")
     first, second = (
-        bb.expose(cohort, question, cuts=[30, 60, 90, 180, 365, 730])
+        bb.person_time(cohort, question, cuts=[30, 60, 90, 180, 365, 730])
         for cohort in (by_table, by_rows)
     )
     for name in ("table", "people", "episodes"):

@@ -1,4 +1,4 @@
-"""The same patients in every format give the same exposure."""
+"""The same patients in every format give the same person-time."""
 
 import shutil
 import subprocess
@@ -226,7 +226,7 @@ FORMATS: dict[str, Callable[[pd.DataFrame, Path], Any]] = {
 
 def same(cohort: Cohort, other: Cohort) -> None:
     for cuts in (None, [90.0, 365.0]):
-        first, second = (bb.expose(one, QUESTION, cuts=cuts) for one in (cohort, other))
+        first, second = (bb.person_time(one, QUESTION, cuts=cuts) for one in (cohort, other))
         for name in ("table", "people", "episodes"):
             xr.testing.assert_identical(getattr(first, name), getattr(second, name))
         assert first.left_out == second.left_out
@@ -270,7 +270,7 @@ def test_sas7bdat() -> None:
         for name in ("stanford_jasa1.csv", "stanford_jasa1.sas7bdat")
     )
     question = bb.Question(exposed="transplantation", eligible_from="entry")
-    one, two = (bb.expose(cohort, question) for cohort in (first, second))
+    one, two = (bb.person_time(cohort, question) for cohort in (first, second))
     xr.testing.assert_identical(one.table, two.table)
 
 
@@ -303,9 +303,9 @@ def test_dates_of_an_xpt_file(tmp_path: Path) -> None:
         covariates=["agegr", "blasts"],
         transplant="sct_day",
     )
-    expected = bb.expose(read(frame.rename(columns={})), QUESTION)
-    found = bb.expose(cohort, QUESTION)
-    for name in ("events", "exposure"):
+    expected = bb.person_time(read(frame.rename(columns={})), QUESTION)
+    found = bb.person_time(cohort, QUESTION)
+    for name in ("events", "person_time"):
         np.testing.assert_array_equal(found.table[name], expected.table[name])
 
 

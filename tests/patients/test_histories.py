@@ -14,7 +14,7 @@ from bayesblina.checks.histories import Drawer, Flow, draw_courses, flow_of
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.definition import model_names
-from bayesblina.inference.fitting import expose_for
+from bayesblina.inference.fitting import person_time_for
 from bayesblina.person_time.transitions import TRANSITIONS
 from bayesblina.studies.calibration import NARROWED, calibrate, narrowed
 
@@ -113,9 +113,9 @@ def courses(count: int = 60, seed: int = 5) -> bb.Cohort:
 def test_follow_up_of_a_course_is_that_of_the_patient() -> None:
     cohort = courses()
     model = bb.load_model("illness_death")
-    exposure = expose_for(model, cohort, QUESTION)
-    assert exposure.endpoints == TRANSITIONS
-    flow = flow_of(exposure, TRANSITIONS)
+    person_time = person_time_for(model, cohort, QUESTION)
+    assert person_time.endpoints == TRANSITIONS
+    flow = flow_of(person_time, TRANSITIONS)
     followed = np.bincount(flow.patient, flow.length, minlength=cohort.size)
     np.testing.assert_allclose(followed, cohort.endpoints["os"].time)
     # The phase is that of the calendar, whether before the relapse or after it.
@@ -123,9 +123,9 @@ def test_follow_up_of_a_course_is_that_of_the_patient() -> None:
     exposed = np.bincount(flow.patient, flow.length * (flow.state == 1), minlength=cohort.size)
     wanted = np.where(np.isfinite(start), cohort.endpoints["os"].time - start, 0.0)
     np.testing.assert_allclose(exposed, wanted)
-    built = build_model(narrowed(model), exposure)
+    built = build_model(narrowed(model), person_time)
     truth = draw_prior(built, seed=1, draws=3)
-    drawn = Drawer.of(model, exposure, built, truth).draw(1, np.random.default_rng(2))
+    drawn = Drawer.of(model, person_time, built, truth).draw(1, np.random.default_rng(2))
     np.testing.assert_allclose(drawn.time[0], drawn.time[1])
     assert drawn.events[2].sum() <= drawn.events[0].sum()
     assert drawn.time[0].sum() + drawn.time[2].sum() <= followed.sum() + 1e-9
@@ -133,21 +133,21 @@ def test_follow_up_of_a_course_is_that_of_the_patient() -> None:
 
 def test_narrower_priors_leave_patients_of_both_kinds() -> None:
     """Under the model's own prior most draws have nobody alive at 24 months, or everybody."""
-    exposure = bb.expose(courses(), QUESTION)
+    person_time = bb.person_time(courses(), QUESTION)
     absurd = {}
     primary = bb.load_model("primary")
     for name, model in (("own", primary), ("narrow", narrowed(primary))):
-        truth = draw_prior(build_model(model, exposure), seed=3, draws=400)
+        truth = draw_prior(build_model(model, person_time), seed=3, draws=400)
         hazard = np.exp(np.minimum(truth["log_baseline"].sel(endpoint="os").values[0], 300.0))
-        alive = np.exp(-hazard @ lengths(exposure, 24.0))
+        alive = np.exp(-hazard @ lengths(person_time, 24.0))
         absurd[name] = ((alive < 0.005) | (alive > 0.995)).mean()
     assert absurd["own"] > 0.5
     assert absurd["narrow"] < 0.03
 
 
-def lengths(exposure: bb.Exposure, until: float) -> Floats:
-    start = np.concatenate([[0.0], exposure.cuts])
-    return np.asarray(np.clip(until, start, np.append(exposure.cuts, np.inf)) - start)
+def lengths(person_time: bb.PersonTime, until: float) -> Floats:
+    start = np.concatenate([[0.0], person_time.cuts])
+    return np.asarray(np.clip(until, start, np.append(person_time.cuts, np.inf)) - start)
 
 
 @pytest.mark.parametrize("name", model_names())
@@ -166,9 +166,9 @@ def test_every_model_says_what_is_narrowed(name: str) -> None:
 @pytest.mark.parametrize("name", ["primary", "illness_death"])
 def test_small_cohorts_are_calibrated(name: str, pilot: bool) -> None:
     model = bb.load_model(name)
-    exposure = expose_for(model, courses(), QUESTION, cuts=[3.0, 8.0, 15.0])
+    person_time = person_time_for(model, courses(), QUESTION, cuts=[3.0, 8.0, 15.0])
     found = calibrate(
-        model if pilot else narrowed(model), exposure, seed=2, replications=150, pilot=pilot
+        model if pilot else narrowed(model), person_time, seed=2, replications=150, pilot=pilot
     )
     assert found.passed, found.table.sort_values("p_value").head()
 
@@ -176,14 +176,14 @@ def test_small_cohorts_are_calibrated(name: str, pilot: bool) -> None:
 def test_a_pilot_tells_a_wrong_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Events are drawn at twice the hazard: the level of the truth lies too low."""
     model = bb.load_model("primary")
-    exposure = expose_for(model, courses(), QUESTION, cuts=[8.0])
+    person_time = person_time_for(model, courses(), QUESTION, cuts=[8.0])
     rate = Drawer._rate
     monkeypatch.setattr(Drawer, "_rate", lambda *given: 2.0 * rate(*given))
-    found = calibrate(model, exposure, seed=2, replications=20, pilot=True)
+    found = calibrate(model, person_time, seed=2, replications=20, pilot=True)
     assert not found.passed
 
 
 def test_no_pilot_for_cured_patients() -> None:
     model = bb.load_model("mixture_cure")
     with pytest.raises(SpecError, match="from its prior"):
-        calibrate(model, expose_for(model, courses(), QUESTION), seed=1, pilot=True)
+        calibrate(model, person_time_for(model, courses(), QUESTION), seed=1, pilot=True)

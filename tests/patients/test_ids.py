@@ -192,9 +192,9 @@ def test_weights_and_accounts_name_nobody() -> None:
         pd.Series(1.0, index=[f"{SECRET}-x{row}" for row in range(40)]),
     ):
         with pytest.raises(BayesblinaError) as caught:
-            bb.expose(cohort, question, weights=weights)
+            bb.person_time(cohort, question, weights=weights)
         assert SECRET not in str(caught.value)
-    account = cohort.account() + bb.expose(cohort, question).account()
+    account = cohort.account() + bb.person_time(cohort, question).account()
     for text in (repr(account), account.to_markdown(), account.table.to_csv(), repr(cohort)):
         assert SECRET not in text
 

@@ -401,13 +401,13 @@ def test_sums_keep_the_declaration(
 ) -> None:
     cohort = call(read, table(*POSSIBLE.values()))
     question = bb.Question(exposed="m", eligible_from="entry")
-    assert bb.expose(cohort, question).includes == {"os": (), "rfs": ("os",)}
-    alone = bb.expose(cohort, replace(question, endpoints=("rfs",)))
+    assert bb.person_time(cohort, question).includes == {"os": (), "rfs": ("os",)}
+    alone = bb.person_time(cohort, replace(question, endpoints=("rfs",)))
     assert alone.includes == {"rfs": ()}
     assert json.loads(alone.table.attrs["includes"]) == {"rfs": []}
     if isinstance(cohort, Cohort):
         monkeypatch.setattr("bayesblina.person_time.cells.front.MANY", 1)
-        assert bb.expose(cohort, question).includes == {"os": (), "rfs": ("os",)}
+        assert bb.person_time(cohort, question).includes == {"os": (), "rfs": ("os",)}
 
 
 def test_illness_death_needs_the_order_that_is_declared() -> None:

@@ -268,7 +268,9 @@ def test_a_series_is_matched_by_its_index() -> None:
     series = pd.Series(weights, index=frame["id"])
 
     def spent(given: Any) -> Any:
-        return bb.expose(cohort, question, cuts=[5.0], weights=given).table["exposure"].values
+        return (
+            bb.person_time(cohort, question, cuts=[5.0], weights=given).table["person_time"].values
+        )
 
     straight = spent(weights)
     for index in (frame["id"], frame["id"].astype(float), frame["id"].astype(str)):

@@ -16,7 +16,7 @@ from bayesblina.core.errors import DataError, EstimandError, SpecError
 from bayesblina.inference.companion import partial_posterior
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan, engines, scan_cohort
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.cells.lookup import interval_expression
 from bayesblina.person_time.cells.ranks import order_statistics
 from tests.person_time.test_exposure import Case, cases
@@ -86,7 +86,7 @@ def scanned(cohort: Cohort, table: Any = None) -> CohortScan:
     )
 
 
-def require_same(one: Exposure, other: Exposure) -> None:
+def require_same(one: PersonTime, other: PersonTime) -> None:
     """Events exactly, person-time to 1e-9; compressed sums to 1e-9 of the largest."""
     exact = one.compression is None
     for name in one.table.variables:
@@ -106,7 +106,7 @@ def require_same(one: Exposure, other: Exposure) -> None:
 
 def both_ways(
     case: Case, pieces: tuple[int, ...] | None, *, embedded: bool
-) -> tuple[Exposure, Exposure]:
+) -> tuple[PersonTime, PersonTime]:
     """Sum a case in memory, and in DuckDB: embedded, or as any engine."""
     cohort, question = case.cohort(), case.asked()
     # Levels of an engine are sorted; the cohort's come in an order of their own.
@@ -116,8 +116,8 @@ def both_ways(
     table = table_of(cohort)
     scan = scanned(cohort, table if embedded else ibis.memtable(table))
     assert scan.embedded == embedded
-    one = bb.expose(cohort, question, cuts=cuts, phase_cuts=phase_cuts)
-    return one, bb.expose(scan, question, cuts=cuts, phase_cuts=phase_cuts)
+    one = bb.person_time(cohort, question, cuts=cuts, phase_cuts=phase_cuts)
+    return one, bb.person_time(scan, question, cuts=cuts, phase_cuts=phase_cuts)
 
 
 PIECES = st.sampled_from([None, (1,), (1, 3)])
@@ -155,9 +155,9 @@ def test_phases_may_last_beyond_the_endpoints_asked_about(table: pd.DataFrame) -
     assert some.sum() > 50
     late.loc[some, "rfs_months"] = before
     question = replace(QUESTION, endpoints=("rfs",))
-    one = bb.expose(bb.read_cohort(late, **COLUMNS), question)
+    one = bb.person_time(bb.read_cohort(late, **COLUMNS), question)
     for source in (late, ibis.memtable(late)):
-        require_same(one, bb.expose(scan_cohort(source, **COLUMNS), question))
+        require_same(one, bb.person_time(scan_cohort(source, **COLUMNS), question))
 
 
 @pytest.fixture(scope="module")
@@ -194,11 +194,11 @@ def test_every_kind_of_table_gives_the_same(
     scan = scan_cohort(source, synthetic=True, **COLUMNS)
     assert scan.size == 3000
     assert "synthetic" in repr(scan)
-    one, other = bb.expose(cohort, QUESTION), bb.expose(scan, QUESTION)
+    one, other = bb.person_time(cohort, QUESTION), bb.person_time(scan, QUESTION)
     require_same(one, other)
     assert repr(one) == repr(other)
     landmark = 8.0
-    wanted = bb.expose(scan, QUESTION, landmarks=[landmark])
+    wanted = bb.person_time(scan, QUESTION, landmarks=[landmark])
     np.testing.assert_array_equal(one.at_risk(landmark), wanted.at_risk(landmark))
     with pytest.raises(EstimandError, match=r"landmarks=\[8\]"):
         other.at_risk(landmark)
@@ -206,38 +206,38 @@ def test_every_kind_of_table_gives_the_same(
 
 def test_continuous_covariates_are_compressed_alike(table: pd.DataFrame) -> None:
     columns = COLUMNS | {"covariates": ["age_group", "marrow_blasts"]}
-    one = bb.expose(bb.read_cohort(table, **columns), QUESTION, compress=True)
-    other = bb.expose(scan_cohort(table, **columns), QUESTION)
+    one = bb.person_time(bb.read_cohort(table, **columns), QUESTION, compress=True)
+    other = bb.person_time(scan_cohort(table, **columns), QUESTION)
     require_same(one, other)
     with pytest.raises(SpecError, match="compress=False"):
-        bb.expose(scan_cohort(table, **columns), QUESTION, compress=False)
+        bb.person_time(scan_cohort(table, **columns), QUESTION, compress=False)
 
 
 def test_sums_are_the_same_whoever_reads(parquet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit: the draws of a seed depend on it."""
-    whole = bb.expose(scan_cohort(parquet / "part*.parquet", **COLUMNS), QUESTION).table
+    whole = bb.person_time(scan_cohort(parquet / "part*.parquet", **COLUMNS), QUESTION).table
     monkeypatch.setattr(engines, "ROWS", 100)
     scan = scan_cohort(parquet / "part*.parquet", **COLUMNS)
     for threads in (1, 4, 4):
         scan.table.get_backend().con.sql(f"SET threads = {threads}")
-        found = bb.expose(scan, QUESTION).table
-        for name in ("events", "exposure"):
+        found = bb.person_time(scan, QUESTION).table
+        for name in ("events", "person_time"):
             np.testing.assert_array_equal(found[name].values, whole[name].values, err_msg=name)
 
 
 def test_single_patients_are_refused_and_a_sample_is_known(table: pd.DataFrame) -> None:
     scan = scan_cohort(table, **COLUMNS)
-    exposure = bb.expose(scan, QUESTION)
-    assert not exposure.complete
+    person_time = bb.person_time(scan, QUESTION)
+    assert not person_time.complete
     with pytest.raises(EstimandError, match="read_cohort"):
-        _ = exposure.people
-    sample = exposure.patients()
+        _ = person_time.people
+    sample = person_time.patients()
     assert not sample.complete
     assert sample.people.sizes["patient"] == 960
     with pytest.raises(TypeError, match=r"got CohortScan: call bayesblina\.read_cohort first"):
         bb.mantel_byar(scan, QUESTION)  # type: ignore[arg-type]
-    assert "at risk" in repr(exposure.account())
-    assert exposure.account().table["patients"].iloc[0] == 2040
+    assert "at risk" in repr(person_time.account())
+    assert person_time.account().table["patients"].iloc[0] == 2040
 
 
 def test_order_statistics_and_their_neighbours_are_exact() -> None:
@@ -396,9 +396,9 @@ def test_a_scan_is_fitted_checked_and_kept(
     assert "sample" in " ".join(checks.notes)
     bb.save(fit, tmp_path / "fit.nc")
     back = bb.load(tmp_path / "fit.nc")
-    assert not back.exposure.complete
-    assert back.exposure.table.equals(fit.exposure.table)
-    np.testing.assert_array_equal(back.exposure.at_risk(8.0), fit.exposure.at_risk(8.0))
+    assert not back.person_time.complete
+    assert back.person_time.table.equals(fit.person_time.table)
+    np.testing.assert_array_equal(back.person_time.at_risk(8.0), fit.person_time.at_risk(8.0))
 
 
 def test_files_of_unlike_kinds_of_numbers_are_read_whole(
@@ -411,8 +411,8 @@ def test_files_of_unlike_kinds_of_numbers_are_read_whole(
     whole = unlike[first].astype({"os_months": "int64"})
     whole.to_parquet(tmp_path / "1.parquet", index=False)
     unlike[~first].to_parquet(tmp_path / "2.parquet", index=False)
-    one = bb.expose(bb.read_cohort(unlike, **COLUMNS), QUESTION)
-    require_same(one, bb.expose(scan_cohort(tmp_path / "*.parquet", **COLUMNS), QUESTION))
+    one = bb.person_time(bb.read_cohort(unlike, **COLUMNS), QUESTION)
+    require_same(one, bb.person_time(scan_cohort(tmp_path / "*.parquet", **COLUMNS), QUESTION))
     # Nobody is untreated because one file lacks the column.
     lacking = unlike[~first].drop(columns="maintenance_month")
     lacking.to_parquet(tmp_path / "2.parquet", index=False)
@@ -440,15 +440,15 @@ def test_combinations_beyond_exact_numbers_are_told_apart(
     wide = pd.concat([some, pd.DataFrame(flags, index=some.index)], axis=1)
     columns = COLUMNS | {"covariates": list(flags)}
     cohort = bb.read_cohort(wide, **columns)
-    one = bb.expose(cohort, QUESTION, cuts=[6.0])
+    one = bb.person_time(cohort, QUESTION, cuts=[6.0])
     monkeypatch.setattr("bayesblina.person_time.cells.front.MANY", 1)
-    require_same(one, bb.expose(cohort, QUESTION, cuts=[6.0]))
+    require_same(one, bb.person_time(cohort, QUESTION, cuts=[6.0]))
     scan = scan_cohort(wide, **columns)
     if count < 63:
-        require_same(one, bb.expose(scan, QUESTION, cuts=[6.0]))
+        require_same(one, bb.person_time(scan, QUESTION, cuts=[6.0]))
     else:
         with pytest.raises(SpecError, match="combinations of levels"):
-            bb.expose(scan, QUESTION, cuts=[6.0])
+            bb.person_time(scan, QUESTION, cuts=[6.0])
 
 
 @pytest.mark.parametrize("change", ["written anew", "deleted", "added"])
@@ -459,7 +459,7 @@ def test_files_must_stay_as_they_were_checked(
     table.head(1500).to_parquet(tmp_path / "1.parquet", index=False)
     table.tail(1500).to_parquet(tmp_path / "2.parquet", index=False)
     scan = scan_cohort(tmp_path / "*.parquet", **COLUMNS)
-    bb.expose(scan, QUESTION)
+    bb.person_time(scan, QUESTION)
     if change == "written anew":
         other = table.tail(1500).assign(age_group="another")
         other.to_parquet(tmp_path / "2.parquet", index=False)
@@ -468,7 +468,7 @@ def test_files_must_stay_as_they_were_checked(
     else:
         table.tail(10).to_parquet(tmp_path / "3.parquet", index=False)
     with pytest.raises(DataError, match="not as it was when it was scanned"):
-        bb.expose(scan, QUESTION)
+        bb.person_time(scan, QUESTION)
 
 
 def test_what_an_engine_cannot_take_is_one_error(table: pd.DataFrame, tmp_path: Path) -> None:
@@ -493,11 +493,11 @@ def test_files_mean_what_stands_in_them(table: pd.DataFrame, tmp_path: Path) -> 
     many.loc[late, "age_group"] = 'over, or "above"\n60'
     many.to_csv(folder / "all.csv", index=False)
     many.to_parquet(folder / "all.parquet", index=False)
-    one = bb.expose(bb.read_cohort(many, **COLUMNS), QUESTION)
+    one = bb.person_time(bb.read_cohort(many, **COLUMNS), QUESTION)
     for kind in ("csv", "parquet"):
         scan = scan_cohort(folder / f"all.{kind}", **COLUMNS)
         assert scan.size == len(many)
-        require_same(one, bb.expose(scan, QUESTION))
+        require_same(one, bb.person_time(scan, QUESTION))
     # A line that begins like a comment may be a patient, and is not passed over.
     lines = table.to_csv(index=False).splitlines()
     lines.insert(7, "# a remark")
@@ -513,10 +513,10 @@ def test_companion_of_a_scan(tmp_path: Path) -> None:
     )
     table.to_parquet(tmp_path / "patients.parquet")
     question = bb.Question(exposed="maintenance", eligible_from="entry", transplant="censor")
-    scanned = bb.expose(bb.scan_cohort(tmp_path / "patients.parquet", **COLUMNS), question)
-    held = bb.expose(bb.read_cohort(table, **COLUMNS), question)
+    scanned = bb.person_time(bb.scan_cohort(tmp_path / "patients.parquet", **COLUMNS), question)
+    held = bb.person_time(bb.read_cohort(table, **COLUMNS), question)
     assert scanned.finer is not None
-    for name in ("events", "exposure"):
+    for name in ("events", "person_time"):
         opens = np.searchsorted(scanned.finer["interval_start"], scanned.table["interval_start"])
         parts = np.add.reduceat(scanned.finer[name].values, opens, axis=1)
         np.testing.assert_array_equal(parts, scanned.table[name].values)
@@ -558,8 +558,8 @@ def test_companion_of_a_scan_with_times_by_a_unit(digits: int) -> None:
     table = table[kept]
     columns = COLUMNS | {"endpoints": {"os": ENDPOINTS["os"]}, "covariates": []}
     question = bb.Question(exposed="maintenance", eligible_from="entry", transplant="censor")
-    scanned = bb.expose(scan_cohort(table, **columns), question)
-    held = bb.expose(bb.read_cohort(table, **columns), question)
+    scanned = bb.person_time(scan_cohort(table, **columns), question)
+    held = bb.person_time(bb.read_cohort(table, **columns), question)
     found, exact = (
         partial_posterior(bb.load_model("primary"), one, seed=1, draws=20_000)
         for one in (scanned, held)

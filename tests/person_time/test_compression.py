@@ -25,10 +25,10 @@ from bayesblina.estimands.paths import average_survival, hazard_at_survival
 from bayesblina.hazards.build import build_model, draw_prior, with_weights
 from bayesblina.hazards.effects import make_design
 from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_likelihood
-from bayesblina.inference.fitting import Fit, compression_notes, expose_for, swings
+from bayesblina.inference.fitting import Fit, compression_notes, person_time_for, swings
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time import compression
-from bayesblina.person_time.cells import Exposure, front
+from bayesblina.person_time.cells import PersonTime, front
 from bayesblina.person_time.compression import (
     Axis,
     Compression,
@@ -446,24 +446,24 @@ CUTS = [3.0, 6.0, 9.0, 15.0, 24.0]
 @cache
 def exposed(
     *covariates: str, compress: bool, weighted: bool = False, many: bool = False
-) -> Exposure:
+) -> PersonTime:
     cohort = cohort_of(*covariates)
     weights = np.random.default_rng(3).exponential(size=cohort.size) + 0.1 if weighted else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(front, "MANY", 0 if many else 10**9)
-        return bb.expose(cohort, QUESTION, cuts=CUTS, weights=weights, compress=compress)
+        return bb.person_time(cohort, QUESTION, cuts=CUTS, weights=weights, compress=compress)
 
 
-def some_draws(exposure: Exposure, *, size: int = 6, seed: int = 0) -> xr.Dataset:
+def some_draws(person_time: PersonTime, *, size: int = 6, seed: int = 0) -> xr.Dataset:
     """Parameters at random, as a posterior."""
     random = np.random.default_rng(seed)
-    endpoints, terms = list(exposure.endpoints), exposure.table["term"].values
+    endpoints, terms = list(person_time.endpoints), person_time.table["term"].values
     shape = (1, size, len(endpoints))
     return xr.Dataset(
         {
             "log_baseline": (
                 ("chain", "draw", "endpoint", "interval"),
-                random.normal(-3.0, 0.7, (*shape, exposure.table.sizes["interval"])),
+                random.normal(-3.0, 0.7, (*shape, person_time.table.sizes["interval"])),
             ),
             "log_hazard_ratio": (
                 ("chain", "draw", "endpoint", "effect"),
@@ -503,7 +503,7 @@ def test_likelihoods_of_compressed_patients(
     np.testing.assert_allclose(other.centre, design.centre, rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(other.scale, design.scale, rtol=1e-10)
     # Summed over the nodes events and person-time by cell are exact.
-    for name in ("events", "exposure"):
+    for name in ("events", "person_time"):
         one, two = (each.table[name].sum("pattern").values for each in (exact, found))
         np.testing.assert_allclose(two, one, rtol=1e-12, atol=1e-11 * one.max())
     draws = some_draws(exact)
@@ -523,9 +523,9 @@ def test_likelihoods_of_compressed_patients(
         np.testing.assert_allclose(own.values, each.values, rtol=1e-9, atol=1e-9)
 
 
-def without_events(exposure: Exposure) -> Exposure:
-    empty = xr.zeros_like(exposure.table["events"])
-    return replace(exposure, table=exposure.table.assign(events=empty))
+def without_events(person_time: PersonTime) -> PersonTime:
+    empty = xr.zeros_like(person_time.table["events"])
+    return replace(person_time, table=person_time.table.assign(events=empty))
 
 
 @pytest.mark.parametrize("covariates", COVARIATES[:3], ids="+".join)
@@ -565,8 +565,8 @@ def test_patients_at_risk_and_other_weights(covariates: tuple[str, ...]) -> None
         weighted = replace(
             found,
             table=found.table.assign(
-                events=xr.zeros_like(found.table["exposure"]),
-                exposure=(found.table["exposure"].dims, data["exposure"]),
+                events=xr.zeros_like(found.table["person_time"]),
+                person_time=(found.table["person_time"].dims, data["person_time"]),
             ),
         )
         expected = total_log_likelihood(draws, weighted, make_design(found, definition))
@@ -579,10 +579,10 @@ def test_patients_at_risk_and_other_weights(covariates: tuple[str, ...]) -> None
         np.testing.assert_allclose(data["events_by_pattern"].sum(axis=-1), event, rtol=1e-12)
 
 
-def without_people_events(exposure: Exposure) -> Exposure:
-    held = exposure.patients()
+def without_people_events(person_time: PersonTime) -> PersonTime:
+    held = person_time.patients()
     quiet = held.people.assign(event=xr.zeros_like(held.people["event"]))
-    return replace(exposure, patients=lambda: replace(held, people=quiet))  # type: ignore[arg-type]
+    return replace(person_time, patients=lambda: replace(held, people=quiet))  # type: ignore[arg-type]
 
 
 # Fits and curves ----------------------------------------------------------------------------------
@@ -606,13 +606,13 @@ def both(*, factor: float = 1.0) -> tuple[Fit, Fit]:
     some = fit.posterior.isel(draw=slice(None, None, 20))
     some = some.assign(coefficient=factor * some["coefficient"])
     one = replace(fit, draws=xr.DataTree.from_dict({"/posterior": some}))
-    return replace(one, exposure=fitted(compress=False, seed=2).exposure), one
+    return replace(one, person_time=fitted(compress=False, seed=2).person_time), one
 
 
 def test_a_compressed_fit_has_the_same_posterior() -> None:
     found, exact = fitted(compress=True), fitted(compress=False, seed=2)
-    assert found.exposure.compression is not None
-    assert exact.exposure.compression is None
+    assert found.person_time.compression is not None
+    assert exact.person_time.compression is None
     names = ["log_hazard_ratio", "coefficient", "log_baseline"]
     one, two = found.posterior[names], exact.posterior[names]
     distances = []
@@ -639,40 +639,40 @@ def bb_mcse(values: xr.DataArray) -> Floats:
 
 def test_the_fit_says_how_far_it_may_be_off() -> None:
     fit = fitted(compress=True)
-    assert fit.exposure.compression is not None
-    largest = swings(fit.exposure, fit.posterior, fit.design)
+    assert fit.person_time.compression is not None
+    largest = swings(fit.person_time, fit.posterior, fit.design)
     # By hand: the largest coefficient of any draw times half the range, in sds.
-    for axis, swing in zip(fit.exposure.compression.axes, largest, strict=True):
+    for axis, swing in zip(fit.person_time.compression.axes, largest, strict=True):
         coefficient = np.abs(fit.posterior["coefficient"].sel(term=axis.name).values).max()
-        sd = table().set_index("patient_id").loc[fit.exposure.people["patient"].values]
+        sd = table().set_index("patient_id").loc[fit.person_time.people["patient"].values]
         half = (axis.high - axis.low) / 2
         expected = coefficient * half / float(np.std(sd[axis.name]))
         assert swing == pytest.approx(expected, rel=1e-9)
-    hazard = fit.exposure.compression.hazard_error(largest)
-    alive = fit.exposure.compression.survival_error(largest)
+    hazard = fit.person_time.compression.hazard_error(largest)
+    alive = fit.person_time.compression.survival_error(largest)
     (note,) = (one for one in fit.provenance.notes if "compressed" in one)
     assert f"1 plus or minus {hazard:.1g} in every draw" in note
     assert f"survival averaged over the patients within {alive:.1g}" in note
     assert "score to 25" in note
     assert not any("compressed" in one for one in fitted(compress=False, seed=2).provenance.notes)
     with pytest.raises(SpecError, match="compress=False"):
-        compression_notes(fit.exposure, fit.posterior * 40.0, fit.design)
+        compression_notes(fit.person_time, fit.posterior * 40.0, fit.design)
 
 
 @pytest.mark.parametrize("by", [None, "age_group"])
 def test_curves_of_compressed_patients(by: str | None) -> None:
     """The same draws over nodes and over the patients themselves, all within the bound."""
     one, other = both(factor=3.0)
-    assert (other.exposure.at_risk(LANDMARK) < 0).any()
+    assert (other.person_time.at_risk(LANDMARK) < 0).any()
     arguments: dict[str, Any] = {"regimes": REGIMES, "landmark": LANDMARK, "by": by}
     times = np.linspace(LANDMARK, 30.0, 12)
     exact = bb.survival(one, times=times, **arguments)
     found = bb.survival(other, times=times, **arguments)
     assert "survival_error" not in exact.attrs
     bound = float(found.attrs["survival_error"])
-    assert other.exposure.compression is not None
-    assert bound == other.exposure.compression.survival_error(
-        swings(other.exposure, other.posterior, other.design)
+    assert other.person_time.compression is not None
+    assert bound == other.person_time.compression.survival_error(
+        swings(other.person_time, other.posterior, other.design)
     )
     gap = np.abs(found["survival"] - exact["survival"])
     # Far more than rounding, and within the bound.
@@ -704,7 +704,7 @@ def test_courses_of_compressed_patients() -> None:
     """Death with and without a relapse on the way, over nodes and over the patients."""
     definition, cohort = bb.load_model("illness_death"), cohort_of("score")
     exact, found = (
-        expose_for(definition, cohort, QUESTION, cuts=CUTS, compress=compress)
+        person_time_for(definition, cohort, QUESTION, cuts=CUTS, compress=compress)
         for compress in (False, True)
     )
     # Draws from the prior do as well; larger effects, so that not all is rounding.
@@ -712,7 +712,7 @@ def test_courses_of_compressed_patients() -> None:
     effects = np.clip(2.0 * prior["coefficient"], -0.7, 0.7)
     draws = xr.DataTree.from_dict({"/posterior": prior.assign(coefficient=effects)})
     one, other = (
-        replace(fitted(compress=True), definition=definition, exposure=each, draws=draws)
+        replace(fitted(compress=True), definition=definition, person_time=each, draws=draws)
         for each in (exact, found)
     )
     arguments: dict[str, Any] = {"regimes": REGIMES, "landmark": LANDMARK, "times": [10.0, 25.0]}
@@ -769,7 +769,7 @@ def test_some_draws_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> 
         return populations_of(part, *rest)
 
     monkeypatch.setattr(curves, "populations_of", counted)
-    patterns = fit.exposure.table.sizes["pattern"]
+    patterns = fit.person_time.table.sizes["pattern"]
     monkeypatch.setattr(curves, "LARGEST", 4 * 300 * patterns)
     parts = bb.survival(fit, times=[10.0, 20.0], **arguments)
     assert seen == [300, 300, 300, 100]

@@ -270,8 +270,8 @@ def test_visits_of_two_mechanisms(
             phases=bb.Phases(c="c", m="m"),
             endpoints={"y": bb.Endpoint(time="t", event="e", recorded="exact")},
         )
-        exposure = bb.expose(cohort, bb.Question(exposed="m", eligible_from="c"))
-        found = coarse_event_times(exposure, {"y": 0.11})
+        person_time = bb.person_time(cohort, bb.Question(exposed="m", eligible_from="c"))
+        found = coarse_event_times(person_time, {"y": 0.11})
         if step == day:
             assert found.passed
             assert found.messages == ()
@@ -359,13 +359,13 @@ def test_units_order_and_scale_do_not_matter(
     for unit, per in DAYS_PER_UNIT.items():
         cohort = cohort_of(time / per, event, start / per, unit=unit)
         try:
-            exposure = bb.expose(cohort, QUESTION, cuts=[100.0 / per])
+            person_time = bb.person_time(cohort, QUESTION, cuts=[100.0 / per])
         except DataError:  # nobody is exposed, or unexposed
             return
-        rows.append(coarse_event_times(exposure, sd).table)
+        rows.append(coarse_event_times(person_time, sd).table)
     order = np.random.default_rng(seed).permutation(size)
     mixed = cohort_of(time[order], event[order], start[order])
-    rows.append(coarse_event_times(bb.expose(mixed, QUESTION, cuts=[100.0]), sd).table)
+    rows.append(coarse_event_times(bb.person_time(mixed, QUESTION, cuts=[100.0]), sd).table)
     for other in rows[1:]:
         pd.testing.assert_frame_equal(rows[0], other, rtol=1e-9, atol=1e-12)
     plain = coarseness(np.zeros(size), time, event, start, posterior_sd=0.3)
@@ -388,17 +388,17 @@ def test_rounded_months_are_months() -> None:
     assert rounded.index == pytest.approx(plain.index, rel=0.02)
 
 
-# An exposure's endpoints, phases and patients.
+# A person-time's endpoints, phases and patients.
 
 
-def exposure_of(size: int = 300, **changes: object) -> bb.Exposure:
+def person_time_of(size: int = 300, **changes: object) -> bb.PersonTime:
     time, event, start = drawn(size, 3 * MONTH, seed=1)
-    return bb.expose(cohort_of(time, event, start), QUESTION, cuts=[200.0], **changes)  # type: ignore[arg-type]
+    return bb.person_time(cohort_of(time, event, start), QUESTION, cuts=[200.0], **changes)  # type: ignore[arg-type]
 
 
 def test_pieces_of_the_exposed_phase_are_one_start() -> None:
-    whole = coarse_event_times(exposure_of(), {"y": 0.2}).table
-    pieces = coarse_event_times(exposure_of(phase_cuts=[50.0, 100.0]), {"y": 0.2}).table
+    whole = coarse_event_times(person_time_of(), {"y": 0.2}).table
+    pieces = coarse_event_times(person_time_of(phase_cuts=[50.0, 100.0]), {"y": 0.2}).table
     pd.testing.assert_frame_equal(whole, pieces)
     assert whole["starters_share"].iloc[0] > 0.05
 
@@ -406,8 +406,8 @@ def test_pieces_of_the_exposed_phase_are_one_start() -> None:
 def test_many_patients_are_looked_at_the_same_way() -> None:
     """Above 50,000 patients are summed in one pass, and looked at singly when asked for."""
     time, event, start = drawn(60_000, 3 * MONTH, seed=1)
-    exposure = bb.expose(cohort_of(time, event, start), QUESTION)
-    (row,) = coarse_event_times(exposure, {"y": 0.01}).table.itertuples(index=False)
+    person_time = bb.person_time(cohort_of(time, event, start), QUESTION)
+    (row,) = coarse_event_times(person_time, {"y": 0.01}).table.itertuples(index=False)
     plain = coarseness(np.zeros(time.size), time, event, start, posterior_sd=0.01)
     assert row.index == pytest.approx(plain.index, rel=1e-9)
     assert row.state == "failed"
@@ -426,10 +426,10 @@ def test_a_million_patients_take_seconds() -> None:
 
 
 def test_every_endpoint_needs_a_standard_deviation() -> None:
-    exposure = exposure_of()
+    person_time = person_time_of()
     for wrong in ({}, {"y": 0.0}, {"y": -1.0}, {"y": float("nan")}, {"x": 0.1}):
         with pytest.raises(SpecError, match="endpoint 'y' a positive standard deviation"):
-            coarse_event_times(exposure, wrong)
+            coarse_event_times(person_time, wrong)
 
 
 def test_of_a_scan_the_sample_is_looked_at(tmp_path: Path) -> None:
@@ -451,12 +451,12 @@ def test_of_a_scan_the_sample_is_looked_at(tmp_path: Path) -> None:
         endpoints={"y": bb.Endpoint(time="t", event="e", recorded="exact")},
         phases=bb.Phases(m="m"),
     )
-    exposure = bb.expose(scan, QUESTION, cuts=[200.0])
-    assert not exposure.complete
-    assert exposure.recorded == {"y": "exact"}
-    (line,) = [one for one in exposure.account().lines if one.step == "recorded"]
+    person_time = bb.person_time(scan, QUESTION, cuts=[200.0])
+    assert not person_time.complete
+    assert person_time.recorded == {"y": "exact"}
+    (line,) = [one for one in person_time.account().lines if one.step == "recorded"]
     assert (line.what, line.size) == ("event times exact: declared", int(event.sum()))
-    found = coarse_event_times(exposure, {"y": 0.1})
+    found = coarse_event_times(person_time, {"y": 0.1})
     assert found.table["state"].tolist() == ["failed"]
     assert found.table["events"].iloc[0] < event.sum()
     assert found.notes == (
@@ -468,14 +468,14 @@ def test_messages_say_more_than_the_limit() -> None:
     """A number just above a limit is not rounded to it."""
     time, event, start = drawn(300, 3 * MONTH, seed=1)
     index = coarseness(np.zeros(300), time, event, start, posterior_sd=1.0).index
-    exposure = bb.expose(cohort_of(time, event, start), QUESTION, cuts=[200.0])
-    failed = coarse_event_times(exposure, {"y": index / (FAILED + 1e-4)})
+    person_time = bb.person_time(cohort_of(time, event, start), QUESTION, cuts=[200.0])
+    failed = coarse_event_times(person_time, {"y": index / (FAILED + 1e-4)})
     assert "0.5001, above 0.5" in failed.messages[0]
     assert "not to be relied on" in failed.messages[0]
-    told = coarse_event_times(exposure, {"y": index / (FAILED - 1e-4)})
+    told = coarse_event_times(person_time, {"y": index / (FAILED - 1e-4)})
     assert told.passed
     assert "0.50, above 0.25" in told.messages[0]
-    silent = coarse_event_times(exposure, {"y": index / (TOLD - 1e-4)})
+    silent = coarse_event_times(person_time, {"y": index / (TOLD - 1e-4)})
     assert silent.messages == ()
 
 
@@ -509,14 +509,14 @@ def test_a_declaration_is_in_account_and_exposure() -> None:
     question = bb.Question(
         exposed="maintenance", eligible_from="consolidation", transplant="censor"
     )
-    exposure = bb.expose(cohort, question)
-    assert exposure.recorded == {"os": None, "rfs": "exact"}
-    found = coarse_event_times(exposure, {"os": 0.4, "rfs": 0.4})
+    person_time = bb.person_time(cohort, question)
+    assert person_time.recorded == {"os": None, "rfs": "exact"}
+    found = coarse_event_times(person_time, {"os": 0.4, "rfs": 0.4})
     assert found.table["recorded"].tolist() == ["not declared", "exact"]
     assert found.notes == (
         "os: nothing is declared of how events are recorded; their times are taken as exact",
     )
-    courses = bb.expose(cohort, question, courses=("os", "rfs"))
+    courses = bb.person_time(cohort, question, courses=("os", "rfs"))
     assert courses.recorded == {
         "relapse": "exact",
         "death in remission": "exact",
@@ -525,19 +525,19 @@ def test_a_declaration_is_in_account_and_exposure() -> None:
 
 
 def test_a_declaration_is_saved(synthetic_fit: bb.Fit, tmp_path: Path) -> None:
-    table = synthetic_fit.exposure.table
+    table = synthetic_fit.person_time.table
     declared = replace(
         synthetic_fit,
-        exposure=replace(
-            synthetic_fit.exposure,
+        person_time=replace(
+            synthetic_fit.person_time,
             table=table.assign_attrs(recorded='{"os": null, "rfs": "exact"}'),
         ),
     )
     bb.save(declared, tmp_path / "fit.nc")
-    assert bb.load(tmp_path / "fit.nc").exposure.recorded == {"os": None, "rfs": "exact"}
+    assert bb.load(tmp_path / "fit.nc").person_time.recorded == {"os": None, "rfs": "exact"}
     # Of fits from before there were declarations nothing is known.
     del table.attrs["recorded"]
-    assert synthetic_fit.exposure.recorded == {"os": None, "rfs": None}
+    assert synthetic_fit.person_time.recorded == {"os": None, "rfs": None}
 
 
 def test_visits_are_refused_with_the_reason() -> None:

@@ -76,7 +76,7 @@ def test_who_is_at_risk_at_a_landmark_that_times_meet_by_rounding() -> None:
     }
     question = bb.Question(exposed="maintenance", eligible_from="entry")
     for cohort in (bb.scan_cohort(table, **declared), bb.read_cohort(table, **declared)):
-        found = bb.expose(cohort, question, cuts=[1.5], landmarks=[0.3])
+        found = bb.person_time(cohort, question, cuts=[1.5], landmarks=[0.3])
         assert found.at_risk(0.3).tolist() == [[3.0]]
 
 
@@ -90,7 +90,7 @@ def test_a_piece_that_begins_with_the_lag_is_entered_then() -> None:
 
     def entered(lag: float) -> list[tuple[float, int]]:
         fit: Any = SimpleNamespace(
-            exposure=SimpleNamespace(table=table),
+            person_time=SimpleNamespace(table=table),
             question=bb.Question(exposed="late", eligible_from="entry", lag=lag),
         )
         return _changes(fit, bb.From(8.0))

@@ -230,4 +230,4 @@ def test_notebooks_show_the_estimand() -> None:
 def test_no_such_values(question: Any, cohort: Any, message: str) -> None:
     asked = bb.Question(exposed="second", eligible_from="entry") if question is None else question
     with pytest.raises(TypeError, match=message):
-        bb.expose(read() if cohort is None else cohort, asked)
+        bb.person_time(read() if cohort is None else cohort, asked)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import bayesblina as bb
 from bayesblina.person_time import risk_sets
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.risk_sets import (
     RiskSets,
     find_risk_sets,
@@ -47,7 +47,7 @@ def patients(size: int = 60) -> pd.DataFrame:
     )
 
 
-def exposed(table: pd.DataFrame, weights: Any = None) -> Exposure:
+def exposed(table: pd.DataFrame, weights: Any = None) -> PersonTime:
     cohort = bb.read_cohort(
         table,
         patient="id",
@@ -59,7 +59,7 @@ def exposed(table: pd.DataFrame, weights: Any = None) -> Exposure:
         phases=bb.Phases(early="early", late="late"),
         covariates=["site"],
     )
-    return bb.expose(cohort, QUESTION, cuts=[1.0, 3.0], weights=weights)
+    return bb.person_time(cohort, QUESTION, cuts=[1.0, 3.0], weights=weights)
 
 
 def people(table: pd.DataFrame) -> list[Any]:
@@ -97,12 +97,12 @@ def test_a_loop_over_times_and_patients(
 ) -> None:
     table = patients()
     weight = np.random.default_rng(4).uniform(0.2, 2.0, len(table)) if weighted else np.ones(60)
-    exposure = exposed(table, weight if weighted else None)
-    assert exposure.table["phase"].values.tolist() == ["before early", "early", "late"]
+    person_time = exposed(table, weight if weighted else None)
+    assert person_time.table["phase"].values.tolist() == ["before early", "early", "late"]
     strata = np.array([0, 1, 1]) if stratified else None
     cuts = np.array([1.0, 3.0])
     sets, grouped = find_risk_sets(
-        exposure,
+        person_time,
         endpoints,
         same=np.array(same),
         stratum_of=strata,
@@ -204,7 +204,7 @@ def sums(spacing: float | None = None) -> xr.Dataset:
     time = np.arange(1.0, 33.0).reshape(2, 4, 2, 2)
     shape = ("endpoint", "interval", "phase", "pattern")
     finer = xr.Dataset(
-        {"events": (shape, events), "exposure": (shape, time)},
+        {"events": (shape, events), "person_time": (shape, time)},
         coords={
             "interval_start": ("interval", [0.0, 1.0, 2.0, 4.0]),
             "interval_stop": ("interval", [1.0, 2.0, 4.0, 8.0]),
@@ -214,8 +214,8 @@ def sums(spacing: float | None = None) -> xr.Dataset:
 
 
 def of_sums(finer: xr.Dataset, **more: Any) -> list[RiskSets]:
-    exposure: Any = SimpleNamespace(finer=finer)
-    return risk_sets_of_sums(exposure, [1], **({"same": np.array([0, 1])} | more))
+    person_time: Any = SimpleNamespace(finer=finer)
+    return risk_sets_of_sums(person_time, [1], **({"same": np.array([0, 1])} | more))
 
 
 def test_short_intervals_stand_for_their_events() -> None:
@@ -274,8 +274,8 @@ def test_strata_and_shared_hazards_of_sums() -> None:
     # Several endpoints side by side; rounding of sums over nodes is no event.
     finer = sums()
     finer["events"].values[1, 2] = 0.1
-    exposure: Any = SimpleNamespace(finer=finer)
-    (both,) = risk_sets_of_sums(exposure, [1, 0], same=np.array([0, 1]))
+    person_time: Any = SimpleNamespace(finer=finer)
+    (both,) = risk_sets_of_sums(person_time, [1, 0], same=np.array([0, 1]))
     assert both.endpoint.tolist() == [1] * 4 + [0] * 4
     assert both.events.tolist() == [2 + 36, 1 + 36, 0.4 + 36, 4 + 36]
     assert of_sums(finer)[0].times.tolist() == [1.0, 2.0, 8.0]
@@ -299,10 +299,10 @@ def test_patients_of_compressed_covariates_stand_at_nodes(monkeypatch: pytest.Mo
         phases=bb.Phases(early="early", late="late"),
         covariates=["site", "age"],
     )
-    exposure = bb.expose(cohort, QUESTION, cuts=[1.0, 3.0], compress=True)
-    assert exposure.compression is not None
-    share = exposure.projection().toarray()
-    (one,), _ = find_risk_sets(exposure, [0], same=np.arange(3))
+    person_time = bb.person_time(cohort, QUESTION, cuts=[1.0, 3.0], compress=True)
+    assert person_time.compression is not None
+    share = person_time.projection().toarray()
+    (one,), _ = find_risk_sets(person_time, [0], same=np.arange(3))
     firsts = np.zeros((one.times.size, 3, share.shape[1]))
     firsts[:, one.state, one.pattern] = one.at_risk
     for index, time in enumerate(one.times):

@@ -126,10 +126,12 @@ def test_pieces_that_end_before_the_lag_are_never_entered() -> None:
     assert [mark.offset for mark in found.marks[1:]] == [2.0, 2.0, 2.5]
     # A lag at a cut: the piece that ends there is not entered either.
     assert [mark.offset for mark in course([1.0], lag=1.0).marks[1:]] == [1.0, 1.0]
-    exposure = bb.expose(
+    person_time = bb.person_time(
         cohort_of({}, {"two": np.nan}), asked(lag=2.0), cuts=[], phase_cuts=[1.0, 2.5]
     )
-    spent = exposure.table["exposure"].sel(endpoint="os").sum(("interval", "pattern")).to_series()
+    spent = (
+        person_time.table["person_time"].sel(endpoint="os").sum(("interval", "pattern")).to_series()
+    )
     # From 2 + 2 on, then from 2 + 2.5 on; until then the first phase, from 1 on.
     assert spent.to_dict() == {
         "before first": 2.0,
@@ -216,7 +218,7 @@ def test_reasons_are_told_in_their_order() -> None:
         transplant="censor",
         endpoints=("os",),
     )
-    found = bb.expose(cohort, question, cuts=[]).left_out
+    found = bb.person_time(cohort, question, cuts=[]).left_out
     assert {one.reason: set(one.patients) for one in found} == {
         "never under observation for this endpoint": {"unseen"},
         "never reached first": {"never", "never and early"},

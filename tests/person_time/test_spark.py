@@ -71,8 +71,11 @@ def test_spark_sums_what_memory_sums(
     scan = bb.scan_cohort(connection.read_parquet(str(path)), **columns)
     compress = True if len(covariates) > 1 else None
     cuts = [5.0, 8.0, 12.0]
-    one = bb.expose(memory, QUESTION, cuts=cuts, compress=compress)
-    other = bb.expose(scan, QUESTION, cuts=cuts)
+    one = bb.person_time(memory, QUESTION, cuts=cuts, compress=compress)
+    other = bb.person_time(scan, QUESTION, cuts=cuts)
     require_same(one, other)
-    default, engine = bb.expose(memory, QUESTION, compress=compress), bb.expose(scan, QUESTION)
+    default, engine = (
+        bb.person_time(memory, QUESTION, compress=compress),
+        bb.person_time(scan, QUESTION),
+    )
     np.testing.assert_array_equal(engine.cuts, default.cuts)

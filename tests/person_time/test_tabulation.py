@@ -170,7 +170,7 @@ def spent(block: Part, asked: Course, cuts: list[float] | None = None, **more: A
 
 def by_state(block: Part, asked: Course) -> list[float]:
     """Person-time of one patient by state."""
-    found: list[float] = spent(block, asked).exposure[:, 0, 0, 0].tolist()
+    found: list[float] = spent(block, asked).person_time[:, 0, 0, 0].tolist()
     return found
 
 
@@ -279,7 +279,7 @@ def tallied(asked: Course, **more: Any) -> Tallying:
 
 def test_sums_in_every_cell() -> None:
     found = tallied(course(*TWO)).tally()
-    assert found.exposure[..., 0].tolist() == EXPECTED.tolist()
+    assert found.person_time[..., 0].tolist() == EXPECTED.tolist()
     events = np.zeros((3, 2, 3))
     # At a cut an event belongs to the earlier interval.
     events[2, 0, 2] = events[2, 1, 1] = 1.0
@@ -311,7 +311,7 @@ def test_weights_multiply() -> None:
     expected[0, 0, 0] = 2 * 2 + 0.5
     expected[1, 0, 1] = 2 * 3 + 0.5 * 2
     expected[2, 0] *= 2.0
-    assert found.exposure[..., 0].tolist() == expected.tolist()
+    assert found.person_time[..., 0].tolist() == expected.tolist()
     assert found.events[2, :, :, 0].tolist() == [[0, 0, 2], [0, 3, 0]]
     assert found.visitors.tolist() == [3, 2, 2]
 
@@ -336,8 +336,8 @@ def test_moments_are_products_of_chebyshev_polynomials() -> None:
         asked = course(*TWO)
         alone = Tallying(asked, cuts=CUTS, groups=2)
         alone.add(one, at_risk(one, asked, "os"), GROUP[row : row + 1])
-        expected += alone.tally().exposure * values[row]
-    np.testing.assert_allclose(found.exposure, expected, atol=1e-12)
+        expected += alone.tally().person_time * values[row]
+    np.testing.assert_allclose(found.person_time, expected, atol=1e-12)
     np.testing.assert_allclose(found.events[2, 0, 2], values[0], atol=1e-12)
     np.testing.assert_allclose(found.events[2, 1, 1], values[2], atol=1e-12)
     inside = np.array([True, False, True, True])
@@ -351,14 +351,14 @@ def test_cuts_that_times_meet_by_rounding() -> None:
     found = spent(block, course(*TWO), [0.3])
     # Who ends there is not in the later interval, who begins there not in the earlier one.
     assert found.events[0, 0, :, 0].tolist() == [1.0, 1.0]
-    assert found.exposure[0, 0, :, 0] == pytest.approx([0.3, 1.7])
+    assert found.person_time[0, 0, :, 0] == pytest.approx([0.3, 1.7])
     block = part([0.3, 2.0], [[NEVER, NEVER], [NEVER, NEVER]], entry=[0.0, 0.3])
     found = spent(block, course(*TWO), [MET])
     assert found.events[0, 0, :, 0].tolist() == [1.0, 1.0]
-    assert found.exposure[0, 0, :, 0] == pytest.approx([0.3, 1.7])
+    assert found.person_time[0, 0, :, 0] == pytest.approx([0.3, 1.7])
     # Many starts at a cut leave exactly nothing before it.
     block = part([2.0] * 7, [[NEVER, NEVER]] * 7, entry=[0.7] * 7)
-    assert spent(block, course(*TWO), [0.7]).exposure[0, 0, 0, 0] == 0.0
+    assert spent(block, course(*TWO), [0.7]).person_time[0, 0, 0, 0] == 0.0
 
 
 def test_parts_add_up_to_the_whole() -> None:
@@ -371,10 +371,10 @@ def test_parts_add_up_to_the_whole() -> None:
         summed.add(some, at_risk(some, asked, "os"), GROUP[rows])
         parts.append(summed)
     whole, found = tallied(asked).tally(), merged(parts)
-    for name in ("events", "exposure", "visitors", "first", "longest"):
+    for name in ("events", "person_time", "visitors", "first", "longest"):
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
     # What is put together stays as it was.
-    np.testing.assert_array_equal(merged(parts).exposure, whole.exposure)
+    np.testing.assert_array_equal(merged(parts).person_time, whole.person_time)
 
 
 def test_parts_keep_their_ends_and_transplants() -> None:

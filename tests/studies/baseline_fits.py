@@ -117,9 +117,9 @@ def compare(setting: Setting) -> list[dict[str, object]]:
     data = arm.simulate(setting.patients, setting.log_ratio, setting.generator(0))
     cohort, question = cohort_of(setting, data)
     fit = bb.fit(cohort, question, seed=SEED_OF_FITS, draws=DRAWS, tune=TUNE, progress=False)
-    begin = fit.exposure.table["interval_start"].values
+    begin = fit.person_time.table["interval_start"].values
     companion = partial_posterior(
-        bb.load_model("primary"), fit.exposure, seed=SEED_OF_FITS, draws=COMPANION_DRAWS
+        bb.load_model("primary"), fit.person_time, seed=SEED_OF_FITS, draws=COMPANION_DRAWS
     ).draws
     assert companion is not None
     rows: list[dict[str, object]] = []

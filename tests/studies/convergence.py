@@ -20,7 +20,7 @@ import bayesblina as bb
 from bayesblina.core.files import write_text
 from bayesblina.estimands.safety import assess_rates, sample_rates
 from bayesblina.inference.convergence import Convergence
-from bayesblina.inference.fitting import expose_for, fit_exposure, sampler_settings
+from bayesblina.inference.fitting import fit_person_time, person_time_for, sampler_settings
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.onsets import AdverseEvents
 
@@ -116,14 +116,16 @@ class Prepared:
 def of_model(name: str, cohort: Cohort, **roles: str) -> Prepared:
     """Prepare fits of a model to a cohort at the defaults."""
     model = bb.load_model(name).with_covariates(**roles)
-    exposure = expose_for(model, cohort, QUESTION)
+    person_time = person_time_for(model, cohort, QUESTION)
     settings = sampler_settings(1000, 1000, 4, None, 1)
 
     def converge(seed: int) -> Convergence:
-        fit = fit_exposure(model, exposure, QUESTION, seed=seed, settings=settings, complete=False)
+        fit = fit_person_time(
+            model, person_time, QUESTION, seed=seed, settings=settings, complete=False
+        )
         return fit.convergence
 
-    return Prepared(events=int(exposure.table["events"].sum()), converge=converge)
+    return Prepared(events=int(person_time.table["events"].sum()), converge=converge)
 
 
 def of_terms(terms: int) -> Prepared:

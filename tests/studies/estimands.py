@@ -51,9 +51,9 @@ def read_off(fit: Fit, truth: Truth, table: pd.DataFrame) -> list[dict[str, obje
         SURVIVAL: bb.contrast(curves, *REGIMES)["survival_difference"].isel(time=0),
         RMST: bb.contrast(means, *REGIMES)["rmst_difference"],
     }
-    people = fit.exposure.people
+    people = fit.person_time.people
     rows: list[dict[str, object]] = []
-    for name in fit.exposure.endpoints:
+    for name in fit.person_time.endpoints:
         one = people.sel(endpoint=name)
         at_risk = (one["begin"] <= LANDMARK) & (one["exit"] > LANDMARK)
         ids = people["patient"].values[at_risk.values]

@@ -110,11 +110,11 @@ def patients(size: int, recording: Recording, *, until_found: bool, seed: int) -
 
 def look(cohort: Cohort) -> dict[str, object]:
     """Apply the rule to a cohort, with the partial likelihood's standard deviation."""
-    exposure = bb.expose(cohort, QUESTION, cuts=[365.0])
-    rows = exposure.episodes
-    exposed = exposure.table["role"].values[rows["phase"].values] == "exposed"
-    last = exposure.people["exit"].values[0][rows["patient"].values] == rows["stop"].values
-    event = last & exposure.people["event"].values[0][rows["patient"].values]
+    person_time = bb.person_time(cohort, QUESTION, cuts=[365.0])
+    rows = person_time.episodes
+    exposed = person_time.table["role"].values[rows["phase"].values] == "exposed"
+    last = person_time.people["exit"].values[0][rows["patient"].values] == rows["stop"].values
+    event = last & person_time.people["event"].values[0][rows["patient"].values]
     fit = fit_cox(
         rows["start"].values,
         rows["stop"].values,
@@ -123,7 +123,7 @@ def look(cohort: Cohort) -> dict[str, object]:
         ties="breslow",
     )
     sd = float(1.0 / np.sqrt(1.0 / fit.covariance[0, 0] + 1.0 / PRIOR_SD**2))
-    (row,) = coarse_event_times(exposure, {"y": sd}).table.itertuples(index=False)
+    (row,) = coarse_event_times(person_time, {"y": sd}).table.itertuples(index=False)
     return {"index": row.index, "state": row.state, "unit": row.unit, "log_hr": fit.estimate[0]}
 
 

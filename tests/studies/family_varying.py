@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import bayesblina as bb
 from bayesblina.inference.companion import partial_posterior
-from bayesblina.inference.fitting import expose_for, fit_exposure
+from bayesblina.inference.fitting import fit_person_time, person_time_for
 from bayesblina.inference.sampler_settings import SamplerSettings
 from tests.studies.baseline_patients import (
     CENSORED,
@@ -381,17 +381,17 @@ def cohort_of(kind: Kind, table: pd.DataFrame) -> bb.Cohort:
     )
 
 
-def _read(draws: xr.Dataset, asked: Quantity, exposure: bb.Exposure) -> Floats | None:
+def _read(draws: xr.Dataset, asked: Quantity, person_time: bb.PersonTime) -> Floats | None:
     """Draws of one quantity, flat; None where the data do not reach it."""
     if asked.variable not in draws:
         return None
     values = draws[asked.variable].sel(endpoint=asked.endpoint)
     if asked.variable == INTERVAL:
         assert isinstance(asked.at, float)
-        values = values.isel(interval=int(np.searchsorted(exposure.cuts, asked.at)))
+        values = values.isel(interval=int(np.searchsorted(person_time.cuts, asked.at)))
     elif asked.variable == PIECE:
         assert isinstance(asked.at, float)
-        since = exposure.table["since"].values[exposure.table["role"].values == "exposed"]
+        since = person_time.table["since"].values[person_time.table["role"].values == "exposed"]
         values = values.isel(piece=int(np.searchsorted(since, asked.at, side="right")) - 1)
     elif asked.variable == SUBGROUP:
         values = values.sel(subgroup=asked.at)
@@ -408,10 +408,10 @@ def analyse(
     seed = [SEED, list(KINDS).index(name), size, replication]
     definition = definition_of(kind)
     cohort = cohort_of(kind, kind.simulate(size, np.random.default_rng(seed)))
-    exposure = expose_for(definition, cohort, QUESTION)
-    fit = fit_exposure(
+    person_time = person_time_for(definition, cohort, QUESTION)
+    fit = fit_person_time(
         definition,
-        exposure,
+        person_time,
         QUESTION,
         seed=replication,
         settings=settings,
@@ -421,16 +421,18 @@ def analyse(
     criteria = fit.convergence.criteria.set_index("criterion")["value"]
     rows: list[dict[str, object]] = []
     for asked in kind.quantities:
-        own = _read(fit.posterior, asked, exposure)
+        own = _read(fit.posterior, asked, person_time)
         assert own is not None
-        other = None if fit.companion.draws is None else _read(fit.companion.draws, asked, exposure)
+        other = (
+            None if fit.companion.draws is None else _read(fit.companion.draws, asked, person_time)
+        )
         row: dict[str, object] = {
             "kind": name,
             "patients": size,
             "replication": replication,
             "quantity": asked.name,
             "truth": asked.truth,
-            "events": int(fit.exposure.table["events"].sum()),
+            "events": int(fit.person_time.table["events"].sum()),
             "mean": own.mean(),
             "sd": own.std(),
             "covered": bool(np.quantile(own, 0.025) <= asked.truth <= np.quantile(own, 0.975)),
@@ -460,14 +462,14 @@ def by_change(name: str, size: int, replication: int) -> list[dict[str, object]]
     seed = [SEED, len(kinds) + list(kinds).index(name), size, replication]
     shipped = definition_of(kind)
     cohort = cohort_of(kind, kind.simulate(size, np.random.default_rng(seed)))
-    exposure = expose_for(shipped, cohort, QUESTION)
+    person_time = person_time_for(shipped, cohort, QUESTION)
     rows: list[dict[str, object]] = []
     for words, prior in CHANGES.items():
         definition = shipped.with_priors(phase_change=prior)
-        draws = partial_posterior(definition, exposure, seed=replication).draws
+        draws = partial_posterior(definition, person_time, seed=replication).draws
         assert draws is not None
         for asked in kind.quantities:
-            own = _read(draws, asked, exposure)
+            own = _read(draws, asked, person_time)
             assert own is not None
             lower, upper = np.quantile(own, [0.025, 0.975])
             rows.append(

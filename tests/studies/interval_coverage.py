@@ -79,7 +79,7 @@ def log_ratios(fit: Fit) -> Iterator[tuple[str, str, np.ndarray]]:
     """Log hazard ratios of a fit, and of its companion, by endpoint."""
     assert fit.companion.draws is not None
     for how, posterior in (("", fit.posterior), (WITHOUT, fit.companion.draws)):
-        for name in fit.exposure.endpoints:
+        for name in fit.person_time.endpoints:
             one = posterior["log_hazard_ratio"].sel(endpoint=name).isel(effect=0)
             yield how, name, one.values.ravel()
 

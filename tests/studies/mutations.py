@@ -80,11 +80,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "estimands.ratios": ("tests/estimands/test_support.py", *ESTIMANDS, *COURSES),
     "estimands.states": COURSES,
     "estimands.support": ("tests/estimands/test_support.py", *CHECKS),
-    "exposure.each": SCANS,
-    "exposure.many": SCANS,
+    "person_time.each": SCANS,
+    "person_time.many": SCANS,
     "person_time.cells.ordered": ("tests/person_time/test_ordered.py",),
     "person_time.cells.ranks": ("tests/patients/test_scan.py",),
-    "exposure.singles": SCANS,
+    "person_time.singles": SCANS,
     "person_time.follow_up": (
         "tests/person_time/test_follow_up.py tests/person_time/test_segments.py "
         "tests/patients/test_account.py",

@@ -84,7 +84,7 @@ def baseline_density(fit: Fit) -> xr.DataArray:
     baseline = fit.definition.baseline
     assert not isinstance(baseline, Free)
     posterior = fit.posterior
-    model = build_model(fit.definition, fit.exposure).model
+    model = build_model(fit.definition, fit.person_time).model
     total = np.zeros(posterior.sizes["chain"] * posterior.sizes["draw"])
 
     def values(name: str) -> Floats:

@@ -63,19 +63,19 @@ def cuts_of(cohort: Cohort, parts: int) -> np.ndarray:
 def describe(fit: Fit, cuts: str) -> list[dict[str, object]]:
     """One row for each endpoint: the answer, its companion, the gate and the time taken."""
     ratio = fit.posterior["log_hazard_ratio"].isel(effect=0)
-    companion = partial_posterior(fit.definition, fit.exposure, seed=1).draws
+    companion = partial_posterior(fit.definition, fit.person_time, seed=1).draws
     assert companion is not None
     without = companion["log_hazard_ratio"].isel(effect=0)
     table = fit.convergence.table.set_index("parameter")["ess_bulk"]
     rows: list[dict[str, object]] = []
-    for name in fit.exposure.endpoints:
+    for name in fit.person_time.endpoints:
         mean, sd = float(ratio.sel(endpoint=name).mean()), float(ratio.sel(endpoint=name).std())
         other = float(without.sel(endpoint=name).mean())
         rows.append(
             {
-                "eligible": fit.exposure.people.sizes["patient"],
+                "eligible": fit.person_time.people.sizes["patient"],
                 "cuts": cuts,
-                "intervals": fit.exposure.table.sizes["interval"],
+                "intervals": fit.person_time.table.sizes["interval"],
                 "endpoint": name,
                 "log HR": f"{mean:.4f}",
                 "sd": f"{sd:.4f}",

@@ -142,9 +142,9 @@ def test_partial_likelihood_by_hand(engine: dict[str, Any]) -> None:
 def test_cuts_and_cells_are_the_package_s_own(engine: dict[str, Any], setting: Setting) -> None:
     arm = setting.kind
     data = arm.simulate(setting.patients, setting.log_ratio, setting.generator(0))
-    exposure = bb.expose(*cohort_of(setting, data))
+    person_time = bb.person_time(*cohort_of(setting, data))
     cuts = new_cuts(data)
-    np.testing.assert_allclose(exposure.table["interval_start"].values[1:], cuts, rtol=1e-9)
+    np.testing.assert_allclose(person_time.table["interval_start"].values[1:], cuts, rtol=1e-9)
     # Midway between events: none ends an interval.
     for one in data.endpoints.values():
         assert not np.isin(cuts, one.stop[one.event > 0]).any()
@@ -152,10 +152,10 @@ def test_cuts_and_cells_are_the_package_s_own(engine: dict[str, Any], setting: S
         events, time = engine["tabulate"](
             one.observed_from, one.stop, one.event, one.start, one.pattern, arm.patterns, cuts
         )
-        table = exposure.table.sel(endpoint=name)
+        table = person_time.table.sel(endpoint=name)
         shape = (cuts.size + 1, -1)
         np.testing.assert_array_equal(table["events"].values.reshape(shape), events)
-        np.testing.assert_allclose(table["exposure"].values.reshape(shape), time, atol=1e-9)
+        np.testing.assert_allclose(table["person_time"].values.reshape(shape), time, atol=1e-9)
 
 
 def test_risk_sets_counted_one_by_one(engine: dict[str, Any]) -> None:

@@ -260,9 +260,11 @@ def expected_log_ratio(cohort: bb.Cohort, left: np.ndarray, fit: Fit, factor: fl
     posterior = fit.posterior.mean(("chain", "draw")).isel(endpoint=0)
     base = np.exp(posterior["log_baseline"].values)
     ratio = math.exp(float(posterior["log_hazard_ratio"].values[0]))
-    table = fit.exposure.table.isel(endpoint=0).sum("pattern")
+    table = fit.person_time.table.isel(endpoint=0).sum("pattern")
     order = np.argsort(table["role"].values == "exposed")
-    events, time = (table[name].values[:, order].astype(float) for name in ("events", "exposure"))
+    events, time = (
+        table[name].values[:, order].astype(float) for name in ("events", "person_time")
+    )
     stop = cohort.endpoints["os"].time[left]
     exposed = cohort.phase_start[left, 0] < stop
     for phase, effect in ((0, 1.0), (1, ratio * factor)):
@@ -339,7 +341,7 @@ def test_normal_quantiles_are_what_is_meant() -> None:
 def test_what_is_imputed_is_possible(synthetic_fit: Fit) -> None:
     """Nobody relapses after a death; whom the question ended has not dropped out."""
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
-    people = synthetic_fit.exposure.people
+    people = synthetic_fit.person_time.people
     place = {str(patient): index for index, patient in enumerate(cohort.patients)}
     who = np.array([place[str(patient)] for patient in people["patient"].values])
     everybody = np.ones(cohort.size, dtype=bool)
@@ -355,7 +357,7 @@ def test_what_is_imputed_is_possible(synthetic_fit: Fit) -> None:
             np.random.default_rng(draw),
             death="os",
         )
-        for index, name in enumerate(synthetic_fit.exposure.endpoints):
+        for index, name in enumerate(synthetic_fit.person_time.endpoints):
             before, after = cohort.endpoints[name], done.endpoints[name]
             stop, event = people["exit"].values[index], people["event"].values[index]
             by_question = np.isfinite(stop) & ~event & (stop < before.time[who])

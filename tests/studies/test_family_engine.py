@@ -17,7 +17,7 @@ import bayesblina as bb
 from bayesblina.hazards.baseline import clock as package_clock
 from bayesblina.hazards.baseline import walks
 from bayesblina.hazards.definition import GaussianProcess, RandomWalk, SmoothWalk, Weibull
-from bayesblina.inference.fitting import expose_for
+from bayesblina.inference.fitting import person_time_for
 from tests.paths import STUDIES
 from tests.studies import family_courses as courses
 from tests.studies import family_cure as cure
@@ -260,8 +260,8 @@ def test_one_course_is_analysed_transition_by_transition() -> None:
 def test_varying_effects_are_read_where_their_time_lies(name: str, dim: str) -> None:
     kind = varying.KINDS[name]
     cohort = varying.cohort_of(kind, kind.simulate(86, np.random.default_rng(5)))
-    exposure = expose_for(varying.definition_of(kind), cohort, varying.QUESTION)
-    table = exposure.table
+    person_time = person_time_for(varying.definition_of(kind), cohort, varying.QUESTION)
+    table = person_time.table
     begins = table["interval_start"].values
     if dim == "piece":
         begins = table["since"].values[table["role"].values == "exposed"]
@@ -276,7 +276,7 @@ def test_varying_effects_are_read_where_their_time_lies(name: str, dim: str) -> 
         coords={"endpoint": ["y"]},
     )
     for asked in kind.quantities:
-        found = varying._read(draws, asked, exposure)
+        found = varying._read(draws, asked, person_time)
         assert found is not None
         at = float(asked.at or 0.0)
         (ends,) = np.append(begins[1:], np.inf)[begins == found[0]]

@@ -108,9 +108,11 @@ def test_ever_against_never(unit: str) -> None:
 
 
 def test_piecewise_exponential_maximum_likelihood(unit: str) -> None:
-    exposure = bb.expose(cohort_of("jasa1", unit), QUESTION, cuts=CUTS / DAYS_PER_UNIT[unit])
-    table = exposure.table.isel(endpoint=0, pattern=0)
-    events, time = table["events"].values, table["exposure"].values
+    person_time = bb.person_time(
+        cohort_of("jasa1", unit), QUESTION, cuts=CUTS / DAYS_PER_UNIT[unit]
+    )
+    table = person_time.table.isel(endpoint=0, pattern=0)
+    events, time = table["events"].values, table["person_time"].values
     on = np.array([0.0, 1.0])
 
     def negative(parameter: np.ndarray) -> tuple[float, np.ndarray]:

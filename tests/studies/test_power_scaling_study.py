@@ -44,7 +44,7 @@ def fitted(case: study.Case) -> Fit:
 
 def graph_density(fit: Fit, draws: int) -> NDArray[np.float64]:
     """The density that PyMC has of the baseline's variables, in standard normals for deviations."""
-    model = build_model(fit.definition, fit.exposure).model
+    model = build_model(fit.definition, fit.person_time).model
     names = [one.name for one in model.free_RVs if one.name != "log_hazard_ratio"]
     given = [model[name] for name in names]
     density = pytensor.function(

@@ -203,7 +203,7 @@ def test_it_says_that_it_is_synthetic() -> None:
     cohort, _ = blinatumomab_cohort(2)
     assert cohort.synthetic
     assert "267 synthetic patients" in repr(cohort)
-    assert bb.expose(cohort, QUESTION).synthetic
+    assert bb.person_time(cohort, QUESTION).synthetic
     assert bb.simon_makuch(cohort, QUESTION).attrs["synthetic"]
     for described in (bb.simulate, blinatumomab_cohort, blinatumomab_table, bb.simulate.Truth):
         assert "ynthetic" in str(described.__doc__)

@@ -16,7 +16,7 @@ import bayesblina as bb
 from bayesblina.hazards.build import BuiltModel, build_model
 from bayesblina.hazards.definition import ModelDefinition, parse_model
 from bayesblina.inference.sampling import evaluate
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 from tests.paths import DATA
 
 QUESTION = bb.Question(exposed="transplantation", eligible_from="entry")
@@ -24,7 +24,7 @@ WIDE = bb.HazardRatioPrior.from_sd(30.0)
 FREE = bb.SpreadPrior.from_scale(60.0, known=True)
 
 
-def exposure_of(covariates: list[str]) -> Exposure:
+def person_time_of(covariates: list[str]) -> PersonTime:
     table = pd.read_csv(DATA / "stanford_jasa1.csv").merge(
         pd.read_csv(DATA / "stanford_surgery.csv"), on="id"
     )
@@ -37,7 +37,7 @@ def exposure_of(covariates: list[str]) -> Exposure:
         phases=bb.Phases(transplantation="transplant_day"),
         covariates=covariates,
     )
-    return bb.expose(cohort, QUESTION, cuts=[60.0, 180.0])
+    return bb.person_time(cohort, QUESTION, cuts=[60.0, 180.0])
 
 
 def wide(name: str) -> ModelDefinition:
@@ -90,7 +90,7 @@ def mode(built: BuiltModel) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray
 
 
 def test_proportional() -> None:
-    estimate, error = mode(build_model(wide("primary"), exposure_of([])))
+    estimate, error = mode(build_model(wide("primary"), person_time_of([])))
     assert estimate["log_hazard_ratio"][0] == pytest.approx(-0.169863, abs=5e-4)
     assert error["log_hazard_ratio"][0] == pytest.approx(0.270569, rel=2e-3)
     # Intercept and intervals of the reference.
@@ -100,7 +100,7 @@ def test_proportional() -> None:
 
 
 def test_a_ratio_for_each_interval() -> None:
-    estimate, error = mode(build_model(wide("over_time"), exposure_of([])))
+    estimate, error = mode(build_model(wide("over_time"), person_time_of([])))
     got, sd = (one["log_hazard_ratio_by_interval"] for one in (estimate, error))
     np.testing.assert_allclose(got, [-0.211102, -0.042834, -0.207320], atol=1.5e-3)
     np.testing.assert_allclose(sd, [0.344369, 0.562731, 0.747545], rtol=5e-3)
@@ -108,7 +108,7 @@ def test_a_ratio_for_each_interval() -> None:
 
 def test_a_baseline_for_each_stratum() -> None:
     model = wide("stratified").with_covariates(stratum="surgery")
-    estimate, error = mode(build_model(model, exposure_of(["surgery"])))
+    estimate, error = mode(build_model(model, person_time_of(["surgery"])))
     assert estimate["log_hazard_ratio"][0] == pytest.approx(-0.130978, abs=5e-4)
     assert error["log_hazard_ratio"][0] == pytest.approx(0.267488, rel=2e-3)
     steps = np.array([0, -0.701655, -2.138662])

@@ -100,9 +100,9 @@ def test_pieces_are_the_patients_cut() -> None:
     cohort, history = simulated(3, patients=300)
     found = bb.starting_weights(cohort, QUESTION, endpoint="os", history=history)
     cuts = [2.0, 5.0, 11.0]
-    whole = bb.expose(cohort, QUESTION, cuts=cuts)
-    pieces = bb.expose(found.cohort, found.question, cuts=cuts)
-    for name in ("events", "exposure"):
+    whole = bb.person_time(cohort, QUESTION, cuts=cuts)
+    pieces = bb.person_time(found.cohort, found.question, cuts=cuts)
+    for name in ("events", "person_time"):
         summed = [
             one.table[name].sel(phase=list(whole.table["phase"].values)).sum("pattern").values
             for one in (whole, pieces)
@@ -503,7 +503,7 @@ def test_pieces_share_their_patients_weight(monkeypatch: pytest.MonkeyPatch) -> 
     fit = bb.fit(
         found.cohort, found.question, seed=1, weights=found.weights, draws=50, progress=False
     )
-    people = fit.exposure.people
+    people = fit.person_time.people
     people["person"] = ("patient", found.of.astype(str))
     given: list[Floats] = []
     monkeypatch.setattr(bootstrap, "with_weights", lambda *what: given.append(what[2]))
@@ -525,13 +525,13 @@ def test_the_demo_is_weighted_as_well() -> None:
     )
     found = bb.starting_weights(cohort, question, endpoint="rfs", confounders=["age_group"])
     # Some of the 86 begin consolidation after a relapse: they are at risk of none.
-    exits = bb.expose(cohort, question).people["exit"].sel(endpoint="rfs")
+    exits = bb.person_time(cohort, question).people["exit"].sel(endpoint="rfs")
     assert f"{int(np.isfinite(exits).sum())} patients" in repr(found)
     assert list(found.balance["covariate"]) == ["age_group[35-54]", "age_group[55+]"]
     figure = bb.plots.balance(found.balance)
     assert [line.get_label() for line in figure.axes[0].lines[:2]] == ["unweighted", "weighted"]
     fit = bb.fit(found.cohort, found.question, seed=1, weights=found.weights, progress=False)
-    assert fit.exposure.weighted
+    assert fit.person_time.weighted
     assert any("pseudo-posterior" in note for note in fit.provenance.notes)
 
 
@@ -633,12 +633,12 @@ def test_starts_are_those_of_the_question() -> None:
         covariates=["x"],
     )
     found = bb.starting_weights(cohort, QUESTION, endpoint="os")
-    cells = bb.expose(cohort, QUESTION).table
+    cells = bb.person_time(cohort, QUESTION).table
     rows = found.basis.exposed
     spent = float((found.basis.end - found.basis.begin)[rows].sum())
     events = int(found.basis.course.event[found.basis.rows][rows].sum())
     inside = cells.sel(phase="maintenance")
-    assert spent == pytest.approx(float(inside["exposure"].sum()), rel=1e-9)
+    assert spent == pytest.approx(float(inside["person_time"].sum()), rel=1e-9)
     assert events == int(inside["events"].sum())
 
 

@@ -19,7 +19,7 @@ import pytest
 import bayesblina as bb
 from bayesblina.cli import main
 from bayesblina.core.errors import SpecError, StorageError
-from bayesblina.inference.fitting import fit_exposure, sampler_settings
+from bayesblina.inference.fitting import fit_person_time, sampler_settings
 from bayesblina.studies.axes import AXES
 from bayesblina.studies.what_if.reading import Sensitivity
 from bayesblina.studies.what_if.store import Store
@@ -84,10 +84,10 @@ def test_every_axis_reaches_the_analysis(cohort: bb.Cohort) -> None:
             "only": ("age_group", "55+"),
         }.items()
     }
-    base = bb.scenarios(cohort, QUESTION)[0].expose(cohort, seed=1)
+    base = bb.scenarios(cohort, QUESTION)[0].person_time(cohort, seed=1)
 
-    def exposed(name: str) -> bb.Exposure:
-        return found[name].expose(cohort, seed=1)
+    def exposed(name: str) -> bb.PersonTime:
+        return found[name].person_time(cohort, seed=1)
 
     assert np.nanmin(exposed("landmark").people["begin"].values) == 5.0
     assert exposed("eligible_from").people.sizes["patient"] == 267
@@ -104,7 +104,7 @@ def test_every_axis_reaches_the_analysis(cohort: bb.Cohort) -> None:
     older = exposed("only").people.sizes["patient"]
     rest = bb.scenarios(cohort, QUESTION, {"without": [("age_group", "55+")]})[1]
     assert (
-        older + rest.expose(cohort, seed=1).people.sizes["patient"]
+        older + rest.person_time(cohort, seed=1).people.sizes["patient"]
         == (base.people.sizes["patient"])
     )
     # A covariate alone is each of its levels in turn.
@@ -191,7 +191,7 @@ def test_a_scenario_is_the_fit_of_its_question(cohort: bb.Cohort, tmp_path: Path
     draws = np.load(tmp_path / "a" / "draws" / f"{what_if[1].key}.npy", allow_pickle=False)
     expected = np.log(bb.hazard_ratio(fit)["hazard_ratio"].values)
     np.testing.assert_array_equal(draws, expected)
-    events = fit.exposure.table["events"]
+    events = fit.person_time.table["events"]
     assert rows["events"].tolist() == events.sum(("interval", "phase", "pattern")).values.tolist()
 
 
@@ -660,11 +660,11 @@ def test_a_store_is_readable_json(cohort: bb.Cohort, tmp_path: Path) -> None:
 
 
 def test_draws_do_not_depend_on_cores(cohort: bb.Cohort) -> None:
-    exposure = bb.scenarios(cohort, QUESTION)[0].expose(cohort, seed=1)
+    person_time = bb.scenarios(cohort, QUESTION)[0].person_time(cohort, seed=1)
     found = [
-        fit_exposure(
+        fit_person_time(
             bb.load_model("primary"),
-            exposure,
+            person_time,
             QUESTION,
             seed=5,
             settings=sampler_settings(50, 50, 2, cores, 5),

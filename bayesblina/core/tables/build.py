@@ -295,8 +295,8 @@ def account(
     Parameters
     ----------
     table
-        ``table`` of an account (`bayesblina.Cohort.account`, `bayesblina.Exposure.account`): counts
-        without ids.
+        ``table`` of an account (`bayesblina.Cohort.account`, `bayesblina.PersonTime.account`):
+        counts without ids.
     unit
         Time unit of the person-time: ``unit`` of the account.
     title

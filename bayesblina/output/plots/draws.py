@@ -94,7 +94,7 @@ def prior_posterior(
         if index == 0:
             explain(axis)
     found.viz["legend"]["group"].item().remove()
-    say(drawn, synthetic=fit.exposure.synthetic, converged=fit.converged)
+    say(drawn, synthetic=fit.person_time.synthetic, converged=fit.converged)
     return drawn.figure
 
 
@@ -136,7 +136,7 @@ def chain_ranks(
         entitle(axis, label)
         axis.set_xlabel("rank of the draw, as a fraction")
     drawn.axis.set_ylabel("ECDF less uniform")
-    say(drawn, synthetic=fit.exposure.synthetic, converged=fit.converged)
+    say(drawn, synthetic=fit.person_time.synthetic, converged=fit.converged)
     return drawn.figure
 
 

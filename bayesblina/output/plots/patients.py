@@ -189,7 +189,7 @@ def patient_flow(
     Parameters
     ----------
     account
-        ``cohort.account()``, ``exposure.account()``, or better the sum of both.
+        ``cohort.account()``, ``person_time.account()``, or better the sum of both.
     endpoint
         Endpoint to draw; by default all, side by side.
     minimum

@@ -130,7 +130,7 @@ def without_few(results: Results, *, minimum: int) -> Shown:
             fit_notes=notes,
         )
     found = flow.found if flow else _nothing(minimum)
-    own = set(fit.exposure.endpoints)
+    own = set(fit.person_time.endpoints)
     named = {
         str(name)
         for table, rows in whole.items()

@@ -143,9 +143,9 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
     list of Paragraph
         In order: question, model, priors, computation, estimates, checks.
     """
-    question, definition, exposure = fit.question, fit.definition, fit.exposure
+    question, definition, person_time = fit.question, fit.definition, fit.person_time
     estimand = estimand_of(fit)
-    cuts = len(exposure.cuts)
+    cuts = len(person_time.cuts)
     covariates = ", ".join(fit.design.term_names)
     adjusted = (
         f"Covariates: {covariates}; the hazard ratios are conditional on them. "
@@ -161,13 +161,13 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
     included = "".join(
         f"By declaration every event of {' and of '.join(others)} is an event of {name} too, which "
         "the data were held to. "
-        for name, others in exposure.includes.items()
+        for name, others in person_time.includes.items()
         if others
     )
     found = [
         Paragraph(
             text=f"Population: {estimand['population']}. Treatment: {estimand['treatment']}. "
-            f"Endpoints: {', '.join(exposure.endpoints)}. {included}Intercurrent events: "
+            f"Endpoints: {', '.join(person_time.endpoints)}. {included}Intercurrent events: "
             f"{estimand['intercurrent events']}. The treatment phase is a state that changes over "
             f"time: nobody counts as in {question.exposed} before its start, so that the time "
             "survived until then is not credited to it. Who enters the phase is not decided by "

@@ -205,7 +205,7 @@ def _content(left: Shown) -> Row:
         if str(name).startswith("probability_below_")
     ]
     shown = [*tables, *(["thresholds"] if len(thresholds) > 1 else [])]
-    methods = paragraphs(fit, shown=shown, unit=fit.exposure.unit)
+    methods = paragraphs(fit, shown=shown, unit=fit.person_time.unit)
     kind = str(ratios.attrs["kind"])
     synthetic = results.synthetic
     marks = [LONG[name].partition(":")[0] for name in fit.failed]
@@ -229,7 +229,7 @@ def _content(left: Shown) -> Row:
         "few": FEW,
         "mask": MASK,
         "minimum": minimum,
-        "unit": fit.exposure.unit,
+        "unit": fit.person_time.unit,
         "exposed": question.exposed,
         "kind": kind,
         "answers": _answers(results),
@@ -310,7 +310,7 @@ def _answers(results: Results) -> list[Row]:
         gains = [
             (
                 f"Mean time event-free from {gain['landmark']:g} up to {gain['horizon']:.1f} "
-                f"{fit.exposure.unit}, {fit.question.exposed} {gain['regime']} against never: ",
+                f"{fit.person_time.unit}, {fit.question.exposed} {gain['regime']} against never: ",
                 number(gain, "median", shape_of(gain, signed=True), table="restricted_means"),
                 " (",
                 number(gain, "lower", shape_of(gain, signed=True), table="restricted_means"),
@@ -383,7 +383,7 @@ def _curves(left: Shown, endpoints: Sequence[str]) -> tuple[list[Row], Row, list
                 colours=_colours(results),
                 known_until=_known_until(results, observed, regimes, times),
                 title=f"{endpoint}: survival",
-                unit=fit.exposure.unit,
+                unit=fit.person_time.unit,
                 landmark=landmark,
             )
             data[figure.name] = drawn
@@ -734,7 +734,7 @@ def _predictive(left: Shown) -> Row:
                     f"events-{index}",
                     rows,
                     title=f"{endpoint}: events by interval",
-                    unit=fit.exposure.unit,
+                    unit=fit.person_time.unit,
                 )
             found["events"].append({"endpoint": endpoint, "figure": figure, "joined": joined})
     if "predictive_curves" in tables and len(tables["predictive_curves"]):
@@ -750,7 +750,7 @@ def _predictive(left: Shown) -> Row:
                 observed=observed,
                 colours=_colours(results),
                 title=f"{endpoint}: replicated and observed curves",
-                axis=f"{fit.exposure.unit} from the origin, event-free at {start:g}",
+                axis=f"{fit.person_time.unit} from the origin, event-free at {start:g}",
             )
             hidden = "simon_makuch" in left.whole.tables and not observed
             found["replicated"].append({"figure": figure, "endpoint": endpoint, "hidden": hidden})

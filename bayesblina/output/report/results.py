@@ -152,7 +152,7 @@ class Results:
     @property
     def synthetic(self) -> bool:
         """Whether the patients are simulated."""
-        return self.fit.exposure.synthetic
+        return self.fit.person_time.synthetic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -325,8 +325,8 @@ def account_of_both(cohort: Cohort | CohortScan, fit: Fit) -> Account:
         Of a table in a query engine patients are counted.
     """
     if isinstance(cohort, Cohort):
-        return cohort.account(cuts=fit.exposure.cuts) + fit.exposure.account()
-    return cohort.account() + fit.exposure.account()
+        return cohort.account(cuts=fit.person_time.cuts) + fit.person_time.account()
+    return cohort.account() + fit.person_time.account()
 
 
 def _ladder(
@@ -514,7 +514,7 @@ def _checks(
         "prior_predictive",
         lambda: prior_table(
             prior_predictive(
-                fit.definition, fit.exposure, seed=fit.provenance.seed, draws=PRIOR_DRAWS
+                fit.definition, fit.person_time, seed=fit.provenance.seed, draws=PRIOR_DRAWS
             )
         ),
     )

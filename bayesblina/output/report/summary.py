@@ -55,7 +55,7 @@ def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
     lines = [f"# {_cell(title)}", ""]
     if left.minimum > 1:
         lines += [f"> {_cell(one)}" for one in masking_in_words(left, stays)] + [""]
-    if fit.exposure.synthetic:
+    if fit.person_time.synthetic:
         lines += ["> **SYNTHETIC**: the patients are simulated. This is never evidence.", ""]
     if not fit.converged:
         lines += ["> **NOT CONVERGED**: do not use these numbers. What failed:", ">"]
@@ -87,7 +87,7 @@ def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
     lines += ["", "## Question", "", "| attribute | |", "|---|---|"]
     lines += [f"| {_cell(name)} | {_cell(words)} |" for name, words in estimand_of(fit).items()]
     lines += ["", "## Patients", ""]
-    lines += [f"{_read(left)}patients in {_cell(source)}, times in {fit.exposure.unit}.", ""]
+    lines += [f"{_read(left)}patients in {_cell(source)}, times in {fit.person_time.unit}.", ""]
     lines += [_account(left)]
     lines += ["", "## Checks", "", "| criterion | value | must be | passed |", "|---|---|---|---|"]
     lines += [
@@ -96,7 +96,7 @@ def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
         for row in fit.convergence.criteria.to_dict("records")
     ]
     lines += ["", *(f"- Baseline: {_cell(one)}." for one in _baseline(left))]
-    moved = curves_in_words(tables.get("curve_shift"), fit.exposure.unit, coarse=left.coarse)
+    moved = curves_in_words(tables.get("curve_shift"), fit.person_time.unit, coarse=left.coarse)
     lines += [f"- Curves: {_cell(one)}." for one in moved]
     times = about_others(event_times_in_words(fit, coarse=left.coarse), left.withheld)
     lines += [f"- Event times: {_cell(one)}." for one in times]
@@ -157,7 +157,7 @@ def _account(left: Shown) -> str:
         [cell(line[name], shapes.get(name, "")) for name in COLUMNS]
         for line in table.to_dict("records")
     ]
-    return to_markdown((*COLUMNS[:-1], f"person-{left.results.fit.exposure.unit}"), cells)
+    return to_markdown((*COLUMNS[:-1], f"person-{left.results.fit.person_time.unit}"), cells)
 
 
 def _baseline(left: Shown) -> tuple[str, ...]:

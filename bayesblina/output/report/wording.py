@@ -306,7 +306,7 @@ def sentence(row: Mapping[Any, Any], fit: Fit) -> str:
         gates were failed, and what the baseline gate has to tell: for a model of curves always.
     """
     checks = "The convergence checks passed." if fit.converged else NOT_CONVERGED
-    synthetic = f"{SYNTHETIC} " if fit.exposure.synthetic else ""
+    synthetic = f"{SYNTHETIC} " if fit.person_time.synthetic else ""
     marks = [long for name, long in MARKS.items() if name in failed(row)]
     return " ".join([f"{plain(answer(row, fit))} {synthetic}{checks}", *marks, *_told(row, fit)])
 

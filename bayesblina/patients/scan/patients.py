@@ -119,7 +119,7 @@ class CohortScan:
         raise TypeError(
             "A CohortScan cannot be pickled: its patients stay in their query engine, which other "
             "processes do not share. Call bayesblina.scan_cohort there, or send a Fit or an "
-            "Exposure."
+            "PersonTime."
         )
 
     @property

@@ -4,19 +4,19 @@ A cell is an endpoint x interval x phase x covariate pattern. Treatment phase is
 state of each patient, so no time before a phase's start can count as time in it.
 """
 
-from bayesblina.person_time.cells.front import MANY, expose, in_cohort_order, valid_weights
+from bayesblina.person_time.cells.front import MANY, in_cohort_order, person_time, valid_weights
 from bayesblina.person_time.cells.patterns import CovariateTerms, covariate_patterns
-from bayesblina.person_time.cells.value import Exposure, Lazily, Patients, Persons
+from bayesblina.person_time.cells.value import Lazily, Patients, Persons, PersonTime
 
 __all__ = [
     "MANY",
     "CovariateTerms",
-    "Exposure",
     "Lazily",
     "Patients",
+    "PersonTime",
     "Persons",
     "covariate_patterns",
-    "expose",
     "in_cohort_order",
+    "person_time",
     "valid_weights",
 ]

@@ -28,7 +28,7 @@ class Sums:
 
     Attributes
     ----------
-    events, exposure : ndarray, shape (endpoint, interval, state, pattern)
+    events, person_time : ndarray, shape (endpoint, interval, state, pattern)
         Events and person-time.
     first_in, longest_in : ndarray, shape (endpoint, state)
         Earliest time at which anybody is in a state (infinite for nobody), and the longest that
@@ -46,7 +46,7 @@ class Sums:
     """
 
     events: NDArray[np.generic]
-    exposure: Floats
+    person_time: Floats
     first_in: Floats
     longest_in: Floats
     visitors: Ints
@@ -194,7 +194,7 @@ def assemble(
     recorded: Mapping[str, str | None] | None = None,
     includes: Mapping[str, Sequence[str]] | None = None,
 ) -> xr.Dataset:
-    """Make the table of an `Exposure`, of the states that anybody is ever in.
+    """Make the table of an `PersonTime`, of the states that anybody is ever in.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def assemble(
     table = xr.Dataset(
         {
             "events": (cells, sums.events[:, :, seen]),
-            "exposure": (cells, sums.exposure[:, :, seen]),
+            "person_time": (cells, sums.person_time[:, :, seen]),
             "interval_start": ("interval", np.concatenate([[0.0], cuts])),
             "interval_stop": ("interval", np.concatenate([cuts, [np.inf]])),
             "role": ("phase", roles_of(names, question)),
@@ -287,7 +287,7 @@ def _require_conservation(
 ) -> None:
     """Raise unless person-time, events and patients are all accounted for."""
     cells = ("interval", "phase", "pattern")
-    time = table["exposure"].sum(cells).values
+    time = table["person_time"].sum(cells).values
     events = table["events"].sum(cells).values
     exact = table.attrs["compression"] == "[]"
     failures = []
@@ -303,7 +303,7 @@ def _require_conservation(
         used, out = int(sums.contributors[index]), int(sums.left_out[index])
         if used + out != size:
             failures.append((name, f"{used} patients used and {out} left out of {size}"))
-        if exact and (table["exposure"].values[index] < 0).any():
+        if exact and (table["person_time"].values[index] < 0).any():
             failures.append((name, "negative person-time in a cell"))
     if failures:
         raise DataError(
@@ -315,5 +315,5 @@ def _require_conservation(
                 )
                 for name, found in failures
             ],
-            source="the exposure table",
+            source="the person-time table",
         )

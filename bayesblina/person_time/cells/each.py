@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesblina.core.intervals import exposure_by_group, interval_of, split
+from bayesblina.core.intervals import interval_of, person_time_by_group, split
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells.assembling import Sums, assemble, includes_of, recorded_of
 from bayesblina.person_time.cells.patterns import (
@@ -18,7 +18,7 @@ from bayesblina.person_time.cells.patterns import (
     describe_covariates,
     unique_rows,
 )
-from bayesblina.person_time.cells.value import Exposure, Lazily, Patients
+from bayesblina.person_time.cells.value import Lazily, Patients, PersonTime
 from bayesblina.person_time.compression import Compression, number_of_patterns, plan
 from bayesblina.person_time.follow_up import Episodes
 from bayesblina.person_time.question import Question
@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def expose_each(
+def tabulate_each(
     cohort: Cohort,
     question: Question,
     episodes: Mapping[str, Episodes],
@@ -37,7 +37,7 @@ def expose_each(
     weight: Floats | None,
     courses: tuple[str, str] | None,
     compress: bool | None,
-) -> Exposure:
+) -> PersonTime:
     """Sum events and person-time from episodes.
 
     Parameters
@@ -53,7 +53,7 @@ def expose_each(
 
     Returns
     -------
-    Exposure
+    PersonTime
         With all its patients.
 
     Raises
@@ -110,7 +110,7 @@ def expose_each(
         ),
         left_out=patients.left_out,
     )
-    return Exposure(
+    return PersonTime(
         table=table,
         unit=cohort.unit,
         synthetic=cohort.synthetic,
@@ -182,7 +182,7 @@ def _compressed(
     return replace(
         sums,
         events=spread(sums.events),
-        exposure=spread(sums.exposure),
+        person_time=spread(sums.person_time),
         patients=spread(sums.patients),
     )
 
@@ -202,7 +202,7 @@ def _sums(
     labelled = next(iter(episodes.values()))
     states, intervals = len(labelled.phases), cuts.size + 1
     shape = (len(episodes), intervals, states, patterns)
-    exposure = np.zeros(shape)
+    person_time = np.zeros(shape)
     events = np.zeros(shape, dtype=np.int64 if weight is None else np.float64)
     by_state = (len(episodes), states)
     first_in, longest_in = np.full(by_state, np.inf), np.zeros(by_state)
@@ -213,14 +213,14 @@ def _sums(
     for index, found in enumerate(episodes.values()):
         group = found.phase * patterns + pattern[new_position[found.patient]]
         if weight is None:
-            by_group = exposure_by_group(
+            by_group = person_time_by_group(
                 found.start, found.stop, group, groups=states * patterns, cuts=cuts
             )
         else:
             of, interval, length = split(found.start, found.stop, cuts)
             by_group = np.zeros((states * patterns, intervals))
             np.add.at(by_group, (group[of], interval), length * weight[found.patient[of]])
-        exposure[index] = by_group.T.reshape(shape[1:])
+        person_time[index] = by_group.T.reshape(shape[1:])
         cell = interval_of(found.stop[found.event], cuts) * by_group.shape[0]
         cell += group[found.event]
         counted = None if weight is None else weight[found.patient[found.event]]
@@ -247,7 +247,7 @@ def _sums(
             columns[name].append(value)
     return Sums(
         events=events,
-        exposure=exposure,
+        person_time=person_time,
         first_in=first_in,
         longest_in=longest_in,
         visitors=visitors,

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.core.errors import NAMED_PATIENTS
-from bayesblina.core.intervals import TIE_TOLERANCE, person_time
+from bayesblina.core.intervals import TIE_TOLERANCE, person_time_by_interval
 from bayesblina.patients.scan import CohortScan, coded
 from bayesblina.patients.scan.checks import InEngine
 from bayesblina.patients.scan.engines import ibis_module, number, settled
@@ -167,7 +167,7 @@ class EngineSums:
         states, moments = len(course.states), grouping.moments
         shape = (states, grouping.groups, cuts.size + 1, moments)
         polynomials = _polynomials(risk, grouping)
-        events, exposure, first, longest = [], [], [], []
+        events, person_time, first, longest = [], [], [], []
         for e in endpoints:
             target = _Target(
                 events=np.zeros(shape),
@@ -185,7 +185,9 @@ class EngineSums:
                     grouped = _grouped(risk, e, block, cuts, part, polynomials)
                     _add(grouped, target, course, block, grouping, part, first_chunk=chunk == 0)
             events.append(target.events)
-            exposure.append(person_time(target.partial, target.passed, target.opened, cuts))
+            person_time.append(
+                person_time_by_interval(target.partial, target.passed, target.opened, cuts)
+            )
             first.append(target.first)
             longest.append(target.longest)
         later = landmarks * (1.0 + TIE_TOLERANCE)
@@ -204,7 +206,7 @@ class EngineSums:
         ]
         return GroupSums(
             events=np.stack(events),
-            exposure=np.stack(exposure),
+            person_time=np.stack(person_time),
             first=np.stack(first),
             longest=np.stack(longest),
             visitors=_visitors(self._flow(), course, len(self._names)),

@@ -18,8 +18,8 @@ from bayesblina.patients.readers.columns import as_text
 from bayesblina.patients.rules import tie_of
 from bayesblina.patients.scan import CohortScan
 from bayesblina.patients.scan.patients import MOST_COMBINATIONS
-from bayesblina.person_time.cells.each import expose_each
-from bayesblina.person_time.cells.value import Exposure
+from bayesblina.person_time.cells.each import tabulate_each
+from bayesblina.person_time.cells.value import PersonTime
 from bayesblina.person_time.follow_up import (
     cut_since_entry,
     entry_times,
@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 MANY = 50_000
 
 
-def expose(
+def person_time(
     cohort: Cohort | CohortScan,
     question: Question,
     *,
@@ -46,7 +46,7 @@ def expose(
     courses: tuple[str, str] | None = None,
     compress: bool | None = None,
     landmarks: Sequence[float] = (),
-) -> Exposure:
+) -> PersonTime:
     """Sum events and person-time by endpoint, interval, phase and covariate pattern.
 
     Parameters
@@ -81,7 +81,7 @@ def expose(
 
     Returns
     -------
-    Exposure
+    PersonTime
         Checked for conservation: its person-time is the eligible cohort's, its events are the
         eligible cohort's, and every patient is used or left out for a reason.
 
@@ -108,8 +108,8 @@ def expose(
     ...     phases=bb.Phases(maintenance="start"),
     ... )
     >>> question = bb.Question(exposed="maintenance", eligible_from="entry")
-    >>> exposure = bb.expose(cohort, question, cuts=[3.0])
-    >>> exposure.table["exposure"].sel(endpoint="os").isel(pattern=0).values
+    >>> person_time = bb.person_time(cohort, question, cuts=[3.0])
+    >>> person_time.table["person_time"].sel(endpoint="os").isel(pattern=0).values
     array([[5., 1.],
            [6., 1.]])
     """
@@ -123,9 +123,9 @@ def expose(
                 "Effects of single patients, weights, borrowing by weights and illness-death "
                 "courses need patients in memory: read them with read_cohort."
             )
-        from bayesblina.person_time.cells.scanned import expose_scan
+        from bayesblina.person_time.cells.scanned import tabulate_scan
 
-        return expose_scan(
+        return tabulate_scan(
             cohort,
             question,
             cuts=inner,
@@ -136,9 +136,9 @@ def expose(
     weight = valid_weights(weights, cohort)
     size = getattr(cohort, "size", 0)
     if size >= MANY and courses is None and not by_patient and _numbered(cohort):
-        from bayesblina.person_time.cells.many import expose_many
+        from bayesblina.person_time.cells.many import tabulate_many
 
-        return expose_many(
+        return tabulate_many(
             cohort,
             question,
             cuts=inner,
@@ -169,7 +169,7 @@ def expose(
             endpoints=len(episodes),
             entry_times=entry_times(episodes, question),
         )
-    return expose_each(
+    return tabulate_each(
         cohort,
         question,
         episodes,

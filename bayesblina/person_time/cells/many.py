@@ -31,7 +31,7 @@ from bayesblina.person_time.cells.patterns import (
     groups_of_codes,
 )
 from bayesblina.person_time.cells.singles import patients_in_groups
-from bayesblina.person_time.cells.value import Exposure, Lazily
+from bayesblina.person_time.cells.value import Lazily, PersonTime
 from bayesblina.person_time.compression import Compression, number_of_patterns, plan
 from bayesblina.person_time.follow_up import effect_kinds, late_begins
 from bayesblina.person_time.question import Question, bind
@@ -72,7 +72,7 @@ class _Groups:
     scaled: Floats | None
 
 
-def expose_many(
+def tabulate_many(
     cohort: Cohort,
     question: Question,
     *,
@@ -80,7 +80,7 @@ def expose_many(
     phase_cuts: Floats | None,
     weight: Floats | None,
     compress: bool | None,
-) -> Exposure:
+) -> PersonTime:
     """Sum events and person-time in one pass; single patients are looked at when asked for.
 
     Parameters
@@ -96,7 +96,7 @@ def expose_many(
 
     Returns
     -------
-    Exposure
+    PersonTime
         As patient by patient, up to rounding.
 
     Raises
@@ -152,8 +152,8 @@ def expose_many(
         tallies = [merged(list(threads.map(tally, parts, one))) for one in risks]
     sums = Sums(
         events=by_pattern([one.events for one in tallies], found.compression, whole=weight is None),
-        exposure=np.asarray(
-            by_pattern([one.exposure for one in tallies], found.compression, whole=False),
+        person_time=np.asarray(
+            by_pattern([one.person_time for one in tallies], found.compression, whole=False),
             dtype=np.float64,
         ),
         first_in=np.stack([one.first for one in tallies]),
@@ -187,7 +187,7 @@ def expose_many(
     if cohort.persons is not None:
         table.attrs["persons"] = int(np.unique(cohort.persons[anywhere]).size)
     phases = tuple(str(name) for name in table["phase"].values)
-    return Exposure(
+    return PersonTime(
         table=table,
         unit=cohort.unit,
         synthetic=cohort.synthetic,

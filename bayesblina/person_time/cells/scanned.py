@@ -1,4 +1,4 @@
-"""Patients of a scan to an `Exposure`: what is summed, in which groups and intervals."""
+"""Patients of a scan to an `PersonTime`: what is summed, in which groups and intervals."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from bayesblina.person_time.cells.patterns import (
 from bayesblina.person_time.cells.singles import patients_in_groups
 from bayesblina.person_time.cells.streamed import StreamedSums
 from bayesblina.person_time.cells.summing import BEGIN, EVENT, Grouping, Moment, Summing, Survey
-from bayesblina.person_time.cells.value import Exposure, Lazily
+from bayesblina.person_time.cells.value import Lazily, PersonTime
 from bayesblina.person_time.compression import compress as nodes_for
 from bayesblina.person_time.follow_up import LeftOut, effect_kinds
 from bayesblina.person_time.question import Question, bind
@@ -56,7 +56,7 @@ NEAR_MULTIPLE = 1e-6
 MOST_MULTIPLES = 20 * FINER
 
 
-def expose_scan(
+def tabulate_scan(
     scan: CohortScan,
     question: Question,
     *,
@@ -64,7 +64,7 @@ def expose_scan(
     phase_cuts: Floats | None,
     compress: bool | None,
     landmarks: Sequence[float],
-) -> Exposure:
+) -> PersonTime:
     """Sum events and person-time in an engine.
 
     Parameters
@@ -80,7 +80,7 @@ def expose_scan(
 
     Returns
     -------
-    Exposure
+    PersonTime
         As in memory, up to rounding; of single patients it holds a sample.
 
     Raises
@@ -124,12 +124,12 @@ def expose_scan(
     sums = summing.sums(grouping, parts, moments)
     scan.require_unchanged()
     events = by_pattern([*sums.events], compression, whole=True)
-    spent = np.asarray(by_pattern([*sums.exposure], compression, whole=False), dtype=np.float64)
+    spent = np.asarray(by_pattern([*sums.person_time], compression, whole=False), dtype=np.float64)
     # Parts of an interval follow each other from its beginning on.
     opens = np.searchsorted(np.concatenate([[0.0], parts]), np.concatenate([[0.0], cuts]))
     totals = Sums(
         events=np.add.reduceat(events, opens, axis=1),
-        exposure=np.add.reduceat(spent, opens, axis=1),
+        person_time=np.add.reduceat(spent, opens, axis=1),
         first_in=sums.first,
         longest_in=sums.longest,
         visitors=sums.visitors,
@@ -163,7 +163,7 @@ def expose_scan(
     finer = xr.Dataset(
         {
             "events": (over, events[:, :, kept]),
-            "exposure": (over, spent[:, :, kept]),
+            "person_time": (over, spent[:, :, kept]),
             "interval_start": ("interval", np.concatenate([[0.0], parts])),
             "interval_stop": ("interval", np.append(parts, _end(parts, seen))),
             "spacing": ((), step),
@@ -195,7 +195,7 @@ def expose_scan(
         phases=[str(name) for name in table["phase"].values],
     )
     left_out = _left_out(summing, question, names, seen)
-    return Exposure(
+    return PersonTime(
         table=table,
         unit=scan.unit,
         synthetic=scan.synthetic,

@@ -317,7 +317,7 @@ class StreamedSums:
         summed = [one.tally() for one in tallies]
         return GroupSums(
             events=np.stack([one.events for one in summed]),
-            exposure=np.stack([one.exposure for one in summed]),
+            person_time=np.stack([one.person_time for one in summed]),
             first=np.stack([one.first for one in summed]),
             longest=np.stack([one.longest for one in summed]),
             visitors=np.stack([one.visitors for one in summed]),

@@ -116,7 +116,7 @@ class GroupSums:
 
     Attributes
     ----------
-    events, exposure : ndarray, shape (endpoint, state, group, interval, moment)
+    events, person_time : ndarray, shape (endpoint, state, group, interval, moment)
         Events and person-time, multiplied by the moments' polynomials.
     first, longest : ndarray, shape (endpoint, state)
         Earliest time at which anybody is in a state, and the longest that anybody is in it.
@@ -129,7 +129,7 @@ class GroupSums:
     """
 
     events: Floats
-    exposure: Floats
+    person_time: Floats
     first: Floats
     longest: Floats
     visitors: Ints

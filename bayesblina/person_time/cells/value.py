@@ -143,13 +143,13 @@ class Persons:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Exposure:
+class PersonTime:
     """Events and person-time by cell, and the sparse parts that belong to single patients.
 
     Attributes
     ----------
     table : xarray.Dataset
-        ``events`` and ``exposure`` over (endpoint, interval, phase, pattern); ``interval_start``
+        ``events`` and ``person_time`` over (endpoint, interval, phase, pattern); ``interval_start``
         and ``interval_stop`` over interval (the last is infinite); over phase ``role``
         (``"exposed"``, ``"reference"`` or ``"other"``), ``treatment`` (the phase's name) and
         ``since`` (time since entering it at which the entry begins: the exposed phase has an
@@ -170,7 +170,7 @@ class Exposure:
         Where only sums are known: ``at_risk`` over (endpoint, landmark, pattern), and over endpoint
         ``median_begin``.
     finer : xarray.Dataset, optional
-        Where only sums are known: ``events`` and ``exposure`` as in the table, on intervals that
+        Where only sums are known: ``events`` and ``person_time`` as in the table, on intervals that
         are parts of the table's; ``interval_start`` and ``interval_stop``, which here is finite;
         ``spacing``, the unit of which times are multiples (0 for none).
     """
@@ -426,7 +426,7 @@ class Exposure:
             for left in self.left_out
             if left.endpoint == endpoint
         ]
-        spent = one[["events", "exposure"]].sum(("interval", "pattern"))
+        spent = one[["events", "person_time"]].sum(("interval", "pattern"))
         lines.append(
             Line(
                 step="eligible",
@@ -435,7 +435,7 @@ class Exposure:
                 patients=(),
                 count=int(one["contributors"]),
                 events=round(float(spent["events"].sum())),
-                person_time=float(spent["exposure"].sum()),
+                person_time=float(spent["person_time"].sum()),
             )
         )
         lines.append(
@@ -459,7 +459,7 @@ class Exposure:
                         patients=(),
                         count=int(one["visitors"].values[index]),
                         events=round(float(spent["events"].values[index])),
-                        person_time=float(spent["exposure"].values[index]),
+                        person_time=float(spent["person_time"].values[index]),
                     )
                 )
         return lines
@@ -490,9 +490,9 @@ class Exposure:
 
     def _totals(self) -> tuple[tuple[str, float, float], ...]:
         """Events and person-time of each endpoint."""
-        total = self.table[["events", "exposure"]].sum(("interval", "phase", "pattern"))
+        total = self.table[["events", "person_time"]].sum(("interval", "phase", "pattern"))
         return tuple(
-            (name, float(total["events"].values[index]), float(total["exposure"].values[index]))
+            (name, float(total["events"].values[index]), float(total["person_time"].values[index]))
             for index, name in enumerate(self.endpoints)
         )
 
@@ -514,14 +514,14 @@ class Exposure:
             f"{name}: {events:.6g} events in {time:.6g} person-{self.unit}"
             for name, events, time in self._totals()
         )
-        return f"Exposure({self._subjects()}; {parts}; {self._cells()})"
+        return f"PersonTime({self._subjects()}; {parts}; {self._cells()})"
 
     def _repr_html_(self) -> str:
         rows = [
             (name, f"{events:.6g} events in {time:.6g} person-{self.unit}")
             for name, events, time in self._totals()
         ]
-        return to_html(("Exposure", self._subjects()), [*rows, ("cells", self._cells())])
+        return to_html(("PersonTime", self._subjects()), [*rows, ("cells", self._cells())])
 
     def patient_cells(self, endpoint: str) -> sparse.csr_array:
         """Time at risk by patient and cell of one endpoint, sparse.

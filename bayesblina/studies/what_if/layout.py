@@ -18,9 +18,9 @@ from bayesblina.core.errors import BayesblinaError, SpecError, nearest
 from bayesblina.core.intervals import default_cuts, validate_cuts
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.effects import make_design
-from bayesblina.inference.fitting import expose_for
+from bayesblina.inference.fitting import person_time_for
 from bayesblina.patients.cohort import Cohort, Covariate
-from bayesblina.person_time.cells import Exposure
+from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.follow_up import entry_times, find_episodes, require_comparison
 from bayesblina.person_time.question import Question
 from bayesblina.studies.axes import AXES, BASE, PRIOR_AXES, QUESTION_AXES
@@ -108,7 +108,7 @@ class Scenario:
         digest = hashlib.sha256(f"{base} {self.key}".encode()).digest()
         return int.from_bytes(digest[:4], "big") % 2**31
 
-    def expose(self, cohort: Cohort, *, seed: int) -> Exposure:
+    def person_time(self, cohort: Cohort, *, seed: int) -> PersonTime:
         """Sum the scenario's events and person-time.
 
         Parameters
@@ -120,7 +120,7 @@ class Scenario:
 
         Returns
         -------
-        Exposure
+        PersonTime
             Events and person-time, as the model needs them.
 
         Raises
@@ -132,7 +132,7 @@ class Scenario:
         cuts: Sequence[float] | None = self.cuts
         if self.intervals is not None:
             cuts = _cuts(patients, self.question, self.intervals)
-        return expose_for(self.model, patients, self.question, cuts=cuts)
+        return person_time_for(self.model, patients, self.question, cuts=cuts)
 
     def cohort(self, cohort: Cohort, *, seed: int) -> Cohort:
         """Take the scenario's patients, with the scenario's covariates and phase starts.
@@ -351,7 +351,7 @@ def scenarios(
         found[one.key] = one
         if invalid == "raise":
             try:
-                make_design(one.expose(cohort, seed=0), one.model)
+                make_design(one.person_time(cohort, seed=0), one.model)
             except BayesblinaError as error:
                 problems.append(f"{label}: {_first_line(error)}")
     if problems:

@@ -18,7 +18,7 @@ from bayesblina.core.files import reason_of, write_bytes
 from bayesblina.estimands.direction import Direction, require_direction
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.estimands.summaries import summarise
-from bayesblina.inference.fitting import LIBRARIES, Fit, fit_exposure, sampler_settings
+from bayesblina.inference.fitting import LIBRARIES, Fit, fit_person_time, sampler_settings
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.patients.cohort import Cohort
 from bayesblina.studies.what_if.engine import Engine, Workers, reason_of_failure, run_stored
@@ -76,10 +76,10 @@ def run_scenario(work: Work, scenario: Scenario) -> tuple[dict[str, Any], Any]:
         "seed": scenario.seed(work.seed),
     }
     try:
-        exposure = scenario.expose(work.cohort, seed=work.seed)
-        fitted = fit_exposure(
+        person_time = scenario.person_time(work.cohort, seed=work.seed)
+        fitted = fit_person_time(
             scenario.model,
-            exposure,
+            person_time,
             scenario.question,
             seed=record["seed"],
             settings=work.settings,
@@ -100,11 +100,11 @@ def _results(fitted: Fit) -> tuple[list[dict[str, Any]], Any]:
     ratios = hazard_ratio(fitted)
     table = {str(row["endpoint"]): row for row in summarise(ratios).to_dict("records")}
     logs = np.log(ratios["hazard_ratio"].transpose("chain", "draw", "endpoint").values)
-    counts = fitted.exposure.table[["events", "exposure"]]
-    exposed = fitted.exposure.table["role"].values == "exposed"
-    people = fitted.exposure.people
+    counts = fitted.person_time.table[["events", "person_time"]]
+    exposed = fitted.person_time.table["role"].values == "exposed"
+    people = fitted.person_time.people
     results = []
-    for index, name in enumerate(fitted.exposure.endpoints):
+    for index, name in enumerate(fitted.person_time.endpoints):
         row = table[name]
         events = counts["events"].sel(endpoint=name).values
         results.append(

@@ -2,14 +2,14 @@
 
 from .checks.comparison import compare as compare
 from .checks.comparison import k_fold as k_fold
-from .checks.comparison import leave_one_out as leave_one_out
+from .checks.comparison import loo as loo
 from .checks.cure import cure_identifiability as cure_identifiability
 from .checks.curves import curve_shift as curve_shift
 from .checks.deletion import influence as influence
 from .checks.deletion import most_influential as most_influential
 from .checks.posterior import check as check
-from .checks.predictive import calibration as calibration
 from .checks.predictive import martingale_residuals as martingale_residuals
+from .checks.predictive import predicted_against_observed as predicted_against_observed
 from .checks.predictive import replicated_events as replicated_events
 from .checks.predictive import replicated_simon_makuch as replicated_simon_makuch
 from .checks.prior_curves import prior_predictive as prior_predictive
@@ -39,9 +39,9 @@ from .estimands.comparisons import number_needed_to_treat as number_needed_to_tr
 from .estimands.cures import cured_fraction as cured_fraction
 from .estimands.curves import cumulative_hazard as cumulative_hazard
 from .estimands.curves import hazard as hazard
-from .estimands.curves import median as median
+from .estimands.curves import median_survival as median_survival
+from .estimands.curves import restricted_mean_time_lost as restricted_mean_time_lost
 from .estimands.curves import rmst as rmst
-from .estimands.curves import rmtl as rmtl
 from .estimands.curves import survival as survival
 from .estimands.curves import survival_quantile as survival_quantile
 from .estimands.occupancies import state_occupancy as state_occupancy
@@ -56,7 +56,7 @@ from .estimands.safety import incidence as incidence
 from .estimands.safety import paired_incidence as paired_incidence
 from .estimands.safety import phase_contrast as phase_contrast
 from .estimands.summaries import probabilities as probabilities
-from .estimands.summaries import summarise as summarise
+from .estimands.summaries import summary as summary
 from .hazards.definition import FractionPrior as FractionPrior
 from .hazards.definition import HazardRatioPrior as HazardRatioPrior
 from .hazards.definition import ModelDefinition as ModelDefinition

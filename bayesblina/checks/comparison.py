@@ -129,7 +129,7 @@ def compare(
     ----------
     predictions
         By label: fits, for which Pareto-smoothed importance sampling leaves out one patient at a
-        time (`leave_one_out`), or what `leave_one_out` and `k_fold` give.
+        time (`loo`), or what `loo` and `k_fold` give.
     endpoint
         Compare by one endpoint; by default by all together. Only for fits.
 
@@ -174,9 +174,9 @@ def compare(
     found = {}
     for label, one in predictions.items():
         if isinstance(one, Fit):
-            found[str(label)] = leave_one_out(one, endpoint=endpoint)
+            found[str(label)] = loo(one, endpoint=endpoint)
         elif endpoint is not None:
-            raise SpecError("endpoint is for fits; give it to leave_one_out or k_fold instead.")
+            raise SpecError("endpoint is for fits; give it to loo or k_fold instead.")
         else:
             found[str(label)] = one
     first_label, first = next(iter(found.items()))
@@ -287,7 +287,7 @@ def stacking_weights(elpd: Floats) -> Floats:
     return np.asarray(weights)
 
 
-def leave_one_out(
+def loo(
     fit: Fit, *, endpoint: str | None = None, moment_match: bool = False, refit: bool = False
 ) -> Prediction:
     """Predict each patient from all others, without fitting again.

@@ -32,7 +32,7 @@ def influence(fit: Fit) -> xr.Dataset:
     xarray.Dataset
         ``change`` over (endpoint, patient): mean log hazard ratio without the patient less that
         with all; ``change_probability``, the same of P(HR < 1); ``pareto_k`` over patient, above
-        0.7 not to be relied on (`leave_one_out` fits those again). Patients of the fit, in its
+        0.7 not to be relied on (`loo` fits those again). Patients of the fit, in its
         order; a patient is left out of all endpoints at once, with all pieces or copies of the
         follow-up (`bayesblina.starting_weights`) and the whole weight. The weights of the others
         stay as they are.

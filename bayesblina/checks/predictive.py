@@ -386,7 +386,7 @@ def martingale_residuals(fit: Fit) -> xr.Dataset:
     )
 
 
-def calibration(
+def predicted_against_observed(
     fit: Fit,
     *,
     times: Sequence[float],
@@ -439,7 +439,7 @@ def calibration(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
     >>> fit = bb.fit(cohort, question, seed=1, progress=False)
-    >>> bb.calibration(fit, times=[12.0, 18.0], groups=2)["group"].unique().tolist()
+    >>> bb.predicted_against_observed(fit, times=[12.0, 18.0], groups=2)["group"].unique().tolist()
     [1, 2]
     """
     require_kind(fit, Fit, "fit")

@@ -107,7 +107,7 @@ def unreliable(loo: pd.DataFrame, *, coarse: bool = False) -> tuple[str, ...]:
             if coarse
             else f"{row['patients_above_limit']} of {row['evaluated']} patients"
         )
-        + "; compare models with leave_one_out(fit, moment_match=True) or refit=True, or with "
+        + "; compare models with loo(fit, moment_match=True) or refit=True, or with "
         "k_fold"
         for row in loo[~loo["reliable"].astype(bool)].to_dict("records")
     )

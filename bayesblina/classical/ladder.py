@@ -385,7 +385,7 @@ def rungs(
     ----------
     answer
         A row of the table of hazard ratios: ``endpoint``, ``median``, ``lower``, ``upper``, and
-        what stands beside them (`bayesblina.summarise`).
+        what stands beside them (`bayesblina.summary`).
     beside
         A row of the ladder with the same patients and events: that of `cox`.
     adjusted

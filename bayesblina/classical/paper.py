@@ -11,7 +11,7 @@ from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.curves import survival_quantile
 from bayesblina.estimands.regimes import From, Never, Regime
-from bayesblina.estimands.summaries import summarise
+from bayesblina.estimands.summaries import summary
 from bayesblina.inference.fitting import Fit, weights_of
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.rules import DAYS_PER_UNIT
@@ -171,7 +171,7 @@ def compare_with_published(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.D
 
 def _posterior(times: xr.Dataset, per_month: float) -> dict[str, object]:
     """Median of the posterior medians with its 95 % interval; infinite where not reached."""
-    row = summarise(times).to_dict("records")[0]
+    row = summary(times).to_dict("records")[0]
     found = {name: float(row[name]) / per_month for name in ("median", "lower", "upper")}
     share = float(row["probability_reached"])
     return {**found, "note": f"reached within follow-up with probability {share:.2f}"}

@@ -284,7 +284,7 @@ def rmst(
     return in_blocks(fit, population, estimate)
 
 
-def rmtl(
+def restricted_mean_time_lost(
     fit: Fit,
     *,
     horizon: float,
@@ -303,8 +303,8 @@ def rmtl(
     Returns
     -------
     xarray.Dataset
-        ``rmtl`` over (chain, draw, endpoint, regime), in the cohort's unit, which is an attribute:
-        the length of the window less `rmst`.
+        ``restricted_mean_time_lost`` over (chain, draw, endpoint, regime), in the cohort's unit,
+        which is an attribute: the length of the window less `rmst`.
 
     Raises
     ------
@@ -316,7 +316,7 @@ def rmtl(
         fit, horizon=horizon, regimes=regimes, landmark=landmark, population=population, by=by
     )
     lost = (horizon - float(kept.attrs["landmark"])) - kept["rmst"]
-    return xr.Dataset({"rmtl": lost}, attrs=kept.attrs)
+    return xr.Dataset({"restricted_mean_time_lost": lost}, attrs=kept.attrs)
 
 
 def survival_quantile(
@@ -400,7 +400,7 @@ def survival_quantile(
     return in_blocks(fit, population, estimate)
 
 
-def median(
+def median_survival(
     fit: Fit,
     *,
     regimes: Sequence[Regime] = (Never(),),

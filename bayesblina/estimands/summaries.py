@@ -29,7 +29,7 @@ BESIDE_NUMBERS = (
 )
 
 
-def summarise(
+def summary(
     draws: xr.Dataset, *, mass: float = 0.95, thresholds: Sequence[float] = (1.0,)
 ) -> pd.DataFrame:
     """Summarise draws: one row per quantity.
@@ -76,7 +76,7 @@ def summarise(
     ...         )
     ...     }
     ... )
-    >>> float(summarise(draws)["probability_below_1"].iloc[0].round(1))
+    >>> float(summary(draws)["probability_below_1"].iloc[0].round(1))
     0.5
     """
     require_kind(draws, xr.Dataset, "draws")

@@ -93,7 +93,7 @@ def e_values(
         ``e_value`` over (chain, draw, endpoint): that of the draw's hazard ratio over `null`; 1
         in draws on the other side, which need no confounder to be undone. Its lower quantile is
         the E-value of that end of the hazard ratio's interval that is nearer to `null`. The
-        coordinate ``direction``, which `summarise` keeps, says what is undone, and the attribute
+        coordinate ``direction``, which `summary` keeps, says what is undone, and the attribute
         ``direction_of`` whose conclusion that is: the ``"base case"``'s, or ``"given"``.
 
     Raises

@@ -104,8 +104,8 @@ def test_stages(tmp_path: Path) -> None:
         whole = [seconds(partial(refit, one, seed=1)) for one in cohorts]
         rows.append((f"refit, {label}", whole[0], whole[1]))
         ratios = [bb.hazard_ratio(fit) for fit in fits]
-        summaries = [seconds(partial(bb.summarise, one)) for one in ratios]
-        rows.append((f"summarise, {label}", summaries[0], summaries[1]))
+        summaries = [seconds(partial(bb.summary, one)) for one in ratios]
+        rows.append((f"summary, {label}", summaries[0], summaries[1]))
         curves = [seconds(partial(bb.survival, fit, regimes=regimes, landmark=8.0)) for fit in fits]
         rows.append((f"curves, {label}", curves[0], curves[1]))
     for name, before, after in rows:

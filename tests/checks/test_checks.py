@@ -122,7 +122,7 @@ def test_a_fit_that_did_not_converge_says_so() -> None:
     fit = bb.fit(cohort, QUESTION, seed=1, draws=20, tune=5, progress=False)
     assert not fit.converged
     assert "NOT CONVERGED" in repr(fit)
-    assert not bb.summarise(bb.hazard_ratio(fit))["converged"].any()
+    assert not bb.summary(bb.hazard_ratio(fit))["converged"].any()
     with pytest.raises(ConvergenceError, match="smallest bulk ESS"):
         fit.require_converged()
 

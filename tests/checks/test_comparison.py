@@ -102,7 +102,7 @@ def crude_rate() -> float:
 
 def test_leave_one_out_is_the_quadratures() -> None:
     expected = exact_predictive(small_cohort(), crude_rate())
-    found = bb.leave_one_out(exponential_fit())
+    found = bb.loo(exponential_fit())
     assert found.scheme == LEAVE_ONE_OUT
     # 16000 draws of a density that varies little: errors of about 1 / sqrt(16000).
     np.testing.assert_allclose(found.elpd.values, expected, atol=0.02)
@@ -137,7 +137,7 @@ def test_weighted_patients_are_scored_as_often_as_they_weigh() -> None:
         progress=False,
     )
     expected = exact_predictive(cohort, crude, weights=weights)
-    found = bb.leave_one_out(fit)
+    found = bb.loo(fit)
     # As without weights, times 2.5.
     np.testing.assert_allclose(found.elpd.values, expected, atol=0.05)
     assert np.abs(expected - exact_predictive(cohort, crude_rate())).max() > 0.5
@@ -188,7 +188,7 @@ def test_whoever_borrows_predicts_the_current_patients() -> None:
     model = bb.load_model("power_prior").with_covariates(source="study")
     borrowed = bb.fit(read(table, ["study"]), SMALL, model=model, **given)  # type: ignore[arg-type]
     alone = bb.fit(read(table[~external], []), SMALL, **given)  # type: ignore[arg-type]
-    found = bb.leave_one_out(borrowed)
+    found = bb.loo(borrowed)
     assert found.elpd.sizes["patient"] == int((~external).sum())
     assert (found.follow_up["weight"] == 1.0).all()
     # Both predict the same patients, so that they can be compared.
@@ -226,7 +226,7 @@ def test_folds_leave_out_whom_they_should() -> None:
 
 def test_order_of_patients_does_not_matter() -> None:
     fit = exponential_fit()
-    one = bb.leave_one_out(fit)
+    one = bb.loo(fit)
     turned = replace(
         one,
         elpd=one.elpd.isel(patient=slice(None, None, -1)),
@@ -239,7 +239,7 @@ def test_order_of_patients_does_not_matter() -> None:
 
 
 def test_what_differs_is_refused() -> None:
-    one = bb.leave_one_out(exponential_fit())
+    one = bb.loo(exponential_fit())
     other = small_cohort(seed=2)
     fit = bb.fit(
         other, SMALL, model=exponential_model(), cuts=[], seed=1, draws=100, progress=False
@@ -261,7 +261,7 @@ def test_what_differs_is_refused() -> None:
     with pytest.raises(SpecError, match="at least two"):
         bb.compare({"a": one})
     with pytest.raises(EstimandError, match="No endpoint 'rfs'"):
-        bb.leave_one_out(exponential_fit(), endpoint="rfs")
+        bb.loo(exponential_fit(), endpoint="rfs")
     with pytest.raises(SpecError, match="no categorical covariate 'sit'"):
         bb.k_fold(small_cohort(), SMALL, by="sit", seed=1)
     with pytest.raises(SpecError, match="from 2 to the 20 patients"):
@@ -286,7 +286,7 @@ def test_stacking_agrees_with_arviz() -> None:
     fits = {name: family_fit(name) for name in ("gaussian_process", "smooth", "weibull")}
     trees = {}
     for name, fit in fits.items():
-        one = bb.leave_one_out(fit)
+        one = bb.loo(fit)
         tree = xr.DataTree.from_dict(
             {
                 "/posterior": fit.posterior,
@@ -375,11 +375,11 @@ def hard_fit() -> bb.Fit:
 
 def test_bad_patients_are_refitted_or_matched() -> None:
     fit = hard_fit()
-    plain = bb.leave_one_out(fit)
+    plain = bb.loo(fit)
     assert not plain.reliable
-    refitted = bb.leave_one_out(fit, refit=True)
+    refitted = bb.loo(fit, refit=True)
     assert refitted.reliable
-    matched = bb.leave_one_out(fit, moment_match=True)
+    matched = bb.loo(fit, moment_match=True)
     bad = plain.pareto_k.values > plain.limit
     assert float(matched.pareto_k.values[bad].max()) < float(plain.pareto_k.values[bad].max())
     np.testing.assert_array_equal(refitted.elpd.values[~bad], plain.elpd.values[~bad])

@@ -99,12 +99,12 @@ def test_a_fit_is_held_against_itself(synthetic_fit: Fit, cohort: bb.Cohort) -> 
         companion=Companion(draws=None, table=pd.DataFrame(), reason="not compared: no such thing"),
         gate=not_compared("no such thing", ("os", "rfs")),
     )
-    ratios = bb.summarise(bb.hazard_ratio(alone)).to_dict("records")
+    ratios = bb.summary(bb.hazard_ratio(alone)).to_dict("records")
     assert plain(compared(ratios[0], alone)) == (
         "Not compared with a model without a baseline: no such thing."
     )
     held = dataclasses.replace(alone, gate=gate)
-    table = bb.summarise(bb.hazard_ratio(held))
+    table = bb.summary(bb.hazard_ratio(held))
     assert set(table["baseline"]) <= {"passed", "told"}
     words = plain(compared(table.to_dict("records")[0], held))
     assert "no such thing. Compared with itself with twice the cuts" in words

@@ -132,7 +132,7 @@ def test_checks_do_not_pass(synthetic_fit: Fit, wrong: Fit, coarse: Fit) -> None
 
 def test_summaries_and_tables(wrong: Fit, coarse: Fit) -> None:
     ratios = bb.hazard_ratio(wrong)
-    table = bb.summarise(ratios)
+    table = bb.summary(ratios)
     assert table["baseline"].tolist() == ["failed", "passed"]
     assert table["event_times"].tolist() == ["passed", "passed"]
     assert table["converged"].all()
@@ -143,21 +143,21 @@ def test_summaries_and_tables(wrong: Fit, coarse: Fit) -> None:
     assert f"{MOVES}: do not use these numbers." in printed.notes
     # One endpoint by itself: its own mark, or none.
     for name, state in (("os", "failed"), ("rfs", "passed")):
-        assert bb.summarise(ratios.sel(endpoint=name))["baseline"].tolist() == [state]
-    other = bb.summarise(bb.hazard_ratio(coarse))
+        assert bb.summary(ratios.sel(endpoint=name))["baseline"].tolist() == [state]
+    other = bb.summary(bb.hazard_ratio(coarse))
     assert other["event_times"].tolist() == ["failed", "passed"]
     printed = bb.tables.estimates(other, kind="ratio")
     assert any(note.startswith(VISITS) for note in printed.notes)
     assert "EVENT TIMES OF VISITS" in printed.rows[0][1]
     # Curves rest on the same fit.
     curves = bb.survival(wrong, regimes=[bb.Never()], times=[8.0, 12.0], landmark=8.0)
-    notes = bb.tables.estimates(bb.summarise(curves), kind="probability").notes
+    notes = bb.tables.estimates(bb.summary(curves), kind="probability").notes
     assert any(note.startswith(MOVES) for note in notes)
 
 
 def test_companion_beside_the_answer(synthetic_fit: Fit) -> None:
     """The columns are the quantiles of the companion's draws."""
-    table = bb.summarise(bb.hazard_ratio(synthetic_fit)).set_index("endpoint")
+    table = bb.summary(bb.hazard_ratio(synthetic_fit)).set_index("endpoint")
     assert synthetic_fit.companion.draws is not None
     draws = np.exp(synthetic_fit.companion.draws["log_hazard_ratio"].values[0, :, :, 0])
     for index, name in enumerate(("os", "rfs")):
@@ -182,7 +182,7 @@ def test_ratios_of_covariates_have_companions_too(synthetic_fit: Fit) -> None:
     over = bb.hazard_ratio(synthetic_fit, over="interval")
     assert over["baseline"].dims == ("endpoint", "interval")
     assert set(over["baseline"].values.ravel()) == {"passed"}
-    shown = bb.summarise(over)
+    shown = bb.summary(over)
     assert len(shown) == over.sizes["endpoint"] * over.sizes["interval"]
     assert set(shown["event_times"]) == {"passed"}
 
@@ -190,10 +190,10 @@ def test_ratios_of_covariates_have_companions_too(synthetic_fit: Fit) -> None:
 def test_figures_say_so(wrong: Fit, coarse: Fit) -> None:
     for one, words in ((wrong, MOVES), (coarse, VISITS)):
         ratios = bb.hazard_ratio(one)
-        for figure in (bb.plots.hazard_ratio(ratios), bb.plots.forest(bb.summarise(ratios))):
+        for figure in (bb.plots.hazard_ratio(ratios), bb.plots.forest(bb.summary(ratios))):
             assert figure._suptitle is not None  # type: ignore[attr-defined]
             assert words in figure._suptitle.get_text().replace("\n", " ")  # type: ignore[attr-defined]
-    drawn = bb.plots.forest(bb.summarise(bb.hazard_ratio(wrong)))
+    drawn = bb.plots.forest(bb.summary(bb.hazard_ratio(wrong)))
     texts = [text.get_text() for text in drawn.axes[0].texts]
     assert [SHORT in text for text in texts] == [True, False]
 
@@ -209,7 +209,7 @@ def test_ladder(synthetic_fit: Fit, wrong: Fit) -> None:
     own = ladder[ladder["method"] == BAYESIAN].set_index("endpoint")
     assert own["note"].to_dict() == {"os": SHORT, "rfs": "posterior median"}
     rung = ladder[ladder["method"] == COMPANION].set_index("endpoint")
-    table = bb.summarise(bb.hazard_ratio(synthetic_fit)).set_index("endpoint")
+    table = bb.summary(bb.hazard_ratio(synthetic_fit)).set_index("endpoint")
     np.testing.assert_allclose(rung["estimate"], table["companion_median"], rtol=1e-12)
     np.testing.assert_allclose(rung["upper"], table["companion_upper"], rtol=1e-12)
     assert list(ladder.loc[ladder["endpoint"] == "os", "method"])[-2:] == [COMPANION, BAYESIAN]
@@ -224,7 +224,7 @@ def test_ladder(synthetic_fit: Fit, wrong: Fit) -> None:
 
 
 def test_what_the_gate_tells_stands_in_the_sentence(synthetic_fit: Fit) -> None:
-    row = bb.summarise(bb.hazard_ratio(synthetic_fit)).to_dict("records")[0]
+    row = bb.summary(bb.hazard_ratio(synthetic_fit)).to_dict("records")[0]
     curves = dataclasses.replace(synthetic_fit, definition=bb.load_model("smooth"))
     passed, told = "The baseline does not move", "The baseline moves the hazard ratio a little."
     # Of a model of curves it always tells.
@@ -243,12 +243,12 @@ def test_what_the_gate_tells_stands_in_the_sentence(synthetic_fit: Fit) -> None:
 
 
 def test_sentences(synthetic_fit: Fit, wrong: Fit) -> None:
-    rows = bb.summarise(bb.hazard_ratio(wrong)).to_dict("records")
+    rows = bb.summary(bb.hazard_ratio(wrong)).to_dict("records")
     assert f"{MOVES}: do not use these numbers." in sentence(rows[0], wrong)
     assert MOVES not in sentence(rows[1], wrong)
     said = plain(compared(rows[0], wrong))
     assert MOVES in said
-    row = bb.summarise(bb.hazard_ratio(synthetic_fit)).to_dict("records")[0]
+    row = bb.summary(bb.hazard_ratio(synthetic_fit)).to_dict("records")[0]
     row |= {"companion_median": 0.512, "companion_lower": 0.241, "companion_upper": 1.079}
     row |= {"median": 0.508, "companion_probability_below_1": 0.96, "lower": 0.25, "upper": 1.09}
     assert plain(compared(row, synthetic_fit)) == (

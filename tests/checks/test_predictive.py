@@ -171,7 +171,7 @@ def test_calibration_by_hand() -> None:
     generator = np.random.default_rng(9)
     cohort = plain_cohort(generator.exponential(15.0, 300), seed=4)
     fit = bb.fit(cohort, LATE, cuts=[], seed=1, draws=100, tune=200, progress=False)
-    table = bb.calibration(fit, times=[6.0, 12.0], landmark=2.0)
+    table = bb.predicted_against_observed(fit, times=[6.0, 12.0], landmark=2.0)
     assert list(table["group"]) == [1, 1]
     hazard = np.exp(fit.posterior["log_baseline"].values.ravel())
     ratio = np.exp(fit.posterior["log_hazard_ratio"].values.ravel())
@@ -199,7 +199,7 @@ def test_calibration_by_hand() -> None:
 
 
 def test_groups_by_risk(synthetic_fit: Fit) -> None:
-    table = bb.calibration(synthetic_fit, times=[12.0, 18.0], groups=3)
+    table = bb.predicted_against_observed(synthetic_fit, times=[12.0, 18.0], groups=3)
     for _, one in table.groupby(["endpoint", "time"]):
         assert list(one["group"]) == [1, 2, 3]
         assert one["predicted"].is_monotonic_decreasing
@@ -212,7 +212,7 @@ def test_groups_by_risk(synthetic_fit: Fit) -> None:
         ({"times": [12.0], "mass": 2.0}, "mass must lie"),
     ):
         with pytest.raises(SpecError, match=message):
-            bb.calibration(synthetic_fit, **arguments)
+            bb.predicted_against_observed(synthetic_fit, **arguments)
 
 
 def test_figures(synthetic_fit: Fit) -> None:
@@ -221,12 +221,12 @@ def test_figures(synthetic_fit: Fit) -> None:
     events = bb.replicated_events(synthetic_fit, seed=1)
     curves = bb.replicated_simon_makuch(synthetic_fit, seed=1, draws=40, landmark=8.0)
     observed = bb.simon_makuch(cohort, question, landmark=8.0)
-    table = bb.calibration(synthetic_fit, times=[12.0, 18.0])
+    table = bb.predicted_against_observed(synthetic_fit, times=[12.0, 18.0])
     prior = bb.prior_predictive(synthetic_fit.definition, synthetic_fit.person_time, seed=1)
     for figure, panels in (
         (bb.plots.replicated_events(events), 4),
         (bb.plots.replicated_simon_makuch(curves, observed), 4),
-        (bb.plots.calibration(table), 2),
+        (bb.plots.predicted_against_observed(table), 2),
         (bb.plots.prior_predictive(prior), 4),
         (bb.plots.martingale_residuals(bb.martingale_residuals(synthetic_fit)), 2),
     ):

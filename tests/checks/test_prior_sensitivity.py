@@ -42,7 +42,7 @@ def test_reweighted_posteriors_are_those_of_other_priors() -> None:
     """A sceptical prior by weights against a fit under it; tolerances from Monte-Carlo errors."""
     fit, other = long_fit(), under((0.5, 2.0))
     table = bb.sceptical_priors(fit, intervals=[2.0])
-    exact = bb.summarise(bb.hazard_ratio(other)).set_index("endpoint")
+    exact = bb.summary(bb.hazard_ratio(other)).set_index("endpoint")
     for row in table.to_dict("records"):
         one = exact.loc[str(row["endpoint"])]
         below = float(one["probability_below_1"])

@@ -123,7 +123,7 @@ def test_with_a_fit(synthetic_fit: Fit) -> None:
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
     ladder = bb.bias_ladder(cohort, synthetic_fit.question, fit=synthetic_fit)
     bayesian = ladder[ladder["method"] == "Bayesian"].set_index("endpoint")
-    table = bb.summarise(bb.hazard_ratio(synthetic_fit)).set_index("endpoint")
+    table = bb.summary(bb.hazard_ratio(synthetic_fit)).set_index("endpoint")
     pd.testing.assert_series_equal(
         bayesian["estimate"], table["median"], check_names=False, check_exact=False
     )

@@ -26,7 +26,7 @@ def test_compared(synthetic_fit: Fit) -> None:
     assert table.attrs["synthetic"]
     assert len(table) == 2 * (2 * 3 + 1)
     curves = bb.simon_makuch(cohort, synthetic_fit.question)
-    medians = bb.summarise(
+    medians = bb.summary(
         bb.survival_quantile(synthetic_fit, regimes=[bb.From(8.0), bb.Never()], landmark=8.0)
     ).set_index(["endpoint", "regime"])
     for row in table.to_dict("records"):

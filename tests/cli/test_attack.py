@@ -68,7 +68,7 @@ def test_no_curve_starts_before_the_questions_landmark() -> None:
     fit = bb.fit(cohort, question, seed=1, draws=100, tune=200, progress=False)
     for draw in (
         lambda: bb.replicated_simon_makuch(fit, seed=1, draws=5, landmark=6.0),
-        lambda: bb.calibration(fit, times=[12.0], landmark=6.0),
+        lambda: bb.predicted_against_observed(fit, times=[12.0], landmark=6.0),
     ):
         with pytest.raises(SpecError, match="nobody could die in between"):
             draw()
@@ -315,7 +315,7 @@ def test_landmarks_are_tied_with_times_that_differ_by_noise() -> None:
 
 
 def test_probabilities_of_times_that_some_draws_do_not_reach(synthetic_fit: Fit) -> None:
-    median = bb.median(synthetic_fit, regimes=[bb.Never(), bb.From(8.0)], landmark=8.0)
+    median = bb.median_survival(synthetic_fit, regimes=[bb.Never(), bb.From(8.0)], landmark=8.0)
     assert not bool(median["reached"].all())
     horizon = float(median.attrs["horizon"])
     table = bb.probabilities(median, thresholds=[15.0])

@@ -106,7 +106,7 @@ def test_curves_and_diagnostics(demo: tuple[Path, Result]) -> None:
 
 
 def test_saved_fit_gives_the_same_numbers(demo: tuple[Path, Result]) -> None:
-    table = bb.summarise(bb.hazard_ratio(storage.load(demo[0] / "fit.nc")))
+    table = bb.summary(bb.hazard_ratio(storage.load(demo[0] / "fit.nc")))
     written = pd.read_csv(demo[0] / "hazard_ratios.csv", float_precision="round_trip")
     pulled = pulls(storage.load(demo[0] / "fit.nc"))
     pd.testing.assert_frame_equal(table, written[table.columns], check_exact=True)

@@ -35,7 +35,7 @@ FIRST = {
     "Sensitivity": "bayesblina.sensitivity",
     "Weighted": "bayesblina.starting_weights",
     "PersonTime": "bayesblina.expose",
-    "Prediction": "bayesblina.leave_one_out",
+    "Prediction": "bayesblina.loo",
     "Account": "cohort.account",
     "xr.Dataset": "bayesblina.",
 }
@@ -221,11 +221,15 @@ def test_numbers() -> None:
 
 @pytest.mark.parametrize("horizon", [None, "24", True, [24.0]])
 def test_a_horizon_is_a_number(synthetic_fit: Fit, horizon: Any) -> None:
-    for function in (bb.rmst, bb.rmtl):
+    for function in (bb.rmst, bb.restricted_mean_time_lost):
         with pytest.raises(EstimandError, match=r"horizon must be .* such as horizon=\d"):
             function(synthetic_fit, horizon=horizon)
     single: Any = np.float32(24.0)
-    assert bb.rmtl(synthetic_fit, horizon=single)["rmtl"].notnull().all()
+    assert (
+        bb.restricted_mean_time_lost(synthetic_fit, horizon=single)["restricted_mean_time_lost"]
+        .notnull()
+        .all()
+    )
 
 
 # Seeds --------------------------------------------------------------------------------------------

@@ -556,7 +556,7 @@ def test_checks_show_themselves(synthetic_fit: Fit) -> None:
     # Cox has neither prior, and a mode for a median: apart by less than a tenth of the sd of 0.5.
     wanted = bb.cox(cohort, synthetic_fit.question, adjusted=True).set_index("endpoint")["estimate"]
     assert abs(np.log(without / wanted["os"])) < 0.05
-    median = bb.summarise(bb.hazard_ratio(synthetic_fit)).set_index("endpoint")["companion_median"]
+    median = bb.summary(bb.hazard_ratio(synthetic_fit)).set_index("endpoint")["companion_median"]
     assert with_prior == pytest.approx(median["os"], abs=0.01)
     assert "nothing is declared of how events are recorded" in checks.notes[0]
     shown = checks._repr_html_()
@@ -574,7 +574,7 @@ def test_checks_show_themselves(synthetic_fit: Fit) -> None:
 
 
 def test_predictions_show_no_patients(synthetic_fit: Fit) -> None:
-    prediction = bb.leave_one_out(synthetic_fit)
+    prediction = bb.loo(synthetic_fit)
     compared = bb.compare({"a": synthetic_fit, "b": synthetic_fit})
     error = float(compared["se"].iloc[0])
     for text in (repr(prediction), prediction._repr_html_()):
@@ -586,7 +586,7 @@ def test_predictions_show_no_patients(synthetic_fit: Fit) -> None:
 
 def test_summaries_know_that_patients_are_synthetic(synthetic_fit: Fit) -> None:
     ratios = bb.hazard_ratio(synthetic_fit)
-    found = bb.summarise(ratios)
+    found = bb.summary(ratios)
     assert found.attrs == {"synthetic": True, "unit": "months"}
     assert bb.probabilities(ratios, thresholds=[0.8]).attrs["synthetic"] is True
     table = tables.estimates(found, kind="ratio", quantity="HR")

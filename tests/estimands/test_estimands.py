@@ -28,7 +28,7 @@ def test_hazard_ratio_is_the_exponential(synthetic_fit: Fit) -> None:
     log_ratio = synthetic_fit.posterior["log_hazard_ratio"].sel(effect="maintenance")
     # Exponentials may differ by roundings between arrays that lie differently in memory.
     np.testing.assert_allclose(ratio.values, np.exp(log_ratio.values), rtol=1e-14)
-    table = bb.summarise(bb.hazard_ratio(synthetic_fit), thresholds=(1.0, 0.8))
+    table = bb.summary(bb.hazard_ratio(synthetic_fit), thresholds=(1.0, 0.8))
     assert list(table.columns) == [
         "endpoint",
         "mean",
@@ -138,7 +138,7 @@ def test_undefined_regimes_are_refused(synthetic_fit: Fit) -> None:
 
 def test_constants_have_no_error(synthetic_fit: Fit) -> None:
     curves = bb.survival(synthetic_fit, regimes=[bb.Never()], times=[8.0, 12.0], landmark=8.0)
-    table = bb.summarise(curves).set_index(["endpoint", "time"])
+    table = bb.summary(curves).set_index(["endpoint", "time"])
     assert table.loc[("os", 8.0), "mean"] == 1.0
     assert table.loc[("os", 8.0), "mcse"] == 0.0
     assert not table.isna().any().any()
@@ -225,8 +225,8 @@ def test_estimates_agree_with_the_curve(synthetic_fit: Fit) -> None:
     }
     assert {name: curve.attrs[name] for name in said} == said
     kept = bb.rmst(synthetic_fit, regimes=regimes, landmark=8.0, horizon=24.0)
-    lost = bb.rmtl(synthetic_fit, regimes=regimes, landmark=8.0, horizon=24.0)
-    np.testing.assert_allclose(kept["rmst"] + lost["rmtl"], 16.0)
+    lost = bb.restricted_mean_time_lost(synthetic_fit, regimes=regimes, landmark=8.0, horizon=24.0)
+    np.testing.assert_allclose(kept["rmst"] + lost["restricted_mean_time_lost"], 16.0)
     # The curve falls: the mean lies between the sums of rectangles below and above it.
     below, above = (8 * (alive.sel(time=a) + alive.sel(time=b)) for a, b in ((16, 24), (8, 16)))
     assert bool(((kept["rmst"] >= below) & (kept["rmst"] <= above)).all())
@@ -266,7 +266,7 @@ def test_the_median_is_where_the_curve_is_one_half(synthetic_fit: Fit) -> None:
         time = float(found["quantile"].values[tuple(index)])
         curve = bb.survival(synthetic_fit, regimes=regimes, landmark=8.0, times=[time])
         assert float(curve["survival"][chain, draw, endpoint, regime, 0]) == pytest.approx(0.5)
-    table = bb.summarise(found)
+    table = bb.summary(found)
     assert table.attrs["horizon"] == found.attrs["horizon"]
     assert (table["mcse"].isna() == np.isinf(table["median"])).all()
     one = found.sel(endpoint="os", regime="never")

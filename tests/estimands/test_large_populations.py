@@ -124,7 +124,7 @@ def test_averages_over_many_patients(name: str, monkeypatch: pytest.MonkeyPatch)
     # Integrals and quantiles too are those of all draws at once.
     parts = [
         bb.rmst(fit, horizon=8.0, **arguments),
-        bb.median(fit, **arguments),
+        bb.median_survival(fit, **arguments),
         bb.hazard(fit, times=TIMES, **arguments),
         bb.average_hazard_ratio(
             fit, regime=bb.From(START), landmark=0.0, population=people, horizon=8.0
@@ -134,7 +134,7 @@ def test_averages_over_many_patients(name: str, monkeypatch: pytest.MonkeyPatch)
     seen.clear()
     whole = [
         bb.rmst(fit, horizon=8.0, **arguments),
-        bb.median(fit, **arguments),
+        bb.median_survival(fit, **arguments),
         bb.hazard(fit, times=TIMES, **arguments),
         bb.average_hazard_ratio(
             fit, regime=bb.From(START), landmark=0.0, population=people, horizon=8.0

@@ -139,7 +139,9 @@ def test_a_patients_curve_and_quantile(synthetic_fit: Fit) -> None:
     expected = [curve(synthetic_fit, one, relative, START, time) for time in TIMES]
     values = got.sel(endpoint="rfs", regime="from 10").isel(chain=0, draw=5).values
     np.testing.assert_allclose(values, expected, rtol=1e-10)
-    median = bb.median(synthetic_fit, regimes=[bb.Never()], landmark=LANDMARK, population=patient)
+    median = bb.median_survival(
+        synthetic_fit, regimes=[bb.Never()], landmark=LANDMARK, population=patient
+    )
     time = float(median["quantile"].isel(chain=0, draw=5).sel(endpoint="rfs", regime="never"))
     if bool(median["reached"].isel(chain=0, draw=5).sel(endpoint="rfs", regime="never")):
         assert curve(synthetic_fit, one, relative, np.inf, time) == pytest.approx(0.5, rel=1e-9)
@@ -390,7 +392,7 @@ def test_survival_equals_the_gamma_conjugate_posteriors() -> None:
     fit = bb.fit(cohort, question, model=model, cuts=[], seed=1, progress=False)
     times = [2.0, 10.0, 25.0]
     got = bb.survival(fit, regimes=[bb.Never()], times=times, landmark=0.0, by="arm")
-    summary = bb.summarise(got)
+    summary = bb.summary(got)
     # 70 of the 120 patients are in arm a.
     whole = bb.survival(fit, regimes=[bb.Never()], times=times, landmark=0.0)["survival"]
     parts = got["survival"]

@@ -137,7 +137,7 @@ def test_published_incidences_come_out_of_the_counts() -> None:
     np.testing.assert_array_equal(
         np.round(100 * found["with_event"] / found["patients"], 1), [97.2, 86.1, 72.2]
     )
-    table = numbers(bb.summarise(found))
+    table = numbers(bb.summary(found))
     for row, hit in zip(table, (35, 31, 26), strict=True):
         exact = stats.beta(hit + 0.5, 36 - hit + 0.5)
         assert abs(row["mean"] - exact.mean()) < 4 * row["mcse"]
@@ -156,7 +156,7 @@ def test_paired_incidence_is_the_dirichlet_posteriors() -> None:
     # The first 26 have events in both, the next 5 in consolidation only, 5 in neither.
     cells = [found.attrs[name] for name in ("both", "only_first", "only_second", "neither")]
     assert cells == [26, 5, 0, 5]
-    (row,) = numbers(bb.summarise(found))
+    (row,) = numbers(bb.summary(found))
     total = 37.0
     p, q = 5.25 / total, 0.25 / total
     assert abs(row["mean"] - (p - q)) < 4 * row["mcse"]
@@ -191,7 +191,7 @@ def test_event_rate_is_the_gamma_posteriors(per: str, factor: float) -> None:
         ratio.values,
         (draws.sel(phase="maintenance").values / draws.sel(phase="consolidation").values),
     )
-    assert len(bb.summarise(ratio.to_dataset())) == 1
+    assert len(bb.summary(ratio.to_dataset())) == 1
     with pytest.raises(EstimandError, match="paired_incidence"):
         bb.phase_contrast(bb.incidence(events, seed=1), "maintenance", "consolidation")
     with pytest.raises(SpecError, match="per must be one of"):
@@ -228,7 +228,7 @@ def test_shrinkage_beats_raw_rates() -> None:
     error = ((mean - truth[position]) ** 2).sum()
     assert error < ((raw - truth[position]) ** 2).sum()
     ratio = bb.phase_contrast(rates, rates["phase"].values[1], rates["phase"].values[0])
-    table = bb.summarise(ratio)
+    table = bb.summary(ratio)
     covered = (table["lower"] < 0.5) & (table["upper"] > 0.5)
     # 95 % of 40, less three standard errors.
     assert covered.mean() > 0.84

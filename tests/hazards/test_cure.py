@@ -302,7 +302,7 @@ def test_expected_events_are_the_compensator() -> None:
     np.testing.assert_allclose(residuals["expected"].sum("patient"), total, rtol=1e-10)
     last = float(np.nanmax(fit.person_time.people["exit"].values))
     first = float(np.nanmin(fit.person_time.people["begin"].values))
-    table = bb.calibration(fit, times=[last - 1e-9], groups=1, landmark=first)
+    table = bb.predicted_against_observed(fit, times=[last - 1e-9], groups=1, landmark=first)
     assert len(table) == 2
     for row in table.itertuples():
         assert row.expected == pytest.approx(float(total.sel(endpoint=row.endpoint)), rel=1e-6)

@@ -222,7 +222,7 @@ def test_stored_and_loaded(synthetic_fit: Fit, tmp_path: Path) -> None:
     assert synthetic_fit.companion.draws is not None
     xr.testing.assert_identical(again.companion.draws, synthetic_fit.companion.draws)
     assert set(again.draws.children) == set(synthetic_fit.draws.children)
-    before, after = (bb.summarise(bb.hazard_ratio(one)) for one in (synthetic_fit, again))
+    before, after = (bb.summary(bb.hazard_ratio(one)) for one in (synthetic_fit, again))
     pd.testing.assert_frame_equal(before, after)
 
 
@@ -239,7 +239,7 @@ def test_nothing_to_compare_with_is_stored_too(synthetic_fit: Fit, tmp_path: Pat
     assert again.companion.draws is None
     assert again.gate.state == "not compared"
     assert set(bb.hazard_ratio(again)["baseline"].values) == {"not compared"}
-    assert "companion_median" not in bb.summarise(bb.hazard_ratio(again))
+    assert "companion_median" not in bb.summary(bb.hazard_ratio(again))
 
 
 def test_files_of_earlier_versions_have_none_of_it(synthetic_fit: Fit, tmp_path: Path) -> None:

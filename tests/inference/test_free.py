@@ -88,7 +88,7 @@ def test_survival_and_restricted_means_are_the_steps(
         rtol=0,
         atol=1e-9 * HORIZON,
     )
-    middle = bb.median(fit, regimes=regimes, horizon=HORIZON, landmark=LANDMARK)
+    middle = bb.median_survival(fit, regimes=regimes, horizon=HORIZON, landmark=LANDMARK)
     one = middle.sel(endpoint=endpoint, regime=label)
     reached = one["reached"].values.ravel().astype(bool)
     median = one["quantile"].values.ravel()
@@ -181,7 +181,7 @@ def test_criteria_are_those_of_weights(fit: Fit) -> None:
 
 REFUSED: dict[str, Callable[[Fit, bb.Cohort], object]] = {
     "hazard": lambda fit, _: bb.hazard(fit),
-    "leave_one_out": lambda fit, _: bb.leave_one_out(fit),
+    "leave_one_out": lambda fit, _: bb.loo(fit),
     "compare": lambda fit, _: bb.compare({"one": fit, "other": fit}),
     "influence": lambda fit, _: bb.influence(fit),
     "power_scaling": lambda fit, _: bb.power_scaling(fit),

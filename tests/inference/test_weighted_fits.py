@@ -178,7 +178,7 @@ def test_influence_of_pieces_is_that_of_the_patients() -> None:
 
 
 def test_leaving_out_pieces_is_leaving_out_patients() -> None:
-    whole, cut = bb.leave_one_out(of_wholes()), bb.leave_one_out(of_pieces())
+    whole, cut = bb.loo(of_wholes()), bb.loo(of_pieces())
     at = whole.elpd["patient"]
     np.testing.assert_allclose(cut.elpd.sel(patient=at), whole.elpd, rtol=1e-9)
     np.testing.assert_allclose(cut.pareto_k.sel(patient=at), whole.pareto_k, rtol=1e-7, atol=1e-9)
@@ -202,7 +202,7 @@ def test_memory_holds_so_many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_weight_counts_as_often_as_it_says() -> None:
     """All weights 2: draws say how likely twice the patients are; scores are twice as large."""
     twice = with_person_time(exposed(patients(), weights=np.full(SIZE, 2.0)))
-    found = bb.leave_one_out(twice)
+    found = bb.loo(twice)
     plain = of_wholes()
     each = patient_log_likelihood(plain.posterior, plain.person_time, plain.design).values
     flat = each.reshape(-1, SIZE).T
@@ -210,9 +210,9 @@ def test_a_weight_counts_as_often_as_it_says() -> None:
     expected = 2.0 * logsumexp(log_weights + flat, axis=1)
     np.testing.assert_allclose(found.elpd, expected, rtol=1e-9)
     with pytest.raises(SpecError, match="weigh patients differently"):
-        bb.compare({"a": found, "b": bb.leave_one_out(plain)})
+        bb.compare({"a": found, "b": bb.loo(plain)})
     with pytest.raises(SpecError, match="refit=True"):
-        bb.leave_one_out(twice, moment_match=True)
+        bb.loo(twice, moment_match=True)
 
 
 def varying() -> Fit:
@@ -223,7 +223,7 @@ def varying() -> Fit:
 
 def test_weights_that_vary_have_no_density(tmp_path: Path) -> None:
     fit = varying()
-    for ask in (bb.leave_one_out, leave_one_out_total):
+    for ask in (bb.loo, leave_one_out_total):
         with pytest.raises(EstimandError, match=r"bayesblina\.influence tells on whom"):
             ask(fit)
     with pytest.raises(EstimandError, match="vary during their follow-up"):
@@ -397,10 +397,13 @@ def test_bootstrap_band_draws_persons() -> None:
 def test_predicted_against_observed_survival_is_weighted() -> None:
     # Patients of equal risk may be in either of two groups: all together.
     one: dict[str, Any] = {"times": [3.0, 6.0], "landmark": 1.0, "groups": 1}
-    ours, theirs = bb.calibration(weighted(), **one), bb.calibration(of_copies(), **one)
+    ours, theirs = (
+        bb.predicted_against_observed(weighted(), **one),
+        bb.predicted_against_observed(of_copies(), **one),
+    )
     for column in ("patients", "predicted", "predicted_lower", "observed", "events", "expected"):
         np.testing.assert_allclose(ours[column], theirs[column], rtol=1e-9)
-    plain = bb.calibration(of_wholes(), **one)
+    plain = bb.predicted_against_observed(of_wholes(), **one)
     assert (plain["observed"] - ours["observed"]).min() > 0.05
     assert (abs(plain["predicted"] - ours["predicted"]) > 1e-4).all()
 

@@ -429,7 +429,7 @@ ONE_PANEL: dict[str, Callable[..., Any]] = {
     "replicated_simon_makuch": lambda **more: plots.replicated_simon_makuch(
         replicated_curves(), simon_makuch(), **more
     ),
-    "calibration": lambda **more: plots.calibration(calibration(), **more),
+    "calibration": lambda **more: plots.predicted_against_observed(calibration(), **more),
     "martingale_residuals": lambda **more: plots.martingale_residuals(residuals(), **more),
     "scenario_map": lambda **more: plots.scenario_map(sensitivity(), "os", "lag", "model", **more),
     "tipping_points": lambda **more: plots.tipping_points(tipping(), "os", **more),
@@ -473,7 +473,7 @@ TWO_PANELS: dict[str, Callable[..., Any]] = {
     "bias_ladder": lambda **more: plots.bias_ladder(
         pd.concat([ladder(), ladder().assign(endpoint="rfs")], ignore_index=True), **more
     ),
-    "calibration": lambda **more: plots.calibration(
+    "calibration": lambda **more: plots.predicted_against_observed(
         pd.concat([calibration(), calibration().assign(endpoint="rfs")], ignore_index=True), **more
     ),
     "martingale_residuals": lambda **more: plots.martingale_residuals(
@@ -1077,10 +1077,10 @@ def test_figures_of_a_fits_results(synthetic_fit: Fit) -> None:
         plots.hazard(bb.hazard(synthetic_fit, regimes=both, landmark=8.0)),
         plots.cumulative_hazard(bb.cumulative_hazard(synthetic_fit, regimes=both, landmark=8.0)),
         plots.hazard_ratio_over_time(bb.hazard_ratio(synthetic_fit, over="interval")),
-        plots.forest(bb.summarise(bb.hazard_ratio(synthetic_fit))),
+        plots.forest(bb.summary(bb.hazard_ratio(synthetic_fit))),
         plots.prior_posterior(synthetic_fit),
         plots.chain_ranks(synthetic_fit),
-        plots.pareto_k(bb.leave_one_out(synthetic_fit)),
+        plots.pareto_k(bb.loo(synthetic_fit)),
         plots.patient_flow(cohort.account() + synthetic_fit.person_time.account()),
     ]
     for figure in figures:

@@ -694,7 +694,7 @@ def test_medians_of_compressed_patients_are_not_lost() -> None:
     one, other = both()
     for by in (None, "age_group"):
         arguments: dict[str, Any] = {"regimes": REGIMES, "landmark": LANDMARK, "by": by}
-        exact, found = (bb.median(each, **arguments) for each in (one, other))
+        exact, found = (bb.median_survival(each, **arguments) for each in (one, other))
         assert bool((exact["reached"] == found["reached"]).all())
         assert float(exact["reached"].mean()) > 0.2
         np.testing.assert_allclose(found["quantile"], exact["quantile"], rtol=1e-4)
@@ -737,7 +737,7 @@ def test_averages_that_may_be_far_off_are_refused() -> None:
         bb.survival,
         bb.hazard,
         bb.cumulative_hazard,
-        bb.median,
+        bb.median_survival,
         lambda *given, **named: bb.rmst(*given, horizon=20.0, **named),
     ):
         with pytest.raises(EstimandError, match=r"may be off by.*compress=False"):
@@ -750,7 +750,7 @@ def test_averages_that_may_be_far_off_are_refused() -> None:
     np.testing.assert_allclose(found["survival"], wanted["survival"], rtol=1e-9)
     # A level that is not told from 0 has no time.
     _, fit = both()
-    known = float(bb.median(fit, **arguments).attrs["survival_error"])
+    known = float(bb.median_survival(fit, **arguments).attrs["survival_error"])
     with pytest.raises(EstimandError, match="not told from 0"):
         bb.survival_quantile(fit, survival=known / 2.0, **arguments)
     assert not bb.survival_quantile(fit, survival=known * 2.0, **arguments)["reached"].any()

@@ -187,7 +187,7 @@ def rows_of(seed: int) -> Iterator[dict[str, object]]:
                 yield {"external": external.name, "model": name, "covers": covers, **row}
 
 
-def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Bias, coverage, width against the current patients alone, and what is told."""
     alone = rows[rows["model"] == ALONE].set_index("seed")
     width = (alone["upper"] - alone["lower"]).reindex(rows["seed"]).to_numpy()
@@ -243,7 +243,7 @@ def shared_course(factor: float, *, times: int = 500, seed: int = 1) -> tuple[fl
 def page(rows: pd.DataFrame, text: str) -> str:
     """Write the page."""
     rows = rows.fillna({"external": "", "covers": ""})
-    table = summarise(rows)
+    table = summary(rows)
     lines = [
         "| external patients | model | may differ in | cohorts | bias (its s.e.) | coverage | "
         "width / alone | events gained: ratio | level | conflict told: ratio | level |",

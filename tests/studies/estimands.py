@@ -111,7 +111,7 @@ def run(cohorts: int = COHORTS) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Bias, spread and coverage by analysis, estimate and endpoint."""
     groups = rows.assign(error=rows["estimate"] - rows["truth"]).groupby(
         ["analysis", "what", "endpoint"], sort=False
@@ -162,7 +162,7 @@ def parts_of(table: pd.DataFrame) -> list[str]:
 
 def report(rows: pd.DataFrame) -> str:
     """Word the results."""
-    table = summarise(rows)
+    table = summary(rows)
     rung = table["what"].str.startswith("ladder: ")
     estimands, ladder = table[~rung], table[rung].drop(columns="analysis")
     ladder = ladder.assign(what=ladder["what"].str.removeprefix("ladder: "))

@@ -35,7 +35,7 @@ question = bb.Question(
     exposed="maintenance", eligible_from="consolidation", transplant="censor", lag={lag}
 )
 fit = bb.fit(cohort, question, seed=1, progress=False)
-bb.summarise(bb.hazard_ratio(fit))
+bb.summary(bb.hazard_ratio(fit))
 """
 
 

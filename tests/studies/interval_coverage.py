@@ -84,7 +84,7 @@ def log_ratios(fit: Fit) -> Iterator[tuple[str, str, np.ndarray]]:
             yield how, name, one.values.ravel()
 
 
-def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Coverage, bias and spread by analysis and endpoint."""
     groups = rows.assign(error=rows["mean"] - rows["truth"]).groupby(
         ["analysis", "endpoint"], sort=False
@@ -122,7 +122,7 @@ def parts(table: pd.DataFrame) -> list[str]:
 
 def report(rows: pd.DataFrame) -> str:
     """Word the results."""
-    table = summarise(rows)
+    table = summary(rows)
     cells = [
         [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
         for row in table.itertuples(index=False)

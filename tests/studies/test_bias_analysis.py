@@ -176,7 +176,7 @@ def test_e_values_of_a_harm(synthetic_fit: Fit) -> None:
     found = bb.e_values(fit, common=False)
     assert found["direction"].to_series().to_dict() == {"os": "higher", "rfs": "lower"}
     assert found.attrs["direction_of"] == "base case"
-    table = bb.summarise(found).set_index("endpoint")
+    table = bb.summary(found).set_index("endpoint")
     assert table["direction"].to_dict() == {"os": "higher", "rfs": "lower"}
     # The bound nearest 1 is the lower end of the E-value's interval on either side.
     for name, middle, nearest in (("os", 7.263034, 3.0), ("rfs", 1.809017, 1.43)):
@@ -184,7 +184,7 @@ def test_e_values_of_a_harm(synthetic_fit: Fit) -> None:
         assert table.loc[name, "lower"] == pytest.approx(nearest, abs=1e-2)
     # By hand, of a common event: 3.9 becomes (1 - 0.5^1.97484) / (1 - 0.5^0.50637), which is
     # 0.74560 / 0.29601 = 2.51886, and 2.51886 + sqrt(2.51886 x 1.51886) = 4.47482.
-    common = bb.summarise(bb.e_values(fit)).set_index("endpoint")
+    common = bb.summary(bb.e_values(fit)).set_index("endpoint")
     assert common.loc["os", "median"] == pytest.approx(4.47482, abs=5e-3)
     # Given, it is held against the draws: of a benefit there is nothing to be undone here.
     given = bb.e_values(fit, direction="lower")

@@ -21,7 +21,7 @@ from tests.studies.borrowing import (
     External,
     page,
     shared_course,
-    summarise,
+    summary,
     table_of,
     times_of,
 )
@@ -101,7 +101,7 @@ def test_sums_by_hand() -> None:
             for (seed, model), (lower, upper) in ends.items()
         ]
     )
-    table = summarise(rows).set_index("model")
+    table = summary(rows).set_index("model")
     alone, model = table.loc[ALONE], table.loc[MODELS[0]]
     # log 0.5 is -0.693: inside the first interval of either, outside the second.
     assert (alone["coverage"], model["coverage"]) == (0.5, 0.5)

@@ -12,7 +12,7 @@ from tests.paths import STUDIES
 @pytest.mark.slow
 def test_intervals_cover_the_truth_and_ever_against_never_misleads() -> None:
     study = runpy.run_path(str(STUDIES / "interval_coverage.py"))
-    table = study["summarise"](study["run"]()).set_index(["analysis", "endpoint"])
+    table = study["summary"](study["run"]()).set_index(["analysis", "endpoint"])
     for endpoint in ("os", "rfs"):
         right, wrong = (
             table.loc["time-varying", endpoint],
@@ -56,7 +56,7 @@ def test_coarse_event_times_are_found_and_days_are_silent() -> None:
 @pytest.mark.slow
 def test_estimands_cover_the_truth_and_the_ladder_leads_to_it() -> None:
     study = runpy.run_path(str(STUDIES / "estimands.py"))
-    table = study["summarise"](study["run"]()).set_index(["analysis", "what", "endpoint"])
+    table = study["summary"](study["run"]()).set_index(["analysis", "what", "endpoint"])
     for endpoint in ("os", "rfs"):
         for estimand in (study["HAZARD_RATIO"], study["SURVIVAL"], study["RMST"]):
             for analysis in ("primary", "flat prior"):

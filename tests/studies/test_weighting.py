@@ -428,11 +428,11 @@ def test_an_effect_has_the_form_of_the_estimands() -> None:
         assert float(one["at_risk"]) == here.sum()
         effective = weights.sum() ** 2 / (weights**2).sum()
         assert float(one["effective_at_risk"]) == pytest.approx(effective)
-    summary = bb.summarise(effect.hazard_ratio)
+    summary = bb.summary(effect.hazard_ratio)
     row = effect.table.set_index("quantity").loc["hazard_ratio"]
     for ours, theirs in (("mean", "mean"), ("lower", "lower"), ("upper", "upper")):
         assert float(summary[theirs].iloc[0]) == pytest.approx(float(row[ours]))
-    assert bb.summarise(effect.rmst_difference)["mean"].size == 1
+    assert bb.summary(effect.rmst_difference)["mean"].size == 1
     assert bb.plots.survival(effect.survival).axes[0].get_ylabel() == "survival"
     assert "hazard ratio" in repr(effect)
     shown = effect._repr_html_()

@@ -209,7 +209,7 @@ def test_bias_and_coverage_by_hand() -> None:
             "upper": [2.92, 3.92, 5.42, 5.92],
         }
     )
-    row = study.summarise(rows, {0.5: {"x": 1.0}}).iloc[0]
+    row = study.summary(rows, {0.5: {"x": 1.0}}).iloc[0]
     assert float(row["bias"]) == pytest.approx(0.5)
     assert float(row["its error"]) == pytest.approx(np.std([0, 1, 2, 3], ddof=1) / 2)
     assert float(row["mean width / 3.92"]) == pytest.approx(1.0)
@@ -230,7 +230,7 @@ def test_the_stored_page_is_of_these_settings() -> None:
 
 @pytest.mark.slow
 def test_intervals_of_weighted_effects_cover() -> None:
-    table = study.summarise(
+    table = study.summary(
         study.run(60), {ratio: study.truth(math.log(ratio)) for ratio in study.HAZARD_RATIOS}
     )
     # 95 % less three standard errors of a coverage over 60 cohorts.

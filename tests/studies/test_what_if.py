@@ -184,7 +184,7 @@ def test_a_scenario_is_the_fit_of_its_question(cohort: bb.Cohort, tmp_path: Path
         exposed="maintenance", eligible_from="consolidation", transplant="censor", lag=1.0
     )
     fit = bb.fit(cohort, lagged, seed=what_if[1].seed(7), progress=False)
-    table = bb.summarise(bb.hazard_ratio(fit))
+    table = bb.summary(bb.hazard_ratio(fit))
     rows = found.table[found.table["scenario"] == "lag = 1"].reset_index(drop=True)
     for column in ("endpoint", "mean", "median", "sd", "lower", "upper", "probability_below_1"):
         assert rows[column].tolist() == table[column].tolist()

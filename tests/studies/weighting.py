@@ -266,7 +266,7 @@ def run(
     return pd.concat(parts, ignore_index=True)
 
 
-def summarise(table: pd.DataFrame, truths: Mapping[float, Mapping[str, float]]) -> pd.DataFrame:
+def summary(table: pd.DataFrame, truths: Mapping[float, Mapping[str, float]]) -> pd.DataFrame:
     """Bias, spread and coverage by hazard ratio, quantity and method."""
     found = []
     for name, one in table.groupby(["hazard ratio", "what", "method"], sort=False):
@@ -327,7 +327,7 @@ def page(table: pd.DataFrame, truths: Mapping[float, Mapping[str, float]], comma
     ]
     for paragraph in introduction(table["seed"].nunique()):
         lines += ["", paragraph]
-    found = summarise(table, truths)
+    found = summary(table, truths)
     for ratio, of_ratio in found.groupby("hazard ratio", sort=False):
         lines += ["", f"## Hazard ratio {ratio:g}"]
         for what, one in of_ratio.groupby("what", sort=False):

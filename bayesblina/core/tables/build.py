@@ -167,7 +167,7 @@ def estimates(
     Parameters
     ----------
     summary
-        What `bayesblina.summarise` gives.
+        What `bayesblina.summary` gives.
     kind
         What the estimates are: ``"ratio"``, ``"probability"``, ``"percent"`` (of a share),
         ``"time"`` or ``"number"``.
@@ -204,7 +204,7 @@ def estimates(
     >>> estimates(summary, kind="ratio", quantity="HR").rows
     (('os', '0.45 (0.22 to 0.91)'),)
     """
-    _require(summary, ("median", "lower", "upper"), "bayesblina.summarise")
+    _require(summary, ("median", "lower", "upper"), "bayesblina.summary")
     unit = unit or str(summary.attrs.get("unit", "months"))
     write = numbers.writer(kind, unit=unit)
     below = [str(name) for name in summary.columns if str(name).startswith(_BELOW)]

@@ -22,9 +22,9 @@ from bayesblina.output.plots.estimates import (
 )
 from bayesblina.output.plots.patients import patient_flow, swimmer
 from bayesblina.output.plots.predictive import (
-    calibration,
     calibration_ranks,
     martingale_residuals,
+    predicted_against_observed,
     prior_predictive,
     replicated_events,
     replicated_simon_makuch,
@@ -43,7 +43,6 @@ __all__ = [
     "adverse_events",
     "balance",
     "bias_ladder",
-    "calibration",
     "calibration_ranks",
     "chain_ranks",
     "cumulative_hazard",
@@ -57,6 +56,7 @@ __all__ = [
     "patient_flow",
     "power_scaling",
     "power_scaling_quantities",
+    "predicted_against_observed",
     "prior_posterior",
     "prior_predictive",
     "replicated_events",

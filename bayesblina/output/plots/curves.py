@@ -276,7 +276,7 @@ def state_occupancy(
     -------
     matplotlib.figure.Figure
         Posterior means, which add up to 1 at every time. For their uncertainty see
-        `cumulative_incidence`, or `bayesblina.summarise`.
+        `cumulative_incidence`, or `bayesblina.summary`.
 
     Raises
     ------

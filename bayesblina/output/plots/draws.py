@@ -260,7 +260,7 @@ def pareto_k(prediction: Prediction, *, width: Width = "two", ax: Axes | None = 
     Parameters
     ----------
     prediction
-        What `bayesblina.leave_one_out` gives.
+        What `bayesblina.loo` gives.
     width
         One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
     ax

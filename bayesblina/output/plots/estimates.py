@@ -167,7 +167,7 @@ def forest(
     Parameters
     ----------
     summary
-        What `bayesblina.summarise` gives, of one or of several quantities (`pandas.concat`): any
+        What `bayesblina.summary` gives, of one or of several quantities (`pandas.concat`): any
         table with ``median``, ``lower`` and ``upper``.
     labels
         Columns that name the rows; by default all that hold text.
@@ -209,11 +209,11 @@ def forest(
     >>> [text.get_text() for text in forest(summary).axes[0].texts]
     ['0.50 (0.30 to 0.90)', '0.60 (0.40 to 1.10)']
     """
-    require(summary, _INTERVAL, "bayesblina.summarise")
+    require(summary, _INTERVAL, "bayesblina.summary")
     if summary.empty:
         raise SpecError("There are no estimates to draw.")
     if labels is not None:
-        require(summary, labels, "bayesblina.summarise")
+        require(summary, labels, "bayesblina.summary")
     if np.isinf(summary[list(_INTERVAL)].astype(float)).any(axis=None):
         raise SpecError(
             "Times that some draws do not reach have no interval to draw: use tables.estimates."

@@ -195,7 +195,7 @@ def replicated_simon_makuch(
     return drawn.figure
 
 
-def calibration(
+def predicted_against_observed(
     table: pd.DataFrame,
     *,
     endpoint: str | None = None,
@@ -207,7 +207,7 @@ def calibration(
     Parameters
     ----------
     table
-        What `bayesblina.calibration` gives.
+        What `bayesblina.predicted_against_observed` gives.
     endpoint
         Endpoint to draw; by default all.
     width
@@ -226,7 +226,11 @@ def calibration(
         If the table is another one, the endpoint is unknown, there are more times than colours, or
         `ax` is given for several endpoints.
     """
-    require(table, ["endpoint", "time", "observed", "predicted"], "bayesblina.calibration")
+    require(
+        table,
+        ["endpoint", "time", "observed", "predicted"],
+        "bayesblina.predicted_against_observed",
+    )
     names, times = chosen(list(table["endpoint"]), endpoint), table["time"].unique()
     palette = colours(len(times), "times")
     drawn = in_a_row(len(names), height=3.4, width=width, ax=ax, share_y=True)

@@ -36,7 +36,7 @@ from bayesblina.estimands.curves import rmst, survival
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.estimands.regimes import From, Never, Regime
 from bayesblina.estimands.safety import event_rate, incidence
-from bayesblina.estimands.summaries import prior_table, summarise
+from bayesblina.estimands.summaries import prior_table, summary
 from bayesblina.hazards.definition import PowerPrior
 from bayesblina.inference.baseline_gate import FAILED
 from bayesblina.inference.fitting import Fit, weights_of
@@ -223,11 +223,11 @@ def analyse(
     stage("hazard ratios")
     ratios = hazard_ratio(fit)
     thresholds = tuple(dict.fromkeys([1.0, *curves.thresholds]))
-    tables["hazard_ratios"] = _with_pulls(summarise(ratios, thresholds=thresholds), fit)
+    tables["hazard_ratios"] = _with_pulls(summary(ratios, thresholds=thresholds), fit)
     tables["diagnostics"] = _diagnostics(fit)
     stage("curves")
     drawn = survival(fit, regimes=curves.regimes, times=curves.times, landmark=curves.landmark)
-    tables["survival"] = summarise(drawn)
+    tables["survival"] = summary(drawn)
     start = float(drawn.attrs["landmark"])
     end = float(drawn["time"].max())
     tables["survival_by_landmark"], starts = _by_landmark(
@@ -440,7 +440,7 @@ def _restricted_means(
             continue
         means = rmst(fit, horizon=end, regimes=regimes, landmark=landmark)
         for regime in regimes[1:]:
-            gain = summarise(contrast(means, regime, regimes[0]))
+            gain = summary(contrast(means, regime, regimes[0]))
             parts.append(gain.assign(landmark=landmark, regime=regime.label, horizon=end))
     if not parts:
         raise EstimandError("No regime enters the exposed phase: give [curves] starts.")
@@ -528,9 +528,9 @@ def _safety(events: AdverseEvents, *, seed: int) -> pd.DataFrame:
         ("incidence", incidence(events, seed=seed)),
         ("rate_per_year", event_rate(events, seed=seed, per="years")),
     ):
-        summary = summarise(found).set_index("phase").loc[list(events.phases)]
+        estimates = summary(found).set_index("phase").loc[list(events.phases)]
         for column in ("median", "lower", "upper"):
-            table[f"{name}_{column}"] = summary[column].to_numpy()
+            table[f"{name}_{column}"] = estimates[column].to_numpy()
     return table
 
 

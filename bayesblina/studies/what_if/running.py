@@ -17,7 +17,7 @@ from bayesblina.core.errors import SpecError, StorageError
 from bayesblina.core.files import reason_of, write_bytes
 from bayesblina.estimands.direction import Direction, require_direction
 from bayesblina.estimands.ratios import hazard_ratio
-from bayesblina.estimands.summaries import summarise
+from bayesblina.estimands.summaries import summary
 from bayesblina.inference.fitting import LIBRARIES, Fit, fit_person_time, sampler_settings
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.patients.cohort import Cohort
@@ -98,7 +98,7 @@ def run_scenario(work: Work, scenario: Scenario) -> tuple[dict[str, Any], Any]:
 
 def _results(fitted: Fit) -> tuple[list[dict[str, Any]], Any]:
     ratios = hazard_ratio(fitted)
-    table = {str(row["endpoint"]): row for row in summarise(ratios).to_dict("records")}
+    table = {str(row["endpoint"]): row for row in summary(ratios).to_dict("records")}
     logs = np.log(ratios["hazard_ratio"].transpose("chain", "draw", "endpoint").values)
     counts = fitted.person_time.table[["events", "person_time"]]
     exposed = fitted.person_time.table["role"].values == "exposed"

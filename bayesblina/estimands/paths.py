@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.estimands.populations import Members
 
 Floats = NDArray[np.float64]
@@ -29,76 +30,6 @@ PRECISION = 1e-14
 BISECTIONS = 60
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Path:
-    """A piecewise-constant hazard by draw.
-
-    Attributes
-    ----------
-    knots : ndarray, shape (piece + 1,)
-        Ends of the pieces; the first is where the path begins.
-    rates : ndarray, shape (draws, piece)
-        Hazards, none negative. The last piece goes on beyond the last knot.
-    """
-
-    knots: Floats
-    rates: Floats
-
-    @property
-    def at_knots(self) -> Floats:
-        """Cumulative hazard at the knots, shape (draws, piece + 1)."""
-        steps = self.rates * np.diff(self.knots)
-        return np.concatenate([np.zeros((steps.shape[0], 1)), np.cumsum(steps, axis=1)], axis=1)
-
-    def rate(self, times: Floats) -> Floats:
-        """Hazard at times, shape (draws, time); at a knot that of the piece which it ends."""
-        piece = np.searchsorted(self.knots, times, side="left") - 1
-        return np.asarray(self.rates[:, np.clip(piece, 0, self.rates.shape[1] - 1)])
-
-    def cumulative(self, times: Floats) -> Floats:
-        """Cumulative hazard from the path's beginning to times, shape (draws, time)."""
-        piece = np.searchsorted(self.knots, times, side="left") - 1
-        piece = np.clip(piece, 0, self.rates.shape[1] - 1)
-        return np.asarray(
-            self.at_knots[:, piece] + self.rates[:, piece] * (times - self.knots[piece])
-        )
-
-    def inverse(self, level: Floats, *, horizon: float) -> tuple[Floats, Bools]:
-        """Find when each draw's cumulative hazard first reaches a level.
-
-        Parameters
-        ----------
-        level : ndarray, shape (draws,)
-            Levels, greater than 0.
-        horizon
-            Where the search ends.
-
-        Returns
-        -------
-        time : ndarray, shape (draws,)
-            The times; the horizon where the level is not reached by then.
-        reached : ndarray of bool, shape (draws,)
-            Whether it is.
-
-        Examples
-        --------
-        >>> path = Path(knots=np.array([0.0, 2.0, 9.0]), rates=np.array([[0.1, 0.2]]))
-        >>> path.inverse(np.array([0.4]), horizon=9.0)
-        (array([3.]), array([ True]))
-        """
-        cumulative = self.at_knots
-        last = self.rates.shape[1] - 1
-        # Pieces wholly below the level; one with hazard 0 at the level itself is never entered.
-        piece = np.minimum((cumulative[:, 1:] < level[:, None]).sum(axis=1), last)
-        row = np.arange(level.size)
-        rate = self.rates[row, piece]
-        rest = level - cumulative[row, piece]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            time = self.knots[piece] + np.where(rest > 0, rest / rate, 0.0)
-        reached = time <= horizon
-        return np.where(reached, time, horizon), reached
-
-
 def make_path(
     hazard: Floats,
     cuts: Floats,
@@ -107,7 +38,7 @@ def make_path(
     first: int,
     start: float,
     end: float,
-) -> Path:
+) -> PiecewiseHazard:
     """Lay a path through the intervals and states of a model.
 
     Parameters
@@ -121,12 +52,12 @@ def make_path(
     first
         The state before the first of them.
     start, end
-        Where the path begins, and the last knot; later times belong to its last piece.
+        Where the path begins, and up to where changes count; its last piece goes on from there.
 
     Returns
     -------
-    Path
-        The path.
+    PiecewiseHazard
+        By draw.
 
     Examples
     --------
@@ -138,16 +69,16 @@ def make_path(
     ...     start=0.0,
     ...     end=4.0,
     ... )
-    >>> path.knots, path.rates
-    (array([0., 2., 3., 4.]), array([[0.1, 0.2, 0.1]]))
+    >>> path.starts, path.rates
+    (array([0., 2., 3.]), array([[0.1, 0.2, 0.1]]))
     """
     begins = np.array([time for time, _ in changes])
     states = np.array([first, *(state for _, state in changes)])
     inner = [point for point in (*cuts, *begins) if start < point < end]
-    knots = np.unique(np.array([start, *inner, max(end, np.nextafter(start, np.inf))]))
-    interval = np.searchsorted(cuts, knots[1:], side="left")
-    state = states[np.searchsorted(begins, knots[:-1], side="right")]
-    return Path(knots=knots, rates=np.ascontiguousarray(hazard[:, interval, state]))
+    starts = np.unique(np.array([start, *inner]))
+    interval = np.searchsorted(cuts, starts, side="right")
+    state = states[np.searchsorted(begins, starts, side="right")]
+    return PiecewiseHazard(starts=starts, rates=np.ascontiguousarray(hazard[:, interval, state]))
 
 
 def _in_blocks(draws: int, numbers: int, work: Callable[[slice], None]) -> None:
@@ -217,7 +148,9 @@ def average_relative(cumulative: Floats, relative: Floats, weight: Floats) -> Fl
     return out
 
 
-def restricted_mean(path: Path, relative: Floats, weight: Floats, *, horizon: float) -> Floats:
+def restricted_mean(
+    path: PiecewiseHazard, relative: Floats, weight: Floats, *, horizon: float
+) -> Floats:
     """Integrate average survival from the path's beginning to a horizon, exactly.
 
     Parameters
@@ -238,14 +171,13 @@ def restricted_mean(path: Path, relative: Floats, weight: Floats, *, horizon: fl
 
     Examples
     --------
-    >>> path = Path(knots=np.array([0.0, 2.0]), rates=np.array([[0.0]]))
+    >>> path = PiecewiseHazard(starts=np.array([0.0]), rates=np.array([[0.0]]))
     >>> restricted_mean(path, np.ones((1, 1)), np.ones(1), horizon=2.0)
     array([2.])
     """
-    inside = path.knots < horizon
-    knots = np.append(path.knots[inside], horizon)
-    rates = path.rates[:, np.minimum(np.arange(knots.size - 1), path.rates.shape[1] - 1)]
-    width = np.diff(knots)
+    inside = path.starts < horizon
+    rates = path.rates[:, inside]
+    width = np.diff(path.starts[inside], append=horizon)
     steps = rates * width
     before = np.cumsum(steps, axis=1) - steps
     out = np.empty(rates.shape[0])
@@ -278,13 +210,13 @@ class Part:
         Share of all patients that are of this part.
     """
 
-    path: Path
+    path: PiecewiseHazard
     relative: Floats
     weight: Floats
     share: float
 
     @classmethod
-    def of(cls, path: Path, members: Members) -> Part:
+    def of(cls, path: PiecewiseHazard, members: Members) -> Part:
         """Lay members along a path; of whom some are cured, those are as many more with no hazard.
 
         Parameters
@@ -374,9 +306,9 @@ class Mixture:
         """
         if len(self.parts) == 1:
             (one,) = self.parts
-            passed = hazard_at_survival(one.relative, one.weight, survival=level)
-            return one.path.inverse(passed, horizon=horizon)
-        knots = np.unique(np.concatenate([one.path.knots for one in self.parts]))
+            time = one.path.inverse(hazard_at_survival(one.relative, one.weight, survival=level))
+            return np.minimum(time, horizon), time <= horizon
+        knots = np.unique(np.concatenate([one.path.starts for one in self.parts]))
         knots = np.append(knots[knots < horizon], horizon)
         at_knots = self.survival(knots)
         reached = at_knots[:, -1] <= level
@@ -393,9 +325,7 @@ class Mixture:
 
 def _survival_by_draw(part: Part, times: Floats) -> Floats:
     """Average survival at a time of each draw's own, shape (draws,)."""
-    path, row = part.path, np.arange(times.size)
-    piece = np.clip(np.searchsorted(path.knots, times, side="left") - 1, 0, path.rates.shape[1] - 1)
-    passed = path.at_knots[row, piece] + path.rates[row, piece] * (times - path.knots[piece])
+    passed = part.path.cumulative_of_each(times)
     return _mean(np.exp(-passed[:, None] * part.relative), part.weight, slice(None))
 
 

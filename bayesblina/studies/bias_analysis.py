@@ -13,6 +13,7 @@ from scipy.special import expit, logit, ndtri
 
 from bayesblina.core.arguments import require_kind, require_numbers, require_seed
 from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.estimands.direction import GIVEN, OWN, Direction, require_direction
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.definition import Free
@@ -567,7 +568,6 @@ def _completed(
     row = {str(patient): index for index, patient in enumerate(cohort.patients)}
     place = np.array([row[str(patient)] for patient in people["patient"].values])
     exposed = person_time.table["role"].values == "exposed"
-    edges = np.concatenate([[0.0], person_time.cuts, [np.inf]])
     outcomes = dict(cohort.endpoints)
     # Hazards of death are not higher than those of death or relapse: with one number for both the
     # order of a patient's times is kept, and each has its own distribution.
@@ -591,21 +591,12 @@ def _completed(
             + found.pattern[draw][pattern][:, None]
         )
         rate *= factor[:, None]
-        width = np.clip(
-            np.minimum(edges[1:], horizon) - np.maximum(edges[:-1], stop[who, None]), 0, None
-        )
-        passed = np.cumsum(rate * width, axis=1)
-        target = shared[who]
-        dies = target < passed[:, -1]
-        piece = np.argmax(passed > target[:, None], axis=1)
-        each = np.arange(who.size)
-        before = passed[each, piece] - (rate * width)[each, piece]
-        begin = np.maximum(edges[:-1][piece], stop[who])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            time = begin + (target - before) / rate[each, piece]
+        course = PiecewiseHazard(starts=np.concatenate([[0.0], person_time.cuts]), rates=rate)
+        time = course.inverse(course.cumulative_of_each(stop[who]) + shared[who])
+        dies = time < horizon
         one = cohort.endpoints[name]
         new_time, new_event = one.time.copy(), one.event.copy()
-        new_time[place[who]] = np.where(dies, time, horizon)
+        new_time[place[who]] = np.minimum(time, horizon)
         new_event[place[who]] = dies
         if death is not None and name != death:
             # Whoever is dead by then had the event at death at the latest.

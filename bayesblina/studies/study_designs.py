@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.errors import SpecError
+from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.hazards.definition import HazardRatioPrior
 from bayesblina.patients.cohort import Cohort, Outcome
 
@@ -168,14 +169,16 @@ def simulate_cohorts(
     if effect is not None:
         ratio = np.exp(random.normal(effect.mean, effect.sd, cohorts))
     shape = (cohorts, design.patients)
-    start = _inverse(design.start_cuts, design.start_hazards, random.exponential(size=shape))
+    starting = _hazard(design.start_cuts, design.start_hazards)
+    dying = _hazard(design.cuts, design.hazards)
+    start = starting.inverse(random.exponential(size=shape))
     target = random.exponential(size=shape)
     # Hazard up to the start, and beyond it at the ratio: time is that of the clock without phase.
-    passed = _cumulative(design.cuts, design.hazards, start)
+    passed = dying.cumulative(start.ravel()).reshape(shape)
     with np.errstate(invalid="ignore"):
         beyond = passed + (target - passed) / ratio[:, None]
     level = np.where(target <= passed, target, beyond)
-    death = _inverse(design.cuts, design.hazards, level)
+    death = dying.inverse(level)
     end = design.follow_up + random.uniform(0.0, 1.0, shape) * design.accrual
     if design.dropout > 0:
         end = np.minimum(end, random.exponential(1.0 / design.dropout, shape))
@@ -188,27 +191,9 @@ def simulate_cohorts(
     )
 
 
-def _cumulative(cuts: Sequence[float], hazards: Sequence[float], times: Floats) -> Floats:
-    """Cumulative piecewise-constant hazard at times, infinite ones included."""
-    starts = np.array([0.0, *cuts])
-    rates = np.array(hazards)
-    before = np.concatenate([[0.0], np.cumsum(np.diff(starts) * rates[:-1])])
-    piece = np.searchsorted(starts, times, side="right") - 1
-    with np.errstate(invalid="ignore"):
-        inside = rates[piece] * (times - starts[piece])
-    return np.asarray(before[piece] + np.where(rates[piece] == 0, 0.0, inside))
-
-
-def _inverse(cuts: Sequence[float], hazards: Sequence[float], levels: Floats) -> Floats:
-    """Find when the cumulative hazard reaches levels; infinite where it never does."""
-    starts = np.array([0.0, *cuts])
-    rates = np.array(hazards)
-    before = np.concatenate([[0.0], np.cumsum(np.diff(starts) * rates[:-1])])
-    piece = np.searchsorted(before, levels, side="left") - 1
-    piece = np.clip(piece, 0, rates.size - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        time = starts[piece] + (levels - before[piece]) / rates[piece]
-    return np.asarray(np.where(np.isnan(time), np.inf, time))
+def _hazard(cuts: Sequence[float], hazards: Sequence[float]) -> PiecewiseHazard:
+    """Hazard of one patient like all others."""
+    return PiecewiseHazard(starts=np.array([0.0, *cuts]), rates=np.array([hazards]))
 
 
 def as_cohort(cohorts: Cohorts, index: int, design: StudyDesign) -> Cohort:

@@ -17,7 +17,7 @@ import bayesblina as bb
 from bayesblina.cli import main
 from bayesblina.core.errors import SpecError, StorageError
 from bayesblina.studies.planning import _solve_probit, operating_characteristics
-from bayesblina.studies.study_designs import StudyDesign, _cumulative, _inverse
+from bayesblina.studies.study_designs import StudyDesign
 from tests.studies.planning_parts import DEMO
 
 DESIGN = StudyDesign(
@@ -58,16 +58,6 @@ def test_cohorts_have_the_hazards_of_their_design() -> None:
     left = (~found.event & (found.time < 12.0)).sum()
     exposed = np.minimum(found.time, 12.0).sum()
     assert abs(left - 0.005 * exposed) < 4 * math.sqrt(0.005 * exposed)
-
-
-def test_hazards_and_their_inverse() -> None:
-    times = np.array([0.0, 1.0, 4.0, 30.0])
-    cumulative = _cumulative((3.0, 12.0), (0.02, 0.0, 0.03), times)
-    np.testing.assert_allclose(cumulative, [0.0, 0.02, 0.06, 0.06 + 18 * 0.03])
-    np.testing.assert_allclose(
-        _inverse((3.0, 12.0), (0.02, 0.0, 0.03), np.array([0.02, 0.06, 0.09])), [1.0, 3.0, 13.0]
-    )
-    assert _inverse((3.0,), (0.1, 0.0), np.array([0.4]))[0] == math.inf
 
 
 def test_ten_thousand_cohorts_take_seconds() -> None:

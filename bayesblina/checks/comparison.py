@@ -27,6 +27,7 @@ from bayesblina.checks.pointwise import (
     weights_of_patients,
 )
 from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.hazards.build import BuiltModel, build_model, with_weights
 from bayesblina.hazards.definition import ModelDefinition, load_model
@@ -39,9 +40,6 @@ from bayesblina.patients.account import to_html
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.question import Question
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 LEAVE_ONE_OUT = "leave one patient out"
 STACKING_STEPS = 20_000

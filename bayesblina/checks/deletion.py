@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
 from bayesblina.checks.pointwise import log_likelihoods, profiles, smoothed
 from bayesblina.core.arguments import require_kind
@@ -13,8 +12,6 @@ from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.inference.fitting import Fit
 from bayesblina.patients.cohort import Cohort
-
-Floats = NDArray[np.float64]
 
 GOOD_K = 0.7
 

@@ -6,19 +6,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 from scipy.special import expit
 
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.intervals import split
 from bayesblina.hazards.build import BuiltModel
 from bayesblina.hazards.definition import IllnessDeath, ModelDefinition
 from bayesblina.hazards.likelihood import LogHazard, log_hazard
 from bayesblina.patients.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 from bayesblina.person_time.cells import PersonTime
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

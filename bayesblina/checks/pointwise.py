@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import EstimandError, nearest
 from bayesblina.hazards.definition import ModelDefinition, PatientFrailty
 from bayesblina.hazards.effects import Design, levels_of
@@ -29,10 +29,6 @@ from bayesblina.inference.fitting import Fit
 from bayesblina.inference.importance import smooth_tails
 from bayesblina.inference.mixing import ess_mean
 from bayesblina.person_time.cells import PersonTime
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 # Numbers held at once: draws x patients.
 BLOCK = 20_000_000

@@ -26,6 +26,7 @@ from scipy import sparse
 from scipy.special import gammainc
 
 from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.core.intervals import TIE_TOLERANCE, interval_of
 from bayesblina.core.product_limit import count_at_risk, product_limit, weigh_at_risk
@@ -44,9 +45,6 @@ from bayesblina.hazards.survivors import (
 )
 from bayesblina.inference.fitting import Fit
 from bayesblina.person_time.cells import PersonTime
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 GRID = 51
 # Numbers held at once while hazards are added up over patients.

@@ -7,18 +7,16 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.definition import Free, ModelDefinition
 from bayesblina.hazards.likelihood import LogHazard, log_hazard
 from bayesblina.person_time.cells import PersonTime
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 GRID = 51
 # Patients over whom curves are averaged: of more, so many spread evenly over the table.

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 from scipy.stats import norm
 
 from bayesblina.checks.pointwise import log_likelihood_of
 from bayesblina.core.arguments import require_kind
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.estimands.direction import (
     GIVEN,
@@ -32,8 +32,6 @@ from bayesblina.hazards.definition import Correlated
 from bayesblina.hazards.likelihood import flat_draws
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.importance import smooth_tails
-
-Floats = NDArray[np.float64]
 
 LIKELIHOOD = "likelihood"
 ALPHAS = (0.5, 0.8, 1.25, 2.0)

@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.intervals import split
 from bayesblina.hazards.definition import ProportionalPhases
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.partial_likelihood import fit_cox
 from bayesblina.person_time.cells import PersonTime
-
-Floats = NDArray[np.float64]
 
 # Two-sided.
 LEVEL = 0.05

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.estimands.companions import without_baseline
 from bayesblina.estimands.ratios import answer
 from bayesblina.inference.companion import partial_posterior
 from bayesblina.inference.fitting import Fit
-
-Floats = NDArray[np.float64]
 
 # In sds of the companion: from here on a pull is told.
 PULL_TOLD = 0.25

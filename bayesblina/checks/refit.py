@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bayesblina.core.arguments import require_kind
+from bayesblina.core.arrays import Floats
 from bayesblina.core.intervals import (
     ENTRY_SHARES,
     TIE_TOLERANCE,
@@ -20,8 +20,6 @@ from bayesblina.inference.baseline_gate import BaselineGate, gate_of, not_compar
 from bayesblina.inference.fitting import Fit, fit_person_time, person_time_for, weights_of
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import PersonTime
-
-Floats = NDArray[np.float64]
 
 STEP_SD = 3.0
 

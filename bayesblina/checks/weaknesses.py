@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from bayesblina.checks.proportional import early_and_late
 from bayesblina.checks.pulls import pulls, told_pulls
+from bayesblina.core.arrays import Floats
 from bayesblina.core.tables.numbers import p_value
 from bayesblina.estimands.sources import differences
 from bayesblina.estimands.support import NOBODY, supported
@@ -16,8 +16,6 @@ from bayesblina.hazards.effects import levels_of
 from bayesblina.inference.fitting import Fit
 from bayesblina.patients.rules import is_after
 from bayesblina.person_time.cells import PersonTime
-
-Floats = NDArray[np.float64]
 
 # Share of an endpoint's follow-up that a time without anybody at risk must have to be told.
 GAP = 0.05

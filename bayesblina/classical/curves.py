@@ -12,10 +12,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import chdtrc, ndtri
 
 from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.intervals import snap, snap_to
 from bayesblina.core.product_limit import (
@@ -30,10 +31,6 @@ from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import valid_weights
 from bayesblina.person_time.follow_up import Episodes, find_episodes, roles_of
 from bayesblina.person_time.question import Question
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 LABEL = (
     "The Mantel-Byar odds ratio approximates the hazard ratio where the effect is small and the "

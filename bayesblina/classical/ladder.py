@@ -14,6 +14,7 @@ from scipy.special import ndtri
 
 from bayesblina.classical.curves import mantel_byar
 from bayesblina.core.arguments import require_kind
+from bayesblina.core.arrays import Bools
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import snap_to
 from bayesblina.core.product_limit import count_at_risk
@@ -27,9 +28,6 @@ from bayesblina.person_time import cells
 from bayesblina.person_time.cells import MANY, PersonTime, covariate_patterns
 from bayesblina.person_time.follow_up import Episodes, find_episodes, roles_of
 from bayesblina.person_time.question import Question
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 COLUMNS = (
     "endpoint",

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from bayesblina.core.arrays import Floats
 
 # Numbers at once in a table by draw: what stays in a processor's cache.
 BLOCK = 50_000

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+
+from bayesblina.core.arrays import Floats, Ints
 
 # Where a phase can start within a patient's follow-up, in the terms of R's `survival::tmerge`.
 POSITIONS: Mapping[str, str] = {
@@ -21,8 +22,6 @@ POSITIONS: Mapping[str, str] = {
     "late": "after the end of follow-up",
 }
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 OFF_TREATMENT = "off treatment"
 TRANSPLANT = "transplant"

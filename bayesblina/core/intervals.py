@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import SpecError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 TIE_TOLERANCE = 1e-9
 MINIMUM_EVENTS_PER_INTERVAL = 3.0

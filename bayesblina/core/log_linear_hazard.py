@@ -8,11 +8,10 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
-
-Floats = NDArray[np.float64]
 
 
 def named(what: str, given: Mapping[str, Any], expected: tuple[str, ...]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from bayesblina.core.arrays import Floats
 
 # Relative distance of two hazards below which a Taylor series is more exact than a difference.
 CLOSE = 1e-3

@@ -10,9 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from bayesblina.core.arrays import Bools, Floats, Ints
 
 # Numbers held at once while patients are drawn again.
 BLOCK = 2_000_000

@@ -8,11 +8,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.inference.baseline_gate import RATIOS, judge, stated_of
 from bayesblina.inference.companion import Companion
 from bayesblina.inference.fitting import Fit
-
-Floats = NDArray[np.float64]
 
 # The interval that stands beside the answer.
 TAIL = 0.025

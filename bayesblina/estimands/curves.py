@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesblina.core.arguments import require_kind
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.paths import Mixture, Part, make_path
 from bayesblina.estimands.populations import (
@@ -25,8 +26,6 @@ from bayesblina.estimands.support import with_support
 from bayesblina.hazards.likelihood import NODES, group_sd, log_hazard
 from bayesblina.inference.fitting import Fit, swings
 from bayesblina.patients.cohort import Cohort
-
-Floats = NDArray[np.float64]
 
 DEFAULT_TIMES = 51
 # Numbers held at once: draws x patterns of covariates.

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesblina.core.arguments import require_kind
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.estimands.curves import (
@@ -23,8 +24,6 @@ from bayesblina.estimands.populations import Population
 from bayesblina.estimands.regimes import Never, Regime
 from bayesblina.estimands.states import Courses, StateAverage
 from bayesblina.inference.fitting import Fit
-
-Floats = NDArray[np.float64]
 
 STATES = ("in remission", "alive after relapse", "dead in remission", "dead after relapse")
 

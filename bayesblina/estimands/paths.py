@@ -13,13 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.estimands.populations import Members
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 # Numbers held at once while curves are averaged over patients: they should stay in the cache.
 BLOCK = 200_000

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import EstimandError, nearest
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design, levels_of
@@ -25,10 +26,6 @@ from bayesblina.hazards.likelihood import (
 from bayesblina.hazards.survivors import cured_given_survival, segments_of, sums
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import CovariateTerms, PersonTime
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 # A cohort whose patients' covariates are averaged over, or the covariates of one patient.
 Population = Cohort | Mapping[str, str | float]

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesblina.core.arguments import require_kind
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import EstimandError, nearest
 from bayesblina.estimands.companions import beside, without_baseline
 from bayesblina.estimands.populations import supplied_groups
@@ -18,9 +19,6 @@ from bayesblina.hazards.definition import PatientFrailty
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.likelihood import phase_ratios, relative_of
 from bayesblina.inference.fitting import Fit
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 # A phase, several phases, or values of covariates.
 Side = str | Sequence[str] | Mapping[str, str | float]

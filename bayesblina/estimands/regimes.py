@@ -9,14 +9,12 @@ from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, nearest
 from bayesblina.core.intervals import TIE_TOLERANCE, snap_to
 from bayesblina.person_time.follow_up import Episodes
 from bayesblina.person_time.question import Question
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

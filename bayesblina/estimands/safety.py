@@ -6,17 +6,13 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import EstimandError, SpecError, nearest
 from bayesblina.inference.convergence import Convergence, assess_convergence
 from bayesblina.patients.rules import DAYS_PER_UNIT
 from bayesblina.person_time.onsets import AdverseEvents
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 CHAINS = 4
 # Jeffreys' priors of a probability and of a rate.

@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
+from bayesblina.core.arrays import Floats
 from bayesblina.hazards.definition import Mixture, Part, RobustMixture
 from bayesblina.hazards.likelihood import flat_draws
 from bayesblina.hazards.sources import DIFFERENCES, mixture_of, source_parts
 from bayesblina.inference.fitting import Fit
-
-Floats = NDArray[np.float64]
 
 # Mass of the interval of a ratio that excludes 1 where sources conflict.
 MASS = 0.95

@@ -6,18 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import EstimandError
 from bayesblina.core.occupancy import Course, follow, probabilities, step
 from bayesblina.estimands.populations import Group
 from bayesblina.hazards.definition import SiteFrailty
 from bayesblina.hazards.likelihood import log_hazard
 from bayesblina.inference.fitting import Fit
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 # Numbers held at once by course, over draws, patients and pieces.
 BLOCK = 2_000_000

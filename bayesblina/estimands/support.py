@@ -9,13 +9,11 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.estimands.regimes import Regime
 from bayesblina.inference.fitting import Fit
 from bayesblina.person_time.cells import PersonTime
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 # Sums over nodes of compressed covariates are 0 up to rounding.
 NOBODY = 1e-6

@@ -20,14 +20,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import eigh, null_space
 
+from bayesblina.core.arrays import Floats
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design
 from bayesblina.person_time.cells import PersonTime
-
-Floats = NDArray[np.float64]
 
 NEWTON_STEPS = 30
 LARGEST_STEP = 2.0

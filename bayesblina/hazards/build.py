@@ -11,9 +11,9 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import xarray as xr
-from numpy.typing import NDArray
 from scipy import sparse
 
+from bayesblina.core.arrays import Floats
 from bayesblina.hazards.baseline import baseline_curves, prior_sds
 from bayesblina.hazards.components import (
     Others,
@@ -39,8 +39,6 @@ from bayesblina.hazards.ops import BatchedMatrixVector, CuredMixture, PiecewiseE
 from bayesblina.hazards.sources import Sources, source_part, source_parts
 from bayesblina.hazards.survivors import follow_up_of, survivors
 from bayesblina.person_time.cells import PersonTime
-
-Floats = NDArray[np.float64]
 
 TARGET_ACCEPT = 0.8
 # Where sds are estimated.

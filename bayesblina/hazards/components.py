@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
@@ -50,7 +50,6 @@ from bayesblina.hazards.effects import Design
 from bayesblina.hazards.ops import BatchedMatrixVector
 from bayesblina.person_time.cells import PersonTime
 
-Floats = NDArray[np.float64]
 # Draws a parameter from its prior: takes a generator and the number of draws.
 Sampler = Callable[[np.random.Generator, int], Floats]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
     Walks,
@@ -27,8 +27,6 @@ from bayesblina.hazards.definition import (
 from bayesblina.hazards.effects import Design
 from bayesblina.person_time.cells import PersonTime
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Labels = Callable[[int, Ints, Ints], tuple[Ints, Floats]]
 
 

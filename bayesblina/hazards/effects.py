@@ -8,6 +8,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.hazards.definition import (
@@ -19,9 +20,6 @@ from bayesblina.hazards.definition import (
     require_roles,
 )
 from bayesblina.person_time.cells import PersonTime
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 # Of the events of one endpoint, in patients still followed for another, this share may be events of
 # the other at the same time by chance.

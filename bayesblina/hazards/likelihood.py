@@ -6,15 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.survivors import Segments, log_survival
 from bayesblina.person_time.cells import PersonTime
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 # Nodes of the quadrature over effects of new groups, and how far they reach, in sds.
 NODES = 41

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
     baseline_curves,
@@ -33,8 +33,6 @@ from bayesblina.hazards.definition import (
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.ops import BatchedMatrixVector
 from bayesblina.person_time.cells import PersonTime
-
-Floats = NDArray[np.float64]
 
 # Ridge of differences where coordinates are sought.
 LOOSE = 2.0

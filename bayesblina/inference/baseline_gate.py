@@ -9,12 +9,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.tables.gate import baseline as table_of
 from bayesblina.inference.mixing import mcse_mean
 
-Floats = NDArray[np.float64]
 State = Literal["passed", "told", "failed", "not compared"]
 
 # In sds of what the fit is compared with; and how much larger or smaller its own sd may be.

@@ -11,11 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri, sici
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from bayesblina.core.arrays import Bools, Floats
 
 # Numbers at once: what stays in a processor's cache.
 BLOCK = 60_000

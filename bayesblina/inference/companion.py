@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.definition import (
     Commensurate,
@@ -26,8 +26,6 @@ from bayesblina.inference.laplace import MOST_SPREADS, find_nodes, lightened
 from bayesblina.inference.partial_draws import Drawn, draw
 from bayesblina.inference.partial_models import Member, partial_models
 from bayesblina.person_time.cells import PersonTime
-
-Floats = NDArray[np.float64]
 
 FLAT = ("phases", "covariates")
 

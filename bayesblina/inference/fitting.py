@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import ConvergenceError, SpecError
 from bayesblina.core.intervals import default_cuts
 from bayesblina.core.tables.marks import BASELINE, CONVERGED, EVENT_TIMES, LONG, SHORT
@@ -51,7 +52,6 @@ from bayesblina.person_time.question import ENTRY, Question, bind
 if TYPE_CHECKING:
     from bayesblina.hazards.build import BuiltModel
 
-Floats = NDArray[np.float64]
 
 # Patients x draws above which the patient-level log-likelihood is not kept with the draws.
 LARGEST_LOG_LIKELIHOOD = 50_000_000

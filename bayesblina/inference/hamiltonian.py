@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from bayesblina.core.arrays import Floats
+
 # Log densities, (chain,), and their gradients, (chain, coordinate), of (chain, coordinate).
 Density = Callable[[Floats], tuple[Floats, Floats]]
 

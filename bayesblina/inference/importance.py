@@ -5,11 +5,10 @@ from __future__ import annotations
 from math import lgamma, log, pi, sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import gammaincinv, logsumexp, ndtri
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from bayesblina.core.arrays import Floats, Ints
 
 # Coordinates that are drawn from a low-discrepancy sequence; the others are pseudo-random.
 MOST_SOBOL = 64

@@ -16,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.breslow import PartialLikelihood
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 NEWTON_STEPS = 60
 HALVINGS = 30

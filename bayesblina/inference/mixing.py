@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtri
 
-Floats = NDArray[np.float64]
+from bayesblina.core.arrays import Floats
 
 # Parameters that are worked on together.
 BLOCK = 128

@@ -7,16 +7,13 @@ from dataclasses import dataclass, replace
 from math import log
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.breslow import PartialLikelihood
 from bayesblina.inference.hamiltonian import hamiltonian
 from bayesblina.inference.importance import pareto_smoothed, resample, student_proposals
 from bayesblina.inference.laplace import Node, Problem
 from bayesblina.inference.mixing import ess_mean
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 # Degrees of freedom of proposals: at least this, and more in many dimensions.
 FEWEST_DEGREES = 6.0

@@ -8,8 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from bayesblina.core.arrays import Bools, Floats
 
 NEWTON_STEPS = 60
 LARGEST_STEP = 2.0

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import betaincinv
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.breslow import Block, PartialLikelihood
 from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
@@ -30,9 +30,6 @@ from bayesblina.person_time.risk_sets import (
     risk_sets_of_sums,
     same_states,
 )
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 # Ranges of sds end at so many times the scale of their half-normal prior.
 LARGEST_SD = 5.0

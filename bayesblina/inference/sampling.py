@@ -33,19 +33,18 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import xarray as xr
-from numpy.typing import NDArray
 from pymc.distributions.transforms import LogOddsTransform, LogTransform
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph import clone_replace, rewrite_graph
 from pytensor.graph.traversal import graph_inputs
 
+from bayesblina.core.arrays import Floats
 from bayesblina.hazards.build import BuiltModel
 from bayesblina.hazards.kernel import Kernel
 from bayesblina.inference.code_cache import read_entry, write_entry
 from bayesblina.inference.machine_code import Callback, callback_of, extract, load, processor
 from bayesblina.inference.sampler_settings import SamplerSettings
 
-Floats = NDArray[np.float64]
 Progress = Callable[[int, int, int], None]
 
 # What is kept of nutpie's statistics.

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.hazards.effects import Design
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.risk_sets import RiskSets, find_risk_sets, same_states
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 # More event times of an endpoint than this are grouped.
 MOST_JUMPS = 500

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.episodes import POSITIONS, cut_follow_up, state_bounds
 from bayesblina.core.errors import NAMED_PATIENTS, DataError, Problem, SpecError, nearest
 from bayesblina.core.intervals import snap, split, validate_cuts
@@ -46,8 +47,6 @@ from bayesblina.patients.rules import (
     tie_of,
     unit_words,
 )
-
-Floats = NDArray[np.float64]
 
 RESERVED_PHASES = frozenset({"entry", "off treatment", "transplant"})
 

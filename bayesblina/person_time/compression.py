@@ -21,11 +21,9 @@ from dataclasses import asdict, dataclass
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ive
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from bayesblina.core.arrays import Floats, Ints
 
 # Sums of hazards are at most this far from the exact ones, relative to them.
 TOLERANCE = 1e-9

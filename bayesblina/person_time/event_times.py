@@ -9,16 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import SpecError
 from bayesblina.patients.account import to_html
 from bayesblina.patients.rules import DAYS_PER_UNIT
 from bayesblina.person_time.cells import PersonTime
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 State = Literal["passed", "told", "failed", "not looked at"]
 
 TOLD, FAILED = 0.25, 0.5

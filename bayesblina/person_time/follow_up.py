@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.episodes import TRANSPLANT, cut_follow_up, state_bounds
 from bayesblina.core.errors import DataError, Problem, SpecError
 from bayesblina.core.intervals import TIE_TOLERANCE, snap
@@ -18,10 +19,6 @@ from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.rules import InMemory, Tie, tie_of
 from bayesblina.person_time.question import ENTRY, Question, bind
 from bayesblina.person_time.segments import reasons
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

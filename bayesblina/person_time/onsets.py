@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.core.arguments import require_kind
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.episodes import cut_follow_up, state_bounds
 from bayesblina.core.errors import DataError, EstimandError, Problem, SpecError, nearest
 from bayesblina.patients.cohort import Cohort
@@ -33,10 +34,6 @@ from bayesblina.patients.readers.onset_rows import (
 )
 from bayesblina.patients.readers.sources import hashes, load_table, missing_columns
 from bayesblina.patients.rules import DAYS_PER_UNIT
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 # Days below which a start is at the moment of a phase's start, or of an end: tables are rounded.
 SAME_MOMENT = 0.01

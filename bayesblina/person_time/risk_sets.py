@@ -11,12 +11,9 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import sparse
 
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.intervals import TIE_TOLERANCE, interval_of
 from bayesblina.person_time.cells import PersonTime
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 # More distinct event times than this are grouped, into about as many groups of equal events.
 MOST_TIMES = 4000

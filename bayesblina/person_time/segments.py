@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.episodes import OFF_TREATMENT, TRANSPLANT, before_first
-from bayesblina.core.intervals import Floats
 from bayesblina.patients.rules import Tie, tie_of
 from bayesblina.person_time.question import ENTRY, Enrolled, Question
 

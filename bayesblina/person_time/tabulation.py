@@ -18,13 +18,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.intervals import TIE_TOLERANCE, person_time_by_interval
 from bayesblina.patients.cohort import Outcome
 from bayesblina.person_time.segments import Course
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 NEVER_OBSERVED, NEVER_ELIGIBLE, OVER_BY_START, OVER_BY_LANDMARK, TOO_LATE, TRANSPLANTED = range(6)
 AT_RISK = 6

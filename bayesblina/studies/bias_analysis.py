@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, ndtri
 
 from bayesblina.core.arguments import require_kind, require_numbers, require_seed
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.estimands.direction import GIVEN, OWN, Direction, require_direction
@@ -24,8 +25,6 @@ from bayesblina.inference.mixing import ess_bulk, ess_tail, rhat
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import in_cohort_order
-
-Floats = NDArray[np.float64]
 
 # A number that is known, or the ends of the interval that holds 95 % of what it may be.
 Uncertain = float | tuple[float, float]

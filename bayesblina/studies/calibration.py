@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
 from bayesblina.checks.histories import Drawer
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import SpecError
 from bayesblina.core.tables import build as tables
 from bayesblina.core.tables.numbers import probability
@@ -41,9 +41,6 @@ from bayesblina.inference.sampling import sample
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.question import Question
 from bayesblina.studies.simulate import blinatumomab_cohort
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 LEVEL = 0.99
 MASSES = (0.5, 0.8, 0.95)

@@ -13,17 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import sparse
 
 from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.core.tables import build as tables
 from bayesblina.estimands.regimes import Never
 from bayesblina.studies.weighting import Basis, Weighted
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 DEFAULT_TIMES = 51
 # Weights held at once: rows of follow-up x draws.

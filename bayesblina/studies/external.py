@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
 from bayesblina.core.arguments import require_kind
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.estimands.ratios import answer
 from bayesblina.estimands.sources import Difference, differences
@@ -24,7 +24,6 @@ from bayesblina.inference.fitting import Fit
 from bayesblina.inference.mixing import mcse_mean
 from bayesblina.inference.sampling import sample
 
-Floats = NDArray[np.float64]
 # At least so long are the current patients alone sampled: their model is a fast one.
 DRAWS, TUNE, CHAINS = 4000, 1000, 4
 # What of an endpoint: the part, and the phase or the covariate's term.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.definition import (
@@ -36,8 +37,6 @@ from bayesblina.studies.study_designs import (
     as_cohort,
     simulate_cohorts,
 )
-
-Floats = NDArray[np.float64]
 
 # Patients simulated at once.
 BLOCK = 2_000_000

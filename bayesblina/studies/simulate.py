@@ -42,6 +42,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.episodes import cut_follow_up, state_bounds
 from bayesblina.core.errors import SpecError
 from bayesblina.core.log_linear_hazard import LogLinearHazard
@@ -69,8 +70,6 @@ __all__ = [
     "treatment_stays",
 ]
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 # Months. Consolidation, and maintenance after it, come after a shortest time and an exponential
 # delay, given by its mean. In second remission, consolidation is to start so long after its start.

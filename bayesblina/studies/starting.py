@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.core.intervals import TIE_TOLERANCE, snap, split, validate_cuts
 from bayesblina.patients.cohort import Cohort
@@ -20,10 +21,6 @@ from bayesblina.patients.readers.history import checked_history
 from bayesblina.patients.readers.sources import load_table
 from bayesblina.person_time.follow_up import Episodes, find_episodes
 from bayesblina.person_time.question import Question
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 # Regular points at which time at risk of starting is cut, over all of it and over the time in which
 # starts matter, so that weights are almost constant in between.

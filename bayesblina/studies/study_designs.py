@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.hazards.definition import HazardRatioPrior
 from bayesblina.patients.cohort import Cohort, Outcome
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 ENDPOINT, PHASE = "event", "exposed"
 

@@ -14,18 +14,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesblina.core.arguments import require_kind
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import SpecError
 from bayesblina.core.tables import build as tables
 from bayesblina.patients.cohort import Cohort, Covariate, Outcome
 from bayesblina.person_time.question import ENTRY, Question
 from bayesblina.studies.starting import Course, fit_starts, log_inverse_probability, make_course
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 CAVEAT = (
     "a fit with these weights is a weighted pseudo-posterior: it takes the weights for known and "

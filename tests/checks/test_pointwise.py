@@ -26,13 +26,12 @@ from bayesblina.checks.pointwise import (
     profiles,
     smoothed,
 )
+from bayesblina.core.arrays import Floats
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_likelihood
 from bayesblina.inference.fitting import Fit, person_time_for
 from bayesblina.inference.mixing import ess_mean
 from bayesblina.patients.cohort import Cohort
-
-Floats = NDArray[np.float64]
 
 pytestmark = pytest.mark.filterwarnings("ignore:Estimated shape parameter")
 

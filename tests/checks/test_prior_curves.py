@@ -5,14 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 
 import bayesblina as bb
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.inference.fitting import Fit, person_time_for
 
-Floats = NDArray[np.float64]
 QUESTION = bb.Question(exposed="m", eligible_from="entry")
 
 

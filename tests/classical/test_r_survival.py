@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 
 import bayesblina as bb
+from bayesblina.core.arrays import Floats
 from bayesblina.core.occupancy import follow
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.columns import CovariateKind
@@ -96,9 +96,6 @@ def test_numbers_at_risk(golden: pd.DataFrame, name: str, cohort: Cohort, group:
     found = bb.numbers_at_risk(cohort, QUESTION, [float(time) for time in expected])
     counted = found[found["group"] == LABELS[group]]
     assert counted["at_risk"].tolist() == list(expected.values())
-
-
-Floats = NDArray[np.float64]
 
 
 @pytest.mark.parametrize("name", ["mgus2", "rotterdam"])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import (
     cuts_between,
@@ -25,9 +25,6 @@ from bayesblina.core.intervals import (
     split,
     validate_cuts,
 )
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 relaxed = settings(deadline=None)
 

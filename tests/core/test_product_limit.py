@@ -10,8 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bayesblina.core import product_limit as limits
-
-Floats = NDArray[np.float64]
+from bayesblina.core.arrays import Floats
 
 # Five rows; two begin late. Deaths at 2 (two of them), 4 and 6; the last row goes on to 7.
 START = np.array([0.0, 0.0, 0.0, 1.0, 3.0])

@@ -9,16 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from numpy.typing import NDArray
 
 import bayesblina as bb
+from bayesblina.core.arrays import Floats
 from bayesblina.estimands import curves, paths
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.likelihood import NODES, new_group_nodes
 from bayesblina.inference.fitting import Fit, person_time_for
 from bayesblina.patients.cohort import Cohort
-
-Floats = NDArray[np.float64]
 
 QUESTION = bb.Question(exposed="late", eligible_from="entry")
 CUTS = [2.0, 5.0]

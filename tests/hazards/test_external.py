@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from numpy.typing import NDArray
 from scipy.stats import norm
 
 import bayesblina as bb
 from bayesblina.checks.proportional import early_and_late
 from bayesblina.checks.weaknesses import weaknesses
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.build import build_model
 from bayesblina.hazards.definition import (
@@ -30,7 +30,6 @@ from bayesblina.output.report.wording import estimand_of
 from bayesblina.studies import external
 from tests.hazards.test_models import prior_points
 
-Floats = NDArray[np.float64]
 QUESTION = bb.Question(exposed="late", eligible_from="entry")
 CUT = 6.0
 

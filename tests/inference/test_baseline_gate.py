@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
 import bayesblina as bb
 from bayesblina.checks import refit
+from bayesblina.core.arrays import Floats
 from bayesblina.inference.baseline_gate import (
     BaselineGate,
     exposed_sds,
@@ -24,8 +24,6 @@ from bayesblina.inference.baseline_gate import (
 )
 from bayesblina.inference.companion import Companion
 from bayesblina.inference.fitting import Fit
-
-Floats = NDArray[np.float64]
 
 SIZE = 4000
 

@@ -8,18 +8,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.stats import norm
 
 import bayesblina as bb
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.inference.cohort_posteriors import _distance, cohort_posteriors
 from bayesblina.inference.companion import partial_posterior
 from bayesblina.inference.fitting import person_time_for
 from bayesblina.studies.study_designs import Cohorts, StudyDesign, as_cohort, simulate_cohorts
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 DESIGN = StudyDesign(
     patients=86,

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 from scipy.special import betaincinv
 from scipy.stats import norm
 
 import bayesblina as bb
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.definition import (
     HazardRatioPrior,
@@ -30,7 +30,6 @@ from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.risk_sets import find_risk_sets, same_states
 from tests.paths import DATA
 
-Floats = NDArray[np.float64]
 PRIMARY = bb.load_model("primary")
 SD = PRIMARY.phases.prior.sd
 QUESTION = bb.Question(exposed="b", reference="a", eligible_from="entry")

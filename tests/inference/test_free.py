@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import bayesblina as bb
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.build import build_model
 from bayesblina.hazards.definition import ModelDefinition, parse_model
@@ -17,7 +18,6 @@ from bayesblina.inference.companion import partial_posterior
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.sampler_settings import SamplerSettings
 
-Floats = NDArray[np.float64]
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 LANDMARK, START, HORIZON = 8.0, 10.0, 24.0
 

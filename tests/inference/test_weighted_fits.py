@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 import bayesblina as bb
@@ -32,8 +31,6 @@ from bayesblina.output.plots import martingale_residuals as draw_residuals
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.studies import bias_analysis
-
-Floats = NDArray[np.float64]
 
 LATE = bb.Question(exposed="late", eligible_from="entry")
 CUTS = [2.0, 5.0]

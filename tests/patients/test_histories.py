@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 
 import bayesblina as bb
 from bayesblina.checks.histories import Drawer, Flow, draw_courses, flow_of
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.definition import model_names
@@ -18,7 +18,6 @@ from bayesblina.inference.fitting import person_time_for
 from bayesblina.person_time.transitions import TRANSITIONS
 from bayesblina.studies.calibration import NARROWED, calibrate, narrowed
 
-Floats = NDArray[np.float64]
 QUESTION = bb.Question(exposed="m", eligible_from="entry")
 
 

@@ -16,9 +16,9 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 import bayesblina as bb
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.estimands import curves
 from bayesblina.estimands.paths import average_survival, hazard_at_survival
@@ -43,8 +43,6 @@ from bayesblina.person_time.compression import (
     plan,
     rounding,
 )
-
-Floats = NDArray[np.float64]
 
 EPS = float(np.finfo(np.float64).eps)
 DENSE = np.concatenate([np.linspace(-1.0, 1.0, 2001), -np.cos(np.linspace(0.0, np.pi, 501))])

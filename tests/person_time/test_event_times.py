@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import bayesblina as bb
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.inference.partial_likelihood import fit_cox
 from bayesblina.patients.cohort import Cohort, Outcome
@@ -27,7 +28,6 @@ from bayesblina.person_time.event_times import (
     coarseness,
 )
 
-Floats = NDArray[np.float64]
 MONTH = DAYS_PER_UNIT["months"]
 QUESTION = bb.Question(exposed="m", eligible_from="entry")
 

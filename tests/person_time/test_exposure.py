@@ -18,18 +18,16 @@ import pandas as pd
 import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 import bayesblina as bb
 from bayesblina.core import intervals
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.core.intervals import default_cuts
 from bayesblina.patients.cohort import Cohort, Covariate, Outcome
 from bayesblina.person_time.cells import PersonTime, each, front
 from bayesblina.person_time.cells.many import tabulate_many
 from bayesblina.person_time.follow_up import find_episodes
-
-Floats = NDArray[np.float64]
 
 PHASES = ("induction", "consolidation", "maintenance")
 ENDPOINTS = ("os", "rfs", "efs")

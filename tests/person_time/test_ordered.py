@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.person_time.cells.ordered import bins_to_read, look_up, moments
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 BINS = 12
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from numpy.typing import NDArray
 
 import bayesblina as bb
+from bayesblina.core.arrays import Floats
 from bayesblina.person_time import risk_sets
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.risk_sets import (
@@ -20,7 +20,6 @@ from bayesblina.person_time.risk_sets import (
     same_states,
 )
 
-Floats = NDArray[np.float64]
 QUESTION = bb.Question(exposed="late", eligible_from="entry")
 # In the order of their indicators: (0, 0), (0, 1), (1, 0).
 SITES = ("n", "w", "s")

@@ -6,8 +6,8 @@ import numba
 import numpy as np
 import pytest
 from numpy.polynomial import chebyshev
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.patients.cohort import Outcome
 from bayesblina.patients.rules import tie_of
 from bayesblina.person_time import tabulation
@@ -34,7 +34,6 @@ from bayesblina.person_time.tabulation import (
     part_of,
 )
 
-Floats = NDArray[np.float64]
 MET = 0.1 + 0.2  # 0.3 but for rounding
 NEVER = np.nan
 

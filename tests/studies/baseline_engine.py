@@ -12,11 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from bayesblina.core.arrays import Floats, Ints
 
 NORMAL_95 = 1.959963984540054
 # 95 % of the prior mass of a phase's hazard ratio in 0.2 to 5; the others' in 0.05 to 20.

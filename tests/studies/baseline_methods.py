@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.intervals import default_cuts
 from tests.studies import baseline_engine as engine
 from tests.studies.baseline_patients import PLACE, Arm, Data, Patients
-
-Floats = NDArray[np.float64]
 
 TIMES = np.array([3.0, 6.0, 12.0, 18.0, 24.0])
 # The half-normal prior of the old default's walk sd: a change over follow-up of 0.04 to 25.

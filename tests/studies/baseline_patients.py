@@ -9,8 +9,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from bayesblina.core.arrays import Floats, Ints
 
 ENTRIES = ("clustered", "uniform", "early", "late")
 # About when patients enter: where the features of the hazard are placed.

@@ -21,16 +21,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 import bayesblina as bb
+from bayesblina.core.arrays import Floats
 from bayesblina.core.files import write_text
 from bayesblina.estimands.sources import differences
 from bayesblina.hazards.baseline import profiled
 from bayesblina.hazards.definition import Commensurate, ModelDefinition, Part, RobustMixture
 from bayesblina.inference.fitting import Fit
-
-Floats = NDArray[np.float64]
 
 CURRENT, EXTERNAL = 90, 300
 LOG_RATIO = float(np.log(0.5))

@@ -24,13 +24,13 @@ from scipy.stats import CensoredData, ecdf, kendalltau
 
 import bayesblina as bb
 from bayesblina.classical.curves import median_time
+from bayesblina.core.arrays import Floats
 from bayesblina.core.files import write_text
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.transitions import TRANSITIONS
 from bayesblina.studies.simulate import Truth, blinatumomab_cohort, blinatumomab_table
 
 type Key = tuple[str, str]
-Floats = NDArray[np.float64]
 
 SEEDS = 400
 BATCHES = 10

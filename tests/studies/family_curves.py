@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from tests.studies import baseline_engine as engine
 from tests.studies import family_engine as curves
 from tests.studies.baseline_methods import (
@@ -19,8 +19,6 @@ from tests.studies.baseline_methods import (
 )
 from tests.studies.baseline_patients import Arm, Data, Hazard, Patients
 from tests.studies.baseline_settings import ONE_PHASE, RATIOS, Setting
-
-Floats = NDArray[np.float64]
 
 # The eight worst of docs/validation/baseline.md.
 WORST = (

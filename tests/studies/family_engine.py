@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from bayesblina.core.arrays import Floats
 
 NORMAL_95 = 1.959963984540054
 # The same quantile of a product of two independent standard normals.

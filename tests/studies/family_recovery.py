@@ -6,14 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from tests.studies import family_engine as curves
 from tests.studies.baseline_methods import new_cuts, partial_answers
 from tests.studies.baseline_patients import NEVER, Arm, Data, Hazard, Patients
 from tests.studies.family_curves import curve_answer
-
-Floats = NDArray[np.float64]
 
 SEED = 20_261_204
 END = 36.0

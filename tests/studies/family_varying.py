@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import bayesblina as bb
+from bayesblina.core.arrays import Floats
 from bayesblina.inference.companion import partial_posterior
 from bayesblina.inference.fitting import fit_person_time, person_time_for
 from bayesblina.inference.sampler_settings import SamplerSettings
@@ -28,7 +29,6 @@ from tests.studies.baseline_patients import (
     hazard_of,
 )
 
-Floats = NDArray[np.float64]
 Labels = NDArray[np.str_]
 
 SEED = 20_261_202

@@ -15,13 +15,11 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.files import write_text
-
-Floats = NDArray[np.float64]
 
 REPORT = Path(__file__).parents[2] / "docs" / "validation" / "left_truncation.md"
 RATE, SD = 0.1, 1.0

@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 import bayesblina as bb
+from bayesblina.core.arrays import Floats
 from bayesblina.inference.cohort_posteriors import cohort_posteriors
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.studies.study_designs import Cohorts, StudyDesign, as_cohort, simulate_cohorts
-
-Floats = NDArray[np.float64]
 
 NORMAL_95 = 1.959963984540054
 SUCCESS = 0.975

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
+
+from bayesblina.core.arrays import Floats
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -33,8 +34,6 @@ from bayesblina.hazards.likelihood import flat_draws
 from bayesblina.inference.fitting import Fit
 from tests.studies.baseline_fits import cohort_of
 from tests.studies.baseline_settings import ONE_PHASE, RATIOS, Setting, scenarios
-
-Floats = NDArray[np.float64]
 
 PAGE = Path(__file__).parents[2] / "docs" / "validation" / "power_scaling.md"
 # In sds of the companion: what must be flagged, and what must not.

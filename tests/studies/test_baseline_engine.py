@@ -9,7 +9,6 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import bayesblina as bb
 from bayesblina.hazards.definition import RandomWalk
@@ -21,7 +20,6 @@ from tests.studies.baseline_patients import Patients
 from tests.studies.baseline_settings import ARMS, ONE_PHASE, Setting
 
 ENGINE = STUDIES / "baseline_engine.py"
-Floats = NDArray[np.float64]
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from numpy.typing import NDArray
 
 import bayesblina as bb
+from bayesblina.core.arrays import Floats
 from bayesblina.hazards.baseline import clock as package_clock
 from bayesblina.hazards.baseline import walks
 from bayesblina.hazards.definition import GaussianProcess, RandomWalk, SmoothWalk, Weibull
@@ -27,7 +27,6 @@ from tests.studies import family_varying as varying
 from tests.studies.baseline_patients import hazard_of
 
 ENGINE = STUDIES / "family_engine.py"
-Floats = NDArray[np.float64]
 
 CUTS, LAST = np.array([1.0, 2.5, 4.0, 9.0]), 30.0
 EVENTS = np.array([3.0, 6.0, 0.0, 4.0, 5.0])

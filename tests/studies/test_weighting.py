@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 import bayesblina as bb
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import DataError, EstimandError, SpecError
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.studies import bootstrap, emulation, starting
@@ -23,7 +23,6 @@ from bayesblina.studies.starting import Course, fit_starts, log_inverse_probabil
 from tests.studies.weighting import GRACE, QUESTION, simulated
 
 EVERYTHING = (0.0, 1.0)
-Floats = NDArray[np.float64]
 
 
 def course_of(cohort: bb.Cohort, history: pd.DataFrame | None, **more: Any) -> Course:

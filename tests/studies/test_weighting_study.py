@@ -8,16 +8,15 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 from scipy.linalg import expm
 from scipy.optimize import brentq
 
 import bayesblina as bb
+from bayesblina.core.arrays import Floats
 from bayesblina.core.product_limit import product_limit
 from tests.paths import VALIDATION
 from tests.studies import weighting as study
 
-Floats = NDArray[np.float64]
 PAGE = VALIDATION / "weighting.md"
 
 # The law of docs/validation/weighting.md, typed again.

@@ -13,15 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 import bayesblina as bb
+from bayesblina.core.arrays import Floats
 from bayesblina.core.files import write_text
 from bayesblina.core.product_limit import count_at_risk
 from bayesblina.inference.fitting import LIBRARIES
 from bayesblina.inference.partial_likelihood import fit_cox
-
-Floats = NDArray[np.float64]
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="entry")
 # Worsening raises the hazard of death and lowers that of starting, and so does a baseline

@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.masking.counts import MASK, Masked, MaskedAccount, is_small
-
-Floats = NDArray[np.float64]
 
 # Digits of times: curves end with somebody's follow-up, whose own date is no finer.
 TIME_DIGITS = 4

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bayesblina.core.arguments import require_kind, require_seed
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.output.plots.style import (
     COLOURS,
@@ -37,7 +38,6 @@ from bayesblina.output.plots.style import (
 # Uniform ranks from which the bands of a calibration are taken.
 UNIFORM_RANKS = 10_000
 _BAND: Mapping[str, Any] = {"color": PALE, "linewidth": 0}
-Floats = NDArray[np.float64]
 
 
 def replicated_events(

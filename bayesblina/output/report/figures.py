@@ -12,10 +12,9 @@ import pandas as pd
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.tables.marks import beside
 from bayesblina.core.tables.numbers import probability
-
-Floats = NDArray[np.float64]
 
 WIDTH = 560.0
 LEFT, RIGHT, TOP = 52.0, 24.0, 14.0

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from bayesblina.checks.predictive import replicated_events
 from bayesblina.classical.ladder import ADJUSTED
+from bayesblina.core.arrays import Floats
 from bayesblina.core.masking import MASK, MINIMUM_COUNT
 from bayesblina.core.masking.tables import read_observed
 from bayesblina.core.tables.marks import BASELINE, BAYESIAN, CONVERGED, LONG, beside, failed
@@ -58,8 +58,6 @@ from bayesblina.output.report.wording import (
 )
 from bayesblina.studies.axes import BASE
 from bayesblina.studies.what_if.reading import Sensitivity
-
-Floats = NDArray[np.float64]
 
 REPORT = "report.html"
 SECTIONS = (

@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.patients.cohort import Cohort, Phases
 from bayesblina.patients.endpoint_order import require_inclusions
@@ -27,8 +27,6 @@ from bayesblina.patients.readers.dates import ISO, require_date_format
 from bayesblina.patients.readers.roles import require_roles
 from bayesblina.patients.readers.wide import SameDay
 from bayesblina.patients.rules import DAYS_PER_UNIT
-
-Floats = NDArray[np.float64]
 
 # First dose of cycle 3 and of cycle 6, as in NCT02013167.
 BLINATUMOMAB_PHASES: Mapping[str, int | str] = MappingProxyType(

@@ -8,14 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.patients.readers.adam_tables import Filters, People, rows_that_count
 from bayesblina.patients.readers.sources import missing_columns
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 ZeroDoses = Literal["leave out", "count"]
 
 # "Cycle 3 Day 1", "CYCLE_03", "C3D1"; neither "Bicycle 3" nor "Cycle 3.5".

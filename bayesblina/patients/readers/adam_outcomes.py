@@ -9,20 +9,18 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.patients.cohort import Outcome, Recorded, require_recorded
 from bayesblina.patients.endpoint_order import require_includes
-from bayesblina.patients.readers.adam_tables import Filters, Ints, People, rows_that_count
+from bayesblina.patients.readers.adam_tables import Filters, People, rows_that_count
 from bayesblina.patients.readers.columns import Columns
 from bayesblina.patients.readers.dates import within_follow_up
 from bayesblina.patients.readers.sources import missing_columns
 from bayesblina.patients.readers.wide import SameDay
 from bayesblina.patients.rules import DAYS_PER_UNIT
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Value = Literal["dates", "AVAL"]
 
 AVALU = MappingProxyType(

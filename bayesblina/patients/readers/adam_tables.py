@@ -8,17 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Bools, Ints
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.patients.cohort import Exclusion, Repair
 from bayesblina.patients.readers.columns import Columns
 from bayesblina.patients.readers.dates import PartialDates
 from bayesblina.patients.readers.sources import hashes, load_table, missing_columns
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 Dataset = Literal["ADSL", "ADTTE", "ADEX"]
 Filters = Mapping[Dataset, Mapping[str, str | Sequence[str]]]
 

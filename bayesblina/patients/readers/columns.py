@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import NAMED_PATIENTS, DataError, Problem, SpecError
 from bayesblina.patients.cohort import (
     Cohort,
@@ -36,9 +37,6 @@ from bayesblina.patients.readers.dates import (
 from bayesblina.patients.readers.roles import flag_problem, is_flag
 from bayesblina.patients.rules import DAYS_PER_UNIT, is_after
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 CovariateKind = Literal["categorical", "continuous"]
 
 MOST_LEVELS = 50

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import SpecError
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 PartialDates = Literal["refuse", "first", "middle", "last"]
 
 ISO = "ISO 8601"

@@ -8,16 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.patients.readers.columns import Columns
 from bayesblina.patients.readers.roles import require_roles
 from bayesblina.patients.readers.sources import hashes, load_table, missing_columns
 from bayesblina.patients.rules import DAYS_PER_UNIT
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Counted = Literal["times", "study days", "dates"]
 Severity = Literal["MILD", "MODERATE", "SEVERE"]
 LeaveOut = Literal["before", "after", "undated", "ungraded", "strangers"]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.episodes import OFF_TREATMENT, before_first, state_bounds
 from bayesblina.core.errors import DataError, SpecError, nearest
 from bayesblina.core.intervals import snap
@@ -32,10 +33,6 @@ from bayesblina.patients.readers.columns import (
 from bayesblina.patients.readers.roles import require_roles
 from bayesblina.patients.readers.sources import hashes, load_table, missing_columns
 from bayesblina.patients.rules import REPAIR
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 def read_counting_process(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.patients.cohort import (
     Cohort,
@@ -26,7 +26,6 @@ from bayesblina.patients.readers.roles import require_roles
 from bayesblina.patients.readers.sources import hashes, load_table, missing_columns
 from bayesblina.patients.rules import DAYS_PER_UNIT
 
-Floats = NDArray[np.float64]
 SameDay = Literal["refuse", "half day", "end of day"]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Ints
 from bayesblina.core.errors import NAMED_PATIENTS, Problem, SpecError
 from bayesblina.patients.readers.columns import (
     DECIMAL,
@@ -44,7 +45,6 @@ from bayesblina.patients.scan.engines import array_of, batches, ibis_module, num
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Ints = NDArray[np.int64]
 
 # In place of how a repair is asked for: a table in an engine is not changed.
 REPAIR_ELSEWHERE = "read the patients with read_cohort and its repair"

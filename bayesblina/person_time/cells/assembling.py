@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import DataError, Problem
 from bayesblina.patients.cohort import Endpoint, Outcome
 from bayesblina.patients.endpoint_order import DEATH_AFTER_RELAPSE
@@ -17,9 +18,6 @@ from bayesblina.person_time.cells.patterns import CovariateTerms, Terms, compres
 from bayesblina.person_time.compression import Compression
 from bayesblina.person_time.follow_up import Contents, require_contents, roles_of
 from bayesblina.person_time.question import Question
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

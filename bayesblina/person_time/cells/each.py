@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.intervals import interval_of, person_time_by_group, split
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells.assembling import Sums, assemble, includes_of, recorded_of
@@ -22,9 +23,6 @@ from bayesblina.person_time.cells.value import Lazily, Patients, PersonTime
 from bayesblina.person_time.compression import Compression, number_of_patterns, plan
 from bayesblina.person_time.follow_up import Episodes
 from bayesblina.person_time.question import Question
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 def tabulate_each(

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import NAMED_PATIENTS
 from bayesblina.core.intervals import TIE_TOLERANCE, person_time_by_interval
 from bayesblina.patients.scan import CohortScan, coded
@@ -37,9 +37,6 @@ from bayesblina.person_time.cells.summing import (
 from bayesblina.person_time.cells.value import Lazily
 from bayesblina.person_time.segments import Course
 from bayesblina.person_time.tabulation import AT_RISK
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 # Later than any time.
 NEVER = 1e300

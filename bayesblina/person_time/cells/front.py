@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesblina.core.arguments import require_kind
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import DataError, Problem, SpecError
 from bayesblina.core.intervals import default_cuts, validate_cuts
 from bayesblina.patients.cohort import Cohort
@@ -28,8 +29,6 @@ from bayesblina.person_time.follow_up import (
 )
 from bayesblina.person_time.question import Question
 from bayesblina.person_time.transitions import find_transitions
-
-Floats = NDArray[np.float64]
 
 # From this many patients on they are summed in one pass, and looked at singly when asked for.
 MANY = 50_000

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.patients.scan.engines import ibis_module, number
-
-Floats = NDArray[np.float64]
 
 MOST_CELLS = 16_384
 

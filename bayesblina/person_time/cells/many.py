@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.intervals import default_cuts
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells.assembling import (
@@ -49,10 +50,6 @@ from bayesblina.person_time.tabulation import (
     moments_by_group,
     part_of,
 )
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 # Patients who are summed by one thread at a time.
 PART = 500_000

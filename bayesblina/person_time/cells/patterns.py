@@ -9,11 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.compression import Compression, node_grid
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,14 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.patients.scan.engines import ibis_module
 from bayesblina.person_time.cells.ordered import bins_to_read, look_up
 from bayesblina.person_time.cells.summing import Moment
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 BINS = 8192
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import (
     TIE_TOLERANCE,
@@ -43,9 +43,6 @@ from bayesblina.person_time.follow_up import LeftOut, effect_kinds
 from bayesblina.person_time.question import Question, bind
 from bayesblina.person_time.segments import Course, course_of, reasons
 from bayesblina.person_time.tabulation import AT_RISK
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 # Parts of intervals on which partial likelihoods rest, and most cells of their sums.
 FINER = 400

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.rules import tie_of
 from bayesblina.person_time.cells.each import single_patients
@@ -15,9 +16,6 @@ from bayesblina.person_time.cells.value import Patients
 from bayesblina.person_time.compression import Compression
 from bayesblina.person_time.follow_up import cut_since_entry, find_episodes
 from bayesblina.person_time.question import Question
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 def patients_in_groups(

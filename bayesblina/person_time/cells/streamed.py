@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import NAMED_PATIENTS
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.patients.cohort import Outcome
@@ -50,9 +51,6 @@ from bayesblina.person_time.tabulation import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 # Times are counted by the leading bits of their binary form: 1024 bins for each factor of 2.
 SHIFT = 42

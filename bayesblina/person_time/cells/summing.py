@@ -8,13 +8,10 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.person_time.cells.patterns import CovariateTerms, Terms
 from bayesblina.person_time.compression import Compression
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 # Patients who are looked at singly, for what can be estimated from a sample.
 SAMPLE = 2000

@@ -12,16 +12,13 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import sparse
 
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import EstimandError
 from bayesblina.core.intervals import TIE_TOLERANCE, interval_of, split
 from bayesblina.patients.account import DECLARED, UNDECLARED, Account, Line, to_html
 from bayesblina.person_time.cells.patterns import CovariateTerms
 from bayesblina.person_time.compression import Compression
 from bayesblina.person_time.follow_up import Episodes, LeftOut, account_of
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 # Patients who are spread over the nodes of compressed covariates at a time.
 SPREAD = 100_000

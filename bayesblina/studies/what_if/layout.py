@@ -10,10 +10,10 @@ from itertools import product
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from bayesblina.core.arguments import require_kind
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import BayesblinaError, SpecError, nearest
 from bayesblina.core.intervals import default_cuts, validate_cuts
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
@@ -28,8 +28,6 @@ from bayesblina.studies.axes import AXES, BASE, PRIOR_AXES, QUESTION_AXES
 BASE_LABEL = "base case"
 
 Design = Literal["full", "one_at_a_time"]
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,23 +36,7 @@ COLUMNS = ("endpoint", "regime", "largest", "time", "survival", "survival_free",
 
 
 def free_model(definition: ModelDefinition) -> ModelDefinition:
-    """Give a model a baseline that jumps at the event times, and leave the rest.
-
-    Parameters
-    ----------
-    definition
-        The model.
-
-    Returns
-    -------
-    ModelDefinition
-        With the same phases, covariates and priors.
-
-    Raises
-    ------
-    EstimandError
-        If it is no model of proportional phases and independent endpoints.
-    """
+    """Give a model a baseline that jumps at the event times, and leave the rest."""
     plain = (
         isinstance(definition.phases, ProportionalPhases)
         and isinstance(definition.endpoints, Independent)

@@ -142,18 +142,6 @@ def flow_of(person_time: PersonTime, endpoints: tuple[str, ...]) -> Flow:
 
     Of an illness-death course remission comes first and the time after relapse follows: together
     they are the calendar of a patient's phases, whenever a relapse is drawn.
-
-    Parameters
-    ----------
-    person_time
-        Events and person-time.
-    endpoints
-        Endpoints.
-
-    Returns
-    -------
-    Flow
-        The parts.
     """
     spent = person_time.episodes
     # The two transitions out of remission have the same time at risk: one of them counts.
@@ -180,12 +168,8 @@ def first_event(flow: Flow, rate: Floats, generator: np.random.Generator) -> tup
 
     Parameters
     ----------
-    flow
-        Potential time at risk.
     rate : ndarray, shape (part,)
         Hazard in each part.
-    generator
-        Random numbers.
 
     Returns
     -------
@@ -214,17 +198,8 @@ def draw_courses(
 
     Parameters
     ----------
-    flow
-        Potential follow-up from remission on, of the phases by the calendar.
     relapse, death_in_remission, death_after_relapse : ndarray, shape (part,)
         Hazards.
-    generator
-        Random numbers.
-
-    Returns
-    -------
-    tuple of (ndarray, ndarray), one for each transition
-        Events and time at risk by part.
     """
     whole = relapse + death_in_remission
     ended, remission = first_event(flow, whole, generator)

@@ -98,8 +98,6 @@ def profiles(person_time: PersonTime, rows: Ints) -> tuple[Ints, Ints]:
 
     Parameters
     ----------
-    person_time
-        Events and person-time.
     rows : ndarray of int, shape (patient,)
         Positions of the patients.
 
@@ -149,8 +147,6 @@ def log_likelihoods(
 
     Parameters
     ----------
-    fit
-        The fit.
     rows : ndarray of int, shape (patient,)
         Positions of the patients.
     endpoint
@@ -158,8 +154,6 @@ def log_likelihoods(
 
     Yields
     ------
-    part : slice
-        Which of the patients.
     values : ndarray, shape (chain, draw, patient)
         Their log-likelihoods, times their weights.
     """
@@ -181,12 +175,6 @@ def of_patients(
 
     Parameters
     ----------
-    posterior
-        Draws.
-    person_time
-        Events and person-time.
-    design
-        Phase contrasts, standardised covariates, classes and groups.
     rows : ndarray of int, shape (patient,)
         Positions of the patients.
     endpoint
@@ -251,15 +239,7 @@ def smoothed(values: Floats) -> tuple[Floats, Floats]:
 def largest_reliable(draws: int) -> float:
     """Give the largest Pareto k that is reliable.
 
-    Parameters
-    ----------
-    draws
-        Number of draws.
-
-    Returns
-    -------
-    float
-        Never above 0.7.
+    Never above 0.7.
 
     Examples
     --------
@@ -272,24 +252,14 @@ def largest_reliable(draws: int) -> float:
 def pointwise(fit: Fit, *, endpoint: str | None = None, rows: Ints | None = None) -> Pointwise:
     """Predict patients from all others, one at a time.
 
+    By patient. Memory does not grow with their number.
+
     Parameters
     ----------
-    fit
-        The fit.
     endpoint
         Endpoint; None for all together.
     rows : ndarray of int, shape (patient,), optional
         Positions of the patients; by default all who are predicted.
-
-    Returns
-    -------
-    Pointwise
-        By patient. Memory does not grow with their number.
-
-    Raises
-    ------
-    EstimandError
-        If weights vary during a patient's follow-up.
     """
     fit.definition.require_hazard("Prediction of patients who are left out")
     rows = predicted(fit, endpoint) if rows is None else rows
@@ -319,8 +289,6 @@ def weights_of_patients(person_time: PersonTime, rows: Ints) -> Floats:
 
     Parameters
     ----------
-    person_time
-        Events and person-time.
     rows : ndarray of int, shape (patient,)
         Positions of the patients.
 
@@ -328,11 +296,6 @@ def weights_of_patients(person_time: PersonTime, rows: Ints) -> Floats:
     -------
     ndarray, shape (patient,)
         Weights, 1 without any.
-
-    Raises
-    ------
-    EstimandError
-        If they vary during a patient's follow-up.
     """
     pieces, place = person_time.persons.rows(rows)
     weight = person_time.patients().people["weight"].values[pieces]
@@ -351,8 +314,6 @@ def contributing(person_time: PersonTime, endpoint: str | None) -> Ints:
 
     Parameters
     ----------
-    person_time
-        Events and person-time.
     endpoint
         Endpoint; None for any.
 
@@ -360,11 +321,6 @@ def contributing(person_time: PersonTime, endpoint: str | None) -> Ints:
     -------
     ndarray of int, shape (patient,)
         Their positions.
-
-    Raises
-    ------
-    EstimandError
-        If there is no such endpoint.
     """
     names = list(person_time.endpoints)
     if endpoint is not None and endpoint not in names:
@@ -376,13 +332,6 @@ def contributing(person_time: PersonTime, endpoint: str | None) -> Ints:
 
 def current(person_time: PersonTime, definition: ModelDefinition) -> Bools | None:
     """Say who is of the current study, where a model borrows from external patients.
-
-    Parameters
-    ----------
-    person_time
-        Events and person-time.
-    definition
-        The hazard model.
 
     Returns
     -------
@@ -405,8 +354,6 @@ def predicted(fit: Fit, endpoint: str | None) -> Ints:
 
     Parameters
     ----------
-    fit
-        The fit.
     endpoint
         Endpoint; None for any.
 
@@ -423,15 +370,7 @@ def predicted(fit: Fit, endpoint: str | None) -> Ints:
 def has_total(fit: Fit) -> bool:
     """Say whether the log-likelihood of all patients follows from events and person-time.
 
-    Parameters
-    ----------
-    fit
-        The fit.
-
-    Returns
-    -------
-    bool
-        Not where some are cured or single patients have effects.
+    Not where some are cured or single patients have effects.
     """
     alone = isinstance(fit.definition.groups, PatientFrailty)
     return not alone and fit.definition.cure is None
@@ -442,8 +381,6 @@ def log_likelihood_of(fit: Fit, *, endpoint: str | None = None) -> Floats:
 
     Parameters
     ----------
-    fit
-        The fit.
     endpoint
         Endpoint; None for all together.
 
@@ -469,17 +406,8 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
 
     Parameters
     ----------
-    fit
-        The fit.
     endpoint
         Endpoint; None for all together.
-    seed
-        Seed of the sample.
-
-    Returns
-    -------
-    LeaveOneOut
-        The sums, and how sure they are.
 
     Notes
     -----

@@ -146,17 +146,14 @@ def power_scaling(
 def sensitivity_index(values: xr.DataArray, log_density: xr.DataArray) -> xr.DataArray:
     """Say how fast a quantity's distribution moves as a component is raised to powers near 1.
 
+    The index, over the quantity's other dimensions; it counts from 0.05 on.
+
     Parameters
     ----------
     values : DataArray
         The quantity, over (chain, draw, ...).
     log_density : DataArray
         The component's log density, over (chain, draw).
-
-    Returns
-    -------
-    DataArray
-        The index, over the quantity's other dimensions; it counts from 0.05 on.
     """
     near = [_weights(log_density, alpha)[0] for alpha in NEAR]
     moved = _statistics(values.to_dataset(name="quantity")).power_scale_sense(

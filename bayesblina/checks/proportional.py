@@ -52,17 +52,9 @@ class EarlyLate:
 def early_and_late(fit: Fit) -> tuple[EarlyLate, ...]:
     """Estimate the exposed phase's hazard ratio in both halves of the event times.
 
-    Parameters
-    ----------
-    fit
-        The fit.
-
-    Returns
-    -------
-    tuple of EarlyLate
-        One for each endpoint of which both halves have an estimate: adjusted for the covariates in
-        the model, and stratified as it is. None where the model's own effect is not one ratio,
-        where patients have weights, are only summed or are very many.
+    One for each endpoint of which both halves have an estimate: adjusted for the covariates in the
+    model, and stratified as it is. None where the model's own effect is not one ratio, where
+    patients have weights, are only summed or are very many.
     """
     person_time = fit.person_time
     if (

@@ -28,11 +28,6 @@ PHASES, COVARIATES = "phases", "covariates"
 def pulls(fit: Fit) -> pd.DataFrame:
     """Say how far the priors and the baseline pull the hazard ratio of a fit.
 
-    Parameters
-    ----------
-    fit
-        The fit.
-
     Returns
     -------
     pandas.DataFrame
@@ -86,18 +81,8 @@ def pulls(fit: Fit) -> pd.DataFrame:
 def told_pulls(table: pd.DataFrame, *, exposed: str) -> list[str]:
     """Word the priors that pull an answer far.
 
-    Parameters
-    ----------
-    table
-        What `pulls` gives.
-    exposed
-        Name of the exposed phase.
-
-    Returns
-    -------
-    list of str
-        Sentences: of priors that move the hazard ratio by more than a quarter of an sd, and of
-        those without which nothing identifies it.
+    Sentences: of priors that move the hazard ratio by more than a quarter of an sd, and of those
+    without which nothing identifies it.
     """
     words = (
         ("prior_pull", "without_prior_median", "the prior of the hazard ratio moves it"),

@@ -65,24 +65,12 @@ def with_refit(fit: Fit, cohort: Cohort) -> Fit:
 def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
     """Fit again with more cuts where patients enter and a step sd of 3, and compare.
 
-    Parameters
-    ----------
-    fit
-        The fit.
-    cohort
-        Its patients.
-
     Returns
     -------
     BaselineGate
         The log hazard ratios against those of the second fit, which has the same priors of them,
         the same seed and twice the draws. A baseline whose steps have no known sd stays as smooth
         as it is.
-
-    Raises
-    ------
-    DataError, SpecError
-        As for `bayesblina.fit`.
     """
     definition, freer = _freer(fit.definition)
     settings = fit.provenance.settings
@@ -124,11 +112,6 @@ def _freer(definition: ModelDefinition) -> tuple[ModelDefinition, bool]:
 
 def more_cuts(person_time: PersonTime) -> Floats:
     """Add cuts where patients enter states or come under observation late.
-
-    Parameters
-    ----------
-    person_time
-        Events and person-time.
 
     Returns
     -------

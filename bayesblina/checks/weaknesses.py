@@ -31,25 +31,13 @@ def weaknesses(
 ) -> tuple[str, ...]:
     """Say what weakens the answer of a fit, beside what the gates tell.
 
-    Parameters
-    ----------
-    fit
-        The fit.
-    pulled
-        What `bayesblina.checks.pulls.pulls` gives of it, if it is there already.
-    coarse
-        Whether to leave out how many patients and pieces there are.
-
-    Returns
-    -------
-    tuple of str
-        Short sentences: of endpoints without events in the exposed phase or in its reference, or
-        in which a prior speaks or pulls the answer far; of covariate levels and subgroups in which
-        nobody is ever exposed; of endpoints after whose events, such as relapse, the exposed phase
-        no longer begins while patients stay at risk of another; of times at which nobody is at risk
-        in a state that is compared; of effects that are not the same early and late; of external
-        patients who conflict with the current ones; of weights whose sum is not the number of
-        patients, or of their pieces. None names a patient or counts a few.
+    Short sentences: of endpoints without events in the exposed phase or in its reference, or in
+    which a prior speaks or pulls the answer far; of covariate levels and subgroups in which nobody
+    is ever exposed; of endpoints after whose events, such as relapse, the exposed phase no longer
+    begins while patients stay at risk of another; of times at which nobody is at risk in a state
+    that is compared; of effects that are not the same early and late; of external patients who
+    conflict with the current ones; of weights whose sum is not the number of patients, or of their
+    pieces. None names a patient or counts a few.
 
     Examples
     --------
@@ -78,17 +66,7 @@ def weaknesses(
 def unreliable(loo: pd.DataFrame, *, coarse: bool = False) -> tuple[str, ...]:
     """Word the leave-one-out predictions that cannot be relied on, and what to do.
 
-    Parameters
-    ----------
-    loo
-        ``loo`` of what `bayesblina.check` gives.
-    coarse
-        Whether to leave out how many patients they are.
-
-    Returns
-    -------
-    tuple of str
-        Sentences without their full stops, one for each endpoint that has any.
+    Sentences without their full stops, one for each endpoint that has any.
 
     Examples
     --------

@@ -518,15 +518,7 @@ def numbers_at_risk(
 def median_time(curve: pd.DataFrame) -> float:
     """Read the median off a step curve.
 
-    Parameters
-    ----------
-    curve
-        Rows of one endpoint and group of `simon_makuch`.
-
-    Returns
-    -------
-    float
-        First time at which survival is at most one half; infinite if that is not reached.
+    First time at which survival is at most one half; infinite if that is not reached.
     """
     # The product of the steps may miss one half by a rounding error.
     reached = curve.loc[curve["survival"] <= 0.5 * (1 + 1e-9), "time"]

@@ -379,20 +379,7 @@ def rungs(
 ) -> list[dict[str, object]]:
     """Make the last rungs of a ladder from an answer: without a baseline, and with one.
 
-    Parameters
-    ----------
-    answer
-        A row of the table of hazard ratios: ``endpoint``, ``median``, ``lower``, ``upper``, and
-        what stands beside them (`bayesblina.summary`).
-    beside
-        A row of the ladder with the same patients and events: that of `cox`.
-    adjusted
-        Whether the model has covariates.
-
-    Returns
-    -------
-    list of dict
-        Rows of the ladder; the first is left out where there is no companion.
+    Rows of the ladder; the first is left out where there is no companion.
     """
     counts = ("patients", "events", "events_exposed", "events_reference")
     common = {"endpoint": answer["endpoint"], **{name: beside[name] for name in counts}}

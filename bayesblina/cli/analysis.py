@@ -365,15 +365,7 @@ def _require_own_demo(out: Path) -> None:
 
 
 def write_demo(folder: Path, *, seed: int) -> None:
-    """Write the synthetic study: its patients, adverse events and study file.
-
-    Parameters
-    ----------
-    folder
-        The folder, which exists.
-    seed
-        Seed of the study and of the draws.
-    """
+    """Write the synthetic study: its patients, adverse events and study file."""
     from bayesblina.core.csv_files import to_csv
     from bayesblina.core.files import write_text
     from bayesblina.studies.simulate import adverse_events, blinatumomab_cohort, blinatumomab_table

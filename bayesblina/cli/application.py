@@ -41,11 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ----------
     arguments
         What would stand after ``bayesblina``; by default what the process was started with.
-
-    Returns
-    -------
-    int
-        The exit code.
     """
     try:
         app(arguments, prog_name="bayesblina")

@@ -12,18 +12,7 @@ if TYPE_CHECKING:
 
 
 def failures_in_words(fit: Fit) -> list[str]:
-    """Say which gates a fit failed, why, and what to do.
-
-    Parameters
-    ----------
-    fit
-        The fit.
-
-    Returns
-    -------
-    list of str
-        One text for each gate that was failed.
-    """
+    """Say which gates a fit failed, why, and what to do."""
     found = []
     if not fit.converged:
         found.append(
@@ -47,16 +36,9 @@ def gates(fit: Fit, *, withheld: Collection[str] = ()) -> dict[str, Any]:
 
     Parameters
     ----------
-    fit
-        The fit.
     withheld
         Endpoints of which no estimate may be shown: the standard deviation of a log hazard ratio
         tells how few events there were.
-
-    Returns
-    -------
-    dict
-        ``baseline`` and ``baseline_gate``, ``event_times`` and ``event_times_found``.
     """
     from bayesblina.output.report.hiding import about_others
 
@@ -71,18 +53,7 @@ def gates(fit: Fit, *, withheld: Collection[str] = ()) -> dict[str, Any]:
 
 
 def marked_scenarios(table: pd.DataFrame) -> list[str]:
-    """Name the scenarios whose numbers are marked, and why.
-
-    Parameters
-    ----------
-    table
-        Scenarios that were run.
-
-    Returns
-    -------
-    list of str
-        One text for each scenario and endpoint.
-    """
+    """Name the scenarios whose numbers are marked, and why."""
     words = {
         "baseline": "THE BASELINE MOVES THE HAZARD RATIO",
         "event_times": "EVENT TIMES ARE THOSE OF VISITS",

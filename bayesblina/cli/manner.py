@@ -90,13 +90,7 @@ class Manner:
             _speak(text)
 
     def warn(self, text: str) -> None:
-        """Print on standard error, quiet or not.
-
-        Parameters
-        ----------
-        text
-            What is wrong.
-        """
+        """Print on standard error, quiet or not."""
         _speak(f"bayesblina: {text}", err=True)
 
     def give(self, result: Mapping[str, Any]) -> None:
@@ -112,15 +106,7 @@ class Manner:
 
     @contextmanager
     def stage(self, name: str, *, bar: bool = False) -> Iterator[None]:
-        """Take the time of a stage, and say so.
-
-        Parameters
-        ----------
-        name
-            What is done.
-        bar
-            Whether the stage may show a bar of its own.
-        """
+        """Take the time of a stage, and say so."""
         begun = time.perf_counter()
         ahead = not self.quiet and not (bar and self.bars)
         if ahead:
@@ -152,22 +138,8 @@ def reported(
 
     Parameters
     ----------
-    context
-        Typer's context of the command.
     debug, quiet, as_json, show_ids
         What the command was called with; the same may stand before the command.
-    left
-        What an interruption leaves behind, in words.
-
-    Yields
-    ------
-    Manner
-        How to speak.
-
-    Raises
-    ------
-    typer.Exit
-        With the code of what went wrong.
     """
     above = context.find_root().obj or Manner()
     manner = Manner(
@@ -239,15 +211,12 @@ COMMANDS = re.compile(
 def harmless(text: str) -> str:
     r"""Spell out the characters of a text that a terminal may take for commands.
 
+    The same text, which only shows.
+
     Parameters
     ----------
     text
         The text; line ends and tabs stay.
-
-    Returns
-    -------
-    str
-        The same text, which only shows.
 
     Examples
     --------
@@ -287,34 +256,12 @@ def _speakable(value: Any) -> Any:
 
 
 def examples(*lines: str) -> str:
-    """Word examples for the end of a command's help.
-
-    Parameters
-    ----------
-    *lines
-        Commands.
-
-    Returns
-    -------
-    str
-        The text, whose line ends are kept.
-    """
+    """Word examples for the end of a command's help."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def typed(*parts: str | Path) -> str:
-    """Word a command as it may be typed again, without the folders of this machine.
-
-    Parameters
-    ----------
-    *parts
-        Words and paths.
-
-    Returns
-    -------
-    str
-        The command.
-    """
+    """Word a command as it may be typed again, without the folders of this machine."""
     words: Sequence[str] = [
         readable(part.name if part.is_absolute() else part) if isinstance(part, Path) else part
         for part in parts

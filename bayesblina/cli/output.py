@@ -9,18 +9,7 @@ from bayesblina.output.figure_files import file_name
 
 
 def require_file_names(endpoints: Sequence[str]) -> None:
-    """Refuse endpoints whose files would have one name.
-
-    Parameters
-    ----------
-    endpoints
-        Their names.
-
-    Raises
-    ------
-    SpecError
-        If two would share a file, on a system that tells capitals from small letters or not.
-    """
+    """Refuse endpoints whose files would have one name."""
     by_file: dict[str, str] = {}
     for name in endpoints:
         other = by_file.setdefault(file_name(name).lower(), name)

@@ -45,19 +45,8 @@ def require_kind(
 
     Parameters
     ----------
-    value
-        What was given.
-    kind
-        What is expected: a type, or several.
-    argument
-        The argument's name.
     made_by
         What to call for it, where the kind alone does not tell.
-
-    Raises
-    ------
-    TypeError
-        If it is of another kind; says what to call first.
 
     Examples
     --------
@@ -76,23 +65,6 @@ def require_kind(
 
 def require_numbers(values: object, argument: str) -> NDArray[np.float64]:
     """Read numbers, or an array of them.
-
-    Parameters
-    ----------
-    values : array_like
-        What was given.
-    argument
-        The argument's name.
-
-    Returns
-    -------
-    ndarray
-        The numbers.
-
-    Raises
-    ------
-    TypeError
-        If they are none.
 
     Examples
     --------
@@ -115,16 +87,6 @@ def require_numbers(values: object, argument: str) -> NDArray[np.float64]:
 
 def require_seed(seed: object) -> None:
     """Refuse what is no seed.
-
-    Parameters
-    ----------
-    seed
-        What was given.
-
-    Raises
-    ------
-    SpecError
-        Unless it is a whole number from 0 to 2^63 - 1.
 
     Examples
     --------

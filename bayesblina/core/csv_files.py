@@ -67,24 +67,7 @@ def read_csv(
 ) -> pd.DataFrame:
     """Read a table that `to_csv` wrote.
 
-    Parameters
-    ----------
-    path
-        The file, or its content.
-    named
-        What errors call content that is in no file.
-    texts
-        Columns that are texts whatever they look like: an endpoint may be called ``NA`` or ``1``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table, without the apostrophes; numbers are those written, to the last bit.
-
-    Raises
-    ------
-    StorageError
-        If there is no such file, or it is no such table.
+    The table, without the apostrophes; numbers are those written, to the last bit.
     """
     where = named if isinstance(path, StringIO) else Path(path)
     try:

@@ -32,16 +32,6 @@ ALL_FOLLOW_UP = "all follow-up"
 def before_first(phases: Sequence[str]) -> str:
     """Name the state before the first phase.
 
-    Parameters
-    ----------
-    phases
-        Phase names in order.
-
-    Returns
-    -------
-    str
-        The state's name.
-
     Examples
     --------
     >>> before_first(["consolidation", "maintenance"])
@@ -62,14 +52,10 @@ def state_bounds(
 
     Parameters
     ----------
-    phases
-        Phase names in order.
     starts : ndarray, shape (patient, phase)
         Start of each phase, NaN where there was none.
     ends : ndarray, shape (patient, phase), optional
         End of each phase, after which the patient is off treatment; None if phases do not end.
-    lags
-        Length of time after each phase's start from which on it counts.
     transplant : ndarray, shape (patient,), optional
         Start of a last state of its own.
 
@@ -77,8 +63,6 @@ def state_bounds(
     -------
     bounds : ndarray, shape (patient, segment + 1)
         Segment s of a patient is ``(bounds[s], bounds[s + 1]]``; empty if it never happened.
-    names : tuple of str
-        State names.
     state : ndarray of int, shape (segment,)
         Position in `names` of each segment's state.
 

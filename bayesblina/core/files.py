@@ -22,11 +22,6 @@ def write_text(path: str | PathLike[str], text: str) -> None:
         The file; replaced if it exists.
     text
         Its content; line ends are written as they stand.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written; nothing is left behind then.
     """
     write_bytes(path, text.encode("utf-8"))
 
@@ -44,15 +39,8 @@ def write_bytes(
     ----------
     path
         The file; replaced if it exists.
-    content
-        Its content.
     private
         Whether only its owner may read it: files that hold patients are.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written; nothing is left behind then.
     """
     path = Path(path)
     if path.is_dir():
@@ -90,15 +78,7 @@ def _sync_folder(folder: Path) -> None:
 def trouble_of(path: str | PathLike[str]) -> str | None:
     """Say why a path is no file that can be read.
 
-    Parameters
-    ----------
-    path
-        The path.
-
-    Returns
-    -------
-    str or None
-        Words that follow "is", such as ``"a folder"``; None if it is a file.
+    Words that follow "is", such as ``"a folder"``; None if it is a file.
 
     Notes
     -----
@@ -119,23 +99,7 @@ def trouble_of(path: str | PathLike[str]) -> str | None:
 
 
 def read_whole(path: str | PathLike[str]) -> bytes:
-    """Read a file whole; never wait for a pipe.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    bytes
-        Its content.
-
-    Raises
-    ------
-    StorageError
-        If it is no file, or cannot be read.
-    """
+    """Read a file whole; never wait for a pipe."""
     trouble = trouble_of(path)
     if trouble is not None:
         what = trouble if trouble == "no such file" else f"it is {trouble}"
@@ -155,11 +119,6 @@ def readable(path: str | PathLike[str]) -> str:
     path
         The path; its bytes need not be UTF-8.
 
-    Returns
-    -------
-    str
-        The same, bytes that are no text spelt out.
-
     Examples
     --------
     >>> print(readable("caf\udce9.csv"))
@@ -171,15 +130,7 @@ def readable(path: str | PathLike[str]) -> str:
 def reason_of(error: OSError) -> str:
     """Word why a file cannot be written.
 
-    Parameters
-    ----------
-    error
-        The error.
-
-    Returns
-    -------
-    str
-        The reason, without a full stop.
+    The reason, without a full stop.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "there is no space left for it; free some and try again"

@@ -32,13 +32,7 @@ class Interrupts:
         return 128 + (self._seen[0] if self._seen else signal.SIGINT)
 
     def raise_if_any(self) -> None:
-        """Raise if it was pressed.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            If it was.
-        """
+        """Raise if it was pressed."""
         if self._seen:
             raise KeyboardInterrupt
 
@@ -65,13 +59,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Finish what is in here whatever is pressed: it takes no time, and half of it is bad.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            If Ctrl-C was pressed before.
-        """
+        """Finish what is in here whatever is pressed: it takes no time, and half of it is bad."""
         self._held.append(True)
         try:
             self.raise_if_any()

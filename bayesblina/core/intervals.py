@@ -35,11 +35,6 @@ def validate_cuts(cuts: ArrayLike) -> Floats:
     ndarray of float, shape (n_cuts,)
         The cut points.
 
-    Raises
-    ------
-    SpecError
-        If they are not one-dimensional, finite, positive and strictly increasing.
-
     Examples
     --------
     >>> validate_cuts([3, 6, 12])
@@ -76,11 +71,6 @@ def number_of_intervals(events: float) -> int:
     events
         Mean number of events per endpoint.
 
-    Returns
-    -------
-    int
-        Number of parts, at least one.
-
     Examples
     --------
     >>> [number_of_intervals(events) for events in (20, 100, 100_000)]
@@ -93,16 +83,7 @@ def number_of_intervals(events: float) -> int:
 def number_of_entry_cuts(parts: int) -> int:
     """Choose how many default cuts lie where patients enter a state.
 
-    Parameters
-    ----------
-    parts
-        Into how many parts the events are shared.
-
-    Returns
-    -------
-    int
-        Number of cuts for each kind of entry: seven, and a quarter of the parts where these are
-        many.
+    Number of cuts for each kind of entry: seven, and a quarter of the parts where these are many.
 
     Examples
     --------
@@ -174,13 +155,6 @@ def default_cuts(
 def event_ranks(events: int, *, parts: int) -> Ints:
     """Ranks of the events after which the default cuts lie.
 
-    Parameters
-    ----------
-    events
-        Number of events, all endpoints together.
-    parts
-        Into how many parts the events are shared.
-
     Returns
     -------
     ndarray of int, shape (n,)
@@ -192,13 +166,6 @@ def event_ranks(events: int, *, parts: int) -> Ints:
 
 def entry_ranks(entries: int, *, parts: int) -> Ints:
     """Ranks of the entries before which the default cuts lie.
-
-    Parameters
-    ----------
-    entries
-        Number of entries of one kind.
-    parts
-        Into how many parts the events are shared.
 
     Returns
     -------
@@ -222,8 +189,6 @@ def cuts_between(pairs: Floats, last: float) -> Floats:
     ----------
     pairs : ndarray, shape (2, n)
         Earlier and later times; infinite where there is no such neighbour.
-    last
-        Time of the last event.
 
     Returns
     -------
@@ -253,8 +218,6 @@ def snap(values: Sequence[Floats], *, tolerance: float = TIE_TOLERANCE) -> list[
     ----------
     values
         Arrays of times, any shapes.
-    tolerance
-        Relative distance below which two times are the same.
 
     Returns
     -------
@@ -286,15 +249,8 @@ def snap_to(time: float, times: Floats) -> float:
 
     Parameters
     ----------
-    time
-        The time.
     times
         The others, any shape; missing and infinite ones are left out.
-
-    Returns
-    -------
-    float
-        One of them, or the time itself.
 
     Examples
     --------
@@ -378,8 +334,6 @@ def person_time_by_group(
         Episodes ``(start, stop]`` with ``0 <= start <= stop``.
     group : ndarray of int, shape (n,)
         Group of each episode, from 0.
-    groups
-        Number of groups.
     cuts : ndarray, shape (n_intervals - 1,)
         Inner cut points.
 

@@ -15,27 +15,7 @@ from bayesblina.core.errors import SpecError
 
 
 def named(what: str, given: Mapping[str, Any], expected: tuple[str, ...]) -> dict[str, Any]:
-    """Take a mapping's values in an order of names.
-
-    Parameters
-    ----------
-    what
-        What it is, for the error.
-    given
-        The mapping.
-    expected
-        The names, in order.
-
-    Returns
-    -------
-    dict
-        The same values.
-
-    Raises
-    ------
-    SpecError
-        Unless it names exactly these.
-    """
+    """Take a mapping's values in an order of names."""
     if not isinstance(given, Mapping):
         raise SpecError(f"{what} must map {', '.join(expected)}, got {given!r}.")
     missing = [name for name in expected if name not in given]
@@ -49,25 +29,7 @@ def named(what: str, given: Mapping[str, Any], expected: tuple[str, ...]) -> dic
 
 
 def finite(what: str, values: Iterable[Any]) -> tuple[float, ...]:
-    """Make plain numbers of values.
-
-    Parameters
-    ----------
-    what
-        What they are, for the error.
-    values
-        Anything that can be a number.
-
-    Returns
-    -------
-    tuple of float
-        The numbers.
-
-    Raises
-    ------
-    SpecError
-        Unless all are finite numbers.
-    """
+    """Make plain numbers of values."""
     try:
         found = tuple(float(value) for value in values)
     except (TypeError, ValueError):
@@ -78,23 +40,7 @@ def finite(what: str, values: Iterable[Any]) -> tuple[float, ...]:
 
 
 def numbers(what: str, given: Mapping[str, Any], expected: tuple[str, ...]) -> Mapping[str, float]:
-    """Make a read-only mapping of names to plain finite numbers.
-
-    Parameters
-    ----------
-    what, given, expected
-        As for `named`.
-
-    Returns
-    -------
-    Mapping
-        In the order of the names.
-
-    Raises
-    ------
-    SpecError
-        As for `named` and `finite`.
-    """
+    """Make a read-only mapping of names to plain finite numbers."""
     values = named(what, given, expected)
     return MappingProxyType(dict(zip(values, finite(what, values.values()), strict=True)))
 
@@ -106,13 +52,6 @@ def over_argument(z: Floats, function: Callable[[Floats], Floats]) -> Floats:
     ----------
     z
         Arguments, any shape.
-    function
-        ``expm1`` or ``log1p``.
-
-    Returns
-    -------
-    ndarray
-        ``function(z) / z``, and 1 at 0.
     """
     near = np.abs(z) < 1e-12
     safe = np.where(near, 1.0, z)

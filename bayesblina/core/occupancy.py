@@ -32,11 +32,6 @@ def mean_survival(x: Floats) -> Floats:
     x : ndarray
         Cumulative hazards, not negative.
 
-    Returns
-    -------
-    ndarray
-        ``(1 - exp(-x)) / x``, which is 1 at 0.
-
     Examples
     --------
     >>> mean_survival(np.array([0.0, 1.0])).round(4)
@@ -48,15 +43,12 @@ def mean_survival(x: Floats) -> Floats:
 def passing(x: Floats, y: Floats) -> Floats:
     """Integral over u from 0 to 1 of ``exp(-x u) exp(-y (1 - u))``.
 
+    ``(exp(-y) - exp(-x)) / (x - y)``, which is ``exp(-x)`` where they are equal.
+
     Parameters
     ----------
     x, y : ndarray
         Cumulative hazards before and after passing; not negative.
-
-    Returns
-    -------
-    ndarray
-        ``(exp(-y) - exp(-x)) / (x - y)``, which is ``exp(-x)`` where they are equal.
 
     Examples
     --------
@@ -69,15 +61,12 @@ def passing(x: Floats, y: Floats) -> Floats:
 def time_after(x: Floats, y: Floats) -> Floats:
     """Integral over t from 0 to 1 of `passing` up to t.
 
+    ``(mean_survival(y) - mean_survival(x)) / (x - y)``, in the limit where they are equal.
+
     Parameters
     ----------
     x, y : ndarray
         Cumulative hazards before and after passing; not negative.
-
-    Returns
-    -------
-    ndarray
-        ``(mean_survival(y) - mean_survival(x)) / (x - y)``, in the limit where they are equal.
 
     Examples
     --------
@@ -160,8 +149,6 @@ def step(
         Hazards of death after relapse.
     width : ndarray, shape (...,)
         Length of the piece.
-    here
-        Epoch of the piece.
 
     Returns
     -------
@@ -187,11 +174,6 @@ def probabilities(
     epoch: NDArray[np.int64],
 ) -> tuple[Floats, Floats]:
     """Probabilities of being alive at knots, given remission at the first.
-
-    Parameters
-    ----------
-    knots, relapse, death_in_remission, death_after_relapse, epoch
-        As for `follow`.
 
     Returns
     -------
@@ -226,6 +208,8 @@ def follow(
 ) -> Course:
     """Follow courses from remission at the first knot to every later one.
 
+    Probabilities and mean times at the knots; the probabilities add up to 1.
+
     Parameters
     ----------
     knots : ndarray, shape (piece + 1,)
@@ -236,11 +220,6 @@ def follow(
         Hazard of dying after a relapse, by the treatment epoch in which the relapse happened.
     epoch : ndarray of int, shape (piece,)
         Treatment epoch of each piece.
-
-    Returns
-    -------
-    Course
-        Probabilities and mean times at the knots; the probabilities add up to 1.
     """
     shape = relapse.shape[:-1]
     count = knots.size

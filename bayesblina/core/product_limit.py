@@ -67,11 +67,6 @@ def count_at_risk(start: Floats, stop: Floats, times: Floats) -> Ints:
 def count_present(start: Floats, stop: Floats, times: Floats) -> Ints:
     """Count who is at risk just after times: start <= time < stop.
 
-    Parameters
-    ----------
-    start, stop, times
-        As for `count_at_risk`.
-
     Returns
     -------
     ndarray of int, shape (time,)
@@ -113,6 +108,9 @@ def product_limit(
 ) -> pd.DataFrame:
     """Multiply the shares that survive each event time.
 
+    ``time``, ``survival``, ``lower``, ``upper``, ``at_risk``, ``events`` (sums of weights where
+    there are any): a row at the start, one for each event time, and one at the end of follow-up.
+
     Parameters
     ----------
     start, stop : ndarray, shape (row,)
@@ -127,13 +125,6 @@ def product_limit(
         Probability of Greenwood's pointwise band, on the log-log scale.
     weight : ndarray, shape (row,), optional
         Weights; the size of a weighted risk set in the band is the effective one.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``time``, ``survival``, ``lower``, ``upper``, ``at_risk``, ``events`` (sums of weights where
-        there are any): a row at the start, one for each event time, and one at the end of
-        follow-up.
 
     Notes
     -----
@@ -166,15 +157,8 @@ def sum_of_hazards(
 
     Parameters
     ----------
-    start, stop, event, begin, minimum, weight
-        As for `product_limit`.
     mass
         Probability of the pointwise band, from Aalen's variance on the log scale.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As from `product_limit`, with ``cumulative_hazard``.
     """
     found = _counted(start, stop, event, minimum, weight)
     total = np.cumsum(found.share)
@@ -275,22 +259,14 @@ def bootstrap_band(
 
     Parameters
     ----------
-    start, stop, event
-        As for `product_limit`.
     who : ndarray of int, shape (row,)
         Patient of each row.
     times : ndarray, shape (time,)
         Where the band is wanted, rising.
     patients
         Number of patients drawn; more than have rows here, where others are in another group.
-    minimum
-        As for `product_limit`, in each replicate.
-    mass
-        Probability of the band.
     generator
         Source of randomness; `replicates` draws of counts are taken from it.
-    replicates
-        Number of studies drawn.
     weight : ndarray, shape (row,), optional
         Weights of the rows.
 

@@ -14,21 +14,6 @@ from bayesblina.core.files import read_whole, readable, trouble_of
 def no_boolean(value: object) -> object:
     """Refuse true and false where a number belongs: Python counts them as 1 and 0.
 
-    Parameters
-    ----------
-    value
-        What stands in a file.
-
-    Returns
-    -------
-    object
-        The same.
-
-    Raises
-    ------
-    ValueError
-        If it is a truth value.
-
     Examples
     --------
     >>> no_boolean(True)
@@ -42,23 +27,6 @@ def no_boolean(value: object) -> object:
 
 def read_toml(path: str | PathLike[str], *, what: str) -> dict[str, Any]:
     """Read a TOML file.
-
-    Parameters
-    ----------
-    path
-        The file.
-    what
-        What it should be, for messages: ``"study file"``.
-
-    Returns
-    -------
-    dict
-        Its content.
-
-    Raises
-    ------
-    SpecError
-        If there is no such file, it is not UTF-8 or not TOML, or nothing could hold what it says.
 
     Examples
     --------

@@ -20,17 +20,12 @@ TAIL = 0.025
 def without_baseline(fit: Fit, companion: Companion | None = None) -> Fit | None:
     """Put the companion's draws in place of a fit's, so that ratios can be read off them.
 
+    Without a baseline it has hazard ratios and no hazards. None where there is no companion.
+
     Parameters
     ----------
-    fit
-        The fit.
     companion
         Whose draws; by default the fit's own companion.
-
-    Returns
-    -------
-    Fit or None
-        Without a baseline it has hazard ratios and no hazards. None where there is no companion.
     """
     draws = (fit.companion if companion is None else companion).draws
     posterior = fit.posterior
@@ -44,26 +39,17 @@ def beside(
 ) -> dict[str, tuple[tuple[str, ...], NDArray[np.generic]]]:
     """Work out what stands beside each hazard ratio.
 
+    Coordinates: ``baseline`` (its state), ``baseline_shift`` (in sds of the companion), and
+    ``companion_median``, ``companion_lower``, ``companion_upper`` (95 %) and
+    ``companion_probability_below_1`` of the hazard ratio, where there is a companion; and
+    ``event_times`` (its state) over the endpoints.
+
     Parameters
     ----------
-    fit
-        The fit.
     own : ndarray, shape (chain, draw, endpoint, ...)
         Its log hazard ratios.
     companion : ndarray, shape (1, draw, endpoint, ...), or None
         The companion's.
-    dims
-        Dimensions after chain and draw, the endpoint first.
-    endpoints
-        Endpoints.
-
-    Returns
-    -------
-    dict
-        Coordinates: ``baseline`` (its state), ``baseline_shift`` (in sds of the companion), and
-        ``companion_median``, ``companion_lower``, ``companion_upper`` (95 %) and
-        ``companion_probability_below_1`` of the hazard ratio, where there is a companion; and
-        ``event_times`` (its state) over the endpoints.
     """
     shape = own.shape[2:]
     found: dict[str, tuple[tuple[str, ...], NDArray[np.generic]]] = {}

@@ -115,18 +115,7 @@ def cured_fraction(
 
 
 def require_cure(fit: Fit) -> None:
-    """Raise unless a fit is of a model with cured patients.
-
-    Parameters
-    ----------
-    fit
-        The fit.
-
-    Raises
-    ------
-    EstimandError
-        If it is not.
-    """
+    """Raise unless a fit is of a model with cured patients."""
     if fit.definition.cure is None:
         raise EstimandError(
             f"Model '{fit.definition.name}' has no cured patients: fit 'mixture_cure'."

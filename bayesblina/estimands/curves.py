@@ -204,18 +204,7 @@ def hazard_of_average(
     population: Population | None,
     by: str | None = None,
 ) -> xr.Dataset:
-    """Work out the hazard of the average over patients, of jumps too, for integrals over time.
-
-    Parameters
-    ----------
-    fit, regimes, times, landmark, population, by
-        As for `survival`.
-
-    Returns
-    -------
-    xarray.Dataset
-        As from `hazard`.
-    """
+    """Work out the hazard of the average over patients, of jumps too, for integrals over time."""
     return _over_time(
         fit,
         "hazard",
@@ -469,17 +458,8 @@ def in_blocks(
 
     Parameters
     ----------
-    fit
-        The fit.
-    population
-        As for `survival`.
     estimate
         Estimates from a fit, draw by draw: it gets the fit with some of its draws.
-
-    Returns
-    -------
-    xarray.Dataset
-        The estimates of all draws.
     """
     sizes = fit.posterior.sizes
     patterns = fit.person_time.table.sizes["pattern"]
@@ -526,25 +506,7 @@ def populations_of(
     landmark: float | None,
     whom: tuple[Population | None, str | None],
 ) -> Populations:
-    """Work out the courses under regimes of the patients to average over.
-
-    Parameters
-    ----------
-    fit, regimes, landmark
-        As for `survival`.
-    whom
-        The population and the covariate to split it by, as for `survival`.
-
-    Returns
-    -------
-    Populations
-        By endpoint, subgroup and regime.
-
-    Raises
-    ------
-    EstimandError
-        As for `survival`.
-    """
+    """Work out the courses under regimes of the patients to average over."""
     given: object = regimes
     if not isinstance(given, list | tuple):
         raise EstimandError(f"regimes must be a list, such as [Never(), From(6.0)]; got {given!r}.")
@@ -668,15 +630,7 @@ def _changes(fit: Fit, regime: Regime) -> list[tuple[float, int]]:
 def observed_by(fit: Fit) -> Observation:
     """Say when the patients of a fit were under observation.
 
-    Parameters
-    ----------
-    fit
-        The fit.
-
-    Returns
-    -------
-    Observation
-        Of every endpoint; of an illness-death course that of remission, where courses begin.
+    Of every endpoint; of an illness-death course that of remission, where courses begin.
     """
     person_time = fit.person_time
     names = person_time.endpoints if person_time.courses is None else person_time.endpoints[:1]
@@ -774,22 +728,8 @@ def described(
 ) -> xr.Dataset:
     """Make estimates a dataset that says what they are.
 
-    Parameters
-    ----------
-    fit
-        The fit.
-    variables
-        The estimates.
-    populations
-        Whom they are averaged over.
-    **more
-        Further attributes.
-
-    Returns
-    -------
-    xarray.Dataset
-        With the attributes that every estimate has; where covariates are compressed also
-        ``survival_error``, the bound of what that changes in averaged survival.
+    With the attributes that every estimate has; where covariates are compressed also
+    ``survival_error``, the bound of what that changes in averaged survival.
     """
     return xr.Dataset(
         variables,
@@ -810,15 +750,8 @@ def require_horizon(horizon: float, populations: Populations) -> None:
 
     Parameters
     ----------
-    horizon
-        The horizon.
     populations
         Where curves begin and end.
-
-    Raises
-    ------
-    EstimandError
-        If it is no number, or does not lie after the landmark and within follow-up.
     """
     given: object = horizon
     if isinstance(given, bool) or not isinstance(given, int | float | np.number):

@@ -19,11 +19,6 @@ def require_direction(direction: object) -> None:
     direction
         ``"lower"`` or ``"higher"``; None leaves it to what the analysis says.
 
-    Raises
-    ------
-    SpecError
-        If it is something else.
-
     Examples
     --------
     >>> require_direction("benefit")
@@ -37,16 +32,6 @@ def require_direction(direction: object) -> None:
 def sign_of(direction: str) -> str:
     """Give the sign of a hazard ratio against 1 that a direction means.
 
-    Parameters
-    ----------
-    direction
-        ``"lower"`` or ``"higher"``.
-
-    Returns
-    -------
-    str
-        ``"<"`` or ``">"``.
-
     Examples
     --------
     >>> sign_of("higher")
@@ -57,16 +42,6 @@ def sign_of(direction: str) -> str:
 
 def whose_conclusion(source: str) -> str:
     """Say whose conclusion it is.
-
-    Parameters
-    ----------
-    source
-        ``"base case"`` or ``"given"``.
-
-    Returns
-    -------
-    str
-        Words for a sentence.
 
     Examples
     --------

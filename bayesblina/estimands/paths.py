@@ -44,17 +44,8 @@ def make_path(
         Hazards.
     cuts : ndarray, shape (interval - 1,)
         Inner cut points.
-    changes
-        Times, rising, each with the state that is entered then.
-    first
-        The state before the first of them.
     start, end
         Where the path begins, and up to where changes count; its last piece goes on from there.
-
-    Returns
-    -------
-    PiecewiseHazard
-        By draw.
 
     Examples
     --------
@@ -152,8 +143,6 @@ def restricted_mean(
 
     Parameters
     ----------
-    path
-        The path.
     relative : ndarray, shape (draws, pattern)
         Relative hazards.
     weight : ndarray, shape (pattern,) or (draws, pattern)
@@ -214,20 +203,7 @@ class Part:
 
     @classmethod
     def of(cls, path: PiecewiseHazard, members: Members) -> Part:
-        """Lay members along a path; of whom some are cured, those are as many more with no hazard.
-
-        Parameters
-        ----------
-        path
-            The path.
-        members
-            The members.
-
-        Returns
-        -------
-        Part
-            The part.
-        """
+        """Lay members along a path; the cured among them are as many more with no hazard."""
         relative, weight = members.relative, members.weight
         if members.cured is not None:
             cured = (weight * members.cured).sum(axis=1, keepdims=True)
@@ -289,8 +265,6 @@ class Mixture:
 
         Parameters
         ----------
-        level
-            The level, between 0 and 1.
         horizon
             Where the search ends.
 
@@ -338,8 +312,6 @@ def hazard_at_survival(relative: Floats, weight: Floats, *, survival: float) -> 
         Relative hazards; 0 for patients who are cured.
     weight : ndarray, shape (pattern,) or (draws, pattern)
         Share of the patients; sums to 1. At the nodes of a compressed covariate some are negative.
-    survival
-        The level, between 0 and 1.
 
     Returns
     -------

@@ -76,26 +76,11 @@ class Group:
 
         Parameters
         ----------
-        posterior
-            Draws.
-        person_time
-            Events and person-time.
-        definition
-            The hazard model.
-        design
-            Terms, classes and groups.
-        endpoint
-            Endpoint.
         landmark
             Where patients are event-free.
         free_of
             The endpoints of which they are; by default this one. Only several that single
             patients' effects act on.
-
-        Returns
-        -------
-        list of Members
-            One for each class that occurs.
         """
         roles = definition.roles
         _, stratum = levels_of(person_time, roles.get("stratum"), self.terms)
@@ -323,26 +308,12 @@ def eligible_groups(
 
     Parameters
     ----------
-    person_time
-        Events and person-time.
     at_risk : ndarray, shape (pattern,)
         How many are at risk at the landmark.
     by
         Categorical covariate to group by; None for one group.
-    endpoint
-        Endpoint, for the message.
     current : ndarray of bool, shape (pattern,)
         Patterns of current patients, where others come from elsewhere; None for all.
-
-    Returns
-    -------
-    list of Group
-        In the order of the covariate's levels.
-
-    Raises
-    ------
-    EstimandError
-        If there is no such covariate, or nobody of a level is at risk.
     """
     design = person_time.table["design"].values
     patients = at_risk if current is None else np.where(current, at_risk, 0.0)
@@ -362,29 +333,11 @@ def supplied_groups(
 
     Parameters
     ----------
-    person_time
-        Events and person-time that the model was fitted to.
-    population
-        A cohort, or the covariates of one patient.
     by
         Categorical covariate to group by; None for one group.
     group
         Covariate whose levels are the model's groups: supplied patients belong to new ones, so it
         is not needed.
-    source
-        Covariate that tells external patients: supplied patients are as the current ones.
-
-    Returns
-    -------
-    groups : list of Group
-        In the order of the covariate's levels.
-    description : str
-        Who they are, and how many lie outside the range of the patients that were fitted.
-
-    Raises
-    ------
-    EstimandError
-        If covariates of the model are missing, unknown or have levels that the model has not seen.
     """
     known = tuple(one for one in person_time.covariates if one.name not in (group, source))
     names = [covariate.name for covariate in known]

@@ -122,11 +122,6 @@ class Ratio:
 def answer(fit: Fit) -> Floats:
     """Log hazard ratio of the question's phase against its reference, as `hazard_ratio` averages.
 
-    Parameters
-    ----------
-    fit
-        The fit.
-
     Returns
     -------
     ndarray, shape (draws, endpoint)
@@ -426,16 +421,8 @@ def _between_covariates(
 def attributes_of(fit: Fit) -> dict[str, object]:
     """Say what every estimate must carry with it.
 
-    Parameters
-    ----------
-    fit
-        The fit.
-
-    Returns
-    -------
-    dict
-        ``model``, ``converged`` and ``synthetic``; ``baseline``, the state of the baseline gate,
-        and ``event_times``, ``"failed"`` where event times are those of visits.
+    ``model``, ``converged`` and ``synthetic``; ``baseline``, the state of the baseline gate, and
+    ``event_times``, ``"failed"`` where event times are those of visits.
     """
     return {
         "model": fit.definition.name,

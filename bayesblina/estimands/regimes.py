@@ -161,15 +161,8 @@ def observation(episodes: Mapping[str, Episodes], *, unit: str) -> Observation:
 
     Parameters
     ----------
-    episodes
-        By endpoint.
     unit
         Time unit.
-
-    Returns
-    -------
-    Observation
-        The bounds.
     """
     begin, end = {}, {}
     first: dict[str, float] = {}
@@ -200,11 +193,6 @@ def observation_of(
         Start and end of each patient's time at risk, by endpoint; NaN where there is none.
     earliest, unit
         As in `Observation`.
-
-    Returns
-    -------
-    Observation
-        The bounds.
     """
     everybody = np.concatenate(list(begin.values()))
     return Observation(
@@ -254,28 +242,9 @@ def require_curves(
 
     Parameters
     ----------
-    observed
-        When patients were under observation.
-    question
-        The question.
-    regimes
-        The regimes.
     landmark
         Time at which patients are event-free. By default the question's landmark; without one the
         median time at which the eligible patients came under observation.
-    times
-        Times asked for, if any.
-
-    Returns
-    -------
-    Window
-        The landmark, and the end of follow-up.
-
-    Raises
-    ------
-    EstimandError
-        If a regime is not defined, nobody is at risk at the landmark, or times lie before it or
-        after follow-up.
     """
     if landmark is None:
         landmark = question.landmark
@@ -354,22 +323,8 @@ def require_defined(
 
     Parameters
     ----------
-    regimes
-        The regimes.
-    landmark
-        Time that patients are known to have reached event-free.
-    earliest
-        Earliest time at which any eligible patient is in each state, in the states' order.
-    exposed
-        Name of the exposed phase.
     unit
         Time unit, for the message.
-
-    Raises
-    ------
-    EstimandError
-        If none is given, two are the same, a phase is unknown or out of order, or one asks for a
-        phase before it is ever possible.
     """
     if not regimes:
         raise EstimandError("Name at least one regime, such as Never() or From(6.0).")

@@ -401,16 +401,6 @@ def sample_rates(
     ----------
     events, seed, per, term_sd, deviation_sd, draws, tune
         As for `event_rates_by_term`.
-
-    Returns
-    -------
-    xarray.DataTree
-        Groups ``posterior`` and ``sample_stats``.
-
-    Raises
-    ------
-    EstimandError, SpecError
-        As for `event_rates_by_term`.
     """
     import pymc as pm
     from scipy.linalg import helmert
@@ -460,18 +450,7 @@ def sample_rates(
 
 
 def assess_rates(draws: xr.DataTree) -> Convergence:
-    """Hold rates, means and spreads against the convergence gate; no coordinates of the sampler.
-
-    Parameters
-    ----------
-    draws
-        What `sample_rates` gives.
-
-    Returns
-    -------
-    Convergence
-        The outcome.
-    """
+    """Hold rates, means and spreads against the convergence gate; no coordinates of the sampler."""
     posterior = draws["posterior"].to_dataset()
     kept = ["event_rate", "phase_mean", "term_sd", "deviation_sd"]
     parts = {"/posterior": posterior[kept], "/sample_stats": draws["sample_stats"].to_dataset()}

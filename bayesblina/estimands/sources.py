@@ -62,15 +62,7 @@ class Difference:
 def differences(fit: Fit) -> tuple[Difference, ...]:
     """Find all differences of external patients that a fit estimates.
 
-    Parameters
-    ----------
-    fit
-        The fit.
-
-    Returns
-    -------
-    tuple of Difference
-        By endpoint, part, source and name; none where all patients share everything.
+    By endpoint, part, source and name; none where all patients share everything.
     """
     return tuple(_each(fit))
 
@@ -106,20 +98,7 @@ def _each(fit: Fit) -> Iterator[Difference]:
 
 
 def probability_apart(mixture: Mixture, effect: Floats) -> Floats:
-    """Probability that a difference comes from the far part of a robust mixture.
-
-    Parameters
-    ----------
-    mixture
-        The mixture.
-    effect : ndarray
-        Log ratios of external against current patients.
-
-    Returns
-    -------
-    ndarray
-        Probabilities given the differences.
-    """
+    """Probability that a difference comes from the far part of a robust mixture."""
     close, far = (
         np.log(share) - np.log(sd) - 0.5 * ((effect - mean) / sd) ** 2
         for share, mean, sd in zip(*mixture_of(mixture), strict=True)

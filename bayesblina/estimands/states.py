@@ -72,22 +72,7 @@ class Courses:
 
     @classmethod
     def of(cls, fit: Fit, group: Group, route: Route) -> Courses:
-        """Take the courses of a group of patients from a fit.
-
-        Parameters
-        ----------
-        fit
-            A fit of transitions.
-        group
-            The patients.
-        route
-            The regime.
-
-        Returns
-        -------
-        Courses
-            Their courses.
-        """
+        """Take the courses of a group of patients from a fit."""
         posterior, design = fit.posterior, fit.design
         if group.patterns is None and isinstance(fit.definition.groups, SiteFrailty):
             raise EstimandError(
@@ -146,8 +131,6 @@ class Courses:
         ----------
         knots : ndarray, shape (piece + 1,)
             Knots.
-        rows
-            The draws.
 
         Returns
         -------
@@ -269,8 +252,6 @@ class StateAverage:
 
         Parameters
         ----------
-        level
-            The level, between 0 and 1.
         horizon
             Where the search ends.
 

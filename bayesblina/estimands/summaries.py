@@ -231,13 +231,6 @@ def probabilities(
 def prior_table(prior: xr.Dataset, *, mass: float = 0.95) -> pd.DataFrame:
     """Summarise what priors imply, before any data.
 
-    Parameters
-    ----------
-    prior
-        What `bayesblina.prior_predictive` gives.
-    mass
-        Probability of the central intervals.
-
     Returns
     -------
     pandas.DataFrame
@@ -246,11 +239,6 @@ def prior_table(prior: xr.Dataset, *, mass: float = 0.95) -> pd.DataFrame:
         from its prior, its hazard in the last interval against the first; and survival at a
         quarter, half and the whole of the times in each phase, and its difference in the end.
         Their model, unit and whether the patients are synthetic are attributes.
-
-    Raises
-    ------
-    SpecError
-        If `mass` is impossible.
     """
     if not 0 < mass < 1:
         raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")

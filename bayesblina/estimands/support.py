@@ -22,11 +22,6 @@ NOBODY = 1e-6
 def supported(person_time: PersonTime) -> pd.DataFrame:
     """Find when anybody is at risk in the states that are compared.
 
-    Parameters
-    ----------
-    person_time
-        Events and person-time.
-
     Returns
     -------
     pandas.DataFrame
@@ -47,10 +42,6 @@ def stretches(person_time: PersonTime, index: int, states: NDArray[np.bool_]) ->
 
     Parameters
     ----------
-    person_time
-        Events and person-time.
-    index
-        Position of the endpoint.
     states : ndarray of bool, shape (state,)
         The states.
 
@@ -84,12 +75,8 @@ def with_support(fit: Fit, curves: xr.Dataset, regimes: Sequence[Regime]) -> xr.
 
     Parameters
     ----------
-    fit
-        The fit.
     curves
         Curves over (..., endpoint, regime, time).
-    regimes
-        Their regimes.
 
     Returns
     -------

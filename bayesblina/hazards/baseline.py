@@ -96,15 +96,8 @@ def steps(weight: Floats, time: Floats, *, sd: float, centre: Floats | None = No
         Events by interval, and half of one; at least two intervals.
     time : ndarray, shape (curve, interval)
         Person-time at equal phases and covariates, from 0 on.
-    sd
-        Of the steps between neighbouring intervals.
     centre : ndarray, shape (curve, interval), optional
         Weights with which the mean of the deviations is zero; the events' by default.
-
-    Returns
-    -------
-    Steps
-        The coordinates.
     """
     curves, intervals = weight.shape
     step = np.diff(np.eye(intervals), axis=0)
@@ -185,8 +178,6 @@ def midpoints(start: Floats, last: float) -> Floats:
     ----------
     start : ndarray, shape (interval,)
         Where the intervals begin.
-    last
-        The end of follow-up.
 
     Returns
     -------
@@ -211,8 +202,6 @@ def clock(start: Floats, last: float, events: Floats) -> Floats:
     ----------
     start : ndarray, shape (interval,)
         Where the intervals begin.
-    last
-        The end of follow-up.
     events : ndarray, shape (curve, interval)
         Events.
 
@@ -244,11 +233,6 @@ def walks(distances: Floats, weight: Floats, crude: Floats, *, order: int = 1) -
         1: independent steps. 2: independent changes of slope (Lindgren and Rue 2008,
         doi:10.1111/j.1467-9469.2008.00610.x); scaled such that ``walk_sd`` is the sd of the
         departure at the end of the clock from the line through its beginning.
-
-    Returns
-    -------
-    Walks
-        The bases.
     """
     curves, intervals = weight.shape
     components = intervals - order
@@ -286,51 +270,19 @@ def walks(distances: Floats, weight: Floats, crude: Floats, *, order: int = 1) -
 
 
 def matern_density(length: Any, squared_frequency: Any) -> Any:
-    """Spectral density of the Matern 5/2 covariance in one dimension, of variance 1.
-
-    Parameters
-    ----------
-    length : ndarray or tensor
-        Length scale.
-    squared_frequency : ndarray or tensor
-        Squares of the angular frequencies.
-
-    Returns
-    -------
-    ndarray or tensor
-        The density.
-    """
+    """Spectral density of the Matern 5/2 covariance in one dimension, of variance 1."""
     return (16.0 / 3.0) * 5.0**2.5 / length**5 / (5.0 / length**2 + squared_frequency) ** 3
 
 
 def follow_up_end(person_time: PersonTime) -> float:
-    """End of the longest follow-up.
-
-    Parameters
-    ----------
-    person_time
-        Events and person-time.
-
-    Returns
-    -------
-    float
-        Time.
-    """
+    """End of the longest follow-up."""
     return float(person_time.table["last_exit"].values.max())
 
 
 def longest_since_entry(person_time: PersonTime) -> float:
     """Longest time since entering the exposed phase at which anybody is at risk in it.
 
-    Parameters
-    ----------
-    person_time
-        Events and person-time.
-
-    Returns
-    -------
-    float
-        Time; that of the last piece's patients who were seen to enter it, or any later time.
+    Time; that of the last piece's patients who were seen to enter it, or any later time.
     """
     since = person_time.table["since"].values
     role = person_time.table["role"].values
@@ -342,11 +294,6 @@ def longest_since_entry(person_time: PersonTime) -> float:
 
 def prior_sds(definition: ModelDefinition, design: Design) -> Floats:
     """Prior sds of the log hazard ratios of phases and covariates.
-
-    Parameters
-    ----------
-    definition, design
-        The model and the design of the data.
 
     Returns
     -------
@@ -364,20 +311,11 @@ def baseline_curves(
 
     Parameters
     ----------
-    person_time
-        Events and person-time.
-    design
-        Phase contrasts, covariates and strata.
     prior_sd : ndarray, shape (effect + term,)
         Prior sds of the log hazard ratios, which keep the approximation finite.
     source
         Where external patients may differ, whose curves: 0 for the current patients', else the
         source's position from 1 on.
-
-    Returns
-    -------
-    Curves
-        One for each endpoint and stratum, strata fastest.
     """
     events = person_time.table["events"].values.astype(np.float64)
     time = person_time.table["person_time"].values

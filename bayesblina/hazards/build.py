@@ -87,24 +87,6 @@ def build_model(definition: ModelDefinition, person_time: PersonTime) -> BuiltMo
     [stratum,] interval), the log hazard per time unit in the reference phase at mean covariates.
     Variables whose names end with ``_innovation`` are the sampler's coordinates
     (`bayesblina.hazards.baseline`), without a meaning of their own.
-
-    Parameters
-    ----------
-    definition
-        The hazard model.
-    person_time
-        Events and person-time.
-
-    Returns
-    -------
-    BuiltModel
-        The model and its structure.
-
-    Raises
-    ------
-    SpecError
-        If the model needs a covariate that is not named or not there, or events and person-time
-        that were summed in another way.
     """
     design = make_design(person_time, definition)
     curves = baseline_curves(person_time, design, prior_sd=prior_sds(definition, design))
@@ -258,22 +240,7 @@ def _kernel(
 
 
 def draw_prior(built: BuiltModel, *, seed: int, draws: int) -> xr.Dataset:
-    """Draw all parameters from the prior.
-
-    Parameters
-    ----------
-    built
-        The model.
-    seed
-        Seed of the draws.
-    draws
-        Number of draws.
-
-    Returns
-    -------
-    xarray.Dataset
-        Over (chain, draw, ...), with the variables of a posterior.
-    """
+    """Draw all parameters from the prior."""
     model = built.model
     variables = [*model.free_RVs, *model.deterministics]
     # Compiling would take longer than drawing.
@@ -322,8 +289,6 @@ def with_weights(built: BuiltModel, person_time: PersonTime, weights: Floats) ->
     ----------
     built
         The model of all patients; changed in place.
-    person_time
-        Their events and person-time.
     weights : ndarray, shape (patient,)
         What the patients' own weights are multiplied by; 0 leaves a patient out.
     """

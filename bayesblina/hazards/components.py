@@ -122,21 +122,10 @@ def adapted(name: str, sd: Any, *, likely: Any, mean: Any = 0.0, dims: tuple[str
 
     Parameters
     ----------
-    name
-        Name of the coordinates.
     sd
         Prior sds in units in which the likelihood has an sd of about 1.
     likely
         Where the likelihood is, about; only the sampler's speed depends on it.
-    mean
-        Prior means.
-    dims
-        Dimensions.
-
-    Returns
-    -------
-    tensor
-        The variables.
     """
     wide = pt.sqrt(1.0 + sd**2)
     shrink = sd / wide
@@ -147,11 +136,6 @@ def adapted(name: str, sd: Any, *, likely: Any, mean: Any = 0.0, dims: tuple[str
 
 def baseline_part(bench: Workbench) -> Any:
     """Add the baseline.
-
-    Parameters
-    ----------
-    bench
-        The model's parts.
 
     Returns
     -------
@@ -268,11 +252,6 @@ def _gaussian_process(bench: Workbench, kind: GaussianProcess) -> Any:
 def effects_part(bench: Workbench) -> Any:
     """Add the log hazard ratios of the phases that have an effect.
 
-    Parameters
-    ----------
-    bench
-        The model's parts.
-
     Returns
     -------
     tensor, shape (endpoint, effect)
@@ -347,18 +326,12 @@ def _effects_of(
 
     Parameters
     ----------
-    bench
-        The model's parts.
     name
         Of the effects; coordinates and data begin with it.
     spread : tensor, shape (endpoint,)
         Sd of the effects.
     where : ndarray, shape (state,), and ndarray, shape (group, pattern)
         1 for the states and patterns in which an effect acts.
-    others
-        What else acts there.
-    dims
-        Dimensions of the effects.
 
     Returns
     -------
@@ -412,11 +385,6 @@ def _effects_of(
 def covariates_part(bench: Workbench) -> tuple[Any, Any]:
     """Add the effects of covariates.
 
-    Parameters
-    ----------
-    bench
-        The model's parts, with at least one term.
-
     Returns
     -------
     pattern : tensor, shape (endpoint, pattern)
@@ -450,8 +418,6 @@ def phases_part(bench: Workbench, others: Others) -> Any:
 
     Parameters
     ----------
-    bench
-        The model's parts.
     others
         Everything else; its log hazard ratio of the exposed phase is the average one.
 
@@ -511,13 +477,6 @@ def _departures(bench: Workbench, prior: SpreadPrior, found: Walks) -> Any:
 def groups_part(bench: Workbench, others: Others) -> Any:
     """Add hazards that differ at random between groups.
 
-    Parameters
-    ----------
-    bench
-        The model's parts.
-    others
-        Everything else.
-
     Returns
     -------
     tensor, shape (endpoint, pattern), or None
@@ -547,11 +506,6 @@ def groups_part(bench: Workbench, others: Others) -> Any:
 def cured_part(bench: Workbench) -> Any:
     """Add the log odds of being cured.
 
-    Parameters
-    ----------
-    bench
-        The model's parts.
-
     Returns
     -------
     tensor, shape (endpoint, pattern), or None
@@ -579,20 +533,7 @@ def cured_part(bench: Workbench) -> Any:
 def structure_of(
     definition: ModelDefinition, person_time: PersonTime, design: Design, differing: Sequence[str]
 ) -> str:
-    """Name the graph of a model: what differs in data and sizes only has one name.
-
-    Parameters
-    ----------
-    definition, person_time, design
-        The model, the data and their design.
-    differing
-        Parts in which external patients differ.
-
-    Returns
-    -------
-    str
-        The name.
-    """
+    """Name the graph of a model: what differs in data and sizes only has one name."""
     baseline = definition.baseline
     intervals = person_time.table.sizes["interval"]
     parts = [

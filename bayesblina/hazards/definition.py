@@ -900,24 +900,10 @@ def change_priors(
 
     Parameters
     ----------
-    definition
-        The model.
     priors
         By name: a prior, or what a file says of it: the interval ``[lower, upper]`` that holds
         95 % of it, a table such as ``{hazard_ratio = [0.5, 2.0], mass = 0.9}``, or a number.
         Whether the sd of a spread is known stays as it is where a prior does not say.
-    where
-        What stands before a name in messages, such as ``"model.priors."``.
-
-    Returns
-    -------
-    ModelDefinition
-        A new definition.
-
-    Raises
-    ------
-    SpecError
-        If the model has no such prior, or it is impossible.
     """
     if not priors:
         return definition
@@ -960,25 +946,7 @@ def _instead_of(known: bool | None, prior: object) -> object:
 def require_roles(
     definition: ModelDefinition, levels: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
-    """Check the covariates to which a model gives a part of their own.
-
-    Parameters
-    ----------
-    definition
-        The model.
-    levels
-        Categorical covariates of the patients, and their levels.
-
-    Returns
-    -------
-    dict of str
-        Covariates by role.
-
-    Raises
-    ------
-    SpecError
-        If one is not named, is no categorical covariate, has one level, or stands for two parts.
-    """
+    """Check the covariates to which a model gives a part of their own."""
     found = {}
     for role, name in definition.roles.items():
         if name is None:
@@ -1003,25 +971,7 @@ def require_roles(
 
 
 def parse_model(content: dict[str, Any], *, source: str) -> ModelDefinition:
-    """Check the content of a model file.
-
-    Parameters
-    ----------
-    content
-        The parsed file.
-    source
-        Its name, for messages.
-
-    Returns
-    -------
-    ModelDefinition
-        The definition.
-
-    Raises
-    ------
-    SpecError
-        If a key is unknown, missing or has an impossible value; lists the known keys.
-    """
+    """Check the content of a model file."""
     try:
         found = ModelDefinition.model_validate(content)
     except ValidationError as error:
@@ -1032,22 +982,7 @@ def parse_model(content: dict[str, Any], *, source: str) -> ModelDefinition:
 
 
 def explain(error: ValidationError, schema: type[BaseModel], *, source: str) -> str:
-    """Word a validation error: where, what, and the keys that are known there.
-
-    Parameters
-    ----------
-    error
-        The error.
-    schema
-        The schema it came from.
-    source
-        Name of the file, for the message.
-
-    Returns
-    -------
-    str
-        One line for each problem.
-    """
+    """Word a validation error: where, what, and the keys that are known there."""
     lines = []
     for item in error.errors():
         place = _place(schema, item["loc"])
@@ -1111,11 +1046,6 @@ def _kind(schema: Any) -> str | None:
 
 def model_names() -> tuple[str, ...]:
     """Names of the models that ship with the package.
-
-    Returns
-    -------
-    tuple of str
-        In alphabetical order.
 
     Examples
     --------

@@ -69,15 +69,7 @@ class Departures:
 def walks_over_time(person_time: PersonTime, design: Design) -> Walks:
     """Work out the walks, one for each endpoint, of an effect that varies over follow-up.
 
-    Parameters
-    ----------
-    person_time, design
-        The data and their design.
-
-    Returns
-    -------
-    Walks
-        Over the intervals; their mean, weighted by the exposed phase's events, is zero.
+    Over the intervals; their mean, weighted by the exposed phase's events, is zero.
     """
     counts = person_time.table["events"].values.astype(np.float64)
     start = person_time.table["interval_start"].values
@@ -88,15 +80,7 @@ def walks_over_time(person_time: PersonTime, design: Design) -> Walks:
 def walks_since_entry(person_time: PersonTime, design: Design) -> Walks:
     """Work out the walks, one for each endpoint, of an effect that varies since entry.
 
-    Parameters
-    ----------
-    person_time, design
-        The data and their design, the exposed phase in at least two pieces.
-
-    Returns
-    -------
-    Walks
-        Over the pieces; their event-weighted mean is zero.
+    Over the pieces; their event-weighted mean is zero.
     """
     states = design.pieces.argmax(axis=0)
     counts = person_time.table["events"].values.astype(np.float64)
@@ -113,20 +97,7 @@ def _walks(distances: Floats, inside: Floats) -> Walks:
 def departures_of(
     definition: ModelDefinition, person_time: PersonTime, design: Design, endpoint: int
 ) -> tuple[Departures, ...]:
-    """Find the parameters of an endpoint whose sd is estimated, or known, as PyMC's graph has them.
-
-    Parameters
-    ----------
-    definition, person_time, design
-        The model, the data and their design.
-    endpoint
-        Position of the endpoint.
-
-    Returns
-    -------
-    tuple of Departures
-        Of the exposed phase's effect, and of groups.
-    """
+    """Find an endpoint's parameters whose sd is estimated, or known, as PyMC's graph has them."""
     kind, table = definition.phases, person_time.table
     found = []
     if isinstance(kind, PhasesBySubgroup):

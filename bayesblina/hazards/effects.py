@@ -137,25 +137,6 @@ def make_design(person_time: PersonTime, definition: ModelDefinition) -> Design:
     Continuous terms are centred at their mean over patients and divided by their sd; indicators
     of levels are centred only, so that their coefficient stays that of the level. Covariates that
     make strata or groups have no term.
-
-    Parameters
-    ----------
-    person_time
-        Events and person-time.
-    definition
-        The hazard model.
-
-    Returns
-    -------
-    Design
-        The design.
-
-    Raises
-    ------
-    SpecError
-        If the model needs a covariate that is not named or not there, or events and person-time
-        that were summed in another way; or if patients have one effect on endpoints of which one
-        contains another.
     """
     roles = require_roles(
         definition,
@@ -227,8 +208,6 @@ def levels_of(
 
     Parameters
     ----------
-    person_time
-        Events and person-time.
     covariate
         Its name; None for no covariate.
     raw : ndarray, shape (pattern, raw term)

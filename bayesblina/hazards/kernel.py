@@ -62,17 +62,8 @@ def _dot(left: Any, i: int, right: Any, j: int, count: int) -> Any:
 
     Parameters
     ----------
-    left, right : ndarray
-        What to multiply.
     i, j
         Where the runs begin.
-    count
-        How long they are.
-
-    Returns
-    -------
-    float
-        The sum.
     """
     whole = count - count % 4
     first, second, third, fourth = 0.0, 0.0, 0.0, 0.0
@@ -93,20 +84,7 @@ dot: Any = _compiled(inline="always")(_dot)
 
 
 def proportional_kernel(*, walk: bool, terms: bool) -> Kernel:
-    """Make the kernel of proportional phases over a random-walk or a constant baseline.
-
-    Parameters
-    ----------
-    walk
-        Whether there is more than one interval.
-    terms
-        Whether there are covariates.
-
-    Returns
-    -------
-    Kernel
-        The kernel.
-    """
+    """Make the kernel of proportional phases over a random-walk or a constant baseline."""
     walk_data = ("basis", "walk_offset", "walk_prior_mean", "walk_prior_sd") if walk else ()
     names = (
         "class_of",

@@ -53,10 +53,6 @@ def flat_draws(posterior: xr.Dataset, name: str, *dims: str) -> Floats:
     ----------
     posterior
         Dataset over (chain, draw, ...).
-    name
-        Variable.
-    *dims
-        Its other dimensions, in the order wanted.
 
     Returns
     -------
@@ -68,22 +64,7 @@ def flat_draws(posterior: xr.Dataset, name: str, *dims: str) -> Floats:
 
 
 def log_hazard(posterior: xr.Dataset, design: Design, *, endpoint: str) -> LogHazard:
-    """Work out the log hazards of one endpoint, by draw.
-
-    Parameters
-    ----------
-    posterior
-        Draws.
-    design
-        Phase contrasts, standardised covariates, classes and groups.
-    endpoint
-        Endpoint.
-
-    Returns
-    -------
-    LogHazard
-        Its parts.
-    """
+    """Work out the log hazards of one endpoint, by draw."""
     one = posterior.sel(endpoint=endpoint)
     if "stratum" in one["log_baseline"].dims:
         baseline = flat_draws(one, "log_baseline", "stratum", "interval")
@@ -112,17 +93,6 @@ def log_hazard(posterior: xr.Dataset, design: Design, *, endpoint: str) -> LogHa
 
 def phase_ratios(posterior: xr.Dataset, design: Design, *, endpoint: str, intervals: int) -> Floats:
     """Work out the log hazard ratios of the states against the reference, by draw.
-
-    Parameters
-    ----------
-    posterior
-        Draws.
-    design
-        Phase contrasts and classes.
-    endpoint
-        Endpoint.
-    intervals
-        Number of intervals.
 
     Returns
     -------
@@ -162,14 +132,8 @@ def cured_log_odds(
 
     Parameters
     ----------
-    posterior
-        Draws.
-    design
-        Which terms there are.
     terms : ndarray, shape (pattern, term)
         Standardised terms.
-    endpoint
-        Endpoint.
 
     Returns
     -------
@@ -190,10 +154,6 @@ def hazard_of_segments(found: LogHazard, segments: Segments, pattern_of: Ints) -
 
     Parameters
     ----------
-    found
-        The endpoint's hazards.
-    segments
-        Its follow-up.
     pattern_of : ndarray of int, shape (patient,)
         Pattern of each patient.
 
@@ -212,14 +172,8 @@ def relative_of(posterior: xr.Dataset, design: Design, terms: Floats, *, endpoin
 
     Parameters
     ----------
-    posterior
-        Draws.
-    design
-        Which terms there are.
     terms : ndarray, shape (pattern, term)
         Standardised terms.
-    endpoint
-        Endpoint.
 
     Returns
     -------
@@ -233,15 +187,6 @@ def relative_of(posterior: xr.Dataset, design: Design, terms: Floats, *, endpoin
 
 def group_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Floats:
     """Log hazard ratios of the patterns' groups against the average group.
-
-    Parameters
-    ----------
-    posterior
-        Draws.
-    design
-        Which groups there are.
-    endpoint
-        Endpoint.
 
     Returns
     -------
@@ -258,15 +203,6 @@ def group_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Fl
 
 def source_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Floats:
     """Log hazard ratios of the patterns' sources against current patients of like covariates.
-
-    Parameters
-    ----------
-    posterior
-        Draws.
-    design
-        Which sources and terms there are.
-    endpoint
-        Endpoint.
 
     Returns
     -------
@@ -290,13 +226,6 @@ def source_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> F
 
 def group_sd(posterior: xr.Dataset, *, endpoint: str) -> Floats | None:
     """Sd of the log hazards of groups, by draw.
-
-    Parameters
-    ----------
-    posterior
-        Draws.
-    endpoint
-        Endpoint.
 
     Returns
     -------
@@ -329,11 +258,6 @@ def new_group_nodes() -> tuple[Floats, Floats]:
 def normal_nodes(count: int) -> tuple[Floats, Floats]:
     """Nodes and weights of Gauss-Hermite quadrature over a standard normal.
 
-    Parameters
-    ----------
-    count
-        Number of nodes.
-
     Returns
     -------
     nodes, weights : ndarray, shape (node,)
@@ -355,14 +279,6 @@ def hazards_of_patients(
 
     Parameters
     ----------
-    posterior
-        Draws.
-    person_time
-        Events and person-time.
-    design
-        Phase contrasts, standardised covariates, classes and groups.
-    endpoint
-        Endpoint.
     rows : ndarray of int, shape (patient,), optional
         Positions of the patients; all by default.
 
@@ -409,12 +325,6 @@ def total_log_likelihood(
 
     Parameters
     ----------
-    posterior
-        Draws.
-    person_time
-        Events and person-time.
-    design
-        Phase contrasts, standardised covariates, classes and groups.
     endpoint
         Endpoint; None for all endpoints together.
 
@@ -457,23 +367,14 @@ def patient_log_likelihood(
     are integrated out, by adaptive quadrature: what is predicted is a new patient. Weights multiply
     it.
 
+    Over (chain, draw, patient); 0 for patients who do not contribute to the endpoint.
+
     Parameters
     ----------
-    posterior
-        Draws.
-    person_time
-        Events and person-time.
-    design
-        Phase contrasts, standardised covariates, classes and groups.
     endpoint
         Endpoint; None for all endpoints together.
     rows : ndarray of int, shape (patient,), optional
         Positions of the patients wanted; all by default. Of a sample of patients it is theirs.
-
-    Returns
-    -------
-    xarray.DataArray
-        Over (chain, draw, patient); 0 for patients who do not contribute to the endpoint.
     """
     names = person_time.endpoints if endpoint is None else (endpoint,)
     integrated = "patient_effect" in posterior

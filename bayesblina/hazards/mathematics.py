@@ -48,16 +48,6 @@ DIFFERENCES: dict[Part, tuple[str, str, str, str]] = {
 def mathematics(definition: ModelDefinition) -> str:
     """Write a model's hazard, likelihood and priors.
 
-    Parameters
-    ----------
-    definition
-        The model.
-
-    Returns
-    -------
-    str
-        Plain text.
-
     Examples
     --------
     >>> from bayesblina import load_model

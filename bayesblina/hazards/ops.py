@@ -15,13 +15,7 @@ from pytensor.graph.op import Op
 
 
 class BatchedMatrixVector(Op):
-    """Multiply each endpoint's matrix with its vector.
-
-    Parameters
-    ----------
-    transposed
-        Whether to use the transposed matrices.
-    """
+    """Multiply each endpoint's matrix with its vector."""
 
     __props__ = ("transposed",)
 

@@ -45,16 +45,8 @@ class PriorField:
 def prior_fields(schema: type[BaseModel]) -> Mapping[str, PriorField]:
     """Find the priors of a schema of models.
 
-    Parameters
-    ----------
-    schema
-        The schema: its fields are parts, unions of kinds or sections.
-
-    Returns
-    -------
-    mapping of str to PriorField
-        By the name by which each is changed, in the order of the schema. Priors are sections
-        without a kind, intervals, and numbers that are not whole.
+    By the name by which each is changed, in the order of the schema. Priors are sections without a
+    kind, intervals, and numbers that are not whole.
     """
     found: dict[str, PriorField] = {}
     for part, field in schema.model_fields.items():

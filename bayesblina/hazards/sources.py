@@ -50,15 +50,7 @@ def source_parts(
 ) -> tuple[Part, ...]:
     """Parts in which external patients differ in a model of these data.
 
-    Parameters
-    ----------
-    definition, person_time, design
-        The model, the data and their design.
-
-    Returns
-    -------
-    tuple of str
-        The parts, in the order of `DIFFERENCES`; those of which the data have nothing are left out.
+    The parts, in the order of `DIFFERENCES`; those of which the data have nothing are left out.
     """
     kind = definition.borrowing
     if not design.sources or not isinstance(kind, Commensurate | RobustMixture):
@@ -97,19 +89,12 @@ def source_part(bench: Workbench, baseline: Any, ratio: Any, slope: Any) -> Sour
 
     Parameters
     ----------
-    bench
-        The model's parts.
     baseline : tensor, shape (endpoint, stratum, interval)
         Log baseline hazards of the current patients.
     ratio : tensor, shape (endpoint, effect)
         Their log hazard ratios of phases.
     slope : tensor, shape (endpoint, term), or None
         Their log hazard ratios of covariates.
-
-    Returns
-    -------
-    Sources
-        The differences.
     """
     definition, design = bench.definition, bench.design
     parts = source_parts(definition, bench.person_time, design)
@@ -314,11 +299,6 @@ def _differences(
 
 def mixture_of(prior: Mixture) -> tuple[Floats, Floats, Floats]:
     """Weights, means and sds of a mixture's close and far part.
-
-    Parameters
-    ----------
-    prior
-        The mixture.
 
     Returns
     -------

@@ -39,18 +39,7 @@ class FollowUp:
 
 
 def follow_up_of(person_time: PersonTime) -> FollowUp:
-    """Lay out patients' follow-up for the likelihood of a mixture cure model.
-
-    Parameters
-    ----------
-    person_time
-        Events and person-time.
-
-    Returns
-    -------
-    FollowUp
-        In the order of the person-time's patients.
-    """
+    """Lay out patients' follow-up for the likelihood of a mixture cure model."""
     first, cells, times, offset = [], [], [], 0
     for name in person_time.endpoints:
         spent = person_time.patient_cells(name)
@@ -69,11 +58,6 @@ def follow_up_of(person_time: PersonTime) -> FollowUp:
 def survivors(person_time: PersonTime) -> Floats:
     """Weights of the patients who are event-free at the end of their follow-up.
 
-    Parameters
-    ----------
-    person_time
-        Events and person-time.
-
     Returns
     -------
     ndarray, shape (endpoint, patient)
@@ -86,13 +70,6 @@ def survivors(person_time: PersonTime) -> Floats:
 
 def log_survival(log_odds: Floats, cumulative: Floats) -> Floats:
     """Logarithm of the survival of patients of whom some are cured.
-
-    Parameters
-    ----------
-    log_odds
-        Log odds of being cured.
-    cumulative
-        Cumulative hazard of those who are not.
 
     Returns
     -------
@@ -109,18 +86,6 @@ def log_survival(log_odds: Floats, cumulative: Floats) -> Floats:
 
 def cured_given_survival(log_odds: Floats, cumulative: Floats) -> Floats:
     """Probability that patients who are still event-free are cured.
-
-    Parameters
-    ----------
-    log_odds
-        Log odds of being cured at the beginning.
-    cumulative
-        Cumulative hazard since, of those who are not.
-
-    Returns
-    -------
-    ndarray
-        Probabilities.
 
     Examples
     --------
@@ -167,19 +132,8 @@ def segments_of(
 
     Parameters
     ----------
-    person_time
-        Events and person-time.
-    endpoint
-        Endpoint.
     points : ndarray, shape (n_pieces - 1,), optional
         Where to cut, the model's cut points among them; by default only those.
-    until
-        Follow-up after this time is left out.
-
-    Returns
-    -------
-    Segments
-        Patient by patient.
     """
     cuts = person_time.cuts
     rows = person_time.episodes["endpoint"].values == person_time.endpoints.index(endpoint)
@@ -262,8 +216,6 @@ def sums(values: Floats, place: Ints, size: int) -> Floats:
         Values.
     place : ndarray of int, shape (row,)
         Where each row belongs.
-    size
-        Number of places.
 
     Returns
     -------

@@ -91,46 +91,20 @@ class BaselineGate:
     def state_of(self, endpoint: str) -> State:
         """Worst state of one endpoint's rows.
 
-        Parameters
-        ----------
-        endpoint
-            Endpoint.
-
-        Returns
-        -------
-        str
-            ``"failed"``, ``"told"``, ``"not compared"`` or ``"passed"``.
+        ``"failed"``, ``"told"``, ``"not compared"`` or ``"passed"``.
         """
         return worst(self.table.loc[self.table["endpoint"] == endpoint, "state"])
 
     def failures(self) -> list[str]:
-        """Word the rows that failed.
-
-        Returns
-        -------
-        list of str
-            Empty if none did.
-        """
+        """Word the rows that failed."""
         return self._worded("failed")
 
     def told(self) -> list[str]:
-        """Word the rows that did not fail but must be told.
-
-        Returns
-        -------
-        list of str
-            Empty if there are none.
-        """
+        """Word the rows that did not fail but must be told."""
         return self._worded("told")
 
     def words(self) -> str:
-        """Say how it came out, in a line.
-
-        Returns
-        -------
-        str
-            The outcome, and what failed, is told, or why nothing was compared.
-        """
+        """Say how it came out, in a line."""
         found = {
             "failed": self.failures(),
             "told": self.told(),
@@ -170,16 +144,8 @@ class BaselineGate:
 def worst(states: pd.Series) -> State:
     """Choose the worst of some states.
 
-    Parameters
-    ----------
-    states : pandas.Series of str
-        The states.
-
-    Returns
-    -------
-    str
-        ``"failed"`` before ``"told"`` before ``"not compared"`` before ``"passed"``; ``"not
-        compared"`` of none.
+    ``"failed"`` before ``"told"`` before ``"not compared"`` before ``"passed"``; ``"not compared"``
+    of none.
 
     Examples
     --------
@@ -195,15 +161,8 @@ def not_compared(reason: str, endpoints: tuple[str, ...] = ()) -> BaselineGate:
 
     Parameters
     ----------
-    reason
-        Why.
     endpoints
         Endpoints; one row each.
-
-    Returns
-    -------
-    BaselineGate
-        The gate.
 
     Examples
     --------
@@ -310,13 +269,6 @@ def gate_of(
     companion
         Draws of what it is compared with: variables of the same names and dimensions. None where
         there is nothing to compare with.
-    stated : pandas.DataFrame, optional
-        By ``endpoint`` what the companion says of itself: ``effective_draws``, and ``error`` of its
-        means.
-    reason
-        Why there is nothing to compare with.
-    against
-        What the fit is compared with, in words.
 
     Returns
     -------
@@ -357,11 +309,6 @@ def exposed_sds(posterior: xr.Dataset) -> dict[str, float]:
     ----------
     posterior
         Draws over (chain, draw, ...).
-
-    Returns
-    -------
-    dict of float
-        By endpoint.
     """
     logs = posterior[RATIO].isel(effect=0).std(("chain", "draw"), ddof=1)
     return {
@@ -373,15 +320,6 @@ def stated_of(
     stated: pd.DataFrame | None, labels: Sequence[Mapping[str, object]], column: str
 ) -> Floats | None:
     """Look up what a companion says of itself.
-
-    Parameters
-    ----------
-    stated
-        Its table, by ``endpoint``.
-    labels
-        One for each quantity, with its ``endpoint``.
-    column
-        What is looked up.
 
     Returns
     -------

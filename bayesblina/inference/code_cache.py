@@ -36,11 +36,8 @@ _told: set[str] = set()
 def cache_folder() -> Path:
     """Name the folder of compiled code.
 
-    Returns
-    -------
-    pathlib.Path
-        ``BAYESBLINA_CACHE_DIR`` where it is set, else ``bayesblina`` in the user's cache folder;
-        it need not exist.
+    ``BAYESBLINA_CACHE_DIR`` where it is set, else ``bayesblina`` in the user's cache folder; it
+    need not exist.
     """
     named = os.environ.get(VARIABLE)
     if named:
@@ -63,8 +60,6 @@ def read_entry(key: str) -> tuple[Mapping[str, Any], tuple[bytes, ...]] | None:
 
     Returns
     -------
-    header : mapping
-        What was stored beside the code.
     parts : tuple of bytes
         The code; None instead of both where there is no whole, trusted entry of this key.
     """
@@ -97,17 +92,7 @@ def read_entry(key: str) -> tuple[Mapping[str, Any], tuple[bytes, ...]] | None:
 
 
 def write_entry(key: str, header: Mapping[str, Any], parts: Sequence[bytes]) -> None:
-    """Write an entry whole or not at all; what cannot be written is told once.
-
-    Parameters
-    ----------
-    key
-        All that the code depends on, in words.
-    header
-        What JSON can hold, to be stored beside the code.
-    parts
-        The code.
-    """
+    """Write an entry whole or not at all; what cannot be written is told once."""
     stored = {"key": key, "header": dict(header), "lengths": [len(part) for part in parts]}
     body = json.dumps(stored).encode() + b"\n" + b"".join(parts)
     content = _MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body

@@ -90,6 +90,8 @@ def cohort_posteriors(
 ) -> CohortPosteriors:
     """Posterior of the log hazard ratio in each cohort: Breslow's partial likelihood, normal prior.
 
+    NaN where there is no event, or nobody in the phase or out of it.
+
     Parameters
     ----------
     time, start : ndarray, shape (cohort, patient)
@@ -98,11 +100,6 @@ def cohort_posteriors(
         Whether follow-up ends with the event.
     prior_mean, prior_sd
         Of the log hazard ratio.
-
-    Returns
-    -------
-    CohortPosteriors
-        NaN where there is no event, or nobody in the phase or out of it.
 
     Notes
     -----

@@ -68,30 +68,13 @@ def partial_posterior(
     by Newton's method; draws from a Student t distribution around it are weighted, and resampled.
     Where the weights cannot be relied on, draws are made by Hamiltonian Monte Carlo.
 
+    The draws, and how they were made; or why there are none. Without a prior there may be no
+    posterior: the reason then names what nothing identifies.
+
     Parameters
     ----------
-    definition
-        The hazard model.
-    person_time
-        Events and person-time. Of patients in a query engine risk sets are means over short
-        intervals of time, and the error of that is stated.
-    seed
-        Seed of the draws.
     draws
         Number of draws; fewer are made where there are very many groups of patients.
-    flat
-        Priors to leave out: ``"phases"``, ``"covariates"``.
-
-    Returns
-    -------
-    Companion
-        The draws, and how they were made; or why there are none. Without a prior there may be no
-        posterior: the reason then names what nothing identifies.
-
-    Raises
-    ------
-    SpecError
-        If there is no such prior, or the model needs a covariate that is not there.
 
     Notes
     -----
@@ -158,17 +141,7 @@ def partial_posterior(
 def reason_for_none(definition: ModelDefinition, person_time: PersonTime) -> str:
     """Say why there is no partial likelihood with which a model can be compared.
 
-    Parameters
-    ----------
-    definition
-        The hazard model.
-    person_time
-        Events and person-time.
-
-    Returns
-    -------
-    str
-        A sentence without its full stop; empty where there is one.
+    A sentence without its full stop; empty where there is one.
     """
     if not person_time.complete and person_time.finer is None:
         return (

@@ -51,13 +51,7 @@ class Convergence:
         return bool(self.criteria["passed"].all())
 
     def failures(self) -> list[str]:
-        """Word the criteria that are not met.
-
-        Returns
-        -------
-        list of str
-            Empty if all are.
-        """
+        """Word the criteria that are not met."""
         failed = self.criteria[~self.criteria["passed"]]
         return [
             f"{row.criterion} is {row.value:.4g} (must be {row.limit})"
@@ -84,16 +78,8 @@ class Convergence:
 def assess_convergence(draws: xr.DataTree) -> Convergence:
     """Hold draws against the convergence gate.
 
-    Parameters
-    ----------
-    draws
-        Tree with the groups ``posterior`` and ``sample_stats``.
-
-    Returns
-    -------
-    Convergence
-        Every parameter's diagnostics and every criterion's outcome. A diagnostic that cannot be
-        computed fails its criterion.
+    Every parameter's diagnostics and every criterion's outcome. A diagnostic that cannot be
+    computed fails its criterion.
     """
     posterior = draws["posterior"].to_dataset()
     names: list[str] = []
@@ -150,11 +136,6 @@ def assess_weights(posterior: xr.Dataset, weights: pd.DataFrame) -> Convergence:
     weights : pandas.DataFrame
         One row per endpoint: ``endpoint``, ``method``, ``pareto_k``, ``effective_draws``, as in
         the table of a companion.
-
-    Returns
-    -------
-    Convergence
-        Its table has ``pareto_k`` in place of R-hat, which is NaN: there are no chains to compare.
     """
     names: list[str] = []
     parts, shapes = [], []

@@ -336,38 +336,11 @@ def fit_person_time(
 
     Parameters
     ----------
-    definition
-        The hazard model.
-    person_time
-        Events and person-time, as the model needs them (`person_time_for`).
-    question
-        The question that they answer.
-    seed
-        Seed of the draws.
-    settings
-        How long to sample.
-    weighted
-        Whether patients have weights of their own.
     complete
         Whether to keep draws from the prior and the patient-level log-likelihood.
     compared
         Whether to compare the hazard ratios with those of a model without a baseline; by default
         where `complete`.
-    progress
-        Whether to show a progress bar.
-    before
-        Seconds spent on earlier stages, for the provenance.
-
-    Returns
-    -------
-    Fit
-        Marked by whether it passed the convergence gate.
-
-    Raises
-    ------
-    SpecError
-        If the model needs a covariate that is not named or not there, or events and person-time
-        that were summed in another way.
     """
     if isinstance(definition.baseline, Free):
         return _fit_free(
@@ -573,15 +546,6 @@ def _prior_ratios(definition: ModelDefinition, ratios: xr.Dataset, *, seed: int)
 def swings(person_time: PersonTime, posterior: xr.Dataset, design: Design) -> list[float]:
     """Find how far log hazards move over the ranges of compressed covariates.
 
-    Parameters
-    ----------
-    person_time
-        Events and person-time.
-    posterior
-        Draws.
-    design
-        Standardised covariates.
-
     Returns
     -------
     list of float
@@ -603,24 +567,7 @@ def swings(person_time: PersonTime, posterior: xr.Dataset, design: Design) -> li
 def compression_notes(person_time: PersonTime, posterior: xr.Dataset, design: Design) -> list[str]:
     """Say how continuous covariates were compressed, and bound the error.
 
-    Parameters
-    ----------
-    person_time
-        Events and person-time.
-    posterior
-        Draws.
-    design
-        Standardised covariates.
-
-    Returns
-    -------
-    list of str
-        One note, or none where nothing is compressed.
-
-    Raises
-    ------
-    SpecError
-        If log hazard ratios are so large that the bound is not met.
+    One note, or none where nothing is compressed.
     """
     found = person_time.compression
     if found is None:
@@ -644,23 +591,7 @@ def compression_notes(person_time: PersonTime, posterior: xr.Dataset, design: De
 def sampler_settings(
     draws: int, tune: int, chains: int, cores: int | None, seed: int
 ) -> SamplerSettings:
-    """Check how long is to be sampled.
-
-    Parameters
-    ----------
-    draws, tune, chains, cores, seed
-        As for `fit`.
-
-    Returns
-    -------
-    SamplerSettings
-        The settings.
-
-    Raises
-    ------
-    SpecError
-        If a number is not whole, or too small.
-    """
+    """Check how long is to be sampled."""
     whole: tuple[tuple[str, object, int], ...] = (
         ("draws", draws, 4),
         ("tune", tune, 1),
@@ -731,26 +662,8 @@ def person_time_for(
 
     Parameters
     ----------
-    definition
-        The hazard model.
-    cohort, question, cuts, weights, compress, landmarks
-        As for `bayesblina.expose`.
     phase_cuts : array_like, shape (n_pieces - 1,), optional
         Times since entering the exposed phase; only for a model whose effect varies with it.
-
-    Returns
-    -------
-    PersonTime
-        Events and person-time.
-
-    Raises
-    ------
-    DataError
-        If there is nothing to compare.
-    SpecError
-        If the question or the cuts are impossible, there are too few events in the exposed
-        phase for its effect to vary with time since entering it, or patients with effects of their
-        own, or of their groups, come under observation long after they became eligible.
     """
     by_patient = isinstance(definition.groups, PatientFrailty)
     if not isinstance(cohort, Cohort):
@@ -878,23 +791,11 @@ def _require_no_pieces(definition: ModelDefinition) -> None:
 def weights_of(fit: Fit, cohort: Cohort) -> Floats | None:
     """Find the weights with which a cohort was fitted, as `fit` takes them.
 
-    Parameters
-    ----------
-    fit
-        The fit.
-    cohort
-        Its patients.
-
     Returns
     -------
     ndarray, shape (patient,), or None
         In the cohort's order, 1 for patients who do not contribute; None where there were none.
         What a power prior multiplies by is not in them: the model does so again.
-
-    Raises
-    ------
-    SpecError
-        If patients of the fit are not in the cohort.
     """
     if not fit.person_time.weighted:
         return None
@@ -962,16 +863,8 @@ def _phase_cuts(cohort: Cohort, question: Question) -> Floats:
 def hash_of(person_time: PersonTime) -> str:
     """Hash events, person-time and patients.
 
-    Parameters
-    ----------
-    person_time
-        Events and person-time.
-
-    Returns
-    -------
-    str
-        SHA-256 of all numbers of the table; and of the single patients, unless they are many or
-        only sums over them are known.
+    SHA-256 of all numbers of the table; and of the single patients, unless they are many or only
+    sums over them are known.
     """
     digest = hashlib.sha256()
     parts = [(person_time.table, list(HASHED))]

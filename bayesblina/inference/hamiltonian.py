@@ -31,8 +31,6 @@ def hamiltonian(
     draws, warm_up
         Draws kept and not kept, per chain. The size of steps, which all chains share, is set in
         the warm-up.
-    seed
-        Seed of the draws.
 
     Returns
     -------

@@ -27,12 +27,6 @@ def student_proposals(
     ----------
     count
         Number of draws; a power of 2 fills the space most evenly.
-    dimension
-        Number of coordinates.
-    degrees
-        Degrees of freedom.
-    seed
-        Seed of the scrambling.
 
     Returns
     -------
@@ -100,8 +94,6 @@ def tail_length(size: int, efficiency: ArrayLike = 1.0) -> Ints:
 
     Parameters
     ----------
-    size
-        Number of draws.
     efficiency : array_like
         Effective number of draws over their number.
 
@@ -235,8 +227,6 @@ def resample(weights: Floats, count: int, *, key: Floats, rng: np.random.Generat
         Number of draws wanted.
     key : ndarray, shape (draw,)
         What the draws are lined up by: its quantiles keep their shares almost exactly.
-    rng
-        Generator.
 
     Returns
     -------

@@ -206,17 +206,14 @@ class Node:
 def find_mode(target: Target, start: Floats | None = None) -> Laplace | None:
     """Find the mode by Newton's method with halved steps.
 
+    None where there is no finite mode.
+
     Parameters
     ----------
     target
         The density; its logarithm is concave.
     start : ndarray, shape (coordinate,), optional
         Where to start; by default at the prior's mean.
-
-    Returns
-    -------
-    Laplace or None
-        None where there is no finite mode.
     """
     flat = target.precision == 0.0
     place = np.where(flat, 0.0, target.mean) if start is None else start
@@ -252,15 +249,7 @@ def _root(curvature: Floats) -> Floats | None:
 def find_nodes(problem: Problem) -> list[Node] | None:
     """Find the nodes of the quadrature over what spreads the parameters.
 
-    Parameters
-    ----------
-    problem
-        The posterior.
-
-    Returns
-    -------
-    list of Node or None
-        One where nothing is integrated over; None where there is no finite mode.
+    One where nothing is integrated over; None where there is no finite mode.
     """
     if not problem.spreads:
         return _at_nodes(problem, np.zeros((1, 0)), np.zeros(1))
@@ -283,16 +272,8 @@ def find_nodes(problem: Problem) -> list[Node] | None:
 def lightened(problem: Problem) -> Problem:
     """Group event times where modes are wanted at many nodes of a large problem.
 
-    Parameters
-    ----------
-    problem
-        The posterior.
-
-    Returns
-    -------
-    Problem
-        Nearly the same, good enough for proposals: gradient and information are those of the finest
-        times at the mode where the spreads have the scales of their priors.
+    Nearly the same, good enough for proposals: gradient and information are those of the finest
+    times at the mode where the spreads have the scales of their priors.
     """
     likelihood = problem.likelihood
     share = LIGHT / max(likelihood.cost() * likelihood.dimension, 1)

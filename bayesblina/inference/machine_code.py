@@ -43,15 +43,8 @@ def callback_of(compiled: Any, arguments: Sequence[str]) -> Callback:
 
     Parameters
     ----------
-    compiled
-        What ``numba.cfunc`` made.
     arguments
         Types of its arguments: ``"double*"``, ``"uint64"`` or ``"void*"``; it returns an integer.
-
-    Returns
-    -------
-    Callback
-        The callback.
     """
     return _callback(int(compiled.address), arguments, compiled)
 
@@ -59,22 +52,10 @@ def callback_of(compiled: Any, arguments: Sequence[str]) -> Callback:
 def extract(compiled: Any) -> tuple[bytes, dict[str, Any]]:
     """Take a callback's machine code.
 
-    Parameters
-    ----------
-    compiled
-        What ``numba.cfunc`` made.
-
     Returns
     -------
-    code : bytes
-        An object file.
     symbols : dict
         ``name``: of the callback; ``needs``: names that the code finds outside itself.
-
-    Raises
-    ------
-    RuntimeError
-        If the code refers to addresses of this process.
     """
     library = compiled._library
     if library.has_dynamic_globals:
@@ -93,27 +74,7 @@ def extract(compiled: Any) -> tuple[bytes, dict[str, Any]]:
 
 
 def load(code: bytes, symbols: Mapping[str, Any], arguments: Sequence[str]) -> Callback:
-    """Load machine code.
-
-    Parameters
-    ----------
-    code
-        An object file.
-    symbols
-        As `extract` gave them.
-    arguments
-        Types of the callback's arguments.
-
-    Returns
-    -------
-    Callback
-        The callback.
-
-    Raises
-    ------
-    RuntimeError
-        If the code needs what this process does not have, or lacks the callback.
-    """
+    """Load machine code."""
     import llvmlite.binding as llvm
     from numba import _dynfunc, _helperlib
     from numba.core.runtime import _nrt_python
@@ -145,10 +106,7 @@ def load(code: bytes, symbols: Mapping[str, Any], arguments: Sequence[str]) -> C
 def processor() -> str:
     """Name the processor for which code is made.
 
-    Returns
-    -------
-    str
-        Triple, processor and features: code for one may not run on another.
+    Triple, processor and features: code for one may not run on another.
     """
     import llvmlite.binding as llvm
 

@@ -72,25 +72,8 @@ def draw(
 
     Parameters
     ----------
-    problem
-        The posterior.
-    nodes
-        As `find_nodes` gives them.
-    count
-        Number of draws.
-    seed
-        Seed of the draws.
-    grouped
-        Whether event times are grouped.
     rougher
         Likelihoods with times grouped less finely; by default they are worked out.
-    told
-        Parameters for which the error is stated.
-
-    Returns
-    -------
-    Drawn
-        The draws.
     """
     finest = problem.likelihood
     shares = np.array([one.log_weight + one.laplace.log_evidence for one in nodes])

@@ -59,6 +59,10 @@ def fit_cox(
 ) -> CoxFit:
     """Fit a Cox model to rows ``(start, stop]`` by Newton's method.
 
+    The fit. A column that does not vary among those at risk, or that earlier columns make up, is
+    left out; one that separates the events runs away, and the others are as they are in the limit.
+    The estimates of both kinds are NaN.
+
     Parameters
     ----------
     start, stop : ndarray, shape (row,)
@@ -67,15 +71,6 @@ def fit_cox(
         Whether a row ends with the event.
     columns : ndarray, shape (row, column)
         Covariates in each row.
-    ties
-        How tied events are handled.
-
-    Returns
-    -------
-    CoxFit
-        The fit. A column that does not vary among those at risk, or that earlier columns make up,
-        is left out; one that separates the events runs away, and the others are as they are in the
-        limit. The estimates of both kinds are NaN.
 
     Notes
     -----

@@ -104,21 +104,7 @@ def partial_models(
 ) -> list[PartialModel]:
     """Set up the posteriors of a model's parameters by partial likelihood.
 
-    Parameters
-    ----------
-    definition
-        The hazard model, of a kind that has a partial likelihood.
-    person_time
-        Events and person-time, with single patients.
-    design
-        Phase contrasts, standardised covariates and classes.
-    flat
-        Priors to leave out: ``"phases"``, ``"covariates"``.
-
-    Returns
-    -------
-    list of PartialModel
-        One for each endpoint, or one of all where these share a baseline or a prior.
+    One for each endpoint, or one of all where these share a baseline or a prior.
     """
     endpoints = range(len(person_time.endpoints))
     correlated = isinstance(definition.endpoints, Correlated) and len(endpoints) > 1

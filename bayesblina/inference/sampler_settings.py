@@ -13,8 +13,6 @@ class SamplerSettings:
     ----------
     draws, tune
         Draws kept and draws for adaptation, per chain.
-    chains
-        Number of chains.
     cores
         Chains that run at the same time; None means as many as the machine has.
     target_accept

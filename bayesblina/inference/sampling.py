@@ -76,13 +76,7 @@ _COMPILED: dict[str, _Compiled] = {}
 
 
 def compiled_structures() -> tuple[str, ...]:
-    """Structures that this process has compiled.
-
-    Returns
-    -------
-    tuple of str
-        In the order in which they were first needed.
-    """
+    """Structures that this process has compiled."""
     return tuple(_COMPILED)
 
 
@@ -97,12 +91,8 @@ def sample(
 
     Parameters
     ----------
-    built
-        The model.
     seed
         Seed; the same seed gives the same draws on the same machine.
-    settings
-        How long to sample.
     progress
         Called now and then with (draws finished, draws in all, divergences).
 
@@ -110,8 +100,6 @@ def sample(
     -------
     draws : xarray.DataTree
         Groups ``posterior`` and ``sample_stats``.
-    timing : dict
-        Seconds spent compiling and sampling, and the engine used.
     """
     began = time.perf_counter()
     try:
@@ -633,8 +621,6 @@ def unconstrain(built: BuiltModel, posterior: xr.Dataset) -> Floats:
 
     Parameters
     ----------
-    built
-        The model.
     posterior
         Its draws over (chain, draw, ...).
 
@@ -664,8 +650,6 @@ def evaluate(built: BuiltModel, points: Floats) -> tuple[Floats, xr.Dataset]:
 
     Parameters
     ----------
-    built
-        The model.
     points : ndarray, shape (point, dimension)
         Points in the sampler's coordinates.
 

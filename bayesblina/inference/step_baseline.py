@@ -92,19 +92,8 @@ def step_baseline(
 
     Parameters
     ----------
-    person_time
-        Events and person-time, cut at `jump_cuts`.
-    design
-        Phase contrasts and standardised covariates.
     hazard_ratios
         Draws of ``log_hazard_ratio`` and, where there are covariates, ``coefficient``.
-    seed
-        Seed of the draws.
-
-    Returns
-    -------
-    StepBaseline
-        Log hazards in the reference phase at mean covariates.
 
     Notes
     -----

@@ -14,10 +14,6 @@ def write_figure(figure: Figure, out: Path, name: str) -> None:
 
     Parameters
     ----------
-    figure
-        The figure.
-    out
-        The folder.
     name
         The files' name, without suffix.
     """
@@ -38,15 +34,7 @@ def write_figure(figure: Figure, out: Path, name: str) -> None:
 def file_name(name: str) -> str:
     """Turn a name from data into one that a file may have.
 
-    Parameters
-    ----------
-    name
-        The name.
-
-    Returns
-    -------
-    str
-        Letters, digits, ``-`` and ``_``; other characters become ``_``, and it is not too long.
+    Letters, digits, ``-`` and ``_``; other characters become ``_``, and it is not too long.
 
     Examples
     --------

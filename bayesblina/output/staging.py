@@ -21,18 +21,7 @@ HOST = ".host"
 
 
 def require_folder(out: Path) -> None:
-    """Refuse a path that cannot be a folder of results.
-
-    Parameters
-    ----------
-    out
-        The path.
-
-    Raises
-    ------
-    SpecError
-        If it, or what it lies in, is a file.
-    """
+    """Refuse a path that cannot be a folder of results."""
     for path in (out, *out.parents):
         if path.exists() and not path.is_dir():
             raise SpecError(f"--out '{path}' is a file; expected a folder.")
@@ -48,24 +37,8 @@ def staged(
     ----------
     out
         Where the results are to lie; made if missing, with its parents.
-    interrupts
-        Ctrl-C, which is held back while files are moved.
     old
         Names of an earlier run's files: they are removed when the new ones come, and not before.
-    last
-        Name of the file that says that the others are complete: it goes first, and comes last.
-
-    Yields
-    ------
-    pathlib.Path
-        The folder to write into.
-
-    Raises
-    ------
-    SpecError
-        If `out` cannot be a folder.
-    StorageError
-        If files cannot be moved there.
     """
     require_folder(out)
     made = [path for path in (out, *out.parents) if not path.exists()]

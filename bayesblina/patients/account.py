@@ -32,15 +32,8 @@ def to_html(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "
 
     Parameters
     ----------
-    head, rows
-        Texts of the cells.
     caption
         Text above the table; none if empty.
-
-    Returns
-    -------
-    str
-        The table.
 
     Examples
     --------
@@ -57,16 +50,6 @@ def to_html(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "
 
 def to_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     r"""Write a small Markdown table; nothing in its cells is markup.
-
-    Parameters
-    ----------
-    head, rows
-        Texts of the cells.
-
-    Returns
-    -------
-    str
-        The table.
 
     Examples
     --------
@@ -162,11 +145,6 @@ class Account:
         ----------
         step, what, endpoint
             Keep the lines that have these values; None keeps all.
-
-        Returns
-        -------
-        tuple of str
-            Ids in the lines' order, each once.
         """
         chosen = [
             line.patients
@@ -216,11 +194,5 @@ class Account:
         return to_html(self._head(), self._cells(), "synthetic patients" if self.synthetic else "")
 
     def to_markdown(self) -> str:
-        """Write the counts as a Markdown table, without ids.
-
-        Returns
-        -------
-        str
-            The table.
-        """
+        """Write the counts as a Markdown table, without ids."""
         return to_markdown(self._head(), self._cells())

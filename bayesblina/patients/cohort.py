@@ -60,18 +60,7 @@ VISITS = (
 
 
 def require_recorded(recorded: object) -> None:
-    """Refuse what cannot be said of how an endpoint's events are recorded.
-
-    Parameters
-    ----------
-    recorded
-        As for `Endpoint`.
-
-    Raises
-    ------
-    SpecError
-        Unless it is ``"exact"`` or None.
-    """
+    """Refuse what cannot be said of how an endpoint's events are recorded."""
     if recorded == "visits":
         raise SpecError(f"{VISITS}.")
     if recorded not in (None, "exact"):
@@ -667,11 +656,6 @@ def find_problems(cohort: Cohort) -> list[Problem]:
     ----------
     cohort
         The cohort, possibly not valid.
-
-    Returns
-    -------
-    list of Problem
-        Empty if all is well. Columns are named by role: ``"os.time"``, ``"maintenance.start"``.
     """
     problems = _problems_of_shape(cohort)
     if problems:
@@ -799,11 +783,6 @@ def columns_of(cohort: Cohort) -> Columns:
     ----------
     cohort
         The cohort, possibly not valid.
-
-    Returns
-    -------
-    Columns
-        Its columns.
     """
     return Columns(
         time={name: outcome.time for name, outcome in cohort.endpoints.items()},
@@ -820,15 +799,8 @@ def courses_of(endpoints: Mapping[str, Outcome], *, unit: str) -> Courses:
 
     Parameters
     ----------
-    endpoints
-        An `Outcome` by endpoint name.
     unit
         Time unit, which says what times are one.
-
-    Returns
-    -------
-    Courses
-        Their follow-up.
     """
     arithmetic = InMemory()
     return Courses(
@@ -843,11 +815,6 @@ def courses_of(endpoints: Mapping[str, Outcome], *, unit: str) -> Courses:
 
 def last_seen(endpoints: Mapping[str, Outcome]) -> Floats:
     """Find the end of follow-up over all endpoints.
-
-    Parameters
-    ----------
-    endpoints
-        An `Outcome` by endpoint name.
 
     Returns
     -------

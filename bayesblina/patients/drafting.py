@@ -60,25 +60,8 @@ class _Guess:
 def draft_study(path: str | PathLike[str], *, relative_to: str | PathLike[str] = ".") -> str:
     """Guess a study file from a table with one row per patient.
 
-    Parameters
-    ----------
-    path
-        The table, as for `bayesblina.read_cohort`.
-    relative_to
-        Folder of the study file, for the path that it gives.
-
-    Returns
-    -------
-    str
-        TOML text with comments. What could not be guessed says ``CHOOSE``, which is no valid
-        choice, so that nothing is decided silently.
-
-    Raises
-    ------
-    DataError
-        If the table cannot be read.
-    SpecError
-        If it has no columns.
+    TOML text with comments. What could not be guessed says ``CHOOSE``, which is no valid choice, so
+    that nothing is decided silently.
     """
     frame, _ = load_table(path)
     if frame.shape[1] == 0:

@@ -135,21 +135,6 @@ class Shortfall:
 def require_includes(includes: object) -> tuple[str, ...]:
     """Check what an endpoint is declared to include.
 
-    Parameters
-    ----------
-    includes
-        As for `bayesblina.Endpoint`.
-
-    Returns
-    -------
-    tuple of str
-        The endpoints, each once.
-
-    Raises
-    ------
-    SpecError
-        Unless it is a list of names.
-
     Examples
     --------
     >>> require_includes(["os"])
@@ -172,11 +157,6 @@ def problems_of_includes(includes: Mapping[str, tuple[str, ...]]) -> list[str]:
     ----------
     includes
         What each endpoint includes; its keys are all endpoints.
-
-    Returns
-    -------
-    list of str
-        A sentence for each problem.
 
     Examples
     --------
@@ -207,11 +187,6 @@ def require_inclusions(includes: Mapping[str, tuple[str, ...]]) -> None:
     ----------
     includes
         What each endpoint includes; its keys are all endpoints.
-
-    Raises
-    ------
-    SpecError
-        If an endpoint includes itself, one that is not there, or one that includes it.
     """
     problems = problems_of_includes(includes)
     if problems:
@@ -219,18 +194,7 @@ def require_inclusions(includes: Mapping[str, tuple[str, ...]]) -> None:
 
 
 def order_of_endpoints(courses: Courses) -> Iterator[Seen]:
-    """Compare each endpoint with the events of every other.
-
-    Parameters
-    ----------
-    courses
-        Follow-up for the endpoints.
-
-    Yields
-    ------
-    Seen
-        What is seen, whether of anybody or not.
-    """
+    """Compare each endpoint with the events of every other."""
     time, event = courses.time, courses.event
     declared = {frozenset(pair) for pair in courses.pairs()}
     for name in time:
@@ -257,18 +221,7 @@ def order_of_endpoints(courses: Courses) -> Iterator[Seen]:
 
 
 def find_breaches(courses: Courses) -> Iterator[Breach]:
-    """Go through what single patients may not have where an endpoint includes another.
-
-    Parameters
-    ----------
-    courses
-        Follow-up for the endpoints.
-
-    Yields
-    ------
-    Breach
-        What contradicts the declaration, whether of anybody or not.
-    """
+    """Go through what single patients may not have where an endpoint includes another."""
     for name, other in courses.pairs():
         late, unmarked = _contradictory(courses, name, other)
         yield Breach(
@@ -288,18 +241,7 @@ def find_breaches(courses: Courses) -> Iterator[Breach]:
 
 
 def find_shortfalls(courses: Courses) -> Iterator[Shortfall]:
-    """Look where an endpoint may have fewer events than one that it includes.
-
-    Parameters
-    ----------
-    courses
-        Follow-up for the endpoints.
-
-    Yields
-    ------
-    Shortfall
-        What is to be counted.
-    """
+    """Look where an endpoint may have fewer events than one that it includes."""
     time, event = courses.time, courses.event
     for name, other in courses.pairs():
         both = courses.both(name, other)

@@ -159,11 +159,6 @@ def is_after(later: Any, earlier: Any) -> Any:
     later, earlier : ndarray
         Times; a missing one is after nothing, and nothing is after it.
 
-    Returns
-    -------
-    ndarray of bool
-        Whether `later` is after `earlier`.
-
     Examples
     --------
     >>> is_after(np.array([0.1 + 0.2, 0.4]), np.array([0.3, 0.3]))
@@ -260,22 +255,11 @@ def settle(
 
     Parameters
     ----------
-    columns
-        The patients.
-    arithmetic
-        Of the kind of columns they are.
     unit
         Time unit.
     only
         Where near ties are known to be: the rest is left as it is. There times that differ by
         floating-point noise, and are one anyway, become one; else they stay as they are.
-
-    Returns
-    -------
-    columns : Columns
-        With the times settled.
-    moved : dict of array or column of bool
-        Whose times moved, by the mark's role and the endpoint.
     """
     tie = tie_of(unit)
     ends = {
@@ -311,20 +295,7 @@ def settle(
 
 
 def any_of(rows: Mapping[Any, Any], nobody: Any) -> Any:
-    """Say whom any of several conditions holds for.
-
-    Parameters
-    ----------
-    rows
-        Conditions, as booleans.
-    nobody
-        What holds for nobody.
-
-    Returns
-    -------
-    array or column of bool
-        Whether any does.
-    """
+    """Say whom any of several conditions holds for."""
     found = nobody
     for one in rows.values():
         found = found | one
@@ -350,18 +321,7 @@ def is_brief(time: Any, entry: Any, unit: str) -> Any:
 
 
 def most_are_brief(brief: int, seen: int) -> bool:
-    """Say whether most patients are followed up for less than a day, which is told.
-
-    Parameters
-    ----------
-    brief, seen
-        Numbers of these patients, and of those under observation.
-
-    Returns
-    -------
-    bool
-        Whether they are.
-    """
+    """Say whether most patients are followed up for less than a day, which is told."""
     return 2 * brief > seen
 
 
@@ -372,8 +332,6 @@ def digits_of(mark: Any, arithmetic: Arithmetic) -> tuple[Any, Any]:
     ----------
     mark : array or column, shape (patient,)
         Times at which a phase starts or ends, or of a transplant.
-    arithmetic
-        Of the kind of column it is.
 
     Returns
     -------
@@ -388,18 +346,7 @@ def digits_of(mark: Any, arithmetic: Arithmetic) -> tuple[Any, Any]:
 
 
 def are_short(longer: int, fractions: int) -> bool:
-    """Say whether a column is one of short numbers, by what `digits_of` found, counted.
-
-    Parameters
-    ----------
-    longer, fractions
-        Numbers of rows.
-
-    Returns
-    -------
-    bool
-        Whether all are short, and enough of them cut off.
-    """
+    """Say whether a column is one of short numbers, by what `digits_of` found, counted."""
     return not longer and fractions >= FEWEST_FRACTIONS
 
 
@@ -412,10 +359,6 @@ def lost_at_the_end(mark: Any, times: Sequence[Any], tie: Tie, arithmetic: Arith
         Times of the column.
     times : sequence of array or column, shape (patient,)
         Ends of follow-up.
-    tie
-        How far apart two times may be and still be one.
-    arithmetic
-        Of the kind of columns they are.
 
     Returns
     -------
@@ -455,8 +398,6 @@ def lost_to_short_numbers(
         Times at which a phase starts or ends, or of a transplant.
     times : sequence of ndarray, shape (patient,)
         Ends of follow-up.
-    tie
-        How far apart two times may be and still be one.
 
     Returns
     -------
@@ -481,17 +422,8 @@ def rules(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Br
 
     Parameters
     ----------
-    columns
-        The patients.
-    arithmetic
-        Of the kind of columns they are.
     unit
         Time unit.
-
-    Yields
-    ------
-    Broken
-        Each rule with those who break it, if there are any.
     """
     lifetime = LONGEST_LIFE_YEARS * DAYS_PER_UNIT["years"] / DAYS_PER_UNIT[unit]
     for name, time in columns.time.items():
@@ -612,8 +544,6 @@ def unit_words(unit: str, median: float, longest: float) -> tuple[str, str] | No
     ----------
     unit
         Time unit.
-    median, longest
-        Median and longest follow-up for an endpoint, from entry to its end.
 
     Returns
     -------

@@ -63,11 +63,6 @@ class Axis:
     def scaled(self, values: Floats) -> Floats:
         """Take values to the interval from -1 to 1.
 
-        Parameters
-        ----------
-        values : ndarray
-            Values of the covariate.
-
         Returns
         -------
         ndarray
@@ -153,11 +148,6 @@ class Compression:
         ----------
         swings
             For each axis the absolute log hazard ratio between the middle and an end of its range.
-
-        Returns
-        -------
-        float
-            The bound.
         """
         # Products of 1 + error, less 1, without losing errors below the rounding of 1.
         logs = [
@@ -172,15 +162,8 @@ class Compression:
 
         Parameters
         ----------
-        swings
-            As for `hazard_error`.
         courses
             Whether it is survival with or without a relapse, of an illness-death course.
-
-        Returns
-        -------
-        float
-            The bound, absolute, whatever the time and the baseline hazards.
         """
         total, lebesgue = 0.0, 1.0
         for axis, swing in zip(self.axes, swings, strict=True):
@@ -190,13 +173,7 @@ class Compression:
         return min(total, 1.0)
 
     def to_json(self) -> str:
-        """Write it as JSON.
-
-        Returns
-        -------
-        str
-            What `from_json` reads.
-        """
+        """Write it as JSON."""
         return json.dumps([asdict(axis) for axis in self.axes])
 
     @classmethod
@@ -207,11 +184,6 @@ class Compression:
         ----------
         text
             JSON; of an empty list where nothing is compressed.
-
-        Returns
-        -------
-        Compression or None
-            How covariates are compressed.
         """
         axes = tuple(Axis(**one) for one in json.loads(text))
         return cls(axes=axes) if axes else None
@@ -229,23 +201,12 @@ def plan(
 ) -> Compression | None:
     """Decide whether to compress.
 
+    None where there are few patterns, or compressing would not make them half as many.
+
     Parameters
     ----------
-    names
-        Continuous covariates that vary.
     low, high, sd : ndarray, shape (covariate,)
         Their ranges and standard deviations over patients.
-    patterns
-        Number of covariate patterns as they are.
-    groups
-        Number of patterns of the categorical covariates.
-    always
-        Whether to compress however few patterns there are.
-
-    Returns
-    -------
-    Compression or None
-        None where there are few patterns, or compressing would not make them half as many.
     """
     if not names or (patterns < FEWEST_PATTERNS and not always):
         return None
@@ -255,20 +216,6 @@ def plan(
 
 def number_of_patterns(groups: int, different: Sequence[int], patients: int) -> int:
     """Bound the number of covariate patterns from what is quickly counted.
-
-    Parameters
-    ----------
-    groups
-        Number of patterns of the categorical covariates.
-    different
-        Number of different values of each continuous covariate, counted up to `DIFFERENT`.
-    patients
-        Number of patients.
-
-    Returns
-    -------
-    int
-        The bound: all combinations, but no more than there are patients.
 
     Examples
     --------
@@ -283,16 +230,6 @@ def number_of_patterns(groups: int, different: Sequence[int], patients: int) -> 
 
 def compress(names: Sequence[str], low: Floats, high: Floats, sd: Floats) -> Compression:
     """Choose the nodes.
-
-    Parameters
-    ----------
-    names, low, high, sd
-        As for `plan`.
-
-    Returns
-    -------
-    Compression
-        With as many nodes as the tolerance needs.
 
     Examples
     --------
@@ -317,11 +254,6 @@ def compress(names: Sequence[str], low: Floats, high: Floats, sd: Floats) -> Com
 
 def nodes(count: int) -> Floats:
     """Chebyshev nodes of the first kind.
-
-    Parameters
-    ----------
-    count
-        Number of nodes.
 
     Returns
     -------
@@ -350,8 +282,6 @@ def interpolation(x: Floats, count: int) -> Floats:
     ----------
     x : ndarray, shape (n,)
         Places within -1 to 1.
-    count
-        Number of nodes.
 
     Returns
     -------
@@ -368,21 +298,7 @@ def interpolation(x: Floats, count: int) -> Floats:
 
 
 def exponential_error(count: int, swing: float) -> float:
-    """Bound the error of interpolating ``exp(a x)`` on -1 to 1, relative to its value.
-
-    Parameters
-    ----------
-    count
-        Number of nodes.
-    swing
-        Absolute value of ``a``.
-
-    Returns
-    -------
-    float
-        Four times the sum of the modified Bessel functions ``I_m(a)`` from ``m = count`` on (the
-        Chebyshev coefficients that are cut off, and their aliases), over the smallest value.
-    """
+    """Bound the error of interpolating ``exp(a x)`` on -1 to 1, relative to its value."""
     if swing == 0.0:
         return 0.0
     if swing > 300.0:
@@ -393,60 +309,20 @@ def exponential_error(count: int, swing: float) -> float:
 
 
 def rounding(count: int, swing: float) -> float:
-    """Bound what floating-point rounding adds to the error of interpolating ``exp(a x)``.
-
-    Parameters
-    ----------
-    count
-        Number of nodes.
-    swing
-        Absolute value of ``a``.
-
-    Returns
-    -------
-    float
-        Relative to the value: weights are off by twice the machine precision for each node, and
-        are multiplied by at most the largest value over the smallest.
-    """
+    """Bound what floating-point rounding adds to the error of interpolating ``exp(a x)``."""
     return float(2 * count * np.finfo(np.float64).eps * math.exp(min(2.0 * swing, 700.0)))
 
 
 def lebesgue_constant(count: int) -> float:
     """Bound how much interpolation enlarges: the largest sum of absolute weights.
 
-    Parameters
-    ----------
-    count
-        Number of nodes.
-
-    Returns
-    -------
-    float
-        The bound; of Chebyshev nodes it grows with the logarithm of their number.
+    The bound; of Chebyshev nodes it grows with the logarithm of their number.
     """
     return 1.0 + 2.0 / math.pi * math.log(count)
 
 
 def double_exponential_error(count: int, swing: float, *, courses: bool = False) -> float:
-    """Bound the error of interpolating ``exp(-h exp(a x))`` on -1 to 1, for any ``h`` from 0 on.
-
-    Parameters
-    ----------
-    count
-        Number of nodes.
-    swing
-        Absolute value of ``a``.
-    courses
-        Whether to bound that of survival in an illness-death course.
-
-    Returns
-    -------
-    float
-        The bound. Within the ellipse on which the imaginary part of ``a x`` stays below a right
-        angle no hazard has a negative real part, so that survival, of one hazard or of several, is
-        at most 1. With a relapse on the way there is an integral over its density, which is at
-        most ``1 / cos(angle)`` below a smaller angle: 2 at 60 degrees, and 3 together.
-    """
+    """Bound the error of interpolating ``exp(-h exp(a x))`` on -1 to 1, for any ``h`` from 0 on."""
     if swing == 0.0:
         return 0.0
     angle, largest = (math.pi / 3.0, 3.0) if courses else (math.pi / 2.0, 1.0)
@@ -457,13 +333,6 @@ def double_exponential_error(count: int, swing: float, *, courses: bool = False)
 
 def node_grid(groups: int, found: Compression) -> tuple[Ints, Floats]:
     """Lay out the patterns that stand for groups of patients with continuous covariates.
-
-    Parameters
-    ----------
-    groups
-        Number of patterns of the categorical covariates.
-    found
-        How continuous covariates are compressed.
 
     Returns
     -------

@@ -160,11 +160,6 @@ def coarse_event_times(person_time: PersonTime, posterior_sd: Mapping[str, float
     EventTimes
         For each endpoint the unit that moves its hazard ratio most, and what that means.
 
-    Raises
-    ------
-    SpecError
-        If an endpoint has no standard deviation, or one that is not positive.
-
     See Also
     --------
     coarseness : the rule itself.

@@ -96,23 +96,6 @@ def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
     Near-ties of times are made exact first (relative 1e-9). A phase that starts at the end of
     follow-up, or less than a hundredth of a day before it, contributes nothing, and the event stays
     in the earlier phase.
-
-    Parameters
-    ----------
-    cohort
-        The patients.
-    question
-        Who is at risk, from when, in which state.
-
-    Returns
-    -------
-    dict of Episodes
-        By endpoint.
-
-    Raises
-    ------
-    SpecError
-        If the question cannot be asked of the cohort.
     """
     names = bind(question, cohort)
     if not isinstance(cohort, Cohort):
@@ -193,24 +176,15 @@ def cut_since_entry(
 ) -> Episodes:
     """Cut the time in a phase by the time since entering it.
 
+    The same time at risk; the phase's state is replaced by one for each piece. A piece ends at its
+    cut, and an event there belongs to it.
+
     Parameters
     ----------
-    found
-        An endpoint's time at risk.
     entered : ndarray, shape (cohort patient,)
         When each patient entered the phase; NaN for never.
     cuts : ndarray, shape (n_pieces - 1,)
         Times since entry.
-    phase
-        The phase.
-    tie
-        How far from the end of follow-up a cut may be and still count as at it.
-
-    Returns
-    -------
-    Episodes
-        The same time at risk; the phase's state is replaced by one for each piece. A piece ends at
-        its cut, and an event there belongs to it.
     """
     index = found.phases.index(phase)
     edges = np.concatenate([[0.0], cuts])
@@ -251,18 +225,6 @@ def cut_since_entry(
 def roles_of(phases: Sequence[str], question: Question) -> list[str]:
     """Say what each state is to a question.
 
-    Parameters
-    ----------
-    phases
-        State names.
-    question
-        Who is compared.
-
-    Returns
-    -------
-    list of str
-        ``"exposed"``, ``"reference"`` or ``"other"`` for each state.
-
     Examples
     --------
     >>> question = Question(exposed="maintenance", eligible_from="consolidation")
@@ -283,18 +245,6 @@ def roles_of(phases: Sequence[str], question: Question) -> list[str]:
 def effect_kinds(phases: Sequence[str], question: Question) -> tuple[int, ...]:
     """Give each state the number of its effect on the hazard.
 
-    Parameters
-    ----------
-    phases
-        For each state the phase that it is, or is a piece of.
-    question
-        Who is compared.
-
-    Returns
-    -------
-    tuple of int
-        Equal for states that share an effect: 0 for the reference, the others from 1 on.
-
     Examples
     --------
     >>> question = Question(exposed="maintenance", eligible_from="consolidation")
@@ -312,18 +262,8 @@ def effect_kinds(phases: Sequence[str], question: Question) -> tuple[int, ...]:
 def entry_times(episodes: Mapping[str, Episodes], question: Question) -> list[Floats]:
     """Find when patients enter states with another effect, or come under observation late.
 
-    Parameters
-    ----------
-    episodes
-        By endpoint.
-    question
-        Who is compared.
-
-    Returns
-    -------
-    list of ndarray
-        Times by kind, all endpoints together: entries into each kind of state of `effect_kinds`
-        from one of another kind; at last the begins of follow-up after the earliest of all.
+    Times by kind, all endpoints together: entries into each kind of state of `effect_kinds` from
+    one of another kind; at last the begins of follow-up after the earliest of all.
     """
     kinds = np.array(effect_kinds(next(iter(episodes.values())).phase_names, question))
     times: list[list[Floats]] = [[] for _ in range(int(kinds.max()) + 1)]
@@ -344,13 +284,6 @@ def hazard_before_observation(cohort: Cohort, question: Question) -> dict[str, f
     Whoever has the event between becoming eligible and coming under observation is never seen.
     Patients eligible from the start of a phase become so then, and those of a question with a
     landmark are all at risk there.
-
-    Parameters
-    ----------
-    cohort
-        The patients.
-    question
-        Who is at risk, from when.
 
     Returns
     -------
@@ -411,21 +344,7 @@ class Contents:
 
 
 def require_comparison(episodes: Mapping[str, Episodes], question: Question) -> None:
-    """Check that there is something to compare.
-
-    Parameters
-    ----------
-    episodes
-        By endpoint.
-    question
-        Who is compared.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than two eligible patients, no events, nobody exposed or nobody
-        unexposed, for any endpoint.
-    """
+    """Check that there is something to compare."""
     require_contents(
         {
             name: Contents(
@@ -442,20 +361,7 @@ def require_comparison(episodes: Mapping[str, Episodes], question: Question) -> 
 
 
 def require_contents(contents: Mapping[str, Contents], question: Question) -> None:
-    """Check that there is something to compare, where it is counted already.
-
-    Parameters
-    ----------
-    contents
-        By endpoint.
-    question
-        Who is compared.
-
-    Raises
-    ------
-    DataError
-        As for `require_comparison`.
-    """
+    """Check that there is something to compare, where it is counted already."""
     against = question.reference
     outside = f"time outside {question.exposed}" if against is None else f"time in {against}"
     problems = []
@@ -486,18 +392,8 @@ def account_of(found: Episodes, ids: NDArray[np.str_], roles: Sequence[str]) -> 
 
     Parameters
     ----------
-    found
-        The endpoint's time at risk.
     ids : ndarray of str, shape (patient,)
         Patient ids, which the episodes number.
-    roles
-        Role of each state.
-
-    Returns
-    -------
-    list of Line
-        Patients left out by reason, those eligible, and those in each state that anybody is ever
-        in, with their events and time.
     """
 
     def counted(rows: Bools, step: str, what: str, phase: str = "") -> Line:

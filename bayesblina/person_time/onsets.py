@@ -347,8 +347,6 @@ def observation(cohort: Cohort, endpoint: str | None = None) -> tuple[Floats, Fl
 
     Parameters
     ----------
-    cohort
-        The patients.
     endpoint
         One endpoint; by default over all.
 
@@ -356,12 +354,6 @@ def observation(cohort: Cohort, endpoint: str | None = None) -> tuple[Floats, Fl
     -------
     begin, stop : ndarray, shape (patient,)
         First entry and last end of follow-up; both 0 where a patient never is under observation.
-
-    Raises
-    ------
-    DataError
-        If a patient's follow-up for one endpoint ends before that for another begins: there is
-        then time between them in which nobody knows of events.
     """
     names = list(cohort.endpoints) if endpoint is None else [endpoint]
     entry = np.stack([cohort.endpoints[name].entry for name in names])

@@ -208,28 +208,7 @@ class Enrolled(Protocol):
 
 
 def bind(question: Question, cohort: Enrolled) -> tuple[str, ...]:
-    """Check that a question can be asked of a cohort.
-
-    Parameters
-    ----------
-    question
-        The question.
-    cohort
-        The patients.
-
-    Returns
-    -------
-    tuple of str
-        Names of the endpoints to analyse.
-
-    Raises
-    ------
-    SpecError
-        If the cohort has no phases, the question names phases or endpoints that it does not have,
-        or leaves open a choice that the cohort's data demand.
-    TypeError
-        If the two are no such values.
-    """
+    """Check that a question can be asked of a cohort."""
     require_kind(cohort, Enrolled, "cohort")
     require_kind(question, Question, "question")
     if not cohort.phases:

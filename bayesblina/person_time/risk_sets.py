@@ -85,8 +85,6 @@ def find_risk_sets(
 
     Parameters
     ----------
-    person_time
-        Events and person-time, with single patients.
     endpoints
         Positions of the endpoints; risk sets of several are taken together.
     same : ndarray of int, shape (state,)
@@ -95,15 +93,6 @@ def find_risk_sets(
         Stratum of each pattern: risk sets are of one stratum each.
     cuts : ndarray, shape (interval - 1,), optional
         Times between which risk sets are given apart.
-    most_times
-        More distinct times than this are grouped, into about as many groups of equal events.
-
-    Returns
-    -------
-    risk_sets : list of RiskSets
-        By stratum and interval, those with events.
-    grouped
-        Whether times were grouped.
     """
     rows = _rows_of(person_time, endpoints, same, stratum_of)
     inner = np.empty(0) if cuts is None else cuts
@@ -319,19 +308,7 @@ def risk_sets_of_sums(
 ) -> list[RiskSets]:
     """Take events and mean numbers at risk on short intervals, where only sums are known.
 
-    Parameters
-    ----------
-    person_time
-        Events and person-time, with sums on finer intervals than the model's.
-    endpoints, same, stratum_of, cuts
-        As for `find_risk_sets`.
-    share
-        How many of the short intervals are taken together.
-
-    Returns
-    -------
-    list of RiskSets
-        By stratum and interval, those with events; a short interval stands for its event times.
+    By stratum and interval, those with events; a short interval stands for its event times.
     """
     finer = person_time.finer
     assert finer is not None
@@ -392,11 +369,6 @@ def risk_sets_of_sums(
 
 def holds_single_times(finer: xr.Dataset) -> bool:
     """Say whether sums on short intervals are those of single times, and risk sets exact.
-
-    Parameters
-    ----------
-    finer
-        Sums on short intervals.
 
     Returns
     -------

@@ -79,17 +79,8 @@ def course_of(patients: Enrolled, question: Question, phase_cuts: Floats | None 
 
     Parameters
     ----------
-    patients
-        Patients in memory, or in a table of an engine.
-    question
-        The question.
     phase_cuts : ndarray, shape (n_pieces - 1,), optional
         Times since entering the exposed phase at which time in it is cut.
-
-    Returns
-    -------
-    Course
-        The states, named as `bayesblina.person_time.follow_up` names them.
     """
     phases = patients.phases
     edges = [0.0, *(() if phase_cuts is None else (float(cut) for cut in phase_cuts))]
@@ -145,16 +136,8 @@ def _add(states: list[str], phase_names: list[str], since: list[float], name: st
 def reasons(question: Question) -> Sequence[str]:
     """Word the reasons for which a patient does not contribute, in the order in which they apply.
 
-    Parameters
-    ----------
-    question
-        The question.
-
-    Returns
-    -------
-    sequence of str
-        Never under observation; never eligible; follow-up over by then; follow-up over by the
-        landmark; under observation only after the landmark; transplanted by then.
+    Never under observation; never eligible; follow-up over by then; follow-up over by the landmark;
+    under observation only after the landmark; transplanted by then.
     """
     return (
         "never under observation for this endpoint",

@@ -79,20 +79,7 @@ class Part:
 
 
 def part_of(block: Block, rows: slice) -> Part:
-    """Take some patients of a block; nothing is copied.
-
-    Parameters
-    ----------
-    block
-        The patients.
-    rows
-        Which of them.
-
-    Returns
-    -------
-    Part
-        Those.
-    """
+    """Take some patients of a block; nothing is copied."""
     start = block.phase_start[rows]
     return Part(
         rows=rows,
@@ -173,22 +160,7 @@ class Tally:
 
 
 def at_risk(block: Block, course: Course, endpoint: str) -> AtRisk:
-    """Find who is at risk for an endpoint, and when.
-
-    Parameters
-    ----------
-    block
-        The patients.
-    course
-        The question's states.
-    endpoint
-        Endpoint.
-
-    Returns
-    -------
-    AtRisk
-        In the order of the patients.
-    """
+    """Find who is at risk for an endpoint, and when."""
     outcome = block.endpoints[endpoint]
     size = block.size
     found = AtRisk(
@@ -220,15 +192,8 @@ def bounds_of(risk: AtRisk, weight: Floats | None = None) -> Bounds:
 
     Parameters
     ----------
-    risk
-        Who is at risk, and when.
     weight : ndarray, shape (patient,), optional
         How often each patient counts.
-
-    Returns
-    -------
-    Bounds
-        Totals and bounds.
     """
     reasons, found = np.zeros(AT_RISK + 1, dtype=np.int64), np.array([np.inf, 0.0, 0.0, 0.0, 0.0])
     run_compiled(
@@ -253,18 +218,7 @@ def bounds_of(risk: AtRisk, weight: Floats | None = None) -> Bounds:
 
 
 def merged_bounds(parts: Sequence[Bounds]) -> Bounds:
-    """Put the bounds of parts of the patients together.
-
-    Parameters
-    ----------
-    parts
-        Those of all parts, in their order.
-
-    Returns
-    -------
-    Bounds
-        Of all patients.
-    """
+    """Put the bounds of parts of the patients together."""
     return Bounds(
         reasons=np.sum([one.reasons for one in parts], axis=0, dtype=np.int64)
         if parts
@@ -278,24 +232,7 @@ def merged_bounds(parts: Sequence[Bounds]) -> Bounds:
 
 
 def entries_of(block: Block, risk: AtRisk, course: Course, effects: Sequence[int]) -> list[Floats]:
-    """Find when patients enter states with another effect on the hazard.
-
-    Parameters
-    ----------
-    block
-        The patients.
-    risk
-        Who of them is at risk, and when.
-    course
-        The question's states.
-    effects
-        Number of each state's effect (`bayesblina.person_time.follow_up.effect_kinds`).
-
-    Returns
-    -------
-    list of ndarray
-        Times by effect.
-    """
+    """Find when patients enter states with another effect on the hazard."""
     number = np.array([0, *(mark.state for mark in course.marks)], dtype=np.int64)
     of_state = np.array(effects, dtype=np.int64)
     room = block.size * max(len(course.marks), 1)
@@ -334,12 +271,8 @@ class Tallying:
 
     Parameters
     ----------
-    course
-        The question's states.
     cuts : ndarray, shape (interval - 1,)
         Inner cut points.
-    groups
-        Number of groups.
     degrees
         Of each continuous covariate, how many Chebyshev polynomials to multiply with; their
         products run over the last axis of the sums, the last covariate fastest.
@@ -376,10 +309,6 @@ class Tallying:
 
         Parameters
         ----------
-        block
-            The patients.
-        risk
-            Who of them is at risk, and when.
         group : ndarray of int, shape (patient,)
             Group of each patient.
         weight : ndarray, shape (patient,), optional
@@ -407,13 +336,7 @@ class Tallying:
         )
 
     def tally(self) -> Tally:
-        """Return the sums over all patients added.
-
-        Returns
-        -------
-        Tally
-            The sums.
-        """
+        """Return the sums over all patients added."""
         return merged([self])
 
 
@@ -424,11 +347,6 @@ def merged(parts: Sequence[Tallying]) -> Tally:
     ----------
     parts
         Those of all parts, in their order; at least one.
-
-    Returns
-    -------
-    Tally
-        The sums over all patients.
     """
     first, *others = (one.sums for one in parts)
     total = {name: values.copy() for name, values in first.items()}
@@ -461,10 +379,6 @@ def moments_by_group(
     ----------
     inside : ndarray of bool, shape (patient,)
         Who counts.
-    group, scaled
-        As for `Tallying.add`.
-    groups, degrees
-        As for `Tallying`.
 
     Returns
     -------
@@ -745,18 +659,7 @@ _READY: dict[str, Any] = {}
 
 
 def constant[T: np.generic](values: NDArray[T]) -> NDArray[T]:
-    """View an array as one that cannot be written to, so that one compiled form serves all.
-
-    Parameters
-    ----------
-    values : ndarray
-        Any.
-
-    Returns
-    -------
-    ndarray
-        The same memory.
-    """
+    """View an array as one that cannot be written to, so that one compiled form serves all."""
     view = values.view()
     view.flags.writeable = False
     return view
@@ -769,8 +672,6 @@ def run_compiled(function: Callable[..., None], *arguments: Any) -> None:
     ----------
     function
         A function that numba can compile, the only one of its name.
-    *arguments
-        Its arguments.
     """
     ready = _READY.get(function.__name__)
     if ready is None:

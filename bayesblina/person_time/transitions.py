@@ -35,27 +35,9 @@ def find_transitions(
 
     Parameters
     ----------
-    cohort
-        The patients.
     question
         Who is at risk, from when, in which state. Eligibility is that for `relapse_free`; the
         question's own choice of endpoints is not used.
-    death, relapse_free
-        Names of the two endpoints.
-
-    Returns
-    -------
-    dict of Episodes
-        By transition: ``"relapse"``, ``"death in remission"``, ``"death after relapse"``.
-
-    Raises
-    ------
-    SpecError
-        If the cohort has no such endpoints, they are declared to include each other the other way
-        round, or the question cannot be asked of the cohort.
-    DataError
-        If relapse-free follow-up ends after follow-up for death, or a death ends follow-up for
-        death that relapse-free follow-up reaches without an event.
     """
     for name in (death, relapse_free):
         if name not in cohort.endpoints:

@@ -131,33 +131,9 @@ def calibrate(
 
     Parameters
     ----------
-    definition
-        The model.
-    person_time
-        Events and person-time, as the model needs them
-        (`bayesblina.inference.fitting.person_time_for`).
-    seed
-        Seed of everything.
-    replications
-        How many truths are drawn.
-    settings
-        How long each fit is sampled.
     pilot
         Whether truths are drawn from the posterior given the events of `person_time` instead of the
         prior, and each fit is given these events beside those drawn.
-    progress
-        Called with the number of replications done.
-
-    Returns
-    -------
-    Calibration
-        Ranks and their tests.
-
-    Raises
-    ------
-    SpecError
-        If there are fewer than 10 replications, too few draws to rank among, patients have
-        weights, or a pilot is asked of a model in which some are cured.
 
     Notes
     -----
@@ -248,16 +224,6 @@ def narrowed(definition: ModelDefinition) -> ModelDefinition:
     sampler are calibrated under narrower priors, from which truths are drawn and under which they
     are fitted alike, so that ranks are uniform.
 
-    Parameters
-    ----------
-    definition
-        The model.
-
-    Returns
-    -------
-    ModelDefinition
-        The same with the priors of `NARROWED` that it has.
-
     Examples
     --------
     >>> narrowed(load_model("primary")).baseline.step.hazard_ratio
@@ -268,36 +234,12 @@ def narrowed(definition: ModelDefinition) -> ModelDefinition:
 
 
 def has_meaning(name: str) -> bool:
-    """Say whether a variable is more than a coordinate of the sampler.
-
-    Parameters
-    ----------
-    name
-        Variable.
-
-    Returns
-    -------
-    bool
-        Whether it has a meaning of its own.
-    """
+    """Say whether a variable is more than a coordinate of the sampler."""
     return not name.endswith(("_innovation", "_standard", "_share"))
 
 
 def labels_of(name: str, values: xr.DataArray) -> list[str]:
-    """Name the entries of a variable.
-
-    Parameters
-    ----------
-    name
-        Variable.
-    values : DataArray
-        Over (chain, draw, ...).
-
-    Returns
-    -------
-    list of str
-        ``name[label, ...]`` for each entry.
-    """
+    """Name the entries of a variable."""
     dims = [dim for dim in values.dims if dim not in ("chain", "draw")]
     parts = [[str(label) for label in values[dim].values] for dim in dims]
     index = pd.MultiIndex.from_product(parts)
@@ -348,19 +290,10 @@ def least_probability(uniform: Floats) -> Floats:
 def synthetic_setting(name: str, *, seed: int = 1) -> tuple[ModelDefinition, PersonTime]:
     """Take a model and the synthetic study as the setting of a calibration.
 
-    Parameters
-    ----------
-    name
-        Model.
-    seed
-        Seed of the study.
-
     Returns
     -------
     definition
         The model, with covariates named where it needs them.
-    person_time
-        Events and person-time of those who reach consolidation.
     """
     definition = load_model(name)
     definition = definition.with_covariates(**{role: ROLES[role] for role in definition.roles})
@@ -371,16 +304,8 @@ def synthetic_setting(name: str, *, seed: int = 1) -> tuple[ModelDefinition, Per
 def question_for(definition: ModelDefinition) -> Question:
     """Ask the synthetic study what a model can answer.
 
-    Parameters
-    ----------
-    definition
-        The model.
-
-    Returns
-    -------
-    Question
-        About overall and relapse-free survival; about the first alone where patients have one
-        effect on all endpoints, since relapse-free survival contains its events.
+    About overall and relapse-free survival; about the first alone where patients have one effect on
+    all endpoints, since relapse-free survival contains its events.
     """
     if isinstance(definition.groups, PatientFrailty):
         return replace(QUESTION, endpoints=("os",))
@@ -390,26 +315,7 @@ def question_for(definition: ModelDefinition) -> Question:
 def report(
     name: str, found: Calibration, *, pilot: bool = False, command: str, seconds: float
 ) -> str:
-    """Word a calibration as a page.
-
-    Parameters
-    ----------
-    name
-        Model.
-    found
-        The calibration.
-    pilot
-        Whether truths are given a pilot study.
-    command
-        What made it.
-    seconds
-        How long it took.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+    """Word a calibration as a page."""
     count = found.ranks.sizes["replication"]
     versions = ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
     verdict = "passed" if found.passed else "FAILED"
@@ -463,11 +369,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ----------
     arguments
         By default those of the process.
-
-    Returns
-    -------
-    int
-        0 if it passed, else 1.
     """
     from bayesblina.core.files import write_text
 
@@ -523,20 +424,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def page_name(name: str, pilot: bool) -> str:
-    """Name the page of a calibration.
-
-    Parameters
-    ----------
-    name
-        Model.
-    pilot
-        Whether truths are given a pilot study.
-
-    Returns
-    -------
-    str
-        Without an ending.
-    """
+    """Name the page of a calibration."""
     return f"{name}_given_a_pilot" if pilot else name
 
 

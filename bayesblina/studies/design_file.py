@@ -94,18 +94,7 @@ class DesignFile(_Section):
         return self
 
     def study_design(self) -> StudyDesign:
-        """Make the design.
-
-        Returns
-        -------
-        StudyDesign
-            The design.
-
-        Raises
-        ------
-        SpecError
-            If its numbers do not fit together.
-        """
+        """Make the design."""
         from bayesblina.studies.study_designs import StudyDesign
 
         asked = self.design
@@ -141,23 +130,7 @@ def _stated(interval: list[float] | None) -> HazardRatioPrior | None:
 
 
 def read_design(path: str | PathLike[str]) -> DesignFile:
-    """Read a design file.
-
-    Parameters
-    ----------
-    path
-        The file (TOML).
-
-    Returns
-    -------
-    DesignFile
-        What it says.
-
-    Raises
-    ------
-    SpecError
-        If there is no such file or it is not valid.
-    """
+    """Read a design file."""
     place = Path(path)
     content = read_toml(place, what="design file")
     try:

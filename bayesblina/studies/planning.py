@@ -171,20 +171,8 @@ def planned_model(model: str | ModelDefinition, prior: HazardRatioPrior | None) 
 
     Parameters
     ----------
-    model
-        The hazard model.
     prior
         Prior of the hazard ratio; by default the model's own.
-
-    Returns
-    -------
-    ModelDefinition
-        The model with that prior of its phases.
-
-    Raises
-    ------
-    SpecError
-        If its phase effects vary: a design has one hazard ratio.
     """
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
     if not isinstance(definition.phases, ProportionalPhases):

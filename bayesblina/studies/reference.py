@@ -69,27 +69,7 @@ def moments(posterior: xr.Dataset) -> pd.DataFrame:
 def compute_reference(
     name: str, *, settings: SamplerSettings = LONG, seed: int = SEED
 ) -> dict[str, Any]:
-    """Sample a model for long.
-
-    Parameters
-    ----------
-    name
-        Model.
-    settings
-        How long.
-    seed
-        Seed.
-
-    Returns
-    -------
-    dict
-        What is stored: the moments, sums of events and person-time (`totals`), settings, versions.
-
-    Raises
-    ------
-    ConvergenceError
-        If the run did not converge.
-    """
+    """Sample a model for long."""
     definition, person_time = synthetic_setting(name)
     built = build_model(definition, person_time)
     tree, _ = sample(built, seed=seed, settings=settings)
@@ -119,16 +99,8 @@ def totals(person_time: PersonTime) -> dict[str, list[float]]:
     Sums whose weights are those of the place in the order are the same everywhere up to rounding,
     and others as soon as cells or patients are exchanged.
 
-    Parameters
-    ----------
-    person_time
-        Events and person-time.
-
-    Returns
-    -------
-    dict of list of float
-        By endpoint: events and person-time; both weighted by the place of the cell; times of entry
-        and exit, events, weights and patterns weighted by the place of the patient.
+    By endpoint: events and person-time; both weighted by the place of the cell; times of entry and
+    exit, events, weights and patterns weighted by the place of the patient.
     """
     people = person_time.people
     patterns = people["category"].values.astype(np.float64) + 1.0
@@ -153,23 +125,7 @@ def _places(size: int) -> NDArray[np.float64]:
 
 
 def load_reference(name: str) -> dict[str, Any]:
-    """Load the reference posterior of a shipped model.
-
-    Parameters
-    ----------
-    name
-        Model.
-
-    Returns
-    -------
-    dict
-        What `compute_reference` gave.
-
-    Raises
-    ------
-    SpecError
-        If there is none.
-    """
+    """Load the reference posterior of a shipped model."""
     path = files("bayesblina.models").joinpath(f"{name}.reference.json")
     if not path.is_file():
         raise SpecError(f"No reference posterior of '{name}'.")
@@ -185,19 +141,12 @@ def compare_with_reference(posterior: xr.Dataset, reference: dict[str, Any]) -> 
     ----------
     posterior
         Draws over (chain, draw, ...).
-    reference
-        What `load_reference` gives.
 
     Returns
     -------
     pandas.DataFrame
         One row per parameter: ``parameter``, ``distance_mean`` and ``distance_sd``, the differences
         of means and of sds in combined Monte-Carlo standard errors.
-
-    Raises
-    ------
-    SpecError
-        If the parameters are not the same.
     """
     stored = reference["moments"]
     found = moments(posterior)
@@ -223,11 +172,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ----------
     arguments
         By default those of the process.
-
-    Returns
-    -------
-    int
-        0.
     """
     parser = argparse.ArgumentParser(prog="python -m bayesblina.studies.reference")
     parser.add_argument("names", nargs="+", help="shipped models")

@@ -134,26 +134,7 @@ def make_course(
     cuts: ArrayLike | None,
     grace: float | None = None,
 ) -> Course:
-    """Cut follow-up where weights or covariates change.
-
-    Parameters
-    ----------
-    cohort, question, endpoint, confounders, history, adjust, cuts, grace
-        As for `bayesblina.clone_censor_weight`; without a grace period as for
-        `bayesblina.starting_weights`.
-
-    Returns
-    -------
-    Course
-        The pieces, in the order of patients and time.
-
-    Raises
-    ------
-    SpecError
-        If the question or a name is one that cannot be, or nobody starts.
-    DataError
-        If the history does not cover a patient.
-    """
+    """Cut follow-up where weights or covariates change."""
     chosen = _require(cohort, question, endpoint, confounders, adjust, arms=grace is not None)
     found = find_episodes(cohort, replace(question, endpoints=(endpoint,)))[endpoint]
     size = cohort.size
@@ -414,17 +395,10 @@ def fit_starts(course: Course, columns: Bools, patients: Floats) -> Starts:
 
     Parameters
     ----------
-    course
-        Follow-up.
     columns : ndarray of bool, shape (column,)
         Covariates in the model.
     patients : ndarray, shape (patient, weighting)
         Weights of the patients, greater than 0 for those eligible.
-
-    Returns
-    -------
-    Starts
-        The fitted models, by Newton's method.
     """
     cells = course.cells
     dummies = np.eye(course.intervals)[cells.interval]
@@ -469,8 +443,6 @@ def log_inverse_probability(course: Course, fitted: Starts, rows: Ints) -> Float
 
     Parameters
     ----------
-    course, fitted
-        Follow-up, and models of starting.
     rows : ndarray of int, shape (row,)
         Pieces. Those at risk of starting count from their `Course.middle`.
 

@@ -194,22 +194,7 @@ def _hazard(cuts: Sequence[float], hazards: Sequence[float]) -> PiecewiseHazard:
 
 
 def as_cohort(cohorts: Cohorts, index: int, design: StudyDesign) -> Cohort:
-    """Take one simulated cohort as patients.
-
-    Parameters
-    ----------
-    cohorts
-        Simulated cohorts.
-    index
-        Which one.
-    design
-        Their design.
-
-    Returns
-    -------
-    Cohort
-        Synthetic patients with the endpoint ``event`` and the phase ``exposed``.
-    """
+    """Take one simulated cohort as patients."""
     time, start = cohorts.time[index].copy(), cohorts.start[index]
     return Cohort(
         patients=np.array([str(one) for one in range(time.size)]),

@@ -341,48 +341,11 @@ class Study:
     content: StudyFile
 
     def cohort(self, table: str | PathLike[str] | None = None) -> Cohort:
-        """Read the patients into memory.
-
-        Parameters
-        ----------
-        table
-            Another table than the study's own.
-
-        Returns
-        -------
-        Cohort
-            The validated patients.
-
-        Raises
-        ------
-        DataError
-            If the table cannot be read or anything in it is wrong.
-        SpecError
-            If phases or covariates are named impossibly, or the study's patients are to stay in a
-            query engine.
-        """
+        """Read the patients into memory."""
         return in_memory(self.patients(table))
 
     def patients(self, table: str | PathLike[str] | None = None) -> Cohort | CohortScan:
-        """Read the patients, or scan them where the study says ``engine = "duckdb"``.
-
-        Parameters
-        ----------
-        table
-            Another table than the study's own.
-
-        Returns
-        -------
-        Cohort or CohortScan
-            The validated patients.
-
-        Raises
-        ------
-        DataError
-            If the table cannot be read or anything in it is wrong.
-        SpecError
-            If phases or covariates are named impossibly.
-        """
+        """Read the patients, or scan them where the study says ``engine = "duckdb"``."""
         from bayesblina.patients.cohort import Endpoint, Phase, Phases
         from bayesblina.patients.readers import Repairs, read_cohort
 
@@ -437,13 +400,7 @@ class Study:
         )
 
     def files(self) -> tuple[Path, ...]:
-        """Name the files with patients: that of one row each comes first.
-
-        Returns
-        -------
-        tuple of Path
-            The patients' files, and that of adverse events.
-        """
+        """Name the files with patients: that of one row each comes first."""
         content = self.content
         names = [] if content.data is None else [content.data.file]
         if content.adam is not None:
@@ -455,13 +412,7 @@ class Study:
         return tuple(self.path.parent / name for name in names)
 
     def require_adverse_events(self) -> None:
-        """Check that the table of adverse events is there, with its columns, if one is named.
-
-        Raises
-        ------
-        DataError
-            If it cannot be read, or columns are missing.
-        """
+        """Check that the table of adverse events is there, with its columns, if one is named."""
         section = self.content.adverse_events
         if section is not None:
             section.require(self.path.parent)
@@ -469,22 +420,7 @@ class Study:
     def adverse_events(self, cohort: Cohort | CohortScan) -> AdverseEvents | None:
         """Read the adverse events, by phase.
 
-        Parameters
-        ----------
-        cohort
-            The study's patients.
-
-        Returns
-        -------
-        AdverseEvents or None
-            None if the study names no table of them.
-
-        Raises
-        ------
-        DataError
-            If anything in the table is wrong.
-        SpecError
-            If a grade is asked for without its column.
+        None if the study names no table of them.
         """
         section = self.content.adverse_events
         if section is None:
@@ -498,26 +434,7 @@ class Study:
         )
 
     def weighted(self, cohort: Cohort | CohortScan) -> dict[str, Weighted]:
-        """Weight follow-up as the study's weighting section says.
-
-        Parameters
-        ----------
-        cohort
-            The study's patients.
-
-        Returns
-        -------
-        dict of Weighted
-            By endpoint, what `bayesblina.clone_censor_weight` or `bayesblina.starting_weights`
-            gives.
-
-        Raises
-        ------
-        SpecError
-            If the study has no such section, or it asks what cannot be.
-        DataError
-            If anything in the history is wrong.
-        """
+        """Weight follow-up as the study's weighting section says."""
         from bayesblina.patients.readers import read_history
         from bayesblina.studies.weighting import clone_censor_weight, starting_weights
 
@@ -549,18 +466,7 @@ class Study:
         }
 
     def question(self) -> Question:
-        """Make the question.
-
-        Returns
-        -------
-        Question
-            The question.
-
-        Raises
-        ------
-        SpecError
-            If it is impossible in itself.
-        """
+        """Make the question."""
         from bayesblina.person_time.question import Question
 
         content = self.content.question.model_dump()
@@ -569,18 +475,7 @@ class Study:
         return Question(**content)
 
     def model(self) -> ModelDefinition:
-        """Load the model, with the study's priors.
-
-        Returns
-        -------
-        ModelDefinition
-            The model.
-
-        Raises
-        ------
-        SpecError
-            If there is no such model or its file is not valid.
-        """
+        """Load the model, with the study's priors."""
         section = self.content.model
         if section.file is not None:
             if not section.file.endswith(".toml"):
@@ -599,35 +494,13 @@ class Study:
         return change_priors(model, self.priors(), where="model.priors.")
 
     def priors(self) -> dict[str, Any]:
-        """Give the study's own priors.
-
-        Returns
-        -------
-        dict
-            By the names that `bayesblina.ModelDefinition.with_priors` takes.
-        """
+        """Give the study's own priors."""
         section = self.content.model.priors
         given = {name: getattr(section, name) for name in type(section).model_fields}
         return {name: prior for name, prior in given.items() if prior is not None}
 
     def scenarios(self, cohort: Cohort) -> tuple[Scenario, ...]:
-        """Lay out the scenarios of the study's sensitivity section, the study itself first.
-
-        Parameters
-        ----------
-        cohort
-            The study's patients.
-
-        Returns
-        -------
-        tuple of Scenario
-            What `bayesblina.scenarios` gives.
-
-        Raises
-        ------
-        SpecError
-            If the study has no such section, or scenarios cannot be asked.
-        """
+        """Lay out the scenarios of the study's sensitivity section, the study itself first."""
         from bayesblina.studies.what_if import scenarios
 
         section = self.content.sensitivity
@@ -663,10 +536,7 @@ class Study:
     def regimes(self) -> tuple[Regime, ...]:
         """Name the regimes to draw curves for.
 
-        Returns
-        -------
-        tuple of Never and From
-            Never, then one for each of the study's starts.
+        Never, then one for each of the study's starts.
         """
         from bayesblina.estimands.regimes import From, Never
 
@@ -674,23 +544,7 @@ class Study:
 
 
 def in_memory(cohort: Cohort | CohortScan) -> Cohort:
-    """Require patients in memory.
-
-    Parameters
-    ----------
-    cohort
-        Patients of a study.
-
-    Returns
-    -------
-    Cohort
-        The same.
-
-    Raises
-    ------
-    SpecError
-        If they are in a query engine.
-    """
+    """Require patients in memory."""
     from bayesblina.patients.cohort import Cohort
 
     if not isinstance(cohort, Cohort):
@@ -703,22 +557,6 @@ def in_memory(cohort: Cohort | CohortScan) -> Cohort:
 
 def read_study(path: str | PathLike[str]) -> Study:
     """Read and check a study file; the data are not touched yet.
-
-    Parameters
-    ----------
-    path
-        A TOML file.
-
-    Returns
-    -------
-    Study
-        What it says.
-
-    Raises
-    ------
-    SpecError
-        If there is no such file, it is not TOML, or says anything that is unknown or impossible;
-        all of it is told at once, with the keys that are known.
 
     Examples
     --------

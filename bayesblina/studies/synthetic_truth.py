@@ -635,11 +635,6 @@ class Truth:
 def design(table: pd.DataFrame) -> Floats:
     """Lay out the covariate terms of each patient.
 
-    Parameters
-    ----------
-    table
-        Columns ``age_group``, ``prior_salvage`` and ``marrow_blasts``.
-
     Returns
     -------
     ndarray, shape (patient, term)

@@ -60,18 +60,6 @@ class Masked:
 def is_small(value: float, minimum: int) -> bool:
     """Say whether a count is too small to be shown.
 
-    Parameters
-    ----------
-    value
-        The count. 0 tells of nobody and is shown.
-    minimum
-        Smallest count that is shown.
-
-    Returns
-    -------
-    bool
-        Whether it is hidden.
-
     Examples
     --------
     >>> [is_small(value, 5) for value in (0, 1, 4, 5)]
@@ -93,20 +81,11 @@ def mask(
 
     Parameters
     ----------
-    counts
-        Counts by name.
     sums
         Wholes with the parts that add up to them; a name with a minus before it is taken off.
-    minimum
-        Smallest count that is shown.
     orders
         Pairs of a count, or of several that share nobody, and one that is never smaller: part and
         whole, events and patients.
-
-    Returns
-    -------
-    Masked
-        What is hidden.
 
     Notes
     -----
@@ -145,16 +124,6 @@ def mask(
 
 def terms(one: Sum) -> list[tuple[str, float]]:
     """Write a sum as terms that together are 0.
-
-    Parameters
-    ----------
-    one
-        The sum.
-
-    Returns
-    -------
-    list of (str, float)
-        Names with their signs.
 
     Examples
     --------
@@ -285,18 +254,8 @@ def mask_account(
 
     Parameters
     ----------
-    table
-        ``step``, ``endpoint``, ``phase``, ``what``, ``patients``, ``events``, ``person_time``.
     minimum
         Smallest count that is shown; 1 shows all.
-    at_risk
-        ``endpoint``, ``group``, ``landmark``, ``time``, ``at_risk``, if they stand beside it:
-        whoever is at risk was eligible.
-
-    Returns
-    -------
-    MaskedAccount
-        What is hidden.
 
     Examples
     --------

@@ -42,13 +42,6 @@ def digits(value: float, count: int) -> float:
     ----------
     value
         The number; what is not finite stays as it is.
-    count
-        How many digits.
-
-    Returns
-    -------
-    float
-        The number that is shown.
 
     Examples
     --------
@@ -59,20 +52,7 @@ def digits(value: float, count: int) -> float:
 
 
 def coarse_times(table: pd.DataFrame, landmarks: Collection[float] = ()) -> pd.DataFrame:
-    """Round the times of a table; landmarks are the study's own, and stay.
-
-    Parameters
-    ----------
-    table
-        Any table.
-    landmarks
-        Times that tell of no patient.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table with times of four digits.
-    """
+    """Round the times of a table; landmarks are the study's own, and stay."""
     kept = set(landmarks)
     shown = table.copy()
     for name in TIMES:
@@ -87,18 +67,8 @@ def coarse_times(table: pd.DataFrame, landmarks: Collection[float] = ()) -> pd.D
 def without_counts(text: str, masked: Masked) -> str:
     """Take small counts, and exact times, out of a text such as the reason of an error.
 
-    Parameters
-    ----------
-    text
-        The text.
-    masked
-        What is hidden.
-
-    Returns
-    -------
-    str
-        The text. Whole numbers that are small or hidden are masked, whatever they count; other
-        numbers have at most four digits.
+    The text. Whole numbers that are small or hidden are masked, whatever they count; other numbers
+    have at most four digits.
 
     Examples
     --------
@@ -121,17 +91,7 @@ def without_counts(text: str, masked: Masked) -> str:
 def mask_flow(table: pd.DataFrame, found: MaskedAccount) -> pd.DataFrame:
     """Hide counts and person-times of an account.
 
-    Parameters
-    ----------
-    table
-        The account.
-    found
-        What is hidden of it.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The same columns; hidden cells hold the mask, and person-time is whole.
+    The same columns; hidden cells hold the mask, and person-time is whole.
     """
     if found.masked.minimum <= 1:
         return table
@@ -156,17 +116,7 @@ def mask_flow(table: pd.DataFrame, found: MaskedAccount) -> pd.DataFrame:
 def mask_at_risk(table: pd.DataFrame, found: MaskedAccount) -> pd.DataFrame:
     """Hide numbers at risk.
 
-    Parameters
-    ----------
-    table
-        ``at_risk`` by endpoint, group, landmark and time.
-    found
-        What is hidden of it, and of the account.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The same columns; hidden cells hold the mask.
+    The same columns; hidden cells hold the mask.
     """
     masked = found.masked
     if masked.minimum <= 1:
@@ -186,20 +136,12 @@ def mask_safety(
 ) -> pd.DataFrame:
     """Hide small counts of adverse events by phase, and the estimates that would tell them.
 
+    The same columns; hidden counts hold the mask, hidden estimates are missing.
+
     Parameters
     ----------
-    table
-        ``phase``, ``patients``, ``with_event``, ``share``, ``events``, ``person_time``, and what
-        was estimated of them.
-    masked
-        What else is hidden.
     timeless
         Phases whose person-time is hidden elsewhere.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The same columns; hidden counts hold the mask, hidden estimates are missing.
     """
     if masked.minimum <= 1:
         return table
@@ -241,23 +183,14 @@ def mask_ladder(
 ) -> pd.DataFrame:
     """Take the numbers out of rungs that would tell how many events there are.
 
+    The ladder with the truth value ``masked``; estimates of masked rungs are missing, others that
+    follow from events and risk sets alone have three digits. Of all rungs the counts hold the mask:
+    two of them differ by those before a landmark.
+
     Parameters
     ----------
-    ladder
-        The ladder.
-    minimum
-        Smallest count that is shown.
-    closed, few
-        Endpoints of which events by phase are hidden, and of which no estimate may be shown.
     own
         Methods whose prior, covariates and baseline tell no count to the unit.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The ladder with the truth value ``masked``; estimates of masked rungs are missing, others
-        that follow from events and risk sets alone have three digits. Of all rungs the counts
-        hold the mask: two of them differ by those before a landmark.
     """
     if minimum <= 1:
         return ladder
@@ -289,17 +222,7 @@ def mask_ladder(
 def mask_loo(table: pd.DataFrame, masked: Masked) -> pd.DataFrame:
     """Hide small counts of a table of leave-one-out predictions.
 
-    Parameters
-    ----------
-    table
-        ``loo`` of the checks.
-    masked
-        What is hidden.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The same columns; hidden counts hold the mask, densities have one decimal.
+    The same columns; hidden counts hold the mask, densities have one decimal.
     """
     if masked.minimum <= 1:
         return table
@@ -320,18 +243,7 @@ def mask_loo(table: pd.DataFrame, masked: Masked) -> pd.DataFrame:
 def by_kind(diagnostics: pd.DataFrame, many: Callable[[str], bool]) -> pd.DataFrame:
     """Join parameters of which there is one for each patient or site: the worst of them.
 
-    Parameters
-    ----------
-    diagnostics
-        The table of diagnostics.
-    many
-        Says of a kind of parameters whether there is one for each patient or site.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table; single parameters of such kinds, which may bear the names of patients, are one
-        row.
+    The table; single parameters of such kinds, which may bear the names of patients, are one row.
     """
     kinds = diagnostics["name"].astype(str).str.partition("[")[0]
     joined = (diagnostics["kind"] == "parameter") & kinds.map(many).astype(bool)
@@ -354,19 +266,14 @@ def read_observed(rows: pd.DataFrame, times: Floats, *, minimum: int) -> tuple[F
     rest. It is read where at least `minimum` events have come since the last reading (none, at
     the end, if none came), and goes straight between: no step is that of a few events.
 
+    The curve; empty where nothing of it may be shown. Survival has two decimals.
+
     Parameters
     ----------
-    rows
-        One observed curve: ``time``, ``survival``, ``at_risk``, ``events``.
     times
         Times at which it may be read, in order: never those of single events.
     minimum
         Smallest count that is shown; 1 reads the curve wherever it goes.
-
-    Returns
-    -------
-    times, values : ndarray
-        The curve; empty where nothing of it may be shown. Survival has two decimals.
     """
     rows = rows.sort_values("time", kind="stable")
     few = rows.loc[rows["at_risk"] < max(minimum, 1), "time"]

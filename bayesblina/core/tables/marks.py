@@ -48,15 +48,7 @@ BESIDE = frozenset(
 def failed(values: Mapping[Any, Any]) -> tuple[str, ...]:
     """Name the gates that a row, or what an estimate carries with it, says were failed.
 
-    Parameters
-    ----------
-    values
-        A row of a table, or attributes: ``converged``, ``baseline`` and ``event_times`` count.
-
-    Returns
-    -------
-    tuple of str
-        Of ``"converged"``, ``"baseline"``, ``"event_times"``; those that are not there passed.
+    Of ``"converged"``, ``"baseline"``, ``"event_times"``; those that are not there passed.
 
     Examples
     --------
@@ -71,18 +63,7 @@ def failed(values: Mapping[Any, Any]) -> tuple[str, ...]:
 
 
 def failed_in(source: pd.DataFrame | xr.Dataset) -> tuple[str, ...]:
-    """Name the gates that any row of a table failed, or that its attributes say were failed.
-
-    Parameters
-    ----------
-    source
-        A table, or estimates.
-
-    Returns
-    -------
-    tuple of str
-        As `failed`.
-    """
+    """Name the gates that any row of a table failed, or that its attributes say were failed."""
     found = set(failed(source.attrs))
     for name in (BASELINE, EVENT_TIMES):
         there = name in source if isinstance(source, pd.DataFrame) else name in source.coords
@@ -100,16 +81,6 @@ def failed_in(source: pd.DataFrame | xr.Dataset) -> tuple[str, ...]:
 
 def beside(row: Mapping[Any, Any]) -> str:
     """Word what must not be overlooked beside one number.
-
-    Parameters
-    ----------
-    row
-        Its row.
-
-    Returns
-    -------
-    str
-        Empty if there is nothing.
 
     Examples
     --------

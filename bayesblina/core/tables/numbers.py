@@ -29,15 +29,7 @@ ROUNDING = 1e-9
 def ratio(value: float) -> str:
     """Write a ratio: two decimals; three significant digits from 100 on.
 
-    Parameters
-    ----------
-    value
-        A hazard ratio, odds ratio or rate ratio.
-
-    Returns
-    -------
-    str
-        The text; ``"<0.01"`` for what would be 0.00.
+    The text; ``"<0.01"`` for what would be 0.00.
 
     Examples
     --------
@@ -56,20 +48,10 @@ def ratio(value: float) -> str:
 def probability(value: float) -> str:
     """Write a probability: two decimals, three below 0.1 and above 0.9.
 
-    Parameters
-    ----------
-    value
-        A posterior probability or a p-value, from 0 to 1.
-
     Returns
     -------
     str
         The text; ``"<0.001"`` and ``">0.999"`` at the ends: draws never prove certainty.
-
-    Raises
-    ------
-    SpecError
-        If it is no probability.
 
     Examples
     --------
@@ -90,16 +72,6 @@ def probability(value: float) -> str:
 def p_value(value: float) -> str:
     """Write a p-value with its sign of relation.
 
-    Parameters
-    ----------
-    value
-        The p-value.
-
-    Returns
-    -------
-    str
-        The text.
-
     Examples
     --------
     >>> p_value(0.0312), p_value(0.0), p_value(1.0)
@@ -112,15 +84,7 @@ def p_value(value: float) -> str:
 def percent(value: float) -> str:
     """Write a share as a percentage with one decimal.
 
-    Parameters
-    ----------
-    value
-        The share, 1 for all.
-
-    Returns
-    -------
-    str
-        The text, without the sign.
+    The text, without the sign.
 
     Examples
     --------
@@ -145,11 +109,6 @@ def time(value: float, unit: str) -> str:
     str
         The text, without the unit.
 
-    Raises
-    ------
-    SpecError
-        If the unit is unknown.
-
     Examples
     --------
     >>> time(15.46, "months"), time(-0.0, "days"), time(float("inf"), "months")
@@ -172,11 +131,6 @@ def log_density(value: float) -> str:
     value
         The log density.
 
-    Returns
-    -------
-    str
-        The text.
-
     Examples
     --------
     >>> log_density(-172.04)
@@ -188,15 +142,7 @@ def log_density(value: float) -> str:
 def number(value: float) -> str:
     """Write any other number: three significant digits, never with an exponent's letter.
 
-    Parameters
-    ----------
-    value
-        The number.
-
-    Returns
-    -------
-    str
-        The text; whole numbers as they stand.
+    The text; whole numbers as they stand.
 
     Examples
     --------
@@ -219,19 +165,12 @@ def interval(
 ) -> str:
     """Write an estimate with its interval.
 
+    The text; a dash where there is no estimate.
+
     Parameters
     ----------
-    middle, lower, upper
-        The estimate and the ends of its interval.
-    kind
-        What they are.
     unit
         Unit of times.
-
-    Returns
-    -------
-    str
-        The text; a dash where there is no estimate.
 
     Examples
     --------
@@ -249,20 +188,8 @@ def writer(kind: Kind, *, unit: str = "months") -> Callable[[float], str]:
 
     Parameters
     ----------
-    kind
-        What they are.
     unit
         Unit of times.
-
-    Returns
-    -------
-    callable
-        From a number to its text.
-
-    Raises
-    ------
-    SpecError
-        If the kind is unknown.
     """
     known: dict[str, Callable[[float], str]] = {
         "ratio": ratio,

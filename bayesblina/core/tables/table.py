@@ -251,16 +251,8 @@ class Table:
 def plain(text: str) -> str:
     r"""Make a text one line that shows what it holds.
 
-    Parameters
-    ----------
-    text
-        Any text.
-
-    Returns
-    -------
-    str
-        White space folded to single spaces; control characters, surrogates and those that turn the
-        direction of the text around them are gone.
+    White space folded to single spaces; control characters, surrogates and those that turn the
+    direction of the text around them are gone.
 
     Examples
     --------
@@ -281,15 +273,7 @@ def plain(text: str) -> str:
 def latex(text: str) -> str:
     r"""Escape a text for LaTeX.
 
-    Parameters
-    ----------
-    text
-        Any text, in one line.
-
-    Returns
-    -------
-    str
-        The same text as LaTeX source; no character of it is a command, an option or a ligature.
+    The same text as LaTeX source; no character of it is a command, an option or a ligature.
 
     Examples
     --------
@@ -302,15 +286,7 @@ def latex(text: str) -> str:
 def markdown(text: str) -> str:
     r"""Escape a text for Markdown.
 
-    Parameters
-    ----------
-    text
-        Any text, in one line.
-
-    Returns
-    -------
-    str
-        The same text as Markdown source; no character of it is markup or HTML.
+    The same text as Markdown source; no character of it is markup or HTML.
 
     Examples
     --------

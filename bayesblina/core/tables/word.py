@@ -31,8 +31,6 @@ def fill(
     ----------
     document
         The document; it is changed.
-    title, head, rows, numeric, notes
-        As of `bayesblina.core.tables.Table`.
     """
     if title:
         paragraph = document.add_paragraph()

@@ -103,33 +103,7 @@ def canvas(
     share_y: bool = False,
     heights: Sequence[float] | None = None,
 ) -> Canvas:
-    """Make a figure with panels, or take the caller's panel.
-
-    Parameters
-    ----------
-    rows, columns
-        Number of panels.
-    height
-        Height in inches.
-    width
-        One column of a journal's page (89 mm) or two (183 mm).
-    ax
-        The caller's panel.
-    share_x, share_y
-        Whether panels share their axes.
-    heights
-        Relative heights of the rows.
-
-    Returns
-    -------
-    Canvas
-        The panels, in the style of all figures.
-
-    Raises
-    ------
-    SpecError
-        If the width is unknown, or a panel is given for a figure that has several.
-    """
+    """Make a figure with panels, or take the caller's panel."""
     if width not in INCHES:
         raise SpecError(f"width must be 'one' or 'two' columns of a page, got {width!r}.")
     if ax is not None:
@@ -160,12 +134,6 @@ def paired(rows: int, *, height: float, width: Width, heights: Sequence[float] =
 
     Parameters
     ----------
-    rows
-        Number of pairs.
-    height
-        Height in inches of a figure with pairs beside each other.
-    width
-        One column of a journal's page (89 mm) or two (183 mm).
     heights
         Relative heights of the pairs; by default equal.
 
@@ -193,19 +161,6 @@ def in_a_row(
 ) -> Canvas:
     """Make panels beside each other on two columns, else below each other.
 
-    Parameters
-    ----------
-    count
-        How many.
-    height
-        Height in inches of each.
-    width
-        One column of a journal's page (89 mm) or two (183 mm).
-    ax
-        The caller's panel.
-    share_x, share_y
-        Whether panels share their axes.
-
     Returns
     -------
     Canvas
@@ -218,15 +173,7 @@ def in_a_row(
 
 
 def label_left(drawn: Canvas, text: str) -> None:
-    """Name the vertical axis of every panel that has none to its left.
-
-    Parameters
-    ----------
-    drawn
-        The figure.
-    text
-        The name.
-    """
+    """Name the vertical axis of every panel that has none to its left."""
     for axis in drawn.axes.flat:
         place = axis.get_subplotspec()
         if not drawn.own or place is None or place.is_first_col():
@@ -234,13 +181,7 @@ def label_left(drawn: Canvas, text: str) -> None:
 
 
 def dress(axis: Axes) -> None:
-    """Give a panel the style of all figures.
-
-    Parameters
-    ----------
-    axis
-        The panel.
-    """
+    """Give a panel the style of all figures."""
     # Ticks are made when they are first drawn, long after any settings that hold for a while.
     axis.tick_params(labelsize=SMALL, width=0.7, length=3)
     axis.xaxis.label.set_fontsize(SIZE)
@@ -249,30 +190,12 @@ def dress(axis: Axes) -> None:
 
 
 def entitle(axis: Axes, text: str) -> None:
-    """Write a panel's title, on the left; nothing in it is mathematics.
-
-    Parameters
-    ----------
-    axis
-        The panel.
-    text
-        The title.
-    """
+    """Write a panel's title, on the left; nothing in it is mathematics."""
     axis.set_title(literal(text), loc="left", fontsize=SIZE, fontweight="bold", wrap=True)
 
 
 def literal(text: object) -> str:
     r"""Keep a text of the data from being read as mathematics, or as several lines.
-
-    Parameters
-    ----------
-    text
-        The text.
-
-    Returns
-    -------
-    str
-        The text with dollar signs escaped and white space folded.
 
     Examples
     --------
@@ -287,8 +210,6 @@ def explain(axis: Axes, *, place: Literal["best", "upper left"] = "best") -> Non
 
     Parameters
     ----------
-    axis
-        The panel.
     place
         Where; matplotlib's ``loc``.
     """
@@ -296,25 +217,7 @@ def explain(axis: Axes, *, place: Literal["best", "upper left"] = "best") -> Non
 
 
 def colours(count: int, what: str) -> tuple[str, ...]:
-    """Give each of several things its own colour.
-
-    Parameters
-    ----------
-    count
-        How many.
-    what
-        What they are, for the error.
-
-    Returns
-    -------
-    tuple of str
-        As many colours.
-
-    Raises
-    ------
-    SpecError
-        If there are more than can be told apart.
-    """
+    """Give each of several things its own colour."""
     if count > len(COLOURS):
         raise SpecError(
             f"{count} {what} are too many for one figure, whose colours tell {len(COLOURS)} apart: "
@@ -324,23 +227,7 @@ def colours(count: int, what: str) -> tuple[str, ...]:
 
 
 def tails(mass: float) -> tuple[float, float]:
-    """Turn the probability of a central interval into those of its ends.
-
-    Parameters
-    ----------
-    mass
-        Probability.
-
-    Returns
-    -------
-    (float, float)
-        Of the lower and the upper end.
-
-    Raises
-    ------
-    SpecError
-        If it does not lie between 0 and 1.
-    """
+    """Turn the probability of a central interval into those of its ends."""
     if not 0 < mass < 1:
         raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
     return (1.0 - mass) / 2.0, (1.0 + mass) / 2.0
@@ -351,22 +238,8 @@ def chosen(known: Iterable[object], endpoint: str | None, *, what: str = "endpoi
 
     Parameters
     ----------
-    known
-        Those there are.
     endpoint
         The one asked for; None for all.
-    what
-        What they are, for the error.
-
-    Returns
-    -------
-    list of str
-        Their names.
-
-    Raises
-    ------
-    SpecError
-        If the one asked for is not there, or there are none.
     """
     names = list(dict.fromkeys(str(name) for name in known))
     if endpoint is not None and endpoint not in names:
@@ -381,19 +254,8 @@ def require(source: Any, names: Sequence[str], made_by: str) -> None:
 
     Parameters
     ----------
-    source
-        What is to be drawn.
     names
         Variables or columns that must be there.
-    made_by
-        What gives such a one.
-
-    Raises
-    ------
-    TypeError
-        If it is neither table nor dataset; says what to call first.
-    SpecError
-        If one is missing.
     """
     if not isinstance(source, xr.Dataset | pd.DataFrame):
         kind = type(source).__name__
@@ -411,8 +273,6 @@ def mark(
 
     Parameters
     ----------
-    drawn
-        The figure.
     *sources
         What it shows; their attributes, and what stands beside each number, tell whether patients
         are synthetic and which gates were failed (`bayesblina.core.tables.marks`).
@@ -445,16 +305,8 @@ def say(
 
     Parameters
     ----------
-    drawn
-        The figure.
-    synthetic
-        Whether patients are simulated.
     converged
         Whether the draws passed the convergence gate.
-    failed
-        Other gates that were failed: ``"baseline"``, ``"event_times"``.
-    more
-        Anything else.
     """
     parts = [
         SYNTHETIC if synthetic else "",
@@ -487,15 +339,7 @@ def say(
 
 
 def ratio_scale(axis: Axes, direction: Literal["x", "y"] = "y") -> None:
-    """Put ratios on a logarithmic axis with readable ticks.
-
-    Parameters
-    ----------
-    axis
-        The panel, with all that it shows.
-    direction
-        Which of its axes.
-    """
+    """Put ratios on a logarithmic axis with readable ticks."""
     across = direction == "x"
     (axis.set_xscale if across else axis.set_yscale)("log")
     whole = axis.get_figure(root=True)

@@ -33,17 +33,7 @@ THEN: Mapping[str, str] = {"failed": ": do not use the number with a baseline"}
 def known(row: Mapping[Any, Any], column: str) -> bool:
     """Say whether a row has a number.
 
-    Parameters
-    ----------
-    row
-        A row of the table of hazard ratios.
-    column
-        The column.
-
-    Returns
-    -------
-    bool
-        False where the column or its number is missing.
+    False where the column or its number is missing.
 
     Examples
     --------
@@ -54,20 +44,7 @@ def known(row: Mapping[Any, Any], column: str) -> bool:
 
 
 def compared(row: Mapping[Any, Any], fit: Fit) -> Words:
-    """Set the answer beside the one without a baseline, in a sentence.
-
-    Parameters
-    ----------
-    row
-        A row of the table of hazard ratios.
-    fit
-        The fit.
-
-    Returns
-    -------
-    sequence of str and Number
-        The sentence, with as many digits as the answer has.
-    """
+    """Set the answer beside the one without a baseline, in a sentence."""
     if not known(row, "companion_median"):
         why = fit.companion.reason.removeprefix("not compared: ")
         words = f"Not compared with a model without a baseline: {why}"
@@ -101,15 +78,7 @@ def compared(row: Mapping[Any, Any], fit: Fit) -> Words:
 def pulled(row: Mapping[Any, Any]) -> Words:
     """Say how far the priors and the baseline pull the answer, in a sentence.
 
-    Parameters
-    ----------
-    row
-        A row of the table of hazard ratios.
-
-    Returns
-    -------
-    sequence of str and Number
-        The sentence; none where nothing is known.
+    The sentence; none where nothing is known.
     """
     shape = shape_of(row)
 
@@ -148,17 +117,7 @@ def pulled(row: Mapping[Any, Any]) -> Words:
 def event_times_in_words(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
     """Say whether event times are those of visits.
 
-    Parameters
-    ----------
-    fit
-        The fit.
-    coarse
-        Whether to leave out shares of patients, which may tell of few.
-
-    Returns
-    -------
-    tuple of str
-        Sentences without their full stops.
+    Sentences without their full stops.
     """
     found = fit.event_times
     if found is None:
@@ -180,19 +139,7 @@ def weak_points(
 ) -> tuple[str, ...]:
     """Say what weakens the answer, event times that are told among it.
 
-    Parameters
-    ----------
-    fit
-        The fit.
-    loo
-        ``leave_one_out`` of the results, if it is known.
-    coarse
-        As for `event_times_in_words`.
-
-    Returns
-    -------
-    tuple of str
-        Sentences without their full stops.
+    Sentences without their full stops.
     """
     found = fit.event_times
     told = () if found is None else event_times_in_words(fit, coarse=coarse)[: len(found.messages)]
@@ -203,19 +150,14 @@ def weak_points(
 def curves_in_words(table: pd.DataFrame | None, unit: str, *, coarse: bool = False) -> list[str]:
     """Say how far the baseline moves curves.
 
+    One text for each endpoint and regime, without its full stop.
+
     Parameters
     ----------
     table
         ``curve_shift`` of the results; None if it is not known.
     unit
         Time unit.
-    coarse
-        Whether survival has two decimals: a jump of it is one over the number at risk.
-
-    Returns
-    -------
-    list of str
-        One text for each endpoint and regime, without its full stop.
     """
     rows = [] if table is None else table.to_dict("records")
     shape = ".2f" if coarse else SURVIVAL
@@ -230,20 +172,7 @@ def curves_in_words(table: pd.DataFrame | None, unit: str, *, coarse: bool = Fal
 
 
 def banners(fit: Fit, *, coarse: bool = False) -> list[dict[str, Any]]:
-    """Word what must stand above everything else, of the gates other than convergence.
-
-    Parameters
-    ----------
-    fit
-        The fit.
-    coarse
-        As for `event_times_in_words`.
-
-    Returns
-    -------
-    list of dict
-        ``title`` and ``failures`` of each gate that was failed.
-    """
+    """Word what must stand above everything else, of the gates other than convergence."""
     found = []
     if BASELINE in fit.failed:
         found.append({"title": BASELINE_MOVES, "failures": _failing(fit)})
@@ -264,18 +193,7 @@ def _failing(fit: Fit) -> list[str]:
 
 
 def gate_words(fit: Fit) -> str:
-    """Say how the baseline gate came out, in a sentence.
-
-    Parameters
-    ----------
-    fit
-        The fit.
-
-    Returns
-    -------
-    str
-        The sentence.
-    """
+    """Say how the baseline gate came out, in a sentence."""
     gate = fit.gate
     if gate.state == "not compared":
         return f"{WORDS[gate.state].capitalize()}: {gate.reason}."
@@ -284,20 +202,7 @@ def gate_words(fit: Fit) -> str:
 
 
 def gate_rows(fit: Fit) -> list[dict[str, str]]:
-    """Write the baseline gate for a page that may hide counts.
-
-    Parameters
-    ----------
-    fit
-        The fit.
-
-    Returns
-    -------
-    list of dict
-        ``endpoint``, ``effect``, ``own`` and ``other`` (hazard ratios at the posterior means of
-        their logarithms, with two decimals), ``shift`` (one decimal), ``sd_ratio``, ``state`` and
-        ``reason``: no finer than the hazard ratios themselves.
-    """
+    """Write the baseline gate for a page that may hide counts."""
 
     def written(value: object, shape: str) -> str:
         number = float(str(value))

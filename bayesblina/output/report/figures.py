@@ -78,18 +78,6 @@ class Scale:
 def shorten(text: str, length: int) -> str:
     """Cut a text that is too long for its place.
 
-    Parameters
-    ----------
-    text
-        The text.
-    length
-        Number of letters there is room for.
-
-    Returns
-    -------
-    str
-        The text, or its beginning with an ellipsis.
-
     Examples
     --------
     >>> shorten("maintenance", 6)
@@ -100,18 +88,6 @@ def shorten(text: str, length: int) -> str:
 
 def ticks_of(low: float, high: float, *, count: int = 6) -> list[float]:
     """Choose round values between two ends.
-
-    Parameters
-    ----------
-    low, high
-        The ends.
-    count
-        About how many.
-
-    Returns
-    -------
-    list of float
-        Multiples of 1, 2 or 5 times a power of ten.
 
     Examples
     --------
@@ -126,18 +102,7 @@ def ticks_of(low: float, high: float, *, count: int = 6) -> list[float]:
 
 
 def ratio_ticks(low: float, high: float) -> list[float]:
-    """Choose round ratios between two ends, with 1 among them where it lies there.
-
-    Parameters
-    ----------
-    low, high
-        The ends, above 0.
-
-    Returns
-    -------
-    list of float
-        At most about eight.
-    """
+    """Choose round ratios between two ends, with 1 among them where it lies there."""
     inside = [one for one in RATIO_TICKS if low <= one <= high]
     if len(inside) <= 8:
         return inside
@@ -211,16 +176,6 @@ def _axes(
 def rounded(values: pd.Series) -> pd.Series:
     """Round probabilities to three decimals; what is neither 0 nor 1 does not become it.
 
-    Parameters
-    ----------
-    values
-        Probabilities.
-
-    Returns
-    -------
-    pandas.Series
-        The same, rounded.
-
     Examples
     --------
     >>> rounded(pd.Series([0.12345, 0.99999, 1.0])).tolist()
@@ -247,33 +202,12 @@ def survival(
 
     Parameters
     ----------
-    name
-        Id of the figure.
-    rows
-        Rows of the table of curves, of one endpoint and landmark.
-    regimes
-        Regimes of the whole study, which keep their colours.
-    observed
-        Times and values of the observed curves, by group.
-    at_risk
-        Times and worded numbers of patients at risk, by group.
-    colours
-        Number of each observed group's colour.
     known_until
         By regime the time up to which enough patients are at risk; curves are grey beyond it.
-    title
-        Title.
     unit
         Time unit.
     landmark
         Where the curves begin.
-
-    Returns
-    -------
-    figure : Figure
-        The figure.
-    data : dict
-        What the page's script reads off it: times, their places, and the curves.
     """
     rows = rows.assign(**{name: rounded(rows[name]) for name in ("median", "lower", "upper")})
     times = np.sort(rows["time"].unique()).astype(float)
@@ -394,27 +328,8 @@ def density(
 
     Parameters
     ----------
-    name
-        Id of the figure.
     log_ratios : ndarray, shape (draw,)
         Draws of the log hazard ratio.
-    prior
-        Mean and sd of its normal prior.
-    interval
-        Central interval of the hazard ratio, shaded.
-    median
-        Posterior median.
-    thresholds
-        Hazard ratios to mark.
-    title
-        Title.
-    axis
-        Title of the axis.
-
-    Returns
-    -------
-    Figure
-        The figure.
     """
     from scipy.stats import gaussian_kde, norm
 
@@ -462,21 +377,14 @@ def density(
 def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     """Draw estimates with intervals below each other.
 
+    The figure. Estimates that do not exist are named as such.
+
     Parameters
     ----------
-    name
-        Id of the figure.
     rows
         Each with ``label``, ``estimate``, ``lower``, ``upper``, ``kind`` (``"biased"`` is drawn as
         a cross, ``"own"`` filled, others open) and ``absent``, what stands where there is no
         estimate.
-    title
-        Title.
-
-    Returns
-    -------
-    Figure
-        The figure. Estimates that do not exist are named as such.
     """
     known = [row for row in rows if math.isfinite(row["estimate"])]
     ends = [value for row in known for value in (row["lower"], row["upper"])]
@@ -523,19 +431,8 @@ def events(name: str, rows: pd.DataFrame, *, title: str, unit: str) -> Figure:
 
     Parameters
     ----------
-    name
-        Id of the figure.
-    rows
-        ``interval_start``, ``interval_stop``, ``observed``, ``expected``, ``lower``, ``upper``.
-    title
-        Title.
     unit
         Time unit.
-
-    Returns
-    -------
-    Figure
-        The figure.
     """
     tall = 170.0
     bottom = TOP + tall
@@ -596,23 +493,8 @@ def bands(
 
     Parameters
     ----------
-    name
-        Id of the figure.
     curves
         ``group``, ``time``, ``lower``, ``median``, ``upper``; missing after the end of follow-up.
-    observed
-        Times and values of the observed curves, by group.
-    colours
-        Number of each group's colour.
-    title
-        Title.
-    axis
-        Title of the axis.
-
-    Returns
-    -------
-    Figure
-        The figure.
     """
     bottom = TOP + HEIGHT
     known = curves.dropna(subset=["median"])
@@ -652,21 +534,8 @@ def specification(
 
     Parameters
     ----------
-    name
-        Id of the figure.
-    rows
-        Scenarios that converged, of one endpoint, sorted by their median.
-    axes
-        What was varied.
     base : ndarray of bool, shape (scenario,)
         Which is the base case.
-    title
-        Title.
-
-    Returns
-    -------
-    Figure
-        The figure.
     """
     settings = [
         (axis, str(value))
@@ -730,22 +599,7 @@ def specification(
 
 
 def tornado(name: str, effects: pd.DataFrame, *, title: str) -> Figure:
-    """Draw how far each axis moves the hazard ratio, the farthest on top.
-
-    Parameters
-    ----------
-    name
-        Id of the figure.
-    effects
-        ``axis``, ``low``, ``high``, ``log_ratio_low``, ``log_ratio_high``.
-    title
-        Title.
-
-    Returns
-    -------
-    Figure
-        The figure.
-    """
+    """Draw how far each axis moves the hazard ratio, the farthest on top."""
     left = 128.0
     low = math.exp(float(effects["log_ratio_low"].min()))
     high = math.exp(float(effects["log_ratio_high"].max()))

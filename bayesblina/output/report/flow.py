@@ -52,24 +52,7 @@ class Flow:
 def account(
     table: pd.DataFrame, *, exposed: str, minimum: int, at_risk: pd.DataFrame | None = None
 ) -> Flow:
-    """Word the account of patients.
-
-    Parameters
-    ----------
-    table
-        ``step``, ``endpoint``, ``phase``, ``what``, ``patients``, ``events``, ``person_time``.
-    exposed
-        Name of the exposed phase.
-    minimum
-        Smallest count that is shown.
-    at_risk
-        Numbers at risk that stand beside it.
-
-    Returns
-    -------
-    Flow
-        The account.
-    """
+    """Word the account of patients."""
     found = mask_account(table, minimum=minimum, at_risk=at_risk)
     shown = mask_flow(table, found)
 

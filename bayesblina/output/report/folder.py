@@ -98,47 +98,15 @@ def least_count(results: Results, asked: int | None) -> int:
 
     Parameters
     ----------
-    results
-        The results.
     asked
         What was asked for; None takes that of the folder's tables if they are masked, else 5.
-
-    Returns
-    -------
-    int
-        The count.
-
-    Raises
-    ------
-    SpecError
-        If it is no whole number from 1 on.
     """
     own = int(results.record.get("minimum_count", 1))
     return require_count(asked if asked is not None else own if own > 1 else MINIMUM_COUNT)
 
 
 def write_again(folder: str | PathLike[str], left: Shown, interrupts: Interrupts = NEVER) -> Path:
-    """Write the report into its folder, and the rest again where it shows other counts.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-    left
-        What may be shown of it.
-    interrupts
-        Ctrl-C, which is held back while files are moved.
-
-    Returns
-    -------
-    pathlib.Path
-        The report.
-
-    Raises
-    ------
-    StorageError
-        If a file cannot be written.
-    """
+    """Write the report into its folder, and the rest again where it shows other counts."""
     folder = Path(folder)
     record, minimum = left.whole.record, left.minimum
     if int(record.get("minimum_count", 1)) != minimum:
@@ -170,22 +138,7 @@ def _told(notes: dict[str, str]) -> dict[str, str]:
 def write_shown(
     folder: str | PathLike[str], left: Shown, *, beside: str | PathLike[str] | None = None
 ) -> None:
-    """Write tables and summary; what they hide goes into a file for their owner alone.
-
-    Parameters
-    ----------
-    folder
-        The folder, which exists.
-    left
-        What may be shown.
-    beside
-        Folder into which they will be moved, if there is one: what it holds stays, too.
-
-    Raises
-    ------
-    StorageError
-        If a file cannot be written.
-    """
+    """Write tables and summary; what they hide goes into a file for their owner alone."""
     folder = Path(folder)
     whole = left.whole
     if left.minimum > 1:
@@ -197,38 +150,12 @@ def write_shown(
 
 
 def staying(folder: str | PathLike[str]) -> list[str]:
-    """Name the files of a folder that must not be handed on.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-
-    Returns
-    -------
-    list of str
-        Their names.
-    """
+    """Name the files of a folder that must not be handed on."""
     return [name for name in STAYS if (Path(folder) / name).is_file()]
 
 
 def write_figures(folder: str | PathLike[str], left: Shown, draws: Dataset) -> None:
-    """Draw survival by endpoint, and hazard ratios, as PNG and SVG.
-
-    Parameters
-    ----------
-    folder
-        The folder, which exists.
-    left
-        What may be shown.
-    draws
-        Draws of survival at the first landmark.
-
-    Raises
-    ------
-    StorageError
-        If a file cannot be written.
-    """
+    """Draw survival by endpoint, and hazard ratios, as PNG and SVG."""
     from bayesblina.output import plots
 
     tables, fit = left.results.tables, left.results.fit

@@ -34,20 +34,6 @@ class Item:
 def checklist(fit: Fit, *, shown: Collection[str], sensitivity: bool) -> list[Item]:
     """Go through the guidelines.
 
-    Parameters
-    ----------
-    fit
-        The fit.
-    shown
-        Names of the tables of results that are there.
-    sensitivity
-        Whether scenarios were run.
-
-    Returns
-    -------
-    list of Item
-        All items, in the guidelines' order. What the report leaves out says so.
-
     Notes
     -----
     Kruschke (2021), doi:10.1038/s41562-021-01177-7. The wording of the items is our own.

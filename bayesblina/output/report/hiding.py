@@ -105,11 +105,6 @@ def without_few(results: Results, *, minimum: int) -> Shown:
         hidden.
     minimum
         Smallest count that is shown; 1 shows all.
-
-    Returns
-    -------
-    Shown
-        What is left.
     """
     exposed, fit = results.fit.question.exposed, results.fit
     at_risk, whole = results.tables.get("at_risk"), results.tables
@@ -177,23 +172,7 @@ def without_few(results: Results, *, minimum: int) -> Shown:
 
 
 def require_count(given: object) -> int:
-    """Require a smallest count that is shown.
-
-    Parameters
-    ----------
-    given
-        What was asked for.
-
-    Returns
-    -------
-    int
-        The same.
-
-    Raises
-    ------
-    SpecError
-        If it is no whole number from 1 on.
-    """
+    """Require a smallest count that is shown."""
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
         raise SpecError(f"minimum_count must be a whole number from 1 on, got {given!r}.")
     return given
@@ -364,18 +343,6 @@ def _scenarios(
 
 def about_others(sentences: Collection[str], withheld: Collection[str]) -> tuple[str, ...]:
     """Leave out sentences on endpoints that are withheld.
-
-    Parameters
-    ----------
-    sentences
-        Sentences, which begin with the endpoint that they are about, if with any.
-    withheld
-        The endpoints.
-
-    Returns
-    -------
-    tuple of str
-        The others.
 
     Examples
     --------

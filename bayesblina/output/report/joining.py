@@ -9,23 +9,7 @@ import pandas as pd
 
 
 def joined_events(replicated: Any, *, minimum: int) -> pd.DataFrame:
-    """Join neighbouring intervals until each has enough events to be shown.
-
-    Parameters
-    ----------
-    replicated
-        What `bayesblina.replicated_events` gives, of one endpoint.
-    minimum
-        Smallest number of events of an interval.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``interval_start``, ``interval_stop``, ``observed``, ``expected`` (posterior mean),
-        ``lower`` and ``upper`` of the central 95 % of replicates, and ``p_value``, the share of
-        replicates with more events than observed (half that of as many added). What is left at the
-        end joins the interval before it.
-    """
+    """Join neighbouring intervals until each has enough events to be shown."""
     observed = replicated["observed"].sum("phase").values
     expected = replicated["expected"].sum("phase").mean(("chain", "draw")).values
     drawn = replicated["replicated"].sum("phase")

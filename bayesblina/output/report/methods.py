@@ -131,17 +131,10 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
 
     Parameters
     ----------
-    fit
-        The fit.
     shown
         Names of the tables of results that are there: only what was done is described.
     unit
         Time unit.
-
-    Returns
-    -------
-    list of Paragraph
-        In order: question, model, priors, computation, estimates, checks.
     """
     question, definition, person_time = fit.question, fit.definition, fit.person_time
     estimand = estimand_of(fit)
@@ -271,15 +264,8 @@ def numbered(found: Sequence[Paragraph], *more: str) -> dict[str, int]:
 
     Parameters
     ----------
-    found
-        The paragraphs.
     *more
         Works cited elsewhere in the report.
-
-    Returns
-    -------
-    dict of int
-        Numbers from 1 on, by key.
     """
     keys = [key for one in found for key in one.cites]
     return {key: index for index, key in enumerate(dict.fromkeys([*keys, *more]), start=1)}

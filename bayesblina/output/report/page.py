@@ -89,40 +89,19 @@ Row = dict[str, Any]
 def render(results: Results, *, minimum_count: int = MINIMUM_COUNT) -> str:
     """Write results as one HTML page.
 
+    The page. Every text is escaped, and its content-security policy allows nothing that is not in
+    it.
+
     Parameters
     ----------
-    results
-        The results.
     minimum_count
         Smallest count of patients or events that is shown; 1 shows all.
-
-    Returns
-    -------
-    str
-        The page. Every text is escaped, and its content-security policy allows nothing that is not
-        in it.
-
-    Raises
-    ------
-    SpecError
-        If the minimum is no whole number from 1 on.
     """
     return render_shown(without_few(results, minimum=require_count(minimum_count)))
 
 
 def render_shown(left: Shown) -> str:
-    """Write what may be shown of results as one HTML page.
-
-    Parameters
-    ----------
-    left
-        What may be shown.
-
-    Returns
-    -------
-    str
-        The page.
-    """
+    """Write what may be shown of results as one HTML page."""
     templates = files("bayesblina.output.report").joinpath("templates")
     css, script, page = (
         templates.joinpath(name).read_text(encoding="utf-8")
@@ -166,16 +145,6 @@ def _policy(css: str, script: str) -> str:
 
 def embedded(value: object) -> Markup:
     r"""Write a value as JSON that may stand inside a script element.
-
-    Parameters
-    ----------
-    value
-        The value.
-
-    Returns
-    -------
-    markupsafe.Markup
-        JSON in which no ``<``, ``>`` or ``&`` stands.
 
     Examples
     --------

@@ -185,28 +185,12 @@ def analyse(
 ) -> Analysis:
     """Compute all tables of a study.
 
+    The tables. One that this model or this cohort does not allow is left out, with the reason.
+
     Parameters
     ----------
-    fit
-        The fit.
     cohort
         Its patients; what looks at single ones is left out where they are in a query engine.
-    curves
-        What curves are drawn.
-    safety
-        Adverse events, if any are known.
-    stage
-        Called with the name of each stage as it begins.
-
-    Returns
-    -------
-    Analysis
-        The tables. One that this model or this cohort does not allow is left out, with the reason.
-
-    Raises
-    ------
-    EstimandError
-        If the curves of the first landmark are not defined.
     """
     notes: dict[str, str] = {}
     tables: dict[str, pd.DataFrame] = {}
@@ -310,20 +294,7 @@ def _with_pulls(ratios: pd.DataFrame, fit: Fit) -> pd.DataFrame:
 
 
 def account_of_both(cohort: Cohort | CohortScan, fit: Fit) -> Account:
-    """Join what happened to the patients of the table and of the analysis.
-
-    Parameters
-    ----------
-    cohort
-        The table's patients.
-    fit
-        The analysis.
-
-    Returns
-    -------
-    Account
-        Of a table in a query engine patients are counted.
-    """
+    """Join what happened to the patients of the table and of the analysis."""
     if isinstance(cohort, Cohort):
         return cohort.account(cuts=fit.person_time.cuts) + fit.person_time.account()
     return cohort.account() + fit.person_time.account()
@@ -578,20 +549,7 @@ def _diagnostics(fit: Fit) -> pd.DataFrame:
 
 
 def write_tables(folder: str | PathLike[str], tables: Mapping[str, pd.DataFrame]) -> None:
-    """Write tables as CSV files.
-
-    Parameters
-    ----------
-    folder
-        The folder, which exists.
-    tables
-        Tables by name.
-
-    Raises
-    ------
-    StorageError
-        If one cannot be written.
-    """
+    """Write tables as CSV files."""
     for name, table in tables.items():
         write_text(Path(folder) / f"{name}.csv", to_csv(table))
 
@@ -614,33 +572,10 @@ def make_record(
 
     Parameters
     ----------
-    folder
-        The folder, with the fit and all tables in it.
-    title
-        Title of the study.
-    command
-        What was typed.
-    source
-        Name of the patients' table.
-    cohort
-        The patients.
-    seconds
-        Duration of each stage.
-    started
-        When the analysis began, ISO 8601.
-    notes
-        Why tables are missing, by name.
     starts
         Times from which the regimes of the curves give the exposed phase; None does not tell.
-    minimum_count
-        Smallest count that the tables show.
     safety
         Adverse events, where there are any.
-
-    Returns
-    -------
-    str
-        JSON.
     """
     folder = Path(folder)
     # Of the bytes that were analysed: the file may be another by now.
@@ -675,19 +610,6 @@ def seal_record(
     ----------
     folder
         The folder, with all tables in it, and the fit if it is not beside them.
-    record
-        The record.
-    notes
-        Why tables are missing, by name, as it may be told.
-    minimum_count
-        Smallest count that the tables show.
-    beside
-        Folder with the fit, if that is another one.
-
-    Returns
-    -------
-    str
-        JSON.
     """
     held = {FIT: Path(beside or folder) / FIT}
     held |= {f"{name}.csv": Path(folder) / f"{name}.csv" for name in TEXTS}
@@ -710,24 +632,7 @@ def write_unmasked(
     fit: Fit,
     notes: Mapping[str, str],
 ) -> None:
-    """Write tables as they were computed, into one file for their owner alone.
-
-    Parameters
-    ----------
-    folder
-        The folder, which exists.
-    tables
-        Tables by name.
-    fit
-        Their fit.
-    notes
-        Why tables are missing, by name.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Write tables as they were computed, into one file for their owner alone."""
     # In one order, whether they were computed now or read.
     texts = {name: to_csv(tables[name]) for name in TEXTS if name in tables}
     content = {"of": _mark_of(fit), "notes": dict(notes), "tables": texts}

@@ -36,15 +36,8 @@ def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
 
     Parameters
     ----------
-    left
-        What may be shown of them.
     stays
         Files of the folder that hold patients, or counts that are not shown.
-
-    Returns
-    -------
-    str
-        Markdown.
     """
     fit, tables = left.results.fit, left.results.tables
     title, source = str(left.results.record["title"]), str(left.results.record["source"])
@@ -110,15 +103,8 @@ def masking_in_words(left: Shown, stays: Sequence[str]) -> tuple[str, ...]:
 
     Parameters
     ----------
-    left
-        What may be shown.
     stays
         Files of the folder that hold patients, or counts that are not shown.
-
-    Returns
-    -------
-    tuple of str
-        Sentences.
     """
     if left.minimum <= 1:
         return ("Nothing is masked: small counts stand in every file.",)

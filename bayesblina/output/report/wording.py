@@ -66,16 +66,8 @@ Words = Sequence[str | Number]
 def estimand_of(fit: Fit) -> dict[str, str]:
     """Give the question's attributes of ICH E9(R1), and whose answer it is.
 
-    Parameters
-    ----------
-    fit
-        The fit.
-
-    Returns
-    -------
-    dict of str
-        One sentence for each attribute; with external patients the population says that the answer
-        is the current patients', or that it is that of both.
+    One sentence for each attribute; with external patients the population says that the answer is
+    the current patients', or that it is that of both.
     """
     attributes = dict(fit.question.estimand())
     borrowing = fit.definition.borrowing
@@ -99,21 +91,8 @@ def number(
 
     Parameters
     ----------
-    row
-        The row.
-    column
-        The column.
     shape
         How it is shown, as in a format string.
-    table
-        Name of the table.
-    estimate
-        Whether it was read off the draws.
-
-    Returns
-    -------
-    Number
-        The number.
 
     Examples
     --------
@@ -145,15 +124,8 @@ def shown(value: float, shape: str) -> str:
 
     Parameters
     ----------
-    value
-        The number.
     shape
         How it is shown, as in a format string; or `PROBABILITY` or `SURVIVAL`.
-
-    Returns
-    -------
-    str
-        The text.
 
     Examples
     --------
@@ -177,20 +149,6 @@ def shown(value: float, shape: str) -> str:
 def shape_of(row: Mapping[Any, Any], *, least: int = 2, signed: bool = False) -> str:
     """Choose digits that tell the ends of an interval apart.
 
-    Parameters
-    ----------
-    row
-        Has ``lower`` and ``upper``.
-    least
-        Decimals at least.
-    signed
-        Whether a plus sign is shown.
-
-    Returns
-    -------
-    str
-        Format with so many decimals that the interval's width has two digits.
-
     Examples
     --------
     >>> shape_of({"lower": 0.23, "upper": 0.93}), shape_of({"lower": 0.4475, "upper": 0.4487})
@@ -202,36 +160,12 @@ def shape_of(row: Mapping[Any, Any], *, least: int = 2, signed: bool = False) ->
 
 
 def plain(words: Words) -> str:
-    """Join words and numbers to a text.
-
-    Parameters
-    ----------
-    words
-        Words and numbers.
-
-    Returns
-    -------
-    str
-        The text.
-    """
+    """Join words and numbers to a text."""
     return "".join(map(str, words))
 
 
 def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
-    """Answer for one endpoint, in a sentence.
-
-    Parameters
-    ----------
-    row
-        Its row of the table of hazard ratios.
-    fit
-        The fit.
-
-    Returns
-    -------
-    tuple of str and Number
-        The sentence: the hazard ratio with its interval, and the probability that it is below 1.
-    """
+    """Answer for one endpoint, in a sentence."""
     shape = shape_of(row)
 
     def one(column: str, shape: str = shape) -> Number:
@@ -252,20 +186,7 @@ def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
 
 
 def reading(row: Mapping[Any, Any], fit: Fit) -> str:
-    """Say what an answer means and what it does not.
-
-    Parameters
-    ----------
-    row
-        A row of the table of hazard ratios.
-    fit
-        The fit.
-
-    Returns
-    -------
-    str
-        A sentence.
-    """
+    """Say what an answer means and what it does not."""
     exposed = fit.question.exposed
     if not fit.converged:
         return "The draws did not converge, so nothing can be read off them."
@@ -292,13 +213,6 @@ def reading(row: Mapping[Any, Any], fit: Fit) -> str:
 def sentence(row: Mapping[Any, Any], fit: Fit) -> str:
     """Answer for one endpoint as plain text, with what must not be overlooked.
 
-    Parameters
-    ----------
-    row
-        Its row of the table of hazard ratios.
-    fit
-        The fit.
-
     Returns
     -------
     str
@@ -323,18 +237,7 @@ def _told(row: Mapping[Any, Any], fit: Fit) -> list[str]:
 
 
 def prior_sentence(fit: Fit) -> str:
-    """Say what was believed of the hazard ratio before the data.
-
-    Parameters
-    ----------
-    fit
-        The fit.
-
-    Returns
-    -------
-    str
-        A sentence.
-    """
+    """Say what was believed of the hazard ratio before the data."""
     prior = fit.definition.phases.prior
     half = HALF_NORMAL_WIDTH * prior.sd
     low, high = math.exp(prior.mean - half), math.exp(prior.mean + half)
@@ -349,20 +252,7 @@ def _percent(share: float) -> str:
 
 
 def prior_weight(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
-    """Say how much of an answer the prior is.
-
-    Parameters
-    ----------
-    row
-        A row of the table of hazard ratios.
-    fit
-        The fit.
-
-    Returns
-    -------
-    tuple of str and Number
-        A sentence.
-    """
+    """Say how much of an answer the prior is."""
     half = HALF_NORMAL_WIDTH * fit.definition.phases.prior.sd
     share = math.log(row["upper"] / row["lower"]) / (2 * half)
     # In a normal approximation the prior's share of the precision is the width's square.

@@ -28,25 +28,8 @@ class Doses:
 
     Parameters
     ----------
-    adex
-        The dataset.
-    people
-        The patients.
-    phases
-        Cycles or texts by phase.
     cycle
         Column that names cycles; None for the first known one.
-    zero_doses
-        What doses of 0 are.
-    filters
-        By dataset.
-
-    Raises
-    ------
-    DataError
-        If it cannot be read, or columns are missing.
-    SpecError
-        If the cycles do not rise.
     """
 
     def __init__(
@@ -157,11 +140,6 @@ class Doses:
         -------
         ndarray, shape (phase, patient)
             Days; NaN without a dose.
-
-        Raises
-        ------
-        DataError
-            With all problems of ADEX.
         """
         rows, inside = self.rows, np.maximum(self.row, 0)
         days = rows.dates(self.date, after=zero[inside], before=last[inside])

@@ -164,32 +164,10 @@ def read_outcomes(
 
     Parameters
     ----------
-    adtte
-        The dataset.
-    people
-        The patients.
     zero : ndarray, shape (patient,)
         Day of the origin.
     begun : ndarray, shape (phase, patient)
         Known starts of phases and transplants.
-    endpoints
-        By name.
-    manner
-        How follow-up is taken.
-    filters
-        By dataset.
-
-    Returns
-    -------
-    Followed
-        What was found.
-
-    Raises
-    ------
-    DataError
-        With all problems of ADTTE.
-    SpecError
-        If ADTTE has both values, and none is chosen.
     """
     table, source = people.load(adtte, "ADTTE")
     wanted = filters.get("ADTTE", {})

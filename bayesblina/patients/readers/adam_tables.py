@@ -86,39 +86,13 @@ class People:
 
 
 def load(table: Any, name: str) -> tuple[pd.DataFrame, str]:
-    """Load a dataset; one in memory is called by its name in ADaM.
-
-    Parameters
-    ----------
-    table
-        As for `bayesblina.patients.readers.sources.load_table`.
-    name
-        Its name.
-
-    Returns
-    -------
-    frame : pandas.DataFrame
-        The dataset.
-    source : str
-        What it is called.
-    """
+    """Load a dataset; one in memory is called by its name in ADaM."""
     frame, source = load_table(table)
     return frame, name if source == "the table" else source
 
 
 def require_filters(filters: Any) -> None:
-    """Refuse filters of datasets that there are not, or that are no texts.
-
-    Parameters
-    ----------
-    filters
-        As for `bayesblina.read_adam`.
-
-    Raises
-    ------
-    SpecError
-        If they are impossible.
-    """
+    """Refuse filters of datasets that there are not, or that are no texts."""
     example = "{'ADTTE': {'ANL01FL': 'Y'}, 'ADEX': {'PARAMCD': ['DOSE']}}"
     if not isinstance(filters, Mapping):
         raise SpecError(f"filters must map datasets to columns and values, such as {example}.")
@@ -147,30 +121,7 @@ def read_people(
 ) -> People:
     """Read ADSL: its patients, and who is left out.
 
-    Parameters
-    ----------
-    table
-        ADSL.
-    wanted
-        Columns that are needed.
-    origin
-        The column of the origin's date.
-    population
-        The population's flag.
-    filters
-        Values by column.
-    partial_dates, date_format
-        Rules for dates.
-
-    Returns
-    -------
-    People
-        The patients; what is wrong with them is still to be raised.
-
-    Raises
-    ------
-    DataError
-        If columns are missing.
+    The patients; what is wrong with them is still to be raised.
     """
     subjects, source = load(table, "ADSL")
     flags = [population] if population else []
@@ -230,26 +181,7 @@ def rows_that_count(
     dataset: Dataset,
     filters: Mapping[str, str | Sequence[str]],
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """Leave out rows of patients who are left out, whatever is in them, and rows by filters.
-
-    Parameters
-    ----------
-    table
-        The dataset.
-    people
-        The patients.
-    dataset
-        Its name.
-    filters
-        Values by column.
-
-    Returns
-    -------
-    table : pandas.DataFrame
-        The rows left.
-    problems : list of Problem
-        Values that no row has.
-    """
+    """Leave out rows of patients who are left out, whatever is in them, and rows by filters."""
     columns = Columns(table, "USUBJID")
     keep = ~pd.Series(columns.ids).isin(people.excluded).to_numpy()
     for column, values in filters.items():

@@ -358,34 +358,10 @@ def make_cohort(
     ----------
     columns
         The columns read; their problems are raised together with the cohort's.
-    parts
-        What was found.
     unit
         Time unit.
-    repairs
-        Repairs to make.
-    roles
-        The user's column by role, as `bayesblina.patients.cohort.find_problems` names the roles.
-    source
-        Name of the table.
     synthetic
         Whether the patients are simulated; None takes what the table says.
-    exclusions
-        Whom the reader left out, and why.
-    made
-        Repairs that were made already.
-    file_hashes
-        Hash of each file that was read, by its name.
-
-    Returns
-    -------
-    Cohort
-        The patients.
-
-    Raises
-    ------
-    DataError
-        With all problems.
     """
     outcomes, starts, ends = dict(parts.outcomes), parts.starts, parts.ends
     transplant = parts.transplant
@@ -455,15 +431,7 @@ def _report_shortfalls(
 def as_text(series: pd.Series) -> NDArray[np.str_]:
     """Write values as text: whole numbers without a decimal point, missing cells empty.
 
-    Parameters
-    ----------
-    series : pandas.Series
-        Values of any kind.
-
-    Returns
-    -------
-    ndarray of str
-        Texts without blanks around them.
+    Texts without blanks around them.
     """
     if pd.api.types.is_float_dtype(series):
         values = series.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -475,18 +443,7 @@ def as_text(series: pd.Series) -> NDArray[np.str_]:
 
 
 def examples_of(text: Any) -> tuple[str, ...]:
-    """Take up to three of the texts, shortened.
-
-    Parameters
-    ----------
-    text : pandas.Series
-        The texts.
-
-    Returns
-    -------
-    tuple of str
-        Them.
-    """
+    """Take up to three of the texts, shortened."""
     return tuple(str(value)[:20] for value in text.unique()[:3])
 
 

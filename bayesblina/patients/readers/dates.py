@@ -72,8 +72,6 @@ class Days:
 
         Parameters
         ----------
-        rule
-            Which possible day is taken.
         after, before : ndarray, shape (row,), optional
             Days before which, and after which, a date cannot lie; NaN for no bound.
 
@@ -92,18 +90,7 @@ class Days:
 
 
 def require_date_format(date_format: str) -> None:
-    """Refuse a format of dates that is unknown, or leaves the century open.
-
-    Parameters
-    ----------
-    date_format
-        ``"ISO 8601"``, ``"SAS"``, ``"SAS datetime"``, or a pattern such as ``"%d%b%Y"``.
-
-    Raises
-    ------
-    SpecError
-        If it is none of these, or has no day, month or four-digit year.
-    """
+    """Refuse a format of dates that is unknown, or leaves the century open."""
     if date_format in (ISO, SAS_DAYS, SAS_SECONDS):
         return
     text = isinstance(date_format, str)
@@ -119,19 +106,12 @@ def require_date_format(date_format: str) -> None:
 def read_days(series: pd.Series, text: NDArray[np.str_], *, date_format: str = ISO) -> Days:
     """Read a column of dates.
 
+    What was read. The time of day is not used, but for local midnights stored in UTC.
+
     Parameters
     ----------
-    series
-        The column.
     text : ndarray of str, shape (row,)
         The same as text, empty where missing.
-    date_format
-        What numbers, and texts that are no ISO 8601 dates, are.
-
-    Returns
-    -------
-    Days
-        What was read. The time of day is not used, but for local midnights stored in UTC.
     """
     none = np.zeros(len(series), dtype=bool)
     if pd.api.types.is_datetime64_any_dtype(series):
@@ -256,8 +236,6 @@ def within_follow_up(own: Floats, starts: Floats, ends: Sequence[Floats], index:
         Known dates of phases and transplants; they lie before the end of all follow-up.
     ends : sequence of ndarray, shape (row,)
         Known ends of follow-up, by endpoint.
-    index
-        The endpoint.
 
     Returns
     -------
@@ -273,13 +251,7 @@ def within_follow_up(own: Floats, starts: Floats, ends: Sequence[Floats], index:
 
 
 def plausible_days() -> tuple[float, float]:
-    """Give the days, since 1970, between which dates are plausible.
-
-    Returns
-    -------
-    tuple of float
-        The first day, and the first after the last.
-    """
+    """Give the days, since 1970, between which dates are plausible."""
     first, last = (
         float(np.datetime64(f"{year}-01-01", "D").astype(np.int64))
         for year in (EARLIEST_YEAR, LATEST_YEAR)

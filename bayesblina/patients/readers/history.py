@@ -68,27 +68,7 @@ def checked_history(
     covariates: Sequence[str] | None = None,
     source: str,
 ) -> pd.DataFrame:
-    """Read the columns of a table of covariates that change over time, or refuse it.
-
-    Parameters
-    ----------
-    frame
-        The table.
-    patient, time, covariates
-        As for `read_history`.
-    source
-        What the table is called.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As for `read_history`.
-
-    Raises
-    ------
-    DataError, SpecError
-        As for `read_history`.
-    """
+    """Read the columns of a table of covariates that change over time, or refuse it."""
     if isinstance(covariates, str):
         raise SpecError("covariates must be a list of columns, not one string.")
     labels: list[Any] = list(frame.columns)

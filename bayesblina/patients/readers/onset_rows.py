@@ -50,20 +50,7 @@ def require_event_roles(
     *,
     apart: bool,
 ) -> None:
-    """Refuse a column of a table of events in two roles.
-
-    Parameters
-    ----------
-    patient, term, start, grade, flags, origin
-        As for `bayesblina.adverse_events`.
-    apart
-        Whether the origin stands in a table of its own.
-
-    Raises
-    ------
-    SpecError
-        If there is one.
-    """
+    """Refuse a column of a table of events in two roles."""
     roles = {"patient": patient, "term": term, "start of the event": start}
     roles |= {} if grade is None else {"grade": grade}
     roles |= {f"flag {place}": column for place, column in enumerate(flags, start=1)}

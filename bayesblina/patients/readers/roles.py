@@ -37,17 +37,8 @@ def require_roles(
 
     Parameters
     ----------
-    roles
-        Columns by role, such as ``"os.time"``.
-    covariates
-        Columns of covariates.
     phases
         Phases in order: one may end where a later one starts.
-
-    Raises
-    ------
-    SpecError
-        If there are any.
     """
     names = list(covariates)
     twice = sorted({str(name) for name in names if names.count(name) > 1})
@@ -81,18 +72,7 @@ def _may_share(one: str, other: str, phases: Sequence[str]) -> bool:
 
 
 def flag_problem(column: str) -> Problem:
-    """Say that a column of times holds a flag.
-
-    Parameters
-    ----------
-    column
-        The column.
-
-    Returns
-    -------
-    Problem
-        In words.
-    """
+    """Say that a column of times holds a flag."""
     return Problem(
         column=column,
         found="a flag (nothing but 0 and 1, or true and false) where times were expected",
@@ -111,11 +91,6 @@ def is_flag(values: NDArray[np.float64]) -> bool:
     values : ndarray, shape (patient,)
         Times, NaN where there is none.
 
-    Returns
-    -------
-    bool
-        Whether they are.
-
     Examples
     --------
     >>> is_flag(np.array([0.0, 1, 1, 0, 1])), is_flag(np.ones(5)), is_flag(np.arange(5.0))
@@ -127,16 +102,5 @@ def is_flag(values: NDArray[np.float64]) -> bool:
 
 
 def counts_of_flag(known: int, zeros: int, ones: int, size: int) -> bool:
-    """Say whether times are a flag, where they are counted already.
-
-    Parameters
-    ----------
-    known, zeros, ones, size
-        Numbers of times, of those that are 0 and 1, and of rows.
-
-    Returns
-    -------
-    bool
-        Whether they are.
-    """
+    """Say whether times are a flag, where they are counted already."""
     return bool(known >= FEWEST_FLAGS and zeros + ones == known and 0 < ones < size)

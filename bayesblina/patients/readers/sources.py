@@ -27,25 +27,10 @@ FORMATS = ".csv, .parquet, .arrow, .feather, .xpt or .sas7bdat"
 def load_table(table: Any) -> tuple[pd.DataFrame, str]:
     """Load a table and name it; the cells of a CSV file stay text, so that nothing is guessed.
 
-    Parameters
-    ----------
-    table
-        A DataFrame (pandas, polars, Arrow, or any other that narwhals knows and that is held in
-        memory), or the path of a file.
-
     Returns
     -------
     frame : pandas.DataFrame
         Its columns; the caller's own frame is never changed.
-    source : str
-        The file's name, or ``"the table"``.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, or two columns have one name.
-    SpecError
-        If it is no table.
     """
     if isinstance(table, str | PathLike):
         path = Path(table)
@@ -59,36 +44,13 @@ def load_table(table: Any) -> tuple[pd.DataFrame, str]:
 
 
 def sha256_of(path: str | PathLike[str]) -> str:
-    """Hash the bytes of a file.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    str
-        Their SHA-256, as hexadecimal digits.
-    """
+    """Hash the bytes of a file."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_all(paths: Sequence[str | PathLike[str]]) -> str:
-    """Hash the names and bytes of several files.
-
-    Parameters
-    ----------
-    paths
-        The files, in any order.
-
-    Returns
-    -------
-    str
-        SHA-256 of the list that ``sha256sum`` writes of them: a line for each, in the order of
-        their names from the folder that holds them all.
-    """
+    """Hash the names and bytes of several files."""
     folder = os.path.commonpath([Path(path).parent for path in paths])
     digest = hashlib.sha256()
     for name in sorted(Path(os.path.relpath(path, folder)).as_posix() for path in paths):
@@ -100,53 +62,22 @@ def sha256_of_all(paths: Sequence[str | PathLike[str]]) -> str:
 def hashes(frame: pd.DataFrame, name: str) -> dict[str, str]:
     """Take the hash of the file that a table was read from.
 
-    Parameters
-    ----------
-    frame
-        What `load_table` gave.
-    name
-        What the file is called.
-
-    Returns
-    -------
-    dict of str
-        SHA-256 of the bytes that were read, by that name; empty for a table that was in memory.
+    SHA-256 of the bytes that were read, by that name; empty for a table that was in memory.
     """
     digest = frame.attrs.get(SHA256)
     return {} if digest is None else {name: str(digest)}
 
 
 def missing_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> list[Problem]:
-    """Find the columns that a table lacks.
-
-    Parameters
-    ----------
-    frame
-        The table.
-    wanted
-        Names of columns.
-
-    Returns
-    -------
-    list of Problem
-        One for each missing column, with the nearest names that exist.
-    """
+    """Find the columns that a table lacks."""
     return absent_columns(list(frame.columns), wanted)
 
 
 def absent_columns(present: Sequence[str], wanted: Sequence[str]) -> list[Problem]:
     """Find the names that are not among those of a table's columns.
 
-    Parameters
-    ----------
-    present, wanted
-        Names of columns.
-
-    Returns
-    -------
-    list of Problem
-        One for each that is missing. A header in which numbers or dates stand is taken for a
-        patient's row, and not quoted.
+    One for each that is missing. A header in which numbers or dates stand is taken for a patient's
+    row, and not quoted.
     """
     headless = any(_LIKE_A_CELL.fullmatch(str(name).strip()) for name in present)
     return [
@@ -300,18 +231,7 @@ READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
 
 
 def duplicate_column(name: str) -> Problem:
-    """Say that several columns have one name.
-
-    Parameters
-    ----------
-    name
-        The name.
-
-    Returns
-    -------
-    Problem
-        In words.
-    """
+    """Say that several columns have one name."""
     return Problem(
         column=name, found="more than one column has this name", expected="Rename one of them."
     )

@@ -424,18 +424,7 @@ def _ends_of_days(starts: Floats, ends: Floats) -> Floats:
 def roles_of_columns(
     patient: str, endpoints: Mapping[str, Endpoint], phases: Phases, transplant: str | None
 ) -> dict[str, str]:
-    """Map each role of a column, as `bayesblina.patients.rules` names them, to the user's column.
-
-    Parameters
-    ----------
-    patient, endpoints, phases, transplant
-        As for `read_cohort`.
-
-    Returns
-    -------
-    dict of str
-        By role, such as ``"os.time"``.
-    """
+    """Map each role of a column (`bayesblina.patients.rules`) to the user's column."""
     roles = {"patient": patient}
     for name, endpoint in endpoints.items():
         roles[f"{name}.time"] = endpoint.time
@@ -450,15 +439,8 @@ def check_call(endpoints: Any, kind: type, phases: Any, covariates: Any) -> None
 
     Parameters
     ----------
-    endpoints, phases, covariates
-        As for `read_cohort`.
     kind
         What each endpoint must be.
-
-    Raises
-    ------
-    SpecError
-        If they are.
     """
     if not isinstance(endpoints, Mapping) or not all(
         isinstance(endpoint, kind) for endpoint in endpoints.values()

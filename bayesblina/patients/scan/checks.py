@@ -88,15 +88,7 @@ class InEngine:
 
 
 class Reading:
-    """Reads columns strictly: what cannot be read is missing, and remembered as a problem.
-
-    Parameters
-    ----------
-    raw : ibis table expression
-        The table.
-    patient
-        Its column of ids.
-    """
+    """Reads columns strictly: what cannot be read is missing, and remembered as a problem."""
 
     def __init__(self, raw: Any, patient: str) -> None:
         self.raw = raw
@@ -197,29 +189,7 @@ class Reading:
 def kinds_of(
     raw: Any, covariates: Sequence[str] | Mapping[str, CovariateKind], source: str
 ) -> dict[str, CovariateKind]:
-    """Take the kinds of covariates from their columns, unless they are given.
-
-    Parameters
-    ----------
-    raw : ibis table expression
-        The table.
-    covariates
-        Names, or kinds by name.
-    source
-        What the table is called.
-
-    Returns
-    -------
-    dict of str
-        Kinds by name.
-
-    Raises
-    ------
-    DataError
-        If the engine fails.
-    SpecError
-        If a kind is unknown.
-    """
+    """Take the kinds of covariates from their columns, unless they are given."""
     given = covariates if isinstance(covariates, Mapping) else dict.fromkeys(covariates)
     kinds: dict[str, CovariateKind] = {}
     for name, kind in given.items():
@@ -255,15 +225,6 @@ def settled_columns(
     ----------
     columns, arithmetic, unit, only
         As for `bayesblina.patients.rules.settle`.
-    ends
-        Phases whose ends are known.
-
-    Returns
-    -------
-    columns : Columns
-        With the times settled.
-    moved : dict of array or column of bool
-        Whose times moved, as `bayesblina.patients.rules.settle` says.
     """
     known = {name: columns.end[name] for name in ends}
     with np.errstate(invalid="ignore"):  # infinite times are told by the rules
@@ -341,33 +302,7 @@ class _Counts:
 def find_problems(
     reading: Reading, declared: Declared, *, embedded: bool, source: str
 ) -> tuple[list[Problem], int, NearTies]:
-    """Find all problems: one pass that counts, and a look-up of patients for each problem.
-
-    Parameters
-    ----------
-    reading
-        Reads the table.
-    declared
-        What was declared of it.
-    embedded
-        Whether the engine was started for the table.
-    source
-        What the table is called.
-
-    Returns
-    -------
-    problems : list of Problem
-        Problems.
-    size : int
-        Number of rows.
-    near : NearTies
-        Near ties.
-
-    Raises
-    ------
-    DataError
-        If the engine fails.
-    """
+    """Find all problems: one pass that counts, and a look-up of patients for each problem."""
     told = _told(reading, declared)
     unread = _unread(told, [one.rows for one in told])
     broken = [*told, *_rules(declared, declared.columns, InEngine(), unread)]
@@ -689,29 +624,7 @@ class _Order:
 
 
 def named(reading: Reading, broken: Broken, count: int, source: str) -> Problem:
-    """Name the first patients who break a rule.
-
-    Parameters
-    ----------
-    reading
-        Reads the table.
-    broken
-        The rule, by the column's name.
-    count
-        How many break it.
-    source
-        What the table is called.
-
-    Returns
-    -------
-    Problem
-        What is wrong, with the first few ids.
-
-    Raises
-    ------
-    DataError
-        If the engine fails.
-    """
+    """Name the first patients who break a rule."""
     found = reading.raw.select(id=reading.key, broken=broken.rows.fill_null(False))
     first = (
         found.filter(found.broken & found.id.notnull())
@@ -755,29 +668,7 @@ def _repeated(reading: Reading, column: str, source: str) -> list[Problem]:
 def levels_of(
     reading: Reading, categorical: Mapping[str, Any], source: str
 ) -> tuple[dict[str, tuple[str, ...]], list[Problem]]:
-    """Look up the levels of categorical covariates.
-
-    Parameters
-    ----------
-    reading
-        Reads the table.
-    categorical
-        Covariates by name, as texts.
-    source
-        What the table is called.
-
-    Returns
-    -------
-    levels : dict of tuple of str
-        Sorted levels by covariate.
-    problems : list of Problem
-        Those of too many.
-
-    Raises
-    ------
-    DataError
-        If the engine fails.
-    """
+    """Look up the levels of categorical covariates."""
     levels: dict[str, tuple[str, ...]] = {}
     problems = []
     for name, column in categorical.items():

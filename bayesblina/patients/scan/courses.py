@@ -21,17 +21,8 @@ def courses_of(
 
     Parameters
     ----------
-    endpoints
-        Endpoints by name.
-    column
-        Picks a column by what it holds, ``"time"``, ``"event"`` or ``"entry"``, and the endpoint.
     unit
         Time unit, which says what times are one.
-
-    Returns
-    -------
-    Courses
-        Their follow-up.
     """
     arithmetic = InEngine()
     return Courses(
@@ -50,27 +41,6 @@ def find_contradictions(
     """Find what contradicts the declarations of which endpoint includes which.
 
     Where any is declared this is a pass of its own, and a look-up of patients for each problem.
-
-    Parameters
-    ----------
-    reading
-        Reads the table.
-    courses
-        Follow-up for the endpoints.
-    roles
-        Columns by role, such as ``"os.time"``.
-    source
-        What the table is called.
-
-    Returns
-    -------
-    list of Problem
-        Problems.
-
-    Raises
-    ------
-    DataError
-        If the engine fails.
     """
     breaches, shortfalls = list(find_breaches(courses)), list(find_shortfalls(courses))
     wanted = {f"breach{index}": one.rows for index, one in enumerate(breaches)}

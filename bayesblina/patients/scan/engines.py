@@ -49,32 +49,13 @@ _EDGES = f"^[{_BLANKS}]+|[{_BLANKS}]+$"
 def stripped(text: Any) -> Any:
     """Strip texts of the blanks that are stripped in memory.
 
-    Parameters
-    ----------
-    text : ibis string column
-        Texts.
-
-    Returns
-    -------
-    ibis string column
-        The same without blanks at both ends.
+    The same without blanks at both ends.
     """
     return text.re_replace(_EDGES, "")
 
 
 def ibis_module() -> Any:
-    """Import ibis.
-
-    Returns
-    -------
-    module
-        It.
-
-    Raises
-    ------
-    SpecError
-        If it is not installed.
-    """
+    """Import ibis."""
     try:
         import ibis
     except ImportError:
@@ -86,31 +67,7 @@ def ibis_module() -> Any:
 
 
 def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
-    """Make an ibis table of anything.
-
-    Parameters
-    ----------
-    table
-        Path or glob, DataFrame, or ibis table expression.
-    memory_limit
-        What DuckDB may use.
-
-    Returns
-    -------
-    table : ibis table expression
-        The table.
-    source : str
-        What it is called.
-    embedded : bool
-        Whether its engine was started for it, in this process.
-
-    Raises
-    ------
-    DataError
-        If files are not there, or damaged.
-    SpecError
-        If it is nothing of these.
-    """
+    """Make an ibis table of anything."""
     ibis = ibis_module()
     if isinstance(table, ibis.expr.types.Table):
         return table, "the table", False
@@ -165,18 +122,7 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
 
 
 def pattern_of(path: str) -> str:
-    """Write a path or glob in which names that are there mean themselves, whatever their letters.
-
-    Parameters
-    ----------
-    path
-        Path or glob.
-
-    Returns
-    -------
-    str
-        A glob. ``[``, ``*`` and ``?`` in the name of a folder or file that exists are literal.
-    """
+    """Write a path or glob in which names that exist mean themselves, whatever their letters."""
     begun, parts = Path(), []
     literal = True
     for part in Path(path).parts:
@@ -189,17 +135,7 @@ def pattern_of(path: str) -> str:
 def files_of(table: Any, connection: Any) -> list[str]:
     """List the files that a path or glob stands for.
 
-    Parameters
-    ----------
-    table
-        What was given to `open_table`.
-    connection
-        The embedded engine.
-
-    Returns
-    -------
-    list of str
-        Sorted names; none of what is no path.
+    Sorted names; none of what is no path.
     """
     if not isinstance(table, str | PathLike):
         return []
@@ -216,17 +152,7 @@ def _files(connection: Any, path: str) -> list[str]:
 def stamps(table: Any, connection: Any) -> tuple[tuple[str, int, int], ...]:
     """Say which files a path or glob stands for now, and in which state they are.
 
-    Parameters
-    ----------
-    table
-        What was given to `open_table`.
-    connection
-        The embedded engine.
-
-    Returns
-    -------
-    tuple of (str, int, int)
-        Name, size and time of the last change of each; nothing of what is no path.
+    Name, size and time of the last change of each; nothing of what is no path.
     """
     found = []
     for file in files_of(table, connection):
@@ -270,15 +196,7 @@ def _parquet(connection: Any, path: str) -> Any:
 def unreadable(error: Exception) -> Problem:
     """Word what an engine says of a file.
 
-    Parameters
-    ----------
-    error
-        What it raised.
-
-    Returns
-    -------
-    Problem
-        The first line of it, without what it quotes.
+    The first line of it, without what it quotes.
     """
     reason = unquoted((str(error).splitlines() or [type(error).__name__])[0])[:200]
     return Problem(
@@ -317,17 +235,7 @@ def _embedded(memory_limit: str) -> Any:
 def settled(expression: Any, *, embedded: bool) -> Any:
     """Compile an expression once, so that what is built on it need not compile it again.
 
-    Parameters
-    ----------
-    expression : ibis table expression
-        Any.
-    embedded
-        Whether the engine is the one that `scan_cohort` started, in which views may be made.
-
-    Returns
-    -------
-    ibis table expression
-        The same table, as the engine's own query; tables that ibis itself holds stay as they are.
+    The same table, as the engine's own query; tables that ibis itself holds stay as they are.
     """
     ibis = ibis_module()
     if expression.op().find(ibis.expr.operations.InMemoryTable):
@@ -344,16 +252,6 @@ def number(value: float) -> Any:
     """Write a constant that every engine takes as just this floating-point number.
 
     Digits alone are a decimal number in SQL, of a precision and a range of its own.
-
-    Parameters
-    ----------
-    value
-        Any finite number.
-
-    Returns
-    -------
-    ibis scalar
-        The constant.
     """
     return ibis_module().literal(repr(float(value))).cast("float64")
 
@@ -365,18 +263,6 @@ def batches(expression: Any, source: str) -> Iterator[pa.RecordBatch]:
     ----------
     expression : ibis table expression
         The table; nothing else may be asked of the engine until all of it is read.
-    source
-        What the table is called.
-
-    Yields
-    ------
-    pyarrow.RecordBatch
-        The pieces, none of them empty.
-
-    Raises
-    ------
-    DataError
-        If the engine fails.
     """
     backend = expression.get_backend()
     query = str(backend.compile(expression))
@@ -394,13 +280,6 @@ def batches(expression: Any, source: str) -> Iterator[pa.RecordBatch]:
 def array_of(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
     """Take a column of a piece as an array; numbers that are missing are NaN.
 
-    Parameters
-    ----------
-    batch
-        The piece.
-    name
-        The column.
-
     Returns
     -------
     ndarray, shape (row,)
@@ -410,25 +289,7 @@ def array_of(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
 
 
 def run(expression: Any, source: str) -> Any:
-    """Let the engine work; what it says of damaged files becomes one clear error.
-
-    Parameters
-    ----------
-    expression : ibis expression
-        What is wanted.
-    source
-        What the table is called.
-
-    Returns
-    -------
-    object
-        The result.
-
-    Raises
-    ------
-    DataError
-        If the engine fails.
-    """
+    """Let the engine work; what it says of damaged files becomes one clear error."""
     try:
         return expression.execute()
     except Exception as error:

@@ -440,40 +440,16 @@ def _name(kind: str, name: str = "") -> str:
 
 
 def combinations(scan: CohortScan) -> int:
-    """Count the combinations of levels of categorical covariates.
-
-    Parameters
-    ----------
-    scan
-        The patients.
-
-    Returns
-    -------
-    int
-        All that are possible.
-    """
+    """Count the combinations of levels of categorical covariates."""
     return math.prod(max(len(one.levels), 1) for one in scan.covariates if one.kind != "continuous")
 
 
 def coded(scan: CohortScan) -> Any:
     """Give each patient the number of the combination of categorical covariates.
 
-    Parameters
-    ----------
-    scan
-        The patients.
-
-    Returns
-    -------
-    ibis table expression
-        ``id``, ``code``; ``x0`` and so on, the continuous covariates; ``start0``, ``end0`` and so
-        on, the bounds of phases; ``transplant`` where it is known; ``time:name``, ``event:name``
-        and ``entry:name`` of each endpoint.
-
-    Raises
-    ------
-    SpecError
-        If there are more combinations than numbers for them.
+    ``id``, ``code``; ``x0`` and so on, the continuous covariates; ``start0``, ``end0`` and so on,
+    the bounds of phases; ``transplant`` where it is known; ``time:name``, ``event:name`` and
+    ``entry:name`` of each endpoint.
     """
     ibis = ibis_module()
     if combinations(scan) > MOST_COMBINATIONS:

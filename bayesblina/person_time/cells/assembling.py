@@ -60,24 +60,7 @@ class Sums:
 def require_contents_of(
     endpoints: Sequence[str], phase_names: Sequence[str], sums: Sums, question: Question
 ) -> None:
-    """Check that there is something to compare.
-
-    Parameters
-    ----------
-    endpoints
-        Endpoint names.
-    phase_names
-        The phase that each state is.
-    sums
-        What was summed.
-    question
-        Who is compared.
-
-    Raises
-    ------
-    DataError
-        If there is not, for any endpoint.
-    """
+    """Check that there is something to compare."""
     roles = np.asarray(roles_of(phase_names, question))
     require_contents(
         {
@@ -101,8 +84,6 @@ def by_pattern(
     ----------
     parts : sequence of ndarray, shape (state, group, interval, moment)
         Sums, by endpoint.
-    compression
-        How continuous covariates are compressed.
     whole
         Whether they are whole numbers, unless covariates are compressed.
 
@@ -126,19 +107,12 @@ def recorded_of(
 ) -> dict[str, str | None]:
     """Look up how events are declared to be recorded.
 
+    By endpoint of the table; a transition's is that of the endpoint that it comes from.
+
     Parameters
     ----------
-    endpoints
-        The cohort's endpoints.
-    names
-        Endpoints of the table.
     courses
         Death and relapse-free survival, where these are transitions.
-
-    Returns
-    -------
-    dict of str or None
-        By endpoint of the table; a transition's is that of the endpoint that it comes from.
     """
     if courses is None:
         return {name: endpoints[name].recorded for name in names}
@@ -156,15 +130,8 @@ def includes_of(
 
     Parameters
     ----------
-    endpoints
-        The cohort's endpoints.
     names
         Endpoints of the table; transitions include nothing.
-
-    Returns
-    -------
-    dict of list of str
-        By endpoint of the table, those of the table that it includes.
     """
     return {
         name: [other for other in endpoints[name].includes if other in names]
@@ -196,40 +163,14 @@ def assemble(
 
     Parameters
     ----------
-    endpoints
-        Endpoint names.
-    states, phase_names, since
-        As in `bayesblina.person_time.segments.Course`.
-    sums
-        What was summed.
     cuts : ndarray, shape (interval - 1,)
         Inner cut points.
     terms
         Covariate terms of each group, which is a pattern unless covariates are compressed.
-    covariates
-        What the terms come from.
-    question
-        Who is compared.
-    compression
-        How continuous covariates are compressed.
-    size
-        Number of patients, used or left out.
-    by_patient, weighted, courses
-        As for `bayesblina.expose`.
     recorded
         How the events of each endpoint are declared to be recorded; None if nothing is declared.
     includes
         Which endpoints each is declared to include; None if nothing is declared.
-
-    Returns
-    -------
-    xarray.Dataset
-        The table.
-
-    Raises
-    ------
-    DataError
-        If person-time, events and patients are not all accounted for.
     """
     seen = np.flatnonzero((sums.visitors > 0).any(axis=0)).tolist()
     kept = [str(states[index]) for index in seen]

@@ -40,24 +40,10 @@ def tabulate_each(
 
     Parameters
     ----------
-    cohort, question, by_patient, courses, compress
-        As for `bayesblina.expose`.
-    episodes
-        Each endpoint's time at risk.
     cuts : ndarray, shape (interval - 1,)
         Inner cut points.
     weight : ndarray, shape (patient,), or None
         Weights of the cohort's patients.
-
-    Returns
-    -------
-    PersonTime
-        With all its patients.
-
-    Raises
-    ------
-    DataError
-        If conservation fails.
     """
     used = np.unique(np.concatenate([found.patient for found in episodes.values()]))
     pattern, terms = covariate_patterns(cohort, used, by_patient=by_patient)
@@ -121,12 +107,8 @@ def plan_of(terms: Terms, pattern: Ints, *, always: bool) -> tuple[Terms, Ints, 
 
     Parameters
     ----------
-    terms
-        Terms of each exact pattern.
     pattern : ndarray of int, shape (patient,)
         Pattern of each patient.
-    always
-        Whether to compress even few patterns.
 
     Returns
     -------
@@ -270,19 +252,10 @@ def single_patients(
 
     Parameters
     ----------
-    cohort
-        The patients.
-    episodes
-        Each endpoint's time at risk.
     used : ndarray of int, shape (used,)
         Rows of those who contribute.
     weight : ndarray, shape (patient,), or None
         Weights.
-
-    Returns
-    -------
-    Patients
-        Phases of episodes are positions among all possible states.
     """
     new_position = np.full(cohort.size, -1, dtype=np.int64)
     new_position[used] = np.arange(used.size)

@@ -47,19 +47,7 @@ MOMENTS = 64
 
 
 class EngineSums:
-    """`bayesblina.person_time.cells.summing.Summing` by expressions for any engine.
-
-    Parameters
-    ----------
-    scan
-        The patients.
-    course
-        The question's states.
-    names
-        Endpoints.
-    effects
-        Number of each state's effect.
-    """
+    """`bayesblina.person_time.cells.summing.Summing` by expressions for any engine."""
 
     def __init__(
         self, scan: CohortScan, course: Course, names: Sequence[str], effects: tuple[int, ...]

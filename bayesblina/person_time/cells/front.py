@@ -194,20 +194,11 @@ def valid_weights(weights: ArrayLike | None, cohort: Cohort) -> Floats | None:
     weights : array_like, shape (patient,), or None
         Weights, in the cohort's order; a pandas Series is matched by its index, which holds the
         patients' ids.
-    cohort
-        The patients.
 
     Returns
     -------
     ndarray, shape (patient,), or None
         The weights.
-
-    Raises
-    ------
-    SpecError
-        If they are no numbers, or not as many as patients, or a Series of other patients.
-    DataError
-        If one is missing, infinite or not greater than 0.
     """
     if weights is None:
         return None
@@ -246,20 +237,11 @@ def in_cohort_order(values: ArrayLike, cohort: Cohort, *, name: str) -> ArrayLik
     values : array_like, shape (patient,)
         A pandas Series, whose index holds the patients' ids; or anything else, in the cohort's
         order.
-    cohort
-        The patients.
-    name
-        What the values are called.
 
     Returns
     -------
     array_like, shape (patient,)
         In the cohort's order.
-
-    Raises
-    ------
-    SpecError
-        If they are a Series of other patients, or a table.
     """
     if isinstance(values, pd.DataFrame):
         raise SpecError(f"{name} must be one column: give a Series whose index holds the ids.")

@@ -21,17 +21,8 @@ def interval_expression(time: Any, cuts: Floats, *, closed: bool = False) -> Any
 
     Parameters
     ----------
-    time : ibis column
-        Times, from 0 on.
     cuts : ndarray, shape (cut,)
         Rising cut points.
-    closed
-        Whether a cut at the time itself counts.
-
-    Returns
-    -------
-    ibis column of int
-        The counts.
     """
     ibis = ibis_module()
     if not cuts.size:

@@ -82,26 +82,12 @@ def tabulate_many(
 
     Parameters
     ----------
-    cohort, question, compress
-        As for `bayesblina.expose`.
     cuts : ndarray, shape (interval - 1,), or None
         Inner cut points; None for the default ones.
     phase_cuts : ndarray, shape (n_pieces - 1,), or None
         Times since entering the exposed phase at which it is cut.
     weight : ndarray, shape (patient,), or None
         Weights of the cohort's patients.
-
-    Returns
-    -------
-    PersonTime
-        As patient by patient, up to rounding.
-
-    Raises
-    ------
-    DataError
-        If there is nothing to compare, or conservation fails.
-    SpecError
-        If the question cannot be asked of the cohort.
     """
     names = bind(question, cohort)
     course = course_of(cohort, question, phase_cuts)

@@ -57,13 +57,9 @@ def look_up(
 
     Parameters
     ----------
-    counts, ranks
-        As for `bins_to_read`.
     values : mapping of (ndarray, ndarray of int), shape (value,)
         By kind of moment the different times in the bins that were to be read, rising, and how
         often each occurs.
-    bin_of
-        Finds the bins of times.
     earliest
         The earliest begin of follow-up; patients who begin there do not come late, and it is
         nobody's neighbour.
@@ -105,10 +101,5 @@ def moments(effects: tuple[int, ...]) -> dict[Moment, int]:
     ----------
     effects : tuple of int
         Number of each state's effect; empty where entries are not looked for.
-
-    Returns
-    -------
-    dict of int
-        The effect that each kind of entry leads to.
     """
     return {f"entry {effect}": effect for effect in range(max(effects, default=-1) + 1)}

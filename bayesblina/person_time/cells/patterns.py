@@ -60,15 +60,8 @@ def describe_covariates(cohort: Cohort, used: Ints) -> list[CovariateTerms]:
 
     Parameters
     ----------
-    cohort
-        The patients.
     used : ndarray of int, shape (used,)
         Rows of those used.
-
-    Returns
-    -------
-    list of CovariateTerms
-        In the cohort's order.
     """
     found = []
     for name, covariate in cohort.covariates.items():
@@ -90,19 +83,12 @@ def terms_of(
 ) -> Terms:
     """Make terms of covariates.
 
+    Terms that do not vary among the patients used are left out.
+
     Parameters
     ----------
-    covariates
-        Covariates of the patients used.
     values : dict of ndarray, shape (group,)
         By covariate: numbers, or names of levels.
-    size
-        Number of groups.
-
-    Returns
-    -------
-    Terms
-        Terms that do not vary among the patients used are left out.
     """
     columns: list[Floats] = []
     names: list[str] = []
@@ -158,15 +144,11 @@ def groups_of_codes(
 
     Parameters
     ----------
-    covariates
-        All covariates: categorical ones with all their levels, continuous ones with their range.
     codes : ndarray of int, shape (code,)
         Numbers of the combinations that occur, as in `levels_of_codes`.
 
     Returns
     -------
-    described : list of CovariateTerms
-        The covariates, with the levels that occur.
     terms : Terms
         Of each group; continuous covariates are 0.
     group : ndarray of int, shape (code,)
@@ -193,19 +175,13 @@ def covariate_patterns(
 
     Parameters
     ----------
-    cohort
-        The patients.
     used : ndarray of int, shape (used,)
         Rows of those to group.
-    by_patient
-        Whether every patient is a pattern of its own.
 
     Returns
     -------
     pattern : ndarray of int, shape (patient,)
         Pattern of each patient used.
-    terms : Terms
-        Of each pattern, in the order of their values.
     """
     values = {
         name: covariate.values[used]
@@ -248,13 +224,9 @@ def compressed_terms(categories: Terms, compression: Compression) -> tuple[Terms
     ----------
     categories
         Terms of each group; those of continuous covariates are not used.
-    compression
-        How continuous covariates are compressed.
 
     Returns
     -------
-    terms : Terms
-        Of each pattern: group by group, nodes fastest.
     node : ndarray of int, shape (pattern,)
         Node of each pattern.
     """

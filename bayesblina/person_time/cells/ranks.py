@@ -29,15 +29,8 @@ def order_statistics(
 
     Parameters
     ----------
-    sets
-        By kind of moment, tables with one column, ``value``: times from 0 to `last`, all taken
-        together.
     ranks : mapping of ndarray of int, shape (rank,)
         Ranks from 0 on.
-    last
-        Largest time, greater than 0.
-    earliest
-        The earliest begin of follow-up.
 
     Returns
     -------

@@ -64,28 +64,14 @@ def tabulate_scan(
 ) -> PersonTime:
     """Sum events and person-time in an engine.
 
+    As in memory, up to rounding; of single patients it holds a sample.
+
     Parameters
     ----------
-    scan
-        The patients.
-    question, compress, landmarks
-        As for `bayesblina.expose`.
     cuts : ndarray, shape (interval - 1,), or None
         Inner cut points; None for the default ones.
     phase_cuts : ndarray, shape (n_pieces - 1,), or None
         Times since entering the exposed phase at which it is cut.
-
-    Returns
-    -------
-    PersonTime
-        As in memory, up to rounding; of single patients it holds a sample.
-
-    Raises
-    ------
-    DataError
-        If there is nothing to compare, files have changed, or conservation fails.
-    SpecError
-        If the question cannot be asked of the patients.
     """
     scan.require_unchanged()
     names = bind(question, scan)
@@ -216,16 +202,13 @@ def _recorded_times(frame: pd.DataFrame, course: Course) -> Floats:
 def spacing(times: Floats) -> float:
     """Find the unit by which times are recorded.
 
+    The smallest distance between two times, if all are multiples of it; 0 if they are not, or if it
+    is so short that short intervals hold very many multiples of it.
+
     Parameters
     ----------
     times : ndarray
         Times from 0 on, any shape; missing and infinite ones are left out.
-
-    Returns
-    -------
-    float
-        The smallest distance between two times, if all are multiples of it; 0 if they are not, or
-        if it is so short that short intervals hold very many multiples of it.
 
     Examples
     --------
@@ -253,13 +236,6 @@ def finer_cuts(cuts: Floats, last: float, *, most: int, step: float = 0.0) -> Fl
     ----------
     cuts : ndarray, shape (interval - 1,)
         Inner cut points.
-    last
-        End of follow-up.
-    most
-        Most parts, of all intervals together.
-    step
-        Unit by which times are recorded, 0 for none: parts end at its multiples then, so that one
-        with a single multiple holds nothing but what happens at its end.
 
     Returns
     -------

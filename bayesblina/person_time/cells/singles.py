@@ -33,10 +33,6 @@ def patients_in_groups(
 
     Parameters
     ----------
-    cohort
-        The patients.
-    question
-        The question.
     phase_cuts : ndarray, shape (n_pieces - 1,), or None
         Times since entering the exposed phase at which it is cut.
     weight : ndarray, shape (patient,), or None
@@ -45,15 +41,6 @@ def patients_in_groups(
         Group of each patient.
     terms
         Covariate terms of each group; those of compressed covariates are not used.
-    compression
-        How continuous covariates are compressed.
-    phases
-        States of the table.
-
-    Returns
-    -------
-    Patients
-        Those who contribute.
     """
     episodes = find_episodes(cohort, question)
     if phase_cuts is not None:

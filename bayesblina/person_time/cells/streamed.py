@@ -78,19 +78,7 @@ class _Rows:
 
 
 class StreamedSums:
-    """`bayesblina.person_time.cells.summing.Summing` for tables of an engine within this process.
-
-    Parameters
-    ----------
-    scan
-        The patients.
-    course
-        The question's states.
-    names
-        Endpoints.
-    effects
-        Number of each state's effect.
-    """
+    """`bayesblina.person_time.cells.summing.Summing` for an engine within this process."""
 
     def __init__(
         self, scan: CohortScan, course: Course, names: Sequence[str], effects: tuple[int, ...]

@@ -163,16 +163,5 @@ class Summing(Protocol):
 
 
 def endpoint_columns(names: Sequence[str]) -> list[str]:
-    """Name the columns of endpoints in the table of `coded`.
-
-    Parameters
-    ----------
-    names
-        Endpoints.
-
-    Returns
-    -------
-    list of str
-        Time, event and entry of each.
-    """
+    """Name the columns of endpoints in the table of `coded`."""
     return [f"{kind}:{name}" for name in names for kind in ("time", "event", "entry")]

@@ -27,17 +27,8 @@ class Workers:
 
     Parameters
     ----------
-    engine
-        ``"local"``: processes of this machine. ``"dask"``: an existing cluster.
-    scheduler
-        Address of the cluster's scheduler.
     count
         Number of local processes; None for one for each core.
-
-    Raises
-    ------
-    SpecError
-        If they do not fit together.
     """
 
     engine: Engine = "local"
@@ -61,22 +52,6 @@ class Workers:
         ----------
         function
             What a task does; a function of a module, so that other processes find it.
-        shared
-            What all tasks need.
-        tasks
-            The tasks.
-
-        Yields
-        ------
-        record : dict
-            The task's record.
-        extra
-            What it gives besides.
-
-        Raises
-        ------
-        BayesblinaError
-            If a worker process ends abruptly, or no cluster answers.
         """
         if self.engine == "dask":
             assert self.scheduler is not None
@@ -91,18 +66,7 @@ class Workers:
 
 
 def reason_of_failure(error: Exception) -> str:
-    """Say why a task failed, without naming patients: its record may be shown to others.
-
-    Parameters
-    ----------
-    error
-        What happened.
-
-    Returns
-    -------
-    str
-        The reason.
-    """
+    """Say why a task failed, without naming patients: its record may be shown to others."""
     if isinstance(error, DataError):
         return "; ".join(f"{one.column}: {one.found}" for one in error.problems)
     words = " ".join(str(error).split())
@@ -128,35 +92,10 @@ def run_stored(
     ----------
     store
         Where records are kept.
-    header
-        What they depend on besides the task.
-    tasks
-        Tasks by key, in order.
-    function, shared
-        As for `Workers.run`.
     workers
         Where tasks run.
-    resume
-        Whether to go on from what an earlier run left.
-    progress
-        Called with the number of tasks done and that of all.
-    keep
-        Takes a record and what its task gave besides.
     lacks
         Says of a stored record whether its task must run again, for what it gives besides.
-
-    Returns
-    -------
-    list of dict
-        Records, in the order of the tasks.
-
-    Raises
-    ------
-    StorageError
-        If the store cannot be written to, holds something else, or another process is writing to
-        it.
-    BayesblinaError
-        As for `Workers.run`.
     """
     with store.locked():
         return _run_locked(

@@ -369,16 +369,6 @@ def _first_line(error: Exception) -> str:
 def worded(value: Any) -> str:
     """Put a setting into words.
 
-    Parameters
-    ----------
-    value
-        The setting.
-
-    Returns
-    -------
-    str
-        The words.
-
     Examples
     --------
     >>> worded((0.5, 2.0)), worded(None)

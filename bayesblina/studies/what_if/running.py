@@ -54,13 +54,6 @@ class Work:
 def run_scenario(work: Work, scenario: Scenario) -> tuple[dict[str, Any], Any]:
     """Run one scenario; whatever goes wrong with it becomes a record.
 
-    Parameters
-    ----------
-    work
-        What every scenario needs.
-    scenario
-        The scenario.
-
     Returns
     -------
     record : dict
@@ -282,18 +275,7 @@ def _as_bytes(values: Any) -> bytes:
 
 
 def hash_of_cohort(cohort: Cohort) -> str:
-    """Hash all that is known of the patients.
-
-    Parameters
-    ----------
-    cohort
-        The patients.
-
-    Returns
-    -------
-    str
-        SHA-256.
-    """
+    """Hash all that is known of the patients."""
     import hashlib
 
     digest = hashlib.sha256()

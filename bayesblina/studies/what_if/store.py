@@ -66,13 +66,7 @@ class Store:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from writing to the store, as long as this one lives.
-
-        Raises
-        ------
-        StorageError
-            If another process is writing to it, or the folder cannot be written to.
-        """
+        """Keep other processes from writing to the store, as long as this one lives."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             file = (self.folder / LOCK).open("a+b")
@@ -92,26 +86,7 @@ class Store:
             yield
 
     def begin(self, header: Mapping[str, Any], *, resume: bool) -> dict[str, dict[str, Any]]:
-        """Make the store, or read what an earlier run left in it.
-
-        Parameters
-        ----------
-        header
-            What the results depend on besides the scenario: data, seed, sampler, versions.
-        resume
-            Whether an earlier run may be there.
-
-        Returns
-        -------
-        dict
-            Finished records by the scenarios' keys.
-
-        Raises
-        ------
-        StorageError
-            If the folder cannot be written to; there are results and `resume` is not set; they
-            belong to other data or settings; or a line in the middle is damaged.
-        """
+        """Make the store, or read what an earlier run left in it."""
         head = {"format": FORMAT, "schema": SCHEMA, **header}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -142,18 +117,7 @@ class Store:
         return {str(record["key"]): record for record in records}
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Put one finished record on disk.
-
-        Parameters
-        ----------
-        record
-            The record, with its ``key``.
-
-        Raises
-        ------
-        StorageError
-            If it cannot be written; records before it can still be read.
-        """
+        """Put one finished record on disk."""
         content = _line(record).encode()
         try:
             with self._opened("ab") as file:
@@ -167,22 +131,7 @@ class Store:
             ) from None
 
     def read(self) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
-        """Read all records.
-
-        Returns
-        -------
-        header : dict
-            What the results depend on.
-        records : list of dict
-            Finished records, one for each key.
-        whole
-            Number of bytes up to the end of the last whole line.
-
-        Raises
-        ------
-        StorageError
-            If there is no store, or a line other than the last is damaged.
-        """
+        """Read all records."""
         content = read_whole(self.path)
         records: list[dict[str, Any]] = []
         whole, lines = 0, content.splitlines(keepends=True)
@@ -207,20 +156,7 @@ class Store:
         return records[0], list(finished.values()), whole
 
     def finish(self, keys: Sequence[str], header: Mapping[str, Any]) -> None:
-        """Put the lines into the order of the scenarios.
-
-        Parameters
-        ----------
-        keys
-            Keys of the scenarios, in order.
-        header
-            As for `begin`.
-
-        Raises
-        ------
-        StorageError
-            If it cannot be written; the lines then stay in the order in which they came.
-        """
+        """Put the lines into the order of the scenarios."""
         head, records, _ = self.read()
         place = {key: index for index, key in enumerate(keys)}
         ordered = sorted(records, key=lambda record: place.get(str(record["key"]), len(place)))

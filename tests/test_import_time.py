@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,12 @@ def test_the_package_itself_loads_nothing() -> None:
     )
     heavy = {name.partition(".")[0] for name in done.stdout.split()}
     assert heavy & (SAMPLERS | FIGURES | TABLES) == set()
+
+
+def test_a_function_keeps_its_name_beside_the_room_of_that_name() -> None:
+    code = (
+        "import bayesblina as bb; import bayesblina.person_time.cells; "
+        "print(callable(bb.person_time), bb.__version__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", version("bayesblina")]

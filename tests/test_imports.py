@@ -60,7 +60,7 @@ def test_imports_follow_the_order_of_the_rooms() -> None:
 
 def test_nothing_stands_beside_the_rooms() -> None:
     beside = {path.name for path in (ROOT / PACKAGE).iterdir() if path.name != "__pycache__"}
-    assert beside == {*ROOMS, "__init__.py", "__main__.py", "py.typed"}
+    assert beside == {*ROOMS, "__init__.py", "__init__.pyi", "__main__.py", "py.typed"}
 
 
 def test_every_room_says_what_lives_there() -> None:

@@ -9,11 +9,11 @@ import xarray as xr
 from scipy.special import expit
 
 from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 from bayesblina.core.intervals import split
 from bayesblina.hazards.build import BuiltModel
 from bayesblina.hazards.definition import IllnessDeath, ModelDefinition
 from bayesblina.hazards.likelihood import LogHazard, log_hazard
-from bayesblina.patients.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 from bayesblina.person_time.cells import PersonTime
 
 

@@ -13,6 +13,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.core.arrays import Floats
+from bayesblina.core.endpoint_order import (
+    Courses,
+    find_breaches,
+    order_of_endpoints,
+    require_includes,
+)
 from bayesblina.core.episodes import POSITIONS, cut_follow_up, state_bounds
 from bayesblina.core.errors import NAMED_PATIENTS, DataError, Problem, SpecError, nearest
 from bayesblina.core.intervals import snap, split, validate_cuts
@@ -24,12 +30,6 @@ from bayesblina.patients.account import (
     Account,
     Line,
     to_html,
-)
-from bayesblina.patients.endpoint_order import (
-    Courses,
-    find_breaches,
-    order_of_endpoints,
-    require_includes,
 )
 from bayesblina.patients.rules import (
     DAYS_PER_UNIT,
@@ -795,7 +795,7 @@ def columns_of(cohort: Cohort) -> Columns:
 
 
 def courses_of(endpoints: Mapping[str, Outcome], *, unit: str) -> Courses:
-    """Lay out endpoints for `bayesblina.patients.endpoint_order`.
+    """Lay out endpoints for `bayesblina.core.endpoint_order`.
 
     Parameters
     ----------

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from bayesblina.core.endpoint_order import problems_of_includes
 from bayesblina.core.errors import SpecError, listed, nearest, unknown_endpoint, unknown_phase
 from bayesblina.core.toml_files import no_boolean, read_toml
 from bayesblina.hazards.definition import (
@@ -30,7 +31,6 @@ from bayesblina.hazards.definition import (
     explain,
     load_model,
 )
-from bayesblina.patients.endpoint_order import problems_of_includes
 from bayesblina.studies.axes import AXES, NONE, QUESTION_AXES
 from bayesblina.studies.study_sections import (
     AdamSection,

@@ -38,9 +38,9 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from bayesblina.core.arrays import Floats
+from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 from bayesblina.core.errors import SpecError
 from bayesblina.core.log_linear_hazard import LogLinearHazard, finite, named, numbers, over_argument
-from bayesblina.patients.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 
 # Baseline covariates: levels with their shares, and marrow blasts in percent, a stretched beta.
 AGE_GROUPS = {"18-34": 0.45, "35-54": 0.29, "55+": 0.26}

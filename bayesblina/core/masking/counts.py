@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.episodes import POSITIONS
-from bayesblina.patients.endpoint_order import (
+from bayesblina.core.endpoint_order import (
     DEATH_AFTER_RELAPSE,
     DEATH_IN_REMISSION,
     RELAPSE,
     UNDECLARED_INCLUSION,
 )
+from bayesblina.core.episodes import POSITIONS
 
 # A whole and the parts that add up to it, all by name; a part after a minus is taken off.
 Sum = tuple[str, Sequence[str]]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from bayesblina.core.arrays import Floats
+from bayesblina.core.endpoint_order import require_inclusions
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.patients.cohort import Cohort, Phases
-from bayesblina.patients.endpoint_order import require_inclusions
 from bayesblina.patients.readers.adam_doses import Doses, ZeroDoses
 from bayesblina.patients.readers.adam_outcomes import (
     AdamEndpoint,

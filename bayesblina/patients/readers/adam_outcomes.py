@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.endpoint_order import require_includes
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.patients.cohort import Outcome, Recorded, require_recorded
-from bayesblina.patients.endpoint_order import require_includes
 from bayesblina.patients.readers.adam_tables import Filters, People, rows_that_count
 from bayesblina.patients.readers.columns import Columns
 from bayesblina.patients.readers.dates import within_follow_up

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.endpoint_order import find_shortfalls
 from bayesblina.core.errors import NAMED_PATIENTS, DataError, Problem, SpecError
 from bayesblina.patients.cohort import (
     Cohort,
@@ -22,7 +23,6 @@ from bayesblina.patients.cohort import (
     courses_of,
     last_seen,
 )
-from bayesblina.patients.endpoint_order import find_shortfalls
 from bayesblina.patients.readers.dates import (
     EARLIEST_YEAR,
     ISO,

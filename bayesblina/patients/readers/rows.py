@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.endpoint_order import require_includes, require_inclusions
 from bayesblina.core.episodes import OFF_TREATMENT, before_first, state_bounds
 from bayesblina.core.errors import DataError, SpecError, nearest
 from bayesblina.core.intervals import snap
@@ -21,7 +22,6 @@ from bayesblina.patients.cohort import (
     Recorded,
     require_recorded,
 )
-from bayesblina.patients.endpoint_order import require_includes, require_inclusions
 from bayesblina.patients.readers.columns import (
     Columns,
     CovariateKind,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bayesblina.core.arrays import Floats
+from bayesblina.core.endpoint_order import require_includes, require_inclusions
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.patients.cohort import (
     Cohort,
@@ -19,7 +20,6 @@ from bayesblina.patients.cohort import (
     Repair,
     require_recorded,
 )
-from bayesblina.patients.endpoint_order import require_includes, require_inclusions
 from bayesblina.patients.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
 from bayesblina.patients.readers.dates import ISO, require_date_format, within_follow_up
 from bayesblina.patients.readers.roles import require_roles

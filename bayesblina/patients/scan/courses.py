@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from bayesblina.core.endpoint_order import Courses, find_breaches, find_shortfalls
 from bayesblina.core.errors import Problem
 from bayesblina.patients.cohort import Endpoint
-from bayesblina.patients.endpoint_order import Courses, find_breaches, find_shortfalls
 from bayesblina.patients.rules import Broken, tie_of
 from bayesblina.patients.scan.checks import InEngine, Reading, named
 from bayesblina.patients.scan.engines import run
@@ -17,7 +17,7 @@ from bayesblina.patients.scan.engines import run
 def courses_of(
     endpoints: Mapping[str, Endpoint], column: Callable[[str, str], Any], *, unit: str
 ) -> Courses:
-    """Lay out the endpoints of a table for `bayesblina.patients.endpoint_order`.
+    """Lay out the endpoints of a table for `bayesblina.core.endpoint_order`.
 
     Parameters
     ----------

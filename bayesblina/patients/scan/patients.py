@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from bayesblina.core.endpoint_order import order_of_endpoints
 from bayesblina.core.errors import DataError, Problem, SpecError
 from bayesblina.patients.account import BRIEF, NOT_BRIEF, Account, Line
 from bayesblina.patients.cohort import Endpoint, Phases
-from bayesblina.patients.endpoint_order import order_of_endpoints
 from bayesblina.patients.readers.columns import CovariateKind
 from bayesblina.patients.readers.roles import require_roles
 from bayesblina.patients.readers.sources import absent_columns, sha256_of, sha256_of_all

@@ -11,9 +11,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE
 from bayesblina.core.errors import DataError, Problem
 from bayesblina.patients.cohort import Endpoint, Outcome
-from bayesblina.patients.endpoint_order import DEATH_AFTER_RELAPSE
 from bayesblina.person_time.cells.patterns import CovariateTerms, Terms, compressed_terms
 from bayesblina.person_time.compression import Compression
 from bayesblina.person_time.follow_up import Contents, require_contents, roles_of

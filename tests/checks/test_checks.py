@@ -154,7 +154,7 @@ def test_unreliable_predictions_are_told_with_what_to_do() -> None:
     (text,) = unreliable(loo)
     assert text.startswith("rfs: ")
     assert "above 0.70 for 2 of 86 patients" in text
-    assert "leave_one_out(fit, moment_match=True) or refit=True, or with k_fold" in text
+    assert "loo(fit, moment_match=True) or refit=True, or with k_fold" in text
     # Where few are not to be counted, neither are these.
     (text,) = unreliable(loo, coarse=True)
     assert "above 0.70 for some patients; " in text

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import bayesblina as bb
-import bayesblina.person_time.cells.front as front
 from bayesblina.core.errors import DataError
 from bayesblina.patients.rules import DAYS_PER_UNIT, LONGEST_LIFE_YEARS, NEAR_TIES, InMemory, tie_of
+from bayesblina.person_time.cells import front
 
 MONTH = DAYS_PER_UNIT["months"]
 GIVEN: dict[str, Any] = {

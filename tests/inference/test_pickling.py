@@ -17,7 +17,7 @@ import bayesblina as bb
 from bayesblina.core.errors import DataError, Problem
 from bayesblina.estimands.regimes import Regime
 from bayesblina.inference.fitting import Fit
-from bayesblina.person_time.cells import Lazily
+from bayesblina.person_time.cells import Lazily, front
 from tests.conftest import QUESTION
 
 
@@ -75,7 +75,7 @@ def test_values_are_equal_afterwards(name: str, to: Callable[[Any], Any]) -> Non
 def test_exposures_are_the_same_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = make_cohort()
     held = bb.person_time(cohort, QUESTION)
-    monkeypatch.setattr("bayesblina.person_time.cells.front.MANY", 1)
+    monkeypatch.setattr(front, "MANY", 1)
     lazy = bb.person_time(cohort, QUESTION)
     for person_time in (held, lazy):
         same = again(person_time)

@@ -29,7 +29,7 @@ from bayesblina.inference.importance import smooth_tails
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.output.plots import martingale_residuals as draw_residuals
 from bayesblina.patients.cohort import Cohort
-from bayesblina.person_time.cells import PersonTime
+from bayesblina.person_time.cells import PersonTime, front
 from bayesblina.studies import bias_analysis
 
 LATE = bb.Question(exposed="late", eligible_from="entry")
@@ -247,7 +247,7 @@ def test_weights_that_vary_have_no_density(tmp_path: Path) -> None:
 
 def test_pieces_of_many_patients_are_theirs_too(monkeypatch: pytest.MonkeyPatch) -> None:
     few = exposed(pieces(), person="person")
-    monkeypatch.setattr("bayesblina.person_time.cells.front.MANY", 10)
+    monkeypatch.setattr(front, "MANY", 10)
     many = exposed(pieces(), person="person")
     assert repr(many) == repr(few)
     assert many.in_pieces

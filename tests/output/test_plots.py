@@ -429,7 +429,9 @@ ONE_PANEL: dict[str, Callable[..., Any]] = {
     "replicated_simon_makuch": lambda **more: plots.replicated_simon_makuch(
         replicated_curves(), simon_makuch(), **more
     ),
-    "calibration": lambda **more: plots.predicted_against_observed(calibration(), **more),
+    "predicted_against_observed": lambda **more: plots.predicted_against_observed(
+        calibration(), **more
+    ),
     "martingale_residuals": lambda **more: plots.martingale_residuals(residuals(), **more),
     "scenario_map": lambda **more: plots.scenario_map(sensitivity(), "os", "lag", "model", **more),
     "tipping_points": lambda **more: plots.tipping_points(tipping(), "os", **more),
@@ -473,7 +475,7 @@ TWO_PANELS: dict[str, Callable[..., Any]] = {
     "bias_ladder": lambda **more: plots.bias_ladder(
         pd.concat([ladder(), ladder().assign(endpoint="rfs")], ignore_index=True), **more
     ),
-    "calibration": lambda **more: plots.predicted_against_observed(
+    "predicted_against_observed": lambda **more: plots.predicted_against_observed(
         pd.concat([calibration(), calibration().assign(endpoint="rfs")], ignore_index=True), **more
     ),
     "martingale_residuals": lambda **more: plots.martingale_residuals(

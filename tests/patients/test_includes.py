@@ -17,6 +17,7 @@ from bayesblina import cli
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.patients.cohort import Cohort, Outcome
 from bayesblina.patients.drafting import draft_study
+from bayesblina.person_time.cells import front
 from bayesblina.person_time.transitions import find_transitions
 from bayesblina.studies.study_file import read_study
 
@@ -406,7 +407,7 @@ def test_sums_keep_the_declaration(
     assert alone.includes == {"rfs": ()}
     assert json.loads(alone.table.attrs["includes"]) == {"rfs": []}
     if isinstance(cohort, Cohort):
-        monkeypatch.setattr("bayesblina.person_time.cells.front.MANY", 1)
+        monkeypatch.setattr(front, "MANY", 1)
         assert bb.person_time(cohort, question).includes == {"os": (), "rfs": ("os",)}
 
 

@@ -16,7 +16,7 @@ from bayesblina.core.errors import DataError, EstimandError, SpecError
 from bayesblina.inference.companion import partial_posterior
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan, engines, scan_cohort
-from bayesblina.person_time.cells import PersonTime
+from bayesblina.person_time.cells import PersonTime, front
 from bayesblina.person_time.cells.lookup import interval_expression
 from bayesblina.person_time.cells.ranks import order_statistics
 from tests.person_time.test_exposure import Case, cases
@@ -441,7 +441,7 @@ def test_combinations_beyond_exact_numbers_are_told_apart(
     columns = COLUMNS | {"covariates": list(flags)}
     cohort = bb.read_cohort(wide, **columns)
     one = bb.person_time(cohort, QUESTION, cuts=[6.0])
-    monkeypatch.setattr("bayesblina.person_time.cells.front.MANY", 1)
+    monkeypatch.setattr(front, "MANY", 1)
     require_same(one, bb.person_time(cohort, QUESTION, cuts=[6.0]))
     scan = scan_cohort(wide, **columns)
     if count < 63:

@@ -125,7 +125,8 @@ def api_page() -> str:
     ]
     sections = {title: ("bayesblina", names) for title, names in public_names().items()}
     for module in public_modules():
-        sections[f"bayesblina.{module}"] = (f"bayesblina.{module}", module_names(module))
+        home = getattr(bayesblina, module).__name__
+        sections[f"bayesblina.{module}"] = (home, module_names(module))
     for title, (module, names) in sections.items():
         lines += [title, "-" * len(title), "", f".. currentmodule:: {module}", ""]
         lines += [".. autosummary::", "   :toctree: api", ""]

@@ -49,8 +49,8 @@ class Masked:
     """
 
     minimum: int
-    hidden: frozenset[str]
-    values: frozenset[int]
+    hidden: frozenset[str] = frozenset()
+    values: frozenset[int] = frozenset()
 
     def shows(self, value: int) -> bool:
         """Whether a count that stands outside any sum may be shown."""

@@ -509,7 +509,7 @@ def leave_one_out(
     if "evaluated" in loo and (loo["evaluated"] == loo["patients"]).all():
         # Nobody stands for others.
         loo = loo.drop(columns=["evaluated", "sampling_se"], errors="ignore")
-    loo = mask_loo(loo, _few(minimum))
+    loo = mask_loo(loo, Masked(minimum=minimum))
     return publish(_flagged(loo, synthetic), title=title, kinds=_densities(loo))
 
 
@@ -582,7 +582,7 @@ def adverse_events(
     _require_minimum(minimum)
     if minimum > 1:
         _require(table, ("events",), "AdverseEvents.table()")
-        table = mask_safety(table, _few(minimum))
+        table = mask_safety(table, Masked(minimum=minimum))
     return publish(
         _flagged(table, synthetic),
         title=title,
@@ -732,11 +732,6 @@ def _flagged(table: pd.DataFrame, synthetic: bool) -> pd.DataFrame:
 def _require_minimum(minimum: object) -> None:
     if isinstance(minimum, bool) or not isinstance(minimum, int) or minimum < 1:
         raise SpecError(f"minimum must be at least 1, got {minimum!r}.")
-
-
-def _few(minimum: int) -> Masked:
-    """Hide what is small by itself."""
-    return Masked(minimum=minimum, hidden=frozenset(), values=frozenset())
 
 
 def _require(table: pd.DataFrame, columns: Sequence[str], source: str) -> None:

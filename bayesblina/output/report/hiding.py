@@ -180,7 +180,7 @@ def require_count(given: object) -> int:
 
 def _nothing(minimum: int) -> MaskedAccount:
     """Of an account that is not there nothing is hidden."""
-    nobody = Masked(minimum=minimum, hidden=frozenset(), values=frozenset())
+    nobody = Masked(minimum=minimum)
     return MaskedAccount(masked=nobody, times=frozenset(), few=frozenset(), closed=frozenset())
 
 

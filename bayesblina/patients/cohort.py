@@ -567,7 +567,7 @@ class Cohort:
             outcome = self.endpoints[name]
             edges, time, entry, inner = snap([bounds, outcome.time, outcome.entry, wanted])
             seen = np.flatnonzero(np.isfinite(entry))
-            row, segment, start, stop = cut_follow_up(edges[seen], entry[seen], time[seen])
+            row, segment, start, stop = cut_follow_up(edges[:, seen], entry[seen], time[seen])
             who = seen[row]
             extra = {}
             if cuts is not None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.intervals import TIE_TOLERANCE
 
 DAYS_PER_UNIT: Mapping[str, float] = MappingProxyType(
@@ -184,11 +185,19 @@ class Tie:
     least: float
     from_time: float
 
+    @property
+    def steps(self) -> tuple[Floats, Floats]:
+        """Times from which on the distance is another, and the distances, from the least on."""
+        half = 5e-6 * self.from_time
+        from_times = np.array([self.from_time, 10.0 * self.from_time])
+        return from_times, np.array([self.least, half, 10.0 * half])
+
     def at(self, time: Any, arithmetic: Arithmetic) -> Any:
         """Say how far from a time another may be."""
-        half = 5e-6 * self.from_time
-        later = arithmetic.choose(time < 10.0 * self.from_time, half, 10.0 * half)
-        return arithmetic.choose(time < self.from_time, self.least, later)
+        from_times, (width, *wider) = (values.tolist() for values in self.steps)
+        for step, wide in zip(from_times, wider, strict=True):
+            width = arithmetic.choose(time >= step, wide, width)
+        return width
 
     def near(self, left: Any, right: Any, arithmetic: Arithmetic) -> Any:
         """Say which times are those of the other column."""

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.episodes import TRANSPLANT, cut_follow_up, state_bounds
+from bayesblina.core.episodes import (
+    AT_RISK,
+    TRANSPLANT,
+    cut_follow_up,
+    marked_bounds,
+    order_bounds,
+    settle_bounds,
+    time_at_risk,
+)
 from bayesblina.core.errors import DataError, Problem, SpecError
 from bayesblina.core.intervals import TIE_TOLERANCE, snap
 from bayesblina.patients.account import Line
 from bayesblina.patients.cohort import Cohort
-from bayesblina.patients.rules import InMemory, Tie, tie_of
 from bayesblina.person_time.question import ENTRY, Question, bind
-from bayesblina.person_time.segments import reasons
+from bayesblina.person_time.segments import Course, course_of, reasons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +95,20 @@ class Episodes:
     events: int
 
 
-def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
+def find_episodes(
+    cohort: Cohort, question: Question, phase_cuts: Floats | None = None
+) -> dict[str, Episodes]:
     """Cut each endpoint's time at risk at changes of phase.
 
-    Near-ties of times are made exact first (relative 1e-9). A phase that starts at the end of
-    follow-up, or less than a hundredth of a day before it, contributes nothing, and the event stays
-    in the earlier phase.
+    Near-ties of all times are made exact first (relative 1e-9), of different patients too: methods
+    that compare patients rely on it. A phase that starts at the end of follow-up, or less than a
+    hundredth of a day before it, contributes nothing, and the event stays in the earlier phase.
+
+    Parameters
+    ----------
+    phase_cuts : ndarray, shape (n_pieces - 1,), optional
+        Times since entering the exposed phase at which time in it is cut; the phase's state is
+        replaced by one for each piece.
     """
     names = bind(question, cohort)
     if not isinstance(cohort, Cohort):
@@ -103,122 +116,77 @@ def find_episodes(cohort: Cohort, question: Question) -> dict[str, Episodes]:
             "This looks at single patients, and these are in a query engine: read them into memory "
             "with read_cohort."
         )
-    lags = [question.lag if phase == question.exposed else 0.0 for phase in cohort.phases]
-    bounds, phases, state = state_bounds(
-        cohort.phases,
-        cohort.phase_start,
-        ends=cohort.phase_end if question.phase_end == "current" else None,
-        lags=lags,
-        transplant=cohort.transplant if question.transplant == "phase" else None,
-    )
-    eligible = (
-        np.zeros(cohort.size)
-        if question.eligible_from == ENTRY
-        else cohort.phase_start[:, cohort.phases.index(question.eligible_from)]
-    )
+    course = course_of(cohort, question, phase_cuts)
+    marked = marked_bounds(course.marks, cohort.phase_start, cohort.phase_end, cohort.transplant)
+    eligible = np.full(cohort.size, -np.inf)
+    if course.eligible_phase is not None:
+        eligible = cohort.phase_start[:, course.eligible_phase]
     transplant = np.full(cohort.size, np.inf)
-    if cohort.transplant is not None and question.transplant == "censor":
+    if course.censor_at_transplant and cohort.transplant is not None:
         transplant = np.where(np.isnan(cohort.transplant), np.inf, cohort.transplant)
-    landmark = np.array([-np.inf if question.landmark is None else question.landmark])
-    arrays = [bounds, eligible, transplant, landmark]
+    landmark = np.array([-np.inf if course.landmark is None else course.landmark])
+    times = [marked, eligible, transplant, landmark]
     for name in names:
-        arrays += [cohort.endpoints[name].time, cohort.endpoints[name].entry]
-    bounds, eligible, transplant, landmark, *rest = snap(arrays)
-    tie = tie_of(cohort.unit)
-    found = {}
-    for position, name in enumerate(names):
-        time, entry = rest[2 * position], rest[2 * position + 1]
-        stop = np.fmin(time, transplant)
-        event = cohort.endpoints[name].event & (time <= transplant)
-        begin = np.fmax(np.fmax(entry, eligible), landmark[0])
-        affected_by = (
-            np.isnan(entry),
-            np.isnan(eligible),
-            time <= np.fmax(entry, eligible),
-            time <= landmark[0],
-            (begin > landmark[0]) & (question.landmark is not None),
-            stop <= begin,
+        times += [cohort.endpoints[name].time, cohort.endpoints[name].entry]
+    marked, eligible, transplant, landmark, *own = snap(times)
+    return {
+        name: _episodes(
+            cohort,
+            name,
+            course,
+            reasons(question),
+            marked,
+            time_at_risk(
+                own[2 * position],
+                cohort.endpoints[name].event,
+                own[2 * position + 1],
+                eligible,
+                transplant,
+                landmark[0],
+            ),
         )
-        in_play = np.ones(cohort.size, dtype=bool)
-        left_out = []
-        for reason, affected in zip(reasons(question), affected_by, strict=True):
-            out = in_play & affected
-            in_play &= ~affected
-            if out.any():
-                ids = tuple(str(patient) for patient in cohort.patients[out])
-                left_out.append(LeftOut(endpoint=name, reason=reason, patients=ids))
-        rows = np.flatnonzero(in_play)
-        # A state that is entered at the end of follow-up, or all but there, is none. The first is
-        # never entered: it is there, and follow-up that is shorter than all that stays in it.
-        until, marks = stop[rows, None], bounds[rows]
-        entered = marks[:, 1:]
-        marks[:, 1:] = np.where(tie.near(entered, until, InMemory()), until, entered)
-        who, segment, starts, ends = cut_follow_up(marks, begin[rows], stop[rows])
-        found[name] = Episodes(
-            endpoint=name,
-            patient=rows[who],
-            phase=state[segment],
-            start=starts,
-            stop=ends,
-            event=event[rows[who]] & (ends == stop[rows[who]]),
-            phases=phases,
-            phase_names=phases,
-            since=(0.0,) * len(phases),
-            left_out=tuple(left_out),
-            time_at_risk=float((stop[rows] - begin[rows]).sum()),
-            events=int(event[rows].sum()),
-        )
-    return found
+        for position, name in enumerate(names)
+    }
 
 
-def cut_since_entry(
-    found: Episodes, entered: Floats, cuts: Floats, *, phase: str, tie: Tie
+def _episodes(
+    cohort: Cohort,
+    endpoint: str,
+    course: Course,
+    worded: Sequence[str],
+    marked: Floats,
+    at_risk: tuple[Floats, Floats, Bools, Ints],
 ) -> Episodes:
-    """Cut the time in a phase by the time since entering it.
-
-    The same time at risk; the phase's state is replaced by one for each piece. A piece ends at its
-    cut, and an event there belongs to it.
-
-    Parameters
-    ----------
-    entered : ndarray, shape (cohort patient,)
-        When each patient entered the phase; NaN for never.
-    cuts : ndarray, shape (n_pieces - 1,)
-        Times since entry.
-    """
-    index = found.phases.index(phase)
-    edges = np.concatenate([[0.0], cuts])
-    names = [f"{phase} {low:g} to {high:g}" for low, high in pairwise(edges)]
-    names.append(f"{phase} from {edges[-1]:g}")
-    inside = found.phase == index
-    # Outside the phase nothing is cut: the origin of its clock lies after the episode.
-    origin = np.where(inside, entered[found.patient], found.stop)
-    bounds = origin[:, None] + np.append(edges, np.inf)
-    bounds[:, 0] = -np.inf
-    final = np.diff(found.patient, append=-1)[:, None] != 0
-    near = np.abs(bounds - found.stop[:, None]) <= TIE_TOLERANCE * found.stop[:, None]
-    near |= final & tie.near(bounds, found.stop[:, None], InMemory())
-    bounds = np.where(near, found.stop[:, None], bounds)
-    near = np.abs(bounds - found.start[:, None]) <= TIE_TOLERANCE * found.stop[:, None]
-    bounds = np.where(near, found.start[:, None], bounds)
-    episode, piece, start, stop = cut_follow_up(bounds, found.start, found.stop)
-    state = found.phase[episode]
-    state = np.where(state > index, state + cuts.size, state)
-    state = np.where(inside[episode], index + piece, state)
-
-    def spread(values: tuple[Any, ...], pieces: Sequence[Any]) -> tuple[Any, ...]:
-        return (*values[:index], *pieces, *values[index + 1 :])
-
-    return replace(
-        found,
-        patient=found.patient[episode],
-        phase=state,
-        start=start,
-        stop=stop,
-        event=found.event[episode] & (stop == found.stop[episode]),
-        phases=spread(found.phases, names),
-        phase_names=spread(found.phase_names, [phase] * len(names)),
-        since=spread(found.since, edges.tolist()),
+    """Cut one endpoint's time at risk at the marks of states."""
+    begin, stop, event, reason = at_risk
+    rows = np.flatnonzero(reason == AT_RISK)
+    begin, stop, event = begin[rows], stop[rows], event[rows]
+    bounds = marked[:, rows]
+    with np.errstate(invalid="ignore"):  # infinite times are near to none
+        settle_bounds(bounds, begin, stop, *course.tie.steps)
+        order_bounds(bounds)
+    who, number, starts, ends = cut_follow_up(bounds, begin, stop)
+    return Episodes(
+        endpoint=endpoint,
+        patient=rows[who],
+        phase=course.segment_states[number],
+        start=starts,
+        stop=ends,
+        event=event[who] & (ends == stop[who]),
+        phases=course.states,
+        phase_names=course.phase_names,
+        since=course.since,
+        left_out=tuple(
+            LeftOut(
+                endpoint=endpoint,
+                reason=words,
+                patients=tuple(str(patient) for patient in cohort.patients[reason == why]),
+            )
+            for why, words in enumerate(worded)
+            if (reason == why).any()
+        ),
+        time_at_risk=float((stop - begin).sum()),
+        events=int(event.sum()),
     )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.episodes import cut_follow_up, state_bounds
+from bayesblina.core.episodes import segment_times, state_bounds
 from bayesblina.core.errors import DataError, EstimandError, Problem, SpecError, nearest
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.dates import ISO, PartialDates, require_date_format
@@ -458,16 +458,13 @@ def _assign(
         ends=cohort.phase_end if phase_end == "current" else None,
         transplant=cohort.transplant if transplant == "phase" else None,
     )
-    row, segment, lower, upper = cut_follow_up(bounds, begin, stop)
+    opened, closed = segment_times(bounds, begin, stop)
     time = np.zeros((cohort.size, len(phases)))
-    np.add.at(time, (row, state[segment]), upper - lower)
+    np.add.at(time.T, state, closed - opened)
     # The last segment that is not empty and has begun by the time of the event.
-    opened = np.clip(bounds[:, :-1], begin[:, None], stop[:, None])
-    closed = np.clip(bounds[:, 1:], begin[:, None], stop[:, None])
     slack = SAME_MOMENT / DAYS_PER_UNIT[cohort.unit]
-    reached = opened[who] <= (times + slack)[:, None]
-    begun = reached & (closed[who] > opened[who])
-    last = begun.shape[1] - 1 - np.argmax(begun[:, ::-1], axis=1)
+    begun = (opened[:, who] <= times + slack) & (closed > opened)[:, who]
+    last = len(begun) - 1 - np.argmax(begun[::-1], axis=0)
     phase = state[last]
     seen = np.flatnonzero((time > 0).any(axis=0))
     terms, term = np.unique(names, return_inverse=True)

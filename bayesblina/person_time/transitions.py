@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.core.arrays import Bools
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.core.intervals import snap
@@ -24,7 +24,12 @@ TRANSITIONS = (RELAPSE, DEATH_IN_REMISSION, DEATH_AFTER_RELAPSE)
 
 
 def find_transitions(
-    cohort: Cohort, question: Question, *, death: str, relapse_free: str
+    cohort: Cohort,
+    question: Question,
+    *,
+    death: str,
+    relapse_free: str,
+    phase_cuts: Floats | None = None,
 ) -> dict[str, Episodes]:
     """Cut the time at risk for each transition at changes of phase.
 
@@ -38,6 +43,8 @@ def find_transitions(
     question
         Who is at risk, from when, in which state. Eligibility is that for `relapse_free`; the
         question's own choice of endpoints is not used.
+    phase_cuts : ndarray, shape (n_pieces - 1,), optional
+        Times since entering the exposed phase at which time in it is cut.
     """
     for name in (death, relapse_free):
         if name not in cohort.endpoints:
@@ -77,6 +84,7 @@ def find_transitions(
     first = find_episodes(
         replace(cohort, endpoints={**cohort.endpoints, **own}),
         replace(question, endpoints=TRANSITIONS[:2]),
+        phase_cuts,
     )
     question = replace(question, endpoints=None)
     # Follow-up may have ended at a transplant before the relapse.
@@ -85,6 +93,7 @@ def find_transitions(
     later = find_episodes(
         _of_relapsed(cohort, courses[DEATH_AFTER_RELAPSE], seen),
         replace(question, landmark=None),
+        phase_cuts,
     )
     return {**first, DEATH_AFTER_RELAPSE: later[DEATH_AFTER_RELAPSE]}
 

@@ -839,10 +839,10 @@ def test_lost_time_is_an_error(monkeypatch: pytest.MonkeyPatch, damage: Any, fou
 def test_a_lost_event_or_patient_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = find_episodes
 
-    def damaged(cohort: Cohort, question: bb.Question) -> dict[str, Any]:
+    def damaged(*arguments: Any) -> dict[str, Any]:
         return {
             name: replace(found, event=found.event & (found.patient > 0), left_out=())
-            for name, found in whole(cohort, question).items()
+            for name, found in whole(*arguments).items()
         }
 
     monkeypatch.setattr(front, "find_episodes", damaged)

@@ -9,15 +9,14 @@ import pytest
 import bayesblina as bb
 from bayesblina.core.errors import DataError
 from bayesblina.patients.account import Line
-from bayesblina.patients.rules import tie_of
 from bayesblina.person_time.follow_up import (
     Contents,
     Episodes,
     LeftOut,
     account_of,
-    cut_since_entry,
     effect_kinds,
     entry_times,
+    find_episodes,
     hazard_before_observation,
     late_begins,
     require_contents,
@@ -86,72 +85,89 @@ def test_late_is_after_the_earliest(begins: list[float], late: list[float]) -> N
     assert late_begins(np.array(begins)).tolist() == late
 
 
-def pieces(found: Episodes, entered: list[float], cuts: list[float]) -> list[tuple[object, ...]]:
-    """Patient, state, start, stop and event of the pieces of "late"."""
-    cut = cut_since_entry(
-        found, np.array(entered), np.array(cuts), phase="late", tie=tie_of("months")
+def cut(
+    cuts: list[float],
+    *patients: dict[str, float],
+    exposed: str = "late",
+    unit: str = "months",
+) -> Episodes:
+    """Time at risk with time in a phase cut; each patient's stop, and early, late or entry."""
+    table = pd.DataFrame(
+        [{"early": np.nan, "late": np.nan, "entry": 0.0} | one for one in patients]
     )
-    assert cut.since == (0.0, 0.0, 0.0, *cuts)
-    assert cut.phase_names == ("before early", "early", *["late"] * (len(cuts) + 1))
-    columns = (cut.patient, cut.phase, cut.start, cut.stop, cut.event)
+    cohort = bb.read_cohort(
+        table.assign(id=[f"p{row}" for row in range(len(table))], event=1),
+        patient="id",
+        unit=unit,
+        endpoints={"os": bb.Endpoint(time="stop", event="event", entry="entry")},
+        phases=bb.Phases(early="early", late="late"),
+    )
+    question = bb.Question(exposed=exposed, eligible_from="entry")
+    return find_episodes(cohort, question, np.array(cuts))["os"]
+
+
+def rows_of(found: Episodes) -> list[tuple[object, ...]]:
+    """Patient, state, start, stop and event."""
+    columns = (found.patient, found.phase, found.start, found.stop, found.event)
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def test_pieces_of_a_phase() -> None:
-    assert pieces(COURSE, [np.nan, 3.0, 2.0, np.nan], [2.0, 4.0]) == [
-        (1, 0, 0.5, 1.0, False),
-        (1, 1, 1.0, 3.0, False),
-        (1, 2, 3.0, 5.0, False),
-        (1, 3, 5.0, 7.0, False),
-        (1, 4, 7.0, 9.0, True),
-        # At its cut a piece ends, and nothing is left for the next.
-        (2, 2, 2.0, 4.0, False),
-        (3, 0, 0.5, 6.0, True),
-    ]
-    # States after the phase move up.
-    found = episodes((0, 1, 1.0, 4.0, False), (0, 2, 4.0, 6.0, False))
-    cut = cut_since_entry(
-        found, np.array([1.0]), np.array([2.0]), phase="early", tie=tie_of("months")
+    found = cut(
+        [2.0, 4.0],
+        {"entry": 0.5, "early": 1.0, "late": 3.0, "stop": 9.0},
+        {"entry": 2.0, "late": 2.0, "stop": 4.0},
+        {"entry": 0.5, "stop": 6.0},
     )
-    assert cut.phases == ("before early", "early 0 to 2", "early from 2", "late")
-    assert cut.phase.tolist() == [1, 2, 3]
-    assert cut.start.tolist() == [1.0, 3.0, 4.0]
+    assert rows_of(found) == [
+        (0, 0, 0.5, 1.0, False),
+        (0, 1, 1.0, 3.0, False),
+        (0, 2, 3.0, 5.0, False),
+        (0, 3, 5.0, 7.0, False),
+        (0, 4, 7.0, 9.0, True),
+        # At its cut a piece ends, and nothing is left for the next.
+        (1, 2, 2.0, 4.0, True),
+        (2, 0, 0.5, 6.0, True),
+    ]
+    assert found.since == (0.0, 0.0, 0.0, 2.0, 4.0)
+    assert found.phase_names == ("before early", "early", "late", "late", "late")
+    # States after the phase move up.
+    found = cut([2.0], {"entry": 1.0, "early": 1.0, "late": 4.0, "stop": 6.0}, exposed="early")
+    assert found.phases == ("before early", "early 0 to 2", "early from 2", "late")
+    assert found.phase.tolist() == [1, 2, 3]
+    assert found.start.tolist() == [1.0, 3.0, 4.0]
 
 
 def test_a_cut_just_before_the_end_of_follow_up_is_at_it() -> None:
     """Less than a hundredth of a day, 0.0003 months; only of the last stay, and of each patient."""
     for apart, parts in ((2e-4, 1), (1e-3, 2)):
         stop = 4.0 + apart
-        found = episodes((0, 2, 1.0, stop, True), (1, 2, 1.0, stop, True), (3, 2, 1.0, stop, True))
-        got = pieces(found, [1.0, 1.0, np.nan, 1.0], [3.0])
-        assert len(got) == 3 * parts
-        assert [row[3] for row in got if row[4]] == [stop] * 3
-        # Each patient's last stay, whichever row of the cohort is the last.
-        assert len(pieces(episodes((1, 2, 1.0, stop, True)), [1.0, 1.0], [3.0])) == parts
+        patient = {"entry": 1.0, "late": 1.0, "stop": stop}
+        found = cut([3.0], patient, {"entry": 1.0, "stop": stop}, patient)
+        assert found.patient.tolist() == [0] * parts + [1] + [2] * parts
+        assert found.stop[found.event].tolist() == [stop] * 3
         # Who goes on to another state is not at the end.
-        found = episodes((0, 2, 1.0, stop, False), (0, 1, stop, 8.0, True))
-        assert [row[1] for row in pieces(found, [1.0], [3.0])] == [2, 3, 1]
+        onward = {"entry": 1.0, "early": 1.0, "late": stop, "stop": 8.0}
+        assert cut([3.0], onward, exposed="early").phase.tolist() == [1, 2, 3]
 
 
 def test_cuts_that_stays_meet_by_rounding_leave_nothing() -> None:
     met = 0.1 + 0.2
     assert met > 0.3
     # A stay that ends at the cut but for rounding; the patient goes on to another state.
-    found = episodes((0, 2, 0.1, met, False), (0, 1, met, 4.0, True))
-    assert pieces(found, [0.1], [0.2 - 1e-12]) == [
-        (0, 2, 0.1, met, False),
-        (0, 1, met, 4.0, True),
-    ]
+    found = cut(
+        [0.2 - 1e-12], {"entry": 0.1, "early": 0.1, "late": met, "stop": 4.0}, exposed="early"
+    )
+    assert found.phase.tolist() == [1, 3]
+    assert found.stop.tolist() == pytest.approx([0.3, 4.0])
     # One that begins at it: long, and so is what counts as rounding.
-    start = 3_000.0
-    found = episodes((0, 2, start, 4_000.0, False))
-    got = pieces(found, [1_000.0], [2_000.0 + 1e-6])
-    assert got == [(0, 3, start, 4_000.0, False)]
-    assert len(pieces(found, [1_000.0], [2_000.0 + 1e-5])) == 2
+    long = {"entry": 3_000.0, "late": 1_000.0, "stop": 4_000.0}
+    assert rows_of(cut([2_000.0 + 1e-6], long, unit="days")) == [(0, 3, 3_000.0, 4_000.0, True)]
+    assert len(cut([2_000.0 + 1e-5], long, unit="days").start) == 2
     # And one that is short: less is rounding.
-    found = episodes((0, 2, 0.003, 0.004, False), (0, 1, 0.004, 4.0, True))
-    assert len(pieces(found, [0.001], [0.002 + 1e-10])) == 3
-    assert len(pieces(found, [0.001], [0.003 - 1e-10])) == 3
+    short = {"entry": 0.003, "early": 0.001, "late": 0.004, "stop": 4.0}
+    assert len(cut([0.002 + 1e-10], short, exposed="early").start) == 3
+    assert len(cut([0.003 - 1e-10], short, exposed="early").start) == 3
 
 
 def test_no_hazard_passes_where_nobody_is_seen() -> None:

@@ -9,7 +9,13 @@ import pytest
 import xarray as xr
 
 import bayesblina as bb
-from bayesblina.core.episodes import ALL_FOLLOW_UP, before_first, state_bounds
+from bayesblina.core.episodes import (
+    ALL_FOLLOW_UP,
+    before_first,
+    lay_out,
+    marked_bounds,
+    state_bounds,
+)
 from bayesblina.estimands.curves import _changes
 from bayesblina.inference.convergence import assess_convergence
 from bayesblina.person_time.cells.streamed import _Spread
@@ -102,13 +108,15 @@ def test_a_piece_that_begins_with_the_lag_is_entered_then() -> None:
 
 
 def test_without_lags_a_phase_counts_from_its_start() -> None:
-    bounds, names, state = state_bounds(["early", "late"], np.array([[1.0, 4.0], [np.nan, 3.0]]))
-    assert bounds.tolist() == [[0.0, 1.0, 4.0, np.inf], [0.0, 3.0, 3.0, np.inf]]
+    starts = np.array([[1.0, 4.0], [np.nan, 3.0]])
+    bounds, names, state = state_bounds(["early", "late"], starts)
+    assert bounds.T.tolist() == [[0.0, 1.0, 4.0, np.inf], [0.0, 3.0, 3.0, np.inf]]
     assert names == ("before early", "early", "late")
     assert state.tolist() == [0, 1, 2]
-    # The second of two lags, and no other.
-    bounds, _, _ = state_bounds(["early", "late"], np.array([[1.0, 4.0]]), lags=[0.0, 2.0])
-    assert bounds.tolist() == [[0.0, 1.0, 6.0, np.inf]]
+    # The lag of the exposed phase, and of no other.
+    lagged = lay_out(["early", "late"], exposed="late", lag=2.0).marks
+    bounds = marked_bounds(lagged, starts[:1], starts[:1], None)
+    assert bounds.T.tolist() == [[0.0, 1.0, 6.0, np.inf]]
 
 
 def test_the_state_before_the_first_phase() -> None:

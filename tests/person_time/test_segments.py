@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import bayesblina as bb
-from bayesblina.core.episodes import OFF_TREATMENT, TRANSPLANT
+from bayesblina.core.episodes import OFF_TREATMENT, TRANSPLANT, Mark
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.rules import tie_of
-from bayesblina.person_time.follow_up import cut_since_entry, find_episodes
-from bayesblina.person_time.segments import Course, Mark, course_of, reasons
+from bayesblina.person_time.follow_up import find_episodes
+from bayesblina.person_time.segments import Course, course_of, reasons
 from tests.person_time.test_exposure import Case, cases
 
 BASE: dict[str, Any] = {"time": 9.0, "event": 1, "one": 1.0, "two": 2.0} | {
@@ -164,13 +164,7 @@ def test_marks_are_those_of_the_episodes(case: Case, pieces: tuple[int, ...] | N
     cohort, question = case.cohort(), case.asked()
     phase_cuts = None if pieces is None else np.array([case.unit * piece for piece in pieces])
     found = course_of(cohort, question, phase_cuts)
-    entered = cohort.phase_start[:, cohort.phases.index(question.exposed)]
-    for episodes in find_episodes(cohort, question).values():
-        cut = episodes
-        if phase_cuts is not None:
-            cut = cut_since_entry(
-                episodes, entered, phase_cuts, phase=question.exposed, tie=tie_of(cohort.unit)
-            )
+    for cut in find_episodes(cohort, question, phase_cuts).values():
         assert cut.phases == found.states
         assert cut.phase_names == found.phase_names
         assert cut.since == pytest.approx(found.since)

@@ -8,11 +8,7 @@ import pytest
 from numpy.polynomial import chebyshev
 
 from bayesblina.core.arrays import Floats
-from bayesblina.patients.cohort import Outcome
-from bayesblina.patients.rules import tie_of
-from bayesblina.person_time import tabulation
-from bayesblina.person_time.segments import Course, Mark
-from bayesblina.person_time.tabulation import (
+from bayesblina.core.episodes import (
     AT_RISK,
     NEVER_ELIGIBLE,
     NEVER_OBSERVED,
@@ -20,13 +16,20 @@ from bayesblina.person_time.tabulation import (
     OVER_BY_START,
     TOO_LATE,
     TRANSPLANTED,
+    Mark,
+)
+from bayesblina.patients.cohort import Outcome
+from bayesblina.patients.rules import tie_of
+from bayesblina.person_time import passes
+from bayesblina.person_time.passes import constant
+from bayesblina.person_time.segments import Course
+from bayesblina.person_time.tabulation import (
     AtRisk,
     Part,
     Tally,
     Tallying,
     at_risk,
     bounds_of,
-    constant,
     entries_of,
     merged,
     merged_bounds,
@@ -435,11 +438,13 @@ def test_compiled_forms_are_kept_where_they_can_be(
 ) -> None:
     caplog.set_level("INFO", logger="bayesblina")
     values, out = np.array([1.0, 4.0]), np.zeros(2)
-    monkeypatch.setattr(tabulation, "_READY", {})
-    tabulation.run_compiled(_doubled, constant(values), out)
+    monkeypatch.setattr(passes, "_READY", {})
+    passes.run_compiled(_doubled, constant(values), out)
     assert out.tolist() == [2.0, 8.0]
+    # It is kept under a name that changes with the definition's lines, which numba does not follow.
+    assert _doubled.__qualname__ == f"_doubled_{passes._LINES}"
     # It is compiled once, for what it was given.
-    (ready,) = tabulation._READY.values()
+    (ready,) = passes._READY.values()
     (signature,) = ready.signatures
     assert [str(one) for one in signature] == [
         "readonly array(float64, 1d, C)",
@@ -454,9 +459,9 @@ def test_compiled_forms_are_kept_where_they_can_be(
         return compiled(*arguments, **named)
 
     monkeypatch.setattr(numba, "njit", refused)
-    tabulation.run_compiled(_tripled, constant(values), out)
+    passes.run_compiled(_tripled, constant(values), out)
     assert out.tolist() == [3.0, 12.0]
     (told,) = caplog.records
     assert told.getMessage() == "Compiled functions are not kept on disk (no folder)."
-    tabulation.run_compiled(_doubled, constant(out), out)
+    passes.run_compiled(_doubled, constant(out), out)
     assert out.tolist() == [6.0, 24.0]

@@ -444,11 +444,11 @@ def _check_histories(
 ) -> None:
     """Check each row's state against the one history that all of the patient's rows make."""
     bounds, _, states = state_bounds(names, starts, ends=stops)
-    own = bounds[who]
-    segment = np.maximum((own[:, :-1] <= begin[:, None]).sum(axis=1) - 1, 0)
+    own = bounds[:, who]
+    segment = np.maximum((own[:-1] <= begin).sum(axis=0) - 1, 0)
     rows.report(
         column,
-        (states[segment] != state) | (end > own[np.arange(who.size), segment + 1]),
+        (states[segment] != state) | (end > own[segment + 1, np.arange(who.size)]),
         "phases that start or end at different times for different endpoints",
         "A phase starts and ends once, whatever the endpoint.",
     )

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.episodes import AT_RISK
 from bayesblina.core.errors import NAMED_PATIENTS
 from bayesblina.core.intervals import TIE_TOLERANCE, person_time_by_interval
 from bayesblina.patients.scan import CohortScan, coded
@@ -36,7 +37,6 @@ from bayesblina.person_time.cells.summing import (
 )
 from bayesblina.person_time.cells.value import Lazily
 from bayesblina.person_time.segments import Course
-from bayesblina.person_time.tabulation import AT_RISK
 
 # Later than any time.
 NEVER = 1e300

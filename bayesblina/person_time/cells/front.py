@@ -16,17 +16,11 @@ from bayesblina.core.errors import DataError, Problem, SpecError
 from bayesblina.core.intervals import default_cuts, validate_cuts
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.columns import as_text
-from bayesblina.patients.rules import tie_of
 from bayesblina.patients.scan import CohortScan
 from bayesblina.patients.scan.patients import MOST_COMBINATIONS
 from bayesblina.person_time.cells.each import tabulate_each
 from bayesblina.person_time.cells.value import PersonTime
-from bayesblina.person_time.follow_up import (
-    cut_since_entry,
-    entry_times,
-    find_episodes,
-    require_comparison,
-)
+from bayesblina.person_time.follow_up import entry_times, find_episodes, require_comparison
 from bayesblina.person_time.question import Question
 from bayesblina.person_time.transitions import find_transitions
 
@@ -146,21 +140,15 @@ def person_time(
             compress=compress,
         )
     if courses is None:
-        episodes = find_episodes(cohort, question)
+        episodes = find_episodes(cohort, question, pieces)
         require_comparison(episodes, question)
     else:
         death, relapse_free = courses
         both = replace(question, endpoints=(death, relapse_free))
         require_comparison(find_episodes(cohort, both), question)
-        episodes = find_transitions(cohort, question, death=death, relapse_free=relapse_free)
-    if pieces is not None:
-        entered = cohort.phase_start[:, cohort.phases.index(question.exposed)]
-        episodes = {
-            name: cut_since_entry(
-                found, entered, pieces, phase=question.exposed, tie=tie_of(cohort.unit)
-            )
-            for name, found in episodes.items()
-        }
+        episodes = find_transitions(
+            cohort, question, death=death, relapse_free=relapse_free, phase_cuts=pieces
+        )
     if inner is None:
         event_times = [found.stop[found.event] for found in episodes.values()]
         inner = default_cuts(

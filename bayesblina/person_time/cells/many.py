@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.episodes import AT_RISK
 from bayesblina.core.intervals import default_cuts
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells.assembling import (
@@ -38,7 +39,6 @@ from bayesblina.person_time.follow_up import effect_kinds, late_begins
 from bayesblina.person_time.question import Question, bind
 from bayesblina.person_time.segments import Course, course_of
 from bayesblina.person_time.tabulation import (
-    AT_RISK,
     AtRisk,
     Part,
     Tallying,

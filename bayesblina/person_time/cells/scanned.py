@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.episodes import AT_RISK
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import (
     TIE_TOLERANCE,
@@ -42,7 +43,6 @@ from bayesblina.person_time.compression import compress as nodes_for
 from bayesblina.person_time.follow_up import LeftOut, effect_kinds
 from bayesblina.person_time.question import Question, bind
 from bayesblina.person_time.segments import Course, course_of, reasons
-from bayesblina.person_time.tabulation import AT_RISK
 
 # Parts of intervals on which partial likelihoods rest, and most cells of their sums.
 FINER = 400

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Floats
 from bayesblina.patients.cohort import Cohort
-from bayesblina.patients.rules import tie_of
 from bayesblina.person_time.cells.each import single_patients
 from bayesblina.person_time.cells.patterns import Terms
 from bayesblina.person_time.cells.value import Patients
 from bayesblina.person_time.compression import Compression
-from bayesblina.person_time.follow_up import cut_since_entry, find_episodes
+from bayesblina.person_time.follow_up import find_episodes
 from bayesblina.person_time.question import Question
 
 
@@ -42,21 +41,13 @@ def patients_in_groups(
     terms
         Covariate terms of each group; those of compressed covariates are not used.
     """
-    episodes = find_episodes(cohort, question)
-    if phase_cuts is not None:
-        entered = cohort.phase_start[:, cohort.phases.index(question.exposed)]
-        episodes = {
-            name: cut_since_entry(
-                one, entered, phase_cuts, phase=question.exposed, tie=tie_of(cohort.unit)
-            )
-            for name, one in episodes.items()
-        }
+    episodes = find_episodes(cohort, question, phase_cuts)
     used = np.unique(np.concatenate([one.patient for one in episodes.values()]))
     patients = single_patients(cohort, episodes, used, weight=weight)
     position = {str(name): index for index, name in enumerate(phases)}
     states = next(iter(episodes.values())).phases
     number = np.array([position.get(name, -1) for name in states], dtype=np.int64)
-    spent = patients.episodes.assign(phase=("episode", number[patients.episodes["phase"].values]))
+    in_table = number[patients.episodes["phase"].values]
     groups = group[used].astype(np.int64)
     if compression is None:
         people = patients.people.assign(pattern=("patient", groups), category=("patient", groups))
@@ -68,4 +59,8 @@ def patients_in_groups(
             category=("patient", groups * compression.size),
             design=(("patient", "term"), rows),
         ).assign_coords(term=np.asarray(terms.names, dtype=str))
-    return Patients(people=people, episodes=spent, left_out=patients.left_out)
+    return Patients(
+        people=people,
+        episodes=patients.episodes.assign(phase=("episode", in_table)),
+        left_out=patients.left_out,
+    )

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.episodes import AT_RISK, NEVER_ELIGIBLE, NEVER_OBSERVED
 from bayesblina.core.errors import NAMED_PATIENTS
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.patients.cohort import Outcome
@@ -31,21 +32,17 @@ from bayesblina.person_time.cells.summing import (
     Survey,
     endpoint_columns,
 )
+from bayesblina.person_time.passes import constant, run_compiled
 from bayesblina.person_time.segments import Course
 from bayesblina.person_time.tabulation import (
-    AT_RISK,
-    NEVER_ELIGIBLE,
-    NEVER_OBSERVED,
     AtRisk,
     Bounds,
     Tallying,
     at_risk,
     bounds_of,
-    constant,
     entries_of,
     merged_bounds,
     moments_by_group,
-    run_compiled,
 )
 
 if TYPE_CHECKING:

@@ -451,15 +451,14 @@ def _flat(
         for variable in graph_inputs(outputs)
         if isinstance(variable, SharedVariable) and variable in length_names
     }
-    cursor, offset = len(dims), pt.constant(0, dtype="int64")
-    for name in data_names:
+    cursor = len(dims) + len(data_names)
+    for index, name in enumerate(data_names):
         variable = shared[name]
         shape = [sizes[cursor + axis] for axis in range(variable.ndim)]
         cursor += variable.ndim
-        count = math.prod(shape[1:], start=shape[0])
-        flat = data[offset : offset + count]
+        start = sizes[len(dims) + index]
+        flat = data[start : start + math.prod(shape[1:], start=shape[0])]
         replacements[variable] = variable.type.filter_variable(flat.reshape(shape))
-        offset = offset + count
     offset = pt.constant(0, dtype="int64")
     for variable in model.free_RVs:
         value = model.rvs_to_values[variable]
@@ -575,11 +574,11 @@ def _bind(compiled: _Compiled, built: BuiltModel) -> Any:
     lengths = {
         dim: int(np.asarray(variable.get_value())) for dim, variable in model.dim_lengths.items()
     }
-    data = np.concatenate(
-        [np.ravel(values[name]).astype(np.float64) for name in compiled.data_names]
-    )
-    shapes = [size for name in compiled.data_names for size in values[name].shape]
-    sizes = np.array([*(lengths[dim] for dim in compiled.dims), *shapes], dtype=np.int64)
+    parts = [np.asarray(values[name], dtype=np.float64) for name in compiled.data_names]
+    data = np.concatenate([np.ravel(part) for part in parts])
+    starts = np.cumsum([0, *(part.size for part in parts[:-1])])
+    shapes = [size for part in parts for size in part.shape]
+    sizes = np.array([*(lengths[dim] for dim in compiled.dims), *starts, *shapes], dtype=np.int64)
     names, dimensions, start = [], [], []
     for variable in model.free_RVs:
         shape = tuple(lengths[dim] for dim in model.named_vars_to_dims[variable.name])

@@ -12,13 +12,8 @@ from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.curves import survival
 from bayesblina.estimands.regimes import Regime
-from bayesblina.hazards.definition import (
-    Free,
-    Independent,
-    ModelDefinition,
-    ProportionalPhases,
-    load_model,
-)
+from bayesblina.hazards.definition import ModelDefinition, load_model
+from bayesblina.hazards.parts import Free, Independent, ProportionalPhases
 from bayesblina.inference.fitting import (
     Fit,
     fit_person_time,

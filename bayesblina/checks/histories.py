@@ -12,8 +12,9 @@ from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 from bayesblina.core.intervals import split
 from bayesblina.hazards.build import BuiltModel
-from bayesblina.hazards.definition import IllnessDeath, ModelDefinition
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.likelihood import LogHazard, log_hazard
+from bayesblina.hazards.parts import IllnessDeath
 from bayesblina.person_time.cells import PersonTime
 
 

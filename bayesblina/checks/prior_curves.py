@@ -14,8 +14,9 @@ from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.build import build_model, draw_prior
-from bayesblina.hazards.definition import Free, ModelDefinition
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.likelihood import LogHazard, log_hazard
+from bayesblina.hazards.parts import Free
 from bayesblina.person_time.cells import PersonTime
 
 GRID = 51

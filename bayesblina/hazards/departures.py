@@ -16,15 +16,10 @@ from bayesblina.hazards.baseline import (
     longest_since_entry,
     walks,
 )
-from bayesblina.hazards.definition import (
-    ModelDefinition,
-    PhasesBySubgroup,
-    PhasesOverTime,
-    PhasesSinceEntry,
-    SiteFrailty,
-    SpreadPrior,
-)
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design
+from bayesblina.hazards.parts import PhasesBySubgroup, PhasesOverTime, PhasesSinceEntry, SiteFrailty
+from bayesblina.hazards.priors import SpreadPrior
 from bayesblina.person_time.cells import PersonTime
 
 Labels = Callable[[int, Ints, Ints], tuple[Ints, Floats]]

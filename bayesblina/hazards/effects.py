@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import TIE_TOLERANCE
-from bayesblina.hazards.definition import (
-    Commensurate,
-    ModelDefinition,
-    PatientFrailty,
-    PhasesSinceEntry,
-    RobustMixture,
-    require_roles,
-)
+from bayesblina.hazards.definition import ModelDefinition, require_roles
+from bayesblina.hazards.parts import Commensurate, PatientFrailty, PhasesSinceEntry, RobustMixture
 from bayesblina.person_time.cells import PersonTime
 
 # Of the events of one endpoint, in patients still followed for another, this share may be events of
@@ -99,6 +93,11 @@ class Design:
     def current_classes(self) -> int:
         """Number of classes of current patients, which come first."""
         return len(self.strata) * len(self.subgroups)
+
+    @property
+    def member(self) -> NDArray[np.bool_]:
+        """Whether patterns are of classes, shape (class, pattern)."""
+        return np.arange(self.classes)[:, None] == self.class_of
 
     @property
     def stratum_of(self) -> Ints:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import textwrap
 
-from bayesblina.hazards.definition import (
+from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.parts import (
     Commensurate,
     Correlated,
-    FractionPrior,
     Free,
     GaussianProcess,
-    HazardRatioPrior,
     IllnessDeath,
-    ModelDefinition,
-    OddsRatioPrior,
     Part,
     PatientFrailty,
     PhasesBySubgroup,
@@ -23,9 +20,9 @@ from bayesblina.hazards.definition import (
     RandomWalk,
     RobustMixture,
     SiteFrailty,
-    SpreadPrior,
     Weibull,
 )
+from bayesblina.hazards.priors import FractionPrior, HazardRatioPrior, OddsRatioPrior, SpreadPrior
 
 WIDTH = 98
 

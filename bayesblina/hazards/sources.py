@@ -21,17 +21,11 @@ from bayesblina.hazards.baseline import (
     profiled,
     steps,
 )
-from bayesblina.hazards.components import Workbench, adapted
-from bayesblina.hazards.definition import (
-    Commensurate,
-    Mixture,
-    ModelDefinition,
-    Part,
-    RandomWalk,
-    RobustMixture,
-)
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.ops import BatchedMatrixVector
+from bayesblina.hazards.parts import Commensurate, Mixture, Part, RandomWalk, RobustMixture
+from bayesblina.hazards.workbench import Workbench, adapted
 from bayesblina.person_time.cells import PersonTime
 
 # Ridge of differences where coordinates are sought.

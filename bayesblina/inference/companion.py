@@ -15,13 +15,9 @@ import xarray as xr
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
-from bayesblina.hazards.definition import (
-    Commensurate,
-    ModelDefinition,
-    PatientFrailty,
-    RobustMixture,
-)
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design, make_design
+from bayesblina.hazards.parts import Commensurate, PatientFrailty, RobustMixture
 from bayesblina.inference.laplace import MOST_SPREADS, find_nodes, lightened
 from bayesblina.inference.partial_draws import Drawn, draw
 from bayesblina.inference.partial_models import Member, partial_models

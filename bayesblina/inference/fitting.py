@@ -20,17 +20,16 @@ from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import ConvergenceError, SpecError
 from bayesblina.core.intervals import default_cuts
 from bayesblina.core.tables.marks import BASELINE, CONVERGED, EVENT_TIMES, LONG, SHORT
-from bayesblina.hazards.definition import (
+from bayesblina.hazards.definition import ModelDefinition, load_model
+from bayesblina.hazards.effects import Design, make_design
+from bayesblina.hazards.likelihood import patient_log_likelihood
+from bayesblina.hazards.parts import (
     Free,
     IllnessDeath,
-    ModelDefinition,
     PatientFrailty,
     PhasesSinceEntry,
     PowerPrior,
-    load_model,
 )
-from bayesblina.hazards.effects import Design, make_design
-from bayesblina.hazards.likelihood import patient_log_likelihood
 from bayesblina.inference.baseline_gate import BaselineGate, exposed_sds, gate_of, not_compared
 from bayesblina.inference.companion import Companion, partial_posterior
 from bayesblina.inference.convergence import Convergence, assess_convergence, assess_weights

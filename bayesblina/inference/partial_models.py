@@ -13,14 +13,10 @@ from bayesblina.core.breslow import Block, PartialLikelihood
 from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
 )
-from bayesblina.hazards.definition import (
-    Correlated,
-    ModelDefinition,
-    PhasesOverTime,
-    RandomWalk,
-)
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.departures import Departures, departures_of
 from bayesblina.hazards.effects import Design
+from bayesblina.hazards.parts import Correlated, PhasesOverTime, RandomWalk
 from bayesblina.inference.laplace import Problem, Spread
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.risk_sets import (

@@ -44,7 +44,7 @@ def cohort(
 
 def test_prior_has_the_moments_that_were_asked_for(synthetic_fit: Fit) -> None:
     from bayesblina.hazards.baseline import baseline_curves, walks
-    from bayesblina.hazards.definition import RandomWalk
+    from bayesblina.hazards.parts import RandomWalk
 
     definition, person_time = synthetic_fit.definition, synthetic_fit.person_time
     draws = 2000

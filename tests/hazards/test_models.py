@@ -21,7 +21,7 @@ from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.estimands.sources import probability_apart
 from bayesblina.hazards.baseline import steps, walks
 from bayesblina.hazards.build import BuiltModel, build_model
-from bayesblina.hazards.definition import ModelDefinition, RobustMixture, model_names
+from bayesblina.hazards.definition import ModelDefinition, model_names
 from bayesblina.hazards.likelihood import (
     _integrated,
     group_effects,
@@ -29,6 +29,7 @@ from bayesblina.hazards.likelihood import (
     patient_log_likelihood,
     relative_of,
 )
+from bayesblina.hazards.parts import RobustMixture
 from bayesblina.inference.fitting import person_time_for
 from bayesblina.inference.sampling import _bind, _compile
 from bayesblina.person_time.cells import PersonTime

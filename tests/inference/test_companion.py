@@ -12,15 +12,10 @@ from scipy.stats import norm
 import bayesblina as bb
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
-from bayesblina.hazards.definition import (
-    HazardRatioPrior,
-    ModelDefinition,
-    PhasesBySubgroup,
-    PhasesOverTime,
-    RandomWalk,
-    SiteFrailty,
-)
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import make_design
+from bayesblina.hazards.parts import PhasesBySubgroup, PhasesOverTime, RandomWalk, SiteFrailty
+from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.inference import partial_draws
 from bayesblina.inference.companion import Companion, partial_posterior
 from bayesblina.inference.fitting import person_time_for

@@ -13,8 +13,8 @@ import pytest
 import bayesblina as bb
 from bayesblina.hazards.baseline import clock, follow_up_end
 from bayesblina.hazards.build import BuiltModel, build_model
-from bayesblina.hazards.definition import RandomWalk
 from bayesblina.hazards.ops import BatchedMatrixVector, PiecewiseExponential
+from bayesblina.hazards.parts import RandomWalk
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.inference.sampling import (
     _bind,

@@ -9,7 +9,8 @@ import pytest
 import bayesblina as bb
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.build import build_model, draw_prior
-from bayesblina.inference.fitting import Fit, person_time_for
+from bayesblina.inference.fitting import Fit
+from bayesblina.inference.model_data import person_time_for
 
 QUESTION = bb.Question(exposed="m", eligible_from="entry")
 

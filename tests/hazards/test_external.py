@@ -20,7 +20,7 @@ from bayesblina.hazards.build import build_model
 from bayesblina.hazards.definition import ModelDefinition, parse_model
 from bayesblina.hazards.likelihood import total_log_likelihood
 from bayesblina.hazards.parts import Commensurate, Part, RobustMixture
-from bayesblina.inference.fitting import person_time_for
+from bayesblina.inference.model_data import person_time_for
 from bayesblina.output.report.wording import estimand_of
 from bayesblina.studies import external
 from tests.hazards.test_models import prior_points

@@ -30,8 +30,9 @@ from bayesblina.hazards.likelihood import (
     relative_of,
 )
 from bayesblina.hazards.parts import RobustMixture
-from bayesblina.inference.fitting import person_time_for
-from bayesblina.inference.sampling import _bind, _compile
+from bayesblina.inference.compiling import compiled_of
+from bayesblina.inference.model_data import person_time_for
+from bayesblina.inference.sampling import bind
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.cells.value import Lazily
 from bayesblina.studies.calibration import question_for
@@ -108,7 +109,7 @@ def test_likelihood_is_the_patients_sum(name: str) -> None:
 @pytest.mark.parametrize("name", SAMPLED)
 def test_compiled_density_is_pymcs(name: str) -> None:
     _, _, model = built(name)
-    bound = _bind(_compile(model), model)
+    bound = bind(compiled_of(model), model)
     reference = model.model.logp_dlogp_function(ravel_inputs=True, mode="FAST_COMPILE")
     reference.set_extra_values({})
     generator = np.random.default_rng(5)
@@ -136,7 +137,7 @@ def test_a_structure_serves_any_number_of_endpoints(name: str) -> None:
     person_time = person_time_for(definition, cohort(), replace(QUESTION, endpoints=("rfs",)))
     one = build_model(definition, person_time)
     assert one.structure == two.structure
-    bound = _bind(_compile(two), one)
+    bound = bind(compiled_of(two), one)
     reference = one.model.logp_dlogp_function(ravel_inputs=True, mode="FAST_COMPILE")
     reference.set_extra_values({})
     point = bound.initial_point_func(3)

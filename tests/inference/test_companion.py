@@ -18,8 +18,8 @@ from bayesblina.hazards.parts import PhasesBySubgroup, PhasesOverTime, RandomWal
 from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.inference import partial_draws
 from bayesblina.inference.companion import Companion, partial_posterior
-from bayesblina.inference.fitting import person_time_for
 from bayesblina.inference.laplace import find_nodes
+from bayesblina.inference.model_data import person_time_for
 from bayesblina.inference.partial_models import partial_models
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.risk_sets import find_risk_sets, same_states

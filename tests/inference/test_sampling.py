@@ -15,15 +15,9 @@ from bayesblina.hazards.baseline import clock, follow_up_end
 from bayesblina.hazards.build import BuiltModel, build_model
 from bayesblina.hazards.ops import BatchedMatrixVector, PiecewiseExponential
 from bayesblina.hazards.parts import RandomWalk
+from bayesblina.inference.compiling import compiled_of, compiled_structures
 from bayesblina.inference.sampler_settings import SamplerSettings
-from bayesblina.inference.sampling import (
-    _bind,
-    _compile,
-    _sample_with_pymc,
-    compiled_structures,
-    evaluate,
-    sample,
-)
+from bayesblina.inference.sampling import _sample_with_pymc, bind, evaluate, sample
 from bayesblina.person_time.cells import PersonTime
 
 QUICK = SamplerSettings(draws=50, tune=100, chains=2, cores=2)
@@ -93,7 +87,7 @@ def test_compiled_density_and_gradient_are_pymcs(name: str, path: str) -> None:
     assert model.make_kernel is not None
     if path == "graph":
         model = replace(model, make_kernel=None, structure=f"{model.structure}, from the graph")
-    bound = _bind(_compile(model), model)
+    bound = bind(compiled_of(model), model)
     reference = model.model.logp_dlogp_function(ravel_inputs=True)
     reference.set_extra_values({})
     coordinates = [model.model.rvs_to_values[variable] for variable in model.model.free_RVs]
@@ -210,12 +204,12 @@ def test_gradients_match_finite_differences() -> None:
 def test_other_data_and_sizes_compile_nothing(built: BuiltModel) -> None:
     sample(built, seed=1, settings=QUICK)
     before = compiled_structures()
-    compiled = _compile(built)
+    compiled = compiled_of(built)
     other = small(9, cuts=[2.0, 4.0, 6.0, 8.0, 10.0], covariates=["arm", "age"])
     assert other.structure == built.structure
     draws, timing = sample(other, seed=1, settings=QUICK)
     assert compiled_structures() == before
-    assert _compile(other) is compiled
+    assert compiled_of(other) is compiled
     assert draws["posterior"]["log_baseline"].shape == (2, 50, 1, 6)
     assert timing["engine"] == "compiled"
 

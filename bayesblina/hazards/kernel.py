@@ -171,7 +171,7 @@ _DATA = (
     *("log_hazard_ratio_prior", "person_time", *_OF_WALK[1:], *_OF_TERMS[1:]),
 )
 # Where the sizes hold the lengths of dimensions and the beginnings of data.
-_Places = namedtuple("_Places", (*_DIMS, *_DATA))  # type: ignore[misc]
+_Places: Any = namedtuple("_Places", (*_DIMS, *_DATA))  # type: ignore[misc]
 
 
 def proportional_kernel(*, walk: bool, terms: bool) -> Kernel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from statistics import NormalDist
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -34,6 +34,11 @@ class _Prior(Section):
     # The field that holds the interval.
     _stated: ClassVar[str]
 
+    @property
+    def stated(self) -> tuple[float, float]:
+        """The interval, on the scale on which it is stated."""
+        return cast(tuple[float, float], getattr(self, self._stated))
+
     @model_validator(mode="before")
     @classmethod
     def _interval_alone(cls, content: object) -> object:
@@ -52,14 +57,14 @@ class NormalPrior(_Prior):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        lower, upper = getattr(self, self._stated)
+        lower, upper = self.stated
         if lower >= upper:
             raise ValueError(f"{self._stated} must be [lower, upper] with lower < upper")
         return self
 
     def _interval(self) -> tuple[float, float]:
         """Give the interval on the scale on which the prior is normal."""
-        lower, upper = getattr(self, self._stated)
+        lower, upper = self.stated
         return math.log(lower), math.log(upper)
 
     @property
@@ -216,8 +221,7 @@ class SpreadPrior(_Prior):
         SpreadPrior
             The same prior as an interval.
         """
-        one = NormalDist().inv_cdf(0.975) if known else _product_quantile(0.95)
-        half = scale * one
+        half = scale * (NormalDist().inv_cdf(0.975) if known else _product_quantile(0.95))
         return cls(hazard_ratio=(math.exp(-half), math.exp(half)), mass=0.95, known=known)
 
 

@@ -17,7 +17,6 @@ from bayesblina.hazards.effects import Design, make_design
 from bayesblina.hazards.likelihood import patient_log_likelihood
 from bayesblina.inference.companion import Companion, partial_posterior
 from bayesblina.inference.convergence import Convergence, assess_convergence, assess_weights
-from bayesblina.inference.notes import compression_notes
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.inference.step_baseline import step_baseline
 from bayesblina.person_time.cells import PersonTime
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 # Patients x draws above which the patient-level log-likelihood is not kept with the draws.
 LARGEST_LOG_LIKELIHOOD = 50_000_000
 PRIOR_DRAWS = 4000
+# Compressed covariates may change sums of hazards by this factor at most.
+LARGEST_COMPRESSION_ERROR = 1e-6
 NOT_ASKED = "nobody asked for it"
 NO_COMPANION = Companion(draws=None, table=pd.DataFrame(), reason=NOT_ASKED)
 
@@ -228,3 +229,48 @@ def _with_bar(
             bar.update(task, description=words, completed=finished, total=total)
 
         return sample(built, seed=seed, settings=settings, progress=report)
+
+
+def swings(person_time: PersonTime, posterior: xr.Dataset, design: Design) -> list[float]:
+    """Find how far log hazards move over the ranges of compressed covariates.
+
+    Returns
+    -------
+    list of float
+        For each compressed covariate the largest absolute log hazard ratio between the middle and
+        an end of its range, in any draw and endpoint.
+    """
+    compression = person_time.compression
+    assert compression is not None
+    names = list(design.term_names)
+    largest = abs(posterior["coefficient"]).max(("chain", "draw", "endpoint")).values
+    return [
+        float(largest[names.index(axis.name)] / design.scale[names.index(axis.name)])
+        * (axis.high - axis.low)
+        / 2.0
+        for axis in compression.axes
+    ]
+
+
+def compression_notes(person_time: PersonTime, posterior: xr.Dataset, design: Design) -> list[str]:
+    """Say how continuous covariates were compressed, and bound the error.
+
+    One note, or none where nothing is compressed.
+    """
+    compression = person_time.compression
+    if compression is None:
+        return []
+    largest = swings(person_time, posterior, design)
+    error = compression.hazard_error(largest)
+    alive = compression.survival_error(largest, courses=person_time.courses is not None)
+    if error > LARGEST_COMPRESSION_ERROR:
+        raise SpecError(
+            "Log hazard ratios of the continuous covariates are so large that compressing them may "
+            f"be off by {error:.1g}: pass compress=False, or transform the covariates."
+        )
+    nodes = ", ".join(f"{axis.name} to {axis.nodes}" for axis in compression.axes)
+    return [
+        f"continuous covariates were compressed (nodes: {nodes}); sums of hazards are within a "
+        f"factor of 1 plus or minus {error:.1g} in every draw, survival averaged over the patients "
+        f"within {alive:.1g}"
+    ]

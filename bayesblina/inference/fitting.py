@@ -17,13 +17,12 @@ from bayesblina.core.errors import ConvergenceError
 from bayesblina.core.tables.marks import BASELINE, CONVERGED, EVENT_TIMES, LONG, SHORT
 from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.effects import Design, make_design
-from bayesblina.hazards.parts import Free
+from bayesblina.hazards.parts import Free, PowerPrior
 from bayesblina.inference.baseline_gate import BaselineGate, exposed_sds, gate_of, not_compared
 from bayesblina.inference.companion import Companion
 from bayesblina.inference.convergence import Convergence
 from bayesblina.inference.drawing import NO_COMPANION, NOT_ASKED, by_partial_likelihood, sampled
 from bayesblina.inference.model_data import person_time_for
-from bayesblina.inference.notes import weighting_notes
 from bayesblina.inference.sampler_settings import SamplerSettings, sampler_settings
 from bayesblina.patients.account import to_html
 from bayesblina.patients.cohort import Cohort
@@ -343,7 +342,7 @@ def fit_person_time(
             versions={name: version(name) for name in LIBRARIES},
             seconds={**(before or {}), **drawn.seconds},
             engine=drawn.engine,
-            notes=(*drawn.notes, *weighting_notes(definition, weighted=weighted)),
+            notes=(*drawn.notes, *_weighting_notes(definition, weighted=weighted)),
         ),
         companion=companion,
         gate=gate,
@@ -355,6 +354,20 @@ def _event_times(person_time: PersonTime, posterior: xr.Dataset) -> EventTimes |
     """Look for visits, unless draws never moved."""
     sds = exposed_sds(posterior)
     return coarse_event_times(person_time, sds) if all(sd > 0 for sd in sds.values()) else None
+
+
+def _weighting_notes(definition: ModelDefinition, *, weighted: bool) -> list[str]:
+    """Say that patients have weights."""
+    notes = []
+    if weighted:
+        notes.append(
+            "patients have weights: this is a weighted pseudo-posterior, whose interval is not "
+            "that of the estimate; weighted_effect gives it for weights of a model of starting, "
+            "bayesian_bootstrap for weights that are known"
+        )
+    if isinstance(definition.borrowing, PowerPrior):
+        notes.append(f"external patients count {definition.borrowing.weight:g} each (power prior)")
+    return notes
 
 
 def hash_of(person_time: PersonTime) -> str:

@@ -85,6 +85,11 @@ class Design:
     source_of: Ints
 
     @property
+    def class_shape(self) -> tuple[int, int, int]:
+        """Numbers of sources, strata and subgroups, whose combinations classes are."""
+        return self.blocks, len(self.strata), len(self.subgroups)
+
+    @property
     def classes(self) -> int:
         """Number of classes."""
         return self.blocks * self.current_classes
@@ -102,12 +107,16 @@ class Design:
     @property
     def stratum_of(self) -> Ints:
         """Stratum of each pattern."""
-        return np.asarray(self.class_of // len(self.subgroups) % len(self.strata))
+        return np.asarray(np.unravel_index(self.class_of, self.class_shape)[1])
 
     @property
     def subgroup_of(self) -> Ints:
         """Subgroup of each pattern."""
-        return np.asarray(self.class_of % len(self.subgroups))
+        return np.asarray(np.unravel_index(self.class_of, self.class_shape)[2])
+
+    def current_class(self, stratum: Ints, subgroup: Ints) -> Ints:
+        """Class of current patients of a stratum and a subgroup."""
+        return np.asarray(np.ravel_multi_index((0 * stratum, stratum, subgroup), self.class_shape))
 
     @property
     def is_current(self) -> NDArray[np.bool_]:
@@ -192,7 +201,11 @@ def make_design(person_time: PersonTime, definition: ModelDefinition) -> Design:
         strata=strata,
         subgroups=subgroups,
         blocks=blocks,
-        class_of=(source * (blocks > 1) * len(strata) + stratum) * len(subgroups) + subgroup,
+        class_of=np.asarray(
+            np.ravel_multi_index(
+                (source * (blocks > 1), stratum, subgroup), (blocks, len(strata), len(subgroups))
+            )
+        ),
         groups=groups if definition.groups is not None else (),
         group_of=group,
         sources=sources[1:] if differ else (),

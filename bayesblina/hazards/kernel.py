@@ -181,7 +181,7 @@ def proportional_kernel(*, walk: bool, terms: bool) -> Kernel:
     data_names = tuple(sorted(name for name in _DATA if name not in missing))
     place = {name: index for index, name in enumerate((*dims, *data_names))}
     # What is missing is nowhere read.
-    at = _Places(**{name: place.get(name, 0) for name in _Places._fields})
+    at = _Places(**{name: place.get(name, 0) for name in (*_DIMS, *_DATA)})
     kind = "random walk" if walk else "constant"
     return Kernel(
         function=_compiled(_log_density(at, walk=walk, terms=terms)),

@@ -79,7 +79,7 @@ def log_hazard(posterior: xr.Dataset, design: Design, *, endpoint: str) -> LogHa
         baseline = np.concatenate([baseline, baseline + differing], axis=1)
     ratio = phase_ratios(posterior, design, endpoint=endpoint, intervals=baseline.shape[3])
     shape = ratio.shape
-    apart = (shape[0], design.blocks, len(design.strata), len(design.subgroups), *shape[2:])
+    apart = (shape[0], *design.class_shape, *shape[2:])
     return LogHazard(
         shared=(baseline[:, :, :, None, :, None] + ratio.reshape(apart)).reshape(shape),
         ratio=ratio,
@@ -120,8 +120,7 @@ def phase_ratios(posterior: xr.Dataset, design: Design, *, endpoint: str, interv
         current = np.zeros((effect.shape[0], 1, effect.shape[2]))
         apart = apart + np.concatenate([current, effect], axis=1)[:, :, None, None, None]
     states = (intervals, phase.shape[1])
-    sizes = (design.blocks, len(design.strata), len(design.subgroups), *states)
-    apart = np.broadcast_to(apart, (phase.shape[0], *sizes))
+    apart = np.broadcast_to(apart, (phase.shape[0], *design.class_shape, *states))
     return apart.reshape(phase.shape[0], design.classes, *states)
 
 

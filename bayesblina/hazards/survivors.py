@@ -69,8 +69,15 @@ def log_survival(log_odds: Floats, cumulative: Floats) -> Floats:
     return np.asarray(np.logaddexp(log_odds, -cumulative) - np.logaddexp(0.0, log_odds))
 
 
-def cured_given_survival(log_odds: Floats, cumulative: Floats) -> Floats:
-    """Probability that patients who are still event-free are cured.
+def cured_given_survival(log_odds: Floats, cumulative: Floats | float = 0.0) -> Floats:
+    """Probability that patients who are still event-free are cured: at entry, or later on.
+
+    Parameters
+    ----------
+    log_odds
+        Log odds of being cured at entry.
+    cumulative
+        Cumulative hazard since, of those who are not cured.
 
     Examples
     --------

@@ -12,8 +12,7 @@ from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.curves import survival_quantile
 from bayesblina.estimands.regimes import From, Never, Regime
 from bayesblina.estimands.summaries import summary
-from bayesblina.inference.fitting import Fit
-from bayesblina.inference.model_data import weights_of
+from bayesblina.inference.fitting import Fit, weights_of
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.rules import DAYS_PER_UNIT
 

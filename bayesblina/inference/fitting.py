@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from os import PathLike
 
+import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
 from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import ConvergenceError
+from bayesblina.core.arrays import Floats
+from bayesblina.core.errors import ConvergenceError, SpecError
 from bayesblina.core.tables.marks import BASELINE, CONVERGED, EVENT_TIMES, LONG, SHORT
 from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.effects import Design, make_design
@@ -22,7 +24,7 @@ from bayesblina.inference.baseline_gate import BaselineGate, exposed_sds, gate_o
 from bayesblina.inference.companion import Companion
 from bayesblina.inference.convergence import Convergence
 from bayesblina.inference.drawing import NO_COMPANION, NOT_ASKED, by_partial_likelihood, sampled
-from bayesblina.inference.model_data import person_time_for
+from bayesblina.inference.model_data import person_time_for, power_weights
 from bayesblina.inference.sampler_settings import SamplerSettings, sampler_settings
 from bayesblina.patients.account import to_html
 from bayesblina.patients.cohort import Cohort
@@ -368,6 +370,32 @@ def _weighting_notes(definition: ModelDefinition, *, weighted: bool) -> list[str
     if isinstance(definition.borrowing, PowerPrior):
         notes.append(f"external patients count {definition.borrowing.weight:g} each (power prior)")
     return notes
+
+
+def weights_of(fit: Fit, cohort: Cohort) -> Floats | None:
+    """Find the weights with which a cohort was fitted, as `fit` takes them.
+
+    Returns
+    -------
+    ndarray, shape (patient,), or None
+        In the cohort's order, 1 for patients who do not contribute; None where there were none.
+        What a power prior multiplies by is not in them: the model does so again.
+    """
+    if not fit.person_time.weighted:
+        return None
+    people = fit.person_time.people
+    row = {str(patient): index for index, patient in enumerate(cohort.patients)}
+    ids = [str(patient) for patient in people["patient"].values]
+    if not set(ids) <= set(row):
+        raise SpecError(
+            "The cohort is not the one that was fitted: patients of the fit are not in it."
+        )
+    place = np.array([row[one] for one in ids], dtype=np.int64)
+    weights = np.ones(cohort.size)
+    weights[place] = people["weight"].values
+    if isinstance(fit.definition.borrowing, PowerPrior):
+        weights[place] /= power_weights(fit.definition, cohort, None)[place]
+    return weights
 
 
 def hash_of(person_time: PersonTime) -> str:

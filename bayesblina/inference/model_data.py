@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,9 +29,6 @@ from bayesblina.person_time.follow_up import (
     require_comparison,
 )
 from bayesblina.person_time.question import ENTRY, Question, bind
-
-if TYPE_CHECKING:
-    from bayesblina.inference.fitting import Fit
 
 # Of patients with effects of their own, or of their groups, this hazard may pass before they are
 # observed: their sd is then found too small by some 2 %, and hazards by 7 %.
@@ -63,7 +59,7 @@ def person_time_for(
         # Who is cured is a mixture over each patient's own follow-up.
         compress = False
     if isinstance(definition.borrowing, PowerPrior) and isinstance(cohort, Cohort):
-        weights = _power_weights(definition, cohort, weights)
+        weights = power_weights(definition, cohort, weights)
     courses = None
     if isinstance(definition.endpoints, IllnessDeath):
         courses = (definition.endpoints.death, definition.endpoints.relapse_free)
@@ -152,35 +148,7 @@ def _require_seen_from_the_start(
         )
 
 
-def weights_of(fit: Fit, cohort: Cohort) -> Floats | None:
-    """Find the weights with which a cohort was fitted, as `fit` takes them.
-
-    Returns
-    -------
-    ndarray, shape (patient,), or None
-        In the cohort's order, 1 for patients who do not contribute; None where there were none.
-        What a power prior multiplies by is not in them: the model does so again.
-    """
-    if not fit.person_time.weighted:
-        return None
-    people = fit.person_time.people
-    row = {str(patient): index for index, patient in enumerate(cohort.patients)}
-    ids = [str(patient) for patient in people["patient"].values]
-    if not set(ids) <= set(row):
-        raise SpecError(
-            "The cohort is not the one that was fitted: patients of the fit are not in it."
-        )
-    place = np.array([row[one] for one in ids], dtype=np.int64)
-    weights = np.ones(cohort.size)
-    weights[place] = people["weight"].values
-    if isinstance(fit.definition.borrowing, PowerPrior):
-        weights[place] /= _power_weights(fit.definition, cohort, None)[place]
-    return weights
-
-
-def _power_weights(
-    definition: ModelDefinition, cohort: Cohort, weights: ArrayLike | None
-) -> Floats:
+def power_weights(definition: ModelDefinition, cohort: Cohort, weights: ArrayLike | None) -> Floats:
     """Let external patients count their share."""
     assert isinstance(definition.borrowing, PowerPrior)
     name = definition.borrowing.source

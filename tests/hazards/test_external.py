@@ -23,7 +23,7 @@ from bayesblina.hazards.parts import Commensurate, Part, RobustMixture
 from bayesblina.inference.model_data import person_time_for
 from bayesblina.output.report.wording import estimand_of
 from bayesblina.studies import external
-from tests.hazards.test_models import prior_points
+from tests.hazards.family import prior_points
 
 QUESTION = bb.Question(exposed="late", eligible_from="entry")
 CUT = 6.0

@@ -24,9 +24,8 @@ from bayesblina.checks.predictive import _overlapping, _risk_sets
 from bayesblina.core.errors import DataError, EstimandError, SpecError
 from bayesblina.hazards.likelihood import patient_log_likelihood
 from bayesblina.inference import model_data
-from bayesblina.inference.fitting import Fit
+from bayesblina.inference.fitting import Fit, weights_of
 from bayesblina.inference.importance import smooth_tails
-from bayesblina.inference.model_data import weights_of
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.output.plots import martingale_residuals as draw_residuals
 from bayesblina.patients.cohort import Cohort

@@ -39,8 +39,7 @@ from bayesblina.estimands.safety import event_rate, incidence
 from bayesblina.estimands.summaries import prior_table, summary
 from bayesblina.hazards.parts import PowerPrior
 from bayesblina.inference.baseline_gate import FAILED
-from bayesblina.inference.fitting import Fit
-from bayesblina.inference.model_data import weights_of
+from bayesblina.inference.fitting import Fit, weights_of
 from bayesblina.inference.storage import load
 from bayesblina.patients.account import KINDS, Account
 from bayesblina.patients.cohort import Cohort

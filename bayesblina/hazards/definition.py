@@ -45,8 +45,8 @@ from bayesblina.hazards.priors import (
 )
 from bayesblina.hazards.schema import explain, prior_fields
 
-# Covariates that a model gives a part of their own, by what they are to it.
-ROLES = ("stratum", "subgroup", "group", "source")
+# Covariates that a model gives a part of their own: which one, by what they are to it.
+ROLES = {"stratum": "baseline", "subgroup": "phases", "group": "groups", "source": "borrowing"}
 
 
 class ModelDefinition(Section):
@@ -89,19 +89,17 @@ class ModelDefinition(Section):
                     "borrowing covers the shape only of a random_walk that endpoints do not share: "
                     "leave 'shape' out of covers"
                 )
-        if isinstance(self.baseline, Free):
-            apart = (
-                not isinstance(self.phases, ProportionalPhases),
-                isinstance(self.endpoints, Correlated),
-                self.groups is not None,
-                isinstance(self.borrowing, Commensurate | RobustMixture),
-                self.cure is not None,
+        if isinstance(self.baseline, Free) and (
+            not isinstance(self.phases, ProportionalPhases)
+            or isinstance(self.endpoints, Correlated)
+            or self.groups is not None
+            or isinstance(self.borrowing, Commensurate | RobustMixture)
+            or self.cure is not None
+        ):
+            raise ValueError(
+                "a free baseline goes with proportional phases and independent endpoints, "
+                "without groups, cure and external patients other than of a power prior"
             )
-            if any(apart):
-                raise ValueError(
-                    "a free baseline goes with proportional phases and independent endpoints, "
-                    "without groups, cure and external patients other than of a power prior"
-                )
         return self
 
     def require_hazard(self, what: str) -> None:
@@ -137,16 +135,13 @@ class ModelDefinition(Section):
     @property
     def roles(self) -> dict[str, str | None]:
         """Covariates that the model gives a part of their own; None where none is named yet."""
-        found: dict[str, str | None] = {}
-        if isinstance(self.baseline, RandomWalk) and self.baseline.stratified:
-            found["stratum"] = self.baseline.stratum
-        if isinstance(self.phases, PhasesBySubgroup):
-            found["subgroup"] = self.phases.subgroup
-        if isinstance(self.groups, SiteFrailty):
-            found["group"] = self.groups.group
-        if self.borrowing is not None:
-            found["source"] = self.borrowing.source
-        return found
+        has = {
+            "stratum": isinstance(self.baseline, RandomWalk) and self.baseline.stratified,
+            "subgroup": isinstance(self.phases, PhasesBySubgroup),
+            "group": isinstance(self.groups, SiteFrailty),
+            "source": self.borrowing is not None,
+        }
+        return {role: getattr(getattr(self, ROLES[role]), role) for role, own in has.items() if own}
 
     def with_covariates(
         self,
@@ -188,19 +183,11 @@ class ModelDefinition(Section):
         """
         content = self.model_dump(by_alias=True)
         given = {"stratum": stratum, "subgroup": subgroup, "group": group, "source": source}
-        part = {
-            "stratum": "baseline",
-            "subgroup": "phases",
-            "group": "groups",
-            "source": "borrowing",
-        }
-        for role, name in given.items():
-            if name is None:
-                continue
+        for role, name in ((role, name) for role, name in given.items() if name is not None):
             if role not in self.roles:
                 has = ", ".join(self.roles) or "none"
                 raise SpecError(f"Model '{self.name}' has no {role}; what it can be given: {has}.")
-            content[part[role]][role] = name
+            content[ROLES[role]][role] = name
         return parse_model(content, source=f"model '{self.name}'")
 
     def with_borrowing(self, *, covers: Sequence[Part]) -> ModelDefinition:
@@ -241,11 +228,8 @@ class ModelDefinition(Section):
                 f"covers must be a list, such as ['baseline', 'phases'], got {given!r}."
             )
         content = self.model_dump(by_alias=True)
-        borrowing = content["borrowing"]
-        borrowing["covers"] = tuple(covers)
-        for part in ("phases", "covariates"):
-            if part not in borrowing["covers"]:
-                borrowing[part] = None
+        unused = {part: None for part in ("phases", "covariates") if part not in tuple(covers)}
+        content["borrowing"] |= {"covers": tuple(covers), **unused}
         return parse_model(content, source=f"model '{self.name}'")
 
     def with_priors(
@@ -359,12 +343,12 @@ class ModelDefinition(Section):
     @property
     def priors(self) -> dict[str, Any]:
         """The model's priors by the names that `with_priors` takes; None where none is given."""
-        found = {}
-        for name, place in PRIORS.items():
-            part = getattr(self, place.part)
-            if part is not None and place.key in part.writable():
-                found[name] = getattr(part, place.key)
-        return found
+        parts = {name: (getattr(self, prior.part), prior.key) for name, prior in PRIORS.items()}
+        return {
+            name: getattr(part, key)
+            for name, (part, key) in parts.items()
+            if part is not None and key in part.writable()
+        }
 
 
 # By which name each prior is changed, in Python, study files and sensitivity axes.

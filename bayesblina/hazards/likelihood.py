@@ -65,16 +65,13 @@ def flat_draws(posterior: xr.Dataset, name: str, *dims: str) -> Floats:
 
 def log_hazard(posterior: xr.Dataset, design: Design, *, endpoint: str) -> LogHazard:
     """Work out the log hazards of one endpoint, by draw."""
-    one = posterior.sel(endpoint=endpoint)
-    if "stratum" in one["log_baseline"].dims:
-        baseline = flat_draws(one, "log_baseline", "stratum", "interval")
-    else:
-        baseline = flat_draws(one, "log_baseline", "interval")[:, None, :]
+    own = posterior.sel(endpoint=endpoint)
+    stratum = ("stratum",) if "stratum" in own["log_baseline"].dims else ()
+    baseline = flat_draws(own, "log_baseline", *stratum, "interval")
     # (draws, source, stratum, interval)
-    baseline = baseline[:, None]
-    if "source_shape" in one:
-        dims = [str(dim) for dim in one["source_shape"].dims if dim not in ("chain", "draw")]
-        differing = flat_draws(one, "source_shape", *dims)
+    baseline = baseline.reshape(baseline.shape[0], 1, -1, baseline.shape[-1])
+    if "source_shape" in own:
+        differing = flat_draws(own, "source_shape", "source", *stratum, "interval")
         differing = differing.reshape(baseline.shape[0], -1, *baseline.shape[2:])
         baseline = np.concatenate([baseline, baseline + differing], axis=1)
     ratio = phase_ratios(posterior, design, endpoint=endpoint, intervals=baseline.shape[3])
@@ -99,24 +96,25 @@ def phase_ratios(posterior: xr.Dataset, design: Design, *, endpoint: str, interv
     ndarray, shape (draws, class, interval, state)
         Log hazard ratios.
     """
-    one = posterior.sel(endpoint=endpoint)
-    phase = flat_draws(one, "log_hazard_ratio", "effect") @ design.contrast.T
+    own = posterior.sel(endpoint=endpoint)
+    phase = flat_draws(own, "log_hazard_ratio", "effect") @ design.contrast.T
     # (draws, subgroup, interval, state)
     varying = phase[:, None, None, :]
-    exposed = design.exposed == 1.0
-    if "log_hazard_ratio_by_interval" in one:
-        ratio = flat_draws(one, "log_hazard_ratio_by_interval", "interval")
-        varying = np.where(exposed, ratio[:, None, :, None], varying)
-    elif "log_hazard_ratio_by_subgroup" in one:
-        ratio = flat_draws(one, "log_hazard_ratio_by_subgroup", "subgroup")
-        varying = np.where(exposed, ratio[:, :, None, None], varying)
-    elif "log_hazard_ratio_by_piece" in one:
-        ratio = flat_draws(one, "log_hazard_ratio_by_piece", "piece")
-        varying = np.where(exposed, (ratio @ design.pieces.T)[:, None, None, :], varying)
+    # Of the exposed phase, where its effect varies.
+    exposed: Floats | None = None
+    if "log_hazard_ratio_by_interval" in own:
+        exposed = flat_draws(own, "log_hazard_ratio_by_interval", "interval")[:, None, :, None]
+    elif "log_hazard_ratio_by_subgroup" in own:
+        exposed = flat_draws(own, "log_hazard_ratio_by_subgroup", "subgroup")[:, :, None, None]
+    elif "log_hazard_ratio_by_piece" in own:
+        by_piece = flat_draws(own, "log_hazard_ratio_by_piece", "piece")
+        exposed = (by_piece @ design.pieces.T)[:, None, None, :]
+    if exposed is not None:
+        varying = np.where(design.exposed == 1.0, exposed, varying)
     # (draws, source, stratum, subgroup, interval, state)
     apart = varying[:, None, None]
-    if "source_phase_effect" in one:
-        effect = flat_draws(one, "source_phase_effect", "source", "effect") @ design.contrast.T
+    if "source_phase_effect" in own:
+        effect = flat_draws(own, "source_phase_effect", "source", "effect") @ design.contrast.T
         current = np.zeros((effect.shape[0], 1, effect.shape[2]))
         apart = apart + np.concatenate([current, effect], axis=1)[:, :, None, None, None]
     states = (intervals, phase.shape[1])
@@ -380,14 +378,10 @@ def patient_log_likelihood(
     everybody = person_time.patients().people
     rows = np.arange(everybody.sizes["patient"]) if rows is None else rows
     chosen = everybody.isel(patient=rows)
-    total: Floats | None = None
-    expected: Floats | None = None
-    for name in names:
-        values, hazard = _of_endpoint(posterior, person_time, design, name, rows, apart=integrated)
-        total = values if total is None else total + values
-        expected = hazard if expected is None else expected + hazard
-    assert total is not None
-    assert expected is not None
+    parts = [
+        _of_endpoint(posterior, person_time, design, name, rows, apart=integrated) for name in names
+    ]
+    total, expected = (sum(values[1:], values[0]) for values in zip(*parts, strict=True))
     if integrated:
         people = chosen.sel(endpoint=list(names))
         events = people["event"].values.sum(axis=0).astype(np.float64)

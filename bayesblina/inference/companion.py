@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 import pandas as pd
@@ -163,18 +164,11 @@ def reason_for_none(definition: ModelDefinition, person_time: PersonTime) -> str
 
 
 def _not_compared(person_time: PersonTime, reason: str) -> Companion:
-    missing = float("nan")
-    rows = [
-        {
-            "endpoint": name,
-            "method": "none",
-            "pareto_k": missing,
-            "effective_draws": 0.0,
-            "error": missing,
-        }
-        for name in person_time.endpoints
-    ]
-    return Companion(draws=None, table=pd.DataFrame(rows), reason=reason)
+    none = Drawn(
+        parameters=np.zeros((0, 0)), method="none", pareto_k=nan, effective_draws=0.0, error=nan
+    )
+    table = _table(person_time, [none] * len(person_time.endpoints))
+    return Companion(draws=None, table=table, reason=reason)
 
 
 def _table(person_time: PersonTime, found: Sequence[Drawn]) -> pd.DataFrame:

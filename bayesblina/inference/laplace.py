@@ -90,56 +90,38 @@ class Problem:
             linear = self.base * np.append(spreads, 1.0)[self.axis]
         else:
             linear = self.mixed(spreads)
-        return Target(
-            likelihood=self.likelihood,
-            mean=self.mean,
-            precision=self.precision,
-            linear=linear,
-            origin=self.origin,
-        )
+        return Target(problem=self, linear=linear)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Target:
-    """A normal prior times a partial likelihood.
+    """A normal prior times a partial likelihood: a problem, given what spreads its parameters.
 
     Attributes
     ----------
-    likelihood
-        The partial likelihood of the parameters.
-    mean, precision : ndarray, shape (coordinate,)
-        Prior of the coordinates; a precision of 0 is a flat prior.
+    problem
+        The problem.
     linear : ndarray, shape (parameter, coordinate)
         Takes coordinates to parameters.
-    origin : ndarray, shape (parameter,)
-        Parameters at coordinates of 0.
     """
 
-    likelihood: PartialLikelihood
-    mean: Floats
-    precision: Floats
+    problem: Problem
     linear: Floats
-    origin: Floats
 
     def parameters(self, coordinates: Floats) -> Floats:
         """Parameters, (draw, parameter)."""
-        return np.asarray(self.origin + coordinates @ self.linear.T)
-
-    def value(self, coordinates: Floats) -> Floats:
-        """Log densities, up to a constant, (draw,)."""
-        away = coordinates - self.mean
-        prior = -0.5 * away**2 @ self.precision
-        return np.asarray(self.likelihood.value(self.parameters(coordinates)) + prior)
+        return np.asarray(self.problem.origin + coordinates @ self.linear.T)
 
     def derivatives(self, coordinate: Floats) -> tuple[float, Floats, Floats]:
         """Log density at one point, its gradient and its curvature, with the sign changed."""
-        value, gradient, curvature = self.likelihood.derivatives(
-            self.origin + self.linear @ coordinate
+        problem = self.problem
+        value, gradient, curvature = problem.likelihood.derivatives(
+            problem.origin + self.linear @ coordinate
         )
-        away = coordinate - self.mean
-        value -= 0.5 * float(away**2 @ self.precision)
-        gradient = self.linear.T @ gradient - away * self.precision
-        curvature = self.linear.T @ curvature @ self.linear + np.diag(self.precision)
+        away = coordinate - problem.mean
+        value -= 0.5 * float(away**2 @ problem.precision)
+        gradient = self.linear.T @ gradient - away * problem.precision
+        curvature = self.linear.T @ curvature @ self.linear + np.diag(problem.precision)
         return value, gradient, curvature
 
 
@@ -215,8 +197,8 @@ def find_mode(target: Target, start: Floats | None = None) -> Laplace | None:
     start : ndarray, shape (coordinate,), optional
         Where to start; by default at the prior's mean.
     """
-    flat = target.precision == 0.0
-    place = np.where(flat, 0.0, target.mean) if start is None else start
+    flat = target.problem.precision == 0.0
+    place = np.where(flat, 0.0, target.problem.mean) if start is None else start
     value, gradient, curvature = target.derivatives(place)
     for _ in range(NEWTON_STEPS):
         root = _root(curvature)

@@ -11,7 +11,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +24,7 @@ from pymc.distributions.transforms import LogOddsTransform, LogTransform
 
 from bayesblina.core.arrays import Floats
 from bayesblina.hazards.build import BuiltModel
+from bayesblina.hazards.likelihood import flat_draws
 from bayesblina.inference.compiling import Compiled, compiled_of, register_kernels
 from bayesblina.inference.sampler_settings import SamplerSettings
 
@@ -139,22 +140,29 @@ def _gather(trace: Any, bound: Any) -> xr.DataTree:
         return values
 
     names = [name for name in draws[0].column_names if not name.endswith("__")]
-    posterior = {}
-    for name, values in columns(draws, names).items():
-        dims = tuple(bound.dims[name])
-        shape = tuple(len(bound.coords[dim]) for dim in dims)
-        posterior[name] = (("chain", "draw", *dims), values.reshape(chains, count, *shape))
-    used = {dim for dims, _ in posterior.values() for dim in dims[2:]}
-    labels = {dim: bound.coords[dim] for dim in bound.coords if dim in used}
+    posterior = _labelled(columns(draws, names), bound)
     stats = {
         name: (("chain", "draw"), values[:, :, 0])
         for name, values in columns(statistics, STATISTICS).items()
     }
     return xr.DataTree.from_dict(
         {
-            "/posterior": xr.Dataset(posterior, coords={**coords, **labels}),
+            "/posterior": posterior.assign_coords(coords),
             "/sample_stats": xr.Dataset(stats, coords=coords),
         }
+    )
+
+
+def _labelled(flat: Mapping[str, Floats], bound: Any) -> xr.Dataset:
+    """Lay variables, (chain, draw, ...) and flat behind that, out by their dimensions."""
+    variables = {}
+    for name, values in flat.items():
+        dims = tuple(bound.dims[name])
+        shape = (len(bound.coords[dim]) for dim in dims)
+        variables[name] = (("chain", "draw", *dims), values.reshape(*values.shape[:2], *shape))
+    used = {dim for dims, _ in variables.values() for dim in dims[2:]}
+    return xr.Dataset(
+        variables, coords={dim: names for dim, names in bound.coords.items() if dim in used}
     )
 
 
@@ -252,9 +260,8 @@ def unconstrain(built: BuiltModel, posterior: xr.Dataset) -> Floats:
     """
     model, parts = built.model, []
     for variable in model.free_RVs:
-        dims = model.named_vars_to_dims[variable.name]
-        values = posterior[variable.name].transpose("chain", "draw", *dims).values
-        flat = values.reshape(values.shape[0] * values.shape[1], -1).astype(np.float64)
+        draws = flat_draws(posterior, variable.name, *model.named_vars_to_dims[variable.name])
+        flat = draws.reshape(draws.shape[0], -1)
         transform = model.rvs_to_transforms[variable]
         if isinstance(transform, LogTransform):
             flat = np.log(flat)
@@ -292,22 +299,15 @@ def evaluate(built: BuiltModel, points: Floats) -> tuple[Floats, xr.Dataset]:
     pointer = bound.compiled_logp_func.ctypes.argtypes[1]
     slope = gradient.ctypes.data_as(pointer)
     for index in range(count):
-        place = points[index].ctypes.data_as(pointer)
+        point = points[index].ctypes.data_as(pointer)
         density = values[index : index + 1].ctypes.data_as(pointer)
-        status = bound.compiled_logp_func.ctypes(dimension, place, slope, density, address)
+        status = bound.compiled_logp_func.ctypes(dimension, point, slope, density, address)
         if status:
             values[index] = -np.inf
         out = expanded[index].ctypes.data_as(pointer)
-        bound.compiled_expand_func.ctypes(dimension, total, place, out, address)
-    variables, offset = {}, 0
-    used: set[str] = set()
-    for name, shape in zip(bound.shape_info[0], bound.shape_info[2], strict=True):
-        size = math.prod(shape)
-        if not name.endswith("__"):
-            dims = tuple(bound.dims[name])
-            part = expanded[:, offset : offset + size].reshape(1, count, *shape)
-            variables[name] = (("chain", "draw", *dims), part)
-            used |= set(dims)
-        offset += size
-    labels = {dim: names for dim, names in bound.coords.items() if dim in used}
-    return values, xr.Dataset(variables, coords=labels)
+        bound.compiled_expand_func.ctypes(dimension, total, point, out, address)
+    ends = np.cumsum([math.prod(shape) for shape in bound.shape_info[2]])
+    parts = np.split(expanded[None], ends[:-1], axis=2)
+    named = zip(bound.shape_info[0], parts, strict=True)
+    reported = {name: part for name, part in named if not name.endswith("__")}
+    return values, _labelled(reported, bound)

@@ -170,6 +170,16 @@ class Curves:
     crude: Floats
     clock: Floats
 
+    @property
+    def weight(self) -> Floats:
+        """Events by interval, and half of one, (curve, interval)."""
+        return self.events.sum(axis=2) + PSEUDO_EVENTS
+
+    @property
+    def share(self) -> Floats:
+        """Shares of the intervals in a curve's weight, (curve, interval)."""
+        return self.weight / self.weight.sum(axis=1, keepdims=True)
+
 
 def midpoints(start: Floats, last: float) -> Floats:
     """Midpoints of intervals; the open one ends with follow-up.
@@ -322,13 +332,6 @@ def baseline_curves(
         (values[:, None] * member[None, :, None, None, :]).reshape(shape)
         for values in (events, time)
     ]
-    effects = np.concatenate(
-        [
-            np.repeat(design.contrast, patterns, axis=0),
-            np.tile(design.terms, (states, 1)),
-        ],
-        axis=1,
-    )
     by_interval = by_curve[0].sum(axis=2)
     total = by_curve[1].sum(axis=(1, 2))
     # A stratum without time at risk for an endpoint takes the endpoint's rate.
@@ -337,7 +340,7 @@ def baseline_curves(
     level_centre = np.log(rate)
     adjusted = np.stack(
         [
-            _adjusted_time(counts, at_risk, effects, prior_sd)
+            _adjusted_time(counts, at_risk, design.by_cell, prior_sd)
             for counts, at_risk in zip(*by_curve, strict=True)
         ]
     )

@@ -27,7 +27,7 @@ from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design, make_design
 from bayesblina.hazards.kernel import Kernel, proportional_kernel
 from bayesblina.hazards.log_baseline import baseline_part
-from bayesblina.hazards.ops import BatchedMatrixVector, CuredMixture, PiecewiseExponential
+from bayesblina.hazards.ops import CuredMixture, PiecewiseExponential
 from bayesblina.hazards.parts import (
     Baseline,
     Correlated,
@@ -106,10 +106,9 @@ def build_model(definition: ModelDefinition, person_time: PersonTime) -> BuiltMo
     with pm.Model(coords=_coords(person_time, design), check_bounds=False) as model:
         counted, by_pattern, at_risk = (pm.Data(name, values) for name, values in cells.items())
         class_of = pm.Data("class_of", design.class_of.astype(np.float64))
-        contrast = pm.Data("contrast", np.stack([design.contrast] * bench.endpoints))
         baseline = _reported(bench, baseline_part(bench))
         ratio = effects_part(bench)
-        by_phase = BatchedMatrixVector()(contrast, ratio)
+        by_phase = bench.times("contrast", design.contrast, ratio)
         pattern, slope = pt.zeros_like(by_pattern), None
         if design.term_names:
             pattern, slope = covariates_part(bench)

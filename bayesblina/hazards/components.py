@@ -177,11 +177,10 @@ def covariates_part(bench: Workbench) -> tuple[Any, Any]:
         Log hazard ratios of the terms.
     """
     design, prior = bench.design, bench.definition.covariates.prior
-    terms = pm.Data("terms", np.stack([design.terms.T] * bench.endpoints))
     dims = ("endpoint", "term")
     if not isinstance(bench.definition.phases, PhasesBySubgroup):
         slope = bench.normal("coefficient", prior, dims=dims)
-        return BatchedMatrixVector(transposed=True)(terms, slope), slope
+        return bench.times("terms", design.terms.T, slope, transposed=True), slope
     # All levels of the subgroups are compared with one of them, whose error is in all. Priors that
     # are independent with one sd are so in any rotation, as in that which parts what is known.
     events = bench.person_time.table["events"].values.sum(axis=(1, 2)) + PSEUDO_EVENTS
@@ -192,7 +191,7 @@ def covariates_part(bench: Workbench) -> tuple[Any, Any]:
     standard = pm.Normal("coefficient_standard", 0.0, 1.0, dims=dims)
     turned = BatchedMatrixVector()(pm.Data("coefficient_rotation", rotation), standard)
     slope = pm.Deterministic("coefficient", values[0] + values[1] * turned, dims=dims)
-    return BatchedMatrixVector(transposed=True)(terms, slope), slope
+    return bench.times("terms", design.terms.T, slope, transposed=True), slope
 
 
 def phases_part(bench: Workbench, others: Others) -> Any:
@@ -231,8 +230,8 @@ def phases_part(bench: Workbench, others: Others) -> Any:
         model.add_coord("piece", [str(name) for name in table["phase"].values[states]])
         walk = walks_since_entry(bench.person_time, design)
         departure = reported(_departures(bench, kind.change, walk), "piece")
-        pieces = pm.Data("pieces", np.stack([design.pieces] * bench.endpoints))
-        return (by_phase + BatchedMatrixVector()(pieces, departure))[:, None, None, :]
+        by_state = by_phase + bench.times("pieces", design.pieces, departure)
+        return by_state[:, None, None, :]
     if isinstance(kind, PhasesBySubgroup):
         member = np.arange(len(design.subgroups))[:, None] == design.subgroup_of
         model.add_coord("subgroup", list(design.subgroups))
@@ -271,8 +270,7 @@ def groups_part(bench: Workbench, others: Others) -> Any:
         where, dims = (everywhere, member.astype(np.float64)), ("endpoint", "group")
         effect = _effects_of(bench, "group", spread, where, others, dims=dims)
         pm.Deterministic("group_effect", effect, dims=dims)
-        members = pm.Data("members", np.stack([member.T.astype(np.float64)] * bench.endpoints))
-        return BatchedMatrixVector()(members, effect)
+        return bench.times("members", member.T.astype(np.float64), effect)
     if isinstance(kind, PatientFrailty):
         # What all endpoints share has a dimension of length 1.
         model.add_coord("shape", ["shared"])
@@ -299,5 +297,4 @@ def cured_part(bench: Workbench) -> Any:
         patterns = pm.modelcontext(None).dim_lengths["pattern"]
         return middle[:, None] + pt.zeros((1, patterns))
     slope = bench.normal("cured_coefficient", kind.covariates, dims=("endpoint", "term"))
-    terms = pm.Data("cured_terms", np.stack([design.terms.T] * bench.endpoints))
-    return middle[:, None] + BatchedMatrixVector(transposed=True)(terms, slope)
+    return middle[:, None] + bench.times("cured_terms", design.terms.T, slope, transposed=True)

@@ -105,6 +105,13 @@ class Design:
         return np.arange(self.classes)[:, None] == self.class_of
 
     @property
+    def by_cell(self) -> Floats:
+        """Effects and terms that act in each cell, shape (state x pattern, effect + term)."""
+        states, patterns = self.contrast.shape[0], self.terms.shape[0]
+        in_state = np.repeat(self.contrast, patterns, axis=0)
+        return np.concatenate([in_state, np.tile(self.terms, (states, 1))], axis=1)
+
+    @property
     def stratum_of(self) -> Ints:
         """Stratum of each pattern."""
         return np.asarray(np.unravel_index(self.class_of, self.class_shape)[1])

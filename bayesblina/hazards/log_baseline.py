@@ -14,7 +14,6 @@ import pytensor.tensor as pt
 
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.baseline import (
-    PSEUDO_EVENTS,
     follow_up_end,
     matern_density,
     midpoints,
@@ -70,7 +69,7 @@ def _random_walk(bench: Workbench, kind: RandomWalk) -> Any:
     """Add a walk of known step sd: deviations are an affine function of independent normals."""
     curves = bench.curves
     curve = "shape" if kind.shared else bench.curve
-    weight, time = curves.events.sum(axis=2) + PSEUDO_EVENTS, curves.adjusted
+    weight, time = curves.weight, curves.adjusted
     if kind.shared:
         weight = weight.sum(axis=0, keepdims=True)
         time = (time * np.exp(curves.level_centre)[:, None]).sum(axis=0, keepdims=True)
@@ -94,11 +93,10 @@ def _random_walk(bench: Workbench, kind: RandomWalk) -> Any:
 
 def _curve_walk(bench: Workbench, kind: SmoothWalk | Weibull) -> Any:
     curves, curve = bench.curves, bench.curve
-    weight = curves.events.sum(axis=2) + PSEUDO_EVENTS
     order = kind.order if isinstance(kind, SmoothWalk) else 1
     # Crude rates fade as the cured remain; the hazard of the others does not.
     likely = curves.crude if bench.definition.cure is None else np.zeros_like(curves.crude)
-    found = walks(curves.clock, weight, likely, order=order)
+    found = walks(curves.clock, curves.weight, likely, order=order)
     shape: Any = 0.0
     mean: Any = 0.0
     if isinstance(kind, SmoothWalk) and kind.slope is not None:
@@ -133,8 +131,7 @@ def _gaussian_process(bench: Workbench, kind: GaussianProcess) -> Any:
     place = (times - times.mean() if half == 0 else times - times[0] - half) / (half or 1.0)
     frequency = np.arange(1, kind.functions + 1) * np.pi / (2.0 * BOUNDARY)
     basis = np.sin(frequency * (place[:, None] + BOUNDARY)) / sqrt(BOUNDARY)
-    weight = bench.curves.events.sum(axis=2) + PSEUDO_EVENTS
-    share = weight / weight.sum(axis=1, keepdims=True)
+    weight, share = bench.curves.weight, bench.curves.share
     # The level is the event-weighted mean of the log hazard.
     bases = basis[None] - np.einsum("cj,jm->cm", share, basis)[:, None, :]
     root = np.sqrt(np.einsum("cj,cjm->cm", weight, bases**2))

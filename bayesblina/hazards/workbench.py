@@ -16,6 +16,7 @@ from bayesblina.hazards.baseline import (
 )
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design
+from bayesblina.hazards.ops import BatchedMatrixVector
 from bayesblina.hazards.priors import NormalPrior, SpreadPrior
 from bayesblina.person_time.cells import PersonTime
 
@@ -75,6 +76,11 @@ class Workbench:
             return values
         self.known(name, dims, lambda rng, size: np.abs(rng.normal(0.0, scale, size)))
         return pm.HalfNormal(name, values, dims=dims)
+
+    def times(self, name: str, matrix: Floats, vector: Any, *, transposed: bool = False) -> Any:
+        """Multiply each endpoint's vector with a matrix, which is data."""
+        data = pm.Data(name, np.stack([matrix] * self.endpoints))
+        return BatchedMatrixVector(transposed=transposed)(data, vector)
 
     def known(
         self, name: str, dims: tuple[str, ...], draw: Callable[[np.random.Generator, Any], Floats]

@@ -68,7 +68,7 @@ def effects_part(bench: Workbench) -> Any:
     standard = pm.Normal("log_hazard_ratio_standard", 0.0, 1.0, dims=dims)
     mixed = [sum(part * standard[i] for i, part in enumerate(row)) for row in rows]
     correlation = [
-        sum(one * other for one, other in zip(rows[i], rows[j], strict=False)) for i, j in pairs
+        sum(left * right for left, right in zip(rows[i], rows[j], strict=False)) for i, j in pairs
     ]
     pm.Deterministic("correlation", pt.stack(correlation), dims="pair")
     return pm.Deterministic("log_hazard_ratio", values[0] + values[1] * pt.stack(mixed), dims=dims)
@@ -131,7 +131,7 @@ def _effects_of(
     rates = (curves.level_centre[:, None] + curves.crude).reshape(bench.endpoints, strata, -1)
     likely = table["person_time"].values * states[:, None]
     likely = likely * np.exp(rates[:, stratum].transpose(0, 2, 1))[:, :, None]
-    happened, expected = (one.sum(axis=(1, 2)) @ member.T for one in (events, likely))
+    happened, expected = (counts.sum(axis=(1, 2)) @ member.T for counts in (events, likely))
     # Where nothing happened the time at risk says where it would have.
     ahead = np.divide(PSEUDO_EVENTS, expected, out=np.zeros_like(expected), where=expected > 0)
     total = (happened + PSEUDO_EVENTS)[:, :, None]
@@ -142,12 +142,12 @@ def _effects_of(
 
     inside = (np.arange(strata)[:, None] == stratum).astype(np.float64)
     by_rate = shares(
-        lambda one: np.concatenate(
-            [np.einsum("ejp,gp->egj", one.sum(axis=2), member * here) for here in inside], axis=2
+        lambda counts: np.concatenate(
+            [np.einsum("ejp,gp->egj", counts.sum(axis=2), member * here) for here in inside], axis=2
         )
     )
-    by_state = shares(lambda one: np.einsum("ekp,gp->egk", one.sum(axis=1), member))
-    by_pattern = shares(lambda one: one.sum(axis=(1, 2))[:, None] * member)
+    by_state = shares(lambda counts: np.einsum("ekp,gp->egk", counts.sum(axis=1), member))
+    by_pattern = shares(lambda counts: counts.sum(axis=(1, 2))[:, None] * member)
     usual = np.log((happened + PSEUDO_EVENTS) / (expected + PSEUDO_EVENTS))
     usual += np.einsum("egr,er->eg", by_rate, rates.reshape(bench.endpoints, -1))
     # No size may stand in the graph, which serves any number of endpoints.

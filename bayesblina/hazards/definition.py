@@ -372,12 +372,12 @@ def change_priors(
     content = definition.model_dump(by_alias=True)
     has = definition.priors
     for name, prior in priors.items():
-        place = f" ({where}{name})" if where else ""
+        told = f" ({where}{name})" if where else ""
         if name not in PRIORS:
-            raise SpecError(f"No prior '{name}'{place}. {nearest(name, tuple(PRIORS))}")
+            raise SpecError(f"No prior '{name}'{told}. {nearest(name, tuple(PRIORS))}")
         if name not in has:
             raise SpecError(
-                f"Model '{definition.name}' has no prior '{name}'{place}; it has {', '.join(has)}."
+                f"Model '{definition.name}' has no prior '{name}'{told}; it has {', '.join(has)}."
             )
         field = PRIORS[name]
         content[field.part][field.key] = _instead_of(getattr(has[name], "known", None), prior)
@@ -388,8 +388,8 @@ def change_priors(
 def _settled(content: Any) -> Any:
     """Say of every spread whether its sd is known: what was not said is estimated."""
     if isinstance(content, dict):
-        found = {key: _settled(one) for key, one in content.items()}
-        return found | {"known": False} if found.get("known", False) is None else found
+        settled = {key: _settled(value) for key, value in content.items()}
+        return settled | {"known": False} if settled.get("known", False) is None else settled
     return content
 
 
@@ -409,7 +409,7 @@ def require_roles(
     definition: ModelDefinition, levels: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
     """Check the covariates to which a model gives a part of their own."""
-    found = {}
+    named = {}
     for role, name in definition.roles.items():
         if name is None:
             raise SpecError(
@@ -425,22 +425,22 @@ def require_roles(
             )
         if len(levels[name]) < 2:
             raise SpecError(f"{role}: all eligible patients have {name} '{levels[name][0]}'.")
-        found[role] = name
-    apart = [name for role, name in found.items() if role != "subgroup"]
+        named[role] = name
+    apart = [name for role, name in named.items() if role != "subgroup"]
     if len(set(apart)) != len(apart):
         raise SpecError("One covariate cannot be two of stratum, group and source.")
-    return found
+    return named
 
 
 def parse_model(content: dict[str, Any], *, source: str) -> ModelDefinition:
     """Check the content of a model file."""
     try:
-        found = ModelDefinition.model_validate(content)
+        definition = ModelDefinition.model_validate(content)
     except ValidationError as error:
         raise SpecError(explain(error, ModelDefinition, source=source)) from None
-    stated = found.model_dump(by_alias=True)
+    stated = definition.model_dump(by_alias=True)
     settled = _settled(stated)
-    return found if settled == stated else ModelDefinition.model_validate(settled)
+    return definition if settled == stated else ModelDefinition.model_validate(settled)
 
 
 def model_names() -> tuple[str, ...]:

@@ -102,7 +102,7 @@ class Design:
     @property
     def member(self) -> NDArray[np.bool_]:
         """Whether patterns are of classes, shape (class, pattern)."""
-        return np.arange(self.classes)[:, None] == self.class_of
+        return np.asarray(np.arange(self.classes)[:, None] == self.class_of)
 
     @property
     def by_cell(self) -> Floats:
@@ -242,11 +242,11 @@ def levels_of(
     level = np.zeros(raw.shape[0], dtype=np.int64)
     if covariate is None:
         return ("",), level
-    found = next(one for one in person_time.covariates if one.name == covariate)
+    categorical = next(known for known in person_time.covariates if known.name == covariate)
     names = [str(name) for name in person_time.table["term"].values]
-    for index, name in enumerate(found.levels[1:], start=1):
+    for index, name in enumerate(categorical.levels[1:], start=1):
         level[raw[:, names.index(f"{covariate}[{name}]")] == 1.0] = index
-    return found.levels, level
+    return categorical.levels, level
 
 
 def _require_separate(person_time: PersonTime, definition: ModelDefinition) -> None:
@@ -257,13 +257,13 @@ def _require_separate(person_time: PersonTime, definition: ModelDefinition) -> N
     """
     people = person_time.people
     exit_, event = people["exit"].values, people["event"].values
-    for one, other in permutations(range(len(person_time.endpoints)), 2):
-        near = TIE_TOLERANCE * np.abs(exit_[one])
-        followed = event[one] & (exit_[other] >= exit_[one] - near)
-        shared = followed & event[other] & (exit_[other] <= exit_[one] + near)
+    for first, other in permutations(range(len(person_time.endpoints)), 2):
+        near = TIE_TOLERANCE * np.abs(exit_[first])
+        followed = event[first] & (exit_[other] >= exit_[first] - near)
+        shared = followed & event[other] & (exit_[other] <= exit_[first] + near)
         count, of = int(shared.sum()), int(followed.sum())
         if count > SHARED_BY_CHANCE * of:
-            name, larger = person_time.endpoints[one], person_time.endpoints[other]
+            name, larger = person_time.endpoints[first], person_time.endpoints[other]
             raise SpecError(
                 f"Model '{definition.name}' gives a patient one effect on all endpoints, but "
                 f"{count} of the {of} events of {name} in patients still followed for {larger} are "

@@ -66,14 +66,14 @@ def _dot(left: Any, i: int, right: Any, j: int, count: int) -> Any:
     i, j
         Where the runs begin.
     """
-    whole = count - count % 4
+    fours = count - count % 4
     first, second, third, fourth = 0.0, 0.0, 0.0, 0.0
-    for k in range(0, whole, 4):
+    for k in range(0, fours, 4):
         first += left[i + k] * right[j + k]
         second += left[i + k + 1] * right[j + k + 1]
         third += left[i + k + 2] * right[j + k + 2]
         fourth += left[i + k + 3] * right[j + k + 3]
-    for k in range(whole, count):
+    for k in range(fours, count):
         first += left[i + k] * right[j + k]
     return (first + second) + (third + fourth)
 

@@ -139,14 +139,14 @@ def cured_log_odds(
     """
     if "cured_log_odds" not in posterior:
         return None
-    one = posterior.sel(endpoint=endpoint)
-    middle = flat_draws(one, "cured_log_odds")[:, None]
+    own = posterior.sel(endpoint=endpoint)
+    middle = flat_draws(own, "cured_log_odds")[:, None]
     if not design.term_names:
         return np.repeat(middle, terms.shape[0], axis=1)
-    return np.asarray(middle + flat_draws(one, "cured_coefficient", "term") @ terms.T)
+    return np.asarray(middle + flat_draws(own, "cured_coefficient", "term") @ terms.T)
 
 
-def hazard_of_segments(found: LogHazard, segments: Segments, pattern_of: Ints) -> Floats:
+def hazard_of_segments(hazards: LogHazard, segments: Segments, pattern_of: Ints) -> Floats:
     """Cumulative hazard within segments of follow-up, of patients who are not cured.
 
     Parameters
@@ -160,8 +160,8 @@ def hazard_of_segments(found: LogHazard, segments: Segments, pattern_of: Ints) -
         Hazard times length.
     """
     pattern = pattern_of[segments.patient]
-    shared = found.shared[:, found.class_of[pattern], segments.interval, segments.state]
-    return np.asarray(np.exp(shared + found.pattern[:, pattern]) * segments.length)
+    shared = hazards.shared[:, hazards.class_of[pattern], segments.interval, segments.state]
+    return np.asarray(np.exp(shared + hazards.pattern[:, pattern]) * segments.length)
 
 
 def relative_of(posterior: xr.Dataset, design: Design, terms: Floats, *, endpoint: str) -> Floats:
@@ -207,17 +207,17 @@ def source_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> F
         Log hazard ratios in the reference phase, of the level and of covariates; 0 for current
         patients.
     """
-    one = posterior.sel(endpoint=endpoint)
+    own = posterior.sel(endpoint=endpoint)
     total = np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], 1))
     external = np.maximum(design.source_of - 1, 0)
-    if "source_effect" in one:
-        effect = flat_draws(one, "source_effect", "source")[:, external]
+    if "source_effect" in own:
+        effect = flat_draws(own, "source_effect", "source")[:, external]
         total = total + effect * ~design.is_current
-    if "source_coefficient" in one:
-        slopes = flat_draws(one, "source_coefficient", "source", "term")
-        for place in range(slopes.shape[1]):
-            mine = design.terms * (design.source_of == place + 1)[:, None]
-            total = total + slopes[:, place] @ mine.T
+    if "source_coefficient" in own:
+        slopes = flat_draws(own, "source_coefficient", "source", "term")
+        for source in range(slopes.shape[1]):
+            terms = design.terms * (design.source_of == source + 1)[:, None]
+            total = total + slopes[:, source] @ terms.T
     return np.asarray(total)
 
 
@@ -335,14 +335,14 @@ def total_log_likelihood(
     for index, name in enumerate(person_time.endpoints):
         if endpoint not in (None, name):
             continue
-        found = log_hazard(posterior, design, endpoint=name)
+        hazards = log_hazard(posterior, design, endpoint=name)
         events = person_time.table["events"].values[index].astype(np.float64)
         time = person_time.table["person_time"].values[index]
-        total += found.pattern @ events.sum(axis=(0, 1))
-        relative = np.exp(found.pattern)
-        for one in range(design.classes):
-            inside = found.class_of == one
-            shared = found.shared[:, one].reshape(total.size, -1)
+        total += hazards.pattern @ events.sum(axis=(0, 1))
+        relative = np.exp(hazards.pattern)
+        for class_ in range(design.classes):
+            inside = hazards.class_of == class_
+            shared = hazards.shared[:, class_].reshape(total.size, -1)
             total += shared @ events[:, :, inside].sum(axis=2).ravel()
             adjusted = relative[:, inside] @ time[:, :, inside].reshape(shared.shape[1], -1).T
             total -= (adjusted * np.exp(shared)).sum(axis=1)
@@ -416,25 +416,25 @@ def _of_endpoint(
     cumulative hazard, which the second then is; else the second is 0.
     """
     own, who = _design_of_patients(person_time, design, rows)
-    found = log_hazard(posterior, own, endpoint=endpoint)
-    relative = found.pattern
+    hazards = log_hazard(posterior, own, endpoint=endpoint)
+    relative = hazards.pattern
     if apart:
         relative = relative_of(posterior, own, own.terms, endpoint=endpoint)
         relative = relative + source_effects(posterior, own, endpoint=endpoint)
     # Draws run along rows, so that picking cells and patients picks whole rows.
     draws = relative.shape[0]
-    by_pattern = np.ascontiguousarray(np.broadcast_to(relative, (draws, found.class_of.size)).T)
+    by_pattern = np.ascontiguousarray(np.broadcast_to(relative, (draws, hazards.class_of.size)).T)
     cells = person_time.patient_cells(endpoint)[rows]
     event_patient, event_cell = person_time.event_cells(endpoint)
-    place = np.full(person_time.patients().people.sizes["patient"], -1, dtype=np.int64)
-    place[rows] = np.arange(rows.size)
-    chosen = place[event_patient] >= 0
-    event_patient, event_cell = place[event_patient[chosen]], event_cell[chosen]
+    row_of = np.full(person_time.patients().people.sizes["patient"], -1, dtype=np.int64)
+    row_of[rows] = np.arange(rows.size)
+    chosen = row_of[event_patient] >= 0
+    event_patient, event_cell = row_of[event_patient[chosen]], event_cell[chosen]
     values = np.zeros((who.size, draws))
     events = np.zeros((who.size, draws)) if apart else np.zeros((1, 1))
-    for one in range(design.classes):
-        log_cells = np.ascontiguousarray(found.shared[:, one].reshape(draws, -1).T)
-        inside = found.class_of[who] == one
+    for class_ in range(design.classes):
+        log_cells = np.ascontiguousarray(hazards.shared[:, class_].reshape(draws, -1).T)
+        inside = hazards.class_of[who] == class_
         expected = (cells[inside] @ np.exp(log_cells)) * np.exp(by_pattern)[who[inside]]
         values[inside] += expected
         here = inside[event_patient]
@@ -443,8 +443,8 @@ def _of_endpoint(
         if not apart:
             values[inside] *= -1.0
         target[patient] += log_cells[cell] + by_pattern[who[patient]]
-    if found.cured is not None:
-        log_odds = np.ascontiguousarray(found.cured.T)[who]
+    if hazards.cured is not None:
+        log_odds = np.ascontiguousarray(hazards.cured.T)[who]
         died = np.zeros(who.size, dtype=bool)
         died[event_patient] = True
         # Not cured, or the mixture instead of the survival of those who are not.

@@ -73,20 +73,20 @@ def _random_walk(bench: Workbench, kind: RandomWalk) -> Any:
     if kind.shared:
         weight = weight.sum(axis=0, keepdims=True)
         time = (time * np.exp(curves.level_centre)[:, None]).sum(axis=0, keepdims=True)
-    found = steps(weight, time, sd=kind.step.sd)
+    walk = steps(weight, time, sd=kind.step.sd)
     model = pm.modelcontext(None)
     if kind.shared:
         # What all endpoints share has a dimension of length 1.
         model.add_coord("shape", ["shared"])
-    model.add_coord("component", np.arange(found.basis.shape[2]))
+    model.add_coord("component", np.arange(walk.basis.shape[2]))
     innovation = pm.Normal(
         "walk_innovation",
-        pm.Data("walk_prior_mean", found.prior_mean),
-        pm.Data("walk_prior_sd", found.prior_sd),
+        pm.Data("walk_prior_mean", walk.prior_mean),
+        pm.Data("walk_prior_sd", walk.prior_sd),
         dims=(curve, "component"),
     )
-    basis = pm.Data("basis", found.basis)
-    shape = pm.Data("walk_offset", found.likely) + BatchedMatrixVector()(basis, innovation)
+    basis = pm.Data("basis", walk.basis)
+    shape = pm.Data("walk_offset", walk.likely) + BatchedMatrixVector()(basis, innovation)
     # What is shared has one row, which the compiler must know.
     return shape[0][None, :] if kind.shared else shape
 
@@ -96,27 +96,27 @@ def _curve_walk(bench: Workbench, kind: SmoothWalk | Weibull) -> Any:
     order = kind.order if isinstance(kind, SmoothWalk) else 1
     # Crude rates fade as the cured remain; the hazard of the others does not.
     likely = curves.crude if bench.definition.cure is None else np.zeros_like(curves.crude)
-    found = walks(curves.clock, curves.weight, likely, order=order)
+    walk = walks(curves.clock, curves.weight, likely, order=order)
     shape: Any = 0.0
     mean: Any = 0.0
     if isinstance(kind, SmoothWalk) and kind.slope is not None:
         slope = bench.normal("slope", kind.slope, dims=(curve,))
-        shape = slope[:, None] * pm.Data("line", found.line)
+        shape = slope[:, None] * pm.Data("line", walk.line)
     if isinstance(kind, Weibull):
         # The walk's coefficients are those of the line in log time, and departures from it.
         line = np.log(midpoints(bench.person_time.table["interval_start"].values, _last(bench)))
         slope = bench.normal("slope", kind.doubling, dims=(curve,), unit=log(2.0))
-        straight = np.broadcast_to(line, found.weight.shape)
-        mean = slope[:, None] * pm.Data("line_coefficient", found.coefficients(straight))
-    if found.centre.shape[1]:
+        straight = np.broadcast_to(line, walk.weight.shape)
+        mean = slope[:, None] * pm.Data("line_coefficient", walk.coefficients(straight))
+    if walk.centre.shape[1]:
         walk_sd = bench.spread("walk_sd", kind.change, dims=(curve,))
-        sd = walk_sd[:, None] * pm.Data("inverse_roughness", found.inverse_roughness)
-        centre = pm.Data("walk_centre", found.centre)
-        pm.modelcontext(None).add_coord("component", np.arange(found.centre.shape[1]))
+        sd = walk_sd[:, None] * pm.Data("inverse_roughness", walk.inverse_roughness)
+        centre = pm.Data("walk_centre", walk.centre)
+        pm.modelcontext(None).add_coord("component", np.arange(walk.centre.shape[1]))
         coefficient = adapted(
             "walk_innovation", sd, likely=centre, mean=mean, dims=(curve, "component")
         )
-        shape = shape + BatchedMatrixVector()(pm.Data("basis", found.basis), coefficient)
+        shape = shape + BatchedMatrixVector()(pm.Data("basis", walk.basis), coefficient)
     return shape
 
 
@@ -128,9 +128,9 @@ def _gaussian_process(bench: Workbench, kind: GaussianProcess) -> Any:
     curve = bench.curve
     times = np.log(midpoints(bench.person_time.table["interval_start"].values, _last(bench)))
     half = (times[-1] - times[0]) / 2.0
-    place = (times - times.mean() if half == 0 else times - times[0] - half) / (half or 1.0)
+    position = (times - times.mean() if half == 0 else times - times[0] - half) / (half or 1.0)
     frequency = np.arange(1, kind.functions + 1) * np.pi / (2.0 * BOUNDARY)
-    basis = np.sin(frequency * (place[:, None] + BOUNDARY)) / sqrt(BOUNDARY)
+    basis = np.sin(frequency * (position[:, None] + BOUNDARY)) / sqrt(BOUNDARY)
     weight, share = bench.curves.weight, bench.curves.share
     # The level is the event-weighted mean of the log hazard.
     bases = basis[None] - np.einsum("cj,jm->cm", share, basis)[:, None, :]

@@ -42,16 +42,16 @@ def prior_fields(schema: type[BaseModel]) -> Mapping[str, PriorField]:
     By the name by which each is changed, in the order of the schema. Priors are sections without a
     kind, intervals, and numbers that are not whole.
     """
-    found: dict[str, PriorField] = {}
+    fields: dict[str, PriorField] = {}
     for part, field in schema.model_fields.items():
         for section in filter(_is_section, _members(field.annotation)):
             for key, inner in section.model_fields.items():
                 if any(map(_is_prior, _members(inner.annotation))):
                     name = OWN_NAMES.get((part, key), PREFIXES.get(part, "") + key)
-                    place = PriorField(part, key)
-                    if found.setdefault(name, place) != place:
+                    stands = PriorField(part, key)
+                    if fields.setdefault(name, stands) != stands:
                         raise TypeError(f"two priors have the name '{name}'")
-    return MappingProxyType(found)
+    return MappingProxyType(fields)
 
 
 def explain(error: ValidationError, schema: type[BaseModel], *, source: str) -> str:
@@ -79,7 +79,7 @@ def _follow(
     keys: list[int | str] = []
     here: list[Any] = [schema]
     for part in path:
-        kind = [one for one in here if _is_section(one) and _kind(one) == part]
+        kind = [member for member in here if _is_section(member) and _kind(member) == part]
         if len(here) > 1 and kind:
             here = kind
             continue
@@ -92,7 +92,7 @@ def _follow(
             annotation = next((f.annotation for n, f in fields if part in (n, f.alias)), None)
         here = list(_members(annotation))
     sections = filter(_is_section, here[:1])
-    return keys, [f.alias or name for one in sections for name, f in one.model_fields.items()]
+    return keys, [f.alias or name for member in sections for name, f in member.model_fields.items()]
 
 
 def _kind(section: type[BaseModel]) -> object:
@@ -106,8 +106,8 @@ def _members(annotation: Any) -> Iterator[Any]:
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, UnionType):
-        for one in get_args(annotation):
-            yield from _members(one)
+        for member in get_args(annotation):
+            yield from _members(member)
     elif annotation not in (None, NoneType):
         yield annotation
 

@@ -144,7 +144,7 @@ def _shapes(bench: Workbench, baseline: Any) -> Any:
         stacked = np.stack(split, axis=1)
         return np.asarray(stacked.reshape(-1, *stacked.shape[3:]))
 
-    strata = [f", {one}" if one else "" for one in design.strata]
+    strata = [f", {label}" if label else "" for label in design.strata]
     model.add_coord(
         "source_curve",
         [
@@ -194,32 +194,32 @@ def _about(bench: Workbench) -> dict[Part, tuple[Floats, Floats]]:
     """
     definition, design, table = bench.definition, bench.design, bench.person_time.table
     reference = np.repeat(design.contrast.sum(axis=1) == 0.0, design.terms.shape[0])
-    own, share = prior_sds(definition, design), bench.curves.share
+    sds, share = prior_sds(definition, design), bench.curves.share
     values = {
         name: table[name].transpose("endpoint", "interval", "phase", "pattern").values
         for name in ("events", "person_time")
     }
     shape = (len(design.sources), bench.endpoints)
     level, level_root = np.zeros(shape), np.zeros(shape)
-    ratio, root = np.zeros((*shape, own.size)), np.zeros((*shape, own.size))
-    for place in range(shape[0]):
-        member = design.source_of == place + 1
-        curves = baseline_curves(bench.person_time, design, prior_sd=own, source=place + 1)
+    ratio, root = np.zeros((*shape, sds.size)), np.zeros((*shape, sds.size))
+    for source in range(shape[0]):
+        member = design.source_of == source + 1
+        curves = baseline_curves(bench.person_time, design, prior_sd=sds, source=source + 1)
         mean = (share * (curves.crude + curves.level_centre[:, None])).sum(axis=1)
-        level[place] = mean.reshape(bench.endpoints, -1).mean(axis=1)
+        level[source] = mean.reshape(bench.endpoints, -1).mean(axis=1)
         for index in range(shape[1]):
             events, time = (
-                (one[index] * member).reshape(share.shape[1], -1).astype(np.float64)
-                for one in values.values()
+                (cells[index] * member).reshape(share.shape[1], -1).astype(np.float64)
+                for cells in values.values()
             )
-            level_root[place, index] = np.sqrt(events[:, reference].sum() + PSEUDO_EVENTS)
-            if not own.size:
+            level_root[source, index] = np.sqrt(events[:, reference].sum() + PSEUDO_EVENTS)
+            if not sds.size:
                 continue
-            loose = np.full(own.size, LOOSE)
-            found, curvature = profiled(events, time, design.by_cell, loose)
+            loose = np.full(sds.size, LOOSE)
+            estimate, curvature = profiled(events, time, design.by_cell, loose)
             precision = 1.0 / np.diag(np.linalg.inv(curvature)) - 1.0 / LOOSE**2
-            ratio[place, index] = found
-            root[place, index] = np.sqrt(np.maximum(precision, 0.0) + PSEUDO_EVENTS)
+            ratio[source, index] = estimate
+            root[source, index] = np.sqrt(np.maximum(precision, 0.0) + PSEUDO_EVENTS)
     phases = len(design.effects)
     ratio, root = np.swapaxes(ratio, 0, 1), np.swapaxes(root, 0, 1)
     return {
@@ -256,8 +256,8 @@ def _differences(
     )
 
     def draw(rng: np.random.Generator, size: Sequence[int]) -> Floats:
-        place = rng.choice(2, size=tuple(size), p=share)
-        return np.asarray(rng.normal(means[place], sds[place]))
+        component = rng.choice(2, size=tuple(size), p=share)
+        return np.asarray(rng.normal(means[component], sds[component]))
 
     bench.known(name, dims, draw)
     likely = told - current

@@ -30,13 +30,15 @@ def follow_up_of(person_time: PersonTime) -> dict[str, Floats]:
         (entry,): cell of an endpoint (interval x states + state), and time at risk in it.
     """
     person_cells = [person_time.patient_cells(name) for name in person_time.endpoints]
-    begins = np.cumsum([0, *(one.data.size for one in person_cells)])
-    first = [one.indptr + begin for one, begin in zip(person_cells, begins, strict=False)]
+    begins = np.cumsum([0, *(cells.data.size for cells in person_cells)])
+    first = [cells.indptr + begin for cells, begin in zip(person_cells, begins, strict=False)]
     return {
         "survived": survivors(person_time),
         "follow_up_first": np.stack(first).astype(np.float64),
-        "follow_up_cell": np.concatenate([one.indices for one in person_cells]).astype(np.float64),
-        "follow_up_time": np.concatenate([one.data for one in person_cells]),
+        "follow_up_cell": np.concatenate([cells.indices for cells in person_cells]).astype(
+            np.float64
+        ),
+        "follow_up_time": np.concatenate([cells.data for cells in person_cells]),
     }
 
 

@@ -16,7 +16,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -45,19 +45,17 @@ class Compiled:
 
     Attributes
     ----------
-    log_density, expand
-        The density with its gradient; all reported variables of a point.
-    dims, data_names, extra_names
-        What the sizes and the data hold, and what `expand` adds to the point, in their order.
+    functions
+        ``log_density``, with its gradient, and ``expand``: all reported variables of a point.
+    names
+        What the sizes and the data hold, and what ``expand`` adds to the point, in their order:
+        ``dims``, ``data_names``, ``extra_names``.
     keep
         numba's compiled code lives only as long as these do.
     """
 
-    log_density: Callback
-    expand: Callback
-    dims: tuple[str, ...]
-    data_names: tuple[str, ...]
-    extra_names: tuple[str, ...]
+    functions: Mapping[str, Callback]
+    names: Mapping[str, tuple[str, ...]]
     keep: tuple[Any, ...] = ()
 
 
@@ -110,17 +108,15 @@ def _recall(key: str) -> Compiled | None:
         return None
     header, codes = entry
     try:
-        callbacks = [
-            load(code, symbols, arguments)
-            for code, symbols, arguments in zip(
-                codes, header["symbols"], _ARGUMENTS.values(), strict=True
-            )
-        ]
+        functions = {
+            name: load(code, symbols, _ARGUMENTS[name])
+            for name, code, symbols in zip(_ARGUMENTS, codes, header["symbols"], strict=True)
+        }
         names = {name: tuple(header[name]) for name in ("dims", "data_names", "extra_names")}
     except Exception as error:  # numba's or LLVM's inside changed: compile
         _log.debug("What an earlier process compiled is not used (%s).", error)
         return None
-    return Compiled(**dict(zip(_ARGUMENTS, callbacks, strict=True)), **names)
+    return Compiled(functions=functions, names=names)
 
 
 def _compile_structure(built: BuiltModel, key: str) -> Compiled:
@@ -154,7 +150,7 @@ def _compile_structure(built: BuiltModel, key: str) -> Compiled:
         name: callback_of(one, arguments)
         for one, (name, arguments) in zip(compiled, _ARGUMENTS.items(), strict=True)
     }
-    return Compiled(**callbacks, keep=keep, **names)
+    return Compiled(functions=callbacks, names=names, keep=keep)
 
 
 _OPERATIONS: dict[Any, Any] = {}
@@ -245,7 +241,7 @@ def register_kernels() -> None:
 def _extras(model: Any) -> list[Any]:
     """Find the variables that are reported, and no coordinates of the point."""
     coordinates = set(model.rvs_to_values.values())
-    return [one for one in model.unobserved_value_vars if one not in coordinates]
+    return [variable for variable in model.unobserved_value_vars if variable not in coordinates]
 
 
 def _names_of(model: Any) -> dict[str, tuple[str, ...]]:

@@ -390,11 +390,11 @@ def weights_of(fit: Fit, cohort: Cohort) -> Floats | None:
         raise SpecError(
             "The cohort is not the one that was fitted: patients of the fit are not in it."
         )
-    place = np.array([row[one] for one in ids], dtype=np.int64)
+    rows = np.array([row[one] for one in ids], dtype=np.int64)
     weights = np.ones(cohort.size)
-    weights[place] = people["weight"].values
+    weights[rows] = people["weight"].values
     if isinstance(fit.definition.borrowing, PowerPrior):
-        weights[place] /= power_weights(fit.definition, cohort, None)[place]
+        weights[rows] /= power_weights(fit.definition, cohort, None)[rows]
     return weights
 
 

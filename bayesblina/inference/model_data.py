@@ -93,14 +93,14 @@ def person_time_for(
 
 def _require_patients(definition: ModelDefinition, cohort: Cohort | CohortScan) -> None:
     """Refuse models that look at single patients where there are none, or pieces of them only."""
-    whole = {
+    unfit = {
         "effects of single patients": isinstance(definition.groups, PatientFrailty),
         "an illness-death course": isinstance(definition.endpoints, IllnessDeath),
         "cured patients": definition.cure is not None,
     }
     if not isinstance(cohort, Cohort):
         needed = "patients in memory: read them with read_cohort, or take another model."
-        whole |= {
+        unfit |= {
             "external patients who count less": isinstance(definition.borrowing, PowerPrior),
             "jumps at the event times": isinstance(definition.baseline, Free),
         }
@@ -111,7 +111,7 @@ def _require_patients(definition: ModelDefinition, cohort: Cohort | CohortScan) 
         )
     else:
         return
-    for what, wanted in whole.items():
+    for what, wanted in unfit.items():
         if wanted:
             raise SpecError(f"Model '{definition.name}' has {what}, which needs {needed}")
 
@@ -152,15 +152,15 @@ def power_weights(definition: ModelDefinition, cohort: Cohort, weights: ArrayLik
     """Let external patients count their share."""
     assert isinstance(definition.borrowing, PowerPrior)
     name = definition.borrowing.source
-    found = None if name is None else cohort.covariates.get(name)
-    if name is None or found is None or found.kind != "categorical":
+    covariate = None if name is None else cohort.covariates.get(name)
+    if name is None or covariate is None or covariate.kind != "categorical":
         known = [key for key, one in cohort.covariates.items() if one.kind == "categorical"]
         raise SpecError(
             f"Model '{definition.name}' needs a categorical covariate that tells external "
             f"patients: name it with with_covariates(source=...). There are: "
             f"{', '.join(known) or 'none'}."
         )
-    share = np.where(found.values == 0, 1.0, definition.borrowing.weight)
+    share = np.where(covariate.values == 0, 1.0, definition.borrowing.weight)
     own = valid_weights(weights, cohort)
     return share if own is None else share * own
 

@@ -226,10 +226,10 @@ def _found(
     finite = (np.abs(axes[:, endless]) < PART).all(axis=1)
     inverse = (axes[:, ~endless] / size[~endless]) @ axes[:, ~endless].T
     estimate, covariance = np.full(columns, np.nan), np.full((columns, columns), np.nan)
-    place = own[finite]
-    estimate[place] = (parameter / scale)[finite]
+    columns_of = own[finite]
+    estimate[columns_of] = (parameter / scale)[finite]
     inverse = inverse[np.ix_(finite, finite)]
-    covariance[np.ix_(place, place)] = inverse / np.outer(scale[finite], scale[finite])
+    covariance[np.ix_(columns_of, columns_of)] = inverse / np.outer(scale[finite], scale[finite])
     return CoxFit(
         estimate=estimate,
         covariance=covariance,

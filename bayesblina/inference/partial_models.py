@@ -60,13 +60,13 @@ class Member:
         if terms:
             yield "coefficient", "term", design.term_names, parameters[:, place : place + terms]
         place += terms
-        for one in self.departures:
-            values = parameters[:, place : place + one.relative.size] @ one.basis.T
-            if one.around:
+        for part in self.departures:
+            values = parameters[:, place : place + part.relative.size] @ part.basis.T
+            if part.around:
                 # The exposed phase is the first effect.
                 values = values + parameters[:, self.first, None]
-            yield one.name, one.dim, one.labels, values
-            place += one.relative.size
+            yield part.name, part.dim, part.labels, values
+            place += part.relative.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -121,7 +121,7 @@ def _members(
         parts = departures_of(definition, person_time, design, index)
         members.append(Member(endpoint=index, first=place, departures=parts))
         place += len(design.effects) + len(design.term_names)
-        place += sum(one.relative.size for one in parts)
+        place += sum(part.relative.size for part in parts)
     return tuple(members), place
 
 
@@ -280,12 +280,12 @@ def _problem(
         add(effects, middle=phases.mean, weight=weight, factor=np.ones(effects))
         weight = 0.0 if "covariates" in flat else covariates.sd**-2
         add(terms, middle=covariates.mean, weight=weight, factor=np.ones(terms))
-        for one in member.departures:
-            size, sd = one.relative.size, one.prior.scale
-            if one.prior.known:
-                add(size, middle=0.0, weight=1.0, factor=sd * one.relative)
+        for part in member.departures:
+            size, sd = part.relative.size, part.prior.scale
+            if part.prior.known:
+                add(size, middle=0.0, weight=1.0, factor=sd * part.relative)
                 continue
-            add(size, middle=0.0, weight=1.0, factor=one.relative, along=len(spreads))
+            add(size, middle=0.0, weight=1.0, factor=part.relative, along=len(spreads))
             spreads.append(Spread(high=LARGEST_SD * sd, precision=sd**-2))
     base = block_diag(np.diag(np.concatenate(scale)), offsets)
     size, inner = base.shape[0], base.shape[0] - offsets.shape[0]
@@ -325,7 +325,7 @@ def _correlated(
     size, count = len(members), len(problem.spreads)
     pairs = [(i, j) for i in range(size) for j in range(i + 1, size)]
     shape = [kind.concentration + (size - 2 - i) / 2.0 for i, _ in pairs]
-    places = np.array([[one.first + k for k in range(effects)] for one in members])
+    places = np.array([[member.first + k for k in range(effects)] for member in members])
     origin, precision, middle = (
         values.copy() for values in (problem.origin, problem.precision, problem.mean)
     )

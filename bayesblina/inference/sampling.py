@@ -204,11 +204,13 @@ def bind(compiled: Compiled, built: BuiltModel) -> Any:
     lengths = {
         dim: int(np.asarray(variable.get_value())) for dim, variable in model.dim_lengths.items()
     }
-    parts = [np.asarray(values[name], dtype=np.float64) for name in compiled.data_names]
+    parts = [np.asarray(values[name], dtype=np.float64) for name in compiled.names["data_names"]]
     data = np.concatenate([np.ravel(part) for part in parts])
     starts = np.cumsum([0, *(part.size for part in parts[:-1])])
     shapes = [size for part in parts for size in part.shape]
-    sizes = np.array([*(lengths[dim] for dim in compiled.dims), *starts, *shapes], dtype=np.int64)
+    sizes = np.array(
+        [*(lengths[dim] for dim in compiled.names["dims"]), *starts, *shapes], dtype=np.int64
+    )
     names, dimensions, start = [], [], []
     for variable in model.free_RVs:
         shape = tuple(lengths[dim] for dim in model.named_vars_to_dims[variable.name])
@@ -216,7 +218,7 @@ def bind(compiled: Compiled, built: BuiltModel) -> Any:
         dimensions.append(shape)
         start.append(np.broadcast_to(built.start.get(variable.name, np.zeros(())), shape).ravel())
     dimension = sum(math.prod(shape) for shape in dimensions)
-    for name in compiled.extra_names:
+    for name in compiled.names["extra_names"]:
         names.append(name)
         dimensions.append(tuple(lengths[dim] for dim in model.named_vars_to_dims[name]))
     middle = np.concatenate(start)
@@ -229,8 +231,8 @@ def bind(compiled: Compiled, built: BuiltModel) -> Any:
     return _nutpie().compile_pymc.CompiledPyMCModel(
         dims=dict(model.named_vars_to_dims),
         reparameterized_names=[name for name in names if name.endswith("__")],
-        compiled_logp_func=compiled.log_density,
-        compiled_expand_func=compiled.expand,
+        compiled_logp_func=compiled.functions["log_density"],
+        compiled_expand_func=compiled.functions["expand"],
         initial_point_func=initial_point,
         shared_data={"data": data, "sizes": sizes},
         shared_var_keys={},

@@ -175,10 +175,10 @@ def _require_plain(file: Any, size: int) -> None:
                 raise ValueError(f"'{name}' is a link")
             item = group[name]
             if isinstance(item, h5py.Group):
-                place = h5py.h5o.get_info(item.id).addr
-                if place in seen:
+                address = h5py.h5o.get_info(item.id).addr
+                if address in seen:
                     raise ValueError(f"'{name}' has two places")
-                seen.add(place)
+                seen.add(address)
                 waiting.append(item)
                 continue
             if item.external or item.is_virtual:
@@ -270,20 +270,20 @@ def _read(path: Path, content: bytes, attributes: Mapping[str, Any]) -> Fit:
 
 def _beside(record: Mapping[str, Any], companion: xr.Dataset | None) -> dict[str, Any]:
     """Read what stands beside the draws; files of earlier versions have none of it."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     of_companion, of_gate, of_events = (record[name] for name in LATER)
     if of_companion is not None:
         table = pd.DataFrame(of_companion["table"])
         reason = of_companion["reason"]
-        found["companion"] = Companion(draws=companion, table=table, reason=reason)
+        values["companion"] = Companion(draws=companion, table=table, reason=reason)
     if of_gate is not None:
-        found["gate"] = BaselineGate(
+        values["gate"] = BaselineGate(
             table=pd.DataFrame(of_gate["table"]), against=of_gate["against"]
         )
     if of_events is not None:
         notes = tuple(of_events["notes"])
-        found["event_times"] = EventTimes(table=pd.DataFrame(of_events["table"]), notes=notes)
-    return found
+        values["event_times"] = EventTimes(table=pd.DataFrame(of_events["table"]), notes=notes)
+    return values
 
 
 def _records(fit: Fit) -> dict[str, Any]:

@@ -57,12 +57,12 @@ from .estimands.safety import paired_incidence as paired_incidence
 from .estimands.safety import phase_contrast as phase_contrast
 from .estimands.summaries import probabilities as probabilities
 from .estimands.summaries import summary as summary
-from .hazards.definition import FractionPrior as FractionPrior
-from .hazards.definition import HazardRatioPrior as HazardRatioPrior
 from .hazards.definition import ModelDefinition as ModelDefinition
-from .hazards.definition import OddsRatioPrior as OddsRatioPrior
-from .hazards.definition import SpreadPrior as SpreadPrior
 from .hazards.definition import load_model as load_model
+from .hazards.priors import FractionPrior as FractionPrior
+from .hazards.priors import HazardRatioPrior as HazardRatioPrior
+from .hazards.priors import OddsRatioPrior as OddsRatioPrior
+from .hazards.priors import SpreadPrior as SpreadPrior
 from .inference.fitting import Fit as Fit
 from .inference.fitting import fit as fit
 from .inference.storage import load as load

@@ -23,7 +23,10 @@ if not os.environ.get("HYPOTHESIS_RANDOM"):
     settings.load_profile("repeatable")
 
 # These need the same compiled models: in one process each is compiled once.
-MODELS = {"test_models", "test_reference", "test_comparison", "test_illness_death", "test_cure"}
+MODELS = {
+    *("test_models", "test_varying", "test_likelihood", "test_sources"),
+    *("test_reference", "test_comparison", "test_illness_death", "test_cure"),
+}
 
 # These read the results of one run of the demo.
 RESULTS = {"test_cli", "test_interrupts", "test_report", "test_report_browser"}

@@ -33,7 +33,8 @@ from bayesblina.hazards.build import BuiltModel, build_model, with_weights
 from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.effects import levels_of
 from bayesblina.inference.convergence import assess_convergence
-from bayesblina.inference.fitting import Fit, person_time_for
+from bayesblina.inference.fitting import Fit
+from bayesblina.inference.model_data import person_time_for
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.inference.sampling import evaluate, sample, unconstrain
 from bayesblina.patients.account import to_html

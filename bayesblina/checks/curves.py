@@ -12,20 +12,11 @@ from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.curves import survival
 from bayesblina.estimands.regimes import Regime
-from bayesblina.hazards.definition import (
-    Free,
-    Independent,
-    ModelDefinition,
-    ProportionalPhases,
-    load_model,
-)
-from bayesblina.inference.fitting import (
-    Fit,
-    fit_person_time,
-    person_time_for,
-    sampler_settings,
-    weights_of,
-)
+from bayesblina.hazards.definition import ModelDefinition, load_model
+from bayesblina.hazards.parts import Free, Independent, ProportionalPhases
+from bayesblina.inference.fitting import Fit, fit_person_time, weights_of
+from bayesblina.inference.model_data import person_time_for
+from bayesblina.inference.sampler_settings import sampler_settings
 from bayesblina.patients.cohort import Cohort
 
 # Draws of the free baseline: what is compared are means.

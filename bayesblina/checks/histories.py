@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
-from scipy.special import expit
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 from bayesblina.core.intervals import split
 from bayesblina.hazards.build import BuiltModel
-from bayesblina.hazards.definition import IllnessDeath, ModelDefinition
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.likelihood import LogHazard, log_hazard
+from bayesblina.hazards.parts import IllnessDeath
+from bayesblina.hazards.survivors import cured_given_survival
 from bayesblina.person_time.cells import PersonTime
 
 
@@ -118,7 +119,7 @@ class Drawer:
                 rate = self._rate(place, index, flow)
                 log_odds = self.hazards[place].cured
                 if log_odds is not None:
-                    never = generator.random(of.size) < expit(log_odds[index])[of]
+                    never = generator.random(of.size) < cured_given_survival(log_odds[index])[of]
                     rate = np.where(never[flow.patient], 0.0, rate)
                 pairs.append((place, flow, *first_event(flow, rate, generator)))
         for place, flow, died, length in pairs:

@@ -22,9 +22,10 @@ from scipy.special import logsumexp
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import EstimandError, nearest
-from bayesblina.hazards.definition import ModelDefinition, PatientFrailty
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design, levels_of
 from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_likelihood
+from bayesblina.hazards.parts import PatientFrailty
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.importance import smooth_tails
 from bayesblina.inference.mixing import ess_mean

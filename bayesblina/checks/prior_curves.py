@@ -8,14 +8,15 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
-from scipy.special import expit
 
 from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.build import build_model, draw_prior
-from bayesblina.hazards.definition import Free, ModelDefinition
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.likelihood import LogHazard, log_hazard
+from bayesblina.hazards.parts import Free
+from bayesblina.hazards.survivors import cured_given_survival
 from bayesblina.person_time.cells import PersonTime
 
 GRID = 51
@@ -222,7 +223,7 @@ def _average(
         )
         survival = np.exp(-relative[:, :, None] * passed[:, found.class_of[chosen]])
         if found.cured is not None:
-            never = expit(found.cured[rows][:, chosen])[:, :, None]
+            never = cured_given_survival(found.cured[rows][:, chosen])[:, :, None]
             survival = never + (1.0 - never) * survival
         alive[rows] = np.einsum("dpt,p->dt", survival, weight)
     return alive

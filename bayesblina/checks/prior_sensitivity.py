@@ -28,8 +28,8 @@ from bayesblina.estimands.direction import (
     whose_conclusion,
 )
 from bayesblina.estimands.ratios import hazard_ratio
-from bayesblina.hazards.definition import Correlated
 from bayesblina.hazards.likelihood import flat_draws
+from bayesblina.hazards.parts import Correlated
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.importance import smooth_tails
 

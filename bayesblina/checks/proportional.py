@@ -10,7 +10,7 @@ from scipy.special import ndtr
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.intervals import split
-from bayesblina.hazards.definition import ProportionalPhases
+from bayesblina.hazards.parts import ProportionalPhases
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.partial_likelihood import fit_cox
 from bayesblina.person_time.cells import PersonTime

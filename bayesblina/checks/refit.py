@@ -15,9 +15,11 @@ from bayesblina.core.intervals import (
     number_of_entry_cuts,
 )
 from bayesblina.hazards.build import CAREFUL
-from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition
+from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.inference.baseline_gate import BaselineGate, gate_of, not_compared
-from bayesblina.inference.fitting import Fit, fit_person_time, person_time_for, weights_of
+from bayesblina.inference.fitting import Fit, fit_person_time, weights_of
+from bayesblina.inference.model_data import person_time_for
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import PersonTime
 

@@ -11,8 +11,8 @@ from bayesblina.core.arrays import Floats
 from bayesblina.core.tables.numbers import p_value
 from bayesblina.estimands.sources import differences
 from bayesblina.estimands.support import NOBODY, supported
-from bayesblina.hazards.definition import IllnessDeath, PowerPrior
 from bayesblina.hazards.effects import levels_of
+from bayesblina.hazards.parts import IllnessDeath, PowerPrior
 from bayesblina.inference.fitting import Fit
 from bayesblina.patients.rules import is_after
 from bayesblina.person_time.cells import PersonTime

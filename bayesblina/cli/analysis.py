@@ -566,7 +566,8 @@ def _require_curves(study: Study, cohort: Cohort | CohortScan) -> None:
     """Refuse what could only fail after sampling: cuts, regimes, landmarks, times, file names."""
     from bayesblina.core.intervals import validate_cuts
     from bayesblina.estimands.regimes import From, Never, observation, require_curves
-    from bayesblina.hazards.definition import IllnessDeath, require_roles
+    from bayesblina.hazards.definition import require_roles
+    from bayesblina.hazards.parts import IllnessDeath
     from bayesblina.patients.cohort import Cohort
     from bayesblina.person_time.follow_up import find_episodes, require_comparison
     from bayesblina.person_time.question import bind

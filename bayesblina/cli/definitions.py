@@ -122,7 +122,7 @@ def models_prior(
         from bayesblina.core.files import write_text
         from bayesblina.estimands.summaries import prior_table
         from bayesblina.hazards.definition import change_priors, load_model
-        from bayesblina.inference.fitting import person_time_for
+        from bayesblina.inference.model_data import person_time_for
         from bayesblina.studies.calibration import synthetic_setting
         from bayesblina.studies.study_file import read_study
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from scipy.special import expit
 
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.populations import Group, Population, eligible_groups, supplied_groups
 from bayesblina.estimands.ratios import attributes_of
 from bayesblina.hazards.likelihood import cured_log_odds
+from bayesblina.hazards.survivors import cured_given_survival
 from bayesblina.inference.fitting import Fit
 
 
@@ -89,7 +89,7 @@ def cured_fraction(
             terms = design.standardised(group.terms)
             log_odds = cured_log_odds(posterior, design, terms, endpoint=endpoint)
             assert log_odds is not None
-            means.append(expit(log_odds) @ group.weight)
+            means.append(cured_given_survival(log_odds) @ group.weight)
         fractions.append(np.stack(means, axis=1))
     values = np.stack(fractions, axis=1)
     dims: tuple[str, ...] = ("chain", "draw", "endpoint", "subgroup")

@@ -24,7 +24,8 @@ from bayesblina.estimands.regimes import Never, Observation, Regime, observation
 from bayesblina.estimands.states import Courses, Route, StateAverage
 from bayesblina.estimands.support import with_support
 from bayesblina.hazards.likelihood import NODES, group_sd, log_hazard
-from bayesblina.inference.fitting import Fit, swings
+from bayesblina.inference.drawing import swings
+from bayesblina.inference.fitting import Fit
 from bayesblina.patients.cohort import Cohort
 
 DEFAULT_TIMES = 51

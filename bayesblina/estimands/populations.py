@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.special import expit, logsumexp
+from scipy.special import logsumexp
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import EstimandError, nearest
@@ -85,7 +85,7 @@ class Group:
         roles = definition.roles
         _, stratum = levels_of(person_time, roles.get("stratum"), self.terms)
         _, subgroup = levels_of(person_time, roles.get("subgroup"), self.terms)
-        class_of = stratum * len(design.subgroups) + subgroup
+        class_of = design.current_class(stratum, subgroup)
         log_relative = relative_of(
             posterior, design, design.standardised(self.terms), endpoint=endpoint
         )
@@ -137,7 +137,7 @@ class Group:
         cured = None
         if log_odds is not None:
             odds = log_odds[:, :, None]
-            cured = expit(odds - free).reshape(odds.shape[0], -1)
+            cured = cured_given_survival(odds, -free).reshape(odds.shape[0], -1)
             free = np.logaddexp(odds, free)
         shares = new_group_nodes()[1] if grouped else np.ones(1)
         given = np.log(shares) + free

@@ -15,9 +15,9 @@ from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import EstimandError, nearest
 from bayesblina.estimands.companions import beside, without_baseline
 from bayesblina.estimands.populations import supplied_groups
-from bayesblina.hazards.definition import PatientFrailty
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.likelihood import phase_ratios, relative_of
+from bayesblina.hazards.parts import PatientFrailty
 from bayesblina.inference.fitting import Fit
 
 # A phase, several phases, or values of covariates.
@@ -258,7 +258,7 @@ def _events_by_class(fit: Fit) -> Floats:
 
 def _current_members(design: Design) -> NDArray[np.bool_]:
     """Say which patterns are of current patients of which class, shape (class, pattern)."""
-    member = np.arange(design.current_classes)[:, None] == design.class_of
+    member = design.member[: design.current_classes]
     return np.asarray(member & design.is_current if design.sources else member)
 
 

@@ -11,8 +11,8 @@ from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import EstimandError
 from bayesblina.core.occupancy import Course, follow, probabilities, step
 from bayesblina.estimands.populations import Group
-from bayesblina.hazards.definition import SiteFrailty
 from bayesblina.hazards.likelihood import log_hazard
+from bayesblina.hazards.parts import SiteFrailty
 from bayesblina.inference.fitting import Fit
 
 # Numbers held at once by course, over draws, patients and pieces.

@@ -131,10 +131,10 @@ def _mode(events: Floats, time: Floats, precision: Floats) -> tuple[Floats, Floa
     total = events.sum(axis=1, keepdims=True) + PSEUDO_EVENTS
     rate = total / np.where(time.sum(axis=1, keepdims=True) > 0, time.sum(axis=1, keepdims=True), 1)
     spread = PSEUDO_EVENTS / events.shape[1]
-    counts, spent = events + spread, time + spread / rate
+    counts, person_time = events + spread, time + spread / rate
     log_hazard = np.broadcast_to(np.log(rate), events.shape).copy()
     for _ in range(NEWTON_STEPS):
-        expected = spent * np.exp(log_hazard)
+        expected = person_time * np.exp(log_hazard)
         gradient = counts - expected - log_hazard @ precision
         curvature = precision + np.eye(events.shape[1]) * expected[:, None, :]
         move = np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
@@ -142,7 +142,7 @@ def _mode(events: Floats, time: Floats, precision: Floats) -> tuple[Floats, Floa
         log_hazard += move * np.minimum(1.0, LARGEST_STEP / np.maximum(largest, 1e-300))
         if largest.max() < NEAR_ENOUGH:
             break
-    return log_hazard, spent * np.exp(log_hazard)
+    return log_hazard, person_time * np.exp(log_hazard)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -169,6 +169,16 @@ class Curves:
     adjusted: Floats
     crude: Floats
     clock: Floats
+
+    @property
+    def weight(self) -> Floats:
+        """Events by interval, and half of one, (curve, interval)."""
+        return self.events.sum(axis=2) + PSEUDO_EVENTS
+
+    @property
+    def share(self) -> Floats:
+        """Shares of the intervals in a curve's weight, (curve, interval)."""
+        return self.weight / self.weight.sum(axis=1, keepdims=True)
 
 
 def midpoints(start: Floats, last: float) -> Floats:
@@ -253,17 +263,10 @@ def walks(distances: Floats, weight: Floats, crude: Floats, *, order: int = 1) -
         value, vector = eigh(precision, np.diag(weight[index]))
         basis[index] = vector[:, order:]
         inverse[index] = 1.0 / np.sqrt(value[order:])
-    found = Walks(
-        basis=basis,
-        inverse_roughness=inverse,
-        centre=np.zeros(inverse.shape),
-        line=line,
-        weight=weight,
-    )
     return Walks(
         basis=basis,
         inverse_roughness=inverse,
-        centre=found.coefficients(crude),
+        centre=np.einsum("cjk,cj->ck", basis, weight * crude),
         line=line,
         weight=weight,
     )
@@ -287,8 +290,8 @@ def longest_since_entry(person_time: PersonTime) -> float:
     since = person_time.table["since"].values
     role = person_time.table["role"].values
     pieces = np.flatnonzero(role == "exposed")
-    spent = person_time.table["longest_in"].values.max(axis=0)
-    ends = [float(since[piece] + spent[piece]) for piece in pieces if spent[piece] > 0]
+    longest = person_time.table["longest_in"].values.max(axis=0)
+    ends = [float(since[piece] + longest[piece]) for piece in pieces if longest[piece] > 0]
     return max(ends, default=0.0)
 
 
@@ -329,13 +332,6 @@ def baseline_curves(
         (values[:, None] * member[None, :, None, None, :]).reshape(shape)
         for values in (events, time)
     ]
-    effects = np.concatenate(
-        [
-            np.repeat(design.contrast, patterns, axis=0),
-            np.tile(design.terms, (states, 1)),
-        ],
-        axis=1,
-    )
     by_interval = by_curve[0].sum(axis=2)
     total = by_curve[1].sum(axis=(1, 2))
     # A stratum without time at risk for an endpoint takes the endpoint's rate.
@@ -344,8 +340,8 @@ def baseline_curves(
     level_centre = np.log(rate)
     adjusted = np.stack(
         [
-            _adjusted_time(counts, spent, effects, prior_sd)
-            for counts, spent in zip(*by_curve, strict=True)
+            _adjusted_time(counts, at_risk, design.by_cell, prior_sd)
+            for counts, at_risk in zip(*by_curve, strict=True)
         ]
     )
     weight = by_interval + PSEUDO_EVENTS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,27 +17,31 @@ from bayesblina.core.arrays import Floats
 from bayesblina.hazards.baseline import baseline_curves, prior_sds
 from bayesblina.hazards.components import (
     Others,
-    Sampler,
-    Workbench,
-    baseline_part,
     covariates_part,
     cured_part,
     effects_part,
     groups_part,
     phases_part,
-    structure_of,
 )
-from bayesblina.hazards.definition import (
-    Correlated,
-    ModelDefinition,
-    ProportionalPhases,
-    RandomWalk,
-)
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design, make_design
 from bayesblina.hazards.kernel import Kernel, proportional_kernel
-from bayesblina.hazards.ops import BatchedMatrixVector, CuredMixture, PiecewiseExponential
+from bayesblina.hazards.log_baseline import baseline_part
+from bayesblina.hazards.ops import CuredMixture, PiecewiseExponential
+from bayesblina.hazards.parts import (
+    Baseline,
+    Correlated,
+    Part,
+    PhasesOverTime,
+    PhasesSinceEntry,
+    ProportionalPhases,
+    RandomWalk,
+    SmoothWalk,
+)
+from bayesblina.hazards.priors import SpreadPrior
 from bayesblina.hazards.sources import Sources, source_part, source_parts
 from bayesblina.hazards.survivors import follow_up_of, survivors
+from bayesblina.hazards.workbench import Sampler, Workbench
 from bayesblina.person_time.cells import PersonTime
 
 TARGET_ACCEPT = 0.8
@@ -89,93 +93,93 @@ def build_model(definition: ModelDefinition, person_time: PersonTime) -> BuiltMo
     (`bayesblina.hazards.baseline`), without a meaning of their own.
     """
     design = make_design(person_time, definition)
-    curves = baseline_curves(person_time, design, prior_sd=prior_sds(definition, design))
     table = person_time.table
-    stratified = len(design.strata) > 1
-    coords: dict[str, Any] = {
-        "endpoint": list(person_time.endpoints),
-        "interval": table["interval"].values,
-        "phase": list(table["phase"].values),
-        "pattern": table["pattern"].values,
-        "effect": list(design.effects),
-    }
-    if stratified:
-        coords["stratum"] = list(design.strata)
-        coords["curve"] = [
-            f"{one}, {two}" for one in person_time.endpoints for two in design.strata
-        ]
-    if design.term_names:
-        coords["term"] = list(design.term_names)
-    if getattr(definition.baseline, "shared", False) or definition.groups is not None:
-        # What all endpoints share has a dimension of length 1.
-        coords["shape"] = ["shared"]
     bench = Workbench(
         definition=definition,
         person_time=person_time,
         design=design,
-        curves=curves,
-        curve="curve" if stratified else "endpoint",
+        curves=baseline_curves(person_time, design, prior_sd=prior_sds(definition, design)),
+        curve="curve" if len(design.strata) > 1 else "endpoint",
     )
-    member = np.arange(design.classes)[:, None] == design.class_of
-    events = table["events"].values.astype(np.float64)
+    cells = _tables(design, table["events"].values, table["person_time"].values)
     # The supports are built in, so the bounds checks could never fail; they only cost.
-    with pm.Model(coords=coords, check_bounds=False) as model:
-        counted = pm.Data("events", np.einsum("ejkp,cp->ecjk", events, member))
-        by_pattern = pm.Data("events_by_pattern", events.sum(axis=(1, 2)))
-        exposed = pm.Data("person_time", table["person_time"].values)
+    with pm.Model(coords=_coords(person_time, design), check_bounds=False) as model:
+        counted, by_pattern, at_risk = (pm.Data(name, values) for name, values in cells.items())
         class_of = pm.Data("class_of", design.class_of.astype(np.float64))
-        contrast = pm.Data("contrast", np.stack([design.contrast] * bench.endpoints))
-        lengths = model.dim_lengths
-        endpoints, intervals = lengths["endpoint"], lengths["interval"]
-        baseline = baseline_part(bench)
-        if stratified:
-            baseline = baseline.reshape((endpoints, lengths["stratum"], intervals))
-            dims: tuple[str, ...] = ("endpoint", "stratum", "interval")
-            baseline = pm.Deterministic("log_baseline", baseline, dims=dims)
-        else:
-            baseline = baseline + pt.zeros((endpoints, intervals))
-            baseline = pm.Deterministic("log_baseline", baseline, dims=("endpoint", "interval"))
-            baseline = baseline[:, None, :]
+        baseline = _reported(bench, baseline_part(bench))
         ratio = effects_part(bench)
-        by_phase = BatchedMatrixVector()(contrast, ratio)
+        by_phase = bench.times("contrast", design.contrast, ratio)
         pattern, slope = pt.zeros_like(by_pattern), None
         if design.term_names:
             pattern, slope = covariates_part(bench)
         others = Others(baseline=baseline, by_phase=by_phase, pattern=pattern)
         by_phase = phases_part(bench, others)
         sources = source_part(bench, baseline, ratio, slope)
-        flat = isinstance(definition.phases, ProportionalPhases) and not stratified
+        flat = isinstance(definition.phases, ProportionalPhases) and len(design.strata) == 1
         shared = _shared(baseline, by_phase, sources, flat=flat).reshape(counted.shape)
         for part in (groups_part(bench, others), sources.by_pattern):
             if part is not None:
                 pattern = pattern + part
-        density = PiecewiseExponential()(counted, by_pattern, exposed, class_of, shared, pattern)
+        density = PiecewiseExponential()(counted, by_pattern, at_risk, class_of, shared, pattern)
         log_likelihood = density[0]
         log_odds = cured_part(bench)
         if log_odds is not None:
-            found = follow_up_of(person_time)
-            follow_up = (
-                pm.Data("pattern_of", person_time.people["pattern"].values.astype(np.float64)),
-                pm.Data("survived", found.survived),
-                pm.Data("follow_up_first", found.first),
-                pm.Data("follow_up_cell", found.cell),
-                pm.Data("follow_up_time", found.time),
-            )
-            mixture = CuredMixture()(by_pattern, *follow_up, class_of, shared, pattern, log_odds)
+            pattern_of = person_time.people["pattern"].values.astype(np.float64)
+            follow_up = {"pattern_of": pattern_of, **follow_up_of(person_time)}
+            data = [pm.Data(name, values) for name, values in follow_up.items()]
+            mixture = CuredMixture()(by_pattern, *data, class_of, shared, pattern, log_odds)
             log_likelihood = log_likelihood + mixture[0]
         pm.Potential("log_likelihood", log_likelihood)
-    kernel = _kernel(definition, person_time, design)
+    differing = source_parts(definition, person_time, design)
+    structure = _structure(definition, person_time, design, differing)
+    careful = _estimates_sds(definition, person_time, differing)
     return BuiltModel(
         model=model,
-        structure=structure_of(
-            definition, person_time, design, source_parts(definition, person_time, design)
-        ),
+        structure=structure,
         start=bench.start,
         design=design,
         priors=bench.priors,
-        target_accept=CAREFUL if _estimates_sds(definition, person_time, design) else TARGET_ACCEPT,
-        make_kernel=kernel,
+        target_accept=CAREFUL if careful else TARGET_ACCEPT,
+        make_kernel=KERNELS.get(structure),
     )
+
+
+def _coords(person_time: PersonTime, design: Design) -> dict[str, Any]:
+    """Labels of the dimensions that a model always has, and of strata and terms."""
+    table, endpoints = person_time.table, list(person_time.endpoints)
+    coords: dict[str, Any] = {
+        "endpoint": endpoints,
+        "interval": table["interval"].values,
+        "phase": list(table["phase"].values),
+        "pattern": table["pattern"].values,
+        "effect": list(design.effects),
+    }
+    if len(design.strata) > 1:
+        curves = [f"{endpoint}, {stratum}" for endpoint in endpoints for stratum in design.strata]
+        coords |= {"stratum": list(design.strata), "curve": curves}
+    return coords | ({"term": list(design.term_names)} if design.term_names else {})
+
+
+def _tables(design: Design, events: Floats, time: Floats) -> dict[str, Floats]:
+    """Events by class and by pattern, and person-time, by the names of the data that hold them."""
+    counts = events.astype(np.float64)
+    return {
+        "events": np.einsum("ejkp,cp->ecjk", counts, design.member),
+        "events_by_pattern": counts.sum(axis=(1, 2)),
+        "person_time": time,
+    }
+
+
+def _reported(bench: Workbench, baseline: Any) -> Any:
+    """Report the log baseline hazards; shape (endpoint, stratum, interval)."""
+    lengths = pm.modelcontext(None).dim_lengths
+    endpoints, intervals = lengths["endpoint"], lengths["interval"]
+    if len(bench.design.strata) > 1:
+        by_stratum = baseline.reshape((endpoints, lengths["stratum"], intervals))
+        dims = ("endpoint", "stratum", "interval")
+        return pm.Deterministic("log_baseline", by_stratum, dims=dims)
+    full = baseline + pt.zeros((endpoints, intervals))
+    return pm.Deterministic("log_baseline", full, dims=("endpoint", "interval"))[:, None, :]
 
 
 def _shared(baseline: Any, by_phase: Any, sources: Sources, *, flat: bool) -> Any:
@@ -202,41 +206,68 @@ def _shared(baseline: Any, by_phase: Any, sources: Sources, *, flat: bool) -> An
     return shared
 
 
-def _estimates_sds(definition: ModelDefinition, person_time: PersonTime, design: Design) -> bool:
+def _estimates_sds(
+    definition: ModelDefinition, person_time: PersonTime, differing: Sequence[Part]
+) -> bool:
     """Say whether a posterior may be far from normal, as those of sds and correlations are."""
     several = isinstance(definition.endpoints, Correlated) and len(person_time.endpoints) > 1
     return (
         not isinstance(definition.baseline, RandomWalk)
         or not isinstance(definition.phases, ProportionalPhases)
         or definition.groups is not None
-        or bool(source_parts(definition, person_time, design))
+        or bool(differing)
         or definition.cure is not None
         or several
     )
 
 
-def _kernel(
-    definition: ModelDefinition, person_time: PersonTime, design: Design
-) -> Callable[[], Kernel] | None:
-    """Find the hand-written form of a model's density, if there is one."""
-    baseline = definition.baseline
-    plain = (
-        isinstance(baseline, RandomWalk)
-        and not baseline.shared
-        and isinstance(definition.phases, ProportionalPhases)
-        and (not isinstance(definition.endpoints, Correlated) or len(person_time.endpoints) == 1)
-        and definition.groups is None
-        and not source_parts(definition, person_time, design)
-        and design.classes == 1
-        and definition.cure is None
+def _structure(
+    definition: ModelDefinition, person_time: PersonTime, design: Design, differing: Sequence[Part]
+) -> str:
+    """Name the graph of a model: what differs in data and sizes only has one name."""
+    baseline, phases, borrowing = definition.baseline, definition.phases, definition.borrowing
+    intervals, endpoints = person_time.table.sizes["interval"], len(person_time.endpoints)
+    change: SpreadPrior | None = getattr(phases, "change", None)
+    constant = (isinstance(phases, PhasesOverTime) and intervals == 1) or (
+        isinstance(phases, PhasesSinceEntry) and design.pieces.shape[1] < 2
     )
-    if not plain:
-        return None
-    return partial(
-        proportional_kernel,
-        walk=person_time.table.sizes["interval"] > 1,
-        terms=bool(design.term_names),
+    line_alone = isinstance(baseline, SmoothWalk) and baseline.order == 2 and intervals == 2
+    correlated = isinstance(definition.endpoints, Correlated) and endpoints > 1
+    words = (
+        "constant" if intervals == 1 else _baseline_words(baseline),
+        "strata" if len(design.strata) > 1 else "",
+        phases.kind,
+        "a line alone" if line_alone else "",
+        "never varying" if constant else "",
+        "known" if change is not None and change.known else "",
+        "covariates" if design.term_names else "no covariates",
+        f"correlated {endpoints}" if correlated else "independent",
+        "" if definition.groups is None else f"groups: {definition.groups.kind}",
+        f"sources: {borrowing.kind}, {', '.join(differing)}" if borrowing and differing else "",
+        "" if definition.cure is None else "cure",
     )
+    return " / ".join(filter(None, words))
+
+
+def _baseline_words(baseline: Baseline) -> str:
+    change: SpreadPrior | None = getattr(baseline, "change", None)
+    words = (
+        baseline.kind,
+        "shared" if isinstance(baseline, RandomWalk) and baseline.shared else "",
+        f"order {baseline.order}" if isinstance(baseline, SmoothWalk) else "",
+        "sd known" if change is not None and change.known else "",
+    )
+    return ", ".join(filter(None, words))
+
+
+# Structures whose densities are written by hand.
+KERNELS: Mapping[str, Callable[[], Kernel]] = {
+    f"{baseline} / proportional / {covariates} / independent": partial(
+        proportional_kernel, walk=baseline == "random_walk", terms=covariates == "covariates"
+    )
+    for baseline in ("random_walk", "constant")
+    for covariates in ("covariates", "no covariates")
+}
 
 
 def draw_prior(built: BuiltModel, *, seed: int, draws: int) -> xr.Dataset:
@@ -271,15 +302,13 @@ def with_tables(
         Weights of the patients who are event-free at the end of their own follow-up; used by a
         model in which some are cured, and needed by it.
     """
-    design = built.design
-    member = np.arange(design.classes)[:, None] == design.class_of
-    built.model.set_data("events", np.einsum("ejkp,cp->ecjk", events, member))
-    built.model.set_data("events_by_pattern", events.sum(axis=(1, 2)))
-    built.model.set_data("person_time", time)
+    tables = _tables(built.design, events, time)
     if "survived" in built.model.named_vars:
         if survived is None:
             raise TypeError("a model in which some are cured needs the survivors")
-        built.model.set_data("survived", survived)
+        tables["survived"] = survived
+    for name, values in tables.items():
+        built.model.set_data(name, values)
 
 
 def with_weights(built: BuiltModel, person_time: PersonTime, weights: Floats) -> None:

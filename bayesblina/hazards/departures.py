@@ -16,15 +16,10 @@ from bayesblina.hazards.baseline import (
     longest_since_entry,
     walks,
 )
-from bayesblina.hazards.definition import (
-    ModelDefinition,
-    PhasesBySubgroup,
-    PhasesOverTime,
-    PhasesSinceEntry,
-    SiteFrailty,
-    SpreadPrior,
-)
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design
+from bayesblina.hazards.parts import PhasesBySubgroup, PhasesOverTime, PhasesSinceEntry, SiteFrailty
+from bayesblina.hazards.priors import SpreadPrior
 from bayesblina.person_time.cells import PersonTime
 
 Labels = Callable[[int, Ints, Ints], tuple[Ints, Floats]]
@@ -99,10 +94,10 @@ def departures_of(
 ) -> tuple[Departures, ...]:
     """Find an endpoint's parameters whose sd is estimated, or known, as PyMC's graph has them."""
     kind, table = definition.phases, person_time.table
-    found = []
+    departures = []
     if isinstance(kind, PhasesBySubgroup):
         subgroup = design.subgroup_of
-        found.append(
+        departures.append(
             Departures(
                 name="log_hazard_ratio_by_subgroup",
                 dim="subgroup",
@@ -115,7 +110,7 @@ def departures_of(
             )
         )
     elif isinstance(kind, PhasesOverTime) and table.sizes["interval"] > 1:
-        found.append(
+        departures.append(
             _walk(
                 "log_hazard_ratio_by_interval",
                 "interval",
@@ -131,7 +126,7 @@ def departures_of(
         )
     elif isinstance(kind, PhasesSinceEntry) and design.pieces.shape[1] > 1:
         states = design.pieces.argmax(axis=0)
-        found.append(
+        departures.append(
             _walk(
                 "log_hazard_ratio_by_piece",
                 "piece",
@@ -146,7 +141,7 @@ def departures_of(
             )
         )
     if isinstance(definition.groups, SiteFrailty):
-        found.append(
+        departures.append(
             Departures(
                 name="group_effect",
                 dim="group",
@@ -161,7 +156,7 @@ def departures_of(
                 ),
             )
         )
-    return tuple(found)
+    return tuple(departures)
 
 
 def _walk(
@@ -169,7 +164,7 @@ def _walk(
     dim: str,
     labels: tuple[object, ...],
     prior: SpreadPrior,
-    found: Walks,
+    walks_of: Walks,
     endpoint: int,
     label_of: Labels,
 ) -> Departures:
@@ -180,7 +175,7 @@ def _walk(
         labels=labels,
         around=True,
         prior=prior,
-        relative=found.inverse_roughness[endpoint],
-        basis=found.basis[endpoint],
+        relative=walks_of.inverse_roughness[endpoint],
+        basis=walks_of.basis[endpoint],
         label_of=label_of,
     )

@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import TIE_TOLERANCE
-from bayesblina.hazards.definition import (
-    Commensurate,
-    ModelDefinition,
-    PatientFrailty,
-    PhasesSinceEntry,
-    RobustMixture,
-    require_roles,
-)
+from bayesblina.hazards.definition import ModelDefinition, require_roles
+from bayesblina.hazards.parts import Commensurate, PatientFrailty, PhasesSinceEntry, RobustMixture
 from bayesblina.person_time.cells import PersonTime
 
 # Of the events of one endpoint, in patients still followed for another, this share may be events of
@@ -91,6 +85,11 @@ class Design:
     source_of: Ints
 
     @property
+    def class_shape(self) -> tuple[int, int, int]:
+        """Numbers of sources, strata and subgroups, whose combinations classes are."""
+        return self.blocks, len(self.strata), len(self.subgroups)
+
+    @property
     def classes(self) -> int:
         """Number of classes."""
         return self.blocks * self.current_classes
@@ -101,14 +100,30 @@ class Design:
         return len(self.strata) * len(self.subgroups)
 
     @property
+    def member(self) -> NDArray[np.bool_]:
+        """Whether patterns are of classes, shape (class, pattern)."""
+        return np.asarray(np.arange(self.classes)[:, None] == self.class_of)
+
+    @property
+    def by_cell(self) -> Floats:
+        """Effects and terms that act in each cell, shape (state x pattern, effect + term)."""
+        states, patterns = self.contrast.shape[0], self.terms.shape[0]
+        in_state = np.repeat(self.contrast, patterns, axis=0)
+        return np.concatenate([in_state, np.tile(self.terms, (states, 1))], axis=1)
+
+    @property
     def stratum_of(self) -> Ints:
         """Stratum of each pattern."""
-        return np.asarray(self.class_of // len(self.subgroups) % len(self.strata))
+        return np.asarray(np.unravel_index(self.class_of, self.class_shape)[1])
 
     @property
     def subgroup_of(self) -> Ints:
         """Subgroup of each pattern."""
-        return np.asarray(self.class_of % len(self.subgroups))
+        return np.asarray(np.unravel_index(self.class_of, self.class_shape)[2])
+
+    def current_class(self, stratum: Ints, subgroup: Ints) -> Ints:
+        """Class of current patients of a stratum and a subgroup."""
+        return np.asarray(np.ravel_multi_index((0 * stratum, stratum, subgroup), self.class_shape))
 
     @property
     def is_current(self) -> NDArray[np.bool_]:
@@ -193,7 +208,11 @@ def make_design(person_time: PersonTime, definition: ModelDefinition) -> Design:
         strata=strata,
         subgroups=subgroups,
         blocks=blocks,
-        class_of=(source * (blocks > 1) * len(strata) + stratum) * len(subgroups) + subgroup,
+        class_of=np.asarray(
+            np.ravel_multi_index(
+                (source * (blocks > 1), stratum, subgroup), (blocks, len(strata), len(subgroups))
+            )
+        ),
         groups=groups if definition.groups is not None else (),
         group_of=group,
         sources=sources[1:] if differ else (),
@@ -223,11 +242,11 @@ def levels_of(
     level = np.zeros(raw.shape[0], dtype=np.int64)
     if covariate is None:
         return ("",), level
-    found = next(one for one in person_time.covariates if one.name == covariate)
+    categorical = next(known for known in person_time.covariates if known.name == covariate)
     names = [str(name) for name in person_time.table["term"].values]
-    for index, name in enumerate(found.levels[1:], start=1):
+    for index, name in enumerate(categorical.levels[1:], start=1):
         level[raw[:, names.index(f"{covariate}[{name}]")] == 1.0] = index
-    return found.levels, level
+    return categorical.levels, level
 
 
 def _require_separate(person_time: PersonTime, definition: ModelDefinition) -> None:
@@ -238,13 +257,13 @@ def _require_separate(person_time: PersonTime, definition: ModelDefinition) -> N
     """
     people = person_time.people
     exit_, event = people["exit"].values, people["event"].values
-    for one, other in permutations(range(len(person_time.endpoints)), 2):
-        near = TIE_TOLERANCE * np.abs(exit_[one])
-        followed = event[one] & (exit_[other] >= exit_[one] - near)
-        shared = followed & event[other] & (exit_[other] <= exit_[one] + near)
+    for first, other in permutations(range(len(person_time.endpoints)), 2):
+        near = TIE_TOLERANCE * np.abs(exit_[first])
+        followed = event[first] & (exit_[other] >= exit_[first] - near)
+        shared = followed & event[other] & (exit_[other] <= exit_[first] + near)
         count, of = int(shared.sum()), int(followed.sum())
         if count > SHARED_BY_CHANCE * of:
-            name, larger = person_time.endpoints[one], person_time.endpoints[other]
+            name, larger = person_time.endpoints[first], person_time.endpoints[other]
             raise SpecError(
                 f"Model '{definition.name}' gives a patient one effect on all endpoints, but "
                 f"{count} of the {of} events of {name} in patients still followed for {larger} are "

@@ -8,6 +8,7 @@ the graph.
 from __future__ import annotations
 
 import math
+from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -41,8 +42,8 @@ class Kernel:
     data_names
         Names of the model's data, in the order in which the data hold them.
     dims
-        Names of the model's dimensions, in the order in which the sizes hold them. The shapes of
-        the data follow, each in full.
+        Names of the model's dimensions, in the order in which the sizes hold them. Where each of
+        the data begins follows, and then the shapes of the data, each in full.
     """
 
     function: Callable[..., Any]
@@ -65,14 +66,14 @@ def _dot(left: Any, i: int, right: Any, j: int, count: int) -> Any:
     i, j
         Where the runs begin.
     """
-    whole = count - count % 4
+    fours = count - count % 4
     first, second, third, fourth = 0.0, 0.0, 0.0, 0.0
-    for k in range(0, whole, 4):
+    for k in range(0, fours, 4):
         first += left[i + k] * right[j + k]
         second += left[i + k + 1] * right[j + k + 1]
         third += left[i + k + 2] * right[j + k + 2]
         fourth += left[i + k + 3] * right[j + k + 3]
-    for k in range(whole, count):
+    for k in range(fours, count):
         first += left[i + k] * right[j + k]
     return (first + second) + (third + fourth)
 
@@ -80,198 +81,213 @@ def _dot(left: Any, i: int, right: Any, j: int, count: int) -> Any:
 # Without fast-math, so that results do not depend on how code was inlined; and a division by zero
 # gives infinity, which the sampler takes as a divergence, not an exception that nobody sees.
 _compiled = partial(numba.njit, fastmath=False, error_model="numpy")
-dot: Any = _compiled(inline="always")(_dot)
+_inlined: Any = _compiled(inline="always")
+dot = _inlined(_dot)
+
+
+@_inlined
+def _log_baseline(
+    point: Any, level: Any, data: Any, offset: Any, basis: Any, innovation: Any, components: Any
+) -> Any:
+    """Log hazard of an interval of a walk: level, offset and what the innovations add."""
+    return point[level] + data[offset] + dot(data, basis, point, innovation, components)
+
+
+@_inlined
+def _sum(values: Any, start: Any, step: Any, count: Any) -> Any:
+    """Add up every so many numbers of a run."""
+    total = 0.0
+    for k in range(count):
+        total += values[start + k * step]
+    return total
+
+
+@_inlined
+def _normal(value: Any, mean: Any, sd: Any, log_sd: Any) -> Any:
+    """Minus a normal log density, and its derivative."""
+    standard = (value - mean) / sd
+    return 0.5 * standard * standard + log_sd + HALF_LOG_TWO_PI, standard / sd
+
+
+@_inlined
+def _of_patterns(
+    point: Any,
+    slopes: Any,
+    data: Any,
+    terms: Any,
+    count: Any,
+    pattern: Any,
+    relative: Any,
+    weighted: Any,
+) -> None:
+    """Put together the log hazard ratios of patterns; no person-time is weighted yet."""
+    patterns = pattern.size
+    for p in range(patterns):
+        pattern[p] = 0.0
+        weighted[p] = 0.0
+    for t in range(count):
+        slope = point[slopes + t]
+        for p in range(patterns):
+            pattern[p] += slope * data[terms + t * patterns + p]
+    for p in range(patterns):
+        relative[p] = math.exp(pattern[p])
+
+
+@_inlined
+def _take_off_expected(
+    total: Any,
+    data: Any,
+    start: Any,
+    baseline: Any,
+    phase: Any,
+    relative: Any,
+    by_interval: Any,
+    by_phase: Any,
+    weighted: Any,
+) -> Any:
+    """Take the events that an endpoint's person-time leads to expect off the sums of events.
+
+    Its person-time begins at `start`; weighted with hazards it is added up by pattern.
+    """
+    phases, patterns = phase.size, relative.size
+    for j in range(baseline.size):
+        for k in range(phases):
+            row = start + (j * phases + k) * patterns
+            hazard = baseline[j] * phase[k]
+            for p in range(patterns):
+                weighted[p] += hazard * data[row + p]
+            expected = hazard * dot(data, row, relative, 0, patterns)
+            by_interval[j] -= expected
+            by_phase[k] -= expected
+            total -= expected
+    return total
+
+
+_DIMS = ("endpoint", "interval", "phase", "pattern", "effect", "component", "term")
+_OF_WALK = ("component", "basis", "walk_offset", "walk_prior_mean", "walk_prior_sd")
+_OF_TERMS = ("term", "terms", "coefficient_prior")
+_DATA = (
+    *("class_of", "contrast", "events", "events_by_pattern", "level_centre", "level_prior"),
+    *("log_hazard_ratio_prior", "person_time", *_OF_WALK[1:], *_OF_TERMS[1:]),
+)
+# Where the sizes hold the lengths of dimensions and the beginnings of data.
+_Places: Any = namedtuple("_Places", (*_DIMS, *_DATA))  # type: ignore[misc]
 
 
 def proportional_kernel(*, walk: bool, terms: bool) -> Kernel:
     """Make the kernel of proportional phases over a random-walk or a constant baseline."""
-    walk_data = ("basis", "walk_offset", "walk_prior_mean", "walk_prior_sd") if walk else ()
-    names = (
-        "class_of",
-        "contrast",
-        "events",
-        "events_by_pattern",
-        "person_time",
-        "level_centre",
-        "level_prior",
-        "log_hazard_ratio_prior",
-        *walk_data,
-        *(("coefficient_prior", "terms") if terms else ()),
-    )
-    dims = ("endpoint", "interval", "phase", "pattern", "effect")
+    missing = {*(() if walk else _OF_WALK), *(() if terms else _OF_TERMS)}
+    dims = tuple(name for name in _DIMS if name not in missing)
+    data_names = tuple(sorted(name for name in _DATA if name not in missing))
+    place = {name: index for index, name in enumerate((*dims, *data_names))}
+    # What is missing is nowhere read.
+    at = _Places(**{name: place.get(name, 0) for name in (*_DIMS, *_DATA)})
     kind = "random walk" if walk else "constant"
     return Kernel(
-        function=_compiled(_log_density(walk=walk, terms=terms)),
-        expand=_compiled(_expansion(walk=walk, terms=terms)),
+        function=_compiled(_log_density(at, walk=walk, terms=terms)),
+        expand=_compiled(_expansion(at, walk=walk)),
         extra_names=("log_baseline",),
         name=f"proportional, {kind}, {'terms' if terms else 'no terms'}",
-        data_names=tuple(sorted(names)),
-        dims=(*dims, *(("component",) if walk else ()), *(("term",) if terms else ())),
+        data_names=data_names,
+        dims=dims,
     )
 
 
-def _log_density(*, walk: bool, terms: bool) -> Callable[..., Any]:
+def _log_density(at: Any, *, walk: bool, terms: bool) -> Callable[..., Any]:
     """Write the log density and its gradient."""
 
-    def log_density(dimension: Any, point: Any, data: Any, sizes: Any, gradient: Any) -> Any:
-        endpoints, intervals, phases = sizes[0], sizes[1], sizes[2]
-        patterns, effects = sizes[3], sizes[4]
-        components = sizes[5] if walk else 0
-        count = sizes[6 if walk else 5] if terms else 0
-        # Positions in the data, whose parts are in alphabetical order.
-        at = 0
-        basis = at
-        at += endpoints * intervals * components
-        # All patterns are of one class.
-        at += patterns
-        slope_prior = at
-        at += 2 if terms else 0
-        contrast = at
-        at += endpoints * phases * effects
-        events = at
-        at += endpoints * intervals * phases
-        events_pattern = at
-        at += endpoints * patterns
-        centre = at
-        at += endpoints
-        level_prior = at
-        at += 2
-        ratio_prior = at
-        at += 2
-        person_time = at
-        at += endpoints * intervals * phases * patterns
-        term = at
-        at += endpoints * patterns * count
-        offset = at
-        at += endpoints * intervals if walk else 0
-        walk_mean = at
-        at += endpoints * components
-        walk_sd = at
-        # Positions in the point.
-        innovation_at = endpoints
-        ratio_at = innovation_at + endpoints * components
-        slope_at = ratio_at + endpoints * effects
-
-        for i in range(dimension):
-            gradient[i] = 0.0
-        baseline = np.empty(intervals)
-        by_interval = np.empty(intervals)
-        phase = np.empty(phases)
-        by_phase = np.empty(phases)
-        pattern = np.empty(patterns)
-        relative = np.empty(patterns)
-        by_slope = np.empty(count)
-        weighted = np.empty(patterns)
+    def log_density(_: Any, point: Any, data: Any, sizes: Any, gradient: Any) -> Any:
+        endpoints, intervals, phases = sizes[at.endpoint], sizes[at.interval], sizes[at.phase]
+        patterns, effects = sizes[at.pattern], sizes[at.effect]
+        components = sizes[at.component] if walk else 0
+        count = sizes[at.term] if terms else 0
+        level_prior, ratio_prior = sizes[at.level_prior], sizes[at.log_hazard_ratio_prior]
         level_mean, level_sd = data[level_prior], data[level_prior + 1]
         ratio_mean, ratio_sd = data[ratio_prior], data[ratio_prior + 1]
-        log_level, log_ratio = math.log(level_sd), math.log(ratio_sd)
         slope_mean, slope_sd = 0.0, 1.0
         if terms:
+            slope_prior = sizes[at.coefficient_prior]
             slope_mean, slope_sd = data[slope_prior], data[slope_prior + 1]
-        log_slope = math.log(slope_sd)
+        log_level, log_ratio, log_slope = math.log(level_sd), math.log(ratio_sd), math.log(slope_sd)
+        baseline, by_interval = np.empty(intervals), np.empty(intervals)
+        phase, by_phase = np.empty(phases), np.empty(phases)
+        pattern, relative, weighted = np.empty(patterns), np.empty(patterns), np.empty(patterns)
         total = 0.0
         for e in range(endpoints):
-            standard = (point[e] - data[centre + e] - level_mean) / level_sd
-            total -= 0.5 * standard * standard + log_level + HALF_LOG_TWO_PI
-            gradient[e] -= standard / level_sd
-            first = innovation_at + e * components
+            first = endpoints + e * components
+            ratio = endpoints * (1 + components) + e * effects
+            slopes = endpoints * (1 + components + effects) + e * count
+            events = sizes[at.events] + e * intervals * phases
+            by_pattern = sizes[at.events_by_pattern] + e * patterns
+            contrast = sizes[at.contrast] + e * phases * effects
+            basis = sizes[at.basis] + e * intervals * components
+            walk_mean = sizes[at.walk_prior_mean] + e * components
+            walk_sd = sizes[at.walk_prior_sd] + e * components
+            rows = sizes[at.terms] + e * patterns * count
+            time = sizes[at.person_time] + e * intervals * phases * patterns
+            away = point[e] - data[sizes[at.level_centre] + e]
+            density, slope = _normal(away, level_mean, level_sd, log_level)
+            total -= density
+            gradient[e] = -slope
             for j in range(intervals):
-                row = basis + (e * intervals + j) * components
                 value = point[e]
                 if walk:
-                    value += data[offset + e * intervals + j]
-                    value += dot(data, row, point, first, components)
+                    offset, row = sizes[at.walk_offset] + e * intervals + j, basis + j * components
+                    value = _log_baseline(point, e, data, offset, row, first, components)
                 baseline[j] = math.exp(value)
-                by_interval[j] = 0.0
-                for k in range(phases):
-                    by_interval[j] += data[events + (e * intervals + j) * phases + k]
+                by_interval[j] = _sum(data, events + j * phases, 1, phases)
                 total += by_interval[j] * value
             for k in range(phases):
-                row = contrast + (e * phases + k) * effects
                 value = 0.0
                 for i in range(effects):
-                    value += data[row + i] * point[ratio_at + e * effects + i]
+                    value += data[contrast + k * effects + i] * point[ratio + i]
                 phase[k] = math.exp(value)
-                by_phase[k] = 0.0
-                for j in range(intervals):
-                    by_phase[k] += data[events + (e * intervals + j) * phases + k]
+                by_phase[k] = _sum(data, events + k, phases, intervals)
                 total += by_phase[k] * value
-            rows = term + e * patterns * count
-            by_pattern = events_pattern + e * patterns
-            slopes = slope_at + e * count
-            for p in range(patterns):
-                pattern[p] = 0.0
-                weighted[p] = 0.0
-            for t in range(count):
-                row, slope = rows + t * patterns, point[slopes + t]
-                for p in range(patterns):
-                    pattern[p] += slope * data[row + p]
-            for p in range(patterns):
-                relative[p] = math.exp(pattern[p])
+            _of_patterns(point, slopes, data, rows, count, pattern, relative, weighted)
             total += dot(data, by_pattern, pattern, 0, patterns)
-            for j in range(intervals):
-                for k in range(phases):
-                    at = person_time + ((e * intervals + j) * phases + k) * patterns
-                    hazard = baseline[j] * phase[k]
-                    for p in range(patterns):
-                        weighted[p] += hazard * data[at + p]
-                    expected = hazard * dot(data, at, relative, 0, patterns)
-                    by_interval[j] -= expected
-                    by_phase[k] -= expected
-                    total -= expected
+            total = _take_off_expected(
+                total, data, time, baseline, phase, relative, by_interval, by_phase, weighted
+            )
             for c in range(components):
-                sd = data[walk_sd + e * components + c]
-                standard = (point[first + c] - data[walk_mean + e * components + c]) / sd
-                total -= 0.5 * standard * standard + math.log(sd) + HALF_LOG_TWO_PI
-                gradient[first + c] -= standard / sd
+                sd = data[walk_sd + c]
+                density, slope = _normal(point[first + c], data[walk_mean + c], sd, math.log(sd))
+                total -= density
+                gradient[first + c] = -slope
             for j in range(intervals):
                 gradient[e] += by_interval[j]
-                row = basis + (e * intervals + j) * components
                 for c in range(components):
-                    gradient[first + c] += data[row + c] * by_interval[j]
+                    gradient[first + c] += data[basis + j * components + c] * by_interval[j]
             for i in range(effects):
-                standard = (point[ratio_at + e * effects + i] - ratio_mean) / ratio_sd
-                total -= 0.5 * standard * standard + log_ratio + HALF_LOG_TWO_PI
-                slope = -standard / ratio_sd
+                density, slope = _normal(point[ratio + i], ratio_mean, ratio_sd, log_ratio)
+                total -= density
+                gradient[ratio + i] = -slope
                 for k in range(phases):
-                    slope += data[contrast + (e * phases + k) * effects + i] * by_phase[k]
-                gradient[ratio_at + e * effects + i] += slope
-            for t in range(count):
-                standard = (point[slopes + t] - slope_mean) / slope_sd
-                total -= 0.5 * standard * standard + log_slope + HALF_LOG_TWO_PI
-                by_slope[t] = -standard / slope_sd
+                    gradient[ratio + i] += data[contrast + k * effects + i] * by_phase[k]
             for p in range(patterns):
                 pattern[p] = data[by_pattern + p] - weighted[p] * relative[p]
             for t in range(count):
-                by_slope[t] += dot(data, rows + t * patterns, pattern, 0, patterns)
-                gradient[slopes + t] = by_slope[t]
+                density, slope = _normal(point[slopes + t], slope_mean, slope_sd, log_slope)
+                total -= density
+                gradient[slopes + t] = dot(data, rows + t * patterns, pattern, 0, patterns) - slope
         return total
 
     return log_density
 
 
-def _expansion(*, walk: bool, terms: bool) -> Callable[..., Any]:
+def _expansion(at: Any, *, walk: bool) -> Callable[..., Any]:
     """Write the map from a point to the log baseline hazards."""
 
     def expand(point: Any, data: Any, sizes: Any, out: Any) -> None:
-        endpoints, intervals, phases = sizes[0], sizes[1], sizes[2]
-        patterns, effects = sizes[3], sizes[4]
-        components = sizes[5] if walk else 0
-        count = sizes[6 if walk else 5] if terms else 0
-        offset = endpoints * intervals * components + patterns + (2 if terms else 0)
-        offset += endpoints * phases * effects
-        offset += endpoints * intervals * phases + endpoints * patterns
-        offset += endpoints * intervals * phases * patterns + endpoints + 2 + 2
-        offset += endpoints * patterns * count
+        endpoints, intervals = sizes[at.endpoint], sizes[at.interval]
+        components = sizes[at.component] if walk else 0
         for e in range(endpoints):
-            first = endpoints + e * components
             for j in range(intervals):
-                value = point[e]
+                row = e * intervals + j
+                out[row] = point[e]
                 if walk:
-                    # The basis comes first in the data.
-                    row = (e * intervals + j) * components
-                    value += data[offset + e * intervals + j]
-                    value += dot(data, row, point, first, components)
-                out[e * intervals + j] = value
+                    offset, basis = sizes[at.walk_offset] + row, sizes[at.basis] + row * components
+                    first = endpoints + e * components
+                    out[row] = _log_baseline(point, e, data, offset, basis, first, components)
 
     return expand

@@ -65,21 +65,18 @@ def flat_draws(posterior: xr.Dataset, name: str, *dims: str) -> Floats:
 
 def log_hazard(posterior: xr.Dataset, design: Design, *, endpoint: str) -> LogHazard:
     """Work out the log hazards of one endpoint, by draw."""
-    one = posterior.sel(endpoint=endpoint)
-    if "stratum" in one["log_baseline"].dims:
-        baseline = flat_draws(one, "log_baseline", "stratum", "interval")
-    else:
-        baseline = flat_draws(one, "log_baseline", "interval")[:, None, :]
+    own = posterior.sel(endpoint=endpoint)
+    stratum = ("stratum",) if "stratum" in own["log_baseline"].dims else ()
+    baseline = flat_draws(own, "log_baseline", *stratum, "interval")
     # (draws, source, stratum, interval)
-    baseline = baseline[:, None]
-    if "source_shape" in one:
-        dims = [str(dim) for dim in one["source_shape"].dims if dim not in ("chain", "draw")]
-        differing = flat_draws(one, "source_shape", *dims)
+    baseline = baseline.reshape(baseline.shape[0], 1, -1, baseline.shape[-1])
+    if "source_shape" in own:
+        differing = flat_draws(own, "source_shape", "source", *stratum, "interval")
         differing = differing.reshape(baseline.shape[0], -1, *baseline.shape[2:])
         baseline = np.concatenate([baseline, baseline + differing], axis=1)
     ratio = phase_ratios(posterior, design, endpoint=endpoint, intervals=baseline.shape[3])
     shape = ratio.shape
-    apart = (shape[0], design.blocks, len(design.strata), len(design.subgroups), *shape[2:])
+    apart = (shape[0], *design.class_shape, *shape[2:])
     return LogHazard(
         shared=(baseline[:, :, :, None, :, None] + ratio.reshape(apart)).reshape(shape),
         ratio=ratio,
@@ -99,29 +96,29 @@ def phase_ratios(posterior: xr.Dataset, design: Design, *, endpoint: str, interv
     ndarray, shape (draws, class, interval, state)
         Log hazard ratios.
     """
-    one = posterior.sel(endpoint=endpoint)
-    phase = flat_draws(one, "log_hazard_ratio", "effect") @ design.contrast.T
+    own = posterior.sel(endpoint=endpoint)
+    phase = flat_draws(own, "log_hazard_ratio", "effect") @ design.contrast.T
     # (draws, subgroup, interval, state)
     varying = phase[:, None, None, :]
-    exposed = design.exposed == 1.0
-    if "log_hazard_ratio_by_interval" in one:
-        ratio = flat_draws(one, "log_hazard_ratio_by_interval", "interval")
-        varying = np.where(exposed, ratio[:, None, :, None], varying)
-    elif "log_hazard_ratio_by_subgroup" in one:
-        ratio = flat_draws(one, "log_hazard_ratio_by_subgroup", "subgroup")
-        varying = np.where(exposed, ratio[:, :, None, None], varying)
-    elif "log_hazard_ratio_by_piece" in one:
-        ratio = flat_draws(one, "log_hazard_ratio_by_piece", "piece")
-        varying = np.where(exposed, (ratio @ design.pieces.T)[:, None, None, :], varying)
+    # Of the exposed phase, where its effect varies.
+    exposed: Floats | None = None
+    if "log_hazard_ratio_by_interval" in own:
+        exposed = flat_draws(own, "log_hazard_ratio_by_interval", "interval")[:, None, :, None]
+    elif "log_hazard_ratio_by_subgroup" in own:
+        exposed = flat_draws(own, "log_hazard_ratio_by_subgroup", "subgroup")[:, :, None, None]
+    elif "log_hazard_ratio_by_piece" in own:
+        by_piece = flat_draws(own, "log_hazard_ratio_by_piece", "piece")
+        exposed = (by_piece @ design.pieces.T)[:, None, None, :]
+    if exposed is not None:
+        varying = np.where(design.exposed == 1.0, exposed, varying)
     # (draws, source, stratum, subgroup, interval, state)
     apart = varying[:, None, None]
-    if "source_phase_effect" in one:
-        effect = flat_draws(one, "source_phase_effect", "source", "effect") @ design.contrast.T
+    if "source_phase_effect" in own:
+        effect = flat_draws(own, "source_phase_effect", "source", "effect") @ design.contrast.T
         current = np.zeros((effect.shape[0], 1, effect.shape[2]))
         apart = apart + np.concatenate([current, effect], axis=1)[:, :, None, None, None]
     states = (intervals, phase.shape[1])
-    sizes = (design.blocks, len(design.strata), len(design.subgroups), *states)
-    apart = np.broadcast_to(apart, (phase.shape[0], *sizes))
+    apart = np.broadcast_to(apart, (phase.shape[0], *design.class_shape, *states))
     return apart.reshape(phase.shape[0], design.classes, *states)
 
 
@@ -142,14 +139,14 @@ def cured_log_odds(
     """
     if "cured_log_odds" not in posterior:
         return None
-    one = posterior.sel(endpoint=endpoint)
-    middle = flat_draws(one, "cured_log_odds")[:, None]
+    own = posterior.sel(endpoint=endpoint)
+    middle = flat_draws(own, "cured_log_odds")[:, None]
     if not design.term_names:
         return np.repeat(middle, terms.shape[0], axis=1)
-    return np.asarray(middle + flat_draws(one, "cured_coefficient", "term") @ terms.T)
+    return np.asarray(middle + flat_draws(own, "cured_coefficient", "term") @ terms.T)
 
 
-def hazard_of_segments(found: LogHazard, segments: Segments, pattern_of: Ints) -> Floats:
+def hazard_of_segments(hazards: LogHazard, segments: Segments, pattern_of: Ints) -> Floats:
     """Cumulative hazard within segments of follow-up, of patients who are not cured.
 
     Parameters
@@ -163,8 +160,8 @@ def hazard_of_segments(found: LogHazard, segments: Segments, pattern_of: Ints) -
         Hazard times length.
     """
     pattern = pattern_of[segments.patient]
-    shared = found.shared[:, found.class_of[pattern], segments.interval, segments.state]
-    return np.asarray(np.exp(shared + found.pattern[:, pattern]) * segments.length)
+    shared = hazards.shared[:, hazards.class_of[pattern], segments.interval, segments.state]
+    return np.asarray(np.exp(shared + hazards.pattern[:, pattern]) * segments.length)
 
 
 def relative_of(posterior: xr.Dataset, design: Design, terms: Floats, *, endpoint: str) -> Floats:
@@ -210,17 +207,17 @@ def source_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> F
         Log hazard ratios in the reference phase, of the level and of covariates; 0 for current
         patients.
     """
-    one = posterior.sel(endpoint=endpoint)
+    own = posterior.sel(endpoint=endpoint)
     total = np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], 1))
     external = np.maximum(design.source_of - 1, 0)
-    if "source_effect" in one:
-        effect = flat_draws(one, "source_effect", "source")[:, external]
+    if "source_effect" in own:
+        effect = flat_draws(own, "source_effect", "source")[:, external]
         total = total + effect * ~design.is_current
-    if "source_coefficient" in one:
-        slopes = flat_draws(one, "source_coefficient", "source", "term")
-        for place in range(slopes.shape[1]):
-            mine = design.terms * (design.source_of == place + 1)[:, None]
-            total = total + slopes[:, place] @ mine.T
+    if "source_coefficient" in own:
+        slopes = flat_draws(own, "source_coefficient", "source", "term")
+        for source in range(slopes.shape[1]):
+            terms = design.terms * (design.source_of == source + 1)[:, None]
+            total = total + slopes[:, source] @ terms.T
     return np.asarray(total)
 
 
@@ -338,14 +335,14 @@ def total_log_likelihood(
     for index, name in enumerate(person_time.endpoints):
         if endpoint not in (None, name):
             continue
-        found = log_hazard(posterior, design, endpoint=name)
+        hazards = log_hazard(posterior, design, endpoint=name)
         events = person_time.table["events"].values[index].astype(np.float64)
         time = person_time.table["person_time"].values[index]
-        total += found.pattern @ events.sum(axis=(0, 1))
-        relative = np.exp(found.pattern)
-        for one in range(design.classes):
-            inside = found.class_of == one
-            shared = found.shared[:, one].reshape(total.size, -1)
+        total += hazards.pattern @ events.sum(axis=(0, 1))
+        relative = np.exp(hazards.pattern)
+        for class_ in range(design.classes):
+            inside = hazards.class_of == class_
+            shared = hazards.shared[:, class_].reshape(total.size, -1)
             total += shared @ events[:, :, inside].sum(axis=2).ravel()
             adjusted = relative[:, inside] @ time[:, :, inside].reshape(shared.shape[1], -1).T
             total -= (adjusted * np.exp(shared)).sum(axis=1)
@@ -381,14 +378,10 @@ def patient_log_likelihood(
     everybody = person_time.patients().people
     rows = np.arange(everybody.sizes["patient"]) if rows is None else rows
     chosen = everybody.isel(patient=rows)
-    total: Floats | None = None
-    expected: Floats | None = None
-    for name in names:
-        values, hazard = _of_endpoint(posterior, person_time, design, name, rows, apart=integrated)
-        total = values if total is None else total + values
-        expected = hazard if expected is None else expected + hazard
-    assert total is not None
-    assert expected is not None
+    parts = [
+        _of_endpoint(posterior, person_time, design, name, rows, apart=integrated) for name in names
+    ]
+    total, expected = (sum(values[1:], values[0]) for values in zip(*parts, strict=True))
     if integrated:
         people = chosen.sel(endpoint=list(names))
         events = people["event"].values.sum(axis=0).astype(np.float64)
@@ -423,25 +416,25 @@ def _of_endpoint(
     cumulative hazard, which the second then is; else the second is 0.
     """
     own, who = _design_of_patients(person_time, design, rows)
-    found = log_hazard(posterior, own, endpoint=endpoint)
-    relative = found.pattern
+    hazards = log_hazard(posterior, own, endpoint=endpoint)
+    relative = hazards.pattern
     if apart:
         relative = relative_of(posterior, own, own.terms, endpoint=endpoint)
         relative = relative + source_effects(posterior, own, endpoint=endpoint)
     # Draws run along rows, so that picking cells and patients picks whole rows.
     draws = relative.shape[0]
-    by_pattern = np.ascontiguousarray(np.broadcast_to(relative, (draws, found.class_of.size)).T)
+    by_pattern = np.ascontiguousarray(np.broadcast_to(relative, (draws, hazards.class_of.size)).T)
     cells = person_time.patient_cells(endpoint)[rows]
     event_patient, event_cell = person_time.event_cells(endpoint)
-    place = np.full(person_time.patients().people.sizes["patient"], -1, dtype=np.int64)
-    place[rows] = np.arange(rows.size)
-    chosen = place[event_patient] >= 0
-    event_patient, event_cell = place[event_patient[chosen]], event_cell[chosen]
+    row_of = np.full(person_time.patients().people.sizes["patient"], -1, dtype=np.int64)
+    row_of[rows] = np.arange(rows.size)
+    chosen = row_of[event_patient] >= 0
+    event_patient, event_cell = row_of[event_patient[chosen]], event_cell[chosen]
     values = np.zeros((who.size, draws))
     events = np.zeros((who.size, draws)) if apart else np.zeros((1, 1))
-    for one in range(design.classes):
-        log_cells = np.ascontiguousarray(found.shared[:, one].reshape(draws, -1).T)
-        inside = found.class_of[who] == one
+    for class_ in range(design.classes):
+        log_cells = np.ascontiguousarray(hazards.shared[:, class_].reshape(draws, -1).T)
+        inside = hazards.class_of[who] == class_
         expected = (cells[inside] @ np.exp(log_cells)) * np.exp(by_pattern)[who[inside]]
         values[inside] += expected
         here = inside[event_patient]
@@ -450,8 +443,8 @@ def _of_endpoint(
         if not apart:
             values[inside] *= -1.0
         target[patient] += log_cells[cell] + by_pattern[who[patient]]
-    if found.cured is not None:
-        log_odds = np.ascontiguousarray(found.cured.T)[who]
+    if hazards.cured is not None:
+        log_odds = np.ascontiguousarray(hazards.cured.T)[who]
         died = np.zeros(who.size, dtype=bool)
         died[event_patient] = True
         # Not cured, or the mixture instead of the survival of those who are not.

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import textwrap
 
-from bayesblina.hazards.definition import (
+from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.parts import (
     Commensurate,
     Correlated,
-    FractionPrior,
     Free,
     GaussianProcess,
-    HazardRatioPrior,
     IllnessDeath,
-    ModelDefinition,
-    OddsRatioPrior,
     Part,
     PatientFrailty,
     PhasesBySubgroup,
@@ -23,9 +20,9 @@ from bayesblina.hazards.definition import (
     RandomWalk,
     RobustMixture,
     SiteFrailty,
-    SpreadPrior,
     Weibull,
 )
+from bayesblina.hazards.priors import HazardRatioPrior, NormalPrior, SpreadPrior
 
 WIDTH = 98
 
@@ -58,9 +55,9 @@ def mathematics(definition: ModelDefinition) -> str:
         part
         for part in (
             f"b[e{', s' if _stratified(definition) else ''}](t)",
-            _ratio(definition),
+            RATIOS[definition.phases.kind],
             "x[i]'c[e]",
-            _group(definition),
+            GROUPS[definition.groups.kind] if definition.groups else "",
             *(DIFFERENCES[part][0] for part in _covered(definition)),
         )
         if part
@@ -96,21 +93,14 @@ def _stratified(definition: ModelDefinition) -> bool:
     return isinstance(definition.baseline, RandomWalk) and definition.baseline.stratified
 
 
-def _ratio(definition: ModelDefinition) -> str:
-    phases = definition.phases
-    if isinstance(phases, PhasesOverTime):
-        return "r[e, k](t)"
-    if isinstance(phases, PhasesSinceEntry):
-        return "r[e, k](t - entry)"
-    if isinstance(phases, PhasesBySubgroup):
-        return "r[e, k, g]"
-    return "r[e, k]"
-
-
-def _group(definition: ModelDefinition) -> str:
-    if isinstance(definition.groups, SiteFrailty):
-        return "u[e, g]"
-    return "u[i]" if isinstance(definition.groups, PatientFrailty) else ""
+# What phases and groups add to the log hazard, by their kind.
+RATIOS = {
+    "proportional": "r[e, k]",
+    "over_time": "r[e, k](t)",
+    "since_entry": "r[e, k](t - entry)",
+    "by_subgroup": "r[e, k, g]",
+}
+GROUPS = {"levels": "u[e, g]", "patient": "u[i]"}
 
 
 def _likelihood(definition: ModelDefinition) -> str:
@@ -135,13 +125,8 @@ def _likelihood(definition: ModelDefinition) -> str:
     return text
 
 
-def _interval(prior: HazardRatioPrior | SpreadPrior | FractionPrior | OddsRatioPrior) -> str:
-    if isinstance(prior, FractionPrior):
-        lower, upper = prior.fraction
-    elif isinstance(prior, OddsRatioPrior):
-        lower, upper = prior.odds_ratio
-    else:
-        lower, upper = prior.hazard_ratio
+def _interval(prior: NormalPrior | SpreadPrior) -> str:
+    lower, upper = prior.stated
     return f"{prior.mass:.0%} in {lower:g} to {upper:g}"
 
 

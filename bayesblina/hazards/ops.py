@@ -116,13 +116,13 @@ class CuredMixture(Op):
             patient = np.repeat(np.arange(who.size), np.diff(begins[e]))
             cells = (of[patient], cell[entries].astype(np.int64))
             hazard = np.exp(shared[e]).reshape(shared.shape[1], -1)
-            spent = time[entries] * hazard[cells] * np.exp(pattern[e, who[patient]])
-            passed = np.bincount(patient, weights=spent, minlength=who.size)
+            expected = time[entries] * hazard[cells] * np.exp(pattern[e, who[patient]])
+            passed = np.bincount(patient, weights=expected, minlength=who.size)
             log_odds, weight = odds[e, who], survived[e]
             mixed = np.logaddexp(log_odds, -passed) - np.logaddexp(0.0, log_odds) + passed
             total += (weight * mixed).sum()
             slope = weight / (1.0 + np.exp(-log_odds - passed))
-            np.add.at(by_shared[e].reshape(hazard.shape), cells, slope[patient] * spent)
+            np.add.at(by_shared[e].reshape(hazard.shape), cells, slope[patient] * expected)
             np.add.at(by_pattern[e], who, slope * passed)
             np.add.at(by_odds[e], who, slope - weight * cure[e, who])
         for storage, value in zip(

@@ -21,17 +21,11 @@ from bayesblina.hazards.baseline import (
     profiled,
     steps,
 )
-from bayesblina.hazards.components import Workbench, adapted
-from bayesblina.hazards.definition import (
-    Commensurate,
-    Mixture,
-    ModelDefinition,
-    Part,
-    RandomWalk,
-    RobustMixture,
-)
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.ops import BatchedMatrixVector
+from bayesblina.hazards.parts import Commensurate, Mixture, Part, RandomWalk, RobustMixture
+from bayesblina.hazards.workbench import Workbench, adapted
 from bayesblina.person_time.cells import PersonTime
 
 # Ridge of differences where coordinates are sought.
@@ -111,19 +105,19 @@ def source_part(bench: Workbench, baseline: Any, ratio: Any, slope: Any) -> Sour
     if "baseline" in parts:
         level = (_current_share(bench) * baseline).sum(axis=2).mean(axis=1)
         effect = _differences(bench, "baseline", about, level[:, None])
-        members = pm.Data("source_members", np.stack([member.T] * bench.endpoints))
-        by_pattern = BatchedMatrixVector()(members, effect)
+        by_pattern = bench.times("source_members", member.T, effect)
     if "phases" in parts:
         effect = _differences(bench, "phases", about, ratio[:, None, :])
         # Current patients come first, and have no differences.
         spread: Floats = np.kron(np.eye(count + 1)[:, 1:], design.contrast).astype(np.float64)
-        by_state = _spread_out("source_contrast", spread, effect, bench.endpoints)
         lengths = model.dim_lengths
         shape = (lengths["endpoint"], lengths["source"] + 1, lengths["phase"])
-        by_state = by_state.reshape(shape)
+        by_state = bench.times("source_contrast", spread, effect.flatten(2)).reshape(shape)
     if "covariates" in parts:
         effect = _differences(bench, "covariates", about, slope[:, None, :])
-        slopes = _spread_out("source_terms", _by_term(design, member), effect, bench.endpoints)
+        # Terms of external patterns, source by source.
+        terms = (member.T[:, :, None] * design.terms[:, None, :]).reshape(member.shape[1], -1)
+        slopes = bench.times("source_terms", terms, effect.flatten(2))
         by_pattern = slopes if by_pattern is None else by_pattern + slopes
     return Sources(by_course=by_course, by_state=by_state, by_pattern=by_pattern)
 
@@ -134,26 +128,23 @@ def _shapes(bench: Workbench, baseline: Any) -> Any:
     assert isinstance(kind, RandomWalk)
     model = pm.modelcontext(None)
     # All walks have mean 0 over the current patients' events: levels are compared there.
-    centre = bench.curves.events.sum(axis=2) + PSEUDO_EVENTS
-    found = []
-    for place in range(len(design.sources)):
-        own = baseline_curves(
-            bench.person_time,
-            design,
-            prior_sd=prior_sds(bench.definition, design),
-            source=place + 1,
-        )
-        weight = own.events.sum(axis=2) + PSEUDO_EVENTS
-        found.append(steps(weight, own.adjusted, sd=kind.step.sd, centre=centre))
+    centre, sd = bench.curves.weight, prior_sds(bench.definition, design)
+    walks = []
+    for source in range(1, len(design.sources) + 1):
+        own = baseline_curves(bench.person_time, design, prior_sd=sd, source=source)
+        walks.append(steps(own.weight, own.adjusted, sd=kind.step.sd, centre=centre))
 
     def by_curve(name: str) -> Floats:
         """Curves of an endpoint by source, then by stratum."""
-        values = [getattr(one, name) for one in found]
-        split = [one.reshape(bench.endpoints, -1, *one.shape[1:]) for one in values]
+        split = [
+            values.reshape(bench.endpoints, -1, *values.shape[1:])
+            for walk in walks
+            for values in [getattr(walk, name)]
+        ]
         stacked = np.stack(split, axis=1)
         return np.asarray(stacked.reshape(-1, *stacked.shape[3:]))
 
-    strata = [f", {one}" if one else "" for one in design.strata]
+    strata = [f", {label}" if label else "" for label in design.strata]
     model.add_coord(
         "source_curve",
         [
@@ -187,18 +178,11 @@ def _shapes(bench: Workbench, baseline: Any) -> Any:
     return pt.concatenate([baseline[:, None], courses], axis=1)
 
 
-def _by_term(design: Design, member: Floats) -> Floats:
-    """Terms of external patterns, source by source; shape (pattern, source x term)."""
-    terms = member.T[:, :, None] * design.terms[:, None, :]
-    return terms.reshape(member.shape[1], -1)
-
-
 def _current_share(bench: Workbench) -> Any:
     """Shares of the current patients' events, shape (endpoint, stratum, interval)."""
     model = pm.modelcontext(None)
     if "source_centre" not in model.named_vars:
-        weight = bench.curves.events.sum(axis=2) + PSEUDO_EVENTS
-        share = weight / weight.sum(axis=1, keepdims=True)
+        share = bench.curves.share
         pm.Data("source_centre", share.reshape(bench.endpoints, -1, share.shape[1]))
     return model["source_centre"]
 
@@ -209,37 +193,33 @@ def _about(bench: Workbench) -> dict[Part, tuple[Floats, Floats]]:
     For coordinates only. Of each part both have the shape (endpoint, source, ...).
     """
     definition, design, table = bench.definition, bench.design, bench.person_time.table
-    states, patterns = design.contrast.shape[0], design.terms.shape[0]
-    in_state = np.repeat(design.contrast, patterns, axis=0)
-    effects = np.concatenate([in_state, np.tile(design.terms, (states, 1))], axis=1)
-    reference = np.repeat(design.contrast.sum(axis=1) == 0.0, patterns)
-    own = prior_sds(definition, design)
-    weight = bench.curves.events.sum(axis=2) + PSEUDO_EVENTS
-    share = weight / weight.sum(axis=1, keepdims=True)
+    reference = np.repeat(design.contrast.sum(axis=1) == 0.0, design.terms.shape[0])
+    sds, share = prior_sds(definition, design), bench.curves.share
     values = {
         name: table[name].transpose("endpoint", "interval", "phase", "pattern").values
         for name in ("events", "person_time")
     }
     shape = (len(design.sources), bench.endpoints)
     level, level_root = np.zeros(shape), np.zeros(shape)
-    ratio, root = np.zeros((*shape, own.size)), np.zeros((*shape, own.size))
-    for place in range(shape[0]):
-        member = design.source_of == place + 1
-        curves = baseline_curves(bench.person_time, design, prior_sd=own, source=place + 1)
+    ratio, root = np.zeros((*shape, sds.size)), np.zeros((*shape, sds.size))
+    for source in range(shape[0]):
+        member = design.source_of == source + 1
+        curves = baseline_curves(bench.person_time, design, prior_sd=sds, source=source + 1)
         mean = (share * (curves.crude + curves.level_centre[:, None])).sum(axis=1)
-        level[place] = mean.reshape(bench.endpoints, -1).mean(axis=1)
+        level[source] = mean.reshape(bench.endpoints, -1).mean(axis=1)
         for index in range(shape[1]):
             events, time = (
-                (one[index] * member).reshape(share.shape[1], -1).astype(np.float64)
-                for one in values.values()
+                (cells[index] * member).reshape(share.shape[1], -1).astype(np.float64)
+                for cells in values.values()
             )
-            level_root[place, index] = np.sqrt(events[:, reference].sum() + PSEUDO_EVENTS)
-            if not own.size:
+            level_root[source, index] = np.sqrt(events[:, reference].sum() + PSEUDO_EVENTS)
+            if not sds.size:
                 continue
-            found, curvature = profiled(events, time, effects, np.full(own.size, LOOSE))
+            loose = np.full(sds.size, LOOSE)
+            estimate, curvature = profiled(events, time, design.by_cell, loose)
             precision = 1.0 / np.diag(np.linalg.inv(curvature)) - 1.0 / LOOSE**2
-            ratio[place, index] = found
-            root[place, index] = np.sqrt(np.maximum(precision, 0.0) + PSEUDO_EVENTS)
+            ratio[source, index] = estimate
+            root[source, index] = np.sqrt(np.maximum(precision, 0.0) + PSEUDO_EVENTS)
     phases = len(design.effects)
     ratio, root = np.swapaxes(ratio, 0, 1), np.swapaxes(root, 0, 1)
     return {
@@ -247,12 +227,6 @@ def _about(bench: Workbench) -> dict[Part, tuple[Floats, Floats]]:
         "phases": (ratio[..., :phases], root[..., :phases]),
         "covariates": (ratio[..., phases:], root[..., phases:]),
     }
-
-
-def _spread_out(name: str, matrix: Floats, effect: Any, endpoints: int) -> Any:
-    """Multiply each endpoint's differences, source by source, with one matrix."""
-    data = pm.Data(name, np.stack([matrix] * endpoints))
-    return BatchedMatrixVector()(data, effect.reshape((effect.shape[0], -1)))
 
 
 def _differences(
@@ -282,8 +256,8 @@ def _differences(
     )
 
     def draw(rng: np.random.Generator, size: Sequence[int]) -> Floats:
-        place = rng.choice(2, size=tuple(size), p=share)
-        return np.asarray(rng.normal(means[place], sds[place]))
+        component = rng.choice(2, size=tuple(size), p=share)
+        return np.asarray(rng.normal(means[component], sds[component]))
 
     bench.known(name, dims, draw)
     likely = told - current

@@ -18,41 +18,28 @@ from bayesblina.core.intervals import split
 from bayesblina.person_time.cells import PersonTime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FollowUp:
-    """The follow-up of every patient, in cells, one patient after the other.
+def follow_up_of(person_time: PersonTime) -> dict[str, Floats]:
+    """Lay out patients' follow-up, in cells, for the likelihood of a mixture cure model.
 
-    Attributes
-    ----------
-    survived : ndarray, shape (endpoint, patient)
-        Weight of patients who are event-free at the end of their follow-up; 0 for others.
-    first : ndarray, shape (endpoint, patient + 1)
-        Where each patient's entries in the next two begin.
-    cell, time : ndarray, shape (entry,)
-        Cell of an endpoint (interval x states + state), and time at risk in it.
+    Returns
+    -------
+    dict of ndarray
+        ``survived``, shape (endpoint, patient): weight of patients who are event-free at the end of
+        their follow-up, 0 for others. ``follow_up_first``, shape (endpoint, patient + 1): where
+        each patient's entries in the next two begin. ``follow_up_cell``, ``follow_up_time``, shape
+        (entry,): cell of an endpoint (interval x states + state), and time at risk in it.
     """
-
-    survived: Floats
-    first: Floats
-    cell: Floats
-    time: Floats
-
-
-def follow_up_of(person_time: PersonTime) -> FollowUp:
-    """Lay out patients' follow-up for the likelihood of a mixture cure model."""
-    first, cells, times, offset = [], [], [], 0
-    for name in person_time.endpoints:
-        spent = person_time.patient_cells(name)
-        first.append(spent.indptr + offset)
-        cells.append(spent.indices)
-        times.append(spent.data)
-        offset += spent.data.size
-    return FollowUp(
-        survived=survivors(person_time),
-        first=np.stack(first).astype(np.float64),
-        cell=np.concatenate(cells).astype(np.float64),
-        time=np.concatenate(times),
-    )
+    person_cells = [person_time.patient_cells(name) for name in person_time.endpoints]
+    begins = np.cumsum([0, *(cells.data.size for cells in person_cells)])
+    first = [cells.indptr + begin for cells, begin in zip(person_cells, begins, strict=False)]
+    return {
+        "survived": survivors(person_time),
+        "follow_up_first": np.stack(first).astype(np.float64),
+        "follow_up_cell": np.concatenate([cells.indices for cells in person_cells]).astype(
+            np.float64
+        ),
+        "follow_up_time": np.concatenate([cells.data for cells in person_cells]),
+    }
 
 
 def survivors(person_time: PersonTime) -> Floats:
@@ -84,8 +71,15 @@ def log_survival(log_odds: Floats, cumulative: Floats) -> Floats:
     return np.asarray(np.logaddexp(log_odds, -cumulative) - np.logaddexp(0.0, log_odds))
 
 
-def cured_given_survival(log_odds: Floats, cumulative: Floats) -> Floats:
-    """Probability that patients who are still event-free are cured.
+def cured_given_survival(log_odds: Floats, cumulative: Floats | float = 0.0) -> Floats:
+    """Probability that patients who are still event-free are cured: at entry, or later on.
+
+    Parameters
+    ----------
+    log_odds
+        Log odds of being cured at entry.
+    cumulative
+        Cumulative hazard since, of those who are not cured.
 
     Examples
     --------

@@ -105,14 +105,14 @@ class BaselineGate:
 
     def words(self) -> str:
         """Say how it came out, in a line."""
-        found = {
+        told = {
             "failed": self.failures(),
             "told": self.told(),
             "not compared": [self.reason],
             # Against something weaker than a partial likelihood it says less.
             "passed": [] if self.against in ("", AGAINST) else [f"compared with {self.against}"],
         }[self.state]
-        more = "; ".join(filter(None, found))
+        more = "; ".join(filter(None, told))
         return f"{WORDS[self.state]}{f': {more}' if more else ''}"
 
     @property
@@ -153,7 +153,7 @@ def worst(states: pd.Series) -> State:
     ('told', 'not compared')
     """
     there = set(states)
-    return next((one for one in STATES if one in there), "not compared")
+    return next((state for state in STATES if state in there), "not compared")
 
 
 def not_compared(reason: str, endpoints: tuple[str, ...] = ()) -> BaselineGate:
@@ -279,7 +279,7 @@ def gate_of(
         names = tuple(str(name) for name in posterior["endpoint"].values)
         return not_compared(reason.removeprefix("not compared: "), names)
     rows: list[dict[str, object]] = []
-    for name in (one for one in RATIOS if one in posterior):
+    for name in (ratio for ratio in RATIOS if ratio in posterior):
         own = posterior[name].transpose("chain", "draw", "endpoint", ...)
         labels = _labels(own)
         other = companion.get(name)
@@ -289,7 +289,7 @@ def gate_of(
                 for label in labels
             ]
             continue
-        found = judge(
+        judged = judge(
             _flat(own),
             _flat(other.transpose("chain", "draw", *own.dims[2:])),
             effective=stated_of(stated, labels, "effective_draws"),
@@ -297,7 +297,7 @@ def gate_of(
         )
         rows += [
             {**label, **{str(key): value for key, value in row.items()}}
-            for label, row in zip(labels, found.to_dict("records"), strict=True)
+            for label, row in zip(labels, judged.to_dict("records"), strict=True)
         ]
     return BaselineGate(table=_table(rows), against=against)
 

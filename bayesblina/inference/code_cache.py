@@ -157,8 +157,8 @@ def _read(path: Path) -> bytes | None:
     flags |= getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags)
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode) or _others_could_write(found):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or _others_could_write(status):
             _tell(path.parent, f"holds '{path.name}', which others could have written")
             return None
         return file.read()
@@ -166,23 +166,23 @@ def _read(path: Path) -> bytes | None:
 
 def _trusted_folder(folder: Path) -> bool:
     try:
-        found = folder.stat()
+        status = folder.stat()
     except OSError:
         # Nothing to read; writing says what is the matter.
         return False
-    if stat.S_ISDIR(found.st_mode) and _others_could_write(found):
+    if stat.S_ISDIR(status.st_mode) and _others_could_write(status):
         _tell(folder, "belongs to another user, or others may write to it")
         return False
-    return stat.S_ISDIR(found.st_mode)
+    return stat.S_ISDIR(status.st_mode)
 
 
-def _others_could_write(found: os.stat_result) -> bool:
+def _others_could_write(status: os.stat_result) -> bool:
     """Whether somebody but the user and the administrator can write to a file or folder."""
     if not hasattr(os, "geteuid"):
         # Windows: a user's cache folder is closed to others by its access list.
         return False
     writable = stat.S_IWGRP | stat.S_IWOTH
-    return found.st_uid not in (os.geteuid(), 0) or bool(found.st_mode & writable)
+    return status.st_uid not in (os.geteuid(), 0) or bool(status.st_mode & writable)
 
 
 def _tell(folder: Path, trouble: str) -> None:

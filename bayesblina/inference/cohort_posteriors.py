@@ -150,9 +150,9 @@ def _risk(time: Floats, start: Floats, event: Bools) -> _Risk:
     # Two sorted runs, which a stable sort merges; times come before equal starts.
     starts = np.sort(np.where(inside, start, np.inf), axis=1)
     merged = np.argsort(np.concatenate([time, starts], axis=1), axis=1, kind="stable")
-    place = np.flatnonzero(merged < patients).reshape(cohorts, patients)
+    position = np.flatnonzero(merged < patients).reshape(cohorts, patients)
     rank = np.arange(patients)
-    started = place - 2 * patients * np.arange(cohorts)[:, None] - rank
+    started = position - 2 * patients * np.arange(cohorts)[:, None] - rank
     # Of tied times all are at risk at each.
     later = np.diff(time, axis=1, prepend=-np.inf) > 0.0
     first = np.maximum.accumulate(np.where(later, rank, 0), axis=1)
@@ -229,20 +229,20 @@ def _modes(risk: _Risk, prior_mean: float, precision: float) -> tuple[Floats, Fl
     return point, curvature
 
 
-def _below(density: Floats, place: Floats) -> Floats:
+def _below(density: Floats, position: Floats) -> Floats:
     """Probability below a place, counted in points, of grids whose masses sum to 1."""
-    away = np.pi * (place[:, None] - np.arange(POINTS))
+    away = np.pi * (position[:, None] - np.arange(POINTS))
     return np.asarray(np.einsum("cp,cp->c", density, 0.5 + sici(away)[0] / np.pi))
 
 
 def _quantiles(density: Floats, mean: Floats, sd: Floats, share: float) -> Floats:
     """Places, counted in points, below which a share of the mass lies: by Newton's method."""
-    place = mean + ndtri(share) * sd
+    position = mean + ndtri(share) * sd
     for _ in range(QUANTILE_STEPS):
-        slope = np.einsum("cp,cp->c", density, np.sinc(place[:, None] - np.arange(POINTS)))
+        slope = np.einsum("cp,cp->c", density, np.sinc(position[:, None] - np.arange(POINTS)))
         # Where a first guess lies in a thin tail the step is kept short.
-        step = (share - _below(density, place)) / np.maximum(slope, 1e-3 / sd)
-        place = place + np.clip(step, -0.5 * sd, 0.5 * sd)
+        step = (share - _below(density, position)) / np.maximum(slope, 1e-3 / sd)
+        position = position + np.clip(step, -0.5 * sd, 0.5 * sd)
         if np.abs(step).max() < QUANTILE_PRECISION:
             break
-    return place
+    return position

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 import pandas as pd
@@ -15,13 +16,9 @@ import xarray as xr
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
-from bayesblina.hazards.definition import (
-    Commensurate,
-    ModelDefinition,
-    PatientFrailty,
-    RobustMixture,
-)
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design, make_design
+from bayesblina.hazards.parts import Commensurate, PatientFrailty, RobustMixture
 from bayesblina.inference.laplace import MOST_SPREADS, find_nodes, lightened
 from bayesblina.inference.partial_draws import Drawn, draw
 from bayesblina.inference.partial_models import Member, partial_models
@@ -102,7 +99,7 @@ def partial_posterior(
     if reason:
         return _not_compared(person_time, reason)
     design = make_design(person_time, definition)
-    found: list[tuple[tuple[Member, ...], Drawn]] = []
+    parts: list[tuple[tuple[Member, ...], Drawn]] = []
     for number, model in enumerate(partial_models(definition, person_time, design, flat=flat)):
         spreads = len(model.problem.spreads)
         if spreads > MOST_SPREADS:
@@ -113,7 +110,7 @@ def partial_posterior(
             )
         nodes = find_nodes(lightened(model.problem))
         if nodes is None:
-            names = " and ".join(person_time.endpoints[one.endpoint] for one in model.members)
+            names = " and ".join(person_time.endpoints[member.endpoint] for member in model.members)
             return _not_compared(
                 person_time,
                 f"not compared: without the prior of {' and '.join(flat)} nothing identifies a log "
@@ -126,10 +123,12 @@ def partial_posterior(
             seed=(seed, number),
             grouped=model.grouped,
             rougher=model.rougher,
-            told=[one.first + k for one in model.members for k in range(len(design.effects))],
+            told=[member.first + k for member in model.members for k in range(len(design.effects))],
         )
-        found.append((model.members, drawn))
-    by_endpoint = {one.endpoint: (one, drawn) for members, drawn in found for one in members}
+        parts.append((model.members, drawn))
+    by_endpoint = {
+        member.endpoint: (member, drawn) for members, drawn in parts for member in members
+    }
     pairs = [by_endpoint[index] for index in range(len(person_time.endpoints))]
     return Companion(
         draws=_dataset(person_time, design, pairs),
@@ -167,28 +166,21 @@ def reason_for_none(definition: ModelDefinition, person_time: PersonTime) -> str
 
 
 def _not_compared(person_time: PersonTime, reason: str) -> Companion:
-    missing = float("nan")
-    rows = [
-        {
-            "endpoint": name,
-            "method": "none",
-            "pareto_k": missing,
-            "effective_draws": 0.0,
-            "error": missing,
-        }
-        for name in person_time.endpoints
-    ]
-    return Companion(draws=None, table=pd.DataFrame(rows), reason=reason)
+    none = Drawn(
+        parameters=np.zeros((0, 0)), method="none", pareto_k=nan, effective_draws=0.0, error=nan
+    )
+    table = _table(person_time, [none] * len(person_time.endpoints))
+    return Companion(draws=None, table=table, reason=reason)
 
 
-def _table(person_time: PersonTime, found: Sequence[Drawn]) -> pd.DataFrame:
+def _table(person_time: PersonTime, drawn: Sequence[Drawn]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "endpoint": list(person_time.endpoints),
-            "method": [one.method for one in found],
-            "pareto_k": [one.pareto_k for one in found],
-            "effective_draws": [one.effective_draws for one in found],
-            "error": [one.error for one in found],
+            "method": [each.method for each in drawn],
+            "pareto_k": [each.pareto_k for each in drawn],
+            "effective_draws": [each.effective_draws for each in drawn],
+            "error": [each.error for each in drawn],
         }
     )
 

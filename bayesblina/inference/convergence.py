@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.tables import build as tables
 from bayesblina.inference.mixing import ess_bulk, ess_tail, rhat
 
@@ -81,14 +82,7 @@ def assess_convergence(draws: xr.DataTree) -> Convergence:
     Every parameter's diagnostics and every criterion's outcome. A diagnostic that cannot be
     computed fails its criterion.
     """
-    posterior = draws["posterior"].to_dataset()
-    names: list[str] = []
-    parts = []
-    for name, values in posterior.data_vars.items():
-        whole = values.transpose("chain", "draw", ...)
-        names.extend(_labels(str(name), whole[0, 0]))
-        parts.append(whole.values.reshape(*whole.shape[:2], -1))
-    together = np.concatenate(parts, axis=2)
+    names, together = _flat(draws["posterior"].to_dataset(), "chain", "draw")
     table = pd.DataFrame(
         {
             "parameter": names,
@@ -98,32 +92,25 @@ def assess_convergence(draws: xr.DataTree) -> Convergence:
         }
     )
     stats = draws["sample_stats"].to_dataset()
-    divergences = int(stats["diverging"].sum())
+    divergences = float(stats["diverging"].sum())
     energy = stats["energy"].values
     bfmi = float(np.min(np.square(np.diff(energy, axis=1)).mean(1) / np.var(energy, axis=1)))
-    worst = {
-        "largest R-hat": (float(table["r_hat"].max(skipna=False)), f"< {R_HAT}"),
-        "smallest bulk ESS": (float(table["ess_bulk"].min(skipna=False)), f"> {ESS:g}"),
-        "smallest tail ESS": (float(table["ess_tail"].min(skipna=False)), f"> {ESS:g}"),
-        "divergences": (float(divergences), "0"),
-        "smallest BFMI": (bfmi, f"> {BFMI}"),
-    }
-    limits = (
-        worst["largest R-hat"][0] < R_HAT,
-        worst["smallest bulk ESS"][0] > ESS,
-        worst["smallest tail ESS"][0] > ESS,
-        divergences == 0,
-        bfmi > BFMI,
+    r_hat = float(table["r_hat"].max(skipna=False))
+    bulk, tail = (float(table[name].min(skipna=False)) for name in ("ess_bulk", "ess_tail"))
+    return Convergence(
+        table=table,
+        criteria=_criteria(
+            ("largest R-hat", r_hat, f"< {R_HAT}", r_hat < R_HAT),
+            ("smallest bulk ESS", bulk, f"> {ESS:g}", bulk > ESS),
+            ("smallest tail ESS", tail, f"> {ESS:g}", tail > ESS),
+            ("divergences", divergences, "0", divergences == 0.0),
+            ("smallest BFMI", bfmi, f"> {BFMI}", bfmi > BFMI),
+        ),
     )
-    criteria = pd.DataFrame(
-        {
-            "criterion": list(worst),
-            "value": [value for value, _ in worst.values()],
-            "limit": [limit for _, limit in worst.values()],
-            "passed": list(limits),
-        }
-    )
-    return Convergence(table=table, criteria=criteria)
+
+
+def _criteria(*rows: tuple[str, float, str, bool]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=["criterion", "value", "limit", "passed"])
 
 
 def assess_weights(posterior: xr.Dataset, weights: pd.DataFrame) -> Convergence:
@@ -137,16 +124,14 @@ def assess_weights(posterior: xr.Dataset, weights: pd.DataFrame) -> Convergence:
         One row per endpoint: ``endpoint``, ``method``, ``pareto_k``, ``effective_draws``, as in
         the table of a companion.
     """
-    names: list[str] = []
-    parts, shapes = [], []
+    names, together = _flat(posterior, "chain", "draw", "endpoint")
     by_endpoint = dict(zip(weights["endpoint"], weights["pareto_k"], strict=True))
-    for name, values in posterior.data_vars.items():
-        whole = values.transpose("chain", "draw", "endpoint", ...)
-        names.extend(_labels(str(name), whole[0, 0]))
-        parts.append(whole.values.reshape(*whole.shape[:2], -1))
-        each = parts[-1].shape[2] // whole.sizes["endpoint"]
-        shapes += [by_endpoint[one] for one in whole["endpoint"].values for _ in range(each)]
-    together = np.concatenate(parts, axis=2)
+    shapes = [
+        by_endpoint[endpoint]
+        for values in posterior.data_vars.values()
+        for endpoint in values["endpoint"].values
+        for _ in range(values.isel(chain=0, draw=0, endpoint=0).size)
+    ]
     table = pd.DataFrame(
         {
             "parameter": names,
@@ -160,15 +145,24 @@ def assess_weights(posterior: xr.Dataset, weights: pd.DataFrame) -> Convergence:
     weighed = weights.loc[weights["method"] == "importance", "pareto_k"]
     largest = float(weighed.max()) if len(weighed) else float("-inf")
     effective = float(weights["effective_draws"].min())
-    criteria = pd.DataFrame(
-        {
-            "criterion": ["largest Pareto k", "smallest effective number of draws"],
-            "value": [largest, effective],
-            "limit": [f"< {PARETO_K}", f"> {ESS:g}"],
-            "passed": [largest < PARETO_K, effective > ESS],
-        }
+    return Convergence(
+        table=table,
+        criteria=_criteria(
+            ("largest Pareto k", largest, f"< {PARETO_K}", largest < PARETO_K),
+            ("smallest effective number of draws", effective, f"> {ESS:g}", effective > ESS),
+        ),
     )
-    return Convergence(table=table, criteria=criteria)
+
+
+def _flat(posterior: xr.Dataset, *first: str) -> tuple[list[str], Floats]:
+    """Name all parameters, and lay their draws out as (chain, draw, parameter)."""
+    names: list[str] = []
+    parts = []
+    for name, values in posterior.data_vars.items():
+        ordered = values.transpose(*first, ...)
+        names += _labels(str(name), ordered[0, 0])
+        parts.append(ordered.values.reshape(*ordered.shape[:2], -1))
+    return names, np.concatenate(parts, axis=2)
 
 
 def _labels(name: str, values: xr.DataArray) -> list[str]:

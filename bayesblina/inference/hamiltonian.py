@@ -54,16 +54,16 @@ def hamiltonian(
     True
     """
     rng = np.random.default_rng(seed)
-    place = start.copy()
-    value, gradient = density(place)
+    point = start.copy()
+    value, gradient = density(point)
     kept = np.empty((start.shape[0], draws, start.shape[1]))
     log_step, settled = np.log(0.5), np.log(0.5)
     for index in range(warm_up + draws):
         step = float(np.exp(log_step if index < warm_up else settled))
         most = min(MOST_STEPS, max(1, int(np.ceil(PATH / step))))
         count = int(rng.integers((most + 1) // 2, most + 1))
-        momentum = rng.normal(size=place.shape)
-        new, force = place, gradient
+        momentum = rng.normal(size=point.shape)
+        new, force = point, gradient
         moved = momentum
         for _ in range(count):
             moved = moved + 0.5 * step * force
@@ -73,8 +73,8 @@ def hamiltonian(
         energy = new_value - 0.5 * (moved**2).sum(axis=1)
         energy -= value - 0.5 * (momentum**2).sum(axis=1)
         energy = np.where(np.isfinite(energy), energy, -np.inf)
-        accepted = np.log(rng.random(place.shape[0])) < energy
-        place = np.where(accepted[:, None], new, place)
+        accepted = np.log(rng.random(point.shape[0])) < energy
+        point = np.where(accepted[:, None], new, point)
         gradient = np.where(accepted[:, None], force, gradient)
         value = np.where(accepted, new_value, value)
         if index < warm_up:
@@ -82,5 +82,5 @@ def hamiltonian(
             log_step += (rate - ACCEPT) / np.sqrt(1.0 + index / 5.0)
             settled += (log_step - settled) / np.sqrt(1.0 + index)
         else:
-            kept[:, index - warm_up] = place
+            kept[:, index - warm_up] = point
     return kept

@@ -108,8 +108,8 @@ def tail_length(size: int, efficiency: ArrayLike = 1.0) -> Ints:
     [190, 380]
     """
     root = 3.0 * np.sqrt(size / np.asarray(efficiency, dtype=np.float64))
-    found = np.ceil(np.minimum(0.2 * size, root)).astype(np.int64)
-    return np.minimum(found, size - 1)
+    length = np.ceil(np.minimum(0.2 * size, root)).astype(np.int64)
+    return np.minimum(length, size - 1)
 
 
 def smooth_tails(log_weights: Floats, *, efficiency: ArrayLike = 1.0) -> tuple[Floats, Floats]:
@@ -208,10 +208,10 @@ def fit_pareto(excess: Floats) -> tuple[Floats, Floats]:
             likelihood = size * (np.log(-rate / each) - each - 1.0)
             weight = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
             mean = (rate * weight).sum(axis=1) / weight.sum(axis=1)
-            found = np.log1p(-mean[:, None] * some).mean(axis=1)
+            logs = np.log1p(-mean[:, None] * some).mean(axis=1)
             part = slice(begin, begin + step)
-            scale[part] = -found / mean
-        drawn = (size * found + 5.0) / (size + 10.0)
+            scale[part] = -logs / mean
+        drawn = (size * logs + 5.0) / (size + 10.0)
         shape[part] = np.where(np.isnan(drawn), np.inf, drawn)
     return shape, scale
 

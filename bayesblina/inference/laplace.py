@@ -90,56 +90,38 @@ class Problem:
             linear = self.base * np.append(spreads, 1.0)[self.axis]
         else:
             linear = self.mixed(spreads)
-        return Target(
-            likelihood=self.likelihood,
-            mean=self.mean,
-            precision=self.precision,
-            linear=linear,
-            origin=self.origin,
-        )
+        return Target(problem=self, linear=linear)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Target:
-    """A normal prior times a partial likelihood.
+    """A normal prior times a partial likelihood: a problem, given what spreads its parameters.
 
     Attributes
     ----------
-    likelihood
-        The partial likelihood of the parameters.
-    mean, precision : ndarray, shape (coordinate,)
-        Prior of the coordinates; a precision of 0 is a flat prior.
+    problem
+        The problem.
     linear : ndarray, shape (parameter, coordinate)
         Takes coordinates to parameters.
-    origin : ndarray, shape (parameter,)
-        Parameters at coordinates of 0.
     """
 
-    likelihood: PartialLikelihood
-    mean: Floats
-    precision: Floats
+    problem: Problem
     linear: Floats
-    origin: Floats
 
     def parameters(self, coordinates: Floats) -> Floats:
         """Parameters, (draw, parameter)."""
-        return np.asarray(self.origin + coordinates @ self.linear.T)
-
-    def value(self, coordinates: Floats) -> Floats:
-        """Log densities, up to a constant, (draw,)."""
-        away = coordinates - self.mean
-        prior = -0.5 * away**2 @ self.precision
-        return np.asarray(self.likelihood.value(self.parameters(coordinates)) + prior)
+        return np.asarray(self.problem.origin + coordinates @ self.linear.T)
 
     def derivatives(self, coordinate: Floats) -> tuple[float, Floats, Floats]:
         """Log density at one point, its gradient and its curvature, with the sign changed."""
-        value, gradient, curvature = self.likelihood.derivatives(
-            self.origin + self.linear @ coordinate
+        problem = self.problem
+        value, gradient, curvature = problem.likelihood.derivatives(
+            problem.origin + self.linear @ coordinate
         )
-        away = coordinate - self.mean
-        value -= 0.5 * float(away**2 @ self.precision)
-        gradient = self.linear.T @ gradient - away * self.precision
-        curvature = self.linear.T @ curvature @ self.linear + np.diag(self.precision)
+        away = coordinate - problem.mean
+        value -= 0.5 * float(away**2 @ problem.precision)
+        gradient = self.linear.T @ gradient - away * problem.precision
+        curvature = self.linear.T @ curvature @ self.linear + np.diag(problem.precision)
         return value, gradient, curvature
 
 
@@ -215,9 +197,9 @@ def find_mode(target: Target, start: Floats | None = None) -> Laplace | None:
     start : ndarray, shape (coordinate,), optional
         Where to start; by default at the prior's mean.
     """
-    flat = target.precision == 0.0
-    place = np.where(flat, 0.0, target.mean) if start is None else start
-    value, gradient, curvature = target.derivatives(place)
+    flat = target.problem.precision == 0.0
+    point = np.where(flat, 0.0, target.problem.mean) if start is None else start
+    value, gradient, curvature = target.derivatives(point)
     for _ in range(NEWTON_STEPS):
         root = _root(curvature)
         if root is None:
@@ -225,17 +207,17 @@ def find_mode(target: Target, start: Floats | None = None) -> Laplace | None:
         step = cho_solve((root, True), gradient, check_finite=False)
         size = 1.0
         for _ in range(HALVINGS):
-            moved = target.derivatives(place + size * step)
+            moved = target.derivatives(point + size * step)
             if moved[0] >= value - 1e-9 * abs(value):
                 break
             size /= 2.0
-        place = place + size * step
+        point = point + size * step
         value, gradient, curvature = moved
-        if np.abs(place[flat]).max(initial=0.0) > FARTHEST:
+        if np.abs(point[flat]).max(initial=0.0) > FARTHEST:
             return None
         if float(np.abs(step).max(initial=0.0)) < PRECISION:
             root = _root(curvature)
-            return None if root is None else Laplace(mode=place, root=root, value=value)
+            return None if root is None else Laplace(mode=point, root=root, value=value)
     return None
 
 
@@ -281,16 +263,18 @@ def lightened(problem: Problem) -> Problem:
     if not problem.spreads or share >= 1.0:
         return problem
     coarse = likelihood.coarser(share)
-    middle = replace(problem, likelihood=coarse).at([one.high / 5.0 for one in problem.spreads])
-    found = find_mode(middle)
-    if found is None:
+    middle = replace(problem, likelihood=coarse).at(
+        [spread.high / 5.0 for spread in problem.spreads]
+    )
+    mode = find_mode(middle)
+    if mode is None:
         return problem
-    point = middle.parameters(found.mode[None])[0]
+    point = middle.parameters(mode.mode[None])[0]
     return replace(problem, likelihood=coarse.corrected(likelihood, point))
 
 
 def _likely(nodes: Sequence[Node]) -> NDArray[np.bool_]:
-    share = np.array([one.log_weight + one.laplace.log_evidence for one in nodes])
+    share = np.array([node.log_weight + node.laplace.log_evidence for node in nodes])
     return np.asarray(share > share.max() - UNLIKELY)
 
 
@@ -301,8 +285,10 @@ def _gauss_legendre(box: Sequence[tuple[float, float]], size: int) -> tuple[Floa
     unit, weight = np.polynomial.legendre.leggauss(size)
     axes = [low + (unit + 1.0) / 2.0 * (high - low) for low, high in box]
     volume = prod(high - low for low, high in box) / 2.0 ** len(box)
-    grid = np.stack([one.ravel() for one in np.meshgrid(*axes, indexing="ij")], axis=1)
-    logs = sum(one.ravel() for one in np.meshgrid(*[np.log(weight)] * len(box), indexing="ij"))
+    grid = np.stack([values.ravel() for values in np.meshgrid(*axes, indexing="ij")], axis=1)
+    logs = sum(
+        values.ravel() for values in np.meshgrid(*[np.log(weight)] * len(box), indexing="ij")
+    )
     return grid, np.asarray(logs + log(volume))
 
 

@@ -1,4 +1,4 @@
-"""How well chains have mixed: rank-normalised R-hat and effective sample sizes; numpy only.
+"""How well chains have mixed: rank-normalised R-hat and effective sample sizes.
 
 The definitions are those of Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021),
 doi:10.1214/20-BA1221, with the details of ArviZ, to which the tests hold every number. They are
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 from scipy.special import betaincinv, ndtri
 
 from bayesblina.core.arrays import Floats
@@ -213,20 +214,8 @@ def _by_block(
 def _normal_scores(split: Floats) -> Floats:
     """Replace draws by the normal quantiles of their ranks; equal draws share their mean rank."""
     flat = split.reshape(split.shape[0], -1)
-    size = flat.shape[1]
-    order = np.argsort(flat, axis=1, kind="stable")
-    ordered = np.take_along_axis(flat, order, axis=1)
-    place = np.arange(size)
-    changes = ordered[:, 1:] != ordered[:, :-1]
-    edge = np.ones((flat.shape[0], 1), dtype=bool)
-    first = np.maximum.accumulate(
-        np.where(np.concatenate([edge, changes], axis=1), place, 0), axis=1
-    )
-    ends = np.where(np.concatenate([changes, edge], axis=1), place, size)
-    last = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
-    rank = np.empty(flat.shape)
-    np.put_along_axis(rank, order, (first + last) / 2.0 + 1.0, axis=1)
-    return np.asarray(ndtri((rank - 0.375) / (size + 0.25)).reshape(split.shape))
+    rank = pd.DataFrame(flat).rank(axis=1).to_numpy()
+    return np.asarray(ndtri((rank - 0.375) / (flat.shape[1] + 0.25)).reshape(split.shape))
 
 
 def _split_rhat(split: Floats) -> Floats:

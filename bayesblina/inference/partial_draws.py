@@ -179,7 +179,7 @@ def _chains(
     white = np.concatenate(
         [(coordinates - mode) @ middle.laplace.root, (logs - centre) / scale], axis=1
     )
-    precision = np.array([one.precision for one in problem.spreads])
+    precision = np.array([each.precision for each in problem.spreads])
     none = problem.axis.max(initial=-1) + 1
     of_spread = (problem.axis[:, None] == np.arange(len(problem.spreads))).astype(np.float64)
 
@@ -205,5 +205,5 @@ def _chains(
     chains = min(CHAINS, white.shape[0])
     length = max(-(-white.shape[0] // chains), 4)
     kept = hamiltonian(density, white[:chains], draws=length, warm_up=WARM_UP, seed=seed)
-    found = parameters(kept.reshape(-1, white.shape[1]))[3]
-    return np.asarray(found.reshape(chains, length, -1))
+    drawn = parameters(kept.reshape(-1, white.shape[1]))[3]
+    return np.asarray(drawn.reshape(chains, length, -1))

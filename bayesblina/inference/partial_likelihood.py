@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bayesblina.core.arrays import Bools, Floats
+from bayesblina.core.arrays import Bools, Floats, Ints
 
 NEWTON_STEPS = 60
 LARGEST_STEP = 2.0
@@ -93,45 +92,15 @@ def fit_cox(
     scale = columns.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     centred = (columns - columns.mean(axis=0)) / scale
-    by_stop, by_start = np.argsort(stop, kind="stable"), np.argsort(start, kind="stable")
-    rows = np.flatnonzero(event)
-    rows = rows[np.argsort(stop[rows], kind="stable")]
-    times = stop[rows]
-    first = np.searchsorted(times, times, side="left")
-    count = np.searchsorted(times, times, side="right") - first
-    # The l-th of d tied events sees l/d of the tied ones as gone (Efron), or none (Breslow).
-    gone = (np.arange(rows.size) - first) / count if ties == "efron" else np.zeros(rows.size)
-    begun = np.searchsorted(start[by_start], times, side="left")
-    ended = np.searchsorted(stop[by_stop], times, side="left")
-
-    def at_risk(values: Floats) -> Floats:
-        zero = np.zeros((1, *values.shape[1:]))
-        entered = np.concatenate([zero, np.cumsum(values[by_start], axis=0)])
-        left = np.concatenate([zero, np.cumsum(values[by_stop], axis=0)])
-        tied = np.concatenate([zero, np.cumsum(values[rows], axis=0)])
-        whole = entered[begun] - left[ended]
-        among = tied[first + count] - tied[first]
-        return np.asarray(whole - among * gone.reshape(-1, *(1,) * (values.ndim - 1)))
-
-    def derivatives(parameter: Floats) -> tuple[float, Floats, Floats]:
-        """Log partial likelihood, its gradient and minus its second derivatives."""
-        linear = centred @ parameter
-        weight = np.exp(linear)
-        total = at_risk(weight)[:, None]
-        mean = at_risk(weight[:, None] * centred) / total
-        square = at_risk(weight[:, None, None] * centred[:, :, None] * centred[:, None, :])
-        information = square / total[:, :, None] - mean[:, :, None] * mean[:, None, :]
-        log_likelihood = float((linear[rows] - np.log(total[:, 0])).sum())
-        return log_likelihood, (centred[rows] - mean).sum(axis=0), information.sum(axis=0)
-
+    risk = _risk_of(start, stop, event, efron=ties == "efron")
     nan = np.full(columns.shape[1], np.nan)
     failed = CoxFit(estimate=nan, covariance=np.outer(nan, nan), score_test=np.nan, converged=False)
-    if rows.size == 0:
+    if risk.rows.size == 0:
         return failed
-    own = _own(derivatives(np.zeros(nan.size))[2])
+    own = _own(risk.derivatives(centred, np.zeros(nan.size))[2])
     scale, centred = scale[own], centred[:, own]
     parameter = np.zeros(own.size)
-    reached, score, information = derivatives(parameter)
+    reached, score, information = risk.derivatives(centred, parameter)
     if not own.size:
         return failed
     score_test = float(score @ np.linalg.solve(information, score))
@@ -153,18 +122,84 @@ def fit_cox(
         # A step too far on the way to a maximum, which would lead down again, is halved.
         for _ in range(HALVINGS):
             if np.ptp(centred @ (parameter + step)) <= LARGEST_RANGE + 1.0:
-                found = derivatives(parameter + step)
-                if found[0] >= reached - ROUNDING * max(abs(reached), 1.0):
+                moved = risk.derivatives(centred, parameter + step)
+                if moved[0] >= reached - ROUNDING * max(abs(reached), 1.0):
                     break
             step = step / 2.0
         else:
             return failed
         parameter = parameter + step
-        reached, score, information = found
+        reached, score, information = moved
     return failed
 
 
-def _own(information: Floats) -> NDArray[np.int64]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Risk:
+    """Who is at risk at each event: differences of sums over rows in the order of their times.
+
+    Attributes
+    ----------
+    rows, by_start, by_stop : ndarray of int
+        Rows that end with the event, in the order of its time; all rows by start and by stop.
+    begun, ended : ndarray of int, shape (event,)
+        Rows that start, and stop, before each event.
+    first, last : ndarray of int, shape (event,)
+        Where the events tied with it begin and end.
+    gone : ndarray, shape (event,)
+        Share of the tied ones that counts as gone.
+    """
+
+    rows: Ints
+    by_start: Ints
+    by_stop: Ints
+    begun: Ints
+    ended: Ints
+    first: Ints
+    last: Ints
+    gone: Floats
+
+    def sums(self, values: Floats) -> Floats:
+        """Sum values of rows over those at risk at each event."""
+        entered, left, tied = (
+            np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(values[rows], axis=0)])
+            for rows in (self.by_start, self.by_stop, self.rows)
+        )
+        among = tied[self.last] - tied[self.first]
+        gone = self.gone.reshape(-1, *(1,) * (values.ndim - 1))
+        return np.asarray(entered[self.begun] - left[self.ended] - among * gone)
+
+    def derivatives(self, columns: Floats, parameter: Floats) -> tuple[float, Floats, Floats]:
+        """Log partial likelihood, its gradient and minus its second derivatives."""
+        linear = columns @ parameter
+        weight = np.exp(linear)
+        total = self.sums(weight)[:, None]
+        mean = self.sums(weight[:, None] * columns) / total
+        square = self.sums(weight[:, None, None] * columns[:, :, None] * columns[:, None, :])
+        information = square / total[:, :, None] - mean[:, :, None] * mean[:, None, :]
+        log_likelihood = float((linear[self.rows] - np.log(total[:, 0])).sum())
+        return log_likelihood, (columns[self.rows] - mean).sum(axis=0), information.sum(axis=0)
+
+
+def _risk_of(start: Floats, stop: Floats, event: Bools, *, efron: bool) -> _Risk:
+    """Sort rows; the l-th of d tied events sees l/d of the tied ones as gone (Efron), or none."""
+    rows = np.flatnonzero(event)
+    rows = rows[np.argsort(stop[rows], kind="stable")]
+    times = stop[rows]
+    first, last = (np.searchsorted(times, times, side=side) for side in ("left", "right"))
+    gone = (np.arange(rows.size) - first) / (last - first)
+    return _Risk(
+        rows=rows,
+        by_start=np.argsort(start, kind="stable"),
+        by_stop=np.argsort(stop, kind="stable"),
+        begun=np.searchsorted(np.sort(start), times, side="left"),
+        ended=np.searchsorted(np.sort(stop), times, side="left"),
+        first=first,
+        last=last,
+        gone=gone if efron else np.zeros(rows.size),
+    )
+
+
+def _own(information: Floats) -> Ints:
     """Columns that neither are constant nor made up of earlier ones: pivots of a Cholesky root."""
     rest, kept = information.copy(), []
     diagonal = np.diag(information).copy()
@@ -178,7 +213,7 @@ def _own(information: Floats) -> NDArray[np.int64]:
 
 
 def _found(
-    own: NDArray[np.int64],
+    own: Ints,
     scale: Floats,
     parameter: Floats,
     axes: Floats,
@@ -191,10 +226,10 @@ def _found(
     finite = (np.abs(axes[:, endless]) < PART).all(axis=1)
     inverse = (axes[:, ~endless] / size[~endless]) @ axes[:, ~endless].T
     estimate, covariance = np.full(columns, np.nan), np.full((columns, columns), np.nan)
-    place = own[finite]
-    estimate[place] = (parameter / scale)[finite]
+    columns_of = own[finite]
+    estimate[columns_of] = (parameter / scale)[finite]
     inverse = inverse[np.ix_(finite, finite)]
-    covariance[np.ix_(place, place)] = inverse / np.outer(scale[finite], scale[finite])
+    covariance[np.ix_(columns_of, columns_of)] = inverse / np.outer(scale[finite], scale[finite])
     return CoxFit(
         estimate=estimate,
         covariance=covariance,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.linalg import block_diag
 from scipy.special import betaincinv
 
 from bayesblina.core.arrays import Floats, Ints
@@ -13,14 +14,10 @@ from bayesblina.core.breslow import Block, PartialLikelihood
 from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
 )
-from bayesblina.hazards.definition import (
-    Correlated,
-    ModelDefinition,
-    PhasesOverTime,
-    RandomWalk,
-)
+from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.departures import Departures, departures_of
 from bayesblina.hazards.effects import Design
+from bayesblina.hazards.parts import Correlated, PhasesOverTime, RandomWalk
 from bayesblina.inference.laplace import Problem, Spread
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.risk_sets import (
@@ -63,13 +60,13 @@ class Member:
         if terms:
             yield "coefficient", "term", design.term_names, parameters[:, place : place + terms]
         place += terms
-        for one in self.departures:
-            values = parameters[:, place : place + one.relative.size] @ one.basis.T
-            if one.around:
+        for part in self.departures:
+            values = parameters[:, place : place + part.relative.size] @ part.basis.T
+            if part.around:
                 # The exposed phase is the first effect.
                 values = values + parameters[:, self.first, None]
-            yield one.name, one.dim, one.labels, values
-            place += one.relative.size
+            yield part.name, part.dim, part.labels, values
+            place += part.relative.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,13 +103,12 @@ def partial_models(
 
     One for each endpoint, or one of all where these share a baseline or a prior.
     """
-    endpoints = range(len(person_time.endpoints))
-    correlated = isinstance(definition.endpoints, Correlated) and len(endpoints) > 1
+    endpoints = list(range(len(person_time.endpoints)))
     if isinstance(definition.baseline, RandomWalk) and definition.baseline.shared:
         level = definition.baseline.level.sd
-        return [_with_one_baseline(definition, person_time, design, flat, level=level)]
-    if correlated:
-        return [_of(definition, person_time, design, flat, list(endpoints))]
+        return [_of(definition, person_time, design, flat, endpoints, level=level)]
+    if isinstance(definition.endpoints, Correlated) and len(endpoints) > 1:
+        return [_of(definition, person_time, design, flat, endpoints)]
     return [_of(definition, person_time, design, flat, [index]) for index in endpoints]
 
 
@@ -125,7 +121,7 @@ def _members(
         parts = departures_of(definition, person_time, design, index)
         members.append(Member(endpoint=index, first=place, departures=parts))
         place += len(design.effects) + len(design.term_names)
-        place += sum(one.relative.size for one in parts)
+        place += sum(part.relative.size for part in parts)
     return tuple(members), place
 
 
@@ -156,86 +152,55 @@ def _of(
     design: Design,
     flat: Sequence[str],
     endpoints: Sequence[int],
+    *,
+    level: float | None = None,
 ) -> PartialModel:
-    """Set up endpoints with baselines of their own."""
-    members, size = _members(definition, person_time, design, endpoints)
-    strata = design.stratum_of if len(design.strata) > 1 else None
+    """Set up endpoints with baselines of their own, or with one.
+
+    With the prior sd of a `level` the log baselines of endpoints, and of strata, are parallel: all
+    have one risk set, and offsets.
+    """
+    members, inner = _members(definition, person_time, design, endpoints)
+    strata = len(design.strata)
+    curves = 1 if level is None else len(endpoints) * strata
+    size = inner + curves - 1
+    apart = design.stratum_of if strata > 1 and level is None else None
+    together = [[index] for index in endpoints] if level is None else [list(endpoints)]
     varying = isinstance(definition.phases, PhasesOverTime) and person_time.cuts.size > 0
 
     def blocks(share: int) -> tuple[list[Block], bool]:
         made, grouped = [], False
-        for member in members:
+        for some in together:
             sets, coarse = _find(
-                person_time,
-                design,
-                [member.endpoint],
-                stratum_of=strata,
-                varying=varying,
-                share=share,
+                person_time, design, some, stratum_of=apart, varying=varying, share=share
             )
             grouped = grouped or coarse
-            for found in sets:
-                columns = np.zeros((found.state.size, size))
-                _fill(columns, found, member, design)
-                made.append(_block(found, columns))
-        return made, grouped
-
-    finest, grouped = blocks(1)
-    return PartialModel(
-        problem=_problem(definition, design, members, finest, flat, offsets=np.zeros((0, 0))),
-        members=members,
-        grouped=grouped,
-        rougher=_coarser(person_time, blocks, size),
-    )
-
-
-def _with_one_baseline(
-    definition: ModelDefinition,
-    person_time: PersonTime,
-    design: Design,
-    flat: Sequence[str],
-    *,
-    level: float,
-) -> PartialModel:
-    """All endpoints, and strata, whose log baselines are parallel: one risk set, and offsets."""
-    endpoints = list(range(len(person_time.endpoints)))
-    members, inner = _members(definition, person_time, design, endpoints)
-    curves = len(endpoints) * len(design.strata)
-    size = inner + curves - 1
-    varying = isinstance(definition.phases, PhasesOverTime) and person_time.cuts.size > 0
-
-    def blocks(share: int) -> tuple[list[Block], bool]:
-        sets, grouped = _find(
-            person_time, design, endpoints, stratum_of=None, varying=varying, share=share
-        )
-        made = []
-        for found in sets:
-            columns = np.zeros((found.state.size, size))
-            for member in members:
-                mine = found.endpoint == member.endpoint
-                part = np.zeros(columns.shape)
-                _fill(part, found, member, design)
-                columns[mine] = part[mine]
-            stratum = design.stratum_of[found.pattern]
-            curve = found.endpoint * len(design.strata) + stratum
-            columns[:, inner:] = curve[:, None] == np.arange(1, curves)
-            made.append(_block(found, columns))
+            for risk_sets in sets:
+                columns = np.zeros((risk_sets.state.size, size))
+                for member in members:
+                    mine = risk_sets.endpoint == member.endpoint
+                    columns[mine] = _columns(risk_sets, member, design, size)[mine]
+                stratum = design.stratum_of[risk_sets.pattern]
+                curve = risk_sets.endpoint * strata + stratum
+                columns[:, inner:] = curve[:, None] == np.arange(1, curves)
+                made.append(_block(risk_sets, columns))
         return made, grouped
 
     finest, grouped = blocks(1)
     # Differences of independent levels.
-    offsets = np.linalg.cholesky(np.eye(curves - 1) + 1.0) if curves > 1 else np.zeros((0, 0))
-    problem = _problem(
-        definition,
-        design,
-        members,
-        finest,
-        flat,
-        offsets=offsets * level,
-        levels=_levels(person_time, design),
-    )
+    offsets = np.zeros((0, 0))
+    if level is not None and curves > 1:
+        offsets = level * np.linalg.cholesky(np.eye(curves - 1) + 1.0)
     return PartialModel(
-        problem=problem,
+        problem=_problem(
+            definition,
+            design,
+            members,
+            finest,
+            flat,
+            offsets=offsets,
+            levels=None if level is None else _levels(person_time, design),
+        ),
         members=members,
         grouped=grouped,
         rougher=_coarser(person_time, blocks, size),
@@ -260,28 +225,29 @@ def _levels(person_time: PersonTime, design: Design) -> Floats:
     events = person_time.table["events"].values.astype(np.float64).sum(axis=(1, 2))
     time = person_time.table["person_time"].values.sum(axis=(1, 2))
     member = (design.stratum_of[:, None] == np.arange(len(design.strata))).astype(np.float64)
-    inside, spent = events @ member, time @ member
-    spent = np.where(spent > 0, spent, time.sum(axis=1, keepdims=True))
-    return np.asarray(np.log((inside + PSEUDO_EVENTS) / spent).ravel())
+    at_risk = time @ member
+    at_risk = np.where(at_risk > 0, at_risk, time.sum(axis=1, keepdims=True))
+    return np.asarray(np.log((events @ member + PSEUDO_EVENTS) / at_risk).ravel())
 
 
-def _block(found: RiskSets, columns: Floats) -> Block:
+def _block(risk_sets: RiskSets, columns: Floats) -> Block:
     return Block(
-        events=found.events,
-        at_risk=found.at_risk,
+        events=risk_sets.events,
+        at_risk=risk_sets.at_risk,
         design=columns,
-        score=found.events_of @ columns,
+        score=risk_sets.events_of @ columns,
     )
 
 
-def _fill(columns: Floats, found: RiskSets, member: Member, design: Design) -> None:
-    """Write what a member's parameters are multiplied by into a design, (group, parameter)."""
-    place = member.first
-    parts = [design.contrast[found.state], design.terms[found.pattern]]
-    parts += [one.columns(found.interval, found.state, found.pattern) for one in member.departures]
-    for part in parts:
-        columns[:, place : place + part.shape[1]] = part
-        place += part.shape[1]
+def _columns(risk_sets: RiskSets, member: Member, design: Design, size: int) -> Floats:
+    """Multipliers of all parameters in a member's log hazard, (group, parameter)."""
+    parts = [np.zeros((risk_sets.state.size, member.first)), design.contrast[risk_sets.state]]
+    parts.append(design.terms[risk_sets.pattern])
+    for departures in member.departures:
+        where = (risk_sets.interval, risk_sets.state, risk_sets.pattern)
+        parts.append(departures.columns(*where))
+    columns = np.concatenate(parts, axis=1)
+    return np.pad(columns, ((0, 0), (0, size - columns.shape[1])))
 
 
 def _problem(
@@ -314,18 +280,15 @@ def _problem(
         add(effects, middle=phases.mean, weight=weight, factor=np.ones(effects))
         weight = 0.0 if "covariates" in flat else covariates.sd**-2
         add(terms, middle=covariates.mean, weight=weight, factor=np.ones(terms))
-        for one in member.departures:
-            size, sd = one.relative.size, one.prior.scale
-            if one.prior.known:
-                add(size, middle=0.0, weight=1.0, factor=sd * one.relative)
+        for part in member.departures:
+            size, sd = part.relative.size, part.prior.scale
+            if part.prior.known:
+                add(size, middle=0.0, weight=1.0, factor=sd * part.relative)
                 continue
-            add(size, middle=0.0, weight=1.0, factor=one.relative, along=len(spreads))
+            add(size, middle=0.0, weight=1.0, factor=part.relative, along=len(spreads))
             spreads.append(Spread(high=LARGEST_SD * sd, precision=sd**-2))
-    base = np.diag(np.concatenate(scale))
-    inner = base.shape[0]
-    size = inner + offsets.shape[0]
-    wider = np.zeros((size, size))
-    wider[:inner, :inner], wider[inner:, inner:] = base, offsets
+    base = block_diag(np.diag(np.concatenate(scale)), offsets)
+    size, inner = base.shape[0], base.shape[0] - offsets.shape[0]
     add(offsets.shape[0], middle=0.0, weight=1.0, factor=np.zeros(0))
     origin = np.zeros(size)
     if levels is not None:
@@ -335,7 +298,7 @@ def _problem(
         mean=np.concatenate(mean),
         precision=np.concatenate(precision),
         origin=origin,
-        base=wider,
+        base=base,
         spreads=tuple(spreads),
         axis=np.concatenate(axis).astype(np.int64),
     )
@@ -362,11 +325,9 @@ def _correlated(
     size, count = len(members), len(problem.spreads)
     pairs = [(i, j) for i in range(size) for j in range(i + 1, size)]
     shape = [kind.concentration + (size - 2 - i) / 2.0 for i, _ in pairs]
-    places = np.array([[one.first + k for k in range(effects)] for one in members])
+    places = np.array([[member.first + k for k in range(effects)] for member in members])
     origin, precision, middle = (
-        problem.origin.copy(),
-        problem.precision.copy(),
-        problem.mean.copy(),
+        values.copy() for values in (problem.origin, problem.precision, problem.mean)
     )
     origin[places], precision[places], middle[places] = mean, 1.0, 0.0
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from bayesblina.core.arguments import require_seed
+from bayesblina.core.errors import SpecError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplerSettings:
@@ -24,3 +29,25 @@ class SamplerSettings:
     chains: int = 4
     cores: int | None = None
     target_accept: float | None = None
+
+
+def sampler_settings(
+    draws: int, tune: int, chains: int, cores: int | None, seed: int
+) -> SamplerSettings:
+    """Check how long is to be sampled."""
+    least: tuple[tuple[str, object, int], ...] = (
+        ("draws", draws, 4),
+        ("tune", tune, 1),
+        ("chains", chains, 1),
+        ("cores", 1 if cores is None else cores, 1),
+    )
+    for name, value, fewest in least:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < fewest:
+            raise SpecError(f"{name} must be a whole number of at least {fewest}, got {value!r}.")
+    require_seed(seed)
+    return SamplerSettings(
+        draws=int(draws),
+        tune=int(tune),
+        chains=int(chains),
+        cores=None if cores is None else int(cores),
+    )

@@ -16,6 +16,7 @@ import xarray as xr
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.hazards.effects import Design
+from bayesblina.hazards.likelihood import flat_draws
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.risk_sets import RiskSets, find_risk_sets, same_states
 
@@ -111,17 +112,17 @@ def step_baseline(
     same = same_states(design.contrast)
     error = 0.0
     for index, name in enumerate(person_time.endpoints):
-        one = hazard_ratios.sel(endpoint=name)
-        parameters = [_flat(one["log_hazard_ratio"], "effect")]
+        own = hazard_ratios.sel(endpoint=name)
+        parameters = [flat_draws(own, "log_hazard_ratio", "effect")]
         if design.term_names:
-            parameters.append(_flat(one["coefficient"], "term"))
+            parameters.append(flat_draws(own, "coefficient", "term"))
         sets, _ = find_risk_sets(person_time, [index], same=same, most_times=MOST_TIMES)
         rng = np.random.default_rng((seed, index, 7))
-        place, jumps = _jumps(sets, design, np.concatenate(parameters, axis=1), ends, rng)
-        if place.size:
-            width = (ends - begins)[place]
+        interval, jumps = _jumps(sets, design, np.concatenate(parameters, axis=1), ends, rng)
+        if interval.size:
+            width = (ends - begins)[interval]
             hazard = np.log(np.maximum(jumps, np.exp(NOTHING))) - np.log(width)[:, None]
-            logs[index, 1 + 2 * place] = hazard
+            logs[index, 1 + 2 * interval] = hazard
             if sum(found.times.size for found in sets) > MOST_JUMPS:
                 after = np.exp(-np.cumsum(jumps, axis=0))
                 fall = -np.diff(after, axis=0, prepend=1.0)
@@ -140,11 +141,6 @@ def step_baseline(
         ),
         error=error,
     )
-
-
-def _flat(values: xr.DataArray, dim: str) -> Floats:
-    found = values.transpose("chain", "draw", dim).values
-    return np.asarray(found.reshape(-1, found.shape[2]))
 
 
 def _jumps(

@@ -9,19 +9,26 @@ from dataclasses import asdict
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import h5py  # type: ignore[import-untyped]
 import numpy as np
+import pandas as pd
+import xarray as xr
 
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import StorageError
 from bayesblina.core.files import read_whole, trouble_of, write_bytes
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import xarray as xr
-
-    from bayesblina.inference.fitting import Fit
+from bayesblina.hazards.definition import parse_model
+from bayesblina.inference.baseline_gate import BaselineGate
+from bayesblina.inference.companion import Companion
+from bayesblina.inference.convergence import Convergence
+from bayesblina.inference.fitting import Fit, Provenance
+from bayesblina.inference.sampler_settings import SamplerSettings
+from bayesblina.person_time.cells import Lazily, Patients, PersonTime
+from bayesblina.person_time.event_times import EventTimes
+from bayesblina.person_time.follow_up import LeftOut
+from bayesblina.person_time.question import Question
 
 FORMAT = "bayesblina fit"
 SCHEMA = 1
@@ -65,10 +72,6 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
     them; events and person-time stand in ``person_time``. The file holds the ids and times of
     patients: only its owner may read it, and you should treat it as you treat the patients' table.
     """
-    import xarray as xr
-
-    from bayesblina.inference.fitting import Fit
-
     require_kind(fit, Fit, "fit")
     require_kind(path, str | PathLike, "path")
     records = {name: json.dumps(value) for name, value in _records(fit).items()}
@@ -80,13 +83,11 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
     if fit.companion.draws is not None:
         groups[COMPANION] = _encode(fit.companion.draws)
     person_time, held = fit.person_time, fit.person_time.patients()
-    groups["/person_time/table"] = _encode(person_time.table)
-    if person_time.risk_sets is not None:
-        groups["/person_time/risk_sets"] = _encode(person_time.risk_sets)
-    if person_time.finer is not None:
-        groups["/person_time/finer"] = _encode(person_time.finer)
-    for name in PATIENTS:
-        groups[f"/person_time/{name}"] = _encode(getattr(held, name))
+    parts = {name: getattr(person_time, name) for name in ("table", "risk_sets", "finer")}
+    parts |= {name: getattr(held, name) for name in PATIENTS}
+    for name, dataset in parts.items():
+        if dataset is not None:
+            groups[f"/person_time/{name}"] = _encode(dataset)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs |= {
         "format": FORMAT,
@@ -165,8 +166,6 @@ def _schema_of(path: Path, attributes: Mapping[str, Any]) -> int:
 
 def _require_plain(file: Any, size: int) -> None:
     """Refuse what `save` never writes: data that lie elsewhere, or unpack to more than the file."""
-    import h5py  # type: ignore[import-untyped]
-
     total, waiting = 0, [file]
     seen = set()
     while waiting:
@@ -176,10 +175,10 @@ def _require_plain(file: Any, size: int) -> None:
                 raise ValueError(f"'{name}' is a link")
             item = group[name]
             if isinstance(item, h5py.Group):
-                place = h5py.h5o.get_info(item.id).addr
-                if place in seen:
+                address = h5py.h5o.get_info(item.id).addr
+                if address in seen:
                     raise ValueError(f"'{name}' has two places")
-                seen.add(place)
+                seen.add(address)
                 waiting.append(item)
                 continue
             if item.external or item.is_virtual:
@@ -210,8 +209,6 @@ def _check_seal(path: Path, content: bytes) -> bool:
 
 
 def _read_attributes(path: Path, content: bytes) -> dict[str, Any]:
-    import h5py
-
     try:
         with h5py.File(BytesIO(content), "r") as file:
             _require_plain(file, len(content))
@@ -223,16 +220,6 @@ def _read_attributes(path: Path, content: bytes) -> dict[str, Any]:
 
 
 def _read(path: Path, content: bytes, attributes: Mapping[str, Any]) -> Fit:
-    import xarray as xr
-
-    from bayesblina.hazards.definition import parse_model
-    from bayesblina.inference.convergence import Convergence
-    from bayesblina.inference.fitting import Fit, Provenance
-    from bayesblina.inference.sampler_settings import SamplerSettings
-    from bayesblina.person_time.cells import Lazily, Patients, PersonTime
-    from bayesblina.person_time.follow_up import LeftOut
-    from bayesblina.person_time.question import Question
-
     with xr.open_datatree(
         BytesIO(content), engine="h5netcdf", decode_times=False, decode_timedelta=False
     ) as tree:
@@ -274,7 +261,7 @@ def _read(path: Path, content: bytes, attributes: Mapping[str, Any]) -> Fit:
         definition=parse_model(record["definition"], source=path.name),
         person_time=person_time,
         convergence=Convergence(
-            **{name: _frame(columns) for name, columns in record["convergence"].items()}
+            **{name: pd.DataFrame(columns) for name, columns in record["convergence"].items()}
         ),
         provenance=Provenance(**provenance),
         **beside,
@@ -283,40 +270,28 @@ def _read(path: Path, content: bytes, attributes: Mapping[str, Any]) -> Fit:
 
 def _beside(record: Mapping[str, Any], companion: xr.Dataset | None) -> dict[str, Any]:
     """Read what stands beside the draws; files of earlier versions have none of it."""
-    from bayesblina.inference.baseline_gate import BaselineGate
-    from bayesblina.inference.companion import Companion
-    from bayesblina.person_time.event_times import EventTimes
-
-    found: dict[str, Any] = {}
-    if record["companion"] is not None:
-        one = record["companion"]
-        table = _frame(one["table"])
-        found["companion"] = Companion(draws=companion, table=table, reason=one["reason"])
-    if record["gate"] is not None:
-        one = record["gate"]
-        found["gate"] = BaselineGate(table=_frame(one["table"]), against=one["against"])
-    if record["event_times"] is not None:
-        one = record["event_times"]
-        table, notes = _frame(one["table"]), tuple(one["notes"])
-        found["event_times"] = EventTimes(table=table, notes=notes)
-    return found
+    values: dict[str, Any] = {}
+    of_companion, of_gate, of_events = (record[name] for name in LATER)
+    if of_companion is not None:
+        table = pd.DataFrame(of_companion["table"])
+        reason = of_companion["reason"]
+        values["companion"] = Companion(draws=companion, table=table, reason=reason)
+    if of_gate is not None:
+        values["gate"] = BaselineGate(
+            table=pd.DataFrame(of_gate["table"]), against=of_gate["against"]
+        )
+    if of_events is not None:
+        notes = tuple(of_events["notes"])
+        values["event_times"] = EventTimes(table=pd.DataFrame(of_events["table"]), notes=notes)
+    return values
 
 
 def _records(fit: Fit) -> dict[str, Any]:
     """Put all that is not an array into what JSON can say."""
-    provenance = fit.provenance
     return {
         "question": asdict(fit.question),
         "definition": fit.definition.model_dump(mode="json", by_alias=True),
-        "provenance": {
-            "seed": provenance.seed,
-            "settings": asdict(provenance.settings),
-            "data_hash": provenance.data_hash,
-            "versions": dict(provenance.versions),
-            "seconds": dict(provenance.seconds),
-            "engine": provenance.engine,
-            "notes": list(provenance.notes),
-        },
+        "provenance": asdict(fit.provenance),
         "left_out": [asdict(item) for item in fit.person_time.left_out],
         "convergence": {
             "table": _columns(fit.convergence.table),
@@ -340,16 +315,8 @@ def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:
     return {str(name): table[name].tolist() for name in table.columns}
 
 
-def _frame(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(dict(columns))
-
-
 def _encode(dataset: xr.Dataset) -> xr.Dataset:
     """Turn booleans, texts and objects into what netCDF holds, and note what they were."""
-    import xarray as xr
-
     variables = {}
     for name, variable in dataset.variables.items():
         values, attributes = variable.values, dict(variable.attrs)
@@ -369,16 +336,14 @@ def _encode(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _decode(dataset: xr.Dataset) -> xr.Dataset:
-    import xarray as xr
-
     variables = {}
     for name, variable in dataset.variables.items():
         values, attributes = variable.values, dict(variable.attrs)
         stored = attributes.pop(STORED, None)
         if stored == "json":
-            objects = np.empty(values.size, dtype=object)
-            objects[:] = [json.loads(str(item)) for item in values.flat]
-            values = objects.reshape(values.shape)
+            objects = np.empty(values.shape, dtype=object)
+            objects.flat = [json.loads(str(item)) for item in values.flat]
+            values = objects
         elif stored is not None:
             values = values.astype(stored)
         variables[name] = xr.Variable(variable.dims, values, attributes)
@@ -386,8 +351,6 @@ def _decode(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _dataset(variables: Mapping[Any, xr.Variable], like: xr.Dataset) -> xr.Dataset:
-    import xarray as xr
-
     return xr.Dataset(
         {name: variables[name] for name in like.data_vars},
         coords={name: variables[name] for name in like.coords},

@@ -17,11 +17,12 @@ from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.estimands.direction import GIVEN, OWN, Direction, require_direction
 from bayesblina.estimands.ratios import hazard_ratio
-from bayesblina.hazards.definition import Free
 from bayesblina.hazards.likelihood import hazards_of_patients
+from bayesblina.hazards.parts import Free
 from bayesblina.inference.convergence import ESS, R_HAT
-from bayesblina.inference.fitting import Fit, fit_person_time, person_time_for, weights_of
+from bayesblina.inference.fitting import Fit, fit_person_time, weights_of
 from bayesblina.inference.mixing import ess_bulk, ess_tail, rhat
+from bayesblina.inference.model_data import person_time_for
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import in_cohort_order

@@ -11,7 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from bayesblina.core.arguments import LARGEST_SEED
 from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.toml_files import no_boolean, read_toml
-from bayesblina.hazards.definition import HazardRatioPrior, explain
+from bayesblina.hazards.priors import HazardRatioPrior
+from bayesblina.hazards.schema import explain
 
 if TYPE_CHECKING:
     from bayesblina.studies.study_designs import StudyDesign

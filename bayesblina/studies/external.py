@@ -15,9 +15,9 @@ from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.estimands.ratios import answer
 from bayesblina.estimands.sources import Difference, differences
 from bayesblina.hazards.build import build_model, with_tables
-from bayesblina.hazards.definition import Part, PowerPrior
 from bayesblina.hazards.effects import levels_of
 from bayesblina.hazards.likelihood import flat_draws, log_hazard
+from bayesblina.hazards.parts import Part, PowerPrior
 from bayesblina.hazards.survivors import survivors
 from bayesblina.inference.convergence import assess_convergence
 from bayesblina.inference.fitting import Fit
@@ -289,8 +289,7 @@ def _level(posterior: xr.Dataset, fit: Fit, endpoint: str, events: Floats) -> Fl
     found = log_hazard(posterior, design, endpoint=endpoint)
     # (draws, class, interval)
     baseline = (found.shared - found.ratio)[..., 0]
-    member = np.arange(design.classes)[:, None] == found.class_of
-    by_class = np.einsum("jp,cp->cj", events, member)
+    by_class = np.einsum("jp,cp->cj", events, design.member)
     total = np.einsum("dcj,cj->d", baseline, by_class)
     pattern = np.broadcast_to(found.pattern, (total.size, found.class_of.size))
     return np.asarray((total + pattern @ events.sum(axis=0)) / max(float(events.sum()), 1e-300))

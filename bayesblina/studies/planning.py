@@ -20,14 +20,12 @@ from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.estimands.ratios import hazard_ratio
-from bayesblina.hazards.definition import (
-    HazardRatioPrior,
-    ModelDefinition,
-    ProportionalPhases,
-    load_model,
-)
+from bayesblina.hazards.definition import ModelDefinition, load_model
+from bayesblina.hazards.parts import ProportionalPhases
+from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.inference.cohort_posteriors import cohort_posteriors
-from bayesblina.inference.fitting import fit_person_time, person_time_for
+from bayesblina.inference.fitting import fit_person_time
+from bayesblina.inference.model_data import person_time_for
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.person_time.question import ENTRY, Question
 from bayesblina.studies.study_designs import (

@@ -12,7 +12,7 @@ from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.core.piecewise import PiecewiseHazard
-from bayesblina.hazards.definition import HazardRatioPrior
+from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.patients.cohort import Cohort, Outcome
 
 ENDPOINT, PHASE = "event", "exposed"

@@ -19,18 +19,10 @@ from pydantic import (
 from bayesblina.core.endpoint_order import problems_of_includes
 from bayesblina.core.errors import SpecError, listed, nearest, unknown_endpoint, unknown_phase
 from bayesblina.core.toml_files import no_boolean, read_toml
-from bayesblina.hazards.definition import (
-    FractionPrior,
-    HazardRatioPrior,
-    Mixture,
-    ModelDefinition,
-    OddsRatioPrior,
-    Part,
-    SpreadPrior,
-    change_priors,
-    explain,
-    load_model,
-)
+from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
+from bayesblina.hazards.parts import Mixture, Part
+from bayesblina.hazards.priors import FractionPrior, HazardRatioPrior, OddsRatioPrior, SpreadPrior
+from bayesblina.hazards.schema import explain
 from bayesblina.studies.axes import AXES, NONE, QUESTION_AXES
 from bayesblina.studies.study_sections import (
     AdamSection,

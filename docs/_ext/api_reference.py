@@ -13,7 +13,7 @@ import bayesblina
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Reading patients": ("patients.readers", "patients.cohort", "patients.scan"),
     "The question, and who is at risk": ("person_time.question", "person_time.cells"),
-    "Models and priors": ("hazards.definition",),
+    "Models and priors": ("hazards.definition", "hazards.priors"),
     "Fitting, saving, loading": ("inference",),
     "Regimes and estimands": ("estimands",),
     "Tables and reports": ("estimands.summaries", "output"),

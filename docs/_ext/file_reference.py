@@ -16,13 +16,8 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 import bayesblina
-from bayesblina.hazards.definition import (
-    FractionPrior,
-    HazardRatioPrior,
-    ModelDefinition,
-    OddsRatioPrior,
-    SpreadPrior,
-)
+from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.priors import FractionPrior, HazardRatioPrior, OddsRatioPrior, SpreadPrior
 from bayesblina.studies.design_file import DesignFile
 from bayesblina.studies.study_file import StudyFile
 

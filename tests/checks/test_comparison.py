@@ -19,7 +19,8 @@ import bayesblina as bb
 from bayesblina.checks.comparison import LEAVE_ONE_OUT, stacking_weights
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.build import build_model, with_weights
-from bayesblina.hazards.definition import ModelDefinition, RandomWalk
+from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.parts import RandomWalk
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.inference.sampling import evaluate, unconstrain
 

@@ -9,7 +9,8 @@ import pytest
 import bayesblina as bb
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.build import build_model, draw_prior
-from bayesblina.inference.fitting import Fit, person_time_for
+from bayesblina.inference.fitting import Fit
+from bayesblina.inference.model_data import person_time_for
 
 QUESTION = bb.Question(exposed="m", eligible_from="entry")
 
@@ -44,7 +45,7 @@ def cohort(
 
 def test_prior_has_the_moments_that_were_asked_for(synthetic_fit: Fit) -> None:
     from bayesblina.hazards.baseline import baseline_curves, walks
-    from bayesblina.hazards.definition import RandomWalk
+    from bayesblina.hazards.parts import RandomWalk
 
     definition, person_time = synthetic_fit.definition, synthetic_fit.person_time
     draws = 2000

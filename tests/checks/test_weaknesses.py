@@ -15,7 +15,9 @@ from bayesblina.estimands.support import supported
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.inference.companion import partial_posterior
 from bayesblina.inference.convergence import Convergence
-from bayesblina.inference.fitting import Fit, Provenance, person_time_for, sampler_settings
+from bayesblina.inference.fitting import Fit, Provenance
+from bayesblina.inference.model_data import person_time_for
+from bayesblina.inference.sampler_settings import sampler_settings
 from bayesblina.patients.cohort import Cohort
 from tests.paths import DATA
 

@@ -15,7 +15,8 @@ from bayesblina.core.arrays import Floats
 from bayesblina.estimands import curves, paths
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.likelihood import NODES, new_group_nodes
-from bayesblina.inference.fitting import Fit, person_time_for
+from bayesblina.inference.fitting import Fit
+from bayesblina.inference.model_data import person_time_for
 from bayesblina.patients.cohort import Cohort
 
 QUESTION = bb.Question(exposed="late", eligible_from="entry")

@@ -124,10 +124,7 @@ def test_the_operations_gradient() -> None:
     data = (
         events,
         person_time.people["pattern"].values.astype(float),
-        found.survived,
-        found.first,
-        found.cell,
-        found.time,
+        *found.values(),
         design.class_of.astype(float),
     )
     operation = CuredMixture()

@@ -17,18 +17,13 @@ from bayesblina.checks.weaknesses import weaknesses
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.build import build_model
-from bayesblina.hazards.definition import (
-    Commensurate,
-    ModelDefinition,
-    Part,
-    RobustMixture,
-    parse_model,
-)
+from bayesblina.hazards.definition import ModelDefinition, parse_model
 from bayesblina.hazards.likelihood import total_log_likelihood
-from bayesblina.inference.fitting import person_time_for
+from bayesblina.hazards.parts import Commensurate, Part, RobustMixture
+from bayesblina.inference.model_data import person_time_for
 from bayesblina.output.report.wording import estimand_of
 from bayesblina.studies import external
-from tests.hazards.test_models import prior_points
+from tests.hazards.family import prior_points
 
 QUESTION = bb.Question(exposed="late", eligible_from="entry")
 CUT = 6.0

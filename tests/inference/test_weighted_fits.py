@@ -23,7 +23,7 @@ from bayesblina.checks.pointwise import efficiencies, leave_one_out_total
 from bayesblina.checks.predictive import _overlapping, _risk_sets
 from bayesblina.core.errors import DataError, EstimandError, SpecError
 from bayesblina.hazards.likelihood import patient_log_likelihood
-from bayesblina.inference import fitting
+from bayesblina.inference import model_data
 from bayesblina.inference.fitting import Fit, weights_of
 from bayesblina.inference.importance import smooth_tails
 from bayesblina.inference.sampler_settings import SamplerSettings
@@ -479,7 +479,7 @@ def test_copies_at_the_same_time_have_no_joint_probability() -> None:
 
 def test_dropouts_are_fitted_with_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    direct = fitting.person_time_for
+    direct = model_data.person_time_for
 
     def spied(definition: Any, cohort: Cohort, *given: Any, **named: Any) -> PersonTime:
         person_time = direct(definition, cohort, *given, **named)

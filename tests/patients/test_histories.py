@@ -14,7 +14,7 @@ from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.definition import model_names
-from bayesblina.inference.fitting import person_time_for
+from bayesblina.inference.model_data import person_time_for
 from bayesblina.person_time.transitions import TRANSITIONS
 from bayesblina.studies.calibration import NARROWED, calibrate, narrowed
 

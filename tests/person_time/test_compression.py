@@ -25,7 +25,9 @@ from bayesblina.estimands.paths import average_survival, hazard_at_survival
 from bayesblina.hazards.build import build_model, draw_prior, with_weights
 from bayesblina.hazards.effects import make_design
 from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_likelihood
-from bayesblina.inference.fitting import Fit, compression_notes, person_time_for, swings
+from bayesblina.inference.drawing import compression_notes, swings
+from bayesblina.inference.fitting import Fit
+from bayesblina.inference.model_data import person_time_for
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time import compression
 from bayesblina.person_time.cells import PersonTime, front

@@ -27,7 +27,8 @@ from bayesblina.core.arrays import Floats
 from bayesblina.core.files import write_text
 from bayesblina.estimands.sources import differences
 from bayesblina.hazards.baseline import profiled
-from bayesblina.hazards.definition import Commensurate, ModelDefinition, Part, RobustMixture
+from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.parts import Commensurate, Part, RobustMixture
 from bayesblina.inference.fitting import Fit
 
 CURRENT, EXTERNAL = 90, 300

@@ -15,7 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bayesblina.hazards.definition import Free, PowerPrior, load_model, model_names
+from bayesblina.hazards.definition import load_model, model_names
+from bayesblina.hazards.parts import Free, PowerPrior
 from bayesblina.studies import calibration
 
 # As they ship, given a pilot: the vague baseline by the hand-written density, and three of them.

@@ -52,7 +52,7 @@ SCANS = (
 ESTIMANDS = (
     "tests/estimands/test_estimands.py tests/estimands/test_populations.py "
     "tests/person_time/test_pointed.py",
-    "tests/hazards/test_models.py -k 'ratios_since or over_time_and or by_subgroup or means_and'",
+    "tests/hazards/test_varying.py -k 'ratios_since or over_time_and or by_subgroup or means_and'",
 )
 COURSES = ("tests/hazards/test_illness_death.py tests/core/test_occupancy.py",)
 CHECKS = ("tests/checks/test_checks.py tests/checks/test_weaknesses.py",)

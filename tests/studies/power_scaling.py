@@ -29,8 +29,8 @@ import bayesblina as bb
 from bayesblina.checks.prior_sensitivity import SENSITIVE, sensitivity_index
 from bayesblina.hazards.baseline import matern_density
 from bayesblina.hazards.build import build_model
-from bayesblina.hazards.definition import Free, GaussianProcess, RandomWalk, Weibull
 from bayesblina.hazards.likelihood import flat_draws
+from bayesblina.hazards.parts import Free, GaussianProcess, RandomWalk, Weibull
 from bayesblina.inference.fitting import Fit
 from tests.studies.baseline_fits import cohort_of
 from tests.studies.baseline_settings import ONE_PHASE, RATIOS, Setting, scenarios

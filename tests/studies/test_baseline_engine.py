@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bayesblina as bb
-from bayesblina.hazards.definition import RandomWalk
+from bayesblina.hazards.parts import RandomWalk
 from tests.paths import STUDIES
 from tests.studies.baseline_fits import cohort_of
 from tests.studies.baseline_methods import new_cuts

@@ -16,8 +16,8 @@ import bayesblina as bb
 from bayesblina.core.arrays import Floats
 from bayesblina.hazards.baseline import clock as package_clock
 from bayesblina.hazards.baseline import walks
-from bayesblina.hazards.definition import GaussianProcess, RandomWalk, SmoothWalk, Weibull
-from bayesblina.inference.fitting import person_time_for
+from bayesblina.hazards.parts import GaussianProcess, RandomWalk, SmoothWalk, Weibull
+from bayesblina.inference.model_data import person_time_for
 from tests.paths import STUDIES
 from tests.studies import family_courses as courses
 from tests.studies import family_cure as cure

@@ -7,7 +7,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.core.errors import DataError, SpecError
-from bayesblina.hazards.definition import Commensurate, RandomWalk
+from bayesblina.hazards.parts import Commensurate, RandomWalk
 from bayesblina.studies.study_file import Study, read_study
 from tests.paths import ROOT
 

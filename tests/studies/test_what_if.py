@@ -19,7 +19,8 @@ import pytest
 import bayesblina as bb
 from bayesblina.cli import main
 from bayesblina.core.errors import SpecError, StorageError
-from bayesblina.inference.fitting import fit_person_time, sampler_settings
+from bayesblina.inference.fitting import fit_person_time
+from bayesblina.inference.sampler_settings import sampler_settings
 from bayesblina.studies.axes import AXES
 from bayesblina.studies.what_if.reading import Sensitivity
 from bayesblina.studies.what_if.store import Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from bayesblina.hazards.definition import Free
+from bayesblina.hazards.parts import Free
 from bayesblina.inference.fitting import Fit
 
 

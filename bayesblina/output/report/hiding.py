@@ -26,7 +26,7 @@ from bayesblina.core.masking.tables import (
     without_counts,
 )
 from bayesblina.core.tables.marks import OWN
-from bayesblina.hazards.definition import Free
+from bayesblina.hazards.parts import Free
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.report.flow import Flow, account
 from bayesblina.output.report.joining import joined_events

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from bayesblina.hazards.definition import Free, IllnessDeath, ModelDefinition
+from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.parts import Free, IllnessDeath
 from bayesblina.inference.convergence import BFMI, ESS, PARETO_K, R_HAT
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.report.wording import estimand_of

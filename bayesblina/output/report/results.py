@@ -37,7 +37,7 @@ from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.estimands.regimes import From, Never, Regime
 from bayesblina.estimands.safety import event_rate, incidence
 from bayesblina.estimands.summaries import prior_table, summary
-from bayesblina.hazards.definition import PowerPrior
+from bayesblina.hazards.parts import PowerPrior
 from bayesblina.inference.baseline_gate import FAILED
 from bayesblina.inference.fitting import Fit, weights_of
 from bayesblina.inference.storage import load

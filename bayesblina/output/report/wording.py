@@ -10,7 +10,7 @@ from typing import Any
 from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, beside, failed
 from bayesblina.core.tables.numbers import MISSING, probability
 from bayesblina.core.tables.table import BASELINE_MOVES, VISITS
-from bayesblina.hazards.definition import PowerPrior
+from bayesblina.hazards.parts import PowerPrior
 from bayesblina.inference.baseline_gate import WORDS
 from bayesblina.inference.fitting import Fit
 

@@ -17,7 +17,8 @@ import pandas as pd
 
 from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.errors import SpecError, nearest
-from bayesblina.hazards.definition import HazardRatioPrior, ModelDefinition
+from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.inference.fitting import LIBRARIES
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.studies.planning import CHARACTERISTICS, operating_characteristics, planned_model

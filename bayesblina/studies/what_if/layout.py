@@ -18,7 +18,7 @@ from bayesblina.core.errors import BayesblinaError, SpecError, nearest
 from bayesblina.core.intervals import default_cuts, validate_cuts
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.effects import make_design
-from bayesblina.inference.fitting import person_time_for
+from bayesblina.inference.model_data import person_time_for
 from bayesblina.patients.cohort import Cohort, Covariate
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.follow_up import entry_times, find_episodes, require_comparison

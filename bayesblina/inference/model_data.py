@@ -1,0 +1,197 @@
+"""What a model needs of the patients: events and person-time, cuts and weights; or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bayesblina.core.arrays import Floats
+from bayesblina.core.errors import SpecError
+from bayesblina.core.intervals import default_cuts
+from bayesblina.hazards.definition import ModelDefinition
+from bayesblina.hazards.parts import (
+    Free,
+    IllnessDeath,
+    PatientFrailty,
+    PhasesSinceEntry,
+    PowerPrior,
+)
+from bayesblina.inference.step_baseline import jump_cuts
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.scan import CohortScan
+from bayesblina.person_time import cells
+from bayesblina.person_time.cells import PersonTime, valid_weights
+from bayesblina.person_time.follow_up import (
+    find_episodes,
+    hazard_before_observation,
+    require_comparison,
+)
+from bayesblina.person_time.question import ENTRY, Question, bind
+
+# Of patients with effects of their own, or of their groups, this hazard may pass before they are
+# observed: their sd is then found too small by some 2 %, and hazards by 7 %.
+LARGEST_BEFORE = 0.05
+
+
+def person_time_for(
+    definition: ModelDefinition,
+    cohort: Cohort | CohortScan,
+    question: Question,
+    *,
+    cuts: ArrayLike | None = None,
+    phase_cuts: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    compress: bool | None = None,
+    landmarks: Sequence[float] = (),
+) -> PersonTime:
+    """Sum events and person-time as a model needs them.
+
+    Parameters
+    ----------
+    phase_cuts : array_like, shape (n_pieces - 1,), optional
+        Times since entering the exposed phase; only for a model whose effect varies with it.
+    """
+    _require_patients(definition, cohort)
+    _require_seen_from_the_start(definition, cohort, question)
+    if definition.cure is not None:
+        # Who is cured is a mixture over each patient's own follow-up.
+        compress = False
+    if isinstance(definition.borrowing, PowerPrior) and isinstance(cohort, Cohort):
+        weights = power_weights(definition, cohort, weights)
+    courses = None
+    if isinstance(definition.endpoints, IllnessDeath):
+        courses = (definition.endpoints.death, definition.endpoints.relapse_free)
+    if isinstance(definition.baseline, Free):
+        if cuts is not None:
+            raise SpecError(
+                f"cuts are not for model '{definition.name}': its baseline jumps at the event "
+                "times. Leave them out."
+            )
+        once = cells.person_time(cohort, question, cuts=[], weights=weights, courses=courses)
+        cuts = jump_cuts(once)
+    if isinstance(definition.phases, PhasesSinceEntry):
+        phase_cuts = _phase_cuts(cohort, question) if phase_cuts is None else phase_cuts
+    elif phase_cuts is not None:
+        raise SpecError(
+            f"phase_cuts are for a model whose effect varies with time since entering the "
+            f"phase, such as 'since_entry'; '{definition.name}' has none."
+        )
+    return cells.person_time(
+        cohort,
+        question,
+        cuts=cuts,
+        phase_cuts=phase_cuts,
+        by_patient=isinstance(definition.groups, PatientFrailty),
+        weights=weights,
+        courses=courses,
+        compress=compress,
+        landmarks=landmarks,
+    )
+
+
+def _require_patients(definition: ModelDefinition, cohort: Cohort | CohortScan) -> None:
+    """Refuse models that look at single patients where there are none, or pieces of them only."""
+    unfit = {
+        "effects of single patients": isinstance(definition.groups, PatientFrailty),
+        "an illness-death course": isinstance(definition.endpoints, IllnessDeath),
+        "cured patients": definition.cure is not None,
+    }
+    if not isinstance(cohort, Cohort):
+        needed = "patients in memory: read them with read_cohort, or take another model."
+        unfit |= {
+            "external patients who count less": isinstance(definition.borrowing, PowerPrior),
+            "jumps at the event times": isinstance(definition.baseline, Free),
+        }
+    elif cohort.persons is not None:
+        needed = (
+            "the whole follow-up of each patient; these are pieces or copies of it, each with a "
+            "weight. Take another model, such as 'primary'."
+        )
+    else:
+        return
+    for what, wanted in unfit.items():
+        if wanted:
+            raise SpecError(f"Model '{definition.name}' has {what}, which needs {needed}")
+
+
+def _require_seen_from_the_start(
+    definition: ModelDefinition, cohort: Cohort | CohortScan, question: Question
+) -> None:
+    """Refuse left truncation where it selects the effects of patients or of groups."""
+    alone = isinstance(definition.groups, PatientFrailty)
+    if definition.groups is None or (alone and not isinstance(cohort, Cohort)):
+        return
+    if not isinstance(cohort, Cohort):
+        late = [name for name in bind(question, cohort) if cohort.endpoints[name].entry is not None]
+        if late and question.eligible_from == ENTRY and question.landmark is None:
+            raise SpecError(
+                f"Model '{definition.name}' has effects of groups, and how late patients of "
+                f"{late[0]} come under observation is not told in a query engine: read them with "
+                "read_cohort, declare that time as a phase and take it as eligible_from, or ask "
+                "with a landmark."
+            )
+        return
+    for name, hazard in hazard_before_observation(cohort, question).items():
+        if hazard <= LARGEST_BEFORE:
+            continue
+        raise SpecError(
+            f"Model '{definition.name}' has effects of {'patients' if alone else 'groups'}, but of "
+            f"{name} patients come under observation so long after they became eligible that "
+            f"about {hazard:.2g} events for each who is seen would have come before. Who is seen "
+            "is more robust than who is not, and the model, which does not know that, would find "
+            "too little difference and too low a hazard. If patients are only at risk from entry "
+            "on, such as for relapse from remission, declare that time as a phase and take it as "
+            "eligible_from; or ask with a landmark by which they are under observation; or take a "
+            "model without such effects."
+        )
+
+
+def power_weights(definition: ModelDefinition, cohort: Cohort, weights: ArrayLike | None) -> Floats:
+    """Let external patients count their share."""
+    assert isinstance(definition.borrowing, PowerPrior)
+    name = definition.borrowing.source
+    covariate = None if name is None else cohort.covariates.get(name)
+    if name is None or covariate is None or covariate.kind != "categorical":
+        known = [key for key, one in cohort.covariates.items() if one.kind == "categorical"]
+        raise SpecError(
+            f"Model '{definition.name}' needs a categorical covariate that tells external "
+            f"patients: name it with with_covariates(source=...). There are: "
+            f"{', '.join(known) or 'none'}."
+        )
+    share = np.where(covariate.values == 0, 1.0, definition.borrowing.weight)
+    own = valid_weights(weights, cohort)
+    return share if own is None else share * own
+
+
+def _phase_cuts(cohort: Cohort | CohortScan, question: Question) -> Floats:
+    """Choose when the exposed phase's effect may change: quantiles of time since entry at events.
+
+    At least the median.
+    """
+    if not isinstance(cohort, Cohort):
+        raise SpecError(
+            "Give phase_cuts: in a query engine the times since entering the phase at which its "
+            "effect may change are not chosen from the events."
+        )
+    episodes = find_episodes(cohort, question)
+    require_comparison(episodes, question)
+    entered = cohort.phase_start[:, cohort.phases.index(question.exposed)]
+    times = np.concatenate(
+        [
+            (found.stop - entered[found.patient])[
+                found.event & (found.phase == found.phases.index(question.exposed))
+            ]
+            for found in episodes.values()
+        ]
+    )
+    if np.unique(times).size < 2:
+        raise SpecError(
+            f"Fewer than two events in {question.exposed}: its effect cannot vary with time since "
+            "entering it. Take a model with a constant effect, or give phase_cuts."
+        )
+    cuts = default_cuts(times, endpoints=len(episodes))
+    if cuts.size:
+        return cuts
+    return np.asarray(np.quantile(times, [0.5], method="inverted_cdf"))

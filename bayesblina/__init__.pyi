@@ -90,14 +90,16 @@ from .person_time.onsets import AdverseEvents as AdverseEvents
 from .person_time.onsets import adverse_events as adverse_events
 from .person_time.question import Question as Question
 from .studies import simulate as simulate
-from .studies.bias_analysis import adjust_for_confounder as adjust_for_confounder
-from .studies.bias_analysis import adjust_for_misclassification as adjust_for_misclassification
-from .studies.bias_analysis import bounding_factor as bounding_factor
-from .studies.bias_analysis import confounding as confounding
-from .studies.bias_analysis import e_value as e_value
-from .studies.bias_analysis import e_values as e_values
-from .studies.bias_analysis import informative_dropout as informative_dropout
-from .studies.bias_analysis import tipping_points as tipping_points
+from .studies.bias.dropout import informative_dropout as informative_dropout
+from .studies.bias.misclassification import (
+    adjust_for_misclassification as adjust_for_misclassification,
+)
+from .studies.bias.unmeasured import adjust_for_confounder as adjust_for_confounder
+from .studies.bias.unmeasured import bounding_factor as bounding_factor
+from .studies.bias.unmeasured import confounding as confounding
+from .studies.bias.unmeasured import e_value as e_value
+from .studies.bias.unmeasured import e_values as e_values
+from .studies.bias.unmeasured import tipping_points as tipping_points
 from .studies.bootstrap import bayesian_bootstrap as bayesian_bootstrap
 from .studies.emulation import WeightedEffect as WeightedEffect
 from .studies.emulation import weighted_effect as weighted_effect

@@ -23,7 +23,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "studies.what_if",
         "checks.prior_curves",
         "checks.prior_sensitivity",
-        "studies.bias_analysis",
+        "studies.bias",
     ),
     "Confounding by indication": ("studies.weighting", "studies.emulation", "studies.bootstrap"),
     "External patients": ("studies.external",),

@@ -25,7 +25,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "checks.prior_sensitivity",
         "studies.bias",
     ),
-    "Confounding by indication": ("studies.weighting", "studies.emulation", "studies.bootstrap"),
+    "Confounding by indication": ("studies.weighting", "studies.bootstrap"),
     "External patients": ("studies.external",),
     "Adverse events": ("person_time.onsets", "estimands.safety"),
     "Before the study": ("studies.study_designs", "studies.planning"),

@@ -21,7 +21,7 @@ from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.core.tables import build as tables
 from bayesblina.estimands.regimes import Never
-from bayesblina.studies.weighting import Basis, Weighted
+from bayesblina.studies.weighting.weights import Basis, Weighted
 
 DEFAULT_TIMES = 51
 # Weights held at once: rows of follow-up x draws.
@@ -139,7 +139,7 @@ class Arms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Counts:
+class _RiskSets:
     """Which rows are at risk at which event times: sums over rows are products with these."""
 
     times: Floats
@@ -163,7 +163,7 @@ def _counted(basis: Basis) -> Basis:
     return basis.only(np.flatnonzero(opens < closes))
 
 
-def _counts(basis: Basis) -> _Counts:
+def _risk_sets(basis: Basis) -> _RiskSets:
     """Place rows among the event times of both arms."""
     event = basis.course.event[basis.rows]
     times = np.unique(basis.end[event])
@@ -179,7 +179,7 @@ def _counts(basis: Basis) -> _Counts:
         had = mine[event[mine]]
         size = (times.size, event.size)
         events.append(sparse.csr_array((np.ones(had.size), (closes[had] - 1, had)), shape=size))
-    return _Counts(times=times, moves=(moves[0], moves[1]), events=(events[0], events[1]))
+    return _RiskSets(times=times, moves=(moves[0], moves[1]), events=(events[0], events[1]))
 
 
 def _in_blocks(basis: Basis, weights: Floats) -> Iterator[Floats]:
@@ -189,7 +189,7 @@ def _in_blocks(basis: Basis, weights: Floats) -> Iterator[Floats]:
         yield weights[:, first : first + step]
 
 
-def _concentration(basis: Basis, counts: _Counts, seed: int) -> float:
+def _concentration(basis: Basis, risk_sets: _RiskSets, seed: int) -> float:
     """Find the concentration at which draws have, to first order, the jackknife's variance.
 
     At 1 they have that of the infinitesimal jackknife, which is too small where a few patients
@@ -204,18 +204,18 @@ def _concentration(basis: Basis, counts: _Counts, seed: int) -> float:
     weights[chosen, 1 + place] = GAIN**2
     weights[chosen, 1 + chosen.size + place] = 1.0 + GAIN
     ratios = np.concatenate(
-        [_arms(basis, counts, part).log_hazard_ratio() for part in _in_blocks(basis, weights)]
+        [_arms(basis, risk_sets, part).log_hazard_ratio() for part in _in_blocks(basis, weights)]
     )
     without, more = np.split(ratios[1:] - ratios[0], 2)
     jackknife, infinitesimal = (without**2).sum(), ((more / GAIN) ** 2).sum()
     return float(np.clip(infinitesimal / jackknife, LEAST_CONCENTRATION, 1.0))
 
 
-def _arms(basis: Basis, counts: _Counts, patients: Floats) -> Arms:
+def _arms(basis: Basis, risk_sets: _RiskSets, patients: Floats) -> Arms:
     """Make the weights and sums over rows of weighted patients, (patient, weighting)."""
     weights = basis.weights(patients)
     weights *= patients.take(basis.patient, axis=0)
-    return counts.arms(weights)
+    return risk_sets.arms(weights)
 
 
 def _patient_weights(basis: Basis, draws: int, seed: int, concentration: float) -> Floats:
@@ -313,19 +313,19 @@ def weighted_effect(
         )
     at, end = _asked(basis, times, horizon) if trial else (np.empty(0), 0.0)
     basis = _counted(basis)
-    counts = _counts(basis)
+    risk_sets = _risk_sets(basis)
     for arm in (0, 1):
-        if not counts.events[arm].nnz:
+        if not risk_sets.events[arm].nnz:
             raise EstimandError(
                 f"Nobody has the event {'after' if arm else 'without'} starting: there is no "
                 "hazard ratio, and nothing to tell the curves apart by."
             )
-    concentration = _concentration(basis, counts, seed)
+    concentration = _concentration(basis, risk_sets, seed)
     drawn = _patient_weights(basis, draws, seed, concentration)
     parts = []
     # First with all patients alike.
     for patients in (np.ones((drawn.shape[0], 1)), *_in_blocks(basis, drawn)):
-        arms = _arms(basis, counts, patients)
+        arms = _arms(basis, risk_sets, patients)
         ratio = arms.log_hazard_ratio()[None]
         # The arm that starts comes first.
         parts.append([ratio, arms.survival(at)[::-1], arms.rmst(end)[::-1]] if trial else [ratio])

@@ -24,7 +24,7 @@ from bayesblina.hazards.definition import (
     SpreadPrior,
 )
 from bayesblina.studies.design_file import DesignFile
-from bayesblina.studies.study_file import StudyFile
+from bayesblina.studies.study_sections import StudyFile
 
 PRIORS = (HazardRatioPrior, OddsRatioPrior, FractionPrior, SpreadPrior)
 

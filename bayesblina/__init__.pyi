@@ -71,9 +71,9 @@ from .output import plots as plots
 from .output.report import read_results as read_results
 from .output.report import write_report as write_report
 from .patients.cohort import Cohort as Cohort
-from .patients.cohort import Endpoint as Endpoint
-from .patients.cohort import Phase as Phase
-from .patients.cohort import Phases as Phases
+from .patients.declarations import Endpoint as Endpoint
+from .patients.declarations import Phase as Phase
+from .patients.declarations import Phases as Phases
 from .patients.readers import AdamEndpoint as AdamEndpoint
 from .patients.readers import DatedEndpoint as DatedEndpoint
 from .patients.readers import Repairs as Repairs

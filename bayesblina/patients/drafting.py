@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.core.errors import SpecError
-from bayesblina.patients.cohort import RESERVED_PHASES
+from bayesblina.patients.declarations import RESERVED_PHASES
 from bayesblina.patients.readers.columns import DECIMAL, MOST_LEVELS
 from bayesblina.patients.readers.sources import load_table
 

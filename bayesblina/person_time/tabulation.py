@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.intervals import TIE_TOLERANCE, person_time_by_interval
-from bayesblina.patients.cohort import Outcome
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time.segments import Course
 
 NEVER_OBSERVED, NEVER_ELIGIBLE, OVER_BY_START, OVER_BY_LANDMARK, TOO_LATE, TRANSPLANTED = range(6)

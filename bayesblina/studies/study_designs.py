@@ -13,7 +13,8 @@ from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.hazards.definition import HazardRatioPrior
-from bayesblina.patients.cohort import Cohort, Outcome
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.outcomes import Outcome
 
 ENDPOINT, PHASE = "event", "exposed"
 

@@ -48,7 +48,7 @@ class Study:
 
     def patients(self, table: str | PathLike[str] | None = None) -> Cohort | CohortScan:
         """Read the patients, or scan them where the study says ``engine = "duckdb"``."""
-        from bayesblina.patients.cohort import Endpoint, Phase, Phases
+        from bayesblina.patients.declarations import Endpoint, Phase, Phases
         from bayesblina.patients.readers import Repairs, read_cohort
 
         if self.content.adam is not None:

@@ -30,7 +30,7 @@ def kinds_of_covariates(value: Any) -> Any:
 def known_recording(recorded: str | None) -> str | None:
     """Refuse what there is no likelihood for."""
     if recorded == "visits":
-        from bayesblina.patients.cohort import VISITS
+        from bayesblina.patients.declarations import VISITS
 
         raise ValueError(VISITS)
     return recorded

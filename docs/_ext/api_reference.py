@@ -11,7 +11,12 @@ import bayesblina
 
 # The public names by what they are for, in the order of an analysis: names of home modules.
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Reading patients": ("patients.readers", "patients.cohort", "patients.scan"),
+    "Reading patients": (
+        "patients.readers",
+        "patients.cohort",
+        "patients.declarations",
+        "patients.scan",
+    ),
     "The question, and who is at risk": ("person_time.question", "person_time.cells"),
     "Models and priors": ("hazards.definition",),
     "Fitting, saving, loading": ("inference",),

@@ -8,7 +8,7 @@ import pytest
 from numpy.polynomial import chebyshev
 
 from bayesblina.core.arrays import Floats
-from bayesblina.patients.cohort import Outcome
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.rules import tie_of
 from bayesblina.person_time import tabulation
 from bayesblina.person_time.segments import Course, Mark

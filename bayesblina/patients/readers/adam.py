@@ -12,7 +12,8 @@ import numpy as np
 from bayesblina.core.arrays import Floats
 from bayesblina.core.endpoint_order import require_inclusions
 from bayesblina.core.errors import DataError, SpecError
-from bayesblina.patients.cohort import Cohort, Phases
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.declarations import Phases
 from bayesblina.patients.readers.adam_doses import Doses, ZeroDoses
 from bayesblina.patients.readers.adam_outcomes import (
     AdamEndpoint,

@@ -13,7 +13,8 @@ import pandas as pd
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.endpoint_order import require_includes
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
-from bayesblina.patients.cohort import Outcome, Recorded, require_recorded
+from bayesblina.patients.declarations import Recorded, require_recorded
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.readers.adam_tables import Filters, People, rows_that_count
 from bayesblina.patients.readers.columns import Columns
 from bayesblina.patients.readers.dates import within_follow_up

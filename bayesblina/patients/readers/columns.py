@@ -14,15 +14,8 @@ from numpy.typing import NDArray
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.endpoint_order import find_shortfalls
 from bayesblina.core.errors import NAMED_PATIENTS, DataError, Problem, SpecError
-from bayesblina.patients.cohort import (
-    Cohort,
-    Covariate,
-    Exclusion,
-    Outcome,
-    Repair,
-    courses_of,
-    last_seen,
-)
+from bayesblina.patients.cohort import Cohort, Covariate, Exclusion, Repair
+from bayesblina.patients.outcomes import Outcome, courses_of, last_seen
 from bayesblina.patients.readers.dates import (
     EARLIEST_YEAR,
     ISO,

@@ -14,14 +14,9 @@ from bayesblina.core.endpoint_order import require_includes, require_inclusions
 from bayesblina.core.episodes import OFF_TREATMENT, before_first, state_bounds
 from bayesblina.core.errors import DataError, SpecError, nearest
 from bayesblina.core.intervals import snap
-from bayesblina.patients.cohort import (
-    RESERVED_PHASES,
-    Cohort,
-    Outcome,
-    Phases,
-    Recorded,
-    require_recorded,
-)
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.declarations import RESERVED_PHASES, Phases, Recorded, require_recorded
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.readers.columns import (
     Columns,
     CovariateKind,

@@ -11,15 +11,9 @@ import numpy as np
 from bayesblina.core.arrays import Floats
 from bayesblina.core.endpoint_order import require_includes, require_inclusions
 from bayesblina.core.errors import DataError, SpecError
-from bayesblina.patients.cohort import (
-    Cohort,
-    Endpoint,
-    Outcome,
-    Phases,
-    Recorded,
-    Repair,
-    require_recorded,
-)
+from bayesblina.patients.cohort import Cohort, Repair
+from bayesblina.patients.declarations import Endpoint, Phases, Recorded, require_recorded
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
 from bayesblina.patients.readers.dates import ISO, require_date_format, within_follow_up
 from bayesblina.patients.readers.roles import require_roles

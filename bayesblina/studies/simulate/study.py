@@ -11,7 +11,8 @@ import pandas as pd
 from bayesblina.core.arguments import require_seed
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
-from bayesblina.patients.cohort import Cohort, Endpoint, Phases
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.declarations import Endpoint, Phases
 from bayesblina.patients.readers import read_cohort
 from bayesblina.studies.simulate.courses import (
     Course,

@@ -13,7 +13,8 @@ from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import SpecError
 from bayesblina.core.tables import build as tables
-from bayesblina.patients.cohort import Cohort, Outcome
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time.question import ENTRY, Question
 from bayesblina.studies.weighting.balance import balance_of
 from bayesblina.studies.weighting.course import StartingCourse, make_course

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -36,8 +36,33 @@ LATER = r"start|begin|end|exit|entry|respon\w*|remission|complete\w*"
 ID = r"(^|_)(id|subj|usubjid|patient)"
 DATE = r"\d{4}-\d{2}(-\d{2})?"
 
+# What a draft says of columns that it does not use, and of endpoints.
+REPEATED = """\
+# {}: patients have several rows here, and one in a study
+# file's table; bayesblina.read_counting_process reads such tables in Python"""
+LATER_USED = """\
+# not used: {}. They may tell what happened later, and a
+# covariate must be known at the start"""
+REVERSED = """\
+# not used: {}. An event is 1 and censoring 0 here; a
+# column that says who was censored, or is alive, must be turned round first"""
+DATED = """\
+# not used: {}. A study file takes times as numbers; from dates,
+# bayesblina.read_dated_cohort makes them in Python"""
+INCLUDES = """\
+# if every death is an event of this endpoint too, say so: whoever contradicts it
+# is then refused, and only counted without it
+# includes = ["os"]"""
+RECORDED = """\
+# "exact" if the events stand on the days on which they happened; "visits" if on
+# those of the visits at which they were found: no likelihood for that yet"""
+
 # What `bayesblina.studies.simulate` puts before the number of a simulated patient.
 SYNTHETIC_ID = "SYN-"
+
+
+# Columns as numbers, by name; None for others.
+Numbers = dict[str, pd.Series | None]
 
 
 @dataclass(slots=True)
@@ -89,22 +114,11 @@ def _numbers(series: pd.Series) -> pd.Series | None:
 
 
 def _guess(frame: pd.DataFrame) -> _Guess:
+    """Guess what each column is, in the order in which one tells of the next."""
     guess = _Guess()
     columns = [str(name) for name in frame.columns]
     numbers = {name: _numbers(frame[name]) for name in columns}
-    unique = [name for name in columns if _is_unique(frame[name])]
-    named = [name for name in unique if re.search(ID, name, re.I)]
-    # Numbers that differ between patients are times or measurements, unless they come first.
-    other = [name for name in unique if numbers[name] is None or name == columns[0]]
-    guess.patient = next(iter([*named, *other]), "")
-    guess.repeated = [
-        name
-        for name in columns
-        if re.search(ID, name, re.I) and not guess.patient and frame[name].duplicated().any()
-    ]
-    if guess.patient:
-        ids = frame[guess.patient].astype("string")
-        guess.synthetic = bool(ids.str.startswith(SYNTHETIC_ID).all())
+    _find_patient(guess, frame, columns, numbers)
     left = [name for name in columns if name != guess.patient]
     guess.dates = [name for name in left if numbers[name] is None and _are_dates(frame[name])]
     binary = [
@@ -131,6 +145,37 @@ def _guess(frame: pd.DataFrame) -> _Guess:
     ]
     taken: set[str] = {*events, *guess.reversed}
     _find_endpoints(guess, events, times, taken, columns=columns, numbers=numbers)
+    _find_phases(guess, times, taken, numbers)
+    kept = [name for name in left if name not in {*taken, *guess.dates, *guess.repeated}]
+    _find_covariates(guess, frame, kept, numbers)
+    units = {
+        unit
+        for _, time, _, _ in guess.endpoints
+        for word, unit in UNITS.items()
+        if word in time.lower()
+    }
+    guess.unit = units.pop() if len(units) == 1 else ""
+    return guess
+
+
+def _find_patient(guess: _Guess, frame: pd.DataFrame, columns: list[str], numbers: Numbers) -> None:
+    """Find the column of ids: unique, and named so if one is; or columns that repeat them."""
+    unique = [name for name in columns if _is_unique(frame[name])]
+    named = [name for name in unique if re.search(ID, name, re.I)]
+    # Numbers that differ between patients are times or measurements, unless they come first.
+    other = [name for name in unique if numbers[name] is None or name == columns[0]]
+    guess.patient = next(iter([*named, *other]), "")
+    if guess.patient:
+        ids = frame[guess.patient].astype("string")
+        guess.synthetic = bool(ids.str.startswith(SYNTHETIC_ID).all())
+    else:
+        guess.repeated = [
+            name for name in columns if re.search(ID, name, re.I) and frame[name].duplicated().any()
+        ]
+
+
+def _find_phases(guess: _Guess, times: list[str], taken: set[str], numbers: Numbers) -> None:
+    """Take times that some lack, and that end no later than follow-up, for starts of phases."""
     ends = [numbers[time] for _, time, _, _ in guess.endpoints]
     last = pd.concat([end for end in ends if end is not None], axis=1).max(axis=1) if ends else None
     transplants: list[str] = []
@@ -138,10 +183,12 @@ def _guess(frame: pd.DataFrame) -> _Guess:
         values = numbers[name]
         if name in taken or values is None or last is None or not values.isna().any():
             continue
-        if (values.dropna() > last[values.notna()] + 1e-9).any() or values.isna().all():
-            continue
         # What the disease does is no treatment.
-        if _says(name, DISEASE):
+        if (
+            (values.dropna() > last[values.notna()] + 1e-9).any()
+            or values.isna().all()
+            or _says(name, DISEASE)
+        ):
             continue
         taken.add(name)
         # In a study of other phases, a transplant ends or changes what is compared.
@@ -157,28 +204,23 @@ def _guess(frame: pd.DataFrame) -> _Guess:
     guess.phases.sort(key=lambda name: _median(numbers[name]))
     if guess.phases:
         guess.start = _round_up(_median(numbers[guess.phases[-1]]))
-    for name in left:
-        if name in taken or name in guess.dates or name in guess.repeated:
-            continue
+
+
+def _find_covariates(
+    guess: _Guess, frame: pd.DataFrame, names: list[str], numbers: Numbers
+) -> None:
+    """Sort what is left into covariates, what tells of later, and what is not used."""
+    for name in names:
         values = numbers[name]
+        complete = bool((frame[name].notna() & (frame[name].astype(str) != "")).all())
         if _tells_the_future(name, values, [numbers[phase] for phase in guess.phases]):
             guess.later.append(name)
-            continue
-        complete = bool((frame[name].notna() & (frame[name].astype(str) != "")).all())
-        if complete and values is not None and values.nunique() > 2:
+        elif complete and values is not None and values.nunique() > 2:
             guess.covariates[name] = "continuous"
         elif complete and frame[name].nunique() <= min(MOST_LEVELS, max(2, len(frame) // 5)):
             guess.covariates[name] = "categorical"
         else:
             guess.unused.append(name)
-    found = {
-        unit
-        for _, time, _, _ in guess.endpoints
-        for word, unit in UNITS.items()
-        if word in time.lower()
-    }
-    guess.unit = found.pop() if len(found) == 1 else ""
-    return guess
 
 
 def _find_endpoints(
@@ -188,7 +230,7 @@ def _find_endpoints(
     taken: set[str],
     *,
     columns: list[str],
-    numbers: dict[str, pd.Series | None],
+    numbers: Numbers,
 ) -> None:
     """Pair events with times; what is paired is taken, and an event without a time is not."""
     for event in events:
@@ -313,15 +355,16 @@ def _quote(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _list(names: list[str]) -> str:
-    return ", ".join(_quote(name) for name in names)
-
-
 def _key(text: str) -> str:
     return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else _quote(text)
 
 
 def _write(guess: _Guess, file: str) -> str:
+    """Write the draft, section by section."""
+    names: dict[str, str] = {}
+    for column in guess.phases:
+        names[_free(_phase_name(column), {*names, *RESERVED_PHASES})] = column
+    order = list(names) or [CHOOSE.lower()]
     lines = [
         "# A draft, guessed from the names and the values of the columns: check every line.",
         f"# {CHOOSE} marks what could not be guessed. Then: bayesblina validate <this file>",
@@ -329,77 +372,12 @@ def _write(guess: _Guess, file: str) -> str:
         "schema = 1",
         'title = "Untitled study"',
         "",
-        "[data]",
-        f"file = {_quote(file)}",
-        f"patient = {_quote(guess.patient or CHOOSE)}",
-        "# days, weeks, months or years: the unit of all times",
-        f"unit = {_quote(guess.unit or CHOOSE)}",
-    ]
-    if guess.synthetic:
-        lines += ["# the ids are those of simulated patients", "synthetic = true"]
-    if guess.transplant:
-        lines.append(f"transplant = {_quote(guess.transplant)}")
-    if guess.covariates:
-        kinds = ", ".join(
-            f"{_key(name)} = {_quote(kind)}" for name, kind in guess.covariates.items()
-        )
-        lines += ["# baseline covariates; the first level of a category is its reference"]
-        lines += [f"covariates = {{ {kinds} }}"]
-    if guess.repeated:
-        lines += [
-            f"# {_list(guess.repeated)}: patients have several rows here, and one in a study",
-            "# file's table; bayesblina.read_counting_process reads such tables in Python",
-        ]
-    if guess.later:
-        lines += [
-            f"# not used: {_list(guess.later)}. They may tell what happened later, and a",
-            "# covariate must be known at the start",
-        ]
-    if guess.unused:
-        lines.append(f"# not used: {_list(guess.unused)}")
-    if guess.reversed:
-        lines += [
-            f"# not used: {_list(guess.reversed)}. An event is 1 and censoring 0 here; a",
-            "# column that says who was censored, or is alive, must be turned round first",
-        ]
-    if guess.dates:
-        lines += [
-            f"# not used: {_list(guess.dates)}. A study file takes times as numbers; from dates,",
-            "# bayesblina.read_dated_cohort makes them in Python",
-        ]
-    deaths = any(guessed == "os" for guessed, *_ in guess.endpoints)
-    endpoints: set[str] = set()
-    for guessed, time, event, entry in guess.endpoints or [("os", CHOOSE, CHOOSE, "")]:
-        name = _free(guessed or "endpoint", endpoints)
-        endpoints.add(name)
-        lines += ["", f"[endpoints.{_key(name)}]", f"time = {_quote(time)}"]
-        lines += ["# 1 for an event, 0 for censoring", f"event = {_quote(event)}"]
-        if entry:
-            lines += [
-                "# under observation for this endpoint from here on (delayed entry)",
-                f"entry = {_quote(entry)}",
-            ]
-        if deaths and re.fullmatch(INCLUDES_DEATH, name):
-            lines += [
-                "# if every death is an event of this endpoint too, say so: whoever contradicts it",
-                "# is then refused, and only counted without it",
-                '# includes = ["os"]',
-            ]
-        if _says(f"{name} {time} {event}", RELAPSE):
-            lines += [
-                '# "exact" if the events stand on the days on which they happened; "visits" if on',
-                "# those of the visits at which they were found: no likelihood for that yet",
-                f"recorded = {_quote(CHOOSE)}",
-            ]
-    lines += ["", "# in the order in which patients pass through them", "[phases]"]
-    names: dict[str, str] = {}
-    for column in guess.phases:
-        names[_free(_phase_name(column), {*names, *RESERVED_PHASES})] = column
-    lines += [f"{_key(name)} = {_quote(column)}" for name, column in names.items()] or [
-        f"{CHOOSE.lower()} = {_quote(CHOOSE)}"
-    ]
-    order = list(names) or [CHOOSE.lower()]
-    lines += [
+        *_data_section(guess, file),
+        *_endpoint_sections(guess),
+        "",
+        "# in the order in which patients pass through them",
+        "[phases]",
+        *(f"{_key(name)} = {_quote(names.get(name, CHOOSE))}" for name in order),
         "",
         "[question]",
         "# the phase whose effect is asked for",
@@ -423,3 +401,48 @@ def _write(guess: _Guess, file: str) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def _data_section(guess: _Guess, file: str) -> Iterator[str]:
+    """Write where the patients are, and which columns are not used."""
+    yield "[data]"
+    yield f"file = {_quote(file)}"
+    yield f"patient = {_quote(guess.patient or CHOOSE)}"
+    yield "# days, weeks, months or years: the unit of all times"
+    yield f"unit = {_quote(guess.unit or CHOOSE)}"
+    if guess.synthetic:
+        yield from ("# the ids are those of simulated patients", "synthetic = true")
+    if guess.transplant:
+        yield f"transplant = {_quote(guess.transplant)}"
+    if guess.covariates:
+        kinds = [f"{_key(name)} = {_quote(kind)}" for name, kind in guess.covariates.items()]
+        yield "# baseline covariates; the first level of a category is its reference"
+        yield f"covariates = {{ {', '.join(kinds)} }}"
+    for names, words in (
+        (guess.repeated, REPEATED),
+        (guess.later, LATER_USED),
+        (guess.unused, "# not used: {}"),
+        (guess.reversed, REVERSED),
+        (guess.dates, DATED),
+    ):
+        if names:
+            yield words.format(", ".join(map(_quote, names)))
+
+
+def _endpoint_sections(guess: _Guess) -> Iterator[str]:
+    """Write the endpoints, each with what has to be decided of it."""
+    deaths = any(guessed == "os" for guessed, *_ in guess.endpoints)
+    taken: set[str] = set()
+    for guessed, time, event, entry in guess.endpoints or [("os", CHOOSE, CHOOSE, "")]:
+        name = _free(guessed or "endpoint", taken)
+        taken.add(name)
+        yield from ("", f"[endpoints.{_key(name)}]", f"time = {_quote(time)}")
+        yield from ("# 1 for an event, 0 for censoring", f"event = {_quote(event)}")
+        if entry:
+            yield "# under observation for this endpoint from here on (delayed entry)"
+            yield f"entry = {_quote(entry)}"
+        if deaths and re.fullmatch(INCLUDES_DEATH, name):
+            yield INCLUDES
+        if _says(f"{name} {time} {event}", RELAPSE):
+            yield RECORDED
+            yield f"recorded = {_quote(CHOOSE)}"

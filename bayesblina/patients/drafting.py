@@ -61,8 +61,8 @@ RECORDED = """\
 SYNTHETIC_ID = "SYN-"
 
 
-# Columns as numbers, by name; None for others.
-Numbers = dict[str, pd.Series | None]
+# Columns of numbers, by name.
+Numbers = dict[str, pd.Series]
 
 
 @dataclass(slots=True)
@@ -117,14 +117,14 @@ def _guess(frame: pd.DataFrame) -> _Guess:
     """Guess what each column is, in the order in which one tells of the next."""
     guess = _Guess()
     columns = [str(name) for name in frame.columns]
-    numbers = {name: _numbers(frame[name]) for name in columns}
+    numbers = {name: values for name in columns if (values := _numbers(frame[name])) is not None}
     _find_patient(guess, frame, columns, numbers)
     left = [name for name in columns if name != guess.patient]
-    guess.dates = [name for name in left if numbers[name] is None and _are_dates(frame[name])]
+    guess.dates = [name for name in left if name not in numbers and _are_dates(frame[name])]
     binary = [
         name
         for name in left
-        if (values := numbers[name]) is not None and set(values.dropna().unique()) <= {0.0, 1.0}
+        if name in numbers and set(numbers[name].dropna().unique()) <= {0.0, 1.0}
     ]
     # 1 for censored, or alive, would turn every answer round.
     guess.reversed = [name for name in binary if _says(name, CENSORED)]
@@ -137,9 +137,9 @@ def _guess(frame: pd.DataFrame) -> _Guess:
     times = [
         name
         for name in left
-        if (values := numbers[name]) is not None
+        if name in numbers
         and name not in events
-        and values.min() >= 0
+        and numbers[name].min() >= 0
         and not _says(name, "age")
         and not (_says(name, NO_TIME) and not _says(name, TIME))
     ]
@@ -163,7 +163,7 @@ def _find_patient(guess: _Guess, frame: pd.DataFrame, columns: list[str], number
     unique = [name for name in columns if _is_unique(frame[name])]
     named = [name for name in unique if re.search(ID, name, re.I)]
     # Numbers that differ between patients are times or measurements, unless they come first.
-    other = [name for name in unique if numbers[name] is None or name == columns[0]]
+    other = [name for name in unique if name not in numbers or name == columns[0]]
     guess.patient = next(iter([*named, *other]), "")
     if guess.patient:
         ids = frame[guess.patient].astype("string")
@@ -177,11 +177,11 @@ def _find_patient(guess: _Guess, frame: pd.DataFrame, columns: list[str], number
 def _find_phases(guess: _Guess, times: list[str], taken: set[str], numbers: Numbers) -> None:
     """Take times that some lack, and that end no later than follow-up, for starts of phases."""
     ends = [numbers[time] for _, time, _, _ in guess.endpoints]
-    last = pd.concat([end for end in ends if end is not None], axis=1).max(axis=1) if ends else None
+    last = pd.concat(ends, axis=1).max(axis=1) if ends else None
     transplants: list[str] = []
     for name in times:
         values = numbers[name]
-        if name in taken or values is None or last is None or not values.isna().any():
+        if name in taken or last is None or not values.isna().any():
             continue
         # What the disease does is no treatment.
         if (
@@ -201,9 +201,9 @@ def _find_phases(guess: _Guess, times: list[str], taken: set[str], numbers: Numb
     else:
         guess.phases = transplants
     # A phase that starts later, in those who have both, comes later.
-    guess.phases.sort(key=lambda name: _median(numbers[name]))
+    guess.phases.sort(key=lambda name: np.nanmedian(numbers[name]))
     if guess.phases:
-        guess.start = _round_up(_median(numbers[guess.phases[-1]]))
+        guess.start = _round_up(float(np.nanmedian(numbers[guess.phases[-1]])))
 
 
 def _find_covariates(
@@ -211,7 +211,7 @@ def _find_covariates(
 ) -> None:
     """Sort what is left into covariates, what tells of later, and what is not used."""
     for name in names:
-        values = numbers[name]
+        values = numbers.get(name)
         complete = bool((frame[name].notna() & (frame[name].astype(str) != "")).all())
         if _tells_the_future(name, values, [numbers[phase] for phase in guess.phases]):
             guess.later.append(name)
@@ -234,7 +234,7 @@ def _find_endpoints(
 ) -> None:
     """Pair events with times; what is paired is taken, and an event without a time is not."""
     for event in events:
-        happened = numbers[event]
+        known = numbers[event].notna()
         # The time of an endpoint usually stands before its event column, and is known for the
         # same patients.
         before = [
@@ -242,7 +242,7 @@ def _find_endpoints(
             for name in reversed(times)
             if name not in taken
             and columns.index(name) < columns.index(event)
-            and _known_together(numbers[name], happened)
+            and (numbers[name].notna() == known).all()
         ]
         if not _says(event, EVENT):
             before = [name for name in before if _says(name, TIME)]
@@ -251,9 +251,8 @@ def _find_endpoints(
             taken.discard(event)
             continue
         taken.add(time)
-        values = numbers[time]
-        assert values is not None
-        entry = next((name for name in times if _is_entry(numbers[name], values, name, taken)), "")
+        unread = [name for name in times if name not in taken]
+        entry = next((name for name in unread if _is_entry(numbers[name], numbers[time])), "")
         taken |= {entry} - {""}
         guess.endpoints.append((_endpoint_name(time, event), time, event, entry))
 
@@ -268,12 +267,9 @@ def _apart(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
 
 
-def _tells_the_future(name: str, values: pd.Series | None, starts: list[pd.Series | None]) -> bool:
+def _tells_the_future(name: str, values: pd.Series | None, starts: list[pd.Series]) -> bool:
     """Whether a column may hold what was not known at the start: no covariate, then."""
-    if any(
-        values is not None and start is not None and (values == start.notna()).all()
-        for start in starts
-    ):
+    if any(values is not None and (values == start.notna()).all() for start in starts):
         return True
     if _says(name, "age") or _says(name, NO_TIME):
         return False
@@ -287,17 +283,6 @@ def _are_dates(series: pd.Series) -> bool:
         return True
     text = series.astype("string").str.strip().fillna("")
     return bool((text.str.fullmatch(DATE) | (text == "")).all() and (text != "").any())
-
-
-def _known_together(time: pd.Series | None, event: pd.Series | None) -> bool:
-    if time is None or event is None:
-        return False
-    return bool((time.notna() == event.notna()).all())
-
-
-def _median(values: pd.Series | None) -> float:
-    assert values is not None
-    return float(np.nanmedian(values))
 
 
 def _round_up(value: float) -> float:
@@ -314,12 +299,11 @@ def _is_unique(series: pd.Series) -> bool:
     return bool((text != "").all() and text.is_unique)
 
 
-def _is_entry(values: pd.Series | None, time: pd.Series, name: str, taken: set[str]) -> bool:
+def _is_entry(values: pd.Series, time: pd.Series) -> bool:
     """Whether a column is missing exactly where the endpoint's time is, and always before it."""
-    if values is None or name in taken or not time.isna().any():
-        return False
     both = time.notna()
-    return bool((values.notna() == both).all() and (values[both] < time[both]).all())
+    same = not both.all() and (values.notna() == both).all()
+    return bool(same and (values[both] < time[both]).all())
 
 
 def _endpoint_name(time: str, event: str) -> str:

@@ -39,27 +39,21 @@ class Arithmetic(Protocol):
 
     def missing(self, values: Any) -> Any:
         """Say which values are missing."""
-        ...
 
     def infinite(self, values: Any) -> Any:
         """Say which values are infinite."""
-        ...
 
     def known(self, values: Any) -> Any:
         """Say which values are neither missing nor infinite."""
-        ...
 
     def latest(self, columns: Sequence[Any]) -> Any:
         """Take each patient's latest finite time from 0 on; infinite where there is none."""
-        ...
 
     def choose(self, condition: Any, yes: Any, no: Any) -> Any:
         """Take one value where a condition holds, and another where it does not."""
-        ...
 
     def number(self, value: float) -> Any:
         """Write a number that is just this one."""
-        ...
 
 
 class InMemory:

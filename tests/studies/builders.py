@@ -10,7 +10,7 @@ import pandas as pd
 import bayesblina as bb
 from bayesblina.core.arrays import Floats
 from bayesblina.studies.weighting.course import StartingCourse, make_course
-from bayesblina.studies.weighting.effect import Arms, _counted, _risk_sets
+from bayesblina.studies.weighting.effect import Arms, _arm_counts, _counted
 from tests.studies.weighting import QUESTION
 
 TWELVE = pd.DataFrame(
@@ -38,4 +38,4 @@ def arms_of(weighted: bb.Weighted, patients: Floats) -> Arms:
     """Both arms with patients weighted as given."""
     basis = _counted(weighted.basis)
     weights = basis.weights(patients[:, None]) * patients[basis.patient][:, None]
-    return _risk_sets(basis).arms(weights)
+    return _arm_counts(basis).arms(weights)

@@ -19,7 +19,7 @@ from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.studies import bootstrap
 from bayesblina.studies.weighting import course as courses
 from bayesblina.studies.weighting import effect as effects
-from bayesblina.studies.weighting.effect import Arms, _counted, _risk_sets
+from bayesblina.studies.weighting.effect import Arms, _arm_counts, _counted
 from tests.studies.builders import EVERYTHING, TWELVE, arms_of
 from tests.studies.weighting import GRACE, QUESTION, simulated
 
@@ -136,8 +136,8 @@ def test_the_second_arm_is_not_stabilised() -> None:
     apart = replace(basis, stabilised=True).weights(np.ones((2000, 1)))
     plain = basis.weights(np.ones((2000, 1)))
     mixed = np.where(basis.exposed[:, None], plain, apart)
-    risk_sets = _risk_sets(basis)
-    one, other = risk_sets.arms(plain), risk_sets.arms(mixed)
+    counts = _arm_counts(basis)
+    one, other = counts.arms(plain), counts.arms(mixed)
     times = np.array([6.0, 12.0, 18.0])
     # Within a cell of time all that wait have nearly one numerator.
     np.testing.assert_allclose(one.survival(times), other.survival(times), atol=2e-3)
@@ -182,11 +182,11 @@ def test_the_spread_is_that_of_patients(monkeypatch: pytest.MonkeyPatch) -> None
     # Each patient left out in turn, and the sample of patients that the concentration is found by.
     basis = _counted(trial.basis)
     without = 1.0 - np.eye(200, 201)
-    arms = _risk_sets(basis).arms(basis.weights(without) * without[basis.patient])
+    arms = _arm_counts(basis).arms(basis.weights(without) * without[basis.patient])
     never, starts = arms.survival(np.array([12.0]))[:, 0]
-    concentration = effects._concentration(basis, _risk_sets(basis), 3)
+    concentration = effects._concentration(basis, _arm_counts(basis), 3)
     monkeypatch.setattr(effects, "LEFT_OUT", 200)
-    assert effects._concentration(basis, _risk_sets(basis), 3) == pytest.approx(
+    assert effects._concentration(basis, _arm_counts(basis), 3) == pytest.approx(
         concentration, rel=0.1
     )
     assert 0.6 < concentration < 0.95
@@ -210,7 +210,7 @@ def test_the_spread_is_that_of_patients(monkeypatch: pytest.MonkeyPatch) -> None
     finer = _counted(bb.clone_censor_weight(cohort, QUESTION, **given).basis)
     monkeypatch.undo()
     assert finer.rows.size > 1.5 * basis.rows.size
-    again = effects._arms(finer, _risk_sets(finer), patients[:, :200]).log_hazard_ratio()
+    again = effects._arms(finer, _arm_counts(finer), patients[:, :200]).log_hazard_ratio()
     np.testing.assert_allclose(again.std(), drawn[0, :200, 0].std(), rtol=0.02)
     # Draws do not depend on how many are held at once.
     monkeypatch.setattr(effects, "BLOCK", 50_000)

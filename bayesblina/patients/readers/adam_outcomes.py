@@ -80,7 +80,7 @@ class AdamEndpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
+class AdamTimes:
     """How follow-up is taken from ADTTE, as `bayesblina.read_adam` says."""
 
     value: Value | None
@@ -158,7 +158,7 @@ def read_outcomes(
     zero: Floats,
     begun: Floats,
     endpoints: Mapping[str, AdamEndpoint],
-    manner: Manner,
+    manner: AdamTimes,
     filters: Filters,
 ) -> Followed:
     """Read the endpoints of ADTTE.
@@ -243,7 +243,7 @@ def _missing(
     table: pd.DataFrame,
     people: People,
     endpoints: Mapping[str, AdamEndpoint],
-    manner: Manner,
+    manner: AdamTimes,
     filtered: list[str],
 ) -> list[Problem]:
     """Find the columns that ADTTE lacks, with what may stand in for them."""
@@ -351,7 +351,7 @@ class _Record:
             days = np.where(brief, days + 0.5, days)
         return days, brief
 
-    def has_unit(self, manner: Manner, value: Value) -> bool:
+    def has_unit(self, manner: AdamTimes, value: Value) -> bool:
         """Whether AVAL has a unit; where AVAL is used it must."""
         return (
             value == "AVAL" or manner.value_unit is not None or "AVALU" in self.rows.frame.columns

@@ -12,7 +12,7 @@ from bayesblina.studies.simulate.truth import Truth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class SyntheticCourse:
     """What happens to each patient, in months, NaN where it never does; arrays (patient,)."""
 
     failure: Floats
@@ -21,9 +21,9 @@ class Course:
     transplant: Floats
     death: Floats
 
-    def replaced(self, rows: Bools, other: Course) -> Course:
+    def replaced(self, rows: Bools, other: SyntheticCourse) -> SyntheticCourse:
         """Take the course of some patients from another."""
-        return Course(
+        return SyntheticCourse(
             **{
                 item.name: np.where(rows, getattr(other, item.name), getattr(self, item.name))
                 for item in fields(self)
@@ -38,7 +38,7 @@ def draw_course(
     start: Floats,
     *,
     maintained: bool = False,
-) -> Course:
+) -> SyntheticCourse:
     """Draw the course from a month in first remission on, maintained from then on or never."""
     hazard = truth.baseline["in_remission"]
     relative = truth.relative_hazard("in_remission", terms)
@@ -64,7 +64,7 @@ def draw_course(
     later = np.where(~transplanted & (later < death), later, np.nan)
     relative = relative * np.exp(truth.transplant_log_hazard_ratio["after_relapse"])
     death = np.where(np.isfinite(later), next_event(rng, hazard, later, relative), death)
-    return Course(
+    return SyntheticCourse(
         failure=failure,
         relapse=relapse,
         second_remission=second,
@@ -74,8 +74,8 @@ def draw_course(
 
 
 def after_second_start(
-    rng: np.random.Generator, truth: Truth, terms: Floats, course: Course, start: Floats
-) -> Course:
+    rng: np.random.Generator, truth: Truth, terms: Floats, course: SyntheticCourse, start: Floats
+) -> SyntheticCourse:
     """Draw what remains of a course, in second remission, from the start of maintenance on."""
     relative = truth.after_relapse(terms, course.relapse, maintained=True)
     relative = relative * np.exp(truth.second_remission_log_hazard_ratio)

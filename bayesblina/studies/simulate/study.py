@@ -15,7 +15,7 @@ from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.declarations import Endpoint, Phases
 from bayesblina.patients.readers import read_cohort
 from bayesblina.studies.simulate.courses import (
-    Course,
+    SyntheticCourse,
     after_second_start,
     delayed,
     draw_course,
@@ -295,7 +295,7 @@ def _draw_covariates(rng: np.random.Generator, n_patients: int) -> pd.DataFrame:
 
 
 def _tabulate(
-    course: Course,
+    course: SyntheticCourse,
     censoring: Floats,
     remission: Floats,
     consolidation: Floats,

@@ -139,7 +139,7 @@ class Arms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _RiskSets:
+class _ArmCounts:
     """Which rows are at risk at which event times: sums over rows are products with these."""
 
     times: Floats
@@ -163,7 +163,7 @@ def _counted(basis: Basis) -> Basis:
     return basis.only(np.flatnonzero(opens < closes))
 
 
-def _risk_sets(basis: Basis) -> _RiskSets:
+def _arm_counts(basis: Basis) -> _ArmCounts:
     """Place rows among the event times of both arms."""
     event = basis.course.event[basis.rows]
     times = np.unique(basis.end[event])
@@ -179,7 +179,7 @@ def _risk_sets(basis: Basis) -> _RiskSets:
         had = mine[event[mine]]
         size = (times.size, event.size)
         events.append(sparse.csr_array((np.ones(had.size), (closes[had] - 1, had)), shape=size))
-    return _RiskSets(times=times, moves=(moves[0], moves[1]), events=(events[0], events[1]))
+    return _ArmCounts(times=times, moves=(moves[0], moves[1]), events=(events[0], events[1]))
 
 
 def _in_blocks(basis: Basis, weights: Floats) -> Iterator[Floats]:
@@ -189,7 +189,7 @@ def _in_blocks(basis: Basis, weights: Floats) -> Iterator[Floats]:
         yield weights[:, first : first + step]
 
 
-def _concentration(basis: Basis, risk_sets: _RiskSets, seed: int) -> float:
+def _concentration(basis: Basis, counts: _ArmCounts, seed: int) -> float:
     """Find the concentration at which draws have, to first order, the jackknife's variance.
 
     At 1 they have that of the infinitesimal jackknife, which is too small where a few patients
@@ -204,18 +204,18 @@ def _concentration(basis: Basis, risk_sets: _RiskSets, seed: int) -> float:
     weights[chosen, 1 + place] = GAIN**2
     weights[chosen, 1 + chosen.size + place] = 1.0 + GAIN
     ratios = np.concatenate(
-        [_arms(basis, risk_sets, part).log_hazard_ratio() for part in _in_blocks(basis, weights)]
+        [_arms(basis, counts, part).log_hazard_ratio() for part in _in_blocks(basis, weights)]
     )
     without, more = np.split(ratios[1:] - ratios[0], 2)
     jackknife, infinitesimal = (without**2).sum(), ((more / GAIN) ** 2).sum()
     return float(np.clip(infinitesimal / jackknife, LEAST_CONCENTRATION, 1.0))
 
 
-def _arms(basis: Basis, risk_sets: _RiskSets, patients: Floats) -> Arms:
+def _arms(basis: Basis, counts: _ArmCounts, patients: Floats) -> Arms:
     """Make the weights and sums over rows of weighted patients, (patient, weighting)."""
     weights = basis.weights(patients)
     weights *= patients.take(basis.patient, axis=0)
-    return risk_sets.arms(weights)
+    return counts.arms(weights)
 
 
 def _patient_weights(basis: Basis, draws: int, seed: int, concentration: float) -> Floats:
@@ -313,19 +313,19 @@ def weighted_effect(
         )
     at, end = _asked(basis, times, horizon) if trial else (np.empty(0), 0.0)
     basis = _counted(basis)
-    risk_sets = _risk_sets(basis)
+    counts = _arm_counts(basis)
     for arm in (0, 1):
-        if not risk_sets.events[arm].nnz:
+        if not counts.events[arm].nnz:
             raise EstimandError(
                 f"Nobody has the event {'after' if arm else 'without'} starting: there is no "
                 "hazard ratio, and nothing to tell the curves apart by."
             )
-    concentration = _concentration(basis, risk_sets, seed)
+    concentration = _concentration(basis, counts, seed)
     drawn = _patient_weights(basis, draws, seed, concentration)
     parts = []
     # First with all patients alike.
     for patients in (np.ones((drawn.shape[0], 1)), *_in_blocks(basis, drawn)):
-        arms = _arms(basis, risk_sets, patients)
+        arms = _arms(basis, counts, patients)
         ratio = arms.log_hazard_ratio()[None]
         # The arm that starts comes first.
         parts.append([ratio, arms.survival(at)[::-1], arms.rmst(end)[::-1]] if trial else [ratio])

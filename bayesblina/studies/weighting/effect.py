@@ -63,10 +63,10 @@ class WeightedEffect:
     """
 
     hazard_ratio: xr.Dataset
-    survival: xr.Dataset | None
-    survival_difference: xr.Dataset | None
-    rmst: xr.Dataset | None
-    rmst_difference: xr.Dataset | None
+    survival: xr.Dataset | None = None
+    survival_difference: xr.Dataset | None = None
+    rmst: xr.Dataset | None = None
+    rmst_difference: xr.Dataset | None = None
     table: pd.DataFrame
     estimand: dict[str, str]
 
@@ -371,18 +371,17 @@ def _effect(
     table: list[dict[str, object]] = []
 
     def dataset(
-        name: str, one: Floats, coords: Mapping[str, list[str] | Floats], **more: object
+        name: str, values: Floats, coords: Mapping[str, list[str] | Floats], **more: object
     ) -> xr.Dataset:
         """Tabulate one quantity and give its draws, in the dimensions of the estimands."""
-        for index in np.ndindex(one.shape[:-1]):
+        for index in np.ndindex(values.shape[:-1]):
             chosen = {key: coords[key][place] for key, place in zip(coords, index, strict=True)}
-            drawn = one[index][1:]
+            drawn = values[index][1:]
             lower, upper = np.quantile(drawn, [0.025, 0.975])
             spread = {"mean": drawn.mean(), "sd": drawn.std(ddof=1), "lower": lower, "upper": upper}
-            row = {"quantity": name, "regime": chosen.get("regime", ""), "time": np.nan}
-            row |= {"time": chosen["time"]} if "time" in chosen else {}
-            table.append({**row, "estimate": one[index][0], **spread})
-        drawn = np.moveaxis(one[..., 1:], -1, 0)[None, :, None]
+            row = {"quantity": name, "regime": "", "time": np.nan, **chosen}
+            table.append({**row, "estimate": values[index][0], **spread})
+        drawn = np.moveaxis(values[..., 1:], -1, 0)[None, :, None]
         return xr.Dataset(
             {name: (("chain", "draw", "endpoint", *coords), drawn)},
             coords={"endpoint": [endpoint], **coords},
@@ -396,34 +395,29 @@ def _effect(
         exposed=weighted.question.exposed,
         reference=Never().label if trial else weighted.question.against,
     )
-    curves: list[xr.Dataset | None] = [None] * 4
+    curves: dict[str, xr.Dataset] = {}
     if trial:
         compared = {"regime": regimes[0], "against": regimes[1]}
         apart = {"time": times}
-        alive, spent = values[1], values[2]
-        curves = [
-            dataset("survival", alive, {"regime": regimes, "time": times}),
-            dataset("survival_difference", alive[0] - alive[1], apart, **compared),
-            dataset("rmst", spent, {"regime": regimes}, horizon=horizon),
-            dataset("rmst_difference", spent[0] - spent[1], {}, horizon=horizon, **compared),
-        ]
+        alive, mean = values[1], values[2]
+        curves = {
+            "survival": dataset("survival", alive, {"regime": regimes, "time": times}),
+            "survival_difference": dataset(
+                "survival_difference", alive[0] - alive[1], apart, **compared
+            ),
+            "rmst": dataset("rmst", mean, {"regime": regimes}, horizon=horizon),
+            "rmst_difference": dataset(
+                "rmst_difference", mean[0] - mean[1], {}, horizon=horizon, **compared
+            ),
+        }
     summary = pd.DataFrame(table)
     if trial:
         alive_rows = (summary["quantity"] == "survival").to_numpy()
         for name, column in _at_risk(weighted, times).items():
-            summary[name] = np.nan
             summary.loc[alive_rows, name] = column
     summary.loc[summary["quantity"].str.startswith("rmst"), "time"] = horizon
     summary.attrs |= {"unit": unit, "synthetic": weighted.cohort.synthetic}
-    return WeightedEffect(
-        hazard_ratio=ratio,
-        survival=curves[0],
-        survival_difference=curves[1],
-        rmst=curves[2],
-        rmst_difference=curves[3],
-        table=summary,
-        estimand=_estimand(weighted),
-    )
+    return WeightedEffect(hazard_ratio=ratio, table=summary, estimand=_estimand(weighted), **curves)
 
 
 def _at_risk(weighted: Weighted, times: Floats) -> dict[str, Floats]:

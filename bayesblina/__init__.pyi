@@ -71,9 +71,9 @@ from .output import plots as plots
 from .output.report import read_results as read_results
 from .output.report import write_report as write_report
 from .patients.cohort import Cohort as Cohort
-from .patients.cohort import Endpoint as Endpoint
-from .patients.cohort import Phase as Phase
-from .patients.cohort import Phases as Phases
+from .patients.declarations import Endpoint as Endpoint
+from .patients.declarations import Phase as Phase
+from .patients.declarations import Phases as Phases
 from .patients.readers import AdamEndpoint as AdamEndpoint
 from .patients.readers import DatedEndpoint as DatedEndpoint
 from .patients.readers import Repairs as Repairs
@@ -90,26 +90,28 @@ from .person_time.onsets import AdverseEvents as AdverseEvents
 from .person_time.onsets import adverse_events as adverse_events
 from .person_time.question import Question as Question
 from .studies import simulate as simulate
-from .studies.bias_analysis import adjust_for_confounder as adjust_for_confounder
-from .studies.bias_analysis import adjust_for_misclassification as adjust_for_misclassification
-from .studies.bias_analysis import bounding_factor as bounding_factor
-from .studies.bias_analysis import confounding as confounding
-from .studies.bias_analysis import e_value as e_value
-from .studies.bias_analysis import e_values as e_values
-from .studies.bias_analysis import informative_dropout as informative_dropout
-from .studies.bias_analysis import tipping_points as tipping_points
+from .studies.bias.dropout import informative_dropout as informative_dropout
+from .studies.bias.misclassification import (
+    adjust_for_misclassification as adjust_for_misclassification,
+)
+from .studies.bias.unmeasured import adjust_for_confounder as adjust_for_confounder
+from .studies.bias.unmeasured import bounding_factor as bounding_factor
+from .studies.bias.unmeasured import confounding as confounding
+from .studies.bias.unmeasured import e_value as e_value
+from .studies.bias.unmeasured import e_values as e_values
+from .studies.bias.unmeasured import tipping_points as tipping_points
 from .studies.bootstrap import bayesian_bootstrap as bayesian_bootstrap
-from .studies.emulation import WeightedEffect as WeightedEffect
-from .studies.emulation import weighted_effect as weighted_effect
 from .studies.external import borrowing as borrowing
 from .studies.planning import SampleSize as SampleSize
 from .studies.planning import operating_characteristics as operating_characteristics
 from .studies.planning import sample_size as sample_size
 from .studies.study_designs import StudyDesign as StudyDesign
 from .studies.study_designs import simulate_cohorts as simulate_cohorts
-from .studies.weighting import Weighted as Weighted
-from .studies.weighting import clone_censor_weight as clone_censor_weight
-from .studies.weighting import starting_weights as starting_weights
+from .studies.weighting.effect import WeightedEffect as WeightedEffect
+from .studies.weighting.effect import weighted_effect as weighted_effect
+from .studies.weighting.weights import Weighted as Weighted
+from .studies.weighting.weights import clone_censor_weight as clone_censor_weight
+from .studies.weighting.weights import starting_weights as starting_weights
 from .studies.what_if import Scenario as Scenario
 from .studies.what_if import Sensitivity as Sensitivity
 from .studies.what_if import design_grid as design_grid

@@ -31,7 +31,7 @@ MODELS = {
 # These read the results of one run of the demo.
 RESULTS = {"test_cli", "test_interrupts", "test_report", "test_report_browser"}
 
-LONG = {"test_what_if", "test_weighting", "test_cli", "test_examples"}
+LONG = {"test_what_if", "test_weights", "test_weighted_effect", "test_cli", "test_examples"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

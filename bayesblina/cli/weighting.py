@@ -25,8 +25,7 @@ from bayesblina.output.figure_files import file_name, write_figure
 from bayesblina.output.staging import require_folder, staged
 
 if TYPE_CHECKING:
-    from bayesblina.studies.emulation import WeightedEffect
-    from bayesblina.studies.weighting import Weighted
+    from bayesblina.studies.weighting import Weighted, WeightedEffect
 
 
 @app.command(epilog=examples("bayesblina weigh study.toml --out weighted"))
@@ -47,8 +46,8 @@ def weigh(
 ) -> None:
     """Emulate a trial, or weight by who starts, as a study's section [weighting] says."""
     with reported(context, debug=debug, quiet=quiet, as_json=as_json, show_ids=show_ids) as manner:
-        from bayesblina.studies.emulation import weighted_effect
         from bayesblina.studies.study_file import read_study
+        from bayesblina.studies.weighting import weighted_effect
 
         with manner.stage("read"):
             read = read_study(study)

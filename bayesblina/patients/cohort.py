@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -12,229 +11,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bayesblina.core.arrays import Floats
-from bayesblina.core.endpoint_order import (
-    Courses,
-    find_breaches,
-    order_of_endpoints,
-    require_includes,
-)
-from bayesblina.core.episodes import POSITIONS, cut_follow_up, state_bounds
-from bayesblina.core.errors import NAMED_PATIENTS, DataError, Problem, SpecError, nearest
+from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.episodes import cut_follow_up, state_bounds
+from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.core.intervals import snap, split, validate_cuts
-from bayesblina.patients.account import (
-    BRIEF,
-    DECLARED,
-    NOT_BRIEF,
-    UNDECLARED,
-    Account,
-    Line,
-    to_html,
-)
+from bayesblina.patients.account import Account, Line, to_html
+from bayesblina.patients.endpoint_account import lines_of_endpoint, lines_of_order
+from bayesblina.patients.outcomes import Outcome, courses_of
+from bayesblina.patients.problems import find_problems, find_short_numbers
 from bayesblina.patients.rules import (
     DAYS_PER_UNIT,
     NEAR_TIES,
-    SHORT_EXPECTED,
-    SHORT_FOUND,
-    Columns,
     InMemory,
+    PatientColumns,
     any_of,
-    is_brief,
-    lost_to_short_numbers,
-    most_are_brief,
-    rules,
     settle,
-    tie_of,
-    unit_words,
 )
-
-RESERVED_PHASES = frozenset({"entry", "off treatment", "transplant"})
-
-Recorded = Literal["exact", "visits"]
-VISITS = (
-    "recorded = 'visits': an event that is found at a visit happened at some time since the visit "
-    "before, which takes a likelihood of its own, and that is not part of bayesblina yet: it is to "
-    "come. Until then declare recorded = 'exact', which takes the day of the visit for that of the "
-    "event, and read what check says of event times before the hazard ratio"
-)
-
-
-def require_recorded(recorded: object) -> None:
-    """Refuse what cannot be said of how an endpoint's events are recorded."""
-    if recorded == "visits":
-        raise SpecError(f"{VISITS}.")
-    if recorded not in (None, "exact"):
-        raise SpecError(f"recorded must be 'exact' or 'visits', got {recorded!r}.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """Columns of one time-to-event endpoint.
-
-    Parameters
-    ----------
-    time
-        Column with the time of the event or of censoring, from the common origin.
-    event
-        Column with 1 (event) or 0 (censored).
-    entry
-        Column with the time at which the patient came under observation for this endpoint
-        (delayed entry); a missing value means that the patient never did. Without it, everybody
-        enters at time 0.
-    recorded
-        How events are recorded: ``"exact"``, on the day on which they happened, or ``"visits"``,
-        on that of the visit at which they were found, as relapses are. Without it they are taken
-        as exact, and results say so. Whatever is declared, event times are looked at:
-        `bayesblina.person_time.event_times`.
-    includes
-        Names of the endpoints whose every event is an event of this one too, as every death is
-        one of relapse-free survival: ``("os",)``. Patients who contradict it are then refused, and
-        without it only counted (`bayesblina.Cohort.account`).
-
-    Raises
-    ------
-    SpecError
-        If `recorded` is ``"visits"``, for which there is no likelihood yet, or unknown; or
-        `includes` is no list of names.
-
-    Examples
-    --------
-    >>> Endpoint(time="rfs_months", event="relapse_or_death", entry="remission_month").entry
-    'remission_month'
-    >>> Endpoint(time="os_months", event="died", recorded="exact").recorded
-    'exact'
-    >>> Endpoint(time="rfs_months", event="relapse_or_death", includes=["os"]).includes
-    ('os',)
-    """
-
-    time: str
-    event: str
-    entry: str | None = None
-    recorded: Recorded | None = None
-    includes: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        require_recorded(self.recorded)
-        object.__setattr__(self, "includes", require_includes(self.includes))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
-    """Columns of one treatment phase.
-
-    Parameters
-    ----------
-    start
-        Column with the time at which the phase starts; missing if it never did.
-    end
-        Column with the time at which it ends, if ends are known; missing if it went on.
-    """
-
-    start: str
-    end: str | None = None
-
-
-class Phases:
-    """Ordered treatment phases and the columns that hold their starts.
-
-    Parameters
-    ----------
-    **phases
-        Phase names in the order in which patients pass through them, each with its start column
-        or a `Phase`.
-
-    Examples
-    --------
-    >>> Phases(consolidation="c_month", maintenance=Phase(start="m_month", end="m_end")).names
-    ('consolidation', 'maintenance')
-    """
-
-    __slots__ = ("_phases",)
-
-    def __init__(self, /, **phases: str | Phase) -> None:
-        self._phases = MappingProxyType(
-            {
-                name: phase if isinstance(phase, Phase) else Phase(start=phase)
-                for name, phase in phases.items()
-            }
-        )
-        if not phases:
-            raise SpecError("Name at least one phase: Phases(maintenance='maintenance_month').")
-        for name in phases:
-            if name in RESERVED_PHASES or name.startswith("before "):
-                raise SpecError(f"'{name}' has a meaning of its own; give the phase another name.")
-
-    @classmethod
-    def from_dict(cls, phases: Mapping[str, str | Phase]) -> Phases:
-        """Make phases from a mapping, for names that are no Python identifiers.
-
-        Parameters
-        ----------
-        phases
-            Phase names in order, each with its start column or a `Phase`.
-
-        Returns
-        -------
-        Phases
-            The same as ``Phases(**phases)``.
-        """
-        return cls(**phases)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Phase names in order."""
-        return tuple(self._phases)
-
-    def items(self) -> tuple[tuple[str, Phase], ...]:
-        """Names and columns, in order."""
-        return tuple(self._phases.items())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Go to another process by being made there again."""
-        return Phases.from_dict, (dict(self._phases),)
-
-    def __repr__(self) -> str:
-        """Show the call that makes it."""
-        return f"Phases({', '.join(f'{name}={phase!r}' for name, phase in self.items())})"
-
-    def __eq__(self, other: object) -> bool:
-        """Compare names, order and columns."""
-        return isinstance(other, Phases) and self.items() == other.items()
-
-    def __hash__(self) -> int:
-        """Hash names, order and columns."""
-        return hash(self.items())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Outcome:
-    """One endpoint of all patients.
-
-    Attributes
-    ----------
-    time : ndarray, shape (patient,)
-        Time of event or censoring; NaN where the patient never came under observation.
-    event : ndarray of bool, shape (patient,)
-        Whether the time is that of an event.
-    entry : ndarray, shape (patient,)
-        Time of entry into observation; NaN where there was none.
-    recorded
-        ``"exact"`` if events are declared to be recorded on their day; None if nothing is
-        declared, and they are taken as such.
-    includes
-        Names of the endpoints whose every event is declared to be an event of this one. One that
-        the cohort does not have says nothing.
-    """
-
-    time: Floats
-    event: NDArray[np.bool_]
-    entry: Floats
-    recorded: Recorded | None = None
-    includes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        require_recorded(self.recorded)
-        object.__setattr__(self, "includes", require_includes(self.includes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -360,20 +152,20 @@ class Cohort:
     def __post_init__(self) -> None:
         problems = _problems_of_shape(self)
         if not problems:
-            problems = _short_numbers(self)
+            problems = find_short_numbers(self.patients, columns_of(self), self.unit)
             self._settle()
-            problems += find_problems(self)
+            courses = courses_of(self.endpoints, unit=self.unit)
+            problems += find_problems(self.patients, columns_of(self), courses, self.unit)
         if problems:
             raise DataError(problems, source=self.source)
         freeze = object.__setattr__
-        freeze(self, "endpoints", MappingProxyType(dict(self.endpoints)))
-        freeze(self, "covariates", MappingProxyType(dict(self.covariates)))
-        freeze(self, "file_hashes", MappingProxyType(dict(self.file_hashes)))
+        for name in ("endpoints", "covariates", "file_hashes"):
+            freeze(self, name, MappingProxyType(dict(getattr(self, name))))
         arrays = [self.patients, self.phase_start, self.phase_end]
         arrays += [covariate.values for covariate in self.covariates.values()]
         for outcome in self.endpoints.values():
             arrays += [outcome.time, outcome.event, outcome.entry]
-        arrays += [one for one in (self.transplant, self.persons) if one is not None]
+        arrays += [times for times in (self.transplant, self.persons) if times is not None]
         for array in arrays:
             array.flags.writeable = False
 
@@ -392,11 +184,9 @@ class Cohort:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Go to another process by being made there again."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        values["endpoints"] = dict(self.endpoints)
-        values["covariates"] = dict(self.covariates)
-        values["file_hashes"] = dict(self.file_hashes)
-        return _made, (values,)
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        plain = {name: dict(v) if isinstance(v, Mapping) else v for name, v in values.items()}
+        return _made, (plain,)
 
     @property
     def size(self) -> int:
@@ -434,88 +224,23 @@ class Cohort:
         >>> int(table.loc[table["step"] == "read", "patients"].iloc[0])
         267
         """
-        out = tuple(patient for one in self.exclusions for patient in one.patients)
-        whole = (*map(str, self.patients), *out)
-        lines = [Line(step="read", what=f"patients in {self.source}", patients=whole)]
-        lines += [
-            Line(step="excluded", what=one.reason, patients=one.patients) for one in self.exclusions
+        excluded = [
+            Line(step="excluded", what=left_out.reason, patients=left_out.patients)
+            for left_out in self.exclusions
         ]
+        read = (*map(str, self.patients), *(who for line in excluded for who in line.patients))
+        lines = [Line(step="read", what=f"patients in {self.source}", patients=read), *excluded]
         lines += [
-            Line(step="repaired", what=one.rule, patients=one.patients) for one in self.repairs
+            Line(step="repaired", what=repair.rule, patients=repair.patients)
+            for repair in self.repairs
         ]
-        for name in self.endpoints:
-            lines += self._account_of(name, validate_cuts(cuts))
-        lines += self._order()
+        inner, starts = validate_cuts(cuts), self.phase_start
+        for name, outcome in self.endpoints.items():
+            lines += lines_of_endpoint(
+                name, outcome, self.patients, self.phases, starts, inner, self.unit
+            )
+        lines += lines_of_order(self.endpoints, self.patients, self.unit)
         return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
-
-    def _order(self) -> list[Line]:
-        """Say how endpoints lie to each other's events."""
-        seen = order_of_endpoints(courses_of(self.endpoints, unit=self.unit))
-        return [
-            Line(
-                step="order",
-                endpoint=one.endpoint,
-                what=one.what,
-                patients=tuple(str(patient) for patient in self.patients[one.rows]),
-                events=int(one.events.sum()),
-            )
-            for one in seen
-            if one.rows.any()
-        ]
-
-    def _account_of(self, name: str, cuts: Floats) -> list[Line]:
-        outcome = self.endpoints[name]
-        time, entry, starts, cuts = snap([outcome.time, outcome.entry, self.phase_start, cuts])
-        seen = np.isfinite(entry)
-
-        def line(rows: NDArray[np.bool_], **what: Any) -> Line:
-            ids = tuple(str(patient) for patient in self.patients[rows])
-            return Line(endpoint=name, patients=ids, **what)
-
-        lines = [
-            line(
-                seen,
-                step="observed",
-                what="under observation",
-                events=int(outcome.event[seen].sum()),
-                person_time=float((time[seen] - entry[seen]).sum()),
-            )
-        ]
-        brief = seen & is_brief(time, entry, self.unit)
-        if most_are_brief(int(brief.sum()), int(seen.sum())):
-            lines.append(line(brief, step="follow-up", what=BRIEF))
-            lines.append(line(seen & ~brief, step="follow-up", what=NOT_BRIEF))
-        if not seen.all():
-            lines.append(line(~seen, step="observed", what="never under observation"))
-        happened = seen & outcome.event
-        lines.append(
-            line(
-                happened,
-                step="recorded",
-                what=DECLARED if outcome.recorded == "exact" else UNDECLARED,
-                events=int(happened.sum()),
-            )
-        )
-        for index, phase in enumerate(self.phases):
-            start = starts[:, index]
-            inside = (start > entry) & (start < time)
-            met = np.isin(start, cuts)
-            for other in range(index):
-                met |= start == starts[:, other]
-            where = {
-                "early": start < entry,
-                "leading": start == entry,
-                "within": inside & ~met,
-                "boundary": inside & met,
-                "trailing": start == time,
-                "late": start > time,
-            }
-            lines += [
-                line(rows, step="phase start", phase=phase, what=POSITIONS[position])
-                for position, rows in where.items()
-                if rows.any() or position == "within"
-            ]
-        return lines
 
     def to_counting_process(
         self, *, endpoint: str | None = None, cuts: ArrayLike | None = None
@@ -627,7 +352,7 @@ class Cohort:
             (f"{name}: started", str(int(np.isfinite(self.phase_start[:, index]).sum())))
             for index, name in enumerate(self.phases)
         ]
-        rows += [(f"covariate {name}", one.kind) for name, one in self.covariates.items()]
+        rows += [(f"covariate {name}", own.kind) for name, own in self.covariates.items()]
         return to_html(("Cohort", f"{self.size} {kind}patients, times in {self.unit}"), rows)
 
 
@@ -640,7 +365,7 @@ def _made(values: dict[str, Any]) -> Cohort:
     return Cohort(**values)
 
 
-def _shown(covariate: Covariate, rows: NDArray[np.int64]) -> Any:
+def _shown(covariate: Covariate, rows: Ints) -> Any:
     """Give a covariate's values as the table had them."""
     values = covariate.values[rows]
     if covariate.kind == "continuous":
@@ -649,142 +374,37 @@ def _shown(covariate: Covariate, rows: NDArray[np.int64]) -> Any:
     return pd.Categorical(np.asarray(covariate.levels)[values.astype(np.int64)], dtype=dtype)
 
 
-def find_problems(cohort: Cohort) -> list[Problem]:
-    """Find everything that is inconsistent in a cohort's arrays.
-
-    Parameters
-    ----------
-    cohort
-        The cohort, possibly not valid.
-    """
-    problems = _problems_of_shape(cohort)
-    if problems:
-        return problems
-    ids = cohort.patients
-
-    def report(role: str, rows: NDArray[np.bool_], found: str, expected: str) -> None:
-        if rows.any():
-            who = tuple(dict.fromkeys(str(patient) for patient in ids[rows]))
-            numbers = _numbers_of(rows)
-            problems.append(
-                Problem(column=role, found=found, expected=expected, patients=who, rows=numbers)
-            )
-
-    missing = np.flatnonzero(ids == "")
-    if missing.size:
-        rows = ", ".join(str(row + 1) for row in missing[:NAMED_PATIENTS])
-        more = f" and {missing.size - NAMED_PATIENTS} more" if missing.size > 10 else ""
-        problems.append(
-            Problem(
-                column="patient",
-                found=f"missing ids in rows {rows}{more}",
-                expected="Every patient needs an id.",
-            )
-        )
-    unique, counts = np.unique(ids, return_counts=True)
-    report(
-        "patient",
-        np.isin(ids, unique[(counts > 1) & (unique != "")]),
-        "ids that stand in more than one row",
-        "Expected one row per patient; merge or rename them.",
-    )
-    for broken in rules(columns_of(cohort), InMemory(), unit=cohort.unit):
-        report(broken.role, broken.rows, broken.found, broken.expected)
-    for breach in find_breaches(courses_of(cohort.endpoints, unit=cohort.unit)):
-        report(breach.role, breach.rows, breach.found, breach.expected)
-    problems += _check_unit(cohort)
-    return problems
-
-
-def _short_numbers(cohort: Cohort) -> list[Problem]:
-    """Find columns of too few digits, before near ties of them are settled."""
-    times = [outcome.time for outcome in cohort.endpoints.values()]
-    problems = []
-    for role, mark in marks_of(cohort).items():
-        rows = lost_to_short_numbers(mark, times, tie_of(cohort.unit))
-        if rows.any():
-            problems.append(
-                Problem(
-                    column=role,
-                    found=SHORT_FOUND,
-                    expected=SHORT_EXPECTED,
-                    patients=tuple(str(patient) for patient in cohort.patients[rows]),
-                    rows=_numbers_of(rows),
-                )
-            )
-    return problems
-
-
-def _numbers_of(rows: NDArray[np.bool_]) -> tuple[int, ...]:
-    """List the numbers of the first of some rows, one more than are shown."""
-    return tuple((np.flatnonzero(rows)[: NAMED_PATIENTS + 1] + 1).tolist())
-
-
-def marks_of(cohort: Cohort) -> dict[str, Floats]:
-    """Lay out all times at which states may begin, by role.
-
-    Parameters
-    ----------
-    cohort
-        The cohort, possibly not valid.
-
-    Returns
-    -------
-    dict of ndarray, shape (patient,)
-        Starts and ends of phases, and times of transplants.
-    """
-    return columns_of(cohort).marks()
-
-
 def _problems_of_shape(cohort: Cohort) -> list[Problem]:
-    problems = []
-    if cohort.unit not in DAYS_PER_UNIT:
-        known = ", ".join(DAYS_PER_UNIT)
-        problems.append(
-            Problem(column="unit", found=f"'{cohort.unit}'", expected=f"Expected one of {known}.")
-        )
-    if not cohort.endpoints:
-        problems.append(
-            Problem(column="endpoints", found="none", expected="Declare at least one endpoint.")
-        )
-    if cohort.size == 0:
-        problems.append(
-            Problem(column="patient", found="no rows", expected="Expected one row per patient.")
-        )
-    size = cohort.size
-    shape = (size, len(cohort.phases))
-    sized = {
-        **{f"{name}.time": outcome.time.shape for name, outcome in cohort.endpoints.items()},
-        **{f"{name}.event": outcome.event.shape for name, outcome in cohort.endpoints.items()},
-        **{f"{name}.entry": outcome.entry.shape for name, outcome in cohort.endpoints.items()},
-        **{name: covariate.values.shape for name, covariate in cohort.covariates.items()},
+    size, known = cohort.size, ", ".join(DAYS_PER_UNIT)
+    empty = (
+        (cohort.unit not in DAYS_PER_UNIT, "unit", f"'{cohort.unit}'", f"Expected one of {known}."),
+        (not cohort.endpoints, "endpoints", "none", "Declare at least one endpoint."),
+        (size == 0, "patient", "no rows", "Expected one row per patient."),
+    )
+    problems = [
+        Problem(column=column, found=found, expected=expected)
+        for wrong, column, found, expected in empty
+        if wrong
+    ]
+    sized: dict[str, Any] = {
+        f"{name}.{kind}": getattr(outcome, kind)
+        for kind in ("time", "event", "entry")
+        for name, outcome in cohort.endpoints.items()
     }
-    if cohort.transplant is not None:
-        sized["transplant"] = cohort.transplant.shape
-    if cohort.persons is not None:
-        sized["persons"] = cohort.persons.shape
-    problems += [
-        Problem(column=name, found=f"shape {found}", expected=f"Expected ({size},).")
-        for name, found in sized.items()
-        if found != (size,)
+    sized |= {name: covariate.values for name, covariate in cohort.covariates.items()}
+    sized |= {"transplant": cohort.transplant, "persons": cohort.persons}
+    phases = {"phase_start": cohort.phase_start, "phase_end": cohort.phase_end}
+    expected = dict.fromkeys(sized, (size,)) | dict.fromkeys(phases, (size, len(cohort.phases)))
+    return problems + [
+        Problem(column=name, found=f"shape {array.shape}", expected=f"Expected {expected[name]}.")
+        for name, array in (sized | phases).items()
+        if array is not None and array.shape != expected[name]
     ]
-    problems += [
-        Problem(column=name, found=f"shape {array.shape}", expected=f"Expected {shape}.")
-        for name, array in (("phase_start", cohort.phase_start), ("phase_end", cohort.phase_end))
-        if array.shape != shape
-    ]
-    return problems
 
 
-def columns_of(cohort: Cohort) -> Columns:
-    """Lay out a cohort's times for `bayesblina.patients.rules`.
-
-    Parameters
-    ----------
-    cohort
-        The cohort, possibly not valid.
-    """
-    return Columns(
+def columns_of(cohort: Cohort) -> PatientColumns:
+    """Lay out the columns of a cohort, possibly not valid, for `bayesblina.patients.rules`."""
+    return PatientColumns(
         time={name: outcome.time for name, outcome in cohort.endpoints.items()},
         entry={name: outcome.entry for name, outcome in cohort.endpoints.items()},
         start={name: cohort.phase_start[:, index] for index, name in enumerate(cohort.phases)},
@@ -792,50 +412,3 @@ def columns_of(cohort: Cohort) -> Columns:
         transplant=cohort.transplant,
         covariates={name: covariate.values for name, covariate in cohort.covariates.items()},
     )
-
-
-def courses_of(endpoints: Mapping[str, Outcome], *, unit: str) -> Courses:
-    """Lay out endpoints for `bayesblina.core.endpoint_order`.
-
-    Parameters
-    ----------
-    unit
-        Time unit, which says what times are one.
-    """
-    arithmetic = InMemory()
-    return Courses(
-        time={name: outcome.time for name, outcome in endpoints.items()},
-        event={name: outcome.event for name, outcome in endpoints.items()},
-        entry={name: outcome.entry for name, outcome in endpoints.items()},
-        includes={name: outcome.includes for name, outcome in endpoints.items()},
-        known=arithmetic.known,
-        near=partial(tie_of(unit).near, arithmetic=arithmetic),
-    )
-
-
-def last_seen(endpoints: Mapping[str, Outcome]) -> Floats:
-    """Find the end of follow-up over all endpoints.
-
-    Returns
-    -------
-    ndarray, shape (patient,)
-        The latest time of each patient; infinite where none is known.
-    """
-    found: Floats = InMemory().latest([outcome.time for outcome in endpoints.values()])
-    return found
-
-
-def _check_unit(cohort: Cohort) -> list[Problem]:
-    problems = []
-    for name, outcome in cohort.endpoints.items():
-        # With delayed entry, or age as the time scale, follow-up is not the time of its end.
-        known = np.isfinite(outcome.time) & np.isfinite(outcome.entry)
-        seen = outcome.time[known] - outcome.entry[known]
-        seen = seen[seen > 0]
-        if not seen.size:
-            continue
-        words = unit_words(cohort.unit, float(np.median(seen)), float(seen.max()))
-        if words is not None:
-            found, expected = words
-            problems.append(Problem(column=f"{name}.time", found=found, expected=expected))
-    return problems

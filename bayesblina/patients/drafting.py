@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.core.errors import SpecError
-from bayesblina.patients.cohort import RESERVED_PHASES
+from bayesblina.patients.declarations import RESERVED_PHASES
 from bayesblina.patients.readers.columns import DECIMAL, MOST_LEVELS
 from bayesblina.patients.readers.sources import load_table
 
@@ -36,8 +36,33 @@ LATER = r"start|begin|end|exit|entry|respon\w*|remission|complete\w*"
 ID = r"(^|_)(id|subj|usubjid|patient)"
 DATE = r"\d{4}-\d{2}(-\d{2})?"
 
+# What a draft says of columns that it does not use, and of endpoints.
+REPEATED = """\
+# {}: patients have several rows here, and one in a study
+# file's table; bayesblina.read_counting_process reads such tables in Python"""
+LATER_USED = """\
+# not used: {}. They may tell what happened later, and a
+# covariate must be known at the start"""
+REVERSED = """\
+# not used: {}. An event is 1 and censoring 0 here; a
+# column that says who was censored, or is alive, must be turned round first"""
+DATED = """\
+# not used: {}. A study file takes times as numbers; from dates,
+# bayesblina.read_dated_cohort makes them in Python"""
+INCLUDES = """\
+# if every death is an event of this endpoint too, say so: whoever contradicts it
+# is then refused, and only counted without it
+# includes = ["os"]"""
+RECORDED = """\
+# "exact" if the events stand on the days on which they happened; "visits" if on
+# those of the visits at which they were found: no likelihood for that yet"""
+
 # What `bayesblina.studies.simulate` puts before the number of a simulated patient.
 SYNTHETIC_ID = "SYN-"
+
+
+# Columns of numbers, by name.
+Numbers = dict[str, pd.Series]
 
 
 @dataclass(slots=True)
@@ -89,28 +114,17 @@ def _numbers(series: pd.Series) -> pd.Series | None:
 
 
 def _guess(frame: pd.DataFrame) -> _Guess:
+    """Guess what each column is, in the order in which one tells of the next."""
     guess = _Guess()
     columns = [str(name) for name in frame.columns]
-    numbers = {name: _numbers(frame[name]) for name in columns}
-    unique = [name for name in columns if _is_unique(frame[name])]
-    named = [name for name in unique if re.search(ID, name, re.I)]
-    # Numbers that differ between patients are times or measurements, unless they come first.
-    other = [name for name in unique if numbers[name] is None or name == columns[0]]
-    guess.patient = next(iter([*named, *other]), "")
-    guess.repeated = [
-        name
-        for name in columns
-        if re.search(ID, name, re.I) and not guess.patient and frame[name].duplicated().any()
-    ]
-    if guess.patient:
-        ids = frame[guess.patient].astype("string")
-        guess.synthetic = bool(ids.str.startswith(SYNTHETIC_ID).all())
+    numbers = {name: values for name in columns if (values := _numbers(frame[name])) is not None}
+    _find_patient(guess, frame, columns, numbers)
     left = [name for name in columns if name != guess.patient]
-    guess.dates = [name for name in left if numbers[name] is None and _are_dates(frame[name])]
+    guess.dates = [name for name in left if name not in numbers and _are_dates(frame[name])]
     binary = [
         name
         for name in left
-        if (values := numbers[name]) is not None and set(values.dropna().unique()) <= {0.0, 1.0}
+        if name in numbers and set(numbers[name].dropna().unique()) <= {0.0, 1.0}
     ]
     # 1 for censored, or alive, would turn every answer round.
     guess.reversed = [name for name in binary if _says(name, CENSORED)]
@@ -123,25 +137,58 @@ def _guess(frame: pd.DataFrame) -> _Guess:
     times = [
         name
         for name in left
-        if (values := numbers[name]) is not None
+        if name in numbers
         and name not in events
-        and values.min() >= 0
+        and numbers[name].min() >= 0
         and not _says(name, "age")
         and not (_says(name, NO_TIME) and not _says(name, TIME))
     ]
     taken: set[str] = {*events, *guess.reversed}
     _find_endpoints(guess, events, times, taken, columns=columns, numbers=numbers)
+    _find_phases(guess, times, taken, numbers)
+    kept = [name for name in left if name not in {*taken, *guess.dates, *guess.repeated}]
+    _find_covariates(guess, frame, kept, numbers)
+    units = {
+        unit
+        for _, time, _, _ in guess.endpoints
+        for word, unit in UNITS.items()
+        if word in time.lower()
+    }
+    guess.unit = units.pop() if len(units) == 1 else ""
+    return guess
+
+
+def _find_patient(guess: _Guess, frame: pd.DataFrame, columns: list[str], numbers: Numbers) -> None:
+    """Find the column of ids: unique, and named so if one is; or columns that repeat them."""
+    unique = [name for name in columns if _is_unique(frame[name])]
+    named = [name for name in unique if re.search(ID, name, re.I)]
+    # Numbers that differ between patients are times or measurements, unless they come first.
+    other = [name for name in unique if name not in numbers or name == columns[0]]
+    guess.patient = next(iter([*named, *other]), "")
+    if guess.patient:
+        ids = frame[guess.patient].astype("string")
+        guess.synthetic = bool(ids.str.startswith(SYNTHETIC_ID).all())
+    else:
+        guess.repeated = [
+            name for name in columns if re.search(ID, name, re.I) and frame[name].duplicated().any()
+        ]
+
+
+def _find_phases(guess: _Guess, times: list[str], taken: set[str], numbers: Numbers) -> None:
+    """Take times that some lack, and that end no later than follow-up, for starts of phases."""
     ends = [numbers[time] for _, time, _, _ in guess.endpoints]
-    last = pd.concat([end for end in ends if end is not None], axis=1).max(axis=1) if ends else None
+    last = pd.concat(ends, axis=1).max(axis=1) if ends else None
     transplants: list[str] = []
     for name in times:
         values = numbers[name]
-        if name in taken or values is None or last is None or not values.isna().any():
-            continue
-        if (values.dropna() > last[values.notna()] + 1e-9).any() or values.isna().all():
+        if name in taken or last is None or not values.isna().any():
             continue
         # What the disease does is no treatment.
-        if _says(name, DISEASE):
+        if (
+            (values.dropna() > last[values.notna()] + 1e-9).any()
+            or values.isna().all()
+            or _says(name, DISEASE)
+        ):
             continue
         taken.add(name)
         # In a study of other phases, a transplant ends or changes what is compared.
@@ -154,31 +201,26 @@ def _guess(frame: pd.DataFrame) -> _Guess:
     else:
         guess.phases = transplants
     # A phase that starts later, in those who have both, comes later.
-    guess.phases.sort(key=lambda name: _median(numbers[name]))
+    guess.phases.sort(key=lambda name: np.nanmedian(numbers[name]))
     if guess.phases:
-        guess.start = _round_up(_median(numbers[guess.phases[-1]]))
-    for name in left:
-        if name in taken or name in guess.dates or name in guess.repeated:
-            continue
-        values = numbers[name]
+        guess.start = _round_up(float(np.nanmedian(numbers[guess.phases[-1]])))
+
+
+def _find_covariates(
+    guess: _Guess, frame: pd.DataFrame, names: list[str], numbers: Numbers
+) -> None:
+    """Sort what is left into covariates, what tells of later, and what is not used."""
+    for name in names:
+        values = numbers.get(name)
+        complete = bool((frame[name].notna() & (frame[name].astype(str) != "")).all())
         if _tells_the_future(name, values, [numbers[phase] for phase in guess.phases]):
             guess.later.append(name)
-            continue
-        complete = bool((frame[name].notna() & (frame[name].astype(str) != "")).all())
-        if complete and values is not None and values.nunique() > 2:
+        elif complete and values is not None and values.nunique() > 2:
             guess.covariates[name] = "continuous"
         elif complete and frame[name].nunique() <= min(MOST_LEVELS, max(2, len(frame) // 5)):
             guess.covariates[name] = "categorical"
         else:
             guess.unused.append(name)
-    found = {
-        unit
-        for _, time, _, _ in guess.endpoints
-        for word, unit in UNITS.items()
-        if word in time.lower()
-    }
-    guess.unit = found.pop() if len(found) == 1 else ""
-    return guess
 
 
 def _find_endpoints(
@@ -188,11 +230,11 @@ def _find_endpoints(
     taken: set[str],
     *,
     columns: list[str],
-    numbers: dict[str, pd.Series | None],
+    numbers: Numbers,
 ) -> None:
     """Pair events with times; what is paired is taken, and an event without a time is not."""
     for event in events:
-        happened = numbers[event]
+        known = numbers[event].notna()
         # The time of an endpoint usually stands before its event column, and is known for the
         # same patients.
         before = [
@@ -200,7 +242,7 @@ def _find_endpoints(
             for name in reversed(times)
             if name not in taken
             and columns.index(name) < columns.index(event)
-            and _known_together(numbers[name], happened)
+            and (numbers[name].notna() == known).all()
         ]
         if not _says(event, EVENT):
             before = [name for name in before if _says(name, TIME)]
@@ -209,9 +251,8 @@ def _find_endpoints(
             taken.discard(event)
             continue
         taken.add(time)
-        values = numbers[time]
-        assert values is not None
-        entry = next((name for name in times if _is_entry(numbers[name], values, name, taken)), "")
+        unread = [name for name in times if name not in taken]
+        entry = next((name for name in unread if _is_entry(numbers[name], numbers[time])), "")
         taken |= {entry} - {""}
         guess.endpoints.append((_endpoint_name(time, event), time, event, entry))
 
@@ -226,12 +267,9 @@ def _apart(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
 
 
-def _tells_the_future(name: str, values: pd.Series | None, starts: list[pd.Series | None]) -> bool:
+def _tells_the_future(name: str, values: pd.Series | None, starts: list[pd.Series]) -> bool:
     """Whether a column may hold what was not known at the start: no covariate, then."""
-    if any(
-        values is not None and start is not None and (values == start.notna()).all()
-        for start in starts
-    ):
+    if any(values is not None and (values == start.notna()).all() for start in starts):
         return True
     if _says(name, "age") or _says(name, NO_TIME):
         return False
@@ -245,17 +283,6 @@ def _are_dates(series: pd.Series) -> bool:
         return True
     text = series.astype("string").str.strip().fillna("")
     return bool((text.str.fullmatch(DATE) | (text == "")).all() and (text != "").any())
-
-
-def _known_together(time: pd.Series | None, event: pd.Series | None) -> bool:
-    if time is None or event is None:
-        return False
-    return bool((time.notna() == event.notna()).all())
-
-
-def _median(values: pd.Series | None) -> float:
-    assert values is not None
-    return float(np.nanmedian(values))
 
 
 def _round_up(value: float) -> float:
@@ -272,12 +299,11 @@ def _is_unique(series: pd.Series) -> bool:
     return bool((text != "").all() and text.is_unique)
 
 
-def _is_entry(values: pd.Series | None, time: pd.Series, name: str, taken: set[str]) -> bool:
+def _is_entry(values: pd.Series, time: pd.Series) -> bool:
     """Whether a column is missing exactly where the endpoint's time is, and always before it."""
-    if values is None or name in taken or not time.isna().any():
-        return False
     both = time.notna()
-    return bool((values.notna() == both).all() and (values[both] < time[both]).all())
+    same = not both.all() and (values.notna() == both).all()
+    return bool(same and (values[both] < time[both]).all())
 
 
 def _endpoint_name(time: str, event: str) -> str:
@@ -313,15 +339,16 @@ def _quote(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _list(names: list[str]) -> str:
-    return ", ".join(_quote(name) for name in names)
-
-
 def _key(text: str) -> str:
     return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else _quote(text)
 
 
 def _write(guess: _Guess, file: str) -> str:
+    """Write the draft, section by section."""
+    names: dict[str, str] = {}
+    for column in guess.phases:
+        names[_free(_phase_name(column), {*names, *RESERVED_PHASES})] = column
+    order = list(names) or [CHOOSE.lower()]
     lines = [
         "# A draft, guessed from the names and the values of the columns: check every line.",
         f"# {CHOOSE} marks what could not be guessed. Then: bayesblina validate <this file>",
@@ -329,77 +356,12 @@ def _write(guess: _Guess, file: str) -> str:
         "schema = 1",
         'title = "Untitled study"',
         "",
-        "[data]",
-        f"file = {_quote(file)}",
-        f"patient = {_quote(guess.patient or CHOOSE)}",
-        "# days, weeks, months or years: the unit of all times",
-        f"unit = {_quote(guess.unit or CHOOSE)}",
-    ]
-    if guess.synthetic:
-        lines += ["# the ids are those of simulated patients", "synthetic = true"]
-    if guess.transplant:
-        lines.append(f"transplant = {_quote(guess.transplant)}")
-    if guess.covariates:
-        kinds = ", ".join(
-            f"{_key(name)} = {_quote(kind)}" for name, kind in guess.covariates.items()
-        )
-        lines += ["# baseline covariates; the first level of a category is its reference"]
-        lines += [f"covariates = {{ {kinds} }}"]
-    if guess.repeated:
-        lines += [
-            f"# {_list(guess.repeated)}: patients have several rows here, and one in a study",
-            "# file's table; bayesblina.read_counting_process reads such tables in Python",
-        ]
-    if guess.later:
-        lines += [
-            f"# not used: {_list(guess.later)}. They may tell what happened later, and a",
-            "# covariate must be known at the start",
-        ]
-    if guess.unused:
-        lines.append(f"# not used: {_list(guess.unused)}")
-    if guess.reversed:
-        lines += [
-            f"# not used: {_list(guess.reversed)}. An event is 1 and censoring 0 here; a",
-            "# column that says who was censored, or is alive, must be turned round first",
-        ]
-    if guess.dates:
-        lines += [
-            f"# not used: {_list(guess.dates)}. A study file takes times as numbers; from dates,",
-            "# bayesblina.read_dated_cohort makes them in Python",
-        ]
-    deaths = any(guessed == "os" for guessed, *_ in guess.endpoints)
-    endpoints: set[str] = set()
-    for guessed, time, event, entry in guess.endpoints or [("os", CHOOSE, CHOOSE, "")]:
-        name = _free(guessed or "endpoint", endpoints)
-        endpoints.add(name)
-        lines += ["", f"[endpoints.{_key(name)}]", f"time = {_quote(time)}"]
-        lines += ["# 1 for an event, 0 for censoring", f"event = {_quote(event)}"]
-        if entry:
-            lines += [
-                "# under observation for this endpoint from here on (delayed entry)",
-                f"entry = {_quote(entry)}",
-            ]
-        if deaths and re.fullmatch(INCLUDES_DEATH, name):
-            lines += [
-                "# if every death is an event of this endpoint too, say so: whoever contradicts it",
-                "# is then refused, and only counted without it",
-                '# includes = ["os"]',
-            ]
-        if _says(f"{name} {time} {event}", RELAPSE):
-            lines += [
-                '# "exact" if the events stand on the days on which they happened; "visits" if on',
-                "# those of the visits at which they were found: no likelihood for that yet",
-                f"recorded = {_quote(CHOOSE)}",
-            ]
-    lines += ["", "# in the order in which patients pass through them", "[phases]"]
-    names: dict[str, str] = {}
-    for column in guess.phases:
-        names[_free(_phase_name(column), {*names, *RESERVED_PHASES})] = column
-    lines += [f"{_key(name)} = {_quote(column)}" for name, column in names.items()] or [
-        f"{CHOOSE.lower()} = {_quote(CHOOSE)}"
-    ]
-    order = list(names) or [CHOOSE.lower()]
-    lines += [
+        *_data_section(guess, file),
+        *_endpoint_sections(guess),
+        "",
+        "# in the order in which patients pass through them",
+        "[phases]",
+        *(f"{_key(name)} = {_quote(names.get(name, CHOOSE))}" for name in order),
         "",
         "[question]",
         "# the phase whose effect is asked for",
@@ -423,3 +385,48 @@ def _write(guess: _Guess, file: str) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def _data_section(guess: _Guess, file: str) -> Iterator[str]:
+    """Write where the patients are, and which columns are not used."""
+    yield "[data]"
+    yield f"file = {_quote(file)}"
+    yield f"patient = {_quote(guess.patient or CHOOSE)}"
+    yield "# days, weeks, months or years: the unit of all times"
+    yield f"unit = {_quote(guess.unit or CHOOSE)}"
+    if guess.synthetic:
+        yield from ("# the ids are those of simulated patients", "synthetic = true")
+    if guess.transplant:
+        yield f"transplant = {_quote(guess.transplant)}"
+    if guess.covariates:
+        kinds = [f"{_key(name)} = {_quote(kind)}" for name, kind in guess.covariates.items()]
+        yield "# baseline covariates; the first level of a category is its reference"
+        yield f"covariates = {{ {', '.join(kinds)} }}"
+    for names, words in (
+        (guess.repeated, REPEATED),
+        (guess.later, LATER_USED),
+        (guess.unused, "# not used: {}"),
+        (guess.reversed, REVERSED),
+        (guess.dates, DATED),
+    ):
+        if names:
+            yield words.format(", ".join(map(_quote, names)))
+
+
+def _endpoint_sections(guess: _Guess) -> Iterator[str]:
+    """Write the endpoints, each with what has to be decided of it."""
+    deaths = any(guessed == "os" for guessed, *_ in guess.endpoints)
+    taken: set[str] = set()
+    for guessed, time, event, entry in guess.endpoints or [("os", CHOOSE, CHOOSE, "")]:
+        name = _free(guessed or "endpoint", taken)
+        taken.add(name)
+        yield from ("", f"[endpoints.{_key(name)}]", f"time = {_quote(time)}")
+        yield from ("# 1 for an event, 0 for censoring", f"event = {_quote(event)}")
+        if entry:
+            yield "# under observation for this endpoint from here on (delayed entry)"
+            yield f"entry = {_quote(entry)}"
+        if deaths and re.fullmatch(INCLUDES_DEATH, name):
+            yield INCLUDES
+        if _says(f"{name} {time} {event}", RELAPSE):
+            yield RECORDED
+            yield f"recorded = {_quote(CHOOSE)}"

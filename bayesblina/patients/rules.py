@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.intervals import TIE_TOLERANCE
@@ -27,13 +26,6 @@ SHORTEST_LONGEST_FOLLOW_UP_DAYS = 7.0
 LONGEST_LIFE_YEARS = 150.0
 # A stay shorter than this before an event or the end of follow-up is none.
 SHORTEST_STAY_DAYS = 0.01
-# Significant bits of numbers that SAS keeps in three bytes, by platform; of half precision, 11.
-FEWEST_BITS, SHORT_BITS = 13, 16
-FEWEST_FRACTIONS = 5
-SHORT_FOUND = (
-    "times of too few digits (three bytes, or half precision) to be told from the end of follow-up"
-)
-SHORT_EXPECTED = "Export the column at its full length."
 NEAR_TIES = (
     "a phase or transplant less than a hundredth of a day from the end of follow-up counts as at it"
 )
@@ -48,27 +40,21 @@ class Arithmetic(Protocol):
 
     def missing(self, values: Any) -> Any:
         """Say which values are missing."""
-        ...
 
     def infinite(self, values: Any) -> Any:
         """Say which values are infinite."""
-        ...
 
     def known(self, values: Any) -> Any:
         """Say which values are neither missing nor infinite."""
-        ...
 
     def latest(self, columns: Sequence[Any]) -> Any:
         """Take each patient's latest finite time from 0 on; infinite where there is none."""
-        ...
 
     def choose(self, condition: Any, yes: Any, no: Any) -> Any:
         """Take one value where a condition holds, and another where it does not."""
-        ...
 
     def number(self, value: float) -> Any:
         """Write a number that is just this one."""
-        ...
 
 
 class InMemory:
@@ -103,7 +89,7 @@ class InMemory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
+class PatientColumns:
     """Columns of patients, by what they hold.
 
     Attributes
@@ -250,12 +236,12 @@ class NearTies:
 
 
 def settle(
-    columns: Columns,
+    columns: PatientColumns,
     arithmetic: Arithmetic,
     *,
     unit: str,
     only: NearTies | None = None,
-) -> tuple[Columns, dict[tuple[str, str], Any]]:
+) -> tuple[PatientColumns, dict[tuple[str, str], Any]]:
     """Let phases and transplants that all but meet the end of follow-up meet it.
 
     Dates that are one day become times that differ by rounding: in single precision, in the short
@@ -334,99 +320,7 @@ def most_are_brief(brief: int, seen: int) -> bool:
     return 2 * brief > seen
 
 
-def digits_of(mark: Any, arithmetic: Arithmetic) -> tuple[Any, Any]:
-    """Look at how a column of times is stored.
-
-    Parameters
-    ----------
-    mark : array or column, shape (patient,)
-        Times at which a phase starts or ends, or of a transplant.
-
-    Returns
-    -------
-    longer : array or column of bool, shape (patient,)
-        Numbers that take more than three bytes in SAS, or half precision elsewhere.
-    fractions : array or column of bool, shape (patient,)
-        Numbers that are no whole eighths, which are written by people.
-    """
-    known, eighths = arithmetic.known(mark), mark * 8.0
-    fractions = known & ((eighths + _TO_WHOLE) - _TO_WHOLE != eighths)
-    return known & ~_is_short(mark), fractions
-
-
-def are_short(longer: int, fractions: int) -> bool:
-    """Say whether a column is one of short numbers, by what `digits_of` found, counted."""
-    return not longer and fractions >= FEWEST_FRACTIONS
-
-
-def lost_at_the_end(mark: Any, times: Sequence[Any], tie: Tie, arithmetic: Arithmetic) -> Any:
-    """Find marks of a column of short numbers that may be, or not be, at the end of follow-up.
-
-    Parameters
-    ----------
-    mark : array or column, shape (patient,)
-        Times of the column.
-    times : sequence of array or column, shape (patient,)
-        Ends of follow-up.
-
-    Returns
-    -------
-    array or column of bool, shape (patient,)
-        Whose.
-    """
-    lost = mark > mark
-    for time in times:
-        most = time * 2.0 ** (2 - FEWEST_BITS)
-        close = (time - mark < most) & (mark - time < most)
-        lost = lost | (close & (time != mark) & ~tie.near(mark, time, arithmetic))
-    return arithmetic.known(mark) & lost
-
-
-# Adding and subtracting it rounds to whole numbers, in every engine.
-_TO_WHOLE = 1.5 * 2.0**52
-_TO_SHORT = 2.0 ** (53 - SHORT_BITS) + 1.0
-
-
-def _is_short(values: Any) -> Any:
-    """Say which numbers have no more than so many bits, as Veltkamp splits them."""
-    wide = values * _TO_SHORT
-    return wide - (wide - values) == values
-
-
-def lost_to_short_numbers(
-    mark: NDArray[np.float64], times: Sequence[NDArray[np.float64]], tie: Tie
-) -> NDArray[np.bool_]:
-    """Find marks whose distance from the end of follow-up was lost to how their column is stored.
-
-    SAS keeps numbers in as few as three bytes, which cuts a month of 12.3 to 12.299: the error is
-    a tenth of a day, and a start on the day of an event becomes one before it.
-
-    Parameters
-    ----------
-    mark : ndarray, shape (patient,)
-        Times at which a phase starts or ends, or of a transplant.
-    times : sequence of ndarray, shape (patient,)
-        Ends of follow-up.
-
-    Returns
-    -------
-    ndarray of bool, shape (patient,)
-        Whose; nobody's unless all of the column's numbers are so short.
-    """
-    nobody = np.zeros(mark.size, dtype=bool)
-    with np.errstate(invalid="ignore", over="ignore"):  # such times are told by the rules
-        known = mark[np.isfinite(mark)]
-        # Most columns are told by their first numbers.
-        for some in (known[:100], known):
-            if not _is_short(some).all():
-                return nobody
-        longer, fractions = digits_of(mark, InMemory())
-        if not are_short(int(longer.sum()), int(fractions.sum())):
-            return nobody
-        return np.asarray(lost_at_the_end(mark, times, tie, InMemory()))
-
-
-def rules(columns: Columns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Broken]:
+def rules(columns: PatientColumns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Broken]:
     """Go through all rules for single patients.
 
     Parameters
@@ -502,7 +396,9 @@ def _of_endpoint(name: str, time: Any, entry: Any, arithmetic: Arithmetic) -> It
     )
 
 
-def _of_phases(columns: Columns, last: Any, arithmetic: Arithmetic, tie: Tie) -> Iterator[Broken]:
+def _of_phases(
+    columns: PatientColumns, last: Any, arithmetic: Arithmetic, tie: Tie
+) -> Iterator[Broken]:
     names = list(columns.start)
 
     def late(later: Any, earlier: Any) -> Any:

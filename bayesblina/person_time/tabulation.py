@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.episodes import AT_RISK, columns_of
 from bayesblina.core.intervals import TIE_TOLERANCE, person_time_by_interval
-from bayesblina.patients.cohort import Outcome
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time import passes
 from bayesblina.person_time.passes import constant, run_compiled
 from bayesblina.person_time.segments import Course

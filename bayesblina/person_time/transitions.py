@@ -15,7 +15,8 @@ from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.core.intervals import snap
-from bayesblina.patients.cohort import Cohort, Outcome
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.rules import InMemory, tie_of
 from bayesblina.person_time.follow_up import Episodes, find_episodes
 from bayesblina.person_time.question import Question

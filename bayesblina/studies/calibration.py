@@ -99,10 +99,10 @@ class Calibration:
 
     def __repr__(self) -> str:
         """Show the outcome."""
-        state = "passed" if self.passed else "FAILED"
         return (
-            f"Calibration({state}; {self.ranks.sizes['replication']} replications of "
-            f"{len(self.table)} parameters; {self.divergent} with divergent transitions)"
+            f"Calibration({'passed' if self.passed else 'FAILED'}; "
+            f"{self.ranks.sizes['replication']} replications of {len(self.table)} parameters; "
+            f"{self.divergent} with divergent transitions)"
         )
 
     def _repr_html_(self) -> str:
@@ -150,14 +150,12 @@ def calibrate(
             "calibrate it from its prior."
         )
     built = build_model(definition, person_time)
-    if pilot:
-        truth = _posterior_truths(built, seed=seed, draws=replications)
-        known = [
-            person_time.table[name].values.astype(np.float64) for name in ("events", "person_time")
-        ]
-    else:
-        truth = draw_prior(built, seed=seed, draws=replications)
-        known = [np.zeros(()), np.zeros(())]
+    draw_truths = _posterior_truths if pilot else draw_prior
+    truth = draw_truths(built, seed=seed, draws=replications)
+    known_events, known_time = (
+        person_time.table[name].values.astype(np.float64) if pilot else 0.0
+        for name in ("events", "person_time")
+    )
     names = [name for name in map(str, truth.data_vars) if has_meaning(name)]
     drawer = Drawer.of(definition, person_time, built, truth)
     thinned = np.linspace(0, total - 1, KEPT).round().astype(np.int64)
@@ -165,30 +163,23 @@ def calibrate(
     for index in range(replications):
         generator = np.random.default_rng([seed, index])
         drawn = drawer.draw(index, generator)
-        events, time = (
-            one + more for one, more in zip(known, (drawn.events, drawn.time), strict=True)
-        )
+        events, time = known_events + drawn.events, known_time + drawn.time
         with_tables(built, events, time, survived=drawn.survived)
         draws, _ = sample(built, seed=int(generator.integers(2**31)), settings=settings)
         divergent += bool(draws["sample_stats"].to_dataset()["diverging"].any())
         posterior = draws["posterior"].to_dataset()
-        below = []
-        for name in names:
-            one = truth[name].isel(chain=0, draw=index).values
-            values = posterior[name].values.reshape(total, -1)[thinned]
-            below.append((values < one.ravel()).sum(axis=0))
-        ranks.append(np.concatenate(below))
+        below = [
+            posterior[name].values.reshape(total, -1)[thinned]
+            < truth[name].isel(chain=0, draw=index).values.ravel()
+            for name in names
+        ]
+        ranks.append(np.concatenate(below, axis=1).sum(axis=0))
         if progress is not None:
             progress(index + 1)
     labels = [label for name in names for label in labels_of(name, truth[name])]
     matrix = np.array(ranks)
-    array = xr.DataArray(
-        matrix,
-        dims=("replication", "parameter"),
-        coords={"parameter": labels},
-    )
     return Calibration(
-        ranks=array,
+        ranks=xr.DataArray(matrix, dims=("replication", "parameter"), coords={"parameter": labels}),
         kept=KEPT,
         table=_tests(matrix, labels, seed=seed),
         divergent=divergent,
@@ -199,18 +190,12 @@ def _posterior_truths(built: BuiltModel, *, seed: int, draws: int) -> xr.Dataset
     """Draw parameters from the posterior given the data in a model, far apart in its chains."""
     each = -(-draws * APART // PILOT_CHAINS)
     settings = SamplerSettings(draws=each, tune=1000, chains=PILOT_CHAINS)
-    found, _ = sample(built, seed=seed, settings=settings)
-    posterior = found["posterior"].to_dataset()
+    tree, _ = sample(built, seed=seed, settings=settings)
     total = each * PILOT_CHAINS
     chosen = np.linspace(0, total - 1, draws).round().astype(np.int64)
-    parts = {}
-    for name in map(str, posterior.data_vars):
-        dims = [dim for dim in posterior[name].dims if dim not in ("chain", "draw")]
-        values = posterior[name].transpose("chain", "draw", *dims).values
-        values = values.reshape(total, *values.shape[2:])[chosen]
-        parts[name] = (("chain", "draw", *dims), values[None])
-    kept = {name: posterior[name] for name in posterior.coords if name not in ("chain", "draw")}
-    return xr.Dataset(parts, coords=kept)
+    pooled = tree["posterior"].to_dataset().stack(all=("chain", "draw"))  # noqa: PD013 - of xarray
+    apart = pooled.isel(all=chosen).drop_vars(["all", "chain", "draw"])
+    return apart.rename(all="draw").expand_dims(chain=1).transpose("chain", "draw", ...)
 
 
 def narrowed(definition: ModelDefinition) -> ModelDefinition:
@@ -253,8 +238,7 @@ def _tests(ranks: Ints, labels: Sequence[str], *, seed: int) -> pd.DataFrame:
     below = np.searchsorted(reference, observed, side="right")
     table = pd.DataFrame({"parameter": labels, "p_value": (below + 1) / (UNIFORM_DRAWS + 1)})
     for mass in MASSES:
-        tail = (1.0 - mass) / 2.0
-        inside = (place >= tail) & (place <= 1.0 - tail)
+        inside = np.abs(place - 0.5) <= mass / 2.0
         table[f"coverage_{mass * 100:g}"] = inside.mean(axis=0)
     return table
 
@@ -310,12 +294,12 @@ def question_for(definition: ModelDefinition) -> Question:
 
 
 def report(
-    name: str, found: Calibration, *, pilot: bool = False, command: str, seconds: float
+    name: str, outcome: Calibration, *, pilot: bool = False, command: str, seconds: float
 ) -> str:
     """Word a calibration as a page."""
-    count = found.ranks.sizes["replication"]
+    count = outcome.ranks.sizes["replication"]
     versions = ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
-    verdict = "passed" if found.passed else "FAILED"
+    verdict = "passed" if outcome.passed else "FAILED"
     lines = [
         f"# Calibration of `{name}`{' given a pilot' if pilot else ''}",
         "",
@@ -324,9 +308,9 @@ def report(
         f"Made by `{command}` in {seconds:.0f} s with Python {platform.python_version()},",
         f"{versions}.",
         "",
-        f"**{verdict}**: smallest p-value times {len(found.table)} parameters "
-        f"{probability(found.p_value)}",
-        f"(must be above {1 - LEVEL:.2f}). Replications with divergences: {found.divergent}.",
+        f"**{verdict}**: smallest p-value times {len(outcome.table)} parameters "
+        f"{probability(outcome.p_value)}",
+        f"(must be above {1 - LEVEL:.2f}). Replications with divergences: {outcome.divergent}.",
         "",
         "The test is simultaneous over the ranks' whole distribution function. Coverage is that of",
         "central intervals.",
@@ -337,7 +321,7 @@ def report(
     lines += [
         f"| {row['parameter']} | {probability(row['p_value'])} | {row['coverage_50']:.3f} | "
         f"{row['coverage_80']:.3f} | {row['coverage_95']:.3f} |"
-        for row in found.table.to_dict("records")
+        for row in outcome.table.to_dict("records")
     ]
     return "\n".join([*lines, ""])
 
@@ -383,7 +367,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stderr.isatty() or done % 50 == 0:
             sys.stderr.write(f"\r{given.name}: {done} of {given.replications} replications")
 
-    found = calibrate(
+    outcome = calibrate(
         definition if given.pilot else narrowed(definition),
         person_time,
         seed=given.seed,
@@ -398,7 +382,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ) + (" --pilot" if given.pilot else "")
     page = report(
         given.name,
-        found,
+        outcome,
         pilot=given.pilot,
         command=command,
         seconds=time.perf_counter() - began,
@@ -412,12 +396,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         counts = {
             str(label): np.bincount(column * 20 // (KEPT + 1), minlength=20).tolist()
             for label, column in zip(
-                found.ranks["parameter"].values, found.ranks.values.T, strict=True
+                outcome.ranks["parameter"].values, outcome.ranks.values.T, strict=True
             )
         }
-        content = {"model": given.name, "command": command, "passed": found.passed}
+        content = {"model": given.name, "command": command, "passed": outcome.passed}
         write_text(given.out / f"{stem}.json", json.dumps(content | {"ranks": counts}) + "\n")
-    return 0 if found.passed else 1
+    return 0 if outcome.passed else 1
 
 
 def page_name(name: str, pilot: bool) -> str:

@@ -6,42 +6,37 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from bayesblina.core.arguments import LARGEST_SEED
 from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.toml_files import no_boolean, read_toml
 from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.hazards.schema import explain
+from bayesblina.studies.study_sections import Share, Time
+from bayesblina.studies.table_sections import Positive, Section, Seed, Unit
 
 if TYPE_CHECKING:
     from bayesblina.studies.study_designs import StudyDesign
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, lt=1)]
+Interval = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class DesignSection(_Section):
+class DesignSection(Section):
     """``[design]``: what `bayesblina.StudyDesign` takes."""
 
     patients: Annotated[int, Field(ge=2)]
-    hazards: list[Rate] = Field(min_length=1)
+    hazards: list[Time] = Field(min_length=1)
     cuts: list[Positive] = Field(default_factory=list)
-    start_hazards: list[Rate] = Field(min_length=1)
+    start_hazards: list[Time] = Field(min_length=1)
     start_cuts: list[Positive] = Field(default_factory=list)
     hazard_ratio: Positive
-    accrual: Rate = 0.0
+    accrual: Time = 0.0
     follow_up: Positive
-    dropout: Rate = 0.0
-    unit: Literal["days", "weeks", "months", "years"] = "months"
+    dropout: Time = 0.0
+    unit: Unit = "months"
 
 
-class AnalysisSection(_Section):
+class AnalysisSection(Section):
     """``[analysis]``: how every simulated cohort is analysed, and what counts as success."""
 
     # The partial likelihood with the prior of the hazard ratio, without a baseline; or the hazard
@@ -49,12 +44,12 @@ class AnalysisSection(_Section):
     method: Literal["companion", "model"] = "companion"
     model: str = "primary"
     # The interval that holds 95 % of the prior of the hazard ratio; by default the model's own.
-    prior: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = None
+    prior: Interval | None = None
     # The interval that holds 95 % of the true hazard ratio, for the assurance.
-    effect: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = None
+    effect: Interval | None = None
     success: Share = 0.975
     replications: Annotated[int, Field(ge=2)] = 1000
-    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 1
+    seed: Seed = 1
 
     @model_validator(mode="after")
     def _ordered(self) -> AnalysisSection:
@@ -65,13 +60,13 @@ class AnalysisSection(_Section):
         return self
 
 
-class SampleSizeSection(_Section):
+class SampleSizeSection(Section):
     """``[sample_size]``: the power, or assurance, that is wanted."""
 
     power: Share = 0.8
 
 
-class DesignFile(_Section):
+class DesignFile(Section):
     """What a design file may say; unknown keys are errors."""
 
     # Version of the vocabulary.
@@ -98,18 +93,9 @@ class DesignFile(_Section):
         """Make the design."""
         from bayesblina.studies.study_designs import StudyDesign
 
-        asked = self.design
+        given = self.design.model_dump()
         return StudyDesign(
-            patients=asked.patients,
-            hazards=tuple(asked.hazards),
-            cuts=tuple(asked.cuts),
-            start_hazards=tuple(asked.start_hazards),
-            start_cuts=tuple(asked.start_cuts),
-            hazard_ratio=asked.hazard_ratio,
-            accrual=asked.accrual,
-            follow_up=asked.follow_up,
-            dropout=asked.dropout,
-            unit=asked.unit,
+            **{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
         )
 
     @property
@@ -124,17 +110,13 @@ class DesignFile(_Section):
 
 
 def _stated(interval: list[float] | None) -> HazardRatioPrior | None:
-    if interval is None:
-        return None
-    lower, upper = interval
-    return HazardRatioPrior(hazard_ratio=(lower, upper))
+    return None if interval is None else HazardRatioPrior(hazard_ratio=(interval[0], interval[1]))
 
 
 def read_design(path: str | PathLike[str]) -> DesignFile:
     """Read a design file."""
-    place = Path(path)
-    content = read_toml(place, what="design file")
+    content = read_toml(Path(path), what="design file")
     try:
         return DesignFile.model_validate(content)
     except ValidationError as error:
-        raise SpecError(explain(error, DesignFile, source=place.name)) from None
+        raise SpecError(explain(error, DesignFile, source=Path(path).name)) from None

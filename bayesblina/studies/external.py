@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,11 @@ from bayesblina.inference.sampling import sample
 DRAWS, TUNE, CHAINS = 4000, 1000, 4
 # What of an endpoint: the part, and the phase or the covariate's term.
 Quantity = tuple[str, Part, str]
+# What external patients add to one quantity of the current ones: events of current patients, those
+# gained, and the median hazard ratio with external patients and without.
+NOTHING = dict.fromkeys(
+    ("current_events", "effective_events", "effective_events_error", "current", "alone"), np.nan
+)
 
 
 def borrowing(fit: Fit, *, mass: float = 0.95) -> pd.DataFrame:
@@ -109,7 +114,7 @@ def borrowing(fit: Fit, *, mass: float = 0.95) -> pd.DataFrame:
     fit.definition.require_hazard("What was borrowed")
     alone, converged = _alone(fit)
     gained = _gained(fit, alone) if converged else {}
-    found = {(one.endpoint, one.part, one.name, one.source): one for one in differences(fit)}
+    apart = {(d.endpoint, d.part, d.name, d.source): d for d in differences(fit)}
     person_time = fit.person_time
     sources, source_of = levels_of(person_time, kind.source, person_time.table["design"].values)
     member = source_of[person_time.people["category"].values]
@@ -128,8 +133,8 @@ def borrowing(fit: Fit, *, mass: float = 0.95) -> pd.DataFrame:
                     "source": source,
                     "patients": int(inside.sum()),
                     "events": int(events[index, inside].sum()),
-                    **_compared(found.get((endpoint, part, name, source)), mass),
-                    **gained.get((endpoint, part, name), NOTHING).columns(),
+                    **_compared(apart.get((endpoint, part, name, source)), mass),
+                    **gained.get((endpoint, part, name), NOTHING),
                     "converged": fit.converged,
                 }
             )
@@ -143,63 +148,32 @@ def borrowing(fit: Fit, *, mass: float = 0.95) -> pd.DataFrame:
     return table
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gain:
-    """What external patients add to one quantity of the current ones.
-
-    Attributes
-    ----------
-    events
-        Events of current patients.
-    effective, error
-        The events gained, and their Monte-Carlo error.
-    current, alone
-        Median hazard ratio with external patients and without; NaN for the baseline.
-    """
-
-    events: float
-    effective: float
-    error: float
-    current: float
-    alone: float
-
-    def columns(self) -> dict[str, float]:
-        """Columns of the table."""
-        return {
-            "current_events": self.events,
-            "effective_events": self.effective,
-            "effective_events_error": self.error,
-            "current": self.current,
-            "alone": self.alone,
-        }
-
-
-NOTHING = Gain(events=np.nan, effective=np.nan, error=np.nan, current=np.nan, alone=np.nan)
-
-
 def _quantities(fit: Fit) -> list[Quantity]:
     """Everything of current patients of which something may be borrowed."""
-    design = fit.design
-    found: list[Quantity] = []
-    for endpoint in fit.person_time.endpoints:
-        found.append((endpoint, "baseline", ""))
-        found += [(endpoint, "phases", name) for name in design.effects]
-        found += [(endpoint, "covariates", name) for name in design.term_names]
-    return found
+    names: dict[Part, Sequence[str]] = {
+        "baseline": [""],
+        "phases": list(fit.design.effects),
+        "covariates": list(fit.design.term_names),
+    }
+    return [
+        (endpoint, part, name)
+        for endpoint in fit.person_time.endpoints
+        for part, own in names.items()
+        for name in own
+    ]
 
 
-def _compared(one: Difference | None, mass: float) -> dict[str, object]:
+def _compared(difference: Difference | None, mass: float) -> dict[str, object]:
     """Columns of external against current patients."""
-    lower, middle, upper = (np.nan,) * 3 if one is None else one.interval(mass)
+    lower, middle, upper = (np.nan,) * 3 if difference is None else difference.interval(mass)
+    apart = None if difference is None else difference.apart
     return {
         "hazard_ratio": middle,
         "lower": lower,
         "upper": upper,
-        "conflict": one is not None and one.conflicts,
-        "probability_apart": np.nan
-        if one is None or one.apart is None
-        else float(one.apart.mean()),
-        "prior_probability_apart": np.nan if one is None else one.prior_apart,
+        "conflict": difference is not None and difference.conflicts,
+        "probability_apart": np.nan if apart is None else float(apart.mean()),
+        "prior_probability_apart": np.nan if difference is None else difference.prior_apart,
     }
 
 
@@ -230,37 +204,25 @@ def _alone(fit: Fit) -> tuple[Fit, bool]:
     return replace(fit, draws=tree), assess_convergence(tree).passed
 
 
-def _gained(fit: Fit, alone: Fit) -> Mapping[Quantity, Gain]:
+def _gained(fit: Fit, alone: Fit) -> Mapping[Quantity, Mapping[str, float]]:
     """Compare the variances of everything of current patients, with and without external ones."""
-    events = _current_events(fit)
-    found = {}
-    pair = [_values(one, events) for one in (fit, alone)]
-    for quantity, with_ in pair[0].items():
-        without = pair[1][quantity]
-        index = fit.person_time.endpoints.index(quantity[0])
-        count = float(events[index].sum())
+    events = fit.person_time.table["events"].sum("phase").values * fit.design.is_current
+    gained = {}
+    joint, single = (_values(own, events) for own in (fit, alone))
+    for quantity, draws in joint.items():
+        count = float(events[fit.person_time.endpoints.index(quantity[0])].sum())
         if count == 0.0:
             continue
-        (wide, wide_error), (narrow, narrow_error) = map(_variance, (without, with_))
+        (wide, wide_error), (narrow, narrow_error) = map(_variance, (single[quantity], draws))
         ratio = wide / narrow
         error = ratio * np.hypot(wide_error / wide, narrow_error / narrow)
-        medians = (np.nan, np.nan)
+        row = {"current_events": count, "effective_events": count * (ratio - 1.0)}
+        row["effective_events_error"] = count * float(error)
         if quantity[1] != "baseline":
-            medians = (float(np.exp(np.median(with_))), float(np.exp(np.median(without))))
-        found[quantity] = Gain(
-            events=count,
-            effective=count * (ratio - 1.0),
-            error=count * float(error),
-            current=medians[0],
-            alone=medians[1],
-        )
-    return found
-
-
-def _current_events(fit: Fit) -> Floats:
-    """Events of current patients, shape (endpoint, interval, pattern)."""
-    events = fit.person_time.table["events"].sum("phase").values.astype(np.float64)
-    return np.asarray(events * fit.design.is_current)
+            row["current"] = float(np.exp(np.median(draws)))
+            row["alone"] = float(np.exp(np.median(single[quantity])))
+        gained[quantity] = NOTHING | row
+    return gained
 
 
 def _values(fit: Fit, events: Floats) -> dict[Quantity, Floats]:
@@ -268,30 +230,30 @@ def _values(fit: Fit, events: Floats) -> dict[Quantity, Floats]:
     posterior, design = fit.posterior, fit.design
     shape = (posterior.sizes["chain"], posterior.sizes["draw"])
     ratios = answer(fit)
-    found: dict[Quantity, Floats] = {}
+    values: dict[Quantity, Floats] = {}
     for index, endpoint in enumerate(fit.person_time.endpoints):
-        found[endpoint, "baseline", ""] = _level(posterior, fit, endpoint, events[index])
-        one = posterior.sel(endpoint=endpoint)
-        effects = flat_draws(one, "log_hazard_ratio", "effect")
+        values[endpoint, "baseline", ""] = _level(posterior, fit, endpoint, events[index])
+        own = posterior.sel(endpoint=endpoint)
+        effects = flat_draws(own, "log_hazard_ratio", "effect")
         effects = np.concatenate([ratios[:, index : index + 1], effects[:, 1:]], axis=1)
-        for place, name in enumerate(design.effects):
-            found[endpoint, "phases", name] = effects[:, place]
+        for name, column in zip(design.effects, effects.T, strict=True):
+            values[endpoint, "phases", name] = column
         if design.term_names:
-            slopes = flat_draws(one, "coefficient", "term")
-            for place, name in enumerate(design.term_names):
-                found[endpoint, "covariates", name] = slopes[:, place]
-    return {quantity: values.reshape(shape) for quantity, values in found.items()}
+            slopes = flat_draws(own, "coefficient", "term")
+            for name, column in zip(design.term_names, slopes.T, strict=True):
+                values[endpoint, "covariates", name] = column
+    return {quantity: draws.reshape(shape) for quantity, draws in values.items()}
 
 
 def _level(posterior: xr.Dataset, fit: Fit, endpoint: str, events: Floats) -> Floats:
     """Log hazard in the reference phase, averaged over events, (interval, pattern); by draw."""
     design = fit.design
-    found = log_hazard(posterior, design, endpoint=endpoint)
+    hazard = log_hazard(posterior, design, endpoint=endpoint)
     # (draws, class, interval)
-    baseline = (found.shared - found.ratio)[..., 0]
+    baseline = (hazard.shared - hazard.ratio)[..., 0]
     by_class = np.einsum("jp,cp->cj", events, design.member)
     total = np.einsum("dcj,cj->d", baseline, by_class)
-    pattern = np.broadcast_to(found.pattern, (total.size, found.class_of.size))
+    pattern = np.broadcast_to(hazard.pattern, (total.size, hazard.class_of.size))
     return np.asarray((total + pattern @ events.sum(axis=0)) / max(float(events.sum()), 1e-300))
 
 

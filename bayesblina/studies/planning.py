@@ -36,6 +36,14 @@ from bayesblina.studies.study_designs import (
     simulate_cohorts,
 )
 
+__all__ = [
+    "SampleSize",
+    "StudyDesign",
+    "operating_characteristics",
+    "sample_size",
+    "simulate_cohorts",
+]
+
 # Patients simulated at once.
 BLOCK = 2_000_000
 LARGEST = 100_000
@@ -141,27 +149,24 @@ def operating_characteristics(
         raise SpecError(f"analysis must be 'companion' or 'model', got {analysis!r}.")
     definition = planned_model(model, prior)
     step = max(1, BLOCK // design.patients)
-    parts = []
-    done = 0
-    for index, first in enumerate(range(0, replications, step)):
-        count = min(step, replications - first)
+    simulated, answers = [], []
+    for index, done in enumerate(range(0, replications, step)):
+        count = min(step, replications - done)
         block = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
         cohorts = simulate_cohorts(design, cohorts=count, seed=block, effect=effect)
+        simulated.append(cohorts)
         if analysis == "companion":
-            found = _by_companion(cohorts, definition.phases.prior)
+            answers.append(_by_companion(cohorts, definition.phases.prior))
         else:
 
             def tell(fitted: int, before: int = done) -> None:
                 if progress is not None:
                     progress(before + fitted, replications)
 
-            found = _by_model(cohorts, design, definition, settings, block, tell)
-        parts.append((cohorts, found))
-        done += count
+            answers.append(_by_model(cohorts, design, definition, settings, block, tell))
         if progress is not None:
-            progress(done, replications)
-    answers = np.concatenate([found for _, found in parts], axis=1)
-    return _characteristics([cohorts for cohorts, _ in parts], answers, success)
+            progress(done + count, replications)
+    return _characteristics(simulated, np.concatenate(answers, axis=1), success)
 
 
 def planned_model(model: str | ModelDefinition, prior: HazardRatioPrior | None) -> ModelDefinition:
@@ -186,13 +191,13 @@ def _characteristics(
 ) -> pd.DataFrame:
     """Put what was found in all cohorts into a row."""
     mean, lower, upper, below_zero, converged = answers
-    truth = np.log(np.concatenate([one.hazard_ratio for one in cohorts]))
+    truth = np.log(np.concatenate([block.hazard_ratio for block in cohorts]))
     analysed = np.isfinite(mean)
     error = mean[analysed] - truth[analysed]
     covered = (lower[analysed] <= truth[analysed]) & (truth[analysed] <= upper[analysed])
     successes = np.where(analysed, below_zero >= success, False)
-    events = np.concatenate([one.event.sum(axis=1) for one in cohorts])
-    exposed = np.concatenate([np.isfinite(one.start).sum(axis=1) for one in cohorts])
+    events = np.concatenate([block.event.sum(axis=1) for block in cohorts])
+    exposed = np.concatenate([np.isfinite(block.start).sum(axis=1) for block in cohorts])
 
     def average(values: NDArray[Any]) -> float:
         return float(values.mean()) if values.size else math.nan
@@ -219,11 +224,12 @@ def _characteristics(
 
 def _by_companion(cohorts: Cohorts, prior: HazardRatioPrior) -> Floats:
     """Mean, interval, P(HR < 1) and 1, of every cohort."""
-    found = cohort_posteriors(
+    posterior = cohort_posteriors(
         cohorts.time, cohorts.start, cohorts.event, prior_mean=prior.mean, prior_sd=prior.sd
     )
+    sampled = np.ones(posterior.mean.size)
     return np.stack(
-        [found.mean, found.lower, found.upper, found.below_zero, np.ones(found.mean.size)]
+        [posterior.mean, posterior.lower, posterior.upper, posterior.below_zero, sampled]
     )
 
 
@@ -239,7 +245,7 @@ def _by_model(
     settings = settings or SamplerSettings()
     question = Question(exposed=PHASE, eligible_from=ENTRY)
     count = cohorts.time.shape[0]
-    found = np.full((5, count), np.nan)
+    answers = np.full((5, count), np.nan)
     for index in range(count):
         try:
             person_time = person_time_for(definition, as_cohort(cohorts, index, design), question)
@@ -251,9 +257,9 @@ def _by_model(
         )
         logs = np.log(hazard_ratio(fitted)["hazard_ratio"].values).ravel()
         lower, upper = np.quantile(logs, [0.025, 0.975])
-        found[:, index] = logs.mean(), lower, upper, (logs < 0).mean(), fitted.converged
+        answers[:, index] = logs.mean(), lower, upper, (logs < 0).mean(), fitted.converged
         progress(index + 1)
-    return found
+    return answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -431,5 +437,5 @@ def _solve_probit(
         )
     half = math.sqrt(max(middle**2 - square * constant, 0.0))
     roots = (level - line[0]) / line[1], (-middle - half) / square, (-middle + half) / square
-    found, lower, upper = (max(math.ceil(max(root, 0.0) ** 2), 2) for root in roots)
-    return found, lower, upper
+    patients_at, lower, upper = (max(math.ceil(max(root, 0.0) ** 2), 2) for root in roots)
+    return patients_at, lower, upper

@@ -60,8 +60,8 @@ def moments(posterior: xr.Dataset) -> pd.DataFrame:
             *(np.ravel(errors[method][name].values) for method in ("mean", "sd")),
         ]
         rows += [
-            {"parameter": label, "mean": mean, "sd": sd, "mcse_mean": one, "mcse_sd": two}
-            for label, mean, sd, one, two in zip(labels_of(name, values), *columns, strict=True)
+            dict(zip(("parameter", "mean", "sd", "mcse_mean", "mcse_sd"), row, strict=True))
+            for row in zip(labels_of(name, values), *columns, strict=True)
         ]
     return pd.DataFrame(rows)
 
@@ -85,10 +85,7 @@ def compute_reference(
         "draws": settings.draws * settings.chains,
         "seed": seed,
         "versions": {library: version(library) for library in LIBRARIES},
-        "moments": {
-            row["parameter"]: [row[key] for key in ("mean", "sd", "mcse_mean", "mcse_sd")]
-            for row in table.to_dict("records")
-        },
+        "moments": table.set_index("parameter").T.to_dict("list"),
     }
 
 
@@ -104,7 +101,7 @@ def totals(person_time: PersonTime) -> dict[str, list[float]]:
     """
     people = person_time.people
     patterns = people["category"].values.astype(np.float64) + 1.0
-    found = {}
+    sums = {}
     for index, name in enumerate(person_time.endpoints):
         cells = [person_time.table[key].values[index].ravel() for key in ("events", "person_time")]
         single = [
@@ -113,10 +110,9 @@ def totals(person_time: PersonTime) -> dict[str, list[float]]:
             people["weight"].values,
             patterns,
         ]
-        plain = [float(values.sum()) for values in cells]
         weighted = [float(values @ _places(values.size)) for values in (*cells, *single)]
-        found[name] = plain + weighted
-    return found
+        sums[name] = [*(float(values.sum()) for values in cells), *weighted]
+    return sums
 
 
 def _places(size: int) -> NDArray[np.float64]:
@@ -148,21 +144,16 @@ def compare_with_reference(posterior: xr.Dataset, reference: dict[str, Any]) -> 
         One row per parameter: ``parameter``, ``distance_mean`` and ``distance_sd``, the differences
         of means and of sds in combined Monte-Carlo standard errors.
     """
-    stored = reference["moments"]
-    found = moments(posterior)
-    if list(found["parameter"]) != list(stored):
+    own = moments(posterior).set_index("parameter")
+    stored = pd.DataFrame.from_dict(reference["moments"], orient="index", columns=own.columns)
+    if list(own.index) != list(stored.index):
         raise SpecError("The parameters are not those of the reference posterior.")
-    rows = []
-    for row in found.to_dict("records"):
-        mean, sd, error_mean, error_sd = stored[row["parameter"]]
-        rows.append(
-            {
-                "parameter": row["parameter"],
-                "distance_mean": abs(row["mean"] - mean) / np.hypot(row["mcse_mean"], error_mean),
-                "distance_sd": abs(row["sd"] - sd) / np.hypot(row["mcse_sd"], error_sd),
-            }
-        )
-    return pd.DataFrame(rows)
+    distances = {
+        f"distance_{name}": (own[name] - stored[name]).abs()
+        / np.hypot(own[f"mcse_{name}"], stored[f"mcse_{name}"])
+        for name in ("mean", "sd")
+    }
+    return pd.DataFrame(distances).rename_axis("parameter").reset_index()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

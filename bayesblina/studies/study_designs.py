@@ -13,7 +13,8 @@ from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.hazards.priors import HazardRatioPrior
-from bayesblina.patients.cohort import Cohort, Outcome
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.outcomes import Outcome
 
 ENDPOINT, PHASE = "event", "exposed"
 
@@ -71,32 +72,26 @@ class StudyDesign:
     unit: str = "months"
 
     def __post_init__(self) -> None:
-        whole: object = self.patients
-        if isinstance(whole, bool) or not isinstance(whole, int | np.integer) or whole < 2:
-            raise SpecError(f"patients must be a whole number of at least 2, got {whole!r}.")
-        for one in fields(self):
-            given = getattr(self, one.name)
+        count: object = self.patients
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 2:
+            raise SpecError(f"patients must be a whole number of at least 2, got {count!r}.")
+        for item in fields(self):
+            given = getattr(self, item.name)
             # Python counts true as 1.
             if any(isinstance(value, bool) for value in np.asarray(given, dtype=object).ravel()):
-                raise SpecError(f"{one.name}: expected numbers, got {given!r}.")
+                raise SpecError(f"{item.name}: expected numbers, got {given!r}.")
         for name, inner in (("hazards", "cuts"), ("start_hazards", "start_cuts")):
-            rates = tuple(float(one) for one in getattr(self, name))
-            points = tuple(float(one) for one in getattr(self, inner))
+            rates, points = (tuple(map(float, getattr(self, key))) for key in (name, inner))
             if len(rates) != len(points) + 1:
                 raise SpecError(f"{len(points)} {inner} need {len(points) + 1} {name}.")
-            if not all(0 <= one < math.inf for one in rates) or max(rates) == 0:
+            if not all(0 <= rate < math.inf for rate in rates) or max(rates) == 0:
                 raise SpecError(f"{name} must be at least 0, and not all 0, got {rates!r}.")
             if not (np.diff((0.0, *points)) > 0).all() or not np.isfinite(points).all():
                 raise SpecError(f"{inner} must be positive and strictly increasing.")
             object.__setattr__(self, name, rates)
             object.__setattr__(self, inner, points)
-        for name, zero in (
-            ("hazard_ratio", False),
-            ("follow_up", False),
-            ("accrual", True),
-            ("dropout", True),
-        ):
-            value = float(getattr(self, name))
+        for name in ("hazard_ratio", "follow_up", "accrual", "dropout"):
+            zero, value = name in ("accrual", "dropout"), float(getattr(self, name))
             if not 0 <= value < math.inf or (value == 0 and not zero):
                 least = "at least" if zero else "greater than"
                 raise SpecError(f"{name} must be {least} 0 and finite, got {value!r}.")
@@ -197,7 +192,7 @@ def as_cohort(cohorts: Cohorts, index: int, design: StudyDesign) -> Cohort:
     """Take one simulated cohort as patients."""
     time, start = cohorts.time[index].copy(), cohorts.start[index]
     return Cohort(
-        patients=np.array([str(one) for one in range(time.size)]),
+        patients=np.arange(time.size).astype(str),
         unit=design.unit,
         endpoints={
             ENDPOINT: Outcome(

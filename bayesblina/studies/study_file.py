@@ -5,36 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import ValidationError
 
 from bayesblina.core.endpoint_order import problems_of_includes
-from bayesblina.core.errors import SpecError, listed, nearest, unknown_endpoint, unknown_phase
-from bayesblina.core.toml_files import no_boolean, read_toml
+from bayesblina.core.errors import SpecError, listed, unknown_endpoint, unknown_phase
+from bayesblina.core.toml_files import read_toml
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
-from bayesblina.hazards.parts import Mixture, Part
-from bayesblina.hazards.priors import FractionPrior, HazardRatioPrior, OddsRatioPrior, SpreadPrior
 from bayesblina.hazards.schema import explain
-from bayesblina.studies.axes import AXES, NONE, QUESTION_AXES
-from bayesblina.studies.study_sections import (
-    AdamSection,
-    AdverseEventsSection,
-    Name,
-    Positive,
-    RepairsSection,
-    Section,
-    Seed,
-    kinds_of_covariates,
-    known_recording,
-)
+from bayesblina.studies.axes import NONE, QUESTION_AXES
+from bayesblina.studies.study_sections import StudyFile
+from bayesblina.studies.table_sections import named_covariates
 
 if TYPE_CHECKING:
     from bayesblina.estimands.regimes import Regime
@@ -44,277 +26,6 @@ if TYPE_CHECKING:
     from bayesblina.person_time.question import Question
     from bayesblina.studies.weighting import Weighted
     from bayesblina.studies.what_if import Scenario
-
-Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Quantile = Annotated[float, Field(ge=0, le=1)]
-# More draws, or chains, are a slip: no memory holds them, and the machine would go down first.
-LONGEST, MOST_CHAINS = 1_000_000, 1000
-
-
-def _start_only(value: Any) -> Any:
-    """Read a phase given by one column as the table it stands for."""
-    return {"start": value} if isinstance(value, str) else value
-
-
-class DataSection(Section):
-    """``[data]``: the table of patients, relative to the study file."""
-
-    # The table, as for `bayesblina.read_cohort`; a path from this file's folder.
-    file: Name
-    patient: Name
-    unit: Literal["days", "weeks", "months", "years"]
-    transplant: Name | None = None
-    covariates: Annotated[
-        dict[str, Literal["categorical", "continuous"] | None], BeforeValidator(kinds_of_covariates)
-    ] = Field(default_factory=dict)
-    synthetic: bool = False
-    repairs: RepairsSection | None = None
-    # Where the patients are added up: in memory, or by DuckDB from Parquet or CSV files of any size
-    # (a path or glob), without reading them whole.
-    engine: Literal["memory", "duckdb"] = "memory"
-    # What DuckDB may use before it goes on with a temporary folder.
-    memory_limit: Name = "1GB"
-
-    @model_validator(mode="after")
-    def _possible(self) -> DataSection:
-        if self.engine == "duckdb" and self.repairs is not None:
-            raise ValueError("repairs are made in memory only: leave them out, or engine")
-        return self
-
-
-class EndpointSection(Section):
-    """``[endpoints.NAME]``: the columns of one endpoint."""
-
-    time: Name
-    event: Name
-    entry: Name | None = None
-    # How events are recorded: on the day on which they happened, or on that of the visit at which
-    # they were found (which is refused as long as there is no likelihood for it). Without it they
-    # are taken as exact, and results say so.
-    recorded: Literal["exact", "visits"] | None = None
-    # Endpoints whose every event is an event of this one: ["os"] for relapse-free survival, which
-    # deaths end. Patients who contradict it are refused; without it they are counted.
-    includes: list[Name] = Field(default_factory=list)
-
-    @field_validator("recorded")
-    @classmethod
-    def _known(cls, recorded: str | None) -> str | None:
-        return known_recording(recorded)
-
-
-class PhaseSection(Section):
-    """A phase of ``[phases]``: its columns."""
-
-    start: Name
-    end: Name | None = None
-
-
-class QuestionSection(Section):
-    """``[question]``: what `bayesblina.Question` takes."""
-
-    exposed: Name
-    eligible_from: Name
-    reference: Name | None = None
-    endpoints: list[str] | None = None
-    landmark: Time | None = None
-    lag: Time = 0.0
-    phase_end: Literal["ever", "current"] | None = None
-    transplant: Literal["censor", "phase", "ignore"] | None = None
-
-
-class PriorsSection(Section):
-    """``[model.priors]``: priors that replace those of the model's own file.
-
-    Each is written as in a model file: the interval ``[lower, upper]`` that holds 95 % of the
-    prior, or a table such as ``{hazard_ratio = [0.5, 2.0], mass = 0.9}``; a few are numbers.
-    """
-
-    phases: HazardRatioPrior | None = None
-    covariates: HazardRatioPrior | None = None
-    level: HazardRatioPrior | None = None
-    step: HazardRatioPrior | None = None
-    change: SpreadPrior | None = None
-    slope: HazardRatioPrior | None = None
-    doubling: HazardRatioPrior | None = None
-    length_scale: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
-    phase_change: SpreadPrior | None = None
-    concentration: Positive | None = None
-    spread: SpreadPrior | None = None
-    borrowing_weight: Positive | None = None
-    borrowing_spread: SpreadPrior | None = None
-    borrowing_probability: Share | None = None
-    borrowing_close: HazardRatioPrior | None = None
-    borrowing_apart: HazardRatioPrior | None = None
-    borrowing_phases: SpreadPrior | Mixture | None = None
-    borrowing_covariates: SpreadPrior | Mixture | None = None
-    cured: FractionPrior | None = None
-    cured_covariates: OddsRatioPrior | None = None
-
-
-class ModelSection(Section):
-    """``[model]``: a shipped model or a file of one's own, its covariates, and other priors."""
-
-    # Name of a shipped model; by default primary.
-    name: Name | None = None
-    # A model file of one's own, from this file's folder.
-    file: Name | None = None
-    stratum: Name | None = None
-    subgroup: Name | None = None
-    group: Name | None = None
-    source: Name | None = None
-    # In which parts external patients may differ from the current ones.
-    covers: list[Part] | None = None
-    priors: PriorsSection = PriorsSection()
-
-    @model_validator(mode="after")
-    def _one(self) -> ModelSection:
-        if self.name is not None and self.file is not None:
-            raise ValueError("give a shipped model's name or a file, not both")
-        return self
-
-
-class FitSection(Section):
-    """``[fit]``: cut points, and how long to sample."""
-
-    phase_cuts: list[Positive] | None = None
-    cuts: list[Positive] | None = None
-    draws: Annotated[int, Field(ge=4, le=LONGEST)] = 1000
-    tune: Annotated[int, Field(ge=1, le=LONGEST)] = 1000
-    chains: Annotated[int, Field(ge=1, le=MOST_CHAINS)] = 4
-    cores: Annotated[int, Field(ge=1)] | None = None
-    seed: Seed = 1
-
-
-class CurvesSection(Section):
-    """``[curves]``: survival curves under never and from each start, and HR thresholds.
-
-    ``landmarks`` are further ones, for the report.
-    """
-
-    landmark: Time | None = None
-    # Further landmarks, for which the report has curves too.
-    landmarks: list[Time] | None = None
-    times: list[Time] | None = Field(default=None, min_length=1)
-    # Times from which on the exposed phase is given, a regime and a curve each.
-    starts: list[Time] = Field(default_factory=list)
-    # Hazard ratios for each of which the probability of being below is told.
-    thresholds: list[Positive] = Field(default_factory=list)
-
-
-class ReportSection(Section):
-    """``[report]``: what the report, tables and figures show."""
-
-    # Counts of patients or events from 1 up to below this are masked, with what tells them; 1 shows
-    # all. By default 5.
-    minimum_count: Annotated[int, Field(ge=1)] | None = None
-
-
-class HistorySection(Section):
-    """``[weighting.history]``: what `bayesblina.read_history` takes."""
-
-    # The table of measurements, one row for each; a path from this file's folder.
-    file: Name
-    patient: Name
-    time: Name
-    # Columns of numbers; by default all others.
-    covariates: list[Name] | None = Field(default=None, min_length=1)
-
-
-class WeightingSection(Section):
-    """``[weighting]``: weights of a model of who starts the exposed phase, and when.
-
-    With a grace period a trial is emulated (`bayesblina.clone_censor_weight`), without one the
-    marginal hazard ratio is asked for (`bayesblina.starting_weights`).
-    """
-
-    # Endpoints to analyse, each by itself; by default those of the question.
-    endpoints: list[Name] | None = Field(default=None, min_length=1)
-    # Length of the grace period of an emulated trial.
-    grace: Positive | None = None
-    # Covariates in the model of starting; by default all.
-    confounders: list[Name] | None = None
-    # Covariates that change over time.
-    history: HistorySection | None = None
-    # Shares of the person-time's weights beyond which they are set to the quantile.
-    truncate: Annotated[list[Quantile], Field(min_length=2, max_length=2)] | None = None
-    # Times since becoming eligible at which the hazard of starting may change.
-    cuts: list[Positive] | None = None
-    # Draws of the Bayesian bootstrap; its seed is that of [fit].
-    draws: Annotated[int, Field(ge=2, le=LONGEST)] = 1000
-    # Of an emulated trial: times of the curves, and the end of the restricted mean.
-    times: list[Time] | None = Field(default=None, min_length=1)
-    horizon: Positive | None = None
-
-    @model_validator(mode="after")
-    def _arms(self) -> WeightingSection:
-        if self.grace is None and (self.times is not None or self.horizon is not None):
-            raise ValueError("times and horizon are of an emulated trial: give grace too")
-        return self
-
-
-class SensitivitySection(Section):
-    """``[sensitivity]``: what is varied around the study, and how."""
-
-    design: Literal["full", "one_at_a_time"] = "one_at_a_time"
-    invalid: Literal["raise", "row"] = "raise"
-    # What the study concludes of the exposed phase's hazard, held against the scenarios; by default
-    # what the study itself says.
-    direction: Literal["lower", "higher"] | None = None
-    axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
-    # Further scenarios: each sets some axes.
-    scenarios: list[dict[str, Any]] = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _known(self) -> SensitivitySection:
-        names = [*self.axes, *(name for one in self.scenarios for name in one)]
-        for name in names:
-            if name not in AXES:
-                raise ValueError(f"no axis '{name}'. {nearest(name, AXES)}")
-        if not names:
-            raise ValueError("name what is varied: axes, or scenarios")
-        return self
-
-
-class StudyFile(Section):
-    """What a study file may say; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    # Version of the vocabulary.
-    schema_version: Annotated[Literal[1], BeforeValidator(no_boolean)] = Field(alias="schema")
-    # Heading of the results.
-    title: str = ""
-    # The patients, one row each; or [adam].
-    data: DataSection | None = None
-    endpoints: dict[str, EndpointSection] = Field(default_factory=dict)
-    phases: dict[str, Annotated[PhaseSection, BeforeValidator(_start_only)]] = Field(
-        default_factory=dict
-    )
-    # The patients in CDISC's datasets, with their endpoints and phases.
-    adam: AdamSection | None = None
-    question: QuestionSection
-    model: ModelSection = ModelSection()
-    fit: FitSection = FitSection()
-    curves: CurvesSection = CurvesSection()
-    sensitivity: SensitivitySection | None = None
-    adverse_events: AdverseEventsSection | None = None
-    weighting: WeightingSection | None = None
-    report: ReportSection = ReportSection()
-
-    @model_validator(mode="after")
-    def _patients(self) -> StudyFile:
-        if self.adam is not None:
-            if self.data is not None or self.endpoints or self.phases:
-                raise ValueError(
-                    "[adam] has patients, endpoints and phases of its own: leave out [data], "
-                    "[endpoints] and [phases], or [adam]"
-                )
-            return self
-        for name in ("data", "endpoints", "phases"):
-            if not getattr(self, name):
-                raise ValueError(f"[{name}] is missing; patients in CDISC's datasets have [adam]")
-        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,32 +49,21 @@ class Study:
 
     def patients(self, table: str | PathLike[str] | None = None) -> Cohort | CohortScan:
         """Read the patients, or scan them where the study says ``engine = "duckdb"``."""
-        from bayesblina.patients.cohort import Endpoint, Phase, Phases
+        from bayesblina.patients.declarations import Endpoint, Phase, Phases
         from bayesblina.patients.readers import Repairs, read_cohort
 
         if self.content.adam is not None:
             return self.content.adam.cohort(self.path.parent, table)
         data = self.content.data
         assert data is not None  # which the file's own check requires
-        kinds = {name: kind for name, kind in data.covariates.items() if kind is not None}
-        if kinds and len(kinds) != len(data.covariates):  # pragma: no cover
-            raise SpecError("covariates: give the kind of each, or a list of columns.")
+        covariates = named_covariates(data.covariates)
         path = self.path.parent / data.file if table is None else table
         endpoints = {
-            name: Endpoint(
-                time=columns.time,
-                event=columns.event,
-                entry=columns.entry,
-                recorded=columns.recorded,
-                includes=columns.includes,
-            )
+            name: Endpoint(**columns.model_dump())
             for name, columns in self.content.endpoints.items()
         }
         phases = Phases.from_dict(
-            {
-                name: Phase(start=columns.start, end=columns.end)
-                for name, columns in self.content.phases.items()
-            }
+            {name: Phase(**columns.model_dump()) for name, columns in self.content.phases.items()}
         )
         if data.engine == "duckdb":
             from bayesblina.patients.scan import scan_cohort
@@ -374,7 +74,7 @@ class Study:
                 unit=data.unit,
                 endpoints=endpoints,
                 phases=phases,
-                covariates=kinds or list(data.covariates),
+                covariates=covariates,
                 transplant=data.transplant,
                 synthetic=data.synthetic,
                 memory_limit=data.memory_limit,
@@ -385,7 +85,7 @@ class Study:
             unit=data.unit,
             endpoints=endpoints,
             phases=phases,
-            covariates=kinds or list(data.covariates),
+            covariates=covariates,
             transplant=data.transplant,
             repairs=None if data.repairs is None else Repairs(**data.repairs.model_dump()),
             synthetic=data.synthetic,
@@ -442,13 +142,8 @@ class Study:
         if section.truncate is not None:
             how["truncate"] = tuple(section.truncate)
         if section.history is not None:
-            given = section.history
-            how["history"] = read_history(
-                self.path.parent / given.file,
-                patient=given.patient,
-                time=given.time,
-                covariates=given.covariates,
-            )
+            given = section.history.model_dump(exclude={"file"})
+            how["history"] = read_history(self.path.parent / section.history.file, **given)
         grace = section.grace
         return {
             name: starting_weights(cohort, question, endpoint=name, **how)
@@ -461,10 +156,9 @@ class Study:
         """Make the question."""
         from bayesblina.person_time.question import Question
 
-        content = self.content.question.model_dump()
-        if content["endpoints"] is not None:
-            content["endpoints"] = tuple(content["endpoints"])
-        return Question(**content)
+        asked = self.content.question
+        endpoints = None if asked.endpoints is None else tuple(asked.endpoints)
+        return Question(**asked.model_dump(exclude={"endpoints"}), endpoints=endpoints)
 
     def model(self) -> ModelDefinition:
         """Load the model, with the study's priors."""
@@ -487,9 +181,7 @@ class Study:
 
     def priors(self) -> dict[str, Any]:
         """Give the study's own priors."""
-        section = self.content.model.priors
-        given = {name: getattr(section, name) for name in type(section).model_fields}
-        return {name: prior for name, prior in given.items() if prior is not None}
+        return {name: prior for name, prior in self.content.model.priors if prior is not None}
 
     def scenarios(self, cohort: Cohort) -> tuple[Scenario, ...]:
         """Lay out the scenarios of the study's sensitivity section, the study itself first."""
@@ -514,13 +206,13 @@ class Study:
         return scenarios(
             cohort,
             self.question(),
-            {name: [read(name, one) for one in values] for name, values in section.axes.items()},
+            {name: [read(name, each) for each in values] for name, values in section.axes.items()},
             model=self.model(),
             cuts=fit.cuts,
             design=section.design,
             explicit=[
-                {name: read(name, value) for name, value in one.items()}
-                for one in section.scenarios
+                {name: read(name, value) for name, value in settings.items()}
+                for settings in section.scenarios
             ],
             invalid=section.invalid,
         )
@@ -571,11 +263,11 @@ def read_study(path: str | PathLike[str]) -> Study:
 
 def _unknown_inclusions(content: StudyFile) -> list[str]:
     """Find endpoints that are said to include what they cannot."""
-    where, endpoints = "", {name: tuple(one.includes) for name, one in content.endpoints.items()}
-    if content.adam is not None:
-        where = "adam."
-        endpoints = {name: tuple(one.includes) for name, one in content.adam.endpoints.items()}
-    return [f"{where}{problem}" for problem in problems_of_includes(endpoints)]
+    where, endpoints = (
+        ("adam.", content.adam.endpoints) if content.adam else ("", content.endpoints)
+    )
+    included = {name: tuple(endpoint.includes) for name, endpoint in endpoints.items()}
+    return [f"{where}{problem}" for problem in problems_of_includes(included)]
 
 
 def _unknown_names(content: StudyFile) -> list[str]:

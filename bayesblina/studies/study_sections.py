@@ -1,229 +1,240 @@
-"""Sections of study files that name tables: ADaM's datasets, and adverse events."""
+"""What a study file may say, section by section; unknown keys are errors."""
 
 from __future__ import annotations
 
-from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from bayesblina.core.arguments import LARGEST_SEED
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import nearest
+from bayesblina.core.toml_files import no_boolean
+from bayesblina.hazards.parts import Mixture, Part
+from bayesblina.hazards.priors import FractionPrior, HazardRatioPrior, OddsRatioPrior, SpreadPrior
+from bayesblina.studies.axes import AXES
+from bayesblina.studies.table_sections import (
+    AdamSection,
+    AdverseEventsSection,
+    DataSection,
+    EndpointSection,
+    Name,
+    PhaseSection,
+    Positive,
+    Section,
+    Seed,
+)
 
-if TYPE_CHECKING:
-    from bayesblina.patients.cohort import Cohort
-    from bayesblina.person_time.onsets import AdverseEvents
-
-Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1)]
-Names = Annotated[list[Name], Field(min_length=1)]
-PartialDates = Literal["refuse", "first", "middle", "last"]
-
-
-class Section(BaseModel):
-    """A section of a study file; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class RepairsSection(Section):
-    """``[data.repairs]``: what `bayesblina.Repairs` takes."""
-
-    zero_times: Positive | None = None
-    drop_late_phases: bool = False
+Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Quantile = Annotated[float, Field(ge=0, le=1)]
+# More draws, or chains, are a slip: no memory holds them, and the machine would go down first.
+LONGEST, MOST_CHAINS = 1_000_000, 1000
 
 
-def kinds_of_covariates(value: Any) -> Any:
-    """Read a list of covariates as a table whose kinds are taken from the columns."""
-    if not isinstance(value, list):
-        return value
-    if not all(isinstance(name, str) for name in value):
-        raise ValueError("expected column names")
-    if len(set(value)) != len(value):
-        raise ValueError("a column stands twice")
-    return dict.fromkeys(value)
+def _start_only(value: Any) -> Any:
+    """Read a phase given by one column as the table it stands for."""
+    return {"start": value} if isinstance(value, str) else value
 
 
-class AdamRepairsSection(RepairsSection):
-    """``[adam.repairs]``: what `bayesblina.Repairs` takes."""
+class QuestionSection(Section):
+    """``[question]``: what `bayesblina.Question` takes."""
 
-    partial_dates: PartialDates = "refuse"
-
-
-class AdamEndpointSection(Section):
-    """``[adam.endpoints.NAME]``: one endpoint of ADTTE."""
-
-    paramcd: Name
-    origin: Name | None = None
-    some_patients: bool = False
-    # As in [endpoints.NAME].
-    recorded: Literal["exact", "visits"] | None = None
-    includes: list[Name] = Field(default_factory=list)
-
-    @field_validator("recorded")
-    @classmethod
-    def _known(cls, recorded: str | None) -> str | None:
-        return known_recording(recorded)
+    exposed: Name
+    eligible_from: Name
+    reference: Name | None = None
+    endpoints: list[str] | None = None
+    landmark: Time | None = None
+    lag: Time = 0.0
+    phase_end: Literal["ever", "current"] | None = None
+    transplant: Literal["censor", "phase", "ignore"] | None = None
 
 
-class AdamSection(Section):
-    """``[adam]``: patients in the datasets of CDISC ADaM, as `bayesblina.read_adam` reads them."""
+class PriorsSection(Section):
+    """``[model.priors]``: priors that replace those of the model's own file.
 
-    # ADSL, ADTTE and ADEX: paths from this file's folder.
-    adsl: Name
-    adtte: Name
-    adex: Name | None = None
-    unit: Literal["days", "weeks", "months", "years"]
-    endpoints: dict[str, AdamEndpointSection] = Field(min_length=1)
-    phases: dict[str, int | Name] = Field(min_length=1)
-    origin: Name = "TRTSDT"
-    cycle: Name | None = None
-    covariates: Annotated[
-        dict[str, Literal["categorical", "continuous"] | None], BeforeValidator(kinds_of_covariates)
-    ] = Field(default_factory=dict)
-    population: Name | None = None
-    filters: dict[Literal["ADSL", "ADTTE", "ADEX"], dict[str, Name | Names]] = Field(
-        default_factory=dict
-    )
-    transplant: Name | None = None
-    value: Literal["dates", "AVAL"] | None = None
-    value_unit: Literal["days", "weeks", "months", "years"] | None = None
-    same_day: Literal["refuse", "half day", "end of day"] = "refuse"
-    date_format: Name = "ISO 8601"
-    zero_doses: Literal["leave out", "count"] | None = None
-    synthetic: bool = False
-    repairs: AdamRepairsSection | None = None
-
-    def files(self) -> list[str]:
-        """Name the datasets, ADSL first."""
-        return [name for name in (self.adsl, self.adtte, self.adex) if name is not None]
-
-    def cohort(self, folder: Path, adsl: str | PathLike[str] | None = None) -> Cohort:
-        """Read the patients; from another ADSL, if one is given."""
-        from bayesblina.patients.readers import AdamEndpoint, Repairs, read_adam
-
-        kinds = {name: kind for name, kind in self.covariates.items() if kind is not None}
-        if kinds and len(kinds) != len(self.covariates):  # pragma: no cover
-            raise SpecError("covariates: give the kind of each, or a list of columns.")
-        return read_adam(
-            folder / self.adsl if adsl is None else adsl,
-            folder / self.adtte,
-            None if self.adex is None else folder / self.adex,
-            endpoints={
-                name: AdamEndpoint(
-                    paramcd=one.paramcd,
-                    origin=one.origin,
-                    some_patients=one.some_patients,
-                    recorded=one.recorded,
-                    includes=one.includes,
-                )
-                for name, one in self.endpoints.items()
-            },
-            unit=self.unit,
-            origin=self.origin,
-            phases=self.phases,
-            cycle=self.cycle,
-            covariates=kinds or list(self.covariates),
-            population=self.population,
-            filters=self.filters,
-            transplant=self.transplant,
-            value=self.value,
-            value_unit=self.value_unit,
-            same_day=self.same_day,
-            date_format=self.date_format,
-            zero_doses=self.zero_doses,
-            repairs=None if self.repairs is None else Repairs(**self.repairs.model_dump()),
-            synthetic=self.synthetic,
-        )
-
-
-class AdverseEventsSection(Section):
-    """``[adverse_events]``: what `bayesblina.adverse_events` takes.
-
-    What happens at the end of a phase and at a transplant is said in ``[question]``.
+    Each is written as in a model file: the interval ``[lower, upper]`` that holds 95 % of the
+    prior, or a table such as ``{hazard_ratio = [0.5, 2.0], mass = 0.9}``; a few are numbers.
     """
 
-    # The table of adverse events, one row for each; a path from this file's folder.
+    phases: HazardRatioPrior | None = None
+    covariates: HazardRatioPrior | None = None
+    level: HazardRatioPrior | None = None
+    step: HazardRatioPrior | None = None
+    change: SpreadPrior | None = None
+    slope: HazardRatioPrior | None = None
+    doubling: HazardRatioPrior | None = None
+    length_scale: list[Positive] | None = Field(default=None, min_length=2, max_length=2)
+    phase_change: SpreadPrior | None = None
+    concentration: Positive | None = None
+    spread: SpreadPrior | None = None
+    borrowing_weight: Positive | None = None
+    borrowing_spread: SpreadPrior | None = None
+    borrowing_probability: Share | None = None
+    borrowing_close: HazardRatioPrior | None = None
+    borrowing_apart: HazardRatioPrior | None = None
+    borrowing_phases: SpreadPrior | Mixture | None = None
+    borrowing_covariates: SpreadPrior | Mixture | None = None
+    cured: FractionPrior | None = None
+    cured_covariates: OddsRatioPrior | None = None
+
+
+class ModelSection(Section):
+    """``[model]``: a shipped model or a file of one's own, its covariates, and other priors."""
+
+    # Name of a shipped model; by default primary.
+    name: Name | None = None
+    # A model file of one's own, from this file's folder.
+    file: Name | None = None
+    stratum: Name | None = None
+    subgroup: Name | None = None
+    group: Name | None = None
+    source: Name | None = None
+    # In which parts external patients may differ from the current ones.
+    covers: list[Part] | None = None
+    priors: PriorsSection = PriorsSection()
+
+    @model_validator(mode="after")
+    def _one(self) -> ModelSection:
+        if self.name is not None and self.file is not None:
+            raise ValueError("give a shipped model's name or a file, not both")
+        return self
+
+
+class FitSection(Section):
+    """``[fit]``: cut points, and how long to sample."""
+
+    phase_cuts: list[Positive] | None = None
+    cuts: list[Positive] | None = None
+    draws: Annotated[int, Field(ge=4, le=LONGEST)] = 1000
+    tune: Annotated[int, Field(ge=1, le=LONGEST)] = 1000
+    chains: Annotated[int, Field(ge=1, le=MOST_CHAINS)] = 4
+    cores: Annotated[int, Field(ge=1)] | None = None
+    seed: Seed = 1
+
+
+class CurvesSection(Section):
+    """``[curves]``: survival curves under never and from each start, and HR thresholds.
+
+    ``landmarks`` are further ones, for the report.
+    """
+
+    landmark: Time | None = None
+    # Further landmarks, for which the report has curves too.
+    landmarks: list[Time] | None = None
+    times: list[Time] | None = Field(default=None, min_length=1)
+    # Times from which on the exposed phase is given, a regime and a curve each.
+    starts: list[Time] = Field(default_factory=list)
+    # Hazard ratios for each of which the probability of being below is told.
+    thresholds: list[Positive] = Field(default_factory=list)
+
+
+class ReportSection(Section):
+    """``[report]``: what the report, tables and figures show."""
+
+    # Counts of patients or events from 1 up to below this are masked, with what tells them; 1 shows
+    # all. By default 5.
+    minimum_count: Annotated[int, Field(ge=1)] | None = None
+
+
+class HistorySection(Section):
+    """``[weighting.history]``: what `bayesblina.read_history` takes."""
+
+    # The table of measurements, one row for each; a path from this file's folder.
     file: Name
     patient: Name
-    term: Name
-    start: Name
-    counted: Literal["times", "study days", "dates"] | None = None
-    origin: Name | None = None
-    # A table with the origin's date, one row per patient, such as ADSL; a path from this file's
-    # folder.
-    origins: Name | None = None
-    date_format: Name = "ISO 8601"
-    partial_dates: PartialDates = "refuse"
-    grade: Name | None = None
-    minimum_grade: (
-        Annotated[int, Field(ge=1, le=5)] | Literal["MILD", "MODERATE", "SEVERE"] | None
-    ) = None
-    flags: list[Name] = Field(default_factory=list)
-    leave_out: list[Literal["before", "after", "undated", "ungraded", "strangers"]] = Field(
-        default_factory=list
+    time: Name
+    # Columns of numbers; by default all others.
+    covariates: list[Name] | None = Field(default=None, min_length=1)
+
+
+class WeightingSection(Section):
+    """``[weighting]``: weights of a model of who starts the exposed phase, and when.
+
+    With a grace period a trial is emulated (`bayesblina.clone_censor_weight`), without one the
+    marginal hazard ratio is asked for (`bayesblina.starting_weights`).
+    """
+
+    # Endpoints to analyse, each by itself; by default those of the question.
+    endpoints: list[Name] | None = Field(default=None, min_length=1)
+    # Length of the grace period of an emulated trial.
+    grace: Positive | None = None
+    # Covariates in the model of starting; by default all.
+    confounders: list[Name] | None = None
+    # Covariates that change over time.
+    history: HistorySection | None = None
+    # Shares of the person-time's weights beyond which they are set to the quantile.
+    truncate: Annotated[list[Quantile], Field(min_length=2, max_length=2)] | None = None
+    # Times since becoming eligible at which the hazard of starting may change.
+    cuts: list[Positive] | None = None
+    # Draws of the Bayesian bootstrap; its seed is that of [fit].
+    draws: Annotated[int, Field(ge=2, le=LONGEST)] = 1000
+    # Of an emulated trial: times of the curves, and the end of the restricted mean.
+    times: list[Time] | None = Field(default=None, min_length=1)
+    horizon: Positive | None = None
+
+    @model_validator(mode="after")
+    def _arms(self) -> WeightingSection:
+        if self.grace is None and (self.times is not None or self.horizon is not None):
+            raise ValueError("times and horizon are of an emulated trial: give grace too")
+        return self
+
+
+class SensitivitySection(Section):
+    """``[sensitivity]``: what is varied around the study, and how."""
+
+    design: Literal["full", "one_at_a_time"] = "one_at_a_time"
+    invalid: Literal["raise", "row"] = "raise"
+    # What the study concludes of the exposed phase's hazard, held against the scenarios; by default
+    # what the study itself says.
+    direction: Literal["lower", "higher"] | None = None
+    axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    # Further scenarios: each sets some axes.
+    scenarios: list[dict[str, Any]] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _known(self) -> SensitivitySection:
+        names = [*self.axes, *(name for settings in self.scenarios for name in settings)]
+        for name in names:
+            if name not in AXES:
+                raise ValueError(f"no axis '{name}'. {nearest(name, AXES)}")
+        if not names:
+            raise ValueError("name what is varied: axes, or scenarios")
+        return self
+
+
+class StudyFile(Section):
+    """What a study file may say; unknown keys are errors."""
+
+    # Version of the vocabulary.
+    schema_version: Annotated[Literal[1], BeforeValidator(no_boolean)] = Field(alias="schema")
+    # Heading of the results.
+    title: str = ""
+    # The patients, one row each; or [adam].
+    data: DataSection | None = None
+    endpoints: dict[str, EndpointSection] = Field(default_factory=dict)
+    phases: dict[str, Annotated[PhaseSection, BeforeValidator(_start_only)]] = Field(
+        default_factory=dict
     )
-    endpoint: Name | None = None
+    # The patients in CDISC's datasets, with their endpoints and phases.
+    adam: AdamSection | None = None
+    question: QuestionSection
+    model: ModelSection = ModelSection()
+    fit: FitSection = FitSection()
+    curves: CurvesSection = CurvesSection()
+    sensitivity: SensitivitySection | None = None
+    adverse_events: AdverseEventsSection | None = None
+    weighting: WeightingSection | None = None
+    report: ReportSection = ReportSection()
 
-    def files(self) -> list[str]:
-        """Name the tables."""
-        return [name for name in (self.file, self.origins) if name is not None]
-
-    def require(self, folder: Path) -> None:
-        """Check that the tables are there, with their columns."""
-        from bayesblina.core.errors import DataError
-        from bayesblina.patients.readers.sources import load_table, missing_columns
-
-        wanted = [self.patient, self.term, self.start, *self.flags]
-        wanted += [] if self.grade is None else [self.grade]
-        origin = [] if self.origin is None else [self.origin]
-        tables = {self.file: wanted + (origin if self.origins is None else [])}
-        if self.origins is not None:
-            tables[self.origins] = [self.patient, *origin]
-        for name, columns in tables.items():
-            frame, source = load_table(folder / name)
-            problems = missing_columns(frame, columns)
-            if problems:
-                raise DataError(problems, source=source)
-
-    def events(
-        self,
-        folder: Path,
-        cohort: Cohort,
-        *,
-        phase_end: Literal["ever", "current"] | None,
-        transplant: Literal["censor", "phase", "ignore"] | None,
-    ) -> AdverseEvents:
-        """Read the adverse events, by phase."""
-        from bayesblina.person_time.onsets import adverse_events
-
-        return adverse_events(
-            folder / self.file,
-            cohort,
-            patient=self.patient,
-            term=self.term,
-            start=self.start,
-            counted=self.counted,
-            origin=self.origin,
-            origins=None if self.origins is None else folder / self.origins,
-            date_format=self.date_format,
-            partial_dates=self.partial_dates,
-            grade=self.grade,
-            minimum_grade=self.minimum_grade,
-            flags=self.flags,
-            leave_out=self.leave_out,
-            endpoint=self.endpoint,
-            phase_end=phase_end,
-            transplant=transplant,
-        )
-
-
-def known_recording(recorded: str | None) -> str | None:
-    """Refuse what there is no likelihood for."""
-    if recorded == "visits":
-        from bayesblina.patients.cohort import VISITS
-
-        raise ValueError(VISITS)
-    return recorded
+    @model_validator(mode="after")
+    def _patients(self) -> StudyFile:
+        if self.adam is not None:
+            if self.data is not None or self.endpoints or self.phases:
+                raise ValueError(
+                    "[adam] has patients, endpoints and phases of its own: leave out [data], "
+                    "[endpoints] and [phases], or [adam]"
+                )
+            return self
+        for name in ("data", "endpoints", "phases"):
+            if not getattr(self, name):
+                raise ValueError(f"[{name}] is missing; patients in CDISC's datasets have [adam]")
+        return self

@@ -11,7 +11,12 @@ import bayesblina
 
 # The public names by what they are for, in the order of an analysis: names of home modules.
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Reading patients": ("patients.readers", "patients.cohort", "patients.scan"),
+    "Reading patients": (
+        "patients.readers",
+        "patients.cohort",
+        "patients.declarations",
+        "patients.scan",
+    ),
     "The question, and who is at risk": ("person_time.question", "person_time.cells"),
     "Models and priors": ("hazards.definition", "hazards.priors"),
     "Fitting, saving, loading": ("inference",),
@@ -23,9 +28,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "studies.what_if",
         "checks.prior_curves",
         "checks.prior_sensitivity",
-        "studies.bias_analysis",
+        "studies.bias",
     ),
-    "Confounding by indication": ("studies.weighting", "studies.emulation", "studies.bootstrap"),
+    "Confounding by indication": ("studies.weighting", "studies.bootstrap"),
     "External patients": ("studies.external",),
     "Adverse events": ("person_time.onsets", "estimands.safety"),
     "Before the study": ("studies.study_designs", "studies.planning"),

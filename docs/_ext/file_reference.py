@@ -19,7 +19,7 @@ import bayesblina
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.priors import FractionPrior, HazardRatioPrior, OddsRatioPrior, SpreadPrior
 from bayesblina.studies.design_file import DesignFile
-from bayesblina.studies.study_file import StudyFile
+from bayesblina.studies.study_sections import StudyFile
 
 PRIORS = (HazardRatioPrior, OddsRatioPrior, FractionPrior, SpreadPrior)
 

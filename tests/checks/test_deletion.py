@@ -11,7 +11,8 @@ from bayesblina.hazards.build import build_model, with_weights
 from bayesblina.inference.fitting import Fit, fit_person_time
 from bayesblina.inference.sampler_settings import SamplerSettings, sampler_settings
 from bayesblina.inference.sampling import sample
-from bayesblina.patients.cohort import Covariate, Outcome
+from bayesblina.patients.cohort import Covariate
+from bayesblina.patients.outcomes import Outcome
 
 
 def test_changes_are_those_of_fits_without_the_patient(synthetic_fit: Fit) -> None:

@@ -14,7 +14,8 @@ import bayesblina as bb
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.definition import PRIORS, change_priors, model_names, parse_model
 from bayesblina.studies.axes import PRIOR_AXES
-from bayesblina.studies.study_file import PriorsSection, read_study
+from bayesblina.studies.study_file import read_study
+from bayesblina.studies.study_sections import PriorsSection
 from bayesblina.studies.what_if.layout import Scenario, _varied
 
 # Keys of model files that are numbers or intervals and say something else than a prior.

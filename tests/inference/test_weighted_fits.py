@@ -30,7 +30,7 @@ from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.output.plots import martingale_residuals as draw_residuals
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import PersonTime, front
-from bayesblina.studies import bias_analysis
+from bayesblina.studies.bias import dropout
 
 LATE = bb.Question(exposed="late", eligible_from="entry")
 CUTS = [2.0, 5.0]
@@ -486,7 +486,7 @@ def test_dropouts_are_fitted_with_their_weights(monkeypatch: pytest.MonkeyPatch)
         seen.append((cohort, person_time))
         return person_time
 
-    monkeypatch.setattr(bias_analysis, "person_time_for", spied)
+    monkeypatch.setattr(dropout, "person_time_for", spied)
     table = patients()
     cohort = cohort_of(table)
     found = bb.informative_dropout(

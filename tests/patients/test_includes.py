@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 import bayesblina as bb
 from bayesblina import cli
 from bayesblina.core.errors import DataError, SpecError
-from bayesblina.patients.cohort import Cohort, Outcome
+from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.drafting import draft_study
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time.cells import front
 from bayesblina.person_time.transitions import find_transitions
 from bayesblina.studies.study_file import read_study

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import bayesblina as bb
 from bayesblina.core.errors import DataError, Problem
 from bayesblina.core.intervals import TIE_TOLERANCE
-from bayesblina.patients.rules import Columns, InMemory, is_after, rules, unit_words
+from bayesblina.patients.rules import InMemory, PatientColumns, is_after, rules, unit_words
 
 NAN = np.nan
 # A patient with whom nothing is wrong.
@@ -110,9 +110,9 @@ def test_nothing_is_told_of_good_patients() -> None:
     assert problems_of(table_of(), bb.read_cohort) == ()
 
 
-def columns_of(table: pd.DataFrame) -> Columns:
+def columns_of(table: pd.DataFrame) -> PatientColumns:
     values = {name: table[name].to_numpy(dtype=np.float64) for name in BASE}
-    return Columns(
+    return PatientColumns(
         time={"os": values["os"], "rfs": values["rfs"]},
         entry={"os": values["os_entry"], "rfs": values["rfs_entry"]},
         start={"first": values["one"], "second": values["two"]},
@@ -232,7 +232,7 @@ def test_ties_with_noise(change: dict[str, Any], column: str, at: float) -> None
 
 def test_lifetimes_are_of_the_unit() -> None:
     for unit, longest in (("days", 54787.5), ("weeks", 54787.5 / 7), ("months", 1800.0)):
-        columns = Columns(
+        columns = PatientColumns(
             time={"os": np.array([longest, longest * 1.001])},
             entry={"os": np.array([NAN, NAN])},
             start={},

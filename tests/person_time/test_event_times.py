@@ -16,7 +16,8 @@ import bayesblina as bb
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.inference.partial_likelihood import fit_cox
-from bayesblina.patients.cohort import Cohort, Outcome
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.rules import DAYS_PER_UNIT
 from bayesblina.person_time.event_times import (
     DECLARE,

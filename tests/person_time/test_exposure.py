@@ -24,7 +24,8 @@ from bayesblina.core import intervals
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.core.intervals import default_cuts
-from bayesblina.patients.cohort import Cohort, Covariate, Outcome
+from bayesblina.patients.cohort import Cohort, Covariate
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time.cells import PersonTime, each, front
 from bayesblina.person_time.cells.many import tabulate_many
 from bayesblina.person_time.follow_up import find_episodes

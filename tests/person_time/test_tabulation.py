@@ -18,7 +18,7 @@ from bayesblina.core.episodes import (
     TRANSPLANTED,
     Mark,
 )
-from bayesblina.patients.cohort import Outcome
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.rules import tie_of
 from bayesblina.person_time import passes
 from bayesblina.person_time.passes import constant

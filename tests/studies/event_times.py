@@ -22,7 +22,8 @@ import pandas as pd
 import bayesblina as bb
 from bayesblina.core.files import write_text
 from bayesblina.inference.partial_likelihood import fit_cox
-from bayesblina.patients.cohort import Cohort, Outcome
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.rules import DAYS_PER_UNIT
 from bayesblina.person_time.event_times import FAILED, TOLD, UNSEEN, coarse_event_times
 

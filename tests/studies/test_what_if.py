@@ -1,4 +1,4 @@
-"""Scenarios: laid out, run, killed and resumed, on processes and on a cluster, and read."""
+"""Scenarios are run, stored and resumed, wherever they run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,157 +19,9 @@ from bayesblina.cli import main
 from bayesblina.core.errors import SpecError, StorageError
 from bayesblina.inference.fitting import fit_person_time
 from bayesblina.inference.sampler_settings import sampler_settings
-from bayesblina.studies.axes import AXES
-from bayesblina.studies.what_if.reading import Sensitivity
 from bayesblina.studies.what_if.store import Store
 from tests.paths import ROOT
-
-QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
-SHORT: dict[str, Any] = {"draws": 50, "tune": 60, "chains": 2}
-GRID: dict[str, Any] = {
-    "lag": [0.5, 1.0, 1.5],
-    "transplant": ["ignore"],
-    "prior.phases": [(0.5, 2.0), (0.1, 10.0)],
-}
-
-
-@pytest.fixture(scope="module")
-def cohort() -> bb.Cohort:
-    return bb.simulate.blinatumomab_cohort(seed=1)[0]
-
-
-# Laying out.
-
-
-def test_one_at_a_time_full_and_explicit(cohort: bb.Cohort) -> None:
-    one = bb.scenarios(cohort, QUESTION, GRID)
-    assert [each.label for each in one] == [
-        "base case",
-        "lag = 0.5",
-        "lag = 1",
-        "lag = 1.5",
-        "transplant = ignore",
-        "prior.phases = 0.5 to 2",
-        "prior.phases = 0.1 to 10",
-    ]
-    full = bb.scenarios(cohort, QUESTION, GRID, design="full")
-    assert len(full) == 4 * 2 * 3
-    assert len({each.key for each in full}) == 24
-    assert full[0].label == "base case"
-    # The base case's own setting is no scenario of its own.
-    assert len(bb.scenarios(cohort, QUESTION, {"lag": [0.0, 1.0]})) == 2
-    added = bb.scenarios(
-        cohort, QUESTION, {"lag": [1.0]}, explicit=[{"lag": 2.0, "transplant": "ignore"}]
-    )
-    assert added[-1].question.lag == 2.0
-    assert added[-1].question.transplant == "ignore"
-    assert dict(added[1].settings) == {"lag": "1", "transplant": "base"}
-
-
-def test_every_axis_reaches_the_analysis(cohort: bb.Cohort) -> None:
-    found = {
-        name: bb.scenarios(cohort, QUESTION, {name: [value]})[1]
-        for name, value in {
-            "landmark": 5.0,
-            "eligible_from": "entry",
-            "reference": "consolidation",
-            "endpoints": ("os",),
-            "intervals": 3,
-            "cuts": [6.0],
-            "model": "weibull",
-            "prior.step": (0.2, 5.0),
-            "prior.level": (0.1, 10.0),
-            "covariates": ["marrow_blasts"],
-            "only": ("age_group", "55+"),
-        }.items()
-    }
-    base = bb.scenarios(cohort, QUESTION)[0].person_time(cohort, seed=1)
-
-    def exposed(name: str) -> bb.PersonTime:
-        return found[name].person_time(cohort, seed=1)
-
-    assert np.nanmin(exposed("landmark").people["begin"].values) == 5.0
-    assert exposed("eligible_from").people.sizes["patient"] == 267
-    assert set(exposed("reference").table["role"].values) == {"exposed", "reference"}
-    assert exposed("endpoints").endpoints == ("os",)
-    # Three parts of the events, and the cuts where patients enter.
-    assert np.isin(exposed("intervals").cuts, base.cuts).sum() > 10
-    assert 3 + 10 < exposed("intervals").table.sizes["interval"] < base.table.sizes["interval"]
-    assert exposed("cuts").cuts.tolist() == [6.0]
-    assert found["model"].model.name == "weibull"
-    assert found["prior.step"].model.baseline.step.hazard_ratio == (0.2, 5.0)  # type: ignore[union-attr]
-    assert found["prior.level"].model.baseline.level.hazard_ratio == (0.1, 10.0)  # type: ignore[union-attr]
-    assert list(exposed("covariates").table["term"].values) == ["marrow_blasts"]
-    older = exposed("only").people.sizes["patient"]
-    rest = bb.scenarios(cohort, QUESTION, {"without": [("age_group", "55+")]})[1]
-    assert (
-        older + rest.person_time(cohort, seed=1).people.sizes["patient"]
-        == (base.people.sizes["patient"])
-    )
-    # A covariate alone is each of its levels in turn.
-    levels = cohort.covariates["age_group"].levels
-    assert len(bb.scenarios(cohort, QUESTION, {"without": ["age_group"]})) == 1 + len(levels)
-    assert len(AXES) == len(set(AXES))
-
-
-def test_phase_starts_are_moved(cohort: bb.Cohort) -> None:
-    late, early, noisy = (
-        bb.scenarios(cohort, QUESTION, {name: [value]})[1].cohort(cohort, seed=3)
-        for name, value in (("phase_shift", 0.5), ("phase_shift", -0.2), ("phase_jitter", 0.3))
-    )
-    index = cohort.phases.index("maintenance")
-    before = cohort.phase_start[:, index]
-    started = np.isfinite(before)
-    for moved, shift in ((late, 0.5), (early, -0.2)):
-        after = moved.phase_start[:, index]
-        assert (np.isfinite(after) == started).all()
-        change = (after - before)[started]
-        assert set(np.round(change, 9)) <= {0.0, shift}
-        assert (change != 0).sum() > 25
-    change = (noisy.phase_start[:, index] - before)[started]
-    assert 0.15 < change.std() < 0.45
-    others = np.delete(noisy.phase_start, index, axis=1)
-    np.testing.assert_array_equal(others, np.delete(cohort.phase_start, index, axis=1))
-    # An error belongs to the patient: it does not change with who else is analysed.
-    some = bb.scenarios(
-        cohort, QUESTION, explicit=[{"phase_jitter": 0.3, "only": ("age_group", "55+")}]
-    )[1].cohort(cohort, seed=3)
-    mine = np.isin(cohort.patients, some.patients)
-    np.testing.assert_array_equal(some.phase_start[:, index], noisy.phase_start[mine, index])
-
-
-def test_impossible_scenarios_are_named_before_anything_runs(cohort: bb.Cohort) -> None:
-    with pytest.raises(SpecError) as caught:
-        bb.scenarios(
-            cohort,
-            QUESTION,
-            {"landmark": [500.0], "lag": [-1.0], "model": ["frailty"], "prior.spread": [(0.5, 2)]},
-        )
-    text = str(caught.value)
-    assert "4 of 5 scenarios cannot be asked" in text
-    assert "landmark = 500: " in text
-    assert "lag = -1: lag must be a length of time from 0 on" in text
-    assert "model = frailty: Model 'frailty' needs a covariate as its group" in text
-    assert "prior.spread = 0.5 to 2: Model 'primary' has no prior 'spread'" in text
-    kept = bb.scenarios(cohort, QUESTION, {"landmark": [500.0]}, invalid="row")
-    assert len(kept) == 2
-    for axes, words in (
-        ({"lags": [1.0]}, "No axis 'lags'"),
-        ({"lag": 1.0}, "give a list"),
-        ({"intervals": [0]}, "at least 1"),
-        ({"without": ["age"]}, "no categorical covariate 'age'"),
-        ({"only": [("age_group", "100+")]}, "has no level"),
-        ({"covariates": [["age"]]}, "No covariate 'age'"),
-        ({"phase_jitter": [-1.0]}, "must not be negative"),
-        ({"phase_shift": ["x"]}, "finite number"),
-    ):
-        with pytest.raises(SpecError, match=words):
-            bb.scenarios(cohort, QUESTION, axes)  # type: ignore[arg-type]
-    with pytest.raises(SpecError, match="design must be"):
-        bb.scenarios(cohort, QUESTION, design="some")  # type: ignore[arg-type]
-
-
-# Running.
+from tests.studies.scenarios import GRID, QUESTION, SHORT
 
 
 def content(folder: Path) -> bytes:
@@ -246,8 +96,6 @@ def test_what_fails_is_a_row_with_its_reason(cohort: bb.Cohort, tmp_path: Path) 
     with pytest.raises(SpecError, match="no scenarios"):
         bb.sensitivity(cohort, [], out=tmp_path / "b", seed=1)
 
-
-# Interruptions.
 
 SCRIPT = """
 import resource
@@ -372,9 +220,6 @@ def test_an_unwritable_folder_ends_clearly(cohort: bb.Cohort, tmp_path: Path) ->
         bb.sensitivity(cohort, what_if, out=tmp_path / "file" / "a", seed=1, **SHORT)
 
 
-# A cluster.
-
-
 def test_a_cluster_gives_the_same_and_survives_a_killed_worker(
     cohort: bb.Cohort, tmp_path: Path
 ) -> None:
@@ -415,120 +260,6 @@ def test_a_cluster_gives_the_same_and_survives_a_killed_worker(
         )
 
 
-# Reading.
-
-
-def label_of(settings: dict[str, str]) -> str:
-    varied = [f"{axis} = {value}" for axis, value in settings.items() if value != "base"]
-    return "; ".join(varied) or "base case"
-
-
-def sheet(rows: list[tuple[dict[str, str], float, float]], *, failed: int = 0) -> Sensitivity:
-    records = [
-        {
-            "label": "; ".join(f"{k} = {v}" for k, v in settings.items() if v != "base")
-            or "base case",
-            "status": "converged",
-            "reason": "",
-            "settings": settings,
-            "key": str(index),
-            "results": [
-                {
-                    "endpoint": "os",
-                    "mean_log": log,
-                    "median": float(np.exp(log)),
-                    "lower": float(np.exp(log - 0.5)),
-                    "upper": float(np.exp(log + 0.5)),
-                    "probability_below_1": certain,
-                }
-            ],
-        }
-        for index, (settings, log, certain) in enumerate(rows)
-    ]
-    records += [
-        {
-            "label": f"lag = {9 + index}",
-            "status": "failed",
-            "reason": "why",
-            "settings": {"lag": str(9 + index), "model": "base"},
-            "key": f"f{index}",
-            "results": [],
-        }
-        for index in range(failed)
-    ]
-    return Sensitivity.of({"synthetic": True}, records)
-
-
-def at(lag: str, model: str) -> dict[str, str]:
-    return {"lag": lag, "model": model}
-
-
-FULL = [
-    (at("base", "base"), -0.7, 0.99),
-    (at("1", "base"), -0.5, 0.98),
-    (at("base", "weibull"), -0.6, 0.985),
-    (at("1", "weibull"), -0.1, 0.60),
-]
-
-
-def test_conclusions_are_counted_and_exceptions_named() -> None:
-    found = sheet(FULL, failed=1)
-    holds = found.holds("os")
-    assert (holds.holds, holds.of) == (3, 4)
-    assert holds.not_in == ("lag = 1; model = weibull",)
-    assert holds.without_answer == ("lag = 9",)
-    assert str(holds) == (
-        "os: the base case's conclusion, that the hazard is lower (P(HR < 1) at least 0.975), "
-        "holds in 3 of 4 scenarios; not in: lag = 1; model = weibull; without an answer: lag = 9."
-    )
-    assert found.holds("os", probability=0.51).holds == 4
-    assert found.holds("os", probability=0.51, ratio=0.56).holds == 2
-    with pytest.raises(SpecError, match="No endpoint"):
-        found.holds("pfs")
-    with pytest.raises(SpecError, match=r"between 0\.5 and 1"):
-        found.holds("os", probability=1.0)
-
-
-def test_a_conclusion_has_the_base_cases_direction() -> None:
-    """Harm in every scenario is a stable conclusion, and so is what stays open."""
-    harm = sheet([(lags, -one, 1 - share) for lags, one, share in FULL])
-    holds = harm.holds("os")
-    assert (holds.direction, holds.holds, holds.of) == ("higher", 3, 4)
-    assert str(holds).startswith(
-        "os: the base case's conclusion, that the hazard is higher (P(HR > 1) at least 0.975), "
-        "holds in 3 of 4 scenarios; not in: lag = 1; model = weibull"
-    )
-    assert harm.conclusion("os") == str(holds)
-    # What is asked for wins; the ratio of harm is the inverse.
-    assert harm.holds("os", direction="lower").holds == 0
-    assert harm.holds("os", probability=0.51, ratio=0.56).holds == 2
-    told = replace(harm, direction="lower")
-    assert str(told.holds("os")).startswith("os: the conclusion, that the hazard is lower")
-    middling = sheet([(FULL[0][0], -0.1, 0.7), (FULL[1][0], 0.1, 0.4), (FULL[2][0], -0.9, 0.99)])
-    assert (middling.holds("os").direction, middling.holds("os").holds) == ("open", 2)
-    assert "that it is open whether the hazard is lower or higher" in middling.conclusion("os")
-    silent = sheet(FULL[1:])
-    with pytest.raises(SpecError, match="base case has no answer"):
-        silent.holds("os")
-    assert "the base case has no answer" in silent.conclusion("os")
-    assert silent.holds("os", direction="lower").holds == 2
-    with pytest.raises(SpecError, match="direction must be"):
-        harm.holds("os", direction="worse")  # type: ignore[arg-type]
-
-
-def test_a_harmful_phases_tornado_has_probabilities() -> None:
-    """Probabilities of 0.0002 and 0: the panel shows them, and none that cannot be."""
-    rows = [(at("base", "base"), 0.8, 0.0002), (at("1", "base"), 0.7, 0.0)]
-    figure = bb.plots.tornado(sheet(rows), "os")
-    _, right = figure.axes
-    low, high = right.get_xlim()
-    assert 0.0 <= low < high <= 1.0
-    assert high - low >= 0.009
-    ends = [float(end) for line in right.lines for end in np.ravel(line.get_xdata())]
-    assert ends == [0.0, 0.0002]
-    assert all(low <= one <= high for one in ends)
-
-
 def test_one_process_writes_into_a_folder(tmp_path: Path) -> None:
     store = Store(folder=tmp_path / "a")
     with store.locked():
@@ -555,60 +286,6 @@ def test_a_key_has_one_row_however_often_it_stands_there(tmp_path: Path) -> None
     assert len(store.path.read_text(encoding="utf-8").splitlines()) == 3
     # What is concluded of results does not make others of them.
     assert set(store.begin({"what": "scenarios", "direction": None}, resume=True)) == {"x", "y"}
-
-
-def test_effects_of_axes_and_pairs_by_hand() -> None:
-    effects = sheet(FULL).effects("os").set_index("axis")
-    # Full design: means over the other axis.
-    lag = effects.loc["lag"]
-    assert (lag["low"], lag["high"]) == ("base", "1")
-    assert lag["log_ratio_low"] == pytest.approx((-0.7 - 0.6) / 2)
-    assert lag["log_ratio_range"] == pytest.approx((-0.5 - 0.1) / 2 - (-0.7 - 0.6) / 2)
-    assert lag["probability_range"] == pytest.approx((0.99 + 0.985) / 2 - (0.98 + 0.60) / 2)
-    pair = effects.loc["lag x model"]
-    assert pair["high"] == "lag = 1, model = weibull"
-    assert pair["log_ratio_range"] == pytest.approx(-0.1 - (-0.5 - 0.6 + 0.7))
-    assert pair["probability_range"] == pytest.approx(0.60 - (0.98 + 0.985 - 0.99))
-    # One at a time: against the base case.
-    alone = sheet(FULL[:3]).effects("os").set_index("axis")
-    assert list(alone.index) == ["lag", "model"]
-    assert alone.loc["lag", "log_ratio_range"] == pytest.approx(0.2)
-    assert alone.loc["model", "log_ratio_range"] == pytest.approx(0.1)
-
-
-def test_figures_of_scenarios() -> None:
-    found = sheet(FULL)
-    curve = bb.plots.specification_curve(found, "os")
-    top, bottom = curve.axes
-    assert len(top.containers) == 2
-    assert [label.get_text() for label in bottom.get_yticklabels()] == [
-        "lag: base",
-        "lag: 1",
-        "model: base",
-        "model: weibull",
-    ]
-    dots = [line.get_xdata() for line in bottom.lines]
-    assert sorted(np.concatenate(dots).tolist()) == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert curve.get_suptitle() == "synthetic patients"
-    assert len(bb.plots.tornado(found, "os").axes) == 4
-    assert len(bb.plots.tornado(sheet(FULL[:3]), "os").axes) == 2
-    shown = bb.plots.scenario_map(found, "os", "lag", "model").axes[0]
-    assert [text.get_text() for text in shown.texts] == ["0.50", "0.55", "0.61", "0.90"]
-    with pytest.raises(SpecError, match="too many"):
-        bb.plots.specification_curve(found, "os", largest=3)
-    with pytest.raises(SpecError, match="Nothing was varied"):
-        bb.plots.tornado(sheet(FULL[:1]), "os")
-    for rows, columns, words in (
-        ("lag", "lag", "two different"),
-        ("lag", "x", "No axis 'x'"),
-    ):
-        with pytest.raises(SpecError, match=words):
-            bb.plots.scenario_map(found, "os", rows, columns)
-    with pytest.raises(SpecError, match="No column"):
-        bb.plots.scenario_map(found, "os", "lag", "model", value="x")
-
-
-# The command line.
 
 
 def test_the_command_runs_a_studys_scenarios(

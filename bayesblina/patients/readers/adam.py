@@ -12,12 +12,13 @@ import numpy as np
 from bayesblina.core.arrays import Floats
 from bayesblina.core.endpoint_order import require_inclusions
 from bayesblina.core.errors import DataError, SpecError
-from bayesblina.patients.cohort import Cohort, Phases
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.declarations import Phases
 from bayesblina.patients.readers.adam_doses import Doses, ZeroDoses
 from bayesblina.patients.readers.adam_outcomes import (
     AdamEndpoint,
+    AdamTimes,
     Followed,
-    Manner,
     Value,
     read_outcomes,
 )
@@ -146,7 +147,7 @@ def read_adam(
     >>> read_adam(adsl, adtte, adex, endpoints={"os": AdamEndpoint(paramcd="OS")}, unit="days")
     Cohort(2 patients, days; os: 1 events; phases consolidation: 1, maintenance: 0)
     """
-    manner = Manner(value=value, value_unit=value_unit, same_day=same_day)
+    manner = AdamTimes(value=value, value_unit=value_unit, same_day=same_day)
     _require_call(endpoints, unit, covariates, phases, zero_doses, dated=adex is None)
     require_filters(filters)
     require_date_format(date_format)

@@ -13,7 +13,8 @@ import pandas as pd
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.endpoint_order import require_includes
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
-from bayesblina.patients.cohort import Outcome, Recorded, require_recorded
+from bayesblina.patients.declarations import Recorded, require_recorded
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.readers.adam_tables import Filters, People, rows_that_count
 from bayesblina.patients.readers.columns import Columns
 from bayesblina.patients.readers.dates import within_follow_up
@@ -79,7 +80,7 @@ class AdamEndpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
+class AdamTimes:
     """How follow-up is taken from ADTTE, as `bayesblina.read_adam` says."""
 
     value: Value | None
@@ -157,7 +158,7 @@ def read_outcomes(
     zero: Floats,
     begun: Floats,
     endpoints: Mapping[str, AdamEndpoint],
-    manner: Manner,
+    manner: AdamTimes,
     filters: Filters,
 ) -> Followed:
     """Read the endpoints of ADTTE.
@@ -242,7 +243,7 @@ def _missing(
     table: pd.DataFrame,
     people: People,
     endpoints: Mapping[str, AdamEndpoint],
-    manner: Manner,
+    manner: AdamTimes,
     filtered: list[str],
 ) -> list[Problem]:
     """Find the columns that ADTTE lacks, with what may stand in for them."""
@@ -350,7 +351,7 @@ class _Record:
             days = np.where(brief, days + 0.5, days)
         return days, brief
 
-    def has_unit(self, manner: Manner, value: Value) -> bool:
+    def has_unit(self, manner: AdamTimes, value: Value) -> bool:
         """Whether AVAL has a unit; where AVAL is used it must."""
         return (
             value == "AVAL" or manner.value_unit is not None or "AVALU" in self.rows.frame.columns

@@ -14,15 +14,8 @@ from numpy.typing import NDArray
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.endpoint_order import find_shortfalls
 from bayesblina.core.errors import NAMED_PATIENTS, DataError, Problem, SpecError
-from bayesblina.patients.cohort import (
-    Cohort,
-    Covariate,
-    Exclusion,
-    Outcome,
-    Repair,
-    courses_of,
-    last_seen,
-)
+from bayesblina.patients.cohort import Cohort, Covariate, Exclusion, Repair
+from bayesblina.patients.outcomes import Outcome, courses_of
 from bayesblina.patients.readers.dates import (
     EARLIEST_YEAR,
     ISO,
@@ -34,8 +27,9 @@ from bayesblina.patients.readers.dates import (
     plausible_days,
     read_days,
 )
+from bayesblina.patients.readers.repairs import drop_late_phases, repair_zero_times
 from bayesblina.patients.readers.roles import flag_problem, is_flag
-from bayesblina.patients.rules import DAYS_PER_UNIT, is_after
+from bayesblina.patients.rules import DAYS_PER_UNIT
 
 CovariateKind = Literal["categorical", "continuous"]
 
@@ -364,8 +358,7 @@ def make_cohort(
         Whether the patients are simulated; None takes what the table says.
     """
     outcomes, starts, ends = dict(parts.outcomes), parts.starts, parts.ends
-    transplant = parts.transplant
-    done = list(made)
+    transplant, done = parts.transplant, list(made)
     if columns.partial_dates != "refuse":
         where = f" of {', '.join(columns.imputed_columns)}" if columns.imputed_columns else ""
         day = f"the {columns.partial_dates} possible day, within known dates"
@@ -373,20 +366,18 @@ def make_cohort(
             Repair(rule=f"partial dates{where} became {day}", patients=tuple(columns.imputed))
         )
     if repairs is not None and repairs.zero_times is not None:
-        _require_small(outcomes, repairs.zero_times, unit)
-        outcomes, ends, made_longer = _repair_zero_times(
-            outcomes, starts, ends, repairs.zero_times, columns.ids
+        outcomes, ends, made_longer = repair_zero_times(
+            outcomes, starts, ends, repairs.zero_times, columns.ids, unit
         )
         done += made_longer
     if repairs is not None and repairs.drop_late_phases:
-        starts, ends, transplant, repair = _drop_late_phases(
+        starts, ends, transplant, repair = drop_late_phases(
             outcomes, starts, ends, transplant, columns.ids
         )
         done.append(repair)
     _report_shortfalls(columns, outcomes, roles, unit)
-    flagged = (
-        synthetic if synthetic is not None else bool(columns.frame.attrs.get("synthetic", False))
-    )
+    if synthetic is None:
+        synthetic = bool(columns.frame.attrs.get("synthetic", False))
     try:
         cohort = Cohort(
             patients=columns.ids,
@@ -398,7 +389,7 @@ def make_cohort(
             phase_ends_known=parts.ends_known,
             transplant=transplant,
             covariates=parts.covariates,
-            synthetic=flagged,
+            synthetic=synthetic,
             source=source,
             repairs=tuple(done),
             exclusions=tuple(exclusions),
@@ -420,9 +411,9 @@ def _report_shortfalls(
     """
     if unit not in DAYS_PER_UNIT:  # which the cohort tells
         return
-    for one in find_shortfalls(courses_of(outcomes, unit=unit)):
-        counts = {"rows": one.rows, "events": one.events, "included": one.included}
-        breach = one.breach(**{name: int(np.count_nonzero(of)) for name, of in counts.items()})
+    for short in find_shortfalls(courses_of(outcomes, unit=unit)):
+        counts = {"rows": short.rows, "events": short.events, "included": short.included}
+        breach = short.breach(**{name: int(np.count_nonzero(of)) for name, of in counts.items()})
         if breach is not None:
             column = roles.get(breach.role, breach.role)
             columns.report(column, breach.rows, breach.found, breach.expected)
@@ -458,96 +449,15 @@ def _is_date(series: pd.Series) -> bool:
 
 def _merge(columns: Columns, found: Sequence[Problem], roles: Mapping[str, str]) -> list[Problem]:
     """Join the reader's problems with the cohort's, each patient once for each column."""
-    read = columns.problems
     known: dict[str, set[str]] = {}
-    for problem in read:
+    for problem in columns.problems:
         known.setdefault(problem.column, set()).update(problem.patients)
-    merged = list(read)
+    merged = list(columns.problems)
     for problem in found:
         column = roles.get(problem.column, problem.column)
-        seen = known.get(column, set())
-        left = tuple(patient for patient in problem.patients if patient not in seen)
+        left = tuple(who for who in problem.patients if who not in known.get(column, ()))
         if left or not problem.patients:
             # Rows of the cohort are those of the table only where the reader says so.
             rows = columns.numbers_of(np.isin(columns.ids, left)) if problem.patients else ()
             merged.append(replace(problem, column=column, patients=left, rows=rows))
     return merged
-
-
-def _require_small(outcomes: Mapping[str, Outcome], instead: float, unit: str) -> None:
-    """Refuse a small time that is longer than follow-up that is known."""
-    shortest = np.inf
-    for outcome in outcomes.values():
-        entry = np.nan_to_num(outcome.entry)
-        with np.errstate(invalid="ignore"):  # infinite times are told by the rules
-            length = (outcome.time - entry)[(outcome.time > 0) & is_after(outcome.time, entry)]
-        shortest = min(shortest, float(length.min(initial=np.inf)))
-    if is_after(instead, shortest):
-        raise SpecError(
-            f"zero_times = {instead:g} {unit} is longer than the shortest follow-up of the table "
-            f"that is longer than 0: expected less than that, in {unit}."
-        )
-
-
-def _repair_zero_times(
-    outcomes: Mapping[str, Outcome],
-    starts: Floats,
-    ends: Floats,
-    instead: float,
-    ids: NDArray[np.str_],
-) -> tuple[dict[str, Outcome], Floats, list[Repair]]:
-    """Make follow-up without length longer, and let what ends at its end end with it."""
-    at_zero, at_entry = np.zeros((2, ids.size), dtype=bool)
-    times = {name: outcome.time for name, outcome in outcomes.items()}
-    longer = dict(times)
-    # A phase in whose place another starts at that moment ends there.
-    later = np.triu(np.ones((starts.shape[1],) * 2, dtype=bool), k=1)
-    replaced = (_are_one(ends[:, :, None], starts[:, None, :]) & later).any(axis=2)
-    moved = ends
-    for name, outcome in outcomes.items():
-        zero = times[name] == 0
-        none = zero | (_are_one(times[name], outcome.entry) & (times[name] > 0))
-        at_zero |= zero
-        at_entry |= none & ~zero
-        for other, time in times.items():
-            longer[other] = np.where(
-                none & _are_one(time, times[name]), time + instead, longer[other]
-            )
-        ending = none[:, None] & _are_one(ends, times[name][:, None]) & ~replaced
-        moved = np.where(ending, ends + instead, moved)
-    repaired = {name: replace(outcome, time=longer[name]) for name, outcome in outcomes.items()}
-
-    def made(rule: str, rows: Bools) -> Repair:
-        return Repair(rule=rule, patients=tuple(map(str, ids[rows])))
-
-    done = [made(f"times of 0 became {instead:g}", at_zero)]
-    if at_entry.any():
-        done.append(made(f"follow-up that ended at its entry lasts {instead:g}", at_entry))
-    return repaired, moved, done
-
-
-def _are_one(left: Floats, right: Floats) -> Bools:
-    """Say which finite times are the same, up to floating-point noise."""
-    known = np.isfinite(left) & np.isfinite(right)
-    return np.asarray(known & ~is_after(left, right) & ~is_after(right, left))
-
-
-def _drop_late_phases(
-    outcomes: Mapping[str, Outcome],
-    starts: Floats,
-    ends: Floats,
-    transplant: Floats | None,
-    ids: NDArray[np.str_],
-) -> tuple[Floats, Floats, Floats | None, Repair]:
-    last = last_seen(outcomes)
-    late = is_after(starts, last[:, None])
-    changed = late.any(axis=1)
-    if transplant is not None:
-        late_transplant = is_after(transplant, last)
-        changed |= late_transplant
-        transplant = np.where(late_transplant, np.nan, transplant)
-    repair = Repair(
-        rule="phases after the end of follow-up count as never started",
-        patients=tuple(map(str, ids[changed])),
-    )
-    return np.where(late, np.nan, starts), np.where(late, np.nan, ends), transplant, repair

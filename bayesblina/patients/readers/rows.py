@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,9 @@ from bayesblina.core.endpoint_order import require_includes, require_inclusions
 from bayesblina.core.episodes import OFF_TREATMENT, before_first, state_bounds
 from bayesblina.core.errors import DataError, SpecError, nearest
 from bayesblina.core.intervals import snap
-from bayesblina.patients.cohort import (
-    RESERVED_PHASES,
-    Cohort,
-    Outcome,
-    Phases,
-    Recorded,
-    require_recorded,
-)
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.declarations import RESERVED_PHASES, Phases, Recorded, require_recorded
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.readers.columns import (
     Columns,
     CovariateKind,
@@ -132,11 +128,153 @@ def read_counting_process(
     Cohort(2 patients, months; survival: 1 events; phases transplantation: 1)
     """
     frame, source = load_table(table)
+    labels, none = _labels(phases, covariates, before)
+    names = tuple(labels)
+    given = {"patient": patient, "start": start, "stop": stop, "event": event, "phase": phase}
+    optional = {
+        role: column
+        for role, column in (("endpoint", endpoint), ("transplant", transplant))
+        if column is not None
+    }
+    require_roles(given | optional, covariates)
+    missing = missing_columns(frame, [*given.values(), *covariates, *optional.values()])
+    if missing:
+        raise DataError(missing, source=source)
+    if frame.empty:
+        frame = frame.iloc[:0]
+    columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
+    first_row, who = _first_appearance(columns.ids)
+    endpoint_names, which = _endpoints(columns, endpoint)
+    declared = _declared(recorded, endpoint_names)
+    included = _included(includes, endpoint_names)
+    begin, end = snap([columns.times(start, few=True), columns.times(stop, few=True)])
+    rows = CourseRows(
+        who=who,
+        which=which,
+        begin=begin,
+        end=end,
+        event=columns.events(event, np.ones(len(frame), dtype=bool)),
+        state=_states(columns, phase, labels, none),
+        order=np.lexsort((end, begin, who, which)),
+        off=len(names) + 1,
+    )
+    _check_times(columns, rows, given, repairs)
+    _check_sequence(columns, rows, given, names)
+    constant = [*covariates, *([] if transplant is None else [transplant])]
+    _check_constant(columns, constant, first_row[who])
+    if columns.problems:
+        raise DataError(columns.problems, source=source)
+    starts, stops = _phase_times(rows)
+    _check_histories(columns, rows, starts, stops, names, phase)
+    single = _one_row_each(columns, patient, first_row)
+    return make_cohort(
+        single,
+        Parts(
+            outcomes={
+                name: rows.outcome(index, declared.get(name), included[name])
+                for index, name in enumerate(endpoint_names)
+            },
+            phases=names,
+            starts=starts,
+            ends=stops,
+            ends_known=bool((rows.state == rows.off).any()),
+            transplant=None if transplant is None else single.times(transplant),
+            covariates=single.covariates(covariates),
+        ),
+        unit=unit,
+        repairs=repairs,
+        roles=_roles_of_cohort(given | optional, endpoint_names, names),
+        source=source,
+        synthetic=synthetic,
+        file_hashes=hashes(frame, source),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CourseRows:
+    """Rows of patients' courses, each at risk in one state; arrays (row,).
+
+    Attributes
+    ----------
+    who, which
+        Patient, in the order of first rows, and endpoint.
+    state
+        0 before all phases, then the phases from 1 on, then `off`, off treatment.
+    order
+        Rows by endpoint, patient and time.
+    """
+
+    who: Ints
+    which: Ints
+    begin: Floats
+    end: Floats
+    event: Bools
+    state: Ints
+    order: Ints
+    off: int
+
+    @property
+    def patients(self) -> int:
+        """Number of patients."""
+        return int(self.who.max(initial=-1)) + 1
+
+    @property
+    def group(self) -> Ints:
+        """Endpoint and patient of each row, as one number."""
+        return self.which * self.patients + self.who
+
+    @property
+    def reached(self) -> Ints:
+        """The highest phase so far within its group, of rows in order."""
+        base, state = self.group[self.order] * (self.off + 1), self.state[self.order]
+        return np.maximum.accumulate(base + np.where(state == self.off, 0, state)) - base
+
+    @property
+    def opens(self) -> Bools:
+        """Whether a group begins, of rows in order."""
+        group = self.group[self.order]
+        return np.concatenate([[True], group[1:] != group[:-1]])[: group.size]
+
+    def outcome(self, index: int, recorded: Recorded | None, includes: tuple[str, ...]) -> Outcome:
+        """Put one endpoint's first entries and last times together."""
+        time, entry = np.full((2, self.patients), np.nan)
+        event = np.zeros(self.patients, dtype=bool)
+        rows = self.order[self.which[self.order] == index]
+        # Of several rows of a patient the last one written stays.
+        time[self.who[rows]], event[self.who[rows]] = self.end[rows], self.event[rows]
+        entry[self.who[rows[::-1]]] = self.begin[rows[::-1]]
+        return Outcome(time=time, event=event, entry=entry, recorded=recorded, includes=includes)
+
+
+def _one_row_each(columns: Columns, patient: str, first_row: Ints) -> Columns:
+    """Go on with the first row of each patient, and with what was found of all."""
+    frame = columns.frame.iloc[first_row].reset_index(drop=True)
+    frame.attrs = columns.frame.attrs
+    single = Columns(frame, patient, numbers=first_row + 1)
+    single.problems = columns.problems
+    return single
+
+
+def _roles_of_cohort(
+    given: Mapping[str, str], endpoints: Sequence[str], phases: Sequence[str]
+) -> dict[str, str]:
+    """Map the roles of a cohort's columns to those of the rows."""
+    roles = {role: given[role] for role in ("patient", "transplant") if role in given}
+    kinds = {"time": "stop", "event": "event", "entry": "start"}
+    roles |= {f"{name}.{kind}": given[of] for name in endpoints for kind, of in kinds.items()}
+    return roles | {
+        f"{name}.{side}": given["phase"] for name in phases for side in ("start", "end")
+    }
+
+
+def _labels(
+    phases: object, covariates: object, before: str | None
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Texts of the phases in the column by their names, and those that mean no phase yet."""
     if isinstance(phases, str) or isinstance(covariates, str):
         raise SpecError("phases and covariates must be lists of names, not one string.")
-    given: object = phases
-    if not isinstance(given, Mapping | Sequence):
-        kind = type(given).__name__
+    if not isinstance(phases, Mapping | Sequence):
+        kind = type(phases).__name__
         raise SpecError(f"phases must list names, or map them to texts of the column; got {kind}.")
     labels = dict(phases) if isinstance(phases, Mapping) else {name: name for name in phases}
     names = Phases.from_dict(labels).names  # which refuses reserved names
@@ -149,132 +287,48 @@ def read_counting_process(
         )
     if before == OFF_TREATMENT:
         raise SpecError(f"before: '{OFF_TREATMENT}' means that a phase has ended.")
-    roles = {"patient": patient}
-    wanted = [patient, start, stop, event, phase, *covariates]
-    wanted += [column for column in (endpoint, transplant) if column is not None]
-    require_roles(
-        _roles_of_rows(patient, start, stop, event, phase, endpoint, transplant), covariates
-    )
-    missing = missing_columns(frame, wanted)
-    if missing:
-        raise DataError(missing, source=source)
-    if frame.empty:
-        frame = frame.iloc[:0]
-    rows = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
-    patients, first_row, who = _first_appearance(rows.ids)
-    endpoint_names, which = _endpoints(rows, endpoint)
-    declared = _declared(recorded, endpoint_names)
-    included = _included(includes, endpoint_names)
-    begin, end = snap([rows.times(start, few=True), rows.times(stop, few=True)])
-    happened = rows.events(event, np.ones(len(frame), dtype=bool))
-    state = _states(rows, phase, labels, none)
-    rows.report(patient, rows.ids == "", "missing ids", "Every row needs its patient's id.")
-    for column, values in ((start, begin), (stop, end)):
-        unknown = (rows.text(column) == "") | np.isinf(values)
-        rows.report(column, unknown, "missing or infinite times", "Expected times.")
-    groups = which * patients.size + who
-    empty = end <= begin
+    return labels, none
+
+
+def _check_times(
+    columns: Columns, rows: CourseRows, given: Mapping[str, str], repairs: Repairs | None
+) -> None:
+    """Check each row by itself: an id, two times, and time between them."""
+    missing = columns.ids == ""
+    columns.report(given["patient"], missing, "missing ids", "Every row needs its patient's id.")
+    for column, values in ((given["start"], rows.begin), (given["stop"], rows.end)):
+        unknown = (columns.text(column) == "") | np.isinf(values)
+        columns.report(column, unknown, "missing or infinite times", "Expected times.")
+    empty = rows.end <= rows.begin
     if repairs is not None and repairs.zero_times is not None:
         # All of a patient's follow-up, which the repair makes longer.
-        empty &= ~((end == begin) & (np.bincount(groups)[groups] == 1))
-    rows.report(
-        stop,
+        single = np.bincount(rows.group)[rows.group] == 1
+        empty &= ~((rows.end == rows.begin) & single)
+    columns.report(
+        given["stop"],
         empty,
         "rows that end at or before they start",
         "Expected start < stop in each row; leave empty stretches out, or, where such a row is all "
         f"of a patient's follow-up, {REPAIR} zero_times=<a small time>.",
     )
-    order = np.lexsort((end, begin, who, which))
-    group = groups[order]
-    _check_sequence(
-        rows, order, group, who, begin, end, happened, state, names, (start, event, phase)
-    )
-    constant = [*covariates, *([transplant] if transplant is not None else [])]
-    for column in constant:
+
+
+def _check_constant(rows: Columns, columns: Sequence[str], first: Ints) -> None:
+    """Check columns that each patient's rows agree in, with her first row's number by row."""
+    for column in columns:
         text = rows.text(column)
         rows.report(
             column,
-            text != text[first_row][who],
+            text != text[first],
             "values that change within a patient",
             "Expected one value for each patient, in all rows.",
         )
-    if rows.problems:
-        raise DataError(rows.problems, source=source)
-
-    last = np.concatenate([group[1:] != group[:-1], [True]])
-    first = np.concatenate([[True], last[:-1]])
-    outcomes = {}
-    for index, name in enumerate(endpoint_names):
-        time, entry = (np.full(patients.size, np.nan) for _ in range(2))
-        died = np.zeros(patients.size, dtype=bool)
-        ends, begins = order[last & (which[order] == index)], order[first & (which[order] == index)]
-        time[who[ends]], died[who[ends]] = end[ends], happened[ends]
-        entry[who[begins]] = begin[begins]
-        outcomes[name] = Outcome(
-            time=time,
-            event=died,
-            entry=entry,
-            recorded=declared.get(name),
-            includes=included[name],
-        )
-    starts, stops = _phase_times(order, first, group, who, begin, state, names)
-    _check_histories(rows, who, begin, end, state, starts, stops, names, phase)
-    one = Columns(frame.iloc[first_row].reset_index(drop=True), patient, numbers=first_row + 1)
-    one.problems = rows.problems
-    one.frame.attrs = frame.attrs
-    parts = Parts(
-        outcomes=outcomes,
-        phases=names,
-        starts=starts,
-        ends=stops,
-        ends_known=bool((state == len(names) + 1).any()),
-        transplant=None if transplant is None else one.times(transplant),
-        covariates=one.covariates(covariates),
-    )
-    for name in endpoint_names:
-        roles |= {f"{name}.time": stop, f"{name}.event": event, f"{name}.entry": start}
-    roles |= {f"{name}.{side}": phase for name in names for side in ("start", "end")}
-    if transplant is not None:
-        roles["transplant"] = transplant
-    return make_cohort(
-        one,
-        parts,
-        unit=unit,
-        repairs=repairs,
-        roles=roles,
-        source=source,
-        synthetic=synthetic,
-        file_hashes=hashes(frame, source),
-    )
 
 
-def _roles_of_rows(
-    patient: str,
-    start: str,
-    stop: str,
-    event: str,
-    phase: str,
-    endpoint: str | None,
-    transplant: str | None,
-) -> dict[str, str]:
-    """Name the roles of columns as the call does."""
-    given = {
-        "patient": patient,
-        "start": start,
-        "stop": stop,
-        "event": event,
-        "phase": phase,
-        "endpoint": endpoint,
-        "transplant": transplant,
-    }
-    return {role: column for role, column in given.items() if column is not None}
-
-
-def _first_appearance(ids: NDArray[np.str_]) -> tuple[NDArray[np.str_], Ints, Ints]:
-    """Patients in the order of their first rows, those rows, and each row's patient."""
-    who, patients = pd.factorize(ids)
-    first = np.unique(who, return_index=True)[1]
-    return np.asarray(patients, dtype=str), first, who.astype(np.int64)
+def _first_appearance(ids: NDArray[np.str_]) -> tuple[Ints, Ints]:
+    """First rows of patients, in the order of these, and each row's patient."""
+    who = pd.factorize(ids)[0].astype(np.int64)
+    return np.unique(who, return_index=True)[1], who
 
 
 def _endpoints(rows: Columns, column: str | None) -> tuple[list[str], Ints]:
@@ -338,105 +392,68 @@ def _states(rows: Columns, column: str, labels: Mapping[str, str], none: tuple[s
 
 
 def _check_sequence(
-    rows: Columns,
-    order: Ints,
-    group: Ints,
-    who: Ints,
-    begin: Floats,
-    end: Floats,
-    happened: Bools,
-    state: Ints,
-    names: tuple[str, ...],
-    columns: tuple[str, str, str],
+    columns: Columns, rows: CourseRows, given: Mapping[str, str], names: tuple[str, ...]
 ) -> None:
     """Check each patient's rows, in the order of time, against the next one."""
-    start_column, event_column, phase_column = columns
+    order, reached = rows.order, rows.reached
 
-    def report(column: str, later: Bools, found: str, expected: str) -> None:
+    def report(role: str, later: Bools, found: str, expected: str) -> None:
         wrong = np.zeros(order.size, dtype=bool)
         wrong[order[1:][later]] = True
-        rows.report(column, wrong, found, expected)
+        columns.report(given[role], wrong, found, expected)
 
-    same = group[1:] == group[:-1]
-    opened, closed = begin[order][1:], end[order][:-1]
+    same = ~rows.opens[1:]
+    opened, closed = rows.begin[order][1:], rows.end[order][:-1]
+    joined = "Each row must start where the one before it stops."
+    report("start", same & (opened > closed), "gaps between rows", joined)
+    report("start", same & (opened < closed), "rows that overlap", joined)
     report(
-        start_column,
-        same & (opened > closed),
-        "gaps between rows",
-        "Each row must start where the one before it stops.",
-    )
-    report(
-        start_column,
-        same & (opened < closed),
-        "rows that overlap",
-        "Each row must start where the one before it stops.",
-    )
-    report(
-        event_column,
-        same & happened[order][:-1],
+        "event",
+        same & rows.event[order][:-1],
         "events before the last row",
         "Expected 1 in a patient's last row only.",
     )
-    off = len(names) + 1
-    now = state[order]
-    in_phase = np.where(now == off, 0, now)
-    reached = np.maximum.accumulate(group * (off + 1) + in_phase) - group * (off + 1)
-    highest, following = reached[:-1], now[1:]
-    returns = (following == highest) & (following > 0) & (now[:-1] == off)
+    state = rows.state[order]
+    highest, following = reached[:-1], state[1:]
+    returns = (following == highest) & (following > 0) & (state[:-1] == rows.off)
     report(
-        phase_column,
-        same & (following != off) & ((following < highest) | returns),
+        "phase",
+        same & (following != rows.off) & ((following < highest) | returns),
         "phases that go backwards",
         f"A phase, once left, does not come again; expected the order {', '.join(names)}.",
     )
     # Which phase has ended may be told by the rows of another endpoint, entered earlier.
-    earliest = np.full(int(who.max(initial=-1)) + 1, np.inf)
-    treated = (state > 0) & (state < off)
-    np.fmin.at(earliest, who[treated], begin[treated])
-    rows.report(
-        phase_column,
-        np.isin(np.arange(order.size), order[(now == off) & (reached == 0)])
-        & ~(earliest[who] < begin),
+    earliest = np.full(rows.patients, np.inf)
+    treated = (rows.state > 0) & (rows.state < rows.off)
+    np.fmin.at(earliest, rows.who[treated], rows.begin[treated])
+    columns.report(
+        given["phase"],
+        np.isin(np.arange(order.size), order[(state == rows.off) & (reached == 0)])
+        & ~(earliest[rows.who] < rows.begin),
         f"'{OFF_TREATMENT}' before any phase",
         "It means that a phase has ended.",
     )
 
 
-def _phase_times(
-    order: Ints,
-    first: Bools,
-    group: Ints,
-    who: Ints,
-    begin: Floats,
-    state: Ints,
-    names: tuple[str, ...],
-) -> tuple[Floats, Floats]:
+def _phase_times(rows: CourseRows) -> tuple[Floats, Floats]:
     """When each patient first enters and leaves each phase, over all endpoints."""
-    count = int(who.max(initial=-1)) + 1
-    shape = (count, len(names))
-    off = len(names) + 1
-    now = state[order]
-    reached = np.maximum.accumulate(group * (off + 1) + np.where(now == off, 0, now))
-    reached -= group * (off + 1)
-    enters = np.concatenate([[True], now[1:] != now[:-1]]) | first
-    found = []
+    state, reached = rows.state[rows.order], rows.reached
+    enters = rows.opens | np.concatenate([[True], state[1:] != state[:-1]])[: state.size]
+    both = []
     for chosen, phase in (
-        (enters & (now > 0) & (now < off), now - 1),
-        (enters & (now == off) & (reached > 0), reached - 1),
+        (enters & (state > 0) & (state < rows.off), state - 1),
+        (enters & (state == rows.off) & (reached > 0), reached - 1),
     ):
-        row = order[chosen]
-        times = np.full(shape, np.inf)
-        np.minimum.at(times, (who[row], phase[chosen]), begin[row])
-        found.append(np.where(np.isfinite(times), times, np.nan))
-    return found[0], found[1]
+        row = rows.order[chosen]
+        times = np.full((rows.patients, rows.off - 1), np.inf)
+        np.minimum.at(times, (rows.who[row], phase[chosen]), rows.begin[row])
+        both.append(np.where(np.isfinite(times), times, np.nan))
+    return both[0], both[1]
 
 
 def _check_histories(
-    rows: Columns,
-    who: Ints,
-    begin: Floats,
-    end: Floats,
-    state: Ints,
+    columns: Columns,
+    rows: CourseRows,
     starts: Floats,
     stops: Floats,
     names: tuple[str, ...],
@@ -444,11 +461,11 @@ def _check_histories(
 ) -> None:
     """Check each row's state against the one history that all of the patient's rows make."""
     bounds, _, states = state_bounds(names, starts, ends=stops)
-    own = bounds[:, who]
-    segment = np.maximum((own[:-1] <= begin).sum(axis=0) - 1, 0)
-    rows.report(
+    own = bounds[:, rows.who]
+    segment = np.maximum((own[:-1] <= rows.begin).sum(axis=0) - 1, 0)
+    columns.report(
         column,
-        (states[segment] != state) | (end > own[segment + 1, np.arange(who.size)]),
+        (states[segment] != rows.state) | (rows.end > own[segment + 1, np.arange(rows.who.size)]),
         "phases that start or end at different times for different endpoints",
         "A phase starts and ends once, whatever the endpoint.",
     )

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.endpoint_order import require_includes, require_inclusions
 from bayesblina.core.errors import DataError, SpecError
-from bayesblina.patients.cohort import (
-    Cohort,
-    Endpoint,
-    Outcome,
-    Phases,
-    Recorded,
-    Repair,
-    require_recorded,
-)
+from bayesblina.patients.cohort import Cohort, Repair
+from bayesblina.patients.declarations import Endpoint, Phases, Recorded, require_recorded
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
 from bayesblina.patients.readers.dates import ISO, require_date_format, within_follow_up
 from bayesblina.patients.readers.roles import require_roles
@@ -106,23 +101,13 @@ def read_cohort(
         endpoints = {"survival": endpoints}
     check_call(endpoints, Endpoint, phases, covariates)
     roles = roles_of_columns(patient, endpoints, phases, transplant)
-    require_roles(roles, covariates, phases.names)
-    missing = missing_columns(frame, [*roles.values(), *covariates])
-    if missing:
-        raise DataError(missing, source=source)
+    _require_columns(frame, source, roles, covariates, phases)
     columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
     outcomes = {}
     for name, endpoint in endpoints.items():
         time = columns.times(endpoint.time)
         entry = np.zeros(time.size) if endpoint.entry is None else columns.times(endpoint.entry)
-        event = columns.events(endpoint.event, np.isfinite(entry))
-        outcomes[name] = Outcome(
-            time=time,
-            event=event,
-            entry=entry,
-            recorded=endpoint.recorded,
-            includes=tuple(endpoint.includes),
-        )
+        outcomes[name] = _outcome(columns, endpoint, time, entry)
     parts = Parts(
         outcomes=outcomes,
         phases=phases.names,
@@ -280,32 +265,22 @@ def read_dated_cohort(
     require_date_format(date_format)
     if unit not in DAYS_PER_UNIT:
         raise SpecError(f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.")
-    roles = {"patient": patient, "origin": origin}
-    for name, endpoint in endpoints.items():
-        roles[f"{name}.time"] = endpoint.date
-        roles[f"{name}.event"] = endpoint.event
-        if endpoint.origin is not None:
-            roles[f"{name}.entry"] = endpoint.origin
-    roles |= _phase_roles(phases, transplant)
-    require_roles(roles, covariates, phases.names)
-    missing = missing_columns(frame, [*roles.values(), *covariates])
-    if missing:
-        raise DataError(missing, source=source)
-    partial = "refuse" if repairs is None else repairs.partial_dates
+    named = {
+        name: {"time": endpoint.date, "event": endpoint.event, "entry": endpoint.origin}
+        for name, endpoint in endpoints.items()
+    }
+    roles = {"patient": patient, "origin": origin, **_roles(named, phases, transplant)}
+    _require_columns(frame, source, roles, covariates, phases)
     columns = Columns(
         frame,
         patient,
-        partial_dates=partial,
+        partial_dates="refuse" if repairs is None else repairs.partial_dates,
         date_format=date_format,
         numbers=np.arange(1, len(frame) + 1),
     )
     days = _read_days(columns, origin, endpoints, phases, transplant)
-    columns.report(
-        origin,
-        (columns.text(origin) == ""),
-        "missing dates of origin",
-        "Every patient needs one.",
-    )
+    missing = columns.text(origin) == ""
+    columns.report(origin, missing, "missing dates of origin", "Every patient needs one.")
     per_unit = DAYS_PER_UNIT[unit]
     zero, starts, ends = days.zero, days.starts - days.zero[:, None], days.ends - days.zero[:, None]
     if same_day == "end of day":
@@ -321,39 +296,42 @@ def read_dated_cohort(
             lengthened |= short
             ends = np.where(short[:, None] & (ends == end[:, None]), ends + 0.5, ends)
             end = np.where(short, end + 0.5, end)
-        event = columns.events(endpoint.event, np.isfinite(own))
-        outcomes[name] = Outcome(
-            time=end / per_unit,
-            event=event,
-            entry=own / per_unit,
-            recorded=endpoint.recorded,
-            includes=tuple(endpoint.includes),
-        )
-    parts = Parts(
-        outcomes=outcomes,
-        phases=phases.names,
-        starts=starts / per_unit,
-        ends=ends / per_unit,
-        ends_known=any(phase.end is not None for _, phase in phases.items()),
-        transplant=None if days.transplant is None else (days.transplant - zero) / per_unit,
-        covariates=columns.covariates(covariates),
+        outcomes[name] = _outcome(columns, endpoint, end / per_unit, own / per_unit)
+    made = Repair(
+        rule="follow-up that ended on its first day lasts half a day",
+        patients=tuple(map(str, columns.ids[lengthened])),
     )
-    made = []
-    if same_day == "half day":
-        who = tuple(str(patient) for patient in columns.ids[lengthened])
-        made.append(
-            Repair(rule="follow-up that ended on its first day lasts half a day", patients=who)
-        )
     return make_cohort(
         columns,
-        parts,
+        Parts(
+            outcomes=outcomes,
+            phases=phases.names,
+            starts=starts / per_unit,
+            ends=ends / per_unit,
+            ends_known=any(phase.end is not None for _, phase in phases.items()),
+            transplant=None if days.transplant is None else (days.transplant - zero) / per_unit,
+            covariates=columns.covariates(covariates),
+        ),
         unit=unit,
         repairs=repairs,
         roles=roles,
         source=source,
         synthetic=synthetic,
-        made=made,
+        made=[made] if same_day == "half day" else [],
         file_hashes=hashes(frame, source),
+    )
+
+
+def _outcome(
+    columns: Columns, endpoint: Endpoint | DatedEndpoint, time: Floats, entry: Floats
+) -> Outcome:
+    """Take an endpoint's events beside its times, with what is declared of them."""
+    return Outcome(
+        time=time,
+        event=columns.events(endpoint.event, np.isfinite(entry)),
+        entry=entry,
+        recorded=endpoint.recorded,
+        includes=tuple(endpoint.includes),
     )
 
 
@@ -377,11 +355,11 @@ def _read_days(
     transplant: str | None,
 ) -> _Days:
     """Read all dates, partial ones within those that are known."""
-    begun = columns.known_dates(*(one.start for _, one in phases.items()))
-    ended = columns.known_dates(*(one.end for _, one in phases.items()))
+    begun = columns.known_dates(*(phase.start for _, phase in phases.items()))
+    ended = columns.known_dates(*(phase.end for _, phase in phases.items()))
     moved = columns.known_dates(transplant)
-    known = {name: columns.known_dates(one.date)[0] for name, one in endpoints.items()}
-    entered = columns.known_dates(*(one.origin for one in endpoints.values()))
+    known = {name: columns.known_dates(end.date)[0] for name, end in endpoints.items()}
+    entered = columns.known_dates(*(endpoint.origin for endpoint in endpoints.values()))
     earliest = np.fmin.reduce([*begun, *moved, *known.values(), *entered])
     zero = columns.dates(origin, before=earliest)
     entry, last = {}, {}
@@ -425,13 +403,40 @@ def roles_of_columns(
     patient: str, endpoints: Mapping[str, Endpoint], phases: Phases, transplant: str | None
 ) -> dict[str, str]:
     """Map each role of a column (`bayesblina.patients.rules`) to the user's column."""
-    roles = {"patient": patient}
-    for name, endpoint in endpoints.items():
-        roles[f"{name}.time"] = endpoint.time
-        roles[f"{name}.event"] = endpoint.event
-        if endpoint.entry is not None:
-            roles[f"{name}.entry"] = endpoint.entry
-    return roles | _phase_roles(phases, transplant)
+    named = {
+        name: {"time": endpoint.time, "event": endpoint.event, "entry": endpoint.entry}
+        for name, endpoint in endpoints.items()
+    }
+    return {"patient": patient, **_roles(named, phases, transplant)}
+
+
+def _roles(
+    endpoints: Mapping[str, Mapping[str, str | None]], phases: Phases, transplant: str | None
+) -> dict[str, str]:
+    """Map the roles of endpoints, phases and transplant to the user's columns, where they are."""
+    starts = {name: {"start": phase.start, "end": phase.end} for name, phase in phases.items()}
+    roles = {
+        f"{name}.{kind}": column
+        for name, columns in (*endpoints.items(), *starts.items())
+        for kind, column in columns.items()
+    }
+    roles["transplant"] = transplant
+    return {role: column for role, column in roles.items() if column is not None}
+
+
+def _require_columns(
+    frame: pd.DataFrame,
+    source: str,
+    roles: Mapping[str, str],
+    covariates: Iterable[str],
+    phases: Phases,
+) -> None:
+    """Refuse columns in two roles, and tables that lack one."""
+    names = list(covariates)
+    require_roles(roles, names, phases.names)
+    missing = missing_columns(frame, [*roles.values(), *names])
+    if missing:
+        raise DataError(missing, source=source)
 
 
 def check_call(endpoints: Any, kind: type, phases: Any, covariates: Any) -> None:
@@ -451,15 +456,3 @@ def check_call(endpoints: Any, kind: type, phases: Any, covariates: Any) -> None
         raise SpecError("phases must be a Phases value: Phases(maintenance='maintenance_month').")
     if isinstance(covariates, str):
         raise SpecError("covariates must be a list of columns, not one string.")
-
-
-def _phase_roles(phases: Phases, transplant: str | None) -> dict[str, str]:
-    """Map each role of phases and transplant to the user's column."""
-    roles = {}
-    for name, phase in phases.items():
-        roles[f"{name}.start"] = phase.start
-        if phase.end is not None:
-            roles[f"{name}.end"] = phase.end
-    if transplant is not None:
-        roles["transplant"] = transplant
-    return roles

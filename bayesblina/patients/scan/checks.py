@@ -23,24 +23,26 @@ from bayesblina.patients.rules import (
     DAYS_PER_UNIT,
     LONGEST_MEDIAN_FOLLOW_UP_YEARS,
     REPAIR,
-    SHORT_EXPECTED,
-    SHORT_FOUND,
     SHORTEST_MEDIAN_FOLLOW_UP_DAYS,
     Arithmetic,
     Broken,
-    Columns,
     InMemory,
     NearTies,
+    PatientColumns,
     any_of,
-    are_short,
-    digits_of,
-    lost_at_the_end,
     rules,
     settle,
     tie_of,
     unit_words,
 )
 from bayesblina.patients.scan.engines import array_of, batches, ibis_module, number, run, stripped
+from bayesblina.patients.short_numbers import (
+    SHORT_EXPECTED,
+    SHORT_FOUND,
+    are_short,
+    digits_of,
+    lost_at_the_end,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -212,13 +214,13 @@ def kinds_of(
 
 
 def settled_columns(
-    columns: Columns,
+    columns: PatientColumns,
     arithmetic: Arithmetic,
     unit: str,
     ends: Sequence[str],
     *,
     only: NearTies | None = None,
-) -> tuple[Columns, dict[tuple[str, str], Any]]:
+) -> tuple[PatientColumns, dict[tuple[str, str], Any]]:
     """Settle near ties; ends of which nothing is known stay as they are.
 
     Parameters
@@ -239,7 +241,7 @@ class Declared:
     Attributes
     ----------
     raw, columns
-        By what they hold, as in `bayesblina.patients.rules.Columns`: as read, and settled.
+        By what they hold, as in `bayesblina.patients.rules.PatientColumns`: as read, and settled.
     moved
         Who had near ties, by the mark's role and the endpoint.
     ends
@@ -252,8 +254,8 @@ class Declared:
         Time unit.
     """
 
-    raw: Columns
-    columns: Columns
+    raw: PatientColumns
+    columns: PatientColumns
     moved: Mapping[tuple[str, str], Any]
     ends: tuple[str, ...]
     roles: Mapping[str, str]
@@ -388,7 +390,7 @@ def _told(reading: Reading, declared: Declared) -> list[Broken]:
 
 
 def _rules(
-    declared: Declared, columns: Columns, arithmetic: Arithmetic, unread: Mapping[str, Any]
+    declared: Declared, columns: PatientColumns, arithmetic: Arithmetic, unread: Mapping[str, Any]
 ) -> list[Broken]:
     """Go through the rules, of columns of the engine or of arrays."""
     found = []
@@ -515,7 +517,7 @@ def _count_here(
                 for index, name in enumerate(groups[kind])
             }
 
-        as_read = Columns(
+        as_read = PatientColumns(
             time=numbers("time"),
             entry=numbers("entry"),
             start=numbers("start"),
@@ -566,7 +568,7 @@ class _Flags:
         self.counts = np.zeros((3, len(columns)), dtype=np.int64)
         self._left = {columns.index(roles[role]): role for role in roles if roles[role] in columns}
 
-    def add(self, read: Columns) -> None:
+    def add(self, read: PatientColumns) -> None:
         """Look at the next patients."""
         groups = {"time": read.time, "entry": read.entry, "start": read.start, "end": read.end}
         for index, role in list(self._left.items()):
@@ -585,7 +587,7 @@ class _Short:
     def __init__(self, roles: Sequence[str]) -> None:
         self._fractions = dict.fromkeys(roles, 0)
 
-    def add(self, read: Columns) -> None:
+    def add(self, read: PatientColumns) -> None:
         """Look at the next patients."""
         marks = read.marks()
         for role in list(self._fractions):

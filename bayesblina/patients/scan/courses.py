@@ -8,7 +8,7 @@ from typing import Any
 
 from bayesblina.core.endpoint_order import Courses, find_breaches, find_shortfalls
 from bayesblina.core.errors import Problem
-from bayesblina.patients.cohort import Endpoint
+from bayesblina.patients.declarations import Endpoint
 from bayesblina.patients.rules import Broken, tie_of
 from bayesblina.patients.scan.checks import InEngine, Reading, named
 from bayesblina.patients.scan.engines import run

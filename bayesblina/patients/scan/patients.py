@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bayesblina.core.endpoint_order import order_of_endpoints
 from bayesblina.core.errors import DataError, Problem, SpecError
 from bayesblina.patients.account import BRIEF, NOT_BRIEF, Account, Line
-from bayesblina.patients.cohort import Endpoint, Phases
+from bayesblina.patients.declarations import Endpoint, Phases
 from bayesblina.patients.readers.columns import CovariateKind
 from bayesblina.patients.readers.roles import require_roles
 from bayesblina.patients.readers.sources import absent_columns, sha256_of, sha256_of_all
@@ -18,8 +18,8 @@ from bayesblina.patients.readers.wide import check_call, roles_of_columns
 from bayesblina.patients.rules import (
     DAYS_PER_UNIT,
     NEAR_TIES,
-    Columns,
     NearTies,
+    PatientColumns,
     is_brief,
     most_are_brief,
 )
@@ -354,7 +354,7 @@ def scan_cohort(
     categorical = {
         name: columns[_name("covariate", name)] for name in kinds if kinds[name] == "categorical"
     }
-    as_read = Columns(
+    as_read = PatientColumns(
         time={name: columns[_name("time", name)] for name in endpoints},
         entry={name: columns[_name("entry", name)] for name in endpoints},
         start={name: columns[_name("start", name)] for name in phases.names},
@@ -411,11 +411,11 @@ def scan_cohort(
 
 
 def _with_near_ties(
-    table: Any, read: Columns, unit: str, ends: Sequence[str], near: NearTies
+    table: Any, read: PatientColumns, unit: str, ends: Sequence[str], near: NearTies
 ) -> Any:
     """Settle near ties of a table whose columns are read, where there are any."""
     found, _ = settled_columns(
-        Columns(
+        PatientColumns(
             time={name: table[_name("time", name)] for name in read.time},
             entry={},
             start={name: table[_name("start", name)] for name in read.start},

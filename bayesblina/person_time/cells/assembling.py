@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE
 from bayesblina.core.errors import DataError, Problem
-from bayesblina.patients.cohort import Endpoint, Outcome
+from bayesblina.patients.declarations import Endpoint
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time.cells.patterns import CovariateTerms, Terms, compressed_terms
 from bayesblina.person_time.compression import Compression
 from bayesblina.person_time.follow_up import Contents, require_contents, roles_of

@@ -19,7 +19,8 @@ from bayesblina.core.intervals import (
     event_ranks,
     number_of_intervals,
 )
-from bayesblina.patients.cohort import Cohort, Covariate, Outcome
+from bayesblina.patients.cohort import Cohort, Covariate
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.scan import CohortScan
 from bayesblina.person_time.cells.assembling import (
     Sums,

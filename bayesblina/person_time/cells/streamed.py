@@ -18,7 +18,7 @@ from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.episodes import AT_RISK, NEVER_ELIGIBLE, NEVER_OBSERVED
 from bayesblina.core.errors import NAMED_PATIENTS
 from bayesblina.core.intervals import TIE_TOLERANCE
-from bayesblina.patients.cohort import Outcome
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.scan import CohortScan, coded, combinations
 from bayesblina.patients.scan.engines import array_of, batches
 from bayesblina.person_time.cells.ordered import bins_to_read, look_up, moments

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from itertools import product
 from os import PathLike
@@ -31,33 +32,6 @@ from bayesblina.studies.what_if.engine import (
     run_stored,
 )
 from bayesblina.studies.what_if.store import Store
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """What is asked of every design."""
-
-    seed: int
-    replications: int
-    success: float
-    effect: HazardRatioPrior | None
-    analysis: Literal["companion", "model"]
-    model: ModelDefinition
-    settings: SamplerSettings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Planned:
-    """One design of a grid."""
-
-    design: StudyDesign
-    varied: tuple[tuple[str, Any], ...]
-
-    @property
-    def key(self) -> str:
-        """Hash of the design."""
-        text = json.dumps(asdict(self.design), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def design_grid(
@@ -123,38 +97,28 @@ def design_grid(
             raise SpecError(f"A design has no '{name}'. {nearest(name, known)}")
         if isinstance(values, str) or not isinstance(values, list | tuple) or not values:
             raise SpecError(f"{name}: give a list of settings, got {values!r}.")
-    combinations = [dict(zip(axes, one, strict=True)) for one in product(*axes.values())]
-    planned = [
-        _Planned(design=replace(design, **one), varied=tuple(one.items())) for one in combinations
-    ]
+    combinations = [dict(zip(axes, chosen, strict=True)) for chosen in product(*axes.values())]
+    designs = [replace(design, **chosen) for chosen in combinations]
+    tasks = {_key(varied): varied for varied in designs}
     definition = planned_model(model, prior)
-    asked = _Asked(
-        seed=int(seed),
-        replications=replications,
-        success=success,
-        effect=effect,
-        analysis=analysis,
-        model=definition,
-        settings=settings or SamplerSettings(),
-    )
+    asked = {"seed": int(seed), "replications": replications, "success": success}
+    asked |= {"effect": effect, "analysis": analysis, "model": definition}
+    sampler = settings or SamplerSettings()
+    work = partial(operating_characteristics, **asked, settings=sampler)
     where = Workers(engine=engine, scheduler=scheduler, count=workers)
-    tasks = {one.key: one for one in planned}
     if out is None:
         records = {}
-        for record, _ in where.run(_run_design, asked, list(tasks.values())):
+        for record, _ in where.run(_run_design, work, list(tasks.values())):
             records[str(record["key"])] = record
             if progress is not None:
                 progress(len(records), len(tasks))
     else:
         header = {
             "what": "designs",
-            "seed": asked.seed,
-            "replications": replications,
-            "success": success,
+            **asked,
             "effect": None if effect is None else effect.model_dump(mode="json"),
-            "analysis": analysis,
             "model": definition.model_dump(mode="json", by_alias=True),
-            "sampler": {k: v for k, v in asdict(asked.settings).items() if k != "cores"},
+            "sampler": {k: v for k, v in asdict(sampler).items() if k != "cores"},
             "versions": {name: version(name) for name in LIBRARIES},
         }
         stored = run_stored(
@@ -162,38 +126,35 @@ def design_grid(
             header,
             tasks,
             _run_design,
-            asked,
+            work,
             workers=where,
             resume=resume,
             progress=progress,
         )
         records = {str(record["key"]): record for record in stored}
     rows = []
-    for one in planned:
-        record = records[one.key]
-        shown = {name: str(v) if isinstance(v, tuple | list) else v for name, v in one.varied}
+    for chosen, varied in zip(combinations, designs, strict=True):
+        record = records[_key(varied)]
+        shown = {k: str(v) if isinstance(v, tuple | list) else v for k, v in chosen.items()}
         results = {name: record["results"].get(name) for name in CHARACTERISTICS}
         rows.append({**shown, **results, "reason": record["reason"]})
     return pd.DataFrame(rows)
 
 
-def _run_design(asked: _Asked, planned: _Planned) -> tuple[dict[str, Any], None]:
+def _key(design: StudyDesign) -> str:
+    """Hash a design."""
+    return hashlib.sha256(json.dumps(asdict(design), sort_keys=True).encode()).hexdigest()
+
+
+def _run_design(
+    work: Callable[[StudyDesign], pd.DataFrame], design: StudyDesign
+) -> tuple[dict[str, Any], None]:
     """Simulate and analyse one design; whatever goes wrong with it becomes its record."""
-    record: dict[str, Any] = {"key": planned.key, "reason": "", "results": {}}
+    record: dict[str, Any] = {"key": _key(design), "reason": "", "results": {}}
     try:
-        found = operating_characteristics(
-            planned.design,
-            replications=asked.replications,
-            seed=asked.seed,
-            success=asked.success,
-            effect=asked.effect,
-            analysis=asked.analysis,
-            model=asked.model,
-            settings=asked.settings,
-        )
+        row = work(design).iloc[0].to_dict()
     except Exception as error:
         return {**record, "reason": reason_of_failure(error)}, None
-    row = found.iloc[0].to_dict()
     # JSON has no missing numbers.
     record["results"] = {
         str(name): None if isinstance(value, float) and math.isnan(value) else value

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 from bayesblina.core.errors import BayesblinaError, DataError, SpecError
@@ -59,8 +60,7 @@ class Workers:
             return
         count = min(self.count or os.cpu_count() or 1, len(tasks))
         if count <= 1:
-            for one in tasks:
-                yield function(shared, one)
+            yield from (function(shared, task) for task in tasks)
             return
         yield from _on_this_machine(function, shared, tasks, count)
 
@@ -68,7 +68,7 @@ class Workers:
 def reason_of_failure(error: Exception) -> str:
     """Say why a task failed, without naming patients: its record may be shown to others."""
     if isinstance(error, DataError):
-        return "; ".join(f"{one.column}: {one.found}" for one in error.problems)
+        return "; ".join(f"{problem.column}: {problem.found}" for problem in error.problems)
     words = " ".join(str(error).split())
     return words if isinstance(error, BayesblinaError) else f"{type(error).__name__}: {words}"
 
@@ -98,49 +98,26 @@ def run_stored(
         Says of a stored record whether its task must run again, for what it gives besides.
     """
     with store.locked():
-        return _run_locked(
-            store,
-            store.begin(header, resume=resume),
-            header,
-            tasks,
-            lambda wanted: workers.run(function, shared, wanted),
-            progress=progress,
-            keep=keep,
-            lacks=lacks,
-        )
-
-
-def _run_locked(
-    store: Store,
-    done: dict[str, dict[str, Any]],
-    header: Mapping[str, Any],
-    tasks: Mapping[str, Any],
-    run: Callable[[Sequence[Any]], Iterator[tuple[dict[str, Any], Any]]],
-    *,
-    progress: Progress | None,
-    keep: Callable[[dict[str, Any], Any], None] | None,
-    lacks: Callable[[dict[str, Any]], bool] | None,
-) -> list[dict[str, Any]]:
-    """Run what is not done yet, while no other process writes to the store."""
-    wanted = [
-        task
-        for key, task in tasks.items()
-        if key not in done or (lacks is not None and lacks(done[key]))
-    ]
-    finished = len(tasks) - len(wanted)
-    if progress is not None:
-        progress(finished, len(tasks))
-    for record, extra in run(wanted):
-        if keep is not None:
-            keep(record, extra)
-        key = str(record["key"])
-        if key not in done:
-            store.append(record)
-            done[key] = record
-        finished += 1
+        done = store.begin(header, resume=resume)
+        wanted = [
+            task
+            for key, task in tasks.items()
+            if key not in done or (lacks is not None and lacks(done[key]))
+        ]
+        finished = len(tasks) - len(wanted)
         if progress is not None:
             progress(finished, len(tasks))
-    store.finish(list(tasks), header)
+        for record, extra in workers.run(function, shared, wanted):
+            if keep is not None:
+                keep(record, extra)
+            key = str(record["key"])
+            if key not in done:
+                store.append(record)
+                done[key] = record
+            finished += 1
+            if progress is not None:
+                progress(finished, len(tasks))
+        store.finish(list(tasks), header)
     return [done[key] for key in tasks]
 
 
@@ -155,14 +132,11 @@ def _on_this_machine(
     ) as pool:
         running: set[Future[tuple[dict[str, Any], Any]]] = set()
         try:
-            for one in waiting:
-                running.add(pool.submit(_run_here, one))
-                if len(running) < count * QUEUE:
-                    continue
-                ended, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    yield future.result()
-            while running:
+            while True:
+                free = count * QUEUE - len(running)
+                running |= {pool.submit(_run_here, task) for task in islice(waiting, free)}
+                if not running:
+                    return
                 ended, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in ended:
                     yield future.result()

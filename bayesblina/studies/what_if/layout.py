@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from typing import Any, Literal
 
@@ -19,11 +19,11 @@ from bayesblina.core.intervals import default_cuts, validate_cuts
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.effects import make_design
 from bayesblina.inference.model_data import person_time_for
-from bayesblina.patients.cohort import Cohort, Covariate
+from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.follow_up import entry_times, find_episodes, require_comparison
 from bayesblina.person_time.question import Question
-from bayesblina.studies.axes import AXES, BASE, PRIOR_AXES, QUESTION_AXES
+from bayesblina.studies.axes import AXES, BASE, CUT_AXES, PRIOR_AXES, QUESTION_AXES
 
 BASE_LABEL = "base case"
 
@@ -77,17 +77,10 @@ class Scenario:
     @property
     def key(self) -> str:
         """Hash of everything that decides the result: equal analyses have equal keys."""
-        content = {
-            "question": asdict(self.question),
-            "model": self.model.model_dump(mode="json", by_alias=True),
-            "cuts": self.cuts,
-            "intervals": self.intervals,
-            "covariates": self.covariates,
-            "only": self.only,
-            "without": self.without,
-            "phase_shift": self.phase_shift,
-            "phase_jitter": self.phase_jitter,
-        }
+        content = {item.name: getattr(self, item.name) for item in fields(self)}
+        content |= {"question": asdict(self.question)}
+        content |= {"model": self.model.model_dump(mode="json", by_alias=True)}
+        del content["settings"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def seed(self, base: int) -> int:
@@ -176,16 +169,15 @@ class Scenario:
             patients=cohort.patients[keep],
             endpoints={
                 name: replace(
-                    one, time=one.time[keep], event=one.event[keep], entry=one.entry[keep]
+                    own, time=own.time[keep], event=own.event[keep], entry=own.entry[keep]
                 )
-                for name, one in cohort.endpoints.items()
+                for name, own in cohort.endpoints.items()
             },
             phase_start=start,
             phase_end=end,
             transplant=None if cohort.transplant is None else cohort.transplant[keep],
             covariates={
-                name: Covariate(kind=one.kind, values=one.values[keep], levels=one.levels)
-                for name, one in covariates.items()
+                name: replace(own, values=own.values[keep]) for name, own in covariates.items()
             },
             repairs=(),
             exclusions=(),
@@ -220,14 +212,20 @@ class Scenario:
         return changed, end.copy()
 
 
+def _levels(cohort: Cohort, name: str, told: str = "No") -> tuple[str, ...]:
+    """Look up the levels of a categorical covariate."""
+    covariate = cohort.covariates.get(name)
+    if covariate is None or covariate.kind != "categorical":
+        known = [key for key, own in cohort.covariates.items() if own.kind == "categorical"]
+        raise SpecError(f"{told} categorical covariate '{name}'. {nearest(name, known)}")
+    return covariate.levels
+
+
 def _has_level(cohort: Cohort, name: str, level: str) -> Bools:
-    found = cohort.covariates.get(name)
-    if found is None or found.kind != "categorical":
-        known = [key for key, one in cohort.covariates.items() if one.kind == "categorical"]
-        raise SpecError(f"No categorical covariate '{name}'. {nearest(name, known)}")
-    if level not in found.levels:
-        raise SpecError(f"{name} has no level '{level}'. {nearest(level, list(found.levels))}")
-    return np.asarray(found.values == found.levels.index(level))
+    levels = _levels(cohort, name)
+    if level not in levels:
+        raise SpecError(f"{name} has no level '{level}'. {nearest(level, list(levels))}")
+    return np.asarray(cohort.covariates[name].values == levels.index(level))
 
 
 def _cuts(cohort: Cohort, question: Question, parts: int) -> list[float]:
@@ -311,54 +309,46 @@ def scenarios(
     for name in named:
         if name not in AXES:
             raise SpecError(f"No axis '{name}'. {nearest(name, AXES)}")
-    definition = model if isinstance(model, ModelDefinition) else load_model(model)
     base = Scenario(
         question=question,
-        model=definition,
-        cuts=None if cuts is None else tuple(validate_cuts(cuts).tolist()),
+        model=_loaded(model),
+        cuts=None if cuts is None else _cut_points(cuts),
     )
     wanted: list[dict[str, Any]] = [{}]
     if design == "full":
-        rows = product(
-            *(
-                [(name, None), *((name, (one,)) for one in values)]
-                for name, values in expanded.items()
-            )
-        )
-        wanted += [{name: one[0] for name, one in row if one is not None} for row in rows]
+        choices = [[{}, *({name: value} for value in values)] for name, values in expanded.items()]
+        wanted += [
+            {name: value for setting in row for name, value in setting.items()}
+            for row in product(*choices)
+        ]
     else:
-        wanted += [{name: one} for name, values in expanded.items() for one in values]
+        wanted += [{name: value} for name, values in expanded.items() for value in values]
     wanted += [dict(mapping) for mapping in explicit]
-    found: dict[str, Scenario] = {}
+    laid_out: dict[str, Scenario] = {}
     problems: list[str] = []
     for mapping in wanted:
-        label = "; ".join(f"{name} = {worded(one)}" for name, one in mapping.items()) or BASE_LABEL
+        words = {name: worded(value) for name, value in mapping.items()}
+        label = "; ".join(f"{name} = {value}" for name, value in words.items()) or BASE_LABEL
         try:
-            one = _varied(base, mapping)
+            settings = tuple((name, words.get(name, BASE)) for name in named)
+            scenario = replace(_varied(base, mapping), settings=settings)
         except (BayesblinaError, ValueError, TypeError, KeyError) as error:
             problems.append(f"{label}: {_first_line(error)}")
             continue
-        one = replace(
-            one,
-            settings=tuple(
-                (name, worded(mapping[name]) if name in mapping else BASE) for name in named
-            ),
-        )
-        if one.key in found:
+        if scenario.key in laid_out:
             continue
-        found[one.key] = one
+        laid_out[scenario.key] = scenario
         if invalid == "raise":
             try:
-                make_design(one.person_time(cohort, seed=0), one.model)
+                make_design(scenario.person_time(cohort, seed=0), scenario.model)
             except BayesblinaError as error:
                 problems.append(f"{label}: {_first_line(error)}")
     if problems:
-        count = len(problems)
         raise SpecError(
-            f"{count} of {len(wanted)} scenarios cannot be asked:\n"
+            f"{len(problems)} of {len(wanted)} scenarios cannot be asked:\n"
             + "\n".join(f"  - {problem}" for problem in problems)
         )
-    return tuple(found.values())
+    return tuple(laid_out.values())
 
 
 def _first_line(error: Exception) -> str:
@@ -398,55 +388,47 @@ def _settings(cohort: Cohort, name: str, values: Any) -> list[Any]:
     if isinstance(values, str) or not isinstance(values, list | tuple):
         raise SpecError(f"{name}: give a list of settings, got {values!r}.")
     settings: list[Any] = []
-    for one in values:
-        if name in ("only", "without") and isinstance(one, str):
-            found = cohort.covariates.get(one)
-            if found is None or found.kind != "categorical":
-                known = [key for key, c in cohort.covariates.items() if c.kind == "categorical"]
-                raise SpecError(f"{name}: no categorical covariate '{one}'. {nearest(one, known)}")
-            settings += [(one, level) for level in found.levels]
+    for value in values:
+        if name in ("only", "without") and isinstance(value, str):
+            settings += [(value, level) for level in _levels(cohort, value, f"{name}: no")]
         else:
-            settings.append(one)
+            settings.append(value)
     return settings
 
 
 def _varied(base: Scenario, mapping: Mapping[str, Any]) -> Scenario:
     """Apply settings to the base case; the model first, so that priors go into it."""
-    one = base
+    varied = base
     if "model" in mapping:
-        model = mapping["model"]
-        definition = model if isinstance(model, ModelDefinition) else load_model(model)
+        definition = _loaded(mapping["model"])
         roles = {role: name for role, name in base.model.roles.items() if name}
         known = {role: name for role, name in roles.items() if role in definition.roles}
-        one = replace(one, model=definition.with_covariates(**known))
+        varied = replace(varied, model=definition.with_covariates(**known))
     for name, value in mapping.items():
-        if name == "model":
-            continue
         if name in QUESTION_AXES:
-            one = replace(one, question=replace(one.question, **{name: value}))
+            varied = replace(varied, question=replace(varied.question, **{name: value}))
         elif name in PRIOR_AXES:
             prior = {name.removeprefix("prior."): value}
-            one = replace(one, model=change_priors(one.model, prior, where="prior."))
-        elif name == "intervals":
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise SpecError(f"intervals must be a whole number of at least 1, got {value!r}.")
-            one = replace(one, intervals=value, cuts=None)
-        elif name == "cuts":
-            one = replace(one, cuts=tuple(validate_cuts(value).tolist()), intervals=None)
-        elif name == "covariates":
-            one = replace(one, covariates=tuple(str(each) for each in value))
-        elif name == "only":
-            one = replace(one, only=_pair(value))
-        elif name == "without":
-            one = replace(one, without=_pair(value))
-        elif name == "phase_shift":
-            one = replace(one, phase_shift=_number(name, value))
-        else:
-            jitter = _number(name, value)
-            if jitter < 0:
-                raise SpecError("phase_jitter must not be negative.")
-            one = replace(one, phase_jitter=jitter)
-    return one
+            varied = replace(varied, model=change_priors(varied.model, prior, where="prior."))
+        elif name in READ:
+            # Cut points are given, or placed: what was said before of them does not hold.
+            afresh = dict.fromkeys(CUT_AXES) if name in CUT_AXES else {}
+            varied = replace(varied, **{**afresh, name: READ[name](value)})
+    return varied
+
+
+def _loaded(model: str | ModelDefinition) -> ModelDefinition:
+    return model if isinstance(model, ModelDefinition) else load_model(model)
+
+
+def _parts(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SpecError(f"intervals must be a whole number of at least 1, got {value!r}.")
+    return value
+
+
+def _cut_points(value: Any) -> tuple[float, ...]:
+    return tuple(validate_cuts(value).tolist())
 
 
 def _pair(value: Any) -> tuple[str, str]:
@@ -454,7 +436,26 @@ def _pair(value: Any) -> tuple[str, str]:
     return str(covariate), str(level)
 
 
-def _number(name: str, value: Any) -> float:
+def _shift(value: Any, axis: str = "phase_shift") -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise SpecError(f"{name} must be a finite number, got {value!r}.")
+        raise SpecError(f"{axis} must be a finite number, got {value!r}.")
     return float(value)
+
+
+def _jitter(value: Any) -> float:
+    jitter = _shift(value, "phase_jitter")
+    if jitter < 0:
+        raise SpecError("phase_jitter must not be negative.")
+    return jitter
+
+
+# How settings of a scenario's own attributes are read.
+READ: Mapping[str, Callable[[Any], Any]] = {
+    "intervals": _parts,
+    "cuts": _cut_points,
+    "covariates": lambda value: tuple(map(str, value)),
+    "only": _pair,
+    "without": _pair,
+    "phase_shift": _shift,
+    "phase_jitter": _jitter,
+}

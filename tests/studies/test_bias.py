@@ -16,7 +16,8 @@ from scipy.stats import norm
 import bayesblina as bb
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.inference.fitting import Fit
-from bayesblina.studies.bias_analysis import _completed, _mixed, _ratios, _shares
+from bayesblina.studies.bias.dropout import _completed, _mixed
+from bayesblina.studies.bias.uncertain import draw_uncertain
 
 # VanderWeele and Ding (2017), doi:10.7326/M16-2607: infant death and formula feeding (3.9, lower
 # end 1.8: 7.26 and 3.0); smoking and lung cancer as in the R package EValue's manual (10.73, lower
@@ -93,8 +94,8 @@ def test_confounders_are_taken_out_by_draw(synthetic_fit: Fit) -> None:
 
 def test_intervals_hold_their_mass() -> None:
     random = np.random.default_rng(1)
-    for draw, ends in ((_shares, (0.1, 0.4)), (_ratios, (0.5, 4.0))):
-        values = draw("x", ends, (100_000,), random)
+    for kind, ends in (("share", (0.1, 0.4)), ("ratio", (0.5, 4.0))):
+        values = draw_uncertain(kind, "x", ends, (100_000,), random)
         inside = float(((values > ends[0]) & (values < ends[1])).mean())
         assert inside == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 100_000))
 
@@ -333,7 +334,7 @@ def test_dropout_that_says_nothing_changes_nothing_and_other_dropout_does() -> N
 
 def test_normal_quantiles_are_what_is_meant() -> None:
     """The interval of an uncertain share is central."""
-    values = _shares("x", (0.2, 0.6), (50_000,), np.random.default_rng(2))
+    values = draw_uncertain("share", "x", (0.2, 0.6), (50_000,), np.random.default_rng(2))
     assert float((values < 0.2).mean()) == pytest.approx(0.025, abs=0.004)
     assert float(norm.ppf(0.975)) == pytest.approx(1.959964, abs=1e-6)
 

@@ -1,11 +1,4 @@
-"""Confounding by indication: weights from a model of who starts the exposed phase, and when.
-
-Patients who start maintenance differ from those who do not, and what they are like when they start
-may also decide how they fare. A model of the hazard of starting, given covariates that may change
-over time, gives every moment of follow-up the weight that it would need if starting did not depend
-on them. Weighted follow-up is a cohort of pieces, each with one weight, so that the person-time and
-the hazard models take it as any other.
-"""
+"""Weights of follow-up: of who starts when it was, and of an emulated trial."""
 
 from __future__ import annotations
 
@@ -20,9 +13,12 @@ from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import SpecError
 from bayesblina.core.tables import build as tables
-from bayesblina.patients.cohort import Cohort, Covariate, Outcome
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time.question import ENTRY, Question
-from bayesblina.studies.starting import Course, fit_starts, log_inverse_probability, make_course
+from bayesblina.studies.weighting.balance import balance_of
+from bayesblina.studies.weighting.course import StartingCourse, make_course
+from bayesblina.studies.weighting.starts import fit_starts, log_inverse_probability
 
 CAVEAT = (
     "a fit with these weights is a weighted pseudo-posterior: it takes the weights for known and "
@@ -64,7 +60,7 @@ class Basis:
         Grace period of an emulated trial.
     """
 
-    course: Course
+    course: StartingCourse
     rows: Ints
     exposed: Bools
     begin: Floats
@@ -388,21 +384,21 @@ def clone_censor_weight(
 def _limits(basis: Basis, weights: Floats, shares: tuple[float, float]) -> tuple[Floats, Floats]:
     """Find limits of the weights by row: quantiles over person-time, in each arm of a trial."""
     try:
-        low, high = (float(one) for one in shares)
+        low, high = (float(share) for share in shares)
     except (TypeError, ValueError):
         raise SpecError(f"truncate must be two shares, got {shares!r}.") from None
     if not 0 <= low < high <= 1:
         raise SpecError(f"truncate must be two shares from 0 to 1 in order, got {shares!r}.")
     limits = np.stack([np.zeros(weights.size), np.full(weights.size, np.inf)])
     arm = basis.exposed if basis.grace is not None else np.zeros(weights.size, dtype=bool)
-    for one in np.unique(arm):
-        rows = np.flatnonzero(arm == one)
+    for own in np.unique(arm):
+        rows = np.flatnonzero(arm == own)
         rows = rows[np.argsort(weights[rows], kind="stable")]
         passed = np.cumsum((basis.end - basis.begin)[rows])
         for index, share in ((0, low), (1, high)):
             if 0 < share < 1:
-                place = np.searchsorted(passed, share * passed[-1])
-                limits[index, arm == one] = weights[rows[min(int(place), rows.size - 1)]]
+                last = min(int(np.searchsorted(passed, share * passed[-1])), rows.size - 1)
+                limits[index, arm == own] = weights[rows[last]]
     return limits[0], limits[1]
 
 
@@ -417,11 +413,10 @@ def _weighted(
     """Make pieces patients of their own: each enters late, and leaves at its end."""
     course, cohort = basis.course, basis.course.cohort
     of = basis.patient
-    alike = np.ones((cohort.size, 1))
-    whole = basis.weights(alike)[:, 0]
-    lower, upper = _limits(basis, whole, truncate)
+    untruncated = basis.weights(np.ones((cohort.size, 1)))[:, 0]
+    lower, upper = _limits(basis, untruncated, truncate)
     basis = replace(basis, lower=lower, upper=upper)
-    weights = np.clip(whole, lower, upper)
+    weights = np.clip(untruncated, lower, upper)
     time = basis.end - basis.begin
     phase_start = np.where(phase_start >= basis.end, np.nan, phase_start)
     pieces = Cohort(
@@ -439,11 +434,7 @@ def _weighted(
         phase_start=phase_start[:, None],
         phase_end=np.full((of.size, 1), np.nan),
         covariates={
-            name: Covariate(
-                kind=cohort.covariates[name].kind,
-                values=cohort.covariates[name].values[of],
-                levels=cohort.covariates[name].levels,
-            )
+            name: replace(cohort.covariates[name], values=cohort.covariates[name].values[of])
             for name in course.adjust
         },
         synthetic=cohort.synthetic,
@@ -456,8 +447,10 @@ def _weighted(
             "mean": [float(np.average(weights, weights=time))],
             "smallest": [float(weights.min())],
             "largest": [float(weights.max())],
-            "truncated": [float(time[weights != whole].sum() / time.sum())],
-            "effective_share": [_effective(weights, time)],
+            "truncated": [float(time[weights != untruncated].sum() / time.sum())],
+            "effective_share": [
+                float((weights * time).sum() ** 2 / ((weights**2 * time).sum() * time.sum()))
+            ],
         }
     )
     return Weighted(
@@ -465,51 +458,8 @@ def _weighted(
         weights=weights,
         question=question,
         of=of,
-        balance=_balance(course),
+        balance=balance_of(course),
         summary=summary,
         basis=basis,
         caveat=caveat,
-    )
-
-
-def _effective(weights: Floats, time: Floats) -> float:
-    return float((weights * time).sum() ** 2 / ((weights**2 * time).sum() * time.sum()))
-
-
-def _balance(course: Course) -> pd.DataFrame:
-    """Compare who starts with who could have, interval by interval of the model of starting."""
-    cells, alike = course.cells, np.ones((course.cohort.size, 1))
-    every = fit_starts(course, np.ones(len(course.names), dtype=bool), alike)
-    time_only = fit_starts(course, course.kept, alike)
-
-    def stabilised(rows: Ints) -> Floats:
-        logs = [log_inverse_probability(course, one, rows)[:, 0] for one in (every, time_only)]
-        return np.asarray(np.exp(logs[0] - logs[1]))
-
-    risk = np.flatnonzero(cells.of >= 0)
-    cell, time = cells.of[risk], (course.until - course.since)[risk]
-    starts = np.flatnonzero(cells.start)
-    # The weight of a patient who starts is that after the start.
-    beyond = np.zeros(course.cohort.size)
-    later = np.flatnonzero(course.after & (course.first == course.start[course.patient]))
-    beyond[course.patient[later]] = stabilised(later)
-    columns = {}
-    for name, risk_weight, start_weight in (
-        ("unweighted", time, np.ones(starts.size)),
-        ("weighted", time * stabilised(risk), beyond[cells.patient[starts]]),
-    ):
-        dims = (course.intervals, len(course.names))
-        sums, total = np.zeros(dims), np.zeros(course.intervals)
-        np.add.at(sums, cells.interval[cell], risk_weight[:, None] * cells.values[cell])
-        np.add.at(total, cells.interval[cell], risk_weight)
-        means = np.divide(sums, total[:, None], out=np.zeros(dims), where=total[:, None] > 0)
-        apart = cells.values[starts] - means[cells.interval[starts]]
-        columns[name] = (start_weight[:, None] * apart).sum(axis=0) / start_weight.sum()
-    return pd.DataFrame(
-        {
-            "covariate": list(course.names),
-            "log_hazard_ratio": every.coefficient[:, 0] / course.scale,
-            "se": every.se[:, 0] / course.scale,
-            **columns,
-        }
     )

@@ -21,7 +21,7 @@ from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.core.tables import build as tables
 from bayesblina.estimands.regimes import Never
-from bayesblina.studies.weighting import Basis, Weighted
+from bayesblina.studies.weighting.weights import Basis, Weighted
 
 DEFAULT_TIMES = 51
 # Weights held at once: rows of follow-up x draws.
@@ -63,10 +63,10 @@ class WeightedEffect:
     """
 
     hazard_ratio: xr.Dataset
-    survival: xr.Dataset | None
-    survival_difference: xr.Dataset | None
-    rmst: xr.Dataset | None
-    rmst_difference: xr.Dataset | None
+    survival: xr.Dataset | None = None
+    survival_difference: xr.Dataset | None = None
+    rmst: xr.Dataset | None = None
+    rmst_difference: xr.Dataset | None = None
     table: pd.DataFrame
     estimand: dict[str, str]
 
@@ -139,7 +139,7 @@ class Arms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Counts:
+class _ArmCounts:
     """Which rows are at risk at which event times: sums over rows are products with these."""
 
     times: Floats
@@ -163,7 +163,7 @@ def _counted(basis: Basis) -> Basis:
     return basis.only(np.flatnonzero(opens < closes))
 
 
-def _counts(basis: Basis) -> _Counts:
+def _arm_counts(basis: Basis) -> _ArmCounts:
     """Place rows among the event times of both arms."""
     event = basis.course.event[basis.rows]
     times = np.unique(basis.end[event])
@@ -179,7 +179,7 @@ def _counts(basis: Basis) -> _Counts:
         had = mine[event[mine]]
         size = (times.size, event.size)
         events.append(sparse.csr_array((np.ones(had.size), (closes[had] - 1, had)), shape=size))
-    return _Counts(times=times, moves=(moves[0], moves[1]), events=(events[0], events[1]))
+    return _ArmCounts(times=times, moves=(moves[0], moves[1]), events=(events[0], events[1]))
 
 
 def _in_blocks(basis: Basis, weights: Floats) -> Iterator[Floats]:
@@ -189,7 +189,7 @@ def _in_blocks(basis: Basis, weights: Floats) -> Iterator[Floats]:
         yield weights[:, first : first + step]
 
 
-def _concentration(basis: Basis, counts: _Counts, seed: int) -> float:
+def _concentration(basis: Basis, counts: _ArmCounts, seed: int) -> float:
     """Find the concentration at which draws have, to first order, the jackknife's variance.
 
     At 1 they have that of the infinitesimal jackknife, which is too small where a few patients
@@ -211,7 +211,7 @@ def _concentration(basis: Basis, counts: _Counts, seed: int) -> float:
     return float(np.clip(infinitesimal / jackknife, LEAST_CONCENTRATION, 1.0))
 
 
-def _arms(basis: Basis, counts: _Counts, patients: Floats) -> Arms:
+def _arms(basis: Basis, counts: _ArmCounts, patients: Floats) -> Arms:
     """Make the weights and sums over rows of weighted patients, (patient, weighting)."""
     weights = basis.weights(patients)
     weights *= patients.take(basis.patient, axis=0)
@@ -313,7 +313,7 @@ def weighted_effect(
         )
     at, end = _asked(basis, times, horizon) if trial else (np.empty(0), 0.0)
     basis = _counted(basis)
-    counts = _counts(basis)
+    counts = _arm_counts(basis)
     for arm in (0, 1):
         if not counts.events[arm].nnz:
             raise EstimandError(
@@ -371,18 +371,17 @@ def _effect(
     table: list[dict[str, object]] = []
 
     def dataset(
-        name: str, one: Floats, coords: Mapping[str, list[str] | Floats], **more: object
+        name: str, values: Floats, coords: Mapping[str, list[str] | Floats], **more: object
     ) -> xr.Dataset:
         """Tabulate one quantity and give its draws, in the dimensions of the estimands."""
-        for index in np.ndindex(one.shape[:-1]):
+        for index in np.ndindex(values.shape[:-1]):
             chosen = {key: coords[key][place] for key, place in zip(coords, index, strict=True)}
-            drawn = one[index][1:]
+            drawn = values[index][1:]
             lower, upper = np.quantile(drawn, [0.025, 0.975])
             spread = {"mean": drawn.mean(), "sd": drawn.std(ddof=1), "lower": lower, "upper": upper}
-            row = {"quantity": name, "regime": chosen.get("regime", ""), "time": np.nan}
-            row |= {"time": chosen["time"]} if "time" in chosen else {}
-            table.append({**row, "estimate": one[index][0], **spread})
-        drawn = np.moveaxis(one[..., 1:], -1, 0)[None, :, None]
+            row = {"quantity": name, "regime": "", "time": np.nan, **chosen}
+            table.append({**row, "estimate": values[index][0], **spread})
+        drawn = np.moveaxis(values[..., 1:], -1, 0)[None, :, None]
         return xr.Dataset(
             {name: (("chain", "draw", "endpoint", *coords), drawn)},
             coords={"endpoint": [endpoint], **coords},
@@ -396,34 +395,29 @@ def _effect(
         exposed=weighted.question.exposed,
         reference=Never().label if trial else weighted.question.against,
     )
-    curves: list[xr.Dataset | None] = [None] * 4
+    curves: dict[str, xr.Dataset] = {}
     if trial:
         compared = {"regime": regimes[0], "against": regimes[1]}
         apart = {"time": times}
-        alive, spent = values[1], values[2]
-        curves = [
-            dataset("survival", alive, {"regime": regimes, "time": times}),
-            dataset("survival_difference", alive[0] - alive[1], apart, **compared),
-            dataset("rmst", spent, {"regime": regimes}, horizon=horizon),
-            dataset("rmst_difference", spent[0] - spent[1], {}, horizon=horizon, **compared),
-        ]
+        alive, mean = values[1], values[2]
+        curves = {
+            "survival": dataset("survival", alive, {"regime": regimes, "time": times}),
+            "survival_difference": dataset(
+                "survival_difference", alive[0] - alive[1], apart, **compared
+            ),
+            "rmst": dataset("rmst", mean, {"regime": regimes}, horizon=horizon),
+            "rmst_difference": dataset(
+                "rmst_difference", mean[0] - mean[1], {}, horizon=horizon, **compared
+            ),
+        }
     summary = pd.DataFrame(table)
     if trial:
         alive_rows = (summary["quantity"] == "survival").to_numpy()
         for name, column in _at_risk(weighted, times).items():
-            summary[name] = np.nan
             summary.loc[alive_rows, name] = column
     summary.loc[summary["quantity"].str.startswith("rmst"), "time"] = horizon
     summary.attrs |= {"unit": unit, "synthetic": weighted.cohort.synthetic}
-    return WeightedEffect(
-        hazard_ratio=ratio,
-        survival=curves[0],
-        survival_difference=curves[1],
-        rmst=curves[2],
-        rmst_difference=curves[3],
-        table=summary,
-        estimand=_estimand(weighted),
-    )
+    return WeightedEffect(hazard_ratio=ratio, table=summary, estimand=_estimand(weighted), **curves)
 
 
 def _at_risk(weighted: Weighted, times: Floats) -> dict[str, Floats]:

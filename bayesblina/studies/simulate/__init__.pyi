@@ -1,0 +1,9 @@
+"""The public names, and the modules that define them."""
+
+from .study import SyntheticStudy as SyntheticStudy
+from .study import blinatumomab_cohort as blinatumomab_cohort
+from .study import blinatumomab_table as blinatumomab_table
+from .treatment import adverse_events as adverse_events
+from .treatment import treatment_stays as treatment_stays
+from .truth import LogLinearHazard as LogLinearHazard
+from .truth import Truth as Truth

@@ -1,0 +1,127 @@
+"""The model of who starts the exposed phase, and when.
+
+It is fitted for many weightings of the patients at once, which is what a bootstrap by patient
+needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.studies.weighting.course import StartingCourse
+
+NEWTON_STEPS = 60
+# Newton's next step would be of the order of its square.
+PRECISION = 1e-7
+# Keeps a covariate that decides everything from having no finite estimate.
+RIDGE = 1e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Starts:
+    """Fitted models of the hazard of starting, one for each weighting of the patients.
+
+    Attributes
+    ----------
+    log_rate : ndarray, shape (cell, weighting)
+        Log hazards of starting.
+    point : ndarray, shape (parameter, weighting)
+        Log hazards by interval and log hazard ratios.
+    coefficient : ndarray, shape (column, weighting)
+        Log hazard ratios, of standardised covariates.
+    se : ndarray, shape (column, weighting)
+        Their standard errors by the information.
+    """
+
+    log_rate: Floats
+    point: Floats
+    coefficient: Floats
+    se: Floats
+
+
+def fit_starts(course: StartingCourse, columns: Bools, patients: Floats) -> Starts:
+    """Fit piecewise-exponential models of starting: pooled over patients and their time at risk.
+
+    Parameters
+    ----------
+    columns : ndarray of bool, shape (column,)
+        Covariates in the model.
+    patients : ndarray, shape (patient, weighting)
+        Weights of the patients, greater than 0 for those eligible.
+    """
+    cells = course.cells
+    dummies = np.eye(course.intervals)[cells.interval]
+    # Intervals that nobody at risk reaches have no rate.
+    dummies = dummies[:, dummies.any(axis=0)]
+    count = dummies.shape[1]
+    design = np.concatenate([dummies, cells.values[:, columns]], axis=1)
+    size = design.shape[1]
+    weight = patients[cells.patient]
+    time = weight * cells.time[:, None]
+    starts = weight * cells.start[:, None]
+    middle = np.zeros((size, weight.shape[1]))
+    middle[:count] = np.log(starts.sum(axis=0) / time.sum(axis=0))
+    point = middle
+    if weight.shape[1] > 1:
+        # From the fit to mean weights it is near to all.
+        near = fit_starts(course, columns, patients.mean(axis=1, keepdims=True))
+        point = np.broadcast_to(near.point, middle.shape)
+    squares = (design[:, :, None] * design[:, None, :]).reshape(-1, size * size)
+    for _ in range(NEWTON_STEPS):
+        expected = time * np.exp(np.clip(design @ point, -50.0, 50.0))
+        # The penalty makes rates small, not 0, in intervals without a start.
+        gradient = design.T @ (starts - expected) - RIDGE * (point - middle)
+        curvature = (squares.T @ expected).T.reshape(-1, size, size) + RIDGE * np.eye(size)
+        step = np.linalg.solve(curvature, gradient.T[:, :, None])[:, :, 0].T
+        # Steps are held short, which keeps Newton's method from overshooting.
+        longest = np.abs(step).max(axis=0)
+        point = point + step * np.minimum(1.0, 2.0 / np.maximum(longest, 1e-300))
+        if longest.max() < PRECISION:
+            break
+    variance = np.diagonal(np.linalg.inv(curvature), axis1=1, axis2=2)
+    return Starts(
+        log_rate=design @ point,
+        point=point,
+        coefficient=point[count:],
+        se=np.sqrt(variance[:, count:]).T,
+    )
+
+
+def log_inverse_probability(course: StartingCourse, fitted: Starts, rows: Ints) -> Floats:
+    """Give minus the log probability of not having started, or the log density of the start made.
+
+    Parameters
+    ----------
+    rows : ndarray of int, shape (row,)
+        Pieces. Those at risk of starting count from their `StartingCourse.middle`.
+
+    Returns
+    -------
+    ndarray, shape (row, weighting)
+        Its values.
+    """
+    cells = course.cells
+    rate = np.exp(fitted.log_rate)
+    passed = rate * cells.time[:, None]
+    opened = np.cumsum(passed, axis=0) - passed
+    fresh = np.concatenate([[True], np.diff(cells.patient) != 0])
+    opened -= opened[fresh][np.cumsum(fresh) - 1]
+    logs = np.zeros((rows.size, rate.shape[1]))
+    cell = cells.of[rows]
+    waiting = np.flatnonzero(cell >= 0)
+    at = cell[waiting]
+    hazard = rate.take(at, axis=0)
+    hazard *= (course.middle[rows][waiting] - cells.opens[at])[:, None]
+    hazard += opened.take(at, axis=0)
+    logs[waiting] = hazard
+    started = np.full(course.begin.size, -1, dtype=np.int64)
+    ends = np.flatnonzero(cells.start)
+    started[cells.patient[ends]] = ends
+    at = started[course.patient[rows]]
+    done = (cell < 0) & (at >= 0)
+    at = at[done]
+    logs[done] = opened[at] + passed[at] - fitted.log_rate[at]
+    return logs

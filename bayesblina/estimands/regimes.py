@@ -9,6 +9,7 @@ from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, nearest
@@ -126,6 +127,14 @@ class WithPhases:
 Regime = Never | From | WithPhases
 
 
+def effects_begin(regime: Regime, question: Question) -> list[tuple[str, float]]:
+    """Phases that a regime enters, and when their effects begin: the exposed one's after a lag."""
+    return [
+        (phase, time + (question.lag if phase == question.exposed else 0.0))
+        for phase, time in regime.changes(question.exposed)
+    ]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Observation:
     """When patients were under observation, and when states were first seen.
@@ -224,10 +233,26 @@ class Window:
         The landmark.
     last
         End of the follow-up of that endpoint whose follow-up ends first.
+    unit
+        Time unit, for messages.
     """
 
     start: float
     last: float
+    unit: str
+
+    def require_times(self, times: ArrayLike) -> None:
+        """Refuse times outside, of which there may be none."""
+        if np.min(times, initial=np.inf) < self.start:
+            raise EstimandError(
+                f"A time lies before the landmark {self.start:g}: curves are conditional on being "
+                "event-free there. Give a landmark at or before the first time."
+            )
+        if np.max(times, initial=-np.inf) > self.last * (1 + TIE_TOLERANCE):
+            raise EstimandError(
+                f"A time lies after the end of follow-up, {self.last:g} {self.unit}: there are no "
+                "data, and nothing is extrapolated."
+            )
 
 
 def require_curves(
@@ -271,19 +296,10 @@ def require_curves(
                 f"{name}: nobody is at risk at the landmark {start:g}; patients are under "
                 f"observation between {first:g} and {observed.last[name]:g}."
             )
-    last = min(observed.last.values())
+    window = Window(start=start, last=min(observed.last.values()), unit=observed.unit)
     if times is not None:
-        if min(times) < start:
-            raise EstimandError(
-                f"A time lies before the landmark {start:g}: curves are conditional on being "
-                "event-free there. Give a landmark at or before the first time."
-            )
-        if max(times) > last * (1 + TIE_TOLERANCE):
-            raise EstimandError(
-                f"A time lies after the end of follow-up, {last:g} {observed.unit}: there are no "
-                "data, and nothing is extrapolated."
-            )
-    return Window(start=start, last=last)
+        window.require_times(times)
+    return window
 
 
 def _require_reference(
@@ -299,11 +315,7 @@ def _require_reference(
     if reference is None or start >= earliest[reference] * (1 - 1e-9):
         return
     for regime in regimes:
-        begun = (
-            time + (question.lag if phase == question.exposed else 0.0)
-            for phase, time in regime.changes(question.exposed)
-        )
-        if not any(time <= start for time in begun):
+        if not any(time <= start for _, time in effects_begin(regime, question)):
             raise EstimandError(
                 f"'{regime.label}' is not defined here: until a phase is named it is the reference "
                 f"{reference}, and nobody eligible is in it before {earliest[reference]:g} {unit}. "

@@ -73,37 +73,31 @@ class Courses:
     @classmethod
     def of(cls, fit: Fit, group: Group, route: Route) -> Courses:
         """Take the courses of a group of patients from a fit."""
-        posterior, design = fit.posterior, fit.design
         if group.patterns is None and isinstance(fit.definition.groups, SiteFrailty):
             raise EstimandError(
                 f"Model '{fit.definition.name}' has groups that differ in each transition: courses "
                 "of patients of new groups are not averaged. Leave population out, for the "
                 "patients of the fit with their own groups' effects."
             )
+        endpoints = fit.person_time.endpoints
+        # In remission: neither relapsed nor dead.
         members = [
-            group.members(
-                posterior,
-                fit.person_time,
-                fit.definition,
-                design,
-                endpoint=name,
-                landmark=route.start,
-                # In remission: neither relapsed nor dead.
-                free_of=fit.person_time.endpoints[:2],
-            )
-            for name in fit.person_time.endpoints
+            group.members(fit, endpoint=name, landmark=route.start, free_of=endpoints[:2])
+            for name in endpoints
         ]
-        one = members[0]
+        first = members[0]
         return cls(
             hazards=tuple(
-                np.exp(log_hazard(posterior, design, endpoint=name).shared)
-                for name in fit.person_time.endpoints
+                np.exp(log_hazard(fit.posterior, fit.design, endpoint=name).shared)
+                for name in endpoints
             ),
             relative=tuple(
-                np.concatenate([part.relative for part in found], axis=1) for found in members
+                np.concatenate([part.relative for part in parts], axis=1) for parts in members
             ),
-            class_of=np.concatenate([np.full(part.relative.shape[1], part.class_) for part in one]),
-            weight=np.concatenate([part.share * part.weight for part in one], axis=-1),
+            class_of=np.concatenate(
+                [np.full(part.relative.shape[1], part.class_) for part in first]
+            ),
+            weight=np.concatenate([part.share * part.weight for part in first], axis=-1),
             cuts=fit.person_time.cuts,
             route=route,
         )

@@ -21,8 +21,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Classical companions": ("classical",),
     "What if": (
         "studies.what_if",
-        "checks.prior_curves",
-        "checks.prior_sensitivity",
+        "checks.priors",
         "studies.bias_analysis",
     ),
     "Confounding by indication": ("studies.weighting", "studies.emulation", "studies.bootstrap"),

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 import bayesblina as bb
-from bayesblina.checks.comparison import LEAVE_ONE_OUT, stacking_weights
+from bayesblina.checks.comparison import stacking_weights
+from bayesblina.checks.prediction import LEAVE_ONE_OUT
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.build import build_model, with_weights
 from bayesblina.hazards.definition import ModelDefinition, RandomWalk

@@ -260,8 +260,8 @@ def test_early_and_late_are_of_current_patients() -> None:
             contrast=(person_time.table["role"].values == "exposed")[:, None].astype(float),
             stratum_of=np.zeros(patterns, dtype=np.int64),
         )
-        fit: Any = SimpleNamespace(design=design)
-        return _of_endpoint(fit, person_time, person_time.terms_of(slice(None)), 0)
+        fit: Any = SimpleNamespace(design=design, person_time=person_time)
+        return _of_endpoint(fit, person_time.terms_of(slice(None)), person_time.endpoints[0])
 
     alone = found(patients_of("current"), ())
     both = patients_of("current other")

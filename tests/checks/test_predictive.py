@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import bayesblina as bb
-from bayesblina.checks.predictive import _risk_sets
+from bayesblina.checks.risk_sets import risk_sets
 from bayesblina.core.errors import SpecError
 from bayesblina.inference.fitting import Fit
 from bayesblina.patients.cohort import Cohort
@@ -97,12 +97,11 @@ def test_risk_sets_are_simon_makuchs(synthetic_fit: Fit) -> None:
     role = synthetic_fit.person_time.table["role"].values
     for endpoint in ("os", "rfs"):
         for group, name in (("maintenance", "exposed"), ("no maintenance", "reference")):
-            risk = _risk_sets(
+            risk = risk_sets(
                 synthetic_fit,
                 endpoint,
                 np.array([0]),
-                keep_phase=role == name,
-                keep_patient=None,
+                keep=(role == name)[None, :],
                 begin=8.0,
                 at=np.array([]),
             )

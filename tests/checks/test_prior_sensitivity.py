@@ -13,7 +13,8 @@ import xarray as xr
 from scipy.stats import norm
 
 import bayesblina as bb
-from bayesblina.checks.prior_sensitivity import _log_priors, _resceptic, _smoothed
+from bayesblina.checks.priors.scaling import _log_priors, reweighted
+from bayesblina.checks.priors.scepticism import _resceptic
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.build import build_model
 from bayesblina.inference.fitting import Fit
@@ -235,16 +236,16 @@ def test_the_limit_undoes_a_normal_posterior_exactly() -> None:
 
 def test_smoothed_weights() -> None:
     flat = xr.DataArray(np.zeros((2, 50)), dims=("chain", "draw"))
-    weights, pareto_k = _smoothed(flat)
-    np.testing.assert_allclose(weights.values, 0.01)
+    weights, pareto_k = reweighted(flat)
+    np.testing.assert_allclose(weights, 0.01)
     assert pareto_k == 0.0
     one = flat.copy(data=np.where(np.arange(100).reshape(2, 50) == 7, 100.0, 0.0))
-    assert _smoothed(one)[1] == math.inf
+    assert reweighted(one)[1] == math.inf
     # Importance weights from a wide to a narrow normal: the mean of squares is the narrow one's.
     values = np.random.default_rng(1).normal(0, 1.0, (4, 2000))
     log_weights = norm.logpdf(values, 0, 0.7) - norm.logpdf(values, 0, 1.0)
-    weights, _ = _smoothed(xr.DataArray(log_weights, dims=("chain", "draw")))
-    assert float((weights * values**2).sum()) == pytest.approx(0.49, abs=0.02)
+    weights, _ = reweighted(xr.DataArray(log_weights, dims=("chain", "draw")))
+    assert float((weights * values.ravel() ** 2).sum()) == pytest.approx(0.49, abs=0.02)
 
 
 def test_draws_for_arviz_give_the_index_of_the_table() -> None:

@@ -138,7 +138,7 @@ def test_a_history_is_supported_while_anybody_has_it() -> None:
 def test_averages_over_events() -> None:
     values = np.array([[[1.0, 3.0], [2.0, 2.0]], [[0.0, 8.0], [5.0, 5.0]]])
     weights = np.array([[3.0, 1.0], [0.1, 0.2]])
-    found = _averaged(values, weights, axes=(2,))
+    found = _averaged(values, weights, axis=2)
     assert found.shape == (2, 2, 1)
     # Exactly the value where it is one.
     assert found[..., 0].tolist() == [[1.5, 2.0], [2.0, 5.0]]
@@ -146,11 +146,11 @@ def test_averages_over_events() -> None:
     # Memory that nothing has been written to holds no shares.
     held = [np.full((2, 2), np.nan) for _ in range(20)]
     del held
-    none = _averaged(values, np.array([[0.0, 0.0], [1.0, 0.0]]), axes=(2,))
+    none = _averaged(values, np.array([[0.0, 0.0], [1.0, 0.0]]), axis=2)
     assert none[..., 0].tolist() == [[2.0, 2.0], [4.0, 5.0]]
     single = values[:, :, :1]
-    assert _averaged(single, weights[:, :1], axes=(2,)) is single
-    over_endpoints = _averaged(values, weights, axes=(1,))
+    assert _averaged(single, weights[:, :1], axis=2) is single
+    over_endpoints = _averaged(values, weights, axis=1)
     assert over_endpoints[0, 0].tolist() == pytest.approx(
         [(3.0 * 1 + 0.1 * 2) / 3.1, (1.0 * 3 + 0.2 * 2) / 1.2]
     )

@@ -133,7 +133,8 @@ class Drawer:
         hazard = self.hazards[place]
         pattern = self.person_time.people["pattern"].values[flow.patient]
         shared = hazard.shared[index][hazard.class_of[pattern], flow.interval, flow.state]
-        return np.asarray(np.exp(shared + hazard.pattern[index][pattern]))
+        relative = hazard.pattern[index]
+        return np.asarray(np.exp(shared + relative[np.minimum(pattern, relative.size - 1)]))
 
 
 def flow_of(person_time: PersonTime, endpoints: tuple[str, ...]) -> Flow:

@@ -294,7 +294,7 @@ def _moment_matched(
     def by_patient(numbers: Floats) -> xr.DataArray:
         return xr.DataArray(numbers, dims="patient", coords={"patient": np.arange(bad.size)})
 
-    def shaped(numbers: Floats, like: xr.DataArray) -> xr.DataArray:
+    def shaped(numbers: Floats, like: xr.Dataset | xr.DataArray) -> xr.DataArray:
         """Give the draws of another array, of which there may be some only."""
         coords = {"chain": like["chain"], "draw": like["draw"]}
         shape = (like.sizes["chain"], like.sizes["draw"], *numbers.shape[1:])

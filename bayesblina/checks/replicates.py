@@ -121,8 +121,8 @@ def _expected(fit: Fit, endpoint: str) -> Floats:
     """Events that the model expects, shape (draws, interval, phase)."""
     person_time = fit.person_time
     hazard = log_hazard(fit.posterior, fit.design, endpoint=endpoint)
-    time = person_time.table["person_time"].sel(endpoint=endpoint)
-    time = time.transpose("interval", "phase", "pattern").values
+    cells = person_time.table["person_time"].sel(endpoint=endpoint)
+    time = cells.transpose("interval", "phase", "pattern").values
     if hazard.cured is None:
         return weighted_time(np.exp(hazard.pattern), hazard.class_of, time, np.exp(hazard.shared))
     segments = segments_of(person_time, endpoint)

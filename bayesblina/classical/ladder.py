@@ -187,7 +187,8 @@ def rungs(
         "upper": answer["upper"],
         "note": marks_beside(answer) or "posterior median",
     }
-    if pd.isna(answer.get("companion_median", np.nan)):
+    middle = answer.get("companion_median", np.nan)
+    if not (isinstance(middle, float) and np.isfinite(middle)):
         return [last]
     companion = {
         **common,

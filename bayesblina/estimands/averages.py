@@ -217,7 +217,9 @@ def _of_endpoint(
         members = group.members(fit, endpoint=name, landmark=routes[0].start)
         averages.append(
             [
-                Mixture(parts=tuple(Part.of(paths[part.class_][index], part) for part in members))
+                Mixture(
+                    parts=tuple(Part(path=paths[one.class_][index], members=one) for one in members)
+                )
                 for index in range(len(routes))
             ]
         )

@@ -76,7 +76,9 @@ def beside(
             "baseline": judged["state"].to_numpy(dtype=str),
             "baseline_shift": judged["shift"].to_numpy(),
         }
-    found = {name: (dims, values.reshape(shape)) for name, values in columns.items()}
+    found: dict[str, tuple[tuple[str, ...], NDArray[np.generic]]] = {
+        name: (dims, values.reshape(shape)) for name, values in columns.items()
+    }
     if fit.event_times is not None:
         state = fit.event_times.table.set_index("endpoint")["state"]
         found["event_times"] = (dims[:1], state.loc[endpoints].to_numpy(dtype=str))

@@ -171,7 +171,12 @@ def number_needed_to_treat(
     lower, middle, upper = (
         difference.quantile(part, over).drop_vars("quantile") for part in (tail, 0.5, 1.0 - tail)
     )
-    ends = zip(middle.values, lower.values, upper.values, strict=True)
+    statements = [
+        _statement(*ends, mass)
+        for ends in zip(
+            middle.values.tolist(), lower.values.tolist(), upper.values.tolist(), strict=True
+        )
+    ]
     with np.errstate(divide="ignore"):
         return xr.Dataset(
             {
@@ -180,7 +185,7 @@ def number_needed_to_treat(
                 "number_at_lower": 1.0 / lower,
                 "number_at_upper": 1.0 / upper,
                 "probability_of_benefit": (difference > 0).mean(over),
-                "statement": ("endpoint", [_statement(*map(float, one), mass) for one in ends]),
+                "statement": ("endpoint", statements),
             },
             attrs={
                 **curves.attrs,

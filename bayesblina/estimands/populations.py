@@ -173,40 +173,34 @@ class Members:
     class_
         The class.
     relative : ndarray, shape (draws, member)
-        Relative hazards.
+        Relative hazards; 0 for patients who are cured.
     weight : ndarray, shape (member,) or (draws, member)
         Share of the class's members; sums to 1.
     share
         Share of the group that is of this class.
-    cured : ndarray, shape (draws, member), or None
-        Probability of being cured; None in a model without cured patients.
     """
 
     class_: int
     relative: Floats
     weight: Floats
     share: float
-    cured: Floats | None
 
 
 def _by_class(
     class_of: Ints, relative: Floats, weight: Floats, cured: Floats | None
 ) -> list[Members]:
-    """Take members apart by class."""
+    """Take members apart by class; the cured among them are as many more with no hazard."""
     members = []
     for class_ in np.unique(class_of):
         inside = class_of == class_
         # The same in every draw: patients keep their share, whatever their effects.
         share = float(weight[..., inside].sum(axis=-1).flat[0])
-        members.append(
-            Members(
-                class_=int(class_),
-                relative=relative[:, inside],
-                weight=weight[..., inside] / share,
-                share=share,
-                cured=None if cured is None else cured[:, inside],
-            )
-        )
+        ratio, own = relative[:, inside], weight[..., inside] / share
+        if cured is not None:
+            never = (own * cured[:, inside]).sum(axis=1, keepdims=True)
+            own = np.concatenate([own * (1.0 - cured[:, inside]), never], axis=1)
+            ratio = np.concatenate([ratio, np.zeros(never.shape)], axis=1)
+        members.append(Members(class_=int(class_), relative=ratio, weight=own, share=share))
     return members
 
 

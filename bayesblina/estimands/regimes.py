@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, nearest
@@ -204,23 +202,20 @@ def observation_of(
         As in `Observation`.
     """
     everybody = np.concatenate(list(begin.values()))
+
+    def anybody(name: str, time: float) -> bool:
+        later = time * (1.0 + TIE_TOLERANCE)
+        return bool(((begin[name] <= later) & (end[name] > later)).any())
+
     return Observation(
         first={name: float(np.nanmin(times)) for name, times in begin.items()},
         last={name: float(np.nanmax(times)) for name, times in end.items()},
         median=float(np.nanmedian(everybody)),
         times=np.concatenate([everybody, *end.values()]),
-        anybody=partial(_anybody, begin, end),
+        anybody=anybody,
         earliest=earliest,
         unit=unit,
     )
-
-
-def _anybody(
-    begin: Mapping[str, Floats], end: Mapping[str, Floats], name: str, time: float
-) -> bool:
-    """Say whether anybody is under observation just after a time."""
-    later = time * (1.0 + TIE_TOLERANCE)
-    return bool(((begin[name] <= later) & (end[name] > later)).any())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +236,7 @@ class Window:
     last: float
     unit: str
 
-    def require_times(self, times: ArrayLike) -> None:
+    def require_times(self, times: Sequence[float] | Floats) -> None:
         """Refuse times outside, of which there may be none."""
         if np.min(times, initial=np.inf) < self.start:
             raise EstimandError(

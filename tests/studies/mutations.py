@@ -62,8 +62,6 @@ RISKS = (
     "tests/classical/test_r_survival.py tests/classical/test_curves.py "
     "tests/classical/test_rank_tests.py",
 )
-    "tests/classical/test_r_survival.py tests/classical/test_curves.py tests/classical/test_rank_tests.py",
-)
 TESTS: dict[str, tuple[str, ...]] = {
     "inference.baseline_gate": ("tests/inference/test_baseline_gate.py",),
     "checks.curves": ("tests/checks/test_curve_shift.py",),

@@ -7,7 +7,6 @@ import pandas as pd
 
 from bayesblina.checks.proportional import early_and_late
 from bayesblina.checks.pulls import pulls, told_pulls
-from bayesblina.core.arrays import Floats
 from bayesblina.core.tables.numbers import p_value
 from bayesblina.estimands.sources import differences
 from bayesblina.estimands.support import NOBODY, episodes_of, supported
@@ -15,7 +14,6 @@ from bayesblina.hazards.definition import IllnessDeath, PowerPrior
 from bayesblina.hazards.effects import levels_of
 from bayesblina.inference.fitting import Fit
 from bayesblina.patients.rules import is_after
-from bayesblina.person_time.cells import PersonTime
 
 # Share of an endpoint's follow-up that a time without anybody at risk must have to be told.
 GAP = 0.05
@@ -98,22 +96,14 @@ def _where(fit: Fit) -> dict[str, str]:
     }
 
 
-def _by_role(person_time: PersonTime, name: str, role: str) -> Floats:
-    """Sum over the states of a role; shape (endpoint,)."""
-    states = person_time.table["role"].values == role
-    values = person_time.table[name].transpose("endpoint", "interval", "phase", "pattern").values
-    return np.asarray(values[:, :, states].sum(axis=(1, 2, 3)), dtype=np.float64)
-
-
 def _without_events(fit: Fit) -> list[str]:
-    bounds = {"exposed": "how low", "reference": "how high"}
+    table, bounds = fit.person_time.table, {"exposed": "how low", "reference": "how high"}
+    by_state = table["events"].sum(("interval", "pattern")).transpose("endpoint", "phase").values
     return [
         f"{name}: no event {where}; {bounds[role]} the hazard ratio may be is what its prior says"
         for role, where in _where(fit).items()
-        for name, events in zip(
-            fit.person_time.endpoints, _by_role(fit.person_time, "events", role), strict=True
-        )
-        if events <= NOBODY
+        for name, events in zip(fit.person_time.endpoints, by_state, strict=True)
+        if events[table["role"].values == role].sum() <= NOBODY
     ]
 
 

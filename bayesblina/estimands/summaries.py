@@ -212,7 +212,11 @@ def probabilities(
     dims = [str(dim) for dim in values.dims if dim not in ("chain", "draw")]
     table = table[[*dims, "statement", "probability", "mcse"]]
     if dims:
-        table = table.sort_values(dims, kind="stable", key=_in_order).reset_index(drop=True)
+        table = table.sort_values(
+            dims,
+            kind="stable",
+            key=lambda column: pd.Series(pd.factorize(column)[0], index=column.index),
+        ).reset_index(drop=True)
     return _complete(table, draws)
 
 
@@ -270,11 +274,6 @@ def _complete(table: pd.DataFrame, draws: xr.Dataset) -> pd.DataFrame:
         name: FAILED for name in (BASELINE, EVENT_TIMES) if draws.attrs.get(name) == FAILED
     }
     return table
-
-
-def _in_order(column: pd.Series) -> pd.Series:
-    """Sort by first appearance."""
-    return pd.Series(pd.factorize(column)[0], index=column.index)
 
 
 def _one_variable(draws: xr.Dataset) -> tuple[str, xr.DataArray, xr.DataArray | None]:

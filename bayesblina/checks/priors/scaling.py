@@ -245,7 +245,11 @@ def _log_likelihood(fit: Fit) -> xr.DataArray:
 def _log_priors(fit: Fit) -> dict[str, xr.DataArray]:
     """Log prior densities of the parameters that have a meaning of their own, by part."""
     definition = fit.definition
-    require_independent(fit, "Power-scaling takes the phases' priors one by one: the endpoints'")
+    require_independent(
+        fit,
+        "Power-scaling takes the phases' priors one by one: the endpoints' are correlated in model "
+        "'{model}'",
+    )
     priors = {"phases": _normal(fit, "log_hazard_ratio", definition.phases.prior)}
     if fit.design.term_names:
         priors["covariates"] = _normal(fit, "coefficient", definition.covariates.prior)
@@ -293,9 +297,13 @@ def weighted_quantiles(values: Floats, weights: Floats, parts: Sequence[float]) 
     return np.asarray(values[order][np.searchsorted(passed, np.multiply(parts, passed[-1]))])
 
 
-def require_independent(fit: Fit, what: str) -> None:
-    """Refuse a model in which the endpoints' hazard ratios are correlated before any data."""
+def require_independent(fit: Fit, words: str) -> None:
+    """Refuse a model in which the endpoints' hazard ratios are correlated before any data.
+
+    Parameters
+    ----------
+    words
+        What is said then, with ``{model}`` where the model's name belongs.
+    """
     if isinstance(fit.definition.endpoints, Correlated) and len(fit.person_time.endpoints) > 1:
-        raise EstimandError(
-            f"{what} are correlated in model '{fit.definition.name}'. Fit 'primary'."
-        )
+        raise EstimandError(f"{words.format(model=fit.definition.name)}. Fit 'primary'.")

@@ -291,7 +291,10 @@ def scepticism_limit(lower: float, upper: float) -> float:
 
 def _exposed_effect(fit: Fit, endpoint: str) -> xr.DataArray:
     """Log hazard ratio of the exposed phase, over (chain, draw)."""
-    require_independent(fit, "Priors are put in place one endpoint at a time: the endpoints'")
+    require_independent(
+        fit,
+        "Priors are put in place one endpoint at a time: those of model '{model}' are correlated",
+    )
     values = fit.posterior["log_hazard_ratio"].sel(endpoint=endpoint).isel(effect=0, drop=True)
     return values.transpose("chain", "draw")
 

@@ -10,7 +10,8 @@ from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.comparisons import _statement
 from bayesblina.estimands.regimes import Regime
 from bayesblina.inference.fitting import Fit
-from tests.estimands.builders import LANDMARK, START
+
+LANDMARK, START = 8.0, 10.0
 
 
 def test_number_needed_to_treat(synthetic_fit: Fit) -> None:

@@ -76,7 +76,6 @@ class Averages:
             raise EstimandError(f"times must be numbers, got {times!r}.") from None
         if grid.ndim != 1 or not np.isfinite(grid).all():
             raise EstimandError("times must be a flat sequence of finite numbers.")
-        window.require_times(grid)
         return grid
 
 

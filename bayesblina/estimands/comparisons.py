@@ -257,8 +257,12 @@ def average_hazard_ratio(
         end = averages.window.last if horizon is None else float(horizon)
         require_horizon(end, averages.window)
         since = part.person_time.table["since"].values
-        begun = [time for one in both for _, time in effects_begin(one, part.question)]
-        inner = [*part.person_time.cuts, *(time + later for time in begun for later in since)]
+        inner = list(part.person_time.cuts)
+        for one in both:
+            inner += [time for _, time in effects_begin(one, part.question)]
+            # Pieces of a phase count from its start, whatever the lag.
+            starts = [time for _, time in one.changes(part.question.exposed)]
+            inner += [time + later for time in starts for later in since]
         knots = np.unique([start, *(point for point in inner if start < point < end), end])
         nodes, weights = np.polynomial.legendre.leggauss(NODES)
         width = np.diff(knots)[:, None]

@@ -417,6 +417,7 @@ def _over_time(
 
     def estimate(part: Fit, averages: Averages) -> xr.Dataset:
         grid = averages.grid(times)
+        averages.window.require_times(grid)
         values = collect(part, averages, lambda average: evaluate(average, grid), ("time",))
         return described(part, {name: values.assign_coords(time=grid)}, averages)
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError
+from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.estimands.averages import (
     Average,
     Averages,
@@ -80,7 +81,14 @@ def state_occupancy(
     _require_courses(fit)
 
     def estimate(part: Fit, averages: Averages) -> xr.Dataset:
-        grid = averages.grid(times)
+        grid, window = averages.grid(times), averages.window
+        if not grid.size:
+            raise EstimandError("times must be a flat sequence of finite numbers.")
+        if grid.min() < window.start or grid.max() > window.last * (1 + TIE_TOLERANCE):
+            raise EstimandError(
+                f"times must lie between the landmark {window.start:g} and the end of follow-up, "
+                f"{window.last:g}: nothing is extrapolated."
+            )
 
         def evaluate(courses: Courses) -> Floats:
             knots = courses.knots(grid)

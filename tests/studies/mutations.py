@@ -50,7 +50,8 @@ SCANS = (
     "tests/core/test_near_ties.py tests/person_time/test_pointed.py",
 )
 ESTIMANDS = (
-    "tests/estimands/test_curves.py tests/estimands/test_paths.py tests/estimands/test_ratios.py "
+    "tests/estimands/test_curves_of_a_fit.py tests/estimands/test_paths.py "
+    "tests/estimands/test_ratios_of_a_fit.py "
     "tests/estimands/test_regimes.py tests/estimands/test_summaries.py "
     "tests/estimands/test_numbers_needed.py tests/estimands/test_populations.py "
     "tests/person_time/test_pointed.py",

@@ -25,8 +25,12 @@ if not os.environ.get("HYPOTHESIS_RANDOM"):
 # These need the same compiled models: in one process each is compiled once.
 MODELS = {
     *("test_models", "test_varying", "test_likelihood", "test_sources"),
-    *("test_reference", "test_comparison", "test_illness_death", "test_cure"),
+    *("test_reference", "test_comparison", "test_prediction", "test_folds"),
+    *("test_illness_death", "test_cure"),
 }
+
+# These share long fits.
+PRIORS = {"test_scaling", "test_scepticism"}
 
 # These read the results of one run of the demo.
 RESULTS = {"test_cli", "test_interrupts", "test_report", "test_report_browser"}
@@ -38,7 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file, and those of the models, in one process."""
     for item in items:
         stem = item.path.stem
-        group = "models" if stem in MODELS else "results" if stem in RESULTS else str(item.path)
+        groups = {"models": MODELS, "results": RESULTS, "priors": PRIORS}
+        group = next((name for name, stems in groups.items() if stem in stems), str(item.path))
         item.add_marker(pytest.mark.xdist_group(group))
     # The longest first, so that no process waits for another at the end.
     items.sort(

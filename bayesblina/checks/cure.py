@@ -7,6 +7,8 @@ import pandas as pd
 
 from bayesblina.core.arguments import require_kind
 from bayesblina.estimands.cures import require_cure
+from bayesblina.estimands.draws import state_of
+from bayesblina.estimands.support import episodes_of
 from bayesblina.hazards.likelihood import flat_draws
 from bayesblina.inference.fitting import Fit
 
@@ -64,20 +66,17 @@ def cure_identifiability(fit: Fit) -> pd.DataFrame:
     assert fit.definition.cure is not None
     prior = fit.definition.cure.fraction
     person_time = fit.person_time
-    role = person_time.table["role"].values == "exposed"
+    exposed_states = person_time.table["role"].values == "exposed"
     rows = []
-    for index, name in enumerate(person_time.endpoints):
-        one = person_time.people.sel(endpoint=name)
-        stop, event = one["exit"].values, one["event"].values
+    for name in person_time.endpoints:
+        outcome = person_time.people.sel(endpoint=name)
+        begin, stop, event = (outcome[key].values for key in ("begin", "exit", "event"))
         last = float(stop[event].max())
         later = stop > last
-        since = np.maximum(one["begin"].values[later], last)
-        spent = person_time.episodes.isel(episode=person_time.episodes["endpoint"].values == index)
-        inside = role[spent["phase"].values]
-        ends = spent["stop"].values
-        died = event[spent["patient"].values] & (ends == stop[spent["patient"].values])
-        exposed = ends[died & inside]
-        last_exposed = float(exposed.max()) if exposed.size else float("nan")
+        patient, state, _, ends = episodes_of(person_time, name)
+        inside = exposed_states[state]
+        died = event[patient] & (ends == stop[patient]) & inside
+        last_exposed = float(ends[died].max()) if died.any() else float("nan")
         log_odds = flat_draws(fit.posterior.sel(endpoint=name), "cured_log_odds")
         sd = float(log_odds.std(ddof=1))
         contraction = 1.0 - (sd / prior.sd) ** 2
@@ -88,12 +87,10 @@ def cure_identifiability(fit: Fit) -> pd.DataFrame:
                 "events": int(event.sum()),
                 "last_event": last,
                 "followed_after": int(later.sum()),
-                "time_after": float((stop[later] - since).sum()),
+                "time_after": float((stop[later] - np.maximum(begin[later], last)).sum()),
                 "last_event_exposed": last_exposed,
                 "events_after": int((stop[event] > last_exposed).sum()),
-                "exposed_after": np.unique(
-                    spent["patient"].values[inside & (ends > last_exposed)]
-                ).size,
+                "exposed_after": np.unique(patient[inside & (ends > last_exposed)]).size,
                 "prior_sd": prior.sd,
                 "posterior_sd": sd,
                 "contraction": contraction,
@@ -102,10 +99,5 @@ def cure_identifiability(fit: Fit) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(rows)
-    table.attrs |= {
-        "model": fit.definition.name,
-        "converged": int(fit.converged),
-        "synthetic": int(person_time.synthetic),
-        "unit": person_time.unit,
-    }
+    table.attrs |= {**state_of(fit), "unit": person_time.unit}
     return table

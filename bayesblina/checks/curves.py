@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -109,21 +108,15 @@ def curve_shift(
     mean = curves["survival"].mean(over)
     middle, sd = other.mean(over), other.std(over, ddof=1)
     apart = (abs(mean - middle) / sd).where(sd >= LEAST_SD)
-    rows = []
-    for endpoint in map(str, apart["endpoint"].values):
-        for regime in map(str, apart["regime"].values):
-            where = {"endpoint": endpoint, "regime": regime}
-            one = apart.sel(where).values
-            known = np.isfinite(one).any()
-            place = int(np.nanargmax(one)) if known else 0
-            rows.append(
-                {
-                    **where,
-                    "largest": float(one[place]),
-                    "time": float(apart["time"].values[place]) if known else np.nan,
-                    "survival": float(mean.sel(where).values[place]),
-                    "survival_free": float(middle.sel(where).values[place]),
-                    "sd_free": float(sd.sel(where).values[place]),
-                }
-            )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    known = apart.notnull().any("time")
+    place = apart.fillna(-1.0).argmax("time")
+    columns = {
+        "largest": apart.isel(time=place),
+        "time": apart["time"].isel(time=place).where(known),
+        "survival": mean.isel(time=place),
+        "survival_free": middle.isel(time=place),
+        "sd_free": sd.isel(time=place),
+    }
+    bare = {name: values.drop_vars("time", errors="ignore") for name, values in columns.items()}
+    table = xr.Dataset(bare).transpose("endpoint", "regime").to_dataframe().reset_index()
+    return table[list(COLUMNS)]

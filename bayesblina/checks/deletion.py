@@ -9,6 +9,7 @@ import xarray as xr
 from bayesblina.checks.pointwise import log_likelihoods, profiles, smoothed
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.estimands.draws import state_of
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.inference.fitting import Fit
 from bayesblina.patients.cohort import Cohort
@@ -58,31 +59,25 @@ def influence(fit: Fit) -> xr.Dataset:
     logs = np.log(ratios.values).reshape(ratios.sizes["endpoint"], -1)
     below = (logs < 0).astype(np.float64)
     first, profile = profiles(fit.person_time, np.arange(persons.size))
-    shape = (logs.shape[0], first.size)
-    change, probability = np.empty(shape), np.empty(shape)
+    change, probability = np.empty((2, logs.shape[0], first.size))
     pareto_k = np.empty(first.size)
     for part, values in log_likelihoods(fit, first):
         log_weights, pareto_k[part] = smoothed(values)
         weights = np.exp(log_weights)
         change[:, part] = logs @ weights.T - logs.mean(axis=1, keepdims=True)
         probability[:, part] = below @ weights.T - below.mean(axis=1, keepdims=True)
-    change, probability, pareto_k = change[:, profile], probability[:, profile], pareto_k[profile]
     dims = ("endpoint", "patient")
     return xr.Dataset(
         {
-            "change": (dims, change),
-            "change_probability": (dims, probability),
-            "pareto_k": ("patient", pareto_k),
+            "change": (dims, change[:, profile]),
+            "change_probability": (dims, probability[:, profile]),
+            "pareto_k": ("patient", pareto_k[profile]),
         },
         coords={
             "endpoint": list(fit.person_time.endpoints),
             "patient": persons.ids,
         },
-        attrs={
-            "model": fit.definition.name,
-            "converged": int(fit.converged),
-            "synthetic": int(fit.person_time.synthetic),
-        },
+        attrs=state_of(fit),
     )
 
 
@@ -130,17 +125,14 @@ def most_influential(
     ids = [str(patient) for patient in found["patient"].values]
     if not set(ids) <= set(row):
         raise EstimandError("Some of the patients are not in the cohort: give the one fitted.")
-    one = found.sel(endpoint=endpoint)
-    order = np.argsort(-np.abs(one["change"].values), kind="stable")[:count]
+    changes = found.sel(endpoint=endpoint)
+    order = np.argsort(-np.abs(changes["change"].values), kind="stable")[:count]
     place = np.array([row[ids[index]] for index in order])
-    pareto_k = one["pareto_k"].values[order]
-    columns: dict[str, object] = {
-        "patient": cohort.patients[place],
-        "change": one["change"].values[order],
-        "change_probability": one["change_probability"].values[order],
-        "pareto_k": pareto_k,
-        "reliable": pareto_k <= GOOD_K,
+    columns: dict[str, object] = {"patient": cohort.patients[place]}
+    columns |= {
+        name: changes[name].values[order] for name in ("change", "change_probability", "pareto_k")
     }
+    columns["reliable"] = changes["pareto_k"].values[order] <= GOOD_K
     if endpoint in cohort.endpoints:
         outcome = cohort.endpoints[endpoint]
         columns |= {

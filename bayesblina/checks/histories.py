@@ -10,6 +10,7 @@ import xarray as xr
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 from bayesblina.core.intervals import split
+from bayesblina.estimands.support import episodes_of
 from bayesblina.hazards.build import BuiltModel
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.likelihood import LogHazard, log_hazard
@@ -107,12 +108,11 @@ class Drawer:
         survived = np.isfinite(self.person_time.people["exit"].values).astype(np.float64)
         if self.course:
             flow = self.flows[0]
-            names = self.person_time.endpoints
-            order = [names.index(name) for name in (RELAPSE, DEATH_IN_REMISSION)]
-            after = names.index(DEATH_AFTER_RELAPSE)
-            rates = [self._rate(place, index, flow) for place in (*order, after)]
-            drawn = draw_courses(flow, rates[0], rates[1], rates[2], generator)
-            pairs = [(place, flow, *one) for place, one in zip((*order, after), drawn, strict=True)]
+            names = (RELAPSE, DEATH_IN_REMISSION, DEATH_AFTER_RELAPSE)
+            order = [self.person_time.endpoints.index(name) for name in names]
+            first, second, after = (self._rate(place, index, flow) for place in order)
+            drawn = draw_courses(flow, first, second, after, generator)
+            pairs = [(place, flow, *one) for place, one in zip(order, drawn, strict=True)]
         else:
             pairs = []
             for place, flow in enumerate(self.flows):
@@ -131,10 +131,10 @@ class Drawer:
 
     def _rate(self, place: int, index: int, flow: Flow) -> Floats:
         """Hazard of an endpoint in each part."""
-        found = self.hazards[place]
+        hazard = self.hazards[place]
         pattern = self.person_time.people["pattern"].values[flow.patient]
-        shared = found.shared[index][found.class_of[pattern], flow.interval, flow.state]
-        relative = found.pattern[index]
+        shared = hazard.shared[index][hazard.class_of[pattern], flow.interval, flow.state]
+        relative = hazard.pattern[index]
         return np.asarray(np.exp(shared + relative[np.minimum(pattern, relative.size - 1)]))
 
 
@@ -144,13 +144,9 @@ def flow_of(person_time: PersonTime, endpoints: tuple[str, ...]) -> Flow:
     Of an illness-death course remission comes first and the time after relapse follows: together
     they are the calendar of a patient's phases, whenever a relapse is drawn.
     """
-    spent = person_time.episodes
     # The two transitions out of remission have the same time at risk: one of them counts.
-    wanted = [person_time.endpoints.index(name) for name in endpoints if name != DEATH_IN_REMISSION]
-    rows = np.isin(spent["endpoint"].values, wanted)
-    patient, state, start, stop = (
-        spent[name].values[rows] for name in ("patient", "phase", "start", "stop")
-    )
+    parts = [episodes_of(person_time, name) for name in endpoints if name != DEATH_IN_REMISSION]
+    patient, state, start, stop = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.lexsort((start, patient))
     patient, state, start, stop = patient[order], state[order], start[order], stop[order]
     episode, interval, length = split(start, stop, person_time.cuts)
@@ -202,9 +198,9 @@ def draw_courses(
     relapse, death_in_remission, death_after_relapse : ndarray, shape (part,)
         Hazards.
     """
-    whole = relapse + death_in_remission
-    ended, remission = first_event(flow, whole, generator)
-    share = np.divide(relapse, whole, out=np.zeros(whole.shape), where=whole > 0)
+    leaving = relapse + death_in_remission
+    ended, remission = first_event(flow, leaving, generator)
+    share = np.divide(relapse, leaving, out=np.zeros(leaving.shape), where=leaving > 0)
     relapsed = ended * (generator.random(ended.size) < share)
     group = np.cumsum(flow.first) - 1
     with_relapse = np.bincount(group, relapsed)[group] > 0

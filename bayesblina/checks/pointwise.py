@@ -14,9 +14,10 @@ density of the patient's follow-up, which a weight that changes during it does n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from scipy.special import logsumexp
 
@@ -121,19 +122,17 @@ def profiles(person_time: PersonTime, rows: Ints) -> tuple[Ints, Ints]:
     for index in range(len(person_time.endpoints)):
         columns += [np.nan_to_num(people[key].values[index], nan=-1.0) for key in ("begin", "exit")]
         columns.append(people["event"].values[index].astype(np.float64))
-        spent = held.episodes.isel(episode=held.episodes["endpoint"].values == index)
-        who = place[spent["patient"].values]
+        episodes = held.episodes.isel(episode=held.episodes["endpoint"].values == index)
+        who = place[episodes["patient"].values]
         mine = who >= 0
         who = who[mine]
         if not who.size:
             continue
-        # Number of each episode among its patient's own; they stand patient by patient.
-        fresh = np.concatenate([[True], who[1:] != who[:-1]])
-        order = np.arange(who.size)
-        number = order - np.maximum.accumulate(np.where(fresh, order, 0))
+        # Number of each episode among its patient's own.
+        number = pd.Series(who).groupby(who).cumcount().to_numpy()
         for key in ("phase", "start"):
             marks = np.full((rows.size, int(number.max()) + 1), -1.0)
-            marks[who, number] = spent[key].values[mine]
+            marks[who, number] = episodes[key].values[mine]
             columns += list(marks.T)
     _, first, profile = np.unique(
         np.stack(columns, axis=1), axis=0, return_index=True, return_inverse=True
@@ -158,15 +157,17 @@ def log_likelihoods(
     values : ndarray, shape (chain, draw, patient)
         Their log-likelihoods, times their weights.
     """
-    sizes, persons = fit.posterior.sizes, fit.person_time.persons
+    sizes = fit.posterior.sizes
     step = max(1, BLOCK // (sizes["chain"] * sizes["draw"]))
-    _, place = persons.rows(rows)
+    _, place = fit.person_time.persons.rows(rows)
     # Patients go with the block in which their last row lies.
     last = np.cumsum(np.bincount(place, minlength=rows.size)) - 1
-    begins = np.flatnonzero(np.diff(last // step, prepend=-1))
+    begins = np.flatnonzero(np.diff(last // step, prepend=-1)).tolist()
     for begin, end in zip(begins, [*begins[1:], rows.size], strict=True):
-        found = of_patients(fit.posterior, fit.person_time, fit.design, rows[begin:end], endpoint)
-        yield slice(int(begin), int(end)), found
+        yield (
+            slice(begin, end),
+            of_patients(fit.posterior, fit.person_time, fit.design, rows[begin:end], endpoint),
+        )
 
 
 def of_patients(
@@ -187,8 +188,9 @@ def of_patients(
         Times their weights.
     """
     pieces, place = person_time.persons.rows(rows)
-    found = patient_log_likelihood(posterior, person_time, design, endpoint=endpoint, rows=pieces)
-    values = found.transpose("chain", "draw", "patient").values
+    values = patient_log_likelihood(
+        posterior, person_time, design, endpoint=endpoint, rows=pieces
+    ).values
     if pieces.size == rows.size:
         return np.asarray(values)
     first = np.flatnonzero(np.diff(place, prepend=-1))
@@ -344,10 +346,10 @@ def current(person_time: PersonTime, definition: ModelDefinition) -> Bools | Non
     _, source = levels_of(
         person_time, definition.borrowing.source, person_time.table["design"].values
     )
-    people, persons = person_time.patients().people, person_time.persons
-    found = np.zeros(persons.size, dtype=bool)
-    found[persons.of] = source[people["category"].values] == 0
-    return found
+    persons, category = person_time.persons, person_time.patients().people["category"].values
+    is_current = np.zeros(persons.size, dtype=bool)
+    is_current[persons.of] = source[category] == 0
+    return is_current
 
 
 def predicted(fit: Fit, endpoint: str | None) -> Ints:
@@ -424,52 +426,38 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
             "over patients are known: read them into memory with read_cohort."
         )
     rows = predicted(fit, endpoint)
-    if person_time.complete and (rows.size <= LARGEST or borrows or not has_total(fit)):
-        found = pointwise(fit, endpoint=endpoint, rows=rows)
-        return _summed(found, patients=rows.size)
+    everybody = person_time.complete and (rows.size <= LARGEST or borrows or not has_total(fit))
     patients = rows.size
     if not person_time.complete:
-        patients = person_time.size
-        if endpoint is not None:
-            patients = int(person_time.table["contributors"].sel(endpoint=endpoint))
-    else:
+        counts = person_time.table["contributors"]
+        patients = person_time.size if endpoint is None else int(counts.sel(endpoint=endpoint))
+    elif not everybody:
         rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE, replace=False))
     found = pointwise(fit, endpoint=endpoint, rows=rows)
-    middle = _at_the_middle(fit)
-    at_middle = of_patients(middle, person_time, fit.design, rows, endpoint).reshape(-1)
-    whole = total_log_likelihood(middle, person_time, fit.design, endpoint=endpoint)[0]
-    difference = found.elpd - at_middle
-    # A finite population is sampled without replacement.
-    unseen = max(1.0 - rows.size / patients, 0.0)
-    sampling = patients * float(difference.std(ddof=1)) * np.sqrt(unseen / rows.size)
-    summed = _summed(found, patients=patients)
-    return LeaveOneOut(
+    left_out = LeaveOneOut(
         patients=patients,
         evaluated=rows.size,
-        elpd=float(whole + patients * difference.mean()),
-        se=float(np.sqrt(patients) * found.elpd.std(ddof=1)),
-        sampling_se=float(sampling),
-        p_loo=float(patients * (found.lpd - found.elpd).mean()),
-        largest_pareto_k=summed.largest_pareto_k,
-        limit=summed.limit,
-        above_limit=summed.above_limit,
-    )
-
-
-def _summed(found: Pointwise, *, patients: int) -> LeaveOneOut:
-    return LeaveOneOut(
-        patients=patients,
-        evaluated=found.rows.size,
         elpd=float(found.elpd.sum()),
-        se=float(np.sqrt(found.elpd.size) * found.elpd.std(ddof=1)),
+        se=float(np.sqrt(patients) * found.elpd.std(ddof=1)),
         sampling_se=0.0,
         p_loo=float(found.lpd.sum() - found.elpd.sum()),
         largest_pareto_k=float(found.pareto_k.max()),
         limit=found.limit,
         above_limit=int((found.pareto_k > found.limit).sum()),
     )
-
-
-def _at_the_middle(fit: Fit) -> xr.Dataset:
-    """Posterior means of the parameters, as one draw."""
-    return fit.posterior.mean(("chain", "draw")).expand_dims(chain=[0], draw=[0])
+    if everybody:
+        return left_out
+    # Posterior means of the parameters, as one draw.
+    middle = fit.posterior.mean(("chain", "draw")).expand_dims(chain=[0], draw=[0])
+    at_middle = of_patients(middle, person_time, fit.design, rows, endpoint).reshape(-1)
+    total = total_log_likelihood(middle, person_time, fit.design, endpoint=endpoint)[0]
+    difference = found.elpd - at_middle
+    # A finite population is sampled without replacement.
+    unseen = max(1.0 - rows.size / patients, 0.0)
+    sampling = patients * float(difference.std(ddof=1)) * np.sqrt(unseen / rows.size)
+    return replace(
+        left_out,
+        elpd=float(total + patients * difference.mean()),
+        sampling_se=float(sampling),
+        p_loo=float(patients * (found.lpd - found.elpd).mean()),
+    )

@@ -10,8 +10,8 @@ import pandas as pd
 import xarray as xr
 
 from bayesblina.checks.pointwise import leave_one_out_total
-from bayesblina.checks.predictive import replicated_events
 from bayesblina.checks.pulls import pulls
+from bayesblina.checks.replicates import replicated_events
 from bayesblina.checks.weaknesses import unreliable, weaknesses
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import EstimandError
@@ -93,17 +93,20 @@ class Checks:
     def __repr__(self) -> str:
         """Show the outcome."""
         reliable = int(self.loo["reliable"].sum())
-        messages = () if self.event_times is None else self.event_times.messages
         parts = [
             "converged" if self.convergence.passed else "NOT CONVERGED",
             self.gate.words(),
-            *messages,
+            *(() if self.event_times is None else self.event_times.messages),
             f"{reliable} of {len(self.loo)} LOO estimates reliable"
             if len(self.loo)
             else "no LOO estimates",
-            *_counted(self.weaknesses, "weakness", "weaknesses"),
-            *_counted(self.notes, "note", "notes"),
         ]
+        for texts, word, words in (
+            (self.weaknesses, "weakness", "weaknesses"),
+            (self.notes, "note", "notes"),
+        ):
+            if texts:
+                parts.append(f"{len(texts)} {word if len(texts) == 1 else words}")
         return f"Checks({'; '.join(parts)})"
 
     def _repr_html_(self) -> str:
@@ -122,11 +125,6 @@ class Checks:
             ).to_html(),
         ]
         return "\n".join(parts)
-
-
-def _counted(texts: Sequence[str], one: str, several: str) -> list[str]:
-    """Say how many there are, if there are any."""
-    return [f"{len(texts)} {one if len(texts) == 1 else several}"] if texts else []
 
 
 def _listed(title: str, sentences: Sequence[str]) -> str:
@@ -210,10 +208,26 @@ def _sampled(loo: pd.DataFrame) -> list[str]:
 
 def _left_out(fit: Fit) -> pd.DataFrame:
     """Leave patients out of each endpoint and, where there are several, of all together."""
-    names: list[str | None] = [*fit.person_time.endpoints]
-    return pd.DataFrame(
-        [_loo(fit, name) for name in (names if len(names) == 1 else [*names, None])]
-    )
+    names = list(fit.person_time.endpoints)
+    rows = []
+    for endpoint in names if len(names) == 1 else [*names, None]:
+        estimate = leave_one_out_total(fit, endpoint=endpoint)
+        rows.append(
+            {
+                "endpoint": ALL_ENDPOINTS if endpoint is None else endpoint,
+                "patients": estimate.patients,
+                "elpd": estimate.elpd,
+                "se": estimate.se,
+                "p_loo": estimate.p_loo,
+                "largest_pareto_k": estimate.largest_pareto_k,
+                "pareto_k_limit": estimate.limit,
+                "patients_above_limit": estimate.above_limit,
+                "reliable": estimate.above_limit == 0,
+                "evaluated": estimate.evaluated,
+                "sampling_se": estimate.sampling_se,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _predictive(fit: Fit) -> pd.DataFrame:
@@ -228,20 +242,3 @@ def _predictive(fit: Fit) -> pd.DataFrame:
         }
     )
     return table.to_dataframe().reset_index()[EVENT_COLUMNS]
-
-
-def _loo(fit: Fit, endpoint: str | None) -> dict[str, object]:
-    found = leave_one_out_total(fit, endpoint=endpoint)
-    return {
-        "endpoint": ALL_ENDPOINTS if endpoint is None else endpoint,
-        "patients": found.patients,
-        "elpd": found.elpd,
-        "se": found.se,
-        "p_loo": found.p_loo,
-        "largest_pareto_k": found.largest_pareto_k,
-        "pareto_k_limit": found.limit,
-        "patients_above_limit": found.above_limit,
-        "reliable": found.above_limit == 0,
-        "evaluated": found.evaluated,
-        "sampling_se": found.sampling_se,
-    }

@@ -10,10 +10,10 @@ from scipy.special import ndtr
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.intervals import split
+from bayesblina.estimands.support import episodes_of
 from bayesblina.hazards.parts import ProportionalPhases
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.partial_likelihood import fit_cox
-from bayesblina.person_time.cells import PersonTime
 
 # Two-sided.
 LEVEL = 0.05
@@ -65,63 +65,54 @@ def early_and_late(fit: Fit) -> tuple[EarlyLate, ...]:
     ):
         return ()
     raw = person_time.terms_of(slice(None))
-    found = (
-        _of_endpoint(fit, person_time, raw, index) for index in range(len(person_time.endpoints))
-    )
+    found = (_of_endpoint(fit, raw, name) for name in person_time.endpoints)
     return tuple(one for one in found if one is not None)
 
 
-def _of_endpoint(fit: Fit, person_time: PersonTime, raw: Floats, index: int) -> EarlyLate | None:
+def _of_endpoint(fit: Fit, raw: Floats, endpoint: str) -> EarlyLate | None:
     """Cox's model with the phase's effect apart after the median event."""
-    episodes, people = person_time.episodes, person_time.people
-    rows = episodes["endpoint"].values == index
-    if fit.design.sources:
+    person_time, design = fit.person_time, fit.design
+    patient, state, start, stop = episodes_of(person_time, endpoint)
+    outcome = person_time.people.sel(endpoint=endpoint)
+    if design.sources:
         # The answer is that of the current patients.
-        current = fit.design.is_current[people["category"].values]
-        rows = rows & current[episodes["patient"].values]
-    patient, state, start, stop = (
-        episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
-    )
-    last = stop == people["exit"].values[index][patient]
-    event = last & people["event"].values[index][patient]
-    role = person_time.table["role"].values
-    compared = event & (role[state] != "other")
+        rows = design.is_current[outcome["category"].values[patient]]
+        patient, state, start, stop = patient[rows], state[rows], start[rows], stop[rows]
+    event = outcome["event"].values[patient] & (stop == outcome["exit"].values[patient])
+    compared = event & (person_time.table["role"].values[state] != "other")
     if not compared.any():
         return None
     cut = float(np.median(stop[compared]))
     piece, interval, length = split(start, stop, np.array([cut]))
     begin = np.where(interval == 1, np.maximum(start[piece], cut), start[piece])
-    end = begin + length
     ends = np.append(piece[1:] != piece[:-1], True)
-    phase = fit.design.contrast[state[piece]]
+    end = np.where(ends, stop[piece], begin + length)
+    phase = design.contrast[state[piece]]
     late = phase[:, :1] * (interval == 1)[:, None]
-    columns = np.concatenate([phase[:, :1] - late, late, phase[:, 1:], raw[patient[piece]]], axis=1)
-    category = people["category"].values[patient[piece]]
-    stratum = fit.design.stratum_of[category]
-    columns = columns[:, _varies(columns, stratum)]
-    if not phase[:, 0].any() or not late.any() or not (phase[:, :1] - late).any():
+    early = phase[:, :1] - late
+    if not late.any() or not early.any():
         return None
-    end = np.where(ends, stop[piece], end)
+    columns = np.concatenate([early, late, phase[:, 1:], raw[patient[piece]]], axis=1)
+    stratum = design.stratum_of[outcome["category"].values[patient[piece]]]
     # Strata one after the other in time: no risk set holds patients of two.
     later = stratum * (2.0 * float(end.max()))
-    result = fit_cox(begin + later, end + later, event[piece] & ends, columns)
+    result = fit_cox(
+        begin + later, end + later, event[piece] & ends, columns[:, _varies(columns, stratum)]
+    )
     if not result.converged or np.isnan(result.estimate[:2]).any():
         return None
-    early_log, late_log = result.estimate[:2]
-    variance = result.covariance[0, 0] + result.covariance[1, 1] - 2 * result.covariance[0, 1]
-    p_value = float(2 * ndtr(-abs(late_log - early_log) / np.sqrt(variance)))
+    (early_log, late_log), covariance = result.estimate[:2], result.covariance
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
     return EarlyLate(
-        endpoint=person_time.endpoints[index],
+        endpoint=endpoint,
         split=cut,
         early=float(np.exp(early_log)),
         late=float(np.exp(late_log)),
-        p_value=p_value,
+        p_value=float(2 * ndtr(-abs(late_log - early_log) / np.sqrt(variance))),
     )
 
 
 def _varies(columns: Floats, stratum: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Say which columns differ within a stratum: others, such as its own, say nothing there."""
-    found = np.zeros(columns.shape[1], dtype=np.bool_)
-    for one in np.unique(stratum):
-        found |= np.ptp(columns[stratum == one], axis=0) > 0
-    return found
+    within = [np.ptp(columns[stratum == one], axis=0) > 0 for one in np.unique(stratum)]
+    return np.any(within, axis=0)

@@ -15,7 +15,6 @@ from bayesblina.core.intervals import (
     number_of_entry_cuts,
 )
 from bayesblina.hazards.build import CAREFUL
-from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.inference.baseline_gate import BaselineGate, gate_of, not_compared
 from bayesblina.inference.fitting import Fit, fit_person_time, weights_of
@@ -74,8 +73,11 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
         the same seed and twice the draws. A baseline whose steps have no known sd stays as smooth
         as it is.
     """
-    definition, freer = _freer(fit.definition)
-    settings = fit.provenance.settings
+    definition, settings = fit.definition, fit.provenance.settings
+    words = "itself with twice the cuts where patients enter"
+    if hasattr(definition.baseline, "step"):
+        definition = definition.with_priors(step=HazardRatioPrior.from_sd(STEP_SD))
+        words += f" and a step sd of {STEP_SD:g}"
     person_time = person_time_for(
         definition,
         cohort,
@@ -93,9 +95,6 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
         settings=replace(settings, draws=2 * settings.draws, target_accept=CAREFUL),
         complete=False,
     )
-    words = "itself with twice the cuts where patients enter"
-    if freer:
-        words += f" and a step sd of {STEP_SD:g}"
     if not again.converged:
         words += " (which did not converge)"
     found = gate_of(fit.posterior, again.posterior, against=words)
@@ -103,13 +102,6 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
         # Draws that cannot be read clear nobody.
         return not_compared(f"{words} is what it would be compared with", fit.person_time.endpoints)
     return found
-
-
-def _freer(definition: ModelDefinition) -> tuple[ModelDefinition, bool]:
-    """Widen the steps of a baseline that has any."""
-    if not hasattr(definition.baseline, "step"):
-        return definition, False
-    return definition.with_priors(step=HazardRatioPrior.from_sd(STEP_SD)), True
 
 
 def more_cuts(person_time: PersonTime) -> Floats:
@@ -130,15 +122,17 @@ def more_cuts(person_time: PersonTime) -> Floats:
     ends = people["exit"].values[people["event"].values]
     pooled = np.unique(np.concatenate([ends, *kinds]))
     before = np.concatenate([[-np.inf], pooled])
-    count = 2 * number_of_entry_cuts(person_time.table.sizes["interval"])
-    pairs = []
-    for times in kinds:
-        if times.size:
-            shares = np.linspace(*ENTRY_SHARES, count)
-            found = np.unique(np.quantile(times, shares, method="inverted_cdf"))
-            pairs.append(np.stack([before[np.searchsorted(pooled, found)], found]))
-    if not pairs:
+    shares = np.linspace(
+        *ENTRY_SHARES, 2 * number_of_entry_cuts(person_time.table.sizes["interval"])
+    )
+    quantiles = [
+        np.unique(np.quantile(times, shares, method="inverted_cdf"))
+        for times in kinds
+        if times.size
+    ]
+    if not quantiles:
         return person_time.cuts
-    fresh = cuts_between(np.concatenate(pairs, axis=1), float(ends.max()))
-    joined = np.unique(np.concatenate([person_time.cuts, fresh]))
+    entries = np.concatenate(quantiles)
+    pairs = np.stack([before[np.searchsorted(pooled, entries)], entries])
+    joined = np.unique(np.concatenate([person_time.cuts, cuts_between(pairs, float(ends.max()))]))
     return joined[np.diff(joined, prepend=0.0) > 2.0 * TIE_TOLERANCE * joined]

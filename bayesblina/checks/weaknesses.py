@@ -7,15 +7,13 @@ import pandas as pd
 
 from bayesblina.checks.proportional import early_and_late
 from bayesblina.checks.pulls import pulls, told_pulls
-from bayesblina.core.arrays import Floats
 from bayesblina.core.tables.numbers import p_value
 from bayesblina.estimands.sources import differences
-from bayesblina.estimands.support import NOBODY, supported
+from bayesblina.estimands.support import NOBODY, episodes_of, supported
 from bayesblina.hazards.effects import levels_of
 from bayesblina.hazards.parts import IllnessDeath, PowerPrior
 from bayesblina.inference.fitting import Fit
 from bayesblina.patients.rules import is_after
-from bayesblina.person_time.cells import PersonTime
 
 # Share of an endpoint's follow-up that a time without anybody at risk must have to be told.
 GAP = 0.05
@@ -98,26 +96,15 @@ def _where(fit: Fit) -> dict[str, str]:
     }
 
 
-def _by_role(person_time: PersonTime, name: str, role: str) -> Floats:
-    """Sum over the states of a role; shape (endpoint,)."""
-    states = person_time.table["role"].values == role
-    values = person_time.table[name].transpose("endpoint", "interval", "phase", "pattern").values
-    return np.asarray(values[:, :, states].sum(axis=(1, 2, 3)), dtype=np.float64)
-
-
 def _without_events(fit: Fit) -> list[str]:
-    found = []
-    for role, where in _where(fit).items():
-        for name, events in zip(
-            fit.person_time.endpoints, _by_role(fit.person_time, "events", role), strict=True
-        ):
-            if events <= NOBODY:
-                bound = "how low" if role == "exposed" else "how high"
-                found.append(
-                    f"{name}: no event {where}; {bound} the hazard ratio may be is what its "
-                    "prior says"
-                )
-    return found
+    table, bounds = fit.person_time.table, {"exposed": "how low", "reference": "how high"}
+    by_state = table["events"].sum(("interval", "pattern")).transpose("endpoint", "phase").values
+    return [
+        f"{name}: no event {where}; {bounds[role]} the hazard ratio may be is what its prior says"
+        for role, where in _where(fit).items()
+        for name, events in zip(fit.person_time.endpoints, by_state, strict=True)
+        if events[table["role"].values == role].sum() <= NOBODY
+    ]
 
 
 def _prior_speaks(fit: Fit) -> list[str]:
@@ -134,34 +121,31 @@ def _prior_speaks(fit: Fit) -> list[str]:
 
 def _never_exposed(fit: Fit) -> list[str]:
     """Levels of categorical covariates in which nobody is ever exposed."""
-    person_time = fit.person_time
-    table = person_time.table
+    person_time, table = fit.person_time, fit.person_time.table
     exposed = table["role"].values == "exposed"
     time = table["person_time"].transpose("endpoint", "interval", "phase", "pattern").values
-    spent = time[:, :, exposed].sum(axis=(1, 2))
-    apart, found = fit.definition.roles.get("subgroup"), []
+    # (endpoint, pattern)
+    time = time[:, :, exposed].sum(axis=(1, 2))
+    nobody = NOBODY * max(float(time.max(initial=0.0)), 1.0)
+    found = []
     for one in person_time.covariates:
         if one.kind != "categorical":
             continue
         levels, level = levels_of(person_time, one.name, table["design"].values)
+        end = (
+            "its hazard ratio there is what the prior and the other subgroups say"
+            if one.name == fit.definition.roles.get("subgroup")
+            else "nothing is known of its effect there"
+        )
         for place, label in enumerate(levels):
-            there = spent[:, level == place].sum(axis=1)
-            missing = [
-                name
-                for name, total in zip(person_time.endpoints, there, strict=True)
-                if total <= NOBODY * max(float(spent.max(initial=0.0)), 1.0)
-            ]
-            if not missing:
-                continue
-            where = "" if len(missing) == len(person_time.endpoints) else f"{', '.join(missing)}: "
-            end = (
-                "its hazard ratio there is what the prior and the other subgroups say"
-                if one.name == apart
-                else "nothing is known of its effect there"
-            )
-            found.append(
-                f"{where}nobody with {one.name} {label} was ever in {fit.question.exposed}; {end}"
-            )
+            missing = time[:, level == place].sum(axis=1) <= nobody
+            names = ", ".join(np.array(person_time.endpoints)[missing])
+            where = "" if missing.all() else f"{names}: "
+            if missing.any():
+                found.append(
+                    f"{where}nobody with {one.name} {label} was ever in {fit.question.exposed}; "
+                    f"{end}"
+                )
     return found
 
 
@@ -174,59 +158,56 @@ def _left_behind(fit: Fit) -> list[str]:
     if not person_time.complete or isinstance(fit.definition.endpoints, IllnessDeath):
         return []
     exits, events = person_time.people["exit"].values, person_time.people["event"].values
-    role, spent = person_time.table["role"].values, person_time.episodes
+    role, where = person_time.table["role"].values, _where(fit)["reference"]
     found = []
     for index, name in enumerate(person_time.endpoints):
-        rows = spent["endpoint"].values == index
-        who, start, stop = (spent[one].values[rows] for one in ("patient", "start", "stop"))
-        state = role[spent["phase"].values[rows]]
+        who, state, start, stop = episodes_of(person_time, name)
+        exposed = role[state] == "exposed"
         begun = np.full(exits.shape[1], np.inf)
-        np.minimum.at(begun, who[state == "exposed"], start[state == "exposed"])
+        np.minimum.at(begun, who[exposed], start[exposed])
         ends = (stop == exits[index, who]) & events[index, who]
         last = np.zeros(exits.shape[1], dtype=np.bool_)
-        last[who[ends & (state == "reference")]] = True
+        last[who[ends & (role[state] == "reference")]] = True
         for other, before in enumerate(person_time.endpoints):
             passed = np.where(events[other], exits[other], np.inf)
-            after = is_after(exits[index], passed)
-            late = np.isfinite(begun) & (begun >= passed)
-            if (last & after).sum() < LEFT_BEHIND * max(int(last.sum()), 1):
+            after = (last & is_after(exits[index], passed)).sum()
+            late = (np.isfinite(begun) & (begun >= passed)).sum()
+            if after < LEFT_BEHIND * max(int(last.sum()), 1):
                 continue
-            if late.sum() > STARTS_AFTER * np.isfinite(begun).sum():
-                continue
-            where = _where(fit)["reference"]
-            found.append(
-                f"{name}: {question.exposed} hardly ever begins after an event of {before}, and "
-                f"those who had one stay at risk {where}: the hazard ratio is in part that of "
-                f"{before}; model 'illness_death' keeps the two apart"
-            )
+            if late <= STARTS_AFTER * np.isfinite(begun).sum():
+                found.append(
+                    f"{name}: {question.exposed} hardly ever begins after an event of {before}, "
+                    f"and those who had one stay at risk {where}: the hazard ratio is in part that "
+                    f"of {before}; model 'illness_death' keeps the two apart"
+                )
     return found
 
 
 def _nobody_at_risk(fit: Fit) -> list[str]:
     """Gaps in the follow-up of a state that is compared, to two digits: nobody's own time."""
     person_time, found = fit.person_time, []
-    table = supported(person_time)
-    for index, endpoint in enumerate(person_time.endpoints):
-        first, last = (
-            float(person_time.table[one].values[index]) for one in ("first_begin", "last_exit")
-        )
+    by_side = supported(person_time).groupby(["endpoint", "role"], sort=False)
+    bounds = zip(
+        person_time.endpoints,
+        person_time.table["first_begin"].values.tolist(),
+        person_time.table["last_exit"].values.tolist(),
+        strict=True,
+    )
+    for endpoint, first, last in bounds:
         for role, where in _where(fit).items():
-            rows = table[(table["endpoint"] == endpoint) & (table["role"] == role)]
-            if rows.empty:
+            if (endpoint, role) not in by_side.groups:
                 continue
-            starts, stops = rows["start"].to_numpy(), rows["stop"].to_numpy()
-            least = GAP * (last - first)
-            unit = person_time.unit
-            found += [
-                f"{endpoint}: nobody is at risk {where} from {_coarse(a)} to {_coarse(b)} {unit}; "
-                "curves under it are the model's alone there"
-                for a, b in zip(stops[:-1], starts[1:], strict=True)
-                if b - a > least
-            ]
-            if last - stops[-1] > least:
+            rows = by_side.get_group((endpoint, role))
+            gaps = zip(rows["stop"], [*rows["start"].iloc[1:], np.inf], strict=True)
+            for begin, end in gaps:
+                if min(end, last) - begin <= GAP * (last - first):
+                    continue
+                when = f"after {_coarse(begin)}"
+                if end <= last:
+                    when = f"from {_coarse(begin)} to {_coarse(end)}"
                 found.append(
-                    f"{endpoint}: nobody is at risk {where} after {_coarse(stops[-1])} {unit}; "
-                    "curves under it are the model's alone there"
+                    f"{endpoint}: nobody is at risk {where} {when} {person_time.unit}; curves "
+                    "under it are the model's alone there"
                 )
     return found
 
@@ -251,20 +232,16 @@ def _not_proportional(fit: Fit) -> list[str]:
 def _conflicts(fit: Fit) -> list[str]:
     """External patients whose hazard or hazard ratios are not those of the current ones."""
     covariate = fit.definition.borrowing and fit.definition.borrowing.source
-    words = {
-        "baseline": "the hazard of {who}is",
-        "phases": "the hazard ratio of {name} in {who}is",
-        "covariates": "the hazard ratio of {name} in {who}is",
-    }
     found = []
     for one in differences(fit):
         if one.conflicts:
             lower, middle, upper = one.interval(0.95)
-            who = f"external patients ({covariate} {one.source}) "
+            what = "hazard" if one.part == "baseline" else f"hazard ratio of {one.name}"
+            of = "of" if one.part == "baseline" else "in"
             found.append(
-                f"{one.endpoint}: {words[one.part].format(name=one.name, who=who)} {middle:.2f} "
-                f"(95 % interval {lower:.2f} to {upper:.2f}) times the current patients': they "
-                "conflict, and little is borrowed of it"
+                f"{one.endpoint}: the {what} {of} external patients ({covariate} {one.source}) is "
+                f"{middle:.2f} (95 % interval {lower:.2f} to {upper:.2f}) times the current "
+                "patients': they conflict, and little is borrowed of it"
             )
     return found
 
@@ -272,9 +249,8 @@ def _conflicts(fit: Fit) -> list[str]:
 def _weights(fit: Fit, *, coarse: bool) -> list[str]:
     """Weights that make patients more or fewer than they are."""
     person_time = fit.person_time
-    if not person_time.weighted or isinstance(fit.definition.borrowing, PowerPrior):
-        return []
-    if not person_time.complete:
+    known = person_time.weighted and person_time.complete
+    if not known or isinstance(fit.definition.borrowing, PowerPrior):
         return []
     if person_time.in_pieces:
         size, pieces = (
@@ -285,13 +261,11 @@ def _weights(fit: Fit, *, coarse: bool) -> list[str]:
             "weights, which count as independent; the interval is not that of the estimate"
         ]
     people = person_time.people
-    found = []
-    for index, name in enumerate(person_time.endpoints):
-        used = np.isfinite(people["exit"].values[index])
-        total, count = float(people["weight"].values[used].sum()), int(used.sum())
-        if abs(total - count) > 0.005 * count:
-            found.append(
-                f"{name}: the weights sum to {total / count:.2f} times the number of patients; the "
-                "interval is as wide as if there were so many"
-            )
-    return found
+    used = np.isfinite(people["exit"].transpose("endpoint", "patient").values)
+    shares = (used @ people["weight"].values) / used.sum(axis=1)
+    return [
+        f"{name}: the weights sum to {share:.2f} times the number of patients; the interval is as "
+        "wide as if there were so many"
+        for name, share in zip(person_time.endpoints, shares.tolist(), strict=True)
+        if abs(share - 1.0) > 0.005
+    ]

@@ -1,163 +1,32 @@
-"""Classical companions of the Bayesian answer: Mantel-Byar, Simon-Makuch and their relatives.
+"""Product limits, Simon-Makuch curves and numbers at risk, from the same episodes as the models.
 
-The first two let a patient change groups when the phase changes: no time is immortal. All
-numbers come from the same episodes as the models, and none depends on the time unit.
+By Simon and Makuch a patient changes groups when the phase changes: no time is immortal. Nothing
+here depends on the time unit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from numpy.typing import ArrayLike
-from scipy.special import chdtrc, ndtri
 
+from bayesblina.classical.comparison import Comparison, levels_of_patients
 from bayesblina.core.arguments import require_kind, require_seed
-from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import snap, snap_to
 from bayesblina.core.product_limit import (
     bootstrap_band,
     count_at_risk,
-    count_events,
     count_present,
     product_limit,
     sum_of_hazards,
 )
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import valid_weights
-from bayesblina.person_time.follow_up import Episodes, find_episodes, roles_of
 from bayesblina.person_time.question import Question
-
-LABEL = (
-    "The Mantel-Byar odds ratio approximates the hazard ratio where the effect is small and the "
-    "groups at risk are of like size; elsewhere Peto's one-step estimate can be far from it."
-)
-
-
-def mantel_byar(cohort: Cohort, question: Question, *, strata: Sequence[str] = ()) -> xr.Dataset:
-    """Compare exposed with reference by the Mantel-Byar test.
-
-    Parameters
-    ----------
-    cohort
-        The patients.
-    question
-        Who is compared.
-    strata
-        Categorical covariates: patients are compared with those of the same levels only, and
-        observed and expected events and the variance are summed over all combinations of levels.
-
-    Returns
-    -------
-    xarray.Dataset
-        Over endpoint: ``observed``, ``expected``, ``observed_reference``, ``expected_reference``,
-        ``variance``, ``chi2`` (one degree of freedom), ``p_value``, ``peto_odds_ratio`` with
-        ``peto_lower`` and ``peto_upper`` (95 %), ``pike_odds_ratio``. NaN where there is no
-        event time with both groups at risk.
-
-    Raises
-    ------
-    SpecError
-        If the question cannot be asked of the cohort, or a stratum is no categorical covariate.
-
-    Notes
-    -----
-    Mantel and Byar (1974), doi:10.2307/2285644. It is the score test of the Cox model with the
-    phase as a time-varying covariate.
-
-    Examples
-    --------
-    >>> import bayesblina as bb
-    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
-    >>> question = bb.Question(
-    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
-    ... )
-    >>> bool((bb.mantel_byar(cohort, question)["peto_odds_ratio"] < 1).all())
-    True
-    """
-    require_kind(cohort, Cohort, "cohort")
-    require_kind(question, Question, "question")
-    columns: dict[str, list[float]] = {}
-    episodes = find_episodes(cohort, question)
-    stratum, _ = _levels(cohort, strata)
-    for found in episodes.values():
-        for name, value in _mantel_byar(found, question, stratum[found.patient]).items():
-            columns.setdefault(name, []).append(value)
-    return xr.Dataset(
-        {name: ("endpoint", values) for name, values in columns.items()},
-        coords={"endpoint": list(episodes)},
-        attrs={"note": LABEL, "synthetic": int(cohort.synthetic)},
-    )
-
-
-def _levels(cohort: Cohort, names: Sequence[str]) -> tuple[Ints, list[str]]:
-    """Give each patient the number of its combination of levels; and the combinations' labels."""
-    if isinstance(names, str):
-        raise SpecError(f"strata must be a list of covariates, such as ['{names}'].")
-    categorical = [
-        name for name, covariate in cohort.covariates.items() if covariate.kind == "categorical"
-    ]
-    number, labels = np.zeros(cohort.size, dtype=np.int64), [""]
-    for name in names:
-        if name not in categorical:
-            raise SpecError(f"No categorical covariate '{name}'. {nearest(name, categorical)}")
-        covariate = cohort.covariates[name]
-        number = number * len(covariate.levels) + covariate.values.astype(np.int64)
-        labels = [
-            ", ".join(part for part in (label, level) if part)
-            for label in labels
-            for level in covariate.levels
-        ]
-    return number, labels
-
-
-def _mantel_byar(found: Episodes, question: Question, stratum: Ints) -> dict[str, float]:
-    sums = np.zeros(5)
-    for value in np.unique(stratum):
-        sums += _excess(found, *(rows & (stratum == value) for rows in _groups(found, question)))
-    observed, expected, other, other_expected, variance = (float(value) for value in sums)
-    excess = observed - expected
-    comparable = variance > 0
-    nan = float("nan")
-    log_ratio = excess / variance if comparable else nan
-    half = float(-ndtri(0.025)) / np.sqrt(variance) if comparable else nan
-    statistic = excess**2 / variance if comparable else nan
-    pike = nan
-    if other > 0 and expected > 0 and other_expected > 0:
-        pike = (observed / expected) / (other / other_expected)
-    return {
-        "observed": observed,
-        "expected": expected,
-        "observed_reference": other,
-        "expected_reference": other_expected,
-        "variance": variance,
-        "chi2": statistic,
-        "p_value": float(chdtrc(1.0, statistic)),
-        "peto_odds_ratio": float(np.exp(log_ratio)),
-        "peto_lower": float(np.exp(log_ratio - half)),
-        "peto_upper": float(np.exp(log_ratio + half)),
-        "pike_odds_ratio": pike,
-    }
-
-
-def _excess(found: Episodes, exposed: Bools, reference: Bools) -> Floats:
-    """Sum observed and expected events of both groups, and the variance, over event times."""
-    times = np.unique(found.stop[found.event & (exposed | reference)])
-    at_risk = [
-        count_at_risk(found.start[rows], found.stop[rows], times) for rows in (exposed, reference)
-    ]
-    events = [count_events(found.stop[found.event & rows], times) for rows in (exposed, reference)]
-    n, d = at_risk[0] + at_risk[1], events[0] + events[1]
-    share = at_risk[0] / n
-    rest = np.divide(n - d, n - 1, out=np.zeros(n.size), where=n > 1)
-    variance = (d * share * (1 - share) * rest).sum()
-    return np.array(
-        [events[0].sum(), (d * share).sum(), events[1].sum(), (d * (1 - share)).sum(), variance]
-    )
 
 
 def simon_makuch(
@@ -231,11 +100,34 @@ def simon_makuch(
     >>> sorted(bb.simon_makuch(cohort, question, landmark=8.0)["group"].unique())
     ['maintenance', 'no maintenance']
     """
-    require_kind(cohort, Cohort, "cohort")
-    require_kind(question, Question, "question")
-    begin = question.landmark if landmark is None else landmark
-    _check(begin, minimum_at_risk, mass)
-    question.require_landmark(begin)
+    return simon_makuch_of(
+        Comparison.of(cohort, question),
+        landmark=landmark,
+        weights=weights,
+        minimum_at_risk=minimum_at_risk,
+        mass=mass,
+        band=band,
+        seed=seed,
+        replicates=replicates,
+    )
+
+
+def simon_makuch_of(
+    comparison: Comparison,
+    *,
+    landmark: float | None = None,
+    weights: ArrayLike | None = None,
+    minimum_at_risk: int = 1,
+    mass: float = 0.95,
+    band: Literal["greenwood", "bootstrap"] = "greenwood",
+    seed: int | None = None,
+    replicates: int = 1000,
+) -> pd.DataFrame:
+    """Draw up the curves of `simon_makuch` for a comparison."""
+    cohort, question = comparison.cohort, comparison.question
+    asked = question.landmark if landmark is None else landmark
+    _check(asked, minimum_at_risk, mass)
+    question.require_landmark(asked)
     if band not in ("greenwood", "bootstrap"):
         raise SpecError(f"band must be 'greenwood' or 'bootstrap', got {band!r}.")
     if band == "bootstrap" and (seed is None or replicates < 2):
@@ -243,27 +135,27 @@ def simon_makuch(
     if seed is not None:
         require_seed(seed)
     tables = []
-    asked = begin
     weight = valid_weights(weights, cohort)
     person = np.arange(cohort.size)
     if cohort.persons is not None:
         person = np.unique(cohort.persons, return_inverse=True)[1].reshape(-1)
-    for name, found in find_episodes(cohort, question).items():
-        if asked is not None:
-            begin = snap_to(asked, np.concatenate([found.start, found.stop]))
-        after = found.stop > (-np.inf if begin is None else begin)
-        for label, group in zip(_labels(question), _groups(found, question), strict=True):
+    for name, episodes in comparison.episodes.items():
+        begin = asked
+        if begin is not None:
+            begin = snap_to(begin, np.concatenate([episodes.start, episodes.stop]))
+        after = episodes.stop > (-np.inf if begin is None else begin)
+        for label, group in zip(comparison.labels, comparison.groups(episodes), strict=True):
             rows = group & after
             if not rows.any():
                 continue
-            start, stop, event = found.start[rows], found.stop[rows], found.event[rows]
-            own = None if weight is None else weight[found.patient[rows]]
+            start, stop, event = episodes.start[rows], episodes.stop[rows], episodes.event[rows]
+            own = None if weight is None else weight[episodes.patient[rows]]
             curve = product_limit(
                 start, stop, event, begin=begin, minimum=minimum_at_risk, mass=mass, weight=own
             )
             if band == "bootstrap":
                 # The same patients are drawn for both groups: a replicate is a whole study.
-                patients, who = np.unique(person[found.patient], return_inverse=True)
+                patients, who = np.unique(person[episodes.patient], return_inverse=True)
                 lower, upper = bootstrap_band(
                     start,
                     stop,
@@ -277,8 +169,7 @@ def simon_makuch(
                     replicates=replicates,
                     weight=own,
                 )
-                curve["lower"] = np.concatenate([[1.0], lower])
-                curve["upper"] = np.concatenate([[1.0], upper])
+                curve = curve.assign(lower=[1.0, *lower], upper=[1.0, *upper])
             tables.append(curve.assign(endpoint=name, group=label))
     return _join(tables, "survival", cohort)
 
@@ -334,21 +225,9 @@ def kaplan_meier(
     >>> list(bb.kaplan_meier(cohort, by="age_group")["group"].unique())
     ['18-34', '35-54', '55+']
     """
-    require_kind(cohort, Cohort, "cohort")
-    _check(landmark, minimum_at_risk, mass)
-    tables = [
-        product_limit(
-            start,
-            stop,
-            event,
-            begin=landmark,
-            minimum=minimum_at_risk,
-            mass=mass,
-            weight=own,
-        ).assign(endpoint=name, group=label)
-        for name, label, start, stop, event, own in _by_group(cohort, by, landmark, weights)
-    ]
-    return _join(tables, "survival", cohort)
+    return _of_everybody(
+        product_limit, "survival", cohort, by, landmark, weights, minimum_at_risk, mass
+    )
 
 
 def nelson_aalen(
@@ -391,21 +270,9 @@ def nelson_aalen(
     >>> "cumulative_hazard" in bb.nelson_aalen(cohort)
     True
     """
-    require_kind(cohort, Cohort, "cohort")
-    _check(landmark, minimum_at_risk, mass)
-    tables = [
-        sum_of_hazards(
-            start,
-            stop,
-            event,
-            begin=landmark,
-            minimum=minimum_at_risk,
-            mass=mass,
-            weight=own,
-        ).assign(endpoint=name, group=label)
-        for name, label, start, stop, event, own in _by_group(cohort, by, landmark, weights)
-    ]
-    return _join(tables, "cumulative_hazard", cohort)
+    return _of_everybody(
+        sum_of_hazards, "cumulative_hazard", cohort, by, landmark, weights, minimum_at_risk, mass
+    )
 
 
 def _check(begin: float | None, minimum_at_risk: int, mass: float) -> None:
@@ -417,12 +284,22 @@ def _check(begin: float | None, minimum_at_risk: int, mass: float) -> None:
         raise SpecError(f"landmark must be a time from 0 on, got {begin!r}.")
 
 
-def _by_group(
-    cohort: Cohort, by: str | None, landmark: float | None, weights: ArrayLike | None
-) -> Iterator[tuple[str, str, Floats, Floats, Bools, Floats | None]]:
-    """Entry, exit, event and weight of the patients of each endpoint and group that has any."""
+def _of_everybody(
+    estimate: Callable[..., pd.DataFrame],
+    value: str,
+    cohort: Cohort,
+    by: str | None,
+    landmark: float | None,
+    weights: ArrayLike | None,
+    minimum_at_risk: int,
+    mass: float,
+) -> pd.DataFrame:
+    """Estimate a step curve of the patients of each endpoint and group that has any."""
+    require_kind(cohort, Cohort, "cohort")
+    _check(landmark, minimum_at_risk, mass)
     weight = valid_weights(weights, cohort)
-    number, labels = _levels(cohort, [] if by is None else [by])
+    number, labels = levels_of_patients(cohort, [] if by is None else [by])
+    tables = []
     for name, endpoint in cohort.endpoints.items():
         entry, time = snap([endpoint.entry, endpoint.time])
         begin = -np.inf if landmark is None else snap_to(landmark, np.concatenate([entry, time]))
@@ -430,8 +307,17 @@ def _by_group(
         for index, label in enumerate(labels):
             rows = used & (number == index)
             if rows.any():
-                own = None if weight is None else weight[rows]
-                yield name, label or "all", entry[rows], time[rows], endpoint.event[rows], own
+                curve = estimate(
+                    entry[rows],
+                    time[rows],
+                    endpoint.event[rows],
+                    begin=landmark,
+                    minimum=minimum_at_risk,
+                    mass=mass,
+                    weight=None if weight is None else weight[rows],
+                )
+                tables.append(curve.assign(endpoint=name, group=label or "all"))
+    return _join(tables, value, cohort)
 
 
 def _join(tables: list[pd.DataFrame], value: str, cohort: Cohort) -> pd.DataFrame:
@@ -485,27 +371,32 @@ def numbers_at_risk(
     >>> list(bb.numbers_at_risk(cohort, question, [12.0]).columns)
     ['endpoint', 'group', 'time', 'at_risk']
     """
-    require_kind(cohort, Cohort, "cohort")
-    require_kind(question, Question, "question")
+    return numbers_at_risk_of(Comparison.of(cohort, question), times, landmark=landmark)
+
+
+def numbers_at_risk_of(
+    comparison: Comparison, times: ArrayLike, *, landmark: float | None = None
+) -> pd.DataFrame:
+    """Count the patients at risk in a comparison, as `numbers_at_risk` does."""
     try:
         grid = np.asarray(times, dtype=np.float64)
     except (TypeError, ValueError):
         raise SpecError(f"times must be numbers, got {times!r}.") from None
     if grid.ndim != 1:
         raise SpecError(f"times must be a flat sequence of numbers, got {times!r}.")
-    begin = question.landmark if landmark is None else landmark
+    begin = comparison.question.landmark if landmark is None else landmark
     _check(begin, 1, 0.5)
+    comparison.question.require_landmark(begin)
     begin = 0.0 if begin is None else float(begin)
-    question.require_landmark(begin if landmark is not None else question.landmark)
     if (grid < begin).any():
         raise SpecError(f"times must not lie before {begin:g}, where the curve starts.")
     tables = []
-    for name, found in find_episodes(cohort, question).items():
-        known = np.concatenate([found.start, found.stop])
+    for name, episodes in comparison.episodes.items():
+        known = np.concatenate([episodes.start, episodes.stop])
         here = np.array([snap_to(time, known) for time in grid])
         first = here <= snap_to(begin, known)
-        for label, rows in zip(_labels(question), _groups(found, question), strict=True):
-            start, stop = found.start[rows], found.stop[rows]
+        for label, rows in zip(comparison.labels, comparison.groups(episodes), strict=True):
+            start, stop = episodes.start[rows], episodes.stop[rows]
             count = np.where(
                 first, count_present(start, stop, here), count_at_risk(start, stop, here)
             )
@@ -523,13 +414,3 @@ def median_time(curve: pd.DataFrame) -> float:
     # The product of the steps may miss one half by a rounding error.
     reached = curve.loc[curve["survival"] <= 0.5 * (1 + 1e-9), "time"]
     return np.inf if reached.empty else float(reached.iloc[0])
-
-
-def _labels(question: Question) -> tuple[str, str]:
-    return question.exposed, question.reference or f"no {question.exposed}"
-
-
-def _groups(found: Episodes, question: Question) -> tuple[Bools, Bools]:
-    """Rows of the exposed and of the reference group; other states belong to neither."""
-    role = np.asarray(roles_of(found.phases, question))[found.phase]
-    return role == "exposed", role == "reference"

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesblina.classical.curves import mantel_byar, median_time, simon_makuch
+from bayesblina.classical.comparison import Comparison
+from bayesblina.classical.curves import median_time, simon_makuch_of
+from bayesblina.classical.rank_tests import mantel_byar_of
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.curves import survival_quantile
@@ -111,14 +113,14 @@ def compare_with_published(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.D
     >>> list(table["source"].unique())
     ['published', 'Simon-Makuch', 'posterior', 'Mantel-Byar']
     """
-    require_kind(cohort, Cohort, "cohort")
     require_kind(fit, Fit, "fit")
     if fit.question.exposed != "maintenance" or fit.question.reference is not None:
         raise EstimandError("The published comparison is of maintenance with no maintenance.")
     per_month = DAYS_PER_UNIT["months"] / DAYS_PER_UNIT[fit.person_time.unit]
     known = published().query("quantity == 'median'")
-    curves = simon_makuch(cohort, fit.question, weights=weights_of(fit, cohort))
-    compared = mantel_byar(cohort, fit.question)
+    comparison = Comparison.of(cohort, fit.question)
+    curves = simon_makuch_of(comparison, weights=weights_of(fit, cohort))
+    compared = mantel_byar_of(comparison)
     regimes: dict[str, Regime] = {"maintenance": From(landmark), "no maintenance": Never()}
     quantiles = survival_quantile(fit, regimes=list(regimes.values()), landmark=landmark)
     rows: list[dict[str, object]] = []

@@ -117,7 +117,7 @@ def models_prior(
     with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
         if out is not None:
             require_folder(out)
-        from bayesblina.checks.prior_curves import prior_predictive
+        from bayesblina.checks.priors.predictive import prior_predictive
         from bayesblina.core.csv_files import to_csv
         from bayesblina.core.files import write_text
         from bayesblina.estimands.summaries import prior_table

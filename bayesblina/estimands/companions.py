@@ -52,14 +52,13 @@ def beside(
         The companion's.
     """
     shape = own.shape[2:]
-    found: dict[str, tuple[tuple[str, ...], NDArray[np.generic]]] = {}
+    columns: dict[str, NDArray[np.generic]]
     if companion is None:
         states = np.array([fit.gate.state_of(name) for name in endpoints], dtype=str)
         wide = states.reshape(-1, *(1,) * (len(shape) - 1))
-        found["baseline"] = (dims, np.broadcast_to(wide, shape).copy())
+        columns = {"baseline": np.broadcast_to(wide, shape).copy()}
     else:
-        place = np.indices(shape)[0].ravel()
-        labels = [{"endpoint": endpoints[index]} for index in place]
+        labels = [{"endpoint": endpoints[index]} for index in np.indices(shape)[0].ravel()]
         errors = stated_of(fit.companion.table, labels, "error")
         flat = companion.reshape(*companion.shape[:2], -1)
         judged = judge(
@@ -69,20 +68,18 @@ def beside(
             error=0.0 if errors is None else np.nan_to_num(errors),
         )
         low, middle, high = np.exp(np.quantile(flat, [TAIL, 0.5, 1.0 - TAIL], axis=(0, 1)))
-        below = (flat < 0.0).mean(axis=(0, 1))
         columns = {
             "companion_median": middle,
             "companion_lower": low,
             "companion_upper": high,
-            "companion_probability_below_1": below,
+            "companion_probability_below_1": (flat < 0.0).mean(axis=(0, 1)),
             "baseline": judged["state"].to_numpy(dtype=str),
             "baseline_shift": judged["shift"].to_numpy(),
         }
-        found |= {name: (dims, values.reshape(shape)) for name, values in columns.items()}
+    found: dict[str, tuple[tuple[str, ...], NDArray[np.generic]]] = {
+        name: (dims, values.reshape(shape)) for name, values in columns.items()
+    }
     if fit.event_times is not None:
-        states_of = fit.event_times.table.set_index("endpoint")["state"]
-        found["event_times"] = (
-            dims[:1],
-            np.array([str(states_of[name]) for name in endpoints], dtype=str),
-        )
+        state = fit.event_times.table.set_index("endpoint")["state"]
+        found["event_times"] = (dims[:1], state.loc[endpoints].to_numpy(dtype=str))
     return found

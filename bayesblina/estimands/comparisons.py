@@ -9,16 +9,16 @@ import xarray as xr
 
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import EstimandError
-from bayesblina.estimands.curves import (
+from bayesblina.estimands.averages import (
+    Averages,
+    collect,
     described,
-    hazard_of_average,
     in_blocks,
-    populations_of,
     require_horizon,
-    survival,
 )
+from bayesblina.estimands.curves import survival
 from bayesblina.estimands.populations import Population
-from bayesblina.estimands.regimes import Never, Regime
+from bayesblina.estimands.regimes import Never, Regime, effects_begin
 from bayesblina.inference.fitting import Fit
 
 NEVER = Never()
@@ -85,8 +85,7 @@ def contrast(
             "its difference is not known there. Compare survival at a time, or rmst."
         )
     name = next(iter(estimate.data_vars))
-    first = estimate[name].sel(regime=regime.label, drop=True)
-    second = estimate[name].sel(regime=against.label, drop=True)
+    first, second = (estimate[name].sel(regime=one.label, drop=True) for one in (regime, against))
     if kind == "ratio" and bool((second == 0).any()):
         raise EstimandError(f"{name} is 0 under '{against.label}' in some draws: no ratio.")
     value = first - second if kind == "difference" else first / second
@@ -172,29 +171,30 @@ def number_needed_to_treat(
     lower, middle, upper = (
         difference.quantile(part, over).drop_vars("quantile") for part in (tail, 0.5, 1.0 - tail)
     )
-    with np.errstate(divide="ignore"):
-        numbers = [1.0 / value for value in (middle, lower, upper)]
     statements = [
-        _statement(float(one), float(low), float(high), mass)
-        for one, low, high in zip(middle.values, lower.values, upper.values, strict=True)
+        _statement(*ends, mass)
+        for ends in zip(
+            middle.values.tolist(), lower.values.tolist(), upper.values.tolist(), strict=True
+        )
     ]
-    return xr.Dataset(
-        {
-            "survival_difference": difference,
-            "number_needed_to_treat": numbers[0],
-            "number_at_lower": numbers[1],
-            "number_at_upper": numbers[2],
-            "probability_of_benefit": (difference > 0).mean(over),
-            "statement": ("endpoint", statements),
-        },
-        attrs={
-            **curves.attrs,
-            "time": float(time),
-            "regime": regime.label,
-            "against": against.label,
-            "mass": mass,
-        },
-    )
+    with np.errstate(divide="ignore"):
+        return xr.Dataset(
+            {
+                "survival_difference": difference,
+                "number_needed_to_treat": 1.0 / middle,
+                "number_at_lower": 1.0 / lower,
+                "number_at_upper": 1.0 / upper,
+                "probability_of_benefit": (difference > 0).mean(over),
+                "statement": ("endpoint", statements),
+            },
+            attrs={
+                **curves.attrs,
+                "time": float(time),
+                "regime": regime.label,
+                "against": against.label,
+                "mass": mass,
+            },
+        )
 
 
 def average_hazard_ratio(
@@ -250,45 +250,40 @@ def average_hazard_ratio(
     """
     require_kind(fit, Fit, "fit")
 
-    def estimate(part: Fit) -> xr.Dataset:
-        both = [regime, against]
-        populations = populations_of(part, both, landmark, (population, None))
-        start, last = populations.start, populations.last
-        end = last if horizon is None else float(horizon)
-        require_horizon(end, populations)
-        changes = [
-            time + (part.question.lag if phase == part.question.exposed else 0.0)
-            for one in both
-            for phase, time in one.changes(part.question.exposed)
-        ]
+    both = [regime, against]
+
+    def estimate(part: Fit, averages: Averages) -> xr.Dataset:
+        start = averages.window.start
+        end = averages.window.last if horizon is None else float(horizon)
+        require_horizon(end, averages.window)
         since = part.person_time.table["since"].values
-        inner = [*part.person_time.cuts, *(time + later for time in changes for later in since)]
+        inner = list(part.person_time.cuts)
+        for one in both:
+            inner += [time for _, time in effects_begin(one, part.question)]
+            # Pieces of a phase count from its start, whatever the lag.
+            starts = [time for _, time in one.changes(part.question.exposed)]
+            inner += [time + later for time in starts for later in since]
         knots = np.unique([start, *(point for point in inner if start < point < end), end])
         nodes, weights = np.polynomial.legendre.leggauss(NODES)
         width = np.diff(knots)[:, None]
         times = (knots[:-1, None] + width * (nodes + 1.0) / 2.0).ravel()
-        spread = (width * weights / 2.0).ravel()
-        hazards = hazard_of_average(
-            part, regimes=both, times=times, landmark=start, population=population
-        )
-        alive = survival(part, regimes=both, times=times, landmark=start, population=population)
-        rates = hazards["hazard"]
-        density = rates * alive["survival"]
-        weight: xr.DataArray = density.mean("regime") * xr.DataArray(spread, dims="time")
-        one, other = (rates.sel(regime=each.label, drop=True) for each in both)
-        log_ratio: xr.DataArray = xr.apply_ufunc(np.log, one) - xr.apply_ufunc(np.log, other)
-        weighted: xr.DataArray = log_ratio * weight
-        average = xr.apply_ufunc(np.exp, weighted.sum("time") / weight.sum("time"))
+        spread = xr.DataArray((width * weights / 2.0).ravel(), dims="time")
+        hazards = collect(part, averages, lambda average: average.hazard(times), ("time",))
+        alive = collect(part, averages, lambda average: average.survival(times), ("time",))
+        weight: xr.DataArray = (hazards * alive).mean("regime") * spread
+        logs: xr.DataArray = xr.apply_ufunc(np.log, hazards)
+        log_ratio: xr.DataArray = logs.isel(regime=0, drop=True) - logs.isel(regime=1, drop=True)
+        average: xr.DataArray = (log_ratio * weight).sum("time") / weight.sum("time")
         return described(
             part,
-            {"hazard_ratio": average},
-            populations,
+            {"hazard_ratio": xr.apply_ufunc(np.exp, average)},
+            averages,
             horizon=end,
             exposed=regime.label,
             reference=against.label,
         )
 
-    return in_blocks(fit, population, estimate)
+    return in_blocks(fit, estimate, regimes=both, landmark=landmark, population=population, by=None)
 
 
 def _statement(middle: float, lower: float, upper: float, mass: float) -> str:
@@ -297,9 +292,8 @@ def _statement(middle: float, lower: float, upper: float, mass: float) -> str:
             return "infinity"
         return f"{'benefit' if difference > 0 else 'harm'} {1.0 / abs(difference):.3g}"
 
+    first, last = sorted([lower, upper], key=abs, reverse=True)
+    interval = f"{worded(first)} to {worded(last)}"
     if lower < 0 < upper:
         interval = f"{worded(upper)} to infinity to {worded(lower)}"
-    else:
-        first, last = sorted([lower, upper], key=abs, reverse=True)
-        interval = f"{worded(first)} to {worded(last)}"
     return f"{worded(middle)} ({mass:.0%} interval {interval})"

@@ -7,8 +7,8 @@ import xarray as xr
 
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import EstimandError
-from bayesblina.estimands.populations import Group, Population, eligible_groups, supplied_groups
-from bayesblina.estimands.ratios import attributes_of
+from bayesblina.estimands.draws import attributes_of, by_draw
+from bayesblina.estimands.populations import Population, groups_of
 from bayesblina.hazards.likelihood import cured_log_odds
 from bayesblina.hazards.survivors import cured_given_survival
 from bayesblina.inference.fitting import Fit
@@ -63,52 +63,36 @@ def cured_fraction(
     require_kind(fit, Fit, "fit")
     require_cure(fit)
     posterior, person_time, design = fit.posterior, fit.person_time, fit.design
-    roles = fit.definition.roles
-    description = "eligible patients as they come under observation"
-    supplied: list[Group] = []
-    if population is not None:
-        supplied, description = supplied_groups(
-            person_time, population, by=by, group=roles.get("group"), source=roles.get("source")
-        )
-    current = None
-    if fit.definition.borrowing is not None and population is None:
-        current = design.is_current
-        description = description.replace("eligible", "current eligible")
-    labels: list[str] = []
+    people = person_time.people
+    followed = np.isfinite(people["exit"].transpose("endpoint", "patient").values)
+    groups, description = groups_of(
+        fit,
+        population,
+        by=by,
+        at_risk=(followed * people["weight"].values) @ person_time.projection(),
+        who="eligible patients as they come under observation",
+    )
     fractions = []
-    for endpoint in person_time.endpoints:
-        groups = supplied
-        if population is None:
-            people = person_time.people
-            followed = np.isfinite(people["exit"].sel(endpoint=endpoint).values)
-            counts = (followed * people["weight"].values) @ person_time.projection()
-            groups = eligible_groups(person_time, counts, by=by, endpoint=endpoint, current=current)
-        labels = [group.label for group in groups]
+    for endpoint, of_endpoint in zip(person_time.endpoints, groups, strict=True):
         means = []
-        for group in groups:
+        for group in of_endpoint:
             terms = design.standardised(group.terms)
             log_odds = cured_log_odds(posterior, design, terms, endpoint=endpoint)
             assert log_odds is not None
             means.append(cured_given_survival(log_odds) @ group.weight)
         fractions.append(np.stack(means, axis=1))
-    values = np.stack(fractions, axis=1)
-    dims: tuple[str, ...] = ("chain", "draw", "endpoint", "subgroup")
-    coords = {
-        "chain": posterior["chain"],
-        "draw": posterior["draw"],
-        "endpoint": list(person_time.endpoints),
-    }
-    if by is None:
-        values, dims = values[:, :, 0], dims[:3]
-    else:
-        coords["subgroup"] = labels
-    sizes = (posterior.sizes["chain"], posterior.sizes["draw"])
+    values = by_draw(
+        fit,
+        np.stack(fractions, axis=1),
+        ("endpoint", "subgroup"),
+        endpoint=list(person_time.endpoints),
+        subgroup=[group.label for group in groups[-1]],
+    )
     return xr.Dataset(
-        {"cured_fraction": (dims, values.reshape(*sizes, *values.shape[1:]))},
-        coords=coords,
+        {"cured_fraction": values.isel(subgroup=0, drop=True) if by is None else values},
         attrs={
             **attributes_of(fit),
-            "population": description if by is None else f"{description}, by {by}",
+            "population": description,
             "kind": "marginal: averaged over the covariates of the population",
         },
     )

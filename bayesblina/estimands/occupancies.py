@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
@@ -12,12 +13,12 @@ from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError
 from bayesblina.core.intervals import TIE_TOLERANCE
-from bayesblina.estimands.curves import (
-    DEFAULT_TIMES,
-    Populations,
+from bayesblina.estimands.averages import (
+    Average,
+    Averages,
+    collect,
     described,
     in_blocks,
-    populations_of,
     require_horizon,
 )
 from bayesblina.estimands.populations import Population
@@ -77,19 +78,16 @@ def state_occupancy(
     """
     require_kind(fit, Fit, "fit")
 
-    def estimate(part: Fit) -> xr.Dataset:
-        populations = _of_courses(part, regimes, landmark, (population, by))
-        start = populations.start
-        grid = np.asarray(
-            np.linspace(start, populations.last, DEFAULT_TIMES) if times is None else times,
-            dtype=np.float64,
-        )
-        if grid.ndim != 1 or not grid.size or not np.isfinite(grid).all():
+    _require_courses(fit)
+
+    def estimate(part: Fit, averages: Averages) -> xr.Dataset:
+        grid, window = averages.grid(times), averages.window
+        if not grid.size:
             raise EstimandError("times must be a flat sequence of finite numbers.")
-        if grid.min() < start or grid.max() > populations.last * (1 + TIE_TOLERANCE):
+        if grid.min() < window.start or grid.max() > window.last * (1 + TIE_TOLERANCE):
             raise EstimandError(
-                f"times must lie between the landmark {start:g} and the end of follow-up, "
-                f"{populations.last:g}: nothing is extrapolated."
+                f"times must lie between the landmark {window.start:g} and the end of follow-up, "
+                f"{window.last:g}: nothing is extrapolated."
             )
 
         def evaluate(courses: Courses) -> Floats:
@@ -107,15 +105,14 @@ def state_occupancy(
                     out[rows, :, index] = courses.average(values[..., place], rows)
             return out
 
-        values = _collect(part, populations, evaluate, ("time", "state"))
+        values = _collect(part, averages, evaluate, ("time", "state"))
         values = values.assign_coords(time=grid, state=list(STATES))
-        relapsed = values.sel(state="alive after relapse", drop=True)
-        relapsed = relapsed + values.sel(state="dead after relapse", drop=True)
-        return described(
-            part, {"probability": values, "relapse_probability": relapsed}, populations
-        )
+        relapsed = values.sel(state=["alive after relapse", "dead after relapse"]).sum("state")
+        return described(part, {"probability": values, "relapse_probability": relapsed}, averages)
 
-    return in_blocks(fit, population, estimate)
+    return in_blocks(
+        fit, estimate, regimes=regimes, landmark=landmark, population=population, by=by
+    )
 
 
 def time_in_states(
@@ -149,9 +146,10 @@ def time_in_states(
     """
     require_kind(fit, Fit, "fit")
 
-    def estimate(part: Fit) -> xr.Dataset:
-        populations = _of_courses(part, regimes, landmark, (population, by))
-        require_horizon(horizon, populations)
+    _require_courses(fit)
+
+    def estimate(part: Fit, averages: Averages) -> xr.Dataset:
+        require_horizon(horizon, averages.window)
 
         def evaluate(courses: Courses) -> Floats:
             knots = courses.knots(np.array([horizon]))
@@ -164,53 +162,32 @@ def time_in_states(
                     out[rows, index] = courses.average(values[..., place], rows)
             return out
 
-        values = _collect(part, populations, evaluate, ("state",))
+        values = _collect(part, averages, evaluate, ("state",))
         values = values.assign_coords(state=list(STATES[:2]))
-        return described(part, {"time": values}, populations, horizon=float(horizon))
+        return described(part, {"time": values}, averages, horizon=float(horizon))
 
-    return in_blocks(fit, population, estimate)
+    return in_blocks(
+        fit, estimate, regimes=regimes, landmark=landmark, population=population, by=by
+    )
 
 
-def _of_courses(
-    fit: Fit,
-    regimes: Sequence[Regime],
-    landmark: float | None,
-    whom: tuple[Population | None, str | None],
-) -> Populations:
+def _require_courses(fit: Fit) -> None:
     if fit.person_time.courses is None:
         raise EstimandError(
             f"Model '{fit.definition.name}' has no states: relapse and death are told apart by the "
             "model 'illness_death'."
         )
-    return populations_of(fit, regimes, landmark, whom)
 
 
 def _collect(
-    fit: Fit,
-    populations: Populations,
-    evaluate: Callable[[Courses], Floats],
-    dims: tuple[str, ...],
+    fit: Fit, averages: Averages, evaluate: Callable[[Courses], Floats], dims: tuple[str, ...]
 ) -> xr.DataArray:
     """Evaluate all courses; (chain, draw, [subgroup,] regime, *dims)."""
-    rows = []
-    for group in populations.members[0]:
-        row = []
-        for average in group:
-            assert isinstance(average, StateAverage)
-            row.append(evaluate(average.courses))
-        rows.append(np.stack(row))
-    values = np.moveaxis(np.stack(rows), 2, 0)
-    coords: dict[str, object] = {
-        "chain": fit.posterior["chain"],
-        "draw": fit.posterior["draw"],
-        "regime": [regime.label for regime in populations.regimes],
-    }
-    over: tuple[str, ...] = ("chain", "draw", "subgroup", "regime", *dims)
-    if populations.subgroups is None:
-        values = values[:, 0]
-        over = ("chain", "draw", "regime", *dims)
-    else:
-        coords["subgroup"] = list(populations.subgroups)
-    sizes = fit.posterior.sizes
-    shape = (sizes["chain"], sizes["draw"], *values.shape[1:])
-    return xr.DataArray(np.ascontiguousarray(values).reshape(shape), dims=over, coords=coords)
+
+    def of_average(average: Average) -> Floats:
+        assert isinstance(average, StateAverage)
+        return evaluate(average.courses)
+
+    # Overall and relapse-free survival are of the same courses.
+    one = replace(averages, members=averages.members[:1], endpoints=averages.endpoints[:1])
+    return collect(fit, one, of_average, dims).isel(endpoint=0, drop=True)

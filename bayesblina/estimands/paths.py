@@ -16,6 +16,7 @@ import numpy as np
 
 from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.piecewise import PiecewiseHazard
+from bayesblina.estimands.draws import blocks
 from bayesblina.estimands.populations import Members
 
 # Numbers held at once while curves are averaged over patients: they should stay in the cache.
@@ -74,15 +75,13 @@ def _in_blocks(draws: int, numbers: int, work: Callable[[slice], None]) -> None:
 
     numpy leaves other threads free while it computes, and each draw's numbers are its own.
     """
-    step = max(1, BLOCK // max(numbers, 1))
-    blocks = [slice(first, first + step) for first in range(0, draws, step)]
-    if len(blocks) < SIDE_BY_SIDE:
-        for rows in blocks:
-            work(rows)
+    parts = list(blocks(draws, numbers, most=BLOCK))
+    # What a block raises comes out here.
+    if len(parts) < SIDE_BY_SIDE:
+        list(map(work, parts))
         return
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        # What a block raises comes out here.
-        list(threads.map(work, blocks))
+        list(threads.map(work, parts))
 
 
 def average_survival(cumulative: Floats, relative: Floats, weight: Floats) -> Floats:
@@ -188,37 +187,39 @@ class Part:
     ----------
     path
         The path.
-    relative : ndarray, shape (draws, pattern)
-        Relative hazards; 0 for patients who are cured.
-    weight : ndarray, shape (pattern,) or (draws, pattern)
-        Share of the part's patients; sums to 1.
-    share
-        Share of all patients that are of this part.
+    members
+        The patients.
     """
 
     path: PiecewiseHazard
-    relative: Floats
-    weight: Floats
-    share: float
+    members: Members
 
-    @classmethod
-    def of(cls, path: PiecewiseHazard, members: Members) -> Part:
-        """Lay members along a path; the cured among them are as many more with no hazard."""
-        relative, weight = members.relative, members.weight
-        if members.cured is not None:
-            cured = (weight * members.cured).sum(axis=1, keepdims=True)
-            weight = np.concatenate([weight * (1.0 - members.cured), cured], axis=1)
-            relative = np.concatenate([relative, np.zeros(cured.shape)], axis=1)
-        return cls(path=path, relative=relative, weight=weight, share=members.share)
+    @property
+    def share(self) -> float:
+        """Share of all patients that are of this part."""
+        return self.members.share
 
     def survival(self, times: Floats) -> Floats:
         """Average survival at times, shape (draws, time)."""
-        return average_survival(self.path.cumulative(times), self.relative, self.weight)
+        members = self.members
+        return average_survival(self.path.cumulative(times), members.relative, members.weight)
 
     def hazard(self, times: Floats) -> Floats:
         """Hazard of the part's average survival at times, shape (draws, time)."""
-        relative = average_relative(self.path.cumulative(times), self.relative, self.weight)
+        members, passed = self.members, self.path.cumulative(times)
+        relative = average_relative(passed, members.relative, members.weight)
         return np.asarray(self.path.rate(times) * relative)
+
+    def restricted_mean(self, horizon: float) -> Floats:
+        """Integral of average survival to a horizon, shape (draws,)."""
+        members = self.members
+        return restricted_mean(self.path, members.relative, members.weight, horizon=horizon)
+
+    def survival_by_draw(self, times: Floats) -> Floats:
+        """Average survival at a time of each draw's own, shape (draws,)."""
+        passed = self.path.cumulative_of_each(times)
+        alive = np.exp(-passed[:, None] * self.members.relative)
+        return _mean(alive, self.members.weight, slice(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -251,11 +252,7 @@ class Mixture:
 
     def restricted_mean(self, horizon: float) -> Floats:
         """Integral of average survival to a horizon, shape (draws,)."""
-        means = [
-            one.share * restricted_mean(one.path, one.relative, one.weight, horizon=horizon)
-            for one in self.parts
-        ]
-        return np.asarray(sum(means))
+        return np.asarray(sum(one.share * one.restricted_mean(horizon) for one in self.parts))
 
     def quantile(self, level: float, *, horizon: float) -> tuple[Floats, Bools]:
         """Find when average survival falls to a level, by draw.
@@ -276,8 +273,9 @@ class Mixture:
             Whether it is.
         """
         if len(self.parts) == 1:
-            (one,) = self.parts
-            time = one.path.inverse(hazard_at_survival(one.relative, one.weight, survival=level))
+            path, members = self.parts[0].path, self.parts[0].members
+            passed = hazard_at_survival(members.relative, members.weight, survival=level)
+            time = path.inverse(passed)
             return np.minimum(time, horizon), time <= horizon
         knots = np.unique(np.concatenate([one.path.starts for one in self.parts]))
         knots = np.append(knots[knots < horizon], horizon)
@@ -287,17 +285,11 @@ class Mixture:
         low, high = knots[np.maximum(above - 1, 0)], knots[above]
         for _ in range(BISECTIONS):
             middle = (low + high) / 2.0
-            alive = sum(one.share * _survival_by_draw(one, middle) for one in self.parts)
+            alive = sum(one.share * one.survival_by_draw(middle) for one in self.parts)
             fallen = alive <= level
             high = np.where(fallen, middle, high)
             low = np.where(fallen, low, middle)
         return np.where(reached, high, horizon), reached
-
-
-def _survival_by_draw(part: Part, times: Floats) -> Floats:
-    """Average survival at a time of each draw's own, shape (draws,)."""
-    passed = part.path.cumulative_of_each(times)
-    return _mean(np.exp(-passed[:, None] * part.relative), part.weight, slice(None))
 
 
 def hazard_at_survival(relative: Floats, weight: Floats, *, survival: float) -> Floats:
@@ -327,17 +319,16 @@ def hazard_at_survival(relative: Floats, weight: Floats, *, survival: float) -> 
     falls = plateau < survival
     relative = relative[falls]
     level = np.zeros(relative.shape[0])
-    target = np.log(survival)
     weight = weight if weight.ndim == 1 else weight[falls]
     for _ in range(STEPS):
         # The average never falls below the level on the way, so that it does not vanish.
         each = weight * np.exp(-relative * level[:, None])
         total = each.sum(axis=1)
         slope = (each * relative).sum(axis=1) / total
-        step = (np.log(total) - target) / slope
+        step = (np.log(total) - np.log(survival)) / slope
         level = level + step
         if (np.abs(step) <= PRECISION * level).all():
             break
-    found = np.full(falls.size, np.inf)
-    found[falls] = level
-    return found
+    passed = np.full(falls.size, np.inf)
+    passed[falls] = level
+    return passed

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import EstimandError, nearest
-from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design, levels_of
 from bayesblina.hazards.likelihood import (
     cured_log_odds,
@@ -24,6 +22,7 @@ from bayesblina.hazards.likelihood import (
     relative_of,
 )
 from bayesblina.hazards.survivors import cured_given_survival, segments_of, sums
+from bayesblina.inference.fitting import Fit
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import CovariateTerms, PersonTime
 
@@ -56,15 +55,7 @@ class Group:
     patterns: Ints | None
 
     def members(
-        self,
-        posterior: xr.Dataset,
-        person_time: PersonTime,
-        definition: ModelDefinition,
-        design: Design,
-        *,
-        endpoint: str,
-        landmark: float,
-        free_of: tuple[str, ...] = (),
+        self, fit: Fit, *, endpoint: str, landmark: float, free_of: tuple[str, ...] = ()
     ) -> list[Members]:
         """Work out hazards relative to mean covariates, class by class.
 
@@ -82,80 +73,50 @@ class Group:
             The endpoints of which they are; by default this one. Only several that single
             patients' effects act on.
         """
-        roles = definition.roles
-        _, stratum = levels_of(person_time, roles.get("stratum"), self.terms)
-        _, subgroup = levels_of(person_time, roles.get("subgroup"), self.terms)
+        posterior, design, roles = fit.posterior, fit.design, fit.definition.roles
+        _, stratum = levels_of(fit.person_time, roles.get("stratum"), self.terms)
+        _, subgroup = levels_of(fit.person_time, roles.get("subgroup"), self.terms)
         class_of = design.current_class(stratum, subgroup)
-        log_relative = relative_of(
-            posterior, design, design.standardised(self.terms), endpoint=endpoint
-        )
+        terms = design.standardised(self.terms)
+        log_relative = relative_of(posterior, design, terms, endpoint=endpoint)
         weight: Floats = self.weight
         sd = group_sd(posterior, endpoint=endpoint)
+        log_odds = cured_log_odds(posterior, design, terms, endpoint=endpoint)
+        cured = None
         if self.patterns is not None:
             if sd is not None:
                 effects = group_effects(posterior, design, endpoint=endpoint)
                 log_relative = log_relative + effects[:, self.patterns]
-            cured = self._cured(
-                posterior, person_time, design, endpoint=endpoint, landmark=landmark
-            )
-        else:
-            given, cured = self._known(
-                posterior, person_time, design, class_of, free_of or (endpoint,), landmark
-            )
-            if sd is not None:
-                nodes, _ = new_group_nodes()
-                new = log_relative[:, :, None] + sd[:, None, None] * nodes
-                log_relative = new.reshape(new.shape[0], -1)
-                weight = (weight[:, None] * given).reshape(new.shape[0], -1)
-                class_of = np.repeat(class_of, nodes.size)
-        return _by_class(class_of, np.exp(log_relative), weight, cured)
-
-    def _known(
-        self,
-        posterior: xr.Dataset,
-        person_time: PersonTime,
-        design: Design,
-        class_of: Ints,
-        free_of: tuple[str, ...],
-        landmark: float,
-    ) -> tuple[Floats, Floats | None]:
-        """Take what being event-free at the landmark says of patients not in the person-time.
-
-        Returns
-        -------
-        given : ndarray, shape (draws, pattern, node)
-            Weights of the nodes of the groups' effects, of each pattern; one node without groups.
-        cured : ndarray, shape (draws, pattern x node), or None
-            Probability of being cured; None in a model without cured patients.
-        """
-        terms = design.standardised(self.terms)
-        log_odds = cured_log_odds(posterior, design, terms, endpoint=free_of[0])
-        grouped = group_sd(posterior, endpoint=free_of[0]) is not None
-        if log_odds is None and not grouped:
-            return np.ones((1, 1, 1)), None
-        free = self._log_free(posterior, person_time, design, class_of, free_of, landmark)
-        cured = None
+            if log_odds is not None:
+                cured = self._cured(fit, log_odds, endpoint=endpoint, landmark=landmark)
+            return _by_class(class_of, np.exp(log_relative), weight, cured)
+        if log_odds is None and sd is None:
+            return _by_class(class_of, np.exp(log_relative), weight, None)
+        # What being event-free at the landmark says of patients who are not in the person-time:
+        # weights of the nodes of their groups' effects, and who is cured; (draws, pattern, node).
+        free = self._log_free(fit, class_of, free_of or (endpoint,), landmark)
         if log_odds is not None:
             odds = log_odds[:, :, None]
             cured = cured_given_survival(odds, -free).reshape(odds.shape[0], -1)
             free = np.logaddexp(odds, free)
-        shares = new_group_nodes()[1] if grouped else np.ones(1)
-        given = np.log(shares) + free
-        return np.exp(given - logsumexp(given, axis=2, keepdims=True)), cured
+        if sd is not None:
+            nodes, shares = new_group_nodes()
+            given = np.log(shares) + free
+            given = np.exp(given - logsumexp(given, axis=2, keepdims=True))
+            new = log_relative[:, :, None] + sd[:, None, None] * nodes
+            log_relative = new.reshape(new.shape[0], -1)
+            weight = (weight[:, None] * given).reshape(new.shape[0], -1)
+            class_of = np.repeat(class_of, nodes.size)
+        return _by_class(class_of, np.exp(log_relative), weight, cured)
 
     def _log_free(
-        self,
-        posterior: xr.Dataset,
-        person_time: PersonTime,
-        design: Design,
-        class_of: Ints,
-        free_of: tuple[str, ...],
-        landmark: float,
+        self, fit: Fit, class_of: Ints, free_of: tuple[str, ...], landmark: float
     ) -> Floats:
         """Log probability that who is not cured is event-free at the landmark.
 
         Averaged over when patients come under observation; shape (draws, pattern, node).
         """
+        posterior, person_time, design = fit.posterior, fit.person_time, fit.design
         share, spans = _spans_before(person_time, design, free_of[0], landmark)
         first = int(np.flatnonzero(person_time.table["role"].values == "reference")[0])
         terms = design.standardised(self.terms)
@@ -172,49 +133,35 @@ class Group:
 
         def passed(span: int) -> Floats:
             parts = zip(relative, before, strict=True)
-            return np.asarray(sum(one * other[..., span, None] for one, other in parts))
+            return np.asarray(sum(ratio * hazard[..., span, None] for ratio, hazard in parts))
 
         # The last span is the shortest: survival through it is the largest, and does not vanish.
         least = passed(-1)
         alive = np.zeros(least.shape)
-        for index, one in enumerate(share):
-            alive += one * np.exp(least - passed(index))
+        for index, patients in enumerate(share):
+            alive += patients * np.exp(least - passed(index))
         return np.asarray(np.log(alive) - least)
 
-    def _cured(
-        self,
-        posterior: xr.Dataset,
-        person_time: PersonTime,
-        design: Design,
-        *,
-        endpoint: str,
-        landmark: float,
-    ) -> Floats | None:
+    def _cured(self, fit: Fit, log_odds: Floats, *, endpoint: str, landmark: float) -> Floats:
         """Probability of being cured given event-free at the landmark, shape (draws, pattern)."""
         assert self.patterns is not None
-        terms = design.standardised(self.terms)
-        log_odds = cured_log_odds(posterior, design, terms, endpoint=endpoint)
-        if log_odds is None:
-            return None
-        found = log_hazard(posterior, design, endpoint=endpoint)
+        person_time, design = fit.person_time, fit.design
+        hazards = log_hazard(fit.posterior, design, endpoint=endpoint)
         people = person_time.people.sel(endpoint=endpoint)
-        at_risk = (people["begin"].values <= landmark) & (people["exit"].values > landmark)
-        who = np.flatnonzero(at_risk)
-        pattern = people["pattern"].values[who]
+        pattern = people["pattern"].values
         earlier = segments_of(person_time, endpoint, until=landmark)
         passed = sums(
-            hazard_of_segments(found, earlier, people["pattern"].values).T,
-            earlier.patient,
-            at_risk.size,
-        )[who]
+            hazard_of_segments(hazards, earlier, pattern).T, earlier.patient, pattern.size
+        )
         place = np.full(design.class_of.size, -1, dtype=np.int64)
         place[self.patterns] = np.arange(self.patterns.size)
-        mine = place[pattern] >= 0
-        each = cured_given_survival(log_odds.T[place[pattern[mine]]], passed[mine])
-        weight = people["weight"].values[who[mine]]
-        total = sums(weight[:, None], place[pattern[mine]], self.patterns.size)
-        mean = sums(weight[:, None] * each, place[pattern[mine]], self.patterns.size) / total
-        return np.asarray(mean.T)
+        at_risk = (people["begin"].values <= landmark) & (people["exit"].values > landmark)
+        who = np.flatnonzero(at_risk & (place[pattern] >= 0))
+        mine = place[pattern[who]]
+        each = cured_given_survival(log_odds.T[mine], passed[who])
+        weight = people["weight"].values[who][:, None]
+        total = sums(weight, mine, self.patterns.size)
+        return np.asarray((sums(weight * each, mine, self.patterns.size) / total).T)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -226,42 +173,35 @@ class Members:
     class_
         The class.
     relative : ndarray, shape (draws, member)
-        Relative hazards.
+        Relative hazards; 0 for patients who are cured.
     weight : ndarray, shape (member,) or (draws, member)
         Share of the class's members; sums to 1.
     share
         Share of the group that is of this class.
-    cured : ndarray, shape (draws, member), or None
-        Probability of being cured; None in a model without cured patients.
     """
 
     class_: int
     relative: Floats
     weight: Floats
     share: float
-    cured: Floats | None
 
 
 def _by_class(
     class_of: Ints, relative: Floats, weight: Floats, cured: Floats | None
 ) -> list[Members]:
-    """Take members apart by class."""
-    found = []
-    for one in np.unique(class_of):
-        inside = class_of == one
-        mine = weight[..., inside]
+    """Take members apart by class; the cured among them are as many more with no hazard."""
+    members = []
+    for class_ in np.unique(class_of):
+        inside = class_of == class_
         # The same in every draw: patients keep their share, whatever their effects.
-        share = float(mine.sum(axis=-1).flat[0])
-        found.append(
-            Members(
-                class_=int(one),
-                relative=relative[:, inside],
-                weight=mine / share,
-                share=share,
-                cured=None if cured is None else cured[:, inside],
-            )
-        )
-    return found
+        share = float(weight[..., inside].sum(axis=-1).flat[0])
+        ratio, own = relative[:, inside], weight[..., inside] / share
+        if cured is not None:
+            never = (own * cured[:, inside]).sum(axis=1, keepdims=True)
+            own = np.concatenate([own * (1.0 - cured[:, inside]), never], axis=1)
+            ratio = np.concatenate([ratio, np.zeros(never.shape)], axis=1)
+        members.append(Members(class_=int(class_), relative=ratio, weight=own, share=share))
+    return members
 
 
 def _spans_before(
@@ -296,29 +236,41 @@ def _spans_before(
     return weight / weight.sum(), spans
 
 
-def eligible_groups(
-    person_time: PersonTime,
-    at_risk: Floats,
+def groups_of(
+    fit: Fit,
+    population: Population | None,
     *,
     by: str | None,
-    endpoint: str,
-    current: Bools | None = None,
-) -> list[Group]:
-    """Group the eligible patients at risk.
+    at_risk: Sequence[Floats] | Floats | None,
+    who: str,
+) -> tuple[list[list[Group]], str]:
+    """Group the patients to average over, endpoint by endpoint, and say who they are.
 
     Parameters
     ----------
-    at_risk : ndarray, shape (pattern,)
-        How many are at risk at the landmark.
-    by
-        Categorical covariate to group by; None for one group.
-    current : ndarray of bool, shape (pattern,)
-        Patterns of current patients, where others come from elsewhere; None for all.
+    at_risk : ndarray, shape (endpoint, pattern), or None
+        How many eligible patients there are, of whose endpoints groups are wanted; None where
+        the population is given, whose groups are the same for all endpoints.
+    who
+        Words for the eligible patients.
     """
-    design = person_time.table["design"].values
-    patients = at_risk if current is None else np.where(current, at_risk, 0.0)
-    where = f"{endpoint}: at the landmark"
-    return _split(person_time, design, patients, by=by, where=where, known=True)
+    person_time, design, roles = fit.person_time, fit.design, fit.definition.roles
+    if population is not None:
+        supplied, who = supplied_groups(
+            person_time, population, by=by, group=roles.get("group"), source=roles.get("source")
+        )
+        groups = [supplied] * len(person_time.endpoints)
+    else:
+        assert at_risk is not None
+        if fit.definition.borrowing is not None:
+            at_risk = np.where(design.is_current, at_risk, 0.0)
+            who = who.replace("eligible", "current eligible")
+        terms = person_time.table["design"].values
+        groups = [
+            _split(person_time, terms, counts, by=by, where=f"{name}: at the landmark", known=True)
+            for name, counts in zip(person_time.endpoints, at_risk, strict=False)
+        ]
+    return groups, who if by is None else f"{who}, by {by}"
 
 
 def supplied_groups(
@@ -339,47 +291,13 @@ def supplied_groups(
         Covariate whose levels are the model's groups: supplied patients belong to new ones, so it
         is not needed.
     """
-    known = tuple(one for one in person_time.covariates if one.name not in (group, source))
-    names = [covariate.name for covariate in known]
+    known = [one for one in person_time.covariates if one.name not in (group, source)]
     if isinstance(population, Cohort):
-        values = {}
-        for covariate in known:
-            found = population.covariates.get(covariate.name)
-            if found is None:
-                raise EstimandError(
-                    f"The population has no covariate '{covariate.name}', which is in the model. "
-                    f"{nearest(covariate.name, list(population.covariates))}"
-                )
-            if found.kind != covariate.kind:
-                raise EstimandError(
-                    f"'{covariate.name}' is {found.kind} in the population and {covariate.kind} "
-                    "in the model."
-                )
-            values[covariate.name] = (
-                np.asarray(found.levels, dtype=object)[found.values.astype(np.int64)]
-                if found.kind == "categorical"
-                else found.values
-            )
+        values = {one.name: _values_in(population, one) for one in known}
         size, who = population.size, f"{population.size} supplied patients"
     elif isinstance(population, Mapping):
-        for name in population:
-            if name == source:
-                raise EstimandError(
-                    f"'{name}' tells external patients, and supplied ones are as the current: "
-                    "leave it out."
-                )
-            if name == group:
-                raise EstimandError(
-                    f"'{name}' makes the model's groups, and supplied patients belong to new ones: "
-                    "leave it out."
-                )
-            if name not in names:
-                raise EstimandError(
-                    f"The model has no covariate '{name}'. {nearest(str(name), names)}"
-                )
-        missing = [name for name in names if name not in population]
-        if missing:
-            raise EstimandError(f"Give the patient's {', '.join(missing)} too: the model has it.")
+        names = [one.name for one in known]
+        _require_names(population, names, group=group, source=source)
         values = {name: np.array([population[name]], dtype=object) for name in names}
         size = 1
         who = "a patient with " + ", ".join(f"{name} {population[name]}" for name in names)
@@ -393,8 +311,8 @@ def supplied_groups(
     for covariate in known:
         outside |= _add_terms(columns, covariate, values[covariate.name])
     terms = [str(name) for name in person_time.table["term"].values]
-    columns |= {name: np.zeros(size) for name in terms if name not in columns}
-    matrix = np.stack([columns[name] for name in terms], axis=1) if terms else np.zeros((size, 0))
+    absent = np.zeros(size)
+    matrix = np.array([columns.get(name, absent) for name in terms]).T.reshape(size, len(terms))
     if outside.any():
         who += f" ({int(outside.sum())} outside the range of the patients fitted)"
     unique, count = np.unique(matrix, axis=0, return_counts=True)
@@ -403,6 +321,50 @@ def supplied_groups(
     patients = count.astype(np.float64)
     groups = _split(person_time, unique, patients, by=by, where="the population", known=False)
     return groups, who if group is None else f"{who}, of new {group}"
+
+
+def _values_in(cohort: Cohort, covariate: CovariateTerms) -> NDArray[np.generic]:
+    """Take a covariate of the model from a cohort; the levels where it has any."""
+    name = covariate.name
+    if name not in cohort.covariates:
+        raise EstimandError(
+            f"The population has no covariate '{name}', which is in the model. "
+            f"{nearest(name, list(cohort.covariates))}"
+        )
+    given = cohort.covariates[name]
+    if given.kind != covariate.kind:
+        raise EstimandError(
+            f"'{name}' is {given.kind} in the population and {covariate.kind} in the model."
+        )
+    if given.kind == "continuous":
+        return given.values
+    return np.asarray(given.levels, dtype=object)[given.values.astype(np.int64)]
+
+
+def _require_names(
+    population: Mapping[str, str | float],
+    names: Sequence[str],
+    *,
+    group: str | None,
+    source: str | None,
+) -> None:
+    """Refuse a patient's covariates that are not those of the model, all of them."""
+    for name in population:
+        if name == source:
+            raise EstimandError(
+                f"'{name}' tells external patients, and supplied ones are as the current: "
+                "leave it out."
+            )
+        if name == group:
+            raise EstimandError(
+                f"'{name}' makes the model's groups, and supplied patients belong to new ones: "
+                "leave it out."
+            )
+        if name not in names:
+            raise EstimandError(f"The model has no covariate '{name}'. {nearest(str(name), names)}")
+    missing = [name for name in names if name not in population]
+    if missing:
+        raise EstimandError(f"Give the patient's {', '.join(missing)} too: the model has it.")
 
 
 def _add_terms(
@@ -450,14 +412,10 @@ def _split(
         return [_group("", terms, patients, known=known)]
     if not isinstance(by, str):
         raise EstimandError(f"by must be the name of one covariate, got {by!r}.")
-    categorical = {
-        covariate.name: covariate
-        for covariate in person_time.covariates
-        if covariate.kind == "categorical"
-    }
+    categorical = [one.name for one in person_time.covariates if one.kind == "categorical"]
     if by not in categorical:
         raise EstimandError(
-            f"by: no categorical covariate '{by}' in the model. {nearest(by, list(categorical))}"
+            f"by: no categorical covariate '{by}' in the model. {nearest(by, categorical)}"
         )
     levels, level = levels_of(person_time, by, terms)
     groups = []

@@ -14,12 +14,14 @@ from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import EstimandError, nearest
 from bayesblina.estimands.companions import beside, without_baseline
+from bayesblina.estimands.draws import attributes_of, by_draw
 from bayesblina.estimands.populations import supplied_groups
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.likelihood import phase_ratios, relative_of
 from bayesblina.hazards.parts import PatientFrailty
 from bayesblina.inference.fitting import Fit
 
+INTERVAL_ENDS = ("interval_start", "interval_stop")
 # A phase, several phases, or values of covariates.
 Side = str | Sequence[str] | Mapping[str, str | float]
 
@@ -91,10 +93,10 @@ def hazard_ratio(
     'age_group 55+'
     """
     require_kind(fit, Fit, "fit")
-    found = _ratio(fit, exposed, reference, over=over, by=by)
+    ratio = _ratio(fit, exposed, reference, over=over, by=by)
     bare = without_baseline(fit)
     other = None if bare is None else _ratio(bare, exposed, reference, over=over, by=by).log_ratio
-    return _dataset(fit, found, other)
+    return _dataset(fit, ratio, other)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,7 +108,7 @@ class Ratio:
     log_ratio : ndarray, shape (draws, endpoint, ...)
         All draws in front.
     dims : tuple of str
-        Dimensions, ``chain`` and ``draw`` in front.
+        Dimensions after the draws.
     coords
         Coordinates of those after the endpoint.
     labels
@@ -141,108 +143,89 @@ def _ratio(
     """Work out what `hazard_ratio` gives."""
     if over not in ("average", "interval", "since_entry"):
         raise EstimandError(f"over must be 'average', 'interval' or 'since_entry', got {over!r}.")
-    design = fit.design
     if by is not None and fit.definition.roles.get("subgroup") != by:
         raise EstimandError(
             f"The hazard ratio does not differ by '{by}' in model '{fit.definition.name}'. Fit the "
             "model 'by_subgroup' with that covariate as its subgroup."
         )
-    question = fit.question
+    question, table = fit.question, fit.person_time.table
     default = exposed is None and reference is None
     if exposed is None:
         exposed = question.exposed
     if reference is None:
         if isinstance(exposed, Mapping):
             raise EstimandError("Give the reference's covariates too.")
-        role = fit.person_time.table["role"].values
-        reference = [
-            str(name)
-            for name, one in zip(fit.person_time.table["treatment"].values, role, strict=True)
-            if one == "reference"
-        ]
-    labels: list[str]
-    if isinstance(exposed, Mapping) and isinstance(reference, Mapping):
+        reference = table["treatment"].values[table["role"].values == "reference"].tolist()
+    if isinstance(exposed, Mapping) != isinstance(reference, Mapping):
+        raise EstimandError("Compare phases with phases, or covariates with covariates.")
+    if isinstance(exposed, Mapping):
+        assert isinstance(reference, Mapping)
         if over == "since_entry" or by is not None:
             raise EstimandError("A ratio between covariate values varies with neither.")
-        log_ratio = _between_covariates(fit, exposed, reference)
         labels = [
             ", ".join(f"{name} {value}" for name, value in side.items())
             for side in (exposed, reference)
         ]
-    elif not isinstance(exposed, Mapping) and not isinstance(reference, Mapping):
-        sets = [_phases(fit, side) for side in (exposed, reference)]
-        if set(sets[0]) & set(sets[1]):
-            raise EstimandError(
-                f"{' and '.join(sorted(set(sets[0]) & set(sets[1])))} stands on both sides."
-            )
-        if not default:
-            _require_apart(fit, sets)
-        labels = [" or ".join(side) for side in sets]
-        if default:
-            labels[1] = question.reference or f"no {question.exposed}"
-        if over == "since_entry":
-            return _since_entry(fit, sets[0], sets[1], labels, by=by)
-        log_ratio = _between_phases(fit, sets[0], sets[1])
+        return _over_time(fit, _between_covariates(fit, exposed, reference), labels, over, by)
+    assert not isinstance(reference, Mapping)
+    sides = [_phases(fit, side) for side in (exposed, reference)]
+    both = set(sides[0]) & set(sides[1])
+    if both:
+        raise EstimandError(f"{' and '.join(sorted(both))} stands on both sides.")
+    labels = [" or ".join(side) for side in sides]
+    if default:
+        labels[1] = question.reference or f"no {question.exposed}"
     else:
-        raise EstimandError("Compare phases with phases, or covariates with covariates.")
-    # (endpoint, class, interval)
-    events = _events_by_class(fit)
-    if by is None:
-        values = _averaged(log_ratio, events, axes=(2,))
-        weights = events.sum(axis=1, keepdims=True)
-    else:
+        _require_apart(fit, sides)
+    if over == "since_entry":
+        return _since_entry(fit, sides, labels, by=by)
+    treatment = table["treatment"].values.astype(str)
+    states = [np.flatnonzero(np.isin(treatment, side)) for side in sides]
+    return _over_time(fit, _between_states(fit, *states), labels, over, by)
+
+
+def _over_time(fit: Fit, log_ratio: Floats, labels: list[str], over: str, by: str | None) -> Ratio:
+    """Average a log ratio of shape (draws, endpoint, class or 1, interval), weighted by events."""
+    design, table, events = fit.design, fit.person_time.table, _events_by_class(fit)
+    strata, subgroups = design.current_classes, 1
+    if by is not None:
         strata, subgroups = len(design.strata), len(design.subgroups)
-        shape = (*log_ratio.shape[:2], strata, subgroups, log_ratio.shape[-1])
-        classes = (*shape[:2], design.current_classes, shape[-1])
-        apart = np.broadcast_to(log_ratio, classes).reshape(shape)
-        weights = events.reshape(events.shape[0], strata, subgroups, -1)
-        values = _averaged(apart, weights, axes=(2,))[:, :, 0]
-        weights = weights.sum(axis=1)
-    dims: tuple[str, ...] = ("chain", "draw", "endpoint", "subgroup")
-    coords: dict[str, object] = {"subgroup": list(design.subgroups)} if by is not None else {}
+    weights = events.reshape(events.shape[0], strata, subgroups, -1)
+    by_class = np.broadcast_to(log_ratio, (log_ratio.shape[0], *events.shape))
+    values = _averaged(by_class.reshape(-1, *weights.shape), weights, axis=2)[:, :, 0]
+    dims: tuple[str, ...] = ("endpoint", "subgroup", "interval")
+    coords: dict[str, object] = {"subgroup": list(design.subgroups)}
     if over == "average":
-        values = _averaged(values, weights, axes=(values.ndim - 1,))[..., 0]
+        values = _averaged(values, weights.sum(axis=1), axis=3)[..., 0]
+        dims = dims[:2]
     else:
-        table = fit.person_time.table
-        dims = (*dims, "interval")
-        coords |= {
-            "interval": table["interval"].values,
-            "interval_start": ("interval", table["interval_start"].values),
-            "interval_stop": ("interval", table["interval_stop"].values),
-        }
+        ends = {name: ("interval", table[name].values) for name in INTERVAL_ENDS}
+        coords |= {"interval": table["interval"].values, **ends}
     if by is None:
-        values = values[:, :, 0]
-        dims = tuple(dim for dim in dims if dim != "subgroup")
+        values, dims = values[:, :, 0], dims[:1] + dims[2:]
+        del coords["subgroup"]
     return Ratio(log_ratio=values, dims=dims, coords=coords, labels=labels)
 
 
-def _dataset(fit: Fit, found: Ratio, companion: Floats | None) -> xr.Dataset:
-    sizes = fit.posterior.sizes
-    shape = (sizes["chain"], sizes["draw"], *found.log_ratio.shape[1:])
+def _dataset(fit: Fit, ratio: Ratio, companion: Floats | None) -> xr.Dataset:
     endpoints = list(fit.person_time.endpoints)
-    own = found.log_ratio.reshape(shape)
+    own = by_draw(fit, ratio.log_ratio, ratio.dims, endpoint=endpoints, **ratio.coords)
     other = None if companion is None else companion[None]
     kind = "conditional on covariates" if fit.design.term_names else "without covariates"
     if fit.design.groups:
-        one = "patient" if isinstance(fit.definition.groups, PatientFrailty) else "group"
-        kind += f", given the {one}'s own effect"
+        whose = "patient" if isinstance(fit.definition.groups, PatientFrailty) else "group"
+        kind += f", given the {whose}'s own effect"
     if fit.definition.cure is not None:
         kind += ", among patients who are not cured"
     if fit.design.sources:
         kind += ", of current patients"
     return xr.Dataset(
-        {"hazard_ratio": (found.dims, np.exp(own))},
-        coords={
-            "chain": fit.posterior["chain"],
-            "draw": fit.posterior["draw"],
-            "endpoint": endpoints,
-            **found.coords,
-            **beside(fit, own, other, found.dims[2:], endpoints),
-        },
+        {"hazard_ratio": (own.dims, np.exp(own.values))},
+        coords={**own.coords, **beside(fit, own.values, other, ratio.dims, endpoints)},
         attrs={
             **attributes_of(fit),
-            "exposed": found.labels[0],
-            "reference": found.labels[1],
+            "exposed": ratio.labels[0],
+            "reference": ratio.labels[1],
             "kind": kind,
             "unit": fit.person_time.unit,
         },
@@ -262,13 +245,12 @@ def _current_members(design: Design) -> NDArray[np.bool_]:
     return np.asarray(member & design.is_current if design.sources else member)
 
 
-def _averaged(values: Floats, weights: Floats, *, axes: tuple[int, ...]) -> Floats:
+def _averaged(values: Floats, weights: Floats, *, axis: int) -> Floats:
     """Average over an axis that stays, with length 1; shape (draws, endpoint, ...).
 
     Weights have the shape of the values without the draws. Where values do not differ, their
     average is exactly they.
     """
-    (axis,) = axes
     if values.shape[axis] == 1:
         return values
     broadcast = np.broadcast_to(weights, values.shape[1:])
@@ -281,10 +263,8 @@ def _averaged(values: Floats, weights: Floats, *, axes: tuple[int, ...]) -> Floa
     return np.where(constant, np.take(values, [0], axis=axis), mean)
 
 
-def _since_entry(
-    fit: Fit, exposed: list[str], reference: list[str], labels: list[str], *, by: str | None
-) -> Ratio:
-    table = fit.person_time.table
+def _since_entry(fit: Fit, sides: list[list[str]], labels: list[str], *, by: str | None) -> Ratio:
+    table, (exposed, reference) = fit.person_time.table, sides
     treatment = table["treatment"].values.astype(str)
     states = np.flatnonzero(treatment == exposed[0])
     if len(exposed) > 1 or by is not None or "log_hazard_ratio_by_piece" not in fit.posterior:
@@ -294,18 +274,21 @@ def _since_entry(
         )
     others = np.flatnonzero(np.isin(treatment, reference))
     events = table["events"].sum("pattern").values.astype(np.float64)
-    out = []
+    by_piece = []
     for piece in states:
         ratio = _between_states(fit, np.array([piece]), others)
         weights = np.broadcast_to(events[:, None, :, piece], ratio.shape[1:])
-        averaged = _averaged(ratio, weights, axes=(2,))
-        out.append(_averaged(averaged, weights[:, :1], axes=(3,))[:, :, 0, 0])
-    coords = {
-        "piece": [str(name) for name in table["phase"].values[states]],
-        "since": ("piece", table["since"].values[states]),
-    }
-    dims = ("chain", "draw", "endpoint", "piece")
-    return Ratio(log_ratio=np.stack(out, axis=2), dims=dims, coords=dict(coords), labels=labels)
+        averaged = _averaged(ratio, weights, axis=2)
+        by_piece.append(_averaged(averaged, weights[:, :1], axis=3)[:, :, 0, 0])
+    return Ratio(
+        log_ratio=np.stack(by_piece, axis=2),
+        dims=("endpoint", "piece"),
+        coords={
+            "piece": [str(name) for name in table["phase"].values[states]],
+            "since": ("piece", table["since"].values[states]),
+        },
+        labels=labels,
+    )
 
 
 def _phases(fit: Fit, side: str | Sequence[str]) -> list[str]:
@@ -333,60 +316,50 @@ def _require_apart(fit: Fit, sides: Sequence[Sequence[str]]) -> None:
     shared = list(dict.fromkeys(treatment[role == "reference"].tolist()))
     for side in sides:
         mixed = [name for name in side if name in shared]
-        if not mixed or set(side) == set(shared):
+        others = [name for name in shared if name not in mixed]
+        # Without others: the reference's own hazard, together with that of more phases.
+        if not mixed or not others:
             continue
-        exposed = fit.question.exposed
-        other = next((name for name in shared if name not in mixed), None)
-        named = next((name for one in sides for name in one if name in shared), mixed[0])
-        if other is None:
-            # The reference's own hazard, together with that of others: a mean of two that differ.
-            continue
+        named = next(name for one in sides for name in one if name in shared)
         raise EstimandError(
             f"The fit has one hazard for {', '.join(shared)} together, the reference of its "
-            f"question, so that it cannot tell {' or '.join(mixed)} from {other}: the ratio would "
-            "be diluted. Fit a question that names the reference, which gives every other phase "
-            f"an effect of its own: Question(exposed={exposed!r}, reference={named!r}, ...)."
+            f"question, so that it cannot tell {' or '.join(mixed)} from {others[0]}: the ratio "
+            "would be diluted. Fit a question that names the reference, which gives every other "
+            f"phase an effect of its own: Question(exposed={fit.question.exposed!r}, "
+            f"reference={named!r}, ...)."
         )
-
-
-def _between_phases(fit: Fit, exposed: Sequence[str], reference: Sequence[str]) -> Floats:
-    """Log ratio, shape (draws, endpoint, class, interval)."""
-    treatment = fit.person_time.table["treatment"].values.astype(str)
-    sides = [np.flatnonzero(np.isin(treatment, side)) for side in (exposed, reference)]
-    return _between_states(fit, *sides)
 
 
 def _between_states(fit: Fit, exposed: Ints, reference: Ints) -> Floats:
     """Log ratio of sets of states for current patients, (draws, endpoint, class, interval)."""
     table, design, posterior = fit.person_time.table, fit.design, fit.posterior
     intervals = table.sizes["interval"]
-    member = _current_members(design)
-    time = np.einsum("ejkp,cp->ecjk", table["person_time"].values, member)
-    out = []
+    # (endpoint, class, interval, state)
+    time = np.einsum("ejkp,cp->ecjk", table["person_time"].values, _current_members(design))
+    by_endpoint = []
     for index, endpoint in enumerate(fit.person_time.endpoints):
         ratio = phase_ratios(posterior, design, endpoint=endpoint, intervals=intervals)
-        ratio = ratio[:, : design.current_classes]
         sides = []
         for states in (exposed, reference):
-            hazards = ratio[..., states]
-            if np.ptp(hazards, axis=-1).max() == 0:
+            logs = ratio[:, : design.current_classes][..., states]
+            if np.ptp(logs, axis=-1).max() == 0:
                 # Phases that share a hazard have it, however time divides between them.
-                sides.append(hazards[..., 0])
+                sides.append(logs[..., 0])
                 continue
-            spent = time[index][..., states]
-            everywhere = spent.sum(axis=1, keepdims=True)
-            even = np.broadcast_to(np.where(everywhere > 0, everywhere, 1.0), spent.shape)
-            spent = np.where(spent.sum(axis=-1, keepdims=True) > 0, spent, even)
-            share = spent / spent.sum(axis=-1, keepdims=True)
-            sides.append(np.log((np.exp(hazards) * share).sum(axis=-1)))
-        out.append(sides[0] - sides[1])
-    return np.stack(out, axis=1)
+            weight = time[index][..., states]
+            everywhere = weight.sum(axis=1, keepdims=True)
+            even = np.broadcast_to(np.where(everywhere > 0, everywhere, 1.0), weight.shape)
+            weight = np.where(weight.sum(axis=-1, keepdims=True) > 0, weight, even)
+            share = weight / weight.sum(axis=-1, keepdims=True)
+            sides.append(np.log((np.exp(logs) * share).sum(axis=-1)))
+        by_endpoint.append(sides[0] - sides[1])
+    return np.stack(by_endpoint, axis=1)
 
 
 def _between_covariates(
     fit: Fit, exposed: Mapping[str, str | float], reference: Mapping[str, str | float]
 ) -> Floats:
-    """Log ratio, shape (draws, endpoint, 1, interval)."""
+    """Log ratio, shape (draws, endpoint, 1, 1): the same in all classes and intervals."""
     if set(exposed) != set(reference):
         raise EstimandError(
             "Give both sides the same covariates: others are equal, whatever they are."
@@ -407,27 +380,11 @@ def _between_covariates(
         supplied_groups(fit.person_time, {**equal, **side}, by=None)[0][0].terms
         for side in (exposed, reference)
     ]
-    intervals = fit.person_time.table.sizes["interval"]
-    design, ratios = fit.design, []
+    design, by_endpoint = fit.design, []
     for endpoint in fit.person_time.endpoints:
         one, other = (
             relative_of(fit.posterior, design, design.standardised(terms), endpoint=endpoint)
             for terms in sides
         )
-        ratios.append(np.repeat((one - other)[:, :, None], intervals, axis=2))
-    return np.stack(ratios, axis=1)
-
-
-def attributes_of(fit: Fit) -> dict[str, object]:
-    """Say what every estimate must carry with it.
-
-    ``model``, ``converged`` and ``synthetic``; ``baseline``, the state of the baseline gate, and
-    ``event_times``, ``"failed"`` where event times are those of visits.
-    """
-    return {
-        "model": fit.definition.name,
-        "converged": int(fit.converged),
-        "synthetic": int(fit.person_time.synthetic),
-        "baseline": fit.gate.state,
-        "event_times": "failed" if "event_times" in fit.failed else "passed",
-    }
+        by_endpoint.append((one - other)[:, :, None])
+    return np.stack(by_endpoint, axis=1)

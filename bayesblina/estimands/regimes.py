@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -126,6 +125,14 @@ class WithPhases:
 Regime = Never | From | WithPhases
 
 
+def effects_begin(regime: Regime, question: Question) -> list[tuple[str, float]]:
+    """Phases that a regime enters, and when their effects begin: the exposed one's after a lag."""
+    return [
+        (phase, time + (question.lag if phase == question.exposed else 0.0))
+        for phase, time in regime.changes(question.exposed)
+    ]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Observation:
     """When patients were under observation, and when states were first seen.
@@ -195,23 +202,20 @@ def observation_of(
         As in `Observation`.
     """
     everybody = np.concatenate(list(begin.values()))
+
+    def anybody(name: str, time: float) -> bool:
+        later = time * (1.0 + TIE_TOLERANCE)
+        return bool(((begin[name] <= later) & (end[name] > later)).any())
+
     return Observation(
         first={name: float(np.nanmin(times)) for name, times in begin.items()},
         last={name: float(np.nanmax(times)) for name, times in end.items()},
         median=float(np.nanmedian(everybody)),
         times=np.concatenate([everybody, *end.values()]),
-        anybody=partial(_anybody, begin, end),
+        anybody=anybody,
         earliest=earliest,
         unit=unit,
     )
-
-
-def _anybody(
-    begin: Mapping[str, Floats], end: Mapping[str, Floats], name: str, time: float
-) -> bool:
-    """Say whether anybody is under observation just after a time."""
-    later = time * (1.0 + TIE_TOLERANCE)
-    return bool(((begin[name] <= later) & (end[name] > later)).any())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,10 +228,26 @@ class Window:
         The landmark.
     last
         End of the follow-up of that endpoint whose follow-up ends first.
+    unit
+        Time unit, for messages.
     """
 
     start: float
     last: float
+    unit: str
+
+    def require_times(self, times: Sequence[float] | Floats) -> None:
+        """Refuse times outside, of which there may be none."""
+        if np.min(times, initial=np.inf) < self.start:
+            raise EstimandError(
+                f"A time lies before the landmark {self.start:g}: curves are conditional on being "
+                "event-free there. Give a landmark at or before the first time."
+            )
+        if np.max(times, initial=-np.inf) > self.last * (1 + TIE_TOLERANCE):
+            raise EstimandError(
+                f"A time lies after the end of follow-up, {self.last:g} {self.unit}: there are no "
+                "data, and nothing is extrapolated."
+            )
 
 
 def require_curves(
@@ -271,19 +291,10 @@ def require_curves(
                 f"{name}: nobody is at risk at the landmark {start:g}; patients are under "
                 f"observation between {first:g} and {observed.last[name]:g}."
             )
-    last = min(observed.last.values())
+    window = Window(start=start, last=min(observed.last.values()), unit=observed.unit)
     if times is not None:
-        if min(times) < start:
-            raise EstimandError(
-                f"A time lies before the landmark {start:g}: curves are conditional on being "
-                "event-free there. Give a landmark at or before the first time."
-            )
-        if max(times) > last * (1 + TIE_TOLERANCE):
-            raise EstimandError(
-                f"A time lies after the end of follow-up, {last:g} {observed.unit}: there are no "
-                "data, and nothing is extrapolated."
-            )
-    return Window(start=start, last=last)
+        window.require_times(times)
+    return window
 
 
 def _require_reference(
@@ -299,11 +310,7 @@ def _require_reference(
     if reference is None or start >= earliest[reference] * (1 - 1e-9):
         return
     for regime in regimes:
-        begun = (
-            time + (question.lag if phase == question.exposed else 0.0)
-            for phase, time in regime.changes(question.exposed)
-        )
-        if not any(time <= start for time in begun):
+        if not any(time <= start for _, time in effects_begin(regime, question)):
             raise EstimandError(
                 f"'{regime.label}' is not defined here: until a phase is named it is the reference "
                 f"{reference}, and nobody eligible is in it before {earliest[reference]:g} {unit}. "

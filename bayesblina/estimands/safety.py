@@ -12,7 +12,17 @@ from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import EstimandError, SpecError, nearest
 from bayesblina.inference.convergence import Convergence, assess_convergence
 from bayesblina.patients.rules import DAYS_PER_UNIT
-from bayesblina.person_time.onsets import AdverseEvents
+from bayesblina.person_time.onsets import AdverseEvents, adverse_events
+
+__all__ = [
+    "AdverseEvents",
+    "adverse_events",
+    "event_rate",
+    "event_rates_by_term",
+    "incidence",
+    "paired_incidence",
+    "phase_contrast",
+]
 
 CHAINS = 4
 # Jeffreys' priors of a probability and of a rate.
@@ -62,14 +72,8 @@ def incidence(
     >>> import bayesblina as bb
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
-    >>> events = bb.adverse_events(
-    ...     table,
-    ...     cohort,
-    ...     patient="patient_id",
-    ...     term="term",
-    ...     start="month",
-    ...     transplant="ignore",
-    ... )
+    >>> columns = {"patient": "patient_id", "term": "term", "start": "month"}
+    >>> events = bb.adverse_events(table, cohort, **columns, transplant="ignore")
     >>> found = bb.incidence(events, seed=1, among="maintenance")
     >>> found["patients"].values
     array([36, 36, 36])
@@ -78,12 +82,9 @@ def incidence(
     require_seed(seed)
     if min(prior) <= 0:
         raise SpecError(f"prior must be two numbers greater than 0, got {prior!r}.")
-    present, affected = _affected(events, among)
-    patients, hit = present.sum(axis=0), affected.sum(axis=0)
-    generator = np.random.default_rng(seed)
-    values = generator.beta(
-        prior[0] + hit, prior[1] + patients - hit, size=(CHAINS, draws, len(events.phases))
-    )
+    patients, hit = (values.sum(axis=0) for values in _affected(events, among))
+    size = (CHAINS, draws, len(events.phases))
+    values = np.random.default_rng(seed).beta(prior[0] + hit, prior[1] + patients - hit, size=size)
     counts = {"patients": patients, "with_event": hit}
     return _by_phase(events, "incidence", values, counts, among=among)
 
@@ -130,22 +131,15 @@ def paired_incidence(
     >>> import bayesblina as bb
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
-    >>> events = bb.adverse_events(
-    ...     table,
-    ...     cohort,
-    ...     patient="patient_id",
-    ...     term="term",
-    ...     start="month",
-    ...     transplant="ignore",
-    ... )
+    >>> columns = {"patient": "patient_id", "term": "term", "start": "month"}
+    >>> events = bb.adverse_events(table, cohort, **columns, transplant="ignore")
     >>> found = bb.paired_incidence(events, "maintenance", "consolidation", seed=1)
     >>> sum(found.attrs[name] for name in ("both", "only_first", "only_second", "neither"))
     36
     """
     require_kind(events, AdverseEvents, "events")
     require_seed(seed)
-    if kind not in ("difference", "ratio"):
-        raise SpecError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
+    _require_contrast(kind)
     first, second = events.position(phase), events.position(against)
     if first == second:
         raise EstimandError(f"'{phase}' stands on both sides.")
@@ -154,12 +148,13 @@ def paired_incidence(
     if not rows.any():
         raise EstimandError(f"Nobody was in both '{phase}' and '{against}'.")
     one, two = affected[rows, first], affected[rows, second]
-    cells = {
-        "both": int((one & two).sum()),
-        "only_first": int((one & ~two).sum()),
-        "only_second": int((~one & two).sum()),
-        "neither": int((~one & ~two).sum()),
+    of_cell = {
+        "both": one & two,
+        "only_first": one & ~two,
+        "only_second": ~one & two,
+        "neither": ~one & ~two,
     }
+    cells = {name: int(patients.sum()) for name, patients in of_cell.items()}
     share = np.random.default_rng(seed).dirichlet(
         np.array(list(cells.values())) + 0.25, size=(CHAINS, draws)
     )
@@ -217,14 +212,8 @@ def event_rate(
     >>> import bayesblina as bb
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
-    >>> events = bb.adverse_events(
-    ...     table,
-    ...     cohort,
-    ...     patient="patient_id",
-    ...     term="term",
-    ...     start="month",
-    ...     transplant="ignore",
-    ... )
+    >>> columns = {"patient": "patient_id", "term": "term", "start": "month"}
+    >>> events = bb.adverse_events(table, cohort, **columns, transplant="ignore")
     >>> bb.event_rate(events, seed=1)["event_rate"].dims
     ('chain', 'draw', 'phase')
     """
@@ -240,8 +229,7 @@ def event_rate(
     size = (CHAINS, draws, len(events.phases))
     values = np.random.default_rng(seed).gamma(prior[0] + count, 1.0 / (prior[1] + time), size=size)
     counts = {"events": count, "person_time": time}
-    found = _by_phase(events, "event_rate", values, counts, among=among)
-    return found.assign_attrs(per=per)
+    return _by_phase(events, "event_rate", values, counts, among=among).assign_attrs(per=per)
 
 
 def phase_contrast(
@@ -273,26 +261,17 @@ def phase_contrast(
         If a phase is not there, or the estimate is an incidence, whose phases share patients.
     """
     require_kind(rates, xr.Dataset, "rates")
-    if kind not in ("difference", "ratio"):
-        raise SpecError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
+    _require_contrast(kind)
     if "event_rate" not in rates:
         raise EstimandError("Only rates are compared here; for incidences take paired_incidence.")
     known = [str(name) for name in rates["phase"].values]
     for name in (phase, against):
         if name not in known:
             raise EstimandError(f"No phase '{name}'. {nearest(str(name), known)}")
-    one, two = (
-        rates["event_rate"]
-        .sel(phase=name)
-        .drop_vars(
-            [name for name in rates["event_rate"].coords if rates[name].dims == ("phase",)],
-            errors="ignore",
-        )
-        for name in (phase, against)
-    )
-    value = one - two if kind == "difference" else one / two
+    rate = rates["event_rate"].reset_coords(drop=True)
+    one, two = (rate.sel(phase=name, drop=True) for name in (phase, against))
     return xr.Dataset(
-        {f"event_rate_{kind}": value.drop_vars("phase", errors="ignore")},
+        {f"event_rate_{kind}": one - two if kind == "difference" else one / two},
         attrs={**rates.attrs, "phase": phase, "against": against},
     )
 
@@ -350,14 +329,8 @@ def event_rates_by_term(
     >>> import bayesblina as bb
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
-    >>> events = bb.adverse_events(
-    ...     table,
-    ...     cohort,
-    ...     patient="patient_id",
-    ...     term="term",
-    ...     start="month",
-    ...     transplant="ignore",
-    ... )
+    >>> columns = {"patient": "patient_id", "term": "term", "start": "month"}
+    >>> events = bb.adverse_events(table, cohort, **columns, transplant="ignore")
     >>> rates = bb.event_rates_by_term(events, seed=1)
     >>> rates["event_rate"].dims
     ('chain', 'draw', 'term', 'phase')
@@ -424,18 +397,18 @@ def sample_rates(
         rotation = helmert(shape[1], full=True).T
         mean = pm.Deterministic("phase_mean", level + 1.5 * (rotation @ turned), dims="phase")
         spread = pm.HalfNormal("term_sd", term_sd)
-        wobble = pm.HalfNormal("deviation_sd", deviation_sd)
+        deviation_spread = pm.HalfNormal("deviation_sd", deviation_sd)
         # A term's effect given the means, then its deviations given both.
-        known = 1.0 / (wobble**2 + error)
+        known = 1.0 / (deviation_spread**2 + error)
         total = known.sum(axis=1)
         likely = ((observed - mean) * known).sum(axis=1) / total
         term = _effects("term", spread, likely, 1.0 / pm.math.sqrt(total), ("term",))
         rest = observed - mean - term[:, None]
-        deviation = _effects("deviation", wobble, rest, np.sqrt(error), ("term", "phase"))
+        deviation = _effects("deviation", deviation_spread, rest, np.sqrt(error), ("term", "phase"))
         log_rate = mean + term[:, None] + deviation
         rate = pm.Deterministic("event_rate", pm.math.exp(log_rate), dims=("term", "phase"))
         pm.Poisson("count", rate * time[None, :], observed=count, dims=("term", "phase"))
-        found: xr.DataTree = pm.sample(
+        tree: xr.DataTree = pm.sample(
             draws,
             tune=tune,
             chains=CHAINS,
@@ -446,7 +419,7 @@ def sample_rates(
             quiet=True,
             compute_convergence_checks=False,
         )
-    return found
+    return tree
 
 
 def assess_rates(draws: xr.DataTree) -> Convergence:
@@ -472,6 +445,11 @@ def _effects(name: str, sd: Any, likely: Any, unit: Any, dims: tuple[str, ...]) 
     centre = likely / unit
     innovation = pm.Normal(f"{name}_innovation", -centre * shrink, wide, dims=dims)
     return unit * shrink * (shrink * centre + innovation)
+
+
+def _require_contrast(kind: str) -> None:
+    if kind not in ("difference", "ratio"):
+        raise SpecError(f"kind must be 'difference' or 'ratio', got {kind!r}.")
 
 
 def _rows(events: AdverseEvents, among: str | None) -> Bools:

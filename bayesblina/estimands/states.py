@@ -10,6 +10,7 @@ import numpy as np
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import EstimandError
 from bayesblina.core.occupancy import Course, follow, probabilities, step
+from bayesblina.estimands.draws import blocks
 from bayesblina.estimands.populations import Group
 from bayesblina.hazards.likelihood import log_hazard
 from bayesblina.hazards.parts import SiteFrailty
@@ -73,37 +74,31 @@ class Courses:
     @classmethod
     def of(cls, fit: Fit, group: Group, route: Route) -> Courses:
         """Take the courses of a group of patients from a fit."""
-        posterior, design = fit.posterior, fit.design
         if group.patterns is None and isinstance(fit.definition.groups, SiteFrailty):
             raise EstimandError(
                 f"Model '{fit.definition.name}' has groups that differ in each transition: courses "
                 "of patients of new groups are not averaged. Leave population out, for the "
                 "patients of the fit with their own groups' effects."
             )
+        endpoints = fit.person_time.endpoints
+        # In remission: neither relapsed nor dead.
         members = [
-            group.members(
-                posterior,
-                fit.person_time,
-                fit.definition,
-                design,
-                endpoint=name,
-                landmark=route.start,
-                # In remission: neither relapsed nor dead.
-                free_of=fit.person_time.endpoints[:2],
-            )
-            for name in fit.person_time.endpoints
+            group.members(fit, endpoint=name, landmark=route.start, free_of=endpoints[:2])
+            for name in endpoints
         ]
-        one = members[0]
+        first = members[0]
         return cls(
             hazards=tuple(
-                np.exp(log_hazard(posterior, design, endpoint=name).shared)
-                for name in fit.person_time.endpoints
+                np.exp(log_hazard(fit.posterior, fit.design, endpoint=name).shared)
+                for name in endpoints
             ),
             relative=tuple(
-                np.concatenate([part.relative for part in found], axis=1) for found in members
+                np.concatenate([part.relative for part in parts], axis=1) for parts in members
             ),
-            class_of=np.concatenate([np.full(part.relative.shape[1], part.class_) for part in one]),
-            weight=np.concatenate([part.share * part.weight for part in one], axis=-1),
+            class_of=np.concatenate(
+                [np.full(part.relative.shape[1], part.class_) for part in first]
+            ),
+            weight=np.concatenate([part.share * part.weight for part in first], axis=-1),
             cuts=fit.person_time.cuts,
             route=route,
         )
@@ -159,9 +154,7 @@ class Courses:
     def blocks(self, pieces: int) -> Iterator[slice]:
         """Draws that are worked on together."""
         numbers = self.class_of.size * pieces * (2 + self.states().size)
-        size = max(1, BLOCK // max(numbers, 1))
-        for first in range(0, self.draws, size):
-            yield slice(first, first + size)
+        return blocks(self.draws, numbers, most=BLOCK)
 
     def alive(self, knots: Floats) -> Iterator[tuple[slice, Floats, Floats]]:
         """Probabilities at knots, block by block.
@@ -206,11 +199,9 @@ class StateAverage:
         knots = self.courses.knots(times)
         place = np.searchsorted(knots, times)
         out = np.empty((self.courses.draws, times.size))
-        for rows, alive, relapsed in self.courses.alive(knots):
-            if self.of_death:
-                out[rows] = self.courses.average((alive + relapsed.sum(axis=-2))[..., place], rows)
-            else:
-                out[rows] = self.courses.average(alive[..., place], rows)
+        for rows, remission, relapsed in self.courses.alive(knots):
+            alive = remission + relapsed.sum(axis=-2) if self.of_death else remission
+            out[rows] = self.courses.average(alive[..., place], rows)
         return np.clip(out, 0.0, 1.0, out=out)
 
     def hazard(self, times: Floats) -> Floats:
@@ -239,10 +230,9 @@ class StateAverage:
         place = int(np.searchsorted(knots, horizon))
         out = np.empty(self.courses.draws)
         for rows, course in self.courses.follow(knots):
-            spent = course.time_in_remission[..., place]
-            if self.of_death:
-                spent = spent + course.time_after_relapse[..., place]
-            out[rows] = self.courses.average(spent, rows)
+            time = course.time_in_remission
+            time = time + course.time_after_relapse if self.of_death else time
+            out[rows] = self.courses.average(time[..., place], rows)
         return out
 
     def quantile(self, level: float, *, horizon: float) -> tuple[Floats, Bools]:
@@ -271,11 +261,11 @@ class StateAverage:
             relapse, die, after, epoch = courses.rates(knots, rows)
             alive = remission + relapsed.sum(axis=-2) if self.of_death else remission
             average = courses.average(alive, rows)
-            found = average[:, -1] <= level
+            falls = average[:, -1] <= level
             piece = np.clip((average > level).sum(axis=1) - 1, 0, knots.size - 2)
-            times = np.full(found.size, horizon)
-            for one in np.unique(piece[found]):
-                here = np.flatnonzero(found & (piece == one))
+            times = np.full(falls.size, horizon)
+            for one in np.unique(piece[falls]):
+                here = np.flatnonzero(falls & (piece == one))
                 low = np.zeros(here.size)
                 high = np.full(here.size, knots[one + 1] - knots[one])
                 begun = relapsed[here][..., one]
@@ -295,5 +285,5 @@ class StateAverage:
                     high = np.where(fallen, middle, high)
                     low = np.where(fallen, low, middle)
                 times[here] = knots[one] + high
-            time[rows], reached[rows] = times, found
+            time[rows], reached[rows] = times, falls
         return time, reached

@@ -80,10 +80,7 @@ def summary(
     0.5
     """
     require_kind(draws, xr.Dataset, "draws")
-    reached = draws.get("reached")
-    if reached is not None:
-        draws = draws.drop_vars("reached")
-    name, values = _one_variable(draws)
+    name, values, reached = _one_variable(draws)
     if not 0 < mass < 1:
         raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
     if reached is not None:
@@ -120,10 +117,7 @@ def summary(
     if reached is not None:
         columns["mcse"] = columns["mcse"].where(np.isfinite(columns["median"]))
     columns |= {name: values[name] for name in BESIDE_NUMBERS if name in values.coords}
-    table = _tabulate(columns)
-    if "converged" in draws.attrs:
-        table["converged"] = bool(draws.attrs["converged"])
-    table.attrs |= _kept(draws)
+    table = _complete(_tabulate(columns), draws)
     if reached is not None:
         table.attrs["horizon"] = float(draws.attrs["horizon"])
     return table
@@ -180,10 +174,7 @@ def probabilities(
     '-0.5 <= rmst_difference <= 0.5'
     """
     require_kind(draws, xr.Dataset, "draws")
-    reached = draws.get("reached")
-    if reached is not None:
-        draws = draws.drop_vars("reached")
-    name, values = _one_variable(draws)
+    name, values, reached = _one_variable(draws)
     limits = [*thresholds, *(equivalence or ())]
     if reached is not None and not bool(reached.all()):
         horizon = float(draws.attrs["horizon"])
@@ -221,11 +212,12 @@ def probabilities(
     dims = [str(dim) for dim in values.dims if dim not in ("chain", "draw")]
     table = table[[*dims, "statement", "probability", "mcse"]]
     if dims:
-        table = table.sort_values(dims, kind="stable", key=_in_order).reset_index(drop=True)
-    if "converged" in draws.attrs:
-        table["converged"] = bool(draws.attrs["converged"])
-    table.attrs |= _kept(draws)
-    return table
+        table = table.sort_values(
+            dims,
+            kind="stable",
+            key=lambda column: pd.Series(pd.factorize(column)[0], index=column.index),
+        ).reset_index(drop=True)
+    return _complete(table, draws)
 
 
 def prior_table(prior: xr.Dataset, *, mass: float = 0.95) -> pd.DataFrame:
@@ -243,74 +235,64 @@ def prior_table(prior: xr.Dataset, *, mass: float = 0.95) -> pd.DataFrame:
     if not 0 < mass < 1:
         raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
     tail = (1.0 - mass) / 2.0
-    rows = []
-    for name in prior["endpoint"].values:
-        one = prior.sel(endpoint=name)
-        ratio, hazard = one["hazard_ratio"].values, one["hazard"].values
+    tables = []
+    for name in map(str, prior["endpoint"].values):
+        implied = prior.sel(endpoint=name)
+        ratio, hazard = implied["hazard_ratio"].values, implied["hazard"].values
         quantities = {
             "hazard ratio of the exposed phase": ratio[:, 0],
             "hazard ratio, end against beginning": ratio[:, -1] / ratio[:, 0],
         }
         if prior.attrs["baseline"] == "prior":
             quantities["hazard, end against beginning"] = hazard[:, -1] / hazard[:, 0]
-        last = one.sizes["time"] - 1
+        times, phases = implied["time"].values, [str(one) for one in implied["phase"].values]
+        last = times.size - 1
         # (draw, phase, time)
-        survival = one["survival"].transpose("draw", "phase", "time").values
+        survival = implied["survival"].transpose("draw", "phase", "time").values
         for place in (last // 4, last // 2, last):
-            time = float(one["time"].values[place])
-            for index, phase in enumerate(one["phase"].values):
-                quantities[f"survival at {time:.3g}, {phase}"] = survival[:, index, place]
-        gain = survival[:, 1, last] - survival[:, 0, last]
-        phases = " less ".join(map(str, one["phase"].values[::-1]))
-        quantities[f"survival at {float(one['time'].values[last]):.3g}, {phases}"] = gain
-        for words, values in quantities.items():
-            lower, median, upper = np.quantile(values, [tail, 0.5, 1.0 - tail])
-            rows.append(
-                {
-                    "endpoint": str(name),
-                    "quantity": words,
-                    "lower": lower,
-                    "median": median,
-                    "upper": upper,
-                }
-            )
-    table = pd.DataFrame(rows)
+            for index, phase in enumerate(phases):
+                words = f"survival at {float(times[place]):.3g}, {phase}"
+                quantities[words] = survival[:, index, place]
+        gain = f"survival at {float(times[last]):.3g}, {' less '.join(phases[::-1])}"
+        quantities[gain] = survival[:, 1, last] - survival[:, 0, last]
+        bands = np.quantile(list(quantities.values()), [tail, 0.5, 1.0 - tail], axis=1)
+        table = pd.DataFrame({"endpoint": name, "quantity": list(quantities)})
+        tables.append(table.assign(lower=bands[0], median=bands[1], upper=bands[2]))
+    table = pd.concat(tables, ignore_index=True)
     table.attrs |= prior.attrs
     return table
 
 
-def _kept(draws: xr.Dataset) -> dict[str, bool | str]:
-    """Attributes that tables for print and figures need."""
-    found: dict[str, bool | str] = {
+def _complete(table: pd.DataFrame, draws: xr.Dataset) -> pd.DataFrame:
+    """Say beside numbers, and in attributes, what tables for print and figures need."""
+    if "converged" in draws.attrs:
+        table["converged"] = bool(draws.attrs["converged"])
+    for name, kind in (("synthetic", bool), ("unit", str)):
+        if name in draws.attrs:
+            table.attrs[name] = kind(draws.attrs[name])
+    table.attrs |= {
         name: FAILED for name in (BASELINE, EVENT_TIMES) if draws.attrs.get(name) == FAILED
     }
-    if "synthetic" in draws.attrs:
-        found["synthetic"] = bool(draws.attrs["synthetic"])
-    if "unit" in draws.attrs:
-        found["unit"] = str(draws.attrs["unit"])
-    return found
+    return table
 
 
-def _in_order(column: pd.Series) -> pd.Series:
-    """Sort by first appearance."""
-    return pd.Series(pd.factorize(column)[0], index=column.index)
-
-
-def _one_variable(draws: xr.Dataset) -> tuple[str, xr.DataArray]:
-    if len(draws.data_vars) != 1:
-        raise SpecError(f"Expected one variable, got {list(draws.data_vars)}.")
-    name = str(next(iter(draws.data_vars)))
-    values = draws[name]
-    if not {"chain", "draw"} <= set(values.dims):
+def _one_variable(draws: xr.Dataset) -> tuple[str, xr.DataArray, xr.DataArray | None]:
+    """Take the one variable, its name, and where its times are reached, if they may not be."""
+    reached = draws.get("reached")
+    names = [str(name) for name in draws.data_vars if name != "reached"]
+    if len(names) != 1:
+        raise SpecError(f"Expected one variable, got {names}.")
+    (name,) = names
+    if not {"chain", "draw"} <= set(draws[name].dims):
         raise SpecError(f"'{name}' has no chain and draw dimensions.")
-    return name, values
+    return name, draws[name], reached
 
 
 def _each(function: Callable[[Any], Any], values: xr.DataArray) -> xr.DataArray:
     """Apply a function of (chain, draw, parameter) to draws of any shape."""
-    whole = values.transpose("chain", "draw", ...)
-    like = whole.isel(chain=0, draw=0, drop=True)
-    flat = np.asarray(whole.values, dtype=np.float64).reshape(*whole.shape[:2], -1)
+    ordered = values.transpose("chain", "draw", ...)
+    like = ordered.isel(chain=0, draw=0, drop=True)
+    flat = np.asarray(ordered.values, dtype=np.float64).reshape(*ordered.shape[:2], -1)
     return like.copy(data=function(flat).reshape(like.shape))
 
 

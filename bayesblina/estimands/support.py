@@ -9,14 +9,26 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesblina.core.arrays import Bools, Floats
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.intervals import TIE_TOLERANCE
-from bayesblina.estimands.regimes import Regime
+from bayesblina.estimands.regimes import Regime, effects_begin
 from bayesblina.inference.fitting import Fit
 from bayesblina.person_time.cells import PersonTime
 
 # Sums over nodes of compressed covariates are 0 up to rounding.
 NOBODY = 1e-6
+
+
+def episodes_of(person_time: PersonTime, endpoint: str | int) -> tuple[Ints, Ints, Floats, Floats]:
+    """Take an endpoint's episodes: patient, state, start and stop of each, patient by patient."""
+    episodes = person_time.episodes
+    if isinstance(endpoint, str):
+        endpoint = person_time.endpoints.index(endpoint)
+    rows = episodes["endpoint"].values == endpoint
+    patient, state, start, stop = (
+        episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
+    )
+    return patient, state, start, stop
 
 
 def supported(person_time: PersonTime) -> pd.DataFrame:
@@ -28,12 +40,13 @@ def supported(person_time: PersonTime) -> pd.DataFrame:
         One row per endpoint, role (``"exposed"``, ``"reference"``) and stretch of time without a
         gap: ``endpoint``, ``role``, ``start``, ``stop``. To the interval where only sums are known.
     """
-    rows: list[dict[str, object]] = []
     role = person_time.table["role"].values.astype(str)
-    for index, name in enumerate(person_time.endpoints):
-        for one in ("exposed", "reference"):
-            for start, stop in stretches(person_time, index, role == one):
-                rows.append({"endpoint": name, "role": one, "start": start, "stop": stop})
+    rows = [
+        (name, compared, start, stop)
+        for index, name in enumerate(person_time.endpoints)
+        for compared in ("exposed", "reference")
+        for start, stop in stretches(person_time, index, role == compared)
+    ]
     return pd.DataFrame(rows, columns=["endpoint", "role", "start", "stop"])
 
 
@@ -90,28 +103,23 @@ def with_support(fit: Fit, curves: xr.Dataset, regimes: Sequence[Regime]) -> xr.
     if names != list(person_time.endpoints):
         return curves
     times = np.asarray(curves["time"].values, dtype=np.float64)
-    values = np.stack(
-        [
-            np.stack([_supports(fit, index, regime, times) for regime in regimes])
-            for index in range(len(names))
-        ]
-    )
+    values = [
+        [_supports(fit, index, regime, times) for regime in regimes] for index in range(len(names))
+    ]
     return curves.assign_coords(supported=(("endpoint", "regime", "time"), values))
 
 
 def _supports(fit: Fit, index: int, regime: Regime, times: Floats) -> Bools:
     """Whether anybody is at risk for an endpoint in the regime's state, at each time."""
-    table, question = fit.person_time.table, fit.question
+    table = fit.person_time.table
     treatment = table["treatment"].values.astype(str)
     steps = [(-np.inf, table["role"].values == "reference")]
-    for phase, start in regime.changes(question.exposed):
-        lag = question.lag if phase == question.exposed else 0.0
-        steps.append((start + lag, treatment == phase))
+    steps += [(start, treatment == phase) for phase, start in effects_begin(regime, fit.question)]
     ends = [start for start, _ in steps[1:]] + [np.inf]
-    found = np.zeros(times.size, dtype=bool)
+    anybody = np.zeros(times.size, dtype=bool)
     for (start, states), end in zip(steps, ends, strict=True):
         inside = (times >= start) & (times < end)
         for first, last in stretches(fit.person_time, index, states):
             slack = TIE_TOLERANCE * max(abs(float(last)), 1.0)
-            found |= inside & (times >= first - slack) & (times <= last + slack)
-    return found
+            anybody |= inside & (times >= first - slack) & (times <= last + slack)
+    return anybody

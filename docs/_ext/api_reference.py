@@ -26,8 +26,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Classical companions": ("classical",),
     "What if": (
         "studies.what_if",
-        "checks.prior_curves",
-        "checks.prior_sensitivity",
+        "checks.priors",
         "studies.bias",
     ),
     "Confounding by indication": ("studies.weighting", "studies.bootstrap"),

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 import bayesblina as bb
-from bayesblina.classical.ladder import COX, MANTEL_BYAR
+from bayesblina.classical.ladder import MANTEL_BYAR
+from bayesblina.classical.regressions import COX
 from bayesblina.core.masking import mask, mask_account
 from bayesblina.core.masking.tables import mask_ladder
 from bayesblina.core.tables.marks import BAYESIAN, COMPANION, OWN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,9 @@ from scipy.integrate import quad
 from scipy.linalg import expm
 
 from bayesblina.core.occupancy import follow, mean_survival, passing, time_after
+from bayesblina.estimands.averages import Averages
 from bayesblina.estimands.occupancies import _collect
-from bayesblina.estimands.regimes import From, Never
+from bayesblina.estimands.regimes import From, Never, Window
 from bayesblina.estimands.states import Courses, StateAverage
 
 RATES = st.one_of(st.just(0.0), st.sampled_from([0.3, 0.1, 1e-9]), st.floats(0.0, 3.0))
@@ -175,17 +177,23 @@ def test_states_by_subgroup_are_laid_out() -> None:
         draws, times = np.arange(6.0)[:, None], np.arange(4.0)
         return 1000.0 * one[0] + 100.0 * one[1] + 10.0 * draws + times
 
-    populations: Any = SimpleNamespace(
-        members=[courses], regimes=regimes, subgroups=("a", "b", "c")
+    averages = Averages(
+        members=[courses],  # type: ignore[list-item]
+        endpoints=("os",),
+        regimes=regimes,
+        subgroups=("a", "b", "c"),
+        description="patients",
+        window=Window(start=0.0, last=9.0, unit="months"),
+        error=0.0,
     )
-    found = _collect(fit, populations, evaluate, ("time",))
+    found = _collect(fit, averages, evaluate, ("time",))
     assert found.dims == ("chain", "draw", "subgroup", "regime", "time")
     assert found["subgroup"].values.tolist() == ["a", "b", "c"]
     assert found["regime"].values.tolist() == ["never", "from 8"]
     one = found.sel(chain=1, draw=2, subgroup="c", regime="from 8").values
     assert one.tolist() == [2150.0, 2151.0, 2152.0, 2153.0]
-    populations.members, populations.subgroups = [courses[:1]], None
-    found = _collect(fit, populations, evaluate, ("time",))
+    everybody = replace(averages, members=[courses[:1]], subgroups=None)  # type: ignore[list-item]
+    found = _collect(fit, everybody, evaluate, ("time",))
     assert found.dims == ("chain", "draw", "regime", "time")
     assert found.sel(chain=0, draw=1, regime="never").values.tolist() == [10.0, 11.0, 12.0, 13.0]
 

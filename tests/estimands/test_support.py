@@ -1,19 +1,20 @@
-"""When anybody with a history is at risk, and averages of ratios, by hand."""
+"""When anybody with a history is at risk, by hand."""
+
+from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 import xarray as xr
 
 import bayesblina as bb
-from bayesblina.estimands import ratios
-from bayesblina.estimands.ratios import _averaged, _current_members
 from bayesblina.estimands.regimes import Regime
 from bayesblina.estimands.support import stretches, supported, with_support
 
 STATES = ("before early", "early", "late", "transplant")
+
+
 ROLES = ("reference", "reference", "exposed", "other")
 
 
@@ -133,55 +134,3 @@ def test_a_history_is_supported_while_anybody_has_it() -> None:
     assert found[1, 0].values.tolist() == [False, False, True, False]
     # Curves of other endpoints stay as they are.
     assert "supported" not in with_support(fit, curves(times, ("os",)), regimes).coords
-
-
-def test_averages_over_events() -> None:
-    values = np.array([[[1.0, 3.0], [2.0, 2.0]], [[0.0, 8.0], [5.0, 5.0]]])
-    weights = np.array([[3.0, 1.0], [0.1, 0.2]])
-    found = _averaged(values, weights, axes=(2,))
-    assert found.shape == (2, 2, 1)
-    # Exactly the value where it is one.
-    assert found[..., 0].tolist() == [[1.5, 2.0], [2.0, 5.0]]
-    # Without events all count alike, in each endpoint for itself.
-    # Memory that nothing has been written to holds no shares.
-    held = [np.full((2, 2), np.nan) for _ in range(20)]
-    del held
-    none = _averaged(values, np.array([[0.0, 0.0], [1.0, 0.0]]), axes=(2,))
-    assert none[..., 0].tolist() == [[2.0, 2.0], [4.0, 5.0]]
-    single = values[:, :, :1]
-    assert _averaged(single, weights[:, :1], axes=(2,)) is single
-    over_endpoints = _averaged(values, weights, axes=(1,))
-    assert over_endpoints[0, 0].tolist() == pytest.approx(
-        [(3.0 * 1 + 0.1 * 2) / 3.1, (1.0 * 3 + 0.2 * 2) / 1.2]
-    )
-
-
-def test_classes_hold_current_patients_only() -> None:
-    design: Any = SimpleNamespace(
-        current_classes=2,
-        class_of=np.array([0, 1, 0, 2]),
-        is_current=np.array([True, True, False, False]),
-        sources=("trial",),
-    )
-    assert _current_members(design).astype(int).tolist() == [[1, 0, 0, 0], [0, 1, 0, 0]]
-    design.sources = ()
-    assert _current_members(design).astype(int).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0]]
-
-
-def test_the_companions_ratio_is_asked_in_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Any, ...]] = []
-
-    def ratio(fit: Any, exposed: Any, reference: Any, *, over: str, by: str | None) -> Any:
-        asked.append((fit, exposed, reference, over, by))
-        return SimpleNamespace(log_ratio=len(asked))
-
-    monkeypatch.setattr(ratios, "require_kind", lambda *_: None)
-    monkeypatch.setattr(ratios, "without_baseline", lambda fit: None if fit == "alone" else "bare")
-    monkeypatch.setattr(ratios, "_ratio", ratio)
-    monkeypatch.setattr(ratios, "_dataset", lambda fit, _, other: (fit, other))
-    fit: Any = "fit"
-    found: Any = ratios.hazard_ratio(fit, exposed="a", reference="b", over="interval", by="site")
-    assert found == ("fit", 2)
-    assert asked == [(one, "a", "b", "interval", "site") for one in ("fit", "bare")]
-    alone: Any = "alone"
-    assert ratios.hazard_ratio(alone) == ("alone", None)

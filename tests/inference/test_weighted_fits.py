@@ -20,7 +20,8 @@ from scipy.special import logsumexp
 import bayesblina as bb
 from bayesblina.checks import weaknesses
 from bayesblina.checks.pointwise import efficiencies, leave_one_out_total
-from bayesblina.checks.predictive import _overlapping, _risk_sets
+from bayesblina.checks.replicates import _overlapping
+from bayesblina.checks.risk_sets import risk_sets
 from bayesblina.core.errors import DataError, EstimandError, SpecError
 from bayesblina.hazards.likelihood import patient_log_likelihood
 from bayesblina.inference import model_data
@@ -406,10 +407,10 @@ def test_predicted_against_observed_survival_is_weighted() -> None:
 
 
 def test_hazards_are_summed_with_weights_and_their_squares() -> None:
-    asked: dict[str, Any] = {"keep_phase": None, "keep_patient": None, "begin": 0.0}
+    asked: dict[str, Any] = {"keep": np.ones((1, 1), dtype=bool), "begin": 0.0}
     some, at = np.array([0, 17]), np.array([4.0])
-    ours = _risk_sets(weighted(), "os", some, at=at, **asked)
-    theirs = _risk_sets(of_copies(), "os", some, at=at, **asked)
+    ours = risk_sets(weighted(), "os", some, at=at, **asked)
+    theirs = risk_sets(of_copies(), "os", some, at=at, **asked)
     assert ours is not None
     assert theirs is not None
     for name in ("knots", "at_risk", "hazard"):

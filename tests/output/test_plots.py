@@ -24,7 +24,7 @@ from PIL import Image
 
 import bayesblina as bb
 from bayesblina import plots
-from bayesblina.checks.comparison import Prediction
+from bayesblina.checks.prediction import Prediction
 from bayesblina.core.errors import SpecError
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.plots.style import COLOURS, INCHES, _ratio_ticks

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import bayesblina as bb
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
-from bayesblina.estimands import curves
+from bayesblina.estimands import averages
 from bayesblina.estimands.paths import average_survival, hazard_at_survival
 from bayesblina.hazards.build import build_model, draw_prior, with_weights
 from bayesblina.hazards.effects import make_design
@@ -762,15 +762,15 @@ def test_some_draws_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     arguments: dict[str, Any] = {"regimes": REGIMES, "landmark": LANDMARK}
     whole = bb.survival(fit, times=[10.0, 20.0], **arguments)
     seen = []
-    populations_of = curves.populations_of
+    averages_of = averages.averages_of
 
     def counted(part: Fit, *rest: Any) -> Any:
         seen.append(part.posterior.sizes["draw"])
-        return populations_of(part, *rest)
+        return averages_of(part, *rest)
 
-    monkeypatch.setattr(curves, "populations_of", counted)
+    monkeypatch.setattr(averages, "averages_of", counted)
     patterns = fit.person_time.table.sizes["pattern"]
-    monkeypatch.setattr(curves, "LARGEST", 4 * 300 * patterns)
+    monkeypatch.setattr(averages, "LARGEST", 4 * 300 * patterns)
     parts = bb.survival(fit, times=[10.0, 20.0], **arguments)
     assert seen == [300, 300, 300, 100]
     xr.testing.assert_identical(parts, whole)

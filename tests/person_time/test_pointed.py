@@ -16,7 +16,7 @@ from bayesblina.core.episodes import (
     marked_bounds,
     state_bounds,
 )
-from bayesblina.estimands.curves import _changes
+from bayesblina.estimands.averages import changes_of
 from bayesblina.inference.convergence import assess_convergence
 from bayesblina.person_time.cells.streamed import _Spread
 
@@ -99,7 +99,7 @@ def test_a_piece_that_begins_with_the_lag_is_entered_then() -> None:
             person_time=SimpleNamespace(table=table),
             question=bb.Question(exposed="late", eligible_from="entry", lag=lag),
         )
-        return _changes(fit, bb.From(8.0))
+        return changes_of(fit, bb.From(8.0))
 
     assert entered(2.0) == [(10.0, 2), (12.0, 3)]
     assert entered(1.0) == [(9.0, 1), (10.0, 2), (12.0, 3)]

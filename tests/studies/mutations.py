@@ -50,34 +50,41 @@ SCANS = (
     "tests/core/test_near_ties.py tests/person_time/test_pointed.py",
 )
 ESTIMANDS = (
-    "tests/estimands/test_estimands.py tests/estimands/test_populations.py "
+    "tests/estimands/test_curves_of_a_fit.py tests/estimands/test_paths.py "
+    "tests/estimands/test_ratios_of_a_fit.py "
+    "tests/estimands/test_regimes.py tests/estimands/test_summaries.py "
+    "tests/estimands/test_numbers_needed.py tests/estimands/test_populations.py "
     "tests/person_time/test_pointed.py",
     "tests/hazards/test_varying.py -k 'ratios_since or over_time_and or by_subgroup or means_and'",
 )
 COURSES = ("tests/hazards/test_illness_death.py tests/core/test_occupancy.py",)
 CHECKS = ("tests/checks/test_checks.py tests/checks/test_weaknesses.py",)
-RISKS = ("tests/classical/test_r_survival.py tests/classical/test_classical.py",)
+RISKS = (
+    "tests/classical/test_r_survival.py tests/classical/test_curves.py "
+    "tests/classical/test_rank_tests.py",
+)
 TESTS: dict[str, tuple[str, ...]] = {
     "inference.baseline_gate": ("tests/inference/test_baseline_gate.py",),
     "checks.curves": ("tests/checks/test_curve_shift.py",),
-    "checks.histories": ("tests/patients/test_histories.py",),
-    "checks.posterior": ("tests/checks/test_outcome.py", *CHECKS),
-    "checks.proportional": ("tests/checks/test_outcome.py", *CHECKS),
-    "checks.pulls": ("tests/checks/test_outcome.py", *CHECKS),
+    "checks.histories": ("tests/checks/test_histories.py",),
+    "checks.posterior": ("tests/checks/test_posterior.py", *CHECKS),
+    "checks.proportional": ("tests/checks/test_proportional.py", *CHECKS),
+    "checks.pulls": ("tests/checks/test_pulls.py", *CHECKS),
     "classical": RISKS,
     "inference.convergence": (
         "tests/inference/test_convergence.py tests/person_time/test_pointed.py",
     ),
     "estimands.companions": (
-        "tests/estimands/test_beside.py",
+        "tests/estimands/test_companions.py",
         "tests/inference/test_baseline_gate.py",
     ),
+    "estimands.averages": (*ESTIMANDS, *COURSES),
     "estimands.comparisons": ESTIMANDS,
     "estimands.curves": (*ESTIMANDS, *COURSES),
     "estimands.occupancies": COURSES,
     "estimands.paths": (*ESTIMANDS, *COURSES),
     "estimands.populations": ESTIMANDS,
-    "estimands.ratios": ("tests/estimands/test_support.py", *ESTIMANDS, *COURSES),
+    "estimands.ratios": (*ESTIMANDS, *COURSES),
     "estimands.states": COURSES,
     "estimands.support": ("tests/estimands/test_support.py", *CHECKS),
     "person_time.each": SCANS,

@@ -26,7 +26,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import bayesblina as bb
-from bayesblina.checks.prior_sensitivity import SENSITIVE, sensitivity_index
+from bayesblina.checks.priors.scaling import SENSITIVE, sensitivity_index
 from bayesblina.hazards.baseline import matern_density
 from bayesblina.hazards.build import build_model
 from bayesblina.hazards.likelihood import flat_draws

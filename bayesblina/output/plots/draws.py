@@ -13,7 +13,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bayesblina.checks.comparison import Prediction
+from bayesblina.checks.prediction import Prediction
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.tables.marks import failed

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from bayesblina.checks.predictive import replicated_events
+from bayesblina.checks.replicates import replicated_events
 from bayesblina.core.errors import SpecError
 from bayesblina.core.masking import MASK, Masked, MaskedAccount, is_small
 from bayesblina.core.masking.tables import (

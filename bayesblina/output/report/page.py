@@ -16,8 +16,8 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from bayesblina.checks.predictive import replicated_events
-from bayesblina.classical.ladder import ADJUSTED
+from bayesblina.checks.replicates import replicated_events
+from bayesblina.classical.regressions import ADJUSTED
 from bayesblina.core.arrays import Floats
 from bayesblina.core.masking import MASK, MINIMUM_COUNT
 from bayesblina.core.masking.tables import read_observed

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from io import StringIO
 from os import PathLike
 from pathlib import Path
@@ -19,13 +20,15 @@ from numpy.typing import NDArray
 from bayesblina.checks.curves import curve_shift
 from bayesblina.checks.pointwise import leave_one_out_total
 from bayesblina.checks.posterior import Checks, check
-from bayesblina.checks.predictive import replicated_simon_makuch
-from bayesblina.checks.prior_curves import prior_predictive
-from bayesblina.checks.prior_sensitivity import power_scaling
+from bayesblina.checks.priors.predictive import prior_predictive
+from bayesblina.checks.priors.scaling import power_scaling
 from bayesblina.checks.pulls import COLUMNS as PULLS
 from bayesblina.checks.pulls import pulls
-from bayesblina.classical.curves import mantel_byar, numbers_at_risk, simon_makuch
-from bayesblina.classical.ladder import COX, bias_ladder, rungs
+from bayesblina.checks.replicates import replicated_simon_makuch
+from bayesblina.classical.comparison import Comparison
+from bayesblina.classical.curves import numbers_at_risk_of, simon_makuch_of
+from bayesblina.classical.ladder import ladder_of
+from bayesblina.classical.rank_tests import mantel_byar_of
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.csv_files import read_csv, to_csv
 from bayesblina.core.errors import BayesblinaError, DataError, EstimandError, StorageError
@@ -46,7 +49,6 @@ from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.sources import sha256_of
 from bayesblina.patients.scan import CohortScan
 from bayesblina.person_time.event_times import FAILED as COARSE
-from bayesblina.person_time.follow_up import find_episodes
 from bayesblina.person_time.onsets import AdverseEvents
 from bayesblina.studies.external import borrowing
 from bayesblina.studies.study_file import in_memory
@@ -204,6 +206,10 @@ def analyse(
         except BayesblinaError as error:
             notes[name] = str(error).rstrip(".")
 
+    @cache
+    def comparison() -> Comparison:
+        return Comparison.of(in_memory(cohort), fit.question)
+
     stage("hazard ratios")
     ratios = hazard_ratio(fit)
     thresholds = tuple(dict.fromkeys([1.0, *curves.thresholds]))
@@ -214,28 +220,26 @@ def analyse(
     tables["survival"] = summary(drawn)
     start = float(drawn.attrs["landmark"])
     end = float(drawn["time"].max())
+    wanted = curves.landmarks
+    if wanted is None:
+        wanted = _quartiles(comparison()) if isinstance(cohort, Cohort) else ()
     tables["survival_by_landmark"], starts = _by_landmark(
-        fit, cohort, curves, tables["survival"], start=start, end=end
+        fit, wanted, curves, tables["survival"], start=start, end=end
     )
     attempt("restricted_means", lambda: _restricted_means(fit, starts, end=end))
     stage("comparisons")
     attempt(
         "classical",
-        lambda: mantel_byar(in_memory(cohort), fit.question).to_dataframe().reset_index(),
+        lambda: mantel_byar_of(comparison()).to_dataframe().reset_index(),
     )
     asked = (curves.landmark, fit.question.landmark, *(curves.landmarks or ()))
     named = {float(one) for one in asked if one is not None}
     landmarks = tuple(sorted(one for one in starts if one > 0 and (one in named or not named)))
-    attempt(
-        "bias_ladder", lambda: _ladder(fit, in_memory(cohort), tables["hazard_ratios"], landmarks)
-    )
+    attempt("bias_ladder", lambda: _ladder(fit, comparison(), tables["hazard_ratios"], landmarks))
     attempt(
         "simon_makuch",
         lambda: pd.concat(
-            [
-                _observed(in_memory(cohort), fit, landmark=one).assign(landmark=one)
-                for one in starts
-            ],
+            [_observed(comparison(), fit, landmark=one).assign(landmark=one) for one in starts],
             ignore_index=True,
         ),
     )
@@ -243,9 +247,9 @@ def analyse(
         "at_risk",
         lambda: pd.concat(
             [
-                numbers_at_risk(
-                    in_memory(cohort), fit.question, at_risk_times(one, end), landmark=one
-                ).assign(landmark=one)
+                numbers_at_risk_of(comparison(), at_risk_times(one, end), landmark=one).assign(
+                    landmark=one
+                )
                 for one in starts
             ],
             ignore_index=True,
@@ -277,10 +281,10 @@ def analyse(
     return Analysis(tables=tables, ratios=ratios, curves=drawn, notes=notes)
 
 
-def _observed(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.DataFrame:
+def _observed(comparison: Comparison, fit: Fit, *, landmark: float) -> pd.DataFrame:
     """Curves of the patients as they were fitted, with their weights."""
-    weights = weights_of(fit, cohort)
-    return simon_makuch(cohort, fit.question, landmark=landmark, weights=weights)
+    weights = weights_of(fit, comparison.cohort)
+    return simon_makuch_of(comparison, landmark=landmark, weights=weights)
 
 
 def _with_pulls(ratios: pd.DataFrame, fit: Fit) -> pd.DataFrame:
@@ -301,33 +305,18 @@ def account_of_both(cohort: Cohort | CohortScan, fit: Fit) -> Account:
 
 
 def _ladder(
-    fit: Fit, cohort: Cohort, ratios: pd.DataFrame, landmarks: Sequence[float]
+    fit: Fit, comparison: Comparison, ratios: pd.DataFrame, landmarks: Sequence[float]
 ) -> pd.DataFrame:
     """Set the answer below those of other methods; its rung is the table of hazard ratios'."""
     if isinstance(fit.definition.borrowing, PowerPrior):
         raise EstimandError("external patients would count in full in the other methods")
-    ladder = bias_ladder(cohort, fit.question, landmarks=landmarks)
-    parts: list[pd.DataFrame] = []
-    for endpoint in dict.fromkeys(ladder["endpoint"]):
-        others = ladder[ladder["endpoint"] == endpoint]
-        parts.append(others)
-        found = ratios[ratios["endpoint"] == endpoint].to_dict("records")
-        # The ratios of an illness-death model are those of its transitions, which have no ladder.
-        if not found:
-            continue
-        own = rungs(
-            {str(key): value for key, value in found[0].items()},
-            beside=others[others["method"] == COX].to_dict("records")[0],
-            adjusted=bool(fit.design.term_names),
-        )
-        parts.append(pd.DataFrame(own))
-    joined: pd.DataFrame = pd.concat(parts, ignore_index=True)
-    return joined
+    adjusted = bool(fit.design.term_names)
+    return ladder_of(comparison, landmarks=landmarks, answers=ratios, adjusted=adjusted)
 
 
 def _by_landmark(
     fit: Fit,
-    cohort: Cohort | CohortScan,
+    wanted: Sequence[float],
     curves: Curves,
     first: pd.DataFrame,
     *,
@@ -335,9 +324,6 @@ def _by_landmark(
     end: float,
 ) -> tuple[pd.DataFrame, dict[float, tuple[Regime, ...]]]:
     """Curves from each landmark on; those of the first are the ones already there."""
-    wanted = curves.landmarks
-    if wanted is None:
-        wanted = _quartiles(fit, cohort) if isinstance(cohort, Cohort) else ()
 
     def read(draws: Dataset, landmark: float) -> pd.DataFrame:
         values, over = draws["survival"], ("chain", "draw")
@@ -388,13 +374,13 @@ def _by_landmark(
     return pd.concat(parts, ignore_index=True), found
 
 
-def _quartiles(fit: Fit, cohort: Cohort) -> tuple[float, ...]:
+def _quartiles(comparison: Comparison) -> tuple[float, ...]:
     """First and third quartile of the times at which eligible patients enter the exposed phase."""
-    index = cohort.phases.index(fit.question.exposed)
-    episodes = find_episodes(cohort, fit.question)
+    cohort, question = comparison.cohort, comparison.question
+    index, episodes = cohort.phases.index(question.exposed), comparison.episodes
     who = np.unique(np.concatenate([found.patient for found in episodes.values()]))
     times = cohort.phase_start[who, index]
-    times = times[np.isfinite(times) & (times > (fit.question.landmark or 0.0))]
+    times = times[np.isfinite(times) & (times > (question.landmark or 0.0))]
     if not times.size:
         return ()
     # Two digits: nobody's own date.

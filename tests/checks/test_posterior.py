@@ -1,4 +1,6 @@
-"""What a check of a fit says, from parts that are written down."""
+"""What a check gathers, and how it is told."""
+
+from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
@@ -8,11 +10,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-import bayesblina as bb
 from bayesblina.checks import posterior
 from bayesblina.checks.posterior import Checks
-from bayesblina.checks.proportional import _of_endpoint, _varies
-from bayesblina.checks.pulls import told_pulls
 from bayesblina.core.errors import EstimandError
 from bayesblina.inference.fitting import Fit
 
@@ -185,86 +184,3 @@ def test_one_weakness_is_a_weakness(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "weak" not in repr(posterior.check(strong))
     assert "What weakens the answer" not in posterior.check(strong)._repr_html_()
     assert isinstance(found, Checks)
-
-
-def test_pulls_are_told_in_numbers() -> None:
-    """A pull of 0.5 moves a ratio of 2 to 2 e^0.5; a quarter of an sd is not yet told."""
-    row = {
-        "endpoint": "os",
-        "baseline_pull": 9.0,
-        "prior_pull": 0.5,
-        "without_prior_median": 2.0,
-        "covariate_prior_pull": np.nan,
-        "without_covariate_priors_median": np.nan,
-        "companion_sd": 0.4,
-        "reason": "",
-    }
-    other = {
-        "endpoint": "rfs",
-        "prior_pull": -0.1,
-        "covariate_prior_pull": -0.2,
-        "without_covariate_priors_median": 0.5,
-        "reason": "without the prior of the hazard ratio there is no posterior",
-    }
-    third = {"endpoint": "efs", "prior_pull": 0.1, "reason": "os: something else"}
-    table = pd.DataFrame([row, row | other, row | third])
-    assert told_pulls(table, exposed="late") == [
-        "os: the prior of the hazard ratio moves it from 2.00 to 3.30 (1.2 standard deviations)",
-        "rfs: the priors of the covariates move the hazard ratio of late from 0.50 to 0.41 "
-        "(0.5 standard deviations)",
-        other["reason"],
-    ]
-
-
-def test_columns_that_vary_in_a_stratum() -> None:
-    columns = np.array(
-        [[1.0, 0.0, 2.0, 5.0], [3.0, 0.0, 2.0, 5.0], [4.0, 1.0, 7.0, 5.0], [4.0, 1.0, 8.0, 5.0]]
-    )
-    stratum = np.array([0, 0, 1, 1])
-    assert _varies(columns, stratum).tolist() == [True, False, True, False]
-    assert _varies(columns[::-1], stratum[::-1]).tolist() == [True, False, True, False]
-    assert _varies(columns, np.zeros(4, dtype=np.int64)).tolist() == [True, True, True, False]
-
-
-def patients_of(sources: str) -> bb.PersonTime:
-    random = np.random.default_rng(8)
-    size = 160
-    start, time = random.uniform(0.5, 6.0, size), random.exponential(8.0, size) + 0.1
-    source = np.where(np.arange(size) % 2 == 0, "current", "other")
-    table = pd.DataFrame(
-        {
-            "id": np.arange(size),
-            "time": time,
-            "event": random.random(size) < 0.8,
-            "start": np.where(start < time, start, np.nan),
-            "source": source,
-        }
-    )
-    cohort = bb.read_cohort(
-        table[np.isin(source, sources.split())],
-        patient="id",
-        unit="months",
-        endpoints={"os": bb.Endpoint(time="time", event="event")},
-        phases=bb.Phases(late="start"),
-        covariates=["source"],
-    )
-    return bb.person_time(cohort, bb.Question(exposed="late", eligible_from="entry"), cuts=[5.0])
-
-
-def test_early_and_late_are_of_current_patients() -> None:
-    def found(person_time: bb.PersonTime, sources: tuple[str, ...]) -> Any:
-        patterns = person_time.table.sizes["pattern"]
-        design = SimpleNamespace(
-            sources=sources,
-            is_current=np.arange(patterns) == 0,
-            contrast=(person_time.table["role"].values == "exposed")[:, None].astype(float),
-            stratum_of=np.zeros(patterns, dtype=np.int64),
-        )
-        fit: Any = SimpleNamespace(design=design)
-        return _of_endpoint(fit, person_time, person_time.terms_of(slice(None)), 0)
-
-    alone = found(patients_of("current"), ())
-    both = patients_of("current other")
-    assert found(both, ("source",)) == alone
-    assert found(both, ()) != alone
-    assert alone.endpoint == "os"

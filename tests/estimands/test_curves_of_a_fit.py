@@ -1,8 +1,11 @@
-"""Hazard ratios and curves against hand computations, quadrature and brute force."""
+"""Curves, means and medians against loops over patients and closed forms."""
+
+from __future__ import annotations
 
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import given, settings
@@ -11,49 +14,11 @@ from scipy.integrate import quad
 
 import bayesblina as bb
 from bayesblina.core.errors import EstimandError, SpecError
-from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.estimands.paths import (
-    average_relative,
-    average_survival,
-    hazard_at_survival,
     make_path,
-    restricted_mean,
 )
 from bayesblina.estimands.regimes import Regime
 from bayesblina.inference.fitting import Fit
-
-
-def test_hazard_ratio_is_the_exponential(synthetic_fit: Fit) -> None:
-    ratio = bb.hazard_ratio(synthetic_fit)["hazard_ratio"]
-    log_ratio = synthetic_fit.posterior["log_hazard_ratio"].sel(effect="maintenance")
-    # Exponentials may differ by roundings between arrays that lie differently in memory.
-    np.testing.assert_allclose(ratio.values, np.exp(log_ratio.values), rtol=1e-14)
-    table = bb.summary(bb.hazard_ratio(synthetic_fit), thresholds=(1.0, 0.8))
-    assert list(table.columns) == [
-        "endpoint",
-        "mean",
-        "median",
-        "sd",
-        "lower",
-        "upper",
-        "probability_below_1",
-        "probability_below_0.8",
-        "mcse",
-        "ess_bulk",
-        "ess_tail",
-        "r_hat",
-        "companion_median",
-        "companion_lower",
-        "companion_upper",
-        "companion_probability_below_1",
-        "baseline",
-        "baseline_shift",
-        "event_times",
-        "converged",
-    ]
-    flat = ratio.sel(endpoint="os").values.ravel()
-    assert table.loc[0, "probability_below_0.8"] == pytest.approx((flat < 0.8).mean())
-    assert table.loc[0, "upper"] == pytest.approx(np.quantile(flat, 0.975))
 
 
 def test_survival_equals_a_loop_over_patients(synthetic_fit: Fit) -> None:
@@ -123,89 +88,6 @@ def test_cumulative_hazard_is_the_integral(
     edges = sorted({landmark, time, *(k for k in (*cuts, start) if landmark < k < time)})
     expected = sum(quad(hazard, a, b, epsabs=1e-13)[0] for a, b in pairwise(edges))
     assert got == pytest.approx(expected, abs=1e-10)
-
-
-def test_undefined_regimes_are_refused(synthetic_fit: Fit) -> None:
-    with pytest.raises(EstimandError, match="a state that a patient must live to enter"):
-        bb.survival(synthetic_fit, regimes=[bb.From(0.0)], landmark=0.0)
-    with pytest.raises(EstimandError, match="before the landmark"):
-        bb.survival(synthetic_fit, regimes=[bb.Never()], times=[1.0], landmark=8.0)
-    with pytest.raises(EstimandError, match="nobody is at risk"):
-        bb.survival(synthetic_fit, regimes=[bb.Never()], landmark=500.0, times=[501.0])
-    with pytest.raises(EstimandError, match="twice"):
-        bb.survival(synthetic_fit, regimes=[bb.Never(), bb.Never()], landmark=8.0)
-
-
-def test_constants_have_no_error(synthetic_fit: Fit) -> None:
-    curves = bb.survival(synthetic_fit, regimes=[bb.Never()], times=[8.0, 12.0], landmark=8.0)
-    table = bb.summary(curves).set_index(["endpoint", "time"])
-    assert table.loc[("os", 8.0), "mean"] == 1.0
-    assert table.loc[("os", 8.0), "mcse"] == 0.0
-    assert not table.isna().any().any()
-
-
-Case = tuple[PiecewiseHazard, float, np.ndarray, np.ndarray]
-
-
-@st.composite
-def averages(draw: st.DrawFn) -> Case:
-    """A path that may have hazards of 0, where to end, and patterns of patients."""
-    pieces = draw(st.integers(1, 5))
-    widths = draw(st.lists(st.floats(0.1, 5), min_size=pieces, max_size=pieces))
-    rates = draw(st.lists(st.just(0.0) | st.floats(1e-4, 2.0), min_size=pieces, max_size=pieces))
-    begin = draw(st.floats(0, 10))
-    patterns = draw(st.integers(1, 4))
-    relative = draw(st.lists(st.floats(0.05, 20.0), min_size=patterns, max_size=patterns))
-    weight = np.array(draw(st.lists(st.integers(1, 9), min_size=patterns, max_size=patterns)))
-    *starts, end = begin + np.concatenate([[0.0], np.cumsum(widths)])
-    path = PiecewiseHazard(starts=np.array(starts), rates=np.array([rates]))
-    return path, float(end), np.array([relative]), weight / weight.sum()
-
-
-@settings(max_examples=1000, deadline=None)
-@given(case=averages(), share=st.floats(0.05, 1.0))
-def test_restricted_mean_equals_quadrature(case: Case, share: float) -> None:
-    path, end, relative, weight = case
-    begin = path.starts[0]
-    horizon = begin + share * (end - begin)
-    got = restricted_mean(path, relative, weight, horizon=horizon)[0]
-
-    def survives(t: float) -> float:
-        return float(average_survival(path.cumulative(np.array([t])), relative, weight)[0, 0])
-
-    edges = [begin, *(k for k in path.starts[1:] if k < horizon), horizon]
-    expected = sum(quad(survives, a, b, epsabs=1e-13, epsrel=1e-13)[0] for a, b in pairwise(edges))
-    assert got == pytest.approx(expected, rel=1e-10, abs=1e-10)
-
-
-@settings(max_examples=1000, deadline=None)
-@given(case=averages(), level=st.floats(0.02, 0.98))
-def test_quantile_is_where_survival_first_falls_to_the_level(case: Case, level: float) -> None:
-    path, horizon, relative, weight = case
-
-    def survives(t: float) -> float:
-        return float(average_survival(path.cumulative(np.array([t])), relative, weight)[0, 0])
-
-    needed = hazard_at_survival(relative, weight, survival=level)
-    (time,) = path.inverse(needed)
-    if time > horizon:
-        assert survives(horizon) > level * (1 - 1e-10)
-        return
-    assert survives(time) == pytest.approx(level, rel=1e-10)
-    earlier = path.starts[0] + (time - path.starts[0]) * (1 - 1e-6)
-    assert survives(earlier) >= level * (1 - 1e-10)
-
-
-@settings(max_examples=200, deadline=None)
-@given(case=averages(), share=st.floats(0.05, 0.95))
-def test_marginal_hazard_is_the_slope_of_the_curve(case: Case, share: float) -> None:
-    path, end, relative, weight = case
-    time = path.starts[0] + share * (end - path.starts[0])
-    cumulative = path.cumulative(np.array([time]))
-    got = (path.rate(np.array([time])) * average_relative(cumulative, relative, weight))[0, 0]
-    alive = np.exp(-cumulative[0, 0] * relative[0])
-    expected = path.rate(np.array([time]))[0, 0] * (weight * relative[0] * alive).sum()
-    assert got == pytest.approx(expected / (weight * alive).sum(), rel=1e-9)
 
 
 def test_estimates_agree_with_the_curve(synthetic_fit: Fit) -> None:
@@ -285,44 +167,6 @@ def test_the_median_is_where_the_curve_is_one_half(synthetic_fit: Fit) -> None:
         bb.contrast(found, bb.From(10.0), bb.Never())
 
 
-def test_each_phase_has_its_effect() -> None:
-    """Two phases in turn, against the hazard put together by hand."""
-    table = bb.simulate.blinatumomab_table(3)
-    cohort = bb.read_cohort(
-        table,
-        patient="patient_id",
-        unit="months",
-        endpoints={"os": bb.Endpoint(time="os_months", event="died")},
-        phases=bb.Phases(consolidation="consolidation_month", maintenance="maintenance_month"),
-        transplant="transplant_month",
-    )
-    question = bb.Question(
-        exposed="maintenance", reference="consolidation", eligible_from="entry", transplant="phase"
-    )
-    fit = bb.fit(cohort, question, seed=1, draws=100, tune=200, chains=2, progress=False)
-    regimes: list[Regime] = [bb.Never(), bb.WithPhases({"maintenance": 8.0, "transplant": 10.0})]
-    rate = bb.hazard(fit, regimes=regimes, landmark=7.0, times=[7.5, 9.0, 11.0])["hazard"]
-    never, phases = (rate.sel(regime=one.label, endpoint="os") for one in regimes)
-    effect = fit.posterior["log_hazard_ratio"].sel(endpoint="os")
-    np.testing.assert_allclose(phases.sel(time=7.5), never.sel(time=7.5))
-    for time, phase in ((9.0, "maintenance"), (11.0, "transplant")):
-        expected = never.sel(time=time).values * np.exp(effect.sel(effect=phase).values)
-        np.testing.assert_allclose(phases.sel(time=time), expected)
-
-
-@pytest.mark.parametrize(
-    ("regime", "message"),
-    [
-        ({}, "expected times from 0 on"),
-        ({"consolidation": -1.0}, "expected times from 0 on"),
-        ({"consolidation": 8.0, "maintenance": 8.0}, "must start after the one before"),
-    ],
-)
-def test_impossible_phases(regime: dict[str, float], message: str) -> None:
-    with pytest.raises(EstimandError, match=message):
-        bb.WithPhases(regime)
-
-
 def test_impossible_estimates(synthetic_fit: Fit) -> None:
     for wrong, message in (
         (
@@ -352,3 +196,58 @@ def test_impossible_estimates(synthetic_fit: Fit) -> None:
             bb.Never(),
             kind="odds",  # type: ignore[arg-type]
         )
+
+
+def test_survival_equals_the_gamma_conjugate_posteriors() -> None:
+    """One categorical covariate, no walk, flat priors: each cell's hazard is Gamma(D, E).
+
+    Only patients of arm a are ever exposed, so the cells (a, not exposed), (b, not exposed) and
+    (a, exposed) have a free log hazard each, and a flat prior on it is the gamma prior of shape
+    and rate 0. Then E[exp(-hazard t)] = (E / (E + t))^D.
+    """
+    generator = np.random.default_rng(4)
+    size = 120
+    arm = np.where(np.arange(size) < 70, "a", "b")
+    time = generator.exponential(np.where(arm == "a", 20.0, 9.0))
+    start = np.where((arm == "a") & (generator.random(size) < 0.6), 3.0, np.nan)
+    table = pd.DataFrame(
+        {
+            "id": [f"p{i}" for i in range(size)],
+            "time": np.minimum(time, 30.0),
+            "event": (time < 30.0).astype(int),
+            "start": np.where(start < np.minimum(time, 30.0), start, np.nan),
+            "arm": arm,
+        }
+    )
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="time", event="event")},
+        phases=bb.Phases(late="start"),
+        covariates=["arm"],
+    )
+    flat = bb.HazardRatioPrior.from_sd(50.0)
+    model = bb.load_model("primary").with_priors(phases=flat, covariates=flat, level=flat)
+    question = bb.Question(exposed="late", eligible_from="entry")
+    fit = bb.fit(cohort, question, model=model, cuts=[], seed=1, progress=False)
+    times = [2.0, 10.0, 25.0]
+    got = bb.survival(fit, regimes=[bb.Never()], times=times, landmark=0.0, by="arm")
+    summary = bb.summary(got)
+    # 70 of the 120 patients are in arm a.
+    whole = bb.survival(fit, regimes=[bb.Never()], times=times, landmark=0.0)["survival"]
+    parts = got["survival"]
+    mixed = (70 * parts.sel(subgroup="a") + 50 * parts.sel(subgroup="b")) / 120
+    np.testing.assert_allclose(whole.values, mixed.values, rtol=1e-12)
+    exposed = table["start"].notna()
+    for name in ("a", "b"):
+        rows = table["arm"] == name
+        # Time and events outside the late phase.
+        spent = np.where(exposed, table["start"], table["time"])[rows].sum()
+        deaths = int((table["event"] * ~exposed)[rows].sum())
+        for at in times:
+            exact = (spent / (spent + at)) ** deaths
+            row = summary[(summary["subgroup"] == name) & (summary["time"] == at)].iloc[0]
+            assert abs(row["mean"] - exact) < 4 * row["mcse"]
+            second = (spent / (spent + 2 * at)) ** deaths
+            assert row["sd"] == pytest.approx(np.sqrt(second - exact**2), rel=0.08)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from bayesblina.checks.risk_sets import weighted_time
 from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.estimands.draws import blocks
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.likelihood import LogHazard, log_hazard
@@ -113,7 +114,7 @@ def prior_predictive(
     start, stop = np.concatenate([[0.0], person_time.cuts]), np.append(person_time.cuts, np.inf)
     inside = np.clip(grid[:, None], start, stop) - start
     chosen, weight = _patients(person_time)
-    ratios, hazards, curves, pooled = [], [], [], []
+    by_endpoint = []
     for index, name in enumerate(person_time.endpoints):
         found = log_hazard(prior, built.design, endpoint=name)
         log_shared = found.shared[:, :, :, first]
@@ -121,25 +122,21 @@ def prior_predictive(
             log_shared = _pooled(person_time, found, index)
         hazard = np.exp(np.minimum(log_shared, LARGEST_LOG))
         relative = np.exp(np.minimum(found.ratio, LARGEST_LOG))
-        hazards.append(hazard[:, 0])
-        ratios.append(relative[:, 0, :, exposed] / relative[:, 0, :, first])
-        curves.append(
-            np.stack(
-                [
-                    _average(found, hazard * relative[:, :, :, state], inside, chosen, weight)
-                    for state in (first, exposed)
-                ],
-                axis=1,
-            )
-        )
-        pooled.append(np.exp(-inside @ _rates(person_time, index)))
-    per_interval, by_time = ("draw", "endpoint", "interval"), ("draw", "endpoint", "phase", "time")
+        alive = [
+            _average(found, hazard * relative[:, :, :, state], inside, chosen, weight)
+            for state in (first, exposed)
+        ]
+        ratio = relative[:, 0, :, exposed] / relative[:, 0, :, first]
+        pooled = np.exp(-inside @ _rates(person_time, index))
+        by_endpoint.append((ratio, hazard[:, 0], np.stack(alive, axis=1), pooled))
+    ratios, hazards, curves, pooled_curves = map(np.stack, zip(*by_endpoint, strict=True))
+    per_interval = ("endpoint", "draw", "interval")
     return xr.Dataset(
         {
-            "hazard_ratio": (per_interval, np.stack(ratios, axis=1)),
-            "hazard": (per_interval, np.stack(hazards, axis=1)),
-            "survival": (by_time, np.stack(curves, axis=1)),
-            "pooled_survival": (("endpoint", "time"), np.stack(pooled)),
+            "hazard_ratio": (per_interval, ratios),
+            "hazard": (per_interval, hazards),
+            "survival": (("endpoint", "draw", "phase", "time"), curves),
+            "pooled_survival": (("endpoint", "time"), pooled_curves),
         },
         coords={
             "draw": np.arange(draws),
@@ -154,7 +151,7 @@ def prior_predictive(
             "unit": person_time.unit,
             "baseline": baseline,
         },
-    )
+    ).transpose("draw", "endpoint", ...)
 
 
 def _rates(person_time: PersonTime, endpoint: int) -> Floats:
@@ -175,17 +172,12 @@ def _pooled(person_time: PersonTime, found: LogHazard, endpoint: int) -> Floats:
     # (interval, state, pattern)
     time = table["person_time"].values[endpoint]
     events = table["events"].values[endpoint].sum(axis=(1, 2))
-    spent = np.zeros((found.ratio.shape[0], time.shape[0]))
-    for rows in _blocks(found.pattern.shape[0], time.shape[2]):
+    expected = np.empty((found.ratio.shape[0], time.shape[0]))
+    for rows in blocks(found.pattern.shape[0], time.shape[2], most=BLOCK):
         relative = np.exp(np.minimum(found.pattern[rows], LARGEST_LOG))
-        relative = np.broadcast_to(relative, (relative.shape[0], time.shape[2]))
         ratio = np.exp(np.minimum(found.ratio[rows], LARGEST_LOG))
-        for one in range(ratio.shape[1]):
-            inside = found.class_of == one
-            flat = time[:, :, inside].reshape(-1, int(inside.sum()))
-            weighted = (relative[:, inside] @ flat.T).reshape(-1, *time.shape[:2])
-            spent[rows] += (weighted * ratio[:, one]).sum(axis=2)
-    rate = np.divide(events, spent, out=np.zeros(spent.shape), where=spent > 0)
+        expected[rows] = weighted_time(relative, found.class_of, time, ratio).sum(axis=2)
+    rate = np.divide(events, expected, out=np.zeros(expected.shape), where=expected > 0)
     with np.errstate(divide="ignore"):
         logs = np.log(rate)
     return np.repeat(logs[:, None, :], found.ratio.shape[1], axis=1)
@@ -215,22 +207,12 @@ def _average(
 ) -> Floats:
     """Survival averaged over patients, over (draw, time); `hazard` over (draw, class, interval)."""
     alive = np.zeros((hazard.shape[0], inside.shape[0]))
-    for rows in _blocks(hazard.shape[0], chosen.size * inside.shape[0]):
+    for rows in blocks(hazard.shape[0], chosen.size * inside.shape[0], most=BLOCK):
         passed = hazard[rows] @ inside.T
-        pattern = found.pattern[rows]
-        relative = np.exp(
-            np.minimum(pattern[:, np.minimum(chosen, pattern.shape[1] - 1)], LARGEST_LOG)
-        )
+        relative = np.exp(np.minimum(found.pattern[rows][:, chosen], LARGEST_LOG))
         survival = np.exp(-relative[:, :, None] * passed[:, found.class_of[chosen]])
         if found.cured is not None:
             never = cured_given_survival(found.cured[rows][:, chosen])[:, :, None]
             survival = never + (1.0 - never) * survival
         alive[rows] = np.einsum("dpt,p->dt", survival, weight)
     return alive
-
-
-def _blocks(draws: int, each: int) -> Iterator[slice]:
-    """Take some draws at a time."""
-    step = max(1, BLOCK // max(each, 1))
-    for place in range(0, draws, step):
-        yield slice(place, place + step)

@@ -12,7 +12,7 @@ import xarray as xr
 
 import bayesblina as bb
 from bayesblina.core.arrays import Floats
-from bayesblina.estimands import curves, paths
+from bayesblina.estimands import averages, paths
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.likelihood import NODES, new_group_nodes
 from bayesblina.inference.fitting import Fit
@@ -98,16 +98,16 @@ def test_averages_over_many_patients(name: str, monkeypatch: pytest.MonkeyPatch)
     """By some draws and some patients at a time, against one draw after the other."""
     fit, people = drawn(name), cohort_of(3000, 2)
     numbers = 3000 * (NODES if name == "frailty" else 1)
-    monkeypatch.setattr(curves, "LARGEST", 7 * numbers + 5)
+    monkeypatch.setattr(averages, "LARGEST", 7 * numbers + 5)
     monkeypatch.setattr(paths, "BLOCK", 2 * numbers)
     seen = []
-    populations_of = curves.populations_of
+    averages_of = averages.averages_of
 
     def counted(part: Fit, *rest: Any) -> Any:
         seen.append(part.posterior.sizes["draw"])
-        return populations_of(part, *rest)
+        return averages_of(part, *rest)
 
-    monkeypatch.setattr(curves, "populations_of", counted)
+    monkeypatch.setattr(averages, "averages_of", counted)
     arguments: dict[str, Any] = {
         "regimes": [bb.From(START)],
         "landmark": 0.0,
@@ -129,7 +129,7 @@ def test_averages_over_many_patients(name: str, monkeypatch: pytest.MonkeyPatch)
             fit, regime=bb.From(START), landmark=0.0, population=people, horizon=8.0
         ),
     ]
-    monkeypatch.setattr(curves, "LARGEST", 10**9)
+    monkeypatch.setattr(averages, "LARGEST", 10**9)
     seen.clear()
     whole = [
         bb.rmst(fit, horizon=8.0, **arguments),
@@ -148,7 +148,7 @@ def test_averages_over_many_patients(name: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_memory_does_not_grow_with_the_patients(monkeypatch: pytest.MonkeyPatch) -> None:
     fit, people = drawn("primary"), cohort_of(20_000, 3)
-    monkeypatch.setattr(curves, "LARGEST", 20_000)
+    monkeypatch.setattr(averages, "LARGEST", 20_000)
     monkeypatch.setattr(paths, "BLOCK", 20_000)
     arguments: dict[str, Any] = {"landmark": 0.0, "population": people, "times": [6.0]}
     bb.survival(fit, **(arguments | {"population": cohort_of(50, 1)}))

@@ -1,0 +1,259 @@
+"""Predicted against observed: the events of each patient, and survival by predicted risk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayesblina.checks.risk_sets import read_steps, risk_sets
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.arrays import Bools, Floats
+from bayesblina.core.errors import SpecError
+from bayesblina.core.product_limit import product_limit
+from bayesblina.estimands.draws import blocks, state_of
+from bayesblina.hazards.likelihood import hazards_of_patients
+from bayesblina.hazards.survivors import log_survival, sums
+from bayesblina.inference.fitting import Fit
+
+# Numbers held at once: draws x patients.
+BLOCK = 20_000_000
+COLUMNS = (
+    "endpoint",
+    "group",
+    "time",
+    "patients",
+    "predicted",
+    "predicted_lower",
+    "predicted_upper",
+    "observed",
+    "observed_lower",
+    "observed_upper",
+    "events",
+    "expected",
+)
+
+
+def martingale_residuals(fit: Fit) -> xr.Dataset:
+    """Each patient's events less those expected of the patient's own follow-up.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over (endpoint, patient): ``residual`` (posterior mean), ``events``, ``expected`` (posterior
+        mean of the cumulative hazard) and ``sd`` (its posterior sd); NaN for patients who do not
+        contribute to the endpoint. All are times the patient's weight, and sums over all pieces of
+        the follow-up: residuals are at most the events, and their sum is the weighted events
+        observed less expected, which the model's level keeps near 0.
+
+    Notes
+    -----
+    Therneau, Grambsch and Fleming (1990), doi:10.1093/biomet/77.1.147; with weights, and pieces
+    summed by patient, Binder (1992), doi:10.1093/biomet/79.1.139.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> bool((bb.martingale_residuals(fit)["residual"] <= 1).any())
+    True
+    """
+    require_kind(fit, Fit, "fit")
+    person_time, persons = fit.person_time, fit.person_time.persons
+    weight = person_time.people["weight"].values
+    by_endpoint = []
+    for name in person_time.endpoints:
+        outcome = person_time.people.sel(endpoint=name)
+        cells = person_time.patient_cells(name)
+        hazards, who = hazards_of_patients(fit.posterior, person_time, fit.design, endpoint=name)
+        shared = np.exp(hazards.shared).reshape(*hazards.shared.shape[:2], -1)
+        mean, square = np.zeros(persons.size), np.zeros(persons.size)
+        for rows in blocks(shared.shape[0], who.size, most=BLOCK):
+            expected = np.empty((who.size, shared[rows].shape[0]))
+            for class_ in range(shared.shape[1]):
+                inside = hazards.class_of[who] == class_
+                expected[inside] = cells[inside] @ shared[rows, class_].T
+            expected *= np.exp(hazards.pattern[rows]).T[who]
+            if hazards.cured is not None:
+                expected = np.abs(log_survival(hazards.cured[rows].T[who], expected))
+            expected *= weight[:, None]
+            if persons.in_pieces:
+                expected = sums(expected, persons.of, persons.size)
+            mean += expected.sum(axis=1)
+            square += (expected**2).sum(axis=1)
+        mean /= shared.shape[0]
+        spread = np.sqrt(np.maximum(square / shared.shape[0] - mean**2, 0.0))
+        seen = np.bincount(persons.of, np.isfinite(outcome["exit"].values), minlength=persons.size)
+        events = np.bincount(persons.of, weight * outcome["event"].values, minlength=persons.size)
+        values = np.stack([events - mean, events, mean, spread])
+        by_endpoint.append(np.where(seen > 0, values, np.nan))
+    columns = zip(
+        ("residual", "events", "expected", "sd"), np.stack(by_endpoint, axis=1), strict=True
+    )
+    return xr.Dataset(
+        {name: (("endpoint", "patient"), values) for name, values in columns},
+        coords={"endpoint": list(person_time.endpoints), "patient": persons.ids},
+        attrs=state_of(fit),
+    )
+
+
+def predicted_against_observed(
+    fit: Fit,
+    *,
+    times: Sequence[float],
+    groups: int = 4,
+    landmark: float | None = None,
+    mass: float = 0.95,
+) -> pd.DataFrame:
+    """Predicted against observed survival of patients grouped by their predicted risk.
+
+    Delayed entry and changes of phase are those observed: at each moment the predicted hazard of a
+    group is the mean of its patients at risk then, each in the current phase. It is compared with
+    the group's Kaplan-Meier estimate with delayed entry.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    times
+        Times from the origin, after the landmark.
+    groups
+        Groups of about equal size, by the posterior mean of the log relative hazard of the
+        patients' covariates; 1 where the model has no covariates.
+    landmark
+        Survival is given event-free there. By default the question's landmark, else the median
+        time at which the eligible patients came under observation.
+    mass
+        Probability of the intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``endpoint``, ``group`` (1 has the lowest risk), ``time``, ``patients``, ``predicted``
+        with ``predicted_lower`` and ``predicted_upper`` (posterior), ``observed`` with
+        ``observed_lower`` and ``observed_upper`` (Greenwood), ``events`` and ``expected``
+        (posterior mean) between landmark and time. A group has no rows for times after its own
+        follow-up.
+        Weights count in all of them but ``patients``; pieces of a patient are grouped one by one,
+        by their covariates.
+
+    Raises
+    ------
+    SpecError
+        If an argument is impossible, or a time lies after the end of all follow-up.
+
+    Examples
+    --------
+    >>> import bayesblina as bb
+    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
+    >>> question = bb.Question(
+    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
+    ... )
+    >>> fit = bb.fit(cohort, question, seed=1, progress=False)
+    >>> bb.predicted_against_observed(fit, times=[12.0, 18.0], groups=2)["group"].unique().tolist()
+    [1, 2]
+    """
+    require_kind(fit, Fit, "fit")
+    if groups < 1:
+        raise SpecError(f"groups must be at least 1, got {groups!r}.")
+    if not 0 < mass < 1:
+        raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
+    person_time = fit.person_time
+    people, persons = person_time.people, person_time.persons
+    begin = fit.question.landmark if landmark is None else landmark
+    if begin is None:
+        begin = float(np.nanmedian(people["begin"].values))
+    fit.question.require_landmark(begin)
+    grid = np.asarray(times, dtype=np.float64)
+    if grid.ndim != 1 or not grid.size or not (grid > begin).all() or not np.isfinite(grid).all():
+        raise SpecError(f"times must be finite and after the landmark {begin:g}, got {times!r}.")
+    last = float(np.nanmax(people["exit"].values))
+    if (grid > last).any():
+        raise SpecError(
+            f"times {', '.join(f'{one:g}' for one in grid[grid > last])} lie after the end of "
+            f"follow-up, {last:.3g} {person_time.unit}: nothing was observed there to compare "
+            "with."
+        )
+    tables = []
+    for name in person_time.endpoints:
+        for number, inside in enumerate(_groups_by_risk(fit, name, groups, begin), start=1):
+            table = _of_group(fit, name, inside, grid, begin=begin, mass=mass)
+            if table is not None:
+                patients = np.unique(persons.of[inside]).size
+                tables.append(table.assign(endpoint=name, group=number, patients=patients))
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+    if not person_time.weighted:
+        table["events"] = table["events"].astype(np.int64)
+    table.attrs |= {**state_of(fit), "unit": person_time.unit, "landmark": float(begin)}
+    return table[list(COLUMNS)]
+
+
+def _groups_by_risk(fit: Fit, endpoint: str, groups: int, begin: float) -> list[Bools]:
+    """Patients followed after a landmark, by the posterior mean of their log relative hazard."""
+    person_time = fit.person_time
+    stop = person_time.people["exit"].sel(endpoint=endpoint).values
+    used = np.flatnonzero(stop > begin)
+    hazards, who = hazards_of_patients(
+        fit.posterior, person_time, fit.design, endpoint=endpoint, rows=used
+    )
+    number = 1 if np.ptp(hazards.pattern) == 0 else min(groups, used.size)
+    score = hazards.pattern.mean(axis=0)[who]
+    rank = np.argsort(np.argsort(score, kind="stable"), kind="stable")
+    member = np.full(stop.size, -1)
+    member[used] = rank * number // used.size
+    return [member == group for group in range(number)]
+
+
+def _of_group(
+    fit: Fit, endpoint: str, inside: Bools, grid: Floats, *, begin: float, mass: float
+) -> pd.DataFrame | None:
+    """Rows of one group of patients; None where nobody of it is at risk."""
+    everyone = np.arange(fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"])
+    risk = risk_sets(fit, endpoint, everyone, keep=inside[:, None], begin=begin, at=grid)
+    if risk is None:
+        return None
+    outcome = fit.person_time.people.sel(endpoint=endpoint).isel(patient=inside)
+    entry, stop, event, weight = (
+        outcome[name].values for name in ("begin", "exit", "event", "weight")
+    )
+    times = grid[grid <= float(stop.max())]
+    width, hazard, at_risk = np.diff(risk.knots), risk.hazard, risk.at_risk
+    mean = np.divide(hazard, at_risk, out=np.zeros(hazard.shape), where=at_risk > 0)
+    passed = read_steps(np.cumsum(mean * width, axis=1), 0.0, risk.knots, times)
+    expected = read_steps(np.cumsum(hazard * width, axis=1), 0.0, risk.knots, times)
+    tail = (1.0 - mass) / 2.0
+    lower, middle, upper = np.quantile(np.exp(-passed), [tail, 0.5, 1.0 - tail], axis=0)
+    curve = product_limit(
+        np.maximum(entry, begin),
+        stop,
+        event,
+        begin=begin,
+        minimum=1,
+        mass=mass,
+        weight=weight if fit.person_time.weighted else None,
+    )
+    seen = curve.iloc[np.searchsorted(curve["time"], times, side="right") - 1]
+    return pd.DataFrame(
+        {
+            "time": times,
+            "predicted": middle,
+            "predicted_lower": lower,
+            "predicted_upper": upper,
+            "observed": seen["survival"].to_numpy(),
+            "observed_lower": seen["lower"].to_numpy(),
+            "observed_upper": seen["upper"].to_numpy(),
+            "events": [float(weight[event & (stop <= time)].sum()) for time in times],
+            "expected": expected.mean(axis=0),
+        }
+    )

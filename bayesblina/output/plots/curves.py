@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -12,12 +10,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bayesblina.core.errors import SpecError
+from bayesblina.output.plots.bands import draw_numbers_at_risk, draw_observed, draw_regimes
 from bayesblina.output.plots.style import (
     DARK,
-    GREY,
-    PALE,
     SMALL,
-    TINY,
     Canvas,
     Width,
     chosen,
@@ -34,10 +30,6 @@ from bayesblina.output.plots.style import (
 )
 
 HEIGHT = 2.9
-# Points below a panel at which the numbers at risk begin, and their lines' distance.
-AT_RISK_TOP, AT_RISK_LINE = 34.0, 9.0
-# Relative difference below which two times are one.
-SAME_TIME = 1e-9
 
 
 def survival(
@@ -100,16 +92,15 @@ def survival(
     for axis, name in zip(drawn.axes[0], chosen(curves["endpoint"].values, endpoint), strict=True):
         one = curves["survival"].sel(endpoint=name)
         draws = str(curves.attrs.get("draws_of", "posterior"))
-        palette = _bands(axis, one, mass=mass, draws=draws)
+        palette = draw_regimes(axis, one, mass=mass, draws=draws)
         if observed is not None:
-            start = _landmark(curves)
-            _observed(axis, observed, name, palette, start, value="survival", what="Simon-Makuch")
+            draw_observed(axis, observed, name, palette, _landmark(curves))
         axis.set(ylim=(0, 1.02), ylabel="survival")
         _times(axis, curves)
         entitle(axis, name.upper())
         explain(axis)
         if at_risk is not None:
-            _numbers_at_risk(axis, at_risk[at_risk["endpoint"] == name])
+            draw_numbers_at_risk(axis, at_risk[at_risk["endpoint"] == name])
     mark(drawn, curves, observed, at_risk)
     return drawn.figure
 
@@ -146,7 +137,7 @@ def hazard(
     drawn = _by_endpoint(hazards, endpoint, False, None, None, width, ax)
     unit = str(hazards.attrs.get("unit", "time")).removesuffix("s")
     for axis, name in zip(drawn.axes[0], chosen(hazards["endpoint"].values, endpoint), strict=True):
-        _bands(axis, hazards["hazard"].sel(endpoint=name), mass=mass, steps=True)
+        draw_regimes(axis, hazards["hazard"].sel(endpoint=name), mass=mass, steps=True)
         axis.set_ylim(bottom=0)
         axis.set_ylabel(f"events per patient-{literal(unit)}")
         _times(axis, hazards)
@@ -186,7 +177,7 @@ def cumulative_hazard(
     require(hazards, ["cumulative_hazard"], "bayesblina.cumulative_hazard")
     drawn = _by_endpoint(hazards, endpoint, False, None, None, width, ax)
     for axis, name in zip(drawn.axes[0], chosen(hazards["endpoint"].values, endpoint), strict=True):
-        _bands(axis, hazards["cumulative_hazard"].sel(endpoint=name), mass=mass)
+        draw_regimes(axis, hazards["cumulative_hazard"].sel(endpoint=name), mass=mass)
         axis.set_ylim(bottom=0)
         axis.set_ylabel("cumulative hazard")
         _times(axis, hazards)
@@ -244,7 +235,7 @@ def cumulative_incidence(
     names = chosen(list(found), event, what="event")
     drawn = in_a_row(len(names), height=HEIGHT, width=width, ax=ax, share_y=True)
     for axis, name in zip(drawn.axes[0], names, strict=True):
-        _bands(axis, found[name], mass=mass)
+        draw_regimes(axis, found[name], mass=mass)
         axis.set(ylim=(0, 1.02))
         _times(axis, curves)
         entitle(axis, titles[name])
@@ -460,129 +451,3 @@ def _times(axis: Axes, curves: xr.Dataset) -> None:
         axis.set_xlim(time.min(), time.max())
     origin = curves.attrs.get("origin", f"the origin (event-free at {_landmark(curves):g})")
     axis.set_xlabel(f"{literal(_unit(curves))} from {literal(str(origin))}")
-
-
-def _bands(
-    axis: Axes,
-    values: xr.DataArray,
-    *,
-    mass: float,
-    steps: bool = False,
-    draws: str = "posterior",
-) -> dict[str, str]:
-    """Draw medians with bands by regime; give the regimes' colours."""
-    low, high = tails(mass)
-    regimes = [str(regime) for regime in values["regime"].values]
-    # Never has the first colour in every figure, wherever it stands.
-    ordered = sorted(regimes, key=lambda regime: regime != "never")
-    first = 0 if "never" in regimes else 1
-    shades = colours(first + len(regimes), "regimes")[first:]
-    palette = {regime: shades[ordered.index(regime)] for regime in regimes}
-    time = values["time"].values
-    for regime, colour in palette.items():
-        one = values.sel(regime=regime).transpose("chain", "draw", "time")
-        lower, middle, upper = one.quantile([low, 0.5, high], ("chain", "draw")).values
-        label = f"{literal(regime)} ({draws}, {mass:.0%} band)"
-        if steps:
-            axis.fill_between(time, lower, upper, step="pre", color=colour, alpha=0.2, linewidth=0)
-            axis.step(time, middle, where="pre", color=colour, label=label)
-        else:
-            known = _known(values, regime)
-            axis.fill_between(time, lower, upper, where=known, color=colour, alpha=0.2, linewidth=0)
-            axis.plot(time, np.where(known, middle, np.nan), color=colour, label=label)
-            if not known.all():
-                # From the last time that is known on, so that the curve does not break.
-                beyond = ~known | ~np.append(known[1:], True) | ~np.append(True, known[:-1])
-                axis.fill_between(time, lower, upper, where=beyond, color=PALE, linewidth=0)
-                axis.plot(
-                    time, np.where(beyond, middle, np.nan), color=GREY, linestyle=":", zorder=1.5
-                )
-    return palette
-
-
-def _known(values: xr.DataArray, regime: str) -> NDArray[np.bool_]:
-    """Whether anybody is at risk at each time."""
-    if "supported" not in values.coords or values["supported"].dims != ("regime", "time"):
-        return np.ones(values.sizes["time"], dtype=bool)
-    return np.asarray(values["supported"].sel(regime=regime).values, dtype=bool)
-
-
-def _observed(
-    axis: Axes,
-    observed: pd.DataFrame,
-    name: str,
-    palette: dict[str, str],
-    landmark: float,
-    *,
-    value: str,
-    what: str,
-) -> None:
-    """Draw observed steps in the colours of the regimes that they belong to."""
-    rows = observed[observed["endpoint"] == name]
-    if rows.empty:
-        raise SpecError(f"The observed curves have no endpoint '{name}'.")
-    first = float(rows["time"].min())
-    if first < landmark - SAME_TIME * max(1.0, abs(landmark)):
-        raise SpecError(
-            f"The observed curves of '{name}' start at {first:g}, the others at {landmark:g}, "
-            f"event-free there: ask simon_makuch for landmark={landmark:g}."
-        )
-    groups = [str(group) for group in observed["group"].unique()]
-    colour_of = _colours_of_groups(observed, palette)
-    for group in groups:
-        one = rows[rows["group"] == group]
-        axis.step(
-            one["time"],
-            one[value],
-            where="post",
-            color=colour_of(group),
-            linestyle="--",
-            linewidth=1,
-            label=f"{literal(group)} ({what})",
-        )
-
-
-def _colours_of_groups(observed: pd.DataFrame, palette: dict[str, str]) -> Callable[[str], str]:
-    """Match observed groups with regimes: the reference with never, the exposed with another."""
-    pairs = [tuple(one.unique()) for _, one in observed.groupby("endpoint", sort=False)["group"]]
-    # In such a table the exposed group comes first, whatever the groups are called.
-    exposed, reference = next((pair for pair in pairs if len(pair) == 2), (None, None))
-    if exposed is None:
-        reference = next((one for pair in pairs for one in pair if one.startswith("no ")), None)
-    other = next((colour for regime, colour in palette.items() if regime != "never"), DARK)
-    known = {exposed: other, reference: palette.get("never", DARK)}
-
-    def of(group: str) -> str:
-        return known.get(group, DARK)
-
-    return of
-
-
-def _numbers_at_risk(axis: Axes, rows: pd.DataFrame) -> None:
-    low, high = axis.get_xlim()
-    ticks = rows["time"].unique()
-    axis.set_xticks(ticks[(ticks >= low) & (ticks <= high)])
-
-    def below(text: str, where: float | None, line: int, *, slant: str = "normal") -> None:
-        drop = -AT_RISK_TOP - AT_RISK_LINE * line
-        coords = ("axes fraction" if where is None else "data", "axes fraction")
-        axis.annotate(
-            text,
-            (0.0 if where is None else where, 0.0),
-            (-14.0 if where is None else 0.0, drop),
-            xycoords=coords,
-            textcoords="offset points",
-            ha="right" if where is None else "center",
-            style=slant,
-            fontsize=TINY,
-            va="center",
-            annotation_clip=False,
-        )
-
-    below("at risk, by phase", None, 0, slant="italic")
-    for line, (group, one) in enumerate(rows.groupby("group", sort=False), start=1):
-        below(literal(group), None, line)
-        for time, count in zip(one["time"].to_numpy(), one["at_risk"].to_numpy(), strict=True):
-            if low <= time <= high:
-                # What is masked is a text already.
-                below(count if isinstance(count, str) else f"{count:.0f}", float(time), line)

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bayesblina.core.arguments import require_kind, require_seed
-from bayesblina.core.arrays import Floats
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import SpecError
+from bayesblina.output.plots.bands import draw_band
 from bayesblina.output.plots.style import (
     COLOURS,
     DARK,
@@ -37,6 +38,7 @@ from bayesblina.output.plots.style import (
 
 # Uniform ranks from which the bands of a calibration are taken.
 UNIFORM_RANKS = 10_000
+REPLICATED = "replicated, 95 %"
 _BAND: Mapping[str, Any] = {"color": PALE, "linewidth": 0}
 
 
@@ -84,25 +86,14 @@ def replicated_events(
     for row, name in zip(axes, names, strict=True):
         for axis, state in zip(row, phases, strict=True):
             one = events.sel(endpoint=name, phase=state)
-            low, middle, high = (
-                one["replicated"].quantile([0.025, 0.5, 0.975], ("chain", "draw")).values
-            )
-            axis.vlines(number, low, high, color=COLOURS[0], alpha=0.4, linewidth=4)
-            axis.plot(number, middle, "_", color=COLOURS[0], label="replicated, 95 %")
-            surprising = (one["p_value"].values < 0.025) | (one["p_value"].values > 0.975)
-            observed = one["observed"].values
-            axis.plot(number, observed, "o", color=DARK, markersize=3, label="observed")
-            axis.plot(
-                number[surprising],
-                observed[surprising],
-                "o",
-                color=COLOURS[1],
-                markersize=7,
-                fillstyle="none",
-                label="_surprising",
+            p_value = one["p_value"].values
+            draw_events(
+                axis,
+                one["observed"].values,
+                *one["replicated"].quantile([0.025, 0.5, 0.975], ("chain", "draw")).values,
+                surprising=(p_value < 0.025) | (p_value > 0.975),
             )
             entitle(axis, f"{name.upper()}, {state}")
-            axis.yaxis.get_major_locator().set_params(integer=True)
     starts = events["interval_start"].values
     shown = number[:: max(1, number.size // 6)]
     for axis in axes[-1]:
@@ -115,6 +106,33 @@ def replicated_events(
     explain(axes[0, 0])
     mark(drawn, events)
     return drawn.figure
+
+
+def draw_events(
+    axis: Axes,
+    observed: Floats,
+    lower: Floats,
+    middle: Floats,
+    upper: Floats,
+    *,
+    surprising: Bools,
+    thick: float = 4,
+) -> None:
+    """Draw observed events over the range of replicated ones, interval by interval."""
+    number = np.arange(len(observed))
+    axis.vlines(number, lower, upper, color=COLOURS[0], alpha=0.4, linewidth=thick)
+    axis.plot(number, middle, "_", color=COLOURS[0], markersize=thick + 2, label=REPLICATED)
+    axis.plot(number, observed, "o", color=DARK, markersize=3, label="observed")
+    axis.plot(
+        number[surprising],
+        observed[surprising],
+        "o",
+        color=COLOURS[1],
+        markersize=7,
+        fillstyle="none",
+        label="_surprising",
+    )
+    axis.yaxis.get_major_locator().set_params(integer=True)
 
 
 def replicated_simon_makuch(
@@ -179,9 +197,7 @@ def replicated_simon_makuch(
             inside = np.isfinite(values).all(axis=0)
             lower, upper = np.quantile(values[:, inside], [low_tail, high_tail], axis=0)
             axis.plot(time[inside], values[:30, inside].T, color=colour, alpha=0.15, linewidth=0.6)
-            axis.fill_between(
-                time[inside], lower, upper, color=colour, alpha=0.2, linewidth=0, label="replicated"
-            )
+            draw_band(axis, time[inside], lower, upper, colour=colour, label="replicated")
             one = observed[(observed["endpoint"] == name) & (observed["group"] == label)]
             axis.step(one["time"], one["survival"], where="post", color=DARK, label="observed")
             entitle(axis, f"{name.upper()}, {label}")

@@ -338,12 +338,57 @@ def say(
         )
 
 
+def draw_interval(
+    axis: Axes,
+    place: float,
+    row: Mapping[str, float],
+    *,
+    colour: str,
+    face: str | None = None,
+    marker: str = "o",
+    size: float = 4,
+    label: str = "_",
+) -> None:
+    """Draw an estimate with its interval across a panel."""
+    axis.plot([row["lower"], row["upper"]], [place, place], color=colour, linewidth=1.2)
+    axis.plot(
+        row["median"],
+        place,
+        marker,
+        color=colour,
+        markersize=size,
+        markerfacecolor=face or colour,
+        linestyle="",
+        label=label,
+    )
+
+
+def write_after(axis: Axes, place: float, text: str) -> None:
+    """Write a text to the right of a panel's row."""
+    axis.annotate(
+        text,
+        (1.0, place),
+        (6.0, 0.0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        fontsize=SMALL,
+        annotation_clip=False,
+    )
+
+
+def list_rows(axis: Axes, labels: Sequence[str]) -> None:
+    """Name the rows of a panel, the first on top."""
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set_ylim(len(labels) - 0.5, -0.5)
+
+
 def ratio_scale(axis: Axes, direction: Literal["x", "y"] = "y") -> None:
     """Put ratios on a logarithmic axis with readable ticks."""
     across = direction == "x"
     (axis.set_xscale if across else axis.set_yscale)("log")
     whole = axis.get_figure(root=True)
-    if whole is not None:
+    if whole is not None and whole.get_layout_engine() is not None:
         # Only a laid-out panel knows how much room its ticks have.
         whole.draw_without_rendering()
     low, high = axis.get_xlim() if across else axis.get_ylim()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,7 +12,6 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bayesblina.checks.comparison import Prediction
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.tables.marks import failed
@@ -34,6 +33,9 @@ from bayesblina.output.plots.style import (
     explain,
     say,
 )
+
+if TYPE_CHECKING:
+    from bayesblina.checks.comparison import Prediction
 
 # Panels beside each other, and above which a figure is refused: nobody could read them.
 BESIDE, LARGEST = 3, 24
@@ -275,7 +277,10 @@ def pareto_k(prediction: Prediction, *, width: Width = "two", ax: Axes | None = 
     --------
     arviz.plot_khat : what draws it.
     """
+    # With ArviZ, which other figures do without.
     import arviz as az
+
+    from bayesblina.checks.comparison import Prediction
 
     require_kind(prediction, Prediction, "prediction")
     shapes, limit = prediction.pareto_k, prediction.limit

@@ -29,6 +29,8 @@ def write_figure(figure: Figure, out: Path, name: str) -> None:
         with mpl.rc_context({"svg.hashsalt": "bayesblina"}):
             figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
         write_bytes(out / f"{name}.{suffix}", buffer.getvalue())
+        # Both have one layout, which takes as long as the drawing.
+        figure.set_layout_engine("none")
 
 
 def file_name(name: str) -> str:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import SpecError
-from bayesblina.output.plots.style import DARK, GREY, PALE, TINY, colours, literal, tails
+from bayesblina.output.plots.style import DARK, GREY, TINY, colours, literal, tails
 
 # Points below a panel at which the numbers at risk begin, and their lines' distance.
 AT_RISK_TOP, AT_RISK_LINE = 34.0, 9.0
@@ -63,7 +63,7 @@ def draw_band(
             beyond = ~known | ~np.append(known[1:], True) | ~np.append(True, known[:-1])
             drawn.append(
                 axis.fill_between(
-                    time, lower, upper, where=beyond.tolist(), color=PALE, linewidth=0
+                    time, lower, upper, where=beyond.tolist(), color=GREY, alpha=0.25, linewidth=0
                 )
             )
             unknown = np.where(beyond, middle, np.nan)

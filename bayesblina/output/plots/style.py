@@ -399,6 +399,13 @@ def ratio_scale(axis: Axes, direction: Literal["x", "y"] = "y") -> None:
     axis.minorticks_off()
 
 
+def label_ratios(axis: Axes) -> None:
+    """Write ratios at the ticks of a horizontal axis of their logarithms."""
+    low, high = axis.get_xlim()
+    ticks = _ratio_ticks(math.exp(low), math.exp(high), inches=_inches(axis, across=True))
+    axis.set_xticks(np.log(ticks), [f"{one:g}" for one in ticks])
+
+
 def _ratio_ticks(low: float, high: float, *, inches: float) -> list[float]:
     """Choose ticks within limits, the roundest first, none so near to another that they touch."""
     inside = [one for one in TICKS if low <= one <= high]

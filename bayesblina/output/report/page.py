@@ -56,7 +56,6 @@ from bayesblina.output.report.wording import (
     shape_of,
     shown,
 )
-from bayesblina.studies.axes import BASE
 from bayesblina.studies.what_if.reading import Sensitivity
 
 REPORT = "report.html"
@@ -625,16 +624,10 @@ def _sensitivity(found: Sensitivity | None, *, masked: int) -> Row | None:
 
 def _scenarios(found: Sensitivity, endpoint: str, index: int) -> Row:
     rows = found.of_endpoint(endpoint).sort_values("median", kind="stable").reset_index(drop=True)
-    base = (rows[list(found.axes)] == BASE).all(axis=1).to_numpy(dtype=bool)
     drawn = []
     if len(rows) <= LARGEST_SPECIFICATION and found.axes:
-        figure = figures.specification(
-            f"specification-{index}",
-            rows,
-            axes=found.axes,
-            base=base,
-            title=f"{endpoint}: specification curve",
-        )
+        title = f"{endpoint}: specification curve"
+        figure = figures.specification(f"specification-{index}", found, rows, title=title)
         words = f"{endpoint}: every scenario, by its median, with its settings below."
         drawn.append({"figure": figure, "words": words})
     effects = found.effects(endpoint)

@@ -389,7 +389,7 @@ def test_account_masks_small_counts() -> None:
     sums = sums[["step", "endpoint", *columns[1:], "person_time"]]
     cells = [row[-2] for row in tables.account(sums, unit="months", minimum=5).rows]
     assert cells == ["40", "<5", "–"]
-    with pytest.raises(SpecError, match="minimum must be at least 1"):
+    with pytest.raises(SpecError, match="minimum must be a whole number from 1 on"):
         tables.account(account.table, unit="months", minimum=0)
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.masking import Masked, is_small, mask_account
+from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.masking.tables import mask_ladder, mask_loo, mask_safety
 from bayesblina.core.tables import numbers
 from bayesblina.core.tables.marks import (
@@ -328,7 +329,7 @@ def account(
     """
     needed = ("step", "endpoint", "phase", "what", "patients", "events", "person_time")
     _require(table, needed, "Account.table")
-    _require_minimum(minimum)
+    require_minimum(minimum)
     found = mask_account(table, minimum=minimum)
     shown = table.copy()
     for name in ("patients", "events"):
@@ -407,7 +408,7 @@ def bias_ladder(
         ("endpoint", "method", "estimate", "lower", "upper", "note"),
         "bayesblina.bias_ladder",
     )
-    _require_minimum(minimum)
+    require_minimum(minimum)
     if minimum > 1:
         sides = ("events_exposed", "events_reference")
         _require(table, sides, "bayesblina.bias_ladder")
@@ -505,7 +506,7 @@ def leave_one_out(
         If the table is another one, or `minimum` is below 1.
     """
     _require(loo, ("endpoint", "patients", "elpd", "se", "reliable"), "bayesblina.check")
-    _require_minimum(minimum)
+    require_minimum(minimum)
     if "evaluated" in loo and (loo["evaluated"] == loo["patients"]).all():
         # Nobody stands for others.
         loo = loo.drop(columns=["evaluated", "sampling_se"], errors="ignore")
@@ -579,7 +580,7 @@ def adverse_events(
     ('m', '36', '*', '–', '*')
     """
     _require(table, ("phase", "patients", "with_event", "share"), "AdverseEvents.table()")
-    _require_minimum(minimum)
+    require_minimum(minimum)
     if minimum > 1:
         _require(table, ("events",), "AdverseEvents.table()")
         table = mask_safety(table, Masked(minimum=minimum))
@@ -623,7 +624,7 @@ def scenarios(
     """
     needed = ("scenario", "status", "reason", "endpoint", "median", "lower", "upper")
     _require(table, needed, "bayesblina.sensitivity")
-    _require_minimum(minimum)
+    require_minimum(minimum)
     good = table["status"] == "converged"
     if minimum > 1:
         _require(table, ("events", "events_exposed"), "bayesblina.sensitivity")
@@ -727,11 +728,6 @@ def _flagged(table: pd.DataFrame, synthetic: bool) -> pd.DataFrame:
     copy = table.copy()
     copy.attrs["synthetic"] = True
     return copy
-
-
-def _require_minimum(minimum: object) -> None:
-    if isinstance(minimum, bool) or not isinstance(minimum, int) or minimum < 1:
-        raise SpecError(f"minimum must be at least 1, got {minimum!r}.")
 
 
 def _require(table: pd.DataFrame, columns: Sequence[str], source: str) -> None:

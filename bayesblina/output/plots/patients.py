@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import SpecError
+from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.tables import numbers
 from bayesblina.output.plots.style import (
     ALARM,
@@ -221,8 +222,7 @@ def patient_flow(
     '267 patients in the table'
     """
     require_kind(account, Account, "account")
-    if isinstance(minimum, bool) or minimum < 1:
-        raise SpecError(f"minimum must be at least 1, got {minimum!r}.")
+    require_minimum(minimum)
     table = account.table
     names = chosen([name for name in table["endpoint"] if name], endpoint)
     chart = _Chart(unit=account.unit, minimum=minimum)

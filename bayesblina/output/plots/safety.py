@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bayesblina.core.errors import SpecError
+from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.tables import numbers
 from bayesblina.output.plots.style import (
     COLOURS,
@@ -101,8 +102,7 @@ def adverse_events(
     if set(values.dims) != expected:
         more = sorted(map(str, set(values.dims) ^ expected))
         raise SpecError(f"Expected rates by phase, or by term and phase: check {', '.join(more)}.")
-    if minimum < 1:
-        raise SpecError(f"minimum must be at least 1, got {minimum!r}.")
+    require_minimum(minimum)
     low, high = tails(mass)
     found = values.quantile([0.5, low, high], ("chain", "draw"))
     drawn = (

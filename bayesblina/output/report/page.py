@@ -20,6 +20,7 @@ from bayesblina.checks.predictive import replicated_events
 from bayesblina.classical.ladder import ADJUSTED
 from bayesblina.core.arrays import Floats
 from bayesblina.core.masking import MASK, MINIMUM_COUNT
+from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.masking.tables import read_observed
 from bayesblina.core.tables.marks import BASELINE, BAYESIAN, CONVERGED, LONG, beside, failed
 from bayesblina.core.tables.numbers import probability
@@ -39,7 +40,7 @@ from bayesblina.output.report.answer import (
 )
 from bayesblina.output.report.figures import COLOURS, shorten
 from bayesblina.output.report.guidelines import checklist
-from bayesblina.output.report.hiding import FEW, Shown, about_others, require_count, without_few
+from bayesblina.output.report.hiding import FEW, Shown, about_others, without_few
 from bayesblina.output.report.joining import joined_events
 from bayesblina.output.report.methods import REFERENCES, numbered, paragraphs
 from bayesblina.output.report.results import Results
@@ -96,7 +97,9 @@ def render(results: Results, *, minimum_count: int = MINIMUM_COUNT) -> str:
     minimum_count
         Smallest count of patients or events that is shown; 1 shows all.
     """
-    return render_shown(without_few(results, minimum=require_count(minimum_count)))
+    return render_shown(
+        without_few(results, minimum=require_minimum(minimum_count, "minimum_count"))
+    )
 
 
 def render_shown(left: Shown) -> str:

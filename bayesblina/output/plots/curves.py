@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -14,7 +16,6 @@ from bayesblina.output.plots.bands import draw_numbers_at_risk, draw_observed, d
 from bayesblina.output.plots.style import (
     DARK,
     SMALL,
-    Canvas,
     Width,
     chosen,
     colours,
@@ -87,22 +88,17 @@ def survival(
     >>> survival(curves).axes[0].get_ylabel()
     'survival'
     """
-    require(curves, ["survival"], "bayesblina.survival")
-    drawn = _by_endpoint(curves, endpoint, at_risk is not None, observed, at_risk, width, ax)
-    for axis, name in zip(drawn.axes[0], chosen(curves["endpoint"].values, endpoint), strict=True):
-        one = curves["survival"].sel(endpoint=name)
-        draws = str(curves.attrs.get("draws_of", "posterior"))
-        palette = draw_regimes(axis, one, mass=mass, draws=draws)
-        if observed is not None:
-            draw_observed(axis, observed, name, palette, _landmark(curves))
-        axis.set(ylim=(0, 1.02), ylabel="survival")
-        _times(axis, curves)
-        entitle(axis, name.upper())
-        explain(axis)
-        if at_risk is not None:
-            draw_numbers_at_risk(axis, at_risk[at_risk["endpoint"] == name])
-    mark(drawn, curves, observed, at_risk)
-    return drawn.figure
+    return _by_endpoint(
+        curves,
+        "survival",
+        endpoint,
+        mass=mass,
+        width=width,
+        ax=ax,
+        label="survival",
+        observed=observed,
+        at_risk=at_risk,
+    )
 
 
 def hazard(
@@ -133,18 +129,10 @@ def hazard(
     SpecError
         As for `survival`.
     """
-    require(hazards, ["hazard"], "bayesblina.hazard")
-    drawn = _by_endpoint(hazards, endpoint, False, None, None, width, ax)
-    unit = str(hazards.attrs.get("unit", "time")).removesuffix("s")
-    for axis, name in zip(drawn.axes[0], chosen(hazards["endpoint"].values, endpoint), strict=True):
-        draw_regimes(axis, hazards["hazard"].sel(endpoint=name), mass=mass, steps=True)
-        axis.set_ylim(bottom=0)
-        axis.set_ylabel(f"events per patient-{literal(unit)}")
-        _times(axis, hazards)
-        entitle(axis, name.upper())
-        explain(axis)
-    mark(drawn, hazards)
-    return drawn.figure
+    label = "events per patient-{unit}"
+    return _by_endpoint(
+        hazards, "hazard", endpoint, mass=mass, width=width, ax=ax, label=label, steps=True
+    )
 
 
 def cumulative_hazard(
@@ -174,17 +162,10 @@ def cumulative_hazard(
     SpecError
         As for `survival`.
     """
-    require(hazards, ["cumulative_hazard"], "bayesblina.cumulative_hazard")
-    drawn = _by_endpoint(hazards, endpoint, False, None, None, width, ax)
-    for axis, name in zip(drawn.axes[0], chosen(hazards["endpoint"].values, endpoint), strict=True):
-        draw_regimes(axis, hazards["cumulative_hazard"].sel(endpoint=name), mass=mass)
-        axis.set_ylim(bottom=0)
-        axis.set_ylabel("cumulative hazard")
-        _times(axis, hazards)
-        entitle(axis, name.upper())
-        explain(axis, place="upper left")
-    mark(drawn, hazards)
-    return drawn.figure
+    name, label = "cumulative_hazard", "cumulative hazard"
+    return _by_endpoint(
+        hazards, name, endpoint, mass=mass, width=width, ax=ax, label=label, place="upper left"
+    )
 
 
 def cumulative_incidence(
@@ -241,8 +222,7 @@ def cumulative_incidence(
         entitle(axis, titles[name])
     label_left(drawn, "cumulative incidence")
     explain(drawn.axis)
-    mark(drawn, curves)
-    return drawn.figure
+    return mark(drawn, curves)
 
 
 def state_occupancy(
@@ -310,8 +290,7 @@ def state_occupancy(
         )
     else:
         drawn.axis.legend(handles[::-1], labels[::-1], fontsize=SMALL, loc="upper right")
-    mark(drawn, occupancy)
-    return drawn.figure
+    return mark(drawn, occupancy)
 
 
 def hazard_ratio_over_time(
@@ -392,8 +371,7 @@ def hazard_ratio_over_time(
     ratio_scale(drawn.axis)
     label_left(drawn, _against(ratios))
     explain(drawn.axis)
-    mark(drawn, ratios)
-    return drawn.figure
+    return mark(drawn, ratios)
 
 
 def _against(ratios: xr.Dataset) -> str:
@@ -416,20 +394,41 @@ def _open_end(start: NDArray[np.float64], until: float | None) -> float:
 
 def _by_endpoint(
     curves: xr.Dataset,
+    variable: str,
     endpoint: str | None,
-    counts: bool,
-    observed: pd.DataFrame | None,
-    at_risk: pd.DataFrame | None,
+    *,
+    mass: float,
     width: Width,
     ax: Axes | None,
-) -> Canvas:
-    """Make one panel for each endpoint."""
+    label: str,
+    place: Literal["best", "upper left"] = "best",
+    steps: bool = False,
+    observed: pd.DataFrame | None = None,
+    at_risk: pd.DataFrame | None = None,
+) -> Figure:
+    """Draw curves by regime, a panel for each endpoint."""
+    require(curves, [variable], f"bayesblina.{variable}")
     _one_group(curves)
     names = chosen(curves["endpoint"].values, endpoint)
     for table, source in ((observed, "simon_makuch"), (at_risk, "numbers_at_risk")):
         if table is not None:
             require(table, ["endpoint", "group", "time", "at_risk"], f"bayesblina.{source}")
-    return in_a_row(len(names), height=HEIGHT + (0.5 if counts else 0.0), width=width, ax=ax)
+    below = 0.0 if at_risk is None else 0.5
+    drawn = in_a_row(len(names), height=HEIGHT + below, width=width, ax=ax)
+    draws = str(curves.attrs.get("draws_of", "posterior"))
+    for axis, name in zip(drawn.axes[0], names, strict=True):
+        values = curves[variable].sel(endpoint=name)
+        palette = draw_regimes(axis, values, mass=mass, steps=steps, draws=draws)
+        if observed is not None:
+            draw_observed(axis, observed, name, palette, _landmark(curves))
+        axis.set_ylabel(label.format(unit=literal(_unit(curves).removesuffix("s"))))
+        axis.set_ylim(0, 1.02 if variable == "survival" else None)
+        _times(axis, curves)
+        entitle(axis, name.upper())
+        explain(axis, place=place)
+        if at_risk is not None:
+            draw_numbers_at_risk(axis, at_risk[at_risk["endpoint"] == name])
+    return mark(drawn, curves, observed, at_risk)
 
 
 def _one_group(curves: xr.Dataset) -> None:

@@ -95,8 +95,7 @@ def prior_posterior(
         if index == 0:
             explain(axis)
     found.viz["legend"]["group"].item().remove()
-    say(drawn, synthetic=fit.person_time.synthetic, converged=fit.converged)
-    return drawn.figure
+    return say(drawn, synthetic=fit.person_time.synthetic, converged=fit.converged)
 
 
 def chain_ranks(
@@ -137,8 +136,7 @@ def chain_ranks(
         entitle(axis, label)
         axis.set_xlabel("rank of the draw, as a fraction")
     drawn.axis.set_ylabel("ECDF less uniform")
-    say(drawn, synthetic=fit.person_time.synthetic, converged=fit.converged)
-    return drawn.figure
+    return say(drawn, synthetic=fit.person_time.synthetic, converged=fit.converged)
 
 
 def power_scaling(
@@ -310,8 +308,7 @@ def pareto_k(prediction: Prediction, *, width: Width = "two", ax: Axes | None = 
     entitle(axis, f"{int(above.sum())} of {shapes.size} patients above the limit")
     axis.set(xlabel="patient, in the cohort's order", ylabel="Pareto k")
     dress(axis)
-    say(drawn, synthetic=prediction.synthetic, converged=prediction.converged)
-    return drawn.figure
+    return say(drawn, synthetic=prediction.synthetic, converged=prediction.converged)
 
 
 def _one(what: object) -> np.ndarray[Any, np.dtype[np.object_]]:

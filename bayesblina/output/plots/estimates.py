@@ -140,8 +140,7 @@ def hazard_ratio(
     bottom = drawn.axes[-1, 0]
     ratio_scale(bottom, "x")
     bottom.set_xlabel(_compared(ratios))
-    mark(drawn, ratios)
-    return drawn.figure
+    return mark(drawn, ratios)
 
 
 def draw_density(
@@ -361,13 +360,12 @@ def bias_ladder(
         for name, words in SHORT.items()
         if ladder["note"].str.contains(words, regex=False).any()
     }
-    say(
+    return say(
         drawn,
         synthetic=bool(ladder.attrs.get("synthetic")),
         converged=CONVERGED not in said,
         failed=tuple(name for name in (BASELINE, EVENT_TIMES) if name in said),
     )
-    return drawn.figure
 
 
 def draw_rung(

@@ -168,13 +168,12 @@ def swimmer(
     count = f"{len(ends)} of {everybody}" if len(ends) < everybody else f"{everybody}"
     entitle(axis, f"{endpoint.upper()}: {count} patients{whole}")
     axis.legend(fontsize=SMALL, frameon=False, loc="lower right")
-    say(
+    return say(
         drawn,
         synthetic=cohort.synthetic,
         converged=True,
         more=WITH_IDS if ids else FOR_THE_ANALYST,
     )
-    return drawn.figure
 
 
 def patient_flow(
@@ -238,8 +237,7 @@ def patient_flow(
     axis.set_axis_off()
     axis.set(xlim=(0, across), ylim=(bottom, 0))
     chart.draw(axis)
-    say(drawn, synthetic=account.synthetic, converged=True)
-    return drawn.figure
+    return say(drawn, synthetic=account.synthetic, converged=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,8 +104,7 @@ def replicated_events(
     for axis in axes[:, 0]:
         axis.set_ylabel("events")
     explain(axes[0, 0])
-    mark(drawn, events)
-    return drawn.figure
+    return mark(drawn, events)
 
 
 def draw_events(
@@ -207,8 +206,7 @@ def replicated_simon_makuch(
         axis.set_xlabel(f"{replicated.attrs.get('unit', 'time')} from the origin")
     for axis in axes[:, 0]:
         axis.set_ylabel("survival (Simon-Makuch)")
-    mark(drawn, replicated, observed)
-    return drawn.figure
+    return mark(drawn, replicated, observed)
 
 
 def predicted_against_observed(
@@ -275,8 +273,7 @@ def predicted_against_observed(
         axis.set_aspect("equal")
     label_left(drawn, "observed survival (Kaplan-Meier)")
     explain(axes[0])
-    mark(drawn, table)
-    return drawn.figure
+    return mark(drawn, table)
 
 
 def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95, width: Width = "two") -> Figure:
@@ -338,8 +335,7 @@ def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95, width: Width = "t
     explain(axes[0, 0])
     axes[-1, 0].set_xlabel(f"{prior.attrs.get('unit', 'time')} from the origin")
     axes[-1, 1].set_xlabel("hazard ratio of the exposed phase (log scale)")
-    mark(drawn, prior)
-    return drawn.figure
+    return mark(drawn, prior)
 
 
 def calibration_ranks(
@@ -493,5 +489,4 @@ def martingale_residuals(
         entitle(axis, name.upper())
     label_left(drawn, "martingale residual")
     explain(axes[0])
-    mark(drawn, residuals)
-    return drawn.figure
+    return mark(drawn, residuals)

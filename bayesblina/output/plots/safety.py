@@ -124,8 +124,7 @@ def adverse_events(
         ratio_scale(axis, "x")
     else:
         axis.set_xlim(left=0.0)
-    mark(drawn, estimate)
-    return drawn.figure
+    return mark(drawn, estimate)
 
 
 def _by_phase(

@@ -93,8 +93,7 @@ def specification_curve(
     bottom.set(xlabel="scenarios, by hazard ratio", xticks=[])
     crosses = "crosses: the baseline moves the hazard ratio, or event times are those of visits"
     more = crosses if marked else ""
-    say(drawn, synthetic=found.synthetic, converged=True, more=more)
-    return drawn.figure
+    return say(drawn, synthetic=found.synthetic, converged=True, more=more)
 
 
 def settings_of(found: Sensitivity, rows: pd.DataFrame) -> list[tuple[str, str]]:
@@ -195,8 +194,7 @@ def tornado(found: Sensitivity, endpoint: str, *, width: Width = "two") -> Figur
         entitle(axes[0, 0], f"{endpoint.upper()}: one axis at a time")
     if crossed.any():
         entitle(axes[-1, 0], "two axes together, beyond what each does alone")
-    say(drawn, synthetic=found.synthetic, converged=True)
-    return drawn.figure
+    return say(drawn, synthetic=found.synthetic, converged=True)
 
 
 def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool, named: bool) -> None:
@@ -317,8 +315,7 @@ def scenario_map(
     axis.set(xlabel=columns, ylabel=rows)
     entitle(axis, f"{endpoint.upper()}: {value}")
     drawn.figure.colorbar(image, ax=axis).ax.tick_params(labelsize=SMALL)
-    say(drawn, synthetic=found.synthetic, converged=True)
-    return drawn.figure
+    return say(drawn, synthetic=found.synthetic, converged=True)
 
 
 def tipping_points(
@@ -364,8 +361,7 @@ def tipping_points(
     axis.set_ylabel("hazard ratio of the confounder")
     entitle(axis, f"{endpoint.upper()}: P(HR < 1) without it")
     drawn.figure.colorbar(shown, ax=axis).ax.tick_params(labelsize=SMALL)
-    mark(drawn, found)
-    return drawn.figure
+    return mark(drawn, found)
 
 
 def balance(
@@ -406,8 +402,7 @@ def balance(
     list_rows(axis, [literal(name) for name in table["covariate"]])
     axis.set_xlabel("standardised mean difference, starting less at risk")
     explain(axis)
-    mark(drawn, table, synthetic=synthetic)
-    return drawn.figure
+    return mark(drawn, table, synthetic=synthetic)
 
 
 def sceptical_priors(
@@ -475,5 +470,4 @@ def sceptical_priors(
     axis.minorticks_off()
     axis.set(xlabel="95 % of the prior of the hazard ratio", ylabel="P(HR < 1)")
     entitle(axis, endpoint.upper())
-    mark(drawn, table, synthetic=synthetic)
-    return drawn.figure
+    return mark(drawn, table, synthetic=synthetic)

@@ -268,8 +268,8 @@ def require(source: Any, names: Sequence[str], made_by: str) -> None:
 
 def mark(
     drawn: Canvas, *sources: xr.Dataset | pd.DataFrame | None, synthetic: bool = False
-) -> None:
-    """Say in the figure itself what must not be overlooked.
+) -> Figure:
+    """Say in the figure itself what must not be overlooked, and give it.
 
     Parameters
     ----------
@@ -285,7 +285,7 @@ def mark(
             continue
         synthetic |= bool(source.attrs.get("synthetic", False))
         failed |= set(failed_in(source))
-    say(
+    return say(
         drawn,
         synthetic=synthetic,
         converged=CONVERGED not in failed,
@@ -300,8 +300,8 @@ def say(
     converged: bool,
     failed: Sequence[str] = (),
     more: str = "",
-) -> None:
-    """Write above a figure what must not be overlooked.
+) -> Figure:
+    """Write above a figure what must not be overlooked, and give it.
 
     Parameters
     ----------
@@ -316,7 +316,7 @@ def say(
     ]
     parts = [part for part in parts if part]
     if not parts:
-        return
+        return drawn.figure
     words = " - ".join(parts)
     if len(words) > LETTERS * drawn.figure.get_figwidth():
         words = "\n".join(parts)
@@ -336,6 +336,7 @@ def say(
             color=ALARM,
             fontweight=weight,
         )
+    return drawn.figure
 
 
 def draw_interval(

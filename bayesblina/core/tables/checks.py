@@ -12,7 +12,7 @@ from bayesblina.core.masking import Masked
 from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.masking.tables import mask_loo
 from bayesblina.core.tables.numbers import MISSING, Kind
-from bayesblina.core.tables.publishing import flagged, publish, require_columns
+from bayesblina.core.tables.publishing import publish, require_columns
 from bayesblina.core.tables.table import BASELINE_MOVES, NOT_CONVERGED, Table
 
 HEAD = (
@@ -56,7 +56,7 @@ def convergence(criteria: pd.DataFrame, *, title: str = "", synthetic: bool = Fa
         ],
         passed=["yes" if passed else "FAILED" for passed in criteria["passed"]],
     )
-    made = publish(flagged(shown, synthetic), title=title)
+    made = publish(shown, synthetic=synthetic, title=title)
     failed = () if criteria["passed"].all() else (NOT_CONVERGED,)
     return replace(made, numeric=(False, True, True, False), notes=(*made.notes, *failed))
 
@@ -162,7 +162,7 @@ def leave_one_out(
         # Nobody stands for others.
         loo = loo.drop(columns=["evaluated", "sampling_se"], errors="ignore")
     loo = mask_loo(loo, Masked(minimum=minimum))
-    return publish(flagged(loo, synthetic), title=title, kinds=_densities(loo))
+    return publish(loo, synthetic=synthetic, title=title, kinds=_densities(loo))
 
 
 def models(comparison: pd.DataFrame, *, title: str = "", synthetic: bool = False) -> Table:
@@ -191,7 +191,7 @@ def models(comparison: pd.DataFrame, *, title: str = "", synthetic: bool = False
     kinds = _densities(comparison)
     if "weight" in comparison:
         kinds["weight"] = "probability"
-    return publish(flagged(comparison, synthetic), title=title, kinds=kinds)
+    return publish(comparison, synthetic=synthetic, title=title, kinds=kinds)
 
 
 def _densities(table: pd.DataFrame) -> dict[str, Kind]:

@@ -10,7 +10,7 @@ from bayesblina.core.masking import Masked, is_small, mask_account
 from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.masking.tables import mask_safety
 from bayesblina.core.tables import numbers
-from bayesblina.core.tables.publishing import flagged, publish, require_columns
+from bayesblina.core.tables.publishing import publish, require_columns
 from bayesblina.core.tables.table import Table
 
 
@@ -85,7 +85,8 @@ def account(
     columns = [str(name) for name in shown.columns if (shown[name] != "").any()]
     names = {name: name for name in columns} | {"person_time": f"person-{unit}"}
     made = publish(
-        flagged(shown, synthetic),
+        shown,
+        synthetic=synthetic,
         title=title,
         columns=columns,
         names={name: text for name, text in names.items() if name in columns},
@@ -136,7 +137,8 @@ def adverse_events(
         require_columns(table, ("events",), "AdverseEvents.table()")
         table = mask_safety(table, Masked(minimum=minimum))
     return publish(
-        flagged(table, synthetic),
+        table,
+        synthetic=synthetic,
         title=title,
         names={"with_event": "with an event", "person_time": f"person-{unit}"},
         kinds={"person_time": "time"},

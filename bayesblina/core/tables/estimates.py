@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +25,7 @@ from bayesblina.core.tables.marks import (
     failed_in,
 )
 from bayesblina.core.tables.numbers import Kind
-from bayesblina.core.tables.publishing import flagged, publish, require_columns
+from bayesblina.core.tables.publishing import publish, require_columns
 from bayesblina.core.tables.table import Table
 
 # Columns of the summaries that are no coordinates.
@@ -45,6 +44,7 @@ STATISTICS = frozenset(
         "probability_reached",
     }
 )
+DIAGNOSTICS = ("mcse", "ess_bulk", "ess_tail", "r_hat")
 _BELOW = "probability_below_"
 
 
@@ -103,53 +103,43 @@ def estimates(
     """
     require_columns(summary, ("median", "lower", "upper"), "bayesblina.summary")
     unit = unit or str(summary.attrs.get("unit", "months"))
-    write = numbers.writer(kind, unit=unit)
     below = [str(name) for name in summary.columns if str(name).startswith(_BELOW)]
     labels = [
-        str(name)
-        for name in summary.columns
-        if str(name) not in STATISTICS | BESIDE and not str(name).startswith(_BELOW)
+        str(name) for name in summary.columns if str(name) not in {*STATISTICS, *BESIDE, *below}
     ]
     shown = summary[labels].copy()
     what = " ".join(filter(None, [quantity or "estimate", f"({mass:.0%} interval)"]))
     rows = summary.to_dict("records")
-    shown[what] = [" ".join(filter(None, [_estimate(row, write), _apart(row)])) for row in rows]
-    names = {what: what}
-    kinds: dict[str, Kind] = {}
-    for name in below:
-        shown[name] = summary[name]
-        kinds[name] = "probability"
-        names[name] = f"P({quantity or 'estimate'} < {name.removeprefix(_BELOW)})"
-    if "probability_reached" in summary:
-        shown["probability_reached"] = summary["probability_reached"]
-        names["probability_reached"] = "P(reached)"
-    if diagnostics:
-        for name in ("mcse", "ess_bulk", "ess_tail", "r_hat"):
-            if name in summary:
-                shown[name] = summary[name]
+    shown[what] = [
+        " ".join(filter(None, [_estimate(row, kind, unit), _apart(row)])) for row in rows
+    ]
+    for name in (*below, "probability_reached", *(DIAGNOSTICS if diagnostics else ())):
+        if name in summary:
+            shown[name] = summary[name]
     if "companion_median" in summary:
-        shown["companion"] = [_estimate(_companion(row), write) for row in rows]
-        names["companion"] = "without a baseline"
-    if BASELINE in summary:
-        shown[BASELINE] = summary[BASELINE]
-    if "converged" in summary:
-        shown["converged"] = summary["converged"]
+        shown["companion"] = [_estimate(row, kind, unit, of="companion_") for row in rows]
+    for name in (BASELINE, "converged"):
+        if name in summary:
+            shown[name] = summary[name]
     shown.attrs = {**summary.attrs}
     if EVENT_TIMES in failed_in(summary):
         shown.attrs[EVENT_TIMES] = FAILED
-    if synthetic:
-        shown.attrs["synthetic"] = True
-    columns = [str(name) for name in shown.columns]
-    if "converged" in columns and shown["converged"].nunique() < 2:
-        columns.remove("converged")
-    made = publish(shown, title=title, columns=columns, names=names, kinds=kinds, unit=unit)
+    asked = {name: f"P({quantity or 'estimate'} < {name.removeprefix(_BELOW)})" for name in below}
+    names = {what: what, "probability_reached": "P(reached)", "companion": "without a baseline"}
     horizon = summary.attrs.get("horizon")
     unreached = kind == "time" and np.isinf(summary[["median", "lower", "upper"]]).any(axis=None)
+    made = publish(
+        shown,
+        title=title,
+        names={name: text for name, text in (names | asked).items() if name in shown},
+        kinds=dict.fromkeys(below, "probability"),
+        unit=unit,
+        synthetic=synthetic,
+    )
+    numeric = tuple(right or index == len(labels) for index, right in enumerate(made.numeric))
     notes = made.notes
     if unreached and horizon is not None:
         notes = (*notes, f"Not reached: by {numbers.time(float(horizon), unit)} {unit}.")
-    place = columns.index(what)
-    numeric = tuple(one or index == place for index, one in enumerate(made.numeric))
     return replace(made, numeric=numeric, notes=notes)
 
 
@@ -176,7 +166,7 @@ def probabilities(table: pd.DataFrame, *, title: str = "", synthetic: bool = Fal
         If the table is another one.
     """
     require_columns(table, ("statement", "probability"), "bayesblina.probabilities")
-    return publish(flagged(table, synthetic), title=title)
+    return publish(table, synthetic=synthetic, title=title)
 
 
 def bias_ladder(
@@ -302,7 +292,7 @@ def scenarios(
             "scenario": table["scenario"],
             "endpoint": table["endpoint"].fillna(""),
             "hazard ratio (95% interval)": [
-                " ".join(filter(None, [_estimate(row, numbers.ratio), _apart(row)]))
+                " ".join(filter(None, [_estimate(row, "ratio"), _apart(row)]))
                 if fine
                 else numbers.MISSING
                 for row, fine in zip(rows, good, strict=True)
@@ -316,25 +306,18 @@ def scenarios(
     )
     if "companion_median" in table:
         companions = [
-            _estimate(_companion(row), numbers.ratio) if fine else numbers.MISSING
+            _estimate(row, "ratio", of="companion_") if fine else numbers.MISSING
             for row, fine in zip(rows, good, strict=True)
         ]
         shown.insert(4, "without a baseline", companions)
         shown[BASELINE] = table[BASELINE].fillna("")
-    return publish(flagged(shown, synthetic), title=title, kinds={"P(HR < 1)": "probability"})
+    return publish(shown, synthetic=synthetic, title=title, kinds={"P(HR < 1)": "probability"})
 
 
-def _estimate(row: Mapping[Any, Any], write: Callable[[float], str]) -> str:
-    """Write an estimate with its interval."""
-    middle, lower, upper = (float(row[name]) for name in ("median", "lower", "upper"))
-    if math.isnan(middle):
-        return numbers.MISSING
-    return f"{write(middle)} ({write(lower)} to {write(upper)})"
-
-
-def _companion(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Put the companion's estimate in place of the fit's."""
-    return {name: row[f"companion_{name}"] for name in ("median", "lower", "upper")}
+def _estimate(row: Mapping[Any, Any], kind: Kind, unit: str = "months", *, of: str = "") -> str:
+    """Write an estimate with its interval; that of a companion has names of its own."""
+    values = (float(row[f"{of}{name}"]) for name in ("median", "lower", "upper"))
+    return numbers.interval(*values, kind=kind, unit=unit)
 
 
 def _apart(row: Mapping[Any, Any]) -> str:

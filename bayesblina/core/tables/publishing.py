@@ -25,6 +25,7 @@ KINDS: Mapping[str, Kind] = {
     "share": "percent",
     "odds_ratio": "ratio",
 }
+SHAPES: Mapping[str, str] = {"r_hat": ".3f", "ess_bulk": ".0f", "ess_tail": ".0f", "mcse": ".2g"}
 TITLES: Mapping[str, str] = {
     "r_hat": "R-hat",
     "ess_bulk": "bulk ESS",
@@ -53,6 +54,7 @@ def publish(
     kinds: Mapping[str, Kind] | None = None,
     unit: str = "months",
     notes: Sequence[str] = (),
+    synthetic: bool = False,
 ) -> Table:
     """Make any tidy table one for print.
 
@@ -73,6 +75,8 @@ def publish(
         Unit of columns that are times.
     notes
         Further notes below the table.
+    synthetic
+        Whether the patients are simulated, where the table's attributes do not say so.
 
     Returns
     -------
@@ -116,10 +120,16 @@ def publish(
     ]
     return Table(
         title=title,
-        head=tuple((names or {}).get(name) or TITLES.get(name) or _words(name) for name in shown),
+        head=tuple(
+            (names or {}).get(name) or TITLES.get(name) or name.replace("_", " ") for name in shown
+        ),
         rows=tuple(rows),
         numeric=numeric,
-        notes=(*notes, *_warnings(table)),
+        notes=(
+            *notes,
+            *([SYNTHETIC] if synthetic or table.attrs.get("synthetic") else []),
+            *(LONG[name] for name in failed_in(table)),
+        ),
     )
 
 
@@ -131,38 +141,15 @@ def _writer(name: str, kind: Kind | None, unit: str) -> Callable[[object], str]:
             return cell
         if cell is None or pd.isna(cell):
             return numbers.MISSING
-        if isinstance(cell, bool) or pd.api.types.is_bool(cell):
+        if pd.api.types.is_bool(cell):
             return "yes" if cell else "no"
         if not pd.api.types.is_number(cell):
             return str(cell)
-        value = float(cell)
-        if name == "r_hat":
-            return f"{value:.3f}"
-        if name in ("ess_bulk", "ess_tail"):
-            return f"{value:.0f}"
-        if name == "mcse":
-            return f"{value:.2g}"
-        if kind is not None:
-            return numbers.writer(kind, unit=unit)(value)
-        return numbers.number(value)
+        if name in SHAPES:
+            return f"{cell:{SHAPES[name]}}"
+        return numbers.writer(kind or "number", unit=unit)(float(cell))
 
     return write
-
-
-def _warnings(table: pd.DataFrame) -> list[str]:
-    found = []
-    if table.attrs.get("synthetic"):
-        found.append(SYNTHETIC)
-    return [*found, *(LONG[name] for name in failed_in(table))]
-
-
-def flagged(table: pd.DataFrame, synthetic: bool) -> pd.DataFrame:
-    """Say of a copy whether its patients are simulated."""
-    if not synthetic:
-        return table
-    copy = table.copy()
-    copy.attrs["synthetic"] = True
-    return copy
 
 
 def require_columns(table: pd.DataFrame, columns: Sequence[str], source: str) -> None:
@@ -174,7 +161,3 @@ def require_columns(table: pd.DataFrame, columns: Sequence[str], source: str) ->
             f"The table has no column '{missing[0]}'; expected what {source} gives, found columns "
             f"{', '.join(map(str, table.columns)) or 'none'}."
         )
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

@@ -19,10 +19,8 @@ from bayesblina.output.plots.style import (
     Width,
     chosen,
     colours,
-    entitle,
     explain,
     in_a_row,
-    label_left,
     literal,
     mark,
     ratio_scale,
@@ -214,13 +212,18 @@ def cumulative_incidence(
         titles = {name: name.upper() for name in names}
     _one_group(curves)
     names = chosen(list(found), event, what="event")
-    drawn = in_a_row(len(names), height=HEIGHT, width=width, ax=ax, share_y=True)
+    drawn = in_a_row(
+        [titles[name] for name in names],
+        height=HEIGHT,
+        width=width,
+        label="cumulative incidence",
+        ax=ax,
+        share_y=True,
+    )
     for axis, name in zip(drawn.axes[0], names, strict=True):
         draw_regimes(axis, found[name], mass=mass)
         axis.set(ylim=(0, 1.02))
         _times(axis, curves)
-        entitle(axis, titles[name])
-    label_left(drawn, "cumulative incidence")
     explain(drawn.axis)
     return mark(drawn, curves)
 
@@ -261,7 +264,8 @@ def state_occupancy(
     fills = ("#0072B2", "#E69F00", "0.55", "0.25", "#009E73", "#CC79A7")
     if len(states) > len(fills):
         raise SpecError(f"{len(states)} states are too many to tell apart; {len(fills)} at most.")
-    drawn = in_a_row(len(regimes), height=HEIGHT + 0.3, width=width, ax=ax, share_y=True)
+    label = "probability (posterior mean)"
+    drawn = in_a_row(regimes, height=HEIGHT + 0.3, width=width, label=label, ax=ax, share_y=True)
     time = occupancy["time"].values
     for axis, name in zip(drawn.axes[0], regimes, strict=True):
         mean = occupancy["probability"].sel(regime=name).mean(("chain", "draw"))
@@ -275,8 +279,6 @@ def state_occupancy(
         )
         axis.set(ylim=(0, 1))
         _times(axis, occupancy)
-        entitle(axis, name)
-    label_left(drawn, "probability (posterior mean)")
     handles, labels = drawn.axis.get_legend_handles_labels()
     # From the top down, as the areas lie.
     if drawn.own:
@@ -343,7 +345,15 @@ def hazard_ratio_over_time(
     edges = np.append(start, last)
     dim = "interval" if "interval" in ratios.dims else "piece"
     names = chosen(ratios["endpoint"].values, endpoint)
-    drawn = in_a_row(len(names), height=HEIGHT, width=width, ax=ax, share_y=True, share_x=True)
+    drawn = in_a_row(
+        [name.upper() for name in names],
+        height=HEIGHT,
+        width=width,
+        label=_against(ratios),
+        ax=ax,
+        share_x=True,
+        share_y=True,
+    )
     low, high = tails(mass)
     for axis, name in zip(drawn.axes[0], names, strict=True):
         values = ratios["hazard_ratio"].sel(endpoint=name).transpose("chain", "draw", dim)
@@ -365,11 +375,9 @@ def hazard_ratio_over_time(
                 )
         axis.axhline(1.0, color=DARK, linewidth=0.7)
         axis.set_xlim(edges[0], edges[-1])
-        entitle(axis, name.upper())
     for axis in drawn.axes[0] if width == "two" else drawn.axes[0, -1:]:
         axis.set_xlabel(f"{literal(_unit(ratios))} {literal(clock)}")
     ratio_scale(drawn.axis)
-    label_left(drawn, _against(ratios))
     explain(drawn.axis)
     return mark(drawn, ratios)
 
@@ -414,7 +422,8 @@ def _by_endpoint(
         if table is not None:
             require(table, ["endpoint", "group", "time", "at_risk"], f"bayesblina.{source}")
     below = 0.0 if at_risk is None else 0.5
-    drawn = in_a_row(len(names), height=HEIGHT + below, width=width, ax=ax)
+    titles = [name.upper() for name in names]
+    drawn = in_a_row(titles, height=HEIGHT + below, width=width, ax=ax)
     draws = str(curves.attrs.get("draws_of", "posterior"))
     for axis, name in zip(drawn.axes[0], names, strict=True):
         values = curves[variable].sel(endpoint=name)
@@ -424,7 +433,6 @@ def _by_endpoint(
         axis.set_ylabel(label.format(unit=literal(_unit(curves).removesuffix("s"))))
         axis.set_ylim(0, 1.02 if variable == "survival" else None)
         _times(axis, curves)
-        entitle(axis, name.upper())
         explain(axis, place=place)
         if at_risk is not None:
             draw_numbers_at_risk(axis, at_risk[at_risk["endpoint"] == name])

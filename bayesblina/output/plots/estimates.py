@@ -326,7 +326,7 @@ def bias_ladder(
         raise SpecError(f"truth has no hazard ratio of '{unknown[0]}'.")
     methods = list(ladder["method"].unique())
     drawn = in_a_row(
-        len(names),
+        [name.upper() for name in names],
         height=FRAME + 0.25 + 0.27 * len(methods),
         width=width,
         ax=ax,
@@ -341,7 +341,6 @@ def bias_ladder(
         axis.axvline(1.0, color=GREY, linewidth=0.7, zorder=0)
         if truth is not None:
             axis.axvline(truth[name], color=COLOURS[2], linestyle="--", label="simulated truth")
-        entitle(axis, name.upper())
     for axis in drawn.axes[0] if width == "two" else drawn.axes[0, -1:]:
         axis.set_xlabel("hazard ratio (log scale)")
     labels = [_rung_label(ladder[ladder["method"] == method]) for method in methods]

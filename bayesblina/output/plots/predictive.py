@@ -29,7 +29,6 @@ from bayesblina.output.plots.style import (
     entitle,
     explain,
     in_a_row,
-    label_left,
     mark,
     paired,
     require,
@@ -247,7 +246,9 @@ def predicted_against_observed(
     )
     names, times = chosen(list(table["endpoint"]), endpoint), table["time"].unique()
     palette = colours(len(times), "times")
-    drawn = in_a_row(len(names), height=3.4, width=width, ax=ax, share_y=True)
+    label = "observed survival (Kaplan-Meier)"
+    titles = [name.upper() for name in names]
+    drawn = in_a_row(titles, height=3.4, width=width, label=label, ax=ax, share_y=True)
     axes = drawn.axes[0]
     unit = table.attrs.get("unit", "")
     for axis, name in zip(axes, names, strict=True):
@@ -269,9 +270,7 @@ def predicted_against_observed(
                 label=f"{time:g} {unit}",
             )
         axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="predicted survival")
-        entitle(axis, name.upper())
         axis.set_aspect("equal")
-    label_left(drawn, "observed survival (Kaplan-Meier)")
     explain(axes[0])
     return mark(drawn, table)
 
@@ -470,7 +469,9 @@ def martingale_residuals(
     """
     require(residuals, ["residual", "events"], "bayesblina.martingale_residuals")
     names = chosen(residuals["endpoint"].values, endpoint)
-    drawn = in_a_row(len(names), height=2.8, width=width, ax=ax, share_y=True)
+    label = "martingale residual"
+    titles = [name.upper() for name in names]
+    drawn = in_a_row(titles, height=2.8, width=width, label=label, ax=ax, share_y=True)
     axes = drawn.axes[0]
     for axis, name in zip(axes, names, strict=True):
         one = residuals.sel(endpoint=name)
@@ -486,7 +487,5 @@ def martingale_residuals(
             )
         axis.axhline(0.0, color=DARK, linewidth=0.7)
         axis.set_xlabel("events expected")
-        entitle(axis, name.upper())
-    label_left(drawn, "martingale residual")
     explain(axes[0])
     return mark(drawn, residuals)

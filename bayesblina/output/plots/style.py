@@ -151,33 +151,43 @@ def paired(rows: int, *, height: float, width: Width, heights: Sequence[float] =
 
 
 def in_a_row(
-    count: int,
+    titles: Sequence[str],
     *,
     height: float,
     width: Width,
+    label: str = "",
     ax: Axes | None = None,
     share_x: bool = False,
     share_y: bool = False,
 ) -> Canvas:
-    """Make panels beside each other on two columns, else below each other.
+    """Make panels with titles beside each other on two columns, else below each other.
+
+    Parameters
+    ----------
+    label
+        Name of the vertical axis, of every panel that has none to its left.
 
     Returns
     -------
     Canvas
         Panels of shape (1, count).
     """
-    if width != "one" or count == 1 or ax is not None:
-        return canvas(1, count, height=height, width=width, ax=ax, share_x=share_x, share_y=share_y)
-    stacked = canvas(count, 1, height=count * height, width=width, share_x=share_x, share_y=share_y)
-    return Canvas(figure=stacked.figure, axes=stacked.axes.reshape(1, count), own=True)
-
-
-def label_left(drawn: Canvas, text: str) -> None:
-    """Name the vertical axis of every panel that has none to its left."""
-    for axis in drawn.axes.flat:
-        place = axis.get_subplotspec()
-        if not drawn.own or place is None or place.is_first_col():
-            axis.set_ylabel(text)
+    count = len(titles)
+    down = width == "one" and ax is None
+    made = canvas(
+        *((count, 1) if down else (1, count)),
+        height=count * height if down else height,
+        width=width,
+        ax=ax,
+        share_x=share_x,
+        share_y=share_y,
+    )
+    panels = made.axes.reshape(1, count)
+    for panel, title in zip(panels[0], titles, strict=True):
+        entitle(panel, title)
+    for panel in panels[0] if down else panels[0, :1]:
+        panel.set_ylabel(label)
+    return Canvas(figure=made.figure, axes=panels, own=made.own)
 
 
 def dress(axis: Axes) -> None:

@@ -370,7 +370,7 @@ def bias_ladder(
 def draw_rung(
     axis: Axes,
     place: int,
-    row: Mapping[str, Any],
+    row: Mapping[Any, Any],
     *,
     biased: bool,
     open_marker: bool = False,

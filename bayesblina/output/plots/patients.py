@@ -118,7 +118,7 @@ def swimmer(
     axis = drawn.axis
     _draw_phases(axis, cohort, rows, place)
     _draw_ends(axis, cohort, rows, place)
-    named = ends.index if ids else []
+    named = list(ends.index) if ids else []
     axis.set_yticks(range(len(named)), [literal(patient) for patient in named])
     axis.tick_params(axis="y", labelsize=TINY, length=0)
     axis.spines["left"].set_visible(False)

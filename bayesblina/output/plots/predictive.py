@@ -130,7 +130,7 @@ def draw_events(
         fillstyle="none",
         label="_surprising",
     )
-    axis.yaxis.get_major_locator().set_params(integer=True)
+    axis.locator_params(axis="y", integer=True)
 
 
 def replicated_simon_makuch(

@@ -352,7 +352,7 @@ def say(
 def draw_interval(
     axis: Axes,
     place: float,
-    row: Mapping[str, float],
+    row: Mapping[Any, Any],
     *,
     colour: str,
     face: str | None = None,

@@ -100,7 +100,7 @@ def _panels(*heights: float, left: float = LEFT, below: float = BELOW) -> list[A
     tall = TOP + sum(heights) + TOP * (len(heights) - 1) + below
     with mpl.rc_context(STYLE):
         figure = Canvas(figsize=(WIDTH / POINTS, tall / POINTS), dpi=POINTS)
-        panels = []
+        panels: list[Axes] = []
         top = tall - TOP
         for height in heights:
             place = (left, top - height, WIDTH - left - RIGHT, height)

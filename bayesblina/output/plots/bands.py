@@ -15,8 +15,9 @@ from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.output.plots.style import DARK, GREY, TINY, colours, literal, tails
 
-# Points below a panel at which the numbers at risk begin, and their lines' distance.
-AT_RISK_TOP, AT_RISK_LINE = 34.0, 9.0
+# Points below a panel at which the numbers at risk begin, and their lines' distance: with names
+# beside the numbers, and above them.
+AT_RISK_TOP, AT_RISK_LINE, AT_RISK_APART = 34.0, 9.0, 10.5
 # Relative difference below which two times are one.
 SAME_TIME = 1e-9
 
@@ -158,14 +159,14 @@ def draw_numbers_at_risk(axis: Axes, rows: pd.DataFrame, *, indent: float | None
     low, high = axis.get_xlim()
     ticks = rows["time"].unique()
     axis.set_xticks(ticks[(ticks >= low) & (ticks <= high)])
-    line = 0
+    line, apart = 0, AT_RISK_LINE if indent is None else AT_RISK_APART
 
     def below(text: str, where: float | None, *, slant: str = "normal") -> None:
         beside = where is None
         axis.annotate(
             text,
             (0.0 if where is None else where, 0.0),
-            (-(indent or 14.0) if beside else 0.0, -AT_RISK_TOP - AT_RISK_LINE * line),
+            (-(indent or 14.0) if beside else 0.0, -AT_RISK_TOP - apart * line),
             xycoords=("axes fraction" if beside else "data", "axes fraction"),
             textcoords="offset points",
             ha="center" if not beside else "right" if indent is None else "left",

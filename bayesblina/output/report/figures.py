@@ -21,7 +21,7 @@ from bayesblina.core.tables.numbers import probability
 from bayesblina.core.tables.table import plain
 from bayesblina.output.plots import style
 from bayesblina.output.plots.bands import (
-    AT_RISK_LINE,
+    AT_RISK_APART,
     AT_RISK_TOP,
     draw_band,
     draw_numbers_at_risk,
@@ -172,7 +172,7 @@ def survival(
     rows = rows.assign(**{column: rounded(rows[column]) for column in ("median", "lower", "upper")})
     times = np.sort(rows["time"].unique()).astype(float)
     lines = 1 + 2 * len(at_risk) if at_risk else 0
-    (panel,) = _panels(HEIGHT, below=AT_RISK_TOP + AT_RISK_LINE * lines if at_risk else BELOW)
+    (panel,) = _panels(HEIGHT, below=AT_RISK_TOP + AT_RISK_APART * lines if at_risk else BELOW)
     _shares(panel, times, f"{unit} from the origin, event-free at {landmark:g}")
     parts = Parts()
     drawn = {
@@ -309,7 +309,7 @@ def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figur
         for end in ("lower", "upper")
         if math.isfinite(row["estimate"]) and 0 < row[end] < math.inf
     ]
-    (panel,) = _panels(18.5 * len(rows), left=130.0)
+    (panel,) = _panels(18.5 * len(rows), left=140.0)
     panel.set_xlim(min([0.5, *ends]) * 0.92, max([2.0, *ends]) * 1.08)
     for place, row in enumerate(rows):
         biased = row["kind"] == "biased"
@@ -393,7 +393,7 @@ def bands(
 def specification(name: str, found: Sensitivity, rows: pd.DataFrame, *, title: str) -> Figure:
     """Draw every scenario's hazard ratio in order, with its settings below."""
     settings = settings_of(found, rows)
-    top, bottom = _panels(117.0, max(9.0 * len(settings), 9.0), left=104.0, below=TOP)
+    top, bottom = _panels(117.0, max(9.0 * len(settings), 9.0), left=114.0, below=TOP)
     draw_scenarios(top, bottom, rows, found.axes, settings)
     parts = Parts()
     for place, row in enumerate(rows.to_dict("records")):
@@ -415,7 +415,7 @@ def specification(name: str, found: Sensitivity, rows: pd.DataFrame, *, title: s
 
 def tornado(name: str, effects: pd.DataFrame, *, title: str) -> Figure:
     """Draw how far each axis moves the hazard ratio, the farthest on top."""
-    (panel,) = _panels(23.5 * len(effects), left=74.0)
+    (panel,) = _panels(23.5 * len(effects), left=80.0)
     draw_bars(panel, effects, "log_ratio", ends=True)
     parts = Parts()
     _name_rows(panel, [str(label) for label in effects["axis"]], 18, parts)

@@ -158,6 +158,14 @@ def test_ids_do_not_clash_and_lead_somewhere(drawn: dict[str, figures.Figure]) -
     assert len(ids) == len(set(ids))
 
 
+def test_ids_are_no_hashes_of_unrounded_places(drawn: dict[str, figures.Figure]) -> None:
+    for figure in drawn.values():
+        ids = [one.attrib["id"] for one in tree(figure).iter() if "id" in one.attrib]
+        own = re.compile(rf"{figure.name}-(\d+|title|words)")
+        assert len(ids) > 2
+        assert all(own.fullmatch(name) for name in ids), ids
+
+
 def test_places_tell_nothing_finer_than_two_decimals(drawn: dict[str, figures.Figure]) -> None:
     for figure in drawn.values():
         for element in tree(figure).iter():

@@ -33,6 +33,7 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
         to_hex("white"): "var(--paper)",
     }
 )
+GROUP = "{http://www.w3.org/2000/svg}g"
 # Fonts are the page's.
 _FONT = "font-family"
 _NUMBER = re.compile(r"-?\d+\.\d+")
@@ -87,8 +88,11 @@ def embedded_svg(
         if child is not drawn and child not in clips:
             root.remove(child)
     _join(drawn)
+    # Matplotlib's ids are hashes of unrounded places, which guesses could be tried against.
+    named = [one.attrib["id"] for one in root.iter() if "id" in one.attrib and one.tag != GROUP]
+    ids = {old: f"{name}-{index}" for index, old in enumerate(named)}
     for element in root.iter():
-        _undress(element, parts)
+        _undress(element, parts, ids)
     root.attrib = {
         "viewBox": root.attrib["viewBox"],
         "role": "img",
@@ -117,7 +121,7 @@ def _join(drawn: ElementTree.Element) -> None:
                 before = child
 
 
-def _undress(element: ElementTree.Element, parts: Parts) -> None:
+def _undress(element: ElementTree.Element, parts: Parts, ids: Mapping[str, str]) -> None:
     """Turn styles into attributes, which the page's policy allows, and colours into the page's."""
     element.tag = element.tag.rpartition("}")[2]
     given = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
@@ -135,6 +139,10 @@ def _undress(element: ElementTree.Element, parts: Parts) -> None:
         key, _, value = rule.partition(": ")
         if key != _FONT:
             given[key] = VARIABLES.get(value, value.removesuffix("px"))
+    for key in ("id", "href", "clip-path"):
+        if key in given:
+            old = given[key].rpartition("#")[2].removesuffix(")")
+            given[key] = given[key].replace(old, ids[old])
     element.attrib = {
         key: " ".join(_NUMBER.sub(_rounded, value).split())
         for key, value in given.items()

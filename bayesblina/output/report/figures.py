@@ -136,11 +136,14 @@ def _name_rows(panel: Axes, labels: Sequence[str], length: int, parts: Parts) ->
 def _finished(
     name: str, panel: Axes, title: str, description: str, parts: Parts, kind: str = ""
 ) -> Figure:
-    figure = panel.get_figure(root=True)
-    assert isinstance(figure, Canvas)
     words = f"{title}. {description}"
     svg = embedded_svg(
-        figure, name, title=plain(title), description=plain(words), parts=parts, kind=kind
+        _figure_of(panel),
+        name,
+        title=plain(title),
+        description=plain(words),
+        parts=parts,
+        kind=kind,
     )
     return Figure(name=name, svg=svg, description=words)
 
@@ -216,16 +219,9 @@ def survival(
         for last in curve.tail(1).to_dict("records")
     )
     told = f"Posterior survival with 95 % bands, given event-free at {landmark:g} {unit}. {words}."
-    tall = float(panel.get_figure(root=True).bbox.height)  # type: ignore[union-attr]
-
-    def places(time: Any, value: Any) -> Floats:
-        """Points from the left and from the top."""
-        at = panel.transData.transform(np.column_stack([time, value]))
-        return np.round(np.abs(at - (0.0, tall)), 2)
-
     data = {
         "times": times.round(2).tolist(),
-        "x": places(times, np.zeros(times.size))[:, 0].tolist(),
+        "x": _places(panel, times, np.zeros(times.size))[:, 0].tolist(),
         "unit": unit,
         "width": WIDTH,
         "top": TOP,
@@ -235,12 +231,24 @@ def survival(
                 "regime": index,
                 "label": regimes[index],
                 **{column: curve[column].tolist() for column in ("median", "lower", "upper")},
-                "y": places(curve["time"], curve["median"])[:, 1].tolist(),
+                "y": _places(panel, curve["time"], curve["median"])[:, 1].tolist(),
             }
             for index, curve in drawn.items()
         ],
     }
     return _finished(name, panel, title, told, parts, "survival"), data
+
+
+def _places(panel: Axes, across: Any, up: Any) -> Floats:
+    """Place values of a panel in the page's figure: points from its left and from its top."""
+    at = panel.transData.transform(np.column_stack([across, up]))
+    return np.round(np.abs(at - (0.0, _figure_of(panel).bbox.height)), 2)
+
+
+def _figure_of(panel: Axes) -> Canvas:
+    figure = panel.get_figure(root=True)
+    assert figure is not None
+    return figure
 
 
 def _shares(panel: Axes, times: Floats, label: str) -> None:

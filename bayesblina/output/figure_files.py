@@ -23,14 +23,15 @@ def write_figure(figure: Figure, out: Path, name: str) -> None:
 
     from bayesblina.core.files import write_bytes
 
+    # Laid out once, for both: that takes as long as drawing.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
         buffer = BytesIO()
         # A fixed salt and no date: the same results give the same file.
         with mpl.rc_context({"svg.hashsalt": "bayesblina"}):
             figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
         write_bytes(out / f"{name}.{suffix}", buffer.getvalue())
-        # Both have one layout, which takes as long as the drawing.
-        figure.set_layout_engine("none")
 
 
 def file_name(name: str) -> str:

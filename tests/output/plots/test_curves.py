@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 
 from bayesblina import plots
 from bayesblina.core.errors import SpecError
-from bayesblina.output.plots.style import COLOURS
+from bayesblina.output.plots.style import COLOURS, GREY
 from tests.output.plots.examples import (
     TIMES,
     areas,
@@ -169,3 +169,17 @@ def test_ratios_over_time(dim: str, starts: list[float]) -> None:
 def test_until_ends_the_open_interval() -> None:
     axis = plots.hazard_ratio_over_time(ratios("interval"), endpoint="os", until=30.0).axes[0]
     assert axis.get_xlim() == (0.0, 30.0)
+
+
+def test_curves_are_grey_where_nobody_is_at_risk() -> None:
+    known = np.array([[True] * 5 + [False] * 4, [True] * 9])
+    curves = survival().assign_coords(supported=(("regime", "time"), known))
+    axis = plots.survival(curves, endpoint="os").axes[0]
+    never, beyond, later = lines(axis)
+    assert np.isfinite(never.get_ydata()).sum() == 5
+    # From the last known time on, so that the curve does not break.
+    assert np.isfinite(beyond.get_ydata()).tolist() == [False] * 4 + [True] * 5
+    assert beyond.get_color() == GREY
+    assert np.isfinite(later.get_ydata()).all()
+    assert len(areas(axis)) == 3
+    assert labels(axis)[:2] == ["never (posterior, 95% band)", "from 8 (posterior, 95% band)"]

@@ -13,10 +13,10 @@ from bayesblina.checks.pointwise import leave_one_out_total
 from bayesblina.checks.pulls import pulls
 from bayesblina.checks.replicates import replicated_events
 from bayesblina.checks.weaknesses import unreliable, weaknesses
+from bayesblina.core import tables
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import EstimandError
 from bayesblina.core.tables import Kind
-from bayesblina.core.tables import build as tables
 from bayesblina.inference.baseline_gate import BaselineGate
 from bayesblina.inference.convergence import Convergence
 from bayesblina.inference.fitting import Fit

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesblina.core.arrays import Floats
-from bayesblina.core.tables.gate import baseline as table_of
+from bayesblina.core.tables.checks import baseline as table_of
 from bayesblina.inference.mixing import mcse_mean
 
 State = Literal["passed", "told", "failed", "not compared"]

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayesblina.core import tables
 from bayesblina.core.arrays import Floats
-from bayesblina.core.tables import build as tables
 from bayesblina.inference.mixing import ess_bulk, ess_tail, rhat
 
 R_HAT = 1.01

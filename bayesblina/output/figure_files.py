@@ -23,6 +23,9 @@ def write_figure(figure: Figure, out: Path, name: str) -> None:
 
     from bayesblina.core.files import write_bytes
 
+    # Laid out once, for both: that takes as long as drawing.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
         buffer = BytesIO()
         # A fixed salt and no date: the same results give the same file.

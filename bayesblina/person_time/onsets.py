@@ -165,7 +165,7 @@ class AdverseEvents:
         )
 
     def _repr_html_(self) -> str:
-        from bayesblina.core.tables import build as tables
+        from bayesblina.core import tables
 
         return tables.adverse_events(
             self.table(), unit=self.unit, title=repr(self), synthetic=self.synthetic

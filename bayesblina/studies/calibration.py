@@ -24,9 +24,9 @@ import pandas as pd
 import xarray as xr
 
 from bayesblina.checks.histories import Drawer
+from bayesblina.core import tables
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import SpecError
-from bayesblina.core.tables import build as tables
 from bayesblina.core.tables.numbers import probability
 from bayesblina.hazards.build import BuiltModel, build_model, draw_prior, with_tables
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model

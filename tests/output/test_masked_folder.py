@@ -409,7 +409,7 @@ def test_word_tables_tell_no_small_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", [0, True, 2.5])
 def test_word_tables_take_a_whole_minimum(wrong: int) -> None:
     row = {"phase": "m", "patients": 9, "with_event": 5, "share": 0.5, "events": 8}
-    with pytest.raises(bb.errors.SpecError, match="minimum must be at least 1"):
+    with pytest.raises(bb.errors.SpecError, match="minimum must be a whole number from 1 on"):
         tables.adverse_events(pd.DataFrame([row]), unit="months", minimum=wrong)
 
 

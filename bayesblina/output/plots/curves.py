@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,20 +12,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bayesblina.core.errors import SpecError
+from bayesblina.output.plots.bands import draw_numbers_at_risk, draw_observed, draw_regimes
 from bayesblina.output.plots.style import (
     DARK,
-    GREY,
-    PALE,
     SMALL,
-    TINY,
-    Canvas,
     Width,
     chosen,
     colours,
-    entitle,
     explain,
     in_a_row,
-    label_left,
     literal,
     mark,
     ratio_scale,
@@ -34,10 +29,6 @@ from bayesblina.output.plots.style import (
 )
 
 HEIGHT = 2.9
-# Points below a panel at which the numbers at risk begin, and their lines' distance.
-AT_RISK_TOP, AT_RISK_LINE = 34.0, 9.0
-# Relative difference below which two times are one.
-SAME_TIME = 1e-9
 
 
 def survival(
@@ -95,23 +86,17 @@ def survival(
     >>> survival(curves).axes[0].get_ylabel()
     'survival'
     """
-    require(curves, ["survival"], "bayesblina.survival")
-    drawn = _by_endpoint(curves, endpoint, at_risk is not None, observed, at_risk, width, ax)
-    for axis, name in zip(drawn.axes[0], chosen(curves["endpoint"].values, endpoint), strict=True):
-        one = curves["survival"].sel(endpoint=name)
-        draws = str(curves.attrs.get("draws_of", "posterior"))
-        palette = _bands(axis, one, mass=mass, draws=draws)
-        if observed is not None:
-            start = _landmark(curves)
-            _observed(axis, observed, name, palette, start, value="survival", what="Simon-Makuch")
-        axis.set(ylim=(0, 1.02), ylabel="survival")
-        _times(axis, curves)
-        entitle(axis, name.upper())
-        explain(axis)
-        if at_risk is not None:
-            _numbers_at_risk(axis, at_risk[at_risk["endpoint"] == name])
-    mark(drawn, curves, observed, at_risk)
-    return drawn.figure
+    return _by_endpoint(
+        curves,
+        "survival",
+        endpoint,
+        mass=mass,
+        width=width,
+        ax=ax,
+        label="survival",
+        observed=observed,
+        at_risk=at_risk,
+    )
 
 
 def hazard(
@@ -142,18 +127,10 @@ def hazard(
     SpecError
         As for `survival`.
     """
-    require(hazards, ["hazard"], "bayesblina.hazard")
-    drawn = _by_endpoint(hazards, endpoint, False, None, None, width, ax)
-    unit = str(hazards.attrs.get("unit", "time")).removesuffix("s")
-    for axis, name in zip(drawn.axes[0], chosen(hazards["endpoint"].values, endpoint), strict=True):
-        _bands(axis, hazards["hazard"].sel(endpoint=name), mass=mass, steps=True)
-        axis.set_ylim(bottom=0)
-        axis.set_ylabel(f"events per patient-{literal(unit)}")
-        _times(axis, hazards)
-        entitle(axis, name.upper())
-        explain(axis)
-    mark(drawn, hazards)
-    return drawn.figure
+    label = "events per patient-{unit}"
+    return _by_endpoint(
+        hazards, "hazard", endpoint, mass=mass, width=width, ax=ax, label=label, steps=True
+    )
 
 
 def cumulative_hazard(
@@ -183,17 +160,10 @@ def cumulative_hazard(
     SpecError
         As for `survival`.
     """
-    require(hazards, ["cumulative_hazard"], "bayesblina.cumulative_hazard")
-    drawn = _by_endpoint(hazards, endpoint, False, None, None, width, ax)
-    for axis, name in zip(drawn.axes[0], chosen(hazards["endpoint"].values, endpoint), strict=True):
-        _bands(axis, hazards["cumulative_hazard"].sel(endpoint=name), mass=mass)
-        axis.set_ylim(bottom=0)
-        axis.set_ylabel("cumulative hazard")
-        _times(axis, hazards)
-        entitle(axis, name.upper())
-        explain(axis, place="upper left")
-    mark(drawn, hazards)
-    return drawn.figure
+    name, label = "cumulative_hazard", "cumulative hazard"
+    return _by_endpoint(
+        hazards, name, endpoint, mass=mass, width=width, ax=ax, label=label, place="upper left"
+    )
 
 
 def cumulative_incidence(
@@ -242,16 +212,20 @@ def cumulative_incidence(
         titles = {name: name.upper() for name in names}
     _one_group(curves)
     names = chosen(list(found), event, what="event")
-    drawn = in_a_row(len(names), height=HEIGHT, width=width, ax=ax, share_y=True)
+    drawn = in_a_row(
+        [titles[name] for name in names],
+        height=HEIGHT,
+        width=width,
+        label="cumulative incidence",
+        ax=ax,
+        share_y=True,
+    )
     for axis, name in zip(drawn.axes[0], names, strict=True):
-        _bands(axis, found[name], mass=mass)
+        draw_regimes(axis, found[name], mass=mass)
         axis.set(ylim=(0, 1.02))
         _times(axis, curves)
-        entitle(axis, titles[name])
-    label_left(drawn, "cumulative incidence")
     explain(drawn.axis)
-    mark(drawn, curves)
-    return drawn.figure
+    return mark(drawn, curves)
 
 
 def state_occupancy(
@@ -290,7 +264,8 @@ def state_occupancy(
     fills = ("#0072B2", "#E69F00", "0.55", "0.25", "#009E73", "#CC79A7")
     if len(states) > len(fills):
         raise SpecError(f"{len(states)} states are too many to tell apart; {len(fills)} at most.")
-    drawn = in_a_row(len(regimes), height=HEIGHT + 0.3, width=width, ax=ax, share_y=True)
+    label = "probability (posterior mean)"
+    drawn = in_a_row(regimes, height=HEIGHT + 0.3, width=width, label=label, ax=ax, share_y=True)
     time = occupancy["time"].values
     for axis, name in zip(drawn.axes[0], regimes, strict=True):
         mean = occupancy["probability"].sel(regime=name).mean(("chain", "draw"))
@@ -304,8 +279,6 @@ def state_occupancy(
         )
         axis.set(ylim=(0, 1))
         _times(axis, occupancy)
-        entitle(axis, name)
-    label_left(drawn, "probability (posterior mean)")
     handles, labels = drawn.axis.get_legend_handles_labels()
     # From the top down, as the areas lie.
     if drawn.own:
@@ -319,8 +292,7 @@ def state_occupancy(
         )
     else:
         drawn.axis.legend(handles[::-1], labels[::-1], fontsize=SMALL, loc="upper right")
-    mark(drawn, occupancy)
-    return drawn.figure
+    return mark(drawn, occupancy)
 
 
 def hazard_ratio_over_time(
@@ -373,7 +345,15 @@ def hazard_ratio_over_time(
     edges = np.append(start, last)
     dim = "interval" if "interval" in ratios.dims else "piece"
     names = chosen(ratios["endpoint"].values, endpoint)
-    drawn = in_a_row(len(names), height=HEIGHT, width=width, ax=ax, share_y=True, share_x=True)
+    drawn = in_a_row(
+        [name.upper() for name in names],
+        height=HEIGHT,
+        width=width,
+        label=_against(ratios),
+        ax=ax,
+        share_x=True,
+        share_y=True,
+    )
     low, high = tails(mass)
     for axis, name in zip(drawn.axes[0], names, strict=True):
         values = ratios["hazard_ratio"].sel(endpoint=name).transpose("chain", "draw", dim)
@@ -395,14 +375,11 @@ def hazard_ratio_over_time(
                 )
         axis.axhline(1.0, color=DARK, linewidth=0.7)
         axis.set_xlim(edges[0], edges[-1])
-        entitle(axis, name.upper())
     for axis in drawn.axes[0] if width == "two" else drawn.axes[0, -1:]:
         axis.set_xlabel(f"{literal(_unit(ratios))} {literal(clock)}")
     ratio_scale(drawn.axis)
-    label_left(drawn, _against(ratios))
     explain(drawn.axis)
-    mark(drawn, ratios)
-    return drawn.figure
+    return mark(drawn, ratios)
 
 
 def _against(ratios: xr.Dataset) -> str:
@@ -425,20 +402,41 @@ def _open_end(start: NDArray[np.float64], until: float | None) -> float:
 
 def _by_endpoint(
     curves: xr.Dataset,
+    variable: str,
     endpoint: str | None,
-    counts: bool,
-    observed: pd.DataFrame | None,
-    at_risk: pd.DataFrame | None,
+    *,
+    mass: float,
     width: Width,
     ax: Axes | None,
-) -> Canvas:
-    """Make one panel for each endpoint."""
+    label: str,
+    place: Literal["best", "upper left"] = "best",
+    steps: bool = False,
+    observed: pd.DataFrame | None = None,
+    at_risk: pd.DataFrame | None = None,
+) -> Figure:
+    """Draw curves by regime, a panel for each endpoint."""
+    require(curves, [variable], f"bayesblina.{variable}")
     _one_group(curves)
     names = chosen(curves["endpoint"].values, endpoint)
     for table, source in ((observed, "simon_makuch"), (at_risk, "numbers_at_risk")):
         if table is not None:
             require(table, ["endpoint", "group", "time", "at_risk"], f"bayesblina.{source}")
-    return in_a_row(len(names), height=HEIGHT + (0.5 if counts else 0.0), width=width, ax=ax)
+    below = 0.0 if at_risk is None else 0.5
+    titles = [name.upper() for name in names]
+    drawn = in_a_row(titles, height=HEIGHT + below, width=width, ax=ax)
+    draws = str(curves.attrs.get("draws_of", "posterior"))
+    for axis, name in zip(drawn.axes[0], names, strict=True):
+        values = curves[variable].sel(endpoint=name)
+        palette = draw_regimes(axis, values, mass=mass, steps=steps, draws=draws)
+        if observed is not None:
+            draw_observed(axis, observed, name, palette, _landmark(curves))
+        axis.set_ylabel(label.format(unit=literal(_unit(curves).removesuffix("s"))))
+        axis.set_ylim(0, 1.02 if variable == "survival" else None)
+        _times(axis, curves)
+        explain(axis, place=place)
+        if at_risk is not None:
+            draw_numbers_at_risk(axis, at_risk[at_risk["endpoint"] == name])
+    return mark(drawn, curves, observed, at_risk)
 
 
 def _one_group(curves: xr.Dataset) -> None:
@@ -460,129 +458,3 @@ def _times(axis: Axes, curves: xr.Dataset) -> None:
         axis.set_xlim(time.min(), time.max())
     origin = curves.attrs.get("origin", f"the origin (event-free at {_landmark(curves):g})")
     axis.set_xlabel(f"{literal(_unit(curves))} from {literal(str(origin))}")
-
-
-def _bands(
-    axis: Axes,
-    values: xr.DataArray,
-    *,
-    mass: float,
-    steps: bool = False,
-    draws: str = "posterior",
-) -> dict[str, str]:
-    """Draw medians with bands by regime; give the regimes' colours."""
-    low, high = tails(mass)
-    regimes = [str(regime) for regime in values["regime"].values]
-    # Never has the first colour in every figure, wherever it stands.
-    ordered = sorted(regimes, key=lambda regime: regime != "never")
-    first = 0 if "never" in regimes else 1
-    shades = colours(first + len(regimes), "regimes")[first:]
-    palette = {regime: shades[ordered.index(regime)] for regime in regimes}
-    time = values["time"].values
-    for regime, colour in palette.items():
-        one = values.sel(regime=regime).transpose("chain", "draw", "time")
-        lower, middle, upper = one.quantile([low, 0.5, high], ("chain", "draw")).values
-        label = f"{literal(regime)} ({draws}, {mass:.0%} band)"
-        if steps:
-            axis.fill_between(time, lower, upper, step="pre", color=colour, alpha=0.2, linewidth=0)
-            axis.step(time, middle, where="pre", color=colour, label=label)
-        else:
-            known = _known(values, regime)
-            axis.fill_between(time, lower, upper, where=known, color=colour, alpha=0.2, linewidth=0)
-            axis.plot(time, np.where(known, middle, np.nan), color=colour, label=label)
-            if not known.all():
-                # From the last time that is known on, so that the curve does not break.
-                beyond = ~known | ~np.append(known[1:], True) | ~np.append(True, known[:-1])
-                axis.fill_between(time, lower, upper, where=beyond, color=PALE, linewidth=0)
-                axis.plot(
-                    time, np.where(beyond, middle, np.nan), color=GREY, linestyle=":", zorder=1.5
-                )
-    return palette
-
-
-def _known(values: xr.DataArray, regime: str) -> NDArray[np.bool_]:
-    """Whether anybody is at risk at each time."""
-    if "supported" not in values.coords or values["supported"].dims != ("regime", "time"):
-        return np.ones(values.sizes["time"], dtype=bool)
-    return np.asarray(values["supported"].sel(regime=regime).values, dtype=bool)
-
-
-def _observed(
-    axis: Axes,
-    observed: pd.DataFrame,
-    name: str,
-    palette: dict[str, str],
-    landmark: float,
-    *,
-    value: str,
-    what: str,
-) -> None:
-    """Draw observed steps in the colours of the regimes that they belong to."""
-    rows = observed[observed["endpoint"] == name]
-    if rows.empty:
-        raise SpecError(f"The observed curves have no endpoint '{name}'.")
-    first = float(rows["time"].min())
-    if first < landmark - SAME_TIME * max(1.0, abs(landmark)):
-        raise SpecError(
-            f"The observed curves of '{name}' start at {first:g}, the others at {landmark:g}, "
-            f"event-free there: ask simon_makuch for landmark={landmark:g}."
-        )
-    groups = [str(group) for group in observed["group"].unique()]
-    colour_of = _colours_of_groups(observed, palette)
-    for group in groups:
-        one = rows[rows["group"] == group]
-        axis.step(
-            one["time"],
-            one[value],
-            where="post",
-            color=colour_of(group),
-            linestyle="--",
-            linewidth=1,
-            label=f"{literal(group)} ({what})",
-        )
-
-
-def _colours_of_groups(observed: pd.DataFrame, palette: dict[str, str]) -> Callable[[str], str]:
-    """Match observed groups with regimes: the reference with never, the exposed with another."""
-    pairs = [tuple(one.unique()) for _, one in observed.groupby("endpoint", sort=False)["group"]]
-    # In such a table the exposed group comes first, whatever the groups are called.
-    exposed, reference = next((pair for pair in pairs if len(pair) == 2), (None, None))
-    if exposed is None:
-        reference = next((one for pair in pairs for one in pair if one.startswith("no ")), None)
-    other = next((colour for regime, colour in palette.items() if regime != "never"), DARK)
-    known = {exposed: other, reference: palette.get("never", DARK)}
-
-    def of(group: str) -> str:
-        return known.get(group, DARK)
-
-    return of
-
-
-def _numbers_at_risk(axis: Axes, rows: pd.DataFrame) -> None:
-    low, high = axis.get_xlim()
-    ticks = rows["time"].unique()
-    axis.set_xticks(ticks[(ticks >= low) & (ticks <= high)])
-
-    def below(text: str, where: float | None, line: int, *, slant: str = "normal") -> None:
-        drop = -AT_RISK_TOP - AT_RISK_LINE * line
-        coords = ("axes fraction" if where is None else "data", "axes fraction")
-        axis.annotate(
-            text,
-            (0.0 if where is None else where, 0.0),
-            (-14.0 if where is None else 0.0, drop),
-            xycoords=coords,
-            textcoords="offset points",
-            ha="right" if where is None else "center",
-            style=slant,
-            fontsize=TINY,
-            va="center",
-            annotation_clip=False,
-        )
-
-    below("at risk, by phase", None, 0, slant="italic")
-    for line, (group, one) in enumerate(rows.groupby("group", sort=False), start=1):
-        below(literal(group), None, line)
-        for time, count in zip(one["time"].to_numpy(), one["at_risk"].to_numpy(), strict=True):
-            if low <= time <= high:
-                # What is masked is a text already.
-                below(count if isinstance(count, str) else f"{count:.0f}", float(time), line)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import arviz as az
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bayesblina.checks.prediction import Prediction
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.tables.marks import failed
@@ -35,6 +33,9 @@ from bayesblina.output.plots.style import (
     explain,
     say,
 )
+
+if TYPE_CHECKING:
+    from bayesblina.checks.prediction import Prediction
 
 # Panels beside each other, and above which a figure is refused: nobody could read them.
 BESIDE, LARGEST = 3, 24
@@ -82,7 +83,7 @@ def prior_posterior(
             for group in ("prior", "posterior")
         }
     )
-    drawn, panels, found = _by_arviz(az.plot_prior_posterior, tree, parameters, width)
+    drawn, panels, found = _by_arviz("plot_prior_posterior", tree, parameters, width)
     lines = found.viz["dist"]
     for index, (axis, label, place) in enumerate(panels):
         entitle(axis, label)
@@ -94,8 +95,7 @@ def prior_posterior(
         if index == 0:
             explain(axis)
     found.viz["legend"]["group"].item().remove()
-    say(drawn, synthetic=fit.person_time.synthetic, converged=fit.converged)
-    return drawn.figure
+    return say(drawn, synthetic=fit.person_time.synthetic, converged=fit.converged)
 
 
 def chain_ranks(
@@ -131,13 +131,12 @@ def chain_ranks(
     posterior = fit.posterior
     known = [str(name) for name in posterior.data_vars]
     tree = xr.DataTree.from_dict({"/posterior": posterior[_checked(parameters, known)]})
-    drawn, panels, _ = _by_arviz(az.plot_rank, tree, parameters, width)
+    drawn, panels, _ = _by_arviz("plot_rank", tree, parameters, width)
     for axis, label, _place in panels:
         entitle(axis, label)
         axis.set_xlabel("rank of the draw, as a fraction")
     drawn.axis.set_ylabel("ECDF less uniform")
-    say(drawn, synthetic=fit.person_time.synthetic, converged=fit.converged)
-    return drawn.figure
+    return say(drawn, synthetic=fit.person_time.synthetic, converged=fit.converged)
 
 
 def power_scaling(
@@ -182,7 +181,7 @@ def power_scaling(
     arviz.plot_psense_dist : what draws it.
     bayesblina.power_scaling : the table of indices.
     """
-    drawn, found, name, places = _scaled(az.plot_psense_dist, draws, priors, alphas, width)
+    drawn, found, name, places = _scaled("plot_psense_dist", draws, priors, alphas, width)
     shades = _shades(alphas)
     for row, place in enumerate(places):
         for column, component in enumerate(COMPONENTS):
@@ -238,7 +237,7 @@ def power_scaling_quantities(
     --------
     arviz.plot_psense_quantities : what draws it.
     """
-    drawn, found, name, places = _scaled(az.plot_psense_quantities, draws, priors, alphas, width)
+    drawn, found, name, places = _scaled("plot_psense_quantities", draws, priors, alphas, width)
     for row, place in enumerate(places):
         for column, quantity in enumerate(("mean", "sd")):
             axis = drawn.axes[row, column]
@@ -276,6 +275,11 @@ def pareto_k(prediction: Prediction, *, width: Width = "two", ax: Axes | None = 
     --------
     arviz.plot_khat : what draws it.
     """
+    # With ArviZ, which other figures do without.
+    import arviz as az
+
+    from bayesblina.checks.prediction import Prediction
+
     require_kind(prediction, Prediction, "prediction")
     shapes, limit = prediction.pareto_k, prediction.limit
     drawn = canvas(height=2.4, width=width, ax=ax)
@@ -304,8 +308,7 @@ def pareto_k(prediction: Prediction, *, width: Width = "two", ax: Axes | None = 
     entitle(axis, f"{int(above.sum())} of {shapes.size} patients above the limit")
     axis.set(xlabel="patient, in the cohort's order", ylabel="Pareto k")
     dress(axis)
-    say(drawn, synthetic=prediction.synthetic, converged=prediction.converged)
-    return drawn.figure
+    return say(drawn, synthetic=prediction.synthetic, converged=prediction.converged)
 
 
 def _one(what: object) -> np.ndarray[Any, np.dtype[np.object_]]:
@@ -316,7 +319,7 @@ def _one(what: object) -> np.ndarray[Any, np.dtype[np.object_]]:
 
 
 def _scaled(
-    plot: Callable[..., Any],
+    plot: str,
     draws: xr.DataTree,
     priors: Sequence[str],
     alphas: tuple[float, float],
@@ -408,7 +411,7 @@ _Panel = tuple[Axes, str, tuple[str, dict[str, Any]]]
 
 
 def _by_arviz(
-    plot: Callable[..., Any], tree: xr.DataTree, parameters: Sequence[str], width: Width
+    plot: str, tree: xr.DataTree, parameters: Sequence[str], width: Width
 ) -> tuple[Canvas, list[_Panel], Any]:
     """Let ArviZ draw, and give its panels the style of all figures."""
     posterior = tree["posterior"].to_dataset()
@@ -435,15 +438,16 @@ def _by_arviz(
 
 
 def _arviz_figure(
-    plot: Callable[..., Any], tree: xr.DataTree, width: Width, *, height: float, **more: Any
+    plot: str, tree: xr.DataTree, width: Width, *, height: float, **more: Any
 ) -> tuple[Any, Figure]:
     """Let ArviZ draw in a figure of the package's kind and size."""
+    import arviz as az
     from matplotlib import pyplot as plt
 
     if width not in INCHES:
         raise SpecError(f"width must be 'one' or 'two' columns of a page, got {width!r}.")
     with mpl.rc_context(STYLE):
-        found = plot(
+        found = getattr(az, plot)(
             tree,
             backend="matplotlib",
             figure_kwargs={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.core.tables import numbers
 from bayesblina.core.tables.marks import BASELINE, BESIDE, CONVERGED, EVENT_TIMES, SHORT, beside
@@ -21,15 +23,18 @@ from bayesblina.output.plots.style import (
     Width,
     canvas,
     chosen,
+    draw_interval,
     entitle,
     explain,
     in_a_row,
+    list_rows,
     literal,
     mark,
     ratio_scale,
     require,
     say,
     tails,
+    write_after,
 )
 
 DENSITY_POINTS = 400
@@ -84,8 +89,6 @@ def hazard_ratio(
         If the ratios vary over time or by subgroup, a threshold is not above 0, the endpoint is
         unknown, or `ax` is given for several endpoints.
     """
-    from scipy.stats import gaussian_kde, norm
-
     require(ratios, ["hazard_ratio"], "bayesblina.hazard_ratio")
     more = [str(dim) for dim in ratios["hazard_ratio"].dims if dim not in ("chain", "draw")]
     if more not in ([], ["endpoint"]):
@@ -116,39 +119,65 @@ def hazard_ratio(
         colour = COLOURS[index % len(COLOURS)]
         if np.ptp(logs[name]) == 0:
             raise SpecError(f"{name}: the hazard ratio is the same in every draw: no density.")
-        density = gaussian_kde(logs[name])(grid)
-        lower, upper = np.quantile(logs[name], [low_tail, high_tail])
-        inside = (grid >= lower) & (grid <= upper)
-        axis.plot(np.exp(grid), density, color=colour, label="posterior")
-        axis.fill_between(
-            np.exp(grid[inside]),
-            density[inside],
-            color=colour,
-            alpha=0.2,
-            linewidth=0,
+        height = draw_density(
+            axis,
+            logs[name],
+            grid,
+            interval=np.quantile(logs[name], [low_tail, high_tail]),
+            prior=prior,
+            thresholds=thresholds,
+            colour=colour,
             label=f"{mass:.0%} interval",
         )
-        if prior is not None:
-            axis.plot(
-                np.exp(grid), norm.pdf(grid, *prior), color=GREY, linestyle=":", label="prior"
-            )
-        _without_baseline(axis, ratios.sel(endpoint=name), height=float(density.max()))
-        for threshold in thresholds:
-            axis.axvline(threshold, color=DARK, linewidth=0.7)
+        _without_baseline(axis, ratios.sel(endpoint=name), height=height)
         parts = []
         for threshold in thresholds:
             text = numbers.probability(float((np.exp(logs[name]) < threshold).mean()))
             sign = "" if text[0] in "<>" else "= "
             parts.append(f"P(HR < {threshold:g}) {sign}{text}")
         entitle(axis, f"{name.upper()}: {', '.join(parts)}")
-        axis.set(yticks=[], ylim=(0, None))
-        axis.spines["left"].set_visible(False)
     explain(drawn.axis)
     bottom = drawn.axes[-1, 0]
     ratio_scale(bottom, "x")
     bottom.set_xlabel(_compared(ratios))
-    mark(drawn, ratios)
-    return drawn.figure
+    return mark(drawn, ratios)
+
+
+def draw_density(
+    axis: Axes,
+    logs: Floats,
+    grid: Floats,
+    *,
+    interval: Floats,
+    prior: tuple[float, float] | None,
+    thresholds: Sequence[float],
+    colour: str = COLOURS[0],
+    label: str = "_",
+    median: float | None = None,
+) -> float:
+    """Draw the density of a log ratio over the ratio, with an interval of the log filled.
+
+    Returns
+    -------
+    float
+        The density's height.
+    """
+    from scipy.stats import gaussian_kde, norm
+
+    density = gaussian_kde(logs)(grid)
+    inside = (grid >= interval[0]) & (grid <= interval[1])
+    axis.plot(np.exp(grid), density, color=colour, label="posterior")
+    filled = np.exp(grid[inside])
+    axis.fill_between(filled, density[inside], color=colour, alpha=0.2, linewidth=0, label=label)
+    if prior is not None:
+        axis.plot(np.exp(grid), norm.pdf(grid, *prior), color=GREY, linestyle=":", label="prior")
+    for threshold in thresholds:
+        axis.axvline(threshold, color=DARK, linewidth=0.7)
+    if median is not None:
+        axis.vlines(median, 0.0, np.interp(np.log(median), grid, density), color=colour)
+    axis.set(yticks=[], ylim=(0, None))
+    axis.spines["left"].set_visible(False)
+    return float(density.max())
 
 
 def forest(
@@ -230,34 +259,15 @@ def forest(
         fine = not marks
         text = "no finite estimate"
         if known[place]:
-            colour = COLOURS[0] if fine else COLOURS[1]
-            axis.plot([row["lower"], row["upper"]], [place, place], color=colour, linewidth=1.2)
-            axis.plot(
-                row["median"],
-                place,
-                "o",
-                color=colour,
-                markersize=4,
-                markerfacecolor=colour if fine else "white",
-            )
+            colour, face = (COLOURS[0], None) if fine else (COLOURS[1], "white")
+            draw_interval(axis, place, row, colour=colour, face=face)
             text = numbers.interval(row["median"], row["lower"], row["upper"], kind=kind)
-        axis.annotate(
-            text if fine else f"{text}, {marks}",
-            (1.0, place),
-            (6.0, 0.0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            va="center",
-            fontsize=SMALL,
-            annotation_clip=False,
-        )
+        write_after(axis, place, text if fine else f"{text}, {marks}")
     if null is not None:
         axis.axvline(null, color=GREY, linewidth=0.7, zorder=0)
-    names = _row_labels(rows, labels)
-    axis.set_yticks(np.arange(len(rows)), names)
+    list_rows(axis, _row_labels(rows, labels))
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
-    axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlabel(literal(quantity) + (" (log scale)" if logarithmic else ""))
     mark(drawn, summary, synthetic=synthetic)
     if logarithmic:
@@ -316,7 +326,7 @@ def bias_ladder(
         raise SpecError(f"truth has no hazard ratio of '{unknown[0]}'.")
     methods = list(ladder["method"].unique())
     drawn = in_a_row(
-        len(names),
+        [name.upper() for name in names],
         height=FRAME + 0.25 + 0.27 * len(methods),
         width=width,
         ax=ax,
@@ -326,38 +336,15 @@ def bias_ladder(
     for axis, name in zip(drawn.axes[0], names, strict=True):
         rows = ladder[ladder["endpoint"] == name]
         for row in rows.to_dict("records"):
-            height = methods.index(row["method"])
             biased = str(row["note"]).startswith("biased")
-            colour = COLOURS[1] if biased else COLOURS[0]
-            if not np.isfinite(row["estimate"]):
-                axis.annotate(
-                    "no finite estimate",
-                    (0.5, height),
-                    xycoords=("axes fraction", "data"),
-                    ha="center",
-                    va="center",
-                    fontsize=SMALL,
-                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
-                )
-                continue
-            axis.plot([row["lower"], row["upper"]], [height, height], color=colour)
-            axis.plot(
-                row["estimate"],
-                height,
-                color=colour,
-                marker="X" if biased else "o",
-                markersize=5,
-                linestyle="",
-            )
+            draw_rung(axis, methods.index(row["method"]), row, biased=biased)
         axis.axvline(1.0, color=GREY, linewidth=0.7, zorder=0)
         if truth is not None:
             axis.axvline(truth[name], color=COLOURS[2], linestyle="--", label="simulated truth")
-        entitle(axis, name.upper())
     for axis in drawn.axes[0] if width == "two" else drawn.axes[0, -1:]:
         axis.set_xlabel("hazard ratio (log scale)")
     labels = [_rung_label(ladder[ladder["method"] == method]) for method in methods]
-    drawn.axis.set_yticks(range(len(methods)), labels)
-    drawn.axis.set_ylim(len(methods) - 0.5, -0.5)
+    list_rows(drawn.axis, labels)
     ratio_scale(drawn.axis, "x")
     # The scale is shared, but not the switch for minor ticks.
     for axis in drawn.axes[0]:
@@ -372,23 +359,53 @@ def bias_ladder(
         for name, words in SHORT.items()
         if ladder["note"].str.contains(words, regex=False).any()
     }
-    say(
+    return say(
         drawn,
         synthetic=bool(ladder.attrs.get("synthetic")),
         converged=CONVERGED not in said,
         failed=tuple(name for name in (BASELINE, EVENT_TIMES) if name in said),
     )
-    return drawn.figure
+
+
+def draw_rung(
+    axis: Axes,
+    place: int,
+    row: Mapping[Any, Any],
+    *,
+    biased: bool,
+    open_marker: bool = False,
+    absent: str = "no finite estimate",
+) -> None:
+    """Draw one method's estimate, a cross where it is biased; say why if there is none."""
+    if np.isfinite(row["estimate"]):
+        draw_interval(
+            axis,
+            place,
+            {**row, "median": row["estimate"]},
+            colour=COLOURS[1] if biased else COLOURS[0],
+            face="white" if open_marker and not biased else None,
+            marker="X" if biased else "o",
+            size=5,
+        )
+        return
+    axis.annotate(
+        absent,
+        (0.5, place),
+        xycoords=("axes fraction", "data"),
+        ha="center",
+        va="center",
+        fontsize=SMALL,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+    )
 
 
 def _without_baseline(axis: Axes, one: xr.Dataset, *, height: float) -> None:
     """Draw the answer without a baseline as a bar in the foot of a density."""
     if "companion_median" not in one.coords or not np.isfinite(float(one["companion_median"])):
         return
-    middle, lower, upper = (float(one[f"companion_{name}"]) for name in _INTERVAL)
-    place = 0.06 * height
-    axis.plot([lower, upper], [place, place], color=DARK, linewidth=1.2, label="without a baseline")
-    axis.plot(middle, place, "D", color=DARK, markersize=3.5)
+    row = {name: float(one[f"companion_{name}"]) for name in _INTERVAL}
+    label = "without a baseline"
+    draw_interval(axis, 0.06 * height, row, colour=DARK, marker="D", size=3.5, label=label)
 
 
 def _compared(ratios: xr.Dataset) -> str:

@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import SpecError
+from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.tables import numbers
 from bayesblina.output.plots.style import (
     ALARM,
@@ -40,6 +41,7 @@ WITH_IDS = "single patients with their ids: for the analyst, not for release"
 LINE, PAD, GAP = 0.118, 0.07, 0.2
 # Letters on an inch, at the size of the boxes' texts; where arrows run, from a column's left.
 LETTERS, ARROW = 17.0, 0.35
+CENSORED = "end of follow-up"
 # How the reason begins that both accounts give.
 NEVER = "never under observation"
 
@@ -112,30 +114,48 @@ def swimmer(
         ends = ends.iloc[spaced]
     place = pd.Series(np.arange(len(ends)), index=ends.index)
     rows = rows[rows["patient"].isin(place.index)]
-    height = place[rows["patient"]].to_numpy()
     drawn = canvas(height=0.9 + (0.115 if ids else 0.075) * len(ends), width=width, ax=ax)
     axis = drawn.axis
-    phases = [phase for phase in _states(cohort, rows) if (rows["phase"] == phase).any()]
-    palette = {phase: "0.82" for phase in phases if phase not in cohort.phases}
-    phased = [phase for phase in phases if phase in cohort.phases]
-    palette |= dict(zip(phased, colours(len(phased), "phases"), strict=True))
-    for phase in phases:
-        inside = (rows["phase"] == phase).to_numpy()
+    _draw_phases(axis, cohort, rows, place)
+    _draw_ends(axis, cohort, rows, place)
+    named = list(ends.index) if ids else []
+    axis.set_yticks(range(len(named)), [literal(patient) for patient in named])
+    axis.tick_params(axis="y", labelsize=TINY, length=0)
+    axis.spines["left"].set_visible(False)
+    axis.set(ylim=(-1, len(ends)), xlim=(0, float(ends.max()) * 1.02))
+    axis.set_xlabel(f"{literal(cohort.unit)} from the origin")
+    who = "" if among is None else f" who start {among}"
+    count = f"{len(ends)} of {everybody}" if len(ends) < everybody else f"{everybody}"
+    entitle(axis, f"{endpoint.upper()}: {count} patients{who}")
+    axis.legend(fontsize=SMALL, frameon=False, loc="lower right")
+    more = WITH_IDS if ids else FOR_THE_ANALYST
+    return say(drawn, synthetic=cohort.synthetic, converged=True, more=more)
+
+
+def _draw_phases(axis: Axes, cohort: Cohort, rows: pd.DataFrame, place: pd.Series[int]) -> None:
+    """Draw a bar for each stay of a patient in a phase."""
+    states = _states(cohort, rows)
+    shades = iter(colours(sum(state in cohort.phases for state in states), "phases"))
+    for state in states:
+        stays = rows[rows["phase"] == state]
         axis.barh(
-            height[inside],
-            (rows["stop"] - rows["start"])[inside],
-            left=rows["start"][inside],
+            place[stays["patient"]].to_numpy(),
+            stays["stop"] - stays["start"],
+            left=stays["start"],
             height=0.75,
-            color=palette[phase],
-            label=literal(phase),
+            color=next(shades) if state in cohort.phases else "0.82",
+            label=literal(state),
         )
-    last = rows.groupby("patient", sort=False).tail(1)
-    where = place[last["patient"]].to_numpy()
-    event = last["event"].to_numpy() == 1
-    for which, marker, label in ((event, "x", "event"), (~event, ">", "end of follow-up")):
+
+
+def _draw_ends(axis: Axes, cohort: Cohort, rows: pd.DataFrame, place: pd.Series[int]) -> None:
+    """Mark how each patient's follow-up ended, and the transplant within it."""
+    last = rows.groupby("patient", sort=False).tail(1).set_index("patient")
+    event = last["event"] == 1
+    for ended, marker, label in ((last[event], "x", "event"), (last[~event], ">", CENSORED)):
         axis.plot(
-            last["stop"].to_numpy()[which],
-            where[which],
+            ended["stop"].to_numpy(),
+            place[ended.index].to_numpy(),
             marker,
             color=DARK,
             markersize=3.5,
@@ -143,37 +163,13 @@ def swimmer(
             label=label,
             clip_on=False,
         )
-    if cohort.transplant is not None:
-        times = pd.Series(cohort.transplant, index=[str(one) for one in cohort.patients])
-        times = times[ends.index]
-        within = (times <= ends).to_numpy()
-        if within.any():
-            axis.plot(
-                times.to_numpy()[within],
-                place.to_numpy()[within],
-                "D",
-                color=ALARM,
-                markersize=3,
-                label="transplant",
-            )
-    axis.set_yticks(
-        place.to_numpy() if ids else [], [literal(one) for one in ends.index] if ids else []
-    )
-    axis.tick_params(axis="y", labelsize=TINY, length=0)
-    axis.spines["left"].set_visible(False)
-    axis.set(ylim=(-1, len(ends)), xlim=(0, float(ends.max()) * 1.02))
-    axis.set_xlabel(f"{literal(cohort.unit)} from the origin")
-    whole = "" if among is None else f" who start {among}"
-    count = f"{len(ends)} of {everybody}" if len(ends) < everybody else f"{everybody}"
-    entitle(axis, f"{endpoint.upper()}: {count} patients{whole}")
-    axis.legend(fontsize=SMALL, frameon=False, loc="lower right")
-    say(
-        drawn,
-        synthetic=cohort.synthetic,
-        converged=True,
-        more=WITH_IDS if ids else FOR_THE_ANALYST,
-    )
-    return drawn.figure
+    if cohort.transplant is None:
+        return
+    times = pd.Series(cohort.transplant, index=[str(patient) for patient in cohort.patients])
+    within = times[last.index][times[last.index] <= last["stop"]]
+    if len(within):
+        where = place[within.index].to_numpy()
+        axis.plot(within.to_numpy(), where, "D", color=ALARM, markersize=3, label="transplant")
 
 
 def patient_flow(
@@ -221,8 +217,7 @@ def patient_flow(
     '267 patients in the table'
     """
     require_kind(account, Account, "account")
-    if isinstance(minimum, bool) or minimum < 1:
-        raise SpecError(f"minimum must be at least 1, got {minimum!r}.")
+    require_minimum(minimum)
     table = account.table
     names = chosen([name for name in table["endpoint"] if name], endpoint)
     chart = _Chart(unit=account.unit, minimum=minimum)
@@ -238,8 +233,7 @@ def patient_flow(
     axis.set_axis_off()
     axis.set(xlim=(0, across), ylim=(bottom, 0))
     chart.draw(axis)
-    say(drawn, synthetic=account.synthetic, converged=True)
-    return drawn.figure
+    return say(drawn, synthetic=account.synthetic, converged=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -395,7 +389,7 @@ class _Chart:
 
 def _states(cohort: Cohort, rows: pd.DataFrame) -> list[str]:
     """States in the order of treatment: before, the phases, and what comes after."""
-    found = [str(one) for one in rows["phase"].unique()]
-    before = [one for one in found if one.startswith("before ")]
-    after = [one for one in found if one not in (*before, *cohort.phases)]
-    return [*before, *cohort.phases, *after]
+    found = [str(state) for state in rows["phase"].unique()]
+    before = [state for state in found if state.startswith("before ")]
+    after = [state for state in found if state not in (*before, *cohort.phases)]
+    return [*before, *(phase for phase in cohort.phases if phase in found), *after]

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bayesblina.core.arguments import require_kind, require_seed
-from bayesblina.core.arrays import Floats
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import SpecError
+from bayesblina.output.plots.bands import draw_band
 from bayesblina.output.plots.style import (
     COLOURS,
     DARK,
@@ -28,7 +29,6 @@ from bayesblina.output.plots.style import (
     entitle,
     explain,
     in_a_row,
-    label_left,
     mark,
     paired,
     require,
@@ -37,6 +37,7 @@ from bayesblina.output.plots.style import (
 
 # Uniform ranks from which the bands of a calibration are taken.
 UNIFORM_RANKS = 10_000
+REPLICATED = "replicated, 95 %"
 _BAND: Mapping[str, Any] = {"color": PALE, "linewidth": 0}
 
 
@@ -84,25 +85,14 @@ def replicated_events(
     for row, name in zip(axes, names, strict=True):
         for axis, state in zip(row, phases, strict=True):
             one = events.sel(endpoint=name, phase=state)
-            low, middle, high = (
-                one["replicated"].quantile([0.025, 0.5, 0.975], ("chain", "draw")).values
-            )
-            axis.vlines(number, low, high, color=COLOURS[0], alpha=0.4, linewidth=4)
-            axis.plot(number, middle, "_", color=COLOURS[0], label="replicated, 95 %")
-            surprising = (one["p_value"].values < 0.025) | (one["p_value"].values > 0.975)
-            observed = one["observed"].values
-            axis.plot(number, observed, "o", color=DARK, markersize=3, label="observed")
-            axis.plot(
-                number[surprising],
-                observed[surprising],
-                "o",
-                color=COLOURS[1],
-                markersize=7,
-                fillstyle="none",
-                label="_surprising",
+            p_value = one["p_value"].values
+            draw_events(
+                axis,
+                one["observed"].values,
+                *one["replicated"].quantile([0.025, 0.5, 0.975], ("chain", "draw")).values,
+                surprising=(p_value < 0.025) | (p_value > 0.975),
             )
             entitle(axis, f"{name.upper()}, {state}")
-            axis.yaxis.get_major_locator().set_params(integer=True)
     starts = events["interval_start"].values
     shown = number[:: max(1, number.size // 6)]
     for axis in axes[-1]:
@@ -113,8 +103,34 @@ def replicated_events(
     for axis in axes[:, 0]:
         axis.set_ylabel("events")
     explain(axes[0, 0])
-    mark(drawn, events)
-    return drawn.figure
+    return mark(drawn, events)
+
+
+def draw_events(
+    axis: Axes,
+    observed: Floats,
+    lower: Floats,
+    middle: Floats,
+    upper: Floats,
+    *,
+    surprising: Bools,
+    thick: float = 4,
+) -> None:
+    """Draw observed events over the range of replicated ones, interval by interval."""
+    number = np.arange(len(observed))
+    axis.vlines(number, lower, upper, color=COLOURS[0], alpha=0.4, linewidth=thick)
+    axis.plot(number, middle, "_", color=COLOURS[0], markersize=thick + 2, label=REPLICATED)
+    axis.plot(number, observed, "o", color=DARK, markersize=3, label="observed")
+    axis.plot(
+        number[surprising],
+        observed[surprising],
+        "o",
+        color=COLOURS[1],
+        markersize=7,
+        fillstyle="none",
+        label="_surprising",
+    )
+    axis.locator_params(axis="y", integer=True)
 
 
 def replicated_simon_makuch(
@@ -179,9 +195,7 @@ def replicated_simon_makuch(
             inside = np.isfinite(values).all(axis=0)
             lower, upper = np.quantile(values[:, inside], [low_tail, high_tail], axis=0)
             axis.plot(time[inside], values[:30, inside].T, color=colour, alpha=0.15, linewidth=0.6)
-            axis.fill_between(
-                time[inside], lower, upper, color=colour, alpha=0.2, linewidth=0, label="replicated"
-            )
+            draw_band(axis, time[inside], lower, upper, colour=colour, label="replicated")
             one = observed[(observed["endpoint"] == name) & (observed["group"] == label)]
             axis.step(one["time"], one["survival"], where="post", color=DARK, label="observed")
             entitle(axis, f"{name.upper()}, {label}")
@@ -191,8 +205,7 @@ def replicated_simon_makuch(
         axis.set_xlabel(f"{replicated.attrs.get('unit', 'time')} from the origin")
     for axis in axes[:, 0]:
         axis.set_ylabel("survival (Simon-Makuch)")
-    mark(drawn, replicated, observed)
-    return drawn.figure
+    return mark(drawn, replicated, observed)
 
 
 def predicted_against_observed(
@@ -233,7 +246,9 @@ def predicted_against_observed(
     )
     names, times = chosen(list(table["endpoint"]), endpoint), table["time"].unique()
     palette = colours(len(times), "times")
-    drawn = in_a_row(len(names), height=3.4, width=width, ax=ax, share_y=True)
+    label = "observed survival (Kaplan-Meier)"
+    titles = [name.upper() for name in names]
+    drawn = in_a_row(titles, height=3.4, width=width, label=label, ax=ax, share_y=True)
     axes = drawn.axes[0]
     unit = table.attrs.get("unit", "")
     for axis, name in zip(axes, names, strict=True):
@@ -255,12 +270,9 @@ def predicted_against_observed(
                 label=f"{time:g} {unit}",
             )
         axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="predicted survival")
-        entitle(axis, name.upper())
         axis.set_aspect("equal")
-    label_left(drawn, "observed survival (Kaplan-Meier)")
     explain(axes[0])
-    mark(drawn, table)
-    return drawn.figure
+    return mark(drawn, table)
 
 
 def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95, width: Width = "two") -> Figure:
@@ -322,8 +334,7 @@ def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95, width: Width = "t
     explain(axes[0, 0])
     axes[-1, 0].set_xlabel(f"{prior.attrs.get('unit', 'time')} from the origin")
     axes[-1, 1].set_xlabel("hazard ratio of the exposed phase (log scale)")
-    mark(drawn, prior)
-    return drawn.figure
+    return mark(drawn, prior)
 
 
 def calibration_ranks(
@@ -458,7 +469,9 @@ def martingale_residuals(
     """
     require(residuals, ["residual", "events"], "bayesblina.martingale_residuals")
     names = chosen(residuals["endpoint"].values, endpoint)
-    drawn = in_a_row(len(names), height=2.8, width=width, ax=ax, share_y=True)
+    label = "martingale residual"
+    titles = [name.upper() for name in names]
+    drawn = in_a_row(titles, height=2.8, width=width, label=label, ax=ax, share_y=True)
     axes = drawn.axes[0]
     for axis, name in zip(axes, names, strict=True):
         one = residuals.sel(endpoint=name)
@@ -474,8 +487,5 @@ def martingale_residuals(
             )
         axis.axhline(0.0, color=DARK, linewidth=0.7)
         axis.set_xlabel("events expected")
-        entitle(axis, name.upper())
-    label_left(drawn, "martingale residual")
     explain(axes[0])
-    mark(drawn, residuals)
-    return drawn.figure
+    return mark(drawn, residuals)

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bayesblina.core.errors import SpecError
+from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.tables import numbers
 from bayesblina.output.plots.style import (
     COLOURS,
@@ -16,17 +17,21 @@ from bayesblina.output.plots.style import (
     Width,
     canvas,
     colours,
+    draw_interval,
+    list_rows,
     literal,
     mark,
     ratio_scale,
     require,
     tails,
+    write_after,
 )
 
 # Inches for each phase, for each term and phase, and for what stands around them.
 ROW, THIN, FRAME = 0.36, 0.09, 0.9
 # Terms above which a figure is refused: nobody could read them.
 LARGEST = 60
+_INTERVAL = ("median", "lower", "upper")
 # Share of a term's row that its phases take.
 SPREAD = 0.6
 
@@ -97,8 +102,7 @@ def adverse_events(
     if set(values.dims) != expected:
         more = sorted(map(str, set(values.dims) ^ expected))
         raise SpecError(f"Expected rates by phase, or by term and phase: check {', '.join(more)}.")
-    if minimum < 1:
-        raise SpecError(f"minimum must be at least 1, got {minimum!r}.")
+    require_minimum(minimum)
     low, high = tails(mass)
     found = values.quantile([0.5, low, high], ("chain", "draw"))
     drawn = (
@@ -120,8 +124,7 @@ def adverse_events(
         ratio_scale(axis, "x")
     else:
         axis.set_xlim(left=0.0)
-    mark(drawn, estimate)
-    return drawn.figure
+    return mark(drawn, estimate)
 
 
 def _by_phase(
@@ -143,21 +146,11 @@ def _by_phase(
         if few:
             text = f"not shown: fewer than {minimum}"
         else:
-            middle, lower, upper = map(float, found.sel(phase=phase).values)
-            _draw(axis, place, middle, lower, upper, COLOURS[0])
-            text = numbers.interval(middle, lower, upper)
-        axis.annotate(
-            text,
-            (1.0, place),
-            (6.0, 0.0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            va="center",
-            fontsize=SMALL,
-            annotation_clip=False,
-        )
-    axis.set_yticks(np.arange(len(phases)), names)
-    axis.set_ylim(len(phases) - 0.5, -0.5)
+            row = dict(zip(_INTERVAL, map(float, found.sel(phase=phase).values), strict=True))
+            draw_interval(axis, place, row, colour=COLOURS[0])
+            text = numbers.interval(row["median"], row["lower"], row["upper"])
+        write_after(axis, place, text)
+    list_rows(axis, names)
     return drawn
 
 
@@ -192,24 +185,10 @@ def _by_term(found: xr.DataArray, *, minimum: int, width: Width, ax: Axes | None
     axis = drawn.axis
     offsets = SPREAD * (np.arange(len(phases)) - (len(phases) - 1) / 2) / max(len(phases), 1)
     for column, (phase, colour) in enumerate(zip(phases, shades, strict=True)):
-        for place, (middle, lower, upper) in enumerate(ordered[:, column]):
+        for place, values in enumerate(ordered[:, column]):
+            row = dict(zip(_INTERVAL, values, strict=True))
             label = literal(phase) if place == 0 else "_"
-            _draw(axis, place + offsets[column], middle, lower, upper, colour, label=label)
-    axis.set_yticks(np.arange(len(terms)), terms)
-    axis.set_ylim(len(terms) - 0.5, -0.5)
+            draw_interval(axis, place + offsets[column], row, colour=colour, label=label)
+    list_rows(axis, terms)
     axis.legend(frameon=False, fontsize=SMALL, loc="lower right")
     return drawn
-
-
-def _draw(
-    axis: Axes,
-    place: float,
-    middle: float,
-    lower: float,
-    upper: float,
-    colour: str,
-    *,
-    label: str = "_",
-) -> None:
-    axis.plot([lower, upper], [place, place], color=colour, linewidth=1.2)
-    axis.plot(middle, place, "o", color=colour, markersize=4, linestyle="", label=label)

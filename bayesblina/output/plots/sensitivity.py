@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from bayesblina.output.plots.style import (
     chosen,
     entitle,
     explain,
+    list_rows,
     literal,
     mark,
     paired,
@@ -75,25 +76,57 @@ def specification_curve(
     rows = found.of_endpoint(endpoint).sort_values("median", kind="stable").reset_index(drop=True)
     if len(rows) > largest:
         raise SpecError(f"{len(rows)} scenarios are too many to draw: choose rows of the table.")
-    settings = [
-        (axis, str(value))
-        for axis in found.axes
-        for value in dict.fromkeys(found.table[axis])
-        if (rows[axis] == value).any()
-    ]
-    place = np.arange(len(rows))
-    base = (rows[list(found.axes)] == BASE).all(axis=1).to_numpy()
+    settings = settings_of(found, rows)
     below = 0.16 * len(settings)
     drawn = canvas(
         2, 1, height=2.6 + below, width=width, share_x=True, heights=[2.0, max(below, 0.2)]
     )
     top, bottom = drawn.axes[:, 0]
+    marked = draw_scenarios(top, bottom, rows, found.axes, settings)
+    silent = found.table.loc[found.table["status"] != "converged", "scenario"].nunique()
+    without = f" ({silent} more without an answer)" if silent else ""
+    top.set_ylabel("hazard ratio (log scale)")
+    entitle(top, f"{endpoint.upper()}: {len(rows)} scenarios{without}")
+    if top.get_legend_handles_labels()[0]:
+        explain(top, place="upper left")
+    list_rows(bottom, [f"{axis}: {literal(value)}" for axis, value in settings])
+    bottom.set(xlabel="scenarios, by hazard ratio", xticks=[])
+    crosses = "crosses: the baseline moves the hazard ratio, or event times are those of visits"
+    more = crosses if marked else ""
+    return say(drawn, synthetic=found.synthetic, converged=True, more=more)
+
+
+def settings_of(found: Sensitivity, rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """List the settings of scenarios, by axis, in the order of the table."""
+    return [
+        (axis, str(value))
+        for axis in found.axes
+        for value in dict.fromkeys(found.table[axis])
+        if (rows[axis] == value).any()
+    ]
+
+
+def draw_scenarios(
+    top: Axes,
+    bottom: Axes,
+    rows: pd.DataFrame,
+    axes: Sequence[str],
+    settings: Sequence[tuple[str, str]],
+) -> bool:
+    """Draw scenarios in their order, with a dot for each in the row of its setting.
+
+    Returns
+    -------
+    bool
+        Whether some are marked.
+    """
+    place = np.arange(len(rows))
+    base = (rows[list(axes)] == BASE).all(axis=1).to_numpy()
     for which, colour, size in ((~base, COLOURS[0], 2.5), (base, COLOURS[1], 4.5)):
         inside = rows[which]
         if inside.empty:
             continue
         ends = [inside["median"] - inside["lower"], inside["upper"] - inside["median"]]
-        label = "base case" if colour == COLOURS[1] else None
         top.errorbar(
             place[which],
             inside["median"],
@@ -102,29 +135,17 @@ def specification_curve(
             color=colour,
             markersize=size,
             elinewidth=0.8,
-            label=label,
+            label="base case" if colour == COLOURS[1] else None,
         )
     marked = np.array([bool(beside(row)) for row in rows.to_dict("records")])
     if marked.any():
         top.plot(place[marked], rows["median"][marked], "x", color=ALARM, markersize=6)
     top.axhline(1.0, color=DARK, linewidth=0.7)
     ratio_scale(top)
-    silent = found.table.loc[found.table["status"] != "converged", "scenario"].nunique()
-    without = f" ({silent} more without an answer)" if silent else ""
-    top.set_ylabel("hazard ratio (log scale)")
-    entitle(top, f"{endpoint.upper()}: {len(rows)} scenarios{without}")
-    if base.any():
-        explain(top, place="upper left")
     for line, (axis, value) in enumerate(settings):
         mine = (rows[axis].astype(str) == value).to_numpy()
         bottom.plot(place[mine], np.full(mine.sum(), line), ".", color=DARK, markersize=3)
-    labels = [f"{axis}: {literal(value)}" for axis, value in settings]
-    bottom.set_yticks(np.arange(len(settings)), labels)
-    bottom.set(ylim=(len(settings) - 0.5, -0.5), xlabel="scenarios, by hazard ratio", xticks=[])
-    crosses = "crosses: the baseline moves the hazard ratio, or event times are those of visits"
-    more = crosses if marked.any() else ""
-    say(drawn, synthetic=found.synthetic, converged=True, more=more)
-    return drawn.figure
+    return bool(marked.any())
 
 
 def tornado(found: Sensitivity, endpoint: str, *, width: Width = "two") -> Figure:
@@ -173,36 +194,19 @@ def tornado(found: Sensitivity, endpoint: str, *, width: Width = "two") -> Figur
         entitle(axes[0, 0], f"{endpoint.upper()}: one axis at a time")
     if crossed.any():
         entitle(axes[-1, 0], "two axes together, beyond what each does alone")
-    say(drawn, synthetic=found.synthetic, converged=True)
-    return drawn.figure
+    return say(drawn, synthetic=found.synthetic, converged=True)
 
 
 def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool, named: bool) -> None:
     """Draw bars from low to high, the longest on top; those of pairs start at 0."""
-    for line, row in enumerate(table.to_dict("records")):
-        low, high = literal(row["low"]), literal(row["high"])
-        for axis, name in ((left, "log_ratio"), (right, "probability")):
-            start = 0.0 if pairs else float(row[f"{name}_low"])
-            extent = float(row[f"{name}_range"])
-            axis.barh(line, extent, left=start, color=COLOURS[2 if pairs else 0], alpha=0.6)
-            ends = sorted((start, start + extent))
-            # A range of nothing has a place, too.
-            axis.plot(ends, [line, line], "|", color=COLOURS[2 if pairs else 0], markersize=7)
-            if axis is left and pairs:
-                _beside(axis, high, ends[1], line, after=True)
-            elif axis is left:
-                _beside(axis, low, ends[0], line, after=False)
-                _beside(axis, high, ends[1], line, after=True)
-    left.set_yticks(np.arange(len(table)), [literal(name) for name in table["axis"]])
-    # Below each other, each panel needs the names.
-    names = [literal(name) for name in table["axis"]] if named else []
-    right.set_yticks(np.arange(len(names)), names)
+    draw_bars(left, table, "log_ratio", pairs=pairs, ends=True)
+    draw_bars(right, table, "probability", pairs=pairs)
+    if not named:
+        # Only below each other does each panel need the names.
+        right.set_yticks([])
     left.set_xlabel("difference of log hazard ratios" if pairs else "mean log hazard ratio")
     right.set_xlabel("difference of P(HR < 1)" if pairs else "P(HR < 1)")
-    left.use_sticky_edges = False
-    left.margins(x=0.6 if pairs else 0.45)
     for axis in (left, right):
-        axis.set_ylim(len(table) - 0.5, -0.5)
         axis.xaxis.set_major_locator(MaxNLocator(4))
     if not pairs:
         # No probability lies outside 0 to 1, whatever the margins.
@@ -211,6 +215,28 @@ def _bars(left: Axes, right: Axes, table: pd.DataFrame, *, pairs: bool, named: b
         right.set_xlim(max(middle - half, 0.0), min(middle + half, 1.0))
     for axis in (left, right):
         axis.xaxis.set_major_formatter("{x:.5g}")
+
+
+def draw_bars(
+    axis: Axes, table: pd.DataFrame, name: str, *, pairs: bool = False, ends: bool = False
+) -> None:
+    """Draw bars of one quantity from low to high, with their settings at the ends."""
+    colour = COLOURS[2 if pairs else 0]
+    for line, row in enumerate(table.to_dict("records")):
+        start = 0.0 if pairs else float(row[f"{name}_low"])
+        extent = float(row[f"{name}_range"])
+        axis.barh(line, extent, left=start, color=colour, alpha=0.6)
+        low, high = sorted((start, start + extent))
+        # A range of nothing has a place, too.
+        axis.plot([low, high], [line, line], "|", color=colour, markersize=7)
+        if ends and not pairs:
+            _beside(axis, literal(row["low"]), low, line, after=False)
+        if ends:
+            _beside(axis, literal(row["high"]), high, line, after=True)
+    if ends:
+        axis.use_sticky_edges = False
+        axis.margins(x=0.6 if pairs else 0.45)
+    list_rows(axis, [literal(name) for name in table["axis"]])
 
 
 def _beside(axis: Axes, text: str, where: float, line: int, *, after: bool) -> None:
@@ -289,8 +315,7 @@ def scenario_map(
     axis.set(xlabel=columns, ylabel=rows)
     entitle(axis, f"{endpoint.upper()}: {value}")
     drawn.figure.colorbar(image, ax=axis).ax.tick_params(labelsize=SMALL)
-    say(drawn, synthetic=found.synthetic, converged=True)
-    return drawn.figure
+    return say(drawn, synthetic=found.synthetic, converged=True)
 
 
 def tipping_points(
@@ -336,8 +361,7 @@ def tipping_points(
     axis.set_ylabel("hazard ratio of the confounder")
     entitle(axis, f"{endpoint.upper()}: P(HR < 1) without it")
     drawn.figure.colorbar(shown, ax=axis).ax.tick_params(labelsize=SMALL)
-    mark(drawn, found)
-    return drawn.figure
+    return mark(drawn, found)
 
 
 def balance(
@@ -375,13 +399,10 @@ def balance(
     for one in (-0.1, 0.1):
         axis.axvline(one, color=GREY, linewidth=0.7, linestyle="--")
     axis.axvline(0.0, color=DARK, linewidth=0.7)
-    axis.set_yticks(place, [literal(name) for name in table["covariate"]])
-    axis.set(
-        xlabel="standardised mean difference, starting less at risk", ylim=(len(table) - 0.5, -0.5)
-    )
+    list_rows(axis, [literal(name) for name in table["covariate"]])
+    axis.set_xlabel("standardised mean difference, starting less at risk")
     explain(axis)
-    mark(drawn, table, synthetic=synthetic)
-    return drawn.figure
+    return mark(drawn, table, synthetic=synthetic)
 
 
 def sceptical_priors(
@@ -449,5 +470,4 @@ def sceptical_priors(
     axis.minorticks_off()
     axis.set(xlabel="95 % of the prior of the hazard ratio", ylabel="P(HR < 1)")
     entitle(axis, endpoint.upper())
-    mark(drawn, table, synthetic=synthetic)
-    return drawn.figure
+    return mark(drawn, table, synthetic=synthetic)

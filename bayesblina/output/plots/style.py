@@ -151,33 +151,43 @@ def paired(rows: int, *, height: float, width: Width, heights: Sequence[float] =
 
 
 def in_a_row(
-    count: int,
+    titles: Sequence[str],
     *,
     height: float,
     width: Width,
+    label: str = "",
     ax: Axes | None = None,
     share_x: bool = False,
     share_y: bool = False,
 ) -> Canvas:
-    """Make panels beside each other on two columns, else below each other.
+    """Make panels with titles beside each other on two columns, else below each other.
+
+    Parameters
+    ----------
+    label
+        Name of the vertical axis, of every panel that has none to its left.
 
     Returns
     -------
     Canvas
         Panels of shape (1, count).
     """
-    if width != "one" or count == 1 or ax is not None:
-        return canvas(1, count, height=height, width=width, ax=ax, share_x=share_x, share_y=share_y)
-    stacked = canvas(count, 1, height=count * height, width=width, share_x=share_x, share_y=share_y)
-    return Canvas(figure=stacked.figure, axes=stacked.axes.reshape(1, count), own=True)
-
-
-def label_left(drawn: Canvas, text: str) -> None:
-    """Name the vertical axis of every panel that has none to its left."""
-    for axis in drawn.axes.flat:
-        place = axis.get_subplotspec()
-        if not drawn.own or place is None or place.is_first_col():
-            axis.set_ylabel(text)
+    count = len(titles)
+    down = width == "one" and ax is None
+    made = canvas(
+        *((count, 1) if down else (1, count)),
+        height=count * height if down else height,
+        width=width,
+        ax=ax,
+        share_x=share_x,
+        share_y=share_y,
+    )
+    panels = made.axes.reshape(1, count)
+    for panel, title in zip(panels[0], titles, strict=True):
+        entitle(panel, title)
+    for panel in panels[0] if down else panels[0, :1]:
+        panel.set_ylabel(label)
+    return Canvas(figure=made.figure, axes=panels, own=made.own)
 
 
 def dress(axis: Axes) -> None:
@@ -268,8 +278,8 @@ def require(source: Any, names: Sequence[str], made_by: str) -> None:
 
 def mark(
     drawn: Canvas, *sources: xr.Dataset | pd.DataFrame | None, synthetic: bool = False
-) -> None:
-    """Say in the figure itself what must not be overlooked.
+) -> Figure:
+    """Say in the figure itself what must not be overlooked, and give it.
 
     Parameters
     ----------
@@ -285,7 +295,7 @@ def mark(
             continue
         synthetic |= bool(source.attrs.get("synthetic", False))
         failed |= set(failed_in(source))
-    say(
+    return say(
         drawn,
         synthetic=synthetic,
         converged=CONVERGED not in failed,
@@ -300,8 +310,8 @@ def say(
     converged: bool,
     failed: Sequence[str] = (),
     more: str = "",
-) -> None:
-    """Write above a figure what must not be overlooked.
+) -> Figure:
+    """Write above a figure what must not be overlooked, and give it.
 
     Parameters
     ----------
@@ -316,7 +326,7 @@ def say(
     ]
     parts = [part for part in parts if part]
     if not parts:
-        return
+        return drawn.figure
     words = " - ".join(parts)
     if len(words) > LETTERS * drawn.figure.get_figwidth():
         words = "\n".join(parts)
@@ -336,6 +346,52 @@ def say(
             color=ALARM,
             fontweight=weight,
         )
+    return drawn.figure
+
+
+def draw_interval(
+    axis: Axes,
+    place: float,
+    row: Mapping[Any, Any],
+    *,
+    colour: str,
+    face: str | None = None,
+    marker: str = "o",
+    size: float = 4,
+    label: str = "_",
+) -> None:
+    """Draw an estimate with its interval across a panel."""
+    axis.plot([row["lower"], row["upper"]], [place, place], color=colour, linewidth=1.2)
+    axis.plot(
+        row["median"],
+        place,
+        marker,
+        color=colour,
+        markersize=size,
+        markerfacecolor=face or colour,
+        linestyle="",
+        label=label,
+    )
+
+
+def write_after(axis: Axes, place: float, text: str) -> None:
+    """Write a text to the right of a panel's row."""
+    axis.annotate(
+        text,
+        (1.0, place),
+        (6.0, 0.0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        fontsize=SMALL,
+        annotation_clip=False,
+    )
+
+
+def list_rows(axis: Axes, labels: Sequence[str]) -> None:
+    """Name the rows of a panel, the first on top."""
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set_ylim(len(labels) - 0.5, -0.5)
 
 
 def ratio_scale(axis: Axes, direction: Literal["x", "y"] = "y") -> None:
@@ -343,7 +399,7 @@ def ratio_scale(axis: Axes, direction: Literal["x", "y"] = "y") -> None:
     across = direction == "x"
     (axis.set_xscale if across else axis.set_yscale)("log")
     whole = axis.get_figure(root=True)
-    if whole is not None:
+    if whole is not None and whole.get_layout_engine() is not None:
         # Only a laid-out panel knows how much room its ticks have.
         whole.draw_without_rendering()
     low, high = axis.get_xlim() if across else axis.get_ylim()
@@ -352,6 +408,13 @@ def ratio_scale(axis: Axes, direction: Literal["x", "y"] = "y") -> None:
     (axis.set_xticks if across else axis.set_yticks)(ticks, [f"{one:g}" for one in ticks])
     (axis.xaxis if across else axis.yaxis).set_tick_params(which="minor", length=0)
     axis.minorticks_off()
+
+
+def label_ratios(axis: Axes) -> None:
+    """Write ratios at the ticks of a horizontal axis of their logarithms."""
+    low, high = axis.get_xlim()
+    ticks = _ratio_ticks(math.exp(low), math.exp(high), inches=_inches(axis, across=True))
+    axis.set_xticks(np.log(ticks), [f"{one:g}" for one in ticks])
 
 
 def _ratio_ticks(low: float, high: float, *, inches: float) -> list[float]:

@@ -12,11 +12,12 @@ import pandas as pd
 from bayesblina.core.files import write_text
 from bayesblina.core.interrupts import Interrupts
 from bayesblina.core.masking import MINIMUM_COUNT
+from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.estimands.curves import survival
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.estimands.regimes import From, Never, Regime
 from bayesblina.output.figure_files import file_name, write_figure
-from bayesblina.output.report.hiding import Shown, require_count, without_few
+from bayesblina.output.report.hiding import Shown, without_few
 from bayesblina.output.report.page import REPORT, render_shown
 from bayesblina.output.report.results import (
     FIT,
@@ -102,7 +103,8 @@ def least_count(results: Results, asked: int | None) -> int:
         What was asked for; None takes that of the folder's tables if they are masked, else 5.
     """
     own = int(results.record.get("minimum_count", 1))
-    return require_count(asked if asked is not None else own if own > 1 else MINIMUM_COUNT)
+    given = asked if asked is not None else own if own > 1 else MINIMUM_COUNT
+    return require_minimum(given, "minimum_count")
 
 
 def write_again(folder: str | PathLike[str], left: Shown, interrupts: Interrupts = NEVER) -> Path:

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.checks.replicates import replicated_events
-from bayesblina.core.errors import SpecError
 from bayesblina.core.masking import MASK, Masked, MaskedAccount, is_small
 from bayesblina.core.masking.tables import (
     OBSERVED_DECIMALS,
@@ -169,13 +168,6 @@ def without_few(results: Results, *, minimum: int) -> Shown:
         scenarios=left_out,
         fit_notes=tuple(without_counts(one, found.masked) for one in notes),
     )
-
-
-def require_count(given: object) -> int:
-    """Require a smallest count that is shown."""
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise SpecError(f"minimum_count must be a whole number from 1 on, got {given!r}.")
-    return given
 
 
 def _nothing(minimum: int) -> MaskedAccount:

@@ -20,6 +20,7 @@ from bayesblina.checks.replicates import replicated_events
 from bayesblina.classical.regressions import ADJUSTED
 from bayesblina.core.arrays import Floats
 from bayesblina.core.masking import MASK, MINIMUM_COUNT
+from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.masking.tables import read_observed
 from bayesblina.core.tables.marks import BASELINE, BAYESIAN, CONVERGED, LONG, beside, failed
 from bayesblina.core.tables.numbers import probability
@@ -39,7 +40,7 @@ from bayesblina.output.report.answer import (
 )
 from bayesblina.output.report.figures import COLOURS, shorten
 from bayesblina.output.report.guidelines import checklist
-from bayesblina.output.report.hiding import FEW, Shown, about_others, require_count, without_few
+from bayesblina.output.report.hiding import FEW, Shown, about_others, without_few
 from bayesblina.output.report.joining import joined_events
 from bayesblina.output.report.methods import REFERENCES, numbered, paragraphs
 from bayesblina.output.report.results import Results
@@ -56,7 +57,6 @@ from bayesblina.output.report.wording import (
     shape_of,
     shown,
 )
-from bayesblina.studies.axes import BASE
 from bayesblina.studies.what_if.reading import Sensitivity
 
 REPORT = "report.html"
@@ -97,7 +97,9 @@ def render(results: Results, *, minimum_count: int = MINIMUM_COUNT) -> str:
     minimum_count
         Smallest count of patients or events that is shown; 1 shows all.
     """
-    return render_shown(without_few(results, minimum=require_count(minimum_count)))
+    return render_shown(
+        without_few(results, minimum=require_minimum(minimum_count, "minimum_count"))
+    )
 
 
 def render_shown(left: Shown) -> str:
@@ -625,16 +627,10 @@ def _sensitivity(found: Sensitivity | None, *, masked: int) -> Row | None:
 
 def _scenarios(found: Sensitivity, endpoint: str, index: int) -> Row:
     rows = found.of_endpoint(endpoint).sort_values("median", kind="stable").reset_index(drop=True)
-    base = (rows[list(found.axes)] == BASE).all(axis=1).to_numpy(dtype=bool)
     drawn = []
     if len(rows) <= LARGEST_SPECIFICATION and found.axes:
-        figure = figures.specification(
-            f"specification-{index}",
-            rows,
-            axes=found.axes,
-            base=base,
-            title=f"{endpoint}: specification curve",
-        )
+        title = f"{endpoint}: specification curve"
+        figure = figures.specification(f"specification-{index}", found, rows, title=title)
         words = f"{endpoint}: every scenario, by its median, with its settings below."
         drawn.append({"figure": figure, "words": words})
     effects = found.effects(endpoint)

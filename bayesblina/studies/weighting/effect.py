@@ -16,10 +16,10 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from scipy import sparse
 
+from bayesblina.core import tables
 from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
-from bayesblina.core.tables import build as tables
 from bayesblina.estimands.regimes import Never
 from bayesblina.studies.weighting.weights import Basis, Weighted
 

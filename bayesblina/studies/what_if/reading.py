@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayesblina.core import tables
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import SpecError, nearest
-from bayesblina.core.tables import build as tables
 from bayesblina.core.tables.marks import beside
 from bayesblina.estimands.direction import (
     GIVEN,

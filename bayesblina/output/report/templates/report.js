@@ -25,13 +25,18 @@
   for (const figure of figures) {
     const curves = data.curves[figure.dataset.curves];
     const svg = figure.querySelector("svg");
-    const cross = svg.querySelector(".cross");
-    const line = cross.querySelector("line");
+    const cross = svg.appendChild(document.createElementNS(SVG, "g"));
+    cross.setAttribute("class", "cross");
+    cross.setAttribute("visibility", "hidden");
+    const line = cross.appendChild(document.createElementNS(SVG, "line"));
+    line.setAttribute("class", "crossline");
+    line.setAttribute("y1", curves.top);
+    line.setAttribute("y2", curves.bottom);
     const output = figure.querySelector("output");
     const slider = figure.querySelector("input[type=range]");
     const dots = curves.curves.map((curve) => {
       const dot = document.createElementNS(SVG, "circle");
-      dot.setAttribute("r", "4.5");
+      dot.setAttribute("r", "2.8");
       dot.setAttribute("class", `dot c${curve.regime % data.colours}`);
       cross.append(dot);
       return dot;

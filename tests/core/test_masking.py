@@ -13,8 +13,8 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.classical.ladder import COX, MANTEL_BYAR
-from bayesblina.core.masking import mask, mask_account
-from bayesblina.core.masking.tables import mask_ladder
+from bayesblina.core.masking import Masked, mask, mask_account
+from bayesblina.core.masking.tables import mask_flow, mask_ladder, mask_loo
 from bayesblina.core.tables.marks import BAYESIAN, COMPANION, OWN
 from bayesblina.output.report import read_results
 from bayesblina.output.report.flow import account
@@ -237,3 +237,92 @@ def test_states_that_are_compared_are_summed_before_they_are_called_few() -> Non
     assert found.few == {"rfs"}
     assert found.closed == {"os"}
     assert mask_account(table, minimum=1).few == frozenset()
+
+
+# What a whole has more than its part.
+
+
+def account_of(*rows: tuple[object, ...]) -> pd.DataFrame:
+    columns = ["step", "endpoint", "phase", "what", "patients", "events"]
+    table = pd.DataFrame(rows, columns=columns).assign(person_time=900.0)
+    return table.astype({"events": "Int64"})
+
+
+def test_patients_without_an_event_are_a_count() -> None:
+    """18 of 20 in the phase have the event: two do not, and neither the sum may tell them."""
+    table = account_of(
+        ("eligible", "os", "", "at risk", 60, 40),
+        ("in phase", "os", "c", "reference", 60, 22),
+        ("in phase", "os", "m", "exposed", 20, 18),
+    )
+    found = mask_account(table, minimum=5)
+    # The events by phase are what is compared; without the number of patients they tell nothing.
+    assert found.masked.hidden == {"2.patients"}
+    assert 2 in found.times
+    assert len(found.times) == 2
+    assert found.closed == found.few == frozenset()
+    assert mask_flow(table, found)["patients"].tolist() == [60, 60, "*"]
+    # Who is at risk in the phase at some time was in it.
+    at_risk = pd.DataFrame(
+        {"endpoint": "os", "group": "m", "landmark": 0.0, "time": [2.0, 4.0], "at_risk": [20, 17]}
+    )
+    both = mask_account(table, minimum=5, at_risk=at_risk).masked
+    assert both.hidden == {"2.patients", "0.at_risk"}
+    # Where everybody was in it, the events go: what follows from them alone goes with them.
+    table["patients"] = 20
+    table["events"] = [18, 0, 18]
+    found = mask_account(table, minimum=5)
+    assert found.masked.hidden == {"0.events", "2.events"}
+    assert found.closed == {"os"}
+    assert not found.masked.shows(18)
+
+
+@pytest.mark.parametrize(
+    ("patients", "events", "hidden"),
+    [
+        # Everybody, or nobody, has it: as little a small count as 0 is.
+        (20, 20, False),
+        (20, 0, False),
+        (20, 19, True),
+        (20, 16, True),
+        (20, 15, False),
+    ],
+)
+def test_all_and_none_are_not_few(patients: int, events: int, hidden: bool) -> None:
+    table = account_of(("eligible", "os", "", "at risk", patients, events))
+    found = mask_account(table, minimum=5).masked
+    assert found.hidden == ({"0.events"} if hidden else frozenset())
+    assert found.shows_part(events, patients) == (not hidden)
+
+
+def test_those_of_a_phase_do_not_tell_the_few_who_never_came_to_it() -> None:
+    """38 of 40 eligible patients were ever in it: the two others are as few as any."""
+    table = account_of(
+        ("eligible", "os", "", "at risk", 40, 20),
+        ("in phase", "os", "c", "reference", 40, 10),
+        ("in phase", "os", "m", "exposed", 38, 10),
+    )
+    assert mask_account(table, minimum=5).masked.hidden == {"2.patients"}
+    # Where everybody came to it there is nobody else.
+    everybody = table.assign(patients=[40, 40, 40])
+    assert mask_account(everybody, minimum=5).masked.hidden == frozenset()
+
+
+def test_a_rest_is_audited_as_what_is_shown_is() -> None:
+    """12 of 13 and 5 of 9, 17 together: 5 may not be shown, or the first had 12."""
+    counts = {"all": 17, "a": 12, "a patients": 13, "b": 5, "b patients": 9}
+    sums = [("all", ["a", "b"])]
+    orders = [("a", "a patients"), ("b", "b patients")]
+    hidden = mask(counts, sums, minimum=5, orders=orders).hidden
+    assert "a" in hidden
+    assert hidden & {"all", "b"}
+    # As a bound only, where nobody in particular is the rest, nothing is small.
+    bounds = [("a", "a patients")]
+    assert mask(counts, sums, minimum=4, bounds=bounds).hidden == frozenset()
+
+
+def test_leave_one_out_does_not_tell_who_was_left_aside() -> None:
+    table = pd.DataFrame({"patients": [86, 86], "evaluated": [84, 86], "patients_above_limit": 9})
+    shown = mask_loo(table, Masked(minimum=5))
+    assert shown["evaluated"].tolist() == ["*", 86]
+    assert shown["patients_above_limit"].tolist() == [9, 9]

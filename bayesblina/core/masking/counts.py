@@ -56,6 +56,10 @@ class Masked:
         """Whether a count that stands outside any sum may be shown."""
         return not is_small(value, self.minimum) and value not in self.values
 
+    def shows_part(self, part: int, whole: int) -> bool:
+        """Whether a count may be shown beside its whole: the rest is a count, too."""
+        return self.shows(part) and not is_small(whole - part, self.minimum)
+
 
 def is_small(value: float, minimum: int) -> bool:
     """Say whether a count is too small to be shown.
@@ -69,15 +73,23 @@ def is_small(value: float, minimum: int) -> bool:
 
 
 def mask(
-    counts: Mapping[str, int], sums: Sequence[Sum], *, minimum: int, orders: Sequence[Order] = ()
+    counts: Mapping[str, int],
+    sums: Sequence[Sum],
+    *,
+    minimum: int,
+    orders: Sequence[Order] = (),
+    bounds: Sequence[Order] = (),
 ) -> Masked:
     """Hide small counts, and as many others as it takes so that no sum gives them away.
 
+    What a whole has more than its part is a count as well, though it stands nowhere: 18 events
+    among 20 patients are 2 patients without one. It is small, or not, as any other.
+
     For every small count a reader who knows the sums and orders, and that a hidden count is at
-    least 1, can work out the least and the largest value that it may have. That range must reach
-    from 1 to at least `minimum`: until it does, a further count that one of its sums or orders
-    holds is hidden, the smallest first. Counts of the same number are hidden together, since they
-    may be the same patients.
+    least 1, can work out the least and the largest value that it may have. That range must begin
+    at 1, or at 0 for a count that stands nowhere, and have at least `minimum` values: until it
+    does, a further count that one of its sums or orders holds is hidden, the smallest first.
+    Counts of the same number are hidden together, since they may be the same patients.
 
     Parameters
     ----------
@@ -86,6 +98,8 @@ def mask(
     orders
         Pairs of a count, or of several that share nobody, and one that is never smaller: part and
         whole, events and patients.
+    bounds
+        The same, where the rest is nobody in particular.
 
     Notes
     -----
@@ -97,29 +111,50 @@ def mask(
     >>> counts = {"all": 90, "old": 3, "young": 87}
     >>> sorted(mask(counts, [("all", ["old", "young"])], minimum=5).hidden)
     ['old', 'young']
+    >>> mask({"patients": 20, "events": 18}, [], minimum=5, orders=[("events", "patients")]).hidden
+    frozenset({'events'})
     """
-    small = {name for name, value in counts.items() if is_small(value, minimum)}
+    rests = _rests(counts, orders, minimum)
+    known = _Known(
+        counts={**counts, **{name: rest for name, (rest, _) in rests.items()}},
+        sums=[*sums, *(whole for _, whole in rests.values())],
+        orders=[*orders, *bounds],
+        nowhere=frozenset(rests),
+    )
+    small = {name for name, value in known.counts.items() if is_small(value, minimum)}
     hidden = set(small)
     for name in sorted(small):
-        while tight := _tight(name, counts, sums, orders, hidden, minimum):
+        while tight := known.tight(name, hidden, minimum):
             # Whatever stands in a sum or an order that narrows this one's range can be loosened.
             near = {
                 other
                 for names in tight
                 for other in names
-                if other not in hidden and counts[other] > 0
+                if other not in hidden and known.counts[other] > 0
             }
             if not near:
                 # Nothing is left that could be hidden: the whole system says nothing then.
                 break
-            chosen = min(near, key=lambda other: (counts[other], other))
-            hidden |= {other for other in counts if counts[other] == counts[chosen]}
-    values = frozenset(counts[name] for name in hidden)
+            chosen = min(near, key=lambda other: (known.counts[other], other))
+            hidden |= {other for other in counts if counts[other] == known.counts[chosen]}
+    values = frozenset(counts[name] for name in hidden - known.nowhere)
     # What follows from what is shown is not hidden: that it looks so tells that another hidden
     # count has its number.
-    rest = hidden - small
-    hidden -= {name for name in rest if _follows(name, counts, sums, orders, hidden)}
-    return Masked(minimum=minimum, hidden=frozenset(hidden), values=values)
+    hidden -= {name for name in hidden - small if known.follows(name, hidden)}
+    return Masked(minimum=minimum, hidden=frozenset(hidden - known.nowhere), values=values)
+
+
+def _rests(
+    counts: Mapping[str, int], orders: Sequence[Order], minimum: int
+) -> dict[str, tuple[int, Sum]]:
+    """Count what wholes have more than their parts, where that is small; with the sum it makes."""
+    found: dict[str, tuple[int, Sum]] = {}
+    for less, more in orders:
+        rest = counts[more] - sum(counts[one] for one in parts(less))
+        if is_small(rest, minimum):
+            name = f"{more} without {' '.join(parts(less))}"
+            found[name] = (rest, (more, [*parts(less), name]))
+    return found
 
 
 def terms(one: Sum) -> list[tuple[str, float]]:
@@ -142,83 +177,83 @@ def parts(less: str | tuple[str, ...]) -> tuple[str, ...]:
     return (less,) if isinstance(less, str) else less
 
 
-def _tight(
-    name: str,
-    counts: Mapping[str, int],
-    sums: Sequence[Sum],
-    orders: Sequence[Order],
-    hidden: set[str],
-    minimum: int,
-) -> list[list[str]]:
-    """Names in the sums and orders that leave a reader too few values of a hidden count."""
-    rules, system = _system(counts, sums, orders, hidden)
-    tight: list[list[str]] = []
-    for sign, limit in ((1.0, 1.0), (-1.0, float(minimum))):
-        answer, end = _end(name, sign, hidden, system)
-        if sign * (end - limit) <= ROUNDING:
-            continue
-        for kind, prices in (("eq", answer.eqlin), ("ub", answer.ineqlin)):
-            tight += [
-                [other for other, _ in one]
-                for one, price in zip(rules[kind], prices.marginals, strict=True)
-                if abs(price) > ROUNDING
-            ]
-    return tight
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What a reader knows: which counts add up to which, and which are never larger than which."""
 
+    counts: Mapping[str, int]
+    sums: Sequence[Sum]
+    orders: Sequence[Order]
+    nowhere: frozenset[str]
 
-def _follows(
-    name: str,
-    counts: Mapping[str, int],
-    sums: Sequence[Sum],
-    orders: Sequence[Order],
-    hidden: set[str],
-) -> bool:
-    """Say whether a reader can tell a hidden count to the unit."""
-    _, system = _system(counts, sums, orders, hidden)
-    ends = [_end(name, sign, hidden, system)[1] for sign in (1.0, -1.0)]
-    return ends[1] - ends[0] <= ROUNDING
+    def tight(self, name: str, hidden: set[str], minimum: int) -> list[list[str]]:
+        """Names in the sums and orders that leave a reader too few values of a hidden count."""
+        rules, system = self._system(hidden)
+        tight: list[list[str]] = []
+        limit = 1.0
+        for sign in (1.0, -1.0):
+            answer, end = self._end(name, sign, hidden, system)
+            narrow = sign * (end - limit) > ROUNDING
+            limit = min(end, limit) + minimum - 1.0
+            if not narrow:
+                continue
+            for kind, prices in (("eq", answer.eqlin), ("ub", answer.ineqlin)):
+                tight += [
+                    [other for other, _ in rule]
+                    for rule, price in zip(rules[kind], prices.marginals, strict=True)
+                    if abs(price) > ROUNDING
+                ]
+        return tight
 
+    def follows(self, name: str, hidden: set[str]) -> bool:
+        """Say whether a reader can tell a hidden count to the unit."""
+        _, system = self._system(hidden)
+        ends = [self._end(name, sign, hidden, system)[1] for sign in (1.0, -1.0)]
+        return ends[1] - ends[0] <= ROUNDING
 
-def _end(name: str, sign: float, hidden: set[str], system: Mapping[str, Any]) -> tuple[Any, float]:
-    """Find the least (sign 1) or largest (sign -1) value of a hidden count."""
-    from scipy.optimize import linprog
+    def _end(
+        self, name: str, sign: float, hidden: set[str], system: Mapping[str, Any]
+    ) -> tuple[Any, float]:
+        """Find the least (sign 1) or largest (sign -1) value of a hidden count."""
+        from scipy.optimize import linprog
 
-    cost = np.array([sign if other == name else 0.0 for other in sorted(hidden)])
-    answer = linprog(cost, bounds=(1, None), **system)
-    # Without a bound a count may be as large as one likes.
-    return answer, np.inf if answer.fun is None else sign * float(answer.fun)
+        names = sorted(hidden)
+        cost = np.array([sign if other == name else 0.0 for other in names])
+        # Zero would be shown, where anything is.
+        bounds = [(0.0 if other in self.nowhere else 1.0, None) for other in names]
+        answer = linprog(cost, bounds=bounds, **system)
+        # Without a bound a count may be as large as one likes.
+        return answer, np.inf if answer.fun is None else sign * float(answer.fun)
 
-
-def _system(
-    counts: Mapping[str, int],
-    sums: Sequence[Sum],
-    orders: Sequence[Order],
-    hidden: set[str],
-) -> tuple[dict[str, list[list[tuple[str, float]]]], dict[str, Any]]:
-    """Write what a reader knows of hidden counts as rules, and as the matrices of a program."""
-    place = {other: index for index, other in enumerate(sorted(hidden))}
-    rules = {
-        "eq": [terms(one) for one in sums],
-        "ub": [[*((one, 1.0) for one in parts(less)), (more, -1.0)] for less, more in orders],
-    }
-    # Those in which nothing is hidden say nothing.
-    rules = {
-        kind: [one for one in found if any(other in place for other, _ in one)]
-        for kind, found in rules.items()
-    }
-    system: dict[str, Any] = {}
-    for kind, found in rules.items():
-        if found:
-            rows = np.zeros((len(found), len(place)))
-            known = np.zeros(len(found))
-            for index, one in enumerate(found):
-                for other, sign in one:
-                    if other in place:
-                        rows[index, place[other]] += sign
-                    else:
-                        known[index] += sign * counts[other]
-            system |= {f"A_{kind}": rows, f"b_{kind}": -known}
-    return rules, system
+    def _system(
+        self, hidden: set[str]
+    ) -> tuple[dict[str, list[list[tuple[str, float]]]], dict[str, Any]]:
+        """Write what is known of hidden counts as rules, and as the matrices of a program."""
+        column = {other: index for index, other in enumerate(sorted(hidden))}
+        rules = {
+            "eq": [terms(one) for one in self.sums],
+            "ub": [
+                [*((part, 1.0) for part in parts(less)), (more, -1.0)] for less, more in self.orders
+            ],
+        }
+        # Those in which nothing is hidden say nothing.
+        rules = {
+            kind: [rule for rule in all_rules if any(other in column for other, _ in rule)]
+            for kind, all_rules in rules.items()
+        }
+        system: dict[str, Any] = {}
+        for kind, used in rules.items():
+            if used:
+                rows = np.zeros((len(used), len(column)))
+                shown = np.zeros(len(used))
+                for index, rule in enumerate(used):
+                    for other, sign in rule:
+                        if other in column:
+                            rows[index, column[other]] += sign
+                        else:
+                            shown[index] += sign * self.counts[other]
+                system |= {f"A_{kind}": rows, f"b_{kind}": -shown}
+        return rules, system
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,9 +313,9 @@ def mask_account(
         if not pd.isna(line["events"]):
             counts[f"{index}.events"] = int(line["events"])
     sums, orders = _sums(lines, counts), _orders(lines, counts)
-    if at_risk is not None and minimum > 1:
-        orders += _orders_at_risk(lines, at_risk, counts)
-    masked = mask(counts, sums, minimum=minimum, orders=orders)
+    # Who is not at risk at some time has not come yet, or has gone: no number of anything.
+    bounds = [] if at_risk is None or minimum <= 1 else _orders_at_risk(lines, at_risk, counts)
+    masked = mask(counts, sums, minimum=minimum, orders=orders, bounds=bounds)
     return MaskedAccount(
         masked=masked,
         times=frozenset(_hidden_times(lines, masked)),

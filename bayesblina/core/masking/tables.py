@@ -145,7 +145,6 @@ def mask_safety(
     """
     if masked.minimum <= 1:
         return table
-    minimum = masked.minimum
     changed: dict[str, list[Any]] = {
         name: list(table[name])
         for name in ("patients", "with_event", "events", "person_time", *sum(_SAFETY.values(), ()))
@@ -154,10 +153,10 @@ def mask_safety(
     for place, row in enumerate(table.to_dict("records")):
         patients, hit, events = (int(row[name]) for name in ("patients", "with_event", "events"))
         few = not masked.shows(patients)
-        # Estimates are functions of the counts, and so are the patients without an event.
-        share = not few and masked.shows(hit) and not is_small(patients - hit, minimum)
+        # Estimates are functions of the counts.
+        share = not few and masked.shows_part(hit, patients)
         # Few more events than patients with one are those of few patients.
-        rate = share and masked.shows(events) and not is_small(events - hit, minimum)
+        rate = share and masked.shows(events) and masked.shows_part(hit, events)
         timed = not few and str(row["phase"]) not in timeless
         for name, known in (("patients", not few), ("with_event", share), ("events", rate)):
             if not known:
@@ -230,11 +229,14 @@ def mask_loo(table: pd.DataFrame, masked: Masked) -> pd.DataFrame:
     for name, decimals in (("elpd", 1), ("se", 1), ("p_loo", 1), ("largest_pareto_k", 2)):
         if name in shown:
             shown[name] = shown[name].astype(float).round(decimals)
-    counts = [one for one in ("patients", "evaluated", "patients_above_limit") if one in table]
+    counts = [name for name in ("patients", "evaluated", "patients_above_limit") if name in table]
     return _columns(
         shown,
         {
-            name: [int(one) if masked.shows(int(one)) else MASK for one in table[name]]
+            name: [
+                int(count) if masked.shows_part(int(count), int(patients)) else MASK
+                for count, patients in zip(table[name], table["patients"], strict=True)
+            ]
             for name in counts
         },
     )

@@ -218,7 +218,7 @@ def report(
                 "report": target,
                 "bytes": target.stat().st_size,
                 "converged": results.fit.converged,
-                **gates(results.fit, withheld=left.withheld),
+                **gates(left),
                 "synthetic": results.synthetic,
                 "minimum_count": minimum,
             }
@@ -548,7 +548,7 @@ def _tell(result: tuple[Fit, Shown], out: Path, manner: Manner, *, command: str)
             "files": sorted(path.name for path in out.iterdir() if path.is_file()),
             "converged": fitted.converged,
             "failures": fitted.convergence.failures(),
-            **gates(fitted, withheld=left.withheld),
+            **gates(left),
             "synthetic": fitted.person_time.synthetic,
             "seed": fitted.provenance.seed,
             "hazard_ratios": rows,

@@ -169,6 +169,16 @@ def mask_safety(
                 if name in changed:
                     value = float(changed[name][place])
                     changed[name][place] = digits(value, RATIO_DIGITS) if known else math.nan
+    if "person_time" in changed:
+        # The account has that of all phases together: none is hidden alone.
+        time = changed["person_time"]
+        told = [index for index, value in enumerate(time) if not isinstance(value, str)]
+        if len(told) == len(time) - 1 and told:
+            least = min(told, key=lambda index: float(time[index]))
+            time[least] = MASK
+            for name in _SAFETY["rate"]:
+                if name in changed:
+                    changed[name][least] = math.nan
     return _columns(table, changed)
 
 
@@ -240,6 +250,31 @@ def mask_loo(table: pd.DataFrame, masked: Masked) -> pd.DataFrame:
             for name in counts
         },
     )
+
+
+def mask_borrowing(table: pd.DataFrame, masked: Masked) -> pd.DataFrame:
+    """Leave out sources of external patients of whom few have, or have not, the event.
+
+    The rest of the table. Where a source is left out the current patients' events, which with the
+    account would tell it, are missing, and what is counted in them.
+    """
+    if masked.minimum <= 1:
+        return table
+    few = pd.Series(
+        [
+            not (masked.shows(int(patients)) and masked.shows_part(int(events), int(patients)))
+            for patients, events in zip(table["patients"], table["events"], strict=True)
+        ],
+        index=table.index,
+        dtype=bool,
+    )
+    current = table["current_events"].map(lambda events: is_small(events, masked.minimum))
+    told = few.groupby(table["endpoint"]).transform("any")
+    shown = table.copy()
+    for name in ("current_events", "effective_events", "effective_events_error"):
+        shown[name] = shown[name].mask(told)
+    left_out = few | current.astype(bool).groupby(table["endpoint"]).transform("any")
+    return shown[~left_out].reset_index(drop=True)
 
 
 def by_kind(diagnostics: pd.DataFrame, many: Callable[[str], bool]) -> pd.DataFrame:

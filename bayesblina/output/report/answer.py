@@ -171,23 +171,29 @@ def curves_in_words(table: pd.DataFrame | None, unit: str, *, coarse: bool = Fal
     ]
 
 
-def banners(fit: Fit, *, coarse: bool = False) -> list[dict[str, Any]]:
-    """Word what must stand above everything else, of the gates other than convergence."""
+def banners(fit: Fit, gate: pd.DataFrame, *, coarse: bool = False) -> list[dict[str, Any]]:
+    """Word what must stand above everything else, of the gates other than convergence.
+
+    Parameters
+    ----------
+    gate
+        The baseline gate as it may be shown.
+    """
     found = []
     if BASELINE in fit.failed:
-        found.append({"title": BASELINE_MOVES, "failures": _failing(fit)})
+        found.append({"title": BASELINE_MOVES, "failures": _failing(gate)})
     if EVENT_TIMES in fit.failed and fit.event_times is not None:
         words = event_times_in_words(fit, coarse=coarse)[: len(fit.event_times.messages)]
         found.append({"title": VISITS, "failures": list(words)})
     return found
 
 
-def _failing(fit: Fit) -> list[str]:
+def _failing(gate: pd.DataFrame) -> list[str]:
     """Ratios that the baseline moves, with no more digits than the answer has."""
     return [
         f"{row['endpoint']}, {row['effect']}: hazard ratio {row['own']} with a baseline, "
         f"{row['other']} without one, {row['shift']} sds apart"
-        for row in gate_rows(fit)
+        for row in gate_rows(gate)
         if row["state"] == FAILED
     ]
 
@@ -201,7 +207,7 @@ def gate_words(fit: Fit) -> str:
     return f"{words[0].upper()}{words[1:]}, compared with {gate.against}."
 
 
-def gate_rows(fit: Fit) -> list[dict[str, str]]:
+def gate_rows(table: pd.DataFrame) -> list[dict[str, str]]:
     """Write the baseline gate for a page that may hide counts."""
 
     def written(value: object, shape: str) -> str:
@@ -219,7 +225,7 @@ def gate_rows(fit: Fit) -> list[dict[str, str]]:
             "state": str(row["state"]),
             "reason": str(row["reason"]),
         }
-        for row in _furthest(fit.gate.table)
+        for row in _furthest(table)
     ]
 
 

@@ -19,6 +19,7 @@ from bayesblina.core.masking.tables import (
     coarse_times,
     digits,
     mask_at_risk,
+    mask_borrowing,
     mask_ladder,
     mask_loo,
     mask_safety,
@@ -82,6 +83,21 @@ class Shown:
     def shows_events(self, endpoint: str) -> bool:
         """Whether events of an endpoint are shown: curves of steps and sums of them, too."""
         return self.flow is None or self.flow.shows_events(endpoint)
+
+    @property
+    def gate(self) -> pd.DataFrame:
+        """The baseline gate: of parts of an effect (levels, intervals, other phases) no numbers.
+
+        The standard deviation of a log hazard ratio tells the events behind it, and those of a
+        part are in no account that could say that they are few.
+        """
+        fit = self.whole.fit
+        table = fit.gate.table[~fit.gate.table["endpoint"].isin(self.withheld)]
+        if self.minimum <= 1:
+            return table
+        numbers = table.select_dtypes("float").columns
+        of_parts = table["effect"] != fit.question.exposed
+        return table.assign(**{str(name): table[name].mask(of_parts) for name in numbers})
 
     def words(self, text: str) -> str:
         """Take small counts out of a text."""
@@ -233,6 +249,8 @@ def _counted(
         shown["bias_ladder"] = mask_ladder(
             tables["bias_ladder"], minimum, closed=found.closed, own=OWN
         )
+    if "borrowing" in tables:
+        shown["borrowing"] = mask_borrowing(tables["borrowing"], found.masked)
     if "leave_one_out" in tables:
         shown["leave_one_out"] = mask_loo(tables["leave_one_out"], found.masked)
     # Sums over risk sets, and curves that jump at event times, where these tell no count.

@@ -187,7 +187,7 @@ def _content(left: Shown) -> Row:
         "failures": fit.convergence.failures(),
         "banners": [
             {**one, "failures": about_others(one["failures"], left.withheld)}
-            for one in banners(fit, coarse=left.coarse)
+            for one in banners(fit, left.gate, coarse=left.coarse)
         ],
         "marks": [one for name, one in zip(fit.failed, marks, strict=True) if name != CONVERGED],
         "sections": SECTIONS,
@@ -203,7 +203,7 @@ def _content(left: Shown) -> Row:
         "weaknesses": about_others(
             weak_points(fit, loo=tables.get("leave_one_out"), coarse=left.coarse), left.withheld
         ),
-        "gate": [row for row in gate_rows(fit) if row["endpoint"] not in left.withheld],
+        "gate": gate_rows(left.gate),
         "states": STATES,
         "gate_words": gate_words(fit),
         "curve_shift": _curve_shift(results),

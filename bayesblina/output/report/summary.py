@@ -148,14 +148,15 @@ def _account(left: Shown) -> str:
 
 def _baseline(left: Shown) -> tuple[str, ...]:
     """Word the gate of the baseline, without the endpoints that are withheld."""
-    gate = left.results.fit.gate
-    if not left.withheld:
+    gate, shown = left.results.fit.gate, left.gate
+    if shown.equals(gate.table):
         return (left.words(gate.words()),)
-    return tuple(
-        f"{row['endpoint']}, {row['effect']}: {WORDS[row['state']]}"
-        for row in gate.table.to_dict("records")
-        if row["endpoint"] not in left.withheld
-    )
+    return tuple(_state_of(row) for row in shown.to_dict("records"))
+
+
+def _state_of(row: Mapping[Any, Any]) -> str:
+    """Word a row of the baseline gate without its numbers."""
+    return f"{row['endpoint']}, {row['effect']}: {WORDS[row['state']]}"
 
 
 def _failed(left: Shown) -> dict[str, list[str]]:
@@ -164,7 +165,13 @@ def _failed(left: Shown) -> dict[str, list[str]]:
     coarse = () if fit.event_times is None else event_times_in_words(fit, coarse=left.coarse)
     if fit.event_times is not None:
         coarse = coarse[: len(fit.event_times.messages)]
-    words = {BASELINE: fit.gate.failures(), EVENT_TIMES: coarse}
+    gate = left.gate
+    moved = (
+        fit.gate.failures()
+        if gate.equals(fit.gate.table)
+        else [_state_of(row) for row in gate[gate["state"] == "failed"].to_dict("records")]
+    )
+    words = {BASELINE: moved, EVENT_TIMES: coarse}
     return {
         name: list(about_others(failures, left.withheld))
         for name, failures in words.items()

@@ -206,8 +206,8 @@ def adverse_events(
         How `start` is counted. ``"times"``: from the cohort's origin, in its unit, 0 at the origin.
         ``"study days"``, as CDISC's ASTDY and AESTDY: day 1 is the day of the origin and day -1
         the one before; there is no day 0. ``"dates"``, as ASTDT and AESTDTC: with the origin's
-        date in `origin`. By default times, unless the column is or looks like one of study days:
-        then it must be said.
+        date in `origin`. By default times, unless the column is or looks like one of study days,
+        or is named for days: then it must be said.
     origin
         Column with the date of the cohort's origin, for dates: of `table`, or of `origins`.
     origins

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -37,6 +38,8 @@ REASONS: Mapping[str, str] = MappingProxyType(
 SLACK = 1e-6
 # Variables of CDISC that count study days, and rows from which on other columns look like them.
 STUDY_DAYS = ("ASTDY", "AESTDY")
+# Names of other columns that count days, from 0 or from 1: "day", "AE_DAY", "startday".
+DAYS = re.compile(r"(?:^|[^a-z])(?:start|onset|study|event|ae)?days?(?:$|[^a-z])", re.IGNORECASE)
 LIKE_STUDY_DAYS = 20
 
 
@@ -173,6 +176,12 @@ class OnsetRows:
             raise SpecError(
                 f"start: '{column}' {'is' if named else 'looks like'} a column of study days, "
                 "which have no 0: say counted='study days', or 'times' if its 0 is the origin."
+            )
+        if counted is None and DAYS.search(column):
+            raise SpecError(
+                f"start: '{column}' is a column of days, by its name: say counted='study days' if "
+                f"day 1 is the day of the origin, or counted='times' if it holds {unit} and its 0 "
+                "is the origin."
             )
 
     def observed(

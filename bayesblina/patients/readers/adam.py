@@ -84,7 +84,8 @@ def read_adam(
         out, and listed in the cohort's account. None takes everybody.
     filters
         Rows that count, by dataset and column: ``{"ADTTE": {"ANL01FL": "Y"}, "ADEX": {"PARAMCD":
-        ["DOSE"]}}``; those left out are counted in the account. Of ADSL, patients.
+        ["DOSE"]}}``; those left out are counted in the account. Of ADSL, patients. Rows whose
+        ANL01FL is not "Y" and that no filter leaves out count, and the account says so.
     transplant
         ADSL's column with the date of transplant.
     value
@@ -211,7 +212,7 @@ def read_adam(
             file_hashes=people.file_hashes,
         )
     except DataError as error:
-        raise _of_its_dataset(error, people, followed, doses) from None
+        raise _of_its_dataset(error, people, followed, doses, same_day) from None
 
 
 def _origins(columns: Columns, origin: str, known: Floats) -> Floats:
@@ -295,14 +296,19 @@ def _roles(
 
 
 def _of_its_dataset(
-    error: DataError, people: People, followed: Followed, doses: Doses | None
+    error: DataError, people: People, followed: Followed, doses: Doses | None, same_day: SameDay
 ) -> DataError:
     """Name the dataset that a fault is in, and the repair of follow-up without length."""
     places = {"ADTTE": followed.source}
     if doses is not None:
         places["ADEX"] = doses.source
     found = [places.get(one.column.partition(" ")[0], people.source) for one in error.problems]
-    instead = "Correct the dates, or say same_day='half day' or 'end of day'."
+    instead = (
+        "Correct the dates, or say same_day='half day' or 'end of day'."
+        if same_day == "refuse"
+        # Follow-up of one day has a length then: what has none ends before it begins.
+        else "Correct the dates: follow-up ends before it begins."
+    )
     problems = [
         replace(one, expected=instead)
         if followed.value == "dates"

@@ -14,7 +14,12 @@ from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.endpoint_order import require_includes
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.patients.cohort import Outcome, Recorded, require_recorded
-from bayesblina.patients.readers.adam_tables import Filters, People, rows_that_count
+from bayesblina.patients.readers.adam_tables import (
+    Filters,
+    People,
+    note_unchosen,
+    rows_that_count,
+)
 from bayesblina.patients.readers.columns import Columns
 from bayesblina.patients.readers.dates import within_follow_up
 from bayesblina.patients.readers.sources import missing_columns
@@ -185,6 +190,8 @@ def read_outcomes(
     table, problems = rows_that_count(table, people, "ADTTE", wanted)
     records = {}
     codes = Columns(table, "USUBJID").text("PARAMCD")
+    used = np.isin(codes, [endpoint.paramcd for endpoint in endpoints.values()])
+    note_unchosen(people, Columns(table.loc[used], "USUBJID"), "ADTTE", wanted)
     for name, endpoint in endpoints.items():
         chosen = codes == endpoint.paramcd
         if not chosen.any():

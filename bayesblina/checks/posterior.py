@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import pandas as pd
 import xarray as xr
@@ -15,6 +14,7 @@ from bayesblina.checks.pulls import pulls
 from bayesblina.checks.weaknesses import unreliable, weaknesses
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import EstimandError
+from bayesblina.core.escaping import html
 from bayesblina.core.tables import Kind
 from bayesblina.core.tables import build as tables
 from bayesblina.inference.baseline_gate import BaselineGate
@@ -130,8 +130,8 @@ def _counted(texts: Sequence[str], one: str, several: str) -> list[str]:
 
 
 def _listed(title: str, sentences: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(one)}</li>" for one in sentences)
-    return f"<p>{escape(title)}</p><ul>{items}</ul>"
+    items = "".join(f"<li>{html(one)}</li>" for one in sentences)
+    return f"<p>{html(title)}</p><ul>{items}</ul>"
 
 
 def check(fit: Fit) -> Checks:

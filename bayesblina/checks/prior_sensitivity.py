@@ -6,7 +6,6 @@ import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from numbers import Real
 from typing import Any
 
@@ -19,6 +18,7 @@ from bayesblina.checks.pointwise import log_likelihood_of
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.escaping import html
 from bayesblina.estimands.direction import (
     GIVEN,
     OWN,
@@ -369,7 +369,7 @@ class Scepticism:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(str(self))}</p>"
+        return f"<p>{html(str(self))}</p>"
 
 
 def sceptical_priors(

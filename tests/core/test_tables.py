@@ -20,8 +20,8 @@ from docx import Document
 import bayesblina as bb
 from bayesblina import tables
 from bayesblina.core.errors import SpecError, StorageError
+from bayesblina.core.escaping import latex, markdown, plain
 from bayesblina.core.tables import Kind, Table, numbers
-from bayesblina.core.tables.table import latex, markdown, plain
 from bayesblina.inference.convergence import Convergence
 from bayesblina.inference.fitting import Fit
 from bayesblina.patients.account import Account, Line

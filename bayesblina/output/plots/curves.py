@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bayesblina.core.errors import SpecError
+from bayesblina.core.escaping import literal
 from bayesblina.output.plots.style import (
     DARK,
     GREY,
@@ -26,7 +27,6 @@ from bayesblina.output.plots.style import (
     explain,
     in_a_row,
     label_left,
-    literal,
     mark,
     ratio_scale,
     require,

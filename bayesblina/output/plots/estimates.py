@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bayesblina.core.errors import SpecError
+from bayesblina.core.escaping import literal
 from bayesblina.core.tables import numbers
 from bayesblina.core.tables.marks import BASELINE, BESIDE, CONVERGED, EVENT_TIMES, SHORT, beside
 from bayesblina.output.plots.style import (
@@ -24,7 +25,6 @@ from bayesblina.output.plots.style import (
     entitle,
     explain,
     in_a_row,
-    literal,
     mark,
     ratio_scale,
     require,

@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import SpecError
+from bayesblina.core.escaping import literal
 from bayesblina.core.masking import MASK, mask_account
 from bayesblina.core.masking.tables import mask_flow
 from bayesblina.core.tables import numbers
@@ -30,7 +31,6 @@ from bayesblina.output.plots.style import (
     chosen,
     colours,
     entitle,
-    literal,
     say,
 )
 from bayesblina.patients.account import Account

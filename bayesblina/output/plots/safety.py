@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bayesblina.core.errors import SpecError
+from bayesblina.core.escaping import literal
 from bayesblina.core.tables import numbers
 from bayesblina.output.plots.style import (
     COLOURS,
@@ -16,7 +17,6 @@ from bayesblina.output.plots.style import (
     Width,
     canvas,
     colours,
-    literal,
     mark,
     ratio_scale,
     require,

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -19,6 +18,7 @@ from markupsafe import Markup
 from bayesblina.checks.predictive import replicated_events
 from bayesblina.classical.ladder import ADJUSTED
 from bayesblina.core.arrays import Floats
+from bayesblina.core.escaping import printable
 from bayesblina.core.masking import MASK, MINIMUM_COUNT
 from bayesblina.core.masking.tables import read_observed
 from bayesblina.core.tables.marks import BASELINE, BAYESIAN, CONVERGED, LONG, beside, failed
@@ -115,14 +115,8 @@ def render_shown(left: Shown) -> str:
 
 
 def _printable(value: object) -> object:
-    """Take out what HTML has no place for: control characters, and halves of letters."""
-    if type(value) is not str:
-        return value
-    return "".join(
-        letter
-        for letter in value
-        if letter in "\n\t" or unicodedata.category(letter) not in ("Cc", "Cs")
-    )
+    """Take out of texts what HTML has no place for."""
+    return printable(value) if type(value) is str else value
 
 
 def _policy(css: str, script: str) -> str:

@@ -30,6 +30,12 @@ from bayesblina.output.report.wording import (
 )
 from bayesblina.patients.account import COLUMNS, to_markdown
 
+# What no masking of one folder can prevent.
+ONE_MINIMUM = (
+    "Hand on one version only: whoever has two of the same patients, with different minimums or "
+    "questions, can subtract one from the other."
+)
+
 
 def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
     """Word the results.
@@ -110,7 +116,8 @@ def masking_in_words(left: Shown, stays: Sequence[str]) -> tuple[str, ...]:
         return ("Nothing is masked: small counts stand in every file.",)
     words = [
         f"Masked: counts of patients or events from 1 to {left.minimum - 1}, and what would tell "
-        f"them, are hidden in the report, tables and figures ({MASK})."
+        f"them, are hidden in the report, tables and figures ({MASK}).",
+        ONE_MINIMUM,
     ]
     if stays:
         words.append(

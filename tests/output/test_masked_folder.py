@@ -24,6 +24,7 @@ from bayesblina.core.masking import MASK
 from bayesblina.core.tables.marks import OWN
 from bayesblina.output.report import Curves, analyse, make_record, read_results
 from bayesblina.output.report import folder as report_folder
+from bayesblina.output.report.answer import gate_rows
 from bayesblina.output.report.folder import write_figures, write_shown
 from bayesblina.output.report.hiding import without_few
 from bayesblina.output.report.page import render_shown
@@ -451,6 +452,14 @@ def test_numbers_of_parts_of_an_effect_are_in_no_gate_that_is_handed_on(
         assert "m, subgroup 55+" in text
         assert not re.search(r"228\.63|sd 7\.78|ratio 5\.43", text)
     assert gates(without_few(replace(whole, fit=fit), minimum=1))["baseline_gate"][-1]["sd"] > 0
+    # Of many intervals of which the numbers are hidden one that failed is named.
+    states = ["passed", "failed", "told"]
+    many = [
+        {"endpoint": "os", "effect": f"interval {one}", "state": state, "shift": np.nan}
+        for one, state in enumerate(states)
+    ]
+    rows = gate_rows(table.iloc[[0]].merge(pd.DataFrame(many), how="outer"))
+    assert [row["effect"] for row in rows] == ["m", "interval 1, one of 3"]
 
 
 @pytest.mark.parametrize("events", [1, 2, 3, 4])

@@ -11,7 +11,7 @@ import pandas as pd
 from bayesblina.checks.weaknesses import unreliable, weaknesses
 from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, FAILED
 from bayesblina.core.tables.table import BASELINE_MOVES, VISITS
-from bayesblina.inference.baseline_gate import WORDS
+from bayesblina.inference.baseline_gate import WORDS, worst
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.report.wording import (
     PROBABILITY,
@@ -230,12 +230,18 @@ def gate_rows(table: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _furthest(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of the gate; of an endpoint's many intervals the one whose ratios are furthest apart."""
+    """Rows of the gate; of an endpoint's many intervals the one whose ratios are furthest apart.
+
+    Where these are hidden it is the first of those whose state is worst.
+    """
     rows = table.reset_index(drop=True)
     many = rows["effect"].str.startswith("interval ")
     found = rows[~many]
     for _, inside in rows[many].groupby("endpoint", sort=False):
-        worst = inside.loc[[inside["shift"].abs().fillna(0.0).idxmax()]]
-        label = f"{worst['effect'].iloc[0]}, the furthest of {len(inside)}"
-        found = pd.concat([found, worst.assign(effect=label)])
+        known = inside["shift"].notna().any()
+        candidates = inside if known else inside[inside["state"] == worst(inside["state"])]
+        row = candidates.loc[[candidates["shift"].abs().fillna(0.0).idxmax()]]
+        which = "the furthest" if known else "one"
+        label = f"{row['effect'].iloc[0]}, {which} of {len(inside)}"
+        found = pd.concat([found, row.assign(effect=label)])
     return [{str(key): value for key, value in row.items()} for row in found.to_dict("records")]

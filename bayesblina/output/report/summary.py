@@ -155,10 +155,13 @@ def _account(left: Shown) -> str:
 
 def _baseline(left: Shown) -> tuple[str, ...]:
     """Word the gate of the baseline, without the endpoints that are withheld."""
-    gate, shown = left.results.fit.gate, left.gate
-    if shown.equals(gate.table):
-        return (left.words(gate.words()),)
-    return tuple(_state_of(row) for row in shown.to_dict("records"))
+    fit, shown = left.results.fit, left.gate
+    marked = shown["state"].isin(["failed", "told"])
+    # Words have numbers of what is marked.
+    if not left.withheld and shown[marked].equals(fit.gate.table[marked]):
+        return (left.words(fit.gate.words()),)
+    named = shown[marked | (shown["effect"] == fit.question.exposed)]
+    return tuple(_state_of(row) for row in named.to_dict("records"))
 
 
 def _state_of(row: Mapping[Any, Any]) -> str:

@@ -97,6 +97,18 @@ def test_person_time_of_one_phase_is_not_hidden_alone() -> None:
     assert shown["person_time"].tolist() == [MASK, 510, MASK]
 
 
+def test_patients_that_the_account_hides_are_not_in_safety() -> None:
+    """39 are observed in a phase in which 38 are at risk: one more would tell as much."""
+    rows = [
+        {"phase": name, "patients": patients, "with_event": 20, "events": 30}
+        for name, patients in (("c", 90), ("m", 39))
+    ]
+    shown = mask_safety(pd.DataFrame(rows), Masked(minimum=5), untold={"m"})
+    assert shown["patients"].tolist() == [90, MASK]
+    assert shown["with_event"].tolist() == [20, MASK]
+    assert shown["events"].tolist() == [30, MASK]
+
+
 def test_an_account_of_nobody_hides_nothing() -> None:
     empty = Account(lines=(), unit="months").table
     assert mask_account(empty, minimum=5).masked.hidden == frozenset()

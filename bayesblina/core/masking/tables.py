@@ -132,7 +132,11 @@ def mask_at_risk(table: pd.DataFrame, found: MaskedAccount) -> pd.DataFrame:
 
 
 def mask_safety(
-    table: pd.DataFrame, masked: Masked, *, timeless: Collection[str] = ()
+    table: pd.DataFrame,
+    masked: Masked,
+    *,
+    timeless: Collection[str] = (),
+    untold: Collection[str] = (),
 ) -> pd.DataFrame:
     """Hide small counts of adverse events by phase, and the estimates that would tell them.
 
@@ -142,6 +146,9 @@ def mask_safety(
     ----------
     timeless
         Phases whose person-time is hidden elsewhere.
+    untold
+        Phases whose patients are hidden elsewhere: those observed for adverse events are about as
+        many.
     """
     if masked.minimum <= 1:
         return table
@@ -152,7 +159,7 @@ def mask_safety(
     }
     for place, row in enumerate(table.to_dict("records")):
         patients, hit, events = (int(row[name]) for name in ("patients", "with_event", "events"))
-        few = not masked.shows(patients)
+        few = not masked.shows(patients) or str(row["phase"]) in untold
         # Estimates are functions of the counts.
         share = not few and masked.shows_part(hit, patients)
         # Few more events than patients with one are those of few patients.

@@ -233,18 +233,21 @@ def _counted(
     if "at_risk" in whole:
         shown["at_risk"] = mask_at_risk(whole["at_risk"], found)
     if "safety" in whole:
-        account = whole.get("patient_flow")
-        timeless = (
-            set()
-            if account is None
-            else {
-                str(account["phase"].iloc[one])
-                for one in found.times
-                # Starts of a phase have no person-time that could be told.
-                if account["step"].iloc[one] == "in phase"
-            }
+        lines = whole["patient_flow"].to_dict("records") if "patient_flow" in whole else []
+        # Starts of a phase have no person-time that could be told.
+        phases = {
+            index: str(line["phase"])
+            for index, line in enumerate(lines)
+            if line["step"] == "in phase"
+        }
+        shown["safety"] = mask_safety(
+            whole["safety"],
+            found.masked,
+            timeless={name for index, name in phases.items() if index in found.times},
+            untold={
+                name for index, name in phases.items() if f"{index}.patients" in found.masked.hidden
+            },
         )
-        shown["safety"] = mask_safety(whole["safety"], found.masked, timeless=timeless)
     if "bias_ladder" in tables:
         shown["bias_ladder"] = mask_ladder(
             tables["bias_ladder"], minimum, closed=found.closed, own=OWN

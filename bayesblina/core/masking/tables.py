@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.core.arrays import Floats
-from bayesblina.core.masking.counts import MASK, Masked, MaskedAccount, is_small
+from bayesblina.core.masking.accounts import MaskedAccount
+from bayesblina.core.masking.counts import MASK, Masked, is_small
 
 # Digits of times: curves end with somebody's follow-up, whose own date is no finer.
 TIME_DIGITS = 4

@@ -291,29 +291,13 @@ def adverse_events(
     rows = OnsetRows(frame, patient, partial_dates=partial_dates, date_format=date_format)
     rows.keep_flagged(flags)
     ids = pd.Index(cohort.patients.astype(str))
-    rows.judge(
-        patient,
-        ids.get_indexer(pd.Index(rows.columns.ids)) < 0,
-        "strangers",
-        leave_out,
-        "patients who are not in the cohort",
-        "Expected the cohort's ids, or leave_out=['strangers'].",
-    )
-    rows.narrow()
+    rows.known(patient, ids, leave_out)
     rows.graded(grade, minimum_grade, leave_out)
     rows.narrow()
     # A row whose patient is unknown has been judged; any row of the cohort will do for it.
     who = np.maximum(ids.get_indexer(pd.Index(rows.columns.ids)), 0)
-    names = rows.columns.text(term)
-    rows.report(term, names == "", "events without a term", "Name every event.")
-    rows.judge(
-        start,
-        rows.columns.text(start) == "",
-        "undated",
-        leave_out,
-        "events without a start",
-        "Give a start, or leave_out=['undated'].",
-    )
+    names = rows.named(term)
+    rows.dated(start, leave_out)
     begin, end = observation(cohort, endpoint)
     stop = end
     if transplant == "censor" and cohort.transplant is not None:

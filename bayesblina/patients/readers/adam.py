@@ -148,17 +148,11 @@ def read_adam(
     Cohort(2 patients, days; os: 1 events; phases consolidation: 1, maintenance: 0)
     """
     manner = Manner(value=value, value_unit=value_unit, same_day=same_day)
-    _require_call(endpoints, unit, covariates, phases, zero_doses, dated=adex is None)
-    require_filters(filters)
+    _require_call(endpoints, unit, covariates, phases, zero_doses, filters, dated=adex is None)
     require_date_format(date_format)
     names = Phases.from_dict(dict.fromkeys(phases, "column")).names if phases else ()
     dated = {name: str(column) for name, column in phases.items()} if adex is None else {}
-    require_roles(
-        {"patient": "USUBJID", "origin": origin}
-        | {f"{name}.start": column for name, column in dated.items()}
-        | ({} if transplant is None else {"transplant": transplant}),
-        covariates,
-    )
+    require_roles(_columns_of(origin, dated, transplant), covariates)
     people = read_people(
         adsl,
         wanted=[*covariates, *([transplant] if transplant else []), *dated.values()],
@@ -188,23 +182,21 @@ def read_adam(
         other = "AVAL" if followed.value == "dates" else "ADT"
         people.note(f"the event would be in another phase by {other}", followed.moved(days.T))
     starts = (days.T - zero[:, None]) / DAYS_PER_UNIT[unit]
-    parts = Parts(
-        outcomes=followed.outcomes(zero, unit, endpoints),
-        phases=names,
-        starts=starts,
-        ends=np.full(starts.shape, np.nan),
-        ends_known=False,
-        transplant=None if moved is None else (moved - zero) / DAYS_PER_UNIT[unit],
-        covariates=baseline,
-    )
-    roles = _roles(endpoints, names, dated, transplant)
     try:
         return make_cohort(
             columns,
-            parts,
+            Parts(
+                outcomes=followed.outcomes(zero, unit, endpoints),
+                phases=names,
+                starts=starts,
+                ends=np.full(starts.shape, np.nan),
+                ends_known=False,
+                transplant=None if moved is None else (moved - zero) / DAYS_PER_UNIT[unit],
+                covariates=baseline,
+            ),
             unit=unit,
             repairs=repairs,
-            roles=roles,
+            roles=_roles(endpoints, names, dated, transplant),
             source=people.source,
             synthetic=synthetic,
             exclusions=people.exclusions,
@@ -213,6 +205,13 @@ def read_adam(
         )
     except DataError as error:
         raise _of_its_dataset(error, people, followed, doses, same_day) from None
+
+
+def _columns_of(origin: str, dated: Mapping[str, str], transplant: str | None) -> dict[str, str]:
+    """Name the columns of ADSL that have a role."""
+    starts = {f"{name}.start": column for name, column in dated.items()}
+    moved = {} if transplant is None else {"transplant": transplant}
+    return {"patient": "USUBJID", "origin": origin, **starts, **moved}
 
 
 def _origins(columns: Columns, origin: str, known: Floats) -> Floats:
@@ -247,10 +246,12 @@ def _require_call(
     covariates: Any,
     phases: Any,
     zero_doses: Any,
+    filters: Any,
     *,
     dated: bool,
 ) -> None:
     """Refuse calls that are impossible whatever the datasets hold."""
+    require_filters(filters)
     if unit not in DAYS_PER_UNIT:
         raise SpecError(f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.")
     if (

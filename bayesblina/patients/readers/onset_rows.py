@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import DataError, SpecError
@@ -112,6 +113,35 @@ class OnsetRows:
             self.drop(bad, REASONS[kind])
         else:
             self.report(column, bad, found, expected)
+
+    def known(self, column: str, ids: pd.Index, leave_out: Sequence[str]) -> None:
+        """Refuse, or leave out, rows of patients who are not in the cohort."""
+        self.judge(
+            column,
+            ids.get_indexer(pd.Index(self.columns.ids)) < 0,
+            "strangers",
+            leave_out,
+            "patients who are not in the cohort",
+            "Expected the cohort's ids, or leave_out=['strangers'].",
+        )
+        self.narrow()
+
+    def named(self, column: str) -> NDArray[np.str_]:
+        """Read what happened, of every row."""
+        names = self.columns.text(column)
+        self.report(column, names == "", "events without a term", "Name every event.")
+        return names
+
+    def dated(self, column: str, leave_out: Sequence[str]) -> None:
+        """Refuse, or leave out, rows without a start."""
+        self.judge(
+            column,
+            self.columns.text(column) == "",
+            "undated",
+            leave_out,
+            "events without a start",
+            "Give a start, or leave_out=['undated'].",
+        )
 
     def keep_flagged(self, flags: Sequence[str]) -> None:
         """Leave out the rows whose flags are not Y."""

@@ -66,8 +66,8 @@ def mask_account(
     ... ]
     >>> columns = ["step", "endpoint", "phase", "what", "patients", "events"]
     >>> table = pd.DataFrame(rows, columns=columns).assign(person_time=float("nan"))
-    >>> found = mask_account(table, minimum=5)
-    >>> sorted(found.masked.hidden), sorted(found.few)
+    >>> shown = mask_account(table, minimum=5)
+    >>> sorted(shown.masked.hidden), sorted(shown.few)
     (['1.events'], ['os'])
     """
     lines: list[dict[str, Any]] = [
@@ -96,7 +96,7 @@ def mask_account(
 
 def _few(lines: Sequence[Mapping[str, Any]], minimum: int) -> set[str]:
     """Endpoints of which few patients or events are in all phases of a role together."""
-    found = set()
+    few = set()
     for endpoint in {str(line["endpoint"]) for line in lines}:
         for role in COMPARED:
             own = [
@@ -110,19 +110,19 @@ def _few(lines: Sequence[Mapping[str, Any]], minimum: int) -> set[str]:
             # Patients may have been in several of them.
             patients = max((float(line["patients"]) for line in own), default=0.0)
             if is_small(events, minimum) or is_small(patients, minimum):
-                found.add(endpoint)
-    return found
+                few.add(endpoint)
+    return few
 
 
 def _orders(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list[Order]:
     """Which counts are never larger than which, whatever they are."""
-    found: list[Order] = []
+    orders: list[Order] = []
     steps = ("in phase", "eligible", "observed", "read")
     for index, line in enumerate(lines):
         own = f"{index}.patients"
         if f"{index}.events" in counts and line["step"] != "recorded":
-            found.append((f"{index}.events", own))
-        for place, other in enumerate(lines):
+            orders.append((f"{index}.events", own))
+        for position, other in enumerate(lines):
             inside = line["endpoint"] == other["endpoint"] or other["step"] == "read"
             larger = (
                 steps.index(other["step"]) > steps.index(line["step"])
@@ -131,20 +131,25 @@ def _orders(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> li
             )
             if not inside or not larger or line["step"] == "recorded" or _never(other):
                 continue
-            found.append((own, f"{place}.patients"))
-            if f"{index}.events" in counts and f"{place}.events" in counts:
-                found.append((f"{index}.events", f"{place}.events"))
+            orders.append((own, f"{position}.patients"))
+            if f"{index}.events" in counts and f"{position}.events" in counts:
+                orders.append((f"{index}.events", f"{position}.events"))
+    return _fulfilled([*orders, *_orders_between(lines, counts)], counts)
+
+
+def _fulfilled(orders: Sequence[Order], counts: Mapping[str, int]) -> list[Order]:
+    """Leave out orders that these numbers do not fulfil: they are none."""
     return [
         (less, more)
-        for less, more in [*found, *_orders_between(lines, counts)]
-        if sum(counts[one] for one in parts(less)) <= counts[more]
+        for less, more in orders
+        if sum(counts[part] for part in parts(less)) <= counts[more]
     ]
 
 
 def _between(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[int]]:
     """Find lines on how one endpoint lies to the events of another, by the two."""
     names = {str(line["endpoint"]) for line in lines if line["endpoint"]}
-    found: dict[tuple[str, str], list[int]] = {}
+    between: dict[tuple[str, str], list[int]] = {}
     for index, line in enumerate(lines):
         if line["step"] == "order":
             words = str(line["what"]).removesuffix(UNDECLARED_INCLUSION)
@@ -152,14 +157,14 @@ def _between(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[i
             # A name may end as another does.
             if others:
                 pair = (str(line["endpoint"]), max(others, key=len))
-                found.setdefault(pair, []).append(index)
-    return found
+                between.setdefault(pair, []).append(index)
+    return between
 
 
 def _orders_between(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list[Order]:
     """Whoever is followed after, or censored at or before, an event has it; nobody is so twice."""
     between = _between(lines)
-    found: list[Order] = []
+    orders: list[Order] = []
     for name, other in sorted({*between, *((other, name) for name, other in between)}):
         having = [f"{index}.patients" for index in between.get((name, other), [])]
         having += [
@@ -168,22 +173,22 @@ def _orders_between(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int
             if str(lines[index]["what"]).startswith("followed after")
             and f"{index}.events" in counts
         ]
-        found += [
-            (tuple(having), f"{place}.events")
-            for place, line in enumerate(lines)
+        orders += [
+            (tuple(having), f"{position}.events")
+            for position, line in enumerate(lines)
             if line["step"] == "observed"
             and line["endpoint"] == other
-            and f"{place}.events" in counts
+            and f"{position}.events" in counts
             and having
         ]
-    return found
+    return orders
 
 
 def _orders_at_risk(
     lines: Sequence[Mapping[str, Any]], at_risk: pd.DataFrame, counts: dict[str, int]
 ) -> list[Order]:
     """Add numbers at risk to the counts: groups share nobody, and all of them were eligible."""
-    found: list[Order] = []
+    orders: list[Order] = []
     together: dict[tuple[Any, ...], list[str]] = {}
     for index, row in enumerate(at_risk.to_dict("records")):
         if float(row["at_risk"]) % 1:
@@ -192,28 +197,24 @@ def _orders_at_risk(
         name = f"{index}.at_risk"
         counts[name] = int(row["at_risk"])
         together.setdefault((row["endpoint"], row["landmark"], row["time"]), []).append(name)
-        found += [
-            (name, f"{place}.patients")
-            for place, line in enumerate(lines)
+        orders += [
+            (name, f"{position}.patients")
+            for position, line in enumerate(lines)
             if line["step"] == "in phase"
             and (line["endpoint"], line["phase"]) == (row["endpoint"], row["group"])
         ]
     eligible = [
-        (line["endpoint"], f"{place}.patients")
-        for place, line in enumerate(lines)
+        (line["endpoint"], f"{position}.patients")
+        for position, line in enumerate(lines)
         if line["step"] == "eligible"
     ]
-    found += [
-        (tuple(names), whole)
+    orders += [
+        (tuple(names), eligible_patients)
         for (endpoint, *_), names in together.items()
-        for of, whole in eligible
+        for of, eligible_patients in eligible
         if of == endpoint
     ]
-    return [
-        (less, more)
-        for less, more in found
-        if sum(counts[one] for one in parts(less)) <= counts[more]
-    ]
+    return _fulfilled(orders, counts)
 
 
 def _sums(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list[Sum]:
@@ -229,34 +230,35 @@ def _sums(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list
         ]
 
     out = of("excluded")
-    found: list[Sum] = []
+    sums: list[Sum] = []
     for endpoint in dict.fromkeys(str(line["endpoint"]) for line in lines if line["endpoint"]):
         eligible = of("eligible", endpoint=endpoint)
         events = of("eligible", endpoint=endpoint, column="events")
         inside = of("in phase", endpoint=endpoint, column="events")
         seen = of("observed", endpoint=endpoint)
         left = [*of("left out", endpoint=endpoint), *eligible]
-        found += [(whole, [*out, *rest]) for whole in of("read") for rest in (seen, left)]
-        found += [(whole, inside) for whole in events]
+        sums += [(total, [*out, *rest]) for total in of("read") for rest in (seen, left)]
+        sums += [(total, inside) for total in events]
         # Both add up to the cohort, whether or not the number read is shown; and of those under
         # observation and of those who never were, each by itself.
         if len(seen) == 1:
-            found.append((seen[0], left))
+            sums.append((seen[0], left))
         for never in (False, True):
             own = [
                 [name for name in names if _never(lines[int(name.split(".")[0])]) == never]
                 for names in (seen, left)
             ]
-            found += [(whole, own[1]) for whole in own[0]]
+            sums += [(total, own[1]) for total in own[0]]
             if not never:
                 brief = of("follow-up", endpoint=endpoint)
-                found += [(whole, brief) for whole in own[0]]
-    found += _sums_of_starts(lines)
-    found += _sums_of_transitions(lines, counts)
+                sums += [(total, brief) for total in own[0]]
+    sums += _sums_of_starts(lines)
+    sums += _sums_of_transitions(lines, counts)
     return [
-        one
-        for one in found
-        if len(terms(one)) > 1 and not sum(sign * counts[name] for name, sign in terms(one))
+        equation
+        for equation in sums
+        if len(terms(equation)) > 1
+        and not sum(sign * counts[name] for name, sign in terms(equation))
     ]
 
 
@@ -279,12 +281,12 @@ def _sums_of_transitions(
         ]
 
     pairs = [of("eligible", DEATH_IN_REMISSION, other) for other in (RELAPSE, DEATH_AFTER_RELAPSE)]
-    found: list[Sum] = [
-        (whole, pair) for whole in of("observed") for pair in pairs if len(pair) == 2
+    sums: list[Sum] = [
+        (total, pair) for total in of("observed") for pair in pairs if len(pair) == 2
     ]
     # Deaths after relapse are those that follow an event of relapse-free survival.
     after = of("eligible", DEATH_AFTER_RELAPSE)
-    return found + [(whole, after) for whole in of("order") if after]
+    return sums + [(total, after) for total in of("order") if after]
 
 
 def _sums_of_starts(lines: Sequence[Mapping[str, Any]]) -> list[Sum]:
@@ -293,20 +295,22 @@ def _sums_of_starts(lines: Sequence[Mapping[str, Any]]) -> list[Sum]:
     for index, line in enumerate(lines):
         if line["step"] == "phase start":
             starts.setdefault((str(line["phase"]), str(line["endpoint"])), []).append(index)
-    found: list[Sum] = []
+    sums: list[Sum] = []
     first: dict[str, list[str]] = {}
-    for (phase, endpoint), places in starts.items():
-        names = [f"{index}.patients" for index in places]
-        with_time = [f"{index}.patients" for index in places if lines[index]["what"] not in WITHOUT]
+    for (phase, endpoint), positions in starts.items():
+        names = [f"{index}.patients" for index in positions]
+        with_time = [
+            f"{index}.patients" for index in positions if lines[index]["what"] not in WITHOUT
+        ]
         for index, line in enumerate(lines):
             own = line["step"] == "in phase" and line["phase"] == phase
             if line["endpoint"] == endpoint and (own or line["step"] == "eligible"):
-                found.append((f"{index}.patients", with_time))
+                sums.append((f"{index}.patients", with_time))
         if phase in first:
-            one, *others = first[phase]
-            found.append((one, [*names, *(f"{LESS}{other}" for other in others)]))
+            total, *others = first[phase]
+            sums.append((total, [*names, *(f"{LESS}{other}" for other in others)]))
         first.setdefault(phase, names)
-    return found
+    return sums
 
 
 def _hidden_times(lines: Sequence[Mapping[str, Any]], masked: Masked) -> set[int]:

@@ -136,16 +136,16 @@ def _rests(
     counts: Mapping[str, int], orders: Sequence[Order], minimum: int
 ) -> dict[str, tuple[int, Sum]]:
     """Count what wholes have more than their parts, where that is small; with the sum it makes."""
-    found: dict[str, tuple[int, Sum]] = {}
+    rests: dict[str, tuple[int, Sum]] = {}
     for less, more in orders:
-        rest = counts[more] - sum(counts[one] for one in parts(less))
+        rest = counts[more] - sum(counts[part] for part in parts(less))
         if is_small(rest, minimum):
             name = f"{more} without {' '.join(parts(less))}"
-            found[name] = (rest, (more, [*parts(less), name]))
-    return found
+            rests[name] = (rest, (more, [*parts(less), name]))
+    return rests
 
 
-def terms(one: Sum) -> list[tuple[str, float]]:
+def terms(equation: Sum) -> list[tuple[str, float]]:
     """Write a sum as terms that together are 0.
 
     Examples
@@ -153,7 +153,7 @@ def terms(one: Sum) -> list[tuple[str, float]]:
     >>> terms(("all", ["old", "-left"]))
     [('all', 1.0), ('old', -1.0), ('left', 1.0)]
     """
-    whole, parts = one
+    whole, parts = equation
     return [
         (whole, 1.0),
         *((part.removeprefix(LESS), 1.0 if part.startswith(LESS) else -1.0) for part in parts),
@@ -219,15 +219,15 @@ class _Known:
         """Write what is known of hidden counts as rules, and as the matrices of a program."""
         column = {other: index for index, other in enumerate(sorted(hidden))}
         rules = {
-            "eq": [terms(one) for one in self.sums],
+            "eq": [terms(equation) for equation in self.sums],
             "ub": [
                 [*((part, 1.0) for part in parts(less)), (more, -1.0)] for less, more in self.orders
             ],
         }
         # Those in which nothing is hidden say nothing.
         rules = {
-            kind: [rule for rule in all_rules if any(other in column for other, _ in rule)]
-            for kind, all_rules in rules.items()
+            kind: [rule for rule in written if any(other in column for other, _ in rule)]
+            for kind, written in rules.items()
         }
         system: dict[str, Any] = {}
         for kind, used in rules.items():

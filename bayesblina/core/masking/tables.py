@@ -59,8 +59,8 @@ def coarse_times(table: pd.DataFrame, landmarks: Collection[float] = ()) -> pd.D
     for name in TIMES:
         if name in shown:
             shown[name] = [
-                float(one) if one in kept else digits(float(one), TIME_DIGITS)
-                for one in shown[name]
+                float(time) if time in kept else digits(float(time), TIME_DIGITS)
+                for time in shown[name]
             ]
     return shown
 
@@ -78,8 +78,8 @@ def without_counts(text: str, masked: Masked) -> str:
     '* of * patients, at risk until 35.7 months, from 8 on'
     """
 
-    def shown(found: re.Match[str]) -> str:
-        word = found.group()
+    def shown(match: re.Match[str]) -> str:
+        word = match.group()
         value = float(word.replace(",", ""))
         if "." not in word:
             return word if masked.shows(int(value)) else MASK
@@ -89,37 +89,37 @@ def without_counts(text: str, masked: Masked) -> str:
     return _NUMBER.sub(shown, text)
 
 
-def mask_flow(table: pd.DataFrame, found: MaskedAccount) -> pd.DataFrame:
+def mask_flow(table: pd.DataFrame, account: MaskedAccount) -> pd.DataFrame:
     """Hide counts and person-times of an account.
 
     The same columns; hidden cells hold the mask, and person-time is whole.
     """
-    if found.masked.minimum <= 1:
+    if account.masked.minimum <= 1:
         return table
     changed: dict[str, list[Any]] = {
         name: [
             cell
             if pd.isna(cell)
             else MASK
-            if f"{index}.{name}" in found.masked.hidden
+            if f"{index}.{name}" in account.masked.hidden
             else int(cell)
             for index, cell in enumerate(table[name])
         ]
         for name in ("patients", "events")
     }
     changed["person_time"] = [
-        cell if pd.isna(cell) else MASK if index in found.times else round(float(cell))
+        cell if pd.isna(cell) else MASK if index in account.times else round(float(cell))
         for index, cell in enumerate(table["person_time"])
     ]
     return _columns(table, changed)
 
 
-def mask_at_risk(table: pd.DataFrame, found: MaskedAccount) -> pd.DataFrame:
+def mask_at_risk(table: pd.DataFrame, account: MaskedAccount) -> pd.DataFrame:
     """Hide numbers at risk.
 
     The same columns; hidden cells hold the mask.
     """
-    masked = found.masked
+    masked = account.masked
     if masked.minimum <= 1:
         return table
     cells = [
@@ -158,7 +158,7 @@ def mask_safety(
         for name in ("patients", "with_event", "events", "person_time", *sum(_SAFETY.values(), ()))
         if name in table
     }
-    for place, row in enumerate(table.to_dict("records")):
+    for index, row in enumerate(table.to_dict("records")):
         patients, hit, events = (int(row[name]) for name in ("patients", "with_event", "events"))
         few = not masked.shows(patients) or str(row["phase"]) in untold
         # Estimates are functions of the counts.
@@ -168,15 +168,15 @@ def mask_safety(
         timed = not few and str(row["phase"]) not in timeless
         for name, known in (("patients", not few), ("with_event", share), ("events", rate)):
             if not known:
-                changed[name][place] = MASK
+                changed[name][index] = MASK
         if "person_time" in changed:
             time = changed["person_time"]
-            time[place] = round(float(time[place])) if timed else MASK
+            time[index] = round(float(time[index])) if timed else MASK
         for kind, known in (("share", share), ("rate", rate and timed)):
             for name in _SAFETY[kind]:
                 if name in changed:
-                    value = float(changed[name][place])
-                    changed[name][place] = digits(value, RATIO_DIGITS) if known else math.nan
+                    value = float(changed[name][index])
+                    changed[name][index] = digits(value, RATIO_DIGITS) if known else math.nan
     if "person_time" in changed:
         # The account has that of all phases together: none is hidden alone.
         time = changed["person_time"]
@@ -324,17 +324,17 @@ def read_observed(rows: pd.DataFrame, times: Floats, *, minimum: int) -> tuple[F
     few = rows.loc[rows["at_risk"] < max(minimum, 1), "time"]
     last = float(rows["time"].max())
     at = times[times < float(few.min())] if len(few) else times[times <= last]
-    place = np.searchsorted(rows["time"].to_numpy(float), at, side="right") - 1
-    at, place = at[place >= 0], place[place >= 0]
-    survival = rows["survival"].to_numpy(float)[place]
+    row = np.searchsorted(rows["time"].to_numpy(float), at, side="right") - 1
+    at, row = at[row >= 0], row[row >= 0]
+    survival = rows["survival"].to_numpy(float)[row]
     if minimum <= 1:
         return at, survival.round(OBSERVED_DECIMALS)
     events = rows["events"].to_numpy(float).cumsum()
-    seen, total = events[place], float(events[-1]) if len(events) else 0.0
+    seen, total = events[row], float(events[-1]) if len(events) else 0.0
     ends = [
         index
-        for index, one in enumerate(seen)
-        if not is_small(one, minimum) and not is_small(round(total - one, 6), minimum)
+        for index, count in enumerate(seen)
+        if not is_small(count, minimum) and not is_small(round(total - count, 6), minimum)
     ]
     if not ends or not ends[-1]:
         return at[:0], survival[:0]

@@ -10,13 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from docx import Document
 from scipy.optimize import linprog
 
 import bayesblina as bb
-from bayesblina import tables
-from bayesblina.classical.curves import mantel_byar
-from bayesblina.classical.ladder import COX, MANTEL_BYAR
+from bayesblina.classical.curves import mantel_byar, numbers_at_risk
 from bayesblina.cli.gates import gates
 from bayesblina.core.csv_files import to_csv
 from bayesblina.core.errors import StorageError
@@ -31,40 +28,23 @@ from bayesblina.output.report.page import render_shown
 from bayesblina.output.report.results import Results
 from bayesblina.output.report.summary import summary
 from bayesblina.patients.cohort import Cohort
-from tests.core.attacks import account_of, information, recovered
+from tests.core.attacks import account_of
+from tests.output.few import MINIMUM, QUESTION, cohort, guesses, published
 
-QUESTION = bb.Question(exposed="m", eligible_from="entry")
-MINIMUM = 5
 ENDS = ("os", "rfs")
+COUNTS = (
+    "patients",
+    "events",
+    "events_exposed",
+    "events_reference",
+    "with_event",
+    "observed",
+    "observed_reference",
+    "at_risk",
+    "evaluated",
+    "patients_above_limit",
+)
 PRIVATE = {"fit.nc", "unmasked.json"}
-
-
-def cohort(exposed: int, events: int, *, patients: int = 90, seed: int = 5) -> Cohort:
-    """Make patients of whom so many enter the later phase, and so many of these die in it.
-
-    Of the other endpoint there are enough events everywhere, but few at risk late.
-    """
-    generator = np.random.default_rng([seed, exposed, events])
-    time = np.round(generator.uniform(6.0, 40.0, patients), 3)
-    who = np.arange(patients) < exposed
-    start = np.where(who, np.round(time * 0.3, 3), np.nan)
-    died = (np.arange(patients) % 2 == 0) & ~who
-    died[:events] = True
-    sick = np.where(who, np.arange(patients) % 2, np.arange(patients) % 3 > 0).astype(int)
-    table = pd.DataFrame(
-        {"id": range(patients), "t": time, "d": died.astype(int), "s": sick, "m": start}
-    )
-    table["r"] = np.round(np.where(who, time * 0.9, time * 0.8), 3)
-    return bb.read_cohort(
-        table,
-        patient="id",
-        unit="months",
-        endpoints={
-            "os": bb.Endpoint(time="t", event="d"),
-            "rfs": bb.Endpoint(time="r", event="s"),
-        },
-        phases=bb.Phases(m="m"),
-    )
 
 
 def written(folder: Path, patients: Cohort) -> Results:
@@ -108,28 +88,6 @@ def attacked(
 ) -> tuple[str, Path, Results]:
     folder = tmp_path_factory.mktemp("few")
     return request.param, folder, written(folder, cohort(*KINDS[request.param]))
-
-
-def published(folder: Path) -> dict[str, pd.DataFrame]:
-    """Read every table that is handed on, as texts."""
-    return {
-        path.stem: pd.read_csv(path, dtype=str, keep_default_na=False)
-        for path in folder.glob("*.csv")
-    }
-
-
-COUNTS = (
-    "patients",
-    "events",
-    "events_exposed",
-    "events_reference",
-    "with_event",
-    "observed",
-    "observed_reference",
-    "at_risk",
-    "evaluated",
-    "patients_above_limit",
-)
 
 
 def test_no_small_count_stands_in_any_table(attacked: tuple[str, Path, Results]) -> None:
@@ -375,50 +333,6 @@ def test_what_a_masked_folder_keeps_is_needed_and_checked(
         read_results(tmp_path)
 
 
-# Word.
-
-
-def cells(path: Path) -> list[list[str]]:
-    (table,) = Document(str(path)).tables
-    return [[cell.text for cell in row.cells] for row in table.rows]
-
-
-def test_word_tables_tell_no_small_count(tmp_path: Path) -> None:
-    patients = cohort(30, 3)
-    ladder = bb.bias_ladder(patients, QUESTION, landmarks=[8.0])
-    tables.bias_ladder(ladder, minimum=MINIMUM).write(tmp_path / "ladder.docx")
-    rows = cells(tmp_path / "ladder.docx")
-    # Of os 3 die in the phase: no rung is left. Of rfs there are enough on both sides.
-    shown = {name: [" to " in " ".join(row) for row in rows if row[0] == name] for name in ENDS}
-    assert not any(shown["os"])
-    assert all("–" in row for row in rows if row[0] == "os")
-    assert any(shown["rfs"])
-    few = ladder[ladder["events_exposed"].between(1, 4)]["endpoint"].unique()
-    assert list(few) == ["os"]
-    events = pd.DataFrame(
-        {
-            "phase": ["c", "m", "n"],
-            "patients": [90, 30, 4],
-            "with_event": [50, 3, 4],
-            "share": [50 / 90, 0.1, 1.0],
-            "events": [80, 3, 7],
-            "person_time": [900.0, 301.5, 11.5],
-        }
-    )
-    tables.adverse_events(events, unit="months", minimum=MINIMUM).write(tmp_path / "ae.docx")
-    adverse = cells(tmp_path / "ae.docx")[1:]
-    assert adverse[0][1:5] == ["90", "50", "55.6", "80"]
-    assert adverse[1][1:5] == ["30", MASK, "–", MASK]
-    assert adverse[2][1:] == [MASK, MASK, "–", MASK, MASK]
-
-
-@pytest.mark.parametrize("wrong", [0, True, 2.5])
-def test_word_tables_take_a_whole_minimum(wrong: int) -> None:
-    row = {"phase": "m", "patients": 9, "with_event": 5, "share": 0.5, "events": 8}
-    with pytest.raises(bb.errors.SpecError, match="minimum must be at least 1"):
-        tables.adverse_events(pd.DataFrame([row]), unit="months", minimum=wrong)
-
-
 def test_what_a_machine_is_told_of_the_gate_leaves_out_withheld_endpoints(
     attacked: tuple[str, Path, Results],
 ) -> None:
@@ -495,32 +409,45 @@ def test_the_formula_of_two_methods_finds_no_hidden_count(
     assert found[MINIMUM] == []
 
 
-def guesses(folder: Path) -> list[float]:
-    """Try the formula with every number of the endpoint that may stand for one of its three."""
-    told = {
-        name: table[table["endpoint"] == "os"]
-        for name, table in published(folder).items()
-        if "endpoint" in table
+@pytest.mark.parametrize("without", [1, 2, 4])
+def test_few_who_have_no_event_are_in_no_file(
+    attacked: tuple[str, Path, Results], without: int, tmp_path: Path
+) -> None:
+    """20 less 18 are two patients: from the account and the numbers at risk together."""
+    kind, _, whole = attacked
+    if kind != "enough":
+        pytest.skip("the same fit does for all numbers of events")
+    patients = cohort(20, 20 - without, seed=6)
+    counted = bb.person_time(patients, QUESTION, cuts=whole.fit.person_time.cuts)
+    at_risk = numbers_at_risk(patients, QUESTION, [8.0, 12.0, 16.0], landmark=8.0)
+    tables = {
+        **whole.tables,
+        "patient_flow": (patients.account() + counted.account()).table,
+        "at_risk": at_risk.assign(landmark=8.0),
     }
-    rungs = told["bias_ladder"].to_dict("records")
-    of_peto = [row for row in rungs if row["method"] == MANTEL_BYAR]
-    of_cox = [row for row in rungs if row["method"] == COX]
-    answers = told["hazard_ratios"].to_dict("records")
-    pairs = [(row["lower"], row["upper"]) for row in of_cox]
-    pairs += [(row["companion_lower"], row["companion_upper"]) for row in answers]
-    variances = [
-        information(*map(float, (row["lower"], row["upper"]))) for row in of_peto if row["lower"]
+    write_shown(tmp_path, without_few(replace(whole, tables=tables), minimum=MINIMUM))
+    told = published(tmp_path)
+    flow, risk = told["patient_flow"], told["at_risk"]
+    flow, risk = flow[flow["endpoint"] == "os"], risk[risk["endpoint"] == "os"]
+    (inside,) = flow[flow["phase"].eq("m") & flow["step"].eq("in phase")].to_dict("records")
+    (eligible,) = flow[flow["step"] == "eligible"].to_dict("records")
+    true = tables["patient_flow"].loc[
+        lambda rows: rows["phase"].eq("m") & rows["step"].eq("in phase"), ["patients", "events"]
     ]
-    variances += [float(row["variance"]) for row in told["classical"].to_dict("records")]
-    weighted = [information(float(lower), float(upper)) for lower, upper in pairs if lower]
-    ratios = [row["estimate"] for row in of_cox] + [row["companion_median"] for row in answers]
-    return [
-        recovered(variance, information_of_cox, float(ratio))
-        for variance in variances
-        for information_of_cox in weighted
-        for ratio in ratios
-        if ratio
-    ]
+    assert (true["patients"] - true["events"]).iloc[0] == without
+    assert MASK in (inside["patients"], inside["events"])
+    # Whoever is at risk in the phase was in it; and no more than all are.
+    most = 90 if eligible["patients"] == MASK else int(eligible["patients"])
+    in_m = risk.loc[risk["group"].eq("m") & risk["at_risk"].ne(MASK), "at_risk"].astype(int)
+    events = None if inside["events"] == MASK else int(inside["events"])
+    number = None if inside["patients"] == MASK else int(inside["patients"])
+    least = number or max([events or 1, *in_m])
+    possible = {
+        all_of_them - having
+        for all_of_them in range(least, (number or most) + 1)
+        for having in ([events] if events else range(1, all_of_them + 1))
+    }
+    assert possible >= set(range(1, MINIMUM))
 
 
 def test_estimates_of_other_counts_are_not_hidden_with_an_account(

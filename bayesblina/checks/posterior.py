@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import pandas as pd
 import xarray as xr
@@ -16,6 +15,7 @@ from bayesblina.checks.weaknesses import unreliable, weaknesses
 from bayesblina.core import tables
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import EstimandError
+from bayesblina.core.escaping import html
 from bayesblina.core.tables import Kind
 from bayesblina.inference.baseline_gate import BaselineGate
 from bayesblina.inference.convergence import Convergence
@@ -128,8 +128,8 @@ class Checks:
 
 
 def _listed(title: str, sentences: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(one)}</li>" for one in sentences)
-    return f"<p>{escape(title)}</p><ul>{items}</ul>"
+    items = "".join(f"<li>{html(one)}</li>" for one in sentences)
+    return f"<p>{html(title)}</p><ul>{items}</ul>"
 
 
 def check(fit: Fit) -> Checks:

@@ -65,6 +65,11 @@ RESULTS = frozenset(
         "unmasked.json",
     }
 )
+# A version that was handed on is not taken back by a second one.
+LOWERED = (
+    "The folder was masked at {own}, and this shows counts from {minimum} on: if that version was "
+    "handed on, both together tell what it hid."
+)
 DEMO_MARK = "# The synthetic study of `bayesblina demo`; never patient data.\n"
 DEMO_FILES = ("patients.csv", "adverse_events.csv", "study.toml")
 
@@ -208,6 +213,9 @@ def report(
         manner.say(f"Report: {target}")
         for words in masking_in_words(left, staying(folder) if out is None else ()):
             manner.say(words)
+        own = int(results.record.get("minimum_count", 1))
+        if minimum < own:
+            manner.warn(LOWERED.format(own=own, minimum=minimum))
         for words in failures_in_words(results.fit):
             manner.warn(f"{words} The report says so beside every number.")
         code = MARKED if results.fit.failed else ANSWERED
@@ -218,7 +226,7 @@ def report(
                 "report": target,
                 "bytes": target.stat().st_size,
                 "converged": results.fit.converged,
-                **gates(results.fit, withheld=left.withheld),
+                **gates(left),
                 "synthetic": results.synthetic,
                 "minimum_count": minimum,
             }
@@ -402,7 +410,6 @@ def _run(
     with manner.stage("load libraries"):
         from bayesblina.checks.refit import with_refit
         from bayesblina.core.files import write_text
-        from bayesblina.core.masking import MINIMUM_COUNT
         from bayesblina.inference.fitting import fit
         from bayesblina.inference.storage import save
         from bayesblina.output.report import Curves, analyse, make_record
@@ -452,11 +459,7 @@ def _run(
         safety,
     )
     title = study.content.title or study.path.stem
-    minimum = next(
-        one
-        for one in (minimum_count, study.content.report.minimum_count, MINIMUM_COUNT)
-        if one is not None
-    )
+    minimum = least_shown(minimum_count, study.content.report.minimum_count)
     with manner.stage("tables"):
         told = {"title": title, "source": cohort.source, "notes": found.notes}
         results = Results(fit=fitted, tables=found.tables, record=told)
@@ -485,6 +488,13 @@ def _run(
             whole = read_results(stage, beside=out)
             write_text(stage / REPORT, render_shown(without_few(whole, minimum=minimum)))
     return fitted, left
+
+
+def least_shown(asked: int | None, of_study: int | None) -> int:
+    """Settle the smallest count that is shown: the command line's, else the study file's."""
+    from bayesblina.core.masking import MINIMUM_COUNT
+
+    return next(count for count in (asked, of_study, MINIMUM_COUNT) if count is not None)
 
 
 def _analyse(
@@ -548,7 +558,7 @@ def _tell(result: tuple[Fit, Shown], out: Path, manner: Manner, *, command: str)
             "files": sorted(path.name for path in out.iterdir() if path.is_file()),
             "converged": fitted.converged,
             "failures": fitted.convergence.failures(),
-            **gates(fitted, withheld=left.withheld),
+            **gates(left),
             "synthetic": fitted.person_time.synthetic,
             "seed": fitted.provenance.seed,
             "hazard_ratios": rows,

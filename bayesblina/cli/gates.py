@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bayesblina.inference.fitting import Fit
+    from bayesblina.output.report.hiding import Shown
 
 
 def failures_in_words(fit: Fit) -> list[str]:
@@ -31,24 +31,22 @@ def failures_in_words(fit: Fit) -> list[str]:
     return found
 
 
-def gates(fit: Fit, *, withheld: Collection[str] = ()) -> dict[str, Any]:
-    """Say how the gates other than convergence came out, for a machine.
-
-    Parameters
-    ----------
-    withheld
-        Endpoints of which no estimate may be shown: the standard deviation of a log hazard ratio
-        tells how few events there were.
-    """
+def gates(left: Shown) -> dict[str, Any]:
+    """Say how the gates other than convergence came out, for a machine: as it may be shown."""
+    from bayesblina.output.report.answer import event_times_in_words
     from bayesblina.output.report.hiding import about_others
 
-    exact, table = fit.event_times, fit.gate.table
+    fit = left.whole.fit
+    exact = fit.event_times
+    # Shares of events, with their number, are counts.
+    found = [] if exact is None else event_times_in_words(fit, coarse=left.coarse)
+    told = found[: 0 if exact is None else len(exact.messages)]
     state = "not looked at" if exact is None else "passed" if exact.passed else "failed"
     return {
         "baseline": fit.gate.state,
-        "baseline_gate": table[~table["endpoint"].isin(withheld)].to_dict("records"),
+        "baseline_gate": left.gate.to_dict("records"),
         "event_times": state,
-        "event_times_found": [] if exact is None else list(about_others(exact.messages, withheld)),
+        "event_times_found": list(about_others(told, left.withheld)),
     }
 
 

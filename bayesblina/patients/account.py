@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from types import MappingProxyType
 
 import pandas as pd
 
+from bayesblina.core.escaping import html, markdown, plain
+
 COLUMNS = ("step", "endpoint", "phase", "what", "patients", "events", "person_time")
 # Kinds of an account's columns of numbers: what is not counted is missing, and not 0.
 KINDS = MappingProxyType({"patients": "int64", "events": "Int64", "person_time": "Float64"})
-# What would be markup or HTML in a cell of a Markdown table; and control characters, which are none
-# that anybody sees, and those that turn the direction of what follows.
-_MARKDOWN: dict[int, str | None] = {
-    **{ord(letter): f"\\{letter}" for letter in "|[]`*_"},
-    **{ord(letter): escape(letter) for letter in "&<>"},
-    **dict.fromkeys([*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]),
-}
 # Told where it holds for most patients, which may also be the sign of a wrong unit.
 BRIEF = "followed up for less than a day, as most are: check the unit"
 NOT_BRIEF = "followed up for a day or longer"
@@ -40,11 +34,11 @@ def to_html(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "
     >>> to_html(["a"], [["<b>"]])
     '<table><thead><tr><th>a</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table>'
     """
-    titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    titles = "".join(f"<th>{html(cell)}</th>" for cell in head)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td>{html(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
-    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    above = f"<caption>{html(caption)}</caption>" if caption else ""
     return f"<table>{above}<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -58,10 +52,8 @@ def to_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     | --- |
     | \* |
     """
-    return "\n".join(
-        "| " + " | ".join(" ".join(cell.split()).translate(_MARKDOWN) for cell in row) + " |"
-        for row in (head, ("---",) * len(head), *rows)
-    )
+    titles, *lines = [[markdown(plain(cell)) for cell in row] for row in (head, *rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (titles, ["---"] * len(head), *lines))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import SpecError
+from bayesblina.core.escaping import html
 from bayesblina.patients.account import to_html
 from bayesblina.patients.rules import DAYS_PER_UNIT
 from bayesblina.person_time.cells import PersonTime
@@ -139,7 +139,7 @@ class EventTimes:
             for row in self.table.itertuples(index=False)
         ]
         state = "passed" if self.passed else "FAILED"
-        said = "".join(f"<p>{escape(text)}.</p>" for text in (*self.messages, *self.notes))
+        said = "".join(f"<p>{html(text)}.</p>" for text in (*self.messages, *self.notes))
         return to_html(COLUMNS, rows, f"Event times by the day: {state}") + said
 
 

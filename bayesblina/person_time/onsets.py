@@ -206,8 +206,8 @@ def adverse_events(
         How `start` is counted. ``"times"``: from the cohort's origin, in its unit, 0 at the origin.
         ``"study days"``, as CDISC's ASTDY and AESTDY: day 1 is the day of the origin and day -1
         the one before; there is no day 0. ``"dates"``, as ASTDT and AESTDTC: with the origin's
-        date in `origin`. By default times, unless the column is or looks like one of study days:
-        then it must be said.
+        date in `origin`. By default times, unless the column is or looks like one of study days,
+        or is named for days: then it must be said.
     origin
         Column with the date of the cohort's origin, for dates: of `table`, or of `origins`.
     origins
@@ -291,29 +291,13 @@ def adverse_events(
     rows = OnsetRows(frame, patient, partial_dates=partial_dates, date_format=date_format)
     rows.keep_flagged(flags)
     ids = pd.Index(cohort.patients.astype(str))
-    rows.judge(
-        patient,
-        ids.get_indexer(pd.Index(rows.columns.ids)) < 0,
-        "strangers",
-        leave_out,
-        "patients who are not in the cohort",
-        "Expected the cohort's ids, or leave_out=['strangers'].",
-    )
-    rows.narrow()
+    rows.known(patient, ids, leave_out)
     rows.graded(grade, minimum_grade, leave_out)
     rows.narrow()
     # A row whose patient is unknown has been judged; any row of the cohort will do for it.
     who = np.maximum(ids.get_indexer(pd.Index(rows.columns.ids)), 0)
-    names = rows.columns.text(term)
-    rows.report(term, names == "", "events without a term", "Name every event.")
-    rows.judge(
-        start,
-        rows.columns.text(start) == "",
-        "undated",
-        leave_out,
-        "events without a start",
-        "Give a start, or leave_out=['undated'].",
-    )
+    names = rows.named(term)
+    rows.dated(start, leave_out)
     begin, end = observation(cohort, endpoint)
     stop = end
     if transplant == "censor" and cohort.transplant is not None:

@@ -1,7 +1,6 @@
 """Hidden counts cannot be worked out: from sums and orders, and from what is computed of them."""
 
 import json
-import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,8 @@ import pytest
 import bayesblina as bb
 from bayesblina.classical.ladder import MANTEL_BYAR
 from bayesblina.classical.regressions import COX
-from bayesblina.core.masking import mask, mask_account
-from bayesblina.core.masking.tables import mask_ladder
+from bayesblina.core.masking import Masked, mask, mask_account
+from bayesblina.core.masking.tables import mask_flow, mask_ladder, mask_loo
 from bayesblina.core.tables.marks import BAYESIAN, COMPANION, OWN
 from bayesblina.output.report import read_results
 from bayesblina.output.report.flow import account
@@ -23,9 +22,9 @@ from bayesblina.output.report.hiding import about_others, without_few
 from bayesblina.output.report.page import render
 from bayesblina.output.report.results import Results
 from bayesblina.patients.cohort import Cohort
+from tests.core.attacks import account_of, information, recovered
 
 QUESTION = bb.Question(exposed="m", eligible_from="entry")
-WIDE = 2 * 1.959963984540054
 
 
 def cohort(exposed_events: int, *, patients: int = 80, seed: int = 3) -> Cohort:
@@ -45,18 +44,11 @@ def cohort(exposed_events: int, *, patients: int = 80, seed: int = 3) -> Cohort:
     )
 
 
-def recovered(ladder: pd.DataFrame) -> float:
-    """Work out the exposed phase's events from the intervals of two rungs.
-
-    The inverse variances of Peto's odds ratio and of Cox's hazard ratio are sums of p(1 - p) over
-    events, with the exposed share p of those at risk, and with it weighted by the hazard ratio.
-    """
+def of_rungs(ladder: pd.DataFrame) -> float:
+    """Work out the exposed phase's events from the intervals of two rungs."""
     rows = ladder[ladder["endpoint"] == "os"].set_index("method")
-    peto, cox = ((WIDE / math.log(rows["upper"][n] / rows["lower"][n])) ** 2 for n in RUNGS)
-    ratio = float(rows["estimate"][COX])
-    share = (1 - math.sqrt(ratio * peto / cox)) / (1 - ratio)
-    weighted = share * ratio / (1 - share + share * ratio)
-    return float(peto * weighted / (share * (1 - share)))
+    peto, cox = (information(rows["lower"][name], rows["upper"][name]) for name in RUNGS)
+    return recovered(peto, cox, float(rows["estimate"][COX]))
 
 
 RUNGS = (MANTEL_BYAR, COX)
@@ -65,7 +57,7 @@ RUNGS = (MANTEL_BYAR, COX)
 def test_the_attack_works_on_what_is_not_masked() -> None:
     for events in (1, 2, 3, 4):
         ladder = bb.bias_ladder(cohort(events), QUESTION)
-        assert recovered(ladder) == pytest.approx(events, abs=0.3)
+        assert of_rungs(ladder) == pytest.approx(events, abs=0.3)
 
 
 def small(demo: Path, exposed_events: int) -> Results:
@@ -152,7 +144,7 @@ def test_other_rungs_are_masked_where_any_number_of_events_by_phase_is(
     assert not os.loc[[COMPANION, BAYESIAN], "masked"].any()
     with pytest.raises(KeyError):
         # What is left of the formula's parts is one inverse variance.
-        recovered(left[~left["masked"]])
+        of_rungs(left[~left["masked"]])
 
 
 def test_observed_curves_do_not_tell_who_is_at_risk(demo: tuple[Path, Any]) -> None:
@@ -238,3 +230,86 @@ def test_states_that_are_compared_are_summed_before_they_are_called_few() -> Non
     assert found.few == {"rfs"}
     assert found.closed == {"os"}
     assert mask_account(table, minimum=1).few == frozenset()
+
+
+# What a whole has more than its part.
+
+
+def test_patients_without_an_event_are_a_count() -> None:
+    """18 of 20 in the phase have the event: two do not, and neither the sum may tell them."""
+    table = account_of(
+        ("eligible", "os", "", "at risk", 60, 40),
+        ("in phase", "os", "c", "reference", 60, 22),
+        ("in phase", "os", "m", "exposed", 20, 18),
+    )
+    found = mask_account(table, minimum=5)
+    # The events by phase are what is compared; without the number of patients they tell nothing.
+    assert found.masked.hidden == {"2.patients"}
+    assert 2 in found.times
+    assert len(found.times) == 2
+    assert found.closed == found.few == frozenset()
+    assert mask_flow(table, found)["patients"].tolist() == [60, 60, "*"]
+    # Who is at risk in the phase at some time was in it.
+    at_risk = pd.DataFrame(
+        {"endpoint": "os", "group": "m", "landmark": 0.0, "time": [2.0, 4.0], "at_risk": [20, 17]}
+    )
+    both = mask_account(table, minimum=5, at_risk=at_risk).masked
+    assert both.hidden == {"2.patients", "0.at_risk"}
+    # Where everybody was in it, the events go: what follows from them alone goes with them.
+    table["patients"] = 20
+    table["events"] = [18, 0, 18]
+    found = mask_account(table, minimum=5)
+    assert found.masked.hidden == {"0.events", "2.events"}
+    assert found.closed == {"os"}
+    assert not found.masked.shows(18)
+
+
+@pytest.mark.parametrize(
+    ("patients", "events", "hidden"),
+    [
+        # Everybody, or nobody, has it: as little a small count as 0 is.
+        (20, 20, False),
+        (20, 0, False),
+        (20, 19, True),
+        (20, 16, True),
+        (20, 15, False),
+    ],
+)
+def test_all_and_none_are_not_few(patients: int, events: int, hidden: bool) -> None:
+    table = account_of(("eligible", "os", "", "at risk", patients, events))
+    found = mask_account(table, minimum=5).masked
+    assert found.hidden == ({"0.events"} if hidden else frozenset())
+    assert found.shows_part(events, patients) == (not hidden)
+
+
+def test_those_of_a_phase_do_not_tell_the_few_who_never_came_to_it() -> None:
+    """38 of 40 eligible patients were ever in it: the two others are as few as any."""
+    table = account_of(
+        ("eligible", "os", "", "at risk", 40, 20),
+        ("in phase", "os", "c", "reference", 40, 10),
+        ("in phase", "os", "m", "exposed", 38, 10),
+    )
+    assert mask_account(table, minimum=5).masked.hidden == {"2.patients"}
+    # Where everybody came to it there is nobody else.
+    everybody = table.assign(patients=[40, 40, 40])
+    assert mask_account(everybody, minimum=5).masked.hidden == frozenset()
+
+
+def test_a_rest_is_audited_as_what_is_shown_is() -> None:
+    """12 of 13 and 5 of 9, 17 together: 5 may not be shown, or the first had 12."""
+    counts = {"all": 17, "a": 12, "a patients": 13, "b": 5, "b patients": 9}
+    sums = [("all", ["a", "b"])]
+    orders = [("a", "a patients"), ("b", "b patients")]
+    hidden = mask(counts, sums, minimum=5, orders=orders).hidden
+    assert "a" in hidden
+    assert hidden & {"all", "b"}
+    # As a bound only, where nobody in particular is the rest, nothing is small.
+    bounds = [("a", "a patients")]
+    assert mask(counts, sums, minimum=4, bounds=bounds).hidden == frozenset()
+
+
+def test_leave_one_out_does_not_tell_who_was_left_aside() -> None:
+    table = pd.DataFrame({"patients": [86, 86], "evaluated": [84, 86], "patients_above_limit": 9})
+    shown = mask_loo(table, Masked(minimum=5))
+    assert shown["evaluated"].tolist() == ["*", 86]
+    assert shown["patients_above_limit"].tolist() == [9, 9]

@@ -4,61 +4,48 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from docx import Document
 from scipy.optimize import linprog
 
 import bayesblina as bb
-from bayesblina import tables
+from bayesblina.classical.curves import numbers_at_risk
+from bayesblina.classical.rank_tests import mantel_byar
 from bayesblina.cli.gates import gates
 from bayesblina.core.csv_files import to_csv
 from bayesblina.core.errors import StorageError
-from bayesblina.core.masking import MASK, Masked, mask_account
-from bayesblina.core.masking.tables import coarse_times, mask_safety, read_observed, without_counts
+from bayesblina.core.masking import MASK
+from bayesblina.core.tables.marks import OWN
 from bayesblina.output.report import Curves, analyse, make_record, read_results
 from bayesblina.output.report import folder as report_folder
+from bayesblina.output.report.answer import gate_rows
 from bayesblina.output.report.folder import write_figures, write_shown
 from bayesblina.output.report.hiding import without_few
+from bayesblina.output.report.page import render_shown
 from bayesblina.output.report.results import Results
-from bayesblina.patients.account import Account
+from bayesblina.output.report.summary import summary
 from bayesblina.patients.cohort import Cohort
+from tests.core.attacks import account_of
+from tests.output.few import MINIMUM, QUESTION, cohort, guesses, published
 
-QUESTION = bb.Question(exposed="m", eligible_from="entry")
-MINIMUM = 5
 ENDS = ("os", "rfs")
+COUNTS = (
+    "patients",
+    "events",
+    "events_exposed",
+    "events_reference",
+    "with_event",
+    "observed",
+    "observed_reference",
+    "at_risk",
+    "evaluated",
+    "patients_above_limit",
+)
 PRIVATE = {"fit.nc", "unmasked.json"}
-
-
-def cohort(exposed: int, events: int, *, patients: int = 90, seed: int = 5) -> Cohort:
-    """Make patients of whom so many enter the later phase, and so many of these die in it.
-
-    Of the other endpoint there are enough events everywhere, but few at risk late.
-    """
-    generator = np.random.default_rng([seed, exposed, events])
-    time = np.round(generator.uniform(6.0, 40.0, patients), 3)
-    who = np.arange(patients) < exposed
-    start = np.where(who, np.round(time * 0.3, 3), np.nan)
-    died = (np.arange(patients) % 2 == 0) & ~who
-    died[:events] = True
-    sick = np.where(who, np.arange(patients) % 2, np.arange(patients) % 3 > 0).astype(int)
-    table = pd.DataFrame(
-        {"id": range(patients), "t": time, "d": died.astype(int), "s": sick, "m": start}
-    )
-    table["r"] = np.round(np.where(who, time * 0.9, time * 0.8), 3)
-    return bb.read_cohort(
-        table,
-        patient="id",
-        unit="months",
-        endpoints={
-            "os": bb.Endpoint(time="t", event="d"),
-            "rfs": bb.Endpoint(time="r", event="s"),
-        },
-        phases=bb.Phases(m="m"),
-    )
 
 
 def written(folder: Path, patients: Cohort) -> Results:
@@ -102,28 +89,6 @@ def attacked(
 ) -> tuple[str, Path, Results]:
     folder = tmp_path_factory.mktemp("few")
     return request.param, folder, written(folder, cohort(*KINDS[request.param]))
-
-
-def published(folder: Path) -> dict[str, pd.DataFrame]:
-    """Read every table that is handed on, as texts."""
-    return {
-        path.stem: pd.read_csv(path, dtype=str, keep_default_na=False)
-        for path in folder.glob("*.csv")
-    }
-
-
-COUNTS = (
-    "patients",
-    "events",
-    "events_exposed",
-    "events_reference",
-    "with_event",
-    "observed",
-    "observed_reference",
-    "at_risk",
-    "evaluated",
-    "patients_above_limit",
-)
 
 
 def test_no_small_count_stands_in_any_table(attacked: tuple[str, Path, Results]) -> None:
@@ -369,212 +334,155 @@ def test_what_a_masked_folder_keeps_is_needed_and_checked(
         read_results(tmp_path)
 
 
-# Word.
-
-
-def cells(path: Path) -> list[list[str]]:
-    (table,) = Document(str(path)).tables
-    return [[cell.text for cell in row.cells] for row in table.rows]
-
-
-def test_word_tables_tell_no_small_count(tmp_path: Path) -> None:
-    patients = cohort(30, 3)
-    ladder = bb.bias_ladder(patients, QUESTION, landmarks=[8.0])
-    tables.bias_ladder(ladder, minimum=MINIMUM).write(tmp_path / "ladder.docx")
-    rows = cells(tmp_path / "ladder.docx")
-    # Of os 3 die in the phase: no rung is left. Of rfs there are enough on both sides.
-    shown = {name: [" to " in " ".join(row) for row in rows if row[0] == name] for name in ENDS}
-    assert not any(shown["os"])
-    assert all("–" in row for row in rows if row[0] == "os")
-    assert any(shown["rfs"])
-    few = ladder[ladder["events_exposed"].between(1, 4)]["endpoint"].unique()
-    assert list(few) == ["os"]
-    events = pd.DataFrame(
-        {
-            "phase": ["c", "m", "n"],
-            "patients": [90, 30, 4],
-            "with_event": [50, 3, 4],
-            "share": [50 / 90, 0.1, 1.0],
-            "events": [80, 3, 7],
-            "person_time": [900.0, 301.5, 11.5],
-        }
-    )
-    tables.adverse_events(events, unit="months", minimum=MINIMUM).write(tmp_path / "ae.docx")
-    adverse = cells(tmp_path / "ae.docx")[1:]
-    assert adverse[0][1:5] == ["90", "50", "55.6", "80"]
-    assert adverse[1][1:5] == ["30", MASK, "–", MASK]
-    assert adverse[2][1:] == [MASK, MASK, "–", MASK, MASK]
-
-
-@pytest.mark.parametrize("wrong", [0, True, 2.5])
-def test_word_tables_take_a_whole_minimum(wrong: int) -> None:
-    row = {"phase": "m", "patients": 9, "with_event": 5, "share": 0.5, "events": 8}
-    with pytest.raises(bb.errors.SpecError, match="minimum must be a whole number from 1 on"):
-        tables.adverse_events(pd.DataFrame([row]), unit="months", minimum=wrong)
-
-
-# Parts.
-
-
-def test_numbers_at_risk_are_audited_with_the_account() -> None:
-    """43 less those eligible, of whom 39 are at risk later, are at most 4 who were left out."""
-    rows = [
-        ("read", "", "", "patients", 43, None),
-        ("left out", "os", "", "never reached c", 3, None),
-        ("eligible", "os", "", "at risk", 40, 20),
-    ]
-    columns = ["step", "endpoint", "phase", "what", "patients", "events"]
-    table = pd.DataFrame(rows, columns=columns).assign(person_time=float("nan"))
-    table["events"] = table["events"].astype("Int64")
-    risk = pd.DataFrame(
-        {"endpoint": "os", "group": ["m", "no m"], "landmark": 0.0, "time": 2.0}
-    ).assign(at_risk=[14, 25])
-    alone = mask_account(table, minimum=5)
-    assert alone.masked.hidden == {"1.patients", "2.patients"}
-    both = mask_account(table, minimum=5, at_risk=risk)
-    # One of the two is hidden as well, or the number read: else 4 would be the most.
-    assert both.masked.hidden & {"0.at_risk", "1.at_risk", "0.patients"}
-
-
-def test_observed_curves_are_read_where_enough_events_have_come() -> None:
-    """20 patients, one event a month from 1 to 12: read at 5 and 10, which takes the last two."""
-    time = np.arange(13.0)
-    survival = np.cumprod(np.r_[1.0, 1 - 1 / (20.0 - np.arange(12))])
-    rows = pd.DataFrame(
-        {"time": time, "survival": survival, "at_risk": 20 - np.r_[0, np.arange(12)]}
-    ).assign(events=np.r_[0, np.ones(12)])
-    at, values = read_observed(rows, time, minimum=5)
-    # 8 to 12: at least 5 at the end, and 7 of the 12 in the second part.
-    assert at.tolist() == time.tolist()
-    expected = np.interp(time, [0.0, 5.0, 12.0], survival[[0, 5, 12]]).round(2)
-    np.testing.assert_array_equal(values, expected)
-    # With 3 events in all there is nothing to read; with none a line.
-    few = rows[rows["time"] <= 3]
-    assert read_observed(few, time, minimum=5)[0].size == 0
-    flat = rows.assign(events=0.0, survival=1.0)
-    assert read_observed(flat, time, minimum=5)[1].tolist() == [1.0] * 13
-    # 4 events after the 9th month are few: the curve ends where they and 5 more are left.
-    at, _ = read_observed(rows.assign(at_risk=np.where(time > 9, 3, 9)), time, minimum=5)
-    assert at[-1] == 7.0
-
-
-def test_words_keep_no_small_count_and_no_exact_time() -> None:
-    few = Masked(minimum=5, hidden=frozenset(), values=frozenset({33}))
-    words = "os2: 2 of 33 patients (12 events, 0.36, 1,204 rows) until 35.70473, from 8 on"
-    assert without_counts(words, few) == (
-        f"os2: {MASK} of {MASK} patients (12 events, 0.36, 1,204 rows) until 35.7, from 8 on"
-    )
-
-
-def test_times_of_curves_are_nobodys_own() -> None:
-    table = pd.DataFrame({"time": [365.25, 35.70473], "horizon": [35.70473, 2.0]})
-    shown = coarse_times(table, landmarks=[365.25])
-    assert shown["time"].tolist() == [365.25, 35.7]
-    assert shown["horizon"].tolist() == [35.7, 2.0]
-
-
-def test_person_time_of_a_hidden_phase_does_not_follow_from_safety() -> None:
-    """A phase's person-time that the account hides, with its rate, is not in the other table."""
-    row = {"phase": "c", "patients": 86, "with_event": 71, "share": 0.826, "events": 169}
-    row |= {"person_time": 510.01, "rate_per_year_median": 3.98}
-    shown = mask_safety(
-        pd.DataFrame([row]),
-        Masked(minimum=5, hidden=frozenset(), values=frozenset()),
-        timeless={"c"},
-    ).iloc[0]
-    assert shown["person_time"] == MASK
-    assert np.isnan(shown["rate_per_year_median"])
-    assert shown["events"] == 169
-
-
-def test_an_account_of_nobody_hides_nothing() -> None:
-    empty = Account(lines=(), unit="months").table
-    assert mask_account(empty, minimum=5).masked.hidden == frozenset()
-
-
-def account_of(*rows: tuple[object, ...]) -> pd.DataFrame:
-    """Make an account without person-time."""
-    columns = ["step", "endpoint", "phase", "what", "patients", "events"]
-    table = pd.DataFrame(rows, columns=columns).assign(person_time=float("nan"))
-    table["events"] = table["events"].astype("Int64")
-    return table
-
-
-def test_transitions_add_up_to_the_events_of_their_endpoints() -> None:
-    """57 events of relapse-free survival less 54 relapses are 3 deaths in remission."""
-    table = account_of(
-        ("read", "", "", "patients", 120, None),
-        ("observed", "os", "", "under observation", 120, 30),
-        ("observed", "rfs", "", "under observation", 120, 57),
-        ("order", "os", "", "followed after an event of rfs", 54, 27),
-        ("eligible", "relapse", "", "at risk", 120, 54),
-        ("eligible", "death in remission", "", "at risk", 120, 3),
-        ("eligible", "death after relapse", "", "at risk", 54, 27),
-    )
-    hidden = mask_account(table, minimum=5).masked.hidden
-    # One way is rfs less relapses, the other os less deaths after relapse: both are closed.
-    assert "5.events" in hidden
-    assert hidden & {"2.events", "4.events"}
-    assert hidden & {"1.events", "6.events"}
-    # And deaths after relapse stand a second time, among those who are followed after it.
-    assert ("6.events" in hidden) == ("3.events" in hidden) or "1.events" in hidden
-
-
-def test_those_who_lie_so_to_an_event_have_it() -> None:
-    """Of 33 deaths 30 came to those censored for relapse: at most 3 followed a relapse."""
-    rows = [
-        ("read", "", "", "patients", 90, None),
-        ("observed", "os", "", "under observation", 90, 33),
-        ("observed", "rfs", "", "under observation", 90, 55),
-        ("order", "os", "", "followed after an event of rfs (includes: not declared)", 55, 2),
-        ("order", "rfs", "", "censored before an event of os (includes: not declared)", 30, 0),
-    ]
-    hidden = mask_account(account_of(*rows), minimum=5).masked.hidden
-    assert "3.events" in hidden
-    assert hidden & {"1.events", "4.patients"}
-    # With fewer who are censored 2 may as well be 5, and nothing else need be hidden.
-    rows[4] = (*rows[4][:4], 20, 0)
-    assert mask_account(account_of(*rows), minimum=5).masked.hidden == {"3.events"}
-
-
-def test_person_time_is_told_of_phases_whose_starts_alone_are_hidden() -> None:
-    """Starts have no person-time: those that are hidden hide none of adverse events."""
-    folder_table = account_of(
-        ("read", "", "", "patients", 90, None),
-        ("phase start", "os", "c", "during follow-up", 3, None),
-        ("eligible", "os", "", "at risk", 90, 33),
-        ("in phase", "os", "c", "reference", 90, 33),
-    )
-    found = mask_account(folder_table, minimum=5)
-    assert 1 in found.times
-    assert not {2, 3} & found.times
-
-
 def test_what_a_machine_is_told_of_the_gate_leaves_out_withheld_endpoints(
     attacked: tuple[str, Path, Results],
 ) -> None:
     """The sd of a log hazard ratio tells its events: 1 / sd² less the prior's precision."""
     kind, _, whole = attacked
     left = without_few(whole, minimum=MINIMUM)
-    told = gates(whole.fit, withheld=left.withheld)["baseline_gate"]
+    told = gates(left)["baseline_gate"]
     withheld = {"few events": {"os"}, "few patients": {"os", "rfs"}, "enough": set()}[kind]
     assert {row["endpoint"] for row in told} == {"os", "rfs"} - withheld
 
 
-def test_what_follows_anyway_does_not_tell_a_hidden_number() -> None:
-    """90 less 83 are 7: a mask there would say that 7 and 3 are the 10 events not in c."""
-    table = account_of(
+def test_numbers_of_parts_of_an_effect_are_in_no_gate_that_is_handed_on(
+    attacked: tuple[str, Path, Results],
+) -> None:
+    """Of one level or interval 2 may have the event, which its standard deviation would tell."""
+    kind, _, whole = attacked
+    if kind != "enough":
+        pytest.skip("one kind of folder shows it")
+    table = whole.fit.gate.table
+    parts = table.assign(effect="m, subgroup 55+", sd=7.7771, mean=5.4321, state="failed")
+    gate = replace(whole.fit.gate, table=pd.concat([table, parts], ignore_index=True))
+    fit = replace(whole.fit, gate=gate)
+    left = without_few(replace(whole, fit=fit), minimum=MINIMUM)
+    told = pd.DataFrame(gates(left)["baseline_gate"])
+    of_parts = told["effect"] != "m"
+    assert of_parts.sum() == len(ENDS)
+    assert told.loc[of_parts, "state"].tolist() == ["failed"] * len(ENDS)
+    assert told.loc[of_parts].select_dtypes("float").isna().all(axis=None)
+    assert told.loc[~of_parts, "sd"].notna().all()
+    for text in (render_shown(left), summary(left)):
+        assert "m, subgroup 55+" in text
+        assert not re.search(r"228\.63|sd 7\.78|ratio 5\.43", text)
+    assert gates(without_few(replace(whole, fit=fit), minimum=1))["baseline_gate"][-1]["sd"] > 0
+    # Of many intervals of which the numbers are hidden one that failed is named.
+    states = ["passed", "failed", "told"]
+    many = [
+        {"endpoint": "os", "effect": f"interval {one}", "state": state, "shift": np.nan}
+        for one, state in enumerate(states)
+    ]
+    rows = gate_rows(table.iloc[[0]].merge(pd.DataFrame(many), how="outer"))
+    assert [row["effect"] for row in rows] == ["m", "interval 1, one of 3"]
+
+
+@pytest.mark.parametrize("events", [1, 2, 3, 4])
+def test_the_formula_of_two_methods_finds_no_hidden_count(
+    attacked: tuple[str, Path, Results], events: int, tmp_path: Path
+) -> None:
+    """Whatever stands in a folder for variance, information and ratio: in none that is masked."""
+    kind, _, whole = attacked
+    if kind != "enough":
+        pytest.skip("the same fit does for all numbers of events")
+    patients = cohort(36, events, seed=6)
+    counted = bb.person_time(patients, QUESTION, cuts=whole.fit.person_time.cuts)
+    drawn = whole.tables["bias_ladder"]
+    ladder = bb.bias_ladder(patients, QUESTION, landmarks=[8.0])
+    tables = {
+        **whole.tables,
+        "patient_flow": (patients.account() + counted.account()).table,
+        "bias_ladder": pd.concat([ladder, drawn[drawn["method"].isin(OWN)]], ignore_index=True),
+        "classical": mantel_byar(patients, QUESTION).to_dataframe().reset_index(),
+    }
+    found = {}
+    for minimum in (1, MINIMUM):
+        folder = tmp_path / str(minimum)
+        folder.mkdir()
+        left = without_few(replace(whole, tables=tables), minimum=minimum)
+        write_shown(folder, left)
+        found[minimum] = guesses(folder)
+        if minimum > 1:
+            page = render_shown(left)
+            assert not re.search(r'data-key="[^"]*/os', page)
+            assert "OS: hazard ratio" not in page + (folder / "summary.md").read_text()
+    assert min(abs(guess - events) for guess in found[1]) < 0.3
+    assert found[MINIMUM] == []
+
+
+@pytest.mark.parametrize("without", [1, 2, 4])
+def test_few_who_have_no_event_are_in_no_file(
+    attacked: tuple[str, Path, Results], without: int, tmp_path: Path
+) -> None:
+    """20 less 18 are two patients: from the account and the numbers at risk together."""
+    kind, _, whole = attacked
+    if kind != "enough":
+        pytest.skip("the same fit does for all numbers of events")
+    patients = cohort(20, 20 - without, seed=6)
+    counted = bb.person_time(patients, QUESTION, cuts=whole.fit.person_time.cuts)
+    at_risk = numbers_at_risk(patients, QUESTION, [8.0, 12.0, 16.0], landmark=8.0)
+    tables = {
+        **whole.tables,
+        "patient_flow": (patients.account() + counted.account()).table,
+        "at_risk": at_risk.assign(landmark=8.0),
+    }
+    write_shown(tmp_path, without_few(replace(whole, tables=tables), minimum=MINIMUM))
+    told = published(tmp_path)
+    flow, risk = told["patient_flow"], told["at_risk"]
+    flow, risk = flow[flow["endpoint"] == "os"], risk[risk["endpoint"] == "os"]
+    (inside,) = flow[flow["phase"].eq("m") & flow["step"].eq("in phase")].to_dict("records")
+    (eligible,) = flow[flow["step"] == "eligible"].to_dict("records")
+    true = tables["patient_flow"].loc[
+        lambda rows: rows["phase"].eq("m") & rows["step"].eq("in phase"), ["patients", "events"]
+    ]
+    assert (true["patients"] - true["events"]).iloc[0] == without
+    assert MASK in (inside["patients"], inside["events"])
+    # Whoever is at risk in the phase was in it; and no more than all are.
+    most = 90 if eligible["patients"] == MASK else int(eligible["patients"])
+    in_m = risk.loc[risk["group"].eq("m") & risk["at_risk"].ne(MASK), "at_risk"].astype(int)
+    events = None if inside["events"] == MASK else int(inside["events"])
+    number = None if inside["patients"] == MASK else int(inside["patients"])
+    least = number or max([events or 1, *in_m])
+    possible = {
+        all_of_them - having
+        for all_of_them in range(least, (number or most) + 1)
+        for having in ([events] if events else range(1, all_of_them + 1))
+    }
+    assert possible >= set(range(1, MINIMUM))
+
+
+def test_estimates_of_other_counts_are_not_hidden_with_an_account(
+    attacked: tuple[str, Path, Results],
+) -> None:
+    """Starts of a phase that are few have no person-time: none of adverse events goes for them."""
+    kind, _, whole = attacked
+    if kind != "enough":
+        pytest.skip("one kind of folder shows it")
+    rows = [
         ("read", "", "", "patients", 90, None),
-        ("left out", "os", "", "never reached c", 7, None),
-        ("eligible", "os", "", "at risk", 83, 35),
-        ("in phase", "os", "c", "reference", 83, 25),
-        ("in phase", "os", "m", "exposed", 30, 7),
-        ("in phase", "os", "l", "reference", 8, 3),
-    )
-    masked = mask_account(table, minimum=5).masked
-    assert masked.hidden == {"4.events", "5.events"}
-    # In a sentence 7 tells of the one as of the other.
-    assert not masked.shows(7)
+        ("phase start", "os", "m", "during follow-up", 60, None),
+        ("phase start", "os", "m", "after the end of follow-up", 3, None),
+        ("eligible", "os", "", "at risk", 90, 33),
+        ("in phase", "os", "c", "reference", 90, 21),
+        ("in phase", "os", "m", "exposed", 60, 12),
+    ]
+    adverse = [
+        {"phase": name, "patients": 80, "with_event": 50, "events": 70, "person_time": time}
+        | {"rate_per_year_median": 1.5, "share": 50 / 80}
+        for name, time in (("c", 900.0), ("m", 300.0))
+    ]
+    tables = {**whole.tables, "patient_flow": account_of(*rows), "safety": pd.DataFrame(adverse)}
+    left = without_few(replace(whole, tables=tables), minimum=MINIMUM)
+    assert left.flow is not None
+    assert left.flow.found.times >= {2}
+    shown = left.results.tables["safety"]
+    assert shown["person_time"].tolist() == [900, 300]
+    assert shown["rate_per_year_median"].notna().all()
+    # And where patients of the phase are hidden, so are its time and what follows from it.
+    rows[-1] = ("in phase", "os", "m", "exposed", 3, 0)
+    tables["patient_flow"] = account_of(*rows)
+    shown = without_few(replace(whole, tables=tables), minimum=MINIMUM).results.tables["safety"]
+    assert shown["person_time"].tolist() == [MASK, MASK]
 
 
 def test_a_folder_that_is_killed_while_it_is_masked_again_stays_whole(

@@ -654,6 +654,13 @@ def test_follow_up_that_ends_on_its_first_day() -> None:
     np.testing.assert_array_equal(half.endpoints["os"].time, [360, 365, 0.5, 365])
     np.testing.assert_array_equal(half.endpoints["rfs"].time, [300, 365, NAN, 60.5])
     assert half.repairs[0].patients == ("P3", "P4")
+    # Where it is said already, it does not repair follow-up that ends before it begins.
+    before = put(tte, 6, ADT="2015-04-28")
+    for same_day in ("half day", "end of day"):
+        with pytest.raises(DataError) as caught:
+            read(tte=before, same_day=same_day)
+        assert "same_day" not in str(caught.value)
+        assert "follow-up ends before it begins" in str(caught.value)
     late = read(tte=tte, same_day="end of day")
     np.testing.assert_array_equal(late.endpoints["os"].time, [361, 366, 1, 366])
     np.testing.assert_array_equal(late.endpoints["rfs"].time, [301, 366, NAN, 61])
@@ -708,6 +715,27 @@ def test_filters_choose_rows_and_count_the_others() -> None:
     for wrong in ({"ADAE": {"A": "Y"}}, {"ADEX": {"A": 1}}, {"ADEX": "A"}, {"ADEX": {"A": []}}):
         with pytest.raises(SpecError, match="filters"):
             read(filters=wrong)
+
+
+@pytest.mark.parametrize("flag", ["N", ""])
+def test_rows_that_are_not_for_analysis_are_told_where_they_count(flag: str) -> None:
+    """Nobody chose: the records count, as they did, and the account says whose."""
+    tte = adtte(ANL01FL="Y")
+    tte.loc[(tte["USUBJID"] == "P2") & (tte["PARAMCD"] == "OS"), "ANL01FL"] = flag
+    # Of endpoints that are not read nothing is told.
+    tte = add(tte, "P1", "PFS", "2015-02-01", "2015-06-01", 0, flag)
+    cohort = read(tte=tte, ex=adex(ANL01FL=flag or "Y"))
+    rule = "rows whose ANL01FL is not Y count"
+    told = {repair.rule.partition(" (")[0]: repair for repair in cohort.repairs}
+    one = told[f"ADTTE {rule}"]
+    assert one.patients == ("P2",)
+    assert "(1 rows; filters={'ADTTE': {'ANL01FL': 'Y'}})" in one.rule
+    assert (f"ADEX {rule}" in told) == (flag == "N")
+    assert cohort.account().patients(step="repaired", what=one.rule) == ("P2",)
+    assert cohort.endpoints["os"].time.tolist() == [360, 365, 30, 365]
+    # With a filter, with Y alone, or where nobody filled the flag in, there is nothing to tell.
+    for quiet in (adtte(ANL01FL="Y"), adtte(ANL01FL=""), adtte()):
+        assert read(tte=quiet).repairs == ()
 
 
 def test_doses_of_0_are_what_is_said() -> None:

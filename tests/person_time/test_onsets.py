@@ -39,12 +39,12 @@ def cohort_of(*, transplant: bool = False, unit: str = "days", **changes: Any) -
     )
 
 
-def rows_of(*rows: tuple[Any, ...], columns: str = "id term day") -> pd.DataFrame:
+def rows_of(*rows: tuple[Any, ...], columns: str = "id term onset") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns.split())
 
 
 def read(table: pd.DataFrame, cohort: Cohort | None = None, **options: Any) -> AdverseEvents:
-    options = {"patient": "id", "term": "term", "start": "day", **options}
+    options = {"patient": "id", "term": "term", "start": "onset", **options}
     return bb.adverse_events(table, cohort_of() if cohort is None else cohort, **options)
 
 
@@ -80,7 +80,7 @@ def test_a_rate_under_delayed_entry_is_the_true_one() -> None:
         phases=bb.Phases(m="m"),
     )
     months = np.tile([10.5, 11.5, 12.5, 13.5], 60)
-    seen = pd.DataFrame({"id": np.repeat(table["id"], 4), "term": "x", "day": months})
+    seen = pd.DataFrame({"id": np.repeat(table["id"], 4), "term": "x", "onset": months})
     rates = bb.event_rate(read(seen, cohort), seed=1)
     np.testing.assert_allclose(rates["person_time"], 60 * 2 / 12)
     np.testing.assert_allclose(rates["event_rate"].mean(("chain", "draw")), 12.0, rtol=0.02)
@@ -141,8 +141,26 @@ def test_study_days_are_not_taken_for_days_unasked() -> None:
         read(like)
     assert read(like, counted="times").patient.size == 25
     # With a 0, fractions, or in months they are times.
-    assert read(like.assign(day=like["day"] - 1)).patient.size == 25
-    assert read(like.assign(day=like["day"] + 0.5)).patient.size == 25
+    assert read(like.assign(onset=like["onset"] - 1)).patient.size == 25
+    assert read(like.assign(onset=like["onset"] + 0.5)).patient.size == 25
+
+
+@pytest.mark.parametrize("name", ["day", "AE_DAY", "Study day", "startday", "days_since_dose"])
+def test_columns_of_days_must_say_how_they_count(name: str) -> None:
+    """Day 3 is two days after the origin, or three; of months it would be three months."""
+    table = rows_of(("P1", "x", 3), ("P1", "x", 11), columns="id term onset")
+    table = table.rename(columns={"onset": name})
+    for unit in ("days", "months"):
+        with pytest.raises(SpecError, match=rf"'{name}' is a column of days.*counted='times'"):
+            read(table, cohort_of(unit=unit), start=name)
+    assert phases_of(read(table, start=name, counted="study days")) == ["before m", "m"]
+    assert phases_of(read(table, start=name, counted="times")) == ["before m", "m"]
+
+
+@pytest.mark.parametrize("name", ["month", "dayton", "time", "holidays_left"])
+def test_other_columns_are_times(name: str) -> None:
+    table = rows_of(("P1", "x", 3), columns="id term onset").rename(columns={"onset": name})
+    assert phases_of(read(table, start=name)) == ["before m"]
 
 
 @pytest.mark.parametrize("unit", ["days", "months"])
@@ -189,13 +207,13 @@ def test_partial_starts_lie_in_observation(rule: Any, days: list[int]) -> None:
     assert events.account()["rows"].tolist() == [3, 3, 2]
     inside = [0 if day < start else 1 for day, start in zip(days, (10, 25, 99), strict=True)]
     assert events.phase.tolist() == inside
-    table.loc[2, "day"] = "2015-04"
+    table.loc[2, "onset"] = "2015-04"
     with pytest.raises(DataError, match="after the end of follow-up"):
         read(table, **options)
 
 
 def test_severity_in_words() -> None:
-    columns = "id term day sev"
+    columns = "id term onset sev"
     table = rows_of(
         ("P1", "x", 1, "MILD"),
         ("P1", "y", 2, "Moderate"),
@@ -226,7 +244,7 @@ def test_severity_in_words() -> None:
 
 def test_flags_and_rows_left_out_are_counted() -> None:
     """What else is wrong with rows that are left out does not matter."""
-    columns = "id term day TRTEMFL sev"
+    columns = "id term onset TRTEMFL sev"
     table = rows_of(
         ("P1", "x", 1, "Y", 3),
         ("P1", "", "soon", "", 9),  # not treatment-emergent
@@ -305,9 +323,9 @@ def test_rounded_starts_at_the_start_of_a_phase_are_in_it(digits: int) -> None:
         endpoints={"os": bb.Endpoint(time="t", event="d")},
         phases=bb.Phases(m="m"),
     )
-    same = table.assign(term="x", day=(days / 30.4375).round(digits))
+    same = table.assign(term="x", onset=(days / 30.4375).round(digits))
     assert set(phases_of(read(same, cohort))) == {"m"}
-    ends = table.assign(term="x", day=table["t"].round(digits))
+    ends = table.assign(term="x", onset=table["t"].round(digits))
     assert set(phases_of(read(ends, cohort))) == {"m"}
-    before = table.assign(term="x", day=((days - 0.5) / 30.4375).round(digits))
+    before = table.assign(term="x", onset=((days - 0.5) / 30.4375).round(digits))
     assert set(phases_of(read(before, cohort))) == {"before m"}

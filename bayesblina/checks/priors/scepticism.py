@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from numbers import Real
 
 import numpy as np
@@ -22,6 +21,7 @@ from bayesblina.checks.priors.scaling import (
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.escaping import html
 from bayesblina.estimands.direction import (
     GIVEN,
     OWN,
@@ -95,7 +95,7 @@ class Scepticism:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(str(self))}</p>"
+        return f"<p>{html(str(self))}</p>"
 
 
 def sceptical_priors(

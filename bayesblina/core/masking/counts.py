@@ -7,24 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
-
-from bayesblina.core.endpoint_order import (
-    DEATH_AFTER_RELAPSE,
-    DEATH_IN_REMISSION,
-    RELAPSE,
-    UNDECLARED_INCLUSION,
-)
-from bayesblina.core.episodes import POSITIONS
 
 # A whole and the parts that add up to it, all by name; a part after a minus is taken off.
 Sum = tuple[str, Sequence[str]]
 LESS = "-"
 # A count, or several together, and one that is never smaller, by name.
 Order = tuple[str | tuple[str, ...], str]
-# Starts of a phase without time at risk in it.
-WITHOUT = frozenset({POSITIONS["trailing"], POSITIONS["late"]})
-COMPARED = ("exposed", "reference")
 # Of the linear programs.
 ROUNDING = 1e-6
 
@@ -56,6 +44,10 @@ class Masked:
         """Whether a count that stands outside any sum may be shown."""
         return not is_small(value, self.minimum) and value not in self.values
 
+    def shows_part(self, part: int, whole: int) -> bool:
+        """Whether a count may be shown beside its whole: the rest is a count, too."""
+        return self.shows(part) and not is_small(whole - part, self.minimum)
+
 
 def is_small(value: float, minimum: int) -> bool:
     """Say whether a count is too small to be shown.
@@ -69,15 +61,23 @@ def is_small(value: float, minimum: int) -> bool:
 
 
 def mask(
-    counts: Mapping[str, int], sums: Sequence[Sum], *, minimum: int, orders: Sequence[Order] = ()
+    counts: Mapping[str, int],
+    sums: Sequence[Sum],
+    *,
+    minimum: int,
+    orders: Sequence[Order] = (),
+    bounds: Sequence[Order] = (),
 ) -> Masked:
     """Hide small counts, and as many others as it takes so that no sum gives them away.
 
+    What a whole has more than its part is a count as well, though it stands nowhere: 18 events
+    among 20 patients are 2 patients without one. It is small, or not, as any other.
+
     For every small count a reader who knows the sums and orders, and that a hidden count is at
-    least 1, can work out the least and the largest value that it may have. That range must reach
-    from 1 to at least `minimum`: until it does, a further count that one of its sums or orders
-    holds is hidden, the smallest first. Counts of the same number are hidden together, since they
-    may be the same patients.
+    least 1, can work out the least and the largest value that it may have. That range must begin
+    at 1, or at 0 for a count that stands nowhere, and have at least `minimum` values: until it
+    does, a further count that one of its sums or orders holds is hidden, the smallest first.
+    Counts of the same number are hidden together, since they may be the same patients.
 
     Parameters
     ----------
@@ -86,6 +86,8 @@ def mask(
     orders
         Pairs of a count, or of several that share nobody, and one that is never smaller: part and
         whole, events and patients.
+    bounds
+        The same, where the rest is nobody in particular.
 
     Notes
     -----
@@ -97,32 +99,53 @@ def mask(
     >>> counts = {"all": 90, "old": 3, "young": 87}
     >>> sorted(mask(counts, [("all", ["old", "young"])], minimum=5).hidden)
     ['old', 'young']
+    >>> mask({"patients": 20, "events": 18}, [], minimum=5, orders=[("events", "patients")]).hidden
+    frozenset({'events'})
     """
-    small = {name for name, value in counts.items() if is_small(value, minimum)}
+    rests = _rests(counts, orders, minimum)
+    known = _Known(
+        counts={**counts, **{name: rest for name, (rest, _) in rests.items()}},
+        sums=[*sums, *(whole for _, whole in rests.values())],
+        orders=[*orders, *bounds],
+        nowhere=frozenset(rests),
+    )
+    small = {name for name, value in known.counts.items() if is_small(value, minimum)}
     hidden = set(small)
     for name in sorted(small):
-        while tight := _tight(name, counts, sums, orders, hidden, minimum):
+        while tight := known.tight(name, hidden, minimum):
             # Whatever stands in a sum or an order that narrows this one's range can be loosened.
             near = {
                 other
                 for names in tight
                 for other in names
-                if other not in hidden and counts[other] > 0
+                if other not in hidden and known.counts[other] > 0
             }
             if not near:
                 # Nothing is left that could be hidden: the whole system says nothing then.
                 break
-            chosen = min(near, key=lambda other: (counts[other], other))
-            hidden |= {other for other in counts if counts[other] == counts[chosen]}
-    values = frozenset(counts[name] for name in hidden)
+            chosen = min(near, key=lambda other: (known.counts[other], other))
+            hidden |= {other for other in counts if counts[other] == known.counts[chosen]}
+    values = frozenset(counts[name] for name in hidden - known.nowhere)
     # What follows from what is shown is not hidden: that it looks so tells that another hidden
     # count has its number.
-    rest = hidden - small
-    hidden -= {name for name in rest if _follows(name, counts, sums, orders, hidden)}
-    return Masked(minimum=minimum, hidden=frozenset(hidden), values=values)
+    hidden -= {name for name in hidden - small if known.follows(name, hidden)}
+    return Masked(minimum=minimum, hidden=frozenset(hidden - known.nowhere), values=values)
 
 
-def terms(one: Sum) -> list[tuple[str, float]]:
+def _rests(
+    counts: Mapping[str, int], orders: Sequence[Order], minimum: int
+) -> dict[str, tuple[int, Sum]]:
+    """Count what wholes have more than their parts, where that is small; with the sum it makes."""
+    rests: dict[str, tuple[int, Sum]] = {}
+    for less, more in orders:
+        rest = counts[more] - sum(counts[part] for part in parts(less))
+        if is_small(rest, minimum):
+            name = f"{more} without {' '.join(parts(less))}"
+            rests[name] = (rest, (more, [*parts(less), name]))
+    return rests
+
+
+def terms(equation: Sum) -> list[tuple[str, float]]:
     """Write a sum as terms that together are 0.
 
     Examples
@@ -130,7 +153,7 @@ def terms(one: Sum) -> list[tuple[str, float]]:
     >>> terms(("all", ["old", "-left"]))
     [('all', 1.0), ('old', -1.0), ('left', 1.0)]
     """
-    whole, parts = one
+    whole, parts = equation
     return [
         (whole, 1.0),
         *((part.removeprefix(LESS), 1.0 if part.startswith(LESS) else -1.0) for part in parts),
@@ -142,383 +165,80 @@ def parts(less: str | tuple[str, ...]) -> tuple[str, ...]:
     return (less,) if isinstance(less, str) else less
 
 
-def _tight(
-    name: str,
-    counts: Mapping[str, int],
-    sums: Sequence[Sum],
-    orders: Sequence[Order],
-    hidden: set[str],
-    minimum: int,
-) -> list[list[str]]:
-    """Names in the sums and orders that leave a reader too few values of a hidden count."""
-    rules, system = _system(counts, sums, orders, hidden)
-    tight: list[list[str]] = []
-    for sign, limit in ((1.0, 1.0), (-1.0, float(minimum))):
-        answer, end = _end(name, sign, hidden, system)
-        if sign * (end - limit) <= ROUNDING:
-            continue
-        for kind, prices in (("eq", answer.eqlin), ("ub", answer.ineqlin)):
-            tight += [
-                [other for other, _ in one]
-                for one, price in zip(rules[kind], prices.marginals, strict=True)
-                if abs(price) > ROUNDING
-            ]
-    return tight
-
-
-def _follows(
-    name: str,
-    counts: Mapping[str, int],
-    sums: Sequence[Sum],
-    orders: Sequence[Order],
-    hidden: set[str],
-) -> bool:
-    """Say whether a reader can tell a hidden count to the unit."""
-    _, system = _system(counts, sums, orders, hidden)
-    ends = [_end(name, sign, hidden, system)[1] for sign in (1.0, -1.0)]
-    return ends[1] - ends[0] <= ROUNDING
-
-
-def _end(name: str, sign: float, hidden: set[str], system: Mapping[str, Any]) -> tuple[Any, float]:
-    """Find the least (sign 1) or largest (sign -1) value of a hidden count."""
-    from scipy.optimize import linprog
-
-    cost = np.array([sign if other == name else 0.0 for other in sorted(hidden)])
-    answer = linprog(cost, bounds=(1, None), **system)
-    # Without a bound a count may be as large as one likes.
-    return answer, np.inf if answer.fun is None else sign * float(answer.fun)
-
-
-def _system(
-    counts: Mapping[str, int],
-    sums: Sequence[Sum],
-    orders: Sequence[Order],
-    hidden: set[str],
-) -> tuple[dict[str, list[list[tuple[str, float]]]], dict[str, Any]]:
-    """Write what a reader knows of hidden counts as rules, and as the matrices of a program."""
-    place = {other: index for index, other in enumerate(sorted(hidden))}
-    rules = {
-        "eq": [terms(one) for one in sums],
-        "ub": [[*((one, 1.0) for one in parts(less)), (more, -1.0)] for less, more in orders],
-    }
-    # Those in which nothing is hidden say nothing.
-    rules = {
-        kind: [one for one in found if any(other in place for other, _ in one)]
-        for kind, found in rules.items()
-    }
-    system: dict[str, Any] = {}
-    for kind, found in rules.items():
-        if found:
-            rows = np.zeros((len(found), len(place)))
-            known = np.zeros(len(found))
-            for index, one in enumerate(found):
-                for other, sign in one:
-                    if other in place:
-                        rows[index, place[other]] += sign
-                    else:
-                        known[index] += sign * counts[other]
-            system |= {f"A_{kind}": rows, f"b_{kind}": -known}
-    return rules, system
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaskedAccount:
-    """Which numbers of an account may be shown.
+class _Known:
+    """What a reader knows: which counts add up to which, and which are never larger than which."""
 
-    Attributes
-    ----------
-    masked
-        Which counts: ``ROW.patients`` and ``ROW.events``, by the position of their row, and
-        ``ROW.at_risk`` of the numbers at risk.
-    times
-        Positions of the rows whose person-time is hidden.
-    few
-        Endpoints of which few patients or events are in a state that is compared. An estimate, with
-        its interval, would tell how many: the precision of a log hazard ratio is about one over the
-        sum of one over each state's events.
-    closed
-        Endpoints of which any number of events by phase is hidden: what is computed from these
-        events alone would tell it.
-    """
+    counts: Mapping[str, int]
+    sums: Sequence[Sum]
+    orders: Sequence[Order]
+    nowhere: frozenset[str]
 
-    masked: Masked
-    times: frozenset[int]
-    few: frozenset[str]
-    closed: frozenset[str]
-
-
-def mask_account(
-    table: pd.DataFrame, *, minimum: int, at_risk: pd.DataFrame | None = None
-) -> MaskedAccount:
-    """Choose what of an account, and of numbers at risk beside it, may be shown.
-
-    Parameters
-    ----------
-    minimum
-        Smallest count that is shown; 1 shows all.
-
-    Examples
-    --------
-    >>> rows = [
-    ...     ("eligible", "os", "", "at risk", 86, 34),
-    ...     ("in phase", "os", "m", "exposed", 36, 3),
-    ... ]
-    >>> columns = ["step", "endpoint", "phase", "what", "patients", "events"]
-    >>> table = pd.DataFrame(rows, columns=columns).assign(person_time=float("nan"))
-    >>> found = mask_account(table, minimum=5)
-    >>> sorted(found.masked.hidden), sorted(found.few)
-    (['1.events'], ['os'])
-    """
-    lines: list[dict[str, Any]] = [
-        {str(key): value for key, value in row.items()} for row in table.to_dict("records")
-    ]
-    counts: dict[str, int] = {}
-    for index, line in enumerate(lines):
-        counts[f"{index}.patients"] = int(line["patients"])
-        if not pd.isna(line["events"]):
-            counts[f"{index}.events"] = int(line["events"])
-    sums, orders = _sums(lines, counts), _orders(lines, counts)
-    if at_risk is not None and minimum > 1:
-        orders += _orders_at_risk(lines, at_risk, counts)
-    masked = mask(counts, sums, minimum=minimum, orders=orders)
-    return MaskedAccount(
-        masked=masked,
-        times=frozenset(_hidden_times(lines, masked)),
-        few=frozenset(_few(lines, minimum)),
-        closed=frozenset(
-            str(line["endpoint"])
-            for index, line in enumerate(lines)
-            if line["step"] in ("eligible", "in phase") and f"{index}.events" in masked.hidden
-        ),
-    )
-
-
-def _few(lines: Sequence[Mapping[str, Any]], minimum: int) -> set[str]:
-    """Endpoints of which few patients or events are in all phases of a role together."""
-    found = set()
-    for endpoint in {str(line["endpoint"]) for line in lines}:
-        for role in COMPARED:
-            own = [
-                line
-                for line in lines
-                if line["step"] == "in phase"
-                and line["endpoint"] == endpoint
-                and line["what"] == role
-            ]
-            events = sum(float(line["events"]) for line in own if not pd.isna(line["events"]))
-            # Patients may have been in several of them.
-            patients = max((float(line["patients"]) for line in own), default=0.0)
-            if is_small(events, minimum) or is_small(patients, minimum):
-                found.add(endpoint)
-    return found
-
-
-def _orders(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list[Order]:
-    """Which counts are never larger than which, whatever they are."""
-    found: list[Order] = []
-    steps = ("in phase", "eligible", "observed", "read")
-    for index, line in enumerate(lines):
-        own = f"{index}.patients"
-        if f"{index}.events" in counts and line["step"] != "recorded":
-            found.append((f"{index}.events", own))
-        for place, other in enumerate(lines):
-            inside = line["endpoint"] == other["endpoint"] or other["step"] == "read"
-            larger = (
-                steps.index(other["step"]) > steps.index(line["step"])
-                if line["step"] in steps and other["step"] in steps
-                else other["step"] == "read"
-            )
-            if not inside or not larger or line["step"] == "recorded" or _never(other):
+    def tight(self, name: str, hidden: set[str], minimum: int) -> list[list[str]]:
+        """Names in the sums and orders that leave a reader too few values of a hidden count."""
+        rules, system = self._system(hidden)
+        tight: list[list[str]] = []
+        limit = 1.0
+        for sign in (1.0, -1.0):
+            answer, end = self._end(name, sign, hidden, system)
+            narrow = sign * (end - limit) > ROUNDING
+            limit = min(end, limit) + minimum - 1.0
+            if not narrow:
                 continue
-            found.append((own, f"{place}.patients"))
-            if f"{index}.events" in counts and f"{place}.events" in counts:
-                found.append((f"{index}.events", f"{place}.events"))
-    return [
-        (less, more)
-        for less, more in [*found, *_orders_between(lines, counts)]
-        if sum(counts[one] for one in parts(less)) <= counts[more]
-    ]
+            for kind, prices in (("eq", answer.eqlin), ("ub", answer.ineqlin)):
+                tight += [
+                    [other for other, _ in rule]
+                    for rule, price in zip(rules[kind], prices.marginals, strict=True)
+                    if abs(price) > ROUNDING
+                ]
+        return tight
 
+    def follows(self, name: str, hidden: set[str]) -> bool:
+        """Say whether a reader can tell a hidden count to the unit."""
+        _, system = self._system(hidden)
+        ends = [self._end(name, sign, hidden, system)[1] for sign in (1.0, -1.0)]
+        return ends[1] - ends[0] <= ROUNDING
 
-def _between(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[int]]:
-    """Find lines on how one endpoint lies to the events of another, by the two."""
-    names = {str(line["endpoint"]) for line in lines if line["endpoint"]}
-    found: dict[tuple[str, str], list[int]] = {}
-    for index, line in enumerate(lines):
-        if line["step"] == "order":
-            words = str(line["what"]).removesuffix(UNDECLARED_INCLUSION)
-            others = [other for other in names if words.endswith(f" an event of {other}")]
-            # A name may end as another does.
-            if others:
-                pair = (str(line["endpoint"]), max(others, key=len))
-                found.setdefault(pair, []).append(index)
-    return found
+    def _end(
+        self, name: str, sign: float, hidden: set[str], system: Mapping[str, Any]
+    ) -> tuple[Any, float]:
+        """Find the least (sign 1) or largest (sign -1) value of a hidden count."""
+        from scipy.optimize import linprog
 
+        names = sorted(hidden)
+        cost = np.array([sign if other == name else 0.0 for other in names])
+        # Zero would be shown, where anything is.
+        bounds = [(0.0 if other in self.nowhere else 1.0, None) for other in names]
+        answer = linprog(cost, bounds=bounds, **system)
+        # Without a bound a count may be as large as one likes.
+        return answer, np.inf if answer.fun is None else sign * float(answer.fun)
 
-def _orders_between(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list[Order]:
-    """Whoever is followed after, or censored at or before, an event has it; nobody is so twice."""
-    between = _between(lines)
-    found: list[Order] = []
-    for name, other in sorted({*between, *((other, name) for name, other in between)}):
-        having = [f"{index}.patients" for index in between.get((name, other), [])]
-        having += [
-            f"{index}.events"
-            for index in between.get((other, name), [])
-            if str(lines[index]["what"]).startswith("followed after")
-            and f"{index}.events" in counts
-        ]
-        found += [
-            (tuple(having), f"{place}.events")
-            for place, line in enumerate(lines)
-            if line["step"] == "observed"
-            and line["endpoint"] == other
-            and f"{place}.events" in counts
-            and having
-        ]
-    return found
-
-
-def _orders_at_risk(
-    lines: Sequence[Mapping[str, Any]], at_risk: pd.DataFrame, counts: dict[str, int]
-) -> list[Order]:
-    """Add numbers at risk to the counts: groups share nobody, and all of them were eligible."""
-    found: list[Order] = []
-    together: dict[tuple[Any, ...], list[str]] = {}
-    for index, row in enumerate(at_risk.to_dict("records")):
-        if float(row["at_risk"]) % 1:
-            # Weighted patients are no count.
-            continue
-        name = f"{index}.at_risk"
-        counts[name] = int(row["at_risk"])
-        together.setdefault((row["endpoint"], row["landmark"], row["time"]), []).append(name)
-        found += [
-            (name, f"{place}.patients")
-            for place, line in enumerate(lines)
-            if line["step"] == "in phase"
-            and (line["endpoint"], line["phase"]) == (row["endpoint"], row["group"])
-        ]
-    eligible = [
-        (line["endpoint"], f"{place}.patients")
-        for place, line in enumerate(lines)
-        if line["step"] == "eligible"
-    ]
-    found += [
-        (tuple(names), whole)
-        for (endpoint, *_), names in together.items()
-        for of, whole in eligible
-        if of == endpoint
-    ]
-    return [
-        (less, more)
-        for less, more in found
-        if sum(counts[one] for one in parts(less)) <= counts[more]
-    ]
-
-
-def _sums(lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> list[Sum]:
-    """Which counts add up to which; a sum that these numbers do not fulfil is none."""
-
-    def of(*steps: str, endpoint: str = "", column: str = "patients") -> list[str]:
-        return [
-            f"{index}.{column}"
-            for index, line in enumerate(lines)
-            if line["step"] in steps
-            and line["endpoint"] == endpoint
-            and f"{index}.{column}" in counts
-        ]
-
-    out = of("excluded")
-    found: list[Sum] = []
-    for endpoint in dict.fromkeys(str(line["endpoint"]) for line in lines if line["endpoint"]):
-        eligible = of("eligible", endpoint=endpoint)
-        events = of("eligible", endpoint=endpoint, column="events")
-        inside = of("in phase", endpoint=endpoint, column="events")
-        seen = of("observed", endpoint=endpoint)
-        left = [*of("left out", endpoint=endpoint), *eligible]
-        found += [(whole, [*out, *parts]) for whole in of("read") for parts in (seen, left)]
-        found += [(whole, inside) for whole in events]
-        # Both add up to the cohort, whether or not the number read is shown; and of those under
-        # observation and of those who never were, each by itself.
-        if len(seen) == 1:
-            found.append((seen[0], left))
-        for never in (False, True):
-            own = [
-                [name for name in names if _never(lines[int(name.split(".")[0])]) == never]
-                for names in (seen, left)
-            ]
-            found += [(whole, own[1]) for whole in own[0]]
-            if not never:
-                brief = of("follow-up", endpoint=endpoint)
-                found += [(whole, brief) for whole in own[0]]
-    found += _sums_of_starts(lines)
-    found += _sums_of_transitions(lines, counts)
-    return [
-        one
-        for one in found
-        if len(terms(one)) > 1 and not sum(sign * counts[name] for name, sign in terms(one))
-    ]
-
-
-def _never(line: Mapping[str, Any]) -> bool:
-    return str(line["what"]).startswith("never under observation")
-
-
-def _sums_of_transitions(
-    lines: Sequence[Mapping[str, Any]], counts: Mapping[str, int]
-) -> list[Sum]:
-    """Add up transitions of an illness-death course: they are the events of its two endpoints."""
-
-    def of(step: str, *endpoints: str) -> list[str]:
-        return [
-            f"{index}.events"
-            for index, line in enumerate(lines)
-            if line["step"] == step
-            and (not endpoints or line["endpoint"] in endpoints)
-            and f"{index}.events" in counts
-        ]
-
-    pairs = [of("eligible", DEATH_IN_REMISSION, other) for other in (RELAPSE, DEATH_AFTER_RELAPSE)]
-    found: list[Sum] = [
-        (whole, pair) for whole in of("observed") for pair in pairs if len(pair) == 2
-    ]
-    # Deaths after relapse are those that follow an event of relapse-free survival.
-    after = of("eligible", DEATH_AFTER_RELAPSE)
-    return found + [(whole, after) for whole in of("order") if after]
-
-
-def _sums_of_starts(lines: Sequence[Mapping[str, Any]]) -> list[Sum]:
-    """Add up starts of phases: those with time at risk are in it, and endpoints share them all."""
-    starts: dict[tuple[str, str], list[int]] = {}
-    for index, line in enumerate(lines):
-        if line["step"] == "phase start":
-            starts.setdefault((str(line["phase"]), str(line["endpoint"])), []).append(index)
-    found: list[Sum] = []
-    first: dict[str, list[str]] = {}
-    for (phase, endpoint), places in starts.items():
-        names = [f"{index}.patients" for index in places]
-        with_time = [f"{index}.patients" for index in places if lines[index]["what"] not in WITHOUT]
-        for index, line in enumerate(lines):
-            own = line["step"] == "in phase" and line["phase"] == phase
-            if line["endpoint"] == endpoint and (own or line["step"] == "eligible"):
-                found.append((f"{index}.patients", with_time))
-        if phase in first:
-            one, *others = first[phase]
-            found.append((one, [*names, *(f"{LESS}{other}" for other in others)]))
-        first.setdefault(phase, names)
-    return found
-
-
-def _hidden_times(lines: Sequence[Mapping[str, Any]], masked: Masked) -> set[int]:
-    """Person-time of hidden patients is hidden, and never alone: the rest would give it away."""
-    hidden = {index for index in range(len(lines)) if f"{index}.patients" in masked.hidden}
-    for endpoint in dict.fromkeys(str(line["endpoint"]) for line in lines):
-        group = [
-            index
-            for index, line in enumerate(lines)
-            if line["endpoint"] == endpoint and line["step"] in ("eligible", "in phase")
-        ]
-        inside = [index for index in group if index in hidden]
-        others = [index for index in group if index not in hidden]
-        if len(inside) == 1 and others:
-            hidden.add(min(others, key=lambda index: float(lines[index]["person_time"])))
-    return hidden
+    def _system(
+        self, hidden: set[str]
+    ) -> tuple[dict[str, list[list[tuple[str, float]]]], dict[str, Any]]:
+        """Write what is known of hidden counts as rules, and as the matrices of a program."""
+        column = {other: index for index, other in enumerate(sorted(hidden))}
+        rules = {
+            "eq": [terms(equation) for equation in self.sums],
+            "ub": [
+                [*((part, 1.0) for part in parts(less)), (more, -1.0)] for less, more in self.orders
+            ],
+        }
+        # Those in which nothing is hidden say nothing.
+        rules = {
+            kind: [rule for rule in written if any(other in column for other, _ in rule)]
+            for kind, written in rules.items()
+        }
+        system: dict[str, Any] = {}
+        for kind, used in rules.items():
+            if used:
+                rows = np.zeros((len(used), len(column)))
+                shown = np.zeros(len(used))
+                for index, rule in enumerate(used):
+                    for other, sign in rule:
+                        if other in column:
+                            rows[index, column[other]] += sign
+                        else:
+                            shown[index] += sign * self.counts[other]
+                system |= {f"A_{kind}": rows, f"b_{kind}": -shown}
+        return rules, system

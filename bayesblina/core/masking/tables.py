@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.core.arrays import Floats
-from bayesblina.core.masking.counts import MASK, Masked, MaskedAccount, is_small
+from bayesblina.core.masking.accounts import MaskedAccount
+from bayesblina.core.masking.counts import MASK, Masked, is_small
 
 # Digits of times: curves end with somebody's follow-up, whose own date is no finer.
 TIME_DIGITS = 4
@@ -58,8 +59,8 @@ def coarse_times(table: pd.DataFrame, landmarks: Collection[float] = ()) -> pd.D
     for name in TIMES:
         if name in shown:
             shown[name] = [
-                float(one) if one in kept else digits(float(one), TIME_DIGITS)
-                for one in shown[name]
+                float(time) if time in kept else digits(float(time), TIME_DIGITS)
+                for time in shown[name]
             ]
     return shown
 
@@ -77,8 +78,8 @@ def without_counts(text: str, masked: Masked) -> str:
     '* of * patients, at risk until 35.7 months, from 8 on'
     """
 
-    def shown(found: re.Match[str]) -> str:
-        word = found.group()
+    def shown(match: re.Match[str]) -> str:
+        word = match.group()
         value = float(word.replace(",", ""))
         if "." not in word:
             return word if masked.shows(int(value)) else MASK
@@ -88,37 +89,37 @@ def without_counts(text: str, masked: Masked) -> str:
     return _NUMBER.sub(shown, text)
 
 
-def mask_flow(table: pd.DataFrame, found: MaskedAccount) -> pd.DataFrame:
+def mask_flow(table: pd.DataFrame, account: MaskedAccount) -> pd.DataFrame:
     """Hide counts and person-times of an account.
 
     The same columns; hidden cells hold the mask, and person-time is whole.
     """
-    if found.masked.minimum <= 1:
+    if account.masked.minimum <= 1:
         return table
     changed: dict[str, list[Any]] = {
         name: [
             cell
             if pd.isna(cell)
             else MASK
-            if f"{index}.{name}" in found.masked.hidden
+            if f"{index}.{name}" in account.masked.hidden
             else int(cell)
             for index, cell in enumerate(table[name])
         ]
         for name in ("patients", "events")
     }
     changed["person_time"] = [
-        cell if pd.isna(cell) else MASK if index in found.times else round(float(cell))
+        cell if pd.isna(cell) else MASK if index in account.times else round(float(cell))
         for index, cell in enumerate(table["person_time"])
     ]
     return _columns(table, changed)
 
 
-def mask_at_risk(table: pd.DataFrame, found: MaskedAccount) -> pd.DataFrame:
+def mask_at_risk(table: pd.DataFrame, account: MaskedAccount) -> pd.DataFrame:
     """Hide numbers at risk.
 
     The same columns; hidden cells hold the mask.
     """
-    masked = found.masked
+    masked = account.masked
     if masked.minimum <= 1:
         return table
     cells = [
@@ -132,7 +133,11 @@ def mask_at_risk(table: pd.DataFrame, found: MaskedAccount) -> pd.DataFrame:
 
 
 def mask_safety(
-    table: pd.DataFrame, masked: Masked, *, timeless: Collection[str] = ()
+    table: pd.DataFrame,
+    masked: Masked,
+    *,
+    timeless: Collection[str] = (),
+    untold: Collection[str] = (),
 ) -> pd.DataFrame:
     """Hide small counts of adverse events by phase, and the estimates that would tell them.
 
@@ -142,34 +147,46 @@ def mask_safety(
     ----------
     timeless
         Phases whose person-time is hidden elsewhere.
+    untold
+        Phases whose patients are hidden elsewhere: those observed for adverse events are about as
+        many.
     """
     if masked.minimum <= 1:
         return table
-    minimum = masked.minimum
     changed: dict[str, list[Any]] = {
         name: list(table[name])
         for name in ("patients", "with_event", "events", "person_time", *sum(_SAFETY.values(), ()))
         if name in table
     }
-    for place, row in enumerate(table.to_dict("records")):
+    for index, row in enumerate(table.to_dict("records")):
         patients, hit, events = (int(row[name]) for name in ("patients", "with_event", "events"))
-        few = not masked.shows(patients)
-        # Estimates are functions of the counts, and so are the patients without an event.
-        share = not few and masked.shows(hit) and not is_small(patients - hit, minimum)
+        few = not masked.shows(patients) or str(row["phase"]) in untold
+        # Estimates are functions of the counts.
+        share = not few and masked.shows_part(hit, patients)
         # Few more events than patients with one are those of few patients.
-        rate = share and masked.shows(events) and not is_small(events - hit, minimum)
+        rate = share and masked.shows(events) and masked.shows_part(hit, events)
         timed = not few and str(row["phase"]) not in timeless
         for name, known in (("patients", not few), ("with_event", share), ("events", rate)):
             if not known:
-                changed[name][place] = MASK
+                changed[name][index] = MASK
         if "person_time" in changed:
             time = changed["person_time"]
-            time[place] = round(float(time[place])) if timed else MASK
+            time[index] = round(float(time[index])) if timed else MASK
         for kind, known in (("share", share), ("rate", rate and timed)):
             for name in _SAFETY[kind]:
                 if name in changed:
-                    value = float(changed[name][place])
-                    changed[name][place] = digits(value, RATIO_DIGITS) if known else math.nan
+                    value = float(changed[name][index])
+                    changed[name][index] = digits(value, RATIO_DIGITS) if known else math.nan
+    if "person_time" in changed:
+        # The account has that of all phases together: none is hidden alone.
+        time = changed["person_time"]
+        told = [index for index, value in enumerate(time) if not isinstance(value, str)]
+        if len(told) == len(time) - 1 and told:
+            least = min(told, key=lambda index: float(time[index]))
+            time[least] = MASK
+            for name in _SAFETY["rate"]:
+                if name in changed:
+                    changed[name][least] = math.nan
     return _columns(table, changed)
 
 
@@ -230,14 +247,42 @@ def mask_loo(table: pd.DataFrame, masked: Masked) -> pd.DataFrame:
     for name, decimals in (("elpd", 1), ("se", 1), ("p_loo", 1), ("largest_pareto_k", 2)):
         if name in shown:
             shown[name] = shown[name].astype(float).round(decimals)
-    counts = [one for one in ("patients", "evaluated", "patients_above_limit") if one in table]
+    counts = [name for name in ("patients", "evaluated", "patients_above_limit") if name in table]
     return _columns(
         shown,
         {
-            name: [int(one) if masked.shows(int(one)) else MASK for one in table[name]]
+            name: [
+                int(count) if masked.shows_part(int(count), int(patients)) else MASK
+                for count, patients in zip(table[name], table["patients"], strict=True)
+            ]
             for name in counts
         },
     )
+
+
+def mask_borrowing(table: pd.DataFrame, masked: Masked) -> pd.DataFrame:
+    """Leave out sources of external patients of whom few have, or have not, the event.
+
+    The rest of the table. Where a source is left out the current patients' events, which with the
+    account would tell it, are missing, and what is counted in them.
+    """
+    if masked.minimum <= 1:
+        return table
+    few = pd.Series(
+        [
+            not (masked.shows(int(patients)) and masked.shows_part(int(events), int(patients)))
+            for patients, events in zip(table["patients"], table["events"], strict=True)
+        ],
+        index=table.index,
+        dtype=bool,
+    )
+    current = table["current_events"].map(lambda events: is_small(events, masked.minimum))
+    told = few.groupby(table["endpoint"]).transform("any")
+    shown = table.copy()
+    for name in ("current_events", "effective_events", "effective_events_error"):
+        shown[name] = shown[name].mask(told)
+    left_out = few | current.astype(bool).groupby(table["endpoint"]).transform("any")
+    return shown[~left_out].reset_index(drop=True)
 
 
 def by_kind(diagnostics: pd.DataFrame, many: Callable[[str], bool]) -> pd.DataFrame:
@@ -279,17 +324,17 @@ def read_observed(rows: pd.DataFrame, times: Floats, *, minimum: int) -> tuple[F
     few = rows.loc[rows["at_risk"] < max(minimum, 1), "time"]
     last = float(rows["time"].max())
     at = times[times < float(few.min())] if len(few) else times[times <= last]
-    place = np.searchsorted(rows["time"].to_numpy(float), at, side="right") - 1
-    at, place = at[place >= 0], place[place >= 0]
-    survival = rows["survival"].to_numpy(float)[place]
+    row = np.searchsorted(rows["time"].to_numpy(float), at, side="right") - 1
+    at, row = at[row >= 0], row[row >= 0]
+    survival = rows["survival"].to_numpy(float)[row]
     if minimum <= 1:
         return at, survival.round(OBSERVED_DECIMALS)
     events = rows["events"].to_numpy(float).cumsum()
-    seen, total = events[place], float(events[-1]) if len(events) else 0.0
+    seen, total = events[row], float(events[-1]) if len(events) else 0.0
     ends = [
         index
-        for index, one in enumerate(seen)
-        if not is_small(one, minimum) and not is_small(round(total - one, 6), minimum)
+        for index, count in enumerate(seen)
+        if not is_small(count, minimum) and not is_small(round(total - count, 6), minimum)
     ]
     if not ends or not ends[-1]:
         return at[:0], survival[:0]

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from bayesblina.core.masking import Masked, is_small, mask_account
+from bayesblina.core.masking import Masked, mask_account
+from bayesblina.core.masking.counts import MASK
 from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.masking.tables import mask_safety
 from bayesblina.core.tables import numbers
@@ -34,9 +35,10 @@ def account(
     title
         Title.
     minimum
-        Counts of patients and events from 1 to below this are written as "<minimum"; as many other
-        counts, and person-times, as it takes so that no sum gives one away are dashes. Estimates
-        of the same patients beside this table would tell them again.
+        Counts of patients and events from 1 to below this are masked, and as many other counts,
+        and person-times, as it takes so that no sum gives one away. Which are which is not told:
+        it would narrow the small ones. Estimates of the same patients beside this table would tell
+        them again.
     synthetic
         Whether the patients are simulated: ``synthetic`` of the account.
 
@@ -67,17 +69,15 @@ def account(
         shown[name] = [
             ""
             if pd.isna(cell)
+            else MASK
+            if f"{index}.{name}" in found.masked.hidden
             else f"{cell:d}"
-            if f"{index}.{name}" not in found.masked.hidden
-            else f"<{minimum}"
-            if is_small(cell, minimum)
-            else numbers.MISSING
             for index, cell in enumerate(table[name])
         ]
     shown["person_time"] = [
         ""
         if pd.isna(cell)
-        else numbers.MISSING
+        else MASK
         if index in found.times or f"{index}.events" in found.masked.hidden
         else numbers.time(float(cell), unit)
         for index, cell in enumerate(table["person_time"])

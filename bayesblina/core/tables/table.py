@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
 
 from bayesblina.core.errors import SpecError
+from bayesblina.core.escaping import html, isolated, latex, markdown, plain
 from bayesblina.core.files import write_bytes, write_text
 
 SYNTHETIC = "Synthetic patients."
@@ -19,42 +17,6 @@ NOT_CONVERGED = "NOT CONVERGED: do not use these numbers."
 BASELINE_MOVES = "THE BASELINE MOVES THE HAZARD RATIO: do not use these numbers."
 VISITS = "EVENT TIMES ARE THOSE OF VISITS: declare them, and do not use these numbers."
 SUFFIXES = (".html", ".tex", ".md", ".docx")
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\symbol{34}",
-    "[": "{[}",
-    "]": "{]}",
-    "*": "{*}",
-    "`": r"\textasciigrave{}",
-    "−": r"\ensuremath{-}",
-    "×": r"\ensuremath{\times}",
-    "≥": r"\ensuremath{\geq}",
-    "≤": r"\ensuremath{\leq}",
-    "∞": r"\ensuremath{\infty}",
-    "–": r"\textendash{}",
-}
-# Two of these in a row would become one sign.
-_LIGATURES = re.compile(r"([-',])(?=\1)")
-# Characters that mean something in some flavour of Markdown wherever they stand, and in HTML.
-_MARKDOWN = {letter: f"\\{letter}" for letter in r"\`*_{}[]#|~^$@"}
-# What could begin a tag, a comment or an entity; "<0.001" cannot, and stands as it is.
-_HTML = re.compile(r"<(?![\d =])|&(?=[A-Za-z#])")
-_ENTITIES = {"<": "&lt;", "&": "&amp;"}
-# What becomes a link or an emoji; and what opens a list or an underline at the start of a line.
-_LINKS = re.compile(r":(?=\S)|(?<=www)\.")
-_OPENING = re.compile(r"^(\d*)([-+=>]|[.)](?=\s|$))")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,24 +89,24 @@ class Table:
         """
         lines = ["<table>"]
         if self.title:
-            lines.append(f"<caption>{_isolated(self.title)}</caption>")
+            lines.append(f"<caption>{isolated(self.title)}</caption>")
         titles = "".join(
-            f'<th scope="col"{_aligned(numeric)}>{_isolated(cell)}</th>'
+            f'<th scope="col"{_aligned(numeric)}>{isolated(cell)}</th>'
             for cell, numeric in zip(self.head, self.numeric, strict=True)
         )
         lines += [f"<thead><tr>{titles}</tr></thead>", "<tbody>"]
         for row in self.rows:
             cells = [
-                f'<th scope="row">{_isolated(cell)}</th>'
+                f'<th scope="row">{isolated(cell)}</th>'
                 if index == 0
-                else f"<td{_aligned(numeric)}>{_isolated(cell)}</td>"
+                else f"<td{_aligned(numeric)}>{isolated(cell)}</td>"
                 for index, (cell, numeric) in enumerate(zip(row, self.numeric, strict=True))
             ]
             lines.append(f"<tr>{''.join(cells)}</tr>")
         lines.append("</tbody>")
         if self.notes:
             width = max(1, len(self.head))
-            text = "<br>".join(_isolated(note) for note in self.notes)
+            text = "<br>".join(isolated(note) for note in self.notes)
             lines.append(f'<tfoot><tr><td colspan="{width}">{text}</td></tr></tfoot>')
         lines.append("</table>")
         return "\n".join(lines)
@@ -248,63 +210,6 @@ class Table:
             )
 
 
-def plain(text: str) -> str:
-    r"""Make a text one line that shows what it holds.
-
-    White space folded to single spaces; control characters, surrogates and those that turn the
-    direction of the text around them are gone.
-
-    Examples
-    --------
-    >>> plain("a\n  b\x00 \u202ec")
-    'a b c'
-    """
-    kept = "".join(
-        letter
-        for letter in " ".join(str(text).split())
-        if unicodedata.category(letter) not in ("Cc", "Cs")
-        and unicodedata.bidirectional(letter)
-        not in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-    )
-    # XML, and so Word, has no place for these two.
-    return " ".join(kept.replace("\ufffe", "").replace("\uffff", "").split())
-
-
-def latex(text: str) -> str:
-    r"""Escape a text for LaTeX.
-
-    The same text as LaTeX source; no character of it is a command, an option or a ligature.
-
-    Examples
-    --------
-    >>> print(latex("50 % of A_1 & B"))
-    50 \% of A\_1 \& B
-    """
-    return _LIGATURES.sub(r"\1{}", "".join(_LATEX.get(letter, letter) for letter in text))
-
-
-def markdown(text: str) -> str:
-    r"""Escape a text for Markdown.
-
-    The same text as Markdown source; no character of it is markup or HTML.
-
-    Examples
-    --------
-    >>> print(markdown("*a* | <b>"), markdown("p <0.001"))
-    \*a\* \| &lt;b> p <0.001
-    """
-    escaped = "".join(_MARKDOWN.get(letter, letter) for letter in text)
-    escaped = _HTML.sub(lambda found: _ENTITIES[found[0]], escaped)
-    return _OPENING.sub(r"\1\\\2", _LINKS.sub(r"\\\g<0>", escaped))
-
-
-def _isolated(text: str) -> str:
-    """Escape, and keep right-to-left text from turning what stands beside it."""
-    safe = escape(text)
-    strong = any(unicodedata.bidirectional(letter) in ("R", "AL", "AN") for letter in text)
-    return f"<bdi>{safe}</bdi>" if strong else safe
-
-
 def _aligned(numeric: bool) -> str:
     return ' class="number"' if numeric else ""
 
@@ -319,7 +224,7 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 def _page(table: Table) -> str:
     """Write a whole page, so that a browser and a word processor open the file as it is."""
-    title = escape(table.title or "Table")
+    title = html(table.title or "Table")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f"<title>{title}</title>\n<style>\n"

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 
 from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import SpecError
-from bayesblina.output.plots.style import DARK, GREY, TINY, colours, literal, tails
+from bayesblina.core.escaping import literal
+from bayesblina.output.plots.style import DARK, GREY, TINY, colours, tails
 
 # Points below a panel at which the numbers at risk begin, and their lines' distance: with names
 # beside the numbers, and above them.

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bayesblina.core.errors import SpecError
+from bayesblina.core.escaping import literal
 from bayesblina.output.plots.bands import draw_numbers_at_risk, draw_observed, draw_regimes
 from bayesblina.output.plots.style import (
     DARK,
@@ -21,7 +22,6 @@ from bayesblina.output.plots.style import (
     colours,
     explain,
     in_a_row,
-    literal,
     mark,
     ratio_scale,
     require,

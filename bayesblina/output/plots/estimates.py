@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
+from bayesblina.core.escaping import literal
 from bayesblina.core.tables import numbers
 from bayesblina.core.tables.marks import BASELINE, BESIDE, CONVERGED, EVENT_TIMES, SHORT, beside
 from bayesblina.output.plots.style import (
@@ -28,7 +29,6 @@ from bayesblina.output.plots.style import (
     explain,
     in_a_row,
     list_rows,
-    literal,
     mark,
     ratio_scale,
     require,

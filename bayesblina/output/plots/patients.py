@@ -15,7 +15,10 @@ from matplotlib.patches import Rectangle
 
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import SpecError
+from bayesblina.core.escaping import literal
+from bayesblina.core.masking import MASK, mask_account
 from bayesblina.core.masking.minimum import require_minimum
+from bayesblina.core.masking.tables import mask_flow
 from bayesblina.core.tables import numbers
 from bayesblina.output.plots.style import (
     ALARM,
@@ -29,7 +32,6 @@ from bayesblina.output.plots.style import (
     chosen,
     colours,
     entitle,
-    literal,
     say,
 )
 from bayesblina.patients.account import Account
@@ -189,8 +191,9 @@ def patient_flow(
     endpoint
         Endpoint to draw; by default all, side by side.
     minimum
-        Counts of patients and events from 1 to below this are written as "<minimum", and the
-        person-time beside them is left out. Differences between boxes may still tell them.
+        Counts of patients and events from 1 to below this are masked, with as many others as it
+        takes so that no difference between boxes tells them; the person-time beside them is left
+        out.
     width
         One column of a journal's page (``"one"``, 89 mm) or two (``"two"``, 183 mm).
     ax
@@ -218,9 +221,9 @@ def patient_flow(
     """
     require_kind(account, Account, "account")
     require_minimum(minimum)
-    table = account.table
+    table = mask_flow(account.table, mask_account(account.table, minimum=minimum))
     names = chosen([name for name in table["endpoint"] if name], endpoint)
-    chart = _Chart(unit=account.unit, minimum=minimum)
+    chart = _Chart(unit=account.unit)
     across = INCHES.get(width, 0.0)
     each = across / len(names)
     top = chart.common(table, across)
@@ -254,7 +257,6 @@ class _Chart:
     """Boxes and arrows, in inches from the upper left corner."""
 
     unit: str
-    minimum: int
     boxes: list[_Box] = field(default_factory=list)
     arrows: list[tuple[float, float, float]] = field(default_factory=list)
 
@@ -320,17 +322,16 @@ class _Chart:
     def _reason(self, row: Mapping[Any, Any]) -> str:
         return f"{row['what']} ({self._count(row['patients'])})"
 
-    def _count(self, value: float) -> str:
-        return f"<{self.minimum}" if 0 < value < self.minimum else f"{value:.0f}"
+    def _count(self, value: float | str) -> str:
+        return value if isinstance(value, str) else f"{value:.0f}"
 
     def _sizes(self, row: Mapping[Any, Any]) -> list[str]:
         """Events and time of a row, if it has any; no time where a count is masked."""
         events, time, patients = (row[name] for name in ("events", "person_time", "patients"))
         if pd.isna(events):
             return []
-        masked = any(0 < one < self.minimum for one in (events, patients))
         texts = [f"{self._count(events)} events"]
-        if not pd.isna(time) and not masked:
+        if not pd.isna(time) and MASK not in (events, time, patients):
             texts.append(f"{numbers.time(float(time), self.unit)} person-{self.unit}")
         return [", ".join(texts)]
 

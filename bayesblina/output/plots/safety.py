@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bayesblina.core.errors import SpecError
+from bayesblina.core.escaping import literal
 from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.tables import numbers
 from bayesblina.output.plots.style import (
@@ -19,7 +20,6 @@ from bayesblina.output.plots.style import (
     colours,
     draw_interval,
     list_rows,
-    literal,
     mark,
     ratio_scale,
     require,

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.escaping import literal
 from bayesblina.core.tables.marks import beside
 from bayesblina.output.plots.style import (
     ALARM,
@@ -28,7 +29,6 @@ from bayesblina.output.plots.style import (
     entitle,
     explain,
     list_rows,
-    literal,
     mark,
     paired,
     ratio_scale,

@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.escaping import literal
 from bayesblina.core.tables.marks import BASELINE, CONVERGED, EVENT_TIMES, failed_in
 
 # One column or two of a journal's page.
@@ -202,17 +203,6 @@ def dress(axis: Axes) -> None:
 def entitle(axis: Axes, text: str) -> None:
     """Write a panel's title, on the left; nothing in it is mathematics."""
     axis.set_title(literal(text), loc="left", fontsize=SIZE, fontweight="bold", wrap=True)
-
-
-def literal(text: object) -> str:
-    r"""Keep a text of the data from being read as mathematics, or as several lines.
-
-    Examples
-    --------
-    >>> print(literal("$x$"))
-    \$x\$
-    """
-    return " ".join(str(text).split()).replace("$", r"\$")
 
 
 def explain(axis: Axes, *, place: Literal["best", "upper left"] = "best") -> None:

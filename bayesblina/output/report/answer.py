@@ -11,7 +11,7 @@ import pandas as pd
 from bayesblina.checks.weaknesses import unreliable, weaknesses
 from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, FAILED
 from bayesblina.core.tables.table import BASELINE_MOVES, VISITS
-from bayesblina.inference.baseline_gate import WORDS
+from bayesblina.inference.baseline_gate import WORDS, worst
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.report.wording import (
     PROBABILITY,
@@ -171,23 +171,29 @@ def curves_in_words(table: pd.DataFrame | None, unit: str, *, coarse: bool = Fal
     ]
 
 
-def banners(fit: Fit, *, coarse: bool = False) -> list[dict[str, Any]]:
-    """Word what must stand above everything else, of the gates other than convergence."""
+def banners(fit: Fit, gate: pd.DataFrame, *, coarse: bool = False) -> list[dict[str, Any]]:
+    """Word what must stand above everything else, of the gates other than convergence.
+
+    Parameters
+    ----------
+    gate
+        The baseline gate as it may be shown.
+    """
     found = []
     if BASELINE in fit.failed:
-        found.append({"title": BASELINE_MOVES, "failures": _failing(fit)})
+        found.append({"title": BASELINE_MOVES, "failures": _failing(gate)})
     if EVENT_TIMES in fit.failed and fit.event_times is not None:
         words = event_times_in_words(fit, coarse=coarse)[: len(fit.event_times.messages)]
         found.append({"title": VISITS, "failures": list(words)})
     return found
 
 
-def _failing(fit: Fit) -> list[str]:
+def _failing(gate: pd.DataFrame) -> list[str]:
     """Ratios that the baseline moves, with no more digits than the answer has."""
     return [
         f"{row['endpoint']}, {row['effect']}: hazard ratio {row['own']} with a baseline, "
         f"{row['other']} without one, {row['shift']} sds apart"
-        for row in gate_rows(fit)
+        for row in gate_rows(gate)
         if row["state"] == FAILED
     ]
 
@@ -201,7 +207,7 @@ def gate_words(fit: Fit) -> str:
     return f"{words[0].upper()}{words[1:]}, compared with {gate.against}."
 
 
-def gate_rows(fit: Fit) -> list[dict[str, str]]:
+def gate_rows(table: pd.DataFrame) -> list[dict[str, str]]:
     """Write the baseline gate for a page that may hide counts."""
 
     def written(value: object, shape: str) -> str:
@@ -219,17 +225,23 @@ def gate_rows(fit: Fit) -> list[dict[str, str]]:
             "state": str(row["state"]),
             "reason": str(row["reason"]),
         }
-        for row in _furthest(fit.gate.table)
+        for row in _furthest(table)
     ]
 
 
 def _furthest(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of the gate; of an endpoint's many intervals the one whose ratios are furthest apart."""
+    """Rows of the gate; of an endpoint's many intervals the one whose ratios are furthest apart.
+
+    Where these are hidden it is the first of those whose state is worst.
+    """
     rows = table.reset_index(drop=True)
     many = rows["effect"].str.startswith("interval ")
     found = rows[~many]
     for _, inside in rows[many].groupby("endpoint", sort=False):
-        worst = inside.loc[[inside["shift"].abs().fillna(0.0).idxmax()]]
-        label = f"{worst['effect'].iloc[0]}, the furthest of {len(inside)}"
-        found = pd.concat([found, worst.assign(effect=label)])
+        known = inside["shift"].notna().any()
+        candidates = inside if known else inside[inside["state"] == worst(inside["state"])]
+        row = candidates.loc[[candidates["shift"].abs().fillna(0.0).idxmax()]]
+        which = "the furthest" if known else "one"
+        label = f"{row['effect'].iloc[0]}, {which} of {len(inside)}"
+        found = pd.concat([found, row.assign(effect=label)])
     return [{str(key): value for key, value in row.items()} for row in found.to_dict("records")]

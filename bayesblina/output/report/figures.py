@@ -16,9 +16,9 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Text
 
 from bayesblina.core.arrays import Floats
+from bayesblina.core.escaping import literal, plain
 from bayesblina.core.tables.marks import beside
 from bayesblina.core.tables.numbers import probability
-from bayesblina.core.tables.table import plain
 from bayesblina.output.plots import style
 from bayesblina.output.plots.bands import (
     AT_RISK_APART,
@@ -36,7 +36,6 @@ from bayesblina.output.plots.style import (
     dress,
     label_ratios,
     list_rows,
-    literal,
     ratio_scale,
 )
 from bayesblina.output.report.svg import Parts, embedded_svg

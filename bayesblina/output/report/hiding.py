@@ -18,6 +18,7 @@ from bayesblina.core.masking.tables import (
     coarse_times,
     digits,
     mask_at_risk,
+    mask_borrowing,
     mask_ladder,
     mask_loo,
     mask_safety,
@@ -82,6 +83,21 @@ class Shown:
         """Whether events of an endpoint are shown: curves of steps and sums of them, too."""
         return self.flow is None or self.flow.shows_events(endpoint)
 
+    @property
+    def gate(self) -> pd.DataFrame:
+        """The baseline gate: of parts of an effect (levels, intervals, other phases) no numbers.
+
+        The standard deviation of a log hazard ratio tells the events behind it, and those of a
+        part are in no account that could say that they are few.
+        """
+        fit = self.whole.fit
+        table = fit.gate.table[~fit.gate.table["endpoint"].isin(self.withheld)]
+        if self.minimum <= 1:
+            return table
+        numbers = table.select_dtypes("float").columns
+        of_parts = table["effect"] != fit.question.exposed
+        return table.assign(**{str(name): table[name].mask(of_parts) for name in numbers})
+
     def words(self, text: str) -> str:
         """Take small counts out of a text."""
         return text if self.minimum <= 1 else without_counts(text, _masked(self.flow, self.minimum))
@@ -123,7 +139,7 @@ def without_few(results: Results, *, minimum: int) -> Shown:
             scenarios=0,
             fit_notes=notes,
         )
-    found = flow.found if flow else _nothing(minimum)
+    masking = flow.found if flow else _nothing(minimum)
     own = set(fit.person_time.endpoints)
     named = {
         str(name)
@@ -133,7 +149,9 @@ def without_few(results: Results, *, minimum: int) -> Shown:
     }
     # A baseline of jumps has one at each event time. And curves of endpoints rest on every
     # transition of an illness-death course.
-    few = set(found.few | (found.closed if isinstance(fit.definition.baseline, Free) else set()))
+    few = set(
+        masking.few | (masking.closed if isinstance(fit.definition.baseline, Free) else set())
+    )
     few |= {name for name in named if name not in own} if few else set()
     landmarks = _landmarks(whole)
     tables = {
@@ -149,15 +167,17 @@ def without_few(results: Results, *, minimum: int) -> Shown:
     if results.sensitivity is not None:
         scenarios, left_out = _scenarios(results.sensitivity, few, minimum)
     withheld = tuple(sorted(few & (own | set(whole["survival"]["endpoint"]))))
-    tables |= _counted(whole, tables, flow, found, withheld)
-    tables |= _observed(whole, tables, found)
+    tables |= _counted(whole, tables, flow, masking, withheld)
+    tables |= _observed(whole, tables, masking)
     tables["diagnostics"] = by_kind(tables["diagnostics"], lambda kind: _many(fit, kind))
     if "predictive" in tables:
-        tables["predictive"] = _by_joined_interval(results, tables["predictive"], found, landmarks)
+        tables["predictive"] = _by_joined_interval(
+            results, tables["predictive"], masking, landmarks
+        )
     record = dict(results.record)
     if "notes" in record:
         record["notes"] = {
-            name: without_counts(text, found.masked) for name, text in record["notes"].items()
+            name: without_counts(text, masking.masked) for name, text in record["notes"].items()
         }
     return Shown(
         results=replace(results, tables=tables, sensitivity=scenarios, record=record),
@@ -166,7 +186,7 @@ def without_few(results: Results, *, minimum: int) -> Shown:
         minimum=minimum,
         withheld=withheld,
         scenarios=left_out,
-        fit_notes=tuple(without_counts(one, found.masked) for one in notes),
+        fit_notes=tuple(without_counts(one, masking.masked) for one in notes),
     )
 
 
@@ -187,54 +207,61 @@ def _many(fit: Fit, kind: str) -> bool:
 
 def _landmarks(tables: Mapping[str, pd.DataFrame]) -> frozenset[float]:
     """Collect times from which curves start: the study's own, or rounded ones."""
-    found = {float(tables["survival"]["time"].min())} if len(tables["survival"]) else set()
+    landmarks = {float(tables["survival"]["time"].min())} if len(tables["survival"]) else set()
     for rows in tables.values():
         if "landmark" in rows:
-            found |= {float(one) for one in rows["landmark"]}
-    return frozenset(found)
+            landmarks |= {float(landmark) for landmark in rows["landmark"]}
+    return frozenset(landmarks)
 
 
 def _counted(
     whole: Mapping[str, pd.DataFrame],
     tables: Mapping[str, pd.DataFrame],
     flow: Flow | None,
-    found: MaskedAccount,
+    masking: MaskedAccount,
     withheld: Collection[str],
 ) -> dict[str, pd.DataFrame]:
     """Mask the tables that hold counts, or what follows from them without a model."""
     shown: dict[str, pd.DataFrame] = {}
-    minimum = found.masked.minimum
+    minimum = masking.masked.minimum
     if flow is not None:
         shown["patient_flow"] = flow.table
     if "at_risk" in whole:
-        shown["at_risk"] = mask_at_risk(whole["at_risk"], found)
+        shown["at_risk"] = mask_at_risk(whole["at_risk"], masking)
     if "safety" in whole:
-        account = whole.get("patient_flow")
-        timeless = (
-            set()
-            if account is None
-            else {
-                str(account["phase"].iloc[one])
-                for one in found.times
-                # Starts of a phase have no person-time that could be told.
-                if account["step"].iloc[one] == "in phase"
-            }
+        lines = whole["patient_flow"].to_dict("records") if "patient_flow" in whole else []
+        # Starts of a phase have no person-time that could be told.
+        phases = {
+            index: str(line["phase"])
+            for index, line in enumerate(lines)
+            if line["step"] == "in phase"
+        }
+        shown["safety"] = mask_safety(
+            whole["safety"],
+            masking.masked,
+            timeless={name for index, name in phases.items() if index in masking.times},
+            untold={
+                name
+                for index, name in phases.items()
+                if f"{index}.patients" in masking.masked.hidden
+            },
         )
-        shown["safety"] = mask_safety(whole["safety"], found.masked, timeless=timeless)
     if "bias_ladder" in tables:
         shown["bias_ladder"] = mask_ladder(
-            tables["bias_ladder"], minimum, closed=found.closed, own=OWN
+            tables["bias_ladder"], minimum, closed=masking.closed, own=OWN
         )
+    if "borrowing" in tables:
+        shown["borrowing"] = mask_borrowing(tables["borrowing"], masking.masked)
     if "leave_one_out" in tables:
-        shown["leave_one_out"] = mask_loo(tables["leave_one_out"], found.masked)
+        shown["leave_one_out"] = mask_loo(tables["leave_one_out"], masking.masked)
     # Sums over risk sets, and curves that jump at event times, where these tell no count.
     for name, count in (("classical", RATIO_DIGITS), ("curve_shift", COARSE_DIGITS)):
         if name in tables:
             rows = tables[name]
-            rows = rows[~rows["endpoint"].isin(found.closed)].reset_index(drop=True)
+            rows = rows[~rows["endpoint"].isin(masking.closed)].reset_index(drop=True)
             shown[name] = rows.assign(
                 **{
-                    str(column): [digits(float(one), count) for one in rows[column]]
+                    str(column): [digits(float(value), count) for value in rows[column]]
                     for column in rows.select_dtypes("float")
                     if column not in TIMES
                 }
@@ -251,12 +278,12 @@ def _counted(
 def _observed(
     whole: Mapping[str, pd.DataFrame],
     tables: Mapping[str, pd.DataFrame],
-    found: MaskedAccount,
+    masking: MaskedAccount,
 ) -> dict[str, pd.DataFrame]:
     """Read observed curves, and bands of replicated ones, as far as they tell of no few."""
     if "simon_makuch" not in whole:
         return {}
-    observed, minimum = whole["simon_makuch"], found.masked.minimum
+    observed, minimum = whole["simon_makuch"], masking.masked.minimum
     name = "survival_by_landmark" if "survival_by_landmark" in tables else "survival"
     curves = tables[name]
     if "landmark" not in curves:
@@ -268,7 +295,7 @@ def _observed(
         few = rows.loc[rows["at_risk"] < minimum, "time"]
         ends[endpoint, group, landmark] = float(few.min()) if len(few) else float("inf")
         own = curves[(curves["endpoint"] == endpoint) & (curves["landmark"] == landmark)]
-        if endpoint in found.closed or own.empty:
+        if endpoint in masking.closed or own.empty:
             continue
         times = np.sort(own["time"].unique()).astype(float)
         at, values = read_observed(rows, times, minimum=minimum)
@@ -301,15 +328,15 @@ def _observed(
 
 
 def _by_joined_interval(
-    results: Results, table: pd.DataFrame, found: MaskedAccount, landmarks: Collection[float]
+    results: Results, table: pd.DataFrame, masking: MaskedAccount, landmarks: Collection[float]
 ) -> pd.DataFrame:
     """Join intervals until each has enough events; none of an endpoint whose events are hidden."""
-    minimum, parts = found.masked.minimum, []
+    minimum, parts = masking.masked.minimum, []
     replicated = replicated_events(results.fit, seed=results.fit.provenance.seed)
     for endpoint in dict.fromkeys(table["endpoint"]):
         rows = joined_events(replicated.sel(endpoint=endpoint), minimum=minimum)
-        few = any(is_small(one, minimum) for one in rows["observed"])
-        if endpoint not in found.closed and not few:
+        few = any(is_small(count, minimum) for count in rows["observed"])
+        if endpoint not in masking.closed and not few:
             parts.append(rows.assign(endpoint=endpoint, converged=results.fit.converged))
     if not parts:
         return table.iloc[:0]
@@ -318,19 +345,19 @@ def _by_joined_interval(
 
 
 def _scenarios(
-    found: Sensitivity, few: Collection[str], minimum: int
+    sensitivity: Sensitivity, few: Collection[str], minimum: int
 ) -> tuple[Sensitivity | None, int]:
     """Leave out scenarios of withheld endpoints, and those with few events on one side."""
-    table = found.table
+    table = sensitivity.table
     rest = table["events"] - table["events_exposed"]
     small = [
-        is_small(one, minimum) or is_small(other, minimum)
-        for one, other in zip(table["events_exposed"], rest, strict=True)
+        is_small(exposed_events, minimum) or is_small(other_events, minimum)
+        for exposed_events, other_events in zip(table["events_exposed"], rest, strict=True)
     ]
     hidden = table["endpoint"].isin(few) | pd.Series(small, index=table.index)
     kept = table[~hidden].reset_index(drop=True)
     left_out = int((hidden & ~table["endpoint"].isin(few)).sum())
-    return (replace(found, table=kept) if len(kept) else None), left_out
+    return (replace(sensitivity, table=kept) if len(kept) else None), left_out
 
 
 def about_others(sentences: Collection[str], withheld: Collection[str]) -> tuple[str, ...]:
@@ -342,7 +369,7 @@ def about_others(sentences: Collection[str], withheld: Collection[str]) -> tuple
     ('rfs: few events',)
     """
     return tuple(
-        one
-        for one in sentences
-        if not any(one.startswith((f"{name}: ", f"{name}, ")) for name in withheld)
+        sentence
+        for sentence in sentences
+        if not any(sentence.startswith((f"{name}: ", f"{name}, ")) for name in withheld)
     )

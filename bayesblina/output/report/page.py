@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -19,6 +18,7 @@ from markupsafe import Markup
 from bayesblina.checks.replicates import replicated_events
 from bayesblina.classical.regressions import ADJUSTED
 from bayesblina.core.arrays import Floats
+from bayesblina.core.escaping import printable
 from bayesblina.core.masking import MASK, MINIMUM_COUNT
 from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.masking.tables import read_observed
@@ -117,14 +117,8 @@ def render_shown(left: Shown) -> str:
 
 
 def _printable(value: object) -> object:
-    """Take out what HTML has no place for: control characters, and halves of letters."""
-    if type(value) is not str:
-        return value
-    return "".join(
-        letter
-        for letter in value
-        if letter in "\n\t" or unicodedata.category(letter) not in ("Cc", "Cs")
-    )
+    """Take out of texts what HTML has no place for."""
+    return printable(value) if type(value) is str else value
 
 
 def _policy(css: str, script: str) -> str:
@@ -189,7 +183,7 @@ def _content(left: Shown) -> Row:
         "failures": fit.convergence.failures(),
         "banners": [
             {**one, "failures": about_others(one["failures"], left.withheld)}
-            for one in banners(fit, coarse=left.coarse)
+            for one in banners(fit, left.gate, coarse=left.coarse)
         ],
         "marks": [one for name, one in zip(fit.failed, marks, strict=True) if name != CONVERGED],
         "sections": SECTIONS,
@@ -205,7 +199,7 @@ def _content(left: Shown) -> Row:
         "weaknesses": about_others(
             weak_points(fit, loo=tables.get("leave_one_out"), coarse=left.coarse), left.withheld
         ),
-        "gate": [row for row in gate_rows(fit) if row["endpoint"] not in left.withheld],
+        "gate": gate_rows(left.gate),
         "states": STATES,
         "gate_words": gate_words(fit),
         "curve_shift": _curve_shift(results),

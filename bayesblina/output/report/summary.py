@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from bayesblina.core.escaping import markdown
+from bayesblina.core.escaping import plain as one_line
 from bayesblina.core.masking import MASK
 from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, LONG
-from bayesblina.core.tables.table import markdown
-from bayesblina.core.tables.table import plain as one_line
 from bayesblina.inference.baseline_gate import WORDS
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.report.answer import (
@@ -29,6 +29,12 @@ from bayesblina.output.report.wording import (
     sentence,
 )
 from bayesblina.patients.account import COLUMNS, to_markdown
+
+# What no masking of one folder can prevent.
+ONE_MINIMUM = (
+    "Hand on one version only: whoever has two of the same patients, with different minimums or "
+    "questions, can subtract one from the other."
+)
 
 
 def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
@@ -110,7 +116,8 @@ def masking_in_words(left: Shown, stays: Sequence[str]) -> tuple[str, ...]:
         return ("Nothing is masked: small counts stand in every file.",)
     words = [
         f"Masked: counts of patients or events from 1 to {left.minimum - 1}, and what would tell "
-        f"them, are hidden in the report, tables and figures ({MASK})."
+        f"them, are hidden in the report, tables and figures ({MASK}).",
+        ONE_MINIMUM,
     ]
     if stays:
         words.append(
@@ -148,14 +155,18 @@ def _account(left: Shown) -> str:
 
 def _baseline(left: Shown) -> tuple[str, ...]:
     """Word the gate of the baseline, without the endpoints that are withheld."""
-    gate = left.results.fit.gate
-    if not left.withheld:
-        return (left.words(gate.words()),)
-    return tuple(
-        f"{row['endpoint']}, {row['effect']}: {WORDS[row['state']]}"
-        for row in gate.table.to_dict("records")
-        if row["endpoint"] not in left.withheld
-    )
+    fit, shown = left.results.fit, left.gate
+    marked = shown["state"].isin(["failed", "told"])
+    # Words have numbers of what is marked.
+    if not left.withheld and shown[marked].equals(fit.gate.table[marked]):
+        return (left.words(fit.gate.words()),)
+    named = shown[marked | (shown["effect"] == fit.question.exposed)]
+    return tuple(_state_of(row) for row in named.to_dict("records"))
+
+
+def _state_of(row: Mapping[Any, Any]) -> str:
+    """Word a row of the baseline gate without its numbers."""
+    return f"{row['endpoint']}, {row['effect']}: {WORDS[row['state']]}"
 
 
 def _failed(left: Shown) -> dict[str, list[str]]:
@@ -164,7 +175,13 @@ def _failed(left: Shown) -> dict[str, list[str]]:
     coarse = () if fit.event_times is None else event_times_in_words(fit, coarse=left.coarse)
     if fit.event_times is not None:
         coarse = coarse[: len(fit.event_times.messages)]
-    words = {BASELINE: fit.gate.failures(), EVENT_TIMES: coarse}
+    gate = left.gate
+    moved = (
+        fit.gate.failures()
+        if gate.equals(fit.gate.table)
+        else [_state_of(row) for row in gate[gate["state"] == "failed"].to_dict("records")]
+    )
+    words = {BASELINE: moved, EVENT_TIMES: coarse}
     return {
         name: list(about_others(failures, left.withheld))
         for name, failures in words.items()

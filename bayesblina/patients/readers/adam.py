@@ -85,7 +85,8 @@ def read_adam(
         out, and listed in the cohort's account. None takes everybody.
     filters
         Rows that count, by dataset and column: ``{"ADTTE": {"ANL01FL": "Y"}, "ADEX": {"PARAMCD":
-        ["DOSE"]}}``; those left out are counted in the account. Of ADSL, patients.
+        ["DOSE"]}}``; those left out are counted in the account. Of ADSL, patients. Rows whose
+        ANL01FL is not "Y" and that no filter leaves out count, and the account says so.
     transplant
         ADSL's column with the date of transplant.
     value
@@ -148,17 +149,11 @@ def read_adam(
     Cohort(2 patients, days; os: 1 events; phases consolidation: 1, maintenance: 0)
     """
     manner = AdamTimes(value=value, value_unit=value_unit, same_day=same_day)
-    _require_call(endpoints, unit, covariates, phases, zero_doses, dated=adex is None)
-    require_filters(filters)
+    _require_call(endpoints, unit, covariates, phases, zero_doses, filters, dated=adex is None)
     require_date_format(date_format)
     names = Phases.from_dict(dict.fromkeys(phases, "column")).names if phases else ()
     dated = {name: str(column) for name, column in phases.items()} if adex is None else {}
-    require_roles(
-        {"patient": "USUBJID", "origin": origin}
-        | {f"{name}.start": column for name, column in dated.items()}
-        | ({} if transplant is None else {"transplant": transplant}),
-        covariates,
-    )
+    require_roles(_columns_of(origin, dated, transplant), covariates)
     people = read_people(
         adsl,
         wanted=[*covariates, *([transplant] if transplant else []), *dated.values()],
@@ -188,23 +183,21 @@ def read_adam(
         other = "AVAL" if followed.value == "dates" else "ADT"
         people.note(f"the event would be in another phase by {other}", followed.moved(days.T))
     starts = (days.T - zero[:, None]) / DAYS_PER_UNIT[unit]
-    parts = Parts(
-        outcomes=followed.outcomes(zero, unit, endpoints),
-        phases=names,
-        starts=starts,
-        ends=np.full(starts.shape, np.nan),
-        ends_known=False,
-        transplant=None if moved is None else (moved - zero) / DAYS_PER_UNIT[unit],
-        covariates=baseline,
-    )
-    roles = _roles(endpoints, names, dated, transplant)
     try:
         return make_cohort(
             columns,
-            parts,
+            Parts(
+                outcomes=followed.outcomes(zero, unit, endpoints),
+                phases=names,
+                starts=starts,
+                ends=np.full(starts.shape, np.nan),
+                ends_known=False,
+                transplant=None if moved is None else (moved - zero) / DAYS_PER_UNIT[unit],
+                covariates=baseline,
+            ),
             unit=unit,
             repairs=repairs,
-            roles=roles,
+            roles=_roles(endpoints, names, dated, transplant),
             source=people.source,
             synthetic=synthetic,
             exclusions=people.exclusions,
@@ -212,7 +205,14 @@ def read_adam(
             file_hashes=people.file_hashes,
         )
     except DataError as error:
-        raise _of_its_dataset(error, people, followed, doses) from None
+        raise _of_its_dataset(error, people, followed, doses, same_day) from None
+
+
+def _columns_of(origin: str, dated: Mapping[str, str], transplant: str | None) -> dict[str, str]:
+    """Name the columns of ADSL that have a role."""
+    starts = {f"{name}.start": column for name, column in dated.items()}
+    moved = {} if transplant is None else {"transplant": transplant}
+    return {"patient": "USUBJID", "origin": origin, **starts, **moved}
 
 
 def _origins(columns: Columns, origin: str, known: Floats) -> Floats:
@@ -247,10 +247,12 @@ def _require_call(
     covariates: Any,
     phases: Any,
     zero_doses: Any,
+    filters: Any,
     *,
     dated: bool,
 ) -> None:
     """Refuse calls that are impossible whatever the datasets hold."""
+    require_filters(filters)
     if unit not in DAYS_PER_UNIT:
         raise SpecError(f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.")
     if (
@@ -296,14 +298,19 @@ def _roles(
 
 
 def _of_its_dataset(
-    error: DataError, people: People, followed: Followed, doses: Doses | None
+    error: DataError, people: People, followed: Followed, doses: Doses | None, same_day: SameDay
 ) -> DataError:
     """Name the dataset that a fault is in, and the repair of follow-up without length."""
     places = {"ADTTE": followed.source}
     if doses is not None:
         places["ADEX"] = doses.source
     found = [places.get(one.column.partition(" ")[0], people.source) for one in error.problems]
-    instead = "Correct the dates, or say same_day='half day' or 'end of day'."
+    instead = (
+        "Correct the dates, or say same_day='half day' or 'end of day'."
+        if same_day == "refuse"
+        # Follow-up of one day has a length then: what has none ends before it begins.
+        else "Correct the dates: follow-up ends before it begins."
+    )
     problems = [
         replace(one, expected=instead)
         if followed.value == "dates"

@@ -11,7 +11,12 @@ import pandas as pd
 
 from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
-from bayesblina.patients.readers.adam_tables import Filters, People, rows_that_count
+from bayesblina.patients.readers.adam_tables import (
+    Filters,
+    People,
+    note_unchosen,
+    rows_that_count,
+)
 from bayesblina.patients.readers.sources import missing_columns
 
 ZeroDoses = Literal["leave out", "count"]
@@ -58,6 +63,7 @@ class Doses:
         self.people = people
         self.rows = people.open(table)
         self.rows.problems += problems
+        note_unchosen(people, self.rows, "ADEX", wanted)
         self.row = people.rows_of(self.rows)
         self.chosen = self._phases(phases, cycle, written)
         self._zero_doses(zero_doses)

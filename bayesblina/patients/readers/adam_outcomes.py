@@ -15,7 +15,12 @@ from bayesblina.core.endpoint_order import require_includes
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.patients.declarations import Recorded, require_recorded
 from bayesblina.patients.outcomes import Outcome
-from bayesblina.patients.readers.adam_tables import Filters, People, rows_that_count
+from bayesblina.patients.readers.adam_tables import (
+    Filters,
+    People,
+    note_unchosen,
+    rows_that_count,
+)
 from bayesblina.patients.readers.columns import Columns
 from bayesblina.patients.readers.dates import within_follow_up
 from bayesblina.patients.readers.sources import missing_columns
@@ -186,6 +191,8 @@ def read_outcomes(
     table, problems = rows_that_count(table, people, "ADTTE", wanted)
     records = {}
     codes = Columns(table, "USUBJID").text("PARAMCD")
+    used = np.isin(codes, [endpoint.paramcd for endpoint in endpoints.values()])
+    note_unchosen(people, Columns(table.loc[used], "USUBJID"), "ADTTE", wanted)
     for name, endpoint in endpoints.items():
         chosen = codes == endpoint.paramcd
         if not chosen.any():

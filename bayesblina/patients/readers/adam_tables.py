@@ -16,6 +16,9 @@ from bayesblina.patients.readers.columns import Columns
 from bayesblina.patients.readers.dates import PartialDates
 from bayesblina.patients.readers.sources import hashes, load_table, missing_columns
 
+# The flag of the records that are analysed, Y or empty.
+ANALYSED = "ANL01FL"
+
 Dataset = Literal["ADSL", "ADTTE", "ADEX"]
 Filters = Mapping[Dataset, Mapping[str, str | Sequence[str]]]
 
@@ -192,6 +195,22 @@ def rows_that_count(
         people.note(f"{rule} ({int(out.sum())} rows)", who)
         keep &= chosen
     return table.loc[keep].reset_index(drop=True), columns.problems
+
+
+def note_unchosen(
+    people: People, columns: Columns, dataset: Dataset, filters: Mapping[str, str | Sequence[str]]
+) -> None:
+    """Tell of rows that count although the dataset's own flag says that they are not analysed."""
+    if ANALYSED not in columns.frame.columns or ANALYSED in filters:
+        return
+    text = columns.text(ANALYSED)
+    out = text != "Y"
+    # A column that nobody filled in says nothing.
+    if out.any() and (text != "").any():
+        who = np.isin(people.columns.ids, columns.ids[out])
+        instead = f"filters={{'{dataset}': {{'{ANALYSED}': 'Y'}}}}"
+        rows = int(out.sum())
+        people.note(f"{dataset} rows whose {ANALYSED} is not Y count ({rows} rows; {instead})", who)
 
 
 def _chosen(columns: Columns, column: str, values: str | Sequence[str]) -> Bools:

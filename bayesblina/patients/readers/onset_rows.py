@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import DataError, SpecError
@@ -37,6 +39,8 @@ REASONS: Mapping[str, str] = MappingProxyType(
 SLACK = 1e-6
 # Variables of CDISC that count study days, and rows from which on other columns look like them.
 STUDY_DAYS = ("ASTDY", "AESTDY")
+# Names of other columns that count days, from 0 or from 1: "day", "AE_DAY", "startday".
+DAYS = re.compile(r"(?:^|[^a-z])(?:start|onset|study|event|ae)?days?(?:$|[^a-z])", re.IGNORECASE)
 LIKE_STUDY_DAYS = 20
 
 
@@ -110,6 +114,35 @@ class OnsetRows:
         else:
             self.report(column, bad, found, expected)
 
+    def known(self, column: str, ids: pd.Index, leave_out: Sequence[str]) -> None:
+        """Refuse, or leave out, rows of patients who are not in the cohort."""
+        self.judge(
+            column,
+            ids.get_indexer(pd.Index(self.columns.ids)) < 0,
+            "strangers",
+            leave_out,
+            "patients who are not in the cohort",
+            "Expected the cohort's ids, or leave_out=['strangers'].",
+        )
+        self.narrow()
+
+    def named(self, column: str) -> NDArray[np.str_]:
+        """Read what happened, of every row."""
+        names = self.columns.text(column)
+        self.report(column, names == "", "events without a term", "Name every event.")
+        return names
+
+    def dated(self, column: str, leave_out: Sequence[str]) -> None:
+        """Refuse, or leave out, rows without a start."""
+        self.judge(
+            column,
+            self.columns.text(column) == "",
+            "undated",
+            leave_out,
+            "events without a start",
+            "Give a start, or leave_out=['undated'].",
+        )
+
     def keep_flagged(self, flags: Sequence[str]) -> None:
         """Leave out the rows whose flags are not Y."""
         for flag in flags:
@@ -173,6 +206,12 @@ class OnsetRows:
             raise SpecError(
                 f"start: '{column}' {'is' if named else 'looks like'} a column of study days, "
                 "which have no 0: say counted='study days', or 'times' if its 0 is the origin."
+            )
+        if counted is None and DAYS.search(column):
+            raise SpecError(
+                f"start: '{column}' is a column of days, by its name: say counted='study days' if "
+                f"day 1 is the day of the origin, or counted='times' if it holds {unit} and its 0 "
+                "is the origin."
             )
 
     def observed(

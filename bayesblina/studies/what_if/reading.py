@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import combinations
 from os import PathLike
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 from bayesblina.core import tables
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.escaping import html
 from bayesblina.core.tables.marks import beside
 from bayesblina.estimands.direction import (
     GIVEN,
@@ -415,7 +415,7 @@ class Holds:
         return f"{whose}, that the hazard is {self.direction} ({concluded}),"
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(str(self))}</p>"
+        return f"<p>{html(str(self))}</p>"
 
 
 def load_sensitivity(folder: str | PathLike[str]) -> Sensitivity:

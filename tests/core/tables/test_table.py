@@ -15,8 +15,8 @@ from docx import Document
 
 from bayesblina import tables
 from bayesblina.core.errors import SpecError, StorageError
+from bayesblina.core.escaping import latex, markdown, plain
 from bayesblina.core.tables import Table
-from bayesblina.core.tables.table import latex, markdown, plain
 from tests.core.tables.examples import (
     read,
 )

@@ -305,7 +305,7 @@ def verdicts(first: Any, second: Any, arithmetic: Any) -> dict[str, Any]:
 def test_engines_and_numpy_agree(pairs: list[tuple[float | None, float | None]]) -> None:
     """Missing, infinite and negative times, in a column or in several."""
     ibis, connection = engine()
-    from bayesblina.patients.scan.checks import InEngine
+    from bayesblina.patients.scan.reading import InEngine
 
     columns = [np.array([pair[at] for pair in pairs], dtype=np.float64) for at in (0, 1)]
     frame = pd.DataFrame({"row": range(len(pairs)), "first": columns[0], "second": columns[1]})

@@ -17,8 +17,6 @@ from bayesblina.inference.companion import partial_posterior
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan, engines, scan_cohort
 from bayesblina.person_time.cells import PersonTime, front
-from bayesblina.person_time.cells.lookup import interval_expression
-from bayesblina.person_time.cells.ranks import order_statistics
 from tests.person_time.test_exposure import Case, cases
 
 ibis = pytest.importorskip("ibis", reason="the extra `scale` is not installed")
@@ -238,51 +236,6 @@ def test_single_patients_are_refused_and_a_sample_is_known(table: pd.DataFrame) 
         bb.mantel_byar(scan, QUESTION)  # type: ignore[arg-type]
     assert "at risk" in repr(person_time.account())
     assert person_time.account().table["patients"].iloc[0] == 2040
-
-
-def test_order_statistics_and_their_neighbours_are_exact() -> None:
-    generator = np.random.default_rng(1)
-    events = np.round(generator.exponential(5.0, 4000), 2) + 0.01
-    entered = np.round(generator.exponential(3.0, 500), 1) + 0.003
-    begins = np.where(generator.random(900) < 0.5, 0.5, 0.5 + generator.exponential(1.0, 900))
-    sets = {
-        moment: [ibis.memtable({"value": half}) for half in np.split(values, 2)]
-        for moment, values in (("event", events), ("entry 1", entered), ("begin", begins))
-    }
-    ranks = {
-        "event": np.array([0, 1, 17, 2000, 3999]),
-        "entry 1": np.array([3, 250, 499]),
-        "begin": np.array([600, 899]),
-    }
-    found = order_statistics(sets, ranks, last=float(events.max()), earliest=0.5)
-    pooled = np.concatenate([events, entered, begins[begins > 0.5]])
-    for moment, values in (("event", events), ("entry 1", entered), ("begin", begins)):
-        expected = np.sort(values)[ranks[moment]]
-        np.testing.assert_array_equal(found[moment][0], expected)
-        for index, time in enumerate(expected):
-            if moment == "event":
-                after = events[events > time].min(initial=np.inf)
-                assert found[moment][2, index] == after
-            else:
-                before = pooled[(pooled < time) & (pooled > 0.5)].max(initial=-np.inf)
-                assert found[moment][1, index] == before
-
-
-@given(
-    st.lists(st.integers(1, 10**6), min_size=1, max_size=60, unique=True),
-    st.integers(0, 2**32 - 1),
-)
-@settings(max_examples=15, deadline=None)
-def test_intervals_are_those_of_comparing_with_every_cut(cuts: list[int], seed: int) -> None:
-    edges = np.sort(np.array(cuts, dtype=np.float64)) / 7.0
-    random = np.random.default_rng(seed).uniform(0.0, 1.2 * edges[-1], 200)
-    near = np.concatenate([np.nextafter(edges, 0.0), edges, np.nextafter(edges, np.inf)])
-    times = np.concatenate([[0.0], random, near])
-    column = ibis.memtable({"time": times})
-    for closed, side in ((False, "left"), (True, "right")):
-        found = column.select(n=interval_expression(column["time"], edges, closed=closed))
-        expected = np.searchsorted(edges, times, side="right" if closed else "left")
-        np.testing.assert_array_equal(found.execute()["n"].to_numpy(), expected, err_msg=side)
 
 
 def wrong(table: pd.DataFrame, column: str, rows: list[int], value: Any) -> pd.DataFrame:

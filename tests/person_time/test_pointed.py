@@ -18,7 +18,6 @@ from bayesblina.core.episodes import (
 )
 from bayesblina.estimands.averages import changes_of
 from bayesblina.inference.convergence import assess_convergence
-from bayesblina.person_time.cells.streamed import _Spread
 
 
 def draws_with(correlation: float) -> xr.DataTree:
@@ -47,18 +46,6 @@ def test_bfmi_below_three_tenths_fails(correlation: float, passed: bool) -> None
     assert bool(bfmi["passed"]) is passed
     assert criteria.drop("smallest BFMI")["passed"].all()
     assert found.passed is passed
-
-
-def test_the_spread_of_blocks_is_that_of_all() -> None:
-    generator = np.random.default_rng(1)
-    # Far apart from each other, and of several sizes: most of the variance is between blocks.
-    blocks = [generator.normal(mean, 1.0, size) for mean, size in ((0.0, 7), (50.0, 3), (-9.0, 40))]
-    spread = _Spread()
-    for block in (*blocks, np.empty(0)):
-        spread.add(block)
-    together = np.concatenate(blocks)
-    assert spread.sd == pytest.approx(together.std(), rel=1e-12)
-    assert (spread.low, spread.high) == (together.min(), together.max())
 
 
 def test_who_is_at_risk_at_a_landmark_that_times_meet_by_rounding() -> None:

@@ -90,7 +90,13 @@ TESTS: dict[str, tuple[str, ...]] = {
     "person_time.each": SCANS,
     "person_time.many": SCANS,
     "person_time.cells.ordered": ("tests/person_time/test_ordered.py",),
-    "person_time.cells.ranks": ("tests/patients/test_scan.py",),
+    "person_time.cells.ranks": ("tests/person_time/test_survey.py",),
+    "person_time.cells.survey": ("tests/person_time/test_survey.py",),
+    "person_time.cells.summing": (
+        "tests/person_time/test_survey.py",
+        "tests/patients/test_scan.py",
+    ),
+    "patients.scan.passes": ("tests/patients/test_passes.py",),
     "person_time.singles": SCANS,
     "person_time.follow_up": (
         "tests/person_time/test_follow_up.py tests/person_time/test_segments.py "

@@ -1,6 +1,7 @@
 """Patients in a table of a query engine, which need not fit into memory.
 
-`patients` declares them, `checks` finds what is wrong, `engines` opens and reads tables.
+`patients` declares them, `reading` and `checks` find what is wrong, `engines` opens and reads
+tables, `passes` adds up what is in them, here or on the executors of Spark.
 """
 
 from bayesblina.patients.scan.patients import (

@@ -10,8 +10,9 @@ from bayesblina.core.endpoint_order import Courses, find_breaches, find_shortfal
 from bayesblina.core.errors import Problem
 from bayesblina.patients.declarations import Endpoint
 from bayesblina.patients.rules import Broken, tie_of
-from bayesblina.patients.scan.checks import InEngine, Reading, named
+from bayesblina.patients.scan.checks import named
 from bayesblina.patients.scan.engines import run
+from bayesblina.patients.scan.reading import InEngine, Reading
 
 
 def courses_of(

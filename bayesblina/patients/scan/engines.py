@@ -1,6 +1,6 @@
-"""Tables of query engines: opened, compiled once, read piece by piece.
+"""Tables of query engines: opened, and read piece by piece.
 
-Every engine that ibis speaks is spoken to in the same expressions. Files are read by DuckDB, inside
+Every engine that ibis speaks is asked for columns in the same way. Files are read by DuckDB, inside
 this process; nothing is fetched, and nothing that a table holds is executed.
 """
 
@@ -232,20 +232,16 @@ def _embedded(memory_limit: str) -> Any:
     return connection
 
 
-def settled(expression: Any, *, embedded: bool) -> Any:
-    """Compile an expression once, so that what is built on it need not compile it again.
+def settled(expression: Any) -> Any:
+    """Compile an expression of the embedded engine once, for all that is built on it.
 
-    The same table, as the engine's own query; tables that ibis itself holds stay as they are.
+    The same table, as a view.
     """
-    ibis = ibis_module()
-    if expression.op().find(ibis.expr.operations.InMemoryTable):
-        return expression
-    backend = expression.get_backend()
-    if embedded:
-        view = backend.create_view(ibis.util.gen_name("bayesblina"), expression)
-        # The engine has its own idea of the types of constants.
-        return view.cast(dict(expression.schema().items()))
-    return backend.sql(str(backend.compile(expression)), schema=expression.schema())
+    view = expression.get_backend().create_view(
+        ibis_module().util.gen_name("bayesblina"), expression
+    )
+    # The engine has its own idea of the types of constants.
+    return view.cast(dict(expression.schema().items()))
 
 
 def number(value: float) -> Any:
@@ -257,7 +253,7 @@ def number(value: float) -> Any:
 
 
 def batches(expression: Any, source: str) -> Iterator[pa.RecordBatch]:
-    """Read a table of the embedded engine piece by piece, in the order of its files.
+    """Read a table piece by piece: of files in their order, else as the engine returns rows.
 
     Parameters
     ----------
@@ -265,14 +261,15 @@ def batches(expression: Any, source: str) -> Iterator[pa.RecordBatch]:
         The table; nothing else may be asked of the engine until all of it is read.
     """
     backend = expression.get_backend()
-    query = str(backend.compile(expression))
     try:
-        reader = backend.con.sql(query).to_arrow_reader(ROWS)
-        batch = next(reader, None)
-        while batch is not None:
-            if batch.num_rows:
-                yield batch
-            batch = next(reader, None)
+        if backend.name == "duckdb":
+            # What ibis itself holds goes to the engine when rows are asked for by ibis.
+            if expression.op().find(ibis_module().expr.operations.InMemoryTable):
+                expression.limit(0).to_pyarrow()
+            reader = backend.con.sql(str(backend.compile(expression))).to_arrow_reader(ROWS)
+        else:
+            reader = expression.to_pyarrow_batches(chunk_size=ROWS)
+        yield from (batch for batch in reader if batch.num_rows)
     except Exception as error:
         raise DataError([unreadable(error)], source=source) from None
 

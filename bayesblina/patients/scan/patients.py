@@ -23,17 +23,18 @@ from bayesblina.patients.rules import (
     is_brief,
     most_are_brief,
 )
-from bayesblina.patients.scan.checks import (
-    Declared,
-    InEngine,
-    Reading,
-    find_problems,
-    kinds_of,
-    levels_of,
-    settled_columns,
-)
+from bayesblina.patients.scan.checks import find_problems, levels_of
+from bayesblina.patients.scan.counting import KINDS, Declared, settled_columns
 from bayesblina.patients.scan.courses import courses_of, find_contradictions
 from bayesblina.patients.scan.engines import ibis_module, open_table, run, settled, stamps
+from bayesblina.patients.scan.reading import (
+    InEngine,
+    Reading,
+    column_name,
+    kinds_of,
+    numbers_of,
+    read_columns,
+)
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -239,7 +240,7 @@ class CohortScan:
             Times are numbers, missing where there is none; events are booleans; categorical
             covariates are text.
         """
-        return self.table[_name(kind, name)]
+        return self.table[column_name(kind, name)]
 
     def __repr__(self) -> str:
         """Show counts, never patients."""
@@ -335,50 +336,28 @@ def scan_cohort(
     _require_columns(raw, [*roles.values(), *covariates], source)
     reading = Reading(raw, patient)
     kinds = kinds_of(raw, covariates, source)
-    columns = {_name("patient"): reading.key}
-    for name, endpoint in endpoints.items():
-        columns[_name("time", name)] = reading.time(endpoint.time)
-        entry = reading.zero() if endpoint.entry is None else reading.time(endpoint.entry)
-        columns[_name("entry", name)] = entry
-        columns[_name("event", name)] = reading.event(endpoint.event, entry)
-    for name, phase in phases.items():
-        columns[_name("start", name)] = reading.time(phase.start)
-        columns[_name("end", name)] = (
-            reading.nothing() if phase.end is None else reading.time(phase.end)
-        )
-    if transplant is not None:
-        columns[_name("transplant")] = reading.time(transplant)
-    for name, kind in kinds.items():
-        one = reading.number(name) if kind == "continuous" else reading.words(name)
-        columns[_name("covariate", name)] = one
+    columns = read_columns(reading, endpoints, phases, transplant, kinds)
+    as_read = numbers_of(columns, endpoints, phases, kinds)
     categorical = {
-        name: columns[_name("covariate", name)] for name in kinds if kinds[name] == "categorical"
+        name: columns[column_name("covariate", name)]
+        for name, kind in kinds.items()
+        if kind == "categorical"
     }
-    as_read = PatientColumns(
-        time={name: columns[_name("time", name)] for name in endpoints},
-        entry={name: columns[_name("entry", name)] for name in endpoints},
-        start={name: columns[_name("start", name)] for name in phases.names},
-        end={name: columns[_name("end", name)] for name in phases.names},
-        transplant=columns.get(_name("transplant")),
-        covariates={
-            name: columns[_name("covariate", name)] for name in kinds if kinds[name] == "continuous"
-        },
-    )
-    ends = tuple(name for name, phase in phases.items() if phase.end is not None)
-    settled_here, moved = settled_columns(as_read, InEngine(), unit, ends)
+    told = list(reading.broken.values())
+    role_of = {column: role for role, column in roles.items()}
     declared = Declared(
-        raw=as_read,
-        columns=settled_here,
-        moved=moved,
-        ends=ends,
-        roles=roles,
-        categorical=categorical,
         unit=unit,
+        roles=roles,
+        ends=tuple(name for name, phase in phases.items() if phase.end is not None),
+        names={kind: tuple(getattr(as_read, kind)) for kind in KINDS},
+        transplant=transplant is not None,
+        times=tuple(role_of[column] for column in reading.times),
+        told=tuple((one.role, one.found) for one in told),
     )
-    problems, size, near = find_problems(reading, declared, embedded=embedded, source=source)
+    problems, size, near = find_problems(reading, declared, as_read, told, source)
     levels, more = levels_of(reading, categorical, source)
     problems += more
-    courses = courses_of(endpoints, lambda kind, name: columns[_name(kind, name)], unit=unit)
+    courses = courses_of(endpoints, lambda kind, name: columns[column_name(kind, name)], unit=unit)
     problems += find_contradictions(reading, courses, roles, source)
     if not size:
         problems = [
@@ -388,9 +367,9 @@ def scan_cohort(
         raise DataError(problems, source=source)
     found = raw.select(**columns)
     if near.patients:  # which costs time in every pass
-        found = _with_near_ties(found, as_read, unit, ends, near)
+        found = _with_near_ties(found, as_read, unit, declared.ends, near)
     return CohortScan(
-        table=settled(found, embedded=embedded),
+        table=settled(found) if embedded else found,
         embedded=embedded,
         unit=unit,
         endpoints=dict(endpoints),
@@ -416,27 +395,22 @@ def _with_near_ties(
     """Settle near ties of a table whose columns are read, where there are any."""
     found, _ = settled_columns(
         PatientColumns(
-            time={name: table[_name("time", name)] for name in read.time},
+            time={name: table[column_name("time", name)] for name in read.time},
             entry={},
-            start={name: table[_name("start", name)] for name in read.start},
-            end={name: table[_name("end", name)] for name in read.end},
-            transplant=None if read.transplant is None else table[_name("transplant")],
+            start={name: table[column_name("start", name)] for name in read.start},
+            end={name: table[column_name("end", name)] for name in read.end},
+            transplant=None if read.transplant is None else table[column_name("transplant")],
         ),
         InEngine(),
         unit,
         ends,
         only=near,
     )
-    columns = {_name("start", name): values for name, values in found.start.items()}
-    columns |= {_name("end", name): values for name, values in found.end.items()}
+    columns = {column_name("start", name): values for name, values in found.start.items()}
+    columns |= {column_name("end", name): values for name, values in found.end.items()}
     if found.transplant is not None:
-        columns[_name("transplant")] = found.transplant
+        columns[column_name("transplant")] = found.transplant
     return table.mutate(**columns)
-
-
-def _name(kind: str, name: str = "") -> str:
-    """Name a column by what it holds; users' names never meet."""
-    return f"{kind}:{name}" if name else kind
 
 
 def combinations(scan: CohortScan) -> int:

@@ -8,7 +8,19 @@ import numpy as np
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.intervals import TIE_TOLERANCE
-from bayesblina.person_time.cells.summing import EVENT, Moment
+
+# What happens at a time: an event, the begin of time at risk, or an entry into states of an effect.
+Moment = str
+EVENT, BEGIN = "event", "begin"
+# Times are counted by the leading bits of their binary form: 1024 bins for each factor of 2.
+SHIFT = 42
+BINS = 1 << (63 - SHIFT)
+
+
+def bins_of(times: Floats) -> Ints:
+    """Take the leading bits of times from 0 on; a larger time has no smaller ones."""
+    # A negative zero becomes a positive one.
+    return np.asarray((times + 0.0).view(np.int64) >> SHIFT)
 
 
 def bins_to_read(

@@ -1,31 +1,99 @@
-"""Exact order statistics of times in a query engine, and their neighbours, in two passes."""
+"""Exact order statistics of times of a scan, and their neighbours, in a second pass."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.patients.scan.engines import ibis_module
-from bayesblina.person_time.cells.ordered import bins_to_read, look_up
-from bayesblina.person_time.cells.summing import Moment
+from bayesblina.patients.scan.passes import State
+from bayesblina.person_time.cells.blocks import Asked, Blocks
+from bayesblina.person_time.cells.ordered import (
+    BEGIN,
+    BINS,
+    EVENT,
+    Moment,
+    bins_of,
+    bins_to_read,
+    look_up,
+)
+from bayesblina.person_time.cells.survey import Survey
 
-BINS = 8192
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# More values than this are kept as different values and their counts.
+HELD = 4_000_000
+
+
+class TimesInBins:
+    """The different times that lie in some bins, and how often each occurs.
+
+    A `bayesblina.patients.scan.passes.Partial`.
+
+    Parameters
+    ----------
+    bins : mapping of ndarray of int
+        The bins, by kind of moment.
+    """
+
+    def __init__(self, asked: Asked, bins: Mapping[Moment, Ints]) -> None:
+        self._asked = asked
+        self._wanted = {moment: np.zeros(BINS, dtype=np.bool_) for moment in bins}
+        for moment, wanted in bins.items():
+            self._wanted[moment][wanted] = True
+        self._parts: dict[Moment, list[tuple[Floats, Ints]]] = {moment: [] for moment in bins}
+        self._waiting = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add the patients of a block."""
+        rows = self._asked.rows(batch)
+        for risk, inside in self._asked.risks(rows):
+            times_of = {
+                EVENT: risk.stop[risk.event],
+                BEGIN: risk.begin[inside],
+                **self._asked.entered(rows, risk),
+            }
+            for moment, times in times_of.items():
+                held = times[self._wanted[moment][bins_of(times)]]
+                self._parts[moment].append((held, np.ones(held.size, dtype=np.int64)))
+                self._waiting += held.size
+        if self._waiting > HELD:
+            self.counts()
+
+    def counts(self) -> dict[Moment, tuple[Floats, Ints]]:
+        """Return the different times, rising, and how often each occurs."""
+        for moment, parts in self._parts.items():
+            empty = (np.empty(0), np.empty(0, dtype=np.int64))
+            times, often = map(np.concatenate, zip(empty, *parts, strict=True))
+            different, place = np.unique(times, return_inverse=True)
+            total = np.zeros(different.size, dtype=np.int64)
+            np.add.at(total, place, often)
+            self._parts[moment] = [(different, total)]
+        self._waiting = 0
+        return {moment: counted for moment, (counted,) in self._parts.items()}
+
+    def state(self) -> State:
+        """Lay out times and counts, for another process."""
+        return {
+            f"{what} {moment}": values
+            for moment, counted in self.counts().items()
+            for what, values in zip(("times", "counts"), counted, strict=True)
+        }
+
+    def merge(self, state: State) -> None:
+        """Add the times of other patients."""
+        for moment, parts in self._parts.items():
+            parts.append((state[f"times {moment}"], state[f"counts {moment}"]))
 
 
 def order_statistics(
-    sets: Mapping[Moment, Sequence[Any]],
-    ranks: Mapping[Moment, Ints],
-    *,
-    last: float,
-    earliest: float,
+    blocks: Blocks, seen: Survey, ranks: Mapping[Moment, Ints]
 ) -> dict[Moment, Floats]:
-    """Look up times at given ranks, exactly, and their neighbours.
-
-    A first query of each kind of moment counts times in bins, a second one fetches the different
-    times of those bins that hold a rank or a neighbour.
+    """Look up times at given ranks, all endpoints together, and their neighbours.
 
     Parameters
     ----------
@@ -37,33 +105,6 @@ def order_statistics(
     dict of ndarray, shape (3, rank)
         As of `bayesblina.person_time.cells.ordered.look_up`.
     """
-    ibis = ibis_module()
-    scale = BINS / last
-    binned, counts = {}, {}
-    for moment, columns in sets.items():
-        values = columns[0]
-        for column in columns[1:]:
-            values = values.union(column)
-        binned[moment] = values.mutate(
-            bin=ibis.least((values["value"] * scale).floor().cast("int64"), BINS - 1)
-        )
-        found = binned[moment].group_by("bin").aggregate(n=binned[moment].count()).execute()
-        counts[moment] = np.zeros(BINS, dtype=np.int64)
-        counts[moment][found["bin"].to_numpy(dtype=np.int64)] = found["n"].to_numpy(dtype=np.int64)
-    values_of = {}
-    places: dict[float, int] = {}
-    for moment, wanted in bins_to_read(counts, ranks).items():
-        inside = binned[moment].filter(
-            binned[moment]["bin"].isin([int(one) for one in np.flatnonzero(wanted)])
-        )
-        found = inside.group_by(["bin", "value"]).aggregate(n=inside.count()).execute()
-        found = found.sort_values("value")
-        value = found["value"].to_numpy(dtype=np.float64)
-        # The engine's own bins: rounding may put a time at an edge elsewhere.
-        places |= dict(zip(value.tolist(), found["bin"].tolist(), strict=True))
-        values_of[moment] = (value, found["n"].to_numpy(dtype=np.int64))
-
-    def bin_of(times: Floats) -> Ints:
-        return np.array([places[time] for time in times.tolist()], dtype=np.int64)
-
-    return look_up(counts, values_of, ranks, bin_of=bin_of, earliest=earliest)
+    bins = {moment: np.flatnonzero(one) for moment, one in bins_to_read(seen.bins, ranks).items()}
+    times = blocks.summed(partial(TimesInBins, blocks.asked, bins), blocks.eligible(blocks.times()))
+    return look_up(seen.bins, times.counts(), ranks, bin_of=bins_of, earliest=seen.earliest[0])

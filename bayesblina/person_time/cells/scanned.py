@@ -13,7 +13,6 @@ from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.episodes import AT_RISK
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import (
-    TIE_TOLERANCE,
     cuts_between,
     entry_ranks,
     event_ranks,
@@ -22,6 +21,7 @@ from bayesblina.core.intervals import (
 from bayesblina.patients.cohort import Cohort, Covariate
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.scan import CohortScan
+from bayesblina.patients.scan.passes import PARTS, on_executors
 from bayesblina.person_time.cells.assembling import (
     Sums,
     assemble,
@@ -30,28 +30,28 @@ from bayesblina.person_time.cells.assembling import (
     recorded_of,
     require_contents_of,
 )
-from bayesblina.person_time.cells.engine_sums import EngineSums
+from bayesblina.person_time.cells.blocks import Blocks
+from bayesblina.person_time.cells.finer import (
+    LARGEST_FINER,
+    finer_cuts,
+    recorded_times,
+    spacing,
+)
+from bayesblina.person_time.cells.ordered import BEGIN, EVENT, Moment
 from bayesblina.person_time.cells.patterns import (
     CovariateTerms,
     Terms,
     groups_of_codes,
 )
+from bayesblina.person_time.cells.ranks import order_statistics
 from bayesblina.person_time.cells.singles import patients_in_groups
-from bayesblina.person_time.cells.streamed import StreamedSums
-from bayesblina.person_time.cells.summing import BEGIN, EVENT, Grouping, Moment, Summing, Survey
+from bayesblina.person_time.cells.summing import Grouping, GroupSums, group_sums
+from bayesblina.person_time.cells.survey import Survey, survey
 from bayesblina.person_time.cells.value import Lazily, PersonTime
 from bayesblina.person_time.compression import compress as nodes_for
 from bayesblina.person_time.follow_up import LeftOut, effect_kinds
 from bayesblina.person_time.question import Question, bind
-from bayesblina.person_time.segments import Course, course_of, reasons
-
-# Parts of intervals on which partial likelihoods rest, and most cells of their sums.
-FINER = 400
-LARGEST_FINER = 4_000_000
-# Times are taken as multiples of a unit if they are as near to them, in units, and the longest is
-# no more of them.
-NEAR_MULTIPLE = 1e-6
-MOST_MULTIPLES = 20 * FINER
+from bayesblina.person_time.segments import course_of, reasons
 
 
 def tabulate_scan(
@@ -63,7 +63,7 @@ def tabulate_scan(
     compress: bool | None,
     landmarks: Sequence[float],
 ) -> PersonTime:
-    """Sum events and person-time in an engine.
+    """Sum events and person-time where the patients are.
 
     As in memory, up to rounding; of single patients it holds a sample.
 
@@ -79,215 +79,71 @@ def tabulate_scan(
     course = course_of(scan, question, phase_cuts)
     # Entries are looked for where cuts are placed by them.
     effects = effect_kinds(course.phase_names, question) if cuts is None else ()
-    way = StreamedSums if scan.embedded else EngineSums
-    summing: Summing = way(scan, course, names, effects)
-    seen = summing.survey()
-    contributors = seen.reasons[:, AT_RISK]
+    blocks = Blocks(scan, course, names, effects)
+    seen = survey(blocks)
     # Where nobody contributes, the check below says so.
-    grouping = _grouping(scan, seen, compress) if contributors.any() else _nothing()
-    ranks = {} if cuts is not None else _ranks_of_cuts(summing, seen)
-    people = int(contributors.sum())
-    asked = ranks.get(BEGIN, np.empty(0, dtype=np.int64))
-    if people:
-        middle = np.array([(people - 1) // 2, people // 2])
-        ranks[BEGIN] = np.append(asked, middle)
-    times = summing.order_statistics(ranks) if ranks else {}
-    median = float(times[BEGIN][0, asked.size :].mean()) if people else 0.0
-    if cuts is None:
-        cuts = _cuts_at(times, asked.size) if ranks.get(EVENT) is not None else np.empty(0)
+    grouping = _grouping(scan, seen, compress) if seen.codes.size else _nothing()
+    median, cuts = _median_and_cuts(blocks, seen, cuts)
     usual = median if question.landmark is None else question.landmark
-    moments = np.unique([float(usual), *(float(time) for time in landmarks)])
-    compression = grouping.compression
-    cells = len(course.states) * grouping.groups * (1 if compression is None else compression.size)
-    parts, step = cuts, 0.0
-    if scan.embedded:
-        # Statements to other engines grow with the cuts that they name.
-        last = float(seen.last_exit.max())
-        step = spacing(_recorded_times(summing.sample(), course))
-        parts = finer_cuts(cuts, last, most=max(1, LARGEST_FINER // cells), step=step)
-    sums = summing.sums(grouping, parts, moments)
+    moments = np.unique([usual, *landmarks])
+    sample = seen.sample(blocks.columns())
+    step = spacing(recorded_times(sample, course))
+    parts = finer_cuts(cuts, _last_exit(seen), most=_most_parts(blocks, grouping), step=step)
+    sums = group_sums(blocks, grouping, parts, moments)
     scan.require_unchanged()
-    events = by_pattern([*sums.events], compression, whole=True)
-    spent = np.asarray(by_pattern([*sums.person_time], compression, whole=False), dtype=np.float64)
-    # Parts of an interval follow each other from its beginning on.
-    opens = np.searchsorted(np.concatenate([[0.0], parts]), np.concatenate([[0.0], cuts]))
-    totals = Sums(
-        events=np.add.reduceat(events, opens, axis=1),
-        person_time=np.add.reduceat(spent, opens, axis=1),
-        first_in=sums.first,
-        longest_in=sums.longest,
-        visitors=sums.visitors,
-        contributors=contributors,
-        left_out=scan.size - contributors,
-        first_begin=seen.first_begin,
-        last_exit=seen.last_exit,
-        time_at_risk=seen.time_at_risk,
-        event_count=seen.events.astype(np.float64),
-        patients=_at_nodes(sums.patients, grouping).ravel(),
-    )
-    require_contents_of(names, course.phase_names, totals, question)
-    table = assemble(
-        names,
-        course.states,
-        course.phase_names,
-        course.since,
-        totals,
-        cuts=cuts,
-        terms=grouping.terms,
-        covariates=grouping.described,
-        question=question,
-        compression=compression,
-        size=scan.size,
-        recorded=recorded_of(scan.endpoints, names),
-        includes=includes_of(scan.endpoints, names),
-    )
+    totals = _totals(scan, seen, sums, grouping)
+    table = _table(blocks, question, _by_interval(totals, parts, cuts), grouping, cuts)
     states = [str(name) for name in course.states]
-    kept = [states.index(str(name)) for name in table["phase"].values]
-    over = ("endpoint", "interval", "phase", "pattern")
-    finer = xr.Dataset(
-        {
-            "events": (over, events[:, :, kept]),
-            "person_time": (over, spent[:, :, kept]),
-            "interval_start": ("interval", np.concatenate([[0.0], parts])),
-            "interval_stop": ("interval", np.append(parts, _end(parts, seen))),
-            "spacing": ((), step),
-        }
-    )
-    risk_sets = xr.Dataset(
-        {
-            "at_risk": (
-                ("endpoint", "landmark", "pattern"),
-                _at_nodes(sums.at_risk, grouping).reshape(len(names), moments.size, -1),
-            )
-        },
-        coords={
-            "endpoint": list(names),
-            "landmark": moments,
-            "pattern": table["pattern"].values,
-        },
-        attrs={"median_begin": median},
-    )
-    frame = summing.sample()
+    kept = [str(name) for name in table["phase"].values]
     held = patients_in_groups(
-        _cohort_of(frame, scan),
+        _cohort_of(sample, scan),
         replace(question, endpoints=tuple(names)),
         phase_cuts=phase_cuts,
         weight=None,
-        group=grouping.group_of(frame["code"].to_numpy(dtype=np.int64)),
+        group=grouping.group_of(sample["code"].to_numpy(dtype=np.int64)),
         terms=grouping.terms,
-        compression=compression,
-        phases=[str(name) for name in table["phase"].values],
+        compression=grouping.compression,
+        phases=kept,
     )
-    left_out = _left_out(summing, question, names, seen)
+    left_out = _left_out(seen, question, names)
     return PersonTime(
         table=table,
         unit=scan.unit,
         synthetic=scan.synthetic,
         patients=Lazily.of(replace(held, left_out=left_out, complete=False)),
-        risk_sets=risk_sets,
-        finer=finer,
+        risk_sets=_risk_sets(table, grouping, sums, moments, median),
+        finer=_finer(totals, parts, [states.index(name) for name in kept], step),
     )
 
 
-def _recorded_times(frame: pd.DataFrame, course: Course) -> Floats:
-    """Take all times of some patients at which follow-up or a state may begin or end."""
-    times = frame.filter(regex=r"^(time:|entry:|start\d|end\d|transplant$)")
-    later = {
-        f"start{mark.phase} later by {mark.offset}": frame[f"start{mark.phase}"] + mark.offset
-        for mark in course.marks
-        if mark.offset > 0.0
-    }
-    return times.assign(**later).to_numpy(dtype=np.float64, na_value=np.nan)
+def _median_and_cuts(blocks: Blocks, seen: Survey, cuts: Floats | None) -> tuple[float, Floats]:
+    """Find the median of the times at which time at risk begins, and the default cuts."""
+    ranks = {} if cuts is not None else _ranks_of_cuts(seen)
+    begins = int(seen.bins[BEGIN].sum())
+    of_cuts = ranks.get(BEGIN, np.empty(0, dtype=np.int64))
+    if not begins:
+        return 0.0, np.empty(0) if cuts is None else cuts
+    middle = np.array([(begins - 1) // 2, begins // 2])
+    ranks[BEGIN] = np.append(of_cuts, middle)
+    times = order_statistics(blocks, seen, ranks)
+    median = float(times[BEGIN][0, of_cuts.size :].mean())
+    if cuts is None:
+        cuts = _cuts_at(times, of_cuts.size) if EVENT in times else np.empty(0)
+    return median, cuts
 
 
-def spacing(times: Floats) -> float:
-    """Find the unit by which times are recorded.
-
-    The smallest distance between two times, if all are multiples of it; 0 if they are not, or if it
-    is so short that short intervals hold very many multiples of it.
-
-    Parameters
-    ----------
-    times : ndarray
-        Times from 0 on, any shape; missing and infinite ones are left out.
-
-    Examples
-    --------
-    >>> spacing(np.array([0.1, 0.3, 0.4, 1.0])), spacing(np.array([0.13, 0.3, 0.4, 1.0]))
-    (0.1, 0.0)
-    """
-    known = np.unique(times[np.isfinite(times) & (times > 0.0)])
-    if not known.size:
-        return 0.0
-    gaps = np.diff(known, prepend=0.0)
-    gaps = gaps[gaps > TIE_TOLERANCE * known[-1]]
-    step = float(gaps.min())
-    if known[-1] > MOST_MULTIPLES * step:
-        return 0.0
-    # Rounding of the smallest distance adds up over the multiples.
-    step = float(known[-1] / np.rint(known[-1] / step))
-    away = np.abs(known - np.rint(known / step) * step)
-    return step if away.max() <= NEAR_MULTIPLE * step else 0.0
-
-
-def finer_cuts(cuts: Floats, last: float, *, most: int, step: float = 0.0) -> Floats:
-    """Cut every interval into equal parts.
-
-    Parameters
-    ----------
-    cuts : ndarray, shape (interval - 1,)
-        Inner cut points.
-
-    Returns
-    -------
-    ndarray, shape (part - 1,)
-        Inner cut points, those given among them.
-
-    Examples
-    --------
-    >>> finer_cuts(np.array([2.0]), 6.0, most=4)
-    array([1., 2., 4.])
-    >>> finer_cuts(np.array([2.5]), 6.0, most=6, step=1.0)
-    array([1. , 2. , 2.5, 3. , 5. ])
-    """
-    edges = np.concatenate([[0.0], cuts, [last]])
-    pieces = min(FINER, most) // (edges.size - 1)
-    if pieces < 2 or not last > edges[-2]:
-        return cuts
-    if step > 0.0:
-        return _at_multiples(edges, pieces, step)
-    share = np.arange(pieces) / pieces
-    return np.asarray((edges[:-1, None] + np.diff(edges)[:, None] * share).ravel()[1:])
-
-
-def _at_multiples(edges: Floats, pieces: int, step: float) -> Floats:
-    """Cut every interval at multiples of a unit, into no more than so many parts."""
-    first = np.floor(edges[:-1] / step * (1.0 + TIE_TOLERANCE)).astype(np.int64) + 1
-    after = np.ceil(edges[1:] / step * (1.0 - TIE_TOLERANCE)).astype(np.int64)
-    each = np.maximum(-(-(after - first) // max(pieces - 1, 1)), 1)
-    inside = [np.arange(*ends) * step for ends in zip(first, after, each, strict=True)]
-    joined = np.concatenate([edges[1:-1], *inside])
-    return np.asarray(np.sort(joined))
-
-
-def _end(parts: Floats, seen: Survey) -> float:
-    """End of follow-up, or any time after the last cut where there is no follow-up."""
-    last = float(seen.last_exit.max())
-    return last if not parts.size or last > parts[-1] else float(parts[-1]) * 2.0
-
-
-def _ranks_of_cuts(summing: Summing, seen: Survey) -> dict[Moment, Ints]:
+def _ranks_of_cuts(seen: Survey) -> dict[Moment, Ints]:
     """Say at which ranks the default cuts lie; none where there is no event."""
-    events = int(seen.events.sum())
+    counts = {moment: int(bins.sum()) for moment, bins in seen.bins.items()}
+    events = counts.pop(EVENT)
     if not events:
         return {}
-    begins = int(seen.reasons[:, AT_RISK].sum())
-    parts = number_of_intervals(events / seen.events.size)
-    ranks = {
-        EVENT: np.append(event_ranks(events, parts=parts), events - 1),
-        BEGIN: entry_ranks(begins - seen.earliest, parts=parts) + seen.earliest,
-        **{moment: entry_ranks(count, parts=parts) for moment, count in summing.entries().items()},
-    }
+    parts = number_of_intervals(events / len(seen.bounds))
+    ranks = {EVENT: np.append(event_ranks(events, parts=parts), events - 1)}
+    for moment, count in counts.items():
+        # Whoever begins first of all does not come late.
+        early = seen.earliest[1] if moment == BEGIN else 0
+        ranks[moment] = entry_ranks(count - early, parts=parts) + early
     return {moment: one for moment, one in ranks.items() if one.size}
 
 
@@ -303,25 +159,125 @@ def _cuts_at(times: Mapping[Moment, Floats], late: int) -> Floats:
     return cuts_between(np.concatenate(pairs, axis=1), float(at[-1]))
 
 
+def _most_parts(blocks: Blocks, grouping: Grouping) -> int:
+    """Say into how many parts time may be cut, so that all sums fit into memory."""
+    cells = len(blocks.asked.course.states) * grouping.groups * grouping.moments
+    copies = PARTS if on_executors(blocks.scan.table) else 1
+    return max(1, LARGEST_FINER // (cells * copies))
+
+
+def _last_exit(seen: Survey) -> float:
+    """End of all time at risk."""
+    return max(one.last_exit for one in seen.bounds)
+
+
+def _totals(scan: CohortScan, seen: Survey, sums: GroupSums, grouping: Grouping) -> Sums:
+    """Lay out the sums over the finest parts of time."""
+    tallies, compression, bounds = sums.tallies(), grouping.compression, seen.bounds
+    contributors = np.array([one.reasons[AT_RISK] for one in bounds])
+    return Sums(
+        events=by_pattern([one.events for one in tallies], compression, whole=True),
+        person_time=np.asarray(
+            by_pattern([one.person_time for one in tallies], compression, whole=False),
+            dtype=np.float64,
+        ),
+        first_in=np.stack([one.first for one in tallies]),
+        longest_in=np.stack([one.longest for one in tallies]),
+        visitors=np.stack([one.visitors for one in tallies]),
+        contributors=contributors,
+        left_out=scan.size - contributors,
+        first_begin=np.array([one.first_begin for one in bounds]),
+        last_exit=np.array([one.last_exit for one in bounds]),
+        time_at_risk=np.array([one.time_at_risk for one in bounds]),
+        event_count=np.array([one.events for one in bounds]),
+        patients=_at_nodes(sums.patients, grouping).ravel(),
+    )
+
+
+def _by_interval(totals: Sums, parts: Floats, cuts: Floats) -> Sums:
+    """Add up the parts of each interval, which follow each other from its beginning on."""
+    opens = np.searchsorted(np.concatenate([[0.0], parts]), np.concatenate([[0.0], cuts]))
+    return replace(
+        totals,
+        events=np.add.reduceat(totals.events, opens, axis=1),
+        person_time=np.add.reduceat(totals.person_time, opens, axis=1),
+    )
+
+
+def _table(
+    blocks: Blocks, question: Question, totals: Sums, grouping: Grouping, cuts: Floats
+) -> xr.Dataset:
+    """Lay out sums by interval as the table of a `PersonTime`."""
+    scan, course, names = blocks.scan, blocks.asked.course, blocks.asked.names
+    require_contents_of(names, course.phase_names, totals, question)
+    return assemble(
+        names,
+        course.states,
+        course.phase_names,
+        course.since,
+        totals,
+        cuts=cuts,
+        terms=grouping.terms,
+        covariates=grouping.described,
+        question=question,
+        compression=grouping.compression,
+        size=scan.size,
+        recorded=recorded_of(scan.endpoints, names),
+        includes=includes_of(scan.endpoints, names),
+    )
+
+
+def _finer(totals: Sums, parts: Floats, kept: Sequence[int], step: float) -> xr.Dataset:
+    """Lay out sums over the finest parts of time, of the states that occur."""
+    over = ("endpoint", "interval", "phase", "pattern")
+    last = float(totals.last_exit.max())
+    # Where there is no follow-up after the last cut, any later time.
+    end = last if not parts.size or last > parts[-1] else float(parts[-1]) * 2.0
+    return xr.Dataset(
+        {
+            "events": (over, totals.events[:, :, kept]),
+            "person_time": (over, totals.person_time[:, :, kept]),
+            "interval_start": ("interval", np.concatenate([[0.0], parts])),
+            "interval_stop": ("interval", np.append(parts, end)),
+            "spacing": ((), step),
+        }
+    )
+
+
+def _risk_sets(
+    table: xr.Dataset, grouping: Grouping, sums: GroupSums, moments: Floats, median: float
+) -> xr.Dataset:
+    """Lay out who is at risk at the landmarks."""
+    at_risk = _at_nodes(sums.at_risk, grouping)
+    over = ("endpoint", "landmark", "pattern")
+    return xr.Dataset(
+        {"at_risk": (over, at_risk.reshape(*at_risk.shape[:2], -1))},
+        coords={
+            "endpoint": table["endpoint"].values,
+            "landmark": moments,
+            "pattern": table["pattern"].values,
+        },
+        attrs={"median_begin": median},
+    )
+
+
 def _at_nodes(sums: Floats, grouping: Grouping) -> Floats:
     """Turn sums by moment into sums at the nodes; without compression there is one of each."""
     return sums if grouping.compression is None else grouping.compression.from_moments(sums)
 
 
-def _left_out(
-    summing: Summing, question: Question, names: Sequence[str], seen: Survey
-) -> tuple[LeftOut, ...]:
+def _left_out(seen: Survey, question: Question, names: Sequence[str]) -> tuple[LeftOut, ...]:
     """Count who does not contribute, and name the first few."""
     return tuple(
         LeftOut(
             endpoint=name,
             reason=reason,
-            patients=summing.left_out(e, index),
-            count=int(seen.reasons[e, index]),
+            patients=seen.left_out(e, index),
+            count=int(seen.bounds[e].reasons[index]),
         )
         for e, name in enumerate(names)
         for index, reason in enumerate(reasons(question))
-        if seen.reasons[e, index]
+        if seen.bounds[e].reasons[index]
     )
 
 

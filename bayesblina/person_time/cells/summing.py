@@ -1,59 +1,25 @@
-"""What is asked of the patients of a scan, whoever adds them up."""
+"""Events and person-time of the patients of a scan, by group, in a last pass."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.intervals import TIE_TOLERANCE
+from bayesblina.patients.scan import combinations
+from bayesblina.patients.scan.passes import State
+from bayesblina.person_time.cells.blocks import Asked, Blocks
 from bayesblina.person_time.cells.patterns import CovariateTerms, Terms
+from bayesblina.person_time.cells.survey import LISTED
 from bayesblina.person_time.compression import Compression
+from bayesblina.person_time.tabulation import Tally, Tallying, merged, moments_by_group
 
-# Patients who are looked at singly, for what can be estimated from a sample.
-SAMPLE = 2000
-
-# What happens at a time: an event, the begin of time at risk, or an entry into states of an effect.
-Moment = str
-EVENT, BEGIN = "event", "begin"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Survey:
-    """What one look at all patients tells; contributors are those at risk for any endpoint.
-
-    Attributes
-    ----------
-    codes : ndarray of int, shape (code,)
-        Combinations of categorical covariates that contributors have, rising.
-    reasons : ndarray of int, shape (endpoint, reason)
-        Patients by the reason for which they do not contribute; those who do come last.
-    first_begin, last_begin, last_exit : ndarray, shape (endpoint,)
-        Bounds of time at risk; infinite, 0 and 0 where there is none.
-    time_at_risk : ndarray, shape (endpoint,)
-        Its total.
-    events : ndarray of int, shape (endpoint,)
-        Number of events.
-    low, high, sd : ndarray, shape (covariate,)
-        Range and standard deviation of continuous covariates among contributors.
-    earliest : int
-        Of how many, all endpoints together, time at risk begins at the earliest time of all.
-    """
-
-    codes: Ints
-    reasons: Ints
-    first_begin: Floats
-    last_begin: Floats
-    last_exit: Floats
-    time_at_risk: Floats
-    events: Ints
-    low: Floats
-    high: Floats
-    sd: Floats
-    earliest: int
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,6 +56,12 @@ class Grouping:
         """Number of polynomials that sums are multiplied with."""
         return 1 if self.compression is None else self.compression.size
 
+    @property
+    def degrees(self) -> tuple[int, ...]:
+        """Number of polynomials of each compressed covariate."""
+        axes = () if self.compression is None else self.compression.axes
+        return tuple(axis.nodes for axis in axes)
+
     def group_of(self, codes: Ints) -> Ints:
         """Find the groups of combinations; 0 for one that no contributor has.
 
@@ -107,61 +79,123 @@ class Grouping:
         return np.where(self.codes[place] == codes, self.group[place], 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GroupSums:
-    """Sums by group.
+    """Sums by group: a `bayesblina.patients.scan.passes.Partial`.
+
+    Parameters
+    ----------
+    axes
+        Positions of the compressed covariates among the continuous ones.
+    cuts : ndarray, shape (interval - 1,)
+        Inner cut points.
+    landmarks : ndarray, shape (landmark,)
+        Times at which patients at risk are counted.
+    combinations
+        Number of combinations of levels.
 
     Attributes
     ----------
-    events, person_time : ndarray, shape (endpoint, state, group, interval, moment)
-        Events and person-time, multiplied by the moments' polynomials.
-    first, longest : ndarray, shape (endpoint, state)
-        Earliest time at which anybody is in a state, and the longest that anybody is in it.
-    visitors : ndarray of int, shape (endpoint, state)
-        How many patients are ever in it.
     patients : ndarray, shape (group, moment)
         Contributors.
     at_risk : ndarray, shape (endpoint, landmark, group, moment)
         Who is at risk at the landmarks.
     """
 
-    events: Floats
-    person_time: Floats
-    first: Floats
-    longest: Floats
-    visitors: Ints
-    patients: Floats
-    at_risk: Floats
+    def __init__(
+        self,
+        asked: Asked,
+        grouping: Grouping,
+        axes: tuple[int, ...],
+        cuts: Floats,
+        landmarks: Floats,
+        combinations: int,
+    ) -> None:
+        self._asked, self._grouping, self._axes, self._cuts = asked, grouping, axes, cuts
+        # Whoever is under observation at a landmark is so up to rounding.
+        self._landmarks = landmarks * (1.0 + TIE_TOLERANCE)
+        self._listed = (
+            grouping.group_of(np.arange(combinations)) if combinations <= LISTED else None
+        )
+        self._tallyings = [[self._tallying()] for _ in asked.names]
+        self.patients = np.zeros((grouping.groups, grouping.moments))
+        self.at_risk = np.zeros((len(asked.names), landmarks.size, *self.patients.shape))
+
+    def _tallying(self) -> Tallying:
+        """Start a sum over nobody."""
+        return Tallying(
+            self._asked.course,
+            cuts=self._cuts,
+            groups=self._grouping.groups,
+            degrees=self._grouping.degrees,
+        )
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add the patients of a block."""
+        rows, grouping = self._asked.rows(batch), self._grouping
+        code = rows.column("code")
+        groups = grouping.group_of(code) if self._listed is None else self._listed[code]
+        group = groups.astype(np.int32)
+        scaled = None
+        if grouping.compression is not None:
+            columns = [
+                axis.scaled(rows.column(f"x{index}"))
+                for axis, index in zip(grouping.compression.axes, self._axes, strict=True)
+            ]
+            scaled = np.stack(columns, axis=1)
+        sum_of = partial(
+            moments_by_group,
+            group=group,
+            groups=grouping.groups,
+            scaled=scaled,
+            degrees=grouping.degrees,
+        )
+        anywhere = np.zeros(rows.size, dtype=np.bool_)
+        for e, (risk, inside) in enumerate(self._asked.risks(rows)):
+            anywhere |= inside
+            self._tallyings[e][0].add(rows, risk, group, scaled=scaled)
+            for index, time in enumerate(self._landmarks):
+                present = inside & (risk.begin <= time) & (risk.stop > time)
+                self.at_risk[e, index] += sum_of(present)
+        self.patients += sum_of(anywhere)
+
+    def state(self) -> State:
+        """Lay out the sums, for another process."""
+        state = {"patients": self.patients, "at_risk": self.at_risk}
+        for e, (tallying,) in enumerate(self._tallyings):
+            state |= {f"{name} {e}": values for name, values in tallying.sums.items()}
+        return state
+
+    def merge(self, state: State) -> None:
+        """Add the sums over other patients."""
+        self.patients += state["patients"]
+        self.at_risk += state["at_risk"]
+        for e, tallyings in enumerate(self._tallyings):
+            tallying = self._tallying()
+            tallying.sums = {name: state[f"{name} {e}"] for name in tallying.sums}
+            tallyings.append(tallying)
+
+    def tallies(self) -> list[Tally]:
+        """Return events and person-time by endpoint, over all patients."""
+        return [merged(tallyings) for tallyings in self._tallyings]
 
 
-class Summing(Protocol):
-    """A way to add up the patients of a scan."""
-
-    def survey(self) -> Survey:
-        """Look at all patients once."""
-        ...
-
-    def left_out(self, endpoint: int, reason: int) -> tuple[str, ...]:
-        """Name the first few patients who do not contribute to an endpoint, for a reason."""
-        ...
-
-    def entries(self) -> dict[Moment, int]:
-        """Count the entries into states of each effect, all endpoints together."""
-        ...
-
-    def order_statistics(self, ranks: Mapping[Moment, Ints]) -> dict[Moment, Floats]:
-        """Look up times at given ranks, all endpoints together, and their neighbours."""
-        ...
-
-    def sums(self, grouping: Grouping, cuts: Floats, landmarks: Floats) -> GroupSums:
-        """Sum events and person-time."""
-        ...
-
-    def sample(self) -> pd.DataFrame:
-        """Read `SAMPLE` contributors chosen by a hash of their ids: columns of `coded`."""
-        ...
-
-
-def endpoint_columns(names: Sequence[str]) -> list[str]:
-    """Name the columns of endpoints in the table of `coded`."""
-    return [f"{kind}:{name}" for name in names for kind in ("time", "event", "entry")]
+def group_sums(blocks: Blocks, grouping: Grouping, cuts: Floats, landmarks: Floats) -> GroupSums:
+    """Sum events and person-time, and who is at risk at landmarks."""
+    scan, compression = blocks.scan, grouping.compression
+    axes = () if compression is None else compression.axes
+    make = partial(
+        GroupSums,
+        blocks.asked,
+        grouping,
+        tuple(scan.continuous.index(axis.name) for axis in axes),
+        cuts,
+        landmarks,
+        combinations(scan),
+    )
+    unread = set()
+    if scan.embedded:  # else patients are added up in the order of their ids
+        unread.add("id")
+    if not scan.phase_ends_known:
+        unread |= {f"end{index}" for index in range(len(scan.phases))}
+    columns = [name for name in blocks.columns() if name not in unread]
+    return blocks.summed(make, blocks.eligible(columns), in_order=True)

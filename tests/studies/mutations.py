@@ -64,7 +64,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "checks.posterior": ("tests/checks/test_outcome.py", *CHECKS),
     "checks.proportional": ("tests/checks/test_outcome.py", *CHECKS),
     "checks.pulls": ("tests/checks/test_outcome.py", *CHECKS),
-    "classical": RISKS,
+    "classical.curves": RISKS,
     "inference.convergence": (
         "tests/inference/test_convergence.py tests/person_time/test_pointed.py",
     ),
@@ -80,11 +80,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "estimands.ratios": ("tests/estimands/test_support.py", *ESTIMANDS, *COURSES),
     "estimands.states": COURSES,
     "estimands.support": ("tests/estimands/test_support.py", *CHECKS),
-    "person_time.each": SCANS,
-    "person_time.many": SCANS,
+    "person_time.cells.each": SCANS,
+    "person_time.cells.many": SCANS,
     "person_time.cells.ordered": ("tests/person_time/test_ordered.py",),
     "person_time.cells.ranks": ("tests/patients/test_scan.py",),
-    "person_time.singles": SCANS,
+    "person_time.cells.singles": SCANS,
     "person_time.follow_up": (
         "tests/person_time/test_follow_up.py tests/person_time/test_segments.py "
         "tests/patients/test_account.py",
@@ -311,7 +311,7 @@ def run(modules: Sequence[str], given: argparse.Namespace) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("module", choices=TESTS, nargs="+", help="tabulation by itself")
+    parser.add_argument("module", choices=TESTS, nargs="+", help="person_time.tabulation by itself")
     parser.add_argument("--tests", nargs="*", help="instead of those of the table")
     parser.add_argument("--sample", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
@@ -329,7 +329,7 @@ def main() -> None:
     os.chdir(given.copy)
     sys.path.insert(0, str(given.copy))
     # A function in a trampoline is none that numba could compile.
-    os.environ["NUMBA_DISABLE_JIT"] = str(int(given.module == ["tabulation"]))
+    os.environ["NUMBA_DISABLE_JIT"] = str(int(given.module == ["person_time.tabulation"]))
     run(given.module, given)
 
 

@@ -60,7 +60,7 @@ RISKS = ("tests/classical/test_r_survival.py tests/classical/test_classical.py",
 TESTS: dict[str, tuple[str, ...]] = {
     "inference.baseline_gate": ("tests/inference/test_baseline_gate.py",),
     "checks.curves": ("tests/checks/test_curve_shift.py",),
-    "checks.histories": ("tests/patients/test_histories.py",),
+    "checks.histories": ("tests/checks/test_histories.py",),
     "checks.posterior": ("tests/checks/test_outcome.py", *CHECKS),
     "checks.proportional": ("tests/checks/test_outcome.py", *CHECKS),
     "checks.pulls": ("tests/checks/test_outcome.py", *CHECKS),

@@ -257,12 +257,16 @@ def average_hazard_ratio(
         end = last if horizon is None else float(horizon)
         require_horizon(end, populations)
         changes = [
-            time + (part.question.lag if phase == part.question.exposed else 0.0)
+            (time, part.question.lag if phase == part.question.exposed else 0.0)
             for one in both
             for phase, time in one.changes(part.question.exposed)
         ]
         since = part.person_time.table["since"].values
-        inner = [*part.person_time.cuts, *(time + later for time in changes for later in since)]
+        # Pieces of a phase count from its start, whatever the lag.
+        inner = [
+            *part.person_time.cuts,
+            *(time + later for time, lag in changes for later in (lag, *since)),
+        ]
         knots = np.unique([start, *(point for point in inner if start < point < end), end])
         nodes, weights = np.polynomial.legendre.leggauss(NODES)
         width = np.diff(knots)[:, None]

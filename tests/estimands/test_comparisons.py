@@ -1,6 +1,5 @@
 """Comparisons of regimes, from curves that are written down."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -207,120 +206,80 @@ def test_impossible_masses(fit: Fit, mass: float) -> None:
 
 # Average hazard ratios.
 
+# `late` from 3 counts from 3.5; its second piece begins 2 after its start; a cut lies at 4.
+EDGES = np.array([2.0, 3.5, 4.0, 5.0, 9.0])
 
-class Piecewise:
-    """Hazards of two draws under two regimes, constant between the knots that matter.
 
-    `late` from 3 counts from 3.5; its second piece begins 2 later, at 5.5; a cut lies at 4.
+@pytest.fixture(scope="module")
+def drawn(fit: Fit) -> Fit:
+    """The same with draws of everything, and nobody unlike another: hazards are constant between.
+
+    The second piece of `late` has another effect than the first.
     """
-
-    edges = np.array([2.0, 3.5, 4.0, 5.5, 9.0])
-    rates = np.array(
-        [
-            [[0.3, 0.1, 0.4, 0.05], [0.3, 0.3, 0.2, 0.2]],
-            [[0.1, 0.2, 0.1, 0.3], [0.1, 0.1, 0.5, 0.5]],
-        ]
+    random = np.random.default_rng(2)
+    over = ("chain", "draw", "endpoint")
+    posterior = xr.Dataset(
+        {
+            "log_baseline": ((*over, "interval"), random.normal(-3.0, 0.5, (2, 50, 1, 2))),
+            "log_hazard_ratio": (
+                (*over, "effect"),
+                random.normal(0.2, 0.5, (2, 50, 1, len(fit.design.effects))),
+            ),
+            "log_hazard_ratio_by_piece": (
+                (*over, "piece"),
+                random.normal(0.2, 0.5, (2, 50, 1, 2)),
+            ),
+        },
+        coords={"chain": [0, 1], "draw": np.arange(50), "endpoint": ["os"]},
     )
-    populations = SimpleNamespace(start=2.0, last=9.0, description="some", error=0.0)
-
-    def __init__(self) -> None:
-        self.asked: dict[str, Any] = {}
-
-    def populations_of(self, _: Fit, regimes: Any, landmark: Any, whom: Any) -> Any:
-        """Note whose courses are asked for."""
-        self.asked["populations"] = (regimes, landmark, whom)
-        return self.populations
-
-    def hazard(self, _: Fit, **named: Any) -> xr.Dataset:
-        """Note what is asked for, and give the hazards."""
-        self.asked["hazard"] = named
-        piece = np.searchsorted(self.edges, named["times"]) - 1
-        return self._laid_out("hazard", self.rates[:, :, piece], named["times"])
-
-    def survival(self, _: Fit, **named: Any) -> xr.Dataset:
-        """Note what is asked for, and give survival."""
-        self.asked["survival"] = named
-        spans = np.clip(named["times"][:, None] - self.edges[:-1], 0.0, np.diff(self.edges))
-        return self._laid_out("survival", np.exp(-self.rates @ spans.T), named["times"])
-
-    def _laid_out(self, name: str, values: Floats, times: Floats) -> xr.Dataset:
-        return xr.Dataset(
-            {name: (("chain", "draw", "endpoint", "regime", "time"), values[None, :, None])},
-            coords={"endpoint": ["os"], "regime": ["from 3", "never"], "time": times},
-        )
-
-    def log_ratio(self, last: float) -> Floats:
-        """Averaged with what dies in each piece, the mean of both regimes; by draw."""
-        edges = np.minimum(self.edges, last)
-        passed = np.cumsum(self.rates * np.diff(edges), axis=2)
-        alive = np.exp(-np.insert(passed, 0, 0.0, axis=2))
-        dying = -np.diff(alive, axis=2).mean(axis=1)
-        ratio = np.log(self.rates[:, 0] / self.rates[:, 1])
-        return np.asarray((dying * ratio).sum(axis=1) / dying.sum(axis=1))
+    return written_fit(fit.person_time, fit.question, fit.definition, posterior)
 
 
-@pytest.fixture
-def piecewise(monkeypatch: pytest.MonkeyPatch) -> Piecewise:
-    found = Piecewise()
-    monkeypatch.setattr(comparisons, "populations_of", found.populations_of)
-    monkeypatch.setattr(comparisons, "hazard_of_average", found.hazard)
-    monkeypatch.setattr(comparisons, "survival", found.survival)
-    return found
+def log_rates(fit: Fit) -> Floats:
+    """Log hazards from 3 on and never, between the edges; shape (draws, regime, piece)."""
+    posterior = fit.posterior.sel(endpoint="os")
+    base = posterior["log_baseline"].values.reshape(-1, 2)[:, [0, 0, 1, 1]]
+    pieces = posterior["log_hazard_ratio_by_piece"].values.reshape(-1, 2)
+    treated = base + np.insert(pieces[:, [0, 0, 1]], 0, 0.0, axis=1)
+    return np.stack([treated, base], axis=1)
 
 
-@pytest.mark.parametrize("horizon", [None, 8.0, 5.0, 3.0])
-def test_averages_over_the_events_of_both(
-    fit: Fit, piecewise: Piecewise, horizon: float | None
-) -> None:
-    """As precise as the rule where hazards are constant; no piece is taken for another."""
-    found = average_hazard_ratio(fit, regime=LATE, horizon=horizon)
-    expected = piecewise.log_ratio(9.0 if horizon is None else horizon)
+def log_average(rates: Floats, last: float) -> Floats:
+    """Averaged with what dies in each piece, the mean of both regimes; by draw."""
+    passed = np.cumsum(np.exp(rates) * np.diff(np.minimum(EDGES, last)), axis=2)
+    alive = np.exp(-np.insert(passed, 0, 0.0, axis=2))
+    dying = -np.diff(alive, axis=2).mean(axis=1)
+    return np.asarray((dying * (rates[:, 0] - rates[:, 1])).sum(axis=1) / dying.sum(axis=1))
+
+
+@pytest.mark.parametrize("horizon", [9.0, 8.0, 4.5, 3.0])
+def test_averages_over_the_events_of_both(drawn: Fit, horizon: float) -> None:
+    """As precise as the rule is where hazards are constant: no knot is missed."""
+    found = average_hazard_ratio(drawn, regime=LATE, landmark=2.0, horizon=horizon)
+    expected = log_average(log_rates(drawn), horizon)
     ratio = found["hazard_ratio"]
     assert ratio.dims == ("chain", "draw", "endpoint")
-    np.testing.assert_allclose(np.log(ratio.values[0, :, 0]), expected, rtol=1e-9)
-    assert found.attrs["horizon"] == (9.0 if horizon is None else horizon)
+    np.testing.assert_allclose(np.log(ratio.values).ravel(), expected, rtol=1e-6, atol=1e-9)
+    assert found.attrs["horizon"] == horizon
     assert (found.attrs["exposed"], found.attrs["reference"]) == ("from 3", "never")
-    assert (found.attrs["landmark"], found.attrs["population"]) == (2.0, "some")
+    assert found.attrs["landmark"] == 2.0
+    assert found.attrs["population"] == "eligible patients at risk at the landmark"
 
 
-def test_the_regimes_the_other_way_round(fit: Fit, piecewise: Piecewise) -> None:
-    found = average_hazard_ratio(fit, regime=NEVER, against=LATE)
-    expected = -piecewise.log_ratio(9.0)
-    np.testing.assert_allclose(np.log(found["hazard_ratio"].values[0, :, 0]), expected, rtol=1e-9)
-    assert (found.attrs["exposed"], found.attrs["reference"]) == ("never", "from 3")
+def test_the_regimes_the_other_way_round(drawn: Fit) -> None:
+    """To the end of follow-up by default, which is 12."""
+    one = average_hazard_ratio(drawn, regime=LATE, landmark=2.0)
+    other = average_hazard_ratio(drawn, regime=NEVER, against=LATE, landmark=2.0)
+    assert one.attrs["horizon"] == other.attrs["horizon"] == 12.0
+    np.testing.assert_allclose(
+        one["hazard_ratio"].values, 1.0 / other["hazard_ratio"].values, rtol=1e-12
+    )
+    assert (other.attrs["exposed"], other.attrs["reference"]) == ("never", "from 3")
 
 
-def test_what_is_asked_for(fit: Fit, piecewise: Piecewise) -> None:
-    """Five times in each piece between knots, of the same patients from the same landmark."""
-    population = {"arm": "a"}
-    average_hazard_ratio(fit, regime=LATE, landmark=2.0, population=population)
-    assert piecewise.asked["populations"] == ([LATE, NEVER], 2.0, (population, None))
-    for named in (piecewise.asked["hazard"], piecewise.asked["survival"]):
-        assert named["regimes"] == [LATE, NEVER]
-        assert named["landmark"] == 2.0
-        assert named["population"] is population
-        assert np.searchsorted([2.0, 3.5, 4.0, 5.5, 9.0], named["times"]).tolist() == [
-            *([1] * 5),
-            *([2] * 5),
-            *([3] * 5),
-            *([4] * 5),
-        ]
-
-
-def test_phases_without_a_lag_change_hazards_at_once(fit: Fit, piecewise: Piecewise) -> None:
-    """`early` from 2.5, and `late` from 3 with its lag: knots at 2.5, 3.5, 4 and 2 after each."""
-    both = bb.WithPhases({"early": 2.5, "late": 3.0})
-    with pytest.raises(KeyError):  # the curves here know no such regime
-        average_hazard_ratio(fit, regime=both)
-    edges = [2.0, 2.5, 3.5, 4.0, 4.5, 5.5, 9.0]
-    places = np.searchsorted(edges, piecewise.asked["hazard"]["times"])
-    assert np.unique(places, return_counts=True)[1].tolist() == [5] * 6
-
-
-@pytest.mark.parametrize("horizon", [2.0, 9.1])
-@pytest.mark.usefixtures("piecewise")
-def test_horizons_outside_follow_up(fit: Fit, horizon: float) -> None:
+@pytest.mark.parametrize("horizon", [2.0, 12.1])
+def test_horizons_outside_follow_up(drawn: Fit, horizon: float) -> None:
     with pytest.raises(EstimandError, match="horizon must lie after the landmark 2 and within"):
-        average_hazard_ratio(fit, regime=LATE, horizon=horizon)
+        average_hazard_ratio(drawn, regime=LATE, landmark=2.0, horizon=horizon)
     with pytest.raises(TypeError, match=r"^fit: expected Fit, got str"):
         average_hazard_ratio("fit", regime=LATE)  # type: ignore[arg-type]

@@ -77,7 +77,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     "checks.proportional": ("tests/checks/test_outcome.py", *CHECKS),
     "checks.pulls": ("tests/checks/test_outcome.py", *CHECKS),
     "checks.refit": ("tests/checks/test_refit.py", "tests/checks/test_curve_shift.py"),
-    "checks.weaknesses": ("tests/checks/test_weaknesses.py",),
+    "checks.weaknesses": (
+        "tests/checks/test_weaknesses_told.py",
+        "tests/checks/test_weaknesses.py",
+    ),
     "classical.curves": RISKS,
     "inference.convergence": (
         "tests/inference/test_convergence.py tests/person_time/test_pointed.py",

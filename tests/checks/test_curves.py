@@ -170,12 +170,14 @@ def test_wrong_kinds_are_named(arguments: tuple[Any, ...], message: str) -> None
 
 
 def test_priors_stay_and_the_rest_is_free() -> None:
-    primary = bb.load_model("primary").with_priors(phases=bb.HazardRatioPrior.from_sd(0.4))
+    narrow = bb.HazardRatioPrior.from_sd(0.4)
+    primary = bb.load_model("primary").with_priors(phases=narrow, covariates=narrow)
     found = free_model(primary)
     free = bb.load_model("free")
     assert (found.name, found.baseline) == ("free", free.baseline)
     assert (found.phases, found.covariates) == (primary.phases, primary.covariates)
     assert found.phases != free.phases
+    assert found.covariates != free.covariates
 
 
 def test_each_part_without_a_counterpart() -> None:

@@ -277,6 +277,53 @@ def test_the_regimes_the_other_way_round(drawn: Fit) -> None:
     assert (other.attrs["exposed"], other.attrs["reference"]) == ("never", "from 3")
 
 
+def test_the_average_of_one_patient() -> None:
+    """The patient's own hazards: who is at higher risk has other events in the average."""
+    table = pd.DataFrame(
+        {
+            "id": list("abcd"),
+            "time": [4.0, 12.0, 9.0, 7.0],
+            "died": [1, 1, 0, 1],
+            "late": [3.0, None, 4.0, 5.0],
+            "arm": ["a", "b", "b", "a"],
+        }
+    )
+    cohort = bb.read_cohort(
+        table,
+        patient="id",
+        unit="months",
+        endpoints={"os": bb.Endpoint(time="time", event="died")},
+        phases=bb.Phases(late="late"),
+        covariates=["arm"],
+    )
+    question = bb.Question(exposed="late", eligible_from="entry")
+    person_time = bb.person_time(cohort, question, cuts=[4.0])
+    posterior = xr.Dataset(
+        {
+            "log_baseline": (("chain", "draw", "endpoint", "interval"), [[[[-2.5, -2.0]]]]),
+            "log_hazard_ratio": (("chain", "draw", "endpoint", "effect"), [[[[-0.7]]]]),
+            "coefficient": (("chain", "draw", "endpoint", "term"), [[[[1.5]]]]),
+        },
+        coords={"chain": [0], "draw": [0], "endpoint": ["os"]},
+    )
+    fit = written_fit(person_time, question, bb.load_model("primary"), posterior)
+    ratios = []
+    for arm, indicator in (("a", 0.0), ("b", 1.0)):
+        found = average_hazard_ratio(
+            fit, regime=LATE, landmark=2.0, horizon=9.0, population={"arm": arm}
+        )
+        # Until 3 the two do not differ; then to the cut at 4, and on.
+        standard = float(fit.design.standardised(np.array([[indicator]]))[0, 0])
+        base = np.array([-2.5, -2.5, -2.0]) + 1.5 * standard
+        rates = np.exp(np.stack([base - np.array([0.0, 0.7, 0.7]), base]))
+        passed = np.cumsum(rates * np.diff([2.0, 3.0, 4.0, 9.0]), axis=1)
+        dying = -np.diff(np.exp(-np.insert(passed, 0, 0.0, axis=1)), axis=1).mean(axis=0)
+        expected = -0.7 * dying[1:].sum() / dying.sum()
+        ratios.append(float(np.log(found["hazard_ratio"]).item()))
+        assert ratios[-1] == pytest.approx(expected, rel=1e-5)
+    assert abs(ratios[0] - ratios[1]) > 0.01
+
+
 @pytest.mark.parametrize("horizon", [2.0, 12.1])
 def test_horizons_outside_follow_up(drawn: Fit, horizon: float) -> None:
     with pytest.raises(EstimandError, match="horizon must lie after the landmark 2 and within"):

@@ -19,6 +19,8 @@ def test_cuts_surely_before_each_cell() -> None:
     edges = np.arange(65) / 8.0
     assert surely.tolist() == np.searchsorted(np.arange(1.0, 9.0), edges * (1 - 1e-12)).tolist()
     assert surely[[0, 1, 8, 9, 64]].tolist() == [0, 0, 0, 1, 7]
+    # A cut within the first cell is before every later one.
+    assert _grid(np.array([0.001, 1.0]))[1][:3].tolist() == [0, 1, 1]
 
 
 def test_cells_become_finer_where_cuts_are_close() -> None:

@@ -57,19 +57,36 @@ ESTIMANDS = (
     "tests/person_time/test_pointed.py",
     "tests/hazards/test_varying.py -k 'ratios_since or over_time_and or by_subgroup or means_and'",
 )
-COURSES = ("tests/hazards/test_illness_death.py tests/core/test_occupancy.py",)
+COURSES = (
+    "tests/estimands/test_courses.py",
+    "tests/hazards/test_illness_death.py tests/core/test_occupancy.py",
+)
+CELLS = (
+    "tests/person_time/test_assembling.py tests/person_time/test_front.py "
+    "tests/person_time/test_lookup.py tests/person_time/test_many.py "
+    "tests/person_time/test_patterns.py tests/person_time/test_summing.py "
+    "tests/person_time/test_value.py",
+)
 CHECKS = ("tests/checks/test_checks.py tests/checks/test_weaknesses.py",)
 RISKS = (
     "tests/classical/test_r_survival.py tests/classical/test_curves.py "
     "tests/classical/test_rank_tests.py",
 )
+# Modules with functions that numba compiles: by themselves, without it.
+COMPILED = {"person_time.passes"}
 TESTS: dict[str, tuple[str, ...]] = {
     "inference.baseline_gate": ("tests/inference/test_baseline_gate.py",),
-    "checks.curves": ("tests/checks/test_curve_shift.py",),
-    "checks.histories": ("tests/checks/test_histories.py",),
+    "checks.cure": ("tests/checks/test_cure.py",),
+    "checks.curves": ("tests/checks/test_curves.py", "tests/checks/test_curve_shift.py"),
+    "checks.histories": ("tests/checks/test_drawn_events.py", "tests/checks/test_histories.py"),
     "checks.posterior": ("tests/checks/test_posterior.py", *CHECKS),
     "checks.proportional": ("tests/checks/test_proportional.py", *CHECKS),
     "checks.pulls": ("tests/checks/test_pulls.py", *CHECKS),
+    "checks.refit": ("tests/checks/test_refit.py", "tests/checks/test_curve_shift.py"),
+    "checks.weaknesses": (
+        "tests/checks/test_weaknesses_told.py",
+        "tests/checks/test_weaknesses.py",
+    ),
     "classical": RISKS,
     "inference.convergence": (
         "tests/inference/test_convergence.py tests/person_time/test_pointed.py",
@@ -79,25 +96,33 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/inference/test_baseline_gate.py",
     ),
     "estimands.averages": (*ESTIMANDS, *COURSES),
-    "estimands.comparisons": ESTIMANDS,
-    "estimands.curves": (*ESTIMANDS, *COURSES),
+    "estimands.comparisons": ("tests/estimands/test_comparisons.py", *ESTIMANDS),
+    "estimands.cures": ("tests/estimands/test_cures.py",),
+    "estimands.curves": ("tests/estimands/test_curves.py", *ESTIMANDS, *COURSES),
     "estimands.occupancies": COURSES,
     "estimands.paths": (*ESTIMANDS, *COURSES),
     "estimands.populations": ESTIMANDS,
-    "estimands.ratios": (*ESTIMANDS, *COURSES),
+    "estimands.ratios": (
+        "tests/estimands/test_ratios.py tests/estimands/test_support.py",
+        *ESTIMANDS,
+        *COURSES,
+    ),
+    "estimands.sources": ("tests/estimands/test_sources.py",),
     "estimands.states": COURSES,
     "estimands.support": ("tests/estimands/test_support.py", *CHECKS),
-    "person_time.each": SCANS,
-    "person_time.many": SCANS,
+    "person_time.cells.each": SCANS,
+    "person_time.cells.assembling": CELLS,
+    "person_time.cells.front": CELLS,
+    "person_time.cells.lookup": CELLS,
+    "person_time.cells.many": (*CELLS, *SCANS),
     "person_time.cells.ordered": ("tests/person_time/test_ordered.py",),
+    "person_time.cells.patterns": CELLS,
     "person_time.cells.ranks": ("tests/person_time/test_survey.py",),
     "person_time.cells.survey": ("tests/person_time/test_survey.py",),
-    "person_time.cells.summing": (
-        "tests/person_time/test_survey.py",
-        "tests/patients/test_scan.py",
-    ),
     "patients.scan.passes": ("tests/patients/test_passes.py",),
-    "person_time.singles": SCANS,
+    "person_time.cells.singles": (*CELLS, *SCANS),
+    "person_time.cells.summing": CELLS,
+    "person_time.cells.value": CELLS,
     "person_time.follow_up": (
         "tests/person_time/test_follow_up.py tests/person_time/test_segments.py "
         "tests/patients/test_account.py",
@@ -299,6 +324,8 @@ def run(modules: Sequence[str], given: argparse.Namespace) -> None:
     for file in [*sessions, *([] if given.tests else ["tests/test_docstrings.py"])]:
         begin = time.monotonic()
         mine = [one for one, name in left.items() if file not in sessions or file in files[name]]
+        if not mine:
+            continue
         found = in_fork(lambda file=file, mine=mine: work(file, mine))
         status |= {
             one: how for one, how in found.items() if status[one] != "survived" or how == "noticed"
@@ -324,7 +351,7 @@ def run(modules: Sequence[str], given: argparse.Namespace) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("module", choices=TESTS, nargs="+", help="tabulation by itself")
+    parser.add_argument("module", choices=TESTS, nargs="+", help="compiled ones by themselves")
     parser.add_argument("--tests", nargs="*", help="instead of those of the table")
     parser.add_argument("--sample", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
@@ -342,7 +369,7 @@ def main() -> None:
     os.chdir(given.copy)
     sys.path.insert(0, str(given.copy))
     # A function in a trampoline is none that numba could compile.
-    os.environ["NUMBA_DISABLE_JIT"] = str(int(given.module == ["tabulation"]))
+    os.environ["NUMBA_DISABLE_JIT"] = str(int(set(given.module) <= COMPILED))
     run(given.module, given)
 
 

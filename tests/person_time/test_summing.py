@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bayesblina.person_time.cells.patterns import Terms
-from bayesblina.person_time.cells.summing import Grouping, endpoint_columns
+from bayesblina.person_time.cells.summing import Grouping
 from bayesblina.person_time.compression import Axis, Compression
 
 AXES = tuple(Axis(name=name, low=0.0, high=1.0, nodes=4, swing=1.0) for name in ("x", "y"))
@@ -31,14 +31,3 @@ def test_groups_of_combinations() -> None:
 def test_sizes(axes: int, moments: int) -> None:
     found = grouping(Compression(axes=AXES[:axes]) if axes else None)
     assert (found.groups, found.moments) == (2, moments)
-
-
-def test_columns_of_endpoints() -> None:
-    assert endpoint_columns(["os", "rfs"]) == [
-        "time:os",
-        "event:os",
-        "entry:os",
-        "time:rfs",
-        "event:rfs",
-        "entry:rfs",
-    ]

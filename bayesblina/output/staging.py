@@ -8,12 +8,13 @@ import platform
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from bayesblina.core.errors import SpecError, StorageError
 from bayesblina.core.files import reason_of
 from bayesblina.core.interrupts import Interrupts
+from bayesblina.output.result_files import RECORD, earlier_results
 
 PARTIAL = ".partial"
 # Name of the file that says on which machine a stage is written.
@@ -76,6 +77,11 @@ def staged(
                 with suppress(OSError):
                     path.rmdir()
         raise
+
+
+def results_in(folder: Path, interrupts: Interrupts) -> AbstractContextManager[Path]:
+    """Stage a folder of results; figures of an earlier analysis are removed with its tables."""
+    return staged(folder, interrupts, old=earlier_results(folder), last=RECORD)
 
 
 def _sweep(parent: Path, name: str) -> None:

@@ -16,11 +16,10 @@ from bayesblina.classical.ladder import COX, MANTEL_BYAR
 from bayesblina.core.masking import mask, mask_account
 from bayesblina.core.masking.tables import mask_ladder
 from bayesblina.core.tables.marks import BAYESIAN, COMPANION, OWN
-from bayesblina.output.report import read_results
 from bayesblina.output.report.flow import account
 from bayesblina.output.report.hiding import about_others, without_few
 from bayesblina.output.report.page import render
-from bayesblina.output.report.results import Results
+from bayesblina.output.report.results import Results, read_results
 from bayesblina.patients.cohort import Cohort
 
 QUESTION = bb.Question(exposed="m", eligible_from="entry")

@@ -19,11 +19,9 @@ from bayesblina.core.csv_files import to_csv
 from bayesblina.core.errors import StorageError
 from bayesblina.core.masking import MASK, Masked, mask_account
 from bayesblina.core.masking.tables import coarse_times, mask_safety, read_observed, without_counts
-from bayesblina.output.report import Curves, analyse, make_record, read_results
 from bayesblina.output.report import folder as report_folder
-from bayesblina.output.report.folder import write_figures, write_shown
 from bayesblina.output.report.hiding import without_few
-from bayesblina.output.report.results import Results
+from bayesblina.output.report.results import Results, read_results
 from bayesblina.patients.account import Account
 from bayesblina.patients.cohort import Cohort
 
@@ -64,32 +62,17 @@ def cohort(exposed: int, events: int, *, patients: int = 90, seed: int = 5) -> C
 def written(folder: Path, patients: Cohort) -> Results:
     """Write a masked folder as the command does."""
     fit = bb.fit(patients, QUESTION, seed=1, draws=60, tune=100, chains=2, progress=False)
-    bb.save(fit, folder / "fit.nc")
-    starts = [8.0]
-    found = analyse(
-        fit,
+    analysis = bb.analyse(
         patients,
-        curves=Curves(regimes=(bb.Never(), *map(bb.From, starts)), landmark=8.0, landmarks=(12.0,)),
-    )
-    told = {"title": "Few", "source": "patients.csv", "notes": found.notes}
-    left = without_few(Results(fit=fit, tables=found.tables, record=told), minimum=MINIMUM)
-    write_shown(folder, left)
-    write_figures(folder, left, found.curves)
-    record = make_record(
-        folder,
+        QUESTION,
+        fit=fit,
+        landmark=8.0,
+        landmarks=[12.0],
+        starts=[8.0],
         title="Few",
-        command="bayesblina run study.toml",
-        source="patients.csv",
-        cohort=patients,
-        seconds={"fit": 1.0},
-        started="2026-01-01T00:00:00+00:00",
-        notes=left.results.record["notes"],
-        starts=starts,
         minimum_count=MINIMUM,
     )
-    (folder / "results.json").write_text(record)
-    bb.write_report(folder)
-    return read_results(folder)
+    return read_results(analysis.write(folder))
 
 
 # Few events in the phase, few patients in it, and a phase with enough of both.
@@ -592,7 +575,7 @@ def test_a_folder_that_is_killed_while_it_is_masked_again_stays_whole(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(report_folder, "write_figures", killed)
+        patched.setattr(report_folder, "write_figure", killed)
         patched.setattr(report_folder, "seal_record", killed)
         for minimum in (1, 20):
             with pytest.raises(KeyboardInterrupt):

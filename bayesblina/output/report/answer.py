@@ -17,8 +17,10 @@ from bayesblina.output.report.wording import (
     PROBABILITY,
     SURVIVAL,
     Number,
+    Row,
     Words,
     number,
+    records,
     shape_of,
     shown,
 )
@@ -223,7 +225,7 @@ def gate_rows(fit: Fit) -> list[dict[str, str]]:
     ]
 
 
-def _furthest(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _furthest(table: pd.DataFrame) -> list[Row]:
     """Rows of the gate; of an endpoint's many intervals the one whose ratios are furthest apart."""
     rows = table.reset_index(drop=True)
     many = rows["effect"].str.startswith("interval ")
@@ -232,4 +234,4 @@ def _furthest(table: pd.DataFrame) -> list[dict[str, Any]]:
         worst = inside.loc[[inside["shift"].abs().fillna(0.0).idxmax()]]
         label = f"{worst['effect'].iloc[0]}, the furthest of {len(inside)}"
         found = pd.concat([found, worst.assign(effect=label)])
-    return [{str(key): value for key, value in row.items()} for row in found.to_dict("records")]
+    return records(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -26,6 +26,7 @@ from bayesblina.output.report.wording import (
     plain,
     prior_sentence,
     prior_weight,
+    records,
     sentence,
 )
 from bayesblina.patients.account import COLUMNS, to_markdown
@@ -41,10 +42,7 @@ def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
     """
     fit, tables = left.results.fit, left.results.tables
     title, source = str(left.results.record["title"]), str(left.results.record["source"])
-    rows: Sequence[Mapping[str, Any]] = [
-        {str(key): value for key, value in row.items()}
-        for row in tables["hazard_ratios"].to_dict("records")
-    ]
+    rows = records(tables["hazard_ratios"])
     lines = [f"# {_cell(title)}", ""]
     if left.minimum > 1:
         lines += [f"> {_cell(one)}" for one in masking_in_words(left, stays)] + [""]

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, beside, failed
 from bayesblina.core.tables.numbers import MISSING, probability
 from bayesblina.core.tables.table import BASELINE_MOVES, VISITS
@@ -61,6 +63,12 @@ class Number:
 
 
 Words = Sequence[str | Number]
+Row = dict[str, Any]
+
+
+def records(table: pd.DataFrame) -> list[Row]:
+    """Take the rows of a table."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def estimand_of(fit: Fit) -> dict[str, str]:

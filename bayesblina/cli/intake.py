@@ -69,8 +69,8 @@ def validate(
         safety = read.adverse_events(cohort) if study is None else None
         flow = [
             line
-            for found in find_episodes(cohort, question).values()
-            for line in account_of(found, cohort.patients, roles_of(found.phases, question))
+            for episodes in find_episodes(cohort, question).values()
+            for line in account_of(episodes, cohort.patients, roles_of(episodes.phases, question))
         ]
         account = cohort.account(cuts=cuts or ()) + Account(lines=tuple(flow), unit=cohort.unit)
         manner.say(f"{path} is valid.")

@@ -215,7 +215,7 @@ def harmless(text: str) -> str:
     >>> print(harmless("\x1b[2Jpatient"))
     \x1b[2Jpatient
     """
-    return COMMANDS.sub(lambda one: one.group().encode("unicode_escape").decode(), text)
+    return COMMANDS.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
 
 def _speak(text: str, *, err: bool = False, end: str = "\n") -> None:
@@ -237,9 +237,9 @@ def _speak(text: str, *, err: bool = False, end: str = "\n") -> None:
 def _speakable(value: Any) -> Any:
     """Put a value into what JSON can say."""
     if isinstance(value, Mapping):
-        return {str(key): _speakable(one) for key, one in value.items()}
+        return {str(key): _speakable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_speakable(one) for one in value]
+        return [_speakable(item) for item in value]
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

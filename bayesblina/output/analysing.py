@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesblina.checks.refit import with_refit
-from bayesblina.core.arguments import require_kind
+from bayesblina.core.arguments import require_kind, require_numbers
 from bayesblina.core.errors import SpecError
 from bayesblina.core.files import readable
 from bayesblina.core.masking import MINIMUM_COUNT
@@ -123,6 +123,7 @@ def analyse(
     """
     require_kind(cohort, Cohort | CohortScan, "cohort")
     require_kind(question, Question, "question")
+    require_kind(adverse_events, AdverseEvents | None, "adverse_events")
     given = {
         "model": model,
         "seed": seed,
@@ -143,10 +144,10 @@ def analyse(
         model=model if isinstance(model, ModelDefinition) else load_model(model or "primary"),
         curves=Curves(
             landmark=landmark,
-            landmarks=None if landmarks is None else tuple(landmarks),
-            times=None if times is None else tuple(times),
-            starts=tuple(starts),
-            thresholds=tuple(thresholds),
+            landmarks=None if landmarks is None else _numbers(landmarks, "landmarks"),
+            times=None if times is None else _numbers(times, "times"),
+            starts=_numbers(starts, "starts") if len(starts) else (),
+            thresholds=_numbers(thresholds, "thresholds") if len(thresholds) else (),
         ),
         sampling={"seed": 1, **sampling},
         title=title or cohort.source,
@@ -156,6 +157,11 @@ def analyse(
     return answer(
         request, fit=fit, adverse_events=adverse_events, progress=Progress(), bars=progress
     )
+
+
+def _numbers(values: Sequence[float], argument: str) -> tuple[float, ...]:
+    """Read numbers as a study file would hold them."""
+    return tuple(np.atleast_1d(require_numbers(values, argument)).tolist())
 
 
 def analyse_study(
@@ -194,6 +200,7 @@ def analyse_study(
     Traceback (most recent call last):
     bayesblina.core.errors.SpecError: No study file 'no_such_study.toml'.
     """
+    require_kind(path, str | PathLike, "path")
     path = Path(path)
     name = readable(path.name if path.is_absolute() else path)
     own = "" if seed is None else f", seed={seed}"
@@ -232,12 +239,12 @@ def answer(
         if isinstance(cohort, Cohort) and fit.companion.draws is None:
             with progress.stage("baseline again"):
                 fit = with_refit(fit, cohort)
-    found, drawn = compute_tables(
+    computed, drawn = compute_tables(
         fit, cohort, curves=curves, adverse_events=adverse_events, progress=progress
     )
     with progress.stage("hashes, masking"):
-        record = begin_record(request, notes=found.notes, adverse_events=adverse_events)
-        results = Results(fit=fit, tables=found.tables, record=record)
+        record = begin_record(request, notes=computed.notes, adverse_events=adverse_events)
+        results = Results(fit=fit, tables=computed.tables, record=record)
         shown = without_few(results, minimum=minimum)
     return Analysis(shown=timed(shown, progress), curves=drawn, inputs=request.inputs)
 
@@ -260,7 +267,7 @@ def _require_own(
     mine = cells.person_time(cohort, question, cuts=fitted.cuts)
     same = mine.size == fitted.size
     if same and fitted.complete and mine.size < cells.MANY:
-        pairs = [(mine.people[one].values, fitted.people[one].values) for one in FOLLOW_UP]
+        pairs = [(mine.people[name].values, fitted.people[name].values) for name in FOLLOW_UP]
         same = list(mine.people["patient"].values) == list(fitted.people["patient"].values)
         same = same and all(np.allclose(own, its, equal_nan=True) for own, its in pairs)
     if not same:

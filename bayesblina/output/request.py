@@ -63,7 +63,7 @@ class Curves:
     @property
     def asked_landmarks(self) -> tuple[float, ...]:
         """Landmarks that are asked for, the first one first, without 0."""
-        return tuple(one for one in (self.landmark, *(self.landmarks or ())) if one)
+        return tuple(landmark for landmark in (self.landmark, *(self.landmarks or ())) if landmark)
 
 
 def _now() -> str:
@@ -120,7 +120,7 @@ class Request:
             validate_cuts(self.sampling["cuts"])
         if not isinstance(cohort, Cohort):
             # Who is at risk is known when the engine has added up.
-            covariates = {one.name: one for one in cohort.covariates}
+            covariates = {covariate.name: covariate for covariate in cohort.covariates}
             require_file_names(bind(question, cohort))
         else:
             covariates = dict(cohort.covariates)
@@ -139,7 +139,11 @@ class Request:
                 regimes = (Never(), From(landmark))
                 require_curves(observed, question, regimes=regimes, landmark=landmark)
             require_file_names(list(episodes))
-        levels = {name: one.levels for name, one in covariates.items() if one.kind == "categorical"}
+        levels = {
+            name: covariate.levels
+            for name, covariate in covariates.items()
+            if covariate.kind == "categorical"
+        }
         require_roles(self.model, levels)
         if isinstance(cohort, Cohort) and isinstance(self.model.endpoints, IllnessDeath):
             joint = self.model.endpoints

@@ -63,7 +63,11 @@ class Figures(Mapping[str, "Figure"]):
             prior, ratios = fit.definition.phases.prior, hazard_ratio(fit)
             endpoints = list(map(str, self.shown.results.tables["hazard_ratios"]["endpoint"]))
             # In the order of the draws.
-            kept = [one for one in map(str, ratios["endpoint"].values) if one in endpoints]
+            kept = [
+                endpoint
+                for endpoint in map(str, ratios["endpoint"].values)
+                if endpoint in endpoints
+            ]
             return plots.hazard_ratio(ratios.sel(endpoint=kept), prior=(prior.mean, prior.sd))
         endpoint = self._endpoints[name]
         return plots.survival(

@@ -43,9 +43,9 @@ def staged(
     """
     require_folder(out)
     made = [path for path in (out, *out.parents) if not path.exists()]
-    whole = out in made
+    new = out in made
     # An existing folder may be a file system of its own: what is moved must come from within.
-    parent = out.parent if whole else out
+    parent = out.parent if new else out
     name = f".{out.name or 'results'}."
     _sweep(parent, name)
     stage = parent / f"{name}{os.getpid()}.{secrets.token_hex(6)}{PARTIAL}"
@@ -61,7 +61,7 @@ def staged(
         with interrupts.held():
             try:
                 (stage / HOST).unlink()
-                if whole:
+                if new:
                     stage.chmod(0o777 & ~_mask())
                     os.rename(stage, out)
                 else:

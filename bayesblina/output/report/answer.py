@@ -55,10 +55,10 @@ def compared(row: Mapping[Any, Any], fit: Fit) -> Words:
         return (f"{words}.",)
     shape = shape_of(row)
 
-    def one(column: str, form: str = shape) -> Number:
+    def companion(column: str, form: str = shape) -> Number:
         return number(row, f"companion_{column}", form, table=TABLE)
 
-    probability = one("probability_below_1", PROBABILITY)
+    probability = companion("probability_below_1", PROBABILITY)
     state = str(row[BASELINE])
     apart = abs(float(row["baseline_shift"]))
     size = "" if state == "passed" else f", by {apart:.1f} standard deviations"
@@ -66,11 +66,11 @@ def compared(row: Mapping[Any, Any], fit: Fit) -> Words:
         "With a baseline hazard the hazard ratio is ",
         number(row, "median", shape, table=TABLE),
         WITHOUT,
-        one("median"),
+        companion("median"),
         " (",
-        one("lower"),
+        companion("lower"),
         " to ",
-        one("upper"),
+        companion("upper"),
         "; probability below 1: ",
         probability,
         f"): {WORDS[state]}{size}{THEN.get(state, '')}.",
@@ -84,7 +84,7 @@ def pulled(row: Mapping[Any, Any]) -> Words:
     """
     shape = shape_of(row)
 
-    def one(column: str) -> Number:
+    def shown_as(column: str) -> Number:
         return number(row, column, shape, table=TABLE)
 
     parts: list[Words] = []
@@ -92,22 +92,24 @@ def pulled(row: Mapping[Any, Any]) -> Words:
         parts.append(
             (
                 "the prior of the hazard ratio from ",
-                one("without_prior_median"),
+                shown_as("without_prior_median"),
                 " to ",
-                one("companion_median"),
+                shown_as("companion_median"),
             )
         )
     if known(row, "without_covariate_priors_median"):
         parts.append(
             (
                 "the priors of the covariates from ",
-                one("without_covariate_priors_median"),
+                shown_as("without_covariate_priors_median"),
                 " to ",
-                one("companion_median"),
+                shown_as("companion_median"),
             )
         )
     if known(row, "baseline_pull"):
-        parts.append(("the baseline from ", one("companion_median"), " to ", one("median")))
+        parts.append(
+            ("the baseline from ", shown_as("companion_median"), " to ", shown_as("median"))
+        )
     if not parts:
         return ()
     joined: list[str | Number] = ["What pulls it: "]
@@ -121,11 +123,11 @@ def event_times_in_words(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
 
     Sentences without their full stops.
     """
-    found = fit.event_times
-    if found is None:
+    event_times = fit.event_times
+    if event_times is None:
         return ("whether event times are those of visits was not looked at",)
-    rows = found.table[found.table["state"].isin(["told", FAILED])].to_dict("records")
-    messages = found.messages
+    rows = event_times.table[event_times.table["state"].isin(["told", FAILED])].to_dict("records")
+    messages = event_times.messages
     if coarse:
         messages = tuple(
             f"{row['endpoint']}: {DECLARE}. More of them than by chance are multiples of "
@@ -133,7 +135,7 @@ def event_times_in_words(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
             f"deviations, {row['index']:.1f}"
             for row in rows
         )
-    return (*messages, *found.notes, UNSEEN.rstrip("."))
+    return (*messages, *event_times.notes, UNSEEN.rstrip("."))
 
 
 def weak_points(
@@ -143,8 +145,12 @@ def weak_points(
 
     Sentences without their full stops.
     """
-    found = fit.event_times
-    told = () if found is None else event_times_in_words(fit, coarse=coarse)[: len(found.messages)]
+    event_times = fit.event_times
+    told = (
+        ()
+        if event_times is None
+        else event_times_in_words(fit, coarse=coarse)[: len(event_times.messages)]
+    )
     predicted = () if loo is None else unreliable(loo, coarse=coarse)
     return (*weaknesses(fit, coarse=coarse), *told, *predicted)
 
@@ -175,13 +181,13 @@ def curves_in_words(table: pd.DataFrame | None, unit: str, *, coarse: bool = Fal
 
 def banners(fit: Fit, *, coarse: bool = False) -> list[dict[str, Any]]:
     """Word what must stand above everything else, of the gates other than convergence."""
-    found = []
+    above = []
     if BASELINE in fit.failed:
-        found.append({"title": BASELINE_MOVES, "failures": _failing(fit)})
+        above.append({"title": BASELINE_MOVES, "failures": _failing(fit)})
     if EVENT_TIMES in fit.failed and fit.event_times is not None:
         words = event_times_in_words(fit, coarse=coarse)[: len(fit.event_times.messages)]
-        found.append({"title": VISITS, "failures": list(words)})
-    return found
+        above.append({"title": VISITS, "failures": list(words)})
+    return above
 
 
 def _failing(fit: Fit) -> list[str]:
@@ -229,9 +235,9 @@ def _furthest(table: pd.DataFrame) -> list[Row]:
     """Rows of the gate; of an endpoint's many intervals the one whose ratios are furthest apart."""
     rows = table.reset_index(drop=True)
     many = rows["effect"].str.startswith("interval ")
-    found = rows[~many]
+    kept = rows[~many]
     for _, inside in rows[many].groupby("endpoint", sort=False):
         worst = inside.loc[[inside["shift"].abs().fillna(0.0).idxmax()]]
         label = f"{worst['effect'].iloc[0]}, the furthest of {len(inside)}"
-        found = pd.concat([found, worst.assign(effect=label)])
-    return records(found)
+        kept = pd.concat([kept, worst.assign(effect=label)])
+    return records(kept)

@@ -90,27 +90,27 @@ def compute_tables(
     cohort
         Its patients; what looks at single ones is left out where they are in a query engine.
     """
-    found = Tables()
+    computed = Tables()
     with progress.stage("hazard ratios"):
         thresholds = tuple(dict.fromkeys([1.0, *curves.thresholds]))
         ratios = _with_pulls(summary(hazard_ratio(fit), thresholds=thresholds), fit)
-        found.tables["hazard_ratios"] = ratios
-        found.tables["diagnostics"] = _diagnostics(fit)
+        computed.tables["hazard_ratios"] = ratios
+        computed.tables["diagnostics"] = _diagnostics(fit)
     with progress.stage("curves"):
         drawn = survival(fit, regimes=curves.regimes, times=curves.times, landmark=curves.landmark)
-        regimes = _curves(found, fit, cohort, curves, drawn)
+        regimes = _curves(computed, fit, cohort, curves, drawn)
     with progress.stage("comparisons"):
-        _comparisons(found, fit, cohort, curves, drawn, starts=tuple(regimes))
+        _comparisons(computed, fit, cohort, curves, drawn, starts=tuple(regimes))
     with progress.stage("checks"):
-        _checks(found, fit, start=float(drawn.attrs["landmark"]))
+        _checks(computed, fit, start=float(drawn.attrs["landmark"]))
     if fit.definition.borrowing is not None:
         with progress.stage("external patients"):
-            found.attempt("borrowing", lambda: borrowing(fit))
+            computed.attempt("borrowing", lambda: borrowing(fit))
     if adverse_events is not None:
         events = adverse_events
         with progress.stage("safety"):
-            found.attempt("safety", lambda: _safety(events, seed=fit.provenance.seed))
-    return found, drawn
+            computed.attempt("safety", lambda: _safety(events, seed=fit.provenance.seed))
+    return computed, drawn
 
 
 def _with_pulls(ratios: pd.DataFrame, fit: Fit) -> pd.DataFrame:
@@ -161,18 +161,18 @@ def _diagnostics(fit: Fit) -> pd.DataFrame:
 
 
 def _curves(
-    found: Tables, fit: Fit, cohort: Cohort | CohortScan, curves: Curves, drawn: Dataset
+    computed: Tables, fit: Fit, cohort: Cohort | CohortScan, curves: Curves, drawn: Dataset
 ) -> dict[float, tuple[Regime, ...]]:
     """Summarise curves from each landmark on, and the means under them; return their regimes."""
-    first = found.tables["survival"] = summary(drawn)
+    first = computed.tables["survival"] = summary(drawn)
     start, end = float(drawn.attrs["landmark"]), float(drawn["time"].max())
     parts, regimes = _by_landmark(fit, cohort, curves, start=start, end=end)
     columns = ["endpoint", "landmark", "regime", "time", "median", "lower", "upper", "converged"]
     parts = [first.assign(landmark=start), *parts]
-    found.tables["survival_by_landmark"] = pd.concat(
+    computed.tables["survival_by_landmark"] = pd.concat(
         [part[columns] for part in parts], ignore_index=True
     )
-    found.attempt("restricted_means", lambda: _restricted_means(fit, regimes, end=end))
+    computed.attempt("restricted_means", lambda: _restricted_means(fit, regimes, end=end))
     return regimes
 
 
@@ -189,17 +189,17 @@ def _by_landmark(
     if wanted is None:
         wanted = _quartiles(fit, cohort) if isinstance(cohort, Cohort) else ()
     parts: list[pd.DataFrame] = []
-    found: dict[float, tuple[Regime, ...]] = {start: curves.regimes}
+    by_landmark: dict[float, tuple[Regime, ...]] = {start: curves.regimes}
     if not curves.starts:
         # Nobody asked for a regime with the exposed phase: it starts at the landmark if it can.
         both = _survival(fit, (Never(), From(start)), start, curves.times)
         if both is not None:
             parts.append(bands(both.isel(regime=[1]), start))
-            found[start] = (Never(), From(start))
-    for landmark in sorted({float(one) for one in wanted} - {start}):
+            by_landmark[start] = (Never(), From(start))
+    for landmark in sorted({float(time) for time in wanted} - {start}):
         # Asked for by name, a landmark has the study's later starts too.
-        later = [one for one in curves.starts if one > landmark and curves.landmarks is not None]
-        entries = [From(one) for one in sorted({landmark, *later}) if one < end]
+        later = [time for time in curves.starts if time > landmark and curves.landmarks is not None]
+        entries = [From(time) for time in sorted({landmark, *later}) if time < end]
         regimes: tuple[Regime, ...] = (Never(), *entries)
         if landmark < end:
             # Asked for by name it was refused before the fit; a quartile may not do.
@@ -207,8 +207,8 @@ def _by_landmark(
             more = _survival(fit, regimes, landmark, times)
             if more is not None:
                 parts.append(bands(more, landmark))
-                found[landmark] = regimes
-    return parts, found
+                by_landmark[landmark] = regimes
+    return parts, by_landmark
 
 
 def _survival(
@@ -234,13 +234,13 @@ def _quartiles(fit: Fit, cohort: Cohort) -> tuple[float, ...]:
     """First and third quartile of the times at which eligible patients enter the exposed phase."""
     index = cohort.phases.index(fit.question.exposed)
     episodes = find_episodes(cohort, fit.question)
-    who = np.unique(np.concatenate([found.patient for found in episodes.values()]))
+    who = np.unique(np.concatenate([follow_up.patient for follow_up in episodes.values()]))
     times = cohort.phase_start[who, index]
     times = times[np.isfinite(times) & (times > (fit.question.landmark or 0.0))]
     if not times.size:
         return ()
     # Two digits: nobody's own date.
-    return tuple(float(f"{one:.2g}") for one in np.quantile(times, [0.25, 0.75]))
+    return tuple(float(f"{quartile:.2g}") for quartile in np.quantile(times, [0.25, 0.75]))
 
 
 def _restricted_means(
@@ -263,7 +263,7 @@ def _restricted_means(
 
 
 def _comparisons(
-    found: Tables,
+    computed: Tables,
     fit: Fit,
     cohort: Cohort | CohortScan,
     curves: Curves,
@@ -274,12 +274,14 @@ def _comparisons(
     """Set the answer and its curves beside those of other methods, and account for patients."""
     question, end = fit.question, float(drawn["time"].max())
     asked = (curves.landmark, question.landmark, *(curves.landmarks or ()))
-    named = {float(one) for one in asked if one is not None}
-    landmarks = tuple(sorted(one for one in starts if one > 0 and (one in named or not named)))
+    named = {float(landmark) for landmark in asked if landmark is not None}
+    landmarks = tuple(
+        sorted(landmark for landmark in starts if landmark > 0 and (landmark in named or not named))
+    )
 
     def at_each(compute: Callable[[Cohort, float], pd.DataFrame]) -> pd.DataFrame:
         patients = in_memory(cohort)
-        parts = [compute(patients, one).assign(landmark=one) for one in starts]
+        parts = [compute(patients, landmark).assign(landmark=landmark) for landmark in starts]
         return pd.concat(parts, ignore_index=True)
 
     def observed(patients: Cohort, landmark: float) -> pd.DataFrame:
@@ -291,14 +293,14 @@ def _comparisons(
         times = at_risk_times(landmark, end)
         return numbers_at_risk(patients, question, times, landmark=landmark)
 
-    found.attempt(
+    computed.attempt(
         "classical", lambda: mantel_byar(in_memory(cohort), question).to_dataframe().reset_index()
     )
-    ratios = found.tables["hazard_ratios"]
-    found.attempt("bias_ladder", lambda: _ladder(fit, in_memory(cohort), ratios, landmarks))
-    found.attempt("simon_makuch", lambda: at_each(observed))
-    found.attempt("at_risk", lambda: at_each(at_risk))
-    found.attempt(
+    ratios = computed.tables["hazard_ratios"]
+    computed.attempt("bias_ladder", lambda: _ladder(fit, in_memory(cohort), ratios, landmarks))
+    computed.attempt("simon_makuch", lambda: at_each(observed))
+    computed.attempt("at_risk", lambda: at_each(at_risk))
+    computed.attempt(
         "curve_shift", lambda: curve_shift(fit, in_memory(cohort), drawn, regimes=curves.regimes)
     )
     account = (
@@ -306,7 +308,7 @@ def _comparisons(
         if isinstance(cohort, Cohort)
         else cohort.account()
     )
-    found.tables["patient_flow"] = (account + fit.person_time.account()).table
+    computed.tables["patient_flow"] = (account + fit.person_time.account()).table
 
 
 def _ladder(
@@ -347,9 +349,9 @@ def at_risk_times(start: float, end: float) -> Floats:
     return np.concatenate([[start], ticks[(ticks >= start + apart) & (ticks <= end)]])
 
 
-def _checks(found: Tables, fit: Fit, *, start: float) -> None:
+def _checks(computed: Tables, fit: Fit, *, start: float) -> None:
     """Predictive checks, leave-one-out prediction and what the priors do."""
-    tables, seed = found.tables, fit.provenance.seed
+    tables, seed = computed.tables, fit.provenance.seed
     checked: list[Checks] = []
 
     def predictive() -> pd.DataFrame:
@@ -377,11 +379,11 @@ def _checks(found: Tables, fit: Fit, *, start: float) -> None:
         draws = prior_predictive(fit.definition, fit.person_time, seed=seed, draws=PRIOR_DRAWS)
         return prior_table(draws)
 
-    found.attempt("predictive", predictive)
-    found.attempt("leave_one_out", leave_one_out)
-    found.attempt("predictive_curves", replicates)
-    found.attempt("prior_predictive", priors)
-    found.attempt("prior_sensitivity", lambda: power_scaling(fit, alphas=ALPHAS))
+    computed.attempt("predictive", predictive)
+    computed.attempt("leave_one_out", leave_one_out)
+    computed.attempt("predictive_curves", replicates)
+    computed.attempt("prior_predictive", priors)
+    computed.attempt("prior_sensitivity", lambda: power_scaling(fit, alphas=ALPHAS))
     for name in OFF_DRAWS:
         if name in tables:
             tables[name] = tables[name].assign(converged=fit.converged)

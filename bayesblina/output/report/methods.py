@@ -175,7 +175,7 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
         else ""
     )
     scaled = "prior_sensitivity" in shown
-    found = [
+    methods = [
         _comparison(fit),
         _model(definition, f"{adjusted}{together}", intervals=len(fit.person_time.cuts) + 1),
         Paragraph(
@@ -199,8 +199,8 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
         ),
     ]
     if fit.companion.draws is not None and not isinstance(definition.baseline, Free):
-        found.append(BASELINE)
-    return [*found, *_checks(shown)]
+        methods.append(BASELINE)
+    return [*methods, *_checks(shown)]
 
 
 def _comparison(fit: Fit) -> Paragraph:
@@ -271,7 +271,7 @@ def _computation(fit: Fit) -> Paragraph:
     )
 
 
-def numbered(found: Sequence[Paragraph], *more: str) -> dict[str, int]:
+def numbered(methods: Sequence[Paragraph], *more: str) -> dict[str, int]:
     """Give numbers to the works that are cited, in the order of their citation.
 
     Parameters
@@ -279,5 +279,5 @@ def numbered(found: Sequence[Paragraph], *more: str) -> dict[str, int]:
     *more
         Works cited elsewhere in the report.
     """
-    keys = [key for one in found for key in one.cites]
+    keys = [key for paragraph in methods for key in paragraph.cites]
     return {key: index for index, key in enumerate(dict.fromkeys([*keys, *more]), start=1)}

@@ -146,8 +146,8 @@ def _heading(left: Shown) -> Row:
     # An illness-death model has hazard ratios of transitions, and curves of endpoints.
     named = endpoints_of(left.whole.tables["survival"])
     warned = [
-        {**one, "failures": about_others(one["failures"], left.withheld)}
-        for one in banners(fit, coarse=left.coarse)
+        {**banner, "failures": about_others(banner["failures"], left.withheld)}
+        for banner in banners(fit, coarse=left.coarse)
     ]
     return {
         "title": results.record["title"],
@@ -194,7 +194,7 @@ def _estimates(left: Shown) -> Row:
         "answers": ratios.answers(results),
         "curve_shift": survival.curve_shift(results),
         "endpoints": endpoints,
-        "landmarks": [f"{one:g}" for one in landmarks],
+        "landmarks": [f"{landmark:g}" for landmark in landmarks],
         "first_landmark": survival.first_landmark(results, landmarks),
         "regimes": regimes,
         "curves": curves,
@@ -257,14 +257,14 @@ def _account(left: Shown) -> Row:
 def _masked_away(left: Shown) -> dict[str, str]:
     """Say of tables of which masking leaves nothing that this is why."""
     why = "masked, since few patients or events are behind it"
-    found = {
+    notes = {
         name: why
         for name, rows in left.results.tables.items()
         if rows.empty and len(left.whole.tables[name])
     }
     if left.whole.sensitivity is not None and left.results.sensitivity is None:
-        found["sensitivity"] = why
-    return found
+        notes["sensitivity"] = why
+    return notes
 
 
 def safety(results: Results) -> list[Row]:
@@ -295,8 +295,8 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
     fit, record = results.fit, results.record
     provenance, settings = fit.provenance, fit.provenance.settings
 
-    def seconds(found: Mapping[str, float]) -> str:
-        return ", ".join(f"{name} {value:.1f} s" for name, value in found.items())
+    def seconds(durations: Mapping[str, float]) -> str:
+        return ", ".join(f"{name} {value:.1f} s" for name, value in durations.items())
 
     read = record.get("data_sha256", {})
     return [
@@ -318,6 +318,6 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
         ),
         (
             "versions",
-            ", ".join(f"{name} {one}" for name, one in provenance.versions.items()),
+            ", ".join(f"{name} {number}" for name, number in provenance.versions.items()),
         ),
     ]

@@ -162,20 +162,20 @@ def _read_unmasked(folder: Path, fit: Fit) -> tuple[dict[str, pd.DataFrame], dic
             "report needs what they hide. Ask whoever ran the study, or run it again."
         )
     again = "run the study again."
-    found = _read_json(path)
-    if not isinstance(found, dict) or found.get("format") != FORMAT_UNMASKED:
+    kept = _read_json(path)
+    if not isinstance(kept, dict) or kept.get("format") != FORMAT_UNMASKED:
         raise StorageError(f"'{path}' does not hold tables that bayesblina run wrote: {again}")
-    content = {name: found.get(name) for name in ("of", "notes", "tables")}
-    if found.get("seal") != _seal(content):
+    content = {name: kept.get(name) for name in ("of", "notes", "tables")}
+    if kept.get("seal") != _seal(content):
         raise StorageError(f"'{path}' was changed after the analysis: {again}")
     if content["of"] != _mark_of(fit):
         raise StorageError(f"'{path}' is of another fit than '{folder / FIT}': {again}")
-    texts = {name: text for name, text in found["tables"].items() if name in TEXTS}
+    texts = {name: text for name, text in kept["tables"].items() if name in TEXTS}
     tables = {
         name: read_csv(StringIO(text), texts=TEXTS[name], named=f"{path}: {name}")
         for name, text in texts.items()
     }
-    return tables, dict(found["notes"])
+    return tables, dict(kept["notes"])
 
 
 def read_results(
@@ -305,12 +305,12 @@ def _scenarios(folder: Path, results: Results) -> tuple[Sensitivity | None, str]
         return None, "these are no scenarios of an analysis"
     if header.get("data") != results.record["cohort_sha256"]:
         return None, "the scenarios are of other patients"
-    found, ratios = load_sensitivity(folder), results.tables["hazard_ratios"]
-    base = found.table[found.table["scenario"] == BASE_LABEL].dropna(subset=["endpoint"])
+    scenarios, ratios = load_sensitivity(folder), results.tables["hazard_ratios"]
+    base = scenarios.table[scenarios.table["scenario"] == BASE_LABEL].dropna(subset=["endpoint"])
     for row in base.to_dict("records"):
         own = ratios[ratios["endpoint"] == row["endpoint"]]
         error = float(np.hypot(own["mcse"].iloc[0], row["mcse"])) if len(own) else 0.0
         # Other seeds, same posterior: six Monte-Carlo standard errors are never passed by chance.
         if not len(own) or abs(float(own["mean"].iloc[0]) - row["mean"]) > 6 * error + 1e-9:
             return None, "the scenarios' base case is another analysis than this one"
-    return found, ""
+    return scenarios, ""

@@ -45,7 +45,7 @@ def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
     rows = records(tables["hazard_ratios"])
     lines = [f"# {_cell(title)}", ""]
     if left.minimum > 1:
-        lines += [f"> {_cell(one)}" for one in masking_in_words(left, stays)] + [""]
+        lines += [f"> {_cell(words)}" for words in masking_in_words(left, stays)] + [""]
     if fit.person_time.synthetic:
         lines += ["> **SYNTHETIC**: the patients are simulated. This is never evidence.", ""]
     if not fit.converged:
@@ -68,7 +68,7 @@ def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
         weak_points(fit, loo=tables.get("leave_one_out"), coarse=left.coarse), left.withheld
     )
     if weak:
-        lines += ["### What weakens it", "", *(f"- {_cell(one)}." for one in weak), ""]
+        lines += ["### What weakens it", "", *(f"- {_cell(words)}." for words in weak), ""]
     kind = "conditional on the covariates" if fit.design.term_names else "without covariates"
     if fit.design.sources:
         kind += ", and of the current patients"
@@ -86,11 +86,11 @@ def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
         f"{'yes' if row['passed'] else '**NO**'} |"
         for row in fit.convergence.criteria.to_dict("records")
     ]
-    lines += ["", *(f"- Baseline: {_cell(one)}." for one in _baseline(left))]
+    lines += ["", *(f"- Baseline: {_cell(words)}." for words in _baseline(left))]
     moved = curves_in_words(tables.get("curve_shift"), fit.person_time.unit, coarse=left.coarse)
-    lines += [f"- Curves: {_cell(one)}." for one in moved]
+    lines += [f"- Curves: {_cell(words)}." for words in moved]
     times = about_others(event_times_in_words(fit, coarse=left.coarse), left.withheld)
-    lines += [f"- Event times: {_cell(one)}." for one in times]
+    lines += [f"- Event times: {_cell(words)}." for words in times]
     lines += [f"- {_cell(note)}" for note in left.fit_notes]
     lines += ["", "## Provenance", "", *_provenance(fit, source), ""]
     return "\n".join(lines)

@@ -176,19 +176,19 @@ def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
     """Answer for one endpoint, in a sentence."""
     shape = shape_of(row)
 
-    def one(column: str, shape: str = shape) -> Number:
+    def cell(column: str, shape: str = shape) -> Number:
         return number(row, column, shape, table="hazard_ratios")
 
     return (
         f"{str(row['endpoint']).upper()}: hazard ratio of {fit.question.exposed} against "
         f"{fit.question.against} ",
-        one("median"),
+        cell("median"),
         " (posterior median; 95 % interval ",
-        one("lower"),
+        cell("lower"),
         " to ",
-        one("upper"),
+        cell("upper"),
         "; probability that it is below 1: ",
-        one("probability_below_1", PROBABILITY),
+        cell("probability_below_1", PROBABILITY),
         ").",
     )
 

@@ -58,7 +58,7 @@ def _p_words(values: pd.Series) -> str:
 
 def _events(left: Shown) -> list[Row]:
     """Draw events by interval, neighbours joined until each has enough."""
-    fit, minimum, found = left.results.fit, left.minimum, []
+    fit, minimum, drawn = left.results.fit, left.minimum, []
     computed = left.whole.tables["predictive"]
     for index, endpoint in enumerate(endpoints_of(computed)):
         if endpoint in left.withheld:
@@ -83,16 +83,16 @@ def _events(left: Shown) -> list[Row]:
             if len(rows)
             else None
         )
-        found.append({"endpoint": endpoint, "figure": figure, "joined": joined})
-    return found
+        drawn.append({"endpoint": endpoint, "figure": figure, "joined": joined})
+    return drawn
 
 
 def _replicated(left: Shown) -> list[Row]:
     """Draw replicated curves with the observed ones."""
     results = left.results
-    found: list[Row] = []
+    drawn: list[Row] = []
     if "predictive_curves" not in results.tables:
-        return found
+        return drawn
     table = results.tables["predictive_curves"]
     for index, endpoint in enumerate(endpoints_of(table)):
         rows = table[table["endpoint"] == endpoint]
@@ -108,8 +108,8 @@ def _replicated(left: Shown) -> list[Row]:
             axis=f"{results.fit.person_time.unit} from the origin, event-free at {start:g}",
         )
         hidden = "simon_makuch" in left.whole.tables and not observed
-        found.append({"figure": figure, "endpoint": endpoint, "hidden": hidden})
-    return found
+        drawn.append({"figure": figure, "endpoint": endpoint, "hidden": hidden})
+    return drawn
 
 
 def criteria(results: Results) -> list[Row]:
@@ -141,13 +141,13 @@ def parameters(left: Shown) -> list[Row]:
         {
             "name": kind,
             # One for each patient, perhaps.
-            "count": left.words(str(len(one))) if len(one) > 1 else "1",
+            "count": left.words(str(len(worst))) if len(worst) > 1 else "1",
             # Independent draws have no chains to compare.
-            "r_hat": f"{one['r_hat'].max():.4f}" if one["r_hat"].notna().any() else "",
-            "bulk": f"{one['ess_bulk'].min():.0f}",
-            "tail": f"{one['ess_tail'].min():.0f}",
+            "r_hat": f"{worst['r_hat'].max():.4f}" if worst["r_hat"].notna().any() else "",
+            "bulk": f"{worst['ess_bulk'].min():.0f}",
+            "tail": f"{worst['ess_tail'].min():.0f}",
         }
-        for kind, one in rows.groupby(kinds, sort=False)
+        for kind, worst in rows.groupby(kinds, sort=False)
     ]
 
 

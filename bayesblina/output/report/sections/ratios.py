@@ -31,7 +31,7 @@ def answers(results: Results) -> list[Row]:
     """Word the answer for each endpoint."""
     fit = results.fit
     means = rows_of(results, "restricted_means")
-    found = []
+    answered = []
     for row in rows_of(results, TABLE):
         # One for each endpoint: the regime at the first landmark.
         first = [gain for gain in means if gain["endpoint"] == row["endpoint"]][:1]
@@ -44,7 +44,7 @@ def answers(results: Results) -> list[Row]:
             )
             ends = (numbers["lower"], " to ", numbers["upper"])
             gains.append((words, numbers["median"], " (", *ends, ")."))
-        found.append(
+        answered.append(
             {
                 "endpoint": row["endpoint"],
                 **interval(row, TABLE),
@@ -55,11 +55,13 @@ def answers(results: Results) -> list[Row]:
                 "companion": companion(row),
                 "compared": compared(row, fit),
                 "state": str(row.get(BASELINE, "not compared")),
-                "marks": [LONG[one].partition(":")[0] for one in failed(row) if one != CONVERGED],
+                "marks": [
+                    LONG[gate].partition(":")[0] for gate in failed(row) if gate != CONVERGED
+                ],
                 "pulled": pulled(row),
             }
         )
-    return found
+    return answered
 
 
 def means(results: Results) -> list[Row]:
@@ -80,7 +82,7 @@ def densities(results: Results, ratios: Any, thresholds: Sequence[str]) -> list[
     """Draw the densities of the hazard ratios over their prior."""
     fit = results.fit
     prior = fit.definition.phases.prior
-    found = []
+    drawn = []
     for index, row in enumerate(rows_of(results, TABLE)):
         endpoint = str(row["endpoint"])
         figure = figures.density(
@@ -89,12 +91,12 @@ def densities(results: Results, ratios: Any, thresholds: Sequence[str]) -> list[
             prior=(prior.mean, prior.sd),
             interval=(row["lower"], row["upper"]),
             median=row["median"],
-            thresholds=[float(one) for one in thresholds],
+            thresholds=[float(threshold) for threshold in thresholds],
             title=f"{endpoint}: hazard ratio of {fit.question.exposed}",
             axis=f"{endpoint}: hazard ratio of {fit.question.exposed} (log scale)",
         )
-        found.append({"figure": figure, "endpoint": endpoint})
-    return found
+        drawn.append({"figure": figure, "endpoint": endpoint})
+    return drawn
 
 
 def ratios(results: Results, thresholds: Sequence[str]) -> list[Row]:
@@ -107,8 +109,8 @@ def ratios(results: Results, thresholds: Sequence[str]) -> list[Row]:
             "state": str(row.get(BASELINE, "not compared")),
             "mean": number(row, "mean", ".2f", table=TABLE),
             "below": [
-                number(row, f"probability_below_{one}", PROBABILITY, table=TABLE)
-                for one in thresholds
+                number(row, f"probability_below_{threshold}", PROBABILITY, table=TABLE)
+                for threshold in thresholds
             ],
             "mcse": number(row, "mcse", ".4f", table=TABLE),
             "ess": number(row, "ess_bulk", ".0f", table=TABLE),
@@ -120,14 +122,14 @@ def ratios(results: Results, thresholds: Sequence[str]) -> list[Row]:
 def ladder(results: Results) -> list[Row]:
     """Draw the ladder of methods of each endpoint."""
     table = rows_of(results, "bias_ladder")
-    found = []
+    drawn = []
     for index, endpoint in enumerate(dict.fromkeys(row["endpoint"] for row in table)):
         rows = [_rung(row) for row in table if row["endpoint"] == endpoint]
         figure = figures.forest(
             f"ladder-{index}", [row["drawn"] for row in rows], title=f"{endpoint}: bias ladder"
         )
-        found.append({"figure": figure, "endpoint": endpoint, "rows": rows})
-    return found
+        drawn.append({"figure": figure, "endpoint": endpoint, "rows": rows})
+    return drawn
 
 
 def _rung(row: Row) -> Row:

@@ -14,7 +14,7 @@ from bayesblina.studies.what_if.reading import Sensitivity
 LARGEST_SPECIFICATION = 200
 
 
-def sensitivity(found: Sensitivity | None, *, masked: int) -> Row | None:
+def sensitivity(ran: Sensitivity | None, *, masked: int) -> Row | None:
     """Word and draw scenarios, if there are any.
 
     Parameters
@@ -22,16 +22,16 @@ def sensitivity(found: Sensitivity | None, *, masked: int) -> Row | None:
     masked
         Number of scenarios, over endpoints, that are left out.
     """
-    if found is None:
+    if ran is None:
         return None
-    each = found.table.drop_duplicates("key")
+    each = ran.table.drop_duplicates("key")
     counts = each["status"].value_counts()
     worded = ", ".join(
         f"{counts[status]} {status}"
         for status in ("converged", "not converged", "failed")
         if status in counts
     )
-    marked = {row["key"] for row in records(found.table) if beside(row)}
+    marked = {row["key"] for row in records(ran.table) if beside(row)}
     if marked:
         worded += (
             f"; {len(marked)} marked (crosses): the baseline moves the hazard ratio, or event "
@@ -40,34 +40,34 @@ def sensitivity(found: Sensitivity | None, *, masked: int) -> Row | None:
     if masked:
         worded += f"; {masked} more are masked, with few events on one side"
     endpoints = [
-        _scenarios(found, str(endpoint), index)
-        for index, endpoint in enumerate(found.table["endpoint"].dropna().unique())
-        if (found.table.loc[found.table["endpoint"] == endpoint, "status"] == "converged").any()
+        _scenarios(ran, str(endpoint), index)
+        for index, endpoint in enumerate(ran.table["endpoint"].dropna().unique())
+        if (ran.table.loc[ran.table["endpoint"] == endpoint, "status"] == "converged").any()
     ]
     return {"counts": f"{len(each)} scenarios: {worded}.", "endpoints": endpoints}
 
 
-def _scenarios(found: Sensitivity, endpoint: str, index: int) -> Row:
-    rows = found.of_endpoint(endpoint).sort_values("median", kind="stable").reset_index(drop=True)
+def _scenarios(ran: Sensitivity, endpoint: str, index: int) -> Row:
+    rows = ran.of_endpoint(endpoint).sort_values("median", kind="stable").reset_index(drop=True)
     drawn = []
-    if len(rows) <= LARGEST_SPECIFICATION and found.axes:
+    if len(rows) <= LARGEST_SPECIFICATION and ran.axes:
         figure = figures.specification(
             f"specification-{index}",
             rows,
-            axes=found.axes,
-            base=(rows[list(found.axes)] == BASE).all(axis=1).to_numpy(dtype=bool),
+            axes=ran.axes,
+            base=(rows[list(ran.axes)] == BASE).all(axis=1).to_numpy(dtype=bool),
             title=f"{endpoint}: specification curve",
         )
         words = f"{endpoint}: every scenario, by its median, with its settings below."
         drawn.append({"figure": figure, "words": words})
-    effects = found.effects(endpoint)
+    effects = ran.effects(endpoint)
     single = effects[~effects["axis"].str.contains(" x ", regex=False)] if len(effects) else effects
     if len(single):
         figure = figures.tornado(f"tornado-{index}", single, title=f"{endpoint}: what moves it")
         drawn.append({"figure": figure, "words": f"{endpoint}: what moves the answer most."})
     return {
         "endpoint": endpoint,
-        "holds": found.conclusion(endpoint),
+        "holds": ran.conclusion(endpoint),
         "figures": drawn,
         "effects": [
             {

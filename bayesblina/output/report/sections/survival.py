@@ -35,24 +35,24 @@ def curves(left: Shown, endpoints: Sequence[str]) -> tuple[list[Row], Row, list[
     table = tables[name]
     if "landmark" not in table.columns:
         table = table.assign(landmark=float(table["time"].min()))
-    landmarks = sorted(float(one) for one in table["landmark"].unique())
+    landmarks = sorted(float(value) for value in table["landmark"].unique())
     regimes = list(map(str, table["regime"].unique()))
     drawn, data = [], {}
     for first, endpoint in enumerate(endpoints):
         for second, landmark in enumerate(landmarks):
             rows = table[(table["endpoint"] == endpoint) & (table["landmark"] == landmark)]
             if len(rows):
-                found, curve = _drawing(
+                beside, curve = _drawing(
                     left,
                     rows,
                     name=name,
                     regimes=regimes,
                     endpoint=endpoint,
                     landmark=landmark,
-                    place=(first, second),
+                    position=(first, second),
                 )
-                drawn.append(found)
-                data[found["figure"].name] = curve
+                drawn.append(beside)
+                data[beside["figure"].name] = curve
     return drawn, data, landmarks, regimes
 
 
@@ -64,7 +64,7 @@ def _drawing(
     regimes: Sequence[str],
     endpoint: str,
     landmark: float,
-    place: tuple[int, int],
+    position: tuple[int, int],
 ) -> tuple[Row, Row]:
     """Draw the curves of an endpoint from a landmark on; words beside, and data for the script."""
     results, colours = left.results, colours_of(left.results)
@@ -72,7 +72,7 @@ def _drawing(
     observed = observed_of(results, endpoint, landmark, times)
     known = _known_until(colours, observed, regimes, times)
     figure, data = figures.survival(
-        f"survival-{place[0]}-{place[1]}",
+        f"survival-{position[0]}-{position[1]}",
         rows,
         regimes=regimes,
         observed=observed,
@@ -90,8 +90,8 @@ def _drawing(
         "observed": [(group, colour) for group, colour in colours.items() if group in observed],
         "beyond": bool(known),
         "hidden": "simon_makuch" in left.whole.tables and not observed,
-        "endpoint_index": place[0],
-        "landmark_index": place[1],
+        "endpoint_index": position[0],
+        "landmark_index": position[1],
         "landmark": f"{landmark:g}",
         "legend": [
             (regime, index % COLOURS)
@@ -102,7 +102,7 @@ def _drawing(
         "middle": (times.size - 1) // 2,
         "rows": [
             {"regime": row["regime"], "time": f"{row['time']:.1f}"}
-            | {one: number(row, one, SURVIVAL, table=name) for one in INTERVAL}
+            | {column: number(row, column, SURVIVAL, table=name) for column in INTERVAL}
             for row in records(rows[rows["time"].isin(kept)])
         ],
     }
@@ -128,7 +128,9 @@ def first_landmark(results: Results, landmarks: Sequence[float]) -> int:
     if table is None or own not in landmarks:
         return 0
     several = [
-        one for one in landmarks if len(set(table.loc[table["landmark"] == one, "regime"])) > 1
+        landmark
+        for landmark in landmarks
+        if len(set(table.loc[table["landmark"] == landmark, "regime"])) > 1
     ]
     return landmarks.index(own if own in several or not several else several[0])
 
@@ -161,12 +163,12 @@ def colours_of(results: Results) -> dict[str, int]:
 def _at_risk(
     results: Results, endpoint: str, landmark: float
 ) -> dict[str, list[tuple[float, str]]]:
-    found: dict[str, list[tuple[float, str]]] = {}
+    groups: dict[str, list[tuple[float, str]]] = {}
     for row in rows_of(results, "at_risk"):
         if (row["endpoint"], row["landmark"]) == (endpoint, landmark):
             cell = (float(row["time"]), count(row["at_risk"], ".0f"))
-            found.setdefault(str(row["group"]), []).append(cell)
-    return found
+            groups.setdefault(str(row["group"]), []).append(cell)
+    return groups
 
 
 def curve_shift(results: Results) -> list[Row]:

@@ -24,7 +24,6 @@ from bayesblina.cli.manner import (
     typed,
 )
 from bayesblina.core.arguments import LARGEST_SEED
-from bayesblina.output.request import request_of
 from bayesblina.output.result_files import REPORT, SUMMARY, require_elsewhere
 from bayesblina.output.staging import require_folder, results_in
 
@@ -196,6 +195,9 @@ def _run(
     with manner.stage("read"):
         study = read_study(path)
         require_elsewhere((path, *study.files()), out)
+        # What is wrong in the file itself is told before tables are loaded.
+        from bayesblina.output.request import request_of
+
         request = request_of(study, seed=seed, minimum_count=minimum_count, command=command)
     manner.say(f"{request.cohort!r}")
     with manner.stage("load libraries"):

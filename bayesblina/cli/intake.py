@@ -18,7 +18,6 @@ from bayesblina.cli.manner import (
     reported,
 )
 from bayesblina.core.errors import SpecError
-from bayesblina.output.request import request_of
 
 
 @app.command(
@@ -42,6 +41,7 @@ def validate(
 ) -> None:
     """Check a study file, its data and its question, without fitting; account for all patients."""
     with reported(context, debug=debug, quiet=quiet, as_json=as_json, show_ids=show_ids) as manner:
+        from bayesblina.output.request import request_of
         from bayesblina.patients.account import Account
         from bayesblina.patients.cohort import Cohort
         from bayesblina.person_time.follow_up import account_of, find_episodes, roles_of

@@ -8,18 +8,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bayesblina.core.errors import SpecError
+from bayesblina.core.intervals import validate_cuts
+from bayesblina.estimands.regimes import From, Never, Regime, observation, require_curves
+from bayesblina.hazards.definition import IllnessDeath, ModelDefinition, require_roles
 from bayesblina.output.figure_files import require_file_names
-
-if TYPE_CHECKING:
-    from bayesblina.estimands.regimes import Regime
-    from bayesblina.hazards.definition import ModelDefinition
-    from bayesblina.patients.cohort import Cohort
-    from bayesblina.patients.scan import CohortScan
-    from bayesblina.person_time.question import Question
-    from bayesblina.studies.study_file import Study
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.scan import CohortScan
+from bayesblina.person_time.follow_up import find_episodes, require_comparison
+from bayesblina.person_time.question import Question, bind
+from bayesblina.person_time.transitions import find_transitions
+from bayesblina.studies.study_file import Study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,6 @@ class Curves:
     @property
     def regimes(self) -> tuple[Regime, ...]:
         """Regimes at the first landmark: never, then one for each start."""
-        from bayesblina.estimands.regimes import From, Never
-
         return (Never(), *map(From, self.starts))
 
     @property
@@ -107,14 +106,6 @@ class Request:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail after sampling."""
-        from bayesblina.core.intervals import validate_cuts
-        from bayesblina.estimands.regimes import From, Never, observation, require_curves
-        from bayesblina.hazards.definition import IllnessDeath, require_roles
-        from bayesblina.patients.cohort import Cohort
-        from bayesblina.person_time.follow_up import find_episodes, require_comparison
-        from bayesblina.person_time.question import bind
-        from bayesblina.person_time.transitions import find_transitions
-
         cohort, question, curves = self.cohort, self.question, self.curves
         if self.sampling.get("cuts") is not None:
             validate_cuts(self.sampling["cuts"])

@@ -118,24 +118,31 @@ def pulled(row: Mapping[Any, Any]) -> Words:
     return (*joined, ".")
 
 
+def visits_in_words(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
+    """Say of which endpoints event times are those of visits.
+
+    Sentences without their full stops.
+    """
+    event_times = fit.event_times
+    if event_times is None or not coarse:
+        return () if event_times is None else event_times.messages
+    rows = records(event_times.table[event_times.table["state"].isin(["told", FAILED])])
+    return tuple(
+        f"{row['endpoint']}: {DECLARE}. More of them than by chance are multiples of "
+        f"{row['unit']}; what that may do to the hazard ratio is, in posterior standard "
+        f"deviations, {row['index']:.1f}"
+        for row in rows
+    )
+
+
 def event_times_in_words(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
     """Say whether event times are those of visits.
 
     Sentences without their full stops.
     """
-    event_times = fit.event_times
-    if event_times is None:
+    if fit.event_times is None:
         return ("whether event times are those of visits was not looked at",)
-    rows = event_times.table[event_times.table["state"].isin(["told", FAILED])].to_dict("records")
-    messages = event_times.messages
-    if coarse:
-        messages = tuple(
-            f"{row['endpoint']}: {DECLARE}. More of them than by chance are multiples of "
-            f"{row['unit']}; what that may do to the hazard ratio is, in posterior standard "
-            f"deviations, {row['index']:.1f}"
-            for row in rows
-        )
-    return (*messages, *event_times.notes, UNSEEN.rstrip("."))
+    return (*visits_in_words(fit, coarse=coarse), *fit.event_times.notes, UNSEEN.rstrip("."))
 
 
 def weak_points(
@@ -145,14 +152,8 @@ def weak_points(
 
     Sentences without their full stops.
     """
-    event_times = fit.event_times
-    told = (
-        ()
-        if event_times is None
-        else event_times_in_words(fit, coarse=coarse)[: len(event_times.messages)]
-    )
     predicted = () if loo is None else unreliable(loo, coarse=coarse)
-    return (*weaknesses(fit, coarse=coarse), *told, *predicted)
+    return (*weaknesses(fit, coarse=coarse), *visits_in_words(fit, coarse=coarse), *predicted)
 
 
 def curves_in_words(table: pd.DataFrame | None, unit: str, *, coarse: bool = False) -> list[str]:
@@ -167,7 +168,7 @@ def curves_in_words(table: pd.DataFrame | None, unit: str, *, coarse: bool = Fal
     unit
         Time unit.
     """
-    rows = [] if table is None else table.to_dict("records")
+    rows = [] if table is None else records(table)
     shape = ".2f" if coarse else SURVIVAL
     return [
         f"{row['endpoint']}, {row['regime']}: furthest from a baseline that jumps at the event "
@@ -184,9 +185,8 @@ def banners(fit: Fit, *, coarse: bool = False) -> list[dict[str, Any]]:
     above = []
     if BASELINE in fit.failed:
         above.append({"title": BASELINE_MOVES, "failures": _failing(fit)})
-    if EVENT_TIMES in fit.failed and fit.event_times is not None:
-        words = event_times_in_words(fit, coarse=coarse)[: len(fit.event_times.messages)]
-        above.append({"title": VISITS, "failures": list(words)})
+    if EVENT_TIMES in fit.failed:
+        above.append({"title": VISITS, "failures": list(visits_in_words(fit, coarse=coarse))})
     return above
 
 

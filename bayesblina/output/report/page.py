@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from bayesblina.core.masking import MASK, MINIMUM_COUNT
-from bayesblina.core.tables.marks import CONVERGED, LONG
+from bayesblina.core.tables.marks import CONVERGED
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.mathematics import mathematics
 from bayesblina.output.report.answer import (
@@ -30,13 +30,14 @@ from bayesblina.output.report.hiding import FEW, Shown, about_others, require_co
 from bayesblina.output.report.methods import REFERENCES, numbered, paragraphs
 from bayesblina.output.report.results import Results
 from bayesblina.output.report.sections import checks, ratios, scenarios, survival
-from bayesblina.output.report.sections.rows import Row, count, endpoints_of, rows_of
+from bayesblina.output.report.sections.rows import Row, count, endpoints_of, mark_of, rows_of
 from bayesblina.output.report.wording import (
     PROBABILITY,
     Number,
     estimand_of,
     number,
     prior_sentence,
+    provenance_of,
 )
 
 SECTIONS = (
@@ -157,7 +158,7 @@ def _heading(left: Shown) -> Row:
         "converged": fit.converged,
         "failures": fit.convergence.failures(),
         "banners": warned,
-        "marks": [_mark(name) for name in fit.failed if name != CONVERGED],
+        "marks": [mark_of(name) for name in fit.failed if name != CONVERGED],
         "sections": SECTIONS,
         "notes": {**results.record["notes"], **_masked_away(left)},
         "withheld": left.withheld,
@@ -172,11 +173,6 @@ def _heading(left: Shown) -> Row:
     }
 
 
-def _mark(gate: str) -> str:
-    """Name the mark of a gate that was failed."""
-    return LONG[gate].partition(":")[0]
-
-
 def _estimates(left: Shown) -> Row:
     """Gather hazard ratios, curves and what is compared with them, with their figures."""
     results, fit = left.results, left.results.fit
@@ -186,7 +182,7 @@ def _estimates(left: Shown) -> Row:
     thresholds = _thresholds(results)
     mark = " ".join(
         filter(
-            None, [" (synthetic patients)" if results.synthetic else "", *map(_mark, fit.failed)]
+            None, [" (synthetic patients)" if results.synthetic else "", *map(mark_of, fit.failed)]
         )
     )
     return {
@@ -292,32 +288,18 @@ def safety(results: Results) -> list[Row]:
 
 
 def _provenance(results: Results) -> list[tuple[str, str]]:
-    fit, record = results.fit, results.record
-    provenance, settings = fit.provenance, fit.provenance.settings
+    record, durations = results.record, results.record["seconds"]
 
-    def seconds(durations: Mapping[str, float]) -> str:
-        return ", ".join(f"{name} {value:.1f} s" for name, value in durations.items())
+    def seconds(of_stages: Mapping[str, float]) -> str:
+        return ", ".join(f"{name} {value:.1f} s" for name, value in of_stages.items())
 
     read = record.get("data_sha256", {})
     return [
         ("command", str(record["command"])),
         ("begun", str(record.get("started", ""))),
-        (
-            "duration",
-            f"{sum(record['seconds'].values()):.1f} s ({seconds(record['seconds'])})",
-        ),
-        ("of which the fit", seconds(provenance.seconds)),
+        ("duration", f"{sum(durations.values()):.1f} s ({seconds(durations)})"),
+        ("of which the fit", seconds(results.fit.provenance.seconds)),
         ("data", str(record["source"])),
         *(("SHA-256 of the data", f"{name}: {digest}") for name, digest in read.items()),
-        ("SHA-256 of events and person-time", provenance.data_hash),
-        ("model", f"{fit.definition.name} ({fit.definition.title})"),
-        (
-            "sampling",
-            f"seed {provenance.seed}, {settings.chains} chains of {settings.draws} draws after "
-            f"{settings.tune} for adaptation, engine {provenance.engine}",
-        ),
-        (
-            "versions",
-            ", ".join(f"{name} {number}" for name, number in provenance.versions.items()),
-        ),
+        *provenance_of(results.fit).items(),
     ]

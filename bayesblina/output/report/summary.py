@@ -18,14 +18,17 @@ from bayesblina.output.report.answer import (
     curves_in_words,
     event_times_in_words,
     pulled,
+    visits_in_words,
     weak_points,
 )
 from bayesblina.output.report.hiding import FEW, Shown, about_others
 from bayesblina.output.report.wording import (
+    HASH,
     estimand_of,
     plain,
     prior_sentence,
     prior_weight,
+    provenance_of,
     records,
     sentence,
 )
@@ -159,10 +162,8 @@ def _baseline(left: Shown) -> tuple[str, ...]:
 def _failed(left: Shown) -> dict[str, list[str]]:
     """Word what failed of the gates other than convergence."""
     fit = left.results.fit
-    coarse = () if fit.event_times is None else event_times_in_words(fit, coarse=left.coarse)
-    if fit.event_times is not None:
-        coarse = coarse[: len(fit.event_times.messages)]
-    words = {BASELINE: fit.gate.failures(), EVENT_TIMES: coarse}
+    visits = visits_in_words(fit, coarse=left.coarse)
+    words = {BASELINE: fit.gate.failures(), EVENT_TIMES: visits}
     return {
         name: list(about_others(failures, left.withheld))
         for name, failures in words.items()
@@ -171,14 +172,11 @@ def _failed(left: Shown) -> dict[str, list[str]]:
 
 
 def _provenance(fit: Fit, source: str) -> list[str]:
-    provenance, settings = fit.provenance, fit.provenance.settings
-    versions = ", ".join(f"{name} {number}" for name, number in provenance.versions.items())
+    of_fit = provenance_of(fit)
     return [
-        f"- data: {_cell(source)}, SHA-256 of events and person-time `{provenance.data_hash}`",
-        f"- model: {_cell(f'{fit.definition.name} ({fit.definition.title})')}",
-        f"- sampling: seed {provenance.seed}, {settings.chains} chains of {settings.draws} draws "
-        f"after {settings.tune} for adaptation, engine {provenance.engine}",
-        f"- versions: {versions}",
+        f"- data: {_cell(source)}, {HASH} `{of_fit[HASH]}`",
+        f"- model: {_cell(of_fit['model'])}",
+        *(f"- {name}: {of_fit[name]}" for name in ("sampling", "versions")),
     ]
 
 

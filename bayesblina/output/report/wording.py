@@ -26,6 +26,7 @@ WITHOUT = ("companion_", "without_")
 PROBABILITY = "probability"
 # And one that is 1 by definition at the landmark.
 SURVIVAL = "survival"
+HASH = "SHA-256 of events and person-time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,18 @@ def estimand_of(fit: Fit) -> dict[str, str]:
             f"{borrowing.weight:g}"
         )
     return attributes
+
+
+def provenance_of(fit: Fit) -> dict[str, str]:
+    """Say where a fit came from."""
+    provenance, settings = fit.provenance, fit.provenance.settings
+    return {
+        HASH: provenance.data_hash,
+        "model": f"{fit.definition.name} ({fit.definition.title})",
+        "sampling": f"seed {provenance.seed}, {settings.chains} chains of {settings.draws} draws "
+        f"after {settings.tune} for adaptation, engine {provenance.engine}",
+        "versions": ", ".join(f"{name} {version}" for name, version in provenance.versions.items()),
+    }
 
 
 def number(

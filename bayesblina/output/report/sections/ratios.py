@@ -9,11 +9,11 @@ import numpy as np
 
 from bayesblina.classical.ladder import ADJUSTED
 from bayesblina.core.masking import MASK
-from bayesblina.core.tables.marks import BASELINE, BAYESIAN, CONVERGED, LONG, failed
+from bayesblina.core.tables.marks import BASELINE, BAYESIAN, CONVERGED, failed
 from bayesblina.output.report import figures
 from bayesblina.output.report.answer import compared, pulled
 from bayesblina.output.report.results import Results
-from bayesblina.output.report.sections.rows import Row, companion, interval, rows_of
+from bayesblina.output.report.sections.rows import Row, companion, interval, mark_of, rows_of
 from bayesblina.output.report.wording import (
     PROBABILITY,
     Number,
@@ -55,9 +55,7 @@ def answers(results: Results) -> list[Row]:
                 "companion": companion(row),
                 "compared": compared(row, fit),
                 "state": str(row.get(BASELINE, "not compared")),
-                "marks": [
-                    LONG[gate].partition(":")[0] for gate in failed(row) if gate != CONVERGED
-                ],
+                "marks": [mark_of(gate) for gate in failed(row) if gate != CONVERGED],
                 "pulled": pulled(row),
             }
         )

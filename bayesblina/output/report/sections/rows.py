@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from bayesblina.core.tables.marks import LONG
 from bayesblina.output.report.answer import known
 from bayesblina.output.report.results import Results
 from bayesblina.output.report.wording import Number, Row, number, records, shape_of
@@ -32,6 +33,11 @@ def companion(row: Row) -> dict[str, Number] | None:
     if not known(row, "companion_median"):
         return None
     return interval(row, "hazard_ratios", prefix="companion_")
+
+
+def mark_of(gate: str) -> str:
+    """Name the mark of a gate that was failed."""
+    return LONG[gate].partition(":")[0]
 
 
 def count(cell: object, shape: str = ",.0f") -> str:

@@ -3,6 +3,7 @@
 Each command imports what it needs when it runs, so that help comes at once.
 """
 
+from bayesblina.cli.analysis import report as report
 from bayesblina.cli.analysis import run as run
 from bayesblina.cli.application import app as app
 from bayesblina.cli.application import main as main

@@ -111,34 +111,29 @@ class Request:
             validate_cuts(self.sampling["cuts"])
         if not isinstance(cohort, Cohort):
             # Who is at risk is known when the engine has added up.
-            covariates = {covariate.name: covariate for covariate in cohort.covariates}
+            scanned = {
+                item.name: item.levels for item in cohort.covariates if item.kind == "categorical"
+            }
+            require_roles(self.model, scanned)
             require_file_names(bind(question, cohort))
-        else:
-            covariates = dict(cohort.covariates)
-            episodes = find_episodes(cohort, question)
-            require_comparison(episodes, question)
-            observed = observation(episodes, unit=cohort.unit)
-            require_curves(
-                observed,
-                question,
-                regimes=curves.regimes,
-                landmark=curves.landmark,
-                times=curves.times,
-            )
-            for landmark in curves.landmarks or ():
-                question.require_landmark(landmark)
-                regimes = (Never(), From(landmark))
-                require_curves(observed, question, regimes=regimes, landmark=landmark)
-            require_file_names(list(episodes))
-        levels = {
-            name: covariate.levels
-            for name, covariate in covariates.items()
-            if covariate.kind == "categorical"
-        }
+            return
+        episodes = find_episodes(cohort, question)
+        require_comparison(episodes, question)
+        observed = observation(episodes, unit=cohort.unit)
+        require_curves(
+            observed, question, regimes=curves.regimes, landmark=curves.landmark, times=curves.times
+        )
+        for landmark in curves.landmarks or ():
+            question.require_landmark(landmark)
+            regimes = (Never(), From(landmark))
+            require_curves(observed, question, regimes=regimes, landmark=landmark)
+        items = cohort.covariates.items()
+        levels = {name: item.levels for name, item in items if item.kind == "categorical"}
         require_roles(self.model, levels)
-        if isinstance(cohort, Cohort) and isinstance(self.model.endpoints, IllnessDeath):
+        if isinstance(self.model.endpoints, IllnessDeath):
             joint = self.model.endpoints
             find_transitions(cohort, question, death=joint.death, relapse_free=joint.relapse_free)
+        require_file_names(list(episodes))
 
 
 def request_of(

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from matplotlib.figure import Figure
+from typer.testing import CliRunner
 
 import bayesblina as bb
 from bayesblina import cli
@@ -198,9 +198,9 @@ def test_python_the_study_file_and_the_command_take_the_same() -> None:
     study = set(inspect.signature(bb.analyse_study).parameters) - {"path", "progress"}
     write = set(inspect.signature(Analysis.write).parameters) - {"self", "folder"}
     assert run - terminal - {"study", "out"} == study | write
-    report = {one.name for one in typer.main.get_command(cli.app).commands["report"].params}
+    report = set(inspect.signature(cli.report).parameters)
     known = set(inspect.signature(bb.write_report).parameters)
-    assert report - {"debug", "quiet", "as_json"} == known
+    assert report - terminal == known
 
 
 def test_a_study_file_gives_what_its_run_wrote(demo: tuple[Path, Any], tmp_path: Path) -> None:
@@ -209,9 +209,7 @@ def test_a_study_file_gives_what_its_run_wrote(demo: tuple[Path, Any], tmp_path:
         (tmp_path / name).write_bytes((demo[0] / name).read_bytes())
     path, out = tmp_path / "study.toml", tmp_path / "out"
     path.write_text((demo[0] / "study.toml").read_text().replace("[fit]", FEW_DRAWS))
-    done = typer.testing.CliRunner().invoke(
-        cli.app, ["run", str(path), "--out", str(out), "--seed", "3"]
-    )
+    done = CliRunner().invoke(cli.app, ["run", str(path), "--out", str(out), "--seed", "3"])
     assert done.exit_code == 1, done.output
     found = bb.analyse_study(path, seed=3, progress=False)
     assert found.fit.provenance.seed == 3

@@ -30,10 +30,11 @@ from bayesblina.output.report.hiding import FEW, Shown, about_others, require_co
 from bayesblina.output.report.methods import REFERENCES, numbered, paragraphs
 from bayesblina.output.report.results import Results
 from bayesblina.output.report.sections import checks, ratios, scenarios, survival
-from bayesblina.output.report.sections.rows import Row, count, endpoints_of, mark_of, rows_of
+from bayesblina.output.report.sections.rows import count, endpoints_of, mark_of, rows_of
 from bayesblina.output.report.wording import (
     PROBABILITY,
     Number,
+    Row,
     estimand_of,
     number,
     prior_sentence,

@@ -12,9 +12,9 @@ from bayesblina.output.report.answer import known
 from bayesblina.output.report.hiding import Shown
 from bayesblina.output.report.joining import joined_events
 from bayesblina.output.report.results import Results
-from bayesblina.output.report.sections.rows import INTERVAL, Row, endpoints_of, rows_of
+from bayesblina.output.report.sections.rows import INTERVAL, endpoints_of, rows_of
 from bayesblina.output.report.sections.survival import colours_of, observed_of
-from bayesblina.output.report.wording import PROBABILITY, number, shape_of
+from bayesblina.output.report.wording import PROBABILITY, Row, number, shape_of
 
 EXTREME = 0.025
 

@@ -13,10 +13,11 @@ from bayesblina.core.tables.marks import BASELINE, BAYESIAN, CONVERGED, failed
 from bayesblina.output.report import figures
 from bayesblina.output.report.answer import compared, pulled
 from bayesblina.output.report.results import Results
-from bayesblina.output.report.sections.rows import Row, companion, interval, mark_of, rows_of
+from bayesblina.output.report.sections.rows import companion, interval, mark_of, rows_of
 from bayesblina.output.report.wording import (
     PROBABILITY,
     Number,
+    Row,
     answer,
     number,
     prior_weight,

@@ -6,8 +6,7 @@ import math
 
 from bayesblina.core.tables.marks import beside
 from bayesblina.output.report import figures
-from bayesblina.output.report.sections.rows import Row, records
-from bayesblina.output.report.wording import PROBABILITY, Number, shown
+from bayesblina.output.report.wording import PROBABILITY, Number, Row, records, shown
 from bayesblina.studies.axes import BASE
 from bayesblina.studies.what_if.reading import Sensitivity
 

@@ -14,8 +14,8 @@ from bayesblina.output.report import figures
 from bayesblina.output.report.figures import COLOURS
 from bayesblina.output.report.hiding import Shown
 from bayesblina.output.report.results import Results
-from bayesblina.output.report.sections.rows import INTERVAL, Row, count, records, rows_of
-from bayesblina.output.report.wording import SURVIVAL, number, shown
+from bayesblina.output.report.sections.rows import INTERVAL, count, rows_of
+from bayesblina.output.report.wording import SURVIVAL, Row, number, records, shown
 
 TABLE_ROWS = 7
 Observed = Mapping[str, tuple[Floats, Floats]]

@@ -3,11 +3,14 @@
 Each command imports what it needs when it runs, so that help comes at once.
 """
 
-from bayesblina.cli.analysis import DEMO_STUDY as DEMO_STUDY
-from bayesblina.cli.analysis import write_demo as write_demo
+from bayesblina.cli.analysis import report as report
+from bayesblina.cli.analysis import run as run
 from bayesblina.cli.application import app as app
 from bayesblina.cli.application import main as main
 from bayesblina.cli.definitions import models_app as models_app
+from bayesblina.cli.demo_study import DEMO_STUDY as DEMO_STUDY
+from bayesblina.cli.demo_study import write_demo as write_demo
+from bayesblina.cli.intake import validate as validate
 from bayesblina.cli.manner import ANSWERED as ANSWERED
 from bayesblina.cli.manner import BAD_INPUT as BAD_INPUT
 from bayesblina.cli.manner import FAULT as FAULT

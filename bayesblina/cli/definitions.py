@@ -26,8 +26,8 @@ def _names(incomplete: str) -> list[str]:
     """Complete the name of a model without reading any."""
     from importlib.resources import files
 
-    found = (one.name for one in files("bayesblina.models").iterdir())
-    names = sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
+    files_of_models = (file.name for file in files("bayesblina.models").iterdir())
+    names = sorted(name.removesuffix(".toml") for name in files_of_models if name.endswith(".toml"))
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -135,9 +135,9 @@ def models_prior(
             definition = load_model(name)
             # The study's own priors, as far as this model has them.
             given = content.priors()
-            given = {one: prior for one, prior in given.items() if one in definition.priors}
+            given = {key: prior for key, prior in given.items() if key in definition.priors}
             definition = change_priors(definition, given, where="model.priors.")
-            known = {role: one for role, one in named.items() if role in definition.roles}
+            known = {role: key for role, key in named.items() if role in definition.roles}
             definition = definition.with_covariates(**known)
             person_time = person_time_for(definition, content.cohort(), content.question())
         prior = prior_predictive(definition, person_time, seed=seed, draws=draws, baseline=baseline)
@@ -168,9 +168,12 @@ def _list_models(manner: Manner) -> None:
     # The default first.
     names = sorted(model_names(), key=lambda name: (name != "primary", name))
     models = {name: load_model(name) for name in names}
-    rows = [("name", "for", ""), *((name, one.purpose, one.title) for name, one in models.items())]
+    rows = [
+        ("name", "for", ""),
+        *((name, model.purpose, model.title) for name, model in models.items()),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, purpose, title in rows:
         manner.say(f"{name:{widths[0]}}  {purpose:{widths[1]}}  {title}".rstrip())
-    listed = {name: {"for": one.purpose, "title": one.title} for name, one in models.items()}
+    listed = {name: {"for": model.purpose, "title": model.title} for name, model in models.items()}
     manner.give({"command": "models list", "exit_code": ANSWERED, "models": listed})

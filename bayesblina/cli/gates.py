@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 def failures_in_words(fit: Fit) -> list[str]:
     """Say which gates a fit failed, why, and what to do."""
-    found = []
+    words = []
     if not fit.converged:
-        found.append(
+        words.append(
             f"NOT CONVERGED: {'; '.join(fit.convergence.failures())}. Sample longer ([fit] draws, "
             "tune) before using them."
         )
     if not fit.gate.passed:
-        found.append(
+        words.append(
             f"THE BASELINE MOVES THE HAZARD RATIO: {'; '.join(fit.gate.failures())}. Give more cut "
             "points ([fit] cuts) about the times at which patients enter the phases, or use the "
             "default ones; the answer without a baseline stands beside the other."
         )
     if fit.event_times is not None and not fit.event_times.passed:
         failed = "; ".join(fit.event_times.messages)
-        found.append(f"EVENT TIMES ARE THOSE OF VISITS: {failed}.")
-    return found
+        words.append(f"EVENT TIMES ARE THOSE OF VISITS: {failed}.")
+    return words
 
 
 def gates(left: Shown) -> dict[str, Any]:

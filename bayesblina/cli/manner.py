@@ -8,11 +8,10 @@ import os
 import re
 import shlex
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +25,7 @@ from bayesblina.core.errors import (
     unquoted,
 )
 from bayesblina.core.files import readable, reason_of
-from bayesblina.core.interrupts import Interrupts
+from bayesblina.output.progress import Progress
 
 ANSWERED, MARKED, BAD_INPUT, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
 # One of the marks: results are written, and must not be used.
@@ -47,7 +46,7 @@ StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
+class Manner(Progress):
     """How one call of the command line speaks.
 
     Attributes
@@ -60,18 +59,12 @@ class Manner:
         Whether the result is one JSON object on standard output; progress stays on standard error.
     show_ids
         Whether errors name patients.
-    interrupts
-        Whether Ctrl-C was pressed.
-    seconds
-        Duration of each stage, in order.
     """
 
     debug: bool = False
     quiet: bool = False
     json: bool = False
     show_ids: bool = False
-    interrupts: Interrupts = field(default_factory=Interrupts)
-    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def bars(self) -> bool:
@@ -107,21 +100,20 @@ class Manner:
     @contextmanager
     def stage(self, name: str, *, bar: bool = False) -> Iterator[None]:
         """Take the time of a stage, and say so."""
-        begun = time.perf_counter()
+        before = self.seconds.get(name, 0.0)
         ahead = not self.quiet and not (bar and self.bars)
         if ahead:
             _speak(f"  {name:<16}", err=True, end="")
         try:
-            yield
+            with Progress.stage(self, name):
+                yield
         except BaseException:
             if ahead:
                 _speak("", err=True)
             raise
-        took = time.perf_counter() - begun
-        self.seconds[name] = self.seconds.get(name, 0.0) + took
+        took = self.seconds[name] - before
         if not self.quiet:
             _speak(f"{took:7.1f} s" if ahead else f"  {name:<16}{took:7.1f} s", err=True)
-        self.interrupts.raise_if_any()
 
 
 @contextmanager
@@ -223,7 +215,7 @@ def harmless(text: str) -> str:
     >>> print(harmless("\x1b[2Jpatient"))
     \x1b[2Jpatient
     """
-    return COMMANDS.sub(lambda one: one.group().encode("unicode_escape").decode(), text)
+    return COMMANDS.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
 
 def _speak(text: str, *, err: bool = False, end: str = "\n") -> None:
@@ -245,9 +237,9 @@ def _speak(text: str, *, err: bool = False, end: str = "\n") -> None:
 def _speakable(value: Any) -> Any:
     """Put a value into what JSON can say."""
     if isinstance(value, Mapping):
-        return {str(key): _speakable(one) for key, one in value.items()}
+        return {str(key): _speakable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_speakable(one) for one in value]
+        return [_speakable(item) for item in value]
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -21,10 +21,9 @@ from bayesblina.cli.manner import (
     examples,
     reported,
 )
-from bayesblina.cli.output import require_file_names
 from bayesblina.core.arguments import LARGEST_SEED
 from bayesblina.core.errors import SpecError
-from bayesblina.output.figure_files import file_name, write_figure
+from bayesblina.output.figure_files import file_name, require_file_names, write_figure
 from bayesblina.output.staging import require_folder, staged
 
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ def _sensitivity(study: Study, out: Path, manner: Manner, how: dict[str, Any]) -
         Progress(*columns, transient=True, disable=not manner.bars) as bar,
     ):
         task = bar.add_task("scenarios", total=len(what_if))
-        found = run_all(
+        scenarios = run_all(
             cohort,
             what_if,
             out=out,
@@ -137,20 +136,20 @@ def _sensitivity(study: Study, out: Path, manner: Manner, how: dict[str, Any]) -
             **how,
         )
     with manner.stage("figures"):
-        conclusions = _write_sensitivity(found, out, manner)
+        conclusions = _write_sensitivity(scenarios, out, manner)
     for conclusion in conclusions:
         manner.say(conclusion)
-    complete = bool((found.table["status"] == "converged").all())
-    silent = found.table[found.table["status"] != "converged"].drop_duplicates("key")
+    complete = bool((scenarios.table["status"] == "converged").all())
+    silent = scenarios.table[scenarios.table["status"] != "converged"].drop_duplicates("key")
     for row in silent.to_dict("records"):
         manner.warn(f"{row['scenario']}: {str(row['status']).upper()}: {row['reason']}")
     manner.say(f"Results: {out / 'scenarios.csv'} and the files beside it.")
     if (out / "results.json").is_file():
         manner.say(f"To have them in the report: bayesblina report {out}")
-    for words in marked_scenarios(found.table):
+    for words in marked_scenarios(scenarios.table):
         manner.warn(words)
     # Scenarios that are marked stay; the base case is the answer.
-    base = found.table[found.table["scenario"] == BASE_LABEL]
+    base = scenarios.table[scenarios.table["scenario"] == BASE_LABEL]
     code = ANSWERED if complete and not marked_scenarios(base) else MARKED
     manner.give(
         {
@@ -160,14 +159,14 @@ def _sensitivity(study: Study, out: Path, manner: Manner, how: dict[str, Any]) -
             "scenarios": len(what_if),
             "synthetic": cohort.synthetic,
             "conclusions": conclusions,
-            "table": found.table.to_dict("records"),
+            "table": scenarios.table.to_dict("records"),
             "seconds": manner.seconds,
         }
     )
     return code
 
 
-def _write_sensitivity(found: Sensitivity, out: Path, manner: Manner) -> list[str]:
+def _write_sensitivity(scenarios: Sensitivity, out: Path, manner: Manner) -> list[str]:
     """Write tables and figures, all or none; return what holds, endpoint by endpoint."""
     from bayesblina.core.csv_files import to_csv
     from bayesblina.core.files import write_text
@@ -175,18 +174,18 @@ def _write_sensitivity(found: Sensitivity, out: Path, manner: Manner) -> list[st
 
     conclusions = []
     with staged(out, manner.interrupts) as stage:
-        write_text(stage / "scenarios.csv", to_csv(found.table))
-        for name in map(str, found.table["endpoint"].dropna().unique()):
-            rows = found.table[found.table["endpoint"] == name]
+        write_text(stage / "scenarios.csv", to_csv(scenarios.table))
+        for name in map(str, scenarios.table["endpoint"].dropna().unique()):
+            rows = scenarios.table[scenarios.table["endpoint"] == name]
             if not (rows["status"] == "converged").any():
                 continue
-            figure = plots.specification_curve(found, name)
+            figure = plots.specification_curve(scenarios, name)
             write_figure(figure, stage, f"specification_{file_name(name)}")
-            effects = found.effects(name)
+            effects = scenarios.effects(name)
             write_text(stage / f"effects_{file_name(name)}.csv", to_csv(effects))
             if len(effects):
-                write_figure(plots.tornado(found, name), stage, f"tornado_{file_name(name)}")
-            conclusions.append(found.conclusion(name))
+                write_figure(plots.tornado(scenarios, name), stage, f"tornado_{file_name(name)}")
+            conclusions.append(scenarios.conclusion(name))
     return conclusions
 
 
@@ -244,10 +243,8 @@ def design(
         sample = None
         if read.sample_size is not None:
             with manner.stage("sample size"):
-                found = sample_size(
-                    planned, power=read.sample_size.power, model=asked.model, **same
-                )
-            sample = _sample_size(found, tables, manner)
+                size = sample_size(planned, power=read.sample_size.power, model=asked.model, **same)
+            sample = _sample_size(size, tables, manner)
         if read.grid:
             with manner.stage("grid"):
                 tables["grid"] = design_grid(
@@ -278,22 +275,22 @@ def design(
 
 
 def _sample_size(
-    found: SampleSize, tables: dict[str, pd.DataFrame], manner: Manner
+    size: SampleSize, tables: dict[str, pd.DataFrame], manner: Manner
 ) -> dict[str, float]:
     """Say a sample size, and put it and what was tried among the tables."""
     import pandas as pd
 
     sample = {
-        "power": found.power,
-        "patients": found.patients,
-        "lower": found.lower,
-        "upper": found.upper,
+        "power": size.power,
+        "patients": size.patients,
+        "lower": size.lower,
+        "upper": size.upper,
     }
     tables["sample_size"] = pd.DataFrame([sample])
-    tables["sizes_tried"] = found.table
+    tables["sizes_tried"] = size.table
     manner.say(
-        f"{found.power:.0%} is reached with {found.patients} patients (95 % Monte-Carlo range "
-        f"{found.lower} to {found.upper})."
+        f"{size.power:.0%} is reached with {size.patients} patients (95 % Monte-Carlo range "
+        f"{size.lower} to {size.upper})."
     )
     return sample
 

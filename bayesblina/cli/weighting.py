@@ -19,9 +19,8 @@ from bayesblina.cli.manner import (
     examples,
     reported,
 )
-from bayesblina.cli.output import require_file_names
 from bayesblina.core.arguments import LARGEST_SEED
-from bayesblina.output.figure_files import file_name, write_figure
+from bayesblina.output.figure_files import file_name, require_file_names, write_figure
 from bayesblina.output.staging import require_folder, staged
 
 if TYPE_CHECKING:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bayesblina.core.errors import SpecError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,3 +50,14 @@ def file_name(name: str) -> str:
     safe = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)
     # A file's name may have 255 bytes, and a letter four of them.
     return safe.encode("utf-8")[:120].decode("utf-8", errors="ignore")
+
+
+def require_file_names(endpoints: Sequence[str]) -> None:
+    """Refuse endpoints whose files would have one name."""
+    by_file: dict[str, str] = {}
+    for name in endpoints:
+        other = by_file.setdefault(file_name(name).lower(), name)
+        if other != name:
+            raise SpecError(
+                f"The endpoints '{other}' and '{name}' would share a figure's file: rename one."
+            )

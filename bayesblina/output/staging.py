@@ -8,12 +8,13 @@ import platform
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from bayesblina.core.errors import SpecError, StorageError
 from bayesblina.core.files import reason_of
 from bayesblina.core.interrupts import Interrupts
+from bayesblina.output.result_files import RECORD, earlier_results
 
 PARTIAL = ".partial"
 # Name of the file that says on which machine a stage is written.
@@ -42,9 +43,9 @@ def staged(
     """
     require_folder(out)
     made = [path for path in (out, *out.parents) if not path.exists()]
-    whole = out in made
+    new = out in made
     # An existing folder may be a file system of its own: what is moved must come from within.
-    parent = out.parent if whole else out
+    parent = out.parent if new else out
     name = f".{out.name or 'results'}."
     _sweep(parent, name)
     stage = parent / f"{name}{os.getpid()}.{secrets.token_hex(6)}{PARTIAL}"
@@ -60,7 +61,7 @@ def staged(
         with interrupts.held():
             try:
                 (stage / HOST).unlink()
-                if whole:
+                if new:
                     stage.chmod(0o777 & ~_mask())
                     os.rename(stage, out)
                 else:
@@ -76,6 +77,11 @@ def staged(
                 with suppress(OSError):
                     path.rmdir()
         raise
+
+
+def results_in(folder: Path, interrupts: Interrupts) -> AbstractContextManager[Path]:
+    """Stage a folder of results; figures of an earlier analysis are removed with its tables."""
+    return staged(folder, interrupts, old=earlier_results(folder), last=RECORD)
 
 
 def _sweep(parent: Path, name: str) -> None:

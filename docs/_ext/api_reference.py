@@ -21,7 +21,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Models and priors": ("hazards.definition", "hazards.priors"),
     "Fitting, saving, loading": ("inference",),
     "Regimes and estimands": ("estimands",),
-    "Tables and reports": ("estimands.summaries", "output"),
+    "Tables and reports": ("estimands.summaries", "output", "output.report"),
     "Is it to be believed": ("checks",),
     "Classical companions": ("classical",),
     "What if": (

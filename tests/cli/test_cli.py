@@ -18,7 +18,8 @@ from bayesblina import cli
 from bayesblina.checks.pulls import pulls
 from bayesblina.hazards.definition import model_names
 from bayesblina.inference import storage
-from bayesblina.output.report.results import OFF_DRAWS, TEXTS
+from bayesblina.output.report.computation import OFF_DRAWS
+from bayesblina.output.result_files import RESULTS, TEXTS, earlier_results
 
 Result = Any
 
@@ -348,13 +349,14 @@ def test_validate_asks_for_what_the_model_needs(tmp_path: Path) -> None:
         assert message in result.output
 
 
-def test_results_are_one_list() -> None:
-    from bayesblina.cli.analysis import RECORD, RESULTS
-    from bayesblina.output.report import REPORT, results
-
-    assert RECORD == results.RECORD
-    tables = {f"{name}.csv" for name in TEXTS}
-    assert tables | {results.FIT, results.UNMASKED, results.RECORD, REPORT, "summary.md"} == RESULTS
+def test_results_are_one_list(demo: tuple[Path, Result]) -> None:
+    """What a run writes is what the next one knows to replace."""
+    own = {"patients.csv", "adverse_events.csv", "study.toml"}
+    names = {item.name for item in demo[0].iterdir()} - own
+    assert names <= earlier_results(demo[0])
+    figures = {f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg")}
+    # The model has no external patients.
+    assert {*RESULTS, *figures} - names == {"borrowing.csv"}
 
 
 def test_data_give_the_terminal_no_commands(tmp_path: Path) -> None:

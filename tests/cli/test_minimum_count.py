@@ -8,8 +8,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from bayesblina import cli
-from bayesblina.cli.analysis import least_shown, write_demo
+from bayesblina.cli.demo_study import write_demo
 from bayesblina.output.report.summary import ONE_MINIMUM
+from bayesblina.output.request import request_of
+from bayesblina.studies.study_file import read_study
 
 
 def call(*arguments: str | Path) -> Result:
@@ -18,10 +20,17 @@ def call(*arguments: str | Path) -> Result:
 
 @pytest.mark.parametrize(
     ("asked", "of_study", "expected"),
-    [(7, 10, 7), (7, None, 7), (None, 10, 10), (None, None, 5), (1, 10, 1), (None, 1, 1)],
+    [(7, 10, 7), (7, None, 7), (None, 10, 10), (None, None, None), (1, 10, 1), (None, 1, 1)],
 )
-def test_the_command_line_wins(asked: int | None, of_study: int | None, expected: int) -> None:
-    assert least_shown(asked, of_study) == expected
+def test_the_command_line_wins(
+    tmp_path: Path, asked: int | None, of_study: int | None, expected: int | None
+) -> None:
+    """Without either it is the default."""
+    write_demo(tmp_path, seed=1)
+    study = tmp_path / "study.toml"
+    if of_study is not None:
+        study.write_text(f"{study.read_text()}\n[report]\nminimum_count = {of_study}\n")
+    assert request_of(read_study(study), minimum_count=asked).minimum_count == expected
 
 
 def test_a_folder_keeps_its_minimum_until_another_is_asked_for(tmp_path: Path) -> None:

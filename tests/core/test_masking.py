@@ -16,11 +16,10 @@ from bayesblina.classical.regressions import COX
 from bayesblina.core.masking import Masked, mask, mask_account
 from bayesblina.core.masking.tables import mask_flow, mask_ladder, mask_loo
 from bayesblina.core.tables.marks import BAYESIAN, COMPANION, OWN
-from bayesblina.output.report import read_results
 from bayesblina.output.report.flow import account
 from bayesblina.output.report.hiding import about_others, without_few
 from bayesblina.output.report.page import render
-from bayesblina.output.report.results import Results
+from bayesblina.output.report.results import Results, read_results
 from bayesblina.patients.cohort import Cohort
 from tests.core.attacks import account_of, information, recovered
 

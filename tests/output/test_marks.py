@@ -24,17 +24,9 @@ from bayesblina.core.tables.marks import BAYESIAN, COMPANION, beside, failed, fa
 from bayesblina.inference.baseline_gate import gate_of
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.sampler_settings import SamplerSettings, sampler_settings
-from bayesblina.output.report import (
-    Curves,
-    analyse,
-    make_record,
-    read_results,
-    render,
-    write_tables,
-)
 from bayesblina.output.report.answer import compared, pulled, weak_points
-from bayesblina.output.report.hiding import without_few
-from bayesblina.output.report.summary import summary
+from bayesblina.output.report.page import render
+from bayesblina.output.report.results import read_results
 from bayesblina.output.report.wording import plain, sentence
 from bayesblina.person_time.event_times import EventTimes
 from bayesblina.studies.what_if.reading import Sensitivity
@@ -270,24 +262,16 @@ def folder(wrong: Fit, coarse: Fit, tmp_path_factory: pytest.TempPathFactory) ->
     both = dataclasses.replace(wrong, event_times=coarse.event_times)
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
     out = tmp_path_factory.mktemp("marked")
-    bb.save(both, out / "fit.nc")
-    curves = Curves(regimes=(bb.Never(), bb.From(8.0)), landmark=8.0, landmarks=(12.0,))
-    found = analyse(both, cohort, curves=curves)
-    write_tables(out, found.tables)
-    record = make_record(
-        out,
-        title="Marked",
-        command="bayesblina run study.toml",
-        source="patients.csv",
-        cohort=cohort,
-        seconds={"fit": 1.0},
-        started="2026-01-01T00:00:00+00:00",
-        notes=found.notes,
+    analysis = bb.analyse(
+        cohort,
+        QUESTION,
+        fit=both,
+        landmark=8.0,
+        landmarks=[12.0],
+        starts=[8.0],
+        minimum_count=1,
     )
-    (out / "results.json").write_text(record)
-    words = summary(without_few(read_results(out), minimum=1))
-    (out / "summary.md").write_text(words)
-    return out
+    return analysis.write(out, report=False)
 
 
 def test_tables_of_results(folder: Path) -> None:

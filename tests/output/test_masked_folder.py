@@ -20,13 +20,12 @@ from bayesblina.core.csv_files import to_csv
 from bayesblina.core.errors import StorageError
 from bayesblina.core.masking import MASK
 from bayesblina.core.tables.marks import OWN
-from bayesblina.output.report import Curves, analyse, make_record, read_results
 from bayesblina.output.report import folder as report_folder
 from bayesblina.output.report.answer import gate_rows
-from bayesblina.output.report.folder import write_figures, write_shown
+from bayesblina.output.report.folder import write_files
 from bayesblina.output.report.hiding import without_few
 from bayesblina.output.report.page import render_shown
-from bayesblina.output.report.results import Results
+from bayesblina.output.report.results import Results, read_results
 from bayesblina.output.report.summary import summary
 from bayesblina.patients.cohort import Cohort
 from tests.core.attacks import account_of
@@ -51,32 +50,17 @@ PRIVATE = {"fit.nc", "unmasked.json"}
 def written(folder: Path, patients: Cohort) -> Results:
     """Write a masked folder as the command does."""
     fit = bb.fit(patients, QUESTION, seed=1, draws=60, tune=100, chains=2, progress=False)
-    bb.save(fit, folder / "fit.nc")
-    starts = [8.0]
-    found = analyse(
-        fit,
+    analysis = bb.analyse(
         patients,
-        curves=Curves(regimes=(bb.Never(), *map(bb.From, starts)), landmark=8.0, landmarks=(12.0,)),
-    )
-    told = {"title": "Few", "source": "patients.csv", "notes": found.notes}
-    left = without_few(Results(fit=fit, tables=found.tables, record=told), minimum=MINIMUM)
-    write_shown(folder, left)
-    write_figures(folder, left, found.curves)
-    record = make_record(
-        folder,
+        QUESTION,
+        fit=fit,
+        landmark=8.0,
+        landmarks=[12.0],
+        starts=[8.0],
         title="Few",
-        command="bayesblina run study.toml",
-        source="patients.csv",
-        cohort=patients,
-        seconds={"fit": 1.0},
-        started="2026-01-01T00:00:00+00:00",
-        notes=left.results.record["notes"],
-        starts=starts,
         minimum_count=MINIMUM,
     )
-    (folder / "results.json").write_text(record)
-    bb.write_report(folder)
-    return read_results(folder)
+    return read_results(analysis.write(folder))
 
 
 # Few events in the phase, few patients in it, and a phase with enough of both.
@@ -400,7 +384,7 @@ def test_the_formula_of_two_methods_finds_no_hidden_count(
         folder = tmp_path / str(minimum)
         folder.mkdir()
         left = without_few(replace(whole, tables=tables), minimum=minimum)
-        write_shown(folder, left)
+        write_files(folder, left, None, beside=folder, report=False)
         found[minimum] = guesses(folder)
         if minimum > 1:
             page = render_shown(left)
@@ -426,7 +410,8 @@ def test_few_who_have_no_event_are_in_no_file(
         "patient_flow": (patients.account() + counted.account()).table,
         "at_risk": at_risk.assign(landmark=8.0),
     }
-    write_shown(tmp_path, without_few(replace(whole, tables=tables), minimum=MINIMUM))
+    left = without_few(replace(whole, tables=tables), minimum=MINIMUM)
+    write_files(tmp_path, left, None, beside=tmp_path, report=False)
     told = published(tmp_path)
     flow, risk = told["patient_flow"], told["at_risk"]
     flow, risk = flow[flow["endpoint"] == "os"], risk[risk["endpoint"] == "os"]
@@ -500,7 +485,7 @@ def test_a_folder_that_is_killed_while_it_is_masked_again_stays_whole(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(report_folder, "write_figures", killed)
+        patched.setattr(report_folder, "write_figure", killed)
         patched.setattr(report_folder, "seal_record", killed)
         for minimum in (1, 20):
             with pytest.raises(KeyboardInterrupt):

@@ -5,41 +5,27 @@ import hashlib
 import json
 import math
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
-from html.parser import HTMLParser
 from importlib.resources import files
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import settings as setting
-from hypothesis import strategies as st
 
 import bayesblina as bb
 from bayesblina.core.csv_files import read_csv
-from bayesblina.core.episodes import POSITIONS
-from bayesblina.core.errors import SpecError, StorageError
-from bayesblina.core.masking import MASK, Masked, Sum, is_small, mask
-from bayesblina.core.masking.tables import mask_safety, read_observed
 from bayesblina.core.tables.numbers import probability
-from bayesblina.output.report import page, read_results, render, write_report
-from bayesblina.output.report.flow import account
 from bayesblina.output.report.hiding import without_few
-from bayesblina.output.report.joining import joined_events
-from bayesblina.output.report.results import TEXTS
+from bayesblina.output.report.page import SECTIONS, render
+from bayesblina.output.report.results import read_results
 from bayesblina.output.report.summary import summary
 from bayesblina.output.report.wording import PROBABILITY, SURVIVAL, shown
+from bayesblina.output.result_files import TEXTS
 from bayesblina.patients.account import Account, Line
-from bayesblina.studies.what_if.running import hash_of_cohort
-from bayesblina.studies.what_if.store import Store
+from tests.output.pages import Page
 
-VOID = {"meta", "link", "input", "img", "br"}
 # Tables whose numbers are shown, and by what their rows are told apart in the report's keys.
 KEYS = {
     "hazard_ratios": ("endpoint",),
@@ -47,42 +33,6 @@ KEYS = {
     "restricted_means": ("endpoint", "landmark", "regime"),
     "leave_one_out": ("endpoint",),
 }
-
-
-class Page(HTMLParser):
-    """Read a page, and insist that every element is closed where it was opened."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.data: list[tuple[dict[str, str], str]] = []
-        self.text: list[str] = []
-        self._datum: dict[str, str] | None = None
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = {name: value or "" for name, value in attrs}
-        self.elements.append((tag, attributes))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "data":
-            self._datum = attributes
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.text.append(data)
-        if self._datum is not None:
-            self.data.append((self._datum, data))
-            self._datum = None
-
-    def all(self, tag: str) -> Iterator[dict[str, str]]:
-        return (attributes for name, attributes in self.elements if name == tag)
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +43,6 @@ def text(demo: tuple[Path, Any]) -> str:
 @pytest.fixture(scope="module")
 def read(text: str) -> Page:
     return Page(text)
-
-
-def copied(folder: Path, to: Path) -> Path:
-    shutil.copytree(folder, to)
-    return to
 
 
 # One set of numbers.
@@ -284,8 +229,8 @@ def test_links_lead_somewhere(read: Page) -> None:
     assert len(ids) == len(set(ids))
     links = [one["href"] for one in read.all("a")]
     assert {link[1:] for link in links} <= set(ids)
-    items = [link for link in links if link[1:] in dict(page.SECTIONS)]
-    assert len(items) > len(page.SECTIONS)
+    items = [link for link in links if link[1:] in dict(SECTIONS)]
+    assert len(items) > len(SECTIONS)
 
 
 def test_figures_have_words(read: Page) -> None:
@@ -354,178 +299,6 @@ def test_colours_differ_for_the_colour_blind(scheme: str) -> None:
             assert apart > 0.12, (one, other, apart)
 
 
-# Small counts.
-
-
-def test_a_part_that_is_hidden_takes_another_along() -> None:
-    counts = {"all": 267, "in": 265, "out": 2}
-    assert mask(counts, [("all", ["in", "out"])], minimum=5).hidden == {"in", "out"}
-    assert mask(counts, [("all", ["in", "out"])], minimum=1).hidden == frozenset()
-
-
-def test_two_hidden_parts_of_a_small_rest_are_not_enough() -> None:
-    # 90 - 88 = 2 leaves one patient each.
-    counts = {"all": 90, "a": 1, "b": 1, "c": 88}
-    assert mask(counts, [("all", ["a", "b", "c"])], minimum=5).hidden == {"a", "b", "c"}
-
-
-def test_equal_counts_are_hidden_together() -> None:
-    counts = {"all": 90, "a": 3, "b": 87, "elsewhere": 87}
-    assert "elsewhere" in mask(counts, [("all", ["a", "b"])], minimum=5).hidden
-
-
-@setting(max_examples=30, deadline=None)
-@given(
-    st.lists(st.integers(0, 9), min_size=2, max_size=4),
-    st.lists(st.integers(0, 9), min_size=2, max_size=3),
-    st.integers(2, 5),
-)
-def test_no_sum_gives_a_small_count_away(first: list[int], second: list[int], minimum: int) -> None:
-    """Against every value that the hidden counts could have, tried one by one."""
-    counts = {f"a{index}": value for index, value in enumerate(first)}
-    counts |= {f"b{index}": value for index, value in enumerate(second)}
-    counts["a"] = sum(first)
-    counts["b"] = sum(second) + first[0]
-    sums: list[Sum] = [
-        ("a", [f"a{index}" for index in range(len(first))]),
-        # The same part in another sum, as a patient left out of two endpoints.
-        ("b", ["a0", *(f"b{index}" for index in range(len(second)))]),
-    ]
-    found = mask(counts, sums, minimum=minimum)
-    assert {name for name, value in counts.items() if is_small(value, minimum)} <= found.hidden
-    # Wholes that are hidden follow from their parts; so only parts are tried.
-    parts = [name for name in sorted(found.hidden) if name not in ("a", "b")]
-    if len(parts) > 4:
-        return
-    known = {name: value for name, value in counts.items() if name not in found.hidden}
-    possible: dict[str, set[int]] = {name: set() for name in found.hidden}
-    for values in product(range(1, 14), repeat=len(parts)):
-        tried = known | dict(zip(parts, values, strict=True))
-        totals = {whole: sum(tried[part] for part in of) for whole, of in sums}
-        if all(known.get(whole, total) == total for whole, total in totals.items()):
-            for name, value in (tried | totals).items():
-                if name in possible:
-                    possible[name].add(value)
-    for name in found.hidden:
-        if is_small(counts[name], minimum):
-            assert min(possible[name]) == 1 or name in ("a", "b")
-            assert max(possible[name]) >= minimum, (counts, found.hidden, name)
-
-
-def _flow(rows: list[tuple[str, str, str, str, int, int | None, float | None]]) -> pd.DataFrame:
-    columns = ["step", "endpoint", "phase", "what", "patients", "events", "person_time"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def test_the_account_is_masked() -> None:
-    table = _flow(
-        [
-            ("read", "", "", "patients in x", 100, None, None),
-            ("observed", "os", "", "under observation", 100, 60, 900.0),
-            ("left out", "os", "", "never reached c", 12, None, None),
-            ("left out", "os", "", "died before", 2, None, None),
-            ("eligible", "os", "", "at risk", 86, 40, 800.0),
-            ("in phase", "os", "c", "reference", 86, 37, 500.0),
-            ("in phase", "os", "m", "exposed", 30, 3, 300.0),
-        ]
-    )
-    found = account(table, exposed="m", minimum=5)
-    patients = [row["patients"] for row in found.rows]
-    # 100 - 12 - 86 = 2, and 40 - 37 = 3, must not follow from what is left.
-    assert patients == ["100", "100", MASK, MASK, "86", "86", "30"]
-    assert [row["events"] for row in found.rows] == ["", "60", "", "", "40", MASK, MASK]
-    # An interval of few events would tell them, whatever is said of the others.
-    assert found.few == {"os"}
-    assert not found.shows_events("os")
-    assert account(table, exposed="m", minimum=1).rows[3]["patients"] == "2"
-    (endpoint, steps), *_ = found.chains
-    assert (endpoint, steps[-1]["words"]) == ("os", f"ever in m, {MASK} events in it")
-
-
-def test_those_under_observation_do_not_tell_who_is_left_out() -> None:
-    """33 under observation less 30 at risk are 3 who never reached the phase."""
-    table = _flow(
-        [
-            ("read", "", "", "patients in x", 50, None, None),
-            ("observed", "rfs", "", "under observation", 33, 27, 371.0),
-            ("observed", "rfs", "", "never under observation", 17, None, None),
-            ("left out", "rfs", "", "never under observation for this endpoint", 17, None, None),
-            ("left out", "rfs", "", "never reached c", 3, None, None),
-            ("eligible", "rfs", "", "at risk", 30, 21, 265.0),
-        ]
-    )
-    rows = account(table, exposed="m", minimum=5).rows
-    assert rows[4]["patients"] == MASK
-    assert MASK in (rows[1]["patients"], rows[5]["patients"])
-
-
-def test_starts_of_phases_do_not_tell_hidden_ones() -> None:
-    """86 - 84 with time at risk, and 88 - 84 - 2 of the other endpoint, must not follow."""
-    within, late = POSITIONS["within"], POSITIONS["late"]
-    table = _flow(
-        [
-            ("phase start", "os", "c", within, 84, None, None),
-            ("phase start", "os", "c", POSITIONS["boundary"], 2, None, None),
-            ("phase start", "os", "m", within, 40, None, None),
-            ("phase start", "rfs", "m", within, 37, None, None),
-            ("phase start", "rfs", "m", late, 3, None, None),
-            ("eligible", "os", "", "at risk", 86, 41, 800.0),
-            ("in phase", "os", "c", "reference", 86, 21, 500.0),
-            ("in phase", "os", "m", "exposed", 40, 20, 300.0),
-        ]
-    )
-    found = account(table, exposed="m", minimum=5)
-    patients = [row["patients"] for row in found.rows]
-    assert [patients[index] for index in (1, 4)] == [MASK, MASK]
-    # Without either of these two the small ones would be a difference.
-    assert MASK in (patients[0], patients[5])
-    assert MASK in (patients[2], patients[3])
-    # Late starts are in no phase: 40 of 43 must not be held for all.
-    alone = account(table.iloc[[3, 4]], exposed="m", minimum=5)
-    assert [row["patients"] for row in alone.rows] == ["37", MASK]
-
-
-def test_person_time_of_hidden_patients_is_hidden_with_another() -> None:
-    table = _flow(
-        [
-            ("eligible", "os", "", "at risk", 86, 40, 800.0),
-            ("in phase", "os", "c", "reference", 86, 37, 500.0),
-            ("in phase", "os", "m", "exposed", 3, 3, 300.0),
-        ]
-    )
-    found = account(table, exposed="m", minimum=5)
-    assert [row["person_time"] for row in found.rows].count(MASK) == 2
-
-
-@pytest.mark.parametrize("minimum", [20, 60])
-def test_no_small_count_is_in_the_report(demo: tuple[Path, Any], minimum: int) -> None:
-    results = read_results(demo[0])
-    text = render(results, minimum_count=minimum)
-    flow = re.search(r'<section id="flow".*?</section>', text, flags=re.DOTALL)
-    safety = re.search(r'<section id="safety".*?</section>', text, flags=re.DOTALL)
-    assert flow is not None
-    assert safety is not None
-    cells = re.findall(r'<td class="n">([\d,]+)</td>', flow.group(0))
-    cells += re.findall(r"<b>([\d,]+)</b>", flow.group(0))
-    cells += re.findall(r"(\d+) events", flow.group(0))
-    counts = [int(cell.replace(",", "")) for cell in cells]
-    # Person-time is no count; the shortest here is 365 months.
-    assert all(count >= minimum for count in counts), sorted(counts)
-    assert MASK in flow.group(0)
-    whole = [int(one) for one in re.findall(r'<td class="n">(\d+)</td>', safety.group(0))]
-    assert all(count >= minimum for count in whole)
-    at_risk = [
-        match
-        for drawing in re.findall(r'<svg[^>]*class="chart survival".*?</svg>', text, re.DOTALL)
-        for match in re.findall(r'<text [^>]*text-anchor="middle"[^>]*>(\d+)</text>', drawing)
-    ]
-    # With 60 no curve is left.
-    assert (len(at_risk) > 30) == (minimum < 60)
-    ticks = {f"{one:g}" for one in read_csv(demo[0] / "at_risk.csv")["time"].unique()}
-    # 0 tells of nobody, and is shown.
-    assert all(one in ticks or int(one) == 0 or int(one) >= minimum for one in at_risk)
-
-
 def test_nothing_of_the_data_is_markup_in_the_summary(demo: tuple[Path, Any]) -> None:
     results, evil = read_results(demo[0]), "<img src=x> ![a](http://b.c) *d* | e\x00\u202e"
     lines = (Line(step="read", what=evil, patients=("P-1",), endpoint="<script>"),)
@@ -550,242 +323,6 @@ def test_control_characters_are_not_in_the_report(demo: tuple[Path, Any]) -> Non
     text = render(replace(results, record={**results.record, "title": "a\x00\x1b\ud800b"}))
     assert "<bdi>ab</bdi>" in text
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", text)
-
-
-def test_curves_whose_steps_would_tell_hidden_events_are_not_drawn(demo: tuple[Path, Any]) -> None:
-    """3 events of OS in a further phase hide those of another phase, and of RFS none."""
-    results = read_results(demo[0])
-    # As if those who began consolidation after a relapse had begun it before: what is hidden of
-    # so few would hide more.
-    patients = results.tables["patient_flow"]
-    late = ("after the end of follow-up", "follow-up ended by the start of eligibility")
-    kept = patients[~patients["what"].isin(late)].copy()
-    eligible = kept.loc[kept["step"] == "eligible", "patients"]
-    kept["patients"] = kept["patients"].replace(eligible.min(), eligible.max())
-    reference = (kept["endpoint"] == "os") & (kept["what"] == "reference")
-    kept.loc[reference, "events"] -= 3
-    further = kept[reference].assign(phase="further", patients=20, events=3, person_time=90.0)
-    tables = {**results.tables, "patient_flow": pd.concat([kept, further], ignore_index=True)}
-    results = replace(results, tables=tables)
-    flow = account(tables["patient_flow"], exposed="maintenance", minimum=5)
-    assert flow.few == frozenset()
-    assert not flow.shows_events("os")
-    assert flow.shows_events("rfs")
-    text = render(results, minimum_count=5)
-    for found in re.findall(r"<figure data-curves.*?</figure>", text, re.DOTALL):
-        hidden = 'data-endpoint="0"' in found
-        if not hidden and 'data-landmark="0"' not in found:
-            # After later landmarks there are few events anyway.
-            continue
-        assert (">maintenance (observed)</title>" in found) != hidden
-        assert ("dotted: observed" in found) != hidden
-        assert ("Observed curves are masked" in found) == hidden
-    checks = re.findall(r'<figure id="replicated-\d">.*?</figure>', text, re.DOTALL)
-    assert ["Observed curves are masked" in one for one in checks] == [True, False]
-    whole = render(results, minimum_count=1)
-    assert "Observed curves are masked" not in whole
-
-
-def test_safety_hides_what_gives_a_count_away(demo: tuple[Path, Any]) -> None:
-    results = read_results(demo[0])
-    table = results.tables["safety"].iloc[[0, 1, 2, 0, 0, 1]].reset_index(drop=True)
-    table["patients"] = [80, 60, 36, 3, 33, 70]
-    table["with_event"] = [70, 57, 4, 2, 20, 40]
-    table["events"] = [90, 99, 8, 2, 50, 42]
-    # Another table hides 33 with a small count.
-    masked = Masked(minimum=5, hidden=frozenset({"x"}), values=frozenset({33}))
-    shown = mask_safety(table, masked)
-    rows = page._safety(replace(results, tables={**results.tables, "safety": shown}))
-    assert [row["patients"] for row in rows] == ["80", "60", "36", MASK, MASK, "70"]
-    # 60 - 57 and 4 are few; estimates would tell them. So are those who had the two events of
-    # 42 beyond one for each of 40.
-    assert [row["with_event"] for row in rows] == ["70", MASK, MASK, MASK, MASK, "40"]
-    assert [row["share"] is None for row in rows] == [False, True, True, True, True, False]
-    assert [row["events"] for row in rows] == ["90", MASK, MASK, MASK, MASK, MASK]
-    assert [row["rate"] is None for row in rows] == [False, True, True, True, True, True]
-
-
-def test_observed_curves_end_with_their_patients(demo: tuple[Path, Any]) -> None:
-    results = read_results(demo[0])
-    table = results.tables["simon_makuch"]
-    times = np.linspace(8.0, 34.0, 53)
-    for minimum in (1, 5, 15):
-        for group in ("maintenance", "no maintenance"):
-            rows = table[
-                (table["endpoint"] == "os") & (table["landmark"] == 8.0) & (table["group"] == group)
-            ]
-            at, values = read_observed(rows, times, minimum=minimum)
-            # 15 at risk, and 15 events: few curves have them.
-            assert (len(at) > 1) == (minimum < 15)
-            assert set(at) <= set(times)
-            for time in at:
-                assert rows.loc[rows["time"] <= time, "at_risk"].min() >= minimum
-            if minimum == 1:
-                for time, value in zip(at, values, strict=True):
-                    before = rows[rows["time"] <= time]
-                    # No finer: a jump is one over the number at risk.
-                    assert value == round(before["survival"].iloc[-1], 2)
-
-
-def test_intervals_are_joined_until_they_hold_enough(demo: tuple[Path, Any]) -> None:
-    fit = bb.load(demo[0] / "fit.nc")
-    events = bb.replicated_events(fit, seed=1).sel(endpoint="os")
-    whole = joined_events(events, minimum=0)
-    table = read_results(demo[0]).tables["predictive"]
-    table = table[table["endpoint"] == "os"]
-    np.testing.assert_array_equal(whole["observed"], table["observed"])
-    np.testing.assert_allclose(whole["expected"], table["expected"])
-    joined = joined_events(events, minimum=5)
-    assert joined["observed"].min() >= 5
-    assert joined["observed"].sum() == table["observed"].sum()
-    assert joined["expected"].sum() == pytest.approx(table["expected"].sum())
-    assert math.isinf(joined["interval_stop"].iloc[-1])
-    np.testing.assert_array_equal(joined["interval_start"][1:], joined["interval_stop"][:-1])
-
-
-@pytest.mark.parametrize("minimum", [0, -1, 2.5, True, "5"])
-def test_a_minimum_is_a_whole_number(demo: tuple[Path, Any], minimum: Any) -> None:
-    with pytest.raises(SpecError, match="whole number from 1 on"):
-        write_report(demo[0], minimum_count=minimum)
-
-
-# What belongs together.
-
-
-def test_changed_results_are_refused(demo: tuple[Path, Any], tmp_path: Path) -> None:
-    folder = copied(demo[0], tmp_path / "a")
-    path = folder / "hazard_ratios.csv"
-    before = (folder / "report.html").read_bytes()
-    path.write_text(path.read_text().replace("os,0.", "os,1."))
-    with pytest.raises(StorageError, match="was changed after the analysis"):
-        write_report(folder)
-    path.unlink()
-    with pytest.raises(StorageError, match="is missing, which belongs"):
-        write_report(folder)
-    assert (folder / "report.html").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", "is damaged"),
-        ("[]", "is not a record"),
-        ('{"format": "bayesblina results", "schema": 2}', "has schema 2"),
-        ('{"format": "bayesblina results", "schema": 1}', "lacks cohort_sha256, command"),
-    ],
-)
-def test_damaged_records_are_refused(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "results.json").write_text(content)
-    with pytest.raises(StorageError, match=message):
-        read_results(tmp_path)
-
-
-def test_a_record_names_results_only(demo: tuple[Path, Any], tmp_path: Path) -> None:
-    folder = copied(demo[0], tmp_path / "a")
-    record = json.loads((folder / "results.json").read_text())
-    record["sha256"]["../a/fit.nc"] = record["sha256"]["fit.nc"]
-    (folder / "results.json").write_text(json.dumps(record))
-    with pytest.raises(StorageError, match="names files that are no results"):
-        read_results(folder)
-
-
-def test_every_file_that_was_read_has_its_hash(demo: tuple[Path, Any], text: str) -> None:
-    read = json.loads((demo[0] / "results.json").read_text())["data_sha256"]
-    assert read == {
-        shown: hashlib.sha256((demo[0] / name).read_bytes()).hexdigest()
-        for shown, name in (
-            ("patients.csv", "patients.csv"),
-            ("adverse_events.csv (adverse events)", "adverse_events.csv"),
-        )
-    }
-    for name, digest in read.items():
-        assert f"{name}: {digest}" in text
-
-
-def test_what_is_not_there_is_said(demo: tuple[Path, Any], tmp_path: Path) -> None:
-    folder = copied(demo[0], tmp_path / "a")
-    record = json.loads((folder / "results.json").read_text())
-    for name in set(TEXTS) - {"hazard_ratios", "survival", "diagnostics"}:
-        record["sha256"].pop(f"{name}.csv", None)
-        record["notes"][name] = f"<i>no {name}</i>"
-    (folder / "results.json").write_text(json.dumps(record))
-    text = write_report(folder).read_text(encoding="utf-8")
-    Page(text)
-    for name in ("bias_ladder", "predictive", "prior_sensitivity", "patient_flow"):
-        assert f"Not computed: <bdi>&lt;i&gt;no {name}" in text
-    assert "not computed for this model or folder" in text
-
-
-# Scenarios.
-
-
-def _scenarios(folder: Path, demo: Path, *, data: str | None = None, shift: float = 0.0) -> None:
-    """Store two scenarios as a study of sensitivity does, the base case with the demo's numbers."""
-    cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
-    folder.mkdir(exist_ok=True)
-    store = Store(folder=folder)
-    header = {"what": "scenarios", "data": data or hash_of_cohort(cohort), "synthetic": True}
-    store.begin(header, resume=False)
-    ratios = pd.read_csv(demo / "hazard_ratios.csv")
-    for key, label, settings, factor in (
-        ("a", "base case", {}, 1.0),
-        ("b", "transplant = ignore", {"transplant": "ignore"}, 1.2),
-    ):
-        results = [
-            {
-                "endpoint": row["endpoint"],
-                **{
-                    name: row[name] * factor + shift
-                    for name in ("mean", "median", "lower", "upper")
-                },
-                "sd": row["sd"],
-                "probability_below_1": 0.98 / factor,
-                "mcse": row["mcse"],
-                "ess_bulk": 3000.0,
-                "mean_log": math.log(row["median"] * factor),
-                "sd_log": 0.3,
-                "patients": 86,
-                "events": 39.0,
-                "events_exposed": 9.0,
-            }
-            for row in ratios.to_dict("records")
-        ]
-        record = {"key": key, "label": label, "settings": settings, "status": "converged"}
-        store.append({**record, "reason": "", "seed": 1, "results": results})
-    store.append(
-        {
-            **{"key": "c", "label": "lag = 900.0", "settings": {"lag": 900.0}, "seed": 1},
-            **{"status": "failed", "reason": "SYN-0001 has none", "results": []},
-        }
-    )
-
-
-def test_scenarios_in_the_folder_are_shown(demo: tuple[Path, Any], tmp_path: Path) -> None:
-    folder = copied(demo[0], tmp_path / "a")
-    _scenarios(folder, demo[0])
-    text = write_report(folder).read_text(encoding="utf-8")
-    Page(text)
-    part = re.search(r'<section id="sensitivity".*?</section>', text, flags=re.DOTALL)
-    assert part is not None
-    assert "3 scenarios: 2 converged, 1 failed" in part.group(0)
-    assert "that the hazard is lower (P(HR &lt; 1) at least 0.975)" in part.group(0)
-    assert "holds in 1 of 2 scenarios" in part.group(0)
-    assert part.group(0).count("<svg") == 4
-    # Reasons may name patients.
-    assert "SYN-0" not in text
-    assert "run bayesblina sensitivity" not in text
-
-
-def test_scenarios_of_others_are_not_shown(demo: tuple[Path, Any], tmp_path: Path) -> None:
-    folder = copied(demo[0], tmp_path / "a")
-    _scenarios(folder, demo[0], data="0" * 64)
-    text = write_report(folder).read_text(encoding="utf-8")
-    assert "Not shown: <bdi>the scenarios are of other patients" in text
-    _scenarios(tmp_path / "b", demo[0], shift=0.2)
-    with pytest.raises(StorageError, match="base case is another analysis"):
-        write_report(folder, sensitivity=tmp_path / "b")
-    with pytest.raises(StorageError, match=r"there is no scenarios\.jsonl"):
-        write_report(folder, sensitivity=tmp_path)
 
 
 # Small parts.

@@ -17,8 +17,10 @@ from bayesblina.output.report.wording import (
     PROBABILITY,
     SURVIVAL,
     Number,
+    Row,
     Words,
     number,
+    records,
     shape_of,
     shown,
 )
@@ -53,10 +55,10 @@ def compared(row: Mapping[Any, Any], fit: Fit) -> Words:
         return (f"{words}.",)
     shape = shape_of(row)
 
-    def one(column: str, form: str = shape) -> Number:
+    def companion(column: str, form: str = shape) -> Number:
         return number(row, f"companion_{column}", form, table=TABLE)
 
-    probability = one("probability_below_1", PROBABILITY)
+    probability = companion("probability_below_1", PROBABILITY)
     state = str(row[BASELINE])
     apart = abs(float(row["baseline_shift"]))
     size = "" if state == "passed" else f", by {apart:.1f} standard deviations"
@@ -64,11 +66,11 @@ def compared(row: Mapping[Any, Any], fit: Fit) -> Words:
         "With a baseline hazard the hazard ratio is ",
         number(row, "median", shape, table=TABLE),
         WITHOUT,
-        one("median"),
+        companion("median"),
         " (",
-        one("lower"),
+        companion("lower"),
         " to ",
-        one("upper"),
+        companion("upper"),
         "; probability below 1: ",
         probability,
         f"): {WORDS[state]}{size}{THEN.get(state, '')}.",
@@ -82,7 +84,7 @@ def pulled(row: Mapping[Any, Any]) -> Words:
     """
     shape = shape_of(row)
 
-    def one(column: str) -> Number:
+    def shown_as(column: str) -> Number:
         return number(row, column, shape, table=TABLE)
 
     parts: list[Words] = []
@@ -90,22 +92,24 @@ def pulled(row: Mapping[Any, Any]) -> Words:
         parts.append(
             (
                 "the prior of the hazard ratio from ",
-                one("without_prior_median"),
+                shown_as("without_prior_median"),
                 " to ",
-                one("companion_median"),
+                shown_as("companion_median"),
             )
         )
     if known(row, "without_covariate_priors_median"):
         parts.append(
             (
                 "the priors of the covariates from ",
-                one("without_covariate_priors_median"),
+                shown_as("without_covariate_priors_median"),
                 " to ",
-                one("companion_median"),
+                shown_as("companion_median"),
             )
         )
     if known(row, "baseline_pull"):
-        parts.append(("the baseline from ", one("companion_median"), " to ", one("median")))
+        parts.append(
+            ("the baseline from ", shown_as("companion_median"), " to ", shown_as("median"))
+        )
     if not parts:
         return ()
     joined: list[str | Number] = ["What pulls it: "]
@@ -114,24 +118,31 @@ def pulled(row: Mapping[Any, Any]) -> Words:
     return (*joined, ".")
 
 
+def visits_in_words(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
+    """Say of which endpoints event times are those of visits.
+
+    Sentences without their full stops.
+    """
+    event_times = fit.event_times
+    if event_times is None or not coarse:
+        return () if event_times is None else event_times.messages
+    rows = records(event_times.table[event_times.table["state"].isin(["told", FAILED])])
+    return tuple(
+        f"{row['endpoint']}: {DECLARE}. More of them than by chance are multiples of "
+        f"{row['unit']}; what that may do to the hazard ratio is, in posterior standard "
+        f"deviations, {row['index']:.1f}"
+        for row in rows
+    )
+
+
 def event_times_in_words(fit: Fit, *, coarse: bool = False) -> tuple[str, ...]:
     """Say whether event times are those of visits.
 
     Sentences without their full stops.
     """
-    found = fit.event_times
-    if found is None:
+    if fit.event_times is None:
         return ("whether event times are those of visits was not looked at",)
-    rows = found.table[found.table["state"].isin(["told", FAILED])].to_dict("records")
-    messages = found.messages
-    if coarse:
-        messages = tuple(
-            f"{row['endpoint']}: {DECLARE}. More of them than by chance are multiples of "
-            f"{row['unit']}; what that may do to the hazard ratio is, in posterior standard "
-            f"deviations, {row['index']:.1f}"
-            for row in rows
-        )
-    return (*messages, *found.notes, UNSEEN.rstrip("."))
+    return (*visits_in_words(fit, coarse=coarse), *fit.event_times.notes, UNSEEN.rstrip("."))
 
 
 def weak_points(
@@ -141,10 +152,8 @@ def weak_points(
 
     Sentences without their full stops.
     """
-    found = fit.event_times
-    told = () if found is None else event_times_in_words(fit, coarse=coarse)[: len(found.messages)]
     predicted = () if loo is None else unreliable(loo, coarse=coarse)
-    return (*weaknesses(fit, coarse=coarse), *told, *predicted)
+    return (*weaknesses(fit, coarse=coarse), *visits_in_words(fit, coarse=coarse), *predicted)
 
 
 def curves_in_words(table: pd.DataFrame | None, unit: str, *, coarse: bool = False) -> list[str]:
@@ -159,7 +168,7 @@ def curves_in_words(table: pd.DataFrame | None, unit: str, *, coarse: bool = Fal
     unit
         Time unit.
     """
-    rows = [] if table is None else table.to_dict("records")
+    rows = [] if table is None else records(table)
     shape = ".2f" if coarse else SURVIVAL
     return [
         f"{row['endpoint']}, {row['regime']}: furthest from a baseline that jumps at the event "
@@ -179,13 +188,12 @@ def banners(fit: Fit, gate: pd.DataFrame, *, coarse: bool = False) -> list[dict[
     gate
         The baseline gate as it may be shown.
     """
-    found = []
+    above = []
     if BASELINE in fit.failed:
-        found.append({"title": BASELINE_MOVES, "failures": _failing(gate)})
-    if EVENT_TIMES in fit.failed and fit.event_times is not None:
-        words = event_times_in_words(fit, coarse=coarse)[: len(fit.event_times.messages)]
-        found.append({"title": VISITS, "failures": list(words)})
-    return found
+        above.append({"title": BASELINE_MOVES, "failures": _failing(gate)})
+    if EVENT_TIMES in fit.failed:
+        above.append({"title": VISITS, "failures": list(visits_in_words(fit, coarse=coarse))})
+    return above
 
 
 def _failing(gate: pd.DataFrame) -> list[str]:
@@ -229,19 +237,19 @@ def gate_rows(table: pd.DataFrame) -> list[dict[str, str]]:
     ]
 
 
-def _furthest(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _furthest(table: pd.DataFrame) -> list[Row]:
     """Rows of the gate; of an endpoint's many intervals the one whose ratios are furthest apart.
 
     Where these are hidden it is the first of those whose state is worst.
     """
     rows = table.reset_index(drop=True)
     many = rows["effect"].str.startswith("interval ")
-    found = rows[~many]
+    kept = rows[~many]
     for _, inside in rows[many].groupby("endpoint", sort=False):
         known = inside["shift"].notna().any()
         candidates = inside if known else inside[inside["state"] == worst(inside["state"])]
         row = candidates.loc[[candidates["shift"].abs().fillna(0.0).idxmax()]]
         which = "the furthest" if known else "one"
         label = f"{row['effect'].iloc[0]}, {which} of {len(inside)}"
-        found = pd.concat([found, row.assign(effect=label)])
-    return [{str(key): value for key, value in row.items()} for row in found.to_dict("records")]
+        kept = pd.concat([kept, row.assign(effect=label)])
+    return records(kept)

@@ -127,6 +127,31 @@ class Paragraph:
     cites: tuple[str, ...] = ()
 
 
+BASELINE = Paragraph(
+    text="Baseline: the log hazard ratios were drawn again from Breslow's partial "
+    "likelihood, which has no baseline, with the same priors, covariates and strata. "
+    "The baseline was taken to move an answer where the posterior means are more than "
+    "half a standard deviation apart. How far each prior pulls is the difference of "
+    "that posterior from the one without the prior.",
+    cites=("breslow", "jumps", "smoothed"),
+)
+# What was done where a table is there, and the works to cite.
+CHECKS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "predictive": (
+            "events replicated within the observed time at risk were compared with those seen",
+            ("predictive",),
+        ),
+        "leave_one_out": ("each patient was predicted from the others", ("loo",)),
+        "bias_ladder": (
+            "the answer was set beside ever against never, landmark analyses, the Mantel-Byar "
+            "comparison and the time-varying Cox model",
+            ("landmark", "mantel"),
+        ),
+    }
+)
+
+
 def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
     """Write the methods of a fit.
 
@@ -137,9 +162,7 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
     unit
         Time unit.
     """
-    question, definition, person_time = fit.question, fit.definition, fit.person_time
-    estimand = estimand_of(fit)
-    cuts = len(person_time.cuts)
+    definition = fit.definition
     covariates = ", ".join(fit.design.term_names)
     adjusted = (
         f"Covariates: {covariates}; the hazard ratios are conditional on them. "
@@ -152,33 +175,19 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
         if isinstance(definition.endpoints, IllnessDeath)
         else ""
     )
-    included = "".join(
-        f"By declaration every event of {' and of '.join(others)} is an event of {name} too, which "
-        "the data were held to. "
-        for name, others in person_time.includes.items()
-        if others
-    )
-    found = [
-        Paragraph(
-            text=f"Population: {estimand['population']}. Treatment: {estimand['treatment']}. "
-            f"Endpoints: {', '.join(person_time.endpoints)}. {included}Intercurrent events: "
-            f"{estimand['intercurrent events']}. The treatment phase is a state that changes over "
-            f"time: nobody counts as in {question.exposed} before its start, so that the time "
-            "survived until then is not credited to it. Who enters the phase is not decided by "
-            "chance: the comparison is causal only if the covariates in the model account for "
-            "what led to it.",
-            cites=("e9", "immortal"),
-        ),
-        _model(definition, f"{adjusted}{together}", intervals=cuts + 1),
+    scaled = "prior_sensitivity" in shown
+    methods = [
+        _comparison(fit),
+        _model(definition, f"{adjusted}{together}", intervals=len(fit.person_time.cuts) + 1),
         Paragraph(
             text="Priors are stated through the interval that holds their mass; they are listed "
             "with the formulas below. "
             + (
                 "Those of effects were raised to powers to see whether the answer hangs on them."
-                if "prior_sensitivity" in shown
+                if scaled
                 else ""
             ),
-            cites=("scaling",) if "prior_sensitivity" in shown else (),
+            cites=("scaling",) if scaled else (),
         ),
         _computation(fit),
         Paragraph(
@@ -191,35 +200,38 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
         ),
     ]
     if fit.companion.draws is not None and not isinstance(definition.baseline, Free):
-        found.append(
-            Paragraph(
-                text="Baseline: the log hazard ratios were drawn again from Breslow's partial "
-                "likelihood, which has no baseline, with the same priors, covariates and strata. "
-                "The baseline was taken to move an answer where the posterior means are more than "
-                "half a standard deviation apart. How far each prior pulls is the difference of "
-                "that posterior from the one without the prior.",
-                cites=("breslow", "jumps", "smoothed"),
-            )
-        )
-    checks = []
-    cites: list[str] = []
-    if "predictive" in shown:
-        checks.append(
-            "events replicated within the observed time at risk were compared with those seen"
-        )
-        cites.append("predictive")
-    if "leave_one_out" in shown:
-        checks.append("each patient was predicted from the others")
-        cites.append("loo")
-    if "bias_ladder" in shown:
-        checks.append(
-            "the answer was set beside ever against never, landmark analyses, the Mantel-Byar "
-            "comparison and the time-varying Cox model"
-        )
-        cites += ["landmark", "mantel"]
-    if checks:
-        found.append(Paragraph(text=f"Checks: {'; '.join(checks)}.", cites=tuple(cites)))
-    return found
+        methods.append(BASELINE)
+    return [*methods, *_checks(shown)]
+
+
+def _comparison(fit: Fit) -> Paragraph:
+    """Say who is compared, in what."""
+    estimand, person_time = estimand_of(fit), fit.person_time
+    included = "".join(
+        f"By declaration every event of {' and of '.join(others)} is an event of {name} too, which "
+        "the data were held to. "
+        for name, others in person_time.includes.items()
+        if others
+    )
+    return Paragraph(
+        text=f"Population: {estimand['population']}. Treatment: {estimand['treatment']}. "
+        f"Endpoints: {', '.join(person_time.endpoints)}. {included}Intercurrent events: "
+        f"{estimand['intercurrent events']}. The treatment phase is a state that changes over "
+        f"time: nobody counts as in {fit.question.exposed} before its start, so that the time "
+        "survived until then is not credited to it. Who enters the phase is not decided by "
+        "chance: the comparison is causal only if the covariates in the model account for "
+        "what led to it.",
+        cites=("e9", "immortal"),
+    )
+
+
+def _checks(shown: Sequence[str]) -> list[Paragraph]:
+    """Say by what the answer was checked, if it was."""
+    done = [(words, cites) for name, (words, cites) in CHECKS.items() if name in shown]
+    if not done:
+        return []
+    text = f"Checks: {'; '.join(words for words, _ in done)}."
+    return [Paragraph(text=text, cites=tuple(key for _, cites in done for key in cites))]
 
 
 def _model(definition: ModelDefinition, more: str, *, intervals: int) -> Paragraph:
@@ -260,7 +272,7 @@ def _computation(fit: Fit) -> Paragraph:
     )
 
 
-def numbered(found: Sequence[Paragraph], *more: str) -> dict[str, int]:
+def numbered(methods: Sequence[Paragraph], *more: str) -> dict[str, int]:
     """Give numbers to the works that are cited, in the order of their citation.
 
     Parameters
@@ -268,5 +280,5 @@ def numbered(found: Sequence[Paragraph], *more: str) -> dict[str, int]:
     *more
         Works cited elsewhere in the report.
     """
-    keys = [key for one in found for key in one.cites]
+    keys = [key for paragraph in methods for key in paragraph.cites]
     return {key: index for index, key in enumerate(dict.fromkeys([*keys, *more]), start=1)}

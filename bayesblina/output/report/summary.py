@@ -18,14 +18,18 @@ from bayesblina.output.report.answer import (
     curves_in_words,
     event_times_in_words,
     pulled,
+    visits_in_words,
     weak_points,
 )
 from bayesblina.output.report.hiding import FEW, Shown, about_others
 from bayesblina.output.report.wording import (
+    HASH,
     estimand_of,
     plain,
     prior_sentence,
     prior_weight,
+    provenance_of,
+    records,
     sentence,
 )
 from bayesblina.patients.account import COLUMNS, to_markdown
@@ -47,13 +51,10 @@ def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
     """
     fit, tables = left.results.fit, left.results.tables
     title, source = str(left.results.record["title"]), str(left.results.record["source"])
-    rows: Sequence[Mapping[str, Any]] = [
-        {str(key): value for key, value in row.items()}
-        for row in tables["hazard_ratios"].to_dict("records")
-    ]
+    rows = records(tables["hazard_ratios"])
     lines = [f"# {_cell(title)}", ""]
     if left.minimum > 1:
-        lines += [f"> {_cell(one)}" for one in masking_in_words(left, stays)] + [""]
+        lines += [f"> {_cell(words)}" for words in masking_in_words(left, stays)] + [""]
     if fit.person_time.synthetic:
         lines += ["> **SYNTHETIC**: the patients are simulated. This is never evidence.", ""]
     if not fit.converged:
@@ -76,7 +77,7 @@ def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
         weak_points(fit, loo=tables.get("leave_one_out"), coarse=left.coarse), left.withheld
     )
     if weak:
-        lines += ["### What weakens it", "", *(f"- {_cell(one)}." for one in weak), ""]
+        lines += ["### What weakens it", "", *(f"- {_cell(words)}." for words in weak), ""]
     kind = "conditional on the covariates" if fit.design.term_names else "without covariates"
     if fit.design.sources:
         kind += ", and of the current patients"
@@ -94,11 +95,11 @@ def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
         f"{'yes' if row['passed'] else '**NO**'} |"
         for row in fit.convergence.criteria.to_dict("records")
     ]
-    lines += ["", *(f"- Baseline: {_cell(one)}." for one in _baseline(left))]
+    lines += ["", *(f"- Baseline: {_cell(words)}." for words in _baseline(left))]
     moved = curves_in_words(tables.get("curve_shift"), fit.person_time.unit, coarse=left.coarse)
-    lines += [f"- Curves: {_cell(one)}." for one in moved]
+    lines += [f"- Curves: {_cell(words)}." for words in moved]
     times = about_others(event_times_in_words(fit, coarse=left.coarse), left.withheld)
-    lines += [f"- Event times: {_cell(one)}." for one in times]
+    lines += [f"- Event times: {_cell(words)}." for words in times]
     lines += [f"- {_cell(note)}" for note in left.fit_notes]
     lines += ["", "## Provenance", "", *_provenance(fit, source), ""]
     return "\n".join(lines)
@@ -172,16 +173,14 @@ def _state_of(row: Mapping[Any, Any]) -> str:
 def _failed(left: Shown) -> dict[str, list[str]]:
     """Word what failed of the gates other than convergence."""
     fit = left.results.fit
-    coarse = () if fit.event_times is None else event_times_in_words(fit, coarse=left.coarse)
-    if fit.event_times is not None:
-        coarse = coarse[: len(fit.event_times.messages)]
+    visits = visits_in_words(fit, coarse=left.coarse)
     gate = left.gate
     moved = (
         fit.gate.failures()
         if gate.equals(fit.gate.table)
         else [_state_of(row) for row in gate[gate["state"] == "failed"].to_dict("records")]
     )
-    words = {BASELINE: moved, EVENT_TIMES: coarse}
+    words = {BASELINE: moved, EVENT_TIMES: visits}
     return {
         name: list(about_others(failures, left.withheld))
         for name, failures in words.items()
@@ -190,14 +189,11 @@ def _failed(left: Shown) -> dict[str, list[str]]:
 
 
 def _provenance(fit: Fit, source: str) -> list[str]:
-    provenance, settings = fit.provenance, fit.provenance.settings
-    versions = ", ".join(f"{name} {number}" for name, number in provenance.versions.items())
+    of_fit = provenance_of(fit)
     return [
-        f"- data: {_cell(source)}, SHA-256 of events and person-time `{provenance.data_hash}`",
-        f"- model: {_cell(f'{fit.definition.name} ({fit.definition.title})')}",
-        f"- sampling: seed {provenance.seed}, {settings.chains} chains of {settings.draws} draws "
-        f"after {settings.tune} for adaptation, engine {provenance.engine}",
-        f"- versions: {versions}",
+        f"- data: {_cell(source)}, {HASH} `{of_fit[HASH]}`",
+        f"- model: {_cell(of_fit['model'])}",
+        *(f"- {name}: {of_fit[name]}" for name in ("sampling", "versions")),
     ]
 
 

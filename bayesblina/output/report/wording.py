@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, beside, failed
 from bayesblina.core.tables.numbers import MISSING, probability
 from bayesblina.core.tables.table import BASELINE_MOVES, VISITS
@@ -24,6 +26,7 @@ WITHOUT = ("companion_", "without_")
 PROBABILITY = "probability"
 # And one that is 1 by definition at the landmark.
 SURVIVAL = "survival"
+HASH = "SHA-256 of events and person-time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,12 @@ class Number:
 
 
 Words = Sequence[str | Number]
+Row = dict[str, Any]
+
+
+def records(table: pd.DataFrame) -> list[Row]:
+    """Take the rows of a table."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def estimand_of(fit: Fit) -> dict[str, str]:
@@ -82,6 +91,18 @@ def estimand_of(fit: Fit) -> dict[str, str]:
             f"{borrowing.weight:g}"
         )
     return attributes
+
+
+def provenance_of(fit: Fit) -> dict[str, str]:
+    """Say where a fit came from."""
+    provenance, settings = fit.provenance, fit.provenance.settings
+    return {
+        HASH: provenance.data_hash,
+        "model": f"{fit.definition.name} ({fit.definition.title})",
+        "sampling": f"seed {provenance.seed}, {settings.chains} chains of {settings.draws} draws "
+        f"after {settings.tune} for adaptation, engine {provenance.engine}",
+        "versions": ", ".join(f"{name} {version}" for name, version in provenance.versions.items()),
+    }
 
 
 def number(
@@ -168,19 +189,19 @@ def answer(row: Mapping[Any, Any], fit: Fit) -> tuple[str | Number, ...]:
     """Answer for one endpoint, in a sentence."""
     shape = shape_of(row)
 
-    def one(column: str, shape: str = shape) -> Number:
+    def cell(column: str, shape: str = shape) -> Number:
         return number(row, column, shape, table="hazard_ratios")
 
     return (
         f"{str(row['endpoint']).upper()}: hazard ratio of {fit.question.exposed} against "
         f"{fit.question.against} ",
-        one("median"),
+        cell("median"),
         " (posterior median; 95 % interval ",
-        one("lower"),
+        cell("lower"),
         " to ",
-        one("upper"),
+        cell("upper"),
         "; probability that it is below 1: ",
-        one("probability_below_1", PROBABILITY),
+        cell("probability_below_1", PROBABILITY),
         ").",
     )
 

@@ -1,0 +1,411 @@
+"""All tables of a study, computed from a fit and its cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayesblina.checks.curves import curve_shift
+from bayesblina.checks.pointwise import leave_one_out_total
+from bayesblina.checks.posterior import Checks, check
+from bayesblina.checks.priors.predictive import prior_predictive
+from bayesblina.checks.priors.scaling import power_scaling
+from bayesblina.checks.pulls import COLUMNS as PULLS
+from bayesblina.checks.pulls import pulls
+from bayesblina.checks.replicates import replicated_simon_makuch
+from bayesblina.classical.curves import numbers_at_risk, simon_makuch
+from bayesblina.classical.ladder import bias_ladder, rungs
+from bayesblina.classical.rank_tests import mantel_byar
+from bayesblina.classical.regressions import COX
+from bayesblina.core.arrays import Floats
+from bayesblina.core.errors import BayesblinaError, DataError, EstimandError
+from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES
+from bayesblina.estimands.comparisons import contrast
+from bayesblina.estimands.curves import rmst, survival
+from bayesblina.estimands.ratios import hazard_ratio
+from bayesblina.estimands.regimes import From, Never, Regime
+from bayesblina.estimands.safety import event_rate, incidence
+from bayesblina.estimands.summaries import prior_table, summary
+from bayesblina.hazards.parts import PowerPrior
+from bayesblina.inference.baseline_gate import FAILED
+from bayesblina.inference.fitting import Fit, weights_of
+from bayesblina.output.progress import Progress
+from bayesblina.output.report.wording import records
+from bayesblina.output.request import Curves
+from bayesblina.patients.cohort import Cohort
+from bayesblina.patients.scan import CohortScan
+from bayesblina.person_time.event_times import FAILED as COARSE
+from bayesblina.person_time.follow_up import find_episodes
+from bayesblina.person_time.onsets import AdverseEvents
+from bayesblina.studies.external import borrowing
+from bayesblina.studies.study_file import in_memory
+
+if TYPE_CHECKING:
+    from xarray import DataArray, Dataset
+
+# Tables read off the draws that do not know by themselves whether these converged.
+OFF_DRAWS = ("predictive", "predictive_curves", "leave_one_out", "prior_sensitivity")
+# Power-scaling looks at each prior at half and at twice its weight.
+ALPHAS = (0.5, 2.0)
+PRIOR_DRAWS = 1000
+FURTHER_TIMES = 26
+AT_RISK_TIMES = 7
+REPLICATES = 200
+TAIL = (1.0 - 0.95) / 2.0
+QUANTILES = (TAIL, 0.5, 1.0 - TAIL)
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Tables by name, and why one could not be computed."""
+
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def attempt(self, name: str, compute: Callable[[], pd.DataFrame]) -> None:
+        """Compute a table, or note why this model or this cohort does not allow it."""
+        try:
+            self.tables[name] = compute()
+        except DataError:
+            # Its words name patients.
+            self.notes[name] = "the data do not allow it"
+        except BayesblinaError as error:
+            self.notes[name] = str(error).rstrip(".")
+
+
+def compute_tables(
+    fit: Fit,
+    cohort: Cohort | CohortScan,
+    *,
+    curves: Curves,
+    adverse_events: AdverseEvents | None = None,
+    progress: Progress,
+) -> tuple[Tables, Dataset]:
+    """Compute all tables of a study, and draw survival at the first landmark.
+
+    Parameters
+    ----------
+    cohort
+        Its patients; what looks at single ones is left out where they are in a query engine.
+    """
+    computed = Tables()
+    with progress.stage("hazard ratios"):
+        thresholds = tuple(dict.fromkeys([1.0, *curves.thresholds]))
+        ratios = _with_pulls(summary(hazard_ratio(fit), thresholds=thresholds), fit)
+        computed.tables["hazard_ratios"] = ratios
+        computed.tables["diagnostics"] = _diagnostics(fit)
+    with progress.stage("curves"):
+        drawn = survival(fit, regimes=curves.regimes, times=curves.times, landmark=curves.landmark)
+        regimes = _curves(computed, fit, cohort, curves, drawn)
+    with progress.stage("comparisons"):
+        _comparisons(computed, fit, cohort, curves, drawn, starts=tuple(regimes))
+    with progress.stage("checks"):
+        _checks(computed, fit, start=float(drawn.attrs["landmark"]))
+    if fit.definition.borrowing is not None:
+        with progress.stage("external patients"):
+            computed.attempt("borrowing", lambda: borrowing(fit))
+    if adverse_events is not None:
+        events = adverse_events
+        with progress.stage("safety"):
+            computed.attempt("safety", lambda: _safety(events, seed=fit.provenance.seed))
+    return computed, drawn
+
+
+def _with_pulls(ratios: pd.DataFrame, fit: Fit) -> pd.DataFrame:
+    """Set beside every answer how far the priors and the baseline pull it."""
+    pulled = pulls(fit).set_index("endpoint").loc[ratios["endpoint"]]
+    before = list(ratios.columns).index("converged")
+    for offset, column in enumerate(PULLS):
+        ratios.insert(before + offset, column, pulled[column].to_numpy())
+    return ratios
+
+
+def _diagnostics(fit: Fit) -> pd.DataFrame:
+    """Join the criteria of all gates and every parameter's diagnostics in one table."""
+    criteria, parameters = fit.convergence.criteria, fit.convergence.table
+    rows: list[dict[str, Any]] = [
+        {"kind": "criterion", "name": row["criterion"]}
+        | {name: row[name] for name in ("value", "limit", "passed")}
+        for row in criteria.to_dict("records")
+    ]
+    rows += [
+        {
+            "kind": "baseline",
+            "name": ", ".join(filter(None, [row["endpoint"], row["effect"]])),
+            "value": row["shift"],
+            "limit": "not compared" if row["state"] == "not compared" else f"within {FAILED:g} sds",
+            "passed": row["state"] != "failed",
+        }
+        for row in fit.gate.table.to_dict("records")
+    ]
+    rows += [
+        {
+            "kind": "event times",
+            "name": row["endpoint"],
+            "value": row["index"],
+            "limit": f"at most {COARSE:g} sds",
+            "passed": row["state"] != "failed",
+        }
+        for row in ([] if fit.event_times is None else fit.event_times.table.to_dict("records"))
+    ]
+    numbers = [name for name in ("r_hat", "ess_bulk", "ess_tail", "pareto_k") if name in parameters]
+    rows += [
+        {"kind": "parameter", "name": row["parameter"]} | {name: row[name] for name in numbers}
+        for row in parameters.to_dict("records")
+    ]
+    columns = ["kind", "name", "value", "limit", "passed", "r_hat", "ess_bulk", "ess_tail"]
+    columns += ["pareto_k"] if "pareto_k" in parameters else []
+    return pd.DataFrame(rows, columns=columns).assign(converged=fit.converged)
+
+
+def _curves(
+    computed: Tables, fit: Fit, cohort: Cohort | CohortScan, curves: Curves, drawn: Dataset
+) -> dict[float, tuple[Regime, ...]]:
+    """Summarise curves from each landmark on, and the means under them; return their regimes."""
+    first = computed.tables["survival"] = summary(drawn)
+    start, end = float(drawn.attrs["landmark"]), float(drawn["time"].max())
+    parts, regimes = _by_landmark(fit, cohort, curves, start=start, end=end)
+    columns = ["endpoint", "landmark", "regime", "time", "median", "lower", "upper", "converged"]
+    parts = [first.assign(landmark=start), *parts]
+    computed.tables["survival_by_landmark"] = pd.concat(
+        [part[columns] for part in parts], ignore_index=True
+    )
+    computed.attempt("restricted_means", lambda: _restricted_means(fit, regimes, end=end))
+    return regimes
+
+
+def _by_landmark(
+    fit: Fit, cohort: Cohort | CohortScan, curves: Curves, *, start: float, end: float
+) -> tuple[list[pd.DataFrame], dict[float, tuple[Regime, ...]]]:
+    """Draw curves from each further landmark on; those of the first are there already."""
+
+    def bands(draws: Dataset, landmark: float) -> pd.DataFrame:
+        table = _bands(draws["survival"].quantile(QUANTILES, ("chain", "draw")))
+        return table.assign(landmark=landmark, converged=fit.converged)
+
+    wanted = curves.landmarks
+    if wanted is None:
+        wanted = _quartiles(fit, cohort) if isinstance(cohort, Cohort) else ()
+    parts: list[pd.DataFrame] = []
+    by_landmark: dict[float, tuple[Regime, ...]] = {start: curves.regimes}
+    if not curves.starts:
+        # Nobody asked for a regime with the exposed phase: it starts at the landmark if it can.
+        both = _survival(fit, (Never(), From(start)), start, curves.times)
+        if both is not None:
+            parts.append(bands(both.isel(regime=[1]), start))
+            by_landmark[start] = (Never(), From(start))
+    for landmark in sorted({float(time) for time in wanted} - {start}):
+        # Asked for by name, a landmark has the study's later starts too.
+        later = [time for time in curves.starts if time > landmark and curves.landmarks is not None]
+        entries = [From(time) for time in sorted({landmark, *later}) if time < end]
+        regimes: tuple[Regime, ...] = (Never(), *entries)
+        if landmark < end:
+            # Asked for by name it was refused before the fit; a quartile may not do.
+            times = np.linspace(landmark, end, FURTHER_TIMES)
+            more = _survival(fit, regimes, landmark, times)
+            if more is not None:
+                parts.append(bands(more, landmark))
+                by_landmark[landmark] = regimes
+    return parts, by_landmark
+
+
+def _survival(
+    fit: Fit, regimes: tuple[Regime, ...], landmark: float, times: Sequence[float] | Floats | None
+) -> Dataset | None:
+    """Draw curves, if the data can give them."""
+    try:
+        return survival(fit, regimes=regimes, landmark=landmark, times=times)
+    except EstimandError:
+        return None
+
+
+def _bands(quantiles: DataArray) -> pd.DataFrame:
+    """Tabulate the ends of the central 95 % and the median."""
+    columns = {
+        name: quantiles.isel(quantile=index, drop=True).to_series()
+        for index, name in enumerate(("lower", "median", "upper"))
+    }
+    return pd.DataFrame(columns).reset_index()
+
+
+def _quartiles(fit: Fit, cohort: Cohort) -> tuple[float, ...]:
+    """First and third quartile of the times at which eligible patients enter the exposed phase."""
+    index = cohort.phases.index(fit.question.exposed)
+    episodes = find_episodes(cohort, fit.question)
+    who = np.unique(np.concatenate([follow_up.patient for follow_up in episodes.values()]))
+    times = cohort.phase_start[who, index]
+    times = times[np.isfinite(times) & (times > (fit.question.landmark or 0.0))]
+    if not times.size:
+        return ()
+    # Two digits: nobody's own date.
+    return tuple(float(f"{quartile:.2g}") for quartile in np.quantile(times, [0.25, 0.75]))
+
+
+def _restricted_means(
+    fit: Fit, starts: Mapping[float, tuple[Regime, ...]], *, end: float
+) -> pd.DataFrame:
+    """Compare mean times event-free up to the end of the curves with those under never."""
+    parts = []
+    for landmark, regimes in starts.items():
+        if len(regimes) < 2:
+            continue
+        means = rmst(fit, horizon=end, regimes=regimes, landmark=landmark)
+        for regime in regimes[1:]:
+            gain = summary(contrast(means, regime, regimes[0]))
+            parts.append(gain.assign(landmark=landmark, regime=regime.label, horizon=end))
+    if not parts:
+        raise EstimandError("No regime enters the exposed phase: give [curves] starts.")
+    table = pd.concat(parts, ignore_index=True)
+    leading = ["endpoint", "landmark", "regime", "horizon"]
+    return table[[*leading, *(name for name in table.columns if name not in leading)]]
+
+
+def _comparisons(
+    computed: Tables,
+    fit: Fit,
+    cohort: Cohort | CohortScan,
+    curves: Curves,
+    drawn: Dataset,
+    *,
+    starts: Sequence[float],
+) -> None:
+    """Set the answer and its curves beside those of other methods, and account for patients."""
+    question, end = fit.question, float(drawn["time"].max())
+    asked = (curves.landmark, question.landmark, *(curves.landmarks or ()))
+    named = {float(landmark) for landmark in asked if landmark is not None}
+    landmarks = tuple(
+        sorted(landmark for landmark in starts if landmark > 0 and (landmark in named or not named))
+    )
+
+    def at_each(compute: Callable[[Cohort, float], pd.DataFrame]) -> pd.DataFrame:
+        patients = in_memory(cohort)
+        parts = [compute(patients, landmark).assign(landmark=landmark) for landmark in starts]
+        return pd.concat(parts, ignore_index=True)
+
+    def observed(patients: Cohort, landmark: float) -> pd.DataFrame:
+        # As they were fitted, with their weights.
+        weights = weights_of(fit, patients)
+        return simon_makuch(patients, question, landmark=landmark, weights=weights)
+
+    def at_risk(patients: Cohort, landmark: float) -> pd.DataFrame:
+        times = at_risk_times(landmark, end)
+        return numbers_at_risk(patients, question, times, landmark=landmark)
+
+    computed.attempt(
+        "classical", lambda: mantel_byar(in_memory(cohort), question).to_dataframe().reset_index()
+    )
+    ratios = computed.tables["hazard_ratios"]
+    computed.attempt("bias_ladder", lambda: _ladder(fit, in_memory(cohort), ratios, landmarks))
+    computed.attempt("simon_makuch", lambda: at_each(observed))
+    computed.attempt("at_risk", lambda: at_each(at_risk))
+    computed.attempt(
+        "curve_shift", lambda: curve_shift(fit, in_memory(cohort), drawn, regimes=curves.regimes)
+    )
+    account = (
+        cohort.account(cuts=fit.person_time.cuts)
+        if isinstance(cohort, Cohort)
+        else cohort.account()
+    )
+    computed.tables["patient_flow"] = (account + fit.person_time.account()).table
+
+
+def _ladder(
+    fit: Fit, cohort: Cohort, ratios: pd.DataFrame, landmarks: Sequence[float]
+) -> pd.DataFrame:
+    """Set the answer below those of other methods; its rung is the table of hazard ratios'."""
+    if isinstance(fit.definition.borrowing, PowerPrior):
+        raise EstimandError("external patients would count in full in the other methods")
+    ladder = bias_ladder(cohort, fit.question, landmarks=landmarks)
+    parts: list[pd.DataFrame] = []
+    for endpoint, others in ladder.groupby("endpoint", sort=False):
+        parts.append(others)
+        # The ratios of an illness-death model are those of its transitions, which have no ladder.
+        for answer in records(ratios[ratios["endpoint"] == endpoint].head(1)):
+            (beside, *_) = records(others[others["method"] == COX])
+            own = rungs(answer, beside=beside, adjusted=bool(fit.design.term_names))
+            parts.append(pd.DataFrame(own))
+    return pd.concat(parts, ignore_index=True)
+
+
+def at_risk_times(start: float, end: float) -> Floats:
+    """Round times at which to count the patients at risk below a curve, its start among them.
+
+    Parameters
+    ----------
+    start, end
+        Where the curve starts and ends.
+
+    Returns
+    -------
+    ndarray, shape (time,)
+        The start, and round times after it that leave room for its count.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = np.asarray(MaxNLocator(AT_RISK_TIMES).tick_values(start, end))
+    apart = (end - start) / (2.0 * AT_RISK_TIMES)
+    return np.concatenate([[start], ticks[(ticks >= start + apart) & (ticks <= end)]])
+
+
+def _checks(computed: Tables, fit: Fit, *, start: float) -> None:
+    """Predictive checks, leave-one-out prediction and what the priors do."""
+    tables, seed = computed.tables, fit.provenance.seed
+    checked: list[Checks] = []
+
+    def predictive() -> pd.DataFrame:
+        checked.append(check(fit))
+        fit.definition.require_hazard("Prediction of events")
+        return checked[0].predictive
+
+    def leave_one_out() -> pd.DataFrame:
+        if not checked:
+            raise EstimandError("the fit could not be checked")
+        if checked[0].loo.empty:
+            # Raises, and says why.
+            leave_one_out_total(fit)
+        return checked[0].loo
+
+    def replicates() -> pd.DataFrame:
+        sizes = fit.posterior.sizes
+        draws = min(REPLICATES, sizes["chain"] * sizes["draw"])
+        curves = replicated_simon_makuch(fit, seed=seed, draws=draws, landmark=start)["survival"]
+        # None after the end of a group's follow-up.
+        known = curves.count("replicate") > 0
+        return _bands(curves.where(known, 0.0).quantile(QUANTILES, "replicate").where(known))
+
+    def priors() -> pd.DataFrame:
+        draws = prior_predictive(fit.definition, fit.person_time, seed=seed, draws=PRIOR_DRAWS)
+        return prior_table(draws)
+
+    computed.attempt("predictive", predictive)
+    computed.attempt("leave_one_out", leave_one_out)
+    computed.attempt("predictive_curves", replicates)
+    computed.attempt("prior_predictive", priors)
+    computed.attempt("prior_sensitivity", lambda: power_scaling(fit, alphas=ALPHAS))
+    for name in OFF_DRAWS:
+        if name in tables:
+            tables[name] = tables[name].assign(converged=fit.converged)
+    if "prior_sensitivity" in tables:
+        # Its numbers are hazard ratios too.
+        states = tables["hazard_ratios"].set_index("endpoint")
+        endpoints = tables["prior_sensitivity"]["endpoint"]
+        for name in (BASELINE, EVENT_TIMES):
+            if name in states:
+                tables["prior_sensitivity"][name] = states[name].reindex(endpoints).to_numpy()
+
+
+def _safety(events: AdverseEvents, *, seed: int) -> pd.DataFrame:
+    """Count by phase, with the posteriors of the share of patients and of the rate."""
+    table = events.table()
+    for name, draws in (
+        ("incidence", incidence(events, seed=seed)),
+        ("rate_per_year", event_rate(events, seed=seed, per="years")),
+    ):
+        estimates = summary(draws).set_index("phase").loc[list(events.phases)]
+        for column in ("median", "lower", "upper"):
+            table[f"{name}_{column}"] = estimates[column].to_numpy()
+    return table

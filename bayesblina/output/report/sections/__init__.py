@@ -1,0 +1,1 @@
+"""What the sections of the report show: rows of the tables, worded, and figures."""

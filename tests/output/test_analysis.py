@@ -1,0 +1,222 @@
+"""An analysis is one value: what it holds is what the command writes."""
+
+import inspect
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from typer.testing import CliRunner
+
+import bayesblina as bb
+from bayesblina import cli
+from bayesblina.core.csv_files import read_csv
+from bayesblina.core.errors import EstimandError, SpecError, StorageError
+from bayesblina.core.masking import MASK
+from bayesblina.inference import fitting
+from bayesblina.output import analysing
+from bayesblina.output.analysis import Analysis
+from bayesblina.output.report.folder import write_report
+from bayesblina.output.result_files import TEXTS
+from bayesblina.patients.cohort import Cohort
+from bayesblina.studies.study_file import Study, read_study
+from bayesblina.studies.study_sections import CurvesSection, FitSection, ReportSection
+
+FEW_DRAWS = "[fit]\ndraws = 20\ntune = 50\nchains = 2"
+
+
+@pytest.fixture(scope="module")
+def study(demo: tuple[Path, Any]) -> Study:
+    return read_study(demo[0] / "study.toml")
+
+
+@pytest.fixture(scope="module")
+def cohort(study: Study) -> Cohort:
+    return study.cohort()
+
+
+@pytest.fixture(scope="module")
+def analysis(demo: tuple[Path, Any], study: Study, cohort: Cohort) -> Analysis:
+    """The demo's analysis again, from its fit."""
+    return bb.analyse(
+        cohort,
+        study.question(),
+        fit=bb.load(demo[0] / "fit.nc"),
+        landmark=8.0,
+        landmarks=[12.0, 16.0],
+        starts=[8.0],
+        adverse_events=study.adverse_events(cohort),
+        title=study.content.title,
+    )
+
+
+def test_a_folder_from_python_is_the_commands(
+    demo: tuple[Path, Any], analysis: Analysis, tmp_path: Path
+) -> None:
+    folder = analysis.write(tmp_path / "new" / "results")
+    data = {"patients.csv", "adverse_events.csv", "study.toml"}
+    names = {path.name for path in demo[0].iterdir()} - data
+    assert {path.name for path in folder.iterdir()} == names
+    for name, texts in TEXTS.items():
+        if name in analysis.tables:
+            own, its = (read_csv(one / f"{name}.csv", texts=texts) for one in (folder, demo[0]))
+            # A fit that was read from its file is laid out in memory in another order.
+            pd.testing.assert_frame_equal(own, its, rtol=1e-9, atol=1e-12)
+    assert (folder / "summary.md").read_bytes() == (demo[0] / "summary.md").read_bytes()
+    for name in analysis.figures:
+        assert (folder / f"{name}.svg").read_bytes() == (demo[0] / f"{name}.svg").read_bytes()
+    records = [json.loads((one / "results.json").read_text()) for one in (folder, demo[0])]
+    assert list(records[0]) == list(records[1])
+    for key in ("title", "source", "data_sha256", "cohort_sha256", "starts", "minimum_count"):
+        assert records[0][key] == records[1][key], key
+    assert set(records[0]["seconds"]) >= {"curves", "checks", "save", "tables", "figures"}
+
+
+def test_its_tables_are_those_that_it_writes(analysis: Analysis, tmp_path: Path) -> None:
+    folder = analysis.write(tmp_path, report=False)
+    assert not (folder / "report.html").exists()
+    assert {path.stem for path in folder.glob("*.csv")} == set(analysis.tables)
+    for name, table in analysis.tables.items():
+        written = read_csv(folder / f"{name}.csv", texts=TEXTS[name])
+        for column in table.select_dtypes("float"):
+            np.testing.assert_array_equal(written[column], table[column], err_msg=name)
+
+
+def test_the_report_needs_no_folder(analysis: Analysis, tmp_path: Path) -> None:
+    """What is written from memory is what a folder that was written and read again gives."""
+    page = analysis.write_report(tmp_path / "a.html").read_text(encoding="utf-8")
+    again = write_report(analysis.write(tmp_path / "results"), out=tmp_path / "b.html")
+    own, read = page.splitlines(), again.read_text(encoding="utf-8").splitlines()
+    # The folder was written later, and its record knows how long that took.
+    (apart,) = [index for index, line in enumerate(own) if "hashes, masking" in line]
+    assert own[:apart] + own[apart + 1 :] == read[:apart] + read[apart + 1 :]
+    assert '<th scope="row">command</th><td><bdi>bayesblina.analyse(' in page
+
+
+def test_small_counts_are_masked_as_they_are_in_the_folder(analysis: Analysis) -> None:
+    assert analysis.minimum_count == 5
+    assert MASK in set(analysis.tables["at_risk"]["at_risk"])
+    every = analysis.with_minimum_count(1)
+    assert (every.tables["at_risk"]["at_risk"] >= 0).all()
+    assert every.curves is analysis.curves
+    assert "masked: nothing" in repr(every)
+    with pytest.raises(SpecError, match="whole number from 1 on"):
+        analysis.with_minimum_count(0)
+
+
+def test_it_shows_itself(analysis: Analysis) -> None:
+    said, page = repr(analysis), analysis._repr_html_()
+    for words in ("OS: hazard ratio of maintenance", "SYNTHETIC", "survival_by_landmark"):
+        assert words in said
+        assert words in page
+    assert "counts of patients or events from 1 to 4" in said
+    hidden = analysis.with_minimum_count(200)
+    assert hidden.shown.withheld == ("os", "rfs")
+    assert "os, rfs: masked" in repr(hidden)
+    assert "hazard ratio of maintenance" not in repr(hidden) + hidden._repr_html_()
+    assert list(hidden.figures) == []
+
+
+def test_figures_are_drawn_when_they_are_asked_for(analysis: Analysis) -> None:
+    assert list(analysis.figures) == ["survival_os", "survival_rfs", "hazard_ratio"]
+    assert len(analysis.figures) == 3
+    assert isinstance(analysis.figures["survival_rfs"], Figure)
+    with pytest.raises(KeyError, match="no figure 'survival_pfs': there are survival_os"):
+        analysis.figures["survival_pfs"]
+
+
+def test_nothing_is_sampled_again(
+    analysis: Analysis, study: Study, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sample(*_: object, **__: object) -> None:
+        raise AssertionError("sampled")
+
+    monkeypatch.setattr(fitting, "fit", sample)
+    monkeypatch.setattr(analysing, "with_refit", sample)
+    fit = replace(analysis.fit, companion=fitting.NO_COMPANION, gate=fitting.NOT_COMPARED)
+    found = bb.analyse(cohort, study.question(), fit=fit)
+    assert found.fit is fit
+
+
+def test_what_a_fit_leaves_without_effect_is_refused(
+    analysis: Analysis, study: Study, cohort: Cohort
+) -> None:
+    question = study.question()
+    with pytest.raises(SpecError, match="seed, draws: a fit is given"):
+        bb.analyse(cohort, question, fit=analysis.fit, seed=2, draws=10)
+    with pytest.raises(SpecError, match="answers another question"):
+        bb.analyse(cohort, replace(question, lag=1.0), fit=analysis.fit)
+    others, _ = bb.simulate.blinatumomab_cohort(seed=2)
+    with pytest.raises(SpecError, match="of other patients"):
+        bb.analyse(others, question, fit=analysis.fit)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        ({"landmark": 400.0}, EstimandError, "nobody is at risk at the landmark 400"),
+        ({"landmark": 0.0, "starts": [0.5]}, EstimandError, "'from 0.5' is not defined here"),
+        ({"thresholds": [0.8, -1.0]}, SpecError, "hazard ratios above 0, got -1.0"),
+        ({"cuts": [3.0, 2.0]}, SpecError, "cuts"),
+        ({"minimum_count": 0}, SpecError, "whole number from 1 on"),
+        ({"model": "primry"}, SpecError, "Nearest: primary"),
+    ],
+)
+def test_what_cannot_be_answered_is_told_before_anything_is_sampled(
+    study: Study,
+    cohort: Cohort,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    monkeypatch.setattr(fitting, "fit", None)
+    with pytest.raises(error, match=message):
+        bb.analyse(cohort, study.question(), **asked)
+
+
+def test_python_the_study_file_and_the_command_take_the_same() -> None:
+    """What one of them can say the others can, by the same name."""
+    sections = (FitSection, CurvesSection, ReportSection)
+    keys = {name for section in sections for name in section.model_fields}
+    # [data], [question], [model] and [adverse_events] are values of their own.
+    keys |= {"title", "cohort", "question", "model", "adverse_events"}
+    python = set(inspect.signature(bb.analyse).parameters)
+    assert python - keys == {"fit", "progress"}
+    assert keys <= python
+    run = set(inspect.signature(cli.run).parameters)
+    terminal = {"context", "debug", "quiet", "as_json", "show_ids"}
+    study = set(inspect.signature(bb.analyse_study).parameters) - {"path", "progress"}
+    write = set(inspect.signature(Analysis.write).parameters) - {"self", "folder"}
+    assert run - terminal - {"study", "out"} == study | write
+    report = set(inspect.signature(cli.report).parameters)
+    known = set(inspect.signature(bb.write_report).parameters)
+    assert report - terminal == known
+
+
+def test_a_study_file_gives_what_its_run_wrote(demo: tuple[Path, Any], tmp_path: Path) -> None:
+    """The same draws, so the same bytes."""
+    for name in ("patients.csv", "adverse_events.csv"):
+        (tmp_path / name).write_bytes((demo[0] / name).read_bytes())
+    path, out = tmp_path / "study.toml", tmp_path / "out"
+    path.write_text((demo[0] / "study.toml").read_text().replace("[fit]", FEW_DRAWS))
+    done = CliRunner().invoke(cli.app, ["run", str(path), "--out", str(out), "--seed", "3"])
+    assert done.exit_code == 1, done.output
+    found = bb.analyse_study(path, seed=3, progress=False)
+    assert found.fit.provenance.seed == 3
+    folder = found.write(tmp_path / "again")
+    assert {one.name for one in folder.iterdir()} == {one.name for one in out.iterdir()}
+    # These tell how long it took, or what was typed.
+    for one in set(out.iterdir()) - {out / "fit.nc", out / "results.json", out / "report.html"}:
+        assert (folder / one.name).read_bytes() == one.read_bytes(), one.name
+    with pytest.raises(SpecError, match=r"survival\.csv' would be overwritten by a result"):
+        replace(found, inputs=(tmp_path / "survival.csv",)).write(tmp_path)
+
+
+def test_scenarios_of_others_are_refused(analysis: Analysis, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"there is no scenarios\.jsonl"):
+        analysis.write_report(tmp_path / "a.html", sensitivity=tmp_path)

@@ -10,6 +10,17 @@ from bayesblina.hazards.baseline import clock, follow_up_end
 from bayesblina.hazards.build import BuiltModel, build_model
 from bayesblina.hazards.parts import RandomWalk
 from bayesblina.person_time.cells import PersonTime
+from tests.hazards.family import QUESTION
+
+
+@pytest.fixture(scope="module")
+def person_time() -> PersonTime:
+    return bb.person_time(bb.simulate.blinatumomab_cohort(seed=3)[0], QUESTION)
+
+
+@pytest.fixture(scope="module")
+def built(person_time: PersonTime) -> BuiltModel:
+    return build_model(bb.load_model("primary"), person_time)
 
 
 def distances(person_time: PersonTime) -> np.ndarray:

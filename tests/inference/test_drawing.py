@@ -42,9 +42,9 @@ def test_likelihoods_of_very_many_patients_are_not_kept(
     settings = {"seed": 1, "settings": QUICK, "compared": False, "progress": False}
     model = bb.load_model("primary")
     whole = sampled(model, person_time, complete=True, **settings)  # type: ignore[arg-type]
-    kept = whole.tree["log_likelihood"]["survival"]
+    kept = whole.tree["log_likelihood"].to_dataset()["survival"]
     assert kept.sizes == {"chain": 2, "draw": 20, "patient": person_time.size}
-    prior = whole.tree["prior"]["log_hazard_ratio"]
+    prior = whole.tree["prior"].to_dataset()["log_hazard_ratio"]
     assert prior.sizes["draw"] == drawing.PRIOR_DRAWS
     # Of the prior's own sd, up to four standard errors.
     sd = model.phases.prior.sd
@@ -61,7 +61,7 @@ def test_chains_of_independent_draws_are_a_layout(person_time: PersonTime) -> No
     )
     assert found.companion.draws is not None
     drawn = found.companion.draws["log_hazard_ratio"].values.ravel()
-    posterior = found.tree["posterior"]["log_hazard_ratio"]
+    posterior = found.tree["posterior"].to_dataset()["log_hazard_ratio"]
     assert posterior.sizes["chain"] == 2
     np.testing.assert_array_equal(posterior.values.ravel(), drawn)
     assert found.engine == "partial likelihood"

@@ -216,7 +216,7 @@ class TestAgainstQuadrature:
         events = person_time.table["events"].sum(("interval", "phase", "pattern")).values
         time = person_time.table["person_time"].sum(("interval", "phase", "pattern")).values
         rate = np.log((events + 0.5) / time)
-        assert target.origin[2] == pytest.approx(rate[1] - rate[0])
+        assert target.problem.origin[2] == pytest.approx(rate[1] - rate[0])
         found = partial_posterior(definition, person_time, seed=1)
         assert found.draws is not None
         assert found.draws["log_hazard_ratio"].shape == (1, 4000, 2, 1)

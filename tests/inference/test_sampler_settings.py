@@ -10,8 +10,9 @@ from bayesblina.inference.sampler_settings import SamplerSettings, sampler_setti
 
 
 def test_whole_numbers_of_any_kind_become_pythons() -> None:
-    given: Any = (np.int64(100), np.int32(50))
-    found = sampler_settings(*given, 2, None, 1)
+    draws: Any = np.int64(100)
+    tune: Any = np.int32(50)
+    found = sampler_settings(draws, tune, 2, None, 1)
     assert found == SamplerSettings(draws=100, tune=50, chains=2)
     assert type(found.draws) is int
     assert sampler_settings(4, 1, 1, 1, 0).cores == 1

@@ -112,27 +112,25 @@ def _results(fitted: Fit) -> tuple[list[dict[str, Any]], Any]:
                 **_beside(row),
             }
         )
-    for one in results:
+    for result in results:
         unusable = [
             key
-            for key, value in one.items()
+            for key, value in result.items()
             if isinstance(value, float) and not math.isfinite(value)
         ]
         if unusable:
-            raise ArithmeticError(f"{one['endpoint']}: {', '.join(unusable)} is not finite")
+            raise ArithmeticError(f"{result['endpoint']}: {', '.join(unusable)} is not finite")
     return results, logs
 
 
 def _beside(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Take what stands beside a hazard ratio; what is missing is left out."""
-    found: dict[str, Any] = {}
-    for name in BESIDE_RATIO:
-        value = row.get(name)
-        if isinstance(value, str):
-            found[name] = value
-        elif value is not None and math.isfinite(value):
-            found[name] = float(value)
-    return found
+    beside = {name: row[name] for name in BESIDE_RATIO if row.get(name) is not None}
+    return {
+        name: value if isinstance(value, str) else float(value)
+        for name, value in beside.items()
+        if isinstance(value, str) or math.isfinite(value)
+    }
 
 
 def sensitivity(
@@ -222,7 +220,7 @@ def sensitivity(
     if not scenarios:
         raise SpecError("There are no scenarios to run.")
     require_direction(direction)
-    tasks = {one.key: one for one in scenarios}
+    tasks = {scenario.key: scenario for scenario in scenarios}
     if len(tasks) != len(scenarios):
         raise SpecError("A scenario stands twice: lay scenarios out with bayesblina.scenarios.")
     store = Store(folder=Path(out))

@@ -236,14 +236,14 @@ def sensitivity(
     }
     folder = store.folder / DRAWS
 
-    def keep(record: dict[str, Any], found: Any) -> None:
-        if found is None:
+    def keep(record: dict[str, Any], logs: Any) -> None:
+        if logs is None:
             return
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise StorageError(f"Cannot make the folder '{folder}': {reason_of(error)}.") from None
-        write_bytes(folder / f"{record['key']}.npy", _as_bytes(found))
+        write_bytes(folder / f"{record['key']}.npy", _as_bytes(logs))
 
     def lacks(record: dict[str, Any]) -> bool:
         wanted = keep_draws and bool(record["results"])
@@ -280,9 +280,9 @@ def hash_of_cohort(cohort: Cohort) -> str:
     arrays = [cohort.patients.astype(str), cohort.phase_start, cohort.phase_end]
     arrays += [] if cohort.transplant is None else [cohort.transplant]
     digest.update(repr((cohort.unit, cohort.phases, cohort.phase_ends_known)).encode())
-    for name, one in sorted(cohort.endpoints.items()):
+    for name, outcome in sorted(cohort.endpoints.items()):
         digest.update(name.encode())
-        arrays += [one.time, one.event, one.entry]
+        arrays += [outcome.time, outcome.event, outcome.entry]
     for name, covariate in sorted(cohort.covariates.items()):
         digest.update(repr((name, covariate.kind, covariate.levels)).encode())
         arrays.append(covariate.values)

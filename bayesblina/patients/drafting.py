@@ -307,10 +307,10 @@ def _is_entry(values: pd.Series, time: pd.Series) -> bool:
 
 
 def _endpoint_name(time: str, event: str) -> str:
-    found = re.search(rf"(?i)(?<![a-z])({ENDPOINT})(?![a-z])", _apart(f"{time} {event}"))
-    if found is None and re.fullmatch(r"(?i)(died|dead|deaths?)", event):
+    known = re.search(rf"(?i)(?<![a-z])({ENDPOINT})(?![a-z])", _apart(f"{time} {event}"))
+    if known is None and re.fullmatch(r"(?i)(died|dead|deaths?)", event):
         return "os"
-    return found.group(1).lower() if found else re.sub(r"\W+", "_", event).strip("_").lower()
+    return known.group(1).lower() if known else re.sub(r"\W+", "_", event).strip("_").lower()
 
 
 def _phase_name(column: str) -> str:
@@ -328,7 +328,7 @@ def _phase_name(column: str) -> str:
 def _free(name: str, taken: Collection[str]) -> str:
     """Find a name that is free: this one, or numbered."""
     numbered = (f"{name}_{number}" for number in itertools.count(2))
-    return next(one for one in itertools.chain([name], numbered) if one not in taken)
+    return next(free for free in itertools.chain([name], numbered) if free not in taken)
 
 
 def _quote(text: str) -> str:

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools
-from bayesblina.core.endpoint_order import Courses, find_breaches
+from bayesblina.core.endpoint_order import Breach, Courses, find_breaches
 from bayesblina.core.errors import NAMED_PATIENTS, Problem
-from bayesblina.patients.rules import InMemory, PatientColumns, rules, tie_of, unit_words
+from bayesblina.patients.rules import Broken, InMemory, PatientColumns, rules, tie_of, unit_words
 from bayesblina.patients.short_numbers import (
     SHORT_EXPECTED,
     SHORT_FOUND,
@@ -40,7 +40,8 @@ def find_problems(
         "ids that stand in more than one row",
         "Expected one row per patient; merge or rename them.",
     )
-    for broken in (*rules(columns, InMemory(), unit=unit), *find_breaches(courses)):
+    told: list[Broken | Breach] = [*rules(columns, InMemory(), unit=unit), *find_breaches(courses)]
+    for broken in told:
         problems += _named(broken.role, ids, broken.rows, broken.found, broken.expected)
     return problems + _problems_of_unit(columns, unit)
 

@@ -6,8 +6,10 @@ differs between them is in `Arithmetic`.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -267,7 +269,7 @@ def settle(
     moved = {}
 
     def settled(role: str, mark: Any) -> Any:
-        found = mark
+        at = mark
         for name, (time, most) in reversed(ends.items()):
             if only is not None and (role, name) not in only.pairs:
                 continue
@@ -276,25 +278,22 @@ def settle(
             if only is None:
                 near = near & (is_after(mark, time) | is_after(time, mark))
             moved[role, name] = near
-            found = arithmetic.choose(near, time, found)
-        return found
+            at = arithmetic.choose(near, time, at)
+        return at
 
-    found = {role: settled(role, mark) for role, mark in columns.marks().items()}
+    times = {role: settled(role, mark) for role, mark in columns.marks().items()}
     settled_columns = replace(
         columns,
-        start={name: found[f"{name}.start"] for name in columns.start},
-        end={name: found[f"{name}.end"] for name in columns.end},
-        transplant=found.get("transplant"),
+        start={name: times[f"{name}.start"] for name in columns.start},
+        end={name: times[f"{name}.end"] for name in columns.end},
+        transplant=times.get("transplant"),
     )
     return settled_columns, moved
 
 
 def any_of(rows: Mapping[Any, Any], nobody: Any) -> Any:
     """Say whom any of several conditions holds for."""
-    found = nobody
-    for one in rows.values():
-        found = found | one
-    return found
+    return reduce(operator.or_, rows.values(), nobody)
 
 
 def is_brief(time: Any, entry: Any, unit: str) -> Any:

@@ -232,13 +232,13 @@ def _tests(ranks: Ints, labels: Sequence[str], *, seed: int) -> pd.DataFrame:
     generator = np.random.default_rng([seed, 2])
     count = ranks.shape[0]
     # Ranks are spread evenly over their step, so that they are uniform exactly.
-    place = (ranks + generator.random(ranks.shape)) / (KEPT + 1)
+    uniform = (ranks + generator.random(ranks.shape)) / (KEPT + 1)
     reference = np.sort(least_probability(generator.random((count, UNIFORM_DRAWS))))
-    observed = least_probability(place)
+    observed = least_probability(uniform)
     below = np.searchsorted(reference, observed, side="right")
     table = pd.DataFrame({"parameter": labels, "p_value": (below + 1) / (UNIFORM_DRAWS + 1)})
     for mass in MASSES:
-        inside = np.abs(place - 0.5) <= mass / 2.0
+        inside = np.abs(uniform - 0.5) <= mass / 2.0
         table[f"coverage_{mass * 100:g}"] = inside.mean(axis=0)
     return table
 

@@ -93,10 +93,10 @@ class DesignFile(Section):
         """Make the design."""
         from bayesblina.studies.study_designs import StudyDesign
 
-        given = self.design.model_dump()
-        return StudyDesign(
-            **{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
-        )
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in self.design
+        }
+        return StudyDesign(**given)
 
     @property
     def prior(self) -> HazardRatioPrior | None:

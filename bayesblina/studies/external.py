@@ -123,8 +123,8 @@ def borrowing(fit: Fit, *, mass: float = 0.95) -> pd.DataFrame:
     rows = []
     for endpoint, part, name in _quantities(fit):
         index = person_time.endpoints.index(endpoint)
-        for place, source in enumerate(sources[1:], start=1):
-            inside = (member == place) & used[index]
+        for code, source in enumerate(sources[1:], start=1):
+            inside = (member == code) & used[index]
             rows.append(
                 {
                     "endpoint": endpoint,

@@ -13,6 +13,7 @@ from bayesblina.core.errors import DataError, EstimandError, SpecError
 from bayesblina.estimands import safety
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.onsets import AdverseEvents
+from bayesblina.studies.simulate.treatment import ADVERSE_EVENT_RATES
 
 
 def cohort_of(rows: list[tuple[float, float | None, float | None]]) -> Cohort:
@@ -271,7 +272,7 @@ def test_synthetic_events_have_their_rates() -> None:
     for phase, name in enumerate(events.phases):
         # Events are drawn in the first four months of each phase only.
         counts = np.bincount(events.term[events.phase == phase], minlength=len(events.terms))
-        rates = np.array([bb.simulate.ADVERSE_EVENT_RATES[term][phase] for term in events.terms])
+        rates = np.array([ADVERSE_EVENT_RATES[term][phase] for term in events.terms])
         time = np.minimum(events.person_time[:, phase], 4.0).sum()
         expected = rates * time
         assert (np.abs(counts - expected) < 4.5 * np.sqrt(expected)).all(), name

@@ -17,7 +17,7 @@ import bayesblina as bb
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.inference.fitting import Fit
 from bayesblina.studies.bias.dropout import _completed, _mixed
-from bayesblina.studies.bias.uncertain import draw_uncertain
+from bayesblina.studies.bias.uncertain import Kind, draw_uncertain
 
 # VanderWeele and Ding (2017), doi:10.7326/M16-2607: infant death and formula feeding (3.9, lower
 # end 1.8: 7.26 and 3.0); smoking and lung cancer as in the R package EValue's manual (10.73, lower
@@ -94,7 +94,8 @@ def test_confounders_are_taken_out_by_draw(synthetic_fit: Fit) -> None:
 
 def test_intervals_hold_their_mass() -> None:
     random = np.random.default_rng(1)
-    for kind, ends in (("share", (0.1, 0.4)), ("ratio", (0.5, 4.0))):
+    intervals: dict[Kind, tuple[float, float]] = {"share": (0.1, 0.4), "ratio": (0.5, 4.0)}
+    for kind, ends in intervals.items():
         values = draw_uncertain(kind, "x", ends, (100_000,), random)
         inside = float(((values > ends[0]) & (values < ends[1])).mean())
         assert inside == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 100_000))

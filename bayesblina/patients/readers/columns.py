@@ -183,10 +183,10 @@ class Columns:
         """Read calendar days, as days since 1970; partial ones within the bounds, by the rule."""
         if column is None:
             return np.full(len(self.frame), np.nan)
-        found = self._days(column)
-        days = found.within(self.partial_dates, after=after, before=before)
-        if self.partial_dates != "refuse" and found.partial.any():
-            self.imputed |= dict.fromkeys(map(str, self.ids[found.partial]))
+        read = self._days(column)
+        days = read.within(self.partial_dates, after=after, before=before)
+        if self.partial_dates != "refuse" and read.partial.any():
+            self.imputed |= dict.fromkeys(map(str, self.ids[read.partial]))
             self.imputed_columns |= {column: None}
         return days
 
@@ -194,8 +194,8 @@ class Columns:
         """Read the days that are known, NaN for partial dates; shape (column, row)."""
         return np.stack(
             [
-                np.full(len(self.frame), np.nan) if one is None else self._days(one).known
-                for one in columns
+                np.full(len(self.frame), np.nan) if column is None else self._days(column).known
+                for column in columns
             ]
             or [np.full(len(self.frame), np.nan)]
         )
@@ -209,10 +209,10 @@ class Columns:
         if column in self._read:
             return self._read[column]
         text = self.text(column)
-        found = read_days(self.frame[column], text, date_format=self.date_format)
+        days = read_days(self.frame[column], text, date_format=self.date_format)
         self.report(
             column,
-            found.numbers,
+            days.numbers,
             "numbers where dates were expected",
             "Expected dates, or ISO 8601 text such as 2015-03-31; numbers of SAS are read with "
             "date_format='SAS' (days since 1960) or 'SAS datetime' (seconds).",
@@ -220,24 +220,24 @@ class Columns:
         if self.partial_dates == "refuse" and column not in self.looked_at:
             self.report(
                 column,
-                found.partial,
+                days.partial,
                 "partial dates",
                 "Complete them, or ask for a rule: Repairs(partial_dates='first'), 'middle' or "
                 "'last'.",
-                examples_of(pd.Series(text[found.partial])),
+                examples_of(pd.Series(text[days.partial])),
             )
         wanted = "ISO 8601 dates such as 2015-03-31"
         if self.date_format not in (ISO, SAS_DAYS, SAS_SECONDS):
             wanted += f", or {self.date_format!r}"
         self.report(
             column,
-            found.unreadable,
+            days.unreadable,
             "values that are not dates",
             f"Expected {wanted}; leave missing dates empty, and give another format with "
             "date_format=.",
-            examples_of(pd.Series(text[found.unreadable])),
+            examples_of(pd.Series(text[days.unreadable])),
         )
-        if found.shifted:
+        if days.shifted:
             self.report(
                 column,
                 text != "",
@@ -247,12 +247,12 @@ class Columns:
         first, last = plausible_days()
         self.report(
             column,
-            (found.first < first) | (found.last >= last),
+            (days.first < first) | (days.last >= last),
             f"dates before {EARLIEST_YEAR} or after {LATEST_YEAR - 1}",
             "Correct them; a placeholder such as 9999-12-31 should be left empty.",
         )
-        self._read[column] = found
-        return found
+        self._read[column] = days
+        return days
 
     def events(self, column: str, needed: Bools) -> Bools:
         """Read 1 (event) and 0 (censored), which every patient `needed` must have."""

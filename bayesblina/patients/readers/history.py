@@ -88,24 +88,26 @@ def checked_history(
     if problems:
         raise DataError(problems, source=source)
     columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
-    found = {"patient": columns.ids, "time": columns.numbers(time)}
-    found |= {name: columns.numbers(name) for name in names}
+    values = {"patient": columns.ids, "time": columns.numbers(time)}
+    values |= {name: columns.numbers(name) for name in names}
     columns.report(patient, columns.ids == "", "missing ids", "Every row needs its patient.")
     unreadable = {problem.column for problem in columns.problems}
     for column, key in ((time, "time"), *((name, name) for name in names)):
         if column not in unreadable:
             columns.report(
                 column,
-                ~np.isfinite(found[key]),
+                ~np.isfinite(values[key]),
                 "values that are missing or infinite",
                 "Every row needs a time and a number for each covariate.",
             )
     if columns.problems:
         problems = [
-            replace(one, expected=f"{one.expected} Code the levels of a category as 0 and 1.")
-            if one.found.startswith(NOT_NUMBERS)
-            else one
-            for one in columns.problems
+            replace(
+                problem, expected=f"{problem.expected} Code the levels of a category as 0 and 1."
+            )
+            if problem.found.startswith(NOT_NUMBERS)
+            else problem
+            for problem in columns.problems
         ]
         raise DataError(problems, source=source)
-    return pd.DataFrame(found)
+    return pd.DataFrame(values)

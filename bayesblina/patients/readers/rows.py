@@ -367,9 +367,9 @@ def _included(
     for name in given:
         if name not in names:
             raise SpecError(f"includes: no endpoint '{name}'. {nearest(str(name), names)}")
-    found = {name: require_includes(given.get(name, ())) for name in names}
-    require_inclusions(found)
-    return found
+    declared = {name: require_includes(given.get(name, ())) for name in names}
+    require_inclusions(declared)
+    return declared
 
 
 def _states(rows: Columns, column: str, labels: Mapping[str, str], none: tuple[str, ...]) -> Ints:

@@ -7,3 +7,13 @@ from .treatment import adverse_events as adverse_events
 from .treatment import treatment_stays as treatment_stays
 from .truth import LogLinearHazard as LogLinearHazard
 from .truth import Truth as Truth
+
+__all__ = [
+    "LogLinearHazard",
+    "SyntheticStudy",
+    "Truth",
+    "adverse_events",
+    "blinatumomab_cohort",
+    "blinatumomab_table",
+    "treatment_stays",
+]

@@ -39,13 +39,10 @@ from bayesblina.core.arrays import Floats
 from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 from bayesblina.core.errors import SpecError
 from bayesblina.core.log_linear_hazard import LogLinearHazard, finite, named, numbers
+from bayesblina.studies.simulate import integrals
 from bayesblina.studies.simulate import parameters as fixed
-from bayesblina.studies.simulate.integrals import (
-    STEP,
-    alive_after_relapse,
-    fine_grid,
-    trial_log_hazard_ratio,
-)
+
+__all__ = ["LogLinearHazard", "Truth"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +197,6 @@ class Truth:
         if not 0 < share < 1:
             raise SpecError(f"death_share must lie between 0 and 1, got {death_share!r}.")
         covariates = fixed.COVARIATE_LOG_HAZARD_RATIOS
-        transplant = fixed.TRANSPLANT["in_remission"]
         return cls(
             maintenance_log_hazard_ratio=dict.fromkeys(fixed.TREATED, log_hazard_ratio),
             covariate_log_hazard_ratios={**covariates, "after_relapse": covariates["in_remission"]},
@@ -214,7 +210,9 @@ class Truth:
             },
             late_relapse_log_hazard_ratio=0.0,
             second_remission_log_hazard_ratio=0.0,
-            transplant_log_hazard_ratio=dict.fromkeys(fixed.TREATED, transplant),
+            transplant_log_hazard_ratio=dict.fromkeys(
+                fixed.TREATED, fixed.TRANSPLANT["in_remission"]
+            ),
         )
 
     @property
@@ -361,14 +359,14 @@ class Truth:
         at = np.asarray(times, float)
         if not (at >= landmark).all() or not np.isfinite(at).all():
             raise SpecError(f"times must be finite and not before the landmark at {landmark:g}.")
-        grid = fine_grid(np.append(at, landmark), maintenance_start)
+        grid = integrals.fine_grid(np.append(at, landmark), maintenance_start)
         total = self.cumulative_hazard(table, grid, maintenance_start=maintenance_start)
         remains = np.exp(-(total - total[:, :1]))
         terms = fixed.design(table)
         share = self.death_share(terms)[:, None]
         relapses = -np.diff(remains, axis=1) * (1.0 - share)
         middle = (grid[:-1] + grid[1:]) / 2.0
-        after = alive_after_relapse(
+        after = integrals.alive_after_relapse(
             grid,
             relapses,
             self.after_relapse(terms[:, None], middle, maintained=middle > maintenance_start),
@@ -487,7 +485,7 @@ def _trial_log_hazard_ratio(values: str) -> float:
             f"{begin:g} on, but follow-up ends at {longest:g}."
         )
     table, share = _population(truth, begin)
-    times = np.linspace(begin, longest, 1 + int(np.ceil((longest - begin) / STEP)))
+    times = np.linspace(begin, longest, 1 + int(np.ceil((longest - begin) / integrals.STEP)))
     middle = (times[:-1] + times[1:]) / 2.0
     followed = np.ones(middle.size)
     if longest > shortest:
@@ -496,4 +494,4 @@ def _trial_log_hazard_ratio(values: str) -> float:
         truth.survival("os", table, times, landmark=begin, maintenance_start=start)
         for start in (begin, np.inf)
     )
-    return trial_log_hazard_ratio(treated, untreated, followed, share)
+    return integrals.trial_log_hazard_ratio(treated, untreated, followed, share)

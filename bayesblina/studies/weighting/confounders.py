@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,7 @@ def changes_of(cohort: Cohort, history: pd.DataFrame | None, used: Ints, begin: 
     clash = [name for name in names if name in cohort.covariates]
     if clash:
         raise SpecError(f"'{clash[0]}' is a covariate of the cohort and of the history.")
-    patient = pd.Index(cohort.patients).get_indexer(checked["patient"])
+    patient = pd.Index(cohort.patients).get_indexer(pd.Index(checked["patient"]))
     _refuse(
         "patient",
         checked["patient"][patient < 0].unique(),
@@ -72,10 +72,10 @@ def _are_one(left: Floats, right: Floats) -> Bools:
     return np.isclose(left, right, rtol=TIE_TOLERANCE, atol=0.0)
 
 
-def _refuse(column: str, patients: Sequence[object], found: str, expected: str) -> None:
+def _refuse(column: str, patients: Iterable[object], found: str, expected: str) -> None:
     """Refuse a history that some patients contradict."""
-    if len(patients):
-        who = tuple(map(str, patients))
+    who = tuple(map(str, patients))
+    if who:
         problem = Problem(column=column, patients=who, found=found, expected=expected)
         raise DataError([problem], source="the history")
 

@@ -101,8 +101,8 @@ class Arms:
 
     def survival(self, times: Floats) -> Floats:
         """Product-limit curves, shape (arm, time, draw)."""
-        place = np.searchsorted(self.times, times, side="right")
-        return np.asarray(self._steps()[:, place])
+        step = np.searchsorted(self.times, times, side="right")
+        return np.asarray(self._steps()[:, step])
 
     def rmst(self, horizon: float) -> Floats:
         """Areas below the curves up to a horizon, shape (arm, draw)."""
@@ -159,7 +159,7 @@ class _ArmCounts:
 def _counted(basis: Basis) -> Basis:
     """Leave out rows between two event times: they count nowhere."""
     times = np.sort(basis.end[basis.course.event[basis.rows]])
-    opens, closes = (np.searchsorted(times, one, "right") for one in (basis.begin, basis.end))
+    opens, closes = (np.searchsorted(times, edge, "right") for edge in (basis.begin, basis.end))
     return basis.only(np.flatnonzero(opens < closes))
 
 
@@ -172,10 +172,10 @@ def _arm_counts(basis: Basis) -> _ArmCounts:
     moves, events = [], []
     for arm in (False, True):
         mine = np.flatnonzero(basis.exposed == arm)
-        one = np.ones(mine.size)
-        place = (np.concatenate([opens[mine], closes[mine]]), np.concatenate([mine, mine]))
+        ones = np.ones(mine.size)
+        cells = (np.concatenate([opens[mine], closes[mine]]), np.concatenate([mine, mine]))
         size = (times.size + 1, event.size)
-        moves.append(sparse.csr_array((np.concatenate([one, -one]), place), shape=size))
+        moves.append(sparse.csr_array((np.concatenate([ones, -ones]), cells), shape=size))
         had = mine[event[mine]]
         size = (times.size, event.size)
         events.append(sparse.csr_array((np.ones(had.size), (closes[had] - 1, had)), shape=size))
@@ -200,9 +200,9 @@ def _concentration(basis: Basis, counts: _ArmCounts, seed: int) -> float:
     generator = np.random.default_rng([seed, 1])
     chosen = generator.permutation(eligible)[:LEFT_OUT]
     weights = np.ones((size, 1 + 2 * chosen.size))
-    place = np.arange(chosen.size)
-    weights[chosen, 1 + place] = GAIN**2
-    weights[chosen, 1 + chosen.size + place] = 1.0 + GAIN
+    column = np.arange(chosen.size)
+    weights[chosen, 1 + column] = GAIN**2
+    weights[chosen, 1 + chosen.size + column] = 1.0 + GAIN
     ratios = np.concatenate(
         [_arms(basis, counts, part).log_hazard_ratio() for part in _in_blocks(basis, weights)]
     )
@@ -329,7 +329,7 @@ def weighted_effect(
         ratio = arms.log_hazard_ratio()[None]
         # The arm that starts comes first.
         parts.append([ratio, arms.survival(at)[::-1], arms.rmst(end)[::-1]] if trial else [ratio])
-    values = [np.concatenate(one, axis=-1) for one in zip(*parts, strict=True)]
+    values = [np.concatenate(blocks, axis=-1) for blocks in zip(*parts, strict=True)]
     return _effect(weighted, values, at, end, concentration)
 
 
@@ -423,7 +423,7 @@ def _effect(
 def _at_risk(weighted: Weighted, times: Floats) -> dict[str, Floats]:
     """Count patients at risk in both arms, the one that starts first, and what they count for."""
     basis = weighted.basis
-    found: dict[str, list[Floats]] = {"at_risk": [], "effective_at_risk": []}
+    counted: dict[str, list[Floats]] = {"at_risk": [], "effective_at_risk": []}
     # At time 0 those who enter then.
     at = np.maximum(times, np.finfo(float).tiny)
     for arm in (True, False):
@@ -436,10 +436,10 @@ def _at_risk(weighted: Weighted, times: Floats) -> dict[str, Floats]:
         for values in (np.ones(weight.size), weight, weight**2):
             totals = [np.append(0.0, np.cumsum(values[order])) for order in (by_begin, by_end)]
             sums.append(totals[0][entered] - totals[1][left])
-        found["at_risk"].append(sums[0])
+        counted["at_risk"].append(sums[0])
         squares = np.where(sums[0] > 0, sums[2], 1.0)
-        found["effective_at_risk"].append(np.where(sums[0] > 0, sums[1] ** 2 / squares, 0.0))
-    return {name: np.concatenate(columns) for name, columns in found.items()}
+        counted["effective_at_risk"].append(np.where(sums[0] > 0, sums[1] ** 2 / squares, 0.0))
+    return {name: np.concatenate(columns) for name, columns in counted.items()}
 
 
 def _estimand(weighted: Weighted) -> dict[str, str]:

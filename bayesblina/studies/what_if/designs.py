@@ -101,8 +101,14 @@ def design_grid(
     designs = [replace(design, **chosen) for chosen in combinations]
     tasks = {_key(varied): varied for varied in designs}
     definition = planned_model(model, prior)
-    asked = {"seed": int(seed), "replications": replications, "success": success}
-    asked |= {"effect": effect, "analysis": analysis, "model": definition}
+    asked: dict[str, Any] = {
+        "seed": int(seed),
+        "replications": replications,
+        "success": success,
+        "effect": effect,
+        "analysis": analysis,
+        "model": definition,
+    }
     sampler = settings or SamplerSettings()
     work = partial(operating_characteristics, **asked, settings=sampler)
     where = Workers(engine=engine, scheduler=scheduler, count=workers)

@@ -197,12 +197,12 @@ class Scenario:
             np.concatenate([np.zeros((moved.size, 1)), before, end[:, :index]], axis=1), axis=1
         )
         stops = [
-            np.where(one.time[keep] >= 0, one.time[keep], np.nan)
-            for one in cohort.endpoints.values()
+            np.where(outcome.time[keep] >= 0, outcome.time[keep], np.nan)
+            for outcome in cohort.endpoints.values()
         ]
         later = [*stops, end[:, index], *start[:, index + 1 :].T]
         latest = np.nanmin(
-            np.stack([np.where(np.isnan(one), np.inf, one) for one in later]), axis=0
+            np.stack([np.where(np.isnan(bound), np.inf, bound) for bound in later]), axis=0
         )
         started = np.isfinite(start[:, index])
         # Whoever started did so: a start that would lie outside stays where it was.
@@ -233,7 +233,7 @@ def _cuts(cohort: Cohort, question: Question, parts: int) -> list[float]:
     episodes = find_episodes(cohort, question)
     require_comparison(episodes, question)
     cuts = default_cuts(
-        np.concatenate([found.stop[found.event] for found in episodes.values()]),
+        np.concatenate([own.stop[own.event] for own in episodes.values()]),
         entry_times=entry_times(episodes, question),
         parts=parts,
     )
@@ -371,15 +371,15 @@ def worded(value: Any) -> str:
     if isinstance(value, BaseModel):
         return worded(value.model_dump(exclude_defaults=True))
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {worded(one)}" for key, one in value.items())
+        return ", ".join(f"{key} {worded(part)}" for key, part in value.items())
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, int | float | np.integer | np.floating):
         return f"{value:g}"
     if isinstance(value, list | tuple):
-        if len(value) == 2 and all(isinstance(one, int | float) for one in value):
+        if len(value) == 2 and all(isinstance(part, int | float) for part in value):
             return f"{value[0]:g} to {value[1]:g}"
-        return ", ".join(worded(one) for one in value) or "none"
+        return ", ".join(worded(part) for part in value) or "none"
     return str(value)
 
 

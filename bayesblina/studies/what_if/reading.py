@@ -93,19 +93,19 @@ class Sensitivity:
         Sensitivity
             The results.
         """
-        varied = {name for one in records for name in one["settings"]}
+        varied = {name for record in records for name in record["settings"]}
         axes = tuple(name for name in AXES if name in varied)
         rows = [
             {
-                "scenario": one["label"],
-                "status": one["status"],
-                "reason": one["reason"],
-                **{name: one["settings"].get(name, BASE) for name in axes},
+                "scenario": record["label"],
+                "status": record["status"],
+                "reason": record["reason"],
+                **{name: record["settings"].get(name, BASE) for name in axes},
                 **result,
-                "key": one["key"],
+                "key": record["key"],
             }
-            for one in records
-            for result in one["results"] or [{"endpoint": None}]
+            for record in records
+            for result in record["results"] or [{"endpoint": None}]
         ]
         table = pd.DataFrame(rows, columns=[*LEADING, *axes, "endpoint", *NUMBERS, "key"])
         return cls(
@@ -265,15 +265,15 @@ class Sensitivity:
             If the endpoint is unknown or no scenario converged.
         """
         rows = self.of_endpoint(endpoint)
-        found = [self._main(rows, axis) for axis in self.axes if len(rows[axis].unique()) > 1]
-        found += [
+        effects = [self._main(rows, axis) for axis in self.axes if len(rows[axis].unique()) > 1]
+        effects += [
             pair
-            for one, other in combinations(self.axes, 2)
-            if (pair := self._pair(rows, one, other)) is not None
+            for axis, other in combinations(self.axes, 2)
+            if (pair := self._pair(rows, axis, other)) is not None
         ]
         columns = ["axis", "low", "high", "log_ratio_low", "log_ratio_high", "log_ratio_range"]
         columns += ["probability_low", "probability_high", "probability_range", "scenarios"]
-        table = pd.DataFrame(found, columns=columns)
+        table = pd.DataFrame(effects, columns=columns)
         order = table["log_ratio_range"].abs().sort_values(ascending=False, kind="stable").index
         return table.loc[order].reset_index(drop=True)
 
@@ -300,41 +300,41 @@ class Sensitivity:
             "scenarios": len(inside),
         }
 
-    def _pair(self, rows: pd.DataFrame, one: str, other: str) -> dict[str, Any] | None:
+    def _pair(self, rows: pd.DataFrame, axis: str, other: str) -> dict[str, Any] | None:
         """Departure of combinations of two axes from the sum of both, against the base case."""
-        rest = [name for name in self.axes if name not in (one, other)]
+        rest = [name for name in self.axes if name not in (axis, other)]
         inside = rows[(rows[rest] == BASE).all(axis=1)] if rest else rows
-        found = []
+        tables = []
         for column in ("mean_log", "probability_below_1"):
-            table = inside.pivot_table(index=one, columns=other, values=column, sort=False)
+            table = inside.pivot_table(index=axis, columns=other, values=column, sort=False)
             if BASE not in table.index or BASE not in table.columns:
                 return None
-            found.append(table.to_numpy(float))
+            tables.append(table.to_numpy(float))
         rows_of, columns_of = list(table.index), list(table.columns)
         base = rows_of.index(BASE), columns_of.index(BASE)
         # What a combination has beyond both settings' own effects; 0 along the base case.
-        beyond = [each - each[base[0]] - each[:, [base[1]]] + each[base] for each in found]
+        beyond = [each - each[base[0]] - each[:, [base[1]]] + each[base] for each in tables]
         beyond[0][base[0]] = beyond[0][:, base[1]] = np.nan
         if not np.isfinite(beyond[0]).any():
             return None
         first, second = np.unravel_index(np.nanargmax(np.abs(beyond[0])), beyond[0].shape)
         return {
-            "axis": f"{one} x {other}",
+            "axis": f"{axis} x {other}",
             "low": BASE_LABEL,
-            "high": f"{one} = {rows_of[first]}, {other} = {columns_of[second]}",
-            "log_ratio_low": found[0][base],
-            "log_ratio_high": found[0][first, second],
+            "high": f"{axis} = {rows_of[first]}, {other} = {columns_of[second]}",
+            "log_ratio_low": tables[0][base],
+            "log_ratio_high": tables[0][first, second],
             "log_ratio_range": beyond[0][first, second],
-            "probability_low": found[1][base],
-            "probability_high": found[1][first, second],
+            "probability_low": tables[1][base],
+            "probability_high": tables[1][first, second],
             "probability_range": beyond[1][first, second],
             "scenarios": int(np.isfinite(beyond[0]).sum()),
         }
 
     def __repr__(self) -> str:
         """Show counts."""
-        one = self.table.drop_duplicates("key")
-        counts = one["status"].value_counts()
+        scenarios = self.table.drop_duplicates("key")
+        counts = scenarios["status"].value_counts()
         parts = [
             f"{counts[name]} {name}"
             for name in ("converged", "not converged", "failed")
@@ -343,7 +343,7 @@ class Sensitivity:
         marked = len({row["key"] for row in self.table.to_dict("records") if beside(row)})
         parts += [f"{marked} marked"] if marked else []
         kind = "; synthetic patients" if self.synthetic else ""
-        return f"Sensitivity({len(one)} scenarios; {', '.join(parts)}{kind})"
+        return f"Sensitivity({len(scenarios)} scenarios; {', '.join(parts)}{kind})"
 
     def _repr_html_(self) -> str:
         shown = self.table.head(DISPLAYED)
@@ -391,14 +391,16 @@ class Holds:
 
     def __str__(self) -> str:
         """Say it in a sentence."""
-        text = f"{self.endpoint}: {self._conclusion()} holds in {self.holds} of {self.of} scenarios"
-        if self.not_in:
-            text += f"; not in: {' | '.join(self.not_in)}"
-        if self.without_answer:
-            text += f"; without an answer: {' | '.join(self.without_answer)}"
-        if self.marked:
-            text += f"; counted, but marked: {' | '.join(self.marked)}"
-        return f"{text}."
+        others = {
+            "not in": self.not_in,
+            "without an answer": self.without_answer,
+            "counted, but marked": self.marked,
+        }
+        told = [f"; {words}: {' | '.join(names)}" for words, names in others.items() if names]
+        holds = (
+            f"{self.endpoint}: {self._conclusion()} holds in {self.holds} of {self.of} scenarios"
+        )
+        return f"{holds}{''.join(told)}."
 
     def _conclusion(self) -> str:
         whose = whose_conclusion(self.source)

@@ -112,27 +112,25 @@ def _results(fitted: Fit) -> tuple[list[dict[str, Any]], Any]:
                 **_beside(row),
             }
         )
-    for one in results:
+    for result in results:
         unusable = [
             key
-            for key, value in one.items()
+            for key, value in result.items()
             if isinstance(value, float) and not math.isfinite(value)
         ]
         if unusable:
-            raise ArithmeticError(f"{one['endpoint']}: {', '.join(unusable)} is not finite")
+            raise ArithmeticError(f"{result['endpoint']}: {', '.join(unusable)} is not finite")
     return results, logs
 
 
 def _beside(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Take what stands beside a hazard ratio; what is missing is left out."""
-    found: dict[str, Any] = {}
-    for name in BESIDE_RATIO:
-        value = row.get(name)
-        if isinstance(value, str):
-            found[name] = value
-        elif value is not None and math.isfinite(value):
-            found[name] = float(value)
-    return found
+    beside = {name: row[name] for name in BESIDE_RATIO if row.get(name) is not None}
+    return {
+        name: value if isinstance(value, str) else float(value)
+        for name, value in beside.items()
+        if isinstance(value, str) or math.isfinite(value)
+    }
 
 
 def sensitivity(
@@ -222,7 +220,7 @@ def sensitivity(
     if not scenarios:
         raise SpecError("There are no scenarios to run.")
     require_direction(direction)
-    tasks = {one.key: one for one in scenarios}
+    tasks = {scenario.key: scenario for scenario in scenarios}
     if len(tasks) != len(scenarios):
         raise SpecError("A scenario stands twice: lay scenarios out with bayesblina.scenarios.")
     store = Store(folder=Path(out))
@@ -238,14 +236,14 @@ def sensitivity(
     }
     folder = store.folder / DRAWS
 
-    def keep(record: dict[str, Any], found: Any) -> None:
-        if found is None:
+    def keep(record: dict[str, Any], logs: Any) -> None:
+        if logs is None:
             return
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise StorageError(f"Cannot make the folder '{folder}': {reason_of(error)}.") from None
-        write_bytes(folder / f"{record['key']}.npy", _as_bytes(found))
+        write_bytes(folder / f"{record['key']}.npy", _as_bytes(logs))
 
     def lacks(record: dict[str, Any]) -> bool:
         wanted = keep_draws and bool(record["results"])
@@ -282,9 +280,9 @@ def hash_of_cohort(cohort: Cohort) -> str:
     arrays = [cohort.patients.astype(str), cohort.phase_start, cohort.phase_end]
     arrays += [] if cohort.transplant is None else [cohort.transplant]
     digest.update(repr((cohort.unit, cohort.phases, cohort.phase_ends_known)).encode())
-    for name, one in sorted(cohort.endpoints.items()):
+    for name, outcome in sorted(cohort.endpoints.items()):
         digest.update(name.encode())
-        arrays += [one.time, one.event, one.entry]
+        arrays += [outcome.time, outcome.event, outcome.entry]
     for name, covariate in sorted(cohort.covariates.items()):
         digest.update(repr((name, covariate.kind, covariate.levels)).encode())
         arrays.append(covariate.values)

@@ -37,8 +37,8 @@ def _line(record: Mapping[str, Any]) -> str:
 
 def _parse(line: str) -> dict[str, Any] | None:
     """Read a line; None if it is damaged."""
-    text, found, digest = line.rstrip("\n").rpartition(_SEPARATOR)
-    if not found or hashlib.sha256(text.encode()).hexdigest() != digest:
+    text, separator, digest = line.rstrip("\n").rpartition(_SEPARATOR)
+    if not separator or hashlib.sha256(text.encode()).hexdigest() != digest:
         return None
     try:
         record = json.loads(text)
@@ -103,17 +103,17 @@ class Store:
                 f"'{self.folder}' holds results of an earlier run: continue it with resume (on the "
                 "command line --resume), or give another folder."
             )
-        found, records, whole = self.read()
-        differs = [name for name in head if name not in FREE and found.get(name) != head[name]]
+        stored, records, size = self.read()
+        differs = [name for name in head if name not in FREE and stored.get(name) != head[name]]
         if differs:
             raise StorageError(
                 f"'{self.folder}' holds results of another study: {', '.join(differs)} differ. "
                 "Give another folder."
             )
-        if whole < self.path.stat().st_size:
+        if size < self.path.stat().st_size:
             # What a kill left of a line that was being written.
             with self._opened("r+b") as file:
-                file.truncate(whole)
+                file.truncate(size)
         return {str(record["key"]): record for record in records}
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -134,7 +134,7 @@ class Store:
         """Read all records."""
         content = read_whole(self.path)
         records: list[dict[str, Any]] = []
-        whole, lines = 0, content.splitlines(keepends=True)
+        size, lines = 0, content.splitlines(keepends=True)
         for number, line in enumerate(lines, start=1):
             record = _parse(line.decode("utf-8", errors="replace")) if line[-1:] == b"\n" else None
             if record is None:
@@ -144,22 +144,22 @@ class Store:
                         "that line; resume then computes its scenario again."
                     )
                 break
-            whole += len(line)
+            size += len(line)
             records.append(record)
         if not records or records[0].get("format") != FORMAT:
             raise StorageError(f"'{self.path}' is not a store of scenarios.")
         if records[0].get("schema") != SCHEMA:
             raise StorageError(f"'{self.path}' was written by another version of bayesblina.")
         finished: dict[str, dict[str, Any]] = {}
-        for one in records[1:]:
-            finished.setdefault(str(one["key"]), one)
-        return records[0], list(finished.values()), whole
+        for record in records[1:]:
+            finished.setdefault(str(record["key"]), record)
+        return records[0], list(finished.values()), size
 
     def finish(self, keys: Sequence[str], header: Mapping[str, Any]) -> None:
         """Put the lines into the order of the scenarios."""
         head, records, _ = self.read()
-        place = {key: index for index, key in enumerate(keys)}
-        ordered = sorted(records, key=lambda record: place.get(str(record["key"]), len(place)))
+        rank = {key: index for index, key in enumerate(keys)}
+        ordered = sorted(records, key=lambda record: rank.get(str(record["key"]), len(rank)))
         write_text(self.path, "".join(_line(record) for record in ({**head, **header}, *ordered)))
 
     def _opened(self, mode: str) -> Any:

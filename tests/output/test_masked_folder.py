@@ -463,6 +463,14 @@ def test_estimates_of_other_counts_are_not_hidden_with_an_account(
     shown = left.results.tables["safety"]
     assert shown["person_time"].tolist() == [900, 300]
     assert shown["rate_per_year_median"].notna().all()
+    # Patients of a phase whom one endpoint shows are not hidden for another's.
+    other = [(step, "rfs", *rest) for step, _, *rest in rows[-3:]]
+    other[-1] = ("in phase", "rfs", "m", "exposed", 88, 20)
+    tables["patient_flow"] = account_of(*rows, *other)
+    left = without_few(replace(whole, tables=tables), minimum=MINIMUM)
+    assert left.flow is not None
+    assert left.flow.table["patients"].tolist()[-1] == MASK
+    assert left.results.tables["safety"]["patients"].tolist() == [80, 80]
     # And where patients of the phase are hidden, so are its time and what follows from it.
     rows[-1] = ("in phase", "os", "m", "exposed", 3, 0)
     tables["patient_flow"] = account_of(*rows)

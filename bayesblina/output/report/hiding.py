@@ -240,10 +240,12 @@ def _counted(
             whole["safety"],
             masking.masked,
             timeless={name for index, name in phases.items() if index in masking.times},
-            untold={
+            # Where one endpoint shows about as many, another's hide nothing here.
+            untold={*phases.values()}
+            - {
                 name
                 for index, name in phases.items()
-                if f"{index}.patients" in masking.masked.hidden
+                if f"{index}.patients" not in masking.masked.hidden
             },
         )
     if "bias_ladder" in tables:

@@ -50,7 +50,7 @@ def test_arrays_and_tables_travel_as_they_are() -> None:
     assert set(found) == set(state)
     assert found["events"].tobytes() == state["events"].tobytes()
     assert found["bins entry 1"].tolist() == [0, 1, 2]
-    assert state["named 0 2"].equals(found["named 0 2"])  # type: ignore[attr-defined]
+    assert state["named 0 2"].equals(found["named 0 2"])
 
 
 def test_nothing_that_travels_is_executed() -> None:

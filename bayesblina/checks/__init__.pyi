@@ -11,12 +11,6 @@ from .posterior import Checks as Checks
 from .posterior import check as check
 from .prediction import Prediction as Prediction
 from .prediction import loo as loo
-from .priors.predictive import prior_predictive as prior_predictive
-from .priors.scaling import power_scaling as power_scaling
-from .priors.scaling import power_scaling_draws as power_scaling_draws
-from .priors.scepticism import most_sceptical_prior as most_sceptical_prior
-from .priors.scepticism import sceptical_priors as sceptical_priors
-from .priors.scepticism import scepticism_limit as scepticism_limit
 from .refit import with_refit as with_refit
 from .replicates import replicated_events as replicated_events
 from .replicates import replicated_simon_makuch as replicated_simon_makuch

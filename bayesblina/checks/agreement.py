@@ -66,7 +66,7 @@ def martingale_residuals(fit: Fit) -> xr.Dataset:
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
     >>> fit = bb.fit(cohort, question, seed=1, progress=False)
-    >>> bool((bb.martingale_residuals(fit)["residual"] <= 1).any())
+    >>> bool((bb.checks.martingale_residuals(fit)["residual"] <= 1).any())
     True
     """
     require_kind(fit, Fit, "fit")
@@ -161,7 +161,9 @@ def predicted_against_observed(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
     >>> fit = bb.fit(cohort, question, seed=1, progress=False)
-    >>> bb.predicted_against_observed(fit, times=[12.0, 18.0], groups=2)["group"].unique().tolist()
+    >>> bb.checks.predicted_against_observed(fit, times=[12.0, 18.0], groups=2)[
+    ...     "group"
+    ... ].unique().tolist()
     [1, 2]
     """
     require_kind(fit, Fit, "fit")

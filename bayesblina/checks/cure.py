@@ -58,7 +58,7 @@ def cure_identifiability(fit: Fit) -> pd.DataFrame:
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
     >>> fit = bb.fit(cohort, question, model="mixture_cure", seed=1, progress=False)
-    >>> bool(bb.cure_identifiability(fit)["contraction"].lt(1.0).all())
+    >>> bool(bb.checks.cure_identifiability(fit)["contraction"].lt(1.0).all())
     True
     """
     require_kind(fit, Fit, "fit")

@@ -83,7 +83,7 @@ def curve_shift(
     ... )
     >>> fit = bb.fit(cohort, question, seed=1, progress=False)
     >>> curves = bb.survival(fit, landmark=8.0)
-    >>> list(bb.curve_shift(fit, cohort, curves, regimes=[bb.Never()])["regime"])
+    >>> list(bb.checks.curve_shift(fit, cohort, curves, regimes=[bb.Never()])["regime"])
     ['never', 'never']
     """
     require_kind(fit, Fit, "fit")

@@ -32,8 +32,8 @@ def influence(fit: Fit) -> xr.Dataset:
         with all; ``change_probability``, the same of P(HR < 1); ``pareto_k`` over patient, above
         0.7 not to be relied on (`loo` fits those again). Patients of the fit, in its
         order; a patient is left out of all endpoints at once, with all pieces or copies of the
-        follow-up (`bayesblina.starting_weights`) and the whole weight. The weights of the others
-        stay as they are.
+        follow-up (`bayesblina.weighting.starting_weights`) and the whole weight. The weights of
+        the others stay as they are.
 
     Notes
     -----

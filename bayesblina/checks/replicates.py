@@ -77,7 +77,7 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
     >>> fit = bb.fit(cohort, question, seed=1, progress=False)
-    >>> events = bb.replicated_events(fit, seed=1)
+    >>> events = bb.checks.replicated_events(fit, seed=1)
     >>> events["p_value"].dims
     ('endpoint', 'interval', 'phase')
     """
@@ -232,7 +232,7 @@ def replicated_simon_makuch(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
     >>> fit = bb.fit(cohort, question, seed=1, progress=False)
-    >>> bb.replicated_simon_makuch(fit, seed=1, draws=20)["survival"].sizes["replicate"]
+    >>> bb.checks.replicated_simon_makuch(fit, seed=1, draws=20)["survival"].sizes["replicate"]
     20
     """
     require_kind(fit, Fit, "fit")

@@ -1,3 +1,4 @@
+from . import paper as paper
 from .curves import kaplan_meier as kaplan_meier
 from .curves import nelson_aalen as nelson_aalen
 from .curves import numbers_at_risk as numbers_at_risk

@@ -58,8 +58,8 @@ def simon_makuch(
         who comes under observation later.
     weights : array_like, shape (patient,), optional
         Weights of the cohort's patients, in its order or as a pandas Series whose index holds the
-        ids, such as those of `bayesblina.starting_weights`: risk sets and events are then sums of
-        weights, and so are ``at_risk`` and ``events``.
+        ids, such as those of `bayesblina.weighting.starting_weights`: risk sets and events are then
+        sums of weights, and so are ``at_risk`` and ``events``.
     minimum_at_risk
         Events of a group are not counted until its risk set has once reached this size: while
         it is tiny a single event can send the curve to 0 for good. 1 counts all.
@@ -198,8 +198,8 @@ def kaplan_meier(
         Where the curves start: survival is given event-free there. By default the first entry.
     weights : array_like, shape (patient,), optional
         Weights of the cohort's patients, in its order or as a pandas Series whose index holds the
-        ids, such as those of `bayesblina.starting_weights`: risk sets and events are then sums of
-        weights, and so are ``at_risk`` and ``events``.
+        ids, such as those of `bayesblina.weighting.starting_weights`: risk sets and events are then
+        sums of weights, and so are ``at_risk`` and ``events``.
     minimum_at_risk, mass
         As for `simon_makuch`; the band is Greenwood's, on the log-log scale.
 
@@ -267,7 +267,7 @@ def nelson_aalen(
     --------
     >>> import bayesblina as bb
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
-    >>> "cumulative_hazard" in bb.nelson_aalen(cohort)
+    >>> "cumulative_hazard" in bb.classical.nelson_aalen(cohort)
     True
     """
     return _of_everybody(

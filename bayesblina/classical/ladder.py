@@ -82,7 +82,7 @@ def bias_ladder(
     >>> question = bb.Question(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
-    >>> ladder = bb.bias_ladder(cohort, question, landmarks=[8.0])
+    >>> ladder = bb.classical.bias_ladder(cohort, question, landmarks=[8.0])
     >>> list(ladder.loc[(ladder["endpoint"] == "os") & ~ladder["adjusted"], "method"])
     ['ever against never', 'landmark at 8', 'Mantel-Byar (Peto)', 'time-varying Cox']
     """

@@ -109,7 +109,7 @@ def compare_with_published(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.D
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
     >>> fit = bb.fit(cohort, question, seed=1, progress=False)
-    >>> table = bb.compare_with_published(cohort, fit, landmark=8.0)
+    >>> table = bb.paper.compare_with_published(cohort, fit, landmark=8.0)
     >>> list(table["source"].unique())
     ['published', 'Simon-Makuch', 'posterior', 'Mantel-Byar']
     """

@@ -129,7 +129,7 @@ def ever_never(cohort: Cohort, question: Question, *, adjusted: bool = False) ->
     >>> question = bb.Question(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
-    >>> naive, sound = bb.ever_never(cohort, question), bb.cox(cohort, question)
+    >>> naive, sound = bb.classical.ever_never(cohort, question), bb.cox(cohort, question)
     >>> bool((naive["estimate"] < sound["estimate"]).all())
     True
     """
@@ -179,7 +179,11 @@ def landmark_analysis(
     >>> question = bb.Question(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
-    >>> list(bb.landmark_analysis(cohort, question, landmarks=[6.0, 8.0])["method"].unique())
+    >>> list(
+    ...     bb.classical.landmark_analysis(cohort, question, landmarks=[6.0, 8.0])[
+    ...         "method"
+    ...     ].unique()
+    ... )
     ['landmark at 6', 'landmark at 8']
     """
     comparison = Comparison.of(cohort, question)

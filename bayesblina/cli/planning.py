@@ -29,7 +29,7 @@ from bayesblina.output.staging import require_folder, staged
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bayesblina.studies.planning import SampleSize
+    from bayesblina.studies.planning.characteristics import SampleSize
     from bayesblina.studies.study_file import Study
     from bayesblina.studies.what_if import Sensitivity
 
@@ -219,7 +219,10 @@ def design(
         from bayesblina.core.csv_files import to_csv
         from bayesblina.core.files import write_text
         from bayesblina.studies.design_file import read_design
-        from bayesblina.studies.planning import operating_characteristics, sample_size
+        from bayesblina.studies.planning.characteristics import (
+            operating_characteristics,
+            sample_size,
+        )
         from bayesblina.studies.what_if import design_grid
 
         with manner.stage("read"):

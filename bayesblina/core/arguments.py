@@ -20,10 +20,10 @@ NAMES = {"Enrolled": "Cohort", "Real": "a number"}
 # What to call for a value of each kind.
 MADE_BY = {
     "Account": "cohort.account()",
-    "AdverseEvents": "bayesblina.adverse_events",
+    "AdverseEvents": "bayesblina.safety.adverse_events",
     "Cohort": "bayesblina.read_cohort",
     "CohortScan": "bayesblina.scan_cohort",
-    "DataTree": "bayesblina.power_scaling_draws",
+    "DataTree": "bayesblina.priors.power_scaling_draws",
     "Dataset": "bayesblina.hazard_ratio or another of the estimands",
     "PersonTime": "bayesblina.expose",
     "Fit": "bayesblina.fit",
@@ -32,9 +32,9 @@ MADE_BY = {
     "Mapping": "bayesblina.fit or bayesblina.loo, by name,",
     "Question": "bayesblina.Question",
     "Sensitivity": "bayesblina.sensitivity",
-    "StudyDesign": "bayesblina.StudyDesign",
+    "StudyDesign": "bayesblina.planning.StudyDesign",
     "tuple": "bayesblina.scenarios",
-    "Weighted": "bayesblina.starting_weights",
+    "Weighted": "bayesblina.weighting.starting_weights",
 }
 
 

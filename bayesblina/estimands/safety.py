@@ -73,8 +73,8 @@ def incidence(
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
     >>> columns = {"patient": "patient_id", "term": "term", "start": "month"}
-    >>> events = bb.adverse_events(table, cohort, **columns, transplant="ignore")
-    >>> found = bb.incidence(events, seed=1, among="maintenance")
+    >>> events = bb.safety.adverse_events(table, cohort, **columns, transplant="ignore")
+    >>> found = bb.safety.incidence(events, seed=1, among="maintenance")
     >>> found["patients"].values
     array([36, 36, 36])
     """
@@ -132,8 +132,8 @@ def paired_incidence(
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
     >>> columns = {"patient": "patient_id", "term": "term", "start": "month"}
-    >>> events = bb.adverse_events(table, cohort, **columns, transplant="ignore")
-    >>> found = bb.paired_incidence(events, "maintenance", "consolidation", seed=1)
+    >>> events = bb.safety.adverse_events(table, cohort, **columns, transplant="ignore")
+    >>> found = bb.safety.paired_incidence(events, "maintenance", "consolidation", seed=1)
     >>> sum(found.attrs[name] for name in ("both", "only_first", "only_second", "neither"))
     36
     """
@@ -213,8 +213,8 @@ def event_rate(
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
     >>> columns = {"patient": "patient_id", "term": "term", "start": "month"}
-    >>> events = bb.adverse_events(table, cohort, **columns, transplant="ignore")
-    >>> bb.event_rate(events, seed=1)["event_rate"].dims
+    >>> events = bb.safety.adverse_events(table, cohort, **columns, transplant="ignore")
+    >>> bb.safety.event_rate(events, seed=1)["event_rate"].dims
     ('chain', 'draw', 'phase')
     """
     require_kind(events, AdverseEvents, "events")
@@ -330,8 +330,8 @@ def event_rates_by_term(
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
     >>> columns = {"patient": "patient_id", "term": "term", "start": "month"}
-    >>> events = bb.adverse_events(table, cohort, **columns, transplant="ignore")
-    >>> rates = bb.event_rates_by_term(events, seed=1)
+    >>> events = bb.safety.adverse_events(table, cohort, **columns, transplant="ignore")
+    >>> rates = bb.safety.event_rates_by_term(events, seed=1)
     >>> rates["event_rate"].dims
     ('chain', 'draw', 'term', 'phase')
     """

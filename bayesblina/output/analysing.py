@@ -70,7 +70,7 @@ def analyse(
     fit
         A fit of this cohort and question: nothing is sampled again. Without one the model is
         fitted, and held against itself with a freer baseline where it has no companion
-        (`bayesblina.with_refit` does so to a fit).
+        (`bayesblina.checks.with_refit` does so to a fit).
     model, cuts, phase_cuts, draws, tune, chains, cores
         As for `bayesblina.fit`; not with `fit`.
     seed
@@ -84,7 +84,7 @@ def analyse(
     thresholds
         Hazard ratios for each of which the probability of being below is told, besides 1.
     adverse_events
-        The cohort's adverse events, from `bayesblina.adverse_events`.
+        The cohort's adverse events, from `bayesblina.safety.adverse_events`.
     title
         Heading of the results; by default the name of the cohort's source.
     minimum_count

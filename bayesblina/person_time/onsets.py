@@ -265,7 +265,7 @@ def adverse_events(
     >>> import bayesblina as bb
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
-    >>> events = bb.adverse_events(
+    >>> events = bb.safety.adverse_events(
     ...     table,
     ...     cohort,
     ...     patient="patient_id",

@@ -5,4 +5,6 @@ Scenarios, designs, weights, bias, external patients, simulation, calibration; s
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules={"simulate"})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submodules={"bias", "planning", "simulate", "weighting"}
+)

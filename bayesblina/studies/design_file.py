@@ -16,13 +16,13 @@ from bayesblina.studies.study_sections import Share, Time
 from bayesblina.studies.table_sections import Positive, Section, Seed, Unit
 
 if TYPE_CHECKING:
-    from bayesblina.studies.study_designs import StudyDesign
+    from bayesblina.studies.planning.designs import StudyDesign
 
 Interval = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 
 
 class DesignSection(Section):
-    """``[design]``: what `bayesblina.StudyDesign` takes."""
+    """``[design]``: what `bayesblina.planning.StudyDesign` takes."""
 
     patients: Annotated[int, Field(ge=2)]
     hazards: list[Time] = Field(min_length=1)
@@ -91,7 +91,7 @@ class DesignFile(Section):
 
     def study_design(self) -> StudyDesign:
         """Make the design."""
-        from bayesblina.studies.study_designs import StudyDesign
+        from bayesblina.studies.planning.designs import StudyDesign
 
         given: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in self.design

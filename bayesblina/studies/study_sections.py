@@ -149,8 +149,8 @@ class HistorySection(Section):
 class WeightingSection(Section):
     """``[weighting]``: weights of a model of who starts the exposed phase, and when.
 
-    With a grace period a trial is emulated (`bayesblina.clone_censor_weight`), without one the
-    marginal hazard ratio is asked for (`bayesblina.starting_weights`).
+    With a grace period a trial is emulated (`bayesblina.weighting.clone_censor_weight`), without
+    one the marginal hazard ratio is asked for (`bayesblina.weighting.starting_weights`).
     """
 
     # Endpoints to analyse, each by itself; by default those of the question.

@@ -190,7 +190,7 @@ class AdamSection(Section):
 
 
 class AdverseEventsSection(Section):
-    """``[adverse_events]``: what `bayesblina.adverse_events` takes.
+    """``[adverse_events]``: what `bayesblina.safety.adverse_events` takes.
 
     What happens at the end of a phase and at a transplant is said in ``[question]``.
     """

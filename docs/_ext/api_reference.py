@@ -32,7 +32,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Confounding by indication": ("studies.weighting", "studies.bootstrap"),
     "External patients": ("studies.external",),
     "Adverse events": ("person_time.onsets", "estimands.safety"),
-    "Before the study": ("studies.study_designs", "studies.planning"),
+    "Before the study": ("studies.planning"),
 }
 OTHERS = "Others"
 
@@ -84,7 +84,7 @@ def module_names(module: str) -> list[str]:
     found = getattr(bayesblina, module)
     listed = getattr(found, "__all__", None)
     if listed is not None:
-        return sorted(listed)
+        return sorted(name for name in listed if not inspect.ismodule(getattr(found, name)))
     return sorted(
         name
         for name, value in vars(found).items()

@@ -12,8 +12,8 @@ from tests.checks.cohorts import LATE, plain_cohort
 
 
 def test_residuals_add_up_to_events_less_expected(synthetic_fit: Fit) -> None:
-    residuals = bb.martingale_residuals(synthetic_fit)
-    events = bb.replicated_events(synthetic_fit, seed=1)
+    residuals = bb.checks.martingale_residuals(synthetic_fit)
+    events = bb.checks.replicated_events(synthetic_fit, seed=1)
     total = events["observed"] - events["expected"].mean(("chain", "draw"))
     np.testing.assert_allclose(
         residuals["residual"].sum("patient").values,
@@ -36,7 +36,7 @@ def test_residuals_by_hand() -> None:
     each = hazard[:, None] * (
         np.minimum(time, start) + ratio[:, None] * np.maximum(time - start, 0.0)
     )
-    found = bb.martingale_residuals(fit).isel(endpoint=0)
+    found = bb.checks.martingale_residuals(fit).isel(endpoint=0)
     np.testing.assert_allclose(
         found["residual"], cohort.endpoints["os"].event - each.mean(axis=0), rtol=1e-9
     )
@@ -47,7 +47,7 @@ def test_calibration_by_hand() -> None:
     generator = np.random.default_rng(9)
     cohort = plain_cohort(generator.exponential(15.0, 300), seed=4)
     fit = bb.fit(cohort, LATE, cuts=[], seed=1, draws=100, tune=200, progress=False)
-    table = bb.predicted_against_observed(fit, times=[6.0, 12.0], landmark=2.0)
+    table = bb.checks.predicted_against_observed(fit, times=[6.0, 12.0], landmark=2.0)
     assert list(table["group"]) == [1, 1]
     hazard = np.exp(fit.posterior["log_baseline"].values.ravel())
     ratio = np.exp(fit.posterior["log_hazard_ratio"].values.ravel())
@@ -75,7 +75,7 @@ def test_calibration_by_hand() -> None:
 
 
 def test_groups_by_risk(synthetic_fit: Fit) -> None:
-    table = bb.predicted_against_observed(synthetic_fit, times=[12.0, 18.0], groups=3)
+    table = bb.checks.predicted_against_observed(synthetic_fit, times=[12.0, 18.0], groups=3)
     for _, one in table.groupby(["endpoint", "time"]):
         assert list(one["group"]) == [1, 2, 3]
         assert one["predicted"].is_monotonic_decreasing
@@ -88,4 +88,4 @@ def test_groups_by_risk(synthetic_fit: Fit) -> None:
         ({"times": [12.0], "mass": 2.0}, "mass must lie"),
     ):
         with pytest.raises(SpecError, match=message):
-            bb.predicted_against_observed(synthetic_fit, **arguments)
+            bb.checks.predicted_against_observed(synthetic_fit, **arguments)

@@ -42,7 +42,7 @@ def test_changes_are_those_of_fits_without_the_patient(synthetic_fit: Fit) -> No
 def test_the_most_influential_rows(synthetic_fit: Fit) -> None:
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
     found = bb.influence(synthetic_fit)
-    rows = bb.most_influential(cohort, found, endpoint="os")
+    rows = bb.checks.most_influential(cohort, found, endpoint="os")
     assert len(rows) == 10
     changes = np.abs(found["change"].sel(endpoint="os").values)
     np.testing.assert_allclose(np.abs(rows["change"]), np.sort(changes)[::-1][:10])
@@ -53,12 +53,12 @@ def test_the_most_influential_rows(synthetic_fit: Fit) -> None:
     assert row["age_group"] == levels[int(cohort.covariates["age_group"].values[index])]
     assert {"maintenance start", "marrow_blasts", "reliable"} <= set(rows.columns)
     with pytest.raises(EstimandError, match="No endpoint"):
-        bb.most_influential(cohort, found, endpoint="pfs")
+        bb.checks.most_influential(cohort, found, endpoint="pfs")
     with pytest.raises(SpecError, match="at least 1"):
-        bb.most_influential(cohort, found, endpoint="os", count=0)
+        bb.checks.most_influential(cohort, found, endpoint="os", count=0)
     other = found.assign_coords(patient=[f"x{i}" for i in range(found.sizes["patient"])])
     with pytest.raises(EstimandError, match="not in the cohort"):
-        bb.most_influential(cohort, other, endpoint="os")
+        bb.checks.most_influential(cohort, other, endpoint="os")
 
 
 def test_patients_who_matter_most_are_found() -> None:
@@ -89,7 +89,7 @@ def test_patients_who_matter_most_are_found() -> None:
         complete=False,
     )
     found = bb.influence(fit)
-    rows = bb.most_influential(cohort, found, endpoint="os", count=2)
+    rows = bb.checks.most_influential(cohort, found, endpoint="os", count=2)
     # Without the only event the ratio falls; without by far the longest time without one it rises.
     longest = f"p{int(np.argmax(time[:15]))}"
     assert set(rows["patient"]) == {"p0", longest}

@@ -24,7 +24,7 @@ def weibull_fits() -> tuple[Fit, Fit]:
 
 
 def test_expected_events_are_the_sum_over_patients(synthetic_fit: Fit) -> None:
-    events = bb.replicated_events(synthetic_fit, seed=1)
+    events = bb.checks.replicated_events(synthetic_fit, seed=1)
     table, people = synthetic_fit.person_time.table, synthetic_fit.person_time.people
     design = synthetic_fit.design
     for endpoint in ("os", "rfs"):
@@ -52,9 +52,9 @@ def test_a_wrong_baseline_is_found_and_a_right_one_is_not() -> None:
     constant, flexible = weibull_fits()
     curve = bb.simon_makuch(weibull_cohort(), LATE)
     for fit, wrong in ((constant, True), (flexible, False)):
-        events = bb.replicated_events(fit, seed=1)
+        events = bb.checks.replicated_events(fit, seed=1)
         values = events["p_value_interval"].values
-        replicated = bb.replicated_simon_makuch(fit, seed=1, times=[3.0])["survival"]
+        replicated = bb.checks.replicated_simon_makuch(fit, seed=1, times=[3.0])["survival"]
         one = curve[(curve["group"] == "no late") & (curve["time"] <= 3.0)].iloc[-1]
         share = float((replicated.sel(group="no late") > one["survival"]).mean())
         if wrong:
@@ -70,7 +70,7 @@ def test_replicated_curves_have_the_right_mean_and_spread() -> None:
     generator = np.random.default_rng(3)
     cohort = plain_cohort(generator.exponential(15.0, 800), seed=4)
     fit = bb.fit(cohort, LATE, cuts=[], seed=1, draws=500, tune=500, progress=False)
-    got = bb.replicated_simon_makuch(fit, seed=2, draws=1000, times=[5.0, 10.0])["survival"]
+    got = bb.checks.replicated_simon_makuch(fit, seed=2, draws=1000, times=[5.0, 10.0])["survival"]
     hazard = np.exp(fit.posterior["log_baseline"].values.ravel())
     greenwood = bb.simon_makuch(cohort, LATE)
     one = greenwood[greenwood["group"] == "no late"]
@@ -88,21 +88,21 @@ def test_replicated_curves_have_the_right_mean_and_spread() -> None:
 def test_figures(synthetic_fit: Fit) -> None:
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
     question = synthetic_fit.question
-    events = bb.replicated_events(synthetic_fit, seed=1)
-    curves = bb.replicated_simon_makuch(synthetic_fit, seed=1, draws=40, landmark=8.0)
+    events = bb.checks.replicated_events(synthetic_fit, seed=1)
+    curves = bb.checks.replicated_simon_makuch(synthetic_fit, seed=1, draws=40, landmark=8.0)
     observed = bb.simon_makuch(cohort, question, landmark=8.0)
-    table = bb.predicted_against_observed(synthetic_fit, times=[12.0, 18.0])
-    prior = bb.prior_predictive(synthetic_fit.definition, synthetic_fit.person_time, seed=1)
+    table = bb.checks.predicted_against_observed(synthetic_fit, times=[12.0, 18.0])
+    prior = bb.priors.prior_predictive(synthetic_fit.definition, synthetic_fit.person_time, seed=1)
     for figure, panels in (
         (bb.plots.replicated_events(events), 4),
         (bb.plots.replicated_simon_makuch(curves, observed), 4),
         (bb.plots.predicted_against_observed(table), 2),
         (bb.plots.prior_predictive(prior), 4),
-        (bb.plots.martingale_residuals(bb.martingale_residuals(synthetic_fit)), 2),
+        (bb.plots.martingale_residuals(bb.checks.martingale_residuals(synthetic_fit)), 2),
     ):
         assert len(figure.axes) == panels
         assert figure.get_suptitle() == "synthetic patients"
-    residuals = bb.martingale_residuals(synthetic_fit)
+    residuals = bb.checks.martingale_residuals(synthetic_fit)
     points = bb.plots.martingale_residuals(residuals).axes[0].lines
     deaths = int(synthetic_fit.person_time.people["event"].sel(endpoint="os").sum())
     assert np.size(points[0].get_xdata()) == deaths

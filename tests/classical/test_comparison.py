@@ -31,7 +31,7 @@ def test_all_rungs_are_of_the_same_episodes(
         return find_episodes(cohort, question)
 
     monkeypatch.setattr(comparison, "find_episodes", counted)
-    ladder = bb.bias_ladder(cohort, QUESTION, landmarks=[6.0, 8.0])
+    ladder = bb.classical.bias_ladder(cohort, QUESTION, landmarks=[6.0, 8.0])
     assert ladder["method"].nunique() > 6
     assert calls == [QUESTION]
 

@@ -66,7 +66,7 @@ def test_impossible_arguments(wrong: dict[str, float]) -> None:
     (name,) = wrong
     with pytest.raises(SpecError, match=name):
         bb.simon_makuch(stanford(), QUESTION, **wrong)  # type: ignore[arg-type]
-    for curve in (bb.kaplan_meier, bb.nelson_aalen):
+    for curve in (bb.kaplan_meier, bb.classical.nelson_aalen):
         with pytest.raises(SpecError, match=name):
             curve(stanford(), **wrong)  # type: ignore[arg-type]
 
@@ -74,12 +74,12 @@ def test_impossible_arguments(wrong: dict[str, float]) -> None:
 def test_a_sum_of_hazards_from_a_landmark_on() -> None:
     """Who is gone by then does not count: of four three are left, of whom two die, one by one."""
     cohort = small([(0.25, 1, None), (2.0, 1, None), (3.0, 1, None), (4.0, 0, None)])
-    found = bb.nelson_aalen(cohort, landmark=0.5)
+    found = bb.classical.nelson_aalen(cohort, landmark=0.5)
     assert found["time"].tolist() == [0.5, 2.0, 3.0, 4.0]
     expected = [0.0, 1 / 3, 1 / 3 + 1 / 2, 1 / 3 + 1 / 2]
     np.testing.assert_allclose(found["cumulative_hazard"], expected, rtol=1e-12)
     assert found["at_risk"].tolist() == [3, 3, 2, 1]
-    assert bb.nelson_aalen(cohort, landmark=0.0)["at_risk"].tolist()[0] == 4
+    assert bb.classical.nelson_aalen(cohort, landmark=0.0)["at_risk"].tolist()[0] == 4
 
 
 @settings(max_examples=60, deadline=None)
@@ -169,7 +169,7 @@ def test_curves_by_covariate_are_those_of_each_level() -> None:
     with pytest.raises(SpecError, match="No categorical covariate 'sex'"):
         bb.kaplan_meier(cohort, by="sex")
     with pytest.raises(SpecError, match="mass must lie"):
-        bb.nelson_aalen(cohort, mass=95)
+        bb.classical.nelson_aalen(cohort, mass=95)
 
 
 def test_bootstrap_band_equals_a_loop_over_drawn_studies() -> None:

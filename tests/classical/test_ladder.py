@@ -17,7 +17,7 @@ from tests.classical.tables import NAMED, TRANSPLANT, read
 
 
 def test_ladder_on_the_stanford_data(heart: Cohort) -> None:
-    ladder = bb.bias_ladder(heart, TRANSPLANT, landmarks=[30.0, 60.0]).set_index("method")
+    ladder = bb.classical.bias_ladder(heart, TRANSPLANT, landmarks=[30.0, 60.0]).set_index("method")
     assert list(ladder.index) == [
         "ever against never",
         "ever against never, adjusted",
@@ -56,7 +56,7 @@ def test_the_naive_rung_is_wrong_and_the_others_are_not() -> None:
     question = bb.Question(
         exposed="maintenance", eligible_from="consolidation", transplant="censor"
     )
-    ladder = bb.bias_ladder(cohort, question)
+    ladder = bb.classical.bias_ladder(cohort, question)
     naive = ladder[ladder["method"] == "ever against never"].set_index("endpoint")
     adjusted = bb.cox(cohort, question, adjusted=True).set_index("endpoint")
     for name, log_ratio in truth.log_hazard_ratio.items():
@@ -69,14 +69,14 @@ def test_the_naive_rung_is_wrong_and_the_others_are_not() -> None:
 
 def test_with_a_fit(synthetic_fit: Fit) -> None:
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
-    ladder = bb.bias_ladder(cohort, synthetic_fit.question, fit=synthetic_fit)
+    ladder = bb.classical.bias_ladder(cohort, synthetic_fit.question, fit=synthetic_fit)
     bayesian = ladder[ladder["method"] == "Bayesian"].set_index("endpoint")
     table = bb.summary(bb.hazard_ratio(synthetic_fit)).set_index("endpoint")
     pd.testing.assert_series_equal(
         bayesian["estimate"], table["median"], check_names=False, check_exact=False
     )
     with pytest.raises(SpecError, match="answers another question"):
-        bb.bias_ladder(cohort, TRANSPLANT, fit=synthetic_fit)
+        bb.classical.bias_ladder(cohort, TRANSPLANT, fit=synthetic_fit)
 
 
 def test_a_fit_made_on_another_processor_is_of_the_same_patients(synthetic_fit: Fit) -> None:
@@ -92,18 +92,20 @@ def test_a_fit_made_on_another_processor_is_of_the_same_patients(synthetic_fit: 
 
     size = whole.table["person_time"].shape
     rounded = with_time(1.0 + 1e-14 * random.integers(-9, 10, size))
-    ladder = bb.bias_ladder(cohort, synthetic_fit.question, fit=rounded)
+    ladder = bb.classical.bias_ladder(cohort, synthetic_fit.question, fit=rounded)
     assert "Bayesian" in set(ladder["method"])
     longer = np.ones(size)
     largest = np.unravel_index(int(whole.table["person_time"].values.argmax()), size)
     longer[largest] += (1 / 30.4375) / float(whole.table["person_time"].values[largest])
     with pytest.raises(SpecError, match="other patients"):
-        bb.bias_ladder(cohort, synthetic_fit.question, fit=with_time(longer))
+        bb.classical.bias_ladder(cohort, synthetic_fit.question, fit=with_time(longer))
 
 
 def test_the_figure_shows_every_rung_and_the_truth(synthetic_fit: Fit) -> None:
     cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
-    ladder = bb.bias_ladder(cohort, synthetic_fit.question, landmarks=[0.5, 8.0], fit=synthetic_fit)
+    ladder = bb.classical.bias_ladder(
+        cohort, synthetic_fit.question, landmarks=[0.5, 8.0], fit=synthetic_fit
+    )
     ratios = {name: float(np.exp(value)) for name, value in truth.log_hazard_ratio.items()}
     figure = bb.plots.bias_ladder(ladder, truth=ratios)
     assert figure.get_suptitle() == "synthetic patients"
@@ -131,11 +133,11 @@ def test_rungs_stand_alone() -> None:
     question = bb.Question(
         exposed="maintenance", eligible_from="consolidation", transplant="censor"
     )
-    ladder = bb.bias_ladder(cohort, question, landmarks=[8.0, 10.0])
+    ladder = bb.classical.bias_ladder(cohort, question, landmarks=[8.0, 10.0])
     alone = pd.concat(
         [
-            bb.ever_never(cohort, question),
-            bb.landmark_analysis(cohort, question, landmarks=[8.0, 10.0]),
+            bb.classical.ever_never(cohort, question),
+            bb.classical.landmark_analysis(cohort, question, landmarks=[8.0, 10.0]),
             bb.cox(cohort, question),
         ]
     )
@@ -144,7 +146,7 @@ def test_rungs_stand_alone() -> None:
     for column in ("estimate", "lower", "upper", "events"):
         np.testing.assert_array_equal(merged[column], merged[f"{column}_ladder"])
     with pytest.raises(SpecError, match="landmarks must be times"):
-        bb.landmark_analysis(cohort, question, landmarks=[-1.0])
+        bb.classical.landmark_analysis(cohort, question, landmarks=[-1.0])
 
 
 def states() -> Cohort:
@@ -181,7 +183,7 @@ def test_states_are_what_they_are_to_the_question_in_every_rung() -> None:
     name = "patient" if "patient" in rows else rows.columns[0]
     ever = rows.groupby(name)["exposed"].transform("max")
     rows["ever"] = ever * (1 - rows["other"])
-    ladder = bb.bias_ladder(cohort, NAMED, landmarks=[4.0]).set_index("method")
+    ladder = bb.classical.bias_ladder(cohort, NAMED, landmarks=[4.0]).set_index("method")
     expected = plain_cox(rows, ["exposed", "other"])
     assert ladder.loc["time-varying Cox", "estimate"] == pytest.approx(expected, rel=1e-9)
     naive = plain_cox(rows, ["ever", "other"])
@@ -207,7 +209,7 @@ def test_states_are_what_they_are_to_the_question_in_every_rung() -> None:
 
 def test_petos_odds_ratio_is_called_near_only_where_it_is() -> None:
     """Few in the phase, and all of them die soon: one step from 1 goes too far."""
-    near = bb.bias_ladder(states(), bb.Question(exposed="two", eligible_from="entry"))
+    near = bb.classical.bias_ladder(states(), bb.Question(exposed="two", eligible_from="entry"))
     rows = near.set_index("method")
     ratio = rows["estimate"]["Mantel-Byar (Peto)"] / rows["estimate"]["time-varying Cox"]
     assert max(ratio, 1 / ratio) < 1.1
@@ -217,7 +219,9 @@ def test_petos_odds_ratio_is_called_near_only_where_it_is() -> None:
     days = np.where(place < 12, 2.0 + 0.9 * place, 2.0 + 0.25 * (place * 37 % 199))
     died = np.where(place < 12, 1, place % 2)
     table = pd.DataFrame({"id": place, "days": days, "died": died, "t": start})
-    rows = bb.bias_ladder(read(table, unit="months", start="t"), TRANSPLANT).set_index("method")
+    rows = bb.classical.bias_ladder(read(table, unit="months", start="t"), TRANSPLANT).set_index(
+        "method"
+    )
     peto, cox = rows["estimate"]["Mantel-Byar (Peto)"], rows["estimate"]["time-varying Cox"]
     # R 4.2, survival 3.5-3: coxph(Surv(start, stop, died) ~ phase) on the counting process.
     assert cox == pytest.approx(19.36209, rel=1e-6)

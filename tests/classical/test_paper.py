@@ -10,7 +10,7 @@ from bayesblina.inference.fitting import Fit
 
 
 def test_published_numbers() -> None:
-    table = bb.published().set_index(["quantity", "endpoint", "group"])
+    table = bb.paper.published().set_index(["quantity", "endpoint", "group"])
     assert table["value"]["patients"].tolist() == [267, 86, 36]
     assert table["value"]["median"]["rfs"].tolist() == [14.5, 9.8]
     assert table["value"]["median"]["os"]["no maintenance"] == 15.5
@@ -22,7 +22,7 @@ def test_published_numbers() -> None:
 
 def test_compared(synthetic_fit: Fit) -> None:
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
-    table = bb.compare_with_published(cohort, synthetic_fit, landmark=8.0)
+    table = bb.paper.compare_with_published(cohort, synthetic_fit, landmark=8.0)
     assert table.attrs["synthetic"]
     assert len(table) == 2 * (2 * 3 + 1)
     curves = bb.simon_makuch(cohort, synthetic_fit.question)
@@ -48,4 +48,4 @@ def test_compared(synthetic_fit: Fit) -> None:
 def test_another_comparison_is_refused(synthetic_fit: Fit) -> None:
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
     with pytest.raises(EstimandError, match="not defined here"):
-        bb.compare_with_published(cohort, synthetic_fit, landmark=0.5)
+        bb.paper.compare_with_published(cohort, synthetic_fit, landmark=0.5)

@@ -40,8 +40,8 @@ def test_any_unit(jasa1: Cohort) -> None:
     table = pd.read_csv(ROOT / "tests" / "data" / "stanford_jasa1.csv")
     table[["days", "transplant_day"]] /= 365.25
     ladders = [
-        bb.bias_ladder(jasa1, TRANSPLANT, landmarks=[30.0]),
-        bb.bias_ladder(read(table, unit="years"), TRANSPLANT, landmarks=[30 / 365.25]),
+        bb.classical.bias_ladder(jasa1, TRANSPLANT, landmarks=[30.0]),
+        bb.classical.bias_ladder(read(table, unit="years"), TRANSPLANT, landmarks=[30 / 365.25]),
     ]
     columns = ["estimate", "lower", "upper", "patients", "events"]
     pd.testing.assert_frame_equal(ladders[0][columns], ladders[1][columns])
@@ -221,7 +221,7 @@ def test_who_enters_the_phase_at_the_landmark_is_in_it() -> None:
     rows = [(10.0, 1, 4.0), (12.0, 1, 4.0), (9.0, 1, np.nan), (14.0, 0, np.nan), (6.0, 1, np.nan)]
     table = pd.DataFrame(rows, columns=["days", "died", "t"]).assign(id=range(5))
     cohort = read(table, unit="months", start="t")
-    row = bb.landmark_analysis(cohort, TRANSPLANT, landmarks=[4.0]).iloc[0]
+    row = bb.classical.landmark_analysis(cohort, TRANSPLANT, landmarks=[4.0]).iloc[0]
     assert (row["patients"], row["events"]) == (5, 4)
     assert (row["events_exposed"], row["events_reference"]) == (2, 2)
     fit = fit_cox(

@@ -67,8 +67,8 @@ def test_no_curve_starts_before_the_questions_landmark() -> None:
     assert len(bb.simon_makuch(cohort, question, landmark=9.0))
     fit = bb.fit(cohort, question, seed=1, draws=100, tune=200, progress=False)
     for draw in (
-        lambda: bb.replicated_simon_makuch(fit, seed=1, draws=5, landmark=6.0),
-        lambda: bb.predicted_against_observed(fit, times=[12.0], landmark=6.0),
+        lambda: bb.checks.replicated_simon_makuch(fit, seed=1, draws=5, landmark=6.0),
+        lambda: bb.checks.predicted_against_observed(fit, times=[12.0], landmark=6.0),
     ):
         with pytest.raises(SpecError, match="nobody could die in between"):
             draw()
@@ -133,11 +133,11 @@ def test_the_median_is_not_missed_by_rounding(size: int) -> None:
 def test_a_ladder_takes_no_other_patients_fit(synthetic_fit: Fit) -> None:
     other, _ = bb.simulate.blinatumomab_cohort(seed=2)
     with pytest.raises(SpecError, match="other patients"):
-        bb.bias_ladder(other, QUESTION, fit=synthetic_fit)
+        bb.classical.bias_ladder(other, QUESTION, fit=synthetic_fit)
     own, _ = bb.simulate.blinatumomab_cohort(seed=1)
-    assert "Bayesian" in set(bb.bias_ladder(own, QUESTION, fit=synthetic_fit)["method"])
+    assert "Bayesian" in set(bb.classical.bias_ladder(own, QUESTION, fit=synthetic_fit)["method"])
     with pytest.raises(SpecError, match="landmarks must be a list"):
-        bb.bias_ladder(own, QUESTION, landmarks=8.0)  # type: ignore[arg-type]
+        bb.classical.bias_ladder(own, QUESTION, landmarks=8.0)  # type: ignore[arg-type]
     for times in (5.0, "x"):
         with pytest.raises(SpecError, match="times must be"):
             bb.numbers_at_risk(own, QUESTION, times)
@@ -262,7 +262,7 @@ def test_an_adverse_event_needs_follow_up() -> None:
     )
     events = pd.DataFrame({"id": ["p0", "p1"], "term": ["fever", "fever"], "start": [2.0, 0.0]})
     with pytest.raises(DataError, match="patients without follow-up") as caught:
-        bb.adverse_events(events, cohort, patient="id", term="term", start="start")
+        bb.safety.adverse_events(events, cohort, patient="id", term="term", start="start")
     assert "p1" in caught.value.words(show_ids=True)
 
 
@@ -310,7 +310,7 @@ def test_landmarks_are_tied_with_times_that_differ_by_noise() -> None:
     for landmark, count in ((None, 5), (3.0, 4)):
         risk = bb.numbers_at_risk(cohort, question, [3.0], landmark=landmark)
         assert risk["at_risk"].sum() == count
-    table = bb.landmark_analysis(cohort, question, landmarks=[3.0])
+    table = bb.classical.landmark_analysis(cohort, question, landmarks=[3.0])
     assert int(table["patients"].iloc[0]) == 4
 
 

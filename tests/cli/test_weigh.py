@@ -84,8 +84,12 @@ def test_a_trial_by_command_is_that_of_python(
 ) -> None:
     path, out = write(tmp_path, patients), tmp_path / "out"
     cohort, history = patients
-    trial = bb.clone_censor_weight(cohort, QUESTION, endpoint="os", grace=6.0, history=history)
-    right = bb.weighted_effect(trial, seed=1, draws=50, times=[6.0, 12.0], horizon=12.0).table
+    trial = bb.weighting.clone_censor_weight(
+        cohort, QUESTION, endpoint="os", grace=6.0, history=history
+    )
+    right = bb.weighting.weighted_effect(
+        trial, seed=1, draws=50, times=[6.0, 12.0], horizon=12.0
+    ).table
     result = call("weigh", path, "--out", out, "--json")
     assert result.exit_code == 0, result.output
     written = pd.read_csv(out / "weighted_effect_os.csv")
@@ -107,8 +111,10 @@ def test_a_trial_by_command_is_that_of_python(
 
 def test_the_arms_are_drawn_for_what_they_are(patients: tuple[bb.Cohort, pd.DataFrame]) -> None:
     cohort, history = patients
-    trial = bb.clone_censor_weight(cohort, QUESTION, endpoint="os", grace=6.0, history=history)
-    curves = bb.weighted_effect(trial, seed=1, draws=20).survival
+    trial = bb.weighting.clone_censor_weight(
+        cohort, QUESTION, endpoint="os", grace=6.0, history=history
+    )
+    curves = bb.weighting.weighted_effect(trial, seed=1, draws=20).survival
     assert curves is not None
     (axis,) = bb.plots.survival(curves).axes
     _, labels = axis.get_legend_handles_labels()
@@ -124,7 +130,7 @@ def test_the_marginal_ratio_by_command_is_that_of_python(
     (name, found), *more = study.weighted(study.cohort()).items()
     assert (name, more) == ("os", [])
     cohort, history = patients
-    right = bb.starting_weights(
+    right = bb.weighting.starting_weights(
         cohort,
         QUESTION,
         endpoint="os",

@@ -31,10 +31,10 @@ FIRST = {
     "Fit": "bayesblina.fit ",
     "Cohort": "bayesblina.read_cohort",
     "Cohort | CohortScan": "bayesblina.read_cohort",
-    "StudyDesign": "bayesblina.StudyDesign",
-    "AdverseEvents": "bayesblina.adverse_events",
+    "StudyDesign": "bayesblina.planning.StudyDesign",
+    "AdverseEvents": "bayesblina.safety.adverse_events",
     "Sensitivity": "bayesblina.sensitivity",
-    "Weighted": "bayesblina.starting_weights",
+    "Weighted": "bayesblina.weighting.starting_weights",
     "PersonTime": "bayesblina.expose",
     "Prediction": "bayesblina.loo",
     "Account": "cohort.account",
@@ -200,7 +200,7 @@ def test_all_are_walked() -> None:
 def test_tables_name_what_makes_them() -> None:
     for function, made_by in (
         (tables.probabilities, "bayesblina.probabilities"),
-        (tables.bias_ladder, "bayesblina.bias_ladder"),
+        (tables.bias_ladder, "bayesblina.classical.bias_ladder"),
         (tables.models, "bayesblina.compare"),
         (tables.scenarios, "bayesblina.sensitivity"),
         (tables.baseline, "fit.gate"),
@@ -215,7 +215,7 @@ def test_numbers() -> None:
         with pytest.raises(TypeError, match="ratio: expected numbers, got"):
             require_numbers(wrong, "ratio")
     with pytest.raises(TypeError, match="lower: expected a number, got str"):
-        bb.scepticism_limit("0.5", 0.9)  # type: ignore[arg-type]
+        bb.priors.scepticism_limit("0.5", 0.9)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="regime: expected Never or From or WithPhases, got str"):
         bb.contrast(xr.Dataset(), "never", "from")  # type: ignore[arg-type]
 
@@ -267,17 +267,17 @@ def test_every_seed_is_looked_at_first(function: Callable[..., Any], synthetic_f
         "Question": QUESTION,
         "ModelDefinition": synthetic_fit.definition,
         "PersonTime": synthetic_fit.person_time,
-        "StudyDesign": bb.StudyDesign(
+        "StudyDesign": bb.planning.StudyDesign(
             patients=100, hazards=(0.1,), start_hazards=(0.1,), hazard_ratio=0.7, follow_up=24.0
         ),
-        "AdverseEvents": bb.adverse_events(
+        "AdverseEvents": bb.safety.adverse_events(
             drawn, cohort, patient="patient_id", term="term", start="month", transplant="censor"
         ),
         "pd.DataFrame": bb.simulate.blinatumomab_table(1),
         "Weighted": None,
     }
     if str(next(iter(inspect.signature(function).parameters.values())).annotation) == "Weighted":
-        kinds["Weighted"] = bb.starting_weights(cohort, QUESTION, endpoint="os")
+        kinds["Weighted"] = bb.weighting.starting_weights(cohort, QUESTION, endpoint="os")
     for seed in (10**4000, True, -1):
         given = {
             name: kinds.get(str(one.annotation))
@@ -405,9 +405,9 @@ def test_true_is_no_number_of_a_design(change: dict[str, Any]) -> None:
         "hazard_ratio": 0.7,
         "follow_up": 24.0,
     }
-    bb.StudyDesign(**design)
+    bb.planning.StudyDesign(**design)
     with pytest.raises(SpecError, match=r"numbers?.*got|whole number"):
-        bb.StudyDesign(**(design | change))
+        bb.planning.StudyDesign(**(design | change))
 
 
 def test_true_is_no_cut() -> None:

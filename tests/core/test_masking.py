@@ -55,7 +55,7 @@ RUNGS = (MANTEL_BYAR, COX)
 
 def test_the_attack_works_on_what_is_not_masked() -> None:
     for events in (1, 2, 3, 4):
-        ladder = bb.bias_ladder(cohort(events), QUESTION)
+        ladder = bb.classical.bias_ladder(cohort(events), QUESTION)
         assert of_rungs(ladder) == pytest.approx(events, abs=0.3)
 
 
@@ -65,7 +65,7 @@ def small(demo: Path, exposed_events: int) -> Results:
     results = read_results(demo)
     person_time = bb.person_time(one, QUESTION, cuts=[12.0])
     flow = (one.account(cuts=[12.0]) + person_time.account()).table
-    ladder = bb.bias_ladder(one, QUESTION, landmarks=[8.0])
+    ladder = bb.classical.bias_ladder(one, QUESTION, landmarks=[8.0])
     own = ladder[ladder["method"] == COX].iloc[0]
     last = [dict(own, method=name, note="posterior median") for name in (COMPANION, BAYESIAN)]
     ladder = pd.concat([ladder, pd.DataFrame(last)], ignore_index=True)

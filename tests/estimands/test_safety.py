@@ -31,7 +31,7 @@ def cohort_of(rows: list[tuple[float, float | None, float | None]]) -> Cohort:
 
 def read(cohort: Cohort, rows: list[tuple[str, str, float, int]], **options: Any) -> AdverseEvents:
     table = pd.DataFrame(rows, columns=["id", "term", "month", "grade"])
-    return bb.adverse_events(
+    return bb.safety.adverse_events(
         table,
         cohort,
         patient="id",
@@ -113,7 +113,7 @@ def test_everything_wrong_at_once() -> None:
     assert "p9" not in str(error.value)
     assert "not in the cohort [1 patient]" in str(error.value)
     with pytest.raises(DataError, match="no such column"):
-        bb.adverse_events(
+        bb.safety.adverse_events(
             pd.DataFrame({"id": ["p0"]}), cohort, patient="id", term="term", start="month"
         )
     with pytest.raises(SpecError, match="no 'pfs'"):
@@ -133,7 +133,7 @@ def published() -> AdverseEvents:
 
 def test_published_incidences_come_out_of_the_counts() -> None:
     events = published()
-    found = bb.incidence(events, seed=1, among="maintenance", draws=5000)
+    found = bb.safety.incidence(events, seed=1, among="maintenance", draws=5000)
     np.testing.assert_array_equal(found["patients"], [36, 36, 36])
     np.testing.assert_array_equal(
         np.round(100 * found["with_event"] / found["patients"], 1), [97.2, 86.1, 72.2]
@@ -147,13 +147,13 @@ def test_published_incidences_come_out_of_the_counts() -> None:
         for got, level in ((row["lower"], 0.025), (row["upper"], 0.975)):
             error = np.sqrt(level * (1 - level) / 20_000) / exact.pdf(exact.ppf(level))
             assert abs(got - exact.ppf(level)) < 4 * error
-    everybody = bb.incidence(events, seed=1)
+    everybody = bb.safety.incidence(events, seed=1)
     np.testing.assert_array_equal(everybody["patients"], [40, 36, 36])
 
 
 def test_paired_incidence_is_the_dirichlet_posteriors() -> None:
     events = published()
-    found = bb.paired_incidence(events, "consolidation", "maintenance", seed=3, draws=5000)
+    found = bb.safety.paired_incidence(events, "consolidation", "maintenance", seed=3, draws=5000)
     # The first 26 have events in both, the next 5 in consolidation only, 5 in neither.
     cells = [found.attrs[name] for name in ("both", "only_first", "only_second", "neither")]
     assert cells == [26, 5, 0, 5]
@@ -163,20 +163,20 @@ def test_paired_incidence_is_the_dirichlet_posteriors() -> None:
     assert abs(row["mean"] - (p - q)) < 4 * row["mcse"]
     variance = (p * (1 - p) + q * (1 - q) + 2 * p * q) / (total + 1)
     assert row["sd"] == pytest.approx(np.sqrt(variance), rel=0.03)
-    ratio = bb.paired_incidence(
+    ratio = bb.safety.paired_incidence(
         events, "consolidation", "maintenance", seed=3, kind="ratio", draws=5000
     )
     assert bool((ratio["incidence_ratio"] > 0).all())
     with pytest.raises(EstimandError, match="both sides"):
-        bb.paired_incidence(events, "maintenance", "maintenance", seed=1)
+        bb.safety.paired_incidence(events, "maintenance", "maintenance", seed=1)
     with pytest.raises(EstimandError, match="Nearest: maintenance"):
-        bb.paired_incidence(events, "maintainance", "consolidation", seed=1)
+        bb.safety.paired_incidence(events, "maintainance", "consolidation", seed=1)
 
 
 @pytest.mark.parametrize(("per", "factor"), [("months", 1.0), ("years", 1 / 12)])
 def test_event_rate_is_the_gamma_posteriors(per: str, factor: float) -> None:
     events = published()
-    rates = bb.event_rate(events, seed=2, per=per, draws=5000)
+    rates = bb.safety.event_rate(events, seed=2, per=per, draws=5000)
     np.testing.assert_allclose(
         rates["person_time"], np.array([36 * 3 + 4 * 5, 36 * 5, 36 * 12]) * factor
     )
@@ -186,7 +186,7 @@ def test_event_rate_is_the_gamma_posteriors(per: str, factor: float) -> None:
         for level in (0.025, 0.5, 0.975):
             error = np.sqrt(level * (1 - level) / values.size) / exact.pdf(exact.ppf(level))
             assert abs(np.quantile(values, level) - exact.ppf(level)) < 4 * error
-    ratio = bb.phase_contrast(rates, "maintenance", "consolidation")["event_rate_ratio"]
+    ratio = bb.safety.phase_contrast(rates, "maintenance", "consolidation")["event_rate_ratio"]
     draws = rates["event_rate"]
     np.testing.assert_array_equal(
         ratio.values,
@@ -194,9 +194,11 @@ def test_event_rate_is_the_gamma_posteriors(per: str, factor: float) -> None:
     )
     assert len(bb.summary(ratio.to_dataset())) == 1
     with pytest.raises(EstimandError, match="paired_incidence"):
-        bb.phase_contrast(bb.incidence(events, seed=1), "maintenance", "consolidation")
+        bb.safety.phase_contrast(
+            bb.safety.incidence(events, seed=1), "maintenance", "consolidation"
+        )
     with pytest.raises(SpecError, match="per must be one of"):
-        bb.event_rate(events, seed=1, per="year")
+        bb.safety.event_rate(events, seed=1, per="year")
 
 
 def test_shrinkage_beats_raw_rates() -> None:
@@ -216,7 +218,7 @@ def test_shrinkage_beats_raw_rates() -> None:
                     for month in generator.random(count) * 12
                 ]
     events = read(cohort, rows)
-    rates = bb.event_rates_by_term(events, seed=1, per="months")
+    rates = bb.safety.event_rates_by_term(events, seed=1, per="months")
     assert rates.attrs["converged"] == 1
     position = [int(name[1:]) for name in rates["term"].values]
     raw = np.array(
@@ -228,7 +230,7 @@ def test_shrinkage_beats_raw_rates() -> None:
     mean = rates["event_rate"].mean(("chain", "draw")).values
     error = ((mean - truth[position]) ** 2).sum()
     assert error < ((raw - truth[position]) ** 2).sum()
-    ratio = bb.phase_contrast(rates, rates["phase"].values[1], rates["phase"].values[0])
+    ratio = bb.safety.phase_contrast(rates, rates["phase"].values[1], rates["phase"].values[0])
     table = bb.summary(ratio)
     covered = (table["lower"] < 0.5) & (table["upper"] > 0.5)
     # 95 % of 40, less three standard errors.
@@ -250,7 +252,7 @@ def test_coordinates_of_effects_leave_their_prior_alone() -> None:
 
 def test_shrinkage_needs_terms() -> None:
     with pytest.raises(EstimandError, match="at least two event terms"):
-        bb.event_rates_by_term(published(), seed=1)
+        bb.safety.event_rates_by_term(published(), seed=1)
 
 
 def test_synthetic_events_have_their_rates() -> None:
@@ -259,7 +261,7 @@ def test_synthetic_events_have_their_rates() -> None:
     )
     table = bb.simulate.adverse_events(cohort, seed=4)
     assert table.attrs["synthetic"]
-    events = bb.adverse_events(
+    events = bb.safety.adverse_events(
         table,
         cohort,
         patient="patient_id",

@@ -274,7 +274,7 @@ def test_fractions_are_averages_over_patients(monkeypatch: pytest.MonkeyPatch) -
 def test_expected_events_are_the_compensator() -> None:
     """What a patient's survival loses in a cell, in logarithms; by loops for one draw."""
     fit = from_prior()
-    events = bb.replicated_events(fit, seed=1)
+    events = bb.checks.replicated_events(fit, seed=1)
     edges = [0.0, *fit.person_time.cuts, math.inf]
     reference = int(np.flatnonzero(fit.person_time.table["role"].values == "reference")[0])
     draw = 1
@@ -294,16 +294,16 @@ def test_expected_events_are_the_compensator() -> None:
         got = events["expected"].sel(endpoint=endpoint).values[0, draw]
         np.testing.assert_allclose(got, expected, atol=1e-9)
     # The same, summed in other ways.
-    residuals = bb.martingale_residuals(fit)
+    residuals = bb.checks.martingale_residuals(fit)
     total = events["expected"].mean(("chain", "draw")).sum(("interval", "phase"))
     np.testing.assert_allclose(residuals["expected"].sum("patient"), total, rtol=1e-10)
     last = float(np.nanmax(fit.person_time.people["exit"].values))
     first = float(np.nanmin(fit.person_time.people["begin"].values))
-    table = bb.predicted_against_observed(fit, times=[last - 1e-9], groups=1, landmark=first)
+    table = bb.checks.predicted_against_observed(fit, times=[last - 1e-9], groups=1, landmark=first)
     assert len(table) == 2
     for row in table.itertuples():
         assert row.expected == pytest.approx(float(total.sel(endpoint=row.endpoint)), rel=1e-6)
-    curves = bb.replicated_simon_makuch(fit, seed=1, draws=3)
+    curves = bb.checks.replicated_simon_makuch(fit, seed=1, draws=3)
     assert float(curves["survival"].min()) >= 0
 
 
@@ -422,7 +422,7 @@ def test_a_long_follow_up_shows_the_fraction() -> None:
         assert abs(mean - true) < 3.5 * sd
     fraction = bb.cured_fraction(fit)["cured_fraction"]
     assert float(fraction.mean()) == pytest.approx(FRACTION, abs=3.5 * float(fraction.std()))
-    shown = bb.cure_identifiability(fit).iloc[0]
+    shown = bb.checks.cure_identifiability(fit).iloc[0]
     assert shown["identified"]
     assert shown["contraction"] > 0.9
     assert shown["followed_after"] > 0
@@ -432,7 +432,7 @@ def test_a_long_follow_up_shows_the_fraction() -> None:
 def test_a_short_follow_up_leaves_it_to_the_prior() -> None:
     cohort = simulated(4.0, patients=150)
     fit = fitted(cohort, cuts=[2.0])
-    shown = bb.cure_identifiability(fit).iloc[0]
+    shown = bb.checks.cure_identifiability(fit).iloc[0]
     assert not shown["identified"]
     assert shown["contraction"] < 0.5
     one = cohort.endpoints["os"]

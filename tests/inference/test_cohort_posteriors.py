@@ -16,7 +16,7 @@ from bayesblina.core.arrays import Bools, Floats
 from bayesblina.inference.cohort_posteriors import _distance, cohort_posteriors
 from bayesblina.inference.companion import partial_posterior
 from bayesblina.inference.model_data import person_time_for
-from bayesblina.studies.study_designs import Cohorts, StudyDesign, as_cohort, simulate_cohorts
+from bayesblina.studies.planning.designs import Cohorts, StudyDesign, as_cohort, simulate_cohorts
 
 DESIGN = StudyDesign(
     patients=86,

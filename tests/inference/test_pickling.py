@@ -54,7 +54,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "phases": lambda: bb.Phases(a="a_month", b=bb.Phase(start="b_month", end="b_end")),
     "question": lambda: QUESTION,
     "regime": lambda: bb.WithPhases({"consolidation": 3.0, "maintenance": 8.0}),
-    "design": lambda: bb.StudyDesign(
+    "design": lambda: bb.planning.StudyDesign(
         patients=100,
         hazards=(0.1,),
         start_hazards=(0.1,),

@@ -184,7 +184,7 @@ def test_every_dataset_of_adam_has_its_hash() -> None:
     # What was in memory has no bytes of a file.
     held = bb.read_adam(adsl, pd.read_csv(adtte, dtype=str, keep_default_na=False), adex, **given)
     assert set(held.file_hashes) == {"adsl.csv (ADSL)", "adex.csv (ADEX)"}
-    events = bb.adverse_events(
+    events = bb.safety.adverse_events(
         adae,
         cohort,
         patient="USUBJID",

@@ -184,9 +184,9 @@ REFUSED: dict[str, Callable[[Fit, bb.Cohort], object]] = {
     "leave_one_out": lambda fit, _: bb.loo(fit),
     "compare": lambda fit, _: bb.compare({"one": fit, "other": fit}),
     "influence": lambda fit, _: bb.influence(fit),
-    "power_scaling": lambda fit, _: bb.power_scaling(fit),
-    "replicated_events": lambda fit, _: bb.replicated_events(fit, seed=1),
-    "replicated_simon_makuch": lambda fit, _: bb.replicated_simon_makuch(fit, seed=1),
+    "power_scaling": lambda fit, _: bb.priors.power_scaling(fit),
+    "replicated_events": lambda fit, _: bb.checks.replicated_events(fit, seed=1),
+    "replicated_simon_makuch": lambda fit, _: bb.checks.replicated_simon_makuch(fit, seed=1),
     "k_fold": lambda _, cohort: bb.k_fold(cohort, QUESTION, model="free", folds=3, seed=1),
 }
 
@@ -199,7 +199,7 @@ def test_refused(name: str, fit: Fit, cohort: bb.Cohort) -> None:
 
 def test_no_prior_of_the_baseline(fit: Fit) -> None:
     with pytest.raises(EstimandError, match="no prior of the baseline"):
-        bb.prior_predictive(fit.definition, fit.person_time, seed=1)
+        bb.priors.prior_predictive(fit.definition, fit.person_time, seed=1)
     with pytest.raises(SpecError, match="no density of baselines"):
         build_model(fit.definition, fit.person_time)
     with pytest.raises(SpecError, match="has no prior 'level'"):
@@ -264,7 +264,7 @@ def test_transitions_of_a_course(cohort: bb.Cohort) -> None:
 
 
 def test_imputed_dropouts(cohort: bb.Cohort, fit: Fit) -> None:
-    found = bb.informative_dropout(
+    found = bb.bias.informative_dropout(
         cohort,
         fit,
         hazard_ratio_exposed=1.5,

@@ -171,7 +171,7 @@ def test_influence_of_pieces_is_that_of_the_patients() -> None:
         cut["change"].sel(patient=whole["patient"]), whole["change"], rtol=1e-7, atol=1e-9
     )
     # The analyst looks patients up in the table that was cut.
-    rows = bb.most_influential(cohort_of(patients()), cut, endpoint="os", count=3)
+    rows = bb.checks.most_influential(cohort_of(patients()), cut, endpoint="os", count=3)
     assert set(rows["patient"]) <= set(patients()["id"])
 
 
@@ -269,10 +269,10 @@ def test_weighted_follow_up_knows_its_persons() -> None:
     table = patients()
     cohort = cohort_of(table)
     question = bb.Question(exposed="late", eligible_from="entry")
-    found = bb.starting_weights(cohort, question, endpoint="os")
+    found = bb.weighting.starting_weights(cohort, question, endpoint="os")
     assert found.cohort.persons is not None
     np.testing.assert_array_equal(found.cohort.persons, cohort.patients[found.of])
-    copies = bb.clone_censor_weight(cohort, question, endpoint="os", grace=2.0)
+    copies = bb.weighting.clone_censor_weight(cohort, question, endpoint="os", grace=2.0)
     person_time = bb.person_time(copies.cohort, copies.question, cuts=CUTS, weights=copies.weights)
     assert set(person_time.persons.ids) <= set(table["id"])
     assert _overlapping(person_time, "os")
@@ -283,12 +283,18 @@ def test_weighted_follow_up_knows_its_persons() -> None:
 
 
 def test_residuals_of_copies_and_pieces_are_those_of_patients() -> None:
-    ours, theirs = bb.martingale_residuals(weighted()), bb.martingale_residuals(of_copies())
+    ours, theirs = (
+        bb.checks.martingale_residuals(weighted()),
+        bb.checks.martingale_residuals(of_copies()),
+    )
     for name in ("residual", "events", "expected", "sd"):
         np.testing.assert_allclose(
             theirs[name].sel(patient=ours["patient"]), ours[name], rtol=1e-9, atol=1e-12
         )
-    whole, cut = bb.martingale_residuals(of_wholes()), bb.martingale_residuals(of_pieces())
+    whole, cut = (
+        bb.checks.martingale_residuals(of_wholes()),
+        bb.checks.martingale_residuals(of_pieces()),
+    )
     for name in ("residual", "events", "expected", "sd"):
         np.testing.assert_allclose(
             cut[name].sel(patient=whole["patient"]), whole[name], rtol=1e-9, atol=1e-9
@@ -297,7 +303,7 @@ def test_residuals_of_copies_and_pieces_are_those_of_patients() -> None:
 
 def test_weighted_residuals_sum_to_nothing() -> None:
     table = patients()
-    found = bb.martingale_residuals(weighted())
+    found = bb.checks.martingale_residuals(weighted())
     deaths = float((table["weight"] * table["event"]).sum())
     assert float(found["events"].sum()) == deaths
     # The level's score: events expected are a gamma variable with mean and variance the events;
@@ -305,7 +311,7 @@ def test_weighted_residuals_sum_to_nothing() -> None:
     error = 4.0 * math.sqrt(deaths / 800)
     assert abs(float(found["residual"].sum())) < error
     # Without weights they are far from it.
-    plain = bb.martingale_residuals(of_wholes())
+    plain = bb.checks.martingale_residuals(of_wholes())
     assert abs(float(plain["residual"].sum())) > 3.0 * error
     axis = draw_residuals(found).axes[0]
     assert np.size(axis.lines[0].get_xdata()) == int(table["event"].sum())
@@ -327,7 +333,10 @@ def test_observed_curves_of_weights_are_those_of_copies() -> None:
             bb.simon_makuch(cohort, LATE, landmark=1.0, weights=weights),
             bb.simon_makuch(cohort_of(copies), LATE, landmark=1.0),
         ),
-        (bb.nelson_aalen(cohort, weights=weights), bb.nelson_aalen(cohort_of(copies))),
+        (
+            bb.classical.nelson_aalen(cohort, weights=weights),
+            bb.classical.nelson_aalen(cohort_of(copies)),
+        ),
     ):
         value = "survival" if "survival" in ours else "cumulative_hazard"
         for column in ("time", value, "at_risk", "events"):
@@ -396,12 +405,12 @@ def test_predicted_against_observed_survival_is_weighted() -> None:
     # Patients of equal risk may be in either of two groups: all together.
     one: dict[str, Any] = {"times": [3.0, 6.0], "landmark": 1.0, "groups": 1}
     ours, theirs = (
-        bb.predicted_against_observed(weighted(), **one),
-        bb.predicted_against_observed(of_copies(), **one),
+        bb.checks.predicted_against_observed(weighted(), **one),
+        bb.checks.predicted_against_observed(of_copies(), **one),
     )
     for column in ("patients", "predicted", "predicted_lower", "observed", "events", "expected"):
         np.testing.assert_allclose(ours[column], theirs[column], rtol=1e-9)
-    plain = bb.predicted_against_observed(of_wholes(), **one)
+    plain = bb.checks.predicted_against_observed(of_wholes(), **one)
     assert (plain["observed"] - ours["observed"]).min() > 0.05
     assert (abs(plain["predicted"] - ours["predicted"]) > 1e-4).all()
 
@@ -438,11 +447,14 @@ def test_equal_weights_replicate_as_none() -> None:
     twice = with_person_time(exposed(patients(), weights=np.full(SIZE, 2.0)))
     plain = of_wholes()
     curves = [
-        bb.replicated_simon_makuch(one, seed=1, draws=20, landmark=1.0)["survival"]
+        bb.checks.replicated_simon_makuch(one, seed=1, draws=20, landmark=1.0)["survival"]
         for one in (twice, plain)
     ]
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-9)
-    ours, theirs = bb.replicated_events(twice, seed=1), bb.replicated_events(plain, seed=1)
+    ours, theirs = (
+        bb.checks.replicated_events(twice, seed=1),
+        bb.checks.replicated_events(plain, seed=1),
+    )
     for name in ("observed", "expected", "replicated"):
         np.testing.assert_allclose(ours[name], 2.0 * theirs[name], rtol=1e-9)
     for name in ("p_value", "p_value_interval"):
@@ -456,10 +468,10 @@ def test_replicates_have_the_variance_of_weighted_events() -> None:
     same = fit.posterior.isel(chain=[0] * 4, draw=[0] * 1000)
     same = same.assign_coords(chain=np.arange(4), draw=np.arange(1000))
     fixed = replace(fit, draws=xr.DataTree.from_dict({"/posterior": same}))
-    found = bb.replicated_events(fixed, seed=2)
+    found = bb.checks.replicated_events(fixed, seed=2)
     one = with_person_time(exposed(patients(), weights=patients()["weight"].to_numpy(float) ** 2))
     squares = replace(fixed, person_time=one.person_time)
-    expected = bb.replicated_events(squares, seed=2)["expected"].isel(chain=0, draw=0)
+    expected = bb.checks.replicated_events(squares, seed=2)["expected"].isel(chain=0, draw=0)
     drawn = found["replicated"].var(("chain", "draw"))
     known = expected.values > 0
     # A variance of n draws of a skewed variable: relative error sqrt((2 + 1 / mean) / n).
@@ -469,10 +481,10 @@ def test_replicates_have_the_variance_of_weighted_events() -> None:
 
 
 def test_copies_at_the_same_time_have_no_joint_probability() -> None:
-    events = bb.replicated_events(of_copies(), seed=1)
+    events = bb.checks.replicated_events(of_copies(), seed=1)
     assert np.isnan(events["p_value_interval"]).all()
     assert np.isfinite(events["p_value"]).all()
-    assert np.isfinite(bb.replicated_events(of_pieces(), seed=1)["p_value_interval"]).all()
+    assert np.isfinite(bb.checks.replicated_events(of_pieces(), seed=1)["p_value_interval"]).all()
 
 
 # Dropout, and weights found again -----------------------------------------------------------------
@@ -490,7 +502,7 @@ def test_dropouts_are_fitted_with_their_weights(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(dropout, "person_time_for", spied)
     table = patients()
     cohort = cohort_of(table)
-    found = bb.informative_dropout(
+    found = bb.bias.informative_dropout(
         cohort,
         weighted(),
         horizon=16.0,
@@ -509,7 +521,7 @@ def test_dropouts_are_fitted_with_their_weights(monkeypatch: pytest.MonkeyPatch)
         assert float(person_time.table["person_time"].sum()) == pytest.approx(time)
         assert one.event.sum() > table["event"].sum()
     with pytest.raises(EstimandError, match="whole patients"):
-        bb.informative_dropout(
+        bb.bias.informative_dropout(
             cohort_of(pieces(), person="person"),
             of_pieces(),
             horizon=16.0,

@@ -128,7 +128,7 @@ def test_observed_curves_end_with_their_patients(demo: tuple[Path, Any]) -> None
 
 def test_intervals_are_joined_until_they_hold_enough(demo: tuple[Path, Any]) -> None:
     fit = bb.load(demo[0] / "fit.nc")
-    events = bb.replicated_events(fit, seed=1).sel(endpoint="os")
+    events = bb.checks.replicated_events(fit, seed=1).sel(endpoint="os")
     whole = joined_events(events, minimum=0)
     table = read_results(demo[0]).tables["predictive"]
     table = table[table["endpoint"] == "os"]

@@ -197,7 +197,7 @@ def test_the_density_shows_both_answers(synthetic_fit: Fit) -> None:
 
 def test_ladder(synthetic_fit: Fit, wrong: Fit) -> None:
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
-    ladder = bb.bias_ladder(cohort, QUESTION, fit=wrong)
+    ladder = bb.classical.bias_ladder(cohort, QUESTION, fit=wrong)
     own = ladder[ladder["method"] == BAYESIAN].set_index("endpoint")
     assert own["note"].to_dict() == {"os": SHORT, "rfs": "posterior median"}
     rung = ladder[ladder["method"] == COMPANION].set_index("endpoint")

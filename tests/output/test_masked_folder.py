@@ -372,7 +372,7 @@ def test_the_formula_of_two_methods_finds_no_hidden_count(
     patients = cohort(36, events, seed=6)
     counted = bb.person_time(patients, QUESTION, cuts=whole.fit.person_time.cuts)
     drawn = whole.tables["bias_ladder"]
-    ladder = bb.bias_ladder(patients, QUESTION, landmarks=[8.0])
+    ladder = bb.classical.bias_ladder(patients, QUESTION, landmarks=[8.0])
     tables = {
         **whole.tables,
         "patient_flow": (patients.account() + counted.account()).table,

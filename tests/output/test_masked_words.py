@@ -21,7 +21,7 @@ def cells(path: Path) -> list[list[str]]:
 
 def test_word_tables_tell_no_small_count(tmp_path: Path) -> None:
     patients = cohort(30, 3)
-    ladder = bb.bias_ladder(patients, QUESTION, landmarks=[8.0])
+    ladder = bb.classical.bias_ladder(patients, QUESTION, landmarks=[8.0])
     tables.bias_ladder(ladder, minimum=MINIMUM).write(tmp_path / "ladder.docx")
     rows = cells(tmp_path / "ladder.docx")
     # Of os 3 die in the phase: no rung is left. Of rfs there are enough on both sides.

@@ -122,7 +122,7 @@ def test_the_ladder_ends_with_the_answer(demo: tuple[Path, Any]) -> None:
     ratios = read_csv(demo[0] / "hazard_ratios.csv", texts=["endpoint"])
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
     fit = bb.load(demo[0] / "fit.nc")
-    own = bb.bias_ladder(cohort, fit.question, landmarks=[8.0, 12.0, 16.0], fit=fit)
+    own = bb.classical.bias_ladder(cohort, fit.question, landmarks=[8.0, 12.0, 16.0], fit=fit)
     pd.testing.assert_frame_equal(ladder, own, check_exact=False, rtol=1e-12)
     last = ladder.groupby("endpoint", sort=False).last()
     assert last["estimate"].tolist() == ratios["median"].tolist()

@@ -33,8 +33,8 @@ def read(**options: Any) -> Cohort:
     return bb.read_adam(ADSL, ADTTE, ADEX, **options)
 
 
-def events(cohort: Cohort, **options: Any) -> bb.AdverseEvents:
-    return bb.adverse_events(
+def events(cohort: Cohort, **options: Any) -> bb.safety.AdverseEvents:
+    return bb.safety.adverse_events(
         ADAE,
         cohort,
         patient="USUBJID",
@@ -165,11 +165,13 @@ def test_a_column_of_events_has_one_role(changed: dict[str, Any], words: str) ->
         "counted": "study days",
     }  # fmt: skip
     with pytest.raises(SpecError, match=words):
-        bb.adverse_events(ADAE, read(phases={}), **{**given, **changed})
+        bb.safety.adverse_events(ADAE, read(phases={}), **{**given, **changed})
 
 
 def test_a_flag_is_no_start_of_an_event() -> None:
     cohort = read(phases={})
     table = pd.DataFrame({"id": cohort.patients[:6], "term": "x", "had": [0, 1, 0, 1, 1, 0]})
     with pytest.raises(DataError, match="had: a flag"):
-        bb.adverse_events(table, cohort, patient="id", term="term", start="had", counted="times")
+        bb.safety.adverse_events(
+            table, cohort, patient="id", term="term", start="had", counted="times"
+        )

@@ -164,7 +164,7 @@ def call_history(change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     question = bb.Question(
         exposed="two", eligible_from="entry", transplant="ignore", phase_end="ever"
     )
-    bb.starting_weights(cohort, question, endpoint="os", history=change(history))
+    bb.weighting.starting_weights(cohort, question, endpoint="os", history=change(history))
 
 
 @pytest.mark.parametrize(

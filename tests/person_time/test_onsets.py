@@ -45,7 +45,7 @@ def rows_of(*rows: tuple[Any, ...], columns: str = "id term onset") -> pd.DataFr
 
 def read(table: pd.DataFrame, cohort: Cohort | None = None, **options: Any) -> AdverseEvents:
     options = {"patient": "id", "term": "term", "start": "onset", **options}
-    return bb.adverse_events(table, cohort_of() if cohort is None else cohort, **options)
+    return bb.safety.adverse_events(table, cohort_of() if cohort is None else cohort, **options)
 
 
 def phases_of(events: AdverseEvents) -> list[str]:
@@ -81,7 +81,7 @@ def test_a_rate_under_delayed_entry_is_the_true_one() -> None:
     )
     months = np.tile([10.5, 11.5, 12.5, 13.5], 60)
     seen = pd.DataFrame({"id": np.repeat(table["id"], 4), "term": "x", "onset": months})
-    rates = bb.event_rate(read(seen, cohort), seed=1)
+    rates = bb.safety.event_rate(read(seen, cohort), seed=1)
     np.testing.assert_allclose(rates["person_time"], 60 * 2 / 12)
     np.testing.assert_allclose(rates["event_rate"].mean(("chain", "draw")), 12.0, rtol=0.02)
 

@@ -34,7 +34,7 @@ def alike(course: StartingCourse) -> Floats:
     return np.ones((course.cohort.size, 1))
 
 
-def arms_of(weighted: bb.Weighted, patients: Floats) -> Arms:
+def arms_of(weighted: bb.weighting.Weighted, patients: Floats) -> Arms:
     """Both arms with patients weighted as given."""
     basis = _counted(weighted.basis)
     weights = basis.weights(patients[:, None]) * patients[basis.patient][:, None]

@@ -93,7 +93,7 @@ def run(cohorts: int = COHORTS) -> pd.DataFrame:
             )
             found = read_off(fit, truth, table)
             if analysis == "primary":
-                ladder = bb.bias_ladder(cohort, QUESTION, landmarks=[LANDMARK], fit=fit)
+                ladder = bb.classical.bias_ladder(cohort, QUESTION, landmarks=[LANDMARK], fit=fit)
                 for row in ladder.to_dict("records"):
                     right = truth.log_hazard_ratio[row["endpoint"]]
                     lower, upper = np.log([row["lower"], row["upper"]])

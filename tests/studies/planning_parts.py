@@ -16,7 +16,7 @@ import bayesblina as bb
 from bayesblina.core.arrays import Floats
 from bayesblina.inference.cohort_posteriors import cohort_posteriors
 from bayesblina.inference.sampler_settings import SamplerSettings
-from bayesblina.studies.study_designs import Cohorts, StudyDesign, as_cohort, simulate_cohorts
+from bayesblina.studies.planning.designs import Cohorts, StudyDesign, as_cohort, simulate_cohorts
 
 NORMAL_95 = 1.959963984540054
 SUCCESS = 0.975
@@ -104,7 +104,7 @@ def type_one() -> pd.DataFrame:
     for baseline in BASELINES:
         for patients, replications in TYPE_ONE.items():
             design = type_one_design(baseline, patients)
-            row = bb.operating_characteristics(
+            row = bb.planning.operating_characteristics(
                 design, seed=TYPE_ONE_SEED, replications=replications
             ).iloc[0]
             old = [
@@ -256,7 +256,7 @@ def by_model(settings: SamplerSettings | None = None) -> pd.DataFrame:
     count, way = (FITS, "model, the same cohorts")
     if settings is not None:
         count, way = SHORT_FITS, "model, 500 draws after 500"
-    row = bb.operating_characteristics(
+    row = bb.planning.operating_characteristics(
         DEMO, seed=FITS_SEED, replications=count, analysis="model", settings=settings
     ).iloc[0]
     found = {"hazard_ratio": DEMO.hazard_ratio, "way": way, "seed": FITS_SEED, **row.to_dict()}
@@ -277,7 +277,7 @@ def without_baseline(ratio: float) -> pd.DataFrame:
         ("companion, flat prior", MANY_SEED, MANY),
     ):
         prior = FLAT if way.endswith("flat prior") else None
-        row = bb.operating_characteristics(
+        row = bb.planning.operating_characteristics(
             design, seed=seed, replications=replications, prior=prior
         ).iloc[0]
         add(way, seed, row.to_dict())
@@ -298,12 +298,12 @@ def sizes() -> pd.DataFrame:
     """The demo's sample size by ten seeds, and by one with many cohorts."""
     rows = []
     for seed, replications in [*((one, SIZES_REPLICATIONS) for one in SIZES), (99, SIZES_MANY)]:
-        found = bb.sample_size(DEMO, power=0.8, seed=seed, replications=replications)
+        found = bb.planning.sample_size(DEMO, power=0.8, seed=seed, replications=replications)
         rows.append(_size_row(found, seed, replications))
     return pd.DataFrame(rows)
 
 
-def _size_row(found: bb.SampleSize, seed: int, replications: int) -> dict[str, float]:
+def _size_row(found: bb.planning.SampleSize, seed: int, replications: int) -> dict[str, float]:
     return {
         "seed": seed,
         "replications": replications,
@@ -358,7 +358,7 @@ def against_schoenfeld() -> pd.DataFrame:
     """Sizes under a flat prior beside the closed form."""
     rows = []
     for ratio in SCHOENFELD:
-        found = bb.sample_size(
+        found = bb.planning.sample_size(
             randomised(ratio), power=0.8, seed=1, replications=SIZES_REPLICATIONS, prior=FLAT
         )
         row = _size_row(found, 1, SIZES_REPLICATIONS)

@@ -28,38 +28,40 @@ PUBLISHED = {3.9: 7.263034, 1.8: 3.0, 10.73: 20.94777, 8.02: 15.52336, 0.80: 1.8
 def test_published_e_values() -> None:
     for ratio, expected in PUBLISHED.items():
         digits = 5e-3 if expected in (3.0, 1.43) else 5e-6
-        assert float(bb.e_value(ratio)) == pytest.approx(expected, abs=digits)
-    assert float(bb.e_value(1.0)) == 1.0
+        assert float(bb.bias.e_value(ratio)) == pytest.approx(expected, abs=digits)
+    assert float(bb.bias.e_value(1.0)) == 1.0
     # Common events: the hazard ratio is first a risk ratio (VanderWeele 2017).
     rr = (1 - 0.5 ** math.sqrt(0.56)) / (1 - 0.5 ** math.sqrt(1 / 0.56))
-    assert float(bb.e_value(0.56, common=True)) == pytest.approx(float(bb.e_value(rr)), rel=1e-12)
-    assert 1.0 < float(bb.e_value(0.56, common=True)) < float(bb.e_value(0.56))
+    assert float(bb.bias.e_value(0.56, common=True)) == pytest.approx(
+        float(bb.bias.e_value(rr)), rel=1e-12
+    )
+    assert 1.0 < float(bb.bias.e_value(0.56, common=True)) < float(bb.bias.e_value(0.56))
     with pytest.raises(SpecError, match="greater than 0"):
-        bb.e_value([0.5, 0.0])
+        bb.bias.e_value([0.5, 0.0])
 
 
 def test_the_e_value_is_where_the_bound_explains_all() -> None:
     """Ding and VanderWeele (2016): a confounder as strong as the E-value just bounds the ratio."""
     for ratio in (1.2, 3.9, 10.73):
-        strength = float(bb.e_value(ratio))
-        assert float(bb.bounding_factor(strength, strength)) == pytest.approx(ratio, rel=1e-12)
+        strength = float(bb.bias.e_value(ratio))
+        assert float(bb.bias.bounding_factor(strength, strength)) == pytest.approx(ratio, rel=1e-12)
     # The confounding part of an example in EValue's manual: 2 and 1.5 give 1.2.
-    assert float(bb.bounding_factor(2.0, 1.5)) == pytest.approx(1.2, rel=1e-12)
+    assert float(bb.bias.bounding_factor(2.0, 1.5)) == pytest.approx(1.2, rel=1e-12)
     with pytest.raises(SpecError, match="at least 1"):
-        bb.bounding_factor(0.5, 2.0)
+        bb.bias.bounding_factor(0.5, 2.0)
 
 
 def test_published_confounding() -> None:
     """The example of Stata's episensrri: 1.76 with prevalences 0.7 and 0.5 and a ratio of 5."""
-    assert 1.76 / float(bb.confounding(0.7, 0.5, 5.0)) == pytest.approx(1.389, abs=5e-4)
-    assert float(bb.confounding(0.3, 0.3, 7.0)) == 1.0
+    assert 1.76 / float(bb.bias.confounding(0.7, 0.5, 5.0)) == pytest.approx(1.389, abs=5e-4)
+    assert float(bb.bias.confounding(0.3, 0.3, 7.0)) == 1.0
     # The bias never exceeds the bound of the same strength.
-    assert float(bb.confounding(0.8, 0.4, 3.0)) <= float(bb.bounding_factor(2.0, 3.0))
+    assert float(bb.bias.confounding(0.8, 0.4, 3.0)) <= float(bb.bias.bounding_factor(2.0, 3.0))
 
 
 def test_confounders_are_taken_out_by_draw(synthetic_fit: Fit) -> None:
     plain = bb.hazard_ratio(synthetic_fit)["hazard_ratio"].values
-    adjusted = bb.adjust_for_confounder(
+    adjusted = bb.bias.adjust_for_confounder(
         synthetic_fit,
         prevalence_exposed=0.2,
         prevalence_unexposed=0.5,
@@ -67,7 +69,7 @@ def test_confounders_are_taken_out_by_draw(synthetic_fit: Fit) -> None:
         seed=1,
     )
     np.testing.assert_allclose(adjusted["hazard_ratio"].values, plain / (1.2 / 1.5), rtol=1e-12)
-    unsure = bb.adjust_for_confounder(
+    unsure = bb.bias.adjust_for_confounder(
         synthetic_fit,
         prevalence_exposed=(0.1, 0.3),
         prevalence_unexposed=(0.4, 0.6),
@@ -89,7 +91,7 @@ def test_confounders_are_taken_out_by_draw(synthetic_fit: Fit) -> None:
             **arguments,
         }
         with pytest.raises(SpecError, match=words):
-            bb.adjust_for_confounder(synthetic_fit, seed=1, **given)
+            bb.bias.adjust_for_confounder(synthetic_fit, seed=1, **given)
 
 
 def test_intervals_hold_their_mass() -> None:
@@ -103,22 +105,22 @@ def test_intervals_hold_their_mass() -> None:
 
 def test_misclassified_events(synthetic_fit: Fit) -> None:
     plain = bb.hazard_ratio(synthetic_fit)["hazard_ratio"].values
-    found = bb.adjust_for_misclassification(
+    found = bb.bias.adjust_for_misclassification(
         synthetic_fit, seen_exposed=0.8, seen_unexposed=0.9, false_exposed=0.1, seed=1
     )
     # Recorded events are true ones seen, over the share of recorded ones that are true.
     bias = (0.8 / 0.9) / (0.9 / 1.0)
     np.testing.assert_allclose(found["hazard_ratio"].values, plain / bias, rtol=1e-12)
     with pytest.raises(SpecError, match="must be seen"):
-        bb.adjust_for_misclassification(synthetic_fit, seen_exposed=0.0, seed=1)
+        bb.bias.adjust_for_misclassification(synthetic_fit, seen_exposed=0.0, seed=1)
 
 
 def test_tipping_points_count_the_adjusted_draws(synthetic_fit: Fit) -> None:
-    found = bb.tipping_points(synthetic_fit, prevalences=[0.0, 0.5], ratios=[1.0, 2.0, 5.0])
+    found = bb.bias.tipping_points(synthetic_fit, prevalences=[0.0, 0.5], ratios=[1.0, 2.0, 5.0])
     ratios = bb.hazard_ratio(synthetic_fit)["hazard_ratio"]
     for prevalence in (0.0, 0.5):
         for ratio in (1.0, 2.0, 5.0):
-            adjusted = ratios / float(bb.confounding(0.0, prevalence, ratio))
+            adjusted = ratios / float(bb.bias.confounding(0.0, prevalence, ratio))
             here = found.sel(prevalence=prevalence, ratio=ratio)
             np.testing.assert_allclose(
                 here["probability_below_1"], (adjusted < 1).mean(("chain", "draw"))
@@ -127,23 +129,23 @@ def test_tipping_points_count_the_adjusted_draws(synthetic_fit: Fit) -> None:
     figure = bb.plots.tipping_points(found, "os")
     assert len(figure.axes) == 2
     with pytest.raises(SpecError, match="expected numbers"):
-        bb.tipping_points(synthetic_fit, prevalences=[1.5])
+        bb.bias.tipping_points(synthetic_fit, prevalences=[1.5])
     with pytest.raises(SpecError, match="greater than 0"):
-        bb.tipping_points(synthetic_fit, ratios=[0.0])
+        bb.bias.tipping_points(synthetic_fit, ratios=[0.0])
 
 
 def test_e_values_of_draws(synthetic_fit: Fit) -> None:
-    found = bb.e_values(synthetic_fit)["e_value"]
+    found = bb.bias.e_values(synthetic_fit)["e_value"]
     ratios = bb.hazard_ratio(synthetic_fit)["hazard_ratio"].values
     assert (found.values[ratios >= 1] == 1.0).all()
     some = ratios < 1
-    np.testing.assert_allclose(found.values[some], bb.e_value(ratios[some], common=True))
-    towards = bb.e_values(synthetic_fit, null=0.8)["e_value"]
+    np.testing.assert_allclose(found.values[some], bb.bias.e_value(ratios[some], common=True))
+    towards = bb.bias.e_values(synthetic_fit, null=0.8)["e_value"]
     assert float(towards.mean()) < float(found.mean())
     with pytest.raises(SpecError, match="null"):
-        bb.e_values(synthetic_fit, null=0.0)
+        bb.bias.e_values(synthetic_fit, null=0.0)
     with pytest.raises(SpecError, match="direction must be 'lower' or 'higher'"):
-        bb.e_values(synthetic_fit, direction="benefit")  # type: ignore[arg-type]
+        bb.bias.e_values(synthetic_fit, direction="benefit")  # type: ignore[arg-type]
 
 
 def drawn(fit: Fit, log_ratios: dict[str, np.ndarray[Any, Any]]) -> Fit:
@@ -175,7 +177,7 @@ def test_e_values_of_a_harm(synthetic_fit: Fit) -> None:
             "rfs": quantiles(synthetic_fit, 0.8**2 / 0.91, 0.91),
         },
     )
-    found = bb.e_values(fit, common=False)
+    found = bb.bias.e_values(fit, common=False)
     assert found["direction"].to_series().to_dict() == {"os": "higher", "rfs": "lower"}
     assert found.attrs["direction_of"] == "base case"
     table = bb.summary(found).set_index("endpoint")
@@ -186,15 +188,15 @@ def test_e_values_of_a_harm(synthetic_fit: Fit) -> None:
         assert table.loc[name, "lower"] == pytest.approx(nearest, abs=1e-2)
     # By hand, of a common event: 3.9 becomes (1 - 0.5^1.97484) / (1 - 0.5^0.50637), which is
     # 0.74560 / 0.29601 = 2.51886, and 2.51886 + sqrt(2.51886 x 1.51886) = 4.47482.
-    common = bb.summary(bb.e_values(fit)).set_index("endpoint")
+    common = bb.summary(bb.bias.e_values(fit)).set_index("endpoint")
     assert common.loc["os", "median"] == pytest.approx(4.47482, abs=5e-3)
     # Given, it is held against the draws: of a benefit there is nothing to be undone here.
-    given = bb.e_values(fit, direction="lower")
+    given = bb.bias.e_values(fit, direction="lower")
     assert set(given["direction"].values) == {"lower"}
     assert given.attrs["direction_of"] == "given"
     assert float(given["e_value"].sel(endpoint="os").quantile(0.9)) == 1.0
     # Against 5 the same ratio of 3.9 is lower: 1 / 0.78, 1.28205 + sqrt(1.28205 x 0.28205).
-    against = bb.e_values(fit, common=False, null=5.0)
+    against = bb.bias.e_values(fit, common=False, null=5.0)
     assert against["direction"].sel(endpoint="os").item() == "lower"
     assert float(against["e_value"].sel(endpoint="os").median()) == pytest.approx(1.88339, abs=5e-3)
 
@@ -292,10 +294,10 @@ def test_dropout_that_says_nothing_changes_nothing_and_other_dropout_does() -> N
     fit = bb.fit(cohort, question, seed=1, cuts=[10.0], progress=False)
     given: dict[str, Any] = {"horizon": 30.0, "seed": 1, "dropped": left, "imputations": 8}
     plain = bb.hazard_ratio(fit)["hazard_ratio"].values
-    same = bb.informative_dropout(
+    same = bb.bias.informative_dropout(
         cohort, fit, hazard_ratio_exposed=1.0, hazard_ratio_unexposed=1.0, **given
     )
-    worse = bb.informative_dropout(
+    worse = bb.bias.informative_dropout(
         cohort, fit, hazard_ratio_exposed=4.0, hazard_ratio_unexposed=1.0, **given
     )
     assert same["hazard_ratio"].sizes["chain"] == 16
@@ -319,7 +321,7 @@ def test_dropout_that_says_nothing_changes_nothing_and_other_dropout_does() -> N
         ({"dropped": [True]}, "truth values"),
     ):
         with pytest.raises(SpecError, match=words):
-            bb.informative_dropout(
+            bb.bias.informative_dropout(
                 cohort,
                 fit,
                 hazard_ratio_exposed=1.0,
@@ -328,7 +330,7 @@ def test_dropout_that_says_nothing_changes_nothing_and_other_dropout_does() -> N
             )
     cure = replace(fit, definition=bb.load_model("mixture_cure"))
     with pytest.raises(EstimandError, match="Fit 'primary'"):
-        bb.informative_dropout(
+        bb.bias.informative_dropout(
             cohort, cure, hazard_ratio_exposed=1.0, hazard_ratio_unexposed=1.0, **given
         )
 
@@ -387,7 +389,7 @@ def test_several_endpoints_need_to_know_which_is_death(synthetic_fit: Fit) -> No
     given = {"horizon": 40.0, "hazard_ratio_exposed": 1.0, "hazard_ratio_unexposed": 1.0, "seed": 1}
     for wrong in (None, "dfs"):
         with pytest.raises(SpecError, match="one of os, rfs"):
-            bb.informative_dropout(cohort, synthetic_fit, death=wrong, **given)  # type: ignore[arg-type]
+            bb.bias.informative_dropout(cohort, synthetic_fit, death=wrong, **given)  # type: ignore[arg-type]
 
 
 def test_pooled_draws_are_judged_by_their_chains() -> None:

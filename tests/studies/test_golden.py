@@ -103,7 +103,7 @@ def test_simon_makuch(unit: str) -> None:
 def test_ever_against_never(unit: str) -> None:
     # R: coxph(Surv(futime, fustat) ~ transplant, jasa), Efron and Breslow alike in both sources.
     for source in ("heart", "jasa1"):
-        row = bb.ever_never(cohort_of(source, unit), QUESTION).iloc[0]
+        row = bb.classical.ever_never(cohort_of(source, unit), QUESTION).iloc[0]
         assert row["estimate"] == pytest.approx(0.2662166, rel=1e-6)
 
 

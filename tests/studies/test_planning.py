@@ -16,8 +16,8 @@ from scipy.stats import norm
 import bayesblina as bb
 from bayesblina.cli import main
 from bayesblina.core.errors import SpecError, StorageError
-from bayesblina.studies.planning import _solve_probit, operating_characteristics
-from bayesblina.studies.study_designs import StudyDesign
+from bayesblina.studies.planning.characteristics import _solve_probit, operating_characteristics
+from bayesblina.studies.planning.designs import StudyDesign
 from tests.studies.planning_parts import DEMO
 
 DESIGN = StudyDesign(
@@ -36,7 +36,7 @@ WIDE = bb.HazardRatioPrior(hazard_ratio=(0.001, 1000.0))
 
 def test_cohorts_have_the_hazards_of_their_design() -> None:
     """Events over person-time in every piece, in and out of the phase."""
-    found = bb.simulate_cohorts(DESIGN, cohorts=1500, seed=1)
+    found = bb.planning.simulate_cohorts(DESIGN, cohorts=1500, seed=1)
     when = np.minimum(found.start, found.time)
     inside = found.start < found.time
     for low, high, rate in ((0.0, 3.0, 0.02), (3.0, 12.0, 0.05), (12.0, 99.0, 0.03)):
@@ -62,7 +62,7 @@ def test_cohorts_have_the_hazards_of_their_design() -> None:
 
 def test_ten_thousand_cohorts_take_seconds() -> None:
     began = time.perf_counter()
-    found = bb.simulate_cohorts(DESIGN, cohorts=10_000, seed=2)
+    found = bb.planning.simulate_cohorts(DESIGN, cohorts=10_000, seed=2)
     assert found.time.shape == (10_000, 267)
     assert time.perf_counter() - began < 10.0
 
@@ -105,7 +105,7 @@ def test_power_of_a_randomised_study_is_that_of_schoenfelds_formula() -> None:
         hazard_ratio=ratio,
         follow_up=until,
     )
-    found = bb.sample_size(design, power=0.8, seed=1, replications=1000, prior=WIDE)
+    found = bb.planning.sample_size(design, power=0.8, seed=1, replications=1000, prior=WIDE)
     # Schoenfeld (1983), doi:10.2307/2531021; events by hand.
     events = (1.959964 + 0.841621) ** 2 / (0.25 * math.log(ratio) ** 2)
     share = 1.0 - 0.5 * (math.exp(-hazard * until) + math.exp(-hazard * ratio * until))
@@ -189,7 +189,7 @@ def test_nobody_exposed_is_no_success() -> None:
     rare = replace(DESIGN, patients=6, hazards=(0.02,), cuts=(), start_hazards=(0.0, 0.03))
     row = operating_characteristics(rare, replications=400, seed=1).iloc[0]
     # None exposed, or no event.
-    cohorts = bb.simulate_cohorts(rare, cohorts=400, seed=_first_block(1))
+    cohorts = bb.planning.simulate_cohorts(rare, cohorts=400, seed=_first_block(1))
     compared = np.isfinite(cohorts.start).any(axis=1) & cohorts.event.any(axis=1)
     assert 50 < compared.sum() < 350
     assert row["analysed"] == compared.sum()
@@ -221,7 +221,7 @@ def test_assurance_averages_power_over_the_effect() -> None:
 
 def test_sample_size_is_where_the_power_is_reached() -> None:
     design = replace(DESIGN, hazard_ratio=0.6)
-    found = bb.sample_size(design, power=0.8, seed=1, replications=1000)
+    found = bb.planning.sample_size(design, power=0.8, seed=1, replications=1000)
     assert found.table["patients"].is_monotonic_increasing
     assert found.lower < found.patients < found.upper
     assert repr(found).startswith(f"SampleSize({found.patients} patients for 80%")
@@ -237,11 +237,11 @@ def test_sample_size_is_where_the_power_is_reached() -> None:
     assert low - 0.012 < 0.8 < high + 0.012
     assert low < again["success"] < high
     with pytest.raises(SpecError, match="cannot"):
-        bb.sample_size(
+        bb.planning.sample_size(
             replace(design, hazard_ratio=1.0, patients=40_000), power=0.8, seed=1, replications=5
         )
     with pytest.raises(SpecError, match="power must"):
-        bb.sample_size(design, power=1.0, seed=1)
+        bb.planning.sample_size(design, power=1.0, seed=1)
 
 
 def test_grids_of_designs() -> None:
@@ -314,7 +314,7 @@ def test_impossible_designs() -> None:
         with pytest.raises(SpecError, match=words):
             operating_characteristics(DESIGN, seed=1, **arguments)
     with pytest.raises(SpecError, match="at least 1"):
-        bb.simulate_cohorts(DESIGN, cohorts=0, seed=1)
+        bb.planning.simulate_cohorts(DESIGN, cohorts=0, seed=1)
 
 
 FILE = """

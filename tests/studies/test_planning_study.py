@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 import bayesblina as bb
 from bayesblina.inference.cohort_posteriors import cohort_posteriors
-from bayesblina.studies.study_designs import as_cohort, simulate_cohorts
+from bayesblina.studies.planning.designs import as_cohort, simulate_cohorts
 from tests.paths import VALIDATION
 from tests.studies import planning_parts as study
 from tests.studies.planning_page import introduction, page
@@ -176,7 +176,7 @@ def test_the_stored_page_is_of_this_code() -> None:
     # A row of the first table anew: the same seed, but for rounding at the threshold.
     patients, replications = 86, study.TYPE_ONE[86]
     design = study.type_one_design("falling", patients)
-    row = bb.operating_characteristics(
+    row = bb.planning.operating_characteristics(
         design, seed=study.TYPE_ONE_SEED, replications=replications
     ).iloc[0]
     (line,) = (one for one in text.splitlines() if one.startswith("| falling | 86 |"))
@@ -185,9 +185,9 @@ def test_the_stored_page_is_of_this_code() -> None:
     assert float(cells[1].split("%")[0]) / 100 == pytest.approx(row["coverage"], abs=4e-4)
     assert float(cells[2].split(" ")[0]) == pytest.approx(row["bias"], abs=1e-4)
     design = replace(study.DEMO, hazard_ratio=0.5)
-    row = bb.operating_characteristics(design, seed=study.FITS_SEED, replications=study.FITS).iloc[
-        0
-    ]
+    row = bb.planning.operating_characteristics(
+        design, seed=study.FITS_SEED, replications=study.FITS
+    ).iloc[0]
     (line,) = (one for one in text.splitlines() if "0.5 | companion, the same" in one)
     assert f"| {study.FITS_SEED} | {study.FITS} | {row['success']:.2%}" in line
 

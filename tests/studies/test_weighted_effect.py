@@ -59,7 +59,9 @@ def test_a_trial_of_twelve_patients_as_in_r(monkeypatch: pytest.MonkeyPatch) -> 
     cuts: list[float] = []
     for points, tolerance in ((courses.POINTS, 0.01), (500, 4e-4)):
         monkeypatch.setattr(courses, "POINTS", points)
-        trial = bb.clone_censor_weight(twelve(), QUESTION, endpoint="os", grace=4.0, cuts=cuts)
+        trial = bb.weighting.clone_censor_weight(
+            twelve(), QUESTION, endpoint="os", grace=4.0, cuts=cuts
+        )
         for patients, expected in IN_R:
             assert numbers(arms_of(trial, patients)) == pytest.approx(expected, abs=tolerance)
     # R's coefficient by glm; the ridge is 1e-4.
@@ -70,7 +72,10 @@ def test_weights_of_patients_are_as_many_patients() -> None:
     """The model of starting, weights and outcome are made again under them."""
     patients = IN_R[1][0]
     many = np.repeat(np.arange(12), patients.astype(int))
-    for made, more in ((bb.clone_censor_weight, {"grace": 4.0}), (bb.starting_weights, {})):
+    for made, more in (
+        (bb.weighting.clone_censor_weight, {"grace": 4.0}),
+        (bb.weighting.starting_weights, {}),
+    ):
         given: dict[str, Any] = {"endpoint": "os", "truncate": EVERYTHING, "cuts": [2.0], **more}
         few, copied = (made(one, QUESTION, **given) for one in (twelve(), twelve(many.tolist())))
         weighted, repeated = arms_of(few, patients), arms_of(copied, np.ones(many.size))
@@ -89,8 +94,10 @@ def test_curves_and_ratio_by_loops_over_rows() -> None:
     """From the pieces and weights that are given out, one event time after the other."""
     cohort, history = simulated(8, patients=80)
     for trial in (
-        bb.clone_censor_weight(cohort, QUESTION, endpoint="os", grace=GRACE, history=history),
-        bb.starting_weights(cohort, QUESTION, endpoint="os", history=history),
+        bb.weighting.clone_censor_weight(
+            cohort, QUESTION, endpoint="os", grace=GRACE, history=history
+        ),
+        bb.weighting.starting_weights(cohort, QUESTION, endpoint="os", history=history),
     ):
         outcome = trial.cohort.endpoints["os"]
         phase = trial.cohort.phase_start[:, 0]
@@ -130,7 +137,9 @@ def test_curves_and_ratio_by_loops_over_rows() -> None:
 def test_the_second_arm_is_not_stabilised() -> None:
     """Its curve is the same either way; the hazard ratio is not, for its risk sets would shrink."""
     cohort, history = simulated(9, patients=2000, log_hazard_ratio=math.log(0.5))
-    trial = bb.clone_censor_weight(cohort, QUESTION, endpoint="os", grace=GRACE, history=history)
+    trial = bb.weighting.clone_censor_weight(
+        cohort, QUESTION, endpoint="os", grace=GRACE, history=history
+    )
     basis = _counted(trial.basis)
     assert not basis.stabilised
     apart = replace(basis, stabilised=True).weights(np.ones((2000, 1)))
@@ -148,8 +157,10 @@ def test_weighted_effects_hold_the_truth() -> None:
     """Few cohorts here, 1,000 in docs/validation/weighting.md, whose truths these are."""
     truths = {"survival_difference": (0.198, 0.253), "rmst_difference": (2.403,)}
     cohort, history = simulated(100, patients=6000, log_hazard_ratio=math.log(0.5))
-    trial = bb.clone_censor_weight(cohort, QUESTION, endpoint="os", grace=GRACE, history=history)
-    effect = bb.weighted_effect(trial, seed=1, draws=40, times=[12.0, 18.0], horizon=18.0)
+    trial = bb.weighting.clone_censor_weight(
+        cohort, QUESTION, endpoint="os", grace=GRACE, history=history
+    )
+    effect = bb.weighting.weighted_effect(trial, seed=1, draws=40, times=[12.0, 18.0], horizon=18.0)
     table = effect.table.set_index("quantity")
 
     def near(row: Any, truth: float, scale: Any = float) -> None:
@@ -162,10 +173,10 @@ def test_weighted_effects_hold_the_truth() -> None:
         rows = table.loc[[name]].to_dict("records")
         for row, truth in zip(rows, values, strict=True):
             near(row, truth)
-    weighted = bb.starting_weights(
+    weighted = bb.weighting.starting_weights(
         cohort, QUESTION, endpoint="os", history=history, truncate=EVERYTHING
     )
-    found = bb.weighted_effect(weighted, seed=1, draws=40)
+    found = bb.weighting.weighted_effect(weighted, seed=1, draws=40)
     near(found.table.iloc[0], -0.831, np.log)
     # Unweighted, patients who have started look better by 0.3: ten standard errors.
     plain = bb.cox(cohort, QUESTION, adjusted=False)
@@ -175,9 +186,9 @@ def test_weighted_effects_hold_the_truth() -> None:
 def test_the_spread_is_that_of_patients(monkeypatch: pytest.MonkeyPatch) -> None:
     cohort, history = simulated(10, patients=200)
     given: dict[str, Any] = {"endpoint": "os", "grace": GRACE, "history": history}
-    trial = bb.clone_censor_weight(cohort, QUESTION, **given)
+    trial = bb.weighting.clone_censor_weight(cohort, QUESTION, **given)
     asked: dict[str, Any] = {"seed": 3, "times": [12.0], "horizon": 12.0}
-    effect = bb.weighted_effect(trial, draws=1000, **asked)
+    effect = bb.weighting.weighted_effect(trial, draws=1000, **asked)
     table = effect.table.set_index("quantity")
     # Each patient left out in turn, and the sample of patients that the concentration is found by.
     basis = _counted(trial.basis)
@@ -207,22 +218,24 @@ def test_the_spread_is_that_of_patients(monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_allclose(drawn[0, :3, 0], by_hand, atol=1e-6)
     # Cut into more pieces, patients say no more: the same patients' weights give the same.
     monkeypatch.setattr(courses, "POINTS", 72)
-    finer = _counted(bb.clone_censor_weight(cohort, QUESTION, **given).basis)
+    finer = _counted(bb.weighting.clone_censor_weight(cohort, QUESTION, **given).basis)
     monkeypatch.undo()
     assert finer.rows.size > 1.5 * basis.rows.size
     again = effects._arms(finer, _arm_counts(finer), patients[:, :200]).log_hazard_ratio()
     np.testing.assert_allclose(again.std(), drawn[0, :200, 0].std(), rtol=0.02)
     # Draws do not depend on how many are held at once.
     monkeypatch.setattr(effects, "BLOCK", 50_000)
-    blocks = bb.weighted_effect(trial, draws=1000, **asked)
+    blocks = bb.weighting.weighted_effect(trial, draws=1000, **asked)
     np.testing.assert_allclose(blocks.table["upper"], effect.table["upper"], rtol=1e-6)
-    assert bb.weighted_effect(trial, draws=10, seed=4).table["sd"].iloc[0] > 0
+    assert bb.weighting.weighted_effect(trial, draws=10, seed=4).table["sd"].iloc[0] > 0
 
 
 def test_an_effect_has_the_form_of_the_estimands() -> None:
     cohort, history = simulated(11, patients=100)
-    trial = bb.clone_censor_weight(cohort, QUESTION, endpoint="os", grace=GRACE, history=history)
-    effect = bb.weighted_effect(trial, seed=1, draws=50)
+    trial = bb.weighting.clone_censor_weight(
+        cohort, QUESTION, endpoint="os", grace=GRACE, history=history
+    )
+    effect = bb.weighting.weighted_effect(trial, seed=1, draws=50)
     assert effect.survival is not None
     assert effect.survival_difference is not None
     assert effect.rmst is not None
@@ -259,8 +272,10 @@ def test_an_effect_has_the_form_of_the_estimands() -> None:
     assert "Synthetic patients." in shown
     assert "hazards are not proportional" in shown
     assert "not proportional" in effect.estimand["hazard ratio"]
-    other = bb.weighted_effect(
-        bb.starting_weights(cohort, QUESTION, endpoint="os", history=history), seed=1, draws=50
+    other = bb.weighting.weighted_effect(
+        bb.weighting.starting_weights(cohort, QUESTION, endpoint="os", history=history),
+        seed=1,
+        draws=50,
     )
     assert other.survival is None
     assert other.hazard_ratio["hazard_ratio"].sizes == {"chain": 1, "draw": 50, "endpoint": 1}
@@ -269,25 +284,25 @@ def test_an_effect_has_the_form_of_the_estimands() -> None:
 def test_effects_that_cannot_be_are_refused() -> None:
     cohort, history = simulated(12, patients=100)
     given: dict[str, Any] = {"endpoint": "os", "history": history}
-    trial = bb.clone_censor_weight(cohort, QUESTION, grace=GRACE, **given)
-    weighted = bb.starting_weights(cohort, QUESTION, **given)
+    trial = bb.weighting.clone_censor_weight(cohort, QUESTION, grace=GRACE, **given)
+    weighted = bb.weighting.starting_weights(cohort, QUESTION, **given)
     for times, horizon, words in (
         ([40.0], None, "beyond it an arm has nobody at risk"),
         (None, 40.0, "horizon must be"),
         (None, 0.0, "horizon must be"),
     ):
         with pytest.raises(EstimandError, match=words):
-            bb.weighted_effect(trial, seed=1, times=times, horizon=horizon)
+            bb.weighting.weighted_effect(trial, seed=1, times=times, horizon=horizon)
     for wrong in ([3.0, 2.0], [], [np.nan]):
         with pytest.raises(SpecError, match="rising"):
-            bb.weighted_effect(trial, seed=1, times=wrong)
+            bb.weighting.weighted_effect(trial, seed=1, times=wrong)
     with pytest.raises(SpecError, match="draws must be"):
-        bb.weighted_effect(trial, seed=1, draws=1)
+        bb.weighting.weighted_effect(trial, seed=1, draws=1)
     with pytest.raises(SpecError, match="have no arms"):
-        bb.weighted_effect(weighted, seed=1, times=[3.0])
-    adjusted = bb.starting_weights(cohort, QUESTION, adjust=["marker"], **given)
+        bb.weighting.weighted_effect(weighted, seed=1, times=[3.0])
+    adjusted = bb.weighting.starting_weights(cohort, QUESTION, adjust=["marker"], **given)
     with pytest.raises(SpecError, match="without adjust"):
-        bb.weighted_effect(adjusted, seed=1)
+        bb.weighting.weighted_effect(adjusted, seed=1)
     quiet = bb.read_cohort(
         TWELVE.assign(event=[1] + [0] * 11),
         patient="id",
@@ -296,15 +311,15 @@ def test_effects_that_cannot_be_are_refused() -> None:
         phases=bb.Phases(maintenance="start"),
         covariates=["x"],
     )
-    never = bb.starting_weights(quiet, QUESTION, endpoint="os")
+    never = bb.weighting.starting_weights(quiet, QUESTION, endpoint="os")
     with pytest.raises(EstimandError, match="Nobody has the event after starting"):
-        bb.weighted_effect(never, seed=1)
+        bb.weighting.weighted_effect(never, seed=1)
 
 
 def test_a_fit_has_the_middle_and_says_what_it_lacks() -> None:
     """The posterior mean is near the weighted partial likelihood's; pieces of one patient share."""
     cohort, history = simulated(13, patients=300)
-    found = bb.starting_weights(
+    found = bb.weighting.starting_weights(
         cohort, QUESTION, endpoint="os", history=history, truncate=EVERYTHING
     )
     fit = bb.fit(
@@ -319,7 +334,7 @@ def test_a_fit_has_the_middle_and_says_what_it_lacks() -> None:
 
 def test_pieces_share_their_patients_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     cohort, history = simulated(14, patients=60)
-    found = bb.starting_weights(cohort, QUESTION, endpoint="os", history=history)
+    found = bb.weighting.starting_weights(cohort, QUESTION, endpoint="os", history=history)
     fit = bb.fit(
         found.cohort, found.question, seed=1, weights=found.weights, draws=50, progress=False
     )
@@ -343,7 +358,9 @@ def test_the_demo_is_weighted_as_well() -> None:
     question = bb.Question(
         exposed="maintenance", eligible_from="consolidation", transplant="censor"
     )
-    found = bb.starting_weights(cohort, question, endpoint="rfs", confounders=["age_group"])
+    found = bb.weighting.starting_weights(
+        cohort, question, endpoint="rfs", confounders=["age_group"]
+    )
     # Some of the 86 begin consolidation after a relapse: they are at risk of none.
     exits = bb.person_time(cohort, question).people["exit"].sel(endpoint="rfs")
     assert f"{int(np.isfinite(exits).sum())} patients" in repr(found)

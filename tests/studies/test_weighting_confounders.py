@@ -14,7 +14,7 @@ from bayesblina.core.errors import DataError
 def test_how_long_before_the_origin_a_value_was_taken_changes_nothing(first: float) -> None:
     cohort, history = measured(first)
     found, usual = (
-        bb.starting_weights(cohort, MEASURED, endpoint="y", history=rows).weights
+        bb.weighting.starting_weights(cohort, MEASURED, endpoint="y", history=rows).weights
         for rows in (history, measured(0.0)[1])
     )
     np.testing.assert_allclose(found, usual, rtol=1e-9)
@@ -52,13 +52,17 @@ def test_two_values_at_one_time_are_refused() -> None:
         cohort, history = measured(first)
         other = history.assign(x=-history["x"], time=history["time"] * (1 + noise))
         with pytest.raises(DataError, match="different values at one time"):
-            bb.starting_weights(cohort, MEASURED, endpoint="y", history=pd.concat([history, other]))
+            bb.weighting.starting_weights(
+                cohort, MEASURED, endpoint="y", history=pd.concat([history, other])
+            )
     # The same value twice says nothing new.
     same = pd.concat([history, history])
     late = history.assign(time=history["time"].replace(0.0, -1e-12))
-    usual = bb.starting_weights(cohort, MEASURED, endpoint="y", history=history).weights
+    usual = bb.weighting.starting_weights(cohort, MEASURED, endpoint="y", history=history).weights
     for rows in (same, late):
-        found = bb.starting_weights(cohort, MEASURED, endpoint="y", history=rows).weights
+        found = bb.weighting.starting_weights(cohort, MEASURED, endpoint="y", history=rows).weights
         np.testing.assert_allclose(found, usual, rtol=1e-9)
     with pytest.raises(DataError, match=r"not numbers.*levels of a category as 0 and 1"):
-        bb.starting_weights(cohort, MEASURED, endpoint="y", history=history.assign(x="high"))
+        bb.weighting.starting_weights(
+            cohort, MEASURED, endpoint="y", history=history.assign(x="high")
+        )

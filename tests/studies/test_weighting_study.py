@@ -158,10 +158,10 @@ def test_replicates_are_what_the_package_says() -> None:
     cox = bb.cox(cohort, study.QUESTION, adjusted=False)
     got = np.exp(values("Cox", "log hazard ratio of having started"))
     assert got == pytest.approx(cox[["estimate", "lower", "upper"]].iloc[0].tolist(), rel=1e-3)
-    trial = bb.clone_censor_weight(
+    trial = bb.weighting.clone_censor_weight(
         cohort, study.QUESTION, endpoint="os", grace=6.0, history=history
     )
-    effect = bb.weighted_effect(trial, seed=5, draws=20, times=[12.0, 18.0], horizon=18.0)
+    effect = bb.weighting.weighted_effect(trial, seed=5, draws=20, times=[12.0, 18.0], horizon=18.0)
     expected = {
         (str(row["quantity"]), row["time"]): [row["estimate"], row["lower"], row["upper"]]
         for row in effect.table.to_dict("records")

@@ -21,7 +21,7 @@ from tests.studies.weighting import GRACE, QUESTION, simulated
 
 def test_the_model_of_starting_finds_the_truth() -> None:
     cohort, history = simulated(1, patients=20_000)
-    found = bb.starting_weights(
+    found = bb.weighting.starting_weights(
         cohort, QUESTION, endpoint="os", history=history, truncate=EVERYTHING
     )
     table = found.balance.set_index("covariate")
@@ -40,7 +40,7 @@ def test_weights_are_ratios_of_densities_by_loops() -> None:
     """With coefficients as fitted, each weight from its definition, patient by patient."""
     cohort, history = simulated(2, patients=60)
     cuts = [3.0, 8.0]
-    found = bb.starting_weights(
+    found = bb.weighting.starting_weights(
         cohort, QUESTION, endpoint="os", history=history, truncate=EVERYTHING, cuts=cuts
     )
     course = course_of(cohort, history, cuts=cuts)
@@ -75,7 +75,7 @@ def test_weights_are_ratios_of_densities_by_loops() -> None:
 def test_pieces_are_the_patients_cut() -> None:
     """Unweighted, pieces have the events and person-time of the patients; starts stay exact."""
     cohort, history = simulated(3, patients=300)
-    found = bb.starting_weights(cohort, QUESTION, endpoint="os", history=history)
+    found = bb.weighting.starting_weights(cohort, QUESTION, endpoint="os", history=history)
     cuts = [2.0, 5.0, 11.0]
     whole = bb.person_time(cohort, QUESTION, cuts=cuts)
     pieces = bb.person_time(found.cohort, found.question, cuts=cuts)
@@ -90,11 +90,11 @@ def test_pieces_are_the_patients_cut() -> None:
 
 def test_adjusted_covariates_leave_the_weights() -> None:
     cohort, history = simulated(4, patients=2000)
-    adjusted = bb.starting_weights(
+    adjusted = bb.weighting.starting_weights(
         cohort, QUESTION, endpoint="os", history=history, adjust=["marker"]
     )
     assert list(adjusted.cohort.covariates) == ["marker"]
-    only = bb.starting_weights(
+    only = bb.weighting.starting_weights(
         cohort, QUESTION, endpoint="os", adjust=["marker"], truncate=EVERYTHING
     )
     # With nothing but adjusted covariates numerator and denominator are one model.
@@ -105,8 +105,8 @@ def test_truncation() -> None:
     """Limits are quantiles over person-time, in each arm of a trial."""
     cohort, history = simulated(5, patients=300)
     given: dict[str, Any] = {"endpoint": "os", "history": history}
-    for made in (bb.starting_weights, bb.clone_censor_weight):
-        if made is bb.clone_censor_weight:
+    for made in (bb.weighting.starting_weights, bb.weighting.clone_censor_weight):
+        if made is bb.weighting.clone_censor_weight:
             given["grace"] = GRACE
         whole = made(cohort, QUESTION, truncate=EVERYTHING, **given)
         cut = made(cohort, QUESTION, truncate=(0.05, 0.9), **given)
@@ -133,7 +133,9 @@ def test_truncation() -> None:
 
 def test_clones_follow_their_arms() -> None:
     cohort, history = simulated(6, patients=400)
-    found = bb.clone_censor_weight(cohort, QUESTION, endpoint="os", grace=GRACE, history=history)
+    found = bb.weighting.clone_censor_weight(
+        cohort, QUESTION, endpoint="os", grace=GRACE, history=history
+    )
     starts = np.where(np.isnan(cohort.phase_start[:, 0]), np.inf, cohort.phase_start[:, 0])
     outcome = found.cohort.endpoints["os"]
     first = found.cohort.phase_start[:, 0] == 0.0
@@ -197,7 +199,7 @@ def test_weights_keep_what_the_question_says_of_ends(end: Any) -> None:
         covariates=["x"],
     )
     question = replace(QUESTION, phase_end=end)
-    found = bb.starting_weights(cohort, question, endpoint="os")
+    found = bb.weighting.starting_weights(cohort, question, endpoint="os")
     until = np.minimum(start + stay, time) if end == "current" else time
     spent = np.where(start < time, until - start, 0.0).sum()
     rows = found.basis.exposed
@@ -209,7 +211,7 @@ def test_weights_keep_what_the_question_says_of_ends(end: Any) -> None:
             for one in ((cohort, question), (found.cohort, found.question))
         ]
         assert pair[1] == pytest.approx(pair[0], rel=1e-6)
-    effect = bb.weighted_effect(found, seed=1, draws=20)
+    effect = bb.weighting.weighted_effect(found, seed=1, draws=20)
     compared = effect.estimand["compared"]
     assert compared.startswith("in " if end == "current" else "maintenance started")
     assert ("leave the phase" in found.caveat) == (end == "current")
@@ -233,7 +235,7 @@ def test_starts_are_those_of_the_question() -> None:
     )
     question = replace(QUESTION, transplant="censor")
 
-    def weighted(away: float) -> bb.Weighted:
+    def weighted(away: float) -> bb.weighting.Weighted:
         often = (np.arange(size) % 2 == 0) & (start + away < time) & (start < time)
         moved = table.assign(tx=np.where(often, start + away, np.nan))
         cohort = bb.read_cohort(
@@ -245,7 +247,7 @@ def test_starts_are_those_of_the_question() -> None:
             transplant="tx",
             covariates=["x"],
         )
-        return bb.starting_weights(cohort, question, endpoint="os")
+        return bb.weighting.starting_weights(cohort, question, endpoint="os")
 
     # A two-hundredth of a day.
     right, near = weighted(0.0), weighted(0.005 / 30.4375)
@@ -268,7 +270,7 @@ def test_starts_are_those_of_the_question() -> None:
         phases=bb.Phases(maintenance="start", later="later"),
         covariates=["x"],
     )
-    found = bb.starting_weights(cohort, QUESTION, endpoint="os")
+    found = bb.weighting.starting_weights(cohort, QUESTION, endpoint="os")
     cells = bb.person_time(cohort, QUESTION).table
     rows = found.basis.exposed
     spent = float((found.basis.end - found.basis.begin)[rows].sum())
@@ -287,9 +289,9 @@ def test_what_cannot_be_weighted_is_refused() -> None:
         (replace(QUESTION, transplant="phase"), "no state after transplant"),
     ):
         with pytest.raises(SpecError, match=words):
-            bb.starting_weights(cohort, question, endpoint="os")
+            bb.weighting.starting_weights(cohort, question, endpoint="os")
     with pytest.raises(SpecError, match="whatever follows: choose phase_end='ever'"):
-        bb.clone_censor_weight(
+        bb.weighting.clone_censor_weight(
             cohort, replace(QUESTION, phase_end="current"), endpoint="os", grace=6.0
         )
     for arguments, words in (
@@ -302,7 +304,7 @@ def test_what_cannot_be_weighted_is_refused() -> None:
     ):
         given: dict[str, Any] = {"endpoint": "os", **arguments}
         with pytest.raises(SpecError, match=words):
-            bb.starting_weights(cohort, QUESTION, **given)
+            bb.weighting.starting_weights(cohort, QUESTION, **given)
     for frame, words in (
         (one, "no values at or before"),
         (history.assign(patient="x"), "not in the cohort"),
@@ -311,7 +313,7 @@ def test_what_cannot_be_weighted_is_refused() -> None:
         (history.assign(worse=np.nan), "missing or infinite"),
     ):
         with pytest.raises(DataError, match=words):
-            bb.starting_weights(cohort, QUESTION, endpoint="os", history=frame)
+            bb.weighting.starting_weights(cohort, QUESTION, endpoint="os", history=frame)
     table = TWELVE.assign(later=TWELVE["start"] + 1.0)
     moved = bb.read_cohort(
         table,
@@ -322,11 +324,11 @@ def test_what_cannot_be_weighted_is_refused() -> None:
         covariates=["x"],
     )
     with pytest.raises(SpecError, match="8 patients go from maintenance to after"):
-        bb.starting_weights(moved, QUESTION, endpoint="os")
+        bb.weighting.starting_weights(moved, QUESTION, endpoint="os")
     with pytest.raises(SpecError, match="grace must be"):
-        bb.clone_censor_weight(cohort, QUESTION, endpoint="os", grace=0.0)
+        bb.weighting.clone_censor_weight(cohort, QUESTION, endpoint="os", grace=0.0)
     with pytest.raises(SpecError, match="Nobody starts maintenance within"):
-        bb.clone_censor_weight(cohort, QUESTION, endpoint="os", grace=1e-6)
+        bb.weighting.clone_censor_weight(cohort, QUESTION, endpoint="os", grace=1e-6)
     never = pd.DataFrame({"id": ["a", "b"], "t": [3.0, 4.0], "d": [1, 0], "s": [None, 9.0]})
     nobody = bb.read_cohort(
         never.assign(s=[np.nan, np.nan]),
@@ -336,4 +338,4 @@ def test_what_cannot_be_weighted_is_refused() -> None:
         phases=bb.Phases(maintenance="s"),
     )
     with pytest.raises(SpecError, match="Nobody starts"):
-        bb.starting_weights(nobody, QUESTION, endpoint="os")
+        bb.weighting.starting_weights(nobody, QUESTION, endpoint="os")

@@ -167,7 +167,7 @@ TRUNCATED = "clone, censor, weight, truncated at 99 %"
 UNWEIGHTED = "clone, censor, no weights"
 
 
-def unweighted(trial: bb.Weighted) -> list[tuple[str, float, float]]:
+def unweighted(trial: bb.weighting.Weighted) -> list[tuple[str, float, float]]:
     """What the arms' copies say without weights: quantity, estimate and standard error."""
     arm = trial.basis.exposed
     begin, end = trial.basis.begin, trial.basis.end
@@ -185,7 +185,9 @@ def unweighted(trial: bb.Weighted) -> list[tuple[str, float, float]]:
     return rows
 
 
-def bootstrapped(effect: bb.WeightedEffect, ratio: str) -> list[tuple[str, float, float, float]]:
+def bootstrapped(
+    effect: bb.weighting.WeightedEffect, ratio: str
+) -> list[tuple[str, float, float, float]]:
     """Estimates with 95 % intervals, the hazard ratio on its log scale."""
     rows = []
     for row in effect.table.to_dict("records"):
@@ -227,19 +229,24 @@ def replicate(
     ):
         if changes is None and seed % 5:
             continue
-        weighted = bb.starting_weights(
+        weighted = bb.weighting.starting_weights(
             cohort, QUESTION, endpoint="os", history=changes, truncate=whole
         )
-        tell(method, bootstrapped(bb.weighted_effect(weighted, seed=seed, draws=draws), STARTED))
+        tell(
+            method,
+            bootstrapped(bb.weighting.weighted_effect(weighted, seed=seed, draws=draws), STARTED),
+        )
     for method, shares in ((TRIAL, whole), (TRUNCATED, (0.0, 0.99))):
         if method == TRUNCATED and seed % 5:
             continue
-        trial = bb.clone_censor_weight(
+        trial = bb.weighting.clone_censor_weight(
             cohort, QUESTION, endpoint="os", grace=GRACE, history=history, truncate=shares
         )
         if method == TRIAL:
             wald(UNWEIGHTED, unweighted(trial))
-        effect = bb.weighted_effect(trial, seed=seed, draws=draws, times=TIMES, horizon=HORIZON)
+        effect = bb.weighting.weighted_effect(
+            trial, seed=seed, draws=draws, times=TIMES, horizon=HORIZON
+        )
         tell(method, bootstrapped(effect, RATIO))
     return [{"hazard ratio": np.exp(log_hazard_ratio), "seed": seed, **row} for row in rows]
 

@@ -87,7 +87,7 @@ def prior_predictive(
     >>> question = bb.Question(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
-    >>> prior = bb.prior_predictive(
+    >>> prior = bb.priors.prior_predictive(
     ...     bb.load_model("primary"), bb.person_time(cohort, question), seed=1
     ... )
     >>> prior["survival"].dims

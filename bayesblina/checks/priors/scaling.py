@@ -86,7 +86,7 @@ def power_scaling(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
     >>> fit = bb.fit(cohort, question, seed=1, progress=False)
-    >>> table = bb.power_scaling(fit, alphas=[0.5, 2.0])
+    >>> table = bb.priors.power_scaling(fit, alphas=[0.5, 2.0])
     >>> sorted(table["component"].unique())
     ['covariates', 'likelihood', 'phases']
     """
@@ -191,7 +191,7 @@ def power_scaling_draws(fit: Fit, estimate: xr.Dataset | None = None) -> xr.Data
     >>> question = bb.Question(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
-    >>> draws = bb.power_scaling_draws(bb.fit(cohort, question, seed=1, progress=False))
+    >>> draws = bb.priors.power_scaling_draws(bb.fit(cohort, question, seed=1, progress=False))
     >>> list(draws.children)
     ['posterior', 'log_prior', 'log_likelihood']
     """

@@ -204,7 +204,7 @@ def most_sceptical_prior(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
     >>> fit = bb.fit(cohort, question, seed=1, progress=False)
-    >>> 0 < bb.most_sceptical_prior(fit, endpoint="os", probability=0.95).sd < 1
+    >>> 0 < bb.priors.most_sceptical_prior(fit, endpoint="os", probability=0.95).sd < 1
     True
     """
     require_kind(fit, Fit, "fit")

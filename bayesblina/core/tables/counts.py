@@ -103,7 +103,7 @@ def adverse_events(
     Parameters
     ----------
     table
-        ``table()`` of what `bayesblina.adverse_events` gives.
+        ``table()`` of what `bayesblina.safety.adverse_events` gives.
     unit
         Time unit of the person-time.
     title

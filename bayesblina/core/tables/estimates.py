@@ -181,8 +181,8 @@ def bias_ladder(
     Parameters
     ----------
     table
-        What `bayesblina.bias_ladder` gives, or `bayesblina.cox`, `bayesblina.ever_never` and
-        `bayesblina.landmark_analysis`.
+        What `bayesblina.classical.bias_ladder` gives, or `bayesblina.cox`,
+        `bayesblina.classical.ever_never` and `bayesblina.classical.landmark_analysis`.
     title
         Title.
     minimum
@@ -212,12 +212,12 @@ def bias_ladder(
     require_columns(
         table,
         ("endpoint", "method", "estimate", "lower", "upper", "note"),
-        "bayesblina.bias_ladder",
+        "bayesblina.classical.bias_ladder",
     )
     require_minimum(minimum)
     if minimum > 1:
         sides = ("events_exposed", "events_reference")
-        require_columns(table, sides, "bayesblina.bias_ladder")
+        require_columns(table, sides, "bayesblina.classical.bias_ladder")
         found = None if account is None else mask_account(account, minimum=minimum)
         table = mask_ladder(
             table,

@@ -151,7 +151,7 @@ def power_scaling(
     Parameters
     ----------
     draws
-        What `bayesblina.power_scaling_draws` gives.
+        What `bayesblina.priors.power_scaling_draws` gives.
     priors
         Parts of the prior that are scaled, all together: ``"phases"``, ``"covariates"``.
     alphas
@@ -179,7 +179,7 @@ def power_scaling(
     See Also
     --------
     arviz.plot_psense_dist : what draws it.
-    bayesblina.power_scaling : the table of indices.
+    bayesblina.priors.power_scaling : the table of indices.
     """
     drawn, found, name, places = _scaled("plot_psense_dist", draws, priors, alphas, width)
     shades = _shades(alphas)
@@ -214,7 +214,7 @@ def power_scaling_quantities(
     Parameters
     ----------
     draws
-        What `bayesblina.power_scaling_draws` gives.
+        What `bayesblina.priors.power_scaling_draws` gives.
     priors
         Parts of the prior that are scaled, all together: ``"phases"``, ``"covariates"``.
     alphas
@@ -328,7 +328,7 @@ def _scaled(
     """Let ArviZ draw power-scaled posteriors: a row per coordinate, two columns."""
     require_kind(draws, xr.DataTree, "draws")
     if not {"posterior", "log_prior", "log_likelihood"} <= set(draws.children):
-        raise SpecError("Expected what bayesblina.power_scaling_draws gives.")
+        raise SpecError("Expected what bayesblina.priors.power_scaling_draws gives.")
     parts = _checked(priors, [str(one) for one in draws["log_prior"].data_vars])
     low, high = alphas
     if not 0 < low < 1 < high < np.inf:

@@ -297,7 +297,7 @@ def bias_ladder(
     Parameters
     ----------
     ladder
-        What `bayesblina.bias_ladder` gives.
+        What `bayesblina.classical.bias_ladder` gives.
     truth
         Hazard ratio of each endpoint with which the patients were simulated, drawn as a line.
     endpoint
@@ -319,7 +319,7 @@ def bias_ladder(
         several endpoints.
     """
     needed = ["endpoint", "method", "estimate", "lower", "upper", "note"]
-    require(ladder, needed, "bayesblina.bias_ladder")
+    require(ladder, needed, "bayesblina.classical.bias_ladder")
     names = chosen(list(ladder["endpoint"]), endpoint)
     unknown = [name for name in names if truth is not None and name not in truth]
     if unknown:

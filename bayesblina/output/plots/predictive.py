@@ -54,7 +54,7 @@ def replicated_events(
     Parameters
     ----------
     events
-        What `bayesblina.replicated_events` gives.
+        What `bayesblina.checks.replicated_events` gives.
     endpoint, phase
         Endpoint and phase to draw; by default all.
     width
@@ -74,7 +74,7 @@ def replicated_events(
         If the dataset is another one, an endpoint or phase is unknown, or `ax` is given for several
         panels.
     """
-    require(events, ["replicated", "observed", "p_value"], "bayesblina.replicated_events")
+    require(events, ["replicated", "observed", "p_value"], "bayesblina.checks.replicated_events")
     names = chosen(events["endpoint"].values, endpoint)
     phases = chosen(events["phase"].values, phase, what="phase")
     drawn = canvas(
@@ -148,7 +148,7 @@ def replicated_simon_makuch(
     Parameters
     ----------
     replicated
-        What `bayesblina.replicated_simon_makuch` gives.
+        What `bayesblina.checks.replicated_simon_makuch` gives.
     observed
         What `bayesblina.simon_makuch` gives, from the same landmark.
     endpoint, group
@@ -171,7 +171,7 @@ def replicated_simon_makuch(
         If the dataset is another one, an endpoint or group is unknown, or `ax` is given for several
         panels.
     """
-    require(replicated, ["survival", "group"], "bayesblina.replicated_simon_makuch")
+    require(replicated, ["survival", "group"], "bayesblina.checks.replicated_simon_makuch")
     require(observed, ["endpoint", "group", "time", "survival"], "bayesblina.simon_makuch")
     names = chosen(replicated["endpoint"].values, endpoint)
     groups = chosen(replicated["group"].values, group, what="group")
@@ -220,7 +220,7 @@ def predicted_against_observed(
     Parameters
     ----------
     table
-        What `bayesblina.predicted_against_observed` gives.
+        What `bayesblina.checks.predicted_against_observed` gives.
     endpoint
         Endpoint to draw; by default all.
     width
@@ -242,7 +242,7 @@ def predicted_against_observed(
     require(
         table,
         ["endpoint", "time", "observed", "predicted"],
-        "bayesblina.predicted_against_observed",
+        "bayesblina.checks.predicted_against_observed",
     )
     names, times = chosen(list(table["endpoint"]), endpoint), table["time"].unique()
     palette = colours(len(times), "times")
@@ -281,7 +281,7 @@ def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95, width: Width = "t
     Parameters
     ----------
     prior
-        What `bayesblina.prior_predictive` gives.
+        What `bayesblina.priors.prior_predictive` gives.
     mass
         Probability of the bands.
     width
@@ -297,7 +297,9 @@ def prior_predictive(prior: xr.Dataset, *, mass: float = 0.95, width: Width = "t
     SpecError
         If the dataset is another one, or `mass` is impossible.
     """
-    require(prior, ["survival", "hazard_ratio", "pooled_survival"], "bayesblina.prior_predictive")
+    require(
+        prior, ["survival", "hazard_ratio", "pooled_survival"], "bayesblina.priors.prior_predictive"
+    )
     low_tail, high_tail = tails(mass)
     names = chosen(prior["endpoint"].values, None)
     drawn = paired(len(names), height=0.6 + 1.9 * len(names), width=width)
@@ -448,7 +450,7 @@ def martingale_residuals(
     Parameters
     ----------
     residuals
-        What `bayesblina.martingale_residuals` gives.
+        What `bayesblina.checks.martingale_residuals` gives.
     endpoint
         Endpoint to draw; by default all.
     width
@@ -467,7 +469,7 @@ def martingale_residuals(
     SpecError
         If the dataset is another one, the endpoint is unknown, or `ax` is given for several.
     """
-    require(residuals, ["residual", "events"], "bayesblina.martingale_residuals")
+    require(residuals, ["residual", "events"], "bayesblina.checks.martingale_residuals")
     names = chosen(residuals["endpoint"].values, endpoint)
     label = "martingale residual"
     titles = [name.upper() for name in names]

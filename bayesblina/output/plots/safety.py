@@ -50,8 +50,8 @@ def adverse_events(
     Parameters
     ----------
     estimate
-        What `bayesblina.event_rate`, `bayesblina.incidence` or `bayesblina.event_rates_by_term`
-        gives.
+        What `bayesblina.safety.event_rate`, `bayesblina.safety.incidence` or
+        `bayesblina.safety.event_rates_by_term` gives.
     mass
         Probability of the intervals.
     logarithmic
@@ -81,7 +81,7 @@ def adverse_events(
     >>> import bayesblina as bb
     >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
-    >>> events = bb.adverse_events(
+    >>> events = bb.safety.adverse_events(
     ...     table,
     ...     cohort,
     ...     patient="patient_id",
@@ -89,13 +89,13 @@ def adverse_events(
     ...     start="month",
     ...     transplant="ignore",
     ... )
-    >>> figure = bb.plots.adverse_events(bb.event_rate(events, seed=1))
+    >>> figure = bb.plots.adverse_events(bb.safety.event_rate(events, seed=1))
     >>> figure.axes[0].get_xlabel()
     'adverse events per patient-year,\n95% interval'
     """
-    require(estimate, [], "bayesblina.event_rate or bayesblina.incidence")
+    require(estimate, [], "bayesblina.safety.event_rate or bayesblina.safety.incidence")
     name = "incidence" if "incidence" in estimate else "event_rate"
-    require(estimate, [name], "bayesblina.event_rate or bayesblina.incidence")
+    require(estimate, [name], "bayesblina.safety.event_rate or bayesblina.safety.incidence")
     values = estimate[name]
     by_term = "term" in values.dims
     expected = {"chain", "draw", "phase", *(["term"] if by_term else [])}

@@ -326,7 +326,7 @@ def tipping_points(
     Parameters
     ----------
     found
-        What `bayesblina.tipping_points` gives.
+        What `bayesblina.bias.tipping_points` gives.
     endpoint
         Endpoint.
     width
@@ -345,7 +345,7 @@ def tipping_points(
     SpecError
         If the dataset is another one, or the endpoint is unknown.
     """
-    require(found, ["probability_below_1"], "bayesblina.tipping_points")
+    require(found, ["probability_below_1"], "bayesblina.bias.tipping_points")
     chosen(found["endpoint"].values, endpoint)
     one = found.sel(endpoint=endpoint)["probability_below_1"].transpose("ratio", "prevalence")
     drawn = canvas(height=3.2, width=width, ax=ax)
@@ -372,7 +372,7 @@ def balance(
     Parameters
     ----------
     table
-        ``balance`` of what `bayesblina.starting_weights` gives.
+        ``balance`` of what `bayesblina.weighting.starting_weights` gives.
     synthetic
         Whether the patients are simulated: the table does not know.
     width
@@ -390,7 +390,7 @@ def balance(
     SpecError
         If the table is another one.
     """
-    require(table, ["covariate", "unweighted", "weighted"], "bayesblina.starting_weights")
+    require(table, ["covariate", "unweighted", "weighted"], "bayesblina.weighting.starting_weights")
     drawn = canvas(height=0.9 + 0.2 * len(table), width=width, ax=ax)
     axis = drawn.axis
     place = np.arange(len(table))
@@ -418,7 +418,7 @@ def sceptical_priors(
     Parameters
     ----------
     table
-        What `bayesblina.sceptical_priors` gives.
+        What `bayesblina.priors.sceptical_priors` gives.
     endpoint
         Endpoint.
     synthetic
@@ -440,7 +440,7 @@ def sceptical_priors(
         If the table is another one, or the endpoint is unknown.
     """
     needed = ["endpoint", "prior_upper", "probability_below_1", "pareto_k"]
-    require(table, needed, "bayesblina.sceptical_priors")
+    require(table, needed, "bayesblina.priors.sceptical_priors")
     chosen(list(table["endpoint"]), endpoint)
     rows = table[table["endpoint"] == endpoint].sort_values("prior_upper")
     drawn = canvas(height=2.8, width=width, ax=ax)

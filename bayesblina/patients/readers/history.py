@@ -40,7 +40,8 @@ def read_history(
     -------
     pandas.DataFrame
         Columns ``patient``, ``time`` and the covariates, one row per row of the table: what
-        `bayesblina.starting_weights` and `bayesblina.clone_censor_weight` take as ``history``.
+        `bayesblina.weighting.starting_weights` and `bayesblina.weighting.clone_censor_weight` take
+        as ``history``.
 
     Raises
     ------

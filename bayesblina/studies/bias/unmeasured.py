@@ -101,7 +101,7 @@ def e_values(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
     >>> fit = bb.fit(cohort, question, seed=1, progress=False)
-    >>> found = bb.e_values(fit)
+    >>> found = bb.bias.e_values(fit)
     >>> float(found["e_value"].median()) > 1
     True
     >>> found["direction"].values.tolist()
@@ -210,7 +210,7 @@ def adjust_for_confounder(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
     >>> fit = bb.fit(cohort, question, seed=1, progress=False)
-    >>> adjusted = bb.adjust_for_confounder(
+    >>> adjusted = bb.bias.adjust_for_confounder(
     ...     fit,
     ...     prevalence_exposed=0.2,
     ...     prevalence_unexposed=(0.3, 0.5),

@@ -290,8 +290,8 @@ def weighted_effect(
     >>> question = bb.Question(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
-    >>> trial = bb.clone_censor_weight(cohort, question, endpoint="os", grace=6.0)
-    >>> effect = bb.weighted_effect(trial, seed=1, draws=100, times=[12.0, 24.0])
+    >>> trial = bb.weighting.clone_censor_weight(cohort, question, endpoint="os", grace=6.0)
+    >>> effect = bb.weighting.weighted_effect(trial, seed=1, draws=100, times=[12.0, 24.0])
     >>> effect.survival_difference["survival_difference"].sizes["time"]
     2
     """

@@ -207,7 +207,7 @@ def starting_weights(
     -------
     Weighted
         Pieces, weights and balance: ``bb.fit(w.cohort, w.question, weights=w.weights, ...)`` gives
-        the middle of the estimate, ``bb.weighted_effect(w, seed=1)`` also its interval.
+        the middle of the estimate, ``bb.weighting.weighted_effect(w, seed=1)`` also its interval.
 
     Raises
     ------
@@ -230,7 +230,7 @@ def starting_weights(
     >>> question = bb.Question(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
-    >>> weighted = bb.starting_weights(cohort, question, endpoint="os")
+    >>> weighted = bb.weighting.starting_weights(cohort, question, endpoint="os")
     >>> list(weighted.balance["covariate"])
     ['age_group[35-54]', 'age_group[55+]', 'prior_salvage[yes]', 'marrow_blasts']
     """
@@ -305,9 +305,9 @@ def clone_censor_weight(
     -------
     Weighted
         Pieces of both arms' copies, on the time since becoming eligible; the exposed phase of its
-        question is the first arm, from time 0 on. ``bb.weighted_effect(w, seed=1)`` gives the
-        curves of both arms, their differences, and the average hazard ratio. The balance is that of
-        those who start against those who could have.
+        question is the first arm, from time 0 on. ``bb.weighting.weighted_effect(w, seed=1)`` gives
+        the curves of both arms, their differences, and the average hazard ratio. The balance is
+        that of those who start against those who could have.
 
     Raises
     ------
@@ -329,7 +329,7 @@ def clone_censor_weight(
     >>> question = bb.Question(
     ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
     ... )
-    >>> trial = bb.clone_censor_weight(cohort, question, endpoint="os", grace=6.0)
+    >>> trial = bb.weighting.clone_censor_weight(cohort, question, endpoint="os", grace=6.0)
     >>> trial.question.exposed
     'maintenance within 6'
     """

@@ -22,8 +22,12 @@ from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.inference.fitting import LIBRARIES
 from bayesblina.inference.sampler_settings import SamplerSettings
-from bayesblina.studies.planning import CHARACTERISTICS, operating_characteristics, planned_model
-from bayesblina.studies.study_designs import StudyDesign
+from bayesblina.studies.planning.characteristics import (
+    CHARACTERISTICS,
+    operating_characteristics,
+    planned_model,
+)
+from bayesblina.studies.planning.designs import StudyDesign
 from bayesblina.studies.what_if.engine import (
     Engine,
     Progress,

@@ -49,7 +49,9 @@ def test_prior_has_the_moments_that_were_asked_for(synthetic_fit: Fit) -> None:
 
     definition, person_time = synthetic_fit.definition, synthetic_fit.person_time
     draws = 2000
-    prior = bb.prior_predictive(definition, person_time, seed=5, draws=draws, baseline="prior")
+    prior = bb.priors.prior_predictive(
+        definition, person_time, seed=5, draws=draws, baseline="prior"
+    )
     logs = np.log(prior["hazard_ratio"].values[:, :, 0])
     sd = definition.phases.prior.sd
     assert np.abs(logs.mean(axis=0)).max() < 4 * sd / np.sqrt(draws)
@@ -75,7 +77,7 @@ def test_as_many_events_are_expected_as_there_were(name: str) -> None:
         model = model.with_covariates(subgroup="sex")
     person_time = person_time_for(model, cohort(), QUESTION, cuts=[2.0, 5.0, 11.0])
     times = [0.0, 1.0, 6.0, 20.0]
-    prior = bb.prior_predictive(model, person_time, seed=3, draws=30, times=times)
+    prior = bb.priors.prior_predictive(model, person_time, seed=3, draws=30, times=times)
     built = build_model(model, person_time)
     truth = draw_prior(built, seed=3, draws=30).isel(chain=0).sel(endpoint="os")
     table, design = person_time.table.sel(endpoint="os"), built.design
@@ -120,7 +122,7 @@ def test_the_vague_baseline_is_absurd_and_the_pooled_hazard_is_not() -> None:
     model = bb.load_model("primary")
     absurd = {}
     for baseline in ("prior", "pooled"):
-        found = bb.prior_predictive(
+        found = bb.priors.prior_predictive(
             model, person_time, seed=1, draws=300, times=[18.0], baseline=baseline
         )
         alive = found["survival"].sel(endpoint="os").isel(phase=0)
@@ -132,7 +134,7 @@ def test_the_vague_baseline_is_absurd_and_the_pooled_hazard_is_not() -> None:
 def test_cured_patients_stay_alive() -> None:
     model = bb.load_model("mixture_cure")
     person_time = person_time_for(model, cohort(), QUESTION)
-    prior = bb.prior_predictive(model, person_time, seed=1, draws=50, times=[1e9])
+    prior = bb.priors.prior_predictive(model, person_time, seed=1, draws=50, times=[1e9])
     left = prior["survival"].values
     fraction = draw_prior(build_model(model, person_time), seed=1, draws=50)["cured_log_odds"]
     assert ((left >= 0.0) & (left <= 1.0)).all()
@@ -143,6 +145,6 @@ def test_cured_patients_stay_alive() -> None:
 def test_what_is_impossible_is_said() -> None:
     person_time = bb.person_time(cohort(), QUESTION)
     with pytest.raises(SpecError, match="at least 1"):
-        bb.prior_predictive(bb.load_model("primary"), person_time, seed=1, draws=0)
+        bb.priors.prior_predictive(bb.load_model("primary"), person_time, seed=1, draws=0)
     with pytest.raises(SpecError, match="'pooled' or 'prior'"):
-        bb.prior_predictive(bb.load_model("primary"), person_time, seed=1, baseline="none")  # type: ignore[arg-type]
+        bb.priors.prior_predictive(bb.load_model("primary"), person_time, seed=1, baseline="none")  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ def test_scaling_the_phases_prior_is_another_normal_prior() -> None:
     Monte-Carlo errors. The second alone would hardly tell a scaled prior from one that is not.
     """
     fit = long_fit()
-    table = bb.power_scaling(fit, alphas=[2.0])
+    table = bb.priors.power_scaling(fit, alphas=[2.0])
     table = table[table["component"] == "phases"].set_index("endpoint")
     sd = 0.8211567
     end = math.exp(1.959964 * sd / math.sqrt(2.0))
@@ -61,7 +61,7 @@ def test_scaling_the_phases_prior_is_another_normal_prior() -> None:
             error = math.hypot(mcse(weight * (scaled - closed)), mcse(fitted))
             assert row[name] == pytest.approx(float(fitted.mean()), abs=4.0 * error)
     # More of the likelihood narrows the interval, less widens it.
-    likelihood = bb.power_scaling(fit, alphas=[0.8, 1.25])
+    likelihood = bb.priors.power_scaling(fit, alphas=[0.8, 1.25])
     one = likelihood[(likelihood["component"] == "likelihood") & (likelihood["endpoint"] == "os")]
     width = (one["upper"] / one["lower"]).to_numpy()
     assert width[0] > width[1]
@@ -96,17 +96,17 @@ def test_other_estimates_are_scaled_too() -> None:
     fit = long_fit()
     curves = bb.survival(fit, regimes=[bb.Never(), bb.From(8.0)], times=[24.0], landmark=8.0)
     gain = bb.contrast(curves, bb.From(8.0), bb.Never())
-    table = bb.power_scaling(fit, gain, alphas=[1.0])
+    table = bb.priors.power_scaling(fit, gain, alphas=[1.0])
     one = table[(table["endpoint"] == "os") & (table["component"] == "phases")].iloc[0]
     values = gain["survival_difference"].sel(endpoint="os", time=24.0)
     assert one["mean"] == pytest.approx(float(values.mean()), rel=1e-9)
     assert one["probability_below_null"] == pytest.approx(float((values < 0).mean()), abs=1e-9)
     with pytest.raises(SpecError, match="one variable"):
-        bb.power_scaling(fit, xr.Dataset())
+        bb.priors.power_scaling(fit, xr.Dataset())
     with pytest.raises(SpecError, match="greater than 0"):
-        bb.power_scaling(fit, alphas=[0.0])
+        bb.priors.power_scaling(fit, alphas=[0.0])
     # A half-informative likelihood and prior in words.
-    words = set(bb.power_scaling(fit, alphas=[1.0])["reading"])
+    words = set(bb.priors.power_scaling(fit, alphas=[1.0])["reading"])
     assert words <= {"", "prior-data conflict", "strong prior or weak likelihood"}
 
 
@@ -126,13 +126,15 @@ def test_smoothed_weights() -> None:
 
 def test_draws_for_arviz_give_the_index_of_the_table() -> None:
     fit = long_fit()
-    draws = bb.power_scaling_draws(fit)
+    draws = bb.priors.power_scaling_draws(fit)
     assert draws.attrs == {"synthetic": 1, "converged": 1}
-    table = bb.power_scaling(fit, alphas=[1.0])
+    table = bb.priors.power_scaling(fit, alphas=[1.0])
     for component in ("phases", "covariates"):
         found = az.psense(draws, group_var_names=component)["log_hazard_ratio"]
         rows = table[table["component"] == component].set_index("endpoint")["sensitivity"]
         for endpoint in ("os", "rfs"):
             assert float(found.sel(endpoint=endpoint)) == pytest.approx(rows[endpoint], rel=0.02)
     gain = bb.rmst(fit, regimes=[bb.Never()], horizon=24.0, landmark=8.0)
-    assert list(bb.power_scaling_draws(fit, gain)["posterior"].data_vars) == list(gain.data_vars)
+    assert list(bb.priors.power_scaling_draws(fit, gain)["posterior"].data_vars) == list(
+        gain.data_vars
+    )

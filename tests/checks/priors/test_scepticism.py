@@ -20,7 +20,7 @@ from tests.checks.priors.fits import long_fit, under
 def test_reweighted_posteriors_are_those_of_other_priors() -> None:
     """A sceptical prior by weights against a fit under it; tolerances from Monte-Carlo errors."""
     fit, other = long_fit(), under((0.5, 2.0))
-    table = bb.sceptical_priors(fit, intervals=[2.0])
+    table = bb.priors.sceptical_priors(fit, intervals=[2.0])
     exact = bb.summary(bb.hazard_ratio(other)).set_index("endpoint")
     for row in table.to_dict("records"):
         one = exact.loc[str(row["endpoint"])]
@@ -33,7 +33,7 @@ def test_reweighted_posteriors_are_those_of_other_priors() -> None:
 
 def test_the_most_sceptical_prior_is_where_the_conclusion_ends() -> None:
     fit = long_fit()
-    found = bb.most_sceptical_prior(fit, endpoint="os", probability=0.95)
+    found = bb.priors.most_sceptical_prior(fit, endpoint="os", probability=0.95)
     assert found.reliable
     effect = fit.posterior["log_hazard_ratio"].sel(endpoint="os").isel(effect=0)
     values = effect.values.ravel()
@@ -43,17 +43,17 @@ def test_the_most_sceptical_prior_is_where_the_conclusion_ends() -> None:
     # The closed form for normal posteriors is near: the posterior is almost normal.
     assert math.log(found.by_normal[1]) == pytest.approx(math.log(found.interval[1]), rel=0.15)
     assert "sure that the hazard ratio lies within" in str(found)
-    none = bb.most_sceptical_prior(fit, endpoint="rfs", probability=0.99)
+    none = bb.priors.most_sceptical_prior(fit, endpoint="rfs", probability=0.99)
     assert math.isnan(none.sd)
     assert "under no prior" in str(none)
     with pytest.raises(EstimandError, match="No endpoint 'pfs'"):
-        bb.most_sceptical_prior(fit, endpoint="pfs")
+        bb.priors.most_sceptical_prior(fit, endpoint="pfs")
     with pytest.raises(SpecError, match=r"between 0\.5 and 1"):
-        bb.most_sceptical_prior(fit, endpoint="os", probability=0.4)
+        bb.priors.most_sceptical_prior(fit, endpoint="os", probability=0.4)
     with pytest.raises(SpecError, match="greater than 1"):
-        bb.sceptical_priors(fit, intervals=[0.9])
+        bb.priors.sceptical_priors(fit, intervals=[0.9])
     correlated = replace(fit, definition=bb.load_model("correlated"))
-    for call in (bb.power_scaling, bb.sceptical_priors):
+    for call in (bb.priors.power_scaling, bb.priors.sceptical_priors):
         with pytest.raises(EstimandError, match="Fit 'primary'"):
             call(correlated)
 
@@ -79,7 +79,7 @@ def by_data(fit: Fit, lower: float, upper: float) -> Fit:
 def test_the_most_sceptical_prior_of_a_harm() -> None:
     """Matthews' limit of 1.1 to 4 by hand: exp(1.29098^2 / (4 sqrt(1.38629 x 0.09531))), 3.1464."""
     harm = by_data(long_fit(), 1.1, 4.0)
-    found = bb.most_sceptical_prior(harm, endpoint="os", probability=0.975)
+    found = bb.priors.most_sceptical_prior(harm, endpoint="os", probability=0.975)
     assert (found.direction, found.source) == ("higher", "base case")
     assert found.by_normal[1] == pytest.approx(3.1464, rel=0.01)
     assert found.interval[1] == pytest.approx(3.1464, rel=0.05)
@@ -89,13 +89,13 @@ def test_the_most_sceptical_prior_of_a_harm() -> None:
     )
     # A benefit of the same size in the mirror.
     benefit = by_data(long_fit(), 1 / 4.0, 1 / 1.1)
-    mirror = bb.most_sceptical_prior(benefit, endpoint="os", probability=0.975)
+    mirror = bb.priors.most_sceptical_prior(benefit, endpoint="os", probability=0.975)
     assert mirror.direction == "lower"
     assert "that the hazard is lower (P(HR < 1) at least 0.975)" in str(mirror)
     assert mirror.by_normal == pytest.approx(found.by_normal, rel=1e-3)
     assert mirror.interval == pytest.approx(found.interval, rel=0.05)
     # The conclusion may be given: that of a benefit does not stand, under whatever prior.
-    given = bb.most_sceptical_prior(harm, endpoint="os", direction="lower")
+    given = bb.priors.most_sceptical_prior(harm, endpoint="os", direction="lower")
     assert (given.direction, given.source) == ("lower", "given")
     assert math.isnan(given.sd)
     assert math.isnan(given.by_normal[0])
@@ -104,13 +104,13 @@ def test_the_most_sceptical_prior_of_a_harm() -> None:
         "prior centred at a hazard ratio of 1."
     )
     with pytest.raises(SpecError, match="direction must be 'lower' or 'higher'"):
-        bb.most_sceptical_prior(harm, endpoint="os", direction="harm")  # type: ignore[arg-type]
+        bb.priors.most_sceptical_prior(harm, endpoint="os", direction="harm")  # type: ignore[arg-type]
 
 
 def test_the_limit_undoes_a_normal_posterior_exactly() -> None:
     """Under it the posterior's 95 % interval has one end at 1: the definition, in closed form."""
     for lower, upper in ((0.5, 0.9), (0.15, 0.4), (1.1, 4.0)):
-        limit = bb.scepticism_limit(lower, upper)
+        limit = bb.priors.scepticism_limit(lower, upper)
         z = norm.ppf(0.975)
         mean = (math.log(lower) + math.log(upper)) / 2
         sd = (math.log(upper) - math.log(lower)) / (2 * z)
@@ -121,4 +121,4 @@ def test_the_limit_undoes_a_normal_posterior_exactly() -> None:
         assert ends[0] == pytest.approx(0.0, abs=1e-12)
     for wrong in ((0.8, 1.2), (0.9, 0.5), (-1.0, 0.5)):
         with pytest.raises(SpecError, match="one side of 1"):
-            bb.scepticism_limit(*wrong)
+            bb.priors.scepticism_limit(*wrong)

@@ -138,10 +138,10 @@ def test_other_results_show_themselves() -> None:
         exposed="maintenance", eligible_from="consolidation", transplant="censor"
     )
     table = bb.simulate.adverse_events(cohort, seed=1)
-    events = bb.adverse_events(
+    events = bb.safety.adverse_events(
         table, cohort, patient="patient_id", term="term", start="month", transplant="ignore"
     )
-    weighted = bb.starting_weights(cohort, question, endpoint="os")
+    weighted = bb.weighting.starting_weights(cohort, question, endpoint="os")
     for value in (events, weighted):
         shown = value._repr_html_()
         assert "Synthetic patients." in shown

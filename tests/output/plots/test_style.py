@@ -204,7 +204,7 @@ def test_observed_patients_may_be_the_synthetic_ones() -> None:
         (lambda: plots.patient_flow(Account(lines=(), unit="days")), "no endpoint to draw"),
         (lambda: plots.sceptical_priors(sceptics(), "pfs"), "No endpoint 'pfs'"),
         (lambda: plots.tipping_points(tipping(), "pfs"), "No endpoint 'pfs'"),
-        (lambda: plots.adverse_events(survival()), "bayesblina.event_rate"),
+        (lambda: plots.adverse_events(survival()), "bayesblina.safety.event_rate"),
         (lambda: plots.adverse_events(events().isel(phase=0)), "check phase"),
         (
             lambda: plots.adverse_events(events(), minimum=0),
@@ -212,7 +212,7 @@ def test_observed_patients_may_be_the_synthetic_ones() -> None:
         ),
         (lambda: plots.adverse_events(by_term(), minimum=5), "no counts to go by"),
         (lambda: plots.adverse_events(by_term().isel(term=[0] * 61)), "61 terms are too many"),
-        (lambda: plots.power_scaling(xr.DataTree()), "bayesblina.power_scaling_draws"),
+        (lambda: plots.power_scaling(xr.DataTree()), "bayesblina.priors.power_scaling_draws"),
         (lambda: plots.power_scaling(scalable("os"), priors=["x"]), "No draws of 'x'"),
         (lambda: plots.power_scaling(scalable("os"), alphas=(0.5, 0.9)), "one above 1"),
         (lambda: plots.power_scaling(scalable(*map(str, range(13)))), "13 rows are too many"),

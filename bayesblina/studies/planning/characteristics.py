@@ -28,7 +28,7 @@ from bayesblina.inference.fitting import fit_person_time
 from bayesblina.inference.model_data import person_time_for
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.person_time.question import ENTRY, Question
-from bayesblina.studies.study_designs import (
+from bayesblina.studies.planning.designs import (
     PHASE,
     Cohorts,
     StudyDesign,

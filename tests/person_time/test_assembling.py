@@ -123,7 +123,7 @@ def test_what_else_is_said_of_a_table() -> None:
 def changed(name: str, place: tuple[int, ...], by: float) -> Sums:
     values = np.array(getattr(SUMS, name), dtype=np.float64)
     values[place] += by
-    kept = values if name in ("events", "person_time") or by % 1 else values.astype(np.int64)
+    kept: Any = values if name in ("events", "person_time") or by % 1 else values.astype(np.int64)
     return replace(SUMS, **{name: kept})
 
 
@@ -195,7 +195,8 @@ def test_moments_laid_out_at_the_nodes() -> None:
     compression = Compression(axes=(Axis(name="score", low=-1.0, high=1.0, nodes=3, swing=1.0),))
     moments = np.random.default_rng(1).normal(size=(3, 4, 2, 3))
     found = by_pattern([moments], compression, whole=True)
-    assert (found.shape, found.dtype) == ((1, 2, 3, 12), np.float64)
+    assert found.shape == (1, 2, 3, 12)
+    assert found.dtype == np.float64
     nodes = compression.from_moments(moments)
     np.testing.assert_allclose(found[0, 1, 2], nodes[2, :, 1].ravel(), rtol=1e-12)
 

@@ -32,7 +32,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Confounding by indication": ("studies.weighting", "studies.bootstrap"),
     "External patients": ("studies.external",),
     "Adverse events": ("person_time.onsets", "estimands.safety"),
-    "Before the study": ("studies.planning"),
+    "Before the study": ("studies.planning",),
 }
 OTHERS = "Others"
 

@@ -195,8 +195,9 @@ def person_time_of(**options: Any) -> PersonTime:
             "m": [6.0, 2.0],
         }
     )
+    later = table.assign(id=["c", "d"], died=1, failed=1, m=[1.0, np.nan])
     cohort = bb.read_cohort(
-        pd.concat([table, table.assign(id=["c", "d"], died=1, failed=1, m=[1.0, None])]),
+        pd.concat([table, later]),
         patient="id",
         unit="months",
         endpoints={
@@ -244,7 +245,8 @@ def test_what_is_drawn_from(
     person_time, built, truth = person_time_of(courses=courses), SimpleNamespace(design="d"), "t"
     found = Drawer.of(bb.load_model(model), person_time, built, truth)  # type: ignore[arg-type]
     assert found.person_time is person_time
-    assert found.hazards == tuple(f"hazard of {name}" for name in person_time.endpoints)
+    hazards: tuple[Any, ...] = found.hazards
+    assert hazards == tuple(f"hazard of {name}" for name in person_time.endpoints)
     assert set(asked) == {("t", "d")}
     assert found.course is (flows == 1)
     assert len(found.flows) == flows

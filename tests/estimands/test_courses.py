@@ -15,7 +15,7 @@ import xarray as xr
 from scipy.linalg import expm
 
 import bayesblina as bb
-from bayesblina.core.arrays import Floats
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import EstimandError
 from bayesblina.estimands import states
 from bayesblina.inference.fitting import Fit
@@ -197,11 +197,11 @@ class Average:
         found = bb.rmst(fit_of(), horizon=horizon, regimes=REGIMES, landmark=LANDMARK)
         return self._of(found["rmst"])
 
-    def quantile(self, level: float, horizon: float) -> tuple[Floats, Floats]:
+    def quantile(self, level: float, horizon: float) -> tuple[Floats, Bools]:
         found = bb.survival_quantile(
             fit_of(), survival=level, horizon=horizon, regimes=REGIMES, landmark=LANDMARK
         )
-        return self._of(found["quantile"]), self._of(found["reached"])
+        return self._of(found["quantile"]), self._of(found["reached"]).astype(np.bool_)
 
 
 TIMES = np.array([3.0, 5.0, 6.0, 8.0, 13.0])
@@ -377,7 +377,7 @@ def test_impossible_calls() -> None:
         bb.time_in_states(fit_of(), horizon=3.0, landmark=LANDMARK)
     for estimate, more in ((bb.state_occupancy, {}), (bb.time_in_states, {"horizon": 9.0})):
         with pytest.raises(TypeError, match=r"^fit: expected Fit, got str"):
-            estimate("fit", **more)  # type: ignore[arg-type, operator]
+            estimate("fit", **more)  # type: ignore[arg-type]
     fit = fit_of()
     person_time = bb.person_time(
         bb.read_cohort(

@@ -83,7 +83,7 @@ def test_curves_of_sums_are_those_of_the_patients() -> None:
     person_time = bb.person_time(scan, QUESTION, cuts=CUTS, landmarks=[3.5])
     model = bb.load_model("primary")
     sums, patients = fit_of(person_time, model), fit_of(in_memory("arm"), model)
-    regimes = [bb.Never(), bb.From(6.0)]
+    regimes: list[bb.Never | bb.From] = [bb.Never(), bb.From(6.0)]
     for landmark in (3.5, None):
         one, other = (
             bb.survival(fit, regimes=regimes, landmark=landmark) for fit in (sums, patients)

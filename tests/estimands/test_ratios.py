@@ -178,7 +178,7 @@ def test_ratios_by_subgroup(over: Any) -> None:
     fit = by_arm()
     found = bb.hazard_ratio(fit, by="arm", over=over)
     ratio = found["hazard_ratio"]
-    dims = ("chain", "draw", "endpoint", "subgroup")
+    dims: tuple[str, ...] = ("chain", "draw", "endpoint", "subgroup")
     assert ratio["subgroup"].values.tolist() == ["a", "b", "c"]
     expected = fit.posterior["log_hazard_ratio_by_subgroup"].values
     if over == "interval":

@@ -18,6 +18,7 @@ from bayesblina.core.csv_files import read_csv
 from bayesblina.core.errors import EstimandError, SpecError, StorageError
 from bayesblina.core.masking import MASK
 from bayesblina.inference import fitting
+from bayesblina.inference.drawing import NO_COMPANION
 from bayesblina.output import analysing
 from bayesblina.output.analysis import Analysis
 from bayesblina.output.report.folder import write_report
@@ -137,7 +138,7 @@ def test_nothing_is_sampled_again(
 
     monkeypatch.setattr(fitting, "fit", sample)
     monkeypatch.setattr(analysing, "with_refit", sample)
-    fit = replace(analysis.fit, companion=fitting.NO_COMPANION, gate=fitting.NOT_COMPARED)
+    fit = replace(analysis.fit, companion=NO_COMPANION, gate=fitting.NOT_COMPARED)
     found = bb.analyse(cohort, study.question(), fit=fit)
     assert found.fit is fit
 

@@ -23,7 +23,7 @@ ENDPOINTS = {
 
 def cohort(**options: Any) -> Cohort:
     """p0 relapses at 4 in maintenance and dies at 10; p2 enters at 2; p3 relapses at 5."""
-    table = {
+    table: dict[str, list[Any]] = {
         "os": [10.0, 3.0, 8.0, 6.0],
         "died": [1, 1, 0, 1],
         "rfs": [4.0, 3.0, 8.0, 5.0],
@@ -105,7 +105,8 @@ def test_many_patients_are_summed_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
     for one in ({"by_patient": True}, {"courses": ("os", "rfs")}):
         assert bb.person_time(asked, MAINTENANCE, **one).size == 4
     monkeypatch.setattr(front, "MOST_COMBINATIONS", 4)
-    assert bb.person_time(asked, MAINTENANCE) == "summed"
+    summed: Any = bb.person_time(asked, MAINTENANCE)
+    assert summed == "summed"
     monkeypatch.setattr(front, "MOST_COMBINATIONS", 3)
     assert bb.person_time(asked, MAINTENANCE).size == 4
     # A number has no levels.
@@ -119,7 +120,8 @@ def test_many_patients_are_summed_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
         covariates=["score"],
     )
     monkeypatch.setattr(front, "MOST_COMBINATIONS", 1)
-    assert bb.person_time(score, MAINTENANCE) == "summed"
+    summed = bb.person_time(score, MAINTENANCE)
+    assert summed == "summed"
     monkeypatch.setattr(front, "MANY", 5)
     assert bb.person_time(score, MAINTENANCE).size == 4
 
@@ -191,7 +193,8 @@ def test_weights_in_order_and_by_id() -> None:
     assert valid_weights(None, asked) is None
     found = valid_weights([1, 2, 3, 4], asked)
     assert found is not None
-    assert (found.tolist(), found.dtype) == ([1.0, 2.0, 3.0, 4.0], np.float64)
+    assert found.tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert found.dtype == np.float64
     series = pd.Series({"p3": 4.0, "p0": 1.0, "p2": 3.0, "p1": 2.0})
     by_id = valid_weights(series, asked)
     assert by_id is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +18,10 @@ from bayesblina.checks.priors.scaling import power_scaling
 from bayesblina.checks.pulls import COLUMNS as PULLS
 from bayesblina.checks.pulls import pulls
 from bayesblina.checks.replicates import replicated_simon_makuch
-from bayesblina.classical.curves import numbers_at_risk, simon_makuch
-from bayesblina.classical.ladder import bias_ladder, rungs
-from bayesblina.classical.rank_tests import mantel_byar
-from bayesblina.classical.regressions import COX
+from bayesblina.classical.comparison import Comparison
+from bayesblina.classical.curves import numbers_at_risk_of, simon_makuch_of
+from bayesblina.classical.ladder import ladder_of
+from bayesblina.classical.rank_tests import mantel_byar_of
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import BayesblinaError, DataError, EstimandError
 from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES
@@ -34,12 +35,10 @@ from bayesblina.hazards.parts import PowerPrior
 from bayesblina.inference.baseline_gate import FAILED
 from bayesblina.inference.fitting import Fit, weights_of
 from bayesblina.output.progress import Progress
-from bayesblina.output.report.wording import records
 from bayesblina.output.request import Curves
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan
 from bayesblina.person_time.event_times import FAILED as COARSE
-from bayesblina.person_time.follow_up import find_episodes
 from bayesblina.person_time.onsets import AdverseEvents
 from bayesblina.studies.external import borrowing
 from bayesblina.studies.study_file import in_memory
@@ -93,6 +92,11 @@ def compute_tables(
         Its patients; what looks at single ones is left out where they are in a query engine.
     """
     computed = Tables()
+
+    @cache
+    def comparison() -> Comparison:
+        return Comparison.of(in_memory(cohort), fit.question)
+
     with progress.stage("hazard ratios"):
         thresholds = tuple(dict.fromkeys([1.0, *curves.thresholds]))
         ratios = _with_pulls(summary(hazard_ratio(fit), thresholds=thresholds), fit)
@@ -100,9 +104,18 @@ def compute_tables(
         computed.tables["diagnostics"] = _diagnostics(fit)
     with progress.stage("curves"):
         drawn = survival(fit, regimes=curves.regimes, times=curves.times, landmark=curves.landmark)
-        regimes = _curves(computed, fit, cohort, curves, drawn)
+        wanted = curves.landmarks
+        if wanted is None:
+            wanted = _quartiles(comparison()) if isinstance(cohort, Cohort) else ()
+        regimes = _curves(computed, fit, wanted, curves, drawn)
     with progress.stage("comparisons"):
-        _comparisons(computed, fit, cohort, curves, drawn, starts=tuple(regimes))
+        _comparisons(computed, fit, comparison, curves, drawn, starts=tuple(regimes))
+        account = (
+            cohort.account(cuts=fit.person_time.cuts)
+            if isinstance(cohort, Cohort)
+            else cohort.account()
+        )
+        computed.tables["patient_flow"] = (account + fit.person_time.account()).table
     with progress.stage("checks"):
         _checks(computed, fit, start=float(drawn.attrs["landmark"]))
     if fit.definition.borrowing is not None:
@@ -163,12 +176,12 @@ def _diagnostics(fit: Fit) -> pd.DataFrame:
 
 
 def _curves(
-    computed: Tables, fit: Fit, cohort: Cohort | CohortScan, curves: Curves, drawn: Dataset
+    computed: Tables, fit: Fit, wanted: Sequence[float], curves: Curves, drawn: Dataset
 ) -> dict[float, tuple[Regime, ...]]:
     """Summarise curves from each landmark on, and the means under them; return their regimes."""
     first = computed.tables["survival"] = summary(drawn)
     start, end = float(drawn.attrs["landmark"]), float(drawn["time"].max())
-    parts, regimes = _by_landmark(fit, cohort, curves, start=start, end=end)
+    parts, regimes = _by_landmark(fit, wanted, curves, start=start, end=end)
     columns = ["endpoint", "landmark", "regime", "time", "median", "lower", "upper", "converged"]
     parts = [first.assign(landmark=start), *parts]
     computed.tables["survival_by_landmark"] = pd.concat(
@@ -179,7 +192,7 @@ def _curves(
 
 
 def _by_landmark(
-    fit: Fit, cohort: Cohort | CohortScan, curves: Curves, *, start: float, end: float
+    fit: Fit, wanted: Sequence[float], curves: Curves, *, start: float, end: float
 ) -> tuple[list[pd.DataFrame], dict[float, tuple[Regime, ...]]]:
     """Draw curves from each further landmark on; those of the first are there already."""
 
@@ -187,9 +200,6 @@ def _by_landmark(
         table = _bands(draws["survival"].quantile(QUANTILES, ("chain", "draw")))
         return table.assign(landmark=landmark, converged=fit.converged)
 
-    wanted = curves.landmarks
-    if wanted is None:
-        wanted = _quartiles(fit, cohort) if isinstance(cohort, Cohort) else ()
     parts: list[pd.DataFrame] = []
     by_landmark: dict[float, tuple[Regime, ...]] = {start: curves.regimes}
     if not curves.starts:
@@ -232,13 +242,13 @@ def _bands(quantiles: DataArray) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-def _quartiles(fit: Fit, cohort: Cohort) -> tuple[float, ...]:
+def _quartiles(comparison: Comparison) -> tuple[float, ...]:
     """First and third quartile of the times at which eligible patients enter the exposed phase."""
-    index = cohort.phases.index(fit.question.exposed)
-    episodes = find_episodes(cohort, fit.question)
-    who = np.unique(np.concatenate([follow_up.patient for follow_up in episodes.values()]))
-    times = cohort.phase_start[who, index]
-    times = times[np.isfinite(times) & (times > (fit.question.landmark or 0.0))]
+    cohort, question = comparison.cohort, comparison.question
+    followed = [episodes.patient for episodes in comparison.episodes.values()]
+    who = np.unique(np.concatenate(followed))
+    times = cohort.phase_start[who, cohort.phases.index(question.exposed)]
+    times = times[np.isfinite(times) & (times > (question.landmark or 0.0))]
     if not times.size:
         return ()
     # Two digits: nobody's own date.
@@ -267,13 +277,13 @@ def _restricted_means(
 def _comparisons(
     computed: Tables,
     fit: Fit,
-    cohort: Cohort | CohortScan,
+    comparison: Callable[[], Comparison],
     curves: Curves,
     drawn: Dataset,
     *,
     starts: Sequence[float],
 ) -> None:
-    """Set the answer and its curves beside those of other methods, and account for patients."""
+    """Set the answer and its curves beside those of other methods."""
     question, end = fit.question, float(drawn["time"].max())
     asked = (curves.landmark, question.landmark, *(curves.landmarks or ()))
     named = {float(landmark) for landmark in asked if landmark is not None}
@@ -281,54 +291,36 @@ def _comparisons(
         sorted(landmark for landmark in starts if landmark > 0 and (landmark in named or not named))
     )
 
-    def at_each(compute: Callable[[Cohort, float], pd.DataFrame]) -> pd.DataFrame:
-        patients = in_memory(cohort)
-        parts = [compute(patients, landmark).assign(landmark=landmark) for landmark in starts]
+    def at_each(compute: Callable[[float], pd.DataFrame]) -> pd.DataFrame:
+        parts = [compute(landmark).assign(landmark=landmark) for landmark in starts]
         return pd.concat(parts, ignore_index=True)
 
-    def observed(patients: Cohort, landmark: float) -> pd.DataFrame:
+    def observed(landmark: float) -> pd.DataFrame:
         # As they were fitted, with their weights.
-        weights = weights_of(fit, patients)
-        return simon_makuch(patients, question, landmark=landmark, weights=weights)
+        weights = weights_of(fit, comparison().cohort)
+        return simon_makuch_of(comparison(), landmark=landmark, weights=weights)
 
-    def at_risk(patients: Cohort, landmark: float) -> pd.DataFrame:
-        times = at_risk_times(landmark, end)
-        return numbers_at_risk(patients, question, times, landmark=landmark)
+    def at_risk(landmark: float) -> pd.DataFrame:
+        return numbers_at_risk_of(comparison(), at_risk_times(landmark, end), landmark=landmark)
 
-    computed.attempt(
-        "classical", lambda: mantel_byar(in_memory(cohort), question).to_dataframe().reset_index()
-    )
+    computed.attempt("classical", lambda: mantel_byar_of(comparison()).to_dataframe().reset_index())
     ratios = computed.tables["hazard_ratios"]
-    computed.attempt("bias_ladder", lambda: _ladder(fit, in_memory(cohort), ratios, landmarks))
+    computed.attempt("bias_ladder", lambda: _ladder(fit, comparison(), ratios, landmarks))
     computed.attempt("simon_makuch", lambda: at_each(observed))
     computed.attempt("at_risk", lambda: at_each(at_risk))
     computed.attempt(
-        "curve_shift", lambda: curve_shift(fit, in_memory(cohort), drawn, regimes=curves.regimes)
+        "curve_shift", lambda: curve_shift(fit, comparison().cohort, drawn, regimes=curves.regimes)
     )
-    account = (
-        cohort.account(cuts=fit.person_time.cuts)
-        if isinstance(cohort, Cohort)
-        else cohort.account()
-    )
-    computed.tables["patient_flow"] = (account + fit.person_time.account()).table
 
 
 def _ladder(
-    fit: Fit, cohort: Cohort, ratios: pd.DataFrame, landmarks: Sequence[float]
+    fit: Fit, comparison: Comparison, ratios: pd.DataFrame, landmarks: Sequence[float]
 ) -> pd.DataFrame:
     """Set the answer below those of other methods; its rung is the table of hazard ratios'."""
     if isinstance(fit.definition.borrowing, PowerPrior):
         raise EstimandError("external patients would count in full in the other methods")
-    ladder = bias_ladder(cohort, fit.question, landmarks=landmarks)
-    parts: list[pd.DataFrame] = []
-    for endpoint, others in ladder.groupby("endpoint", sort=False):
-        parts.append(others)
-        # The ratios of an illness-death model are those of its transitions, which have no ladder.
-        for answer in records(ratios[ratios["endpoint"] == endpoint].head(1)):
-            (beside, *_) = records(others[others["method"] == COX])
-            own = rungs(answer, beside=beside, adjusted=bool(fit.design.term_names))
-            parts.append(pd.DataFrame(own))
-    return pd.concat(parts, ignore_index=True)
+    adjusted = bool(fit.design.term_names)
+    return ladder_of(comparison, landmarks=landmarks, answers=ratios, adjusted=adjusted)
 
 
 def at_risk_times(start: float, end: float) -> Floats:

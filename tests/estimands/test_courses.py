@@ -270,8 +270,8 @@ def test_quantiles_at_knots() -> None:
 def test_some_draws_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """One draw at once, a few, and all of them."""
 
-    def everything() -> list[Floats]:
-        found = []
+    def everything() -> list[Floats | Bools]:
+        found: list[Floats | Bools] = []
         for of_death in (True, False):
             average = Average(1, of_death=of_death)
             found += [average.survival(TIMES), average.hazard(TIMES)]

@@ -55,11 +55,11 @@ STUDY = FilePage(
         "FitSection": "fit",
         "CurvesSection": "survival",
         "SensitivitySection": "scenarios",
-        "AdverseEventsSection": "adverse_events",
+        "AdverseEventsSection": "safety.adverse_events",
         "AdamSection": "read_adam",
         "AdamEndpointSection": "AdamEndpoint",
         "AdamRepairsSection": "Repairs",
-        "WeightingSection": "weighted_effect",
+        "WeightingSection": "weighting.weighted_effect",
         "HistorySection": "read_history",
         "ReportSection": "write_report",
     },
@@ -72,9 +72,9 @@ DESIGN = FilePage(
         "Unknown keys are errors. Every time is in the design's `unit`."
     ),
     explained_by={
-        "DesignSection": "StudyDesign",
-        "AnalysisSection": "operating_characteristics",
-        "SampleSizeSection": "sample_size",
+        "DesignSection": "planning.StudyDesign",
+        "AnalysisSection": "planning.operating_characteristics",
+        "SampleSizeSection": "planning.sample_size",
     },
 )
 MODEL = FilePage(

@@ -86,11 +86,11 @@ def bias_ladder(
     >>> list(ladder.loc[(ladder["endpoint"] == "os") & ~ladder["adjusted"], "method"])
     ['ever against never', 'landmark at 8', 'Mantel-Byar (Peto)', 'time-varying Cox']
     """
+    if fit is not None and fit.question != question:
+        raise SpecError("The fit answers another question than the one given.")
     comparison = Comparison.of(cohort, question)
     if fit is None:
         return ladder_of(comparison, landmarks=landmarks)
-    if fit.question != question:
-        raise SpecError("The fit answers another question than the one given.")
     person_time = cells.person_time(cohort, question, cuts=fit.person_time.cuts)
     if not _same_patients(person_time, fit.person_time):
         raise SpecError("The fit is of other patients than the cohort given.")

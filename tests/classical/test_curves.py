@@ -129,7 +129,7 @@ def test_curves_with_delayed_entry_equal_r(curve: str) -> None:
     # R: k <- survfit(Surv(start, stop, event) ~ 1, subset(jasa1, transplant == 1),
     # conf.type = "log-log"); summary(k, times = c(30, 90, 180, 365)); with ctype = 1 and
     # conf.type = "log" the cumulative hazard and its std.chaz.
-    table = getattr(bb, curve)(transplanted())
+    table = getattr(bb.classical, curve)(transplanted())
     at = np.searchsorted(table["time"], [30, 90, 180, 365], side="right") - 1
     one = table.iloc[at]
     if curve == "kaplan_meier":

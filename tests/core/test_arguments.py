@@ -42,12 +42,27 @@ FIRST = {
 }
 
 
+SUBJECTS = (
+    *(bb.bias, bb.checks, bb.classical, bb.paper, bb.planning, bb.priors, bb.safety, bb.weighting),
+    plots,
+)
+PLACES = ((bb, dir(bb)), *((module, dir(module)) for module in SUBJECTS))
+
+
+def public(module: Any, name: str) -> bool:
+    """Whether a function stands in a module for users: not what it imports for itself."""
+    value = getattr(module, name)
+    listed = getattr(module, "__all__", None)
+    if not inspect.isfunction(value) or name.startswith("_"):
+        return False
+    return value.__module__ == module.__name__ if listed is None else name in listed
+
+
 def functions() -> Iterator[tuple[str, Callable[..., Any]]]:
-    for module, names in ((bb, dir(bb)), (plots, plots.__all__)):
+    for module, names in PLACES:
         for name in names:
-            value = getattr(module, name)
-            if inspect.isfunction(value):
-                yield f"{module.__name__}.{name}", value
+            if public(module, name):
+                yield f"{module.__name__}.{name}", getattr(module, name)
 
 
 def first_of(function: Callable[..., Any]) -> inspect.Parameter | None:
@@ -117,12 +132,11 @@ def test_what_people_do() -> None:
 
 # All public functions, and all wrong kinds --------------------------------------------------------
 
-PLACES = ((bb, dir(bb)), (plots, plots.__all__), (tables, tables.__all__))
 EVERYWHERE = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module, names in (*PLACES, (simulate, simulate.__all__))
+    for module, names in (*PLACES, (tables, tables.__all__), (simulate, simulate.__all__))
     for name in names
-    if inspect.isfunction(getattr(module, name))
+    if public(module, name)
 }
 # What the first argument may be, by its annotation, of the kinds below.
 TAKES = {

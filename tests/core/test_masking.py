@@ -149,13 +149,22 @@ def test_other_rungs_are_masked_where_any_number_of_events_by_phase_is(
 def test_observed_curves_do_not_tell_who_is_at_risk(demo: tuple[Path, Any]) -> None:
     """A jump of the curve is one over the number at risk: rounding leaves many numbers possible."""
     text = render(read_results(demo[0]))
-    heights = []
-    for group in re.findall(r'<path d="M([^"]*)" class="seen"', text):
-        heights += [float(pair.split()[1]) for pair in group.split(" L")]
-    assert heights
-    # A hundredth of survival is 2.5 units high.
-    places = (np.array(heights) - heights[0]) / 2.5
-    np.testing.assert_allclose(places, places.round(), atol=0.02)
+    drawn = 0
+    for chart in re.findall(r'<svg[^>]*class="chart survival".*?</svg>', text, flags=re.DOTALL):
+        none, everybody = (
+            float(re.findall(rf'<text x="[^"]*" y="([^"]*)"[^>]*>{label}</text>', chart)[0])
+            for label in ("0.0", "1.0")
+        )
+        curves = re.findall(
+            r'<g class="observed">(?:<title>[^<]*</title>)?<path d="M ([^"]*)"', chart
+        )
+        for curve in curves:
+            heights = np.array([float(pair.split()[1]) for pair in curve.split(" L ")])
+            # Places have two decimals, and a hundredth of survival is more than one unit high.
+            hundredths = (heights - heights[0]) / (none - everybody) * 100.0
+            np.testing.assert_allclose(hundredths, hundredths.round(), atol=0.02)
+            drawn += heights.size
+    assert drawn > 50
 
 
 def test_every_minimum_leaves_a_page(demo: tuple[Path, Any]) -> None:

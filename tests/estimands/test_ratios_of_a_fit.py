@@ -198,7 +198,7 @@ def test_averages_over_events() -> None:
 def test_classes_hold_current_patients_only() -> None:
     design: Any = SimpleNamespace(
         current_classes=2,
-        class_of=np.array([0, 1, 0, 2]),
+        member=np.arange(3)[:, None] == [0, 1, 0, 2],
         is_current=np.array([True, True, False, False]),
         sources=("trial",),
     )

@@ -335,4 +335,6 @@ def run_compiled(function: Callable[..., None], *arguments: Any) -> None:
             _log.info("Compiled functions are not kept on disk (%s).", error)
             ready = numba.njit(nogil=True)(function)
         _READY[function.__name__] = ready
-    ready(*arguments)
+    # Where numba is told not to compile, numpy would warn of infinite times.
+    with np.errstate(invalid="ignore"):
+        ready(*arguments)

@@ -73,7 +73,7 @@ RISKS = (
     "tests/classical/test_rank_tests.py",
 )
 # Modules with functions that numba compiles: by themselves, without it.
-COMPILED = {"person_time.passes"}
+COMPILED = {"core.episodes", "person_time.passes"}
 TESTS: dict[str, tuple[str, ...]] = {
     "inference.baseline_gate": ("tests/inference/test_baseline_gate.py",),
     "checks.cure": ("tests/checks/test_cure.py",),
@@ -128,6 +128,11 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/patients/test_account.py",
         "tests/hazards/test_frailty.py -kobserved",
         *SCANS,
+    ),
+    "core.episodes": (
+        "tests/core/test_episodes.py",
+        "tests/person_time/test_segments.py tests/person_time/test_follow_up.py "
+        "tests/person_time/test_pointed.py tests/person_time/test_tabulation.py",
     ),
     "core.intervals": ("tests/core/test_intervals.py",),
     "core.product_limit": ("tests/core/test_product_limit.py", *RISKS),

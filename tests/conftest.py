@@ -29,6 +29,7 @@ GROUPS = {
     "models": {
         *("hazards/test_models", "hazards/test_sources", "hazards/test_varying"),
         *("hazards/test_likelihood", "hazards/test_illness_death", "hazards/test_cure"),
+        "hazards/test_external",
         "studies/test_reference",
     },
     "results": {

@@ -331,7 +331,7 @@ def event_rates_by_term(
     >>> table = bb.simulate.adverse_events(cohort, seed=1)
     >>> columns = {"patient": "patient_id", "term": "term", "start": "month"}
     >>> events = bb.safety.adverse_events(table, cohort, **columns, transplant="ignore")
-    >>> rates = bb.safety.event_rates_by_term(events, seed=1, draws=250, tune=250)
+    >>> rates = bb.safety.event_rates_by_term(events, seed=1)
     >>> rates["event_rate"].dims
     ('chain', 'draw', 'term', 'phase')
     """

@@ -48,7 +48,7 @@ def test_a_normal_run_is_the_reference_posterior(name: str) -> None:
     assert parse_model(reference["definition"], source=name) == definition
     # One endpoint says little of the sd of patients: errors are known from long chains only.
     long = 8 if name == "patient_frailty" else 1
-    settings = SamplerSettings(draws=1000 * long, tune=500, chains=4)
+    settings = SamplerSettings(draws=1000 * long, tune=1000, chains=4)
     tree, _ = sample(build_model(definition, person_time), seed=5, settings=settings)
     distance = compare_with_reference(tree["posterior"].to_dataset(), reference)
     assert distance["distance_mean"].max() < 4

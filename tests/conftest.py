@@ -22,45 +22,48 @@ settings.register_profile("repeatable", derandomize=True)
 if not os.environ.get("HYPOTHESIS_RANDOM"):
     settings.load_profile("repeatable")
 
-# These need the same compiled models: in one process each is compiled once.
-MODELS = {
-    *("test_models", "test_varying", "test_likelihood", "test_sources"),
-    *("test_reference", "test_comparison", "test_prediction", "test_folds"),
-    *("test_illness_death", "test_cure"),
+# What runs in one process: files that share fits, or a run of the demo, and files that compile the
+# same models, which another process would compile at the same time. The longest groups come first,
+# so that no process waits for another at the end; then all other files, each a group of its own.
+GROUPS = {
+    "models": {
+        *("hazards/test_models", "hazards/test_sources", "hazards/test_varying"),
+        *("hazards/test_likelihood", "hazards/test_illness_death", "hazards/test_cure"),
+        "hazards/test_external",
+        "studies/test_reference",
+    },
+    "results": {
+        *("output/test_analysis", "output/test_hiding", "output/test_report"),
+        *("output/test_report_browser", "output/test_report_figures", "output/test_results"),
+        *("cli/test_cli", "cli/test_interrupts", "core/test_masking"),
+    },
+    "what if": {"studies/test_what_if"},
+    "sampling": {"inference/test_sampling", "inference/test_compiling"},
+    "predictions": {"checks/test_comparison", "checks/test_prediction", "checks/test_folds"},
+    "examples": {"test_examples"},
+    "priors": {"checks/priors/test_scaling", "checks/priors/test_scepticism"},
+    "weights": {"studies/test_weights", "studies/test_weighted_effect"},
+    "processes": {"inference/test_compile_cache"},
+    "safety": {"estimands/test_safety"},
+    "masked": {"output/test_masked_folder"},
+    "marks": {"output/test_marks"},
+    "corruption": {"core/test_corruption"},
 }
-
-# These share long fits.
-PRIORS = {"test_scaling", "test_scepticism"}
-
-# These read the results of one run of the demo.
-RESULTS = {
-    "test_analysis",
-    "test_cli",
-    "test_hiding",
-    "test_interrupts",
-    "test_report",
-    "test_report_browser",
-    "test_results",
-}
-
-LONG = {"test_what_if", "test_weights", "test_weighted_effect", "test_cli", "test_examples"}
+GROUP_OF = {stem: name for name, stems in GROUPS.items() for stem in stems}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file, and those of the models, in one process."""
+    """Keep the tests of a group in one process, and begin with the longest groups."""
+    here = Path(__file__).parent
+    rank = {name: place for place, name in enumerate(GROUPS)}
+    order = {}
     for item in items:
-        stem = item.path.stem
-        groups = {"models": MODELS, "results": RESULTS, "priors": PRIORS}
-        group = next((name for name, stems in groups.items() if stem in stems), str(item.path))
+        path = item.path.with_suffix("")
+        stem = path.relative_to(here).as_posix() if path.is_relative_to(here) else str(path)
+        group = GROUP_OF.get(stem, str(item.path))
         item.add_marker(pytest.mark.xdist_group(group))
-    # The longest first, so that no process waits for another at the end.
-    items.sort(
-        key=lambda item: (
-            item.path.stem not in MODELS,
-            item.path.stem not in RESULTS,
-            item.path.stem not in LONG,
-        )
-    )
+        order[item] = rank.get(group, len(rank))
+    items.sort(key=order.__getitem__)
 
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")

@@ -254,7 +254,7 @@ def corrupted(draw: st.DrawFn) -> Table:
     return header, rows
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(table=corrupted())
 def test_random_corruptions_of_cells(table: Table) -> None:
     check(frame_of(table), *table)

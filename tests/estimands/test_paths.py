@@ -36,7 +36,7 @@ def averages(draw: st.DrawFn) -> Case:
     return path, float(end), np.array([relative]), weight / weight.sum()
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(case=averages(), share=st.floats(0.05, 1.0))
 def test_restricted_mean_equals_quadrature(case: Case, share: float) -> None:
     path, end, relative, weight = case
@@ -52,7 +52,7 @@ def test_restricted_mean_equals_quadrature(case: Case, share: float) -> None:
     assert got == pytest.approx(expected, rel=1e-10, abs=1e-10)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(case=averages(), level=st.floats(0.02, 0.98))
 def test_quantile_is_where_survival_first_falls_to_the_level(case: Case, level: float) -> None:
     path, horizon, relative, weight = case

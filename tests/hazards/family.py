@@ -128,6 +128,8 @@ def two_sources(ratio: float, *, seed: int) -> bb.Cohort:
             "event": (time <= 24.0).astype(int),
             "start": np.where(start < np.minimum(time, 24.0), start, np.nan),
             "source": np.where(external, "historical", "current"),
+            # Of no effect; with a covariate the models are those that are compiled for other tests.
+            "arm": generator.choice(["a", "b"], size),
         }
     )
     return bb.read_cohort(
@@ -136,5 +138,5 @@ def two_sources(ratio: float, *, seed: int) -> bb.Cohort:
         unit="months",
         endpoints={"os": bb.Endpoint(time="time", event="event")},
         phases=bb.Phases(late="start"),
-        covariates=["source"],
+        covariates=["source", "arm"],
     )

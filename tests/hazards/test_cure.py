@@ -361,6 +361,7 @@ def simulated(end: float, *, patients: int = 1500) -> bb.Cohort:
             "time": stop,
             "event": (time <= censored).astype(int),
             "start": np.where(start < stop, start, np.nan),
+            "arm": random.choice(["a", "b"], patients),
         }
     )
     return bb.read_cohort(
@@ -369,13 +370,16 @@ def simulated(end: float, *, patients: int = 1500) -> bb.Cohort:
         unit="months",
         endpoints={"os": bb.Endpoint(time="time", event="event")},
         phases=bb.Phases(late="start"),
+        covariates=["arm"],
         synthetic=True,
     )
 
 
 def fitted(cohort: bb.Cohort, *, cuts: list[float]) -> bb.Fit:
+    """Fit a model whose arms hardly differ: with a covariate it is compiled for other tests too."""
     question = bb.Question(exposed="late", eligible_from="entry")
-    return bb.fit(cohort, question, model="mixture_cure", seed=1, cuts=cuts, progress=False)
+    model = load_model("mixture_cure").with_priors(covariates=bb.HazardRatioPrior.from_sd(1e-4))
+    return bb.fit(cohort, question, model=model, seed=1, cuts=cuts, progress=False)
 
 
 def maximum_likelihood(person_time: PersonTime) -> np.ndarray:

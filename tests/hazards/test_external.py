@@ -66,6 +66,21 @@ def read(table: pd.DataFrame, *covariates: str) -> bb.Cohort:
     )
 
 
+def borrowing_model(name: str) -> ModelDefinition:
+    """A shipped model under which arms hardly differ, in whatever source.
+
+    Numerical integration may leave them out; and with a covariate the structure is one that other
+    tests have compiled.
+    """
+    none, wider = ({"hazard_ratio": (1.0 / up, up), "mass": 0.95} for up in (1.0001, 1.0002))
+    content = bb.load_model(name).model_dump(by_alias=True)
+    content["covariates"]["prior"] = none
+    content["borrowing"]["source"] = "source"
+    mixture = {"probability": 0.5, "close": none, "apart": wider}
+    content["borrowing"]["covariates"] = none if name == "commensurate" else mixture
+    return parse_model(content, source=f"{name}, with arms that hardly differ")
+
+
 def cells(table: pd.DataFrame) -> tuple[Floats, Floats]:
     """Events and time by (current or external, before or after the cut, unexposed or exposed)."""
     events, spent = np.zeros((2, 2, 2)), np.zeros((2, 2, 2))
@@ -166,10 +181,10 @@ def test_events_gained_are_those_of_numerical_integration(name: str) -> None:
     table = table_of(
         seed=1, current=60, external=120, baseline=1.0, log_ratios=(math.log(0.5), 0.0)
     )
-    model = bb.load_model(name).with_covariates(source="source")
+    model = borrowing_model(name)
     expected = integrate(model, table)
     fit = bb.fit(
-        read(table, "source"),
+        read(table, "source", "arm"),
         QUESTION,
         model=model,
         cuts=[CUT],
@@ -192,7 +207,7 @@ def test_events_gained_are_those_of_numerical_integration(name: str) -> None:
         assert row["effective_events_error"] < 0.15 * row["effective_events"]
     assert math.log(rows["phases"]["alone"]) == pytest.approx(expected["phases alone"], abs=0.05)
     current = int(table.loc[table["source"] == "current", "event"].sum())
-    assert [row["current_events"] for row in rows.values()] == [current, current]
+    assert {row["current_events"] for row in rows.values()} == {current}
 
 
 def test_a_conflict_of_hazard_ratios_is_told_and_does_not_move_the_answer(
@@ -201,8 +216,8 @@ def test_a_conflict_of_hazard_ratios_is_told_and_does_not_move_the_answer(
     table = table_of(
         seed=2, current=120, external=300, baseline=1.0, log_ratios=(math.log(0.3), math.log(2.0))
     )
-    model = bb.load_model("commensurate").with_covariates(source="source")
-    patients = read(table, "source")
+    model = borrowing_model("commensurate")
+    patients = read(table, "source", "arm")
     fit = bb.fit(patients, QUESTION, model=model, cuts=[CUT], seed=1, progress=False)
     rows = {str(row["part"]): row for row in bb.borrowing(fit).to_dict("records")}
     row = rows["phases"]
@@ -227,7 +242,7 @@ def test_a_conflict_of_hazard_ratios_is_told_and_does_not_move_the_answer(
     assert whose.startswith("current patients (all patients, from each endpoint's own entry); ")
     assert whose.endswith("external patients (external) only inform about them")
     # The external patients' effect is no departure of the current ones' from proportionality.
-    now = read(table[table["source"] == "current"])
+    now = read(table[table["source"] == "current"], "arm")
     alone = bb.fit(now, QUESTION, cuts=[CUT], seed=1, draws=200, progress=False)
     assert estimand_of(alone) == QUESTION.estimand()
     for one, other in zip(early_and_late(fit), early_and_late(alone), strict=True):

@@ -30,7 +30,7 @@ def distances(person_time: PersonTime) -> np.ndarray:
 
 
 # The standard error of a standard deviation of n normals is sd / sqrt(2 n).
-PRIOR_DRAWS = 20_000
+PRIOR_DRAWS = 5000
 
 SD_TOLERANCE = 4 / np.sqrt(2 * PRIOR_DRAWS)
 
@@ -40,6 +40,7 @@ def test_steps_between_neighbours_have_the_sd_of_the_definition(built: BuiltMode
         [built.model[name] for name in ("log_baseline", "level", "log_hazard_ratio")],
         draws=PRIOR_DRAWS,
         random_seed=1,
+        mode="FAST_COMPILE",
     )
     definition = bb.load_model("primary")
     assert isinstance(definition.baseline, RandomWalk)
@@ -60,6 +61,7 @@ def test_a_curve_models_walk_is_width_aware(person_time: PersonTime) -> None:
         [found.model[name] for name in ("walk_sd", "log_baseline")],
         draws=PRIOR_DRAWS,
         random_seed=1,
+        mode="FAST_COMPILE",
     )
     scaled = np.diff(log_baseline[:, 0], axis=1) / walk_sd[:, :1]
     expected = np.sqrt(distances(person_time)[0])

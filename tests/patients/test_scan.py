@@ -17,7 +17,7 @@ from bayesblina.inference.companion import partial_posterior
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan, engines, scan_cohort
 from bayesblina.person_time.cells import PersonTime, front
-from tests.person_time.test_exposure import Case, cases
+from tests.person_time.counts import Case, cases
 
 ibis = pytest.importorskip("ibis", reason="the extra `scale` is not installed")
 
@@ -124,7 +124,7 @@ PIECES = st.sampled_from([None, (1,), (1, 3)])
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases(), PIECES)
 def test_a_stream_sums_what_memory_sums(case: Case, pieces: tuple[int, ...] | None) -> None:
-    """Ties, boundaries and noise of the hypothesis cases of test_exposure, block by block."""
+    """Ties, boundaries and noise of the hypothesis cases of counts, block by block."""
     assume(case.counted.comparable())
     require_same(*both_ways(case, pieces, embedded=True))
 

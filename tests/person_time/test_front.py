@@ -13,7 +13,7 @@ from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import front, many
 from bayesblina.person_time.cells.front import in_cohort_order, valid_weights
 from bayesblina.person_time.transitions import TRANSITIONS
-from tests.person_time.test_exposure import MAINTENANCE, cells, read
+from tests.person_time.by_hand import MAINTENANCE, cells, read
 
 ENDPOINTS = {
     "os": bb.Endpoint(time="os", event="died"),

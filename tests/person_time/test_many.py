@@ -12,8 +12,8 @@ from bayesblina.core.errors import DataError
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import PersonTime, many
 from bayesblina.person_time.cells.many import _codes, tabulate_many
+from tests.person_time.by_hand import MAINTENANCE, read, same_person_time
 from tests.person_time.patients import DECLARED, QUESTION, table
-from tests.person_time.test_exposure import MAINTENANCE, read, same_person_time
 
 CUTS = np.array([2.0, 5.5])
 

@@ -18,7 +18,7 @@ from bayesblina.person_time.cells.patterns import (
     unique_rows,
 )
 from bayesblina.person_time.compression import Axis, Compression
-from tests.person_time.test_exposure import read
+from tests.person_time.by_hand import read
 
 SITE = CovariateTerms(name="site", kind="categorical", levels=("a", "b", "c"))
 SEX = CovariateTerms(name="sex", kind="categorical", levels=("f", "m"))

@@ -14,7 +14,7 @@ from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.rules import tie_of
 from bayesblina.person_time.follow_up import find_episodes
 from bayesblina.person_time.segments import Course, course_of, reasons
-from tests.person_time.test_exposure import Case, cases
+from tests.person_time.counts import Case, cases
 
 BASE: dict[str, Any] = {"time": 9.0, "event": 1, "one": 1.0, "two": 2.0} | {
     "end": np.nan,

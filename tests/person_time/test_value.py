@@ -13,7 +13,7 @@ from bayesblina.core.errors import EstimandError
 from bayesblina.patients.account import DECLARED, UNDECLARED, Line
 from bayesblina.person_time.cells import Lazily, Persons, PersonTime, value
 from bayesblina.person_time.follow_up import LeftOut
-from tests.person_time.test_exposure import MAINTENANCE, read
+from tests.person_time.by_hand import MAINTENANCE, read
 
 NEVER_OBSERVED = "never under observation for this endpoint"
 BEFORE, IN = "before maintenance", "maintenance"

@@ -7,6 +7,8 @@ posterior's mode is the maximum-likelihood estimate, and its curvature there the
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +17,6 @@ from scipy.optimize import minimize
 import bayesblina as bb
 from bayesblina.hazards.build import BuiltModel, build_model
 from bayesblina.hazards.definition import ModelDefinition, parse_model
-from bayesblina.inference.sampling import evaluate
 from bayesblina.person_time.cells import PersonTime
 from tests.paths import DATA
 
@@ -50,18 +51,15 @@ def wide(name: str) -> ModelDefinition:
 
 def mode(built: BuiltModel) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Variables at the density's mode, and their standard errors from its curvature there."""
-    function = built.model.logp_dlogp_function(ravel_inputs=True, mode="FAST_COMPILE")
+    model = built.model
+    function = model.logp_dlogp_function(ravel_inputs=True, mode="FAST_COMPILE")
     function.set_extra_values({})
+    names = [variable.name for variable in model.free_RVs]
+    shapes = [[len(model.coords[dim]) for dim in model.named_vars_to_dims[name]] for name in names]
     start = np.concatenate(
         [
-            np.broadcast_to(
-                built.start.get(variable.name, np.zeros(())),
-                [
-                    len(built.model.coords[dim])
-                    for dim in built.model.named_vars_to_dims[variable.name]
-                ],
-            ).ravel()
-            for variable in built.model.free_RVs
+            np.broadcast_to(built.start.get(name, np.zeros(())), shape).ravel()
+            for name, shape in zip(names, shapes, strict=True)
         ]
     )
 
@@ -78,11 +76,22 @@ def mode(built: BuiltModel) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray
         move[index] = step
         curvature[index] = (objective(point + move)[1] - objective(point - move)[1]) / (2 * step)
     covariance = np.linalg.inv((curvature + curvature.T) / 2)
+    coordinates = [model.rvs_to_values[variable] for variable in model.free_RVs]
+    reported = model.compile_fn(
+        model.unobserved_value_vars, inputs=coordinates, mode="FAST_COMPILE", point_fn=False
+    )
+    ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
     moved = np.concatenate([point + step * np.eye(size), point - step * np.eye(size)])
-    _, variables = evaluate(built, np.concatenate([point[None], moved]))
+    variables = [
+        reported(*map(np.reshape, np.split(one, ends), shapes))
+        for one in np.concatenate([point[None], moved])
+    ]
     estimates, errors = {}, {}
-    for name in map(str, variables.data_vars):
-        values = variables[name].values[0].reshape(1 + 2 * size, -1)
+    for variable, found_at in zip(
+        model.unobserved_value_vars, zip(*variables, strict=True), strict=True
+    ):
+        name = str(variable.name)
+        values = np.stack(found_at).reshape(1 + 2 * size, -1)
         slope = (values[1 : 1 + size] - values[1 + size :]) / (2 * step)
         estimates[name] = values[0]
         errors[name] = np.sqrt(np.einsum("pk,pq,qk->k", slope, covariance, slope))

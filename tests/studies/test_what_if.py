@@ -16,6 +16,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.cli import main
+from bayesblina.cli.demo_study import write_demo
 from bayesblina.core.errors import SpecError, StorageError
 from bayesblina.inference.fitting import fit_person_time
 from bayesblina.inference.sampler_settings import sampler_settings
@@ -23,9 +24,24 @@ from bayesblina.studies.what_if.store import Store
 from tests.paths import ROOT
 from tests.studies.scenarios import GRID, QUESTION, SHORT
 
+# Scenarios of runs that are killed: enough for some to be done before and after.
+FEW = 12
+
 
 def content(folder: Path) -> bytes:
     return (folder / "scenarios.jsonl").read_bytes()
+
+
+def undisturbed(cohort: bb.Cohort, folder: Path, *, size: int) -> bytes:
+    """What a run leaves that nobody disturbs, in this process."""
+    what_if = bb.scenarios(cohort, QUESTION, GRID, design="full")[:size]
+    bb.sensitivity(cohort, what_if, out=folder, seed=1, workers=1, **SHORT)
+    return content(folder)
+
+
+@pytest.fixture(scope="module")
+def few(cohort: bb.Cohort, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return undisturbed(cohort, tmp_path_factory.mktemp("few") / "a", size=FEW)
 
 
 def test_a_scenario_is_the_fit_of_its_question(cohort: bb.Cohort, tmp_path: Path) -> None:
@@ -106,7 +122,7 @@ from pathlib import Path
 import bayesblina as bb
 from tests.studies.test_what_if import GRID, QUESTION, SHORT
 
-folder, room = Path(sys.argv[1]), int(sys.argv[2])
+folder, size, room = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 
 
 def progress(done, total):
@@ -120,17 +136,17 @@ def progress(done, total):
 
 if __name__ == "__main__":
     cohort, _ = bb.simulate.blinatumomab_cohort(seed=1)
-    what_if = bb.scenarios(cohort, QUESTION, GRID, design="full")
+    what_if = bb.scenarios(cohort, QUESTION, GRID, design="full")[:size]
     bb.sensitivity(
         cohort, what_if, out=folder, seed=1, workers=1, resume=True, progress=progress, **SHORT
     )
 """
 
 
-def started(folder: Path, *, room: int = 0) -> subprocess.Popen[bytes]:
+def started(folder: Path, *, size: int = FEW, room: int = 0) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(folder), str(room)],
+        [sys.executable, "-c", SCRIPT, str(folder), str(size), str(room)],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -138,12 +154,12 @@ def started(folder: Path, *, room: int = 0) -> subprocess.Popen[bytes]:
     )
 
 
-def killed_and_resumed(folder: Path, *, kills: int, seed: int) -> int:
+def killed_and_resumed(folder: Path, *, size: int, kills: int, seed: int) -> int:
     """Kill a run at random moments until it has been killed so often; then let it finish."""
     random = np.random.default_rng(seed)
     hits = 0
     while hits < kills:
-        with started(folder) as process:
+        with started(folder, size=size) as process:
             assert process.stdout is not None
             # Wait for the loop, so that kills fall among the scenarios.
             process.stdout.readline()
@@ -156,24 +172,26 @@ def killed_and_resumed(folder: Path, *, kills: int, seed: int) -> int:
         assert process.returncode in (0, -signal.SIGKILL), errors.decode()
         if process.returncode == 0:
             break
-    finish(folder)
+    finish(folder, size=size)
     return hits
 
 
-def finish(folder: Path) -> None:
-    with started(folder) as process:
+def finish(folder: Path, *, size: int = FEW) -> None:
+    with started(folder, size=size) as process:
         _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors.decode()
 
 
-@pytest.mark.parametrize(
-    "kills", [1, pytest.param(10, marks=pytest.mark.slow)], ids=["once", "ten times"]
-)
-def test_a_killed_run_resumes_where_it_was(cohort: bb.Cohort, tmp_path: Path, kills: int) -> None:
-    what_if = bb.scenarios(cohort, QUESTION, GRID, design="full")
-    bb.sensitivity(cohort, what_if, out=tmp_path / "whole", seed=1, workers=1, **SHORT)
-    assert killed_and_resumed(tmp_path / "killed", kills=kills, seed=kills) >= 1
-    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+def test_a_killed_run_resumes_where_it_was(few: bytes, tmp_path: Path) -> None:
+    assert killed_and_resumed(tmp_path / "killed", size=FEW, kills=1, seed=1) == 1
+    assert content(tmp_path / "killed") == few
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_ten_times_resumes(cohort: bb.Cohort, tmp_path: Path) -> None:
+    whole = undisturbed(cohort, tmp_path / "whole", size=24)
+    assert killed_and_resumed(tmp_path / "killed", size=24, kills=10, seed=10) >= 1
+    assert content(tmp_path / "killed") == whole
 
 
 def test_half_a_line_is_cut_off_and_damage_is_told(cohort: bb.Cohort, tmp_path: Path) -> None:
@@ -208,9 +226,9 @@ def test_a_full_disk_ends_clearly_and_keeps_what_is_finished(tmp_path: Path) -> 
     assert b"there is no space left" in errors
     assert b"Finished scenarios are kept" in errors
     kept = len(bb.load_sensitivity(folder).table["key"].unique())
-    assert 3 <= kept < 24
+    assert 3 <= kept < FEW
     finish(folder)
-    assert len(bb.load_sensitivity(folder).table["key"].unique()) == 24
+    assert len(bb.load_sensitivity(folder).table["key"].unique()) == FEW
 
 
 def test_an_unwritable_folder_ends_clearly(cohort: bb.Cohort, tmp_path: Path) -> None:
@@ -221,11 +239,10 @@ def test_an_unwritable_folder_ends_clearly(cohort: bb.Cohort, tmp_path: Path) ->
 
 
 def test_a_cluster_gives_the_same_and_survives_a_killed_worker(
-    cohort: bb.Cohort, tmp_path: Path
+    cohort: bb.Cohort, few: bytes, tmp_path: Path
 ) -> None:
     distributed = pytest.importorskip("distributed")
-    what_if = bb.scenarios(cohort, QUESTION, GRID, design="full")[:12]
-    bb.sensitivity(cohort, what_if, out=tmp_path / "here", seed=1, workers=1, **SHORT)
+    what_if = bb.scenarios(cohort, QUESTION, GRID, design="full")[:FEW]
     killed: list[int] = []
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
@@ -248,7 +265,7 @@ def test_a_cluster_gives_the_same_and_survives_a_killed_worker(
             **SHORT,
         )
     assert killed
-    assert content(tmp_path / "there") == content(tmp_path / "here")
+    assert content(tmp_path / "there") == few
     with pytest.raises(SpecError, match="No Dask scheduler answers"):
         bb.sensitivity(
             cohort,
@@ -291,8 +308,8 @@ def test_a_key_has_one_row_however_often_it_stands_there(tmp_path: Path) -> None
 def test_the_command_runs_a_studys_scenarios(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["demo", "--out", str(tmp_path / "demo"), "--quiet"]) == 0
-    study = tmp_path / "demo" / "study.toml"
+    write_demo(tmp_path, seed=1)
+    study = tmp_path / "study.toml"
     text = study.read_text() + (
         '\n[sensitivity.axes]\nlag = [1.0]\nlandmark = ["none", 3.0]\n'
         '"prior.phases" = [[0.5, 2.0]]\n\n[[sensitivity.scenarios]]\nlag = 2.0\n'

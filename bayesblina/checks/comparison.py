@@ -148,25 +148,11 @@ def _require_same(
 def stacking_weights(elpd: Floats) -> Floats:
     """Weights of the mixture of predictive distributions that predicts best.
 
-    Parameters
-    ----------
-    elpd : ndarray, shape (patient, model)
-        Log predictive densities.
+    `elpd`, shape (patient, model): log predictive densities.
+    Result, shape (model,): weights from 0 to 1 that add up to 1.
 
-    Returns
-    -------
-    ndarray, shape (model,)
-        Weights from 0 to 1 that add up to 1.
-
-    Notes
-    -----
     The mean log score is concave in the weights; each step is that of expectation-maximisation,
     which never lowers it.
-
-    Examples
-    --------
-    >>> stacking_weights(np.log([[0.5, 0.1], [0.4, 0.1]])).round(3)
-    array([1., 0.])
     """
     density = np.exp(elpd - elpd.max(axis=1, keepdims=True))
     weights = np.full(elpd.shape[1], 1.0 / elpd.shape[1])

@@ -25,16 +25,8 @@ LARGEST = 50_000
 class EarlyLate:
     """An endpoint's hazard ratio up to a time and after it, by the partial likelihood.
 
-    Attributes
-    ----------
-    endpoint
-        Endpoint.
-    split
-        The median time of the events in the exposed phase and its reference.
-    early, late
-        Hazard ratios of the exposed phase.
-    p_value
-        Two-sided, that they are the same.
+    `split`: the median time of the events in the exposed phase and its reference.
+    `p_value`: two-sided, that they are the same.
     """
 
     endpoint: str

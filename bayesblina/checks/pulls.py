@@ -28,27 +28,12 @@ PHASES, COVARIATES = "phases", "covariates"
 def pulls(fit: Fit) -> pd.DataFrame:
     """Say how far the priors and the baseline pull the hazard ratio of a fit.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row per endpoint, of differences of median log hazard ratios: ``endpoint``,
-        ``baseline_pull`` (the fit against its companion), ``prior_pull`` (the companion with the
-        prior of the hazard ratio against the one without), ``without_prior_median`` (the hazard
-        ratio without it), ``covariate_prior_pull`` and ``without_covariate_priors_median`` (the
-        same for the priors of the covariates), ``companion_sd`` (of the log hazard ratio) and
-        ``reason``, why something is missing. Missing where there is no companion, no covariate, or
-        without the prior no posterior.
-
-    Examples
-    --------
-    >>> import bayesblina as bb
-    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
-    >>> question = bb.Question(
-    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
-    ... )
-    >>> table = pulls(bb.fit(cohort, question, seed=1, progress=False))
-    >>> bool((table["prior_pull"] > 0).all())
-    True
+    Result: one row per endpoint, of differences of median log hazard ratios: ``endpoint``,
+    ``baseline_pull`` (the fit against its companion), ``prior_pull`` (the companion with the prior
+    of the hazard ratio against the one without), ``without_prior_median`` (the hazard ratio without
+    it), ``covariate_prior_pull`` and ``without_covariate_priors_median`` (the same for the priors
+    of the covariates), ``companion_sd`` (of the log hazard ratio) and ``reason``, why something is
+    missing. Missing where there is no companion, no covariate, or without the prior no posterior.
     """
     names = list(fit.person_time.endpoints)
     missing = np.full(len(names), np.nan)

@@ -36,16 +36,6 @@ def weaknesses(
     that is compared; of effects that are not the same early and late; of external patients who
     conflict with the current ones; of weights whose sum is not the number of patients, or of their
     pieces. None names a patient or counts a few.
-
-    Examples
-    --------
-    >>> import bayesblina as bb
-    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
-    >>> question = bb.Question(
-    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
-    ... )
-    >>> all(isinstance(one, str) for one in weaknesses(bb.fit(cohort, question, seed=1)))
-    True
     """
     table = pulls(fit) if pulled is None else pulled
     return (
@@ -65,13 +55,6 @@ def unreliable(loo: pd.DataFrame, *, coarse: bool = False) -> tuple[str, ...]:
     """Word the leave-one-out predictions that cannot be relied on, and what to do.
 
     Sentences without their full stops, one for each endpoint that has any.
-
-    Examples
-    --------
-    >>> row = {"endpoint": "os", "pareto_k_limit": 0.7, "patients_above_limit": 2}
-    >>> found = unreliable(pd.DataFrame([{**row, "evaluated": 86, "reliable": False}]))
-    >>> found[0].partition("; ")[0]
-    'os: leave-one-out prediction is not reliable, with Pareto k above 0.70 for 2 of 86 patients'
     """
     return tuple(
         f"{row['endpoint']}: leave-one-out prediction is not reliable, with Pareto k above "

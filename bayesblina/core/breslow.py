@@ -23,16 +23,10 @@ LOGARITHM = 20
 class Block:
     """Risk sets whose groups have log hazard ratios that are linear in the parameters.
 
-    Attributes
-    ----------
-    events : ndarray, shape (time,)
-        Weighted numbers of events.
-    at_risk : ndarray, shape (time, group)
-        Weighted numbers at risk.
-    design : ndarray, shape (group, parameter)
-        What the parameters are multiplied by.
-    score : ndarray, shape (parameter,)
-        Design summed over the events.
+    `events`, shape (time,): weighted numbers of events.
+    `at_risk`, shape (time, group): weighted numbers at risk.
+    `design`, shape (group, parameter): what the parameters are multiplied by.
+    `score`, shape (parameter,): design summed over the events.
     """
 
     events: Floats
@@ -53,12 +47,8 @@ class Block:
 class Correction:
     """A quadratic function.
 
-    Attributes
-    ----------
-    point, gradient : ndarray, shape (parameter,)
-        Where it is 0, and its gradient there.
-    information : ndarray, shape (parameter, parameter)
-        Its curvature, with the sign changed.
+    `point`, `gradient`, shape (parameter,): where it is 0, and its gradient there.
+    `information`, shape (parameter, parameter): its curvature, with the sign changed.
     """
 
     point: Floats
@@ -76,17 +66,8 @@ class Correction:
 class PartialLikelihood:
     """Breslow's log partial likelihood.
 
-    Attributes
-    ----------
-    blocks
-        Risk sets with their designs.
-    dimension
-        Number of parameters.
-    correction
-        Quadratic function that is added.
+    `correction`: quadratic function that is added.
 
-    Notes
-    -----
     Breslow (1974), doi:10.2307/2529620; with weights as in Binder (1992),
     doi:10.1093/biomet/79.1.139.
     """

@@ -37,18 +37,11 @@ COARSER = (0.5, 0.25)
 class Drawn:
     """Equally weighted draws.
 
-    Attributes
-    ----------
-    parameters : ndarray, shape (draw, parameter)
-        The draws.
-    method
-        ``"importance"`` or ``"hmc"``.
-    pareto_k
-        Pareto k of the importance weights.
-    effective_draws
-        Number of independent draws that say as much of means.
-    error
-        Error of the means of the first parameters that comes from grouping event times.
+    `parameters`, shape (draw, parameter): the draws.
+    `method`: ``"importance"`` or ``"hmc"``.
+    `pareto_k`: Pareto k of the importance weights.
+    `effective_draws`: number of independent draws that say as much of means.
+    `error`: error of the means of the first parameters that comes from grouping event times.
     """
 
     parameters: Floats
@@ -70,10 +63,7 @@ def draw(
 ) -> Drawn:
     """Draw from a posterior by importance sampling around the modes at the nodes.
 
-    Parameters
-    ----------
-    rougher
-        Likelihoods with times grouped less finely; by default they are worked out.
+    `rougher`: likelihoods with times grouped less finely; by default they are worked out.
     """
     finest = problem.likelihood
     shares = np.array([one.log_weight + one.laplace.log_evidence for one in nodes])

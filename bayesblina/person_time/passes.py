@@ -319,10 +319,7 @@ def constant[T: np.generic](values: NDArray[T]) -> NDArray[T]:
 def run_compiled(function: Callable[..., None], *arguments: Any) -> None:
     """Run a function compiled; the compiled form is kept on disk where that is possible.
 
-    Parameters
-    ----------
-    function
-        A function that numba can compile, the only one of its name.
+    `function`: a function that numba can compile, the only one of its name.
     """
     ready = _READY.get(function.__name__)
     if ready is None:

@@ -28,21 +28,15 @@ SPREAD = 50_000
 class RiskSets:
     """Events and those at risk of one stratum and interval.
 
-    Attributes
-    ----------
-    stratum, interval
-        Position of the stratum, and of the interval between cuts.
-    times : ndarray, shape (time,)
-        Distinct event times, rising; the last one of each group where they are grouped.
-    events : ndarray, shape (time,)
-        Weighted numbers of events.
-    at_risk : ndarray, shape (time, group)
-        Weighted numbers of patients at risk just before; averages over the events of a group of
-        times. Numbers at nodes of compressed covariates may be negative.
-    events_of : ndarray, shape (group,)
-        Weighted numbers of events.
-    endpoint, state, pattern : ndarray of int, shape (group,)
-        Endpoint, state and covariate pattern of each group.
+    `stratum`, `interval`: position of the stratum, and of the interval between cuts.
+    `times`, shape (time,): distinct event times, rising; the last one of each group where they are
+    grouped.
+    `events`, shape (time,): weighted numbers of events.
+    `at_risk`, shape (time, group): weighted numbers of patients at risk just before; averages over
+    the events of a group of times. Numbers at nodes of compressed covariates may be negative.
+    `events_of`, shape (group,): weighted numbers of events.
+    `endpoint`, `state`, `pattern`, shape (group,): endpoint, state and covariate pattern of each
+    group.
     """
 
     stratum: int
@@ -83,16 +77,10 @@ def find_risk_sets(
     A patient is at risk at t in ``(start, stop]``, in the state held just before t. Tied events
     see the same risk set, that of Breslow.
 
-    Parameters
-    ----------
-    endpoints
-        Positions of the endpoints; risk sets of several are taken together.
-    same : ndarray of int, shape (state,)
-        States with the same number have the same hazard: numbers from 0 on.
-    stratum_of : ndarray of int, shape (pattern,), optional
-        Stratum of each pattern: risk sets are of one stratum each.
-    cuts : ndarray, shape (interval - 1,), optional
-        Times between which risk sets are given apart.
+    `endpoints`: positions of the endpoints; risk sets of several are taken together.
+    `same`, shape (state,): states with the same number have the same hazard: numbers from 0 on.
+    `stratum_of`, shape (pattern,): stratum of each pattern: risk sets are of one stratum each.
+    `cuts`, shape (interval - 1,): times between which risk sets are given apart.
     """
     rows = _rows_of(person_time, endpoints, same, stratum_of)
     inner = np.empty(0) if cuts is None else cuts
@@ -274,22 +262,9 @@ def _spread(
 
 
 def same_states(*columns: Floats) -> Ints:
-    """Give states that have equal rows in all columns the same number.
+    """Give states that have equal rows in all columns the same number, from 0 on.
 
-    Parameters
-    ----------
-    columns : ndarray, shape (state,) or (state, column)
-        What tells states apart.
-
-    Returns
-    -------
-    ndarray of int, shape (state,)
-        Numbers from 0 on.
-
-    Examples
-    --------
-    >>> same_states(np.array([[0.0], [0.0], [1.0]]))
-    array([0, 0, 1])
+    `columns`, shape (state,) or (state, column), tell states apart.
     """
     rows = np.column_stack(columns)
     if not rows.shape[1]:
@@ -370,10 +345,7 @@ def risk_sets_of_sums(
 def holds_single_times(finer: xr.Dataset) -> bool:
     """Say whether sums on short intervals are those of single times, and risk sets exact.
 
-    Returns
-    -------
-    bool
-        Whether times are multiples of a unit and no interval holds more than one of them.
+    They are where times are multiples of a unit and no interval holds more than one of them.
     """
     start, stop = finer["interval_start"].values, finer["interval_stop"].values
     step = _spacing(finer)

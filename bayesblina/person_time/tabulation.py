@@ -56,12 +56,7 @@ class Block(Protocol):
 class Part:
     """Some of a block's patients.
 
-    Attributes
-    ----------
-    rows
-        Which of them.
-    size, endpoints, phase_start, phase_end, transplant
-        As of a `Block`.
+    `size`, `endpoints`, `phase_start`, `phase_end`, `transplant`: as of a `Block`.
     """
 
     rows: slice
@@ -92,14 +87,10 @@ def part_of(block: Block, rows: slice) -> Part:
 class AtRisk:
     """When patients are at risk for one endpoint.
 
-    Attributes
-    ----------
-    begin, stop : ndarray, shape (patient,)
-        Time at risk ``(begin, stop]``; only of those who contribute.
-    event : ndarray of bool, shape (patient,)
-        Whether it ends with the event.
-    reason : ndarray of int, shape (patient,)
-        `AT_RISK`, or the first reason for which the patient does not contribute.
+    `begin`, `stop`, shape (patient,): time at risk ``(begin, stop]``; only of those who contribute.
+    `event`, shape (patient,): whether it ends with the event.
+    `reason`, shape (patient,): `AT_RISK`, or the first reason for which the patient does not
+    contribute.
     """
 
     begin: Floats
@@ -112,14 +103,11 @@ class AtRisk:
 class Bounds:
     """What is known of an endpoint's time at risk before it is cut.
 
-    Attributes
-    ----------
-    reasons : ndarray of int, shape (reason,)
-        Patients by the reason for which they do not contribute; those who do come last.
-    first_begin, last_begin, last_exit
-        Bounds of time at risk; infinite, 0 and 0 where there is none.
-    time_at_risk, events
-        Weighted totals.
+    `reasons`, shape (reason,): patients by the reason for which they do not contribute; those who
+    do come last.
+    `first_begin`, `last_begin`, `last_exit`: bounds of time at risk; infinite, 0 and 0 where there
+    is none.
+    `time_at_risk`, `events`: weighted totals.
     """
 
     reasons: Ints
@@ -134,16 +122,11 @@ class Bounds:
 class Tally:
     """Sums of one endpoint over patients.
 
-    Attributes
-    ----------
-    events, person_time : ndarray, shape (state, group, interval, moment)
-        Weighted events and person-time, each multiplied by the moments' polynomials.
-    visitors : ndarray of int, shape (state,)
-        How many patients are ever in the state.
-    first : ndarray, shape (state,)
-        Earliest time at which anybody is in the state; infinite for nobody.
-    longest : ndarray, shape (state,)
-        Longest time that anybody spends in it.
+    `events`, `person_time`, shape (state, group, interval, moment): weighted events and
+    person-time, each multiplied by the moments' polynomials.
+    `visitors`, shape (state,): how many patients are ever in the state.
+    `first`, shape (state,): earliest time at which anybody is in the state; infinite for nobody.
+    `longest`, shape (state,): longest time that anybody spends in it.
     """
 
     events: Floats
@@ -184,10 +167,7 @@ def at_risk(block: Block, course: Course, endpoint: str) -> AtRisk:
 def bounds_of(risk: AtRisk, weight: Floats | None = None) -> Bounds:
     """Add up time at risk.
 
-    Parameters
-    ----------
-    weight : ndarray, shape (patient,), optional
-        How often each patient counts.
+    `weight`, shape (patient,): how often each patient counts.
     """
     reasons, found = np.zeros(AT_RISK + 1, dtype=np.int64), np.array([np.inf, 0.0, 0.0, 0.0, 0.0])
     run_compiled(
@@ -260,13 +240,8 @@ def _marks(block: Block, course: Course) -> tuple[NDArray[Any], ...]:
 class Tallying:
     """Sums events and person-time of one endpoint by state, group and interval, block by block.
 
-    Parameters
-    ----------
-    cuts : ndarray, shape (interval - 1,)
-        Inner cut points.
-    degrees
-        Of each continuous covariate, how many Chebyshev polynomials to multiply with; their
-        products run over the last axis of the sums, the last covariate fastest.
+    `degrees`: of each continuous covariate, how many Chebyshev polynomials to multiply with; their
+    products run over the last axis of the sums, the last covariate fastest.
     """
 
     def __init__(
@@ -298,14 +273,8 @@ class Tallying:
     ) -> None:
         """Add patients.
 
-        Parameters
-        ----------
-        group : ndarray of int, shape (patient,)
-            Group of each patient.
-        weight : ndarray, shape (patient,), optional
-            How often each patient counts.
-        scaled : ndarray, shape (patient, covariate), optional
-            Continuous covariates, each within -1 to 1.
+        `weight`, shape (patient,): how often each patient counts.
+        `scaled`, shape (patient, covariate): continuous covariates, each within -1 to 1.
         """
         run_compiled(
             passes.add_patients,
@@ -333,10 +302,7 @@ class Tallying:
 def merged(parts: Sequence[Tallying]) -> Tally:
     """Put the sums over parts of the patients together.
 
-    Parameters
-    ----------
-    parts
-        Those of all parts, in their order; at least one.
+    `parts`: those of all parts, in their order; at least one.
     """
     first, *others = (one.sums for one in parts)
     total = {name: values.copy() for name, values in first.items()}
@@ -365,15 +331,7 @@ def moments_by_group(
 ) -> Floats:
     """Sum the polynomials of some patients' covariates; without covariates, count the patients.
 
-    Parameters
-    ----------
-    inside : ndarray of bool, shape (patient,)
-        Who counts.
-
-    Returns
-    -------
-    ndarray, shape (group, moment)
-        The sums.
+    Result, shape (group, moment): the sums.
     """
     total = np.zeros((groups, int(np.prod(degrees, dtype=np.int64))))
     run_compiled(

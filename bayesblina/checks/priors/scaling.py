@@ -133,13 +133,6 @@ def sensitivity_index(values: xr.DataArray, log_density: xr.DataArray) -> xr.Dat
     """Say how fast a quantity's distribution moves as a component is raised to powers near 1.
 
     The index, over the quantity's other dimensions; it counts from 0.05 on.
-
-    Parameters
-    ----------
-    values : DataArray
-        The quantity, over (chain, draw, ...).
-    log_density : DataArray
-        The component's log density, over (chain, draw).
     """
     # ArviZ's accessor is there once it is imported.
     importlib.import_module("arviz_stats")
@@ -266,17 +259,9 @@ def _normal(fit: Fit, name: str, prior: HazardRatioPrior) -> xr.DataArray:
 def reweighted(log_weights: xr.DataArray) -> tuple[Floats, float]:
     """Pareto-smoothed weights that add up to 1, and their k; infinite where there is no tail.
 
-    Parameters
-    ----------
-    log_weights : DataArray
-        Over (chain, draw).
-
-    Returns
-    -------
-    ndarray, shape (chain * draw,)
-        The weights.
-    float
-        Their Pareto k.
+    `log_weights`: over (chain, draw).
+    Result, shape (chain * draw,): the weights.
+    Result: their Pareto k.
     """
     flat = log_weights.transpose("chain", "draw").values.ravel()
     raw = np.exp(flat - flat.max())
@@ -301,10 +286,7 @@ def weighted_quantiles(values: Floats, weights: Floats, parts: Sequence[float]) 
 def require_independent(fit: Fit, words: str) -> None:
     """Refuse a model in which the endpoints' hazard ratios are correlated before any data.
 
-    Parameters
-    ----------
-    words
-        What is said then, with ``{model}`` where the model's name belongs.
+    `words`: what is said then, with ``{model}`` where the model's name belongs.
     """
     if isinstance(fit.definition.endpoints, Correlated) and len(fit.person_time.endpoints) > 1:
         raise EstimandError(f"{words.format(model=fit.definition.name)}. Fit 'primary'.")

@@ -49,11 +49,6 @@ def failed(values: Mapping[Any, Any]) -> tuple[str, ...]:
     """Name the gates that a row, or what an estimate carries with it, says were failed.
 
     Of ``"converged"``, ``"baseline"``, ``"event_times"``; those that are not there passed.
-
-    Examples
-    --------
-    >>> failed({"median": 0.5, "converged": True, "baseline": "failed"})
-    ('baseline',)
     """
     found = []
     if not bool(values.get(CONVERGED, True)):
@@ -80,11 +75,5 @@ def failed_in(source: pd.DataFrame | xr.Dataset) -> tuple[str, ...]:
 
 
 def beside(row: Mapping[Any, Any]) -> str:
-    """Word what must not be overlooked beside one number.
-
-    Examples
-    --------
-    >>> beside({"converged": False, "baseline": "failed"})
-    'NOT CONVERGED, BASELINE MOVES IT'
-    """
+    """Word what must not be overlooked beside one number."""
     return ", ".join(SHORT[name] for name in failed(row))

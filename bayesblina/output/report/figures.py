@@ -56,14 +56,9 @@ COLOURS = len(SHADES)
 class Figure:
     """One figure.
 
-    Attributes
-    ----------
-    name
-        Its id in the page.
-    svg
-        The drawing.
-    description
-        What is to be seen, for those who do not see it.
+    `name`: its id in the page.
+    `svg`: the drawing.
+    `description`: what is to be seen, for those who do not see it.
     """
 
     name: str
@@ -74,8 +69,6 @@ class Figure:
 def shorten(text: str, length: int) -> str:
     """Cut a text that is too long for its place.
 
-    Examples
-    --------
     >>> shorten("maintenance", 6)
     'maint…'
     """
@@ -85,8 +78,6 @@ def shorten(text: str, length: int) -> str:
 def rounded(values: pd.Series) -> pd.Series:
     """Round probabilities to three decimals; what is neither 0 nor 1 does not become it.
 
-    Examples
-    --------
     >>> rounded(pd.Series([0.12345, 0.99999, 1.0])).tolist()
     [0.123, 0.9995, 1.0]
     """
@@ -162,14 +153,9 @@ def survival(
 ) -> tuple[Figure, dict[str, Any]]:
     """Draw survival curves with bands, observed curves and numbers at risk.
 
-    Parameters
-    ----------
-    known_until
-        By regime the time up to which enough patients are at risk; curves are grey beyond it.
-    unit
-        Time unit.
-    landmark
-        Where the curves begin.
+    `known_until`: by regime the time up to which enough patients are at risk; curves are grey
+    beyond it.
+    `landmark`: where the curves begin.
     """
     rows = rows.assign(**{column: rounded(rows[column]) for column in ("median", "lower", "upper")})
     times = np.sort(rows["time"].unique()).astype(float)
@@ -269,10 +255,7 @@ def density(
 ) -> Figure:
     """Draw the posterior density of a hazard ratio over its prior.
 
-    Parameters
-    ----------
-    log_ratios : ndarray, shape (draw,)
-        Draws of the log hazard ratio.
+    `log_ratios`, shape (draw,): draws of the log hazard ratio.
     """
     low = min(float(np.quantile(log_ratios, 0.0005)), math.log(0.2))
     high = max(float(np.quantile(log_ratios, 0.9995)), math.log(2.0))
@@ -303,12 +286,9 @@ def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figur
 
     The figure. Estimates that do not exist are named as such.
 
-    Parameters
-    ----------
-    rows
-        Each with ``label``, ``estimate``, ``lower``, ``upper``, ``kind`` (``"biased"`` is drawn as
-        a cross, ``"own"`` filled, others open) and ``absent``, what stands where there is no
-        estimate.
+    `rows`: each with ``label``, ``estimate``, ``lower``, ``upper``, ``kind`` (``"biased"`` is drawn
+    as a cross, ``"own"`` filled, others open) and ``absent``, what stands where there is no
+    estimate.
     """
     ends = [
         row[end]
@@ -337,13 +317,7 @@ def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figur
 
 
 def events(name: str, rows: pd.DataFrame, *, title: str, unit: str) -> Figure:
-    """Draw events observed over those predicted, by interval.
-
-    Parameters
-    ----------
-    unit
-        Time unit.
-    """
+    """Draw events observed over those predicted, by interval."""
     (panel,) = _panels(96.0)
     draw_events(
         panel,
@@ -377,10 +351,8 @@ def bands(
 ) -> Figure:
     """Draw observed curves over bands of replicated ones.
 
-    Parameters
-    ----------
-    curves
-        ``group``, ``time``, ``lower``, ``median``, ``upper``; missing after the end of follow-up.
+    `curves`: ``group``, ``time``, ``lower``, ``median``, ``upper``; missing after the end of
+    follow-up.
     """
     known = curves.dropna(subset=["median"])
     times = known["time"].to_numpy(float)

@@ -16,17 +16,11 @@ from bayesblina.core.masking.tables import mask_flow
 class Flow:
     """The account, ready to be shown.
 
-    Attributes
-    ----------
-    rows
-        Lines of the account: ``step``, ``endpoint``, ``phase``, ``what``, and the worded
-        ``patients``, ``events`` and ``person_time``.
-    chains
-        For each endpoint the main steps, each with a worded ``count`` and ``words``.
-    table
-        The account as it is shown: hidden cells hold the mask.
-    found
-        What is hidden.
+    `rows`: lines of the account: ``step``, ``endpoint``, ``phase``, ``what``, and the worded
+    ``patients``, ``events`` and ``person_time``.
+    `chains`: for each endpoint the main steps, each with a worded ``count`` and ``words``.
+    `table`: the account as it is shown: hidden cells hold the mask.
+    `found`: what is hidden.
     """
 
     table: pd.DataFrame

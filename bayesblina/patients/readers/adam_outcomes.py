@@ -110,18 +110,11 @@ class AdamTimes:
 class Followed:
     """What ADTTE says, in days since 1970 where nothing else is said.
 
-    Attributes
-    ----------
-    source
-        What ADTTE is called.
-    entry, end : dict of ndarray, shape (patient,)
-        Beginning and end of follow-up by endpoint; NaN without a record.
-    other : dict of ndarray, shape (patient,)
-        End by the value that is not used, where ADTTE has both.
-    event : dict of ndarray of bool, shape (patient,)
-        Whether follow-up ends with an event.
-    value
-        Which value is used.
+    `entry`, `end`, shape (patient,): beginning and end of follow-up by endpoint; NaN without a
+    record.
+    `other`, shape (patient,): end by the value that is not used, where ADTTE has both.
+    `event`, shape (patient,): whether follow-up ends with an event.
+    `value`: which value is used.
     """
 
     source: str
@@ -168,12 +161,8 @@ def read_outcomes(
 ) -> Followed:
     """Read the endpoints of ADTTE.
 
-    Parameters
-    ----------
-    zero : ndarray, shape (patient,)
-        Day of the origin.
-    begun : ndarray, shape (phase, patient)
-        Known starts of phases and transplants.
+    `zero`, shape (patient,): day of the origin.
+    `begun`, shape (phase, patient): known starts of phases and transplants.
     """
     table, source = people.load(adtte, "ADTTE")
     wanted = filters.get("ADTTE", {})

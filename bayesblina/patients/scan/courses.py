@@ -20,10 +20,7 @@ def courses_of(
 ) -> Courses:
     """Lay out the endpoints of a table for `bayesblina.core.endpoint_order`.
 
-    Parameters
-    ----------
-    unit
-        Time unit, which says what times are one.
+    `unit`: time unit, which says what times are one.
     """
     arithmetic = InEngine()
     return Courses(

@@ -36,15 +36,7 @@ def tabulate_each(
     courses: tuple[str, str] | None,
     compress: bool | None,
 ) -> PersonTime:
-    """Sum events and person-time from episodes.
-
-    Parameters
-    ----------
-    cuts : ndarray, shape (interval - 1,)
-        Inner cut points.
-    weight : ndarray, shape (patient,), or None
-        Weights of the cohort's patients.
-    """
+    """Sum events and person-time from episodes."""
     used = np.unique(np.concatenate([found.patient for found in episodes.values()]))
     pattern, terms = covariate_patterns(cohort, used, by_patient=by_patient)
     described = describe_covariates(cohort, used)
@@ -105,19 +97,11 @@ def tabulate_each(
 def plan_of(terms: Terms, pattern: Ints, *, always: bool) -> tuple[Terms, Ints, Compression | None]:
     """Decide whether continuous covariates are compressed.
 
-    Parameters
-    ----------
-    pattern : ndarray of int, shape (patient,)
-        Pattern of each patient.
-
-    Returns
-    -------
-    categories : Terms
-        Terms of the groups of patients with equal categorical covariates; 0 for the others.
-    category : ndarray of int, shape (pattern,)
-        Group of each pattern.
-    compression : Compression or None
-        None where covariates stay as they are.
+    `pattern`, shape (patient,): pattern of each patient.
+    Result: `categories`: terms of the groups of patients with equal categorical covariates; 0 for
+    the others.
+    `category`, shape (pattern,): group of each pattern.
+    `compression`: None where covariates stay as they are.
     """
     continuous = np.array(terms.continuous, dtype=bool)
     rows = np.where(continuous, 0.0, terms.design)
@@ -250,12 +234,8 @@ def single_patients(
 ) -> Patients:
     """Lay out the time at risk of single patients, without their patterns.
 
-    Parameters
-    ----------
-    used : ndarray of int, shape (used,)
-        Rows of those who contribute.
-    weight : ndarray, shape (patient,), or None
-        Weights.
+    `used`, shape (used,): rows of those who contribute.
+    `weight`, shape (patient,): weights.
     """
     new_position = np.full(cohort.size, -1, dtype=np.int64)
     new_position[used] = np.arange(used.size)

@@ -80,14 +80,8 @@ def tabulate_many(
 ) -> PersonTime:
     """Sum events and person-time in one pass; single patients are looked at when asked for.
 
-    Parameters
-    ----------
-    cuts : ndarray, shape (interval - 1,), or None
-        Inner cut points; None for the default ones.
-    phase_cuts : ndarray, shape (n_pieces - 1,), or None
-        Times since entering the exposed phase at which it is cut.
-    weight : ndarray, shape (patient,), or None
-        Weights of the cohort's patients.
+    `cuts`, shape (interval - 1,): inner cut points; None for the default ones.
+    `phase_cuts`, shape (n_pieces - 1,): times since entering the exposed phase at which it is cut.
     """
     names = bind(question, cohort)
     course = course_of(cohort, question, phase_cuts)

@@ -18,15 +18,10 @@ from bayesblina.person_time.compression import Compression, node_grid
 class CovariateTerms:
     """A covariate of the patients used.
 
-    Attributes
-    ----------
-    name, kind
-        Its name; ``"categorical"`` or ``"continuous"``.
-    levels
-        Levels that occur among them, the reference first; each other has the term
-        ``name[level]``. Empty for a continuous covariate.
-    low, high
-        Range of a continuous covariate; 0 for a categorical one.
+    `name`, `kind`: its name; ``"categorical"`` or ``"continuous"``.
+    `levels`: levels that occur among them, the reference first; each other has the term
+    ``name[level]``. Empty for a continuous covariate.
+    `low`, `high`: range of a continuous covariate; 0 for a categorical one.
     """
 
     name: str
@@ -40,14 +35,10 @@ class CovariateTerms:
 class Terms:
     """Covariate terms of groups of patients.
 
-    Attributes
-    ----------
-    names : tuple of str
-        Terms that vary.
-    continuous : tuple of bool
-        Which of them are continuous covariates.
-    design : ndarray, shape (group, term)
-        Raw terms: numbers, and indicators of levels other than the first that occurs.
+    `names`: terms that vary.
+    `continuous`: which of them are continuous covariates.
+    `design`, shape (group, term): raw terms: numbers, and indicators of levels other than the first
+    that occurs.
     """
 
     names: tuple[str, ...]
@@ -56,13 +47,7 @@ class Terms:
 
 
 def describe_covariates(cohort: Cohort, used: Ints) -> list[CovariateTerms]:
-    """Say what values the covariates have among the patients used.
-
-    Parameters
-    ----------
-    used : ndarray of int, shape (used,)
-        Rows of those used.
-    """
+    """Say what values the covariates have among the patients used."""
     found = []
     for name, covariate in cohort.covariates.items():
         values = covariate.values[used]
@@ -85,10 +70,7 @@ def terms_of(
 
     Terms that do not vary among the patients used are left out.
 
-    Parameters
-    ----------
-    values : dict of ndarray, shape (group,)
-        By covariate: numbers, or names of levels.
+    `values`, shape (group,): by covariate: numbers, or names of levels.
     """
     columns: list[Floats] = []
     names: list[str] = []
@@ -116,17 +98,9 @@ def levels_of_codes(
 ) -> dict[str, NDArray[np.generic]]:
     """Look up the levels that numbers of combinations stand for.
 
-    Parameters
-    ----------
-    covariates
-        The covariates; only categorical ones are looked at, the last one varies fastest.
-    codes : ndarray of int, shape (group,)
-        Numbers of combinations of their levels.
-
-    Returns
-    -------
-    dict of ndarray of str, shape (group,)
-        By covariate.
+    `covariates`: the covariates; only categorical ones are looked at, the last one varies fastest.
+    `codes`, shape (group,): numbers of combinations of their levels.
+    Result, shape (group,): by covariate.
     """
     values: dict[str, NDArray[np.generic]] = {}
     for one in reversed(covariates):
@@ -142,17 +116,9 @@ def groups_of_codes(
 ) -> tuple[list[CovariateTerms], Terms, Ints]:
     """Group the combinations of levels that occur among patients.
 
-    Parameters
-    ----------
-    codes : ndarray of int, shape (code,)
-        Numbers of the combinations that occur, as in `levels_of_codes`.
-
-    Returns
-    -------
-    terms : Terms
-        Of each group; continuous covariates are 0.
-    group : ndarray of int, shape (code,)
-        Group of each combination.
+    `codes`, shape (code,): numbers of the combinations that occur, as in `levels_of_codes`.
+    Result: `terms`: of each group; continuous covariates are 0.
+    `group`, shape (code,): group of each combination.
     """
     values = levels_of_codes(covariates, codes)
     described = []
@@ -173,15 +139,7 @@ def covariate_patterns(
 ) -> tuple[Ints, Terms]:
     """Group patients by their covariates.
 
-    Parameters
-    ----------
-    used : ndarray of int, shape (used,)
-        Rows of those to group.
-
-    Returns
-    -------
-    pattern : ndarray of int, shape (patient,)
-        Pattern of each patient used.
+    Result: `pattern`, shape (patient,): pattern of each patient used.
     """
     values = {
         name: covariate.values[used]
@@ -199,17 +157,8 @@ def covariate_patterns(
 def unique_rows(rows: Floats) -> tuple[Floats, Ints]:
     """Find the different rows of a matrix, in the order of their values.
 
-    Parameters
-    ----------
-    rows : ndarray, shape (n, column)
-        The matrix.
-
-    Returns
-    -------
-    unique : ndarray, shape (different, column)
-        The different rows.
-    inverse : ndarray of int, shape (n,)
-        Which of them each row is.
+    Result: `unique`, shape (different, column): the different rows.
+    `inverse`, shape (n,): which of them each row is.
     """
     if not rows.shape[1]:
         return np.zeros((1, 0)), np.zeros(rows.shape[0], dtype=np.int64)
@@ -220,15 +169,8 @@ def unique_rows(rows: Floats) -> tuple[Floats, Ints]:
 def compressed_terms(categories: Terms, compression: Compression) -> tuple[Terms, Ints]:
     """Cross groups of categorical covariates with the nodes of continuous ones.
 
-    Parameters
-    ----------
-    categories
-        Terms of each group; those of continuous covariates are not used.
-
-    Returns
-    -------
-    node : ndarray of int, shape (pattern,)
-        Node of each pattern.
+    `categories`: terms of each group; those of continuous covariates are not used.
+    Result: `node`, shape (pattern,): node of each pattern.
     """
     group, values = node_grid(categories.design.shape[0], compression)
     design = categories.design[group].copy()

@@ -67,12 +67,8 @@ def tabulate_scan(
 
     As in memory, up to rounding; of single patients it holds a sample.
 
-    Parameters
-    ----------
-    cuts : ndarray, shape (interval - 1,), or None
-        Inner cut points; None for the default ones.
-    phase_cuts : ndarray, shape (n_pieces - 1,), or None
-        Times since entering the exposed phase at which it is cut.
+    `cuts`, shape (interval - 1,): inner cut points; None for the default ones.
+    `phase_cuts`, shape (n_pieces - 1,): times since entering the exposed phase at which it is cut.
     """
     scan.require_unchanged()
     names = bind(question, scan)

@@ -34,13 +34,6 @@ class Survey:
     """What one look at all patients tells; contributors are those at risk for any endpoint.
 
     A `bayesblina.patients.scan.passes.Partial`.
-
-    Parameters
-    ----------
-    continuous
-        Number of continuous covariates.
-    combinations
-        Number of combinations of levels.
     """
 
     def __init__(self, asked: Asked, *, continuous: int, combinations: int) -> None:

@@ -28,21 +28,16 @@ SPREAD = 100_000
 class Patients:
     """What is known of single patients.
 
-    Attributes
-    ----------
-    people : xarray.Dataset
-        Over patient: ``weight`` (1 without weights), ``category`` (a pattern that has the patient's
-        categorical covariates) and, unless continuous covariates are compressed, ``pattern``; else
-        ``design`` over (patient, term), the patient's own raw terms. Over (endpoint, patient):
-        ``begin``, ``exit`` (NaN where the patient does not contribute) and ``event``. Where
-        patients are pieces or copies of persons also ``person``, the id of whose they are.
-        Patients who contribute to no endpoint are not in it.
-    episodes : xarray.Dataset
-        Over episode: ``endpoint``, ``patient`` and ``phase`` as positions, ``start``, ``stop``.
-    left_out
-        Who does not contribute, by endpoint and reason.
-    complete
-        Whether these are all patients; else a sample of them, or nobody.
+    `people`: over patient: ``weight`` (1 without weights), ``category`` (a pattern that has the
+    patient's categorical covariates) and, unless continuous covariates are compressed, ``pattern``;
+    else ``design`` over (patient, term), the patient's own raw terms. Over (endpoint, patient):
+    ``begin``, ``exit`` (NaN where the patient does not contribute) and ``event``. Where patients
+    are pieces or copies of persons also ``person``, the id of whose they are. Patients who
+    contribute to no endpoint are not in it.
+    `episodes`: over episode: ``endpoint``, ``patient`` and ``phase`` as positions, ``start``,
+    ``stop``.
+    `left_out`: who does not contribute, by endpoint and reason.
+    `complete`: whether these are all patients; else a sample of them, or nobody.
     """
 
     people: xr.Dataset
@@ -52,13 +47,7 @@ class Patients:
 
 
 class Lazily[T]:
-    """A value that is made when it is first asked for.
-
-    Parameters
-    ----------
-    make
-        Makes it; always the same.
-    """
+    """A value that is made when it is first asked for."""
 
     __slots__ = ("_made", "_make")
 
@@ -93,12 +82,8 @@ def _made_already() -> NoReturn:
 class Persons:
     """Whose the rows are: a person has one row, or one for each piece or copy of the follow-up.
 
-    Attributes
-    ----------
-    ids : ndarray of str, shape (person,)
-        Ids, in the order of their first rows.
-    of : ndarray of int, shape (row,)
-        Position of the person of each row.
+    `ids`, shape (person,): ids, in the order of their first rows.
+    `of`, shape (row,): position of the person of each row.
     """
 
     ids: NDArray[np.str_]
@@ -117,17 +102,9 @@ class Persons:
     def rows(self, chosen: Ints) -> tuple[Ints, Ints]:
         """Find the rows of some persons.
 
-        Parameters
-        ----------
-        chosen : ndarray of int, shape (chosen,)
-            Positions of persons, each once.
-
-        Returns
-        -------
-        rows : ndarray of int, shape (row,)
-            Their rows, person by person.
-        place : ndarray of int, shape (row,)
-            Which of the chosen each row belongs to.
+        `chosen`, shape (chosen,): positions of persons, each once.
+        Result: `rows`, shape (row,): their rows, person by person.
+        `place`, shape (row,): which of the chosen each row belongs to.
         """
         if not self.in_pieces:
             return chosen, np.arange(chosen.size)

@@ -196,7 +196,7 @@ def pointwise(fit: Fit, *, endpoint: str | None = None, rows: Ints | None = None
 
     By patient. Memory does not grow with their number.
 
-    `endpoint`: endpoint; None for all together.
+    `endpoint`: None for all together.
     `rows`, shape (patient,): positions of the patients; by default all who are predicted.
     """
     fit.definition.require_hazard("Prediction of patients who are left out")
@@ -292,7 +292,7 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
     the log-likelihood of everybody at the posterior means of the log hazards, which the sums by
     cell give exactly, and the mean difference to it in the sample.
 
-    `endpoint`: endpoint; None for all together.
+    `endpoint`: None for all together.
 
     The difference estimator of Magnusson, Vehtari, Jonasson and Andersen (2020), Proceedings of
     Machine Learning Research 108, 341-351.

@@ -104,7 +104,7 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
 def more_cuts(person_time: PersonTime) -> Floats:
     """Add cuts where patients enter states or come under observation late.
 
-    Twice as many quantiles of each kind of entry as by default.
+    Beside the cuts there are, twice as many quantiles of each kind of entry as by default.
     """
     episodes, people = person_time.episodes, person_time.people
     endpoint, patient, phase, start = (

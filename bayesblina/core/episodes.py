@@ -233,7 +233,7 @@ def fill_bounds(
 ) -> None:
     """Write down when each state is marked to begin, whatever comes after it.
 
-    `bounds`, shape (mark + 2,) or (mark + 2, patient): written to: 0, the times of the marks,
+    `bounds`, shape (mark + 2,) or (mark + 2, patient), is written to: 0, the times of the marks,
     infinite for never, and infinity.
     `rows`: one patient's row, or `ALL`.
     """
@@ -303,8 +303,8 @@ def state_bounds(
     `ends`, shape (patient, phase): end of each phase, after which the patient is off treatment;
     None if phases do not end.
     `transplant`, shape (patient,): start of a last state of its own.
-    Result: `bounds`, shape (segment + 1, patient): segment s of a patient is ``(bounds[s], bounds[s
-    + 1]]``; empty if it never happened.
+    Result: `bounds`, shape (segment + 1, patient): segment s of a patient is
+    ``(bounds[s], bounds[s + 1]]``; empty if it never happened.
     `names`: names of all possible states.
     `state`, shape (segment,): position in `names` of each segment's state.
 

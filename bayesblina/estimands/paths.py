@@ -39,7 +39,7 @@ def make_path(
 ) -> PiecewiseHazard:
     """Lay a path through the intervals and states of a model.
 
-    `hazard`, shape (draws, interval, state): hazards.
+    `hazard` is over (draws, interval, state).
     `start`, `end`: where the path begins, and up to where changes count; its last piece goes on
     from there.
 

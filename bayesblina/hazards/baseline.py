@@ -40,8 +40,8 @@ class Walks:
 
     `basis`, shape (curve, interval, component): deviation of each coefficient; its event-weighted
     mean is zero.
-    `inverse_roughness`, shape (curve, component): prior sd of a coefficient is ``walk_sd *
-    inverse_roughness``.
+    `inverse_roughness`, shape (curve, component): the prior sd of a coefficient is
+    ``walk_sd * inverse_roughness``.
     `centre`, shape (curve, component): approximate maximum-likelihood coefficients, for the
     sampler's coordinates only.
     `line`, shape (curve, interval): the straight line that a walk of order 2 leaves free: it rises
@@ -198,7 +198,7 @@ def walks(distances: Floats, weight: Floats, crude: Floats, *, order: int = 1) -
     one.
     `weight`, shape (curve, interval): events by interval, none of them 0.
     `crude`, shape (curve, interval): approximate deviations.
-    `order`: 1: independent steps. 2: independent changes of slope (Lindgren and Rue 2008,
+    `order`: 1 for independent steps, 2 for independent changes of slope (Lindgren and Rue 2008,
     doi:10.1111/j.1467-9469.2008.00610.x); scaled such that ``walk_sd`` is the sd of the departure
     at the end of the clock from the line through its beginning.
     """

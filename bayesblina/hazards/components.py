@@ -103,7 +103,7 @@ def _effects_of(
 
     `name`: of the effects; coordinates and data begin with it.
     `spread`, shape (endpoint,): sd of the effects.
-    `where`, shape (state,) and ndarray, shape (group, pattern): 1 for the states and patterns in
+    `where`, shapes (state,) and (group, pattern): 1 for the states and patterns in
     which an effect acts.
     Result, shape (endpoint, group): the effects.
     """

@@ -239,7 +239,7 @@ def total_log_likelihood(
 ) -> Floats:
     """Log-likelihood of all patients together, from events and person-time by cell.
 
-    `endpoint`: endpoint; None for all endpoints together.
+    `endpoint`: None for all endpoints together.
     Result, shape (chain * draw,): the sum of `patient_log_likelihood`, where hazards are those of
     patterns: not for models in which some are cured or single patients have effects.
     """
@@ -278,7 +278,7 @@ def patient_log_likelihood(
 
     Over (chain, draw, patient); 0 for patients who do not contribute to the endpoint.
 
-    `endpoint`: endpoint; None for all endpoints together.
+    `endpoint`: None for all endpoints together.
     `rows`, shape (patient,): positions of the patients wanted; all by default. Of a sample of
     patients it is theirs.
     """

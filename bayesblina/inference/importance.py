@@ -50,12 +50,8 @@ def pareto_smoothed(log_weights: Floats) -> tuple[Floats, float]:
 
     `log_weights`, shape (draw,): logarithms of importance weights of independent draws, up to a
     constant; minus infinity for none.
-    Result: `weights`, shape (draw,): weights that sum to 1.
-    Result: shape of the tail: below 0.5 means have finite variance, above 0.7 they cannot be relied
-    on.
-    Result:
-    Result:
-    `smooth_tails`:
+    Result: weights, shape (draw,), which sum to 1, and the shape of the tail, Pareto's k: below 0.5
+    means have finite variance, above 0.7 they cannot be relied on.
     """
     found, shapes = smooth_tails(log_weights[None])
     return np.exp(found[0]), float(shapes[0])

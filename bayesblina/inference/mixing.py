@@ -30,7 +30,7 @@ def rhat(draws: Floats) -> Floats:
     """Rank-normalised split R-hat: the larger one of location and of spread.
 
     `draws`, shape (chain, draw, parameter): the draws.
-    Result, shape (parameter,): r-hat; NaN for a parameter that never changes.
+    Result, shape (parameter,): R-hat; NaN for a parameter that never changes.
     """
 
     def of(split: Floats) -> Floats:

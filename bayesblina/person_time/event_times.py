@@ -140,10 +140,7 @@ def coarse_event_times(person_time: PersonTime, posterior_sd: Mapping[str, float
     that is held is looked at, and a note says so.
     `posterior_sd`: posterior standard deviation of the log hazard ratio, by endpoint; of several
     hazard ratios of an endpoint the smallest.
-    Result: for each endpoint the unit that moves its hazard ratio most, and what that means.
-    Result:
-    Result:
-    Result: `coarseness`:
+    Result: for each endpoint the unit that moves its hazard ratio most, by `coarseness`.
     """
     for name in person_time.endpoints:
         sd = posterior_sd.get(name, np.nan)

@@ -252,7 +252,7 @@ def least_probability(uniform: Floats) -> Floats:
 def synthetic_setting(name: str, *, seed: int = 1) -> tuple[ModelDefinition, PersonTime]:
     """Take a model and the synthetic study as the setting of a calibration.
 
-    Result: the model, with covariates named where it needs them.
+    The model comes with covariates named where it needs them.
     """
     definition = load_model(name)
     definition = definition.with_covariates(**{role: ROLES[role] for role in definition.roles})

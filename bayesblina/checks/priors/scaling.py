@@ -259,9 +259,7 @@ def _normal(fit: Fit, name: str, prior: HazardRatioPrior) -> xr.DataArray:
 def reweighted(log_weights: xr.DataArray) -> tuple[Floats, float]:
     """Pareto-smoothed weights that add up to 1, and their k; infinite where there is no tail.
 
-    `log_weights`: over (chain, draw).
-    Result, shape (chain * draw,): the weights.
-    Result: their Pareto k.
+    `log_weights` are over (chain, draw), the weights over (chain * draw,).
     """
     flat = log_weights.transpose("chain", "draw").values.ravel()
     raw = np.exp(flat - flat.max())

@@ -57,7 +57,7 @@ def settled_columns(
 class Declared:
     """What was declared of a table.
 
-    `roles`: PatientColumns by role, such as ``"os.time"``.
+    `roles`: columns by role, such as ``"os.time"``.
     `ends`: phases whose ends are known.
     `names`: endpoints, phases or covariates, by the kind of number that is known of each.
     `transplant`: whether anything is known of transplants.

@@ -235,7 +235,6 @@ def single_patients(
     """Lay out the time at risk of single patients, without their patterns.
 
     `used`, shape (used,): rows of those who contribute.
-    `weight`, shape (patient,): weights.
     """
     new_position = np.full(cohort.size, -1, dtype=np.int64)
     new_position[used] = np.arange(used.size)

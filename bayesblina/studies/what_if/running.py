@@ -45,8 +45,8 @@ class Work:
 def run_scenario(work: Work, scenario: Scenario) -> tuple[dict[str, Any], Any]:
     """Run one scenario; whatever goes wrong with it becomes a record.
 
-    Result: `record`: ``key``, ``label``, ``settings``, ``status`` (``"converged"``, ``"not
-    converged"`` or ``"failed"``), ``reason`` and ``results``, one entry per endpoint.
+    Result: `record`: ``key``, ``label``, ``settings``, ``status`` (``"converged"``,
+    ``"not converged"`` or ``"failed"``), ``reason`` and ``results``, one entry per endpoint.
     `draws`, shape (chain, draw, endpoint): log hazard ratios.
     """
     record: dict[str, Any] = {

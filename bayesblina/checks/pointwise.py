@@ -127,9 +127,9 @@ def log_likelihoods(
     """
     sizes = fit.posterior.sizes
     step = max(1, BLOCK // (sizes["chain"] * sizes["draw"]))
-    _, place = fit.person_time.persons.rows(rows)
+    _, person_of = fit.person_time.persons.rows(rows)
     # Patients go with the block in which their last row lies.
-    last = np.cumsum(np.bincount(place, minlength=rows.size)) - 1
+    last = np.cumsum(np.bincount(person_of, minlength=rows.size)) - 1
     begins = np.flatnonzero(np.diff(last // step, prepend=-1)).tolist()
     for begin, end in zip(begins, [*begins[1:], rows.size], strict=True):
         yield (
@@ -145,13 +145,13 @@ def of_patients(
 
     Over (chain, draw, patient); of all endpoints together where none is given.
     """
-    pieces, place = person_time.persons.rows(rows)
+    pieces, patient_of = person_time.persons.rows(rows)
     values = patient_log_likelihood(
         posterior, person_time, design, endpoint=endpoint, rows=pieces
     ).values
     if pieces.size == rows.size:
         return np.asarray(values)
-    first = np.flatnonzero(np.diff(place, prepend=-1))
+    first = np.flatnonzero(np.diff(patient_of, prepend=-1))
     return np.asarray(np.add.reduceat(values, first, axis=2))
 
 
@@ -224,10 +224,10 @@ def pointwise(fit: Fit, *, endpoint: str | None = None, rows: Ints | None = None
 
 def weights_of_patients(person_time: PersonTime, rows: Ints) -> Floats:
     """Give each patient's weight, 1 without any."""
-    pieces, place = person_time.persons.rows(rows)
+    pieces, patient_of = person_time.persons.rows(rows)
     weight = person_time.patients().people["weight"].values[pieces]
-    first = weight[np.flatnonzero(np.diff(place, prepend=-1))]
-    if not np.allclose(weight, first[place], rtol=1e-9, atol=0.0):
+    first = weight[np.flatnonzero(np.diff(patient_of, prepend=-1))]
+    if not np.allclose(weight, first[patient_of], rtol=1e-9, atol=0.0):
         raise EstimandError(
             "Patients have weights that vary during their follow-up, so that there is no density "
             "of a patient to be weighed, and nothing to compare models by. bayesblina.influence "
@@ -313,17 +313,17 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
         patients = person_time.size if endpoint is None else int(counts.sel(endpoint=endpoint))
     elif not everybody:
         rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE, replace=False))
-    found = pointwise(fit, endpoint=endpoint, rows=rows)
+    predicted_patients = pointwise(fit, endpoint=endpoint, rows=rows)
     left_out = LeaveOneOut(
         patients=patients,
         evaluated=rows.size,
-        elpd=float(found.elpd.sum()),
-        se=float(np.sqrt(patients) * found.elpd.std(ddof=1)),
+        elpd=float(predicted_patients.elpd.sum()),
+        se=float(np.sqrt(patients) * predicted_patients.elpd.std(ddof=1)),
         sampling_se=0.0,
-        p_loo=float(found.lpd.sum() - found.elpd.sum()),
-        largest_pareto_k=float(found.pareto_k.max()),
-        limit=found.limit,
-        above_limit=int((found.pareto_k > found.limit).sum()),
+        p_loo=float(predicted_patients.lpd.sum() - predicted_patients.elpd.sum()),
+        largest_pareto_k=float(predicted_patients.pareto_k.max()),
+        limit=predicted_patients.limit,
+        above_limit=int((predicted_patients.pareto_k > predicted_patients.limit).sum()),
     )
     if everybody:
         return left_out
@@ -331,7 +331,7 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
     middle = fit.posterior.mean(("chain", "draw")).expand_dims(chain=[0], draw=[0])
     at_middle = of_patients(middle, person_time, fit.design, rows, endpoint).reshape(-1)
     total = total_log_likelihood(middle, person_time, fit.design, endpoint=endpoint)[0]
-    difference = found.elpd - at_middle
+    difference = predicted_patients.elpd - at_middle
     # A finite population is sampled without replacement.
     unseen = max(1.0 - rows.size / patients, 0.0)
     sampling = patients * float(difference.std(ddof=1)) * np.sqrt(unseen / rows.size)
@@ -339,5 +339,5 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
         left_out,
         elpd=float(total + patients * difference.mean()),
         sampling_se=float(sampling),
-        p_loo=float(patients * (found.lpd - found.elpd).mean()),
+        p_loo=float(patients * (predicted_patients.lpd - predicted_patients.elpd).mean()),
     )

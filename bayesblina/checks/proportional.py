@@ -57,8 +57,8 @@ def early_and_late(fit: Fit) -> tuple[EarlyLate, ...]:
     ):
         return ()
     raw = person_time.terms_of(slice(None))
-    found = (_of_endpoint(fit, raw, name) for name in person_time.endpoints)
-    return tuple(one for one in found if one is not None)
+    ratios = (_of_endpoint(fit, raw, name) for name in person_time.endpoints)
+    return tuple(one for one in ratios if one is not None)
 
 
 def _of_endpoint(fit: Fit, raw: Floats, endpoint: str) -> EarlyLate | None:

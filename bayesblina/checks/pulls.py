@@ -37,15 +37,15 @@ def pulls(fit: Fit) -> pd.DataFrame:
     """
     names = list(fit.person_time.endpoints)
     missing = np.full(len(names), np.nan)
-    found: dict[str, Sequence[object] | Floats] = {"endpoint": names}
-    found |= dict.fromkeys([*COLUMNS, "companion_sd"], missing)
+    columns: dict[str, Sequence[object] | Floats] = {"endpoint": names}
+    columns |= dict.fromkeys([*COLUMNS, "companion_sd"], missing)
     bare = without_baseline(fit)
     if bare is None:
-        return pd.DataFrame(found | {"reason": [fit.gate.reason] * len(names)})
+        return pd.DataFrame(columns | {"reason": [fit.gate.reason] * len(names)})
     own, companion = answer(fit), answer(bare)
     middle = np.median(companion, axis=0)
-    found["baseline_pull"] = np.median(own, axis=0) - middle
-    found["companion_sd"] = companion.std(axis=0, ddof=1)
+    columns["baseline_pull"] = np.median(own, axis=0) - middle
+    columns["companion_sd"] = companion.std(axis=0, ddof=1)
     reasons = []
     parts = [(PHASES, "prior_pull", "without_prior_median")]
     if fit.design.term_names:
@@ -59,8 +59,8 @@ def pulls(fit: Fit) -> pd.DataFrame:
             reasons.append(flat.reason.removeprefix("not compared: "))
             continue
         other = np.median(answer(free), axis=0)
-        found[pull], found[without] = middle - other, np.exp(other)
-    return pd.DataFrame(found | {"reason": ["; ".join(reasons)] * len(names)})
+        columns[pull], columns[without] = middle - other, np.exp(other)
+    return pd.DataFrame(columns | {"reason": ["; ".join(reasons)] * len(names)})
 
 
 def told_pulls(table: pd.DataFrame, *, exposed: str) -> list[str]:
@@ -77,13 +77,16 @@ def told_pulls(table: pd.DataFrame, *, exposed: str) -> list[str]:
             f"the priors of the covariates move the hazard ratio of {exposed}",
         ),
     )
-    found = []
+    sentences = []
     for row in table.to_dict("records"):
         for pull, without, said in words:
             if abs(row[pull]) > PULL_TOLD * row["companion_sd"]:
-                found.append(
+                sentences.append(
                     f"{row['endpoint']}: {said} from {row[without]:.2f} to "
                     f"{row[without] * np.exp(row[pull]):.2f} "
                     f"({abs(row[pull]) / row['companion_sd']:.1f} standard deviations)"
                 )
-    return [*found, *dict.fromkeys(one for one in table["reason"] if one.startswith("without the"))]
+    return [
+        *sentences,
+        *dict.fromkeys(one for one in table["reason"] if one.startswith("without the")),
+    ]

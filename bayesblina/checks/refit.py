@@ -94,11 +94,11 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
     )
     if not again.converged:
         words += " (which did not converge)"
-    found = gate_of(fit.posterior, again.posterior, against=words)
-    if not again.converged and found.passed:
+    gate = gate_of(fit.posterior, again.posterior, against=words)
+    if not again.converged and gate.passed:
         # Draws that cannot be read clear nobody.
         return not_compared(f"{words} is what it would be compared with", fit.person_time.endpoints)
-    return found
+    return gate
 
 
 def more_cuts(person_time: PersonTime) -> Floats:

@@ -189,7 +189,7 @@ def weighted_time(relative: Floats, class_of: Ints, time: Floats, by_class: Floa
 def read_steps(curve: Floats, first: float, knots: Floats, times: Floats) -> Floats:
     """Read step curves, given after each piece, at times that are knots or outside them."""
     steps = np.concatenate([np.full((curve.shape[0], 1), first), curve], axis=1)
-    place = np.searchsorted(knots, times, side="right") - 1
-    values = steps[:, np.clip(place, 0, None)]
+    piece = np.searchsorted(knots, times, side="right") - 1
+    values = steps[:, np.clip(piece, 0, None)]
     values[:, (times > knots[-1]) | (times < knots[0])] = np.nan
     return values

@@ -62,15 +62,15 @@ def require_numbers(values: object, argument: str) -> NDArray[np.float64]:
     """Read numbers, or an array of them."""
     import numpy as np
 
-    found = None
+    numbers = None
     if values is not None and not isinstance(values, str):
         try:
-            found = np.asarray(values)
+            numbers = np.asarray(values)
         except (TypeError, ValueError):  # rows of unlike lengths, or what is no array
-            found = None
-    if found is None or found.dtype.kind not in "iuf":
+            numbers = None
+    if numbers is None or numbers.dtype.kind not in "iuf":
         raise TypeError(f"{argument}: expected numbers, got {type(values).__name__}.")
-    return found.astype(np.float64)
+    return numbers.astype(np.float64)
 
 
 def require_seed(seed: object) -> None:

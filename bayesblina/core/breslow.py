@@ -174,8 +174,15 @@ def _parts(draws: int, at_risk: Floats) -> Iterator[slice]:
 def _weighted_logs(events: Floats, at_risk: Floats) -> Floats:
     """Sum events times logs over times, (draw,); logs of products where every time has one."""
     fold = 8
-    whole = at_risk.shape[0] // fold * fold
-    if whole and (events[:whole] == 1.0).all() and at_risk.min() > 1e-35 and at_risk.max() < 1e35:
-        products = np.prod(at_risk[:whole].reshape(fold, whole // fold, -1), axis=0)
-        return np.asarray(np.log(products).sum(axis=0) + events[whole:] @ np.log(at_risk[whole:]))
+    complete = at_risk.shape[0] // fold * fold
+    if (
+        complete
+        and (events[:complete] == 1.0).all()
+        and at_risk.min() > 1e-35
+        and at_risk.max() < 1e35
+    ):
+        products = np.prod(at_risk[:complete].reshape(fold, complete // fold, -1), axis=0)
+        return np.asarray(
+            np.log(products).sum(axis=0) + events[complete:] @ np.log(at_risk[complete:])
+        )
     return np.asarray(events @ np.log(at_risk))

@@ -135,21 +135,21 @@ def problems_of_includes(includes: Mapping[str, tuple[str, ...]]) -> list[str]:
     >>> problems_of_includes({"os": (), "rfs": ("oss",)})
     ["endpoints.rfs.includes: no endpoint 'oss'. Nearest: os."]
     """
-    found = []
+    problems = []
     for name, others in includes.items():
         for other in others:
             where = f"endpoints.{name}.includes"
             if other == name:
-                found.append(f"{where}: '{name}' itself. Expected other endpoints.")
+                problems.append(f"{where}: '{name}' itself. Expected other endpoints.")
             elif other not in includes:
                 known = [one for one in includes if one != name]
-                found.append(f"{where}: no endpoint '{other}'. {nearest(other, known)}")
+                problems.append(f"{where}: no endpoint '{other}'. {nearest(other, known)}")
             elif name in includes[other]:
-                found.append(
+                problems.append(
                     f"{where}: '{other}' includes '{name}' too. Expected one of them to include "
                     "the other."
                 )
-    return found
+    return problems
 
 
 def require_inclusions(includes: Mapping[str, tuple[str, ...]]) -> None:

@@ -101,8 +101,8 @@ def default_cuts(
         return np.empty(0)
     count = number_of_intervals(events.size / endpoints) if parts is None else parts
     ranks = event_ranks(events.size, parts=count)
-    place = np.searchsorted(np.cumsum(counts), ranks, side="right")
-    pairs = [np.stack([different[place], np.append(different, np.inf)[place + 1]])]
+    bins = np.searchsorted(np.cumsum(counts), ranks, side="right")
+    pairs = [np.stack([different[bins], np.append(different, np.inf)[bins + 1]])]
     pooled = np.unique(np.concatenate([events, *entries])) if entries else different
     before = np.concatenate([[-np.inf], pooled])
     for times in entries:

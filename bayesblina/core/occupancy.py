@@ -178,7 +178,7 @@ def follow(
     remission = np.empty((*shape, count))
     relapsed = np.zeros((*shape, epochs, count))
     dead = [np.zeros((*shape, count)) for _ in range(2)]
-    spent = [np.zeros((*shape, count)) for _ in range(2)]
+    times = [np.zeros((*shape, count)) for _ in range(2)]
     remission[..., 0] = 1.0
     for piece, width in enumerate(np.diff(knots)):
         fail, die = relapse[..., piece], death_in_remission[..., piece]
@@ -191,17 +191,17 @@ def follow(
             stay, begun, fail, die, hazard, width, here
         )
         dead[0][..., piece + 1] = dead[0][..., piece] + die * staying
-        spent[0][..., piece + 1] = spent[0][..., piece] + staying
+        times[0][..., piece + 1] = times[0][..., piece] + staying
         died = (begun * -np.expm1(-after)).sum(axis=-1)
         time = (begun * mean_survival(after)).sum(axis=-1) * width
         dead[1][..., piece + 1] = dead[1][..., piece] + died + (fail * staying - fresh)
         entered = stay * fail * time_after(leave, after[..., here]) * width**2
-        spent[1][..., piece + 1] = spent[1][..., piece] + time + entered
+        times[1][..., piece + 1] = times[1][..., piece] + time + entered
     return Course(
         remission=remission,
         relapsed=relapsed,
         dead_in_remission=dead[0],
         dead_after_relapse=dead[1],
-        time_in_remission=spent[0],
-        time_after_relapse=spent[1],
+        time_in_remission=times[0],
+        time_after_relapse=times[1],
     )

@@ -79,17 +79,17 @@ def product_limit(
 
     With weights: Xie and Liu (2005), doi:10.1002/sim.2174.
     """
-    found = _counted(start, stop, event, minimum, weight)
-    survival = np.cumprod(1.0 - found.share)
+    counted = _counted(start, stop, event, minimum, weight)
+    survival = np.cumprod(1.0 - counted.share)
     with np.errstate(divide="ignore", invalid="ignore"):
-        greenwood = np.cumsum(found.share / (found.effective * (1.0 - found.share)))
+        greenwood = np.cumsum(counted.share / (counted.effective * (1.0 - counted.share)))
         width = -ndtri((1.0 - mass) / 2.0) * np.sqrt(greenwood) / np.abs(np.log(survival))
         lower = survival ** np.exp(width)
         upper = survival ** np.exp(-width)
     defined = (survival > 0) & (survival < 1) & np.isfinite(greenwood)
     band = [np.where(defined, values, np.nan) for values in (lower, upper)]
     steps = {"survival": survival, "lower": band[0], "upper": band[1]}
-    return _frame(start, stop, weight, begin, found, steps, {"survival": 1.0})
+    return _frame(start, stop, weight, begin, counted, steps, {"survival": 1.0})
 
 
 def sum_of_hazards(
@@ -106,12 +106,12 @@ def sum_of_hazards(
 
     `mass`: probability of the pointwise band, from Aalen's variance on the log scale.
     """
-    found = _counted(start, stop, event, minimum, weight)
-    total = np.cumsum(found.share)
-    error = np.sqrt(np.cumsum(found.share / found.effective))
+    counted = _counted(start, stop, event, minimum, weight)
+    total = np.cumsum(counted.share)
+    error = np.sqrt(np.cumsum(counted.share / counted.effective))
     factor = np.exp(-ndtri((1.0 - mass) / 2.0) * error / total)
     steps = {"cumulative_hazard": total, "lower": total / factor, "upper": total * factor}
-    return _frame(start, stop, weight, begin, found, steps, {"cumulative_hazard": 0.0})
+    return _frame(start, stop, weight, begin, counted, steps, {"cumulative_hazard": 0.0})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -142,9 +142,9 @@ def _counted(
         events = count_events(stop[event], np.unique(stop[event]))[counted].astype(np.float64)
         return _Steps(times=times, at_risk=sizes, events=events, effective=sizes)
     sizes = weigh_at_risk(start, stop, weight, times)
-    place = np.searchsorted(times, stop[event])
-    known = (place < times.size) & np.isin(stop[event], times)
-    events = np.bincount(place[known], weight[event][known], minlength=times.size)
+    time_of = np.searchsorted(times, stop[event])
+    known = (time_of < times.size) & np.isin(stop[event], times)
+    events = np.bincount(time_of[known], weight[event][known], minlength=times.size)
     squares = weigh_at_risk(start, stop, weight**2, times)
     # The whole risk set may have the event: sums in another order.
     return _Steps(
@@ -241,8 +241,8 @@ def bootstrap_band(
         events = np.diff(up_to(ends, last, rows), axis=1, prepend=0)
         share = np.divide(events, at_risk, out=np.zeros(events.shape), where=there)
         survival = np.cumprod(np.where(counted, 1.0 - np.minimum(share, 1.0), 1.0), axis=1)
-        whole = np.concatenate([np.ones((count, 1)), survival], axis=1)
-        curves[first : first + count] = whole[:, at]
+        from_one = np.concatenate([np.ones((count, 1)), survival], axis=1)
+        curves[first : first + count] = from_one[:, at]
     tail = (1.0 - mass) / 2.0
     lower, upper = np.quantile(curves, [tail, 1.0 - tail], axis=0)
     return lower, upper

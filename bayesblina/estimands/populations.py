@@ -199,10 +199,10 @@ def _spans_before(
     """
     people = person_time.patients().people
     begin = people["begin"].sel(endpoint=endpoint).values
-    place = people["pattern" if person_time.compression is None else "category"].values
+    pattern = people["pattern" if person_time.compression is None else "category"].values
     known = begin <= landmark
     if design.sources:
-        known &= design.source_of[np.where(known, place, 0)] == 0
+        known &= design.source_of[np.where(known, pattern, 0)] == 0
     if not known.any():
         return np.ones(1), np.zeros((1, person_time.table.sizes["interval"]))
     starts, which = np.unique(begin[known], return_inverse=True)

@@ -169,26 +169,26 @@ class StateAverage:
     def survival(self, times: Floats) -> Floats:
         """Average survival at times, shape (draws, time)."""
         knots = self.courses.knots(times)
-        place = np.searchsorted(knots, times)
+        knot_of = np.searchsorted(knots, times)
         out = np.empty((self.courses.draws, times.size))
         for rows, remission, relapsed in self.courses.alive(knots):
             alive = remission + relapsed.sum(axis=-2) if self.of_death else remission
-            out[rows] = self.courses.average(alive[..., place], rows)
+            out[rows] = self.courses.average(alive[..., knot_of], rows)
         return np.clip(out, 0.0, 1.0, out=out)
 
     def hazard(self, times: Floats) -> Floats:
         """Mean hazard of those still event-free at times, shape (draws, time)."""
         courses = self.courses
         knots = courses.knots(times)
-        place = np.searchsorted(knots, times)
-        piece = np.maximum(place - 1, 0)
+        knot_of = np.searchsorted(knots, times)
+        piece = np.maximum(knot_of - 1, 0)
         out = np.empty((courses.draws, times.size))
         for rows, remission, relapsed in courses.alive(knots):
             relapse, die, after, _ = courses.rates(knots, rows)
-            alive = remission[..., place]
+            alive = remission[..., knot_of]
             leaving = alive * die[..., piece]
             if self.of_death:
-                later = relapsed[..., place]
+                later = relapsed[..., knot_of]
                 leaving = leaving + (later * after[..., piece]).sum(axis=-2)
                 alive = alive + later.sum(axis=-2)
             else:
@@ -199,12 +199,12 @@ class StateAverage:
     def restricted_mean(self, horizon: float) -> Floats:
         """Integral of average survival to a horizon, shape (draws,)."""
         knots = self.courses.knots(np.array([horizon]))
-        place = int(np.searchsorted(knots, horizon))
+        knot = int(np.searchsorted(knots, horizon))
         out = np.empty(self.courses.draws)
         for rows, course in self.courses.follow(knots):
             time = course.time_in_remission
             time = time + course.time_after_relapse if self.of_death else time
-            out[rows] = self.courses.average(time[..., place], rows)
+            out[rows] = self.courses.average(time[..., knot], rows)
         return out
 
     def quantile(self, level: float, *, horizon: float) -> tuple[Floats, Bools]:

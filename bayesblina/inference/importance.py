@@ -53,8 +53,8 @@ def pareto_smoothed(log_weights: Floats) -> tuple[Floats, float]:
     Result: weights, shape (draw,), which sum to 1, and the shape of the tail, Pareto's k: below 0.5
     means have finite variance, above 0.7 they cannot be relied on.
     """
-    found, shapes = smooth_tails(log_weights[None])
-    return np.exp(found[0]), float(shapes[0])
+    log_smoothed, shapes = smooth_tails(log_weights[None])
+    return np.exp(log_smoothed[0]), float(shapes[0])
 
 
 def tail_length(size: int, efficiency: ArrayLike = 1.0) -> Ints:

@@ -264,7 +264,7 @@ def _gauss_legendre(box: Sequence[tuple[float, float]], size: int) -> tuple[Floa
 def _at_nodes(
     problem: Problem, places: Floats, log_weights: Floats, *, start: Floats | None = None
 ) -> list[Node] | None:
-    found = []
+    nodes = []
     for place, log_weight in zip(places, log_weights, strict=True):
         spreads = tuple(float(one) for one in place)
         target = problem.at(spreads)
@@ -276,7 +276,7 @@ def _at_nodes(
             -0.5 * spread.precision * one**2
             for spread, one in zip(problem.spreads, spreads, strict=True)
         )
-        found.append(
+        nodes.append(
             Node(
                 spreads=spreads,
                 log_weight=float(log_weight) + prior,
@@ -284,4 +284,4 @@ def _at_nodes(
                 laplace=laplace,
             )
         )
-    return found
+    return nodes

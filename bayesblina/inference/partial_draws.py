@@ -174,21 +174,29 @@ def _chains(
     of_spread = (problem.axis[:, None] == np.arange(len(problem.spreads))).astype(np.float64)
 
     def parameters(point: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-        place, spread = mode + point[:, :size] @ inverse, np.exp(centre + scale * point[:, size:])
+        moved, spread = (
+            mode + point[:, :size] @ inverse,
+            np.exp(centre + scale * point[:, size:]),
+        )
         factor = np.concatenate([spread, np.ones((point.shape[0], 1))], axis=1)
         factor = factor[:, np.where(problem.axis < 0, none, problem.axis)]
-        return place, spread, factor, problem.origin + (factor * place) @ problem.base.T
+        return (
+            moved,
+            spread,
+            factor,
+            problem.origin + (factor * moved) @ problem.base.T,
+        )
 
     def density(point: Floats) -> tuple[Floats, Floats]:
-        place, spread, factor, values = parameters(point)
+        moved, spread, factor, values = parameters(point)
         value, gradient = problem.likelihood.gradients(values)
-        away = place - problem.mean
+        away = moved - problem.mean
         value = value - 0.5 * away**2 @ problem.precision - 0.5 * spread**2 @ precision
         value = value + np.log(spread).sum(axis=1)
         by_coordinate = (gradient @ problem.base) * factor
         slope = np.empty(point.shape)
         slope[:, :size] = (by_coordinate - away * problem.precision) @ inverse.T
-        by_spread = (by_coordinate * place) @ of_spread - spread**2 * precision + 1.0
+        by_spread = (by_coordinate * moved) @ of_spread - spread**2 * precision + 1.0
         slope[:, size:] = by_spread * scale
         return value, slope
 

@@ -105,13 +105,13 @@ def _members(
     definition: ModelDefinition, person_time: PersonTime, design: Design, endpoints: Sequence[int]
 ) -> tuple[tuple[Member, ...], int]:
     """Lay out the parameters of endpoints; also their number."""
-    members, place = [], 0
+    members, first = [], 0
     for index in endpoints:
         parts = departures_of(definition, person_time, design, index)
-        members.append(Member(endpoint=index, first=place, departures=parts))
-        place += len(design.effects) + len(design.term_names)
-        place += sum(part.relative.size for part in parts)
-    return tuple(members), place
+        members.append(Member(endpoint=index, first=first, departures=parts))
+        first += len(design.effects) + len(design.term_names)
+        first += sum(part.relative.size for part in parts)
+    return tuple(members), first
 
 
 def _find(

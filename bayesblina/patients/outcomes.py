@@ -64,5 +64,5 @@ def courses_of(endpoints: Mapping[str, Outcome], *, unit: str) -> Courses:
 
 def last_seen(endpoints: Mapping[str, Outcome]) -> Floats:
     """Find the end of follow-up over all endpoints; infinite where none is known."""
-    found: Floats = InMemory().latest([outcome.time for outcome in endpoints.values()])
-    return found
+    latest: Floats = InMemory().latest([outcome.time for outcome in endpoints.values()])
+    return latest

@@ -167,8 +167,8 @@ def plan(
     """
     if not names or (patterns < FEWEST_PATTERNS and not always):
         return None
-    found = compress(names, low, high, sd)
-    return found if always or 2 * groups * found.size <= patterns else None
+    compression = compress(names, low, high, sd)
+    return compression if always or 2 * groups * compression.size <= patterns else None
 
 
 def number_of_patterns(groups: int, different: Sequence[int], patients: int) -> int:

@@ -306,8 +306,8 @@ class _Counter:
 
     def until(self, time: Floats) -> Floats:
         """Count those at a time or before it, up to rounding."""
-        found: Floats = self._until[np.searchsorted(self.times, time + ROUNDING, side="right")]
-        return found
+        counts: Floats = self._until[np.searchsorted(self.times, time + ROUNDING, side="right")]
+        return counts
 
     def within(self, after: Floats, until: Floats) -> Floats:
         """Count those after one time, until another."""

@@ -207,13 +207,13 @@ def entry_times(episodes: Mapping[str, Episodes], question: Question) -> list[Fl
     kinds = np.array(effect_kinds(next(iter(episodes.values())).phase_names, question))
     times: list[list[Floats]] = [[] for _ in range(int(kinds.max()) + 1)]
     begins = []
-    for found in episodes.values():
-        kind = kinds[found.phase]
-        first = np.diff(found.patient, prepend=-1) != 0
+    for cut in episodes.values():
+        kind = kinds[cut.phase]
+        first = np.diff(cut.patient, prepend=-1) != 0
         changed = ~first & (np.diff(kind, prepend=-1) != 0)
         for index, held in enumerate(times):
-            held.append(found.start[changed & (kind == index)])
-        begins.append(found.start[first])
+            held.append(cut.start[changed & (kind == index)])
+        begins.append(cut.start[first])
     return [*(np.concatenate(held) for held in times), late_begins(np.concatenate(begins))]
 
 
@@ -230,15 +230,15 @@ def hazard_before_observation(cohort: Cohort, question: Question) -> dict[str, f
     eligible = np.zeros(cohort.size)
     if question.eligible_from != ENTRY:
         eligible = cohort.phase_start[:, cohort.phases.index(question.eligible_from)]
-    found = {}
+    hazards = {}
     for name in bind(question, cohort):
         outcome = cohort.endpoints[name]
         begin = np.maximum(outcome.entry, eligible)
         seen = outcome.time > begin
         events, time = outcome.event[seen].sum(), (outcome.time - begin)[seen].sum()
         late = 0.0 if question.landmark is not None else (begin - eligible)[seen].sum()
-        found[name] = float(events / time * late / seen.sum()) if seen.any() else 0.0
-    return found
+        hazards[name] = float(events / time * late / seen.sum()) if seen.any() else 0.0
+    return hazards
 
 
 def late_begins(begin: Floats) -> Floats:

@@ -140,7 +140,7 @@ def at_risk(block: Block, course: Course, endpoint: str) -> AtRisk:
     """Find who is at risk for an endpoint, and when."""
     outcome = block.endpoints[endpoint]
     size = block.size
-    found = AtRisk(
+    risk = AtRisk(
         begin=np.empty(size),
         stop=np.empty(size),
         event=np.empty(size, dtype=np.bool_),
@@ -156,12 +156,12 @@ def at_risk(block: Block, course: Course, endpoint: str) -> AtRisk:
         -1 if course.eligible_phase is None else course.eligible_phase,
         constant(np.empty(0) if transplant is None else transplant),
         -np.inf if course.landmark is None else course.landmark,
-        found.begin,
-        found.stop,
-        found.event,
-        found.reason,
+        risk.begin,
+        risk.stop,
+        risk.event,
+        risk.reason,
     )
-    return found
+    return risk
 
 
 def bounds_of(risk: AtRisk, weight: Floats | None = None) -> Bounds:
@@ -169,7 +169,7 @@ def bounds_of(risk: AtRisk, weight: Floats | None = None) -> Bounds:
 
     `weight`, shape (patient,): how often each patient counts.
     """
-    reasons, found = np.zeros(AT_RISK + 1, dtype=np.int64), np.array([np.inf, 0.0, 0.0, 0.0, 0.0])
+    reasons, totals = np.zeros(AT_RISK + 1, dtype=np.int64), np.array([np.inf, 0.0, 0.0, 0.0, 0.0])
     run_compiled(
         passes.add_bounds,
         constant(risk.begin),
@@ -178,9 +178,9 @@ def bounds_of(risk: AtRisk, weight: Floats | None = None) -> Bounds:
         constant(risk.reason),
         constant(np.empty(0) if weight is None else weight),
         reasons,
-        found,
+        totals,
     )
-    first_begin, last_begin, last_exit, time, events = found.tolist()
+    first_begin, last_begin, last_exit, time, events = totals.tolist()
     return Bounds(
         reasons=reasons,
         first_begin=first_begin,
@@ -210,7 +210,7 @@ def entries_of(block: Block, risk: AtRisk, course: Course, effects: Sequence[int
     of_state = np.array(effects, dtype=np.int64)
     room = block.size * max(len(course.marks), 1)
     times, effect = np.empty(room), np.empty(room, dtype=np.int8)
-    found = np.zeros(1, dtype=np.int64)
+    entries = np.zeros(1, dtype=np.int64)
     run_compiled(
         passes.list_entries,
         constant(risk.begin),
@@ -220,9 +220,9 @@ def entries_of(block: Block, risk: AtRisk, course: Course, effects: Sequence[int
         of_state[course.segment_states],
         times,
         effect,
-        found,
+        entries,
     )
-    times, effect = times[: found[0]], effect[: found[0]]
+    times, effect = times[: entries[0]], effect[: entries[0]]
     return [times[effect == index] for index in range(max(effects) + 1)]
 
 

@@ -216,16 +216,16 @@ def _reading(follows: dict[str, float], component: str) -> str:
 
 def _quantity(fit: Fit, estimate: xr.Dataset | None) -> tuple[str, xr.DataArray]:
     """Take the quantity looked at, hazard ratios by their logarithms."""
-    found = hazard_ratio(fit) if estimate is None else estimate
-    require_kind(found, xr.Dataset, "estimate")
-    names = [str(one) for one in found.data_vars]
-    if len(names) != 1 or not {"chain", "draw"} <= set(found[names[0]].dims):
+    ratios = hazard_ratio(fit) if estimate is None else estimate
+    require_kind(ratios, xr.Dataset, "estimate")
+    names = [str(one) for one in ratios.data_vars]
+    if len(names) != 1 or not {"chain", "draw"} <= set(ratios[names[0]].dims):
         raise SpecError(
             "estimate must be a Dataset of one variable over (chain, draw, ...), as the estimand "
             f"functions give; this one has {', '.join(names) or 'none'}."
         )
     (name,) = names
-    values = found[name]
+    values = ratios[name]
     return name, xr.apply_ufunc(np.log, values) if name == "hazard_ratio" else values
 
 

@@ -298,10 +298,10 @@ def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figur
     ]
     (panel,) = _panels(18.5 * len(rows), left=140.0)
     panel.set_xlim(min([0.5, *ends]) * 0.92, max([2.0, *ends]) * 1.08)
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         biased = row["kind"] == "biased"
         hollow = row["kind"] != "own"
-        draw_rung(panel, place, row, biased=biased, open_marker=hollow, absent=row["absent"])
+        draw_rung(panel, position, row, biased=biased, open_marker=hollow, absent=row["absent"])
     panel.axvline(1.0, color=GREY, linewidth=0.7, zorder=0)
     parts = Parts()
     _name_rows(panel, [str(row["label"]) for row in rows], 34, parts)
@@ -375,10 +375,12 @@ def specification(name: str, found: Sensitivity, rows: pd.DataFrame, *, title: s
     top, bottom = _panels(117.0, max(9.0 * len(settings), 9.0), left=114.0, below=TOP)
     draw_scenarios(top, bottom, rows, found.axes, settings)
     parts = Parts()
-    for place, row in enumerate(rows.to_dict("records")):
+    for position, row in enumerate(rows.to_dict("records")):
         words = f"{row['scenario']}: {row['median']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})"
         for panel in (top, bottom):
-            strip = panel.axvspan(place - 0.5, place + 0.5, color="white", alpha=0.0, zorder=9)
+            strip = panel.axvspan(
+                position - 0.5, position + 0.5, color="white", alpha=0.0, zorder=9
+            )
             parts.tell(strip, plain(" ".join(filter(None, [words, beside(row)]))))
     top.tick_params(axis="x", length=0, labelbottom=False)
     top.set(ylabel="hazard ratio", xlim=(-0.7, len(rows) - 0.3))

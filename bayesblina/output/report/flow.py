@@ -47,8 +47,8 @@ def account(
     table: pd.DataFrame, *, exposed: str, minimum: int, at_risk: pd.DataFrame | None = None
 ) -> Flow:
     """Word the account of patients."""
-    found = mask_account(table, minimum=minimum, at_risk=at_risk)
-    shown = mask_flow(table, found)
+    masked = mask_account(table, minimum=minimum, at_risk=at_risk)
+    shown = mask_flow(table, masked)
 
     def word(cell: Any, shape: str) -> str:
         if isinstance(cell, str):
@@ -62,7 +62,7 @@ def account(
         }
         for line in shown.to_dict("records")
     ]
-    return Flow(table=shown, rows=tuple(rows), chains=_chains(rows, exposed=exposed), found=found)
+    return Flow(table=shown, rows=tuple(rows), chains=_chains(rows, exposed=exposed), found=masked)
 
 
 def _chains(

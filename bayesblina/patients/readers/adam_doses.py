@@ -148,7 +148,7 @@ class Doses:
         return self._first(days)
 
     def _first(self, days: Floats) -> Floats:
-        found = np.full((len(self.chosen), self.people.size), np.inf)
+        first = np.full((len(self.chosen), self.people.size), np.inf)
         for index, mine in enumerate(self.chosen):
-            np.fmin.at(found[index], self.row[mine], days[mine])
-        return np.where(np.isfinite(found), found, np.nan)
+            np.fmin.at(first[index], self.row[mine], days[mine])
+        return np.where(np.isfinite(first), first, np.nan)

@@ -142,12 +142,12 @@ class Followed:
 
     def moved(self, starts: Floats) -> Bools:
         """Find patients whose event is in another phase by the value that is not used."""
-        found = np.zeros(starts.shape[0], dtype=bool)
+        moved = np.zeros(starts.shape[0], dtype=bool)
         for name, other in self.other.items():
             both = self.event[name] & np.isfinite(other)
             phases = [(starts < end[:, None]).sum(axis=1) for end in (self.end[name], other)]
-            found |= both & (phases[0] != phases[1])
-        return found
+            moved |= both & (phases[0] != phases[1])
+        return moved
 
 
 def read_outcomes(
@@ -281,10 +281,10 @@ class _Record:
 
     def spread(self, values: Any) -> Floats:
         """Put values of rows to their patients; NaN without a row."""
-        found = np.full(self.people.size, np.nan)
+        by_patient = np.full(self.people.size, np.nan)
         inside = self.row >= 0
-        found[self.row[inside]] = values[inside]
-        return found
+        by_patient[self.row[inside]] = values[inside]
+        return by_patient
 
     def of_rows(self, values: Floats) -> Floats:
         """Put values of patients to their rows; NaN for strangers."""
@@ -302,19 +302,19 @@ class _Record:
             columns = self.rows
             days = columns.dates(column, after=self.of_rows(zero), before=self.of_rows(known))
             inside = np.ones(days.size, dtype=bool)
-            found = self.spread(days)
+            entries = self.spread(days)
         else:
             columns = self.people.columns
             days = columns.dates(column, after=zero, before=known)
             inside = np.isin(np.arange(self.people.size), self.row)
-            found = np.where(inside, days, np.nan)
+            entries = np.where(inside, days, np.nan)
         columns.report(
             column,
             inside & (columns.text(column) == ""),
             "missing dates",
             "Every record needs one.",
         )
-        return found
+        return entries
 
     def events(self) -> Bools:
         """Whether CNSR is 0."""
@@ -329,9 +329,9 @@ class _Record:
 
     def partial_ends(self) -> Bools:
         """Find patients whose ADT is partial."""
-        found = np.zeros(self.people.size, dtype=bool)
-        found[self.row[self.rows.partial("ADT") & (self.row >= 0)]] = True
-        return found
+        partial = np.zeros(self.people.size, dtype=bool)
+        partial[self.row[self.rows.partial("ADT") & (self.row >= 0)]] = True
+        return partial
 
     def dates(self, entry: Floats, after: Floats, same_day: SameDay) -> tuple[Floats, Bools]:
         """Read ends of follow-up, and find whose first day was made half a day."""

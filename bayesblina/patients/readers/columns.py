@@ -419,9 +419,9 @@ def as_text(series: pd.Series) -> NDArray[np.str_]:
     """
     if pd.api.types.is_float_dtype(series):
         values = series.to_numpy(dtype=np.float64, na_value=np.nan)
-        whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
-        text = np.where(whole, np.where(whole, values, 0).astype(np.int64).astype(str), "")
-        return np.where(np.isnan(values) | whole, text, values.astype(str)).astype(str)
+        is_whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
+        text = np.where(is_whole, np.where(is_whole, values, 0).astype(np.int64).astype(str), "")
+        return np.where(np.isnan(values) | is_whole, text, values.astype(str)).astype(str)
     missing = series.isna().to_numpy()
     return np.where(missing, "", series.astype(str).str.strip().to_numpy(dtype=str)).astype(str)
 

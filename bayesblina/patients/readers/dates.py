@@ -136,13 +136,13 @@ def _from_numbers(cells: pd.Series, filled: Bools, date_format: str) -> Days:
     if date_format == SAS_SECONDS:
         shifted = _are_midnights(values % DAY)
         return _complete(np.floor(values / DAY) + SAS_ORIGIN, filled & np.isnan(values), shifted)
-    whole = values == np.round(values)
-    return _complete(np.where(whole, values, np.nan) + SAS_ORIGIN, filled & ~whole)
+    is_whole = values == np.round(values)
+    return _complete(np.where(is_whole, values, np.nan) + SAS_ORIGIN, filled & ~is_whole)
 
 
 def _by_pattern(cells: pd.Series, pattern: str) -> Floats:
-    found = pd.to_datetime(cells.where(cells != ""), format=pattern, errors="coerce")
-    days = found.to_numpy(dtype="datetime64[D]")
+    parsed = pd.to_datetime(cells.where(cells != ""), format=pattern, errors="coerce")
+    days = parsed.to_numpy(dtype="datetime64[D]")
     return np.where(np.isnat(days), np.nan, days.astype(np.float64))
 
 

@@ -54,10 +54,10 @@ def find_contradictions(
     counts = run(reading.raw.aggregate(**totals), source).iloc[0].fillna(0).astype("int64")
     told = [(one, int(counts[f"breach{index}"])) for index, one in enumerate(breaches)]
     for index, short in enumerate(shortfalls):
-        found = {name: int(counts[f"{name}{index}"]) for name in ("rows", "events", "included")}
-        breach = short.breach(**found)
+        numbers = {name: int(counts[f"{name}{index}"]) for name in ("rows", "events", "included")}
+        breach = short.breach(**numbers)
         if breach is not None:
-            told.append((breach, found["rows"]))
+            told.append((breach, numbers["rows"]))
     return [
         named(
             reading,

@@ -151,12 +151,12 @@ def stamps(table: Any, connection: Any) -> tuple[tuple[str, int, int], ...]:
 
     Name, size and time of the last change of each; nothing of what is no path.
     """
-    found = []
+    states = []
     for file in files_of(table, connection):
         with suppress(OSError):
             state = Path(file).stat()
-            found.append((file, state.st_size, state.st_mtime_ns))
-    return tuple(found)
+            states.append((file, state.st_size, state.st_mtime_ns))
+    return tuple(states)
 
 
 def _repeated_names(connection: Any, path: str) -> list[str]:

@@ -83,7 +83,7 @@ def _states(
         if by is not None:
             rows = rows.repartition(PARTS, by).sortWithinPartitions(by)
         summing = partial(_sum_partition, make, __version__)
-        found = rows.mapInArrow(summing, "part int, sums binary").toArrow().sort_by("part")
+        partials = rows.mapInArrow(summing, "part int, sums binary").toArrow().sort_by("part")
     except Exception as error:
         lacking = re.search(r"(?:ModuleNotFound|Import)Error: (.+)", str(error))
         if lacking is None:
@@ -92,7 +92,7 @@ def _states(
             f"The executors of Spark cannot add up patients ({lacking[1]}): install bayesblina "
             f"{__version__} in the Python that they run, on every node."
         ) from None
-    for sums in found.column("sums"):
+    for sums in partials.column("sums"):
         yield unpacked(sums.as_py())
 
 

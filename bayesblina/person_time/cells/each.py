@@ -114,7 +114,7 @@ def plan_of(terms: Terms, pattern: Ints, *, always: bool) -> tuple[Terms, Ints, 
     mean = np.average(values, axis=0, weights=patients)
     sd = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=patients))
     names = [name for name, one in zip(terms.names, terms.continuous, strict=True) if one]
-    found = plan(
+    compression = plan(
         names,
         values.min(axis=0),
         values.max(axis=0),
@@ -127,7 +127,7 @@ def plan_of(terms: Terms, pattern: Ints, *, always: bool) -> tuple[Terms, Ints, 
         groups=design.shape[0],
         always=always,
     )
-    return categories, category, found
+    return categories, category, compression
 
 
 def _compressed(
@@ -174,36 +174,36 @@ def _sums(
     columns: dict[str, list[float]] = {
         name: [] for name in ("contributors", "out", "first", "last", "time", "events")
     }
-    for index, found in enumerate(episodes.values()):
-        group = found.phase * patterns + pattern[new_position[found.patient]]
+    for index, own in enumerate(episodes.values()):
+        group = own.phase * patterns + pattern[new_position[own.patient]]
         if weight is None:
             by_group = person_time_by_group(
-                found.start, found.stop, group, groups=states * patterns, cuts=cuts
+                own.start, own.stop, group, groups=states * patterns, cuts=cuts
             )
         else:
-            of, interval, length = split(found.start, found.stop, cuts)
+            of, interval, length = split(own.start, own.stop, cuts)
             by_group = np.zeros((states * patterns, intervals))
-            np.add.at(by_group, (group[of], interval), length * weight[found.patient[of]])
+            np.add.at(by_group, (group[of], interval), length * weight[own.patient[of]])
         person_time[index] = by_group.T.reshape(shape[1:])
-        cell = interval_of(found.stop[found.event], cuts) * by_group.shape[0]
-        cell += group[found.event]
-        counted = None if weight is None else weight[found.patient[found.event]]
+        cell = interval_of(own.stop[own.event], cuts) * by_group.shape[0]
+        cell += group[own.event]
+        counted = None if weight is None else weight[own.patient[own.event]]
         counts = np.bincount(cell, weights=counted, minlength=by_group.size)
         events[index] = counts.reshape(shape[1:])
-        spent = found.stop - found.start
-        np.minimum.at(first_in[index], found.phase, found.start)
-        np.maximum.at(longest_in[index], found.phase, spent)
-        seen = np.unique(found.patient * states + found.phase)
+        spent = own.stop - own.start
+        np.minimum.at(first_in[index], own.phase, own.start)
+        np.maximum.at(longest_in[index], own.phase, spent)
+        seen = np.unique(own.patient * states + own.phase)
         visitors[index] = np.bincount(seen % states, minlength=states)
-        at_risk, died = found.time_at_risk, float(found.events)
+        at_risk, died = own.time_at_risk, float(own.events)
         if weight is not None:
-            at_risk = float((weight[found.patient] * spent).sum())
-            died = float(weight[found.patient[found.event]].sum())
+            at_risk = float((weight[own.patient] * spent).sum())
+            died = float(weight[own.patient[own.event]].sum())
         values = {
-            "contributors": float(np.unique(found.patient).size),
-            "out": float(sum(one.size for one in found.left_out)),
-            "first": float(found.start.min(initial=np.inf)),
-            "last": float(found.stop.max(initial=0.0)),
+            "contributors": float(np.unique(own.patient).size),
+            "out": float(sum(one.size for one in own.left_out)),
+            "first": float(own.start.min(initial=np.inf)),
+            "last": float(own.stop.max(initial=0.0)),
             "time": at_risk,
             "events": died,
         }

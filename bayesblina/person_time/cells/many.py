@@ -235,11 +235,11 @@ def _group(cohort: Cohort, anywhere: Bools, compress: bool | None) -> _Groups:
     if not continuous:
         return groups
     used = np.flatnonzero(anywhere)
-    found = None
+    compression = None
     if compress is not False:
         columns = [cohort.covariates[one.name].values for one in continuous]
         different = [pd.unique(column[used]).size for column in columns]
-        found = plan(
+        compression = plan(
             [one.name for one in continuous],
             np.array([one.low for one in continuous]),
             np.array([one.high for one in continuous]),
@@ -248,9 +248,11 @@ def _group(cohort: Cohort, anywhere: Bools, compress: bool | None) -> _Groups:
             groups=groups.groups,
             always=compress is True,
         )
-    if found is not None:
-        scaled = [axis.scaled(column) for axis, column in zip(found.axes, columns, strict=True)]
-        return replace(groups, compression=found, scaled=np.stack(scaled, axis=1))
+    if compression is not None:
+        scaled = [
+            axis.scaled(column) for axis, column in zip(compression.axes, columns, strict=True)
+        ]
+        return replace(groups, compression=compression, scaled=np.stack(scaled, axis=1))
     pattern, terms = covariate_patterns(cohort, used)
     exact = np.zeros(cohort.size, dtype=np.int32)
     exact[used] = pattern

@@ -48,19 +48,19 @@ class Terms:
 
 def describe_covariates(cohort: Cohort, used: Ints) -> list[CovariateTerms]:
     """Say what values the covariates have among the patients used."""
-    found = []
+    described = []
     for name, covariate in cohort.covariates.items():
         values = covariate.values[used]
         if covariate.kind == "continuous":
             low, high = float(values.min()), float(values.max())
-            found.append(CovariateTerms(name=name, kind="continuous", low=low, high=high))
+            described.append(CovariateTerms(name=name, kind="continuous", low=low, high=high))
         else:
             present = np.flatnonzero(
                 np.bincount(values.astype(np.int64), minlength=len(covariate.levels))
             )
             levels = tuple(covariate.levels[int(index)] for index in present)
-            found.append(CovariateTerms(name=name, kind="categorical", levels=levels))
-    return found
+            described.append(CovariateTerms(name=name, kind="categorical", levels=levels))
+    return described
 
 
 def terms_of(
@@ -129,9 +129,9 @@ def groups_of_codes(
         else:
             values[one.name] = np.zeros(codes.size)
             described.append(one)
-    found = terms_of(described, values, size=codes.size)
-    design, group = unique_rows(found.design)
-    return described, replace(found, design=design), group
+    terms = terms_of(described, values, size=codes.size)
+    design, group = unique_rows(terms.design)
+    return described, replace(terms, design=design), group
 
 
 def covariate_patterns(
@@ -147,11 +147,11 @@ def covariate_patterns(
         else np.asarray(covariate.levels)[covariate.values[used].astype(np.int64)]
         for name, covariate in cohort.covariates.items()
     }
-    found = terms_of(describe_covariates(cohort, used), values, size=used.size)
+    terms = terms_of(describe_covariates(cohort, used), values, size=used.size)
     if by_patient:
-        return np.arange(used.size, dtype=np.int64), found
-    design, pattern = unique_rows(found.design)
-    return pattern, Terms(names=found.names, continuous=found.continuous, design=design)
+        return np.arange(used.size, dtype=np.int64), terms
+    design, pattern = unique_rows(terms.design)
+    return pattern, Terms(names=terms.names, continuous=terms.continuous, design=design)
 
 
 def unique_rows(rows: Floats) -> tuple[Floats, Ints]:

@@ -56,8 +56,8 @@ class Grouping:
 
     def group_of(self, codes: Ints) -> Ints:
         """Find the groups of combinations; 0 for one that no contributor has."""
-        place = np.minimum(np.searchsorted(self.codes, codes), self.codes.size - 1)
-        return np.where(self.codes[place] == codes, self.group[place], 0)
+        position = np.minimum(np.searchsorted(self.codes, codes), self.codes.size - 1)
+        return np.where(self.codes[position] == codes, self.group[position], 0)
 
 
 class GroupSums:

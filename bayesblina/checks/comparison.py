@@ -72,11 +72,15 @@ def compare(
     require_kind(predictions, Mapping, "predictions")
     if len(predictions) < 2:
         raise SpecError("compare needs at least two models.")
-    if endpoint is not None and not all(isinstance(one, Fit) for one in predictions.values()):
+    if endpoint is not None and not all(
+        isinstance(prediction, Fit) for prediction in predictions.values()
+    ):
         raise SpecError("endpoint is for fits; give it to loo or k_fold instead.")
     of_label = {
-        str(label): loo(one, endpoint=endpoint) if isinstance(one, Fit) else one
-        for label, one in predictions.items()
+        str(label): loo(prediction, endpoint=endpoint)
+        if isinstance(prediction, Fit)
+        else prediction
+        for label, prediction in predictions.items()
     }
     first_label, first = next(iter(of_label.items()))
     order = np.sort(first.elpd["patient"].values.astype(str))

@@ -58,7 +58,7 @@ def early_and_late(fit: Fit) -> tuple[EarlyLate, ...]:
         return ()
     raw = person_time.terms_of(slice(None))
     ratios = (_of_endpoint(fit, raw, name) for name in person_time.endpoints)
-    return tuple(one for one in ratios if one is not None)
+    return tuple(ratio for ratio in ratios if ratio is not None)
 
 
 def _of_endpoint(fit: Fit, raw: Floats, endpoint: str) -> EarlyLate | None:

@@ -111,13 +111,13 @@ def _never_exposed(fit: Fit) -> list[str]:
     time = time[:, :, exposed].sum(axis=(1, 2))
     nobody = NOBODY * max(float(time.max(initial=0.0)), 1.0)
     sentences = []
-    for one in person_time.covariates:
-        if one.kind != "categorical":
+    for covariate in person_time.covariates:
+        if covariate.kind != "categorical":
             continue
-        levels, level = levels_of(person_time, one.name, table["design"].values)
+        levels, level = levels_of(person_time, covariate.name, table["design"].values)
         end = (
             "its hazard ratio there is what the prior and the other subgroups say"
-            if one.name == fit.definition.roles.get("subgroup")
+            if covariate.name == fit.definition.roles.get("subgroup")
             else "nothing is known of its effect there"
         )
         for place, label in enumerate(levels):
@@ -126,8 +126,8 @@ def _never_exposed(fit: Fit) -> list[str]:
             where = "" if missing.all() else f"{names}: "
             if missing.any():
                 sentences.append(
-                    f"{where}nobody with {one.name} {label} was ever in {fit.question.exposed}; "
-                    f"{end}"
+                    f"{where}nobody with {covariate.name} {label} was ever in "
+                    f"{fit.question.exposed}; {end}"
                 )
     return sentences
 

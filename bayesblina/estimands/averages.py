@@ -207,7 +207,9 @@ def _of_endpoint(
         averages.append(
             [
                 Mixture(
-                    parts=tuple(Part(path=paths[one.class_][index], members=one) for one in members)
+                    parts=tuple(
+                        Part(path=paths[member.class_][index], members=member) for member in members
+                    )
                 )
                 for index in range(len(routes))
             ]

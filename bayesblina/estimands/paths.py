@@ -198,7 +198,7 @@ class Mixture:
         """Average survival at times, shape (draws, time)."""
         if len(self.parts) == 1:
             return self.parts[0].survival(times)
-        mixed = sum(one.share * one.survival(times) for one in self.parts)
+        mixed = sum(part.share * part.survival(times) for part in self.parts)
         # Shares add up to 1 only within rounding.
         return np.asarray(np.minimum(mixed, 1.0))
 
@@ -206,13 +206,13 @@ class Mixture:
         """Mean hazard of those still event-free at times, shape (draws, time)."""
         if len(self.parts) == 1:
             return self.parts[0].hazard(times)
-        alive = [one.share * one.survival(times) for one in self.parts]
+        alive = [part.share * part.survival(times) for part in self.parts]
         dying = sum(each * one.hazard(times) for each, one in zip(alive, self.parts, strict=True))
         return np.asarray(dying / sum(alive))
 
     def restricted_mean(self, horizon: float) -> Floats:
         """Integral of average survival to a horizon, shape (draws,)."""
-        return np.asarray(sum(one.share * one.restricted_mean(horizon) for one in self.parts))
+        return np.asarray(sum(part.share * part.restricted_mean(horizon) for part in self.parts))
 
     def quantile(self, level: float, *, horizon: float) -> tuple[Floats, Bools]:
         """Find when average survival falls to a level, by draw.
@@ -230,7 +230,7 @@ class Mixture:
             passed = hazard_at_survival(members.relative, members.weight, survival=level)
             time = path.inverse(passed)
             return np.minimum(time, horizon), time <= horizon
-        knots = np.unique(np.concatenate([one.path.starts for one in self.parts]))
+        knots = np.unique(np.concatenate([part.path.starts for part in self.parts]))
         knots = np.append(knots[knots < horizon], horizon)
         at_knots = self.survival(knots)
         reached = at_knots[:, -1] <= level
@@ -238,7 +238,7 @@ class Mixture:
         low, high = knots[np.maximum(above - 1, 0)], knots[above]
         for _ in range(BISECTIONS):
             middle = (low + high) / 2.0
-            alive = sum(one.share * one.survival_by_draw(middle) for one in self.parts)
+            alive = sum(part.share * part.survival_by_draw(middle) for part in self.parts)
             fallen = alive <= level
             high = np.where(fallen, middle, high)
             low = np.where(fallen, low, middle)

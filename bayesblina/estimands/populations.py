@@ -389,7 +389,9 @@ def _split(
         return [_group("", terms, patients, known=known)]
     if not isinstance(by, str):
         raise EstimandError(f"by must be the name of one covariate, got {by!r}.")
-    categorical = [one.name for one in person_time.covariates if one.kind == "categorical"]
+    categorical = [
+        covariate.name for covariate in person_time.covariates if covariate.kind == "categorical"
+    ]
     if by not in categorical:
         raise EstimandError(
             f"by: no categorical covariate '{by}' in the model. {nearest(by, categorical)}"

@@ -361,8 +361,8 @@ def _between_covariates(
             "ratio. Compare curves of its levels: survival(..., by=...)."
         )
     equal = {
-        one.name: one.levels[0] if one.kind == "categorical" else one.low
-        for one in fit.person_time.covariates
+        covariate.name: covariate.levels[0] if covariate.kind == "categorical" else covariate.low
+        for covariate in fit.person_time.covariates
     }
     sides = [
         supplied_groups(fit.person_time, {**equal, **side}, by=None)[0][0].terms

@@ -242,7 +242,7 @@ def prior_table(prior: xr.Dataset, *, mass: float = 0.95) -> pd.DataFrame:
         }
         if prior.attrs["baseline"] == "prior":
             quantities["hazard, end against beginning"] = hazard[:, -1] / hazard[:, 0]
-        times, phases = implied["time"].values, [str(one) for one in implied["phase"].values]
+        times, phases = implied["time"].values, [str(value) for value in implied["phase"].values]
         last = times.size - 1
         # (draw, phase, time)
         survival = implied["survival"].transpose("draw", "phase", "time").values

@@ -132,7 +132,11 @@ def make_design(person_time: PersonTime, definition: ModelDefinition) -> Design:
     """
     roles = require_roles(
         definition,
-        {one.name: one.levels for one in person_time.covariates if one.kind == "categorical"},
+        {
+            covariate.name: covariate.levels
+            for covariate in person_time.covariates
+            if covariate.kind == "categorical"
+        },
     )
     role = person_time.table["role"].values
     treatment = np.asarray(person_time.table["treatment"].values).astype(str)

@@ -302,7 +302,7 @@ def _flat(values: xr.DataArray) -> Floats:
 def _labels(values: xr.DataArray) -> list[dict[str, str]]:
     """Name the quantities of a variable over (chain, draw, endpoint, ...)."""
     dims = [str(dim) for dim in values.dims[2:]]
-    coords = [[str(one) for one in values[dim].values] for dim in dims]
+    coords = [[str(value) for value in values[dim].values] for dim in dims]
     index = pd.MultiIndex.from_product(coords, names=dims)
     return [
         {

@@ -204,7 +204,7 @@ def find_nodes(problem: Problem) -> list[Node] | None:
     """
     if not problem.spreads:
         return _at_nodes(problem, np.zeros((1, 0)), np.zeros(1))
-    box = [(0.0, one.high) for one in problem.spreads]
+    box = [(0.0, spread.high) for spread in problem.spreads]
     scanned = _at_nodes(problem, *_gauss_legendre(box, SCAN_NODES))
     if scanned is None:
         return None

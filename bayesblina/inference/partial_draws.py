@@ -66,7 +66,7 @@ def draw(
     `rougher`: likelihoods with times grouped less finely; by default they are worked out.
     """
     finest = problem.likelihood
-    shares = np.array([one.log_weight + one.laplace.log_evidence for one in nodes])
+    shares = np.array([node.log_weight + node.laplace.log_evidence for node in nodes])
     middle = nodes[int(shares.argmax())]
     point = middle.target.parameters(middle.laplace.mode[None])[0]
     affordable = (BUDGET_GROUPED if grouped else BUDGET) / (max(finest.cost(), 1) * count)
@@ -78,10 +78,10 @@ def draw(
     wanted = int(min(count, max(FEWEST_DRAWS, MOST_PRODUCTS / max(likelihood.cost(), 1))))
     coordinates, node_of, log_proposal = _proposals(nodes, shares, wanted, seed)
     parameters, log_prior = np.empty((node_of.size, problem.origin.size)), np.empty(node_of.size)
-    for number, one in enumerate(nodes):
+    for number, node in enumerate(nodes):
         mine = node_of == number
-        parameters[mine] = one.target.parameters(coordinates[mine])
-        log_prior[mine] = one.log_weight
+        parameters[mine] = node.target.parameters(coordinates[mine])
+        log_prior[mine] = node.log_weight
     log_prior -= 0.5 * (coordinates - problem.mean) ** 2 @ problem.precision
     known = likelihood.value(parameters)
     weights, pareto_k = pareto_smoothed(known + log_prior - log_proposal)
@@ -108,7 +108,7 @@ def draw(
         replace(problem, likelihood=likelihood),
         middle,
         coordinates[taken],
-        np.array([one.spreads for one in nodes])[node_of[taken]],
+        np.array([node.spreads for node in nodes])[node_of[taken]],
         seed=(*seed, 2),
     )
     return Drawn(
@@ -132,12 +132,12 @@ def _proposals(
     ends = np.round(np.cumsum(share) / share.sum() * proposed).astype(np.int64)
     node_of = np.searchsorted(ends, np.arange(proposed), side="right")
     coordinates, log_proposal = np.empty(standard.shape), log_density
-    for number, one in enumerate(nodes):
+    for number, node in enumerate(nodes):
         mine = node_of == number
         size = int(mine.sum())
         if size:
-            coordinates[mine] = one.laplace.mode + standard[mine] @ one.laplace.inverse
-            log_proposal[mine] += one.laplace.log_determinant + log(size / proposed)
+            coordinates[mine] = node.laplace.mode + standard[mine] @ node.laplace.inverse
+            log_proposal[mine] += node.laplace.log_determinant + log(size / proposed)
     return coordinates, node_of, log_proposal
 
 

@@ -74,8 +74,10 @@ def part_of(block: Block, rows: slice) -> Part:
         rows=rows,
         size=start.shape[0],
         endpoints={
-            name: Outcome(time=one.time[rows], event=one.event[rows], entry=one.entry[rows])
-            for name, one in block.endpoints.items()
+            name: Outcome(
+                time=endpoint.time[rows], event=endpoint.event[rows], entry=endpoint.entry[rows]
+            )
+            for name, endpoint in block.endpoints.items()
         },
         phase_start=start,
         phase_end=block.phase_end[rows],
@@ -194,14 +196,14 @@ def bounds_of(risk: AtRisk, weight: Floats | None = None) -> Bounds:
 def merged_bounds(parts: Sequence[Bounds]) -> Bounds:
     """Put the bounds of parts of the patients together."""
     return Bounds(
-        reasons=np.sum([one.reasons for one in parts], axis=0, dtype=np.int64)
+        reasons=np.sum([part.reasons for part in parts], axis=0, dtype=np.int64)
         if parts
         else np.zeros(AT_RISK + 1, dtype=np.int64),
-        first_begin=min((one.first_begin for one in parts), default=np.inf),
-        last_begin=max((one.last_begin for one in parts), default=0.0),
-        last_exit=max((one.last_exit for one in parts), default=0.0),
-        time_at_risk=sum(one.time_at_risk for one in parts),
-        events=sum(one.events for one in parts),
+        first_begin=min((part.first_begin for part in parts), default=np.inf),
+        last_begin=max((part.last_begin for part in parts), default=0.0),
+        last_exit=max((part.last_exit for part in parts), default=0.0),
+        time_at_risk=sum(part.time_at_risk for part in parts),
+        events=sum(part.events for part in parts),
     )
 
 
@@ -304,10 +306,10 @@ def merged(parts: Sequence[Tallying]) -> Tally:
 
     `parts`: those of all parts, in their order; at least one.
     """
-    first, *others = (one.sums for one in parts)
+    first, *others = (part.sums for part in parts)
     total = {name: values.copy() for name, values in first.items()}
-    for one in others:
-        for name, values in one.items():
+    for other in others:
+        for name, values in other.items():
             how = {"first": np.minimum, "longest": np.maximum}.get(name, np.add)
             how(total[name], values, out=total[name])
     return Tally(

@@ -266,14 +266,14 @@ def density(
         np.linspace(low, high, DENSITY_POINTS),
         interval=np.log(interval),
         prior=prior,
-        thresholds=[one for one in thresholds if low <= math.log(one) <= high],
+        thresholds=[threshold for threshold in thresholds if low <= math.log(threshold) <= high],
         median=median,
     )
     panel.set_xlim(math.exp(low), math.exp(high))
     ratio_scale(panel, "x")
     parts = Parts()
     _write(panel.xaxis.label, axis, 74, parts)
-    marked = ", ".join(f"{one:g}" for one in thresholds)
+    marked = ", ".join(f"{threshold:g}" for threshold in thresholds)
     words = (
         f"Posterior density (filled: 95 % interval {interval[0]:.2f} to {interval[1]:.2f}, median "
         f"{median:.2f}) over the prior (dotted); lines at hazard ratios {marked}."

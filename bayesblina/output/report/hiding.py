@@ -169,7 +169,7 @@ def without_few(results: Results, *, minimum: int) -> Shown:
         minimum=minimum,
         withheld=withheld,
         scenarios=left_out,
-        fit_notes=tuple(without_counts(one, masking.masked) for one in notes),
+        fit_notes=tuple(without_counts(note, masking.masked) for note in notes),
     )
 
 

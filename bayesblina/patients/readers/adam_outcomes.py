@@ -245,7 +245,7 @@ def _missing(
     """Find the columns that ADTTE lacks, with what may stand in for them."""
     by_dates = manner.value == "dates" or (manner.value is None and "ADT" in table.columns)
     subjects = people.columns.frame.columns
-    begins = [one.origin or "STARTDT" for one in endpoints.values()]
+    begins = [endpoint.origin or "STARTDT" for endpoint in endpoints.values()]
     own = [
         column
         for column, one in zip(begins, endpoints.values(), strict=True)

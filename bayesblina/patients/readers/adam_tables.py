@@ -160,7 +160,7 @@ def read_people(
         numbers=np.flatnonzero(keep) + 1,
     )
     people.problems = everybody.problems
-    excluded = frozenset(patient for one in exclusions for patient in one.patients)
+    excluded = frozenset(patient for exclusion in exclusions for patient in exclusion.patients)
     return People(
         columns=people,
         excluded=excluded,

@@ -219,7 +219,7 @@ def within_follow_up(own: Floats, starts: Floats, ends: Sequence[Floats], index:
     Result, shape (row,): the day; NaN for none.
     """
     last = np.fmax.reduce(starts, axis=0)
-    others = [one for place, one in enumerate(ends) if place != index]
+    others = [end for place, end in enumerate(ends) if place != index]
     covered = np.zeros(own.size, dtype=bool)
     for other in others:
         covered |= other >= last

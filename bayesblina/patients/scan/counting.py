@@ -224,4 +224,4 @@ class Counting:
 
 def _counted(rows: Iterable[Bools]) -> Ints:
     """Count for how many patients each of several conditions holds."""
-    return np.array([np.count_nonzero(one) for one in rows], dtype=np.int64)
+    return np.array([np.count_nonzero(row) for row in rows], dtype=np.int64)

@@ -27,7 +27,7 @@ def courses_of(
         time={name: column("time", name) for name in endpoints},
         event={name: column("event", name) for name in endpoints},
         entry={name: column("entry", name) for name in endpoints},
-        includes={name: tuple(one.includes) for name, one in endpoints.items()},
+        includes={name: tuple(endpoint.includes) for name, endpoint in endpoints.items()},
         known=arithmetic.known,
         near=partial(tie_of(unit).near, arithmetic=arithmetic),
     )

@@ -182,7 +182,7 @@ def assemble(
             "term": np.asarray(terms.names, dtype=str),
         },
         attrs={
-            "covariates": json.dumps([asdict(one) for one in covariates]),
+            "covariates": json.dumps([asdict(covariate) for covariate in covariates]),
             "by_patient": int(by_patient),
             "courses": json.dumps(courses),
             "weighted": int(weighted),

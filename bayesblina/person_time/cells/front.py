@@ -170,7 +170,11 @@ def person_time(
 
 def _numbered(cohort: Cohort) -> bool:
     """Say whether every combination of levels has a number of its own in 64 bits."""
-    levels = (len(one.levels) for one in cohort.covariates.values() if one.kind == "categorical")
+    levels = (
+        len(covariate.levels)
+        for covariate in cohort.covariates.values()
+        if covariate.kind == "categorical"
+    )
     return math.prod(levels) <= MOST_COMBINATIONS
 
 

@@ -136,12 +136,12 @@ def tabulate_many(
         first_in=np.stack([one.first for one in tallies]),
         longest_in=np.stack([one.longest for one in tallies]),
         visitors=np.stack([one.visitors for one in tallies]),
-        contributors=np.array([one.reasons[AT_RISK] for one in bounds]),
-        left_out=np.array([one.reasons[:AT_RISK].sum() for one in bounds]),
-        first_begin=np.array([one.first_begin for one in bounds]),
-        last_exit=np.array([one.last_exit for one in bounds]),
-        time_at_risk=np.array([one.time_at_risk for one in bounds]),
-        event_count=np.array([one.events for one in bounds]),
+        contributors=np.array([bound.reasons[AT_RISK] for bound in bounds]),
+        left_out=np.array([bound.reasons[:AT_RISK].sum() for bound in bounds]),
+        first_begin=np.array([bound.first_begin for bound in bounds]),
+        last_exit=np.array([bound.last_exit for bound in bounds]),
+        time_at_risk=np.array([bound.time_at_risk for bound in bounds]),
+        event_count=np.array([bound.events for bound in bounds]),
         patients=_counts(found, anywhere),
     )
     require_contents_of(names, course.phase_names, sums, question)
@@ -265,9 +265,9 @@ def _codes(cohort: Cohort) -> tuple[NDArray[np.int32], Ints, dict[str, Covariate
     Returned are its position in the list of combinations, this list, and the covariates.
     """
     declared = {
-        name: CovariateTerms(name=name, kind="categorical", levels=one.levels)
-        for name, one in cohort.covariates.items()
-        if one.kind == "categorical"
+        name: CovariateTerms(name=name, kind="categorical", levels=covariate.levels)
+        for name, covariate in cohort.covariates.items()
+        if covariate.kind == "categorical"
     }
     codes = math.prod(len(one.levels) for one in declared.values())
 

@@ -32,9 +32,9 @@ def bins_to_read(
     `ranks`, shape (rank,): ranks from 0 on.
     Result, shape (bin,): bins by kind of moment.
     """
-    filled = np.flatnonzero(np.any([one > 0 for one in counts.values()], axis=0))
+    filled = np.flatnonzero(np.any([count > 0 for count in counts.values()], axis=0))
     with_events = np.flatnonzero(counts[EVENT] > 0)
-    wanted = {moment: np.zeros(one.size, dtype=np.bool_) for moment, one in counts.items()}
+    wanted = {moment: np.zeros(count.size, dtype=np.bool_) for moment, count in counts.items()}
     for moment, asked in ranks.items():
         held = np.unique(np.searchsorted(np.cumsum(counts[moment]), asked, side="right"))
         wanted[moment][held] = True

@@ -75,16 +75,16 @@ def terms_of(
     columns: list[Floats] = []
     names: list[str] = []
     continuous: list[bool] = []
-    for one in covariates:
-        if one.kind == "continuous":
-            if one.high > one.low:
-                columns.append(np.asarray(values[one.name], dtype=np.float64))
-                names.append(one.name)
+    for covariate in covariates:
+        if covariate.kind == "continuous":
+            if covariate.high > covariate.low:
+                columns.append(np.asarray(values[covariate.name], dtype=np.float64))
+                names.append(covariate.name)
                 continuous.append(True)
             continue
-        for level in one.levels[1:]:
-            columns.append((values[one.name] == level).astype(np.float64))
-            names.append(f"{one.name}[{level}]")
+        for level in covariate.levels[1:]:
+            columns.append((values[covariate.name] == level).astype(np.float64))
+            names.append(f"{covariate.name}[{level}]")
             continuous.append(False)
     return Terms(
         names=tuple(names),
@@ -122,13 +122,15 @@ def groups_of_codes(
     """
     values = levels_of_codes(covariates, codes)
     described = []
-    for one in covariates:
-        if one.kind == "categorical":
-            seen = set(values[one.name].tolist())
-            described.append(replace(one, levels=tuple(x for x in one.levels if x in seen)))
+    for covariate in covariates:
+        if covariate.kind == "categorical":
+            seen = set(values[covariate.name].tolist())
+            described.append(
+                replace(covariate, levels=tuple(x for x in covariate.levels if x in seen))
+            )
         else:
-            values[one.name] = np.zeros(codes.size)
-            described.append(one)
+            values[covariate.name] = np.zeros(codes.size)
+            described.append(covariate)
     terms = terms_of(described, values, size=codes.size)
     design, group = unique_rows(terms.design)
     return described, replace(terms, design=design), group

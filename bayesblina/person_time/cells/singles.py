@@ -34,7 +34,7 @@ def patients_in_groups(
     `terms`: covariate terms of each group; those of compressed covariates are not used.
     """
     episodes = find_episodes(cohort, question, phase_cuts)
-    used = np.unique(np.concatenate([one.patient for one in episodes.values()]))
+    used = np.unique(np.concatenate([episode.patient for episode in episodes.values()]))
     patients = single_patients(cohort, episodes, used, weight=weight)
     position = {str(name): index for index, name in enumerate(phases)}
     states = next(iter(episodes.values())).phases

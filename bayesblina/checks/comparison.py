@@ -72,11 +72,15 @@ def compare(
     require_kind(predictions, Mapping, "predictions")
     if len(predictions) < 2:
         raise SpecError("compare needs at least two models.")
-    if endpoint is not None and not all(isinstance(one, Fit) for one in predictions.values()):
+    if endpoint is not None and not all(
+        isinstance(prediction, Fit) for prediction in predictions.values()
+    ):
         raise SpecError("endpoint is for fits; give it to loo or k_fold instead.")
     of_label = {
-        str(label): loo(one, endpoint=endpoint) if isinstance(one, Fit) else one
-        for label, one in predictions.items()
+        str(label): loo(prediction, endpoint=endpoint)
+        if isinstance(prediction, Fit)
+        else prediction
+        for label, prediction in predictions.items()
     }
     first_label, first = next(iter(of_label.items()))
     order = np.sort(first.elpd["patient"].values.astype(str))
@@ -148,25 +152,11 @@ def _require_same(
 def stacking_weights(elpd: Floats) -> Floats:
     """Weights of the mixture of predictive distributions that predicts best.
 
-    Parameters
-    ----------
-    elpd : ndarray, shape (patient, model)
-        Log predictive densities.
+    `elpd`, shape (patient, model): log predictive densities.
+    Result, shape (model,): weights from 0 to 1 that add up to 1.
 
-    Returns
-    -------
-    ndarray, shape (model,)
-        Weights from 0 to 1 that add up to 1.
-
-    Notes
-    -----
     The mean log score is concave in the weights; each step is that of expectation-maximisation,
     which never lowers it.
-
-    Examples
-    --------
-    >>> stacking_weights(np.log([[0.5, 0.1], [0.4, 0.1]])).round(3)
-    array([1., 0.])
     """
     density = np.exp(elpd - elpd.max(axis=1, keepdims=True))
     weights = np.full(elpd.shape[1], 1.0 / elpd.shape[1])

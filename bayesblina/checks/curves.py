@@ -109,13 +109,13 @@ def curve_shift(
     middle, sd = other.mean(over), other.std(over, ddof=1)
     apart = (abs(mean - middle) / sd).where(sd >= LEAST_SD)
     known = apart.notnull().any("time")
-    place = apart.fillna(-1.0).argmax("time")
+    furthest = apart.fillna(-1.0).argmax("time")
     columns = {
-        "largest": apart.isel(time=place),
-        "time": apart["time"].isel(time=place).where(known),
-        "survival": mean.isel(time=place),
-        "survival_free": middle.isel(time=place),
-        "sd_free": sd.isel(time=place),
+        "largest": apart.isel(time=furthest),
+        "time": apart["time"].isel(time=furthest).where(known),
+        "survival": mean.isel(time=furthest),
+        "survival_free": middle.isel(time=furthest),
+        "sd_free": sd.isel(time=furthest),
     }
     bare = {name: values.drop_vars("time", errors="ignore") for name, values in columns.items()}
     table = xr.Dataset(bare).transpose("endpoint", "regime").to_dataframe().reset_index()

@@ -127,8 +127,8 @@ def most_influential(
         raise EstimandError("Some of the patients are not in the cohort: give the one fitted.")
     changes = found.sel(endpoint=endpoint)
     order = np.argsort(-np.abs(changes["change"].values), kind="stable")[:count]
-    place = np.array([row[ids[index]] for index in order])
-    columns: dict[str, object] = {"patient": cohort.patients[place]}
+    persons = np.array([row[ids[index]] for index in order])
+    columns: dict[str, object] = {"patient": cohort.patients[persons]}
     columns |= {
         name: changes[name].values[order] for name in ("change", "change_probability", "pareto_k")
     }
@@ -136,16 +136,16 @@ def most_influential(
     if endpoint in cohort.endpoints:
         outcome = cohort.endpoints[endpoint]
         columns |= {
-            "time": outcome.time[place],
-            "event": outcome.event[place],
-            "entry": outcome.entry[place],
+            "time": outcome.time[persons],
+            "event": outcome.event[persons],
+            "entry": outcome.entry[persons],
         }
     columns |= {
-        f"{phase} start": cohort.phase_start[place, index]
+        f"{phase} start": cohort.phase_start[persons, index]
         for index, phase in enumerate(cohort.phases)
     }
     for name, covariate in cohort.covariates.items():
-        values = covariate.values[place]
+        values = covariate.values[persons]
         if covariate.kind == "categorical":
             columns[name] = np.array(covariate.levels)[values.astype(np.int64)]
         else:

@@ -119,7 +119,11 @@ def _folds(person_time: PersonTime, *, folds: int, by: str | None, seed: int) ->
     people, persons = person_time.people, person_time.persons
     size = persons.size
     if by is not None:
-        categorical = [one.name for one in person_time.covariates if one.kind == "categorical"]
+        categorical = [
+            covariate.name
+            for covariate in person_time.covariates
+            if covariate.kind == "categorical"
+        ]
         if by not in categorical:
             raise SpecError(f"by: no categorical covariate '{by}'. {nearest(by, categorical)}")
         levels, level = levels_of(person_time, by, person_time.table["design"].values)

@@ -23,16 +23,9 @@ from bayesblina.person_time.cells import PersonTime
 class Flow:
     """Potential time at risk, patient by patient, in parts within which nothing changes.
 
-    Attributes
-    ----------
-    patient : ndarray of int, shape (part,)
-        Whose, together and in order of time.
-    first : ndarray of bool, shape (part,)
-        Whether it is the patient's first part.
-    interval, state : ndarray of int, shape (part,)
-        Where it lies.
-    length : ndarray, shape (part,)
-        Its length.
+    `patient`, shape (part,): whose, together and in order of time.
+    `first`, shape (part,): whether it is the patient's first part.
+    `interval`, `state`, shape (part,): where it lies.
     """
 
     patient: Ints
@@ -46,12 +39,9 @@ class Flow:
 class Histories:
     """Events and time at risk that were drawn.
 
-    Attributes
-    ----------
-    events, time : ndarray, shape (endpoint, interval, state, pattern)
-        Sums.
-    survived : ndarray, shape (endpoint, patient)
-        1 for patients who are event-free at the end of their own follow-up.
+    `events`, `time`, shape (endpoint, interval, state, pattern): sums.
+    `survived`, shape (endpoint, patient): 1 for patients who are event-free at the end of their own
+    follow-up.
     """
 
     events: Floats
@@ -63,17 +53,11 @@ class Histories:
 class Drawer:
     """Draws event histories of the patients of a person-time, from hazards given by draw.
 
-    Attributes
-    ----------
-    person_time
-        Whose time at risk and phases are taken.
-    hazards : tuple of LogHazard
-        By endpoint, over draws.
-    flows : tuple of Flow
-        Potential time at risk: of each endpoint; of illness-death courses one, in remission or
-        after relapse.
-    course
-        Whether the endpoints are the transitions of illness-death courses.
+    `person_time`: whose time at risk and phases are taken.
+    `hazards`: by endpoint, over draws.
+    `flows`: potential time at risk: of each endpoint; of illness-death courses one, in remission or
+    after relapse.
+    `course`: whether the endpoints are the transitions of illness-death courses.
     """
 
     person_time: PersonTime
@@ -163,15 +147,8 @@ def flow_of(person_time: PersonTime, endpoints: tuple[str, ...]) -> Flow:
 def first_event(flow: Flow, rate: Floats, generator: np.random.Generator) -> tuple[Floats, Floats]:
     """Draw one event per patient at most.
 
-    Parameters
-    ----------
-    rate : ndarray, shape (part,)
-        Hazard in each part.
-
-    Returns
-    -------
-    died, length : ndarray, shape (part,)
-        Events, and time at risk: none after a patient's event.
+    `rate`, shape (part,): hazard in each part.
+    Result: `died`, `length`, shape (part,): events, and time at risk: none after a patient's event.
     """
     hazard = rate * flow.length
     passed = np.cumsum(hazard)
@@ -193,10 +170,7 @@ def draw_courses(
 ) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats], tuple[Floats, Floats]]:
     """Draw courses of remission, relapse and death: at risk after relapse from the one drawn.
 
-    Parameters
-    ----------
-    relapse, death_in_remission, death_after_relapse : ndarray, shape (part,)
-        Hazards.
+    `relapse`, `death_in_remission`, `death_after_relapse`, shape (part,): hazards.
     """
     leaving = relapse + death_in_remission
     ended, remission = first_event(flow, leaving, generator)

@@ -43,16 +43,10 @@ SAMPLE = 2000
 class Pointwise:
     """Patients predicted from all others.
 
-    Attributes
-    ----------
-    rows : ndarray of int, shape (patient,)
-        Positions of the patients.
-    elpd, lpd : ndarray, shape (patient,)
-        Log predictive density without the patient, and with.
-    pareto_k : ndarray, shape (patient,)
-        How far importance sampling can be relied on.
-    limit
-        Largest Pareto k that is reliable, for this number of draws.
+    `rows`, shape (patient,): positions of the patients.
+    `elpd`, `lpd`, shape (patient,): log predictive density without the patient, and with.
+    `pareto_k`, shape (patient,): how far importance sampling can be relied on.
+    `limit`: largest Pareto k that is reliable, for this number of draws.
     """
 
     rows: Ints
@@ -66,22 +60,14 @@ class Pointwise:
 class LeaveOneOut:
     """Leave-one-out cross-validation of an endpoint.
 
-    Attributes
-    ----------
-    patients
-        How many patients there are.
-    evaluated
-        How many of them were left out; the others are estimated from these.
-    elpd, se
-        Expected log predictive density of all patients, and its standard error over patients.
-    sampling_se
-        Standard error from evaluating only a sample; 0 without one.
-    p_loo
-        Effective number of parameters.
-    largest_pareto_k, limit
-        The largest Pareto k, and the largest that is reliable.
-    above_limit
-        How many of the patients evaluated are above it.
+    `patients`: how many patients there are.
+    `evaluated`: how many of them were left out; the others are estimated from these.
+    `elpd`, `se`: expected log predictive density of all patients, and its standard error over
+    patients.
+    `sampling_se`: standard error from evaluating only a sample; 0 without one.
+    `p_loo`: effective number of parameters.
+    `largest_pareto_k`, `limit`: the largest Pareto k, and the largest that is reliable.
+    `above_limit`: how many of the patients evaluated are above it.
     """
 
     patients: int
@@ -98,17 +84,9 @@ class LeaveOneOut:
 def profiles(person_time: PersonTime, rows: Ints) -> tuple[Ints, Ints]:
     """Find patients whose follow-up, events, weights and covariates are equal.
 
-    Parameters
-    ----------
-    rows : ndarray of int, shape (patient,)
-        Positions of the patients.
-
-    Returns
-    -------
-    first : ndarray of int, shape (profile,)
-        Position of a patient of each profile.
-    profile : ndarray of int, shape (patient,)
-        Profile of each patient; patients in pieces have each their own.
+    `rows`, shape (patient,): positions of the patients.
+    Result: `first`, shape (profile,): position of a patient of each profile.
+    `profile`, shape (patient,): profile of each patient; patients in pieces have each their own.
     """
     if person_time.persons.in_pieces:
         return rows, np.arange(rows.size)
@@ -143,25 +121,15 @@ def profiles(person_time: PersonTime, rows: Ints) -> tuple[Ints, Ints]:
 def log_likelihoods(
     fit: Fit, rows: Ints, *, endpoint: str | None = None
 ) -> Iterator[tuple[slice, Floats]]:
-    """Go through the log-likelihoods of patients, some at a time.
+    """Go through the log-likelihoods of patients, times their weights, some at a time.
 
-    Parameters
-    ----------
-    rows : ndarray of int, shape (patient,)
-        Positions of the patients.
-    endpoint
-        Endpoint; None for all together.
-
-    Yields
-    ------
-    values : ndarray, shape (chain, draw, patient)
-        Their log-likelihoods, times their weights.
+    Each block is over (chain, draw, patient).
     """
     sizes = fit.posterior.sizes
     step = max(1, BLOCK // (sizes["chain"] * sizes["draw"]))
-    _, place = fit.person_time.persons.rows(rows)
+    _, person_of = fit.person_time.persons.rows(rows)
     # Patients go with the block in which their last row lies.
-    last = np.cumsum(np.bincount(place, minlength=rows.size)) - 1
+    last = np.cumsum(np.bincount(person_of, minlength=rows.size)) - 1
     begins = np.flatnonzero(np.diff(last // step, prepend=-1)).tolist()
     for begin, end in zip(begins, [*begins[1:], rows.size], strict=True):
         yield (
@@ -173,43 +141,26 @@ def log_likelihoods(
 def of_patients(
     posterior: xr.Dataset, person_time: PersonTime, design: Design, rows: Ints, endpoint: str | None
 ) -> Floats:
-    """Give the log-likelihoods of patients, each with all their pieces.
+    """Give the log-likelihoods of patients, each with all their pieces, times their weights.
 
-    Parameters
-    ----------
-    rows : ndarray of int, shape (patient,)
-        Positions of the patients.
-    endpoint
-        Endpoint; None for all together.
-
-    Returns
-    -------
-    ndarray, shape (chain, draw, patient)
-        Times their weights.
+    Over (chain, draw, patient); of all endpoints together where none is given.
     """
-    pieces, place = person_time.persons.rows(rows)
+    pieces, patient_of = person_time.persons.rows(rows)
     values = patient_log_likelihood(
         posterior, person_time, design, endpoint=endpoint, rows=pieces
     ).values
     if pieces.size == rows.size:
         return np.asarray(values)
-    first = np.flatnonzero(np.diff(place, prepend=-1))
+    first = np.flatnonzero(np.diff(patient_of, prepend=-1))
     return np.asarray(np.add.reduceat(values, first, axis=2))
 
 
 def efficiencies(values: Floats) -> Floats:
     """Effective sample sizes of likelihoods over the number of draws.
 
-    Parameters
-    ----------
-    values : ndarray, shape (chain, draw, patient)
-        Log-likelihoods.
-
-    Returns
-    -------
-    ndarray, shape (patient,)
-        Of each likelihood's mean, as R's ``loo`` takes them; 1 where there are too few draws to
-        tell.
+    `values`, shape (chain, draw, patient): log-likelihoods.
+    Result, shape (patient,): of each likelihood's mean, as R's ``loo`` takes them; 1 where there
+    are too few draws to tell.
     """
     sizes = ess_mean(np.exp(values - values.max(axis=(0, 1))), split=False)
     return np.where(np.isfinite(sizes), sizes / (values.shape[0] * values.shape[1]), 1.0)
@@ -218,21 +169,11 @@ def efficiencies(values: Floats) -> Floats:
 def smoothed(values: Floats) -> tuple[Floats, Floats]:
     """Weigh draws as if patients had been left out: Pareto-smoothed importance sampling.
 
-    Parameters
-    ----------
-    values : ndarray, shape (chain, draw, patient)
-        Log-likelihoods.
+    `values`, shape (chain, draw, patient): log-likelihoods.
+    Result: `log_weights`, shape (patient, chain * draw): normalised.
+    `pareto_k`, shape (patient,): shapes of the tails of the weights, which are the longer the less
+    efficient the draws of the patient's own likelihood are, as in R's ``loo``.
 
-    Returns
-    -------
-    log_weights : ndarray, shape (patient, chain * draw)
-        Normalised.
-    pareto_k : ndarray, shape (patient,)
-        Shapes of the tails of the weights, which are the longer the less efficient the draws of
-        the patient's own likelihood are, as in R's ``loo``.
-
-    Notes
-    -----
     Vehtari, Gelman and Gabry (2017), doi:10.1007/s11222-016-9696-4.
     """
     flat = values.reshape(-1, values.shape[2]).T
@@ -244,8 +185,6 @@ def largest_reliable(draws: int) -> float:
 
     Never above 0.7.
 
-    Examples
-    --------
     >>> round(largest_reliable(1000), 3), largest_reliable(4000)
     (0.667, 0.7)
     """
@@ -257,12 +196,8 @@ def pointwise(fit: Fit, *, endpoint: str | None = None, rows: Ints | None = None
 
     By patient. Memory does not grow with their number.
 
-    Parameters
-    ----------
-    endpoint
-        Endpoint; None for all together.
-    rows : ndarray of int, shape (patient,), optional
-        Positions of the patients; by default all who are predicted.
+    `endpoint`: None for all together.
+    `rows`, shape (patient,): positions of the patients; by default all who are predicted.
     """
     fit.definition.require_hazard("Prediction of patients who are left out")
     rows = predicted(fit, endpoint) if rows is None else rows
@@ -288,22 +223,11 @@ def pointwise(fit: Fit, *, endpoint: str | None = None, rows: Ints | None = None
 
 
 def weights_of_patients(person_time: PersonTime, rows: Ints) -> Floats:
-    """Give each patient's weight.
-
-    Parameters
-    ----------
-    rows : ndarray of int, shape (patient,)
-        Positions of the patients.
-
-    Returns
-    -------
-    ndarray, shape (patient,)
-        Weights, 1 without any.
-    """
-    pieces, place = person_time.persons.rows(rows)
+    """Give each patient's weight, 1 without any."""
+    pieces, patient_of = person_time.persons.rows(rows)
     weight = person_time.patients().people["weight"].values[pieces]
-    first = weight[np.flatnonzero(np.diff(place, prepend=-1))]
-    if not np.allclose(weight, first[place], rtol=1e-9, atol=0.0):
+    first = weight[np.flatnonzero(np.diff(patient_of, prepend=-1))]
+    if not np.allclose(weight, first[patient_of], rtol=1e-9, atol=0.0):
         raise EstimandError(
             "Patients have weights that vary during their follow-up, so that there is no density "
             "of a patient to be weighed, and nothing to compare models by. bayesblina.influence "
@@ -313,18 +237,7 @@ def weights_of_patients(person_time: PersonTime, rows: Ints) -> Floats:
 
 
 def contributing(person_time: PersonTime, endpoint: str | None) -> Ints:
-    """Find the patients who contribute to an endpoint, or to any, among those who are known.
-
-    Parameters
-    ----------
-    endpoint
-        Endpoint; None for any.
-
-    Returns
-    -------
-    ndarray of int, shape (patient,)
-        Their positions.
-    """
+    """Find the positions of those known who contribute to an endpoint, or to any."""
     names = list(person_time.endpoints)
     if endpoint is not None and endpoint not in names:
         raise EstimandError(f"No endpoint '{endpoint}'. {nearest(endpoint, names)}")
@@ -334,13 +247,7 @@ def contributing(person_time: PersonTime, endpoint: str | None) -> Ints:
 
 
 def current(person_time: PersonTime, definition: ModelDefinition) -> Bools | None:
-    """Say who is of the current study, where a model borrows from external patients.
-
-    Returns
-    -------
-    ndarray of bool, shape (patient,), or None
-        None where it does not borrow.
-    """
+    """Say who is of the current study; None where a model does not borrow."""
     if definition.borrowing is None:
         return None
     _, source = levels_of(
@@ -353,18 +260,7 @@ def current(person_time: PersonTime, definition: ModelDefinition) -> Bools | Non
 
 
 def predicted(fit: Fit, endpoint: str | None) -> Ints:
-    """Find the patients who are predicted: those who contribute, and of the current study.
-
-    Parameters
-    ----------
-    endpoint
-        Endpoint; None for any.
-
-    Returns
-    -------
-    ndarray of int, shape (patient,)
-        Their positions.
-    """
+    """Find the positions of those who are predicted: contributors of the current study."""
     rows = contributing(fit.person_time, endpoint)
     mine = current(fit.person_time, fit.definition)
     return rows if mine is None else rows[mine[rows]]
@@ -380,18 +276,7 @@ def has_total(fit: Fit) -> bool:
 
 
 def log_likelihood_of(fit: Fit, *, endpoint: str | None = None) -> Floats:
-    """Log-likelihood of all patients together.
-
-    Parameters
-    ----------
-    endpoint
-        Endpoint; None for all together.
-
-    Returns
-    -------
-    ndarray, shape (chain * draw,)
-        By draw.
-    """
+    """Log-likelihood of all patients together, by draw, (chain * draw,)."""
     fit.definition.require_hazard("The likelihood of patients")
     if has_total(fit):
         return total_log_likelihood(fit.posterior, fit.person_time, fit.design, endpoint=endpoint)
@@ -407,13 +292,8 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
     the log-likelihood of everybody at the posterior means of the log hazards, which the sums by
     cell give exactly, and the mean difference to it in the sample.
 
-    Parameters
-    ----------
-    endpoint
-        Endpoint; None for all together.
+    `endpoint`: None for all together.
 
-    Notes
-    -----
     The difference estimator of Magnusson, Vehtari, Jonasson and Andersen (2020), Proceedings of
     Machine Learning Research 108, 341-351.
     """
@@ -433,17 +313,17 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
         patients = person_time.size if endpoint is None else int(counts.sel(endpoint=endpoint))
     elif not everybody:
         rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE, replace=False))
-    found = pointwise(fit, endpoint=endpoint, rows=rows)
+    predicted_patients = pointwise(fit, endpoint=endpoint, rows=rows)
     left_out = LeaveOneOut(
         patients=patients,
         evaluated=rows.size,
-        elpd=float(found.elpd.sum()),
-        se=float(np.sqrt(patients) * found.elpd.std(ddof=1)),
+        elpd=float(predicted_patients.elpd.sum()),
+        se=float(np.sqrt(patients) * predicted_patients.elpd.std(ddof=1)),
         sampling_se=0.0,
-        p_loo=float(found.lpd.sum() - found.elpd.sum()),
-        largest_pareto_k=float(found.pareto_k.max()),
-        limit=found.limit,
-        above_limit=int((found.pareto_k > found.limit).sum()),
+        p_loo=float(predicted_patients.lpd.sum() - predicted_patients.elpd.sum()),
+        largest_pareto_k=float(predicted_patients.pareto_k.max()),
+        limit=predicted_patients.limit,
+        above_limit=int((predicted_patients.pareto_k > predicted_patients.limit).sum()),
     )
     if everybody:
         return left_out
@@ -451,7 +331,7 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
     middle = fit.posterior.mean(("chain", "draw")).expand_dims(chain=[0], draw=[0])
     at_middle = of_patients(middle, person_time, fit.design, rows, endpoint).reshape(-1)
     total = total_log_likelihood(middle, person_time, fit.design, endpoint=endpoint)[0]
-    difference = found.elpd - at_middle
+    difference = predicted_patients.elpd - at_middle
     # A finite population is sampled without replacement.
     unseen = max(1.0 - rows.size / patients, 0.0)
     sampling = patients * float(difference.std(ddof=1)) * np.sqrt(unseen / rows.size)
@@ -459,5 +339,5 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
         left_out,
         elpd=float(total + patients * difference.mean()),
         sampling_se=float(sampling),
-        p_loo=float(patients * (found.lpd - found.elpd).mean()),
+        p_loo=float(patients * (predicted_patients.lpd - predicted_patients.elpd).mean()),
     )

@@ -128,7 +128,7 @@ class Checks:
 
 
 def _listed(title: str, sentences: Sequence[str]) -> str:
-    items = "".join(f"<li>{html(one)}</li>" for one in sentences)
+    items = "".join(f"<li>{html(sentence)}</li>" for sentence in sentences)
     return f"<p>{html(title)}</p><ul>{items}</ul>"
 
 

@@ -130,9 +130,9 @@ def prediction_of(
 ) -> Prediction:
     """Put a prediction together from densities by patient, those at the positions `used`."""
     names = person_time.endpoints if endpoint is None else (endpoint,)
-    rows, place = person_time.persons.rows(used)
+    rows, person_of = person_time.persons.rows(used)
     people = person_time.people.isel(patient=rows)
-    first = np.flatnonzero(np.diff(place, prepend=-1))
+    first = np.flatnonzero(np.diff(person_of, prepend=-1))
     follow_up = {
         f"{what} {name}": reduce.reduceat(
             people[what].sel(endpoint=name).values.astype(float), first

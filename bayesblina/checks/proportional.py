@@ -25,16 +25,8 @@ LARGEST = 50_000
 class EarlyLate:
     """An endpoint's hazard ratio up to a time and after it, by the partial likelihood.
 
-    Attributes
-    ----------
-    endpoint
-        Endpoint.
-    split
-        The median time of the events in the exposed phase and its reference.
-    early, late
-        Hazard ratios of the exposed phase.
-    p_value
-        Two-sided, that they are the same.
+    `split`: the median time of the events in the exposed phase and its reference.
+    `p_value`: two-sided, that they are the same.
     """
 
     endpoint: str
@@ -65,8 +57,8 @@ def early_and_late(fit: Fit) -> tuple[EarlyLate, ...]:
     ):
         return ()
     raw = person_time.terms_of(slice(None))
-    found = (_of_endpoint(fit, raw, name) for name in person_time.endpoints)
-    return tuple(one for one in found if one is not None)
+    ratios = (_of_endpoint(fit, raw, name) for name in person_time.endpoints)
+    return tuple(ratio for ratio in ratios if ratio is not None)
 
 
 def _of_endpoint(fit: Fit, raw: Floats, endpoint: str) -> EarlyLate | None:

@@ -28,39 +28,24 @@ PHASES, COVARIATES = "phases", "covariates"
 def pulls(fit: Fit) -> pd.DataFrame:
     """Say how far the priors and the baseline pull the hazard ratio of a fit.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row per endpoint, of differences of median log hazard ratios: ``endpoint``,
-        ``baseline_pull`` (the fit against its companion), ``prior_pull`` (the companion with the
-        prior of the hazard ratio against the one without), ``without_prior_median`` (the hazard
-        ratio without it), ``covariate_prior_pull`` and ``without_covariate_priors_median`` (the
-        same for the priors of the covariates), ``companion_sd`` (of the log hazard ratio) and
-        ``reason``, why something is missing. Missing where there is no companion, no covariate, or
-        without the prior no posterior.
-
-    Examples
-    --------
-    >>> import bayesblina as bb
-    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
-    >>> question = bb.Question(
-    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
-    ... )
-    >>> table = pulls(bb.fit(cohort, question, seed=1, progress=False))
-    >>> bool((table["prior_pull"] > 0).all())
-    True
+    Result: one row per endpoint, of differences of median log hazard ratios: ``endpoint``,
+    ``baseline_pull`` (the fit against its companion), ``prior_pull`` (the companion with the prior
+    of the hazard ratio against the one without), ``without_prior_median`` (the hazard ratio without
+    it), ``covariate_prior_pull`` and ``without_covariate_priors_median`` (the same for the priors
+    of the covariates), ``companion_sd`` (of the log hazard ratio) and ``reason``, why something is
+    missing. Missing where there is no companion, no covariate, or without the prior no posterior.
     """
     names = list(fit.person_time.endpoints)
     missing = np.full(len(names), np.nan)
-    found: dict[str, Sequence[object] | Floats] = {"endpoint": names}
-    found |= dict.fromkeys([*COLUMNS, "companion_sd"], missing)
+    columns: dict[str, Sequence[object] | Floats] = {"endpoint": names}
+    columns |= dict.fromkeys([*COLUMNS, "companion_sd"], missing)
     bare = without_baseline(fit)
     if bare is None:
-        return pd.DataFrame(found | {"reason": [fit.gate.reason] * len(names)})
+        return pd.DataFrame(columns | {"reason": [fit.gate.reason] * len(names)})
     own, companion = answer(fit), answer(bare)
     middle = np.median(companion, axis=0)
-    found["baseline_pull"] = np.median(own, axis=0) - middle
-    found["companion_sd"] = companion.std(axis=0, ddof=1)
+    columns["baseline_pull"] = np.median(own, axis=0) - middle
+    columns["companion_sd"] = companion.std(axis=0, ddof=1)
     reasons = []
     parts = [(PHASES, "prior_pull", "without_prior_median")]
     if fit.design.term_names:
@@ -74,8 +59,8 @@ def pulls(fit: Fit) -> pd.DataFrame:
             reasons.append(flat.reason.removeprefix("not compared: "))
             continue
         other = np.median(answer(free), axis=0)
-        found[pull], found[without] = middle - other, np.exp(other)
-    return pd.DataFrame(found | {"reason": ["; ".join(reasons)] * len(names)})
+        columns[pull], columns[without] = middle - other, np.exp(other)
+    return pd.DataFrame(columns | {"reason": ["; ".join(reasons)] * len(names)})
 
 
 def told_pulls(table: pd.DataFrame, *, exposed: str) -> list[str]:
@@ -92,13 +77,16 @@ def told_pulls(table: pd.DataFrame, *, exposed: str) -> list[str]:
             f"the priors of the covariates move the hazard ratio of {exposed}",
         ),
     )
-    found = []
+    sentences = []
     for row in table.to_dict("records"):
         for pull, without, said in words:
             if abs(row[pull]) > PULL_TOLD * row["companion_sd"]:
-                found.append(
+                sentences.append(
                     f"{row['endpoint']}: {said} from {row[without]:.2f} to "
                     f"{row[without] * np.exp(row[pull]):.2f} "
                     f"({abs(row[pull]) / row['companion_sd']:.1f} standard deviations)"
                 )
-    return [*found, *dict.fromkeys(one for one in table["reason"] if one.startswith("without the"))]
+    return [
+        *sentences,
+        *dict.fromkeys(one for one in table["reason"] if one.startswith("without the")),
+    ]

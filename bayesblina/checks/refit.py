@@ -66,12 +66,9 @@ def with_refit(fit: Fit, cohort: Cohort) -> Fit:
 def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
     """Fit again with more cuts where patients enter and a step sd of 3, and compare.
 
-    Returns
-    -------
-    BaselineGate
-        The log hazard ratios against those of the second fit, which has the same priors of them,
-        the same seed and twice the draws. A baseline whose steps have no known sd stays as smooth
-        as it is.
+    Result: the log hazard ratios against those of the second fit, which has the same priors of
+    them, the same seed and twice the draws. A baseline whose steps have no known sd stays as smooth
+    as it is.
     """
     definition, settings = fit.definition, fit.provenance.settings
     words = "itself with twice the cuts where patients enter"
@@ -97,20 +94,17 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
     )
     if not again.converged:
         words += " (which did not converge)"
-    found = gate_of(fit.posterior, again.posterior, against=words)
-    if not again.converged and found.passed:
+    gate = gate_of(fit.posterior, again.posterior, against=words)
+    if not again.converged and gate.passed:
         # Draws that cannot be read clear nobody.
         return not_compared(f"{words} is what it would be compared with", fit.person_time.endpoints)
-    return found
+    return gate
 
 
 def more_cuts(person_time: PersonTime) -> Floats:
     """Add cuts where patients enter states or come under observation late.
 
-    Returns
-    -------
-    ndarray of float, shape (n,)
-        The cuts there are, and twice as many quantiles of each kind of entry as by default.
+    Beside the cuts there are, twice as many quantiles of each kind of entry as by default.
     """
     episodes, people = person_time.episodes, person_time.people
     endpoint, patient, phase, start = (

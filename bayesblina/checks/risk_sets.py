@@ -42,12 +42,8 @@ def risk_sets(
 ) -> RiskSets | None:
     """Add up hazards over patients at risk; None if nobody is after the beginning.
 
-    Parameters
-    ----------
-    keep : ndarray of bool, shape (patient or 1, state or 1)
-        Whose time at risk counts, and in which states.
-    at
-        Times that are to be among the knots.
+    `keep`, shape (patient or 1, state or 1): whose time at risk counts, and in which states.
+    `at`: times that are to be among the knots.
     """
     person_time = fit.person_time
     people, states = person_time.people.sizes["patient"], person_time.table.sizes["phase"]
@@ -103,14 +99,9 @@ def _of_everyone(
 ) -> list[Floats]:
     """Hazards summed where nobody is cured, once for each kind of weights; (draws, piece).
 
-    Parameters
-    ----------
-    pattern, state : ndarray of int, shape (episode,)
-        Of each episode.
-    changes : sparse array, shape (episode, knot)
-        1 where an episode begins, -1 where it ends.
-    interval : ndarray of int, shape (piece,)
-        The model's interval of each piece between knots.
+    `pattern`, `state`, shape (episode,): of each episode.
+    `changes`, shape (episode, knot): 1 where an episode begins, -1 where it ends.
+    `interval`, shape (piece,): the model's interval of each piece between knots.
     """
     draws = hazards.pattern.shape[0]
     totals = [np.zeros((draws, interval.size)) for _ in weights]
@@ -181,21 +172,11 @@ def expected_in_segments(
 def weighted_time(relative: Floats, class_of: Ints, time: Floats, by_class: Floats) -> Floats:
     """Sum time at risk over patterns, times their hazards.
 
-    Parameters
-    ----------
-    relative : ndarray, shape (draws, pattern)
-        Relative hazards.
-    class_of : ndarray of int, shape (pattern,)
-        Class of each pattern.
-    time : ndarray, shape (interval, state, pattern)
-        Time at risk.
-    by_class : ndarray, shape (draws, class, interval, state)
-        What the patterns of a class share.
-
-    Returns
-    -------
-    ndarray, shape (draws, interval, state)
-        Sums.
+    `relative`, shape (draws, pattern): relative hazards.
+    `class_of`, shape (pattern,): class of each pattern.
+    `time`, shape (interval, state, pattern): time at risk.
+    `by_class`, shape (draws, class, interval, state): what the patterns of a class share.
+    Result, shape (draws, interval, state): sums.
     """
     total = np.zeros((relative.shape[0], *time.shape[:2]))
     for class_ in range(by_class.shape[1]):
@@ -208,7 +189,7 @@ def weighted_time(relative: Floats, class_of: Ints, time: Floats, by_class: Floa
 def read_steps(curve: Floats, first: float, knots: Floats, times: Floats) -> Floats:
     """Read step curves, given after each piece, at times that are knots or outside them."""
     steps = np.concatenate([np.full((curve.shape[0], 1), first), curve], axis=1)
-    place = np.searchsorted(knots, times, side="right") - 1
-    values = steps[:, np.clip(place, 0, None)]
+    piece = np.searchsorted(knots, times, side="right") - 1
+    values = steps[:, np.clip(piece, 0, None)]
     values[:, (times > knots[-1]) | (times < knots[0])] = np.nan
     return values

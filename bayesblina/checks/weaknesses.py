@@ -36,16 +36,6 @@ def weaknesses(
     that is compared; of effects that are not the same early and late; of external patients who
     conflict with the current ones; of weights whose sum is not the number of patients, or of their
     pieces. None names a patient or counts a few.
-
-    Examples
-    --------
-    >>> import bayesblina as bb
-    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
-    >>> question = bb.Question(
-    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
-    ... )
-    >>> all(isinstance(one, str) for one in weaknesses(bb.fit(cohort, question, seed=1)))
-    True
     """
     table = pulls(fit) if pulled is None else pulled
     return (
@@ -65,13 +55,6 @@ def unreliable(loo: pd.DataFrame, *, coarse: bool = False) -> tuple[str, ...]:
     """Word the leave-one-out predictions that cannot be relied on, and what to do.
 
     Sentences without their full stops, one for each endpoint that has any.
-
-    Examples
-    --------
-    >>> row = {"endpoint": "os", "pareto_k_limit": 0.7, "patients_above_limit": 2}
-    >>> found = unreliable(pd.DataFrame([{**row, "evaluated": 86, "reliable": False}]))
-    >>> found[0].partition("; ")[0]
-    'os: leave-one-out prediction is not reliable, with Pareto k above 0.70 for 2 of 86 patients'
     """
     return tuple(
         f"{row['endpoint']}: leave-one-out prediction is not reliable, with Pareto k above "
@@ -127,14 +110,14 @@ def _never_exposed(fit: Fit) -> list[str]:
     # (endpoint, pattern)
     time = time[:, :, exposed].sum(axis=(1, 2))
     nobody = NOBODY * max(float(time.max(initial=0.0)), 1.0)
-    found = []
-    for one in person_time.covariates:
-        if one.kind != "categorical":
+    sentences = []
+    for covariate in person_time.covariates:
+        if covariate.kind != "categorical":
             continue
-        levels, level = levels_of(person_time, one.name, table["design"].values)
+        levels, level = levels_of(person_time, covariate.name, table["design"].values)
         end = (
             "its hazard ratio there is what the prior and the other subgroups say"
-            if one.name == fit.definition.roles.get("subgroup")
+            if covariate.name == fit.definition.roles.get("subgroup")
             else "nothing is known of its effect there"
         )
         for place, label in enumerate(levels):
@@ -142,11 +125,11 @@ def _never_exposed(fit: Fit) -> list[str]:
             names = ", ".join(np.array(person_time.endpoints)[missing])
             where = "" if missing.all() else f"{names}: "
             if missing.any():
-                found.append(
-                    f"{where}nobody with {one.name} {label} was ever in {fit.question.exposed}; "
-                    f"{end}"
+                sentences.append(
+                    f"{where}nobody with {covariate.name} {label} was ever in "
+                    f"{fit.question.exposed}; {end}"
                 )
-    return found
+    return sentences
 
 
 def _left_behind(fit: Fit) -> list[str]:
@@ -159,7 +142,7 @@ def _left_behind(fit: Fit) -> list[str]:
         return []
     exits, events = person_time.people["exit"].values, person_time.people["event"].values
     role, where = person_time.table["role"].values, _where(fit)["reference"]
-    found = []
+    endpoints = []
     for index, name in enumerate(person_time.endpoints):
         who, state, start, stop = episodes_of(person_time, name)
         exposed = role[state] == "exposed"
@@ -175,17 +158,17 @@ def _left_behind(fit: Fit) -> list[str]:
             if after < LEFT_BEHIND * max(int(last.sum()), 1):
                 continue
             if late <= STARTS_AFTER * np.isfinite(begun).sum():
-                found.append(
+                endpoints.append(
                     f"{name}: {question.exposed} hardly ever begins after an event of {before}, "
                     f"and those who had one stay at risk {where}: the hazard ratio is in part that "
                     f"of {before}; model 'illness_death' keeps the two apart"
                 )
-    return found
+    return endpoints
 
 
 def _nobody_at_risk(fit: Fit) -> list[str]:
     """Gaps in the follow-up of a state that is compared, to two digits: nobody's own time."""
-    person_time, found = fit.person_time, []
+    person_time, sentences = fit.person_time, []
     by_side = supported(person_time).groupby(["endpoint", "role"], sort=False)
     bounds = zip(
         person_time.endpoints,
@@ -205,11 +188,11 @@ def _nobody_at_risk(fit: Fit) -> list[str]:
                 when = f"after {_coarse(begin)}"
                 if end <= last:
                     when = f"from {_coarse(begin)} to {_coarse(end)}"
-                found.append(
+                sentences.append(
                     f"{endpoint}: nobody is at risk {where} {when} {person_time.unit}; curves "
                     "under it are the model's alone there"
                 )
-    return found
+    return sentences
 
 
 def _coarse(time: float) -> str:
@@ -232,18 +215,18 @@ def _not_proportional(fit: Fit) -> list[str]:
 def _conflicts(fit: Fit) -> list[str]:
     """External patients whose hazard or hazard ratios are not those of the current ones."""
     covariate = fit.definition.borrowing and fit.definition.borrowing.source
-    found = []
+    sentences = []
     for one in differences(fit):
         if one.conflicts:
             lower, middle, upper = one.interval(0.95)
             what = "hazard" if one.part == "baseline" else f"hazard ratio of {one.name}"
             of = "of" if one.part == "baseline" else "in"
-            found.append(
+            sentences.append(
                 f"{one.endpoint}: the {what} {of} external patients ({covariate} {one.source}) is "
                 f"{middle:.2f} (95 % interval {lower:.2f} to {upper:.2f}) times the current "
                 "patients': they conflict, and little is borrowed of it"
             )
-    return found
+    return sentences
 
 
 def _weights(fit: Fit, *, coarse: bool) -> list[str]:

@@ -19,12 +19,7 @@ from bayesblina.person_time.question import Question
 class Comparison:
     """Who is compared, with the time at risk of each.
 
-    Attributes
-    ----------
-    cohort, question
-        The patients, and the question.
-    episodes : dict of Episodes
-        Time at risk by endpoint.
+    `episodes`: time at risk by endpoint.
     """
 
     cohort: Cohort

@@ -111,13 +111,8 @@ def ladder_of(
 ) -> pd.DataFrame:
     """Answer by all methods; the last rungs are those of a fit, if its answers are given.
 
-    Parameters
-    ----------
-    answers
-        What `bayesblina.summary` says of the fit's hazard ratios. Those of an illness-death model
-        are of its transitions, which have no ladder.
-    adjusted
-        Whether covariates are in the fit.
+    `answers`: what `bayesblina.summary` says of the fit's hazard ratios. Those of an illness-death
+    model are of its transitions, which have no ladder.
     """
     require_landmarks(landmarks)
     ways = (False, True) if comparison.cohort.covariates else (False,)

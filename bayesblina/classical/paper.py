@@ -175,6 +175,6 @@ def compare_with_published(cohort: Cohort, fit: Fit, *, landmark: float) -> pd.D
 def _posterior(times: xr.Dataset, per_month: float) -> dict[str, object]:
     """Median of the posterior medians with its 95 % interval; infinite where not reached."""
     row = summary(times).to_dict("records")[0]
-    found = {name: float(row[name]) / per_month for name in ("median", "lower", "upper")}
+    hazards = {name: float(row[name]) / per_month for name in ("median", "lower", "upper")}
     share = float(row["probability_reached"])
-    return {**found, "note": f"reached within follow-up with probability {share:.2f}"}
+    return {**hazards, "note": f"reached within follow-up with probability {share:.2f}"}

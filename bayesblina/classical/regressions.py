@@ -86,8 +86,8 @@ def cox(
     """
     comparison = Comparison.of(cohort, question)
     rows = [
-        cox_row(comparison, one, adjusted=adjusted, ties=ties)
-        for one in comparison.episodes.values()
+        cox_row(comparison, episode, adjusted=adjusted, ties=ties)
+        for episode in comparison.episodes.values()
     ]
     return as_table(rows, cohort)
 
@@ -134,7 +134,10 @@ def ever_never(cohort: Cohort, question: Question, *, adjusted: bool = False) ->
     True
     """
     comparison = Comparison.of(cohort, question)
-    rows = [naive_row(comparison, one, adjusted=adjusted) for one in comparison.episodes.values()]
+    rows = [
+        naive_row(comparison, episode, adjusted=adjusted)
+        for episode in comparison.episodes.values()
+    ]
     return as_table(rows, cohort)
 
 
@@ -189,8 +192,8 @@ def landmark_analysis(
     comparison = Comparison.of(cohort, question)
     require_landmarks(landmarks)
     rows = [
-        landmark_row(comparison, one, time, adjusted=adjusted)
-        for one in comparison.episodes.values()
+        landmark_row(comparison, episode, time, adjusted=adjusted)
+        for episode in comparison.episodes.values()
         for time in landmarks
     ]
     return as_table(rows, cohort)

@@ -37,10 +37,8 @@ app = typer.Typer(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
-    Parameters
-    ----------
-    arguments
-        What would stand after ``bayesblina``; by default what the process was started with.
+    `arguments`: what would stand after ``bayesblina``; by default what the process was started
+    with.
     """
     try:
         app(arguments, prog_name="bayesblina")

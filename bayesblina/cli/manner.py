@@ -49,16 +49,10 @@ StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (
 class Manner(Progress):
     """How one call of the command line speaks.
 
-    Attributes
-    ----------
-    debug
-        Whether an error shows its traceback.
-    quiet
-        Whether only errors are printed.
-    json
-        Whether the result is one JSON object on standard output; progress stays on standard error.
-    show_ids
-        Whether errors name patients.
+    `quiet`: whether only errors are printed.
+    `json`: whether the result is one JSON object on standard output; progress stays on standard
+    error.
+    `show_ids`: whether errors name patients.
     """
 
     debug: bool = False
@@ -72,13 +66,7 @@ class Manner(Progress):
         return not self.quiet and not self.json and sys.stdout.isatty()
 
     def say(self, text: str) -> None:
-        """Print for people.
-
-        Parameters
-        ----------
-        text
-            What is said; nothing is if quiet or if the result is for a machine.
-        """
+        """Print for people, unless quiet or where the result is for a machine."""
         if not self.quiet and not self.json:
             _speak(text)
 
@@ -87,13 +75,7 @@ class Manner(Progress):
         _speak(f"bayesblina: {text}", err=True)
 
     def give(self, result: Mapping[str, Any]) -> None:
-        """Print a result for a machine, if one is asked for.
-
-        Parameters
-        ----------
-        result
-            What JSON can say; numbers that are none become null.
-        """
+        """Print a result for a machine, if one is asked for; numbers that are none become null."""
         if self.json:
             _speak(json.dumps(_speakable(result), ensure_ascii=False, allow_nan=False))
 
@@ -128,10 +110,8 @@ def reported(
 ) -> Iterator[Manner]:
     """Turn errors into one readable message and an exit code.
 
-    Parameters
-    ----------
-    debug, quiet, as_json, show_ids
-        What the command was called with; the same may stand before the command.
+    `debug`, `quiet`, `as_json`, `show_ids`: what the command was called with; the same may stand
+    before the command.
     """
     above = context.find_root().obj or Manner()
     manner = Manner(
@@ -205,13 +185,8 @@ def harmless(text: str) -> str:
 
     The same text, which only shows.
 
-    Parameters
-    ----------
-    text
-        The text; line ends and tabs stay.
+    `text`: the text; line ends and tabs stay.
 
-    Examples
-    --------
     >>> print(harmless("\x1b[2Jpatient"))
     \x1b[2Jpatient
     """

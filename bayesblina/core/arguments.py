@@ -43,13 +43,8 @@ def require_kind(
 ) -> None:
     """Refuse an argument of the wrong kind.
 
-    Parameters
-    ----------
-    made_by
-        What to call for it, where the kind alone does not tell.
+    `made_by`: what to call for it, where the kind alone does not tell.
 
-    Examples
-    --------
     >>> require_kind("text", int, "count")
     Traceback (most recent call last):
     TypeError: count: expected int, got str.
@@ -64,36 +59,22 @@ def require_kind(
 
 
 def require_numbers(values: object, argument: str) -> NDArray[np.float64]:
-    """Read numbers, or an array of them.
-
-    Examples
-    --------
-    >>> require_numbers("text", "ratio")
-    Traceback (most recent call last):
-    TypeError: ratio: expected numbers, got str.
-    """
+    """Read numbers, or an array of them."""
     import numpy as np
 
-    found = None
+    numbers = None
     if values is not None and not isinstance(values, str):
         try:
-            found = np.asarray(values)
+            numbers = np.asarray(values)
         except (TypeError, ValueError):  # rows of unlike lengths, or what is no array
-            found = None
-    if found is None or found.dtype.kind not in "iuf":
+            numbers = None
+    if numbers is None or numbers.dtype.kind not in "iuf":
         raise TypeError(f"{argument}: expected numbers, got {type(values).__name__}.")
-    return found.astype(np.float64)
+    return numbers.astype(np.float64)
 
 
 def require_seed(seed: object) -> None:
-    """Refuse what is no seed.
-
-    Examples
-    --------
-    >>> require_seed(-1)
-    Traceback (most recent call last):
-    bayesblina.core.errors.SpecError: seed must be a whole number from 0 to 2^63 - 1, got -1.
-    """
+    """Refuse what is no seed."""
     # True and false are integral, too, and no seeds.
     if not isinstance(seed, bool) and isinstance(seed, Integral):
         if 0 <= int(seed) <= LARGEST_SEED:

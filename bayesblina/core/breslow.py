@@ -23,16 +23,10 @@ LOGARITHM = 20
 class Block:
     """Risk sets whose groups have log hazard ratios that are linear in the parameters.
 
-    Attributes
-    ----------
-    events : ndarray, shape (time,)
-        Weighted numbers of events.
-    at_risk : ndarray, shape (time, group)
-        Weighted numbers at risk.
-    design : ndarray, shape (group, parameter)
-        What the parameters are multiplied by.
-    score : ndarray, shape (parameter,)
-        Design summed over the events.
+    `events`, shape (time,): weighted numbers of events.
+    `at_risk`, shape (time, group): weighted numbers at risk.
+    `design`, shape (group, parameter): what the parameters are multiplied by.
+    `score`, shape (parameter,): design summed over the events.
     """
 
     events: Floats
@@ -53,12 +47,8 @@ class Block:
 class Correction:
     """A quadratic function.
 
-    Attributes
-    ----------
-    point, gradient : ndarray, shape (parameter,)
-        Where it is 0, and its gradient there.
-    information : ndarray, shape (parameter, parameter)
-        Its curvature, with the sign changed.
+    `point`, `gradient`, shape (parameter,): where it is 0, and its gradient there.
+    `information`, shape (parameter, parameter): its curvature, with the sign changed.
     """
 
     point: Floats
@@ -76,17 +66,8 @@ class Correction:
 class PartialLikelihood:
     """Breslow's log partial likelihood.
 
-    Attributes
-    ----------
-    blocks
-        Risk sets with their designs.
-    dimension
-        Number of parameters.
-    correction
-        Quadratic function that is added.
+    `correction`: quadratic function that is added.
 
-    Notes
-    -----
     Breslow (1974), doi:10.2307/2529620; with weights as in Binder (1992),
     doi:10.1093/biomet/79.1.139.
     """
@@ -193,8 +174,15 @@ def _parts(draws: int, at_risk: Floats) -> Iterator[slice]:
 def _weighted_logs(events: Floats, at_risk: Floats) -> Floats:
     """Sum events times logs over times, (draw,); logs of products where every time has one."""
     fold = 8
-    whole = at_risk.shape[0] // fold * fold
-    if whole and (events[:whole] == 1.0).all() and at_risk.min() > 1e-35 and at_risk.max() < 1e35:
-        products = np.prod(at_risk[:whole].reshape(fold, whole // fold, -1), axis=0)
-        return np.asarray(np.log(products).sum(axis=0) + events[whole:] @ np.log(at_risk[whole:]))
+    complete = at_risk.shape[0] // fold * fold
+    if (
+        complete
+        and (events[:complete] == 1.0).all()
+        and at_risk.min() > 1e-35
+        and at_risk.max() < 1e35
+    ):
+        products = np.prod(at_risk[:complete].reshape(fold, complete // fold, -1), axis=0)
+        return np.asarray(
+            np.log(products).sum(axis=0) + events[complete:] @ np.log(at_risk[complete:])
+        )
     return np.asarray(events @ np.log(at_risk))

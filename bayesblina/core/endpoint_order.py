@@ -23,17 +23,11 @@ DEATH_AFTER_RELAPSE = "death after relapse"
 class Courses:
     """Follow-up for several endpoints, and which of them include which.
 
-    Attributes
-    ----------
-    time, event, entry
-        Of each endpoint: arrays, or columns of an engine.
-    includes
-        Endpoints whose every event is declared to be an event of the endpoint, by endpoint; names
-        of which there is no follow-up say nothing.
-    known
-        Says which times are neither missing nor infinite.
-    near
-        Says which times are one.
+    `time`, `event`, `entry`: of each endpoint: arrays, or columns of an engine.
+    `includes`: endpoints whose every event is declared to be an event of the endpoint, by endpoint;
+    names of which there is no follow-up say nothing.
+    `known`: says which times are neither missing nor infinite.
+    `near`: says which times are one.
     """
 
     time: Mapping[str, Any]
@@ -57,14 +51,9 @@ class Courses:
 class Seen:
     """How two endpoints of the same patients lie to each other, and of whom.
 
-    Attributes
-    ----------
-    endpoint
-        The endpoint that it is about.
-    what
-        What is seen of it, in words.
-    rows, events
-        Of whom, and who of them has the endpoint's event, as booleans.
+    `endpoint`: the endpoint that it is about.
+    `what`: what is seen of it, in words.
+    `rows`, `events`: of whom, and who of them has the endpoint's event, as booleans.
     """
 
     endpoint: str
@@ -77,14 +66,9 @@ class Seen:
 class Breach:
     """What contradicts the declaration that an endpoint includes another, and of whom.
 
-    Attributes
-    ----------
-    role
-        The column's role, such as ``"rfs.event"``.
-    rows
-        Of whom, as booleans.
-    found, expected
-        The problem in words.
+    `role`: the column's role, such as ``"rfs.event"``.
+    `rows`: of whom, as booleans.
+    `found`, `expected`: the problem in words.
     """
 
     role: str
@@ -97,15 +81,10 @@ class Breach:
 class Shortfall:
     """What tells whether an endpoint has fewer events than one that it includes.
 
-    Attributes
-    ----------
-    endpoint, other
-        The endpoint, and the one that it includes.
-    rows
-        Who is censored before an event of the other, as booleans.
-    events, included
-        Who of those under observation for both has an event of the endpoint, and of the other;
-        without those who contradict the declaration themselves.
+    `endpoint`, `other`: the endpoint, and the one that it includes.
+    `rows`: who is censored before an event of the other, as booleans.
+    `events`, `included`: who of those under observation for both has an event of the endpoint, and
+    of the other; without those who contradict the declaration themselves.
     """
 
     endpoint: str
@@ -135,8 +114,6 @@ class Shortfall:
 def require_includes(includes: object) -> tuple[str, ...]:
     """Check what an endpoint is declared to include.
 
-    Examples
-    --------
     >>> require_includes(["os"])
     ('os',)
     """
@@ -153,41 +130,30 @@ def require_includes(includes: object) -> tuple[str, ...]:
 def problems_of_includes(includes: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Find what cannot be declared of endpoints that include each other.
 
-    Parameters
-    ----------
-    includes
-        What each endpoint includes; its keys are all endpoints.
+    `includes`: what each endpoint includes; its keys are all endpoints.
 
-    Examples
-    --------
     >>> problems_of_includes({"os": (), "rfs": ("oss",)})
     ["endpoints.rfs.includes: no endpoint 'oss'. Nearest: os."]
     """
-    found = []
+    problems = []
     for name, others in includes.items():
         for other in others:
             where = f"endpoints.{name}.includes"
             if other == name:
-                found.append(f"{where}: '{name}' itself. Expected other endpoints.")
+                problems.append(f"{where}: '{name}' itself. Expected other endpoints.")
             elif other not in includes:
                 known = [one for one in includes if one != name]
-                found.append(f"{where}: no endpoint '{other}'. {nearest(other, known)}")
+                problems.append(f"{where}: no endpoint '{other}'. {nearest(other, known)}")
             elif name in includes[other]:
-                found.append(
+                problems.append(
                     f"{where}: '{other}' includes '{name}' too. Expected one of them to include "
                     "the other."
                 )
-    return found
+    return problems
 
 
 def require_inclusions(includes: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse what cannot be declared of endpoints that include each other.
-
-    Parameters
-    ----------
-    includes
-        What each endpoint includes; its keys are all endpoints.
-    """
+    """Refuse what cannot be declared of endpoints that include each other."""
     problems = problems_of_includes(includes)
     if problems:
         raise SpecError(listed(problems, source="the endpoints"))

@@ -41,8 +41,6 @@ ALL_FOLLOW_UP = "all follow-up"
 def before_first(phases: Sequence[str]) -> str:
     """Name the state before the first phase.
 
-    Examples
-    --------
     >>> before_first(["consolidation", "maintenance"])
     'before consolidation'
     """
@@ -61,16 +59,10 @@ _KINDS = {"start": 0, "end": 1, "transplant": 2}
 class Mark:
     """A time that begins a state.
 
-    Attributes
-    ----------
-    kind
-        Which time it is: that of the start or the end of a phase, or of a transplant.
-    phase
-        Position of the phase; 0 for a transplant.
-    offset
-        How much later than that time the state begins.
-    state
-        Position of the state that begins.
+    `kind`: which time it is: that of the start or the end of a phase, or of a transplant.
+    `phase`: position of the phase; 0 for a transplant.
+    `offset`: how much later than that time the state begins.
+    `state`: position of the state that begins.
     """
 
     kind: Literal["start", "end", "transplant"]
@@ -83,16 +75,10 @@ class Mark:
 class Layout:
     """States that patients may be in, and what marks them.
 
-    Attributes
-    ----------
-    states
-        Names of all possible states; the first lasts until the first mark.
-    phase_names
-        The phase that each state is, or is a piece of.
-    since
-        Time since entering the phase at which each state begins; 0 unless it is a later piece.
-    marks
-        In the order of the course.
+    `states`: names of all possible states; the first lasts until the first mark.
+    `phase_names`: the phase that each state is, or is a piece of.
+    `since`: time since entering the phase at which each state begins; 0 unless it is a later piece.
+    `marks`: in the order of the course.
     """
 
     states: tuple[str, ...]
@@ -117,18 +103,11 @@ def lay_out(
 ) -> Layout:
     """Lay out the states of a course, and their marks.
 
-    Parameters
-    ----------
-    ends
-        Whether patients are off treatment after the end of a phase.
-    transplant
-        Whether a transplant begins a last state of its own.
-    exposed
-        The phase that begins `lag` later, and that is cut into pieces at `cuts`, times since
-        entering it.
+    `ends`: whether patients are off treatment after the end of a phase.
+    `transplant`: whether a transplant begins a last state of its own.
+    `exposed`: the phase that begins `lag` later, and that is cut into pieces at `cuts`, times since
+    entering it.
 
-    Examples
-    --------
     >>> lay_out(["maintenance"], exposed="maintenance", cuts=[6.0]).states
     ('before maintenance', 'maintenance 0 to 6', 'maintenance from 6')
     """
@@ -203,22 +182,13 @@ def time_at_risk(
 ) -> Any:
     """Find from when to when a patient is at risk, or why never.
 
-    Parameters
-    ----------
-    time, event, entry
-        End of follow-up, whether it is the event, and when follow-up begins; NaN for never.
-    eligible
-        When the patient becomes eligible: NaN for never, minus infinity for from entry on.
-    transplant
-        When follow-up is ended by a transplant; infinite for never.
-    landmark
-        From when on time counts, of those at risk then; minus infinity for no landmark.
-
-    Returns
-    -------
-    begin, stop, event, reason
-        Time at risk ``(begin, stop]``, whether it ends with the event, and `AT_RISK` or the first
-        reason for which there is none; NaN is the time then.
+    `time`, `event`, `entry`: end of follow-up, whether it is the event, and when follow-up begins;
+    NaN for never.
+    `eligible`: when the patient becomes eligible: NaN for never, minus infinity for from entry on.
+    `transplant`: when follow-up is ended by a transplant; infinite for never.
+    `landmark`: from when on time counts, of those at risk then; minus infinity for no landmark.
+    Result: time at risk ``(begin, stop]``, whether it ends with the event, and `AT_RISK` or the
+    first reason for which there is none; NaN is the time then.
     """
     start = greater(entry, eligible)
     over = (start >= time) | near(start, time)
@@ -263,12 +233,9 @@ def fill_bounds(
 ) -> None:
     """Write down when each state is marked to begin, whatever comes after it.
 
-    Parameters
-    ----------
-    bounds : ndarray, shape (mark + 2,) or (mark + 2, patient)
-        Written to: 0, the times of the marks, infinite for never, and infinity.
-    rows
-        One patient's row, or `ALL`.
+    `bounds`, shape (mark + 2,) or (mark + 2, patient), is written to: 0, the times of the marks,
+    infinite for never, and infinity.
+    `rows`: one patient's row, or `ALL`.
     """
     last = len(kinds) + 1
     bounds[0], bounds[last] = 0.0, np.inf
@@ -314,17 +281,9 @@ def marked_bounds(
 ) -> Floats:
     """Find when each state is marked to begin: `fill_bounds` of all patients.
 
-    Parameters
-    ----------
-    starts, ends : ndarray, shape (patient, phase)
-        Starts and ends of phases, NaN where there was none.
-    transplant : ndarray, shape (patient,) or None
-        Times of transplants.
-
-    Returns
-    -------
-    ndarray, shape (mark + 2, patient)
-        Not in order: later states may be marked earlier.
+    `starts`, `ends`, shape (patient, phase): starts and ends of phases, NaN where there was none.
+    `transplant`, shape (patient,): times of transplants.
+    Result, shape (mark + 2, patient): not in order: later states may be marked earlier.
     """
     bounds = np.empty((len(marks) + 2, starts.shape[0]))
     fill_bounds(bounds, ALL, starts, ends, transplant, *columns_of(marks))
@@ -340,26 +299,15 @@ def state_bounds(
 ) -> tuple[Floats, tuple[str, ...], Ints]:
     """Find when each patient enters each state.
 
-    Parameters
-    ----------
-    starts : ndarray, shape (patient, phase)
-        Start of each phase, NaN where there was none.
-    ends : ndarray, shape (patient, phase), optional
-        End of each phase, after which the patient is off treatment; None if phases do not end.
-    transplant : ndarray, shape (patient,), optional
-        Start of a last state of its own.
+    `starts`, shape (patient, phase): start of each phase, NaN where there was none.
+    `ends`, shape (patient, phase): end of each phase, after which the patient is off treatment;
+    None if phases do not end.
+    `transplant`, shape (patient,): start of a last state of its own.
+    Result: `bounds`, shape (segment + 1, patient): segment s of a patient is
+    ``(bounds[s], bounds[s + 1]]``; empty if it never happened.
+    `names`: names of all possible states.
+    `state`, shape (segment,): position in `names` of each segment's state.
 
-    Returns
-    -------
-    bounds : ndarray, shape (segment + 1, patient)
-        Segment s of a patient is ``(bounds[s], bounds[s + 1]]``; empty if it never happened.
-    names : tuple of str
-        Names of all possible states.
-    state : ndarray of int, shape (segment,)
-        Position in `names` of each segment's state.
-
-    Examples
-    --------
     >>> bounds, names, state = state_bounds(["maintenance"], np.array([[2.0], [np.nan]]))
     >>> bounds
     array([[ 0.,  0.],
@@ -378,24 +326,12 @@ def state_bounds(
 def cut_follow_up(bounds: Floats, begin: Floats, stop: Floats) -> tuple[Ints, Ints, Floats, Floats]:
     """Cut each patient's follow-up at changes of state.
 
-    Parameters
-    ----------
-    bounds : ndarray, shape (segment + 1, patient)
-        Segments, as `state_bounds` gives them.
-    begin, stop : ndarray, shape (patient,)
-        Follow-up ``(begin, stop]``.
+    `bounds`, shape (segment + 1, patient): segments, as `state_bounds` gives them.
+    `begin`, `stop`, shape (patient,): follow-up ``(begin, stop]``.
+    Result: `patient`, shape (episode,): whose episode it is, in order.
+    `segment`, shape (episode,): the segment that it lies in.
+    `start`, `end`, shape (episode,): the episode ``(start, end]``; none is empty.
 
-    Returns
-    -------
-    patient : ndarray of int, shape (episode,)
-        Whose episode it is, in order.
-    segment : ndarray of int, shape (episode,)
-        The segment that it lies in.
-    start, end : ndarray, shape (episode,)
-        The episode ``(start, end]``; none is empty.
-
-    Examples
-    --------
     >>> cut_follow_up(np.array([[0.0], [2.0], [np.inf]]), np.array([1.0]), np.array([5.0]))
     (array([0, 0]), array([0, 1]), array([1., 2.]), array([2., 5.]))
     """

@@ -49,11 +49,6 @@ def plain(text: str) -> str:
 
     White space folded to single spaces; control characters, surrogates and those that turn the
     direction of the text around them are gone.
-
-    Examples
-    --------
-    >>> plain("a\n  b\x00 \u202ec")
-    'a b c'
     """
     kept = "".join(
         letter
@@ -70,11 +65,6 @@ def latex(text: str) -> str:
     r"""Escape a text for LaTeX.
 
     The same text as LaTeX source; no character of it is a command, an option or a ligature.
-
-    Examples
-    --------
-    >>> print(latex("50 % of A_1 & B"))
-    50 \% of A\_1 \& B
     """
     return _LIGATURES.sub(r"\1{}", "".join(_LATEX.get(letter, letter) for letter in text))
 
@@ -83,11 +73,6 @@ def markdown(text: str) -> str:
     r"""Escape a text for Markdown.
 
     The same text as Markdown source; no character of it is markup or HTML.
-
-    Examples
-    --------
-    >>> print(markdown("*a* | <b>"), markdown("p <0.001"))
-    \*a\* \| &lt;b> p <0.001
     """
     escaped = "".join(_MARKDOWN.get(letter, letter) for letter in text)
     escaped = _HTML.sub(lambda found: _ENTITIES[found[0]], escaped)
@@ -95,24 +80,12 @@ def markdown(text: str) -> str:
 
 
 def literal(text: object) -> str:
-    r"""Keep a text of the data from being read as mathematics, or as several lines, in figures.
-
-    Examples
-    --------
-    >>> print(literal("$x$"))
-    \$x\$
-    """
+    r"""Keep a text of the data from being read as mathematics, or as several lines, in figures."""
     return " ".join(str(text).split()).replace("$", r"\$")
 
 
 def printable(text: str) -> str:
-    r"""Take out what HTML has no place for: control characters, and halves of letters.
-
-    Examples
-    --------
-    >>> printable("a\x00\n b")
-    'a\n b'
-    """
+    r"""Take out what HTML has no place for: control characters, and halves of letters."""
     return "".join(
         letter
         for letter in text
@@ -121,13 +94,7 @@ def printable(text: str) -> str:
 
 
 def html(text: str) -> str:
-    """Escape a text for HTML, between tags and in quoted attributes.
-
-    Examples
-    --------
-    >>> html("<b> & 'c'")
-    '&lt;b&gt; &amp; &#x27;c&#x27;'
-    """
+    """Escape a text for HTML, between tags and in quoted attributes."""
     return escape(text)
 
 

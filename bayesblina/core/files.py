@@ -16,12 +16,7 @@ from bayesblina.core.errors import StorageError
 def write_text(path: str | PathLike[str], text: str) -> None:
     """Write a text file whole or not at all, in UTF-8.
 
-    Parameters
-    ----------
-    path
-        The file; replaced if it exists.
-    text
-        Its content; line ends are written as they stand.
+    `text`: its content; line ends are written as they stand.
     """
     write_bytes(path, text.encode("utf-8"))
 
@@ -35,12 +30,7 @@ def write_bytes(
 ) -> None:
     """Write a file whole or not at all.
 
-    Parameters
-    ----------
-    path
-        The file; replaced if it exists.
-    private
-        Whether only its owner may read it: files that hold patients are.
+    `private`: whether only its owner may read it: files that hold patients are.
     """
     path = Path(path)
     if path.is_dir():
@@ -80,12 +70,8 @@ def trouble_of(path: str | PathLike[str]) -> str | None:
 
     Words that follow "is", such as ``"a folder"``; None if it is a file.
 
-    Notes
-    -----
     Whoever opens a pipe waits until somebody writes to it, for ever if nobody does.
 
-    Examples
-    --------
     >>> trouble_of("no_such.csv")
     'no such file'
     """
@@ -114,13 +100,8 @@ def read_whole(path: str | PathLike[str]) -> bytes:
 def readable(path: str | PathLike[str]) -> str:
     r"""Write a path so that any text may hold it.
 
-    Parameters
-    ----------
-    path
-        The path; its bytes need not be UTF-8.
+    `path`: the path; its bytes need not be UTF-8.
 
-    Examples
-    --------
     >>> print(readable("caf\udce9.csv"))
     caf\udce9.csv
     """

@@ -24,21 +24,8 @@ ENTRY_SHARES = (0.05, 0.95)
 def validate_cuts(cuts: ArrayLike) -> Floats:
     """Check inner cut points and return them as a sorted float array.
 
-    Parameters
-    ----------
-    cuts : array_like, shape (n_cuts,)
-        Inner cut points, strictly increasing, finite and positive, in the cohort's time unit.
-        An empty sequence gives one interval (a constant hazard).
-
-    Returns
-    -------
-    ndarray of float, shape (n_cuts,)
-        The cut points.
-
-    Examples
-    --------
-    >>> validate_cuts([3, 6, 12])
-    array([ 3.,  6., 12.])
+    `cuts`, shape (n_cuts,): inner cut points, strictly increasing, finite and positive, in the
+    cohort's time unit. An empty sequence gives one interval (a constant hazard).
     """
     try:
         values = np.asarray(cuts, dtype=np.float64)
@@ -66,15 +53,7 @@ def number_of_intervals(events: float) -> int:
     root. From some 190,000 events on there are a hundred: the bias is then below 0.001, however
     narrow the posterior. ``docs/decisions/0016-the-baseline.md`` has the measurements.
 
-    Parameters
-    ----------
-    events
-        Mean number of events per endpoint.
-
-    Examples
-    --------
-    >>> [number_of_intervals(events) for events in (20, 100, 100_000)]
-    [6, 20, 81]
+    `events`: mean number of events per endpoint.
     """
     enough = min(max(20.0, 1.75 * max(events, 0.0) ** (1.0 / 3.0)), MOST_PARTS)
     return max(1, int(min(events / MINIMUM_EVENTS_PER_INTERVAL, enough)))
@@ -84,11 +63,6 @@ def number_of_entry_cuts(parts: int) -> int:
     """Choose how many default cuts lie where patients enter a state.
 
     Number of cuts for each kind of entry: seven, and a quarter of the parts where these are many.
-
-    Examples
-    --------
-    >>> [number_of_entry_cuts(parts) for parts in (1, 20, 81)]
-    [7, 7, 20]
     """
     return max(7, parts // 4)
 
@@ -109,30 +83,15 @@ def default_cuts(
     time of an event or an entry before it. Without them an interval in which patients enter, and in
     which the hazard changes, could not tell the two apart.
 
-    Parameters
-    ----------
-    event_times : array_like, shape (n_events,)
-        Times of all events in the eligible cohort, all endpoints together.
-    endpoints
-        Number of endpoints that share the cuts; the number of intervals follows from the mean
-        number of events per endpoint.
-    entry_times : sequence of array_like, shape (n_entries,)
-        For each kind of entry (into a state with an effect of its own, or late into observation)
-        when patients enter, all endpoints together.
-    parts
-        Into how many parts the events are shared; None for `number_of_intervals`.
-
-    Returns
-    -------
-    ndarray of float, shape (n_intervals - 1,)
-        Inner cut points, strictly increasing; none after the last event.
-
-    Examples
-    --------
-    >>> default_cuts(np.arange(1.0, 13.0))
-    array([3.5, 6.5, 9.5])
-    >>> default_cuts(np.arange(1.0, 13.0), entry_times=[[2.5, 2.5, 2.5]])
-    array([2.25, 3.5 , 6.5 , 9.5 ])
+    `event_times`, shape (n_events,): times of all events in the eligible cohort, all endpoints
+    together.
+    `endpoints`: number of endpoints that share the cuts; the number of intervals follows from the
+    mean number of events per endpoint.
+    `entry_times`, shape (n_entries,): for each kind of entry (into a state with an effect of its
+    own, or late into observation) when patients enter, all endpoints together.
+    `parts`: into how many parts the events are shared; None for `number_of_intervals`.
+    Result, shape (n_intervals - 1,): inner cut points, strictly increasing; none after the last
+    event.
     """
     events, *entries = snap(
         [np.asarray(one, dtype=np.float64) for one in (event_times, *entry_times)]
@@ -142,8 +101,8 @@ def default_cuts(
         return np.empty(0)
     count = number_of_intervals(events.size / endpoints) if parts is None else parts
     ranks = event_ranks(events.size, parts=count)
-    place = np.searchsorted(np.cumsum(counts), ranks, side="right")
-    pairs = [np.stack([different[place], np.append(different, np.inf)[place + 1]])]
+    bins = np.searchsorted(np.cumsum(counts), ranks, side="right")
+    pairs = [np.stack([different[bins], np.append(different, np.inf)[bins + 1]])]
     pooled = np.unique(np.concatenate([events, *entries])) if entries else different
     before = np.concatenate([[-np.inf], pooled])
     for times in entries:
@@ -155,23 +114,14 @@ def default_cuts(
 def event_ranks(events: int, *, parts: int) -> Ints:
     """Ranks of the events after which the default cuts lie.
 
-    Returns
-    -------
-    ndarray of int, shape (n,)
-        From 0 on, of the last event before each cut: the smallest time that at least a share of
-        the events do not exceed.
+    Result, shape (n,): from 0 on, of the last event before each cut: the smallest time that at
+    least a share of the events do not exceed.
     """
     return _ranks(np.arange(1, parts) / parts, events)
 
 
 def entry_ranks(entries: int, *, parts: int) -> Ints:
-    """Ranks of the entries before which the default cuts lie.
-
-    Returns
-    -------
-    ndarray of int, shape (n,)
-        From 0 on.
-    """
+    """Ranks, from 0 on, of the entries before which the default cuts lie."""
     return _ranks(np.linspace(*ENTRY_SHARES, number_of_entry_cuts(parts)), entries)
 
 
@@ -185,20 +135,8 @@ def _ranks(shares: Floats, size: int) -> Ints:
 def cuts_between(pairs: Floats, last: float) -> Floats:
     """Take the midpoints of pairs of neighbouring times as cut points.
 
-    Parameters
-    ----------
-    pairs : ndarray, shape (2, n)
-        Earlier and later times; infinite where there is no such neighbour.
-
-    Returns
-    -------
-    ndarray of float, shape (n_cuts,)
-        Cut points before the last event, strictly increasing.
-
-    Examples
-    --------
-    >>> cuts_between(np.array([[1.0, 4.0, -np.inf], [2.0, 5.0, 0.5]]), 4.2)
-    array([1.5])
+    `pairs`, shape (2, n): earlier and later times; infinite where there is no such neighbour.
+    Result, shape (n_cuts,): cut points before the last event, strictly increasing.
     """
     cuts = pairs.sum(axis=0) / 2.0
     cuts = np.unique(cuts[np.isfinite(cuts)])
@@ -214,20 +152,7 @@ def snap(values: Sequence[Floats], *, tolerance: float = TIE_TOLERANCE) -> list[
     most `tolerance`, every time becomes the run's smallest, so that ties are exact afterwards;
     the rule of R's ``survival::timefix``. Infinite and missing values are left alone.
 
-    Parameters
-    ----------
-    values
-        Arrays of times, any shapes.
-
-    Returns
-    -------
-    list of ndarray
-        Snapped copies in the shapes given.
-
-    Examples
-    --------
-    >>> snap([np.array([0.3]), np.array([0.1 + 0.2])])
-    [array([0.3]), array([0.3])]
+    `values`: arrays of times, any shapes.
     """
     flat = np.concatenate([np.ravel(array) for array in values])
     finite = np.isfinite(flat)
@@ -247,15 +172,7 @@ def snap(values: Sequence[Floats], *, tolerance: float = TIE_TOLERANCE) -> list[
 def snap_to(time: float, times: Floats) -> float:
     """Move a time onto the nearest of others, if it differs by floating-point noise only.
 
-    Parameters
-    ----------
-    times
-        The others, any shape; missing and infinite ones are left out.
-
-    Examples
-    --------
-    >>> snap_to(0.1 + 0.2, np.array([0.3, 4.0]))
-    0.3
+    `times`: the others, any shape; missing and infinite ones are left out.
     """
     known = np.ravel(times)
     known = known[np.isfinite(known)]
@@ -270,23 +187,6 @@ def interval_of(times: ArrayLike, cuts: Floats) -> Ints:
     """Find the interval of each time; a time at a cut belongs to the earlier interval.
 
     So does one that lies after it by floating-point noise only.
-
-    Parameters
-    ----------
-    times : array_like, shape (n,)
-        Times.
-    cuts : ndarray, shape (n_intervals - 1,)
-        Inner cut points.
-
-    Returns
-    -------
-    ndarray of int, shape (n,)
-        Interval numbers from 0.
-
-    Examples
-    --------
-    >>> interval_of([1.0, 3.0, 3.5], np.array([3.0]))
-    array([0, 0, 1])
     """
     after = cuts * (1.0 + TIE_TOLERANCE)
     return np.searchsorted(after, np.asarray(times, dtype=np.float64), side="left").astype(np.int64)
@@ -296,23 +196,6 @@ def interval_from(times: ArrayLike, cuts: Floats) -> Ints:
     """Find the interval that begins at or before each time; one at a cut opens the later interval.
 
     So does one that lies before it by floating-point noise only.
-
-    Parameters
-    ----------
-    times : array_like, shape (n,)
-        Times.
-    cuts : ndarray, shape (n_intervals - 1,)
-        Inner cut points.
-
-    Returns
-    -------
-    ndarray of int, shape (n,)
-        Interval numbers from 0.
-
-    Examples
-    --------
-    >>> interval_from([1.0, 3.0, 3.5], np.array([3.0]))
-    array([0, 1, 1])
     """
     before = cuts * (1.0 - TIE_TOLERANCE)
     found = np.searchsorted(before, np.asarray(times, dtype=np.float64), side="right")
@@ -328,26 +211,9 @@ def person_time_by_group(
     part of ``(0, start]``. Each episode end therefore needs only its interval and its distance
     from that interval's left edge; all earlier intervals are whole, and counted.
 
-    Parameters
-    ----------
-    start, stop : ndarray, shape (n,)
-        Episodes ``(start, stop]`` with ``0 <= start <= stop``.
-    group : ndarray of int, shape (n,)
-        Group of each episode, from 0.
-    cuts : ndarray, shape (n_intervals - 1,)
-        Inner cut points.
-
-    Returns
-    -------
-    ndarray, shape (groups, n_intervals)
-        Person-time; exactly zero where no episode overlaps.
-
-    Examples
-    --------
-    >>> person_time_by_group(
-    ...     np.array([0.0]), np.array([5.0]), np.array([0]), groups=1, cuts=np.array([2.0, 4.0])
-    ... )
-    array([[2., 2., 1.]])
+    `start`, `stop`, shape (n,): episodes ``(start, stop]`` with ``0 <= start <= stop``.
+    `group`, shape (n,): group of each episode, from 0.
+    Result, shape (groups, n_intervals): person-time; exactly zero where no episode overlaps.
     """
     edges = np.concatenate([[0.0], cuts])
     intervals = edges.size
@@ -372,21 +238,13 @@ def person_time_by_group(
 def person_time_by_interval(partial: Floats, passed: Floats, opened: Ints, cuts: Floats) -> Floats:
     """Turn sums at the ends of episodes into person-time by interval.
 
-    Parameters
-    ----------
-    partial : ndarray, shape (state, group, interval, moment)
-        Sums of the distances from the interval's left edge, of stops less starts.
-    passed : ndarray, shape (state, group, interval, moment)
-        Numbers of stops less those of starts.
-    opened : ndarray of int, shape (state, group, interval + 1)
-        Numbers of episodes that begin in an interval less those that ended in the one before.
-    cuts : ndarray, shape (interval - 1,)
-        Inner cut points.
-
-    Returns
-    -------
-    ndarray, shape (state, group, interval, moment)
-        Person-time; exactly zero where no episode overlaps.
+    `partial`, shape (state, group, interval, moment): sums of the distances from the interval's
+    left edge, of stops less starts.
+    `passed`, shape (state, group, interval, moment): numbers of stops less those of starts.
+    `opened`, shape (state, group, interval + 1): numbers of episodes that begin in an interval less
+    those that ended in the one before.
+    Result, shape (state, group, interval, moment): person-time; exactly zero where no episode
+    overlaps.
     """
     edges = np.concatenate([[0.0], cuts])
     later = passed[:, :, ::-1].cumsum(axis=2)[:, :, ::-1] - passed
@@ -400,26 +258,10 @@ def person_time_by_interval(partial: Floats, passed: Floats, opened: Ints, cuts:
 def split(start: Floats, stop: Floats, cuts: Floats) -> tuple[Ints, Ints, Floats]:
     """Split episodes at the cuts; the sparse form of the episode-by-interval overlap.
 
-    Parameters
-    ----------
-    start, stop : ndarray, shape (n,)
-        Episodes ``(start, stop]`` with ``0 <= start < stop``.
-    cuts : ndarray, shape (n_intervals - 1,)
-        Inner cut points.
-
-    Returns
-    -------
-    episode : ndarray of int, shape (n_parts,)
-        The episode that each part belongs to, in order.
-    interval : ndarray of int, shape (n_parts,)
-        The interval that it lies in.
-    length : ndarray, shape (n_parts,)
-        Its length, greater than 0.
-
-    Examples
-    --------
-    >>> split(np.array([1.0]), np.array([5.0]), np.array([2.0, 4.0]))
-    (array([0, 0, 0]), array([0, 1, 2]), array([1., 2., 1.]))
+    `start`, `stop`, shape (n,): episodes ``(start, stop]`` with ``0 <= start < stop``.
+    Result: `episode`, shape (n_parts,): the episode that each part belongs to, in order.
+    `interval`, shape (n_parts,): the interval that it lies in.
+    `length`, shape (n_parts,): its length, greater than 0.
     """
     # A start exactly at a cut opens the later interval; a stop exactly at one closes the earlier.
     last = interval_of(stop, cuts)

@@ -48,10 +48,7 @@ def numbers(what: str, given: Mapping[str, Any], expected: tuple[str, ...]) -> M
 def over_argument(z: Floats, function: Callable[[Floats], Floats]) -> Floats:
     """Divide a function's value by its argument, where it is the argument near 0.
 
-    Parameters
-    ----------
-    z
-        Arguments, any shape.
+    `z`: arguments, any shape.
     """
     near = np.abs(z) < 1e-12
     safe = np.where(near, 1.0, z)

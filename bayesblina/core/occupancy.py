@@ -27,15 +27,7 @@ _NODES, _WEIGHTS = (_NODES + 1.0) / 2.0, _WEIGHTS / 2.0
 def mean_survival(x: Floats) -> Floats:
     """Mean of ``exp(-x u)`` over u from 0 to 1.
 
-    Parameters
-    ----------
-    x : ndarray
-        Cumulative hazards, not negative.
-
-    Examples
-    --------
-    >>> mean_survival(np.array([0.0, 1.0])).round(4)
-    array([1.    , 0.6321])
+    `x`: cumulative hazards, not negative.
     """
     return np.divide(-np.expm1(-x), x, out=np.ones(x.shape), where=x > 0)
 
@@ -45,15 +37,7 @@ def passing(x: Floats, y: Floats) -> Floats:
 
     ``(exp(-y) - exp(-x)) / (x - y)``, which is ``exp(-x)`` where they are equal.
 
-    Parameters
-    ----------
-    x, y : ndarray
-        Cumulative hazards before and after passing; not negative.
-
-    Examples
-    --------
-    >>> passing(np.array([1.0, 1.0]), np.array([1.0, 0.0])).round(4)
-    array([0.3679, 0.6321])
+    `x`, `y`: cumulative hazards before and after passing; not negative.
     """
     return np.asarray(np.exp(-np.minimum(x, y)) * mean_survival(np.abs(x - y)))
 
@@ -63,15 +47,7 @@ def time_after(x: Floats, y: Floats) -> Floats:
 
     ``(mean_survival(y) - mean_survival(x)) / (x - y)``, in the limit where they are equal.
 
-    Parameters
-    ----------
-    x, y : ndarray
-        Cumulative hazards before and after passing; not negative.
-
-    Examples
-    --------
-    >>> time_after(np.zeros(1), np.zeros(1))
-    array([0.5])
+    `x`, `y`: cumulative hazards before and after passing; not negative.
     """
     x, y = np.broadcast_arrays(x, y)
     apart = x - y
@@ -107,16 +83,12 @@ def _moment(x: Floats, power: int) -> Floats:
 class Course:
     """State probabilities and times at the knots of a course, given remission at the first.
 
-    Attributes
-    ----------
-    remission : ndarray, shape (..., knot)
-        Probability of being alive in remission.
-    relapsed : ndarray, shape (..., epoch, knot)
-        Probability of being alive after a relapse, by the treatment epoch in which it happened.
-    dead_in_remission, dead_after_relapse : ndarray, shape (..., knot)
-        Probability of having died.
-    time_in_remission, time_after_relapse : ndarray, shape (..., knot)
-        Mean time in each state since the first knot.
+    `remission`, shape (..., knot): probability of being alive in remission.
+    `relapsed`, shape (..., epoch, knot): probability of being alive after a relapse, by the
+    treatment epoch in which it happened.
+    `dead_in_remission`, `dead_after_relapse`, shape (..., knot): probability of having died.
+    `time_in_remission`, `time_after_relapse`, shape (..., knot): mean time in each state since the
+    first knot.
     """
 
     remission: Floats
@@ -137,27 +109,14 @@ def step(
 ) -> tuple[Floats, Floats, Floats]:
     """Advance by one piece.
 
-    Parameters
-    ----------
-    stay : ndarray, shape (...,)
-        Probability of remission at its beginning.
-    begun : ndarray, shape (..., epoch)
-        Probability of being alive after a relapse, by the epoch of the relapse.
-    fail, die : ndarray, shape (...,)
-        Hazards of relapse and of death in remission.
-    after : ndarray, shape (..., epoch)
-        Hazards of death after relapse.
-    width : ndarray, shape (...,)
-        Length of the piece.
-
-    Returns
-    -------
-    remission : ndarray, shape (...,)
-        Probability of remission at its end.
-    relapsed : ndarray, shape (..., epoch)
-        Probability of being alive after a relapse at its end.
-    fresh : ndarray, shape (...,)
-        Those among them who relapsed in the piece.
+    `stay`, shape (...,): probability of remission at its beginning.
+    `begun`, shape (..., epoch): probability of being alive after a relapse, by the epoch of the
+    relapse.
+    `fail`, `die`, shape (...,): hazards of relapse and of death in remission.
+    `after`, shape (..., epoch): hazards of death after relapse.
+    Result: `remission`, shape (...,): probability of remission at its end.
+    `relapsed`, shape (..., epoch): probability of being alive after a relapse at its end.
+    `fresh`, shape (...,): those among them who relapsed in the piece.
     """
     leave = (fail + die) * width
     living = begun * np.exp(-after * np.asarray(width)[..., None])
@@ -175,12 +134,9 @@ def probabilities(
 ) -> tuple[Floats, Floats]:
     """Probabilities of being alive at knots, given remission at the first.
 
-    Returns
-    -------
-    remission : ndarray, shape (..., knot)
-        Alive in remission.
-    relapsed : ndarray, shape (..., epoch, knot)
-        Alive after a relapse, by the treatment epoch in which it happened.
+    Result: `remission`, shape (..., knot): alive in remission.
+    `relapsed`, shape (..., epoch, knot): alive after a relapse, by the treatment epoch in which it
+    happened.
     """
     shape, epochs = relapse.shape[:-1], death_after_relapse.shape[-2]
     remission = np.empty((*shape, knots.size))
@@ -210,16 +166,11 @@ def follow(
 
     Probabilities and mean times at the knots; the probabilities add up to 1.
 
-    Parameters
-    ----------
-    knots : ndarray, shape (piece + 1,)
-        Rising times.
-    relapse, death_in_remission : ndarray, shape (..., piece)
-        Hazards in remission.
-    death_after_relapse : ndarray, shape (..., epoch, piece)
-        Hazard of dying after a relapse, by the treatment epoch in which the relapse happened.
-    epoch : ndarray of int, shape (piece,)
-        Treatment epoch of each piece.
+    `knots`, shape (piece + 1,): rising times.
+    `relapse`, `death_in_remission`, shape (..., piece): hazards in remission.
+    `death_after_relapse`, shape (..., epoch, piece): hazard of dying after a relapse, by the
+    treatment epoch in which the relapse happened.
+    `epoch`, shape (piece,): treatment epoch of each piece.
     """
     shape = relapse.shape[:-1]
     count = knots.size
@@ -227,7 +178,7 @@ def follow(
     remission = np.empty((*shape, count))
     relapsed = np.zeros((*shape, epochs, count))
     dead = [np.zeros((*shape, count)) for _ in range(2)]
-    spent = [np.zeros((*shape, count)) for _ in range(2)]
+    times = [np.zeros((*shape, count)) for _ in range(2)]
     remission[..., 0] = 1.0
     for piece, width in enumerate(np.diff(knots)):
         fail, die = relapse[..., piece], death_in_remission[..., piece]
@@ -240,17 +191,17 @@ def follow(
             stay, begun, fail, die, hazard, width, here
         )
         dead[0][..., piece + 1] = dead[0][..., piece] + die * staying
-        spent[0][..., piece + 1] = spent[0][..., piece] + staying
+        times[0][..., piece + 1] = times[0][..., piece] + staying
         died = (begun * -np.expm1(-after)).sum(axis=-1)
         time = (begun * mean_survival(after)).sum(axis=-1) * width
         dead[1][..., piece + 1] = dead[1][..., piece] + died + (fail * staying - fresh)
         entered = stay * fail * time_after(leave, after[..., here]) * width**2
-        spent[1][..., piece + 1] = spent[1][..., piece] + time + entered
+        times[1][..., piece + 1] = times[1][..., piece] + time + entered
     return Course(
         remission=remission,
         relapsed=relapsed,
         dead_in_remission=dead[0],
         dead_after_relapse=dead[1],
-        time_in_remission=spent[0],
-        time_after_relapse=spent[1],
+        time_in_remission=times[0],
+        time_after_relapse=times[1],
     )

@@ -13,21 +13,9 @@ from bayesblina.core.arrays import Floats, Ints
 class PiecewiseHazard:
     """Hazards that are constant between common times: of draws, of patients, or of one of them.
 
-    Attributes
-    ----------
-    starts : ndarray, shape (piece,)
-        Where the pieces begin, rising; the first is where time is counted from. The last piece
-        goes on for ever.
-    rates : ndarray, shape (row, piece)
-        Hazards, none negative.
-
-    Examples
-    --------
-    >>> hazard = PiecewiseHazard(starts=np.array([0.0, 2.0]), rates=np.array([[0.1, 0.2]]))
-    >>> hazard.cumulative(np.array([1.0, 3.0])).round(3).tolist()
-    [[0.1, 0.4]]
-    >>> hazard.inverse(np.array([0.1, 0.4])).round(3).tolist()
-    [1.0, 3.0]
+    `starts`, shape (piece,): where the pieces begin, rising; the first is where time is counted
+    from. The last piece goes on for ever.
+    `rates`, shape (row, piece): hazards, none negative.
     """
 
     starts: Floats
@@ -56,15 +44,8 @@ class PiecewiseHazard:
     def inverse(self, levels: Floats) -> Floats:
         """Find when cumulative hazards first reach levels.
 
-        Parameters
-        ----------
-        levels : ndarray, shape (row,), or any shape where there is one row
-            Levels, from 0 on.
-
-        Returns
-        -------
-        ndarray, shape of `levels`
-            The times; infinite where a level is never reached.
+        `levels`, shape (row,) or any shape where there is one row: levels, from 0 on.
+        Result, shape of `levels`: the times; infinite where a level is never reached.
         """
         reached = self.at_starts
         last = self.starts.size - 1

@@ -19,22 +19,8 @@ BLOCK = 2_000_000
 def weigh_at_risk(start: Floats, stop: Floats, weight: Floats, times: Floats) -> Floats:
     """Add up the weights of who is at risk just before times: start < time <= stop.
 
-    Parameters
-    ----------
-    start, stop, weight : ndarray, shape (row,)
-        Time at risk, and weights.
-    times : ndarray, shape (time,)
-        Times.
-
-    Returns
-    -------
-    ndarray, shape (time,)
-        Sums; exactly 0 where nobody is.
-
-    Examples
-    --------
-    >>> weigh_at_risk(np.zeros(2), np.array([1.0, 2.0]), np.array([0.5, 2.0]), np.array([1.5]))
-    array([2.])
+    `start`, `stop`, `weight`, shape (row,): time at risk, and weights.
+    Result, shape (time,): sums; exactly 0 where nobody is.
     """
     total = np.zeros(times.size)
     for ends, sign in ((start, 1.0), (stop, -1.0)):
@@ -45,33 +31,14 @@ def weigh_at_risk(start: Floats, stop: Floats, weight: Floats, times: Floats) ->
 
 
 def count_at_risk(start: Floats, stop: Floats, times: Floats) -> Ints:
-    """Count who is at risk just before times: start < time <= stop.
-
-    Parameters
-    ----------
-    start, stop : ndarray, shape (row,)
-        Time at risk.
-    times : ndarray, shape (time,)
-        Times.
-
-    Returns
-    -------
-    ndarray of int, shape (time,)
-        Counts.
-    """
+    """Count who is at risk just before times: start < time <= stop."""
     started = np.searchsorted(np.sort(start), times, side="left")
     stopped = np.searchsorted(np.sort(stop), times, side="left")
     return np.asarray(started - stopped, dtype=np.int64)
 
 
 def count_present(start: Floats, stop: Floats, times: Floats) -> Ints:
-    """Count who is at risk just after times: start <= time < stop.
-
-    Returns
-    -------
-    ndarray of int, shape (time,)
-        Counts.
-    """
+    """Count who is at risk just after times: start <= time < stop."""
     started = np.searchsorted(np.sort(start), times, side="right")
     stopped = np.searchsorted(np.sort(stop), times, side="right")
     return np.asarray(started - stopped, dtype=np.int64)
@@ -80,17 +47,8 @@ def count_present(start: Floats, stop: Floats, times: Floats) -> Ints:
 def count_events(happened: Floats, times: Floats) -> Ints:
     """Count events at each time.
 
-    Parameters
-    ----------
-    happened : ndarray, shape (event,)
-        Event times, all among the times.
-    times : ndarray, shape (time,)
-        Times, rising.
-
-    Returns
-    -------
-    ndarray of int, shape (time,)
-        Counts.
+    `happened`, shape (event,): event times, all among the times.
+    `times`, shape (time,): times, rising.
     """
     position = np.searchsorted(times, happened)
     return np.bincount(position, minlength=times.size).astype(np.int64)
@@ -111,36 +69,27 @@ def product_limit(
     ``time``, ``survival``, ``lower``, ``upper``, ``at_risk``, ``events`` (sums of weights where
     there are any): a row at the start, one for each event time, and one at the end of follow-up.
 
-    Parameters
-    ----------
-    start, stop : ndarray, shape (row,)
-        Time at risk, some of it after `begin`.
-    event : ndarray of bool, shape (row,)
-        Whether it ends with the event.
-    begin
-        Where the curve starts; None for the first start.
-    minimum
-        Events are not counted until the risk set has once reached this size, in rows.
-    mass
-        Probability of Greenwood's pointwise band, on the log-log scale.
-    weight : ndarray, shape (row,), optional
-        Weights; the size of a weighted risk set in the band is the effective one.
+    `start`, `stop`, shape (row,): time at risk, some of it after `begin`.
+    `event`, shape (row,): whether it ends with the event.
+    `begin`: where the curve starts; None for the first start.
+    `minimum`: events are not counted until the risk set has once reached this size, in rows.
+    `mass`: probability of Greenwood's pointwise band, on the log-log scale.
+    `weight`, shape (row,): weights; the size of a weighted risk set in the band is the effective
+    one.
 
-    Notes
-    -----
     With weights: Xie and Liu (2005), doi:10.1002/sim.2174.
     """
-    found = _counted(start, stop, event, minimum, weight)
-    survival = np.cumprod(1.0 - found.share)
+    counted = _counted(start, stop, event, minimum, weight)
+    survival = np.cumprod(1.0 - counted.share)
     with np.errstate(divide="ignore", invalid="ignore"):
-        greenwood = np.cumsum(found.share / (found.effective * (1.0 - found.share)))
+        greenwood = np.cumsum(counted.share / (counted.effective * (1.0 - counted.share)))
         width = -ndtri((1.0 - mass) / 2.0) * np.sqrt(greenwood) / np.abs(np.log(survival))
         lower = survival ** np.exp(width)
         upper = survival ** np.exp(-width)
     defined = (survival > 0) & (survival < 1) & np.isfinite(greenwood)
     band = [np.where(defined, values, np.nan) for values in (lower, upper)]
     steps = {"survival": survival, "lower": band[0], "upper": band[1]}
-    return _frame(start, stop, weight, begin, found, steps, {"survival": 1.0})
+    return _frame(start, stop, weight, begin, counted, steps, {"survival": 1.0})
 
 
 def sum_of_hazards(
@@ -155,17 +104,14 @@ def sum_of_hazards(
 ) -> pd.DataFrame:
     """Add up the shares that have the event at each event time.
 
-    Parameters
-    ----------
-    mass
-        Probability of the pointwise band, from Aalen's variance on the log scale.
+    `mass`: probability of the pointwise band, from Aalen's variance on the log scale.
     """
-    found = _counted(start, stop, event, minimum, weight)
-    total = np.cumsum(found.share)
-    error = np.sqrt(np.cumsum(found.share / found.effective))
+    counted = _counted(start, stop, event, minimum, weight)
+    total = np.cumsum(counted.share)
+    error = np.sqrt(np.cumsum(counted.share / counted.effective))
     factor = np.exp(-ndtri((1.0 - mass) / 2.0) * error / total)
     steps = {"cumulative_hazard": total, "lower": total / factor, "upper": total * factor}
-    return _frame(start, stop, weight, begin, found, steps, {"cumulative_hazard": 0.0})
+    return _frame(start, stop, weight, begin, counted, steps, {"cumulative_hazard": 0.0})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -196,9 +142,9 @@ def _counted(
         events = count_events(stop[event], np.unique(stop[event]))[counted].astype(np.float64)
         return _Steps(times=times, at_risk=sizes, events=events, effective=sizes)
     sizes = weigh_at_risk(start, stop, weight, times)
-    place = np.searchsorted(times, stop[event])
-    known = (place < times.size) & np.isin(stop[event], times)
-    events = np.bincount(place[known], weight[event][known], minlength=times.size)
+    time_of = np.searchsorted(times, stop[event])
+    known = (time_of < times.size) & np.isin(stop[event], times)
+    events = np.bincount(time_of[known], weight[event][known], minlength=times.size)
     squares = weigh_at_risk(start, stop, weight**2, times)
     # The whole risk set may have the event: sums in another order.
     return _Steps(
@@ -257,23 +203,13 @@ def bootstrap_band(
 ) -> tuple[Floats, Floats]:
     """Percentiles of product-limit curves over studies whose patients are drawn again.
 
-    Parameters
-    ----------
-    who : ndarray of int, shape (row,)
-        Patient of each row.
-    times : ndarray, shape (time,)
-        Where the band is wanted, rising.
-    patients
-        Number of patients drawn; more than have rows here, where others are in another group.
-    generator
-        Source of randomness; `replicates` draws of counts are taken from it.
-    weight : ndarray, shape (row,), optional
-        Weights of the rows.
-
-    Returns
-    -------
-    lower, upper : ndarray, shape (time,)
-        The band.
+    `who`, shape (row,): patient of each row.
+    `times`, shape (time,): where the band is wanted, rising.
+    `patients`: number of patients drawn; more than have rows here, where others are in another
+    group.
+    `generator`: source of randomness; `replicates` draws of counts are taken from it.
+    `weight`, shape (row,): weights of the rows.
+    Result: `lower`, `upper`, shape (time,): the band.
     """
     steps = np.unique(stop[event])
     by_start, by_stop = np.argsort(start), np.argsort(stop)
@@ -305,8 +241,8 @@ def bootstrap_band(
         events = np.diff(up_to(ends, last, rows), axis=1, prepend=0)
         share = np.divide(events, at_risk, out=np.zeros(events.shape), where=there)
         survival = np.cumprod(np.where(counted, 1.0 - np.minimum(share, 1.0), 1.0), axis=1)
-        whole = np.concatenate([np.ones((count, 1)), survival], axis=1)
-        curves[first : first + count] = whole[:, at]
+        from_one = np.concatenate([np.ones((count, 1)), survival], axis=1)
+        curves[first : first + count] = from_one[:, at]
     tail = (1.0 - mass) / 2.0
     lower, upper = np.quantile(curves, [tail, 1.0 - tail], axis=0)
     return lower, upper

@@ -14,8 +14,6 @@ from bayesblina.core.files import read_whole, readable, trouble_of
 def no_boolean(value: object) -> object:
     """Refuse true and false where a number belongs: Python counts them as 1 and 0.
 
-    Examples
-    --------
     >>> no_boolean(True)
     Traceback (most recent call last):
     ValueError: expected a number, got true
@@ -28,8 +26,6 @@ def no_boolean(value: object) -> object:
 def read_toml(path: str | PathLike[str], *, what: str) -> dict[str, Any]:
     """Read a TOML file.
 
-    Examples
-    --------
     >>> read_toml("no_such_study.toml", what="study file")
     Traceback (most recent call last):
     bayesblina.core.errors.SpecError: No study file 'no_such_study.toml'.

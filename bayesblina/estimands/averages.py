@@ -41,21 +41,13 @@ Average = Mixture | StateAverage
 class Averages:
     """Courses by endpoint, subgroup and regime.
 
-    Attributes
-    ----------
-    members : list of list of list of Average
-        By endpoint, subgroup and regime.
-    endpoints, regimes
-        What they are.
-    subgroups
-        Labels of the subgroups; None where there are none.
-    description
-        Who the patients are.
-    window
-        The landmark, and the end of follow-up.
-    error
-        Bound of what compressed covariates change in survival averaged over them; 0 where the
-        covariates are the patients' own.
+    `members`: by endpoint, subgroup and regime.
+    `endpoints`, `regimes`: what they are.
+    `subgroups`: labels of the subgroups; None where there are none.
+    `description`: who the patients are.
+    `window`: the landmark, and the end of follow-up.
+    `error`: bound of what compressed covariates change in survival averaged over them; 0 where the
+    covariates are the patients' own.
     """
 
     members: list[list[list[Average]]]
@@ -91,10 +83,7 @@ def in_blocks(
 ) -> xr.Dataset:
     """Estimate for some draws at a time, so that memory does not grow with the population.
 
-    Parameters
-    ----------
-    estimate
-        Estimates draw by draw: from the fit with some of its draws, and averages of these.
+    `estimate`: estimates draw by draw: from the fit with some of its draws, and averages of these.
     """
     sizes = fit.posterior.sizes
     patterns = fit.person_time.table.sizes["pattern"]
@@ -218,7 +207,9 @@ def _of_endpoint(
         averages.append(
             [
                 Mixture(
-                    parts=tuple(Part(path=paths[one.class_][index], members=one) for one in members)
+                    parts=tuple(
+                        Part(path=paths[member.class_][index], members=member) for member in members
+                    )
                 )
                 for index in range(len(routes))
             ]

@@ -21,11 +21,6 @@ def without_baseline(fit: Fit, companion: Companion | None = None) -> Fit | None
     """Put the companion's draws in place of a fit's, so that ratios can be read off them.
 
     Without a baseline it has hazard ratios and no hazards. None where there is no companion.
-
-    Parameters
-    ----------
-    companion
-        Whose draws; by default the fit's own companion.
     """
     draws = (fit.companion if companion is None else companion).draws
     posterior = fit.posterior
@@ -44,12 +39,8 @@ def beside(
     ``companion_probability_below_1`` of the hazard ratio, where there is a companion; and
     ``event_times`` (its state) over the endpoints.
 
-    Parameters
-    ----------
-    own : ndarray, shape (chain, draw, endpoint, ...)
-        Its log hazard ratios.
-    companion : ndarray, shape (1, draw, endpoint, ...), or None
-        The companion's.
+    `own`, shape (chain, draw, endpoint, ...): its log hazard ratios.
+    `companion`, shape (1, draw, endpoint, ...): the companion's.
     """
     shape = own.shape[2:]
     columns: dict[str, NDArray[np.generic]]

@@ -14,13 +14,6 @@ OWN, GIVEN = "base case", "given"
 def require_direction(direction: object) -> None:
     """Refuse what is no direction of a conclusion.
 
-    Parameters
-    ----------
-    direction
-        ``"lower"`` or ``"higher"``; None leaves it to what the analysis says.
-
-    Examples
-    --------
     >>> require_direction("benefit")
     Traceback (most recent call last):
     bayesblina.core.errors.SpecError: direction must be 'lower' or 'higher', got 'benefit'.
@@ -32,8 +25,6 @@ def require_direction(direction: object) -> None:
 def sign_of(direction: str) -> str:
     """Give the sign of a hazard ratio against 1 that a direction means.
 
-    Examples
-    --------
     >>> sign_of("higher")
     '>'
     """
@@ -43,8 +34,6 @@ def sign_of(direction: str) -> str:
 def whose_conclusion(source: str) -> str:
     """Say whose conclusion it is.
 
-    Examples
-    --------
     >>> whose_conclusion("base case")
     "the base case's conclusion"
     """

@@ -47,13 +47,8 @@ def attributes_of(fit: Fit) -> dict[str, object]:
 def blocks(draws: int, numbers: int, *, most: int) -> Iterator[slice]:
     """Take some draws at a time, so that no more numbers are held at once than `most`.
 
-    Parameters
-    ----------
-    numbers
-        Numbers that one draw needs.
+    `numbers`: numbers that one draw needs.
 
-    Examples
-    --------
     >>> list(blocks(5, 10, most=20))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]
     """

@@ -92,7 +92,7 @@ def state_occupancy(
 
         def evaluate(courses: Courses) -> Floats:
             knots = courses.knots(grid)
-            place = np.searchsorted(knots, grid)
+            knot_of = np.searchsorted(knots, grid)
             out = np.empty((courses.draws, grid.size, len(STATES)))
             for rows, course in courses.follow(knots):
                 states = (
@@ -102,7 +102,7 @@ def state_occupancy(
                     course.dead_after_relapse,
                 )
                 for index, values in enumerate(states):
-                    out[rows, :, index] = courses.average(values[..., place], rows)
+                    out[rows, :, index] = courses.average(values[..., knot_of], rows)
             return out
 
         values = _collect(part, averages, evaluate, ("time", "state"))
@@ -153,13 +153,13 @@ def time_in_states(
 
         def evaluate(courses: Courses) -> Floats:
             knots = courses.knots(np.array([horizon]))
-            place = int(np.searchsorted(knots, horizon))
+            knot = int(np.searchsorted(knots, horizon))
             out = np.empty((courses.draws, 2))
             for rows, course in courses.follow(knots):
                 for index, values in enumerate(
                     (course.time_in_remission, course.time_after_relapse)
                 ):
-                    out[rows, index] = courses.average(values[..., place], rows)
+                    out[rows, index] = courses.average(values[..., knot], rows)
             return out
 
         values = _collect(part, averages, evaluate, ("state",))

@@ -39,17 +39,10 @@ def make_path(
 ) -> PiecewiseHazard:
     """Lay a path through the intervals and states of a model.
 
-    Parameters
-    ----------
-    hazard : ndarray, shape (draws, interval, state)
-        Hazards.
-    cuts : ndarray, shape (interval - 1,)
-        Inner cut points.
-    start, end
-        Where the path begins, and up to where changes count; its last piece goes on from there.
+    `hazard` is over (draws, interval, state).
+    `start`, `end`: where the path begins, and up to where changes count; its last piece goes on
+    from there.
 
-    Examples
-    --------
     >>> path = make_path(
     ...     np.array([[[0.1, 0.05], [0.2, 0.1]]]),
     ...     np.array([2.0]),
@@ -87,19 +80,12 @@ def _in_blocks(draws: int, numbers: int, work: Callable[[slice], None]) -> None:
 def average_survival(cumulative: Floats, relative: Floats, weight: Floats) -> Floats:
     """Average survival over patients.
 
-    Parameters
-    ----------
-    cumulative : ndarray, shape (draws, time)
-        Cumulative hazards of the path.
-    relative : ndarray, shape (draws, pattern)
-        Relative hazards.
-    weight : ndarray, shape (pattern,) or (draws, pattern)
-        Share of the patients; sums to 1. At the nodes of a compressed covariate some are negative.
-
-    Returns
-    -------
-    ndarray, shape (draws, time)
-        Average survival, from 0 to 1; exactly 1 where no hazard has accumulated.
+    `cumulative`, shape (draws, time): cumulative hazards of the path.
+    `relative`, shape (draws, pattern): relative hazards.
+    `weight`, shape (pattern,) or (draws, pattern): share of the patients; sums to 1. At the nodes
+    of a compressed covariate some are negative.
+    Result, shape (draws, time): average survival, from 0 to 1; exactly 1 where no hazard has
+    accumulated.
     """
     out = np.empty(cumulative.shape)
 
@@ -140,25 +126,10 @@ def restricted_mean(
 ) -> Floats:
     """Integrate average survival from the path's beginning to a horizon, exactly.
 
-    Parameters
-    ----------
-    relative : ndarray, shape (draws, pattern)
-        Relative hazards.
-    weight : ndarray, shape (pattern,) or (draws, pattern)
-        Share of the patients; sums to 1.
-    horizon
-        Where the integral ends.
-
-    Returns
-    -------
-    ndarray, shape (draws,)
-        Mean time event-free between the beginning and the horizon.
-
-    Examples
-    --------
-    >>> path = PiecewiseHazard(starts=np.array([0.0]), rates=np.array([[0.0]]))
-    >>> restricted_mean(path, np.ones((1, 1)), np.ones(1), horizon=2.0)
-    array([2.])
+    `relative`, shape (draws, pattern): relative hazards.
+    `weight`, shape (pattern,) or (draws, pattern): share of the patients; sums to 1.
+    `horizon`: where the integral ends.
+    Result, shape (draws,): mean time event-free between the beginning and the horizon.
     """
     inside = path.starts < horizon
     rates = path.rates[:, inside]
@@ -181,15 +152,7 @@ def restricted_mean(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Part:
-    """Patients whose hazards are proportional to one path.
-
-    Attributes
-    ----------
-    path
-        The path.
-    members
-        The patients.
-    """
+    """Patients whose hazards are proportional to one path."""
 
     path: PiecewiseHazard
     members: Members
@@ -226,10 +189,7 @@ class Part:
 class Mixture:
     """An average over patients of one hazard's courses.
 
-    Attributes
-    ----------
-    parts : tuple of Part
-        Patients with proportional hazards; their shares sum to 1.
+    `parts`: patients with proportional hazards; their shares sum to 1.
     """
 
     parts: tuple[Part, ...]
@@ -238,7 +198,7 @@ class Mixture:
         """Average survival at times, shape (draws, time)."""
         if len(self.parts) == 1:
             return self.parts[0].survival(times)
-        mixed = sum(one.share * one.survival(times) for one in self.parts)
+        mixed = sum(part.share * part.survival(times) for part in self.parts)
         # Shares add up to 1 only within rounding.
         return np.asarray(np.minimum(mixed, 1.0))
 
@@ -246,13 +206,13 @@ class Mixture:
         """Mean hazard of those still event-free at times, shape (draws, time)."""
         if len(self.parts) == 1:
             return self.parts[0].hazard(times)
-        alive = [one.share * one.survival(times) for one in self.parts]
+        alive = [part.share * part.survival(times) for part in self.parts]
         dying = sum(each * one.hazard(times) for each, one in zip(alive, self.parts, strict=True))
         return np.asarray(dying / sum(alive))
 
     def restricted_mean(self, horizon: float) -> Floats:
         """Integral of average survival to a horizon, shape (draws,)."""
-        return np.asarray(sum(one.share * one.restricted_mean(horizon) for one in self.parts))
+        return np.asarray(sum(part.share * part.restricted_mean(horizon) for part in self.parts))
 
     def quantile(self, level: float, *, horizon: float) -> tuple[Floats, Bools]:
         """Find when average survival falls to a level, by draw.
@@ -260,24 +220,17 @@ class Mixture:
         One part's time is that of its path's cumulative hazard. Several have none in common: the
         piece is found from survival at the knots, and the time in it by bisection.
 
-        Parameters
-        ----------
-        horizon
-            Where the search ends.
-
-        Returns
-        -------
-        time : ndarray, shape (draws,)
-            The times; the horizon where the level is not reached by then.
-        reached : ndarray of bool, shape (draws,)
-            Whether it is.
+        `horizon`: where the search ends.
+        Result: `time`, shape (draws,): the times; the horizon where the level is not reached by
+        then.
+        `reached`, shape (draws,): whether it is.
         """
         if len(self.parts) == 1:
             path, members = self.parts[0].path, self.parts[0].members
             passed = hazard_at_survival(members.relative, members.weight, survival=level)
             time = path.inverse(passed)
             return np.minimum(time, horizon), time <= horizon
-        knots = np.unique(np.concatenate([one.path.starts for one in self.parts]))
+        knots = np.unique(np.concatenate([part.path.starts for part in self.parts]))
         knots = np.append(knots[knots < horizon], horizon)
         at_knots = self.survival(knots)
         reached = at_knots[:, -1] <= level
@@ -285,7 +238,7 @@ class Mixture:
         low, high = knots[np.maximum(above - 1, 0)], knots[above]
         for _ in range(BISECTIONS):
             middle = (low + high) / 2.0
-            alive = sum(one.share * one.survival_by_draw(middle) for one in self.parts)
+            alive = sum(part.share * part.survival_by_draw(middle) for part in self.parts)
             fallen = alive <= level
             high = np.where(fallen, middle, high)
             low = np.where(fallen, low, middle)
@@ -298,22 +251,11 @@ def hazard_at_survival(relative: Floats, weight: Floats, *, survival: float) -> 
     Newton's method on the logarithm of the average, which is convex in the cumulative hazard: from
     0 on it approaches the solution from one side.
 
-    Parameters
-    ----------
-    relative : ndarray, shape (draws, pattern)
-        Relative hazards; 0 for patients who are cured.
-    weight : ndarray, shape (pattern,) or (draws, pattern)
-        Share of the patients; sums to 1. At the nodes of a compressed covariate some are negative.
-
-    Returns
-    -------
-    ndarray, shape (draws,)
-        The cumulative hazards; infinite where so many are cured that the level is never reached.
-
-    Examples
-    --------
-    >>> hazard_at_survival(np.array([[2.0]]), np.ones(1), survival=0.5).round(4)
-    array([0.3466])
+    `relative`, shape (draws, pattern): relative hazards; 0 for patients who are cured.
+    `weight`, shape (pattern,) or (draws, pattern): share of the patients; sums to 1. At the nodes
+    of a compressed covariate some are negative.
+    Result, shape (draws,): the cumulative hazards; infinite where so many are cured that the level
+    is never reached.
     """
     plateau = (np.where(relative == 0, 1.0, 0.0) * weight).sum(axis=1)
     falls = plateau < survival

@@ -37,16 +37,11 @@ ENTRIES = 100
 class Group:
     """Patients whose estimate is averaged.
 
-    Attributes
-    ----------
-    label
-        The subgroup; empty for everybody.
-    terms : ndarray, shape (pattern, raw term)
-        Their covariate terms, as in the person-time's ``design``.
-    weight : ndarray, shape (pattern,)
-        Share of the patients; sums to 1.
-    patterns : ndarray of int, shape (pattern,), or None
-        Their patterns in the person-time; None for patients who are not in it.
+    `label`: the subgroup; empty for everybody.
+    `terms`, shape (pattern, raw term): their covariate terms, as in the person-time's ``design``.
+    `weight`, shape (pattern,): share of the patients; sums to 1.
+    `patterns`, shape (pattern,): their patterns in the person-time; None for patients who are not
+    in it.
     """
 
     label: str
@@ -65,13 +60,9 @@ class Group:
         that they are event-free at the landmark. They came under observation when the patients of
         the fit did, and were in the reference state until then.
 
-        Parameters
-        ----------
-        landmark
-            Where patients are event-free.
-        free_of
-            The endpoints of which they are; by default this one. Only several that single
-            patients' effects act on.
+        `landmark`: where patients are event-free.
+        `free_of`: the endpoints of which they are; by default this one. Only several that single
+        patients' effects act on.
         """
         posterior, design, roles = fit.posterior, fit.design, fit.definition.roles
         _, stratum = levels_of(fit.person_time, roles.get("stratum"), self.terms)
@@ -168,16 +159,9 @@ class Group:
 class Members:
     """Patients of a group who are of one class.
 
-    Attributes
-    ----------
-    class_
-        The class.
-    relative : ndarray, shape (draws, member)
-        Relative hazards; 0 for patients who are cured.
-    weight : ndarray, shape (member,) or (draws, member)
-        Share of the class's members; sums to 1.
-    share
-        Share of the group that is of this class.
+    `relative`, shape (draws, member): relative hazards; 0 for patients who are cured.
+    `weight`, shape (member,) or (draws, member): share of the class's members; sums to 1.
+    `share`: share of the group that is of this class.
     """
 
     class_: int
@@ -215,10 +199,10 @@ def _spans_before(
     """
     people = person_time.patients().people
     begin = people["begin"].sel(endpoint=endpoint).values
-    place = people["pattern" if person_time.compression is None else "category"].values
+    pattern = people["pattern" if person_time.compression is None else "category"].values
     known = begin <= landmark
     if design.sources:
-        known &= design.source_of[np.where(known, place, 0)] == 0
+        known &= design.source_of[np.where(known, pattern, 0)] == 0
     if not known.any():
         return np.ones(1), np.zeros((1, person_time.table.sizes["interval"]))
     starts, which = np.unique(begin[known], return_inverse=True)
@@ -246,13 +230,10 @@ def groups_of(
 ) -> tuple[list[list[Group]], str]:
     """Group the patients to average over, endpoint by endpoint, and say who they are.
 
-    Parameters
-    ----------
-    at_risk : ndarray, shape (endpoint, pattern), or None
-        How many eligible patients there are, of whose endpoints groups are wanted; None where
-        the population is given, whose groups are the same for all endpoints.
-    who
-        Words for the eligible patients.
+    `at_risk`, shape (endpoint, pattern): how many eligible patients there are, of whose endpoints
+    groups are wanted; None where the population is given, whose groups are the same for all
+    endpoints.
+    `who`: words for the eligible patients.
     """
     person_time, design, roles = fit.person_time, fit.design, fit.definition.roles
     if population is not None:
@@ -283,13 +264,9 @@ def supplied_groups(
 ) -> tuple[list[Group], str]:
     """Group supplied patients by their covariates.
 
-    Parameters
-    ----------
-    by
-        Categorical covariate to group by; None for one group.
-    group
-        Covariate whose levels are the model's groups: supplied patients belong to new ones, so it
-        is not needed.
+    `by`: categorical covariate to group by; None for one group.
+    `group`: covariate whose levels are the model's groups: supplied patients belong to new ones, so
+    it is not needed.
     """
     known = [one for one in person_time.covariates if one.name not in (group, source)]
     if isinstance(population, Cohort):
@@ -412,7 +389,9 @@ def _split(
         return [_group("", terms, patients, known=known)]
     if not isinstance(by, str):
         raise EstimandError(f"by must be the name of one covariate, got {by!r}.")
-    categorical = [one.name for one in person_time.covariates if one.kind == "categorical"]
+    categorical = [
+        covariate.name for covariate in person_time.covariates if covariate.kind == "categorical"
+    ]
     if by not in categorical:
         raise EstimandError(
             f"by: no categorical covariate '{by}' in the model. {nearest(by, categorical)}"

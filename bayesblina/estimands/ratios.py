@@ -103,16 +103,10 @@ def hazard_ratio(
 class Ratio:
     """Log hazard ratios by draw, with what they are.
 
-    Attributes
-    ----------
-    log_ratio : ndarray, shape (draws, endpoint, ...)
-        All draws in front.
-    dims : tuple of str
-        Dimensions after the draws.
-    coords
-        Coordinates of those after the endpoint.
-    labels
-        What is compared: two sides.
+    `log_ratio`, shape (draws, endpoint, ...): all draws in front.
+    `dims`: dimensions after the draws.
+    `coords`: coordinates of those after the endpoint.
+    `labels`: what is compared: two sides.
     """
 
     log_ratio: Floats
@@ -122,13 +116,7 @@ class Ratio:
 
 
 def answer(fit: Fit) -> Floats:
-    """Log hazard ratio of the question's phase against its reference, as `hazard_ratio` averages.
-
-    Returns
-    -------
-    ndarray, shape (draws, endpoint)
-        By draw.
-    """
+    """Log hazard ratio (draws, endpoint) of the question's phase, as `hazard_ratio` averages."""
     return _ratio(fit, None, None, over="average", by=None).log_ratio
 
 
@@ -373,8 +361,8 @@ def _between_covariates(
             "ratio. Compare curves of its levels: survival(..., by=...)."
         )
     equal = {
-        one.name: one.levels[0] if one.kind == "categorical" else one.low
-        for one in fit.person_time.covariates
+        covariate.name: covariate.levels[0] if covariate.kind == "categorical" else covariate.low
+        for covariate in fit.person_time.covariates
     }
     sides = [
         supplied_groups(fit.person_time, {**equal, **side}, by=None)[0][0].terms

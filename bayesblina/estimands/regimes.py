@@ -137,21 +137,13 @@ def effects_begin(regime: Regime, question: Question) -> list[tuple[str, float]]
 class Observation:
     """When patients were under observation, and when states were first seen.
 
-    Attributes
-    ----------
-    first, last : dict of float
-        Bounds of time at risk, by endpoint.
-    median
-        Median time at which patients came under observation, endpoints together.
-    times : ndarray
-        All bounds of single patients' time at risk, where they are known; a landmark that differs
-        from one by noise is that one.
-    anybody
-        Says whether anybody is at risk for an endpoint at a time.
-    earliest
-        Earliest time at which any patient is in each state that is ever seen, in the states' order.
-    unit
-        Time unit.
+    `first`, `last`: bounds of time at risk, by endpoint.
+    `median`: median time at which patients came under observation, endpoints together.
+    `times`: all bounds of single patients' time at risk, where they are known; a landmark that
+    differs from one by noise is that one.
+    `anybody`: says whether anybody is at risk for an endpoint at a time.
+    `earliest`: earliest time at which any patient is in each state that is ever seen, in the
+    states' order.
     """
 
     first: Mapping[str, float]
@@ -164,13 +156,7 @@ class Observation:
 
 
 def observation(episodes: Mapping[str, Episodes], *, unit: str) -> Observation:
-    """Read the bounds of observation off episodes.
-
-    Parameters
-    ----------
-    unit
-        Time unit.
-    """
+    """Read the bounds of observation off episodes."""
     begin, end = {}, {}
     first: dict[str, float] = {}
     names = next(iter(episodes.values())).phases
@@ -194,12 +180,8 @@ def observation_of(
 ) -> Observation:
     """Summarise when single patients were under observation.
 
-    Parameters
-    ----------
-    begin, end : dict of ndarray, shape (patient,)
-        Start and end of each patient's time at risk, by endpoint; NaN where there is none.
-    earliest, unit
-        As in `Observation`.
+    `begin`, `end`, shape (patient,): start and end of each patient's time at risk, by endpoint; NaN
+    where there is none.
     """
     everybody = np.concatenate(list(begin.values()))
 
@@ -222,14 +204,8 @@ def observation_of(
 class Window:
     """Where curves may begin and end.
 
-    Attributes
-    ----------
-    start
-        The landmark.
-    last
-        End of the follow-up of that endpoint whose follow-up ends first.
-    unit
-        Time unit, for messages.
+    `start`: the landmark.
+    `last`: end of the follow-up of that endpoint whose follow-up ends first.
     """
 
     start: float
@@ -260,11 +236,8 @@ def require_curves(
 ) -> Window:
     """Refuse curves that the data cannot give, before anything is sampled or computed.
 
-    Parameters
-    ----------
-    landmark
-        Time at which patients are event-free. By default the question's landmark; without one the
-        median time at which the eligible patients came under observation.
+    `landmark`: time at which patients are event-free. By default the question's landmark; without
+    one the median time at which the eligible patients came under observation.
     """
     if landmark is None:
         landmark = question.landmark
@@ -326,13 +299,7 @@ def require_defined(
     exposed: str,
     unit: str,
 ) -> None:
-    """Refuse regimes that nobody can follow.
-
-    Parameters
-    ----------
-    unit
-        Time unit, for the message.
-    """
+    """Refuse regimes that nobody can follow."""
     if not regimes:
         raise EstimandError("Name at least one regime, such as Never() or From(6.0).")
     states = list(earliest)

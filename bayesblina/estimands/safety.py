@@ -368,13 +368,7 @@ def sample_rates(
     draws: int = 2000,
     tune: int = 1000,
 ) -> xr.DataTree:
-    """Sample the model of `event_rates_by_term`, with all its parameters.
-
-    Parameters
-    ----------
-    events, seed, per, term_sd, deviation_sd, draws, tune
-        As for `event_rates_by_term`.
-    """
+    """Sample the model of `event_rates_by_term`, with all its parameters."""
     import pymc as pm
     from scipy.linalg import helmert
 

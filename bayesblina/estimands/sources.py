@@ -22,20 +22,13 @@ MASS = 0.95
 class Difference:
     """What one source's hazard, or hazard ratio, is to the current patients'.
 
-    Attributes
-    ----------
-    endpoint, source
-        Of what and whose.
-    part
-        ``"baseline"``, ``"phases"`` or ``"covariates"``.
-    name
-        Phase or covariate term; empty for the baseline.
-    log_ratio : ndarray, shape (draws,)
-        External against current.
-    apart : ndarray, shape (draws,), or None
-        Probability by draw of the far part of a robust mixture; None in other models.
-    prior_apart
-        The same before any data; NaN in other models.
+    `endpoint`, `source`: of what and whose.
+    `part`: ``"baseline"``, ``"phases"`` or ``"covariates"``.
+    `name`: phase or covariate term; empty for the baseline.
+    `log_ratio`, shape (draws,): external against current.
+    `apart`, shape (draws,): probability by draw of the far part of a robust mixture; None in other
+    models.
+    `prior_apart`: the same before any data; NaN in other models.
     """
 
     endpoint: str

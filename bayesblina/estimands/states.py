@@ -25,14 +25,9 @@ BISECTIONS = 60
 class Route:
     """A regime as states entered at times.
 
-    Attributes
-    ----------
-    changes : tuple of (float, int)
-        Times, rising, each with the state that is entered then.
-    first
-        The state before the first of them.
-    start, end
-        The landmark, and the end of follow-up.
+    `changes`: times, rising, each with the state that is entered then.
+    `first`: the state before the first of them.
+    `start`, `end`: the landmark, and the end of follow-up.
     """
 
     changes: tuple[tuple[float, int], ...]
@@ -48,20 +43,11 @@ class Courses:
     Whoever relapses stays in the treatment state of that moment: a regime starts phases in those
     who are in remission.
 
-    Attributes
-    ----------
-    hazards : tuple of ndarray, shape (draws, class, interval, state)
-        Of relapse, death in remission and death after relapse, at mean covariates.
-    relative : tuple of ndarray, shape (draws, member)
-        Relative hazards of the three.
-    class_of : ndarray of int, shape (member,)
-        Class of each member.
-    weight : ndarray, shape (member,) or (draws, member)
-        Shares of the patients; they sum to 1.
-    cuts : ndarray, shape (interval - 1,)
-        Inner cut points.
-    route
-        The regime.
+    `hazards`, shape (draws, class, interval, state): of relapse, death in remission and death after
+    relapse, at mean covariates.
+    `relative`, shape (draws, member): relative hazards of the three.
+    `class_of`, shape (member,): class of each member.
+    `weight`, shape (member,) or (draws, member): shares of the patients; they sum to 1.
     """
 
     hazards: tuple[Floats, ...]
@@ -122,19 +108,10 @@ class Courses:
     def rates(self, knots: Floats, rows: slice) -> tuple[Floats, Floats, Floats, Ints]:
         """Hazards of some draws between knots.
 
-        Parameters
-        ----------
-        knots : ndarray, shape (piece + 1,)
-            Knots.
-
-        Returns
-        -------
-        relapse, death_in_remission : ndarray, shape (draws, member, piece)
-            Hazards in remission.
-        death_after_relapse : ndarray, shape (draws, member, epoch, piece)
-            Hazards by the epoch in which the relapse happened.
-        epoch : ndarray of int, shape (piece,)
-            Epoch of each piece.
+        Result: `relapse`, `death_in_remission`, shape (draws, member, piece): hazards in remission.
+        `death_after_relapse`, shape (draws, member, epoch, piece): hazards by the epoch in which
+        the relapse happened.
+        `epoch`, shape (piece,): epoch of each piece.
         """
         begins = np.array([time for time, _ in self.route.changes])
         epoch = np.searchsorted(begins, knots[:-1], side="right")
@@ -183,12 +160,7 @@ class Courses:
 class StateAverage:
     """Overall or relapse-free survival of illness-death courses, averaged over patients.
 
-    Attributes
-    ----------
-    courses
-        The courses.
-    of_death
-        Whether the event is death, rather than relapse or death.
+    `of_death`: whether the event is death, rather than relapse or death.
     """
 
     courses: Courses
@@ -197,26 +169,26 @@ class StateAverage:
     def survival(self, times: Floats) -> Floats:
         """Average survival at times, shape (draws, time)."""
         knots = self.courses.knots(times)
-        place = np.searchsorted(knots, times)
+        knot_of = np.searchsorted(knots, times)
         out = np.empty((self.courses.draws, times.size))
         for rows, remission, relapsed in self.courses.alive(knots):
             alive = remission + relapsed.sum(axis=-2) if self.of_death else remission
-            out[rows] = self.courses.average(alive[..., place], rows)
+            out[rows] = self.courses.average(alive[..., knot_of], rows)
         return np.clip(out, 0.0, 1.0, out=out)
 
     def hazard(self, times: Floats) -> Floats:
         """Mean hazard of those still event-free at times, shape (draws, time)."""
         courses = self.courses
         knots = courses.knots(times)
-        place = np.searchsorted(knots, times)
-        piece = np.maximum(place - 1, 0)
+        knot_of = np.searchsorted(knots, times)
+        piece = np.maximum(knot_of - 1, 0)
         out = np.empty((courses.draws, times.size))
         for rows, remission, relapsed in courses.alive(knots):
             relapse, die, after, _ = courses.rates(knots, rows)
-            alive = remission[..., place]
+            alive = remission[..., knot_of]
             leaving = alive * die[..., piece]
             if self.of_death:
-                later = relapsed[..., place]
+                later = relapsed[..., knot_of]
                 leaving = leaving + (later * after[..., piece]).sum(axis=-2)
                 alive = alive + later.sum(axis=-2)
             else:
@@ -227,12 +199,12 @@ class StateAverage:
     def restricted_mean(self, horizon: float) -> Floats:
         """Integral of average survival to a horizon, shape (draws,)."""
         knots = self.courses.knots(np.array([horizon]))
-        place = int(np.searchsorted(knots, horizon))
+        knot = int(np.searchsorted(knots, horizon))
         out = np.empty(self.courses.draws)
         for rows, course in self.courses.follow(knots):
             time = course.time_in_remission
             time = time + course.time_after_relapse if self.of_death else time
-            out[rows] = self.courses.average(time[..., place], rows)
+            out[rows] = self.courses.average(time[..., knot], rows)
         return out
 
     def quantile(self, level: float, *, horizon: float) -> tuple[Floats, Bools]:
@@ -240,17 +212,10 @@ class StateAverage:
 
         The piece is found from survival at the knots, the time in it by bisection.
 
-        Parameters
-        ----------
-        horizon
-            Where the search ends.
-
-        Returns
-        -------
-        time : ndarray, shape (draws,)
-            The times; the horizon where the level is not reached by then.
-        reached : ndarray of bool, shape (draws,)
-            Whether it is.
+        `horizon`: where the search ends.
+        Result: `time`, shape (draws,): the times; the horizon where the level is not reached by
+        then.
+        `reached`, shape (draws,): whether it is.
         """
         courses = self.courses
         knots = courses.knots(np.array([horizon]))

@@ -223,14 +223,11 @@ def probabilities(
 def prior_table(prior: xr.Dataset, *, mass: float = 0.95) -> pd.DataFrame:
     """Summarise what priors imply, before any data.
 
-    Returns
-    -------
-    pandas.DataFrame
-        ``endpoint``, ``quantity``, ``lower``, ``median`` and ``upper``: the exposed phase's hazard
-        ratio in the first interval; that in the last against the first; where the baseline is drawn
-        from its prior, its hazard in the last interval against the first; and survival at a
-        quarter, half and the whole of the times in each phase, and its difference in the end.
-        Their model, unit and whether the patients are synthetic are attributes.
+    Result: ``endpoint``, ``quantity``, ``lower``, ``median`` and ``upper``: the exposed phase's
+    hazard ratio in the first interval; that in the last against the first; where the baseline is
+    drawn from its prior, its hazard in the last interval against the first; and survival at a
+    quarter, half and the whole of the times in each phase, and its difference in the end. Their
+    model, unit and whether the patients are synthetic are attributes.
     """
     if not 0 < mass < 1:
         raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
@@ -245,7 +242,7 @@ def prior_table(prior: xr.Dataset, *, mass: float = 0.95) -> pd.DataFrame:
         }
         if prior.attrs["baseline"] == "prior":
             quantities["hazard, end against beginning"] = hazard[:, -1] / hazard[:, 0]
-        times, phases = implied["time"].values, [str(one) for one in implied["phase"].values]
+        times, phases = implied["time"].values, [str(value) for value in implied["phase"].values]
         last = times.size - 1
         # (draw, phase, time)
         survival = implied["survival"].transpose("draw", "phase", "time").values

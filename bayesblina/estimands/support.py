@@ -34,11 +34,8 @@ def episodes_of(person_time: PersonTime, endpoint: str | int) -> tuple[Ints, Int
 def supported(person_time: PersonTime) -> pd.DataFrame:
     """Find when anybody is at risk in the states that are compared.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row per endpoint, role (``"exposed"``, ``"reference"``) and stretch of time without a
-        gap: ``endpoint``, ``role``, ``start``, ``stop``. To the interval where only sums are known.
+    Result: one row per endpoint, role (``"exposed"``, ``"reference"``) and stretch of time without
+    a gap: ``endpoint``, ``role``, ``start``, ``stop``. To the interval where only sums are known.
     """
     role = person_time.table["role"].values.astype(str)
     rows = [
@@ -53,15 +50,7 @@ def supported(person_time: PersonTime) -> pd.DataFrame:
 def stretches(person_time: PersonTime, index: int, states: NDArray[np.bool_]) -> list[Floats]:
     """Join the times at which anybody is at risk in some states.
 
-    Parameters
-    ----------
-    states : ndarray of bool, shape (state,)
-        The states.
-
-    Returns
-    -------
-    list of ndarray, shape (2,)
-        Start and stop of each stretch of time without a gap, in order.
+    Result, shape (2,): start and stop of each stretch of time without a gap, in order.
     """
     if person_time.complete:
         episodes = person_time.episodes
@@ -86,17 +75,10 @@ def stretches(person_time: PersonTime, index: int, states: NDArray[np.bool_]) ->
 def with_support(fit: Fit, curves: xr.Dataset, regimes: Sequence[Regime]) -> xr.Dataset:
     """Say beside curves at which times anybody with that history is at risk.
 
-    Parameters
-    ----------
-    curves
-        Curves over (..., endpoint, regime, time).
-
-    Returns
-    -------
-    xarray.Dataset
-        The curves, with the coordinate ``supported`` over (endpoint, regime, time): whether anybody
-        is at risk then in the state that the regime is in. Curves of other endpoints than those
-        fitted, of which only the transitions are, stay as they are.
+    `curves`: curves over (..., endpoint, regime, time).
+    Result: the curves, with the coordinate ``supported`` over (endpoint, regime, time): whether
+    anybody is at risk then in the state that the regime is in. Curves of other endpoints than those
+    fitted, of which only the transitions are, stay as they are.
     """
     person_time = fit.person_time
     names = [str(name) for name in np.atleast_1d(curves["endpoint"].values)]

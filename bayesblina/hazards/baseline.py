@@ -38,19 +38,15 @@ PSEUDO_EVENTS = 0.5
 class Walks:
     """Bases and scales of random walks, one for each curve.
 
-    Attributes
-    ----------
-    basis : ndarray, shape (curve, interval, component)
-        Deviation of each coefficient; its event-weighted mean is zero.
-    inverse_roughness : ndarray, shape (curve, component)
-        Prior sd of a coefficient is ``walk_sd * inverse_roughness``.
-    centre : ndarray, shape (curve, component)
-        Approximate maximum-likelihood coefficients, for the sampler's coordinates only.
-    line : ndarray, shape (curve, interval)
-        The straight line that a walk of order 2 leaves free: it rises by 1 over the clock, and its
-        event-weighted mean is zero.
-    weight : ndarray, shape (curve, interval)
-        Events by interval, and half of one.
+    `basis`, shape (curve, interval, component): deviation of each coefficient; its event-weighted
+    mean is zero.
+    `inverse_roughness`, shape (curve, component): the prior sd of a coefficient is
+    ``walk_sd * inverse_roughness``.
+    `centre`, shape (curve, component): approximate maximum-likelihood coefficients, for the
+    sampler's coordinates only.
+    `line`, shape (curve, interval): the straight line that a walk of order 2 leaves free: it rises
+    by 1 over the clock, and its event-weighted mean is zero.
+    `weight`, shape (curve, interval): events by interval, and half of one.
     """
 
     basis: Floats
@@ -71,14 +67,12 @@ class Steps:
     Deviations are ``likely + basis @ innovation``, exactly so for any data. Where
     the likelihood is about normal the innovations are, given the level, standard normals.
 
-    Attributes
-    ----------
-    likely : ndarray, shape (curve, interval)
-        Deviations at about the posterior's mode; their event-weighted mean is zero.
-    basis : ndarray, shape (curve, interval, component)
-        Deviation of each innovation; its event-weighted mean is zero.
-    prior_mean, prior_sd : ndarray, shape (curve, component)
-        Of the innovations, which are independent normals in the prior.
+    `likely`, shape (curve, interval): deviations at about the posterior's mode; their
+    event-weighted mean is zero.
+    `basis`, shape (curve, interval, component): deviation of each innovation; its event-weighted
+    mean is zero.
+    `prior_mean`, `prior_sd`, shape (curve, component): of the innovations, which are independent
+    normals in the prior.
     """
 
     likely: Floats
@@ -90,14 +84,10 @@ class Steps:
 def steps(weight: Floats, time: Floats, *, sd: float, centre: Floats | None = None) -> Steps:
     """Work out coordinates of random walks with independent steps of known sd.
 
-    Parameters
-    ----------
-    weight : ndarray, shape (curve, interval)
-        Events by interval, and half of one; at least two intervals.
-    time : ndarray, shape (curve, interval)
-        Person-time at equal phases and covariates, from 0 on.
-    centre : ndarray, shape (curve, interval), optional
-        Weights with which the mean of the deviations is zero; the events' by default.
+    `weight`, shape (curve, interval): events by interval, and half of one; at least two intervals.
+    `time`, shape (curve, interval): person-time at equal phases and covariates, from 0 on.
+    `centre`, shape (curve, interval): weights with which the mean of the deviations is zero; the
+    events' by default.
     """
     curves, intervals = weight.shape
     step = np.diff(np.eye(intervals), axis=0)
@@ -149,18 +139,12 @@ def _mode(events: Floats, time: Floats, precision: Floats) -> tuple[Floats, Floa
 class Curves:
     """What a baseline's curves are fitted to: one for each endpoint and stratum.
 
-    Attributes
-    ----------
-    events, time : ndarray, shape (curve, interval, cell)
-        Events and person-time by phase x pattern.
-    level_centre : ndarray, shape (curve,)
-        Crude log rate, at which the prior of the level is centred.
-    adjusted : ndarray, shape (curve, interval)
-        Person-time at equal phases and covariates; approximate.
-    crude : ndarray, shape (curve, interval)
-        Log rate of each interval less the level's, for that person-time.
-    clock : ndarray, shape (curve, interval - 1)
-        Distances between neighbouring intervals.
+    `events`, `time`, shape (curve, interval, cell): events and person-time by phase x pattern.
+    `level_centre`, shape (curve,): crude log rate, at which the prior of the level is centred.
+    `adjusted`, shape (curve, interval): person-time at equal phases and covariates; approximate.
+    `crude`, shape (curve, interval): log rate of each interval less the level's, for that
+    person-time.
+    `clock`, shape (curve, interval - 1): distances between neighbouring intervals.
     """
 
     events: Floats
@@ -182,18 +166,7 @@ class Curves:
 
 
 def midpoints(start: Floats, last: float) -> Floats:
-    """Midpoints of intervals; the open one ends with follow-up.
-
-    Parameters
-    ----------
-    start : ndarray, shape (interval,)
-        Where the intervals begin.
-
-    Returns
-    -------
-    ndarray, shape (interval,)
-        Times.
-    """
+    """Midpoints of intervals, which begin at `start`; the open one ends with follow-up."""
     if last <= start[-1]:
         last = float(start[-1] + (start[-1] - start[-2]))
     return np.asarray((start + np.append(start[1:], last)) / 2.0)
@@ -208,17 +181,7 @@ def clock(start: Floats, last: float, events: Floats) -> Floats:
     alone would hold them equal there. One of events alone would hold the hazard equal over a long
     stretch without any. Neither depends on how finely follow-up is cut.
 
-    Parameters
-    ----------
-    start : ndarray, shape (interval,)
-        Where the intervals begin.
-    events : ndarray, shape (curve, interval)
-        Events.
-
-    Returns
-    -------
-    ndarray, shape (curve, interval - 1)
-        Distances, greater than 0; their sum is below 1.
+    Result, shape (curve, interval - 1): distances, greater than 0; their sum is below 1.
     """
     middle = midpoints(start, last)
     total = events.sum(axis=1, keepdims=True)
@@ -231,18 +194,13 @@ def clock(start: Floats, last: float, events: Floats) -> Floats:
 def walks(distances: Floats, weight: Floats, crude: Floats, *, order: int = 1) -> Walks:
     """Work out the bases of random walks.
 
-    Parameters
-    ----------
-    distances : ndarray, shape (curve, interval - 1)
-        Distances between neighbouring intervals; at least one.
-    weight : ndarray, shape (curve, interval)
-        Events by interval, none of them 0.
-    crude : ndarray, shape (curve, interval)
-        Approximate deviations.
-    order
-        1: independent steps. 2: independent changes of slope (Lindgren and Rue 2008,
-        doi:10.1111/j.1467-9469.2008.00610.x); scaled such that ``walk_sd`` is the sd of the
-        departure at the end of the clock from the line through its beginning.
+    `distances`, shape (curve, interval - 1): distances between neighbouring intervals; at least
+    one.
+    `weight`, shape (curve, interval): events by interval, none of them 0.
+    `crude`, shape (curve, interval): approximate deviations.
+    `order`: 1 for independent steps, 2 for independent changes of slope (Lindgren and Rue 2008,
+    doi:10.1111/j.1467-9469.2008.00610.x); scaled such that ``walk_sd`` is the sd of the departure
+    at the end of the clock from the line through its beginning.
     """
     curves, intervals = weight.shape
     components = intervals - order
@@ -296,13 +254,7 @@ def longest_since_entry(person_time: PersonTime) -> float:
 
 
 def prior_sds(definition: ModelDefinition, design: Design) -> Floats:
-    """Prior sds of the log hazard ratios of phases and covariates.
-
-    Returns
-    -------
-    ndarray, shape (effect + term,)
-        The sds.
-    """
+    """Prior sds of the log hazard ratios of phases and covariates, (effect + term,)."""
     phases = [definition.phases.prior.sd] * len(design.effects)
     return np.array([*phases, *[definition.covariates.prior.sd] * len(design.term_names)])
 
@@ -312,13 +264,10 @@ def baseline_curves(
 ) -> Curves:
     """Collect events and person-time by endpoint and stratum.
 
-    Parameters
-    ----------
-    prior_sd : ndarray, shape (effect + term,)
-        Prior sds of the log hazard ratios, which keep the approximation finite.
-    source
-        Where external patients may differ, whose curves: 0 for the current patients', else the
-        source's position from 1 on.
+    `prior_sd`, shape (effect + term,): prior sds of the log hazard ratios, which keep the
+    approximation finite.
+    `source`: where external patients may differ, whose curves: 0 for the current patients', else
+    the source's position from 1 on.
     """
     events = person_time.table["events"].values.astype(np.float64)
     time = person_time.table["person_time"].values
@@ -369,21 +318,11 @@ def profiled(
 ) -> tuple[Floats, Floats]:
     """Fit log hazard ratios with the baseline, a hazard for each interval, profiled out.
 
-    Parameters
-    ----------
-    events, time : ndarray, shape (interval, cell)
-        Events and person-time.
-    effects : ndarray, shape (cell, parameter)
-        Covariate values of each cell.
-    prior_sd : ndarray, shape (parameter,)
-        Ridge.
-
-    Returns
-    -------
-    parameter : ndarray, shape (parameter,)
-        Log hazard ratios at the mode.
-    curvature : ndarray, shape (parameter, parameter)
-        Minus the second derivatives there, the ridge's among them.
+    `effects`, shape (cell, parameter): covariate values of each cell.
+    `prior_sd`, shape (parameter,): ridge.
+    Result: `parameter`, shape (parameter,): log hazard ratios at the mode.
+    `curvature`, shape (parameter, parameter): minus the second derivatives there, the ridge's among
+    them.
     """
     parameter = np.zeros(effects.shape[1])
     curvature = np.zeros((effects.shape[1], effects.shape[1]))

@@ -53,23 +53,14 @@ CAREFUL = 0.95
 class BuiltModel:
     """A PyMC model and what the sampler needs to know of it.
 
-    Attributes
-    ----------
-    model : pymc.Model
-        The density. Every size, prior scale and table in it is data.
-    structure
-        Names the graph: models of equal structure differ in data and sizes only.
-    start : dict of ndarray
-        Where chains start, for variables that should not start near 0.
-    design
-        Phase contrasts, standardised covariates, classes and groups.
-    priors : dict
-        Of parameters with a meaning of their own: dimensions and a sampler of the prior.
-    target_accept
-        Acceptance rate that the sampler's steps should have: higher where sds of few members are
-        estimated.
-    make_kernel
-        Makes a faster form of the same density; None where there is none.
+    `model`: the density. Every size, prior scale and table in it is data.
+    `structure`: names the graph: models of equal structure differ in data and sizes only.
+    `start`: where chains start, for variables that should not start near 0.
+    `design`: phase contrasts, standardised covariates, classes and groups.
+    `priors`: of parameters with a meaning of their own: dimensions and a sampler of the prior.
+    `target_accept`: acceptance rate that the sampler's steps should have: higher where sds of few
+    members are estimated.
+    `make_kernel`: makes a faster form of the same density; None where there is none.
     """
 
     model: Any
@@ -292,15 +283,9 @@ def with_tables(
 ) -> None:
     """Put other events and person-time into a model, with the same prior.
 
-    Parameters
-    ----------
-    built
-        The model; changed in place.
-    events, time : ndarray, shape (endpoint, interval, phase, pattern)
-        Events and person-time.
-    survived : ndarray, shape (endpoint, patient), optional
-        Weights of the patients who are event-free at the end of their own follow-up; used by a
-        model in which some are cured, and needed by it.
+    `events`, `time`, shape (endpoint, interval, phase, pattern): events and person-time.
+    `survived`, shape (endpoint, patient): weights of the patients who are event-free at the end of
+    their own follow-up; used by a model in which some are cured, and needed by it.
     """
     tables = _tables(built.design, events, time)
     if "survived" in built.model.named_vars:
@@ -314,12 +299,8 @@ def with_tables(
 def with_weights(built: BuiltModel, person_time: PersonTime, weights: Floats) -> None:
     """Weight the patients of a model, or leave some out, with the same prior.
 
-    Parameters
-    ----------
-    built
-        The model of all patients; changed in place.
-    weights : ndarray, shape (patient,)
-        What the patients' own weights are multiplied by; 0 leaves a patient out.
+    `weights`, shape (patient,): what the patients' own weights are multiplied by; 0 leaves a
+    patient out.
     """
     shape = tuple(person_time.table["person_time"].shape)
     events, time = np.zeros(shape), np.zeros(shape)

@@ -36,12 +36,9 @@ from bayesblina.hazards.workbench import Workbench, adapted
 
 
 def effects_part(bench: Workbench) -> Any:
-    """Add the log hazard ratios of the phases that have an effect.
+    """Add the log hazard ratios of the phases that have an effect, (endpoint, effect).
 
-    Returns
-    -------
-    tensor, shape (endpoint, effect)
-        Log hazard ratios; the average one of the exposed phase where its effect varies.
+    That of the exposed phase is the average one where its effect varies.
     """
     prior, dims = bench.definition.phases.prior, ("endpoint", "effect")
     kind = bench.definition.endpoints
@@ -78,14 +75,10 @@ def effects_part(bench: Workbench) -> Any:
 class Others:
     """The log hazard without the effects that are added next, in three parts.
 
-    Attributes
-    ----------
-    baseline : tensor, shape (endpoint, stratum, interval)
-        Log baselines.
-    by_phase : tensor, shape (endpoint, state)
-        Log hazard ratios of the states; average ones of the exposed phase.
-    pattern : tensor, shape (endpoint, pattern)
-        Log hazard ratios of covariates.
+    `baseline`, shape (endpoint, stratum, interval): log baselines.
+    `by_phase`, shape (endpoint, state): log hazard ratios of the states; average ones of the
+    exposed phase.
+    `pattern`, shape (endpoint, pattern): log hazard ratios of covariates.
     """
 
     baseline: Any
@@ -108,19 +101,11 @@ def _effects_of(
     these others move it is linear in them to first order, so that coordinates about it are close to
     independent of them: of the level above all, which many effects would move together.
 
-    Parameters
-    ----------
-    name
-        Of the effects; coordinates and data begin with it.
-    spread : tensor, shape (endpoint,)
-        Sd of the effects.
-    where : ndarray, shape (state,), and ndarray, shape (group, pattern)
-        1 for the states and patterns in which an effect acts.
-
-    Returns
-    -------
-    tensor, shape (endpoint, group)
-        The effects.
+    `name`: of the effects; coordinates and data begin with it.
+    `spread`, shape (endpoint,): sd of the effects.
+    `where`, shapes (state,) and (group, pattern): 1 for the states and patterns in
+    which an effect acts.
+    Result, shape (endpoint, group): the effects.
     """
     table, curves = bench.person_time.table, bench.curves
     states, member = where
@@ -169,12 +154,8 @@ def _effects_of(
 def covariates_part(bench: Workbench) -> tuple[Any, Any]:
     """Add the effects of covariates.
 
-    Returns
-    -------
-    pattern : tensor, shape (endpoint, pattern)
-        Log hazard ratios against mean covariates.
-    slope : tensor, shape (endpoint, term)
-        Log hazard ratios of the terms.
+    Result: `pattern`, shape (endpoint, pattern): log hazard ratios against mean covariates.
+    `slope`, shape (endpoint, term): log hazard ratios of the terms.
     """
     design, prior = bench.design, bench.definition.covariates.prior
     dims = ("endpoint", "term")
@@ -197,15 +178,9 @@ def covariates_part(bench: Workbench) -> tuple[Any, Any]:
 def phases_part(bench: Workbench, others: Others) -> Any:
     """Add what makes the exposed phase's effect vary.
 
-    Parameters
-    ----------
-    others
-        Everything else; its log hazard ratio of the exposed phase is the average one.
-
-    Returns
-    -------
-    tensor, shape (endpoint, subgroup, interval, state)
-        Log hazard ratios; dimensions along which nothing varies have length 1.
+    `others`: everything else; its log hazard ratio of the exposed phase is the average one.
+    Result, shape (endpoint, subgroup, interval, state): log hazard ratios; dimensions along which
+    nothing varies have length 1.
     """
     kind, design, by_phase = bench.definition.phases, bench.design, others.by_phase
     constant = by_phase[:, None, None, :]
@@ -253,13 +228,7 @@ def _departures(bench: Workbench, prior: SpreadPrior, walk: Walks) -> Any:
 
 
 def groups_part(bench: Workbench, others: Others) -> Any:
-    """Add hazards that differ at random between groups.
-
-    Returns
-    -------
-    tensor, shape (endpoint, pattern), or None
-        Log hazard ratios against the average group.
-    """
+    """Add log hazard ratios of groups, which differ at random: (endpoint, pattern), or None."""
     kind, design = bench.definition.groups, bench.design
     model = pm.modelcontext(None)
     if isinstance(kind, SiteFrailty):
@@ -282,12 +251,9 @@ def groups_part(bench: Workbench, others: Others) -> Any:
 
 
 def cured_part(bench: Workbench) -> Any:
-    """Add the log odds of being cured.
+    """Add the log odds of being cured as patients come under observation.
 
-    Returns
-    -------
-    tensor, shape (endpoint, pattern), or None
-        Log odds as patients come under observation; None in a model without cured patients.
+    Over (endpoint, pattern); None in a model without cured patients.
     """
     kind, design = bench.definition.cure, bench.design
     if kind is None:

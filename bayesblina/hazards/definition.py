@@ -360,12 +360,9 @@ def change_priors(
 ) -> ModelDefinition:
     """Put other priors into a model.
 
-    Parameters
-    ----------
-    priors
-        By name: a prior, or what a file says of it: the interval ``[lower, upper]`` that holds
-        95 % of it, a table such as ``{hazard_ratio = [0.5, 2.0], mass = 0.9}``, or a number.
-        Whether the sd of a spread is known stays as it is where a prior does not say.
+    `priors`: by name: a prior, or what a file says of it: the interval ``[lower, upper]`` that
+    holds 95 % of it, a table such as ``{hazard_ratio = [0.5, 2.0], mass = 0.9}``, or a number.
+    Whether the sd of a spread is known stays as it is where a prior does not say.
     """
     if not priors:
         return definition
@@ -446,8 +443,6 @@ def parse_model(content: dict[str, Any], *, source: str) -> ModelDefinition:
 def model_names() -> tuple[str, ...]:
     """Names of the models that ship with the package.
 
-    Examples
-    --------
     >>> "primary" in model_names()
     True
     """

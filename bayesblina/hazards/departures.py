@@ -29,21 +29,14 @@ Labels = Callable[[int, Ints, Ints], tuple[Ints, Floats]]
 class Departures:
     """Parameters whose sd is estimated, or known.
 
-    Attributes
-    ----------
-    name, dim, labels
-        What is read off them: a variable of the fit's posterior, its dimension and coordinates.
-    around
-        Whether it is around the exposed phase's log hazard ratio.
-    prior
-        Prior of the sd.
-    relative : ndarray, shape (parameter,)
-        Prior sds over that sd.
-    basis : ndarray, shape (label, parameter)
-        What the variable is of the parameters.
-    label_of : function
-        Gives for an interval, states and patterns, (group,), the label that each group belongs to,
-        and what the variable counts in it (0 or 1), each of shape (group,).
+    `name`, `dim`, `labels`: what is read off them: a variable of the fit's posterior, its dimension
+    and coordinates.
+    `around`: whether it is around the exposed phase's log hazard ratio.
+    `prior`: prior of the sd.
+    `relative`, shape (parameter,): prior sds over that sd.
+    `basis`, shape (label, parameter): what the variable is of the parameters.
+    `label_of`: gives for an interval, states and patterns, (group,), the label that each group
+    belongs to, and what the variable counts in it (0 or 1), each of shape (group,).
     """
 
     name: str

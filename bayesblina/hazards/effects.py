@@ -29,41 +29,29 @@ class Design:
     own, and of subgroups, in which the exposed phase has an effect of its own; most models have one
     class. Those of the current patients come first.
 
-    Attributes
-    ----------
-    effects : tuple of str
-        Phases that have an effect, the exposed one first.
-    contrast : ndarray, shape (state, effect)
-        Indicators; the reference has none. States are the entries of the person-time's dimension
-        ``phase``: the phases, of which one may be cut by time since entering it.
-    exposed : ndarray, shape (state,)
-        1 for the exposed phase.
-    pieces : ndarray, shape (state, piece)
-        Indicators of the exposed phase's pieces by time since entry; no columns unless it is cut.
-    term_names : tuple of str
-        Covariate terms.
-    terms : ndarray, shape (pattern, term)
-        Standardised terms of each pattern.
-    columns : ndarray of int, shape (term,)
-        Their columns in the person-time's ``design``.
-    centre, scale : ndarray, shape (term,)
-        What was subtracted from the raw terms and what they were divided by.
-    strata, subgroups : tuple of str
-        Levels; one empty name where there are none.
-    blocks : int
-        Number of sources that have classes of their own, the current patients among them; 1 where
-        all patients share them.
-    class_of : ndarray of int, shape (pattern,)
-        Class: (source x number of strata + stratum) x number of subgroups + subgroup.
-    groups : tuple of str
-        Levels whose hazards differ at random, or the patterns (patients); empty where none do.
-    group_of : ndarray of int, shape (pattern,)
-        Group of each pattern; 0 where there are none.
-    sources : tuple of str
-        External sources whose hazards may differ; empty where there are none, or where they
-        count as the current patients do.
-    source_of : ndarray of int, shape (pattern,)
-        0 for current patients, else the source's position from 1 on.
+    `effects`: phases that have an effect, the exposed one first.
+    `contrast`, shape (state, effect): indicators; the reference has none. States are the entries of
+    the person-time's dimension ``phase``: the phases, of which one may be cut by time since
+    entering it.
+    `exposed`, shape (state,): 1 for the exposed phase.
+    `pieces`, shape (state, piece): indicators of the exposed phase's pieces by time since entry; no
+    columns unless it is cut.
+    `term_names`: covariate terms.
+    `terms`, shape (pattern, term): standardised terms of each pattern.
+    `columns`, shape (term,): their columns in the person-time's ``design``.
+    `centre`, `scale`, shape (term,): what was subtracted from the raw terms and what they were
+    divided by.
+    `strata`, `subgroups`: levels; one empty name where there are none.
+    `blocks`: number of sources that have classes of their own, the current patients among them; 1
+    where all patients share them.
+    `class_of`, shape (pattern,): class: (source x number of strata + stratum) x number of subgroups
+    + subgroup.
+    `groups`: levels whose hazards differ at random, or the patterns (patients); empty where none
+    do.
+    `group_of`, shape (pattern,): group of each pattern; 0 where there are none.
+    `sources`: external sources whose hazards may differ; empty where there are none, or where they
+    count as the current patients do.
+    `source_of`, shape (pattern,): 0 for current patients, else the source's position from 1 on.
     """
 
     effects: tuple[str, ...]
@@ -131,18 +119,7 @@ class Design:
         return np.asarray(self.source_of == 0)
 
     def standardised(self, raw: Floats) -> Floats:
-        """Standardise covariate terms of other patients.
-
-        Parameters
-        ----------
-        raw : ndarray, shape (pattern, raw term)
-            Terms, as in the person-time's ``design``.
-
-        Returns
-        -------
-        ndarray, shape (pattern, term)
-            Standardised terms.
-        """
+        """Standardise covariate terms of other patients, as in the person-time's ``design``."""
         return np.asarray((raw[:, self.columns] - self.centre) / self.scale)
 
 
@@ -155,7 +132,11 @@ def make_design(person_time: PersonTime, definition: ModelDefinition) -> Design:
     """
     roles = require_roles(
         definition,
-        {one.name: one.levels for one in person_time.covariates if one.kind == "categorical"},
+        {
+            covariate.name: covariate.levels
+            for covariate in person_time.covariates
+            if covariate.kind == "categorical"
+        },
     )
     role = person_time.table["role"].values
     treatment = np.asarray(person_time.table["treatment"].values).astype(str)
@@ -225,19 +206,10 @@ def levels_of(
 ) -> tuple[tuple[str, ...], Ints]:
     """Read a categorical covariate's levels back off covariate terms.
 
-    Parameters
-    ----------
-    covariate
-        Its name; None for no covariate.
-    raw : ndarray, shape (pattern, raw term)
-        Terms, as in the person-time's ``design``.
-
-    Returns
-    -------
-    levels : tuple of str
-        Levels, the reference first; one empty name without a covariate.
-    level : ndarray of int, shape (pattern,)
-        Level of each pattern.
+    `covariate`: its name; None for no covariate.
+    `raw`, shape (pattern, raw term): terms, as in the person-time's ``design``.
+    Result: `levels`: levels, the reference first; one empty name without a covariate.
+    `level`, shape (pattern,): level of each pattern.
     """
     level = np.zeros(raw.shape[0], dtype=np.int64)
     if covariate is None:

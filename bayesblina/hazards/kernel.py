@@ -27,23 +27,15 @@ class Kernel:
     Both functions take pointers: slices and views of arrays would take numba longer to compile
     than everything else.
 
-    Attributes
-    ----------
-    function
-        Takes the dimension, the point, the data, the sizes and where to put the gradient, and
-        gives the log density.
-    expand
-        Takes the point, the data, the sizes and where to put the variables that are no
-        coordinates of the point, in the order of `extra_names`.
-    extra_names
-        Names of these variables.
-    name
-        Tells kernels apart.
-    data_names
-        Names of the model's data, in the order in which the data hold them.
-    dims
-        Names of the model's dimensions, in the order in which the sizes hold them. Where each of
-        the data begins follows, and then the shapes of the data, each in full.
+    `function`: takes the dimension, the point, the data, the sizes and where to put the gradient,
+    and gives the log density.
+    `expand`: takes the point, the data, the sizes and where to put the variables that are no
+    coordinates of the point, in the order of `extra_names`.
+    `extra_names`: names of these variables.
+    `name`: tells kernels apart.
+    `data_names`: names of the model's data, in the order in which the data hold them.
+    `dims`: names of the model's dimensions, in the order in which the sizes hold them. Where each
+    of the data begins follows, and then the shapes of the data, each in full.
     """
 
     function: Callable[..., Any]
@@ -60,11 +52,6 @@ def _dot(left: Any, i: int, right: Any, j: int, count: int) -> Any:
     Four sums run side by side: the processor need not wait for each addition, and their order is
     the same on every machine. Runs are named by where they begin: a slice of an array would take
     numba longer to compile than the whole function.
-
-    Parameters
-    ----------
-    i, j
-        Where the runs begin.
     """
     fours = count - count % 4
     first, second, third, fourth = 0.0, 0.0, 0.0, 0.0

@@ -24,19 +24,14 @@ PATIENT_NODES = 51
 class LogHazard:
     """Log hazards of one endpoint by draw: a part of the class and one of the pattern.
 
-    Attributes
-    ----------
-    shared : ndarray, shape (draws, class, interval, state)
-        What the patterns of a class share.
-    ratio : ndarray, shape (draws, class, interval, state)
-        The log hazard ratio in it: of each state against the reference.
-    pattern : ndarray, shape (draws, pattern)
-        Log hazard ratio of each pattern against mean covariates, with its group's effect.
-    class_of : ndarray of int, shape (pattern,)
-        Class of each pattern.
-    cured : ndarray, shape (draws, pattern), or None
-        Log odds of being cured as patients come under observation; hazards are of those who are
-        not. None in a model without cured patients.
+    `shared`, shape (draws, class, interval, state): what the patterns of a class share.
+    `ratio`, shape (draws, class, interval, state): the log hazard ratio in it: of each state
+    against the reference.
+    `pattern`, shape (draws, pattern): log hazard ratio of each pattern against mean covariates,
+    with its group's effect.
+    `class_of`, shape (pattern,): class of each pattern.
+    `cured`, shape (draws, pattern): log odds of being cured as patients come under observation;
+    hazards are of those who are not. None in a model without cured patients.
     """
 
     shared: Floats
@@ -47,18 +42,7 @@ class LogHazard:
 
 
 def flat_draws(posterior: xr.Dataset, name: str, *dims: str) -> Floats:
-    """Take a variable's draws as one array with all draws in front.
-
-    Parameters
-    ----------
-    posterior
-        Dataset over (chain, draw, ...).
-
-    Returns
-    -------
-    ndarray, shape (chain * draw, ...)
-        The draws, chain by chain.
-    """
+    """Take a variable's draws as one array (chain * draw, ...), chain by chain."""
     values = posterior[name].transpose("chain", "draw", *dims).values
     return np.asarray(values.reshape(-1, *values.shape[2:]), dtype=np.float64)
 
@@ -89,13 +73,7 @@ def log_hazard(posterior: xr.Dataset, design: Design, *, endpoint: str) -> LogHa
 
 
 def phase_ratios(posterior: xr.Dataset, design: Design, *, endpoint: str, intervals: int) -> Floats:
-    """Work out the log hazard ratios of the states against the reference, by draw.
-
-    Returns
-    -------
-    ndarray, shape (draws, class, interval, state)
-        Log hazard ratios.
-    """
+    """Log hazard ratios of the states against the reference, (draws, class, interval, state)."""
     own = posterior.sel(endpoint=endpoint)
     phase = flat_draws(own, "log_hazard_ratio", "effect") @ design.contrast.T
     # (draws, subgroup, interval, state)
@@ -125,17 +103,9 @@ def phase_ratios(posterior: xr.Dataset, design: Design, *, endpoint: str, interv
 def cured_log_odds(
     posterior: xr.Dataset, design: Design, terms: Floats, *, endpoint: str
 ) -> Floats | None:
-    """Log odds of being cured as patients come under observation.
+    """Log odds of being cured as patients come under observation, (draws, pattern).
 
-    Parameters
-    ----------
-    terms : ndarray, shape (pattern, term)
-        Standardised terms.
-
-    Returns
-    -------
-    ndarray, shape (draws, pattern), or None
-        Log odds; None in a model without cured patients.
+    None in a model without cured patients.
     """
     if "cured_log_odds" not in posterior:
         return None
@@ -147,36 +117,14 @@ def cured_log_odds(
 
 
 def hazard_of_segments(hazards: LogHazard, segments: Segments, pattern_of: Ints) -> Floats:
-    """Cumulative hazard within segments of follow-up, of patients who are not cured.
-
-    Parameters
-    ----------
-    pattern_of : ndarray of int, shape (patient,)
-        Pattern of each patient.
-
-    Returns
-    -------
-    ndarray, shape (draws, segment)
-        Hazard times length.
-    """
+    """Cumulative hazard within segments, (draws, segment), of patients who are not cured."""
     pattern = pattern_of[segments.patient]
     shared = hazards.shared[:, hazards.class_of[pattern], segments.interval, segments.state]
     return np.asarray(np.exp(shared + hazards.pattern[:, pattern]) * segments.length)
 
 
 def relative_of(posterior: xr.Dataset, design: Design, terms: Floats, *, endpoint: str) -> Floats:
-    """Log hazard ratios of covariates against their means.
-
-    Parameters
-    ----------
-    terms : ndarray, shape (pattern, term)
-        Standardised terms.
-
-    Returns
-    -------
-    ndarray, shape (draws, pattern)
-        Log hazard ratios.
-    """
+    """Log hazard ratios of covariates against their means, (draws, pattern)."""
     if not design.term_names:
         return np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], terms.shape[0]))
     return flat_draws(posterior.sel(endpoint=endpoint), "coefficient", "term") @ terms.T
@@ -185,10 +133,7 @@ def relative_of(posterior: xr.Dataset, design: Design, terms: Floats, *, endpoin
 def group_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Floats:
     """Log hazard ratios of the patterns' groups against the average group.
 
-    Returns
-    -------
-    ndarray, shape (draws, pattern), or (draws, 1) where there are no groups
-        Log hazard ratios.
+    Over (draws, pattern), or (draws, 1) where there are no groups.
     """
     if "patient_effect" in posterior:
         return np.asarray(flat_draws(posterior, "patient_effect", "pattern")[:, design.group_of])
@@ -201,11 +146,8 @@ def group_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Fl
 def source_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Floats:
     """Log hazard ratios of the patterns' sources against current patients of like covariates.
 
-    Returns
-    -------
-    ndarray, shape (draws, pattern), or (draws, 1) where there are no sources
-        Log hazard ratios in the reference phase, of the level and of covariates; 0 for current
-        patients.
+    Result, shape (draws, pattern) or (draws, 1) where there are no sources: log hazard ratios in
+    the reference phase, of the level and of covariates; 0 for current patients.
     """
     own = posterior.sel(endpoint=endpoint)
     total = np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], 1))
@@ -222,13 +164,7 @@ def source_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> F
 
 
 def group_sd(posterior: xr.Dataset, *, endpoint: str) -> Floats | None:
-    """Sd of the log hazards of groups, by draw.
-
-    Returns
-    -------
-    ndarray, shape (draws,), or None
-        The sds; None in a model without groups.
-    """
+    """Sd of the log hazards of groups, by draw; None in a model without groups."""
     if "patient_sd" in posterior:
         return flat_draws(posterior, "patient_sd", "shape")[:, 0]
     if "group_sd" in posterior:
@@ -242,10 +178,7 @@ def new_group_nodes() -> tuple[Floats, Floats]:
     Equal steps: survival falls from 1 to 0 within a narrow range of effects when the sd is large,
     where the nodes of Gauss and Hermite thin out. With an sd of 2 the error is below 1e-6.
 
-    Returns
-    -------
-    nodes, weights : ndarray, shape (node,)
-        The weights sum to 1.
+    Result: `nodes`, `weights`, shape (node,): the weights sum to 1.
     """
     nodes = np.linspace(-REACH, REACH, NODES)
     weights = np.exp(-(nodes**2) / 2.0)
@@ -253,13 +186,7 @@ def new_group_nodes() -> tuple[Floats, Floats]:
 
 
 def normal_nodes(count: int) -> tuple[Floats, Floats]:
-    """Nodes and weights of Gauss-Hermite quadrature over a standard normal.
-
-    Returns
-    -------
-    nodes, weights : ndarray, shape (node,)
-        The weights sum to 1.
-    """
+    """Nodes of Gauss-Hermite quadrature over a standard normal, and weights that sum to 1."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(count)
     return np.asarray(nodes), np.asarray(weights / weights.sum())
 
@@ -274,18 +201,10 @@ def hazards_of_patients(
 ) -> tuple[LogHazard, Ints]:
     """Work out the log hazards of single patients, with their own covariates.
 
-    Parameters
-    ----------
-    rows : ndarray of int, shape (patient,), optional
-        Positions of the patients; all by default.
-
-    Returns
-    -------
-    hazard : LogHazard
-        By pattern, of the patterns that these patients have; where continuous covariates are
-        compressed each patient is one.
-    pattern : ndarray of int, shape (patient,)
-        Pattern of each patient there.
+    `rows`, shape (patient,): positions of the patients; all by default.
+    Result: `hazard`: by pattern, of the patterns that these patients have; where continuous
+    covariates are compressed each patient is one.
+    `pattern`, shape (patient,): pattern of each patient there.
     """
     own, pattern = _design_of_patients(person_time, design, rows)
     return log_hazard(posterior, own, endpoint=endpoint), pattern
@@ -320,16 +239,9 @@ def total_log_likelihood(
 ) -> Floats:
     """Log-likelihood of all patients together, from events and person-time by cell.
 
-    Parameters
-    ----------
-    endpoint
-        Endpoint; None for all endpoints together.
-
-    Returns
-    -------
-    ndarray, shape (chain * draw,)
-        The sum of `patient_log_likelihood`, where hazards are those of patterns: not for models in
-        which some are cured or single patients have effects.
+    `endpoint`: None for all endpoints together.
+    Result, shape (chain * draw,): the sum of `patient_log_likelihood`, where hazards are those of
+    patterns: not for models in which some are cured or single patients have effects.
     """
     total = np.zeros(posterior.sizes["chain"] * posterior.sizes["draw"])
     for index, name in enumerate(person_time.endpoints):
@@ -366,12 +278,9 @@ def patient_log_likelihood(
 
     Over (chain, draw, patient); 0 for patients who do not contribute to the endpoint.
 
-    Parameters
-    ----------
-    endpoint
-        Endpoint; None for all endpoints together.
-    rows : ndarray of int, shape (patient,), optional
-        Positions of the patients wanted; all by default. Of a sample of patients it is theirs.
+    `endpoint`: None for all endpoints together.
+    `rows`, shape (patient,): positions of the patients wanted; all by default. Of a sample of
+    patients it is theirs.
     """
     names = person_time.endpoints if endpoint is None else (endpoint,)
     integrated = "patient_effect" in posterior

@@ -35,13 +35,7 @@ BOUNDARY = 4.0
 
 
 def baseline_part(bench: Workbench) -> Any:
-    """Add the baseline.
-
-    Returns
-    -------
-    tensor, shape (curve, interval)
-        Log baseline hazards.
-    """
+    """Add the baseline: log hazards over (curve, interval)."""
     kind = bench.definition.baseline
     if isinstance(kind, Free):
         raise SpecError(

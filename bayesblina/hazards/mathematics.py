@@ -45,8 +45,6 @@ DIFFERENCES: dict[Part, tuple[str, str, str, str]] = {
 def mathematics(definition: ModelDefinition) -> str:
     """Write a model's hazard, likelihood and priors.
 
-    Examples
-    --------
     >>> from bayesblina import load_model
     >>> print(mathematics(load_model("free")).splitlines()[0])
     log h[e, i](t) = b[e](t) + r[e, k] + x[i]'c[e]

@@ -62,15 +62,12 @@ def source_parts(
 class Sources:
     """What external patients' log hazards differ by.
 
-    Attributes
-    ----------
-    by_course : tensor, shape (endpoint, block, stratum, interval), or None
-        Log baseline hazards of current patients, who come first, and of each source at their level;
-        None where all have those of the current ones.
-    by_state : tensor, shape (endpoint, block, state), or None
-        Differences of phases' log hazard ratios.
-    by_pattern : tensor, shape (endpoint, pattern), or None
-        Differences of the level and of covariates' log hazard ratios, 0 for current patients.
+    `by_course`, shape (endpoint, block, stratum, interval): log baseline hazards of current
+    patients, who come first, and of each source at their level; None where all have those of the
+    current ones.
+    `by_state`, shape (endpoint, block, state): differences of phases' log hazard ratios.
+    `by_pattern`, shape (endpoint, pattern): differences of the level and of covariates' log hazard
+    ratios, 0 for current patients.
     """
 
     by_course: Any
@@ -81,14 +78,9 @@ class Sources:
 def source_part(bench: Workbench, baseline: Any, ratio: Any, slope: Any) -> Sources:
     """Add hazards of external patients that may differ from those of the current ones.
 
-    Parameters
-    ----------
-    baseline : tensor, shape (endpoint, stratum, interval)
-        Log baseline hazards of the current patients.
-    ratio : tensor, shape (endpoint, effect)
-        Their log hazard ratios of phases.
-    slope : tensor, shape (endpoint, term), or None
-        Their log hazard ratios of covariates.
+    `baseline`, shape (endpoint, stratum, interval): log baseline hazards of the current patients.
+    `ratio`, shape (endpoint, effect): their log hazard ratios of phases.
+    `slope`, shape (endpoint, term): their log hazard ratios of covariates.
     """
     definition, design = bench.definition, bench.design
     parts = source_parts(definition, bench.person_time, design)
@@ -274,10 +266,7 @@ def _differences(
 def mixture_of(prior: Mixture) -> tuple[Floats, Floats, Floats]:
     """Weights, means and sds of a mixture's close and far part.
 
-    Returns
-    -------
-    weights, means, sds : ndarray, shape (2,)
-        The close part first.
+    Result: `weights`, `means`, `sds`, shape (2,): the close part first.
     """
     return (
         np.array([prior.probability, 1.0 - prior.probability]),

@@ -21,13 +21,10 @@ from bayesblina.person_time.cells import PersonTime
 def follow_up_of(person_time: PersonTime) -> dict[str, Floats]:
     """Lay out patients' follow-up, in cells, for the likelihood of a mixture cure model.
 
-    Returns
-    -------
-    dict of ndarray
-        ``survived``, shape (endpoint, patient): weight of patients who are event-free at the end of
-        their follow-up, 0 for others. ``follow_up_first``, shape (endpoint, patient + 1): where
-        each patient's entries in the next two begin. ``follow_up_cell``, ``follow_up_time``, shape
-        (entry,): cell of an endpoint (interval x states + state), and time at risk in it.
+    Result: ``survived``, shape (endpoint, patient): weight of patients who are event-free at the
+    end of their follow-up, 0 for others. ``follow_up_first``, shape (endpoint, patient + 1): where
+    each patient's entries in the next two begin. ``follow_up_cell``, ``follow_up_time``, shape
+    (entry,): cell of an endpoint (interval x states + state), and time at risk in it.
     """
     person_cells = [person_time.patient_cells(name) for name in person_time.endpoints]
     begins = np.cumsum([0, *(cells.data.size for cells in person_cells)])
@@ -43,13 +40,7 @@ def follow_up_of(person_time: PersonTime) -> dict[str, Floats]:
 
 
 def survivors(person_time: PersonTime) -> Floats:
-    """Weights of the patients who are event-free at the end of their follow-up.
-
-    Returns
-    -------
-    ndarray, shape (endpoint, patient)
-        Weights; 0 for patients with the event or without follow-up.
-    """
+    """Weights, (endpoint, patient), of those event-free at the end of their follow-up; else 0."""
     people = person_time.people
     free = np.isfinite(people["exit"].values) & ~people["event"].values
     return np.asarray(free * people["weight"].values)
@@ -58,13 +49,6 @@ def survivors(person_time: PersonTime) -> Floats:
 def log_survival(log_odds: Floats, cumulative: Floats) -> Floats:
     """Logarithm of the survival of patients of whom some are cured.
 
-    Returns
-    -------
-    ndarray
-        Log survival, of the shape that the two make together.
-
-    Examples
-    --------
     >>> float(np.exp(log_survival(np.array(0.0), np.array(np.inf))))
     0.5
     """
@@ -74,15 +58,9 @@ def log_survival(log_odds: Floats, cumulative: Floats) -> Floats:
 def cured_given_survival(log_odds: Floats, cumulative: Floats | float = 0.0) -> Floats:
     """Probability that patients who are still event-free are cured: at entry, or later on.
 
-    Parameters
-    ----------
-    log_odds
-        Log odds of being cured at entry.
-    cumulative
-        Cumulative hazard since, of those who are not cured.
+    `log_odds`: log odds of being cured at entry.
+    `cumulative`: cumulative hazard since, of those who are not cured.
 
-    Examples
-    --------
     >>> float(cured_given_survival(np.array(0.0), np.array(0.0)))
     0.5
     """
@@ -93,14 +71,10 @@ def cured_given_survival(log_odds: Floats, cumulative: Floats | float = 0.0) -> 
 class Segments:
     """One endpoint's follow-up in parts within which no hazard changes, in the order of time.
 
-    Attributes
-    ----------
-    patient, state, piece : ndarray of int, shape (segment,)
-        Whose it is, the state, and the piece between the points at which it was cut.
-    interval : ndarray of int, shape (segment,)
-        The model's interval.
-    length : ndarray, shape (segment,)
-        Its length, greater than 0.
+    `patient`, `state`, `piece`, shape (segment,): whose it is, the state, and the piece between the
+    points at which it was cut.
+    `interval`, shape (segment,): the model's interval.
+    `length`, shape (segment,): its length, greater than 0.
     """
 
     patient: Ints
@@ -124,10 +98,8 @@ def segments_of(
 ) -> Segments:
     """Cut the follow-up of one endpoint.
 
-    Parameters
-    ----------
-    points : ndarray, shape (n_pieces - 1,), optional
-        Where to cut, the model's cut points among them; by default only those.
+    `points`, shape (n_pieces - 1,): where to cut, the model's cut points among them; by default
+    only those.
     """
     cuts = person_time.cuts
     rows = person_time.episodes["endpoint"].values == person_time.endpoints.index(endpoint)
@@ -150,20 +122,9 @@ def segments_of(
 def passed_before(hazard: Floats, patient: Ints) -> Floats:
     """Cumulative hazard of each segment's patient from entry to the segment's beginning.
 
-    Parameters
-    ----------
-    hazard : ndarray, shape (segment, draws)
-        Hazard of each segment times its length.
-    patient : ndarray of int, shape (segment,)
-        Whose it is; a patient's segments follow each other.
+    `hazard`, shape (segment, draws): hazard of each segment times its length.
+    `patient`, shape (segment,): whose it is; a patient's segments follow each other.
 
-    Returns
-    -------
-    ndarray, shape (segment, draws)
-        Cumulative hazards.
-
-    Examples
-    --------
     >>> passed_before(np.array([[1.0], [2.0], [4.0]]), np.array([0, 0, 1]))[:, 0]
     array([0., 1., 0.])
     """
@@ -179,20 +140,12 @@ def passed_before(hazard: Floats, patient: Ints) -> Floats:
 def expected_events(hazard: Floats, patient: Ints, log_odds: Floats | None) -> Floats:
     """Events expected in each segment given survival to its beginning.
 
-    Parameters
-    ----------
-    hazard : ndarray, shape (segment, draws)
-        Hazard of each segment, of those who are not cured, times its length.
-    patient : ndarray of int, shape (segment,)
-        Whose it is; a patient's segments follow each other.
-    log_odds : ndarray, shape (segment, draws), or None
-        Log odds of being cured at entry; None where nobody is.
-
-    Returns
-    -------
-    ndarray, shape (segment, draws)
-        What the event process's intensity adds up to: minus the logarithm of survival through the
-        segment given survival to its beginning.
+    `hazard`, shape (segment, draws): hazard of each segment, of those who are not cured, times its
+    length.
+    `patient`, shape (segment,): whose it is; a patient's segments follow each other.
+    `log_odds`, shape (segment, draws): log odds of being cured at entry; None where nobody is.
+    Result, shape (segment, draws): what the event process's intensity adds up to: minus the
+    logarithm of survival through the segment given survival to its beginning.
     """
     if log_odds is None:
         return hazard
@@ -204,20 +157,6 @@ def expected_events(hazard: Floats, patient: Ints, log_odds: Floats | None) -> F
 def sums(values: Floats, place: Ints, size: int) -> Floats:
     """Add rows up by place.
 
-    Parameters
-    ----------
-    values : ndarray, shape (row, draws)
-        Values.
-    place : ndarray of int, shape (row,)
-        Where each row belongs.
-
-    Returns
-    -------
-    ndarray, shape (place, draws)
-        Sums.
-
-    Examples
-    --------
     >>> sums(np.array([[1.0], [2.0], [4.0]]), np.array([1, 0, 1]), 2)[:, 0]
     array([2., 5.])
     """

@@ -28,16 +28,11 @@ Sampler = Callable[[np.random.Generator, int], Floats]
 class Workbench:
     """What the parts of one model are made from, and what they leave behind.
 
-    Attributes
-    ----------
-    definition, person_time, design, curves
-        The model, the data and what was worked out from them.
-    curve
-        Name of the dimension of baseline curves: ``"endpoint"``, or ``"curve"`` with strata.
-    priors : dict
-        Of parameters with a meaning of their own: dimensions and a sampler of the prior.
-    start : dict of ndarray
-        Where chains start, for variables that should not start near 0.
+    `definition`, `person_time`, `design`, `curves`: the model, the data and what was worked out
+    from them.
+    `curve`: name of the dimension of baseline curves: ``"endpoint"``, or ``"curve"`` with strata.
+    `priors`: of parameters with a meaning of their own: dimensions and a sampler of the prior.
+    `start`: where chains start, for variables that should not start near 0.
     """
 
     definition: ModelDefinition
@@ -98,12 +93,8 @@ class Workbench:
 def adapted(name: str, sd: Any, *, likely: Any, mean: Any = 0.0, dims: tuple[str, ...]) -> Any:
     """Add variables with ``Normal(mean, sd)`` priors in coordinates that suit the data.
 
-    Parameters
-    ----------
-    sd
-        Prior sds in units in which the likelihood has an sd of about 1.
-    likely
-        Where the likelihood is, about; only the sampler's speed depends on it.
+    `sd`: prior sds in units in which the likelihood has an sd of about 1.
+    `likely`: where the likelihood is, about; only the sampler's speed depends on it.
     """
     wide = pt.sqrt(1.0 + sd**2)
     shrink = sd / wide

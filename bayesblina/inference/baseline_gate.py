@@ -146,29 +146,13 @@ def worst(states: pd.Series) -> State:
 
     ``"failed"`` before ``"told"`` before ``"not compared"`` before ``"passed"``; ``"not compared"``
     of none.
-
-    Examples
-    --------
-    >>> worst(pd.Series(["passed", "told"])), worst(pd.Series([], dtype=str))
-    ('told', 'not compared')
     """
     there = set(states)
     return next((state for state in STATES if state in there), "not compared")
 
 
 def not_compared(reason: str, endpoints: tuple[str, ...] = ()) -> BaselineGate:
-    """Say that nothing was compared.
-
-    Parameters
-    ----------
-    endpoints
-        Endpoints; one row each.
-
-    Examples
-    --------
-    >>> not_compared("there is no partial likelihood", ("os",))
-    BaselineGate(not compared with a model without a baseline: there is no partial likelihood)
-    """
+    """Say that nothing was compared."""
     rows: list[dict[str, object]] = [
         {"endpoint": name, "effect": "", "state": "not compared", "reason": reason}
         for name in endpoints or ("",)
@@ -185,27 +169,14 @@ def judge(
 ) -> pd.DataFrame:
     """Hold log hazard ratios against those of a model without a baseline.
 
-    Parameters
-    ----------
-    draws : ndarray, shape (chain, draw, quantity)
-        Log hazard ratios of the fit.
-    companion : ndarray, shape (chain, draw, quantity)
-        The same of the companion; its numbers of chains and draws are its own.
-    effective : ndarray, shape (quantity,), or float, optional
-        Effective number of the companion's draws; by default worked out from them.
-    error : ndarray, shape (quantity,), or float
-        Error of the companion's means that it states itself, such as that of a grid of times.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per quantity, with the columns of `BaselineGate.table` from ``mean`` on.
-
-    Examples
-    --------
-    >>> base = np.random.default_rng(1).normal(size=(4, 1000, 1))
-    >>> judge(0.2 * base + 0.2, 0.2 * base)["state"].tolist()
-    ['failed']
+    `draws`, shape (chain, draw, quantity): log hazard ratios of the fit.
+    `companion`, shape (chain, draw, quantity): the same of the companion; its numbers of chains and
+    draws are its own.
+    `effective`, shape (quantity,) or float: effective number of the companion's draws; by default
+    worked out from them.
+    `error`, shape (quantity,) or float: error of the companion's means that it states itself, such
+    as that of a grid of times.
+    Result: one row per quantity, with the columns of `BaselineGate.table` from ``mean`` on.
     """
     mean, sd, noise = _moments(draws)
     other, other_sd, other_noise = _moments(companion, effective)
@@ -262,18 +233,8 @@ def gate_of(
 ) -> BaselineGate:
     """Compare every log hazard ratio of a fit with that of its companion.
 
-    Parameters
-    ----------
-    posterior
-        Draws of the fit, over (chain, draw, ...).
-    companion
-        Draws of what it is compared with: variables of the same names and dimensions. None where
-        there is nothing to compare with.
-
-    Returns
-    -------
-    BaselineGate
-        The gate. A log hazard ratio that the companion does not have is not compared.
+    `companion`: draws of what it is compared with: variables of the same names and dimensions. None
+    where there is nothing to compare with.
     """
     if companion is None:
         names = tuple(str(name) for name in posterior["endpoint"].values)
@@ -303,13 +264,7 @@ def gate_of(
 
 
 def exposed_sds(posterior: xr.Dataset) -> dict[str, float]:
-    """Posterior sd of each endpoint's log hazard ratio of the exposed phase.
-
-    Parameters
-    ----------
-    posterior
-        Draws over (chain, draw, ...).
-    """
+    """Posterior sd of each endpoint's log hazard ratio of the exposed phase."""
     logs = posterior[RATIO].isel(effect=0).std(("chain", "draw"), ddof=1)
     return {
         str(name): float(sd) for name, sd in zip(logs["endpoint"].values, logs.values, strict=True)
@@ -321,10 +276,7 @@ def stated_of(
 ) -> Floats | None:
     """Look up what a companion says of itself.
 
-    Returns
-    -------
-    ndarray, shape (quantity,), or None
-        The column, for each quantity; None if there is no such table.
+    Result, shape (quantity,): the column, for each quantity; None if there is no such table.
     """
     if stated is None or column not in stated:
         return None
@@ -350,7 +302,7 @@ def _flat(values: xr.DataArray) -> Floats:
 def _labels(values: xr.DataArray) -> list[dict[str, str]]:
     """Name the quantities of a variable over (chain, draw, endpoint, ...)."""
     dims = [str(dim) for dim in values.dims[2:]]
-    coords = [[str(one) for one in values[dim].values] for dim in dims]
+    coords = [[str(value) for value in values[dim].values] for dim in dims]
     index = pd.MultiIndex.from_product(coords, names=dims)
     return [
         {

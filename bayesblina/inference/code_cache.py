@@ -53,15 +53,9 @@ def cache_folder() -> Path:
 def read_entry(key: str) -> tuple[Mapping[str, Any], tuple[bytes, ...]] | None:
     """Read an entry, if there is one that can be trusted.
 
-    Parameters
-    ----------
-    key
-        All that the code depends on, in words; the name of the entry is its hash.
-
-    Returns
-    -------
-    parts : tuple of bytes
-        The code; None instead of both where there is no whole, trusted entry of this key.
+    `key`: all that the code depends on, in words; the name of the entry is its hash.
+    Result: `parts`: the code; None instead of both where there is no whole, trusted entry of this
+    key.
     """
     folder = cache_folder()
     if not _trusted_folder(folder):

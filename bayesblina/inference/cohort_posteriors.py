@@ -35,14 +35,9 @@ LARGEST_LOG_RATIO = 600.0
 class CohortPosteriors:
     """Posteriors of log hazard ratios; NaN for cohorts in which nothing is compared.
 
-    Attributes
-    ----------
-    mode, mean, sd : ndarray, shape (cohort,)
-        Of the log hazard ratio.
-    lower, upper : ndarray, shape (cohort,)
-        The equal-tailed 95 % credible interval.
-    below_zero : ndarray, shape (cohort,)
-        Probability of a hazard ratio below 1.
+    `mode`, `mean`, `sd`, shape (cohort,): of the log hazard ratio.
+    `lower`, `upper`, shape (cohort,): the equal-tailed 95 % credible interval.
+    `below_zero`, shape (cohort,): probability of a hazard ratio below 1.
     """
 
     mode: Floats
@@ -57,13 +52,9 @@ class CohortPosteriors:
 class _Risk:
     """Events of some cohorts: padded where a cohort has fewer than the others.
 
-    Attributes
-    ----------
-    exposed : ndarray, shape (cohort,)
-        Events in the phase.
-    share, rest : ndarray, shape (cohort, event)
-        Share of those at risk at each event who are in the phase, and who are not; 0 and 1 where
-        there is no event, which adds nothing.
+    `exposed`, shape (cohort,): events in the phase.
+    `share`, `rest`, shape (cohort, event): share of those at risk at each event who are in the
+    phase, and who are not; 0 and 1 where there is no event, which adds nothing.
     """
 
     exposed: Floats
@@ -92,33 +83,15 @@ def cohort_posteriors(
 
     NaN where there is no event, or nobody in the phase or out of it.
 
-    Parameters
-    ----------
-    time, start : ndarray, shape (cohort, patient)
-        End of follow-up from 0 on, and start of the phase; infinite where there is none.
-    event : ndarray of bool, shape (cohort, patient)
-        Whether follow-up ends with the event.
-    prior_mean, prior_sd
-        Of the log hazard ratio.
+    `time`, `start`, shape (cohort, patient): end of follow-up from 0 on, and start of the phase;
+    infinite where there is none.
+    `event`, shape (cohort, patient): whether follow-up ends with the event.
+    `prior_mean`, `prior_sd`: of the log hazard ratio.
 
-    Notes
-    -----
     At an event those are at risk whose follow-up has not ended before it; those are in the phase
     who began it before the event, not at it. Means are sums over an equally spaced grid, and
     distribution functions integrals of its sinc interpolation; both converge faster than any power
     of the spacing: Trefethen and Weideman (2014), doi:10.1137/130932132.
-
-    Examples
-    --------
-    >>> found = cohort_posteriors(
-    ...     np.array([[1.0, 2.0, 3.0, 4.0]]),
-    ...     np.array([[np.inf, 0.5, 1.5, np.inf]]),
-    ...     np.array([[True, True, True, False]]),
-    ...     prior_mean=0.0,
-    ...     prior_sd=0.8,
-    ... )
-    >>> found.mean.round(3), found.sd.round(3)
-    (array([0.266]), array([0.678]))
     """
     inside = start < time
     compared = event.any(axis=1) & inside.any(axis=1) & ((time > 0.0) & (start > 0.0)).any(axis=1)

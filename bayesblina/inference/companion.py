@@ -68,29 +68,8 @@ def partial_posterior(
     The draws, and how they were made; or why there are none. Without a prior there may be no
     posterior: the reason then names what nothing identifies.
 
-    Parameters
-    ----------
-    draws
-        Number of draws; fewer are made where there are very many groups of patients.
-
-    Notes
-    -----
     Kalbfleisch (1978), doi:10.1111/j.2517-6161.1978.tb01666.x; Sinha, Ibrahim and Chen (2003),
     doi:10.1093/biomet/90.3.629.
-
-    Examples
-    --------
-    >>> import bayesblina as bb
-    >>> from bayesblina.inference.companion import partial_posterior
-    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
-    >>> question = bb.Question(
-    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
-    ... )
-    >>> found = partial_posterior(
-    ...     bb.load_model("primary"), bb.person_time(cohort, question), seed=1
-    ... )
-    >>> found.draws["log_hazard_ratio"].sizes
-    Frozen({'chain': 1, 'draw': 4000, 'endpoint': 2, 'effect': 1})
     """
     unknown = [name for name in flat if name not in FLAT]
     if unknown:

@@ -43,15 +43,11 @@ _Functions = tuple[list[Any], dict[str, tuple[str, ...]], tuple[Any, ...]]
 class Compiled:
     """The functions of a structure, and the names of what they take and give.
 
-    Attributes
-    ----------
-    functions
-        ``log_density``, with its gradient, and ``expand``: all reported variables of a point.
-    names
-        What the sizes and the data hold, and what ``expand`` adds to the point, in their order:
-        ``dims``, ``data_names``, ``extra_names``.
-    keep
-        numba's compiled code lives only as long as these do.
+    `functions`: ``log_density``, with its gradient, and ``expand``: all reported variables of a
+    point.
+    `names`: what the sizes and the data hold, and what ``expand`` adds to the point, in their
+    order: ``dims``, ``data_names``, ``extra_names``.
+    `keep`: numba's compiled code lives only as long as these do.
     """
 
     functions: Mapping[str, Callback]

@@ -116,13 +116,8 @@ def _criteria(*rows: tuple[str, float, str, bool]) -> pd.DataFrame:
 def assess_weights(posterior: xr.Dataset, weights: pd.DataFrame) -> Convergence:
     """Hold independent draws from weighted proposals against their own criteria.
 
-    Parameters
-    ----------
-    posterior
-        Draws of log hazard ratios.
-    weights : pandas.DataFrame
-        One row per endpoint: ``endpoint``, ``method``, ``pareto_k``, ``effective_draws``, as in
-        the table of a companion.
+    `weights`: one row per endpoint: ``endpoint``, ``method``, ``pareto_k``, ``effective_draws``, as
+    in the table of a companion.
     """
     names, together = _flat(posterior, "chain", "draw", "endpoint")
     by_endpoint = dict(zip(weights["endpoint"], weights["pareto_k"], strict=True))

@@ -37,16 +37,11 @@ NO_COMPANION = Companion(draws=None, table=pd.DataFrame(), reason=NOT_ASKED)
 class Drawing:
     """Draws, and what is said of them.
 
-    Attributes
-    ----------
-    tree
-        Groups ``posterior``, ``prior``, ..., as in `bayesblina.Fit`, without the data.
-    companion
-        The same hazard ratios without a baseline; `NO_COMPANION` where nobody asked for it.
-    engine
-        How they were made.
-    notes, seconds
-        Anything that was not done, and why; and the duration of each stage.
+    `tree`: groups ``posterior``, ``prior``, ..., as in `bayesblina.Fit`, without the data.
+    `companion`: the same hazard ratios without a baseline; `NO_COMPANION` where nobody asked for
+    it.
+    `engine`: how they were made.
+    `notes`, `seconds`: anything that was not done, and why; and the duration of each stage.
     """
 
     tree: xr.DataTree
@@ -234,11 +229,8 @@ def _with_bar(
 def swings(person_time: PersonTime, posterior: xr.Dataset, design: Design) -> list[float]:
     """Find how far log hazards move over the ranges of compressed covariates.
 
-    Returns
-    -------
-    list of float
-        For each compressed covariate the largest absolute log hazard ratio between the middle and
-        an end of its range, in any draw and endpoint.
+    Result: for each compressed covariate the largest absolute log hazard ratio between the middle
+    and an end of its range, in any draw and endpoint.
     """
     compression = person_time.compression
     assert compression is not None

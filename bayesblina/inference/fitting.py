@@ -303,13 +303,9 @@ def fit_person_time(
 ) -> Fit:
     """Fit a model to events and person-time.
 
-    Parameters
-    ----------
-    complete
-        Whether to keep draws from the prior and the patient-level log-likelihood.
-    compared
-        Whether to compare the hazard ratios with those of a model without a baseline; by default
-        where `complete`.
+    `complete`: whether to keep draws from the prior and the patient-level log-likelihood.
+    `compared`: whether to compare the hazard ratios with those of a model without a baseline; by
+    default where `complete`.
     """
     if isinstance(definition.baseline, Free):
         drawn = by_partial_likelihood(
@@ -375,11 +371,8 @@ def _weighting_notes(definition: ModelDefinition, *, weighted: bool) -> list[str
 def weights_of(fit: Fit, cohort: Cohort) -> Floats | None:
     """Find the weights with which a cohort was fitted, as `fit` takes them.
 
-    Returns
-    -------
-    ndarray, shape (patient,), or None
-        In the cohort's order, 1 for patients who do not contribute; None where there were none.
-        What a power prior multiplies by is not in them: the model does so again.
+    Result, shape (patient,): in the cohort's order, 1 for patients who do not contribute; None
+    where there were none. What a power prior multiplies by is not in them: the model does so again.
     """
     if not fit.person_time.weighted:
         return None

@@ -22,36 +22,13 @@ def hamiltonian(
 ) -> Floats:
     """Draw from a density in coordinates whose sds are about 1.
 
-    Parameters
-    ----------
-    density
-        Gives log densities and gradients of many points at once.
-    start : ndarray, shape (chain, coordinate)
-        Where chains start.
-    draws, warm_up
-        Draws kept and not kept, per chain. The size of steps, which all chains share, is set in
-        the warm-up.
+    `density`: gives log densities and gradients of many points at once.
+    `start`, shape (chain, coordinate): where chains start.
+    `draws`, `warm_up`: draws kept and not kept, per chain. The size of steps, which all chains
+    share, is set in the warm-up.
+    Result, shape (chain, draw, coordinate): the draws.
 
-    Returns
-    -------
-    ndarray, shape (chain, draw, coordinate)
-        The draws.
-
-    Notes
-    -----
     Neal (2011), doi:10.1201/b10905-6; numbers of steps are random, so that no path is periodic.
-
-    Examples
-    --------
-    >>> found = hamiltonian(
-    ...     lambda x: (-0.5 * (x**2).sum(axis=1), -x),
-    ...     np.zeros((100, 2)),
-    ...     draws=50,
-    ...     warm_up=50,
-    ...     seed=1,
-    ... )
-    >>> bool(np.abs(found.std(axis=(0, 1)) - 1.0).max() < 0.05)
-    True
     """
     rng = np.random.default_rng(seed)
     point = start.copy()

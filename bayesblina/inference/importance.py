@@ -23,23 +23,9 @@ def student_proposals(
 ) -> tuple[Floats, Floats]:
     """Draw from a multivariate Student t distribution by a scrambled Sobol sequence.
 
-    Parameters
-    ----------
-    count
-        Number of draws; a power of 2 fills the space most evenly.
-
-    Returns
-    -------
-    draws : ndarray, shape (count, dimension)
-        With location 0 and unit scale.
-    log_density : ndarray, shape (count,)
-        Log densities.
-
-    Examples
-    --------
-    >>> draws, log_density = student_proposals(1024, 2, degrees=6.0, seed=1)
-    >>> bool(np.abs(draws.mean(axis=0)).max() < 0.01)
-    True
+    `count`: number of draws; a power of 2 fills the space most evenly.
+    Result: `draws`, shape (count, dimension): with location 0 and unit scale.
+    `log_density`, shape (count,): log densities.
     """
     from scipy.stats import qmc
 
@@ -62,48 +48,22 @@ def student_proposals(
 def pareto_smoothed(log_weights: Floats) -> tuple[Floats, float]:
     """Smooth the largest importance weights, and say how far they can be relied on.
 
-    Parameters
-    ----------
-    log_weights : ndarray, shape (draw,)
-        Logarithms of importance weights of independent draws, up to a constant; minus infinity for
-        none.
-
-    Returns
-    -------
-    weights : ndarray, shape (draw,)
-        Weights that sum to 1.
-    pareto_k
-        Shape of the tail: below 0.5 means have finite variance, above 0.7 they cannot be relied on.
-
-    See Also
-    --------
-    smooth_tails : many rows of weights, of draws that depend on each other.
-
-    Examples
-    --------
-    >>> weights, pareto_k = pareto_smoothed(np.random.default_rng(1).normal(size=4000))
-    >>> bool(abs(weights.sum() - 1.0) < 1e-12), pareto_k < 0.5
-    (True, True)
+    `log_weights`, shape (draw,): logarithms of importance weights of independent draws, up to a
+    constant; minus infinity for none.
+    Result: weights, shape (draw,), which sum to 1, and the shape of the tail, Pareto's k: below 0.5
+    means have finite variance, above 0.7 they cannot be relied on.
     """
-    found, shapes = smooth_tails(log_weights[None])
-    return np.exp(found[0]), float(shapes[0])
+    log_smoothed, shapes = smooth_tails(log_weights[None])
+    return np.exp(log_smoothed[0]), float(shapes[0])
 
 
 def tail_length(size: int, efficiency: ArrayLike = 1.0) -> Ints:
     """Say how many of the largest weights are smoothed.
 
-    Parameters
-    ----------
-    efficiency : array_like
-        Effective number of draws over their number.
+    `efficiency`: effective number of draws over their number.
+    Result: a fifth of the draws at most, and 3 times the square root of the number over the
+    efficiency.
 
-    Returns
-    -------
-    ndarray of int
-        A fifth of the draws at most, and 3 times the square root of the number over the efficiency.
-
-    Examples
-    --------
     >>> tail_length(4000, [1.0, 0.25]).tolist()
     [190, 380]
     """
@@ -115,29 +75,14 @@ def tail_length(size: int, efficiency: ArrayLike = 1.0) -> Ints:
 def smooth_tails(log_weights: Floats, *, efficiency: ArrayLike = 1.0) -> tuple[Floats, Floats]:
     """Smooth the largest importance weights of each row.
 
-    Parameters
-    ----------
-    log_weights : ndarray, shape (row, draw)
-        Logarithms of importance weights, up to a constant; minus infinity for none.
-    efficiency : float or ndarray, shape (row,)
-        Effective number of draws over their number, of what is weighed.
+    `log_weights`, shape (row, draw): logarithms of importance weights, up to a constant; minus
+    infinity for none.
+    `efficiency`, shape (row,): effective number of draws over their number, of what is weighed.
+    Result: `log_weights`, shape (row, draw): logarithms of weights that sum to 1.
+    `pareto_k`, shape (row,): shapes of the tails; 0 where all weights are equal, infinite where
+    there is no tail.
 
-    Returns
-    -------
-    log_weights : ndarray, shape (row, draw)
-        Logarithms of weights that sum to 1.
-    pareto_k : ndarray, shape (row,)
-        Shapes of the tails; 0 where all weights are equal, infinite where there is no tail.
-
-    Notes
-    -----
     Vehtari, Simpson, Gelman, Yao and Gabry (2024), Journal of Machine Learning Research 25 (72).
-
-    Examples
-    --------
-    >>> log_weights, pareto_k = smooth_tails(np.random.default_rng(1).normal(size=(3, 4000)))
-    >>> bool(np.allclose(np.exp(log_weights).sum(axis=1), 1.0)), pareto_k.shape
-    (True, (3,))
     """
     values = log_weights - log_weights.max(axis=1, keepdims=True)
     rows, size = values.shape
@@ -174,22 +119,12 @@ def smooth_tails(log_weights: Floats, *, efficiency: ArrayLike = 1.0) -> tuple[F
 def fit_pareto(excess: Floats) -> tuple[Floats, Floats]:
     """Fit a generalised Pareto distribution to what exceeds a threshold.
 
-    Parameters
-    ----------
-    excess : ndarray, shape (row, n)
-        Excesses, rising; from the first quartile on greater than 0.
+    `excess`, shape (row, n): excesses, rising; from the first quartile on greater than 0.
+    Result: `shape`, `scale`, shape (row,): its parameters, the shape drawn slightly towards 0.5;
+    infinite where it cannot be fitted.
 
-    Returns
-    -------
-    shape, scale : ndarray, shape (row,)
-        Its parameters, the shape drawn slightly towards 0.5; infinite where it cannot be fitted.
-
-    Notes
-    -----
     Zhang and Stephens (2009), doi:10.1198/tech.2009.08017.
 
-    Examples
-    --------
     >>> place = (np.arange(2000) + 0.5) / 2000
     >>> shape, scale = fit_pareto(((1.0 - place) ** -0.5 - 1.0)[None])
     >>> round(float(shape[0]), 1), round(float(scale[0]), 1)
@@ -219,27 +154,11 @@ def fit_pareto(excess: Floats) -> tuple[Floats, Floats]:
 def resample(weights: Floats, count: int, *, key: Floats, rng: np.random.Generator) -> Ints:
     """Turn weighted draws into equally weighted ones by systematic resampling.
 
-    Parameters
-    ----------
-    weights : ndarray, shape (draw,)
-        Weights that sum to 1.
-    count
-        Number of draws wanted.
-    key : ndarray, shape (draw,)
-        What the draws are lined up by: its quantiles keep their shares almost exactly.
-
-    Returns
-    -------
-    ndarray of int, shape (count,)
-        Positions of the draws taken, in random order.
-
-    Examples
-    --------
-    >>> taken = resample(
-    ...     np.array([0.25, 0.75]), 4, key=np.array([0.0, 1.0]), rng=np.random.default_rng(1)
-    ... )
-    >>> sorted(taken.tolist())
-    [0, 1, 1, 1]
+    `weights`, shape (draw,): weights that sum to 1.
+    `count`: number of draws wanted.
+    `key`, shape (draw,): what the draws are lined up by: its quantiles keep their shares almost
+    exactly.
+    Result, shape (count,): positions of the draws taken, in random order.
     """
     order = np.argsort(key, kind="stable")
     passed = np.cumsum(weights[order])

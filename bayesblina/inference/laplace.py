@@ -41,12 +41,8 @@ UNLIKELY = 12.0
 class Spread:
     """Something that is integrated over, from 0 on.
 
-    Attributes
-    ----------
-    high
-        End of its range.
-    precision
-        Of its prior, a half-normal one; 0 for a uniform one.
+    `high`: end of its range.
+    `precision`: of its prior, a half-normal one; 0 for a uniform one.
     """
 
     high: float
@@ -57,22 +53,14 @@ class Spread:
 class Problem:
     """A posterior: parameters with a normal prior, given what spreads them.
 
-    Attributes
-    ----------
-    likelihood
-        The partial likelihood of the parameters.
-    mean, precision : ndarray, shape (coordinate,)
-        Prior of the coordinates, independent normals; a precision of 0 is a flat prior.
-    origin : ndarray, shape (parameter,)
-        Parameters at coordinates of 0.
-    base : ndarray, shape (parameter, coordinate)
-        Takes coordinates to parameters.
-    spreads
-        What is integrated over.
-    axis : ndarray of int, shape (coordinate,)
-        The spread by which a coordinate is multiplied; -1 for none.
-    mixed
-        Gives the base where it depends on the spreads, which then multiply nothing.
+    `likelihood`: the partial likelihood of the parameters.
+    `mean`, `precision`, shape (coordinate,): prior of the coordinates, independent normals; a
+    precision of 0 is a flat prior.
+    `origin`, shape (parameter,): parameters at coordinates of 0.
+    `base`, shape (parameter, coordinate): takes coordinates to parameters.
+    `spreads`: what is integrated over.
+    `axis`, shape (coordinate,): the spread by which a coordinate is multiplied; -1 for none.
+    `mixed`: gives the base where it depends on the spreads, which then multiply nothing.
     """
 
     likelihood: PartialLikelihood
@@ -97,12 +85,7 @@ class Problem:
 class Target:
     """A normal prior times a partial likelihood: a problem, given what spreads its parameters.
 
-    Attributes
-    ----------
-    problem
-        The problem.
-    linear : ndarray, shape (parameter, coordinate)
-        Takes coordinates to parameters.
+    `linear`, shape (parameter, coordinate): takes coordinates to parameters.
     """
 
     problem: Problem
@@ -129,14 +112,9 @@ class Target:
 class Laplace:
     """The normal approximation at the mode.
 
-    Attributes
-    ----------
-    mode : ndarray, shape (coordinate,)
-        Where the density is largest.
-    root : ndarray, shape (coordinate, coordinate)
-        Lower Cholesky factor of the curvature.
-    value
-        Log density at the mode.
+    `mode`, shape (coordinate,): where the density is largest.
+    `root`, shape (coordinate, coordinate): lower Cholesky factor of the curvature.
+    `value`: log density at the mode.
     """
 
     mode: Floats
@@ -169,14 +147,9 @@ class Laplace:
 class Node:
     """A value of what is integrated over, and the rest given it.
 
-    Attributes
-    ----------
-    spreads : tuple of float
-        Coordinates of the spreads.
-    log_weight
-        Log weight of the quadrature times the prior density.
-    target, laplace
-        The density given them, and its normal approximation.
+    `spreads`: coordinates of the spreads.
+    `log_weight`: log weight of the quadrature times the prior density.
+    `target`, `laplace`: the density given them, and its normal approximation.
     """
 
     spreads: tuple[float, ...]
@@ -190,12 +163,8 @@ def find_mode(target: Target, start: Floats | None = None) -> Laplace | None:
 
     None where there is no finite mode.
 
-    Parameters
-    ----------
-    target
-        The density; its logarithm is concave.
-    start : ndarray, shape (coordinate,), optional
-        Where to start; by default at the prior's mean.
+    `target`: the density; its logarithm is concave.
+    `start`, shape (coordinate,): where to start; by default at the prior's mean.
     """
     flat = target.problem.precision == 0.0
     point = np.where(flat, 0.0, target.problem.mean) if start is None else start
@@ -235,7 +204,7 @@ def find_nodes(problem: Problem) -> list[Node] | None:
     """
     if not problem.spreads:
         return _at_nodes(problem, np.zeros((1, 0)), np.zeros(1))
-    box = [(0.0, one.high) for one in problem.spreads]
+    box = [(0.0, spread.high) for spread in problem.spreads]
     scanned = _at_nodes(problem, *_gauss_legendre(box, SCAN_NODES))
     if scanned is None:
         return None
@@ -295,7 +264,7 @@ def _gauss_legendre(box: Sequence[tuple[float, float]], size: int) -> tuple[Floa
 def _at_nodes(
     problem: Problem, places: Floats, log_weights: Floats, *, start: Floats | None = None
 ) -> list[Node] | None:
-    found = []
+    nodes = []
     for place, log_weight in zip(places, log_weights, strict=True):
         spreads = tuple(float(one) for one in place)
         target = problem.at(spreads)
@@ -307,7 +276,7 @@ def _at_nodes(
             -0.5 * spread.precision * one**2
             for spread, one in zip(problem.spreads, spreads, strict=True)
         )
-        found.append(
+        nodes.append(
             Node(
                 spreads=spreads,
                 log_weight=float(log_weight) + prior,
@@ -315,4 +284,4 @@ def _at_nodes(
                 laplace=laplace,
             )
         )
-    return found
+    return nodes

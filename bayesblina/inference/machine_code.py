@@ -23,14 +23,9 @@ _CPOINTERS: dict[str, Any] = {
 class Callback:
     """A function in machine code.
 
-    Attributes
-    ----------
-    address
-        Where it is.
-    ctypes
-        For calls from Python.
-    keep
-        What the code lives in.
+    `address`: where it is.
+    `ctypes`: for calls from Python.
+    `keep`: what the code lives in.
     """
 
     address: int
@@ -41,10 +36,8 @@ class Callback:
 def callback_of(compiled: Any, arguments: Sequence[str]) -> Callback:
     """Hold a callback that numba compiled.
 
-    Parameters
-    ----------
-    arguments
-        Types of its arguments: ``"double*"``, ``"uint64"`` or ``"void*"``; it returns an integer.
+    `arguments`: types of its arguments: ``"double*"``, ``"uint64"`` or ``"void*"``; it returns an
+    integer.
     """
     return _callback(int(compiled.address), arguments, compiled)
 
@@ -52,10 +45,8 @@ def callback_of(compiled: Any, arguments: Sequence[str]) -> Callback:
 def extract(compiled: Any) -> tuple[bytes, dict[str, Any]]:
     """Take a callback's machine code.
 
-    Returns
-    -------
-    symbols : dict
-        ``name``: of the callback; ``needs``: names that the code finds outside itself.
+    Result: `symbols`: ``name``: of the callback; ``needs``: names that the code finds outside
+    itself.
     """
     library = compiled._library
     if library.has_dynamic_globals:

@@ -29,22 +29,8 @@ LEAST_DRAWS = 4
 def rhat(draws: Floats) -> Floats:
     """Rank-normalised split R-hat: the larger one of location and of spread.
 
-    Parameters
-    ----------
-    draws : ndarray, shape (chain, draw, parameter)
-        The draws.
-
-    Returns
-    -------
-    ndarray, shape (parameter,)
-        R-hat; NaN for a parameter that never changes.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> draws = np.random.default_rng(1).normal(size=(4, 1000, 1))
-    >>> bool(rhat(draws)[0] < 1.01)
-    True
+    `draws`, shape (chain, draw, parameter): the draws.
+    Result, shape (parameter,): R-hat; NaN for a parameter that never changes.
     """
 
     def of(split: Floats) -> Floats:
@@ -57,22 +43,9 @@ def rhat(draws: Floats) -> Floats:
 def ess_bulk(draws: Floats) -> Floats:
     """Effective sample size of rank-normalised draws.
 
-    Parameters
-    ----------
-    draws : ndarray, shape (chain, draw, parameter)
-        The draws.
-
-    Returns
-    -------
-    ndarray, shape (parameter,)
-        Effective sample size; the number of draws for a parameter that never changes.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> draws = np.random.default_rng(1).normal(size=(4, 1000, 1))
-    >>> bool(ess_bulk(draws)[0] > 3000)
-    True
+    `draws`, shape (chain, draw, parameter): the draws.
+    Result, shape (parameter,): effective sample size; the number of draws for a parameter that
+    never changes.
     """
     return _by_block(lambda split: _ess(_normal_scores(split)), draws)
 
@@ -80,22 +53,9 @@ def ess_bulk(draws: Floats) -> Floats:
 def ess_tail(draws: Floats) -> Floats:
     """Effective sample size of the 5 % and 95 % quantiles: the smaller one.
 
-    Parameters
-    ----------
-    draws : ndarray, shape (chain, draw, parameter)
-        The draws.
-
-    Returns
-    -------
-    ndarray, shape (parameter,)
-        Effective sample size; the number of draws for a parameter that never changes.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> draws = np.random.default_rng(1).normal(size=(4, 1000, 1))
-    >>> bool(ess_tail(draws)[0] > 3000)
-    True
+    `draws`, shape (chain, draw, parameter): the draws.
+    Result, shape (parameter,): effective sample size; the number of draws for a parameter that
+    never changes.
     """
     # Quantiles are those of all draws, before the middle one of an odd number is left out.
     finite = np.where(np.isfinite(draws), draws, 0.0)
@@ -107,24 +67,10 @@ def ess_tail(draws: Floats) -> Floats:
 def ess_mean(draws: Floats, *, split: bool = True) -> Floats:
     """Effective sample size of the draws as they are, for the error of their mean.
 
-    Parameters
-    ----------
-    draws : ndarray, shape (chain, draw, parameter)
-        The draws.
-    split
-        Whether chains are split, as ArviZ does; R's ``loo`` does not.
-
-    Returns
-    -------
-    ndarray, shape (parameter,)
-        Effective sample size; the number of draws for a parameter that never changes.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> draws = np.random.default_rng(1).normal(size=(4, 1000, 1))
-    >>> bool(ess_mean(draws)[0] > 3000)
-    True
+    `draws`, shape (chain, draw, parameter): the draws.
+    `split`: whether chains are split, as ArviZ does; R's ``loo`` does not.
+    Result, shape (parameter,): effective sample size; the number of draws for a parameter that
+    never changes.
     """
     return _by_block(_ess, draws, halved=split)
 
@@ -132,22 +78,8 @@ def ess_mean(draws: Floats, *, split: bool = True) -> Floats:
 def mcse_mean(draws: Floats) -> Floats:
     """Monte-Carlo standard error of the mean.
 
-    Parameters
-    ----------
-    draws : ndarray, shape (chain, draw, parameter)
-        The draws.
-
-    Returns
-    -------
-    ndarray, shape (parameter,)
-        Standard errors.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> draws = np.random.default_rng(1).normal(size=(4, 1000, 1))
-    >>> bool(0.01 < mcse_mean(draws)[0] < 0.02)
-    True
+    `draws`, shape (chain, draw, parameter): the draws.
+    Result, shape (parameter,): standard errors.
     """
     finite = np.where(np.isfinite(draws), draws, 0.0)
     return np.asarray(finite.std(axis=(0, 1), ddof=1) / np.sqrt(ess_mean(draws)))
@@ -156,22 +88,9 @@ def mcse_mean(draws: Floats) -> Floats:
 def mcse_median(draws: Floats) -> Floats:
     """Monte-Carlo standard error of the median.
 
-    Parameters
-    ----------
-    draws : ndarray, shape (chain, draw, parameter)
-        The draws.
-
-    Returns
-    -------
-    ndarray, shape (parameter,)
-        Half the distance between the draws one standard error below and above, by rank.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> draws = np.random.default_rng(1).normal(size=(4, 1000, 1))
-    >>> bool(0.01 < mcse_median(draws)[0] < 0.03)
-    True
+    `draws`, shape (chain, draw, parameter): the draws.
+    Result, shape (parameter,): half the distance between the draws one standard error below and
+    above, by rank.
     """
     finite = np.where(np.isfinite(draws), draws, 0.0)
     below = finite <= np.quantile(finite, 0.5, axis=(0, 1))

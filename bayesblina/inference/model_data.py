@@ -48,10 +48,8 @@ def person_time_for(
 ) -> PersonTime:
     """Sum events and person-time as a model needs them.
 
-    Parameters
-    ----------
-    phase_cuts : array_like, shape (n_pieces - 1,), optional
-        Times since entering the exposed phase; only for a model whose effect varies with it.
+    `phase_cuts`, shape (n_pieces - 1,): times since entering the exposed phase; only for a model
+    whose effect varies with it.
     """
     _require_patients(definition, cohort)
     _require_seen_from_the_start(definition, cohort, question)

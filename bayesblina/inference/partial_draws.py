@@ -37,18 +37,11 @@ COARSER = (0.5, 0.25)
 class Drawn:
     """Equally weighted draws.
 
-    Attributes
-    ----------
-    parameters : ndarray, shape (draw, parameter)
-        The draws.
-    method
-        ``"importance"`` or ``"hmc"``.
-    pareto_k
-        Pareto k of the importance weights.
-    effective_draws
-        Number of independent draws that say as much of means.
-    error
-        Error of the means of the first parameters that comes from grouping event times.
+    `parameters`, shape (draw, parameter): the draws.
+    `method`: ``"importance"`` or ``"hmc"``.
+    `pareto_k`: Pareto k of the importance weights.
+    `effective_draws`: number of independent draws that say as much of means.
+    `error`: error of the means of the first parameters that comes from grouping event times.
     """
 
     parameters: Floats
@@ -70,13 +63,10 @@ def draw(
 ) -> Drawn:
     """Draw from a posterior by importance sampling around the modes at the nodes.
 
-    Parameters
-    ----------
-    rougher
-        Likelihoods with times grouped less finely; by default they are worked out.
+    `rougher`: likelihoods with times grouped less finely; by default they are worked out.
     """
     finest = problem.likelihood
-    shares = np.array([one.log_weight + one.laplace.log_evidence for one in nodes])
+    shares = np.array([node.log_weight + node.laplace.log_evidence for node in nodes])
     middle = nodes[int(shares.argmax())]
     point = middle.target.parameters(middle.laplace.mode[None])[0]
     affordable = (BUDGET_GROUPED if grouped else BUDGET) / (max(finest.cost(), 1) * count)
@@ -88,10 +78,10 @@ def draw(
     wanted = int(min(count, max(FEWEST_DRAWS, MOST_PRODUCTS / max(likelihood.cost(), 1))))
     coordinates, node_of, log_proposal = _proposals(nodes, shares, wanted, seed)
     parameters, log_prior = np.empty((node_of.size, problem.origin.size)), np.empty(node_of.size)
-    for number, one in enumerate(nodes):
+    for number, node in enumerate(nodes):
         mine = node_of == number
-        parameters[mine] = one.target.parameters(coordinates[mine])
-        log_prior[mine] = one.log_weight
+        parameters[mine] = node.target.parameters(coordinates[mine])
+        log_prior[mine] = node.log_weight
     log_prior -= 0.5 * (coordinates - problem.mean) ** 2 @ problem.precision
     known = likelihood.value(parameters)
     weights, pareto_k = pareto_smoothed(known + log_prior - log_proposal)
@@ -118,7 +108,7 @@ def draw(
         replace(problem, likelihood=likelihood),
         middle,
         coordinates[taken],
-        np.array([one.spreads for one in nodes])[node_of[taken]],
+        np.array([node.spreads for node in nodes])[node_of[taken]],
         seed=(*seed, 2),
     )
     return Drawn(
@@ -142,12 +132,12 @@ def _proposals(
     ends = np.round(np.cumsum(share) / share.sum() * proposed).astype(np.int64)
     node_of = np.searchsorted(ends, np.arange(proposed), side="right")
     coordinates, log_proposal = np.empty(standard.shape), log_density
-    for number, one in enumerate(nodes):
+    for number, node in enumerate(nodes):
         mine = node_of == number
         size = int(mine.sum())
         if size:
-            coordinates[mine] = one.laplace.mode + standard[mine] @ one.laplace.inverse
-            log_proposal[mine] += one.laplace.log_determinant + log(size / proposed)
+            coordinates[mine] = node.laplace.mode + standard[mine] @ node.laplace.inverse
+            log_proposal[mine] += node.laplace.log_determinant + log(size / proposed)
     return coordinates, node_of, log_proposal
 
 
@@ -184,21 +174,29 @@ def _chains(
     of_spread = (problem.axis[:, None] == np.arange(len(problem.spreads))).astype(np.float64)
 
     def parameters(point: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-        place, spread = mode + point[:, :size] @ inverse, np.exp(centre + scale * point[:, size:])
+        moved, spread = (
+            mode + point[:, :size] @ inverse,
+            np.exp(centre + scale * point[:, size:]),
+        )
         factor = np.concatenate([spread, np.ones((point.shape[0], 1))], axis=1)
         factor = factor[:, np.where(problem.axis < 0, none, problem.axis)]
-        return place, spread, factor, problem.origin + (factor * place) @ problem.base.T
+        return (
+            moved,
+            spread,
+            factor,
+            problem.origin + (factor * moved) @ problem.base.T,
+        )
 
     def density(point: Floats) -> tuple[Floats, Floats]:
-        place, spread, factor, values = parameters(point)
+        moved, spread, factor, values = parameters(point)
         value, gradient = problem.likelihood.gradients(values)
-        away = place - problem.mean
+        away = moved - problem.mean
         value = value - 0.5 * away**2 @ problem.precision - 0.5 * spread**2 @ precision
         value = value + np.log(spread).sum(axis=1)
         by_coordinate = (gradient @ problem.base) * factor
         slope = np.empty(point.shape)
         slope[:, :size] = (by_coordinate - away * problem.precision) @ inverse.T
-        by_spread = (by_coordinate * place) @ of_spread - spread**2 * precision + 1.0
+        by_spread = (by_coordinate * moved) @ of_spread - spread**2 * precision + 1.0
         slope[:, size:] = by_spread * scale
         return value, slope
 

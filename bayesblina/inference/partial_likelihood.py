@@ -29,17 +29,13 @@ PART = 1e-3
 class CoxFit:
     """Maximum partial likelihood.
 
-    Attributes
-    ----------
-    estimate : ndarray, shape (column,)
-        Log hazard ratios; NaN of columns that repeat earlier ones or that have no finite maximum.
-    covariance : ndarray, shape (column, column)
-        Inverse of the observed information; NaN in the rows and columns of such columns.
-    score_test
-        Chi-squared of all other than repeated columns together at 0.
-    converged
-        Whether the maximum was found, in the limit where columns have none of their own; false too
-        if no column has one.
+    `estimate`, shape (column,): log hazard ratios; NaN of columns that repeat earlier ones or that
+    have no finite maximum.
+    `covariance`, shape (column, column): inverse of the observed information; NaN in the rows and
+    columns of such columns.
+    `score_test`: chi-squared of all other than repeated columns together at 0.
+    `converged`: whether the maximum was found, in the limit where columns have none of their own;
+    false too if no column has one.
     """
 
     estimate: Floats
@@ -62,23 +58,14 @@ def fit_cox(
     left out; one that separates the events runs away, and the others are as they are in the limit.
     The estimates of both kinds are NaN.
 
-    Parameters
-    ----------
-    start, stop : ndarray, shape (row,)
-        Rows at risk.
-    event : ndarray of bool, shape (row,)
-        Whether a row ends with the event.
-    columns : ndarray, shape (row, column)
-        Covariates in each row.
+    `start`, `stop`, shape (row,): rows at risk.
+    `event`, shape (row,): whether a row ends with the event.
+    `columns`, shape (row, column): covariates in each row.
 
-    Notes
-    -----
     Risk sets are differences of cumulative sums over rows sorted by start and by stop, so the cost
     does not grow with the number of event times. Andersen and Gill (1982),
     doi:10.1214/aos/1176345976; Efron (1977), doi:10.1080/01621459.1977.10480613.
 
-    Examples
-    --------
     >>> fit = fit_cox(
     ...     np.zeros(4),
     ...     np.array([1.0, 2.0, 3.0, 4.0]),
@@ -137,16 +124,11 @@ def fit_cox(
 class _Risk:
     """Who is at risk at each event: differences of sums over rows in the order of their times.
 
-    Attributes
-    ----------
-    rows, by_start, by_stop : ndarray of int
-        Rows that end with the event, in the order of its time; all rows by start and by stop.
-    begun, ended : ndarray of int, shape (event,)
-        Rows that start, and stop, before each event.
-    first, last : ndarray of int, shape (event,)
-        Where the events tied with it begin and end.
-    gone : ndarray, shape (event,)
-        Share of the tied ones that counts as gone.
+    `rows`, `by_start`, `by_stop`: rows that end with the event, in the order of its time; all rows
+    by start and by stop.
+    `begun`, `ended`, shape (event,): rows that start, and stop, before each event.
+    `first`, `last`, shape (event,): where the events tied with it begin and end.
+    `gone`, shape (event,): share of the tied ones that counts as gone.
     """
 
     rows: Ints

@@ -36,14 +36,9 @@ LARGEST_SD = 5.0
 class Member:
     """Where the parameters of one endpoint stand among all.
 
-    Attributes
-    ----------
-    endpoint
-        Position of the endpoint.
-    first
-        Position of its first parameter: effects, terms and departures follow each other.
-    departures
-        Its parameters whose sd is estimated, or known.
+    `endpoint`: position of the endpoint.
+    `first`: position of its first parameter: effects, terms and departures follow each other.
+    `departures`: its parameters whose sd is estimated, or known.
     """
 
     endpoint: int
@@ -73,17 +68,11 @@ class Member:
 class PartialModel:
     """The posterior of endpoints that share something; mostly of one.
 
-    Attributes
-    ----------
-    problem
-        The posterior.
-    members
-        Its endpoints.
-    grouped
-        Whether event times are grouped.
-    rougher
-        The likelihoods from sums on intervals two and four times as long, where only sums are
-        known.
+    `problem`: the posterior.
+    `members`: its endpoints.
+    `grouped`: whether event times are grouped.
+    `rougher`: the likelihoods from sums on intervals two and four times as long, where only sums
+    are known.
     """
 
     problem: Problem
@@ -116,13 +105,13 @@ def _members(
     definition: ModelDefinition, person_time: PersonTime, design: Design, endpoints: Sequence[int]
 ) -> tuple[tuple[Member, ...], int]:
     """Lay out the parameters of endpoints; also their number."""
-    members, place = [], 0
+    members, first = [], 0
     for index in endpoints:
         parts = departures_of(definition, person_time, design, index)
-        members.append(Member(endpoint=index, first=place, departures=parts))
-        place += len(design.effects) + len(design.term_names)
-        place += sum(part.relative.size for part in parts)
-    return tuple(members), place
+        members.append(Member(endpoint=index, first=first, departures=parts))
+        first += len(design.effects) + len(design.term_names)
+        first += sum(part.relative.size for part in parts)
+    return tuple(members), first
 
 
 def _find(

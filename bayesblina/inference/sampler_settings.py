@@ -14,14 +14,9 @@ from bayesblina.core.errors import SpecError
 class SamplerSettings:
     """How long to sample.
 
-    Parameters
-    ----------
-    draws, tune
-        Draws kept and draws for adaptation, per chain.
-    cores
-        Chains that run at the same time; None means as many as the machine has.
-    target_accept
-        Acceptance rate that the step size is adapted to; None means the model's own.
+    `draws`, `tune`: draws kept and draws for adaptation, per chain.
+    `cores`: chains that run at the same time; None means as many as the machine has.
+    `target_accept`: acceptance rate that the step size is adapted to; None means the model's own.
     """
 
     draws: int = 1000

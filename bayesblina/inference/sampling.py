@@ -53,17 +53,8 @@ def sample(
 ) -> tuple[xr.DataTree, dict[str, float | str]]:
     """Draw from the posterior.
 
-    Parameters
-    ----------
-    seed
-        Seed; the same seed gives the same draws on the same machine.
-    progress
-        Called now and then with (draws finished, draws in all, divergences).
-
-    Returns
-    -------
-    draws : xarray.DataTree
-        Groups ``posterior`` and ``sample_stats``.
+    `progress`: called now and then with (draws finished, draws in all, divergences).
+    Result: `draws`: groups ``posterior`` and ``sample_stats``.
     """
     began = time.perf_counter()
     try:
@@ -248,18 +239,7 @@ def bind(compiled: Compiled, built: BuiltModel) -> Any:
 
 
 def unconstrain(built: BuiltModel, posterior: xr.Dataset) -> Floats:
-    """Take draws to the sampler's own coordinates.
-
-    Parameters
-    ----------
-    posterior
-        Its draws over (chain, draw, ...).
-
-    Returns
-    -------
-    ndarray, shape (chain * draw, dimension)
-        The points.
-    """
+    """Take draws over (chain, draw, ...) to the sampler's own coordinates, a row each."""
     model, parts = built.model, []
     for variable in model.free_RVs:
         draws = flat_draws(posterior, variable.name, *model.named_vars_to_dims[variable.name])
@@ -278,18 +258,9 @@ def unconstrain(built: BuiltModel, posterior: xr.Dataset) -> Floats:
 def evaluate(built: BuiltModel, points: Floats) -> tuple[Floats, xr.Dataset]:
     """Evaluate the density, and all reported variables, at points.
 
-    Parameters
-    ----------
-    points : ndarray, shape (point, dimension)
-        Points in the sampler's coordinates.
-
-    Returns
-    -------
-    log_density : ndarray, shape (point,)
-        Log density of the sampler's coordinates, up to a constant; minus infinity where it is not
-        finite.
-    variables : xarray.Dataset
-        Over (chain, draw, ...), with one chain and a draw for each point.
+    Result: `log_density`, shape (point,): log density of the sampler's coordinates, up to a
+    constant; minus infinity where it is not finite.
+    `variables`: over (chain, draw, ...), with one chain and a draw for each point.
     """
     bound = bind(compiled_of(built), built)
     count, dimension = points.shape

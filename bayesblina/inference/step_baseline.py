@@ -36,13 +36,10 @@ NOTHING = -80.0
 class StepBaseline:
     """Draws of baselines of jumps.
 
-    Attributes
-    ----------
-    log_baseline : xarray.DataArray
-        Log hazards over (chain, draw, endpoint, interval) on the intervals of `jump_cuts`.
-    error
-        Where event times are grouped, the most by which survival falls in a group, on average over
-        draws, in the reference phase at mean covariates: it is off by less. 0 elsewhere.
+    `log_baseline`: log hazards over (chain, draw, endpoint, interval) on the intervals of
+    `jump_cuts`.
+    `error`: where event times are grouped, the most by which survival falls in a group, on average
+    over draws, in the reference phase at mean covariates: it is off by less. 0 elsewhere.
     """
 
     log_baseline: xr.DataArray
@@ -52,15 +49,7 @@ class StepBaseline:
 def jump_cuts(person_time: PersonTime) -> Floats:
     """Place cut points on both sides of every jump.
 
-    Parameters
-    ----------
-    person_time
-        Events and person-time, with single patients; its own cut points do not matter.
-
-    Returns
-    -------
-    ndarray, shape (2 * jumps,)
-        Cut points: each second interval ends at an event time and holds only that.
+    Each second interval ends at an event time and holds only that.
     """
     people = person_time.people
     ends, died = people["exit"].values, people["event"].values
@@ -91,13 +80,8 @@ def step_baseline(
 ) -> StepBaseline:
     """Draw the jumps of the baseline, given log hazard ratios.
 
-    Parameters
-    ----------
-    hazard_ratios
-        Draws of ``log_hazard_ratio`` and, where there are covariates, ``coefficient``.
+    `hazard_ratios`: draws of ``log_hazard_ratio`` and, where there are covariates, ``coefficient``.
 
-    Notes
-    -----
     Kalbfleisch (1978), doi:10.1111/j.2517-6161.1978.tb01666.x: a gamma process whose weight goes to
     0. Given the hazard ratios the jumps are independent, and their means are the increments of
     Breslow's estimator.

@@ -13,13 +13,7 @@ if TYPE_CHECKING:
 
 
 def write_figure(figure: Figure, out: Path, name: str) -> None:
-    """Write a figure as PNG and SVG; the same results give the same files.
-
-    Parameters
-    ----------
-    name
-        The files' name, without suffix.
-    """
+    """Write a figure as PNG and SVG; the same results give the same files."""
     from io import BytesIO
 
     import matplotlib as mpl
@@ -42,8 +36,6 @@ def file_name(name: str) -> str:
 
     Letters, digits, ``-`` and ``_``; other characters become ``_``, and it is not too long.
 
-    Examples
-    --------
     >>> file_name("os/<b>")
     'os__b_'
     """

@@ -14,12 +14,8 @@ from bayesblina.core.interrupts import Interrupts
 class Progress:
     """What an analysis tells while it runs; this one takes times and says nothing.
 
-    Attributes
-    ----------
-    interrupts
-        Whether Ctrl-C was pressed.
-    seconds
-        Duration of each stage, in order.
+    `interrupts`: whether Ctrl-C was pressed.
+    `seconds`: duration of each stage, in order.
     """
 
     interrupts: Interrupts = field(default_factory=Interrupts)
@@ -29,10 +25,7 @@ class Progress:
     def stage(self, name: str, *, bar: bool = False) -> Iterator[None]:  # noqa: ARG002 (see below)
         """Take the time of a stage.
 
-        Parameters
-        ----------
-        bar
-            Whether it may show a bar of its own, which whoever speaks makes room for.
+        `bar`: whether it may show a bar of its own, which whoever speaks makes room for.
         """
         begun = time.perf_counter()
         yield

@@ -28,19 +28,12 @@ from bayesblina.studies.study_file import Study
 class Curves:
     """What curves are drawn, and below which hazard ratios probabilities are asked for.
 
-    Attributes
-    ----------
-    landmark
-        The first landmark; None takes that of `bayesblina.survival`.
-    landmarks
-        Further landmarks; None takes the quartiles of the times at which eligible patients entered
-        the exposed phase.
-    times
-        Times at the first landmark; None takes those of `bayesblina.survival`.
-    starts
-        Times from which on the exposed phase is given, a regime each besides never.
-    thresholds
-        Hazard ratios below which the posterior probability is asked for, besides 1.
+    `landmark`: the first landmark; None takes that of `bayesblina.survival`.
+    `landmarks`: further landmarks; None takes the quartiles of the times at which eligible patients
+    entered the exposed phase.
+    `times`: times at the first landmark; None takes those of `bayesblina.survival`.
+    `starts`: times from which on the exposed phase is given, a regime each besides never.
+    `thresholds`: hazard ratios below which the posterior probability is asked for, besides 1.
     """
 
     landmark: float | None = None
@@ -74,24 +67,13 @@ def _now() -> str:
 class Request:
     """What is to be analysed, checked as far as it can be before anything is sampled.
 
-    Attributes
-    ----------
-    cohort, question, model
-        The patients, who is compared, and the hazard model.
-    curves
-        What curves are drawn.
-    sampling
-        Arguments of `bayesblina.fit`, besides these.
-    title
-        Heading of the results.
-    command
-        What was called, as the provenance tells it.
-    minimum_count
-        Smallest count that is shown; None takes the default.
-    inputs
-        Files that results are not written over.
-    started
-        When it was asked.
+    `cohort`, `question`, `model`: the patients, who is compared, and the hazard model.
+    `curves`: what curves are drawn.
+    `sampling`: arguments of `bayesblina.fit`, besides these.
+    `title`: heading of the results.
+    `minimum_count`: smallest count that is shown; None takes the default.
+    `inputs`: files that results are not written over.
+    `started`: when it was asked.
     """
 
     cohort: Cohort | CohortScan
@@ -147,14 +129,8 @@ def request_of(
 ) -> Request:
     """Read what a study file asks for, and its patients.
 
-    Parameters
-    ----------
-    table
-        Another table of patients than its own.
-    seed, minimum_count
-        In place of the study's own.
-    command
-        What was called.
+    `table`: another table of patients than its own.
+    `seed`, `minimum_count`: in place of the study's own.
     """
     content = study.content
     # What is wrong in the file itself is told before the patients are read.

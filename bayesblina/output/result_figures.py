@@ -21,12 +21,8 @@ if TYPE_CHECKING:
 class Figures(Mapping[str, "Figure"]):
     """Figures by the names of their files, each drawn when it is asked for.
 
-    Attributes
-    ----------
-    shown
-        The results, without what would tell a small count.
-    curves
-        Draws of survival at the first landmark.
+    `shown`: the results, without what would tell a small count.
+    `curves`: draws of survival at the first landmark.
     """
 
     shown: Shown

@@ -34,12 +34,8 @@ def staged(
 ) -> Iterator[Path]:
     """Write results into a folder beside their place, and move them there when all are done.
 
-    Parameters
-    ----------
-    out
-        Where the results are to lie; made if missing, with its parents.
-    old
-        Names of an earlier run's files: they are removed when the new ones come, and not before.
+    `out`: where the results are to lie; made if missing, with its parents.
+    `old`: names of an earlier run's files: they are removed when the new ones come, and not before.
     """
     require_folder(out)
     made = [path for path in (out, *out.parents) if not path.exists()]

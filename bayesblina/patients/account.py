@@ -24,13 +24,8 @@ UNDECLARED = "event times taken as exact: not declared"
 def to_html(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
     """Write a small HTML table; everything in it is escaped.
 
-    Parameters
-    ----------
-    caption
-        Text above the table; none if empty.
+    `caption`: text above the table; none if empty.
 
-    Examples
-    --------
     >>> to_html(["a"], [["<b>"]])
     '<table><thead><tr><th>a</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table>'
     """
@@ -45,8 +40,6 @@ def to_html(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "
 def to_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     r"""Write a small Markdown table; nothing in its cells is markup.
 
-    Examples
-    --------
     >>> print(to_markdown(["n"], [["*"]]))
     | n |
     | --- |

@@ -49,10 +49,7 @@ class Outcome:
 def courses_of(endpoints: Mapping[str, Outcome], *, unit: str) -> Courses:
     """Lay out endpoints for `bayesblina.core.endpoint_order`.
 
-    Parameters
-    ----------
-    unit
-        Time unit, which says what times are one.
+    `unit`: time unit, which says what times are one.
     """
     arithmetic = InMemory()
     return Courses(
@@ -66,12 +63,6 @@ def courses_of(endpoints: Mapping[str, Outcome], *, unit: str) -> Courses:
 
 
 def last_seen(endpoints: Mapping[str, Outcome]) -> Floats:
-    """Find the end of follow-up over all endpoints.
-
-    Returns
-    -------
-    ndarray, shape (patient,)
-        The latest time of each patient; infinite where none is known.
-    """
-    found: Floats = InMemory().latest([outcome.time for outcome in endpoints.values()])
-    return found
+    """Find the end of follow-up over all endpoints; infinite where none is known."""
+    latest: Floats = InMemory().latest([outcome.time for outcome in endpoints.values()])
+    return latest

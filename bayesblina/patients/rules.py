@@ -94,16 +94,10 @@ class InMemory:
 class PatientColumns:
     """Columns of patients, by what they hold.
 
-    Attributes
-    ----------
-    time, entry
-        By endpoint.
-    start, end
-        By phase, in order.
-    transplant
-        Times of transplants; None if nothing is known of them.
-    covariates
-        By name: numbers, or positions of levels.
+    `time`, `entry`: by endpoint.
+    `start`, `end`: by phase, in order.
+    `transplant`: times of transplants; None if nothing is known of them.
+    `covariates`: by name: numbers, or positions of levels.
     """
 
     time: Mapping[str, Any]
@@ -124,14 +118,9 @@ class PatientColumns:
 class Broken:
     """A rule, and who breaks it.
 
-    Attributes
-    ----------
-    role
-        The column's role, such as ``"os.time"`` or ``"maintenance.start"``.
-    rows
-        Who breaks the rule, as booleans.
-    found, expected
-        The problem in words.
+    `role`: the column's role, such as ``"os.time"`` or ``"maintenance.start"``.
+    `rows`: who breaks the rule, as booleans.
+    `found`, `expected`: the problem in words.
     """
 
     role: str
@@ -143,15 +132,7 @@ class Broken:
 def is_after(later: Any, earlier: Any) -> Any:
     """Compare times; those that differ only by floating-point noise are the same time.
 
-    Parameters
-    ----------
-    later, earlier : ndarray
-        Times; a missing one is after nothing, and nothing is after it.
-
-    Examples
-    --------
-    >>> is_after(np.array([0.1 + 0.2, 0.4]), np.array([0.3, 0.3]))
-    array([False,  True])
+    `later`, `earlier`: times; a missing one is after nothing, and nothing is after it.
     """
     # Not by multiplying the other: the largest number there is has no larger one.
     return later / (1.0 + TIE_TOLERANCE) > earlier
@@ -161,13 +142,9 @@ def is_after(later: Any, earlier: Any) -> Any:
 class Tie:
     """How far apart two times may be and still be one, in a time unit.
 
-    Attributes
-    ----------
-    least
-        A hundredth of a day.
-    from_time
-        From this time on, a power of ten, half a unit of the sixth digit is more than that, and is
-        taken instead: tables are often written with six digits.
+    `least`: a hundredth of a day.
+    `from_time`: from this time on, a power of ten, half a unit of the sixth digit is more than
+    that, and is taken instead: tables are often written with six digits.
     """
 
     least: float
@@ -195,23 +172,7 @@ class Tie:
 
 
 def tie_of(unit: str) -> Tie:
-    """Say how far apart two times may be and still be one.
-
-    Parameters
-    ----------
-    unit
-        Time unit.
-
-    Returns
-    -------
-    Tie
-        In that unit.
-
-    Examples
-    --------
-    >>> round(tie_of("months").least, 6), tie_of("months").from_time
-    (0.000329, 100.0)
-    """
+    """Say how far apart two times may be and still be one."""
     # A distance of just a hundredth of a day is none that is shorter, whatever rounding does to it.
     least = SHORTEST_STAY_DAYS * (1.0 - 1e-6) / DAYS_PER_UNIT[unit]
     from_time = 10.0 ** np.ceil(np.log10(least / 5e-6))
@@ -222,14 +183,9 @@ def tie_of(unit: str) -> Tie:
 class NearTies:
     """Where the near ties of a table are, so that nobody looks for them elsewhere.
 
-    Attributes
-    ----------
-    patients
-        Number of patients with near ties.
-    pairs
-        Roles of marks, each with the endpoint whose end it is near to.
-    far
-        Whether follow-up is so long anywhere that more than a hundredth of a day is near.
+    `patients`: number of patients with near ties.
+    `pairs`: roles of marks, each with the endpoint whose end it is near to.
+    `far`: whether follow-up is so long anywhere that more than a hundredth of a day is near.
     """
 
     patients: int
@@ -250,13 +206,8 @@ def settle(
     numbers of SAS, in six digits. The unit says which differences cannot be real. Ends of phases
     of which nothing is known may be left out.
 
-    Parameters
-    ----------
-    unit
-        Time unit.
-    only
-        Where near ties are known to be: the rest is left as it is. There times that differ by
-        floating-point noise, and are one anyway, become one; else they stay as they are.
+    `only`: where near ties are known to be: the rest is left as it is. There times that differ by
+    floating-point noise, and are one anyway, become one; else they stay as they are.
     """
     tie = tie_of(unit)
     ends = {
@@ -297,20 +248,7 @@ def any_of(rows: Mapping[Any, Any], nobody: Any) -> Any:
 
 
 def is_brief(time: Any, entry: Any, unit: str) -> Any:
-    """Say who is followed up for less than a day.
-
-    Parameters
-    ----------
-    time, entry : array or column, shape (patient,)
-        End of follow-up, and entry.
-    unit
-        Time unit.
-
-    Returns
-    -------
-    array or column of bool, shape (patient,)
-        Whether they are; not so, or missing, where a time is missing.
-    """
+    """Say who is followed up for less than a day; nobody of whom a time is missing."""
     return time - entry < SHORTEST_MEDIAN_FOLLOW_UP_DAYS / DAYS_PER_UNIT[unit]
 
 
@@ -320,13 +258,7 @@ def most_are_brief(brief: int, seen: int) -> bool:
 
 
 def rules(columns: PatientColumns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Broken]:
-    """Go through all rules for single patients.
-
-    Parameters
-    ----------
-    unit
-        Time unit.
-    """
+    """Go through all rules for single patients."""
     lifetime = LONGEST_LIFE_YEARS * DAYS_PER_UNIT["years"] / DAYS_PER_UNIT[unit]
     for name, time in columns.time.items():
         yield from _of_endpoint(name, time, columns.entry[name], arithmetic)
@@ -444,15 +376,7 @@ def _of_phases(
 def unit_words(unit: str, median: float, longest: float) -> tuple[str, str] | None:
     """Say what is wrong with a unit, if the follow-up is impossible in it.
 
-    Parameters
-    ----------
-    unit
-        Time unit.
-
-    Returns
-    -------
-    tuple of (str, str), or None
-        What was found and what was expected; None if the unit is possible.
+    Result: what was found and what was expected.
     """
     days = median * DAYS_PER_UNIT[unit]
     too_long = days > LONGEST_MEDIAN_FOLLOW_UP_YEARS * DAYS_PER_UNIT["years"]

@@ -25,17 +25,10 @@ _TO_SHORT = 2.0 ** (53 - SHORT_BITS) + 1.0
 def digits_of(mark: Any, arithmetic: Arithmetic) -> tuple[Any, Any]:
     """Look at how a column of times is stored.
 
-    Parameters
-    ----------
-    mark : array or column, shape (patient,)
-        Times at which a phase starts or ends, or of a transplant.
-
-    Returns
-    -------
-    longer : array or column of bool, shape (patient,)
-        Numbers that take more than three bytes in SAS, or half precision elsewhere.
-    fractions : array or column of bool, shape (patient,)
-        Numbers that are no whole eighths, which are written by people.
+    `mark`, shape (patient,): times at which a phase starts or ends, or of a transplant.
+    Result: `longer`, shape (patient,): numbers that take more than three bytes in SAS, or half
+    precision elsewhere.
+    `fractions`, shape (patient,): numbers that are no whole eighths, which are written by people.
     """
     known, eighths = arithmetic.known(mark), mark * 8.0
     fractions = known & ((eighths + _TO_WHOLE) - _TO_WHOLE != eighths)
@@ -50,17 +43,9 @@ def are_short(longer: int, fractions: int) -> bool:
 def lost_at_the_end(mark: Any, times: Sequence[Any], tie: Tie, arithmetic: Arithmetic) -> Any:
     """Find marks of a column of short numbers that may be, or not be, at the end of follow-up.
 
-    Parameters
-    ----------
-    mark : array or column, shape (patient,)
-        Times of the column.
-    times : sequence of array or column, shape (patient,)
-        Ends of follow-up.
-
-    Returns
-    -------
-    array or column of bool, shape (patient,)
-        Whose.
+    `mark`, shape (patient,): times of the column.
+    `times`, shape (patient,): ends of follow-up.
+    Result, shape (patient,): whose.
     """
     lost = mark > mark
     for time in times:
@@ -82,17 +67,9 @@ def lost_to_short_numbers(mark: Floats, times: Sequence[Floats], tie: Tie) -> Bo
     SAS keeps numbers in as few as three bytes, which cuts a month of 12.3 to 12.299: the error is
     a tenth of a day, and a start on the day of an event becomes one before it.
 
-    Parameters
-    ----------
-    mark : ndarray, shape (patient,)
-        Times at which a phase starts or ends, or of a transplant.
-    times : sequence of ndarray, shape (patient,)
-        Ends of follow-up.
-
-    Returns
-    -------
-    ndarray of bool, shape (patient,)
-        Whose; nobody's unless all of the column's numbers are so short.
+    `mark`, shape (patient,): times at which a phase starts or ends, or of a transplant.
+    `times`, shape (patient,): ends of follow-up.
+    Result, shape (patient,): whose; nobody's unless all of the column's numbers are so short.
     """
     nobody = np.zeros(mark.size, dtype=bool)
     with np.errstate(invalid="ignore", over="ignore"):  # such times are told by the rules

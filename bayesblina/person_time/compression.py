@@ -41,17 +41,9 @@ DIFFERENT = 20_000
 class Axis:
     """The nodes that stand for one continuous covariate.
 
-    Attributes
-    ----------
-    name
-        The covariate.
-    low, high
-        Its range.
-    nodes
-        Number of nodes.
-    swing
-        Largest log hazard ratio between the middle and the ends of the range for which sums of
-        hazards are within `TOLERANCE`.
+    `low`, `high`: its range.
+    `swing`: largest log hazard ratio between the middle and the ends of the range for which sums of
+    hazards are within `TOLERANCE`.
     """
 
     name: str
@@ -61,13 +53,7 @@ class Axis:
     swing: float
 
     def scaled(self, values: Floats) -> Floats:
-        """Take values to the interval from -1 to 1.
-
-        Returns
-        -------
-        ndarray
-            Of the same shape.
-        """
+        """Take values to the interval from -1 to 1."""
         middle, half = (self.low + self.high) / 2.0, (self.high - self.low) / 2.0
         return np.asarray(np.clip((values - middle) / half, -1.0, 1.0))
 
@@ -80,13 +66,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compression:
-    """How continuous covariates are compressed.
-
-    Attributes
-    ----------
-    axes
-        One for each continuous covariate.
-    """
+    """How continuous covariates are compressed."""
 
     axes: tuple[Axis, ...]
 
@@ -104,15 +84,9 @@ class Compression:
     def projection(self, covariates: Floats) -> Floats:
         """Spread patients over the nodes.
 
-        Parameters
-        ----------
-        covariates : ndarray, shape (patient, covariate)
-            Their covariates, in the order of the axes.
-
-        Returns
-        -------
-        ndarray, shape (patient, node)
-            Weights; each row sums to 1 and reproduces the patient's covariates.
+        `covariates`, shape (patient, covariate): their covariates, in the order of the axes.
+        Result, shape (patient, node): weights; each row sums to 1 and reproduces the patient's
+        covariates.
         """
         weights = np.ones((covariates.shape[0], 1))
         for index, axis in enumerate(self.axes):
@@ -123,15 +97,9 @@ class Compression:
     def from_moments(self, sums: Floats) -> Floats:
         """Turn sums of products of Chebyshev polynomials into sums at the nodes.
 
-        Parameters
-        ----------
-        sums : ndarray, shape (..., node)
-            Sums over patients of the products of the axes' polynomials, the last axis fastest.
-
-        Returns
-        -------
-        ndarray, shape (..., node)
-            Sums over patients of their weights at the nodes.
+        `sums`, shape (..., node): sums over patients of the products of the axes' polynomials, the
+        last axis fastest.
+        Result, shape (..., node): sums over patients of their weights at the nodes.
         """
         values = sums.reshape(*sums.shape[:-1], *(axis.nodes for axis in self.axes))
         for index, axis in enumerate(self.axes):
@@ -144,10 +112,8 @@ class Compression:
     def hazard_error(self, swings: Sequence[float]) -> float:
         """Bound the relative error of sums of hazards over patients.
 
-        Parameters
-        ----------
-        swings
-            For each axis the absolute log hazard ratio between the middle and an end of its range.
+        `swings`: for each axis the absolute log hazard ratio between the middle and an end of its
+        range.
         """
         # Products of 1 + error, less 1, without losing errors below the rounding of 1.
         logs = [
@@ -160,10 +126,7 @@ class Compression:
     def survival_error(self, swings: Sequence[float], *, courses: bool = False) -> float:
         """Bound the error of survival averaged over patients.
 
-        Parameters
-        ----------
-        courses
-            Whether it is survival with or without a relapse, of an illness-death course.
+        `courses`: whether it is survival with or without a relapse, of an illness-death course.
         """
         total, lebesgue = 0.0, 1.0
         for axis, swing in zip(self.axes, swings, strict=True):
@@ -180,10 +143,7 @@ class Compression:
     def from_json(cls, text: str) -> Compression | None:
         """Read what `to_json` wrote.
 
-        Parameters
-        ----------
-        text
-            JSON; of an empty list where nothing is compressed.
+        `text`: JSON; of an empty list where nothing is compressed.
         """
         axes = tuple(Axis(**one) for one in json.loads(text))
         return cls(axes=axes) if axes else None
@@ -203,25 +163,16 @@ def plan(
 
     None where there are few patterns, or compressing would not make them half as many.
 
-    Parameters
-    ----------
-    low, high, sd : ndarray, shape (covariate,)
-        Their ranges and standard deviations over patients.
+    `low`, `high`, `sd`, shape (covariate,): their ranges and standard deviations over patients.
     """
     if not names or (patterns < FEWEST_PATTERNS and not always):
         return None
-    found = compress(names, low, high, sd)
-    return found if always or 2 * groups * found.size <= patterns else None
+    compression = compress(names, low, high, sd)
+    return compression if always or 2 * groups * compression.size <= patterns else None
 
 
 def number_of_patterns(groups: int, different: Sequence[int], patients: int) -> int:
-    """Bound the number of covariate patterns from what is quickly counted.
-
-    Examples
-    --------
-    >>> number_of_patterns(6, [50], 200_000)
-    300
-    """
+    """Bound the number of covariate patterns from what is quickly counted."""
     bound = groups
     for count in different:
         bound *= min(count, DIFFERENT)
@@ -229,14 +180,7 @@ def number_of_patterns(groups: int, different: Sequence[int], patients: int) -> 
 
 
 def compress(names: Sequence[str], low: Floats, high: Floats, sd: Floats) -> Compression:
-    """Choose the nodes.
-
-    Examples
-    --------
-    >>> one = compress(["age"], np.array([20.0]), np.array([80.0]), np.array([12.0]))
-    >>> one.axes[0].nodes
-    25
-    """
+    """Choose the nodes."""
     axes = []
     for index, name in enumerate(names):
         half = float(high[index] - low[index]) / 2.0
@@ -253,13 +197,7 @@ def compress(names: Sequence[str], low: Floats, high: Floats, sd: Floats) -> Com
 
 
 def nodes(count: int) -> Floats:
-    """Chebyshev nodes of the first kind.
-
-    Returns
-    -------
-    ndarray, shape (node,)
-        Within -1 to 1, rising.
-    """
+    """Chebyshev nodes of the first kind within -1 to 1, rising."""
     return np.asarray(-np.cos(np.pi * (np.arange(count) + 0.5) / count))
 
 
@@ -278,21 +216,8 @@ def _from_polynomials(count: int) -> Floats:
 def interpolation(x: Floats, count: int) -> Floats:
     """Weights with which a polynomial's values at the nodes give its value elsewhere.
 
-    Parameters
-    ----------
-    x : ndarray, shape (n,)
-        Places within -1 to 1.
-
-    Returns
-    -------
-    ndarray, shape (n, node)
-        Weights.
-
-    Examples
-    --------
-    >>> weights = interpolation(np.array([0.3]), 5)
-    >>> bool(np.isclose(weights @ nodes(5) ** 4, 0.3**4)[0])
-    True
+    `x`, shape (n,): places within -1 to 1.
+    Result, shape (n, node): weights.
     """
     return np.asarray(_polynomials(x, count) @ _from_polynomials(count).T)
 
@@ -334,12 +259,8 @@ def double_exponential_error(count: int, swing: float, *, courses: bool = False)
 def node_grid(groups: int, found: Compression) -> tuple[Ints, Floats]:
     """Lay out the patterns that stand for groups of patients with continuous covariates.
 
-    Returns
-    -------
-    group : ndarray of int, shape (group * node,)
-        Group of each pattern, nodes fastest.
-    values : ndarray, shape (group * node, covariate)
-        Continuous covariates of each pattern.
+    Result: `group`, shape (group * node,): group of each pattern, nodes fastest.
+    `values`, shape (group * node, covariate): continuous covariates of each pattern.
     """
     pairs = list(product(range(groups), range(found.size)))
     group = np.array([one for one, _ in pairs], dtype=np.int64)

@@ -54,27 +54,17 @@ COLUMNS = (
 class Coarseness:
     """What the unit says that moves an answer most.
 
-    Attributes
-    ----------
-    unit
-        The unit in words, such as ``"3 months"``; empty if events are multiples of none.
-    days
-        Its length in days; NaN if there is none.
-    events
-        Number of events.
-    share_at_multiples
-        Share of the events at multiples of it, within half a day.
-    share_beyond_chance
-        (p - q) / (1 - q) with this share p and the share q that is expected by chance.
-    starters_share
-        Share of the not yet exposed who start the exposed phase within one unit before those
-        events.
-    index
-        Product of the two, in posterior standard deviations of the log hazard ratio; 0 if events
-        are multiples of no unit.
-    starts_too
-        Whether at least 95 % of the starts of the exposed phase are multiples of it too, and they
-        are at least five.
+    `unit`: the unit in words, such as ``"3 months"``; empty if events are multiples of none.
+    `days`: its length in days; NaN if there is none.
+    `share_at_multiples`: share of the events at multiples of it, within half a day.
+    `share_beyond_chance`: (p - q) / (1 - q) with this share p and the share q that is expected by
+    chance.
+    `starters_share`: share of the not yet exposed who start the exposed phase within one unit
+    before those events.
+    `index`: product of the two, in posterior standard deviations of the log hazard ratio; 0 if
+    events are multiples of no unit.
+    `starts_too`: whether at least 95 % of the starts of the exposed phase are multiples of it too,
+    and they are at least five.
     """
 
     unit: str
@@ -146,33 +136,11 @@ class EventTimes:
 def coarse_event_times(person_time: PersonTime, posterior_sd: Mapping[str, float]) -> EventTimes:
     """Look for event times that are those of visits.
 
-    Parameters
-    ----------
-    person_time
-        Events and time at risk. Where patients are in a query engine, the sample of them that is
-        held is looked at, and a note says so.
-    posterior_sd
-        Posterior standard deviation of the log hazard ratio, by endpoint; of several hazard
-        ratios of an endpoint the smallest.
-
-    Returns
-    -------
-    EventTimes
-        For each endpoint the unit that moves its hazard ratio most, and what that means.
-
-    See Also
-    --------
-    coarseness : the rule itself.
-
-    Examples
-    --------
-    >>> import bayesblina as bb
-    >>> cohort, truth = bb.simulate.blinatumomab_cohort(seed=1)
-    >>> question = bb.Question(
-    ...     exposed="maintenance", eligible_from="consolidation", transplant="censor"
-    ... )
-    >>> coarse_event_times(bb.person_time(cohort, question), {"os": 0.4, "rfs": 0.35})
-    EventTimes(passed; 2 endpoints)
+    `person_time`: events and time at risk. Where patients are in a query engine, the sample of them
+    that is held is looked at, and a note says so.
+    `posterior_sd`: posterior standard deviation of the log hazard ratio, by endpoint; of several
+    hazard ratios of an endpoint the smallest.
+    Result: for each endpoint the unit that moves its hazard ratio most, by `coarseness`.
     """
     for name in person_time.endpoints:
         sd = posterior_sd.get(name, np.nan)
@@ -232,28 +200,15 @@ def coarseness(
 ) -> Coarseness:
     """Find the unit at whose multiples events lie, and how far that may move the answer.
 
-    Parameters
-    ----------
-    begin, end : ndarray, shape (patient,)
-        Time at risk ``(begin, end]`` in days; NaN for a patient who is not at risk.
-    event : ndarray of bool, shape (patient,)
-        Whether it ends with the event.
-    start : ndarray, shape (patient,)
-        When the patient starts the exposed phase, in days; infinite for never. Who starts at
-        `begin` or before is never counted as not yet exposed.
-    posterior_sd
-        Posterior standard deviation of the log hazard ratio.
-    weight : ndarray, shape (patient,), optional
-        Weights: shares are those of weights then, and chance is that of as many events as they
-        are worth.
+    `begin`, `end`, shape (patient,): time at risk ``(begin, end]`` in days; NaN for a patient who
+    is not at risk.
+    `event`, shape (patient,): whether it ends with the event.
+    `start`, shape (patient,): when the patient starts the exposed phase, in days; infinite for
+    never. Who starts at `begin` or before is never counted as not yet exposed.
+    `weight`, shape (patient,): weights: shares are those of weights then, and chance is that of as
+    many events as they are worth.
+    Result: that of the unit with the largest index.
 
-    Returns
-    -------
-    Coarseness
-        That of the unit with the largest index.
-
-    Notes
-    -----
     Units are 2, 3, ..., 366 days (weeks, cycles, months of 30 days among them) and 1, 2, ..., 12
     months of 30.4375 days. A time is a multiple of a unit u if it lies within half a day, the
     rounding of a record by the day, of u, 2u, and so on; by chance 1 / u of the events do, with u
@@ -269,17 +224,6 @@ def coarseness(
     Where the starts are recorded by a unit s as well, as in a table of whole weeks, a longer unit
     k s has to exceed what such a recording puts at its multiples: 1 / k of the events that are
     multiples of s, and as many as lie one s beside its multiples.
-
-    Examples
-    --------
-    Everybody's event is found at three-monthly visits, and half of the patients start in between.
-
-    >>> month = 30.4375
-    >>> visit = month * np.repeat([3.0, 6.0, 9.0, 12.0], 10)
-    >>> start = np.where(np.arange(40) % 2, visit - np.arange(40) % 10 * 7.0 - 3.0, np.inf)
-    >>> found = coarseness(np.zeros(40), visit, np.ones(40, dtype=bool), start, posterior_sd=0.3)
-    >>> found.unit, found.share_at_multiples, found.state
-    ('3 months', 1.0, 'failed')
     """
     seen = np.isfinite(begin) & np.isfinite(end)
     value = np.ones(begin.size) if weight is None else weight
@@ -362,8 +306,8 @@ class _Counter:
 
     def until(self, time: Floats) -> Floats:
         """Count those at a time or before it, up to rounding."""
-        found: Floats = self._until[np.searchsorted(self.times, time + ROUNDING, side="right")]
-        return found
+        counts: Floats = self._until[np.searchsorted(self.times, time + ROUNDING, side="right")]
+        return counts
 
     def within(self, after: Floats, until: Floats) -> Floats:
         """Count those after one time, until another."""

@@ -57,28 +57,16 @@ class LeftOut:
 class Episodes:
     """One endpoint's time at risk, cut at changes of phase.
 
-    Attributes
-    ----------
-    endpoint
-        The endpoint.
-    patient : ndarray of int, shape (episode,)
-        Row of the cohort.
-    phase : ndarray of int, shape (episode,)
-        Position in `phases`.
-    start, stop : ndarray, shape (episode,)
-        The episode ``(start, stop]``; never empty.
-    event : ndarray of bool, shape (episode,)
-        Whether it ends with the endpoint's event.
-    phases
-        Names of all possible states.
-    phase_names : tuple of str
-        The phase that each state is, or is a piece of.
-    since : tuple of float
-        Time since entering the phase at which each state begins; 0 unless it is a later piece.
-    left_out
-        Who does not contribute, by reason.
-    time_at_risk, events
-        Totals over the patients who contribute, taken before their time was cut.
+    `patient`, shape (episode,): row of the cohort.
+    `phase`, shape (episode,): position in `phases`.
+    `start`, `stop`, shape (episode,): the episode ``(start, stop]``; never empty.
+    `event`, shape (episode,): whether it ends with the endpoint's event.
+    `phases`: names of all possible states.
+    `phase_names`: the phase that each state is, or is a piece of.
+    `since`: time since entering the phase at which each state begins; 0 unless it is a later piece.
+    `left_out`: who does not contribute, by reason.
+    `time_at_risk`, `events`: totals over the patients who contribute, taken before their time was
+    cut.
     """
 
     endpoint: str
@@ -104,11 +92,8 @@ def find_episodes(
     that compare patients rely on it. A phase that starts at the end of follow-up, or less than a
     hundredth of a day before it, contributes nothing, and the event stays in the earlier phase.
 
-    Parameters
-    ----------
-    phase_cuts : ndarray, shape (n_pieces - 1,), optional
-        Times since entering the exposed phase at which time in it is cut; the phase's state is
-        replaced by one for each piece.
+    `phase_cuts`, shape (n_pieces - 1,): times since entering the exposed phase at which time in it
+    is cut; the phase's state is replaced by one for each piece.
     """
     names = bind(question, cohort)
     if not isinstance(cohort, Cohort):
@@ -191,14 +176,7 @@ def _episodes(
 
 
 def roles_of(phases: Sequence[str], question: Question) -> list[str]:
-    """Say what each state is to a question.
-
-    Examples
-    --------
-    >>> question = Question(exposed="maintenance", eligible_from="consolidation")
-    >>> roles_of(["consolidation", "maintenance", "transplant"], question)
-    ['reference', 'exposed', 'other']
-    """
+    """Say what each state is to a question."""
 
     def role(name: str) -> str:
         if name == question.exposed:
@@ -211,14 +189,7 @@ def roles_of(phases: Sequence[str], question: Question) -> list[str]:
 
 
 def effect_kinds(phases: Sequence[str], question: Question) -> tuple[int, ...]:
-    """Give each state the number of its effect on the hazard.
-
-    Examples
-    --------
-    >>> question = Question(exposed="maintenance", eligible_from="consolidation")
-    >>> effect_kinds(["consolidation", "maintenance", "off treatment"], question)
-    (0, 1, 0)
-    """
+    """Give each state the number of its effect on the hazard."""
     labels = [
         "" if role == "reference" else name
         for name, role in zip(phases, roles_of(phases, question), strict=True)
@@ -236,13 +207,13 @@ def entry_times(episodes: Mapping[str, Episodes], question: Question) -> list[Fl
     kinds = np.array(effect_kinds(next(iter(episodes.values())).phase_names, question))
     times: list[list[Floats]] = [[] for _ in range(int(kinds.max()) + 1)]
     begins = []
-    for found in episodes.values():
-        kind = kinds[found.phase]
-        first = np.diff(found.patient, prepend=-1) != 0
+    for cut in episodes.values():
+        kind = kinds[cut.phase]
+        first = np.diff(cut.patient, prepend=-1) != 0
         changed = ~first & (np.diff(kind, prepend=-1) != 0)
         for index, held in enumerate(times):
-            held.append(found.start[changed & (kind == index)])
-        begins.append(found.start[first])
+            held.append(cut.start[changed & (kind == index)])
+        begins.append(cut.start[first])
     return [*(np.concatenate(held) for held in times), late_begins(np.concatenate(begins))]
 
 
@@ -253,44 +224,25 @@ def hazard_before_observation(cohort: Cohort, question: Question) -> dict[str, f
     Patients eligible from the start of a phase become so then, and those of a question with a
     landmark are all at risk there.
 
-    Returns
-    -------
-    dict of float
-        By endpoint: the mean, over the patients who contribute, of the time between the two, times
-        events per time at risk.
+    Result: by endpoint: the mean, over the patients who contribute, of the time between the two,
+    times events per time at risk.
     """
     eligible = np.zeros(cohort.size)
     if question.eligible_from != ENTRY:
         eligible = cohort.phase_start[:, cohort.phases.index(question.eligible_from)]
-    found = {}
+    hazards = {}
     for name in bind(question, cohort):
         outcome = cohort.endpoints[name]
         begin = np.maximum(outcome.entry, eligible)
         seen = outcome.time > begin
         events, time = outcome.event[seen].sum(), (outcome.time - begin)[seen].sum()
         late = 0.0 if question.landmark is not None else (begin - eligible)[seen].sum()
-        found[name] = float(events / time * late / seen.sum()) if seen.any() else 0.0
-    return found
+        hazards[name] = float(events / time * late / seen.sum()) if seen.any() else 0.0
+    return hazards
 
 
 def late_begins(begin: Floats) -> Floats:
-    """Take the begins of follow-up after the earliest of all.
-
-    Parameters
-    ----------
-    begin : ndarray, shape (n,)
-        Begins.
-
-    Returns
-    -------
-    ndarray, shape (m,)
-        Those that are later by more than floating-point noise.
-
-    Examples
-    --------
-    >>> late_begins(np.array([0.0, 2.0, 0.0]))
-    array([2.])
-    """
+    """Take the begins of follow-up after the earliest of all, by more than floating-point noise."""
     return np.asarray(begin[begin > begin.min(initial=np.inf) * (1.0 + TIE_TOLERANCE)])
 
 
@@ -298,12 +250,8 @@ def late_begins(begin: Floats) -> Floats:
 class Contents:
     """What there is to compare for one endpoint.
 
-    Attributes
-    ----------
-    patients, events
-        How many contribute.
-    visited
-        Roles of the states in which anybody has time at risk.
+    `patients`, `events`: how many contribute.
+    `visited`: roles of the states in which anybody has time at risk.
     """
 
     patients: int
@@ -358,10 +306,7 @@ def require_contents(contents: Mapping[str, Contents], question: Question) -> No
 def account_of(found: Episodes, ids: NDArray[np.str_], roles: Sequence[str]) -> list[Line]:
     """Say who is in the analysis of an endpoint, who is not and why, and where time was spent.
 
-    Parameters
-    ----------
-    ids : ndarray of str, shape (patient,)
-        Patient ids, which the episodes number.
+    `ids`, shape (patient,): patient ids, which the episodes number.
     """
 
     def counted(rows: Bools, step: str, what: str, phase: str = "") -> Line:

@@ -329,15 +329,8 @@ def adverse_events(
 def observation(cohort: Cohort, endpoint: str | None = None) -> tuple[Floats, Floats]:
     """Find between which times each patient is observed.
 
-    Parameters
-    ----------
-    endpoint
-        One endpoint; by default over all.
-
-    Returns
-    -------
-    begin, stop : ndarray, shape (patient,)
-        First entry and last end of follow-up; both 0 where a patient never is under observation.
+    Result: `begin`, `stop`, shape (patient,): first entry and last end of follow-up; both 0 where a
+    patient never is under observation.
     """
     names = list(cohort.endpoints) if endpoint is None else [endpoint]
     entry = np.stack([cohort.endpoints[name].entry for name in names])

@@ -273,7 +273,7 @@ def add_bounds(
 ) -> None:
     """Add up time at risk, events and reasons, and find the bounds of time at risk."""
     # Sums of runs of patients, then of these: rounding grows with the number of runs only.
-    spent, died, run = 0.0, 0.0, 0
+    person_time, died, run = 0.0, 0.0, 0
     for i in range(begin.size):
         reasons[reason[i]] += 1
         if reason[i] != AT_RISK:
@@ -282,15 +282,15 @@ def add_bounds(
         found[0] = min(found[0], begin[i])
         found[1] = max(found[1], begin[i])
         found[2] = max(found[2], stop[i])
-        spent += times * (stop[i] - begin[i])
+        person_time += times * (stop[i] - begin[i])
         if event[i]:
             died += times
         run += 1
         if run == 4096:
-            found[3] += spent
+            found[3] += person_time
             found[4] += died
-            spent, died, run = 0.0, 0.0, 0
-    found[3] += spent
+            person_time, died, run = 0.0, 0.0, 0
+    found[3] += person_time
     found[4] += died
 
 
@@ -319,10 +319,7 @@ def constant[T: np.generic](values: NDArray[T]) -> NDArray[T]:
 def run_compiled(function: Callable[..., None], *arguments: Any) -> None:
     """Run a function compiled; the compiled form is kept on disk where that is possible.
 
-    Parameters
-    ----------
-    function
-        A function that numba can compile, the only one of its name.
+    `function`: a function that numba can compile, the only one of its name.
     """
     ready = _READY.get(function.__name__)
     if ready is None:

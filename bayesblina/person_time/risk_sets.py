@@ -28,21 +28,15 @@ SPREAD = 50_000
 class RiskSets:
     """Events and those at risk of one stratum and interval.
 
-    Attributes
-    ----------
-    stratum, interval
-        Position of the stratum, and of the interval between cuts.
-    times : ndarray, shape (time,)
-        Distinct event times, rising; the last one of each group where they are grouped.
-    events : ndarray, shape (time,)
-        Weighted numbers of events.
-    at_risk : ndarray, shape (time, group)
-        Weighted numbers of patients at risk just before; averages over the events of a group of
-        times. Numbers at nodes of compressed covariates may be negative.
-    events_of : ndarray, shape (group,)
-        Weighted numbers of events.
-    endpoint, state, pattern : ndarray of int, shape (group,)
-        Endpoint, state and covariate pattern of each group.
+    `stratum`, `interval`: position of the stratum, and of the interval between cuts.
+    `times`, shape (time,): distinct event times, rising; the last one of each group where they are
+    grouped.
+    `events`, shape (time,): weighted numbers of events.
+    `at_risk`, shape (time, group): weighted numbers of patients at risk just before; averages over
+    the events of a group of times. Numbers at nodes of compressed covariates may be negative.
+    `events_of`, shape (group,): weighted numbers of events.
+    `endpoint`, `state`, `pattern`, shape (group,): endpoint, state and covariate pattern of each
+    group.
     """
 
     stratum: int
@@ -83,29 +77,23 @@ def find_risk_sets(
     A patient is at risk at t in ``(start, stop]``, in the state held just before t. Tied events
     see the same risk set, that of Breslow.
 
-    Parameters
-    ----------
-    endpoints
-        Positions of the endpoints; risk sets of several are taken together.
-    same : ndarray of int, shape (state,)
-        States with the same number have the same hazard: numbers from 0 on.
-    stratum_of : ndarray of int, shape (pattern,), optional
-        Stratum of each pattern: risk sets are of one stratum each.
-    cuts : ndarray, shape (interval - 1,), optional
-        Times between which risk sets are given apart.
+    `endpoints`: positions of the endpoints; risk sets of several are taken together.
+    `same`, shape (state,): states with the same number have the same hazard: numbers from 0 on.
+    `stratum_of`, shape (pattern,): stratum of each pattern: risk sets are of one stratum each.
+    `cuts`, shape (interval - 1,): times between which risk sets are given apart.
     """
     rows = _rows_of(person_time, endpoints, same, stratum_of)
     inner = np.empty(0) if cuts is None else cuts
-    found: list[RiskSets] = []
+    sets: list[RiskSets] = []
     grouped = False
     for stratum in range(1 if stratum_of is None else int(stratum_of.max()) + 1):
         inside = rows if stratum_of is None else _only(rows, rows.stratum == stratum)
         parts, coarse = _of_stratum(
             person_time, inside, stratum, endpoints, same, cuts=inner, most=most_times
         )
-        found += parts
+        sets += parts
         grouped = grouped or coarse
-    return found, grouped
+    return sets, grouped
 
 
 def _rows_of(
@@ -198,11 +186,11 @@ def _of_stratum(
         at_risk[np.abs(at_risk) < 1e-12 * np.abs(at_risk).max(initial=0.0)] = 0.0
     first = np.unique(same, return_index=True)[1]
     which = np.asarray(endpoints, dtype=np.int64)
-    found = []
+    sets = []
     for index in np.unique(interval[last]):
         mine = interval[last] == index
         used = np.flatnonzero((at_risk[mine] != 0.0).any(axis=0))
-        found.append(
+        sets.append(
             RiskSets(
                 stratum=stratum,
                 interval=int(index),
@@ -215,7 +203,7 @@ def _of_stratum(
                 pattern=used % patterns,
             )
         )
-    return found, grouped
+    return sets, grouped
 
 
 def _edges(
@@ -254,42 +242,29 @@ def _spread(
 ) -> Floats:
     """Sum weights by row, state and pattern that patients count in, (row, state x pattern)."""
     patterns = person_time.table.sizes["pattern"]
-    people, found = person_time.people, person_time.compression
+    people, compression = person_time.people, person_time.compression
     cell = row * states + state
-    if found is None:
+    if compression is None:
         flat = cell * patterns + people["pattern"].values[patient]
         total = np.bincount(flat, weights=weight, minlength=rows * states * patterns)
         return total.reshape(rows, states * patterns)
-    categories = patterns // found.size
-    place = cell * categories + people["category"].values[patient] // found.size
+    categories = patterns // compression.size
+    place = cell * categories + people["category"].values[patient] // compression.size
     size = people.sizes["patient"]
     shape = (rows * states * categories, size)
     counted = sparse.csc_array(sparse.coo_array((weight, (place, patient)), shape=shape))
-    total = np.zeros((shape[0], found.size))
+    total = np.zeros((shape[0], compression.size))
     for begin in range(0, size, SPREAD):
         some = slice(begin, min(begin + SPREAD, size))
-        nodes = person_time.projection(some).data.reshape(-1, found.size)
+        nodes = person_time.projection(some).data.reshape(-1, compression.size)
         total += counted[:, some] @ nodes
     return total.reshape(rows, states * patterns)
 
 
 def same_states(*columns: Floats) -> Ints:
-    """Give states that have equal rows in all columns the same number.
+    """Give states that have equal rows in all columns the same number, from 0 on.
 
-    Parameters
-    ----------
-    columns : ndarray, shape (state,) or (state, column)
-        What tells states apart.
-
-    Returns
-    -------
-    ndarray of int, shape (state,)
-        Numbers from 0 on.
-
-    Examples
-    --------
-    >>> same_states(np.array([[0.0], [0.0], [1.0]]))
-    array([0, 0, 1])
+    `columns`, shape (state,) or (state, column), tell states apart.
     """
     rows = np.column_stack(columns)
     if not rows.shape[1]:
@@ -327,17 +302,17 @@ def risk_sets_of_sums(
         values = finer[name].values[which].astype(np.float64)
         together = np.einsum("ejsp,sm->jemp", values, merged, optimize=True)
         tables.append(np.add.reduceat(together, opens, axis=0))
-    events, spent = tables
-    spent /= np.add.reduceat(stop - start, opens)[:, None, None, None]
+    events, person_times = tables
+    person_times /= np.add.reduceat(stop - start, opens)[:, None, None, None]
     patterns = events.shape[3]
     strata = np.zeros(patterns, dtype=np.int64) if stratum_of is None else stratum_of
     ends = stop[np.append(opens[1:], start.size) - 1]
     missed = _missed(start[opens], ends, _spacing(finer))
-    found = []
+    sets = []
     for stratum in range(int(strata.max()) + 1):
         inside = strata == stratum
         happened = np.where(inside, events, 0.0).reshape(opens.size, -1)
-        at_risk = np.where(inside, spent, 0.0).reshape(opens.size, -1)
+        at_risk = np.where(inside, person_times, 0.0).reshape(opens.size, -1)
         counted = happened.sum(axis=1)
         # Who has the event is at risk at it, but on average for half of the interval only: of d
         # that happen in it d / 2 count in the mean, and (d + 1) / 2 at the events (`_missed`).
@@ -351,7 +326,7 @@ def risk_sets_of_sums(
             if not mine.any():
                 continue
             used = np.flatnonzero((at_risk[mine] != 0.0).any(axis=0))
-            found.append(
+            sets.append(
                 RiskSets(
                     stratum=stratum,
                     interval=int(index),
@@ -364,16 +339,13 @@ def risk_sets_of_sums(
                     pattern=used % patterns,
                 )
             )
-    return found
+    return sets
 
 
 def holds_single_times(finer: xr.Dataset) -> bool:
     """Say whether sums on short intervals are those of single times, and risk sets exact.
 
-    Returns
-    -------
-    bool
-        Whether times are multiples of a unit and no interval holds more than one of them.
+    They are where times are multiples of a unit and no interval holds more than one of them.
     """
     start, stop = finer["interval_start"].values, finer["interval_stop"].values
     step = _spacing(finer)
@@ -399,5 +371,5 @@ def _missed(start: Floats, stop: Floats, step: float) -> Floats:
     """
     if not step > 0.0:
         return np.full(start.size, 0.5)
-    found = _multiples(start, stop, step)
-    return np.where(found > 0.0, (found - 1.0) / (2.0 * np.maximum(found, 1.0)), 0.5)
+    multiples = _multiples(start, stop, step)
+    return np.where(multiples > 0.0, (multiples - 1.0) / (2.0 * np.maximum(multiples, 1.0)), 0.5)

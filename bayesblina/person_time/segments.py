@@ -15,16 +15,10 @@ from bayesblina.person_time.question import ENTRY, Enrolled, Question
 class Course(Layout):
     """States of a question and what marks them, and who is at risk from when on.
 
-    Attributes
-    ----------
-    eligible_phase
-        Position of the phase at whose start patients become eligible; None for entry.
-    landmark
-        Only time at risk after it counts, of those at risk then; None for no landmark.
-    censor_at_transplant
-        Whether follow-up ends at a transplant.
-    tie
-        How far from the end of follow-up a mark may be and still count as at it.
+    `eligible_phase`: position of the phase at whose start patients become eligible; None for entry.
+    `landmark`: only time at risk after it counts, of those at risk then; None for no landmark.
+    `censor_at_transplant`: whether follow-up ends at a transplant.
+    `tie`: how far from the end of follow-up a mark may be and still count as at it.
     """
 
     eligible_phase: int | None
@@ -36,10 +30,8 @@ class Course(Layout):
 def course_of(patients: Enrolled, question: Question, phase_cuts: Floats | None = None) -> Course:
     """Work out the states of a question, and their marks.
 
-    Parameters
-    ----------
-    phase_cuts : ndarray, shape (n_pieces - 1,), optional
-        Times since entering the exposed phase at which time in it is cut.
+    `phase_cuts`, shape (n_pieces - 1,): times since entering the exposed phase at which time in it
+    is cut.
     """
     layout = lay_out(
         patients.phases,

@@ -56,12 +56,7 @@ class Block(Protocol):
 class Part:
     """Some of a block's patients.
 
-    Attributes
-    ----------
-    rows
-        Which of them.
-    size, endpoints, phase_start, phase_end, transplant
-        As of a `Block`.
+    `size`, `endpoints`, `phase_start`, `phase_end`, `transplant`: as of a `Block`.
     """
 
     rows: slice
@@ -79,8 +74,10 @@ def part_of(block: Block, rows: slice) -> Part:
         rows=rows,
         size=start.shape[0],
         endpoints={
-            name: Outcome(time=one.time[rows], event=one.event[rows], entry=one.entry[rows])
-            for name, one in block.endpoints.items()
+            name: Outcome(
+                time=endpoint.time[rows], event=endpoint.event[rows], entry=endpoint.entry[rows]
+            )
+            for name, endpoint in block.endpoints.items()
         },
         phase_start=start,
         phase_end=block.phase_end[rows],
@@ -92,14 +89,10 @@ def part_of(block: Block, rows: slice) -> Part:
 class AtRisk:
     """When patients are at risk for one endpoint.
 
-    Attributes
-    ----------
-    begin, stop : ndarray, shape (patient,)
-        Time at risk ``(begin, stop]``; only of those who contribute.
-    event : ndarray of bool, shape (patient,)
-        Whether it ends with the event.
-    reason : ndarray of int, shape (patient,)
-        `AT_RISK`, or the first reason for which the patient does not contribute.
+    `begin`, `stop`, shape (patient,): time at risk ``(begin, stop]``; only of those who contribute.
+    `event`, shape (patient,): whether it ends with the event.
+    `reason`, shape (patient,): `AT_RISK`, or the first reason for which the patient does not
+    contribute.
     """
 
     begin: Floats
@@ -112,14 +105,11 @@ class AtRisk:
 class Bounds:
     """What is known of an endpoint's time at risk before it is cut.
 
-    Attributes
-    ----------
-    reasons : ndarray of int, shape (reason,)
-        Patients by the reason for which they do not contribute; those who do come last.
-    first_begin, last_begin, last_exit
-        Bounds of time at risk; infinite, 0 and 0 where there is none.
-    time_at_risk, events
-        Weighted totals.
+    `reasons`, shape (reason,): patients by the reason for which they do not contribute; those who
+    do come last.
+    `first_begin`, `last_begin`, `last_exit`: bounds of time at risk; infinite, 0 and 0 where there
+    is none.
+    `time_at_risk`, `events`: weighted totals.
     """
 
     reasons: Ints
@@ -134,16 +124,11 @@ class Bounds:
 class Tally:
     """Sums of one endpoint over patients.
 
-    Attributes
-    ----------
-    events, person_time : ndarray, shape (state, group, interval, moment)
-        Weighted events and person-time, each multiplied by the moments' polynomials.
-    visitors : ndarray of int, shape (state,)
-        How many patients are ever in the state.
-    first : ndarray, shape (state,)
-        Earliest time at which anybody is in the state; infinite for nobody.
-    longest : ndarray, shape (state,)
-        Longest time that anybody spends in it.
+    `events`, `person_time`, shape (state, group, interval, moment): weighted events and
+    person-time, each multiplied by the moments' polynomials.
+    `visitors`, shape (state,): how many patients are ever in the state.
+    `first`, shape (state,): earliest time at which anybody is in the state; infinite for nobody.
+    `longest`, shape (state,): longest time that anybody spends in it.
     """
 
     events: Floats
@@ -157,7 +142,7 @@ def at_risk(block: Block, course: Course, endpoint: str) -> AtRisk:
     """Find who is at risk for an endpoint, and when."""
     outcome = block.endpoints[endpoint]
     size = block.size
-    found = AtRisk(
+    risk = AtRisk(
         begin=np.empty(size),
         stop=np.empty(size),
         event=np.empty(size, dtype=np.bool_),
@@ -173,23 +158,20 @@ def at_risk(block: Block, course: Course, endpoint: str) -> AtRisk:
         -1 if course.eligible_phase is None else course.eligible_phase,
         constant(np.empty(0) if transplant is None else transplant),
         -np.inf if course.landmark is None else course.landmark,
-        found.begin,
-        found.stop,
-        found.event,
-        found.reason,
+        risk.begin,
+        risk.stop,
+        risk.event,
+        risk.reason,
     )
-    return found
+    return risk
 
 
 def bounds_of(risk: AtRisk, weight: Floats | None = None) -> Bounds:
     """Add up time at risk.
 
-    Parameters
-    ----------
-    weight : ndarray, shape (patient,), optional
-        How often each patient counts.
+    `weight`, shape (patient,): how often each patient counts.
     """
-    reasons, found = np.zeros(AT_RISK + 1, dtype=np.int64), np.array([np.inf, 0.0, 0.0, 0.0, 0.0])
+    reasons, totals = np.zeros(AT_RISK + 1, dtype=np.int64), np.array([np.inf, 0.0, 0.0, 0.0, 0.0])
     run_compiled(
         passes.add_bounds,
         constant(risk.begin),
@@ -198,9 +180,9 @@ def bounds_of(risk: AtRisk, weight: Floats | None = None) -> Bounds:
         constant(risk.reason),
         constant(np.empty(0) if weight is None else weight),
         reasons,
-        found,
+        totals,
     )
-    first_begin, last_begin, last_exit, time, events = found.tolist()
+    first_begin, last_begin, last_exit, time, events = totals.tolist()
     return Bounds(
         reasons=reasons,
         first_begin=first_begin,
@@ -214,14 +196,14 @@ def bounds_of(risk: AtRisk, weight: Floats | None = None) -> Bounds:
 def merged_bounds(parts: Sequence[Bounds]) -> Bounds:
     """Put the bounds of parts of the patients together."""
     return Bounds(
-        reasons=np.sum([one.reasons for one in parts], axis=0, dtype=np.int64)
+        reasons=np.sum([part.reasons for part in parts], axis=0, dtype=np.int64)
         if parts
         else np.zeros(AT_RISK + 1, dtype=np.int64),
-        first_begin=min((one.first_begin for one in parts), default=np.inf),
-        last_begin=max((one.last_begin for one in parts), default=0.0),
-        last_exit=max((one.last_exit for one in parts), default=0.0),
-        time_at_risk=sum(one.time_at_risk for one in parts),
-        events=sum(one.events for one in parts),
+        first_begin=min((part.first_begin for part in parts), default=np.inf),
+        last_begin=max((part.last_begin for part in parts), default=0.0),
+        last_exit=max((part.last_exit for part in parts), default=0.0),
+        time_at_risk=sum(part.time_at_risk for part in parts),
+        events=sum(part.events for part in parts),
     )
 
 
@@ -230,7 +212,7 @@ def entries_of(block: Block, risk: AtRisk, course: Course, effects: Sequence[int
     of_state = np.array(effects, dtype=np.int64)
     room = block.size * max(len(course.marks), 1)
     times, effect = np.empty(room), np.empty(room, dtype=np.int8)
-    found = np.zeros(1, dtype=np.int64)
+    entries = np.zeros(1, dtype=np.int64)
     run_compiled(
         passes.list_entries,
         constant(risk.begin),
@@ -240,9 +222,9 @@ def entries_of(block: Block, risk: AtRisk, course: Course, effects: Sequence[int
         of_state[course.segment_states],
         times,
         effect,
-        found,
+        entries,
     )
-    times, effect = times[: found[0]], effect[: found[0]]
+    times, effect = times[: entries[0]], effect[: entries[0]]
     return [times[effect == index] for index in range(max(effects) + 1)]
 
 
@@ -260,13 +242,8 @@ def _marks(block: Block, course: Course) -> tuple[NDArray[Any], ...]:
 class Tallying:
     """Sums events and person-time of one endpoint by state, group and interval, block by block.
 
-    Parameters
-    ----------
-    cuts : ndarray, shape (interval - 1,)
-        Inner cut points.
-    degrees
-        Of each continuous covariate, how many Chebyshev polynomials to multiply with; their
-        products run over the last axis of the sums, the last covariate fastest.
+    `degrees`: of each continuous covariate, how many Chebyshev polynomials to multiply with; their
+    products run over the last axis of the sums, the last covariate fastest.
     """
 
     def __init__(
@@ -298,14 +275,8 @@ class Tallying:
     ) -> None:
         """Add patients.
 
-        Parameters
-        ----------
-        group : ndarray of int, shape (patient,)
-            Group of each patient.
-        weight : ndarray, shape (patient,), optional
-            How often each patient counts.
-        scaled : ndarray, shape (patient, covariate), optional
-            Continuous covariates, each within -1 to 1.
+        `weight`, shape (patient,): how often each patient counts.
+        `scaled`, shape (patient, covariate): continuous covariates, each within -1 to 1.
         """
         run_compiled(
             passes.add_patients,
@@ -333,15 +304,12 @@ class Tallying:
 def merged(parts: Sequence[Tallying]) -> Tally:
     """Put the sums over parts of the patients together.
 
-    Parameters
-    ----------
-    parts
-        Those of all parts, in their order; at least one.
+    `parts`: those of all parts, in their order; at least one.
     """
-    first, *others = (one.sums for one in parts)
+    first, *others = (part.sums for part in parts)
     total = {name: values.copy() for name, values in first.items()}
-    for one in others:
-        for name, values in one.items():
+    for other in others:
+        for name, values in other.items():
             how = {"first": np.minimum, "longest": np.maximum}.get(name, np.add)
             how(total[name], values, out=total[name])
     return Tally(
@@ -365,15 +333,7 @@ def moments_by_group(
 ) -> Floats:
     """Sum the polynomials of some patients' covariates; without covariates, count the patients.
 
-    Parameters
-    ----------
-    inside : ndarray of bool, shape (patient,)
-        Who counts.
-
-    Returns
-    -------
-    ndarray, shape (group, moment)
-        The sums.
+    Result, shape (group, moment): the sums.
     """
     total = np.zeros((groups, int(np.prod(degrees, dtype=np.int64))))
     run_compiled(

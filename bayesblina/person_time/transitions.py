@@ -39,13 +39,10 @@ def find_transitions(
     censored earlier than follow-up for death is in a state that is not known from then on, and is
     not at risk for anything.
 
-    Parameters
-    ----------
-    question
-        Who is at risk, from when, in which state. Eligibility is that for `relapse_free`; the
-        question's own choice of endpoints is not used.
-    phase_cuts : ndarray, shape (n_pieces - 1,), optional
-        Times since entering the exposed phase at which time in it is cut.
+    `question`: who is at risk, from when, in which state. Eligibility is that for `relapse_free`;
+    the question's own choice of endpoints is not used.
+    `phase_cuts`, shape (n_pieces - 1,): times since entering the exposed phase at which time in it
+    is cut.
     """
     for name in (death, relapse_free):
         if name not in cohort.endpoints:

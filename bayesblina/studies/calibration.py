@@ -68,18 +68,12 @@ QUESTION = Question(exposed="maintenance", eligible_from="consolidation", transp
 class Calibration:
     """Outcome of simulation-based calibration.
 
-    Attributes
-    ----------
-    ranks : xarray.DataArray
-        Over (replication, parameter): how many of the `kept` draws lie below the true value.
-    kept
-        Number of draws among which it is ranked.
-    table : pandas.DataFrame
-        One row per parameter: ``parameter``, ``p_value`` of the test that the ranks are uniform
-        (simultaneous over the whole distribution function), and ``coverage_50``, ``coverage_80``
-        and ``coverage_95``, the share of central intervals that hold the truth.
-    divergent
-        Replications with divergent transitions.
+    `ranks`: over (replication, parameter): how many of the `kept` draws lie below the true value.
+    `kept`: number of draws among which it is ranked.
+    `table`: one row per parameter: ``parameter``, ``p_value`` of the test that the ranks are
+    uniform (simultaneous over the whole distribution function), and ``coverage_50``,
+    ``coverage_80`` and ``coverage_95``, the share of central intervals that hold the truth.
+    `divergent`: replications with divergent transitions.
     """
 
     ranks: xr.DataArray
@@ -126,14 +120,9 @@ def calibrate(
     at the relapse that was drawn. What the prior takes from data (units, cut points, the
     standardisation) is held at `person_time`.
 
-    Parameters
-    ----------
-    pilot
-        Whether truths are drawn from the posterior given the events of `person_time` instead of the
-        prior, and each fit is given these events beside those drawn.
+    `pilot`: whether truths are drawn from the posterior given the events of `person_time` instead
+    of the prior, and each fit is given these events beside those drawn.
 
-    Notes
-    -----
     Talts et al. (2018), arXiv:1804.06788; bands after Säilynoja, Bürkner and Vehtari (2022),
     doi:10.1007/s11222-022-10090-6; given a pilot, Säilynoja, Schmitt, Bürkner and Vehtari (2025),
     arXiv:2502.03279. Truths from a prior need one under which some live and some die: `narrowed`.
@@ -206,8 +195,6 @@ def narrowed(definition: ModelDefinition) -> ModelDefinition:
     sampler are calibrated under narrower priors, from which truths are drawn and under which they
     are fitted alike, so that ranks are uniform.
 
-    Examples
-    --------
     >>> narrowed(load_model("primary")).baseline.step.hazard_ratio
     (0.7, 1.42857...)
     """
@@ -246,15 +233,9 @@ def _tests(ranks: Ints, labels: Sequence[str], *, seed: int) -> pd.DataFrame:
 def least_probability(uniform: Floats) -> Floats:
     """How far the empirical distribution functions of columns leave that of a uniform variable.
 
-    Parameters
-    ----------
-    uniform : ndarray, shape (n, column)
-        Values between 0 and 1.
-
-    Returns
-    -------
-    ndarray, shape (column,)
-        The smallest two-sided binomial tail probability over n evenly spaced points.
+    `uniform`, shape (n, column): values between 0 and 1.
+    Result, shape (column,): the smallest two-sided binomial tail probability over n evenly spaced
+    points.
     """
     from scipy.stats import binom
 
@@ -271,10 +252,7 @@ def least_probability(uniform: Floats) -> Floats:
 def synthetic_setting(name: str, *, seed: int = 1) -> tuple[ModelDefinition, PersonTime]:
     """Take a model and the synthetic study as the setting of a calibration.
 
-    Returns
-    -------
-    definition
-        The model, with covariates named where it needs them.
+    The model comes with covariates named where it needs them.
     """
     definition = load_model(name)
     definition = definition.with_covariates(**{role: ROLES[role] for role in definition.roles})
@@ -344,13 +322,7 @@ def _truths(definition: ModelDefinition, *, pilot: bool) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a calibration from the command line.
-
-    Parameters
-    ----------
-    arguments
-        By default those of the process.
-    """
+    """Run a calibration from the command line."""
     from bayesblina.core.files import write_text
 
     parser = argparse.ArgumentParser(prog="python -m bayesblina.studies.calibration")

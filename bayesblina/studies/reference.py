@@ -39,15 +39,8 @@ SEED = 20_261_124
 def moments(posterior: xr.Dataset) -> pd.DataFrame:
     """Means and sds of the parameters that have a meaning, with Monte-Carlo errors.
 
-    Parameters
-    ----------
-    posterior
-        Draws over (chain, draw, ...).
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per parameter: ``parameter``, ``mean``, ``sd``, ``mcse_mean``, ``mcse_sd``.
+    `posterior`: draws over (chain, draw, ...).
+    Result: one row per parameter: ``parameter``, ``mean``, ``sd``, ``mcse_mean``, ``mcse_sd``.
     """
     kept = posterior[[name for name in map(str, posterior.data_vars) if has_meaning(name)]]
     errors = {method: az.mcse(kept, method=method) for method in ("mean", "sd")}
@@ -133,16 +126,9 @@ def load_reference(name: str) -> dict[str, Any]:
 def compare_with_reference(posterior: xr.Dataset, reference: dict[str, Any]) -> pd.DataFrame:
     """Hold draws against a reference.
 
-    Parameters
-    ----------
-    posterior
-        Draws over (chain, draw, ...).
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per parameter: ``parameter``, ``distance_mean`` and ``distance_sd``, the differences
-        of means and of sds in combined Monte-Carlo standard errors.
+    `posterior`: draws over (chain, draw, ...).
+    Result: one row per parameter: ``parameter``, ``distance_mean`` and ``distance_sd``, the
+    differences of means and of sds in combined Monte-Carlo standard errors.
     """
     own = moments(posterior).set_index("parameter")
     stored = pd.DataFrame.from_dict(reference["moments"], orient="index", columns=own.columns)
@@ -157,13 +143,7 @@ def compare_with_reference(posterior: xr.Dataset, reference: dict[str, Any]) -> 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compute reference posteriors from the command line.
-
-    Parameters
-    ----------
-    arguments
-        By default those of the process.
-    """
+    """Compute reference posteriors from the command line."""
     parser = argparse.ArgumentParser(prog="python -m bayesblina.studies.reference")
     parser.add_argument("names", nargs="+", help="shipped models")
     parser.add_argument("--out", type=Path, required=True, help="folder for NAME.reference.json")

@@ -30,15 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """A study file that was read.
-
-    Attributes
-    ----------
-    path
-        The file.
-    content
-        What it says.
-    """
+    """A study file that was read."""
 
     path: Path
     content: StudyFile
@@ -242,8 +234,6 @@ def in_memory(cohort: Cohort | CohortScan) -> Cohort:
 def read_study(path: str | PathLike[str]) -> Study:
     """Read and check a study file; the data are not touched yet.
 
-    Examples
-    --------
     >>> read_study("no_such_study.toml")
     Traceback (most recent call last):
     bayesblina.core.errors.SpecError: No study file 'no_such_study.toml'.

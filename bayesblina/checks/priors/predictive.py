@@ -116,14 +116,14 @@ def prior_predictive(
     chosen, weight = _patients(person_time)
     by_endpoint = []
     for index, name in enumerate(person_time.endpoints):
-        found = log_hazard(prior, built.design, endpoint=name)
-        log_shared = found.shared[:, :, :, first]
+        log_hazards = log_hazard(prior, built.design, endpoint=name)
+        log_shared = log_hazards.shared[:, :, :, first]
         if baseline == "pooled":
-            log_shared = _pooled(person_time, found, index)
+            log_shared = _pooled(person_time, log_hazards, index)
         hazard = np.exp(np.minimum(log_shared, LARGEST_LOG))
-        relative = np.exp(np.minimum(found.ratio, LARGEST_LOG))
+        relative = np.exp(np.minimum(log_hazards.ratio, LARGEST_LOG))
         alive = [
-            _average(found, hazard * relative[:, :, :, state], inside, chosen, weight)
+            _average(log_hazards, hazard * relative[:, :, :, state], inside, chosen, weight)
             for state in (first, exposed)
         ]
         ratio = relative[:, 0, :, exposed] / relative[:, 0, :, first]

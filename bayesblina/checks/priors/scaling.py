@@ -133,13 +133,6 @@ def sensitivity_index(values: xr.DataArray, log_density: xr.DataArray) -> xr.Dat
     """Say how fast a quantity's distribution moves as a component is raised to powers near 1.
 
     The index, over the quantity's other dimensions; it counts from 0.05 on.
-
-    Parameters
-    ----------
-    values : DataArray
-        The quantity, over (chain, draw, ...).
-    log_density : DataArray
-        The component's log density, over (chain, draw).
     """
     # ArviZ's accessor is there once it is imported.
     importlib.import_module("arviz_stats")
@@ -223,16 +216,16 @@ def _reading(follows: dict[str, float], component: str) -> str:
 
 def _quantity(fit: Fit, estimate: xr.Dataset | None) -> tuple[str, xr.DataArray]:
     """Take the quantity looked at, hazard ratios by their logarithms."""
-    found = hazard_ratio(fit) if estimate is None else estimate
-    require_kind(found, xr.Dataset, "estimate")
-    names = [str(one) for one in found.data_vars]
-    if len(names) != 1 or not {"chain", "draw"} <= set(found[names[0]].dims):
+    ratios = hazard_ratio(fit) if estimate is None else estimate
+    require_kind(ratios, xr.Dataset, "estimate")
+    names = [str(one) for one in ratios.data_vars]
+    if len(names) != 1 or not {"chain", "draw"} <= set(ratios[names[0]].dims):
         raise SpecError(
             "estimate must be a Dataset of one variable over (chain, draw, ...), as the estimand "
             f"functions give; this one has {', '.join(names) or 'none'}."
         )
     (name,) = names
-    values = found[name]
+    values = ratios[name]
     return name, xr.apply_ufunc(np.log, values) if name == "hazard_ratio" else values
 
 
@@ -266,17 +259,7 @@ def _normal(fit: Fit, name: str, prior: HazardRatioPrior) -> xr.DataArray:
 def reweighted(log_weights: xr.DataArray) -> tuple[Floats, float]:
     """Pareto-smoothed weights that add up to 1, and their k; infinite where there is no tail.
 
-    Parameters
-    ----------
-    log_weights : DataArray
-        Over (chain, draw).
-
-    Returns
-    -------
-    ndarray, shape (chain * draw,)
-        The weights.
-    float
-        Their Pareto k.
+    `log_weights` are over (chain, draw), the weights over (chain * draw,).
     """
     flat = log_weights.transpose("chain", "draw").values.ravel()
     raw = np.exp(flat - flat.max())
@@ -301,10 +284,7 @@ def weighted_quantiles(values: Floats, weights: Floats, parts: Sequence[float]) 
 def require_independent(fit: Fit, words: str) -> None:
     """Refuse a model in which the endpoints' hazard ratios are correlated before any data.
 
-    Parameters
-    ----------
-    words
-        What is said then, with ``{model}`` where the model's name belongs.
+    `words`: what is said then, with ``{model}`` where the model's name belongs.
     """
     if isinstance(fit.definition.endpoints, Correlated) and len(fit.person_time.endpoints) > 1:
         raise EstimandError(f"{words.format(model=fit.definition.name)}. Fit 'primary'.")

@@ -26,20 +26,14 @@ COMPARED = ("exposed", "reference")
 class MaskedAccount:
     """Which numbers of an account may be shown.
 
-    Attributes
-    ----------
-    masked
-        Which counts: ``ROW.patients`` and ``ROW.events``, by the position of their row, and
-        ``ROW.at_risk`` of the numbers at risk.
-    times
-        Positions of the rows whose person-time is hidden.
-    few
-        Endpoints of which few patients or events are in a state that is compared. An estimate, with
-        its interval, would tell how many: the precision of a log hazard ratio is about one over the
-        sum of one over each state's events.
-    closed
-        Endpoints of which any number of events by phase is hidden: what is computed from these
-        events alone would tell it.
+    `masked`: which counts: ``ROW.patients`` and ``ROW.events``, by the position of their row, and
+    ``ROW.at_risk`` of the numbers at risk.
+    `times`: positions of the rows whose person-time is hidden.
+    `few`: endpoints of which few patients or events are in a state that is compared. An estimate,
+    with its interval, would tell how many: the precision of a log hazard ratio is about one over
+    the sum of one over each state's events.
+    `closed`: endpoints of which any number of events by phase is hidden: what is computed from
+    these events alone would tell it.
     """
 
     masked: Masked
@@ -53,13 +47,6 @@ def mask_account(
 ) -> MaskedAccount:
     """Choose what of an account, and of numbers at risk beside it, may be shown.
 
-    Parameters
-    ----------
-    minimum
-        Smallest count that is shown; 1 shows all.
-
-    Examples
-    --------
     >>> rows = [
     ...     ("eligible", "os", "", "at risk", 86, 34),
     ...     ("in phase", "os", "m", "exposed", 36, 3),

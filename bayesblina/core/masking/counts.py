@@ -25,15 +25,10 @@ MASK = "*"
 class Masked:
     """Which of some counts may be shown.
 
-    Attributes
-    ----------
-    minimum
-        Counts from 1 up to below this are hidden; 1 hides nothing.
-    hidden
-        Names of the counts that are not shown: the small ones, and those that would give a small
-        one away.
-    values
-        Numbers that must not be shown elsewhere either, because they belong to hidden counts.
+    `minimum`: counts from 1 up to below this are hidden; 1 hides nothing.
+    `hidden`: names of the counts that are not shown: the small ones, and those that would give a
+    small one away.
+    `values`: numbers that must not be shown elsewhere either, because they belong to hidden counts.
     """
 
     minimum: int
@@ -52,8 +47,6 @@ class Masked:
 def is_small(value: float, minimum: int) -> bool:
     """Say whether a count is too small to be shown.
 
-    Examples
-    --------
     >>> [is_small(value, 5) for value in (0, 1, 4, 5)]
     [False, True, True, False]
     """
@@ -79,23 +72,14 @@ def mask(
     does, a further count that one of its sums or orders holds is hidden, the smallest first.
     Counts of the same number are hidden together, since they may be the same patients.
 
-    Parameters
-    ----------
-    sums
-        Wholes with the parts that add up to them; a name with a minus before it is taken off.
-    orders
-        Pairs of a count, or of several that share nobody, and one that is never smaller: part and
-        whole, events and patients.
-    bounds
-        The same, where the rest is nobody in particular.
+    `sums`: wholes with the parts that add up to them; a name with a minus before it is taken off.
+    `orders`: pairs of a count, or of several that share nobody, and one that is never smaller: part
+    and whole, events and patients.
+    `bounds`: the same, where the rest is nobody in particular.
 
-    Notes
-    -----
     Secondary cell suppression, with the audit by linear programming: Fischetti and Salazar (2001),
     doi:10.1287/mnsc.47.7.1008.9805.
 
-    Examples
-    --------
     >>> counts = {"all": 90, "old": 3, "young": 87}
     >>> sorted(mask(counts, [("all", ["old", "young"])], minimum=5).hidden)
     ['old', 'young']
@@ -148,8 +132,6 @@ def _rests(
 def terms(equation: Sum) -> list[tuple[str, float]]:
     """Write a sum as terms that together are 0.
 
-    Examples
-    --------
     >>> terms(("all", ["old", "-left"]))
     [('all', 1.0), ('old', -1.0), ('left', 1.0)]
     """

@@ -10,8 +10,6 @@ from bayesblina.core.errors import SpecError
 def require_minimum(given: object, argument: str = "minimum") -> int:
     """Require a smallest count that is shown: a whole number from 1 on.
 
-    Examples
-    --------
     >>> require_minimum(5)
     5
     >>> require_minimum(0)

@@ -39,13 +39,8 @@ def _columns(table: pd.DataFrame, changed: dict[str, list[Any]]) -> pd.DataFrame
 def digits(value: float, count: int) -> float:
     """Round a number to significant digits.
 
-    Parameters
-    ----------
-    value
-        The number; what is not finite stays as it is.
+    `value`: the number; what is not finite stays as it is.
 
-    Examples
-    --------
     >>> digits(35.70473, 4), digits(0.0123456, 3)
     (35.7, 0.0123)
     """
@@ -70,12 +65,6 @@ def without_counts(text: str, masked: Masked) -> str:
 
     The text. Whole numbers that are small or hidden are masked, whatever they count; other numbers
     have at most four digits.
-
-    Examples
-    --------
-    >>> few = Masked(minimum=5, hidden=frozenset(), values=frozenset({33}))
-    >>> without_counts("3 of 33 patients, at risk until 35.70473 months, from 8 on", few)
-    '* of * patients, at risk until 35.7 months, from 8 on'
     """
 
     def shown(match: re.Match[str]) -> str:
@@ -143,13 +132,9 @@ def mask_safety(
 
     The same columns; hidden counts hold the mask, hidden estimates are missing.
 
-    Parameters
-    ----------
-    timeless
-        Phases whose person-time is hidden elsewhere.
-    untold
-        Phases whose patients are hidden elsewhere: those observed for adverse events are about as
-        many.
+    `timeless`: phases whose person-time is hidden elsewhere.
+    `untold`: phases whose patients are hidden elsewhere: those observed for adverse events are
+    about as many.
     """
     if masked.minimum <= 1:
         return table
@@ -204,10 +189,7 @@ def mask_ladder(
     follow from events and risk sets alone have three digits. Of all rungs the counts hold the mask:
     two of them differ by those before a landmark.
 
-    Parameters
-    ----------
-    own
-        Methods whose prior, covariates and baseline tell no count to the unit.
+    `own`: methods whose prior, covariates and baseline tell no count to the unit.
     """
     if minimum <= 1:
         return ladder
@@ -313,12 +295,8 @@ def read_observed(rows: pd.DataFrame, times: Floats, *, minimum: int) -> tuple[F
 
     The curve; empty where nothing of it may be shown. Survival has two decimals.
 
-    Parameters
-    ----------
-    times
-        Times at which it may be read, in order: never those of single events.
-    minimum
-        Smallest count that is shown; 1 reads the curve wherever it goes.
+    `times`: times at which it may be read, in order: never those of single events.
+    `minimum`: smallest count that is shown; 1 reads the curve wherever it goes.
     """
     rows = rows.sort_values("time", kind="stable")
     few = rows.loc[rows["at_risk"] < max(minimum, 1), "time"]

@@ -63,14 +63,14 @@ def account(
     needed = ("step", "endpoint", "phase", "what", "patients", "events", "person_time")
     require_columns(table, needed, "Account.table")
     require_minimum(minimum)
-    found = mask_account(table, minimum=minimum)
+    masked = mask_account(table, minimum=minimum)
     shown = table.copy()
     for name in ("patients", "events"):
         shown[name] = [
             ""
             if pd.isna(cell)
             else MASK
-            if f"{index}.{name}" in found.masked.hidden
+            if f"{index}.{name}" in masked.masked.hidden
             else f"{cell:d}"
             for index, cell in enumerate(table[name])
         ]
@@ -78,7 +78,7 @@ def account(
         ""
         if pd.isna(cell)
         else MASK
-        if index in found.times or f"{index}.events" in found.masked.hidden
+        if index in masked.times or f"{index}.events" in masked.masked.hidden
         else numbers.time(float(cell), unit)
         for index, cell in enumerate(table["person_time"])
     ]

@@ -218,12 +218,12 @@ def bias_ladder(
     if minimum > 1:
         sides = ("events_exposed", "events_reference")
         require_columns(table, sides, "bayesblina.classical.bias_ladder")
-        found = None if account is None else mask_account(account, minimum=minimum)
+        masked = None if account is None else mask_account(account, minimum=minimum)
         table = mask_ladder(
             table,
             minimum,
-            closed=found.closed if found else (),
-            few=found.few if found else (),
+            closed=masked.closed if masked else (),
+            few=masked.few if masked else (),
             own=OWN,
         ).drop(columns=["masked", "patients", "events", *sides], errors="ignore")
     summary = table.rename(columns={"estimate": "median"})

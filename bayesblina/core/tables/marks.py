@@ -49,42 +49,31 @@ def failed(values: Mapping[Any, Any]) -> tuple[str, ...]:
     """Name the gates that a row, or what an estimate carries with it, says were failed.
 
     Of ``"converged"``, ``"baseline"``, ``"event_times"``; those that are not there passed.
-
-    Examples
-    --------
-    >>> failed({"median": 0.5, "converged": True, "baseline": "failed"})
-    ('baseline',)
     """
-    found = []
+    gates = []
     if not bool(values.get(CONVERGED, True)):
-        found.append(CONVERGED)
-    found += [name for name in (BASELINE, EVENT_TIMES) if str(values.get(name, "")) == FAILED]
-    return tuple(found)
+        gates.append(CONVERGED)
+    gates += [name for name in (BASELINE, EVENT_TIMES) if str(values.get(name, "")) == FAILED]
+    return tuple(gates)
 
 
 def failed_in(source: pd.DataFrame | xr.Dataset) -> tuple[str, ...]:
     """Name the gates that any row of a table failed, or that its attributes say were failed."""
-    found = set(failed(source.attrs))
+    gates = set(failed(source.attrs))
     for name in (BASELINE, EVENT_TIMES):
         there = name in source if isinstance(source, pd.DataFrame) else name in source.coords
         if there:
             # What stands beside each number knows better than what stands beside all.
-            found.discard(name)
+            gates.discard(name)
             values = source[name].to_numpy().astype(str)
             if (values == FAILED).any():
-                found.add(name)
+                gates.add(name)
     known = isinstance(source, pd.DataFrame) and CONVERGED in source
     if known and not source[CONVERGED].astype(bool).all():
-        found.add(CONVERGED)
-    return tuple(name for name in SHORT if name in found)
+        gates.add(CONVERGED)
+    return tuple(name for name in SHORT if name in gates)
 
 
 def beside(row: Mapping[Any, Any]) -> str:
-    """Word what must not be overlooked beside one number.
-
-    Examples
-    --------
-    >>> beside({"converged": False, "baseline": "failed"})
-    'NOT CONVERGED, BASELINE MOVES IT'
-    """
+    """Word what must not be overlooked beside one number."""
     return ", ".join(SHORT[name] for name in failed(row))

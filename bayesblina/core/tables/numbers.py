@@ -31,8 +31,6 @@ def ratio(value: float) -> str:
 
     The text; ``"<0.01"`` for what would be 0.00.
 
-    Examples
-    --------
     >>> ratio(0.4567), ratio(0.001), ratio(250.4)
     ('0.46', '<0.01', '250')
     """
@@ -48,15 +46,7 @@ def ratio(value: float) -> str:
 def probability(value: float) -> str:
     """Write a probability: two decimals, three below 0.1 and above 0.9.
 
-    Returns
-    -------
-    str
-        The text; ``"<0.001"`` and ``">0.999"`` at the ends: draws never prove certainty.
-
-    Examples
-    --------
-    >>> probability(0.5), probability(0.974), probability(1.0)
-    ('0.50', '0.974', '>0.999')
+    Result: the text; ``"<0.001"`` and ``">0.999"`` at the ends: draws never prove certainty.
     """
     if math.isnan(value):
         return MISSING
@@ -72,8 +62,6 @@ def probability(value: float) -> str:
 def p_value(value: float) -> str:
     """Write a p-value with its sign of relation.
 
-    Examples
-    --------
     >>> p_value(0.0312), p_value(0.0), p_value(1.0)
     ('p = 0.031', 'p < 0.001', 'p > 0.999')
     """
@@ -86,8 +74,6 @@ def percent(value: float) -> str:
 
     The text, without the sign.
 
-    Examples
-    --------
     >>> percent(0.9722)
     '97.2'
     """
@@ -97,22 +83,8 @@ def percent(value: float) -> str:
 def time(value: float, unit: str) -> str:
     """Write a time: whole days, tenths of weeks and months, hundredths of years.
 
-    Parameters
-    ----------
-    value
-        The time; infinite if it is not reached.
-    unit
-        Its unit.
-
-    Returns
-    -------
-    str
-        The text, without the unit.
-
-    Examples
-    --------
-    >>> time(15.46, "months"), time(-0.0, "days"), time(float("inf"), "months")
-    ('15.5', '0', 'not reached')
+    `value`: the time; infinite if it is not reached.
+    Result: the text, without the unit.
     """
     if unit not in TIME_DECIMALS:
         raise SpecError(f"Unknown unit {unit!r}; expected one of {', '.join(TIME_DECIMALS)}.")
@@ -126,13 +98,6 @@ def time(value: float, unit: str) -> str:
 def log_density(value: float) -> str:
     """Write a log predictive density, or a difference of two: one decimal.
 
-    Parameters
-    ----------
-    value
-        The log density.
-
-    Examples
-    --------
     >>> log_density(-172.04)
     '−172.0'
     """
@@ -144,8 +109,6 @@ def number(value: float) -> str:
 
     The text; whole numbers as they stand.
 
-    Examples
-    --------
     >>> number(1234.6), number(0.012345), number(-7.0)
     ('1235', '0.0123', '−7')
     """
@@ -166,16 +129,6 @@ def interval(
     """Write an estimate with its interval.
 
     The text; a dash where there is no estimate.
-
-    Parameters
-    ----------
-    unit
-        Unit of times.
-
-    Examples
-    --------
-    >>> interval(0.45, 0.2234, 0.91, kind="ratio")
-    '0.45 (0.22 to 0.91)'
     """
     write = writer(kind, unit=unit)
     if math.isnan(middle):
@@ -184,13 +137,7 @@ def interval(
 
 
 def writer(kind: Kind, *, unit: str = "months") -> Callable[[float], str]:
-    """Choose how to write numbers of a kind.
-
-    Parameters
-    ----------
-    unit
-        Unit of times.
-    """
+    """Choose how to write numbers of a kind."""
     known: dict[str, Callable[[float], str]] = {
         "ratio": ratio,
         "probability": probability,

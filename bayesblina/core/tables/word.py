@@ -25,13 +25,7 @@ def fill(
     numeric: Sequence[bool],
     notes: Sequence[str],
 ) -> None:
-    """Add a table to a document.
-
-    Parameters
-    ----------
-    document
-        The document; it is changed.
-    """
+    """Add a table to a document, which is changed."""
     if title:
         paragraph = document.add_paragraph()
         run = paragraph.add_run(title)

@@ -151,11 +151,8 @@ def _colours_of_groups(observed: pd.DataFrame, palette: dict[str, str]) -> Calla
 def draw_numbers_at_risk(axis: Axes, rows: pd.DataFrame, *, indent: float | None = None) -> None:
     """Write numbers at risk below a panel, which gets its ticks there.
 
-    Parameters
-    ----------
-    indent
-        Points to the left of the panel at which names begin, each above its numbers; by default
-        names end beside their numbers.
+    `indent`: points to the left of the panel at which names begin, each above its numbers; by
+    default names end beside their numbers.
     """
     low, high = axis.get_xlim()
     ticks = rows["time"].unique()

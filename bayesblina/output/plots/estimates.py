@@ -155,13 +155,7 @@ def draw_density(
     label: str = "_",
     median: float | None = None,
 ) -> float:
-    """Draw the density of a log ratio over the ratio, with an interval of the log filled.
-
-    Returns
-    -------
-    float
-        The density's height.
-    """
+    """Draw the density of a log ratio over the ratio, with an interval of the log filled."""
     from scipy.stats import gaussian_kde, norm
 
     density = gaussian_kde(logs)(grid)

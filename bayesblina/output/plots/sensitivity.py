@@ -115,10 +115,7 @@ def draw_scenarios(
 ) -> bool:
     """Draw scenarios in their order, with a dot for each in the row of its setting.
 
-    Returns
-    -------
-    bool
-        Whether some are marked.
+    Result: whether some are marked.
     """
     place = np.arange(len(rows))
     base = (rows[list(axes)] == BASE).all(axis=1).to_numpy()

@@ -72,14 +72,8 @@ class Drawing(Figure):
 class Canvas:
     """A figure with its panels.
 
-    Attributes
-    ----------
-    figure
-        The figure.
-    axes : ndarray of matplotlib.axes.Axes, shape (row, column)
-        The panels.
-    own
-        Whether the figure was made here; otherwise the one panel is the caller's.
+    `axes`, shape (row, column): the panels.
+    `own`: whether the figure was made here; otherwise the one panel is the caller's.
     """
 
     figure: Figure
@@ -133,15 +127,8 @@ def canvas(
 def paired(rows: int, *, height: float, width: Width, heights: Sequence[float] = ()) -> Canvas:
     """Make a figure of pairs of panels: beside each other on two columns, else below each other.
 
-    Parameters
-    ----------
-    heights
-        Relative heights of the pairs; by default equal.
-
-    Returns
-    -------
-    Canvas
-        Panels of shape (pair, 2).
+    `heights`: relative heights of the pairs; by default equal.
+    Result: panels of shape (pair, 2).
     """
     shares = list(heights) or [1.0] * rows
     if width != "one":
@@ -163,15 +150,8 @@ def in_a_row(
 ) -> Canvas:
     """Make panels with titles beside each other on two columns, else below each other.
 
-    Parameters
-    ----------
-    label
-        Name of the vertical axis, of every panel that has none to its left.
-
-    Returns
-    -------
-    Canvas
-        Panels of shape (1, count).
+    `label`: name of the vertical axis, of every panel that has none to its left.
+    Result: panels of shape (1, count).
     """
     count = len(titles)
     down = width == "one" and ax is None
@@ -206,13 +186,7 @@ def entitle(axis: Axes, text: str) -> None:
 
 
 def explain(axis: Axes, *, place: Literal["best", "upper left"] = "best") -> None:
-    """Write a panel's legend.
-
-    Parameters
-    ----------
-    place
-        Where; matplotlib's ``loc``.
-    """
+    """Write a panel's legend."""
     axis.legend(frameon=False, fontsize=SMALL, loc=place)
 
 
@@ -236,10 +210,7 @@ def tails(mass: float) -> tuple[float, float]:
 def chosen(known: Iterable[object], endpoint: str | None, *, what: str = "endpoint") -> list[str]:
     """List the endpoints to draw.
 
-    Parameters
-    ----------
-    endpoint
-        The one asked for; None for all.
+    `endpoint`: the one asked for; None for all.
     """
     names = list(dict.fromkeys(str(name) for name in known))
     if endpoint is not None and endpoint not in names:
@@ -252,10 +223,7 @@ def chosen(known: Iterable[object], endpoint: str | None, *, what: str = "endpoi
 def require(source: Any, names: Sequence[str], made_by: str) -> None:
     """Refuse what is not the kind of table or dataset that a figure shows.
 
-    Parameters
-    ----------
-    names
-        Variables or columns that must be there.
+    `names`: variables or columns that must be there.
     """
     if not isinstance(source, xr.Dataset | pd.DataFrame):
         kind = type(source).__name__
@@ -271,13 +239,9 @@ def mark(
 ) -> Figure:
     """Say in the figure itself what must not be overlooked, and give it.
 
-    Parameters
-    ----------
-    *sources
-        What it shows; their attributes, and what stands beside each number, tell whether patients
-        are synthetic and which gates were failed (`bayesblina.core.tables.marks`).
-    synthetic
-        Whether patients are synthetic, where a table does not know.
+    `*sources`: what it shows; their attributes, and what stands beside each number, tell whether
+    patients are synthetic and which gates were failed (`bayesblina.core.tables.marks`).
+    `synthetic`: whether patients are synthetic, where a table does not know.
     """
     failed: set[str] = set()
     for source in sources:
@@ -301,13 +265,7 @@ def say(
     failed: Sequence[str] = (),
     more: str = "",
 ) -> Figure:
-    """Write above a figure what must not be overlooked, and give it.
-
-    Parameters
-    ----------
-    converged
-        Whether the draws passed the convergence gate.
-    """
+    """Write above a figure what must not be overlooked, and give it."""
     parts = [
         SYNTHETIC if synthetic else "",
         "" if converged else NOT_CONVERGED,

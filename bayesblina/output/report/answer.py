@@ -37,8 +37,6 @@ def known(row: Mapping[Any, Any], column: str) -> bool:
 
     False where the column or its number is missing.
 
-    Examples
-    --------
     >>> known({"prior_pull": float("nan")}, "prior_pull"), known({}, "prior_pull")
     (False, False)
     """
@@ -160,13 +158,6 @@ def curves_in_words(table: pd.DataFrame | None, unit: str, *, coarse: bool = Fal
     """Say how far the baseline moves curves.
 
     One text for each endpoint and regime, without its full stop.
-
-    Parameters
-    ----------
-    table
-        ``curve_shift`` of the results; None if it is not known.
-    unit
-        Time unit.
     """
     rows = [] if table is None else records(table)
     shape = ".2f" if coarse else SURVIVAL
@@ -183,10 +174,7 @@ def curves_in_words(table: pd.DataFrame | None, unit: str, *, coarse: bool = Fal
 def banners(fit: Fit, gate: pd.DataFrame, *, coarse: bool = False) -> list[dict[str, Any]]:
     """Word what must stand above everything else, of the gates other than convergence.
 
-    Parameters
-    ----------
-    gate
-        The baseline gate as it may be shown.
+    `gate`: the baseline gate as it may be shown.
     """
     above = []
     if BASELINE in fit.failed:

@@ -86,10 +86,7 @@ def compute_tables(
 ) -> tuple[Tables, Dataset]:
     """Compute all tables of a study, and draw survival at the first landmark.
 
-    Parameters
-    ----------
-    cohort
-        Its patients; what looks at single ones is left out where they are in a query engine.
+    `cohort`: its patients; what looks at single ones is left out where they are in a query engine.
     """
     computed = Tables()
 
@@ -326,15 +323,8 @@ def _ladder(
 def at_risk_times(start: float, end: float) -> Floats:
     """Round times at which to count the patients at risk below a curve, its start among them.
 
-    Parameters
-    ----------
-    start, end
-        Where the curve starts and ends.
-
-    Returns
-    -------
-    ndarray, shape (time,)
-        The start, and round times after it that leave room for its count.
+    `start`, `end`: where the curve starts and ends.
+    Result, shape (time,): the start, and round times after it that leave room for its count.
     """
     from matplotlib.ticker import MaxNLocator
 

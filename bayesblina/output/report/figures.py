@@ -56,14 +56,9 @@ COLOURS = len(SHADES)
 class Figure:
     """One figure.
 
-    Attributes
-    ----------
-    name
-        Its id in the page.
-    svg
-        The drawing.
-    description
-        What is to be seen, for those who do not see it.
+    `name`: its id in the page.
+    `svg`: the drawing.
+    `description`: what is to be seen, for those who do not see it.
     """
 
     name: str
@@ -74,8 +69,6 @@ class Figure:
 def shorten(text: str, length: int) -> str:
     """Cut a text that is too long for its place.
 
-    Examples
-    --------
     >>> shorten("maintenance", 6)
     'maint…'
     """
@@ -85,8 +78,6 @@ def shorten(text: str, length: int) -> str:
 def rounded(values: pd.Series) -> pd.Series:
     """Round probabilities to three decimals; what is neither 0 nor 1 does not become it.
 
-    Examples
-    --------
     >>> rounded(pd.Series([0.12345, 0.99999, 1.0])).tolist()
     [0.123, 0.9995, 1.0]
     """
@@ -162,14 +153,9 @@ def survival(
 ) -> tuple[Figure, dict[str, Any]]:
     """Draw survival curves with bands, observed curves and numbers at risk.
 
-    Parameters
-    ----------
-    known_until
-        By regime the time up to which enough patients are at risk; curves are grey beyond it.
-    unit
-        Time unit.
-    landmark
-        Where the curves begin.
+    `known_until`: by regime the time up to which enough patients are at risk; curves are grey
+    beyond it.
+    `landmark`: where the curves begin.
     """
     rows = rows.assign(**{column: rounded(rows[column]) for column in ("median", "lower", "upper")})
     times = np.sort(rows["time"].unique()).astype(float)
@@ -269,10 +255,7 @@ def density(
 ) -> Figure:
     """Draw the posterior density of a hazard ratio over its prior.
 
-    Parameters
-    ----------
-    log_ratios : ndarray, shape (draw,)
-        Draws of the log hazard ratio.
+    `log_ratios`, shape (draw,): draws of the log hazard ratio.
     """
     low = min(float(np.quantile(log_ratios, 0.0005)), math.log(0.2))
     high = max(float(np.quantile(log_ratios, 0.9995)), math.log(2.0))
@@ -283,14 +266,14 @@ def density(
         np.linspace(low, high, DENSITY_POINTS),
         interval=np.log(interval),
         prior=prior,
-        thresholds=[one for one in thresholds if low <= math.log(one) <= high],
+        thresholds=[threshold for threshold in thresholds if low <= math.log(threshold) <= high],
         median=median,
     )
     panel.set_xlim(math.exp(low), math.exp(high))
     ratio_scale(panel, "x")
     parts = Parts()
     _write(panel.xaxis.label, axis, 74, parts)
-    marked = ", ".join(f"{one:g}" for one in thresholds)
+    marked = ", ".join(f"{threshold:g}" for threshold in thresholds)
     words = (
         f"Posterior density (filled: 95 % interval {interval[0]:.2f} to {interval[1]:.2f}, median "
         f"{median:.2f}) over the prior (dotted); lines at hazard ratios {marked}."
@@ -303,12 +286,9 @@ def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figur
 
     The figure. Estimates that do not exist are named as such.
 
-    Parameters
-    ----------
-    rows
-        Each with ``label``, ``estimate``, ``lower``, ``upper``, ``kind`` (``"biased"`` is drawn as
-        a cross, ``"own"`` filled, others open) and ``absent``, what stands where there is no
-        estimate.
+    `rows`: each with ``label``, ``estimate``, ``lower``, ``upper``, ``kind`` (``"biased"`` is drawn
+    as a cross, ``"own"`` filled, others open) and ``absent``, what stands where there is no
+    estimate.
     """
     ends = [
         row[end]
@@ -318,10 +298,10 @@ def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figur
     ]
     (panel,) = _panels(18.5 * len(rows), left=140.0)
     panel.set_xlim(min([0.5, *ends]) * 0.92, max([2.0, *ends]) * 1.08)
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         biased = row["kind"] == "biased"
         hollow = row["kind"] != "own"
-        draw_rung(panel, place, row, biased=biased, open_marker=hollow, absent=row["absent"])
+        draw_rung(panel, position, row, biased=biased, open_marker=hollow, absent=row["absent"])
     panel.axvline(1.0, color=GREY, linewidth=0.7, zorder=0)
     parts = Parts()
     _name_rows(panel, [str(row["label"]) for row in rows], 34, parts)
@@ -337,13 +317,7 @@ def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figur
 
 
 def events(name: str, rows: pd.DataFrame, *, title: str, unit: str) -> Figure:
-    """Draw events observed over those predicted, by interval.
-
-    Parameters
-    ----------
-    unit
-        Time unit.
-    """
+    """Draw events observed over those predicted, by interval."""
     (panel,) = _panels(96.0)
     draw_events(
         panel,
@@ -377,10 +351,8 @@ def bands(
 ) -> Figure:
     """Draw observed curves over bands of replicated ones.
 
-    Parameters
-    ----------
-    curves
-        ``group``, ``time``, ``lower``, ``median``, ``upper``; missing after the end of follow-up.
+    `curves`: ``group``, ``time``, ``lower``, ``median``, ``upper``; missing after the end of
+    follow-up.
     """
     known = curves.dropna(subset=["median"])
     times = known["time"].to_numpy(float)
@@ -403,10 +375,12 @@ def specification(name: str, found: Sensitivity, rows: pd.DataFrame, *, title: s
     top, bottom = _panels(117.0, max(9.0 * len(settings), 9.0), left=114.0, below=TOP)
     draw_scenarios(top, bottom, rows, found.axes, settings)
     parts = Parts()
-    for place, row in enumerate(rows.to_dict("records")):
+    for position, row in enumerate(rows.to_dict("records")):
         words = f"{row['scenario']}: {row['median']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})"
         for panel in (top, bottom):
-            strip = panel.axvspan(place - 0.5, place + 0.5, color="white", alpha=0.0, zorder=9)
+            strip = panel.axvspan(
+                position - 0.5, position + 0.5, color="white", alpha=0.0, zorder=9
+            )
             parts.tell(strip, plain(" ".join(filter(None, [words, beside(row)]))))
     top.tick_params(axis="x", length=0, labelbottom=False)
     top.set(ylabel="hazard ratio", xlim=(-0.7, len(rows) - 0.3))

@@ -16,17 +16,11 @@ from bayesblina.core.masking.tables import mask_flow
 class Flow:
     """The account, ready to be shown.
 
-    Attributes
-    ----------
-    rows
-        Lines of the account: ``step``, ``endpoint``, ``phase``, ``what``, and the worded
-        ``patients``, ``events`` and ``person_time``.
-    chains
-        For each endpoint the main steps, each with a worded ``count`` and ``words``.
-    table
-        The account as it is shown: hidden cells hold the mask.
-    found
-        What is hidden.
+    `rows`: lines of the account: ``step``, ``endpoint``, ``phase``, ``what``, and the worded
+    ``patients``, ``events`` and ``person_time``.
+    `chains`: for each endpoint the main steps, each with a worded ``count`` and ``words``.
+    `table`: the account as it is shown: hidden cells hold the mask.
+    `found`: what is hidden.
     """
 
     table: pd.DataFrame
@@ -53,8 +47,8 @@ def account(
     table: pd.DataFrame, *, exposed: str, minimum: int, at_risk: pd.DataFrame | None = None
 ) -> Flow:
     """Word the account of patients."""
-    found = mask_account(table, minimum=minimum, at_risk=at_risk)
-    shown = mask_flow(table, found)
+    masked = mask_account(table, minimum=minimum, at_risk=at_risk)
+    shown = mask_flow(table, masked)
 
     def word(cell: Any, shape: str) -> str:
         if isinstance(cell, str):
@@ -68,7 +62,7 @@ def account(
         }
         for line in shown.to_dict("records")
     ]
-    return Flow(table=shown, rows=tuple(rows), chains=_chains(rows, exposed=exposed), found=found)
+    return Flow(table=shown, rows=tuple(rows), chains=_chains(rows, exposed=exposed), found=masked)
 
 
 def _chains(

@@ -151,16 +151,10 @@ def write_files(
 ) -> None:
     """Write the files of a folder of results, but for the fit: the one place that knows which.
 
-    Parameters
-    ----------
-    stage
-        An empty folder, but for the fit if it is new.
-    curves
-        Draws of survival at the first landmark; without them there are no figures.
-    beside
-        The folder that the files come into.
-    progress
-        What takes the time of an analysis; without it the record keeps those that it has.
+    `stage`: an empty folder, but for the fit if it is new.
+    `curves`: draws of survival at the first landmark; without them there are no figures.
+    `beside`: the folder that the files come into.
+    `progress`: what takes the time of an analysis; without it the record keeps those that it has.
     """
     clock = Progress() if progress is None else progress
     with clock.stage("tables"):

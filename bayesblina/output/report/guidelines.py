@@ -21,16 +21,9 @@ THRESHOLDS, SCENARIOS, WEIGHTS = "thresholds", "scenarios", "weights of independ
 class Item:
     """An item of the guidelines.
 
-    Attributes
-    ----------
-    step
-        Step of the guidelines.
-    item
-        What is to be reported.
-    section
-        Section of the report that does; empty where none does.
-    words
-        How, or why not.
+    `step`: step of the guidelines.
+    `section`: section of the report that does; empty where none does.
+    `words`: how, or why not.
     """
 
     step: str
@@ -156,12 +149,7 @@ ITEMS = (
 def checklist(fit: Fit, *, shown: Collection[str], sensitivity: bool) -> list[Item]:
     """Go through the guidelines.
 
-    Parameters
-    ----------
-    shown
-        Names of the tables of results that are there.
-    sensitivity
-        Whether there are scenarios.
+    `shown`: names of the tables of results that are there.
     """
     there = {"", *shown, *([SCENARIOS] if sensitivity else [])}
     there |= {WEIGHTS} if isinstance(fit.definition.baseline, Free) else set()

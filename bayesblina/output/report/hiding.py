@@ -47,23 +47,11 @@ FEW = (
 class Shown:
     """Results without what would tell a small count: what page, tables and figures are made of.
 
-    Attributes
-    ----------
-    results
-        The results: hidden counts hold the mask, hidden estimates are missing or not there. Rungs
-        of the ladder that are hidden have the truth value ``masked``.
-    whole
-        The results as they were computed.
-    flow
-        The account as it is shown; None if there is none.
-    minimum
-        Smallest count that is shown; 1 shows all.
-    withheld : tuple of str
-        Endpoints of which no estimate is left.
-    scenarios
-        Number of scenarios, over endpoints, that are left out.
-    fit_notes : tuple of str
-        Notes of the fit.
+    `results`: the results: hidden counts hold the mask, hidden estimates are missing or not there.
+    Rungs of the ladder that are hidden have the truth value ``masked``.
+    `flow`: the account as it is shown; None if there is none.
+    `withheld`: endpoints of which no estimate is left.
+    `scenarios`: number of scenarios, over endpoints, that are left out.
     """
 
     results: Results
@@ -113,13 +101,8 @@ def without_few(results: Results, *, minimum: int) -> Shown:
     rung or scenario with few events on one side. Observed curves end before few are at risk, and
     none of their steps is that of few events.
 
-    Parameters
-    ----------
-    results
-        The results. Without an account of patients, only counts that are small by themselves are
-        hidden.
-    minimum
-        Smallest count that is shown; 1 shows all.
+    `results`: the results. Without an account of patients, only counts that are small by themselves
+    are hidden.
     """
     exposed, fit = results.fit.question.exposed, results.fit
     at_risk, whole = results.tables.get("at_risk"), results.tables
@@ -186,7 +169,7 @@ def without_few(results: Results, *, minimum: int) -> Shown:
         minimum=minimum,
         withheld=withheld,
         scenarios=left_out,
-        fit_notes=tuple(without_counts(one, masking.masked) for one in notes),
+        fit_notes=tuple(without_counts(note, masking.masked) for note in notes),
     )
 
 
@@ -365,8 +348,6 @@ def _scenarios(
 def about_others(sentences: Collection[str], withheld: Collection[str]) -> tuple[str, ...]:
     """Leave out sentences on endpoints that are withheld.
 
-    Examples
-    --------
     >>> about_others(["os: few events", "rfs: few events"], ["os"])
     ('rfs: few events',)
     """

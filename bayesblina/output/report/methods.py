@@ -155,12 +155,7 @@ CHECKS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
 def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
     """Write the methods of a fit.
 
-    Parameters
-    ----------
-    shown
-        Names of the tables of results that are there: only what was done is described.
-    unit
-        Time unit.
+    `shown`: names of the tables of results that are there: only what was done is described.
     """
     definition = fit.definition
     covariates = ", ".join(fit.design.term_names)
@@ -275,10 +270,7 @@ def _computation(fit: Fit) -> Paragraph:
 def numbered(methods: Sequence[Paragraph], *more: str) -> dict[str, int]:
     """Give numbers to the works that are cited, in the order of their citation.
 
-    Parameters
-    ----------
-    *more
-        Works cited elsewhere in the report.
+    `*more`: works cited elsewhere in the report.
     """
     keys = [key for paragraph in methods for key in paragraph.cites]
     return {key: index for index, key in enumerate(dict.fromkeys([*keys, *more]), start=1)}

@@ -72,10 +72,7 @@ def render(results: Results, *, minimum_count: int = MINIMUM_COUNT) -> str:
     The page. Every text is escaped, and its content-security policy allows nothing that is not in
     it.
 
-    Parameters
-    ----------
-    minimum_count
-        Smallest count of patients or events that is shown; 1 shows all.
+    `minimum_count`: smallest count of patients or events that is shown; 1 shows all.
     """
     return render_shown(
         without_few(results, minimum=require_minimum(minimum_count, "minimum_count"))
@@ -122,8 +119,6 @@ def _policy(css: str, script: str) -> str:
 def embedded(value: object) -> Markup:
     r"""Write a value as JSON that may stand inside a script element.
 
-    Examples
-    --------
     >>> str(embedded({"regime": "</script>"}))
     '{"regime":"\\u003c/script\\u003e"}'
     """

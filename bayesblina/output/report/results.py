@@ -44,16 +44,8 @@ SENSITIVITY = "sensitivity"
 class Results:
     """Everything that a report tells.
 
-    Attributes
-    ----------
-    fit
-        The fit.
-    tables
-        Tables by name: those of `TEXTS` that could be computed.
-    record
-        Title, command, durations, hashes and notes; what is no table and not in the fit.
-    sensitivity
-        Scenarios of the same patients, if any were run.
+    `record`: title, command, durations, hashes and notes; what is no table and not in the fit.
+    `sensitivity`: scenarios of the same patients, if any were run.
     """
 
     fit: Fit
@@ -101,10 +93,7 @@ def seal_record(
 ) -> str:
     """Write into a record what a folder's files are, so that a report can tell whether they belong.
 
-    Parameters
-    ----------
-    folder
-        The folder, with all tables in it, and the fit if it is not in `beside`.
+    `folder`: the folder, with all tables in it, and the fit if it is not in `beside`.
     """
     places = {FIT: folder if (folder / FIT).is_file() else beside}
     places |= {f"{name}.csv": folder for name in TEXTS}
@@ -247,10 +236,7 @@ def with_scenarios(
 ) -> Results:
     """Add the scenarios that lie in a folder, or note why they are of another analysis.
 
-    Parameters
-    ----------
-    needed
-        Whether it is an error if there are none of this analysis.
+    `needed`: whether it is an error if there are none of this analysis.
     """
     scenarios, why = _scenarios(Path(folder), results)
     if needed and scenarios is None:

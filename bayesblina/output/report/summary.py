@@ -44,10 +44,7 @@ ONE_MINIMUM = (
 def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
     """Word the results.
 
-    Parameters
-    ----------
-    stays
-        Files of the folder that hold patients, or counts that are not shown.
+    `stays`: files of the folder that hold patients, or counts that are not shown.
     """
     fit, tables = left.results.fit, left.results.tables
     title, source = str(left.results.record["title"]), str(left.results.record["source"])
@@ -108,10 +105,7 @@ def summary(left: Shown, *, stays: Sequence[str] = ()) -> str:
 def masking_in_words(left: Shown, stays: Sequence[str]) -> tuple[str, ...]:
     """Say what is masked, and what must not be handed on.
 
-    Parameters
-    ----------
-    stays
-        Files of the folder that hold patients, or counts that are not shown.
+    `stays`: files of the folder that hold patients, or counts that are not shown.
     """
     if left.minimum <= 1:
         return ("Nothing is masked: small counts stand in every file.",)

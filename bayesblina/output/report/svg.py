@@ -44,12 +44,8 @@ _UNTURNED = re.compile(r"rotate\(-?0 [^)]*\)")
 class Parts:
     """What the page does with parts of a figure, by their names in it (``gid``).
 
-    Attributes
-    ----------
-    attributes
-        Attributes that a part gets.
-    titles
-        What is told when it is pointed at.
+    `attributes`: attributes that a part gets.
+    `titles`: what is told when it is pointed at.
     """
 
     attributes: dict[str, Mapping[str, str]] = field(default_factory=dict)
@@ -67,14 +63,8 @@ def embedded_svg(
 ) -> Markup:
     """Write a figure as SVG for a page; the same figure gives the same text.
 
-    Parameters
-    ----------
-    name
-        Its id in the page, which tells its ids from those of others.
-    description
-        What is to be seen, for those who do not see it.
-    kind
-        A class beside ``chart``.
+    `name`: its id in the page, which tells its ids from those of others.
+    `description`: what is to be seen, for those who do not see it.
     """
     buffer = BytesIO()
     with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}), warnings.catch_warnings():

@@ -33,16 +33,10 @@ HASH = "SHA-256 of events and person-time"
 class Number:
     """A number as it is shown: nothing finer goes with it.
 
-    Attributes
-    ----------
-    text
-        What is shown.
-    key
-        Where it comes from: table, row and column.
-    estimate
-        Whether it was read off the draws, and so hangs on their convergence.
-    mark
-        Other gates that its row failed, in words.
+    `text`: what is shown.
+    `key`: where it comes from: table, row and column.
+    `estimate`: whether it was read off the draws, and so hangs on their convergence.
+    `mark`: other gates that its row failed, in words.
     """
 
     text: str
@@ -110,13 +104,8 @@ def number(
 ) -> Number:
     """Take a number out of a row of a table.
 
-    Parameters
-    ----------
-    shape
-        How it is shown, as in a format string.
+    `shape`: how it is shown, as in a format string.
 
-    Examples
-    --------
     >>> str(number({"endpoint": "os", "median": 0.4536}, "median", ".2f", table="hazard_ratios"))
     '0.45'
     """
@@ -143,13 +132,8 @@ def number(
 def shown(value: float, shape: str) -> str:
     """Word a number; one that rounding would turn into 0 is said to be below what is shown.
 
-    Parameters
-    ----------
-    shape
-        How it is shown, as in a format string; or `PROBABILITY` or `SURVIVAL`.
+    `shape`: how it is shown, as in a format string; or `PROBABILITY` or `SURVIVAL`.
 
-    Examples
-    --------
     >>> shown(0.4536, ".2f"), shown(0.0004, ".3f"), shown(float("nan"), ".2f")
     ('0.45', '<0.001', '–')
     >>> shown(0.9999, PROBABILITY)
@@ -170,8 +154,6 @@ def shown(value: float, shape: str) -> str:
 def shape_of(row: Mapping[Any, Any], *, least: int = 2, signed: bool = False) -> str:
     """Choose digits that tell the ends of an interval apart.
 
-    Examples
-    --------
     >>> shape_of({"lower": 0.23, "upper": 0.93}), shape_of({"lower": 0.4475, "upper": 0.4487})
     ('.2f', '.4f')
     """
@@ -234,11 +216,8 @@ def reading(row: Mapping[Any, Any], fit: Fit) -> str:
 def sentence(row: Mapping[Any, Any], fit: Fit) -> str:
     """Answer for one endpoint as plain text, with what must not be overlooked.
 
-    Returns
-    -------
-    str
-        The sentence, whether patients are synthetic, whether the draws converged, which other
-        gates were failed, and what the baseline gate has to tell: for a model of curves always.
+    Result: the sentence, whether patients are synthetic, whether the draws converged, which other
+    gates were failed, and what the baseline gate has to tell: for a model of curves always.
     """
     checks = "The convergence checks passed." if fit.converged else NOT_CONVERGED
     synthetic = f"{SYNTHETIC} " if fit.person_time.synthetic else ""

@@ -258,10 +258,10 @@ def _require_call(
     if (
         not isinstance(endpoints, Mapping)
         or not endpoints
-        or not all(isinstance(one, AdamEndpoint) for one in endpoints.values())
+        or not all(isinstance(endpoint, AdamEndpoint) for endpoint in endpoints.values())
     ):
         raise SpecError("endpoints must map names to AdamEndpoint values.")
-    require_inclusions({name: tuple(one.includes) for name, one in endpoints.items()})
+    require_inclusions({name: tuple(endpoint.includes) for name, endpoint in endpoints.items()})
     if isinstance(covariates, str):
         raise SpecError("covariates must be a list of columns, not one string.")
     if not isinstance(phases, Mapping):
@@ -304,7 +304,9 @@ def _of_its_dataset(
     places = {"ADTTE": followed.source}
     if doses is not None:
         places["ADEX"] = doses.source
-    found = [places.get(one.column.partition(" ")[0], people.source) for one in error.problems]
+    found = [
+        places.get(problem.column.partition(" ")[0], people.source) for problem in error.problems
+    ]
     instead = (
         "Correct the dates, or say same_day='half day' or 'end of day'."
         if same_day == "refuse"
@@ -312,11 +314,11 @@ def _of_its_dataset(
         else "Correct the dates: follow-up ends before it begins."
     )
     problems = [
-        replace(one, expected=instead)
+        replace(problem, expected=instead)
         if followed.value == "dates"
-        and one.column.startswith("ADTTE ")
-        and one.found.startswith(("times of 0", "entry at or after"))
-        else one
-        for one in error.problems
+        and problem.column.startswith("ADTTE ")
+        and problem.found.startswith(("times of 0", "entry at or after"))
+        else problem
+        for problem in error.problems
     ]
     return DataError(problems, source=", ".join(dict.fromkeys(found)))

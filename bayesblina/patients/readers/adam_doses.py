@@ -31,10 +31,7 @@ CYCLE_COLUMNS = ("AVISIT", "VISIT", "EPOCH", "AVISITN", "CYCLE")
 class Doses:
     """Doses of ADEX, and the phases that they belong to.
 
-    Parameters
-    ----------
-    cycle
-        Column that names cycles; None for the first known one.
+    `cycle`: column that names cycles; None for the first known one.
     """
 
     def __init__(
@@ -137,15 +134,8 @@ class Doses:
     def starts(self, zero: Floats, last: Floats) -> Floats:
         """Find each patient's first dose in each phase; partial dates within follow-up.
 
-        Parameters
-        ----------
-        zero, last : ndarray, shape (patient,)
-            Day of the origin, and of the end of all follow-up.
-
-        Returns
-        -------
-        ndarray, shape (phase, patient)
-            Days; NaN without a dose.
+        `zero`, `last`, shape (patient,): day of the origin, and of the end of all follow-up.
+        Result, shape (phase, patient): days; NaN without a dose.
         """
         rows, inside = self.rows, np.maximum(self.row, 0)
         days = rows.dates(self.date, after=zero[inside], before=last[inside])
@@ -158,7 +148,7 @@ class Doses:
         return self._first(days)
 
     def _first(self, days: Floats) -> Floats:
-        found = np.full((len(self.chosen), self.people.size), np.inf)
+        first = np.full((len(self.chosen), self.people.size), np.inf)
         for index, mine in enumerate(self.chosen):
-            np.fmin.at(found[index], self.row[mine], days[mine])
-        return np.where(np.isfinite(found), found, np.nan)
+            np.fmin.at(first[index], self.row[mine], days[mine])
+        return np.where(np.isfinite(first), first, np.nan)

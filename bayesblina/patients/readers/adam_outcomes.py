@@ -110,18 +110,11 @@ class AdamTimes:
 class Followed:
     """What ADTTE says, in days since 1970 where nothing else is said.
 
-    Attributes
-    ----------
-    source
-        What ADTTE is called.
-    entry, end : dict of ndarray, shape (patient,)
-        Beginning and end of follow-up by endpoint; NaN without a record.
-    other : dict of ndarray, shape (patient,)
-        End by the value that is not used, where ADTTE has both.
-    event : dict of ndarray of bool, shape (patient,)
-        Whether follow-up ends with an event.
-    value
-        Which value is used.
+    `entry`, `end`, shape (patient,): beginning and end of follow-up by endpoint; NaN without a
+    record.
+    `other`, shape (patient,): end by the value that is not used, where ADTTE has both.
+    `event`, shape (patient,): whether follow-up ends with an event.
+    `value`: which value is used.
     """
 
     source: str
@@ -149,12 +142,12 @@ class Followed:
 
     def moved(self, starts: Floats) -> Bools:
         """Find patients whose event is in another phase by the value that is not used."""
-        found = np.zeros(starts.shape[0], dtype=bool)
+        moved = np.zeros(starts.shape[0], dtype=bool)
         for name, other in self.other.items():
             both = self.event[name] & np.isfinite(other)
             phases = [(starts < end[:, None]).sum(axis=1) for end in (self.end[name], other)]
-            found |= both & (phases[0] != phases[1])
-        return found
+            moved |= both & (phases[0] != phases[1])
+        return moved
 
 
 def read_outcomes(
@@ -168,12 +161,8 @@ def read_outcomes(
 ) -> Followed:
     """Read the endpoints of ADTTE.
 
-    Parameters
-    ----------
-    zero : ndarray, shape (patient,)
-        Day of the origin.
-    begun : ndarray, shape (phase, patient)
-        Known starts of phases and transplants.
+    `zero`, shape (patient,): day of the origin.
+    `begun`, shape (phase, patient): known starts of phases and transplants.
     """
     table, source = people.load(adtte, "ADTTE")
     wanted = filters.get("ADTTE", {})
@@ -256,7 +245,7 @@ def _missing(
     """Find the columns that ADTTE lacks, with what may stand in for them."""
     by_dates = manner.value == "dates" or (manner.value is None and "ADT" in table.columns)
     subjects = people.columns.frame.columns
-    begins = [one.origin or "STARTDT" for one in endpoints.values()]
+    begins = [endpoint.origin or "STARTDT" for endpoint in endpoints.values()]
     own = [
         column
         for column, one in zip(begins, endpoints.values(), strict=True)
@@ -292,10 +281,10 @@ class _Record:
 
     def spread(self, values: Any) -> Floats:
         """Put values of rows to their patients; NaN without a row."""
-        found = np.full(self.people.size, np.nan)
+        by_patient = np.full(self.people.size, np.nan)
         inside = self.row >= 0
-        found[self.row[inside]] = values[inside]
-        return found
+        by_patient[self.row[inside]] = values[inside]
+        return by_patient
 
     def of_rows(self, values: Floats) -> Floats:
         """Put values of patients to their rows; NaN for strangers."""
@@ -313,19 +302,19 @@ class _Record:
             columns = self.rows
             days = columns.dates(column, after=self.of_rows(zero), before=self.of_rows(known))
             inside = np.ones(days.size, dtype=bool)
-            found = self.spread(days)
+            entries = self.spread(days)
         else:
             columns = self.people.columns
             days = columns.dates(column, after=zero, before=known)
             inside = np.isin(np.arange(self.people.size), self.row)
-            found = np.where(inside, days, np.nan)
+            entries = np.where(inside, days, np.nan)
         columns.report(
             column,
             inside & (columns.text(column) == ""),
             "missing dates",
             "Every record needs one.",
         )
-        return found
+        return entries
 
     def events(self) -> Bools:
         """Whether CNSR is 0."""
@@ -340,9 +329,9 @@ class _Record:
 
     def partial_ends(self) -> Bools:
         """Find patients whose ADT is partial."""
-        found = np.zeros(self.people.size, dtype=bool)
-        found[self.row[self.rows.partial("ADT") & (self.row >= 0)]] = True
-        return found
+        partial = np.zeros(self.people.size, dtype=bool)
+        partial[self.row[self.rows.partial("ADT") & (self.row >= 0)]] = True
+        return partial
 
     def dates(self, entry: Floats, after: Floats, same_day: SameDay) -> tuple[Floats, Bools]:
         """Read ends of follow-up, and find whose first day was made half a day."""

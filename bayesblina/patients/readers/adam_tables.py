@@ -27,18 +27,10 @@ Filters = Mapping[Dataset, Mapping[str, str | Sequence[str]]]
 class People:
     """The patients of ADSL.
 
-    Attributes
-    ----------
-    columns
-        ADSL, of those who are in.
-    excluded
-        Ids of those who are left out.
-    source
-        What ADSL is called.
-    made
-        What was done to other datasets' rows, in the order in which it was done.
-    file_hashes
-        SHA-256 of the file of each dataset read so far, by its name.
+    `columns`: ADSL, of those who are in.
+    `excluded`: ids of those who are left out.
+    `made`: what was done to other datasets' rows, in the order in which it was done.
+    `file_hashes`: SHA-256 of the file of each dataset read so far, by its name.
     """
 
     columns: Columns
@@ -168,7 +160,7 @@ def read_people(
         numbers=np.flatnonzero(keep) + 1,
     )
     people.problems = everybody.problems
-    excluded = frozenset(patient for one in exclusions for patient in one.patients)
+    excluded = frozenset(patient for exclusion in exclusions for patient in exclusion.patients)
     return People(
         columns=people,
         excluded=excluded,

@@ -348,14 +348,7 @@ def make_cohort(
 ) -> Cohort:
     """Make the repairs that were asked for, and a cohort, or raise all problems at once.
 
-    Parameters
-    ----------
-    columns
-        The columns read; their problems are raised together with the cohort's.
-    unit
-        Time unit.
-    synthetic
-        Whether the patients are simulated; None takes what the table says.
+    `columns`: the columns read; their problems are raised together with the cohort's.
     """
     outcomes, starts, ends = dict(parts.outcomes), parts.starts, parts.ends
     transplant, done = parts.transplant, list(made)
@@ -420,15 +413,15 @@ def _report_shortfalls(
 
 
 def as_text(series: pd.Series) -> NDArray[np.str_]:
-    """Write values as text: whole numbers without a decimal point, missing cells empty.
+    """Write values as text without blanks around them; missing cells are empty.
 
-    Texts without blanks around them.
+    Whole numbers have no decimal point.
     """
     if pd.api.types.is_float_dtype(series):
         values = series.to_numpy(dtype=np.float64, na_value=np.nan)
-        whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
-        text = np.where(whole, np.where(whole, values, 0).astype(np.int64).astype(str), "")
-        return np.where(np.isnan(values) | whole, text, values.astype(str)).astype(str)
+        is_whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
+        text = np.where(is_whole, np.where(is_whole, values, 0).astype(np.int64).astype(str), "")
+        return np.where(np.isnan(values) | is_whole, text, values.astype(str)).astype(str)
     missing = series.isna().to_numpy()
     return np.where(missing, "", series.astype(str).str.strip().to_numpy(dtype=str)).astype(str)
 

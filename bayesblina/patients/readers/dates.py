@@ -35,17 +35,12 @@ MIDNIGHTS, EASTERN, EASTERN_ALONE = 4, 11, 15
 class Days:
     """Dates of one column as days since 1970; NaN where there is none or it cannot be read.
 
-    Attributes
-    ----------
-    first, middle, last : ndarray, shape (row,)
-        First, middle (the 15th, or 1 July) and last possible day; all the same where the date is
-        known.
-    unreadable : ndarray of bool, shape (row,)
-        Rows that hold something which is no date.
-    numbers : ndarray of bool, shape (row,)
-        Rows that hold numbers, for which no format was stated.
-    shifted
-        Whether all times of day are those of local midnights stored in UTC, on the day before.
+    `first`, `middle`, `last`, shape (row,): first, middle (the 15th, or 1 July) and last possible
+    day; all the same where the date is known.
+    `unreadable`, shape (row,): rows that hold something which is no date.
+    `numbers`, shape (row,): rows that hold numbers, for which no format was stated.
+    `shifted`: whether all times of day are those of local midnights stored in UTC, on the day
+    before.
     """
 
     first: Floats
@@ -70,15 +65,9 @@ class Days:
     ) -> Floats:
         """Complete partial dates by a rule, within known dates where they leave a day.
 
-        Parameters
-        ----------
-        after, before : ndarray, shape (row,), optional
-            Days before which, and after which, a date cannot lie; NaN for no bound.
-
-        Returns
-        -------
-        ndarray, shape (row,)
-            The days; NaN for partial dates under ``"refuse"``.
+        `after`, `before`, shape (row,): days before which, and after which, a date cannot lie; NaN
+        for no bound.
+        Result, shape (row,): the days; NaN for partial dates under ``"refuse"``.
         """
         if rule == "refuse":
             return self.known
@@ -107,11 +96,6 @@ def read_days(series: pd.Series, text: NDArray[np.str_], *, date_format: str = I
     """Read a column of dates.
 
     What was read. The time of day is not used, but for local midnights stored in UTC.
-
-    Parameters
-    ----------
-    text : ndarray of str, shape (row,)
-        The same as text, empty where missing.
     """
     none = np.zeros(len(series), dtype=bool)
     if pd.api.types.is_datetime64_any_dtype(series):
@@ -152,13 +136,13 @@ def _from_numbers(cells: pd.Series, filled: Bools, date_format: str) -> Days:
     if date_format == SAS_SECONDS:
         shifted = _are_midnights(values % DAY)
         return _complete(np.floor(values / DAY) + SAS_ORIGIN, filled & np.isnan(values), shifted)
-    whole = values == np.round(values)
-    return _complete(np.where(whole, values, np.nan) + SAS_ORIGIN, filled & ~whole)
+    is_whole = values == np.round(values)
+    return _complete(np.where(is_whole, values, np.nan) + SAS_ORIGIN, filled & ~is_whole)
 
 
 def _by_pattern(cells: pd.Series, pattern: str) -> Floats:
-    found = pd.to_datetime(cells.where(cells != ""), format=pattern, errors="coerce")
-    days = found.to_numpy(dtype="datetime64[D]")
+    parsed = pd.to_datetime(cells.where(cells != ""), format=pattern, errors="coerce")
+    days = parsed.to_numpy(dtype="datetime64[D]")
     return np.where(np.isnat(days), np.nan, days.astype(np.float64))
 
 
@@ -228,22 +212,14 @@ def _are_midnights(seconds: Floats) -> bool:
 def within_follow_up(own: Floats, starts: Floats, ends: Sequence[Floats], index: int) -> Floats:
     """Find the day before which one endpoint's partial date of its end cannot lie.
 
-    Parameters
-    ----------
-    own : ndarray, shape (row,)
-        Day on which its observation begins.
-    starts : ndarray, shape (phase, row)
-        Known dates of phases and transplants; they lie before the end of all follow-up.
-    ends : sequence of ndarray, shape (row,)
-        Known ends of follow-up, by endpoint.
-
-    Returns
-    -------
-    ndarray, shape (row,)
-        The day; NaN for none.
+    `own`, shape (row,): day on which its observation begins.
+    `starts`, shape (phase, row): known dates of phases and transplants; they lie before the end of
+    all follow-up.
+    `ends`, shape (row,): known ends of follow-up, by endpoint.
+    Result, shape (row,): the day; NaN for none.
     """
     last = np.fmax.reduce(starts, axis=0)
-    others = [one for place, one in enumerate(ends) if place != index]
+    others = [end for place, end in enumerate(ends) if place != index]
     covered = np.zeros(own.size, dtype=bool)
     for other in others:
         covered |= other >= last

@@ -181,10 +181,10 @@ class OnsetRows:
         if counted != "study days":
             self._refuse_study_days(column, counted, unit, values)
             return values
-        whole = np.isnan(values) | (values == np.round(values))
+        is_whole = np.isnan(values) | (values == np.round(values))
         self.report(
             column,
-            ~whole | (values == 0),
+            ~is_whole | (values == 0),
             "study days of 0, or with fractions",
             "Day 1 is the day of the origin and day -1 the one before: study days have no 0. For "
             "days from the origin say counted='times'.",

@@ -35,10 +35,7 @@ def require_roles(
 ) -> None:
     """Refuse columns in two roles, and covariates that have another role.
 
-    Parameters
-    ----------
-    phases
-        Phases in order: one may end where a later one starts.
+    `phases`: phases in order: one may end where a later one starts.
     """
     names = list(covariates)
     twice = sorted({str(name) for name in names if names.count(name) > 1})
@@ -86,15 +83,7 @@ def is_flag(values: NDArray[np.float64]) -> bool:
 
     Where 1 stands beside missing values only, it is a flag too.
 
-    Parameters
-    ----------
-    values : ndarray, shape (patient,)
-        Times, NaN where there is none.
-
-    Examples
-    --------
-    >>> is_flag(np.array([0.0, 1, 1, 0, 1])), is_flag(np.ones(5)), is_flag(np.arange(5.0))
-    (True, False, False)
+    `values`, shape (patient,): times, NaN where there is none.
     """
     zeros, ones = int((values == 0.0).sum()), int((values == 1.0).sum())
     known = values.size - int(np.isnan(values).sum())

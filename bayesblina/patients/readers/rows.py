@@ -194,14 +194,9 @@ def read_counting_process(
 class CourseRows:
     """Rows of patients' courses, each at risk in one state; arrays (row,).
 
-    Attributes
-    ----------
-    who, which
-        Patient, in the order of first rows, and endpoint.
-    state
-        0 before all phases, then the phases from 1 on, then `off`, off treatment.
-    order
-        Rows by endpoint, patient and time.
+    `who`, `which`: patient, in the order of first rows, and endpoint.
+    `state`: 0 before all phases, then the phases from 1 on, then `off`, off treatment.
+    `order`: rows by endpoint, patient and time.
     """
 
     who: Ints

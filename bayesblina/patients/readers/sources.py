@@ -27,10 +27,7 @@ FORMATS = ".csv, .parquet, .arrow, .feather, .xpt or .sas7bdat"
 def load_table(table: Any) -> tuple[pd.DataFrame, str]:
     """Load a table and name it; the cells of a CSV file stay text, so that nothing is guessed.
 
-    Returns
-    -------
-    frame : pandas.DataFrame
-        Its columns; the caller's own frame is never changed.
+    The caller's own frame is never changed.
     """
     if isinstance(table, str | PathLike):
         path = Path(table)
@@ -60,10 +57,7 @@ def sha256_of_all(paths: Sequence[str | PathLike[str]]) -> str:
 
 
 def hashes(frame: pd.DataFrame, name: str) -> dict[str, str]:
-    """Take the hash of the file that a table was read from.
-
-    SHA-256 of the bytes that were read, by that name; empty for a table that was in memory.
-    """
+    """Take the hash of the file that a table was read from, by name; none of one in memory."""
     digest = frame.attrs.get(SHA256)
     return {} if digest is None else {name: str(digest)}
 

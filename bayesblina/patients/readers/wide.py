@@ -440,13 +440,7 @@ def _require_columns(
 
 
 def check_call(endpoints: Any, kind: type, phases: Any, covariates: Any) -> None:
-    """Refuse calls that name columns impossibly.
-
-    Parameters
-    ----------
-    kind
-        What each endpoint must be.
-    """
+    """Refuse calls that name columns impossibly."""
     if not isinstance(endpoints, Mapping) or not all(
         isinstance(endpoint, kind) for endpoint in endpoints.values()
     ):

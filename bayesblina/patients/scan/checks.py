@@ -31,17 +31,8 @@ def find_problems(
 ) -> tuple[list[Problem], int, NearTies]:
     """Find all problems: one pass that counts, and a look-up of patients for each problem.
 
-    Parameters
-    ----------
-    columns
-        As they were read.
-    told
-        Who broke what while columns were read.
-
-    Returns
-    -------
-    tuple
-        The problems; the number of rows; the near ties.
+    `told`: who broke what while columns were read.
+    Result: the problems; the number of rows; the near ties.
     """
     asked = {"id": reading.key, **declared.asked(columns)}
     asked |= {f"told{index}": one.rows.fill_null(False) for index, one in enumerate(told)}

@@ -46,13 +46,7 @@ def settled_columns(
     *,
     only: NearTies | None = None,
 ) -> tuple[PatientColumns, dict[tuple[str, str], Any]]:
-    """Settle near ties; ends of which nothing is known stay as they are.
-
-    Parameters
-    ----------
-    columns, arithmetic, unit, only
-        As for `bayesblina.patients.rules.settle`.
-    """
+    """Settle near ties; ends of which nothing is known stay as they are."""
     known = {name: columns.end[name] for name in ends}
     with np.errstate(invalid="ignore"):  # infinite times are told by the rules
         settled, moved = settle(replace(columns, end=known), arithmetic, unit=unit, only=only)
@@ -63,22 +57,12 @@ def settled_columns(
 class Declared:
     """What was declared of a table.
 
-    Attributes
-    ----------
-    unit
-        Time unit.
-    roles
-        PatientColumns by role, such as ``"os.time"``.
-    ends
-        Phases whose ends are known.
-    names
-        Endpoints, phases or covariates, by the kind of number that is known of each.
-    transplant
-        Whether anything is known of transplants.
-    times
-        Roles of the columns of times.
-    told
-        What may have broken while columns were read: each column, and what was found in it.
+    `roles`: columns by role, such as ``"os.time"``.
+    `ends`: phases whose ends are known.
+    `names`: endpoints, phases or covariates, by the kind of number that is known of each.
+    `transplant`: whether anything is known of transplants.
+    `times`: roles of the columns of times.
+    `told`: what may have broken while columns were read: each column, and what was found in it.
     """
 
     unit: str
@@ -127,10 +111,7 @@ class Declared:
     ) -> list[Broken]:
         """Go through the rules, of columns of the engine or of arrays.
 
-        Parameters
-        ----------
-        told
-            Rows of what broke while columns were read: who has been told so is not told again.
+        `told`: rows of what broke while columns were read: who has been told so is not told again.
         """
         unread = {
             column: rows
@@ -149,10 +130,7 @@ class Declared:
 class Counting:
     """Counts over all rows: a `bayesblina.patients.scan.passes.Partial`.
 
-    Attributes
-    ----------
-    rising
-        Whether every id is larger than the one before, and so none stands twice.
+    `rising`: whether every id is larger than the one before, and so none stands twice.
     """
 
     def __init__(self, declared: Declared) -> None:
@@ -246,4 +224,4 @@ class Counting:
 
 def _counted(rows: Iterable[Bools]) -> Ints:
     """Count for how many patients each of several conditions holds."""
-    return np.array([np.count_nonzero(one) for one in rows], dtype=np.int64)
+    return np.array([np.count_nonzero(row) for row in rows], dtype=np.int64)

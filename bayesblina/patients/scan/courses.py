@@ -20,17 +20,14 @@ def courses_of(
 ) -> Courses:
     """Lay out the endpoints of a table for `bayesblina.core.endpoint_order`.
 
-    Parameters
-    ----------
-    unit
-        Time unit, which says what times are one.
+    `unit`: time unit, which says what times are one.
     """
     arithmetic = InEngine()
     return Courses(
         time={name: column("time", name) for name in endpoints},
         event={name: column("event", name) for name in endpoints},
         entry={name: column("entry", name) for name in endpoints},
-        includes={name: tuple(one.includes) for name, one in endpoints.items()},
+        includes={name: tuple(endpoint.includes) for name, endpoint in endpoints.items()},
         known=arithmetic.known,
         near=partial(tie_of(unit).near, arithmetic=arithmetic),
     )
@@ -57,10 +54,10 @@ def find_contradictions(
     counts = run(reading.raw.aggregate(**totals), source).iloc[0].fillna(0).astype("int64")
     told = [(one, int(counts[f"breach{index}"])) for index, one in enumerate(breaches)]
     for index, short in enumerate(shortfalls):
-        found = {name: int(counts[f"{name}{index}"]) for name in ("rows", "events", "included")}
-        breach = short.breach(**found)
+        numbers = {name: int(counts[f"{name}{index}"]) for name in ("rows", "events", "included")}
+        breach = short.breach(**numbers)
         if breach is not None:
-            told.append((breach, found["rows"]))
+            told.append((breach, numbers["rows"]))
     return [
         named(
             reading,

@@ -47,10 +47,7 @@ _EDGES = f"^[{_BLANKS}]+|[{_BLANKS}]+$"
 
 
 def stripped(text: Any) -> Any:
-    """Strip texts of the blanks that are stripped in memory.
-
-    The same without blanks at both ends.
-    """
+    """Strip texts of the blanks that are stripped in memory."""
     return text.re_replace(_EDGES, "")
 
 
@@ -154,12 +151,12 @@ def stamps(table: Any, connection: Any) -> tuple[tuple[str, int, int], ...]:
 
     Name, size and time of the last change of each; nothing of what is no path.
     """
-    found = []
+    states = []
     for file in files_of(table, connection):
         with suppress(OSError):
             state = Path(file).stat()
-            found.append((file, state.st_size, state.st_mtime_ns))
-    return tuple(found)
+            states.append((file, state.st_size, state.st_mtime_ns))
+    return tuple(states)
 
 
 def _repeated_names(connection: Any, path: str) -> list[str]:
@@ -255,10 +252,7 @@ def number(value: float) -> Any:
 def batches(expression: Any, source: str) -> Iterator[pa.RecordBatch]:
     """Read a table piece by piece: of files in their order, else as the engine returns rows.
 
-    Parameters
-    ----------
-    expression : ibis table expression
-        The table; nothing else may be asked of the engine until all of it is read.
+    `expression`: the table; nothing else may be asked of the engine until all of it is read.
     """
     backend = expression.get_backend()
     try:
@@ -275,13 +269,7 @@ def batches(expression: Any, source: str) -> Iterator[pa.RecordBatch]:
 
 
 def array_of(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
-    """Take a column of a piece as an array; numbers that are missing are NaN.
-
-    Returns
-    -------
-    ndarray, shape (row,)
-        Its values.
-    """
+    """Take a column of a piece as an array; numbers that are missing are NaN."""
     return np.asarray(batch.column(name).to_numpy(zero_copy_only=False))
 
 

@@ -57,15 +57,10 @@ def summed[P: Partial](
 ) -> P:
     """Add up the patients of tables, one table after the other.
 
-    Parameters
-    ----------
-    make
-        Makes a sum over nobody; it can be pickled, without patients.
-    tables : sequence of ibis table expressions
-        The patients.
-    by
-        A column that differs between all patients, which says in which order they are added up;
-        None where sums do not depend on it, or the engine has an order.
+    `make`: makes a sum over nobody; it can be pickled, without patients.
+    `tables`: the patients.
+    `by`: a column that differs between all patients, which says in which order they are added up;
+    None where sums do not depend on it, or the engine has an order.
     """
     total = make()
     for table in tables:
@@ -88,7 +83,7 @@ def _states(
         if by is not None:
             rows = rows.repartition(PARTS, by).sortWithinPartitions(by)
         summing = partial(_sum_partition, make, __version__)
-        found = rows.mapInArrow(summing, "part int, sums binary").toArrow().sort_by("part")
+        partials = rows.mapInArrow(summing, "part int, sums binary").toArrow().sort_by("part")
     except Exception as error:
         lacking = re.search(r"(?:ModuleNotFound|Import)Error: (.+)", str(error))
         if lacking is None:
@@ -97,7 +92,7 @@ def _states(
             f"The executors of Spark cannot add up patients ({lacking[1]}): install bayesblina "
             f"{__version__} in the Python that they run, on every node."
         ) from None
-    for sums in found.column("sums"):
+    for sums in partials.column("sums"):
         yield unpacked(sums.as_py())
 
 
@@ -122,13 +117,7 @@ def _sum_partition(
 
 
 def packed(state: State) -> bytes:
-    """Write arrays and tables as bytes: of numpy's archives, and in them of Arrow's streams.
-
-    Examples
-    --------
-    >>> unpacked(packed({"events": np.array([2.0, 1.0])}))
-    {'events': array([2., 1.])}
-    """
+    """Write arrays and tables as bytes: of numpy's archives, and in them of Arrow's streams."""
     import pyarrow as pa
 
     arrays = {}

@@ -126,7 +126,7 @@ class CohortScan:
     @property
     def continuous(self) -> list[str]:
         """Names of the continuous covariates."""
-        return [one.name for one in self.covariates if one.kind == "continuous"]
+        return [covariate.name for covariate in self.covariates if covariate.kind == "continuous"]
 
     def require_unchanged(self) -> None:
         """Raise if files are others than those that were checked.
@@ -415,7 +415,11 @@ def _with_near_ties(
 
 def combinations(scan: CohortScan) -> int:
     """Count the combinations of levels of categorical covariates."""
-    return math.prod(max(len(one.levels), 1) for one in scan.covariates if one.kind != "continuous")
+    return math.prod(
+        max(len(covariate.levels), 1)
+        for covariate in scan.covariates
+        if covariate.kind != "continuous"
+    )
 
 
 def coded(scan: CohortScan) -> Any:
@@ -432,13 +436,13 @@ def coded(scan: CohortScan) -> Any:
             "a query engine there may be 9e18. Leave some out, or read patients with read_cohort."
         )
     code = ibis.literal(0, type="int64")
-    for one in scan.covariates:
-        if one.kind == "continuous":
+    for covariate in scan.covariates:
+        if covariate.kind == "continuous":
             continue
-        place = scan.column("covariate", one.name).cases(
-            *((level, index) for index, level in enumerate(one.levels)), else_=0
+        place = scan.column("covariate", covariate.name).cases(
+            *((level, index) for index, level in enumerate(covariate.levels)), else_=0
         )
-        code = code * len(one.levels) + place.cast("int64")
+        code = code * len(covariate.levels) + place.cast("int64")
     columns = {"id": scan.column("patient"), "code": code}
     for index, name in enumerate(scan.continuous):
         columns[f"x{index}"] = scan.column("covariate", name)

@@ -25,23 +25,16 @@ from bayesblina.person_time.question import Question
 class Sums:
     """Sums over patients, by endpoint; states are all possible ones.
 
-    Attributes
-    ----------
-    events, person_time : ndarray, shape (endpoint, interval, state, pattern)
-        Events and person-time.
-    first_in, longest_in : ndarray, shape (endpoint, state)
-        Earliest time at which anybody is in a state (infinite for nobody), and the longest that
-        anybody is in it.
-    visitors : ndarray of int, shape (endpoint, state)
-        How many patients are ever in it.
-    contributors, left_out : ndarray of int, shape (endpoint,)
-        How many patients contribute, and how many do not.
-    first_begin, last_exit : ndarray, shape (endpoint,)
-        Bounds of time at risk.
-    time_at_risk, event_count : ndarray, shape (endpoint,)
-        Weighted totals over patients, taken before their time was cut.
-    patients : ndarray, shape (pattern,)
-        How many patients contribute to any endpoint.
+    `events`, `person_time`, shape (endpoint, interval, state, pattern): events and person-time.
+    `first_in`, `longest_in`, shape (endpoint, state): earliest time at which anybody is in a state
+    (infinite for nobody), and the longest that anybody is in it.
+    `visitors`, shape (endpoint, state): how many patients are ever in it.
+    `contributors`, `left_out`, shape (endpoint,): how many patients contribute, and how many do
+    not.
+    `first_begin`, `last_exit`, shape (endpoint,): bounds of time at risk.
+    `time_at_risk`, `event_count`, shape (endpoint,): weighted totals over patients, taken before
+    their time was cut.
+    `patients`, shape (pattern,): how many patients contribute to any endpoint.
     """
 
     events: NDArray[np.generic]
@@ -81,17 +74,9 @@ def by_pattern(
 ) -> NDArray[np.generic]:
     """Lay out sums by group and moment as the table has them.
 
-    Parameters
-    ----------
-    parts : sequence of ndarray, shape (state, group, interval, moment)
-        Sums, by endpoint.
-    whole
-        Whether they are whole numbers, unless covariates are compressed.
-
-    Returns
-    -------
-    ndarray, shape (endpoint, interval, state, pattern)
-        The sums.
+    `parts`, shape (state, group, interval, moment): sums, by endpoint.
+    `whole`: whether they are whole numbers, unless covariates are compressed.
+    Result, shape (endpoint, interval, state, pattern): the sums.
     """
     stacked = np.stack(parts)
     if compression is not None:
@@ -110,10 +95,7 @@ def recorded_of(
 
     By endpoint of the table; a transition's is that of the endpoint that it comes from.
 
-    Parameters
-    ----------
-    courses
-        Death and relapse-free survival, where these are transitions.
+    `courses`: death and relapse-free survival, where these are transitions.
     """
     if courses is None:
         return {name: endpoints[name].recorded for name in names}
@@ -129,10 +111,7 @@ def includes_of(
 ) -> dict[str, list[str]]:
     """Look up which endpoints are declared to include which.
 
-    Parameters
-    ----------
-    names
-        Endpoints of the table; transitions include nothing.
+    `names`: endpoints of the table; transitions include nothing.
     """
     return {
         name: [other for other in endpoints[name].includes if other in names]
@@ -162,16 +141,10 @@ def assemble(
 ) -> xr.Dataset:
     """Make the table of an `PersonTime`, of the states that anybody is ever in.
 
-    Parameters
-    ----------
-    cuts : ndarray, shape (interval - 1,)
-        Inner cut points.
-    terms
-        Covariate terms of each group, which is a pattern unless covariates are compressed.
-    recorded
-        How the events of each endpoint are declared to be recorded; None if nothing is declared.
-    includes
-        Which endpoints each is declared to include; None if nothing is declared.
+    `terms`: covariate terms of each group, which is a pattern unless covariates are compressed.
+    `recorded`: how the events of each endpoint are declared to be recorded; None if nothing is
+    declared.
+    `includes`: which endpoints each is declared to include; None if nothing is declared.
     """
     seen = np.flatnonzero((sums.visitors > 0).any(axis=0)).tolist()
     kept = [str(states[index]) for index in seen]
@@ -209,7 +182,7 @@ def assemble(
             "term": np.asarray(terms.names, dtype=str),
         },
         attrs={
-            "covariates": json.dumps([asdict(one) for one in covariates]),
+            "covariates": json.dumps([asdict(covariate) for covariate in covariates]),
             "by_patient": int(by_patient),
             "courses": json.dumps(courses),
             "weighted": int(weighted),

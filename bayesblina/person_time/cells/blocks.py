@@ -47,16 +47,9 @@ class Rows:
 class Asked:
     """What is asked of each patient.
 
-    Attributes
-    ----------
-    course
-        States and their marks.
-    names
-        Endpoints.
-    phases
-        Number of phases.
-    effects
-        Number of each state's effect; empty where entries are not looked for.
+    `course`: states and their marks.
+    `phases`: number of phases.
+    `effects`: number of each state's effect; empty where entries are not looked for.
     """
 
     course: Course
@@ -114,10 +107,7 @@ class Asked:
 class Blocks:
     """Reads the patients of a scan.
 
-    Parameters
-    ----------
-    effects
-        Number of each state's effect; empty where entries are not looked for.
+    `effects`: number of each state's effect; empty where entries are not looked for.
     """
 
     def __init__(
@@ -172,10 +162,8 @@ class Blocks:
     def summed[P: Partial](self, make: Callable[[], P], *tables: Any, in_order: bool = False) -> P:
         """Add up tables of the patients.
 
-        Parameters
-        ----------
-        in_order
-            Whether sums depend on the order of patients: that of files, elsewhere that of ids.
+        `in_order`: whether sums depend on the order of patients: that of files, elsewhere that of
+        ids.
         """
         by = "id" if in_order and not self.scan.embedded else None
         return summed(make, tables, self.scan.source, by=by)

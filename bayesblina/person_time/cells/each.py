@@ -36,15 +36,7 @@ def tabulate_each(
     courses: tuple[str, str] | None,
     compress: bool | None,
 ) -> PersonTime:
-    """Sum events and person-time from episodes.
-
-    Parameters
-    ----------
-    cuts : ndarray, shape (interval - 1,)
-        Inner cut points.
-    weight : ndarray, shape (patient,), or None
-        Weights of the cohort's patients.
-    """
+    """Sum events and person-time from episodes."""
     used = np.unique(np.concatenate([found.patient for found in episodes.values()]))
     pattern, terms = covariate_patterns(cohort, used, by_patient=by_patient)
     described = describe_covariates(cohort, used)
@@ -105,19 +97,11 @@ def tabulate_each(
 def plan_of(terms: Terms, pattern: Ints, *, always: bool) -> tuple[Terms, Ints, Compression | None]:
     """Decide whether continuous covariates are compressed.
 
-    Parameters
-    ----------
-    pattern : ndarray of int, shape (patient,)
-        Pattern of each patient.
-
-    Returns
-    -------
-    categories : Terms
-        Terms of the groups of patients with equal categorical covariates; 0 for the others.
-    category : ndarray of int, shape (pattern,)
-        Group of each pattern.
-    compression : Compression or None
-        None where covariates stay as they are.
+    `pattern`, shape (patient,): pattern of each patient.
+    Result: `categories`: terms of the groups of patients with equal categorical covariates; 0 for
+    the others.
+    `category`, shape (pattern,): group of each pattern.
+    `compression`: None where covariates stay as they are.
     """
     continuous = np.array(terms.continuous, dtype=bool)
     rows = np.where(continuous, 0.0, terms.design)
@@ -130,7 +114,7 @@ def plan_of(terms: Terms, pattern: Ints, *, always: bool) -> tuple[Terms, Ints, 
     mean = np.average(values, axis=0, weights=patients)
     sd = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=patients))
     names = [name for name, one in zip(terms.names, terms.continuous, strict=True) if one]
-    found = plan(
+    compression = plan(
         names,
         values.min(axis=0),
         values.max(axis=0),
@@ -143,7 +127,7 @@ def plan_of(terms: Terms, pattern: Ints, *, always: bool) -> tuple[Terms, Ints, 
         groups=design.shape[0],
         always=always,
     )
-    return categories, category, found
+    return categories, category, compression
 
 
 def _compressed(
@@ -190,36 +174,36 @@ def _sums(
     columns: dict[str, list[float]] = {
         name: [] for name in ("contributors", "out", "first", "last", "time", "events")
     }
-    for index, found in enumerate(episodes.values()):
-        group = found.phase * patterns + pattern[new_position[found.patient]]
+    for index, own in enumerate(episodes.values()):
+        group = own.phase * patterns + pattern[new_position[own.patient]]
         if weight is None:
             by_group = person_time_by_group(
-                found.start, found.stop, group, groups=states * patterns, cuts=cuts
+                own.start, own.stop, group, groups=states * patterns, cuts=cuts
             )
         else:
-            of, interval, length = split(found.start, found.stop, cuts)
+            of, interval, length = split(own.start, own.stop, cuts)
             by_group = np.zeros((states * patterns, intervals))
-            np.add.at(by_group, (group[of], interval), length * weight[found.patient[of]])
+            np.add.at(by_group, (group[of], interval), length * weight[own.patient[of]])
         person_time[index] = by_group.T.reshape(shape[1:])
-        cell = interval_of(found.stop[found.event], cuts) * by_group.shape[0]
-        cell += group[found.event]
-        counted = None if weight is None else weight[found.patient[found.event]]
+        cell = interval_of(own.stop[own.event], cuts) * by_group.shape[0]
+        cell += group[own.event]
+        counted = None if weight is None else weight[own.patient[own.event]]
         counts = np.bincount(cell, weights=counted, minlength=by_group.size)
         events[index] = counts.reshape(shape[1:])
-        spent = found.stop - found.start
-        np.minimum.at(first_in[index], found.phase, found.start)
-        np.maximum.at(longest_in[index], found.phase, spent)
-        seen = np.unique(found.patient * states + found.phase)
+        spent = own.stop - own.start
+        np.minimum.at(first_in[index], own.phase, own.start)
+        np.maximum.at(longest_in[index], own.phase, spent)
+        seen = np.unique(own.patient * states + own.phase)
         visitors[index] = np.bincount(seen % states, minlength=states)
-        at_risk, died = found.time_at_risk, float(found.events)
+        at_risk, died = own.time_at_risk, float(own.events)
         if weight is not None:
-            at_risk = float((weight[found.patient] * spent).sum())
-            died = float(weight[found.patient[found.event]].sum())
+            at_risk = float((weight[own.patient] * spent).sum())
+            died = float(weight[own.patient[own.event]].sum())
         values = {
-            "contributors": float(np.unique(found.patient).size),
-            "out": float(sum(one.size for one in found.left_out)),
-            "first": float(found.start.min(initial=np.inf)),
-            "last": float(found.stop.max(initial=0.0)),
+            "contributors": float(np.unique(own.patient).size),
+            "out": float(sum(one.size for one in own.left_out)),
+            "first": float(own.start.min(initial=np.inf)),
+            "last": float(own.stop.max(initial=0.0)),
             "time": at_risk,
             "events": died,
         }
@@ -250,12 +234,7 @@ def single_patients(
 ) -> Patients:
     """Lay out the time at risk of single patients, without their patterns.
 
-    Parameters
-    ----------
-    used : ndarray of int, shape (used,)
-        Rows of those who contribute.
-    weight : ndarray, shape (patient,), or None
-        Weights.
+    `used`, shape (used,): rows of those who contribute.
     """
     new_position = np.full(cohort.size, -1, dtype=np.int64)
     new_position[used] = np.arange(used.size)

@@ -35,13 +35,8 @@ def spacing(times: Floats) -> float:
     The smallest distance between two times, if all are multiples of it; 0 if they are not, or if it
     is so short that short intervals hold very many multiples of it.
 
-    Parameters
-    ----------
-    times : ndarray
-        Times from 0 on, any shape; missing and infinite ones are left out.
+    `times`: times from 0 on, any shape; missing and infinite ones are left out.
 
-    Examples
-    --------
     >>> spacing(np.array([0.1, 0.3, 0.4, 1.0])), spacing(np.array([0.13, 0.3, 0.4, 1.0]))
     (0.1, 0.0)
     """
@@ -62,18 +57,8 @@ def spacing(times: Floats) -> float:
 def finer_cuts(cuts: Floats, last: float, *, most: int, step: float = 0.0) -> Floats:
     """Cut every interval into equal parts.
 
-    Parameters
-    ----------
-    cuts : ndarray, shape (interval - 1,)
-        Inner cut points.
+    Result, shape (part - 1,): inner cut points, those given among them.
 
-    Returns
-    -------
-    ndarray, shape (part - 1,)
-        Inner cut points, those given among them.
-
-    Examples
-    --------
     >>> finer_cuts(np.array([2.0]), 6.0, most=4)
     array([1., 2., 4.])
     >>> finer_cuts(np.array([2.5]), 6.0, most=6, step=1.0)

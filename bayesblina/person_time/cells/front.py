@@ -170,23 +170,20 @@ def person_time(
 
 def _numbered(cohort: Cohort) -> bool:
     """Say whether every combination of levels has a number of its own in 64 bits."""
-    levels = (len(one.levels) for one in cohort.covariates.values() if one.kind == "categorical")
+    levels = (
+        len(covariate.levels)
+        for covariate in cohort.covariates.values()
+        if covariate.kind == "categorical"
+    )
     return math.prod(levels) <= MOST_COMBINATIONS
 
 
 def valid_weights(weights: ArrayLike | None, cohort: Cohort) -> Floats | None:
     """Check weights of a cohort's patients.
 
-    Parameters
-    ----------
-    weights : array_like, shape (patient,), or None
-        Weights, in the cohort's order; a pandas Series is matched by its index, which holds the
-        patients' ids.
-
-    Returns
-    -------
-    ndarray, shape (patient,), or None
-        The weights.
+    `weights`, shape (patient,): weights, in the cohort's order; a pandas Series is matched by its
+    index, which holds the patients' ids.
+    Result, shape (patient,): the weights.
     """
     if weights is None:
         return None
@@ -220,16 +217,9 @@ def valid_weights(weights: ArrayLike | None, cohort: Cohort) -> Floats | None:
 def in_cohort_order(values: ArrayLike, cohort: Cohort, *, name: str) -> ArrayLike:
     """Match what belongs to patients by patient, where it says whose it is.
 
-    Parameters
-    ----------
-    values : array_like, shape (patient,)
-        A pandas Series, whose index holds the patients' ids; or anything else, in the cohort's
-        order.
-
-    Returns
-    -------
-    array_like, shape (patient,)
-        In the cohort's order.
+    `values`, shape (patient,): a pandas Series, whose index holds the patients' ids; or anything
+    else, in the cohort's order.
+    Result, shape (patient,): in the cohort's order.
     """
     if isinstance(values, pd.DataFrame):
         raise SpecError(f"{name} must be one column: give a Series whose index holds the ids.")

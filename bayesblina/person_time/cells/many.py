@@ -80,14 +80,8 @@ def tabulate_many(
 ) -> PersonTime:
     """Sum events and person-time in one pass; single patients are looked at when asked for.
 
-    Parameters
-    ----------
-    cuts : ndarray, shape (interval - 1,), or None
-        Inner cut points; None for the default ones.
-    phase_cuts : ndarray, shape (n_pieces - 1,), or None
-        Times since entering the exposed phase at which it is cut.
-    weight : ndarray, shape (patient,), or None
-        Weights of the cohort's patients.
+    `cuts`, shape (interval - 1,): inner cut points; None for the default ones.
+    `phase_cuts`, shape (n_pieces - 1,): times since entering the exposed phase at which it is cut.
     """
     names = bind(question, cohort)
     course = course_of(cohort, question, phase_cuts)
@@ -142,12 +136,12 @@ def tabulate_many(
         first_in=np.stack([one.first for one in tallies]),
         longest_in=np.stack([one.longest for one in tallies]),
         visitors=np.stack([one.visitors for one in tallies]),
-        contributors=np.array([one.reasons[AT_RISK] for one in bounds]),
-        left_out=np.array([one.reasons[:AT_RISK].sum() for one in bounds]),
-        first_begin=np.array([one.first_begin for one in bounds]),
-        last_exit=np.array([one.last_exit for one in bounds]),
-        time_at_risk=np.array([one.time_at_risk for one in bounds]),
-        event_count=np.array([one.events for one in bounds]),
+        contributors=np.array([bound.reasons[AT_RISK] for bound in bounds]),
+        left_out=np.array([bound.reasons[:AT_RISK].sum() for bound in bounds]),
+        first_begin=np.array([bound.first_begin for bound in bounds]),
+        last_exit=np.array([bound.last_exit for bound in bounds]),
+        time_at_risk=np.array([bound.time_at_risk for bound in bounds]),
+        event_count=np.array([bound.events for bound in bounds]),
         patients=_counts(found, anywhere),
     )
     require_contents_of(names, course.phase_names, sums, question)
@@ -241,11 +235,11 @@ def _group(cohort: Cohort, anywhere: Bools, compress: bool | None) -> _Groups:
     if not continuous:
         return groups
     used = np.flatnonzero(anywhere)
-    found = None
+    compression = None
     if compress is not False:
         columns = [cohort.covariates[one.name].values for one in continuous]
         different = [pd.unique(column[used]).size for column in columns]
-        found = plan(
+        compression = plan(
             [one.name for one in continuous],
             np.array([one.low for one in continuous]),
             np.array([one.high for one in continuous]),
@@ -254,9 +248,11 @@ def _group(cohort: Cohort, anywhere: Bools, compress: bool | None) -> _Groups:
             groups=groups.groups,
             always=compress is True,
         )
-    if found is not None:
-        scaled = [axis.scaled(column) for axis, column in zip(found.axes, columns, strict=True)]
-        return replace(groups, compression=found, scaled=np.stack(scaled, axis=1))
+    if compression is not None:
+        scaled = [
+            axis.scaled(column) for axis, column in zip(compression.axes, columns, strict=True)
+        ]
+        return replace(groups, compression=compression, scaled=np.stack(scaled, axis=1))
     pattern, terms = covariate_patterns(cohort, used)
     exact = np.zeros(cohort.size, dtype=np.int32)
     exact[used] = pattern
@@ -269,9 +265,9 @@ def _codes(cohort: Cohort) -> tuple[NDArray[np.int32], Ints, dict[str, Covariate
     Returned are its position in the list of combinations, this list, and the covariates.
     """
     declared = {
-        name: CovariateTerms(name=name, kind="categorical", levels=one.levels)
-        for name, one in cohort.covariates.items()
-        if one.kind == "categorical"
+        name: CovariateTerms(name=name, kind="categorical", levels=covariate.levels)
+        for name, covariate in cohort.covariates.items()
+        if covariate.kind == "categorical"
     }
     codes = math.prod(len(one.levels) for one in declared.values())
 

@@ -28,21 +28,13 @@ def bins_to_read(
 ) -> dict[Moment, Bools]:
     """Say which bins hold the times at the ranks, or a neighbour of theirs.
 
-    Parameters
-    ----------
-    counts : mapping of ndarray of int, shape (bin,)
-        Of every kind of moment, how many lie in each bin; bins rise with time.
-    ranks : mapping of ndarray of int, shape (rank,)
-        Ranks from 0 on.
-
-    Returns
-    -------
-    dict of ndarray of bool, shape (bin,)
-        Bins by kind of moment.
+    `counts`, shape (bin,): of every kind of moment, how many lie in each bin; bins rise with time.
+    `ranks`, shape (rank,): ranks from 0 on.
+    Result, shape (bin,): bins by kind of moment.
     """
-    filled = np.flatnonzero(np.any([one > 0 for one in counts.values()], axis=0))
+    filled = np.flatnonzero(np.any([count > 0 for count in counts.values()], axis=0))
     with_events = np.flatnonzero(counts[EVENT] > 0)
-    wanted = {moment: np.zeros(one.size, dtype=np.bool_) for moment, one in counts.items()}
+    wanted = {moment: np.zeros(count.size, dtype=np.bool_) for moment, count in counts.items()}
     for moment, asked in ranks.items():
         held = np.unique(np.searchsorted(np.cumsum(counts[moment]), asked, side="right"))
         wanted[moment][held] = True
@@ -67,20 +59,12 @@ def look_up(
 ) -> dict[Moment, Floats]:
     """Look up times at ranks, and their neighbours.
 
-    Parameters
-    ----------
-    values : mapping of (ndarray, ndarray of int), shape (value,)
-        By kind of moment the different times in the bins that were to be read, rising, and how
-        often each occurs.
-    earliest
-        The earliest begin of follow-up; patients who begin there do not come late, and it is
-        nobody's neighbour.
-
-    Returns
-    -------
-    dict of ndarray, shape (3, rank)
-        The times; the time of an event, an entry or a late begin before each; the time of an event
-        after each. Infinite where there is none.
+    `values`, shape (value,): by kind of moment the different times in the bins that were to be
+    read, rising, and how often each occurs.
+    `earliest`: the earliest begin of follow-up; patients who begin there do not come late, and it
+    is nobody's neighbour.
+    Result, shape (3, rank): the times; the time of an event, an entry or a late begin before each;
+    the time of an event after each. Infinite where there is none.
     """
     pooled = np.unique(np.concatenate([times for times, _ in values.values()]))
     pooled = pooled[pooled > earliest * (1.0 + TIE_TOLERANCE)]
@@ -109,9 +93,6 @@ def _running(counts: Ints, bins: Ints) -> Ints:
 def moments(effects: tuple[int, ...]) -> dict[Moment, int]:
     """Name the kinds of entry into states.
 
-    Parameters
-    ----------
-    effects : tuple of int
-        Number of each state's effect; empty where entries are not looked for.
+    `effects`: number of each state's effect; empty where entries are not looked for.
     """
     return {f"entry {effect}": effect for effect in range(max(effects, default=-1) + 1)}

@@ -18,15 +18,10 @@ from bayesblina.person_time.compression import Compression, node_grid
 class CovariateTerms:
     """A covariate of the patients used.
 
-    Attributes
-    ----------
-    name, kind
-        Its name; ``"categorical"`` or ``"continuous"``.
-    levels
-        Levels that occur among them, the reference first; each other has the term
-        ``name[level]``. Empty for a continuous covariate.
-    low, high
-        Range of a continuous covariate; 0 for a categorical one.
+    `name`, `kind`: its name; ``"categorical"`` or ``"continuous"``.
+    `levels`: levels that occur among them, the reference first; each other has the term
+    ``name[level]``. Empty for a continuous covariate.
+    `low`, `high`: range of a continuous covariate; 0 for a categorical one.
     """
 
     name: str
@@ -40,14 +35,10 @@ class CovariateTerms:
 class Terms:
     """Covariate terms of groups of patients.
 
-    Attributes
-    ----------
-    names : tuple of str
-        Terms that vary.
-    continuous : tuple of bool
-        Which of them are continuous covariates.
-    design : ndarray, shape (group, term)
-        Raw terms: numbers, and indicators of levels other than the first that occurs.
+    `names`: terms that vary.
+    `continuous`: which of them are continuous covariates.
+    `design`, shape (group, term): raw terms: numbers, and indicators of levels other than the first
+    that occurs.
     """
 
     names: tuple[str, ...]
@@ -56,26 +47,20 @@ class Terms:
 
 
 def describe_covariates(cohort: Cohort, used: Ints) -> list[CovariateTerms]:
-    """Say what values the covariates have among the patients used.
-
-    Parameters
-    ----------
-    used : ndarray of int, shape (used,)
-        Rows of those used.
-    """
-    found = []
+    """Say what values the covariates have among the patients used."""
+    described = []
     for name, covariate in cohort.covariates.items():
         values = covariate.values[used]
         if covariate.kind == "continuous":
             low, high = float(values.min()), float(values.max())
-            found.append(CovariateTerms(name=name, kind="continuous", low=low, high=high))
+            described.append(CovariateTerms(name=name, kind="continuous", low=low, high=high))
         else:
             present = np.flatnonzero(
                 np.bincount(values.astype(np.int64), minlength=len(covariate.levels))
             )
             levels = tuple(covariate.levels[int(index)] for index in present)
-            found.append(CovariateTerms(name=name, kind="categorical", levels=levels))
-    return found
+            described.append(CovariateTerms(name=name, kind="categorical", levels=levels))
+    return described
 
 
 def terms_of(
@@ -85,24 +70,21 @@ def terms_of(
 
     Terms that do not vary among the patients used are left out.
 
-    Parameters
-    ----------
-    values : dict of ndarray, shape (group,)
-        By covariate: numbers, or names of levels.
+    `values`, shape (group,): by covariate: numbers, or names of levels.
     """
     columns: list[Floats] = []
     names: list[str] = []
     continuous: list[bool] = []
-    for one in covariates:
-        if one.kind == "continuous":
-            if one.high > one.low:
-                columns.append(np.asarray(values[one.name], dtype=np.float64))
-                names.append(one.name)
+    for covariate in covariates:
+        if covariate.kind == "continuous":
+            if covariate.high > covariate.low:
+                columns.append(np.asarray(values[covariate.name], dtype=np.float64))
+                names.append(covariate.name)
                 continuous.append(True)
             continue
-        for level in one.levels[1:]:
-            columns.append((values[one.name] == level).astype(np.float64))
-            names.append(f"{one.name}[{level}]")
+        for level in covariate.levels[1:]:
+            columns.append((values[covariate.name] == level).astype(np.float64))
+            names.append(f"{covariate.name}[{level}]")
             continuous.append(False)
     return Terms(
         names=tuple(names),
@@ -116,17 +98,9 @@ def levels_of_codes(
 ) -> dict[str, NDArray[np.generic]]:
     """Look up the levels that numbers of combinations stand for.
 
-    Parameters
-    ----------
-    covariates
-        The covariates; only categorical ones are looked at, the last one varies fastest.
-    codes : ndarray of int, shape (group,)
-        Numbers of combinations of their levels.
-
-    Returns
-    -------
-    dict of ndarray of str, shape (group,)
-        By covariate.
+    `covariates`: the covariates; only categorical ones are looked at, the last one varies fastest.
+    `codes`, shape (group,): numbers of combinations of their levels.
+    Result, shape (group,): by covariate.
     """
     values: dict[str, NDArray[np.generic]] = {}
     for one in reversed(covariates):
@@ -142,30 +116,24 @@ def groups_of_codes(
 ) -> tuple[list[CovariateTerms], Terms, Ints]:
     """Group the combinations of levels that occur among patients.
 
-    Parameters
-    ----------
-    codes : ndarray of int, shape (code,)
-        Numbers of the combinations that occur, as in `levels_of_codes`.
-
-    Returns
-    -------
-    terms : Terms
-        Of each group; continuous covariates are 0.
-    group : ndarray of int, shape (code,)
-        Group of each combination.
+    `codes`, shape (code,): numbers of the combinations that occur, as in `levels_of_codes`.
+    Result: `terms`: of each group; continuous covariates are 0.
+    `group`, shape (code,): group of each combination.
     """
     values = levels_of_codes(covariates, codes)
     described = []
-    for one in covariates:
-        if one.kind == "categorical":
-            seen = set(values[one.name].tolist())
-            described.append(replace(one, levels=tuple(x for x in one.levels if x in seen)))
+    for covariate in covariates:
+        if covariate.kind == "categorical":
+            seen = set(values[covariate.name].tolist())
+            described.append(
+                replace(covariate, levels=tuple(x for x in covariate.levels if x in seen))
+            )
         else:
-            values[one.name] = np.zeros(codes.size)
-            described.append(one)
-    found = terms_of(described, values, size=codes.size)
-    design, group = unique_rows(found.design)
-    return described, replace(found, design=design), group
+            values[covariate.name] = np.zeros(codes.size)
+            described.append(covariate)
+    terms = terms_of(described, values, size=codes.size)
+    design, group = unique_rows(terms.design)
+    return described, replace(terms, design=design), group
 
 
 def covariate_patterns(
@@ -173,15 +141,7 @@ def covariate_patterns(
 ) -> tuple[Ints, Terms]:
     """Group patients by their covariates.
 
-    Parameters
-    ----------
-    used : ndarray of int, shape (used,)
-        Rows of those to group.
-
-    Returns
-    -------
-    pattern : ndarray of int, shape (patient,)
-        Pattern of each patient used.
+    Result: `pattern`, shape (patient,): pattern of each patient used.
     """
     values = {
         name: covariate.values[used]
@@ -189,27 +149,18 @@ def covariate_patterns(
         else np.asarray(covariate.levels)[covariate.values[used].astype(np.int64)]
         for name, covariate in cohort.covariates.items()
     }
-    found = terms_of(describe_covariates(cohort, used), values, size=used.size)
+    terms = terms_of(describe_covariates(cohort, used), values, size=used.size)
     if by_patient:
-        return np.arange(used.size, dtype=np.int64), found
-    design, pattern = unique_rows(found.design)
-    return pattern, Terms(names=found.names, continuous=found.continuous, design=design)
+        return np.arange(used.size, dtype=np.int64), terms
+    design, pattern = unique_rows(terms.design)
+    return pattern, Terms(names=terms.names, continuous=terms.continuous, design=design)
 
 
 def unique_rows(rows: Floats) -> tuple[Floats, Ints]:
     """Find the different rows of a matrix, in the order of their values.
 
-    Parameters
-    ----------
-    rows : ndarray, shape (n, column)
-        The matrix.
-
-    Returns
-    -------
-    unique : ndarray, shape (different, column)
-        The different rows.
-    inverse : ndarray of int, shape (n,)
-        Which of them each row is.
+    Result: `unique`, shape (different, column): the different rows.
+    `inverse`, shape (n,): which of them each row is.
     """
     if not rows.shape[1]:
         return np.zeros((1, 0)), np.zeros(rows.shape[0], dtype=np.int64)
@@ -220,15 +171,8 @@ def unique_rows(rows: Floats) -> tuple[Floats, Ints]:
 def compressed_terms(categories: Terms, compression: Compression) -> tuple[Terms, Ints]:
     """Cross groups of categorical covariates with the nodes of continuous ones.
 
-    Parameters
-    ----------
-    categories
-        Terms of each group; those of continuous covariates are not used.
-
-    Returns
-    -------
-    node : ndarray of int, shape (pattern,)
-        Node of each pattern.
+    `categories`: terms of each group; those of continuous covariates are not used.
+    Result: `node`, shape (pattern,): node of each pattern.
     """
     group, values = node_grid(categories.design.shape[0], compression)
     design = categories.design[group].copy()

@@ -34,10 +34,7 @@ class TimesInBins:
 
     A `bayesblina.patients.scan.passes.Partial`.
 
-    Parameters
-    ----------
-    bins : mapping of ndarray of int
-        The bins, by kind of moment.
+    `bins`: the bins, by kind of moment.
     """
 
     def __init__(self, asked: Asked, bins: Mapping[Moment, Ints]) -> None:
@@ -95,15 +92,8 @@ def order_statistics(
 ) -> dict[Moment, Floats]:
     """Look up times at given ranks, all endpoints together, and their neighbours.
 
-    Parameters
-    ----------
-    ranks : mapping of ndarray of int, shape (rank,)
-        Ranks from 0 on.
-
-    Returns
-    -------
-    dict of ndarray, shape (3, rank)
-        As of `bayesblina.person_time.cells.ordered.look_up`.
+    `ranks`, shape (rank,): ranks from 0 on.
+    Result, shape (3, rank): as of `bayesblina.person_time.cells.ordered.look_up`.
     """
     bins = {moment: np.flatnonzero(one) for moment, one in bins_to_read(seen.bins, ranks).items()}
     times = blocks.summed(partial(TimesInBins, blocks.asked, bins), blocks.eligible(blocks.times()))

@@ -67,12 +67,8 @@ def tabulate_scan(
 
     As in memory, up to rounding; of single patients it holds a sample.
 
-    Parameters
-    ----------
-    cuts : ndarray, shape (interval - 1,), or None
-        Inner cut points; None for the default ones.
-    phase_cuts : ndarray, shape (n_pieces - 1,), or None
-        Times since entering the exposed phase at which it is cut.
+    `cuts`, shape (interval - 1,): inner cut points; None for the default ones.
+    `phase_cuts`, shape (n_pieces - 1,): times since entering the exposed phase at which it is cut.
     """
     scan.require_unchanged()
     names = bind(question, scan)
@@ -144,7 +140,7 @@ def _ranks_of_cuts(seen: Survey) -> dict[Moment, Ints]:
         # Whoever begins first of all does not come late.
         early = seen.earliest[1] if moment == BEGIN else 0
         ranks[moment] = entry_ranks(count - early, parts=parts) + early
-    return {moment: one for moment, one in ranks.items() if one.size}
+    return {moment: rank for moment, rank in ranks.items() if rank.size}
 
 
 def _cuts_at(times: Mapping[Moment, Floats], late: int) -> Floats:
@@ -168,28 +164,28 @@ def _most_parts(blocks: Blocks, grouping: Grouping) -> int:
 
 def _last_exit(seen: Survey) -> float:
     """End of all time at risk."""
-    return max(one.last_exit for one in seen.bounds)
+    return max(bound.last_exit for bound in seen.bounds)
 
 
 def _totals(scan: CohortScan, seen: Survey, sums: GroupSums, grouping: Grouping) -> Sums:
     """Lay out the sums over the finest parts of time."""
     tallies, compression, bounds = sums.tallies(), grouping.compression, seen.bounds
-    contributors = np.array([one.reasons[AT_RISK] for one in bounds])
+    contributors = np.array([bound.reasons[AT_RISK] for bound in bounds])
     return Sums(
-        events=by_pattern([one.events for one in tallies], compression, whole=True),
+        events=by_pattern([tally.events for tally in tallies], compression, whole=True),
         person_time=np.asarray(
-            by_pattern([one.person_time for one in tallies], compression, whole=False),
+            by_pattern([tally.person_time for tally in tallies], compression, whole=False),
             dtype=np.float64,
         ),
-        first_in=np.stack([one.first for one in tallies]),
-        longest_in=np.stack([one.longest for one in tallies]),
-        visitors=np.stack([one.visitors for one in tallies]),
+        first_in=np.stack([tally.first for tally in tallies]),
+        longest_in=np.stack([tally.longest for tally in tallies]),
+        visitors=np.stack([tally.visitors for tally in tallies]),
         contributors=contributors,
         left_out=scan.size - contributors,
-        first_begin=np.array([one.first_begin for one in bounds]),
-        last_exit=np.array([one.last_exit for one in bounds]),
-        time_at_risk=np.array([one.time_at_risk for one in bounds]),
-        event_count=np.array([one.events for one in bounds]),
+        first_begin=np.array([bound.first_begin for bound in bounds]),
+        last_exit=np.array([bound.last_exit for bound in bounds]),
+        time_at_risk=np.array([bound.time_at_risk for bound in bounds]),
+        event_count=np.array([bound.events for bound in bounds]),
         patients=_at_nodes(sums.patients, grouping).ravel(),
     )
 
@@ -297,10 +293,16 @@ def _grouping(scan: CohortScan, seen: Survey, compress: bool | None) -> Grouping
     names = scan.continuous
     bounds = dict(zip(names, zip(seen.low.tolist(), seen.high.tolist(), strict=True), strict=True))
     declared = []
-    for one in scan.covariates:
-        low, high = bounds.get(one.name, (0.0, 0.0))
+    for covariate in scan.covariates:
+        low, high = bounds.get(covariate.name, (0.0, 0.0))
         declared.append(
-            CovariateTerms(name=one.name, kind=one.kind, levels=one.levels, low=low, high=high)
+            CovariateTerms(
+                name=covariate.name,
+                kind=covariate.kind,
+                levels=covariate.levels,
+                low=low,
+                high=high,
+            )
         )
     described, terms, group = groups_of_codes(declared, seen.codes)
     varying = np.flatnonzero(seen.high > seen.low)

@@ -30,19 +30,11 @@ def patients_in_groups(
 ) -> Patients:
     """Lay out single patients, with the patterns that they have in the table.
 
-    Parameters
-    ----------
-    phase_cuts : ndarray, shape (n_pieces - 1,), or None
-        Times since entering the exposed phase at which it is cut.
-    weight : ndarray, shape (patient,), or None
-        Weights.
-    group : ndarray of int, shape (patient,)
-        Group of each patient.
-    terms
-        Covariate terms of each group; those of compressed covariates are not used.
+    `phase_cuts`, shape (n_pieces - 1,): times since entering the exposed phase at which it is cut.
+    `terms`: covariate terms of each group; those of compressed covariates are not used.
     """
     episodes = find_episodes(cohort, question, phase_cuts)
-    used = np.unique(np.concatenate([one.patient for one in episodes.values()]))
+    used = np.unique(np.concatenate([episode.patient for episode in episodes.values()]))
     patients = single_patients(cohort, episodes, used, weight=weight)
     position = {str(name): index for index, name in enumerate(phases)}
     states = next(iter(episodes.values())).phases

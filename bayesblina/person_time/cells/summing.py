@@ -26,18 +26,10 @@ if TYPE_CHECKING:
 class Grouping:
     """Groups in which patients are summed: by the number of their combination of levels.
 
-    Attributes
-    ----------
-    codes : ndarray of int, shape (code,)
-        Combinations, rising.
-    group : ndarray of int, shape (code,)
-        Group of each combination.
-    terms
-        Covariate terms of each group; those of compressed covariates are not used.
-    described
-        The covariates.
-    compression
-        How continuous covariates are compressed.
+    `codes`, shape (code,): combinations, rising.
+    `group`, shape (code,): group of each combination.
+    `terms`: covariate terms of each group; those of compressed covariates are not used.
+    `compression`: how continuous covariates are compressed.
     """
 
     codes: Ints
@@ -63,42 +55,18 @@ class Grouping:
         return tuple(axis.nodes for axis in axes)
 
     def group_of(self, codes: Ints) -> Ints:
-        """Find the groups of combinations; 0 for one that no contributor has.
-
-        Parameters
-        ----------
-        codes : ndarray of int, shape (n,)
-            Combinations.
-
-        Returns
-        -------
-        ndarray of int, shape (n,)
-            Groups.
-        """
-        place = np.minimum(np.searchsorted(self.codes, codes), self.codes.size - 1)
-        return np.where(self.codes[place] == codes, self.group[place], 0)
+        """Find the groups of combinations; 0 for one that no contributor has."""
+        position = np.minimum(np.searchsorted(self.codes, codes), self.codes.size - 1)
+        return np.where(self.codes[position] == codes, self.group[position], 0)
 
 
 class GroupSums:
     """Sums by group: a `bayesblina.patients.scan.passes.Partial`.
 
-    Parameters
-    ----------
-    axes
-        Positions of the compressed covariates among the continuous ones.
-    cuts : ndarray, shape (interval - 1,)
-        Inner cut points.
-    landmarks : ndarray, shape (landmark,)
-        Times at which patients at risk are counted.
-    combinations
-        Number of combinations of levels.
+    `axes`: positions of the compressed covariates among the continuous ones.
 
-    Attributes
-    ----------
-    patients : ndarray, shape (group, moment)
-        Contributors.
-    at_risk : ndarray, shape (endpoint, landmark, group, moment)
-        Who is at risk at the landmarks.
+    `patients`, shape (group, moment): contributors.
+    `at_risk`, shape (endpoint, landmark, group, moment): who is at risk at the landmarks.
     """
 
     def __init__(

@@ -34,13 +34,6 @@ class Survey:
     """What one look at all patients tells; contributors are those at risk for any endpoint.
 
     A `bayesblina.patients.scan.passes.Partial`.
-
-    Parameters
-    ----------
-    continuous
-        Number of continuous covariates.
-    combinations
-        Number of combinations of levels.
     """
 
     def __init__(self, asked: Asked, *, continuous: int, combinations: int) -> None:
@@ -96,9 +89,9 @@ class Survey:
             chosen = anywhere & (rows.column("hash") <= largest)
         sample = pa.Table.from_batches([rows.batch]).take(pa.array(np.flatnonzero(chosen)))
         return {
-            "low": np.array([one.min() for one in values]),
-            "high": np.array([one.max() for one in values]),
-            "spread": np.array([spread_of(one) for one in values]).reshape(-1, 3).T,
+            "low": np.array([value.min() for value in values]),
+            "high": np.array([value.max() for value in values]),
+            "spread": np.array([spread_of(value) for value in values]).reshape(-1, 3).T,
             "codes": np.unique(codes),
             "sample": sample,
         }
@@ -118,7 +111,7 @@ class Survey:
             filled = np.flatnonzero(counts)
             state[f"bins {moment}"] = np.stack([filled, counts[filled]])
         for field in fields(Bounds):
-            values = [getattr(one, field.name) for one in self.bounds]
+            values = [getattr(bound, field.name) for bound in self.bounds]
             state[f"bounds {field.name}"] = np.array(values)
         return state
 

@@ -28,21 +28,16 @@ SPREAD = 100_000
 class Patients:
     """What is known of single patients.
 
-    Attributes
-    ----------
-    people : xarray.Dataset
-        Over patient: ``weight`` (1 without weights), ``category`` (a pattern that has the patient's
-        categorical covariates) and, unless continuous covariates are compressed, ``pattern``; else
-        ``design`` over (patient, term), the patient's own raw terms. Over (endpoint, patient):
-        ``begin``, ``exit`` (NaN where the patient does not contribute) and ``event``. Where
-        patients are pieces or copies of persons also ``person``, the id of whose they are.
-        Patients who contribute to no endpoint are not in it.
-    episodes : xarray.Dataset
-        Over episode: ``endpoint``, ``patient`` and ``phase`` as positions, ``start``, ``stop``.
-    left_out
-        Who does not contribute, by endpoint and reason.
-    complete
-        Whether these are all patients; else a sample of them, or nobody.
+    `people`: over patient: ``weight`` (1 without weights), ``category`` (a pattern that has the
+    patient's categorical covariates) and, unless continuous covariates are compressed, ``pattern``;
+    else ``design`` over (patient, term), the patient's own raw terms. Over (endpoint, patient):
+    ``begin``, ``exit`` (NaN where the patient does not contribute) and ``event``. Where patients
+    are pieces or copies of persons also ``person``, the id of whose they are. Patients who
+    contribute to no endpoint are not in it.
+    `episodes`: over episode: ``endpoint``, ``patient`` and ``phase`` as positions, ``start``,
+    ``stop``.
+    `left_out`: who does not contribute, by endpoint and reason.
+    `complete`: whether these are all patients; else a sample of them, or nobody.
     """
 
     people: xr.Dataset
@@ -52,13 +47,7 @@ class Patients:
 
 
 class Lazily[T]:
-    """A value that is made when it is first asked for.
-
-    Parameters
-    ----------
-    make
-        Makes it; always the same.
-    """
+    """A value that is made when it is first asked for."""
 
     __slots__ = ("_made", "_make")
 
@@ -93,12 +82,8 @@ def _made_already() -> NoReturn:
 class Persons:
     """Whose the rows are: a person has one row, or one for each piece or copy of the follow-up.
 
-    Attributes
-    ----------
-    ids : ndarray of str, shape (person,)
-        Ids, in the order of their first rows.
-    of : ndarray of int, shape (row,)
-        Position of the person of each row.
+    `ids`, shape (person,): ids, in the order of their first rows.
+    `of`, shape (row,): position of the person of each row.
     """
 
     ids: NDArray[np.str_]
@@ -117,26 +102,18 @@ class Persons:
     def rows(self, chosen: Ints) -> tuple[Ints, Ints]:
         """Find the rows of some persons.
 
-        Parameters
-        ----------
-        chosen : ndarray of int, shape (chosen,)
-            Positions of persons, each once.
-
-        Returns
-        -------
-        rows : ndarray of int, shape (row,)
-            Their rows, person by person.
-        place : ndarray of int, shape (row,)
-            Which of the chosen each row belongs to.
+        `chosen`, shape (chosen,): positions of persons, each once.
+        Result: `rows`, shape (row,): their rows, person by person.
+        `place`, shape (row,): which of the chosen each row belongs to.
         """
         if not self.in_pieces:
             return chosen, np.arange(chosen.size)
         rank = np.full(self.size, -1, dtype=np.int64)
         rank[chosen] = np.arange(chosen.size)
-        place = rank[self.of]
-        rows = np.flatnonzero(place >= 0)
-        rows = rows[np.argsort(place[rows], kind="stable")]
-        return rows, place[rows]
+        chosen_of = rank[self.of]
+        rows = np.flatnonzero(chosen_of >= 0)
+        rows = rows[np.argsort(chosen_of[rows], kind="stable")]
+        return rows, chosen_of[rows]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -271,16 +248,16 @@ class PersonTime:
         """
         people = self.patients().people
         first = people["category"].values[rows]
-        found = self.compression
-        if found is None:
+        compression = self.compression
+        if compression is None:
             weights, columns = np.ones((first.size, 1)), first[:, None]
         else:
             names = [str(name) for name in self.table["term"].values]
-            axes = [names.index(axis.name) for axis in found.axes]
-            weights = found.projection(self.terms_of(rows)[:, axes])
+            axes = [names.index(axis.name) for axis in compression.axes]
+            weights = compression.projection(self.terms_of(rows)[:, axes])
             place = np.asarray(self.table["node"].values, dtype=np.int64)
             # Patterns of one category follow each other from its first node on.
-            columns = first[:, None] + place[None, : found.size]
+            columns = first[:, None] + place[None, : compression.size]
         shape = (first.size, self.table.sizes["pattern"])
         counts = np.arange(first.size + 1) * weights.shape[1]
         return sparse.csr_array((weights.ravel(), columns.ravel(), counts), shape=shape)
@@ -352,8 +329,8 @@ class PersonTime:
     @property
     def courses(self) -> tuple[str, str] | None:
         """Endpoints death and relapse-free survival, where the endpoints here are transitions."""
-        found = json.loads(self.table.attrs["courses"])
-        return None if found is None else (str(found[0]), str(found[1]))
+        names = json.loads(self.table.attrs["courses"])
+        return None if names is None else (str(names[0]), str(names[1]))
 
     @property
     def recorded(self) -> dict[str, str | None]:
@@ -423,7 +400,7 @@ class PersonTime:
             for left in self.left_out
             if left.endpoint == endpoint
         ]
-        spent = one[["events", "person_time"]].sum(("interval", "pattern"))
+        sums = one[["events", "person_time"]].sum(("interval", "pattern"))
         lines.append(
             Line(
                 step="eligible",
@@ -431,8 +408,8 @@ class PersonTime:
                 what="at risk",
                 patients=(),
                 count=int(one["contributors"]),
-                events=round(float(spent["events"].sum())),
-                person_time=float(spent["person_time"].sum()),
+                events=round(float(sums["events"].sum())),
+                person_time=float(sums["person_time"].sum()),
             )
         )
         lines.append(
@@ -441,8 +418,8 @@ class PersonTime:
                 endpoint=endpoint,
                 what=DECLARED if self.recorded[endpoint] == "exact" else UNDECLARED,
                 patients=(),
-                count=round(float(spent["events"].sum())),
-                events=round(float(spent["events"].sum())),
+                count=round(float(sums["events"].sum())),
+                events=round(float(sums["events"].sum())),
             )
         )
         for index, (phase, role) in enumerate(zip(self.table["phase"].values, roles, strict=True)):
@@ -455,8 +432,8 @@ class PersonTime:
                         what=role,
                         patients=(),
                         count=int(one["visitors"].values[index]),
-                        events=round(float(spent["events"].values[index])),
-                        person_time=float(spent["person_time"].values[index]),
+                        events=round(float(sums["events"].values[index])),
+                        person_time=float(sums["person_time"].values[index]),
                     )
                 )
         return lines

@@ -170,13 +170,7 @@ def operating_characteristics(
 
 
 def planned_model(model: str | ModelDefinition, prior: HazardRatioPrior | None) -> ModelDefinition:
-    """Take the model with which a study is planned.
-
-    Parameters
-    ----------
-    prior
-        Prior of the hazard ratio; by default the model's own.
-    """
+    """Take the model with which a study is planned."""
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
     if not isinstance(definition.phases, ProportionalPhases):
         raise SpecError(

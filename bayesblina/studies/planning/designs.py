@@ -102,14 +102,10 @@ class StudyDesign:
 class Cohorts:
     """Simulated cohorts.
 
-    Attributes
-    ----------
-    time, start : ndarray, shape (cohort, patient)
-        End of follow-up, and start of the phase; infinite where there is none before that.
-    event : ndarray of bool, shape (cohort, patient)
-        Whether follow-up ends with the event.
-    hazard_ratio : ndarray, shape (cohort,)
-        The truth of each.
+    `time`, `start`, shape (cohort, patient): end of follow-up, and start of the phase; infinite
+    where there is none before that.
+    `event`, shape (cohort, patient): whether follow-up ends with the event.
+    `hazard_ratio`, shape (cohort,): the truth of each.
     """
 
     time: Floats

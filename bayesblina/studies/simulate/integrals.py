@@ -39,15 +39,10 @@ def alive_after_relapse(
     Those who relapse within a step do so in its middle. Within a step the hazard is its mean, for
     which first and second remission after relapse have exact probabilities.
 
-    Parameters
-    ----------
-    relapses : ndarray, shape (patient, step)
-        Probabilities of relapse.
-    relative : ndarray, shape (patient, step)
-        Hazard of death after a relapse in each step, before a second remission, relative to
-        `baseline`.
-    log_hazard_ratio
-        Of death, in second remission against before it.
+    `relapses`, shape (patient, step): probabilities of relapse.
+    `relative`, shape (patient, step): hazard of death after a relapse in each step, before a second
+    remission, relative to `baseline`.
+    `log_hazard_ratio`: of death, in second remission against before it.
     """
     middle = (grid[:-1] + grid[1:]) / 2.0
     reached, halfway = baseline.cumulative(grid), baseline.cumulative(middle)
@@ -76,14 +71,10 @@ def trial_log_hazard_ratio(
 ) -> float:
     """Solve the score equation of a trial, stratified by covariates.
 
-    Parameters
-    ----------
-    treated, untreated : ndarray, shape (pattern, time)
-        Survival of each pattern of covariates in both arms.
-    followed : ndarray, shape (time - 1,)
-        Share of patients whose follow-up lasts so long.
-    share : ndarray, shape (pattern,)
-        Share of each pattern.
+    `treated`, `untreated`, shape (pattern, time): survival of each pattern of covariates in both
+    arms.
+    `followed`, shape (time - 1,): share of patients whose follow-up lasts so long.
+    `share`, shape (pattern,): share of each pattern.
     """
     dying = [-np.diff(alive, axis=1) for alive in (treated, untreated)]
     at_risk = [(alive[:, :-1] + alive[:, 1:]) / 2.0 for alive in (treated, untreated)]

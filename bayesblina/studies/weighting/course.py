@@ -27,20 +27,13 @@ START_INTERVALS = 4
 class Cells:
     """Time at risk of starting within which the model's hazard is constant.
 
-    Attributes
-    ----------
-    of : ndarray of int, shape (piece,)
-        Cell of each piece of follow-up; -1 for those not at risk of starting.
-    patient : ndarray of int, shape (cell,)
-        Row of the patient in the cohort.
-    opens, time : ndarray, shape (cell,)
-        Time since becoming eligible at which it opens, and how long it lasts.
-    interval : ndarray of int, shape (cell,)
-        Interval of time since becoming eligible.
-    values : ndarray, shape (cell, column)
-        Covariates, standardised.
-    start : ndarray of bool, shape (cell,)
-        Whether it ends with the start.
+    `of`, shape (piece,): cell of each piece of follow-up; -1 for those not at risk of starting.
+    `patient`, shape (cell,): row of the patient in the cohort.
+    `opens`, `time`, shape (cell,): time since becoming eligible at which it opens, and how long it
+    lasts.
+    `interval`, shape (cell,): interval of time since becoming eligible.
+    `values`, shape (cell, column): covariates, standardised.
+    `start`, shape (cell,): whether it ends with the start.
     """
 
     of: Ints
@@ -56,18 +49,12 @@ class Cells:
 class Pieces:
     """Follow-up cut, in the order of patients and time.
 
-    Attributes
-    ----------
-    patient : ndarray of int, shape (piece,)
-        Row of the patient in the cohort.
-    first, last : ndarray, shape (piece,)
-        Ends of the piece on the cohort's clock.
-    since, until : ndarray, shape (piece,)
-        The same since becoming eligible.
-    middle : ndarray, shape (piece,)
-        Time since becoming eligible at which weights are taken: the middle between the beginning
-        and the next regular point. It must not depend on when the piece ends, for then events
-        would have the weights of earlier times than those at risk beside them.
+    `patient`, shape (piece,): row of the patient in the cohort.
+    `first`, `last`, shape (piece,): ends of the piece on the cohort's clock.
+    `since`, `until`, shape (piece,): the same since becoming eligible.
+    `middle`, shape (piece,): time since becoming eligible at which weights are taken: the middle
+    between the beginning and the next regular point. It must not depend on when the piece ends, for
+    then events would have the weights of earlier times than those at risk beside them.
     """
 
     patient: Ints
@@ -82,28 +69,18 @@ class Pieces:
 class StartingCourse(Pieces):
     """Follow-up in pieces within which nothing changes.
 
-    Attributes
-    ----------
-    cohort, endpoint, adjust
-        What it was made of.
-    begin, start : ndarray, shape (patient,)
-        When patients become eligible and when they start; infinite for those who do not.
-    prevalent : ndarray of bool, shape (patient,)
-        Whether they had started before.
-    after, inside, event : ndarray of bool, shape (piece,)
-        Whether it lies after the start, whether in the phase, and whether it ends with the event.
-    current
-        Whether patients may leave the phase, so that the two differ.
-    intervals
-        Number of intervals of the hazard of starting.
-    names : tuple of str
-        Columns of the model of starting.
-    scale : ndarray, shape (column,)
-        Standard deviations that they were divided by.
-    kept : ndarray of bool, shape (column,)
-        Which of them stay in the hazard model of the endpoint.
-    cells
-        Time at risk of starting.
+    `cohort`, `endpoint`, `adjust`: what it was made of.
+    `begin`, `start`, shape (patient,): when patients become eligible and when they start; infinite
+    for those who do not.
+    `prevalent`, shape (patient,): whether they had started before.
+    `after`, `inside`, `event`, shape (piece,): whether it lies after the start, whether in the
+    phase, and whether it ends with the event.
+    `current`: whether patients may leave the phase, so that the two differ.
+    `intervals`: number of intervals of the hazard of starting.
+    `names`: columns of the model of starting.
+    `scale`, shape (column,): standard deviations that they were divided by.
+    `kept`, shape (column,): which of them stay in the hazard model of the endpoint.
+    `cells`: time at risk of starting.
     """
 
     cohort: Cohort

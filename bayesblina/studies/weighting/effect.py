@@ -87,12 +87,8 @@ class WeightedEffect:
 class Arms:
     """Weighted numbers at the event times of both arms, the arm that starts second.
 
-    Attributes
-    ----------
-    times : ndarray, shape (time,)
-        Event times, rising.
-    events, at_risk : ndarray, shape (arm, time, draw)
-        Weighted events, and those at risk just before.
+    `times`, shape (time,): event times, rising.
+    `events`, `at_risk`, shape (arm, time, draw): weighted events, and those at risk just before.
     """
 
     times: Floats

@@ -24,16 +24,10 @@ RIDGE = 1e-4
 class Starts:
     """Fitted models of the hazard of starting, one for each weighting of the patients.
 
-    Attributes
-    ----------
-    log_rate : ndarray, shape (cell, weighting)
-        Log hazards of starting.
-    point : ndarray, shape (parameter, weighting)
-        Log hazards by interval and log hazard ratios.
-    coefficient : ndarray, shape (column, weighting)
-        Log hazard ratios, of standardised covariates.
-    se : ndarray, shape (column, weighting)
-        Their standard errors by the information.
+    `log_rate`, shape (cell, weighting): log hazards of starting.
+    `point`, shape (parameter, weighting): log hazards by interval and log hazard ratios.
+    `coefficient`, shape (column, weighting): log hazard ratios, of standardised covariates.
+    `se`, shape (column, weighting): their standard errors by the information.
     """
 
     log_rate: Floats
@@ -45,12 +39,9 @@ class Starts:
 def fit_starts(course: StartingCourse, columns: Bools, patients: Floats) -> Starts:
     """Fit piecewise-exponential models of starting: pooled over patients and their time at risk.
 
-    Parameters
-    ----------
-    columns : ndarray of bool, shape (column,)
-        Covariates in the model.
-    patients : ndarray, shape (patient, weighting)
-        Weights of the patients, greater than 0 for those eligible.
+    `columns`, shape (column,): covariates in the model.
+    `patients`, shape (patient, weighting): weights of the patients, greater than 0 for those
+    eligible.
     """
     cells = course.cells
     dummies = np.eye(course.intervals)[cells.interval]
@@ -93,15 +84,9 @@ def fit_starts(course: StartingCourse, columns: Bools, patients: Floats) -> Star
 def log_inverse_probability(course: StartingCourse, fitted: Starts, rows: Ints) -> Floats:
     """Give minus the log probability of not having started, or the log density of the start made.
 
-    Parameters
-    ----------
-    rows : ndarray of int, shape (row,)
-        Pieces. Those at risk of starting count from their `StartingCourse.middle`.
-
-    Returns
-    -------
-    ndarray, shape (row, weighting)
-        Its values.
+    `rows`, shape (row,): pieces. Those at risk of starting count from their
+    `StartingCourse.middle`.
+    Result, shape (row, weighting): its values.
     """
     cells = course.cells
     rate = np.exp(fitted.log_rate)

@@ -40,24 +40,15 @@ CAVEAT_OF_LEAVING = (
 class Basis:
     """What weights are made of, so that they can be made again for other weights of the patients.
 
-    Attributes
-    ----------
-    course
-        Follow-up in pieces.
-    rows : ndarray of int, shape (row,)
-        Pieces of the course; in an emulated trial some are in both arms.
-    exposed : ndarray of bool, shape (row,)
-        Whether a row is exposed, or in the arm that starts.
-    begin, end : ndarray, shape (row,)
-        Ends of the row on the clock of the weighted cohort.
-    log_offset : ndarray, shape (row,)
-        What is added to minus the log probability of not having started, or the log density.
-    stabilised
-        Whether the same of a model without the confounders is taken off.
-    lower, upper : ndarray, shape (row,)
-        Limits of the weights.
-    grace
-        Grace period of an emulated trial.
+    `course`: follow-up in pieces.
+    `rows`, shape (row,): pieces of the course; in an emulated trial some are in both arms.
+    `exposed`, shape (row,): whether a row is exposed, or in the arm that starts.
+    `begin`, `end`, shape (row,): ends of the row on the clock of the weighted cohort.
+    `log_offset`, shape (row,): what is added to minus the log probability of not having started, or
+    the log density.
+    `stabilised`: whether the same of a model without the confounders is taken off.
+    `lower`, `upper`, shape (row,): limits of the weights.
+    `grace`: grace period of an emulated trial.
     """
 
     course: StartingCourse
@@ -79,15 +70,8 @@ class Basis:
     def weights(self, patients: Floats) -> Floats:
         """Fit the model of starting to weighted patients and give its weights.
 
-        Parameters
-        ----------
-        patients : ndarray, shape (patient, weighting)
-            Weights of the patients of the original cohort.
-
-        Returns
-        -------
-        ndarray, shape (row, weighting)
-            Weights of the rows, not multiplied by those of the patients.
+        Result, shape (row, weighting): weights of the rows, not multiplied by those of the
+        patients.
         """
         course = self.course
         every = fit_starts(course, np.ones(len(course.names), dtype=bool), patients)

@@ -26,10 +26,7 @@ QUEUE = 2
 class Workers:
     """Where tasks run.
 
-    Parameters
-    ----------
-    count
-        Number of local processes; None for one for each core.
+    `count`: number of local processes; None for one for each core.
     """
 
     engine: Engine = "local"
@@ -47,13 +44,7 @@ class Workers:
     def run(
         self, function: Function, shared: Any, tasks: Sequence[Any]
     ) -> Iterator[tuple[dict[str, Any], Any]]:
-        """Run tasks, and give what they give as they finish.
-
-        Parameters
-        ----------
-        function
-            What a task does; a function of a module, so that other processes find it.
-        """
+        """Run tasks, and give what they give as they finish."""
         if self.engine == "dask":
             assert self.scheduler is not None
             yield from _on_cluster(function, shared, tasks, self.scheduler)
@@ -88,14 +79,7 @@ def run_stored(
 ) -> list[dict[str, Any]]:
     """Run tasks, and put each record on disk as soon as it is there.
 
-    Parameters
-    ----------
-    store
-        Where records are kept.
-    workers
-        Where tasks run.
-    lacks
-        Says of a stored record whether its task must run again, for what it gives besides.
+    `lacks`: says of a stored record whether its task must run again, for what it gives besides.
     """
     with store.locked():
         done = store.begin(header, resume=resume)

@@ -359,8 +359,6 @@ def _first_line(error: Exception) -> str:
 def worded(value: Any) -> str:
     """Put a setting into words.
 
-    Examples
-    --------
     >>> worded((0.5, 2.0)), worded(None)
     ('0.5 to 2', 'none')
     """

@@ -356,26 +356,15 @@ class Sensitivity:
 class Holds:
     """In how many scenarios a conclusion holds.
 
-    Attributes
-    ----------
-    endpoint
-        Endpoint.
-    direction
-        The conclusion: that the exposed phase's hazard is ``"lower"`` or ``"higher"``, or that this
-        is ``"open"``.
-    source
-        Whose it is: the ``"base case"``'s, or ``"given"``.
-    probability, ratio
-        From when on it is concluded.
-    holds, of
-        In so many of those that converged.
-    not_in : tuple of str
-        Scenarios in which it does not.
-    without_answer : tuple of str
-        Scenarios that failed or did not converge.
-    marked : tuple of str
-        Scenarios of which the baseline moves the hazard ratio, or whose event times are those of
-        visits; they are counted among the others.
+    `direction`: the conclusion: that the exposed phase's hazard is ``"lower"`` or ``"higher"``, or
+    that this is ``"open"``.
+    `source`: whose it is: the ``"base case"``'s, or ``"given"``.
+    `probability`, `ratio`: from when on it is concluded.
+    `holds`, `of`: in so many of those that converged.
+    `not_in`: scenarios in which it does not.
+    `without_answer`: scenarios that failed or did not converge.
+    `marked`: scenarios of which the baseline moves the hazard ratio, or whose event times are those
+    of visits; they are counted among the others.
     """
 
     endpoint: str

@@ -33,16 +33,7 @@ DRAWS = "draws"
 class Work:
     """What every scenario needs besides itself.
 
-    Attributes
-    ----------
-    cohort
-        The patients of the base case.
-    seed
-        Seed of the study.
-    settings
-        How long each fit is sampled.
-    draws
-        Whether draws of the hazard ratios come back with the summaries.
+    `draws`: whether draws of the hazard ratios come back with the summaries.
     """
 
     cohort: Cohort
@@ -54,13 +45,9 @@ class Work:
 def run_scenario(work: Work, scenario: Scenario) -> tuple[dict[str, Any], Any]:
     """Run one scenario; whatever goes wrong with it becomes a record.
 
-    Returns
-    -------
-    record : dict
-        ``key``, ``label``, ``settings``, ``status`` (``"converged"``, ``"not converged"`` or
-        ``"failed"``), ``reason`` and ``results``, one entry per endpoint.
-    draws : ndarray, shape (chain, draw, endpoint), or None
-        Log hazard ratios.
+    Result: `record`: ``key``, ``label``, ``settings``, ``status`` (``"converged"``,
+    ``"not converged"`` or ``"failed"``), ``reason`` and ``results``, one entry per endpoint.
+    `draws`, shape (chain, draw, endpoint): log hazard ratios.
     """
     record: dict[str, Any] = {
         "key": scenario.key,

@@ -49,13 +49,7 @@ def _parse(line: str) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """A folder with the results of one study of sensitivity.
-
-    Attributes
-    ----------
-    folder
-        The folder.
-    """
+    """A folder with the results of one study of sensitivity."""
 
     folder: Path
 

@@ -15,10 +15,7 @@ LARGEST_SPECIFICATION = 200
 def sensitivity(ran: Sensitivity | None, *, masked: int) -> Row | None:
     """Word and draw scenarios, if there are any.
 
-    Parameters
-    ----------
-    masked
-        Number of scenarios, over endpoints, that are left out.
+    `masked`: number of scenarios, over endpoints, that are left out.
     """
     if ran is None:
         return None

@@ -24,11 +24,8 @@ Observed = Mapping[str, tuple[Floats, Floats]]
 def curves(left: Shown, endpoints: Sequence[str]) -> tuple[list[Row], Row, list[float], list[str]]:
     """Draw survival for every endpoint and landmark.
 
-    Returns
-    -------
-    tuple
-        The figures with what stands beside them, what the page's script needs of each, the
-        landmarks, and the regimes.
+    Result: the figures with what stands beside them, what the page's script needs of each, the
+    landmarks, and the regimes.
     """
     tables = left.results.tables
     name = "survival_by_landmark" if "survival_by_landmark" in tables else "survival"

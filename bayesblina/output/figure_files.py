@@ -23,17 +23,20 @@ def write_figure(figure: Figure, out: Path, name: str) -> None:
     from io import BytesIO
 
     import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     from bayesblina.core.files import write_bytes
 
-    # Laid out once, for both: that takes as long as drawing.
+    # Laid out once, for both: that takes as long as drawing, and `savefig` would draw for it anew.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
-        buffer = BytesIO()
-        # A fixed salt and no date: the same results give the same file.
-        with mpl.rc_context({"svg.hashsalt": "bayesblina"}):
-            figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
+    png, svg = BytesIO(), BytesIO()
+    FigureCanvasAgg(figure).print_png(png)
+    # A fixed salt and no date: the same results give the same file.
+    with mpl.rc_context({"svg.hashsalt": "bayesblina"}):
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
+    for suffix, buffer in (("png", png), ("svg", svg)):
         write_bytes(out / f"{name}.{suffix}", buffer.getvalue())
 
 

@@ -23,20 +23,17 @@ def write_figure(figure: Figure, out: Path, name: str) -> None:
     from io import BytesIO
 
     import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     from bayesblina.core.files import write_bytes
 
-    # Laid out once, for both: that takes as long as drawing, and `savefig` would draw for it anew.
+    # Laid out once, for both: that takes as long as drawing.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    png, svg = BytesIO(), BytesIO()
-    FigureCanvasAgg(figure).print_png(png)
-    # A fixed salt and no date: the same results give the same file.
-    with mpl.rc_context({"svg.hashsalt": "bayesblina"}):
-        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
-    for suffix, buffer in (("png", png), ("svg", svg)):
+    for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
+        buffer = BytesIO()
+        # A fixed salt and no date: the same results give the same file.
+        with mpl.rc_context({"svg.hashsalt": "bayesblina"}):
+            figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
         write_bytes(out / f"{name}.{suffix}", buffer.getvalue())
 
 

@@ -13,7 +13,6 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.artist import Artist
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -81,8 +80,7 @@ def embedded_svg(
     with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}), warnings.catch_warnings():
         # The page has other fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        # Its panels have their places: `savefig` would draw it twice, once for the layout.
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     root = ElementTree.fromstring(buffer.getvalue())
     drawn = next(child for child in root if child.get("id") == "figure_1")
     clips = [child for child in root if child.tag.endswith("defs") and len(child[0])]

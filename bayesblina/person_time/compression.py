@@ -71,9 +71,14 @@ class Compression:
     axes: tuple[Axis, ...]
 
     @property
+    def degrees(self) -> tuple[int, ...]:
+        """Numbers of nodes, and so of polynomials, by axis."""
+        return tuple(axis.nodes for axis in self.axes)
+
+    @property
     def size(self) -> int:
         """Number of nodes of all axes together."""
-        return math.prod(axis.nodes for axis in self.axes)
+        return math.prod(self.degrees)
 
     @property
     def values(self) -> Floats:
@@ -101,7 +106,7 @@ class Compression:
         last axis fastest.
         Result, shape (..., node): sums over patients of their weights at the nodes.
         """
-        values = sums.reshape(*sums.shape[:-1], *(axis.nodes for axis in self.axes))
+        values = sums.reshape(*sums.shape[:-1], *self.degrees)
         for index, axis in enumerate(self.axes):
             place = sums.ndim - 1 + index
             values = np.moveaxis(

@@ -18,7 +18,7 @@ from bayesblina.hazards.likelihood import (
     group_effects,
 )
 from bayesblina.inference.model_data import person_time_for
-from bayesblina.person_time.cells.value import Lazily
+from bayesblina.person_time.cells.people import Lazily
 from tests.hazards.family import (
     histories,
     two_sources,

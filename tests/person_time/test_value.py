@@ -1,6 +1,5 @@
 """What a person-time says of its cells and its patients, counted by hand."""
 
-import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ import xarray as xr
 import bayesblina as bb
 from bayesblina.core.errors import EstimandError
 from bayesblina.patients.account import DECLARED, UNDECLARED, Line
-from bayesblina.person_time.cells import Lazily, Persons, PersonTime, value
+from bayesblina.person_time.cells import Lazily, PersonTime, value
 from bayesblina.person_time.follow_up import LeftOut
 from tests.person_time.by_hand import MAINTENANCE, read
 
@@ -188,27 +187,6 @@ def test_patterns_of_patients() -> None:
     assert person_time.terms_of(slice(1, 3)).tolist() == [[1.0, 1.0], [1.0, 0.5]]
 
 
-def test_rows_of_persons() -> None:
-    own = Persons(ids=np.array(["a", "b", "c"]), of=np.arange(3))
-    assert not own.in_pieces
-    assert [found.tolist() for found in own.rows(np.array([2, 0]))] == [[2, 0], [0, 1]]
-    # Rows 1, 2 and 4 are a's; those of each person stay in their order.
-    pieces = Persons(ids=np.array(["b", "a", "c"]), of=np.array([0, 1, 1, 2, 1, 0]))
-    assert pieces.size == 3
-    assert pieces.in_pieces
-    rows, place = pieces.rows(np.array([1, 0]))
-    assert rows.tolist() == [1, 2, 4, 0, 5]
-    assert place.tolist() == [0, 0, 0, 1, 1]
-
-
-def test_many_rows_of_a_person_stay_in_order() -> None:
-    """More rows than a sort that is not stable leaves in their order."""
-    of = np.tile([1, 0], 500)
-    rows, place = Persons(ids=np.array(["a", "b"]), of=of).rows(np.array([1, 0]))
-    assert rows.tolist() == [*range(0, 1000, 2), *range(1, 1000, 2)]
-    assert place.tolist() == [0] * 500 + [1] * 500
-
-
 def test_whose_rows_they_are() -> None:
     person_time = person_time_of()
     assert person_time.persons.ids.tolist() == ["p0", "p1", "p2", "p3", "p4"]
@@ -267,18 +245,3 @@ def test_covariates_are_kept_with_the_table() -> None:
     assert (site.name, site.kind, site.levels) == ("site", "categorical", ("a", "b"))
     assert (score.name, score.kind, score.levels) == ("score", "continuous", ())
     assert (score.low, score.high) == (0.0, 1.0)
-
-
-def test_a_value_is_made_once() -> None:
-    made = []
-
-    def make() -> int:
-        made.append(1)
-        return len(made)
-
-    held = Lazily(make)
-    assert not made
-    assert (held(), held(), made) == (1, 1, [1])
-    # It goes elsewhere as the value, made or not: what makes it here is no function of a module.
-    assert pickle.loads(pickle.dumps(Lazily(make)))() == 2
-    assert Lazily.of("there")() == "there"

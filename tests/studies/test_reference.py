@@ -21,7 +21,7 @@ from bayesblina.hazards.definition import model_names, parse_model
 from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.inference.sampling import sample
 from bayesblina.person_time.cells import PersonTime
-from bayesblina.person_time.cells.value import Lazily
+from bayesblina.person_time.cells.people import Lazily
 from bayesblina.studies.calibration import (
     calibrate,
     least_probability,

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,14 +42,17 @@ CSV = {
 }
 
 
-# What Python strips from texts in memory: engines by themselves know fewer blanks, each its own.
-_BLANKS = "".join(one for one in map(chr, range(sys.maxunicode + 1)) if one.isspace())
-_EDGES = f"^[{_BLANKS}]+|[{_BLANKS}]+$"
+@cache
+def _edges() -> str:
+    """Match what Python strips in memory: engines know fewer blanks, each its own."""
+    # A second's fraction, which only those who read out of an engine wait for.
+    blanks = "".join(letter for letter in map(chr, range(sys.maxunicode + 1)) if letter.isspace())
+    return f"^[{blanks}]+|[{blanks}]+$"
 
 
 def stripped(text: Any) -> Any:
     """Strip texts of the blanks that are stripped in memory."""
-    return text.re_replace(_EDGES, "")
+    return text.re_replace(_edges(), "")
 
 
 def ibis_module() -> Any:

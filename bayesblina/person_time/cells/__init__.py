@@ -6,7 +6,8 @@ state of each patient, so no time before a phase's start can count as time in it
 
 from bayesblina.person_time.cells.front import MANY, in_cohort_order, person_time, valid_weights
 from bayesblina.person_time.cells.patterns import CovariateTerms, covariate_patterns
-from bayesblina.person_time.cells.value import Lazily, Patients, Persons, PersonTime
+from bayesblina.person_time.cells.people import Lazily, Patients, Persons
+from bayesblina.person_time.cells.value import PersonTime
 
 __all__ = [
     "MANY",

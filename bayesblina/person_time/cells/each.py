@@ -19,7 +19,8 @@ from bayesblina.person_time.cells.patterns import (
     describe_covariates,
     unique_rows,
 )
-from bayesblina.person_time.cells.value import Lazily, Patients, PersonTime
+from bayesblina.person_time.cells.people import Lazily, Patients
+from bayesblina.person_time.cells.value import PersonTime
 from bayesblina.person_time.compression import Compression, number_of_patterns, plan
 from bayesblina.person_time.follow_up import Episodes
 from bayesblina.person_time.question import Question

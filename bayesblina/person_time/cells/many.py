@@ -32,14 +32,16 @@ from bayesblina.person_time.cells.patterns import (
     covariate_patterns,
     groups_of_codes,
 )
+from bayesblina.person_time.cells.people import Lazily
 from bayesblina.person_time.cells.singles import patients_in_groups
-from bayesblina.person_time.cells.value import Lazily, PersonTime
+from bayesblina.person_time.cells.value import PersonTime
 from bayesblina.person_time.compression import Compression, number_of_patterns, plan
 from bayesblina.person_time.follow_up import effect_kinds, late_begins
 from bayesblina.person_time.question import Question, bind
 from bayesblina.person_time.segments import Course, course_of
 from bayesblina.person_time.tabulation import (
     AtRisk,
+    Bounds,
     Part,
     Tallying,
     at_risk,
@@ -68,6 +70,11 @@ class _Groups:
     compression: Compression | None
     scaled: Floats | None
 
+    @property
+    def degrees(self) -> tuple[int, ...]:
+        """Numbers of polynomials of the compressed covariates."""
+        return () if self.compression is None else self.compression.degrees
+
 
 def tabulate_many(
     cohort: Cohort,
@@ -94,56 +101,22 @@ def tabulate_many(
             for name in names
         ]
         bounds = [
-            merged_bounds(list(threads.map(bounds_of, one, _weights(weight, parts))))
-            for one in risks
+            merged_bounds(list(threads.map(bounds_of, by_part, _weights(weight, parts))))
+            for by_part in risks
         ]
     if cuts is None:
         cuts = _default_cuts(parts, risks, course, question)
     anywhere = np.concatenate(
         [
-            np.logical_or.reduce([risk.reason == AT_RISK for risk in same])
-            for same in zip(*risks, strict=True)
+            np.logical_or.reduce([risk.reason == AT_RISK for risk in same_part])
+            for same_part in zip(*risks, strict=True)
         ]
     )
     if not anywhere.any():
         # Nothing to group: the check below says so.
         anywhere[:] = True
-    found = _group(cohort, anywhere, compress)
-    degrees: tuple[int, ...] = ()
-    if found.compression is not None:
-        degrees = tuple(axis.nodes for axis in found.compression.axes)
-
-    def tally(part: Part, risk: AtRisk) -> Tallying:
-        summed = Tallying(course, cuts=cuts, groups=found.groups, degrees=degrees)
-        rows = part.rows
-        summed.add(
-            part,
-            risk,
-            found.group[rows],
-            weight=None if weight is None else weight[rows],
-            scaled=None if found.scaled is None else found.scaled[rows],
-        )
-        return summed
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        tallies = [merged(list(threads.map(tally, parts, one))) for one in risks]
-    sums = Sums(
-        events=by_pattern([one.events for one in tallies], found.compression, whole=weight is None),
-        person_time=np.asarray(
-            by_pattern([one.person_time for one in tallies], found.compression, whole=False),
-            dtype=np.float64,
-        ),
-        first_in=np.stack([one.first for one in tallies]),
-        longest_in=np.stack([one.longest for one in tallies]),
-        visitors=np.stack([one.visitors for one in tallies]),
-        contributors=np.array([bound.reasons[AT_RISK] for bound in bounds]),
-        left_out=np.array([bound.reasons[:AT_RISK].sum() for bound in bounds]),
-        first_begin=np.array([bound.first_begin for bound in bounds]),
-        last_exit=np.array([bound.last_exit for bound in bounds]),
-        time_at_risk=np.array([bound.time_at_risk for bound in bounds]),
-        event_count=np.array([bound.events for bound in bounds]),
-        patients=_counts(found, anywhere),
-    )
+    groups = _group(cohort, anywhere, compress)
+    sums = _sums(parts, risks, bounds, course, groups, anywhere, cuts=cuts, weight=weight)
     require_contents_of(names, course.phase_names, sums, question)
     table = assemble(
         names,
@@ -152,10 +125,10 @@ def tabulate_many(
         course.since,
         sums,
         cuts=cuts,
-        terms=found.terms,
-        covariates=found.described,
+        terms=groups.terms,
+        covariates=groups.described,
         question=question,
-        compression=found.compression,
+        compression=groups.compression,
         size=cohort.size,
         weighted=weight is not None and bool((weight[anywhere] != 1.0).any()),
         recorded=recorded_of(cohort.endpoints, names),
@@ -175,12 +148,60 @@ def tabulate_many(
                 question,
                 phase_cuts=phase_cuts,
                 weight=weight,
-                group=found.group,
-                terms=found.terms,
-                compression=found.compression,
+                group=groups.group,
+                terms=groups.terms,
+                compression=groups.compression,
                 phases=phases,
             )
         ),
+    )
+
+
+def _sums(
+    parts: Sequence[Part],
+    risks: Sequence[Sequence[AtRisk]],
+    bounds: Sequence[Bounds],
+    course: Course,
+    groups: _Groups,
+    anywhere: Bools,
+    *,
+    cuts: Floats,
+    weight: Floats | None,
+) -> Sums:
+    """Sum events and person-time of all endpoints, part by part of the patients."""
+
+    def tallied(part: Part, risk: AtRisk) -> Tallying:
+        summed = Tallying(course, cuts=cuts, groups=groups.groups, degrees=groups.degrees)
+        rows = part.rows
+        summed.add(
+            part,
+            risk,
+            groups.group[rows],
+            weight=None if weight is None else weight[rows],
+            scaled=None if groups.scaled is None else groups.scaled[rows],
+        )
+        return summed
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        tallies = [
+            merged(list(threads.map(tallied, parts, risk_by_part))) for risk_by_part in risks
+        ]
+    compression = groups.compression
+    events = by_pattern([tally.events for tally in tallies], compression, whole=weight is None)
+    person_time = by_pattern([tally.person_time for tally in tallies], compression, whole=False)
+    return Sums(
+        events=events,
+        person_time=np.asarray(person_time, dtype=np.float64),
+        first_in=np.stack([tally.first for tally in tallies]),
+        longest_in=np.stack([tally.longest for tally in tallies]),
+        visitors=np.stack([tally.visitors for tally in tallies]),
+        contributors=np.array([bound.reasons[AT_RISK] for bound in bounds]),
+        left_out=np.array([bound.reasons[:AT_RISK].sum() for bound in bounds]),
+        first_begin=np.array([bound.first_begin for bound in bounds]),
+        last_exit=np.array([bound.last_exit for bound in bounds]),
+        time_at_risk=np.array([bound.time_at_risk for bound in bounds]),
+        event_count=np.array([bound.events for bound in bounds]),
+        patients=_counts(groups, anywhere),
     )
 
 
@@ -284,11 +305,14 @@ def _codes(cohort: Cohort) -> tuple[NDArray[np.int32], Ints, dict[str, Covariate
     return place.astype(np.int32), present, declared
 
 
-def _counts(found: _Groups, anywhere: Bools) -> Floats:
+def _counts(groups: _Groups, anywhere: Bools) -> Floats:
     """Patients by pattern."""
-    compression = found.compression
-    degrees = () if compression is None else tuple(axis.nodes for axis in compression.axes)
     total = moments_by_group(
-        anywhere, found.group, groups=found.groups, scaled=found.scaled, degrees=degrees
+        anywhere,
+        groups.group,
+        groups=groups.groups,
+        scaled=groups.scaled,
+        degrees=groups.degrees,
     )
+    compression = groups.compression
     return (total if compression is None else compression.from_moments(total)).ravel()

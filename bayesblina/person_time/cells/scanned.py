@@ -43,11 +43,12 @@ from bayesblina.person_time.cells.patterns import (
     Terms,
     groups_of_codes,
 )
+from bayesblina.person_time.cells.people import Lazily
 from bayesblina.person_time.cells.ranks import order_statistics
 from bayesblina.person_time.cells.singles import patients_in_groups
 from bayesblina.person_time.cells.summing import Grouping, GroupSums, group_sums
 from bayesblina.person_time.cells.survey import Survey, survey
-from bayesblina.person_time.cells.value import Lazily, PersonTime
+from bayesblina.person_time.cells.value import PersonTime
 from bayesblina.person_time.compression import compress as nodes_for
 from bayesblina.person_time.follow_up import LeftOut, effect_kinds
 from bayesblina.person_time.question import Question, bind

@@ -11,7 +11,7 @@ from bayesblina.core.arrays import Floats
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells.each import single_patients
 from bayesblina.person_time.cells.patterns import Terms
-from bayesblina.person_time.cells.value import Patients
+from bayesblina.person_time.cells.people import Patients
 from bayesblina.person_time.compression import Compression
 from bayesblina.person_time.follow_up import find_episodes
 from bayesblina.person_time.question import Question

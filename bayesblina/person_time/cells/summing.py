@@ -51,8 +51,7 @@ class Grouping:
     @property
     def degrees(self) -> tuple[int, ...]:
         """Number of polynomials of each compressed covariate."""
-        axes = () if self.compression is None else self.compression.axes
-        return tuple(axis.nodes for axis in axes)
+        return () if self.compression is None else self.compression.degrees
 
     def group_of(self, codes: Ints) -> Ints:
         """Find the groups of combinations; 0 for one that no contributor has."""

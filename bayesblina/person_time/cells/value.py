@@ -1,15 +1,12 @@
-"""Events and person-time by cell, and what is known of single patients."""
+"""Events and person-time by cell, as one value."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 from scipy import sparse
 
 from bayesblina.core.arrays import Floats, Ints
@@ -17,103 +14,12 @@ from bayesblina.core.errors import EstimandError
 from bayesblina.core.intervals import TIE_TOLERANCE, interval_of, split
 from bayesblina.patients.account import DECLARED, UNDECLARED, Account, Line, to_html
 from bayesblina.person_time.cells.patterns import CovariateTerms
+from bayesblina.person_time.cells.people import Lazily, Patients, Persons
 from bayesblina.person_time.compression import Compression
 from bayesblina.person_time.follow_up import Episodes, LeftOut, account_of
 
 # Patients who are spread over the nodes of compressed covariates at a time.
 SPREAD = 100_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Patients:
-    """What is known of single patients.
-
-    `people`: over patient: ``weight`` (1 without weights), ``category`` (a pattern that has the
-    patient's categorical covariates) and, unless continuous covariates are compressed, ``pattern``;
-    else ``design`` over (patient, term), the patient's own raw terms. Over (endpoint, patient):
-    ``begin``, ``exit`` (NaN where the patient does not contribute) and ``event``. Where patients
-    are pieces or copies of persons also ``person``, the id of whose they are. Patients who
-    contribute to no endpoint are not in it.
-    `episodes`: over episode: ``endpoint``, ``patient`` and ``phase`` as positions, ``start``,
-    ``stop``.
-    `left_out`: who does not contribute, by endpoint and reason.
-    `complete`: whether these are all patients; else a sample of them, or nobody.
-    """
-
-    people: xr.Dataset
-    episodes: xr.Dataset
-    left_out: tuple[LeftOut, ...]
-    complete: bool = True
-
-
-class Lazily[T]:
-    """A value that is made when it is first asked for."""
-
-    __slots__ = ("_made", "_make")
-
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._made: list[T] = []
-
-    @classmethod
-    def of(cls, value: T) -> Lazily[T]:
-        """Hold a value that is made already."""
-        held = cls(_made_already)
-        held._made.append(value)
-        return held
-
-    def __call__(self) -> T:
-        """Return the value."""
-        if not self._made:
-            self._made.append(self._make())
-        return self._made[0]
-
-    def __reduce__(self) -> tuple[Callable[[T], Lazily[T]], tuple[T]]:
-        """Go to another process as the value: what makes it may not be able to."""
-        return Lazily.of, (self(),)
-
-
-def _made_already() -> NoReturn:
-    """Stand for the maker of a value that nobody has to make."""
-    raise AssertionError("the value was made already")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Persons:
-    """Whose the rows are: a person has one row, or one for each piece or copy of the follow-up.
-
-    `ids`, shape (person,): ids, in the order of their first rows.
-    `of`, shape (row,): position of the person of each row.
-    """
-
-    ids: NDArray[np.str_]
-    of: Ints
-
-    @property
-    def size(self) -> int:
-        """Number of persons."""
-        return int(self.ids.size)
-
-    @property
-    def in_pieces(self) -> bool:
-        """Whether somebody has more than one row."""
-        return self.size < self.of.size
-
-    def rows(self, chosen: Ints) -> tuple[Ints, Ints]:
-        """Find the rows of some persons.
-
-        `chosen`, shape (chosen,): positions of persons, each once.
-        Result: `rows`, shape (row,): their rows, person by person.
-        `place`, shape (row,): which of the chosen each row belongs to.
-        """
-        if not self.in_pieces:
-            return chosen, np.arange(chosen.size)
-        rank = np.full(self.size, -1, dtype=np.int64)
-        rank[chosen] = np.arange(chosen.size)
-        chosen_of = rank[self.of]
-        rows = np.flatnonzero(chosen_of >= 0)
-        rows = rows[np.argsort(chosen_of[rows], kind="stable")]
-        return rows, chosen_of[rows]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -160,3 +160,13 @@ def test_every_package_is_installed() -> None:
         if path.name == "__init__.py"
     }
     assert set(settings["tool"]["setuptools"]["packages"]) == found | {f"{PACKAGE}.models"}
+
+
+def test_every_class_has_a_name_of_its_own() -> None:
+    """Whoever searches for one finds one."""
+    homes: dict[str, list[str]] = {}
+    for module, path in find_modules(ROOT / PACKAGE).items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}

@@ -20,7 +20,7 @@ from bayesblina.person_time.cells import PersonTime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Flow:
+class PotentialTime:
     """Potential time at risk, patient by patient, in parts within which nothing changes.
 
     `patient`, shape (part,): whose, together and in order of time.
@@ -62,7 +62,7 @@ class Drawer:
 
     person_time: PersonTime
     hazards: tuple[LogHazard, ...]
-    flows: tuple[Flow, ...]
+    flows: tuple[PotentialTime, ...]
     course: bool
 
     @classmethod
@@ -113,7 +113,7 @@ class Drawer:
             survived[place, flow.patient[died == 1.0]] = 0.0
         return Histories(events=events, time=time, survived=survived)
 
-    def _rate(self, place: int, index: int, flow: Flow) -> Floats:
+    def _rate(self, place: int, index: int, flow: PotentialTime) -> Floats:
         """Hazard of an endpoint in each part."""
         hazard = self.hazards[place]
         pattern = self.person_time.people["pattern"].values[flow.patient]
@@ -122,7 +122,7 @@ class Drawer:
         return np.asarray(np.exp(shared + relative[np.minimum(pattern, relative.size - 1)]))
 
 
-def flow_of(person_time: PersonTime, endpoints: tuple[str, ...]) -> Flow:
+def flow_of(person_time: PersonTime, endpoints: tuple[str, ...]) -> PotentialTime:
     """Cut the time at risk for any of some endpoints into parts.
 
     Of an illness-death course remission comes first and the time after relapse follows: together
@@ -135,7 +135,7 @@ def flow_of(person_time: PersonTime, endpoints: tuple[str, ...]) -> Flow:
     patient, state, start, stop = patient[order], state[order], start[order], stop[order]
     episode, interval, length = split(start, stop, person_time.cuts)
     who = patient[episode]
-    return Flow(
+    return PotentialTime(
         patient=who,
         first=np.concatenate([[True], np.diff(who) != 0]),
         interval=interval,
@@ -144,7 +144,9 @@ def flow_of(person_time: PersonTime, endpoints: tuple[str, ...]) -> Flow:
     )
 
 
-def first_event(flow: Flow, rate: Floats, generator: np.random.Generator) -> tuple[Floats, Floats]:
+def first_event(
+    flow: PotentialTime, rate: Floats, generator: np.random.Generator
+) -> tuple[Floats, Floats]:
     """Draw one event per patient at most.
 
     `rate`, shape (part,): hazard in each part.
@@ -162,7 +164,7 @@ def first_event(flow: Flow, rate: Floats, generator: np.random.Generator) -> tup
 
 
 def draw_courses(
-    flow: Flow,
+    flow: PotentialTime,
     relapse: Floats,
     death_in_remission: Floats,
     death_after_relapse: Floats,

@@ -24,7 +24,7 @@ BLOCK = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RiskSets:
+class WeightsAtRisk:
     """Patients at risk between all times at which anything changes.
 
     Times (knot); sums of the weights at risk (piece) and of the hazards times them (draw, piece);
@@ -39,7 +39,7 @@ class RiskSets:
 
 def risk_sets(
     fit: Fit, endpoint: str, draws: Ints, *, keep: Bools, begin: float | None, at: Floats
-) -> RiskSets | None:
+) -> WeightsAtRisk | None:
     """Add up hazards over patients at risk; None if nobody is after the beginning.
 
     `keep`, shape (patient or 1, state or 1): whose time at risk counts, and in which states.
@@ -80,7 +80,7 @@ def risk_sets(
             changes,
             interval_of((knots[:-1] + knots[1:]) / 2.0, person_time.cuts),
         )
-    return RiskSets(
+    return WeightsAtRisk(
         knots=knots,
         at_risk=weigh_at_risk(start, stop, weight[patient], knots[1:]),
         hazard=totals[0],

@@ -20,7 +20,7 @@ LOGARITHM = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Block:
+class FailureBlock:
     """Risk sets whose groups have log hazard ratios that are linear in the parameters.
 
     `events`, shape (time,): weighted numbers of events.
@@ -34,7 +34,7 @@ class Block:
     design: Floats
     score: Floats
 
-    def coarser(self, times: int) -> Block:
+    def coarser(self, times: int) -> FailureBlock:
         """Group neighbouring event times into at most that many groups."""
         size = min(times, self.events.size)
         first = np.arange(size) * self.events.size // size
@@ -72,7 +72,7 @@ class PartialLikelihood:
     doi:10.1093/biomet/79.1.139.
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[FailureBlock, ...]
     dimension: int
     correction: Correction | None = None
 

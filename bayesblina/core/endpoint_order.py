@@ -20,7 +20,7 @@ DEATH_AFTER_RELAPSE = "death after relapse"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Courses:
+class EndpointOrder:
     """Follow-up for several endpoints, and which of them include which.
 
     `time`, `event`, `entry`: of each endpoint: arrays, or columns of an engine.
@@ -159,7 +159,7 @@ def require_inclusions(includes: Mapping[str, tuple[str, ...]]) -> None:
         raise SpecError(listed(problems, source="the endpoints"))
 
 
-def order_of_endpoints(courses: Courses) -> Iterator[Seen]:
+def order_of_endpoints(courses: EndpointOrder) -> Iterator[Seen]:
     """Compare each endpoint with the events of every other."""
     time, event = courses.time, courses.event
     declared = {frozenset(pair) for pair in courses.pairs()}
@@ -186,7 +186,7 @@ def order_of_endpoints(courses: Courses) -> Iterator[Seen]:
                 )
 
 
-def find_breaches(courses: Courses) -> Iterator[Breach]:
+def find_breaches(courses: EndpointOrder) -> Iterator[Breach]:
     """Go through what single patients may not have where an endpoint includes another."""
     for name, other in courses.pairs():
         late, unmarked = _contradictory(courses, name, other)
@@ -206,7 +206,7 @@ def find_breaches(courses: Courses) -> Iterator[Breach]:
         )
 
 
-def find_shortfalls(courses: Courses) -> Iterator[Shortfall]:
+def find_shortfalls(courses: EndpointOrder) -> Iterator[Shortfall]:
     """Look where an endpoint may have fewer events than one that it includes."""
     time, event = courses.time, courses.event
     for name, other in courses.pairs():
@@ -223,7 +223,7 @@ def find_shortfalls(courses: Courses) -> Iterator[Shortfall]:
         )
 
 
-def _contradictory(courses: Courses, name: str, other: str) -> tuple[Any, Any]:
+def _contradictory(courses: EndpointOrder, name: str, other: str) -> tuple[Any, Any]:
     """Say who is followed beyond the other endpoint, and who is censored at its event."""
     time, event = courses.time, courses.event
     both = courses.both(name, other)

@@ -80,7 +80,7 @@ def _moment(x: Floats, power: int) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Course:
+class StateCourse:
     """State probabilities and times at the knots of a course, given remission at the first.
 
     `remission`, shape (..., knot): probability of being alive in remission.
@@ -161,7 +161,7 @@ def follow(
     death_in_remission: Floats,
     death_after_relapse: Floats,
     epoch: NDArray[np.int64],
-) -> Course:
+) -> StateCourse:
     """Follow courses from remission at the first knot to every later one.
 
     Probabilities and mean times at the knots; the probabilities add up to 1.
@@ -197,7 +197,7 @@ def follow(
         dead[1][..., piece + 1] = dead[1][..., piece] + died + (fail * staying - fresh)
         entered = stay * fail * time_after(leave, after[..., here]) * width**2
         times[1][..., piece + 1] = times[1][..., piece] + time + entered
-    return Course(
+    return StateCourse(
         remission=remission,
         relapsed=relapsed,
         dead_in_remission=dead[0],

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.draws import attributes_of, by_draw
-from bayesblina.estimands.paths import Mixture, Part, make_path
+from bayesblina.estimands.paths import PathMixture, PathPart, make_path
 from bayesblina.estimands.populations import Group, Population, groups_of
 from bayesblina.estimands.regimes import (
     Observation,
@@ -21,7 +21,7 @@ from bayesblina.estimands.regimes import (
     observation_of,
     require_curves,
 )
-from bayesblina.estimands.states import Courses, Route, StateAverage
+from bayesblina.estimands.states import RegimeCourses, Route, StateAverage
 from bayesblina.hazards.likelihood import NODES, group_sd, log_hazard
 from bayesblina.inference.drawing import swings
 from bayesblina.inference.fitting import Fit
@@ -34,7 +34,7 @@ LARGEST = 20_000_000
 LARGEST_SURVIVAL_ERROR = 1e-3
 
 # The average over patients of one endpoint's courses under one regime.
-Average = Mixture | StateAverage
+Average = PathMixture | StateAverage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -164,7 +164,9 @@ def averages_of(
             for name, of_name in zip(names, groups, strict=True)
         ]
     else:
-        followed = [[Courses.of(fit, group, route) for route in routes] for group in groups[0]]
+        followed = [
+            [RegimeCourses.of(fit, group, route) for route in routes] for group in groups[0]
+        ]
         members = [
             [[StateAverage(courses=one, of_death=of_death) for one in row] for row in followed]
             for of_death in (True, False)
@@ -206,9 +208,10 @@ def _of_endpoint(
         members = group.members(fit, endpoint=name, landmark=routes[0].start)
         averages.append(
             [
-                Mixture(
+                PathMixture(
                     parts=tuple(
-                        Part(path=paths[member.class_][index], members=member) for member in members
+                        PathPart(path=paths[member.class_][index], members=member)
+                        for member in members
                     )
                 )
                 for index in range(len(routes))

@@ -23,7 +23,7 @@ from bayesblina.estimands.averages import (
 )
 from bayesblina.estimands.populations import Population
 from bayesblina.estimands.regimes import Never, Regime
-from bayesblina.estimands.states import Courses, StateAverage
+from bayesblina.estimands.states import RegimeCourses, StateAverage
 from bayesblina.inference.fitting import Fit
 
 STATES = ("in remission", "alive after relapse", "dead in remission", "dead after relapse")
@@ -90,7 +90,7 @@ def state_occupancy(
                 f"{window.last:g}: nothing is extrapolated."
             )
 
-        def evaluate(courses: Courses) -> Floats:
+        def evaluate(courses: RegimeCourses) -> Floats:
             knots = courses.knots(grid)
             knot_of = np.searchsorted(knots, grid)
             out = np.empty((courses.draws, grid.size, len(STATES)))
@@ -151,7 +151,7 @@ def time_in_states(
     def estimate(part: Fit, averages: Averages) -> xr.Dataset:
         require_horizon(horizon, averages.window)
 
-        def evaluate(courses: Courses) -> Floats:
+        def evaluate(courses: RegimeCourses) -> Floats:
             knots = courses.knots(np.array([horizon]))
             knot = int(np.searchsorted(knots, horizon))
             out = np.empty((courses.draws, 2))
@@ -180,7 +180,7 @@ def _require_courses(fit: Fit) -> None:
 
 
 def _collect(
-    fit: Fit, averages: Averages, evaluate: Callable[[Courses], Floats], dims: tuple[str, ...]
+    fit: Fit, averages: Averages, evaluate: Callable[[RegimeCourses], Floats], dims: tuple[str, ...]
 ) -> xr.DataArray:
     """Evaluate all courses; (chain, draw, [subgroup,] regime, *dims)."""
 

@@ -151,7 +151,7 @@ def restricted_mean(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Part:
+class PathPart:
     """Patients whose hazards are proportional to one path."""
 
     path: PiecewiseHazard
@@ -186,13 +186,13 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Mixture:
+class PathMixture:
     """An average over patients of one hazard's courses.
 
     `parts`: patients with proportional hazards; their shares sum to 1.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[PathPart, ...]
 
     def survival(self, times: Floats) -> Floats:
         """Average survival at times, shape (draws, time)."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import EstimandError
-from bayesblina.core.occupancy import Course, follow, probabilities, step
+from bayesblina.core.occupancy import StateCourse, follow, probabilities, step
 from bayesblina.estimands.draws import blocks
 from bayesblina.estimands.populations import Group
 from bayesblina.hazards.likelihood import log_hazard
@@ -37,7 +37,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Courses:
+class RegimeCourses:
     """Illness-death courses of patients under a regime, from remission at the landmark.
 
     Whoever relapses stays in the treatment state of that moment: a regime starts phases in those
@@ -58,7 +58,7 @@ class Courses:
     route: Route
 
     @classmethod
-    def of(cls, fit: Fit, group: Group, route: Route) -> Courses:
+    def of(cls, fit: Fit, group: Group, route: Route) -> RegimeCourses:
         """Take the courses of a group of patients from a fit."""
         if group.patterns is None and isinstance(fit.definition.groups, SiteFrailty):
             raise EstimandError(
@@ -143,7 +143,7 @@ class Courses:
             relapse, die, after, epoch = self.rates(knots, rows)
             yield rows, *probabilities(knots, relapse, die, after, epoch)
 
-    def follow(self, knots: Floats) -> Iterator[tuple[slice, Course]]:
+    def follow(self, knots: Floats) -> Iterator[tuple[slice, StateCourse]]:
         """Courses at knots, block by block; shapes (draws, member, knot)."""
         for rows in self.blocks(knots.size):
             relapse, die, after, epoch = self.rates(knots, rows)
@@ -163,7 +163,7 @@ class StateAverage:
     `of_death`: whether the event is death, rather than relapse or death.
     """
 
-    courses: Courses
+    courses: RegimeCourses
     of_death: bool
 
     def survival(self, times: Floats) -> Floats:

@@ -136,7 +136,7 @@ def _mode(events: Floats, time: Floats, precision: Floats) -> tuple[Floats, Floa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Curves:
+class FittedCurves:
     """What a baseline's curves are fitted to: one for each endpoint and stratum.
 
     `events`, `time`, shape (curve, interval, cell): events and person-time by phase x pattern.
@@ -261,7 +261,7 @@ def prior_sds(definition: ModelDefinition, design: Design) -> Floats:
 
 def baseline_curves(
     person_time: PersonTime, design: Design, *, prior_sd: Floats, source: int = 0
-) -> Curves:
+) -> FittedCurves:
     """Collect events and person-time by endpoint and stratum.
 
     `prior_sd`, shape (effect + term,): prior sds of the log hazard ratios, which keep the
@@ -297,7 +297,7 @@ def baseline_curves(
     prior_time = PSEUDO_EVENTS / rate
     crude = np.log(weight / (adjusted + prior_time[:, None])) - level_centre[:, None]
     start = person_time.table["interval_start"].values
-    return Curves(
+    return FittedCurves(
         events=by_curve[0],
         time=by_curve[1],
         level_centre=level_centre,

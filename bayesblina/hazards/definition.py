@@ -39,8 +39,8 @@ from bayesblina.hazards.parts import (
 from bayesblina.hazards.priors import (
     FractionPrior,
     HazardRatioPrior,
+    ModelTable,
     OddsRatioPrior,
-    Section,
     SpreadPrior,
 )
 from bayesblina.hazards.schema import explain, prior_fields
@@ -49,7 +49,7 @@ from bayesblina.hazards.schema import explain, prior_fields
 ROLES = {"stratum": "baseline", "subgroup": "phases", "group": "groups", "source": "borrowing"}
 
 
-class ModelDefinition(Section):
+class ModelDefinition(ModelTable):
     """A named hazard model.
 
     Parameters

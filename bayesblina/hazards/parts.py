@@ -10,15 +10,15 @@ from bayesblina.hazards.priors import (
     SYMMETRIC,
     FractionPrior,
     HazardRatioPrior,
+    ModelTable,
     OddsRatioPrior,
     Positive,
-    Section,
     Share,
     SpreadPrior,
 )
 
 
-class RandomWalk(Section):
+class RandomWalk(ModelTable):
     """A Gaussian random walk of each endpoint's log baseline hazard, its step sd known.
 
     Steps lie between neighbouring intervals, whatever the intervals' widths: nothing is learnt from
@@ -46,7 +46,7 @@ class RandomWalk(Section):
         return self
 
 
-class SmoothWalk(Section):
+class SmoothWalk(ModelTable):
     """A random walk whose step sd is estimated, on a clock half time and half events: a curve."""
 
     kind: Literal["smooth_walk"] = "smooth_walk"
@@ -71,7 +71,7 @@ class SmoothWalk(Section):
         return super().writable() - (frozenset() if self.order == 2 else {"slope"})
 
 
-class Weibull(Section):
+class Weibull(ModelTable):
     """A log hazard linear in log time, and a random walk of departures from it."""
 
     kind: Literal["weibull"] = "weibull"
@@ -83,7 +83,7 @@ class Weibull(Section):
     change: SpreadPrior
 
 
-class GaussianProcess(Section):
+class GaussianProcess(ModelTable):
     """A smooth log hazard in log time: a Gaussian process, approximated in a Hilbert space."""
 
     kind: Literal["gaussian_process"] = "gaussian_process"
@@ -103,7 +103,7 @@ class GaussianProcess(Section):
         return self
 
 
-class Free(Section):
+class Free(ModelTable):
     """No prior of the baseline: a hazard that jumps at the event times, and is 0 between them."""
 
     kind: Literal["free"] = "free"
@@ -114,7 +114,7 @@ Baseline = Annotated[
 ]
 
 
-class ProportionalPhases(Section):
+class ProportionalPhases(ModelTable):
     """Phase effects that multiply the hazard by a constant."""
 
     kind: Literal["proportional"] = "proportional"
@@ -122,7 +122,7 @@ class ProportionalPhases(Section):
     prior: HazardRatioPrior
 
 
-class PhasesOverTime(Section):
+class PhasesOverTime(ModelTable):
     """The exposed phase's effect varies over follow-up, as a random walk."""
 
     kind: Literal["over_time"] = "over_time"
@@ -132,7 +132,7 @@ class PhasesOverTime(Section):
     change: SpreadPrior
 
 
-class PhasesSinceEntry(Section):
+class PhasesSinceEntry(ModelTable):
     """The exposed phase's effect varies with time since entering it: delay and waning."""
 
     kind: Literal["since_entry"] = "since_entry"
@@ -142,7 +142,7 @@ class PhasesSinceEntry(Section):
     change: SpreadPrior
 
 
-class PhasesBySubgroup(Section):
+class PhasesBySubgroup(ModelTable):
     """The exposed phase's effect differs between levels of a covariate, around a common one."""
 
     kind: Literal["by_subgroup"] = "by_subgroup"
@@ -160,20 +160,20 @@ Phases = Annotated[
 ]
 
 
-class Covariates(Section):
+class Covariates(ModelTable):
     """Covariate effects that multiply the hazard by a constant."""
 
     # Per standard deviation of a continuous covariate, per level of a categorical one.
     prior: HazardRatioPrior
 
 
-class Independent(Section):
+class Independent(ModelTable):
     """Endpoints that share nothing."""
 
     kind: Literal["independent"] = "independent"
 
 
-class Correlated(Section):
+class Correlated(ModelTable):
     """Log hazard ratios of the phases correlated between endpoints."""
 
     kind: Literal["correlated"] = "correlated"
@@ -181,7 +181,7 @@ class Correlated(Section):
     concentration: Positive = 2.0
 
 
-class IllnessDeath(Section):
+class IllnessDeath(ModelTable):
     """Relapse, death in remission and death after relapse: three transitions of one course."""
 
     kind: Literal["illness_death"] = "illness_death"
@@ -194,7 +194,7 @@ class IllnessDeath(Section):
 Endpoints = Annotated[Independent | Correlated | IllnessDeath, Field(discriminator="kind")]
 
 
-class SiteFrailty(Section):
+class SiteFrailty(ModelTable):
     """Levels of a covariate (sites, regions) whose hazards differ at random."""
 
     kind: Literal["levels"] = "levels"
@@ -208,7 +208,7 @@ class SiteFrailty(Section):
         return _require_estimated(self)
 
 
-class PatientFrailty(Section):
+class PatientFrailty(ModelTable):
     """Patients whose hazards differ at random, of all endpoints alike."""
 
     kind: Literal["patient"] = "patient"
@@ -229,7 +229,7 @@ def _require_estimated[T: (SiteFrailty, PatientFrailty)](groups: T) -> T:
 Groups = Annotated[SiteFrailty | PatientFrailty, Field(discriminator="kind")]
 
 
-class PowerPrior(Section):
+class PowerPrior(ModelTable):
     """External patients count a fixed share."""
 
     kind: Literal["power"] = "power"
@@ -243,7 +243,7 @@ class PowerPrior(Section):
 Part = Literal["baseline", "shape", "phases", "covariates"]
 
 
-class _Differing(Section):
+class _Differing(ModelTable):
     """External patients' hazards may differ from the current ones in the parts that it covers."""
 
     # Parts in which external patients may differ; the others are shared in full. Of the shape, the
@@ -287,7 +287,7 @@ class Commensurate(_Differing):
         return self.spread if own is None else own
 
 
-class Mixture(Section):
+class Mixture(ModelTable):
     """A ratio of hazards, or of hazard ratios, that is close to 1 or else may lie far from it."""
 
     # Prior probability that it is close.
@@ -320,7 +320,7 @@ class RobustMixture(_Differing, Mixture):
         return self if own is None else own
 
 
-class Cure(Section):
+class Cure(ModelTable):
     """Patients who will never have the event: a fraction that depends on covariates."""
 
     # Of patients at mean covariates, as they come under observation.

@@ -16,7 +16,7 @@ Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
 SYMMETRIC = 0.005
 
 
-class Section(BaseModel):
+class ModelTable(BaseModel):
     """A part of a file: unknown keys are refused, and nothing changes later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
@@ -26,7 +26,7 @@ class Section(BaseModel):
         return frozenset(type(self).model_fields)
 
 
-class _Prior(Section):
+class _Prior(ModelTable):
     """A prior that is stated through an interval; ``[lower, upper]`` alone holds 95 % of it."""
 
     mass: Share = 0.95

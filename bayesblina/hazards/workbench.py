@@ -12,7 +12,7 @@ import pytensor.tensor as pt
 
 from bayesblina.core.arrays import Floats
 from bayesblina.hazards.baseline import (
-    Curves,
+    FittedCurves,
 )
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design
@@ -38,7 +38,7 @@ class Workbench:
     definition: ModelDefinition
     person_time: PersonTime
     design: Design
-    curves: Curves
+    curves: FittedCurves
     curve: str
     priors: dict[str, tuple[tuple[str, ...], Sampler]] = field(default_factory=dict)
     start: dict[str, Floats] = field(default_factory=dict)

@@ -49,7 +49,7 @@ class CohortPosteriors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Risk:
+class _CohortsAtRisk:
     """Events of some cohorts: padded where a cohort has fewer than the others.
 
     `exposed`, shape (cohort,): events in the phase.
@@ -112,7 +112,7 @@ def _ratio(log_ratio: Floats) -> Floats:
     return np.exp(np.clip(log_ratio, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO))[:, None]
 
 
-def _risk(time: Floats, start: Floats, event: Bools) -> _Risk:
+def _risk(time: Floats, start: Floats, event: Bools) -> _CohortsAtRisk:
     """Count who is at risk at every event, by sorting."""
     cohorts, patients = time.shape
     inside = start < time
@@ -136,10 +136,10 @@ def _risk(time: Floats, start: Floats, event: Bools) -> _Risk:
     padded = np.zeros((cohorts, int(counts.max())))
     padded[np.arange(padded.shape[1]) < counts[:, None]] = share[event]
     exposed = (event & ended_inside).sum(axis=1).astype(np.float64)
-    return _Risk(exposed=exposed, share=padded, rest=1.0 - padded)
+    return _CohortsAtRisk(exposed=exposed, share=padded, rest=1.0 - padded)
 
 
-def _posteriors(risk: _Risk, prior_mean: float, prior_sd: float) -> Floats:
+def _posteriors(risk: _CohortsAtRisk, prior_mean: float, prior_sd: float) -> Floats:
     """Mode, mean, sd, bounds and P(HR < 1) of some cohorts, shape (6, cohort)."""
     precision = prior_sd**-2.0
     mode, curvature = _modes(risk, prior_mean, precision)
@@ -189,7 +189,7 @@ def _distance(drop_at: Callable[[Floats], Floats], away: Floats) -> Floats:
     return away
 
 
-def _modes(risk: _Risk, prior_mean: float, precision: float) -> tuple[Floats, Floats]:
+def _modes(risk: _CohortsAtRisk, prior_mean: float, precision: float) -> tuple[Floats, Floats]:
     """Maxima of the posteriors by Newton's method, and the curvatures there."""
     point = np.full(risk.exposed.size, prior_mean)
     for _ in range(NEWTON_STEPS):

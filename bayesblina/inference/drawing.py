@@ -34,7 +34,7 @@ NO_COMPANION = Companion(draws=None, table=pd.DataFrame(), reason=NOT_ASKED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Drawing:
+class DrawnPosterior:
     """Draws, and what is said of them.
 
     `tree`: groups ``posterior``, ``prior``, ..., as in `bayesblina.Fit`, without the data.
@@ -61,7 +61,7 @@ def sampled(
     complete: bool,
     compared: bool,
     progress: bool,
-) -> Drawing:
+) -> DrawnPosterior:
     """Sample a model's posterior."""
     # The libraries that sample are loaded here, after all that could be wrong with the question.
     from bayesblina.hazards.build import build_model
@@ -81,7 +81,7 @@ def sampled(
     companion = NO_COMPANION
     if compared:
         companion = partial_posterior(definition, person_time, seed=seed)
-    return Drawing(
+    return DrawnPosterior(
         tree=tree,
         convergence=convergence,
         companion=companion,
@@ -127,7 +127,7 @@ def by_partial_likelihood(
     seed: int,
     settings: SamplerSettings,
     complete: bool,
-) -> Drawing:
+) -> DrawnPosterior:
     """Draw log hazard ratios from the partial likelihood, and the jumps of the baseline."""
     began = time.perf_counter()
     count = settings.draws * settings.chains
@@ -165,7 +165,7 @@ def by_partial_likelihood(
     tree = xr.DataTree.from_dict({"/posterior": posterior})
     if complete:
         tree["prior"] = xr.DataTree(_prior_ratios(definition, ratios, seed=seed))
-    return Drawing(
+    return DrawnPosterior(
         tree=tree,
         convergence=assess_weights(ratios, companion.table),
         companion=companion,

@@ -50,7 +50,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Problem:
+class Posterior:
     """A posterior: parameters with a normal prior, given what spreads them.
 
     `likelihood`: the partial likelihood of the parameters.
@@ -88,7 +88,7 @@ class Target:
     `linear`, shape (parameter, coordinate): takes coordinates to parameters.
     """
 
-    problem: Problem
+    problem: Posterior
     linear: Floats
 
     def parameters(self, coordinates: Floats) -> Floats:
@@ -197,7 +197,7 @@ def _root(curvature: Floats) -> Floats | None:
         return None
 
 
-def find_nodes(problem: Problem) -> list[Node] | None:
+def find_nodes(problem: Posterior) -> list[Node] | None:
     """Find the nodes of the quadrature over what spreads the parameters.
 
     One where nothing is integrated over; None where there is no finite mode.
@@ -220,7 +220,7 @@ def find_nodes(problem: Problem) -> list[Node] | None:
     return _at_nodes(problem, *_gauss_legendre(closer, NODES), start=start)
 
 
-def lightened(problem: Problem) -> Problem:
+def lightened(problem: Posterior) -> Posterior:
     """Group event times where modes are wanted at many nodes of a large problem.
 
     Nearly the same, good enough for proposals: gradient and information are those of the finest
@@ -262,7 +262,7 @@ def _gauss_legendre(box: Sequence[tuple[float, float]], size: int) -> tuple[Floa
 
 
 def _at_nodes(
-    problem: Problem, places: Floats, log_weights: Floats, *, start: Floats | None = None
+    problem: Posterior, places: Floats, log_weights: Floats, *, start: Floats | None = None
 ) -> list[Node] | None:
     nodes = []
     for place, log_weight in zip(places, log_weights, strict=True):

@@ -12,7 +12,7 @@ from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.breslow import PartialLikelihood
 from bayesblina.inference.hamiltonian import hamiltonian
 from bayesblina.inference.importance import pareto_smoothed, resample, student_proposals
-from bayesblina.inference.laplace import Node, Problem
+from bayesblina.inference.laplace import Node, Posterior
 from bayesblina.inference.mixing import ess_mean
 
 # Degrees of freedom of proposals: at least this, and more in many dimensions.
@@ -52,7 +52,7 @@ class Drawn:
 
 
 def draw(
-    problem: Problem,
+    problem: Posterior,
     nodes: list[Node],
     *,
     count: int,
@@ -157,7 +157,7 @@ def _mode_error(
 
 
 def _chains(
-    problem: Problem, middle: Node, coordinates: Floats, spreads: Floats, *, seed: tuple[int, ...]
+    problem: Posterior, middle: Node, coordinates: Floats, spreads: Floats, *, seed: tuple[int, ...]
 ) -> Floats:
     """Draw by Hamiltonian Monte Carlo from where importance sampling leads, (chain, draw, ...).
 

@@ -121,7 +121,7 @@ def fit_cox(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Risk:
+class _RowsAtRisk:
     """Who is at risk at each event: differences of sums over rows in the order of their times.
 
     `rows`, `by_start`, `by_stop`: rows that end with the event, in the order of its time; all rows
@@ -162,14 +162,14 @@ class _Risk:
         return log_likelihood, (columns[self.rows] - mean).sum(axis=0), information.sum(axis=0)
 
 
-def _risk_of(start: Floats, stop: Floats, event: Bools, *, efron: bool) -> _Risk:
+def _risk_of(start: Floats, stop: Floats, event: Bools, *, efron: bool) -> _RowsAtRisk:
     """Sort rows; the l-th of d tied events sees l/d of the tied ones as gone (Efron), or none."""
     rows = np.flatnonzero(event)
     rows = rows[np.argsort(stop[rows], kind="stable")]
     times = stop[rows]
     first, last = (np.searchsorted(times, times, side=side) for side in ("left", "right"))
     gone = (np.arange(rows.size) - first) / (last - first)
-    return _Risk(
+    return _RowsAtRisk(
         rows=rows,
         by_start=np.argsort(start, kind="stable"),
         by_stop=np.argsort(stop, kind="stable"),

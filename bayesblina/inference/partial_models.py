@@ -10,7 +10,7 @@ from scipy.linalg import block_diag
 from scipy.special import betaincinv
 
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.breslow import Block, PartialLikelihood
+from bayesblina.core.breslow import FailureBlock, PartialLikelihood
 from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
 )
@@ -18,7 +18,7 @@ from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.departures import Departures, departures_of
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.parts import Correlated, PhasesOverTime, RandomWalk
-from bayesblina.inference.laplace import Problem, Spread
+from bayesblina.inference.laplace import Posterior, Spread
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.risk_sets import (
     RiskSets,
@@ -75,7 +75,7 @@ class PartialModel:
     are known.
     """
 
-    problem: Problem
+    problem: Posterior
     members: tuple[Member, ...]
     grouped: bool
     rougher: tuple[PartialLikelihood, ...]
@@ -157,7 +157,7 @@ def _of(
     together = [[index] for index in endpoints] if level is None else [list(endpoints)]
     varying = isinstance(definition.phases, PhasesOverTime) and person_time.cuts.size > 0
 
-    def blocks(share: int) -> tuple[list[Block], bool]:
+    def blocks(share: int) -> tuple[list[FailureBlock], bool]:
         made, grouped = [], False
         for some in together:
             sets, coarse = _find(
@@ -197,7 +197,7 @@ def _of(
 
 
 def _coarser(
-    person_time: PersonTime, blocks: Callable[[int], tuple[list[Block], bool]], size: int
+    person_time: PersonTime, blocks: Callable[[int], tuple[list[FailureBlock], bool]], size: int
 ) -> tuple[PartialLikelihood, ...]:
     """Give likelihoods on longer intervals, where only sums are known."""
     if person_time.finer is None or holds_single_times(person_time.finer):
@@ -205,7 +205,7 @@ def _coarser(
     return tuple(_likelihood(blocks(share)[0], size) for share in (2, 4))
 
 
-def _likelihood(blocks: Sequence[Block], size: int) -> PartialLikelihood:
+def _likelihood(blocks: Sequence[FailureBlock], size: int) -> PartialLikelihood:
     return PartialLikelihood(blocks=tuple(blocks), dimension=size)
 
 
@@ -219,8 +219,8 @@ def _levels(person_time: PersonTime, design: Design) -> Floats:
     return np.asarray(np.log((events @ member + PSEUDO_EVENTS) / at_risk).ravel())
 
 
-def _block(risk_sets: RiskSets, columns: Floats) -> Block:
-    return Block(
+def _block(risk_sets: RiskSets, columns: Floats) -> FailureBlock:
+    return FailureBlock(
         events=risk_sets.events,
         at_risk=risk_sets.at_risk,
         design=columns,
@@ -243,12 +243,12 @@ def _problem(
     definition: ModelDefinition,
     design: Design,
     members: Sequence[Member],
-    blocks: Sequence[Block],
+    blocks: Sequence[FailureBlock],
     flat: Sequence[str],
     *,
     offsets: Floats,
     levels: Floats | None = None,
-) -> Problem:
+) -> Posterior:
     """Put the priors together; offsets of baselines come last."""
     effects, terms = len(design.effects), len(design.term_names)
     phases, covariates = definition.phases.prior, definition.covariates.prior
@@ -282,7 +282,7 @@ def _problem(
     origin = np.zeros(size)
     if levels is not None:
         origin[inner:] = levels[1:] - levels[0]
-    problem = Problem(
+    problem = Posterior(
         likelihood=_likelihood(blocks, size),
         mean=np.concatenate(mean),
         precision=np.concatenate(precision),
@@ -298,14 +298,14 @@ def _problem(
 
 
 def _correlated(
-    problem: Problem,
+    problem: Posterior,
     kind: Correlated,
     members: Sequence[Member],
     effects: int,
     *,
     mean: float,
     sd: float,
-) -> Problem:
+) -> Posterior:
     """Correlate the endpoints' log hazard ratios a priori, as the fit does.
 
     The coordinates of a pair of endpoints are the prior probabilities of their partial

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Floats
-from bayesblina.core.endpoint_order import Courses, require_includes
+from bayesblina.core.endpoint_order import EndpointOrder, require_includes
 from bayesblina.patients.declarations import Recorded, require_recorded
 from bayesblina.patients.rules import InMemory, tie_of
 
@@ -46,13 +46,13 @@ class Outcome:
         object.__setattr__(self, "includes", require_includes(self.includes))
 
 
-def courses_of(endpoints: Mapping[str, Outcome], *, unit: str) -> Courses:
+def courses_of(endpoints: Mapping[str, Outcome], *, unit: str) -> EndpointOrder:
     """Lay out endpoints for `bayesblina.core.endpoint_order`.
 
     `unit`: time unit, which says what times are one.
     """
     arithmetic = InMemory()
-    return Courses(
+    return EndpointOrder(
         time={name: outcome.time for name, outcome in endpoints.items()},
         event={name: outcome.event for name, outcome in endpoints.items()},
         entry={name: outcome.entry for name, outcome in endpoints.items()},

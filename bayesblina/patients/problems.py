@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools
-from bayesblina.core.endpoint_order import Breach, Courses, find_breaches
+from bayesblina.core.endpoint_order import Breach, EndpointOrder, find_breaches
 from bayesblina.core.errors import NAMED_PATIENTS, Problem
 from bayesblina.patients.rules import Broken, InMemory, PatientColumns, rules, tie_of, unit_words
 from bayesblina.patients.short_numbers import (
@@ -17,7 +17,7 @@ from bayesblina.patients.short_numbers import (
 
 
 def find_problems(
-    ids: NDArray[np.str_], columns: PatientColumns, courses: Courses, unit: str
+    ids: NDArray[np.str_], columns: PatientColumns, courses: EndpointOrder, unit: str
 ) -> list[Problem]:
     """Find everything that is inconsistent in patients' arrays."""
     problems: list[Problem] = []

@@ -53,7 +53,7 @@ class Block(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Part:
+class BlockPart:
     """Some of a block's patients.
 
     `size`, `endpoints`, `phase_start`, `phase_end`, `transplant`: as of a `Block`.
@@ -67,10 +67,10 @@ class Part:
     transplant: Floats | None
 
 
-def part_of(block: Block, rows: slice) -> Part:
+def part_of(block: Block, rows: slice) -> BlockPart:
     """Take some patients of a block; nothing is copied."""
     start = block.phase_start[rows]
-    return Part(
+    return BlockPart(
         rows=rows,
         size=start.shape[0],
         endpoints={

@@ -10,14 +10,14 @@ import xarray as xr
 
 import bayesblina as bb
 from bayesblina.checks import histories
-from bayesblina.checks.histories import Drawer, Flow, draw_courses, first_event, flow_of
+from bayesblina.checks.histories import Drawer, PotentialTime, draw_courses, first_event, flow_of
 from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 from bayesblina.hazards.likelihood import LogHazard
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.transitions import TRANSITIONS
 
 # Two patients in two and three parts.
-FLOW = Flow(
+FLOW = PotentialTime(
     patient=np.array([0, 0, 1, 1, 1]),
     first=np.array([True, False, True, False, False]),
     interval=np.array([0, 1, 0, 1, 1]),

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import bayesblina as bb
-from bayesblina.checks.histories import Drawer, Flow, draw_courses, flow_of
+from bayesblina.checks.histories import Drawer, PotentialTime, draw_courses, flow_of
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.build import build_model, draw_prior
@@ -21,9 +21,9 @@ from bayesblina.studies.calibration import NARROWED, calibrate, narrowed
 QUESTION = bb.Question(exposed="m", eligible_from="entry")
 
 
-def flow_of_equal_patients(count: int, lengths: list[float]) -> Flow:
+def flow_of_equal_patients(count: int, lengths: list[float]) -> PotentialTime:
     parts = len(lengths)
-    return Flow(
+    return PotentialTime(
         patient=np.repeat(np.arange(count), parts),
         first=np.tile(np.arange(parts) == 0, count),
         interval=np.tile(np.arange(parts), count),

@@ -47,17 +47,14 @@ PATIENTS: dict[tuple[float, bool, float, float, float, float], tuple[float, floa
 
 @pytest.mark.parametrize(("patient", "expected"), PATIENTS.items())
 def test_one_patient(patient: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
-    found = [
-        np.asarray(value).item()
-        for value in time_at_risk(*map(np.float64, patient[:1]), *patient[1:])
-    ]
-    assert found == pytest.approx(expected, nan_ok=True)
+    time, event, entry, eligible, transplant, landmark = patient
+    found = time_at_risk(time, event, entry, eligible, transplant, landmark)
+    assert [np.asarray(value).item() for value in found] == pytest.approx(expected, nan_ok=True)
 
 
 def test_columns_are_patients() -> None:
-    *columns, landmark = np.array(list(PATIENTS), dtype=float).T
-    columns[1] = columns[1].astype(bool)
-    found = time_at_risk(*columns, landmark)
+    time, event, entry, eligible, transplant, landmark = np.array(list(PATIENTS), dtype=float).T
+    found = time_at_risk(time, event.astype(bool), entry, eligible, transplant, landmark)
     for values, expected in zip(found, zip(*PATIENTS.values(), strict=True), strict=True):
         np.testing.assert_allclose(values.astype(float), np.array(expected, dtype=float))
 

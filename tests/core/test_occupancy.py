@@ -18,7 +18,7 @@ from bayesblina.core.occupancy import follow, mean_survival, passing, time_after
 from bayesblina.estimands.averages import Averages
 from bayesblina.estimands.occupancies import _collect
 from bayesblina.estimands.regimes import From, Never, Window
-from bayesblina.estimands.states import Courses, StateAverage
+from bayesblina.estimands.states import RegimeCourses, StateAverage
 
 RATES = st.one_of(st.just(0.0), st.sampled_from([0.3, 0.1, 1e-9]), st.floats(0.0, 3.0))
 
@@ -202,8 +202,8 @@ def test_members_may_weigh_differently_in_each_draw() -> None:
     values = np.arange(12.0).reshape(2, 3, 2)
     same: Any = SimpleNamespace(weight=np.array([0.5, 0.25, 0.25]))
     expected = (values * same.weight[:, None]).sum(axis=1)
-    np.testing.assert_allclose(Courses.average(same, values, slice(0, 2)), expected)
+    np.testing.assert_allclose(RegimeCourses.average(same, values, slice(0, 2)), expected)
     weight = np.array([[1.0, 0.0, 0.0], [0.5, 0.25, 0.25], [0.0, 0.0, 1.0]])
     own: Any = SimpleNamespace(weight=weight)
     expected = (values * weight[1:, :, None]).sum(axis=1)
-    np.testing.assert_allclose(Courses.average(own, values, slice(1, 3)), expected)
+    np.testing.assert_allclose(RegimeCourses.average(own, values, slice(1, 3)), expected)

@@ -25,7 +25,7 @@ from bayesblina.person_time.passes import constant
 from bayesblina.person_time.segments import Course
 from bayesblina.person_time.tabulation import (
     AtRisk,
-    Part,
+    BlockPart,
     Tally,
     Tallying,
     at_risk,
@@ -67,7 +67,7 @@ def part(
     entry: list[float] | None = None,
     ends: list[list[float]] | None = None,
     transplant: list[float] | None = None,
-) -> Part:
+) -> BlockPart:
     size = len(time)
     outcome = Outcome(
         time=np.array(time),
@@ -75,7 +75,7 @@ def part(
         entry=np.zeros(size) if entry is None else np.array(entry),
     )
     start = np.array(starts, dtype=np.float64)
-    return Part(
+    return BlockPart(
         rows=slice(0, size),
         size=size,
         endpoints={"os": outcome},
@@ -163,14 +163,14 @@ def test_until_a_transplant() -> None:
     assert ignored[4:] == [(0.3, 9, True), (1, 9, True), (1, 9, True), (1, 4, True)]
 
 
-def spent(block: Part, asked: Course, cuts: list[float] | None = None, **more: Any) -> Tally:
+def spent(block: BlockPart, asked: Course, cuts: list[float] | None = None, **more: Any) -> Tally:
     """Sums of a block; all patients in one group."""
     summed = Tallying(asked, cuts=np.array(cuts or []), groups=1)
     summed.add(block, at_risk(block, asked, "os"), np.zeros(block.size, dtype=np.int32), **more)
     return summed.tally()
 
 
-def by_state(block: Part, asked: Course) -> list[float]:
+def by_state(block: BlockPart, asked: Course) -> list[float]:
     """Person-time of one patient by state."""
     found: list[float] = spent(block, asked).person_time[:, 0, 0, 0].tolist()
     return found

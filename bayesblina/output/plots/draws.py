@@ -25,7 +25,7 @@ from bayesblina.output.plots.style import (
     SMALL,
     STYLE,
     Canvas,
-    Drawing,
+    NotebookFigure,
     Width,
     canvas,
     dress,
@@ -454,7 +454,7 @@ def _arviz_figure(
                 "figsize": (INCHES[width], height),
                 "dpi": DPI,
                 "layout": "constrained",
-                "FigureClass": Drawing,
+                "FigureClass": NotebookFigure,
             },
             **more,
         )

@@ -59,7 +59,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-class Drawing(Figure):
+class NotebookFigure(Figure):
     """A figure that a notebook shows by itself, whether or not pyplot was ever imported."""
 
     def _repr_png_(self) -> bytes:
@@ -115,7 +115,7 @@ def canvas(
         one[0, 0] = ax
         return Canvas(figure=whole, axes=one, own=False)
     with mpl.rc_context(STYLE):
-        figure = Drawing(figsize=(INCHES[width], height), layout="constrained")
+        figure = NotebookFigure(figsize=(INCHES[width], height), layout="constrained")
         axes = figure.subplots(
             rows, columns, squeeze=False, sharex=share_x, sharey=share_y, height_ratios=heights
         )

@@ -38,7 +38,7 @@ from bayesblina.output.plots.style import (
     list_rows,
     ratio_scale,
 )
-from bayesblina.output.report.svg import Parts, embedded_svg
+from bayesblina.output.report.svg import FigureParts, embedded_svg
 from bayesblina.studies.what_if.reading import Sensitivity
 
 # Points on an inch, and across a figure of the page, whose width fits its letters to the page's.
@@ -105,7 +105,7 @@ def _panels(*heights: float, left: float = LEFT, below: float = BELOW) -> list[A
     return panels
 
 
-def _write(text: Text, full: str, length: int, parts: Parts) -> None:
+def _write(text: Text, full: str, length: int, parts: FigureParts) -> None:
     """Set a text that is cut where it is too long; the whole is told when it is pointed at."""
     full = plain(full)
     text.set_text(literal(shorten(full, length)))
@@ -113,7 +113,7 @@ def _write(text: Text, full: str, length: int, parts: Parts) -> None:
         parts.tell(text, full)
 
 
-def _name_rows(panel: Axes, labels: Sequence[str], length: int, parts: Parts) -> None:
+def _name_rows(panel: Axes, labels: Sequence[str], length: int, parts: FigureParts) -> None:
     """Name the rows of a panel, from the top down."""
     list_rows(panel, [literal(shorten(plain(label), length)) for label in labels])
     panel.tick_params(axis="y", length=0)
@@ -124,7 +124,7 @@ def _name_rows(panel: Axes, labels: Sequence[str], length: int, parts: Parts) ->
 
 
 def _finished(
-    name: str, panel: Axes, title: str, description: str, parts: Parts, kind: str = ""
+    name: str, panel: Axes, title: str, description: str, parts: FigureParts, kind: str = ""
 ) -> Figure:
     words = f"{title}. {description}"
     svg = embedded_svg(
@@ -162,7 +162,7 @@ def survival(
     lines = 1 + 2 * len(at_risk) if at_risk else 0
     (panel,) = _panels(HEIGHT, below=AT_RISK_TOP + AT_RISK_APART * lines if at_risk else BELOW)
     _shares(panel, times, f"{unit} from the origin, event-free at {landmark:g}")
-    parts = Parts()
+    parts = FigureParts()
     drawn = {
         index: rows[rows["regime"] == regime].sort_values("time")
         for index, regime in enumerate(regimes)
@@ -271,7 +271,7 @@ def density(
     )
     panel.set_xlim(math.exp(low), math.exp(high))
     ratio_scale(panel, "x")
-    parts = Parts()
+    parts = FigureParts()
     _write(panel.xaxis.label, axis, 74, parts)
     marked = ", ".join(f"{threshold:g}" for threshold in thresholds)
     words = (
@@ -303,7 +303,7 @@ def forest(name: str, rows: Sequence[Mapping[str, Any]], *, title: str) -> Figur
         hollow = row["kind"] != "own"
         draw_rung(panel, position, row, biased=biased, open_marker=hollow, absent=row["absent"])
     panel.axvline(1.0, color=GREY, linewidth=0.7, zorder=0)
-    parts = Parts()
+    parts = FigureParts()
     _name_rows(panel, [str(row["label"]) for row in rows], 34, parts)
     panel.set_xlabel("hazard ratio (log scale)")
     ratio_scale(panel, "x")
@@ -337,7 +337,7 @@ def events(name: str, rows: pd.DataFrame, *, title: str, unit: str) -> Figure:
         f"({row['lower']:g} to {row['upper']:g})"
         for stop, row in zip(until, rows.to_dict("records"), strict=True)
     )
-    return _finished(name, panel, title, f"{words}.", Parts())
+    return _finished(name, panel, title, f"{words}.", FigureParts())
 
 
 def bands(
@@ -366,7 +366,7 @@ def bands(
         inside = (at >= times.min()) & (at <= times.max())
         panel.plot(at[inside], values[inside], color=SHADES[index], linestyle=LINES[index])
     words = "Bands hold 95 % of curves replicated from the model; lines are those observed."
-    return _finished(name, panel, title, words, Parts())
+    return _finished(name, panel, title, words, FigureParts())
 
 
 def specification(name: str, found: Sensitivity, rows: pd.DataFrame, *, title: str) -> Figure:
@@ -374,7 +374,7 @@ def specification(name: str, found: Sensitivity, rows: pd.DataFrame, *, title: s
     settings = settings_of(found, rows)
     top, bottom = _panels(117.0, max(9.0 * len(settings), 9.0), left=114.0, below=TOP)
     draw_scenarios(top, bottom, rows, found.axes, settings)
-    parts = Parts()
+    parts = FigureParts()
     for position, row in enumerate(rows.to_dict("records")):
         words = f"{row['scenario']}: {row['median']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})"
         for panel in (top, bottom):
@@ -398,7 +398,7 @@ def tornado(name: str, effects: pd.DataFrame, *, title: str) -> Figure:
     """Draw how far each axis moves the hazard ratio, the farthest on top."""
     (panel,) = _panels(23.5 * len(effects), left=80.0)
     draw_bars(panel, effects, "log_ratio", ends=True)
-    parts = Parts()
+    parts = FigureParts()
     _name_rows(panel, [str(label) for label in effects["axis"]], 18, parts)
     label_ratios(panel)
     panel.set_xlabel("geometric mean of the hazard ratio (log scale)")

@@ -41,7 +41,7 @@ _UNTURNED = re.compile(r"rotate\(-?0 [^)]*\)")
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class FigureParts:
     """What the page does with parts of a figure, by their names in it (``gid``).
 
     `attributes`: attributes that a part gets.
@@ -59,7 +59,7 @@ class Parts:
 
 
 def embedded_svg(
-    figure: Figure, name: str, *, title: str, description: str, parts: Parts, kind: str = ""
+    figure: Figure, name: str, *, title: str, description: str, parts: FigureParts, kind: str = ""
 ) -> Markup:
     """Write a figure as SVG for a page; the same figure gives the same text.
 
@@ -111,7 +111,7 @@ def _join(drawn: ElementTree.Element) -> None:
                 before = child
 
 
-def _undress(element: ElementTree.Element, parts: Parts, ids: Mapping[str, str]) -> None:
+def _undress(element: ElementTree.Element, parts: FigureParts, ids: Mapping[str, str]) -> None:
     """Turn styles into attributes, which the page's policy allows, and colours into the page's."""
     element.tag = element.tag.rpartition("}")[2]
     given = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}

@@ -23,7 +23,13 @@ from bayesblina.patients.readers.adam_outcomes import (
     read_outcomes,
 )
 from bayesblina.patients.readers.adam_tables import Filters, People, read_people, require_filters
-from bayesblina.patients.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
+from bayesblina.patients.readers.columns import (
+    Columns,
+    CovariateKind,
+    ReadParts,
+    Repairs,
+    make_cohort,
+)
 from bayesblina.patients.readers.dates import ISO, require_date_format
 from bayesblina.patients.readers.roles import require_roles
 from bayesblina.patients.readers.wide import SameDay
@@ -186,7 +192,7 @@ def read_adam(
     try:
         return make_cohort(
             columns,
-            Parts(
+            ReadParts(
                 outcomes=followed.outcomes(zero, unit, endpoints),
                 phases=names,
                 starts=starts,

@@ -321,7 +321,7 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class ReadParts:
     """The arrays that a reader found, in the rows of its `Columns`."""
 
     outcomes: Mapping[str, Outcome]
@@ -335,7 +335,7 @@ class Parts:
 
 def make_cohort(
     columns: Columns,
-    parts: Parts,
+    parts: ReadParts,
     *,
     unit: str,
     repairs: Repairs | None,

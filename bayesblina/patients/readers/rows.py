@@ -21,7 +21,7 @@ from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.readers.columns import (
     Columns,
     CovariateKind,
-    Parts,
+    ReadParts,
     Repairs,
     examples_of,
     make_cohort,
@@ -169,7 +169,7 @@ def read_counting_process(
     single = _one_row_each(columns, patient, first_row)
     return make_cohort(
         single,
-        Parts(
+        ReadParts(
             outcomes={
                 name: rows.outcome(index, declared.get(name), included[name])
                 for index, name in enumerate(endpoint_names)

@@ -15,7 +15,13 @@ from bayesblina.core.errors import DataError, SpecError
 from bayesblina.patients.cohort import Cohort, Repair
 from bayesblina.patients.declarations import Endpoint, Phases, Recorded, require_recorded
 from bayesblina.patients.outcomes import Outcome
-from bayesblina.patients.readers.columns import Columns, CovariateKind, Parts, Repairs, make_cohort
+from bayesblina.patients.readers.columns import (
+    Columns,
+    CovariateKind,
+    ReadParts,
+    Repairs,
+    make_cohort,
+)
 from bayesblina.patients.readers.dates import ISO, require_date_format, within_follow_up
 from bayesblina.patients.readers.roles import require_roles
 from bayesblina.patients.readers.sources import hashes, load_table, missing_columns
@@ -108,7 +114,7 @@ def read_cohort(
         time = columns.times(endpoint.time)
         entry = np.zeros(time.size) if endpoint.entry is None else columns.times(endpoint.entry)
         outcomes[name] = _outcome(columns, endpoint, time, entry)
-    parts = Parts(
+    parts = ReadParts(
         outcomes=outcomes,
         phases=phases.names,
         starts=np.stack([columns.times(phase.start) for _, phase in phases.items()], axis=1),
@@ -303,7 +309,7 @@ def read_dated_cohort(
     )
     return make_cohort(
         columns,
-        Parts(
+        ReadParts(
             outcomes=outcomes,
             phases=phases.names,
             starts=starts / per_unit,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from bayesblina.core.endpoint_order import Courses, find_breaches, find_shortfalls
+from bayesblina.core.endpoint_order import EndpointOrder, find_breaches, find_shortfalls
 from bayesblina.core.errors import Problem
 from bayesblina.patients.declarations import Endpoint
 from bayesblina.patients.rules import Broken, tie_of
@@ -17,13 +17,13 @@ from bayesblina.patients.scan.reading import InEngine, Reading
 
 def courses_of(
     endpoints: Mapping[str, Endpoint], column: Callable[[str, str], Any], *, unit: str
-) -> Courses:
+) -> EndpointOrder:
     """Lay out the endpoints of a table for `bayesblina.core.endpoint_order`.
 
     `unit`: time unit, which says what times are one.
     """
     arithmetic = InEngine()
-    return Courses(
+    return EndpointOrder(
         time={name: column("time", name) for name in endpoints},
         event={name: column("event", name) for name in endpoints},
         entry={name: column("entry", name) for name in endpoints},
@@ -34,7 +34,7 @@ def courses_of(
 
 
 def find_contradictions(
-    reading: Reading, courses: Courses, roles: Mapping[str, str], source: str
+    reading: Reading, courses: EndpointOrder, roles: Mapping[str, str], source: str
 ) -> list[Problem]:
     """Find what contradicts the declarations of which endpoint includes which.
 

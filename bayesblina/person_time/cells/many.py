@@ -41,8 +41,8 @@ from bayesblina.person_time.question import Question, bind
 from bayesblina.person_time.segments import Course, course_of
 from bayesblina.person_time.tabulation import (
     AtRisk,
+    BlockPart,
     Bounds,
-    Part,
     Tallying,
     at_risk,
     bounds_of,
@@ -158,7 +158,7 @@ def tabulate_many(
 
 
 def _sums(
-    parts: Sequence[Part],
+    parts: Sequence[BlockPart],
     risks: Sequence[Sequence[AtRisk]],
     bounds: Sequence[Bounds],
     course: Course,
@@ -170,7 +170,7 @@ def _sums(
 ) -> Sums:
     """Sum events and person-time of all endpoints, part by part of the patients."""
 
-    def tallied(part: Part, risk: AtRisk) -> Tallying:
+    def tallied(part: BlockPart, risk: AtRisk) -> Tallying:
         summed = Tallying(course, cuts=cuts, groups=groups.groups, degrees=groups.degrees)
         rows = part.rows
         summed.add(
@@ -206,7 +206,10 @@ def _sums(
 
 
 def _default_cuts(
-    parts: Sequence[Part], risks: Sequence[Sequence[AtRisk]], course: Course, question: Question
+    parts: Sequence[BlockPart],
+    risks: Sequence[Sequence[AtRisk]],
+    course: Course,
+    question: Question,
 ) -> Floats:
     """Choose cut points from the times of events and entries."""
     effects = effect_kinds(course.phase_names, question)
@@ -224,7 +227,7 @@ def _default_cuts(
     )
 
 
-def _weights(weight: Floats | None, parts: Sequence[Part]) -> list[Floats | None]:
+def _weights(weight: Floats | None, parts: Sequence[BlockPart]) -> list[Floats | None]:
     """Weights of the parts' patients."""
     return [None if weight is None else weight[part.rows] for part in parts]
 

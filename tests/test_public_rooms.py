@@ -51,6 +51,8 @@ ROOMS = {
 ON_TOP = {
     *("kaplan_meier", "numbers_at_risk", "simon_makuch", "mantel_byar", "cox"),
     *("check", "compare", "k_fold", "loo", "influence"),
+    *("StudyDesign", "operating_characteristics"),
+    *("starting_weights", "clone_censor_weight", "weighted_effect"),
 }
 
 
@@ -73,7 +75,7 @@ def test_few_names_stand_on_top() -> None:
     functions_and_classes = [
         name for name in dir(bb) if not isinstance(getattr(bb, name), ModuleType)
     ]
-    assert len(functions_and_classes) <= 72
+    assert len(functions_and_classes) <= 75
 
 
 @pytest.mark.parametrize("room", [home for home, _ in ROOMS.values() if home != "estimands.safety"])

@@ -84,7 +84,13 @@ def module_names(module: str) -> list[str]:
     found = getattr(bayesblina, module)
     listed = getattr(found, "__all__", None)
     if listed is not None:
-        return sorted(name for name in listed if not inspect.ismodule(getattr(found, name)))
+        # Classes have one page, and those that are on top have it there.
+        return sorted(
+            name
+            for name in listed
+            if not inspect.ismodule(getattr(found, name))
+            and not (inspect.isclass(getattr(found, name)) and name in dir(bayesblina))
+        )
     return sorted(
         name
         for name, value in vars(found).items()

@@ -25,7 +25,7 @@ MADE_BY = {
     "CohortScan": "bayesblina.scan_cohort",
     "DataTree": "bayesblina.priors.power_scaling_draws",
     "Dataset": "bayesblina.hazard_ratio or another of the estimands",
-    "PersonTime": "bayesblina.expose",
+    "PersonTime": "bayesblina.person_time",
     "Fit": "bayesblina.fit",
     "ModelDefinition": "bayesblina.load_model",
     "Prediction": "bayesblina.loo",

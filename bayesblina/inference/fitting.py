@@ -230,7 +230,7 @@ def fit(
         Weights of the cohort's patients, in its order or as a pandas Series whose index holds the
         ids. The posterior is then a weighted pseudo-posterior, and the provenance says so.
     compress, landmarks
-        As for `bayesblina.expose`.
+        As for `bayesblina.person_time`.
     draws, tune
         Draws kept and draws for adaptation, per chain.
     chains, cores

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesblina.checks.refit import with_refit
 from bayesblina.core.arguments import require_kind, require_numbers
+from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.core.files import readable
 from bayesblina.core.masking import MINIMUM_COUNT
@@ -28,8 +30,9 @@ from bayesblina.output.request import Curves, Request, request_of
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan
 from bayesblina.person_time import cells
+from bayesblina.person_time.cells.value import PersonTime
 from bayesblina.person_time.onsets import AdverseEvents
-from bayesblina.person_time.question import Question
+from bayesblina.person_time.question import Question, bind
 from bayesblina.studies.study_file import read_study
 
 # What tells patients of a fit from others, besides their names.
@@ -146,9 +149,9 @@ def analyse(
         curves=Curves(
             landmark=landmark,
             landmarks=None if landmarks is None else _numbers(landmarks, "landmarks"),
-            times=None if times is None else _numbers(times, "times"),
-            starts=_numbers(starts, "starts") if len(starts) else (),
-            thresholds=_numbers(thresholds, "thresholds") if len(thresholds) else (),
+            times=None if times is None else _times(times),
+            starts=_numbers(starts, "starts"),
+            thresholds=_numbers(thresholds, "thresholds"),
         ),
         sampling={"seed": 1, **sampling},
         title=title or cohort.source,
@@ -160,9 +163,19 @@ def analyse(
     )
 
 
-def _numbers(values: Sequence[float], argument: str) -> tuple[float, ...]:
+def _numbers(values: Any, argument: str) -> tuple[float, ...]:
     """Read numbers as a study file would hold them."""
+    if isinstance(values, list | tuple | np.ndarray) and not len(values):
+        return ()
     return tuple(np.atleast_1d(require_numbers(values, argument)).tolist())
+
+
+def _times(times: Sequence[float]) -> tuple[float, ...]:
+    """Read the times of curves, of which there is one at least."""
+    read = _numbers(times, "times")
+    if not read:
+        raise SpecError("times is empty: give at least one, or leave it out.")
+    return read
 
 
 def analyse_study(
@@ -262,14 +275,45 @@ def _require_own(
         )
     if fit.question != question:
         raise SpecError("The fit answers another question than the one given.")
+    fitted = fit.person_time
+    own = set(bind(question, cohort))
+    if fitted.courses is None and own != set(fitted.endpoints):
+        raise SpecError("The fit has other endpoints than the question of this cohort.")
     if not isinstance(cohort, Cohort):
         return
-    fitted = fit.person_time
-    mine = cells.person_time(cohort, question, cuts=fitted.cuts)
+    mine = cells.person_time(
+        cohort,
+        question,
+        cuts=fitted.cuts,
+        courses=fitted.courses,
+        by_patient=fitted.by_patient,
+    )
     same = mine.size == fitted.size
     if same and fitted.complete and mine.size < cells.MANY:
         pairs = [(mine.people[name].values, fitted.people[name].values) for name in FOLLOW_UP]
         same = list(mine.people["patient"].values) == list(fitted.people["patient"].values)
         same = same and all(np.allclose(own, its, equal_nan=True) for own, its in pairs)
+    if same and not fitted.weighted:
+        same = _same_states(mine, fitted)
     if not same:
         raise SpecError("The fit is of other patients than the cohort given.")
+
+
+def _same_states(mine: PersonTime, fitted: PersonTime) -> bool:
+    """Whether time in phases, and of patterns of covariates, is the same, up to rounding.
+
+    A fit may cut phases into pieces, or give every patient a pattern: then these are not compared.
+    """
+
+    def time(person_time: PersonTime, over: str) -> Floats:
+        summed = person_time.table["person_time"].sum(("interval", over))
+        return np.asarray(summed.values, dtype=np.float64)
+
+    compared = [("phase", "pattern"), ("pattern", "phase")]
+    for kept, over in compared:
+        own, its = time(mine, over), time(fitted, over)
+        names = [table.table[kept].values.tolist() for table in (mine, fitted)]
+        comparable = names[0] == names[1] and own.shape == its.shape
+        if comparable and not np.allclose(own, its, rtol=1e-6, atol=1e-9):
+            return False
+    return True

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import pandas as pd
 from xarray import Dataset
 
+from bayesblina.core.arguments import require_kind
 from bayesblina.core.files import write_text
 from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.inference.fitting import Fit
@@ -22,7 +23,7 @@ from bayesblina.output.report.page import render_shown
 from bayesblina.output.report.results import with_scenarios
 from bayesblina.output.report.wording import sentence
 from bayesblina.output.result_figures import Figures
-from bayesblina.output.result_files import FIT, require_elsewhere
+from bayesblina.output.result_files import FIT, require_elsewhere, require_own
 from bayesblina.output.staging import results_in
 from bayesblina.patients.account import to_html
 
@@ -53,7 +54,8 @@ class Analysis:
     @property
     def tables(self) -> Mapping[str, pd.DataFrame]:
         """Tables by name, small counts masked, as they are written."""
-        return MappingProxyType(dict(self.shown.results.tables))
+        tables = self.shown.results.tables
+        return MappingProxyType({name: table.copy() for name, table in tables.items()})
 
     @property
     def figures(self) -> Figures:
@@ -111,14 +113,17 @@ class Analysis:
         Raises
         ------
         SpecError
-            If the folder cannot be made, or a result would replace a file of the study.
+            If the folder cannot be made, or a result would replace a file of the study, or any
+            file of a folder that holds no earlier analysis.
         StorageError
             If a file cannot be written.
         """
+        require_kind(folder, str | PathLike, "folder")
         folder = Path(folder)
         require_elsewhere(self.inputs, folder)
+        require_own(folder)
         progress = Progress(seconds=dict(self.shown.whole.record["seconds"]))
-        with results_in(folder, progress.interrupts) as stage:
+        with progress.interrupts.noted(), results_in(folder, progress.interrupts) as stage:
             self.write_into(stage, folder, report=report, progress=progress)
         return folder
 
@@ -154,6 +159,7 @@ class Analysis:
         StorageError
             If the file cannot be written, or the scenarios are of another analysis.
         """
+        require_kind(path, str | PathLike, "path")
         left = self.shown
         if sensitivity is not None:
             results = with_scenarios(left.whole, sensitivity, needed=True)

@@ -66,8 +66,13 @@ class Figures(Mapping[str, "Figure"]):
             ]
             return plots.hazard_ratio(ratios.sel(endpoint=kept), prior=(prior.mean, prior.sd))
         endpoint = self._endpoints[name]
+        curves = self.curves
+        if self.shown.minimum > 1:
+            # The last time is some patient's own.
+            times = [float(f"{time:.4g}") for time in curves["time"].values.tolist()]
+            curves = curves.assign_coords(time=times)
         return plots.survival(
-            self.curves,
+            curves,
             endpoint=endpoint,
             observed=self._rows("simon_makuch", endpoint),
             at_risk=self._rows("at_risk", endpoint),

@@ -47,6 +47,18 @@ def earlier_results(folder: Path) -> frozenset[str]:
     return RESULTS | {path.name for pattern in FIGURES for path in folder.glob(pattern)}
 
 
+def require_own(folder: Path) -> None:
+    """Refuse a folder of somebody's own files: named as results, but without results."""
+    if (folder / RECORD).is_file():
+        return
+    taken = sorted(name for name in earlier_results(folder) if (folder / name).exists())
+    if taken:
+        raise SpecError(
+            f"'{folder}' holds '{taken[0]}', which a result would replace, and no '{RECORD}' of an "
+            "earlier analysis: give another folder, or move the file."
+        )
+
+
 def require_elsewhere(inputs: Iterable[Path], folder: Path) -> None:
     """Refuse to write results over what they are made from."""
     for path in inputs:

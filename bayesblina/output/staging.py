@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import platform
@@ -111,6 +112,9 @@ def _mask() -> int:
 
 def _move(stage: Path, out: Path, *, old: Collection[str], last: str) -> None:
     names = sorted((path.name for path in stage.iterdir()), key=lambda name: (name == last, name))
+    for name in {*names, *old}:
+        if (out / name).is_dir() and not (out / name).is_symlink():
+            raise IsADirectoryError(errno.EISDIR, f"'{name}' is a folder there")
     for name in [*([last] if last else []), *(name for name in old if name not in names)]:
         (out / name).unlink(missing_ok=True)
     for name in names:

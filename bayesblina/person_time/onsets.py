@@ -8,7 +8,7 @@ safety asks for the treatment being given.)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -80,6 +80,12 @@ class AdverseEvents:
     left_out: Mapping[str, int] = field(default_factory=dict)
     imputed: int = 0
     file_hashes: Mapping[str, str] = field(default_factory=dict)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process by being made there again."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        plain = {name: dict(v) if isinstance(v, Mapping) else v for name, v in values.items()}
+        return _made, (plain,)
 
     @property
     def counts(self) -> Ints:
@@ -170,6 +176,15 @@ class AdverseEvents:
         return tables.adverse_events(
             self.table(), unit=self.unit, title=repr(self), synthetic=self.synthetic
         ).to_html()
+
+
+def _made(values: Mapping[str, Any]) -> AdverseEvents:
+    """Make it in another process."""
+    frozen: dict[str, Any] = {
+        name: MappingProxyType(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+    }
+    return AdverseEvents(**frozen)
 
 
 def adverse_events(

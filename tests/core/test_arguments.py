@@ -35,7 +35,7 @@ FIRST = {
     "AdverseEvents": "bayesblina.safety.adverse_events",
     "Sensitivity": "bayesblina.sensitivity",
     "Weighted": "bayesblina.weighting.starting_weights",
-    "PersonTime": "bayesblina.expose",
+    "PersonTime": "bayesblina.person_time",
     "Prediction": "bayesblina.loo",
     "Account": "cohort.account",
     "xr.Dataset": "bayesblina.",

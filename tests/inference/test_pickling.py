@@ -165,3 +165,16 @@ def test_patients_in_an_engine_stay_there(tmp_path: Path) -> None:
     )
     with pytest.raises(TypeError, match="bayesblina\\.scan_cohort"):
         pickle.dumps(scan)
+
+
+def test_adverse_events_are_the_same_afterwards() -> None:
+    cohort = make_cohort()
+    table = bb.simulate.adverse_events(cohort, seed=1)
+    events = bb.safety.adverse_events(
+        table, cohort, patient="patient_id", term="term", start="month", transplant="censor"
+    )
+    made = again(events)
+    pd.testing.assert_frame_equal(made.table(), events.table())
+    assert (made.left_out, made.file_hashes) == (events.left_out, events.file_hashes)
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        made.left_out["x"] = 1

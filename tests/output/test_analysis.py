@@ -221,3 +221,77 @@ def test_a_study_file_gives_what_its_run_wrote(demo: tuple[Path, Any], tmp_path:
 def test_scenarios_of_others_are_refused(analysis: Analysis, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"there is no scenarios\.jsonl"):
         analysis.write_report(tmp_path / "a.html", sensitivity=tmp_path)
+
+
+def test_files_of_ones_own_are_not_replaced(analysis: Analysis, tmp_path: Path) -> None:
+    """A table of patients may be called as a result is."""
+    (tmp_path / "survival.csv").write_text("patients")
+    with pytest.raises(SpecError, match=r"holds 'survival\.csv', which a result would replace"):
+        analysis.write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["survival.csv"]
+    assert (tmp_path / "survival.csv").read_text() == "patients"
+
+
+def test_a_folder_in_the_way_leaves_the_earlier_analysis(
+    analysis: Analysis, tmp_path: Path
+) -> None:
+    analysis.write(tmp_path, report=False)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "hazard_ratio.old").mkdir()
+    with pytest.raises(StorageError, match=r"'hazard_ratio\.old' is a folder there"):
+        analysis.write(tmp_path, report=False)
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert after == before
+
+
+def test_a_fit_of_other_patients_is_refused(analysis: Analysis, cohort: Cohort) -> None:
+    fit, question = analysis.fit, analysis.fit.question
+    # Everybody's follow-up is the same; maintenance of one is a little later, or ages are others'.
+    late = cohort.phase_start.copy()
+    late[np.flatnonzero(np.isfinite(late[:, 1]))[0], 1] += 0.5
+    (first, values), *_ = (
+        (name, item.values) for name, item in cohort.covariates.items() if item.kind != "continuous"
+    )
+    exchanged = replace(cohort.covariates[first], values=values[::-1].copy())
+    for other in (
+        replace(cohort, phase_start=late),
+        replace(cohort, covariates={**cohort.covariates, first: exchanged}),
+    ):
+        with pytest.raises(SpecError, match="other patients"):
+            bb.analyse(other, question, fit=fit)
+
+
+def test_tables_are_copies(analysis: Analysis) -> None:
+    taken = analysis.tables["classical"]
+    taken.iloc[0, 1] = 99.0
+    assert analysis.tables["classical"].iloc[0, 1] != 99.0
+
+
+def test_no_figure_of_a_masked_folder_has_an_exact_time(analysis: Analysis) -> None:
+    """The last time of the curves is that of somebody's follow-up."""
+    exact = float(analysis.curves["time"].max())
+
+    def last(shown: Analysis) -> set[float]:
+        lines = shown.figures["survival_os"].axes[0].get_lines()
+        return {round(float(np.asarray(line.get_xdata())[-1]), 9) for line in lines}
+
+    assert round(exact, 9) not in last(analysis)
+    assert float(f"{exact:.4g}") in last(analysis)
+    assert round(exact, 9) in last(analysis.with_minimum_count(1))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"times": []}, "times is empty"),
+        ({"starts": None}, "starts: expected"),
+        ({"thresholds": "low"}, "thresholds: expected"),
+    ],
+)
+def test_arguments_are_told(
+    analysis: Analysis, cohort: Cohort, wrong: dict[str, Any], words: str
+) -> None:
+    with pytest.raises((SpecError, TypeError), match=words):
+        bb.analyse(cohort, analysis.fit.question, fit=analysis.fit, **wrong)
+    with pytest.raises(TypeError, match="folder: expected"):
+        analysis.write(None)  # type: ignore[arg-type]

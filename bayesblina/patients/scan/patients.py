@@ -65,7 +65,8 @@ class ScannedCovariate:
 class CohortScan:
     """Validated patients in a table of a query engine.
 
-    Made by `scan_cohort`; `bayesblina.expose` and `bayesblina.fit` take it in place of a `Cohort`.
+    Made by `scan_cohort`; `bayesblina.person_time` and `bayesblina.fit` take it in place of a
+    `Cohort`.
 
     Attributes
     ----------

@@ -5,8 +5,8 @@ entered. Treatment phase is such a state, so no time before a phase's start can 
 
 `near`, `time_at_risk`, `tie_width`, `fill_bounds`, `settle_bounds`, `order_bounds` and `segment`
 are written for one patient's numbers and for columns of patients alike: numpy runs them on columns,
-for cohorts in memory, and `bayesblina.person_time.tabulation` compiles the same lines into its
-passes over many patients. They branch by `choose`, `lesser` and `greater` alone, therefore.
+for cohorts in memory, and `bayesblina.person_time.passes` compiles the same lines into passes
+over many patients. They branch by `choose`, `lesser` and `greater` alone, therefore.
 """
 
 from __future__ import annotations

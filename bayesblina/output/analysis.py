@@ -169,7 +169,7 @@ class Analysis:
 
     def _answers(self) -> list[str]:
         """Answer for each endpoint, in a sentence."""
-        rows = self.tables["hazard_ratios"].to_dict("records")
+        rows = self.shown.results.tables["hazard_ratios"].to_dict("records")
         answers = [sentence(row, self.fit) for row in rows]
         hidden = ", ".join(self.shown.withheld)
         return [*answers, *([f"{hidden}: masked, few patients or events."] if hidden else [])]
@@ -178,7 +178,7 @@ class Analysis:
         """Say what is in it."""
         masked = f"counts of patients or events from 1 to {self.minimum_count - 1}"
         return {
-            "tables": ", ".join(self.tables),
+            "tables": ", ".join(self.shown.results.tables),
             "figures": ", ".join(self.figures),
             "not computed": ", ".join(self.notes) or "none",
             "masked": masked if self.minimum_count > 1 else "nothing",
@@ -191,7 +191,7 @@ class Analysis:
 
     def _repr_html_(self) -> str:
 
-        endpoints = self.tables["hazard_ratios"]["endpoint"]
+        endpoints = self.shown.results.tables["hazard_ratios"]["endpoint"]
         names = [*map(str, endpoints), *([""] if self.shown.withheld else [])]
         title = str(self.shown.results.record["title"])
         rows = [*zip(names, self._answers(), strict=True), *self._parts().items()]

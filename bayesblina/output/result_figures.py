@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from bayesblina.core.masking.tables import TIME_DIGITS, digits
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.output.figure_files import file_name
 from bayesblina.output.report.hiding import Shown
@@ -69,7 +70,7 @@ class Figures(Mapping[str, "Figure"]):
         curves = self.curves
         if self.shown.minimum > 1:
             # The last time is some patient's own.
-            times = [float(f"{time:.4g}") for time in curves["time"].values.tolist()]
+            times = [digits(time, TIME_DIGITS) for time in curves["time"].values.tolist()]
             curves = curves.assign_coords(time=times)
         return plots.survival(
             curves,

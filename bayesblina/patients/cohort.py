@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.episodes import cut_follow_up, state_bounds
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
+from bayesblina.core.frozen import remade
 from bayesblina.core.intervals import snap, split, validate_cuts
 from bayesblina.patients.account import Account, Line, to_html
 from bayesblina.patients.endpoint_account import lines_of_endpoint, lines_of_order
@@ -184,9 +185,7 @@ class Cohort:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Go to another process by being made there again."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        plain = {name: dict(v) if isinstance(v, Mapping) else v for name, v in values.items()}
-        return _made, (plain,)
+        return remade(self)
 
     @property
     def size(self) -> int:
@@ -359,10 +358,6 @@ class Cohort:
 def _stacked(columns: Mapping[str, Floats], like: Floats) -> Floats:
     """Put columns side by side."""
     return np.stack(list(columns.values()), axis=1) if columns else like
-
-
-def _made(values: dict[str, Any]) -> Cohort:
-    return Cohort(**values)
 
 
 def _shown(covariate: Covariate, rows: Ints) -> Any:

@@ -8,7 +8,7 @@ safety asks for the treatment being given.)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.episodes import segment_times, state_bounds
 from bayesblina.core.errors import DataError, EstimandError, Problem, SpecError, nearest
+from bayesblina.core.frozen import remade
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.dates import ISO, PartialDates, require_date_format
 from bayesblina.patients.readers.onset_rows import (
@@ -81,11 +82,14 @@ class AdverseEvents:
     imputed: int = 0
     file_hashes: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Make mappings read-only."""
+        for name in ("left_out", "file_hashes"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Go to another process by being made there again."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        plain = {name: dict(v) if isinstance(v, Mapping) else v for name, v in values.items()}
-        return _made, (plain,)
+        return remade(self)
 
     @property
     def counts(self) -> Ints:
@@ -176,15 +180,6 @@ class AdverseEvents:
         return tables.adverse_events(
             self.table(), unit=self.unit, title=repr(self), synthetic=self.synthetic
         ).to_html()
-
-
-def _made(values: Mapping[str, Any]) -> AdverseEvents:
-    """Make it in another process."""
-    frozen: dict[str, Any] = {
-        name: MappingProxyType(value) if isinstance(value, dict) else value
-        for name, value in values.items()
-    }
-    return AdverseEvents(**frozen)
 
 
 def adverse_events(
@@ -470,7 +465,7 @@ def _assign(
         unit=cohort.unit,
         minimum_grade=minimum_grade,
         synthetic=cohort.synthetic,
-        left_out=MappingProxyType(dict(left_out)),
+        left_out=left_out,
         imputed=imputed,
-        file_hashes=MappingProxyType(dict(file_hashes)),
+        file_hashes=file_hashes,
     )

@@ -12,6 +12,7 @@ from bayesblina.checks.risk_sets import read_steps, risk_sets
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import SpecError
+from bayesblina.core.intervals import round_up
 from bayesblina.core.product_limit import product_limit
 from bayesblina.estimands.draws import blocks, state_of
 from bayesblina.hazards.likelihood import hazards_of_patients
@@ -133,7 +134,7 @@ def predicted_against_observed(
         patients' covariates; 1 where the model has no covariates.
     landmark
         Survival is given event-free there. By default the question's landmark, else the median
-        time at which the eligible patients came under observation.
+        time at which the eligible patients came under observation, rounded up to two digits.
     mass
         Probability of the intervals.
 
@@ -175,7 +176,7 @@ def predicted_against_observed(
     people, persons = person_time.people, person_time.persons
     begin = fit.question.landmark if landmark is None else landmark
     if begin is None:
-        begin = float(np.nanmedian(people["begin"].values))
+        begin = round_up(float(np.nanmedian(people["begin"].values)))
     fit.question.require_landmark(begin)
     grid = np.asarray(times, dtype=np.float64)
     if grid.ndim != 1 or not grid.size or not (grid > begin).all() or not np.isfinite(grid).all():

@@ -6,6 +6,7 @@ interval. The last interval is open to the right, so no follow-up is ever lost.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,8 @@ MINIMUM_EVENTS_PER_INTERVAL = 3.0
 MOST_PARTS = 100.0
 # Between these shares of those who enter lie the default cuts, at equal distances.
 ENTRY_SHARES = (0.05, 0.95)
+# Digits of times that are chosen from patients' own and shown: more would be somebody's date.
+CHOSEN_DIGITS = 2
 
 
 def validate_cuts(cuts: ArrayLike) -> Floats:
@@ -167,6 +170,42 @@ def snap(values: Sequence[Floats], *, tolerance: float = TIE_TOLERANCE) -> list[
     return [
         part.reshape(array.shape) for part, array in zip(np.split(flat, ends), values, strict=True)
     ]
+
+
+def round_up(time: float) -> float:
+    """Round a time chosen from patients' own to two digits: not before the time itself.
+
+    >>> round_up(7.996), round_up(101.0), round_up(8.0)
+    (8.0, 110.0, 8.0)
+    """
+    if time <= 0:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(time)) - CHOSEN_DIGITS + 1)
+    # What is a step but for noise is that step.
+    return round(math.ceil(time / step - 1e-9) * step, 10)
+
+
+def round_cuts(cuts: Floats, event_times: Floats) -> Floats:
+    """Round cut points chosen from patients' own times to two digits.
+
+    `event_times`, shape (n_events,): the times that they were chosen from.
+    Result, shape (n_cuts,): strictly increasing; cuts that leave a part without events are left
+    out. Where all are, one stays: the last, rounded down, so that there is time on both sides.
+
+    >>> times = np.array([2.113, 7.994, 7.998, 13.91, 13.918, 30.0])
+    >>> round_cuts(np.array([7.996, 13.914]), times), round_cuts(np.array([9.97]), np.array([9.98]))
+    (array([ 8., 14.]), array([9.9]))
+    """
+    rounded = np.unique([float(f"{cut:.{CHOSEN_DIGITS}g}") for cut in cuts])
+    before = interval_of(event_times, rounded)
+    counts = np.bincount(before, minlength=rounded.size + 1)
+    behind = counts.cumsum()[:-1]
+    fresh = np.diff(behind, prepend=0) > 0
+    kept = rounded[fresh & (behind < event_times.size)]
+    if kept.size:
+        return np.asarray(kept)
+    step = 10.0 ** (math.floor(math.log10(cuts[-1])) - CHOSEN_DIGITS + 1)
+    return np.array([round(math.floor(cuts[-1] / step) * step, 10)])
 
 
 def snap_to(time: float, times: Floats) -> float:

@@ -51,8 +51,8 @@ def survival(
         landmark to the end of follow-up, of the endpoint whose follow-up ends first.
     landmark
         Time at which patients are event-free. By default the question's landmark; without one
-        the median time at which the eligible patients came under observation (0 when all do at
-        the origin).
+        the median time at which the eligible patients came under observation, rounded up to two
+        digits (0 when all do at the origin).
     population
         Whose covariates the curves are averaged over: by default those of the eligible patients
         at risk at the landmark; a `Cohort` (all its patients, such as those of a target trial);

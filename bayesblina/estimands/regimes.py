@@ -11,7 +11,7 @@ import numpy as np
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, nearest
-from bayesblina.core.intervals import TIE_TOLERANCE, snap_to
+from bayesblina.core.intervals import TIE_TOLERANCE, round_up, snap_to
 from bayesblina.person_time.follow_up import Episodes
 from bayesblina.person_time.question import Question
 
@@ -138,7 +138,8 @@ class Observation:
     """When patients were under observation, and when states were first seen.
 
     `first`, `last`: bounds of time at risk, by endpoint.
-    `median`: median time at which patients came under observation, endpoints together.
+    `median`: median time at which patients came under observation, endpoints together, rounded up
+    to two digits: it is shown as the landmark of curves, and nobody's own time.
     `times`: all bounds of single patients' time at risk, where they are known; a landmark that
     differs from one by noise is that one.
     `anybody`: says whether anybody is at risk for an endpoint at a time.
@@ -192,7 +193,7 @@ def observation_of(
     return Observation(
         first={name: float(np.nanmin(times)) for name, times in begin.items()},
         last={name: float(np.nanmax(times)) for name, times in end.items()},
-        median=float(np.nanmedian(everybody)),
+        median=round_up(float(np.nanmedian(everybody))),
         times=np.concatenate([everybody, *end.values()]),
         anybody=anybody,
         earliest=earliest,
@@ -237,7 +238,7 @@ def require_curves(
     """Refuse curves that the data cannot give, before anything is sampled or computed.
 
     `landmark`: time at which patients are event-free. By default the question's landmark; without
-    one the median time at which the eligible patients came under observation.
+    one the median time at which the eligible patients came under observation, rounded up.
     """
     if landmark is None:
         landmark = question.landmark

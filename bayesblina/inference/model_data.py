@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
-from bayesblina.core.intervals import default_cuts
+from bayesblina.core.intervals import default_cuts, round_cuts
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.parts import (
     Free,
@@ -166,7 +166,7 @@ def power_weights(definition: ModelDefinition, cohort: Cohort, weights: ArrayLik
 def _phase_cuts(cohort: Cohort | CohortScan, question: Question) -> Floats:
     """Choose when the exposed phase's effect may change: quantiles of time since entry at events.
 
-    At least the median.
+    At least the median. Rounded to two digits: pieces are named for them.
     """
     if not isinstance(cohort, Cohort):
         raise SpecError(
@@ -190,6 +190,6 @@ def _phase_cuts(cohort: Cohort | CohortScan, question: Question) -> Floats:
             "entering it. Take a model with a constant effect, or give phase_cuts."
         )
     cuts = default_cuts(times, endpoints=len(episodes))
-    if cuts.size:
-        return cuts
-    return np.asarray(np.quantile(times, [0.5], method="inverted_cdf"))
+    if not cuts.size:
+        cuts = np.quantile(times, [0.5], method="inverted_cdf")
+    return round_cuts(cuts, times)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.core.errors import SpecError
+from bayesblina.core.intervals import round_up
 from bayesblina.patients.declarations import RESERVED_PHASES
 from bayesblina.patients.readers.columns import DECIMAL, MOST_LEVELS
 from bayesblina.patients.readers.sources import load_table
@@ -203,7 +203,7 @@ def _find_phases(guess: _Guess, times: list[str], taken: set[str], numbers: Numb
     # A phase that starts later, in those who have both, comes later.
     guess.phases.sort(key=lambda name: np.nanmedian(numbers[name]))
     if guess.phases:
-        guess.start = _round_up(float(np.nanmedian(numbers[guess.phases[-1]])))
+        guess.start = round_up(float(np.nanmedian(numbers[guess.phases[-1]])))
 
 
 def _find_covariates(
@@ -283,14 +283,6 @@ def _are_dates(series: pd.Series) -> bool:
         return True
     text = series.astype("string").str.strip().fillna("")
     return bool((text.str.fullmatch(DATE) | (text == "")).all() and (text != "").any())
-
-
-def _round_up(value: float) -> float:
-    """Round up to two digits: not before the time itself."""
-    if value <= 0:
-        return 0.0
-    step = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return round(math.ceil(value / step - 1e-9) * step, 10)
 
 
 def _is_unique(series: pd.Series) -> bool:

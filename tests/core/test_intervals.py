@@ -20,6 +20,8 @@ from bayesblina.core.intervals import (
     number_of_intervals,
     person_time_by_group,
     person_time_by_interval,
+    round_cuts,
+    round_up,
     snap,
     snap_to,
     split,
@@ -402,3 +404,24 @@ def test_person_time_from_sums_at_the_ends_of_episodes() -> None:
     noise = partial + np.array([[[[0.0, 0.0], [0.0, 0.0], [1e-16, 0.0]]]])
     none = person_time_by_interval(noise, passed, np.array([[[1, 0, -1, 0]]]), cuts)
     assert none[0, 0].tolist() == [[1.0, 3.0], [3.0, 8.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [(0.0, 0.0), (7.996, 8.0), (8.0, 8.0), (8.0 + 1e-11, 8.0), (101.0, 110.0), (0.0123, 0.013)],
+)
+def test_times_chosen_from_patients_are_rounded_up(time: float, expected: float) -> None:
+    assert round_up(time) == pytest.approx(expected, rel=1e-12)
+
+
+def test_cuts_chosen_from_patients_are_rounded() -> None:
+    """By hand: each part keeps events, and no cut has more than two digits."""
+    times = np.array([2.113, 7.994, 7.998, 13.91, 13.918, 30.0])
+    assert round_cuts(np.array([7.996, 13.914]), times).tolist() == [8.0, 14.0]
+    # 14.06 and 14.1 are 14 both; nothing happens between 7.6 and 7.9; 31 is after all events.
+    assert round_cuts(np.array([14.06, 14.1]), times).tolist() == [14.0]
+    assert round_cuts(np.array([7.61, 7.92]), times).tolist() == [7.6]
+    assert round_cuts(np.array([7.61, 30.9]), times).tolist() == [7.6]
+    # 10 would have no event after it, or none before: there is time on both sides of 9.9 and 10.
+    assert round_cuts(np.array([9.975]), np.array([9.97, 9.98])).tolist() == [9.9]
+    assert round_cuts(np.array([10.15]), np.array([10.1, 10.2])).tolist() == [10.0]

@@ -46,3 +46,12 @@ def test_external_patients_count_their_share() -> None:
     np.testing.assert_array_equal(twice.people["weight"].values, 2.0 * counted)
     with pytest.raises(SpecError, match="needs a categorical covariate that tells external"):
         person_time_for(bb.load_model("power_prior"), cohort, QUESTION)
+
+
+def test_cuts_since_entry_are_nobodys_own_time() -> None:
+    """They name the pieces: two digits of a time between two patients' own are left."""
+    table = person_time_for(
+        bb.load_model("since_entry"), cohort_of(1, covariates=[]), QUESTION
+    ).table
+    cuts = table["since"].values[table["role"].values == "exposed"][1:]
+    assert cuts.tolist() == [float(f"{cut:.2g}") for cut in cuts]

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 import bayesblina as bb
 from bayesblina import cli
 from bayesblina.core.errors import DataError, SpecError
-from bayesblina.patients.drafting import CENSORED, NO_TIME, _round_up, _says, draft_study
+from bayesblina.core.intervals import round_up
+from bayesblina.patients.drafting import CENSORED, NO_TIME, _says, draft_study
 from bayesblina.studies.simulate import blinatumomab_table
 from bayesblina.studies.study_file import read_study
 
@@ -317,7 +318,7 @@ def test_curves_start_when_half_had_started(tmp_path: Path) -> None:
     drafted = draft(patients(m_start=[5.03, 6.0, None, None]), tmp_path)
     assert drafted["curves"] == {"landmark": 5.6, "starts": [5.6]}
     for value, expected in ((0.0, 0.0), (26.0, 26.0), (123.0, 130.0), (0.0123, 0.013)):
-        assert _round_up(value) == pytest.approx(expected)
+        assert round_up(value) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

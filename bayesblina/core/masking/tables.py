@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -267,23 +267,25 @@ def mask_borrowing(table: pd.DataFrame, masked: Masked) -> pd.DataFrame:
     return shown[~left_out].reset_index(drop=True)
 
 
-def by_kind(diagnostics: pd.DataFrame, many: Callable[[str], bool]) -> pd.DataFrame:
-    """Join parameters of which there is one for each patient or site: the worst of them.
+def join_rows(diagnostics: pd.DataFrame, names: pd.Series) -> pd.DataFrame:
+    """Join rows of diagnostics: the worst of those that are given one name.
 
-    The table; single parameters of such kinds, which may bear the names of patients, are one row.
+    The table; joined rows have no value of their own.
+
+    `names`, shape (row,): what rows are to be called; those that keep their name stay.
     """
-    kinds = diagnostics["name"].astype(str).str.partition("[")[0]
-    joined = (diagnostics["kind"] == "parameter") & kinds.map(many).astype(bool)
-    parts = [diagnostics[~joined]]
-    for kind, rows in diagnostics[joined].groupby(kinds[joined], sort=False):
-        worst = rows.iloc[[0]].assign(name=kind, r_hat=rows["r_hat"].max())
-        for name in ("ess_bulk", "ess_tail"):
-            worst[name] = rows[name].min()
+    renamed = diagnostics["name"].astype(str) != names
+    kept = [diagnostics[~renamed]]
+    for (_, name), rows in diagnostics[renamed].groupby([diagnostics["kind"], names], sort=False):
+        # The first that was not passed, or the first.
+        first = rows["passed"].astype(str).ne("True").idxmax()
+        worst = rows.loc[[first]].assign(name=str(name), value=np.nan, r_hat=rows["r_hat"].max())
+        for column in ("ess_bulk", "ess_tail"):
+            worst[column] = rows[column].min()
         if "pareto_k" in rows:
             worst["pareto_k"] = rows["pareto_k"].max()
-        parts.append(worst)
-    joined_table: pd.DataFrame = pd.concat(parts, ignore_index=True)
-    return joined_table
+        kept.append(worst)
+    return pd.concat(kept).sort_index().reset_index(drop=True)
 
 
 def read_observed(rows: pd.DataFrame, times: Floats, *, minimum: int) -> tuple[Floats, Floats]:

@@ -14,9 +14,9 @@ from bayesblina.core.masking.tables import (
     OBSERVED_DECIMALS,
     RATIO_DIGITS,
     TIMES,
-    by_kind,
     coarse_times,
     digits,
+    join_rows,
     mask_at_risk,
     mask_borrowing,
     mask_ladder,
@@ -27,6 +27,7 @@ from bayesblina.core.masking.tables import (
 )
 from bayesblina.core.tables.marks import OWN
 from bayesblina.hazards.parts import Free
+from bayesblina.inference.baseline_gate import RATIO, worst
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.report.flow import Flow, account
 from bayesblina.output.report.joining import joined_events
@@ -35,6 +36,8 @@ from bayesblina.studies.what_if.reading import Sensitivity
 
 # Tables that hold no estimate; the account and adverse events are masked count by count.
 COUNTS = ("diagnostics", "patient_flow", "safety", "at_risk")
+# Dimensions of parameters whose length follows from numbers of patients, sites, or events.
+MANY = frozenset({"group", "interval", "component", "piece", "phase_component"})
 # Digits of curves that jump at event times.
 COARSE_DIGITS = 2
 FEW = (
@@ -73,18 +76,11 @@ class Shown:
 
     @property
     def gate(self) -> pd.DataFrame:
-        """The baseline gate: of parts of an effect (levels, intervals, other phases) no numbers.
-
-        The standard deviation of a log hazard ratio tells the events behind it, and those of a
-        part are in no account that could say that they are few.
-        """
+        """The baseline gate, without what would tell a small count."""
         fit = self.whole.fit
-        table = fit.gate.table[~fit.gate.table["endpoint"].isin(self.withheld)]
         if self.minimum <= 1:
-            return table
-        numbers = table.select_dtypes("float").columns
-        of_parts = table["effect"] != fit.question.exposed
-        return table.assign(**{str(name): table[name].mask(of_parts) for name in numbers})
+            return fit.gate.table
+        return _gate(fit, self.withheld)
 
     def words(self, text: str) -> str:
         """Take small counts out of a text."""
@@ -106,6 +102,8 @@ def without_few(results: Results, *, minimum: int) -> Shown:
     """
     exposed, fit = results.fit.question.exposed, results.fit
     at_risk, whole = results.tables.get("at_risk"), results.tables
+    if minimum > 1 and "patient_flow" in whole:
+        whole = {**whole, "patient_flow": _by_phase(whole["patient_flow"], fit)}
     flow = (
         account(whole["patient_flow"], exposed=exposed, minimum=minimum, at_risk=at_risk)
         if "patient_flow" in whole
@@ -152,7 +150,11 @@ def without_few(results: Results, *, minimum: int) -> Shown:
     withheld = tuple(sorted(few & (own | set(whole["survival"]["endpoint"]))))
     tables |= _counted(whole, tables, flow, masking, withheld)
     tables |= _observed(whole, tables, masking)
-    tables["diagnostics"] = by_kind(tables["diagnostics"], lambda kind: _many(fit, kind))
+    tables["diagnostics"] = join_rows(
+        tables["diagnostics"], joined_names(fit, tables["diagnostics"])
+    )
+    if "prior_predictive" in tables:
+        tables["prior_predictive"] = _named_for_phases(tables["prior_predictive"], fit)
     if "predictive" in tables:
         tables["predictive"] = _by_joined_interval(
             results, tables["predictive"], masking, landmarks
@@ -183,9 +185,100 @@ def _masked(flow: Flow | None, minimum: int) -> Masked:
     return (flow.found if flow else _nothing(minimum)).masked
 
 
-def _many(fit: Fit, kind: str) -> bool:
-    """Whether there is a parameter of this kind for each patient or site."""
-    return kind in fit.posterior and "group" in fit.posterior[kind].dims
+def _gate(fit: Fit, withheld: Collection[str]) -> pd.DataFrame:
+    """Take the baseline gate without withheld endpoints, and without numbers of parts of an effect.
+
+    The standard deviation of a log hazard ratio tells the events behind it, and those of a part
+    (levels, intervals, other phases) are in no account that could say that they are few. Of
+    intervals and of pieces there is one row, the worst: how many there are follows from the events.
+    """
+    table = fit.gate.table[~fit.gate.table["endpoint"].isin(withheld)]
+    numbers = table.select_dtypes("float").columns
+    of_parts = table["effect"] != fit.question.exposed
+    table = table.assign(**{str(name): table[name].mask(of_parts) for name in numbers})
+    parts = _parts_of(fit)
+    names = table["effect"].map(lambda effect: parts.get(effect, effect))
+    kept = [
+        rows
+        if name == rows["effect"].iloc[0]
+        else rows[rows["state"] == worst(rows["state"])].iloc[[0]].assign(effect=str(name))
+        for (_, name), rows in table.groupby(["endpoint", names], sort=False)
+    ]
+    return pd.concat(kept, ignore_index=True) if kept else table
+
+
+def _parts_of(fit: Fit) -> dict[str, str]:
+    """Name together the parts of an effect of which there are as many as events allow."""
+    return {
+        f"{dim} {part}": f"{dim}s, the worst"
+        for dim in ("interval", "piece")
+        if f"{RATIO}_by_{dim}" in fit.posterior
+        for part in fit.posterior[dim].values
+    }
+
+
+def joined_names(fit: Fit, diagnostics: pd.DataFrame) -> pd.Series:
+    """Name rows of diagnostics of which the number, or the names, would tell counts or patients.
+
+    Rows with one name are one row of a masked table.
+    """
+    ends = {f", {part}": f", {name}" for part, name in _parts_of(fit).items()}
+
+    def named(kind: str, name: str) -> str:
+        if kind == "parameter":
+            variable = name.partition("[")[0]
+            return variable if _many(fit, variable) else name
+        end = next((end for end in ends if name.endswith(end)), None)
+        return name if kind != "baseline" or end is None else name.removesuffix(end) + ends[end]
+
+    rows = zip(diagnostics["kind"], diagnostics["name"], strict=True)
+    return pd.Series([named(str(kind), str(name)) for kind, name in rows], index=diagnostics.index)
+
+
+def _many(fit: Fit, variable: str) -> bool:
+    """Whether how many parameters of a kind there are follows from patients, sites or events."""
+    return variable in fit.posterior and not MANY.isdisjoint(fit.posterior[variable].dims)
+
+
+def _pieces_of(fit: Fit) -> dict[str, str]:
+    """Phases by the names of their pieces, if the exposed phase is cut into any."""
+    table = fit.person_time.table
+    pairs = zip(table["phase"].values.tolist(), table["treatment"].values.tolist(), strict=True)
+    return {piece: phase for piece, phase in pairs if piece != phase}
+
+
+def _by_phase(flow: pd.DataFrame, fit: Fit) -> pd.DataFrame:
+    """Join the pieces of a phase in an account: how many there are follows from its events.
+
+    Of patients in an engine pieces are asked for by name, and stay.
+    """
+    pieces, person_time = _pieces_of(fit), fit.person_time
+    if not pieces or not person_time.complete:
+        return flow
+    episodes, phases = person_time.episodes, person_time.table["phase"].values
+    inside = np.isin(phases[episodes["phase"].values], list(pieces))
+    of_pieces = (flow["step"] == "in phase") & flow["phase"].isin(pieces)
+    kept = [flow[~of_pieces]]
+    for endpoint, rows in flow[of_pieces].groupby("endpoint", sort=False):
+        own = episodes["endpoint"].values == person_time.endpoints.index(str(endpoint))
+        kept.append(
+            rows.iloc[[0]].assign(
+                phase=rows["phase"].map(pieces).iloc[0],
+                # Most were in several pieces.
+                patients=np.unique(episodes["patient"].values[own & inside]).size,
+                events=rows["events"].sum(),
+                person_time=rows["person_time"].sum(),
+            )
+        )
+    return pd.concat(kept).sort_index().reset_index(drop=True)
+
+
+def _named_for_phases(table: pd.DataFrame, fit: Fit) -> pd.DataFrame:
+    """Name what a prior says of a piece, which is that just after its start, for its phase."""
+    quantities = table["quantity"].astype(str)
+    for piece, phase in _pieces_of(fit).items():
+        quantities = quantities.str.replace(f", {piece}", f", {phase}", regex=False)
+    return table.assign(quantity=quantities)
 
 
 def _landmarks(tables: Mapping[str, pd.DataFrame]) -> frozenset[float]:

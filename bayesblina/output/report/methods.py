@@ -152,10 +152,13 @@ CHECKS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
 )
 
 
-def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
+def paragraphs(
+    fit: Fit, *, shown: Sequence[str], unit: str, coarse: bool = False
+) -> list[Paragraph]:
     """Write the methods of a fit.
 
     `shown`: names of the tables of results that are there: only what was done is described.
+    `coarse`: whether sentences leave out counts: there are as many intervals as events allow.
     """
     definition = fit.definition
     covariates = ", ".join(fit.design.term_names)
@@ -173,7 +176,11 @@ def paragraphs(fit: Fit, *, shown: Sequence[str], unit: str) -> list[Paragraph]:
     scaled = "prior_sensitivity" in shown
     methods = [
         _comparison(fit),
-        _model(definition, f"{adjusted}{together}", intervals=len(fit.person_time.cuts) + 1),
+        _model(
+            definition,
+            f"{adjusted}{together}",
+            intervals=None if coarse else len(fit.person_time.cuts) + 1,
+        ),
         Paragraph(
             text="Priors are stated through the interval that holds their mass; they are listed "
             "with the formulas below. "
@@ -229,7 +236,7 @@ def _checks(shown: Sequence[str]) -> list[Paragraph]:
     return [Paragraph(text=text, cites=tuple(key for _, cites in done for key in cites))]
 
 
-def _model(definition: ModelDefinition, more: str, *, intervals: int) -> Paragraph:
+def _model(definition: ModelDefinition, more: str, *, intervals: int | None) -> Paragraph:
     """Describe the model."""
     what = f"Model: {definition.title}. {' '.join(definition.description.split())}"
     if isinstance(definition.baseline, Free):
@@ -237,8 +244,9 @@ def _model(definition: ModelDefinition, more: str, *, intervals: int) -> Paragra
             text=f"{what} {more}The likelihood is Breslow's partial likelihood.",
             cites=("jumps",),
         )
+    pieces = "intervals" if intervals is None else f"{intervals} intervals"
     return Paragraph(
-        text=f"{what} Hazards are constant within {intervals} intervals of follow-up. {more}"
+        text=f"{what} Hazards are constant within {pieces} of follow-up. {more}"
         "The likelihood rests on events and person-time by interval, phase and covariate pattern.",
         cites=("piecewise",),
     )

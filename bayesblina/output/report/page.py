@@ -231,7 +231,7 @@ def _account(left: Shown) -> Row:
     """Gather how it was done, adverse events, and where it came from."""
     results, fit = left.results, left.results.fit
     shown = [*results.tables, *(["thresholds"] if len(_thresholds(results)) > 1 else [])]
-    methods = paragraphs(fit, shown=shown, unit=fit.person_time.unit)
+    methods = paragraphs(fit, shown=shown, unit=fit.person_time.unit, coarse=left.coarse)
     return {
         "safety": safety(results),
         "methods": methods,

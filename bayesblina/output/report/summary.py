@@ -151,9 +151,10 @@ def _account(left: Shown) -> str:
 def _baseline(left: Shown) -> tuple[str, ...]:
     """Word the gate of the baseline, without the endpoints that are withheld."""
     fit, shown = left.results.fit, left.gate
-    marked = shown["state"].isin(["failed", "told"])
+    told, own = ("failed", "told"), fit.gate.table
+    marked = shown["state"].isin(told)
     # Words have numbers of what is marked.
-    if not left.withheld and shown[marked].equals(fit.gate.table[marked]):
+    if not left.withheld and shown[marked].equals(own[own["state"].isin(told)]):
         return (left.words(fit.gate.words()),)
     named = shown[marked | (shown["effect"] == fit.question.exposed)]
     return tuple(_state_of(row) for row in named.to_dict("records"))

@@ -17,6 +17,7 @@ from bayesblina.core.intervals import (
     entry_ranks,
     event_ranks,
     number_of_intervals,
+    round_up,
 )
 from bayesblina.patients.cohort import Cohort, Covariate
 from bayesblina.patients.outcomes import Outcome
@@ -114,7 +115,7 @@ def tabulate_scan(
 
 
 def _median_and_cuts(blocks: Blocks, seen: Survey, cuts: Floats | None) -> tuple[float, Floats]:
-    """Find the median of the times at which time at risk begins, and the default cuts."""
+    """Find when time at risk begins, the median rounded up as a landmark, and the default cuts."""
     ranks = {} if cuts is not None else _ranks_of_cuts(seen)
     begins = int(seen.bins[BEGIN].sum())
     of_cuts = ranks.get(BEGIN, np.empty(0, dtype=np.int64))
@@ -123,7 +124,7 @@ def _median_and_cuts(blocks: Blocks, seen: Survey, cuts: Floats | None) -> tuple
     middle = np.array([(begins - 1) // 2, begins // 2])
     ranks[BEGIN] = np.append(of_cuts, middle)
     times = order_statistics(blocks, seen, ranks)
-    median = float(times[BEGIN][0, of_cuts.size :].mean())
+    median = round_up(float(times[BEGIN][0, of_cuts.size :].mean()))
     if cuts is None:
         cuts = _cuts_at(times, of_cuts.size) if EVENT in times else np.empty(0)
     return median, cuts

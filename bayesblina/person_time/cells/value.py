@@ -48,7 +48,7 @@ class PersonTime:
         Gives what is known of single patients.
     risk_sets : xarray.Dataset, optional
         Where only sums are known: ``at_risk`` over (endpoint, landmark, pattern), and over endpoint
-        ``median_begin``.
+        ``median_begin``, rounded up to two digits: the landmark of curves unless one is named.
     finer : xarray.Dataset, optional
         Where only sums are known: ``events`` and ``person_time`` as in the table, on intervals that
         are parts of the table's; ``interval_start`` and ``interval_stop``, which here is finite;

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.checks.replicates import replicated_events
+from bayesblina.core.masking import MASK
 from bayesblina.core.tables.numbers import probability
 from bayesblina.output.report import figures
 from bayesblina.output.report.answer import known
-from bayesblina.output.report.hiding import Shown
+from bayesblina.output.report.hiding import Shown, joined_names
 from bayesblina.output.report.joining import joined_events
 from bayesblina.output.report.results import Results
 from bayesblina.output.report.sections.rows import INTERVAL, endpoints_of, rows_of
@@ -70,7 +71,8 @@ def _events(left: Shown) -> list[Row]:
             rows = joined_events(replicated.sel(endpoint=endpoint), minimum=minimum)
         joined = (
             f"; neighbouring intervals are joined until each has {minimum} events"
-            if len(rows) < (computed["endpoint"] == endpoint).sum()
+            # Whether any are joined would tell how many there were.
+            if left.coarse or len(rows) < (computed["endpoint"] == endpoint).sum()
             else ""
         )
         figure = (
@@ -137,11 +139,13 @@ def parameters(left: Shown) -> list[Row]:
     table = left.whole.tables["diagnostics"]
     rows = table[table["kind"] == "parameter"]
     kinds = rows["name"].str.partition("[")[0]
+    names = joined_names(left.whole.fit, rows)
+    joined = set(names[names != rows["name"]]) if left.coarse else set()
     return [
         {
             "name": kind,
-            # One for each patient, perhaps.
-            "count": left.words(str(len(worst))) if len(worst) > 1 else "1",
+            # As many as there are patients, or events.
+            "count": MASK if kind in joined else left.words(str(len(worst))),
             # Independent draws have no chains to compare.
             "r_hat": f"{worst['r_hat'].max():.4f}" if worst["r_hat"].notna().any() else "",
             "bulk": f"{worst['ess_bulk'].min():.0f}",

@@ -18,7 +18,12 @@ from bayesblina.inference.fitting import Fit, weights_of
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.rules import DAYS_PER_UNIT
 
+__all__ = ["compare_with_published", "published"]
 SOURCE = "Blood Advances 2020;4(7):1518 (NCT02013167)"
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def published() -> pd.DataFrame:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bayesblina.core import tables
 from bayesblina.core.errors import SpecError
+from bayesblina.core.files import write_text
+from bayesblina.studies import simulate
 
 DEMO_MARK = "# The synthetic study of `bayesblina demo`; never patient data.\n"
 DEMO_FILES = ("patients.csv", "adverse_events.csv", "study.toml")
@@ -78,11 +81,7 @@ def require_own_demo(out: Path) -> None:
 
 def write_demo(folder: Path, *, seed: int) -> None:
     """Write the synthetic study: its patients, adverse events and study file."""
-    from bayesblina.core.csv_files import to_csv
-    from bayesblina.core.files import write_text
-    from bayesblina.studies.simulate import adverse_events, blinatumomab_cohort, blinatumomab_table
-
     write_text(folder / "study.toml", DEMO_MARK + DEMO_STUDY.format(seed=seed))
-    write_text(folder / "patients.csv", to_csv(blinatumomab_table(seed)))
-    events = adverse_events(blinatumomab_cohort(seed).cohort, seed=seed)
-    write_text(folder / "adverse_events.csv", to_csv(events))
+    write_text(folder / "patients.csv", tables.to_csv(simulate.blinatumomab_table(seed)))
+    events = simulate.adverse_events(simulate.blinatumomab_cohort(seed).cohort, seed=seed)
+    write_text(folder / "adverse_events.csv", tables.to_csv(events))

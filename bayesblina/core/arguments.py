@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Integral, Real
 from types import UnionType
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,19 @@ def require_kind(
     raise TypeError(f"{argument}: expected {' or '.join(names)}, got {type(value).__name__}{hint}.")
 
 
+def require_number(value: object, argument: str) -> float:
+    """Read one number.
+
+    >>> require_number("8", "landmark")
+    Traceback (most recent call last):
+    bayesblina.core.errors.SpecError: landmark must be a number, got '8'.
+    """
+    # Python counts true as 1; numpy's truth values are no numbers to it.
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise SpecError(f"{argument} must be a number, got {value!r}.")
+    return float(value)
+
+
 def require_numbers(values: object, argument: str) -> NDArray[np.float64]:
     """Read numbers, or an array of them."""
     import numpy as np
@@ -84,3 +97,15 @@ def require_seed(seed: object) -> None:
     else:
         got = repr(seed) if isinstance(seed, str | float | bool | None) else type(seed).__name__
     raise SpecError(f"seed must be a whole number from 0 to 2^63 - 1, got {got}.")
+
+
+def no_boolean(value: object) -> object:
+    """Refuse true and false where a number belongs: Python counts them as 1 and 0.
+
+    >>> no_boolean(True)
+    Traceback (most recent call last):
+    ValueError: expected a number, got true
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, got {str(value).lower()}")
+    return value

@@ -154,12 +154,14 @@ class PartialLikelihood:
         """Add what makes gradient and information at a point those of finer groups of times."""
         _, gradient, information = self.derivatives(point)
         _, exact, exact_information = finer.derivatives(point)
-        correction = Correction(
-            point=point,
-            gradient=exact - gradient,
-            information=exact_information - information,
+        return replace(
+            self,
+            correction=Correction(
+                point=point,
+                gradient=exact - gradient,
+                information=exact_information - information,
+            ),
         )
-        return replace(self, correction=correction)
 
 
 def _parts(draws: int, at_risk: Floats) -> Iterator[slice]:

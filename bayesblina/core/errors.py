@@ -9,7 +9,28 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+__all__ = [
+    "BayesblinaError",
+    "ConvergenceError",
+    "DataError",
+    "EstimandError",
+    "Problem",
+    "SpecError",
+    "StorageError",
+    "count_patients",
+    "listed",
+    "name_patients",
+    "nearest",
+    "shape_of",
+    "unknown_endpoint",
+    "unknown_phase",
+    "unquoted",
+]
 NAMED_PATIENTS = 10
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class BayesblinaError(Exception):

@@ -59,8 +59,7 @@ def time_after(x: Floats, y: Floats) -> Floats:
     if close.any():
         here = middle[close]
         # Derivatives of mean_survival: minus the means of u exp(-x u) and u^3 exp(-x u).
-        series = _moment(here, 1) + _moment(here, 3) * apart[close] ** 2 / 24.0
-        difference[close] = series
+        difference[close] = _moment(here, 1) + _moment(here, 3) * apart[close] ** 2 / 24.0
     return difference
 
 

@@ -30,6 +30,10 @@ JEFFREYS_INCIDENCE = (0.5, 0.5)
 JEFFREYS_RATE = (0.5, 0.0)
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def incidence(
     events: AdverseEvents,
     *,

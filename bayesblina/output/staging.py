@@ -26,7 +26,7 @@ def require_folder(out: Path) -> None:
     """Refuse a path that cannot be a folder of results."""
     for path in (out, *out.parents):
         if path.exists() and not path.is_dir():
-            raise SpecError(f"--out '{path}' is a file; expected a folder.")
+            raise SpecError(f"out (--out): '{path}' is a file; expected a folder.")
 
 
 @contextmanager

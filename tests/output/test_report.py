@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import bayesblina as bb
-from bayesblina.core.csv_files import read_csv
+from bayesblina.core.tables.csv_files import read_csv
 from bayesblina.core.tables.numbers import probability
 from bayesblina.output.report.hiding import without_few
 from bayesblina.output.report.page import SECTIONS, render

@@ -25,8 +25,7 @@ from bayesblina.core.tables.marks import (
     failed_in,
 )
 from bayesblina.core.tables.numbers import Kind
-from bayesblina.core.tables.publishing import publish, require_columns
-from bayesblina.core.tables.table import Table
+from bayesblina.core.tables.table import Table, publish, require_columns
 
 # Columns of the summaries that are no coordinates.
 STATISTICS = frozenset(
@@ -107,31 +106,35 @@ def estimates(
     labels = [
         str(name) for name in summary.columns if str(name) not in {*STATISTICS, *BESIDE, *below}
     ]
-    shown = summary[labels].copy()
-    what = " ".join(filter(None, [quantity or "estimate", f"({mass:.0%} interval)"]))
     rows = summary.to_dict("records")
-    shown[what] = [
-        " ".join(filter(None, [_estimate(row, kind, unit), _apart(row)])) for row in rows
-    ]
-    for name in (*below, "probability_reached", *(DIAGNOSTICS if diagnostics else ())):
-        if name in summary:
-            shown[name] = summary[name]
-    if "companion_median" in summary:
-        shown["companion"] = [_estimate(row, kind, unit, of="companion_") for row in rows]
-    for name in (BASELINE, "converged"):
-        if name in summary:
-            shown[name] = summary[name]
+    what = f"{quantity or 'estimate'} ({mass:.0%} interval)"
+    columns = {
+        what: [" ".join(filter(None, [_estimate(row, kind, unit), _apart(row)])) for row in rows],
+        **{name: summary.get(name) for name in (*below, "probability_reached")},
+        **{name: summary.get(name) for name in (DIAGNOSTICS if diagnostics else ())},
+        "companion": [_estimate(row, kind, unit, of="companion_") for row in rows]
+        if "companion_median" in summary
+        else None,
+        **{name: summary.get(name) for name in (BASELINE, "converged")},
+    }
+    shown = summary[labels].assign(
+        **{name: cells for name, cells in columns.items() if cells is not None}
+    )
     shown.attrs = {**summary.attrs}
     if EVENT_TIMES in failed_in(summary):
         shown.attrs[EVENT_TIMES] = FAILED
-    asked = {name: f"P({quantity or 'estimate'} < {name.removeprefix(_BELOW)})" for name in below}
-    names = {what: what, "probability_reached": "P(reached)", "companion": "without a baseline"}
+    names = {
+        what: what,
+        "probability_reached": "P(reached)",
+        "companion": "without a baseline",
+        **{name: f"P({quantity or 'estimate'} < {name.removeprefix(_BELOW)})" for name in below},
+    }
     horizon = summary.attrs.get("horizon")
     unreached = kind == "time" and np.isinf(summary[["median", "lower", "upper"]]).any(axis=None)
     made = publish(
         shown,
         title=title,
-        names={name: text for name, text in (names | asked).items() if name in shown},
+        names={name: text for name, text in names.items() if name in shown},
         kinds=dict.fromkeys(below, "probability"),
         unit=unit,
         synthetic=synthetic,
@@ -228,8 +231,8 @@ def bias_ladder(
         ).drop(columns=["masked", "patients", "events", *sides], errors="ignore")
     summary = table.rename(columns={"estimate": "median"})
     made = estimates(summary, kind="ratio", quantity="hazard ratio")
-    place = len(made.head) - 1
-    order = [0, 1, place, *range(2, place)]
+    last = len(made.head) - 1
+    order = [0, 1, last, *range(2, last)]
     marked = [
         LONG[name]
         for name, words in SHORT.items()
@@ -281,10 +284,10 @@ def scenarios(
         require_columns(table, ("events", "events_exposed"), "bayesblina.sensitivity")
         rest = table["events"] - table["events_exposed"]
         few = [
-            is_small(one, minimum) or is_small(other, minimum)
-            for one, other in zip(table["events_exposed"], rest, strict=True)
+            is_small(exposed, minimum) or is_small(other, minimum)
+            for exposed, other in zip(table["events_exposed"], rest, strict=True)
         ]
-        table = table.assign(reason=["masked" if one else "" for one in few])
+        table = table.assign(reason=["masked" if hidden else "" for hidden in few])
         good &= ~np.array(few, dtype=bool)
     rows = table.to_dict("records")
     shown = pd.DataFrame(

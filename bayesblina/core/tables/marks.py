@@ -8,8 +8,10 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from bayesblina.core.tables.table import BASELINE_MOVES, NOT_CONVERGED, VISITS
-
+SYNTHETIC = "Synthetic patients."
+NOT_CONVERGED = "NOT CONVERGED: do not use these numbers."
+BASELINE_MOVES = "THE BASELINE MOVES THE HAZARD RATIO: do not use these numbers."
+VISITS = "EVENT TIMES ARE THOSE OF VISITS: declare them, and do not use these numbers."
 CONVERGED, BASELINE, EVENT_TIMES = "converged", "baseline", "event_times"
 FAILED = "failed"
 # The last rungs of a ladder, whose prior, covariates and baseline tell no count to the unit.
@@ -50,9 +52,7 @@ def failed(values: Mapping[Any, Any]) -> tuple[str, ...]:
 
     Of ``"converged"``, ``"baseline"``, ``"event_times"``; those that are not there passed.
     """
-    gates = []
-    if not bool(values.get(CONVERGED, True)):
-        gates.append(CONVERGED)
+    gates = [] if bool(values.get(CONVERGED, True)) else [CONVERGED]
     gates += [name for name in (BASELINE, EVENT_TIMES) if str(values.get(name, "")) == FAILED]
     return tuple(gates)
 
@@ -61,15 +61,13 @@ def failed_in(source: pd.DataFrame | xr.Dataset) -> tuple[str, ...]:
     """Name the gates that any row of a table failed, or that its attributes say were failed."""
     gates = set(failed(source.attrs))
     for name in (BASELINE, EVENT_TIMES):
-        there = name in source if isinstance(source, pd.DataFrame) else name in source.coords
-        if there:
+        if name in (source if isinstance(source, pd.DataFrame) else source.coords):
             # What stands beside each number knows better than what stands beside all.
             gates.discard(name)
-            values = source[name].to_numpy().astype(str)
-            if (values == FAILED).any():
+            if (source[name].to_numpy().astype(str) == FAILED).any():
                 gates.add(name)
-    known = isinstance(source, pd.DataFrame) and CONVERGED in source
-    if known and not source[CONVERGED].astype(bool).all():
+    table_of_gates = isinstance(source, pd.DataFrame) and CONVERGED in source
+    if table_of_gates and not source[CONVERGED].astype(bool).all():
         gates.add(CONVERGED)
     return tuple(name for name in SHORT if name in gates)
 

@@ -115,8 +115,8 @@ def number(value: float) -> str:
     if math.isnan(value):
         return MISSING
     if math.isinf(value):
-        return _infinite(value)
-    if value == 0 or float(value).is_integer():
+        return "∞" if value > 0 else f"{MINUS}∞"
+    if float(value).is_integer():
         return _signed(f"{value:.0f}")
     # Rounding may add a digit: 9.999 has no two decimals but one.
     size = math.floor(math.log10(abs(float(f"{value:.{SIGNIFICANT - 1}e}"))))
@@ -149,10 +149,6 @@ def writer(kind: Kind, *, unit: str = "months") -> Callable[[float], str]:
     if kind not in known:
         raise SpecError(f"kind must be one of {', '.join(known)}, got {kind!r}.")
     return known[kind]
-
-
-def _infinite(value: float) -> str:
-    return "∞" if value > 0 else f"{MINUS}∞"
 
 
 def _signed(text: str) -> str:

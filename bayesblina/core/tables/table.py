@@ -1,22 +1,51 @@
-"""A table ready for print, and its formats: HTML, LaTeX, Markdown, Word."""
+"""A table ready for print, in HTML, LaTeX, Markdown and Word; any tidy table made one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from bayesblina.core.errors import SpecError
+import pandas as pd
+
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.escaping import html, isolated, latex, markdown, plain
 from bayesblina.core.files import write_bytes, write_text
+from bayesblina.core.tables import numbers
+from bayesblina.core.tables.marks import LONG, SYNTHETIC, failed_in
+from bayesblina.core.tables.numbers import Kind
 
-SYNTHETIC = "Synthetic patients."
-NOT_CONVERGED = "NOT CONVERGED: do not use these numbers."
-BASELINE_MOVES = "THE BASELINE MOVES THE HAZARD RATIO: do not use these numbers."
-VISITS = "EVENT TIMES ARE THOSE OF VISITS: declare them, and do not use these numbers."
 SUFFIXES = (".html", ".tex", ".md", ".docx")
+# How columns that hold numbers are written, wherever they stand.
+KINDS: Mapping[str, Kind] = {
+    "p_value": "probability",
+    "probability": "probability",
+    "probability_reached": "probability",
+    "share": "percent",
+    "odds_ratio": "ratio",
+}
+SHAPES: Mapping[str, str] = {"r_hat": ".3f", "ess_bulk": ".0f", "ess_tail": ".0f", "mcse": ".2g"}
+TITLES: Mapping[str, str] = {
+    "r_hat": "R-hat",
+    "ess_bulk": "bulk ESS",
+    "ess_tail": "tail ESS",
+    "mcse": "MCSE",
+    "sd": "SD",
+    "elpd": "ELPD",
+    "se": "SE",
+    "sampling_se": "SE of sampling",
+    "p_loo": "effective parameters",
+    "largest_pareto_k": "largest Pareto k",
+    "pareto_k_limit": "limit of Pareto k",
+    "share": "share, %",
+    "p_value": "p-value",
+}
+# Identifiers never go into print.
+IDENTIFIERS = frozenset({"patient", "patient_id", "usubjid", "subjid", "id"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +134,8 @@ class Table:
             lines.append(f"<tr>{''.join(cells)}</tr>")
         lines.append("</tbody>")
         if self.notes:
+            text = "<br>".join(map(isolated, self.notes))
             width = max(1, len(self.head))
-            text = "<br>".join(isolated(note) for note in self.notes)
             lines.append(f'<tfoot><tr><td colspan="{width}">{text}</td></tr></tfoot>')
         lines.append("</table>")
         return "\n".join(lines)
@@ -195,19 +224,20 @@ class Table:
         StorageError
             If the file cannot be written.
         """
-        suffix = Path(path).suffix.lower()
-        if suffix == ".docx":
-            write_bytes(path, self.to_docx())
-        elif suffix == ".html":
-            write_text(path, _page(self))
-        elif suffix == ".tex":
-            write_text(path, self.to_latex() + "\n")
-        elif suffix == ".md":
-            write_text(path, self.to_markdown() + "\n")
-        else:
-            raise SpecError(
-                f"Cannot tell the format of '{path}': its name must end with {', '.join(SUFFIXES)}."
-            )
+        match Path(path).suffix.lower():
+            case ".docx":
+                write_bytes(path, self.to_docx())
+            case ".html":
+                write_text(path, _page(self))
+            case ".tex":
+                write_text(path, self.to_latex() + "\n")
+            case ".md":
+                write_text(path, self.to_markdown() + "\n")
+            case _:
+                raise SpecError(
+                    f"Cannot tell the format of '{path}': its name must end with "
+                    f"{', '.join(SUFFIXES)}."
+                )
 
 
 def _aligned(numeric: bool) -> str:
@@ -237,3 +267,117 @@ def _page(table: Table) -> str:
         "tfoot td{font-size:85%;border-top:1px solid}\n"
         f"</style>\n</head>\n<body>\n{table.to_html()}\n</body>\n</html>\n"
     )
+
+
+def publish(
+    table: pd.DataFrame,
+    *,
+    title: str = "",
+    columns: Sequence[str] | None = None,
+    names: Mapping[str, str] | None = None,
+    kinds: Mapping[str, Kind] | None = None,
+    unit: str = "months",
+    notes: Sequence[str] = (),
+    synthetic: bool = False,
+) -> Table:
+    """Make any tidy table one for print.
+
+    Parameters
+    ----------
+    table
+        The tidy table. Its attributes ``synthetic`` and ``converged``, and a column ``converged``,
+        become notes where there is something to say.
+    title
+        Title.
+    columns
+        Columns to show, in this order; by default all but ``converged`` where all rows agree.
+    names
+        Titles in place of the columns' names.
+    kinds
+        What numbers of columns are, in place of the rules that the names imply.
+    unit
+        Unit of columns that are times.
+    notes
+        Further notes below the table.
+    synthetic
+        Whether the patients are simulated, where the table's attributes do not say so.
+
+    Returns
+    -------
+    Table
+        The table: counts as they stand, R-hat with three decimals, effective sample sizes as whole
+        numbers, Monte-Carlo errors with two significant digits, the rest by the rules of
+        `bayesblina.core.tables.numbers`.
+
+    Raises
+    ------
+    SpecError
+        If a column is not there, or holds identifiers of patients.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"model": ["primary"], "p_value": [0.0312]})
+    >>> publish(table).rows
+    (('primary', '0.031'),)
+    """
+    require_kind(table, pd.DataFrame, "table")
+    rules = {**KINDS, **(kinds or {})}
+    known = [str(name) for name in table.columns]
+    shown = known.copy() if columns is None else list(columns)
+    for name in (*shown, *(names or {}), *(kinds or {})):
+        if name not in known:
+            raise SpecError(f"No column '{name}'. {nearest(name, known)}")
+    for name in shown:
+        if name.lower() in IDENTIFIERS:
+            raise SpecError(
+                f"Column '{name}' may identify patients: choose columns= without it for print."
+            )
+    if columns is None and "converged" in shown and table["converged"].nunique() < 2:
+        shown.remove("converged")
+    return Table(
+        title=title,
+        head=tuple(
+            (names or {}).get(name) or TITLES.get(name) or name.replace("_", " ") for name in shown
+        ),
+        rows=tuple(
+            tuple(
+                _cell(cell, name, rules.get(name, "number"), unit)
+                for name, cell in zip(shown, row, strict=True)
+            )
+            for row in table[shown].itertuples(index=False, name=None)
+        ),
+        numeric=tuple(
+            pd.api.types.is_numeric_dtype(table[name])
+            and not pd.api.types.is_bool_dtype(table[name])
+            for name in shown
+        ),
+        notes=(
+            *notes,
+            *([SYNTHETIC] if synthetic or table.attrs.get("synthetic") else []),
+            *(LONG[name] for name in failed_in(table)),
+        ),
+    )
+
+
+def _cell(cell: Any, name: str, kind: Kind, unit: str) -> str:
+    """Write a cell of a column."""
+    if pd.isna(cell):
+        return numbers.MISSING
+    if pd.api.types.is_bool(cell):
+        return "yes" if cell else "no"
+    if not pd.api.types.is_number(cell):
+        return str(cell)
+    if name in SHAPES:
+        return f"{cell:{SHAPES[name]}}"
+    return numbers.writer(kind, unit=unit)(float(cell))
+
+
+def require_columns(table: pd.DataFrame, columns: Sequence[str], source: str) -> None:
+    """Refuse what is not the kind of table that a function prints."""
+    require_kind(table, pd.DataFrame, "table", made_by=source)
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise SpecError(
+            f"The table has no column '{missing[0]}'; expected what {source} gives, found columns "
+            f"{', '.join(map(str, table.columns)) or 'none'}."
+        )

@@ -265,7 +265,9 @@ def _restricted_means(
             gain = summary(contrast(means, regime, regimes[0]))
             parts.append(gain.assign(landmark=landmark, regime=regime.label, horizon=end))
     if not parts:
-        raise EstimandError("No regime enters the exposed phase: give [curves] starts.")
+        raise EstimandError(
+            "No regime enters the exposed phase: give starts (in a study file under [curves])."
+        )
     table = pd.concat(parts, ignore_index=True)
     leading = ["endpoint", "landmark", "regime", "horizon"]
     return table[[*leading, *(name for name in table.columns if name not in leading)]]

@@ -14,8 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from bayesblina.classical.comparison import Comparison, levels_of_patients
-from bayesblina.core.arguments import require_kind, require_number, require_seed
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import SpecError, require_kind, require_number, require_seed
 from bayesblina.core.intervals import snap, snap_to
 from bayesblina.core.product_limit import (
     bootstrap_band,

@@ -3,7 +3,7 @@
 Each command imports what it needs when it runs, so that help comes at once.
 """
 
-from bayesblina.cli.analysis import report, run, validate
+from bayesblina.cli.analysis import DEMO_STUDY, report, run, validate, write_demo
 from bayesblina.cli.application import (
     ANSWERED,
     BAD_INPUT,
@@ -15,7 +15,6 @@ from bayesblina.cli.application import (
     main,
 )
 from bayesblina.cli.definitions import models_app
-from bayesblina.cli.demo_study import DEMO_STUDY, write_demo
 from bayesblina.cli.studies import design, weigh
 
 __all__ = [

@@ -22,18 +22,76 @@ from bayesblina.cli.application import (
     reported,
     typed,
 )
-from bayesblina.cli.demo_study import require_own_demo, write_demo
-from bayesblina.core.arguments import LARGEST_SEED
-from bayesblina.core.errors import SpecError
+from bayesblina.core import tables
+from bayesblina.core.errors import LARGEST_SEED, SpecError
 from bayesblina.core.files import write_text
 from bayesblina.output.result_files import REPORT, SUMMARY, require_elsewhere
 from bayesblina.output.staging import require_folder, results_in
+from bayesblina.studies import simulate
 
 if TYPE_CHECKING:
     from bayesblina.inference.fitting import Fit
     from bayesblina.output.analysis import Analysis
     from bayesblina.output.report.hiding import Shown
 
+# The files of the demo: a synthetic study, never patient data.
+DEMO_MARK = "# The synthetic study of `bayesblina demo`; never patient data.\n"
+DEMO_FILES = ("patients.csv", "adverse_events.csv", "study.toml")
+DEMO_STUDY = """
+schema = 1
+title = "Synthetic study: maintenance after consolidation"
+
+[data]
+file = "patients.csv"
+patient = "patient_id"
+unit = "months"
+transplant = "transplant_month"
+covariates = {{ age_group = "categorical", prior_salvage = "categorical", \
+marrow_blasts = "continuous" }}
+synthetic = true
+
+[endpoints.os]
+time = "os_months"
+event = "died"
+recorded = "exact"
+
+[endpoints.rfs]
+time = "rfs_months"
+event = "relapse_or_death"
+entry = "remission_month"
+recorded = "exact"
+# Every death is an event of relapse-free survival too: whoever contradicts it is refused.
+includes = ["os"]
+
+[phases]
+consolidation = "consolidation_month"
+maintenance = "maintenance_month"
+
+[question]
+exposed = "maintenance"
+eligible_from = "consolidation"
+transplant = "censor"
+
+[model]
+name = "primary"
+
+[fit]
+seed = {seed}
+
+# Survival without maintenance and with maintenance from month 8 on, in those event-free then.
+[curves]
+landmark = 8.0
+starts = [8.0]
+# For the report, the same from other months on.
+landmarks = [12.0, 16.0]
+
+[adverse_events]
+file = "adverse_events.csv"
+patient = "patient_id"
+term = "term"
+start = "month"
+grade = "grade"
+"""
 # A version that was handed on is not taken back by a second one.
 LOWERED = (
     "The folder was masked at {own}, and this shows counts from {minimum} on: if that version was "
@@ -164,14 +222,13 @@ def report(
             progress=manner,
         )
         fit, target = left.results.fit, folder / REPORT if out is None else out
-        manner.say(f"Report: {target}")
-        for words in masking_in_words(left, staying(folder) if out is None else ()):
-            manner.say(words)
+        stays = staying(folder) if out is None else ()
+        manner.say(f"Report: {target}", *masking_in_words(left, stays))
         own = int(left.whole.record.get("minimum_count", 1))
         if left.minimum < own:
             manner.warn(LOWERED.format(own=own, minimum=left.minimum))
-        for words in failures_in_words(fit):
-            manner.warn(f"{words} The report says so beside every number.")
+        failures = failures_in_words(fit)
+        manner.warn(*(f"{words} The report says so beside every number." for words in failures))
         code = MARKED if fit.failed else ANSWERED
         manner.give(
             {
@@ -240,13 +297,13 @@ def validate(
         ]
         account = cohort.account(cuts=request.sampling["cuts"] or ())
         account += Account(lines=tuple(flow), unit=cohort.unit)
-        manner.say(f"{path} is valid.\n  patients: {cohort!r}")
-        for attribute, words in question.estimand().items():
-            manner.say(f"  {attribute}: {words}")
-        manner.say(f"  model: {model.name} ({model.title})\n\n{account!r}")
+        manner.say(
+            f"{path} is valid.\n  patients: {cohort!r}",
+            *(f"  {attribute}: {words}" for attribute, words in question.estimand().items()),
+            f"  model: {model.name} ({model.title})\n\n{account!r}",
+        )
         if safety is not None:
-            manner.say(f"\n  adverse events: {safety!r}\n")
-            manner.say(safety.account().to_string(index=False))
+            manner.say(f"\n  adverse events: {safety!r}\n", safety.account().to_string(index=False))
         lines = [
             {name: getattr(line, name) for name in ("step", "endpoint", "phase", "what")}
             | {"patients": line.size, "events": line.events, "person_time": line.person_time}
@@ -323,19 +380,16 @@ def _tell(analysis: Analysis, out: Path, manner: Manner, *, command: str) -> int
     fit, left = analysis.fit, analysis.shown
     rows = analysis.tables["hazard_ratios"].to_dict("records")
     sentences = [sentence(row, fit) for row in rows]
-    for words in sentences:
-        manner.say(words)
+    manner.say(*sentences)
     if left.withheld:
         manner.say(f"{', '.join(left.withheld)}: masked. {FEW}.")
     code = MARKED if fit.failed else ANSWERED
-    for words in failures_in_words(fit):
-        manner.warn(f"{words} The results in {out} are marked.")
+    manner.warn(*(f"{words} The results in {out} are marked." for words in failures_in_words(fit)))
     if (out / REPORT).is_file():
         manner.say(f"Report: {out / REPORT}")
-    manner.say(f"Results: {out / SUMMARY} and the files beside it.")
     stays = staying(out)
-    for words in masking_in_words(left, stays):
-        manner.say(words)
+    results = f"Results: {out / SUMMARY} and the files beside it."
+    manner.say(results, *masking_in_words(left, stays))
     manner.give(
         {
             "command": command,
@@ -373,8 +427,7 @@ def failures_in_words(fit: Fit) -> list[str]:
             "default ones; the answer without a baseline stands beside the other."
         )
     if fit.event_times is not None and not fit.event_times.passed:
-        failed = "; ".join(fit.event_times.messages)
-        words.append(f"EVENT TIMES ARE THOSE OF VISITS: {failed}.")
+        words.append(f"EVENT TIMES ARE THOSE OF VISITS: {'; '.join(fit.event_times.messages)}.")
     return words
 
 
@@ -386,8 +439,8 @@ def gates(left: Shown) -> dict[str, Any]:
     fit = left.whole.fit
     exact = fit.event_times
     # Shares of events, with their number, are counts.
-    found = [] if exact is None else event_times_in_words(fit, coarse=left.coarse)
-    told = found[: 0 if exact is None else len(exact.messages)]
+    words = [] if exact is None else event_times_in_words(fit, coarse=left.coarse)
+    told = words[: 0 if exact is None else len(exact.messages)]
     state = "not looked at" if exact is None else "passed" if exact.passed else "failed"
     return {
         "baseline": fit.gate.state,
@@ -395,3 +448,22 @@ def gates(left: Shown) -> dict[str, Any]:
         "event_times": state,
         "event_times_found": list(about_others(told, left.withheld)),
     }
+
+
+def require_own_demo(out: Path) -> None:
+    """Refuse to write over anybody's files."""
+    study = out / "study.toml"
+    ours = study.is_file() and study.read_text("utf-8", errors="replace").startswith(DEMO_MARK)
+    for name in DEMO_FILES:
+        if (out / name).exists() and not ours:
+            raise SpecError(
+                f"'{out / name}' exists and is not the demo's: give another folder with --out."
+            )
+
+
+def write_demo(folder: Path, *, seed: int) -> None:
+    """Write the synthetic study: its patients, adverse events and study file."""
+    write_text(folder / "study.toml", DEMO_MARK + DEMO_STUDY.format(seed=seed))
+    write_text(folder / "patients.csv", tables.to_csv(simulate.blinatumomab_table(seed)))
+    events = simulate.adverse_events(simulate.blinatumomab_cohort(seed).cohort, seed=seed)
+    write_text(folder / "adverse_events.csv", tables.to_csv(events))

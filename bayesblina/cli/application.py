@@ -17,8 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bayesblina.core.arguments import LARGEST_SEED
 from bayesblina.core.errors import (
+    LARGEST_SEED,
     BayesblinaError,
     ConvergenceError,
     DataError,
@@ -92,14 +92,16 @@ class Manner(Progress):
         """Whether bars may move on the terminal."""
         return not self.quiet and not self.json and sys.stdout.isatty()
 
-    def say(self, text: str) -> None:
+    def say(self, *texts: str) -> None:
         """Print for people, unless quiet or where the result is for a machine."""
         if not self.quiet and not self.json:
-            _speak(text)
+            for text in texts:
+                _speak(text)
 
-    def warn(self, text: str) -> None:
+    def warn(self, *texts: str) -> None:
         """Print on standard error, quiet or not."""
-        _speak(f"bayesblina: {text}", err=True)
+        for text in texts:
+            _speak(f"bayesblina: {text}", err=True)
 
     def give(self, result: Mapping[str, Any]) -> None:
         """Print a result for a machine, if one is asked for; numbers that are none become null."""
@@ -251,11 +253,10 @@ def _speakable(value: Any) -> Any:
 
 def typed(*parts: str | Path) -> str:
     """Word a command as it may be typed again, without the folders of this machine."""
-    words = (
+    return shlex.join(
         readable(part.name if part.is_absolute() else part) if isinstance(part, Path) else part
-        for part in parts
+        for part in ("bayesblina", *parts)
     )
-    return shlex.join(["bayesblina", *words])
 
 
 @app.callback()

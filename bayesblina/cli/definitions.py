@@ -13,14 +13,13 @@ from bayesblina.cli.application import (
     ANSWERED,
     Debug,
     Json,
-    Manner,
     Quiet,
     app,
     examples,
     reported,
 )
 from bayesblina.core import tables
-from bayesblina.core.arguments import LARGEST_SEED
+from bayesblina.core.errors import LARGEST_SEED
 from bayesblina.core.files import write_text
 from bayesblina.output import plots
 from bayesblina.output.figure_files import write_figure
@@ -38,8 +37,8 @@ app.add_typer(
 def _names(incomplete: str) -> list[str]:
     """Complete the name of a model without reading any."""
     names = (file.name for file in files("bayesblina.models").iterdir())
-    models = sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
-    return [name for name in models if name.startswith(incomplete)]
+    models = (name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+    return sorted(name for name in models if name.startswith(incomplete))
 
 
 Name = Annotated[
@@ -51,14 +50,38 @@ Name = Annotated[
 @models_app.callback(invoke_without_command=True)
 def _models(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        _list_models(context.find_root().obj or Manner())
+        models_list(context)
 
 
 @models_app.command("list", epilog=examples("bayesblina models list --json"))
 def models_list(context: typer.Context, as_json: Json = False) -> None:
     """List the models that ship with the package."""
     with reported(context, debug=False, quiet=False, as_json=as_json) as manner:
-        _list_models(manner)
+        from bayesblina.hazards.definition import load_model, model_names
+
+        # The default first.
+        models = {name: load_model(name) for name in ("primary", *sorted(model_names()))}
+        rows = [
+            ("name", "for", ""),
+            *((name, model.purpose, model.title) for name, model in models.items()),
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        manner.say(
+            *(
+                f"{name:{widths[0]}}  {purpose:{widths[1]}}  {title}".rstrip()
+                for name, purpose, title in rows
+            )
+        )
+        manner.give(
+            {
+                "command": "models list",
+                "exit_code": ANSWERED,
+                "models": {
+                    name: {"for": model.purpose, "title": model.title}
+                    for name, model in models.items()
+                },
+            }
+        )
 
 
 @models_app.command(
@@ -77,8 +100,7 @@ def models_show(
 
         definition = load_model(name)
         shipped = files("bayesblina.models").joinpath(f"{name}.toml")
-        source = Path(name) if Path(name).suffix == ".toml" else shipped
-        text = source.read_text(encoding="utf-8")
+        text = (Path(name) if Path(name).suffix == ".toml" else shipped).read_text("utf-8")
         formulas = mathematics(definition)
         # Comments, so that the whole stays a model file.
         comments = [f"# {line}".rstrip() for line in formulas.splitlines()]
@@ -162,27 +184,3 @@ def models_prior(
                 "out": out,
             }
         )
-
-
-def _list_models(manner: Manner) -> None:
-    from bayesblina.hazards.definition import load_model, model_names
-
-    # The default first.
-    names = sorted(model_names(), key=lambda name: (name != "primary", name))
-    models = {name: load_model(name) for name in names}
-    rows = [
-        ("name", "for", ""),
-        *((name, model.purpose, model.title) for name, model in models.items()),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    for name, purpose, title in rows:
-        manner.say(f"{name:{widths[0]}}  {purpose:{widths[1]}}  {title}".rstrip())
-    manner.give(
-        {
-            "command": "models list",
-            "exit_code": ANSWERED,
-            "models": {
-                name: {"for": model.purpose, "title": model.title} for name, model in models.items()
-            },
-        }
-    )

@@ -21,8 +21,7 @@ from bayesblina.cli.application import (
     reported,
 )
 from bayesblina.core import tables
-from bayesblina.core.arguments import LARGEST_SEED
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import LARGEST_SEED, SpecError
 from bayesblina.core.files import write_text
 from bayesblina.output import plots
 from bayesblina.output.figure_files import file_name, require_file_names, write_figure
@@ -114,16 +113,17 @@ def _sensitivity(study: Study, out: Path, manner: Manner, how: dict[str, Any]) -
     from bayesblina.studies.what_if import sensitivity as run_all
     from bayesblina.studies.what_if.layout import BASE_LABEL
 
-    asked, asked_for = study.content.fit, study.content.sensitivity
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed} of {task.total}"),
-        TimeRemainingColumn(),
-    )
+    asked, varied = study.content.fit, study.content.sensitivity
     with (
         manner.stage("scenarios", bar=True),
-        Progress(*columns, transient=True, disable=not manner.bars) as bar,
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed} of {task.total}"),
+            TimeRemainingColumn(),
+            transient=True,
+            disable=not manner.bars,
+        ) as bar,
     ):
         task = bar.add_task("scenarios", total=len(what_if))
         scenarios = run_all(
@@ -133,23 +133,25 @@ def _sensitivity(study: Study, out: Path, manner: Manner, how: dict[str, Any]) -
             draws=asked.draws,
             tune=asked.tune,
             chains=asked.chains,
-            direction=None if asked_for is None else asked_for.direction,
+            direction=None if varied is None else varied.direction,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             **how,
         )
     with manner.stage("figures"):
         conclusions = _write_sensitivity(scenarios, out, manner)
-    for conclusion in conclusions:
-        manner.say(conclusion)
+    manner.say(*conclusions)
     complete = bool((scenarios.table["status"] == "converged").all())
     silent = scenarios.table[scenarios.table["status"] != "converged"].drop_duplicates("key")
-    for row in silent.to_dict("records"):
-        manner.warn(f"{row['scenario']}: {str(row['status']).upper()}: {row['reason']}")
+    manner.warn(
+        *(
+            f"{row['scenario']}: {str(row['status']).upper()}: {row['reason']}"
+            for row in silent.to_dict("records")
+        )
+    )
     manner.say(f"Results: {out / 'scenarios.csv'} and the files beside it.")
     if (out / "results.json").is_file():
         manner.say(f"To have them in the report: bayesblina report {out}")
-    for words in marked_scenarios(scenarios.table):
-        manner.warn(words)
+    manner.warn(*marked_scenarios(scenarios.table))
     # Scenarios that are marked stay; the base case is the answer.
     base = scenarios.table[scenarios.table["scenario"] == BASE_LABEL]
     code = ANSWERED if complete and not marked_scenarios(base) else MARKED
@@ -177,12 +179,11 @@ def _write_sensitivity(scenarios: Sensitivity, out: Path, manner: Manner) -> lis
             rows = scenarios.table[scenarios.table["endpoint"] == name]
             if not (rows["status"] == "converged").any():
                 continue
-            figure = plots.specification_curve(scenarios, name)
-            write_figure(figure, stage, f"specification_{file_name(name)}")
-            effects = scenarios.effects(name)
-            write_text(stage / f"effects_{file_name(name)}.csv", tables.to_csv(effects))
+            file, effects = file_name(name), scenarios.effects(name)
+            write_figure(plots.specification_curve(scenarios, name), stage, f"specification_{file}")
+            write_text(stage / f"effects_{file}.csv", tables.to_csv(effects))
             if len(effects):
-                write_figure(plots.tornado(scenarios, name), stage, f"tornado_{file_name(name)}")
+                write_figure(plots.tornado(scenarios, name), stage, f"tornado_{file}")
             conclusions.append(scenarios.conclusion(name))
     return conclusions
 

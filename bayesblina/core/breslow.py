@@ -147,8 +147,12 @@ class PartialLikelihood:
 
     def coarser(self, share: float) -> PartialLikelihood:
         """Group event times, to about a share of their number."""
-        blocks = (block.coarser(max(1, round(share * block.events.size))) for block in self.blocks)
-        return replace(self, blocks=tuple(blocks))
+        return replace(
+            self,
+            blocks=tuple(
+                block.coarser(max(1, round(share * block.events.size))) for block in self.blocks
+            ),
+        )
 
     def corrected(self, finer: PartialLikelihood, point: Floats) -> PartialLikelihood:
         """Add what makes gradient and information at a point those of finer groups of times."""

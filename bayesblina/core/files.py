@@ -41,9 +41,8 @@ def write_bytes(
         raise StorageError(f"Cannot write '{path}': there is no folder '{path.parent}'.")
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
     try:
-        mode = PRIVATE if private else COMMON
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(temporary, flags, mode), "wb") as file:
+        with os.fdopen(os.open(temporary, flags, PRIVATE if private else COMMON), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -88,15 +87,15 @@ def trouble_of(path: str | PathLike[str]) -> str | None:
 
 def read_whole(path: str | PathLike[str]) -> bytes:
     """Read a file whole; never wait for a pipe."""
-    trouble = trouble_of(path)
-    if trouble is not None:
+    if (trouble := trouble_of(path)) is not None:
         what = trouble if trouble == "no such file" else f"it is {trouble}"
         raise StorageError(f"Cannot read '{readable(path)}': {what}.")
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise StorageError(f"Cannot read '{readable(path)}': {reason}.") from None
+        raise StorageError(
+            f"Cannot read '{readable(path)}': {(error.strerror or str(error)).lower()}."
+        ) from None
 
 
 def read_toml(path: str | PathLike[str], *, what: str) -> dict[str, Any]:

@@ -140,8 +140,7 @@ def cuts_between(pairs: Floats, last: float) -> Floats:
     cuts = pairs.sum(axis=0) / 2.0
     cuts = np.unique(cuts[np.isfinite(cuts)])
     cuts = cuts[(cuts > 0.0) & (cuts * (1.0 + TIE_TOLERANCE) < last)]
-    fresh = np.diff(cuts, prepend=0.0) > 2.0 * TIE_TOLERANCE * cuts
-    return np.asarray(cuts[fresh])
+    return np.asarray(cuts[np.diff(cuts, prepend=0.0) > 2.0 * TIE_TOLERANCE * cuts])
 
 
 def snap(values: Sequence[Floats], *, tolerance: float = TIE_TOLERANCE) -> list[Floats]:
@@ -186,8 +185,8 @@ def interval_of(times: ArrayLike, cuts: Floats) -> Ints:
 
     So does one that lies after it by floating-point noise only.
     """
-    after = cuts * (1.0 + TIE_TOLERANCE)
-    return np.searchsorted(after, np.asarray(times, dtype=np.float64), side="left").astype(np.int64)
+    times = np.asarray(times, dtype=np.float64)
+    return np.searchsorted(cuts * (1.0 + TIE_TOLERANCE), times, side="left").astype(np.int64)
 
 
 def interval_from(times: ArrayLike, cuts: Floats) -> Ints:
@@ -195,10 +194,8 @@ def interval_from(times: ArrayLike, cuts: Floats) -> Ints:
 
     So does one that lies before it by floating-point noise only.
     """
-    before = cuts * (1.0 - TIE_TOLERANCE)
-    return np.searchsorted(before, np.asarray(times, dtype=np.float64), side="right").astype(
-        np.int64
-    )
+    times = np.asarray(times, dtype=np.float64)
+    return np.searchsorted(cuts * (1.0 - TIE_TOLERANCE), times, side="right").astype(np.int64)
 
 
 def person_time_by_group(

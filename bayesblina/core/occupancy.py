@@ -137,9 +137,9 @@ def probabilities(
     `relapsed`, shape (..., epoch, knot): alive after a relapse, by the treatment epoch in which it
     happened.
     """
-    shape, epochs = relapse.shape[:-1], death_after_relapse.shape[-2]
-    remission = np.empty((*shape, knots.size))
-    relapsed = np.zeros((*shape, epochs, knots.size))
+    shape, count = relapse.shape[:-1], knots.size
+    remission = np.empty((*shape, count))
+    relapsed = np.zeros((*shape, death_after_relapse.shape[-2], count))
     remission[..., 0] = 1.0
     for piece, width in enumerate(np.diff(knots)):
         remission[..., piece + 1], relapsed[..., piece + 1], _ = step(
@@ -171,11 +171,9 @@ def follow(
     treatment epoch in which the relapse happened.
     `epoch`, shape (piece,): treatment epoch of each piece.
     """
-    shape = relapse.shape[:-1]
-    count = knots.size
-    epochs = death_after_relapse.shape[-2]
+    shape, count = relapse.shape[:-1], knots.size
     remission = np.empty((*shape, count))
-    relapsed = np.zeros((*shape, epochs, count))
+    relapsed = np.zeros((*shape, death_after_relapse.shape[-2], count))
     dead = [np.zeros((*shape, count)) for _ in range(2)]
     times = [np.zeros((*shape, count)) for _ in range(2)]
     remission[..., 0] = 1.0

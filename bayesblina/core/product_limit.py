@@ -141,13 +141,12 @@ def _counted(
     time_of = np.searchsorted(times, stop[event])
     known = (time_of < times.size) & np.isin(stop[event], times)
     events = np.bincount(time_of[known], weight[event][known], minlength=times.size)
-    squares = weigh_at_risk(start, stop, weight**2, times)
     # The whole risk set may have the event: sums in another order.
     return _Steps(
         times=times,
         at_risk=sizes,
         events=np.where(np.isclose(events, sizes, rtol=1e-12), sizes, events),
-        effective=sizes**2 / squares,
+        effective=sizes**2 / weigh_at_risk(start, stop, weight**2, times),
     )
 
 
@@ -225,8 +224,7 @@ def bootstrap_band(
         def up_to(order: Ints, position: Ints, rows: NDArray[Any]) -> NDArray[Any]:
             """Add up the first rows in an order."""
             total = np.cumsum(rows[:, order], axis=1)
-            none = np.zeros((rows.shape[0], 1), dtype=rows.dtype)
-            return np.concatenate([none, total], axis=1)[:, position]
+            return np.pad(total, ((0, 0), (1, 0)))[:, position]
 
         at_risk = up_to(by_start, started, rows) - up_to(by_stop, stopped, rows)
         counted = np.maximum.accumulate(at_risk, axis=1) >= minimum
@@ -237,8 +235,9 @@ def bootstrap_band(
         events = np.diff(up_to(ends, last, rows), axis=1, prepend=0)
         share = np.divide(events, at_risk, out=np.zeros(events.shape), where=there)
         survival = np.cumprod(np.where(counted, 1.0 - np.minimum(share, 1.0), 1.0), axis=1)
-        from_one = np.concatenate([np.ones((count, 1)), survival], axis=1)
-        curves[first : first + count] = from_one[:, at]
+        curves[first : first + count] = np.pad(survival, ((0, 0), (1, 0)), constant_values=1.0)[
+            :, at
+        ]
     tail = (1.0 - mass) / 2.0
     lower, upper = np.quantile(curves, [tail, 1.0 - tail], axis=0)
     return lower, upper

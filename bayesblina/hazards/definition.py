@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from bayesblina.core.arguments import no_boolean, require_kind
-from bayesblina.core.errors import EstimandError, SpecError, nearest
+from bayesblina.core.errors import EstimandError, SpecError, nearest, no_boolean, require_kind
 from bayesblina.core.files import read_toml
 from bayesblina.hazards.parts import (
     Baseline,

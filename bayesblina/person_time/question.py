@@ -8,8 +8,13 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from bayesblina.core.arguments import require_kind, require_number
-from bayesblina.core.errors import SpecError, unknown_endpoint, unknown_phase
+from bayesblina.core.errors import (
+    SpecError,
+    require_kind,
+    require_number,
+    unknown_endpoint,
+    unknown_phase,
+)
 from bayesblina.patients.account import to_html
 
 ENTRY = "entry"

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 import bayesblina as bb
 from bayesblina import cli
 from bayesblina.classical.ladder import rungs
-from bayesblina.core.tables.csv_files import read_csv
-from bayesblina.core.tables.marks import BAYESIAN, COMPANION, beside, failed, failed_in
+from bayesblina.core.tables.numbers import BAYESIAN, COMPANION, beside, failed, failed_in
+from bayesblina.core.tables.table import read_csv
 from bayesblina.inference.baseline_gate import gate_of
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.sampler_settings import SamplerSettings, sampler_settings

@@ -18,8 +18,8 @@ from bayesblina.classical.rank_tests import mantel_byar
 from bayesblina.cli.analysis import gates
 from bayesblina.core.errors import StorageError
 from bayesblina.core.masking import MASK
-from bayesblina.core.tables.csv_files import to_csv
-from bayesblina.core.tables.marks import OWN
+from bayesblina.core.tables.numbers import OWN
+from bayesblina.core.tables.table import to_csv
 from bayesblina.output.report import folder as report_folder
 from bayesblina.output.report.answer import gate_rows
 from bayesblina.output.report.folder import write_files

@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import pandas as pd
 
-from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import require_kind
 from bayesblina.core.masking import MASK, Masked, mask_account
 from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.masking.tables import mask_loo, mask_safety
 from bayesblina.core.tables import numbers
-from bayesblina.core.tables.marks import BASELINE_MOVES, NOT_CONVERGED, SYNTHETIC
-from bayesblina.core.tables.numbers import MISSING, Kind
+from bayesblina.core.tables.numbers import BASELINE_MOVES, MISSING, NOT_CONVERGED, SYNTHETIC, Kind
 from bayesblina.core.tables.table import Table, publish, require_columns
 
 HEAD = (
@@ -243,8 +242,11 @@ def account(
     >>> account(found.table, unit=found.unit, synthetic=found.synthetic).notes
     ('Synthetic patients.',)
     """
-    needed = ("step", "endpoint", "phase", "what", "patients", "events", "person_time")
-    require_columns(table, needed, "Account.table")
+    require_columns(
+        table,
+        ("step", "endpoint", "phase", "what", "patients", "events", "person_time"),
+        "Account.table",
+    )
     require_minimum(minimum)
     masked = mask_account(table, minimum=minimum)
     shown = table.copy()
@@ -273,8 +275,9 @@ def account(
         columns=columns,
         names={name: f"person-{unit}" if name == "person_time" else name for name in columns},
     )
-    counts = tuple(name in ("patients", "events", "person_time") for name in columns)
-    return replace(made, numeric=counts)
+    return replace(
+        made, numeric=tuple(name in ("patients", "events", "person_time") for name in columns)
+    )
 
 
 def adverse_events(

@@ -13,7 +13,7 @@ from bayesblina.core.masking import is_small, mask_account
 from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.masking.tables import mask_ladder
 from bayesblina.core.tables import numbers
-from bayesblina.core.tables.marks import (
+from bayesblina.core.tables.numbers import (
     BASELINE,
     BESIDE,
     EVENT_TIMES,
@@ -21,10 +21,10 @@ from bayesblina.core.tables.marks import (
     LONG,
     OWN,
     SHORT,
+    Kind,
     beside,
     failed_in,
 )
-from bayesblina.core.tables.numbers import Kind
 from bayesblina.core.tables.table import Table, publish, require_columns
 
 # Columns of the summaries that are no coordinates.
@@ -229,21 +229,24 @@ def bias_ladder(
             few=masked.few if masked else (),
             own=OWN,
         ).drop(columns=["masked", "patients", "events", *sides], errors="ignore")
-    summary = table.rename(columns={"estimate": "median"})
-    made = estimates(summary, kind="ratio", quantity="hazard ratio")
+    made = estimates(
+        table.rename(columns={"estimate": "median"}), kind="ratio", quantity="hazard ratio"
+    )
     last = len(made.head) - 1
     order = [0, 1, last, *range(2, last)]
-    marked = [
-        LONG[name]
-        for name, words in SHORT.items()
-        if table["note"].str.contains(words, regex=False).any()
-    ]
     return Table(
         title=title,
         head=tuple(made.head[index] for index in order),
         rows=tuple(tuple(row[index] for index in order) for row in made.rows),
         numeric=tuple(made.numeric[index] for index in order),
-        notes=(*made.notes, *marked),
+        notes=(
+            *made.notes,
+            *(
+                LONG[name]
+                for name, words in SHORT.items()
+                if table["note"].str.contains(words, regex=False).any()
+            ),
+        ),
     )
 
 
@@ -276,8 +279,11 @@ def scenarios(
     SpecError
         If the table is another one.
     """
-    needed = ("scenario", "status", "reason", "endpoint", "median", "lower", "upper")
-    require_columns(table, needed, "bayesblina.sensitivity")
+    require_columns(
+        table,
+        ("scenario", "status", "reason", "endpoint", "median", "lower", "upper"),
+        "bayesblina.sensitivity",
+    )
     require_minimum(minimum)
     good = table["status"] == "converged"
     if minimum > 1:

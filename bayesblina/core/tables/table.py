@@ -1,23 +1,22 @@
-"""A table ready for print, in HTML, LaTeX, Markdown and Word; any tidy table made one."""
+"""A table ready for print, in HTML, LaTeX, Markdown and Word; any tidy table made one, or CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, StringIO
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.errors import SpecError, StorageError, nearest, require_kind
 from bayesblina.core.escaping import html, isolated, latex, markdown, plain
-from bayesblina.core.files import write_bytes, write_text
+from bayesblina.core.files import reason_of, write_bytes, write_text
 from bayesblina.core.tables import numbers
-from bayesblina.core.tables.marks import LONG, SYNTHETIC, failed_in
-from bayesblina.core.tables.numbers import Kind
+from bayesblina.core.tables.numbers import LONG, SYNTHETIC, Kind, failed_in
 
 SUFFIXES = (".html", ".tex", ".md", ".docx")
 # How columns that hold numbers are written, wherever they stand.
@@ -46,6 +45,10 @@ TITLES: Mapping[str, str] = {
 }
 # Identifiers never go into print.
 IDENTIFIERS = frozenset({"patient", "patient_id", "usubjid", "subjid", "id"})
+# What a spreadsheet runs, in full-width letters too; apostrophes before it are counted, so that
+# guarding can be undone without asking what a text was.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_GUARDED = re.compile(r"'+[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,10 +257,9 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 def _page(table: Table) -> str:
     """Write a whole page, so that a browser and a word processor open the file as it is."""
-    title = html(table.title or "Table")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"<title>{title}</title>\n<style>\n"
+        f"<title>{html(table.title or 'Table')}</title>\n<style>\n"
         "table{border-collapse:collapse;font:10pt/1.4 sans-serif;border-top:1px solid;"
         "border-bottom:1px solid}\n"
         "caption{text-align:left;font-weight:bold;padding:.4em 0}\n"
@@ -375,9 +377,84 @@ def _cell(cell: Any, name: str, kind: Kind, unit: str) -> str:
 def require_columns(table: pd.DataFrame, columns: Sequence[str], source: str) -> None:
     """Refuse what is not the kind of table that a function prints."""
     require_kind(table, pd.DataFrame, "table", made_by=source)
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
+    if missing := [name for name in columns if name not in table.columns]:
         raise SpecError(
             f"The table has no column '{missing[0]}'; expected what {source} gives, found columns "
             f"{', '.join(map(str, table.columns)) or 'none'}."
         )
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """Write a table as CSV whose texts no spreadsheet takes for formulas.
+
+    Parameters
+    ----------
+    table
+        The table; its index is not written.
+
+    Returns
+    -------
+    str
+        The file's content. A text that a spreadsheet would take for a formula has an apostrophe
+        before it, in cells and in names of columns; numbers are written as they are, exactly.
+
+    Examples
+    --------
+    >>> to_csv(pd.DataFrame({"term": ["=1+1", "fever"], "n": [-1, 2]})).splitlines()
+    ['term,n', "'=1+1,-1", 'fever,2']
+    """
+    require_kind(table, pd.DataFrame, "table")
+
+    def guard(cell: Any) -> Any:
+        return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+
+    # By position: columns may share a name.
+    columns = [
+        column
+        if column.dtype.kind in "bifu"
+        # Whole numbers beside missing cells would become floats if kinds were found anew.
+        else pd.Series(
+            map(guard, column),
+            index=table.index,
+            dtype=object if column.dtype == object else None,
+        )
+        for column in (table.iloc[:, index] for index in range(table.shape[1]))
+    ]
+    guarded = pd.concat(columns, axis=1) if columns else table.copy()
+    guarded.columns = pd.Index([guard(str(name)) for name in table.columns])
+    return str(guarded.to_csv(index=False, lineterminator="\n"))
+
+
+def read_csv(
+    path: str | PathLike[str] | StringIO, *, texts: Collection[str] = (), named: str = ""
+) -> pd.DataFrame:
+    """Read a table that `to_csv` wrote.
+
+    The table, without the apostrophes; numbers are those written, to the last bit.
+    """
+    where = named if isinstance(path, StringIO) else Path(path)
+    try:
+        table = pd.read_csv(
+            path,
+            float_precision="round_trip",
+            keep_default_na=False,
+            na_values=[""],
+            dtype=dict.fromkeys(texts, str),
+        )
+    except OSError as error:
+        raise StorageError(f"Cannot read '{where}': {reason_of(error)}.") from None
+    except ValueError as error:
+        raise StorageError(f"'{where}' is not a table that bayesblina wrote: {error}.") from None
+    if missing := [name for name in texts if name not in table.columns]:
+        raise StorageError(f"'{where}' lacks the column(s) {', '.join(missing)}.")
+
+    def bare(cell: Any) -> Any:
+        return cell[1:] if isinstance(cell, str) and _GUARDED.match(cell) else cell
+
+    for name in table.columns:
+        if table[name].dtype.kind not in "bifu":
+            table[name] = [bare(cell) for cell in table[name]]
+    for name in texts:
+        table[name] = table[name].fillna("")
+    table.columns = [bare(str(name)) for name in table.columns]
+    return table

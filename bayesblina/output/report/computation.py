@@ -24,7 +24,7 @@ from bayesblina.classical.ladder import ladder_of
 from bayesblina.classical.rank_tests import mantel_byar_of
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import BayesblinaError, DataError, EstimandError
-from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES
+from bayesblina.core.tables.numbers import BASELINE, EVENT_TIMES
 from bayesblina.estimands.comparisons import contrast
 from bayesblina.estimands.curves import rmst, survival
 from bayesblina.estimands.ratios import hazard_ratio

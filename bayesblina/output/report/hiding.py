@@ -25,7 +25,7 @@ from bayesblina.core.masking.tables import (
     read_observed,
     without_counts,
 )
-from bayesblina.core.tables.marks import OWN
+from bayesblina.core.tables.numbers import OWN
 from bayesblina.hazards.parts import Free
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.report.flow import Flow, account

@@ -9,15 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from bayesblina.core.tables.marks import (
+from bayesblina.core.tables.numbers import (
     BASELINE,
     BASELINE_MOVES,
     EVENT_TIMES,
+    MISSING,
     VISITS,
     beside,
     failed,
+    probability,
 )
-from bayesblina.core.tables.numbers import MISSING, probability
 from bayesblina.hazards.parts import PowerPrior
 from bayesblina.inference.baseline_gate import WORDS
 from bayesblina.inference.fitting import Fit

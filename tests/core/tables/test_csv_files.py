@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayesblina.core.errors import StorageError
-from bayesblina.core.tables.csv_files import read_csv, to_csv
+from bayesblina.core.tables.table import read_csv, to_csv
 
 HOSTILE = ["=cmd()", "@x", "-os", "os", "+1", "\tx", "'=x", "''+y", "'t", "\uff1dSUM(A1)", "NA"]
 

@@ -31,7 +31,7 @@ def loaded(*arguments: str) -> set[str]:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the demo's study file and its table."""
-    from bayesblina.cli.demo_study import write_demo
+    from bayesblina.cli.analysis import write_demo
 
     folder = tmp_path_factory.mktemp("demo")
     write_demo(folder, seed=1)

@@ -78,9 +78,61 @@ def test_few_names_stand_on_top() -> None:
     assert len(functions_and_classes) <= 75
 
 
+def printed(code: str) -> set[str]:
+    """Words that a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def loaded(module: str) -> set[str]:
+    """Names of all modules that the import of one loads in a fresh interpreter."""
+    return printed(f"import sys, {module} as module; dir(module); print(*sys.modules)")
+
+
 @pytest.mark.parametrize("room", [home for home, _ in ROOMS.values() if home != "estimands.safety"])
 def test_a_room_loads_nothing_before_it_is_used(room: str) -> None:
-    code = f"import sys, bayesblina.{room} as room; dir(room); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {name.partition(".")[0] for name in done.stdout.split()}
+    heavy = {name.partition(".")[0] for name in loaded(f"bayesblina.{room}")}
     assert heavy & (SAMPLERS | FIGURES | TABLES) == set()
+
+
+MODULES = [name for name in dir(bb) if isinstance(getattr(bb, name), ModuleType)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_public_module_can_be_imported_by_its_name_on_top(name: str) -> None:
+    home = getattr(bb, name)
+    assert importlib.import_module(f"bayesblina.{name}") is home
+    assert dir(home) == sorted(home.__all__)
+    # It costs what the module itself costs.
+    public = loaded(f"bayesblina.{name}")
+    assert public - {f"bayesblina.{name}"} == loaded(home.__name__) - {f"bayesblina.{name}"}
+    if name not in ("paper", "safety"):
+        assert {module.partition(".")[0] for module in public} & (SAMPLERS | FIGURES | TABLES) == (
+            set()
+        )
+
+
+def test_names_of_a_public_module_can_be_imported() -> None:
+    code = (
+        "from bayesblina.safety import adverse_events\nfrom bayesblina.plots import survival\n"
+        "from bayesblina.errors import SpecError\nimport bayesblina.tables, bayesblina.bias\n"
+        "print(adverse_events.__module__, survival.__module__, SpecError.__module__, "
+        "bayesblina.bias.__name__)"
+    )
+    assert printed(code) == {
+        "bayesblina.person_time.onsets",
+        "bayesblina.output.plots.curves",
+        "bayesblina.core.errors",
+        "bayesblina.studies.bias",
+    }
+
+
+@pytest.mark.parametrize("name", ["nothing", "Cohort", "safety.nothing"])
+def test_what_is_no_module_cannot_be_imported(name: str) -> None:
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module(f"bayesblina.{name}")
+
+
+def test_a_room_is_imported_as_it_is() -> None:
+    assert isinstance(importlib.import_module("bayesblina.person_time"), ModuleType)
+    assert callable(bb.person_time)

@@ -9,10 +9,8 @@ import pandas as pd
 import xarray as xr
 
 from bayesblina.checks.risk_sets import read_steps, risk_sets
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Bools, Floats
-from bayesblina.core.errors import SpecError
-from bayesblina.core.intervals import round_up
+from bayesblina.core.errors import SpecError, require_kind
 from bayesblina.core.product_limit import product_limit
 from bayesblina.estimands.draws import blocks, state_of
 from bayesblina.hazards.likelihood import hazards_of_patients

@@ -9,9 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.checks.prediction import Prediction, loo, standard_error
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import SpecError, require_kind
 from bayesblina.inference.fitting import Fit
 
 STACKING_STEPS = 20_000

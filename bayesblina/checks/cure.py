@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import require_kind
 from bayesblina.estimands.cures import require_cure
 from bayesblina.estimands.draws import state_of
 from bayesblina.estimands.support import episodes_of

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import xarray as xr
 
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import EstimandError
+from bayesblina.core.errors import EstimandError, require_kind
 from bayesblina.estimands.curves import survival
 from bayesblina.estimands.regimes import Regime
 from bayesblina.hazards.definition import ModelDefinition, load_model

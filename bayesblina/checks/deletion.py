@@ -7,8 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesblina.checks.pointwise import log_likelihoods, profiles, smoothed
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.errors import EstimandError, SpecError, require_kind
 from bayesblina.estimands.draws import state_of
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.inference.fitting import Fit

@@ -9,9 +9,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesblina.checks.pointwise import contributing, current, weights_of_patients
 from bayesblina.checks.prediction import LEAVE_ONE_OUT, Prediction, held_out, prediction_of
-from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Ints
-from bayesblina.core.errors import DataError, Problem, SpecError, nearest
+from bayesblina.core.errors import (
+    DataError,
+    Problem,
+    SpecError,
+    nearest,
+    require_kind,
+    require_seed,
+)
 from bayesblina.estimands.support import episodes_of
 from bayesblina.hazards.build import build_model
 from bayesblina.hazards.definition import ModelDefinition, load_model

@@ -13,8 +13,7 @@ from bayesblina.checks.pulls import pulls
 from bayesblina.checks.replicates import replicated_events
 from bayesblina.checks.weaknesses import unreliable, weaknesses
 from bayesblina.core import tables
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import EstimandError
+from bayesblina.core.errors import EstimandError, require_kind
 from bayesblina.core.escaping import html
 from bayesblina.core.tables import Kind
 from bayesblina.inference.baseline_gate import BaselineGate

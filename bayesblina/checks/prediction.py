@@ -23,9 +23,8 @@ from bayesblina.checks.pointwise import (
     smoothed,
     weights_of_patients,
 )
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import SpecError, require_kind
 from bayesblina.hazards.build import BuiltModel, build_model, with_weights
 from bayesblina.hazards.likelihood import flat_draws
 from bayesblina.inference.convergence import assess_convergence

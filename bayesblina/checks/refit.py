@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
+from bayesblina.core.errors import require_kind
 from bayesblina.core.intervals import (
     ENTRY_SHARES,
     TIE_TOLERANCE,

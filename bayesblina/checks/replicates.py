@@ -27,9 +27,8 @@ from bayesblina.checks.risk_sets import (
     variance_over_mean,
     weighted_time,
 )
-from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.errors import EstimandError, SpecError, require_kind, require_seed
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.estimands.draws import by_draw, state_of
 from bayesblina.estimands.support import episodes_of

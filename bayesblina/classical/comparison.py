@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Bools, Ints
-from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.errors import SpecError, nearest, require_kind
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.follow_up import Episodes, find_episodes, roles_of
 from bayesblina.person_time.question import Question

@@ -14,13 +14,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from bayesblina.classical.comparison import Comparison, levels_of_patients
-from bayesblina.core.arguments import require_kind, require_seed
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import SpecError, require_kind, require_number, require_seed
 from bayesblina.core.intervals import snap, snap_to
 from bayesblina.core.product_limit import (
     bootstrap_band,
     count_at_risk,
-    count_present,
     product_limit,
     sum_of_hazards,
 )
@@ -280,7 +278,7 @@ def _check(begin: float | None, minimum_at_risk: int, mass: float) -> None:
         raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
     if minimum_at_risk < 1:
         raise SpecError(f"minimum_at_risk must be at least 1, got {minimum_at_risk!r}.")
-    if begin is not None and not 0 <= begin < np.inf:
+    if begin is not None and not 0 <= require_number(begin, "landmark") < np.inf:
         raise SpecError(f"landmark must be a time from 0 on, got {begin!r}.")
 
 
@@ -398,7 +396,9 @@ def numbers_at_risk_of(
         for label, rows in zip(comparison.labels, comparison.groups(episodes), strict=True):
             start, stop = episodes.start[rows], episodes.stop[rows]
             count = np.where(
-                first, count_present(start, stop, here), count_at_risk(start, stop, here)
+                first,
+                count_at_risk(start, stop, here, just="after"),
+                count_at_risk(start, stop, here),
             )
             tables.append(
                 pd.DataFrame({"endpoint": name, "group": label, "time": grid, "at_risk": count})

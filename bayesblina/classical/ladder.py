@@ -18,8 +18,8 @@ from bayesblina.classical.regressions import (
     require_landmarks,
 )
 from bayesblina.core.errors import SpecError
-from bayesblina.core.tables.marks import BAYESIAN, COMPANION
-from bayesblina.core.tables.marks import beside as marks_beside
+from bayesblina.core.tables.numbers import BAYESIAN, COMPANION
+from bayesblina.core.tables.numbers import beside as marks_beside
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.estimands.summaries import summary
 from bayesblina.inference.fitting import HASHED, Fit

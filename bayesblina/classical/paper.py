@@ -9,8 +9,7 @@ import xarray as xr
 from bayesblina.classical.comparison import Comparison
 from bayesblina.classical.curves import median_time, simon_makuch_of
 from bayesblina.classical.rank_tests import mantel_byar_of
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import EstimandError
+from bayesblina.core.errors import EstimandError, require_kind
 from bayesblina.estimands.curves import survival_quantile
 from bayesblina.estimands.regimes import From, Never, Regime
 from bayesblina.estimands.summaries import summary
@@ -18,7 +17,12 @@ from bayesblina.inference.fitting import Fit, weights_of
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.rules import DAYS_PER_UNIT
 
+__all__ = ["compare_with_published", "published"]
 SOURCE = "Blood Advances 2020;4(7):1518 (NCT02013167)"
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def published() -> pd.DataFrame:

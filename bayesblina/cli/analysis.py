@@ -1,35 +1,97 @@
-"""Commands from a study file to its answer: demo, run, report."""
+"""Commands from a study file to its answer: demo, run, report, validate, init."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayesblina.cli.application import app
-from bayesblina.cli.demo_study import require_own_demo, write_demo
-from bayesblina.cli.gates import failures_in_words, gates
-from bayesblina.cli.manner import (
+from bayesblina.cli.application import (
     ANSWERED,
     MARKED,
     Debug,
     Json,
     Manner,
     Quiet,
+    Seed,
     ShowIds,
     StudyPath,
+    app,
     examples,
     reported,
     typed,
 )
-from bayesblina.core.arguments import LARGEST_SEED
+from bayesblina.core import tables
+from bayesblina.core.errors import LARGEST_SEED, SpecError
+from bayesblina.core.files import write_text
 from bayesblina.output.result_files import REPORT, SUMMARY, require_elsewhere
 from bayesblina.output.staging import require_folder, results_in
+from bayesblina.studies import simulate
 
 if TYPE_CHECKING:
+    from bayesblina.inference.fitting import Fit
     from bayesblina.output.analysis import Analysis
+    from bayesblina.output.report.hiding import Shown
 
+# The files of the demo: a synthetic study, never patient data.
+DEMO_MARK = "# The synthetic study of `bayesblina demo`; never patient data.\n"
+DEMO_FILES = ("patients.csv", "adverse_events.csv", "study.toml")
+DEMO_STUDY = """
+schema = 1
+title = "Synthetic study: maintenance after consolidation"
+
+[data]
+file = "patients.csv"
+patient = "patient_id"
+unit = "months"
+transplant = "transplant_month"
+covariates = {{ age_group = "categorical", prior_salvage = "categorical", \
+marrow_blasts = "continuous" }}
+synthetic = true
+
+[endpoints.os]
+time = "os_months"
+event = "died"
+recorded = "exact"
+
+[endpoints.rfs]
+time = "rfs_months"
+event = "relapse_or_death"
+entry = "remission_month"
+recorded = "exact"
+# Every death is an event of relapse-free survival too: whoever contradicts it is refused.
+includes = ["os"]
+
+[phases]
+consolidation = "consolidation_month"
+maintenance = "maintenance_month"
+
+[question]
+exposed = "maintenance"
+eligible_from = "consolidation"
+transplant = "censor"
+
+[model]
+name = "primary"
+
+[fit]
+seed = {seed}
+
+# Survival without maintenance and with maintenance from month 8 on, in those event-free then.
+[curves]
+landmark = 8.0
+starts = [8.0]
+# For the report, the same from other months on.
+landmarks = [12.0, 16.0]
+
+[adverse_events]
+file = "adverse_events.csv"
+patient = "patient_id"
+term = "term"
+start = "month"
+grade = "grade"
+"""
 # A version that was handed on is not taken back by a second one.
 LOWERED = (
     "The folder was masked at {own}, and this shows counts from {minimum} on: if that version was "
@@ -48,10 +110,6 @@ MinimumCount = Annotated[
 ]
 WithReport = Annotated[
     bool, typer.Option("--report/--no-report", help="Whether to write report.html at the end.")
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(min=0, max=LARGEST_SEED, help="Seed of the draws, in place of the study's own."),
 ]
 
 
@@ -112,14 +170,15 @@ def run(
     Results appear whole or not at all: what an earlier run left stays until then.
     """
     with reported(context, debug=debug, quiet=quiet, as_json=as_json, show_ids=show_ids) as manner:
-        own = [] if seed is None else ["--seed", str(seed)]
         with results_in(out, manner.interrupts) as stage:
             analysis = _run(
                 study,
                 stage,
                 out,
                 manner,
-                command=typed("run", study, "--out", out, *own),
+                command=typed(
+                    "run", study, "--out", out, *([] if seed is None else ["--seed", str(seed)])
+                ),
                 seed=seed,
                 report=report,
                 minimum_count=minimum_count,
@@ -163,14 +222,13 @@ def report(
             progress=manner,
         )
         fit, target = left.results.fit, folder / REPORT if out is None else out
-        manner.say(f"Report: {target}")
-        for words in masking_in_words(left, staying(folder) if out is None else ()):
-            manner.say(words)
+        stays = staying(folder) if out is None else ()
+        manner.say(f"Report: {target}", *masking_in_words(left, stays))
         own = int(left.whole.record.get("minimum_count", 1))
         if left.minimum < own:
             manner.warn(LOWERED.format(own=own, minimum=left.minimum))
-        for words in failures_in_words(fit):
-            manner.warn(f"{words} The report says so beside every number.")
+        failures = failures_in_words(fit)
+        manner.warn(*(f"{words} The report says so beside every number." for words in failures))
         code = MARKED if fit.failed else ANSWERED
         manner.give(
             {
@@ -185,6 +243,97 @@ def report(
             }
         )
     raise typer.Exit(code)
+
+
+@app.command(
+    epilog=examples(
+        "bayesblina validate study.toml",
+        "bayesblina validate other_patients.csv --study study.toml",
+    )
+)
+def validate(
+    context: typer.Context,
+    path: Annotated[
+        Path, typer.Argument(metavar="STUDY|DATA", help="A study file; or, with --study, a table.")
+    ],
+    study: Annotated[
+        Path | None, typer.Option(help="The study file, when DATA is another table than its own.")
+    ] = None,
+    debug: Debug = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    show_ids: ShowIds = False,
+) -> None:
+    """Check a study file, its data and its question, without fitting; account for all patients."""
+    with reported(context, debug=debug, quiet=quiet, as_json=as_json, show_ids=show_ids) as manner:
+        from bayesblina.output.request import request_of
+        from bayesblina.patients.account import Account
+        from bayesblina.patients.cohort import Cohort
+        from bayesblina.person_time.follow_up import account_of, find_episodes, roles_of
+        from bayesblina.studies.study_file import read_study
+
+        read = read_study(path if study is None else study)
+        request = request_of(read, table=None if study is None else path)
+        cohort, question, model = request.cohort, request.question, request.model
+        valid = {
+            "command": "validate",
+            "exit_code": ANSWERED,
+            "valid": True,
+            "patients": cohort.size,
+            "synthetic": cohort.synthetic,
+            "estimand": question.estimand(),
+            "model": model.name,
+        }
+        if not isinstance(cohort, Cohort):
+            manner.say(f"{path} is valid.\n  patients: {cohort!r}\n\n{cohort.account()!r}")
+            manner.give(valid)
+            return
+        # The study's events are those of its own patients.
+        safety = read.adverse_events(cohort) if study is None else None
+        flow = [
+            line
+            for episodes in find_episodes(cohort, question).values()
+            for line in account_of(episodes, cohort.patients, roles_of(episodes.phases, question))
+        ]
+        account = cohort.account(cuts=request.sampling["cuts"] or ())
+        account += Account(lines=tuple(flow), unit=cohort.unit)
+        manner.say(
+            f"{path} is valid.\n  patients: {cohort!r}",
+            *(f"  {attribute}: {words}" for attribute, words in question.estimand().items()),
+            f"  model: {model.name} ({model.title})\n\n{account!r}",
+        )
+        if safety is not None:
+            manner.say(f"\n  adverse events: {safety!r}\n", safety.account().to_string(index=False))
+        lines = [
+            {name: getattr(line, name) for name in ("step", "endpoint", "phase", "what")}
+            | {"patients": line.size, "events": line.events, "person_time": line.person_time}
+            for line in account.lines
+        ]
+        events = None if safety is None else safety.account().to_dict("records")
+        manner.give({**valid, "account": lines, "adverse_events": events})
+
+
+@app.command(
+    epilog=examples("bayesblina init patients.csv", "bayesblina init adsl.xpt --out s.toml")
+)
+def init(
+    context: typer.Context,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A table, one row per patient.")],
+    out: Annotated[Path, typer.Option(help="The study file to write.")] = Path("study.toml"),
+    debug: Debug = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    show_ids: ShowIds = False,
+) -> None:
+    """Write a first study file, guessed from the columns of a table, with comments."""
+    with reported(context, debug=debug, quiet=quiet, as_json=as_json, show_ids=show_ids) as manner:
+        from bayesblina.patients.drafting import draft_study
+
+        if out.exists():
+            raise SpecError(f"'{out}' exists: give another file with --out.")
+        write_text(out, draft_study(data, relative_to=out.parent))
+        manner.say(f"{out}: a draft; check every line, then: bayesblina validate {out}")
+        manner.give({"command": "init", "exit_code": ANSWERED, "study": out})
 
 
 def _run(
@@ -231,19 +380,16 @@ def _tell(analysis: Analysis, out: Path, manner: Manner, *, command: str) -> int
     fit, left = analysis.fit, analysis.shown
     rows = analysis.tables["hazard_ratios"].to_dict("records")
     sentences = [sentence(row, fit) for row in rows]
-    for words in sentences:
-        manner.say(words)
+    manner.say(*sentences)
     if left.withheld:
         manner.say(f"{', '.join(left.withheld)}: masked. {FEW}.")
     code = MARKED if fit.failed else ANSWERED
-    for words in failures_in_words(fit):
-        manner.warn(f"{words} The results in {out} are marked.")
-    results = f"Results: {out / SUMMARY} and the files beside it."
-    page = out / REPORT
-    manner.say(f"Report: {page}\n{results}" if page.is_file() else results)
+    manner.warn(*(f"{words} The results in {out} are marked." for words in failures_in_words(fit)))
+    if (out / REPORT).is_file():
+        manner.say(f"Report: {out / REPORT}")
     stays = staying(out)
-    for words in masking_in_words(left, stays):
-        manner.say(words)
+    results = f"Results: {out / SUMMARY} and the files beside it."
+    manner.say(results, *masking_in_words(left, stays))
     manner.give(
         {
             "command": command,
@@ -264,3 +410,60 @@ def _tell(analysis: Analysis, out: Path, manner: Manner, *, command: str) -> int
         }
     )
     return code
+
+
+def failures_in_words(fit: Fit) -> list[str]:
+    """Say which gates a fit failed, why, and what to do."""
+    words = []
+    if not fit.converged:
+        words.append(
+            f"NOT CONVERGED: {'; '.join(fit.convergence.failures())}. Sample longer ([fit] draws, "
+            "tune) before using them."
+        )
+    if not fit.gate.passed:
+        words.append(
+            f"THE BASELINE MOVES THE HAZARD RATIO: {'; '.join(fit.gate.failures())}. Give more cut "
+            "points ([fit] cuts) about the times at which patients enter the phases, or use the "
+            "default ones; the answer without a baseline stands beside the other."
+        )
+    if fit.event_times is not None and not fit.event_times.passed:
+        words.append(f"EVENT TIMES ARE THOSE OF VISITS: {'; '.join(fit.event_times.messages)}.")
+    return words
+
+
+def gates(left: Shown) -> dict[str, Any]:
+    """Say how the gates other than convergence came out, for a machine: as it may be shown."""
+    from bayesblina.output.report.answer import event_times_in_words
+    from bayesblina.output.report.hiding import about_others
+
+    fit = left.whole.fit
+    exact = fit.event_times
+    # Shares of events, with their number, are counts.
+    words = [] if exact is None else event_times_in_words(fit, coarse=left.coarse)
+    told = words[: 0 if exact is None else len(exact.messages)]
+    state = "not looked at" if exact is None else "passed" if exact.passed else "failed"
+    return {
+        "baseline": fit.gate.state,
+        "baseline_gate": left.gate.to_dict("records"),
+        "event_times": state,
+        "event_times_found": list(about_others(told, left.withheld)),
+    }
+
+
+def require_own_demo(out: Path) -> None:
+    """Refuse to write over anybody's files."""
+    study = out / "study.toml"
+    ours = study.is_file() and study.read_text("utf-8", errors="replace").startswith(DEMO_MARK)
+    for name in DEMO_FILES:
+        if (out / name).exists() and not ours:
+            raise SpecError(
+                f"'{out / name}' exists and is not the demo's: give another folder with --out."
+            )
+
+
+def write_demo(folder: Path, *, seed: int) -> None:
+    """Write the synthetic study: its patients, adverse events and study file."""
+    write_text(folder / "study.toml", DEMO_MARK + DEMO_STUDY.format(seed=seed))
+    write_text(folder / "patients.csv", tables.to_csv(simulate.blinatumomab_table(seed)))
+    events = simulate.adverse_events(simulate.blinatumomab_cohort(seed).cohort, seed=seed)
+    write_text(folder / "adverse_events.csv", tables.to_csv(events))

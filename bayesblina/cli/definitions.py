@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from bayesblina.cli.application import app
-from bayesblina.cli.manner import ANSWERED, Debug, Json, Manner, Quiet, examples, reported
-from bayesblina.core.arguments import LARGEST_SEED
+from bayesblina.checks import priors
+from bayesblina.cli.application import (
+    ANSWERED,
+    Debug,
+    Json,
+    Quiet,
+    app,
+    examples,
+    reported,
+)
+from bayesblina.core import tables
+from bayesblina.core.errors import LARGEST_SEED
+from bayesblina.core.files import write_text
+from bayesblina.output import plots
 from bayesblina.output.figure_files import write_figure
 from bayesblina.output.staging import require_folder, staged
 
@@ -24,11 +36,9 @@ app.add_typer(
 
 def _names(incomplete: str) -> list[str]:
     """Complete the name of a model without reading any."""
-    from importlib.resources import files
-
-    files_of_models = (file.name for file in files("bayesblina.models").iterdir())
-    names = sorted(name.removesuffix(".toml") for name in files_of_models if name.endswith(".toml"))
-    return [name for name in names if name.startswith(incomplete)]
+    names = (file.name for file in files("bayesblina.models").iterdir())
+    models = (name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+    return sorted(name for name in models if name.startswith(incomplete))
 
 
 Name = Annotated[
@@ -40,14 +50,38 @@ Name = Annotated[
 @models_app.callback(invoke_without_command=True)
 def _models(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        _list_models(context.find_root().obj or Manner())
+        models_list(context)
 
 
 @models_app.command("list", epilog=examples("bayesblina models list --json"))
 def models_list(context: typer.Context, as_json: Json = False) -> None:
     """List the models that ship with the package."""
     with reported(context, debug=False, quiet=False, as_json=as_json) as manner:
-        _list_models(manner)
+        from bayesblina.hazards.definition import load_model, model_names
+
+        # The default first.
+        models = {name: load_model(name) for name in ("primary", *sorted(model_names()))}
+        rows = [
+            ("name", "for", ""),
+            *((name, model.purpose, model.title) for name, model in models.items()),
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        manner.say(
+            *(
+                f"{name:{widths[0]}}  {purpose:{widths[1]}}  {title}".rstrip()
+                for name, purpose, title in rows
+            )
+        )
+        manner.give(
+            {
+                "command": "models list",
+                "exit_code": ANSWERED,
+                "models": {
+                    name: {"for": model.purpose, "title": model.title}
+                    for name, model in models.items()
+                },
+            }
+        )
 
 
 @models_app.command(
@@ -61,17 +95,12 @@ def models_show(
 ) -> None:
     """Show a model's definition, and its mathematics."""
     with reported(context, debug=debug, quiet=False, as_json=as_json) as manner:
-        from importlib.resources import files
-
         from bayesblina.hazards.definition import load_model
         from bayesblina.hazards.mathematics import mathematics
 
         definition = load_model(name)
-        source = Path(name)
-        if source.suffix == ".toml":
-            text = source.read_text(encoding="utf-8")
-        else:
-            text = files("bayesblina.models").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+        shipped = files("bayesblina.models").joinpath(f"{name}.toml")
+        text = (Path(name) if Path(name).suffix == ".toml" else shipped).read_text("utf-8")
         formulas = mathematics(definition)
         # Comments, so that the whole stays a model file.
         comments = [f"# {line}".rstrip() for line in formulas.splitlines()]
@@ -117,9 +146,6 @@ def models_prior(
     with reported(context, debug=debug, quiet=quiet, as_json=as_json) as manner:
         if out is not None:
             require_folder(out)
-        from bayesblina.checks.priors.predictive import prior_predictive
-        from bayesblina.core.csv_files import to_csv
-        from bayesblina.core.files import write_text
         from bayesblina.estimands.summaries import prior_table
         from bayesblina.hazards.definition import change_priors, load_model
         from bayesblina.inference.model_data import person_time_for
@@ -130,24 +156,22 @@ def models_prior(
             definition, person_time = synthetic_setting(name)
             manner.say("Patients, cut points and units of the SYNTHETIC study; see --study.")
         else:
-            content = read_study(study)
-            named = {role: name for role, name in content.model().roles.items() if name}
-            definition = load_model(name)
-            # The study's own priors, as far as this model has them.
-            given = content.priors()
-            given = {key: prior for key, prior in given.items() if key in definition.priors}
+            content, definition = read_study(study), load_model(name)
+            # The study's own priors and covariates, as far as this model has them.
+            given = {k: prior for k, prior in content.priors().items() if k in definition.priors}
+            roles = content.model().roles.items()
+            known = {role: key for role, key in roles if key and role in definition.roles}
             definition = change_priors(definition, given, where="model.priors.")
-            known = {role: key for role, key in named.items() if role in definition.roles}
             definition = definition.with_covariates(**known)
             person_time = person_time_for(definition, content.cohort(), content.question())
-        prior = prior_predictive(definition, person_time, seed=seed, draws=draws, baseline=baseline)
+        prior = priors.prior_predictive(
+            definition, person_time, seed=seed, draws=draws, baseline=baseline
+        )
         table = prior_table(prior)
         manner.say(table.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
         if out is not None:
-            from bayesblina.output import plots
-
             with staged(out, manner.interrupts) as stage:
-                write_text(stage / "prior.csv", to_csv(table))
+                write_text(stage / "prior.csv", tables.to_csv(table))
                 write_figure(plots.prior_predictive(prior), stage, "prior")
         manner.give(
             {
@@ -160,20 +184,3 @@ def models_prior(
                 "out": out,
             }
         )
-
-
-def _list_models(manner: Manner) -> None:
-    from bayesblina.hazards.definition import load_model, model_names
-
-    # The default first.
-    names = sorted(model_names(), key=lambda name: (name != "primary", name))
-    models = {name: load_model(name) for name in names}
-    rows = [
-        ("name", "for", ""),
-        *((name, model.purpose, model.title) for name, model in models.items()),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    for name, purpose, title in rows:
-        manner.say(f"{name:{widths[0]}}  {purpose:{widths[1]}}  {title}".rstrip())
-    listed = {name: {"for": model.purpose, "title": model.title} for name, model in models.items()}
-    manner.give({"command": "models list", "exit_code": ANSWERED, "models": listed})

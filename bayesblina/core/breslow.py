@@ -147,19 +147,25 @@ class PartialLikelihood:
 
     def coarser(self, share: float) -> PartialLikelihood:
         """Group event times, to about a share of their number."""
-        blocks = (block.coarser(max(1, round(share * block.events.size))) for block in self.blocks)
-        return replace(self, blocks=tuple(blocks))
+        return replace(
+            self,
+            blocks=tuple(
+                block.coarser(max(1, round(share * block.events.size))) for block in self.blocks
+            ),
+        )
 
     def corrected(self, finer: PartialLikelihood, point: Floats) -> PartialLikelihood:
         """Add what makes gradient and information at a point those of finer groups of times."""
         _, gradient, information = self.derivatives(point)
         _, exact, exact_information = finer.derivatives(point)
-        correction = Correction(
-            point=point,
-            gradient=exact - gradient,
-            information=exact_information - information,
+        return replace(
+            self,
+            correction=Correction(
+                point=point,
+                gradient=exact - gradient,
+                information=exact_information - information,
+            ),
         )
-        return replace(self, correction=correction)
 
 
 def _parts(draws: int, at_risk: Floats) -> Iterator[slice]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 from bayesblina.core.errors import SpecError, listed, nearest
@@ -142,8 +143,8 @@ def problems_of_includes(includes: Mapping[str, tuple[str, ...]]) -> list[str]:
             if other == name:
                 problems.append(f"{where}: '{name}' itself. Expected other endpoints.")
             elif other not in includes:
-                known = [one for one in includes if one != name]
-                problems.append(f"{where}: no endpoint '{other}'. {nearest(other, known)}")
+                others_there = [endpoint for endpoint in includes if endpoint != name]
+                problems.append(f"{where}: no endpoint '{other}'. {nearest(other, others_there)}")
             elif name in includes[other]:
                 problems.append(
                     f"{where}: '{other}' includes '{name}' too. Expected one of them to include "
@@ -154,8 +155,7 @@ def problems_of_includes(includes: Mapping[str, tuple[str, ...]]) -> list[str]:
 
 def require_inclusions(includes: Mapping[str, tuple[str, ...]]) -> None:
     """Refuse what cannot be declared of endpoints that include each other."""
-    problems = problems_of_includes(includes)
-    if problems:
+    if problems := problems_of_includes(includes):
         raise SpecError(listed(problems, source="the endpoints"))
 
 
@@ -163,27 +163,22 @@ def order_of_endpoints(courses: EndpointOrder) -> Iterator[Seen]:
     """Compare each endpoint with the events of every other."""
     time, event = courses.time, courses.event
     declared = {frozenset(pair) for pair in courses.pairs()}
-    for name in time:
-        for other in time:
-            if other == name:
-                continue
-            happened = courses.both(name, other) & event[other]
-            near = courses.near(time[name], time[other])
-            censored = happened & ~event[name]
-            after = happened & ~near & (time[name] > time[other])
-            at, before = censored & near, censored & ~near & (time[name] < time[other])
-            how = "" if frozenset({name, other}) in declared else UNDECLARED_INCLUSION
-            for what, rows in (
-                ("followed after", after),
-                ("censored at", at),
-                ("censored before", before),
-            ):
-                yield Seen(
-                    endpoint=name,
-                    what=f"{what} an event of {other}{how}",
-                    rows=rows,
-                    events=rows & event[name],
-                )
+    for name, other in permutations(time, 2):
+        happened = courses.both(name, other) & event[other]
+        near = courses.near(time[name], time[other])
+        censored = happened & ~event[name]
+        how = "" if frozenset({name, other}) in declared else UNDECLARED_INCLUSION
+        for what, rows in (
+            ("followed after", happened & ~near & (time[name] > time[other])),
+            ("censored at", censored & near),
+            ("censored before", censored & ~near & (time[name] < time[other])),
+        ):
+            yield Seen(
+                endpoint=name,
+                what=f"{what} an event of {other}{how}",
+                rows=rows,
+                events=rows & event[name],
+            )
 
 
 def find_breaches(courses: EndpointOrder) -> Iterator[Breach]:
@@ -210,10 +205,9 @@ def find_shortfalls(courses: EndpointOrder) -> Iterator[Shortfall]:
     """Look where an endpoint may have fewer events than one that it includes."""
     time, event = courses.time, courses.event
     for name, other in courses.pairs():
-        both = courses.both(name, other)
         late, unmarked = _contradictory(courses, name, other)
         # Of those who contradict the declaration one by one it is told already.
-        rest = both & ~late & ~unmarked
+        rest = courses.both(name, other) & ~late & ~unmarked
         yield Shortfall(
             endpoint=name,
             other=other,

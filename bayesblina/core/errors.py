@@ -1,4 +1,4 @@
-"""The errors that bayesblina raises, and how a list of problems is worded."""
+"""The errors that bayesblina raises, how problems are worded, and checks of single arguments."""
 
 from __future__ import annotations
 
@@ -7,9 +7,56 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral, Real
+from types import UnionType
 from typing import Any
 
+__all__ = [
+    "BayesblinaError",
+    "ConvergenceError",
+    "DataError",
+    "EstimandError",
+    "Problem",
+    "SpecError",
+    "StorageError",
+    "count_patients",
+    "listed",
+    "name_patients",
+    "nearest",
+    "shape_of",
+    "unknown_endpoint",
+    "unknown_phase",
+    "unquoted",
+]
 NAMED_PATIENTS = 10
+# What fits into 64 bits: seeds are kept with results, and handed to samplers that take no more.
+LARGEST_SEED = 2**63 - 1
+
+# The protocol that both kinds of cohorts fulfil has a name that nobody calls.
+NAMES = {"Enrolled": "Cohort", "Real": "a number"}
+# What to call for a value of each kind.
+MADE_BY = {
+    "Account": "cohort.account()",
+    "AdverseEvents": "bayesblina.safety.adverse_events",
+    "Cohort": "bayesblina.read_cohort",
+    "CohortScan": "bayesblina.scan_cohort",
+    "DataTree": "bayesblina.priors.power_scaling_draws",
+    "Dataset": "bayesblina.hazard_ratio or another of the estimands",
+    "PersonTime": "bayesblina.person_time",
+    "Fit": "bayesblina.fit",
+    "ModelDefinition": "bayesblina.load_model",
+    "Prediction": "bayesblina.loo",
+    "Mapping": "bayesblina.fit or bayesblina.loo, by name,",
+    "Question": "bayesblina.Question",
+    "Sensitivity": "bayesblina.sensitivity",
+    "StudyDesign": "bayesblina.planning.StudyDesign",
+    "tuple": "bayesblina.scenarios",
+    "Weighted": "bayesblina.weighting.starting_weights",
+}
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class BayesblinaError(Exception):
@@ -95,12 +142,13 @@ class Problem:
         found = self.found
         for cell in () if show_ids else self.examples:
             found = found.replace(repr(cell), repr(shape_of(cell)))
-        who = ""
-        if self.patients:
-            who = f" [{name_patients(self.patients, count=self.count)}]"
-            if not show_ids:
-                who = f" [{count_patients(len(self.patients), count=self.count, rows=self.rows)}]"
-        return f"{self.column}: {found}{who}. {self.expected}"
+        who = (
+            name_patients(self.patients, count=self.count)
+            if show_ids
+            else count_patients(len(self.patients), count=self.count, rows=self.rows)
+        )
+        concerned = f" [{who}]" if self.patients else ""
+        return f"{self.column}: {found}{concerned}. {self.expected}"
 
     def __str__(self) -> str:
         """Word the problem without ids."""
@@ -156,8 +204,10 @@ class DataError(BayesblinaError):
         str
             A line for each, below the number of them.
         """
-        lines = [problem.words(show_ids=show_ids).rstrip() for problem in self.problems]
-        return listed(lines, source=self.source)
+        return listed(
+            [problem.words(show_ids=show_ids).rstrip() for problem in self.problems],
+            source=self.source,
+        )
 
 
 def listed(problems: Sequence[object], *, source: str) -> str:
@@ -181,8 +231,7 @@ def listed(problems: Sequence[object], *, source: str) -> str:
     1 problem in study.toml:
       - schema: missing.
     """
-    count = len(problems)
-    head = f"{count} problem{'s' if count != 1 else ''} in {source}:"
+    head = f"{len(problems)} problem{'s' if len(problems) != 1 else ''} in {source}:"
     return "\n".join([head, *(f"  - {problem}" for problem in problems)])
 
 
@@ -205,8 +254,8 @@ def shape_of(text: str) -> str:
     'Aaaa 99,9'
     """
     return "".join(
-        "9" if one.isdigit() else "A" if one.isupper() else "a" if one.isalpha() else one
-        for one in text
+        "9" if sign.isdigit() else "A" if sign.isupper() else "a" if sign.isalpha() else sign
+        for sign in text
     )
 
 
@@ -313,8 +362,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     'Nearest: os_months.'
     """
     names = [str(item) for item in known]
-    matches = difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
-    if matches:
+    if matches := difflib.get_close_matches(str(name), names, n=3, cutoff=0.6):
         return f"Nearest: {', '.join(matches)}."
     if not names:
         return "There are none."
@@ -345,8 +393,9 @@ def unknown_phase(role: str, name: str, phases: Iterable[str]) -> str:
     "exposed: the cohort has no phase 'maintenence'. Nearest: maintenance. Expected a phase."
     """
     hint = " or 'entry'" if role == "eligible_from" else ""
-    found = f"{role}: the cohort has no phase '{name}'."
-    return f"{found} {nearest(name, phases)} Expected a phase{hint}."
+    return (
+        f"{role}: the cohort has no phase '{name}'. {nearest(name, phases)} Expected a phase{hint}."
+    )
 
 
 def unknown_endpoint(name: str, endpoints: Iterable[str]) -> str:
@@ -370,3 +419,61 @@ def unknown_endpoint(name: str, endpoints: Iterable[str]) -> str:
     "endpoints: the cohort has no endpoint 'oss'. Nearest: os."
     """
     return f"endpoints: the cohort has no endpoint '{name}'. {nearest(name, endpoints)}"
+
+
+def require_kind(
+    value: object, kind: type | UnionType, argument: str, *, made_by: str | None = None
+) -> None:
+    """Refuse an argument of the wrong kind.
+
+    `made_by`: what to call for it, where the kind alone does not tell.
+
+    >>> require_kind("text", int, "count")
+    Traceback (most recent call last):
+    TypeError: count: expected int, got str.
+    """
+    if isinstance(value, kind):
+        return
+    kinds = kind.__args__ if isinstance(kind, UnionType) else (kind,)
+    names = [NAMES.get(each.__name__, each.__name__) for each in kinds]
+    makers = [MADE_BY[name] for name in names if name in MADE_BY] if made_by is None else [made_by]
+    hint = f": call {' or '.join(makers)} first" if makers else ""
+    raise TypeError(f"{argument}: expected {' or '.join(names)}, got {type(value).__name__}{hint}.")
+
+
+def require_number(value: object, argument: str) -> float:
+    """Read one number.
+
+    >>> require_number("8", "landmark")
+    Traceback (most recent call last):
+    bayesblina.core.errors.SpecError: landmark must be a number, got '8'.
+    """
+    # Python counts true as 1; numpy's truth values are no numbers to it.
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise SpecError(f"{argument} must be a number, got {value!r}.")
+    return float(value)
+
+
+def require_seed(seed: object) -> None:
+    """Refuse what is no seed."""
+    # True and false are integral, too, and no seeds.
+    if not isinstance(seed, bool) and isinstance(seed, Integral):
+        if 0 <= int(seed) <= LARGEST_SEED:
+            return
+        # Thousands of digits are nothing to read, and Python does not write so many.
+        got = str(seed) if int(seed).bit_length() < 128 else "one of many more digits"
+    else:
+        got = repr(seed) if isinstance(seed, str | float | bool | None) else type(seed).__name__
+    raise SpecError(f"seed must be a whole number from 0 to 2^63 - 1, got {got}.")
+
+
+def no_boolean(value: object) -> object:
+    """Refuse true and false where a number belongs: Python counts them as 1 and 0.
+
+    >>> no_boolean(True)
+    Traceback (most recent call last):
+    ValueError: expected a number, got true
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, got {str(value).lower()}")
+    return value

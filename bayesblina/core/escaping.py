@@ -75,7 +75,7 @@ def markdown(text: str) -> str:
     The same text as Markdown source; no character of it is markup or HTML.
     """
     escaped = "".join(_MARKDOWN.get(letter, letter) for letter in text)
-    escaped = _HTML.sub(lambda found: _ENTITIES[found[0]], escaped)
+    escaped = _HTML.sub(lambda match: _ENTITIES[match[0]], escaped)
     return _OPENING.sub(r"\1\\\2", _LINKS.sub(r"\\\g<0>", escaped))
 
 
@@ -100,6 +100,5 @@ def html(text: str) -> str:
 
 def isolated(text: str) -> str:
     """Escape a text for HTML, and keep right-to-left text from turning what stands beside it."""
-    safe = html(text)
     strong = any(unicodedata.bidirectional(letter) in ("R", "AL", "AN") for letter in text)
-    return f"<bdi>{safe}</bdi>" if strong else safe
+    return f"<bdi>{html(text)}</bdi>" if strong else html(text)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read only if they are files."""
+"""Files that are written whole or not at all, and read only if they are files; TOML files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import errno
 import os
 import secrets
 import stat
+import tomllib
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from bayesblina.core.errors import StorageError
+from bayesblina.core.errors import SpecError, StorageError
 
 
 def write_text(path: str | PathLike[str], text: str) -> None:
@@ -39,9 +41,8 @@ def write_bytes(
         raise StorageError(f"Cannot write '{path}': there is no folder '{path.parent}'.")
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
     try:
-        mode = PRIVATE if private else COMMON
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(temporary, flags, mode), "wb") as file:
+        with os.fdopen(os.open(temporary, flags, PRIVATE if private else COMMON), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -86,15 +87,42 @@ def trouble_of(path: str | PathLike[str]) -> str | None:
 
 def read_whole(path: str | PathLike[str]) -> bytes:
     """Read a file whole; never wait for a pipe."""
-    trouble = trouble_of(path)
-    if trouble is not None:
+    if (trouble := trouble_of(path)) is not None:
         what = trouble if trouble == "no such file" else f"it is {trouble}"
         raise StorageError(f"Cannot read '{readable(path)}': {what}.")
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise StorageError(f"Cannot read '{readable(path)}': {reason}.") from None
+        raise StorageError(
+            f"Cannot read '{readable(path)}': {(error.strerror or str(error)).lower()}."
+        ) from None
+
+
+def read_toml(path: str | PathLike[str], *, what: str) -> dict[str, Any]:
+    """Read a TOML file.
+
+    >>> read_toml("no_such_study.toml", what="study file")
+    Traceback (most recent call last):
+    bayesblina.core.errors.SpecError: No study file 'no_such_study.toml'.
+    """
+    name = readable(Path(path).name)
+    trouble = trouble_of(path)
+    if trouble == "no such file":
+        raise SpecError(f"No {what} '{readable(path)}'.")
+    if trouble is not None:
+        raise SpecError(f"'{readable(path)}' is {trouble}; expected a {what}.")
+    try:
+        return tomllib.loads(read_whole(path).decode("utf-8-sig"))
+    except StorageError as error:
+        raise SpecError(str(error)) from None
+    except UnicodeDecodeError:
+        raise SpecError(f"'{readable(path)}' is not UTF-8 text: save it as UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{name} is not valid TOML: {error}.") from None
+    except RecursionError:
+        raise SpecError(f"{name} is nested too deep: no {what} says anything so.") from None
+    except ValueError:
+        raise SpecError(f"{name} holds a number of thousands of digits.") from None
 
 
 def readable(path: str | PathLike[str]) -> str:

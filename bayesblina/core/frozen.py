@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 
@@ -12,10 +13,6 @@ def remade(value: Any) -> tuple[Any, ...]:
 
     For ``__reduce__``; the class makes its mappings read-only itself.
     """
-    held = {item.name: getattr(value, item.name) for item in fields(value)}
-    plain = {name: dict(v) if isinstance(v, Mapping) else v for name, v in held.items()}
-    return _made, (type(value), plain)
-
-
-def _made(kind: Any, values: Mapping[str, Any]) -> Any:
-    return kind(**values)
+    parts = ((part.name, getattr(value, part.name)) for part in fields(value))
+    plain = {name: dict(v) if isinstance(v, Mapping) else v for name, v in parts}
+    return partial(value.__class__, **plain), ()

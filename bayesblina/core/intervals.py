@@ -35,7 +35,7 @@ def validate_cuts(cuts: ArrayLike) -> Floats:
     except (TypeError, ValueError) as error:
         raise SpecError(f"cuts must be numbers, got {cuts!r}.") from error
     # Python counts true as 1.
-    if any(isinstance(one, bool | np.bool_) for one in np.asarray(cuts, dtype=object).ravel()):
+    if any(isinstance(cut, bool | np.bool_) for cut in np.asarray(cuts, dtype=object).ravel()):
         raise SpecError(f"cuts must be numbers, got {cuts!r}.")
     if values.ndim != 1:
         raise SpecError(f"cuts must be a flat sequence, got {values.ndim} dimensions.")
@@ -97,20 +97,19 @@ def default_cuts(
     event.
     """
     events, *entries = snap(
-        [np.asarray(one, dtype=np.float64) for one in (event_times, *entry_times)]
+        [np.asarray(times, dtype=np.float64) for times in (event_times, *entry_times)]
     )
     different, counts = np.unique(events, return_counts=True)
     if not different.size:
         return np.empty(0)
     count = number_of_intervals(events.size / endpoints) if parts is None else parts
-    ranks = event_ranks(events.size, parts=count)
-    bins = np.searchsorted(np.cumsum(counts), ranks, side="right")
+    bins = np.searchsorted(np.cumsum(counts), event_ranks(events.size, parts=count), side="right")
     pairs = [np.stack([different[bins], np.append(different, np.inf)[bins + 1]])]
     pooled = np.unique(np.concatenate([events, *entries])) if entries else different
     before = np.concatenate([[-np.inf], pooled])
     for times in entries:
-        found = np.sort(times)[entry_ranks(times.size, parts=count)]
-        pairs.append(np.stack([before[np.searchsorted(pooled, found)], found]))
+        quantiles = np.sort(times)[entry_ranks(times.size, parts=count)]
+        pairs.append(np.stack([before[np.searchsorted(pooled, quantiles)], quantiles]))
     return cuts_between(np.concatenate(pairs, axis=1), float(different[-1]))
 
 
@@ -144,8 +143,7 @@ def cuts_between(pairs: Floats, last: float) -> Floats:
     cuts = pairs.sum(axis=0) / 2.0
     cuts = np.unique(cuts[np.isfinite(cuts)])
     cuts = cuts[(cuts > 0.0) & (cuts * (1.0 + TIE_TOLERANCE) < last)]
-    fresh = np.diff(cuts, prepend=0.0) > 2.0 * TIE_TOLERANCE * cuts
-    return np.asarray(cuts[fresh])
+    return np.asarray(cuts[np.diff(cuts, prepend=0.0) > 2.0 * TIE_TOLERANCE * cuts])
 
 
 def snap(values: Sequence[Floats], *, tolerance: float = TIE_TOLERANCE) -> list[Floats]:
@@ -164,7 +162,6 @@ def snap(values: Sequence[Floats], *, tolerance: float = TIE_TOLERANCE) -> list[
         scale = np.maximum(np.abs(unique[1:]), np.abs(unique[:-1]))
         fresh = np.concatenate([[True], np.diff(unique) > tolerance * scale])
         first = unique[np.maximum.accumulate(np.where(fresh, np.arange(unique.size), 0))]
-        flat = flat.copy()
         flat[finite] = first[inverse]
     ends = np.cumsum([array.size for array in values])[:-1]
     return [
@@ -227,8 +224,8 @@ def interval_of(times: ArrayLike, cuts: Floats) -> Ints:
 
     So does one that lies after it by floating-point noise only.
     """
-    after = cuts * (1.0 + TIE_TOLERANCE)
-    return np.searchsorted(after, np.asarray(times, dtype=np.float64), side="left").astype(np.int64)
+    times = np.asarray(times, dtype=np.float64)
+    return np.searchsorted(cuts * (1.0 + TIE_TOLERANCE), times, side="left").astype(np.int64)
 
 
 def interval_from(times: ArrayLike, cuts: Floats) -> Ints:
@@ -236,9 +233,8 @@ def interval_from(times: ArrayLike, cuts: Floats) -> Ints:
 
     So does one that lies before it by floating-point noise only.
     """
-    before = cuts * (1.0 - TIE_TOLERANCE)
-    found = np.searchsorted(before, np.asarray(times, dtype=np.float64), side="right")
-    return found.astype(np.int64)
+    times = np.asarray(times, dtype=np.float64)
+    return np.searchsorted(cuts * (1.0 - TIE_TOLERANCE), times, side="right").astype(np.int64)
 
 
 def person_time_by_group(
@@ -255,20 +251,17 @@ def person_time_by_group(
     Result, shape (groups, n_intervals): person-time; exactly zero where no episode overlaps.
     """
     edges = np.concatenate([[0.0], cuts])
-    intervals = edges.size
-    shape = (groups, intervals)
-    total = np.zeros(shape)
-    passed = np.zeros(shape, dtype=np.int64)
+    shape = (groups, edges.size)
+    total, passed = np.zeros(shape), np.zeros(shape, dtype=np.int64)
     # A start at a cut opens the later interval. In the earlier one its whole widths would cancel
     # only up to rounding, and leave time, even negative time, in a cell without any.
     last = interval_of(stop, cuts)
     opened = np.minimum(interval_from(start, cuts), last)
     for ends, interval, sign in ((stop, last, 1), (start, opened, -1)):
-        cell = group * intervals + interval
-        size = groups * intervals
-        partial = np.bincount(cell, weights=ends - edges[interval], minlength=size)
+        cell = group * edges.size + interval
+        partial = np.bincount(cell, weights=ends - edges[interval], minlength=total.size)
         total += sign * partial.reshape(shape)
-        passed += sign * np.bincount(cell, minlength=size).reshape(shape)
+        passed += sign * np.bincount(cell, minlength=total.size).reshape(shape)
     later = passed[:, ::-1].cumsum(axis=1)[:, ::-1] - passed
     total[:, :-1] += later[:, :-1] * np.diff(edges)
     return total

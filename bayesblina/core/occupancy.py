@@ -59,8 +59,7 @@ def time_after(x: Floats, y: Floats) -> Floats:
     if close.any():
         here = middle[close]
         # Derivatives of mean_survival: minus the means of u exp(-x u) and u^3 exp(-x u).
-        series = _moment(here, 1) + _moment(here, 3) * apart[close] ** 2 / 24.0
-        difference[close] = series
+        difference[close] = _moment(here, 1) + _moment(here, 3) * apart[close] ** 2 / 24.0
     return difference
 
 
@@ -138,9 +137,9 @@ def probabilities(
     `relapsed`, shape (..., epoch, knot): alive after a relapse, by the treatment epoch in which it
     happened.
     """
-    shape, epochs = relapse.shape[:-1], death_after_relapse.shape[-2]
-    remission = np.empty((*shape, knots.size))
-    relapsed = np.zeros((*shape, epochs, knots.size))
+    shape, count = relapse.shape[:-1], knots.size
+    remission = np.empty((*shape, count))
+    relapsed = np.zeros((*shape, death_after_relapse.shape[-2], count))
     remission[..., 0] = 1.0
     for piece, width in enumerate(np.diff(knots)):
         remission[..., piece + 1], relapsed[..., piece + 1], _ = step(
@@ -172,11 +171,9 @@ def follow(
     treatment epoch in which the relapse happened.
     `epoch`, shape (piece,): treatment epoch of each piece.
     """
-    shape = relapse.shape[:-1]
-    count = knots.size
-    epochs = death_after_relapse.shape[-2]
+    shape, count = relapse.shape[:-1], knots.size
     remission = np.empty((*shape, count))
-    relapsed = np.zeros((*shape, epochs, count))
+    relapsed = np.zeros((*shape, death_after_relapse.shape[-2], count))
     dead = [np.zeros((*shape, count)) for _ in range(2)]
     times = [np.zeros((*shape, count)) for _ in range(2)]
     remission[..., 0] = 1.0

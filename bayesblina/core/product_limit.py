@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -30,17 +30,15 @@ def weigh_at_risk(start: Floats, stop: Floats, weight: Floats, times: Floats) ->
     return np.where(count_at_risk(start, stop, times) > 0, total, 0.0)
 
 
-def count_at_risk(start: Floats, stop: Floats, times: Floats) -> Ints:
-    """Count who is at risk just before times: start < time <= stop."""
-    started = np.searchsorted(np.sort(start), times, side="left")
-    stopped = np.searchsorted(np.sort(stop), times, side="left")
-    return np.asarray(started - stopped, dtype=np.int64)
+def count_at_risk(
+    start: Floats, stop: Floats, times: Floats, *, just: Literal["before", "after"] = "before"
+) -> Ints:
+    """Count who is at risk just before times, start < time <= stop, or just after them.
 
-
-def count_present(start: Floats, stop: Floats, times: Floats) -> Ints:
-    """Count who is at risk just after times: start <= time < stop."""
-    started = np.searchsorted(np.sort(start), times, side="right")
-    stopped = np.searchsorted(np.sort(stop), times, side="right")
+    Just after a time are those with start <= time < stop.
+    """
+    side: Literal["left", "right"] = "left" if just == "before" else "right"
+    started, stopped = (np.searchsorted(np.sort(ends), times, side=side) for ends in (start, stop))
     return np.asarray(started - stopped, dtype=np.int64)
 
 
@@ -50,8 +48,7 @@ def count_events(happened: Floats, times: Floats) -> Ints:
     `happened`, shape (event,): event times, all among the times.
     `times`, shape (time,): times, rising.
     """
-    position = np.searchsorted(times, happened)
-    return np.bincount(position, minlength=times.size).astype(np.int64)
+    return np.bincount(np.searchsorted(times, happened), minlength=times.size).astype(np.int64)
 
 
 def product_limit(
@@ -84,11 +81,10 @@ def product_limit(
     with np.errstate(divide="ignore", invalid="ignore"):
         greenwood = np.cumsum(counted.share / (counted.effective * (1.0 - counted.share)))
         width = -ndtri((1.0 - mass) / 2.0) * np.sqrt(greenwood) / np.abs(np.log(survival))
-        lower = survival ** np.exp(width)
-        upper = survival ** np.exp(-width)
+        band = np.stack([survival ** np.exp(width), survival ** np.exp(-width)])
     defined = (survival > 0) & (survival < 1) & np.isfinite(greenwood)
-    band = [np.where(defined, values, np.nan) for values in (lower, upper)]
-    steps = {"survival": survival, "lower": band[0], "upper": band[1]}
+    lower, upper = np.where(defined, band, np.nan)
+    steps = {"survival": survival, "lower": lower, "upper": upper}
     return _frame(start, stop, weight, begin, counted, steps, {"survival": 1.0})
 
 
@@ -145,13 +141,12 @@ def _counted(
     time_of = np.searchsorted(times, stop[event])
     known = (time_of < times.size) & np.isin(stop[event], times)
     events = np.bincount(time_of[known], weight[event][known], minlength=times.size)
-    squares = weigh_at_risk(start, stop, weight**2, times)
     # The whole risk set may have the event: sums in another order.
     return _Steps(
         times=times,
         at_risk=sizes,
         events=np.where(np.isclose(events, sizes, rtol=1e-12), sizes, events),
-        effective=sizes**2 / squares,
+        effective=sizes**2 / weigh_at_risk(start, stop, weight**2, times),
     )
 
 
@@ -160,14 +155,14 @@ def _frame(
     stop: Floats,
     weight: Floats | None,
     begin: float | None,
-    found: _Steps,
+    counted: _Steps,
     steps: dict[str, Floats],
     first: dict[str, float],
 ) -> pd.DataFrame:
     """Put a row before the first step, and one at the end of follow-up if that is later."""
     if begin is None:
         begin = float(start.min())
-    times, end = found.times, float(stop.max())
+    times, end = counted.times, float(stop.max())
     tail = end > (times[-1] if times.size else begin)
 
     def join(before: float, values: NDArray[np.generic], after: float) -> Floats:
@@ -181,7 +176,7 @@ def _frame(
     each = np.ones(start.size) if weight is None else weight
     present = float(each[(start <= begin) & (stop > begin)].sum())
     remaining = float(each[(start < end) & (stop >= end)].sum())
-    at_risk, events = join(present, found.at_risk, remaining), join(0, found.events, 0)
+    at_risk, events = join(present, counted.at_risk, remaining), join(0, counted.events, 0)
     if weight is None:
         at_risk, events = at_risk.astype(np.int64), events.astype(np.int64)
     return pd.DataFrame(columns).assign(at_risk=at_risk, events=events)
@@ -229,8 +224,7 @@ def bootstrap_band(
         def up_to(order: Ints, position: Ints, rows: NDArray[Any]) -> NDArray[Any]:
             """Add up the first rows in an order."""
             total = np.cumsum(rows[:, order], axis=1)
-            none = np.zeros((rows.shape[0], 1), dtype=rows.dtype)
-            return np.concatenate([none, total], axis=1)[:, position]
+            return np.pad(total, ((0, 0), (1, 0)))[:, position]
 
         at_risk = up_to(by_start, started, rows) - up_to(by_stop, stopped, rows)
         counted = np.maximum.accumulate(at_risk, axis=1) >= minimum
@@ -241,8 +235,9 @@ def bootstrap_band(
         events = np.diff(up_to(ends, last, rows), axis=1, prepend=0)
         share = np.divide(events, at_risk, out=np.zeros(events.shape), where=there)
         survival = np.cumprod(np.where(counted, 1.0 - np.minimum(share, 1.0), 1.0), axis=1)
-        from_one = np.concatenate([np.ones((count, 1)), survival], axis=1)
-        curves[first : first + count] = from_one[:, at]
+        curves[first : first + count] = np.pad(survival, ((0, 0), (1, 0)), constant_values=1.0)[
+            :, at
+        ]
     tail = (1.0 - mass) / 2.0
     lower, upper = np.quantile(curves, [tail, 1.0 - tail], axis=0)
     return lower, upper

@@ -7,8 +7,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import EstimandError
+from bayesblina.core.errors import EstimandError, require_kind
 from bayesblina.estimands.averages import (
     Averages,
     collect,

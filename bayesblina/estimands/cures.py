@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import EstimandError
+from bayesblina.core.errors import EstimandError, require_kind
 from bayesblina.estimands.draws import attributes_of, by_draw
 from bayesblina.estimands.populations import Population, groups_of
 from bayesblina.hazards.likelihood import cured_log_odds

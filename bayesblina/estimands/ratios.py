@@ -10,9 +10,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.errors import EstimandError, nearest
+from bayesblina.core.errors import EstimandError, nearest, require_kind
 from bayesblina.estimands.companions import beside, without_baseline
 from bayesblina.estimands.draws import attributes_of, by_draw
 from bayesblina.estimands.populations import supplied_groups

@@ -7,9 +7,8 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Bools, Floats
-from bayesblina.core.errors import EstimandError, SpecError, nearest
+from bayesblina.core.errors import EstimandError, SpecError, nearest, require_kind, require_seed
 from bayesblina.inference.convergence import Convergence, assess_convergence
 from bayesblina.patients.rules import DAYS_PER_UNIT
 from bayesblina.person_time.onsets import AdverseEvents, adverse_events
@@ -28,6 +27,10 @@ CHAINS = 4
 # Jeffreys' priors of a probability and of a rate.
 JEFFREYS_INCIDENCE = (0.5, 0.5)
 JEFFREYS_RATE = (0.5, 0.0)
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def incidence(

@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import EstimandError, SpecError, nearest
-from bayesblina.core.toml_files import no_boolean, read_toml
+from bayesblina.core.errors import EstimandError, SpecError, nearest, no_boolean, require_kind
+from bayesblina.core.files import read_toml
 from bayesblina.hazards.parts import (
     Baseline,
     Borrowing,

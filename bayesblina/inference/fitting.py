@@ -13,10 +13,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import ConvergenceError, SpecError
-from bayesblina.core.tables.marks import BASELINE, CONVERGED, EVENT_TIMES, LONG, SHORT
+from bayesblina.core.errors import ConvergenceError, SpecError, require_kind
+from bayesblina.core.tables.numbers import BASELINE, CONVERGED, EVENT_TIMES, LONG, SHORT
 from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.effects import Design, make_design
 from bayesblina.hazards.parts import Free, PowerPrior

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayesblina.core.arguments import require_seed
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import SpecError, require_seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import StorageError
+from bayesblina.core.errors import StorageError, require_kind
 from bayesblina.core.files import read_whole, trouble_of, write_bytes
 from bayesblina.hazards.definition import parse_model
 from bayesblina.inference.baseline_gate import BaselineGate

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesblina.checks.refit import with_refit
-from bayesblina.core.arguments import require_kind, require_numbers
-from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import SpecError
+from bayesblina.core.arrays import Floats, require_numbers
+from bayesblina.core.errors import SpecError, require_kind
 from bayesblina.core.files import readable
 from bayesblina.core.masking import MINIMUM_COUNT
 from bayesblina.core.masking.minimum import require_minimum

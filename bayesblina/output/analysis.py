@@ -11,7 +11,7 @@ from types import MappingProxyType
 import pandas as pd
 from xarray import Dataset
 
-from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import require_kind
 from bayesblina.core.files import write_text
 from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.inference.fitting import Fit

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bayesblina.core.errors import SpecError, StorageError
 from bayesblina.core.files import reason_of
-from bayesblina.core.interrupts import Interrupts
+from bayesblina.output.progress import Interrupts
 from bayesblina.output.result_files import RECORD, earlier_results
 
 PARTIAL = ".partial"
@@ -26,7 +26,9 @@ def require_folder(out: Path) -> None:
     """Refuse a path that cannot be a folder of results."""
     for path in (out, *out.parents):
         if path.exists() and not path.is_dir():
-            raise SpecError(f"--out '{path}' is a file; expected a folder.")
+            raise SpecError(
+                f"folder (on the command line --out): '{path}' is a file; expected a folder."
+            )
 
 
 @contextmanager

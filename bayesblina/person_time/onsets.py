@@ -16,10 +16,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.episodes import segment_times, state_bounds
-from bayesblina.core.errors import DataError, EstimandError, Problem, SpecError, nearest
+from bayesblina.core.errors import (
+    DataError,
+    EstimandError,
+    Problem,
+    SpecError,
+    nearest,
+    require_kind,
+)
 from bayesblina.core.frozen import remade
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.dates import ISO, PartialDates, require_date_format

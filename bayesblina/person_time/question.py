@@ -8,8 +8,13 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import SpecError, unknown_endpoint, unknown_phase
+from bayesblina.core.errors import (
+    SpecError,
+    require_kind,
+    require_number,
+    unknown_endpoint,
+    unknown_phase,
+)
 from bayesblina.patients.account import to_html
 
 ENTRY = "entry"
@@ -76,11 +81,7 @@ class Question:
             value: object = getattr(self, name)
             if value is None and name == "landmark":
                 continue
-            if isinstance(value, bool | np.bool_) or not isinstance(
-                value, int | float | np.integer | np.floating
-            ):
-                raise SpecError(f"{name} must be a number, got {value!r}.")
-            object.__setattr__(self, name, float(value))
+            object.__setattr__(self, name, require_number(value, name))
         names: object = self.endpoints
         if names is not None:
             if not isinstance(names, list | tuple):
@@ -124,12 +125,15 @@ class Question:
         Raises
         ------
         SpecError
-            If it is earlier than the question's: only patients who lived to that are in the
-            analysis, so time before it would be immortal.
+            If it is no number, or earlier than the question's: only patients who lived to that are
+            in the analysis, so time before it would be immortal.
         """
-        if self.landmark is not None and landmark is not None and landmark < self.landmark:
+        if landmark is None:
+            return
+        asked = require_number(landmark, "landmark")
+        if self.landmark is not None and asked < self.landmark:
             raise SpecError(
-                f"landmark {landmark:g} lies before the question's own, {self.landmark:g}: all its "
+                f"landmark {asked:g} lies before the question's own, {self.landmark:g}: all its "
                 "patients lived to that, so nobody could die in between. Ask from there, or leave "
                 "the landmark out of the Question."
             )

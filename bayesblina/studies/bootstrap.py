@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from bayesblina.core.arguments import require_kind, require_seed
-from bayesblina.core.errors import SpecError
-from bayesblina.core.tables.marks import CONVERGED, FAILED
+from bayesblina.core.errors import SpecError, require_kind, require_seed
+from bayesblina.core.tables.numbers import CONVERGED, FAILED
 from bayesblina.hazards.build import build_model, with_weights
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.sampler_settings import SamplerSettings

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from bayesblina.core.errors import SpecError, nearest
-from bayesblina.core.toml_files import no_boolean, read_toml
+from bayesblina.core.errors import SpecError, nearest, no_boolean
+from bayesblina.core.files import read_toml
 from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.hazards.schema import explain
 from bayesblina.studies.study_sections import Share, Time

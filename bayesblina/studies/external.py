@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.errors import EstimandError, SpecError, require_kind
 from bayesblina.estimands.ratios import answer
 from bayesblina.estimands.sources import Difference, differences
 from bayesblina.hazards.build import build_model, with_tables

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from bayesblina.core.endpoint_order import problems_of_includes
 from bayesblina.core.errors import SpecError, listed, unknown_endpoint, unknown_phase
-from bayesblina.core.toml_files import read_toml
+from bayesblina.core.files import read_toml
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.schema import explain
 from bayesblina.studies.axes import NONE, QUESTION_AXES
@@ -225,8 +225,8 @@ def in_memory(cohort: Cohort | CohortScan) -> Cohort:
 
     if not isinstance(cohort, Cohort):
         raise SpecError(
-            'This looks at single patients: leave engine = "duckdb" out of [data], so that they '
-            "are read into memory."
+            "This looks at single patients: read them into memory, with read_cohort in place of "
+            'scan_cohort (in a study file: leave engine = "duckdb" out of [data]).'
         )
     return cohort
 

@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from bayesblina.core.errors import nearest
-from bayesblina.core.toml_files import no_boolean
+from bayesblina.core.errors import nearest, no_boolean
 from bayesblina.hazards.parts import Mixture, Part
 from bayesblina.hazards.priors import FractionPrior, HazardRatioPrior, OddsRatioPrior, SpreadPrior
 from bayesblina.studies.axes import AXES

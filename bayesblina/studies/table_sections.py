@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from bayesblina.core.arguments import LARGEST_SEED
+from bayesblina.core.errors import LARGEST_SEED
 
 if TYPE_CHECKING:
     from bayesblina.patients.cohort import Cohort

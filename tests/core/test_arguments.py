@@ -17,8 +17,13 @@ from pydantic import BaseModel, ValidationError
 
 import bayesblina as bb
 from bayesblina import plots, simulate, tables
-from bayesblina.core.arguments import LARGEST_SEED, require_numbers, require_seed
-from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.arrays import require_numbers
+from bayesblina.core.errors import (
+    LARGEST_SEED,
+    EstimandError,
+    SpecError,
+    require_seed,
+)
 from bayesblina.hazards.definition import ModelDefinition, parse_model
 from bayesblina.inference.fitting import Fit
 from bayesblina.studies.design_file import DesignFile, read_design

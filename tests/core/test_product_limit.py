@@ -27,7 +27,8 @@ def test_who_is_at_risk_before_and_after_times() -> None:
     order = np.random.default_rng(1).permutation(5)
     start, stop = START[order], STOP[order]
     assert limits.count_at_risk(start, stop, TIMES).tolist() == [row.sum() for row in before]
-    assert limits.count_present(start, stop, TIMES).tolist() == [row.sum() for row in after]
+    just_after = limits.count_at_risk(start, stop, TIMES, just="after")
+    assert just_after.tolist() == [row.sum() for row in after]
     found = limits.weigh_at_risk(start, stop, WEIGHT[order], TIMES)
     np.testing.assert_allclose(found, [WEIGHT[row].sum() for row in before], rtol=1e-12)
     # Sums of weights that cancel only up to rounding leave nothing where nobody is.

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 import bayesblina as bb
 from bayesblina import cli
-from bayesblina.core.csv_files import read_csv
 from bayesblina.core.errors import EstimandError, SpecError, StorageError
 from bayesblina.core.masking import MASK
+from bayesblina.core.tables.table import read_csv
 from bayesblina.inference import fitting
 from bayesblina.inference.drawing import NO_COMPANION
 from bayesblina.output import analysing

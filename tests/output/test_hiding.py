@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 import bayesblina as bb
-from bayesblina.core.csv_files import read_csv
 from bayesblina.core.errors import SpecError
 from bayesblina.core.masking import MASK, Masked
 from bayesblina.core.masking.tables import mask_safety, read_observed
+from bayesblina.core.tables.table import read_csv
 from bayesblina.output.report.flow import account
 from bayesblina.output.report.folder import write_report
 from bayesblina.output.report.joining import joined_events

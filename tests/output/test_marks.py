@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 import bayesblina as bb
 from bayesblina import cli
 from bayesblina.classical.ladder import rungs
-from bayesblina.core.csv_files import read_csv
-from bayesblina.core.tables.marks import BAYESIAN, COMPANION, beside, failed, failed_in
+from bayesblina.core.tables.numbers import BAYESIAN, COMPANION, beside, failed, failed_in
+from bayesblina.core.tables.table import read_csv
 from bayesblina.inference.baseline_gate import gate_of
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.sampler_settings import SamplerSettings, sampler_settings
@@ -425,7 +425,7 @@ def test_scenarios_keep_their_row_marked() -> None:
     crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
     assert [np.size(line.get_xdata()) for line in crosses] == [1]
     assert "crosses: the baseline moves" in figure._suptitle.get_text()  # type: ignore[attr-defined]
-    from bayesblina.cli.gates import marked_scenarios
+    from bayesblina.cli.studies import marked_scenarios
 
     assert marked_scenarios(found.table) == [f"other, {name}: {MOVES}" for name in ("os", "rfs")]
 

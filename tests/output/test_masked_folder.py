@@ -15,11 +15,11 @@ from scipy.optimize import linprog
 import bayesblina as bb
 from bayesblina.classical.curves import numbers_at_risk
 from bayesblina.classical.rank_tests import mantel_byar
-from bayesblina.cli.gates import gates
-from bayesblina.core.csv_files import to_csv
+from bayesblina.cli.analysis import gates
 from bayesblina.core.errors import StorageError
 from bayesblina.core.masking import MASK
-from bayesblina.core.tables.marks import OWN
+from bayesblina.core.tables.numbers import OWN
+from bayesblina.core.tables.table import to_csv
 from bayesblina.output.report import folder as report_folder
 from bayesblina.output.report.answer import gate_rows
 from bayesblina.output.report.folder import write_files

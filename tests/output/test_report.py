@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 import bayesblina as bb
-from bayesblina.core.csv_files import read_csv
 from bayesblina.core.tables.numbers import probability
+from bayesblina.core.tables.table import read_csv
 from bayesblina.output.report.hiding import without_few
 from bayesblina.output.report.page import SECTIONS, render
 from bayesblina.output.report.results import read_results

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bayesblina.core.csv_files import read_csv
+from bayesblina.core.tables.table import read_csv
 from bayesblina.output.result_files import TEXTS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -200,6 +200,13 @@ def test_wrong_types_are_told(options: dict[str, Any], message: str) -> None:
         ask(**options)
 
 
+@pytest.mark.parametrize("landmark", [None, 6.0])
+@pytest.mark.parametrize("given", ["8", True, [8.0]])
+def test_a_landmark_of_curves_is_a_number(landmark: float | None, given: Any) -> None:
+    with pytest.raises(SpecError, match="landmark must be a number, got"):
+        ask(landmark=landmark).require_landmark(given)
+
+
 def test_numbers_of_numpy_and_lists_become_plain() -> None:
     question = ask(landmark=np.int64(8), lag=np.float32(2.0), endpoints=["os"])
     assert question == ask(landmark=8.0, lag=2.0, endpoints=("os",))

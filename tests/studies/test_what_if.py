@@ -16,7 +16,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.cli import main
-from bayesblina.cli.demo_study import write_demo
+from bayesblina.cli.analysis import write_demo
 from bayesblina.core.errors import SpecError, StorageError
 from bayesblina.inference.fitting import fit_person_time
 from bayesblina.inference.sampler_settings import sampler_settings

@@ -9,9 +9,8 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from bayesblina.checks.risk_sets import weighted_time
-from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Floats, Ints
-from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.errors import EstimandError, SpecError, require_kind, require_seed
 from bayesblina.estimands.draws import blocks
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.definition import ModelDefinition

@@ -13,9 +13,8 @@ import xarray as xr
 from scipy.stats import norm
 
 from bayesblina.checks.pointwise import log_likelihood_of
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.errors import EstimandError, SpecError, require_kind
 from bayesblina.estimands.draws import by_draw
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.parts import Correlated

@@ -18,9 +18,8 @@ from bayesblina.checks.priors.scaling import (
     reweighted,
     weighted_quantiles,
 )
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.errors import EstimandError, SpecError, require_kind
 from bayesblina.core.escaping import html
 from bayesblina.estimands.direction import (
     GIVEN,

@@ -13,7 +13,7 @@ from bayesblina.core.masking import is_small, mask_account
 from bayesblina.core.masking.minimum import require_minimum
 from bayesblina.core.masking.tables import mask_ladder
 from bayesblina.core.tables import numbers
-from bayesblina.core.tables.marks import (
+from bayesblina.core.tables.numbers import (
     BASELINE,
     BESIDE,
     EVENT_TIMES,
@@ -21,12 +21,11 @@ from bayesblina.core.tables.marks import (
     LONG,
     OWN,
     SHORT,
+    Kind,
     beside,
     failed_in,
 )
-from bayesblina.core.tables.numbers import Kind
-from bayesblina.core.tables.publishing import publish, require_columns
-from bayesblina.core.tables.table import Table
+from bayesblina.core.tables.table import Table, publish, require_columns
 
 # Columns of the summaries that are no coordinates.
 STATISTICS = frozenset(
@@ -107,31 +106,35 @@ def estimates(
     labels = [
         str(name) for name in summary.columns if str(name) not in {*STATISTICS, *BESIDE, *below}
     ]
-    shown = summary[labels].copy()
-    what = " ".join(filter(None, [quantity or "estimate", f"({mass:.0%} interval)"]))
     rows = summary.to_dict("records")
-    shown[what] = [
-        " ".join(filter(None, [_estimate(row, kind, unit), _apart(row)])) for row in rows
-    ]
-    for name in (*below, "probability_reached", *(DIAGNOSTICS if diagnostics else ())):
-        if name in summary:
-            shown[name] = summary[name]
-    if "companion_median" in summary:
-        shown["companion"] = [_estimate(row, kind, unit, of="companion_") for row in rows]
-    for name in (BASELINE, "converged"):
-        if name in summary:
-            shown[name] = summary[name]
+    what = f"{quantity or 'estimate'} ({mass:.0%} interval)"
+    columns = {
+        what: [" ".join(filter(None, [_estimate(row, kind, unit), _apart(row)])) for row in rows],
+        **{name: summary.get(name) for name in (*below, "probability_reached")},
+        **{name: summary.get(name) for name in (DIAGNOSTICS if diagnostics else ())},
+        "companion": [_estimate(row, kind, unit, of="companion_") for row in rows]
+        if "companion_median" in summary
+        else None,
+        **{name: summary.get(name) for name in (BASELINE, "converged")},
+    }
+    shown = summary[labels].assign(
+        **{name: cells for name, cells in columns.items() if cells is not None}
+    )
     shown.attrs = {**summary.attrs}
     if EVENT_TIMES in failed_in(summary):
         shown.attrs[EVENT_TIMES] = FAILED
-    asked = {name: f"P({quantity or 'estimate'} < {name.removeprefix(_BELOW)})" for name in below}
-    names = {what: what, "probability_reached": "P(reached)", "companion": "without a baseline"}
+    names = {
+        what: what,
+        "probability_reached": "P(reached)",
+        "companion": "without a baseline",
+        **{name: f"P({quantity or 'estimate'} < {name.removeprefix(_BELOW)})" for name in below},
+    }
     horizon = summary.attrs.get("horizon")
     unreached = kind == "time" and np.isinf(summary[["median", "lower", "upper"]]).any(axis=None)
     made = publish(
         shown,
         title=title,
-        names={name: text for name, text in (names | asked).items() if name in shown},
+        names={name: text for name, text in names.items() if name in shown},
         kinds=dict.fromkeys(below, "probability"),
         unit=unit,
         synthetic=synthetic,
@@ -226,21 +229,24 @@ def bias_ladder(
             few=masked.few if masked else (),
             own=OWN,
         ).drop(columns=["masked", "patients", "events", *sides], errors="ignore")
-    summary = table.rename(columns={"estimate": "median"})
-    made = estimates(summary, kind="ratio", quantity="hazard ratio")
-    place = len(made.head) - 1
-    order = [0, 1, place, *range(2, place)]
-    marked = [
-        LONG[name]
-        for name, words in SHORT.items()
-        if table["note"].str.contains(words, regex=False).any()
-    ]
+    made = estimates(
+        table.rename(columns={"estimate": "median"}), kind="ratio", quantity="hazard ratio"
+    )
+    last = len(made.head) - 1
+    order = [0, 1, last, *range(2, last)]
     return Table(
         title=title,
         head=tuple(made.head[index] for index in order),
         rows=tuple(tuple(row[index] for index in order) for row in made.rows),
         numeric=tuple(made.numeric[index] for index in order),
-        notes=(*made.notes, *marked),
+        notes=(
+            *made.notes,
+            *(
+                LONG[name]
+                for name, words in SHORT.items()
+                if table["note"].str.contains(words, regex=False).any()
+            ),
+        ),
     )
 
 
@@ -273,18 +279,21 @@ def scenarios(
     SpecError
         If the table is another one.
     """
-    needed = ("scenario", "status", "reason", "endpoint", "median", "lower", "upper")
-    require_columns(table, needed, "bayesblina.sensitivity")
+    require_columns(
+        table,
+        ("scenario", "status", "reason", "endpoint", "median", "lower", "upper"),
+        "bayesblina.sensitivity",
+    )
     require_minimum(minimum)
     good = table["status"] == "converged"
     if minimum > 1:
         require_columns(table, ("events", "events_exposed"), "bayesblina.sensitivity")
         rest = table["events"] - table["events_exposed"]
         few = [
-            is_small(one, minimum) or is_small(other, minimum)
-            for one, other in zip(table["events_exposed"], rest, strict=True)
+            is_small(exposed, minimum) or is_small(other, minimum)
+            for exposed, other in zip(table["events_exposed"], rest, strict=True)
         ]
-        table = table.assign(reason=["masked" if one else "" for one in few])
+        table = table.assign(reason=["masked" if hidden else "" for hidden in few])
         good &= ~np.array(few, dtype=bool)
     rows = table.to_dict("records")
     shown = pd.DataFrame(

@@ -1,10 +1,16 @@
-"""How numbers are written in tables and figures; each rule once."""
+"""How numbers are written in tables and figures, and what must not be overlooked beside them.
+
+Each rule of writing once; three gates, three marks.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import pandas as pd
+import xarray as xr
 
 from bayesblina.core.errors import SpecError
 
@@ -24,6 +30,44 @@ EDGE = 0.1
 SMALLEST_PROBABILITY = 0.001
 # Of sums of probabilities.
 ROUNDING = 1e-9
+
+SYNTHETIC = "Synthetic patients."
+NOT_CONVERGED = "NOT CONVERGED: do not use these numbers."
+BASELINE_MOVES = "THE BASELINE MOVES THE HAZARD RATIO: do not use these numbers."
+VISITS = "EVENT TIMES ARE THOSE OF VISITS: declare them, and do not use these numbers."
+CONVERGED, BASELINE, EVENT_TIMES = "converged", "baseline", "event_times"
+FAILED = "failed"
+# The last rungs of a ladder, whose prior, covariates and baseline tell no count to the unit.
+BAYESIAN, COMPANION = "Bayesian", "Cox, same priors, same covariates"
+OWN = (BAYESIAN, COMPANION)
+# Beside a number, where there is little room.
+SHORT: Mapping[str, str] = {
+    CONVERGED: "NOT CONVERGED",
+    BASELINE: "BASELINE MOVES IT",
+    EVENT_TIMES: "EVENT TIMES OF VISITS",
+}
+# Below a table.
+LONG: Mapping[str, str] = {
+    CONVERGED: NOT_CONVERGED,
+    BASELINE: BASELINE_MOVES,
+    EVENT_TIMES: VISITS,
+}
+# Columns beside an answer that are no estimates and no labels of it.
+BESIDE = frozenset(
+    {
+        BASELINE,
+        "baseline_shift",
+        "baseline_pull",
+        "companion_median",
+        "companion_lower",
+        "companion_upper",
+        "companion_probability_below_1",
+        "prior_pull",
+        "covariate_prior_pull",
+        EVENT_TIMES,
+        "supported",
+    }
+)
 
 
 def ratio(value: float) -> str:
@@ -115,8 +159,8 @@ def number(value: float) -> str:
     if math.isnan(value):
         return MISSING
     if math.isinf(value):
-        return _infinite(value)
-    if value == 0 or float(value).is_integer():
+        return "∞" if value > 0 else f"{MINUS}∞"
+    if float(value).is_integer():
         return _signed(f"{value:.0f}")
     # Rounding may add a digit: 9.999 has no two decimals but one.
     size = math.floor(math.log10(abs(float(f"{value:.{SIGNIFICANT - 1}e}"))))
@@ -151,12 +195,41 @@ def writer(kind: Kind, *, unit: str = "months") -> Callable[[float], str]:
     return known[kind]
 
 
-def _infinite(value: float) -> str:
-    return "∞" if value > 0 else f"{MINUS}∞"
-
-
 def _signed(text: str) -> str:
     """Write a true minus, and none before a zero."""
     if text.startswith("-"):
         return text[1:] if float(text) == 0 else f"{MINUS}{text[1:]}"
     return text
+
+
+def failed(values: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Name the gates that a row, or what an estimate carries with it, says were failed.
+
+    Of ``"converged"``, ``"baseline"``, ``"event_times"``; those that are not there passed.
+    """
+    gates = [] if bool(values.get(CONVERGED, True)) else [CONVERGED]
+    gates += [name for name in (BASELINE, EVENT_TIMES) if str(values.get(name, "")) == FAILED]
+    return tuple(gates)
+
+
+def failed_in(source: pd.DataFrame | xr.Dataset) -> tuple[str, ...]:
+    """Name the gates that any row of a table failed, or that its attributes say were failed."""
+    gates = set(failed(source.attrs))
+    for name in (BASELINE, EVENT_TIMES):
+        if name in (source if isinstance(source, pd.DataFrame) else source.coords):
+            # What stands beside each number knows better than what stands beside all.
+            gates.discard(name)
+            if (source[name].to_numpy().astype(str) == FAILED).any():
+                gates.add(name)
+    if (
+        isinstance(source, pd.DataFrame)
+        and CONVERGED in source
+        and not source[CONVERGED].astype(bool).all()
+    ):
+        gates.add(CONVERGED)
+    return tuple(name for name in SHORT if name in gates)
+
+
+def beside(row: Mapping[Any, Any]) -> str:
+    """Word what must not be overlooked beside one number."""
+    return ", ".join(SHORT[name] for name in failed(row))

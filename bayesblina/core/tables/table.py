@@ -1,22 +1,54 @@
-"""A table ready for print, and its formats: HTML, LaTeX, Markdown, Word."""
+"""A table ready for print, in HTML, LaTeX, Markdown and Word; any tidy table made one, or CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, StringIO
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from bayesblina.core.errors import SpecError
+import pandas as pd
+
+from bayesblina.core.errors import SpecError, StorageError, nearest, require_kind
 from bayesblina.core.escaping import html, isolated, latex, markdown, plain
-from bayesblina.core.files import write_bytes, write_text
+from bayesblina.core.files import reason_of, write_bytes, write_text
+from bayesblina.core.tables import numbers
+from bayesblina.core.tables.numbers import LONG, SYNTHETIC, Kind, failed_in
 
-SYNTHETIC = "Synthetic patients."
-NOT_CONVERGED = "NOT CONVERGED: do not use these numbers."
-BASELINE_MOVES = "THE BASELINE MOVES THE HAZARD RATIO: do not use these numbers."
-VISITS = "EVENT TIMES ARE THOSE OF VISITS: declare them, and do not use these numbers."
 SUFFIXES = (".html", ".tex", ".md", ".docx")
+# How columns that hold numbers are written, wherever they stand.
+KINDS: Mapping[str, Kind] = {
+    "p_value": "probability",
+    "probability": "probability",
+    "probability_reached": "probability",
+    "share": "percent",
+    "odds_ratio": "ratio",
+}
+SHAPES: Mapping[str, str] = {"r_hat": ".3f", "ess_bulk": ".0f", "ess_tail": ".0f", "mcse": ".2g"}
+TITLES: Mapping[str, str] = {
+    "r_hat": "R-hat",
+    "ess_bulk": "bulk ESS",
+    "ess_tail": "tail ESS",
+    "mcse": "MCSE",
+    "sd": "SD",
+    "elpd": "ELPD",
+    "se": "SE",
+    "sampling_se": "SE of sampling",
+    "p_loo": "effective parameters",
+    "largest_pareto_k": "largest Pareto k",
+    "pareto_k_limit": "limit of Pareto k",
+    "share": "share, %",
+    "p_value": "p-value",
+}
+# Identifiers never go into print.
+IDENTIFIERS = frozenset({"patient", "patient_id", "usubjid", "subjid", "id"})
+# What a spreadsheet runs, in full-width letters too; apostrophes before it are counted, so that
+# guarding can be undone without asking what a text was.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_GUARDED = re.compile(r"'+[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +137,8 @@ class Table:
             lines.append(f"<tr>{''.join(cells)}</tr>")
         lines.append("</tbody>")
         if self.notes:
+            text = "<br>".join(map(isolated, self.notes))
             width = max(1, len(self.head))
-            text = "<br>".join(isolated(note) for note in self.notes)
             lines.append(f'<tfoot><tr><td colspan="{width}">{text}</td></tr></tfoot>')
         lines.append("</table>")
         return "\n".join(lines)
@@ -195,19 +227,20 @@ class Table:
         StorageError
             If the file cannot be written.
         """
-        suffix = Path(path).suffix.lower()
-        if suffix == ".docx":
-            write_bytes(path, self.to_docx())
-        elif suffix == ".html":
-            write_text(path, _page(self))
-        elif suffix == ".tex":
-            write_text(path, self.to_latex() + "\n")
-        elif suffix == ".md":
-            write_text(path, self.to_markdown() + "\n")
-        else:
-            raise SpecError(
-                f"Cannot tell the format of '{path}': its name must end with {', '.join(SUFFIXES)}."
-            )
+        match Path(path).suffix.lower():
+            case ".docx":
+                write_bytes(path, self.to_docx())
+            case ".html":
+                write_text(path, _page(self))
+            case ".tex":
+                write_text(path, self.to_latex() + "\n")
+            case ".md":
+                write_text(path, self.to_markdown() + "\n")
+            case _:
+                raise SpecError(
+                    f"Cannot tell the format of '{path}': its name must end with "
+                    f"{', '.join(SUFFIXES)}."
+                )
 
 
 def _aligned(numeric: bool) -> str:
@@ -224,10 +257,9 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 def _page(table: Table) -> str:
     """Write a whole page, so that a browser and a word processor open the file as it is."""
-    title = html(table.title or "Table")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"<title>{title}</title>\n<style>\n"
+        f"<title>{html(table.title or 'Table')}</title>\n<style>\n"
         "table{border-collapse:collapse;font:10pt/1.4 sans-serif;border-top:1px solid;"
         "border-bottom:1px solid}\n"
         "caption{text-align:left;font-weight:bold;padding:.4em 0}\n"
@@ -237,3 +269,192 @@ def _page(table: Table) -> str:
         "tfoot td{font-size:85%;border-top:1px solid}\n"
         f"</style>\n</head>\n<body>\n{table.to_html()}\n</body>\n</html>\n"
     )
+
+
+def publish(
+    table: pd.DataFrame,
+    *,
+    title: str = "",
+    columns: Sequence[str] | None = None,
+    names: Mapping[str, str] | None = None,
+    kinds: Mapping[str, Kind] | None = None,
+    unit: str = "months",
+    notes: Sequence[str] = (),
+    synthetic: bool = False,
+) -> Table:
+    """Make any tidy table one for print.
+
+    Parameters
+    ----------
+    table
+        The tidy table. Its attributes ``synthetic`` and ``converged``, and a column ``converged``,
+        become notes where there is something to say.
+    title
+        Title.
+    columns
+        Columns to show, in this order; by default all but ``converged`` where all rows agree.
+    names
+        Titles in place of the columns' names.
+    kinds
+        What numbers of columns are, in place of the rules that the names imply.
+    unit
+        Unit of columns that are times.
+    notes
+        Further notes below the table.
+    synthetic
+        Whether the patients are simulated, where the table's attributes do not say so.
+
+    Returns
+    -------
+    Table
+        The table: counts as they stand, R-hat with three decimals, effective sample sizes as whole
+        numbers, Monte-Carlo errors with two significant digits, the rest by the rules of
+        `bayesblina.core.tables.numbers`.
+
+    Raises
+    ------
+    SpecError
+        If a column is not there, or holds identifiers of patients.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"model": ["primary"], "p_value": [0.0312]})
+    >>> publish(table).rows
+    (('primary', '0.031'),)
+    """
+    require_kind(table, pd.DataFrame, "table")
+    rules = {**KINDS, **(kinds or {})}
+    known = [str(name) for name in table.columns]
+    shown = known.copy() if columns is None else list(columns)
+    for name in (*shown, *(names or {}), *(kinds or {})):
+        if name not in known:
+            raise SpecError(f"No column '{name}'. {nearest(name, known)}")
+    for name in shown:
+        if name.lower() in IDENTIFIERS:
+            raise SpecError(
+                f"Column '{name}' may identify patients: choose columns= without it for print."
+            )
+    if columns is None and "converged" in shown and table["converged"].nunique() < 2:
+        shown.remove("converged")
+    return Table(
+        title=title,
+        head=tuple(
+            (names or {}).get(name) or TITLES.get(name) or name.replace("_", " ") for name in shown
+        ),
+        rows=tuple(
+            tuple(
+                _cell(cell, name, rules.get(name, "number"), unit)
+                for name, cell in zip(shown, row, strict=True)
+            )
+            for row in table[shown].itertuples(index=False, name=None)
+        ),
+        numeric=tuple(
+            pd.api.types.is_numeric_dtype(table[name])
+            and not pd.api.types.is_bool_dtype(table[name])
+            for name in shown
+        ),
+        notes=(
+            *notes,
+            *([SYNTHETIC] if synthetic or table.attrs.get("synthetic") else []),
+            *(LONG[name] for name in failed_in(table)),
+        ),
+    )
+
+
+def _cell(cell: Any, name: str, kind: Kind, unit: str) -> str:
+    """Write a cell of a column."""
+    if pd.isna(cell):
+        return numbers.MISSING
+    if pd.api.types.is_bool(cell):
+        return "yes" if cell else "no"
+    if not pd.api.types.is_number(cell):
+        return str(cell)
+    if name in SHAPES:
+        return f"{cell:{SHAPES[name]}}"
+    return numbers.writer(kind, unit=unit)(float(cell))
+
+
+def require_columns(table: pd.DataFrame, columns: Sequence[str], source: str) -> None:
+    """Refuse what is not the kind of table that a function prints."""
+    require_kind(table, pd.DataFrame, "table", made_by=source)
+    if missing := [name for name in columns if name not in table.columns]:
+        raise SpecError(
+            f"The table has no column '{missing[0]}'; expected what {source} gives, found columns "
+            f"{', '.join(map(str, table.columns)) or 'none'}."
+        )
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """Write a table as CSV whose texts no spreadsheet takes for formulas.
+
+    Parameters
+    ----------
+    table
+        The table; its index is not written.
+
+    Returns
+    -------
+    str
+        The file's content. A text that a spreadsheet would take for a formula has an apostrophe
+        before it, in cells and in names of columns; numbers are written as they are, exactly.
+
+    Examples
+    --------
+    >>> to_csv(pd.DataFrame({"term": ["=1+1", "fever"], "n": [-1, 2]})).splitlines()
+    ['term,n', "'=1+1,-1", 'fever,2']
+    """
+    require_kind(table, pd.DataFrame, "table")
+
+    def guard(cell: Any) -> Any:
+        return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+
+    # By position: columns may share a name.
+    columns = [
+        column
+        if column.dtype.kind in "bifu"
+        # Whole numbers beside missing cells would become floats if kinds were found anew.
+        else pd.Series(
+            map(guard, column),
+            index=table.index,
+            dtype=object if column.dtype == object else None,
+        )
+        for column in (table.iloc[:, index] for index in range(table.shape[1]))
+    ]
+    guarded = pd.concat(columns, axis=1) if columns else table.copy()
+    guarded.columns = pd.Index([guard(str(name)) for name in table.columns])
+    return str(guarded.to_csv(index=False, lineterminator="\n"))
+
+
+def read_csv(
+    path: str | PathLike[str] | StringIO, *, texts: Collection[str] = (), named: str = ""
+) -> pd.DataFrame:
+    """Read a table that `to_csv` wrote.
+
+    The table, without the apostrophes; numbers are those written, to the last bit.
+    """
+    where = named if isinstance(path, StringIO) else Path(path)
+    try:
+        table = pd.read_csv(
+            path,
+            float_precision="round_trip",
+            keep_default_na=False,
+            na_values=[""],
+            dtype=dict.fromkeys(texts, str),
+        )
+    except OSError as error:
+        raise StorageError(f"Cannot read '{where}': {reason_of(error)}.") from None
+    except ValueError as error:
+        raise StorageError(f"'{where}' is not a table that bayesblina wrote: {error}.") from None
+    if missing := [name for name in texts if name not in table.columns]:
+        raise StorageError(f"'{where}' lacks the column(s) {', '.join(missing)}.")
+
+    def bare(cell: Any) -> Any:
+        return cell[1:] if isinstance(cell, str) and _GUARDED.match(cell) else cell
+
+    for name in table.columns:
+        if table[name].dtype.kind not in "bifu":
+            table[name] = [bare(cell) for cell in table[name]]
+    for name in texts:
+        table[name] = table[name].fillna("")
+    table.columns = [bare(str(name)) for name in table.columns]
+    return table

@@ -13,8 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import SpecError, require_kind
 from bayesblina.core.escaping import literal
 from bayesblina.core.masking import MASK, mask_account
 from bayesblina.core.masking.minimum import require_minimum

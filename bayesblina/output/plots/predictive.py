@@ -13,9 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Bools, Floats
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import SpecError, require_kind, require_seed
 from bayesblina.output.plots.bands import draw_band
 from bayesblina.output.plots.style import (
     COLOURS,

@@ -12,10 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.errors import SpecError, nearest, require_kind
 from bayesblina.core.escaping import literal
-from bayesblina.core.tables.marks import beside
+from bayesblina.core.tables.numbers import beside
 from bayesblina.output.plots.style import (
     ALARM,
     COLOURS,

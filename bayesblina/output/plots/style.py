@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.escaping import literal
-from bayesblina.core.tables.marks import BASELINE, CONVERGED, EVENT_TIMES, failed_in
+from bayesblina.core.tables.numbers import BASELINE, CONVERGED, EVENT_TIMES, failed_in
 
 # One column or two of a journal's page.
 Width = Literal["one", "two"]
@@ -240,7 +240,7 @@ def mark(
     """Say in the figure itself what must not be overlooked, and give it.
 
     `*sources`: what it shows; their attributes, and what stands beside each number, tell whether
-    patients are synthetic and which gates were failed (`bayesblina.core.tables.marks`).
+    patients are synthetic and which gates were failed (`bayesblina.core.tables.numbers`).
     `synthetic`: whether patients are synthetic, where a table does not know.
     """
     failed: set[str] = set()

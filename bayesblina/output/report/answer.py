@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bayesblina.checks.weaknesses import unreliable, weaknesses
-from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, FAILED
-from bayesblina.core.tables.table import BASELINE_MOVES, VISITS
+from bayesblina.core.tables.numbers import BASELINE, BASELINE_MOVES, EVENT_TIMES, FAILED, VISITS
 from bayesblina.inference.baseline_gate import WORDS, worst
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.report.wording import (

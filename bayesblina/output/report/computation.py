@@ -24,7 +24,7 @@ from bayesblina.classical.ladder import ladder_of
 from bayesblina.classical.rank_tests import mantel_byar_of
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import BayesblinaError, DataError, EstimandError
-from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES
+from bayesblina.core.tables.numbers import BASELINE, EVENT_TIMES
 from bayesblina.estimands.comparisons import contrast
 from bayesblina.estimands.curves import rmst, survival
 from bayesblina.estimands.ratios import hazard_ratio
@@ -265,7 +265,9 @@ def _restricted_means(
             gain = summary(contrast(means, regime, regimes[0]))
             parts.append(gain.assign(landmark=landmark, regime=regime.label, horizon=end))
     if not parts:
-        raise EstimandError("No regime enters the exposed phase: give [curves] starts.")
+        raise EstimandError(
+            "No regime enters the exposed phase: give starts (in a study file under [curves])."
+        )
     table = pd.concat(parts, ignore_index=True)
     leading = ["endpoint", "landmark", "regime", "horizon"]
     return table[[*leading, *(name for name in table.columns if name not in leading)]]

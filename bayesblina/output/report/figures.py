@@ -17,8 +17,7 @@ from matplotlib.text import Text
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.escaping import literal, plain
-from bayesblina.core.tables.marks import beside
-from bayesblina.core.tables.numbers import probability
+from bayesblina.core.tables.numbers import beside, probability
 from bayesblina.output.plots import style
 from bayesblina.output.plots.bands import (
     AT_RISK_APART,

@@ -25,7 +25,7 @@ from bayesblina.core.masking.tables import (
     read_observed,
     without_counts,
 )
-from bayesblina.core.tables.marks import OWN
+from bayesblina.core.tables.numbers import OWN
 from bayesblina.hazards.parts import Free
 from bayesblina.inference.baseline_gate import RATIO, worst
 from bayesblina.inference.fitting import Fit

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from bayesblina.core.escaping import printable
 from bayesblina.core.masking import MASK, MINIMUM_COUNT
 from bayesblina.core.masking.minimum import require_minimum
-from bayesblina.core.tables.marks import CONVERGED
+from bayesblina.core.tables.numbers import CONVERGED
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.mathematics import mathematics
 from bayesblina.output.report.answer import (

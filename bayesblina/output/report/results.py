@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.csv_files import read_csv, to_csv
-from bayesblina.core.errors import StorageError
+from bayesblina.core.errors import StorageError, require_kind
 from bayesblina.core.files import read_whole, trouble_of, write_bytes, write_text
+from bayesblina.core.tables.table import read_csv, to_csv
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.storage import load
 from bayesblina.output.request import Request

@@ -10,7 +10,7 @@ import pandas as pd
 from bayesblina.core.escaping import markdown
 from bayesblina.core.escaping import plain as one_line
 from bayesblina.core.masking import MASK
-from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, LONG
+from bayesblina.core.tables.numbers import BASELINE, EVENT_TIMES, LONG
 from bayesblina.inference.baseline_gate import WORDS
 from bayesblina.inference.fitting import Fit
 from bayesblina.output.report.answer import (

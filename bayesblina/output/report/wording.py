@@ -9,9 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, beside, failed
-from bayesblina.core.tables.numbers import MISSING, probability
-from bayesblina.core.tables.table import BASELINE_MOVES, VISITS
+from bayesblina.core.tables.numbers import (
+    BASELINE,
+    BASELINE_MOVES,
+    EVENT_TIMES,
+    MISSING,
+    VISITS,
+    beside,
+    failed,
+    probability,
+)
 from bayesblina.hazards.parts import PowerPrior
 from bayesblina.inference.baseline_gate import WORDS
 from bayesblina.inference.fitting import Fit

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import DataError, Problem, SpecError
+from bayesblina.core.errors import DataError, Problem, SpecError, require_kind
 from bayesblina.core.intervals import default_cuts, validate_cuts
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.readers.columns import as_text

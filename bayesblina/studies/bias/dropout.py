@@ -10,9 +10,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Bools
-from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.errors import EstimandError, SpecError, require_kind, require_seed
 from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.likelihood import hazards_of_patients

@@ -10,9 +10,8 @@ import numpy as np
 import xarray as xr
 from scipy.special import expit, logit, ndtri
 
-from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import SpecError, require_kind, require_seed
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.inference.fitting import Fit
 

@@ -16,9 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import DataError, SpecError
+from bayesblina.core.errors import DataError, SpecError, require_kind, require_seed
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.parts import ProportionalPhases

@@ -8,9 +8,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Bools, Floats
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import SpecError, require_kind, require_seed
 from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.patients.cohort import Cohort

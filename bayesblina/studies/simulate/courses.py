@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from bayesblina.core.arrays import Bools, Floats
-from bayesblina.core.log_linear_hazard import LogLinearHazard
+from bayesblina.core.piecewise import LogLinearHazard
 from bayesblina.studies.simulate.truth import Truth
 
 

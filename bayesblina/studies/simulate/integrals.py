@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from bayesblina.core.arrays import Floats
-from bayesblina.core.log_linear_hazard import LogLinearHazard, over_argument
+from bayesblina.core.piecewise import LogLinearHazard, over_argument
 
 # Longest step, in months, of the integrals over the month of relapse.
 STEP = 0.1

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.core.arrays import Floats
-from bayesblina.core.log_linear_hazard import LogLinearHazard
+from bayesblina.core.piecewise import LogLinearHazard
 
 # Baseline covariates: levels with their shares, and marrow blasts in percent, a stretched beta.
 AGE_GROUPS = {"18-34": 0.45, "35-54": 0.29, "55+": 0.26}

@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.arguments import require_seed
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import SpecError, require_seed
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.declarations import Endpoint, Phases
 from bayesblina.patients.readers import read_cohort

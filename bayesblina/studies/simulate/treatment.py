@@ -8,10 +8,9 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.episodes import cut_follow_up, state_bounds
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import SpecError, require_kind, require_seed
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.rules import DAYS_PER_UNIT
 from bayesblina.person_time.onsets import observation

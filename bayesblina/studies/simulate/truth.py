@@ -38,7 +38,7 @@ from numpy.typing import ArrayLike
 from bayesblina.core.arrays import Floats
 from bayesblina.core.endpoint_order import DEATH_AFTER_RELAPSE, DEATH_IN_REMISSION, RELAPSE
 from bayesblina.core.errors import SpecError
-from bayesblina.core.log_linear_hazard import LogLinearHazard, finite, named, numbers
+from bayesblina.core.piecewise import LogLinearHazard, finite, named, numbers
 from bayesblina.studies.simulate import integrals
 from bayesblina.studies.simulate import parameters as fixed
 

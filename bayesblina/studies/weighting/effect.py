@@ -17,9 +17,8 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from bayesblina.core import tables
-from bayesblina.core.arguments import require_kind, require_seed
 from bayesblina.core.arrays import Floats
-from bayesblina.core.errors import EstimandError, SpecError
+from bayesblina.core.errors import EstimandError, SpecError, require_kind, require_seed
 from bayesblina.estimands.regimes import Never
 from bayesblina.studies.weighting.weights import Basis, Weighted
 

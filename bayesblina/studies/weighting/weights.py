@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from bayesblina.core import tables
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Bools, Floats, Ints
-from bayesblina.core.errors import SpecError
+from bayesblina.core.errors import SpecError, require_kind
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.person_time.question import ENTRY, Question

@@ -16,8 +16,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from bayesblina.core.arguments import require_kind, require_seed
-from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.errors import SpecError, nearest, require_kind, require_seed
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.inference.fitting import LIBRARIES

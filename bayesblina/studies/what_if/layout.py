@@ -12,9 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel
 
-from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Bools, Floats
-from bayesblina.core.errors import BayesblinaError, SpecError, nearest
+from bayesblina.core.errors import BayesblinaError, SpecError, nearest, require_kind
 from bayesblina.core.intervals import default_cuts, validate_cuts
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.effects import make_design

@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 
 from bayesblina.core import tables
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.errors import SpecError, nearest, require_kind
 from bayesblina.core.escaping import html
-from bayesblina.core.tables.marks import beside
+from bayesblina.core.tables.numbers import beside
 from bayesblina.estimands.direction import (
     GIVEN,
     OWN,

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesblina.core.arguments import require_kind
-from bayesblina.core.errors import SpecError, StorageError
+from bayesblina.core.errors import SpecError, StorageError, require_kind
 from bayesblina.core.files import reason_of, write_bytes
 from bayesblina.estimands.direction import Direction, require_direction
 from bayesblina.estimands.ratios import hazard_ratio

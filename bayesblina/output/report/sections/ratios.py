@@ -9,7 +9,7 @@ import numpy as np
 
 from bayesblina.classical.regressions import ADJUSTED
 from bayesblina.core.masking import MASK
-from bayesblina.core.tables.marks import BASELINE, BAYESIAN, CONVERGED, failed
+from bayesblina.core.tables.numbers import BASELINE, BAYESIAN, CONVERGED, failed
 from bayesblina.output.report import figures
 from bayesblina.output.report.answer import compared, pulled
 from bayesblina.output.report.results import Results

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bayesblina.core.tables.marks import LONG
+from bayesblina.core.tables.numbers import LONG
 from bayesblina.output.report.answer import known
 from bayesblina.output.report.results import Results
 from bayesblina.output.report.wording import Number, Row, number, records, shape_of

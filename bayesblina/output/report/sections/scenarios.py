@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from bayesblina.core.tables.marks import beside
+from bayesblina.core.tables.numbers import beside
 from bayesblina.output.report import figures
 from bayesblina.output.report.wording import PROBABILITY, Number, Row, records, shown
 from bayesblina.studies.what_if.reading import Sensitivity

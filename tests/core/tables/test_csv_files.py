@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesblina.core.csv_files import read_csv, to_csv
 from bayesblina.core.errors import StorageError
+from bayesblina.core.tables.table import read_csv, to_csv
 
 HOSTILE = ["=cmd()", "@x", "-os", "os", "+1", "\tx", "'=x", "''+y", "'t", "\uff1dSUM(A1)", "NA"]
 

@@ -1,0 +1,31 @@
+from .curves import cumulative_hazard as cumulative_hazard
+from .curves import cumulative_incidence as cumulative_incidence
+from .curves import hazard as hazard
+from .curves import hazard_ratio_over_time as hazard_ratio_over_time
+from .curves import state_occupancy as state_occupancy
+from .curves import survival as survival
+from .draws import chain_ranks as chain_ranks
+from .draws import pareto_k as pareto_k
+from .draws import power_scaling as power_scaling
+from .draws import power_scaling_quantities as power_scaling_quantities
+from .draws import prior_posterior as prior_posterior
+from .estimates import bias_ladder as bias_ladder
+from .estimates import forest as forest
+from .estimates import hazard_ratio as hazard_ratio
+from .patients import patient_flow as patient_flow
+from .patients import swimmer as swimmer
+from .predictive import calibration_ranks as calibration_ranks
+from .predictive import martingale_residuals as martingale_residuals
+from .predictive import predicted_against_observed as predicted_against_observed
+from .predictive import prior_predictive as prior_predictive
+from .predictive import replicated_events as replicated_events
+from .predictive import replicated_simon_makuch as replicated_simon_makuch
+from .safety import adverse_events as adverse_events
+from .sensitivity import balance as balance
+from .sensitivity import scenario_map as scenario_map
+from .sensitivity import sceptical_priors as sceptical_priors
+from .sensitivity import specification_curve as specification_curve
+from .sensitivity import tipping_points as tipping_points
+from .sensitivity import tornado as tornado
+
+__all__: list[str]

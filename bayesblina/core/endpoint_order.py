@@ -65,7 +65,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breach:
-    """What contradicts the declaration that an endpoint includes another, and of whom.
+    """What breaks a rule, or the declaration that an endpoint includes another, and of whom.
 
     `role`: the column's role, such as ``"rfs.event"``.
     `rows`: of whom, as booleans.

@@ -16,8 +16,7 @@ from bayesblina.core.episodes import cut_follow_up, state_bounds
 from bayesblina.core.errors import DataError, Problem, SpecError, nearest
 from bayesblina.core.frozen import remade
 from bayesblina.core.intervals import snap, split, validate_cuts
-from bayesblina.patients.account import Account, Line, to_html
-from bayesblina.patients.endpoint_account import lines_of_endpoint, lines_of_order
+from bayesblina.patients.account import Account, Line, lines_of_endpoint, lines_of_order, to_html
 from bayesblina.patients.outcomes import Outcome, courses_of
 from bayesblina.patients.problems import find_problems, find_short_numbers
 from bayesblina.patients.rules import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -49,6 +49,8 @@ REVERSED = """\
 DATED = """\
 # not used: {}. A study file takes times as numbers; from dates,
 # bayesblina.read_dated_cohort makes them in Python"""
+SYNTHETIC = ("# the ids are those of simulated patients", "synthetic = true")
+ENTRY = "# under observation for this endpoint from here on (delayed entry)"
 INCLUDES = """\
 # if every death is an event of this endpoint too, say so: whoever contradicts it
 # is then refused, and only counted without it
@@ -103,14 +105,21 @@ def _relative(path: Path, folder: Path) -> str:
 
 def _numbers(series: pd.Series) -> pd.Series | None:
     """Read a column as numbers, NaN where empty; None if it holds anything else."""
-    if pd.api.types.is_bool_dtype(series):
-        return series.astype("float64")
     if pd.api.types.is_numeric_dtype(series):
         return series.astype("float64")
-    text = series.astype("string").str.strip().fillna("")
-    if not (text.str.fullmatch(DECIMAL) | (text == "")).all() or (text == "").all():
-        return None
-    return pd.to_numeric(text.where(text != "")).astype("float64")
+    text = _texts(series)
+    return pd.to_numeric(text).astype("float64") if _all_match(text, DECIMAL) else None
+
+
+def _texts(series: pd.Series) -> pd.Series:
+    """Take a column as texts without blanks around them; missing where there is none."""
+    text = series.astype("string").str.strip()
+    return text.where(text != "")
+
+
+def _all_match(text: pd.Series, pattern: str) -> bool:
+    """Whether all texts of a column match, and there is any."""
+    return bool(text.notna().any() and text.dropna().str.fullmatch(pattern).all())
 
 
 def _guess(frame: pd.DataFrame) -> _Guess:
@@ -120,7 +129,15 @@ def _guess(frame: pd.DataFrame) -> _Guess:
     numbers = {name: values for name in columns if (values := _numbers(frame[name])) is not None}
     _find_patient(guess, frame, columns, numbers)
     left = [name for name in columns if name != guess.patient]
-    guess.dates = [name for name in left if name not in numbers and _are_dates(frame[name])]
+    guess.dates = [
+        name
+        for name in left
+        if name not in numbers
+        and (
+            pd.api.types.is_datetime64_any_dtype(frame[name])
+            or _all_match(_texts(frame[name]), DATE)
+        )
+    ]
     binary = [
         name
         for name in left
@@ -144,7 +161,7 @@ def _guess(frame: pd.DataFrame) -> _Guess:
         and not (_says(name, NO_TIME) and not _says(name, TIME))
     ]
     taken: set[str] = {*events, *guess.reversed}
-    _find_endpoints(guess, events, times, taken, columns=columns, numbers=numbers)
+    _find_endpoints(guess, events, times, taken, numbers)
     _find_phases(guess, times, taken, numbers)
     kept = [name for name in left if name not in {*taken, *guess.dates, *guess.repeated}]
     _find_covariates(guess, frame, kept, numbers)
@@ -160,7 +177,8 @@ def _guess(frame: pd.DataFrame) -> _Guess:
 
 def _find_patient(guess: _Guess, frame: pd.DataFrame, columns: list[str], numbers: Numbers) -> None:
     """Find the column of ids: unique, and named so if one is; or columns that repeat them."""
-    unique = [name for name in columns if _is_unique(frame[name])]
+    texts = {name: _texts(frame[name]) for name in columns}
+    unique = [name for name, text in texts.items() if text.notna().all() and text.is_unique]
     named = [name for name in unique if re.search(ID, name, re.I)]
     # Numbers that differ between patients are times or measurements, unless they come first.
     other = [name for name in unique if name not in numbers or name == columns[0]]
@@ -176,34 +194,31 @@ def _find_patient(guess: _Guess, frame: pd.DataFrame, columns: list[str], number
 
 def _find_phases(guess: _Guess, times: list[str], taken: set[str], numbers: Numbers) -> None:
     """Take times that some lack, and that end no later than follow-up, for starts of phases."""
-    ends = [numbers[time] for _, time, _, _ in guess.endpoints]
-    last = pd.concat(ends, axis=1).max(axis=1) if ends else None
-    transplants: list[str] = []
-    for name in times:
-        values = numbers[name]
-        if name in taken or last is None or not values.isna().any():
-            continue
+    if not guess.endpoints:
+        return
+    last = pd.concat([numbers[time] for _, time, _, _ in guess.endpoints], axis=1).max(axis=1)
+    starts = [
+        name
+        for name in times
+        if name not in taken
+        and 0 < numbers[name].count() < len(last)
+        and not (numbers[name] > last + 1e-9).any()
         # What the disease does is no treatment.
-        if (
-            (values.dropna() > last[values.notna()] + 1e-9).any()
-            or values.isna().all()
-            or _says(name, DISEASE)
-        ):
-            continue
-        taken.add(name)
-        # In a study of other phases, a transplant ends or changes what is compared.
-        if re.search(TRANSPLANT, name, re.I) and not transplants:
-            transplants.append(name)
-        else:
-            guess.phases.append(name)
-    if guess.phases:
-        guess.transplant = next(iter(transplants), "")
-    else:
-        guess.phases = transplants
+        and not _says(name, DISEASE)
+    ]
+    taken.update(starts)
     # A phase that starts later, in those who have both, comes later.
-    guess.phases.sort(key=lambda name: np.nanmedian(numbers[name]))
-    if guess.phases:
+    starts.sort(key=lambda name: np.nanmedian(numbers[name]))
+    # In a study of other phases, a transplant ends or changes what is compared.
+    transplant = next((name for name in times if name in starts and _is_transplant(name)), "")
+    others = [name for name in starts if name != transplant]
+    guess.phases, guess.transplant = (others, transplant) if others else (starts, "")
+    if starts:
         guess.start = round_up(float(np.nanmedian(numbers[guess.phases[-1]])))
+
+
+def _is_transplant(name: str) -> bool:
+    return re.search(TRANSPLANT, name, re.I) is not None
 
 
 def _find_covariates(
@@ -224,34 +239,28 @@ def _find_covariates(
 
 
 def _find_endpoints(
-    guess: _Guess,
-    events: list[str],
-    times: list[str],
-    taken: set[str],
-    *,
-    columns: list[str],
-    numbers: Numbers,
+    guess: _Guess, events: list[str], times: list[str], taken: set[str], numbers: Numbers
 ) -> None:
     """Pair events with times; what is paired is taken, and an event without a time is not."""
+    order = list(numbers)
     for event in events:
         known = numbers[event].notna()
         # The time of an endpoint usually stands before its event column, and is known for the
         # same patients.
-        before = [
+        before = (
             name
             for name in reversed(times)
             if name not in taken
-            and columns.index(name) < columns.index(event)
+            and order.index(name) < order.index(event)
             and (numbers[name].notna() == known).all()
-        ]
-        if not _says(event, EVENT):
-            before = [name for name in before if _says(name, TIME)]
-        time = next(iter(before), "")
+            and (_says(event, EVENT) or _says(name, TIME))
+        )
+        time = next(before, "")
         if not time:
             taken.discard(event)
             continue
         taken.add(time)
-        unread = [name for name in times if name not in taken]
+        unread = (name for name in times if name not in taken)
         entry = next((name for name in unread if _is_entry(numbers[name], numbers[time])), "")
         taken |= {entry} - {""}
         guess.endpoints.append((_endpoint_name(time, event), time, event, entry))
@@ -273,22 +282,9 @@ def _tells_the_future(name: str, values: pd.Series | None, starts: list[pd.Serie
         return True
     if _says(name, "age") or _says(name, NO_TIME):
         return False
-    return _says(name, f"{EVENT}|{TIME}|{CENSORED}|{LATER}") or bool(
-        re.search(TRANSPLANT, name, re.I)
-    )
+    return _says(name, f"{EVENT}|{TIME}|{CENSORED}|{LATER}") or _is_transplant(name)
 
 
-def _are_dates(series: pd.Series) -> bool:
-    if pd.api.types.is_datetime64_any_dtype(series):
-        return True
-    text = series.astype("string").str.strip().fillna("")
-    return bool((text.str.fullmatch(DATE) | (text == "")).all() and (text != "").any())
-
-
-def _is_unique(series: pd.Series) -> bool:
-    """Whether every row has a value of its own."""
-    text = series.astype("string").str.strip().fillna("")
-    return bool((text != "").all() and text.is_unique)
 
 
 def _is_entry(values: pd.Series, time: pd.Series) -> bool:
@@ -325,10 +321,8 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 def _quote(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    escaped = "".join(
-        letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in escaped
-    )
-    return f'"{escaped}"'
+    letters = (letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in escaped)
+    return f'"{"".join(letters)}"'
 
 
 def _key(text: str) -> str:
@@ -341,6 +335,18 @@ def _write(guess: _Guess, file: str) -> str:
     for column in guess.phases:
         names[_free(_phase_name(column), {*names, *RESERVED_PHASES})] = column
     order = list(names) or [CHOOSE.lower()]
+    transplant = [
+        '# "censor" at it, a "phase" of its own, or "ignore": decide before looking at results',
+        'transplant = "censor"',
+    ]
+    curves = [
+        f"# curves: survival never in {_quote(order[-1])}, and in it from each start on, in",
+        "# those event-free at the landmark; guessed: when half of all starts had been made",
+        "[curves]",
+        f"landmark = {guess.start}",
+        f"starts = [{guess.start}]",
+        "",
+    ]
     lines = [
         "# A draft, guessed from the names and the values of the columns: check every line.",
         f"# {CHOOSE} marks what could not be guessed. Then: bayesblina validate <this file>",
@@ -360,65 +366,57 @@ def _write(guess: _Guess, file: str) -> str:
         f"exposed = {_quote(order[-1])}",
         '# the population: "entry" (everybody) or those who reached a phase, from its start',
         f"eligible_from = {_quote(order[0] if len(order) > 1 else 'entry')}",
+        *(transplant if guess.transplant else []),
+        *("", "[model]", 'name = "primary"', "", "[fit]", "seed = 1", ""),
+        *([] if guess.start is None else curves),
     ]
-    if guess.transplant:
-        lines += [
-            '# "censor" at it, a "phase" of its own, or "ignore": decide before looking at results',
-            'transplant = "censor"',
-        ]
-    lines += ["", "[model]", 'name = "primary"', "", "[fit]", "seed = 1", ""]
-    if guess.start is not None:
-        lines += [
-            f"# curves: survival never in {_quote(order[-1])}, and in it from each start on, in",
-            "# those event-free at the landmark; guessed: when half of all starts had been made",
-            "[curves]",
-            f"landmark = {guess.start}",
-            f"starts = [{guess.start}]",
-            "",
-        ]
     return "\n".join(lines)
 
 
-def _data_section(guess: _Guess, file: str) -> Iterator[str]:
+def _data_section(guess: _Guess, file: str) -> list[str]:
     """Write where the patients are, and which columns are not used."""
-    yield "[data]"
-    yield f"file = {_quote(file)}"
-    yield f"patient = {_quote(guess.patient or CHOOSE)}"
-    yield "# days, weeks, months or years: the unit of all times"
-    yield f"unit = {_quote(guess.unit or CHOOSE)}"
-    if guess.synthetic:
-        yield from ("# the ids are those of simulated patients", "synthetic = true")
-    if guess.transplant:
-        yield f"transplant = {_quote(guess.transplant)}"
-    if guess.covariates:
-        kinds = [f"{_key(name)} = {_quote(kind)}" for name, kind in guess.covariates.items()]
-        yield "# baseline covariates; the first level of a category is its reference"
-        yield f"covariates = {{ {', '.join(kinds)} }}"
-    for names, words in (
+    kinds = [f"{_key(name)} = {_quote(kind)}" for name, kind in guess.covariates.items()]
+    covariates = [
+        "# baseline covariates; the first level of a category is its reference",
+        f"covariates = {{ {', '.join(kinds)} }}",
+    ]
+    not_used = (
         (guess.repeated, REPEATED),
         (guess.later, LATER_USED),
         (guess.unused, "# not used: {}"),
         (guess.reversed, REVERSED),
         (guess.dates, DATED),
-    ):
-        if names:
-            yield words.format(", ".join(map(_quote, names)))
+    )
+    return [
+        "[data]",
+        f"file = {_quote(file)}",
+        f"patient = {_quote(guess.patient or CHOOSE)}",
+        "# days, weeks, months or years: the unit of all times",
+        f"unit = {_quote(guess.unit or CHOOSE)}",
+        *(SYNTHETIC if guess.synthetic else ()),
+        *([f"transplant = {_quote(guess.transplant)}"] if guess.transplant else []),
+        *(covariates if kinds else []),
+        *(words.format(", ".join(map(_quote, names))) for names, words in not_used if names),
+    ]
 
 
-def _endpoint_sections(guess: _Guess) -> Iterator[str]:
+def _endpoint_sections(guess: _Guess) -> list[str]:
     """Write the endpoints, each with what has to be decided of it."""
     deaths = any(guessed == "os" for guessed, *_ in guess.endpoints)
     taken: set[str] = set()
+    lines: list[str] = []
     for guessed, time, event, entry in guess.endpoints or [("os", CHOOSE, CHOOSE, "")]:
         name = _free(guessed or "endpoint", taken)
         taken.add(name)
-        yield from ("", f"[endpoints.{_key(name)}]", f"time = {_quote(time)}")
-        yield from ("# 1 for an event, 0 for censoring", f"event = {_quote(event)}")
-        if entry:
-            yield "# under observation for this endpoint from here on (delayed entry)"
-            yield f"entry = {_quote(entry)}"
-        if deaths and re.fullmatch(INCLUDES_DEATH, name):
-            yield INCLUDES
-        if _says(f"{name} {time} {event}", RELAPSE):
-            yield RECORDED
-            yield f"recorded = {_quote(CHOOSE)}"
+        relapse = _says(f"{name} {time} {event}", RELAPSE)
+        lines += [
+            "",
+            f"[endpoints.{_key(name)}]",
+            f"time = {_quote(time)}",
+            "# 1 for an event, 0 for censoring",
+            f"event = {_quote(event)}",
+            *([ENTRY, f"entry = {_quote(entry)}"] if entry else []),
+            *([INCLUDES] if deaths and re.fullmatch(INCLUDES_DEATH, name) else []),
+            *([RECORDED, f"recorded = {_quote(CHOOSE)}"] if relapse else []),
+        ]
+    return lines

@@ -6,13 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools
-from bayesblina.core.endpoint_order import Breach, EndpointOrder, find_breaches
+from bayesblina.core.endpoint_order import EndpointOrder, find_breaches
 from bayesblina.core.errors import NAMED_PATIENTS, Problem
-from bayesblina.patients.rules import Broken, InMemory, PatientColumns, rules, tie_of, unit_words
-from bayesblina.patients.short_numbers import (
+from bayesblina.patients.rules import (
     SHORT_EXPECTED,
     SHORT_FOUND,
+    InMemory,
+    PatientColumns,
     lost_to_short_numbers,
+    rules,
+    tie_of,
+    unit_words,
 )
 
 
@@ -40,9 +44,8 @@ def find_problems(
         "ids that stand in more than one row",
         "Expected one row per patient; merge or rename them.",
     )
-    told: list[Broken | Breach] = [*rules(columns, InMemory(), unit=unit), *find_breaches(courses)]
-    for broken in told:
-        problems += _named(broken.role, ids, broken.rows, broken.found, broken.expected)
+    for breach in (*rules(columns, InMemory(), unit=unit), *find_breaches(courses)):
+        problems += _named(breach.role, ids, breach.rows, breach.found, breach.expected)
     return problems + _problems_of_unit(columns, unit)
 
 

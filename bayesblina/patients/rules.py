@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bayesblina.core.arrays import Floats
+from bayesblina.core.arrays import Bools, Floats
+from bayesblina.core.endpoint_order import Breach
 from bayesblina.core.intervals import TIE_TOLERANCE
 
 DAYS_PER_UNIT: Mapping[str, float] = MappingProxyType(
@@ -33,6 +34,16 @@ NEAR_TIES = (
 )
 
 
+# Significant bits of numbers that SAS keeps in three bytes, by platform; of half precision, 11.
+FEWEST_BITS, SHORT_BITS = 13, 16
+FEWEST_FRACTIONS = 5
+SHORT_FOUND = (
+    "times of too few digits (three bytes, or half precision) to be told from the end of follow-up"
+)
+SHORT_EXPECTED = "Export the column at its full length."
+# Adding and subtracting it rounds to whole numbers, in every engine.
+_TO_WHOLE = 1.5 * 2.0**52
+_TO_SHORT = 2.0 ** (53 - SHORT_BITS) + 1.0
 # How a repair is asked for; a scan makes none.
 REPAIR = "ask for the repair"
 
@@ -62,17 +73,11 @@ class Arithmetic(Protocol):
 class InMemory:
     """`Arithmetic` of numpy arrays."""
 
-    def missing(self, values: Any) -> Any:
-        """Say which values are missing."""
-        return np.isnan(values)
-
-    def infinite(self, values: Any) -> Any:
-        """Say which values are infinite."""
-        return np.isinf(values)
-
-    def known(self, values: Any) -> Any:
-        """Say which values are neither missing nor infinite."""
-        return np.isfinite(values)
+    missing = staticmethod(np.isnan)
+    infinite = staticmethod(np.isinf)
+    known = staticmethod(np.isfinite)
+    choose = staticmethod(np.where)
+    number = staticmethod(float)
 
     def latest(self, columns: Sequence[Any]) -> Any:
         """Take each patient's latest finite time from 0 on; infinite where there is none."""
@@ -80,14 +85,6 @@ class InMemory:
         # Negative times are told as such, and end nobody's follow-up.
         known = np.where(np.isfinite(times), times, -1.0).max(axis=0)
         return np.where(known < 0, np.inf, known)
-
-    def choose(self, condition: Any, yes: Any, no: Any) -> Any:
-        """Take one value where a condition holds, and another where it does not."""
-        return np.where(condition, yes, no)
-
-    def number(self, value: float) -> Any:
-        """Write a number that is just this one."""
-        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,21 +109,6 @@ class PatientColumns:
         marks = {f"{name}.start": values for name, values in self.start.items()}
         marks |= {f"{name}.end": values for name, values in self.end.items()}
         return marks if self.transplant is None else marks | {"transplant": self.transplant}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Broken:
-    """A rule, and who breaks it.
-
-    `role`: the column's role, such as ``"os.time"`` or ``"maintenance.start"``.
-    `rows`: who breaks the rule, as booleans.
-    `found`, `expected`: the problem in words.
-    """
-
-    role: str
-    rows: Any
-    found: str
-    expected: str
 
 
 def is_after(later: Any, earlier: Any) -> Any:
@@ -257,12 +239,12 @@ def most_are_brief(brief: int, seen: int) -> bool:
     return 2 * brief > seen
 
 
-def rules(columns: PatientColumns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Broken]:
+def rules(columns: PatientColumns, arithmetic: Arithmetic, *, unit: str) -> Iterator[Breach]:
     """Go through all rules for single patients."""
     lifetime = LONGEST_LIFE_YEARS * DAYS_PER_UNIT["years"] / DAYS_PER_UNIT[unit]
     for name, time in columns.time.items():
         yield from _of_endpoint(name, time, columns.entry[name], arithmetic)
-        yield Broken(
+        yield Breach(
             role=f"{name}.time",
             rows=arithmetic.known(time) & (time > lifetime),
             found="times longer than a life",
@@ -271,20 +253,20 @@ def rules(columns: PatientColumns, arithmetic: Arithmetic, *, unit: str) -> Iter
     last = arithmetic.latest(list(columns.time.values()))
     yield from _of_phases(columns, last, arithmetic, tie_of(unit))
     if columns.transplant is not None:
-        yield Broken(
+        yield Breach(
             role="transplant",
             rows=(columns.transplant < 0) | arithmetic.infinite(columns.transplant),
             found="negative or infinite times",
             expected="Expected finite times from the origin, empty without a transplant.",
         )
-        yield Broken(
+        yield Breach(
             role="transplant",
             rows=arithmetic.known(columns.transplant) & is_after(columns.transplant, last),
             found="transplant after the end of follow-up",
             expected=f"Correct the dates, or {REPAIR} drop_late_phases=True.",
         )
     for name, values in columns.covariates.items():
-        yield Broken(
+        yield Breach(
             role=name,
             rows=~arithmetic.known(values),
             found="missing or infinite values",
@@ -292,44 +274,47 @@ def rules(columns: PatientColumns, arithmetic: Arithmetic, *, unit: str) -> Iter
         )
 
 
-def _of_endpoint(name: str, time: Any, entry: Any, arithmetic: Arithmetic) -> Iterator[Broken]:
+def _of_endpoint(name: str, time: Any, entry: Any, arithmetic: Arithmetic) -> list[Breach]:
+    """Give the rules for one endpoint's times."""
     entered = arithmetic.known(entry)
-    yield Broken(
-        role=f"{name}.time",
-        rows=arithmetic.infinite(time) | (time < 0),
-        found="negative or infinite times",
-        expected="Expected finite times from the origin.",
-    )
-    yield Broken(
-        role=f"{name}.time",
-        rows=time == 0,
-        found="times of 0: nobody is at risk at the origin itself",
-        expected=f"Give the true time, or {REPAIR} zero_times=<a small time>.",
-    )
-    yield Broken(
-        role=f"{name}.time",
-        rows=arithmetic.missing(time) & entered,
-        found="missing times",
-        expected="Every patient under observation needs a time of event or censoring.",
-    )
-    yield Broken(
-        role=f"{name}.entry",
-        rows=(entry < 0) | arithmetic.infinite(entry),
-        found="negative or infinite entry times",
-        expected="Expected finite times from the origin.",
-    )
-    yield Broken(
-        role=f"{name}.entry",
-        rows=entered & (time > 0) & ~is_after(time, entry),
-        found=f"entry at or after the end of follow-up for {name}",
-        expected="Such patients are never at risk: correct the times, or leave entry and time "
-        f"empty; where the two are one time, {REPAIR} zero_times=<a small time>.",
-    )
+    return [
+        Breach(
+            role=f"{name}.time",
+            rows=arithmetic.infinite(time) | (time < 0),
+            found="negative or infinite times",
+            expected="Expected finite times from the origin.",
+        ),
+        Breach(
+            role=f"{name}.time",
+            rows=time == 0,
+            found="times of 0: nobody is at risk at the origin itself",
+            expected=f"Give the true time, or {REPAIR} zero_times=<a small time>.",
+        ),
+        Breach(
+            role=f"{name}.time",
+            rows=arithmetic.missing(time) & entered,
+            found="missing times",
+            expected="Every patient under observation needs a time of event or censoring.",
+        ),
+        Breach(
+            role=f"{name}.entry",
+            rows=(entry < 0) | arithmetic.infinite(entry),
+            found="negative or infinite entry times",
+            expected="Expected finite times from the origin.",
+        ),
+        Breach(
+            role=f"{name}.entry",
+            rows=entered & (time > 0) & ~is_after(time, entry),
+            found=f"entry at or after the end of follow-up for {name}",
+            expected="Such patients are never at risk: correct the times, or leave entry and time "
+            f"empty; where the two are one time, {REPAIR} zero_times=<a small time>.",
+        ),
+    ]
 
 
 def _of_phases(
     columns: PatientColumns, last: Any, arithmetic: Arithmetic, tie: Tie
-) -> Iterator[Broken]:
+) -> Iterator[Breach]:
     names = list(columns.start)
 
     def late(later: Any, earlier: Any) -> Any:
@@ -338,19 +323,19 @@ def _of_phases(
 
     for index, phase in enumerate(names):
         start, end = columns.start[phase], columns.end[phase]
-        yield Broken(
+        yield Breach(
             role=f"{phase}.start",
             rows=(start < 0) | arithmetic.infinite(start),
             found="negative or infinite starts",
             expected="Expected finite times from the origin, empty if the phase never started.",
         )
-        yield Broken(
+        yield Breach(
             role=f"{phase}.start",
             rows=arithmetic.known(start) & is_after(start, last),
             found=f"{phase} starts after the end of follow-up",
             expected=f"Correct the dates, or {REPAIR} drop_late_phases=True.",
         )
-        yield Broken(
+        yield Breach(
             role=f"{phase}.end",
             rows=arithmetic.infinite(end)
             | late(start, end)
@@ -359,13 +344,13 @@ def _of_phases(
             expected="Correct the dates.",
         )
         for earlier in names[:index]:
-            yield Broken(
+            yield Breach(
                 role=f"{phase}.start",
                 rows=late(columns.start[earlier], start),
                 found=f"{phase} starts before {earlier}",
                 expected="Phases must start in the order in which they are declared.",
             )
-            yield Broken(
+            yield Breach(
                 role=f"{earlier}.end",
                 rows=late(columns.end[earlier], start),
                 found=f"{earlier} ends after {phase} has started",
@@ -396,3 +381,64 @@ def unit_words(unit: str, median: float, longest: float) -> tuple[str, str] | No
         f"a median follow-up of {median:.4g} {unit}",
         f"That is impossible: check the unit.{hint}",
     )
+
+
+def digits_of(mark: Any, arithmetic: Arithmetic) -> tuple[Any, Any]:
+    """Look at how a column of times is stored.
+
+    `mark`, shape (patient,): times at which a phase starts or ends, or of a transplant.
+    Result: `longer`, shape (patient,): numbers that take more than three bytes in SAS, or half
+    precision elsewhere.
+    `fractions`, shape (patient,): numbers that are no whole eighths, which are written by people.
+    """
+    known, eighths = arithmetic.known(mark), mark * 8.0
+    fractions = known & ((eighths + _TO_WHOLE) - _TO_WHOLE != eighths)
+    return known & ~_is_short(mark), fractions
+
+
+def are_short(longer: int, fractions: int) -> bool:
+    """Say whether a column is one of short numbers, by what `digits_of` found, counted."""
+    return not longer and fractions >= FEWEST_FRACTIONS
+
+
+def lost_at_the_end(mark: Any, times: Sequence[Any], tie: Tie, arithmetic: Arithmetic) -> Any:
+    """Find marks of a column of short numbers that may be, or not be, at the end of follow-up.
+
+    `mark`, shape (patient,): times of the column.
+    `times`, shape (patient,): ends of follow-up.
+    Result, shape (patient,): whose.
+    """
+    lost = mark > mark
+    for time in times:
+        most = time * 2.0 ** (2 - FEWEST_BITS)
+        close = (time - mark < most) & (mark - time < most)
+        lost = lost | (close & (time != mark) & ~tie.near(mark, time, arithmetic))
+    return arithmetic.known(mark) & lost
+
+
+def _is_short(values: Any) -> Any:
+    """Say which numbers have no more than so many bits, as Veltkamp splits them."""
+    wide = values * _TO_SHORT
+    return wide - (wide - values) == values
+
+
+def lost_to_short_numbers(mark: Floats, times: Sequence[Floats], tie: Tie) -> Bools:
+    """Find marks whose distance from the end of follow-up was lost to how their column is stored.
+
+    SAS keeps numbers in as few as three bytes, which cuts a month of 12.3 to 12.299: the error is
+    a tenth of a day, and a start on the day of an event becomes one before it.
+
+    `mark`, shape (patient,): times at which a phase starts or ends, or of a transplant.
+    `times`, shape (patient,): ends of follow-up.
+    Result, shape (patient,): whose; nobody's unless all of the column's numbers are so short.
+    """
+    nobody = np.zeros(mark.size, dtype=bool)
+    with np.errstate(invalid="ignore", over="ignore"):  # such times are told by the rules
+        known = mark[np.isfinite(mark)]
+        # Most columns are told by their first numbers.
+        if not _is_short(known[:100]).all() or not _is_short(known).all():
+            return nobody
+        longer, fractions = digits_of(mark, InMemory())
+        if not are_short(int(longer.sum()), int(fractions.sum())):
+            return nobody
+        return np.asarray(lost_at_the_end(mark, times, tie, InMemory()))

@@ -9,7 +9,7 @@ import pytest
 
 import bayesblina as bb
 from bayesblina.core.errors import BayesblinaError, DataError, SpecError
-from bayesblina.patients.readers.roles import is_flag
+from bayesblina.patients.readers.sources import is_flag
 
 READERS: list[Callable[..., Any]] = [bb.read_cohort, bb.scan_cohort]
 

@@ -14,7 +14,6 @@ from bayesblina.core.endpoint_order import require_inclusions
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.declarations import Phases
-from bayesblina.patients.readers.adam_doses import Doses, ZeroDoses
 from bayesblina.patients.readers.adam_outcomes import (
     AdamEndpoint,
     AdamTimes,
@@ -22,16 +21,17 @@ from bayesblina.patients.readers.adam_outcomes import (
     Value,
     read_outcomes,
 )
-from bayesblina.patients.readers.adam_tables import Filters, People, read_people, require_filters
-from bayesblina.patients.readers.columns import (
-    Columns,
-    CovariateKind,
-    ReadParts,
-    Repairs,
-    make_cohort,
+from bayesblina.patients.readers.adam_tables import (
+    Doses,
+    Filters,
+    People,
+    ZeroDoses,
+    read_people,
+    require_filters,
 )
+from bayesblina.patients.readers.columns import Columns, CovariateKind, Repairs, make_cohort
 from bayesblina.patients.readers.dates import ISO, require_date_format
-from bayesblina.patients.readers.roles import require_roles
+from bayesblina.patients.readers.sources import raise_problems, refuse, require_roles
 from bayesblina.patients.readers.wide import SameDay
 from bayesblina.patients.rules import DAYS_PER_UNIT
 
@@ -159,7 +159,8 @@ def read_adam(
     require_date_format(date_format)
     names = Phases.from_dict(dict.fromkeys(phases, "column")).names if phases else ()
     dated = {name: str(column) for name, column in phases.items()} if adex is None else {}
-    require_roles(_columns_of(origin, dated, transplant), covariates)
+    roles = _roles(endpoints, names, dated, transplant)
+    require_roles({"patient": "USUBJID", "origin": origin} | roles, covariates)
     people = read_people(
         adsl,
         wanted=[*covariates, *([transplant] if transplant else []), *dated.values()],
@@ -173,18 +174,20 @@ def read_adam(
     known = columns.known_dates(*dated.values(), transplant)
     zero = _origins(columns, origin, known)
     baseline = columns.covariates(covariates)
-    if columns.problems:
-        raise DataError(columns.problems, source=people.source)
+    raise_problems(columns.problems, people.source)
     doses = None
     if adex is not None and phases:
         doses = Doses(adex, people, phases, cycle=cycle, zero_doses=zero_doses, filters=filters)
     begun = known if doses is None else np.concatenate([known, doses.known()])
     followed = read_outcomes(adtte, people, zero, begun, endpoints, manner, filters)
     last = np.fmax.reduce(list(followed.end.values()))
-    days = _phase_days(people, doses, dated, zero, last)
+    days = (
+        np.array([columns.dates(column, after=zero, before=last) for column in dated.values()])
+        if doses is None
+        else doses.starts(zero, last)
+    ).reshape(len(names), people.size)
     moved = None if transplant is None else columns.dates(transplant, after=zero, before=last)
-    if columns.problems:  # of dates that ADTTE's endpoints start from
-        raise DataError(columns.problems, source=people.source)
+    raise_problems(columns.problems, people.source)  # of dates that ADTTE's endpoints start from
     if followed.other:
         other = "AVAL" if followed.value == "dates" else "ADT"
         people.note(f"the event would be in another phase by {other}", followed.moved(days.T))
@@ -192,18 +195,16 @@ def read_adam(
     try:
         return make_cohort(
             columns,
-            ReadParts(
-                outcomes=followed.outcomes(zero, unit, endpoints),
-                phases=names,
-                starts=starts,
-                ends=np.full(starts.shape, np.nan),
-                ends_known=False,
-                transplant=None if moved is None else (moved - zero) / DAYS_PER_UNIT[unit],
-                covariates=baseline,
-            ),
+            outcomes=followed.outcomes(zero, unit, endpoints),
+            phases=names,
+            starts=starts,
+            ends=np.full(starts.shape, np.nan),
+            ends_known=False,
+            transplant=None if moved is None else (moved - zero) / DAYS_PER_UNIT[unit],
+            covariates=baseline,
             unit=unit,
             repairs=repairs,
-            roles=_roles(endpoints, names, dated, transplant),
+            roles=roles,
             source=people.source,
             synthetic=synthetic,
             exclusions=people.exclusions,
@@ -212,13 +213,6 @@ def read_adam(
         )
     except DataError as error:
         raise _of_its_dataset(error, people, followed, doses, same_day) from None
-
-
-def _columns_of(origin: str, dated: Mapping[str, str], transplant: str | None) -> dict[str, str]:
-    """Name the columns of ADSL that have a role."""
-    starts = {f"{name}.start": column for name, column in dated.items()}
-    moved = {} if transplant is None else {"transplant": transplant}
-    return {"patient": "USUBJID", "origin": origin, **starts, **moved}
 
 
 def _origins(columns: Columns, origin: str, known: Floats) -> Floats:
@@ -233,20 +227,6 @@ def _origins(columns: Columns, origin: str, known: Floats) -> Floats:
     return zero
 
 
-def _phase_days(
-    people: People,
-    doses: Doses | None,
-    dated: Mapping[str, str],
-    zero: Floats,
-    last: Floats,
-) -> Floats:
-    """Find the day on which each phase starts, shape (phase, patient)."""
-    if doses is not None:
-        return doses.starts(zero, last)
-    days = [people.columns.dates(one, after=zero, before=last) for one in dated.values()]
-    return np.stack(days) if days else np.empty((0, people.size))
-
-
 def _require_call(
     endpoints: Any,
     unit: str,
@@ -259,21 +239,27 @@ def _require_call(
 ) -> None:
     """Refuse calls that are impossible whatever the datasets hold."""
     require_filters(filters)
-    if unit not in DAYS_PER_UNIT:
-        raise SpecError(f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.")
-    if (
-        not isinstance(endpoints, Mapping)
-        or not endpoints
-        or not all(isinstance(endpoint, AdamEndpoint) for endpoint in endpoints.values())
-    ):
-        raise SpecError("endpoints must map names to AdamEndpoint values.")
+    refuse(
+        (
+            unit not in DAYS_PER_UNIT,
+            f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.",
+        ),
+        (
+            not isinstance(endpoints, Mapping)
+            or not endpoints
+            or not all(isinstance(endpoint, AdamEndpoint) for endpoint in endpoints.values()),
+            "endpoints must map names to AdamEndpoint values.",
+        ),
+    )
     require_inclusions({name: tuple(endpoint.includes) for name, endpoint in endpoints.items()})
-    if isinstance(covariates, str):
-        raise SpecError("covariates must be a list of columns, not one string.")
-    if not isinstance(phases, Mapping):
-        raise SpecError("phases must map names to cycles, texts or columns.")
-    if zero_doses not in (None, "leave out", "count"):
-        raise SpecError(f"zero_doses must be 'leave out' or 'count', got {zero_doses!r}.")
+    refuse(
+        (isinstance(covariates, str), "covariates must be a list of columns, not one string."),
+        (not isinstance(phases, Mapping), "phases must map names to cycles, texts or columns."),
+        (
+            zero_doses not in (None, "leave out", "count"),
+            f"zero_doses must be 'leave out' or 'count', got {zero_doses!r}.",
+        ),
+    )
     if dated and not all(isinstance(column, str) for column in phases.values()):
         raise SpecError(
             "phases: without ADEX each needs a date column of ADSL, such as "
@@ -296,22 +282,17 @@ def _roles(
             f"{name}.event": f"{where} CNSR",
             f"{name}.entry": f"{where} {endpoint.origin or 'STARTDT'}",
         }
-    for name in names:
-        roles[f"{name}.start"] = dated.get(name, f"ADEX start of {name}")
-    if transplant is not None:
-        roles["transplant"] = transplant
-    return roles
+    roles |= {f"{name}.start": dated.get(name, f"ADEX start of {name}") for name in names}
+    return roles if transplant is None else roles | {"transplant": transplant}
 
 
 def _of_its_dataset(
     error: DataError, people: People, followed: Followed, doses: Doses | None, same_day: SameDay
 ) -> DataError:
     """Name the dataset that a fault is in, and the repair of follow-up without length."""
-    places = {"ADTTE": followed.source}
-    if doses is not None:
-        places["ADEX"] = doses.source
-    found = [
-        places.get(problem.column.partition(" ")[0], people.source) for problem in error.problems
+    sources = {"ADTTE": followed.source} | ({} if doses is None else {"ADEX": doses.source})
+    faulty = [
+        sources.get(problem.column.partition(" ")[0], people.source) for problem in error.problems
     ]
     instead = (
         "Correct the dates, or say same_day='half day' or 'end of day'."
@@ -327,4 +308,4 @@ def _of_its_dataset(
         else problem
         for problem in error.problems
     ]
-    return DataError(problems, source=", ".join(dict.fromkeys(found)))
+    return DataError(problems, source=", ".join(dict.fromkeys(faulty)))

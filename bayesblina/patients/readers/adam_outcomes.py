@@ -12,7 +12,7 @@ import pandas as pd
 
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.endpoint_order import require_includes
-from bayesblina.core.errors import DataError, Problem, SpecError, nearest
+from bayesblina.core.errors import Problem, nearest
 from bayesblina.patients.declarations import Recorded, require_recorded
 from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.readers.adam_tables import (
@@ -23,8 +23,8 @@ from bayesblina.patients.readers.adam_tables import (
 )
 from bayesblina.patients.readers.columns import Columns
 from bayesblina.patients.readers.dates import within_follow_up
-from bayesblina.patients.readers.sources import missing_columns
-from bayesblina.patients.readers.wide import SameDay
+from bayesblina.patients.readers.sources import missing_columns, raise_problems, refuse
+from bayesblina.patients.readers.wide import SameDay, end_of_follow_up
 from bayesblina.patients.rules import DAYS_PER_UNIT
 
 Value = Literal["dates", "AVAL"]
@@ -93,17 +93,21 @@ class AdamTimes:
     same_day: SameDay
 
     def __post_init__(self) -> None:
-        if self.value not in (None, "dates", "AVAL"):
-            raise SpecError(f"value must be 'dates' or 'AVAL', got {self.value!r}.")
-        if self.value_unit is not None and self.value_unit not in DAYS_PER_UNIT:
-            known = ", ".join(DAYS_PER_UNIT)
-            raise SpecError(f"value_unit must be one of {known}, got {self.value_unit!r}.")
-        if self.same_day not in ("refuse", "half day", "end of day"):
-            raise SpecError(
-                f"same_day must be 'refuse', 'half day' or 'end of day', got {self.same_day!r}."
-            )
-        if self.value == "AVAL" and self.same_day != "refuse":
-            raise SpecError("same_day is for dates: AVAL says itself how long the last day counts.")
+        units = ", ".join(DAYS_PER_UNIT)
+        refuse(
+            (
+                self.value not in (None, "dates", "AVAL"),
+                f"value must be 'dates' or 'AVAL', got {self.value!r}.",
+            ),
+            (
+                self.value_unit is not None and self.value_unit not in DAYS_PER_UNIT,
+                f"value_unit must be one of {units}, got {self.value_unit!r}.",
+            ),
+            (
+                self.same_day not in ("refuse", "half day", "end of day"),
+                f"same_day must be 'refuse', 'half day' or 'end of day', got {self.same_day!r}.",
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -144,9 +148,10 @@ class Followed:
         """Find patients whose event is in another phase by the value that is not used."""
         moved = np.zeros(starts.shape[0], dtype=bool)
         for name, other in self.other.items():
-            both = self.event[name] & np.isfinite(other)
-            phases = [(starts < end[:, None]).sum(axis=1) for end in (self.end[name], other)]
-            moved |= both & (phases[0] != phases[1])
+            phase, by_other = (
+                (starts < end[:, None]).sum(axis=1) for end in (self.end[name], other)
+            )
+            moved |= self.event[name] & np.isfinite(other) & (phase != by_other)
         return moved
 
 
@@ -166,29 +171,34 @@ def read_outcomes(
     """
     table, source = people.load(adtte, "ADTTE")
     wanted = filters.get("ADTTE", {})
-    missing = _missing(table, people, endpoints, manner, list(wanted))
-    if missing:
-        raise DataError(missing, source=source)
+    raise_problems(_missing(table, people, endpoints, manner, list(wanted)), source)
     value = manner.value or ("dates" if "ADT" in table.columns else "AVAL")
-    if manner.value is None and {"ADT", "AVAL"} <= set(table.columns):
-        raise SpecError(
+    refuse(
+        (
+            manner.value is None and {"ADT", "AVAL"} <= set(table.columns),
             f"{source} has both ADT and AVAL, which count the last day otherwise: say "
-            "value='dates' (ADT less STARTDT) or value='AVAL'."
-        )
-    if value == "AVAL" and manner.same_day != "refuse":
-        raise SpecError("same_day is for dates: AVAL says itself how long the last day counts.")
+            "value='dates' (ADT less STARTDT) or value='AVAL'.",
+        ),
+        (
+            value == "AVAL" and manner.same_day != "refuse",
+            "same_day is for dates: AVAL says itself how long the last day counts.",
+        ),
+    )
     table, problems = rows_that_count(table, people, "ADTTE", wanted)
-    records = {}
+    records: dict[str, _Record] = {}
     codes = Columns(table, "USUBJID").text("PARAMCD")
     used = np.isin(codes, [endpoint.paramcd for endpoint in endpoints.values()])
     note_unchosen(people, Columns(table.loc[used], "USUBJID"), "ADTTE", wanted)
     for name, endpoint in endpoints.items():
         chosen = codes == endpoint.paramcd
         if not chosen.any():
-            found = sorted(set(codes.tolist()) - {""})
-            none = f"no record of {endpoint.paramcd}"
-            expected = nearest(endpoint.paramcd, found)
-            problems.append(Problem(column="PARAMCD", found=none, expected=expected))
+            problems.append(
+                Problem(
+                    column="PARAMCD",
+                    found=f"no record of {endpoint.paramcd}",
+                    expected=nearest(endpoint.paramcd, sorted(set(codes.tolist()) - {""})),
+                )
+            )
             continue
         rows = people.open(table.loc[chosen].reset_index(drop=True))
         if value == "AVAL":
@@ -197,9 +207,7 @@ def read_outcomes(
     known = {name: record.known_ends() for name, record in records.items()}
     ends = list(known.values())
     entry, end, other, event = {}, {}, {}, {}
-    lengthened = np.zeros(people.size, dtype=bool)
-    differs = np.zeros(people.size, dtype=bool)
-    partial = np.zeros(people.size, dtype=bool)
+    lengthened, differs, partial = np.zeros((3, people.size), dtype=bool)
     compared = False
     for index, (name, record) in enumerate(records.items()):
         entry[name] = record.entries(zero, known[name])
@@ -218,14 +226,12 @@ def read_outcomes(
             if "dates" in by:
                 differs |= record.compare(length, entry[name], value, manner.value_unit)
                 compared = True
-        end[name] = by[value]
-        if len(by) == 2:
-            other[name] = by["AVAL" if value == "dates" else "dates"]
+        end[name] = by.pop(value)
+        if by:
+            _, other[name] = by.popitem()
         people.took(record.rows)
-        problems += record.rows.problems
-        problems += record.absent()
-    if problems:
-        raise DataError(problems, source=source)
+        problems += [*record.rows.problems, *record.absent()]
+    raise_problems(problems, source)
     if value == "dates" and manner.same_day == "half day":
         people.note("follow-up that ended on its first day lasts half a day", lengthened)
     if partial.any():
@@ -248,8 +254,8 @@ def _missing(
     begins = [endpoint.origin or "STARTDT" for endpoint in endpoints.values()]
     own = [
         column
-        for column, one in zip(begins, endpoints.values(), strict=True)
-        if one.origin is None or column not in subjects
+        for column, endpoint in zip(begins, endpoints.values(), strict=True)
+        if endpoint.origin is None or column not in subjects
     ]
     values = ["ADT"] if by_dates else ["AVAL", *([] if manner.value_unit else ["AVALU"])]
     wanted = ["USUBJID", "PARAMCD", *own, "CNSR", *values, *filtered]
@@ -259,10 +265,10 @@ def _missing(
         "AVALU": "Where ADTTE has none, say value_unit='days', 'weeks', 'months' or 'years'.",
     }
     return [
-        replace(one, expected=f"{instead[one.column]} {one.expected}")
-        if one.column in instead
-        else one
-        for one in missing_columns(table, wanted)
+        replace(problem, expected=f"{instead[problem.column]} {problem.expected}")
+        if problem.column in instead
+        else problem
+        for problem in missing_columns(table, wanted)
     ]
 
 
@@ -292,22 +298,21 @@ class _Record:
 
     def known_ends(self) -> Floats:
         """Read the ends of follow-up whose day is known."""
-        has = "ADT" in self.rows.frame.columns
-        return self.spread(self.rows.known_dates("ADT" if has else None)[0])
+        column = "ADT" if "ADT" in self.rows.frame.columns else None
+        return self.spread(self.rows.known_dates(column)[0])
 
     def entries(self, zero: Floats, known: Floats) -> Floats:
         """Days on which observation begins."""
         column = self.endpoint.origin or "STARTDT"
         if column in self.rows.frame.columns:
             columns = self.rows
+            inside = np.ones(self.row.size, dtype=bool)
             days = columns.dates(column, after=self.of_rows(zero), before=self.of_rows(known))
-            inside = np.ones(days.size, dtype=bool)
             entries = self.spread(days)
         else:
             columns = self.people.columns
-            days = columns.dates(column, after=zero, before=known)
             inside = np.isin(np.arange(self.people.size), self.row)
-            entries = np.where(inside, days, np.nan)
+            entries = np.where(inside, columns.dates(column, after=zero, before=known), np.nan)
         columns.report(
             column,
             inside & (columns.text(column) == ""),
@@ -329,9 +334,7 @@ class _Record:
 
     def partial_ends(self) -> Bools:
         """Find patients whose ADT is partial."""
-        partial = np.zeros(self.people.size, dtype=bool)
-        partial[self.row[self.rows.partial("ADT") & (self.row >= 0)]] = True
-        return partial
+        return np.asarray(self.spread(self.rows.partial("ADT")) == 1.0)
 
     def dates(self, entry: Floats, after: Floats, same_day: SameDay) -> tuple[Floats, Bools]:
         """Read ends of follow-up, and find whose first day was made half a day."""
@@ -339,13 +342,7 @@ class _Record:
         self.rows.report(
             "ADT", self.rows.text("ADT") == "", "missing dates", "Every record needs one."
         )
-        brief = np.zeros(days.size, dtype=bool)
-        if same_day == "end of day":
-            days = days + 1.0
-        elif same_day == "half day":
-            brief = days == entry
-            days = np.where(brief, days + 0.5, days)
-        return days, brief
+        return end_of_follow_up(days, entry, same_day)
 
     def has_unit(self, manner: AdamTimes, value: Value) -> bool:
         """Whether AVAL has a unit; where AVAL is used it must."""
@@ -395,7 +392,7 @@ class _Record:
     def compare(self, length: Floats, entry: Floats, value: Value, value_unit: str | None) -> Bools:
         """Hold AVAL, in days, against ADT - STARTDT + 1; where AVAL is used they must agree."""
         rows = self.rows
-        dated = self.spread(rows.known_dates("ADT")[0]) - entry + 1.0
+        dated = self.known_ends() - entry + 1.0
         # To the digits in which AVAL is written, rounded or cut off.
         text = pd.Series(rows.text("AVAL"))
         digits = text.str.extract(r"\.([0-9]+)", expand=False).str.len().max()
@@ -417,13 +414,12 @@ class _Record:
         missing = np.setdiff1d(np.arange(self.people.size), self.row)
         if self.endpoint.some_patients or not missing.size:
             return []
-        ids = self.people.columns.ids[missing]
         return [
             Problem(
                 column="PARAMCD",
                 found=f"patients without a record of {self.endpoint.paramcd}",
                 expected="Every patient needs one; where only some have the endpoint, say "
                 "AdamEndpoint(some_patients=True).",
-                patients=tuple(str(patient) for patient in ids),
+                patients=tuple(map(str, self.people.columns.ids[missing])),
             )
         ]

@@ -1,26 +1,40 @@
-"""What the datasets of CDISC ADaM have in common: who is in them, and which rows count."""
+"""ADSL and ADEX of CDISC ADaM: the patients, which rows count, and the first dose of each phase."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from bayesblina.core.arrays import Bools, Ints
-from bayesblina.core.errors import DataError, Problem, SpecError, nearest
+from bayesblina.core.arrays import Bools, Floats, Ints
+from bayesblina.core.errors import Problem, SpecError, nearest
 from bayesblina.patients.cohort import Exclusion, Repair
 from bayesblina.patients.readers.columns import Columns
 from bayesblina.patients.readers.dates import PartialDates
-from bayesblina.patients.readers.sources import hashes, load_table, missing_columns
+from bayesblina.patients.readers.sources import (
+    hashes,
+    load_table,
+    raise_problems,
+    require_columns,
+)
 
 # The flag of the records that are analysed, Y or empty.
 ANALYSED = "ANL01FL"
 
 Dataset = Literal["ADSL", "ADTTE", "ADEX"]
 Filters = Mapping[Dataset, Mapping[str, str | Sequence[str]]]
+ZeroDoses = Literal["leave out", "count"]
+
+# "Cycle 3 Day 1", "CYCLE_03", "C3D1"; neither "Bicycle 3" nor "Cycle 3.5".
+CYCLE = re.compile(
+    r"(?<![a-z])(?:cycle[\s_-]*0*(\d+)(?!\d|\.\d)|c0*(\d+)d\d+(?!\d))", flags=re.IGNORECASE
+)
+CYCLE_COLUMNS = ("AVISIT", "VISIT", "EPOCH", "AVISITN", "CYCLE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,7 +73,7 @@ class People:
     def load(self, table: Any, name: Dataset) -> tuple[pd.DataFrame, str]:
         """Load another dataset, and remember the hash of its file."""
         frame, source = load(table, name)
-        self.file_hashes.update(_hashes(frame, source, name))
+        self.file_hashes.update(hashes(frame, f"{source} ({name})"))
         return frame, source
 
     def open(self, table: pd.DataFrame) -> Columns:
@@ -76,8 +90,7 @@ class People:
 
     def note(self, rule: str, who: Bools) -> None:
         """Count patients for whom something was done."""
-        ids = tuple(map(str, self.columns.ids[who]))
-        self.made.append(Repair(rule=rule, patients=ids))
+        self.made.append(Repair(rule=rule, patients=tuple(map(str, self.columns.ids[who]))))
 
 
 def load(table: Any, name: str) -> tuple[pd.DataFrame, str]:
@@ -94,13 +107,12 @@ def require_filters(filters: Any) -> None:
     for dataset, wanted in filters.items():
         if dataset not in ("ADSL", "ADTTE", "ADEX"):
             raise SpecError(f"filters: no dataset '{dataset}'; there are ADSL, ADTTE and ADEX.")
-        good = isinstance(wanted, Mapping) and all(
+        if not isinstance(wanted, Mapping) or not all(
             isinstance(values, list | tuple | str)
             and values
             and all(isinstance(value, str) for value in values)
             for values in wanted.values()
-        )
-        if not good:
+        ):
             raise SpecError(f"filters: give each column a text, or a list of them: {example}.")
 
 
@@ -120,9 +132,7 @@ def read_people(
     """
     subjects, source = load(table, "ADSL")
     flags = [population] if population else []
-    missing = missing_columns(subjects, ["USUBJID", origin, *wanted, *flags, *filters])
-    if missing:
-        raise DataError(missing, source=source)
+    require_columns(subjects, ["USUBJID", origin, *wanted, *flags, *filters], source)
     everybody = Columns(subjects, "USUBJID", numbers=np.arange(1, len(subjects) + 1))
     everybody.report(
         "USUBJID",
@@ -166,7 +176,7 @@ def read_people(
         excluded=excluded,
         source=source,
         exclusions=tuple(exclusions),
-        file_hashes=_hashes(subjects, source, "ADSL"),
+        file_hashes=hashes(subjects, f"{source} (ADSL)"),
     )
 
 
@@ -182,9 +192,11 @@ def rows_that_count(
     for column, values in filters.items():
         chosen = _chosen(columns, column, values)
         out = keep & ~chosen
-        rule = f"{dataset} rows whose {column} is not {_words(values)} are left out"
-        who = np.isin(people.columns.ids, columns.ids[out])
-        people.note(f"{rule} ({int(out.sum())} rows)", who)
+        people.note(
+            f"{dataset} rows whose {column} is not {_words(values)} are left out "
+            f"({int(out.sum())} rows)",
+            np.isin(people.columns.ids, columns.ids[out]),
+        )
         keep &= chosen
     return table.loc[keep].reset_index(drop=True), columns.problems
 
@@ -199,10 +211,11 @@ def note_unchosen(
     out = text != "Y"
     # A column that nobody filled in says nothing.
     if out.any() and (text != "").any():
-        who = np.isin(people.columns.ids, columns.ids[out])
-        instead = f"filters={{'{dataset}': {{'{ANALYSED}': 'Y'}}}}"
-        rows = int(out.sum())
-        people.note(f"{dataset} rows whose {ANALYSED} is not Y count ({rows} rows; {instead})", who)
+        people.note(
+            f"{dataset} rows whose {ANALYSED} is not Y count ({int(out.sum())} rows; "
+            f"filters={{'{dataset}': {{'{ANALYSED}': 'Y'}}}})",
+            np.isin(people.columns.ids, columns.ids[out]),
+        )
 
 
 def _chosen(columns: Columns, column: str, values: str | Sequence[str]) -> Bools:
@@ -218,9 +231,127 @@ def _chosen(columns: Columns, column: str, values: str | Sequence[str]) -> Bools
     return np.isin(text, wanted)
 
 
-def _hashes(frame: pd.DataFrame, source: str, name: Dataset) -> dict[str, str]:
-    return hashes(frame, f"{source} ({name})")
-
-
 def _words(values: str | Sequence[str]) -> str:
     return values if isinstance(values, str) else " or ".join(values)
+
+
+class Doses:
+    """Doses of ADEX, and the phases that they belong to.
+
+    `cycle`: column that names cycles; None for the first known one.
+    """
+
+    def __init__(
+        self,
+        adex: Any,
+        people: People,
+        phases: Mapping[str, int | str],
+        *,
+        cycle: str | None,
+        zero_doses: ZeroDoses | None,
+        filters: Filters,
+    ) -> None:
+        table, self.source = people.load(adex, "ADEX")
+        if cycle is None:
+            cycle = next((name for name in CYCLE_COLUMNS if name in table), CYCLE_COLUMNS[0])
+        self.date = "ASTDT" if "ASTDT" in table.columns else "EXSTDTC"
+        wanted = filters.get("ADEX", {})
+        require_columns(table, ["USUBJID", cycle, self.date, *wanted], self.source)
+        counted, problems = rows_that_count(table, people, "ADEX", wanted)
+        # A text of rows that filters leave out names no phase.
+        texts = (counted if wanted else table)[cycle]
+        written = {*map(str.strip, texts.dropna().astype(str))}
+        self.people = people
+        self.rows = people.open(counted)
+        self.rows.problems += problems
+        note_unchosen(people, self.rows, "ADEX", wanted)
+        self.row = people.rows_of(self.rows)
+        self.chosen = self._phases(phases, cycle, written)
+        self._zero_doses(zero_doses)
+
+    def _phases(
+        self, phases: Mapping[str, int | str], cycle: str, written: set[str]
+    ) -> list[Bools]:
+        """Choose the rows of each phase."""
+        rows = self.rows
+        text = pd.Series(rows.text(cycle))
+        numbered = [start for start in phases.values() if isinstance(start, int)]
+        if numbered != sorted(set(numbered)):
+            raise SpecError(f"phases: the cycles must rise, got {dict(phases)!r}.")
+        named = text.str.extract(CYCLE)
+        number = named[0].combine_first(named[1])
+        number = number.combine_first(text.where(text.str.fullmatch(r"\d+")))
+        cycles = number.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+        texts = [start for start in phases.values() if not isinstance(start, int)]
+        present = set(text.tolist()) - {""}
+        rows.problems += [
+            Problem(column=cycle, found=f"no row with {start!r}", expected=nearest(start, written))
+            for start in texts
+            if start not in present and start not in written
+        ]
+        if numbered:
+            rows.report(
+                cycle,
+                np.isnan(cycles) & ~text.isin(texts).to_numpy(),
+                "rows that name no cycle",
+                "Expected texts such as 'Cycle 3 Day 1' or 'C3D1', or numbers; give the column "
+                "with cycle=, and leave rows that are no doses out with filters=.",
+            )
+        following = dict(pairwise([*numbered, np.inf]))
+        return [
+            (
+                (cycles >= start) & (cycles < following[start])
+                if isinstance(start, int)
+                else (text == start).to_numpy()
+            )
+            & (self.row >= 0)
+            for start in phases.values()
+        ]
+
+    def _zero_doses(self, said: ZeroDoses | None) -> None:
+        """Leave doses of 0 out or count them, as is said."""
+        rows = self.rows
+        if "EXDOSE" not in rows.frame.columns or not self.chosen:
+            return
+        dose = rows.numbers("EXDOSE")
+        used = np.logical_or.reduce(self.chosen)
+        rows.report("EXDOSE", used & (dose < 0), "negative doses", "Expected amounts.")
+        zero = used & (dose == 0)
+        if said is None:
+            rows.report(
+                "EXDOSE",
+                zero,
+                "doses of 0",
+                "Say what they are: zero_doses='leave out' (skipped), or 'count' (placebo).",
+            )
+            return
+        who = np.isin(np.arange(self.people.size), self.row[zero])
+        done = "are left out" if said == "leave out" else "count as doses"
+        self.people.note(f"ADEX doses of 0 {done} ({int(zero.sum())} rows)", who)
+        if said == "leave out":
+            self.chosen = [mine & ~zero for mine in self.chosen]
+
+    def known(self) -> Floats:
+        """First doses whose day is known, shape (phase, patient)."""
+        return self._first(self.rows.known_dates(self.date)[0])
+
+    def starts(self, zero: Floats, last: Floats) -> Floats:
+        """Find each patient's first dose in each phase; partial dates within follow-up.
+
+        `zero`, `last`, shape (patient,): day of the origin, and of the end of all follow-up.
+        Result, shape (phase, patient): days; NaN without a dose.
+        """
+        rows, inside = self.rows, np.maximum(self.row, 0)
+        days = rows.dates(self.date, after=zero[inside], before=last[inside])
+        rows.report(
+            self.date, rows.text(self.date) == "", "missing dates of doses", "Every dose needs one."
+        )
+        self.people.took(rows)
+        raise_problems(rows.problems, self.source)
+        return self._first(days)
+
+    def _first(self, days: Floats) -> Floats:
+        first = np.full((len(self.chosen), self.people.size), np.inf)
+        for index, mine in enumerate(self.chosen):
+            np.fmin.at(first[index], self.row[mine], days[mine])
+        return np.where(np.isfinite(first), first, np.nan)

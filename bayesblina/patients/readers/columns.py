@@ -17,18 +17,19 @@ from bayesblina.core.errors import NAMED_PATIENTS, DataError, Problem, SpecError
 from bayesblina.patients.cohort import Cohort, Covariate, Exclusion, Repair
 from bayesblina.patients.outcomes import Outcome, courses_of
 from bayesblina.patients.readers.dates import (
+    EARLIEST,
     EARLIEST_YEAR,
     ISO,
+    LATEST,
     LATEST_YEAR,
     SAS_DAYS,
     SAS_SECONDS,
     Days,
     PartialDates,
-    plausible_days,
     read_days,
 )
 from bayesblina.patients.readers.repairs import drop_late_phases, repair_zero_times
-from bayesblina.patients.readers.roles import flag_problem, is_flag
+from bayesblina.patients.readers.sources import flag_problem, is_flag, raise_problems, refuse
 from bayesblina.patients.rules import DAYS_PER_UNIT
 
 CovariateKind = Literal["categorical", "continuous"]
@@ -70,13 +71,17 @@ class Repairs:
     partial_dates: PartialDates = "refuse"
 
     def __post_init__(self) -> None:
-        if self.zero_times is not None and not 0 < self.zero_times < np.inf:
-            raise SpecError("zero_times must be a small time greater than 0.")
-        if self.partial_dates not in ("refuse", "first", "middle", "last"):
-            raise SpecError(
+        refuse(
+            (
+                self.zero_times is not None and not 0 < self.zero_times < np.inf,
+                "zero_times must be a small time greater than 0.",
+            ),
+            (
+                self.partial_dates not in ("refuse", "first", "middle", "last"),
                 "partial_dates must be 'refuse', 'first', 'middle' or 'last', got "
-                f"{self.partial_dates!r}."
-            )
+                f"{self.partial_dates!r}.",
+            ),
+        )
 
 
 class Columns:
@@ -146,8 +151,6 @@ class Columns:
         if column is None:
             return np.full(len(self.frame), np.nan)
         series = self.frame[column]
-        if pd.api.types.is_bool_dtype(series):
-            return series.to_numpy(dtype=np.float64, na_value=np.nan)
         if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_complex_dtype(series):
             # A copy: the cohort must not change with the caller's table.
             return series.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
@@ -244,10 +247,9 @@ class Columns:
                 "times of day that are midnight in another time zone",
                 "Such dates lie a day too early: give them in local time, or without time of day.",
             )
-        first, last = plausible_days()
         self.report(
             column,
-            (days.first < first) | (days.last >= last),
+            (days.first < EARLIEST) | (days.last >= LATEST),
             f"dates before {EARLIEST_YEAR} or after {LATEST_YEAR - 1}",
             "Correct them; a placeholder such as 9999-12-31 should be left empty.",
         )
@@ -305,10 +307,10 @@ class Columns:
                 f"A categorical covariate has at most {MOST_LEVELS} levels; group them, or say "
                 "'continuous' if it is a number.",
             )
-        position = {level: float(index) for index, level in enumerate(levels)}
+        codes = text.map({level: float(index) for index, level in enumerate(levels)})
         return Covariate(
             kind="categorical",
-            values=text.map(position).to_numpy(dtype=np.float64, na_value=np.nan),
+            values=codes.to_numpy(dtype=np.float64, na_value=np.nan),
             levels=levels,
         )
 
@@ -320,23 +322,16 @@ class Columns:
         return {name: self.covariate(name, kind) for name, kind in kinds.items()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadParts:
-    """The arrays that a reader found, in the rows of its `Columns`."""
-
-    outcomes: Mapping[str, Outcome]
-    phases: tuple[str, ...]
-    starts: Floats
-    ends: Floats
-    ends_known: bool
-    transplant: Floats | None
-    covariates: Mapping[str, Covariate]
-
-
 def make_cohort(
     columns: Columns,
-    parts: ReadParts,
     *,
+    outcomes: Mapping[str, Outcome],
+    phases: tuple[str, ...],
+    starts: Floats,
+    ends: Floats,
+    ends_known: bool,
+    transplant: Floats | None,
+    covariates: Mapping[str, Covariate],
     unit: str,
     repairs: Repairs | None,
     roles: Mapping[str, str],
@@ -348,10 +343,10 @@ def make_cohort(
 ) -> Cohort:
     """Make the repairs that were asked for, and a cohort, or raise all problems at once.
 
-    `columns`: the columns read; their problems are raised together with the cohort's.
+    `columns`: the columns read; their problems are raised together with the cohort's. All arrays
+    are in the order of their rows.
     """
-    outcomes, starts, ends = dict(parts.outcomes), parts.starts, parts.ends
-    transplant, done = parts.transplant, list(made)
+    done = list(made)
     if columns.partial_dates != "refuse":
         where = f" of {', '.join(columns.imputed_columns)}" if columns.imputed_columns else ""
         day = f"the {columns.partial_dates} possible day, within known dates"
@@ -369,20 +364,19 @@ def make_cohort(
         )
         done.append(repair)
     _report_shortfalls(columns, outcomes, roles, unit)
-    if synthetic is None:
-        synthetic = bool(columns.frame.attrs.get("synthetic", False))
+    said = columns.frame.attrs.get("synthetic", False)
     try:
         cohort = Cohort(
             patients=columns.ids,
             unit=unit,
             endpoints=outcomes,
-            phases=parts.phases,
+            phases=phases,
             phase_start=starts,
             phase_end=ends,
-            phase_ends_known=parts.ends_known,
+            phase_ends_known=ends_known,
             transplant=transplant,
-            covariates=parts.covariates,
-            synthetic=synthetic,
+            covariates=covariates,
+            synthetic=bool(said) if synthetic is None else synthetic,
             source=source,
             repairs=tuple(done),
             exclusions=tuple(exclusions),
@@ -390,8 +384,7 @@ def make_cohort(
         )
     except DataError as error:
         raise DataError(_merge(columns, error.problems, roles), source=source) from None
-    if columns.problems:
-        raise DataError(columns.problems, source=source)
+    raise_problems(columns.problems, source)
     return cohort
 
 
@@ -432,11 +425,9 @@ def examples_of(text: Any) -> tuple[str, ...]:
 
 
 def _is_date(series: pd.Series) -> bool:
-    if pd.api.types.is_datetime64_any_dtype(series):
-        return True
-    return series.dtype == object and pd.api.types.infer_dtype(series, skipna=True) in (
-        "date",
-        "datetime",
+    return pd.api.types.is_datetime64_any_dtype(series) or (
+        series.dtype == object
+        and pd.api.types.infer_dtype(series, skipna=True) in ("date", "datetime")
     )
 
 

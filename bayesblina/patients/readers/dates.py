@@ -25,6 +25,11 @@ ISO_DATE = (
 )
 NUMBER = r"[+-]?[0-9]+\.?[0-9]*"
 EARLIEST_YEAR, LATEST_YEAR = 1900, 2100
+# The days, since 1970, between which dates are plausible.
+EARLIEST, LATEST = (
+    float(np.datetime64(f"{year}-01-01", "D").astype(np.int64))
+    for year in (EARLIEST_YEAR, LATEST_YEAR)
+)
 DAY = 24 * 60 * 60
 # Rows that must agree before a time of day is taken for local midnight in another zone; and from
 # which hour on, so that the day is another one. A single time may be that of visits.
@@ -219,17 +224,5 @@ def within_follow_up(own: Floats, starts: Floats, ends: Sequence[Floats], index:
     Result, shape (row,): the day; NaN for none.
     """
     last = np.fmax.reduce(starts, axis=0)
-    others = [end for place, end in enumerate(ends) if place != index]
-    covered = np.zeros(own.size, dtype=bool)
-    for other in others:
-        covered |= other >= last
+    covered = np.any([end >= last for other, end in enumerate(ends) if other != index], axis=0)
     return np.fmax(own, np.where(covered, np.nan, last))
-
-
-def plausible_days() -> tuple[float, float]:
-    """Give the days, since 1970, between which dates are plausible."""
-    first, last = (
-        float(np.datetime64(f"{year}-01-01", "D").astype(np.int64))
-        for year in (EARLIEST_YEAR, LATEST_YEAR)
-    )
-    return first, last

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bayesblina.core.errors import DataError, SpecError
 from bayesblina.patients.readers.columns import NOT_NUMBERS, Columns
-from bayesblina.patients.readers.sources import load_table, missing_columns
+from bayesblina.patients.readers.sources import load_table, require_columns
 
 
 def read_history(
@@ -76,18 +76,15 @@ def checked_history(
     odd = [name for name in labels if not isinstance(name, str)]
     if odd:
         raise SpecError(f"The history's columns need names that are text, got {odd[0]!r}.")
-    named = covariates is not None
     others = [name for name in frame.columns if name not in (patient, time)]
-    names = list(covariates) if covariates is not None else others
+    names = others if covariates is None else list(covariates)
     if not names:
         raise SpecError("A history needs at least one covariate beside the patient and the time.")
     taken = (patient, time, "patient", "time")
     twice = [name for name in names if name in taken or names.count(name) > 1]
     if twice:
         raise SpecError(f"The history's column '{twice[0]}' has two roles, or the name of another.")
-    problems = missing_columns(frame, [patient, time, *(names if named else [])])
-    if problems:
-        raise DataError(problems, source=source)
+    require_columns(frame, [patient, time, *(covariates or ())], source)
     columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
     values = {"patient": columns.ids, "time": columns.numbers(time)}
     values |= {name: columns.numbers(name) for name in names}

@@ -12,10 +12,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesblina.core.arrays import Bools, Floats
-from bayesblina.core.errors import DataError, SpecError
+from bayesblina.core.errors import SpecError
 from bayesblina.patients.readers.columns import Columns
-from bayesblina.patients.readers.roles import require_roles
-from bayesblina.patients.readers.sources import hashes, load_table, missing_columns
+from bayesblina.patients.readers.sources import (
+    hashes,
+    load_table,
+    raise_problems,
+    require_columns,
+    require_roles,
+)
 from bayesblina.patients.rules import DAYS_PER_UNIT
 
 Counted = Literal["times", "study days", "dates"]
@@ -305,9 +310,7 @@ def days_of_origin(
     else:
         frame, source = load_table(origins)
         rows.file_hashes |= hashes(frame, f"{source} (origins)")
-        problems = missing_columns(frame, [patient, origin])
-        if problems:
-            raise DataError(problems, source=source)
+        require_columns(frame, [patient, origin], source)
         people = Columns(frame, patient, date_format=date_format)
         days = people.dates(origin)
         people.report(
@@ -316,11 +319,9 @@ def days_of_origin(
             "ids that stand in more than one row",
             "Expected one row per patient.",
         )
-        if people.problems:
-            raise DataError(people.problems, source=source)
-        found = pd.Series(days, index=people.ids)
-        zero = pd.Series(rows.columns.ids).map(found).to_numpy()
-        zero = np.asarray(zero, dtype=np.float64)
+        raise_problems(people.problems, source)
+        by_id = pd.Series(days, index=people.ids)
+        zero = np.asarray(pd.Series(rows.columns.ids).map(by_id), dtype=np.float64)
     rows.report(
         origin, np.isnan(zero), "missing dates of origin", "Every patient with events needs one."
     )

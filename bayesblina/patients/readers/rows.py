@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.endpoint_order import require_includes, require_inclusions
 from bayesblina.core.episodes import OFF_TREATMENT, before_first, state_bounds
-from bayesblina.core.errors import DataError, SpecError, nearest
+from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.intervals import snap
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.declarations import RESERVED_PHASES, Phases, Recorded, require_recorded
@@ -21,13 +21,17 @@ from bayesblina.patients.outcomes import Outcome
 from bayesblina.patients.readers.columns import (
     Columns,
     CovariateKind,
-    ReadParts,
     Repairs,
     examples_of,
     make_cohort,
 )
-from bayesblina.patients.readers.roles import require_roles
-from bayesblina.patients.readers.sources import hashes, load_table, missing_columns
+from bayesblina.patients.readers.sources import (
+    hashes,
+    load_table,
+    raise_problems,
+    require_columns,
+    require_roles,
+)
 from bayesblina.patients.rules import REPAIR
 
 
@@ -137,9 +141,7 @@ def read_counting_process(
         if column is not None
     }
     require_roles(given | optional, covariates)
-    missing = missing_columns(frame, [*given.values(), *covariates, *optional.values()])
-    if missing:
-        raise DataError(missing, source=source)
+    require_columns(frame, [*given.values(), *covariates, *optional.values()], source)
     if frame.empty:
         frame = frame.iloc[:0]
     columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
@@ -162,25 +164,22 @@ def read_counting_process(
     _check_sequence(columns, rows, given, names)
     constant = [*covariates, *([] if transplant is None else [transplant])]
     _check_constant(columns, constant, first_row[who])
-    if columns.problems:
-        raise DataError(columns.problems, source=source)
+    raise_problems(columns.problems, source)
     starts, stops = _phase_times(rows)
     _check_histories(columns, rows, starts, stops, names, phase)
     single = _one_row_each(columns, patient, first_row)
     return make_cohort(
         single,
-        ReadParts(
-            outcomes={
-                name: rows.outcome(index, declared.get(name), included[name])
-                for index, name in enumerate(endpoint_names)
-            },
-            phases=names,
-            starts=starts,
-            ends=stops,
-            ends_known=bool((rows.state == rows.off).any()),
-            transplant=None if transplant is None else single.times(transplant),
-            covariates=single.covariates(covariates),
-        ),
+        outcomes={
+            name: rows.outcome(index, declared.get(name), included[name])
+            for index, name in enumerate(endpoint_names)
+        },
+        phases=names,
+        starts=starts,
+        ends=stops,
+        ends_known=bool((rows.state == rows.off).any()),
+        transplant=None if transplant is None else single.times(transplant),
+        covariates=single.covariates(covariates),
         unit=unit,
         repairs=repairs,
         roles=_roles_of_cohort(given | optional, endpoint_names, names),

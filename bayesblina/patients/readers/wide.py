@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
-from bayesblina.core.arrays import Floats
+from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.endpoint_order import require_includes, require_inclusions
-from bayesblina.core.errors import DataError, SpecError
+from bayesblina.core.errors import SpecError
 from bayesblina.patients.cohort import Cohort, Repair
 from bayesblina.patients.declarations import Endpoint, Phases, Recorded, require_recorded
 from bayesblina.patients.outcomes import Outcome
-from bayesblina.patients.readers.columns import (
-    Columns,
-    CovariateKind,
-    ReadParts,
-    Repairs,
-    make_cohort,
-)
+from bayesblina.patients.readers.columns import Columns, CovariateKind, Repairs, make_cohort
 from bayesblina.patients.readers.dates import ISO, require_date_format, within_follow_up
-from bayesblina.patients.readers.roles import require_roles
-from bayesblina.patients.readers.sources import hashes, load_table, missing_columns
+from bayesblina.patients.readers.sources import (
+    hashes,
+    load_table,
+    refuse,
+    require_columns,
+    require_roles,
+)
 from bayesblina.patients.rules import DAYS_PER_UNIT
 
 SameDay = Literal["refuse", "half day", "end of day"]
@@ -103,18 +101,18 @@ def read_cohort(
     Cohort(2 patients, months; os: 1 events; phases maintenance: 1)
     """
     frame, source = load_table(table)
-    if isinstance(endpoints, Endpoint):
-        endpoints = {"survival": endpoints}
-    check_call(endpoints, Endpoint, phases, covariates)
+    endpoints = check_call(endpoints, Endpoint, phases, covariates)
     roles = roles_of_columns(patient, endpoints, phases, transplant)
-    _require_columns(frame, source, roles, covariates, phases)
+    require_roles(roles, covariates, phases.names)
+    require_columns(frame, [*roles.values(), *covariates], source)
     columns = Columns(frame, patient, numbers=np.arange(1, len(frame) + 1))
     outcomes = {}
     for name, endpoint in endpoints.items():
         time = columns.times(endpoint.time)
         entry = np.zeros(time.size) if endpoint.entry is None else columns.times(endpoint.entry)
         outcomes[name] = _outcome(columns, endpoint, time, entry)
-    parts = ReadParts(
+    return make_cohort(
+        columns,
         outcomes=outcomes,
         phases=phases.names,
         starts=np.stack([columns.times(phase.start) for _, phase in phases.items()], axis=1),
@@ -122,10 +120,6 @@ def read_cohort(
         ends_known=any(phase.end is not None for _, phase in phases.items()),
         transplant=None if transplant is None else columns.times(transplant),
         covariates=columns.covariates(covariates),
-    )
-    return make_cohort(
-        columns,
-        parts,
         unit=unit,
         repairs=repairs,
         roles=roles,
@@ -263,20 +257,30 @@ def read_dated_cohort(
     array([ 59., 365.])
     """
     frame, source = load_table(table)
-    if isinstance(endpoints, DatedEndpoint):
-        endpoints = {"survival": endpoints}
-    check_call(endpoints, DatedEndpoint, phases, covariates)
-    if same_day not in ("refuse", "half day", "end of day"):
-        raise SpecError(f"same_day must be 'refuse', 'half day' or 'end of day', got {same_day!r}.")
+    endpoints = check_call(endpoints, DatedEndpoint, phases, covariates)
     require_date_format(date_format)
-    if unit not in DAYS_PER_UNIT:
-        raise SpecError(f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.")
-    named = {
-        name: {"time": endpoint.date, "event": endpoint.event, "entry": endpoint.origin}
+    units = ", ".join(DAYS_PER_UNIT)
+    refuse(
+        (
+            same_day not in ("refuse", "half day", "end of day"),
+            f"same_day must be 'refuse', 'half day' or 'end of day', got {same_day!r}.",
+        ),
+        (unit not in DAYS_PER_UNIT, f"unit must be one of {units}, got {unit!r}."),
+    )
+    dated = {
+        name: Endpoint(
+            time=endpoint.date,
+            event=endpoint.event,
+            entry=endpoint.origin,
+            recorded=endpoint.recorded,
+            includes=endpoint.includes,
+        )
         for name, endpoint in endpoints.items()
     }
-    roles = {"patient": patient, "origin": origin, **_roles(named, phases, transplant)}
-    _require_columns(frame, source, roles, covariates, phases)
+    roles = {"patient": patient, "origin": origin}
+    roles |= roles_of_columns(patient, dated, phases, transplant)
+    require_roles(roles, covariates, phases.names)
+    require_columns(frame, [*roles.values(), *covariates], source)
     columns = Columns(
         frame,
         patient,
@@ -284,7 +288,7 @@ def read_dated_cohort(
         date_format=date_format,
         numbers=np.arange(1, len(frame) + 1),
     )
-    days = _read_days(columns, origin, endpoints, phases, transplant)
+    days = _read_days(columns, origin, dated, phases, transplant)
     missing = columns.text(origin) == ""
     columns.report(origin, missing, "missing dates of origin", "Every patient needs one.")
     per_unit = DAYS_PER_UNIT[unit]
@@ -293,31 +297,25 @@ def read_dated_cohort(
         ends = _ends_of_days(starts, ends)
     outcomes = {}
     lengthened = np.zeros(len(frame), dtype=bool)
-    for name, endpoint in endpoints.items():
-        end, own = days.last[name] - zero, days.entry[name] - zero
-        if same_day == "end of day":
-            end = end + 1.0
-        elif same_day == "half day":
-            short = end == own
-            lengthened |= short
-            ends = np.where(short[:, None] & (ends == end[:, None]), ends + 0.5, ends)
-            end = np.where(short, end + 0.5, end)
-        outcomes[name] = _outcome(columns, endpoint, end / per_unit, own / per_unit)
+    for name, endpoint in dated.items():
+        last, entry = days.last[name] - zero, days.entry[name] - zero
+        end, brief = end_of_follow_up(last, entry, same_day)
+        lengthened |= brief
+        ends = np.where(brief[:, None] & (ends == last[:, None]), ends + 0.5, ends)
+        outcomes[name] = _outcome(columns, endpoint, end / per_unit, entry / per_unit)
     made = Repair(
         rule="follow-up that ended on its first day lasts half a day",
         patients=tuple(map(str, columns.ids[lengthened])),
     )
     return make_cohort(
         columns,
-        ReadParts(
-            outcomes=outcomes,
-            phases=phases.names,
-            starts=starts / per_unit,
-            ends=ends / per_unit,
-            ends_known=any(phase.end is not None for _, phase in phases.items()),
-            transplant=None if days.transplant is None else (days.transplant - zero) / per_unit,
-            covariates=columns.covariates(covariates),
-        ),
+        outcomes=outcomes,
+        phases=phases.names,
+        starts=starts / per_unit,
+        ends=ends / per_unit,
+        ends_known=any(phase.end is not None for _, phase in phases.items()),
+        transplant=None if days.transplant is None else (days.transplant - zero) / per_unit,
+        covariates=columns.covariates(covariates),
         unit=unit,
         repairs=repairs,
         roles=roles,
@@ -328,9 +326,13 @@ def read_dated_cohort(
     )
 
 
-def _outcome(
-    columns: Columns, endpoint: Endpoint | DatedEndpoint, time: Floats, entry: Floats
-) -> Outcome:
+def end_of_follow_up(last: Floats, entry: Floats, same_day: SameDay) -> tuple[Floats, Bools]:
+    """Say when on its last day follow-up ends, and whose only day lasts half a day."""
+    brief = (last == entry) & (same_day == "half day")
+    return last + 1.0 * (same_day == "end of day") + 0.5 * brief, brief
+
+
+def _outcome(columns: Columns, endpoint: Endpoint, time: Floats, entry: Floats) -> Outcome:
     """Take an endpoint's events beside its times, with what is declared of them."""
     return Outcome(
         time=time,
@@ -356,7 +358,7 @@ class _Days:
 def _read_days(
     columns: Columns,
     origin: str,
-    endpoints: Mapping[str, DatedEndpoint],
+    endpoints: Mapping[str, Endpoint],
     phases: Phases,
     transplant: str | None,
 ) -> _Days:
@@ -364,19 +366,19 @@ def _read_days(
     begun = columns.known_dates(*(phase.start for _, phase in phases.items()))
     ended = columns.known_dates(*(phase.end for _, phase in phases.items()))
     moved = columns.known_dates(transplant)
-    known = {name: columns.known_dates(end.date)[0] for name, end in endpoints.items()}
-    entered = columns.known_dates(*(endpoint.origin for endpoint in endpoints.values()))
+    known = {name: columns.known_dates(end.time)[0] for name, end in endpoints.items()}
+    entered = columns.known_dates(*(endpoint.entry for endpoint in endpoints.values()))
     earliest = np.fmin.reduce([*begun, *moved, *known.values(), *entered])
     zero = columns.dates(origin, before=earliest)
     entry, last = {}, {}
     for index, (name, endpoint) in enumerate(endpoints.items()):
-        own = zero
-        if endpoint.origin is not None:
-            own = columns.dates(endpoint.origin, after=zero, before=known[name])
+        entry[name] = zero
+        if endpoint.entry is not None:
+            entry[name] = columns.dates(endpoint.entry, after=zero, before=known[name])
         after = within_follow_up(
-            own, np.stack([*begun, *ended, *moved]), list(known.values()), index
+            entry[name], np.stack([*begun, *ended, *moved]), list(known.values()), index
         )
-        entry[name], last[name] = own, columns.dates(endpoint.date, after=after)
+        last[name] = columns.dates(endpoint.time, after=after)
     final = np.fmax.reduce(list(last.values()))
     starts, ends, previous = [], [], zero
     for index, (_, phase) in enumerate(phases.items()):
@@ -409,50 +411,30 @@ def roles_of_columns(
     patient: str, endpoints: Mapping[str, Endpoint], phases: Phases, transplant: str | None
 ) -> dict[str, str]:
     """Map each role of a column (`bayesblina.patients.rules`) to the user's column."""
-    named = {
-        name: {"time": endpoint.time, "event": endpoint.event, "entry": endpoint.entry}
-        for name, endpoint in endpoints.items()
-    }
-    return {"patient": patient, **_roles(named, phases, transplant)}
-
-
-def _roles(
-    endpoints: Mapping[str, Mapping[str, str | None]], phases: Phases, transplant: str | None
-) -> dict[str, str]:
-    """Map the roles of endpoints, phases and transplant to the user's columns, where they are."""
-    starts = {name: {"start": phase.start, "end": phase.end} for name, phase in phases.items()}
-    roles = {
-        f"{name}.{kind}": column
-        for name, columns in (*endpoints.items(), *starts.items())
-        for kind, column in columns.items()
-    }
+    roles: dict[str, str | None] = {"patient": patient}
+    for name, endpoint in endpoints.items():
+        roles |= {f"{name}.{kind}": getattr(endpoint, kind) for kind in ("time", "event", "entry")}
+    for name, phase in phases.items():
+        roles |= {f"{name}.start": phase.start, f"{name}.end": phase.end}
     roles["transplant"] = transplant
     return {role: column for role, column in roles.items() if column is not None}
 
 
-def _require_columns(
-    frame: pd.DataFrame,
-    source: str,
-    roles: Mapping[str, str],
-    covariates: Iterable[str],
-    phases: Phases,
-) -> None:
-    """Refuse columns in two roles, and tables that lack one."""
-    names = list(covariates)
-    require_roles(roles, names, phases.names)
-    missing = missing_columns(frame, [*roles.values(), *names])
-    if missing:
-        raise DataError(missing, source=source)
-
-
-def check_call(endpoints: Any, kind: type, phases: Any, covariates: Any) -> None:
-    """Refuse calls that name columns impossibly."""
-    if not isinstance(endpoints, Mapping) or not all(
-        isinstance(endpoint, kind) for endpoint in endpoints.values()
+def check_call[E: (Endpoint, DatedEndpoint)](
+    endpoints: Mapping[str, E] | E, kind: type[E], phases: Any, covariates: Any
+) -> Mapping[str, E]:
+    """Refuse calls that name columns impossibly; give the endpoints by name."""
+    named = {"survival": endpoints} if isinstance(endpoints, kind) else endpoints
+    if not isinstance(named, Mapping) or not all(
+        isinstance(endpoint, kind) for endpoint in named.values()
     ):
         raise SpecError(f"endpoints must be a {kind.__name__}, or a mapping of names to them.")
-    require_inclusions({name: tuple(one.includes) for name, one in endpoints.items()})
-    if not isinstance(phases, Phases):
-        raise SpecError("phases must be a Phases value: Phases(maintenance='maintenance_month').")
-    if isinstance(covariates, str):
-        raise SpecError("covariates must be a list of columns, not one string.")
+    require_inclusions({name: tuple(endpoint.includes) for name, endpoint in named.items()})
+    refuse(
+        (
+            not isinstance(phases, Phases),
+            "phases must be a Phases value: Phases(maintenance='maintenance_month').",
+        ),
+        (isinstance(covariates, str), "covariates must be a list of columns, not one string."),
+    )
+    return named

@@ -21,9 +21,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.core.errors import DataError, Problem, SpecError, unquoted
+from bayesblina.core.errors import SpecError
 from bayesblina.core.files import readable, trouble_of
-from bayesblina.patients.readers.sources import duplicate_column, load_table
+from bayesblina.patients.readers.sources import (
+    duplicate_column,
+    file_error,
+    load_table,
+    raise_problems,
+    unreadable,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,19 +79,16 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
     if isinstance(table, ibis.expr.types.Table):
         return table, "the table", False
     if not isinstance(table, str | PathLike):
-        import pandas as pd
         import pyarrow as pa
 
         frame, source = load_table(table)
-        plain = frame.copy(deep=False)
-        for name in plain.columns:
-            if isinstance(plain[name].dtype, pd.CategoricalDtype):
-                plain[name] = plain[name].astype(object)
+        categories = frame.select_dtypes("category").columns
+        plain = frame.astype(dict.fromkeys(categories, object))
         connection = _embedded(memory_limit)
         try:
             held = pa.Table.from_pandas(plain, preserve_index=False)
         except pa.ArrowException as error:  # columns that hold values of several kinds
-            raise DataError([unreadable(error)], source=source) from None
+            raise unreadable(error, source) from None
         connection.con.register("patients", held)
         return connection.table("patients"), source, True
     path = str(table)
@@ -102,30 +105,27 @@ def open_table(table: Any, memory_limit: str) -> tuple[Any, str, bool]:
     for file in _files(connection, path):
         trouble = trouble_of(file)
         if trouble is not None:
-            problem = Problem(column="file", found=f"it is {trouble}", expected="Expected a file.")
-            raise DataError([problem], source=name)
+            raise file_error(f"it is {trouble}", "Expected a file.", name)
     path = pattern_of(path)
+    repeated: list[str] = []
     try:
         if suffix == ".csv":
             repeated = _repeated_names(connection, path)
             opened = connection.read_csv(path, header=True, null_padding=False, **CSV)
         else:
-            repeated = []
             opened = _parquet(connection, path)
     except Warning:
         # Raised where Python was told to, and says nothing of the files.
         raise
     except Exception as error:  # whatever DuckDB says of files that are not there, or damaged
-        raise DataError([unreadable(error)], source=name) from None
-    if repeated:
-        raise DataError([duplicate_column(one) for one in repeated], source=name)
+        raise unreadable(error, name) from None
+    raise_problems([duplicate_column(column) for column in repeated], name)
     return opened, name, True
 
 
 def pattern_of(path: str) -> str:
     """Write a path or glob in which names that exist mean themselves, whatever their letters."""
-    begun, parts = Path(), []
-    literal = True
+    begun, parts, literal = Path(), [], True
     for part in Path(path).parts:
         begun /= part
         literal = literal and begun.exists()
@@ -173,8 +173,8 @@ def _repeated_names(connection: Any, path: str) -> list[str]:
         for header in connection.con.execute(query, [file]).fetchall():
             # A file without names, which begins with cells, is told by the engine.
             names = header if names is None else names
-            found |= {one: None for one in header if one in names and header.count(one) > 1}
-    return [one for one in found if one]
+            found |= {name: None for name in header if name in names and header.count(name) > 1}
+    return [name for name in found if name]
 
 
 def _parquet(connection: Any, path: str) -> Any:
@@ -192,19 +192,6 @@ def _parquet(connection: Any, path: str) -> Any:
     present = set.intersection(*({*map(str.lower, pq.read_schema(file).names)} for file in files))
     opened = connection.read_parquet(path, union_by_name=True, hive_partitioning=False)
     return opened.select(*(name for name in opened.columns if name.lower() in present))
-
-
-def unreadable(error: Exception) -> Problem:
-    """Word what an engine says of a file.
-
-    The first line of it, without what it quotes.
-    """
-    reason = unquoted((str(error).splitlines() or [type(error).__name__])[0])[:200]
-    return Problem(
-        column="file",
-        found=f"it cannot be read ({reason})",
-        expected="Check it, or export it again.",
-    )
 
 
 def _embedded(memory_limit: str) -> Any:
@@ -269,7 +256,7 @@ def batches(expression: Any, source: str) -> Iterator[pa.RecordBatch]:
             reader = expression.to_pyarrow_batches(chunk_size=ROWS)
         yield from (batch for batch in reader if batch.num_rows)
     except Exception as error:
-        raise DataError([unreadable(error)], source=source) from None
+        raise unreadable(error, source) from None
 
 
 def array_of(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
@@ -282,4 +269,4 @@ def run(expression: Any, source: str) -> Any:
     try:
         return expression.execute()
     except Exception as error:
-        raise DataError([unreadable(error)], source=source) from None
+        raise unreadable(error, source) from None

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesblina.core.errors import DataError, SpecError
+from bayesblina.core.errors import SpecError
 from bayesblina.core.version import __version__
-from bayesblina.patients.scan.engines import batches, unreadable
+from bayesblina.patients.readers.sources import unreadable
+from bayesblina.patients.scan.engines import batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,7 +88,7 @@ def _states(
     except Exception as error:
         lacking = re.search(r"(?:ModuleNotFound|Import)Error: (.+)", str(error))
         if lacking is None:
-            raise DataError([unreadable(error)], source=source) from None
+            raise unreadable(error, source) from None
         raise SpecError(
             f"The executors of Spark cannot add up patients ({lacking[1]}): install bayesblina "
             f"{__version__} in the Python that they run, on every node."

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bayesblina.core.endpoint_order import order_of_endpoints
-from bayesblina.core.errors import DataError, Problem, SpecError
+from bayesblina.core.errors import Problem, SpecError
 from bayesblina.patients.account import BRIEF, NOT_BRIEF, Account, Line
 from bayesblina.patients.declarations import Endpoint, Phases
 from bayesblina.patients.readers.columns import CovariateKind
-from bayesblina.patients.readers.roles import require_roles
-from bayesblina.patients.readers.sources import absent_columns, sha256_of, sha256_of_all
+from bayesblina.patients.readers.sources import (
+    file_error,
+    raise_problems,
+    refuse,
+    require_columns,
+    require_roles,
+    sha256_of,
+    sha256_of_all,
+)
 from bayesblina.patients.readers.wide import check_call, roles_of_columns
 from bayesblina.patients.rules import (
     DAYS_PER_UNIT,
@@ -23,10 +31,17 @@ from bayesblina.patients.rules import (
     is_brief,
     most_are_brief,
 )
-from bayesblina.patients.scan.checks import find_problems, levels_of
-from bayesblina.patients.scan.counting import KINDS, Declared, settled_columns
-from bayesblina.patients.scan.courses import courses_of, find_contradictions
-from bayesblina.patients.scan.engines import ibis_module, open_table, run, settled, stamps
+from bayesblina.patients.scan.checks import (
+    KINDS,
+    Declared,
+    count_rows,
+    courses_of,
+    find_contradictions,
+    find_problems,
+    levels_of,
+    settled_columns,
+)
+from bayesblina.patients.scan.engines import ibis_module, open_table, settled, stamps
 from bayesblina.patients.scan.reading import (
     InEngine,
     Reading,
@@ -139,12 +154,11 @@ class CohortScan:
         """
         if self.path is None or stamps(self.path, self.table.get_backend()) == self.files:
             return
-        problem = Problem(
-            column="file",
-            found="it is not as it was when it was scanned",
-            expected="Files must stay as they are while they are used; scan them again.",
+        raise file_error(
+            "it is not as it was when it was scanned",
+            "Files must stay as they are while they are used; scan them again.",
+            self.source,
         )
-        raise DataError([problem], source=self.source)
 
     def hash_files(self) -> dict[str, str]:
         """Hash the bytes of the files, which are those that were checked.
@@ -188,41 +202,32 @@ class CohortScan:
             If files have changed.
         """
         self.require_unchanged()
-        lines = [self._line("read", f"patients in {self.source}", self.size)]
+        line = partial(Line, patients=())
+        lines = [line(step="read", what=f"patients in {self.source}", count=self.size)]
         if self.near_ties:
-            lines.append(self._line("repaired", NEAR_TIES, self.near_ties))
+            lines.append(line(step="repaired", what=NEAR_TIES, count=self.near_ties))
         courses = courses_of(self.endpoints, self.column, unit=self.unit)
-        asked: dict[str, Any] = {}
-        for index, name in enumerate(self.endpoints):
-            asked[f"seen{index}"] = courses.entry[name].notnull()
-            brief = is_brief(courses.time[name], courses.entry[name], self.unit)
-            asked[f"brief{index}"] = brief
-        seen = list(order_of_endpoints(courses))
-        for index, one in enumerate(seen):
-            asked |= {f"rows{index}": one.rows, f"events{index}": one.events}
-        wanted = {name: rows.fill_null(False).cast("int64").sum() for name, rows in asked.items()}
-        counts = run(self.table.aggregate(**wanted), self.source).iloc[0].astype("int64")
-        for index, name in enumerate(self.endpoints):
-            under, short = int(counts[f"seen{index}"]), int(counts[f"brief{index}"])
-            if most_are_brief(short, under):
+        orders = list(order_of_endpoints(courses))
+        observed, brief, ordered, events = count_rows(
+            self.table,
+            self.source,
+            [entry.notnull() for entry in courses.entry.values()],
+            [is_brief(courses.time[name], courses.entry[name], self.unit) for name in courses.time],
+            [order.rows for order in orders],
+            [order.events for order in orders],
+        )
+        for name, seen, short in zip(self.endpoints, observed, brief, strict=True):
+            if most_are_brief(short, seen):
                 lines += [
-                    replace(self._line("follow-up", what, count), endpoint=name)
-                    for what, count in ((BRIEF, short), (NOT_BRIEF, under - short))
+                    line(step="follow-up", endpoint=name, what=what, count=count)
+                    for what, count in ((BRIEF, short), (NOT_BRIEF, seen - short))
                 ]
         lines += [
-            replace(
-                self._line("order", one.what, int(counts[f"rows{index}"])),
-                endpoint=one.endpoint,
-                events=int(counts[f"events{index}"]),
-            )
-            for index, one in enumerate(seen)
-            if counts[f"rows{index}"]
+            line(step="order", endpoint=order.endpoint, what=order.what, count=count, events=number)
+            for order, count, number in zip(orders, ordered, events, strict=True)
+            if count
         ]
         return Account(lines=tuple(lines), unit=self.unit, synthetic=self.synthetic)
-
-    def _line(self, step: str, what: str, count: int) -> Line:
-        """Count patients who are not named."""
-        return Line(step=step, what=what, patients=(), count=count)
 
     def column(self, kind: str, name: str = "") -> Any:
         """Pick a column of the table by what it holds.
@@ -323,18 +328,17 @@ def scan_cohort(
     ... )
     CohortScan(2 patients in the table, months; os; phases maintenance)
     """
-    if isinstance(endpoints, Endpoint):
-        endpoints = {"survival": endpoints}
-    check_call(endpoints, Endpoint, phases, covariates)
-    if unit not in DAYS_PER_UNIT:
-        raise SpecError(f"unit must be one of {', '.join(DAYS_PER_UNIT)}, got {unit!r}.")
-    if not endpoints:
-        raise SpecError("Declare at least one endpoint.")
+    endpoints = check_call(endpoints, Endpoint, phases, covariates)
+    units = ", ".join(DAYS_PER_UNIT)
+    refuse(
+        (unit not in DAYS_PER_UNIT, f"unit must be one of {units}, got {unit!r}."),
+        (not endpoints, "Declare at least one endpoint."),
+    )
     raw, source, embedded = open_table(table, memory_limit)
     files = stamps(table, raw.get_backend()) if embedded else ()
     roles = roles_of_columns(patient, endpoints, phases, transplant)
     require_roles(roles, covariates, phases.names)
-    _require_columns(raw, [*roles.values(), *covariates], source)
+    require_columns(raw.columns, [*roles.values(), *covariates], source)
     reading = Reading(raw, patient)
     kinds = kinds_of(raw, covariates, source)
     columns = read_columns(reading, endpoints, phases, transplant, kinds)
@@ -353,7 +357,7 @@ def scan_cohort(
         names={kind: tuple(getattr(as_read, kind)) for kind in KINDS},
         transplant=transplant is not None,
         times=tuple(role_of[column] for column in reading.times),
-        told=tuple((one.role, one.found) for one in told),
+        told=tuple(reading.broken),
     )
     problems, size, near = find_problems(reading, declared, as_read, told, source)
     levels, more = levels_of(reading, categorical, source)
@@ -364,8 +368,7 @@ def scan_cohort(
         problems = [
             Problem(column="patient", found="no rows", expected="Expected one row per patient.")
         ]
-    if problems:
-        raise DataError(problems, source=source)
+    raise_problems(problems, source)
     found = raw.select(**columns)
     if near.patients:  # which costs time in every pass
         found = _with_near_ties(found, as_read, unit, declared.ends, near)
@@ -456,9 +459,3 @@ def coded(scan: CohortScan) -> Any:
         for kind in ("time", "event", "entry"):
             columns[f"{kind}:{name}"] = scan.column(kind, name)
     return scan.table.select(**columns)
-
-
-def _require_columns(raw: Any, wanted: Sequence[str], source: str) -> None:
-    missing = absent_columns(list(raw.columns), wanted)
-    if missing:
-        raise DataError(missing, source=source)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bayesblina.core.endpoint_order import Breach
 from bayesblina.core.errors import SpecError
 from bayesblina.patients.declarations import Endpoint, Phases
 from bayesblina.patients.readers.columns import DECIMAL, LONGEST_TEXT, NOT_NUMBERS, CovariateKind
-from bayesblina.patients.rules import Broken, PatientColumns
+from bayesblina.patients.rules import PatientColumns
 from bayesblina.patients.scan.engines import ibis_module, number, run, stripped
 
 
@@ -30,23 +31,21 @@ class InEngine:
     def latest(self, columns: Sequence[Any]) -> Any:
         """Take the latest finite time of each patient; infinite where there is none."""
         ibis = ibis_module()
-        times = [self._finite(column).fill_null(-1.0) for column in columns]
+        times = [
+            ibis.ifelse(column.abs() < float("inf"), column, None).cast("float64").fill_null(-1.0)
+            for column in columns
+        ]
         last = times[0] if len(times) == 1 else ibis.greatest(*times)
         return ibis.ifelse(last < 0, float("inf"), last)
 
     def choose(self, condition: Any, yes: Any, no: Any) -> Any:
         """Take one value where a condition holds, and another where it does not."""
-        ibis = ibis_module()
-        yes, no = (number(one) if isinstance(one, float) else one for one in (yes, no))
-        return ibis.ifelse(condition, yes, no)
+        yes, no = (number(value) if isinstance(value, float) else value for value in (yes, no))
+        return ibis_module().ifelse(condition, yes, no)
 
     def number(self, value: float) -> Any:
         """Write a number that is just this one."""
         return number(value)
-
-    def _finite(self, column: Any) -> Any:
-        ibis = ibis_module()
-        return ibis.ifelse(column.abs() < float("inf"), column, None).cast("float64")
 
 
 class Reading:
@@ -55,7 +54,7 @@ class Reading:
     def __init__(self, raw: Any, patient: str) -> None:
         self.raw = raw
         self.patient = patient
-        self.broken: dict[tuple[str, str], Broken] = {}
+        self.broken: dict[tuple[str, str], Breach] = {}
         # PatientColumns of times, by name.
         self.times: dict[str, Any] = {}
         self.ids = self._text(patient)
@@ -65,21 +64,13 @@ class Reading:
         if not whole:
             self._refuse_long(patient, self.ids)
 
-    def zero(self) -> Any:
-        """Give the time 0 to everybody."""
-        return self._constant(number(0.0))
-
-    def nothing(self) -> Any:
-        """Give no time to anybody."""
-        return self._constant(ibis_module().null("float64"))
-
-    def _constant(self, value: Any) -> Any:
+    def constant(self, value: Any) -> Any:
         """Make a column of a constant."""
         return ibis_module().ifelse(self.raw[self.patient].isnull(), value, value)
 
     def report(self, column: str, rows: Any, found: str, expected: str) -> None:
         """Remember who breaks a rule."""
-        self.broken[column, found] = Broken(role=column, rows=rows, found=found, expected=expected)
+        self.broken[column, found] = Breach(role=column, rows=rows, found=found, expected=expected)
 
     def _text(self, column: str) -> Any:
         values = self.raw[column]
@@ -189,20 +180,26 @@ def read_columns(
     columns = {column_name("patient"): reading.key}
     for name, endpoint in endpoints.items():
         columns[column_name("time", name)] = reading.time(endpoint.time)
-        entry = reading.zero() if endpoint.entry is None else reading.time(endpoint.entry)
+        entry = (
+            reading.constant(number(0.0))
+            if endpoint.entry is None
+            else reading.time(endpoint.entry)
+        )
         columns[column_name("entry", name)] = entry
         columns[column_name("event", name)] = reading.event(endpoint.event, entry)
     for name, phase in phases.items():
         columns[column_name("start", name)] = reading.time(phase.start)
         columns[column_name("end", name)] = (
-            reading.nothing() if phase.end is None else reading.time(phase.end)
+            reading.constant(ibis_module().null("float64"))
+            if phase.end is None
+            else reading.time(phase.end)
         )
     if transplant is not None:
         columns[column_name("transplant")] = reading.time(transplant)
     for name, kind in kinds.items():
         read = reading.number if kind == "continuous" else reading.words
         columns[column_name("covariate", name)] = read(name)
-    for name, kind in kinds.items():
+    for name, kind in kinds.items():  # after all that is wrong with single values
         if kind == "categorical":
             reading.report(
                 name,

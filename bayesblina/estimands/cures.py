@@ -9,8 +9,7 @@ from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.draws import attributes_of, by_draw
 from bayesblina.estimands.populations import Population, groups_of
-from bayesblina.hazards.likelihood import cured_log_odds
-from bayesblina.hazards.survivors import cured_given_survival
+from bayesblina.hazards.likelihood import cured_given_survival, cured_log_odds
 from bayesblina.inference.fitting import Fit
 
 

@@ -42,8 +42,9 @@ from bayesblina.hazards.priors import (
     ModelTable,
     OddsRatioPrior,
     SpreadPrior,
+    explain,
+    prior_fields,
 )
-from bayesblina.hazards.schema import explain, prior_fields
 
 # Covariates that a model gives a part of their own: which one, by what they are to it.
 ROLES = {"stratum": "baseline", "subgroup": "phases", "group": "groups", "source": "borrowing"}

@@ -221,6 +221,11 @@ def levels_of(
     return categorical.levels, level
 
 
+def indicators(count: int, member_of: Ints) -> Floats:
+    """Say of groups 0 to `count` - 1 who is in which: 1 or 0, shape (group, member)."""
+    return (np.arange(count)[:, None] == member_of).astype(np.float64)
+
+
 def _require_separate(person_time: PersonTime, definition: ModelDefinition) -> None:
     """Refuse endpoints that share events where patients have one effect on all endpoints.
 

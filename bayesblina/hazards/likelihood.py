@@ -1,4 +1,9 @@
-"""Hazards and patient-level log-likelihoods from draws; sparse matrix products, no row by row."""
+"""Hazards, survival and patients' log-likelihoods from draws; no row by row.
+
+A patient who is cured never has the event: with a probability that depends on covariates, from
+coming under observation on; whoever is not has the model's hazard. Nobody's state is seen: a
+patient who is still event-free at the end of follow-up may be either.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
-from scipy.special import logsumexp
+from scipy import sparse
+from scipy.special import expit, logsumexp
 
 from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.intervals import split
 from bayesblina.hazards.effects import Design
-from bayesblina.hazards.survivors import Segments, log_survival
 from bayesblina.person_time.cells import PersonTime
 
 # Nodes of the quadrature over effects of new groups, and how far they reach, in sds.
@@ -78,17 +84,17 @@ def phase_ratios(posterior: xr.Dataset, design: Design, *, endpoint: str, interv
     phase = flat_draws(own, "log_hazard_ratio", "effect") @ design.contrast.T
     # (draws, subgroup, interval, state)
     varying = phase[:, None, None, :]
-    # Of the exposed phase, where its effect varies.
-    exposed: Floats | None = None
-    if "log_hazard_ratio_by_interval" in own:
-        exposed = flat_draws(own, "log_hazard_ratio_by_interval", "interval")[:, None, :, None]
-    elif "log_hazard_ratio_by_subgroup" in own:
-        exposed = flat_draws(own, "log_hazard_ratio_by_subgroup", "subgroup")[:, :, None, None]
-    elif "log_hazard_ratio_by_piece" in own:
-        by_piece = flat_draws(own, "log_hazard_ratio_by_piece", "piece")
-        exposed = (by_piece @ design.pieces.T)[:, None, None, :]
-    if exposed is not None:
-        varying = np.where(design.exposed == 1.0, exposed, varying)
+    # How the exposed phase's effect is laid out, by what it varies with.
+    layouts = {
+        "interval": lambda effect: effect[:, None, :, None],
+        "subgroup": lambda effect: effect[:, :, None, None],
+        "piece": lambda effect: (effect @ design.pieces.T)[:, None, None, :],
+    }
+    for dim, laid_out in layouts.items():
+        name = f"log_hazard_ratio_by_{dim}"
+        if name in own:
+            exposed = laid_out(flat_draws(own, name, dim))
+            varying = np.where(design.exposed == 1.0, exposed, varying)
     # (draws, source, stratum, subgroup, interval, state)
     apart = varying[:, None, None]
     if "source_phase_effect" in own:
@@ -114,13 +120,6 @@ def cured_log_odds(
     if not design.term_names:
         return np.repeat(middle, terms.shape[0], axis=1)
     return np.asarray(middle + flat_draws(own, "cured_coefficient", "term") @ terms.T)
-
-
-def hazard_of_segments(hazards: LogHazard, segments: Segments, pattern_of: Ints) -> Floats:
-    """Cumulative hazard within segments, (draws, segment), of patients who are not cured."""
-    pattern = pattern_of[segments.patient]
-    shared = hazards.shared[:, hazards.class_of[pattern], segments.interval, segments.state]
-    return np.asarray(np.exp(shared + hazards.pattern[:, pattern]) * segments.length)
 
 
 def relative_of(posterior: xr.Dataset, design: Design, terms: Floats, *, endpoint: str) -> Floats:
@@ -183,12 +182,6 @@ def new_group_nodes() -> tuple[Floats, Floats]:
     nodes = np.linspace(-REACH, REACH, NODES)
     weights = np.exp(-(nodes**2) / 2.0)
     return nodes, weights / weights.sum()
-
-
-def normal_nodes(count: int) -> tuple[Floats, Floats]:
-    """Nodes of Gauss-Hermite quadrature over a standard normal, and weights that sum to 1."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(count)
-    return np.asarray(nodes), np.asarray(weights / weights.sum())
 
 
 def hazards_of_patients(
@@ -328,39 +321,36 @@ def _of_endpoint(
     hazards = log_hazard(posterior, own, endpoint=endpoint)
     relative = hazards.pattern
     if apart:
-        relative = relative_of(posterior, own, own.terms, endpoint=endpoint)
-        relative = relative + source_effects(posterior, own, endpoint=endpoint)
+        covariates = relative_of(posterior, own, own.terms, endpoint=endpoint)
+        relative = covariates + source_effects(posterior, own, endpoint=endpoint)
     # Draws run along rows, so that picking cells and patients picks whole rows.
     draws = relative.shape[0]
     by_pattern = np.ascontiguousarray(np.broadcast_to(relative, (draws, hazards.class_of.size)).T)
-    cells = person_time.patient_cells(endpoint)[rows]
+    ratio = np.exp(by_pattern)
     event_patient, event_cell = person_time.event_cells(endpoint)
     row_of = np.full(person_time.patients().people.sizes["patient"], -1, dtype=np.int64)
     row_of[rows] = np.arange(rows.size)
     chosen = row_of[event_patient] >= 0
     event_patient, event_cell = row_of[event_patient[chosen]], event_cell[chosen]
+    # Cumulative hazards are taken off the log hazards of events, unless they are wanted apart.
+    cells = (1.0 if apart else -1.0) * person_time.patient_cells(endpoint)[rows]
     values = np.zeros((who.size, draws))
-    events = np.zeros((who.size, draws)) if apart else np.zeros((1, 1))
+    events = np.zeros_like(values) if apart else values
     for class_ in range(design.classes):
         log_cells = np.ascontiguousarray(hazards.shared[:, class_].reshape(draws, -1).T)
         inside = hazards.class_of[who] == class_
-        expected = (cells[inside] @ np.exp(log_cells)) * np.exp(by_pattern)[who[inside]]
-        values[inside] += expected
+        values[inside] = (cells[inside] @ np.exp(log_cells)) * ratio[who[inside]]
         here = inside[event_patient]
-        patient, cell = event_patient[here], event_cell[here]
-        target = events if apart else values
-        if not apart:
-            values[inside] *= -1.0
-        target[patient] += log_cells[cell] + by_pattern[who[patient]]
+        patient = event_patient[here]
+        events[patient] += log_cells[event_cell[here]] + by_pattern[who[patient]]
     if hazards.cured is not None:
         log_odds = np.ascontiguousarray(hazards.cured.T)[who]
         died = np.zeros(who.size, dtype=bool)
         died[event_patient] = True
         # Not cured, or the mixture instead of the survival of those who are not.
         values[died] -= np.logaddexp(0.0, log_odds[died])
-        passed = -values[~died]
-        values[~died] = log_survival(log_odds[~died], passed)
-    return (events, values) if apart else (values, np.zeros((1, 1)))
+        values[~died] = log_survival(log_odds[~died], -values[~died])
+    return events, values if apart else np.zeros((1, 1))
 
 
 def _integrated(events: Floats, expected: Floats, sd: Floats) -> Floats:
@@ -369,10 +359,9 @@ def _integrated(events: Floats, expected: Floats, sd: Floats) -> Floats:
     Gauss-Hermite quadrature about each integrand's mode, scaled by its curvature there.
     Shapes are (patient,), (patient, draws) and (draws,).
     """
-    nodes, weights = normal_nodes(PATIENT_NODES)
-    mode = np.zeros(expected.shape)
-    count = events[:, None]
-    variance = sd**2
+    nodes, weights = np.polynomial.hermite_e.hermegauss(PATIENT_NODES)
+    weights = weights / weights.sum()
+    mode, count, variance = np.zeros(expected.shape), events[:, None], sd**2
     for _ in range(30):
         rate = expected * np.exp(mode)
         step = (count - rate - mode / variance) / (rate + 1.0 / variance)
@@ -390,3 +379,123 @@ def _integrated(events: Floats, expected: Floats, sd: Floats) -> Floats:
             - effect**2 / (2.0 * variance)
         )
     return np.asarray(logsumexp(np.stack(terms), axis=0) + np.log(width / sd))
+
+
+def log_survival(log_odds: Floats, cumulative: Floats) -> Floats:
+    """Logarithm of the survival of patients of whom some are cured.
+
+    >>> float(np.exp(log_survival(np.array(0.0), np.array(np.inf))))
+    0.5
+    """
+    return np.asarray(np.logaddexp(log_odds, -cumulative) - np.logaddexp(0.0, log_odds))
+
+
+def cured_given_survival(log_odds: Floats, cumulative: Floats | float = 0.0) -> Floats:
+    """Probability that patients who are still event-free are cured: at entry, or later on.
+
+    `log_odds`: log odds of being cured at entry.
+    `cumulative`: cumulative hazard since, of those who are not cured.
+
+    >>> float(cured_given_survival(np.array(0.0), np.array(0.0)))
+    0.5
+    """
+    return np.asarray(expit(log_odds + cumulative))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Segments:
+    """One endpoint's follow-up in parts within which no hazard changes, in the order of time.
+
+    `patient`, `state`, `piece`, shape (segment,): whose it is, the state, and the piece between the
+    points at which it was cut.
+    `interval`, shape (segment,): the model's interval.
+    `length`, shape (segment,): its length, greater than 0.
+    """
+
+    patient: Ints
+    state: Ints
+    piece: Ints
+    interval: Ints
+    length: Floats
+
+
+def segments_of(
+    person_time: PersonTime,
+    endpoint: str,
+    *,
+    points: Floats | None = None,
+    until: float = np.inf,
+) -> Segments:
+    """Cut the follow-up of one endpoint.
+
+    `points`, shape (n_pieces - 1,): where to cut, the model's cut points among them; by default
+    only those.
+    """
+    cuts, episodes = person_time.cuts, person_time.episodes
+    rows = episodes["endpoint"].values == person_time.endpoints.index(endpoint)
+    rows &= episodes["start"].values < until
+    patient, state, start, stop = (
+        episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
+    )
+    inner = cuts if points is None else points
+    episode, piece, length = split(start, np.minimum(stop, until), inner)
+    opens = np.concatenate([[0.0], inner])[piece]
+    return Segments(
+        patient=patient[episode],
+        state=state[episode],
+        piece=piece,
+        interval=np.searchsorted(cuts, opens, side="right"),
+        length=length,
+    )
+
+
+def hazard_of_segments(hazards: LogHazard, segments: Segments, pattern_of: Ints) -> Floats:
+    """Cumulative hazard within segments, (draws, segment), of patients who are not cured."""
+    pattern = pattern_of[segments.patient]
+    shared = hazards.shared[:, hazards.class_of[pattern], segments.interval, segments.state]
+    return np.asarray(np.exp(shared + hazards.pattern[:, pattern]) * segments.length)
+
+
+def passed_before(hazard: Floats, patient: Ints) -> Floats:
+    """Cumulative hazard of each segment's patient from entry to the segment's beginning.
+
+    `hazard`, shape (segment, draws): hazard of each segment times its length.
+    `patient`, shape (segment,): whose it is; a patient's segments follow each other.
+
+    >>> passed_before(np.array([[1.0], [2.0], [4.0]]), np.array([0, 0, 1]))[:, 0]
+    array([0., 1., 0.])
+    """
+    if not patient.size:
+        return np.zeros(hazard.shape)
+    opens = np.concatenate([[True], np.diff(patient) != 0])
+    before = np.cumsum(hazard, axis=0) - hazard
+    entry = before[opens][np.cumsum(opens) - 1]
+    # Differences of sums leave rounding; a patient's first segment has nothing before it.
+    return np.where(opens[:, None], 0.0, np.maximum(before - entry, 0.0))
+
+
+def expected_events(hazard: Floats, patient: Ints, log_odds: Floats | None) -> Floats:
+    """Events expected in each segment given survival to its beginning.
+
+    `hazard`, shape (segment, draws): hazard of each segment, of those who are not cured, times its
+    length.
+    `patient`, shape (segment,): whose it is; a patient's segments follow each other.
+    `log_odds`, shape (segment, draws): log odds of being cured at entry; None where nobody is.
+    Result, shape (segment, draws): what the event process's intensity adds up to: minus the
+    logarithm of survival through the segment given survival to its beginning.
+    """
+    if log_odds is None:
+        return hazard
+    before = passed_before(hazard, patient)
+    later = np.logaddexp(log_odds, -(before + hazard))
+    return np.asarray(np.maximum(np.logaddexp(log_odds, -before) - later, 0.0))
+
+
+def sums(values: Floats, place: Ints, size: int) -> Floats:
+    """Add rows up by place.
+
+    >>> sums(np.array([[1.0], [2.0], [4.0]]), np.array([1, 0, 1]), 2)[:, 0]
+    array([2., 5.])
+    """
+    entries = (np.ones(place.size), (place, np.arange(place.size)))
+    return np.asarray(sparse.csr_array(entries, shape=(size, place.size)) @ values)

@@ -243,7 +243,7 @@ class PowerPrior(ModelTable):
 Part = Literal["baseline", "shape", "phases", "covariates"]
 
 
-class _Differing(ModelTable):
+class Differing(ModelTable):
     """External patients' hazards may differ from the current ones in the parts that it covers."""
 
     # Parts in which external patients may differ; the others are shared in full. Of the shape, the
@@ -262,7 +262,7 @@ class _Differing(ModelTable):
         return self
 
 
-class Commensurate(_Differing):
+class Commensurate(Differing):
     """External patients' hazards differ from the current ones by an amount that is estimated."""
 
     kind: Literal["commensurate"] = "commensurate"
@@ -283,8 +283,7 @@ class Commensurate(_Differing):
 
     def prior_of(self, part: Part) -> SpreadPrior:
         """Prior of how far sources lie apart in a part."""
-        own = {"phases": self.phases, "covariates": self.covariates}.get(part)
-        return self.spread if own is None else own
+        return {"phases": self.phases, "covariates": self.covariates}.get(part) or self.spread
 
 
 class Mixture(ModelTable):
@@ -304,7 +303,7 @@ class Mixture(ModelTable):
         return self
 
 
-class RobustMixture(_Differing, Mixture):
+class RobustMixture(Differing, Mixture):
     """External patients' hazards are close to the current ones, or else may lie far from them."""
 
     kind: Literal["robust"] = "robust"
@@ -316,8 +315,7 @@ class RobustMixture(_Differing, Mixture):
 
     def prior_of(self, part: Part) -> Mixture:
         """Prior of how far sources lie apart in a part."""
-        own = {"phases": self.phases, "covariates": self.covariates}.get(part)
-        return self if own is None else own
+        return {"phases": self.phases, "covariates": self.covariates}.get(part) or self
 
 
 class Cure(ModelTable):

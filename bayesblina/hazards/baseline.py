@@ -249,8 +249,8 @@ def longest_since_entry(person_time: PersonTime) -> float:
 
 def prior_sds(definition: ModelDefinition, design: Design) -> Floats:
     """Prior sds of the log hazard ratios of phases and covariates, (effect + term,)."""
-    phases = [definition.phases.prior.sd] * len(design.effects)
-    return np.array([*phases, *[definition.covariates.prior.sd] * len(design.term_names)])
+    sds = (definition.phases.prior.sd, definition.covariates.prior.sd)
+    return np.repeat(sds, (len(design.effects), len(design.term_names)))
 
 
 def baseline_curves(
@@ -286,12 +286,11 @@ def baseline_curves(
             for at_risk, parameter in zip(time, fitted, strict=True)
         ]
     )
-    prior_time = (PSEUDO_EVENTS / rate)[:, None]
     return FittedCurves(
         weight=weight,
         level_centre=level_centre,
         adjusted=adjusted,
-        crude=np.log(weight / (adjusted + prior_time)) - level_centre[:, None],
+        crude=np.log(weight / (adjusted + (PSEUDO_EVENTS / rate)[:, None])) - level_centre[:, None],
         clock=clock(table["interval_start"].values, follow_up_end(person_time), by_interval),
     )
 
@@ -425,12 +424,11 @@ def departures_of(
         )
     elif isinstance(kind, PhasesSinceEntry) and design.pieces.shape[1] > 1:
         walk = walks_since_entry(person_time, design)
-        states = table["phase"].values[design.pieces.argmax(axis=0)]
         departures.append(
             Departures(
                 name="log_hazard_ratio_by_piece",
                 dim="piece",
-                labels=tuple(map(str, states)),
+                labels=tuple(map(str, table["phase"].values[design.pieces.argmax(axis=0)])),
                 around=True,
                 prior=kind.change,
                 relative=walk.inverse_roughness[endpoint],

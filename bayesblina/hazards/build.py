@@ -117,9 +117,9 @@ def build_model(definition: ModelDefinition, person_time: PersonTime) -> BuiltMo
         if log_odds is not None:
             pattern_of = person_time.people["pattern"].values.astype(np.float64)
             follow_up = {"pattern_of": pattern_of, **follow_up_of(person_time)}
-            data = [pm.Data(name, values) for name, values in follow_up.items()]
-            mixture, *_ = CuredMixture()(by_pattern, *data, class_of, shared, pattern, log_odds)
-            log_likelihood = log_likelihood + mixture
+            data = (pm.Data(name, values) for name, values in follow_up.items())
+            mixture = CuredMixture()(by_pattern, *data, class_of, shared, pattern, log_odds)
+            log_likelihood = log_likelihood + mixture[0]
         pm.Potential("log_likelihood", log_likelihood)
     structure = _structure(definition, person_time, design, sources.parts)
     careful = _estimates_sds(definition, person_time, sources.parts)
@@ -197,14 +197,13 @@ def _estimates_sds(
     definition: ModelDefinition, person_time: PersonTime, differing: Sequence[Part]
 ) -> bool:
     """Say whether a posterior may be far from normal, as those of sds and correlations are."""
-    several = isinstance(definition.endpoints, Correlated) and len(person_time.endpoints) > 1
     return (
         not isinstance(definition.baseline, RandomWalk)
         or not isinstance(definition.phases, ProportionalPhases)
         or definition.groups is not None
         or bool(differing)
         or definition.cure is not None
-        or several
+        or (isinstance(definition.endpoints, Correlated) and len(person_time.endpoints) > 1)
     )
 
 

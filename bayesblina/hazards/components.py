@@ -6,7 +6,7 @@ hazard. Every table, scale and size is data, so that models of one structure sha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import log, sqrt
@@ -16,7 +16,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayesblina.core.arrays import Floats
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
@@ -126,8 +126,7 @@ class Workbench:
 
     def sizes(self, dims: tuple[str, ...]) -> tuple[int, ...]:
         """Lengths of dimensions of the model that is open."""
-        coords = pm.modelcontext(None).coords
-        return tuple(len(coords[dim]) for dim in dims)
+        return tuple(len(pm.modelcontext(None).coords[dim]) for dim in dims)
 
 
 def adapted(name: str, sd: Any, *, likely: Any, mean: Any = 0.0, dims: tuple[str, ...]) -> Any:
@@ -153,8 +152,8 @@ def baseline_part(bench: Workbench) -> Any:
         )
     bench.start["level"] = centre
     mean, sd = bench.normal_prior("level", kind.level, dims=(curve,), about=centre)
-    middle = pm.Data("level_centre", centre, dims=curve)
-    level = pm.Normal("level", middle + mean, sd, dims=curve)[:, None]
+    about = pm.Data("level_centre", centre, dims=curve) + mean
+    level = pm.Normal("level", about, sd, dims=curve)[:, None]
     if bench.person_time.table.sizes["interval"] == 1:
         return level + pt.zeros((1, 1))
     match kind:
@@ -204,7 +203,7 @@ def _curve_walk(bench: Workbench, kind: SmoothWalk | Weibull) -> Any:
     if isinstance(kind, Weibull):
         # The walk's coefficients are those of the line in log time, and departures from it.
         slope = bench.normal("slope", kind.doubling, dims=(curve,), unit=log(2.0))
-        line = walk.coefficients(np.broadcast_to(_log_times(bench), walk.weight.shape))
+        line = walk.coefficients(np.broadcast_to(_log_times(bench.person_time), walk.weight.shape))
         mean = slope[:, None] * pm.Data("line_coefficient", line)
     elif kind.slope is not None:
         slope = bench.normal("slope", kind.slope, dims=(curve,))
@@ -231,20 +230,18 @@ def _walk_of_spread(
     pm.modelcontext(None).add_coord(dims[1], np.arange(walk.centre.shape[1]))
     walk_sd = bench.spread(f"{prefix}walk_sd", prior, dims=dims[:1])
     sd = walk_sd[:, None] * pm.Data(f"{prefix}inverse_roughness", walk.inverse_roughness)
-    name = f"{prefix or 'walk_'}innovation"
-    coefficient = adapted(name, sd, likely=likely, mean=mean, dims=dims)
+    coefficient = adapted(f"{prefix or 'walk_'}innovation", sd, likely=likely, mean=mean, dims=dims)
     return BatchedMatrixVector()(pm.Data(f"{prefix}basis", walk.basis), coefficient)
 
 
-def _log_times(bench: Workbench) -> Floats:
+def _log_times(person_time: PersonTime) -> Floats:
     """Logarithms of the intervals' midpoints."""
-    person_time = bench.person_time
     start = person_time.table["interval_start"].values
     return np.log(midpoints(start, follow_up_end(person_time)))
 
 
 def _gaussian_process(bench: Workbench, kind: GaussianProcess) -> Any:
-    curve, times = bench.curve, _log_times(bench)
+    curve, times = bench.curve, _log_times(bench.person_time)
     half = (times[-1] - times[0]) / 2.0
     position = (times - times.mean() if half == 0 else times - times[0] - half) / (half or 1.0)
     frequency = np.arange(1, kind.functions + 1) * np.pi / (2.0 * BOUNDARY)
@@ -319,28 +316,32 @@ class Others:
 def _effects_of(
     bench: Workbench,
     name: str,
-    spread: Any,
-    where: tuple[Floats, Floats],
+    prior: SpreadPrior,
     others: Others,
     *,
-    dims: tuple[str, str],
+    labels: Sequence[str],
+    member_of: Ints,
+    states: Floats,
 ) -> Any:
-    """Add ``Normal(0, spread)`` effects on the log hazards of groups of patterns.
+    """Add ``Normal(0, sd)`` effects on the log hazards of groups of patterns.
 
     The data tell an effect given all others about as the log of events over expected events. How
     these others move it is linear in them to first order, so that coordinates about it are close to
     independent of them: of the level above all, which many effects would move together.
 
-    `name`: of the effects; coordinates and data begin with it.
-    `spread`, shape (endpoint,): sd of the effects.
-    `where`, shapes (state,) and (group, pattern): 1 for the states and patterns in
-    which an effect acts.
+    `name`: of the groups' dimension; coordinates and data begin with it.
+    `prior`: of the effects' sd.
+    `labels`, `member_of`, shape (pattern,): the groups, and the group of each pattern.
+    `states`, shape (state,): 1 for the states in which an effect acts.
     Result, shape (endpoint, group): the effects.
     """
-    curves, (states, member) = bench.curves, where
+    pm.modelcontext(None).add_coord(name, list(labels))
+    spread = bench.spread(f"{name}_sd", prior, dims=("endpoint",))
+    curves, member = bench.curves, indicators(len(labels), member_of)
     strata, stratum = len(bench.design.strata), bench.design.stratum_of
     events, time = (
-        bench.person_time.table[name].values * states[:, None] for name in ("events", "person_time")
+        bench.person_time.table[counts].values * states[:, None]
+        for counts in ("events", "person_time")
     )
     # Log hazards in the reference state at mean covariates, about.
     rates = (curves.level_centre[:, None] + curves.crude).reshape(bench.endpoints, strata, -1)
@@ -375,7 +376,8 @@ def _effects_of(
     )
     root = pm.Data(f"{name}_root", np.sqrt(happened + PSEUDO_EVENTS))
     away = root * (pm.Data(f"{name}_usual", usual) - moved)
-    return adapted(f"{name}_innovation", spread[:, None] * root, likely=away, dims=dims) / root
+    sd, dims = spread[:, None] * root, ("endpoint", name)
+    return adapted(f"{name}_innovation", sd, likely=away, dims=dims) / root
 
 
 def covariates_part(bench: Workbench) -> tuple[Any, Any]:
@@ -441,34 +443,40 @@ def phases_part(bench: Workbench, others: Others) -> Any:
         pieces = table["phase"].values[design.pieces.argmax(axis=0)]
         pm.modelcontext(None).add_coord("piece", list(map(str, pieces)))
         departure = walked(walks_since_entry(bench.person_time, design), "piece")
-        by_state = by_phase + bench.times("pieces", design.pieces, departure)
-        return by_state[:, None, None, :]
+        return (by_phase + bench.times("pieces", design.pieces, departure))[:, None, None, :]
     if isinstance(kind, PhasesBySubgroup):
-        where = (design.exposed, indicators(len(design.subgroups), design.subgroup_of))
-        pm.modelcontext(None).add_coord("subgroup", list(design.subgroups))
-        spread = bench.spread("subgroup_sd", kind.change, dims=("endpoint",))
-        dims = ("endpoint", "subgroup")
-        departure = _effects_of(bench, "subgroup", spread, where, others, dims=dims)
+        departure = _effects_of(
+            bench,
+            "subgroup",
+            kind.change,
+            others,
+            labels=design.subgroups,
+            member_of=design.subgroup_of,
+            states=design.exposed,
+        )
         return constant + reported(departure, "subgroup")[:, :, None, None] * exposed
     return constant
 
 
 def groups_part(bench: Workbench, others: Others) -> Any:
     """Add log hazard ratios of groups, which differ at random: (endpoint, pattern), or None."""
-    design, model = bench.design, pm.modelcontext(None)
+    design = bench.design
     match bench.definition.groups:
         case SiteFrailty(spread=prior):
-            member = indicators(len(design.groups), design.group_of)
-            everywhere = np.ones(bench.person_time.table.sizes["phase"])
-            model.add_coord("group", list(design.groups))
-            spread = bench.spread("group_sd", prior, dims=("endpoint",))
-            where, dims = (everywhere, member), ("endpoint", "group")
-            effect = _effects_of(bench, "group", spread, where, others, dims=dims)
-            pm.Deterministic("group_effect", effect, dims=dims)
-            return bench.times("members", member.T, effect)
+            effect = _effects_of(
+                bench,
+                "group",
+                prior,
+                others,
+                labels=design.groups,
+                member_of=design.group_of,
+                states=np.ones(design.exposed.size),
+            )
+            pm.Deterministic("group_effect", effect, dims=("endpoint", "group"))
+            return bench.times("members", indicators(len(design.groups), design.group_of).T, effect)
         case PatientFrailty(spread=prior):
             # What all endpoints share has a dimension of length 1.
-            model.add_coord("shape", ["shared"])
+            pm.modelcontext(None).add_coord("shape", ["shared"])
             spread = bench.spread("patient_sd", prior, dims=("shape",))
             standard = pm.Normal("patient_standard", 0.0, 1.0, dims="pattern")
             effect = pm.Deterministic("patient_effect", spread[0] * standard, dims="pattern")

@@ -66,9 +66,9 @@ def log_hazard(posterior: xr.Dataset, design: Design, *, endpoint: str) -> LogHa
         baseline = np.concatenate([baseline, baseline + differing], axis=1)
     ratio = phase_ratios(posterior, design, endpoint=endpoint, intervals=baseline.shape[3])
     shape = ratio.shape
-    apart = (shape[0], *design.class_shape, *shape[2:])
+    by_part = ratio.reshape(shape[0], *design.class_shape, *shape[2:])
     return LogHazard(
-        shared=(baseline[:, :, :, None, :, None] + ratio.reshape(apart)).reshape(shape),
+        shared=(baseline[:, :, :, None, :, None] + by_part).reshape(shape),
         ratio=ratio,
         pattern=relative_of(posterior, design, design.terms, endpoint=endpoint)
         + group_effects(posterior, design, endpoint=endpoint)
@@ -84,17 +84,12 @@ def phase_ratios(posterior: xr.Dataset, design: Design, *, endpoint: str, interv
     phase = flat_draws(own, "log_hazard_ratio", "effect") @ design.contrast.T
     # (draws, subgroup, interval, state)
     varying = phase[:, None, None, :]
-    # How the exposed phase's effect is laid out, by what it varies with.
-    layouts = {
-        "interval": lambda effect: effect[:, None, :, None],
-        "subgroup": lambda effect: effect[:, :, None, None],
-        "piece": lambda effect: (effect @ design.pieces.T)[:, None, None, :],
-    }
-    for dim, laid_out in layouts.items():
-        name = f"log_hazard_ratio_by_{dim}"
-        if name in own:
-            exposed = laid_out(flat_draws(own, name, dim))
-            varying = np.where(design.exposed == 1.0, exposed, varying)
+    # Of the exposed phase, where its effect varies: by what, and along which axes it does not.
+    for dim, axes in (("interval", (1, 3)), ("subgroup", (2, 3)), ("piece", (1, 2))):
+        if f"log_hazard_ratio_by_{dim}" in own:
+            effect = flat_draws(own, f"log_hazard_ratio_by_{dim}", dim)
+            exposed = effect @ design.pieces.T if dim == "piece" else effect
+            varying = np.where(design.exposed == 1.0, np.expand_dims(exposed, axes), varying)
     # (draws, source, stratum, subgroup, interval, state)
     apart = varying[:, None, None]
     if "source_phase_effect" in own:
@@ -135,11 +130,12 @@ def group_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Fl
     Over (draws, pattern), or (draws, 1) where there are no groups.
     """
     if "patient_effect" in posterior:
-        return np.asarray(flat_draws(posterior, "patient_effect", "pattern")[:, design.group_of])
-    if "group_effect" in posterior:
+        effect = flat_draws(posterior, "patient_effect", "pattern")
+    elif "group_effect" in posterior:
         effect = flat_draws(posterior.sel(endpoint=endpoint), "group_effect", "group")
-        return np.asarray(effect[:, design.group_of])
-    return np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], 1))
+    else:
+        return np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], 1))
+    return np.asarray(effect[:, design.group_of])
 
 
 def source_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Floats:
@@ -150,10 +146,9 @@ def source_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> F
     """
     own = posterior.sel(endpoint=endpoint)
     total = np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], 1))
-    external = np.maximum(design.source_of - 1, 0)
     if "source_effect" in own:
-        effect = flat_draws(own, "source_effect", "source")[:, external]
-        total = total + effect * ~design.is_current
+        effect = flat_draws(own, "source_effect", "source")
+        total = total + effect[:, np.maximum(design.source_of - 1, 0)] * ~design.is_current
     if "source_coefficient" in own:
         slopes = flat_draws(own, "source_coefficient", "source", "term")
         for source in range(slopes.shape[1]):
@@ -285,10 +280,8 @@ def patient_log_likelihood(
     ]
     total, expected = (sum(values[1:], values[0]) for values in zip(*parts, strict=True))
     if integrated:
-        people = chosen.sel(endpoint=list(names))
-        events = people["event"].values.sum(axis=0).astype(np.float64)
-        sd = flat_draws(posterior, "patient_sd", "shape")[:, 0]
-        total += _integrated(events, expected, sd)
+        events = chosen["event"].sel(endpoint=list(names)).values.sum(axis=0).astype(np.float64)
+        total += _integrated(events, expected, flat_draws(posterior, "patient_sd", "shape")[:, 0])
     total *= chosen["weight"].values[:, None]
     sizes = posterior.sizes
     return xr.DataArray(
@@ -321,8 +314,8 @@ def _of_endpoint(
     hazards = log_hazard(posterior, own, endpoint=endpoint)
     relative = hazards.pattern
     if apart:
-        covariates = relative_of(posterior, own, own.terms, endpoint=endpoint)
-        relative = covariates + source_effects(posterior, own, endpoint=endpoint)
+        relative = relative_of(posterior, own, own.terms, endpoint=endpoint)
+        relative = relative + source_effects(posterior, own, endpoint=endpoint)
     # Draws run along rows, so that picking cells and patients picks whole rows.
     draws = relative.shape[0]
     by_pattern = np.ascontiguousarray(np.broadcast_to(relative, (draws, hazards.class_of.size)).T)

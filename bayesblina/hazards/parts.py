@@ -194,6 +194,12 @@ class IllnessDeath(ModelTable):
 Endpoints = Annotated[Independent | Correlated | IllnessDeath, Field(discriminator="kind")]
 
 
+def _require_estimated[T: (SiteFrailty, PatientFrailty)](groups: T) -> T:
+    if groups.spread.known:
+        raise ValueError("the spread of groups is estimated: known is not for it")
+    return groups
+
+
 class SiteFrailty(ModelTable):
     """Levels of a covariate (sites, regions) whose hazards differ at random."""
 
@@ -203,9 +209,7 @@ class SiteFrailty(ModelTable):
     # The covariate.
     group: str | None = None
 
-    @model_validator(mode="after")
-    def _estimated(self) -> SiteFrailty:
-        return _require_estimated(self)
+    _estimated = model_validator(mode="after")(_require_estimated)
 
 
 class PatientFrailty(ModelTable):
@@ -215,15 +219,7 @@ class PatientFrailty(ModelTable):
     # Hazard of one patient against the average.
     spread: SpreadPrior
 
-    @model_validator(mode="after")
-    def _estimated(self) -> PatientFrailty:
-        return _require_estimated(self)
-
-
-def _require_estimated[T: (SiteFrailty, PatientFrailty)](groups: T) -> T:
-    if groups.spread.known:
-        raise ValueError("the spread of groups is estimated: known is not for it")
-    return groups
+    _estimated = model_validator(mode="after")(_require_estimated)
 
 
 Groups = Annotated[SiteFrailty | PatientFrailty, Field(discriminator="kind")]
@@ -275,9 +271,8 @@ class Commensurate(Differing):
 
     @model_validator(mode="after")
     def _estimated(self) -> Commensurate:
-        if any(
-            one is not None and one.known for one in (self.spread, self.phases, self.covariates)
-        ):
+        priors = (self.spread, self.phases, self.covariates)
+        if any(prior is not None and prior.known for prior in priors):
             raise ValueError("the spread of sources is estimated: known is not for it")
         return self
 

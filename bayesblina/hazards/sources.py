@@ -166,10 +166,12 @@ def _courses(
     lengths = model.dim_lengths
     shape = (lengths["endpoint"], lengths["source"], baseline.shape[1], lengths["interval"])
     courses = at_events.sum(axis=2, keepdims=True)[:, None] + own.reshape(shape)
-    away, dims = courses - baseline[:, None], ("endpoint", "source", "stratum", "interval")
-    if len(design.strata) == 1:
-        away, dims = away[:, :, 0], ("endpoint", "source", "interval")
-    pm.Deterministic("source_shape", away, dims=dims)
+    away, strata = courses - baseline[:, None], ("stratum",) if len(design.strata) > 1 else ()
+    pm.Deterministic(
+        "source_shape",
+        away if strata else away[:, :, 0],
+        dims=("endpoint", "source", *strata, "interval"),
+    )
     return pt.concatenate([baseline[:, None], courses], axis=1)
 
 
@@ -193,12 +195,10 @@ def _about(bench: Workbench, curves: Sequence[FittedCurves]) -> dict[Part, tuple
             .astype(np.float64)
             for name in ("events", "person_time")
         )
-        for endpoint in range(bench.endpoints):
-            known = events[endpoint][:, reference].sum() + PSEUDO_EVENTS
-            level_root[endpoint, source] = np.sqrt(known)
-            estimate, curvature = profiled(events[endpoint], time[endpoint], design.by_cell, loose)
+        for endpoint, cells in enumerate(zip(events, time, strict=True)):
+            level_root[endpoint, source] = np.sqrt(cells[0][:, reference].sum() + PSEUDO_EVENTS)
+            ratio[endpoint, source], curvature = profiled(*cells, design.by_cell, loose)
             precision = 1.0 / np.diag(np.linalg.inv(curvature)) - 1.0 / LOOSE**2
-            ratio[endpoint, source] = estimate
             root[endpoint, source] = np.sqrt(np.maximum(precision, 0.0) + PSEUDO_EVENTS)
     return {
         "baseline": (level, level_root),

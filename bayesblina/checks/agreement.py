@@ -13,8 +13,7 @@ from bayesblina.core.arrays import Bools, Floats
 from bayesblina.core.errors import SpecError, require_kind
 from bayesblina.core.product_limit import product_limit
 from bayesblina.estimands.draws import blocks, state_of
-from bayesblina.hazards.likelihood import hazards_of_patients
-from bayesblina.hazards.survivors import log_survival, sums
+from bayesblina.hazards.likelihood import hazards_of_patients, log_survival, sums
 from bayesblina.inference.fitting import Fit
 
 # Numbers held at once: draws x patients.

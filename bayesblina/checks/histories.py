@@ -13,9 +13,8 @@ from bayesblina.core.intervals import split
 from bayesblina.estimands.support import episodes_of
 from bayesblina.hazards.build import BuiltModel
 from bayesblina.hazards.definition import ModelDefinition
-from bayesblina.hazards.likelihood import LogHazard, log_hazard
+from bayesblina.hazards.likelihood import LogHazard, cured_given_survival, log_hazard
 from bayesblina.hazards.parts import IllnessDeath
-from bayesblina.hazards.survivors import cured_given_survival
 from bayesblina.person_time.cells import PersonTime
 
 

@@ -32,8 +32,7 @@ from bayesblina.core.errors import EstimandError, SpecError, require_kind, requi
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.estimands.draws import by_draw, state_of
 from bayesblina.estimands.support import episodes_of
-from bayesblina.hazards.likelihood import hazards_of_patients, log_hazard
-from bayesblina.hazards.survivors import segments_of, sums
+from bayesblina.hazards.likelihood import hazards_of_patients, log_hazard, segments_of, sums
 from bayesblina.inference.fitting import Fit
 from bayesblina.person_time.cells import PersonTime
 

@@ -8,8 +8,7 @@ import xarray as xr
 from bayesblina.core.errors import EstimandError, require_kind
 from bayesblina.estimands.draws import attributes_of, by_draw
 from bayesblina.estimands.populations import Population, groups_of
-from bayesblina.hazards.likelihood import cured_log_odds
-from bayesblina.hazards.survivors import cured_given_survival
+from bayesblina.hazards.likelihood import cured_given_survival, cured_log_odds
 from bayesblina.inference.fitting import Fit
 
 

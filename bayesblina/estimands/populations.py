@@ -13,6 +13,7 @@ from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.errors import EstimandError, nearest
 from bayesblina.hazards.effects import Design, levels_of
 from bayesblina.hazards.likelihood import (
+    cured_given_survival,
     cured_log_odds,
     group_effects,
     group_sd,
@@ -20,8 +21,9 @@ from bayesblina.hazards.likelihood import (
     log_hazard,
     new_group_nodes,
     relative_of,
+    segments_of,
+    sums,
 )
-from bayesblina.hazards.survivors import cured_given_survival, segments_of, sums
 from bayesblina.inference.fitting import Fit
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import CovariateTerms, PersonTime

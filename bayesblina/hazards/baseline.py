@@ -1,4 +1,4 @@
-"""Geometry of random walks: what their priors say, and good sampling coordinates.
+"""Geometry of random walks: what their priors say, and good sampling coordinates; numpy only.
 
 A walk's prior is an intrinsic Gaussian field: steps have variances proportional to distances. The
 baseline of most models has one distance between any two neighbouring intervals and a known sd; the
@@ -16,15 +16,18 @@ coordinates is exact for any `centre`: only the sampler's speed depends on it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh, null_space
 
-from bayesblina.core.arrays import Floats
+from bayesblina.core.arrays import Floats, Ints
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design
+from bayesblina.hazards.parts import PhasesBySubgroup, PhasesOverTime, PhasesSinceEntry, SiteFrailty
+from bayesblina.hazards.priors import SpreadPrior
 from bayesblina.person_time.cells import PersonTime
 
 NEWTON_STEPS = 30
@@ -98,12 +101,10 @@ def steps(weight: Floats, time: Floats, *, sd: float, centre: Floats | None = No
     likely = mode - (share * mode).sum(axis=1, keepdims=True)
     basis = np.zeros((curves, intervals, intervals - 1))
     prior_mean, prior_sd = np.zeros((curves, intervals - 1)), np.ones((curves, intervals - 1))
-    for index in range(curves):
+    for index, expected in enumerate(information):
         # Columns are orthogonal to the events.
         free = null_space(centre[index][None])
-        value, vector = eigh(
-            free.T @ precision @ free, free.T @ (information[index][:, None] * free)
-        )
+        value, vector = eigh(free.T @ precision @ free, free.T @ (expected[:, None] * free))
         directions = free @ vector
         # Of a coefficient the prior's precision is `value`, and the likelihood's about 1.
         width = 1.0 / np.sqrt(1.0 + value)
@@ -118,8 +119,8 @@ def _mode(events: Floats, time: Floats, precision: Floats) -> tuple[Floats, Floa
 
     Both of shape (curve, interval). Half an event in all of follow-up keeps the level finite.
     """
-    total = events.sum(axis=1, keepdims=True) + PSEUDO_EVENTS
-    rate = total / np.where(time.sum(axis=1, keepdims=True) > 0, time.sum(axis=1, keepdims=True), 1)
+    total, at_risk = (values.sum(axis=1, keepdims=True) for values in (events, time))
+    rate = (total + PSEUDO_EVENTS) / np.where(at_risk > 0, at_risk, 1)
     spread = PSEUDO_EVENTS / events.shape[1]
     counts, person_time = events + spread, time + spread / rate
     log_hazard = np.broadcast_to(np.log(rate), events.shape).copy()
@@ -139,7 +140,7 @@ def _mode(events: Floats, time: Floats, precision: Floats) -> tuple[Floats, Floa
 class FittedCurves:
     """What a baseline's curves are fitted to: one for each endpoint and stratum.
 
-    `events`, `time`, shape (curve, interval, cell): events and person-time by phase x pattern.
+    `weight`, shape (curve, interval): events by interval, and half of one.
     `level_centre`, shape (curve,): crude log rate, at which the prior of the level is centred.
     `adjusted`, shape (curve, interval): person-time at equal phases and covariates; approximate.
     `crude`, shape (curve, interval): log rate of each interval less the level's, for that
@@ -147,17 +148,11 @@ class FittedCurves:
     `clock`, shape (curve, interval - 1): distances between neighbouring intervals.
     """
 
-    events: Floats
-    time: Floats
+    weight: Floats
     level_centre: Floats
     adjusted: Floats
     crude: Floats
     clock: Floats
-
-    @property
-    def weight(self) -> Floats:
-        """Events by interval, and half of one, (curve, interval)."""
-        return self.events.sum(axis=2) + PSEUDO_EVENTS
 
     @property
     def share(self) -> Floats:
@@ -191,7 +186,9 @@ def clock(start: Floats, last: float, events: Floats) -> Floats:
     return np.asarray((np.diff(middle) / max(last, middle[-1]) + np.diff(passed, axis=1)) / 2.0)
 
 
-def walks(distances: Floats, weight: Floats, crude: Floats, *, order: int = 1) -> Walks:
+def walks(
+    distances: Floats, weight: Floats, crude: Floats | float = 0.0, *, order: int = 1
+) -> Walks:
     """Work out the bases of random walks.
 
     `distances`, shape (curve, interval - 1): distances between neighbouring intervals; at least
@@ -203,13 +200,12 @@ def walks(distances: Floats, weight: Floats, crude: Floats, *, order: int = 1) -
     at the end of the clock from the line through its beginning.
     """
     curves, intervals = weight.shape
-    components = intervals - order
-    basis = np.zeros((curves, intervals, max(components, 0)))
-    inverse = np.ones((curves, max(components, 0)))
+    components = max(intervals - order, 0)
+    basis, inverse = np.zeros((curves, intervals, components)), np.ones((curves, components))
     position = np.concatenate([np.zeros((curves, 1)), np.cumsum(distances, axis=1)], axis=1)
     line = position - np.average(position, axis=1, weights=weight)[:, None]
     step = np.diff(np.eye(intervals), axis=0)
-    for index in range(curves if components > 0 else 0):
+    for index in range(curves if components else 0):
         slope = step / distances[index][:, None]
         if order == 1:
             precision = step.T @ slope
@@ -245,18 +241,16 @@ def longest_since_entry(person_time: PersonTime) -> float:
 
     Time; that of the last piece's patients who were seen to enter it, or any later time.
     """
-    since = person_time.table["since"].values
-    role = person_time.table["role"].values
-    pieces = np.flatnonzero(role == "exposed")
-    longest = person_time.table["longest_in"].values.max(axis=0)
-    ends = [float(since[piece] + longest[piece]) for piece in pieces if longest[piece] > 0]
-    return max(ends, default=0.0)
+    table = person_time.table
+    longest = table["longest_in"].values.max(axis=0)
+    entered = (table["role"].values == "exposed") & (longest > 0)
+    return float((table["since"].values + longest)[entered].max(initial=0.0))
 
 
 def prior_sds(definition: ModelDefinition, design: Design) -> Floats:
     """Prior sds of the log hazard ratios of phases and covariates, (effect + term,)."""
-    phases = [definition.phases.prior.sd] * len(design.effects)
-    return np.array([*phases, *[definition.covariates.prior.sd] * len(design.term_names)])
+    sds = (definition.phases.prior.sd, definition.covariates.prior.sd)
+    return np.repeat(sds, (len(design.effects), len(design.term_names)))
 
 
 def baseline_curves(
@@ -269,48 +263,36 @@ def baseline_curves(
     `source`: where external patients may differ, whose curves: 0 for the current patients', else
     the source's position from 1 on.
     """
-    events = person_time.table["events"].values.astype(np.float64)
-    time = person_time.table["person_time"].values
-    endpoints, intervals, states, patterns = events.shape
-    strata = len(design.strata)
+    table, strata, effects = person_time.table, len(design.strata), design.by_cell
+    counts = table["events"].values.astype(np.float64), table["person_time"].values
+    _, intervals, states, patterns = counts[0].shape
     member = np.arange(strata)[:, None] == design.stratum_of
     if design.sources:
         member = member & (design.source_of == source)
-    shape = (endpoints * strata, intervals, states * patterns)
-    by_curve = [
-        (values[:, None] * member[None, :, None, None, :]).reshape(shape)
-        for values in (events, time)
-    ]
-    by_interval = by_curve[0].sum(axis=2)
-    total = by_curve[1].sum(axis=(1, 2))
+    events, time = (
+        (values[:, None] * member[None, :, None, None, :]).reshape(-1, intervals, states * patterns)
+        for values in counts
+    )
+    by_interval, total = events.sum(axis=2), time.sum(axis=(1, 2))
     # A stratum without time at risk for an endpoint takes the endpoint's rate.
-    everywhere = np.repeat(time.sum(axis=(1, 2, 3)), strata)
+    everywhere = np.repeat(counts[1].sum(axis=(1, 2, 3)), strata)
     rate = (by_interval.sum(axis=1) + PSEUDO_EVENTS) / np.where(total > 0, total, everywhere)
-    level_centre = np.log(rate)
+    level_centre, weight = np.log(rate), by_interval + PSEUDO_EVENTS
+    fitted = (profiled(*curve, effects, prior_sd)[0] for curve in zip(events, time, strict=True))
+    # Person-time weighted by fitted relative hazards.
     adjusted = np.stack(
         [
-            _adjusted_time(counts, at_risk, design.by_cell, prior_sd)
-            for counts, at_risk in zip(*by_curve, strict=True)
+            (at_risk * np.exp(effects @ parameter)).sum(1)
+            for at_risk, parameter in zip(time, fitted, strict=True)
         ]
     )
-    weight = by_interval + PSEUDO_EVENTS
-    prior_time = PSEUDO_EVENTS / rate
-    crude = np.log(weight / (adjusted + prior_time[:, None])) - level_centre[:, None]
-    start = person_time.table["interval_start"].values
     return FittedCurves(
-        events=by_curve[0],
-        time=by_curve[1],
+        weight=weight,
         level_centre=level_centre,
         adjusted=adjusted,
-        crude=crude,
-        clock=clock(start, follow_up_end(person_time), by_interval),
+        crude=np.log(weight / (adjusted + (PSEUDO_EVENTS / rate)[:, None])) - level_centre[:, None],
+        clock=clock(table["interval_start"].values, follow_up_end(person_time), by_interval),
     )
-
-
-def _adjusted_time(events: Floats, time: Floats, effects: Floats, prior_sd: Floats) -> Floats:
-    """Person-time by interval, weighted by fitted relative hazards."""
-    parameter, _ = profiled(events, time, effects, prior_sd)
-    return np.asarray((time * np.exp(effects @ parameter)).sum(1))
 
 
 def profiled(
@@ -324,18 +306,17 @@ def profiled(
     `curvature`, shape (parameter, parameter): minus the second derivatives there, the ridge's among
     them.
     """
-    parameter = np.zeros(effects.shape[1])
-    curvature = np.zeros((effects.shape[1], effects.shape[1]))
-    by_interval = events.sum(1)
-    ridge = 1.0 / prior_sd**2
-    for _ in range(NEWTON_STEPS if effects.shape[1] else 0):
+    size = effects.shape[1]
+    parameter, curvature = np.zeros(size), np.zeros((size, size))
+    by_interval, ridge = events.sum(1), 1.0 / prior_sd**2
+    for _ in range(NEWTON_STEPS if size else 0):
         weighted = time * np.exp(effects @ parameter)
         total = weighted.sum(1)
         rate = np.divide(by_interval, total, out=np.zeros_like(total), where=total > 0)
         mean = np.divide(
             weighted @ effects,
             total[:, None],
-            out=np.zeros((total.size, parameter.size)),
+            out=np.zeros((total.size, size)),
             where=total[:, None] > 0,
         )
         expected = rate @ weighted
@@ -347,3 +328,128 @@ def profiled(
         if np.abs(step).max() < 1e-8:
             break
     return parameter, curvature
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Departures:
+    """Parameters whose sd is estimated, or known.
+
+    `name`, `dim`, `labels`: what is read off them: a variable of the fit's posterior, its dimension
+    and coordinates.
+    `around`: whether it is around the exposed phase's log hazard ratio.
+    `prior`: prior of the sd.
+    `relative`, shape (parameter,): prior sds over that sd.
+    `basis`, shape (label, parameter): what the variable is of the parameters.
+    `label_of`: gives for an interval, states and patterns, (group,), the label that each group
+    belongs to, and what the variable counts in it (0 or 1), each of shape (group,).
+    """
+
+    name: str
+    dim: str
+    labels: tuple[object, ...]
+    around: bool
+    prior: SpreadPrior
+    relative: Floats
+    basis: Floats
+    label_of: Callable[[int, Ints, Ints], tuple[Ints, Floats]]
+
+    def columns(self, interval: int, state: Ints, pattern: Ints) -> Floats:
+        """Multipliers of the parameters, (group, parameter)."""
+        label, counts = self.label_of(interval, state, pattern)
+        return np.asarray(self.basis[label] * counts[:, None])
+
+
+def walks_over_time(person_time: PersonTime, design: Design) -> Walks:
+    """Work out the walks, one for each endpoint, of an effect that varies over follow-up.
+
+    Over the intervals; their mean, weighted by the exposed phase's events, is zero.
+    """
+    table = person_time.table
+    counts = table["events"].values.astype(np.float64)
+    distances = clock(
+        table["interval_start"].values, follow_up_end(person_time), counts.sum(axis=(2, 3))
+    )
+    inside = counts[:, :, design.exposed == 1.0].sum(axis=(2, 3))
+    return walks(distances, inside + PSEUDO_EVENTS)
+
+
+def walks_since_entry(person_time: PersonTime, design: Design) -> Walks:
+    """Work out the walks, one for each endpoint, of an effect that varies since entry.
+
+    Over the pieces; their event-weighted mean is zero.
+    """
+    table, states = person_time.table, design.pieces.argmax(axis=0)
+    inside = table["events"].values.astype(np.float64)[:, :, states].sum(axis=(1, 3))
+    distances = clock(table["since"].values[states], longest_since_entry(person_time), inside)
+    return walks(distances, inside + PSEUDO_EVENTS)
+
+
+def departures_of(
+    definition: ModelDefinition, person_time: PersonTime, design: Design, endpoint: int
+) -> tuple[Departures, ...]:
+    """Find an endpoint's parameters whose sd is estimated, or known, as PyMC's graph has them."""
+    kind, table, groups = definition.phases, person_time.table, definition.groups
+    subgroups, sites = len(design.subgroups), len(design.groups)
+    departures = []
+    if isinstance(kind, PhasesBySubgroup):
+        subgroup = design.subgroup_of
+        departures.append(
+            Departures(
+                name="log_hazard_ratio_by_subgroup",
+                dim="subgroup",
+                labels=design.subgroups,
+                around=True,
+                prior=kind.change,
+                relative=np.ones(subgroups),
+                basis=np.eye(subgroups),
+                label_of=lambda _, state, pattern: (subgroup[pattern], design.exposed[state]),
+            )
+        )
+    elif isinstance(kind, PhasesOverTime) and table.sizes["interval"] > 1:
+        walk = walks_over_time(person_time, design)
+        departures.append(
+            Departures(
+                name="log_hazard_ratio_by_interval",
+                dim="interval",
+                labels=tuple(table["interval"].values.tolist()),
+                around=True,
+                prior=kind.change,
+                relative=walk.inverse_roughness[endpoint],
+                basis=walk.basis[endpoint],
+                label_of=lambda interval, state, _: (
+                    np.full(state.size, interval),
+                    design.exposed[state],
+                ),
+            )
+        )
+    elif isinstance(kind, PhasesSinceEntry) and design.pieces.shape[1] > 1:
+        walk = walks_since_entry(person_time, design)
+        departures.append(
+            Departures(
+                name="log_hazard_ratio_by_piece",
+                dim="piece",
+                labels=tuple(map(str, table["phase"].values[design.pieces.argmax(axis=0)])),
+                around=True,
+                prior=kind.change,
+                relative=walk.inverse_roughness[endpoint],
+                basis=walk.basis[endpoint],
+                label_of=lambda _, state, __: (
+                    design.pieces[state].argmax(axis=1),
+                    design.exposed[state],
+                ),
+            )
+        )
+    if isinstance(groups, SiteFrailty):
+        departures.append(
+            Departures(
+                name="group_effect",
+                dim="group",
+                labels=design.groups,
+                around=False,
+                prior=groups.spread,
+                relative=np.ones(sites),
+                basis=np.eye(sites),
+                label_of=lambda _, __, pattern: (design.group_of[pattern], np.ones(pattern.size)),
+            )
+        )
+    return tuple(departures)

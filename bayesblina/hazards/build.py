@@ -17,6 +17,9 @@ from bayesblina.core.arrays import Floats
 from bayesblina.hazards.baseline import baseline_curves, prior_sds
 from bayesblina.hazards.components import (
     Others,
+    Sampler,
+    Workbench,
+    baseline_part,
     covariates_part,
     cured_part,
     effects_part,
@@ -26,7 +29,6 @@ from bayesblina.hazards.components import (
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design, make_design
 from bayesblina.hazards.kernel import Kernel, proportional_kernel
-from bayesblina.hazards.log_baseline import baseline_part
 from bayesblina.hazards.ops import CuredMixture, PiecewiseExponential
 from bayesblina.hazards.parts import (
     Baseline,
@@ -39,9 +41,7 @@ from bayesblina.hazards.parts import (
     SmoothWalk,
 )
 from bayesblina.hazards.priors import SpreadPrior
-from bayesblina.hazards.sources import Sources, source_part, source_parts
-from bayesblina.hazards.survivors import follow_up_of, survivors
-from bayesblina.hazards.workbench import Sampler, Workbench
+from bayesblina.hazards.sources import Sources, source_part
 from bayesblina.person_time.cells import PersonTime
 
 TARGET_ACCEPT = 0.8
@@ -83,8 +83,7 @@ def build_model(definition: ModelDefinition, person_time: PersonTime) -> BuiltMo
     Variables whose names end with ``_innovation`` are the sampler's coordinates
     (`bayesblina.hazards.baseline`), without a meaning of their own.
     """
-    design = make_design(person_time, definition)
-    table = person_time.table
+    design, table = make_design(person_time, definition), person_time.table
     bench = Workbench(
         definition=definition,
         person_time=person_time,
@@ -111,19 +110,19 @@ def build_model(definition: ModelDefinition, person_time: PersonTime) -> BuiltMo
         for part in (groups_part(bench, others), sources.by_pattern):
             if part is not None:
                 pattern = pattern + part
-        density = PiecewiseExponential()(counted, by_pattern, at_risk, class_of, shared, pattern)
-        log_likelihood = density[0]
+        log_likelihood, *_ = PiecewiseExponential()(
+            counted, by_pattern, at_risk, class_of, shared, pattern
+        )
         log_odds = cured_part(bench)
         if log_odds is not None:
             pattern_of = person_time.people["pattern"].values.astype(np.float64)
             follow_up = {"pattern_of": pattern_of, **follow_up_of(person_time)}
-            data = [pm.Data(name, values) for name, values in follow_up.items()]
+            data = (pm.Data(name, values) for name, values in follow_up.items())
             mixture = CuredMixture()(by_pattern, *data, class_of, shared, pattern, log_odds)
             log_likelihood = log_likelihood + mixture[0]
         pm.Potential("log_likelihood", log_likelihood)
-    differing = source_parts(definition, person_time, design)
-    structure = _structure(definition, person_time, design, differing)
-    careful = _estimates_sds(definition, person_time, differing)
+    structure = _structure(definition, person_time, design, sources.parts)
+    careful = _estimates_sds(definition, person_time, sources.parts)
     return BuiltModel(
         model=model,
         structure=structure,
@@ -146,8 +145,8 @@ def _coords(person_time: PersonTime, design: Design) -> dict[str, Any]:
         "effect": list(design.effects),
     }
     if len(design.strata) > 1:
-        curves = [f"{endpoint}, {stratum}" for endpoint in endpoints for stratum in design.strata]
-        coords |= {"stratum": list(design.strata), "curve": curves}
+        coords["stratum"] = list(design.strata)
+        coords["curve"] = [f"{name}, {stratum}" for name in endpoints for stratum in design.strata]
     return coords | ({"term": list(design.term_names)} if design.term_names else {})
 
 
@@ -167,8 +166,9 @@ def _reported(bench: Workbench, baseline: Any) -> Any:
     endpoints, intervals = lengths["endpoint"], lengths["interval"]
     if len(bench.design.strata) > 1:
         by_stratum = baseline.reshape((endpoints, lengths["stratum"], intervals))
-        dims = ("endpoint", "stratum", "interval")
-        return pm.Deterministic("log_baseline", by_stratum, dims=dims)
+        return pm.Deterministic(
+            "log_baseline", by_stratum, dims=("endpoint", "stratum", "interval")
+        )
     full = baseline + pt.zeros((endpoints, intervals))
     return pm.Deterministic("log_baseline", full, dims=("endpoint", "interval"))[:, None, :]
 
@@ -179,36 +179,31 @@ def _shared(baseline: Any, by_phase: Any, sources: Sources, *, flat: bool) -> An
     Parts have as few dimensions as they need: the compiler's time grows with them. With `flat`
     classes are sources only, and phase effects do not vary.
     """
-    if sources.by_state is None and sources.by_course is None:
+    by_state = sources.by_state
+    if by_state is None and sources.by_course is None:
         # (endpoint, stratum, subgroup, interval, phase)
-        shared = baseline[:, :, None, :, None] + by_phase[:, None]
-        return shared + pt.zeros((1, 1, 1, 1, 1))
+        return baseline[:, :, None, :, None] + by_phase[:, None] + pt.zeros((1, 1, 1, 1, 1))
     courses = baseline[:, None] if sources.by_course is None else sources.by_course
     if flat:
         # (endpoint, source, interval, phase)
-        effects = by_phase[:, 0]
-        if sources.by_state is not None:
-            effects = effects + sources.by_state
+        effects = by_phase[:, 0] if by_state is None else by_phase[:, 0] + by_state
         return courses[:, :, 0, :, None] + effects[:, :, None, :]
     # (endpoint, source, stratum, subgroup, interval, phase)
     shared = courses[:, :, :, None, :, None] + by_phase[:, None, None]
-    if sources.by_state is not None:
-        shared = shared + sources.by_state[:, :, None, None, None, :]
-    return shared
+    return shared if by_state is None else shared + by_state[:, :, None, None, None, :]
 
 
 def _estimates_sds(
     definition: ModelDefinition, person_time: PersonTime, differing: Sequence[Part]
 ) -> bool:
     """Say whether a posterior may be far from normal, as those of sds and correlations are."""
-    several = isinstance(definition.endpoints, Correlated) and len(person_time.endpoints) > 1
     return (
         not isinstance(definition.baseline, RandomWalk)
         or not isinstance(definition.phases, ProportionalPhases)
         or definition.groups is not None
         or bool(differing)
         or definition.cure is not None
-        or several
+        or (isinstance(definition.endpoints, Correlated) and len(person_time.endpoints) > 1)
     )
 
 
@@ -261,20 +256,47 @@ KERNELS: Mapping[str, Callable[[], Kernel]] = {
 }
 
 
+def follow_up_of(person_time: PersonTime) -> dict[str, Floats]:
+    """Lay out patients' follow-up, in cells, for the likelihood of a mixture cure model.
+
+    Result: ``survived``, shape (endpoint, patient): weight of patients who are event-free at the
+    end of their follow-up, 0 for others. ``follow_up_first``, shape (endpoint, patient + 1): where
+    each patient's entries in the next two begin. ``follow_up_cell``, ``follow_up_time``, shape
+    (entry,): cell of an endpoint (interval x states + state), and time at risk in it.
+    """
+    person_cells = [person_time.patient_cells(name) for name in person_time.endpoints]
+    begins = np.cumsum([0, *(cells.data.size for cells in person_cells)])
+    first = [cells.indptr + begin for cells, begin in zip(person_cells, begins, strict=False)]
+    return {
+        "survived": survivors(person_time),
+        "follow_up_first": np.stack(first).astype(np.float64),
+        "follow_up_cell": np.concatenate([cells.indices for cells in person_cells]).astype(
+            np.float64
+        ),
+        "follow_up_time": np.concatenate([cells.data for cells in person_cells]),
+    }
+
+
+def survivors(person_time: PersonTime) -> Floats:
+    """Weights, (endpoint, patient), of those event-free at the end of their follow-up; else 0."""
+    people = person_time.people
+    free = np.isfinite(people["exit"].values) & ~people["event"].values
+    return np.asarray(free * people["weight"].values)
+
+
 def draw_prior(built: BuiltModel, *, seed: int, draws: int) -> xr.Dataset:
     """Draw all parameters from the prior."""
     model = built.model
     variables = [*model.free_RVs, *model.deterministics]
     # Compiling would take longer than drawing.
     values = pm.draw(variables, draws=draws, random_seed=seed, mode="FAST_COMPILE")
-    coords = model.coords
     dims = {variable.name: model.named_vars_to_dims[variable.name] for variable in variables}
     return xr.Dataset(
         {
             variable.name: (("chain", "draw", *dims[variable.name]), np.asarray(value)[None])
             for variable, value in zip(variables, values, strict=True)
         },
-        coords={dim: list(coords[dim]) for names in dims.values() for dim in names},
+        coords={dim: list(model.coords[dim]) for names in dims.values() for dim in names},
     )
 
 
@@ -292,8 +314,7 @@ def with_tables(
         if survived is None:
             raise TypeError("a model in which some are cured needs the survivors")
         tables["survived"] = survived
-    for name, values in tables.items():
-        built.model.set_data(name, values)
+    pm.set_data(tables, model=built.model)
 
 
 def with_weights(built: BuiltModel, person_time: PersonTime, weights: Floats) -> None:

@@ -16,10 +16,10 @@ from bayesblina.core.files import read_toml
 from bayesblina.hazards.parts import (
     Baseline,
     Borrowing,
-    Commensurate,
     Correlated,
     Covariates,
     Cure,
+    Differing,
     Endpoints,
     Free,
     Groups,
@@ -32,7 +32,6 @@ from bayesblina.hazards.parts import (
     PhasesBySubgroup,
     ProportionalPhases,
     RandomWalk,
-    RobustMixture,
     SiteFrailty,
 )
 from bayesblina.hazards.priors import (
@@ -41,8 +40,9 @@ from bayesblina.hazards.priors import (
     ModelTable,
     OddsRatioPrior,
     SpreadPrior,
+    explain,
+    prior_fields,
 )
-from bayesblina.hazards.schema import explain, prior_fields
 
 # Covariates that a model gives a part of their own: which one, by what they are to it.
 ROLES = {"stratum": "baseline", "subgroup": "phases", "group": "groups", "source": "borrowing"}
@@ -77,28 +77,38 @@ class ModelDefinition(ModelTable):
 
     @model_validator(mode="after")
     def _compatible(self) -> ModelDefinition:
-        if self.cure is not None and isinstance(self.endpoints, IllnessDeath):
-            raise ValueError("cure is for endpoints of their own, not for an illness-death course")
-        if self.cure is not None and isinstance(self.groups, PatientFrailty):
-            raise ValueError("cure and effects of single patients cannot be told apart: take one")
-        if isinstance(self.borrowing, Commensurate | RobustMixture):
-            own = isinstance(self.baseline, RandomWalk) and not self.baseline.shared
-            if "shape" in self.borrowing.covers and not isinstance(self.baseline, Free) and not own:
-                raise ValueError(
-                    "borrowing covers the shape only of a random_walk that endpoints do not share: "
-                    "leave 'shape' out of covers"
-                )
-        if isinstance(self.baseline, Free) and (
-            not isinstance(self.phases, ProportionalPhases)
-            or isinstance(self.endpoints, Correlated)
-            or self.groups is not None
-            or isinstance(self.borrowing, Commensurate | RobustMixture)
-            or self.cure is not None
-        ):
-            raise ValueError(
+        free, borrowing = isinstance(self.baseline, Free), self.borrowing
+        own = isinstance(self.baseline, RandomWalk) and not self.baseline.shared
+        shape = isinstance(borrowing, Differing) and "shape" in borrowing.covers
+        for wrong, message in (
+            (
+                self.cure is not None and isinstance(self.endpoints, IllnessDeath),
+                "cure is for endpoints of their own, not for an illness-death course",
+            ),
+            (
+                self.cure is not None and isinstance(self.groups, PatientFrailty),
+                "cure and effects of single patients cannot be told apart: take one",
+            ),
+            (
+                shape and not free and not own,
+                "borrowing covers the shape only of a random_walk that endpoints do not share: "
+                "leave 'shape' out of covers",
+            ),
+            (
+                free
+                and (
+                    not isinstance(self.phases, ProportionalPhases)
+                    or isinstance(self.endpoints, Correlated)
+                    or self.groups is not None
+                    or isinstance(borrowing, Differing)
+                    or self.cure is not None
+                ),
                 "a free baseline goes with proportional phases and independent endpoints, "
-                "without groups, cure and external patients other than of a power prior"
-            )
+                "without groups, cure and external patients other than of a power prior",
+            ),
+        ):
+            if wrong:
+                raise ValueError(message)
         return self
 
     def require_hazard(self, what: str) -> None:
@@ -184,8 +194,10 @@ class ModelDefinition(ModelTable):
         given = {"stratum": stratum, "subgroup": subgroup, "group": group, "source": source}
         for role, name in ((role, name) for role, name in given.items() if name is not None):
             if role not in self.roles:
-                has = ", ".join(self.roles) or "none"
-                raise SpecError(f"Model '{self.name}' has no {role}; what it can be given: {has}.")
+                raise SpecError(
+                    f"Model '{self.name}' has no {role}; what it can be given: "
+                    f"{', '.join(self.roles) or 'none'}."
+                )
             content[ROLES[role]][role] = name
         return parse_model(content, source=f"model '{self.name}'")
 
@@ -216,7 +228,7 @@ class ModelDefinition(ModelTable):
         >>> model.borrowing.covers
         ('baseline', 'phases')
         """
-        if not isinstance(self.borrowing, Commensurate | RobustMixture):
+        if not isinstance(self.borrowing, Differing):
             raise SpecError(
                 f"covers: model '{self.name}' has no external patients who may differ from the "
                 "current ones; the models commensurate and robust_mixture have."
@@ -368,12 +380,13 @@ def change_priors(
     content = definition.model_dump(by_alias=True)
     has = definition.priors
     for name, prior in priors.items():
-        told = f" ({where}{name})" if where else ""
+        section = f" ({where}{name})" if where else ""
         if name not in PRIORS:
-            raise SpecError(f"No prior '{name}'{told}. {nearest(name, tuple(PRIORS))}")
+            raise SpecError(f"No prior '{name}'{section}. {nearest(name, tuple(PRIORS))}")
         if name not in has:
             raise SpecError(
-                f"Model '{definition.name}' has no prior '{name}'{told}; it has {', '.join(has)}."
+                f"Model '{definition.name}' has no prior '{name}'{section}; "
+                f"it has {', '.join(has)}."
             )
         field = PRIORS[name]
         content[field.part][field.key] = _instead_of(getattr(has[name], "known", None), prior)
@@ -395,7 +408,7 @@ def _instead_of(known: bool | None, prior: object) -> object:
     if known is None:
         return content
     if isinstance(content, list | tuple):
-        return {"hazard_ratio": content, "known": known}
+        content = {"hazard_ratio": content}
     if isinstance(content, dict) and content.get("known") is None and "hazard_ratio" in content:
         return content | {"known": known}
     return content
@@ -434,9 +447,7 @@ def parse_model(content: dict[str, Any], *, source: str) -> ModelDefinition:
         definition = ModelDefinition.model_validate(content)
     except ValidationError as error:
         raise SpecError(explain(error, ModelDefinition, source=source)) from None
-    stated = definition.model_dump(by_alias=True)
-    settled = _settled(stated)
-    return definition if settled == stated else ModelDefinition.model_validate(settled)
+    return ModelDefinition.model_validate(_settled(definition.model_dump(by_alias=True)))
 
 
 def model_names() -> tuple[str, ...]:
@@ -480,6 +491,5 @@ def load_model(model: str | PathLike[str]) -> ModelDefinition:
         return parse_model(read_toml(path, what="model file"), source=path.name)
     if str(model) not in model_names():
         raise SpecError(f"No model '{model}'. {nearest(str(model), model_names())}")
-    path = Path(f"{model}.toml")
-    text = files("bayesblina.models").joinpath(path.name).read_text(encoding="utf-8")
-    return parse_model(tomllib.loads(text), source=path.name)
+    file = files("bayesblina.models") / f"{model}.toml"
+    return parse_model(tomllib.loads(file.read_text(encoding="utf-8")), source=file.name)

@@ -12,7 +12,7 @@ from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import SpecError
 from bayesblina.core.intervals import TIE_TOLERANCE
 from bayesblina.hazards.definition import ModelDefinition, require_roles
-from bayesblina.hazards.parts import Commensurate, PatientFrailty, PhasesSinceEntry, RobustMixture
+from bayesblina.hazards.parts import Differing, PatientFrailty, PhasesSinceEntry
 from bayesblina.person_time.cells import PersonTime
 
 # Of the events of one endpoint, in patients still followed for another, this share may be events of
@@ -95,9 +95,8 @@ class Design:
     @property
     def by_cell(self) -> Floats:
         """Effects and terms that act in each cell, shape (state x pattern, effect + term)."""
-        states, patterns = self.contrast.shape[0], self.terms.shape[0]
-        in_state = np.repeat(self.contrast, patterns, axis=0)
-        return np.concatenate([in_state, np.tile(self.terms, (states, 1))], axis=1)
+        in_state = np.repeat(self.contrast, self.terms.shape[0], axis=0)
+        return np.concatenate([in_state, np.tile(self.terms, (self.exposed.size, 1))], axis=1)
 
     @property
     def stratum_of(self) -> Ints:
@@ -130,42 +129,35 @@ def make_design(person_time: PersonTime, definition: ModelDefinition) -> Design:
     of levels are centred only, so that their coefficient stays that of the level. Covariates that
     make strata or groups have no term.
     """
-    roles = require_roles(
-        definition,
-        {
-            covariate.name: covariate.levels
-            for covariate in person_time.covariates
-            if covariate.kind == "categorical"
-        },
-    )
-    role = person_time.table["role"].values
-    treatment = np.asarray(person_time.table["treatment"].values).astype(str)
-    order = [*dict.fromkeys(treatment[role == "exposed"])]
-    order += dict.fromkeys(treatment[role == "other"])
-    contrast = (treatment[:, None] == np.array(order)[None, :]).astype(np.float64)
-    exposed = (role == "exposed").astype(np.float64)
-    pieces = np.zeros((treatment.size, 0))
-    if isinstance(definition.phases, PhasesSinceEntry):
-        pieces = np.eye(treatment.size)[:, role == "exposed"]
-    raw = person_time.table["design"].values
-    names = [str(name) for name in person_time.table["term"].values]
-    apart = [f"{roles[one]}[" for one in ("stratum", "group", "source") if one in roles]
+    table, raw = person_time.table, person_time.table["design"].values
+    levels = {
+        covariate.name: covariate.levels
+        for covariate in person_time.covariates
+        if covariate.kind == "categorical"
+    }
+    roles = require_roles(definition, levels)
+    role, treatment = table["role"].values, np.asarray(table["treatment"].values).astype(str)
+    exposed = role == "exposed"
+    effects = tuple(dict.fromkeys([*treatment[exposed], *treatment[role == "other"]]))
+    pieces = np.eye(treatment.size)[:, exposed]
+    if not isinstance(definition.phases, PhasesSinceEntry):
+        pieces = pieces[:, :0]
+    names = [str(name) for name in table["term"].values]
+    apart = tuple(f"{roles[own]}[" for own in ("stratum", "group", "source") if own in roles)
     columns = np.array(
-        [i for i, name in enumerate(names) if not name.startswith(tuple(apart))], dtype=np.int64
+        [i for i, name in enumerate(names) if not name.startswith(apart)], dtype=np.int64
     )
-    raw_kept = raw[:, columns]
-    patients = person_time.table["patients"].values
+    raw_kept, patients = raw[:, columns], table["patients"].values
     centre = np.average(raw_kept, axis=0, weights=patients)
     spread = np.sqrt(np.average((raw_kept - centre) ** 2, axis=0, weights=patients))
-    indicator = np.array([bool(((column == 0) | (column == 1)).all()) for column in raw_kept.T])
-    scale = np.where(indicator, 1.0, spread) if columns.size else spread
-    strata, stratum = levels_of(person_time, roles.get("stratum"), raw)
-    subgroups, subgroup = levels_of(person_time, roles.get("subgroup"), raw)
-    groups, group = levels_of(person_time, roles.get("group"), raw)
-    sources, source = levels_of(person_time, roles.get("source"), raw)
+    indicator = ((raw_kept == 0) | (raw_kept == 1)).all(axis=0)
+    scale = np.where(indicator, 1.0, spread)
+    (strata, stratum), (subgroups, subgroup), (groups, group), (sources, source) = (
+        levels_of(person_time, roles.get(own), raw)
+        for own in ("stratum", "subgroup", "group", "source")
+    )
     borrowing = definition.borrowing
-    differ = isinstance(borrowing, Commensurate | RobustMixture)
-    covers = borrowing.covers if isinstance(borrowing, Commensurate | RobustMixture) else ()
+    covers = borrowing.covers if isinstance(borrowing, Differing) else ()
     blocks = len(sources) if {"phases", "shape"} & set(covers) else 1
     if isinstance(definition.groups, PatientFrailty):
         if not person_time.by_patient:
@@ -174,12 +166,12 @@ def make_design(person_time: PersonTime, definition: ModelDefinition) -> Design:
                 "person-time with person_time(..., by_patient=True)."
             )
         _require_separate(person_time, definition)
-        groups = tuple(str(index) for index in range(raw.shape[0]))
         group = np.arange(raw.shape[0])
+        groups = tuple(map(str, group))
     return Design(
-        effects=tuple(order),
-        contrast=contrast,
-        exposed=exposed,
+        effects=effects,
+        contrast=(treatment[:, None] == np.array(effects)).astype(np.float64),
+        exposed=exposed.astype(np.float64),
         pieces=pieces,
         term_names=tuple(names[index] for index in columns),
         terms=(raw_kept - centre) / scale,
@@ -196,7 +188,7 @@ def make_design(person_time: PersonTime, definition: ModelDefinition) -> Design:
         ),
         groups=groups if definition.groups is not None else (),
         group_of=group,
-        sources=sources[1:] if differ else (),
+        sources=sources[1:] if covers else (),
         source_of=source,
     )
 
@@ -215,10 +207,15 @@ def levels_of(
     if covariate is None:
         return ("",), level
     categorical = next(known for known in person_time.covariates if known.name == covariate)
-    names = [str(name) for name in person_time.table["term"].values]
+    names = person_time.table["term"].values.tolist()
     for index, name in enumerate(categorical.levels[1:], start=1):
         level[raw[:, names.index(f"{covariate}[{name}]")] == 1.0] = index
     return categorical.levels, level
+
+
+def indicators(count: int, member_of: Ints) -> Floats:
+    """Say of groups 0 to `count` - 1 who is in which: 1 or 0, shape (group, member)."""
+    return np.asarray(np.arange(count)[:, None] == member_of, dtype=np.float64)
 
 
 def _require_separate(person_time: PersonTime, definition: ModelDefinition) -> None:

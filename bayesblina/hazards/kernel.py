@@ -169,12 +169,14 @@ def proportional_kernel(*, walk: bool, terms: bool) -> Kernel:
     place = {name: index for index, name in enumerate((*dims, *data_names))}
     # What is missing is nowhere read.
     at = _Places(**{name: place.get(name, 0) for name in (*_DIMS, *_DATA)})
-    kind = "random walk" if walk else "constant"
     return Kernel(
         function=_compiled(_log_density(at, walk=walk, terms=terms)),
         expand=_compiled(_expansion(at, walk=walk)),
         extra_names=("log_baseline",),
-        name=f"proportional, {kind}, {'terms' if terms else 'no terms'}",
+        name=(
+            f"proportional, {'random walk' if walk else 'constant'}, "
+            f"{'terms' if terms else 'no terms'}"
+        ),
         data_names=data_names,
         dims=dims,
     )

@@ -1,4 +1,9 @@
-"""Hazards and patient-level log-likelihoods from draws; sparse matrix products, no row by row."""
+"""Hazards, survival and patients' log-likelihoods from draws; no row by row.
+
+A patient who is cured never has the event: with a probability that depends on covariates, from
+coming under observation on; whoever is not has the model's hazard. Nobody's state is seen: a
+patient who is still event-free at the end of follow-up may be either.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
-from scipy.special import logsumexp
+from scipy import sparse
+from scipy.special import expit, logsumexp
 
 from bayesblina.core.arrays import Floats, Ints
+from bayesblina.core.intervals import split
 from bayesblina.hazards.effects import Design
-from bayesblina.hazards.survivors import Segments, log_survival
 from bayesblina.person_time.cells import PersonTime
 
 # Nodes of the quadrature over effects of new groups, and how far they reach, in sds.
@@ -60,9 +66,9 @@ def log_hazard(posterior: xr.Dataset, design: Design, *, endpoint: str) -> LogHa
         baseline = np.concatenate([baseline, baseline + differing], axis=1)
     ratio = phase_ratios(posterior, design, endpoint=endpoint, intervals=baseline.shape[3])
     shape = ratio.shape
-    apart = (shape[0], *design.class_shape, *shape[2:])
+    by_part = ratio.reshape(shape[0], *design.class_shape, *shape[2:])
     return LogHazard(
-        shared=(baseline[:, :, :, None, :, None] + ratio.reshape(apart)).reshape(shape),
+        shared=(baseline[:, :, :, None, :, None] + by_part).reshape(shape),
         ratio=ratio,
         pattern=relative_of(posterior, design, design.terms, endpoint=endpoint)
         + group_effects(posterior, design, endpoint=endpoint)
@@ -78,17 +84,12 @@ def phase_ratios(posterior: xr.Dataset, design: Design, *, endpoint: str, interv
     phase = flat_draws(own, "log_hazard_ratio", "effect") @ design.contrast.T
     # (draws, subgroup, interval, state)
     varying = phase[:, None, None, :]
-    # Of the exposed phase, where its effect varies.
-    exposed: Floats | None = None
-    if "log_hazard_ratio_by_interval" in own:
-        exposed = flat_draws(own, "log_hazard_ratio_by_interval", "interval")[:, None, :, None]
-    elif "log_hazard_ratio_by_subgroup" in own:
-        exposed = flat_draws(own, "log_hazard_ratio_by_subgroup", "subgroup")[:, :, None, None]
-    elif "log_hazard_ratio_by_piece" in own:
-        by_piece = flat_draws(own, "log_hazard_ratio_by_piece", "piece")
-        exposed = (by_piece @ design.pieces.T)[:, None, None, :]
-    if exposed is not None:
-        varying = np.where(design.exposed == 1.0, exposed, varying)
+    # Of the exposed phase, where its effect varies: by what, and along which axes it does not.
+    for dim, axes in (("interval", (1, 3)), ("subgroup", (2, 3)), ("piece", (1, 2))):
+        if f"log_hazard_ratio_by_{dim}" in own:
+            effect = flat_draws(own, f"log_hazard_ratio_by_{dim}", dim)
+            exposed = effect @ design.pieces.T if dim == "piece" else effect
+            varying = np.where(design.exposed == 1.0, np.expand_dims(exposed, axes), varying)
     # (draws, source, stratum, subgroup, interval, state)
     apart = varying[:, None, None]
     if "source_phase_effect" in own:
@@ -116,13 +117,6 @@ def cured_log_odds(
     return np.asarray(middle + flat_draws(own, "cured_coefficient", "term") @ terms.T)
 
 
-def hazard_of_segments(hazards: LogHazard, segments: Segments, pattern_of: Ints) -> Floats:
-    """Cumulative hazard within segments, (draws, segment), of patients who are not cured."""
-    pattern = pattern_of[segments.patient]
-    shared = hazards.shared[:, hazards.class_of[pattern], segments.interval, segments.state]
-    return np.asarray(np.exp(shared + hazards.pattern[:, pattern]) * segments.length)
-
-
 def relative_of(posterior: xr.Dataset, design: Design, terms: Floats, *, endpoint: str) -> Floats:
     """Log hazard ratios of covariates against their means, (draws, pattern)."""
     if not design.term_names:
@@ -136,11 +130,12 @@ def group_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Fl
     Over (draws, pattern), or (draws, 1) where there are no groups.
     """
     if "patient_effect" in posterior:
-        return np.asarray(flat_draws(posterior, "patient_effect", "pattern")[:, design.group_of])
-    if "group_effect" in posterior:
+        effect = flat_draws(posterior, "patient_effect", "pattern")
+    elif "group_effect" in posterior:
         effect = flat_draws(posterior.sel(endpoint=endpoint), "group_effect", "group")
-        return np.asarray(effect[:, design.group_of])
-    return np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], 1))
+    else:
+        return np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], 1))
+    return np.asarray(effect[:, design.group_of])
 
 
 def source_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> Floats:
@@ -151,10 +146,9 @@ def source_effects(posterior: xr.Dataset, design: Design, *, endpoint: str) -> F
     """
     own = posterior.sel(endpoint=endpoint)
     total = np.zeros((posterior.sizes["chain"] * posterior.sizes["draw"], 1))
-    external = np.maximum(design.source_of - 1, 0)
     if "source_effect" in own:
-        effect = flat_draws(own, "source_effect", "source")[:, external]
-        total = total + effect * ~design.is_current
+        effect = flat_draws(own, "source_effect", "source")
+        total = total + effect[:, np.maximum(design.source_of - 1, 0)] * ~design.is_current
     if "source_coefficient" in own:
         slopes = flat_draws(own, "source_coefficient", "source", "term")
         for source in range(slopes.shape[1]):
@@ -183,12 +177,6 @@ def new_group_nodes() -> tuple[Floats, Floats]:
     nodes = np.linspace(-REACH, REACH, NODES)
     weights = np.exp(-(nodes**2) / 2.0)
     return nodes, weights / weights.sum()
-
-
-def normal_nodes(count: int) -> tuple[Floats, Floats]:
-    """Nodes of Gauss-Hermite quadrature over a standard normal, and weights that sum to 1."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(count)
-    return np.asarray(nodes), np.asarray(weights / weights.sum())
 
 
 def hazards_of_patients(
@@ -292,10 +280,8 @@ def patient_log_likelihood(
     ]
     total, expected = (sum(values[1:], values[0]) for values in zip(*parts, strict=True))
     if integrated:
-        people = chosen.sel(endpoint=list(names))
-        events = people["event"].values.sum(axis=0).astype(np.float64)
-        sd = flat_draws(posterior, "patient_sd", "shape")[:, 0]
-        total += _integrated(events, expected, sd)
+        events = chosen["event"].sel(endpoint=list(names)).values.sum(axis=0).astype(np.float64)
+        total += _integrated(events, expected, flat_draws(posterior, "patient_sd", "shape")[:, 0])
     total *= chosen["weight"].values[:, None]
     sizes = posterior.sizes
     return xr.DataArray(
@@ -333,34 +319,31 @@ def _of_endpoint(
     # Draws run along rows, so that picking cells and patients picks whole rows.
     draws = relative.shape[0]
     by_pattern = np.ascontiguousarray(np.broadcast_to(relative, (draws, hazards.class_of.size)).T)
-    cells = person_time.patient_cells(endpoint)[rows]
+    ratio = np.exp(by_pattern)
     event_patient, event_cell = person_time.event_cells(endpoint)
     row_of = np.full(person_time.patients().people.sizes["patient"], -1, dtype=np.int64)
     row_of[rows] = np.arange(rows.size)
     chosen = row_of[event_patient] >= 0
     event_patient, event_cell = row_of[event_patient[chosen]], event_cell[chosen]
+    # Cumulative hazards are taken off the log hazards of events, unless they are wanted apart.
+    cells = (1.0 if apart else -1.0) * person_time.patient_cells(endpoint)[rows]
     values = np.zeros((who.size, draws))
-    events = np.zeros((who.size, draws)) if apart else np.zeros((1, 1))
+    events = np.zeros_like(values) if apart else values
     for class_ in range(design.classes):
         log_cells = np.ascontiguousarray(hazards.shared[:, class_].reshape(draws, -1).T)
         inside = hazards.class_of[who] == class_
-        expected = (cells[inside] @ np.exp(log_cells)) * np.exp(by_pattern)[who[inside]]
-        values[inside] += expected
+        values[inside] = (cells[inside] @ np.exp(log_cells)) * ratio[who[inside]]
         here = inside[event_patient]
-        patient, cell = event_patient[here], event_cell[here]
-        target = events if apart else values
-        if not apart:
-            values[inside] *= -1.0
-        target[patient] += log_cells[cell] + by_pattern[who[patient]]
+        patient = event_patient[here]
+        events[patient] += log_cells[event_cell[here]] + by_pattern[who[patient]]
     if hazards.cured is not None:
         log_odds = np.ascontiguousarray(hazards.cured.T)[who]
         died = np.zeros(who.size, dtype=bool)
         died[event_patient] = True
         # Not cured, or the mixture instead of the survival of those who are not.
         values[died] -= np.logaddexp(0.0, log_odds[died])
-        passed = -values[~died]
-        values[~died] = log_survival(log_odds[~died], passed)
-    return (events, values) if apart else (values, np.zeros((1, 1)))
+        values[~died] = log_survival(log_odds[~died], -values[~died])
+    return events, values if apart else np.zeros((1, 1))
 
 
 def _integrated(events: Floats, expected: Floats, sd: Floats) -> Floats:
@@ -369,10 +352,9 @@ def _integrated(events: Floats, expected: Floats, sd: Floats) -> Floats:
     Gauss-Hermite quadrature about each integrand's mode, scaled by its curvature there.
     Shapes are (patient,), (patient, draws) and (draws,).
     """
-    nodes, weights = normal_nodes(PATIENT_NODES)
-    mode = np.zeros(expected.shape)
-    count = events[:, None]
-    variance = sd**2
+    nodes, weights = np.polynomial.hermite_e.hermegauss(PATIENT_NODES)
+    weights = weights / weights.sum()
+    mode, count, variance = np.zeros(expected.shape), events[:, None], sd**2
     for _ in range(30):
         rate = expected * np.exp(mode)
         step = (count - rate - mode / variance) / (rate + 1.0 / variance)
@@ -390,3 +372,123 @@ def _integrated(events: Floats, expected: Floats, sd: Floats) -> Floats:
             - effect**2 / (2.0 * variance)
         )
     return np.asarray(logsumexp(np.stack(terms), axis=0) + np.log(width / sd))
+
+
+def log_survival(log_odds: Floats, cumulative: Floats) -> Floats:
+    """Logarithm of the survival of patients of whom some are cured.
+
+    >>> float(np.exp(log_survival(np.array(0.0), np.array(np.inf))))
+    0.5
+    """
+    return np.asarray(np.logaddexp(log_odds, -cumulative) - np.logaddexp(0.0, log_odds))
+
+
+def cured_given_survival(log_odds: Floats, cumulative: Floats | float = 0.0) -> Floats:
+    """Probability that patients who are still event-free are cured: at entry, or later on.
+
+    `log_odds`: log odds of being cured at entry.
+    `cumulative`: cumulative hazard since, of those who are not cured.
+
+    >>> float(cured_given_survival(np.array(0.0), np.array(0.0)))
+    0.5
+    """
+    return np.asarray(expit(log_odds + cumulative))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Segments:
+    """One endpoint's follow-up in parts within which no hazard changes, in the order of time.
+
+    `patient`, `state`, `piece`, shape (segment,): whose it is, the state, and the piece between the
+    points at which it was cut.
+    `interval`, shape (segment,): the model's interval.
+    `length`, shape (segment,): its length, greater than 0.
+    """
+
+    patient: Ints
+    state: Ints
+    piece: Ints
+    interval: Ints
+    length: Floats
+
+
+def segments_of(
+    person_time: PersonTime,
+    endpoint: str,
+    *,
+    points: Floats | None = None,
+    until: float = np.inf,
+) -> Segments:
+    """Cut the follow-up of one endpoint.
+
+    `points`, shape (n_pieces - 1,): where to cut, the model's cut points among them; by default
+    only those.
+    """
+    cuts, episodes = person_time.cuts, person_time.episodes
+    rows = episodes["endpoint"].values == person_time.endpoints.index(endpoint)
+    rows &= episodes["start"].values < until
+    patient, state, start, stop = (
+        episodes[name].values[rows] for name in ("patient", "phase", "start", "stop")
+    )
+    inner = cuts if points is None else points
+    episode, piece, length = split(start, np.minimum(stop, until), inner)
+    opens = np.concatenate([[0.0], inner])[piece]
+    return Segments(
+        patient=patient[episode],
+        state=state[episode],
+        piece=piece,
+        interval=np.searchsorted(cuts, opens, side="right"),
+        length=length,
+    )
+
+
+def hazard_of_segments(hazards: LogHazard, segments: Segments, pattern_of: Ints) -> Floats:
+    """Cumulative hazard within segments, (draws, segment), of patients who are not cured."""
+    pattern = pattern_of[segments.patient]
+    shared = hazards.shared[:, hazards.class_of[pattern], segments.interval, segments.state]
+    return np.asarray(np.exp(shared + hazards.pattern[:, pattern]) * segments.length)
+
+
+def passed_before(hazard: Floats, patient: Ints) -> Floats:
+    """Cumulative hazard of each segment's patient from entry to the segment's beginning.
+
+    `hazard`, shape (segment, draws): hazard of each segment times its length.
+    `patient`, shape (segment,): whose it is; a patient's segments follow each other.
+
+    >>> passed_before(np.array([[1.0], [2.0], [4.0]]), np.array([0, 0, 1]))[:, 0]
+    array([0., 1., 0.])
+    """
+    if not patient.size:
+        return np.zeros(hazard.shape)
+    opens = np.concatenate([[True], np.diff(patient) != 0])
+    before = np.cumsum(hazard, axis=0) - hazard
+    entry = before[opens][np.cumsum(opens) - 1]
+    # Differences of sums leave rounding; a patient's first segment has nothing before it.
+    return np.where(opens[:, None], 0.0, np.maximum(before - entry, 0.0))
+
+
+def expected_events(hazard: Floats, patient: Ints, log_odds: Floats | None) -> Floats:
+    """Events expected in each segment given survival to its beginning.
+
+    `hazard`, shape (segment, draws): hazard of each segment, of those who are not cured, times its
+    length.
+    `patient`, shape (segment,): whose it is; a patient's segments follow each other.
+    `log_odds`, shape (segment, draws): log odds of being cured at entry; None where nobody is.
+    Result, shape (segment, draws): what the event process's intensity adds up to: minus the
+    logarithm of survival through the segment given survival to its beginning.
+    """
+    if log_odds is None:
+        return hazard
+    before = passed_before(hazard, patient)
+    later = np.logaddexp(log_odds, -(before + hazard))
+    return np.asarray(np.maximum(np.logaddexp(log_odds, -before) - later, 0.0))
+
+
+def sums(values: Floats, place: Ints, size: int) -> Floats:
+    """Add rows up by place.
+
+    >>> sums(np.array([[1.0], [2.0], [4.0]]), np.array([1, 0, 1]), 2)[:, 0]
+    array([2., 5.])
+    """
+    entries = (np.ones(place.size), (place, np.arange(place.size)))
+    return np.asarray(sparse.csr_array(entries, shape=(size, place.size)) @ values)

@@ -8,6 +8,7 @@ from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.parts import (
     Commensurate,
     Correlated,
+    Differing,
     Free,
     GaussianProcess,
     IllnessDeath,
@@ -20,6 +21,7 @@ from bayesblina.hazards.parts import (
     RandomWalk,
     RobustMixture,
     SiteFrailty,
+    SmoothWalk,
     Weibull,
 )
 from bayesblina.hazards.priors import HazardRatioPrior, NormalPrior, SpreadPrior
@@ -33,13 +35,22 @@ SHARED: dict[Part, str] = {
     "phases": "hazard ratios of phases",
     "covariates": "hazard ratios of covariates",
 }
-# Of each part in which external patients may differ: the term, the ratio, its words, the index.
-DIFFERENCES: dict[Part, tuple[str, str, str, str]] = {
-    "baseline": ("d[e, source]", "exp(d)", "hazard", ""),
-    "shape": ("v[e, source](t)", "", "", ""),
-    "phases": ("q[e, source, k]", "exp(q)", "hazard ratios of phases", ""),
-    "covariates": ("x[i]'g[e, source]", "exp(g)", "hazard ratios of covariates", ""),
+# Of each part in which external patients may differ: the term, the ratio, its words.
+DIFFERENCES: dict[Part, tuple[str, str, str]] = {
+    "baseline": ("d[e, source]", "exp(d)", "hazard"),
+    "shape": ("v[e, source](t)", "", ""),
+    "phases": ("q[e, source, k]", "exp(q)", "hazard ratios of phases"),
+    "covariates": ("x[i]'g[e, source]", "exp(g)", "hazard ratios of covariates"),
 }
+# What phases and groups add to the log hazard, by their kind.
+RATIOS = {
+    "proportional": "r[e, k]",
+    "over_time": "r[e, k](t)",
+    "since_entry": "r[e, k](t - entry)",
+    "by_subgroup": "r[e, k, g]",
+}
+GROUPS = {"levels": "u[e, g]", "patient": "u[i]"}
+UNNAMED = "a covariate to be named"
 
 
 def mathematics(definition: ModelDefinition) -> str:
@@ -49,26 +60,30 @@ def mathematics(definition: ModelDefinition) -> str:
     >>> print(mathematics(load_model("free")).splitlines()[0])
     log h[e, i](t) = b[e](t) + r[e, k] + x[i]'c[e]
     """
-    hazard = "log h[e, i](t) = " + " + ".join(
-        part
-        for part in (
-            f"b[e{', s' if _stratified(definition) else ''}](t)",
-            RATIOS[definition.phases.kind],
-            "x[i]'c[e]",
-            GROUPS[definition.groups.kind] if definition.groups else "",
-            *(DIFFERENCES[part][0] for part in _covered(definition)),
-        )
-        if part
+    groups, borrowing, stratified = (
+        definition.groups,
+        definition.borrowing,
+        "stratum" in definition.roles,
     )
-    what = [
-        "endpoint e, patient i, phase k at time t",
-        "hazards that jump at event times"
+    terms = (
+        f"b[e{', s' if stratified else ''}](t)",
+        RATIOS[definition.phases.kind],
+        "x[i]'c[e]",
+        GROUPS[groups.kind] if groups else "",
+        *(
+            DIFFERENCES[p][0]
+            for p in (borrowing.covers if isinstance(borrowing, Differing) else ())
+        ),
+    )
+    lines = [
+        f"log h[e, i](t) = {' + '.join(filter(None, terms))}",
+        "  endpoint e, patient i, phase k at time t",
+        "  hazards that jump at event times"
         if isinstance(definition.baseline, Free)
-        else "hazards constant within intervals j between cut points",
+        else "  hazards constant within intervals j between cut points",
+        *(["  stratum s"] if stratified else []),
+        "",
     ]
-    if _stratified(definition):
-        what.append("stratum s")
-    lines = [hazard, *(f"  {one}" for one in what), ""]
     for title, text in (
         ("Likelihood", _likelihood(definition)),
         ("Baseline", _baseline(definition)),
@@ -85,20 +100,6 @@ def mathematics(definition: ModelDefinition) -> str:
                 *textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  "),
             ]
     return "\n".join([*lines, ""])
-
-
-def _stratified(definition: ModelDefinition) -> bool:
-    return isinstance(definition.baseline, RandomWalk) and definition.baseline.stratified
-
-
-# What phases and groups add to the log hazard, by their kind.
-RATIOS = {
-    "proportional": "r[e, k]",
-    "over_time": "r[e, k](t)",
-    "since_entry": "r[e, k](t - entry)",
-    "by_subgroup": "r[e, k, g]",
-}
-GROUPS = {"levels": "u[e, g]", "patient": "u[i]"}
 
 
 def _likelihood(definition: ModelDefinition) -> str:
@@ -128,15 +129,16 @@ def _interval(prior: NormalPrior | SpreadPrior) -> str:
     return f"{prior.mass:.0%} in {lower:g} to {upper:g}"
 
 
+def _normal(prior: NormalPrior) -> str:
+    return f"Normal({prior.mean:.3g}, {prior.sd:.3g})"
+
+
 def _level(prior: HazardRatioPrior) -> str:
+    plus = "" if abs(prior.mean) < 1e-12 else f" + {prior.mean:.3g}"
     return (
-        f"exp(a[e]) / crude rate: {_interval(prior)}, that is a[e] ~ Normal(log crude rate"
-        f"{_plus(prior.mean)}, {prior.sd:.3g})"
+        f"exp(a[e]) / crude rate: {_interval(prior)}, that is a[e] ~ Normal(log crude rate{plus}, "
+        f"{prior.sd:.3g})"
     )
-
-
-def _plus(mean: float) -> str:
-    return "" if abs(mean) < 1e-12 else f" + {mean:.3g}"
 
 
 def _spread(prior: SpreadPrior, name: str) -> str:
@@ -146,74 +148,75 @@ def _spread(prior: SpreadPrior, name: str) -> str:
 
 
 def _baseline(definition: ModelDefinition) -> str:
-    kind = definition.baseline
-    if isinstance(kind, Free):
-        return (
-            "Without a prior. Given r and c, the hazard jumps at each event time t of endpoint e "
-            "by Gamma(events at t, rate = sum over those at risk at t of exp(r + x'c)), and is 0 "
-            "between event times (Kalbfleisch 1978, doi:10.1111/j.2517-6161.1978.tb01666.x)."
-        )
-    if isinstance(kind, Weibull):
-        return (
-            "b[e, j] = a[e] + slope[e] x log t[j] (centred at events) + w[e, j]; "
-            f"{_level(kind.level)}; hazard at twice the time: {_interval(kind.doubling)}; w a "
-            "random walk of departures on a clock half time, half events, over the whole of "
-            f"follow-up: {_spread(kind.change, 'walk_sd')}."
-        )
-    if isinstance(kind, GaussianProcess):
-        low, high = kind.length_scale
-        return (
-            "b[e, j] = a[e] + f[e](log t[j]), event-weighted mean of f zero; "
-            f"{_level(kind.level)}; f a Gaussian process with Matern 5/2 covariance by "
-            f"{kind.functions} functions in a Hilbert space; one time against the mean: "
-            f"{_spread(kind.change, 'process_sd')}; "
-            f"length scale log-normal, 95% in {low:g} to {high:g} halves of the range of log time."
-        )
-    text = f"b[e, j] = a[e] + w[e, j], event-weighted mean of w zero; {_level(kind.level)}"
-    if isinstance(kind, RandomWalk):
-        whose = "one w for all endpoints" if kind.shared else "a w for each"
-        curve = " and stratum" if kind.stratified else ""
-        return text + (
-            f"{curve}; w a random walk ({whose}) whose steps from one interval to the next are "
-            f"independent: {_interval(kind.step)}, that is Normal(0, {kind.step.sd:.3g}), known."
-        )
-    if kind.order == 1:
-        return text + (
-            "; w a random walk (a w for each) whose steps have variance walk_sd^2 x distance on a "
-            "clock half time, half events; end of follow-up against its beginning: "
-            f"{_spread(kind.change, 'walk_sd')}."
-        )
-    assert kind.slope is not None
-    return text + (
-        "; w a walk of order 2 (a w for each): a straight line on a clock half time, half events, "
-        f"whose end against its beginning has {_interval(kind.slope)}, and independent bends; "
-        f"departure from the line at the end: {_spread(kind.change, 'walk_sd')}."
-    )
+    walk = "b[e, j] = a[e] + w[e, j], event-weighted mean of w zero"
+    match definition.baseline:
+        case Free():
+            return (
+                "Without a prior. Given r and c, the hazard jumps at each event time t of endpoint "
+                "e by Gamma(events at t, rate = sum over those at risk at t of exp(r + x'c)), and "
+                "is 0 between event times (Kalbfleisch 1978, "
+                "doi:10.1111/j.2517-6161.1978.tb01666.x)."
+            )
+        case Weibull() as kind:
+            return (
+                "b[e, j] = a[e] + slope[e] x log t[j] (centred at events) + w[e, j]; "
+                f"{_level(kind.level)}; hazard at twice the time: {_interval(kind.doubling)}; w a "
+                "random walk of departures on a clock half time, half events, over the whole of "
+                f"follow-up: {_spread(kind.change, 'walk_sd')}."
+            )
+        case GaussianProcess(length_scale=(low, high)) as kind:
+            return (
+                "b[e, j] = a[e] + f[e](log t[j]), event-weighted mean of f zero; "
+                f"{_level(kind.level)}; f a Gaussian process with Matern 5/2 covariance by "
+                f"{kind.functions} functions in a Hilbert space; one time against the mean: "
+                f"{_spread(kind.change, 'process_sd')}; length scale log-normal, 95% in {low:g} to "
+                f"{high:g} halves of the range of log time."
+            )
+        case RandomWalk() as kind:
+            whose = "one w for all endpoints" if kind.shared else "a w for each"
+            curve = " and stratum" if kind.stratified else ""
+            return (
+                f"{walk}; {_level(kind.level)}{curve}; w a random walk ({whose}) whose steps from "
+                f"one interval to the next are independent: {_interval(kind.step)}, that is "
+                f"Normal(0, {kind.step.sd:.3g}), known."
+            )
+        case SmoothWalk(slope=None) as kind:
+            return (
+                f"{walk}; {_level(kind.level)}; w a random walk (a w for each) whose steps have "
+                "variance walk_sd^2 x distance on a clock half time, half events; end of follow-up "
+                f"against its beginning: {_spread(kind.change, 'walk_sd')}."
+            )
+        case SmoothWalk(slope=HazardRatioPrior() as slope) as kind:
+            return (
+                f"{walk}; {_level(kind.level)}; w a walk of order 2 (a w for each): a straight "
+                "line on a clock half time, half events, whose end against its beginning has "
+                f"{_interval(slope)}, and independent bends; departure from the line at the end: "
+                f"{_spread(kind.change, 'walk_sd')}."
+            )
 
 
 def _phases(definition: ModelDefinition) -> str:
     phases = definition.phases
-    sd = phases.prior.sd
-    prior = f"exp(r): {_interval(phases.prior)}, that is Normal({phases.prior.mean:.3g}, {sd:.3g})"
-    if isinstance(phases, PhasesOverTime):
-        return (
-            f"{prior}, for the event-weighted average; the exposed phase's departs from it by a "
-            "random walk over follow-up, end against beginning: "
-            f"{_spread(phases.change, 'phase_walk_sd')}."
-        )
-    if isinstance(phases, PhasesSinceEntry):
-        return (
-            f"{prior}, for the event-weighted average; the exposed phase's departs from it by a "
-            "random walk over the time since entering the phase, long after against just after: "
-            f"{_spread(phases.change, 'phase_walk_sd')}."
-        )
-    if isinstance(phases, PhasesBySubgroup):
-        name = phases.subgroup or "a covariate to be named"
-        return (
-            f"{prior}, for the average; the exposed phase's in level g of {name} is "
-            f"Normal(average, subgroup_sd), one level against the average: "
-            f"{_spread(phases.change, 'subgroup_sd')}."
-        )
+    prior = f"exp(r): {_interval(phases.prior)}, that is {_normal(phases.prior)}"
+    match phases:
+        case PhasesOverTime(change=change):
+            return (
+                f"{prior}, for the event-weighted average; the exposed phase's departs from it by "
+                "a random walk over follow-up, end against beginning: "
+                f"{_spread(change, 'phase_walk_sd')}."
+            )
+        case PhasesSinceEntry(change=change):
+            return (
+                f"{prior}, for the event-weighted average; the exposed phase's departs from it by "
+                "a random walk over the time since entering the phase, long after against just "
+                f"after: {_spread(change, 'phase_walk_sd')}."
+            )
+        case PhasesBySubgroup(change=change, subgroup=name):
+            return (
+                f"{prior}, for the average; the exposed phase's in level g of {name or UNNAMED} is "
+                "Normal(average, subgroup_sd), one level against the average: "
+                f"{_spread(change, 'subgroup_sd')}."
+            )
     return f"{prior}; 0 in the reference."
 
 
@@ -221,92 +224,87 @@ def _covariates(definition: ModelDefinition) -> str:
     prior = definition.covariates.prior
     return (
         f"exp(c), per sd of a continuous covariate or per level: {_interval(prior)}, that is "
-        f"Normal({prior.mean:.3g}, {prior.sd:.3g})."
+        f"{_normal(prior)}."
     )
 
 
 def _endpoints(definition: ModelDefinition) -> str:
-    kind = definition.endpoints
-    if isinstance(kind, Correlated):
-        return (
-            "r of the endpoints are jointly normal, with an LKJ prior of concentration "
-            f"{kind.concentration:g} on their correlation."
-        )
-    if isinstance(kind, IllnessDeath):
-        return (
-            "The transitions remission to relapse, remission to death and relapse to death, each "
-            f"with hazards of its own, from '{kind.relapse_free}' and '{kind.death}'. With P0 the "
-            "probability of remission and P1 that of being alive after relapse: "
-            "P0' = -(h_relapse + h_death in remission) P0, "
-            "P1' = h_relapse P0 - h_death after relapse P1; "
-            f"{kind.relapse_free} is P0, {kind.death} is P0 + P1."
-        )
+    match definition.endpoints:
+        case Correlated(concentration=concentration):
+            return (
+                "r of the endpoints are jointly normal, with an LKJ prior of concentration "
+                f"{concentration:g} on their correlation."
+            )
+        case IllnessDeath(death=death, relapse_free=relapse_free):
+            return (
+                "The transitions remission to relapse, remission to death and relapse to death, "
+                f"each with hazards of its own, from '{relapse_free}' and '{death}'. With P0 the "
+                "probability of remission and P1 that of being alive after relapse: "
+                "P0' = -(h_relapse + h_death in remission) P0, "
+                "P1' = h_relapse P0 - h_death after relapse P1; "
+                f"{relapse_free} is P0, {death} is P0 + P1."
+            )
     return "Independent given the parameters; fitted together."
 
 
 def _groups(definition: ModelDefinition) -> str:
-    groups = definition.groups
-    if isinstance(groups, SiteFrailty):
-        name = groups.group or "a covariate to be named"
-        return (
-            f"u[e, g] ~ Normal(0, group_sd[e]) for the levels g of {name}; one level against the "
-            f"average: {_spread(groups.spread, 'group_sd')}."
-        )
-    if isinstance(groups, PatientFrailty):
-        return (
-            "u[i] ~ Normal(0, patient_sd), of all endpoints alike; one patient against the "
-            f"average: {_spread(groups.spread, 'patient_sd')}."
-        )
+    match definition.groups:
+        case SiteFrailty(spread=spread, group=name):
+            return (
+                f"u[e, g] ~ Normal(0, group_sd[e]) for the levels g of {name or UNNAMED}; one "
+                f"level against the average: {_spread(spread, 'group_sd')}."
+            )
+        case PatientFrailty(spread=spread):
+            return (
+                "u[i] ~ Normal(0, patient_sd), of all endpoints alike; one patient against the "
+                f"average: {_spread(spread, 'patient_sd')}."
+            )
     return ""
-
-
-def _covered(definition: ModelDefinition) -> tuple[Part, ...]:
-    kind = definition.borrowing
-    return kind.covers if isinstance(kind, Commensurate | RobustMixture) else ()
 
 
 def _borrowing(definition: ModelDefinition) -> str:
     kind = definition.borrowing
-    name = (kind and kind.source) or "a covariate to be named"
-    whose = f"external patients (levels of {name} other than its reference)"
+    if kind is None:
+        return ""
+    whose = f"external patients (levels of {kind.source or UNNAMED} other than its reference)"
     if isinstance(kind, PowerPrior):
         return f"Events and person-time of {whose} count {kind.weight:g} times."
-    if not isinstance(kind, Commensurate | RobustMixture):
-        return ""
-    texts = []
-    for part in kind.covers:
-        if part == "shape":
-            texts.append(
-                "v: b + v is a walk of each source's own, of the same prior as the current "
-                "patients'; the mean of v over their events is zero"
-            )
-            continue
-        symbol, ratio, what, index = DIFFERENCES[part]
-        if isinstance(kind, Commensurate):
-            sd = f"{symbol[0]}_sd"
-            prior = f"Normal(0, {sd}[e]), {_spread(kind.prior_of(part), sd)}"
-        else:
-            one = kind.prior_of(part)
-            prior = (
-                f"with probability {one.probability:g} {ratio} has {_interval(one.close)}, "
-                f"Normal({one.close.mean:.3g}, {one.close.sd:.3g}); else {_interval(one.apart)}, "
-                f"Normal({one.apart.mean:.3g}, {one.apart.sd:.3g}), each apart from the others"
-            )
-        texts.append(f"{symbol.removeprefix("x[i]'")}{index}: {what} against current ones: {prior}")
-    missing = [words for part, words in SHARED.items() if part not in kind.covers]
-    shared = f" Shared in full: {', '.join(missing)}." if missing else ""
-    return f"Of {whose}; 0 for current ones. {'; '.join(texts)}.{shared}"
+    differences = "; ".join(_difference(kind, part) for part in kind.covers)
+    missing = ", ".join(words for part, words in SHARED.items() if part not in kind.covers)
+    shared = f" Shared in full: {missing}." if missing else ""
+    return f"Of {whose}; 0 for current ones. {differences}.{shared}"
+
+
+def _difference(kind: Commensurate | RobustMixture, part: Part) -> str:
+    """Say by what external patients differ in a part."""
+    if part == "shape":
+        return (
+            "v: b + v is a walk of each source's own, of the same prior as the current patients'; "
+            "the mean of v over their events is zero"
+        )
+    term, ratio, what = DIFFERENCES[part]
+    symbol = term.removeprefix("x[i]'")
+    if isinstance(kind, Commensurate):
+        sd = f"{term[0]}_sd"
+        prior = f"Normal(0, {sd}[e]), {_spread(kind.prior_of(part), sd)}"
+    else:
+        mixture = kind.prior_of(part)
+        prior = (
+            f"with probability {mixture.probability:g} {ratio} has {_interval(mixture.close)}, "
+            f"{_normal(mixture.close)}; else {_interval(mixture.apart)}, "
+            f"{_normal(mixture.apart)}, each apart from the others"
+        )
+    return f"{symbol}: {what} against current ones: {prior}"
 
 
 def _cure(definition: ModelDefinition) -> str:
-    kind = definition.cure
-    if kind is None:
+    if definition.cure is None:
         return ""
-    fraction, ratio = kind.fraction, kind.covariates
+    fraction, ratio = definition.cure.fraction, definition.cure.covariates
     return (
         "With probability p[e, i] the patient never has the event, from coming under observation "
         "on: logit p[e, i] = m[e] + x[i]'q[e]; h is the hazard of the others. At mean covariates "
-        f"p: {_interval(fraction)}, that is m ~ Normal({fraction.mean:.3g}, {fraction.sd:.3g}); "
+        f"p: {_interval(fraction)}, that is m ~ {_normal(fraction)}; "
         f"exp(q), per sd of a continuous covariate or per level: {_interval(ratio)}, that is "
-        f"Normal({ratio.mean:.3g}, {ratio.sd:.3g})."
+        f"{_normal(ratio)}."
     )

@@ -194,6 +194,12 @@ class IllnessDeath(ModelTable):
 Endpoints = Annotated[Independent | Correlated | IllnessDeath, Field(discriminator="kind")]
 
 
+def _require_estimated[T: (SiteFrailty, PatientFrailty)](groups: T) -> T:
+    if groups.spread.known:
+        raise ValueError("the spread of groups is estimated: known is not for it")
+    return groups
+
+
 class SiteFrailty(ModelTable):
     """Levels of a covariate (sites, regions) whose hazards differ at random."""
 
@@ -203,9 +209,7 @@ class SiteFrailty(ModelTable):
     # The covariate.
     group: str | None = None
 
-    @model_validator(mode="after")
-    def _estimated(self) -> SiteFrailty:
-        return _require_estimated(self)
+    _estimated = model_validator(mode="after")(_require_estimated)
 
 
 class PatientFrailty(ModelTable):
@@ -215,15 +219,7 @@ class PatientFrailty(ModelTable):
     # Hazard of one patient against the average.
     spread: SpreadPrior
 
-    @model_validator(mode="after")
-    def _estimated(self) -> PatientFrailty:
-        return _require_estimated(self)
-
-
-def _require_estimated[T: (SiteFrailty, PatientFrailty)](groups: T) -> T:
-    if groups.spread.known:
-        raise ValueError("the spread of groups is estimated: known is not for it")
-    return groups
+    _estimated = model_validator(mode="after")(_require_estimated)
 
 
 Groups = Annotated[SiteFrailty | PatientFrailty, Field(discriminator="kind")]
@@ -243,7 +239,7 @@ class PowerPrior(ModelTable):
 Part = Literal["baseline", "shape", "phases", "covariates"]
 
 
-class _Differing(ModelTable):
+class Differing(ModelTable):
     """External patients' hazards may differ from the current ones in the parts that it covers."""
 
     # Parts in which external patients may differ; the others are shared in full. Of the shape, the
@@ -262,7 +258,7 @@ class _Differing(ModelTable):
         return self
 
 
-class Commensurate(_Differing):
+class Commensurate(Differing):
     """External patients' hazards differ from the current ones by an amount that is estimated."""
 
     kind: Literal["commensurate"] = "commensurate"
@@ -275,16 +271,14 @@ class Commensurate(_Differing):
 
     @model_validator(mode="after")
     def _estimated(self) -> Commensurate:
-        if any(
-            one is not None and one.known for one in (self.spread, self.phases, self.covariates)
-        ):
+        priors = (self.spread, self.phases, self.covariates)
+        if any(prior is not None and prior.known for prior in priors):
             raise ValueError("the spread of sources is estimated: known is not for it")
         return self
 
     def prior_of(self, part: Part) -> SpreadPrior:
         """Prior of how far sources lie apart in a part."""
-        own = {"phases": self.phases, "covariates": self.covariates}.get(part)
-        return self.spread if own is None else own
+        return {"phases": self.phases, "covariates": self.covariates}.get(part) or self.spread
 
 
 class Mixture(ModelTable):
@@ -304,7 +298,7 @@ class Mixture(ModelTable):
         return self
 
 
-class RobustMixture(_Differing, Mixture):
+class RobustMixture(Differing, Mixture):
     """External patients' hazards are close to the current ones, or else may lie far from them."""
 
     kind: Literal["robust"] = "robust"
@@ -316,8 +310,7 @@ class RobustMixture(_Differing, Mixture):
 
     def prior_of(self, part: Part) -> Mixture:
         """Prior of how far sources lie apart in a part."""
-        own = {"phases": self.phases, "covariates": self.covariates}.get(part)
-        return self if own is None else own
+        return {"phases": self.phases, "covariates": self.covariates}.get(part) or self
 
 
 class Cure(ModelTable):

@@ -6,7 +6,7 @@ Each function adds its free variables to the model that is open.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,24 @@ import pytensor.tensor as pt
 from bayesblina.core.arrays import Floats
 from bayesblina.hazards.baseline import (
     PSEUDO_EVENTS,
+    FittedCurves,
+    Steps,
     baseline_curves,
     prior_sds,
     profiled,
     steps,
 )
+from bayesblina.hazards.components import Workbench, adapted, walk_of_known_sd
 from bayesblina.hazards.definition import ModelDefinition
-from bayesblina.hazards.effects import Design
-from bayesblina.hazards.ops import BatchedMatrixVector
-from bayesblina.hazards.parts import Commensurate, Mixture, Part, RandomWalk, RobustMixture
-from bayesblina.hazards.workbench import Workbench, adapted
+from bayesblina.hazards.effects import Design, indicators
+from bayesblina.hazards.parts import (
+    Commensurate,
+    Differing,
+    Mixture,
+    Part,
+    RandomWalk,
+    RobustMixture,
+)
 from bayesblina.person_time.cells import PersonTime
 
 # Ridge of differences where coordinates are sought.
@@ -47,15 +55,15 @@ def source_parts(
     The parts, in the order of `DIFFERENCES`; those of which the data have nothing are left out.
     """
     kind = definition.borrowing
-    if not design.sources or not isinstance(kind, Commensurate | RobustMixture):
+    if not design.sources or not isinstance(kind, Differing):
         return ()
-    there = {
+    present = {
         "baseline": True,
         "shape": person_time.table.sizes["interval"] > 1,
         "phases": bool(design.effects),
         "covariates": bool(design.term_names),
     }
-    return tuple(part for part in DIFFERENCES if part in kind.covers and there[part])
+    return tuple(part for part in DIFFERENCES if part in kind.covers and present[part])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +76,13 @@ class Sources:
     `by_state`, shape (endpoint, block, state): differences of phases' log hazard ratios.
     `by_pattern`, shape (endpoint, pattern): differences of the level and of covariates' log hazard
     ratios, 0 for current patients.
+    `parts`: parts in which they differ.
     """
 
-    by_course: Any
-    by_state: Any
-    by_pattern: Any
+    by_course: Any = None
+    by_state: Any = None
+    by_pattern: Any = None
+    parts: tuple[Part, ...] = ()
 
 
 def source_part(bench: Workbench, baseline: Any, ratio: Any, slope: Any) -> Sources:
@@ -82,20 +92,28 @@ def source_part(bench: Workbench, baseline: Any, ratio: Any, slope: Any) -> Sour
     `ratio`, shape (endpoint, effect): their log hazard ratios of phases.
     `slope`, shape (endpoint, term): their log hazard ratios of covariates.
     """
-    definition, design = bench.definition, bench.design
+    definition, design, model = bench.definition, bench.design, pm.modelcontext(None)
     parts = source_parts(definition, bench.person_time, design)
     if not parts:
-        return Sources(by_course=None, by_state=None, by_pattern=None)
-    model = pm.modelcontext(None)
+        return Sources()
     model.add_coord("source", list(design.sources))
-    count = len(design.sources)
+    count, sds = len(design.sources), prior_sds(definition, design)
     # (source, pattern)
-    member = (np.arange(count)[:, None] + 1 == design.source_of).astype(np.float64)
-    about = _about(bench)
-    by_course = _shapes(bench, baseline) if "shape" in parts else None
-    by_state, by_pattern = None, None
+    member = indicators(count + 1, design.source_of)[1:]
+    curves = [
+        baseline_curves(bench.person_time, design, prior_sd=sds, source=source)
+        for source in range(1, count + 1)
+    ]
+    about = _about(bench, curves)
+    by_course, by_state, by_pattern = None, None, None
+    if {"baseline", "shape"} & {*parts}:
+        # Levels are compared over the current patients' events.
+        share = bench.curves.share
+        weights = share.reshape(bench.endpoints, -1, share.shape[1])
+        at_events = pm.Data("source_centre", weights) * baseline
+        by_course = _courses(bench, curves, baseline, at_events) if "shape" in parts else None
     if "baseline" in parts:
-        level = (_current_share(bench) * baseline).sum(axis=2).mean(axis=1)
+        level = at_events.sum(axis=2).mean(axis=1)
         effect = _differences(bench, "baseline", about, level[:, None])
         by_pattern = bench.times("source_members", member.T, effect)
     if "phases" in parts:
@@ -111,111 +129,79 @@ def source_part(bench: Workbench, baseline: Any, ratio: Any, slope: Any) -> Sour
         terms = (member.T[:, :, None] * design.terms[:, None, :]).reshape(member.shape[1], -1)
         slopes = bench.times("source_terms", terms, effect.flatten(2))
         by_pattern = slopes if by_pattern is None else by_pattern + slopes
-    return Sources(by_course=by_course, by_state=by_state, by_pattern=by_pattern)
+    return Sources(by_course=by_course, by_state=by_state, by_pattern=by_pattern, parts=parts)
 
 
-def _shapes(bench: Workbench, baseline: Any) -> Any:
-    """Give each source a walk of its own, of the same prior as the current patients'."""
-    design, kind = bench.design, bench.definition.baseline
+def _courses(
+    bench: Workbench, curves: Sequence[FittedCurves], baseline: Any, at_events: Any
+) -> Any:
+    """Give each source a walk of its own, of the same prior as the current patients'.
+
+    `at_events`, shape (endpoint, stratum, interval): the current patients' log baseline hazards by
+    their shares of events, over which all walks have mean 0.
+    Result, shape (endpoint, block, stratum, interval): the current patients' courses come first.
+    """
+    design, kind, model = bench.design, bench.definition.baseline, pm.modelcontext(None)
     assert isinstance(kind, RandomWalk)
-    model = pm.modelcontext(None)
-    # All walks have mean 0 over the current patients' events: levels are compared there.
-    centre, sd = bench.curves.weight, prior_sds(bench.definition, design)
-    walks = []
-    for source in range(1, len(design.sources) + 1):
-        own = baseline_curves(bench.person_time, design, prior_sd=sd, source=source)
-        walks.append(steps(own.weight, own.adjusted, sd=kind.step.sd, centre=centre))
+    walks = [
+        steps(own.weight, own.adjusted, sd=kind.step.sd, centre=bench.curves.weight)
+        for own in curves
+    ]
 
     def by_curve(name: str) -> Floats:
         """Curves of an endpoint by source, then by stratum."""
-        split = [
-            values.reshape(bench.endpoints, -1, *values.shape[1:])
-            for walk in walks
-            for values in [getattr(walk, name)]
-        ]
-        stacked = np.stack(split, axis=1)
-        return np.asarray(stacked.reshape(-1, *stacked.shape[3:]))
+        values = np.stack([getattr(walk, name) for walk in walks])
+        split = values.reshape(len(walks), bench.endpoints, -1, *values.shape[2:])
+        return split.swapaxes(0, 1).reshape(-1, *values.shape[2:])
 
-    strata = [f", {label}" if label else "" for label in design.strata]
-    model.add_coord(
-        "source_curve",
-        [
-            f"{endpoint}, {source}{stratum}"
-            for endpoint in bench.person_time.endpoints
-            for source in design.sources
-            for stratum in strata
-        ],
-    )
-    innovation = pm.Normal(
-        "source_walk_innovation",
-        pm.Data("source_walk_prior_mean", by_curve("prior_mean")),
-        pm.Data("source_walk_prior_sd", by_curve("prior_sd")),
-        dims=("source_curve", "component"),
-    )
-    basis = pm.Data("source_basis", by_curve("basis"))
-    own = pm.Data("source_walk_offset", by_curve("likely")) + BatchedMatrixVector()(
-        basis, innovation
-    )
+    labels = [
+        f"{endpoint}, {source}" + (f", {stratum}" if stratum else "")
+        for endpoint in bench.person_time.endpoints
+        for source in design.sources
+        for stratum in design.strata
+    ]
+    model.add_coord("source_curve", labels)
+    walk = Steps(**{item.name: by_curve(item.name) for item in fields(Steps)})
+    own = walk_of_known_sd("source_", walk, dims=("source_curve", "component"))
     lengths = model.dim_lengths
-    endpoints, intervals = lengths["endpoint"], lengths["interval"]
-    strata_count = baseline.shape[1]
-    own = own.reshape((endpoints, lengths["source"], strata_count, intervals))
-    level = (_current_share(bench) * baseline).sum(axis=2, keepdims=True)
-    courses = level[:, None] + own
-    shape = courses - baseline[:, None]
-    if len(design.strata) > 1:
-        pm.Deterministic("source_shape", shape, dims=("endpoint", "source", "stratum", "interval"))
-    else:
-        pm.Deterministic("source_shape", shape[:, :, 0], dims=("endpoint", "source", "interval"))
+    shape = (lengths["endpoint"], lengths["source"], baseline.shape[1], lengths["interval"])
+    courses = at_events.sum(axis=2, keepdims=True)[:, None] + own.reshape(shape)
+    away, strata = courses - baseline[:, None], ("stratum",) if len(design.strata) > 1 else ()
+    pm.Deterministic(
+        "source_shape",
+        away if strata else away[:, :, 0],
+        dims=("endpoint", "source", *strata, "interval"),
+    )
     return pt.concatenate([baseline[:, None], courses], axis=1)
 
 
-def _current_share(bench: Workbench) -> Any:
-    """Shares of the current patients' events, shape (endpoint, stratum, interval)."""
-    model = pm.modelcontext(None)
-    if "source_centre" not in model.named_vars:
-        share = bench.curves.share
-        pm.Data("source_centre", share.reshape(bench.endpoints, -1, share.shape[1]))
-    return model["source_centre"]
-
-
-def _about(bench: Workbench) -> dict[Part, tuple[Floats, Floats]]:
+def _about(bench: Workbench, curves: Sequence[FittedCurves]) -> dict[Part, tuple[Floats, Floats]]:
     """Where the external patients' own level and ratios are, about, and roots of the information.
 
     For coordinates only. Of each part both have the shape (endpoint, source, ...).
     """
-    definition, design, table = bench.definition, bench.design, bench.person_time.table
+    design, table, share = bench.design, bench.person_time.table, bench.curves.share
     reference = np.repeat(design.contrast.sum(axis=1) == 0.0, design.terms.shape[0])
-    sds, share = prior_sds(definition, design), bench.curves.share
-    values = {
-        name: table[name].transpose("endpoint", "interval", "phase", "pattern").values
-        for name in ("events", "person_time")
-    }
-    shape = (len(design.sources), bench.endpoints)
+    shape, phases = (bench.endpoints, len(curves)), len(design.effects)
+    loose = np.full(phases + len(design.term_names), LOOSE)
     level, level_root = np.zeros(shape), np.zeros(shape)
-    ratio, root = np.zeros((*shape, sds.size)), np.zeros((*shape, sds.size))
-    for source in range(shape[0]):
-        member = design.source_of == source + 1
-        curves = baseline_curves(bench.person_time, design, prior_sd=sds, source=source + 1)
-        mean = (share * (curves.crude + curves.level_centre[:, None])).sum(axis=1)
-        level[source] = mean.reshape(bench.endpoints, -1).mean(axis=1)
-        for index in range(shape[1]):
-            events, time = (
-                (cells[index] * member).reshape(share.shape[1], -1).astype(np.float64)
-                for cells in values.values()
-            )
-            level_root[source, index] = np.sqrt(events[:, reference].sum() + PSEUDO_EVENTS)
-            if not sds.size:
-                continue
-            loose = np.full(sds.size, LOOSE)
-            estimate, curvature = profiled(events, time, design.by_cell, loose)
+    ratio, root = np.zeros((*shape, loose.size)), np.zeros((*shape, loose.size))
+    for source, own in enumerate(curves):
+        mean = (share * (own.crude + own.level_centre[:, None])).sum(axis=1)
+        level[:, source] = mean.reshape(bench.endpoints, -1).mean(axis=1)
+        events, time = (
+            (table[name].values * (design.source_of == source + 1))
+            .reshape(bench.endpoints, share.shape[1], -1)
+            .astype(np.float64)
+            for name in ("events", "person_time")
+        )
+        for endpoint, cells in enumerate(zip(events, time, strict=True)):
+            level_root[endpoint, source] = np.sqrt(cells[0][:, reference].sum() + PSEUDO_EVENTS)
+            ratio[endpoint, source], curvature = profiled(*cells, design.by_cell, loose)
             precision = 1.0 / np.diag(np.linalg.inv(curvature)) - 1.0 / LOOSE**2
-            ratio[source, index] = estimate
-            root[source, index] = np.sqrt(np.maximum(precision, 0.0) + PSEUDO_EVENTS)
-    phases = len(design.effects)
-    ratio, root = np.swapaxes(ratio, 0, 1), np.swapaxes(root, 0, 1)
+            root[endpoint, source] = np.sqrt(np.maximum(precision, 0.0) + PSEUDO_EVENTS)
     return {
-        "baseline": (level.T, level_root.T),
+        "baseline": (level, level_root),
         "phases": (ratio[..., :phases], root[..., :phases]),
         "covariates": (ratio[..., phases:], root[..., phases:]),
     }
@@ -232,13 +218,15 @@ def _differences(
     name, kind = DIFFERENCES[part], bench.definition.borrowing
     last: dict[Part, tuple[str, ...]] = {"phases": ("effect",), "covariates": ("term",)}
     dims = ("endpoint", "source", *last.get(part, ()))
-    told = pm.Data(f"{name}_told", about[part][0])
-    root = pm.Data(f"{name}_root", about[part][1])
+    own, root = (
+        pm.Data(f"{name}_{word}", values)
+        for word, values in zip(("told", "root"), about[part], strict=True)
+    )
+    likely = own - current
     if isinstance(kind, Commensurate):
         spread = bench.spread(f"{name}_sd", kind.prior_of(part), dims=("endpoint",))
-        wide = spread.reshape((-1, *([1] * (len(dims) - 1))))
-        likely = (told - current) * root
-        effect = adapted(f"{name}_innovation", wide * root, likely=likely, dims=dims) / root
+        sd = spread.reshape((-1, *([1] * (len(dims) - 1)))) * root
+        effect = adapted(f"{name}_innovation", sd, likely=likely * root, dims=dims) / root
         return pm.Deterministic(name, effect, dims=dims)
     assert isinstance(kind, RobustMixture)
     share, means, sds = mixture_of(kind.prior_of(part))
@@ -252,7 +240,6 @@ def _differences(
         return np.asarray(rng.normal(means[component], sds[component]))
 
     bench.known(name, dims, draw)
-    likely = told - current
     innovation = pm.NormalMixture(
         f"{name}_innovation",
         w=weights,

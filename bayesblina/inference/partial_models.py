@@ -11,11 +11,8 @@ from scipy.special import betaincinv
 
 from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.breslow import FailureBlock, PartialLikelihood
-from bayesblina.hazards.baseline import (
-    PSEUDO_EVENTS,
-)
+from bayesblina.hazards.baseline import PSEUDO_EVENTS, Departures, departures_of
 from bayesblina.hazards.definition import ModelDefinition
-from bayesblina.hazards.departures import Departures, departures_of
 from bayesblina.hazards.effects import Design
 from bayesblina.hazards.parts import Correlated, PhasesOverTime, RandomWalk
 from bayesblina.inference.laplace import Posterior, Spread

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from bayesblina.core.errors import SpecError, nearest, no_boolean
-from bayesblina.core.files import read_toml
-from bayesblina.hazards.priors import HazardRatioPrior
-from bayesblina.hazards.schema import explain
+from bayesblina.core.errors import SpecError, nearest
+from bayesblina.core.toml_files import no_boolean, read_toml
+from bayesblina.hazards.priors import HazardRatioPrior, explain
 from bayesblina.studies.study_sections import Share, Time
 from bayesblina.studies.table_sections import Positive, Section, Seed, Unit
 

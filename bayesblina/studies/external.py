@@ -13,11 +13,10 @@ from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError, require_kind
 from bayesblina.estimands.ratios import answer
 from bayesblina.estimands.sources import Difference, differences
-from bayesblina.hazards.build import build_model, with_tables
+from bayesblina.hazards.build import build_model, survivors, with_tables
 from bayesblina.hazards.effects import levels_of
 from bayesblina.hazards.likelihood import flat_draws, log_hazard
 from bayesblina.hazards.parts import Part, PowerPrior
-from bayesblina.hazards.survivors import survivors
 from bayesblina.inference.convergence import assess_convergence
 from bayesblina.inference.fitting import Fit
 from bayesblina.inference.mixing import mcse_mean

@@ -13,7 +13,7 @@ from bayesblina.core.endpoint_order import problems_of_includes
 from bayesblina.core.errors import SpecError, listed, unknown_endpoint, unknown_phase
 from bayesblina.core.files import read_toml
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
-from bayesblina.hazards.schema import explain
+from bayesblina.hazards.priors import explain
 from bayesblina.studies.axes import NONE, QUESTION_AXES
 from bayesblina.studies.study_sections import StudyFile
 from bayesblina.studies.table_sections import named_covariates

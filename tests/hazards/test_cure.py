@@ -19,11 +19,17 @@ import bayesblina as bb
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.estimands import populations
 from bayesblina.estimands.paths import hazard_at_survival
-from bayesblina.hazards.build import build_model, draw_prior, with_tables, with_weights
+from bayesblina.hazards.build import (
+    build_model,
+    draw_prior,
+    follow_up_of,
+    survivors,
+    with_tables,
+    with_weights,
+)
 from bayesblina.hazards.definition import ModelDefinition, load_model, parse_model
 from bayesblina.hazards.likelihood import log_hazard, patient_log_likelihood, relative_of
 from bayesblina.hazards.ops import CuredMixture
-from bayesblina.hazards.survivors import follow_up_of, survivors
 from bayesblina.person_time.cells import PersonTime
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")

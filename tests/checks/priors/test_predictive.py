@@ -58,7 +58,7 @@ def test_prior_has_the_moments_that_were_asked_for(synthetic_fit: Fit) -> None:
     np.testing.assert_allclose(logs.std(axis=0), sd, rtol=4 / np.sqrt(2 * draws))
     terms = 1 + len(synthetic_fit.design.term_names)
     curves = baseline_curves(person_time, synthetic_fit.design, prior_sd=np.ones(terms))
-    weight = curves.events.sum(axis=2) + 0.5
+    weight = curves.weight
     found = walks(np.ones((weight.shape[0], weight.shape[1] - 1)), weight, curves.crude)
     scaled = (found.basis * found.inverse_roughness[:, None, :]) ** 2
     baseline = definition.baseline

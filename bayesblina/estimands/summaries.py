@@ -12,7 +12,14 @@ import xarray as xr
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import SpecError
 from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, FAILED
-from bayesblina.inference.mixing import ess_bulk, ess_mean, ess_tail, mcse_mean, mcse_median, rhat
+from bayesblina.inference.convergence import (
+    ess_bulk,
+    ess_mean,
+    ess_tail,
+    mcse_mean,
+    mcse_median,
+    rhat,
+)
 
 # Coordinates of estimates that stand beside each.
 BESIDE_NUMBERS = (

@@ -82,8 +82,6 @@ def fit_cox(
     risk = _risk_of(start, stop, event, efron=ties == "efron")
     nan = np.full(columns.shape[1], np.nan)
     failed = CoxFit(estimate=nan, covariance=np.outer(nan, nan), score_test=np.nan, converged=False)
-    if risk.rows.size == 0:
-        return failed
     own = _own(risk.derivatives(centred, np.zeros(nan.size))[2])
     scale, centred = scale[own], centred[:, own]
     parameter = np.zeros(own.size)

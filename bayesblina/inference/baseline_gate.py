@@ -118,9 +118,8 @@ class BaselineGate:
     @property
     def reason(self) -> str:
         """Why nothing was compared; empty if something was."""
-        if self.state != "not compared":
-            return ""
-        return "; ".join(dict.fromkeys(filter(None, self.table["reason"])))
+        reasons = self.table["reason"] if self.state == "not compared" else ()
+        return "; ".join(dict.fromkeys(filter(None, reasons)))
 
     def _worded(self, state: State) -> list[str]:
         rows = self.table[self.table["state"] == state].to_dict("records")
@@ -137,8 +136,9 @@ class BaselineGate:
         return f"BaselineGate({self.words()})"
 
     def _repr_html_(self) -> str:
-        title = f"Baseline gate: {WORDS[self.state]}"
-        return table_of(self.table, title=title, against=self.against).to_html()
+        return table_of(
+            self.table, title=f"Baseline gate: {WORDS[self.state]}", against=self.against
+        ).to_html()
 
 
 def worst(states: pd.Series) -> State:
@@ -289,8 +289,9 @@ def _known(values: Floats | None) -> Floats | float:
 
 
 def _table(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.astype(dict.fromkeys(COLUMNS[2:10], np.float64))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(
+        dict.fromkeys(COLUMNS[2:10], np.float64)
+    )
 
 
 def _labels(values: xr.DataArray) -> list[dict[str, str]]:

@@ -98,8 +98,7 @@ def write_entry(key: str, header: Mapping[str, Any], parts: Sequence[bytes]) -> 
             _sweep(folder)
             write_bytes(folder / _name(key), content, private=True)
     except (OSError, StorageError) as error:
-        cause = error.__cause__ or error
-        reason = getattr(cause, "strerror", None) or str(error)
+        reason = getattr(error.__cause__ or error, "strerror", None) or str(error)
         _tell(folder, f"cannot be written ({reason.lower()})")
 
 
@@ -111,7 +110,7 @@ def shelter_pytensor() -> None:
     """
     if "pytensor" in sys.modules:
         return
-    flags = [flag.strip() for flag in os.environ.get("PYTENSOR_FLAGS", "").split(",")]
+    flags = map(str.strip, os.environ.get("PYTENSOR_FLAGS", "").split(","))
     named = dict(flag.partition("=")[::2] for flag in flags if flag)
     folder = Path(
         named.get("base_compiledir") or os.path.join(os.path.expanduser("~"), ".pytensor")
@@ -172,8 +171,9 @@ def _others_could_write(status: os.stat_result) -> bool:
     if not hasattr(os, "geteuid"):
         # Windows: a user's cache folder is closed to others by its access list.
         return False
-    writable = stat.S_IWGRP | stat.S_IWOTH
-    return status.st_uid not in (os.geteuid(), 0) or bool(status.st_mode & writable)
+    return status.st_uid not in (os.geteuid(), 0) or bool(
+        status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
 
 
 def _tell(folder: Path, trouble: str) -> None:

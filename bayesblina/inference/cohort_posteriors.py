@@ -93,15 +93,16 @@ def cohort_posteriors(
     distribution functions integrals of its sinc interpolation; both converge faster than any power
     of the spacing: Trefethen and Weideman (2014), doi:10.1137/130932132.
     """
-    inside = start < time
-    compared = event.any(axis=1) & inside.any(axis=1) & ((time > 0.0) & (start > 0.0)).any(axis=1)
+    some_in, some_out = (start < time).any(axis=1), ((time > 0.0) & (start > 0.0)).any(axis=1)
+    compared = event.any(axis=1) & some_in & some_out
     columns = np.full((6, compared.size), np.nan)
     rows = np.flatnonzero(compared)
     step = max(1, BLOCK // time.shape[1])
     for first in range(0, rows.size, step):
         some = rows[first : first + step]
-        risk = _risk(time[some], start[some], event[some])
-        columns[:, some] = _posteriors(risk, prior_mean, prior_sd)
+        columns[:, some] = _posteriors(
+            _risk(time[some], start[some], event[some]), prior_mean, prior_sd
+        )
     return CohortPosteriors(*columns)
 
 
@@ -132,8 +133,11 @@ def _risk(time: Floats, start: Floats, event: Bools) -> _CohortsAtRisk:
     counts = event.sum(axis=1)
     padded = np.zeros((cohorts, int(counts.max())))
     padded[np.arange(padded.shape[1]) < counts[:, None]] = share[event]
-    exposed = (event & ended_inside).sum(axis=1).astype(np.float64)
-    return _CohortsAtRisk(exposed=exposed, share=padded, rest=1.0 - padded)
+    return _CohortsAtRisk(
+        exposed=(event & ended_inside).sum(axis=1).astype(np.float64),
+        share=padded,
+        rest=1.0 - padded,
+    )
 
 
 def _posteriors(risk: _CohortsAtRisk, prior_mean: float, prior_sd: float) -> Floats:

@@ -50,6 +50,8 @@ from bayesblina.person_time.risk_sets import (
 )
 
 FLAT = ("phases", "covariates")
+# Ranges of sds end at so many times the scale of their half-normal prior.
+LARGEST_SD = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -164,8 +166,11 @@ def _not_compared(person_time: PersonTime, reason: str) -> Companion:
     none = Drawn(
         parameters=np.zeros((0, 0)), method="none", pareto_k=nan, effective_draws=0.0, error=nan
     )
-    table = _table(person_time, [none] * len(person_time.endpoints))
-    return Companion(draws=None, table=table, reason=reason)
+    return Companion(
+        draws=None,
+        table=_table(person_time, [none] * len(person_time.endpoints)),
+        reason=reason,
+    )
 
 
 def _table(person_time: PersonTime, drawn: Sequence[Drawn]) -> pd.DataFrame:
@@ -200,10 +205,6 @@ def _dataset(
             **{dim: list(labels) for dim, labels, _ in parts.values()},
         },
     )
-
-
-# Ranges of sds end at so many times the scale of their half-normal prior.
-LARGEST_SD = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -269,7 +270,7 @@ def partial_models(
     if isinstance(definition.baseline, RandomWalk) and definition.baseline.shared:
         level = definition.baseline.level.sd
         return [_of(definition, person_time, design, flat, endpoints, level=level)]
-    if isinstance(definition.endpoints, Correlated) and len(endpoints) > 1:
+    if isinstance(definition.endpoints, Correlated):
         return [_of(definition, person_time, design, flat, endpoints)]
     return [_of(definition, person_time, design, flat, [index]) for index in endpoints]
 
@@ -309,8 +310,7 @@ def _of(
     apart = design.stratum_of if strata > 1 and level is None else None
     together = [[index] for index in endpoints] if level is None else [list(endpoints)]
     same = same_states(design.contrast, design.exposed, design.pieces)
-    varying = isinstance(definition.phases, PhasesOverTime) and person_time.cuts.size > 0
-    cuts = person_time.cuts if varying else None
+    cuts = person_time.cuts if isinstance(definition.phases, PhasesOverTime) else None
     sums_only = person_time.finer is not None and not holds_single_times(person_time.finer)
 
     def likelihood(share: int) -> tuple[PartialLikelihood, bool]:
@@ -467,12 +467,11 @@ def _correlated(
             linear[positions[j], positions[j]] = sd * np.sqrt(rest)
         return np.asarray(linear)
 
-    uniform = tuple(Spread(high=1.0, precision=0.0) for _ in pairs)
     return replace(
         problem,
         origin=origin,
         precision=precision,
         mean=middle,
-        spreads=(*problem.spreads, *uniform),
+        spreads=(*problem.spreads, *(Spread(high=1.0, precision=0.0) for _ in pairs)),
         mixed=mixed,
     )

@@ -28,9 +28,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph import clone_replace, rewrite_graph
-from pytensor.graph.traversal import graph_inputs
 
 from bayesblina.hazards.build import BuiltModel
 from bayesblina.inference.code_cache import read_entry, write_entry
@@ -151,11 +149,14 @@ def _compile_structure(built: BuiltModel, key: str) -> Compiled:
         write_entry(key, {**names, "symbols": symbols}, codes)
     except Exception as error:  # numba's inside changed: this process does without
         _log.debug("What was compiled is not kept on disk (%s).", error)
-    callbacks = {
-        name: _callback(int(function.address), arguments, function)
-        for function, (name, arguments) in zip(compiled, _ARGUMENTS.items(), strict=True)
-    }
-    return Compiled(functions=callbacks, names=names, keep=keep)
+    return Compiled(
+        functions={
+            name: _callback(int(function.address), arguments, function)
+            for function, (name, arguments) in zip(compiled, _ARGUMENTS.items(), strict=True)
+        },
+        names=names,
+        keep=keep,
+    )
 
 
 _OPERATIONS: dict[Any, Any] = {}
@@ -206,11 +207,14 @@ def _kernel_functions(built: BuiltModel) -> _Functions:
     for name, wanted in names.items():
         if sorted(wanted) != sorted(getattr(kernel, name)):
             raise RuntimeError(f"the kernel '{kernel.name}' does not fit the model's {name}")
-    functions = [
-        _wrapper(_KERNEL_SOURCE, "log_density", kernel.function),
-        _wrapper(_KERNEL_EXPAND_SOURCE, "expand", kernel.expand),
-    ]
-    return functions, {name: getattr(kernel, name) for name in names}, ()
+    return (
+        [
+            _wrapper(_KERNEL_SOURCE, "log_density", kernel.function),
+            _wrapper(_KERNEL_EXPAND_SOURCE, "expand", kernel.expand),
+        ],
+        {name: getattr(kernel, name) for name in names},
+        (),
+    )
 
 
 def _graph_functions(built: BuiltModel) -> _Functions:
@@ -260,12 +264,9 @@ def _flat(
     """Rewrite outputs as functions of the point, the data and the sizes, each a flat vector."""
     point, data, sizes = pt.dvector("point"), pt.dvector("data"), pt.lvector("sizes")
     length = {dim: sizes[index] for index, dim in enumerate(dims)}
-    length_names = {shared: dim for dim, shared in model.dim_lengths.items()}
     shared = {variable.name: variable for variable in model.data_vars}
     replacements: dict[Any, Any] = {
-        variable: length[length_names[variable]].astype(variable.dtype)
-        for variable in graph_inputs(outputs)
-        if isinstance(variable, SharedVariable) and variable in length_names
+        variable: length[dim].astype(variable.dtype) for dim, variable in model.dim_lengths.items()
     }
     cursor = len(dims) + len(data_names)
     for index, name in enumerate(data_names):

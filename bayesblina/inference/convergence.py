@@ -25,6 +25,25 @@ from bayesblina.core.arguments import require_seed
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 
+R_HAT = 1.01
+ESS = 400.0
+BFMI = 0.3
+PARETO_K = 0.7
+COMPARISONS = {"<": operator.lt, ">": operator.gt, "": operator.eq}
+# Criteria that few draws fail, however well they are drawn.
+OF_SIZE = (
+    "largest R-hat",
+    "smallest bulk ESS",
+    "smallest tail ESS",
+    "smallest effective number of draws",
+)
+# Parameters that are worked on together.
+BLOCK = 128
+TAILS = (0.05, 0.95)
+# Share of a normal distribution below one standard deviation under and over its mean.
+ONE_SD = (0.1586553, 0.8413447)
+LEAST_DRAWS = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplerSettings:
@@ -64,20 +83,6 @@ def sampler_settings(
     )
 
 
-R_HAT = 1.01
-ESS = 400.0
-BFMI = 0.3
-PARETO_K = 0.7
-COMPARISONS = {"<": operator.lt, ">": operator.gt, "": operator.eq}
-# Criteria that few draws fail, however well they are drawn.
-OF_SIZE = (
-    "largest R-hat",
-    "smallest bulk ESS",
-    "smallest tail ESS",
-    "smallest effective number of draws",
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Convergence:
     """Outcome of the convergence gate.
@@ -115,8 +120,7 @@ class Convergence:
     @property
     def sampled_well(self) -> bool:
         """Whether all criteria but those that hang on the number of draws are passed."""
-        of_size = self.criteria["criterion"].isin(OF_SIZE)
-        return bool(self.criteria.loc[~of_size, "passed"].all())
+        return bool((self.criteria["passed"] | self.criteria["criterion"].isin(OF_SIZE)).all())
 
     def __repr__(self) -> str:
         """Show the outcome, and what failed."""
@@ -125,8 +129,9 @@ class Convergence:
         return f"Convergence(NOT CONVERGED; {'; '.join(self.failures())})"
 
     def _repr_html_(self) -> str:
-        title = "Convergence: passed" if self.passed else "NOT CONVERGED"
-        return tables.convergence(self.criteria, title=title).to_html()
+        return tables.convergence(
+            self.criteria, title="Convergence: passed" if self.passed else "NOT CONVERGED"
+        ).to_html()
 
 
 def assess_convergence(draws: xr.DataTree) -> Convergence:
@@ -213,14 +218,6 @@ def _flat(posterior: xr.Dataset, *first: str) -> tuple[list[str], Floats]:
         names += [f"{name}[{', '.join(label)}]" if label else str(name) for label in labels]
         parts.append(ordered.values.reshape(*ordered.shape[:2], -1))
     return names, np.concatenate(parts, axis=2)
-
-
-# Parameters that are worked on together.
-BLOCK = 128
-TAILS = (0.05, 0.95)
-# Share of a normal distribution below one standard deviation under and over its mean.
-ONE_SD = (0.1586553, 0.8413447)
-LEAST_DRAWS = 4
 
 
 def rhat(draws: Floats) -> Floats:

@@ -9,9 +9,9 @@ computer. Whatever reads hazards by interval then reads the step function.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,16 @@ LARGEST_LOG_LIKELIHOOD = 50_000_000
 PRIOR_DRAWS = 4000
 # Compressed covariates may change sums of hazards by this factor at most.
 LARGEST_COMPRESSION_ERROR = 1e-6
+# More event times of an endpoint than this are grouped.
+MOST_JUMPS = 500
+# More than this are grouped before their jumps are drawn.
+MOST_TIMES = 2000
+# Length of the interval of a jump, relative to its time; cuts must be further apart than ties are.
+WIDTH = 1.25 * TIE_TOLERANCE
+# Times closer than this, relative to them, jump together.
+APART = 4.0 * WIDTH
+# Log hazard where there is none: it adds up to less than rounding over any follow-up.
+NOTHING = -80.0
 NOT_ASKED = "nobody asked for it"
 NO_COMPANION = Companion(draws=None, table=pd.DataFrame(), reason=NOT_ASKED)
 
@@ -125,8 +135,9 @@ def _keep_likelihood(tree: xr.DataTree, person_time: PersonTime, design: Design)
             "the patient-level log-likelihood was not kept: "
             f"{person_time.size} patients x {count} draws are too many"
         ]
-    total = patient_log_likelihood(posterior, person_time, design)
-    tree["log_likelihood"] = xr.DataTree(total.to_dataset(name="survival"))
+    tree["log_likelihood"] = xr.DataTree(
+        patient_log_likelihood(posterior, person_time, design).to_dataset(name="survival")
+    )
     return []
 
 
@@ -148,14 +159,13 @@ def by_partial_likelihood(
     # Draws are independent: chains are only a way to lay them out.
     fewer = companion.draws.sizes["draw"] < count
     chains = 1 if fewer else settings.chains
-    labels = companion.draws.drop_vars(["chain", "draw"]).coords
     ratios = xr.Dataset(
         {
             name: (values.dims, values.values.reshape(chains, -1, *values.shape[2:]))
             for name, values in companion.draws.data_vars.items()
         },
         coords={
-            **labels,
+            **companion.draws.drop_vars(["chain", "draw"]).coords,
             "chain": np.arange(chains),
             "draw": np.arange(companion.draws.sizes["draw"] // chains),
         },
@@ -194,30 +204,33 @@ def _prior_ratios(definition: ModelDefinition, ratios: xr.Dataset, *, seed: int)
         "log_hazard_ratio": definition.phases.prior,
         "coefficient": definition.covariates.prior,
     }
-    variables = {
-        name: (
-            values.dims,
-            generator.normal(
-                priors[str(name)].mean,
-                priors[str(name)].sd,
-                (1, PRIOR_DRAWS, *values.shape[2:]),
-            ),
-        )
-        for name, values in ratios.data_vars.items()
-    }
-    return xr.Dataset(variables, coords=ratios.drop_vars(["chain", "draw"]).coords)
+    return xr.Dataset(
+        {
+            name: (
+                values.dims,
+                generator.normal(
+                    priors[str(name)].mean,
+                    priors[str(name)].sd,
+                    (1, PRIOR_DRAWS, *values.shape[2:]),
+                ),
+            )
+            for name, values in ratios.data_vars.items()
+        },
+        coords=ratios.drop_vars(["chain", "draw"]).coords,
+    )
 
 
 def _prior(built: BuiltModel, *, seed: int) -> xr.Dataset:
     """Draw the parameters that have a meaning of their own from the prior."""
     generator = np.random.default_rng([seed, 1])
-    variables = {
-        name: (("chain", "draw", *dims), draw(generator, PRIOR_DRAWS)[None])
-        for name, (dims, draw) in built.priors.items()
-    }
     labels = built.model.coords
-    coords = {dim: list(labels[dim]) for dims, _ in built.priors.values() for dim in dims}
-    return xr.Dataset(variables, coords=coords)
+    return xr.Dataset(
+        {
+            name: (("chain", "draw", *dims), draw(generator, PRIOR_DRAWS)[None])
+            for name, (dims, draw) in built.priors.items()
+        },
+        coords={dim: list(labels[dim]) for dims, _ in built.priors.values() for dim in dims},
+    )
 
 
 def _with_bar(
@@ -238,9 +251,14 @@ def _with_bar(
     ) as bar:
         task = bar.add_task("compiling", total=None)
 
-        def report(finished: int, total: int, divergences: int) -> None:
-            words = f"sampling, {divergences} divergences" if divergences else "sampling"
-            bar.update(task, description=words, completed=finished, total=total)
+        def report(chains: Sequence[Any]) -> None:
+            divergences = sum(chain.divergences for chain in chains)
+            bar.update(
+                task,
+                description=f"sampling, {divergences} divergences" if divergences else "sampling",
+                completed=sum(chain.finished_draws for chain in chains),
+                total=sum(chain.total_draws for chain in chains),
+            )
 
         return sample(built, seed=seed, settings=settings, progress=report)
 
@@ -285,18 +303,6 @@ def compression_notes(person_time: PersonTime, posterior: xr.Dataset, design: De
         f"factor of 1 plus or minus {error:.1g} in every draw, survival averaged over the patients "
         f"within {alive:.1g}"
     ]
-
-
-# More event times of an endpoint than this are grouped.
-MOST_JUMPS = 500
-# More than this are grouped before their jumps are drawn.
-MOST_TIMES = 2000
-# Length of the interval of a jump, relative to its time; cuts must be further apart than ties are.
-WIDTH = 1.25 * TIE_TOLERANCE
-# Times closer than this, relative to them, jump together.
-APART = 4.0 * WIDTH
-# Log hazard where there is none: it adds up to less than rounding over any follow-up.
-NOTHING = -80.0
 
 
 def jump_cuts(person_time: PersonTime) -> Floats:
@@ -372,17 +378,19 @@ def step_baseline(
             fall = -np.diff(np.exp(-np.cumsum(jumps, axis=0)), axis=0, prepend=1.0)
             error = max(error, float(fall.mean(axis=1).max()))
     shape = (len(person_time.endpoints), start.size, sizes["chain"], sizes["draw"])
-    log_baseline = xr.DataArray(
-        np.ascontiguousarray(np.moveaxis(logs.reshape(shape), (2, 3), (0, 1))),
-        dims=("chain", "draw", "endpoint", "interval"),
-        coords={
-            "chain": hazard_ratios["chain"],
-            "draw": hazard_ratios["draw"],
-            "endpoint": list(person_time.endpoints),
-            "interval": person_time.table["interval"].values,
-        },
+    return (
+        xr.DataArray(
+            np.ascontiguousarray(np.moveaxis(logs.reshape(shape), (2, 3), (0, 1))),
+            dims=("chain", "draw", "endpoint", "interval"),
+            coords={
+                "chain": hazard_ratios["chain"],
+                "draw": hazard_ratios["draw"],
+                "endpoint": list(person_time.endpoints),
+                "interval": person_time.table["interval"].values,
+            },
+        ),
+        error,
     )
-    return log_baseline, error
 
 
 def _jumps(

@@ -182,11 +182,9 @@ class Fit:
             ("event times", event_times),
             *(("note", text) for text in self.provenance.notes),
         ]
-        outcome = ", ".join(LONG[name].partition(":")[0] for name in self.failed)
+        marks = ", ".join(LONG[name].partition(":")[0] for name in self.failed)
         return (
-            to_html(("Fit", outcome), rows)
-            + self.gate._repr_html_()
-            + self.person_time._repr_html_()
+            to_html(("Fit", marks), rows) + self.gate._repr_html_() + self.person_time._repr_html_()
         )
 
 

@@ -17,6 +17,12 @@ MOST_SOBOL = 64
 SMALLEST_TAIL = 5
 # Numbers held at once while tails are fitted.
 BLOCK = 4_000_000
+# Log densities, (chain,), and their gradients, (chain, coordinate), of (chain, coordinate).
+Density = Callable[[Floats], tuple[Floats, Floats]]
+ACCEPT = 0.8
+# Length of a path in units in which the density has sds of about 1.
+PATH = 1.6
+MOST_STEPS = 40
 
 
 def student_proposals(
@@ -164,15 +170,6 @@ def resample(weights: Floats, count: int, *, key: Floats, rng: np.random.Generat
     marks = (np.arange(count) + rng.random()) / count * passed[-1]
     taken = order[np.minimum(np.searchsorted(passed, marks, side="right"), order.size - 1)]
     return np.asarray(rng.permutation(taken), dtype=np.int64)
-
-
-# Log densities, (chain,), and their gradients, (chain, coordinate), of (chain, coordinate).
-Density = Callable[[Floats], tuple[Floats, Floats]]
-
-ACCEPT = 0.8
-# Length of a path in units in which the density has sds of about 1.
-PATH = 1.6
-MOST_STEPS = 40
 
 
 def hamiltonian(

@@ -42,6 +42,21 @@ LIGHT = 2e6
 FEWEST_TIMES = 256
 # A node is unlikely if its log density is this much below the largest.
 UNLIKELY = 12.0
+# Degrees of freedom of proposals: at least this, and more in many dimensions.
+FEWEST_DEGREES = 6.0
+# Above this Pareto k draws are made by Hamiltonian Monte Carlo.
+LARGEST_K = 0.5
+CHAINS = 200
+WARM_UP = 100
+# Products of draws, event times and groups beyond which times are grouped for the draws ...
+BUDGET = 4e8
+# ... or where they are grouped already.
+BUDGET_GROUPED = 1e8
+# Products beyond which fewer draws are taken.
+MOST_PRODUCTS = 2e10
+FEWEST_DRAWS = 256
+# Event times are grouped so much less finely to see what grouping does.
+COARSER = (0.5, 0.25)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +96,12 @@ class Posterior:
 
     def at(self, spreads: Sequence[float]) -> Target:
         """Give the density of the coordinates, given what spreads them."""
-        if self.mixed is None:
-            linear = self.base * np.append(spreads, 1.0)[self.axis]
-        else:
-            linear = self.mixed(spreads)
-        return Target(problem=self, linear=linear)
+        return Target(
+            problem=self,
+            linear=self.base * np.append(spreads, 1.0)[self.axis]
+            if self.mixed is None
+            else self.mixed(spreads),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -230,8 +246,8 @@ def find_nodes(problem: Posterior) -> list[Node] | None:
         inside = scanned_at[likely, axis]
         below, above = known[known < inside.min()], known[known > inside.max()]
         closer.append((below[-1] if below.size else low, above[0] if above.size else high))
-    start = scanned[int(np.argmax(likely))].laplace.mode
-    return _at_nodes(problem, *_gauss_legendre(closer, NODES), start=start)
+    first_likely = scanned[int(np.argmax(likely))]
+    return _at_nodes(problem, *_gauss_legendre(closer, NODES), start=first_likely.laplace.mode)
 
 
 def lightened(problem: Posterior) -> Posterior:
@@ -284,23 +300,6 @@ def _at_nodes(
         )
         nodes.append(Node(spreads=spreads, log_weight=log_weight + log_prior, laplace=laplace))
     return nodes
-
-
-# Degrees of freedom of proposals: at least this, and more in many dimensions.
-FEWEST_DEGREES = 6.0
-# Above this Pareto k draws are made by Hamiltonian Monte Carlo.
-LARGEST_K = 0.5
-CHAINS = 200
-WARM_UP = 100
-# Products of draws, event times and groups beyond which times are grouped for the draws ...
-BUDGET = 4e8
-# ... or where they are grouped already.
-BUDGET_GROUPED = 1e8
-# Products beyond which fewer draws are taken.
-MOST_PRODUCTS = 2e10
-FEWEST_DRAWS = 256
-# Event times are grouped so much less finely to see what grouping does.
-COARSER = (0.5, 0.25)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

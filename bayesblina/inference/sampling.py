@@ -11,7 +11,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -27,8 +27,6 @@ from bayesblina.hazards.build import BuiltModel
 from bayesblina.hazards.likelihood import flat_draws
 from bayesblina.inference.compiling import Compiled, compiled_of
 from bayesblina.inference.convergence import SamplerSettings
-
-Progress = Callable[[int, int, int], None]
 
 # What is kept of nutpie's statistics.
 STATISTICS = [
@@ -49,11 +47,11 @@ def sample(
     *,
     seed: int,
     settings: SamplerSettings,
-    progress: Progress | None = None,
+    progress: Callable[[Sequence[Any]], None] | None = None,
 ) -> tuple[xr.DataTree, dict[str, float | str]]:
     """Draw from the posterior.
 
-    `progress`: called now and then with (draws finished, draws in all, divergences).
+    `progress`: called now and then with nutpie's progress of each chain.
     Result: `draws`: groups ``posterior`` and ``sample_stats``.
     """
     began = time.perf_counter()
@@ -64,14 +62,6 @@ def sample(
         return _sample_with_pymc(built, seed=seed, settings=settings)
     ready = time.perf_counter()
 
-    def report(chains: Any) -> None:
-        if progress is not None:
-            progress(
-                sum(chain.finished_draws for chain in chains),
-                sum(chain.total_draws for chain in chains),
-                sum(chain.divergences for chain in chains),
-            )
-
     trace = _nutpie().sample(
         bound,
         draws=settings.draws,
@@ -81,7 +71,7 @@ def sample(
         seed=seed,
         target_accept=settings.target_accept or built.target_accept,
         progress_bar=False,
-        progress_callback=report,
+        progress_callback=progress,
         return_raw_trace=True,
     )
     tree = _gather(trace, bound)
@@ -186,8 +176,10 @@ def _sample_with_pymc(
     posterior, stats = (
         trace[name].to_dataset().drop_attrs() for name in ("posterior", "sample_stats")
     )
-    tree = xr.DataTree.from_dict({"/posterior": posterior, "/sample_stats": stats[STATISTICS]})
-    return tree, {"engine": "pymc", "compile": 0.0, "sample": time.perf_counter() - began}
+    return (
+        xr.DataTree.from_dict({"/posterior": posterior, "/sample_stats": stats[STATISTICS]}),
+        {"engine": "pymc", "compile": 0.0, "sample": time.perf_counter() - began},
+    )
 
 
 def bind(compiled: Compiled, built: BuiltModel) -> Any:
@@ -202,7 +194,7 @@ def bind(compiled: Compiled, built: BuiltModel) -> Any:
     ]
     data = np.concatenate([np.ravel(part) for part in parts])
     starts = np.cumsum([0, *(part.size for part in parts[:-1])])
-    shapes = [size for part in parts for size in part.shape]
+    shapes = (size for part in parts for size in part.shape)
     sizes = np.array(
         [*(lengths[dim] for dim in compiled.names["dims"]), *starts, *shapes], dtype=np.int64
     )

@@ -131,10 +131,12 @@ def load(path: str | PathLike[str]) -> Fit:
     require_kind(path, str | PathLike, "path")
     path = Path(path)
     trouble = trouble_of(path)
-    if trouble == "no such file":
-        raise StorageError(f"No file '{path}'.")
     if trouble is not None:
-        raise StorageError(f"'{path}' is {trouble}; expected a file that bayesblina.save wrote.")
+        raise StorageError(
+            f"No file '{path}'."
+            if trouble == "no such file"
+            else f"'{path}' is {trouble}; expected a file that bayesblina.save wrote."
+        )
     # What is read is what was checked, whatever happens to the file meanwhile.
     content = read_whole(path)
     if not content.startswith(b"\x89HDF\r\n\x1a\n"):
@@ -273,18 +275,17 @@ def _records(fit: Fit) -> dict[str, Any]:
         "definition": fit.definition.model_dump(mode="json", by_alias=True),
         "provenance": asdict(fit.provenance),
         "left_out": [asdict(item) for item in fit.person_time.left_out],
-        "convergence": _record(fit.convergence, "table", "criteria"),
-        "companion": _record(fit.companion, "table", "reason"),
-        "gate": _record(fit.gate, "table", "against"),
+        "convergence": _record(table=fit.convergence.table, criteria=fit.convergence.criteria),
+        "companion": _record(table=fit.companion.table, reason=fit.companion.reason),
+        "gate": _record(table=fit.gate.table, against=fit.gate.against),
         "event_times": None
         if fit.event_times is None
-        else _record(fit.event_times, "table", "notes"),
+        else _record(table=fit.event_times.table, notes=fit.event_times.notes),
     }
 
 
-def _record(value: object, *names: str) -> dict[str, Any]:
-    """Put attributes of a value, some of them tables, into what JSON can say."""
-    parts = {name: getattr(value, name) for name in names}
+def _record(**parts: object) -> dict[str, Any]:
+    """Put tables among other values into what JSON can say."""
     return {
         name: part.to_dict("list") if isinstance(part, pd.DataFrame) else part
         for name, part in parts.items()

@@ -12,9 +12,9 @@ from bayesblina.estimands.curves import survival
 from bayesblina.estimands.regimes import Regime
 from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.parts import Free, Independent, ProportionalPhases
+from bayesblina.inference.convergence import sampler_settings
 from bayesblina.inference.fitting import Fit, fit_person_time, weights_of
 from bayesblina.inference.model_data import person_time_for
-from bayesblina.inference.sampler_settings import sampler_settings
 from bayesblina.patients.cohort import Cohort
 
 # Draws of the free baseline: what is compared are means.

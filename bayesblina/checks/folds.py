@@ -22,8 +22,8 @@ from bayesblina.estimands.support import episodes_of
 from bayesblina.hazards.build import build_model
 from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.effects import levels_of
+from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.inference.model_data import person_time_for
-from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.question import Question

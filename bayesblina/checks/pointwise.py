@@ -27,9 +27,9 @@ from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import Design, levels_of
 from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_likelihood
 from bayesblina.hazards.parts import PatientFrailty
+from bayesblina.inference.convergence import ess_mean
 from bayesblina.inference.fitting import Fit
-from bayesblina.inference.importance import smooth_tails
-from bayesblina.inference.mixing import ess_mean
+from bayesblina.inference.monte_carlo import smooth_tails
 from bayesblina.person_time.cells import PersonTime
 
 # Numbers held at once: draws x patients.

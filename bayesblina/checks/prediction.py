@@ -27,9 +27,8 @@ from bayesblina.core.arrays import Floats, Ints
 from bayesblina.core.errors import SpecError, require_kind
 from bayesblina.hazards.build import BuiltModel, build_model, with_weights
 from bayesblina.hazards.likelihood import flat_draws
-from bayesblina.inference.convergence import assess_convergence
+from bayesblina.inference.convergence import SamplerSettings, assess_convergence
 from bayesblina.inference.fitting import Fit
-from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.inference.sampling import evaluate, sample, unconstrain
 from bayesblina.patients.account import to_html
 from bayesblina.person_time.cells import PersonTime

@@ -9,9 +9,17 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesblina.core.errors import SpecError, require_kind
-from bayesblina.core.tables.numbers import BASELINE, EVENT_TIMES, FAILED
-from bayesblina.inference.mixing import ess_bulk, ess_mean, ess_tail, mcse_mean, mcse_median, rhat
+from bayesblina.core.arguments import require_kind
+from bayesblina.core.errors import SpecError
+from bayesblina.core.tables.marks import BASELINE, EVENT_TIMES, FAILED
+from bayesblina.inference.convergence import (
+    ess_bulk,
+    ess_mean,
+    ess_tail,
+    mcse_mean,
+    mcse_median,
+    rhat,
+)
 
 # Coordinates of estimates that stand beside each.
 BESIDE_NUMBERS = (

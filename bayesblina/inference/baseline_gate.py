@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import product
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import xarray as xr
 
 from bayesblina.core.arrays import Floats
 from bayesblina.core.tables.checks import baseline as table_of
-from bayesblina.inference.mixing import mcse_mean
+from bayesblina.inference.convergence import mcse_mean
 
 State = Literal["passed", "told", "failed", "not compared"]
 
@@ -41,9 +42,8 @@ COLUMNS = (
 )
 # From the worst to the best.
 STATES: tuple[State, ...] = ("failed", "told", "not compared", "passed")
-PASSED_WORDS = "the baseline does not move the hazard ratio"
 WORDS: Mapping[str, str] = {
-    "passed": PASSED_WORDS,
+    "passed": "the baseline does not move the hazard ratio",
     "told": "the baseline moves the hazard ratio a little",
     "failed": "THE BASELINE MOVES THE HAZARD RATIO",
     "not compared": "not compared with a model without a baseline",
@@ -105,22 +105,21 @@ class BaselineGate:
 
     def words(self) -> str:
         """Say how it came out, in a line."""
-        told = {
+        reasons = {
             "failed": self.failures(),
             "told": self.told(),
             "not compared": [self.reason],
             # Against something weaker than a partial likelihood it says less.
             "passed": [] if self.against in ("", AGAINST) else [f"compared with {self.against}"],
         }[self.state]
-        more = "; ".join(filter(None, told))
+        more = "; ".join(filter(None, reasons))
         return f"{WORDS[self.state]}{f': {more}' if more else ''}"
 
     @property
     def reason(self) -> str:
         """Why nothing was compared; empty if something was."""
-        if self.state != "not compared":
-            return ""
-        return "; ".join(dict.fromkeys(one for one in self.table["reason"] if one))
+        reasons = self.table["reason"] if self.state == "not compared" else ()
+        return "; ".join(dict.fromkeys(filter(None, reasons)))
 
     def _worded(self, state: State) -> list[str]:
         rows = self.table[self.table["state"] == state].to_dict("records")
@@ -137,8 +136,9 @@ class BaselineGate:
         return f"BaselineGate({self.words()})"
 
     def _repr_html_(self) -> str:
-        title = f"Baseline gate: {WORDS[self.state]}"
-        return table_of(self.table, title=title, against=self.against).to_html()
+        return table_of(
+            self.table, title=f"Baseline gate: {WORDS[self.state]}", against=self.against
+        ).to_html()
 
 
 def worst(states: pd.Series) -> State:
@@ -147,17 +147,18 @@ def worst(states: pd.Series) -> State:
     ``"failed"`` before ``"told"`` before ``"not compared"`` before ``"passed"``; ``"not compared"``
     of none.
     """
-    there = set(states)
-    return next((state for state in STATES if state in there), "not compared")
+    return min(states, key=STATES.index, default="not compared")
 
 
 def not_compared(reason: str, endpoints: tuple[str, ...] = ()) -> BaselineGate:
     """Say that nothing was compared."""
-    rows: list[dict[str, object]] = [
-        {"endpoint": name, "effect": "", "state": "not compared", "reason": reason}
-        for name in endpoints or ("",)
-    ]
-    return BaselineGate(table=_table(rows), against="")
+    return BaselineGate(
+        table=_table(
+            {"endpoint": name, "effect": "", "state": "not compared", "reason": reason}
+            for name in endpoints or ("",)
+        ),
+        against="",
+    )
 
 
 def judge(
@@ -239,27 +240,26 @@ def gate_of(
     if companion is None:
         names = tuple(str(name) for name in posterior["endpoint"].values)
         return not_compared(reason.removeprefix("not compared: "), names)
-    rows: list[dict[str, object]] = []
+    rows: list[dict[Any, Any]] = []
     for name in (ratio for ratio in RATIOS if ratio in posterior):
         own = posterior[name].transpose("chain", "draw", "endpoint", ...)
         labels = _labels(own)
         other = companion.get(name)
         if other is None:
             rows += [
-                {**label, "state": "not compared", "reason": "it has no such ratio"}
+                label | {"state": "not compared", "reason": "it has no such ratio"}
                 for label in labels
             ]
             continue
+        other = other.transpose("chain", "draw", *own.dims[2:])
+        error = stated_of(stated, labels, "error")
         judged = judge(
-            _flat(own),
-            _flat(other.transpose("chain", "draw", *own.dims[2:])),
+            own.values.reshape(*own.shape[:2], -1),
+            other.values.reshape(*other.shape[:2], -1),
             effective=stated_of(stated, labels, "effective_draws"),
-            error=_known(stated_of(stated, labels, "error")),
+            error=0.0 if error is None else np.nan_to_num(error),
         )
-        rows += [
-            {**label, **{str(key): value for key, value in row.items()}}
-            for label, row in zip(labels, judged.to_dict("records"), strict=True)
-        ]
+        rows += [label | row for label, row in zip(labels, judged.to_dict("records"), strict=True)]
     return BaselineGate(table=_table(rows), against=against)
 
 
@@ -288,31 +288,24 @@ def _known(values: Floats | None) -> Floats | float:
     return 0.0 if values is None else np.nan_to_num(values)
 
 
-def _table(rows: list[dict[str, object]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    numbers = list(COLUMNS[2:10])
-    return table.astype(dict.fromkeys(numbers, np.float64))
-
-
-def _flat(values: xr.DataArray) -> Floats:
-    """Draws as (chain, draw, quantity)."""
-    return np.asarray(values.values, dtype=np.float64).reshape(*values.shape[:2], -1)
+def _table(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(
+        dict.fromkeys(COLUMNS[2:10], np.float64)
+    )
 
 
 def _labels(values: xr.DataArray) -> list[dict[str, str]]:
     """Name the quantities of a variable over (chain, draw, endpoint, ...)."""
-    dims = [str(dim) for dim in values.dims[2:]]
-    coords = [[str(value) for value in values[dim].values] for dim in dims]
-    index = pd.MultiIndex.from_product(coords, names=dims)
+    dims = values.dims[3:]
     return [
         {
-            "endpoint": where[0],
+            "endpoint": endpoint,
             "effect": ", ".join(
-                one if dim == "effect" else f"{dim} {one}"
-                for dim, one in zip(dims[1:], where[1:], strict=True)
+                label if dim == "effect" else f"{dim} {label}"
+                for dim, label in zip(dims, labels, strict=True)
             ),
         }
-        for where in index
+        for endpoint, *labels in product(*(map(str, values[dim].values) for dim in values.dims[2:]))
     ]
 
 

@@ -14,21 +14,25 @@ import json
 import logging
 import os
 import re
-import secrets
 import stat
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+
+from bayesblina.core.errors import StorageError
+from bayesblina.core.files import write_bytes
 
 VARIABLE = "BAYESBLINA_CACHE_DIR"
 # A temporary file this old (seconds) was left by a process that was killed.
 FORGOTTEN = 3600.0
 
 _MAGIC = b"bayesblina compiled code, format 1\n"
-_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
+# As `write_bytes` names them, and as earlier versions did.
+_TEMPORARY = re.compile(r"\.([0-9a-f]{64}\.code\.[0-9a-f]{12}|[0-9a-f]{16})\.tmp")
 _log = logging.getLogger("bayesblina")
 _told: set[str] = set()
 
@@ -73,11 +77,8 @@ def read_entry(key: str) -> tuple[Mapping[str, Any], tuple[bytes, ...]] | None:
         stored = json.loads(line)
         if stored["key"] != key or sum(stored["lengths"]) != len(code):
             raise ValueError("it belongs to another structure or other versions")
-        parts, at = [], 0
-        for length in stored["lengths"]:
-            parts.append(code[at : at + length])
-            at += length
-        return stored["header"], tuple(parts)
+        stream = BytesIO(code)
+        return stored["header"], tuple(stream.read(length) for length in stored["lengths"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -91,22 +92,14 @@ def write_entry(key: str, header: Mapping[str, Any], parts: Sequence[bytes]) -> 
     body = json.dumps(stored).encode() + b"\n" + b"".join(parts)
     content = _MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
     folder = cache_folder()
-    temporary = folder / f".{secrets.token_hex(8)}.tmp"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _trusted_folder(folder):
-            return
-        _sweep(folder)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / _name(key))
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        _tell(folder, f"cannot be written ({(error.strerror or str(error)).lower()})")
+        if _trusted_folder(folder):
+            _sweep(folder)
+            write_bytes(folder / _name(key), content, private=True)
+    except (OSError, StorageError) as error:
+        reason = getattr(error.__cause__ or error, "strerror", None) or str(error)
+        _tell(folder, f"cannot be written ({reason.lower()})")
 
 
 def shelter_pytensor() -> None:
@@ -117,7 +110,7 @@ def shelter_pytensor() -> None:
     """
     if "pytensor" in sys.modules:
         return
-    flags = [flag.strip() for flag in os.environ.get("PYTENSOR_FLAGS", "").split(",")]
+    flags = map(str.strip, os.environ.get("PYTENSOR_FLAGS", "").split(","))
     named = dict(flag.partition("=")[::2] for flag in flags if flag)
     folder = Path(
         named.get("base_compiledir") or os.path.join(os.path.expanduser("~"), ".pytensor")
@@ -146,11 +139,14 @@ def _name(key: str) -> str:
 
 def _read(path: Path) -> bytes | None:
     """Read a file of the user's own; None if it is somebody else's."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    # Opening a pipe would wait for whoever writes to it.
-    flags |= getattr(os, "O_NONBLOCK", 0)
-    descriptor = os.open(path, flags)
-    with os.fdopen(descriptor, "rb") as file:
+    # Opening a pipe without O_NONBLOCK would wait for whoever writes to it.
+    flags = (
+        os.O_RDONLY
+        | getattr(os, "O_NOFOLLOW", 0)
+        | getattr(os, "O_BINARY", 0)
+        | getattr(os, "O_NONBLOCK", 0)
+    )
+    with os.fdopen(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or _others_could_write(status):
             _tell(path.parent, f"holds '{path.name}', which others could have written")
@@ -175,8 +171,9 @@ def _others_could_write(status: os.stat_result) -> bool:
     if not hasattr(os, "geteuid"):
         # Windows: a user's cache folder is closed to others by its access list.
         return False
-    writable = stat.S_IWGRP | stat.S_IWOTH
-    return status.st_uid not in (os.geteuid(), 0) or bool(status.st_mode & writable)
+    return status.st_uid not in (os.geteuid(), 0) or bool(
+        status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
 
 
 def _tell(folder: Path, trouble: str) -> None:
@@ -197,9 +194,8 @@ def _tell(folder: Path, trouble: str) -> None:
 def _sweep(folder: Path) -> None:
     """Remove what killed processes left behind."""
     for left in folder.glob(".*.tmp"):
-        if not _TEMPORARY.fullmatch(left.name):
-            # Somebody else's: the folder may be one that others use too.
-            continue
-        with suppress(OSError):
-            if time.time() - left.lstat().st_mtime > FORGOTTEN:
-                left.unlink()
+        # Others may be somebody else's: the folder may be one that others use too.
+        if _TEMPORARY.fullmatch(left.name):
+            with suppress(OSError):
+                if time.time() - left.lstat().st_mtime > FORGOTTEN:
+                    left.unlink()

@@ -31,7 +31,7 @@ QUANTILE_PRECISION = 1e-6
 LARGEST_LOG_RATIO = 600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class CohortPosteriors:
     """Posteriors of log hazard ratios; NaN for cohorts in which nothing is compared.
 
@@ -93,19 +93,17 @@ def cohort_posteriors(
     distribution functions integrals of its sinc interpolation; both converge faster than any power
     of the spacing: Trefethen and Weideman (2014), doi:10.1137/130932132.
     """
-    inside = start < time
-    compared = event.any(axis=1) & inside.any(axis=1) & ((time > 0.0) & (start > 0.0)).any(axis=1)
+    some_in, some_out = (start < time).any(axis=1), ((time > 0.0) & (start > 0.0)).any(axis=1)
+    compared = event.any(axis=1) & some_in & some_out
     columns = np.full((6, compared.size), np.nan)
     rows = np.flatnonzero(compared)
     step = max(1, BLOCK // time.shape[1])
     for first in range(0, rows.size, step):
         some = rows[first : first + step]
-        risk = _risk(time[some], start[some], event[some])
-        columns[:, some] = _posteriors(risk, prior_mean, prior_sd)
-    mode, mean, sd, lower, upper, below_zero = columns
-    return CohortPosteriors(
-        mode=mode, mean=mean, sd=sd, lower=lower, upper=upper, below_zero=below_zero
-    )
+        columns[:, some] = _posteriors(
+            _risk(time[some], start[some], event[some]), prior_mean, prior_sd
+        )
+    return CohortPosteriors(*columns)
 
 
 def _ratio(log_ratio: Floats) -> Floats:
@@ -117,9 +115,9 @@ def _risk(time: Floats, start: Floats, event: Bools) -> _CohortsAtRisk:
     cohorts, patients = time.shape
     inside = start < time
     order = np.argsort(time, axis=1)
-    time = np.take_along_axis(time, order, axis=1)
-    event = np.take_along_axis(event, order, axis=1)
-    ended_inside = np.take_along_axis(inside, order, axis=1)
+    time, event, ended_inside = (
+        np.take_along_axis(values, order, axis=1) for values in (time, event, inside)
+    )
     # Two sorted runs, which a stable sort merges; times come before equal starts.
     starts = np.sort(np.where(inside, start, np.inf), axis=1)
     merged = np.argsort(np.concatenate([time, starts], axis=1), axis=1, kind="stable")
@@ -135,8 +133,11 @@ def _risk(time: Floats, start: Floats, event: Bools) -> _CohortsAtRisk:
     counts = event.sum(axis=1)
     padded = np.zeros((cohorts, int(counts.max())))
     padded[np.arange(padded.shape[1]) < counts[:, None]] = share[event]
-    exposed = (event & ended_inside).sum(axis=1).astype(np.float64)
-    return _CohortsAtRisk(exposed=exposed, share=padded, rest=1.0 - padded)
+    return _CohortsAtRisk(
+        exposed=(event & ended_inside).sum(axis=1).astype(np.float64),
+        share=padded,
+        rest=1.0 - padded,
+    )
 
 
 def _posteriors(risk: _CohortsAtRisk, prior_mean: float, prior_sd: float) -> Floats:
@@ -150,26 +151,24 @@ def _posteriors(risk: _CohortsAtRisk, prior_mean: float, prior_sd: float) -> Flo
 
     highest = log_density(mode)
     reach = np.sqrt(2.0 * DROP / curvature)
-    ends = []
-    for sign in (-1.0, 1.0):
 
-        def drop_at(away: Floats, sign: float = sign) -> Floats:
-            return np.asarray(highest - log_density(mode + sign * away))
+    def end(sign: float) -> Floats:
+        """Where the log density has dropped far enough, below or above the mode."""
+        return mode + sign * _distance(
+            lambda away: highest - log_density(mode + sign * away), reach
+        )
 
-        ends.append(mode + sign * _distance(drop_at, reach))
-    low, high = ends
+    low, high = end(-1.0), end(1.0)
     spacing = (high - low) / (POINTS - 1)
-    density = np.empty((mode.size, POINTS))
-    for point in range(POINTS):
-        density[:, point] = log_density(low + point * spacing)
-    density = np.exp(density - highest[:, None])
+    logs = [log_density(low + point * spacing) for point in range(POINTS)]
+    density = np.exp(np.stack(logs, axis=1) - highest[:, None])
     density /= density.sum(axis=1, keepdims=True)
     grid = np.arange(POINTS, dtype=np.float64)
     mean = density @ grid
     sd = np.sqrt(np.einsum("cp,cp->c", density, (grid - mean[:, None]) ** 2))
     lower, upper = (_quantiles(density, mean, sd, share) for share in (0.025, 0.975))
     below_zero = np.clip(_below(density, -low / spacing), 0.0, 1.0)
-    mean, lower, upper = (low + spacing * place for place in (mean, lower, upper))
+    mean, lower, upper = (low + spacing * position for position in (mean, lower, upper))
     return np.stack([mode, mean, spacing * sd, lower, upper, below_zero])
 
 

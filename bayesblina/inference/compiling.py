@@ -8,6 +8,7 @@ named by everything that it depends on, and serves later processes (`code_cache`
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib
 import json
@@ -16,27 +17,39 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph import clone_replace, rewrite_graph
-from pytensor.graph.traversal import graph_inputs
 
 from bayesblina.hazards.build import BuiltModel
 from bayesblina.inference.code_cache import read_entry, write_entry
-from bayesblina.inference.machine_code import Callback, callback_of, extract, load, processor
 
 _log = logging.getLogger("bayesblina")
 # Python functions to compile, names of what the flat vectors hold, and what must stay alive.
 _Functions = tuple[list[Any], dict[str, tuple[str, ...]], tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Callback:
+    """A function in machine code.
+
+    `address`: where it is.
+    `ctypes`: for calls from Python.
+    `keep`: what the code lives in.
+    """
+
+    address: int
+    ctypes: Any
+    keep: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,11 +71,6 @@ class Compiled:
 _COMPILED: dict[str, Compiled] = {}
 
 
-def compiled_structures() -> tuple[str, ...]:
-    """Structures that this process has compiled."""
-    return tuple(_COMPILED)
-
-
 def compiled_of(built: BuiltModel) -> Compiled:
     """Compile a model's structure, unless this process or an earlier one has."""
     if built.structure not in _COMPILED:
@@ -74,25 +82,24 @@ def compiled_of(built: BuiltModel) -> Compiled:
 def _key(structure: str) -> str:
     """Say all that the compiled functions of a structure depend on."""
     libraries = ("pymc", "pytensor", "numba", "llvmlite", "numpy")
-    digest = hashlib.sha256()
     here = Path(__file__)
-    own = (here, here.with_name("machine_code.py"), here.with_name("sampling.py"))
-    for source in (*own, *sorted(here.parents[1].glob("hazards/*.py"))):
-        digest.update(source.read_bytes())
+    sources = (here, here.with_name("sampling.py"), *sorted(here.parents[1].glob("hazards/*.py")))
     settings = {
         name: value
         for name, value in sorted(os.environ.items())
         if name.startswith("NUMBA_") and name != "NUMBA_CACHE_DIR"
     }
+    # Code for one processor may not run on another.
+    features = llvm.get_host_cpu_features().flatten()
     return json.dumps(
         {
             "structure": structure,
             "versions": {name: version(name) for name in libraries},
             "python": sys.version,
-            "processor": processor(),
+            "processor": f"{llvm.get_process_triple()} {llvm.get_host_cpu_name()} {features}",
             "numba": settings,
             "float": pytensor.config.floatX,
-            "sources": digest.hexdigest(),
+            "sources": hashlib.sha256(b"".join(map(Path.read_bytes, sources))).hexdigest(),
         }
     )
 
@@ -105,7 +112,7 @@ def _recall(key: str) -> Compiled | None:
     header, codes = entry
     try:
         functions = {
-            name: load(code, symbols, _ARGUMENTS[name])
+            name: _load(code, symbols, _ARGUMENTS[name])
             for name, code, symbols in zip(_ARGUMENTS, codes, header["symbols"], strict=True)
         }
         names = {name: tuple(header[name]) for name in ("dims", "data_names", "extra_names")}
@@ -138,15 +145,18 @@ def _compile_structure(built: BuiltModel, key: str) -> Compiled:
             for arguments, function in zip(_ARGUMENTS.values(), functions, strict=True)
         ]
     try:
-        codes, symbols = zip(*(extract(one) for one in compiled), strict=True)
+        codes, symbols = zip(*map(_extract, compiled), strict=True)
         write_entry(key, {**names, "symbols": symbols}, codes)
     except Exception as error:  # numba's inside changed: this process does without
         _log.debug("What was compiled is not kept on disk (%s).", error)
-    callbacks = {
-        name: callback_of(one, arguments)
-        for one, (name, arguments) in zip(compiled, _ARGUMENTS.items(), strict=True)
-    }
-    return Compiled(functions=callbacks, names=names, keep=keep)
+    return Compiled(
+        functions={
+            name: _callback(int(function.address), arguments, function)
+            for function, (name, arguments) in zip(compiled, _ARGUMENTS.items(), strict=True)
+        },
+        names=names,
+        keep=keep,
+    )
 
 
 _OPERATIONS: dict[Any, Any] = {}
@@ -174,8 +184,8 @@ def _operations_shared() -> Iterator[None]:
             return function, None
         owner = op if node is None else node
         kinds = tuple(
-            (type(one.type), getattr(one.type, "dtype", ""), getattr(one.type, "ndim", 0))
-            for one in owner.inputs
+            (type(given.type), getattr(given.type, "dtype", ""), getattr(given.type, "ndim", 0))
+            for given in owner.inputs
         )
         name = (key, kinds, len(owner.outputs), pytensor.config.numba__fastmath)
         return _OPERATIONS.setdefault(name, function), key
@@ -197,16 +207,20 @@ def _kernel_functions(built: BuiltModel) -> _Functions:
     for name, wanted in names.items():
         if sorted(wanted) != sorted(getattr(kernel, name)):
             raise RuntimeError(f"the kernel '{kernel.name}' does not fit the model's {name}")
-    functions = [
-        _wrapper(_KERNEL_SOURCE, "log_density", kernel.function),
-        _wrapper(_KERNEL_EXPAND_SOURCE, "expand", kernel.expand),
-    ]
-    return functions, {name: getattr(kernel, name) for name in names}, ()
+    return (
+        [
+            _wrapper(_KERNEL_SOURCE, "log_density", kernel.function),
+            _wrapper(_KERNEL_EXPAND_SOURCE, "expand", kernel.expand),
+        ],
+        {name: getattr(kernel, name) for name in names},
+        (),
+    )
 
 
 def _graph_functions(built: BuiltModel) -> _Functions:
     """Wrap the functions that PyTensor makes of a model's graph."""
-    register_kernels()
+    # PyTensor's compiler must know the operations' kernels before it meets one.
+    importlib.import_module("bayesblina.hazards.op_kernels")
     model = built.model
     values = [model.rvs_to_values[variable] for variable in model.free_RVs]
     log_density = rewrite_graph(
@@ -227,11 +241,6 @@ def _graph_functions(built: BuiltModel) -> _Functions:
         _wrapper(_EXPAND_SOURCE, "expand", expand.vm.jit_fn),
     ]
     return functions, names, (density, expand)
-
-
-def register_kernels() -> None:
-    """Tell PyTensor's compiler of the operations' kernels, before it meets one."""
-    importlib.import_module("bayesblina.hazards.op_kernels")
 
 
 def _extras(model: Any) -> list[Any]:
@@ -255,12 +264,9 @@ def _flat(
     """Rewrite outputs as functions of the point, the data and the sizes, each a flat vector."""
     point, data, sizes = pt.dvector("point"), pt.dvector("data"), pt.lvector("sizes")
     length = {dim: sizes[index] for index, dim in enumerate(dims)}
-    length_names = {shared: dim for dim, shared in model.dim_lengths.items()}
     shared = {variable.name: variable for variable in model.data_vars}
     replacements: dict[Any, Any] = {
-        variable: length[length_names[variable]].astype(variable.dtype)
-        for variable in graph_inputs(outputs)
-        if isinstance(variable, SharedVariable) and variable in length_names
+        variable: length[dim].astype(variable.dtype) for dim, variable in model.dim_lengths.items()
     }
     cursor = len(dims) + len(data_names)
     for index, name in enumerate(data_names):
@@ -364,7 +370,7 @@ def _wrapper(source: str, name: str, inner: Any) -> Any:
 
         return pointer(pointer, count), generate
 
-    environment = {
+    environment: dict[str, Any] = {
         "__name__": __name__,
         "np": np,
         "isfinite": math.isfinite,
@@ -376,6 +382,73 @@ def _wrapper(source: str, name: str, inner: Any) -> Any:
         "behind": behind,
         "inner": inner,
     }
-    made: dict[str, Any] = {}
-    exec(source, environment, made)
-    return made[name]
+    exec(source, environment)
+    return environment[name]
+
+
+# Machine code is taken out as bytes, and loaded without numba's compiler. Loading takes
+# milliseconds, where numba's own cache first sets up its compiler, for half a second. All of
+# numba that this rests on is below, and a change of it ends as a miss of the cache.
+_POINTERS: dict[str, Any] = {
+    "double*": ctypes.POINTER(ctypes.c_double),
+    "uint64": ctypes.c_uint64,
+    "void*": ctypes.c_void_p,
+}
+
+
+def _callback(address: int, arguments: Sequence[str], keep: Any) -> Callback:
+    """Hold a callback with arguments of these types; it returns an integer."""
+    kind = ctypes.CFUNCTYPE(ctypes.c_int64, *(_POINTERS[name] for name in arguments))
+    return Callback(address=address, ctypes=kind(address), keep=keep)
+
+
+def _extract(compiled: Any) -> tuple[bytes, dict[str, Any]]:
+    """Take the machine code of a callback that numba compiled.
+
+    Result: `symbols`: ``name``: of the callback; ``needs``: names that the code finds outside
+    itself.
+    """
+    library = compiled._library
+    if library.has_dynamic_globals:
+        raise RuntimeError("the code refers to addresses of this process")
+    _, kind, (code, _) = library.serialize_using_object_code()
+    if kind != "object":
+        raise RuntimeError(f"numba gave {kind}, not an object file")
+    module = library._final_module
+    declared = {
+        symbol.name
+        for symbol in (*module.functions, *module.global_variables)
+        if symbol.is_declaration and not symbol.name.startswith("llvm.")
+    }
+    return bytes(code), {"name": compiled.native_name, "needs": sorted(declared)}
+
+
+def _load(code: bytes, symbols: Mapping[str, Any], arguments: Sequence[str]) -> Callback:
+    """Load machine code."""
+    from numba import _dynfunc, _helperlib
+    from numba.core.runtime import _nrt_python
+
+    helpers = {
+        f"numba_{name}": address
+        for module in (_helperlib, _dynfunc)
+        for name, address in module.c_helpers.items()
+    }
+    for name, address in _nrt_python.c_helpers.items():
+        helpers[name if name.startswith("_") else f"NRT_{name}"] = address
+    process = ctypes.CDLL(None)
+    for name in symbols["needs"]:
+        # LLVM ends the process when it finds a name nowhere, so it is not asked to look.
+        if name in helpers:
+            llvm.add_symbol(name, helpers[name])
+        elif not hasattr(process, name):
+            raise RuntimeError(f"the code needs '{name}', which is not there")
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(jit=True)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, use_lmm=True)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    address = int(engine.get_function_address(symbols["name"]))
+    if not address:
+        raise RuntimeError(f"the code has no '{symbols['name']}'")
+    return _callback(address, arguments, engine)

@@ -21,10 +21,9 @@ from bayesblina.hazards.effects import Design, make_design
 from bayesblina.hazards.parts import Free, PowerPrior
 from bayesblina.inference.baseline_gate import BaselineGate, exposed_sds, gate_of, not_compared
 from bayesblina.inference.companion import Companion
-from bayesblina.inference.convergence import Convergence
+from bayesblina.inference.convergence import Convergence, SamplerSettings, sampler_settings
 from bayesblina.inference.drawing import NO_COMPANION, NOT_ASKED, by_partial_likelihood, sampled
 from bayesblina.inference.model_data import person_time_for, power_weights
-from bayesblina.inference.sampler_settings import SamplerSettings, sampler_settings
 from bayesblina.patients.account import to_html
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan
@@ -168,27 +167,24 @@ class Fit:
     def _repr_html_(self) -> str:
         sizes = self.draws["posterior"].sizes
         failed = "NOT CONVERGED, do not use: " + "; ".join(self.convergence.failures())
+        event_times = (
+            "not looked at"
+            if self.event_times is None
+            else "; ".join(self.event_times.messages) or "no sign of visits"
+        )
         rows = [
             ("model", f"{self.definition.name}: {self.definition.title}"),
             ("compared", f"{self.question.exposed} against {self.question.against}"),
             ("draws", f"{sizes['chain']} chains x {sizes['draw']}, seed {self.provenance.seed}"),
             ("convergence", "passed" if self.converged else failed),
             ("baseline", self.gate.words()),
-            ("event times", _event_times_in_words(self.event_times)),
+            ("event times", event_times),
             *(("note", text) for text in self.provenance.notes),
         ]
-        outcome = ", ".join(LONG[name].partition(":")[0] for name in self.failed)
+        marks = ", ".join(LONG[name].partition(":")[0] for name in self.failed)
         return (
-            to_html(("Fit", outcome), rows)
-            + self.gate._repr_html_()
-            + self.person_time._repr_html_()
+            to_html(("Fit", marks), rows) + self.gate._repr_html_() + self.person_time._repr_html_()
         )
-
-
-def _event_times_in_words(found: EventTimes | None) -> str:
-    if found is None:
-        return "not looked at"
-    return "; ".join(found.messages) or "no sign of visits"
 
 
 def fit(
@@ -320,12 +316,20 @@ def fit_person_time(
             compared=complete if compared is None else compared,
             progress=progress,
         )
-    tree, companion, gate = drawn.tree, drawn.companion, NOT_COMPARED
+    tree, companion = drawn.tree, drawn.companion
     tree["observed_data"] = xr.DataTree(person_time.table[["events"]])
     tree["constant_data"] = xr.DataTree(person_time.table.drop_vars("events"))
     posterior = tree["posterior"].to_dataset()
-    if companion is not NO_COMPANION:
-        gate = gate_of(posterior, companion.draws, stated=companion.table, reason=companion.reason)
+    sds = exposed_sds(posterior)
+    notes = list(drawn.notes)
+    if weighted:
+        notes.append(
+            "patients have weights: this is a weighted pseudo-posterior, whose interval is not "
+            "that of the estimate; weighted_effect gives it for weights of a model of starting, "
+            "bayesian_bootstrap for weights that are known"
+        )
+    if isinstance(definition.borrowing, PowerPrior):
+        notes.append(f"external patients count {definition.borrowing.weight:g} each (power prior)")
     return Fit(
         draws=tree,
         question=question,
@@ -339,32 +343,17 @@ def fit_person_time(
             versions={name: version(name) for name in LIBRARIES},
             seconds={**(before or {}), **drawn.seconds},
             engine=drawn.engine,
-            notes=(*drawn.notes, *_weighting_notes(definition, weighted=weighted)),
+            notes=tuple(notes),
         ),
         companion=companion,
-        gate=gate,
-        event_times=_event_times(person_time, posterior),
+        gate=NOT_COMPARED
+        if companion is NO_COMPANION
+        else gate_of(posterior, companion.draws, stated=companion.table, reason=companion.reason),
+        # Draws that never moved say nothing of visits.
+        event_times=coarse_event_times(person_time, sds)
+        if all(sd > 0 for sd in sds.values())
+        else None,
     )
-
-
-def _event_times(person_time: PersonTime, posterior: xr.Dataset) -> EventTimes | None:
-    """Look for visits, unless draws never moved."""
-    sds = exposed_sds(posterior)
-    return coarse_event_times(person_time, sds) if all(sd > 0 for sd in sds.values()) else None
-
-
-def _weighting_notes(definition: ModelDefinition, *, weighted: bool) -> list[str]:
-    """Say that patients have weights."""
-    notes = []
-    if weighted:
-        notes.append(
-            "patients have weights: this is a weighted pseudo-posterior, whose interval is not "
-            "that of the estimate; weighted_effect gives it for weights of a model of starting, "
-            "bayesian_bootstrap for weights that are known"
-        )
-    if isinstance(definition.borrowing, PowerPrior):
-        notes.append(f"external patients count {definition.borrowing.weight:g} each (power prior)")
-    return notes
 
 
 def weights_of(fit: Fit, cohort: Cohort) -> Floats | None:
@@ -382,7 +371,7 @@ def weights_of(fit: Fit, cohort: Cohort) -> Floats | None:
         raise SpecError(
             "The cohort is not the one that was fitted: patients of the fit are not in it."
         )
-    rows = np.array([row[one] for one in ids], dtype=np.int64)
+    rows = np.array([row[patient] for patient in ids], dtype=np.int64)
     weights = np.ones(cohort.size)
     weights[rows] = people["weight"].values
     if isinstance(fit.definition.borrowing, PowerPrior):
@@ -400,14 +389,12 @@ def hash_of(person_time: PersonTime) -> str:
     parts = [(person_time.table, list(HASHED))]
     if person_time.complete and person_time.size < MANY:
         people = sorted(map(str, person_time.people.drop_vars("category").data_vars))
-        parts.append((person_time.people, people))
-        parts.append((person_time.episodes, sorted(map(str, person_time.episodes.data_vars))))
+        episodes = sorted(map(str, person_time.episodes.data_vars))
+        parts += [(person_time.people, people), (person_time.episodes, episodes)]
     for dataset, names in parts:
         for name in names:
             values = dataset[name].values
             digest.update(name.encode())
-            content = (
-                values.astype(str).tobytes() if values.dtype.kind in "OU" else values.tobytes()
-            )
-            digest.update(content)
+            values = values.astype(str) if values.dtype.kind in "OU" else values
+            digest.update(values.tobytes())
     return digest.hexdigest()

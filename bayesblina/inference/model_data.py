@@ -18,7 +18,7 @@ from bayesblina.hazards.parts import (
     PhasesSinceEntry,
     PowerPrior,
 )
-from bayesblina.inference.step_baseline import jump_cuts
+from bayesblina.inference.drawing import jump_cuts
 from bayesblina.patients.cohort import Cohort
 from bayesblina.patients.scan import CohortScan
 from bayesblina.person_time import cells
@@ -58,17 +58,17 @@ def person_time_for(
         compress = False
     if isinstance(definition.borrowing, PowerPrior) and isinstance(cohort, Cohort):
         weights = power_weights(definition, cohort, weights)
-    courses = None
-    if isinstance(definition.endpoints, IllnessDeath):
-        courses = (definition.endpoints.death, definition.endpoints.relapse_free)
+    ends = definition.endpoints
+    courses = (ends.death, ends.relapse_free) if isinstance(ends, IllnessDeath) else None
     if isinstance(definition.baseline, Free):
         if cuts is not None:
             raise SpecError(
                 f"cuts are not for model '{definition.name}': its baseline jumps at the event "
                 "times. Leave them out."
             )
-        once = cells.person_time(cohort, question, cuts=[], weights=weights, courses=courses)
-        cuts = jump_cuts(once)
+        cuts = jump_cuts(
+            cells.person_time(cohort, question, cuts=[], weights=weights, courses=courses)
+        )
     if isinstance(definition.phases, PhasesSinceEntry):
         phase_cuts = _phase_cuts(cohort, question) if phase_cuts is None else phase_cuts
     elif phase_cuts is not None:
@@ -132,18 +132,17 @@ def _require_seen_from_the_start(
             )
         return
     for name, hazard in hazard_before_observation(cohort, question).items():
-        if hazard <= LARGEST_BEFORE:
-            continue
-        raise SpecError(
-            f"Model '{definition.name}' has effects of {'patients' if alone else 'groups'}, but of "
-            f"{name} patients come under observation so long after they became eligible that "
-            f"about {hazard:.2g} events for each who is seen would have come before. Who is seen "
-            "is more robust than who is not, and the model, which does not know that, would find "
-            "too little difference and too low a hazard. If patients are only at risk from entry "
-            "on, such as for relapse from remission, declare that time as a phase and take it as "
-            "eligible_from; or ask with a landmark by which they are under observation; or take a "
-            "model without such effects."
-        )
+        if hazard > LARGEST_BEFORE:
+            raise SpecError(
+                f"Model '{definition.name}' has effects of {'patients' if alone else 'groups'}, "
+                f"but of {name} patients come under observation so long after they became eligible "
+                f"that about {hazard:.2g} events for each who is seen would have come before. Who "
+                "is seen is more robust than who is not, and the model, which does not know that, "
+                "would find too little difference and too low a hazard. If patients are only at "
+                "risk from entry on, such as for relapse from remission, declare that time as a "
+                "phase and take it as eligible_from; or ask with a landmark by which they are "
+                "under observation; or take a model without such effects."
+            )
 
 
 def power_weights(definition: ModelDefinition, cohort: Cohort, weights: ArrayLike | None) -> Floats:
@@ -152,7 +151,7 @@ def power_weights(definition: ModelDefinition, cohort: Cohort, weights: ArrayLik
     name = definition.borrowing.source
     covariate = None if name is None else cohort.covariates.get(name)
     if name is None or covariate is None or covariate.kind != "categorical":
-        known = [key for key, one in cohort.covariates.items() if one.kind == "categorical"]
+        known = [key for key, held in cohort.covariates.items() if held.kind == "categorical"]
         raise SpecError(
             f"Model '{definition.name}' needs a categorical covariate that tells external "
             f"patients: name it with with_covariates(source=...). There are: "
@@ -178,10 +177,10 @@ def _phase_cuts(cohort: Cohort | CohortScan, question: Question) -> Floats:
     entered = cohort.phase_start[:, cohort.phases.index(question.exposed)]
     times = np.concatenate(
         [
-            (found.stop - entered[found.patient])[
-                found.event & (found.phase == found.phases.index(question.exposed))
+            (risk.stop - entered[risk.patient])[
+                risk.event & (risk.phase == risk.phases.index(question.exposed))
             ]
-            for found in episodes.values()
+            for risk in episodes.values()
         ]
     )
     if np.unique(times).size < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,15 +80,13 @@ def fit_cox(
     scale = columns.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     centred = (columns - columns.mean(axis=0)) / scale
-    risk = _risk_of(start, stop, event, efron=ties == "efron")
+    derivatives = _derivatives_of(start, stop, event, efron=ties == "efron")
     nan = np.full(columns.shape[1], np.nan)
     failed = CoxFit(estimate=nan, covariance=np.outer(nan, nan), score_test=np.nan, converged=False)
-    if risk.rows.size == 0:
-        return failed
-    own = _own(risk.derivatives(centred, np.zeros(nan.size))[2])
+    own = _own(derivatives(centred, np.zeros(nan.size))[2])
     scale, centred = scale[own], centred[:, own]
     parameter = np.zeros(own.size)
-    reached, score, information = risk.derivatives(centred, parameter)
+    reached, score, information = derivatives(centred, parameter)
     if not own.size:
         return failed
     score_test = float(score @ np.linalg.solve(information, score))
@@ -105,11 +104,11 @@ def fit_cox(
         if endless.any() and spread <= LARGEST_RANGE:
             step = step + away
         elif largest < PRECISION:
-            return _found(own, scale, parameter, axes, size, endless, nan.size, score_test)
+            break
         # A step too far on the way to a maximum, which would lead down again, is halved.
         for _ in range(HALVINGS):
             if np.ptp(centred @ (parameter + step)) <= LARGEST_RANGE + 1.0:
-                moved = risk.derivatives(centred, parameter + step)
+                moved = derivatives(centred, parameter + step)
                 if moved[0] >= reached - ROUNDING * max(abs(reached), 1.0):
                     break
             step = step / 2.0
@@ -117,68 +116,61 @@ def fit_cox(
             return failed
         parameter = parameter + step
         reached, score, information = moved
-    return failed
+    else:
+        return failed
+    # Estimates in their columns, those that have a finite maximum.
+    finite = (np.abs(axes[:, endless]) < PART).all(axis=1)
+    inverse = (axes[:, ~endless] / size[~endless]) @ axes[:, ~endless].T
+    estimate, covariance = failed.estimate.copy(), failed.covariance.copy()
+    estimate[own[finite]] = (parameter / scale)[finite]
+    covariance[np.ix_(own[finite], own[finite])] = inverse[np.ix_(finite, finite)] / np.outer(
+        scale[finite], scale[finite]
+    )
+    return CoxFit(
+        estimate=estimate,
+        covariance=covariance,
+        score_test=score_test,
+        converged=bool(finite.any()),
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _RowsAtRisk:
-    """Who is at risk at each event: differences of sums over rows in the order of their times.
+def _derivatives_of(
+    start: Floats, stop: Floats, event: Bools, *, efron: bool
+) -> Callable[[Floats, Floats], tuple[float, Floats, Floats]]:
+    """Prepare the log partial likelihood, its gradient and minus its second derivatives.
 
-    `rows`, `by_start`, `by_stop`: rows that end with the event, in the order of its time; all rows
-    by start and by stop.
-    `begun`, `ended`, shape (event,): rows that start, and stop, before each event.
-    `first`, `last`, shape (event,): where the events tied with it begin and end.
-    `gone`, shape (event,): share of the tied ones that counts as gone.
+    Sums over those at risk are differences of sums over rows in the order of their times. The l-th
+    of d tied events sees l/d of the tied ones as gone (Efron), or none.
     """
-
-    rows: Ints
-    by_start: Ints
-    by_stop: Ints
-    begun: Ints
-    ended: Ints
-    first: Ints
-    last: Ints
-    gone: Floats
-
-    def sums(self, values: Floats) -> Floats:
-        """Sum values of rows over those at risk at each event."""
-        entered, left, tied = (
-            np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(values[rows], axis=0)])
-            for rows in (self.by_start, self.by_stop, self.rows)
-        )
-        among = tied[self.last] - tied[self.first]
-        gone = self.gone.reshape(-1, *(1,) * (values.ndim - 1))
-        return np.asarray(entered[self.begun] - left[self.ended] - among * gone)
-
-    def derivatives(self, columns: Floats, parameter: Floats) -> tuple[float, Floats, Floats]:
-        """Log partial likelihood, its gradient and minus its second derivatives."""
-        linear = columns @ parameter
-        weight = np.exp(linear)
-        total = self.sums(weight)[:, None]
-        mean = self.sums(weight[:, None] * columns) / total
-        square = self.sums(weight[:, None, None] * columns[:, :, None] * columns[:, None, :])
-        information = square / total[:, :, None] - mean[:, :, None] * mean[:, None, :]
-        log_likelihood = float((linear[self.rows] - np.log(total[:, 0])).sum())
-        return log_likelihood, (columns[self.rows] - mean).sum(axis=0), information.sum(axis=0)
-
-
-def _risk_of(start: Floats, stop: Floats, event: Bools, *, efron: bool) -> _RowsAtRisk:
-    """Sort rows; the l-th of d tied events sees l/d of the tied ones as gone (Efron), or none."""
     rows = np.flatnonzero(event)
     rows = rows[np.argsort(stop[rows], kind="stable")]
     times = stop[rows]
+    by_start, by_stop = (np.argsort(values, kind="stable") for values in (start, stop))
+    # Rows that start, and stop, before each event; where the events tied with it begin and end.
+    begun, ended = (np.searchsorted(np.sort(values), times) for values in (start, stop))
     first, last = (np.searchsorted(times, times, side=side) for side in ("left", "right"))
-    gone = (np.arange(rows.size) - first) / (last - first)
-    return _RowsAtRisk(
-        rows=rows,
-        by_start=np.argsort(start, kind="stable"),
-        by_stop=np.argsort(stop, kind="stable"),
-        begun=np.searchsorted(np.sort(start), times, side="left"),
-        ended=np.searchsorted(np.sort(stop), times, side="left"),
-        first=first,
-        last=last,
-        gone=gone if efron else np.zeros(rows.size),
-    )
+    share_gone = (np.arange(rows.size) - first) / (last - first) if efron else np.zeros(rows.size)
+
+    def sums(values: Floats) -> Floats:
+        """Sum values of rows over those at risk at each event."""
+        entered, left, tied = (
+            np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(values[order], axis=0)])
+            for order in (by_start, by_stop, rows)
+        )
+        gone = share_gone.reshape(-1, *(1,) * (values.ndim - 1))
+        return np.asarray(entered[begun] - left[ended] - (tied[last] - tied[first]) * gone)
+
+    def derivatives(columns: Floats, parameter: Floats) -> tuple[float, Floats, Floats]:
+        linear = columns @ parameter
+        weight = np.exp(linear)
+        total = sums(weight)[:, None]
+        mean = sums(weight[:, None] * columns) / total
+        square = sums(weight[:, None, None] * columns[:, :, None] * columns[:, None, :])
+        information = square / total[:, :, None] - mean[:, :, None] * mean[:, None, :]
+        log_likelihood = float((linear[rows] - np.log(total[:, 0])).sum())
+        return log_likelihood, (columns[rows] - mean).sum(axis=0), information.sum(axis=0)
+
+    return derivatives
 
 
 def _own(information: Floats) -> Ints:
@@ -192,29 +184,3 @@ def _own(information: Floats) -> Ints:
         kept.append(column)
         rest = rest - np.outer(rest[:, column], rest[column]) / pivot
     return np.array(kept, dtype=np.int64)
-
-
-def _found(
-    own: Ints,
-    scale: Floats,
-    parameter: Floats,
-    axes: Floats,
-    size: Floats,
-    endless: Bools,
-    columns: int,
-    score_test: float,
-) -> CoxFit:
-    """Put estimates in their columns, those that have a finite maximum."""
-    finite = (np.abs(axes[:, endless]) < PART).all(axis=1)
-    inverse = (axes[:, ~endless] / size[~endless]) @ axes[:, ~endless].T
-    estimate, covariance = np.full(columns, np.nan), np.full((columns, columns), np.nan)
-    columns_of = own[finite]
-    estimate[columns_of] = (parameter / scale)[finite]
-    inverse = inverse[np.ix_(finite, finite)]
-    covariance[np.ix_(columns_of, columns_of)] = inverse / np.outer(scale[finite], scale[finite])
-    return CoxFit(
-        estimate=estimate,
-        covariance=covariance,
-        score_test=score_test,
-        converged=bool(finite.any()),
-    )

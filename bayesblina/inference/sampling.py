@@ -11,7 +11,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -25,10 +25,8 @@ from pymc.distributions.transforms import LogOddsTransform, LogTransform
 from bayesblina.core.arrays import Floats
 from bayesblina.hazards.build import BuiltModel
 from bayesblina.hazards.likelihood import flat_draws
-from bayesblina.inference.compiling import Compiled, compiled_of, register_kernels
-from bayesblina.inference.sampler_settings import SamplerSettings
-
-Progress = Callable[[int, int, int], None]
+from bayesblina.inference.compiling import Compiled, compiled_of
+from bayesblina.inference.convergence import SamplerSettings
 
 # What is kept of nutpie's statistics.
 STATISTICS = [
@@ -49,11 +47,11 @@ def sample(
     *,
     seed: int,
     settings: SamplerSettings,
-    progress: Progress | None = None,
+    progress: Callable[[Sequence[Any]], None] | None = None,
 ) -> tuple[xr.DataTree, dict[str, float | str]]:
     """Draw from the posterior.
 
-    `progress`: called now and then with (draws finished, draws in all, divergences).
+    `progress`: called now and then with nutpie's progress of each chain.
     Result: `draws`: groups ``posterior`` and ``sample_stats``.
     """
     began = time.perf_counter()
@@ -64,14 +62,6 @@ def sample(
         return _sample_with_pymc(built, seed=seed, settings=settings)
     ready = time.perf_counter()
 
-    def report(chains: Any) -> None:
-        if progress is not None:
-            progress(
-                sum(chain.finished_draws for chain in chains),
-                sum(chain.total_draws for chain in chains),
-                sum(chain.divergences for chain in chains),
-            )
-
     trace = _nutpie().sample(
         bound,
         draws=settings.draws,
@@ -81,7 +71,7 @@ def sample(
         seed=seed,
         target_accept=settings.target_accept or built.target_accept,
         progress_bar=False,
-        progress_callback=report,
+        progress_callback=progress,
         return_raw_trace=True,
     )
     tree = _gather(trace, bound)
@@ -119,16 +109,15 @@ def _gather(trace: Any, bound: Any) -> xr.DataTree:
     coords = {"chain": np.arange(chains), "draw": np.arange(count)}
 
     def columns(batches: Any, names: list[str]) -> dict[str, Any]:
-        values = {}
-        for name in names:
-            parts = []
-            for batch, after in zip(batches, kept, strict=True):
-                column = pyarrow.array(batch.column(name))
-                flat = column.flatten() if hasattr(column, "flatten") else column
-                part = flat.to_numpy(zero_copy_only=False).reshape(after.size, -1)
-                parts.append(part[after])
-            values[name] = np.stack(parts)
-        return values
+        return {
+            name: np.stack(
+                [
+                    _rows(batch.column(name), after.size)[after]
+                    for batch, after in zip(batches, kept, strict=True)
+                ]
+            )
+            for name in names
+        }
 
     names = [name for name in draws[0].column_names if not name.endswith("__")]
     posterior = _labelled(columns(draws, names), bound)
@@ -142,6 +131,13 @@ def _gather(trace: Any, bound: Any) -> xr.DataTree:
             "/sample_stats": xr.Dataset(stats, coords=coords),
         }
     )
+
+
+def _rows(column: Any, count: int) -> Floats:
+    """Lay a column of numbers, or of lists of them, out as (draw, number)."""
+    values = pyarrow.array(column)
+    flat = values.flatten() if hasattr(values, "flatten") else values
+    return np.asarray(flat.to_numpy(zero_copy_only=False).reshape(count, -1))
 
 
 def _labelled(flat: Mapping[str, Floats], bound: Any) -> xr.Dataset:
@@ -160,7 +156,8 @@ def _labelled(flat: Mapping[str, Floats], bound: Any) -> xr.Dataset:
 def _sample_with_pymc(
     built: BuiltModel, *, seed: int, settings: SamplerSettings
 ) -> tuple[xr.DataTree, dict[str, float | str]]:
-    register_kernels()
+    # PyTensor's compiler must know the operations' kernels before it meets one.
+    importlib.import_module("bayesblina.hazards.op_kernels")
     began = time.perf_counter()
     trace = pm.sample(
         settings.draws,
@@ -175,50 +172,49 @@ def _sample_with_pymc(
         quiet=True,
         compute_convergence_checks=False,
     )
-    groups = {}
-    for name in ("posterior", "sample_stats"):
-        kept = trace[name].to_dataset()
-        kept = kept if name == "posterior" else kept[STATISTICS]
-        # Attributes hold the date and the like, which differ from run to run.
-        kept.attrs = {}
-        for variable in kept.variables.values():
-            variable.attrs = {}
-        groups[f"/{name}"] = kept
-    tree = xr.DataTree.from_dict(groups)
-    return tree, {"engine": "pymc", "compile": 0.0, "sample": time.perf_counter() - began}
+    # Attributes hold the date and the like, which differ from run to run.
+    posterior, stats = (
+        trace[name].to_dataset().drop_attrs() for name in ("posterior", "sample_stats")
+    )
+    return (
+        xr.DataTree.from_dict({"/posterior": posterior, "/sample_stats": stats[STATISTICS]}),
+        {"engine": "pymc", "compile": 0.0, "sample": time.perf_counter() - began},
+    )
 
 
 def bind(compiled: Compiled, built: BuiltModel) -> Any:
     """Join a compiled structure with one model's data, sizes and labels."""
     model = built.model
-    values = {variable.name: variable.get_value() for variable in model.data_vars}
     lengths = {
         dim: int(np.asarray(variable.get_value())) for dim, variable in model.dim_lengths.items()
     }
-    parts = [np.asarray(values[name], dtype=np.float64) for name in compiled.names["data_names"]]
+    parts = [
+        np.asarray(model[name].get_value(), dtype=np.float64)
+        for name in compiled.names["data_names"]
+    ]
     data = np.concatenate([np.ravel(part) for part in parts])
     starts = np.cumsum([0, *(part.size for part in parts[:-1])])
-    shapes = [size for part in parts for size in part.shape]
+    shapes = (size for part in parts for size in part.shape)
     sizes = np.array(
         [*(lengths[dim] for dim in compiled.names["dims"]), *starts, *shapes], dtype=np.int64
     )
-    names, dimensions, start = [], [], []
-    for variable in model.free_RVs:
-        shape = tuple(lengths[dim] for dim in model.named_vars_to_dims[variable.name])
-        names.append(model.rvs_to_values[variable].name)
-        dimensions.append(shape)
-        start.append(np.broadcast_to(built.start.get(variable.name, np.zeros(())), shape).ravel())
-    dimension = sum(math.prod(shape) for shape in dimensions)
-    for name in compiled.names["extra_names"]:
-        names.append(name)
-        dimensions.append(tuple(lengths[dim] for dim in model.named_vars_to_dims[name]))
-    middle = np.concatenate(start)
+    coordinates = [variable.name for variable in model.free_RVs]
+    extras = compiled.names["extra_names"]
+    names = [*(model.rvs_to_values[variable].name for variable in model.free_RVs), *extras]
+    dimensions = [
+        tuple(lengths[dim] for dim in model.named_vars_to_dims[name])
+        for name in (*coordinates, *extras)
+    ]
+    middle = np.concatenate(
+        [
+            np.broadcast_to(built.start.get(name, np.zeros(())), shape).ravel()
+            for name, shape in zip(coordinates, dimensions, strict=False)
+        ]
+    )
 
     def initial_point(seed: int) -> Floats:
-        jitter: Floats = np.random.default_rng(seed).uniform(-0.5, 0.5, dimension)
-        return middle + jitter
+        return middle + np.random.default_rng(seed).uniform(-0.5, 0.5, middle.size)
 
-    addresses = [data.ctypes.data, data.size, sizes.ctypes.data, sizes.size]
     return _nutpie().compile_pymc.CompiledPyMCModel(
         dims=dict(model.named_vars_to_dims),
         reparameterized_names=[name for name in names if name.endswith("__")],
@@ -227,12 +223,14 @@ def bind(compiled: Compiled, built: BuiltModel) -> Any:
         initial_point_func=initial_point,
         shared_data={"data": data, "sizes": sizes},
         shared_var_keys={},
-        user_data=np.array(addresses, dtype=np.uint64),
+        user_data=np.array(
+            [data.ctypes.data, data.size, sizes.ctypes.data, sizes.size], dtype=np.uint64
+        ),
         n_expanded=sum(math.prod(shape) for shape in dimensions),
         shape_info=(names, None, dimensions),
         logp_func=None,
         expand_func=None,
-        _n_dim=dimension,
+        _n_dim=middle.size,
         _shapes=dict(zip(names, dimensions, strict=True)),
         _coords={dim: pd.Index(list(labels)) for dim, labels in model.coords.items()},
     )
@@ -266,7 +264,9 @@ def evaluate(built: BuiltModel, points: Floats) -> tuple[Floats, xr.Dataset]:
     count, dimension = points.shape
     points = np.ascontiguousarray(points)
     values, gradient = np.empty(count), np.empty(dimension)
-    total = sum(math.prod(shape) for shape in bound.shape_info[2])
+    names, _, shapes = bound.shape_info
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    total = int(ends[-1])
     expanded = np.empty((count, total))
     address = bound.user_data.ctypes.data
     pointer = bound.compiled_logp_func.ctypes.argtypes[1]
@@ -274,13 +274,10 @@ def evaluate(built: BuiltModel, points: Floats) -> tuple[Floats, xr.Dataset]:
     for index in range(count):
         point = points[index].ctypes.data_as(pointer)
         density = values[index : index + 1].ctypes.data_as(pointer)
-        status = bound.compiled_logp_func.ctypes(dimension, point, slope, density, address)
-        if status:
+        if bound.compiled_logp_func.ctypes(dimension, point, slope, density, address):
             values[index] = -np.inf
         out = expanded[index].ctypes.data_as(pointer)
         bound.compiled_expand_func.ctypes(dimension, total, point, out, address)
-    ends = np.cumsum([math.prod(shape) for shape in bound.shape_info[2]])
-    parts = np.split(expanded[None], ends[:-1], axis=2)
-    named = zip(bound.shape_info[0], parts, strict=True)
+    named = zip(names, np.split(expanded[None], ends[:-1], axis=2), strict=True)
     reported = {name: part for name, part in named if not name.endswith("__")}
     return values, _labelled(reported, bound)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from io import BytesIO
 from os import PathLike
@@ -21,9 +21,9 @@ from bayesblina.core.files import read_whole, trouble_of, write_bytes
 from bayesblina.hazards.definition import parse_model
 from bayesblina.inference.baseline_gate import BaselineGate
 from bayesblina.inference.companion import Companion
-from bayesblina.inference.convergence import Convergence
-from bayesblina.inference.fitting import Fit, Provenance
-from bayesblina.inference.sampler_settings import SamplerSettings
+from bayesblina.inference.convergence import Convergence, SamplerSettings
+from bayesblina.inference.drawing import NO_COMPANION
+from bayesblina.inference.fitting import NOT_COMPARED, Fit, Provenance
 from bayesblina.person_time.cells import Lazily, Patients, PersonTime
 from bayesblina.person_time.event_times import EventTimes
 from bayesblina.person_time.follow_up import LeftOut
@@ -73,32 +73,36 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
     """
     require_kind(fit, Fit, "fit")
     require_kind(path, str | PathLike, "path")
-    records = {name: json.dumps(value) for name, value in _records(fit).items()}
     groups = {
-        node.path: _encode(node.to_dataset(inherit=False))
+        node.path: _converted(node.to_dataset(inherit=False), _encoded)
         for node in fit.draws.subtree
         if node.has_data or node.attrs
     }
-    if fit.companion.draws is not None:
-        groups[COMPANION] = _encode(fit.companion.draws)
-    person_time, held = fit.person_time, fit.person_time.patients()
-    parts = {name: getattr(person_time, name) for name in ("table", "risk_sets", "finer")}
-    parts |= {name: getattr(held, name) for name in PATIENTS}
-    for name, dataset in parts.items():
-        if dataset is not None:
-            groups[f"/person_time/{name}"] = _encode(dataset)
+    person_time, patients = fit.person_time, fit.person_time.patients()
+    datasets = {
+        COMPANION: fit.companion.draws,
+        **{
+            f"/person_time/{name}": getattr(person_time, name)
+            for name in ("table", "risk_sets", "finer")
+        },
+        **{f"/person_time/{name}": getattr(patients, name) for name in PATIENTS},
+    }
+    groups |= {
+        path: _converted(dataset, _encoded)
+        for path, dataset in datasets.items()
+        if dataset is not None
+    }
     tree = xr.DataTree.from_dict(groups)
     tree.attrs |= {
         "format": FORMAT,
         "schema": SCHEMA,
-        "unit": fit.person_time.unit,
-        "synthetic": int(fit.person_time.synthetic),
-        **records,
+        "unit": person_time.unit,
+        "synthetic": int(person_time.synthetic),
+        **{name: json.dumps(value) for name, value in _records(fit).items()},
     }
     # In memory first: HDF5 does not survive a full disk in good order, Python does.
     content: Any = tree.to_netcdf(None, engine="h5netcdf")
-    seal = SEAL + hashlib.sha256(content).hexdigest().encode()
-    write_bytes(path, b"".join([content, seal]), private=True)
+    write_bytes(path, b"".join([content, _seal_of(content)]), private=True)
 
 
 def load(path: str | PathLike[str]) -> Fit:
@@ -126,47 +130,64 @@ def load(path: str | PathLike[str]) -> Fit:
     require_kind(path, str | PathLike, "path")
     path = Path(path)
     trouble = trouble_of(path)
-    if trouble == "no such file":
-        raise StorageError(f"No file '{path}'.")
     if trouble is not None:
-        raise StorageError(f"'{path}' is {trouble}; expected a file that bayesblina.save wrote.")
+        raise StorageError(
+            f"No file '{path}'."
+            if trouble == "no such file"
+            else f"'{path}' is {trouble}; expected a file that bayesblina.save wrote."
+        )
     # What is read is what was checked, whatever happens to the file meanwhile.
     content = read_whole(path)
-    sealed = _check_seal(path, content)
-    attributes = _read_attributes(path, content)
+    if not content.startswith(b"\x89HDF\r\n\x1a\n"):
+        raise StorageError(
+            f"'{path}' is not a netCDF-4 file, or its beginning is damaged; expected a file that "
+            "bayesblina.save wrote."
+        )
+    try:
+        return _read(path, content)
+    except (StorageError, Warning):
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise StorageError(
+            f"'{path}' is damaged or incomplete and cannot be loaded ({reason})."
+        ) from error
+
+
+def _read(path: Path, content: bytes) -> Fit:
+    """Read a fit from a file's content; raise anything where it is damaged."""
+    seal = content[-SEAL_LENGTH:]
+    sealed = seal.startswith(SEAL)
+    if sealed and _seal_of(memoryview(content)[:-SEAL_LENGTH]) != seal:
+        raise ValueError("its content does not match its checksum")
+    with h5py.File(BytesIO(content), "r") as file:
+        _require_plain(file, len(content))
+        attributes = dict(file.attrs)
     if attributes.get("format") != FORMAT:
         raise StorageError(
             f"'{path}' is a netCDF file, but not one that bayesblina.save wrote; expected the "
             f"attribute format = '{FORMAT}'."
         )
-    schema = _schema_of(path, attributes)
-    if schema > SCHEMA:
+    schema = np.ravel(attributes.get("schema", 0))
+    if schema.size != 1 or schema.dtype.kind not in "iu":
+        raise ValueError("its schema is no whole number")
+    if schema[0] > SCHEMA:
         raise StorageError(
-            f"'{path}' has schema {schema}; this bayesblina reads up to {SCHEMA}. It was written "
-            "by a newer version: upgrade bayesblina to read it."
+            f"'{path}' has schema {schema[0]}; this bayesblina reads up to {SCHEMA}. It was "
+            "written by a newer version: upgrade bayesblina to read it."
         )
     if not sealed:
-        raise _damaged(path, ValueError("its checksum is missing"))
-    try:
-        return _read(path, content, attributes)
-    except (StorageError, Warning):
-        raise
-    except Exception as error:
-        raise _damaged(path, error) from error
+        raise ValueError("its checksum is missing")
+    return _read_parts(path, content, attributes)
 
 
-def _schema_of(path: Path, attributes: Mapping[str, Any]) -> int:
-    """Read the schema's number; anything else was never written."""
-    stored = np.ravel(attributes.get("schema", 0))
-    if stored.size != 1 or stored.dtype.kind not in "iu":
-        raise _damaged(path, ValueError("its schema is no whole number"))
-    return int(stored[0])
+def _seal_of(content: bytes | memoryview) -> bytes:
+    return SEAL + hashlib.sha256(content).hexdigest().encode()
 
 
 def _require_plain(file: Any, size: int) -> None:
     """Refuse what `save` never writes: data that lie elsewhere, or unpack to more than the file."""
-    total, waiting = 0, [file]
-    seen = set()
+    total, waiting, seen = 0, [file], set()
     while waiting:
         group = waiting.pop()
         for name in group:
@@ -187,102 +208,63 @@ def _require_plain(file: Any, size: int) -> None:
                 raise ValueError(f"with '{name}' it holds more than its size")
 
 
-def _damaged(path: Path, error: Exception) -> StorageError:
-    said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return StorageError(f"'{path}' is damaged or incomplete and cannot be loaded ({said}).")
-
-
-def _check_seal(path: Path, content: bytes) -> bool:
-    """Say whether a file ends with a checksum; raise if its content does not match it."""
-    if not content.startswith(b"\x89HDF\r\n\x1a\n"):
-        raise StorageError(
-            f"'{path}' is not a netCDF-4 file, or its beginning is damaged; expected a file that "
-            "bayesblina.save wrote."
-        )
-    seal = content[-SEAL_LENGTH:]
-    if not seal.startswith(SEAL):
-        return False
-    if hashlib.sha256(memoryview(content)[:-SEAL_LENGTH]).hexdigest().encode() != seal[len(SEAL) :]:
-        raise _damaged(path, ValueError("its content does not match its checksum"))
-    return True
-
-
-def _read_attributes(path: Path, content: bytes) -> dict[str, Any]:
-    try:
-        with h5py.File(BytesIO(content), "r") as file:
-            _require_plain(file, len(content))
-            return dict(file.attrs)
-    except Warning:
-        raise
-    except Exception as error:
-        raise _damaged(path, error) from error
-
-
-def _read(path: Path, content: bytes, attributes: Mapping[str, Any]) -> Fit:
+def _read_parts(path: Path, content: bytes, attributes: Mapping[str, Any]) -> Fit:
+    """Read what `save` wrote, part by part; files of earlier versions lack some."""
     with xr.open_datatree(
         BytesIO(content), engine="h5netcdf", decode_times=False, decode_timedelta=False
     ) as tree:
         groups = {
-            node.path: node.to_dataset(inherit=False).load()
+            node.path: _converted(node.to_dataset(inherit=False).load(), _decoded)
             for node in tree.subtree
             if node.path != "/" and (node.has_data or node.attrs)
         }
-    decoded = {name: _decode(dataset) for name, dataset in groups.items()}
     record = {name: json.loads(attributes[name]) for name in RECORDS}
-    record |= {name: json.loads(attributes.get(name, "null")) for name in LATER}
-    risk_sets = decoded.pop("/person_time/risk_sets", None)
-    finer = decoded.pop("/person_time/finer", None)
-    held = Patients(
-        **{name: decoded.pop(f"/person_time/{name}") for name in PATIENTS},
-        left_out=tuple(
-            LeftOut(**(item | {"patients": tuple(item["patients"])})) for item in record["left_out"]
-        ),
-        complete=risk_sets is None,
-    )
+    companion, gate, event_times = (json.loads(attributes.get(name, "null")) for name in LATER)
+    companion_draws = groups.pop(COMPANION, None)
+    risk_sets = groups.pop("/person_time/risk_sets", None)
+    left_out = (item | {"patients": tuple(item["patients"])} for item in record["left_out"])
     person_time = PersonTime(
-        table=decoded.pop("/person_time/table"),
+        table=groups.pop("/person_time/table"),
         risk_sets=risk_sets,
-        finer=finer,
-        patients=Lazily.of(held),
+        finer=groups.pop("/person_time/finer", None),
+        patients=Lazily.of(
+            Patients(
+                **{name: groups.pop(f"/person_time/{name}") for name in PATIENTS},
+                left_out=tuple(LeftOut(**item) for item in left_out),
+                complete=risk_sets is None,
+            )
+        ),
         unit=str(attributes["unit"]),
         synthetic=bool(np.ravel(attributes["synthetic"])[0]),
     )
-    question = record["question"]
+    question, provenance = record["question"], record["provenance"]
     if question["endpoints"] is not None:
         question["endpoints"] = tuple(question["endpoints"])
-    provenance = record["provenance"]
     provenance["settings"] = SamplerSettings(**provenance["settings"])
     provenance["notes"] = tuple(provenance["notes"])
-    beside = _beside(record, decoded.pop(COMPANION, None))
     return Fit(
-        draws=xr.DataTree.from_dict(decoded),
+        draws=xr.DataTree.from_dict(groups),
         question=Question(**question),
         definition=parse_model(record["definition"], source=path.name),
         person_time=person_time,
-        convergence=Convergence(
-            **{name: pd.DataFrame(columns) for name, columns in record["convergence"].items()}
-        ),
+        convergence=Convergence(**_tables(record["convergence"])),
         provenance=Provenance(**provenance),
-        **beside,
+        companion=Companion(draws=companion_draws, **_tables(companion))
+        if companion
+        else NO_COMPANION,
+        gate=BaselineGate(**_tables(gate)) if gate else NOT_COMPARED,
+        event_times=EventTimes(**_tables(event_times | {"notes": tuple(event_times["notes"])}))
+        if event_times
+        else None,
     )
 
 
-def _beside(record: Mapping[str, Any], companion: xr.Dataset | None) -> dict[str, Any]:
-    """Read what stands beside the draws; files of earlier versions have none of it."""
-    values: dict[str, Any] = {}
-    of_companion, of_gate, of_events = (record[name] for name in LATER)
-    if of_companion is not None:
-        table = pd.DataFrame(of_companion["table"])
-        reason = of_companion["reason"]
-        values["companion"] = Companion(draws=companion, table=table, reason=reason)
-    if of_gate is not None:
-        values["gate"] = BaselineGate(
-            table=pd.DataFrame(of_gate["table"]), against=of_gate["against"]
-        )
-    if of_events is not None:
-        notes = tuple(of_events["notes"])
-        values["event_times"] = EventTimes(table=pd.DataFrame(of_events["table"]), notes=notes)
-    return values
+def _tables(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Make tables of the columns in a record."""
+    return {
+        name: pd.DataFrame(value) if isinstance(value, Mapping) else value
+        for name, value in record.items()
+    }
 
 
 def _records(fit: Fit) -> dict[str, Any]:
@@ -292,66 +274,57 @@ def _records(fit: Fit) -> dict[str, Any]:
         "definition": fit.definition.model_dump(mode="json", by_alias=True),
         "provenance": asdict(fit.provenance),
         "left_out": [asdict(item) for item in fit.person_time.left_out],
-        "convergence": {
-            "table": _columns(fit.convergence.table),
-            "criteria": _columns(fit.convergence.criteria),
-        },
-        "companion": {
-            "table": _columns(fit.companion.table),
-            "reason": fit.companion.reason,
-        },
-        "gate": {"table": _columns(fit.gate.table), "against": fit.gate.against},
+        "convergence": _record(table=fit.convergence.table, criteria=fit.convergence.criteria),
+        "companion": _record(table=fit.companion.table, reason=fit.companion.reason),
+        "gate": _record(table=fit.gate.table, against=fit.gate.against),
         "event_times": None
         if fit.event_times is None
-        else {
-            "table": _columns(fit.event_times.table),
-            "notes": list(fit.event_times.notes),
-        },
+        else _record(table=fit.event_times.table, notes=fit.event_times.notes),
     }
 
 
-def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:
-    return {str(name): table[name].tolist() for name in table.columns}
+def _record(**parts: object) -> dict[str, Any]:
+    """Put tables among other values into what JSON can say."""
+    return {
+        name: part.to_dict("list") if isinstance(part, pd.DataFrame) else part
+        for name, part in parts.items()
+    }
 
 
-def _encode(dataset: xr.Dataset) -> xr.Dataset:
-    """Turn booleans, texts and objects into what netCDF holds, and note what they were."""
-    variables = {}
-    for name, variable in dataset.variables.items():
-        values, attributes = variable.values, dict(variable.attrs)
-        if values.dtype == bool:
-            attributes[STORED] = "bool"
-            values = values.astype(np.int8)
-        elif values.dtype.kind == "U":
-            attributes[STORED] = values.dtype.str
-        elif values.dtype == object:
-            plain = all(isinstance(item, str) for item in values.flat)
-            attributes[STORED] = "object" if plain else "json"
-            texts = [item if plain else json.dumps(item) for item in values.flat]
-            values = np.asarray(texts, dtype=str).reshape(values.shape)
-        encoding = {"_FillValue": None} if values.dtype.kind == "f" else {}
-        variables[name] = xr.Variable(variable.dims, values, attributes, encoding)
-    return _dataset(variables, dataset)
-
-
-def _decode(dataset: xr.Dataset) -> xr.Dataset:
-    variables = {}
-    for name, variable in dataset.variables.items():
-        values, attributes = variable.values, dict(variable.attrs)
-        stored = attributes.pop(STORED, None)
-        if stored == "json":
-            objects = np.empty(values.shape, dtype=object)
-            objects.flat = [json.loads(str(item)) for item in values.flat]
-            values = objects
-        elif stored is not None:
-            values = values.astype(stored)
-        variables[name] = xr.Variable(variable.dims, values, attributes)
-    return _dataset(variables, dataset)
-
-
-def _dataset(variables: Mapping[Any, xr.Variable], like: xr.Dataset) -> xr.Dataset:
+def _converted(dataset: xr.Dataset, convert: Callable[[xr.Variable], xr.Variable]) -> xr.Dataset:
+    """Convert every variable and coordinate of a data set."""
+    variables = {name: convert(variable) for name, variable in dataset.variables.items()}
     return xr.Dataset(
-        {name: variables[name] for name in like.data_vars},
-        coords={name: variables[name] for name in like.coords},
-        attrs=like.attrs,
+        {name: variables[name] for name in dataset.data_vars},
+        coords={name: variables[name] for name in dataset.coords},
+        attrs=dataset.attrs,
     )
+
+
+def _encoded(variable: xr.Variable) -> xr.Variable:
+    """Turn booleans, texts and objects into what netCDF holds, and note what they were."""
+    values, attributes = variable.values, dict(variable.attrs)
+    if values.dtype == bool:
+        attributes[STORED] = "bool"
+        values = values.astype(np.int8)
+    elif values.dtype.kind == "U":
+        attributes[STORED] = values.dtype.str
+    elif values.dtype == object:
+        plain = all(isinstance(item, str) for item in values.flat)
+        attributes[STORED] = "object" if plain else "json"
+        texts = [item if plain else json.dumps(item) for item in values.flat]
+        values = np.asarray(texts, dtype=str).reshape(values.shape)
+    encoding = {"_FillValue": None} if values.dtype.kind == "f" else {}
+    return xr.Variable(variable.dims, values, attributes, encoding)
+
+
+def _decoded(variable: xr.Variable) -> xr.Variable:
+    values, attributes = variable.values, dict(variable.attrs)
+    stored = attributes.pop(STORED, None)
+    if stored == "json":
+        objects = np.empty(values.shape, dtype=object)
+        objects.flat = [json.loads(str(item)) for item in values.flat]
+        values = objects
+    elif stored is not None:
+        values = values.astype(stored)
+    return xr.Variable(variable.dims, values, attributes)

@@ -10,8 +10,8 @@ import xarray as xr
 from bayesblina.core.errors import SpecError, require_kind, require_seed
 from bayesblina.core.tables.numbers import CONVERGED, FAILED
 from bayesblina.hazards.build import build_model, with_weights
+from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.inference.fitting import Fit
-from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.inference.sampling import sample
 
 QUICK = SamplerSettings(draws=300, tune=400, chains=1)

@@ -31,9 +31,9 @@ from bayesblina.core.tables.numbers import probability
 from bayesblina.hazards.build import BuiltModel, build_model, draw_prior, with_tables
 from bayesblina.hazards.definition import ModelDefinition, change_priors, load_model
 from bayesblina.hazards.parts import PatientFrailty
+from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.inference.fitting import LIBRARIES
 from bayesblina.inference.model_data import person_time_for
-from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.inference.sampling import sample
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.question import Question

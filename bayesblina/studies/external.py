@@ -17,9 +17,9 @@ from bayesblina.hazards.build import build_model, survivors, with_tables
 from bayesblina.hazards.effects import levels_of
 from bayesblina.hazards.likelihood import flat_draws, log_hazard
 from bayesblina.hazards.parts import Part, PowerPrior
-from bayesblina.inference.convergence import assess_convergence
+from bayesblina.hazards.survivors import survivors
+from bayesblina.inference.convergence import assess_convergence, mcse_mean
 from bayesblina.inference.fitting import Fit
-from bayesblina.inference.mixing import mcse_mean
 from bayesblina.inference.sampling import sample
 
 # At least so long are the current patients alone sampled: their model is a fast one.

@@ -25,9 +25,8 @@ from numpy.typing import NDArray
 from bayesblina.core.errors import ConvergenceError, SpecError
 from bayesblina.core.files import write_text
 from bayesblina.hazards.build import build_model
-from bayesblina.inference.convergence import assess_convergence
+from bayesblina.inference.convergence import SamplerSettings, assess_convergence
 from bayesblina.inference.fitting import LIBRARIES
-from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.inference.sampling import sample
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.studies.calibration import has_meaning, labels_of, synthetic_setting

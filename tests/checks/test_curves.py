@@ -13,8 +13,8 @@ from bayesblina.checks.curves import curve_shift, free_model
 from bayesblina.core.errors import EstimandError
 from bayesblina.estimands.regimes import Regime
 from bayesblina.hazards.parts import Independent, PatientFrailty
+from bayesblina.inference.convergence import sampler_settings
 from bayesblina.inference.fitting import Fit
-from bayesblina.inference.sampler_settings import sampler_settings
 from bayesblina.patients.cohort import Cohort
 from tests.estimands.written_fits import written_fit
 

@@ -8,8 +8,8 @@ import pytest
 import bayesblina as bb
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.build import build_model, with_weights
+from bayesblina.inference.convergence import SamplerSettings, sampler_settings
 from bayesblina.inference.fitting import Fit, fit_person_time
-from bayesblina.inference.sampler_settings import SamplerSettings, sampler_settings
 from bayesblina.inference.sampling import sample
 from bayesblina.patients.cohort import Covariate
 from bayesblina.patients.outcomes import Outcome

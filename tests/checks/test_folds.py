@@ -7,7 +7,7 @@ import numpy as np
 import bayesblina as bb
 from bayesblina.checks.prediction import LEAVE_ONE_OUT
 from bayesblina.hazards.build import build_model, with_weights
-from bayesblina.inference.sampler_settings import SamplerSettings
+from bayesblina.inference.convergence import SamplerSettings
 from tests.checks.exponential import (
     QUESTION,
     SMALL,

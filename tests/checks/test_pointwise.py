@@ -29,8 +29,8 @@ from bayesblina.checks.pointwise import (
 from bayesblina.core.arrays import Floats
 from bayesblina.hazards.build import build_model, draw_prior
 from bayesblina.hazards.likelihood import patient_log_likelihood, total_log_likelihood
+from bayesblina.inference.convergence import ess_mean
 from bayesblina.inference.fitting import Fit
-from bayesblina.inference.mixing import ess_mean
 from bayesblina.inference.model_data import person_time_for
 from bayesblina.patients.cohort import Cohort
 

@@ -12,7 +12,7 @@ import pytest
 import bayesblina as bb
 from bayesblina.checks.prediction import LEAVE_ONE_OUT
 from bayesblina.hazards.build import build_model
-from bayesblina.inference.sampler_settings import SamplerSettings
+from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.inference.sampling import evaluate, unconstrain
 from tests.checks.exponential import (
     SMALL,

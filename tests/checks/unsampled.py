@@ -10,10 +10,9 @@ import bayesblina as bb
 from bayesblina.checks.weaknesses import weaknesses
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.inference.companion import partial_posterior
-from bayesblina.inference.convergence import Convergence
+from bayesblina.inference.convergence import Convergence, sampler_settings
 from bayesblina.inference.fitting import Fit, Provenance
 from bayesblina.inference.model_data import person_time_for
-from bayesblina.inference.sampler_settings import sampler_settings
 from bayesblina.patients.cohort import Cohort
 
 QUESTION = bb.Question(exposed="late", eligible_from="entry")

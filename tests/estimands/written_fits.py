@@ -7,9 +7,8 @@ import xarray as xr
 
 import bayesblina as bb
 from bayesblina.hazards.definition import ModelDefinition
-from bayesblina.inference.convergence import Convergence
+from bayesblina.inference.convergence import Convergence, sampler_settings
 from bayesblina.inference.fitting import Fit, Provenance
-from bayesblina.inference.sampler_settings import sampler_settings
 from bayesblina.person_time.cells import PersonTime
 
 

@@ -9,8 +9,7 @@ import bayesblina as bb
 from bayesblina.core.arrays import Floats
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import make_design
-from bayesblina.inference.companion import Companion
-from bayesblina.inference.partial_models import partial_models
+from bayesblina.inference.companion import Companion, partial_models
 from bayesblina.person_time.cells import PersonTime
 
 PRIMARY = bb.load_model("primary")

@@ -9,10 +9,9 @@ from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import make_design
-from bayesblina.inference.companion import partial_posterior
-from bayesblina.inference.laplace import find_nodes
+from bayesblina.inference.companion import partial_models, partial_posterior
 from bayesblina.inference.model_data import person_time_for
-from bayesblina.inference.partial_models import partial_models
+from bayesblina.inference.partial_draws import find_nodes
 from bayesblina.person_time.cells import PersonTime
 from tests.inference.companions import NAMES, PRIMARY, QUESTION, moments, read, study
 from tests.paths import DATA

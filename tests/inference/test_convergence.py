@@ -8,8 +8,14 @@ import pytest
 import xarray as xr
 
 from bayesblina.inference import convergence
-from bayesblina.inference.convergence import Convergence, assess_convergence, assess_weights
-from bayesblina.inference.mixing import ess_bulk, ess_tail, rhat
+from bayesblina.inference.convergence import (
+    Convergence,
+    assess_convergence,
+    assess_weights,
+    ess_bulk,
+    ess_tail,
+    rhat,
+)
 
 SHAPE = (4, 500)
 LIMITS = {

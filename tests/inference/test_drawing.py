@@ -6,8 +6,8 @@ import pytest
 import bayesblina as bb
 from bayesblina.core.errors import SpecError
 from bayesblina.inference import drawing
+from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.inference.drawing import NO_COMPANION, by_partial_likelihood, sampled
-from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.person_time.cells import PersonTime
 from tests.inference.small import cohort_of
 

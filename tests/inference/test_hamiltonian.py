@@ -6,7 +6,7 @@ import pytest
 import bayesblina as bb
 from bayesblina.inference import partial_draws
 from bayesblina.inference.companion import partial_posterior
-from bayesblina.inference.hamiltonian import hamiltonian
+from bayesblina.inference.monte_carlo import hamiltonian
 from tests.inference.companions import QUESTION, moments, read, study
 
 

@@ -12,7 +12,7 @@ from scipy.special import logsumexp, ndtri
 from scipy.stats import multivariate_t
 
 from bayesblina.checks.pointwise import efficiencies, smoothed
-from bayesblina.inference.importance import (
+from bayesblina.inference.monte_carlo import (
     pareto_smoothed,
     resample,
     smooth_tails,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bayesblina.inference.mixing import (
+from bayesblina.inference.convergence import (
     BLOCK,
     TAILS,
     ess_bulk,

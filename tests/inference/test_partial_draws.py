@@ -42,7 +42,7 @@ class TestManyPatients:
     ) -> None:
         exact = partial_posterior(PRIMARY, many, seed=1)
         assert float(exact.table["error"].item()) < 0.02 * moments(exact)[1][0, 0]
-        monkeypatch.setattr("bayesblina.inference.partial_models.find_risk_sets", coarsely)
+        monkeypatch.setattr("bayesblina.inference.companion.find_risk_sets", coarsely)
         coarse = partial_posterior(PRIMARY, many, seed=1)
         error = float(coarse.table["error"].item())
         sd = moments(exact)[1][0, 0]

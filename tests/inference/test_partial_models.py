@@ -14,8 +14,7 @@ from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.effects import make_design
 from bayesblina.hazards.parts import PhasesBySubgroup, PhasesOverTime, RandomWalk, SiteFrailty
 from bayesblina.hazards.priors import HazardRatioPrior
-from bayesblina.inference.companion import partial_posterior
-from bayesblina.inference.partial_models import partial_models
+from bayesblina.inference.companion import partial_models, partial_posterior
 from bayesblina.person_time.cells import PersonTime
 from tests.inference.companions import (
     PRIMARY,

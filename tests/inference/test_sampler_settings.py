@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bayesblina.core.errors import SpecError
-from bayesblina.inference.sampler_settings import SamplerSettings, sampler_settings
+from bayesblina.inference.convergence import SamplerSettings, sampler_settings
 
 
 def test_whole_numbers_of_any_kind_become_pythons() -> None:

@@ -13,10 +13,10 @@ from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.hazards.build import build_model
 from bayesblina.hazards.definition import ModelDefinition, parse_model
-from bayesblina.inference import step_baseline
+from bayesblina.inference import drawing
 from bayesblina.inference.companion import partial_posterior
+from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.inference.fitting import Fit
-from bayesblina.inference.sampler_settings import SamplerSettings
 
 QUESTION = bb.Question(exposed="maintenance", eligible_from="consolidation", transplant="censor")
 LANDMARK, START, HORIZON = 8.0, 10.0, 24.0
@@ -238,7 +238,7 @@ def test_cuts_and_other_parts_are_refused(cohort: bb.Cohort) -> None:
 def test_grouped_jumps_state_their_error(
     cohort: bb.Cohort, fit: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step_baseline, "MOST_JUMPS", 15)
+    monkeypatch.setattr(drawing, "MOST_JUMPS", 15)
     coarse = bb.fit(cohort, QUESTION, model="free", seed=1, draws=300, chains=2, progress=False)
     (note,) = [one for one in coarse.provenance.notes if "jumps of the hazard" in one]
     error = float(note.rsplit(" ", 1)[1])

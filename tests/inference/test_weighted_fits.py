@@ -25,9 +25,9 @@ from bayesblina.checks.risk_sets import risk_sets
 from bayesblina.core.errors import DataError, EstimandError, SpecError
 from bayesblina.hazards.likelihood import patient_log_likelihood
 from bayesblina.inference import model_data
+from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.inference.fitting import Fit, weights_of
-from bayesblina.inference.importance import smooth_tails
-from bayesblina.inference.sampler_settings import SamplerSettings
+from bayesblina.inference.monte_carlo import smooth_tails
 from bayesblina.output.plots import martingale_residuals as draw_residuals
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import PersonTime, front

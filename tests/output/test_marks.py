@@ -21,8 +21,8 @@ from bayesblina.classical.ladder import rungs
 from bayesblina.core.tables.numbers import BAYESIAN, COMPANION, beside, failed, failed_in
 from bayesblina.core.tables.table import read_csv
 from bayesblina.inference.baseline_gate import gate_of
+from bayesblina.inference.convergence import SamplerSettings, sampler_settings
 from bayesblina.inference.fitting import Fit
-from bayesblina.inference.sampler_settings import SamplerSettings, sampler_settings
 from bayesblina.output.report.answer import compared, pulled, weak_points
 from bayesblina.output.report.page import render
 from bayesblina.output.report.results import read_results

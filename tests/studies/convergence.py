@@ -19,10 +19,9 @@ import pandas as pd
 import bayesblina as bb
 from bayesblina.core.files import write_text
 from bayesblina.estimands.safety import assess_rates, sample_rates
-from bayesblina.inference.convergence import Convergence
+from bayesblina.inference.convergence import Convergence, sampler_settings
 from bayesblina.inference.fitting import fit_person_time
 from bayesblina.inference.model_data import person_time_for
-from bayesblina.inference.sampler_settings import sampler_settings
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.onsets import AdverseEvents
 

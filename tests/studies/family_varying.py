@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 import bayesblina as bb
 from bayesblina.core.arrays import Floats
 from bayesblina.inference.companion import partial_posterior
+from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.inference.fitting import fit_person_time
 from bayesblina.inference.model_data import person_time_for
-from bayesblina.inference.sampler_settings import SamplerSettings
 from tests.studies.baseline_patients import (
     CENSORED,
     FAR,

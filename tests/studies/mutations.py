@@ -90,6 +90,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "classical": RISKS,
     "inference.convergence": (
         "tests/inference/test_convergence.py tests/person_time/test_pointed.py",
+        "tests/inference/test_mixing.py tests/inference/test_sampler_settings.py",
     ),
     "estimands.companions": (
         "tests/estimands/test_companions.py",

@@ -15,7 +15,7 @@ import pandas as pd
 import bayesblina as bb
 from bayesblina.core.arrays import Floats
 from bayesblina.inference.cohort_posteriors import cohort_posteriors
-from bayesblina.inference.sampler_settings import SamplerSettings
+from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.studies.planning.designs import Cohorts, StudyDesign, as_cohort, simulate_cohorts
 
 NORMAL_95 = 1.959963984540054

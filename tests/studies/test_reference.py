@@ -18,7 +18,7 @@ from bayesblina.checks.histories import first_event, flow_of
 from bayesblina.core.errors import SpecError
 from bayesblina.hazards.build import BuiltModel, build_model, draw_prior
 from bayesblina.hazards.definition import model_names, parse_model
-from bayesblina.inference.sampler_settings import SamplerSettings
+from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.inference.sampling import sample
 from bayesblina.person_time.cells import PersonTime
 from bayesblina.person_time.cells.people import Lazily

@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 import bayesblina as bb
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
-from bayesblina.inference.sampler_settings import SamplerSettings
+from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.studies import bootstrap
 from bayesblina.studies.weighting import course as courses
 from bayesblina.studies.weighting import effect as effects

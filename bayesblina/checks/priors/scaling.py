@@ -20,7 +20,7 @@ from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.parts import Correlated
 from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.inference.fitting import Fit
-from bayesblina.inference.importance import smooth_tails
+from bayesblina.inference.monte_carlo import smooth_tails
 
 LIKELIHOOD = "likelihood"
 ALPHAS = (0.5, 0.8, 1.25, 2.0)

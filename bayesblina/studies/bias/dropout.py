@@ -16,11 +16,9 @@ from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.hazards.likelihood import hazards_of_patients
 from bayesblina.hazards.parts import Free
-from bayesblina.inference.convergence import ESS, R_HAT
+from bayesblina.inference.convergence import ESS, R_HAT, SamplerSettings, ess_bulk, ess_tail, rhat
 from bayesblina.inference.fitting import Fit, fit_person_time, weights_of
-from bayesblina.inference.mixing import ess_bulk, ess_tail, rhat
 from bayesblina.inference.model_data import person_time_for
-from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.patients.cohort import Cohort
 from bayesblina.person_time.cells import in_cohort_order
 

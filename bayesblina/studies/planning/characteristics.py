@@ -23,9 +23,9 @@ from bayesblina.hazards.definition import ModelDefinition, load_model
 from bayesblina.hazards.parts import ProportionalPhases
 from bayesblina.hazards.priors import HazardRatioPrior
 from bayesblina.inference.cohort_posteriors import cohort_posteriors
+from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.inference.fitting import fit_person_time
 from bayesblina.inference.model_data import person_time_for
-from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.person_time.question import ENTRY, Question
 from bayesblina.studies.planning.designs import (
     PHASE,

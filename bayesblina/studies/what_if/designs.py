@@ -19,8 +19,8 @@ import pandas as pd
 from bayesblina.core.errors import SpecError, nearest, require_kind, require_seed
 from bayesblina.hazards.definition import ModelDefinition
 from bayesblina.hazards.priors import HazardRatioPrior
+from bayesblina.inference.convergence import SamplerSettings
 from bayesblina.inference.fitting import LIBRARIES
-from bayesblina.inference.sampler_settings import SamplerSettings
 from bayesblina.studies.planning.characteristics import (
     CHARACTERISTICS,
     operating_characteristics,

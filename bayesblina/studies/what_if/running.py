@@ -17,8 +17,8 @@ from bayesblina.core.files import reason_of, write_bytes
 from bayesblina.estimands.direction import Direction, require_direction
 from bayesblina.estimands.ratios import hazard_ratio
 from bayesblina.estimands.summaries import summary
+from bayesblina.inference.convergence import SamplerSettings, sampler_settings
 from bayesblina.inference.fitting import LIBRARIES, Fit, fit_person_time
-from bayesblina.inference.sampler_settings import SamplerSettings, sampler_settings
 from bayesblina.patients.cohort import Cohort
 from bayesblina.studies.what_if.engine import Engine, Workers, reason_of_failure, run_stored
 from bayesblina.studies.what_if.layout import Scenario

@@ -1,7 +1,8 @@
-"""Draws from a density by importance sampling: proposals, Pareto-smoothed weights, resampling."""
+"""Draws from densities by importance sampling, and by Hamiltonian Monte Carlo."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import lgamma, log, pi, sqrt
 
 import numpy as np
@@ -16,6 +17,12 @@ MOST_SOBOL = 64
 SMALLEST_TAIL = 5
 # Numbers held at once while tails are fitted.
 BLOCK = 4_000_000
+# Log densities, (chain,), and their gradients, (chain, coordinate), of (chain, coordinate).
+Density = Callable[[Floats], tuple[Floats, Floats]]
+ACCEPT = 0.8
+# Length of a path in units in which the density has sds of about 1.
+PATH = 1.6
+MOST_STEPS = 40
 
 
 def student_proposals(
@@ -32,17 +39,16 @@ def student_proposals(
     generator = np.random.default_rng(seed)
     even = min(dimension + 1, MOST_SOBOL)
     points = np.empty((count, dimension + 1))
-    bits = max(count - 1, 1).bit_length()
-    points[:, :even] = qmc.Sobol(even, rng=generator).random_base2(bits)[:count]
+    sequence = qmc.Sobol(even, rng=generator).random_base2(max(count - 1, 1).bit_length())
+    points[:, :even] = sequence[:count]
     points[:, even:] = generator.random((count, dimension + 1 - even))
     points = np.clip(points, 1e-12, 1.0 - 1e-12)
     chi_squared = 2.0 * gammaincinv(degrees / 2.0, points[:, 0])
     draws = ndtri(points[:, 1:]) * np.sqrt(degrees / chi_squared)[:, None]
-    constant = lgamma((degrees + dimension) / 2.0) - lgamma(degrees / 2.0)
-    constant -= dimension / 2.0 * log(degrees * pi)
+    half = (degrees + dimension) / 2.0
+    constant = lgamma(half) - lgamma(degrees / 2.0) - dimension / 2.0 * log(degrees * pi)
     square = np.einsum("nd,nd->n", draws, draws)
-    log_density = constant - (degrees + dimension) / 2.0 * np.log1p(square / degrees)
-    return draws, log_density
+    return draws, constant - half * np.log1p(square / degrees)
 
 
 def pareto_smoothed(log_weights: Floats) -> tuple[Floats, float]:
@@ -68,8 +74,7 @@ def tail_length(size: int, efficiency: ArrayLike = 1.0) -> Ints:
     [190, 380]
     """
     root = 3.0 * np.sqrt(size / np.asarray(efficiency, dtype=np.float64))
-    length = np.ceil(np.minimum(0.2 * size, root)).astype(np.int64)
-    return np.minimum(length, size - 1)
+    return np.minimum(np.ceil(np.minimum(0.2 * size, root)).astype(np.int64), size - 1)
 
 
 def smooth_tails(log_weights: Floats, *, efficiency: ArrayLike = 1.0) -> tuple[Floats, Floats]:
@@ -162,6 +167,51 @@ def resample(weights: Floats, count: int, *, key: Floats, rng: np.random.Generat
     """
     order = np.argsort(key, kind="stable")
     passed = np.cumsum(weights[order])
-    places = (np.arange(count) + rng.random()) / count * passed[-1]
-    taken = order[np.minimum(np.searchsorted(passed, places, side="right"), order.size - 1)]
+    marks = (np.arange(count) + rng.random()) / count * passed[-1]
+    taken = order[np.minimum(np.searchsorted(passed, marks, side="right"), order.size - 1)]
     return np.asarray(rng.permutation(taken), dtype=np.int64)
+
+
+def hamiltonian(
+    density: Density, start: Floats, *, draws: int, warm_up: int, seed: int | tuple[int, ...]
+) -> Floats:
+    """Draw from a density in coordinates whose sds are about 1.
+
+    `density`: gives log densities and gradients of many points at once.
+    `start`, shape (chain, coordinate): where chains start.
+    `draws`, `warm_up`: draws kept and not kept, per chain. The size of steps, which all chains
+    share, is set in the warm-up.
+    Result, shape (chain, draw, coordinate): the draws.
+
+    Neal (2011), doi:10.1201/b10905-6; numbers of steps are random, so that no path is periodic.
+    """
+    rng = np.random.default_rng(seed)
+    point = start.copy()
+    value, gradient = density(point)
+    kept = np.empty((start.shape[0], draws, start.shape[1]))
+    log_step = settled = np.log(0.5)
+    for index in range(warm_up + draws):
+        step = float(np.exp(log_step if index < warm_up else settled))
+        most = min(MOST_STEPS, max(1, int(np.ceil(PATH / step))))
+        count = int(rng.integers((most + 1) // 2, most + 1))
+        momentum = rng.normal(size=point.shape)
+        new, force, moved = point, gradient, momentum
+        for _ in range(count):
+            moved = moved + 0.5 * step * force
+            new = new + step * moved
+            new_value, force = density(new)
+            moved = moved + 0.5 * step * force
+        energy = new_value - 0.5 * (moved**2).sum(axis=1)
+        energy -= value - 0.5 * (momentum**2).sum(axis=1)
+        energy = np.where(np.isfinite(energy), energy, -np.inf)
+        accepted = np.log(rng.random(point.shape[0])) < energy
+        point = np.where(accepted[:, None], new, point)
+        gradient = np.where(accepted[:, None], force, gradient)
+        value = np.where(accepted, new_value, value)
+        if index < warm_up:
+            rate = float(np.minimum(1.0, np.exp(np.minimum(energy, 0.0))).mean())
+            log_step += (rate - ACCEPT) / np.sqrt(1.0 + index / 5.0)
+            settled += (log_step - settled) / np.sqrt(1.0 + index)
+        else:
+            kept[:, index - warm_up] = point
+    return kept

@@ -98,11 +98,12 @@ def martingale_residuals(fit: Fit) -> xr.Dataset:
         events = np.bincount(persons.of, weight * outcome["event"].values, minlength=persons.size)
         values = np.stack([events - mean, events, mean, spread])
         by_endpoint.append(np.where(seen > 0, values, np.nan))
-    columns = zip(
-        ("residual", "events", "expected", "sd"), np.stack(by_endpoint, axis=1), strict=True
-    )
+    quantities = ("residual", "events", "expected", "sd")
     return xr.Dataset(
-        {name: (("endpoint", "patient"), values) for name, values in columns},
+        {
+            name: (("endpoint", "patient"), values)
+            for name, values in zip(quantities, np.stack(by_endpoint, axis=1), strict=True)
+        },
         coords={"endpoint": list(person_time.endpoints), "patient": persons.ids},
         attrs=state_of(fit),
     )
@@ -174,8 +175,7 @@ def predicted_against_observed(
     person_time = fit.person_time
     people, persons = person_time.people, person_time.persons
     begin = fit.question.landmark if landmark is None else landmark
-    if begin is None:
-        begin = float(np.nanmedian(people["begin"].values))
+    begin = float(np.nanmedian(people["begin"].values)) if begin is None else begin
     fit.question.require_landmark(begin)
     grid = np.asarray(times, dtype=np.float64)
     if grid.ndim != 1 or not grid.size or not (grid > begin).all() or not np.isfinite(grid).all():
@@ -183,7 +183,7 @@ def predicted_against_observed(
     last = float(np.nanmax(people["exit"].values))
     if (grid > last).any():
         raise SpecError(
-            f"times {', '.join(f'{one:g}' for one in grid[grid > last])} lie after the end of "
+            f"times {', '.join(f'{time:g}' for time in grid[grid > last])} lie after the end of "
             f"follow-up, {last:.3g} {person_time.unit}: nothing was observed there to compare "
             "with."
         )
@@ -226,18 +226,19 @@ def _of_group(
     if risk is None:
         return None
     outcome = fit.person_time.people.sel(endpoint=endpoint).isel(patient=inside)
-    entry, stop, event, weight = (
-        outcome[name].values for name in ("begin", "exit", "event", "weight")
-    )
+    stop, event, weight = (outcome[name].values for name in ("exit", "event", "weight"))
     times = grid[grid <= float(stop.max())]
-    width, hazard, at_risk = np.diff(risk.knots), risk.hazard, risk.at_risk
-    mean = np.divide(hazard, at_risk, out=np.zeros(hazard.shape), where=at_risk > 0)
-    passed = read_steps(np.cumsum(mean * width, axis=1), 0.0, risk.knots, times)
-    expected = read_steps(np.cumsum(hazard * width, axis=1), 0.0, risk.knots, times)
+    mean = np.divide(
+        risk.hazard, risk.at_risk, out=np.zeros(risk.hazard.shape), where=risk.at_risk > 0
+    )
+    passed, expected = (
+        read_steps(np.cumsum(hazard * np.diff(risk.knots), axis=1), 0.0, risk.knots, times)
+        for hazard in (mean, risk.hazard)
+    )
     tail = (1.0 - mass) / 2.0
     lower, middle, upper = np.quantile(np.exp(-passed), [tail, 0.5, 1.0 - tail], axis=0)
     curve = product_limit(
-        np.maximum(entry, begin),
+        np.maximum(outcome["begin"].values, begin),
         stop,
         event,
         begin=begin,

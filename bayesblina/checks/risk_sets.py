@@ -12,8 +12,7 @@ from scipy import sparse
 from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.intervals import interval_of
 from bayesblina.core.product_limit import weigh_at_risk
-from bayesblina.estimands.draws import blocks
-from bayesblina.estimands.support import episodes_of
+from bayesblina.estimands.draws import blocks, episodes_of
 from bayesblina.hazards.likelihood import LogHazard, hazard_of_segments, hazards_of_patients
 from bayesblina.hazards.survivors import Segments, expected_events, segments_of, sums
 from bayesblina.inference.fitting import Fit

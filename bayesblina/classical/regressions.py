@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -85,11 +85,10 @@ def cox(
     ['time-varying Cox']
     """
     comparison = Comparison.of(cohort, question)
-    rows = [
-        cox_row(comparison, episode, adjusted=adjusted, ties=ties)
-        for episode in comparison.episodes.values()
-    ]
-    return as_table(rows, cohort)
+    return as_table(
+        comparison,
+        lambda episodes: [cox_row(comparison, episodes, adjusted=adjusted, ties=ties)],
+    )
 
 
 def ever_never(cohort: Cohort, question: Question, *, adjusted: bool = False) -> pd.DataFrame:
@@ -134,11 +133,9 @@ def ever_never(cohort: Cohort, question: Question, *, adjusted: bool = False) ->
     True
     """
     comparison = Comparison.of(cohort, question)
-    rows = [
-        naive_row(comparison, episode, adjusted=adjusted)
-        for episode in comparison.episodes.values()
-    ]
-    return as_table(rows, cohort)
+    return as_table(
+        comparison, lambda episodes: [naive_row(comparison, episodes, adjusted=adjusted)]
+    )
 
 
 def landmark_analysis(
@@ -191,12 +188,12 @@ def landmark_analysis(
     """
     comparison = Comparison.of(cohort, question)
     require_landmarks(landmarks)
-    rows = [
-        landmark_row(comparison, episode, time, adjusted=adjusted)
-        for episode in comparison.episodes.values()
-        for time in landmarks
-    ]
-    return as_table(rows, cohort)
+    return as_table(
+        comparison,
+        lambda episodes: [
+            landmark_row(comparison, episodes, time, adjusted=adjusted) for time in landmarks
+        ],
+    )
 
 
 def require_landmarks(landmarks: Sequence[float]) -> None:
@@ -209,10 +206,13 @@ def require_landmarks(landmarks: Sequence[float]) -> None:
             raise SpecError(f"landmarks must be times from 0 on, got {time!r}.")
 
 
-def as_table(rows: list[dict[str, object]], cohort: Cohort) -> pd.DataFrame:
-    """Make rows of methods a table."""
+def as_table(
+    comparison: Comparison, rows_of: Callable[[Episodes], list[dict[str, object]]]
+) -> pd.DataFrame:
+    """Make the rows of methods, endpoint by endpoint, a table."""
+    rows = [row for episodes in comparison.episodes.values() for row in rows_of(episodes)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table.attrs["synthetic"] = cohort.synthetic
+    table.attrs["synthetic"] = comparison.cohort.synthetic
     return table
 
 
@@ -233,8 +233,8 @@ def naive_row(comparison: Comparison, episodes: Episodes, *, adjusted: bool) -> 
     exposed = episodes.phase == episodes.phases.index(comparison.question.exposed)
     ever = np.isin(episodes.patient, episodes.patient[exposed])
     row = _row(comparison, episodes, NAIVE, ever, adjusted=adjusted)
-    note = "; ".join(filter(None, ["biased: exposed before they could be", str(row["note"])]))
-    return row | {"note": note}
+    notes = ["biased: exposed before they could be", str(row["note"])]
+    return row | {"note": "; ".join(filter(None, notes))}
 
 
 def landmark_row(

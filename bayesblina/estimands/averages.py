@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError
-from bayesblina.estimands.draws import attributes_of, by_draw
+from bayesblina.estimands.draws import attributes_of, blocks, by_draw
 from bayesblina.estimands.paths import PathMixture, PathPart, make_path
 from bayesblina.estimands.populations import Group, Population, groups_of
 from bayesblina.estimands.regimes import (
@@ -85,21 +87,21 @@ def in_blocks(
 
     `estimate`: estimates draw by draw: from the fit with some of its draws, and averages of these.
     """
-    sizes = fit.posterior.sizes
-    patterns = fit.person_time.table.sizes["pattern"]
+    require_kind(fit, Fit, "fit")
+    sizes, patterns = fit.posterior.sizes, fit.person_time.table.sizes["pattern"]
     if population is not None:
         patterns = population.size if isinstance(population, Cohort) else 1
         if group_sd(fit.posterior, endpoint=fit.person_time.endpoints[0]) is not None:
             patterns *= NODES
-    step = max(1, LARGEST // (sizes["chain"] * max(patterns, 1)))
-    if step >= sizes["draw"]:
+    slices = list(blocks(sizes["draw"], sizes["chain"] * patterns, most=LARGEST))
+    if len(slices) == 1:
         return estimate(fit, averages_of(fit, regimes, landmark, population, by))
     parts = []
     # Draws without numbers get theirs before they are taken apart.
     posterior = fit.posterior.assign_coords(draw=fit.posterior["draw"].values)
-    for begin in range(0, sizes["draw"], step):
-        some = posterior.isel(draw=slice(begin, begin + step))
-        part = replace(fit, draws=xr.DataTree.from_dict({"/posterior": some}))
+    for rows in slices:
+        some = xr.DataTree.from_dict({"/posterior": posterior.isel(draw=rows)})
+        part = replace(fit, draws=some)
         parts.append(estimate(part, averages_of(part, regimes, landmark, population, by)))
     joined = xr.concat(parts, dim="draw", data_vars="all", join="exact", combine_attrs="override")
     if not any("survival_error" in part.attrs for part in parts):
@@ -157,18 +159,19 @@ def averages_of(
         )
         for regime in regimes
     ]
-    members: list[list[list[Average]]]
     if courses is None:
         members = [
             _of_endpoint(fit, name, of_name, routes)
             for name, of_name in zip(names, groups, strict=True)
         ]
     else:
-        followed = [
-            [RegimeCourses.of(fit, group, route) for route in routes] for group in groups[0]
-        ]
         members = [
-            [[StateAverage(courses=one, of_death=of_death) for one in row] for row in followed]
+            [
+                [StateAverage(courses=course, of_death=of_death) for course in of_group]
+                for of_group in [
+                    [RegimeCourses.of(fit, group, route) for route in routes] for group in groups[0]
+                ]
+            ]
             for of_death in (True, False)
         ]
     return Averages(
@@ -228,13 +231,11 @@ def changes_of(fit: Fit, regime: Regime) -> list[tuple[float, int]]:
     entries = []
     for phase, time in regime.changes(question.exposed):
         lag = question.lag if phase == question.exposed else 0.0
-        states = np.flatnonzero(treatment == phase)
+        states = np.flatnonzero(treatment == phase).tolist()
         # A piece that ends before the lag is never entered.
-        begun = [state for state in states if since[state] <= lag] or [states[0]]
-        entries.append((time + lag, int(begun[-1])))
-        entries += [
-            (time + float(since[state]), int(state)) for state in states if since[state] > lag
-        ]
+        begun = [state for state in states if since[state] <= lag] or states[:1]
+        entries.append((time + lag, begun[-1]))
+        entries += [(time + float(since[state]), state) for state in states if since[state] > lag]
     # A phase ends where the next one is entered, whatever its pieces.
     return [
         (time, state)
@@ -250,8 +251,7 @@ def observed_by(fit: Fit) -> Observation:
     """
     person_time = fit.person_time
     names = person_time.endpoints if person_time.courses is None else person_time.endpoints[:1]
-    count = len(names)
-    table = person_time.table
+    count, table = len(names), person_time.table
     earliest: dict[str, float] = {}
     first_in = table["first_in"].values[:count].min(axis=0)
     for phase, first in zip(table["treatment"].values.tolist(), first_in.tolist(), strict=True):
@@ -285,10 +285,10 @@ def collect(
     dims: tuple[str, ...] = (),
 ) -> xr.DataArray:
     """Evaluate all; (chain, draw, endpoint, [subgroup,] regime, *dims)."""
-    stacked = np.stack(
+    stacked = np.array(
         [
-            np.stack([np.stack([evaluate(one) for one in row]) for row in groups])
-            for groups in averages.members
+            [[evaluate(average) for average in of_group] for of_group in of_endpoint]
+            for of_endpoint in averages.members
         ]
     )
     values = by_draw(
@@ -328,7 +328,7 @@ def described(
 def require_horizon(horizon: float, window: Window) -> None:
     """Refuse a horizon outside follow-up."""
     given: object = horizon
-    if isinstance(given, bool) or not isinstance(given, int | float | np.number):
+    if isinstance(given, bool) or not isinstance(given, Real):
         kind = "None" if given is None else type(given).__name__
         raise EstimandError(
             "horizon must be the time up to which time is counted, in the cohort's unit: a number "

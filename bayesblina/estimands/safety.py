@@ -147,14 +147,13 @@ def paired_incidence(
     rows = present[:, first] & present[:, second]
     if not rows.any():
         raise EstimandError(f"Nobody was in both '{phase}' and '{against}'.")
-    one, two = affected[rows, first], affected[rows, second]
-    of_cell = {
-        "both": one & two,
-        "only_first": one & ~two,
-        "only_second": ~one & two,
-        "neither": ~one & ~two,
+    in_first, in_second = affected[rows, first], affected[rows, second]
+    cells = {
+        "both": int((in_first & in_second).sum()),
+        "only_first": int((in_first & ~in_second).sum()),
+        "only_second": int((~in_first & in_second).sum()),
+        "neither": int((~in_first & ~in_second).sum()),
     }
-    cells = {name: int(patients.sum()) for name, patients in of_cell.items()}
     share = np.random.default_rng(seed).dirichlet(
         np.array(list(cells.values())) + 0.25, size=(CHAINS, draws)
     )
@@ -269,9 +268,9 @@ def phase_contrast(
         if name not in known:
             raise EstimandError(f"No phase '{name}'. {nearest(str(name), known)}")
     rate = rates["event_rate"].reset_coords(drop=True)
-    one, two = (rate.sel(phase=name, drop=True) for name in (phase, against))
+    first, second = (rate.sel(phase=name, drop=True) for name in (phase, against))
     return xr.Dataset(
-        {f"event_rate_{kind}": one - two if kind == "difference" else one / two},
+        {f"event_rate_{kind}": first - second if kind == "difference" else first / second},
         attrs={**rates.attrs, "phase": phase, "against": against},
     )
 

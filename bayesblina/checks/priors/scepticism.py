@@ -22,7 +22,7 @@ from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError, SpecError
 from bayesblina.core.escaping import html
-from bayesblina.estimands.direction import (
+from bayesblina.estimands.ratios import (
     GIVEN,
     OWN,
     Direction,

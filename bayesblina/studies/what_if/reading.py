@@ -17,7 +17,7 @@ from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import SpecError, nearest
 from bayesblina.core.escaping import html
 from bayesblina.core.tables.marks import beside
-from bayesblina.estimands.direction import (
+from bayesblina.estimands.ratios import (
     GIVEN,
     OWN,
     Direction,

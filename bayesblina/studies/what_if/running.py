@@ -15,8 +15,7 @@ import numpy as np
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.errors import SpecError, StorageError
 from bayesblina.core.files import reason_of, write_bytes
-from bayesblina.estimands.direction import Direction, require_direction
-from bayesblina.estimands.ratios import hazard_ratio
+from bayesblina.estimands.ratios import Direction, hazard_ratio, require_direction
 from bayesblina.estimands.summaries import summary
 from bayesblina.inference.fitting import LIBRARIES, Fit, fit_person_time
 from bayesblina.inference.sampler_settings import SamplerSettings, sampler_settings

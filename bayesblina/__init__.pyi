@@ -9,11 +9,11 @@ from .checks.pointwise import influence as influence
 from .checks.posterior import check as check
 from .checks.prediction import loo as loo
 from .classical import paper as paper
+from .classical.comparison import cox as cox
 from .classical.comparison import mantel_byar as mantel_byar
 from .classical.curves import kaplan_meier as kaplan_meier
 from .classical.curves import numbers_at_risk as numbers_at_risk
 from .classical.curves import simon_makuch as simon_makuch
-from .classical.regressions import cox as cox
 from .core import errors as errors
 from .core import tables as tables
 from .core.version import __version__ as __version__

@@ -303,9 +303,7 @@ def _folds(person_time: PersonTime, *, folds: int, by: str | None, seed: int) ->
     shuffled = np.random.default_rng(seed).permutation(size)
     # Neighbours in this order are alike, and go to different folds.
     order = shuffled[np.lexsort((events[shuffled], exposed[shuffled]))]
-    member = np.empty(size, dtype=np.int64)
-    member[order] = np.arange(size) % folds
-    return member, f"{folds} folds of patients, seed {seed}"
+    return np.argsort(order) % folds, f"{folds} folds of patients, seed {seed}"
 
 
 def _require_rest(

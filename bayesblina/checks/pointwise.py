@@ -329,11 +329,10 @@ def leave_one_out_total(fit: Fit, *, endpoint: str | None = None, seed: int = 0)
     difference = by_patient.elpd - at_middle
     # A finite population is sampled without replacement.
     unseen = max(1.0 - rows.size / patients, 0.0)
-    sampling = patients * float(difference.std(ddof=1)) * np.sqrt(unseen / rows.size)
     return replace(
         left_out,
         elpd=float(total + patients * difference.mean()),
-        sampling_se=float(sampling),
+        sampling_se=float(patients * float(difference.std(ddof=1)) * np.sqrt(unseen / rows.size)),
         p_loo=float(patients * (by_patient.lpd - by_patient.elpd).mean()),
     )
 

@@ -98,6 +98,7 @@ class Checks:
     def __repr__(self) -> str:
         """Show the outcome."""
         reliable = int(self.loo["reliable"].sum())
+        counted = ((self.weaknesses, "weakness", "weaknesses"), (self.notes, "note", "notes"))
         parts = [
             "converged" if self.convergence.passed else "NOT CONVERGED",
             self.gate.words(),
@@ -105,13 +106,12 @@ class Checks:
             f"{reliable} of {len(self.loo)} LOO estimates reliable"
             if len(self.loo)
             else "no LOO estimates",
+            *(
+                f"{len(texts)} {word if len(texts) == 1 else words}"
+                for texts, word, words in counted
+                if texts
+            ),
         ]
-        for texts, word, words in (
-            (self.weaknesses, "weakness", "weaknesses"),
-            (self.notes, "note", "notes"),
-        ):
-            if texts:
-                parts.append(f"{len(texts)} {word if len(texts) == 1 else words}")
         return f"Checks({'; '.join(parts)})"
 
     def _repr_html_(self) -> str:
@@ -216,7 +216,7 @@ def _left_out(fit: Fit) -> pd.DataFrame:
         name: leave_one_out_total(fit, endpoint=name) for name in fit.person_time.endpoints
     }
     if len(estimates) > 1:
-        estimates[ALL_ENDPOINTS] = leave_one_out_total(fit)
+        estimates[ALL_ENDPOINTS] = leave_one_out_total(fit, endpoint=None)
     return pd.DataFrame(
         [
             {
@@ -296,7 +296,6 @@ def cure_identifiability(fit: Fit) -> pd.DataFrame:
     >>> bool(bb.checks.cure_identifiability(fit)["contraction"].lt(1.0).all())
     True
     """
-    require_kind(fit, Fit, "fit")
     require_cure(fit)
     assert fit.definition.cure is not None
     prior = fit.definition.cure.fraction

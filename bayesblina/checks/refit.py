@@ -89,17 +89,16 @@ def compare_with_refit(fit: Fit, cohort: Cohort) -> BaselineGate:
     if hasattr(definition.baseline, "step"):
         definition = definition.with_priors(step=HazardRatioPrior.from_sd(STEP_SD))
         words += f" and a step sd of {STEP_SD:g}"
-    person_time = person_time_for(
-        definition,
-        cohort,
-        fit.question,
-        cuts=more_cuts(fit.person_time),
-        weights=weights_of(fit, cohort),
-        compress=None if fit.person_time.compression is None else True,
-    )
     again = fit_person_time(
         definition,
-        person_time,
+        person_time_for(
+            definition,
+            cohort,
+            fit.question,
+            cuts=more_cuts(fit.person_time),
+            weights=weights_of(fit, cohort),
+            compress=None if fit.person_time.compression is None else True,
+        ),
         fit.question,
         seed=fit.provenance.seed,
         # Steps so wide leave hazards of short intervals far from normal: chains mix more slowly.
@@ -216,11 +215,10 @@ def curve_shift(
     person_time = person_time_for(definition, cohort, fit.question, weights=weights_of(fit, cohort))
     seed = fit.provenance.seed
     settings = sampler_settings(DRAWS, 1, CHAINS, 1, seed)
-    free = fit_person_time(
-        definition, person_time, fit.question, seed=seed, settings=settings, complete=False
-    )
     other = survival(
-        free,
+        fit_person_time(
+            definition, person_time, fit.question, seed=seed, settings=settings, complete=False
+        ),
         regimes=regimes,
         landmark=float(curves.attrs["landmark"]),
         times=curves["time"].values,

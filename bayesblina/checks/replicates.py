@@ -23,7 +23,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammainc
 
-from bayesblina.checks.risk_sets import (
+from bayesblina.checks.agreement import (
     expected_in_segments,
     read_steps,
     risk_sets,
@@ -102,11 +102,10 @@ def replicated_events(fit: Fit, *, seed: int) -> xr.Dataset:
     by_interval = _more_than(counts.sum(axis=2), expected.sum(axis=3), over_phases)
     by_interval[[_overlapping(person_time, name) for name in person_time.endpoints]] = np.nan
     cells = ("endpoint", "interval", "phase")
-    time = table["person_time"].sum("pattern").transpose(*cells).values
     return xr.Dataset(
         {
             "observed": (cells, counts),
-            "person_time": (cells, time),
+            "person_time": (cells, table["person_time"].sum("pattern").transpose(*cells).values),
             "expected": by_draw(fit, expected, cells),
             "replicated": by_draw(fit, drawn, cells),
             "p_value": (cells, _more_than(counts, expected, unit)),
@@ -159,7 +158,7 @@ def _moments(fit: Fit) -> tuple[Floats, Floats]:
     person_time = fit.person_time
     sizes = person_time.table.sizes
     shape = (len(person_time.endpoints), sizes["interval"], sizes["phase"])
-    mean, spread = np.ones(shape), np.ones(shape)
+    mean, spread = np.ones((2, *shape))
     if not person_time.weighted:
         return mean, spread
     weight = person_time.people["weight"].values
@@ -185,8 +184,7 @@ def _overlapping(person_time: PersonTime, endpoint: str) -> bool:
     patient, _, start, stop = episodes_of(person_time, endpoint)
     order = np.lexsort((start, persons.of[patient]))
     who, start, stop = persons.of[patient][order], start[order], stop[order]
-    inside = start[1:] < stop[:-1] * (1.0 - TIE_TOLERANCE)
-    return bool(((who[1:] == who[:-1]) & inside).any())
+    return bool(((who[1:] == who[:-1]) & (start[1:] < stop[:-1] * (1.0 - TIE_TOLERANCE))).any())
 
 
 def replicated_simon_makuch(

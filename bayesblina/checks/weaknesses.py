@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from bayesblina.core.arrays import Floats
+from bayesblina.core.arrays import Bools, Floats, Ints
 from bayesblina.core.intervals import split
 from bayesblina.core.tables.numbers import p_value
 from bayesblina.estimands.draws import NOBODY, episodes_of, supported
@@ -59,11 +57,10 @@ def weaknesses(
     conflict with the current ones; of weights whose sum is not the number of patients, or of their
     pieces. None names a patient or counts a few.
     """
-    table = pulls(fit) if pulled is None else pulled
     return (
         *_without_events(fit),
         *_prior_speaks(fit),
-        *told_pulls(table, exposed=fit.question.exposed),
+        *told_pulls(pulls(fit) if pulled is None else pulled, exposed=fit.question.exposed),
         *_never_exposed(fit),
         *_left_behind(fit),
         *_nobody_at_risk(fit),
@@ -114,8 +111,7 @@ def _without_events(fit: Fit) -> list[str]:
 
 def _prior_speaks(fit: Fit) -> list[str]:
     """Endpoints of which the prior of the hazard ratio has much of the precision."""
-    logs = fit.posterior["log_hazard_ratio"].isel(effect=0)
-    sds = logs.std(("chain", "draw"), ddof=1).values
+    sds = fit.posterior["log_hazard_ratio"].isel(effect=0).std(("chain", "draw"), ddof=1).values
     shares = np.square(sds / fit.definition.phases.prior.sd)
     return [
         f"{name}: few events; the prior of the hazard ratio has about {share:.0%} of the precision"
@@ -273,18 +269,15 @@ def pulls(fit: Fit) -> pd.DataFrame:
     of the covariates), ``companion_sd`` (of the log hazard ratio) and ``reason``, why something is
     missing. Missing where there is no companion, no covariate, or without the prior no posterior.
     """
-    names = list(fit.person_time.endpoints)
-    missing = np.full(len(names), np.nan)
-    columns: dict[str, Sequence[object] | Floats] = {"endpoint": names}
-    columns |= dict.fromkeys([*COLUMNS, "companion_sd"], missing)
+    table = pd.DataFrame({"endpoint": list(fit.person_time.endpoints)})
+    table[[*COLUMNS, "companion_sd"]] = np.nan
     bare = without_baseline(fit)
     if bare is None:
-        return pd.DataFrame(columns | {"reason": [fit.gate.reason] * len(names)})
-    own, companion = answer(fit), answer(bare)
+        return table.assign(reason=fit.gate.reason)
+    companion, reasons = answer(bare), []
     middle = np.median(companion, axis=0)
-    columns["baseline_pull"] = np.median(own, axis=0) - middle
-    columns["companion_sd"] = companion.std(axis=0, ddof=1)
-    reasons = []
+    table["baseline_pull"] = np.median(answer(fit), axis=0) - middle
+    table["companion_sd"] = companion.std(axis=0, ddof=1)
     parts = [(PHASES, "prior_pull", "without_prior_median")]
     if fit.design.term_names:
         parts.append((COVARIATES, "covariate_prior_pull", "without_covariate_priors_median"))
@@ -297,8 +290,8 @@ def pulls(fit: Fit) -> pd.DataFrame:
             reasons.append(flat.reason.removeprefix("not compared: "))
             continue
         other = np.median(answer(free), axis=0)
-        columns[pull], columns[without] = middle - other, np.exp(other)
-    return pd.DataFrame(columns | {"reason": ["; ".join(reasons)] * len(names)})
+        table[pull], table[without] = middle - other, np.exp(other)
+    return table.assign(reason="; ".join(reasons))
 
 
 def told_pulls(table: pd.DataFrame, *, exposed: str) -> list[str]:
@@ -411,7 +404,7 @@ def _of_endpoint(fit: Fit, raw: Floats, endpoint: str) -> EarlyLate | None:
     )
 
 
-def _varies(columns: Floats, stratum: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _varies(columns: Floats, stratum: Ints) -> Bools:
     """Say which columns differ within a stratum: others, such as its own, say nothing there."""
-    within = [np.ptp(columns[stratum == one], axis=0) > 0 for one in np.unique(stratum)]
+    within = [np.ptp(columns[stratum == level], axis=0) > 0 for level in np.unique(stratum)]
     return np.any(within, axis=0)

@@ -10,11 +10,12 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesblina.classical.comparison import Comparison, mantel_byar_of
-from bayesblina.classical.regressions import (
+from bayesblina.classical.comparison import (
+    Comparison,
     as_table,
     cox_row,
     landmark_row,
+    mantel_byar_of,
     naive_row,
     require_landmarks,
 )

@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike
 from bayesblina.core.arguments import require_kind
 from bayesblina.core.arrays import Floats
 from bayesblina.core.errors import EstimandError
+from bayesblina.core.piecewise import PiecewiseHazard
 from bayesblina.estimands.draws import attributes_of, blocks, by_draw
 from bayesblina.estimands.paths import PathMixture, PathPart, make_path
-from bayesblina.estimands.populations import Group, Population, groups_of
+from bayesblina.estimands.populations import Group, Members, Population, groups_of
 from bayesblina.estimands.regimes import (
     Observation,
     Regime,
@@ -100,8 +101,7 @@ def in_blocks(
     # Draws without numbers get theirs before they are taken apart.
     posterior = fit.posterior.assign_coords(draw=fit.posterior["draw"].values)
     for rows in slices:
-        some = xr.DataTree.from_dict({"/posterior": posterior.isel(draw=rows)})
-        part = replace(fit, draws=some)
+        part = replace(fit, draws=xr.DataTree.from_dict({"/posterior": posterior.isel(draw=rows)}))
         parts.append(estimate(part, averages_of(part, regimes, landmark, population, by)))
     joined = xr.concat(parts, dim="draw", data_vars="all", join="exact", combine_attrs="override")
     if not any("survival_error" in part.attrs for part in parts):
@@ -165,13 +165,11 @@ def averages_of(
             for name, of_name in zip(names, groups, strict=True)
         ]
     else:
+        followed = [
+            [RegimeCourses.of(fit, group, route) for route in routes] for group in groups[0]
+        ]
         members = [
-            [
-                [StateAverage(courses=course, of_death=of_death) for course in of_group]
-                for of_group in [
-                    [RegimeCourses.of(fit, group, route) for route in routes] for group in groups[0]
-                ]
-            ]
+            [[StateAverage(courses=each, of_death=of_death) for each in row] for row in followed]
             for of_death in (True, False)
         ]
     return Averages(
@@ -189,9 +187,8 @@ def _of_endpoint(
     fit: Fit, name: str, groups: list[Group], routes: list[Route]
 ) -> list[list[Average]]:
     """Averages of one endpoint, by group and regime."""
-    design = fit.design
-    hazards = np.exp(log_hazard(fit.posterior, design, endpoint=name).shared)
-    # By class and route.
+    hazards = np.exp(log_hazard(fit.posterior, fit.design, endpoint=name).shared)
+    # By route and class.
     paths = [
         [
             make_path(
@@ -202,25 +199,17 @@ def _of_endpoint(
                 start=route.start,
                 end=route.end,
             )
-            for route in routes
+            for class_ in range(fit.design.current_classes)
         ]
-        for class_ in range(design.current_classes)
+        for route in routes
     ]
-    averages: list[list[Average]] = []
-    for group in groups:
-        members = group.members(fit, endpoint=name, landmark=routes[0].start)
-        averages.append(
-            [
-                PathMixture(
-                    parts=tuple(
-                        PathPart(path=paths[member.class_][index], members=member)
-                        for member in members
-                    )
-                )
-                for index in range(len(routes))
-            ]
-        )
-    return averages
+
+    def mixture(of_route: list[PiecewiseHazard], members: list[Members]) -> Average:
+        parts = (PathPart(path=of_route[member.class_], members=member) for member in members)
+        return PathMixture(parts=tuple(parts))
+
+    of_groups = [group.members(fit, endpoint=name, landmark=routes[0].start) for group in groups]
+    return [[mixture(of_route, members) for of_route in paths] for members in of_groups]
 
 
 def changes_of(fit: Fit, regime: Regime) -> list[tuple[float, int]]:

@@ -88,9 +88,8 @@ def contrast(
     first, second = (estimate[name].sel(regime=side.label, drop=True) for side in (regime, against))
     if kind == "ratio" and bool((second == 0).any()):
         raise EstimandError(f"{name} is 0 under '{against.label}' in some draws: no ratio.")
-    value = first - second if kind == "difference" else first / second
     return xr.Dataset(
-        {f"{name}_{kind}": value},
+        {f"{name}_{kind}": first - second if kind == "difference" else first / second},
         attrs={**estimate.attrs, "regime": regime.label, "against": against.label},
     )
 

@@ -173,8 +173,7 @@ class PathPart:
 
     def survival_by_draw(self, times: Floats) -> Floats:
         """Average survival at a time of each draw's own, shape (draws,)."""
-        passed = self.path.cumulative_of_each(times)
-        alive = np.exp(-passed[:, None] * self.members.relative)
+        alive = np.exp(-self.path.cumulative_of_each(times)[:, None] * self.members.relative)
         return _mean(alive, self.members.weight, slice(None))
 
 

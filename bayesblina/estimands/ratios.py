@@ -157,10 +157,7 @@ def _ratio(
         if isinstance(exposed, Mapping):
             raise EstimandError("Give the reference's covariates too.")
         reference = table["treatment"].values[table["role"].values == "reference"].tolist()
-    if isinstance(exposed, Mapping) != isinstance(reference, Mapping):
-        raise EstimandError("Compare phases with phases, or covariates with covariates.")
-    if isinstance(exposed, Mapping):
-        assert isinstance(reference, Mapping)
+    if isinstance(exposed, Mapping) and isinstance(reference, Mapping):
         if over == "since_entry" or by is not None:
             raise EstimandError("A ratio between covariate values varies with neither.")
         labels = [
@@ -169,7 +166,8 @@ def _ratio(
         ]
         between = _between_covariates(fit, exposed, reference)
         return _over_time(fit, between, over, by).assign_attrs(zip(SIDES, labels, strict=True))
-    assert not isinstance(reference, Mapping)
+    if isinstance(exposed, Mapping) or isinstance(reference, Mapping):
+        raise EstimandError("Compare phases with phases, or covariates with covariates.")
     sides = [_phases(fit, side) for side in (exposed, reference)]
     both = set(sides[0]) & set(sides[1])
     if both:
@@ -290,16 +288,15 @@ def _require_apart(fit: Fit, sides: Sequence[Sequence[str]]) -> None:
         mixed = [name for name in side if name in shared]
         others = [name for name in shared if name not in mixed]
         # Without others: the reference's own hazard, together with that of more phases.
-        if not mixed or not others:
-            continue
-        named = next(name for names in sides for name in names if name in shared)
-        raise EstimandError(
-            f"The fit has one hazard for {', '.join(shared)} together, the reference of its "
-            f"question, so that it cannot tell {' or '.join(mixed)} from {others[0]}: the ratio "
-            "would be diluted. Fit a question that names the reference, which gives every other "
-            f"phase an effect of its own: Question(exposed={fit.question.exposed!r}, "
-            f"reference={named!r}, ...)."
-        )
+        if mixed and others:
+            named = next(name for names in sides for name in names if name in shared)
+            raise EstimandError(
+                f"The fit has one hazard for {', '.join(shared)} together, the reference of its "
+                f"question, so that it cannot tell {' or '.join(mixed)} from {others[0]}: the "
+                "ratio would be diluted. Fit a question that names the reference, which gives "
+                "every other phase an effect of its own: "
+                f"Question(exposed={fit.question.exposed!r}, reference={named!r}, ...)."
+            )
 
 
 def _between_states(fit: Fit, exposed: Ints, reference: Ints) -> Floats:

@@ -417,9 +417,8 @@ def sample_rates(
 
 def assess_rates(draws: xr.DataTree) -> Convergence:
     """Hold rates, means and spreads against the convergence gate; no coordinates of the sampler."""
-    posterior = draws["posterior"].to_dataset()
-    kept = ["event_rate", "phase_mean", "term_sd", "deviation_sd"]
-    parts = {"/posterior": posterior[kept], "/sample_stats": draws["sample_stats"].to_dataset()}
+    kept = draws["posterior"].to_dataset()[["event_rate", "phase_mean", "term_sd", "deviation_sd"]]
+    parts = {"/posterior": kept, "/sample_stats": draws["sample_stats"].to_dataset()}
     return assess_convergence(xr.DataTree.from_dict(parts))
 
 
@@ -453,8 +452,7 @@ def _rows(events: AdverseEvents, among: str | None) -> Bools:
 
 def _affected(events: AdverseEvents, among: str | None) -> tuple[Bools, Bools]:
     """Who was in each phase, and who had an event in it; shape (patient, phase)."""
-    rows = _rows(events, among)
-    present = (events.person_time > 0) & rows[:, None]
+    present = (events.person_time > 0) & _rows(events, among)[:, None]
     return present, present & (events.counts > 0)
 
 

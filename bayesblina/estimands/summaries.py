@@ -316,5 +316,4 @@ def _tabulate(columns: dict[str, xr.DataArray]) -> pd.DataFrame:
         key: value.drop_vars([str(name) for name in value.coords if name not in value.dims])
         for key, value in columns.items()
     }
-    table = xr.Dataset(bare).to_dataframe().reset_index()
-    return table[[*map(str, first.dims), *columns]]
+    return xr.Dataset(bare).to_dataframe().reset_index()[[*map(str, first.dims), *columns]]

@@ -202,7 +202,6 @@ def pointwise(fit: Fit, *, endpoint: str | None = None, rows: Ints | None = None
     `endpoint`: None for all together.
     `rows`, shape (patient,): positions of the patients; by default all who are predicted.
     """
-    fit.definition.require_hazard("Prediction of patients who are left out")
     if rows is None:
         rows = predicted(fit.person_time, fit.definition, endpoint)
     counted = weights_of_patients(fit.person_time, rows)

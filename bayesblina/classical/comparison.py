@@ -354,10 +354,9 @@ def landmark_analysis(
     )
 
 
-def require_landmarks(landmarks: Sequence[float]) -> None:
+def require_landmarks(landmarks: object) -> None:
     """Refuse what is no list of times."""
-    given: object = landmarks
-    if not isinstance(given, list | tuple):
+    if not isinstance(landmarks, list | tuple):
         raise SpecError(f"landmarks must be a list of times, got {landmarks!r}.")
     for time in landmarks:
         if not 0 <= time < np.inf:

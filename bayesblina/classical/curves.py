@@ -275,12 +275,14 @@ def _check(
     mass: float = 0.5,
     question: Question | None = None,
 ) -> None:
-    if not 0 < mass < 1:
-        raise SpecError(f"mass must lie between 0 and 1, got {mass!r}.")
-    if minimum_at_risk < 1:
-        raise SpecError(f"minimum_at_risk must be at least 1, got {minimum_at_risk!r}.")
-    if begin is not None and not 0 <= begin < np.inf:
-        raise SpecError(f"landmark must be a time from 0 on, got {begin!r}.")
+    landmark = 0.0 if begin is None else begin
+    for possible, words in (
+        (0 < mass < 1, f"mass must lie between 0 and 1, got {mass!r}."),
+        (minimum_at_risk >= 1, f"minimum_at_risk must be at least 1, got {minimum_at_risk!r}."),
+        (0 <= landmark < np.inf, f"landmark must be a time from 0 on, got {begin!r}."),
+    ):
+        if not possible:
+            raise SpecError(words)
     if question is not None:
         question.require_landmark(begin)
 

@@ -206,9 +206,11 @@ def _same_patients(one: PersonTime, other: PersonTime) -> bool:
     """Whether both hold the same events and person-time, as another processor may round them."""
     parts = [(one.table, other.table, tuple(HASHED))]
     if all(each.complete and each.size < MANY for each in (one, other)):
-        people = tuple(map(str, one.people.drop_vars("category").data_vars))
-        parts.append((one.people, other.people, people))
-        parts.append((one.episodes, other.episodes, tuple(map(str, one.episodes.data_vars))))
+        people, episodes = one.people.drop_vars("category"), one.episodes
+        parts += [
+            (people, other.people, tuple(map(str, people.data_vars))),
+            (episodes, other.episodes, tuple(map(str, episodes.data_vars))),
+        ]
     return all(
         _same(left[name].values, right[name].values)
         for left, right, names in parts

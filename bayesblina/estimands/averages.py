@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 
 import numpy as np
 import xarray as xr
@@ -241,11 +240,12 @@ def observed_by(fit: Fit) -> Observation:
     person_time = fit.person_time
     names = person_time.endpoints if person_time.courses is None else person_time.endpoints[:1]
     count, table = len(names), person_time.table
-    earliest: dict[str, float] = {}
-    first_in = table["first_in"].values[:count].min(axis=0)
-    for phase, first in zip(table["treatment"].values.tolist(), first_in.tolist(), strict=True):
-        if first < np.inf:
-            earliest[phase] = min(first, earliest.get(phase, np.inf))
+    treatment, first_in = table["treatment"].values, table["first_in"].values[:count].min(axis=0)
+    firsts = {
+        phase: float(first_in[treatment == phase].min())
+        for phase in dict.fromkeys(treatment.tolist())
+    }
+    earliest = {phase: first for phase, first in firsts.items() if first < np.inf}
     if person_time.risk_sets is not None:
         return Observation(
             first=dict(zip(names, table["first_begin"].values.tolist(), strict=True)),
@@ -314,11 +314,10 @@ def described(
     )
 
 
-def require_horizon(horizon: float, window: Window) -> None:
+def require_horizon(horizon: object, window: Window) -> None:
     """Refuse a horizon outside follow-up."""
-    given: object = horizon
-    if isinstance(given, bool) or not isinstance(given, Real):
-        kind = "None" if given is None else type(given).__name__
+    if isinstance(horizon, bool) or not isinstance(horizon, int | float | np.number):
+        kind = "None" if horizon is None else type(horizon).__name__
         raise EstimandError(
             "horizon must be the time up to which time is counted, in the cohort's unit: a number "
             f"after the landmark {window.start:g} and within follow-up, such as horizon="

@@ -290,7 +290,6 @@ def _statement(middle: float, lower: float, upper: float, mass: float) -> str:
         return f"{'benefit' if difference > 0 else 'harm'} {1.0 / abs(difference):.3g}"
 
     first, last = sorted([lower, upper], key=abs, reverse=True)
-    interval = f"{worded(first)} to {worded(last)}"
-    if lower < 0 < upper:
-        interval = f"{worded(upper)} to infinity to {worded(lower)}"
+    ends = [upper, 0.0, lower] if lower < 0 < upper else [first, last]
+    interval = " to ".join(map(worded, ends))
     return f"{worded(middle)} ({mass:.0%} interval {interval})"

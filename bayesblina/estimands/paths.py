@@ -157,19 +157,20 @@ class PathPart:
 
     def survival(self, times: Floats) -> Floats:
         """Average survival at times, shape (draws, time)."""
-        members = self.members
-        return average_survival(self.path.cumulative(times), members.relative, members.weight)
+        passed = self.path.cumulative(times)
+        return average_survival(passed, self.members.relative, self.members.weight)
 
     def hazard(self, times: Floats) -> Floats:
         """Hazard of the part's average survival at times, shape (draws, time)."""
-        members, passed = self.members, self.path.cumulative(times)
-        relative = average_relative(passed, members.relative, members.weight)
+        passed = self.path.cumulative(times)
+        relative = average_relative(passed, self.members.relative, self.members.weight)
         return np.asarray(self.path.rate(times) * relative)
 
     def restricted_mean(self, horizon: float) -> Floats:
         """Integral of average survival to a horizon, shape (draws,)."""
-        members = self.members
-        return restricted_mean(self.path, members.relative, members.weight, horizon=horizon)
+        return restricted_mean(
+            self.path, self.members.relative, self.members.weight, horizon=horizon
+        )
 
     def survival_by_draw(self, times: Floats) -> Floats:
         """Average survival at a time of each draw's own, shape (draws,)."""

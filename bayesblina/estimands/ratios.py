@@ -110,13 +110,13 @@ def hazard_ratio(
 def _dataset(fit: Fit, own: xr.DataArray, companion: Floats | None) -> xr.Dataset:
     dims = tuple(str(dim) for dim in own.dims[2:])
     kind = "conditional on covariates" if fit.design.term_names else "without covariates"
-    if fit.design.groups:
-        whose = "patient" if isinstance(fit.definition.groups, PatientFrailty) else "group"
-        kind += f", given the {whose}'s own effect"
-    if fit.definition.cure is not None:
-        kind += ", among patients who are not cured"
-    if fit.design.sources:
-        kind += ", of current patients"
+    whose = "patient" if isinstance(fit.definition.groups, PatientFrailty) else "group"
+    conditions = {
+        f", given the {whose}'s own effect": fit.design.groups,
+        ", among patients who are not cured": fit.definition.cure is not None,
+        ", of current patients": fit.design.sources,
+    }
+    kind += "".join(words for words, holds in conditions.items() if holds)
     return xr.Dataset(
         {"hazard_ratio": (own.dims, np.exp(own.values))},
         coords={
@@ -261,10 +261,9 @@ def _since_entry(fit: Fit, sides: list[list[str]], *, by: str | None) -> xr.Data
     )
 
 
-def _phases(fit: Fit, side: str | Sequence[str]) -> list[str]:
-    given: object = side
-    if not isinstance(given, str | list | tuple):
-        raise EstimandError(f"Expected a phase, a list of phases or covariates, got {given!r}.")
+def _phases(fit: Fit, side: object) -> list[str]:
+    if not isinstance(side, str | list | tuple):
+        raise EstimandError(f"Expected a phase, a list of phases or covariates, got {side!r}.")
     known = list(dict.fromkeys(str(name) for name in fit.person_time.table["treatment"].values))
     names = [side] if isinstance(side, str) else list(side)
     if len(set(names)) != len(names):

@@ -240,11 +240,10 @@ def require_curves(
     `landmark`: time at which patients are event-free. By default the question's landmark; without
     one the median time at which the eligible patients came under observation.
     """
-    if landmark is None:
-        landmark = question.landmark
-    start = observed.median if landmark is None else float(landmark)
+    asked = question.landmark if landmark is None else landmark
+    start = observed.median if asked is None else float(asked)
     if not 0 <= start < np.inf:
-        raise EstimandError(f"landmark must be a time from 0 on, got {landmark!r}.")
+        raise EstimandError(f"landmark must be a time from 0 on, got {asked!r}.")
     start = snap_to(start, observed.times)
     # A phase that counts from a lag after its start can be started that much earlier.
     earliest = {

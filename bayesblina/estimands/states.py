@@ -125,10 +125,9 @@ class RegimeCourses:
             for shared, relative in zip(self.hazards[:2], self.relative[:2], strict=True)
         ]
         shared, relative = self.hazards[2][rows], self.relative[2][rows]
-        # (draws, class, piece, epoch)
-        after = shared[:, :, interval][:, :, :, states]
-        after = np.moveaxis(after, 3, 2)[:, self.class_of] * relative[:, :, None, None]
-        return remission[0], remission[1], after, epoch
+        # From (draws, class, piece, epoch).
+        after = np.moveaxis(shared[:, :, interval][:, :, :, states], 3, 2)[:, self.class_of]
+        return remission[0], remission[1], after * relative[:, :, None, None], epoch
 
     def blocks(self, pieces: int) -> Iterator[slice]:
         """Draws that are worked on together."""

@@ -199,8 +199,11 @@ def power_scaling_draws(fit: Fit, estimate: xr.Dataset | None = None) -> xr.Data
             "/log_likelihood": _log_likelihood(fit).to_dataset(name="survival"),
         }
     )
-    tree.attrs |= {"synthetic": int(fit.person_time.synthetic), "converged": int(fit.converged)}
-    tree.attrs |= dict.fromkeys((name for name in fit.failed if name != "converged"), "failed")
+    tree.attrs |= {
+        "synthetic": int(fit.person_time.synthetic),
+        "converged": int(fit.converged),
+        **{gate: "failed" for gate in fit.failed if gate != "converged"},
+    }
     return tree
 
 
